@@ -1,0 +1,133 @@
+"""Connections to PostgreSQL: only what the target says, no timeouts of others, errors in one line."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg2
+import psycopg2.extensions
+from psycopg2 import sql
+
+from pgtasks.errors import Failed, PgtasksError, Unreachable
+from pgtasks.secret import redact
+from pgtasks.target import Target
+
+Connection = psycopg2.extensions.connection
+Cursor = psycopg2.extensions.cursor
+
+# A database or role may set timeouts of its own: they would end a dump or a snapshot in the middle
+# (transaction_timeout, PostgreSQL 17, is set where the server knows it).
+_NO_TIMEOUTS = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
+# what a dead line or server is noticed by, on either side
+_KEEPALIVE = {"keepalives_idle": "5", "keepalives_interval": "2", "keepalives_count": "3"}
+
+
+def application_name(purpose: str) -> str:
+    """Return the name sessions show in pg_stat_activity: what, who, where (63 bytes)."""
+    host = socket.gethostname().split(".")[0]
+    name = f"pgtasks {purpose} {os.environ.get('USER', os.getuid())}@{host}:{os.getpid()}"
+    return name.encode("ascii", "replace").decode()[:63]
+
+
+def conninfo(target: Target, *, read_only: bool = False, purpose: str = "") -> dict[str, str]:
+    """Return libpq parameters for the target, each given, so that none is inherited."""
+    options = [f"-c {name}=0" for name in _NO_TIMEOUTS]
+    if read_only:
+        options.append("-c default_transaction_read_only=on")
+    parameters = {
+        **target.parameters,
+        **_KEEPALIVE,
+        "host": target.host,
+        "port": str(target.port),
+        "dbname": target.database,
+        "user": target.user,
+        "client_encoding": "UTF8",
+        "application_name": application_name(purpose),
+        "options": " ".join(options),
+    }
+    if target.password is not None:
+        parameters["password"] = target.password.reveal()
+    elif target.passfile:
+        parameters["passfile"] = target.passfile
+    return parameters
+
+
+def connect(target: Target, *, read_only: bool = False, purpose: str = "") -> Connection:
+    """Connect in autocommit, raising Unreachable; the caller closes."""
+    try:
+        connection: Connection = psycopg2.connect(
+            **conninfo(target, read_only=read_only, purpose=purpose)
+        )
+    except psycopg2.Error as exc:
+        raise Unreachable(unreachable_line(target, exc)) from None
+    connection.autocommit = True
+    if connection.server_version >= 170000:
+        execute(connection, "SET transaction_timeout = 0")
+    return connection
+
+
+def unreachable_line(target: Target, exc: Exception) -> str:
+    """Return libpq's own words in one line, the password left out."""
+    words = " ".join(redact(str(exc), target.password).split())
+    # of several addresses tried, the last attempt says what the user can act on
+    words = words.split("connection to server ")[-1]
+    if words.startswith(("on socket", "at ")):
+        words = "connection to server " + words
+    return f"{target}: {words}"
+
+
+@contextmanager
+def session(target: Target, *, read_only: bool = False, purpose: str = "") -> Iterator[Connection]:
+    """Connect for the length of a block."""
+    connection = connect(target, read_only=read_only, purpose=purpose)
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+Statement = str | sql.Composable
+Parameters = Sequence[Any] | Mapping[str, Any] | None
+
+
+def execute(connection: Connection, statement: Statement, parameters: Parameters = None) -> None:
+    """Run one statement, raising Failed with the server's words."""
+    with translated(), connection.cursor() as cursor:
+        cursor.execute(statement, parameters)
+
+
+def rows(
+    connection: Connection, statement: Statement, parameters: Parameters = None
+) -> list[tuple[Any, ...]]:
+    """Return all rows of one query."""
+    with translated(), connection.cursor() as cursor:
+        cursor.execute(statement, parameters)
+        return cursor.fetchall()
+
+
+def value(connection: Connection, statement: Statement, parameters: Parameters = None) -> Any:
+    """Return the first column of the first row, None where there is no row."""
+    found = rows(connection, statement, parameters)
+    return found[0][0] if found else None
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn the driver's errors into ours: a lost server is Unreachable, the rest Failed."""
+    try:
+        yield
+    except psycopg2.Error as exc:
+        raise translate(exc) from None
+
+
+def translate(exc: psycopg2.Error) -> PgtasksError:
+    """Return our error for one of the driver's, its first line as the message."""
+    words = str(exc).strip() or exc.__class__.__name__
+    first, _, rest = redact(words).partition("\n")
+    if exc.pgcode is None or exc.pgcode.startswith(("08", "57P")):
+        return Unreachable(f"the server ended the connection: {first}", hint=rest)
+    return Failed(first[:1].lower() + first[1:] if first.startswith("ERROR") else first, hint=rest)

@@ -1,0 +1,48 @@
+"""The boundaries between the steps of long operations, by name, in one place.
+
+A test halts a run at one of them: with `PGTASKS_HALT_AT=restore.loaded` in its environment the run
+says so on stderr when it arrives there and waits for a signal. Nothing else reads the variable.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+BACKUP = (
+    "backup.begun",  # the folder with its temporary name is there
+    "backup.dumping",  # the snapshot is exported, pg_dump runs
+    "backup.dumped",  # dump and proof are done, nothing is written of the manifest
+    "backup.written",  # every file is written and synced, the manifest too
+    "backup.renamed",  # the folder has its final name
+)
+RESTORE = (
+    "restore.checked",  # preflight is over, nothing is touched
+    "restore.created",  # the side database is there and has no comment yet
+    "restore.marked",  # the side database carries its stamp
+    "restore.loading",  # pg_restore runs
+    "restore.loaded",  # pg_restore is done
+    "restore.proven",  # the side database equals the proof
+    "restore.swapped",  # the side database has the target's name
+)
+SWAP = (
+    "swap.ready",  # the lock is held, the statement is not sent
+    "swap.done",  # the statement came back
+)
+UNDO = (
+    "undo.checked",  # the kept database is found, nothing is touched
+    "undo.swapped",  # the kept database has the target's name
+)
+ALL = (*BACKUP, *RESTORE, *SWAP, *UNDO)
+
+
+def reach(step: str) -> None:
+    """Pass a step boundary; halt there where a test asks for it."""
+    if os.environ.get("PGTASKS_HALT_AT") != step:
+        return
+    if step not in ALL:
+        raise LookupError(f"unknown step {step!r}")
+    print(f"halted at {step}", file=sys.stderr, flush=True)
+    while True:
+        signal.pause()

@@ -1,0 +1,90 @@
+"""YAML files read strictly: one value per key, no surprises of YAML 1.1, every key with its line.
+
+YAML 1.1 reads `0123` as 83, `12:30` as 750 and `no:` as a boolean key, and keeps the last of two
+equal keys without a word. Here a number is decimal, a boolean is `true` or `false`, keys are text.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pgtasks.errors import BadConfiguration
+
+_Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml where the wheel has it
+
+
+class Mapping(dict[str, Any]):
+    """A mapping of a YAML file that knows the line of each of its keys."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: dict[str, int] = {}
+
+
+class _Loader(_Base):  # type: ignore[misc]
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - PyYAML's own class attribute
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:int", re.compile(r"^[-+]?(?:0|[1-9][0-9]*)$"), list("-+0123456789")
+)
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:null", re.compile(r"^(?:~|null|Null|NULL|)$"), ["~", "n", "N", ""]
+)
+_Loader.add_implicit_resolver("tag:yaml.org,2002:merge", re.compile(r"^<<$"), ["<"])
+
+
+def _fault(node: yaml.Node, text: str) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=text, problem_mark=node.start_mark)
+
+
+def _construct_mapping(loader: Any, node: yaml.MappingNode) -> Mapping:
+    own = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+    for key in own:
+        if own.count(key) > 1:
+            raise _fault(node, f"key {key!r} is there twice")
+    loader.flatten_mapping(node)
+    result = Mapping()
+    for key_node, value_node in node.value:
+        key = loader.construct_object(key_node, deep=True)
+        if not isinstance(key, str):
+            raise _fault(key_node, f"key {key_node.value!r} is not text, quote it")
+        result[key] = loader.construct_object(value_node, deep=True)
+        result.lines[key] = key_node.start_mark.line + 1
+    return result
+
+
+_Loader.add_constructor("tag:yaml.org,2002:map", _construct_mapping)
+
+
+def parse(text: str, name: str) -> Mapping:
+    """Parse the text of the file called `name`, raising BadConfiguration with the line."""
+    try:
+        loaded = yaml.load(text, Loader=_Loader)
+    except yaml.MarkedYAMLError as exc:
+        line = f":{exc.problem_mark.line + 1}" if exc.problem_mark else ""
+        raise BadConfiguration(f"{name}{line}: {exc.problem or exc}") from None
+    except yaml.YAMLError as exc:
+        raise BadConfiguration(f"{name}: {' '.join(str(exc).split())}") from None
+    if loaded is None:
+        return Mapping()
+    if not isinstance(loaded, Mapping):
+        raise BadConfiguration(f"{name}: expected keys with values, found {type(loaded).__name__}")
+    return loaded
+
+
+def read(path: Path, name: str) -> Mapping:
+    """Read one file, raising BadConfiguration where it cannot be read."""
+    try:
+        return parse(path.read_text(encoding="utf-8"), name)
+    except OSError as exc:
+        raise BadConfiguration(f"{name}: {exc.strerror or exc}") from None
+    except UnicodeDecodeError:
+        raise BadConfiguration(f"{name}: not UTF-8 text") from None
