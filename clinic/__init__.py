@@ -1,0 +1,1 @@
+"""The sample application: a multi-tenant clinic, and the database this repository manages."""
