@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL: only what the target says, no timeouts of others, errors in one line."""
+"""Connections to PostgreSQL: only what the target says, no timeouts, errors in one line."""
 
 from __future__ import annotations
 
@@ -59,9 +59,8 @@ def conninfo(target: Target, *, read_only: bool = False, purpose: str = "") -> d
 def connect(target: Target, *, read_only: bool = False, purpose: str = "") -> Connection:
     """Connect in autocommit, raising Unreachable; the caller closes."""
     try:
-        connection: Connection = psycopg2.connect(
-            **conninfo(target, read_only=read_only, purpose=purpose)
-        )
+        parameters: dict[str, Any] = conninfo(target, read_only=read_only, purpose=purpose)
+        connection: Connection = psycopg2.connect(**parameters)
     except psycopg2.Error as exc:
         raise Unreachable(unreachable_line(target, exc)) from None
     connection.autocommit = True

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Protocol
@@ -48,7 +48,12 @@ Sink = IO[bytes] | int | None
 class Host(Protocol):
     """What a feature may ask of the place where commands run."""
 
-    name: str
+    def __hash__(self) -> int:
+        """Hash by identity of the place: what is found there is remembered for the run."""
+
+    @property
+    def name(self) -> str:
+        """Return how to call the place in a sentence."""
 
     def start(self, command: Command, *, stdin: Source, stdout: Sink) -> subprocess.Popen[bytes]:
         """Start a command; its stderr is a pipe, its process group its own."""
@@ -56,7 +61,7 @@ class Host(Protocol):
     def capture(self, command: Command, *, seconds: float = 30) -> str:
         """Return what a short command prints, raising Failed with its own words."""
 
-    def passfile(self, target: Target) -> contextmanager[str]:  # type: ignore[valid-type]
+    def passfile(self, target: Target) -> AbstractContextManager[str]:
         """Put a password file where commands run, for the length of a block."""
 
     def candidates(self, pattern: str) -> list[str]:
@@ -66,10 +71,11 @@ class Host(Protocol):
         """Return the free bytes of the file system that holds `path`, None if unknown."""
 
 
+@dataclass(frozen=True)
 class LocalHost:
     """This machine."""
 
-    name = "this machine"
+    name: str = "this machine"
 
     def start(self, command: Command, *, stdin: Source, stdout: Sink) -> subprocess.Popen[bytes]:
         """Start a command in a session of its own, so that it can be ended as a whole."""

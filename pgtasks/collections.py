@@ -1,0 +1,102 @@
+"""The task tree: the built-in collections, and a project's own files in its `tasks/` laid over."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from invoke import Collection, Exit, Task
+
+from pgtasks import task as edge
+from pgtasks.errors import PgtasksError
+
+
+def namespace(file: str | Path) -> Any:
+    """Return the task tree for the project whose tasks.py is `file`.
+
+    `ns = pgtasks.namespace(__file__)` is all that tasks.py needs. Each file in the project's
+    `tasks/` is a collection; where both have a task of one name, the project's own wins.
+    """
+    root = Path(file).resolve().parent
+    edge.set_root(root)
+    builtin = _builtin_folder()
+    try:
+        own = _own_folder(root)
+    except PgtasksError as exc:
+        raise edge.exit_of(exc) from None
+    tree = Collection()
+    taken: dict[str, str] = {}
+    for folder in dict.fromkeys([builtin, own]):
+        for path in _files(folder):
+            _add(tree, path, folder, taken, own=folder != builtin)
+    return tree
+
+
+def _builtin_folder() -> Path:
+    """Return where the built-in collections lie: in the wheel, or beside the package."""
+    package = Path(__file__).resolve().parent
+    inside = package / "tasks"
+    return inside if inside.is_dir() else package.parent / "tasks"
+
+
+def _own_folder(root: Path) -> Path:
+    from pgtasks import project
+
+    return project.load(root).folder("tasks").resolve()
+
+
+def _files(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.glob("*.py") if not path.name.startswith("_"))
+
+
+def _add(tree: Any, path: Path, folder: Path, taken: dict[str, str], *, own: bool) -> None:
+    module = _loaded(path, folder, own=own)
+    name = path.stem.replace("_", "-") if own else path.stem
+    for key, found in list(vars(module).items()):
+        if not isinstance(found, Task):
+            continue
+        _wrap(found)
+        task_name = found.name or key
+        home = tree if task_name == path.stem else _collection(tree, name)
+        full = task_name if home is tree else f"{name}.{task_name}"
+        if full in taken and own:
+            _say_replaced(found, home, task_name)
+        taken[full] = str(path)
+        home.add_task(found, name=task_name, default=bool(found.is_default))
+
+
+def _collection(tree: Any, name: str) -> Any:
+    if name not in tree.collections:
+        tree.add_collection(Collection(), name=name)
+    return tree.collections[name]
+
+
+def _say_replaced(found: Any, home: Any, name: str) -> None:
+    """Let `inv --list` show that a project's own task stands in the place of a built-in one."""
+    home.tasks.pop(home.transform(name), None)
+    doc = (found.body.__doc__ or "").strip()
+    found.__doc__ = f"{doc} (this project's own)" if doc else "This project's own."
+
+
+def _wrap(found: Any) -> None:
+    if not hasattr(found.body, "__pgtasks__"):
+        found.body = edge.guarded(found.body)
+
+
+def _loaded(path: Path, folder: Path, *, own: bool) -> ModuleType:
+    """Load one file as a module of its own, so that no folder needs to be a package."""
+    name = f"{'tasks' if own else 'pgtasks_builtin'}.{path.stem}"
+    if own and str(folder) not in sys.path:
+        sys.path.append(str(folder))
+    spec = importlib.util.spec_from_file_location(name.replace(".", "_", 1), path)
+    if spec is None or spec.loader is None:
+        raise Exit(f"error: {path} cannot be loaded", code=3)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module

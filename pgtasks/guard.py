@@ -1,0 +1,110 @@
+"""The guard: one pure function that decides whether a task may work on a target.
+
+Three facts must agree: the environment that was chosen, the stamp in the database, and what the
+connection itself says. Reads are let through but for a stamp that contradicts them, because a
+backup under the wrong label is a trap of its own.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from pgtasks.errors import Refused
+from pgtasks.stamp import Identity
+
+
+class Access(enum.Enum):
+    """What a task is about to do."""
+
+    READ = "read"
+    WRITE = "write"  # changes content; undo or a backup brings it back
+    DESTROY = "destroy"  # has no undo: drop, forget, prune
+    STAMP = "stamp"  # writes the stamp itself, so a foreign one is no obstacle
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that the decision rests on. `identity` is None where the database does not exist."""
+
+    access: Access
+    environment: str
+    database: str
+    protected: bool
+    identity: Identity | None
+    terminal: bool
+    confirm: str | None = None
+    yes: bool = False
+
+
+class Decision(enum.Enum):
+    """What is left to do before the task may go on."""
+
+    GO = "go"
+    TYPE_NAME = "type the database's name"
+    ASK = "answer y/N"
+
+
+def decide(facts: Facts) -> Decision:
+    """Return what is left to do, raising Refused where the task must not go on."""
+    _check_facts_agree(facts)
+    if facts.access is Access.READ:
+        return Decision.GO
+    if facts.confirm is not None and facts.confirm != facts.database:
+        raise Refused(
+            f"--confirm {facts.confirm!r} is not the database's name, expected {facts.database!r}"
+        )
+    if why := protection(facts):
+        return _name_needed(facts, why)
+    if facts.access is Access.DESTROY and not facts.yes and facts.confirm is None:
+        if facts.terminal:
+            return Decision.ASK
+        raise Refused(
+            f"this cannot be undone and there is no terminal to ask on, "
+            f"add --yes or --confirm {facts.database}"
+        )
+    return Decision.GO
+
+
+def protection(facts: Facts) -> str:
+    """Return why the target counts as protected, or nothing."""
+    if facts.protected:
+        return f"environment {facts.environment!r} is protected"
+    identity = facts.identity
+    if identity is not None and identity.stamp is None and not identity.empty:
+        return f"database {facts.database!r} has content and no stamp, so it counts as protected"
+    return ""
+
+
+def _name_needed(facts: Facts, why: str) -> Decision:
+    if facts.confirm == facts.database:
+        return Decision.GO
+    if facts.terminal:
+        return Decision.TYPE_NAME
+    raise Refused(f"{why}, add --confirm {facts.database}")
+
+
+def _check_facts_agree(facts: Facts) -> None:
+    identity = facts.identity
+    if identity is None:
+        return
+    if identity.database != facts.database:
+        raise Refused(
+            f"the connection is in database {identity.database!r}, "
+            f"expected {facts.database!r}: is a pooler in between?"
+        )
+    stamp = identity.stamp
+    if stamp is None or facts.access is Access.STAMP:
+        return
+    if identity.foreign:
+        raise Refused(
+            f"the stamp in {identity.database!r} (server {identity.system}) belongs to "
+            f"database {stamp.database!r} on server {stamp.system}: "
+            f"if this is {facts.environment!r} now, run inv env.stamp"
+        )
+    if stamp.environment != facts.environment:
+        raise Refused(
+            f"database {identity.database!r} is stamped {stamp.environment!r}, "
+            f"the chosen environment is {facts.environment!r}: "
+            "choose that one, or run inv env.stamp"
+        )

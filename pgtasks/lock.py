@@ -1,0 +1,89 @@
+"""One run per target database: an advisory lock on a connection to the maintenance database."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from types import TracebackType
+
+from pgtasks import connection
+from pgtasks.connection import Connection
+from pgtasks.errors import Locked, PgtasksError
+from pgtasks.target import Target
+
+_CLASS = 0x7067_746B  # "pgtk": keeps our keys apart from an application's own advisory locks
+_BEAT = 2.0  # seconds between signs of life
+_SILENCE = 15  # seconds after which the server frees the lock of a run that fell silent
+
+
+def key(database: str) -> int:
+    """Return the second half of the lock's key: 31 bits of the database's name."""
+    digest = hashlib.sha256(database.encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1
+
+
+class Lock:
+    """Hold the lock of one target for a block, raising Locked with who holds it.
+
+    `connection` is the session that holds it: what must not happen without the lock, such as the
+    swap, runs there. The server frees the lock when the session ends, or falls silent.
+    """
+
+    def __init__(self, target: Target, purpose: str) -> None:
+        self.target, self.purpose = target, purpose
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> Lock:
+        place = self.target.at(self.target.maintenance)
+        self.connection = connection.connect(place, purpose=self.purpose)
+        try:
+            self._take()
+        except BaseException:
+            self.connection.close()
+            raise
+        self._thread = threading.Thread(target=self._beat, daemon=True)
+        self._thread.start()
+        return self
+
+    def _take(self) -> None:
+        keys = (_CLASS, key(self.target.database))
+        if not connection.value(self.connection, "SELECT pg_try_advisory_lock(%s, %s)", keys):
+            raise Locked(f"{self.target} is locked by another run: {holder(self.connection, keys)}")
+        connection.execute(self.connection, f"SET idle_session_timeout = '{_SILENCE}s'")
+
+    def _beat(self) -> None:
+        while not self._stop.wait(_BEAT):
+            try:
+                # psycopg2 serialises the calls of several threads on one connection
+                connection.execute(self.connection, "SELECT 1")
+            except PgtasksError:
+                return  # the next statement of the run meets the same fault and reports it
+
+    def check(self) -> None:
+        """Raise Unreachable where the lock's session is gone."""
+        connection.execute(self.connection, "SELECT 1")
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop.set()
+        if self._thread:
+            self._thread.join()
+        self.connection.close()
+
+
+def holder(conn: Connection, keys: tuple[int, int]) -> str:
+    """Return the name that the holder's session shows to everybody."""
+    found = connection.value(
+        conn,
+        "SELECT coalesce(nullif(a.application_name, ''), 'a session without a name')"
+        " || ', pid ' || l.pid FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
+        " WHERE l.locktype = 'advisory' AND l.classid = %s AND l.objid = %s AND l.granted"
+        " AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())",
+        keys,
+    )
+    return str(found or "it ended this moment, try again")

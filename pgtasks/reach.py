@@ -1,0 +1,58 @@
+"""From a target on paper to one that answers: server started, password at hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from pgtasks import connection, password, stamp
+from pgtasks.errors import Unreachable
+from pgtasks.stamp import Identity
+from pgtasks.target import Target
+
+_WANTS_PASSWORD = ("no password supplied", "password authentication failed")
+
+
+def reach(target: Target, root: Path, *, start: bool = True) -> Target:
+    """Return the target as its server is reached, raising Unreachable.
+
+    The embedded server is started where it does not run (`start=False`: that is Unreachable); a
+    password is asked for on a terminal where the server wants one and none is set.
+    """
+    if target.embedded:
+        target = _embedded(target, root, start=start)
+    target = password.unlocked(target)
+    try:
+        connection.connect(target.at(target.maintenance), purpose="reach").close()
+    except Unreachable as exc:
+        if _WANTS_PASSWORD[0] not in exc.message:
+            raise
+        target = password.asked(target)
+        connection.connect(target.at(target.maintenance), purpose="reach").close()
+    return target
+
+
+def _embedded(target: Target, root: Path, *, start: bool) -> Target:
+    from pgtasks import embedded
+
+    server = embedded.start(root, major=target.major) if start else embedded.status(root)
+    if server is None or server.pid is None:
+        raise Unreachable(f"{target}: the server does not run, start it with inv server.start")
+    return replace(target, host=str(server.socket), port=server.port)
+
+
+def identify(target: Target, *, read_only: bool = True) -> Identity | None:
+    """Return what the target's database says of itself, None where it does not exist."""
+    if not exists(target):
+        return None
+    with connection.session(target, read_only=read_only, purpose="identify") as conn:
+        return stamp.identify(conn)
+
+
+def exists(target: Target) -> bool:
+    """Return whether the target's database exists on its server."""
+    with connection.session(target.at(target.maintenance), purpose="identify") as conn:
+        found = connection.value(
+            conn, "SELECT true FROM pg_database WHERE datname = %s", (target.database,)
+        )
+        return bool(found)

@@ -1,0 +1,149 @@
+"""One run of one task: its project, environment and target, its guard, its line in the journal."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from pgtasks import journal, report
+from pgtasks.choice import Choice, choose
+from pgtasks.environment import Environment, Value, resolve
+from pgtasks.errors import PgtasksError, Refused
+from pgtasks.guard import Access, Decision, Facts, decide, protection
+from pgtasks.project import Project
+from pgtasks.stamp import Identity
+from pgtasks.target import Target, from_environment
+
+
+@dataclass
+class Run:
+    """What a task body works with. The target is fixed when the run begins."""
+
+    task: str
+    project: Project
+    choice: Choice
+    environment: Environment
+    target: Target
+    json: bool = False
+    dry: bool = False
+    journaled: bool = True
+    result: str = "done"
+    details: dict[str, Any] = field(default_factory=dict)
+
+    def say(self, line: str = "") -> None:
+        """Print talk on stderr."""
+        report.say(line)
+
+    def reached(self, *, start: bool = True) -> Target:
+        """Return the target as its server is reached; the embedded server is started."""
+        from pgtasks.reach import reach
+
+        self.target = reach(self.target, self.project.root, start=start)
+        return self.target
+
+    def guarded(
+        self, access: Access, *, confirm: str | None = None, yes: bool = False
+    ) -> Identity | None:
+        """Let the guard decide, asking on the terminal where it wants that.
+
+        Returns what the database says of itself, None where it does not exist. Under `dry` the
+        plan says what the guard would ask for, and nothing is asked.
+        """
+        from pgtasks.reach import identify
+
+        identity = identify(self.target)
+        facts = Facts(
+            access=access,
+            environment=self.environment.name,
+            database=self.target.database,
+            protected=self.target.protected,
+            identity=identity,
+            terminal=sys.stdin.isatty() and sys.stderr.isatty(),
+            confirm=confirm,
+            yes=yes,
+        )
+        if self.dry:
+            self._say_what_is_asked(facts)
+        else:
+            self._ask(decide(facts), facts)
+        return identity
+
+    def _say_what_is_asked(self, facts: Facts) -> None:
+        try:
+            decision = decide(facts)
+        except Refused as exc:
+            self.say(f"guard: would refuse: {exc.message}")
+        else:
+            self.say(
+                f"guard: {'go' if decision is Decision.GO else f'would ask to {decision.value}'}"
+            )
+
+    def _ask(self, decision: Decision, facts: Facts) -> None:
+        if decision is Decision.TYPE_NAME:
+            typed = _answer(f"{protection(facts)}; type its name to go on: ")
+            if typed != facts.database:
+                raise Refused(f"{typed!r} is not {facts.database!r}, nothing was done")
+        elif decision is Decision.ASK and _answer("this cannot be undone, go on? [y/N] ") != "y":
+            raise Refused("not confirmed, nothing was done")
+
+    def document(self, value: Any) -> None:
+        """Print the task's one JSON document."""
+        report.document(value)
+
+
+def _answer(question: str) -> str:
+    print(question, end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip()
+
+
+@contextmanager
+def run(
+    project: Project,
+    task: str,
+    *,
+    env: str | None = None,
+    json: bool = False,
+    dry: bool = False,
+    journaled: bool = False,
+    flags: Mapping[str, Any] | None = None,
+) -> Iterator[Run]:
+    """Open a run: choose the environment, print the target line, journal how it ended.
+
+    `flags` are settings given on the command line (layer 7), None where a flag is absent.
+    """
+    choice = choose(project, env)
+    given = {key: Value(value, f"--{key}") for key, value in (flags or {}).items() if value}
+    environment = resolve(project, choice.environment, flags=given)
+    target = from_environment(environment)
+    report.say(target.line())
+    current = Run(task, project, choice, environment, target, json, dry, journaled and not dry)
+    began = time.monotonic()
+    try:
+        yield current
+    except BaseException as exc:
+        current.result = exc.message if isinstance(exc, PgtasksError) else exc.__class__.__name__
+        raise
+    finally:
+        if current.journaled:
+            _write_journal(current, time.monotonic() - began)
+
+
+def _write_journal(current: Run, seconds: float) -> None:
+    entry = journal.Entry(
+        when=journal.now(),
+        who=journal.who(),
+        task=current.task,
+        environment=current.environment.name,
+        database=current.target.database,
+        result=current.result,
+        seconds=round(seconds, 3),
+        details=current.details,
+    )
+    try:
+        journal.append(current.project.folder("backups"), entry)
+    except OSError as exc:
+        report.say(f"warning: the journal was not written: {exc.strerror}")

