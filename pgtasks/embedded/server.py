@@ -1,0 +1,213 @@
+"""Start, stop and find the embedded servers of a project: one per major version."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pgtasks.embedded import account as accounts
+from pgtasks.embedded import cluster, place, postmaster, programs, sockets
+from pgtasks.embedded.account import Account
+from pgtasks.embedded.place import Place
+from pgtasks.embedded.programs import Binaries
+from pgtasks.errors import Failed
+
+_NO_RIGHT = ": run as the owner of the project folder, or give it to the user who runs this"
+_WAYS_OUT = {
+    errno.EACCES: _NO_RIGHT,
+    errno.EPERM: _NO_RIGHT,
+    errno.EROFS: ": the server needs a project folder that it can write to",
+    errno.ENOSPC: ": make room and try again, nothing half-made stays",
+}
+
+
+@dataclass(frozen=True)
+class Server:
+    """An embedded server, running or stopped."""
+
+    data: Path
+    bin: Path
+    major: int
+    socket: Path  # folder of mode 0700, owned by the server's account
+    port: int
+    superuser: str
+    pid: int | None  # of the postmaster; None while it is stopped
+
+
+def start(project: Path, *, major: int | None = None, prefer: str = "") -> Server:
+    """Start the server of a project, made if missing, and wait until it accepts connections.
+
+    Without `major` an existing data folder decides, else the newest of the preferred origin
+    ("system" unless `prefer` says "wheel"). Servers of several majors may run side by side.
+    """
+    if not project.is_dir():
+        raise Failed(f"no such project folder: {str(project)!r}")
+    with _plainly():
+        return _running(project, major) or _start(project, major, prefer)
+
+
+def _running(project: Path, major: int | None) -> Server | None:
+    """Return the server that `start` would return, if it needs nothing."""
+    here = place.find(project)
+    wanted = _wanted(here, major)
+    if here is None or wanted is None:
+        return None
+    found = postmaster.running(_readable(here.data(wanted)))
+    return _server(here, wanted, found) if found and found.accepts else None
+
+
+def _wanted(here: Place | None, major: int | None) -> int | None:
+    return major or next(iter(here.majors() if here else ()), None)
+
+
+def _start(project: Path, major: int | None, prefer: str) -> Server:
+    state = place.make(project)
+    with place.changing(state):
+        here = place.find(project) or Place(state, state)
+        wanted = _wanted(here, major)
+        existing = wanted is not None and here.data(wanted).exists()
+        chosen = programs.choose(
+            programs.binaries(), major=wanted, prefer=prefer, existing=existing
+        )
+        account = accounts.for_server(here.data(chosen.major))
+        here = _settled(here, account)
+        folder = _reachable(chosen, here, account)
+        data = here.data(chosen.major)
+        if data.exists():
+            cluster.hand_over(data, account)
+        else:
+            cluster.make(folder, data, account)
+        here = _recorded(here, chosen.major, folder)
+        launch = postmaster.Launch(
+            folder, data, account, here.log(chosen.major), here.run_lock(chosen.major)
+        )
+        return _server(here, chosen.major, postmaster.start(launch))
+
+
+def _settled(here: Place, account: Account) -> Place:
+    if here.home != here.state or account.reaches(here.state):
+        return here
+    running = [major for major in here.majors() if postmaster.running(here.data(major))]
+    if running:
+        raise Failed(
+            f"account {account.name!r} can no longer enter {str(here.state)!r}: stop the server "
+            f"of PostgreSQL {running[0]} first, its data moves at the next start"
+        )
+    return place.settle(here, account)
+
+
+def _reachable(chosen: Binaries, here: Place, account: Account) -> Path:
+    if account.reaches(chosen.bin / "initdb", chosen.bin / "postgres"):
+        return chosen.bin
+    if chosen.origin != "wheel":
+        raise Failed(f"account {account.name!r} cannot run the programs in {str(chosen.bin)!r}")
+    return programs.copy_of(chosen, here.home)
+
+
+def _recorded(here: Place, major: int, folder: Path) -> Place:
+    """Write what later calls need; the first major of a project is the one that wins."""
+    winner = here.major if here.major in here.majors() else major
+    known = {**dict(here.programs), major: str(folder)}
+    recorded = replace(here, major=winner, programs=tuple(sorted(known.items())))
+    if recorded != here:
+        place.write(recorded)
+    return recorded
+
+
+def stop(project: Path, *, mode: str = "fast", major: int | None = None) -> Server | None:
+    """Stop the servers of a project, or that of one major; None where none runs.
+
+    Returns the stopped server (of several, the one of the winning major).
+    """
+    with _plainly():
+        here = place.find(project)
+        if here is None:
+            return None
+        with place.changing(here.state):
+            stopped = [one for one in _majors(here, major) if _stop(here, one, mode)]
+        return _server(here, stopped[0], None) if stopped else None
+
+
+def _majors(here: Place, major: int | None) -> list[int]:
+    return [one for one in here.majors() if major in (None, one)]
+
+
+def _stop(here: Place, major: int, mode: str) -> bool:
+    data = _readable(here.data(major))
+    stopped = postmaster.stop(data, mode)
+    if stopped:
+        sockets.remove(data, data.stat().st_uid)
+    return stopped is not None
+
+
+def status(project: Path, *, major: int | None = None) -> Server | None:
+    """Return the server of a project, a running one before others; None if never initialised.
+
+    Reads files only: no process is started, nothing is locked.
+    """
+    with _plainly():
+        here = place.find(project)
+        if here is None:
+            return None
+        majors = _majors(here, major)
+        found = {one: postmaster.running(_readable(here.data(one))) for one in majors}
+        first = sorted(majors, key=lambda one: found[one] is None)[:1]
+        return _server(here, first[0], found[first[0]]) if first else None
+
+
+def remove(project: Path) -> None:
+    """Stop the servers of a project and delete all that pgtasks made for them."""
+    with _plainly():
+        here = place.find(project)
+        if here is None:
+            return
+        with place.changing(here.state):
+            for major in here.majors():
+                data = _readable(here.data(major))
+                postmaster.stop(data, "immediate")
+                sockets.remove(data, data.stat().st_uid)
+            place.delete(here)
+
+
+def _server(here: Place, major: int, found: postmaster.PidFile | None) -> Server:
+    data = here.data(major)
+    return Server(
+        data=data,
+        bin=_bin(here, major),
+        major=major,
+        socket=found.socket if found else next(sockets.candidates(data, data.stat().st_uid)),
+        port=found.port if found else sockets.PORT,
+        superuser=cluster.SUPERUSER,
+        pid=found.pid if found else None,
+    )
+
+
+def _bin(here: Place, major: int) -> Path:
+    last = here.bin(major)
+    if (last / "postgres").is_file():
+        return last
+    # the project moved together with a wheel inside it, or the package was replaced
+    return next((one.bin for one in programs.binaries() if one.major == major), last)
+
+
+def _readable(data: Path) -> Path:
+    """Return a data folder that this account may look into, else raise Failed."""
+    if data.exists() and not os.access(data, os.R_OK | os.X_OK):
+        accounts.for_server(data)
+    return data
+
+
+@contextmanager
+def _plainly() -> Iterator[None]:
+    """Turn what the system says of a file into one line with the way out."""
+    try:
+        yield
+    except OSError as exc:
+        what = (exc.strerror or str(exc)).lower()
+        where = f" at {exc.filename!r}" if exc.filename else ""
+        way_out = _WAYS_OUT.get(exc.errno or 0, "")
+        raise Failed(f"embedded server: {what}{where}{way_out}") from exc
