@@ -1,0 +1,204 @@
+"""Fixtures: real servers for the session, an empty database and a project for each test.
+
+cluster, cluster18      servers of the wheel (16 and 18); what most tests use is `cluster`
+cluster15               the system's PostgreSQL 15; skips with a reason where there is none
+system_cluster          the system's newest PostgreSQL, whatever its major
+any_cluster             each of the three in turn
+password_cluster        the wheel's 16: asks everybody for a password, socket and 127.0.0.1
+fresh_database(cluster) makes an empty database, dropped after the test with all beside it
+database, target        an empty database on `cluster`: its name, its Target
+project                 a folder with tasks.py, invoke.yaml and env/dev.yaml, whose url leads to
+                        `database`, stamped `dev` as `inv db.create` does
+inv(*args, ...)         runs the real `inv` in `project` or in `cwd`
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import servers
+from projects import make_project, put_stamp
+from servers import Cluster
+
+from pgtasks.target import Target
+
+PASSWORD = "s3cret:with\\odd 'characters' ü"
+_CLEARED = ("PG", "INVOKE_", "FABRIC_", "PGTASKS_")
+_INV = Path(sys.executable).parent / "inv"
+
+
+def _clear(environ: Any) -> None:
+    for name in list(environ):
+        if name.startswith(_CLEARED) or name.endswith("DATABASE_URL"):
+            del environ[name]
+
+
+def pytest_configure() -> None:
+    """Let no setting of the developer's reach a server or a session fixture."""
+    _clear(os.environ)
+
+
+def pytest_report_header() -> list[str]:
+    """Say which servers the tests run on."""
+    wheel = ", ".join(servers.version(servers.wheel_bin(major)) for major in (16, 18))
+    system = ", ".join(servers.version(bin) for bin in servers.system_bins().values())
+    return [f"PostgreSQL of the wheel: {wheel}; of the system: {system or 'none'}"]
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    for name in list(os.environ):
+        if name.startswith(_CLEARED) or name.endswith("DATABASE_URL"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """PostgreSQL 16 of the wheel."""
+    with servers.running(servers.wheel_bin(16)) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def cluster18() -> Iterator[Cluster]:
+    """PostgreSQL 18 of the wheel."""
+    with servers.running(servers.wheel_bin(18)) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def system_cluster() -> Iterator[Cluster]:
+    """The newest PostgreSQL of the system: it has TLS, contrib, other compressions."""
+    found = {major: bin for major, bin in servers.system_bins().items() if 14 <= major <= 18}
+    if not found:
+        pytest.skip("this system has no PostgreSQL server of its own (14 to 18)")
+    with servers.running(found[max(found)], tcp=True) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def cluster15(request: pytest.FixtureRequest) -> Cluster:
+    """PostgreSQL 15 of the system."""
+    found = request.getfixturevalue("system_cluster")
+    if found.major != 15:
+        pytest.skip(f"this system's PostgreSQL is {found.major}, not 15")
+    return found
+
+
+@pytest.fixture(params=["cluster", "cluster18", "system_cluster"])
+def any_cluster(request: pytest.FixtureRequest) -> Cluster:
+    """Each server in turn."""
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(scope="session")
+def password_cluster() -> Iterator[Cluster]:
+    """PostgreSQL 16 of the wheel that wants a password, on its socket and on 127.0.0.1."""
+    with servers.running(servers.wheel_bin(16), password=PASSWORD, tcp=True) as running:
+        yield running
+
+
+@pytest.fixture
+def fresh_database() -> Iterator[Callable[..., str]]:
+    """Return what makes empty databases: `fresh_database(cluster, name=..., owner=...)`."""
+    made: list[tuple[Cluster, str]] = []
+
+    def make(cluster: Cluster, name: str = "", *, owner: str = "") -> str:
+        made.append((cluster, cluster.create(name, owner=owner)))
+        return made[-1][1]
+
+    yield make
+    for cluster, name in made:
+        cluster.drop(name)
+
+
+@pytest.fixture
+def database(cluster: Cluster, fresh_database: Callable[..., str]) -> str:
+    """Return the name of an empty database on `cluster`."""
+    return fresh_database(cluster)
+
+
+@pytest.fixture
+def target(cluster: Cluster, database: str) -> Target:
+    """Return the target of `database`."""
+    return cluster.target(database)
+
+
+@pytest.fixture
+def project(tmp_path: Path, target: Target) -> Path:
+    """Return a project's folder; `dev` is `database`, stamped."""
+    put_stamp(target)
+    return make_project(tmp_path / "shop", target.url())
+
+
+Inv = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def inv(request: pytest.FixtureRequest) -> Inv:
+    """Return what runs `inv`: `inv("db.check", "--json", cwd=..., env={...}, input=...)`.
+
+    Without `cwd` it runs in `project`; without `input` its stdin is empty; no terminal.
+    """
+
+    def run(
+        *args: str,
+        cwd: Path | None = None,
+        env: dict[str, str] | None = None,
+        input: str = "",
+        seconds: float = 120,
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [_INV, *args],
+            cwd=cwd or request.getfixturevalue("project"),
+            env={**os.environ, **(env or {})},
+            input=input,
+            text=True,
+            encoding="utf-8",
+            errors="surrogateescape",
+            capture_output=True,
+            timeout=seconds,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture
+def start_inv(request: pytest.FixtureRequest) -> Iterator[Callable[..., Any]]:
+    """Return what starts `inv` and leaves it running: for signals. Ended after the test."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(
+        *args: str, cwd: Path | None = None, env: dict[str, str] | None = None
+    ) -> subprocess.Popen[str]:
+        started.append(
+            subprocess.Popen(
+                [_INV, *args],
+                cwd=cwd or request.getfixturevalue("project"),
+                env={**os.environ, **(env or {})},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                encoding="utf-8",
+                start_new_session=True,  # a signal to its group reaches all that a terminal's would
+            )
+        )
+        return started[-1]
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()

