@@ -1,0 +1,260 @@
+"""What belongs to a database beside its content: owner, grants, settings, limit, comment.
+
+pg_dump saves these only with --create, and a swap by rename would lose them: backups keep them in
+a file of their own, and restores lay them on the side database.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from psycopg2 import sql
+
+from pgtasks import connection, stamp
+from pgtasks.connection import Connection
+
+# Their values are lists of names, each quoted for itself: PostgreSQL's GUC_LIST_QUOTE variables
+# (variable_is_guc_list_quote in src/include/utils/guc.h).
+_NAME_LISTS = (
+    "local_preload_libraries",
+    "search_path",
+    "session_preload_libraries",
+    "temp_tablespaces",
+)
+# It would make the load itself fail, so it arrives with the swap.
+LATE_SETTINGS = ("default_transaction_read_only",)
+
+
+@dataclass(frozen=True)
+class Grant:
+    """A privilege on the database; an empty grantee is PUBLIC."""
+
+    grantee: str
+    privilege: str
+    grantable: bool = False
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A setting of the database, or of one role in it."""
+
+    name: str
+    value: str
+    role: str = ""
+
+
+@dataclass(frozen=True)
+class DatabaseFacts:
+    """What CREATE DATABASE and ALTER DATABASE say; `grants` is None where they are the default.
+
+    `provider` is libc, icu or builtin; `roles` are all that own or may use anything inside.
+    """
+
+    name: str
+    owner: str
+    encoding: str
+    collate: str
+    ctype: str
+    provider: str = "libc"
+    locale: str = ""
+    connection_limit: int = -1
+    comment: str = ""
+    tablespace: str = "pg_default"
+    grants: tuple[Grant, ...] | None = None
+    settings: tuple[Setting, ...] = ()
+    roles: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain data for a JSON document."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> DatabaseFacts:
+        """Rebuild the facts from plain data; keys of a later version are left out."""
+        known = {key: data[key] for key in cls.__dataclass_fields__ if key in data}
+        grants = known.get("grants")
+        known["grants"] = None if grants is None else tuple(Grant(**grant) for grant in grants)
+        known["settings"] = tuple(Setting(**setting) for setting in known.get("settings", ()))
+        known["roles"] = tuple(known.get("roles", ()))
+        return cls(**known)
+
+
+def read(conn: Connection, name: str) -> DatabaseFacts:
+    """Read the facts of one database of the connection's server, the stamp left out.
+
+    `roles` is filled where the connection is in that database, else empty.
+    """
+    row = connection.rows(conn, _facts_query(conn.server_version), (name,))[0]
+    owner, encoding, collate, ctype, provider, locale, limit, comment, space, has_grants = row
+    return DatabaseFacts(
+        name=name,
+        owner=owner,
+        encoding=encoding,
+        collate=collate,
+        ctype=ctype,
+        provider={"c": "libc", "i": "icu", "b": "builtin"}[provider],
+        locale=locale or "",
+        connection_limit=limit,
+        comment=stamp.split(comment)[0],
+        tablespace=space,
+        grants=_grants(conn, name) if has_grants else None,
+        settings=_settings(conn, name),
+        roles=_roles(conn, name),
+    )
+
+
+def _facts_query(server_version: int) -> str:
+    locale = "NULL::text"  # column names: pg_database of 14, 15, 17
+    if server_version >= 170000:
+        locale = "d.datlocale"
+    elif server_version >= 150000:
+        locale = "d.daticulocale"
+    provider = "d.datlocprovider" if server_version >= 150000 else "'c'"
+    return (
+        "SELECT pg_get_userbyid(d.datdba), pg_encoding_to_char(d.encoding), d.datcollate,"
+        f" d.datctype, {provider}, {locale}, d.datconnlimit,"
+        " shobj_description(d.oid, 'pg_database'), t.spcname, d.datacl IS NOT NULL"
+        " FROM pg_database d JOIN pg_tablespace t ON t.oid = d.dattablespace"
+        " WHERE d.datname = %s"
+    )
+
+
+def _grants(conn: Connection, name: str) -> tuple[Grant, ...]:
+    found = connection.rows(
+        conn,
+        "SELECT CASE WHEN a.grantee = 0 THEN '' ELSE pg_get_userbyid(a.grantee) END,"
+        " a.privilege_type, a.is_grantable FROM pg_database d, aclexplode(d.datacl) a"
+        " WHERE d.datname = %s ORDER BY 1, 2",
+        (name,),
+    )
+    return tuple(Grant(*row) for row in found)
+
+
+def _settings(conn: Connection, name: str) -> tuple[Setting, ...]:
+    found = connection.rows(
+        conn,
+        "SELECT unnest(s.setconfig), coalesce(r.rolname, '')"
+        " FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase"
+        " LEFT JOIN pg_roles r ON r.oid = s.setrole WHERE d.datname = %s ORDER BY 2, 1",
+        (name,),
+    )
+    parted = ((text.partition("="), role) for text, role in found)
+    return tuple(Setting(key, value, role) for (key, _, value), role in parted)
+
+
+def _roles(conn: Connection, name: str) -> tuple[str, ...]:
+    """Return the roles that own or may use anything in the database, but for built-in ones."""
+    found = connection.rows(
+        conn,
+        "SELECT DISTINCT r.rolname FROM pg_shdepend s JOIN pg_roles r ON r.oid = s.refobjid"
+        " JOIN pg_database d ON d.oid = s.dbid AND d.datname = %s"
+        " WHERE s.refclassid = 'pg_authid'::regclass AND r.rolname !~ '^pg_' ORDER BY 1",
+        (name,),
+    )
+    return tuple(row[0] for row in found)
+
+
+def create_statement(
+    name: str, facts: DatabaseFacts, *, template: str, owner: str, server_version: int
+) -> sql.Composed:
+    """Return CREATE DATABASE with the facts' encoding and locale."""
+    parts: list[sql.Composable] = [
+        sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE {} ENCODING {}").format(
+            sql.Identifier(name),
+            sql.Identifier(owner),
+            sql.Identifier(template),
+            sql.Literal(facts.encoding),
+        ),
+        sql.SQL("LC_COLLATE {} LC_CTYPE {}").format(
+            sql.Literal(facts.collate), sql.Literal(facts.ctype)
+        ),
+    ]
+    if server_version >= 150000:
+        parts.append(_provider(facts, server_version))
+    if facts.tablespace != "pg_default":
+        parts.append(sql.SQL("TABLESPACE {}").format(sql.Identifier(facts.tablespace)))
+    return sql.SQL(" ").join(parts)
+
+
+def _provider(facts: DatabaseFacts, server_version: int) -> sql.Composable:
+    if facts.provider == "icu":
+        return sql.SQL("LOCALE_PROVIDER icu ICU_LOCALE {}").format(sql.Literal(facts.locale))
+    if facts.provider == "builtin" and server_version >= 170000:
+        return sql.SQL("LOCALE_PROVIDER builtin BUILTIN_LOCALE {}").format(
+            sql.Literal(facts.locale)
+        )
+    return sql.SQL("LOCALE_PROVIDER libc")
+
+
+def close_statement(name: str) -> sql.Composed:
+    """Return the statement that shuts PUBLIC out of a new database."""
+    return sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(name))
+
+
+def laying_statements(name: str, facts: DatabaseFacts) -> list[sql.Composed]:
+    """Return what lays grants and settings on the new database `name`, LATE_SETTINGS left out.
+
+    Grants are laid by the owner: a grantor of another name is not carried over (PostgreSQL has
+    no way but to act as that role).
+    """
+    return [
+        *grant_statements(name, facts),
+        *(
+            setting_statement(name, setting)
+            for setting in facts.settings
+            if setting.name not in LATE_SETTINGS
+        ),
+    ]
+
+
+def grant_statements(name: str, facts: DatabaseFacts) -> list[sql.Composed]:
+    """Return the GRANTs that make the new database's access list equal to the facts'."""
+    grants: Iterable[Grant] = facts.grants or ()
+    if facts.grants is None:  # the default: everybody may connect and use temporary tables
+        grants = (Grant("", "CONNECT"), Grant("", "TEMPORARY"))
+    return [_grant(name, grant) for grant in grants if grant.grantee != facts.owner]
+
+
+def _grant(name: str, grant: Grant) -> sql.Composed:
+    grantee = sql.Identifier(grant.grantee) if grant.grantee else sql.SQL("PUBLIC")
+    if grant.privilege not in ("CONNECT", "CREATE", "TEMPORARY"):
+        raise ValueError(f"unknown privilege {grant.privilege!r}")
+    return sql.SQL("GRANT {} ON DATABASE {} TO {}{}").format(
+        sql.SQL(grant.privilege),
+        sql.Identifier(name),
+        grantee,
+        sql.SQL(" WITH GRANT OPTION" if grant.grantable else ""),
+    )
+
+
+def setting_statement(name: str, setting: Setting) -> sql.Composed:
+    """Return the ALTER statement of one setting, its list of names quoted as names."""
+    database = sql.Identifier(name)
+    subject = sql.SQL("DATABASE {}").format(database)
+    if setting.role:
+        subject = sql.SQL("ROLE {} IN DATABASE {}").format(sql.Identifier(setting.role), database)
+    value: sql.Composable = sql.Literal(setting.value)
+    if setting.name.lower() in _NAME_LISTS:
+        value = sql.SQL(", ").join(map(sql.Literal, _split_names(setting.value)))
+    parts = [sql.Identifier(part) for part in setting.name.split(".")]
+    return sql.SQL("ALTER {} SET {} TO {}").format(subject, sql.SQL(".").join(parts), value)
+
+
+def late_statements(name: str, facts: DatabaseFacts) -> list[sql.Composed]:
+    """Return what of the facts goes into the swap itself: settings that would stop a load."""
+    return [
+        setting_statement(name, setting)
+        for setting in facts.settings
+        if setting.name in LATE_SETTINGS
+    ]
+
+
+def _split_names(text: str) -> list[str]:
+    """Split a list of names as the server stores it: `"$user", public`."""
+    found = re.findall(r'"((?:[^"]|"")*)"|([^,\s"]+)', text)
+    names = [quoted.replace('""', '"') or plain for quoted, plain in found]
+    return names or [""]

@@ -1,0 +1,91 @@
+"""What interrupted runs left behind: found, healed, and said."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from psycopg2 import sql
+
+from pgtasks import connection, report, side, stamp, swap
+from pgtasks.connection import Connection
+from pgtasks.lock import Lock
+from pgtasks.side import Side
+from pgtasks.target import Target
+
+
+@dataclass(frozen=True)
+class Leftovers:
+    """What stands beside a target: half-built side databases, kept ones, a closed target."""
+
+    half_built: tuple[Side, ...]
+    kept: tuple[Side, ...]
+    missing: bool
+    closed: bool
+
+
+def look(conn: Connection, target: Target) -> Leftovers:
+    """Look from the maintenance database; nothing is changed."""
+    sides = side.find(conn, target)
+    row = connection.rows(
+        conn, "SELECT datallowconn FROM pg_database WHERE datname = %s", (target.database,)
+    )
+    return Leftovers(
+        half_built=tuple(found for found in sides if found.role == "new"),
+        kept=tuple(found for found in sides if found.role == "old"),
+        missing=not row,
+        closed=bool(row) and not row[0][0],
+    )
+
+
+def heal(lock: Lock) -> list[str]:
+    """Drop half-built side databases and open a closed target; return what was done.
+
+    The lock is held, so that no half-built side database belongs to a living run.
+    """
+    conn, target = lock.connection, lock.target
+    found = look(conn, target)
+    done = []
+    for half in found.half_built:
+        side.drop(conn, half.name)
+        done.append(f"dropped {half.name!r}, which an interrupted run left half built")
+    if found.closed and _is_ours(conn, target):
+        connection.execute(
+            conn,
+            sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(
+                sql.Identifier(target.database)
+            ),
+        )
+        done.append(f"opened {target.database!r}, which refused connections")
+    return done
+
+
+def _is_ours(conn: Connection, target: Target) -> bool:
+    comment = connection.value(
+        conn,
+        "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = %s",
+        (target.database,),
+    )
+    mark = stamp.split(comment)[1]
+    return mark is not None and mark.database == target.database
+
+
+def recover(lock: Lock) -> list[str]:
+    """Heal, and give a target that is gone the name of its newest kept database back."""
+    conn, target = lock.connection, lock.target
+    done = heal(lock)
+    found = look(conn, target)
+    if found.missing and found.kept:
+        newest = found.kept[-1]
+        swap.swap_back(lock, target, newest, side.new_run_id(), replaces=False)
+        done.append(f"gave {newest.name!r} the name {target.database!r} back, which was gone")
+    return done
+
+
+def kept_lines(found: Leftovers) -> list[str]:
+    """Return one line for each kept database."""
+    return [
+        f"kept: {kept.name!r}"
+        + (f", {report.size(kept.bytes)}" if kept.bytes is not None else "")
+        + ", inv db.undo brings it back, inv db.forget drops it"
+        for kept in found.kept
+    ]

@@ -1,0 +1,121 @@
+"""The load of a side database: pg_restore, statistics, proof."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pgtasks import connection, pipeline, report, tools
+from pgtasks import proof as proofs
+from pgtasks.connection import Connection
+from pgtasks.errors import Failed, NotProven, PgtasksError, Unreachable
+from pgtasks.host import Command, Host
+from pgtasks.restore.plan import Plan, analyze_argv, load_command, restore_argv
+from pgtasks.steps import reach
+
+_POLL = 0.2  # seconds between looks at the side database's size
+_LOOKS_PER_SIZE = 5
+
+# What pg_restore's words mean for the person who reads them: pattern, class, way out.
+_CLASSES: Sequence[tuple[str, type[PgtasksError], str]] = (
+    (r"No space left on device|could not extend file", Failed, "the server's disk is full"),
+    (
+        r"terminating connection|server closed the connection|connection to server .* lost|"
+        r"no connection to the server|the database system is",
+        Unreachable,
+        "the server ended the connection",
+    ),
+    (r'role "(?P<name>[^"]+)" does not exist', Failed, "a role is missing, see --no-owner"),
+    (r'extension "(?P<name>[^"]+)" is not available', Failed, "an extension is missing"),
+    (
+        r"must be owner|permission denied|must be superuser|must be able to SET ROLE",
+        Failed,
+        "this role may not restore it, see --no-owner",
+    ),
+    (
+        r"could not read from input file|corrupt|unexpected end of file",
+        NotProven,
+        "the dump is cut",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Proven:
+    """What the comparison of a side database with its backup's proof found."""
+
+    tables: int
+    rows: int
+    unproven: tuple[str, ...]
+    proven: bool = True
+
+    def sentence(self) -> str:
+        """Return the line for the person: `17 of 17 tables identical, 812,004 rows`."""
+        if not self.proven:
+            return "not proven: the backup was taken without a proof"
+        return (
+            f"{self.tables} of {report.plural(self.tables, 'table')} identical, "
+            f"{report.plural(self.rows, 'row')}"
+        )
+
+
+def run_restore(plan: Plan, host: Host, conn: Connection) -> None:
+    """Run pg_restore into the side database, raising what its words mean."""
+    with host.passfile(plan.target) as passfile:
+        env = tools.environment(plan.target.at(plan.side), passfile)
+        command = load_command(plan, restore_argv(plan), env)
+        _watch(plan, host, conn, command)
+        reach("restore.loaded")
+        pipeline.run(host, [load_command(plan, analyze_argv(plan), env)])
+
+
+def _watch(plan: Plan, host: Host, conn: Connection, command: Command) -> None:
+    total = plan.backup.manifest.database_bytes
+    looks = 0
+    with (
+        pipeline.Pipeline(host, [command]) as running,
+        report.Progress("restore", total) as progress,
+    ):
+        reach("restore.loading")
+        while not running.wait(_POLL):
+            looks += 1
+            if looks % _LOOKS_PER_SIZE == 0:
+                progress.update(_size(conn, plan.side))
+        try:
+            running.check()
+        except Failed as exc:
+            raise classified(exc) from None
+
+
+def _size(conn: Connection, name: str) -> int:
+    found = connection.value(
+        conn, "SELECT pg_database_size(oid) FROM pg_database WHERE datname = %s", (name,)
+    )
+    return int(found or 0)
+
+
+def classified(failure: Failed) -> PgtasksError:
+    """Return a failure of pg_restore as what it means, its own words kept as the hint."""
+    for pattern, kind, meaning in _CLASSES:
+        if re.search(pattern, failure.hint):
+            return kind(f"pg_restore failed, {meaning}", hint=failure.hint)
+    return failure
+
+
+def prove(plan: Plan) -> Proven:
+    """Compare the side database with the backup's proof, raising NotProven."""
+    expected = plan.backup.proof()
+    manifest = plan.backup.manifest
+    if expected is None:
+        return Proven(manifest.tables, manifest.rows, (), proven=False)
+    actual = proofs.take(plan.target.at(plan.side), jobs=plan.jobs)
+    found = proofs.compare(expected, actual)
+    if found.differences:
+        raise NotProven(
+            f"the restored content is not what the backup holds: {len(found.differences)} "
+            "differences, nothing was replaced",
+            hint="\n".join(found.differences[:20]),
+        )
+    unproven = tuple(f"{item.object}: {item.reason}" for item in expected.unproven)
+    return Proven(len(expected.tables), expected.rows, (*unproven, *found.skipped))

@@ -1,0 +1,229 @@
+"""A restore from beginning to end, or its plan alone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pgtasks import connection, database, recover, report, side, stamp, swap, tools
+from pgtasks.backup import verify
+from pgtasks.backup.store import Backup
+from pgtasks.connection import Connection
+from pgtasks.database import DatabaseFacts
+from pgtasks.errors import Failed, Refused
+from pgtasks.host import Command, Host
+from pgtasks.lock import Lock
+from pgtasks.restore import load, preflight
+from pgtasks.restore.plan import Plan, losses
+from pgtasks.stamp import Stamp
+from pgtasks.steps import reach
+from pgtasks.swap import Swapped
+from pgtasks.target import Target
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says of a restore."""
+
+    jobs: int
+    no_owner: bool = False
+    leave_behind: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a restore did."""
+
+    plan: Plan
+    proven: load.Proven
+    swapped: Swapped
+    seconds: float
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the outcome as plain data."""
+        return {
+            **self.plan.as_json(),
+            "tables": self.proven.tables,
+            "rows_restored": self.proven.rows,
+            "proven": self.proven.proven,
+            "unproven": list(self.proven.unproven),
+            "kept": self.swapped.kept,
+            "swap_seconds": round(self.swapped.seconds, 4),
+            "seconds": round(self.seconds, 3),
+        }
+
+
+def make_plan(lock: Lock, host: Host, backup: Backup, options: Options, *, replaces: bool) -> Plan:
+    """Find out all that a restore needs and raise what stands in its way; nothing is touched."""
+    target, conn = lock.target, lock.connection
+    manifest = backup.manifest
+    toolset = tools.for_restore(
+        tools.installed(host, setting=target.tools),
+        conn.server_version // 10000,
+        manifest.dump_tool[0],
+        manifest.compression.partition(":")[0],
+        target,
+    )
+    plan = Plan(
+        target=target,
+        backup=backup,
+        tools=toolset,
+        facts=_facts(conn, target, backup, options, replaces=replaces),
+        system=stamp.system_identifier(conn),
+        run=side.new_run_id(),
+        replaces=replaces,
+        jobs=options.jobs,
+        no_owner=options.no_owner,
+        leave_behind=options.leave_behind,
+    )
+    plan = replace(plan, notes=tuple(_notes(conn, plan)), losses=_losses(plan))
+    preflight.check(plan, conn, _entries(plan, host))
+    return plan
+
+
+def _facts(
+    conn: Connection, target: Target, backup: Backup, options: Options, *, replaces: bool
+) -> DatabaseFacts:
+    """Return what the side database gets: the target's own facts, or those the backup saved."""
+    saved = backup.database()
+    if replaces:
+        own = database.read(conn, target.database)
+        return replace(own, encoding=saved.encoding)
+    if options.no_owner:
+        user = connection.value(conn, "SELECT current_user")
+        return replace(saved, name=target.database, owner=user, grants=None)
+    return replace(saved, name=target.database)
+
+
+def _notes(conn: Connection, plan: Plan) -> list[str]:
+    notes = []
+    saved, now = plan.backup.database(), plan.facts
+    manifest = plan.backup.manifest
+    if manifest.environment != plan.target.environment:
+        notes.append(f"the backup is of environment {manifest.environment!r}")
+    for what in ("collate", "ctype", "provider", "locale"):
+        before, after = getattr(saved, what), getattr(now, what)
+        if before != after:
+            notes.append(f"{what} is {after!r} here, it was {before!r}: sort orders may differ")
+    major = manifest.server_version // 10000
+    if major != conn.server_version // 10000:
+        notes.append(f"the backup is of PostgreSQL {major}, this is {conn.server_version // 10000}")
+    if preflight.free_bytes(conn, plan.target) is None:
+        notes.append("the free space of the server's disk cannot be known from here")
+    if manifest.excluded_data:
+        notes.append(f"the backup has no rows of {', '.join(manifest.excluded_data)}")
+    return notes
+
+
+def _losses(plan: Plan) -> Any:
+    if not plan.replaces:
+        return ()
+    with connection.session(plan.target, read_only=True, purpose="db.restore") as conn:
+        return losses(conn, plan.backup)
+
+
+def _entries(plan: Plan, host: Host) -> list[str]:
+    argv = (plan.tools.tool("pg_restore"), "--list", str(plan.backup.dump))
+    return host.capture(Command(argv), seconds=120).splitlines()
+
+
+def restore(
+    lock: Lock, host: Host, backup: Backup, options: Options, *, say: Say, dry: bool = False
+) -> Outcome | Plan:
+    """Restore a backup into the lock's target; with `dry` return the plan.
+
+    Raises NotProven where backup or result is not what was saved; the target is then untouched.
+    """
+    began = time.monotonic()
+    target, conn = lock.target, lock.connection
+    if not dry:
+        for line in recover.heal(lock):
+            say(line)
+    replaces = _replaces(conn, target)
+    checked = verify.verify(backup, host)
+    say(f"intact: {checked.sentence()}")
+    plan = make_plan(lock, host, backup, options, replaces=replaces)
+    for line in plan.lines():
+        say(line)
+    if dry:
+        return plan
+    reach("restore.checked")
+    try:
+        proven = _build(plan, lock, host, say)
+        swapped = _swap(plan, lock)
+    except BaseException:
+        _clear(plan, lock)
+        raise
+    reach("restore.swapped")
+    return Outcome(plan, proven, swapped, time.monotonic() - began)
+
+
+def _replaces(conn: Connection, target: Target) -> bool:
+    found = connection.value(
+        conn, "SELECT true FROM pg_database WHERE datname = %s", (target.database,)
+    )
+    return bool(found)
+
+
+def _mark(plan: Plan) -> Stamp:
+    return Stamp(
+        plan.target.environment,
+        plan.target.database,
+        plan.system,
+        origin=plan.origin,
+        role="new",
+        run=plan.run,
+    )
+
+
+def _build(plan: Plan, lock: Lock, host: Host, say: Say) -> load.Proven:
+    """Build the side database and prove it."""
+    conn = lock.connection
+    side.create(conn, plan.target, plan.facts, _mark(plan), owner=plan.facts.owner)
+    _lay(plan, conn, say)
+    began = time.monotonic()
+    load.run_restore(plan, host, conn)
+    say(f"loaded in {report.duration(time.monotonic() - began)}")
+    began = time.monotonic()
+    proven = load.prove(plan)
+    say(f"proven in {report.duration(time.monotonic() - began)}: {proven.sentence()}")
+    for line in proven.unproven:
+        say(f"  not proven: {line}")
+    reach("restore.proven")
+    return proven
+
+
+def _lay(plan: Plan, conn: Connection, say: Say) -> None:
+    """Lay grants and settings on the side database, before the load that may need them."""
+    statements = database.laying_statements(plan.side, plan.facts)
+    for statement in statements:
+        try:
+            connection.execute(conn, statement)
+        except Failed as exc:
+            text = statement.as_string(conn)
+            if not plan.leave_behind:
+                raise Refused(
+                    f"cannot carry over: {text} ({exc.message}): run it as a role that may, "
+                    "or go without with --leave-behind"
+                ) from None
+            say(f"left behind: {text} ({exc.message})")
+
+
+def _swap(plan: Plan, lock: Lock) -> Swapped:
+    return swap.swap_in(
+        lock, plan.target, plan.side, _mark(plan), facts=plan.facts, replaces=plan.replaces
+    )
+
+
+def _clear(plan: Plan, lock: Lock) -> None:
+    """Drop the side database of a run that failed; what cannot be dropped is left to recover."""
+    try:
+        side.drop(lock.connection, plan.side)
+    except Failed as exc:
+        report.say(f"warning: {plan.side!r} is left, inv db.recover drops it: {exc.message}")
+    except Exception:
+        report.say(f"warning: {plan.side!r} may be left, inv db.recover drops it")

@@ -1,0 +1,199 @@
+"""The plan of a restore: what is built from what, and what would be lost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from psycopg2 import sql
+
+from pgtasks import connection, report
+from pgtasks.backup.store import Backup
+from pgtasks.connection import Connection
+from pgtasks.database import DatabaseFacts
+from pgtasks.errors import Failed
+from pgtasks.host import Command
+from pgtasks.side import side_name
+from pgtasks.target import Target
+from pgtasks.tools import Toolset
+
+_COUNT_SECONDS = 5.0  # for all counts together; what is not counted by then is estimated
+
+
+@dataclass(frozen=True)
+class Loss:
+    """One table's rows now and in the backup, None where the table is not there."""
+
+    table: str
+    now: int | None
+    backup: int | None
+    estimated: bool = False
+
+    @property
+    def differs(self) -> bool:
+        """Whether a restore changes the number of rows."""
+        return self.now != self.backup
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that a restore needs to know, found out before anything is touched.
+
+    `facts` is what the side database gets; `notes` are differences worth a line that stop nothing.
+    """
+
+    target: Target
+    backup: Backup
+    tools: Toolset
+    facts: DatabaseFacts
+    system: str
+    run: str
+    replaces: bool
+    jobs: int
+    no_owner: bool = False
+    leave_behind: bool = False
+    losses: tuple[Loss, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def side(self) -> str:
+        """Return the name of the side database."""
+        return side_name(self.target.database, "new", self.run)
+
+    @property
+    def origin(self) -> str:
+        """Return where the content comes from, as the stamp keeps it."""
+        manifest = self.backup.manifest
+        return f"{manifest.environment}/{manifest.database}@{manifest.id}"
+
+    def lines(self) -> list[str]:
+        """Return the plan as a person reads it."""
+        manifest = self.backup.manifest
+        content = (
+            f"{report.plural(manifest.tables, 'table')}, {report.plural(manifest.rows, 'row')}"
+        )
+        lines = [
+            f"backup   {manifest.id} of {manifest.environment}/{manifest.database},"
+            f" taken {manifest.snapshot_time}, {content}",
+            f"tools    pg_restore {self.tools}, {self.jobs} jobs",
+            f"build    {self.side!r}, owner {self.facts.owner!r}",
+            f"replace  {self.target.database!r}, kept as "
+            f"{side_name(self.target.database, 'old', self.run)!r}"
+            if self.replaces
+            else f"replace  nothing: {self.target.database!r} does not exist",
+        ]
+        return lines + [f"note     {note}" for note in self.notes] + self._loss_lines()
+
+    def _loss_lines(self) -> list[str]:
+        changed = [loss for loss in self.losses if loss.differs]
+        if not self.replaces:
+            return []
+        if not changed:
+            return ["rows     as many in every table as now"]
+        rows = [
+            (
+                loss.table,
+                "-" if loss.now is None else ("~" if loss.estimated else "") + f"{loss.now:,}",
+                "-" if loss.backup is None else f"{loss.backup:,}",
+            )
+            for loss in changed
+        ]
+        text = report.table(("table", "rows now", "rows in the backup"), rows)
+        return [f"  {line}" for line in text.splitlines()]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the plan as plain data."""
+        return {
+            "backup": self.backup.id,
+            "origin": self.origin,
+            "tools": str(self.tools),
+            "jobs": self.jobs,
+            "side": self.side,
+            "replaces": self.replaces,
+            "notes": list(self.notes),
+            "rows": [
+                {"table": loss.table, "now": loss.now, "backup": loss.backup}
+                for loss in self.losses
+                if loss.differs
+            ],
+        }
+
+
+def losses(conn: Connection, backup: Backup) -> tuple[Loss, ...]:
+    """Compare the rows of the target (`conn` is in it) with those of the backup, by table."""
+    proof = backup.proof()
+    if proof is None:
+        return ()
+    saved = {f"{table.schema}.{table.name}": table.rows for table in proof.tables}
+    now = _rows_now(conn)
+    return tuple(
+        Loss(
+            name,
+            now[name][0] if name in now else None,
+            saved.get(name),
+            estimated=name in now and now[name][1],
+        )
+        for name in sorted({*saved, *now})
+    )
+
+
+def _rows_now(conn: Connection) -> Mapping[str, tuple[int, bool]]:
+    """Return rows by table and whether the number is an estimate."""
+    tables = connection.rows(
+        conn,
+        "SELECT n.nspname, c.relname, greatest(c.reltuples, 0)::bigint FROM pg_class c"
+        " JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'r'"
+        " AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
+        " ORDER BY c.relpages",
+    )
+    end = time.monotonic() + _COUNT_SECONDS
+    return {
+        f"{schema}.{name}": _count(conn, schema, name, estimate, end)
+        for schema, name, estimate in tables
+    }
+
+
+def _count(conn: Connection, schema: str, name: str, estimate: int, end: float) -> tuple[int, bool]:
+    left = int((end - time.monotonic()) * 1000)
+    if left <= 0:
+        return estimate, True
+    query = sql.SQL("SELECT count(*) FROM ONLY {}").format(sql.Identifier(schema, name))
+    try:
+        connection.execute(conn, "SELECT set_config('statement_timeout', %s, false)", (str(left),))
+        return connection.value(conn, query), False
+    except Failed:  # out of time, or not readable by this role
+        return estimate, True
+    finally:
+        connection.execute(conn, "SET statement_timeout = 0")
+
+
+def restore_argv(plan: Plan) -> tuple[str, ...]:
+    """Return pg_restore's argv; where to comes from its environment."""
+    argv = [plan.tools.tool("pg_restore"), "--exit-on-error", "--no-password"]
+    argv.append(f"--jobs={plan.jobs}")
+    if plan.no_owner:
+        argv += ["--no-owner", "--no-privileges"]
+    return (*argv, f"--dbname={dbname(plan.side)}", str(plan.backup.dump))
+
+
+def analyze_argv(plan: Plan) -> tuple[str, ...]:
+    """Return the argv that gathers the side database's statistics."""
+    options = ("--analyze-only", "--quiet", "--no-password", f"--jobs={plan.jobs}")
+    return (plan.tools.tool("vacuumdb"), *options, f"--dbname={dbname(plan.side)}")
+
+
+def dbname(name: str) -> str:
+    """Return a database's name for --dbname, where a name with `=` would be read as conninfo."""
+    escaped = name.replace("\\", "\\\\").replace("'", "\\'")
+    return f"dbname='{escaped}'"
+
+
+def load_command(plan: Plan, argv: tuple[str, ...], env: Mapping[str, str]) -> Command:
+    """Return a command of the load: nothing of the side database needs to reach the disk early.
+
+    The swap's commit does, and flushes all that came before it.
+    """
+    options = "-c synchronous_commit=off -c statement_timeout=0 -c lock_timeout=0"
+    return Command(argv, {**env, "PGOPTIONS": options})

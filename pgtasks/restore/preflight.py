@@ -1,0 +1,221 @@
+"""The preflight of a restore: everything that would stop it, found before anything is touched."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+
+from psycopg2 import sql
+
+from pgtasks import connection, database, report
+from pgtasks.connection import Connection
+from pgtasks.database import DatabaseFacts
+from pgtasks.errors import Failed, Refused
+from pgtasks.restore.plan import Plan
+from pgtasks.target import Target
+
+# Archive entries that only a superuser can restore (pg_restore --list, fourth field).
+_SUPERUSER_ENTRIES = ("EVENT TRIGGER", "FOREIGN DATA WRAPPER", "ACCESS METHOD", "CAST")
+
+
+def check(plan: Plan, conn: Connection, entries: Sequence[str]) -> None:
+    """Raise Refused with all that stands in the way; `conn` is in the maintenance database.
+
+    `entries` are the lines of the archive's table of contents.
+    """
+    found = list(obstacles(plan, conn, entries))
+    if len(found) == 1:
+        raise Refused(f"cannot restore: {found[0]}")
+    if found:
+        raise Refused(
+            f"cannot restore: {len(found)} things stand in the way", hint="\n".join(found)
+        )
+
+
+def obstacles(plan: Plan, conn: Connection, entries: Sequence[str]) -> Iterator[str]:
+    """Yield one line for each thing that stands in the way, with the way out."""
+    yield from _rights(conn, plan)
+    yield from _roles(conn, plan)
+    yield from _extensions(conn, plan)
+    yield from _superuser_entries(conn, plan, entries)
+    if plan.replaces:
+        yield from _sessions(conn, plan.target)
+        yield from _pinned(conn, plan)
+        if not plan.leave_behind:
+            yield from _not_carried(conn, plan)
+    yield from _disk(conn, plan)
+
+
+def is_superuser(conn: Connection) -> bool:
+    """Return whether the connection's role is a superuser."""
+    return bool(
+        connection.value(conn, "SELECT rolsuper FROM pg_roles WHERE rolname = current_user")
+    )
+
+
+def _rights(conn: Connection, plan: Plan) -> Iterator[str]:
+    may_create, user = connection.rows(
+        conn, "SELECT rolcreatedb OR rolsuper, rolname FROM pg_roles WHERE rolname = current_user"
+    )[0]
+    if not may_create:
+        yield f"role {user!r} may not create databases: ALTER ROLE {user} CREATEDB"
+    if plan.target.database == plan.target.maintenance:
+        yield (
+            f"{plan.target.database!r} is the maintenance database that locks are held in, "
+            "name another one in `maintenance`"
+        )
+    for owner in _not_member(conn, [plan.facts.owner]):
+        yield f"role {user!r} is no member of {owner!r}, which owns {plan.target.database!r}"
+
+
+def _not_member(conn: Connection, roles: Iterable[str]) -> list[str]:
+    found = connection.rows(
+        conn,
+        "SELECT r FROM unnest(%s::text[]) r WHERE to_regrole(quote_ident(r)) IS NOT NULL"
+        " AND NOT pg_has_role(to_regrole(quote_ident(r))::oid, 'MEMBER')",
+        (list(roles),),
+    )
+    return [row[0] for row in found]
+
+
+def _roles(conn: Connection, plan: Plan) -> Iterator[str]:
+    facts = plan.backup.database()
+    wanted = {plan.facts.owner} if plan.no_owner else {plan.facts.owner, *facts.roles}
+    missing = connection.rows(
+        conn,
+        "SELECT r FROM unnest(%s::text[]) r WHERE to_regrole(quote_ident(r)) IS NULL ORDER BY 1",
+        (sorted(wanted),),
+    )
+    for (role,) in missing:
+        yield (
+            f"role {role!r} does not exist here: create it (globals.sql in the backup says how), "
+            "or leave owners and grants out with --no-owner"
+        )
+
+
+def _extensions(conn: Connection, plan: Plan) -> Iterator[str]:
+    proof = plan.backup.proof()
+    for name, version in sorted((proof.extensions if proof else {}).items()):
+        found = connection.rows(
+            conn,
+            "SELECT bool_or(NOT superuser OR trusted) FROM pg_available_extension_versions"
+            " WHERE name = %s HAVING count(*) > 0",
+            (name,),
+        )
+        if not found:
+            yield f"extension {name!r} (version {version}) is not available on this server"
+        elif not found[0][0] and not is_superuser(conn) and not _in_template(conn, plan, name):
+            yield (
+                f"extension {name!r} needs a superuser to be created: name a template database "
+                "that has it in `template`, or restore as a superuser"
+            )
+
+
+def _in_template(conn: Connection, plan: Plan, extension: str) -> bool:
+    # plpgsql comes with every database
+    return extension == "plpgsql" or plan.target.template not in ("template0", "template1")
+
+
+def _superuser_entries(conn: Connection, plan: Plan, entries: Sequence[str]) -> Iterator[str]:
+    if is_superuser(conn):
+        return
+    for kind in _SUPERUSER_ENTRIES:
+        if any(f" {kind} " in entry for entry in entries):
+            yield f"the backup holds {kind} entries, which only a superuser can restore"
+
+
+def _sessions(conn: Connection, target: Target) -> Iterator[str]:
+    found = connection.rows(
+        conn,
+        "SELECT coalesce(a.usename, '?'), count(*) FROM pg_stat_activity a"
+        " LEFT JOIN pg_roles r ON r.oid = a.usesysid"
+        " WHERE a.datname = %s AND a.backend_type <> 'autovacuum worker'"
+        " AND NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)"
+        " AND (coalesce(r.rolsuper, true)"
+        "  OR NOT (pg_has_role(a.usesysid, 'USAGE') OR pg_has_role('pg_signal_backend', 'USAGE')))"
+        " GROUP BY 1 ORDER BY 1",
+        (target.database,),
+    )
+    for user, number in found:
+        yield (
+            f"{report.plural(number, 'session')} of role {user!r} in {target.database!r} cannot be "
+            "ended by this role: grant it pg_signal_backend (sessions of superusers end by hand)"
+        )
+
+
+def _pinned(conn: Connection, plan: Plan) -> Iterator[str]:
+    name = plan.target.database
+    prepared = connection.value(
+        conn, "SELECT count(*) FROM pg_prepared_xacts WHERE database = %s", (name,)
+    )
+    if prepared:
+        yield (
+            f"{report.plural(prepared, 'prepared transaction')} in {name!r}: "
+            "finish them with COMMIT PREPARED or ROLLBACK PREPARED"
+        )
+    slots = connection.rows(
+        conn, "SELECT slot_name FROM pg_replication_slots WHERE database = %s", (name,)
+    )
+    if slots and not plan.leave_behind:
+        names = ", ".join(row[0] for row in slots)
+        yield (
+            f"replication slots of {name!r} ({names}) would stay with the database that is put "
+            "away: drop them, or go without with --leave-behind"
+        )
+
+
+def _not_carried(conn: Connection, plan: Plan) -> Iterator[str]:
+    """Try the target's own settings and grants on it once more, in a transaction rolled back."""
+    for fault in trial(conn, plan.target.database, plan.facts):
+        yield f"{fault}: run it as a role that may, or go without with --leave-behind"
+
+
+def trial(conn: Connection, name: str, facts: DatabaseFacts) -> list[str]:
+    """Return what of the facts this role cannot lay on the database `name`."""
+    statements = [
+        *database.laying_statements(name, facts),
+        *database.late_statements(name, facts),
+    ]
+    faults = []
+    connection.execute(conn, "BEGIN")
+    try:
+        for statement in statements:
+            if fault := attempt(conn, statement):
+                faults.append(fault)
+    finally:
+        connection.execute(conn, "ROLLBACK")
+    return faults
+
+
+def attempt(conn: Connection, statement: sql.Composed) -> str:
+    """Run a statement below a savepoint; return what it failed with, or nothing."""
+    text = statement.as_string(conn)
+    connection.execute(conn, "SAVEPOINT attempt")
+    try:
+        connection.execute(conn, statement)
+    except Failed as exc:
+        connection.execute(conn, "ROLLBACK TO attempt")
+        return f"{text} ({exc.message})"
+    return ""
+
+
+def _disk(conn: Connection, plan: Plan) -> Iterator[str]:
+    free = free_bytes(conn, plan.target)
+    needed = plan.backup.manifest.database_bytes
+    if free is not None and free < needed:
+        yield (
+            f"the server's disk has {report.size(free)} free, the side database needs about "
+            f"{report.size(needed)}: make room, inv db.forget drops kept databases"
+        )
+
+
+def free_bytes(conn: Connection, target: Target) -> int | None:
+    """Return the free bytes of the server's disk, None where it cannot be known from here."""
+    if not target.socket:
+        return None
+    try:
+        folder = connection.value(conn, "SHOW data_directory")
+        place = os.statvfs(folder)
+    except (Failed, OSError):
+        return None  # the role may not ask, or the folder is another user's
+    return place.f_bavail * place.f_frsize

@@ -1,0 +1,194 @@
+"""The swap: both renames, with all that goes with them, in one statement string.
+
+RENAME locks a database and makes newcomers wait, then waits up to 5 s for the sessions inside to
+end. So the string goes to the server as a whole, on the connection that holds the lock, while a
+second connection ends sessions until it comes back. Nothing is committed before its end: a kill at
+any moment leaves the old names or the new ones.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import psycopg2
+from psycopg2 import sql
+
+from pgtasks import connection, database, stamp
+from pgtasks.connection import Connection
+from pgtasks.database import DatabaseFacts
+from pgtasks.errors import Failed, PgtasksError
+from pgtasks.lock import Lock
+from pgtasks.side import Side, side_name
+from pgtasks.stamp import Stamp
+from pgtasks.steps import reach
+from pgtasks.target import Target
+
+_BETWEEN_KILLS = 0.005  # seconds
+
+
+@dataclass(frozen=True)
+class Swapped:
+    """How a swap went: the name of the kept database (none: nothing was replaced), seconds."""
+
+    kept: str
+    seconds: float
+
+
+def swap_in(
+    lock: Lock, target: Target, side: str, mark: Stamp, *, facts: DatabaseFacts, replaces: bool
+) -> Swapped:
+    """Give the side database the target's name; what it replaces is kept as NAME__old_ID.
+
+    `facts` are the target's own (or the saved ones of a lost database), `mark` its new stamp.
+    """
+    kept = side_name(target.database, "old", mark.run) if replaces else ""
+    statements = [
+        *(_put_away(lock.connection, target, kept, mark.run) if replaces else ()),
+        _rename(side, target.database),
+        sql.SQL("ALTER DATABASE {} CONNECTION LIMIT {}").format(
+            sql.Identifier(target.database), sql.Literal(facts.connection_limit)
+        ),
+        *database.late_statements(target.database, facts),
+        stamp.comment_statement(target.database, facts.comment, replace(mark, role="live", run="")),
+    ]
+    names = (target.database, side) if replaces else (side,)
+    return Swapped(kept, _run(lock, names, statements))
+
+
+def swap_back(lock: Lock, target: Target, kept: Side, run: str, *, replaces: bool) -> Swapped:
+    """Give a kept database its name back; what stands there now is kept under the ID `run`."""
+    away = side_name(target.database, "old", run) if replaces else ""
+    mark = _live_mark(lock.connection, target, kept)
+    statements = [
+        *(_put_away(lock.connection, target, away, run) if replaces else ()),
+        _rename(kept.name, target.database),
+        sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(sql.Identifier(target.database)),
+        stamp.comment_statement(target.database, kept.text, mark),
+    ]
+    names = (target.database, kept.name) if replaces else (kept.name,)
+    return Swapped(away, _run(lock, names, statements))
+
+
+def _live_mark(conn: Connection, target: Target, kept: Side) -> Stamp:
+    if kept.stamp is not None:
+        return replace(kept.stamp, role="live", run="")
+    return Stamp(target.environment, target.database, stamp.system_identifier(conn))
+
+
+def _put_away(conn: Connection, target: Target, kept: str, run: str) -> list[sql.Composable]:
+    """Return what turns the target into a kept database: nobody gets in, its stamp says why."""
+    comment = connection.value(
+        conn,
+        "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = %s",
+        (target.database,),
+    )
+    text, mark = stamp.split(comment)
+    system = stamp.system_identifier(conn)
+    mark = mark or Stamp(target.environment, target.database, system)
+    mark = replace(mark, database=target.database, system=system, role="old", run=run)
+    return [
+        _rename(target.database, kept),
+        sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(sql.Identifier(kept)),
+        stamp.comment_statement(kept, text, mark),
+    ]
+
+
+def _rename(before: str, after: str) -> sql.Composed:
+    return sql.SQL("ALTER DATABASE {} RENAME TO {}").format(
+        sql.Identifier(before), sql.Identifier(after)
+    )
+
+
+def _run(lock: Lock, names: Sequence[str], statements: Sequence[sql.Composable]) -> float:
+    """Send the string and return its seconds, raising Failed with everything as it was."""
+    conn = lock.connection
+    found = connection.rows(
+        conn, "SELECT oid FROM pg_database WHERE datname = ANY(%s)", (list(names),)
+    )
+    text = sql.SQL(";\n").join(
+        [
+            sql.SQL("BEGIN"),
+            # a lost client must not leave the transaction, and with it the names, locked
+            sql.SQL("SET LOCAL idle_in_transaction_session_timeout = '5s'"),
+            *statements,
+            sql.SQL("COMMIT"),
+        ]
+    )
+    with _Ender(lock.target, [row[0] for row in found]) as ender:
+        reach("swap.ready")
+        began = time.monotonic()
+        try:
+            with connection.translated(), conn.cursor() as cursor:
+                cursor.execute(text)
+        except PgtasksError as exc:
+            _roll_back(conn)
+            raise ender.explained(exc) from None
+        seconds = time.monotonic() - began
+    reach("swap.done")
+    return seconds
+
+
+def _roll_back(conn: Connection) -> None:
+    try:
+        conn.rollback()
+        with conn.cursor() as cursor:
+            cursor.execute("ROLLBACK")
+    except psycopg2.Error:
+        pass  # the connection is gone, and with it the transaction
+
+
+class _Ender:
+    """End the sessions in some databases, again and again, until the block ends."""
+
+    def __init__(self, target: Target, oids: Sequence[int]) -> None:
+        self._target, self._oids = target, list(oids)
+        self._stop = threading.Event()
+        self._fault: PgtasksError | None = None
+        self._thread = threading.Thread(target=self._loop, daemon=True)
+
+    def __enter__(self) -> _Ender:
+        place = self._target.at(self._target.maintenance)
+        self._connection = connection.connect(place, purpose="swap")
+        self._thread.start()
+        return self
+
+    def _loop(self) -> None:
+        while not self._stop.is_set():
+            try:
+                # one at a time, so that one session that may not be ended does not spare the rest
+                for pid in self._pids():
+                    self._end(pid)
+            except PgtasksError as exc:
+                self._fault = exc
+                return
+            self._stop.wait(_BETWEEN_KILLS)
+
+    def _pids(self) -> list[int]:
+        found = connection.rows(
+            self._connection,
+            "SELECT pid FROM pg_stat_activity WHERE datid = ANY(%s::oid[])"
+            " AND pid <> pg_backend_pid() AND backend_type <> 'autovacuum worker'",
+            (self._oids,),
+        )
+        return [row[0] for row in found]
+
+    def _end(self, pid: int) -> None:
+        try:
+            connection.execute(self._connection, "SELECT pg_terminate_backend(%s)", (pid,))
+        except Failed as exc:
+            self._fault = exc  # RENAME's own limit of 5 s reports it
+
+    def explained(self, exc: PgtasksError) -> PgtasksError:
+        """Return the swap's failure with what kept sessions from ending."""
+        hint = "\n".join(filter(None, [exc.hint, self._fault.message if self._fault else ""]))
+        failure = Failed(f"the swap was rolled back, everything is as before: {exc.message}")
+        failure.hint = hint
+        return failure
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._connection.close()
