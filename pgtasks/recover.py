@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from psycopg2 import sql
 
 from pgtasks import connection, report, side, stamp, swap
+from pgtasks.backup import store
 from pgtasks.connection import Connection
 from pgtasks.lock import Lock
 from pgtasks.side import Side
@@ -69,23 +73,43 @@ def _is_ours(conn: Connection, target: Target) -> bool:
     return mark is not None and mark.database == target.database
 
 
-def recover(lock: Lock) -> list[str]:
-    """Heal, and give a target that is gone the name of its newest kept database back."""
+@dataclass(frozen=True)
+class Recovered:
+    """What a recover did, and what is still kept for undo."""
+
+    done: tuple[str, ...]
+    kept: tuple[Side, ...]
+
+    def lines(self) -> list[str]:
+        """Return what a person reads."""
+        return [*(self.done or ("nothing to heal",)), *kept_lines(self.kept)]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain data."""
+        return {"done": list(self.done), "kept": [kept.name for kept in self.kept]}
+
+
+def recover(lock: Lock, backups: Path) -> Recovered:
+    """Heal, sweep interrupted backups, and bring back a target that is gone.
+
+    A target that is gone gets the name of its newest kept database back.
+    """
     conn, target = lock.connection, lock.target
     done = heal(lock)
+    done += [f"removed {path.name!r}, an interrupted backup" for path in store.sweep(backups)]
     found = look(conn, target)
     if found.missing and found.kept:
         newest = found.kept[-1]
         swap.swap_back(lock, target, newest, side.new_run_id(), replaces=False)
         done.append(f"gave {newest.name!r} the name {target.database!r} back, which was gone")
-    return done
+    return Recovered(tuple(done), look(conn, target).kept)
 
 
-def kept_lines(found: Leftovers) -> list[str]:
+def kept_lines(sides: Sequence[Side]) -> list[str]:
     """Return one line for each kept database."""
     return [
         f"kept: {kept.name!r}"
         + (f", {report.size(kept.bytes)}" if kept.bytes is not None else "")
         + ", inv db.undo brings it back, inv db.forget drops it"
-        for kept in found.kept
+        for kept in sides
     ]

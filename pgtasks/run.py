@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from pgtasks import journal, report
 from pgtasks.choice import Choice, choose
@@ -17,6 +17,16 @@ from pgtasks.guard import Access, Decision, Facts, decide, protection
 from pgtasks.project import Project
 from pgtasks.stamp import Identity
 from pgtasks.target import Target, from_environment
+
+
+class Result(Protocol):
+    """What a library function returns to a task: readable by a person and by a program."""
+
+    def lines(self) -> list[str]:
+        """Return what a person reads."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain data with stable keys."""
 
 
 @dataclass
@@ -46,16 +56,23 @@ class Run:
         return self.target
 
     def guarded(
-        self, access: Access, *, confirm: str | None = None, yes: bool = False
+        self,
+        access: Access,
+        *,
+        confirm: str | None = None,
+        yes: bool = False,
+        look: bool = True,
     ) -> Identity | None:
         """Let the guard decide, asking on the terminal where it wants that.
+
+        `look=False` is for a database that may refuse connections: its stamp is then not read.
 
         Returns what the database says of itself, None where it does not exist. Under `dry` the
         plan says what the guard would ask for, and nothing is asked.
         """
         from pgtasks.reach import identify
 
-        identity = identify(self.target)
+        identity = identify(self.target) if look else None
         facts = Facts(
             access=access,
             environment=self.environment.name,
@@ -89,6 +106,15 @@ class Run:
                 raise Refused(f"{typed!r} is not {facts.database!r}, nothing was done")
         elif decision is Decision.ASK and _answer("this cannot be undone, go on? [y/N] ") != "y":
             raise Refused("not confirmed, nothing was done")
+
+    def finish(self, result: Result) -> None:
+        """Print what the task did, as lines or as one document, and keep it for the journal."""
+        self.details.update(result.as_json())
+        if self.json:
+            self.document(result.as_json())
+        else:
+            for line in result.lines():
+                report.data(line)
 
     def document(self, value: Any) -> None:
         """Print the task's one JSON document."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-from pgtasks import recover, side, swap
+from pgtasks import recover, report, side, swap
 from pgtasks.errors import Refused
 from pgtasks.lock import Lock
 from pgtasks.side import Side
@@ -16,8 +17,43 @@ from pgtasks.swap import Swapped
 class Undone:
     """What an undo brought back, and how the swap went."""
 
+    database: str
     restored: Side
     swapped: Swapped
+
+    def lines(self) -> list[str]:
+        """Return what a person reads."""
+        lines = [f"undone in {report.duration(self.swapped.seconds)}: {self.database!r} is again "]
+        lines[0] += "what it was before the last restore"
+        if self.swapped.kept:
+            lines.append("inv db.undo takes this back, inv db.forget drops what was put away")
+        return lines
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain data."""
+        return {
+            "database": self.database,
+            "restored": self.restored.name,
+            "kept": self.swapped.kept,
+            "swap_seconds": round(self.swapped.seconds, 4),
+        }
+
+
+@dataclass(frozen=True)
+class Forgotten:
+    """What a forget dropped, or would drop."""
+
+    dropped: tuple[Side, ...]
+    dry: bool
+
+    def lines(self) -> list[str]:
+        """Return what a person reads."""
+        verb = "would drop" if self.dry else "dropped"
+        return [f"{verb} {kept.name!r}" for kept in self.dropped] or ["nothing is kept"]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain data."""
+        return {"dropped": [kept.name for kept in self.dropped], "dry": self.dry}
 
 
 def last_kept(lock: Lock) -> Side:
@@ -39,12 +75,13 @@ def undo(lock: Lock) -> Undone:
     found = recover.look(lock.connection, lock.target)
     swapped = swap.swap_back(lock, lock.target, kept, side.new_run_id(), replaces=not found.missing)
     reach("undo.swapped")
-    return Undone(kept, swapped)
+    return Undone(lock.target.database, kept, swapped)
 
 
-def forget(lock: Lock) -> list[Side]:
-    """Drop all kept databases of the target and return them."""
+def forget(lock: Lock, *, dry: bool = False) -> Forgotten:
+    """Drop all kept databases of the target; with `dry` only name them."""
     found = recover.look(lock.connection, lock.target)
-    for kept in found.kept:
-        side.drop(lock.connection, kept.name)
-    return list(found.kept)
+    if not dry:
+        for kept in found.kept:
+            side.drop(lock.connection, kept.name)
+    return Forgotten(found.kept, dry)

@@ -8,3 +8,79 @@ def backup(c, env=None, jobs=None, note=None, json=False, dry=False):
     """Back up the database, with the proof of its content. Example: inv db.backup --note 'x'"""
     with run(c, "db.backup", env=env, json=json, dry=dry, journaled=True, flags={"jobs": jobs}):
         raise NotImplementedError
+
+
+@task(
+    help={
+        "backup": "ID, latest, ask, or a path (default: the newest complete one)",
+        "no_owner": "leave owners and grants out: everything belongs to the connecting role",
+        "leave_behind": "go on without settings and grants that this role cannot carry over",
+    }
+)
+def restore(
+    c,
+    backup=None,
+    env=None,
+    jobs=None,
+    no_owner=False,
+    leave_behind=False,
+    confirm=None,
+    json=False,
+    dry=False,
+):
+    """Restore a backup: built beside the database, proven, swapped in. Undo: inv db.undo"""
+    flags = {"jobs": jobs}
+    with run(c, "db.restore", env=env, json=json, dry=dry, journaled=True, flags=flags) as r:
+        from pgtasks import host
+        from pgtasks.guard import Access
+        from pgtasks.lock import Lock
+        from pgtasks.restore import Options, chosen, restore
+
+        target = r.reached()
+        r.guarded(Access.WRITE, confirm=confirm)
+        found = chosen(r.project.folder("backups"), target, backup)
+        options = Options(target.jobs, no_owner=no_owner, leave_behind=leave_behind)
+        with Lock(target, "db.restore") as lock:
+            r.finish(restore(lock, host.for_target(target), found, options, say=r.say, dry=r.dry))
+
+
+@task
+def undo(c, env=None, confirm=None, json=False):
+    """Take the last restore back, in milliseconds; an undo can itself be undone."""
+    with run(c, "db.undo", env=env, json=json, journaled=True) as r:
+        from pgtasks.guard import Access
+        from pgtasks.lock import Lock
+        from pgtasks.undo import undo
+
+        target = r.reached()
+        r.guarded(Access.WRITE, confirm=confirm)
+        with Lock(target, "db.undo") as lock:
+            r.finish(undo(lock))
+
+
+@task
+def recover(c, env=None, confirm=None, json=False):
+    """Heal what an interrupted run left behind, and say what was done."""
+    with run(c, "db.recover", env=env, json=json, journaled=True) as r:
+        from pgtasks.guard import Access
+        from pgtasks.lock import Lock
+        from pgtasks.recover import recover
+
+        target = r.reached()
+        r.guarded(Access.WRITE, confirm=confirm, look=False)
+        with Lock(target, "db.recover") as lock:
+            r.finish(recover(lock, r.project.folder("backups")))
+
+
+@task
+def forget(c, env=None, confirm=None, yes=False, json=False, dry=False):
+    """Drop the databases that restores replaced; db.undo has nothing to return to then."""
+    with run(c, "db.forget", env=env, json=json, dry=dry, journaled=True) as r:
+        from pgtasks.guard import Access
+        from pgtasks.lock import Lock
+        from pgtasks.undo import forget
+
+        target = r.reached()
+        r.guarded(Access.DESTROY, confirm=confirm, yes=yes)
+        with Lock(target, "db.forget") as lock:
+            r.finish(forget(lock, dry=r.dry))

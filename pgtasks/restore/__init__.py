@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from pgtasks.restore.perform import Outcome, restore
+from pgtasks.restore.perform import Options, Outcome, restore
+from pgtasks.restore.pick import chosen
 
-__all__ = ["Outcome", "restore"]
+__all__ = ["Options", "Outcome", "chosen", "restore"]

@@ -43,6 +43,17 @@ class Outcome:
     swapped: Swapped
     seconds: float
 
+    def lines(self) -> list[str]:
+        """Return what a person reads."""
+        plan = self.plan
+        swapped = f"{self.proven.sentence()}, swapped in {report.duration(self.swapped.seconds)}"
+        lines = [f"restored {plan.target.database!r} from {plan.origin}: {swapped}"]
+        if self.swapped.kept:
+            lines.append(f"the old one is kept as {self.swapped.kept!r}: inv db.undo takes it back")
+        else:
+            lines.append("there was no such database before, so there is nothing to undo")
+        return lines
+
     def as_json(self) -> dict[str, Any]:
         """Return the outcome as plain data."""
         return {
