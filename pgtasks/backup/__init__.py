@@ -1,0 +1,1 @@
+"""Backups: a folder each, with the dump, the proof of its content, and the manifest."""

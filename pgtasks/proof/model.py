@@ -1,0 +1,173 @@
+"""What a proof holds, and its JSON.
+
+Tables, sequences and schema objects are known by their name alone: an OID means nothing in the
+database that a backup is restored into.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pgtasks.errors import NotProven
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class TableProof:
+    """Rows of one table and their order-free fingerprint (a sum of 64-bit hashes, as text)."""
+
+    schema: str
+    name: str
+    rows: int
+    fingerprint: str
+
+    def __str__(self) -> str:
+        return qualified(self.schema, self.name)
+
+
+@dataclass(frozen=True)
+class SequenceProof:
+    """Where a sequence stands."""
+
+    schema: str
+    name: str
+    value: int
+    called: bool
+
+    def __str__(self) -> str:
+        return qualified(self.schema, self.name)
+
+
+@dataclass(frozen=True)
+class Unproven:
+    """What a proof says nothing about, and why: `table "public"."x"`, `row security applies`."""
+
+    object: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class ObjectDigest:
+    """Digests of one schema object, apart by what a comparison may have to leave out.
+
+    `facts` hold across major versions, `expressions` only within one, `access` (owner and
+    privileges) only where the restore kept them.
+    """
+
+    facts: str
+    expressions: str = ""
+    access: str = ""
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What one snapshot of a database holds.
+
+    `schema` maps an object (`column public.film.title`) to its digests. `large_objects` is None
+    where the database has none or they could not be read (then `unproven` says so).
+    """
+
+    server_version: int
+    tables: tuple[TableProof, ...] = ()
+    sequences: tuple[SequenceProof, ...] = ()
+    extensions: Mapping[str, str] = field(default_factory=dict)
+    schema: Mapping[str, ObjectDigest] = field(default_factory=dict)
+    large_objects: TableProof | None = None
+    unproven: tuple[Unproven, ...] = ()
+
+    @property
+    def major(self) -> int:
+        """Return the major version of the server it was taken on."""
+        return self.server_version // 10000
+
+    @property
+    def rows(self) -> int:
+        """Return the rows of all tables."""
+        return sum(table.rows for table in self.tables)
+
+    @property
+    def schema_digest(self) -> str:
+        """Return one digest of all schema objects, owners and privileges included."""
+        lines = sorted(
+            f"{name}\0{part.facts}\0{part.expressions}\0{part.access}"
+            for name, part in self.schema.items()
+        )
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the document that `from_json` reads."""
+        return {
+            "format": FORMAT,
+            "server_version": self.server_version,
+            "rows": self.rows,
+            "schema_digest": self.schema_digest,
+            "tables": [_columns(table) for table in self.tables],
+            "sequences": [[s.schema, s.name, s.value, s.called] for s in self.sequences],
+            "extensions": dict(self.extensions),
+            "large_objects": _columns(self.large_objects) if self.large_objects else None,
+            "unproven": [[item.object, item.reason] for item in self.unproven],
+            "schema": {
+                name: [part.facts, part.expressions, part.access]
+                for name, part in self.schema.items()
+            },
+        }
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Proof:
+        """Return the proof of a document, raising NotProven for one that cannot be read."""
+        try:
+            if document["format"] != FORMAT:
+                raise NotProven(f"the proof has format {document['format']!r}, known: {FORMAT}")
+            large = document["large_objects"]
+            return cls(
+                server_version=document["server_version"],
+                tables=tuple(TableProof(*columns) for columns in document["tables"]),
+                sequences=tuple(SequenceProof(*columns) for columns in document["sequences"]),
+                extensions=document["extensions"],
+                large_objects=TableProof(*large) if large else None,
+                unproven=tuple(Unproven(*columns) for columns in document["unproven"]),
+                schema={name: ObjectDigest(*part) for name, part in document["schema"].items()},
+            )
+        except (KeyError, TypeError, AttributeError) as exc:
+            raise NotProven(f"the proof cannot be read: {exc!r}") from None
+
+
+def _columns(table: TableProof) -> list[Any]:
+    return [table.schema, table.name, table.rows, table.fingerprint]
+
+
+def qualified(schema: str, name: str) -> str:
+    """Return a name as SQL writes it, quoted only where it must be."""
+    return f"{quoted(schema)}.{quoted(name)}"
+
+
+def quoted(name: str) -> str:
+    """Return an identifier for people: quotes where it has more than a-z, 0-9 and _."""
+    plain = name.isascii() and name.islower() and name.replace("_", "a").isalnum()
+    doubled = name.replace('"', '""')
+    return name if plain and not name[0].isdigit() else f'"{doubled}"'
+
+
+def text(proof: Proof) -> str:
+    """Return the proof as it is written to a file: one line per object, so that it diffs well."""
+    document = proof.as_json()
+    parts = [f"{json.dumps(key)}: {_laid(value)}" for key, value in document.items()]
+    return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
+def _laid(value: Any) -> str:
+    """Return JSON with one line per item of a list or a mapping."""
+    if isinstance(value, list) and value:
+        return "[\n" + ",\n".join(json.dumps(item, ensure_ascii=False) for item in value) + "\n]"
+    if isinstance(value, dict) and value:
+        lines = (
+            f"{json.dumps(key, ensure_ascii=False)}: {json.dumps(item, ensure_ascii=False)}"
+            for key, item in value.items()
+        )
+        return "{\n" + ",\n".join(lines) + "\n}"
+    return json.dumps(value)
