@@ -10,7 +10,6 @@ from typing import Any
 from psycopg2 import sql
 
 from pgtasks import connection, report, side, stamp, swap
-from pgtasks.backup import store
 from pgtasks.connection import Connection
 from pgtasks.lock import Lock
 from pgtasks.side import Side
@@ -96,6 +95,8 @@ def recover(lock: Lock, backups: Path) -> Recovered:
     """
     conn, target = lock.connection, lock.target
     done = heal(lock)
+    from pgtasks.backup import store
+
     done += [f"removed {path.name!r}, an interrupted backup" for path in store.sweep(backups)]
     found = look(conn, target)
     if found.missing and found.kept:

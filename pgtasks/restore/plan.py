@@ -92,7 +92,7 @@ class Plan:
             return []
         if not changed:
             return ["rows     as many in every table as now"]
-        rows = [
+        cells = [
             (
                 loss.table,
                 "-" if loss.now is None else ("~" if loss.estimated else "") + f"{loss.now:,}",
@@ -100,7 +100,7 @@ class Plan:
             )
             for loss in changed
         ]
-        text = report.table(("table", "rows now", "rows in the backup"), rows)
+        text = report.table(("table", "rows now", "rows in the backup"), cells)
         return [f"  {line}" for line in text.splitlines()]
 
     def as_json(self) -> dict[str, Any]:
