@@ -13,6 +13,7 @@ from pgtasks.embedded.account import Account
 from pgtasks.errors import Failed
 
 SUPERUSER = "postgres"
+LONGEST = 950  # bytes of a data folder's path; PostgreSQL cuts what exceeds 1024 (MAXPGPATH)
 # C is everywhere; C.UTF-8 sorts the same and knows letters outside ASCII
 LOCALES = ("C.UTF-8", "C")
 # Defaults of a development server, written once and the user's from then on.
@@ -100,6 +101,19 @@ def _finish(making: Path, data: Path) -> None:
     with (making / "postgresql.conf").open("a", encoding="utf-8") as file:
         file.write(SETTINGS)
     making.rename(data)
+
+
+def check_path(data: Path) -> None:
+    """Raise Failed for a path that PostgreSQL would cut, or that its pid file cannot hold."""
+    project = str(data.parent.parent)
+    if "\n" in project:
+        raise Failed(f"PostgreSQL takes no line break in a path, rename {project!r}")
+    length = len(os.fsencode(data))
+    if length > LONGEST:
+        raise Failed(
+            f"the data folder's path has {length} bytes, PostgreSQL takes {LONGEST}: "
+            f"move the project to a shorter path than {project!r}"
+        )
 
 
 def sweep(data: Path) -> None:

