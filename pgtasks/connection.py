@@ -26,10 +26,16 @@ _NO_TIMEOUTS = ("statement_timeout", "lock_timeout", "idle_in_transaction_sessio
 _KEEPALIVE = {"keepalives_idle": "5", "keepalives_interval": "2", "keepalives_count": "3"}
 
 
+_WAYS_OUT = {
+    "is not currently accepting connections": ": inv db.recover opens it",
+    "does not exist": ": inv db.create makes it",
+}
+
+
 def application_name(purpose: str) -> str:
-    """Return the name sessions show in pg_stat_activity: what, who, where (63 bytes)."""
+    """Return the name sessions show in pg_stat_activity: what, pid, who, where (63 bytes)."""
     host = socket.gethostname().split(".")[0]
-    name = f"pgtasks {purpose} {os.environ.get('USER', os.getuid())}@{host}:{os.getpid()}"
+    name = f"pgtasks {purpose} {os.getpid()} {os.environ.get('USER', os.getuid())}@{host}"
     return name.encode("ascii", "replace").decode()[:63]
 
 
@@ -76,7 +82,8 @@ def unreachable_line(target: Target, exc: Exception) -> str:
     words = words.split("connection to server ")[-1]
     if words.startswith(("on socket", "at ")):
         words = "connection to server " + words
-    return f"{target}: {words}"
+    way_out = next((way for sign, way in _WAYS_OUT.items() if sign in words), "")
+    return f"{target}: {words}{way_out}"
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """The boundaries between the steps of long operations, by name, in one place.
 
 A test halts a run at one of them: with `PGTASKS_HALT_AT=restore.loaded` in its environment the run
-says so on stderr when it arrives there and waits for a signal. Nothing else reads the variable.
+says so on stderr when it arrives there and waits for a signal; SIGUSR1 lets it go on. Nothing else
+reads the variable.
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ def reach(step: str) -> None:
         return
     if step not in ALL:
         raise LookupError(f"unknown step {step!r}")
+    gone_on: list[int] = []
+    signal.signal(signal.SIGUSR1, lambda number, frame: gone_on.append(number))
     print(f"halted at {step}", file=sys.stderr, flush=True)
-    while True:
+    while not gone_on:
         signal.pause()

@@ -11,11 +11,13 @@ from pgtasks import proof as proofs
 from pgtasks.connection import Connection
 from pgtasks.errors import Failed, NotProven, PgtasksError, Unreachable
 from pgtasks.host import Command, Host
+from pgtasks.proof import Comparison
 from pgtasks.restore.plan import Plan, analyze_argv, load_command, restore_argv
 from pgtasks.steps import reach
 
 _POLL = 0.2  # seconds between looks at the side database's size
 _LOOKS_PER_SIZE = 5
+_SHOWN = 20  # differences that are named
 
 # What pg_restore's words mean for the person who reads them: pattern, class, way out.
 _CLASSES: Sequence[tuple[str, type[PgtasksError], str]] = (
@@ -43,21 +45,19 @@ _CLASSES: Sequence[tuple[str, type[PgtasksError], str]] = (
 
 @dataclass(frozen=True)
 class Proven:
-    """What the comparison of a side database with its backup's proof found."""
+    """What the comparison of a side database with its backup's proof found.
 
-    tables: int
-    rows: int
-    unproven: tuple[str, ...]
-    proven: bool = True
+    `comparison` is None for a backup that was taken without a proof.
+    """
+
+    comparison: Comparison | None
+    unproven: tuple[str, ...] = ()
 
     def sentence(self) -> str:
         """Return the line for the person: `17 of 17 tables identical, 812,004 rows`."""
-        if not self.proven:
+        if self.comparison is None:
             return "not proven: the backup was taken without a proof"
-        return (
-            f"{self.tables} of {report.plural(self.tables, 'table')} identical, "
-            f"{report.plural(self.rows, 'row')}"
-        )
+        return str(self.comparison)
 
 
 def run_restore(plan: Plan, host: Host, conn: Connection) -> None:
@@ -106,16 +106,15 @@ def classified(failure: Failed) -> PgtasksError:
 def prove(plan: Plan) -> Proven:
     """Compare the side database with the backup's proof, raising NotProven."""
     expected = plan.backup.proof()
-    manifest = plan.backup.manifest
     if expected is None:
-        return Proven(manifest.tables, manifest.rows, (), proven=False)
+        return Proven(None)
     actual = proofs.take(plan.target.at(plan.side), jobs=plan.jobs)
-    found = proofs.compare(expected, actual)
-    if found.differences:
+    found = proofs.compare(expected, actual, access=not plan.no_owner)
+    if not found.identical:
         raise NotProven(
-            f"the restored content is not what the backup holds: {len(found.differences)} "
-            "differences, nothing was replaced",
-            hint="\n".join(found.differences[:20]),
+            "the restored content is not what the backup holds, nothing was replaced: "
+            + report.plural(len(found.differences), "difference"),
+            hint="\n".join(found.differences[:_SHOWN]),
         )
     unproven = tuple(f"{item.object}: {item.reason}" for item in expected.unproven)
-    return Proven(len(expected.tables), expected.rows, (*unproven, *found.skipped))
+    return Proven(found, (*unproven, *found.skipped))

@@ -58,9 +58,9 @@ class Outcome:
         """Return the outcome as plain data."""
         return {
             **self.plan.as_json(),
-            "tables": self.proven.tables,
-            "rows_restored": self.proven.rows,
-            "proven": self.proven.proven,
+            "tables": self.plan.backup.manifest.tables,
+            "rows_restored": self.plan.backup.manifest.rows,
+            "proven": self.proven.comparison is not None,
             "unproven": list(self.proven.unproven),
             "kept": self.swapped.kept,
             "swap_seconds": round(self.swapped.seconds, 4),
@@ -120,11 +120,13 @@ def _notes(conn: Connection, plan: Plan) -> list[str]:
         before, after = getattr(saved, what), getattr(now, what)
         if before != after:
             notes.append(f"{what} is {after!r} here, it was {before!r}: sort orders may differ")
-    major = manifest.server_version // 10000
-    if major != conn.server_version // 10000:
-        notes.append(f"the backup is of PostgreSQL {major}, this is {conn.server_version // 10000}")
+    here = conn.server_version // 10000
+    if manifest.major != here:
+        notes.append(f"the backup is of PostgreSQL {manifest.major}, this is {here}")
     if preflight.free_bytes(conn, plan.target) is None:
         notes.append("the free space of the server's disk cannot be known from here")
+    if manifest.schema_only:
+        notes.append("the backup has the schema only, no rows")
     if manifest.excluded_data:
         notes.append(f"the backup has no rows of {', '.join(manifest.excluded_data)}")
     return notes
@@ -155,8 +157,9 @@ def restore(
         for line in recover.heal(lock):
             say(line)
     replaces = _replaces(conn, target)
-    checked = verify.verify(backup, host)
-    say(f"intact: {checked.sentence()}")
+    intact = verify.verify(backup, host, read=False, jobs=options.jobs)
+    files, size = report.plural(intact.files, "file"), report.size(intact.bytes)
+    say(f"intact: {files}, {size}, read in {report.duration(intact.seconds)}")
     plan = make_plan(lock, host, backup, options, replaces=replaces)
     for line in plan.lines():
         say(line)

@@ -15,6 +15,7 @@ from pgtasks.connection import Connection
 from pgtasks.database import DatabaseFacts
 from pgtasks.errors import Failed
 from pgtasks.host import Command
+from pgtasks.proof.model import qualified
 from pgtasks.side import side_name
 from pgtasks.target import Target
 from pgtasks.tools import Toolset
@@ -71,9 +72,8 @@ class Plan:
     def lines(self) -> list[str]:
         """Return the plan as a person reads it."""
         manifest = self.backup.manifest
-        content = (
-            f"{report.plural(manifest.tables, 'table')}, {report.plural(manifest.rows, 'row')}"
-        )
+        rows = "rows not counted" if manifest.rows is None else report.plural(manifest.rows, "row")
+        content = f"{report.plural(manifest.tables, 'table')}, {rows}"
         lines = [
             f"backup   {manifest.id} of {manifest.environment}/{manifest.database},"
             f" taken {manifest.snapshot_time}, {content}",
@@ -126,7 +126,7 @@ def losses(conn: Connection, backup: Backup) -> tuple[Loss, ...]:
     proof = backup.proof()
     if proof is None:
         return ()
-    saved = {f"{table.schema}.{table.name}": table.rows for table in proof.tables}
+    saved = {str(table): table.rows for table in proof.tables}
     now = _rows_now(conn)
     return tuple(
         Loss(
@@ -150,7 +150,7 @@ def _rows_now(conn: Connection) -> Mapping[str, tuple[int, bool]]:
     )
     end = time.monotonic() + _COUNT_SECONDS
     return {
-        f"{schema}.{name}": _count(conn, schema, name, estimate, end)
+        qualified(schema, name): _count(conn, schema, name, estimate, end)
         for schema, name, estimate in tables
     }
 

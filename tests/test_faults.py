@@ -1,0 +1,192 @@
+"""Restore and undo interrupted at every step: the target is the old or the new one, whole."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from servers import Cluster
+from test_restore import damage, fill, rows, sides
+
+from pgtasks import steps
+
+OLD, NEW = 10, 1000
+_SWAPPED = ("swap.done", "restore.swapped", "undo.swapped")
+
+Start = Callable[..., "subprocess.Popen[str]"]
+Inv = Callable[..., Any]
+
+
+@pytest.fixture
+def damaged(cluster: Cluster, database: str, project: Path, inv: Inv) -> str:
+    """Return the project's database, backed up and then damaged."""
+    fill(cluster, database)
+    done = inv("db.backup")
+    assert done.returncode == 0, done.stderr
+    damage(cluster, database)
+    return database
+
+
+def halted(start_inv: Start, step: str, *args: str) -> subprocess.Popen[str]:
+    """Start a run that halts at a step, and return it when it is there."""
+    process = start_inv(*args, env={"PGTASKS_HALT_AT": step})
+    assert process.stderr
+    seen = []
+    for line in process.stderr:
+        seen.append(line)
+        if line.startswith(f"halted at {step}"):
+            return process
+    raise AssertionError(f"never reached {step}: {''.join(seen)}")
+
+
+def kill(process: subprocess.Popen[str], cluster: Cluster) -> None:
+    os.kill(process.pid, signal.SIGKILL)
+
+
+def interrupt(process: subprocess.Popen[str], cluster: Cluster) -> None:
+    os.killpg(process.pid, signal.SIGINT)
+
+
+def end_backends(process: subprocess.Popen[str], cluster: Cluster) -> None:
+    """End every session of the run on the server, then let the run go on by interrupting it."""
+    cluster.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE application_name LIKE %s AND pid <> pg_backend_pid()",
+        parameters=(f"pgtasks% {process.pid} %",),
+    )
+    os.killpg(process.pid, signal.SIGINT)
+
+
+def unlocked(inv: Inv, *args: str) -> Any:
+    """Run a task as soon as the server has freed the lock of a run that was killed."""
+    deadline = time.monotonic() + 30
+    while True:
+        done = inv(*args)
+        if done.returncode != 6 or time.monotonic() > deadline:
+            return done
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize("fault", [kill, interrupt, end_backends], ids=lambda fault: fault.__name__)
+@pytest.mark.parametrize("step", [*steps.RESTORE, *steps.SWAP])
+def test_an_interrupted_restore_leaves_old_or_new(
+    cluster: Cluster,
+    damaged: str,
+    inv: Inv,
+    start_inv: Start,
+    step: str,
+    fault: Callable[..., None],
+) -> None:
+    process = halted(start_inv, step, "db.restore")
+    fault(process, cluster)
+    process.communicate(timeout=60)
+    assert process.returncode == (-signal.SIGKILL if fault is kill else 130)
+    assert rows(cluster, damaged) == (NEW if step in _SWAPPED else OLD)
+    healed = unlocked(inv, "db.recover")
+    assert healed.returncode == 0, healed.stderr
+    left = sides(cluster, damaged)
+    assert len(left) == (1 if step in _SWAPPED else 0), left
+    assert rows(cluster, damaged) == (NEW if step in _SWAPPED else OLD)
+    # nothing is in the way of the next run
+    assert inv("db.restore").returncode == 0
+    assert rows(cluster, damaged) == NEW
+
+
+def test_the_next_restore_heals_and_says_so(
+    cluster: Cluster, damaged: str, inv: Inv, start_inv: Start
+) -> None:
+    process = halted(start_inv, "restore.loading", "db.restore")
+    kill(process, cluster)
+    process.communicate(timeout=60)
+    done = unlocked(inv, "db.restore")
+    assert done.returncode == 0, done.stderr
+    assert "interrupted run left half built" in done.stderr
+    assert len(sides(cluster, damaged)) == 1
+
+
+@pytest.mark.parametrize("fault", [kill, interrupt], ids=lambda fault: fault.__name__)
+@pytest.mark.parametrize("step", [*steps.UNDO, *steps.SWAP])
+def test_an_interrupted_undo_leaves_old_or_new(
+    cluster: Cluster,
+    damaged: str,
+    inv: Inv,
+    start_inv: Start,
+    step: str,
+    fault: Callable[..., None],
+) -> None:
+    assert inv("db.restore").returncode == 0
+    process = halted(start_inv, step, "db.undo")
+    fault(process, cluster)
+    process.communicate(timeout=60)
+    assert rows(cluster, damaged) == (OLD if step in _SWAPPED else NEW)
+    assert len(sides(cluster, damaged)) == 1
+    assert unlocked(inv, "db.undo").returncode == 0
+    assert rows(cluster, damaged) == (NEW if step in _SWAPPED else OLD)
+
+
+def test_pg_restore_ends_with_a_killed_run(
+    cluster: Cluster, damaged: str, inv: Inv, start_inv: Start
+) -> None:
+    process = halted(start_inv, "restore.loading", "db.restore")
+    kill(process, cluster)
+    process.communicate(timeout=60)
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        sessions = cluster.value(
+            "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE %s",
+            parameters=(f"pgtasks% {process.pid} %",),
+        )
+        if not sessions:
+            break
+        time.sleep(0.05)
+    assert not sessions
+
+
+def test_recover_opens_a_database_that_refuses_connections(
+    cluster: Cluster, damaged: str, inv: Inv
+) -> None:
+    cluster.execute(f'ALTER DATABASE "{damaged}" ALLOW_CONNECTIONS false')
+    closed = inv("db.restore")
+    assert closed.returncode == 4
+    assert "inv db.recover" in closed.stderr
+    healed = inv("db.recover")
+    assert healed.returncode == 0, healed.stderr
+    assert "opened" in healed.stdout
+    assert rows(cluster, damaged) == OLD
+
+
+def test_recover_brings_a_kept_database_back_when_the_target_is_gone(
+    cluster: Cluster, damaged: str, inv: Inv
+) -> None:
+    assert inv("db.restore").returncode == 0
+    cluster.execute(f'DROP DATABASE "{damaged}" WITH (FORCE)')
+    healed = inv("db.recover")
+    assert healed.returncode == 0, healed.stderr
+    assert rows(cluster, damaged) == OLD
+    assert sides(cluster, damaged) == []
+
+
+def test_recover_says_when_there_is_nothing_to_heal(damaged: str, inv: Inv) -> None:
+    healed = inv("db.recover")
+    assert healed.returncode == 0
+    assert healed.stdout == "nothing to heal\n"
+
+
+def test_a_run_keeps_its_target_when_the_environment_is_switched(
+    cluster: Cluster, damaged: str, inv: Inv, start_inv: Start, project: Path
+) -> None:
+    """Settings and choice change while the restore waits: it ends where it began."""
+    process = halted(start_inv, "restore.checked", "db.restore")
+    (project / "env" / "dev.yaml").write_text("host: 192.0.2.1\n")
+    (project / "env" / "other.yaml").write_text("host: 192.0.2.1\n")
+    assert inv("env.use", "other").returncode == 0
+    os.kill(process.pid, signal.SIGUSR1)
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert rows(cluster, damaged) == NEW
