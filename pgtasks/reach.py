@@ -35,7 +35,8 @@ def reach(target: Target, root: Path, *, start: bool = True) -> Target:
 def _embedded(target: Target, root: Path, *, start: bool) -> Target:
     from pgtasks import embedded
 
-    server = embedded.start(root, major=target.major) if start else embedded.status(root)
+    look = embedded.start if start else embedded.status
+    server = look(root, major=target.major)
     if server is None or server.pid is None:
         raise Unreachable(f"{target}: the server does not run, start it with inv server.start")
     return replace(target, host=str(server.socket), port=server.port)
@@ -47,6 +48,15 @@ def identify(target: Target, *, read_only: bool = True) -> Identity | None:
         return None
     with connection.session(target, read_only=read_only, purpose="identify") as conn:
         return stamp.identify(conn)
+
+
+def present(identity: Identity | None, target: Target) -> Identity:
+    """Return the identity of a database that must be there, else raise Unreachable."""
+    if identity is None:
+        raise Unreachable(
+            f"{target}: database {target.database!r} does not exist, make it with inv db.create"
+        )
+    return identity
 
 
 def exists(target: Target) -> bool:

@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from pgtasks import journal, report
+from pgtasks import fields, journal, report
 from pgtasks.choice import Choice, choose
 from pgtasks.environment import Environment, Value, resolve
-from pgtasks.errors import PgtasksError, Refused
+from pgtasks.errors import BadConfiguration, PgtasksError, Refused
 from pgtasks.guard import Access, Decision, Facts, decide, protection
 from pgtasks.project import Project
 from pgtasks.stamp import Identity
@@ -142,7 +142,7 @@ def run(
     `flags` are settings given on the command line (layer 7), None where a flag is absent.
     """
     choice = choose(project, env)
-    given = {key: Value(value, f"--{key}") for key, value in (flags or {}).items() if value}
+    given = {key: _flag(key, value) for key, value in (flags or {}).items() if value}
     environment = resolve(project, choice.environment, flags=given)
     target = from_environment(environment)
     report.say(target.line())
@@ -156,6 +156,14 @@ def run(
     finally:
         if current.journaled:
             _write_journal(current, time.monotonic() - began)
+
+
+def _flag(key: str, value: Any) -> Value:
+    """Return a setting given as a flag, in its type; a bad one is refused."""
+    try:
+        return Value(fields.check(fields.ENVIRONMENT[key], value, f"--{key}"), f"--{key}")
+    except BadConfiguration as exc:
+        raise Refused(exc.message) from None
 
 
 def _write_journal(current: Run, seconds: float) -> None:
