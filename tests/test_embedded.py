@@ -20,6 +20,7 @@ from typing import Any
 
 import psycopg2
 import pytest
+from projects import make_project
 
 from pgtasks import embedded
 from pgtasks.embedded import account, cluster, far, lock, place, postmaster, programs, sockets
@@ -561,7 +562,11 @@ def test_an_existing_data_folder_wins_over_the_default(project: Path) -> None:
     assert embedded.start(project).major == 16
     assert embedded.start(project, major=18) == beside
     assert embedded.stop(project, major=16)
-    assert started(project) == beside  # the one that runs, before the one that wins
+    assert [server.pid for server in embedded.servers(project)] == [None, beside.pid]
+    status = embedded.status(project)
+    assert status is not None
+    assert status.major == 16  # the one that wins, though another runs
+    assert embedded.status(project, major=18) == beside
     assert embedded.start(project).major == 16
     stopped = embedded.stop(project)
     assert stopped is not None
@@ -856,3 +861,58 @@ def test_no_error_of_the_file_system_is_a_traceback(ground: Path) -> None:
     with pytest.raises(PgtasksError, match=r"not a directory|file exists"):
         embedded.start(ground)
     (ground / ".pgtasks").unlink()
+
+
+# the tasks
+
+
+@pytest.fixture
+def shop(ground: Path) -> Path:
+    """Return a project whose environment dev is embedded, and prod is not."""
+    make_project(ground / "shop", "postgresql://localhost:1/nothing", environment="prod")
+    (ground / "shop" / "env" / "dev.yaml").write_text("server: embedded\nmajor: 16\n")
+    return ground / "shop"
+
+
+def test_the_tasks_start_show_and_stop_it(shop: Path, inv: Any) -> None:
+    plan = inv("server.start", "--dry", cwd=shop)
+    assert plan.returncode == 0, plan.stderr
+    assert "no server yet" in plan.stdout
+    assert embedded.status(shop) is None
+
+    document = json.loads(inv("server.start", "--json", cwd=shop).stdout)
+    server = started(shop)
+    assert document == server.as_json()
+    assert document["running"] is True
+    again = inv("server.start", cwd=shop)
+    assert f"PostgreSQL 16: running, pid {server.pid}" in again.stdout
+    assert again.stderr.startswith("dev: postgres@embedded server/shop_dev (not protected)")
+
+    shown = json.loads(inv("server.status", "--json", cwd=shop).stdout)
+    assert shown["servers"] == [document]
+    assert {one["major"] for one in shown["binaries"]} >= {16, 18}
+    command = next(line for line in again.stdout.splitlines() if "psql" in line).split("psql", 1)[1]
+    typed = f"{command} -d postgres -XAtc 'SELECT 6 * 7'"
+    assert subprocess.run(["/bin/sh", "-c", typed], capture_output=True, text=True).stdout == "42\n"
+
+    assert "would be stopped" in inv("server.stop", "--dry", cwd=shop).stdout
+    assert started(shop) == server
+    assert f"stopped (pid {server.pid})" in inv("server.stop", cwd=shop).stdout
+    assert json.loads(inv("server.stop", "--json", cwd=shop).stdout) == {"stopped": []}
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "words"),
+    [
+        (["--env", "prod"], 2, "environment 'prod' has no embedded server"),
+        (["--major", "12"], 7, "no PostgreSQL 12 here, found: "),
+        (["--major", "twelve"], 2, "'twelve'"),
+    ],
+)
+def test_a_task_that_cannot_says_so_in_one_line(
+    shop: Path, inv: Any, argv: list[str], code: int, words: str
+) -> None:
+    done = inv("server.start", "--json", *argv, cwd=shop)
+    assert done.returncode == code
+    assert words in json.loads(done.stdout)["error"]
+    assert "Traceback" not in done.stderr

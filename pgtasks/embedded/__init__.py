@@ -6,7 +6,19 @@ PROJECT/.pgtasks/, one folder per major version.
 
 from __future__ import annotations
 
+from pgtasks.embedded.overview import Overview, Stopped
 from pgtasks.embedded.programs import Binaries, binaries
-from pgtasks.embedded.server import Server, remove, start, status, stop
+from pgtasks.embedded.server import Server, remove, servers, start, status, stop
 
-__all__ = ["Binaries", "Server", "binaries", "remove", "start", "status", "stop"]
+__all__ = [
+    "Binaries",
+    "Overview",
+    "Server",
+    "Stopped",
+    "binaries",
+    "remove",
+    "servers",
+    "start",
+    "status",
+    "stop",
+]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from pgtasks.embedded import account as accounts
 from pgtasks.embedded import cluster, place, postmaster, programs, sockets
@@ -36,6 +38,34 @@ class Server:
     port: int
     superuser: str
     pid: int | None  # of the postmaster; None while it is stopped
+
+    def lines(self) -> list[str]:
+        """Return what a person reads."""
+        state = f"running, pid {self.pid}" if self.pid else "stopped"
+        return [
+            f"PostgreSQL {self.major}: {state}",
+            f"  data    {self.data}",
+            f"  socket  {self.socket}",
+            f"  psql    {self.psql()}",
+        ]
+
+    def psql(self) -> str:
+        """Return the command of a stock psql on this server, as a shell takes it."""
+        program = shlex.quote(str(self.bin / "psql"))
+        return f"{program} -h {self.socket} -p {self.port} -U {self.superuser}"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain data with stable keys."""
+        return {
+            "major": self.major,
+            "running": self.pid is not None,
+            "pid": self.pid,
+            "data": str(self.data),
+            "bin": str(self.bin),
+            "socket": str(self.socket),
+            "port": self.port,
+            "superuser": self.superuser,
+        }
 
 
 def start(project: Path, *, major: int | None = None, prefer: str = "") -> Server:
@@ -145,18 +175,25 @@ def _stop(here: Place, major: int, mode: str) -> bool:
 
 
 def status(project: Path, *, major: int | None = None) -> Server | None:
-    """Return the server of a project, a running one before others; None if never initialised.
+    """Return the server that `start` would return, running or not; None if never initialised.
 
     Reads files only: no process is started, nothing is locked.
     """
     with _plainly():
         here = place.find(project)
-        if here is None:
-            return None
-        majors = _majors(here, major)
-        found = {one: postmaster.running(_readable(here.data(one))) for one in majors}
-        first = sorted(majors, key=lambda one: found[one] is None)[:1]
-        return _server(here, first[0], found[first[0]]) if first else None
+        majors = _majors(here, major) if here else []
+        return _look(here, majors[0]) if here and majors else None
+
+
+def servers(project: Path) -> tuple[Server, ...]:
+    """Return the servers of a project, one per major, the one that wins first."""
+    with _plainly():
+        here = place.find(project)
+        return tuple(_look(here, major) for major in here.majors()) if here else ()
+
+
+def _look(here: Place, major: int) -> Server:
+    return _server(here, major, postmaster.running(_readable(here.data(major))))
 
 
 def remove(project: Path) -> None:

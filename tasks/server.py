@@ -1,0 +1,46 @@
+"""The embedded server: start, stop, status."""
+
+from pgtasks.errors import Refused
+from pgtasks.task import run, task
+
+
+@task(help={"major": "PostgreSQL's major version (default: that of the data, else the newest)"})
+def start(c, env=None, major=None, json=False, dry=False):
+    """Start the embedded server of an environment; one that runs is left as it is."""
+    flags = {"major": major}
+    with run(c, "server.start", env=env, json=json, dry=dry, journaled=True, flags=flags) as r:
+        from pgtasks import embedded
+
+        if not r.target.embedded:
+            name = r.environment.name
+            raise Refused(f"environment {name!r} has no embedded server, choose one with --env")
+        if r.dry:
+            r.say("plan: start the server, make its data folder if it is missing")
+            r.finish(_overview(r))
+        else:
+            r.finish(embedded.start(r.project.root, major=r.target.major))
+
+
+@task
+def stop(c, json=False, dry=False):
+    """Stop the embedded servers of this project; their data stays."""
+    with run(c, "server.stop", json=json, dry=dry, journaled=True) as r:
+        from pgtasks import embedded
+
+        running = tuple(one for one in embedded.servers(r.project.root) if one.pid)
+        if not r.dry:
+            embedded.stop(r.project.root)
+        r.finish(embedded.Stopped(running, dry=r.dry))
+
+
+@task
+def status(c, json=False):
+    """Show the embedded servers of this project, and what could be run here."""
+    with run(c, "server.status", json=json) as r:
+        r.finish(_overview(r))
+
+
+def _overview(r):
+    from pgtasks import embedded
+
+    return embedded.Overview(embedded.servers(r.project.root), embedded.binaries())
