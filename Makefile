@@ -12,7 +12,7 @@ ARGS ?=
 .DEFAULT_GOAL := demo
 
 demo: .venv/installed
-	@.venv/bin/python -m pgtasks.demo
+	@.venv/bin/python -m clinic.demo
 
 test: .venv/installed-dev
 	@.venv/bin/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
@@ -26,7 +26,7 @@ bench: .venv/installed-dev
 	@.venv/bin/python bench/run.py $(ARGS)
 
 clean:
-	@if [ -d .pgtasks ] && [ -x .venv/bin/python ]; then .venv/bin/python -m pgtasks.demo --clean; fi
+	@if [ -d .pgtasks ] && [ -x .venv/bin/python ]; then .venv/bin/python -m clinic.demo --clean; fi
 	@rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache
 
 # A virtual environment is made by the first Python that can make one, and made anew when the Python

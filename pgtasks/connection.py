@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,8 +28,8 @@ _KEEPALIVE = {"keepalives_idle": "5", "keepalives_interval": "2", "keepalives_co
 
 
 _WAYS_OUT = {
-    "is not currently accepting connections": ": inv db.recover opens it",
-    "does not exist": ": inv db.create makes it",
+    r"is not currently accepting connections": ": inv db.recover opens it",
+    r'database "[^"]*" does not exist': ": inv db.create makes it",
 }
 
 
@@ -82,7 +83,7 @@ def unreachable_line(target: Target, exc: Exception) -> str:
     words = words.split("connection to server ")[-1]
     if words.startswith(("on socket", "at ")):
         words = "connection to server " + words
-    way_out = next((way for sign, way in _WAYS_OUT.items() if sign in words), "")
+    way_out = next((way for sign, way in _WAYS_OUT.items() if re.search(sign, words)), "")
     return f"{target}: {words}{way_out}"
 
 

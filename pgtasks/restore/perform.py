@@ -61,6 +61,7 @@ class Outcome:
             "tables": self.plan.backup.manifest.tables,
             "rows_restored": self.plan.backup.manifest.rows,
             "proven": self.proven.comparison is not None,
+            "sentence": self.proven.sentence(),
             "unproven": list(self.proven.unproven),
             "kept": self.swapped.kept,
             "swap_seconds": round(self.swapped.seconds, 4),
