@@ -51,7 +51,8 @@ class Setting:
 class DatabaseFacts:
     """What CREATE DATABASE and ALTER DATABASE say; `grants` is None where they are the default.
 
-    `provider` is libc, icu or builtin; `roles` are all that own or may use anything inside.
+    `provider` is libc, icu or builtin; `owners` own something inside, `roles` are they and all
+    that may use something.
     """
 
     name: str
@@ -61,12 +62,14 @@ class DatabaseFacts:
     ctype: str
     provider: str = "libc"
     locale: str = ""
+    icu_rules: str = ""
     connection_limit: int = -1
     comment: str = ""
     tablespace: str = "pg_default"
     grants: tuple[Grant, ...] | None = None
     settings: tuple[Setting, ...] = ()
     roles: tuple[str, ...] = ()
+    owners: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Return plain data for a JSON document."""
@@ -80,16 +83,14 @@ class DatabaseFacts:
         known["grants"] = None if grants is None else tuple(Grant(**grant) for grant in grants)
         known["settings"] = tuple(Setting(**setting) for setting in known.get("settings", ()))
         known["roles"] = tuple(known.get("roles", ()))
+        known["owners"] = tuple(known.get("owners", ()))
         return cls(**known)
 
 
 def read(conn: Connection, name: str) -> DatabaseFacts:
-    """Read the facts of one database of the connection's server, the stamp left out.
-
-    `roles` is filled where the connection is in that database, else empty.
-    """
+    """Read the facts of one database of the connection's server, the stamp left out."""
     row = connection.rows(conn, _facts_query(conn.server_version), (name,))[0]
-    owner, encoding, collate, ctype, provider, locale, limit, comment, space, has_grants = row
+    owner, encoding, collate, ctype, provider, locale, rules, limit, comment, space, granted = row
     return DatabaseFacts(
         name=name,
         owner=owner,
@@ -98,12 +99,14 @@ def read(conn: Connection, name: str) -> DatabaseFacts:
         ctype=ctype,
         provider={"c": "libc", "i": "icu", "b": "builtin"}[provider],
         locale=locale or "",
+        icu_rules=rules or "",
         connection_limit=limit,
         comment=stamp.split(comment)[0],
         tablespace=space,
-        grants=_grants(conn, name) if has_grants else None,
+        grants=_grants(conn, name) if granted else None,
         settings=_settings(conn, name),
-        roles=_roles(conn, name),
+        roles=_roles(conn, name, "oai"),
+        owners=_roles(conn, name, "o"),
     )
 
 
@@ -113,10 +116,11 @@ def _facts_query(server_version: int) -> str:
         locale = "d.datlocale"
     elif server_version >= 150000:
         locale = "d.daticulocale"
+    rules = "d.daticurules" if server_version >= 160000 else "NULL::text"
     provider = "d.datlocprovider" if server_version >= 150000 else "'c'"
     return (
         "SELECT pg_get_userbyid(d.datdba), pg_encoding_to_char(d.encoding), d.datcollate,"
-        f" d.datctype, {provider}, {locale}, d.datconnlimit,"
+        f" d.datctype, {provider}, {locale}, {rules}, d.datconnlimit,"
         " shobj_description(d.oid, 'pg_database'), t.spcname, d.datacl IS NOT NULL"
         " FROM pg_database d JOIN pg_tablespace t ON t.oid = d.dattablespace"
         " WHERE d.datname = %s"
@@ -146,14 +150,18 @@ def _settings(conn: Connection, name: str) -> tuple[Setting, ...]:
     return tuple(Setting(key, value, role) for (key, _, value), role in parted)
 
 
-def _roles(conn: Connection, name: str) -> tuple[str, ...]:
-    """Return the roles that own or may use anything in the database, but for built-in ones."""
+def _roles(conn: Connection, name: str, kinds: str) -> tuple[str, ...]:
+    """Return the roles that something in the database depends on, but for built-in ones.
+
+    `kinds` are letters of pg_shdepend.deptype: o owns, a may use, i may use from the start.
+    """
     found = connection.rows(
         conn,
         "SELECT DISTINCT r.rolname FROM pg_shdepend s JOIN pg_roles r ON r.oid = s.refobjid"
         " JOIN pg_database d ON d.oid = s.dbid AND d.datname = %s"
-        " WHERE s.refclassid = 'pg_authid'::regclass AND r.rolname !~ '^pg_' ORDER BY 1",
-        (name,),
+        " WHERE s.refclassid = 'pg_authid'::regclass AND r.rolname !~ '^pg_'"
+        " AND s.deptype::text = ANY(%s) ORDER BY 1",
+        (name, list(kinds)),
     )
     return tuple(row[0] for row in found)
 
@@ -182,7 +190,9 @@ def create_statement(
 
 def _provider(facts: DatabaseFacts, server_version: int) -> sql.Composable:
     if facts.provider == "icu":
-        return sql.SQL("LOCALE_PROVIDER icu ICU_LOCALE {}").format(sql.Literal(facts.locale))
+        rules = sql.SQL(" ICU_RULES {}").format(sql.Literal(facts.icu_rules))
+        icu = sql.SQL("LOCALE_PROVIDER icu ICU_LOCALE {}").format(sql.Literal(facts.locale))
+        return icu + rules if facts.icu_rules else icu
     if facts.provider == "builtin" and server_version >= 170000:
         return sql.SQL("LOCALE_PROVIDER builtin BUILTIN_LOCALE {}").format(
             sql.Literal(facts.locale)

@@ -49,6 +49,9 @@ def heal(lock: Lock) -> list[str]:
     found = look(conn, target)
     done = []
     for half in found.half_built:
+        if half.stamp is None and not _is_empty(target, half):
+            done.append(f"left {half.name!r} alone: no stamp says that a run made it")
+            continue
         side.drop(conn, half.name)
         done.append(f"dropped {half.name!r}, which an interrupted run left half built")
     if found.closed and _is_ours(conn, target):
@@ -60,6 +63,12 @@ def heal(lock: Lock) -> list[str]:
         )
         done.append(f"opened {target.database!r}, which refused connections")
     return done
+
+
+def _is_empty(target: Target, half: Side) -> bool:
+    """Return whether a database is empty, as one is that a run had no time to stamp."""
+    with connection.session(target.at(half.name), read_only=True, purpose="recover") as conn:
+        return stamp.identify(conn).empty
 
 
 def _is_ours(conn: Connection, target: Target) -> bool:

@@ -174,7 +174,7 @@ def restore_argv(plan: Plan) -> tuple[str, ...]:
     argv = [plan.tools.tool("pg_restore"), "--exit-on-error", "--no-password"]
     argv.append(f"--jobs={plan.jobs}")
     if plan.no_owner:
-        argv += ["--no-owner", "--no-privileges"]
+        argv += ["--no-owner", "--no-privileges", f"--role={plan.facts.owner}"]
     return (*argv, f"--dbname={dbname(plan.side)}", str(plan.backup.dump))
 
 
@@ -195,5 +195,6 @@ def load_command(plan: Plan, argv: tuple[str, ...], env: Mapping[str, str]) -> C
 
     The swap's commit does, and flushes all that came before it.
     """
-    options = "-c synchronous_commit=off -c statement_timeout=0 -c lock_timeout=0"
+    settings = ("synchronous_commit=off", "statement_timeout=0", "lock_timeout=0")
+    options = " ".join(f"-c {it}" for it in (*settings, "default_transaction_read_only=off"))
     return Command(argv, {**env, "PGOPTIONS": options})

@@ -79,8 +79,8 @@ def _not_member(conn: Connection, roles: Iterable[str]) -> list[str]:
 
 
 def _roles(conn: Connection, plan: Plan) -> Iterator[str]:
-    facts = plan.backup.database()
-    wanted = {plan.facts.owner} if plan.no_owner else {plan.facts.owner, *facts.roles}
+    saved = plan.backup.database()
+    wanted = {plan.facts.owner} if plan.no_owner else {plan.facts.owner, *saved.roles}
     missing = connection.rows(
         conn,
         "SELECT r FROM unnest(%s::text[]) r WHERE to_regrole(quote_ident(r)) IS NULL ORDER BY 1",
@@ -90,6 +90,11 @@ def _roles(conn: Connection, plan: Plan) -> Iterator[str]:
         yield (
             f"role {role!r} does not exist here: create it (globals.sql in the backup says how), "
             "or leave owners and grants out with --no-owner"
+        )
+    for owner in () if plan.no_owner else _not_member(conn, saved.owners):
+        yield (
+            f"role {owner!r} owns objects in the backup and this role is no member of it: "
+            "grant membership, or leave owners and grants out with --no-owner"
         )
 
 
