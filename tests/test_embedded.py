@@ -318,10 +318,11 @@ def test_a_pid_file_that_names_the_server_of_another_project(
     assert started(other) == theirs
 
 
-@pytest.mark.parametrize("text", ["", "12", "nonsense\n" * 8, "1\n"], ids=repr)
-def test_a_damaged_pid_file(project: Path, text: str) -> None:
-    (project / ".pgtasks" / "data-16" / "postmaster.pid").write_text(text)
-    assert kept(embedded.start(project)) == 42
+def test_a_damaged_pid_file(project: Path) -> None:
+    for text in ("", "12", "nonsense\n" * 8, "1\n"):
+        (project / ".pgtasks" / "data-16" / "postmaster.pid").write_text(text)
+        assert kept(embedded.start(project)) == 42
+        embedded.stop(project)
 
 
 def test_an_initdb_that_was_killed_is_made_again(ground: Path) -> None:
@@ -534,22 +535,27 @@ def squat(folder: Path, kind: str) -> None:
             os.chown(folder, 12345, 12345)
 
 
-@pytest.mark.parametrize("kind", ["link", "open", "file", pytest.param("another's", marks=as_root)])
-def test_a_socket_folder_made_by_someone_else_is_not_used(project: Path, kind: str) -> None:
+def test_a_socket_folder_made_by_someone_else_is_not_used(project: Path) -> None:
     data = project / ".pgtasks" / "data-16"
     taken = Path("/tmp") / sockets.name(data, data.stat().st_uid)
-    squat(taken, kind)
-    before = taken.lstat()
-    try:
-        server = embedded.start(project)
-        assert server.socket == taken.with_name(f"{taken.name}-1")
-        assert embedded.status(project) == server
-        assert kept(server) == 42
-        assert taken.lstat() == before
-    finally:
-        taken.rmdir() if taken.is_dir() and not taken.is_symlink() else taken.unlink()
-    embedded.stop(project)
-    assert not server.socket.exists()
+    for kind in ("link", "open", "file", *(["another's"] if os.geteuid() == 0 else [])):
+        squat(taken, kind)
+        before = taken.lstat()
+        try:
+            server = embedded.start(project)
+            assert server.socket == taken.with_name(f"{taken.name}-1"), kind
+            assert embedded.status(project) == server
+            assert kept(server) == 42
+            after = taken.lstat()
+            assert (after.st_mode, after.st_uid, after.st_nlink) == (
+                before.st_mode,
+                before.st_uid,
+                before.st_nlink,
+            )
+        finally:
+            taken.rmdir() if taken.is_dir() and not taken.is_symlink() else taken.unlink()
+        embedded.stop(project)
+        assert not server.socket.exists()
 
 
 # which PostgreSQL
