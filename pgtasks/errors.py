@@ -11,10 +11,13 @@ PgtasksError            1  a task failed
 └── Interrupted       130  Ctrl-C or a signal
 
 Messages are one line: lowercase, the value in repr, then the way out. `hint` holds what may follow
-on lines of its own, such as the last words of a tool.
+on lines of its own, such as the last words of a tool; `details` is what --json says besides.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 
 class PgtasksError(Exception):
@@ -22,10 +25,13 @@ class PgtasksError(Exception):
 
     exit_code = 1
 
-    def __init__(self, message: str, *, hint: str = "") -> None:
+    def __init__(
+        self, message: str, *, hint: str = "", details: Mapping[str, Any] | None = None
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.details = dict(details or {})
 
 
 class Failed(PgtasksError):

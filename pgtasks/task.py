@@ -43,8 +43,26 @@ def set_root(root: Path) -> None:
     _root = root
 
 
+class ShortTask(invoke.Task):  # type: ignore[misc]
+    """A task some of whose flags have a short form too: `short={"message": "m"}`."""
+
+    def __init__(self, *args: Any, short: Mapping[str, str], **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.short = short
+
+    def arg_opts(self, name: str, default: Any, taken_names: set[str]) -> dict[str, Any]:
+        """Return what Invoke makes a flag from, its short name added."""
+        opts: dict[str, Any] = super().arg_opts(name, default, taken_names)
+        opts["names"] += [self.short[name]] if name in self.short else []
+        return opts
+
+
 def task(*args: Any, help: Mapping[str, str] | None = None, **options: Any) -> Any:
-    """Declare a task: Invoke's own decorator with long flags only and the shared help texts."""
+    """Declare a task: Invoke's own decorator with long flags only and the shared help texts.
+
+    Short flags are given by hand (`short={"message": "m"}`): Invoke's own choice of letters
+    changes with every new flag and shadows `inv`'s (-e, -f, -d ...).
+    """
     if args and callable(args[0]) and not options and help is None:
         return _declared(args[0], {}, {})
 
@@ -59,6 +77,8 @@ def _declared(body: Callable[..., Any], help: dict[str, str], options: dict[str,
         1 : body.__code__.co_argcount + body.__code__.co_kwonlyargcount
     ]
     texts = {name: SHARED_HELP[name] for name in names if name in SHARED_HELP}
+    if "short" in options:
+        options["klass"] = ShortTask
     return invoke.task(help={**texts, **help}, auto_shortflags=False, **options)(body)
 
 
@@ -111,7 +131,8 @@ def exit_of(exc: PgtasksError, *, json: bool = False) -> invoke.Exit:
     from pgtasks import report
 
     if json:
-        report.document(report.failure(exc.message, exc.exit_code, exc.hint))
+        failure = report.failure(exc.message, exc.exit_code, exc.hint)
+        report.document({**failure, **exc.details})
     lines = [*(f"  {line}" for line in exc.hint.splitlines()), f"error: {exc.message}"]
     return invoke.Exit("\n".join(lines), code=exc.exit_code)
 
