@@ -66,3 +66,9 @@ def exists(target: Target) -> bool:
             conn, "SELECT true FROM pg_database WHERE datname = %s", (target.database,)
         )
         return bool(found)
+
+
+def server_major(target: Target) -> int:
+    """Return the major version of the target's server."""
+    with connection.session(target.at(target.maintenance), purpose="version") as conn:
+        return conn.server_version // 10000
