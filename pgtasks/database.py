@@ -249,7 +249,7 @@ def setting_statement(name: str, setting: Setting) -> sql.Composed:
         subject = sql.SQL("ROLE {} IN DATABASE {}").format(sql.Identifier(setting.role), database)
     value: sql.Composable = sql.Literal(setting.value)
     if setting.name.lower() in _NAME_LISTS:
-        value = sql.SQL(", ").join(map(sql.Literal, _split_names(setting.value)))
+        value = sql.SQL(", ").join(map(sql.Literal, split_names(setting.value)))
     parts = [sql.Identifier(part) for part in setting.name.split(".")]
     return sql.SQL("ALTER {} SET {} TO {}").format(subject, sql.SQL(".").join(parts), value)
 
@@ -263,7 +263,7 @@ def late_statements(name: str, facts: DatabaseFacts) -> list[sql.Composed]:
     ]
 
 
-def _split_names(text: str) -> list[str]:
+def split_names(text: str) -> list[str]:
     """Split a list of names as the server stores it: `"$user", public`."""
     found = re.findall(r'"((?:[^"]|"")*)"|([^,\s"]+)', text)
     names = [quoted.replace('""', '"') or plain for quoted, plain in found]
