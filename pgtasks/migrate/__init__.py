@@ -1,0 +1,25 @@
+"""Migrations: Alembic under a guard that knows which database it is in."""
+
+from __future__ import annotations
+
+from pgtasks.migrate.perform import Outcome, Written, new, new_empty, perform, plan, status
+from pgtasks.migrate.plan import Plan, downward
+from pgtasks.migrate.scripts import Scripts, find, needed
+from pgtasks.migrate.state import Revision, State
+
+__all__ = [
+    "Outcome",
+    "Plan",
+    "Revision",
+    "Scripts",
+    "State",
+    "Written",
+    "downward",
+    "find",
+    "needed",
+    "new",
+    "new_empty",
+    "perform",
+    "plan",
+    "status",
+]

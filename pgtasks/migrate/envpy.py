@@ -1,0 +1,224 @@
+"""Run a project's env.py against one target, and against no other place.
+
+An env.py may take its URL from anywhere: alembic.ini, a variable, an application's settings, a
+line of its own. It is offered the target in all the ways that are in use: a connection in
+`config.attributes["connection"]`, `sqlalchemy.url`, DATABASE_URL, PGTASKS_ENV. And it is checked:
+every connection that SQLAlchemy opens meanwhile is asked where it is before it is handed out, and
+the one that env.py gives to Alembic is asked again before Alembic touches anything.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from alembic.config import Config
+from alembic.runtime.environment import EnvironmentContext
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, create_engine, event, pool
+
+from pgtasks import connection, password
+from pgtasks.errors import BadConfiguration, Failed, Refused
+from pgtasks.migrate import scripts as where
+from pgtasks.migrate.scripts import Scripts
+from pgtasks.migrate.translation import Translation, one_line
+from pgtasks.stamp import Identity
+from pgtasks.target import Target
+
+LOCK_TIMEOUT = "5s"  # a statement that waits longer for a lock makes everybody else wait behind it
+_WHERE_AM_I = (
+    "SELECT current_database(), (SELECT system_identifier::text FROM pg_control_system()),"
+    " session_user, coalesce(host(inet_server_addr()), 'socket'),"
+    " current_setting('port')"
+)
+
+Work = Callable[[Any, MigrationContext], Iterable[Any]]
+
+
+class EnvPy:
+    """One target, as a project's env.py is to reach it.
+
+    `read_only` makes every session refuse to write; what env.py itself prints goes to stderr.
+    """
+
+    def __init__(
+        self, scripts: Scripts, target: Target, identity: Identity, *, read_only: bool = False
+    ) -> None:
+        self.scripts, self.target, self.identity = scripts, target, identity
+        self.read_only = read_only
+        self.translation = Translation(scripts, target)
+        self._warned: set[str] = set()
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[tuple[Config, ScriptDirectory]]:
+        """Set the stage for a block: folder, variables, listeners, a connection to hand over."""
+        with contextlib.ExitStack() as stack:
+            path = stack.enter_context(password.passfile(self.target))
+            stack.enter_context(_surroundings(self.scripts, self._variables(path)))
+            stack.enter_context(self.translation.applied())
+            config = where.config(self.scripts, self.target)
+            directory = ScriptDirectory.from_config(config)
+            stack.enter_context(self._listening())
+            config.attributes["connection"] = stack.enter_context(self._handed_over())
+            stack.enter_context(_application(directory))
+            yield config, directory
+
+    def _variables(self, passfile: str) -> dict[str, str]:
+        variables = {
+            "DATABASE_URL": where.variable(self.scripts, self.target),
+            "PGTASKS_ENV": self.target.environment,
+        }
+        return {**variables, "PGPASSFILE": passfile} if passfile else variables
+
+    @contextlib.contextmanager
+    def run(
+        self, config: Config, directory: ScriptDirectory, work: Work, **options: Any
+    ) -> Iterator[EnvironmentContext]:
+        """Run env.py once, `work` in its run_migrations; Alembic's context lives for the block."""
+        called: list[bool] = []
+
+        def checked_work(heads: Any, context: MigrationContext) -> Iterable[Any]:
+            called.append(True)
+            return work(heads, context)
+
+        context = EnvironmentContext(config, directory, fn=checked_work, **options)
+        # `from alembic import context` is bound to this object's attributes when it is entered
+        context.configure = self._checked_configure(context.configure)  # type: ignore[method-assign]
+        with context:
+            directory.run_env()
+            if self.translation.fault is not None:
+                raise self.translation.fault  # env.py caught it and went on
+            if not called:
+                shown = self.scripts.shown(directory.env_py_location)
+                raise Failed(f"{shown} ended without running migrations, nothing was done")
+            yield context
+
+    def _checked_configure(self, configure: Callable[..., None]) -> Callable[..., None]:
+        def checked(connection: Connection | None = None, *args: Any, **options: Any) -> None:
+            self._check_given(connection)
+            configure(connection, *args, **options)
+
+        return checked
+
+    def _check_given(self, given: Connection | None) -> None:
+        if given is None:
+            self._refuse("env.py gives Alembic no connection")
+            return
+        if given.dialect.name != "postgresql":
+            self._refuse(f"env.py migrates a {given.dialect.name} database, expected {self.target}")
+        began = given.in_transaction()
+        row = given.exec_driver_sql(_WHERE_AM_I).one()
+        if not began:
+            given.rollback()  # else Alembic would take the transaction for the caller's
+        self._check(tuple(row))
+
+    def _check(self, row: tuple[Any, ...]) -> None:
+        database, system, user, address, port = row
+        if (database, system) != (self.identity.database, self.identity.system):
+            self._refuse(
+                f"env.py connects to {database!r} on server {system} ({user}@{address}:{port}),"
+                f" the target is {self.target} on server {self.identity.system}:"
+                " let it use config.attributes['connection'], sqlalchemy.url or DATABASE_URL"
+            )
+        if user != self.target.user and user not in self._warned:
+            self._warned.add(user)
+            print(
+                f"warning: env.py connects as {user!r}, the environment says {self.target.user!r}",
+                file=sys.stderr,
+            )
+
+    def _refuse(self, message: str) -> None:
+        self.translation.fault = Refused(f"{message}; nothing was migrated")
+        raise self.translation.fault
+
+    @contextlib.contextmanager
+    def _listening(self) -> Iterator[None]:
+        """Ask each new connection of SQLAlchemy's where it is, whatever engine made it."""
+
+        def on_connect(opened: Any, record: object) -> None:
+            cursor = opened.cursor()
+            try:
+                cursor.execute(_WHERE_AM_I)
+                row = cursor.fetchone()
+            except Exception:  # no PostgreSQL: an application's cache, which is no business of ours
+                opened.rollback()
+                return
+            self._check(tuple(row))
+            cursor.execute(f"SET lock_timeout = '{LOCK_TIMEOUT}'")
+            if self.read_only:
+                cursor.execute("SET default_transaction_read_only = on")
+            cursor.close()
+            opened.commit()
+
+        event.listen(pool.Pool, "connect", on_connect)
+        try:
+            yield
+        finally:
+            event.remove(pool.Pool, "connect", on_connect)
+
+    @contextlib.contextmanager
+    def _handed_over(self) -> Iterator[Connection]:
+        def connect() -> Any:
+            made = connection.connect(self.target, purpose="migrate")
+            made.autocommit = False
+            return made
+
+        engine = create_engine("postgresql+psycopg2://", creator=connect, poolclass=pool.NullPool)
+        with engine.connect() as made:
+            yield made
+
+
+@contextlib.contextmanager
+def bare(scripts: Scripts) -> Iterator[tuple[Config, ScriptDirectory]]:
+    """Set the stage for work that runs no env.py and reaches no server."""
+    with _surroundings(scripts, {}), Translation(scripts).applied():
+        config = where.config(scripts)
+        yield config, ScriptDirectory.from_config(config)
+
+
+@contextlib.contextmanager
+def _surroundings(scripts: Scripts, variables: Mapping[str, str]) -> Iterator[None]:
+    """Lend the process to a project's own code: its folder, some variables, our stderr."""
+    before, folder, path = dict(os.environ), Path.cwd(), list(sys.path)
+    os.environ.update(variables)
+    os.chdir(scripts.root)  # relative paths in alembic.ini are relative to where `alembic` runs
+    sys.path.insert(0, str(scripts.root))
+    logging.disable(logging.INFO)  # also where env.py sets up logging: Alembic says what we say
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
+        sys.path[:] = path
+        os.chdir(folder)
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@contextlib.contextmanager
+def _application(directory: ScriptDirectory) -> Iterator[None]:
+    """Enter the Flask application for an env.py that asks for it, as `flask db` does."""
+    text = Path(directory.env_py_location).read_text(encoding="utf-8", errors="replace")
+    if "current_app" not in text:
+        yield
+        return
+    try:
+        flask = importlib.import_module("flask.cli")
+    except ImportError:
+        raise BadConfiguration("env.py asks for current_app and flask is not installed") from None
+    flask.load_dotenv()
+    try:
+        application = flask.ScriptInfo().load_app()
+    except flask.NoAppException as error:
+        raise BadConfiguration(
+            f"env.py asks for current_app: {one_line(str(error))}: set FLASK_APP"
+        ) from None
+    with application.app_context():
+        yield

@@ -1,0 +1,85 @@
+"""What the SQL of a migration takes away: tables, columns, rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Something that goes. `table` is set where rows go with it, `rows` says how many."""
+
+    text: str
+    table: str = ""
+    rows: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.text} ({self.rows})" if self.rows else self.text
+
+
+def losses(sql: str | None, direction: str) -> tuple[Loss, ...]:
+    """Return what some SQL drops or empties; None is SQL that could not be told."""
+    if sql is None:
+        return (Loss("what it drops cannot be told without running it"),)
+    if not sql.strip():
+        return (Loss("its downgrade does nothing"),) if direction == "down" else ()
+    import pglast
+
+    try:
+        statements = [raw.stmt for raw in pglast.parse_sql(sql)]
+    except pglast.parser.ParseError:
+        return (Loss("what it drops cannot be told: PostgreSQL's parser does not know its SQL"),)
+    return tuple(loss for statement in statements for loss in _losses_of(statement))
+
+
+def _losses_of(statement: Any) -> list[Loss]:
+    from pglast import ast
+
+    if isinstance(statement, ast.DropStmt):
+        return _dropped(statement)
+    if isinstance(statement, ast.AlterTableStmt):
+        return _columns(statement)
+    if isinstance(statement, ast.TruncateStmt):
+        tables = [_named(found) for found in statement.relations or ()]
+        return [Loss(f"empties table {table}", table) for table in tables]
+    if isinstance(statement, ast.DeleteStmt):
+        return [Loss(f"deletes from table {_named(statement.relation)}")]
+    return []
+
+
+def _dropped(statement: Any) -> list[Loss]:
+    from pglast import enums
+
+    kind = statement.removeType.name.removeprefix("OBJECT_").replace("_", " ").lower()
+    cascade = " cascade" if statement.behavior == enums.DropBehavior.DROP_CASCADE else ""
+    found = [_dotted(each) for each in statement.objects]
+    return [
+        Loss(f"drops {kind} {name}{cascade}", name if kind == "table" else "") for name in found
+    ]
+
+
+def _columns(statement: Any) -> list[Loss]:
+    from pglast import enums
+
+    table = _named(statement.relation)
+    return [
+        Loss(f"drops column {table}.{command.name}")
+        for command in statement.cmds or ()
+        if command.subtype == enums.AlterTableType.AT_DropColumn
+    ]
+
+
+def _named(node: Any) -> str:
+    from pglast import stream
+
+    return str(stream.RawStream()(node))
+
+
+def _dotted(found: Any) -> str:
+    """Return a name out of what DROP carries: names, a type, or a function with its types."""
+    from pglast import stream
+
+    if not isinstance(found, tuple):
+        found = getattr(found, "objname", None) or getattr(found, "names", None) or (found,)
+    return ".".join(stream.maybe_double_quote_name(part.sval) for part in found)

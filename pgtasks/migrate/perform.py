@@ -1,0 +1,263 @@
+"""Upgrade, downgrade, and new revision files, over Alembic's API."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from alembic.autogenerate import RevisionContext
+from alembic.operations.ops import MigrationScript
+from alembic.runtime.migration import MigrationContext
+
+from pgtasks import report
+from pgtasks.errors import Failed, PgtasksError, Refused
+from pgtasks.migrate import plan as planning
+from pgtasks.migrate import state
+from pgtasks.migrate.envpy import EnvPy, bare
+from pgtasks.migrate.plan import Plan
+from pgtasks.migrate.scripts import Scripts
+from pgtasks.migrate.state import Revision, State
+from pgtasks.stamp import Identity
+from pgtasks.target import Target
+
+
+@dataclass(frozen=True)
+class Applied:
+    """A revision that was run, and how long that took, its commit included where it has one."""
+
+    revision: Revision
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an upgrade or downgrade did. `notes` is what the user should do next."""
+
+    direction: str
+    before: tuple[str, ...]
+    state: State
+    applied: tuple[Applied, ...]
+    seconds: float
+    notes: tuple[str, ...] = ()
+
+    def noting(self, notes: Sequence[str]) -> Outcome:
+        """Return the outcome with what the user should do next."""
+        return replace(self, notes=tuple(notes))
+
+    def lines(self) -> list[str]:
+        """Return what a person reads."""
+        if not self.applied:
+            return [f"nothing to do: {self.state.sentence()}", *self.notes]
+        lines = [
+            f"{self.direction:4}  {report.duration(each.seconds):>7}  {each.revision}"
+            for each in self.applied
+        ]
+        done = f"{state.counted(self.applied)} in {report.duration(self.seconds)}"
+        return [*lines, f"{done}; {self.state.sentence()}", *self.notes]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain data with stable keys."""
+        return {
+            "direction": self.direction,
+            "from": list(self.before),
+            "to": list(self.state.current),
+            "state": self.state.word,
+            "applied": [
+                {
+                    "revision": each.revision.id,
+                    "message": each.revision.message,
+                    "file": each.revision.file,
+                    "seconds": round(each.seconds, 3),
+                }
+                for each in self.applied
+            ],
+            "seconds": round(self.seconds, 3),
+            "notes": list(self.notes),
+        }
+
+
+def status(scripts: Scripts, target: Target, identity: Identity) -> State:
+    """Return where the database stands; it is only read."""
+    return _look(EnvPy(scripts, target, identity, read_only=True))
+
+
+def _look(envpy: EnvPy) -> State:
+    seen: list[tuple[str, ...]] = []
+
+    def look(heads: Any, context: MigrationContext) -> list[Any]:
+        seen.append(tuple(heads))
+        return []
+
+    with (
+        envpy.opened() as (config, directory),
+        envpy.run(config, directory, look, dont_mutate=True),
+    ):
+        return state.compare(seen[-1], directory, envpy.scripts)
+
+
+def plan(
+    scripts: Scripts,
+    target: Target,
+    identity: Identity,
+    direction: str,
+    to: str,
+    *,
+    with_sql: bool = False,
+) -> Plan:
+    """Return what would be run; the database is only read."""
+    envpy = EnvPy(scripts, target, identity, read_only=True)
+    return planning.make(envpy, direction, to, with_sql=with_sql)
+
+
+def perform(scripts: Scripts, target: Target, identity: Identity, made: Plan) -> Outcome:
+    """Run a plan, raising Refused where the database is not any more what it was made for.
+
+    Whether revisions are committed one by one or together is for env.py to say
+    (`transaction_per_migration`). The caller holds the target's lock.
+    """
+    envpy = EnvPy(scripts, target, identity)
+    done: list[Applied] = []
+    if not made.steps:
+        return Outcome(made.direction, made.state.current, made.state, (), 0.0)
+    began = time.monotonic()
+    try:
+        _run(envpy, made, done)
+    except PgtasksError as exc:
+        raise _failure(exc, made, done, scripts, target, identity) from exc
+    seconds = time.monotonic() - began
+    after = status(scripts, target, identity)
+    return Outcome(made.direction, made.state.current, after, tuple(done), seconds)
+
+
+def _run(envpy: EnvPy, made: Plan, done: list[Applied]) -> None:
+    with envpy.opened() as (config, directory):
+
+        def work(heads: Any, context: MigrationContext) -> Iterator[Any]:
+            _check_unmoved(heads, made)
+            for move in planning.moves(directory, made.direction, made.target, heads, made.state):
+                began = time.monotonic()
+                yield move
+                script = directory.get_revision(move.revision.revision)
+                revision = state.revision(script, envpy.scripts)
+                done.append(Applied(revision, time.monotonic() - began))
+
+        with envpy.run(config, directory, work):
+            pass
+
+
+def _check_unmoved(heads: Any, made: Plan) -> None:
+    if tuple(sorted(heads)) != made.state.current:
+        now = ", ".join(heads) or "no revision"
+        raise Refused(f"another run moved the database meanwhile, it is at {now}: look again")
+
+
+def _failure(
+    exc: PgtasksError,
+    made: Plan,
+    done: list[Applied],
+    scripts: Scripts,
+    target: Target,
+    identity: Identity,
+) -> PgtasksError:
+    """Say with the fault where it left the database."""
+    if isinstance(exc, Refused):
+        return exc
+    failed = made.steps[len(done)].revision if len(done) < len(made.steps) else None
+    what = f"revision {failed.id}" if failed else "the last commit"
+    try:
+        now = status(scripts, target, identity).current
+    except PgtasksError as unknown:
+        left = f"where that left the database is not known: {unknown.message}"
+    else:
+        at = ", ".join(now) or "no revision"
+        left = "nothing was changed" if now == made.state.current else f"the database is at {at}"
+    return type(exc)(f"{what} failed: {exc.message}; {left}", hint=exc.hint)
+
+
+@dataclass(frozen=True)
+class Written:
+    """A new revision file."""
+
+    revision: Revision
+
+    def lines(self) -> list[str]:
+        """Return what a person reads."""
+        return [
+            f"wrote {self.revision.file}: revision {self.revision.id}, read it before you use it"
+        ]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain data with stable keys."""
+        found = self.revision
+        return {"revision": found.id, "message": found.message, "file": found.file}
+
+
+def new(scripts: Scripts, target: Target, identity: Identity, message: str) -> Written:
+    """Write a revision file of what the models have and the database has not.
+
+    Raises Refused where they agree, and where the database is not at the head of the files.
+    """
+    _check_message(message)
+    envpy = EnvPy(scripts, target, identity, read_only=True)
+    with envpy.opened() as (config, directory):
+        context = RevisionContext(config, directory, _arguments(message, autogenerate=True))
+
+        def compare(heads: Any, running: MigrationContext) -> list[Any]:
+            found = state.compare(tuple(heads), directory, scripts)
+            if found.word != "up-to-date":
+                raise Refused(f"the database is not at the head of the files: {found.sentence()}")
+            context.run_autogenerate(heads, running)
+            return []
+
+        template = context.template_args
+        options = {"template_args": template, "revision_context": context, "dont_mutate": True}
+        with envpy.run(config, directory, compare, **options):
+            if all(_is_empty(each) for each in context.generated_revisions):
+                raise Refused(
+                    "models and database agree, there is nothing to write: --empty writes a file "
+                    "to fill by hand"
+                )
+        return _written(context, scripts)
+
+
+def _is_empty(script: MigrationScript) -> bool:
+    return script.upgrade_ops is None or script.upgrade_ops.is_empty()
+
+
+def new_empty(scripts: Scripts, message: str) -> Written:
+    """Write a revision file whose functions are to be filled by hand; no server is reached."""
+    _check_message(message)
+    with bare(scripts) as (config, directory):
+        context = RevisionContext(config, directory, _arguments(message, autogenerate=False))
+        return _written(context, scripts)
+
+
+def _arguments(message: str, *, autogenerate: bool) -> dict[str, Any]:
+    rest = dict.fromkeys(("branch_label", "version_path", "rev_id", "depends_on"))
+    return {
+        "message": message,
+        "autogenerate": autogenerate,
+        "sql": False,
+        "head": "head",
+        "splice": False,
+        **rest,
+    }
+
+
+def _check_message(message: str) -> None:
+    if not message.strip():
+        raise Refused("the message is empty, say what the revision does with -m TEXT")
+    if '"""' in message or "\\" in message or not message.isprintable():
+        raise Refused(
+            f"message {message!r} would break the docstring that it becomes: "
+            'leave out backslashes, line ends and """'
+        )
+
+
+def _written(context: RevisionContext, scripts: Scripts) -> Written:
+    scripts_made = [script for script in context.generate_scripts() if script is not None]
+    if not scripts_made:
+        raise Failed("Alembic wrote no file")
+    return Written(state.revision(scripts_made[0], scripts))

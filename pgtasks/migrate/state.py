@@ -1,0 +1,108 @@
+"""What a database's revision is against the project's migration files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from alembic.script import Script, ScriptDirectory
+
+from pgtasks import report
+from pgtasks.migrate.scripts import Scripts
+
+
+@dataclass(frozen=True)
+class Revision:
+    """One migration file; `message` is the first line of its docstring."""
+
+    id: str
+    message: str
+    file: str
+
+    def __str__(self) -> str:
+        return f"{self.id} {self.message}".rstrip()
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a database stands. `unknown` are revisions of the database that no file has.
+
+    `word` is one of
+
+    up-to-date   the database has every revision of the files
+    behind       it lacks `pending`
+    unstamped    it has no revision at all: new, or made without migrations
+    ahead        it has revisions that the files do not: the files are older
+    diverged     it has some that the files do not, and lacks others; or the files have several
+                 heads, and the database not all of them
+    """
+
+    word: str
+    current: tuple[str, ...]
+    heads: tuple[str, ...]
+    pending: tuple[Revision, ...]
+    unknown: tuple[str, ...]
+
+    def lines(self) -> list[str]:
+        """Return what a person reads."""
+        lines = [self.sentence()]
+        lines += [f"  pending  {revision}  ({revision.file})" for revision in self.pending]
+        if len(self.heads) > 1:
+            lines.append("  several heads: join them with `alembic merge heads`, or name one")
+        return lines
+
+    def sentence(self) -> str:
+        """Return the state in one line."""
+        at = f"at {', '.join(self.current)}" if self.current else "at no revision"
+        head = f"head is {', '.join(self.heads)}" if self.heads else "there are no files"
+        behind = f" {len(self.pending)}" if self.word == "behind" else ""
+        unknown = f", unknown here: {', '.join(self.unknown)}" if self.unknown else ""
+        return f"{self.word}{behind}: {at}, {head}{unknown}"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain data with stable keys."""
+        return {"state": self.word, **{k: v for k, v in asdict(self).items() if k != "word"}}
+
+
+def revision(script: Script, scripts: Scripts) -> Revision:
+    """Return what is worth saying of one migration file."""
+    return Revision(script.revision, script.doc, scripts.shown(script.path))
+
+
+def compare(current: Sequence[str], directory: ScriptDirectory, scripts: Scripts) -> State:
+    """Compare the revisions that a database has with those of the files."""
+    files = {script.revision: script for script in directory.walk_revisions()}
+    heads = tuple(sorted(directory.get_heads()))
+    known = [name for name in current if name in files]
+    unknown = tuple(sorted(name for name in current if name not in files))
+    pending = [] if unknown and not known else _between(directory, known, "heads")
+    word = _word(bool(current), bool(known), bool(unknown), len(pending), len(heads))
+    return State(
+        word,
+        tuple(sorted(current)),
+        heads,
+        () if word == "ahead" else tuple(revision(script, scripts) for script in pending),
+        unknown,
+    )
+
+
+def _between(directory: ScriptDirectory, current: Sequence[str], target: str) -> list[Script]:
+    """Return what an upgrade would run, first to last."""
+    found = directory.iterate_revisions(target, tuple(current), implicit_base=True)
+    return list(reversed(list(found)))
+
+
+def _word(stamped: bool, known: bool, unknown: bool, pending: int, heads: int) -> str:
+    if not stamped:
+        return "unstamped" if pending else "up-to-date"
+    if unknown:
+        return "diverged" if known and pending else "ahead"
+    if not pending:
+        return "up-to-date"
+    return "diverged" if heads > 1 else "behind"
+
+
+def counted(revisions: Sequence[object]) -> str:
+    """Return `1 revision`, `3 revisions`."""
+    return report.plural(len(revisions), "revision")

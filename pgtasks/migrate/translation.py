@@ -1,0 +1,78 @@
+"""What a project's code, Alembic and SQLAlchemy raise, in one line that says where."""
+
+from __future__ import annotations
+
+import contextlib
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg2
+from alembic.util import CommandError
+from sqlalchemy import exc
+
+from pgtasks import connection
+from pgtasks.errors import BadConfiguration, Failed, PgtasksError, Refused, Unreachable
+from pgtasks.migrate.scripts import Scripts
+from pgtasks.secret import redact
+from pgtasks.target import Target
+
+
+class Translation:
+    """Translate what is raised in a block. `fault` is ours already, whatever became of it."""
+
+    def __init__(self, scripts: Scripts, target: Target | None = None) -> None:
+        self.scripts = scripts
+        self.password = target.password if target else None
+        self.fault: PgtasksError | None = None
+
+    @contextlib.contextmanager
+    def applied(self) -> Iterator[None]:
+        """Translate for the length of a block."""
+        try:
+            yield
+        except PgtasksError:
+            raise
+        except (Exception, SystemExit) as error:
+            # what env.py made of our refusal is not what the user needs to read
+            raise self.fault or self._translated(error) from error
+
+    def _translated(self, error: BaseException) -> PgtasksError:
+        if isinstance(error, CommandError):
+            return Refused(one_line(str(error)))
+        if isinstance(error, exc.DBAPIError):
+            return self._database_error(error)
+        # code that cannot even be loaded is a matter of how the project is set up
+        kind = BadConfiguration if isinstance(error, (ImportError, SystemExit)) else Failed
+        return kind(f"{self._place(error)}: {type(error).__name__}: {self._words(error)}")
+
+    def _database_error(self, error: exc.DBAPIError) -> PgtasksError:
+        place = self._place(error)
+        if not isinstance(error.orig, psycopg2.Error):
+            return Failed(f"{place}: {self._words(error.orig)}")
+        if error.statement is None:
+            return Unreachable(f"{place}: cannot connect: {self._words(error.orig)}")
+        found = connection.translate(error.orig)
+        statement = one_line(error.statement)[:200]
+        hint = "\n".join(filter(None, [found.hint, f"in: {statement}"]))
+        return type(found)(f"{place}: {self._words(found.message)}", hint=hint)
+
+    def _place(self, error: BaseException) -> str:
+        """Return file and line of the project's own code that an error came from."""
+        if isinstance(error, SyntaxError) and error.filename:
+            return f"{self.scripts.shown(error.filename)}:{error.lineno}"
+        frames = traceback.extract_tb(error.__traceback__)
+        own = [frame for frame in frames if self._is_own(frame.filename)]
+        return f"{self.scripts.shown(own[-1].filename)}:{own[-1].lineno}" if own else "migrations"
+
+    def _is_own(self, filename: str) -> bool:
+        path = Path(filename)
+        return path.is_relative_to(self.scripts.root) and "site-packages" not in path.parts
+
+    def _words(self, error: object) -> str:
+        return redact(one_line(str(error)), self.password)
+
+
+def one_line(text: str) -> str:
+    """Return a text in one line."""
+    return " ".join(text.split())

@@ -1,0 +1,31 @@
+"""Functions and triggers as files: applied in one transaction, compared with the database."""
+
+from __future__ import annotations
+
+from pgtasks.project import Project
+from pgtasks.target import Target
+from pgtasks.trigger.apply import Applied, apply
+from pgtasks.trigger.files import needed, read
+from pgtasks.trigger.verify import Finding, Verification, verify
+
+__all__ = [
+    "Applied",
+    "Finding",
+    "Verification",
+    "apply",
+    "differences",
+    "needed",
+    "read",
+    "verify",
+]
+
+
+def differences(project: Project, target: Target) -> tuple[str, ...]:
+    """Return a line for who has just migrated, nothing where files and database agree."""
+    files = read(project)
+    if not files:
+        return ()
+    found = verify(files, target)
+    if not found.faults():
+        return ()
+    return (f"trigger files differ: {found.sentence()}: run inv trigger.apply",)

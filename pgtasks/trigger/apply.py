@@ -1,0 +1,149 @@
+"""Apply the files of functions and triggers: all of them, in one transaction."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import psycopg2
+
+from pgtasks import connection, report
+from pgtasks.connection import Connection
+from pgtasks.errors import Failed, PgtasksError, Refused
+from pgtasks.target import Target
+from pgtasks.trigger import expected, installed
+from pgtasks.trigger.files import SqlFile, Statement, line_of, statements
+
+LOCK_TIMEOUT = "5s"  # CREATE TRIGGER waits for writers, and writers that come later wait for it
+
+
+@dataclass(frozen=True)
+class Change:
+    """What became of one function or trigger: created, replaced or dropped."""
+
+    what: str
+    kind: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What applying the files did, or would do where `dry`."""
+
+    files: tuple[str, ...]
+    changes: tuple[Change, ...]
+    unchanged: int  # of those that the files describe
+    warnings: tuple[str, ...]
+    seconds: float
+    dry: bool = False
+
+    def count(self, what: str) -> int:
+        """Return how many functions and triggers changed in one way."""
+        return sum(1 for change in self.changes if change.what == what)
+
+    def sentence(self) -> str:
+        """Return the result in one line."""
+        ways = ("created", "replaced", "dropped")
+        counts = [f"{self.count(way)} {way}" for way in ways if self.count(way)]
+        counts += [f"{self.unchanged} unchanged"]
+        files = report.plural(len(self.files), "file")
+        would = "would apply" if self.dry else "applied"
+        return f"{would} {files} in {report.duration(self.seconds)}: {', '.join(counts)}"
+
+    def lines(self) -> list[str]:
+        """Return what a person reads."""
+        lines = [f"{each.what:8}  {each.kind:8}  {each.name}" for each in self.changes]
+        return [*lines, self.sentence()]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain data with stable keys."""
+        return {
+            "files": list(self.files),
+            "changes": [asdict(change) for change in self.changes],
+            "unchanged": self.unchanged,
+            "warnings": list(self.warnings),
+            "seconds": round(self.seconds, 3),
+            "dry": self.dry,
+        }
+
+
+def apply(files: Sequence[SqlFile], target: Target, *, dry: bool = False) -> Applied:
+    """Run all files in one transaction; under `dry` it is rolled back.
+
+    Raises Failed with file and line, and nothing is changed then. The caller holds the lock.
+    """
+    began = time.monotonic()
+    described = expected.read(files)
+    ordered = [statement for file in files for statement in statements(file)]
+    _check(ordered)
+    with connection.session(target, purpose="apply") as conn:
+        conn.autocommit = False
+        connection.execute(conn, f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
+        before = installed.definitions(conn)
+        for statement in ordered:
+            _run(conn, statement)
+        after = installed.definitions(conn)
+        if not dry:
+            _commit(conn)
+    changes = _changes(before, after)
+    touched = sum(1 for change in changes if change.what != "dropped")
+    return Applied(
+        files=tuple(file.name for file in files),
+        changes=tuple(changes),
+        # what a DO block makes is not described anywhere
+        unchanged=max(0, len(described.functions) + len(described.triggers) - touched),
+        warnings=tuple(described.warnings),
+        seconds=time.monotonic() - began,
+        dry=dry,
+    )
+
+
+def _check(ordered: Sequence[Statement]) -> None:
+    from pglast import ast
+
+    for statement in ordered:
+        if isinstance(statement.node, ast.TransactionStmt):
+            raise Refused(
+                f"{statement.where}: {statement.text.strip().split()[0].upper()} in a trigger file:"
+                " all files run in one transaction, take it out"
+            )
+
+
+def _run(conn: Connection, statement: Statement) -> None:
+    try:
+        with conn.cursor() as cursor:
+            cursor.execute(statement.text)
+    except psycopg2.Error as exc:
+        raise _located(exc, statement) from None
+
+
+def _located(exc: psycopg2.Error, statement: Statement) -> PgtasksError:
+    """Return the fault with file and line, as near as the server says."""
+    found = connection.translate(exc)
+    if not isinstance(found, Failed):
+        return found
+    position = getattr(exc.diag, "statement_position", None)
+    line = statement.line
+    if position:
+        line = line_of(statement.file.text, statement.start + int(position) - 1)
+    words = exc.diag.message_primary or found.message
+    hint = "\n".join(filter(None, (exc.diag.message_detail, exc.diag.message_hint)))
+    return Failed(f"{statement.file.name}:{line}: {words}; nothing was changed", hint=hint)
+
+
+def _commit(conn: Connection) -> None:
+    with connection.translated():
+        conn.commit()
+
+
+def _changes(before: dict[tuple[str, str], str], after: dict[tuple[str, str], str]) -> list[Change]:
+    """Compare two readings of the catalog."""
+    found = []
+    for kind, name in sorted(before.keys() | after.keys()):
+        old, new = before.get((kind, name)), after.get((kind, name))
+        if old != new:
+            what = "created" if old is None else "dropped" if new is None else "replaced"
+            found.append(Change(what, kind, name))
+    return found

@@ -1,0 +1,184 @@
+"""What the catalog says a database has: functions and triggers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pgtasks import connection
+from pgtasks.connection import Connection
+from pgtasks.errors import Failed
+
+# A user's own: not of the system, not of an extension.
+_OWN_SCHEMA = "n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
+_OF_EXTENSION = (
+    "EXISTS (SELECT FROM pg_depend d WHERE d.classid = '{catalog}'::regclass"
+    " AND d.objid = {oid} AND d.deptype = 'e')"
+)
+
+
+@dataclass(frozen=True)
+class InstalledFunction:
+    """A row of pg_proc. `arguments` are (mode, name, oid of the type)."""
+
+    oid: int
+    language: str
+    body: str
+    atomic: bool
+    returns: int
+    returns_set: bool
+    procedure: bool
+    arguments: tuple[tuple[str, str, int], ...]
+    defaults: str
+    options: dict[str, str]
+    settings: dict[str, str]
+
+
+@dataclass(frozen=True)
+class InstalledTrigger:
+    """A row of pg_trigger. `table` is quoted, with its schema."""
+
+    oid: int
+    name: str
+    table_oid: int
+    table: str
+    function: int
+    definition: str
+    enabled: str
+
+
+def function_oids(conn: Connection, signatures: Sequence[str]) -> list[int | None]:
+    """Return the function of each signature, None where there is none."""
+    return _oids(conn, "to_regprocedure", signatures)
+
+
+def table_oids(conn: Connection, names: Sequence[str]) -> list[int | None]:
+    """Return the table of each name, None where there is none."""
+    return _oids(conn, "to_regclass", names)
+
+
+def type_oids(conn: Connection, names: Sequence[str]) -> list[int | None]:
+    """Return the type of each name, None where there is none."""
+    return _oids(conn, "to_regtype", names)
+
+
+def _oids(conn: Connection, lookup: str, names: Sequence[str]) -> list[int | None]:
+    found = connection.rows(
+        conn,
+        f"SELECT {lookup}(name)::oid FROM unnest(%s::text[]) WITH ORDINALITY AS n (name, number)"
+        " ORDER BY number",
+        (list(names),),
+    )
+    return [row[0] for row in found]
+
+
+def functions(conn: Connection, oids: Sequence[int]) -> dict[int, InstalledFunction]:
+    """Return the functions of these oids."""
+    found = connection.rows(
+        conn,
+        "SELECT p.oid, l.lanname, p.prosrc, p.prosqlbody IS NOT NULL, p.prorettype,"
+        " p.proretset, p.prokind = 'p',"
+        " coalesce(p.proargmodes::text[], '{}'), coalesce(p.proargnames, '{}'),"
+        " coalesce(p.proallargtypes::oid[], string_to_array(p.proargtypes::text, ' ')::oid[]),"
+        " coalesce(pg_get_expr(p.proargdefaults, 0), ''), p.provolatile::text,"
+        " p.proparallel::text, p.proisstrict, p.prosecdef, p.proleakproof,"
+        " coalesce(p.proconfig, '{}')"
+        " FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang WHERE p.oid = ANY (%s::oid[])",
+        (list(oids),),
+    )
+    return {row[0]: _function(*row) for row in found}
+
+
+def _function(
+    oid: int,
+    language: str,
+    body: str,
+    atomic: bool,
+    returns: int,
+    returns_set: bool,
+    procedure: bool,
+    modes: list[str],
+    names: list[str],
+    types: list[int],
+    defaults: str,
+    volatility: str,
+    parallel: str,
+    strict: bool,
+    definer: bool,
+    leakproof: bool,
+    config: list[str],
+) -> InstalledFunction:
+    modes = modes or ["i"] * len(types)
+    names = names or [""] * len(types)
+    return InstalledFunction(
+        oid=oid,
+        language=language,
+        body=body,
+        atomic=atomic,
+        returns=returns,
+        returns_set=returns_set,
+        procedure=procedure,
+        arguments=tuple(zip(modes, names, map(int, types), strict=True)),
+        defaults=defaults,
+        options={
+            "volatility": volatility,
+            "parallel": parallel,
+            "strict": str(strict).lower(),
+            "security definer": str(definer).lower(),
+            "leakproof": str(leakproof).lower(),
+        },
+        settings={name.lower(): value for name, _, value in (c.partition("=") for c in config)},
+    )
+
+
+def triggers(conn: Connection) -> list[InstalledTrigger]:
+    """Return all triggers of a user's own: not the clones that partitions get of their parent's."""
+    found = connection.rows(
+        conn,
+        "SELECT t.oid, t.tgname, c.oid, format('%I.%I', n.nspname, c.relname), t.tgfoid,"
+        " pg_get_triggerdef(t.oid), t.tgenabled::text"
+        " FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid"
+        " JOIN pg_namespace n ON n.oid = c.relnamespace"
+        f" WHERE NOT t.tgisinternal AND t.tgparentid = 0 AND {_OWN_SCHEMA}"
+        f" AND NOT {_OF_EXTENSION.format(catalog='pg_trigger', oid='t.oid')}"
+        f" AND NOT {_OF_EXTENSION.format(catalog='pg_class', oid='c.oid')}"
+        " ORDER BY n.nspname, c.relname, t.tgname",
+    )
+    return [InstalledTrigger(*row) for row in found]
+
+
+def definitions(conn: Connection) -> dict[tuple[str, str], str]:
+    """Return the text of every function and trigger of a user's own, by kind and name."""
+    found = connection.rows(
+        conn,
+        "SELECT p.oid::regprocedure::text,"
+        " pg_get_functiondef(p.oid) || coalesce(p.proacl::text, '')"
+        " FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace"
+        f" WHERE p.prokind IN ('f', 'p') AND {_OWN_SCHEMA}"
+        f" AND NOT {_OF_EXTENSION.format(catalog='pg_proc', oid='p.oid')}",
+    )
+    made = {("function", name): text for name, text in found}
+    for trigger in triggers(conn):
+        name = f"{trigger.name} on {trigger.table}"
+        made[("trigger", name)] = f"{trigger.definition} {trigger.enabled}"
+    return made
+
+
+def explained(conn: Connection, expression: str, table: int | None) -> Any:
+    """Return an expression as the server's planner writes it, None where it cannot be planned.
+
+    The statement is only planned: it reads no row, and locks the table no more than a SELECT.
+    """
+    from psycopg2 import sql
+
+    query = sql.SQL("EXPLAIN (VERBOSE, COSTS OFF, FORMAT JSON) SELECT (") + sql.SQL(expression)
+    query += sql.SQL(")")
+    if table is not None:
+        name = sql.SQL(str(connection.value(conn, "SELECT %s::oid::regclass::text", (table,))))
+        query += sql.SQL(" FROM ONLY {} AS old, ONLY {} AS new").format(name, name)
+    try:
+        plan = connection.value(conn, query)
+    except Failed:
+        return None
+    return plan[0]["Plan"].get("Output")

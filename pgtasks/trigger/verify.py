@@ -1,0 +1,238 @@
+"""Compare the trigger files with the database: nothing is written, no row is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pgtasks import connection, report
+from pgtasks.connection import Connection
+from pgtasks.database import split_names
+from pgtasks.errors import NotProven
+from pgtasks.target import Target
+from pgtasks.trigger import expected as files_say
+from pgtasks.trigger import installed
+from pgtasks.trigger.expected import Expected, Function, Trigger
+from pgtasks.trigger.files import SqlFile
+from pgtasks.trigger.installed import InstalledFunction, InstalledTrigger
+from pgtasks.trigger.shape import same_expression, same_list, trigger_shape
+
+STATES = ("INSTALLED", "CHANGED", "MISSING", "DISABLED", "ORPHAN")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One function or trigger. `where` is file and line, empty for an orphan.
+
+    INSTALLED  the database has it as the file describes it
+    CHANGED    the database has another definition; `note` says what differs
+    MISSING    the database does not have it
+    DISABLED   the database has it, and it does not fire
+    ORPHAN     a trigger that no file knows
+    """
+
+    kind: str
+    name: str
+    state: str
+    where: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The findings. `unknown` are statements of the files that are not compared."""
+
+    findings: tuple[Finding, ...]
+    warnings: tuple[str, ...]
+    unknown: tuple[str, ...]
+
+    def count(self, state: str) -> int:
+        """Return how many are in one state."""
+        return sum(1 for finding in self.findings if finding.state == state)
+
+    def faults(self, *, strict: bool = False) -> list[Finding]:
+        """Return what is not as the files say; orphans count where `strict`."""
+        good = ("INSTALLED",) if strict else ("INSTALLED", "ORPHAN")
+        return [finding for finding in self.findings if finding.state not in good]
+
+    def sentence(self) -> str:
+        """Return the result in one line."""
+        known = len(self.findings) - self.count("ORPHAN")
+        rest = [f"{self.count(state)} {state.lower()}" for state in STATES[1:] if self.count(state)]
+        return ", ".join(
+            [f"{self.count('INSTALLED')} of {known} installed as the files say", *rest]
+        )
+
+    def lines(self) -> list[str]:
+        """Return what a person reads: all that is not installed, then the count."""
+        found = [finding for finding in self.findings if finding.state != "INSTALLED"]
+        rows = [(each.state, each.kind, each.name, each.note or "", each.where) for each in found]
+        table = report.table(("state", "kind", "name", "what", "where"), rows).splitlines()
+        return [*(table if rows else []), self.sentence()]
+
+    def remarks(self) -> list[str]:
+        """Return warnings, and what was not compared."""
+        unknown = [f"not compared: {statement}" for statement in self.unknown]
+        return [*(f"warning: {warning}" for warning in self.warnings), *unknown]
+
+    def check(self, *, strict: bool = False) -> None:
+        """Raise NotProven, the findings with it, where something is not as the files say."""
+        if self.faults(strict=strict):
+            raise NotProven(
+                f"files and database differ: {self.sentence()}: inv trigger.apply makes them agree",
+                details=self.as_json(),
+            )
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain data with stable keys."""
+        return {
+            "counts": {state.lower(): self.count(state) for state in STATES},
+            "findings": [asdict(finding) for finding in self.findings],
+            "warnings": list(self.warnings),
+            "not_compared": list(self.unknown),
+        }
+
+
+def verify(files: Sequence[SqlFile], target: Target) -> Verification:
+    """Compare the files with the target's database."""
+    described = files_say.read(files)
+    with connection.session(target, read_only=True, purpose="verify") as conn:
+        # whoever holds a table locks us out no longer than this
+        connection.execute(conn, "SET lock_timeout = '5s'")
+        findings = [*_functions(conn, described), *_triggers(conn, described)]
+    return Verification(tuple(findings), tuple(described.warnings), tuple(described.unknown))
+
+
+def _functions(conn: Connection, described: Expected) -> Iterator[Finding]:
+    wanted = list(described.functions.values())
+    oids = installed.function_oids(conn, [function.signature for function in wanted])
+    found = installed.functions(conn, [oid for oid in oids if oid is not None])
+    for function, oid in zip(wanted, oids, strict=True):
+        there = found.get(oid) if oid is not None else None
+        if there is None:
+            yield _finding(function, "MISSING")
+            continue
+        differing = list(_differing(conn, function, there))
+        yield _finding(function, "CHANGED" if differing else "INSTALLED", ", ".join(differing))
+
+
+def _finding(function: Function, state: str, note: str = "") -> Finding:
+    if state == "INSTALLED" and function.body is None:
+        note = "its BEGIN ATOMIC body is not compared"
+    kind = "procedure" if function.procedure else "function"
+    name = function.signature.replace('"', "") if _plain(function.signature) else function.signature
+    return Finding(kind, name, state, function.where, note)
+
+
+def _plain(quoted: str) -> bool:
+    """Whether a quoted name needs no quotes."""
+    return all(
+        part.replace("_", "a").isalnum() and part == part.lower()
+        for part in quoted.split('"')[1::2]
+    )
+
+
+def _differing(conn: Connection, function: Function, there: InstalledFunction) -> Iterator[str]:
+    """Yield what differs, in the words of CREATE FUNCTION."""
+    if function.body is None:
+        if not there.atomic:
+            yield "body"
+    elif there.atomic or function.body != there.body:
+        yield "body"
+    if function.language != there.language:
+        yield "language"
+    if function.procedure != there.procedure:
+        yield "kind"
+    yield from _differing_types(conn, function, there)
+    for name, value in function.options.items():
+        if there.options[name] != value:
+            yield name
+    for name in sorted(function.settings.keys() | there.settings.keys()):
+        if not _same_setting(function, there, name):
+            yield name
+
+
+def _differing_types(
+    conn: Connection, function: Function, there: InstalledFunction
+) -> Iterator[str]:
+    names = [one.type for one in function.arguments]
+    oids = installed.type_oids(conn, [*names, function.returns or "void"])
+    arguments = [
+        (one.mode, one.name, oid) for one, oid in zip(function.arguments, oids, strict=False)
+    ]
+    if tuple(arguments) != there.arguments:
+        yield "arguments"
+    given = function.returns, function.returns_set
+    if function.returns and (oids[-1], given[1]) != (there.returns, there.returns_set):
+        yield "return type"
+    defaults = [one.default for one in function.arguments if one.default]
+    if not same_list(conn, defaults, there.defaults):
+        yield "default values"
+
+
+def _same_setting(function: Function, there: InstalledFunction, name: str) -> bool:
+    if name not in function.settings or name not in there.settings:
+        return False
+    values, value = function.settings[name], there.settings[name]
+    if values is None:  # FROM CURRENT: whatever it was then
+        return True
+    return list(values) in ([value], split_names(value))
+
+
+def _triggers(conn: Connection, described: Expected) -> Iterator[Finding]:
+    wanted = list(described.triggers.values())
+    tables = installed.table_oids(conn, [trigger.table for trigger in wanted])
+    functions = installed.function_oids(conn, [f"{trigger.function}()" for trigger in wanted])
+    there = {(found.table_oid, found.name): found for found in installed.triggers(conn)}
+    for trigger, table, function in zip(wanted, tables, functions, strict=True):
+        found = there.pop((table, trigger.name), None) if table is not None else None
+        yield _judged(conn, trigger, table, function, found)
+    for orphan in there.values():
+        note = "no file knows it" + ("" if orphan.enabled != "D" else ", disabled")
+        yield Finding("trigger", f"{orphan.name} on {orphan.table}", "ORPHAN", "", note)
+
+
+def _judged(
+    conn: Connection,
+    trigger: Trigger,
+    table: int | None,
+    function: int | None,
+    found: InstalledTrigger | None,
+) -> Finding:
+    shown = trigger.table.replace('"', "") if _plain(trigger.table) else trigger.table
+    name = f"{trigger.name} on {shown}"
+    if found is None:
+        note = "" if table is not None else "its table is not there"
+        return Finding("trigger", name, "MISSING", trigger.where, note)
+    differing = list(_differing_parts(conn, trigger, function, found))
+    if differing:
+        return Finding("trigger", name, "CHANGED", trigger.where, ", ".join(differing))
+    if found.enabled != trigger.enabled:
+        silent = found.enabled == "D" or (found.enabled == "R" and trigger.enabled in "OA")
+        said = _ENABLED[found.enabled]
+        state = "DISABLED" if silent else "CHANGED"
+        return Finding("trigger", name, state, trigger.where, said)
+    return Finding("trigger", name, "INSTALLED", trigger.where)
+
+
+_ENABLED = {
+    "O": "enabled",
+    "D": "disabled",
+    "R": "fires in replication sessions only",
+    "A": "fires always, in replication sessions too",
+}
+
+
+def _differing_parts(
+    conn: Connection, trigger: Trigger, function: int | None, found: InstalledTrigger
+) -> Iterator[str]:
+    """Yield what differs, in the words of CREATE TRIGGER."""
+    ours, theirs = trigger_shape(trigger.node), trigger_shape(found.definition)
+    for part, value in ours.items():
+        if part != "when" and theirs[part] != value:
+            yield part
+    if function != found.function:
+        yield "function"
+    if not same_expression(conn, ours["when"], theirs["when"], table=found.table_oid):
+        yield "when"

@@ -1,0 +1,42 @@
+"""Functions and triggers as files in sql/functions and sql/triggers."""
+
+from pgtasks.task import run, task
+
+
+@task
+def apply(c, env=None, confirm=None, json=False, dry=False):
+    """Apply all function and trigger files in one transaction. Example: inv trigger.apply --dry"""
+    with run(c, "trigger.apply", env=env, json=json, dry=dry, journaled=True) as r:
+        from pgtasks import trigger
+        from pgtasks.guard import Access
+        from pgtasks.lock import Lock
+        from pgtasks.reach import present
+
+        files = trigger.needed(r.project)
+        target = r.reached()
+        present(r.guarded(Access.WRITE, confirm=confirm), target)
+        with Lock(target, "trigger.apply"):
+            applied = trigger.apply(files, target, dry=r.dry)
+        for warning in applied.warnings:
+            r.say(f"warning: {warning}")
+        r.finish(applied)
+
+
+@task(help={"strict": "count triggers that no file knows as faults too"})
+def verify(c, env=None, strict=False, json=False):
+    """Compare the files with the database, which is only read; exit 5 where they differ."""
+    with run(c, "trigger.verify", env=env, json=json) as r:
+        from pgtasks import trigger
+        from pgtasks.guard import Access
+        from pgtasks.reach import present
+
+        files = trigger.needed(r.project)
+        target = r.reached()
+        present(r.guarded(Access.READ), target)
+        found = trigger.verify(files, target)
+        for line in found.remarks():
+            r.say(line)
+        if json:
+            found.check(strict=strict)  # the findings are in the one document of the failure
+        r.finish(found)
+        found.check(strict=strict)
