@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pgtasks.errors import NotProven
+from pgtasks.names import qualified
 
 FORMAT = 1
 
@@ -139,18 +140,6 @@ class Proof:
 
 def _columns(table: TableProof) -> list[Any]:
     return [table.schema, table.name, table.rows, table.fingerprint]
-
-
-def qualified(schema: str, name: str) -> str:
-    """Return a name as SQL writes it, quoted only where it must be."""
-    return f"{quoted(schema)}.{quoted(name)}"
-
-
-def quoted(name: str) -> str:
-    """Return an identifier for people: quotes where it has more than a-z, 0-9 and _."""
-    plain = name.isascii() and name.islower() and name.replace("_", "a").isalnum()
-    doubled = name.replace('"', '""')
-    return name if plain and not name[0].isdigit() else f'"{doubled}"'
 
 
 def text(proof: Proof) -> str:

@@ -1,0 +1,206 @@
+"""Queries of the system catalogs: what is in a database, who may read it, what is in its way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from pgtasks import connection
+from pgtasks.connection import Connection
+from pgtasks.names import qualified, quoted
+
+# What is a user's own by its schema; pg_dump draws the same line.
+_OWN_SCHEMA = "n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
+_OF_EXTENSION = (
+    "EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass"
+    " AND d.objid = c.oid AND d.deptype = 'e')"
+)
+# A cast to text of somebody's own would run instead of the type's output function.
+_OWN_CAST = (
+    "EXISTS (SELECT FROM pg_attribute a JOIN pg_cast k ON k.castsource = a.atttypid"
+    " WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped"
+    " AND k.casttarget = 'text'::regtype AND k.castmethod = 'f' AND k.castfunc >= 16384"
+    " AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_cast'::regclass"
+    " AND d.objid = k.oid AND d.deptype = 'e'))"
+)
+
+
+@dataclass(frozen=True)
+class Relation:
+    """A table, sequence, materialized view or foreign table of the user's own.
+
+    `kind` is pg_class.relkind, `filenode` the name of its file as of the snapshot it was read in,
+    `columns` are sorted by name (byte order), `bytes` is an estimate.
+    """
+
+    oid: int
+    schema: str
+    name: str
+    kind: str
+    persistence: str
+    filenode: int
+    bytes: int
+    of_extension: bool
+    own_cast: bool
+    columns: tuple[str, ...]
+
+    def sized(self, bytes: int | None) -> Relation:
+        """Return the same relation with a better estimate of its size."""
+        return self if bytes is None else replace(self, bytes=bytes)
+
+    def __str__(self) -> str:
+        return qualified(self.schema, self.name)
+
+
+def relations(conn: Connection, kinds: str = "rSmf") -> list[Relation]:
+    """Return the user's own relations of some kinds, in the transaction's snapshot.
+
+    No relation is locked, and none is asked for its size: either would wait behind an ALTER.
+    """
+    found = connection.rows(
+        conn,
+        "SELECT c.oid, n.nspname, c.relname, c.relkind, c.relpersistence, c.relfilenode::bigint,"
+        " c.relpages::bigint * current_setting('block_size')::bigint,"
+        f" {_OF_EXTENSION}, {_OWN_CAST},"
+        " CASE WHEN c.relkind = 'r' THEN (SELECT array_agg(a.attname::text"
+        '  ORDER BY a.attname COLLATE "C") FROM pg_attribute a'
+        "  WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) END"
+        " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+        f" WHERE c.relkind = ANY (%s) AND c.relpersistence <> 't' AND {_OWN_SCHEMA}"
+        ' ORDER BY n.nspname COLLATE "C", c.relname COLLATE "C"',
+        (list(kinds),),
+    )
+    return [Relation(*row[:9], columns=tuple(row[9] or ())) for row in found]
+
+
+def filenodes(conn: Connection, oids: Sequence[int]) -> dict[int, int | None]:
+    """Return the file of each relation as it is now, None for one that is gone."""
+    found = connection.rows(
+        conn, "SELECT o, pg_relation_filenode(o)::bigint FROM unnest(%s::oid[]) o", (list(oids),)
+    )
+    return dict(found)
+
+
+def sizes(conn: Connection) -> dict[int, int]:
+    """Return the bytes of the user's own tables with their TOAST, without their indexes.
+
+    Waits for tables that are locked exclusively: set lock_timeout.
+    """
+    found = connection.rows(
+        conn,
+        "SELECT c.oid, pg_table_size(c.oid) FROM pg_class c"
+        " JOIN pg_namespace n ON n.oid = c.relnamespace"
+        f" WHERE c.relkind IN ('r', 'm') AND c.relpersistence <> 't' AND {_OWN_SCHEMA}",
+    )
+    return {oid: size for oid, size in found if size is not None}
+
+
+def unreadable(conn: Connection) -> list[str]:
+    """Return what the role cannot read of what pg_dump reads, one line each.
+
+    One such table makes pg_dump fail; leaving its data out does not help, pg_dump locks it anyway.
+    """
+    found = connection.rows(
+        conn,
+        "SELECT c.relkind = 'S', n.nspname, c.relname,"
+        " has_schema_privilege(n.oid, 'USAGE'), has_table_privilege(c.oid, 'SELECT'),"
+        " row_security_active(c.oid)"
+        " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE c.relkind IN ('r', 'p', 'S') AND c.relpersistence <> 't'"
+        f" AND {_OWN_SCHEMA} AND NOT {_OF_EXTENSION}"
+        " AND NOT (has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')"
+        " AND NOT row_security_active(c.oid))"
+        ' ORDER BY n.nspname COLLATE "C", c.relname COLLATE "C"',
+    )
+    lines = []
+    for is_sequence, schema, name, usage, select, _ in found:
+        kind = "sequence" if is_sequence else "table"
+        why = "row level security hides rows of it from this role"
+        if not select:
+            why = "no SELECT"
+        if not usage:
+            why = f"no USAGE on schema {quoted(schema)}"
+        lines.append(f"{kind} {qualified(schema, name)}: {why}")
+    return lines + _unreadable_large_objects(conn)
+
+
+def _unreadable_large_objects(conn: Connection) -> list[str]:
+    found = connection.value(
+        conn,
+        "SELECT count(*) FROM pg_largeobject_metadata m WHERE NOT ("
+        " current_setting('lo_compat_privileges')::bool OR pg_has_role(m.lomowner, 'USAGE')"
+        " OR (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)"
+        " OR EXISTS (SELECT FROM aclexplode(m.lomacl) a WHERE a.privilege_type = 'SELECT'"
+        "  AND (a.grantee = 0 OR pg_has_role(a.grantee, 'USAGE'))))",
+    )
+    return [f"{found} large objects: no SELECT"] if found else []
+
+
+def without_data(conn: Connection, patterns: Iterable[str]) -> dict[str, list[int]]:
+    """Return the OIDs of the tables that each pattern of --exclude-table-data matches.
+
+    Patterns are psql's, read as pg_dump reads them: a name without a schema is looked for in the
+    role's own search_path (which must be in force on the connection).
+    """
+    matched = {}
+    for pattern in patterns:
+        schema, name = pattern_regexes(pattern)
+        where = "n.nspname ~ %s" if schema else "%s IS NULL AND pg_table_is_visible(c.oid)"
+        found = connection.rows(
+            conn,
+            "SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+            f" WHERE c.relkind IN ('r', 'p', 'S', 'm', 'f', 'v') AND {where} AND c.relname ~ %s",
+            (schema or None, name),
+        )
+        matched[pattern] = [row[0] for row in found]
+    return matched
+
+
+def pattern_regexes(pattern: str) -> tuple[str, str]:
+    """Return the regular expressions for schema (or nothing) and name of one of psql's patterns.
+
+    See "Patterns" in psql's manual page: outside double quotes letters are folded, `*` and `?`
+    are wildcards and a dot parts schema and name; of a third part the first is the database.
+    """
+    parts, quotes = [""], False
+    position = 0
+    while position < len(pattern):
+        letter = pattern[position]
+        if letter == '"':
+            if quotes and pattern[position + 1 : position + 2] == '"':
+                parts[-1] += '"'
+                position += 1
+            else:
+                quotes = not quotes
+        elif letter == "." and not quotes:
+            parts.append("")
+        else:
+            parts[-1] += _regex_of(letter, quotes=quotes)
+        position += 1
+    schema = f"^({parts[-2]})$" if len(parts) > 1 else ""
+    return schema, f"^({parts[-1]})$"
+
+
+def _regex_of(letter: str, *, quotes: bool) -> str:
+    if quotes:
+        return f"\\{letter}" if letter in r"|*+?()[]{}.^$\\" else letter
+    if letter == "$":
+        return "\\$"
+    return {"*": ".*", "?": "."}.get(letter, letter.lower())
+
+
+def lock_room(conn: Connection) -> int:
+    """Return how many locks the server's table holds, over all sessions."""
+    return int(
+        connection.value(
+            conn,
+            "SELECT current_setting('max_locks_per_transaction')::bigint"
+            " * (current_setting('max_connections')::bigint"
+            " + current_setting('max_prepared_transactions')::bigint)",
+        )
+    )
+
+
+def extensions(conn: Connection) -> dict[str, str]:
+    """Return the installed extensions and their versions."""
+    return dict(connection.rows(conn, "SELECT extname, extversion FROM pg_extension ORDER BY 1"))

@@ -1,0 +1,99 @@
+"""The SQL that counts and fingerprints tables.
+
+A row is hashed as text, column by column, sorted by name: a restored inheritance child has its
+columns in another order, and `t::text` means a column where there is one named `t`. Text of a
+type is the same on all supported majors under the settings of PINNED.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from psycopg2 import sql
+
+from pgtasks.catalog import Relation
+
+# What a value's text depends on. Without row_security=off, policies would hide rows in silence;
+# with it, such a table is an error.
+PINNED = {
+    "row_security": "off",
+    "search_path": "",
+    "quote_all_identifiers": "off",
+    "TimeZone": "UTC",
+    "DateStyle": "ISO, MDY",
+    "IntervalStyle": "postgres",
+    "extra_float_digits": "1",
+    "bytea_output": "hex",
+    "lc_monetary": "C",
+    "xmlbinary": "base64",
+    "statement_timeout": "0",
+    "lock_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    # compiling costs more than it saves: each table is a query of its own
+    "jit": "off",
+}
+
+BATCH_TABLES = 100
+BATCH_BYTES = 8 << 20
+
+
+def pin_statement() -> str:
+    """Return one statement that pins the session's settings."""
+    return "; ".join(f"SET {name} = '{value}'" for name, value in PINNED.items())
+
+
+def row_count(number: int, table: Relation) -> sql.Composed:
+    """Return the query of one table: `number`, rows, and the sum of the rows' hashes."""
+    columns = (
+        sql.SQL('{}::pg_catalog.text COLLATE pg_catalog."C"').format(sql.Identifier(name))
+        for name in table.columns
+    )
+    return sql.SQL(
+        "SELECT {}, pg_catalog.count(*),"
+        " pg_catalog.sum(pg_catalog.hash_record_extended(ROW({}), 0))::pg_catalog.text"
+        " FROM ONLY {}"
+    ).format(
+        sql.Literal(number),
+        sql.SQL(", ").join(columns),
+        sql.Identifier(table.schema, table.name),
+    )
+
+
+def batch_query(batch: Sequence[tuple[int, Relation]]) -> sql.Composed:
+    """Return the query of several tables, one row for each."""
+    return sql.SQL(" UNION ALL ").join(row_count(number, table) for number, table in batch)
+
+
+def batches(tables: Iterable[tuple[int, Relation]]) -> Iterator[list[tuple[int, Relation]]]:
+    """Yield tables in batches, the largest first and alone, small ones together.
+
+    One query per table would cost 10,000 round trips and plans; one for all, 10,000 locks.
+    """
+    batch: list[tuple[int, Relation]] = []
+    size = 0
+    for number, table in sorted(tables, key=lambda item: -item[1].bytes):
+        if batch and (len(batch) >= BATCH_TABLES or size + table.bytes > BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append((number, table))
+        size += table.bytes
+    if batch:
+        yield batch
+
+
+def sequence_query(sequences: Sequence[tuple[int, Relation]]) -> sql.Composed:
+    """Return the query of several sequences: `number`, value, whether it was handed out."""
+    return sql.SQL(" UNION ALL ").join(
+        sql.SQL("SELECT {}, last_value, is_called FROM {}").format(
+            sql.Literal(number), sql.Identifier(sequence.schema, sequence.name)
+        )
+        for number, sequence in sequences
+    )
+
+
+def lock_statement(tables: Iterable[Relation]) -> sql.Composed:
+    """Return the statement that locks tables against rewrites, without waiting for any."""
+    names = (
+        sql.SQL("ONLY {}").format(sql.Identifier(table.schema, table.name)) for table in tables
+    )
+    return sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE NOWAIT").format(sql.SQL(", ").join(names))
