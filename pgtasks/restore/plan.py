@@ -15,7 +15,7 @@ from pgtasks.connection import Connection
 from pgtasks.database import DatabaseFacts
 from pgtasks.errors import Failed
 from pgtasks.host import Command
-from pgtasks.proof.model import qualified
+from pgtasks.names import qualified
 from pgtasks.side import side_name
 from pgtasks.target import Target
 from pgtasks.tools import Toolset
