@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from pgtasks.environment import resolve
-from pgtasks.errors import Refused
+from pgtasks.errors import Failed, Refused
 from pgtasks.project import Project
+
+VARIABLES = ("PGTASKS_ENV", "INVOKE_PGTASKS_ENVIRONMENT")
+ENV_USE = "inv env.use in this checkout"
 
 
 @dataclass(frozen=True)
@@ -20,37 +24,62 @@ class Choice:
     reason: str
 
 
-def choose(project: Project, flag: str | None = None) -> Choice:
-    """Return the environment to work on: flag, PGTASKS_ENV, env.use, invoke.yaml, else dev."""
+@dataclass(frozen=True)
+class Candidate:
+    """What one source says, empty where it is silent. `lasting`: it outlives the command."""
+
+    source: str
+    name: str
+    lasting: bool = False
+
+
+def candidates(project: Project, flag: str | None = None) -> Iterator[Candidate]:
+    """Yield what may choose the environment; the first that says something does."""
+    files = list(reversed(project.files))
+    yield Candidate("--env", flag or "")
+    for file in (file for file in files if file.layer == "-f"):
+        yield Candidate(f"pgtasks.environment in {file.name}", file.values.get("environment", ""))
+    for variable in VARIABLES:
+        yield Candidate(variable, project.process.get(variable, ""))
+    yield Candidate(ENV_USE, recall(project), lasting=True)
+    for variable in VARIABLES:
+        if found := project.dotenv.get(variable):
+            yield Candidate(found.where, found.value, lasting=True)
+    for file in (file for file in files if file.layer != "-f"):
+        source = f"pgtasks.environment in {file.name}"
+        yield Candidate(source, file.values.get("environment", ""), lasting=True)
+
+
+def choose(project: Project, flag: str | None = None, *, guarded: bool = True) -> Choice:
+    """Return the environment to work on: flag, -f file, PGTASKS_ENV, env.use, files, else dev.
+
+    What a file remembers can never be a protected environment, so that nobody writes to one
+    without having said so; `guarded=False` is for an application, which must know where it is.
+    """
     if flag is not None:
         return Choice(project.known(flag), "--env")
-    variable = project.process.get("PGTASKS_ENV")
-    if variable:
-        return Choice(_known(project, variable, "PGTASKS_ENV"), "PGTASKS_ENV")
-    remembered = recall(project)
-    if remembered:
-        return Choice(_unprotected(project, remembered), "inv env.use in this checkout")
-    default = project.default_environment()
-    if default:
-        return Choice(_known(project, default.value, default.where), default.where)
+    for candidate in candidates(project):
+        if candidate.name:
+            name = _known(project, candidate)
+            if guarded and candidate.lasting:
+                _refuse_protected(project, name, candidate.source)
+            return Choice(name, candidate.source)
     return Choice("dev", "default, nothing chooses another")
 
 
-def _known(project: Project, name: str, source: str) -> str:
+def _known(project: Project, candidate: Candidate) -> str:
     try:
-        return project.known(name)
+        return project.known(candidate.name)
     except Refused as exc:
-        raise Refused(f"{exc.message} (from {source})") from None
+        raise Refused(f"{exc.message} (from {candidate.source})") from None
 
 
-def _unprotected(project: Project, name: str) -> str:
-    known = _known(project, name, "inv env.use")
-    if resolve(project, known).protected:
+def _refuse_protected(project: Project, name: str, source: str) -> None:
+    if resolve(project, name).protected:
         raise Refused(
-            f"environment {known!r} was chosen by `inv env.use` and is protected now: "
-            "a remembered choice cannot be, name it with --env or choose another"
+            f"environment {name!r}, chosen by {source}, is protected: a remembered choice "
+            f"cannot be, name it each time with --env {name}"
         )
-    return known
 
 
 def recall(project: Project) -> str:
@@ -59,6 +88,9 @@ def recall(project: Project) -> str:
         return (project.state / "environment").read_text(encoding="utf-8").strip()
     except (FileNotFoundError, NotADirectoryError):
         return ""
+    except (OSError, UnicodeDecodeError) as exc:
+        path = project.shown(project.state / "environment")
+        raise Failed(f"{path} cannot be read: {getattr(exc, 'strerror', None) or exc}") from None
 
 
 def remember(project: Project, name: str) -> str:
@@ -69,10 +101,22 @@ def remember(project: Project, name: str) -> str:
             f"environment {known!r} is protected, it cannot be a remembered choice: "
             f"name it each time with --env {known}, or set PGTASKS_ENV in one shell"
         )
-    project.state.mkdir(exist_ok=True)
-    (project.state / ".gitignore").write_text("*\n", encoding="utf-8")
-    handle, path = tempfile.mkstemp(dir=project.state)
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(known + "\n")
-    Path(path).replace(project.state / "environment")
+    try:
+        _write(project.state, known)
+    except OSError as exc:
+        raise Failed(f"{project.shown(project.state)} cannot be written: {exc.strerror}") from None
     return known
+
+
+def _write(state: Path, name: str) -> None:
+    try:
+        state.mkdir()
+        state.chmod(0o755)  # the account of an embedded server must enter it, whatever the umask
+        (state / ".gitignore").write_text("*\n", encoding="utf-8")
+    except FileExistsError:
+        pass
+    handle, path = tempfile.mkstemp(dir=state, prefix="environment.")
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        os.fchmod(handle, 0o644)
+        file.write(name + "\n")
+    Path(path).replace(state / "environment")

@@ -14,13 +14,18 @@ from pgtasks.libpq import SSLMODES
 
 @dataclass(frozen=True)
 class Field:
-    """One setting: `kind` is text, number, flag, list or block (with the fields of `inside`)."""
+    """One setting.
+
+    `kind` is text, path (relative to the project), number (within `range`), flag, list, or block:
+    of the fields of `inside`, of anything where that is None.
+    """
 
     name: str
     kind: str
     help: str
     default: Any = None
     choices: tuple[str, ...] = ()
+    range: tuple[int, int] = (0, 10**9)
     inside: Mapping[str, Field] | None = None
 
 
@@ -38,25 +43,45 @@ ENVIRONMENT = _fields(
     Field("url", "text", "postgresql://user@host:port/database, or $VARIABLE that holds it"),
     Field("service", "text", "a section of the libpq service file"),
     Field("host", "text", "name, address or folder of the socket"),
-    Field("port", "number", "port of the server", default=5432),
+    Field("port", "number", "port of the server", default=5432, range=(1, 65535)),
     Field("database", "text", "name of the database"),
     Field("user", "text", "role to connect as"),
     Field("sslmode", "text", "libpq's sslmode", choices=SSLMODES),
-    Field("sslrootcert", "text", "file of the certificate authority"),
-    Field("connect_timeout", "number", "seconds until a silent server counts as away", default=10),
+    Field("sslrootcert", "path", "file of the certificate authority, or `system`"),
+    Field(
+        "connect_timeout",
+        "number",
+        "seconds until a silent server counts as away",
+        default=10,
+        range=(1, 1000),
+    ),
     Field("server", "text", "`embedded`: pgtasks runs the server itself", choices=("embedded",)),
-    Field("major", "number", "major version of the embedded server"),
+    Field("major", "number", "major version of the embedded server", range=(1, 99)),
     Field("inherits", "text", "the environment whose settings fill the gaps"),
     Field("protected", "flag", "writes need the database's name", default=False),
     Field("password_command", "text", "a program that prints the password"),
-    Field("passfile", "text", "file in the form of ~/.pgpass"),
+    Field(
+        "password_command_timeout",
+        "number",
+        "seconds until a password_command that prints nothing is ended",
+        default=30,
+        range=(1, 3600),
+    ),
+    Field("passfile", "path", "file in the form of ~/.pgpass"),
     Field("ssh", "text", "user@host of the database host"),
-    Field("jobs", "number", "processes that dump and restore at once", default=2),
+    Field(
+        "jobs",
+        "number",
+        "processes that dump and restore at once",
+        default=2,
+        range=(1, 1000),
+    ),
     Field("seeds", "list", "seed sets that belong into this environment"),
     Field("maintenance", "text", "database that locks and swaps work from", default="postgres"),
     Field("template", "text", "template of new databases", default="template0"),
-    Field("tools", "text", "folder of pg_dump, pg_restore and psql"),
+    Field("tools", "path", "folder of pg_dump, pg_restore and psql"),
     Field("backup", "block", "how backups are made", inside=BACKUP),
+    Field("settings", "block", "the application's own settings, handed through to it"),
 )
 
 FOLDERS = _fields(
@@ -76,36 +101,38 @@ _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """Return `, did you mean 'x'` for the known word nearest to `word`, else the known ones."""
+    """Return `did you mean 'x'` for the known word nearest to `word`, else the known ones."""
     names = sorted(known)
     close = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
     return f"did you mean {close[0]!r}" if close else f"known: {', '.join(names)}"
 
 
 def check(field: Field, value: Any, where: str) -> Any:
-    """Return `value` in the type of `field`; `where` opens the error: a file, key and line."""
+    """Return `value` in the type of `field`; `where` opens the error: a file, line and key."""
     if value is None:
         return field.default
-    result: Any = _CONVERT[field.kind](value, where)
+    result = _CONVERT[field.kind](value, where)
     if field.choices and result not in field.choices:
         raise BadConfiguration(f"{where}: {value!r}, expected one of {', '.join(field.choices)}")
-    if field.name == "port" and not 0 < result < 65536:
-        raise BadConfiguration(f"{where}: {result}, expected 1 to 65535")
-    if field.name in ("jobs", "connect_timeout") and not 0 < result <= 1000:
-        raise BadConfiguration(f"{where}: {result}, expected 1 to 1000")
+    least, most = field.range
+    if field.kind == "number" and not least <= result <= most:
+        raise BadConfiguration(f"{where}: {result}, expected {least} to {most}")
     return result
 
 
 def _text(value: Any, where: str) -> str:
     if isinstance(value, (str, int)) and not isinstance(value, bool):
-        return str(value)
+        text = str(value)
+        if "\0" in text or not text.strip():
+            raise BadConfiguration(f"{where}: {text!r}, expected text")
+        return text
     raise BadConfiguration(f"{where}: {_shown(value)}, expected text")
 
 
 def _number(value: Any, where: str) -> int:
     if isinstance(value, int) and not isinstance(value, bool):
         return value
-    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value.strip()):
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value.strip(), re.ASCII):
         return int(value)
     raise BadConfiguration(f"{where}: {_shown(value)}, expected a number")
 
@@ -126,45 +153,68 @@ def _list(value: Any, where: str) -> tuple[str, ...]:
 
 
 def _shown(value: Any) -> str:
-    return f"a {type(value).__name__}" if isinstance(value, (dict, list)) else repr(value)
+    kinds = {dict: "a block of keys", list: "a list"}
+    return next((text for kind, text in kinds.items() if isinstance(value, kind)), repr(value))
 
 
 _CONVERT: Mapping[str, Callable[[Any, str], Any]] = {
     "text": _text,
+    "path": _text,
     "number": _number,
     "flag": _flag,
     "list": _list,
 }
 
 
+def like(model: Any, text: str, where: str) -> Any:
+    """Return the text of a variable in the type of `model`, the value that it overrides."""
+    if isinstance(model, bool):
+        return _flag(text, where)
+    if isinstance(model, (list, tuple)):
+        return list(_list(text, where))
+    if isinstance(model, (int, float)):
+        try:
+            return type(model)(text)
+        except ValueError:
+            raise BadConfiguration(f"{where}: {text!r}, expected a number like {model}") from None
+    return text
+
+
 def checked(
-    fields: Mapping[str, Field], values: Mapping[str, Any], where: str, lines: Mapping[str, int]
+    fields: Mapping[str, Field], values: Mapping[str, Any], file: str, *, block: str = ""
 ) -> dict[str, Any]:
     """Return `values` typed, raising BadConfiguration for an unknown key or a wrong type.
 
-    `where` names the file and the block (`env/dev.yaml`), `lines` gives the line of a key.
+    `file` names where they stand, `block` the keys above them (`pgtasks.folders`). A key without
+    a value says nothing and is left out.
     """
     result: dict[str, Any] = {}
     for key, value in values.items():
-        place = f"{where}:{lines[key]}" if key in lines else where
+        place = located(values, key, file)
+        full = f"{block}.{key}" if block else key
         if key == "password":
             raise BadConfiguration(
-                f"{place}: a password does not belong in this file, use password_command, "
-                "a dotenv file or ~/.pgpass"
+                f"{place}: {full}: a password does not belong in this file, use password_command, "
+                "~/.pgpass, or DATABASE_PASSWORD in the environment's dotenv file"
             )
         if key not in fields:
-            raise BadConfiguration(f"{place}: unknown key {key!r}, {nearest(key, fields)}")
-        result[key] = _checked_one(fields[key], value, f"{place}: {key}")
+            raise BadConfiguration(f"{place}: unknown key {full!r}, {nearest(key, fields)}")
+        if value is not None:
+            result[key] = _checked_one(fields[key], value, file, place, full)
     return result
 
 
-def _checked_one(field: Field, value: Any, where: str) -> Any:
+def _checked_one(field: Field, value: Any, file: str, place: str, full: str) -> Any:
     if field.kind != "block":
-        return check(field, value, where)
-    if value is None:
-        return {}
+        return check(field, value, f"{place}: {full}")
     if not isinstance(value, dict):
-        raise BadConfiguration(f"{where}: {_shown(value)}, expected a block of keys")
+        raise BadConfiguration(f"{place}: {full}: {_shown(value)}, expected a block of keys")
     if field.inside is None:
         return value
-    return checked(field.inside, value, where, getattr(value, "lines", {}))
+    return checked(field.inside, value, file, block=full)
+
+
+def located(values: Mapping[str, Any], key: str, file: str) -> str:
+    """Return `file:line` of a key, or `file` where the line is not known."""
+    line = getattr(values, "lines", {}).get(key)
+    return f"{file}:{line}" if line else file

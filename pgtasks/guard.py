@@ -8,6 +8,7 @@ backup under the wrong label is a trap of its own.
 from __future__ import annotations
 
 import enum
+import shlex
 from dataclasses import dataclass
 
 from pgtasks.errors import Refused
@@ -61,7 +62,7 @@ def decide(facts: Facts) -> Decision:
             return Decision.ASK
         raise Refused(
             f"this cannot be undone and there is no terminal to ask on, "
-            f"add --yes or --confirm {facts.database}"
+            f"add --yes or --confirm {shlex.quote(facts.database)}"
         )
     return Decision.GO
 
@@ -71,8 +72,13 @@ def protection(facts: Facts) -> str:
     if facts.protected:
         return f"environment {facts.environment!r} is protected"
     identity = facts.identity
-    if identity is not None and identity.stamp is None and not identity.empty:
+    if identity is None:
+        return ""
+    if identity.stamp is None and not identity.empty:
         return f"database {facts.database!r} has content and no stamp, so it counts as protected"
+    if facts.access is Access.STAMP and (contradiction := _contradiction(facts, identity)):
+        # relabelled by mistake, another environment's database would be open to every write
+        return contradiction
     return ""
 
 
@@ -81,7 +87,7 @@ def _name_needed(facts: Facts, why: str) -> Decision:
         return Decision.GO
     if facts.terminal:
         return Decision.TYPE_NAME
-    raise Refused(f"{why}, add --confirm {facts.database}")
+    raise Refused(f"{why}, add --confirm {shlex.quote(facts.database)}")
 
 
 def _check_facts_agree(facts: Facts) -> None:
@@ -93,18 +99,28 @@ def _check_facts_agree(facts: Facts) -> None:
             f"the connection is in database {identity.database!r}, "
             f"expected {facts.database!r}: is a pooler in between?"
         )
-    stamp = identity.stamp
-    if stamp is None or facts.access is Access.STAMP:
-        return
-    if identity.foreign:
+    contradiction = _contradiction(facts, identity)
+    if contradiction and facts.access is not Access.STAMP:
+        way_out = "" if identity.foreign else "choose that one, or "
         raise Refused(
+            f"{contradiction}: {way_out}if it is {facts.environment!r} now, run inv env.stamp"
+        )
+
+
+def _contradiction(facts: Facts, identity: Identity) -> str:
+    """Return how the stamp contradicts what was chosen, or nothing."""
+    stamp = identity.stamp
+    if stamp is None:
+        return ""
+    if identity.foreign:
+        return (
             f"the stamp in {identity.database!r} (server {identity.system}) belongs to "
-            f"database {stamp.database!r} on server {stamp.system}: "
-            f"if this is {facts.environment!r} now, run inv env.stamp"
+            f"database {stamp.database!r} on server {stamp.system}, environment "
+            f"{stamp.environment!r}"
         )
     if stamp.environment != facts.environment:
-        raise Refused(
+        return (
             f"database {identity.database!r} is stamped {stamp.environment!r}, "
-            f"the chosen environment is {facts.environment!r}: "
-            "choose that one, or run inv env.stamp"
+            f"the chosen environment is {facts.environment!r}"
         )
+    return ""

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import re
+import shlex
+import stat
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import parse_qsl, quote, unquote, urlsplit
+from urllib.parse import quote, unquote
 
 from pgtasks.errors import BadConfiguration
-from pgtasks.secret import Secret, redact
+from pgtasks.secret import Secret
 
 SSLMODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+_SSL = {"true": "require", "1": "require", "on": "require", "false": "disable", "0": "disable"}
 
 # Parameters that an environment may carry beyond host, port, database, user and password:
 # https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
@@ -30,6 +32,8 @@ PARAMETERS = (
     "target_session_attrs",
     "connect_timeout",
 )
+# Where the services of a whole machine stand: Debian, Red Hat, a build of one's own.
+_SERVICE_FOLDERS = ("/etc/postgresql-common", "/etc/sysconfig/pgsql", "/etc")
 VARIABLES = {
     "host": "PGHOST",
     "port": "PGPORT",
@@ -63,50 +67,74 @@ class Place:
 
 
 def parse_url(url: str, where: str) -> Place:
-    """Parse a PostgreSQL URL; `where` opens the error, which never shows the password.
+    """Parse a PostgreSQL URL; `where` opens the error, which shows nothing that may be secret.
 
     Accepted: postgres://, postgresql:// and SQLAlchemy's postgresql+driver://.
     """
-    shown = redact(url)
-    scheme = url.split("://", 1)[0].lower() if "://" in url else ""
-    if not re.fullmatch(r"postgres(ql)?(\+[a-z0-9_]+)?", scheme):
-        raise BadConfiguration(f"{where}: {shown!r} is no PostgreSQL URL (postgresql://...)")
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError as exc:
-        raise BadConfiguration(f"{where}: {shown!r}: {exc}") from None
-    if "," in parts.netloc:
-        raise BadConfiguration(f"{where}: {shown!r} names several hosts, name one")
-    parameters = dict(parse_qsl(parts.query, keep_blank_values=True))
-    host = parameters.pop("host", "") or unquote(_hostname(parts.netloc))
-    password = parameters.pop("password", None) or parts.password
+    scheme, separator, rest = url.strip().partition("://")
+    if not separator:
+        raise BadConfiguration(f"{where}: no PostgreSQL URL (postgresql://user@host/database)")
+    if not re.fullmatch(r"postgres(ql)?(\+[a-z0-9_]+)?", scheme.lower()):
+        raise BadConfiguration(f"{where}: a {scheme}:// URL, expected postgresql://")
+    rest, _, query = rest.partition("?")
+    netloc, _, path = rest.partition("/")
+    login, _, location = netloc.rpartition("@")
+    user, _, password = login.partition(":")
+    parameters = _query(query)
+    host, port = _location(location, where)
+    password = parameters.pop("password", "") or unquote(password)
     return Place(
-        host=host,
-        port=port or _port(parameters.pop("port", ""), where),
-        database=parameters.pop("dbname", "") or unquote(parts.path.lstrip("/")),
-        user=parameters.pop("user", "") or unquote(parts.username or ""),
-        password=Secret(unquote(password)) if password else None,
+        host=_one_host(parameters.pop("host", "") or unquote(host), where),
+        port=_port(parameters.pop("port", "") or port, where),
+        database=parameters.pop("dbname", "") or unquote(path),
+        user=parameters.pop("user", "") or unquote(user),
+        password=Secret(password) if password else None,
         parameters=_known_parameters(parameters, where),
     )
 
 
-def _hostname(netloc: str) -> str:
-    # urlsplit().hostname lowercases, which breaks the path of a percent-encoded socket folder
-    location = netloc.rpartition("@")[2]
-    bracketed = re.fullmatch(r"\[(.+)\](:\d*)?", location)
-    return bracketed[1] if bracketed else location.partition(":")[0]
+def _query(text: str) -> dict[str, str]:
+    # as libpq reads it: a plus is a plus, which urllib's parse_qsl makes a space
+    pairs = (part.partition("=") for part in text.split("&") if part)
+    return {unquote(key): unquote(value) for key, _, value in pairs}
+
+
+def _location(text: str, where: str) -> tuple[str, str]:
+    if text.startswith("["):
+        host, _, rest = text[1:].partition("]")
+        return host, rest.removeprefix(":")
+    host, _, port = text.partition(":")
+    if port and "," not in text and not port.isdecimal():
+        # it may be a password whose @ is missing, or with a / in it: not shown
+        raise BadConfiguration(
+            f"{where}: port is not a number (in a password, percent-escape @ / ? and %)"
+        )
+    return host, port
+
+
+def _one_host(host: str, where: str) -> str:
+    if "," in host:
+        raise BadConfiguration(f"{where}: several hosts in {host!r}, name one")
+    return host
 
 
 def _port(text: str, where: str) -> int | None:
-    if text and not text.isdecimal():
-        raise BadConfiguration(f"{where}: port {text!r}, expected a number")
-    return int(text) if text else None
+    if not text:
+        return None
+    if "," in text:
+        raise BadConfiguration(f"{where}: several ports in {text!r}, name one")
+    if not (text.isascii() and text.isdecimal() and 0 < int(text) < 65536):
+        raise BadConfiguration(f"{where}: port {text!r}, expected 1 to 65535")
+    return int(text)
 
 
 def _known_parameters(parameters: Mapping[str, str], where: str) -> dict[str, str]:
     # `application_name`, `options` and drivers' own parameters are an application's business
-    known = {key: value for key, value in parameters.items() if key in PARAMETERS}
+    kept = (*PARAMETERS, "passfile")
+    known = {key: value for key, value in parameters.items() if key in kept}
+    if "ssl" in parameters:
+        # asyncpg's and JDBC's word for it: not to be lost, or the connection would be open
+        known.setdefault("sslmode", _SSL.get(parameters["ssl"].lower(), parameters["ssl"]))
     sslmode = known.get("sslmode")
     if sslmode is not None and sslmode not in SSLMODES:
         raise BadConfiguration(f"{where}: sslmode {sslmode!r}, known: {', '.join(SSLMODES)}")
@@ -162,10 +190,10 @@ def parse_service_file(text: str) -> dict[str, dict[str, str]]:
 
 def service_place(name: str, variables: Mapping[str, str], where: str) -> Place:
     """Look a service up: PGSERVICEFILE, ~/.pg_service.conf, then PGSYSCONFDIR."""
-    files = [
-        variables.get("PGSERVICEFILE") or str(Path("~/.pg_service.conf").expanduser()),
-        str(Path(variables.get("PGSYSCONFDIR") or "/etc/postgresql-common") / "pg_service.conf"),
-    ]
+    own = variables.get("PGSERVICEFILE") or str(Path("~/.pg_service.conf").expanduser())
+    system = variables.get("PGSYSCONFDIR")
+    folders = (system,) if system else _SERVICE_FOLDERS
+    files = [own, *(f"{folder}/pg_service.conf" for folder in folders)]
     for path in files:
         services = parse_service_file(_read(path))
         if name in services:
@@ -183,7 +211,7 @@ def _read(path: str) -> str:
 def _service_place(values: Mapping[str, str], where: str) -> Place:
     password = values.get("password")
     return Place(
-        host=values.get("host", ""),
+        host=_one_host(values.get("host", ""), where),
         port=_port(values.get("port", ""), where),
         database=values.get("dbname", ""),
         user=values.get("user", ""),
@@ -193,7 +221,12 @@ def _service_place(values: Mapping[str, str], where: str) -> Place:
 
 
 def passfile_line(user: str, password: Secret) -> str:
-    """Return the line of a password file that serves every connection of `user` (libpq-pgpass)."""
+    """Return the line of a password file that serves every connection of `user` (libpq-pgpass).
+
+    Raises BadConfiguration for a password with a line break, which no such file can hold.
+    """
+    if re.search(r"[\r\n\0]", user + password.reveal()):
+        raise BadConfiguration(f"the password of {user!r} has a line break in it, libpq takes none")
     # made for one run against one server, which may reach it by name, address or tunnel
     login = ":".join(re.sub(r"([\\:])", r"\\\1", part) for part in (user, password.reveal()))
     return f"*:*:*:{login}\n"
@@ -205,9 +238,11 @@ def passfile_fault(path: Path) -> str:
         mode = path.stat().st_mode
     except OSError as exc:
         return f"passfile {str(path)!r}: {exc.strerror}"
+    if not stat.S_ISREG(mode):
+        return f"passfile {str(path)!r} is no plain file, libpq ignores it"
     if mode & 0o077:
         return (
             f"passfile {str(path)!r} can be read by others, libpq ignores it: "
-            f"chmod 600 {os.fspath(path)}"
+            f"chmod 600 {shlex.quote(str(path))}"
         )
     return ""

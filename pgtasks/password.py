@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import selectors
 import shlex
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,47 +20,106 @@ from pgtasks.errors import BadConfiguration, Refused
 from pgtasks.secret import Secret, redact
 from pgtasks.target import Target
 
-COMMAND_SECONDS = 30
+_MOST = 65536  # bytes that a password_command may print
+_LOOK = 0.1  # seconds between looks at whether it has ended
 
 
-def unlocked(target: Target) -> Target:
-    """Return the target with what its password_command prints, if it has one."""
+def unlocked(target: Target, root: Path | None = None) -> Target:
+    """Return the target with what its password_command prints, if it has one.
+
+    The program runs in `root`, the project's. Raises BadConfiguration for one that fails, and for
+    a passfile that libpq would ignore.
+    """
     if target.password is None and target.password_command:
-        return replace(target, password=_printed(target.password_command, target.environment))
-    if target.passfile and (fault := libpq.passfile_fault(Path(target.passfile))):
+        return replace(target, password=_printed(target, root))
+    unused = target.password is not None or not target.passfile
+    if not unused and (fault := libpq.passfile_fault(Path(target.passfile))):
         raise BadConfiguration(f"environment {target.environment!r}: {fault}")
     return target
 
 
-def _printed(command: str, environment: str) -> Secret:
-    name = f"environment {environment!r}: password_command {redact(command)!r}"
+def _printed(target: Target, root: Path | None) -> Secret:
+    name = f"environment {target.environment!r}: password_command {_shown(target)}"
     try:
-        argv = shlex.split(command)
+        argv = shlex.split(target.password_command)
         process = subprocess.Popen(
             argv,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=_without_urls(os.environ),
+            cwd=root,
             start_new_session=True,
         )
-    except (OSError, ValueError, IndexError) as exc:
-        raise BadConfiguration(f"{name}: {getattr(exc, 'strerror', None) or exc}") from None
+    except OSError as exc:
+        raise BadConfiguration(f"{name}: {exc.strerror}") from None
+    except ValueError as exc:
+        raise BadConfiguration(f"{name}: {str(exc).lower()}") from None
     try:
-        out, err = process.communicate(timeout=COMMAND_SECONDS)
-    except subprocess.TimeoutExpired:
-        raise BadConfiguration(f"{name}: no answer within {COMMAND_SECONDS} s") from None
+        out, err = _output(process, target.password_command_timeout)
+    except TimeoutError:
+        seconds = target.password_command_timeout
+        raise BadConfiguration(
+            f"{name}: no end within {seconds} s (password_command_timeout)"
+        ) from None
     finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
-    if process.returncode != 0:
-        words = err.decode(errors="replace").strip()
-        raise BadConfiguration(f"{name}: exit code {process.returncode}", hint=words)
-    password = out.decode(errors="replace").rstrip("\r\n")
-    if not password or "\n" in password:
-        raise BadConfiguration(f"{name}: expected one line with the password")
+        _end(process)
+    if process.returncode != 0 and len(out) < _MOST:
+        raise BadConfiguration(f"{name}: exit code {process.returncode}", hint=redact(err.strip()))
+    password = out.rstrip("\r\n")
+    if not password or "\n" in password or len(out) >= _MOST:
+        raise BadConfiguration(
+            f"{name}: expected one line with the password", hint=redact(err.strip())
+        )
     return Secret(password)
+
+
+def _shown(target: Target) -> str:
+    # its arguments may hold a token
+    return repr(next(iter(target.password_command.split()), ""))
+
+
+def _output(process: subprocess.Popen[bytes], seconds: float) -> tuple[str, str]:
+    """Return what a program prints until it ends or says too much, raising TimeoutError."""
+    streams = [stream for stream in (process.stdout, process.stderr) if stream is not None]
+    found = {stream.fileno(): b"" for stream in streams}
+    deadline = time.monotonic() + seconds
+    with selectors.DefaultSelector() as selector:
+        for stream in streams:
+            selector.register(stream, selectors.EVENT_READ)
+        while selector.get_map() and max(map(len, found.values())) < _MOST:
+            ready = selector.select(_LOOK)
+            # a daemon that it left behind, such as an agent, may keep the pipes open
+            if not ready and process.poll() is not None:
+                break
+            if time.monotonic() > deadline:
+                raise TimeoutError
+            for key, _ in ready:
+                chunk = os.read(key.fd, _MOST)
+                found[key.fd] += chunk
+                if not chunk:
+                    selector.unregister(key.fileobj)
+    if max(map(len, found.values())) < _MOST:
+        _wait(process, deadline)
+    out, err = (text[:_MOST].decode(errors="replace") for text in found.values())
+    return out, err
+
+
+def _wait(process: subprocess.Popen[bytes], deadline: float) -> None:
+    try:
+        process.wait(max(0.0, deadline - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        raise TimeoutError from None
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a program that still runs, with what it started; its pipes may stay open elsewhere."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    for stream in (process.stdout, process.stderr):
+        if stream is not None:
+            stream.close()
 
 
 def _without_urls(environ: Mapping[str, str]) -> dict[str, str]:
@@ -75,7 +136,10 @@ def asked(target: Target) -> Target:
         )
     import getpass
 
-    typed = getpass.getpass(f"password for {target}: ", stream=sys.stderr)
+    try:
+        typed = getpass.getpass(f"password for {target}: ", stream=sys.stderr)
+    except EOFError:
+        raise Refused(f"{target}: no password was typed") from None
     return replace(target, password=Secret(typed))
 
 

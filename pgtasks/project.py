@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,10 @@ _SPELLINGS = {
     "live": "prod",
     "stage": "staging",
 }
-_SUFFIXES = ("yaml", "yml", "json")  # Invoke's, but for .py: settings are data
+_SUFFIXES = ("yaml", "yml", "json", "py")  # Invoke's order; .py is code, settings are data
+_NAME = re.compile(r"[^\W_][\w.-]{0,62}")
+_URL = "_DATABASE_URL"
+_LIBRARIES = ("sqlalchemy", "async", "sync", "direct", "shadow")  # SQLALCHEMY_DATABASE_URL
 
 
 @dataclass(frozen=True)
@@ -34,11 +38,12 @@ class SettingsFile:
     name: str
     values: Mapping[str, Any]
 
-    def environment(self, name: str) -> tuple[Mapping[str, Any], Mapping[str, int]]:
-        """Return what this file says of one environment, and the lines of the keys."""
-        environments = self.values.get("environments") or {}
-        block = next((environments[key] for key in environments if normalize(key) == name), None)
-        return block or {}, getattr(block, "lines", {})
+    def environment(self, name: str) -> Mapping[str, Any]:
+        """Return what this file says of one environment; the block knows the lines of its keys."""
+        for key, block in (self.values.get("environments") or {}).items():
+            if normalize(key) == name:
+                return block or {}
+        return {}
 
 
 @dataclass(frozen=True)
@@ -52,17 +57,24 @@ class Project:
 
     def folder(self, name: str) -> Path:
         """Return one of the folders tasks, sql, migrations, env, backups (`pgtasks.folders`)."""
-        setting = self._folder_variable(name) or self._setting("folders", {}).get(name, name)
+        said = [(file.layer, file.values.get("folders", {}).get(name)) for file in self.files]
+        runtime = [folder for layer, folder in said if layer == "-f"]
+        others = [folder for layer, folder in said if layer != "-f"]
+        low_to_high = [name, *others, self._folder_variable(name), *runtime]
+        setting = next(folder for folder in reversed(low_to_high) if folder)
         return self.root / Path(setting).expanduser()
 
     def _folder_variable(self, name: str) -> str | None:
-        return self.process.get(f"INVOKE_PGTASKS_FOLDERS_{name.upper()}")
+        # of the process alone: a dotenv file cannot say where it lies itself
+        variable = f"INVOKE_PGTASKS_FOLDERS_{name.upper()}"
+        value = self.process.get(variable)
+        if value and name == "env":
+            raise BadConfiguration(f"{variable}: {_ENV_FOLDER}")
+        return value
 
-    def _setting(self, key: str, default: Any) -> Any:
-        for file in reversed(self.files):
-            if file.values.get(key) is not None:
-                return file.values[key]
-        return default
+    def shown(self, path: Path) -> str:
+        """Return a path as messages name it: from the root where it lies below."""
+        return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else str(path)
 
     @property
     def state(self) -> Path:
@@ -72,59 +84,79 @@ class Project:
     @functools.cached_property
     def dotenv(self) -> dict[str, Found]:
         """Return the variables of the project's .env."""
-        return read_dotenv(self.root / ".env", ".env")
+        return read_dotenv(self.root / ".env", ".env", self.process)
 
     def variables(self, environment: str) -> Variables:
         """Return the variables that count for one environment."""
-        name = f"{self.folder('env').name}/{environment}.env"
-        own = read_dotenv(self.folder("env") / f"{environment}.env", name)
+        path = self.folder("env") / f"{environment}.env"
+        name = self.shown(path)
+        own = read_dotenv(path, name, self.process)
         return Variables(self.process, {name: own, ".env": self.dotenv})
 
     def environment_file(self, name: str) -> Path | None:
         """Return env/NAME.yaml in whatever spelling it is there, or None."""
-        for path in self._environment_files():
-            if normalize(path.stem) == name:
-                return path
-        return None
+        found = [path for path in self.environment_files() if normalize(path.stem) == name]
+        if len(found) > 1:
+            shown = " and ".join(self.shown(path) for path in found)
+            raise BadConfiguration(f"{shown} are both environment {name!r}, keep one")
+        return found[0] if found else None
 
-    def _environment_files(self) -> list[Path]:
+    def environment_files(self) -> list[Path]:
+        """Return the YAML files of the env folder, without examples and hidden ones."""
+        return self._env_folder(".yaml", ".yml")
+
+    def _env_folder(self, *suffixes: str) -> list[Path]:
         folder = self.folder("env")
         if not folder.is_dir():
             return []
-        found = [path for path in sorted(folder.iterdir()) if path.suffix in (".yaml", ".yml")]
-        return [path for path in found if not path.stem.endswith(".example")]
+        found = [path for path in sorted(folder.iterdir()) if path.suffix in suffixes]
+        return [
+            path for path in found if not path.name.startswith(".") and ".example" not in path.name
+        ]
 
     def environments(self) -> list[str]:
         """Return the names of all environments: files, invoke.yaml, `NAME_DATABASE_URL`."""
-        names = {normalize(path.stem) for path in self._environment_files()}
+        names = {*ALWAYS}
+        names |= {normalize(path.stem) for path in self._env_folder(".yaml", ".yml", ".env")}
         for file in self.files:
             names |= {normalize(name) for name in file.values.get("environments") or {}}
         for variable in self.dotenv:
-            if variable.endswith("_DATABASE_URL"):
-                names.add(normalize(variable.removesuffix("_DATABASE_URL")))
-        for name in ("prod", "staging"):
-            if self.process.get(f"{name.upper()}_DATABASE_URL"):
-                names.add(name)
-        return sorted(names | set(ALWAYS))
+            names |= self._named_by(variable, names)
+        names |= {name for name in ("prod", "staging") if self.process.get(stem(name) + _URL)}
+        return _told_apart(sorted(filter(_NAME.fullmatch, names)))
+
+    @staticmethod
+    def _named_by(variable: str, known: Iterable[str]) -> set[str]:
+        """Return the environment that a variable in .env defines: QA_DATABASE_URL is qa's."""
+        prefix = variable.removesuffix(_URL)
+        name = normalize(prefix)
+        if prefix == variable or name in _LIBRARIES or prefix in map(stem, known):
+            return set()
+        return {name}
 
     def known(self, name: str) -> str:
         """Return the normalised name of an environment there is, else raise Refused."""
         normal, names = normalize(name), self.environments()
         if normal in names:
             return normal
+        if _NAME.fullmatch(normal) and self.process.get(stem(normal) + _URL):
+            return normal
         near = fields.nearest(normal, names)
         hint = near if near.startswith("known") else f"{near}, known: {', '.join(names)}"
         raise Refused(f"unknown environment {name!r}, {hint}")
 
-    def default_environment(self) -> Found | None:
-        """Return `pgtasks.environment` and the file or variable that says it."""
-        variable = self.process.get("INVOKE_PGTASKS_ENVIRONMENT")
-        if variable:
-            return Found(variable, "INVOKE_PGTASKS_ENVIRONMENT")
-        for file in reversed(self.files):
-            if file.values.get("environment"):
-                return Found(file.values["environment"], file.name)
-        return None
+
+def _told_apart(names: list[str]) -> list[str]:
+    """Refuse two environments that the same variables would be meant for."""
+    by_stem: dict[str, str] = {}
+    for name in names:
+        other = by_stem.setdefault(stem(name), name)
+        if other != name:
+            raise BadConfiguration(
+                f"environments {other!r} and {name!r} share the variables {stem(name)}_..., "
+                "rename one"
+            )
+    return names
 
 
 def normalize(name: str) -> str:
@@ -133,12 +165,29 @@ def normalize(name: str) -> str:
     return _SPELLINGS.get(lowered, lowered)
 
 
+def stem(environment: str) -> str:
+    """Return an environment's name as its variables spell it: `eu-west` is `EU_WEST`."""
+    return re.sub(r"[^A-Z0-9]", "_", environment.upper())
+
+
 def find_root(start: Path) -> Path:
     """Return the nearest folder at or above `start` that is a project, else `start` itself."""
-    for folder in (start, *start.parents):
-        if any((folder / mark).exists() for mark in ("invoke.yaml", "tasks.py", "env/dev.yaml")):
-            return folder
-    return start
+    return next((folder for folder in (start, *start.parents) if _is_root(folder)), start)
+
+
+def _is_root(folder: Path) -> bool:
+    marks = ("invoke.yaml", "invoke.yml", "invoke.json", ".pgtasks", "env/dev.yaml")
+    if any((folder / mark).exists() for mark in marks):
+        return True
+    # an application has modules called tasks.py too
+    return any("pgtasks" in _text(folder / name) for name in ("tasks.py", "dbtasks.py"))
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
 
 
 def load(
@@ -149,17 +198,16 @@ def load(
     `runtime` is Invoke's -f file, which must exist (Invoke itself ignores a missing one,
     pyinvoke/invoke#560); `libpq` are the PG* variables taken from the process.
     """
-    places = [("system", Path("/etc/invoke")), ("user", Path("~/.invoke").expanduser())]
+    places = [
+        ("system", Path("/etc/invoke")),
+        ("user", Path("~/.invoke").expanduser()),
+        ("project", root / "invoke"),
+    ]
     paths = [(layer, path) for layer, stem in places if (path := _first(stem))]
-    project = _first(root / "invoke")
-    if project:
-        paths.append(("project", project))
+    files = [_read(layer, path, root) for layer, path in paths]
     if runtime is not None:
-        if not runtime.expanduser().is_file():
-            raise Refused(f"config file {str(runtime)!r} does not exist")
-        paths.append(("-f", runtime.expanduser()))
-    files = tuple(_read(layer, path, root) for layer, path in paths)
-    return Project(root, files, dict(os.environ), dict(libpq or {}))
+        files.append(read_runtime(runtime, root))
+    return Project(root, tuple(files), dict(os.environ), dict(libpq or {}))
 
 
 def _first(stem: Path) -> Path | None:
@@ -167,15 +215,53 @@ def _first(stem: Path) -> Path | None:
     return next((path for path in candidates if path.is_file()), None)
 
 
+_ENV_FOLDER = "the env folder holds what is protected, name it in invoke.yaml"
+
+
+def read_runtime(path: Path, root: Path) -> SettingsFile:
+    """Read Invoke's -f file, raising Refused where it is none."""
+    path = path.expanduser()
+    if not path.is_file():
+        raise Refused(f"config file {str(path)!r} does not exist")
+    if path.suffix.lstrip(".") not in _SUFFIXES:
+        raise Refused(f"config file {str(path)!r}, expected .{', .'.join(_SUFFIXES)}")
+    file = _read("-f", path, root)
+    if "env" in file.values.get("folders", {}):
+        raise BadConfiguration(f"{file.name}: folders.env: {_ENV_FOLDER}")
+    return file
+
+
 def _read(layer: str, path: Path, root: Path) -> SettingsFile:
     name = str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
     if path.suffix == ".py":
+        if re.search(r"^pgtasks\b", _text(path), re.MULTILINE):
+            raise BadConfiguration(
+                f"{name}: settings of pgtasks stand in YAML or JSON, not in code"
+            )
         return SettingsFile(layer, name, {})
-    block = yamlfile.read(path, name).get("pgtasks") or {}
+    whole = yamlfile.read(path, name)
+    block = whole.get("pgtasks") or {}
+    if layer == "-f" and "pgtasks" not in whole and set(whole) & set(fields.ENVIRONMENT):
+        # with -f env/prod.yaml Invoke would read it, and act on the default environment
+        raise Refused(f"{name} is the file of an environment: choose that with --env, not with -f")
     if not isinstance(block, dict):
         raise BadConfiguration(f"{name}: pgtasks: expected a block of keys")
-    values = fields.checked(fields.PROJECT, block, f"{name}: pgtasks", getattr(block, "lines", {}))
-    for environment, settings in (values.get("environments") or {}).items():
-        if settings is not None and not isinstance(settings, dict):
-            raise BadConfiguration(f"{name}: environment {environment!r}: expected a block of keys")
+    values = fields.checked(fields.PROJECT, block, name, block="pgtasks")
+    _check_environments(values.get("environments") or {}, name)
     return SettingsFile(layer, name, values)
+
+
+def _check_environments(environments: Mapping[str, Any], file: str) -> None:
+    seen: dict[str, str] = {}
+    for key, settings in environments.items():
+        place = fields.located(environments, key, file)
+        name = normalize(key)
+        if not _NAME.fullmatch(name):
+            raise BadConfiguration(
+                f"{place}: environment {key!r}, expected letters, digits, - . and _"
+            )
+        if settings is not None and not isinstance(settings, dict):
+            raise BadConfiguration(f"{place}: environment {key!r}: expected a block of keys")
+        if name in seen:
+            raise BadConfiguration(f"{place}: {seen[name]!r} and {key!r} are one environment")
+        seen[name] = key

@@ -10,7 +10,7 @@ from pgtasks.errors import Unreachable
 from pgtasks.stamp import Identity
 from pgtasks.target import Target
 
-_WANTS_PASSWORD = ("no password supplied", "password authentication failed")
+_WANTS_PASSWORD = "no password supplied"  # libpq's own words, in no other language
 
 
 def reach(target: Target, root: Path, *, start: bool = True) -> Target:
@@ -21,15 +21,28 @@ def reach(target: Target, root: Path, *, start: bool = True) -> Target:
     """
     if target.embedded:
         target = _embedded(target, root, start=start)
-    target = password.unlocked(target)
+    target = password.unlocked(target, root)
     try:
-        connection.connect(target.at(target.maintenance), purpose="reach").close()
+        _knock(target)
     except Unreachable as exc:
-        if _WANTS_PASSWORD[0] not in exc.message:
+        if _WANTS_PASSWORD not in exc.message:
             raise
         target = password.asked(target)
-        connection.connect(target.at(target.maintenance), purpose="reach").close()
+        _knock(target)
     return target
+
+
+def _knock(target: Target) -> None:
+    place = target.at(target.maintenance)
+    try:
+        connection.connect(place, read_only=True, purpose="reach").close()
+    except Unreachable as exc:
+        if f'database "{place.database}" does not exist' not in exc.message:
+            raise
+        raise Unreachable(
+            f"{place}: there is no database {place.database!r} to hold the lock in, "
+            "name one that is there in `maintenance`"
+        ) from None
 
 
 def _embedded(target: Target, root: Path, *, start: bool) -> Target:
@@ -42,11 +55,11 @@ def _embedded(target: Target, root: Path, *, start: bool) -> Target:
     return replace(target, host=str(server.socket), port=server.port)
 
 
-def identify(target: Target, *, read_only: bool = True) -> Identity | None:
+def identify(target: Target) -> Identity | None:
     """Return what the target's database says of itself, None where it does not exist."""
     if not exists(target):
         return None
-    with connection.session(target, read_only=read_only, purpose="identify") as conn:
+    with connection.session(target, read_only=True, purpose="identify") as conn:
         return stamp.identify(conn)
 
 
@@ -61,7 +74,8 @@ def present(identity: Identity | None, target: Target) -> Identity:
 
 def exists(target: Target) -> bool:
     """Return whether the target's database exists on its server."""
-    with connection.session(target.at(target.maintenance), purpose="identify") as conn:
+    place = target.at(target.maintenance)
+    with connection.session(place, read_only=True, purpose="identify") as conn:
         found = connection.value(
             conn, "SELECT true FROM pg_database WHERE datname = %s", (target.database,)
         )
@@ -70,5 +84,6 @@ def exists(target: Target) -> bool:
 
 def server_major(target: Target) -> int:
     """Return the major version of the target's server."""
-    with connection.session(target.at(target.maintenance), purpose="version") as conn:
+    place = target.at(target.maintenance)
+    with connection.session(place, read_only=True, purpose="version") as conn:
         return conn.server_version // 10000

@@ -103,16 +103,30 @@ def identify(conn: Connection) -> Identity:
     return Identity(database, system_identifier(conn), user, text, found, _is_empty(conn))
 
 
+# Objects made after initdb have OIDs from 16384 on (FirstNormalObjectId in access/transam.h). What
+# an extension brought is not a user's own, nor is another session's temporary table.
+_CONTENT = """
+SELECT EXISTS (
+    SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.oid >= 16384 AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
+    AND n.nspname !~ '^pg_(toast|temp_|toast_temp_)'
+    AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass
+        AND d.objid = c.oid AND d.deptype = 'e')
+) OR EXISTS (
+    SELECT FROM pg_proc p WHERE p.oid >= 16384
+    AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass
+        AND d.objid = p.oid AND d.deptype IN ('e', 'i'))
+) OR EXISTS (
+    SELECT FROM pg_type t WHERE t.oid >= 16384 AND t.typtype IN ('d', 'e', 'r')
+    AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_type'::regclass
+        AND d.objid = t.oid AND d.deptype = 'e')
+) OR EXISTS (SELECT FROM pg_largeobject_metadata)
+"""
+
+
 def _is_empty(conn: Connection) -> bool:
-    """Return whether nothing of a user's own is in the database (extensions do not count)."""
-    return not connection.value(
-        conn,
-        "SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
-        " WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
-        " AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')"
-        " AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass"
-        " AND d.objid = c.oid AND d.deptype = 'e'))",
-    )
+    """Return whether nothing of a user's own is in the database."""
+    return not connection.value(conn, _CONTENT)
 
 
 def comment_statement(database: str, text: str, stamp: Stamp | None) -> sql.Composed:

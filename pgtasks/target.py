@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from pgtasks import libpq
+from pgtasks import fields, libpq
 from pgtasks.environment import Environment
+from pgtasks.errors import BadConfiguration
 from pgtasks.secret import Secret
 
 _SOCKET_FOLDERS = ("/var/run/postgresql", "/tmp")  # Debian's and PostgreSQL's own default
+_PATIENCE = fields.ENVIRONMENT["connect_timeout"].default
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class Target:
     password: Secret | None = None
     passfile: str = ""
     password_command: str = ""
+    password_command_timeout: int = 30  # seconds
     parameters: Mapping[str, str] = field(default_factory=dict)
     embedded: bool = False
     major: int | None = None
@@ -48,15 +51,24 @@ class Target:
         return replace(self, database=database)
 
     def url(self, *, reveal: bool = False, driver: str = "") -> str:
-        """Return the URL, its password as *** unless `reveal`."""
+        """Return the URL, its password as *** unless `reveal`.
+
+        `driver` is for SQLAlchemy: "psycopg" gives postgresql+psycopg://. A passfile is named in
+        it, as libpq's drivers look the password up there.
+        """
         shown = self.password.reveal() if self.password and reveal else ""
+        parameters = dict(self.parameters)
+        if parameters.get("connect_timeout") == str(_PATIENCE):
+            del parameters["connect_timeout"]
+        if self.passfile and not self.password:
+            parameters["passfile"] = self.passfile
         url = libpq.make_url(
             host=self.host,
             port=self.port,
             database=self.database,
             user=self.user,
             password=shown or ("\0" if self.password else ""),
-            parameters=self.parameters,
+            parameters=parameters,
             scheme=f"postgresql+{driver}" if driver else "postgresql",
         )
         return url.replace("%00", "***", 1)
@@ -85,13 +97,12 @@ def from_environment(environment: Environment) -> Target:
         host="" if embedded else environment.get("host") or _default_host(port),
         port=port,
         database=environment.get("database"),
-        user=environment.get("user") or ("postgres" if embedded else getpass.getuser()),
+        user=environment.get("user") or ("postgres" if embedded else _own_name(environment.name)),
         protected=environment.protected,
         password=environment.password,
-        passfile=str(Path(environment.get("passfile") or "").expanduser())
-        if environment.get("passfile")
-        else "",
+        passfile=environment.get("passfile") or "",
         password_command=environment.get("password_command") or "",
+        password_command_timeout=environment.get("password_command_timeout"),
         parameters=parameters,
         embedded=embedded,
         major=environment.get("major"),
@@ -103,6 +114,16 @@ def from_environment(environment: Environment) -> Target:
         seeds=tuple(environment.get("seeds") or ()),
         backup=environment.get("backup") or {},
     )
+
+
+def _own_name(environment: str) -> str:
+    """Return the account's name, which libpq takes for the role's."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user without an entry in /etc/passwd
+        raise BadConfiguration(
+            f"environment {environment!r} names no user, and this account has no name"
+        ) from None
 
 
 def _default_host(port: int) -> str:

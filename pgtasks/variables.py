@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pgtasks.errors import BadConfiguration
+
+if TYPE_CHECKING:
+    from dotenv.parser import Original
 
 
 @dataclass(frozen=True)
@@ -20,41 +24,74 @@ class Found:
 
 
 @dataclass(frozen=True)
+class Source:
+    """The variables of one place: of the process where `file` is empty, else of a dotenv file."""
+
+    file: str
+    values: Mapping[str, Found]
+
+    def find(self, name: str) -> Found | None:
+        """Return the variable `name`, or None where it is unset or empty."""
+        found = self.values.get(name)
+        return found if found and found.value else None
+
+
+@dataclass(frozen=True)
 class Variables:
     """Look variables up in the process first; a dotenv file never overrides the process."""
 
     process: Mapping[str, str]
     dotenv: Mapping[str, Mapping[str, Found]]  # by file, the more specific file first
 
-    def find(self, name: str, *, files_only: bool = False) -> Found | None:
-        """Return the variable `name`, or None where it is unset or empty."""
-        if not files_only and self.process.get(name):
-            return Found(self.process[name], name)
-        for values in self.dotenv.values():
-            if name in values and values[name].value:
-                return values[name]
-        return None
+    def sources(self) -> Iterator[Source]:
+        """Yield the places of variables, low to high."""
+        for file, values in reversed(list(self.dotenv.items())):
+            yield Source(file, values)
+        yield Source("", {name: Found(value, name) for name, value in self.process.items()})
 
-    def names(self) -> list[str]:
-        """Return the names of all variables, of the process and of the files."""
-        return [*self.process, *(name for values in self.dotenv.values() for name in values)]
+    def find(self, name: str) -> Found | None:
+        """Return the variable `name`, or None where it is unset or empty everywhere."""
+        found = [source.find(name) for source in self.sources()]
+        return next((one for one in reversed(found) if one), None)
 
 
-def read_dotenv(path: Path, name: str) -> dict[str, Found]:
-    """Read one dotenv file (none: no variables), raising BadConfiguration with the line."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
+def read_dotenv(path: Path, name: str, process: Mapping[str, str]) -> dict[str, Found]:
+    """Read one dotenv file (none: no variables), raising BadConfiguration with the line.
+
+    It is read as python-dotenv reads it for applications: `${OTHER}` is replaced, from the
+    process first, then from the lines above.
+    """
+    if not path.is_file():  # some people call their virtual environment .env
         return {}
-    except (OSError, UnicodeDecodeError) as exc:
-        raise BadConfiguration(f"{name}: {getattr(exc, 'strerror', None) or exc}") from None
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise BadConfiguration(f"{name}: not UTF-8 text") from None
+    except OSError as exc:
+        raise BadConfiguration(f"{name}: {exc.strerror or exc}") from None
     from dotenv.parser import parse_stream
 
     found: dict[str, Found] = {}
     for binding in parse_stream(io.StringIO(text)):
+        place = f"{name}:{_line(binding.original)}"
         if binding.error:
-            raise BadConfiguration(f"{name}:{binding.original.line}: expected NAME=value")
+            raise BadConfiguration(f"{place}: expected NAME=value")
         if binding.key is not None and binding.value is not None:
-            where = f"{binding.key} ({name}:{binding.original.line})"
-            found[binding.key] = Found(binding.value, where, name)
+            where = f"{binding.key} ({place})"
+            known = {**{key: one.value for key, one in found.items()}, **process}
+            found[binding.key] = Found(_resolved(binding.value, known), where, name)
     return found
+
+
+def _line(original: Original) -> int:
+    # python-dotenv counts the empty lines above a binding as its own
+    lead = original.string[: len(original.string) - len(original.string.lstrip())]
+    return original.line + lead.count("\n")
+
+
+def _resolved(value: str, known: Mapping[str, str]) -> str:
+    if "${" not in value:
+        return value
+    from dotenv.variables import parse_variables
+
+    return "".join(atom.resolve(known) for atom in parse_variables(value))

@@ -2,11 +2,14 @@
 
 YAML 1.1 reads `0123` as 83, `12:30` as 750 and `no:` as a boolean key, and keeps the last of two
 equal keys without a word. Here a number is decimal, a boolean is `true` or `false`, keys are text.
+JSON is read as JSON.
 """
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +39,11 @@ _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:int", re.compile(r"^[-+]?(?:0|[1-9][0-9]*)$"), list("-+0123456789")
 )
 _Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?[0-9]+\.[0-9]+(?:[eE][-+]?[0-9]+)?$"),
+    list("-+0123456789"),
+)
+_Loader.add_implicit_resolver(
     "tag:yaml.org,2002:null", re.compile(r"^(?:~|null|Null|NULL|)$"), ["~", "n", "N", ""]
 )
 _Loader.add_implicit_resolver("tag:yaml.org,2002:merge", re.compile(r"^<<$"), ["<"])
@@ -46,16 +54,21 @@ def _fault(node: yaml.Node, text: str) -> yaml.MarkedYAMLError:
 
 
 def _construct_mapping(loader: Any, node: yaml.MappingNode) -> Mapping:
-    own = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
-    for key in own:
-        if own.count(key) > 1:
-            raise _fault(node, f"key {key!r} is there twice")
+    seen: set[str] = set()
+    for key, _ in node.value:
+        # what `<<` merges comes from elsewhere and may be overridden here
+        if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+            if key.value in seen:
+                raise _fault(key, f"key {key.value!r} is there twice")
+            seen.add(key.value)
     loader.flatten_mapping(node)
     result = Mapping()
     for key_node, value_node in node.value:
         key = loader.construct_object(key_node, deep=True)
         if not isinstance(key, str):
-            raise _fault(key_node, f"key {key_node.value!r} is not text, quote it")
+            scalar = isinstance(key_node, yaml.ScalarNode)
+            shown = f"key {key_node.value!r}" if scalar else "a key"
+            raise _fault(key_node, f"{shown} is not text, quote it")
         result[key] = loader.construct_object(value_node, deep=True)
         result.lines[key] = key_node.start_mark.line + 1
     return result
@@ -69,10 +82,34 @@ def parse(text: str, name: str) -> Mapping:
     try:
         loaded = yaml.load(text, Loader=_Loader)
     except yaml.MarkedYAMLError as exc:
-        line = f":{exc.problem_mark.line + 1}" if exc.problem_mark else ""
-        raise BadConfiguration(f"{name}{line}: {exc.problem or exc}") from None
-    except yaml.YAMLError as exc:
+        mark = exc.problem_mark or exc.context_mark
+        line = f":{mark.line + 1}" if mark else ""
+        raise BadConfiguration(f"{name}{line}: {exc.problem or exc.context}") from None
+    except (yaml.YAMLError, ValueError) as exc:
         raise BadConfiguration(f"{name}: {' '.join(str(exc).split())}") from None
+    return _mapping(loaded, name)
+
+
+def _parse_json(text: str, name: str) -> Mapping:
+    try:
+        loaded = json.loads(text, object_pairs_hook=_pairs)
+    except json.JSONDecodeError as exc:
+        raise BadConfiguration(f"{name}:{exc.lineno}: {exc.msg}") from None
+    except ValueError as exc:
+        raise BadConfiguration(f"{name}: {exc}") from None
+    return _mapping(loaded, name)
+
+
+def _pairs(pairs: Iterable[tuple[str, Any]]) -> Mapping:
+    result = Mapping()
+    for key, value in pairs:
+        if key in result:
+            raise ValueError(f"key {key!r} is there twice")
+        result[key] = value
+    return result
+
+
+def _mapping(loaded: Any, name: str) -> Mapping:
     if loaded is None:
         return Mapping()
     if not isinstance(loaded, Mapping):
@@ -83,8 +120,9 @@ def parse(text: str, name: str) -> Mapping:
 def read(path: Path, name: str) -> Mapping:
     """Read one file, raising BadConfiguration where it cannot be read."""
     try:
-        return parse(path.read_text(encoding="utf-8"), name)
+        text = path.read_text(encoding="utf-8-sig")
     except OSError as exc:
         raise BadConfiguration(f"{name}: {exc.strerror or exc}") from None
     except UnicodeDecodeError:
         raise BadConfiguration(f"{name}: not UTF-8 text") from None
+    return _parse_json(text, name) if path.suffix == ".json" else parse(text, name)
