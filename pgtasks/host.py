@@ -32,10 +32,14 @@ _KEPT_AT_TERMINAL = ("PAGER", "EDITOR", "VISUAL", "LESS", "DISPLAY", "COLUMNS", 
 
 @dataclass(frozen=True)
 class Command:
-    """What to run: an argv without secrets, and the variables it needs beside the host's own."""
+    """What to run: an argv without secrets, and the variables it needs beside the host's own.
+
+    `stop` is the signal that ends it in order: psql cancels its query on SIGINT alone.
+    """
 
     argv: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
+    stop: signal.Signals = signal.SIGTERM
 
     def __str__(self) -> str:
         return Path(self.argv[0]).name
@@ -60,6 +64,9 @@ class Host(Protocol):
 
     def capture(self, command: Command, *, seconds: float = 30) -> str:
         """Return what a short command prints, raising Failed with its own words."""
+
+    def interact(self, command: Command) -> int:
+        """Give the terminal to a command until it ends, and return its exit code."""
 
     def passfile(self, target: Target) -> AbstractContextManager[str]:
         """Put a password file where commands run, for the length of a block."""
@@ -87,7 +94,7 @@ class LocalHost:
                 stderr=subprocess.PIPE,
                 env={**base_environment(), **command.env},
                 start_new_session=True,
-                preexec_fn=_END_WITH_PARENT,
+                preexec_fn=_end_with_parent(command.stop),
             )
         except OSError as exc:
             raise Failed(f"cannot run {command.argv[0]!r}: {exc.strerror}") from None
@@ -111,6 +118,23 @@ class LocalHost:
             words = done.stderr.decode(errors="replace").strip()
             raise Failed(f"{command}: exit code {done.returncode}", hint=words)
         return done.stdout.decode(errors="replace")
+
+    def interact(self, command: Command) -> int:
+        """Give the terminal to a command; Ctrl-C is its business until it ends."""
+        # a handler, not SIG_IGN, which the child would inherit
+        before = signal.signal(signal.SIGINT, lambda *_: None)
+        try:
+            env = {**base_environment(terminal=True), **command.env}
+            with subprocess.Popen(command.argv, env=env) as process:
+                try:
+                    return process.wait()
+                except BaseException:
+                    process.send_signal(command.stop)
+                    raise
+        except OSError as exc:
+            raise Failed(f"cannot run {command.argv[0]!r}: {exc.strerror}") from None
+        finally:
+            signal.signal(signal.SIGINT, before)
 
     @contextmanager
     def passfile(self, target: Target) -> Iterator[str]:
@@ -143,7 +167,7 @@ def for_target(target: Target) -> Host:
     return LocalHost()
 
 
-def _end_with_parent() -> Callable[[], None] | None:
+def _end_with_parent(sign: signal.Signals) -> Callable[[], None] | None:
     """Return what makes a child end when its parent is killed, None where the system has no way.
 
     Linux sends the signal when the thread that forked ends: start children from the main thread
@@ -155,11 +179,8 @@ def _end_with_parent() -> Callable[[], None] | None:
     parent = os.getpid()
 
     def arm() -> None:
-        prctl(1, signal.SIGTERM)
+        prctl(1, sign)
         if os.getppid() != parent:  # the parent died before the line above
             os._exit(1)
 
     return arm
-
-
-_END_WITH_PARENT = _end_with_parent()

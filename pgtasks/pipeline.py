@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
 
@@ -14,13 +15,17 @@ from pgtasks.errors import Failed
 from pgtasks.host import Command, Host, Sink, Source
 
 _TAIL = 40  # lines of stderr that are kept of each stage
+_LINE = 65_536  # bytes of a line of stderr that are read at once
 _GRACE = 5.0  # seconds between SIGTERM and SIGKILL; pg_dump cancels its queries in between
+# what a writer ends with when its reader is gone; as a shell on another host reports it
+_BROKEN_PIPE = (-signal.SIGPIPE, 128 + signal.SIGPIPE)
 
 
 class Pipeline:
     """A running pipeline; leaving its block ends what still runs.
 
-    `on_line` gets each line of stderr as it comes (from a thread of its own).
+    `on_line` gets each line of stderr as it comes (from a thread of its own). To be started from
+    the main thread: see `host`.
     """
 
     def __init__(
@@ -33,54 +38,44 @@ class Pipeline:
         on_line: Callable[[str], None] | None = None,
     ) -> None:
         self.commands = tuple(commands)
-        self._processes: list[subprocess.Popen[bytes]] = []
-        self._tails: list[collections.deque[str]] = []
-        self._threads: list[threading.Thread] = []
-        self._on_line = on_line
+        self._stages: list[_Stage] = []
         try:
-            self._start(host, stdin, stdout)
+            self._start(host, stdin, stdout, on_line)
         except BaseException:
-            self.kill()
+            self.close()
             raise
 
-    def _start(self, host: Host, stdin: Source, stdout: Sink) -> None:
+    def _start(
+        self, host: Host, stdin: Source, stdout: Sink, on_line: Callable[[str], None] | None
+    ) -> None:
         upstream = stdin
         for number, command in enumerate(self.commands):
             last = number == len(self.commands) - 1
-            process = host.start(
-                command, stdin=upstream, stdout=stdout if last else subprocess.PIPE
-            )
-            if self._processes and self._processes[-1].stdout:
+            sink = stdout if last else subprocess.PIPE
+            process = host.start(command, stdin=upstream, stdout=sink)
+            self._stages.append(_Stage(command, process, on_line))
+            if number:
                 # the writer must see a dead reader as a broken pipe, so only the reader holds it
-                self._processes[-1].stdout.close()
-            self._processes.append(process)
-            self._drain(process)
+                self._stages[-2].close_stdout()
             upstream = process.stdout
 
-    def _drain(self, process: subprocess.Popen[bytes]) -> None:
-        tail: collections.deque[str] = collections.deque(maxlen=_TAIL)
-        thread = threading.Thread(target=self._read, args=(process, tail), daemon=True)
-        self._tails.append(tail)
-        self._threads.append(thread)
-        thread.start()
-
-    def _read(self, process: subprocess.Popen[bytes], tail: collections.deque[str]) -> None:
-        assert process.stderr is not None
-        for raw in process.stderr:
-            line = raw.decode(errors="replace").rstrip("\n")
-            tail.append(line)
-            if self._on_line:
-                self._on_line(line)
+    @property
+    def codes(self) -> list[int | None]:
+        """Return the exit codes of the stages, minus a signal's number, None while one runs."""
+        return [stage.process.poll() for stage in self._stages]
 
     def running(self) -> bool:
         """Return whether any stage still runs."""
-        return any(process.poll() is None for process in self._processes)
+        return None in self.codes
 
     def wait(self, seconds: float | None = None) -> bool:
         """Wait for every stage, at most `seconds`; return whether all have ended."""
+        deadline = None if seconds is None else time.monotonic() + seconds
         try:
-            for process in self._processes:
-                process.wait(seconds)
+            for stage in self._stages:
+                stage.process.wait(
+                    None if deadline is None else max(deadline - time.monotonic(), 0)
+                )
         except subprocess.TimeoutExpired:
             return False
         return True
@@ -92,36 +87,35 @@ class Pipeline:
         mirrors the failure of its reader.
         """
         self.wait()
-        for thread in self._threads:
-            thread.join()
-        codes = [process.returncode for process in self._processes]
-        failed = [number for number, code in enumerate(codes) if code != 0]
+        for stage in self._stages:
+            stage.drained()
+        failed = [stage for stage in self._stages if stage.process.returncode != 0]
         if failed:
-            own = [number for number in failed if codes[number] != -signal.SIGPIPE]
-            raise self._failure((own or failed)[0])
-        return [line for tail in self._tails for line in tail]
-
-    def _failure(self, number: int) -> Failed:
-        code = self._processes[number].returncode
-        how = f"exit code {code}" if code > 0 else f"signal {signal.Signals(-code).name}"
-        tail = self._tails[number]
-        return Failed(f"{self.commands[number]} failed: {how}", hint="\n".join(tail))
+            own = [stage for stage in failed if stage.process.returncode not in _BROKEN_PIPE]
+            raise (own or failed)[0].failure()
+        return [line for stage in self._stages for line in stage.tail]
 
     def kill(self) -> None:
         """End every stage that still runs: SIGTERM first, SIGKILL for what does not listen."""
-        for sign in (signal.SIGTERM, signal.SIGKILL):
-            for process in self._processes:
-                if process.poll() is None:
-                    _signal_group(process.pid, sign)
-            if self.wait(_GRACE):
-                break
-        for process in self._processes:
-            for stream in (process.stdout, process.stderr):
-                if stream and not stream.closed and not self._read_by_thread(stream):
-                    stream.close()
+        impatient: KeyboardInterrupt | None = None
+        for gently in (True, False):
+            for stage in self._stages:
+                stage.end(gently=gently)
+            try:
+                if self.wait(_GRACE):
+                    break
+            except KeyboardInterrupt as exc:  # Ctrl-C once more: no grace, but no orphan either
+                impatient = exc
+        if impatient:
+            raise impatient
 
-    def _read_by_thread(self, stream: object) -> bool:
-        return any(process.stderr is stream for process in self._processes)
+    def close(self) -> None:
+        """End what still runs and let go of all pipes."""
+        try:
+            self.kill()
+        finally:
+            for stage in self._stages:
+                stage.close()
 
     def __enter__(self) -> Pipeline:
         return self
@@ -132,19 +126,76 @@ class Pipeline:
         exc: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.kill()
-        for thread in self._threads:
-            thread.join()
-        for process in self._processes:
-            if process.stderr:
-                process.stderr.close()
+        self.close()
 
 
-def _signal_group(pid: int, sign: signal.Signals) -> None:
+class _Stage:
+    """One process of a pipeline, its stderr drained by a thread: a full pipe would stop it."""
+
+    def __init__(
+        self,
+        command: Command,
+        process: subprocess.Popen[bytes],
+        on_line: Callable[[str], None] | None,
+    ) -> None:
+        self.command, self.process = command, process
+        self.tail: collections.deque[str] = collections.deque(maxlen=_TAIL)
+        self._on_line = on_line
+        self._fault: Exception | None = None
+        self._thread = threading.Thread(target=self._drain, daemon=True)
+        self._thread.start()
+
+    def _drain(self) -> None:
+        assert self.process.stderr is not None
+        with self.process.stderr as stream:
+            while raw := stream.readline(_LINE):
+                self._take(raw.decode(errors="replace").rstrip("\r\n"))
+
+    def _take(self, line: str) -> None:
+        self.tail.append(line)
+        if self._on_line and not self._fault:
+            try:
+                self._on_line(line)
+            except Exception as exc:  # raised where it can be caught; draining goes on
+                self._fault = exc
+
+    def drained(self) -> None:
+        """Wait until all of stderr is read, raising what `on_line` raised."""
+        # a process that the tool left behind may hold the pipe: that is no reason to wait for ever
+        self._thread.join(_GRACE)
+        if self._fault:
+            raise self._fault
+
+    def failure(self) -> Failed:
+        """Return the error for a stage that ended badly."""
+        code = self.process.returncode
+        how = f"exit code {code}" if code > 0 else f"signal {_signal_name(-code)}"
+        return Failed(f"{self.command} failed: {how}", hint="\n".join(self.tail))
+
+    def end(self, *, gently: bool) -> None:
+        """Signal the process and all that it started, unless it has ended."""
+        if self.process.poll() is None:
+            try:
+                os.killpg(self.process.pid, self.command.stop if gently else signal.SIGKILL)
+            except ProcessLookupError:
+                pass  # it ended between the look and the signal
+
+    def close_stdout(self) -> None:
+        """Let go of the pipe that the next stage reads."""
+        if self.process.stdout:
+            self.process.stdout.close()
+
+    def close(self) -> None:
+        """Let go of the pipes; to be called when the process has ended."""
+        self.close_stdout()
+        self._thread.join(_GRACE)
+
+
+def _signal_name(number: int) -> str:
     try:
-        os.killpg(pid, sign)
-    except ProcessLookupError:
-        pass  # it ended between the look and the signal
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return str(number)
 
 
 def run(
