@@ -1,0 +1,1 @@
+"""The benchmark: pgtasks against what users would type instead, in one run, as ratios."""

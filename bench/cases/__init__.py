@@ -1,0 +1,15 @@
+"""What is compared, one module per case; each has `run(bench)`, which returns rows."""
+
+from __future__ import annotations
+
+from bench.cases import backup, memory, restore, startup, swap, tiny
+from bench.contest import Case
+
+ALL: dict[str, Case] = {
+    startup.NAME: startup.run,
+    tiny.NAME: tiny.run,
+    backup.NAME: backup.run,
+    restore.NAME: restore.run,
+    swap.NAME: swap.run,
+    memory.NAME: memory.run,
+}

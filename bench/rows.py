@@ -1,0 +1,157 @@
+"""Rows of the result: ours beside theirs, computed from the samples of one run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from statistics import median
+from typing import Any
+
+from bench.measure import Sample
+from pgtasks import report
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What was typed, and the median of what it took."""
+
+    name: str
+    median: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table.
+
+    `ratio` is the median over the repetitions of ours divided by theirs in the same repetition,
+    `least` and `greatest` are the extremes of it. Without `theirs` there is no ratio, and the
+    extremes are of our own figure. `unit` is s, ms, bytes or times.
+    """
+
+    case: str
+    what: str
+    unit: str
+    ours: Figure
+    theirs: Figure | None
+    ratio: float | None
+    least: float
+    greatest: float
+    n: int
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain data."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Row:
+        """Return the row that `as_json` wrote."""
+        theirs = Figure(**data["theirs"]) if data["theirs"] else None
+        return cls(**{**data, "ours": Figure(**data["ours"]), "theirs": theirs})
+
+
+Pick = Callable[[Sample], float]
+
+
+def seconds(sample: Sample) -> float:
+    """Pick the time."""
+    return sample.seconds
+
+
+def peak(sample: Sample) -> float:
+    """Pick the memory of the command's own process."""
+    return sample.peak
+
+
+def size(sample: Sample) -> float:
+    """Pick the bytes that were written."""
+    return sample.size
+
+
+def extra(key: str) -> Pick:
+    """Return what picks one of the other figures of a sample."""
+    return lambda sample: sample.extra[key]
+
+
+def compared(
+    case: str,
+    what: str,
+    ours: tuple[str, Sequence[Sample]],
+    theirs: tuple[str, Sequence[Sample]],
+    *,
+    pick: Pick = seconds,
+    unit: str = "s",
+) -> Row:
+    """Return the row of two contenders that took turns."""
+    mine, other = ([pick(one) for one in samples] for _, samples in (ours, theirs))
+    ratios = [a / b for a, b in zip(mine, other, strict=True)]
+    return Row(
+        case=case,
+        what=what,
+        unit=unit,
+        ours=Figure(ours[0], _rounded(median(mine))),
+        theirs=Figure(theirs[0], _rounded(median(other))),
+        ratio=_rounded(median(ratios)),
+        least=_rounded(min(ratios)),
+        greatest=_rounded(max(ratios)),
+        n=len(ratios),
+    )
+
+
+def alone(
+    case: str,
+    what: str,
+    ours: tuple[str, Sequence[Sample]],
+    *,
+    pick: Pick = seconds,
+    unit: str = "s",
+) -> Row:
+    """Return the row of a figure that nothing stands beside."""
+    mine = [pick(one) for one in ours[1]]
+    low, high = _rounded(min(mine)), _rounded(max(mine))
+    figure = Figure(ours[0], _rounded(median(mine)))
+    return Row(case, what, unit, figure, None, None, low, high, len(mine))
+
+
+def _rounded(value: float) -> float:
+    return round(value, 4)
+
+
+HEADINGS = ("what", "ours", "theirs", "ours ÷ theirs", "difference", "n", "spread")
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Return the rows as a Markdown table."""
+    lines = [_line(HEADINGS), _line(["---", "---", "---", "--:", "--:", "--:", "--:"])]
+    return "\n".join(lines + [_line(_cells(row)) for row in rows])
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _cells(row: Row) -> list[str]:
+    ours = f"{row.ours.name} **{shown(row.ours.median, row.unit)}**"
+    if row.theirs is None or row.ratio is None:
+        spread = f"{shown(row.least, row.unit)} to {shown(row.greatest, row.unit)}"
+        return [row.what, ours, "", "", "", str(row.n), spread]
+    difference = row.ours.median - row.theirs.median
+    return [
+        row.what,
+        ours,
+        f"{row.theirs.name} **{shown(row.theirs.median, row.unit)}**",
+        f"**{row.ratio:.2f}**",
+        f"{'+' if difference >= 0 else '−'}{shown(abs(difference), row.unit)}",
+        str(row.n),
+        f"{row.least:.2f} to {row.greatest:.2f}",
+    ]
+
+
+def shown(value: float, unit: str) -> str:
+    """Return a figure with its unit, as people write it."""
+    if unit == "s":
+        return f"{value:.1f} s" if value >= 9.95 else f"{value:.2f} s"
+    if unit == "ms":
+        return f"{value * 1000:.0f} ms"
+    if unit == "bytes":
+        return report.size(value)
+    return f"{value:g}"
