@@ -1,0 +1,148 @@
+"""Write the parts of the documentation that the code already says: tasks, flags, settings.
+
+`python -m docs.generate` rewrites what stands between `<!-- generated: NAME -->` and
+`<!-- end of NAME -->` in README.md and docs/; tests/test_docs.py fails where they differ. NAME is
+`tasks`, `settings BLOCK`, or `task TASK`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pgtasks import fields, namespace
+
+ROOT = Path(__file__).resolve().parent.parent
+_BLOCK = re.compile(r"(<!-- generated: (.+?) -->\n).*?(<!-- end of \2 -->)", re.DOTALL)
+_SETTINGS = {
+    "environment": fields.ENVIRONMENT,
+    "backup": fields.BACKUP,
+    "project": fields.PROJECT,
+    "folders": fields.FOLDERS,
+}
+_KINDS = {"flag": "true or false", "block": "block of keys", "list": "list of names"}
+
+
+def documents() -> list[Path]:
+    """Return the files that may hold generated parts."""
+    return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def rewritten(text: str) -> str:
+    """Return a document with its generated parts as they should be."""
+    return _BLOCK.sub(lambda found: found[1] + part(found[2]) + found[3], text)
+
+
+def part(name: str) -> str:
+    """Return one generated part, raising LookupError where nothing of that name is there."""
+    kind, _, about = name.partition(" ")
+    makers: Mapping[str, Callable[[str], str]] = {
+        "tasks": task_table,
+        "task": reference,
+        "settings": settings_table,
+    }
+    return makers[kind](about)
+
+
+def tasks() -> dict[str, Any]:
+    """Return Invoke's parser context of every built-in task, by name, in the order of the list."""
+    return {context.name: context for context in tree().to_contexts()}
+
+
+def tree() -> Any:
+    """Return the task tree of this repository."""
+    return namespace(ROOT / "tasks.py")
+
+
+def task_table(about: str = "") -> str:
+    """Return the table of all tasks, each linked to its reference."""
+    rows = [
+        (f"[`{name}`](docs/tasks.md#{anchor(name)})", said(name)[0].partition(" Example: ")[0])
+        for name in sorted(tasks())
+    ]
+    return table(("task", "what it does"), rows)
+
+
+def reference(name: str) -> str:
+    """Return what docs/tasks.md says of one task: its heading, its text, its flags."""
+    context = tasks()[name]
+    first, *rest = said(name)
+    positionals = "".join(f" {arg.name.upper()}" for arg in context.positional_args)
+    flags = [(f"`{_spelled(flag, context)}`", help) for flag, help in context.help_tuples()]
+    lines = [f"### {name}", "", first, "", *rest, *([""] if rest else [])]
+    lines += [f"`inv {name}{positionals}{' [flags]' if flags else ''}`", ""]
+    return "\n".join(lines) + "\n" + (table(("flag", "what it does"), flags) if flags else "")
+
+
+def _spelled(flag: str, context: Any) -> str:
+    """Return a flag as the reference spells it: a positional, which may be one too, in capitals."""
+    name = flag.partition("=")[0].removeprefix("--")
+    return name.upper() if name in {arg.name for arg in context.positional_args} else flag
+
+
+def said(name: str) -> list[str]:
+    """Return the lines of a task's help: the first is what `inv --list` shows."""
+    text = tree()[name].__doc__ or ""
+    first, _, rest = text.strip().partition("\n")
+    body = "\n".join(line.strip() for line in rest.strip().splitlines())
+    return [_code(first), *(_code(line) for line in body.splitlines())]
+
+
+def _code(line: str) -> str:
+    """Return a line of help with its commands set as code."""
+    text, example, command = line.partition("Example: ")
+    text = re.sub(r"^inv .*|\binv [a-z.-]+(?: --[\w-]+)*", r"`\g<0>`", text)
+    return text + (f"{example}`{command}`" if example else "")
+
+
+def settings_table(block: str) -> str:
+    """Return the table of one block of settings."""
+    rows = [
+        (f"`{field.name}`", _kind(field), _default(field), field.help)
+        for field in _SETTINGS[block].values()
+    ]
+    return table(("setting", "type", "default", "what it says"), rows)
+
+
+def _kind(field: fields.Field) -> str:
+    if field.choices:
+        return " ".join(f"`{choice}`" for choice in field.choices)
+    if field.kind == "number" and field.range != fields.Field.range:
+        return f"number, {field.range[0]} to {field.range[1]}"
+    return _KINDS.get(field.kind, field.kind)
+
+
+def _default(field: fields.Field) -> str:
+    if isinstance(field.default, bool):
+        return f"`{str(field.default).lower()}`"
+    return "" if field.default is None else f"`{field.default}`"
+
+
+def table(headings: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    """Return a Markdown table."""
+    lines = [headings, tuple("---" for _ in headings), *rows]
+    return "".join(
+        "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines
+    )
+
+
+def anchor(heading: str) -> str:
+    """Return the anchor that a heading gets."""
+    plain = re.sub(r"[^\w\- ]", "", heading.replace("`", "").lower())
+    return plain.replace(" ", "-")
+
+
+def changed() -> Iterator[tuple[Path, str]]:
+    """Yield the documents that are not as they should be, with what they should be."""
+    for path in documents():
+        text = path.read_text(encoding="utf-8")
+        if (new := rewritten(text)) != text:
+            yield path, new
+
+
+if __name__ == "__main__":
+    for path, new in changed():
+        path.write_text(new, encoding="utf-8")
+        print(path.relative_to(ROOT))
