@@ -13,6 +13,12 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from pgtasks import report
+from pgtasks.errors import Refused
+
+_NAME = "journal.jsonl"
+_SHOWN = 20  # entries, where no number is given
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -35,16 +41,21 @@ def now() -> str:
 
 def who() -> str:
     """Return user@host, through sudo the user who called it."""
-    user = os.environ.get("SUDO_USER") or getpass.getuser()
-    return f"{user}@{socket.gethostname()}"
+    return f"{os.environ.get('SUDO_USER') or _user()}@{socket.gethostname()}"
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user that has no name
+        return str(os.getuid())
 
 
 def append(folder: Path, entry: Entry) -> None:
     """Append one line; readers and other writers never see half of it."""
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "journal.jsonl"
-    line = json.dumps(asdict(entry), ensure_ascii=False) + "\n"
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+    line = json.dumps(asdict(entry), ensure_ascii=False, default=str) + "\n"
+    handle = os.open(folder / _NAME, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
     with os.fdopen(handle, "rb+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         size = file.seek(0, os.SEEK_END)
@@ -52,20 +63,72 @@ def append(folder: Path, entry: Entry) -> None:
         file.seek(max(size - 1, 0))
         if size and file.read(1) != b"\n":
             line = "\n" + line
-        file.write(line.encode())
+        # a file name that is no UTF-8 becomes an escape, which JSON reads
+        file.write(line.encode("utf-8", "backslashreplace"))
 
 
 def read(folder: Path) -> tuple[list[Entry], int]:
     """Return all entries, oldest first, and how many lines could not be read."""
-    entries: list[Entry] = []
-    unreadable = 0
     try:
-        text = (folder / "journal.jsonl").read_text(encoding="utf-8", errors="replace")
+        with (folder / _NAME).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH)
+            lines = file.read().split(b"\n")
     except FileNotFoundError:
         return [], 0
-    for line in filter(None, text.splitlines()):
-        try:
-            entries.append(Entry(**json.loads(line)))
-        except (ValueError, TypeError):
-            unreadable += 1
-    return entries, unreadable
+    found = [_entry(line) for line in lines if line.strip()]
+    entries = [entry for entry in found if entry is not None]
+    return entries, len(found) - len(entries)
+
+
+def _entry(line: bytes) -> Entry | None:
+    try:
+        said = json.loads(line)
+        # keys that a later version adds are left out
+        return Entry(**{key: said[key] for key in Entry.__dataclass_fields__})
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Entries to show, oldest first, and how many lines of the file could not be read."""
+
+    entries: tuple[Entry, ...]
+    unreadable: int = 0
+
+    def lines(self) -> list[str]:
+        """Return what a person reads."""
+        if not self.entries:
+            return ["the journal has no such entry"]
+        headings = ("when (UTC)", "who", "environment", "task", "took", "result")
+        return [report.table(headings, map(_row, self.entries))]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain data."""
+        return {
+            "entries": [asdict(entry) for entry in self.entries],
+            "unreadable": self.unreadable,
+        }
+
+
+def _row(entry: Entry) -> tuple[str, ...]:
+    when = entry.when.replace("T", " ").rstrip("Z")
+    took = report.duration(entry.seconds)
+    return when, entry.who, entry.environment, entry.task, took, " ".join(entry.result.split())
+
+
+def newest(folder: Path, *, limit: str | None = None, environment: str | None = None) -> Listing:
+    """Return the newest entries, of one environment where it is named.
+
+    Raises Refused where `limit`, as it was typed, is no number above 0.
+    """
+    number = _SHOWN if limit is None else _number(limit)
+    entries, unreadable = read(folder)
+    fitting = [one for one in entries if environment in (None, one.environment)]
+    return Listing(tuple(fitting[-number:]), unreadable)
+
+
+def _number(limit: str) -> int:
+    if not limit.isdecimal() or int(limit) == 0:
+        raise Refused(f"--limit {limit!r}, expected a number above 0")
+    return int(limit)

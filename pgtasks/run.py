@@ -73,7 +73,26 @@ class Run:
         from pgtasks.reach import identify
 
         identity = identify(self.target) if look else None
-        facts = Facts(
+        facts = self._facts(access, identity, confirm=confirm, yes=yes)
+        if self.dry:
+            self._say_what_is_asked(facts)
+        else:
+            self._ask(decide(facts), facts)
+        return identity
+
+    def protection(self, identity: Identity | None) -> str:
+        """Return why the target counts as protected, or nothing."""
+        return protection(self._facts(Access.READ, identity))
+
+    def _facts(
+        self,
+        access: Access,
+        identity: Identity | None,
+        *,
+        confirm: str | None = None,
+        yes: bool = False,
+    ) -> Facts:
+        return Facts(
             access=access,
             environment=self.environment.name,
             database=self.target.database,
@@ -83,11 +102,6 @@ class Run:
             confirm=confirm,
             yes=yes,
         )
-        if self.dry:
-            self._say_what_is_asked(facts)
-        else:
-            self._ask(decide(facts), facts)
-        return identity
 
     def _say_what_is_asked(self, facts: Facts) -> None:
         try:
@@ -101,7 +115,7 @@ class Run:
 
     def _ask(self, decision: Decision, facts: Facts) -> None:
         if decision is Decision.TYPE_NAME:
-            typed = _answer(f"{protection(facts)}; type its name to go on: ")
+            typed = _answer(f"{protection(facts)}; type the database's name to go on: ")
             if typed != facts.database:
                 raise Refused(f"{typed!r} is not {facts.database!r}, nothing was done")
         elif decision is Decision.ASK and _answer("this cannot be undone, go on? [y/N] ") != "y":

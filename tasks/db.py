@@ -84,3 +84,74 @@ def forget(c, env=None, confirm=None, yes=False, json=False, dry=False):
         r.guarded(Access.DESTROY, confirm=confirm, yes=yes)
         with Lock(target, "db.forget") as lock:
             r.finish(forget(lock, dry=r.dry))
+
+
+@task
+def create(c, env=None, confirm=None, json=False, dry=False):
+    """Create the database, empty and stamped; one that is there stays as it is."""
+    with run(c, "db.create", env=env, json=json, dry=dry, journaled=True) as r:
+        from dataclasses import replace
+
+        from pgtasks.guard import Access
+        from pgtasks.lifecycle import create, left_to_do
+        from pgtasks.lock import Lock
+
+        target = r.reached()
+        plan = left_to_do(target, r.guarded(Access.READ))
+        if r.dry or not plan.changes:
+            return r.finish(replace(plan, dry=r.dry))
+        r.guarded(Access.WRITE, confirm=confirm)
+        with Lock(target, "db.create") as lock:
+            return r.finish(create(lock))
+
+
+@task
+def drop(c, env=None, confirm=None, yes=False, json=False, dry=False):
+    """Drop the database, whoever is connected to it. There is no undo: inv db.backup first"""
+    with run(c, "db.drop", env=env, json=json, dry=dry, journaled=True) as r:
+        from pgtasks import reach
+        from pgtasks.guard import Access
+        from pgtasks.lifecycle import drop
+        from pgtasks.lock import Lock
+
+        target = r.reached()
+        if reach.exists(target):
+            r.guarded(Access.DESTROY, confirm=confirm, yes=yes)
+        with Lock(target, "db.drop") as lock:
+            r.finish(drop(lock, dry=r.dry))
+
+
+@task(help={"write": "let a protected database be written to, its name given or typed"})
+def shell(c, env=None, write=False, confirm=None):
+    """Open psql on the database; where that is protected it only reads, unless --write."""
+    with run(c, "db.shell", env=env, journaled=write) as r:
+        from pgtasks import shell
+        from pgtasks.guard import Access
+
+        target = r.reached()
+        identity = r.guarded(Access.WRITE if write else Access.READ, confirm=confirm)
+        shell.open_shell(target, read_only=bool(r.protection(identity)) and not write)
+
+
+@task(
+    name="run",
+    iterable=["file"],
+    help={
+        "file": "a file of SQL and psql's own commands; repeat it for more, they run in order",
+        "no_transaction": "each statement for itself: what ran before an error stays",
+    },
+)
+def run_files(c, file=None, no_transaction=False, env=None, confirm=None, dry=False):
+    """Run SQL files, all or nothing. Example: inv db.run --file a.sql --file b.sql"""
+    with run(c, "db.run", env=env, dry=dry, journaled=True) as r:
+        from pgtasks import script
+        from pgtasks.guard import Access
+
+        wanted = script.checked(file, transaction=not no_transaction)
+        r.details.update(wanted.as_json())
+        target = r.reached()
+        r.guarded(Access.WRITE, confirm=confirm)
+        if r.dry:
+            r.finish(wanted)
+        else:
+            script.run(target, wanted)

@@ -1,0 +1,22 @@
+"""The journal: what was done to which database, by whom, when, with what result."""
+
+from pgtasks.task import project_of, task
+
+
+@task(
+    name="list",
+    help={
+        "limit": "how many of the newest entries (default: 20)",
+        "env": "the entries of this environment alone",
+    },
+)
+def list_(c, limit=None, env=None, json=False):
+    """List what was done, the newest last. Example: inv journal.list --env prod --limit 5"""
+    from pgtasks import journal, report
+    from pgtasks.project import normalize
+
+    folder = project_of(c).folder("backups")
+    shown = journal.newest(folder, limit=limit, environment=env and normalize(env))
+    if shown.unreadable:
+        report.say(f"warning: {report.plural(shown.unreadable, 'line')} of the journal unreadable")
+    report.result(shown, json=json)

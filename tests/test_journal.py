@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Inv
+
+from pgtasks import journal
+from pgtasks.errors import Refused
+from pgtasks.journal import Entry
+
+
+def entry(**said: Any) -> Entry:
+    known: dict[str, Any] = {
+        "when": "2026-11-22T07:55:18Z",
+        "who": "ann@host",
+        "task": "db.backup",
+        "environment": "dev",
+        "database": "shop",
+        "result": "done",
+        "seconds": 1.5,
+        "details": {},
+    }
+    return Entry(**{**known, **said})
+
+
+@pytest.mark.parametrize(
+    "name", ["plain", 'a "quote"', "line\nbreak", "\u2028 \x85", "ünï 🐘", "\x00", "\udcff"]
+)
+def test_what_was_written_is_read(tmp_path: Path, name: str) -> None:
+    journal.append(tmp_path, entry(database=name, details={"files": [name]}))
+    journal.append(tmp_path, entry())
+    assert journal.read(tmp_path) == ([entry(database=name, details={"files": [name]}), entry()], 0)
+
+
+def test_no_journal_yet(tmp_path: Path) -> None:
+    assert journal.read(tmp_path) == ([], 0)
+
+
+def test_is_readable_by_its_owner_alone(tmp_path: Path) -> None:
+    journal.append(tmp_path / "backups", entry())
+    assert (tmp_path / "backups" / "journal.jsonl").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(
+    "rest", [b'{"when": "20', b"no json\n", b"[]\n", b'{"when": "x"}\n', b"\xff"]
+)
+def test_a_damaged_line_costs_itself_alone(tmp_path: Path, rest: bytes) -> None:
+    journal.append(tmp_path, entry(task="first"))
+    with (tmp_path / "journal.jsonl").open("ab") as file:
+        file.write(rest)
+    journal.append(tmp_path, entry(task="last"))
+    entries, unreadable = journal.read(tmp_path)
+    assert [one.task for one in entries] == ["first", "last"]
+    assert unreadable == 1
+
+
+def test_keys_of_a_later_version_are_left_out(tmp_path: Path) -> None:
+    journal.append(tmp_path, entry())
+    path = tmp_path / "journal.jsonl"
+    path.write_text(path.read_text().replace('{"when"', '{"later": 1, "when"'))
+    assert journal.read(tmp_path) == ([entry()], 0)
+
+
+def _write_many(folder: Path, who: str) -> None:
+    for number in range(200):
+        journal.append(folder, entry(who=who, seconds=number, details={"long": "x" * 20_000}))
+
+
+def test_writers_at_once_lose_no_line(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    writers = [context.Process(target=_write_many, args=(tmp_path, f"w{n}")) for n in range(3)]
+    for writer in writers:
+        writer.start()
+    while any(writer.is_alive() for writer in writers):
+        assert journal.read(tmp_path)[1] == 0  # nobody ever sees half a line
+    entries, unreadable = journal.read(tmp_path)
+    assert unreadable == 0
+    for number in range(3):
+        own = [one.seconds for one in entries if one.who == f"w{number}"]
+        assert own == list(range(200))
+
+
+@pytest.mark.parametrize("limit", ["0", "-1", "abc", "", "1.5"])
+def test_refuses_a_limit_that_is_no_number(tmp_path: Path, limit: str) -> None:
+    with pytest.raises(Refused, match=f"--limit '{limit}', expected a number above 0"):
+        journal.newest(tmp_path, limit=limit)
+
+
+def test_shows_the_newest_of_one_environment(tmp_path: Path) -> None:
+    for number in range(30):
+        journal.append(tmp_path, entry(seconds=number, environment="dev" if number % 2 else "prod"))
+    assert len(journal.newest(tmp_path).entries) == 20
+    found = journal.newest(tmp_path, limit="3", environment="prod").entries
+    assert [one.seconds for one in found] == [24, 26, 28]
+
+
+def test_who_is_the_one_who_called_sudo(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SUDO_USER", "ann")
+    assert journal.who().startswith("ann@")
+
+
+def test_who_has_a_number_where_there_is_no_name() -> None:
+    code = "from pgtasks import journal; print(journal.who())"
+    done = subprocess.run(
+        [*_as_nobody_known(), sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={"PATH": os.environ["PATH"]},
+    )
+    assert done.stdout.startswith("54321@"), done.stderr
+
+
+def _as_nobody_known() -> list[str]:
+    if os.geteuid() != 0:
+        pytest.skip("only root can run a process as a user without a name")
+    return ["setpriv", "--reuid=54321", "--regid=54321", "--clear-groups"]
+
+
+def test_a_task_leaves_its_line_also_when_it_fails(project: Path, inv: Inv) -> None:
+    (project / "bad.sql").write_text("select 1/0")
+    assert inv("db.create").returncode == 0
+    assert inv("db.run", "--file", "bad.sql").returncode == 1
+    shown = json.loads(inv("journal.list", "--json").stdout)
+    assert shown["unreadable"] == 0
+    assert [(one["task"], one["result"]) for one in shown["entries"]] == [
+        ("db.create", "done"),
+        ("db.run", "bad.sql:1: ERROR: division by zero"),
+    ]
+
+
+def test_list_is_a_table(project: Path, inv: Inv) -> None:
+    journal.append(project / "backups", entry())
+    journal.append(project / "backups", entry(environment="prod", result="two\nlines"))
+    with (project / "backups" / "journal.jsonl").open("a") as file:
+        file.write("half")
+    done = inv("journal.list")
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[0].split() == [
+        *("when", "(UTC)", "who", "environment", "task", "took", "result")
+    ]
+    assert len(done.stdout.splitlines()) == 4
+    assert done.stdout.endswith("1.5 s  two lines\n")
+    assert done.stderr == "warning: 1 line of the journal unreadable\n"
+    assert inv("journal.list", "--env", "Production").stdout.count("\n") == 3
+    assert inv("journal.list", "--env", "test").stdout == "the journal has no such entry\n"
+
+
+def test_a_journal_that_cannot_be_written_is_a_warning(project: Path, inv: Inv) -> None:
+    (project / "backups").write_text("in the way")
+    done = inv("db.create")
+    assert done.returncode == 0
+    assert "warning: the journal was not written: " in done.stderr
