@@ -70,7 +70,7 @@ def relations(conn: Connection, kinds: str = "rSmf") -> list[Relation]:
         ' ORDER BY n.nspname COLLATE "C", c.relname COLLATE "C"',
         (list(kinds),),
     )
-    return [Relation(*row[:9], columns=tuple(row[9] or ())) for row in found]
+    return [Relation(*row[:-1], *[tuple(row[-1] or ())]) for row in found]
 
 
 def filenodes(conn: Connection, oids: Sequence[int]) -> dict[int, int | None]:
@@ -137,7 +137,7 @@ def _unreadable_large_objects(conn: Connection) -> list[str]:
 
 
 def without_data(conn: Connection, patterns: Iterable[str]) -> dict[str, list[int]]:
-    """Return the OIDs of the tables that each pattern of --exclude-table-data matches.
+    """Return the OIDs of what holds rows and matches a pattern of --exclude-table-data.
 
     Patterns are psql's, read as pg_dump reads them: a name without a schema is looked for in the
     role's own search_path (which must be in force on the connection).
@@ -149,7 +149,7 @@ def without_data(conn: Connection, patterns: Iterable[str]) -> dict[str, list[in
         found = connection.rows(
             conn,
             "SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
-            f" WHERE c.relkind IN ('r', 'p', 'S', 'm', 'f', 'v') AND {where} AND c.relname ~ %s",
+            f" WHERE c.relkind IN ('r', 'S', 'f') AND {where} AND c.relname ~ %s",
             (schema or None, name),
         )
         matched[pattern] = [row[0] for row in found]

@@ -1,16 +1,33 @@
-"""Where backups lie: BACKUPS/ENVIRONMENT/DATABASE/ID, found, listed, and swept of leftovers."""
+"""Where backups lie: BACKUPS/ENVIRONMENT/DATABASE/ID, found and listed."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pgtasks.backup import manifest as manifests
 from pgtasks.backup.manifest import Manifest
+from pgtasks.backup.partial import leftovers, sweep
+from pgtasks.errors import NotProven, PgtasksError, Refused
+from pgtasks.names import folder_name
 from pgtasks.proof.model import Proof
 
 if TYPE_CHECKING:
     from pgtasks.database import DatabaseFacts
+
+__all__ = ["Backup", "Checks", "find", "leftovers", "list_backups", "sweep", "unreadable"]
+
+PROOF = "proof.json"
+DATABASE = "database.json"
+GLOBALS = "globals.sql"
+CHECKS = "checks.json"
+LATEST = "latest"
+_DUMPS = {"directory": "dump", "custom": "dump.pgdump"}
+_SHOWN = 5  # backups that an error names
 
 
 @dataclass(frozen=True)
@@ -38,28 +55,80 @@ class Backup:
     @property
     def dump(self) -> Path:
         """Return what pg_restore reads: a folder (layout directory) or a file (custom)."""
-        raise NotImplementedError
+        return self.path / dump_name(self.manifest.layout)
 
     def proof(self) -> Proof | None:
         """Return the proof of its content, None for a backup without one; raises NotProven."""
-        raise NotImplementedError
+        if not self.manifest.with_proof:
+            return None
+        return Proof.from_json(self._document(PROOF))
 
     def database(self) -> DatabaseFacts:
         """Return the facts of the database itself (owner, grants, settings, comment text)."""
-        raise NotImplementedError
+        from pgtasks.database import DatabaseFacts
+
+        return DatabaseFacts.from_json(self._document(DATABASE))
 
     def globals(self) -> str:
         """Return the SQL that makes the roles, empty where they could not be read."""
-        raise NotImplementedError
+        if GLOBALS not in self.manifest.files:
+            return ""
+        return self._text(GLOBALS)
 
     @property
     def checks(self) -> Checks:
         """Return when it was verified and drilled."""
-        raise NotImplementedError
+        try:
+            document = json.loads((self.path / CHECKS).read_text(encoding="utf-8"))
+            return Checks(**document)
+        except (OSError, ValueError, TypeError):
+            return Checks()  # never checked, or a note that cannot be read: the same
 
-    def record(self, checks: Checks) -> None:
-        """Write down when it was verified or drilled (the manifest stays as it is)."""
-        raise NotImplementedError
+    def record(self, **changes: str | None) -> Checks:
+        """Write down when it was verified or drilled: fields of Checks; its files stay as they are.
+
+        Raises OSError where the folder cannot be written.
+        """
+        checks = replace(self.checks, **changes)  # type: ignore[arg-type]
+        beside = self.path / f".{CHECKS}"
+        beside.write_text(json.dumps(asdict(checks)) + "\n", encoding="utf-8")
+        beside.chmod(0o600)
+        beside.replace(self.path / CHECKS)
+        return checks
+
+    def _text(self, name: str) -> str:
+        try:
+            return (self.path / name).read_text(encoding="utf-8")
+        except (OSError, ValueError) as exc:
+            words = getattr(exc, "strerror", None) or exc
+            raise NotProven(f"backup {self.id}: {name}: {words}") from None
+
+    def _document(self, name: str) -> dict[str, object]:
+        try:
+            found: dict[str, object] = json.loads(self._text(name))
+        except ValueError as exc:
+            raise NotProven(f"backup {self.id}: {name}: {exc}") from None
+        return found
+
+
+def dump_name(layout: str) -> str:
+    """Return the name of the dump in a backup's folder."""
+    return _DUMPS[layout]
+
+
+def home(folder: Path, environment: str, database: str) -> Path:
+    """Return the folder of one database's backups."""
+    return folder / folder_name(environment) / folder_name(database)
+
+
+def load(path: Path) -> Backup:
+    """Return the backup of a folder, raising NotProven where its manifest cannot be read."""
+    where = str(path / manifests.NAME)
+    try:
+        content = (path / manifests.NAME).read_bytes().decode("utf-8")
+    except (OSError, ValueError) as exc:
+        raise NotProven(f"{where}: {getattr(exc, 'strerror', None) or exc}") from None
+    return Backup(path, manifests.parse(content, where))
 
 
 def list_backups(
@@ -70,12 +139,29 @@ def list_backups(
     Names are those of the manifests, not of folders. One whose manifest cannot be read is left
     out here and named by `unreadable`.
     """
-    raise NotImplementedError
+    found = (backup for backup, _ in _loaded(folder) if isinstance(backup, Backup))
+    chosen = [
+        backup
+        for backup in found
+        if environment in (None, backup.manifest.environment)
+        and database in (None, backup.manifest.database)
+    ]
+    return sorted(chosen, key=lambda b: (b.manifest.snapshot_time, b.id), reverse=True)
 
 
 def unreadable(folder: Path) -> list[tuple[Path, str]]:
     """Return the folders that look like backups and have no readable manifest, with why."""
-    raise NotImplementedError
+    return [(path, str(found)) for found, path in _loaded(folder) if not isinstance(found, Backup)]
+
+
+def _loaded(folder: Path) -> Iterator[tuple[Backup | PgtasksError, Path]]:
+    for path in sorted(folder.glob("[!.]*/[!.]*/[!.]*")):
+        if not path.is_dir():
+            continue
+        try:
+            yield load(path), path
+        except PgtasksError as exc:
+            yield exc, path
 
 
 def find(folder: Path, environment: str, database: str, which: str | None = None) -> Backup:
@@ -85,14 +171,53 @@ def find(folder: Path, environment: str, database: str, which: str | None = None
     nor with data left out). An ID of this environment and database goes before one of another.
     Raises Refused naming what is there, NotProven for a path whose manifest cannot be read.
     """
-    raise NotImplementedError
+    if which in (None, LATEST):
+        return _latest(folder, environment, database)
+    assert which is not None
+    if os.sep in which or (Path(which) / manifests.NAME).exists():
+        return _at(Path(which).expanduser())
+    own = list_backups(folder, environment=environment, database=database)
+    return _by_id(own, which) or _by_id(list_backups(folder), which) or _none(own, which)
 
 
-def sweep(folder: Path) -> list[Path]:
-    """Remove what interrupted backups left behind, and return it; living runs are left alone."""
-    raise NotImplementedError
+def _latest(folder: Path, environment: str, database: str) -> Backup:
+    own = list_backups(folder, environment=environment, database=database)
+    for backup in own:
+        if backup.manifest.complete:
+            return backup
+    where = f"of database {database!r} in environment {environment!r}"
+    if own:
+        raise Refused(
+            f"no complete backup {where}, only some without all data: name one, {_named(own)}"
+        )
+    others = list_backups(folder)
+    way = f"name one of another, {_named(others)}" if others else "make one with inv db.backup"
+    raise Refused(f"no backup {where}: {way}")
 
 
-def leftovers(folder: Path) -> list[Path]:
-    """Return what `sweep` would remove."""
-    raise NotImplementedError
+def _at(path: Path) -> Backup:
+    if path.name == manifests.NAME:
+        path = path.parent
+    if not path.is_dir():
+        raise Refused(f"no backup at {str(path)!r}: expected the folder of one")
+    return load(path)
+
+
+def _by_id(backups: list[Backup], which: str) -> Backup | None:
+    for backup in backups:
+        if backup.id == which:
+            return backup
+    beginning = [backup for backup in backups if backup.id.startswith(which)]
+    if len(beginning) > 1:
+        raise Refused(f"{which!r} is the beginning of {len(beginning)} IDs: {_named(beginning)}")
+    return beginning[0] if beginning else None
+
+
+def _none(own: list[Backup], which: str) -> Backup:
+    there = f"there is {_named(own)}" if own else "there is none of this database"
+    raise Refused(f"unknown backup {which!r}, {there}")
+
+
+def _named(backups: list[Backup]) -> str:
+    names = ", ".join(backup.id for backup in backups[:_SHOWN])
+    return names + (f" and {len(backups) - _SHOWN} more" if len(backups) > _SHOWN else "")

@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+from pgtasks import journal, tools
+from pgtasks.backup import files, manifest, store
+from pgtasks.backup.compression import algorithm
+from pgtasks.backup.dump import contents
+from pgtasks.backup.manifest import FileRecord
 from pgtasks.backup.store import Backup
-from pgtasks.host import Host
-from pgtasks.report import Progress
+from pgtasks.errors import Failed, NotProven, VersionMismatch
+from pgtasks.host import Command, Host
+from pgtasks.pipeline import Pipeline
+from pgtasks.report import Progress, duration, plural, size
 from pgtasks.tools import Toolset
+
+_PAUSE = 0.2
+_SHOWN = 20  # faults that the hint names
 
 
 @dataclass(frozen=True)
 class Verification:
-    """What was read. `structure` says how the dump itself was checked: read, listed or not."""
+    """What was read. `structure` says how the dump itself was checked: read or listed."""
 
     id: str
     files: int
@@ -21,6 +37,27 @@ class Verification:
     seconds: float
     when: str
     structure: str
+
+    def sentence(self) -> str:
+        """Return the line for a person: `22 files, 217 MB, every byte as written (1.2 s)`."""
+        read = f"{plural(self.files, 'file')}, {size(self.bytes)}, every byte as written"
+        return f"{read}, dump {self.structure} by pg_restore ({duration(self.seconds)})"
+
+    def lines(self) -> list[str]:
+        """Return what a person reads."""
+        return [f"backup {self.id} is intact: {self.sentence()}"]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain data."""
+        return {
+            "backup": self.id,
+            "intact": True,
+            "files": self.files,
+            "bytes": self.bytes,
+            "structure": self.structure,
+            "when": self.when,
+            "seconds": round(self.seconds, 3),
+        }
 
 
 def verify(
@@ -40,4 +77,130 @@ def verify(
     at once does not need it). `record` writes down when. Without toolsets, those of the host are
     looked for; where none can read the dump, VersionMismatch.
     """
-    raise NotImplementedError
+    began, when = time.monotonic(), journal.now()
+    with _recorded(backup, when, record=record):
+        _check_names(backup)
+        toolset = _reader(backup, toolsets or tools.installed(host))
+        _check_bytes(backup, jobs, progress)
+        _check_structure(backup, host, toolset, read=read)
+    return Verification(
+        id=backup.id,
+        files=len(backup.manifest.files) + 1,
+        bytes=backup.manifest.size,
+        seconds=time.monotonic() - began,
+        when=when,
+        structure="read" if read else "listed",
+    )
+
+
+@contextmanager
+def _recorded(backup: Backup, when: str, *, record: bool) -> Iterator[None]:
+    """Write down how the check of a block ended."""
+    try:
+        yield
+    except NotProven as exc:
+        if record:
+            _record(backup, intact=None, damaged=when, damage=exc.message)
+        raise
+    if record:
+        _record(backup, intact=when, damaged=None, damage="")
+
+
+def _record(backup: Backup, **changes: str | None) -> None:
+    try:
+        backup.record(**changes)
+    except OSError:
+        pass  # the folder may be read-only: the check itself stands
+
+
+def _check_names(backup: Backup) -> None:
+    """Compare the files there are with those the manifest names; read the manifest anew."""
+    if store.load(backup.path).manifest != backup.manifest:
+        raise NotProven(f"backup {backup.id}: the manifest was changed")
+    beside = {manifest.NAME, store.CHECKS}
+    there = {path.relative_to(backup.path).as_posix() for path in files.below(backup.path)}
+    missing = backup.manifest.files.keys() - there
+    extra = there - backup.manifest.files.keys() - beside
+    faults = [f"{name}: missing" for name in sorted(missing)]
+    _refuse(backup, faults + [f"{name}: not part of the backup" for name in sorted(extra)])
+
+
+def _refuse(backup: Backup, faults: Sequence[str]) -> None:
+    if not faults:
+        return
+    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+    raise NotProven(
+        f"backup {backup.id} is damaged: {faults[0]}{more}", hint="\n".join(faults[1:_SHOWN])
+    )
+
+
+def _check_bytes(backup: Backup, jobs: int, progress: Progress | None) -> None:
+    """Read every file against its record, the largest first, several at once."""
+    wanted = sorted(backup.manifest.files.items(), key=lambda item: -item[1].size)
+    done, faults = 0, []
+    with ThreadPoolExecutor(max(1, jobs)) as pool:
+        pending: dict[Future[str], int] = {
+            pool.submit(_fault, backup.path / name, name, expected): expected.size
+            for name, expected in wanted
+        }
+        try:
+            while pending:
+                ended, _ = wait(pending, return_when=FIRST_COMPLETED)
+                for future in ended:
+                    done += pending.pop(future)
+                    faults += [future.result()] if future.result() else []
+                if progress is not None:
+                    progress.update(done)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    _refuse(backup, sorted(faults))
+
+
+def _fault(path: Path, name: str, expected: FileRecord) -> str:
+    """Return what is wrong with a file, or nothing."""
+    try:
+        found = files.record(path)
+    except OSError as exc:
+        return f"{name}: {exc.strerror}"
+    if found.size != expected.size:
+        return f"{name}: {found.size:,} bytes, {expected.size:,} were written"
+    return "" if found == expected else f"{name}: its content was changed"
+
+
+def _reader(backup: Backup, toolsets: Sequence[Toolset]) -> Toolset:
+    """Return the tools nearest to those that wrote the dump, none of them older."""
+    made = backup.manifest
+    fitting = [
+        tools
+        for tools in toolsets
+        if tools.version[0] >= made.dump_tool[0]
+        and algorithm(made.compression) in tools.compressions
+    ]
+    if not fitting:
+        found = ", ".join(map(str, toolsets)) or "none"
+        raise VersionMismatch(
+            f"no pg_restore here reads backup {backup.id}: wanted {made.dump_tool[0]} or newer "
+            f"with {algorithm(made.compression)}, found {found}"
+        )
+    return min(fitting, key=lambda tools: tools.version)
+
+
+def _check_structure(backup: Backup, host: Host, toolset: Toolset, *, read: bool) -> None:
+    try:
+        contents(host, toolset, backup.dump)
+        if read:
+            _read(backup, host, toolset)
+    except Failed as exc:
+        raise NotProven(
+            f"backup {backup.id} is damaged: pg_restore cannot read its dump", hint=exc.hint
+        ) from None
+
+
+def _read(backup: Backup, host: Host, toolset: Toolset) -> None:
+    """Let pg_restore turn all of the dump into a script that nobody keeps."""
+    argv = (toolset.tool("pg_restore"), "--file=-", str(backup.dump))
+    with Pipeline(host, [Command(argv)], stdout=subprocess.DEVNULL) as reading:
+        while not reading.wait(_PAUSE):
+            pass  # in slices, so that a signal is heard
+        reading.check()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -31,6 +31,7 @@ _SEQUENCES_AT_ONCE = 500
 # (a row beyond 1 GB, a broken type). Anything else ends the proof.
 _OF_THE_TABLE = ("22", "42", "54", "XX", "0A")
 _LOCK_NOT_AVAILABLE = "55P03"
+_SLICE = 0.5  # seconds of waiting in one piece, so that a signal is heard
 _SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
 
@@ -40,13 +41,17 @@ class Contended(Failed):
 
 @dataclass(frozen=True)
 class Content:
-    """What there is to prove in a snapshot, and what there is that cannot be proven."""
+    """What there is to prove in a snapshot, and what there is that cannot be proven.
 
-    tables: tuple[Relation, ...]
-    sequences: tuple[Relation, ...]
-    unproven: tuple[Unproven, ...]
+    `others` are tables with rows that are dumped but not proven, `number` counts all tables.
+    """
+
+    tables: tuple[Relation, ...] = ()
+    sequences: tuple[Relation, ...] = ()
+    unproven: tuple[Unproven, ...] = ()
+    others: tuple[Relation, ...] = ()
     large_objects: bool = True
-    data: bool = True
+    number: int = 0
 
 
 def content(
@@ -54,26 +59,37 @@ def content(
     *,
     exclude: Sequence[int] = (),
     schema_only: bool = False,
-    sizes: dict[int, int] | None = None,
+    sizes: Mapping[int, int] | None = None,
 ) -> Content:
     """Return what there is to prove, in the transaction's snapshot; `exclude` are OIDs of tables.
 
     `sizes` are better estimates than what the catalogs say.
     """
+    found = catalog.relations(conn)
+    number = sum(relation.kind == "r" for relation in found)
     if schema_only:
-        return Content((), (), (), large_objects=False, data=False)
+        return Content(large_objects=False, number=number)
     standby = bool(connection.value(conn, "SELECT pg_is_in_recovery()"))
-    tables, sequences, unproven = [], [], []
-    for relation in catalog.relations(conn):
+    proven: dict[str, list[Relation]] = {"r": [], "S": []}
+    others, unproven = [], []
+    for relation in found:
+        relation = relation.sized((sizes or {}).get(relation.oid))
         reason = _why_not(relation, exclude, standby)
-        if reason:
-            unproven.append(Unproven(f"{_KINDS[relation.kind]} {relation}", reason))
-        elif relation.kind == "S":
-            sequences.append(relation)
-        else:
-            tables.append(relation.sized((sizes or {}).get(relation.oid)))
+        if not reason:
+            proven[relation.kind].append(relation)
+            continue
+        unproven.append(Unproven(f"{_KINDS[relation.kind]} {relation}", reason))
+        if relation.kind == "r" and relation.oid not in exclude:
+            others.append(relation)
     large = bool(connection.value(conn, "SELECT EXISTS (SELECT FROM pg_largeobject_metadata)"))
-    return Content(tuple(tables), tuple(sequences), tuple(unproven), large_objects=large)
+    return Content(
+        tuple(proven["r"]),
+        tuple(proven["S"]),
+        tuple(unproven),
+        tuple(others),
+        large_objects=large,
+        number=number,
+    )
 
 
 _KINDS = {"r": "table", "S": "sequence", "m": "materialized view", "f": "foreign table"}
@@ -294,16 +310,17 @@ class Taking:
         else:
             self._large = TableProof("pg_catalog", "pg_largeobject", number, fingerprint or "0")
 
-    def done(self) -> bool:
-        """Return whether nothing is left to wait for."""
+    def wait(self, seconds: float = 0.0) -> bool:
+        """Wait at most `seconds`; return whether nothing is left to wait for."""
+        end = time.monotonic() + seconds
+        for thread in self._threads:
+            thread.join(max(0.0, end - time.monotonic()))
         return not any(thread.is_alive() for thread in self._threads)
 
     def result(self) -> Proof:
         """Wait for the end and return the proof, raising what ended it early."""
-        for thread in self._threads:
-            # in slices, so that a signal is heard
-            while thread.is_alive():
-                thread.join(0.5)
+        while not self.wait(_SLICE):
+            pass
         if self._failure is not None:
             raise self._failure
         return Proof(
@@ -331,7 +348,7 @@ class Taking:
         exc: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        while not self.done():
-            # again and again: a cancel that arrives between two statements is lost
+        # again and again: a cancel that arrives between two statements is lost
+        while not self.wait():
             self.cancel()
-            time.sleep(0.05)
+            self.wait(0.05)

@@ -1,0 +1,256 @@
+"""One attempt at a consistent dump: snapshot, pg_dump, proof, and the check that both saw it.
+
+A table that is rewritten (TRUNCATE, most of ALTER TABLE) after the snapshot and before pg_dump's
+lock is dumped as empty, with exit code 0. So the file of every table must be the same when
+pg_dump holds its locks as it was in the snapshot. From then on the locks keep the dump safe; the
+proof's sessions lock the tables right then too, else a waiting ALTER would come between.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+
+from psycopg2 import sql
+
+from pgtasks import catalog, connection
+from pgtasks.backup.dump import DumpPlan, Words, said_plainly
+from pgtasks.backup.preflight import Source
+from pgtasks.catalog import Relation
+from pgtasks.connection import Connection
+from pgtasks.errors import Failed
+from pgtasks.host import Host
+from pgtasks.pipeline import Pipeline
+from pgtasks.proof.model import Proof
+from pgtasks.proof.take import Contended, Content, Taking, content, snapshot_of
+from pgtasks.steps import reach
+from pgtasks.target import Target
+
+_SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+_PAUSE = 0.02  # seconds between looks at pg_dump and the proof, at first
+_LONGEST_PAUSE = 0.25
+_LOOK = 0.5  # seconds between looks at how far the dump is
+_SHARE = 4  # the lock table's part that the proof may fill: pg_dump and its workers need theirs
+_MOST_LOCKED = 2000  # tables that one session locks ahead
+_WORKER_LOCK = "could not obtain lock on relation"
+
+
+class Again(Exception):
+    """Say that the attempt is worthless and another one may be better.
+
+    `early` means before pg_dump began to write data; `serial` that its workers were in the way.
+    """
+
+    def __init__(self, why: str, *, early: bool = False, serial: bool = False) -> None:
+        super().__init__(why)
+        self.why, self.early, self.serial = why, early, serial
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What an attempt works with. `with_proof` is the user's wish, `lock` whether to lock ahead."""
+
+    target: Target
+    host: Host
+    plan: DumpPlan
+    source: Source
+    env: Mapping[str, str]
+    with_proof: bool
+    lock: bool
+    progress: Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Dumped:
+    """What an attempt brought: `snapshot_time` is the server's clock, UTC."""
+
+    snapshot_time: str
+    revision: str
+    content: Content
+    proof: Proof | None
+    warnings: tuple[str, ...]
+
+
+def run(attempt: Attempt) -> Dumped:
+    """Make a dump and its proof in one snapshot, raising Again where they may not be true."""
+    with ExitStack() as stack:
+        exporter, watch = (stack.enter_context(_session(attempt.target)) for _ in range(2))
+        connection.execute(exporter, _SNAPSHOT)
+        snapshot, time = connection.rows(exporter, "SELECT pg_export_snapshot(), now()")[0]
+        words = Words()
+        dump = stack.enter_context(_started(attempt, snapshot, words, stack))
+        reach("backup.dumping")
+        found = _content(attempt, exporter)
+        eye = _Eye(watch, (*found.tables, *found.others), words, attempt.progress)
+        _await_locks(dump, eye)
+        eye.refuse_rewritten(early=True)
+        proof = _finished(attempt, snapshot, found, dump, eye)
+        eye.refuse_rewritten(early=False)
+        return Dumped(
+            snapshot_time=_utc(time),
+            revision=_revision(watch, snapshot),
+            content=found,
+            proof=proof,
+            warnings=tuple(words.warnings),
+        )
+
+
+def _session(target: Target) -> AbstractContextManager[Connection]:
+    return connection.session(target, read_only=True, purpose="db.backup")
+
+
+def _utc(time: datetime) -> str:
+    return time.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _started(attempt: Attempt, snapshot: str, words: Words, stack: ExitStack) -> Pipeline:
+    command = attempt.plan.command(snapshot, attempt.env)
+    sink = None
+    if attempt.plan.layout == "custom":
+        handle = os.open(attempt.plan.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        sink = stack.enter_context(os.fdopen(handle, "wb"))
+    return Pipeline(attempt.host, [command], stdout=sink, on_line=words.hear)
+
+
+def _content(attempt: Attempt, conn: Connection) -> Content:
+    return content(
+        conn,
+        exclude=attempt.source.excluded_oids,
+        schema_only=attempt.plan.schema_only,
+        sizes=attempt.source.sizes,
+    )
+
+
+class _Eye:
+    """Watch the tables from outside the snapshot: what was rewritten, how far the dump is."""
+
+    def __init__(
+        self,
+        conn: Connection,
+        tables: Sequence[Relation],
+        words: Words,
+        progress: Callable[[int], None],
+    ) -> None:
+        self._conn, self._tables, self.words = conn, tables, words
+        self._progress = progress
+        # pg_dump names a table without quotes
+        self._sizes = {f"{table.schema}.{table.name}": table.bytes for table in tables}
+        self._by_oid = {table.oid: table for table in tables}
+        self._looked = time.monotonic()
+
+    def rewritten(self) -> list[str]:
+        """Return the tables whose file is another one than in the snapshot."""
+        now = catalog.filenodes(self._conn, list(self._by_oid))
+        return [str(table) for table in self._tables if now.get(table.oid) != table.filenode]
+
+    def refuse_rewritten(self, *, early: bool) -> None:
+        """Raise Again where a table was rewritten since the snapshot."""
+        if tables := self.rewritten():
+            raise Again(f"rewritten meanwhile: {', '.join(tables)}", early=early)
+
+    def look(self) -> None:
+        """Say how far the dump is, now and then."""
+        if time.monotonic() - self._looked < _LOOK:
+            return
+        running = connection.rows(
+            self._conn,
+            "SELECT relid::bigint, bytes_processed FROM pg_stat_progress_copy"
+            " WHERE datname = current_database() AND command = 'COPY TO'",
+        )
+        done = sum(self._sizes.get(name, 0) for name in self.words.begun)
+        for oid, processed in running:
+            if oid in self._by_oid:
+                done -= max(self._by_oid[oid].bytes - processed, 0)
+        self._progress(done)
+        self._looked = time.monotonic()
+
+
+def _await_locks(dump: Pipeline, eye: _Eye) -> None:
+    while not eye.words.locked.wait(_PAUSE):
+        if dump.wait(0):
+            _check(dump, eye, early=True)
+            return
+
+
+def _check(dump: Pipeline, eye: _Eye, *, early: bool = False) -> None:
+    """Raise what made pg_dump fail, Again where a new snapshot may help."""
+    try:
+        dump.check()
+    except Failed as exc:
+        eye.refuse_rewritten(early=early)
+        failure = said_plainly(exc)
+        if _WORKER_LOCK in failure.hint:
+            raise Again("somebody waits to alter a table", serial=True) from None
+        raise failure from None
+
+
+def _finished(
+    attempt: Attempt, snapshot: str, found: Content, dump: Pipeline, eye: _Eye
+) -> Proof | None:
+    """Wait for pg_dump and the proof side by side; either one's failure ends the other."""
+    if not attempt.with_proof:
+        _wait(dump, eye, None)
+        return None
+    # the dump itself says where the sequences stand
+    wanted = replace(found, sequences=())
+    lock = attempt.lock and _fits(attempt, found)
+    jobs = attempt.plan.jobs
+    try:
+        with Taking(
+            attempt.target, snapshot, wanted, jobs=jobs, lock=lock, purpose="db.backup proof"
+        ) as taking:
+            _wait(dump, eye, taking)
+            return taking.result()
+    except Contended as exc:
+        raise Again(f"somebody waits to alter a table ({exc.message})", early=True) from None
+    except Failed:
+        eye.refuse_rewritten(early=False)
+        raise
+
+
+def _fits(attempt: Attempt, found: Content) -> bool:
+    locks = len(found.tables) * attempt.plan.jobs
+    return len(found.tables) <= _MOST_LOCKED and locks * _SHARE <= attempt.source.locks
+
+
+def _wait(dump: Pipeline, eye: _Eye, taking: Taking | None) -> None:
+    pause = _PAUSE
+    while True:
+        ended = dump.wait(pause)
+        if ended:
+            _check(dump, eye)
+        if taking is None or taking.wait(pause if ended else 0):
+            if taking is not None:
+                taking.result()
+            if ended:
+                return
+        eye.look()
+        pause = min(pause * 1.5, _LONGEST_PAUSE)
+
+
+def _revision(conn: Connection, snapshot: str) -> str:
+    """Return Alembic's revision as of the snapshot, several joined by commas, or nothing."""
+    connection.execute(conn, _SNAPSHOT)
+    try:
+        snapshot_of(conn, snapshot)
+        homes = connection.rows(
+            conn,
+            "SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+            " JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'version_num'"
+            " WHERE c.relname = 'alembic_version' AND c.relkind = 'r' ORDER BY 1",
+        )
+        found = {
+            row[0] for (schema,) in homes for row in connection.rows(conn, _revision_query(schema))
+        }
+        return ",".join(sorted(found))
+    finally:
+        connection.execute(conn, "ROLLBACK")
+
+
+def _revision_query(schema: str) -> sql.Composed:
+    name = sql.Identifier(schema, "alembic_version")
+    return sql.SQL("SELECT version_num FROM {}").format(name)

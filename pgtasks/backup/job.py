@@ -1,0 +1,78 @@
+"""What a backup is to be, and all that must be known before it begins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pgtasks import connection, database, tools
+from pgtasks.backup import compression, dump, preflight, readme, store
+from pgtasks.backup.preflight import Source
+from pgtasks.database import DatabaseFacts
+from pgtasks.host import Command, Host
+from pgtasks.target import Target
+from pgtasks.tools import Toolset
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a backup shall hold and how. `compression` is pg_dump's (`gzip:1`), `auto` or None."""
+
+    schema_only: bool = False
+    exclude_table_data: tuple[str, ...] = ()
+    proof: bool = True
+    note: str = ""
+    globals_passwords: bool = False
+    compression: str | None = None
+    layout: str = "directory"
+
+
+PLAIN = Options()
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that a backup needs to know, found out before anything is written."""
+
+    target: Target
+    host: Host
+    options: Options
+    source: Source
+    facts: DatabaseFacts
+    settings: str
+    toolset: Toolset
+    compression: str
+
+    def plan(self, folder: Path) -> dump.DumpPlan:
+        """Return what pg_dump is told to write into `folder`."""
+        return dump.DumpPlan(
+            toolset=self.toolset,
+            path=folder / store.dump_name(self.options.layout),
+            layout=self.options.layout,
+            compression=self.compression,
+            jobs=self.target.jobs,
+            schema_only=self.options.schema_only,
+            exclude_table_data=self.options.exclude_table_data,
+            encoding="SQL_ASCII" if self.source.encoding == "SQL_ASCII" else "UTF8",
+        )
+
+    def globals(self, env: Mapping[str, str]) -> Command:
+        """Return the command that prints the server's roles."""
+        return dump.globals_command(
+            self.toolset,
+            env,
+            maintenance=self.target.maintenance,
+            passwords=self.options.globals_passwords,
+        )
+
+
+def prepared(target: Target, host: Host, options: Options) -> Job:
+    """Look at source and tools, raising Refused or VersionMismatch for what cannot work."""
+    with connection.session(target, read_only=True, purpose="db.backup") as conn:
+        source = preflight.look(conn, options.exclude_table_data)
+        facts = database.read(conn, target.database)
+        settings = readme.settings(conn, facts)
+    toolset = tools.for_dump(tools.installed(host, setting=target.tools), source.major, target)
+    chosen = compression.chosen(options.compression, toolset)
+    return Job(target, host, options, source, facts, settings, toolset, chosen)

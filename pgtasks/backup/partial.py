@@ -1,0 +1,138 @@
+"""A backup in the making: a folder with a temporary name, alive as long as its run is.
+
+The run holds a flock on a file in the folder; the system frees it when the run ends, however it
+ends. So a folder whose lock is free belongs to nobody and is swept.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+
+from pgtasks.errors import Failed
+
+_LOCK = ".lock"
+_SUFFIX = ".partial"
+_NEW = 60.0  # seconds in which a folder without a lock may be one that gets or has lost it now
+
+
+def new_id() -> str:
+    """Return an ID that sorts by time (UTC): 20250131T235959Z-1a2b."""
+    return f"{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
+
+
+@contextmanager
+def making(home: Path, id: str) -> Iterator[Path]:
+    """Make the temporary folder of a backup for the length of a block, and remove it then.
+
+    Inside the block `finish` gives it its final name. Raises Failed where it cannot be made.
+    """
+    try:
+        _make_durable(home)
+        path, handle = _locked(home / f".{id}{_SUFFIX}")
+    except OSError as exc:
+        raise Failed(f"cannot write below {str(home)!r}: {exc.strerror}") from None
+    try:
+        yield path
+    finally:
+        _remove(path)
+        os.close(handle)
+
+
+def finish(path: Path, id: str) -> Path:
+    """Give the folder its final name, durably, and return it."""
+    final = path.parent / id
+    (path / _LOCK).unlink()
+    sync(path)
+    path.rename(final)
+    sync(path.parent)
+    return final
+
+
+def sync(path: Path) -> None:
+    """Write a file's content, or a folder's list of names, to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _make_durable(home: Path) -> None:
+    missing = [path for path in (home, *home.parents) if not path.exists()]
+    for path in reversed(missing):
+        path.mkdir(mode=0o700, exist_ok=True)
+        sync(path.parent)
+
+
+def _locked(path: Path) -> tuple[Path, int]:
+    """Make the folder and lock it, again where a sweep removed it in between."""
+    while True:
+        path.mkdir(mode=0o700)
+        try:
+            handle = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+        except FileNotFoundError:
+            continue
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        try:
+            if (path / _LOCK).stat().st_ino == os.fstat(handle).st_ino:
+                return path, handle
+        except FileNotFoundError:
+            pass
+        os.close(handle)
+
+
+def _remove(path: Path) -> None:
+    """Remove a folder, again where a child that is being ended still wrote into it."""
+    for _ in range(20):
+        shutil.rmtree(path, ignore_errors=True)
+        if not path.exists():
+            return
+        time.sleep(0.05)
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """Return the temporary folders below `folder` whose run is dead."""
+    return [path for path in _partials(folder) if _dead(path)]
+
+
+def sweep(folder: Path) -> list[Path]:
+    """Remove what interrupted backups left behind, and return it; living runs are left alone."""
+    swept = leftovers(folder)
+    for path in swept:
+        _remove(path)
+    return swept
+
+
+def _partials(folder: Path) -> list[Path]:
+    return sorted(folder.glob(f"[!.]*/[!.]*/.*{_SUFFIX}"))
+
+
+def _dead(path: Path) -> bool:
+    try:
+        handle = os.open(path / _LOCK, os.O_RDWR)
+    except FileNotFoundError:
+        return _age(path) > _NEW
+    except OSError:
+        return False  # another user's
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    finally:
+        os.close(handle)
+    return True
+
+
+def _age(path: Path) -> float:
+    try:
+        return time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0

@@ -1,0 +1,89 @@
+"""What is written beside the dump: proof, facts, README, checksums, and the manifest last."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from pgtasks import __version__, journal
+from pgtasks.backup import dump, files, manifest, readme, store
+from pgtasks.backup.attempt import Dumped
+from pgtasks.backup.job import Job
+from pgtasks.backup.manifest import Manifest
+from pgtasks.errors import Failed
+from pgtasks.proof.model import Unproven
+from pgtasks.proof.model import text as proof_text
+
+
+def reconciled(job: Job, dumped: Dumped, path: Path) -> Dumped:
+    """Hold the proof against the dump's own table of contents, and take the sequences from it."""
+    if dumped.proof is None:
+        return dumped
+    where = job.plan(path).path
+    entries = dump.contents(job.host, job.toolset, where)
+    dumped_oids = {entry.oid for entry in entries if entry.of_kind("TABLE DATA")}
+    absent = {str(table) for table in dumped.content.tables if table.oid not in dumped_oids}
+    if absent and not job.options.exclude_table_data and not job.options.schema_only:
+        raise Failed(f"pg_dump left out the rows of {', '.join(sorted(absent))}")
+    proof = replace(
+        dumped.proof,
+        tables=tuple(table for table in dumped.proof.tables if str(table) not in absent),
+        sequences=dump.sequences(job.host, job.toolset, where, entries, path),
+        unproven=(
+            *dumped.proof.unproven,
+            *(Unproven(f"table {name}", "its data is left out") for name in sorted(absent)),
+        ),
+    )
+    return replace(dumped, proof=proof)
+
+
+def write(job: Job, dumped: Dumped, path: Path, id: str, began: float) -> None:
+    """Write what goes beside the dump, the manifest last."""
+    has_globals = (path / store.GLOBALS).exists()
+    made = _manifest(job, dumped, id)
+    files.write(path / store.DATABASE, _json(job.facts.as_json()))
+    files.write(path / readme.SETTINGS, job.settings)
+    if dumped.proof is not None:
+        files.write(path / store.PROOF, proof_text(dumped.proof))
+    passwords = job.options.globals_passwords
+    words = readme.text(made, job.facts, has_globals=has_globals, passwords=passwords)
+    files.write(path / readme.NAME, words)
+    records = files.records(path, files.below(path), jobs=max(2, job.target.jobs))
+    files.write(path / files.SUMS, files.sums(records))
+    records[files.SUMS] = files.record(path / files.SUMS)
+    seconds = round(time.monotonic() - began, 3)
+    made = replace(made, files=records, seconds=seconds)
+    files.write(path / manifest.NAME, manifest.text(made))
+
+
+def _manifest(job: Job, dumped: Dumped, id: str) -> Manifest:
+    return Manifest(
+        id=id,
+        environment=job.target.environment,
+        database=job.target.database,
+        system=job.source.system,
+        server_version=job.source.server_version,
+        server=job.source.server,
+        dump_tool=job.toolset.version,
+        layout=job.options.layout,
+        compression=job.compression,
+        snapshot_time=dumped.snapshot_time,
+        revision=dumped.revision,
+        tables=dumped.content.number,
+        rows=None if dumped.proof is None else dumped.proof.rows,
+        database_bytes=job.source.bytes,
+        seconds=0.0,
+        with_proof=dumped.proof is not None,
+        note=job.options.note,
+        schema_only=job.options.schema_only,
+        excluded_data=job.options.exclude_table_data,
+        warnings=dumped.warnings,
+        made_by=journal.who(),
+        pgtasks=__version__,
+    )
+
+
+def _json(document: object) -> str:
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
