@@ -1,6 +1,39 @@
-"""Database tasks for Python teams on PostgreSQL: `inv db.backup`, `inv db.restore`, and more."""
+"""Database tasks for Python teams on PostgreSQL: `inv db.backup`, `inv db.restore`, and more.
+
+A project's tasks.py needs `namespace`; its application the rest, described in
+`pgtasks.application`. `current_env` is what `discover()` returns at the moment it is read.
+"""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pgtasks.application import (
+        discover,
+        get_config,
+        get_database_url,
+        is_development,
+        is_production,
+        is_testing,
+        normalize,
+        set_environment,
+    )
+
+    current_env: str
+
+__all__ = [
+    "current_env",
+    "discover",
+    "get_config",
+    "get_database_url",
+    "is_development",
+    "is_production",
+    "is_testing",
+    "namespace",
+    "normalize",
+    "set_environment",
+]
 
 __version__ = "0.1.0"
 
@@ -10,3 +43,22 @@ def namespace(file: str) -> object:
     from pgtasks.collections import namespace as assembled
 
     return assembled(file)
+
+
+def __getattr__(name: str) -> Any:
+    # `inv --list` imports this package on every press of TAB: the application's part waits
+    if name == "current_env":
+        return _application().discover()
+    if name in __all__:
+        return getattr(_application(), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def _application() -> Any:
+    from pgtasks import application
+
+    return application

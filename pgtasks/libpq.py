@@ -54,6 +54,9 @@ VARIABLES = {
 }
 
 
+_VARIABLE = re.compile(r"PG[A-Z]+|PGCONNECT_TIMEOUT")
+
+
 @dataclass(frozen=True)
 class Place:
     """Where a URL or a service points: each part empty where it says nothing."""
@@ -166,13 +169,20 @@ def make_url(
     return f"{url}?{options}" if options else url
 
 
+def variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return libpq's own variables."""
+    return {name: environ[name] for name in environ if _VARIABLE.fullmatch(name)}
+
+
 def detach_variables(environ: MutableMapping[str, str]) -> dict[str, str]:
     """Take libpq's own variables out of `environ` and return them.
 
     From then on no connection and no child sees one that its target did not put there.
     """
-    names = [name for name in environ if re.fullmatch(r"PG[A-Z]+|PGCONNECT_TIMEOUT", name)]
-    return {name: environ.pop(name) for name in names}
+    found = variables(environ)
+    for name in found:
+        del environ[name]
+    return found
 
 
 def parse_service_file(text: str) -> dict[str, dict[str, str]]:

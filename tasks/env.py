@@ -1,13 +1,79 @@
 """Environments: which there are, what they say, which one is chosen."""
 
-from pgtasks.task import run, task
+from pgtasks.task import project_of, run, task
+
+
+@task(name="list")
+def list_(c, json=False):
+    """List all environments, the chosen one with a mark."""
+    from pgtasks import environments, report
+
+    report.result(environments.listing(project_of(c)), json=json)
+
+
+@task(
+    help={
+        "url": "print the URL alone",
+        "reveal": "show the password, which is *** otherwise",
+    }
+)
+def show(c, env=None, url=False, reveal=False, json=False):
+    """Show every setting of an environment with the layer it came from."""
+    with run(c, "env.show", env=env, json=json) as r:
+        from pgtasks import environments
+
+        target = r.target
+        if reveal:
+            target = environments.revealed(target, r.project, json=json)
+        if url:
+            target = environments.located(target, r.project)
+            shown = target.url(reveal=reveal)
+            r.document({"environment": target.environment, "url": shown}) if json else print(shown)
+        else:
+            r.finish(environments.shown(r.environment, target, r.choice.reason, reveal=reveal))
+
+
+@task(help={"name": "the environment to choose; a protected one is refused"})
+def use(c, name, json=False):
+    """Choose the environment of this checkout until told otherwise. Example: inv env.use test"""
+    with run(c, "env.use", env=name, json=json, journaled=True) as r:
+        from pgtasks import environments
+
+        r.finish(environments.use(r.project, name))
 
 
 @task
-def status(c, env=None, json=False):
+def status(c, json=False):
     """Say which environment is chosen, and why that one."""
-    with run(c, "env.status", env=env, json=json) as r:
-        if json:
-            r.document({"environment": r.choice.environment, "reason": r.choice.reason})
-        else:
-            print(f"{r.choice.environment} ({r.choice.reason})")
+    with run(c, "env.status", json=json) as r:
+        from pgtasks import choice, environments
+
+        candidates = tuple(choice.candidates(r.project))
+        r.finish(environments.Status(r.choice, r.target, candidates))
+
+
+@task(help={"env": "check this environment alone (default: all)"})
+def check(c, env=None, json=False):
+    """Check the settings of all environments, and what is unsafe about a protected one."""
+    import invoke
+
+    from pgtasks import audit, report
+
+    found = audit.audit(project_of(c), env)
+    report.result(found, json=json)
+    if found.faults:
+        raise invoke.Exit(code=3)
+
+
+@task
+def stamp(c, env=None, confirm=None, json=False, dry=False):
+    """Write into the database which environment it belongs to; its comment keeps its text."""
+    with run(c, "env.stamp", env=env, json=json, dry=dry, journaled=True) as r:
+        from pgtasks import reach, stamping
+        from pgtasks.guard import Access
+        from pgtasks.lock import Lock
+
+        target = r.reached()
+        identity = reach.present(r.guarded(Access.STAMP, confirm=confirm), target)
+        with Lock(target, "env.stamp") as lock:
+            r.finish((stamping.planned if r.dry else stamping.put)(lock, identity))

@@ -1,0 +1,147 @@
+"""What an application asks: which environment this is, its settings, where its database lives.
+
+    from pgtasks import get_config, get_database_url, is_production
+
+    engine = create_engine(get_database_url())
+    session_minutes = get_config()["settings"]["security"]["session_minutes"]
+
+The project is found from the working directory upwards, or named by PGTASKS_ROOT. Every call reads
+the files and variables as they are then: nothing is remembered from one call to the next.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from pgtasks import choice, environments, fields, journal, libpq, password
+from pgtasks.environment import Environment, resolve
+from pgtasks.errors import Failed, Refused
+from pgtasks.project import Project, find_root, load, normalize
+from pgtasks.target import from_environment
+
+__all__ = [
+    "discover",
+    "get_config",
+    "get_database_url",
+    "is_development",
+    "is_production",
+    "is_testing",
+    "normalize",
+    "set_environment",
+]
+
+_KINDS = ("dev", "test", "prod")
+
+
+def discover() -> str:
+    """Return the environment that this process works in: `dev`, `test`, `prod` ...
+
+    From PGTASKS_ENV, what `inv env.use` chose, the project's .env or invoke.yaml, else dev. Unlike
+    a task, an application may be told by a file that it is in a protected environment.
+    """
+    return choice.choose(_project(), guarded=False).environment
+
+
+def set_environment(name: str, *, remember: bool = False) -> str:
+    """Choose the environment of this process and its children, and return its one spelling.
+
+    With `remember` of this checkout too, as `inv env.use` does: journaled, and refused for a
+    protected environment. Raises Refused for an environment that there is not.
+    """
+    project = _project()
+    known = project.known(name)
+    if remember:
+        _remember(project, known)
+    os.environ["PGTASKS_ENV"] = known
+    return known
+
+
+def _remember(project: Project, name: str) -> None:
+    switch = environments.use(project, name)
+    entry = journal.Entry(
+        when=journal.now(),
+        who=journal.who(),
+        task="set_environment",
+        environment=name,
+        database=resolve(project, name).get("database"),
+        result="done",
+        seconds=0.0,
+        details=switch.as_json(),
+    )
+    try:
+        journal.append(project.folder("backups"), entry)
+    except OSError as exc:
+        raise Failed(f"{name!r} is chosen, the journal was not written: {exc.strerror}") from None
+
+
+def is_production(env: str | None = None) -> bool:
+    """Return whether this is `prod`, or another environment that is protected."""
+    environment = _environment(env)
+    return environment.name == "prod" or environment.protected
+
+
+def is_testing(env: str | None = None) -> bool:
+    """Return whether this is `test`, or an unprotected environment that inherits from it."""
+    return _descends(env, "test")
+
+
+def is_development(env: str | None = None) -> bool:
+    """Return whether this is `dev`, or an unprotected environment that inherits from it."""
+    return _descends(env, "dev")
+
+
+def _descends(env: str | None, ancestor: str) -> bool:
+    environment = _environment(env)
+    nearest = next((name for name in environment.lineage if name in _KINDS), "")
+    return nearest == ancestor and not environment.protected
+
+
+def get_config(env: str | None = None) -> Mapping[str, Any]:
+    """Return an environment's settings, read-only; the application's own are in `settings`.
+
+    No password is in it, so that it may be logged: see get_database_url.
+    """
+    environment = _environment(env)
+    config = {name: environment.get(name) for name in fields.ENVIRONMENT if name != "url"}
+    config["environment"] = environment.name
+    return MappingProxyType({name: _frozen(value) for name, value in config.items()})
+
+
+def _frozen(value: Any) -> Any:
+    if isinstance(value, dict):
+        return MappingProxyType({key: _frozen(inner) for key, inner in value.items()})
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value
+
+
+def get_database_url(env: str | None = None, *, driver: str = "", start: bool = False) -> str:
+    """Return the URL of an environment's database, with its password.
+
+    `driver` is for SQLAlchemy: "psycopg" gives postgresql+psycopg://. The embedded server is
+    started only with `start`; without, the URL is the one it has while it runs. A
+    password_command is run. Raises Unreachable for an embedded server that was never started.
+    """
+    project = _project()
+    target = from_environment(_environment(env, project))
+    if start and target.embedded:
+        from pgtasks import embedded
+
+        embedded.start(project.root, major=target.major)
+    target = password.unlocked(environments.located(target, project), project.root)
+    return target.url(reveal=True, driver=driver)
+
+
+def _environment(env: str | None, project: Project | None = None) -> Environment:
+    project = project or _project()
+    return resolve(project, env or choice.choose(project, guarded=False).environment)
+
+
+def _project() -> Project:
+    named = os.environ.get("PGTASKS_ROOT")
+    if named and not Path(named).is_dir():
+        raise Refused(f"PGTASKS_ROOT {named!r} is no folder")
+    root = Path(named).resolve() if named else find_root(Path.cwd())
+    return load(root, libpq=libpq.variables(os.environ))

@@ -1,0 +1,268 @@
+"""What `inv env.check` looks for: settings that do not hold, and what is unsafe about them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pgtasks import choice, libpq, report, repository
+from pgtasks.environment import Environment, resolve
+from pgtasks.errors import PgtasksError
+from pgtasks.layers import layers
+from pgtasks.project import Project, stem
+from pgtasks.target import Target, from_environment
+
+_ENCRYPTED = ("require", "verify-ca", "verify-full")
+_LOOPBACK = re.compile(r"localhost|127\.[0-9.]+|::1|")
+_PATIENCE = 5  # seconds for a server that may be away
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing to know: a fault, a note, or a check that could not be made."""
+
+    level: str  # fault, note, unchecked
+    check: str  # stable name, for scripts
+    environment: str  # empty where it concerns the project
+    message: str
+
+    def line(self) -> str:
+        """Return what a person reads."""
+        return f"{self.level:<10} {self.environment or 'project':<10} {self.message}"
+
+
+@dataclass(frozen=True)
+class Audit:
+    """All findings, faults first."""
+
+    environments: tuple[str, ...]
+    findings: tuple[Finding, ...]
+
+    @property
+    def faults(self) -> int:
+        """Return how many findings are faults."""
+        return sum(finding.level == "fault" for finding in self.findings)
+
+    def lines(self) -> list[str]:
+        """Return the findings, then the sum."""
+        checked = report.plural(len(self.environments), "environment")
+        said = f"{checked} checked, {report.plural(self.faults, 'fault')}"
+        return [*(finding.line() for finding in self.findings), said]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain data."""
+        return {
+            "environments": list(self.environments),
+            "faults": self.faults,
+            "findings": [vars(finding) for finding in self.findings],
+        }
+
+
+def audit(project: Project, name: str | None = None) -> Audit:
+    """Check one environment or all, and the project around them; nothing is written or started."""
+    names = [project.known(name)] if name else project.environments()
+    found = [finding for name in names for finding in _environment(project, name)]
+    found += _project(project)
+    order = ("fault", "note", "unchecked")
+    found.sort(key=lambda finding: order.index(finding.level))
+    return Audit(tuple(names), tuple(found))
+
+
+def _environment(project: Project, name: str) -> Iterator[Finding]:
+    try:
+        environment = resolve(project, name)
+        target = from_environment(environment)
+    except PgtasksError as exc:
+        yield Finding("fault", "settings", name, exc.message)
+        return
+    yield from _passfile(target)
+    yield from _passwords_in_files(project, name)
+    if target.database == target.maintenance:
+        yield Finding(
+            "fault",
+            "maintenance",
+            name,
+            f"database {target.database!r} is also `maintenance`, from where locks and swaps work: "
+            "name another one there",
+        )
+    if target.protected:
+        yield from _transport(environment, target)
+        yield from _policy(environment)
+        yield from _shared_place(project, target)
+        yield from _role(project, target)
+
+
+def _passfile(target: Target) -> Iterator[Finding]:
+    if target.passfile and (fault := libpq.passfile_fault(Path(target.passfile))):
+        yield Finding("fault", "passfile", target.environment, fault)
+
+
+def _passwords_in_files(project: Project, name: str) -> Iterator[Finding]:
+    """Yield the YAML files in git whose url holds a password."""
+    for layer in layers(project, name):
+        if not layer.password or layer.late or ", " in layer.password_layer:
+            continue
+        path = project.root / re.sub(r":\d+$", "", layer.password_layer)
+        if repository.tracks(path):
+            yield Finding(
+                "fault",
+                "password-in-file",
+                name,
+                f"{layer.password_layer}: a url with a password in a file that git tracks: change "
+                f"the password, and keep it in {project.shown(project.folder('env'))}/{name}.env",
+            )
+
+
+def _transport(environment: Environment, target: Target) -> Iterator[Finding]:
+    if target.socket or target.embedded or target.ssh or _LOOPBACK.fullmatch(target.host):
+        return
+    mode = environment.get("sslmode")
+    if mode not in _ENCRYPTED:
+        said = f"sslmode {mode!r}" if mode else "no sslmode"
+        yield Finding(
+            "fault",
+            "tls",
+            target.environment,
+            f"{said} for another machine ({target.host}): the connection may be open to "
+            "listeners, say sslmode: verify-full",
+        )
+    elif mode == "require":
+        yield Finding(
+            "note",
+            "tls-unverified",
+            target.environment,
+            "sslmode 'require' encrypts and does not check whom it talks to, verify-full does",
+        )
+
+
+def _policy(environment: Environment) -> Iterator[Finding]:
+    if environment.get("backup").get("keep") is None:
+        yield Finding(
+            "fault", "backup-policy", environment.name, "no backup policy: say backup: {keep: 14}"
+        )
+
+
+def _shared_place(project: Project, target: Target) -> Iterator[Finding]:
+    for other in project.environments():
+        try:
+            same = other != target.environment and _same(
+                from_environment(resolve(project, other)), target
+            )
+        except PgtasksError:
+            continue  # has a finding of its own
+        if same:
+            yield Finding(
+                "fault", "shared", target.environment, f"{other!r} is the same database, {target}"
+            )
+
+
+def _same(one: Target, other: Target) -> bool:
+    return (one.host, one.port, one.database, one.embedded, one.ssh) == (
+        other.host,
+        other.port,
+        other.database,
+        other.embedded,
+        other.ssh,
+    )
+
+
+def _role(project: Project, target: Target) -> Iterator[Finding]:
+    """Ask the server what the role may do, and the database which stamp it has."""
+    from pgtasks import connection, environments, guard, password, reach
+    from pgtasks.guard import Access, Facts
+
+    name = target.environment
+    quick = {**target.parameters, "connect_timeout": str(_PATIENCE)}
+    try:
+        target = environments.located(replace(target, parameters=quick), project)
+        target = password.unlocked(target, project.root)
+        with connection.session(target, read_only=True, purpose="env.check") as conn:
+            superuser = connection.value(
+                conn, "SELECT rolsuper FROM pg_roles WHERE rolname = current_user"
+            )
+        identity = reach.identify(target)
+    except PgtasksError as exc:
+        level = "unchecked" if exc.exit_code == 4 else "fault"
+        yield Finding(level, "server", name, f"role and stamp: {exc.message}")
+        return
+    if superuser:
+        yield Finding(
+            "fault",
+            "superuser",
+            name,
+            f"role {target.user!r} is a superuser: use one that owns the database and no more",
+        )
+    facts = Facts(Access.STAMP, name, target.database, False, identity, False)
+    if why := guard.protection(facts):
+        yield Finding("note", "stamp", name, f"{why}: inv env.stamp --env {name}")
+
+
+def _project(project: Project) -> Iterator[Finding]:
+    yield from _env_folder(project)
+    yield from _tracked_secrets(project)
+    yield from _unused(project)
+    own = Path("~/.pgpass").expanduser()
+    if own.exists() and (fault := libpq.passfile_fault(own)):
+        yield Finding("fault", "passfile", "", fault)
+    try:
+        choice.choose(project)
+    except PgtasksError as exc:
+        yield Finding("fault", "choice", "", exc.message)
+
+
+def _env_folder(project: Project) -> Iterator[Finding]:
+    folder = project.folder("env")
+    shown = project.shown(folder)
+    way_out = "give the settings a folder of their own, folders: {env: NAME} in invoke.yaml"
+    if (folder / "pyvenv.cfg").exists():
+        yield Finding("fault", "env-folder", "", f"{shown}/ is a virtual environment: {way_out}")
+        return
+    hidden = repository.ignores(folder / "dev.yaml")
+    if hidden:
+        yield Finding("fault", "env-folder", "", f"git ignores {shown}/ ({hidden}): {way_out}")
+    if hidden is None and folder.is_dir():
+        yield Finding("unchecked", "git", "", f"what git ignores and tracks: {repository.WHY_NOT}")
+
+
+def _tracked_secrets(project: Project) -> Iterator[Finding]:
+    folder = project.folder("env")
+    for path in [project.root / ".env", *sorted(folder.glob("*.env"))]:
+        if path.is_file() and repository.tracks(path):
+            yield Finding(
+                "fault",
+                "dotenv-in-git",
+                "",
+                f"git tracks {project.shown(path)}, where secrets stand: git rm --cached it, "
+                "ignore it, and change what was in it",
+            )
+
+
+def _unused(project: Project) -> Iterator[Finding]:
+    """Yield each DATABASE_URL that no environment uses."""
+    used = set(_urls(project))
+    found = project.dotenv.get("DATABASE_URL")
+    wheres = ["DATABASE_URL"] if project.process.get("DATABASE_URL") else []
+    wheres += [found.where] if found and found.value else []
+    for where in wheres:
+        if where not in used:
+            yield Finding("note", "unused-url", "", f"{where} is set, and no environment uses it")
+    names = set(map(stem, project.environments()))
+    for variable in project.process:
+        prefix = variable.removesuffix("_DATABASE_URL")
+        if prefix not in (variable, *names):
+            yield Finding(
+                "note", "unused-url", "", f"{variable} is set, and there is no such environment"
+            )
+
+
+def _urls(project: Project) -> Iterator[str]:
+    """Yield the files and variables whose url some environment uses."""
+    for name in project.environments():
+        try:
+            for layer in layers(project, name):
+                yield layer.place_layer.rpartition(", ")[2]
+        except PgtasksError:
+            continue  # has a finding of its own

@@ -1,0 +1,262 @@
+"""What there is to say of environments: which there are, what one says, which one is chosen."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pgtasks import choice as choices
+from pgtasks import fields, password, report
+from pgtasks.choice import Candidate, Choice
+from pgtasks.environment import DEFAULT, Environment, resolve
+from pgtasks.errors import PgtasksError, Refused, Unreachable
+from pgtasks.layers import Value, layers
+from pgtasks.project import Project
+from pgtasks.secret import redact
+from pgtasks.target import Target, from_environment
+
+_SECRET = re.compile(
+    r"pass(word|wd|phrase)|secret|token|credential|(api|private|access)_?key", re.I
+)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One environment of a list; `error` says why it cannot be used."""
+
+    name: str
+    current: bool
+    protected: bool | None
+    target: str
+    defined_by: tuple[str, ...]
+    error: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain data."""
+        return {**vars(self), "defined_by": list(self.defined_by)}
+
+
+@dataclass(frozen=True)
+class Listing:
+    """All environments of a project."""
+
+    environments: tuple[Line, ...]
+
+    def lines(self) -> list[str]:
+        """Return a table, the chosen environment with a mark."""
+        rows = [
+            (
+                "*" if line.current else "",
+                line.name,
+                {True: "protected", False: "", None: "?"}[line.protected],
+                line.error or line.target,
+                ", ".join(line.defined_by) or DEFAULT,
+            )
+            for line in self.environments
+        ]
+        return [report.table(("", "environment", "", "database", "defined by"), rows)]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain data."""
+        return {"environments": [line.as_json() for line in self.environments]}
+
+
+def listing(project: Project) -> Listing:
+    """Return all environments; one that cannot be used is listed with its fault."""
+    try:
+        current = choices.choose(project).environment
+    except PgtasksError:
+        current = ""
+    return Listing(tuple(_line(project, name, current) for name in project.environments()))
+
+
+def _line(project: Project, name: str, current: str) -> Line:
+    try:
+        environment = resolve(project, name)
+        target = from_environment(environment)
+    except PgtasksError as exc:
+        return Line(name, name == current, None, "", (), exc.message)
+    return Line(name, name == current, target.protected, str(target), _sources(project, name))
+
+
+def _sources(project: Project, name: str) -> tuple[str, ...]:
+    """Return the files and variables that say something of an environment itself."""
+    said = [
+        layer.place_layer if layer.place else value.layer
+        for layer in layers(project, name)
+        if layer.environment == name
+        for value in [
+            *layer.values.values(),
+            *layer.settings.values(),
+            Value("", layer.place_layer),
+        ]
+        if value.layer and not value.layer.startswith(DEFAULT)
+    ]
+    return tuple(dict.fromkeys(re.sub(r":\d+(?=$|,|\))", "", layer) for layer in said))
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One environment with each value's layer; no secret is in it."""
+
+    environment: str
+    reason: str
+    protected: bool
+    target: str
+    values: tuple[tuple[str, Value], ...]
+
+    def lines(self) -> list[str]:
+        """Return a table."""
+        rows = [(name, _text(found.value), found.layer) for name, found in self.values]
+        return [report.table(("setting", "value", "layer"), rows)]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain data."""
+        return {
+            "environment": self.environment,
+            "reason": self.reason,
+            "protected": self.protected,
+            "target": self.target,
+            "values": {
+                name: {"value": found.value, "layer": found.layer} for name, found in self.values
+            },
+        }
+
+
+def shown(environment: Environment, target: Target, reason: str, *, reveal: bool = False) -> Shown:
+    """Return every value with its layer, passwords as ***; `reveal` shows the target's own."""
+    values = [*_settings(environment, target), *_password(environment, target, reveal=reveal)]
+    values += [
+        (name, Value(text, environment.place)) for name, text in environment.parameters.items()
+    ]
+    values += [
+        (".".join(("settings", *keys)), replace(found, value=_masked(keys[-1], found.value)))
+        for keys, found in environment.settings.items()
+    ]
+    return Shown(
+        environment.name, reason, environment.protected, str(target), tuple(dict(values).items())
+    )
+
+
+def _settings(environment: Environment, target: Target) -> Iterator[tuple[str, Value]]:
+    effective = {"host": target.host or None, "user": target.user}
+    for name, setting in fields.ENVIRONMENT.items():
+        inner = [key for key in environment.values if key.startswith(f"{name}.")]
+        for key in [name, *inner]:
+            found = environment.values.get(key)
+            value = found.value if found else setting.default
+            value = effective.get(key) if value is None else value
+            if value is not None:
+                text = redact(value) if isinstance(value, str) else value
+                yield key, Value(text, found.layer if found else DEFAULT)
+
+
+def _password(
+    environment: Environment, target: Target, *, reveal: bool
+) -> Iterator[tuple[str, Value]]:
+    if target.password:
+        layer = environment.password_layer or environment.layer("password_command")
+        yield "password", Value(target.password.reveal() if reveal else "***", layer)
+
+
+def _masked(name: str, value: Any) -> Any:
+    if value and _SECRET.search(name):
+        return "***"
+    return redact(value) if isinstance(value, str) else value
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(str, value))
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(value)
+
+
+def located(target: Target, project: Project) -> Target:
+    """Return an embedded server's target with the socket it has or would have; starts nothing."""
+    if not target.embedded:
+        return target
+    from pgtasks import embedded
+
+    server = embedded.status(project.root, major=target.major)
+    if server is None:
+        raise Unreachable(f"{target}: the server was never started, start it with inv server.start")
+    return replace(target, host=str(server.socket), port=server.port)
+
+
+def revealed(target: Target, project: Project, *, json: bool) -> Target:
+    """Return the target with its password at hand, raising Refused where it would be recorded."""
+    if json:
+        raise Refused("--reveal and --json do not go together: no secret goes into a document")
+    return password.unlocked(target, project.root)
+
+
+@dataclass(frozen=True)
+class Status:
+    """Which environment is chosen, and what each source of a choice says."""
+
+    choice: Choice
+    target: Target
+    candidates: tuple[Candidate, ...]
+
+    def lines(self) -> list[str]:
+        """Return the choice, then all that could have chosen, the first first."""
+        rows = [(candidate.source, candidate.name) for candidate in self.candidates]
+        return [
+            f"{self.choice.environment} ({self.choice.reason})",
+            "",
+            report.table(("what may choose, first wins", "says"), rows),
+        ]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain data."""
+        return {
+            "environment": self.choice.environment,
+            "reason": self.choice.reason,
+            "protected": self.target.protected,
+            "target": str(self.target),
+            "candidates": [
+                {"source": candidate.source, "environment": candidate.name or None}
+                for candidate in self.candidates
+            ],
+        }
+
+
+@dataclass(frozen=True)
+class Switch:
+    """A change of the remembered choice; `overruled` is what still wins over it."""
+
+    before: str
+    after: str
+    overruled: str = ""
+
+    def lines(self) -> list[str]:
+        """Return what a person reads."""
+        if self.before == self.after:
+            lines = [f"{self.after} was chosen before"]
+        else:
+            lines = [f"{self.before or 'nothing'} -> {self.after}"]
+        return [*lines, *([f"but {self.overruled} wins over it"] if self.overruled else [])]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain data, also for the journal."""
+        return {
+            "from": self.before or None,
+            "to": self.after,
+            "overruled_by": self.overruled or None,
+        }
+
+
+def use(project: Project, name: str) -> Switch:
+    """Choose an environment for this checkout from now on, raising Refused for a protected one."""
+    try:
+        before = choices.choose(project, guarded=False).environment
+    except PgtasksError:  # what was chosen is gone, or broken
+        before = choices.recall(project)
+    after = choices.remember(project, name)
+    now = choices.choose(project, guarded=False)
+    overruled = "" if now.reason == choices.ENV_USE else f"{now.reason} ({now.environment})"
+    return Switch(before, after, overruled)

@@ -1,0 +1,36 @@
+"""What git knows of a file: whether it is tracked, whether it is ignored. Git may be absent."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+WHY_NOT = "no git here, or no repository of this user's"
+
+
+def tracks(path: Path) -> bool:
+    """Return whether git tracks a file; not, where there is no git."""
+    done = _git(path, "ls-files", "--error-unmatch", "--", path.name)
+    return done is not None and done.returncode == 0
+
+
+def ignores(path: Path) -> str | None:
+    """Return the pattern that hides a path (`.gitignore:3:env/`), None where there is no git.
+
+    The path need not exist.
+    """
+    done = _git(path, "check-ignore", "--no-index", "--verbose", "--", str(path))
+    if done is None or done.returncode > 1:
+        return None
+    source, _, _ = done.stdout.partition("\t")
+    return source if done.returncode == 0 and not source.rpartition(":")[2].startswith("!") else ""
+
+
+def _git(path: Path, *argv: str) -> subprocess.CompletedProcess[str] | None:
+    folder = next(parent for parent in path.parents if parent.is_dir())
+    try:
+        return subprocess.run(
+            ["git", *argv], cwd=folder, capture_output=True, text=True, timeout=10, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
