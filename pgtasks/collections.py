@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -10,6 +11,7 @@ from typing import Any
 
 from invoke import Collection, Exit, Task
 
+from pgtasks import commandline
 from pgtasks import task as edge
 from pgtasks.errors import PgtasksError
 
@@ -24,9 +26,10 @@ def namespace(file: str | Path) -> Any:
     edge.set_root(root)
     builtin = _builtin_folder()
     try:
+        _check_runtime_file(root)
         own = _own_folder(root)
     except PgtasksError as exc:
-        raise edge.exit_of(exc) from None
+        raise edge.exit_of(exc, json=commandline.wants_json(sys.argv)) from None
     tree = Collection()
     taken: dict[str, str] = {}
     for folder in dict.fromkeys([builtin, own]):
@@ -40,6 +43,16 @@ def _builtin_folder() -> Path:
     package = Path(__file__).resolve().parent
     inside = package / "tasks"
     return inside if inside.is_dir() else package.parent / "tasks"
+
+
+def _check_runtime_file(root: Path) -> None:
+    from pgtasks import project
+
+    if Path(sys.argv[0]).stem not in ("inv", "invoke"):
+        return
+    chosen = commandline.runtime_file(sys.argv[1:], os.environ)
+    if chosen:
+        project.read_runtime(Path(chosen), root)
 
 
 def _own_folder(root: Path) -> Path:

@@ -9,8 +9,10 @@ from typing import Any
 from invoke.exceptions import AmbiguousEnvVar, UncastableEnvVar
 from invoke.executor import Executor
 
-from pgtasks.errors import BadConfiguration, Refused
+from pgtasks.errors import BadConfiguration, PgtasksError, Refused
 from pgtasks.task import exit_of
+
+_LEVELS = ("_system", "_user", "_project", "_runtime")
 
 
 class TaskExecutor(Executor):  # type: ignore[misc]
@@ -18,12 +20,31 @@ class TaskExecutor(Executor):  # type: ignore[misc]
 
     def execute(self, *tasks: Any) -> Any:
         """Run the tasks, errors of Invoke's own configuration in one line."""
+        try:
+            self._check_runtime_file()
+            self._check_variables()
+        except PgtasksError as exc:
+            raise exit_of(exc, json=any(map(_wants_json, tasks))) from None
+        return super().execute(*tasks)
+
+    def _check_runtime_file(self) -> None:
         chosen = self.core[0].args["config"].value if self.core else None
         chosen = chosen or os.environ.get("INVOKE_RUNTIME_CONFIG")
         if chosen and not Path(chosen).expanduser().is_file():
-            raise exit_of(Refused(f"config file {chosen!r} does not exist"))
+            raise Refused(f"config file {chosen!r} does not exist")
+
+    def _check_variables(self) -> None:
+        # pgtasks reads its own settings, and INVOKE_PGTASKS_... in their types. Invoke would cast
+        # those by what the file holds: `false` is true to it, a list an error.
+        for level in _LEVELS:
+            getattr(self.config, level, {}).pop("pgtasks", None)
+        self.config.merge()
         try:
             self.config.load_shell_env()
         except (AmbiguousEnvVar, UncastableEnvVar, ValueError, TypeError) as exc:
-            raise exit_of(BadConfiguration(f"a variable INVOKE_...: {exc}")) from None
-        return super().execute(*tasks)
+            raise BadConfiguration(f"a variable INVOKE_...: {exc}") from None
+
+
+def _wants_json(task: Any) -> bool:
+    flag = getattr(task, "args", {}).get("json")
+    return bool(flag and flag.value)

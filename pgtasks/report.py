@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 
 def say(line: str = "") -> None:
@@ -23,6 +23,24 @@ def data(text: str) -> None:
 def document(value: Any) -> None:
     """Print one JSON document."""
     print(json.dumps(value, indent=2, ensure_ascii=False, default=str), flush=True)
+
+
+class Reported(Protocol):
+    """What a task found or did."""
+
+    def lines(self) -> list[str]:
+        """Return what a person reads."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain data."""
+
+
+def result(found: Reported, *, json: bool) -> None:
+    """Print what a task found, as lines or as one document."""
+    if json:
+        document(found.as_json())
+    else:
+        data("\n".join(found.lines()))
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

@@ -1,0 +1,40 @@
+"""What the command line says before Invoke acts on it: its -f file, and whether JSON is wanted.
+
+Invoke reads a -f file after the task tree and before its executor; a file that it cannot read ends
+there in a traceback. So the tree looks at it first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+_FLAGS = ("-f", "--config")
+_SUFFIXES = (".yaml", ".yml", ".json", ".py")
+_WITH_VALUE = ("-c", "--collection", "-r", "--search-root", "-T", "--command-timeout")
+
+
+def runtime_file(argv: Sequence[str], environ: Mapping[str, str]) -> str | None:
+    """Return the -f file of an `inv` command line, else what INVOKE_RUNTIME_CONFIG names.
+
+    Behind a task's name -f may be a flag of the task: there only a settings file counts.
+    """
+    found, behind_task, words = None, False, iter(argv)
+    for word in words:
+        flag, equals, value = word.partition("=")
+        if word == "--":
+            break
+        if flag in _FLAGS:
+            value = value if equals else next(words, "")
+            if value and (not behind_task or Path(value).suffix in _SUFFIXES):
+                found = value
+        elif word in _WITH_VALUE and not behind_task:
+            next(words, "")
+        elif not word.startswith("-"):
+            behind_task = True
+    return found or environ.get("INVOKE_RUNTIME_CONFIG")
+
+
+def wants_json(argv: Sequence[str]) -> bool:
+    """Return whether a task of the command line was asked for one document."""
+    return "--json" in argv
