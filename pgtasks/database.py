@@ -19,7 +19,7 @@ from pgtasks.connection import Connection
 
 # Their values are lists of names, each quoted for itself: PostgreSQL's GUC_LIST_QUOTE variables
 # (variable_is_guc_list_quote in src/include/utils/guc.h).
-_NAME_LISTS = (
+NAME_LISTS = (
     "local_preload_libraries",
     "search_path",
     "session_preload_libraries",
@@ -248,7 +248,7 @@ def setting_statement(name: str, setting: Setting) -> sql.Composed:
     if setting.role:
         subject = sql.SQL("ROLE {} IN DATABASE {}").format(sql.Identifier(setting.role), database)
     value: sql.Composable = sql.Literal(setting.value)
-    if setting.name.lower() in _NAME_LISTS:
+    if setting.name.lower() in NAME_LISTS:
         value = sql.SQL(", ").join(map(sql.Literal, split_names(setting.value)))
     parts = [sql.Identifier(part) for part in setting.name.split(".")]
     return sql.SQL("ALTER {} SET {} TO {}").format(subject, sql.SQL(".").join(parts), value)

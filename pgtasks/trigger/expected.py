@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from pgtasks.names import quoted
 from pgtasks.trigger.files import SqlFile, Statement, statements
 
 
@@ -224,4 +225,4 @@ def _relation(node: Any) -> str:
 
 
 def _dotted(parts: Iterable[str]) -> str:
-    return ".".join('"' + part.replace('"', '""') + '"' for part in parts)
+    return ".".join(map(quoted, parts))

@@ -56,13 +56,12 @@ def same_expression(conn: Connection, ours: str, theirs: str, *, table: int | No
     return bool(_without_casts(ours) == _without_casts(theirs))
 
 
-def same_list(conn: Connection, ours: Sequence[str], theirs: str) -> bool:
-    """Return whether the default values of a file are those that the catalog prints."""
-    if not theirs:
-        return not ours
-    texts = [expression_text(value) for value in _values(theirs)]
+def same_defaults(conn: Connection, ours: Sequence[tuple[str, str]], theirs: str) -> bool:
+    """Return whether default values, each with its type, are those that the catalog prints."""
+    texts = [expression_text(value) for value in _values(theirs)] if theirs else []
     return len(texts) == len(ours) and all(
-        same_expression(conn, mine, text) for mine, text in zip(ours, texts, strict=True)
+        same_expression(conn, f"CAST({mine} AS {type_})", f"CAST({text} AS {type_})")
+        for (mine, type_), text in zip(ours, texts, strict=True)
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from pgtasks import connection, report
 from pgtasks.connection import Connection
-from pgtasks.database import split_names
+from pgtasks.database import NAME_LISTS, split_names
 from pgtasks.errors import NotProven
 from pgtasks.target import Target
 from pgtasks.trigger import expected as files_say
@@ -16,7 +16,7 @@ from pgtasks.trigger import installed
 from pgtasks.trigger.expected import Expected, Function, Trigger
 from pgtasks.trigger.files import SqlFile
 from pgtasks.trigger.installed import InstalledFunction, InstalledTrigger
-from pgtasks.trigger.shape import same_expression, same_list, trigger_shape
+from pgtasks.trigger.shape import same_defaults, same_expression, trigger_shape
 
 STATES = ("INSTALLED", "CHANGED", "MISSING", "DISABLED", "ORPHAN")
 
@@ -121,16 +121,7 @@ def _finding(function: Function, state: str, note: str = "") -> Finding:
     if state == "INSTALLED" and function.body is None:
         note = "its BEGIN ATOMIC body is not compared"
     kind = "procedure" if function.procedure else "function"
-    name = function.signature.replace('"', "") if _plain(function.signature) else function.signature
-    return Finding(kind, name, state, function.where, note)
-
-
-def _plain(quoted: str) -> bool:
-    """Whether a quoted name needs no quotes."""
-    return all(
-        part.replace("_", "a").isalnum() and part == part.lower()
-        for part in quoted.split('"')[1::2]
-    )
+    return Finding(kind, function.signature, state, function.where, note)
 
 
 def _differing(conn: Connection, function: Function, there: InstalledFunction) -> Iterator[str]:
@@ -166,8 +157,8 @@ def _differing_types(
     given = function.returns, function.returns_set
     if function.returns and (oids[-1], given[1]) != (there.returns, there.returns_set):
         yield "return type"
-    defaults = [one.default for one in function.arguments if one.default]
-    if not same_list(conn, defaults, there.defaults):
+    defaults = [(one.default, one.type) for one in function.arguments if one.default]
+    if not same_defaults(conn, defaults, there.defaults):
         yield "default values"
 
 
@@ -177,7 +168,9 @@ def _same_setting(function: Function, there: InstalledFunction, name: str) -> bo
     values, value = function.settings[name], there.settings[name]
     if values is None:  # FROM CURRENT: whatever it was then
         return True
-    return list(values) in ([value], split_names(value))
+    if name in NAME_LISTS:
+        return list(values) == split_names(value)
+    return ", ".join(values) == value
 
 
 def _triggers(conn: Connection, described: Expected) -> Iterator[Finding]:
@@ -200,8 +193,7 @@ def _judged(
     function: int | None,
     found: InstalledTrigger | None,
 ) -> Finding:
-    shown = trigger.table.replace('"', "") if _plain(trigger.table) else trigger.table
-    name = f"{trigger.name} on {shown}"
+    name = f"{trigger.name} on {trigger.table}"
     if found is None:
         note = "" if table is not None else "its table is not there"
         return Finding("trigger", name, "MISSING", trigger.where, note)
