@@ -3,11 +3,50 @@
 from pgtasks.task import run, task
 
 
-@task(help={"note": "a line of text that is kept with the backup"})
-def backup(c, env=None, jobs=None, note=None, json=False, dry=False):
+@task(
+    iterable=["exclude_table_data"],
+    help={
+        "schema_only": "leave out all rows",
+        "exclude_table_data": "leave out the rows of tables that match (repeatable)",
+        "proof": "prove the content, row by row (default); --no-proof is faster and proves nothing",
+        "note": "a line of text that is kept with the backup",
+    },
+)
+def backup(
+    c,
+    env=None,
+    jobs=None,
+    schema_only=False,
+    exclude_table_data=None,
+    proof=True,
+    note="",
+    json=False,
+    dry=False,
+):
     """Back up the database, with the proof of its content. Example: inv db.backup --note 'x'"""
-    with run(c, "db.backup", env=env, json=json, dry=dry, journaled=True, flags={"jobs": jobs}):
-        raise NotImplementedError
+    flags = {"jobs": jobs}
+    with run(c, "db.backup", env=env, json=json, dry=dry, journaled=True, flags=flags) as r:
+        from pgtasks import host
+        from pgtasks.backup import create, job, view
+        from pgtasks.guard import Access
+        from pgtasks.lock import Lock
+
+        target = r.reached()
+        r.guarded(Access.READ)
+        options = job.for_target(
+            target,
+            schema_only=schema_only,
+            exclude_table_data=tuple(exclude_table_data),
+            proof=proof,
+            note=note,
+        )
+        place = {"folder": r.project.folder("backups"), "host": host.for_target(target)}
+        if r.dry:
+            r.finish(view.Planned(create.plan(target, **place, options=options)))
+            return
+        with Lock(target, "db.backup"):
+            made = create.create(target, **place, options=options, say=r.say, quiet=r.json)
+        r.finish(view.Made(made))
 
 
 @task(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pgtasks import connection, database, tools
 from pgtasks.backup import compression, dump, preflight, readme, store
@@ -29,6 +30,17 @@ class Options:
 
 
 PLAIN = Options()
+
+
+def for_target(target: Target, **flags: Any) -> Options:
+    """Return the options that flags and the environment's `backup` settings make together."""
+    settings = target.backup
+    compression = settings.get("compression")
+    return Options(
+        **flags,
+        compression=None if compression is None else str(compression),
+        globals_passwords=bool(settings.get("globals_passwords")),
+    )
 
 
 @dataclass(frozen=True)
