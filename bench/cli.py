@@ -16,7 +16,7 @@ from bench import machine, results, server, workspace
 from bench.cases import ALL
 from bench.contest import Bench, told
 from pgtasks import report
-from pgtasks.errors import PgtasksError
+from pgtasks.errors import PgtasksError, Refused
 
 SAYS = "Compare pgtasks with what users would type instead, as ratios within one run."
 
@@ -72,6 +72,8 @@ def parser() -> argparse.ArgumentParser:
 def run(asked: argparse.Namespace) -> results.Result:
     """Bring up the server and the data, run the cases, and return the result."""
     cases = {name: case for name, case in ALL.items() if asked.only.search(name)}
+    if not cases:
+        raise Refused(f"no case matches {asked.only.pattern!r}, known: {', '.join(ALL)}")
     with server.running(asked.server) as (running, room):
         facts = machine.facts(running)
         space = workspace.make(running, room, asked.scale)
