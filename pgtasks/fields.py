@@ -34,7 +34,11 @@ def _fields(*fields: Field) -> dict[str, Field]:
 
 
 BACKUP = _fields(
-    Field("compression", "text", "gzip:1, zstd:1, lz4 or none; default gzip:1"),
+    Field(
+        "compression",
+        "text",
+        "auto, gzip:1, zstd:1, lz4:1 or none; auto takes zstd where the tools can",
+    ),
     Field("keep", "number", "how many backups a policy keeps at least"),
     Field("globals_passwords", "flag", "save password hashes of roles too", default=False),
 )
