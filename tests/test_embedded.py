@@ -29,6 +29,7 @@ from pgtasks.errors import BadConfiguration, Failed, PgtasksError, VersionMismat
 
 FOUND = embedded.binaries()
 LIBRARY = Path(embedded.__file__).parents[1]
+PYTHONPATH = os.pathsep.join([str(LIBRARY.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can run this")
 needs_proc = pytest.mark.skipif(not Path("/proc/self").exists(), reason="there is no /proc")
 START = """
@@ -113,7 +114,7 @@ def kill(server: embedded.Server) -> None:
 
 def python(code: str, *args: object, **options: Any) -> subprocess.Popen[str]:
     """Start Python on some code with the library at hand."""
-    env = {**os.environ, "PYTHONPATH": str(LIBRARY.parent), **options.pop("env", {})}
+    env = {**os.environ, "PYTHONPATH": PYTHONPATH, **options.pop("env", {})}
     return subprocess.Popen(
         [options.pop("executable", sys.executable), "-c", code, *map(str, args)],
         stdout=subprocess.PIPE,
@@ -239,12 +240,12 @@ def test_a_killed_server_is_started_again(project: Path) -> None:
 
 
 @needs_proc
+@pytest.mark.parametrize("call", [embedded.start, embedded.stop, embedded.remove])
 def test_a_busy_backend_that_outlives_its_server_is_ended(
-    project: Path, monkeypatch: pytest.MonkeyPatch
+    project: Path, monkeypatch: pytest.MonkeyPatch, call: Callable[[Path], Any]
 ) -> None:
     monkeypatch.setattr(postmaster, "_ORPHANS_END", 0.2)
     first = embedded.start(project)
-
     series = "generate_series(1, 99999)"
     busy = f"SELECT count(*) FROM {series} a, {series} b"
 
@@ -252,15 +253,20 @@ def test_a_busy_backend_that_outlives_its_server_is_ended(
         with contextlib.suppress(psycopg2.Error):
             run_sql(first, busy)
 
-    thread = threading.Thread(target=work)
+    thread = threading.Thread(target=work, daemon=True)
     thread.start()
     find = f"SELECT max(pid) FROM pg_stat_activity WHERE query = '{busy}' AND state = 'active'"
     backend = until(lambda: run_sql(first, find))
-    kill(first)
-    assert is_alive(backend)
-    assert kept(embedded.start(project)) == 42
-    assert not is_alive(backend)
-    thread.join()
+    try:
+        kill(first)
+        assert is_alive(backend)
+        result = call(project)
+        assert not is_alive(backend)
+        assert call is not embedded.start or kept(result) == 42
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(backend, signal.SIGKILL)
+    thread.join(20)
 
 
 def test_a_data_folder_in_use_out_of_sight_is_left_alone(
@@ -328,7 +334,7 @@ def test_a_damaged_pid_file(project: Path) -> None:
 def test_an_initdb_that_was_killed_is_made_again(ground: Path) -> None:
     terminal = python(START, ground, 16, start_new_session=True)
     state = ground / ".pgtasks"
-    until(lambda: list(state.glob("data-16.new-*/PG_VERSION")))
+    until(lambda: terminal.poll() is not None or list(state.glob("data-16.new-*/PG_VERSION")))
     os.killpg(terminal.pid, signal.SIGKILL)
     terminal.communicate()
     assert embedded.status(ground) is None
@@ -338,7 +344,8 @@ def test_an_initdb_that_was_killed_is_made_again(ground: Path) -> None:
 
 def test_a_start_that_was_killed_leaves_a_server_that_the_next_one_takes(project: Path) -> None:
     terminal = python(START, project, 16)
-    found = until(lambda: postmaster.running(project / ".pgtasks" / "data-16"))
+    data = project / ".pgtasks" / "data-16"
+    found = until(lambda: terminal.poll() is not None or postmaster.running(data))
     terminal.kill()
     terminal.communicate()
     server = embedded.start(project)
@@ -376,7 +383,7 @@ def test_a_pipe_of_the_caller_closes_though_the_server_runs(project: Path) -> No
     script = '"$0" -c "$1" "$2" 16 2>&1 | cat'
     done = subprocess.run(
         ["/bin/sh", "-c", script, sys.executable, START, str(project)],
-        env={**os.environ, "PYTHONPATH": str(LIBRARY.parent)},
+        env={**os.environ, "PYTHONPATH": PYTHONPATH},
         capture_output=True,
         timeout=30,
     )
@@ -459,7 +466,9 @@ def test_a_project_that_is_renamed_while_its_server_runs(ground: Path, project: 
 
     project.mkdir()
     fresh = embedded.start(project, major=16)
-    assert (fresh.pid, fresh.socket) != (first.pid, first.socket)
+    assert fresh.pid != first.pid
+    assert fresh.socket != first.socket
+    assert kept(started(moved)) == 42
     embedded.stop(moved)
     assert started(project) == fresh
     assert kept(embedded.start(moved)) == 42
@@ -512,7 +521,7 @@ except PermissionError:
     argv = ["setpriv", "--bounding-set=-sys_ptrace", sys.executable, "-c", code]
     done = subprocess.run(
         [*argv, str(server.pid), moved, copied],
-        env={**os.environ, "PYTHONPATH": str(LIBRARY.parent)},
+        env={**os.environ, "PYTHONPATH": PYTHONPATH},
         capture_output=True,
         text=True,
         timeout=30,
@@ -523,9 +532,11 @@ except PermissionError:
 # socket folders
 
 
-def squat(folder: Path, kind: str) -> None:
+def squat(folder: Path, kind: str, owner: account.Account, ground: Path) -> None:
     if kind == "link":
-        folder.symlink_to("/tmp")
+        (ground / "target").mkdir(mode=0o700)
+        owner.take(ground / "target")
+        folder.symlink_to(ground / "target")
     elif kind == "file":
         folder.touch()
     else:
@@ -535,11 +546,11 @@ def squat(folder: Path, kind: str) -> None:
             os.chown(folder, 12345, 12345)
 
 
-def test_a_socket_folder_made_by_someone_else_is_not_used(project: Path) -> None:
+def test_a_socket_folder_made_by_someone_else_is_not_used(ground: Path, project: Path) -> None:
     data = project / ".pgtasks" / "data-16"
     taken = Path("/tmp") / sockets.name(data, data.stat().st_uid)
     for kind in ("link", "open", "file", *(["another's"] if os.geteuid() == 0 else [])):
-        squat(taken, kind)
+        squat(taken, kind, account.for_server(data), ground)
         before = taken.lstat()
         try:
             server = embedded.start(project)
@@ -700,8 +711,10 @@ def test_a_copy_of_binaries_is_renewed_with_its_source(ground: Path) -> None:
     assert stat.S_IMODE((first / "postgres").stat().st_mode) == 0o755
     assert stat.S_IMODE(first.parent.stat().st_mode) == 0o755
     source = Binaries(16, first, "wheel")
+    first.chmod(0o700)  # as a wheel that was installed under such a umask
     second = programs.copy_of(source, ground / "second")
     (second / "mark").touch()
+    assert stat.S_IMODE(second.stat().st_mode) == 0o755
     assert programs.copy_of(source, ground / "second") == second
     assert (second / "mark").exists()
     os.utime(first / "postgres", (1, 1))

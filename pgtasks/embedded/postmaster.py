@@ -165,8 +165,7 @@ def _wait(data: Path, found: PidFile | None, waited: float) -> None:
     if found and waited > _LONGEST_START:
         raise Failed(f"the server (pid {found.pid}) is still {found.status} after {waited:.0f} s")
     if not found and waited > _ORPHANS_END:
-        for pid in children(data):
-            _send(pid, signal.SIGQUIT)
+        _end_children(data)
     if not found and waited > 5 * _ORPHANS_END:
         raise Failed(
             f"data folder {str(data)!r} is in use by a server that cannot be seen from here: "
@@ -259,18 +258,29 @@ def children(data: Path) -> list[int]:
     return found
 
 
+def _end_children(data: Path) -> bool:
+    """Tell all processes of a killed server to end at once; False when there is none."""
+    found = children(data)
+    for pid in found:
+        _send(pid, signal.SIGQUIT)
+    return bool(found)
+
+
 def stop(data: Path, mode: str) -> PidFile | None:
     """Stop the server of a data folder and wait for its end; None where none runs.
 
+    Where it was killed, what it left running is ended all the same.
     `mode` is pg_ctl's: smart waits for the clients, fast ends them, immediate needs recovery.
     """
     if mode not in _SIGNALS:
         raise BadConfiguration(f"unknown mode of stopping {mode!r}, known: {', '.join(_SIGNALS)}")
     first = running(data)
+    deadline = time.monotonic() + _LONGEST_STOP
     if first is None:
+        while _end_children(data) and time.monotonic() < deadline:
+            time.sleep(0.01)
         return None
     _send(first.pid, _SIGNALS[mode])
-    deadline = time.monotonic() + _LONGEST_STOP
     while running(data):
         if time.monotonic() > deadline:
             raise Failed(
