@@ -77,9 +77,12 @@ def reference(name: str) -> str:
 
 
 def _spelled(flag: str, context: Any) -> str:
-    """Return a flag as the reference spells it: a positional, which may be one too, in capitals."""
-    name = flag.partition("=")[0].removeprefix("--")
-    return name.upper() if name in {arg.name for arg in context.positional_args} else flag
+    """Return a flag as the reference spells it, a positional in capitals."""
+    argument = context.flags[re.findall(r"--(?:\[no-\])?[\w-]+", flag)[-1].replace("[no-]", "")]
+    if argument.positional:
+        return str(argument.name).upper()
+    # Invoke's help leaves out that a repeatable flag takes a value
+    return f"{flag}=STRING" if argument.kind is list else flag
 
 
 def said(name: str) -> list[str]:
