@@ -106,13 +106,19 @@ def _location(text: str, where: str) -> tuple[str, str]:
     if text.startswith("["):
         host, _, rest = text[1:].partition("]")
         return host, rest.removeprefix(":")
+    if "," in text:
+        raise BadConfiguration(f"{where}: several hosts, name one")
     host, _, port = text.partition(":")
-    if port and "," not in text and not port.isdecimal():
+    if port and not _is_port(port):
         # it may be a password whose @ is missing, or with a / in it: not shown
         raise BadConfiguration(
-            f"{where}: port is not a number (in a password, percent-escape @ / ? and %)"
+            f"{where}: port is no number up to 65535 (in a password, percent-escape @ / ? and %)"
         )
     return host, port
+
+
+def _is_port(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and 0 < int(text) < 65536
 
 
 def _one_host(host: str, where: str) -> str:
@@ -126,7 +132,7 @@ def _port(text: str, where: str) -> int | None:
         return None
     if "," in text:
         raise BadConfiguration(f"{where}: several ports in {text!r}, name one")
-    if not (text.isascii() and text.isdecimal() and 0 < int(text) < 65536):
+    if not _is_port(text):
         raise BadConfiguration(f"{where}: port {text!r}, expected 1 to 65535")
     return int(text)
 
