@@ -1,0 +1,156 @@
+"""What a project lacks: the text of each file that is to be written, and what a person must do."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pgtasks.init.survey import Survey
+
+_TASKS = """\
+import pgtasks
+
+ns = pgtasks.namespace(__file__)
+"""
+_EXECUTOR = "pgtasks.executor.TaskExecutor"
+_PROD = """\
+# Copy to prod.yaml and fill in. No secret belongs here: the password stands in prod.env beside it
+# (DATABASE_PASSWORD=..., mode 0600, ignored by git), in ~/.pgpass, or comes from a
+# password_command. Check with `inv env.check --env prod`.
+protected: true
+host: db1.example.com
+database: {database}
+user: {user}
+sslmode: verify-full
+backup:
+  keep: 14
+"""
+_IGNORE_DOTENV = "# secrets stay on the machine they belong to\n*.env\n"
+_IGNORE_ALL = "# backups are data, not code\n*\n!.gitignore\n"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The files to write, by name, and the lines for a person."""
+
+    survey: Survey
+    files: Mapping[str, str]
+    by_hand: tuple[str, ...]
+    collection: str  # tasks, or what `inv -c` must name
+
+    def lines(self) -> list[str]:
+        """Return what was found, and the files with their text."""
+        said = [f"found  {line}" for line in (*_found(self.survey), *self.survey.notes)]
+        for name, text in self.files.items():
+            said += ["", f"write  {name}", *(f"    {line}".rstrip() for line in text.splitlines())]
+        if not self.files:
+            said += ["nothing to write, all of it is there"]
+        return [*said, *(f"by hand  {line}" for line in self.by_hand), ""]
+
+    def next_steps(self) -> list[str]:
+        """Return the commands to type now."""
+        inv = "inv" if self.collection == "tasks" else f"inv -c {self.collection}"
+        said = self.survey.database or (self.survey.place.database if self.survey.place else "")
+        steps = {
+            f"{inv} env.show": "what is set, and where",
+            f"{inv} db.backup": "only reads: it works at once",
+            f"{inv} env.stamp --confirm {shlex.quote(said or 'NAME')}": (
+                "marks the database as dev's, so that a restore may replace it"
+            ),
+        }
+        width = max(map(len, steps))
+        return [f"{command.ljust(width)}  {why}" for command, why in steps.items()]
+
+
+def plan(survey: Survey) -> Plan:
+    """Return what is missing; no file that is there is in it."""
+    folders = _folders(survey)
+    collection = "dbtasks" if survey.tasks == "other" else "tasks"
+    wanted = {
+        f"{collection}.py": _TASKS,
+        "invoke.yaml": _settings(folders),
+        f"{survey.env_folder}/dev.yaml": _dev(survey),
+        f"{survey.env_folder}/prod.example.yaml": _prod(survey),
+        f"{survey.env_folder}/.gitignore": _IGNORE_DOTENV,
+        "backups/.gitignore": _IGNORE_ALL,
+    }
+    if survey.settings:
+        del wanted["invoke.yaml"]
+    files = {name: text for name, text in wanted.items() if not survey.has(name)}
+    return Plan(survey, files, tuple(_by_hand(survey, folders)), collection)
+
+
+def _folders(survey: Survey) -> dict[str, str]:
+    """Return the folders whose names must be said, those that are said already left out."""
+    folders = {}
+    if survey.env_folder != "env":
+        folders["env"] = survey.env_folder
+    if survey.migrations not in ("", "migrations"):
+        folders["migrations"] = survey.migrations
+    if survey.tasks_folder and survey.tasks != "ours":
+        folders["tasks"] = "dbtasks"
+    return {key: name for key, name in folders.items() if key not in survey.folders}
+
+
+def _settings(folders: Mapping[str, str]) -> str:
+    lines = ["tasks:", f"  executor_class: {_EXECUTOR}"]
+    if not folders:
+        return "\n".join([*lines, "pgtasks: {}", ""])
+    lines += ["pgtasks:", "  folders:", *(f"    {key}: {name}" for key, name in folders.items())]
+    return "\n".join([*lines, ""])
+
+
+def _dev(survey: Survey) -> str:
+    if survey.variable:
+        return f"# the application's own, as .env or the process says\nurl: ${survey.variable}\n"
+    place = survey.place
+    if place is None:
+        return "# a server that pgtasks runs itself, in .pgtasks/\nserver: embedded\n"
+    said = {"host": place.host, "port": place.port, "database": place.database, "user": place.user}
+    said["sslmode"] = place.parameters.get("sslmode")
+    return "".join(f"{key}: {_quoted(value)}\n" for key, value in said.items() if value)
+
+
+def _quoted(value: object) -> str:
+    text = str(value)
+    plain = text.replace("_", "").replace("-", "").replace(".", "").replace("/", "")
+    return text if plain.isalnum() and plain.isascii() else "'" + text.replace("'", "''") + "'"
+
+
+def _prod(survey: Survey) -> str:
+    database = survey.database or (survey.place.database if survey.place else "")
+    user = survey.place.user if survey.place else ""
+    return _PROD.format(database=_quoted(database or "app"), user=_quoted(user or "app_owner"))
+
+
+def _found(survey: Survey) -> list[str]:
+    said = []
+    if survey.variable:
+        said.append(f"{survey.variable} in .env: database {survey.database!r}, becomes dev")
+    elif survey.place:
+        said.append(f"sqlalchemy.url in alembic.ini: {survey.place.database!r}, becomes dev")
+    else:
+        said.append("no database's URL in .env: dev gets a server of its own")
+    if survey.migrations:
+        said.append(f"migrations in {survey.migrations}/")
+    if survey.tasks == "other":
+        said.append("tasks of another tool: ours go to dbtasks.py, type inv -c dbtasks")
+    if survey.env_in_the_way:
+        said.append(f"{survey.env_in_the_way}: environments go to {survey.env_folder}/")
+    return said
+
+
+def _by_hand(survey: Survey, folders: Mapping[str, str]) -> list[str]:
+    said = []
+    if survey.settings and folders:
+        pairs = ", ".join(f"{key}: {name}" for key, name in folders.items())
+        said.append(f"add to {survey.settings}:  pgtasks: {{folders: {{{pairs}}}}}")
+    if survey.settings and not survey.executor:
+        said.append(f"add to {survey.settings}:  tasks: {{executor_class: {_EXECUTOR}}}")
+    if survey.place and survey.place.password and not survey.has(f"{survey.env_folder}/dev.env"):
+        said.append(
+            f"the password of alembic.ini goes into {survey.env_folder}/dev.env:  "
+            "DATABASE_PASSWORD=..."
+        )
+    return said

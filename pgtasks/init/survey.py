@@ -1,0 +1,178 @@
+"""What an existing project has: its database's URL, migrations, tasks, and folders in the way."""
+
+from __future__ import annotations
+
+import configparser
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pgtasks import fields, libpq, project, repository, yamlfile
+from pgtasks.errors import BadConfiguration
+from pgtasks.libpq import Place
+from pgtasks.variables import Found, read_dotenv
+
+# what applications call it, the most telling first
+_URLS = ("DATABASE_URL", "SQLALCHEMY_DATABASE_URI", "SQLALCHEMY_DATABASE_URL", "POSTGRES_URL")
+_ENV_FOLDERS = ("env", "environments", "dbenv")
+_HIDDEN = re.compile(r"^/?env(/|/\*+)?\s*$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What was found. `variable` holds the URL, in .env; `place` is that of alembic.ini."""
+
+    root: Path
+    variable: str = ""
+    database: str = ""
+    place: Place | None = None
+    migrations: str = ""
+    env_folder: str = "env"
+    env_in_the_way: str = ""
+    tasks: str = ""  # ours, other, or nothing
+    tasks_folder: bool = False
+    settings: str = ""  # the name of Invoke's project file, where there is one
+    executor: bool = False  # whether it names ours
+    folders: Mapping[str, str] = field(default_factory=dict)  # what it says of folders
+    notes: tuple[str, ...] = ()
+
+    def has(self, name: str) -> bool:
+        """Return whether a file is there."""
+        return (self.root / name).exists()
+
+
+def survey(root: Path) -> Survey:
+    """Read what a project has; nothing is run and nothing is connected to."""
+    notes: list[str] = []
+    url = _url(root, notes)
+    ini = _alembic(root)
+    names = ("invoke.yaml", "invoke.yml", "invoke.json", "invoke.py")
+    settings = next((name for name in names if (root / name).exists()), "")
+    folders = _named_folders(root)
+    folder, why = (folders["env"], "") if "env" in folders else _env_folder(root)
+    return Survey(
+        root=root,
+        variable=url[0] if url else "",
+        database=url[1].database if url else "",
+        place=None if url else _ini_place(ini, notes),
+        migrations=_migrations(root, ini),
+        env_folder=folder,
+        env_in_the_way=why,
+        tasks=_tasks(root),
+        tasks_folder=(root / "tasks").is_dir(),
+        settings=settings,
+        executor="pgtasks.executor" in _text(root / settings) if settings else False,
+        folders=folders,
+        notes=tuple(notes),
+    )
+
+
+def _named_folders(root: Path) -> dict[str, str]:
+    said = [file.values.get("folders", {}) for file in project.load(root).files]
+    return {key: name for folders in said for key, name in folders.items()}
+
+
+def _url(root: Path, notes: list[str]) -> tuple[str, Place] | None:
+    """Return the variable of .env that holds the database's URL, and what the URL says."""
+    found = read_dotenv(root / ".env", ".env", {})
+    known = [name for name in _URLS if name in found]
+    for name in [*known, *(name for name in found if name not in known)]:
+        if place := _place(found[name], notes if name in known else []):
+            return name, place
+    return None
+
+
+def _place(found: Found, notes: list[str]) -> Place | None:
+    try:
+        return libpq.parse_url(found.value, found.where)
+    except BadConfiguration as exc:
+        if found.value:
+            notes.append(f"{exc.message}: not used")
+        return None
+
+
+def _alembic(root: Path) -> Path | None:
+    """Return alembic.ini: beside tasks.py, or in the migrations folder, as Flask-Migrate has it."""
+    candidates = [root / "alembic.ini", *sorted(root.glob("*/alembic.ini"))]
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def _setting(ini: Path, name: str) -> str:
+    parser = configparser.ConfigParser(interpolation=None)
+    try:
+        parser.read(ini, encoding="utf-8")
+    except (configparser.Error, UnicodeDecodeError):
+        return ""
+    return parser.get("alembic", name, fallback="").replace("%(here)s", str(ini.parent))
+
+
+def _ini_place(ini: Path | None, notes: list[str]) -> Place | None:
+    url = _setting(ini, "sqlalchemy.url") if ini else ""
+    if not ini or not url or url.startswith("driver://"):  # what `alembic init` writes
+        return None
+    return _place(Found(url.replace("%%", "%"), f"sqlalchemy.url in {ini.name}"), notes)
+
+
+def _migrations(root: Path, ini: Path | None) -> str:
+    """Return the folder of the migrations as it is named from the root, empty without any."""
+    said = _setting(ini, "script_location") if ini else _in_pyproject(root)
+    folder = root / said if said else ini.parent if ini else root / "migrations"
+    if not (folder / "env.py").is_file() or not folder.is_relative_to(root):
+        return ""
+    return folder.relative_to(root).as_posix()
+
+
+def _in_pyproject(root: Path) -> str:
+    try:
+        text = (root / "pyproject.toml").read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
+    block = text.partition("[tool.alembic]")[2].partition("\n[")[0]
+    found = re.search(r"""^script_location\s*=\s*["']([^"']+)["']""", block, re.MULTILINE)
+    return found[1].replace("%(here)s", str(root)) if found else ""
+
+
+def _tasks(root: Path) -> str:
+    path = root / "tasks.py"
+    if path.is_file():
+        ours = "pgtasks" in path.read_text(encoding="utf-8", errors="replace")
+        return "ours" if ours else "other"
+    return "other" if (root / "tasks" / "__init__.py").exists() else ""
+
+
+def _env_folder(root: Path) -> tuple[str, str]:
+    """Return the first folder that can hold the settings, and what is in the way of `env`."""
+    faults = {name: _fault(root, name) for name in _ENV_FOLDERS}
+    free = next((name for name, fault in faults.items() if not fault), "pgtasks-env")
+    return free, faults["env"]
+
+
+def _fault(root: Path, name: str) -> str:
+    folder = root / name
+    if (folder / "pyvenv.cfg").exists() or (folder / "bin" / "activate").exists():
+        return f"{name}/ is a virtual environment"
+    if folder.exists() and not folder.is_dir():
+        return f"{name} is a file"
+    hidden = repository.ignores(folder / "dev.yaml")
+    if hidden is None and name == "env":
+        hidden = ".gitignore" if _HIDDEN.search(_text(root / ".gitignore")) else ""
+    if hidden:
+        return f"git ignores {name}/ ({hidden})"
+    strange = next((path.name for path in sorted(folder.glob("*.y*ml")) if not _ours(path)), "")
+    return f"{name}/{strange} is no environment" if strange else ""
+
+
+def _ours(path: Path) -> bool:
+    try:
+        fields.checked(fields.ENVIRONMENT, yamlfile.read(path, path.name), path.name)
+    except BadConfiguration:
+        return False
+    return True
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
