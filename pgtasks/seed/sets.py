@@ -1,0 +1,111 @@
+"""Seed sets: SQL files whose head says what they are called and where they belong.
+
+-- seed: clinic                                the name of the set (else the file's own)
+-- environments: any | unprotected             where it may be loaded (else unprotected)
+-- scales: small=2 medium=20 large=320         what :scale is at each size (else it has no sizes)
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pgtasks.errors import BadConfiguration, Refused
+from pgtasks.project import Project
+
+_HEAD = re.compile(r"^--\s*(seed|environments|scales):\s*(.*?)\s*$")
+ANYWHERE, UNPROTECTED = "any", "unprotected"
+
+
+@dataclass(frozen=True)
+class SeedSet:
+    """One set. `environments` is any or unprotected; `scales` is what :scale is, by name."""
+
+    name: str
+    path: Path
+    shown: str
+    environments: str = UNPROTECTED
+    scales: Mapping[str, int] = field(default_factory=dict)
+
+    def scale(self, name: str) -> int | None:
+        """Return what :scale is at a size, None for a set without sizes, else raise Refused."""
+        if not self.scales:
+            return None
+        if name not in self.scales:
+            known = ", ".join(self.scales)
+            raise Refused(f"seed set {self.name!r} has no scale {name!r}, known: {known}")
+        return self.scales[name]
+
+
+def known(project: Project) -> dict[str, SeedSet]:
+    """Return the project's seed sets by name, raising BadConfiguration for a head it cannot use."""
+    found: dict[str, SeedSet] = {}
+    for path in sorted((project.folder("sql") / "seeds").glob("*.sql")):
+        shown = str(path.relative_to(project.root) if path.is_relative_to(project.root) else path)
+        made = parse(path.read_text(encoding="utf-8-sig", errors="replace"), path, shown)
+        if made.name in found:
+            raise BadConfiguration(
+                f"{shown}: seed {made.name!r} is in {found[made.name].shown} too, rename one"
+            )
+        found[made.name] = made
+    return found
+
+
+def parse(text: str, path: Path, shown: str) -> SeedSet:
+    """Return the set that a file's head describes: its comment lines before anything else."""
+    said: dict[str, str] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.strip() and not line.startswith("--"):
+            break
+        head = _HEAD.match(line)
+        if head:
+            _check(head[1], head[2], f"{shown}:{number}")
+            said[head[1]] = head[2]
+    return SeedSet(
+        said.get("seed", path.stem),
+        path,
+        shown,
+        said.get("environments", UNPROTECTED),
+        {name: int(number) for name, number in _scales(said.get("scales", ""))},
+    )
+
+
+def _scales(text: str) -> list[tuple[str, str]]:
+    return re.findall(r"(\w+)=(\d+)(?!\S)", text)
+
+
+def _check(key: str, value: str, where: str) -> None:
+    if not value:
+        raise BadConfiguration(f"{where}: {key}: expected a value")
+    if key == "environments" and value not in (ANYWHERE, UNPROTECTED):
+        raise BadConfiguration(
+            f"{where}: environments: {value!r}, expected {ANYWHERE} or {UNPROTECTED}"
+        )
+    if key == "scales" and len(_scales(value)) != len(value.split()):
+        raise BadConfiguration(f"{where}: scales: {value!r}, expected NAME=NUMBER ...")
+
+
+def chosen(
+    sets: Mapping[str, SeedSet], wanted: Sequence[str], *, environment: str, protection: str
+) -> list[SeedSet]:
+    """Return the sets of these names in their order, raising Refused for one that may not go in.
+
+    `protection` says why the target counts as protected, and is empty where it does not.
+    """
+    for name in wanted:
+        if name not in sets:
+            raise Refused(f"unknown seed set {name!r}, known: {', '.join(sets) or 'none'}")
+        if protection and sets[name].environments == UNPROTECTED:
+            raise Refused(
+                f"seed set {name!r} is for unprotected environments alone and {protection}: "
+                f"{_way_out(environment, protection)}"
+            )
+    return [sets[name] for name in dict.fromkeys(wanted)]
+
+
+def _way_out(environment: str, protection: str) -> str:
+    if "no stamp" in protection:
+        return "run inv env.stamp if it is yours to fill"
+    return f"load it elsewhere than into {environment!r}; --confirm does not change this"

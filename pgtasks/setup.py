@@ -1,0 +1,217 @@
+"""Bring an environment up from whatever is there: database, migrations, triggers, seeds, check.
+
+Run again, it finds everything done. A part that the project does not have is skipped, and said.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from psycopg2 import sql
+
+from pgtasks import catalog, connection, lifecycle, migrate, reach, report, seed, trigger
+from pgtasks.lock import Lock
+from pgtasks.project import Project
+from pgtasks.stamp import Identity
+from pgtasks.target import Target
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Step:
+    """What became of one part: done, unchanged, skipped, or planned under --dry."""
+
+    name: str
+    result: str
+    text: str
+    seconds: float = 0.0
+    details: Any = None
+
+    def line(self) -> str:
+        """Return what a person reads."""
+        took = report.duration(self.seconds) if self.result in ("done", "unchanged") else "-"
+        return f"{self.name:10}  {self.result:9}  {took:>7}  {self.text}"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain data with stable keys."""
+        return {
+            "step": self.name,
+            "result": self.result,
+            "text": self.text,
+            "seconds": round(self.seconds, 3),
+            "details": self.details,
+        }
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a setup did; each step's line was said when it ended."""
+
+    target: Target
+    steps: tuple[Step, ...]
+
+    def lines(self) -> list[str]:
+        """Return what a person reads."""
+        took = report.duration(sum(step.seconds for step in self.steps))
+        if any(step.result == "planned" for step in self.steps):
+            return ["nothing was done, this is the plan"]
+        return [f"{self.target.environment} is ready: {self.target} ({took})"]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain data with stable keys."""
+        return {
+            "environment": self.target.environment,
+            "database": self.target.database,
+            "steps": [step.as_json() for step in self.steps],
+        }
+
+
+@dataclass(frozen=True)
+class Setup:
+    """All that a setup needs to know, settled before anything is written."""
+
+    project: Project
+    target: Target
+    identity: Identity | None
+    seeds: seed.Plan | None
+
+    def perform(self, lock: Lock, server: Step, *, say: Say) -> Outcome:
+        """Take the steps in order, saying each as it ends; a step that fails ends the setup."""
+        done = [server]
+        parts = (self._database, self._migrations, self._triggers, self._seeds, self._check)
+        for part in parts:
+            began = time.monotonic()
+            step = replace(part(lock), seconds=time.monotonic() - began)
+            say(step.line())
+            done.append(step)
+        return Outcome(self.target, tuple(done))
+
+    def plan(self, server: Step, *, say: Say) -> Outcome:
+        """Return what would be done; the database is only read."""
+        steps = tuple(self._planned())
+        for step in steps:
+            say(step.line())
+        return Outcome(self.target, (server, *steps))
+
+    def _database(self, lock: Lock) -> Step:
+        created = lifecycle.create(lock)
+        result = "done" if created.changes else "unchanged"
+        return Step("database", result, created.lines()[0], details=created.as_json())
+
+    def _migrations(self, lock: Lock) -> Step:
+        scripts = migrate.find(self.project)
+        if scripts is None:
+            return _skipped("migrations", _no_migrations(self.project))
+        identity = reach.present(reach.identify(self.target), self.target)
+        plan = migrate.plan(scripts, self.target, identity, "up", "head")
+        outcome = migrate.perform(scripts, self.target, identity, plan)
+        result = "done" if outcome.applied else "unchanged"
+        text = outcome.state.sentence()
+        if outcome.applied:
+            text = f"{report.plural(len(outcome.applied), 'revision')} applied; {text}"
+        return Step("migrations", result, text, details=outcome.as_json())
+
+    def _triggers(self, lock: Lock) -> Step:
+        files = trigger.read(self.project)
+        if not files:
+            return _skipped("triggers", _no_triggers(self.project))
+        found = trigger.verify(files, self.target)
+        if not found.faults() and not found.unknown:
+            # CREATE TRIGGER would lock tables that are in use, for nothing
+            return Step("triggers", "unchanged", found.sentence(), details=found.as_json())
+        applied = trigger.apply(files, self.target)
+        result = "done" if applied.changes else "unchanged"
+        return Step("triggers", result, applied.sentence(), details=applied.as_json())
+
+    def _seeds(self, lock: Lock) -> Step:
+        if self.seeds is None:
+            return _skipped("seeds", f"environment {self.target.environment!r} names none")
+        outcome = self.seeds.load(self.target, say=lambda line: None)
+        changed = [loaded for loaded in outcome.sets if loaded.changed]
+        text = "; ".join(loaded.lines()[-1] for loaded in outcome.sets)
+        result = "done" if changed else "unchanged"
+        return Step("seeds", result, text, details=outcome.as_json())
+
+    def _check(self, lock: Lock) -> Step:
+        files = trigger.read(self.project)
+        said = []
+        if files:
+            found = trigger.verify(files, self.target)
+            found.check()
+            said.append(f"triggers {found.sentence()}")
+        tables, rows = count(self.target)
+        said.append(f"{report.plural(rows, 'row')} in {report.plural(tables, 'table')}")
+        details = {"tables": tables, "rows": rows}
+        return Step("check", "done", "; ".join(said), details=details)
+
+    def _planned(self) -> Iterator[Step]:
+        created = lifecycle.left_to_do(self.target, self.identity)
+        yield Step("database", "planned", replace(created, dry=True).lines()[0])
+        scripts = migrate.find(self.project)
+        if scripts is None:
+            yield _skipped("migrations", _no_migrations(self.project))
+        elif self.identity is None:
+            yield Step("migrations", "planned", "all, on the new database")
+        else:
+            state = migrate.status(scripts, self.target, self.identity)
+            yield Step("migrations", "planned", state.sentence())
+        files = trigger.read(self.project)
+        if files:
+            yield Step("triggers", "planned", report.plural(len(files), "file"))
+        else:
+            yield _skipped("triggers", _no_triggers(self.project))
+        if self.seeds is None:
+            yield _skipped("seeds", f"environment {self.target.environment!r} names none")
+        else:
+            yield Step("seeds", "planned", "; ".join(self.seeds.lines()))
+
+
+def server(reached: Callable[[], Target]) -> tuple[Step, Target]:
+    """Reach the server, which starts an embedded one, and return the first step."""
+    began = time.monotonic()
+    target = reached()
+    place = target.at(target.maintenance)
+    with connection.session(place, read_only=True, purpose="setup") as conn:
+        version = connection.value(conn, "SHOW server_version")
+    kind = "embedded, " if target.embedded else ""
+    text = f"{kind}PostgreSQL {version} at {target.host}:{target.port}"
+    return Step("server", "done", text, time.monotonic() - began), target
+
+
+def prepare(
+    project: Project, target: Target, identity: Identity | None, *, scale: str, protection: str
+) -> Setup:
+    """Settle what a setup will do, raising Refused for seeds that may not go there."""
+    seeds = None
+    if target.seeds:
+        seeds = seed.plan(project, target, (), scale=scale, protection=protection)
+    return Setup(project, target, identity, seeds)
+
+
+def count(target: Target) -> tuple[int, int]:
+    """Return how many tables of a user's own there are, and how many rows are in them."""
+    with connection.session(target, read_only=True, purpose="count") as conn:
+        found = catalog.relations(conn, "r")
+        query = sql.SQL("SELECT count(*) FROM ONLY {}.{}")
+        rows = 0
+        for each in found:
+            name = sql.Identifier(each.schema), sql.Identifier(each.name)
+            rows += int(connection.value(conn, query.format(*name)))
+    return len(found), rows
+
+
+def _skipped(name: str, why: str) -> Step:
+    return Step(name, "skipped", why)
+
+
+def _no_migrations(project: Project) -> str:
+    return f"no alembic.ini and no {project.folder('migrations').name}/env.py"
+
+
+def _no_triggers(project: Project) -> str:
+    folder = project.folder("sql").name
+    return f"no *.sql in {folder}/functions and {folder}/triggers"

@@ -1,0 +1,39 @@
+"""Seed data: sets of rows that belong into an environment."""
+
+from pgtasks.task import run, task
+
+_SCALE = "how much: a scale that the set's file names"
+
+
+@task(
+    iterable=["set_"],
+    help={
+        "set": "a seed set; repeat it for more (default: those that the environment names)",
+        "scale": _SCALE,
+    },
+)
+def load(c, set_=None, env=None, scale="small", confirm=None, json=False, dry=False):
+    """Load seed sets; one that is there already is no change. Example: inv seed.load --set core"""
+    with run(c, "seed.load", env=env, json=json, dry=dry, journaled=True) as r:
+        from pgtasks import seed
+        from pgtasks.guard import Access
+        from pgtasks.lock import Lock
+        from pgtasks.reach import present
+
+        target = r.reached()
+        protection = r.protection(present(r.guarded(Access.READ), target))
+        plan = seed.plan(r.project, target, set_, scale=scale, protection=protection)
+        r.guarded(Access.WRITE, confirm=confirm)
+        if r.dry:
+            return r.finish(plan)
+        with Lock(target, "seed.load"):
+            return r.finish(plan.load(target, say=r.say))
+
+
+@task(name="list")
+def list_(c, env=None, json=False):
+    """List the seed sets, and which of them the environment names."""
+    with run(c, "seed.list", env=env, json=json) as r:
+        from pgtasks import seed
+
+        r.finish(seed.listing(r.project, r.target))

@@ -1,0 +1,27 @@
+"""Everything at once: what a fresh checkout needs."""
+
+from pgtasks.task import run, task
+
+
+@task(help={"scale": "how much the seed sets hold: small, or a scale that their files name"})
+def setup(c, env=None, scale="small", confirm=None, json=False, dry=False):
+    """Bring an environment up: server, database, migrations, triggers, seeds, check.
+
+    Safe to run again: what is done is left as it is. Example: inv setup --scale medium
+    """
+    with run(c, "setup", env=env, json=json, dry=dry, journaled=True) as r:
+        from pgtasks import setup
+        from pgtasks.guard import Access
+        from pgtasks.lock import Lock
+
+        server, target = setup.server(r.reached)
+        r.say(server.line())
+        identity = r.guarded(Access.READ)
+        made = setup.prepare(
+            r.project, target, identity, scale=scale, protection=r.protection(identity)
+        )
+        r.guarded(Access.WRITE, confirm=confirm)
+        if r.dry:
+            return r.finish(made.plan(server, say=r.say))
+        with Lock(target, "setup") as lock:
+            return r.finish(made.perform(lock, server, say=r.say))
