@@ -262,6 +262,7 @@ def _open_ends(environment: Environment, project: Project) -> Environment:
 
 def _database_name(project: str, environment: str) -> str:
     """Return PROJECT_ENVIRONMENT in letters, digits and _, short enough to be followed by an ID."""
-    first, second = (re.sub(r"[^a-z0-9_]+", "_", part.lower()) for part in (project, environment))
+    parts = (re.sub(r"[^a-z0-9_]+", "_", part.lower()) for part in (project, environment))
+    first, second = (part.strip("_") for part in parts)
     # the project's name is cut, so that no two environments share a database
     return f"{first[: max(0, 47 - len(second))]}_{second}".strip("_")
