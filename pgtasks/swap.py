@@ -170,7 +170,8 @@ class _Ender:
         found = connection.rows(
             self._connection,
             "SELECT pid FROM pg_stat_activity WHERE datid = ANY(%s::oid[])"
-            " AND pid <> pg_backend_pid() AND backend_type <> 'autovacuum worker'",
+            # the type is hidden from those who may end a session and not read its statistics
+            " AND pid <> pg_backend_pid() AND backend_type IS DISTINCT FROM 'autovacuum worker'",
             (self._oids,),
         )
         return [row[0] for row in found]

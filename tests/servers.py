@@ -35,6 +35,8 @@ _SPEED = {
     "full_page_writes": "off",
     "shared_buffers": "64MB",
     "max_connections": "60",
+    "max_prepared_transactions": "5",
+    "wal_level": "logical",
     "log_min_messages": "warning",
     "unix_socket_permissions": "0777",
 }

@@ -323,17 +323,21 @@ def test_names_sessions_that_it_cannot_end(
 
 
 def test_names_prepared_transactions(cluster: Cluster, backed_up: str, inv: Inv) -> None:
-    if cluster.value("SHOW max_prepared_transactions") == "0":
-        slot = "SELECT pg_create_logical_replication_slot('pinned', 'pgoutput')"
-        if cluster.value("SHOW wal_level") != "logical":
-            pytest.skip("the server takes neither prepared transactions nor logical slots")
-        cluster.execute(slot, backed_up)
-    else:
-        cluster.execute("BEGIN; CREATE TABLE p (i int); PREPARE TRANSACTION 'pinned'", backed_up)
+    cluster.execute("BEGIN; CREATE TABLE p (i int); PREPARE TRANSACTION 'pinned'", backed_up)
     refused = inv("db.restore")
     cluster.execute("ROLLBACK PREPARED 'pinned'", backed_up)
     assert refused.returncode == 2
-    assert "prepared transaction" in refused.stderr
+    assert "1 prepared transaction" in refused.stderr
+
+
+def test_names_replication_slots(cluster: Cluster, backed_up: str, inv: Inv) -> None:
+    cluster.execute("SELECT pg_create_logical_replication_slot('pinned', 'pgoutput')", backed_up)
+    refused = inv("db.restore")
+    done = inv("db.restore", "--leave-behind")
+    cluster.execute("SELECT pg_drop_replication_slot('pinned')")
+    assert refused.returncode == 2
+    assert "(pinned)" in refused.stderr
+    assert done.returncode == 0, done.stderr
 
 
 def test_restores_a_backup_of_the_schema_alone(cluster: Cluster, backed_up: str, inv: Inv) -> None:

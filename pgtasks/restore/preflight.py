@@ -134,7 +134,7 @@ def _sessions(conn: Connection, target: Target) -> Iterator[str]:
         conn,
         "SELECT coalesce(a.usename, '?'), count(*) FROM pg_stat_activity a"
         " LEFT JOIN pg_roles r ON r.oid = a.usesysid"
-        " WHERE a.datname = %s AND a.backend_type <> 'autovacuum worker'"
+        " WHERE a.datname = %s AND a.backend_type IS DISTINCT FROM 'autovacuum worker'"
         " AND NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)"
         " AND (coalesce(r.rolsuper, true)"
         "  OR NOT (pg_has_role(a.usesysid, 'USAGE') OR pg_has_role('pg_signal_backend', 'USAGE')))"
