@@ -37,15 +37,16 @@ MOMENT = sa.DateTime(timezone=True)
 FIRST_YEAR, LAST_YEAR = 2026, 2027
 
 
-PASSWORD_HASH = (
-    r"^("
-    r"\$2[aby]\$(0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{53}"
-    r"|\$argon2(id|i|d)\$v=[0-9]+\$m=[0-9]+,t=[0-9]+,p=[0-9]+\$[A-Za-z0-9+/]{11,}\$[A-Za-z0-9+/]{22,}"
-    r"|scrypt:[0-9]+:[0-9]+:[0-9]+\$[A-Za-z0-9]{8,}\$[0-9a-f]{128}"
-    r"|pbkdf2:sha(1|256|512):[0-9]{4,}\$[A-Za-z0-9]{8,}\$([0-9a-f]{40}|[0-9a-f]{64}|[0-9a-f]{128})"
-    r"|\$scrypt\$ln=[0-9]+,r=[0-9]+,p=[0-9]+\$[A-Za-z0-9./+]{11,}\$[A-Za-z0-9./+]{43}"
-    r"|\$pbkdf2(-sha256|-sha512)?\$[0-9]{4,}\$[A-Za-z0-9./]{11,}\$[A-Za-z0-9./]{27,86}"
-    r")$"
+PASSWORD_HASHES = (
+    r"^\$2[aby]\$(0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{53}$",
+    r"^\$argon2(id|i|d)\$v=[0-9]+\$m=[0-9]+,t=[0-9]+,p=[0-9]+\$[A-Za-z0-9+/]{11,}\$[A-Za-z0-9+/]{22,}$",
+    r"^scrypt:[0-9]+:[0-9]+:[0-9]+\$[A-Za-z0-9]{8,}\$[0-9a-f]{128}$",
+    r"^pbkdf2:sha(1|256|512):[0-9]{4,}\$[A-Za-z0-9]{8,}\$([0-9a-f]{40}|[0-9a-f]{64}|[0-9a-f]{128})$",
+    r"^\$scrypt\$ln=[0-9]+,r=[0-9]+,p=[0-9]+\$[A-Za-z0-9./+]{11,}\$[A-Za-z0-9./+]{43}$",
+    r"^\$pbkdf2(-sha256|-sha512)?\$[0-9]{4,}\$[A-Za-z0-9./]{11,}\$[A-Za-z0-9./]{27,86}$",
+)
+PASSWORD_IS_HASHED = "password_hash ~ ANY (ARRAY[{}])".format(
+    ", ".join(f"'{pattern}'" for pattern in PASSWORD_HASHES)
 )
 
 
@@ -423,7 +424,7 @@ def upgrade() -> None:
         maybe("last_login_at", MOMENT),
         needs("is_active", FLAG, default="true"),
         *recorded(),
-        check("ck_users_password_hash", f"password_hash ~ '{PASSWORD_HASH}'"),
+        check("ck_users_password_hash", PASSWORD_IS_HASHED),
         check("ck_users_username", "username ~ '^[a-z0-9][a-z0-9._@+-]{2,99}$'"),
         check("ck_users_failed_logins", "failed_logins >= 0"),
         check("ck_users_one_person", "num_nonnulls(staff_id, patient_id) = 1"),

@@ -1,6 +1,6 @@
 -- seed: clinic
 -- environments: unprotected
--- scales: small=2 medium=20 large=320
+-- scales: small=2 medium=20 large=280
 --
 -- A clinic to look at and to test with: the scale is the number of hospitals, each with about 5
 -- thousand rows of its own. All people are made up, phone numbers are from ranges kept free for
@@ -14,7 +14,7 @@
 -- of text), no time zone but UTC. A hospital's rows do not depend on the scale, so a larger scale
 -- loaded over a smaller one gives what the larger one alone gives.
 --
--- Loading twice changes nothing: the keys are the same, ON CONFLICT DO NOTHING.
+-- Loading twice changes nothing: a key that is there is left alone.
 --
 -- Triggers are on, as they are for the application; only the audit log is switched off, since a
 -- seed is not something that somebody did. (What audit_logs gets here is seed data itself.)
@@ -71,6 +71,12 @@ CREATE FUNCTION pg_temp.one(words text, number int) RETURNS text
     LANGUAGE sql IMMUTABLE
     RETURN (string_to_array(words, '|'))[1 + number % cardinality(string_to_array(words, '|'))];
 
+-- letters for a reference or a batch, not the digits of which the row's key is made: repeated,
+-- they would take no room in a compressed backup
+CREATE FUNCTION pg_temp.code(bytes bytea) RETURNS text
+    LANGUAGE sql IMMUTABLE
+    RETURN translate(encode(bytes, 'hex'), '0123456789abcdef', 'ABCDEFGHJKLMNPRS');
+
 -- a phone number from the ranges that are kept free for fiction
 CREATE FUNCTION pg_temp.phone(number int) RETURNS text
     LANGUAGE sql IMMUTABLE
@@ -117,62 +123,79 @@ FROM (VALUES
         ' Weißenfels Wiesenthal Winterberg Zellhausen')
 ) AS v (kind, words), LATERAL unnest(string_to_array(words, ' ')) WITH ORDINALITY AS w (w, i);
 
--- Phrases: many thousand different sentences out of few words, each row takes some of them. A
--- text made of a few hundred fixed sentences would compress like no real text does.
+-- Phrases: many thousand notes in the short style of a busy doctor, of which each row takes some.
+-- They are made of single words out of long lists: whole sentences out of short lists would
+-- compress like no real text does.
 CREATE TEMP TABLE phrase (kind text, i int, phrase text) ON COMMIT DROP;
 
+\set site '''knee|shoulder|wrist|ankle|hip|elbow|heel|forearm|thigh|calf|neck|scalp|cheek|forehead|eyelid|axilla|groin|flank|sternum|thumb|palm|toe|shin|earlobe|jaw|instep|clavicle|buttock|navel|temple|nostril|nape'''
+\set disease '''eczema|psoriasis|rosacea|urticaria|acne|impetigo|scabies|vitiligo|gout|arthrosis|tendinopathy|bursitis|lumbago|sciatica|scoliosis|migraine|vertigo|neuralgia|bronchitis|pharyngitis|sinusitis|asthma|gastritis|reflux|colitis|hypertension|anaemia|hypothyroidism|rhinitis|cystitis|cellulitis|folliculitis'''
+\set code '''L30.9|L40.0|L71.9|L50.9|L70.0|L01.0|B86|L80|M10.9|M19.9|M77.9|M71.9|M54.5|M54.3|M41.9|G43.0|R42|M79.2|J20.9|J02.9|J32.9|J45.9|K29.7|K21.9|K52.9|I10|D64.9|E03.9|J30.2|N30.0|L03.9|L73.9'''
+\set drug1 '''Ab|Bel|Cor|Dex|Eb|Fen|Gal|Hex|Ib|Jul|Ket|Lor|Met|Nap|Oxi|Pran|Quin|Riv|Sal|Tam|Ult|Ver|Xyl|Zol'''
+\set drug2 '''a|e|i|o|ada|ela|ino|opra|uva|axi|ole|imi'''
+\set drug3 '''cin|dipin|fen|lol|mab|mycin|nib|pam|pril|prazol|sartan|statin|tidin|tropin|vir|zepam'''
+
 INSERT INTO phrase (kind, i, phrase)
-SELECT 'history', i, format('%s of %s %s %s, %s, for %s %s. ',
-    pg_temp.one('Gradual onset|Sudden onset|Recurrent episodes|Intermittent bouts|Slow increase|Second episode|Return|Persistence', get_byte(b, 0)),
-    pg_temp.one('mild|moderate|severe|dull|burning|stabbing|throbbing|itching|tight|cramping|pulsating|pressing', get_byte(b, 1)),
-    pg_temp.one('pain|discomfort|stiffness|swelling|numbness|tingling|rash|dryness|redness|tenderness|irritation|weakness', get_byte(b, 2)),
-    pg_temp.one('in the left knee|in the right knee|in the left shoulder|in the right shoulder|in the lower back|in the neck|around the left hip|around both ankles|over the forearms|on the scalp|on both cheeks|behind the right ear|across the chest|in the upper abdomen|in the left flank|at the right wrist|in both hands|along the shin|under the left foot|on the trunk', get_byte(b, 3)),
-    pg_temp.one('worse at night|worse in the morning|better with rest|worse after meals|after long sitting|after exercise|unrelated to posture|triggered by cold|triggered by sunlight|since a fall at home|after a change of detergent|without apparent cause|during stressful weeks|after an infection|worse on stairs|eased by warmth', get_byte(b, 4)),
-    2 + get_byte(b, 5) % 13,
-    pg_temp.one('days|days|weeks|weeks|months', get_byte(b, 6)))
-  || CASE get_byte(b, 7) % 3
-    WHEN 0 THEN format('Denies %s, %s and %s. ',
-        pg_temp.one('fever|chills|night sweats|weight loss|fatigue', get_byte(b, 8)),
-        pg_temp.one('cough|shortness of breath|palpitations|dizziness|nausea|vomiting', get_byte(b, 9)),
-        pg_temp.one('recent travel|new medication|contact with animals|known allergies|trauma|similar cases in the family', get_byte(b, 10)))
-    WHEN 1 THEN format('Has tried %s %s, with %s. ',
-        pg_temp.one('ibuprofen|paracetamol|a zinc ointment|a cold pack|antihistamines|stretching|a moisturiser|diclofenac gel', get_byte(b, 8)),
-        pg_temp.one('once a day|twice a day|three times a day|at night|as needed|for a week', get_byte(b, 9)),
-        pg_temp.one('little relief|good relief|no effect|short relief|some effect at first', get_byte(b, 10)))
-    ELSE format('Works as %s, %s, %s. ',
-        pg_temp.one('a teacher|a nurse|a carpenter|an accountant|a driver|a cook|a student|a gardener|a programmer|a shop assistant', get_byte(b, 8)),
-        pg_temp.one('non-smoker|former smoker|smokes 5 a day|smokes 20 a day', get_byte(b, 9)),
-        pg_temp.one('no alcohol|little alcohol|a glass of wine at weekends|regular exercise|no exercise', get_byte(b, 10)))
-  END
+SELECT 'history', i, format('%s %s %s, %s %s, %s %s, %s %s %s. %s: %s, %s. %s %s, %s. ',
+    pg_temp.one('Sudden|Gradual|Recurrent|Constant|Nightly|Seasonal|Sporadic|Fleeting|Persistent|Morning|Postprandial|Cyclic|Exertional|Postural|Episodic|First', get_byte(b, 0)),
+    pg_temp.one('dull|burning|stabbing|throbbing|itching|pressing|cramping|pulsating|tight|sharp|mild|severe|moderate|diffuse|radiating|tingling', get_byte(b, 1)),
+    pg_temp.one('pain|stiffness|swelling|numbness|rash|dryness|redness|tenderness|weakness|oedema|blisters|scaling|pruritus|bruising|warmth|tremor', get_byte(b, 2)),
+    pg_temp.one('left|right|both|upper|lower|outer|inner|dorsal', get_byte(b, 3)),
+    pg_temp.one(:site, get_byte(b, 4)),
+    pg_temp.one('worse|better|unchanged|provoked|relieved|improving', get_byte(b, 5)),
+    pg_temp.one('climbing|sitting|resting|kneeling|lifting|swimming|sunlight|cold|warmth|coffee|wine|stress|nights|mornings|running|typing|cycling|wool|nickel|pollen|dust|fasting|meals|coughing', get_byte(b, 6)),
+    pg_temp.one('since|for|about|over', get_byte(b, 7)), 2 + get_byte(b, 8) % 29,
+    pg_temp.one('days|weeks|months|hours', get_byte(b, 9)),
+    pg_temp.one('Denies|No|Reports|Also|Without|Rarely', get_byte(b, 10)),
+    pg_temp.one('fever|chills|sweats|cough|dyspnoea|palpitations|dizziness|nausea|vomiting|diarrhoea|weight loss|fatigue|insomnia|headache|syncope|tinnitus', get_byte(b, 11)),
+    pg_temp.one('trauma|travel|allergies|tick bite|new shampoo|new shoes|insect sting|family cases|surgery|fracture|pregnancy|smoking|alcohol|night shifts|weight gain|depression', get_byte(b, 12)),
+    pg_temp.one('Tried|Took|Stopped|Refuses|Tolerates|Uses', get_byte(b, 13)),
+    pg_temp.one(:drug1, get_byte(b, 14)) || pg_temp.one(:drug2, get_byte(b, 2)) || pg_temp.one(:drug3, get_byte(b, 5)),
+    pg_temp.one('no effect|little relief|some relief|good relief|nausea|unsure', get_byte(b, 15)))
 FROM generate_series(0, 4095) i, LATERAL (SELECT pg_temp.bytes('history', 0, i) AS b OFFSET 0) d
 
 UNION ALL
-SELECT 'finding', i, format('%s %s, %s. %s: %s%s. ',
-    pg_temp.one('Skin|Left knee|Right knee|Lumbar spine|Neck|Left shoulder|Right shoulder|Abdomen|Lungs|Heart|Throat|Ears|Both hands|Left foot|Scalp|Face', get_byte(b, 0)),
-    pg_temp.one('unremarkable|with slight redness|with marked redness|tender on palpation|without tenderness|warm and dry|with mild swelling|with visible scaling|with small papules|with a plaque of 2 cm|with a plaque of 5 cm|symmetrical', get_byte(b, 1)),
-    pg_temp.one('full range of motion|range of motion limited by pain|flexion to 90 degrees|flexion to 110 degrees|no effusion|small effusion|no signs of infection|margins well defined|margins blurred|no lymph nodes felt|reflexes brisk and equal|sensation intact', get_byte(b, 2)),
-    pg_temp.one('Auscultation|Palpation|Inspection|Dermatoscopy|Neurological status|Ultrasound|Strength|Gait', get_byte(b, 3)),
-    pg_temp.one('vesicular breath sounds|regular rhythm without murmur|soft, no guarding|regular pigment network|no focal deficit|no free fluid|5 of 5 on both sides|steady|slightly unsteady|clear on both sides|unchanged since the last visit|improved since the last visit', get_byte(b, 4)),
-    pg_temp.one('|, to be repeated|, photo taken|, as described before|, difficult to assess', get_byte(b, 5)))
+SELECT 'finding', i, format('%s %s: %s, %s, %s; %s %s, %s %s. %s %s, %s %s. ',
+    pg_temp.one('Left|Right|Both|Upper|Lower|Outer|Inner|Dorsal', get_byte(b, 0)),
+    pg_temp.one(:site, get_byte(b, 1)),
+    pg_temp.one('warm|cool|dry|moist|pale|livid|reddened|swollen|tender|painless|scaly|crusted|firm|soft|mobile|fixed', get_byte(b, 2)),
+    pg_temp.one('papules|plaques|vesicles|erosions|nodules|macules|wheals|fissures|haematoma|effusion|crepitus|atrophy|spasm|callus|ulcer|scar', get_byte(b, 3)),
+    pg_temp.one('symmetrical|solitary|grouped|disseminated|blurred|sharply bounded|confluent|healing|fresh|linear|annular|unremarkable', get_byte(b, 4)),
+    pg_temp.one('flexion|extension|rotation|abduction|diameter|circumference|pinch|grip', get_byte(b, 5)), 5 + get_byte(b, 6) % 130,
+    pg_temp.one('CRP|TSH|HbA1c|ferritin|leucocytes|creatinine|ALT|GGT|potassium|sodium|glucose|LDL', get_byte(b, 7)), 1 + get_byte(b, 8) % 190,
+    pg_temp.one('Lungs|Heart|Abdomen|Throat|Ears|Reflexes|Gait|Pulses', get_byte(b, 9)),
+    pg_temp.one('clear|regular|quiet|soft|brisk|weak|steady|unsteady|normal|wheezing|obstructed|unchanged', get_byte(b, 10)),
+    pg_temp.one('ultrasound|dermatoscopy|spirometry|ECG|swab|X-ray|smear|urine', get_byte(b, 11)),
+    pg_temp.one('normal|pending|repeated|negative|positive|borderline|declined|unclear|improved|as before', get_byte(b, 12)))
 FROM generate_series(0, 4095) i, LATERAL (SELECT pg_temp.bytes('finding', 0, i) AS b OFFSET 0) d
 
 UNION ALL
-SELECT 'assessment', i, format('%s %s, %s, %s. To be ruled out: %s. ',
-    pg_temp.one('Most likely|Findings suggest|Consistent with|Clinical picture of|Known|Suspected|Residual', get_byte(b, 0)),
-    pg_temp.one('atopic dermatitis|contact dermatitis|psoriasis vulgaris|rosacea|tension headache|migraine without aura|lumbago|patellofemoral pain|frozen shoulder|tendinopathy|acute bronchitis|viral pharyngitis|gastritis|essential hypertension|iron deficiency|seasonal rhinitis|plantar fasciitis|carpal tunnel syndrome|urticaria|acne', get_byte(b, 1)),
-    pg_temp.one('mild|moderate|severe|first episode|recurrent|chronic|uncomplicated|well controlled|poorly controlled', get_byte(b, 2)),
-    pg_temp.one('improving|unchanged|slowly worsening|stable under treatment|responding to treatment|not responding so far', get_byte(b, 3)),
-    pg_temp.one('a fungal infection|an allergic reaction|a stress fracture|a thyroid disorder|a vitamin deficiency|a drug reaction|a bacterial superinfection|a disc herniation|gout|nothing further', get_byte(b, 4)))
+SELECT 'assessment', i, format('%s %s, %s, %s, %s; %s %s, %s %s. ',
+    pg_temp.one('Likely|Suspected|Known|Residual|Typical|Atypical|Incipient|Relapsing', get_byte(b, 0)),
+    pg_temp.one(:disease, get_byte(b, 1)),
+    pg_temp.one('mild|moderate|severe|chronic|acute|subacute|bilateral|localised', get_byte(b, 2)),
+    pg_temp.one('improving|unchanged|worsening|stable|fluctuating|responding|resistant|resolving', get_byte(b, 3)),
+    pg_temp.one('uncomplicated|occupational|hereditary|drug-related|allergic|viral|bacterial|mechanical|metabolic|idiopathic', get_byte(b, 4)),
+    pg_temp.one('exclude|consider|less likely|not', get_byte(b, 5)),
+    pg_temp.one(:disease, get_byte(b, 6)),
+    pg_temp.one('rather|or|formerly|versus', get_byte(b, 7)),
+    pg_temp.one(:disease, get_byte(b, 8)))
 FROM generate_series(0, 4095) i, LATERAL (SELECT pg_temp.bytes('assessment', 0, i) AS b OFFSET 0) d
 
 UNION ALL
-SELECT 'plan', i, format('%s %s, %s for %s days. %s. %s. ',
-    pg_temp.one('Start|Continue|Reduce|Increase|Switch to|Resume|Pause', get_byte(b, 0)),
-    pg_temp.one('ibuprofen 400 mg|paracetamol 500 mg|cetirizine 10 mg|a hydrocortisone cream 1%|a urea lotion 5%|pantoprazole 20 mg|ramipril 5 mg|amoxicillin 500 mg|physiotherapy|a nasal spray|vitamin D 1000 IU|an iron preparation', get_byte(b, 1)),
-    pg_temp.one('in the morning|at night|twice a day|three times a day|every other day|as needed', get_byte(b, 2)),
-    3 + get_byte(b, 3) % 26,
-    pg_temp.one('Advised to drink enough|Advised to avoid sunlight|Advised to rest for a week|Exercises shown and practised|Diary of symptoms to be kept|Sick note until Friday|Diet discussed|Side effects explained|Warning signs explained|Consent to photos given', get_byte(b, 4)),
-    pg_temp.one('Blood count ordered|Ferritin and TSH ordered|X-ray requested|Swab taken|Referred to physiotherapy|Referred to cardiology|Control in two weeks|Control in four weeks|Control in three months|To return if worse|Report to the family doctor', get_byte(b, 5)))
+SELECT 'plan', i, format('%s %s %s mg %s, %s d. %s %s; %s, %s. %s %s %s. ',
+    pg_temp.one('Start|Continue|Reduce|Increase|Pause|Resume|Switch to|Add', get_byte(b, 0)),
+    pg_temp.one(:drug1, get_byte(b, 1)) || pg_temp.one(:drug2, get_byte(b, 12)) || pg_temp.one(:drug3, get_byte(b, 13)),
+    5 * (1 + get_byte(b, 2) % 100),
+    pg_temp.one('1-0-0|0-0-1|1-0-1|1-1-1|0-1-0|as needed|weekly|alternate days', get_byte(b, 3)),
+    3 + get_byte(b, 4) % 40,
+    pg_temp.one('Order|Repeat|Discuss|Await|Send|Cancel', get_byte(b, 5)),
+    pg_temp.one('blood count|ferritin|TSH|CRP|HbA1c|swab|biopsy|MRI|X-ray|ultrasound|patch test|prick test|spirometry|urine culture|ECG|lipids', get_byte(b, 6)),
+    pg_temp.one('physiotherapy|compression|cooling|elevation|splint|bandage|emollient|sun protection|diary|stretching|insoles|diet|rest|hydration|inhaler training|wound care', get_byte(b, 7)),
+    pg_temp.one('sick note|consent given|leaflet given|side effects explained|photo taken|vaccination due|letter to GP|interpreter booked|second opinion|no driving|no sports|weight control', get_byte(b, 8)),
+    pg_temp.one('Review|Call|Return|Results', get_byte(b, 9)),
+    1 + get_byte(b, 10) % 12,
+    pg_temp.one('days|weeks|months', get_byte(b, 11)))
 FROM generate_series(0, 4095) i, LATERAL (SELECT pg_temp.bytes('plan', 0, i) AS b OFFSET 0) d;
 
 CREATE UNIQUE INDEX ON word (kind, i);
@@ -208,7 +231,7 @@ FROM generate_series(1, :scale) h
 CROSS JOIN LATERAL (SELECT pg_temp.bytes('hospitals', h, 0) AS b OFFSET 0) d
 JOIN word city ON city.kind = 'city' AND city.i = get_byte(b, 8) % :cities
 JOIN word street ON street.kind = 'street' AND street.i = get_byte(b, 9) % :streets
-ON CONFLICT DO NOTHING;
+ON CONFLICT (hospital_id) DO NOTHING;
 
 INSERT INTO branches
     (branch_id, hospital_id, name, address, city, postal_code, phone, is_main,
@@ -227,11 +250,14 @@ CROSS JOIN generate_series(1, :branches) n
 CROSS JOIN LATERAL (SELECT pg_temp.bytes('branches', h, n) AS b OFFSET 0) d
 JOIN word city ON city.kind = 'city' AND city.i = get_byte(b, 5) % :cities
 JOIN word street ON street.kind = 'street' AND street.i = get_byte(b, 6) % :streets
-ON CONFLICT DO NOTHING;
+ON CONFLICT (branch_id) DO NOTHING;
 
 
 -- People ------------------------------------------------------------------------------------------
 -- Names are needed twice, in staff or patients and in users, so they are made once.
+--
+-- Eight hospitals at a time, their rows taking turns as they would in real life. All hospitals
+-- at a time would be truer still, but scatters the inserts over the whole of every index.
 
 CREATE TEMP TABLE person ON COMMIT DROP AS
 SELECT k.kind, h, n,
@@ -248,7 +274,8 @@ CROSS JOIN LATERAL (SELECT pg_temp.bytes(k.kind, h, n) AS b OFFSET 0) d
 CROSS JOIN LATERAL (SELECT pg_temp.one('female|male', get_byte(b, 0)) AS gender OFFSET 0) g
 JOIN word first ON first.kind = gender
     AND first.i = get_byte(b, 1) % CASE gender WHEN 'female' THEN :females ELSE :males END
-JOIN word last ON last.kind = 'last' AND last.i = get_byte(b, 2) % :lasts;
+JOIN word last ON last.kind = 'last' AND last.i = get_byte(b, 2) % :lasts
+ORDER BY h / 8, n, h;
 
 CREATE UNIQUE INDEX ON person (h, account);
 ANALYZE person;
@@ -277,7 +304,7 @@ CROSS JOIN LATERAL (
     SELECT CASE WHEN n <= :doctors THEN 'doctor' WHEN n <= 18 THEN 'nurse' WHEN n <= 22 THEN 'therapist'
                 WHEN n <= 26 THEN 'receptionist' ELSE 'administrator' END AS job) j
 WHERE kind = 'staff'
-ON CONFLICT DO NOTHING;
+ON CONFLICT (staff_id) DO NOTHING;
 
 INSERT INTO patients
     (patient_id, hospital_id, branch_id, record_no, first_name, last_name, born_on, gender, blood_group,
@@ -297,7 +324,9 @@ SELECT id,
            'street', street.word || ' ' || 1 + get_byte(b, 10) % 120,
            'city', city.word,
            'language', pg_temp.one('de|de|de|en|fr|tr|ar', get_byte(b, 11)),
+           'insurance_no', 'A' || 100000000 + pg_temp.pair(b, 0) * 11117 + pg_temp.pair(b, 2),
            'next_of_kin', pg_temp.one('spouse|parent|child|sibling|neighbour', get_byte(b, 12)),
+           'kin_name', kin.word || ' ' || last_name,
            'kin_phone', pg_temp.phone(pg_temp.pair(b, 13))),
        CASE WHEN get_byte(b, 14) < 40 THEN ARRAY[pg_temp.one('penicillin|pollen|latex|nickel|peanuts|house dust mites|ibuprofen|cat hair', get_byte(b, 14))]
             WHEN get_byte(b, 14) < 56 THEN ARRAY['pollen', pg_temp.one('apples|hazelnuts|birch|celery', get_byte(b, 15))]
@@ -309,9 +338,10 @@ CROSS JOIN LATERAL (
     SELECT timestamptz '2025-01-01 08:00+00' + pg_temp.pair(b, 4) * interval '8 minutes' AS created_at) c
 JOIN word city ON city.kind = 'city' AND city.i = get_byte(b, 12) % :cities
 JOIN word street ON street.kind = 'street' AND street.i = get_byte(b, 13) % :streets
+JOIN word kin ON kin.kind = pg_temp.one('female|male', get_byte(b, 9)) AND kin.i = get_byte(b, 8) % least(:females, :males)
 JOIN phrase note ON note.kind = 'history' AND note.i = pg_temp.pair(b, 14) % 4096
 WHERE person.kind = 'patients'
-ON CONFLICT DO NOTHING;
+ON CONFLICT (patient_id) DO NOTHING;
 
 
 -- Accounts ----------------------------------------------------------------------------------------
@@ -334,7 +364,7 @@ SELECT pg_temp.id('users', h, account),
        '2026-01-02 08:00+00', '2026-01-02 08:00+00', 'seed', 'seed'
 FROM person
 WHERE :with_account
-ON CONFLICT DO NOTHING;
+ON CONFLICT (user_id) DO NOTHING;
 
 -- everybody who works here is staff, and what their job says
 INSERT INTO user_role_mapping
@@ -352,7 +382,7 @@ JOIN role_master r ON r.code = ANY (CASE
     WHEN n <= 28 THEN ARRAY['staff', 'accountant']
     ELSE ARRAY['staff', 'hospital_admin'] END)
 WHERE :with_account
-ON CONFLICT DO NOTHING;
+ON CONFLICT (mapping_id) DO NOTHING;
 
 INSERT INTO user_sessions
     (session_id, user_id, token_hash, issued_at, expires_at, revoked_at, ip_address, user_agent)
@@ -369,7 +399,7 @@ CROSS JOIN generate_series(1, :sessions) n
 CROSS JOIN LATERAL (SELECT pg_temp.bytes('user_sessions', h, n) AS b OFFSET 0) d
 CROSS JOIN LATERAL (
     SELECT timestamptz '2026-09-01 06:00+00' + pg_temp.pair(b, 5) * interval '40 seconds' AS issued_at) i
-ON CONFLICT DO NOTHING;
+ON CONFLICT (session_id) DO NOTHING;
 
 INSERT INTO login_history
     (login_id, user_id, username, attempted_at, failure, ip_address, user_agent)
@@ -385,7 +415,7 @@ FROM (SELECT h, n, pg_temp.bytes('login_history', h, n) AS b
 JOIN person p ON p.h = d.h
     AND p.account = CASE WHEN get_byte(d.b, 6) < 160 THEN 901 + get_byte(d.b, 7) % :staff
                          ELSE 1 + get_byte(d.b, 7) % 160 END
-ON CONFLICT DO NOTHING;
+ON CONFLICT (login_id) DO NOTHING;
 
 
 -- Visits: appointments and what becomes of them -----------------------------------------------------
@@ -415,7 +445,8 @@ FROM (SELECT h, n, b, 1 + n % :doctors AS doctor,
       CROSS JOIN generate_series(1, :visits) n
       CROSS JOIN LATERAL (SELECT pg_temp.bytes('appointments', h, n) AS b OFFSET 0) d OFFSET 0) s
 JOIN person doctor ON doctor.h = s.h AND doctor.account = 900 + s.doctor
-JOIN person desk ON desk.h = s.h AND desk.account = 923 + get_byte(s.b, 6) % 4;
+JOIN person desk ON desk.h = s.h AND desk.account = 923 + get_byte(s.b, 6) % 4
+ORDER BY s.h / 8, s.n, s.h;
 
 ANALYZE visit;
 
@@ -427,13 +458,15 @@ SELECT appointment_id, hospital_id, branch_id, patient_id, staff_id, starts_at,
        status,
        pg_temp.one('phone|phone|web|walk_in|referral', get_byte(b, 7)),
        pg_temp.one('First visit|Control|Results|Vaccination|Check-up|Pain|Skin change|Second opinion', get_byte(b, 8))
-           || pg_temp.one('||||, urgent|, brings old reports|, needs an interpreter|, wheelchair', get_byte(b, 9)),
+           || pg_temp.one('||, urgent|, brings old reports|, needs an interpreter|, wheelchair', get_byte(b, 9)) || '. '
+           || phrase || 'Ref ' || pg_temp.code(substr(b, 9, 5)),
        booked_at,
        CASE WHEN status IN ('completed', 'no_show') THEN starts_at + interval '40 minutes' ELSE booked_at END,
        desk_name,
        CASE status WHEN 'completed' THEN doctor_name ELSE desk_name END
 FROM visit
-ON CONFLICT DO NOTHING;
+JOIN phrase ON kind = 'history' AND i = pg_temp.pair(b, 10) % 4096
+ON CONFLICT (appointment_id) DO NOTHING;
 
 INSERT INTO consultations
     (consultation_id, hospital_id, appointment_id, patient_id, staff_id, started_at, complaint, history,
@@ -447,12 +480,17 @@ SELECT consultation_id, hospital_id, appointment_id, patient_id, staff_id,
        h1.phrase || rtrim(h2.phrase),
        'BP ' || 100 + get_byte(t, 5) % 60 || '/' || 60 + get_byte(t, 6) % 40 || ' mmHg, pulse '
            || 52 + get_byte(t, 7) % 60 || ', weight ' || 48 + get_byte(t, 8) % 70 || '.'
-           || get_byte(t, 9) % 10 || ' kg. ' || f1.phrase || rtrim(f2.phrase),
+           || get_byte(t, 9) % 10 || ' kg. ' || f1.phrase || f2.phrase || 'Lab ' || pg_temp.code(substr(t, 9, 6))
+           || ': Hb ' || 9 + get_byte(p, 0) % 8 || '.' || get_byte(p, 1) % 10 || ', CRP ' || get_byte(p, 2) % 60
+           || ', creatinine 0.' || 50 + get_byte(p, 3) % 50 || ', TSH ' || get_byte(p, 4) % 5 || '.' || 10 + get_byte(p, 5) % 90
+           || ', glucose ' || 70 + get_byte(p, 6) % 90 || ', LDL ' || 60 + get_byte(p, 7) % 140
+           || ', ferritin ' || 8 + get_byte(p, 8) || ', GGT ' || 8 + get_byte(p, 9) % 90
+           || ', Na 1' || 30 + get_byte(p, 10) % 20 || ', K ' || 3 + get_byte(p, 11) % 3 || '.' || 10 + get_byte(p, 12) % 90
+           || ', ALT ' || 9 + get_byte(p, 13) % 80 || ', leucocytes ' || 3 + get_byte(p, 14) % 12 || '.' || 10 + get_byte(p, 15) % 90 || '.',
        a1.phrase || rtrim(a2.phrase),
        p1.phrase || rtrim(p2.phrase),
-       -- the code of the first assessment's disease: the same place in a list of the same order
-       pg_temp.one('L20.9|L25.9|L40.0|L71.9|G44.2|G43.0|M54.5|M22.2|M75.0|M77.9|J20.9|J02.9|K29.7|I10|E61.1|J30.2|M72.2|G56.0|L50.9|L70.0',
-           get_byte(pg_temp.bytes('assessment', 0, a1.i), 1)),
+       -- the code of the first assessment's disease: the same place in the other list
+       pg_temp.one(:code, get_byte(pg_temp.bytes('assessment', 0, a1.i), 1)),
        jsonb_build_object(
            'systolic', 100 + get_byte(t, 5) % 60,
            'diastolic', 60 + get_byte(t, 6) % 40,
@@ -471,7 +509,7 @@ JOIN phrase a1 ON a1.kind = 'assessment' AND a1.i = pg_temp.pair(p, 8) % 4096
 JOIN phrase a2 ON a2.kind = 'assessment' AND a2.i = pg_temp.pair(p, 10) % 4096
 JOIN phrase p1 ON p1.kind = 'plan'       AND p1.i = pg_temp.pair(p, 12) % 4096
 JOIN phrase p2 ON p2.kind = 'plan'       AND p2.i = pg_temp.pair(p, 14) % 4096
-ON CONFLICT DO NOTHING;
+ON CONFLICT (consultation_id) DO NOTHING;
 
 INSERT INTO prescriptions
     (prescription_id, hospital_id, consultation_id, line_no, medication, strength, frequency,
@@ -484,12 +522,13 @@ SELECT pg_temp.id('prescriptions', h, n * 4 + line), hospital_id, consultation_i
        3 + get_byte(r, 2) % 60,
        CASE WHEN get_byte(r, 3) < 60 THEN 1 + get_byte(r, 3) % 5 ELSE 0 END,
        pg_temp.one('With food|Before meals|With plenty of water|Thinly on the affected skin|Not with alcohol|Not before driving', get_byte(r, 4))
-           || pg_temp.one('|; stop if a rash appears|; finish the package|; at most 3 days without a break', get_byte(r, 5)),
+           || pg_temp.one('|; stop if a rash appears|; finish the package|; at most 3 days without a break', get_byte(r, 5))
+           || '. Lot ' || pg_temp.code(substr(r, 7, 4)),
        starts_at + interval '35 minutes', starts_at + interval '35 minutes', doctor_name, doctor_name
 FROM (SELECT v.*, line, pg_temp.bytes('prescriptions', h, n * 4 + line) AS r
       FROM visit v, generate_series(1, 3) line
       WHERE status = 'completed' AND line <= get_byte(b, 10) % 4 OFFSET 0) v
-ON CONFLICT DO NOTHING;
+ON CONFLICT (prescription_id) DO NOTHING;
 
 INSERT INTO invoices
     (invoice_id, hospital_id, patient_id, consultation_id, invoice_no, issued_on, due_on, lines, net,
@@ -498,8 +537,10 @@ SELECT pg_temp.id('invoices', h, n), hospital_id, patient_id, consultation_id,
        1000000 + h * 1000 + n,
        issued_on, issued_on + 30,
        jsonb_build_array(
-           jsonb_build_object('text', pg_temp.one('Consultation|Consultation, extended|Consultation, short', get_byte(t, 0)), 'amount', fee),
-           jsonb_build_object('text', pg_temp.one('Laboratory|Dressing|Ultrasound|Dermatoscopy|Injection|X-ray', get_byte(t, 1)), 'amount', extra)),
+           jsonb_build_object('code', 10000 + pg_temp.pair(t, 10), 'amount', fee,
+               'text', pg_temp.one('Consultation|Consultation, extended|Consultation, short', get_byte(t, 0))),
+           jsonb_build_object('code', 10000 + pg_temp.pair(t, 12), 'amount', extra,
+               'text', pg_temp.one('Laboratory|Dressing|Ultrasound|Dermatoscopy|Injection|X-ray', get_byte(t, 1)))),
        fee + extra,
        tax,
        CASE WHEN status = 'paid' THEN fee + extra + tax WHEN status = 'open' AND get_byte(t, 7) < 64 THEN fee ELSE 0 END,
@@ -518,7 +559,7 @@ CROSS JOIN LATERAL (
                AS status OFFSET 0) m
 CROSS JOIN LATERAL (
     SELECT CASE WHEN get_byte(t, 9) < 64 THEN round((fee + extra) * 0.19, 2) ELSE 0 END AS tax OFFSET 0) x
-ON CONFLICT DO NOTHING;
+ON CONFLICT (invoice_id) DO NOTHING;
 
 -- Numbers that are given do not move the sequence, and the application's next invoice must not
 -- collide with them. Never backwards: the application may have been at work since.
@@ -533,11 +574,11 @@ BEGIN
 END
 $$;
 
--- What the audit log would hold of two visits in five, had they been entered by hand.
+-- What the audit log would hold of some of this, had it been entered by hand.
 INSERT INTO audit_logs
     (audit_id, logged_at, hospital_id, table_name, row_id, action, actor, changed, old_row, new_row)
-SELECT pg_temp.id('audit_logs', h, n),
-       logged_at, hospital_id, 'appointments', appointment_id, 'UPDATE', doctor_name,
+SELECT pg_temp.id('audit_logs', h, n), logged_at, hospital_id, 'appointments', appointment_id,
+       'UPDATE', doctor_name,
        ARRAY['status', 'updated_at', 'updated_by'],
        same || jsonb_build_object('status', 'booked', 'updated_at', booked_at, 'updated_by', desk_name),
        same || jsonb_build_object('status', status, 'updated_at', logged_at, 'updated_by', doctor_name)
@@ -547,5 +588,11 @@ FROM (SELECT *, starts_at + interval '40 minutes' AS logged_at,
                  'patient_id', patient_id, 'staff_id', staff_id, 'starts_at', starts_at,
                  'ends_at', starts_at + interval '30 minutes',
                  'created_at', booked_at, 'created_by', desk_name) AS same
-      FROM visit WHERE n % 5 < 2 AND status <> 'booked' OFFSET 0) v
-ON CONFLICT DO NOTHING;
+      FROM visit WHERE n % 20 = 0 AND status <> 'booked' OFFSET 0) v
+UNION ALL
+SELECT pg_temp.id('audit_logs', h, n), created_at, c.hospital_id, 'consultations', consultation_id,
+       'INSERT', created_by, NULL, NULL, to_jsonb(c)
+FROM visit
+JOIN consultations c USING (consultation_id)
+WHERE n % 5 = 1
+ON CONFLICT (audit_id, logged_at) DO NOTHING;
