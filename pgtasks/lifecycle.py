@@ -153,7 +153,8 @@ def drop(lock: Lock, *, dry: bool = False) -> Dropped:
 _SIZE_AND_SESSIONS = (
     "SELECT CASE WHEN has_database_privilege(d.oid, 'CONNECT')"
     " OR pg_has_role('pg_read_all_stats', 'USAGE') THEN pg_database_size(d.oid) END,"
+    # what another role's backend is, only some may see
     " (SELECT count(*) FROM pg_stat_activity a WHERE a.datid = d.oid"
-    "  AND a.backend_type = 'client backend')"
+    "  AND a.backend_type IS DISTINCT FROM 'autovacuum worker')"
     " FROM pg_database d WHERE d.datname = %s"
 )

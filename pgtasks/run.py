@@ -118,8 +118,10 @@ class Run:
             typed = _answer(f"{protection(facts)}; type the database's name to go on: ")
             if typed != facts.database:
                 raise Refused(f"{typed!r} is not {facts.database!r}, nothing was done")
-        elif decision is Decision.ASK and _answer("this cannot be undone, go on? [y/N] ") != "y":
-            raise Refused("not confirmed, nothing was done")
+        elif decision is Decision.ASK:
+            answer = _answer("this cannot be undone, go on? [y/N] ")
+            if answer.lower() not in ("y", "yes"):
+                raise Refused("not confirmed, nothing was done")
 
     def finish(self, result: Result) -> None:
         """Print what the task did, as lines or as one document, and keep it for the journal."""

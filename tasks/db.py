@@ -166,9 +166,11 @@ def shell(c, env=None, write=False, confirm=None):
     with run(c, "db.shell", env=env, journaled=write) as r:
         from pgtasks import shell
         from pgtasks.guard import Access
+        from pgtasks.reach import present
 
         target = r.reached()
         identity = r.guarded(Access.WRITE if write else Access.READ, confirm=confirm)
+        present(identity, target)
         shell.open_shell(target, read_only=bool(r.protection(identity)) and not write)
 
 
@@ -185,12 +187,34 @@ def run_files(c, file=None, no_transaction=False, env=None, confirm=None, dry=Fa
     with run(c, "db.run", env=env, dry=dry, journaled=True) as r:
         from pgtasks import script
         from pgtasks.guard import Access
+        from pgtasks.reach import present
 
         wanted = script.checked(file, transaction=not no_transaction)
         r.details.update(wanted.as_json())
         target = r.reached()
-        r.guarded(Access.WRITE, confirm=confirm)
+        present(r.guarded(Access.WRITE, confirm=confirm), target)
         if r.dry:
             r.finish(wanted)
         else:
             script.run(target, wanted)
+
+
+@task(help={"verbose": "take the connection step by step: name, port, server, password, database"})
+def check(c, env=None, verbose=False, json=False):
+    """Check server, database, role, stamp, tools, and what interrupted runs left."""
+    with run(c, "db.check", env=env, json=json) as r:
+        from dataclasses import replace
+
+        from pgtasks import diagnosis, readiness
+
+        steps = ()
+        if verbose:
+            taken = diagnosis.diagnose(r.target, r.environment, r.project.root)
+            taken.check()
+            steps = taken.steps
+        found = readiness.examine(r.reached(), r.project.folder("backups"))
+        found = replace(found, steps=steps)
+        if json:
+            found.check()  # the findings are in the one document of the failure
+        r.finish(found)
+        found.check()

@@ -1,0 +1,244 @@
+"""A connection that fails, taken step by step: the first step that does not go is the cause."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pgtasks import connection, libpq, password
+from pgtasks.environment import Environment
+from pgtasks.errors import PgtasksError, Unreachable
+from pgtasks.target import Target
+
+# SSLRequest: length 8, code 80877103. Every server answers it with one byte before anything else
+# (protocol-flow, "SSL Session Encryption").
+_SSL_REQUEST = bytes((0, 0, 0, 8, 4, 210, 22, 47))
+_WORDS = {
+    errno.ECONNREFUSED: "refused: nothing listens on that port",
+    errno.EHOSTUNREACH: "no route to that host",
+    errno.ENETUNREACH: "no route to that network",
+    errno.ENOENT: "there is no such socket",
+    errno.EACCES: "this account may not use that socket",
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a connection and what was found: `ok` is false for the one that failed."""
+
+    name: str
+    ok: bool
+    text: str
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """The steps that were taken, up to the first that failed."""
+
+    steps: tuple[Step, ...]
+
+    @property
+    def failed(self) -> Step | None:
+        """Return the step that failed, if one did."""
+        return next((step for step in self.steps if not step.ok), None)
+
+    def lines(self) -> list[str]:
+        """Return what a person reads."""
+        width = max(len(step.name) for step in self.steps)
+        return [
+            f"{'ok' if step.ok else 'FAILED':6}  {step.name:{width}}  {step.text}"
+            for step in self.steps
+        ]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain data."""
+        return {"steps": [vars(step) for step in self.steps]}
+
+    def check(self) -> None:
+        """Raise Unreachable where a step failed, with all steps."""
+        if self.failed:
+            raise Unreachable(
+                f"{self.failed.name}: {self.failed.text}",
+                hint="\n".join(self.lines()),
+                details=self.as_json(),
+            )
+
+
+def diagnose(target: Target, environment: Environment, root: Path) -> Diagnosis:
+    """Take the steps of a connection one by one; `target` is that of `environment`.
+
+    An embedded server is not started, a password is not asked for.
+    """
+    taken = []
+    for step in _steps(target, environment, root):
+        taken.append(step)
+        if not step.ok:
+            break
+    return Diagnosis(tuple(taken))
+
+
+def _steps(target: Target, environment: Environment, root: Path) -> Iterator[Step]:
+    if target.embedded:
+        from pgtasks import embedded
+
+        server = embedded.status(root, major=target.major)
+        yield _embedded(server)
+        assert server is not None
+        target = replace(target, host=str(server.socket), port=server.port)
+    if target.socket:
+        yield from _through_socket(target)
+    else:
+        yield from _through_tcp(target)
+    yield from _logged_in(target, environment, root)
+
+
+def _embedded(server: Any) -> Step:
+    if server is None:
+        return Step("server", False, "never started here, inv server.start makes it")
+    if server.pid is None:
+        return Step("server", False, "the embedded server does not run, inv server.start starts it")
+    return Step("server", True, f"the embedded server runs, PostgreSQL {server.major}")
+
+
+def _through_socket(target: Target) -> Iterator[Step]:
+    folder = Path(target.host)
+    path = folder / f".s.PGSQL.{target.port}"
+    yield _socket_file(folder, path)
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(_seconds(target))
+        try:
+            client.connect(str(path))
+        except OSError as exc:
+            yield Step("connect", False, f"{path}: {_words(exc)}")
+            return
+        yield Step("connect", True, f"{path} accepts connections")
+        yield _answer(client, target)
+
+
+def _socket_file(folder: Path, path: Path) -> Step:
+    try:
+        found = sorted(other.name for other in folder.iterdir() if _is_socket(other))
+    except OSError as exc:
+        return Step("socket", False, f"folder {str(folder)!r}: {exc.strerror}")
+    if path.name in found:
+        return Step("socket", True, f"{path} is there")
+    others = [name.removeprefix(".s.PGSQL.") for name in found if name.startswith(".s.PGSQL.")]
+    way_out = f"there are ports {', '.join(others)}" if others else "no server runs there"
+    return Step("socket", False, f"{path} is not there, {way_out}")
+
+
+def _is_socket(path: Path) -> bool:
+    try:
+        return stat.S_ISSOCK(path.lstat().st_mode)
+    except OSError:
+        return False
+
+
+def _through_tcp(target: Target) -> Iterator[Step]:
+    host = target.parameters.get("hostaddr") or target.host
+    try:
+        found = socket.getaddrinfo(host, target.port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as exc:
+        yield Step("name", False, f"{host!r}: {getattr(exc, 'strerror', None) or exc}")
+        return
+    addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+    yield Step("name", True, f"{host} is {', '.join(addresses)}")
+    faults = []
+    for address in addresses:
+        try:
+            client = socket.create_connection((address, target.port), _seconds(target))
+        except OSError as exc:
+            faults.append(f"{address} port {target.port}: {_words(exc)}")
+            continue
+        with client:
+            yield Step("connect", True, f"{address} port {target.port} accepts connections")
+            yield _answer(client, target)
+            return
+    yield Step("connect", False, "; ".join(faults))
+
+
+def _answer(client: socket.socket, target: Target) -> Step:
+    """Ask what accepted the connection whether it speaks TLS: only PostgreSQL says S or N."""
+    if target.parameters.get("sslnegotiation") == "direct":
+        return Step("answer", True, "not asked: sslnegotiation is direct")
+    try:
+        client.sendall(_SSL_REQUEST)
+        said = client.recv(1)
+    except OSError as exc:
+        return Step("answer", False, f"no answer: {_words(exc)}")
+    if said not in (b"S", b"N"):
+        what = "it closed the connection" if not said else "it does not speak the protocol"
+        return Step("answer", False, f"what listens there is no PostgreSQL server: {what}")
+    sslmode = target.parameters.get("sslmode", "prefer")
+    if target.socket:
+        return Step("answer", True, "a PostgreSQL server")
+    if said == b"N" and sslmode in ("require", "verify-ca", "verify-full"):
+        return Step("answer", False, f"a PostgreSQL server without TLS, and sslmode is {sslmode}")
+    tls = "with" if said == b"S" else "without"
+    return Step("answer", True, f"a PostgreSQL server {tls} TLS, sslmode is {sslmode}")
+
+
+def _logged_in(target: Target, environment: Environment, root: Path) -> Iterator[Step]:
+    try:
+        target = password.unlocked(target, root)
+    except PgtasksError as exc:
+        yield Step("password", False, exc.message)
+        return
+    yield Step("password", True, _source(target, environment))
+    for name, place in (("login", target.at(target.maintenance)), ("database", target)):
+        try:
+            with connection.session(place, read_only=True, purpose="diagnosis"):
+                yield Step(name, True, f"{target.user} gets into {place.database!r}")
+        except Unreachable as exc:
+            yield Step(name, False, exc.message)
+            return
+
+
+def _source(target: Target, environment: Environment) -> str:
+    if environment.password is not None:
+        return f"from {environment.password_layer}"
+    if target.password_command:
+        return f"from the password_command of {environment.layer('password_command')}"
+    path = Path(target.passfile or Path("~/.pgpass").expanduser())
+    if not path.exists():
+        return f"none: nothing names one, and there is no {path}"
+    if fault := libpq.passfile_fault(path):
+        return f"none: {fault}"
+    text = path.read_text("utf-8", "replace")
+    # libpq looks its default socket folder up as localhost; which that is, its packager decided
+    hosts = (target.host, "localhost") if target.socket else (target.host,)
+    rest = (str(target.port), target.maintenance, target.user)
+    if not any(has_line(text, (host, *rest)) for host in hosts):
+        return f"none: {path} has no line for {':'.join((target.host, *rest))}"
+    return f"from {path}"
+
+
+def has_line(text: str, wanted: Sequence[str]) -> bool:
+    """Return whether a password file has a line for host, port, database and user.
+
+    Each may be `*`; a colon or backslash in it is escaped by a backslash (libpq-pgpass).
+    """
+    for line in text.splitlines():
+        # escapes out of the way, then split, then back
+        parts = line.replace("\\\\", "\0").replace("\\:", "\1").split(":")
+        fields = [part.replace("\1", ":").replace("\0", "\\") for part in parts]
+        if len(fields) > len(wanted) and not line.startswith("#"):
+            pairs = zip(fields, wanted, strict=False)
+            if all(field in ("*", value) for field, value in pairs):
+                return True
+    return False
+
+
+def _seconds(target: Target) -> float:
+    return float(target.parameters.get("connect_timeout") or 10)
+
+
+def _words(exc: OSError) -> str:
+    if isinstance(exc, TimeoutError):
+        return "no answer in time: a firewall, or no such host?"
+    return _WORDS.get(exc.errno or 0) or exc.strerror or str(exc)

@@ -1,0 +1,298 @@
+"""Whether a target is ready for the tasks: what its server, its database and its role say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pgtasks import catalog, connection, guard, host, reach, recover, report, stamp, tools
+from pgtasks.backup import store
+from pgtasks.connection import Connection
+from pgtasks.diagnosis import Diagnosis, Step
+from pgtasks.errors import Failed, Refused, Unreachable, VersionMismatch
+from pgtasks.guard import Access, Facts
+from pgtasks.names import quoted
+from pgtasks.recover import Leftovers
+from pgtasks.stamp import Identity
+from pgtasks.target import Target
+
+OLDEST, NEWEST = 14, 18  # majors of servers that are tested
+_BESIDE_JOBS = 3  # connections of a restore beside those of its jobs
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at: `state` is ok, note or fault (some task cannot work)."""
+
+    subject: str
+    state: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Server:
+    """What the server says of itself; `free` connections are those that this role may take."""
+
+    version: str
+    major: int
+    standby: bool
+    connections: int
+    free: int
+
+
+@dataclass(frozen=True)
+class Role:
+    """The connecting role, and what it may do with the database; `signals`: end sessions."""
+
+    name: str
+    superuser: bool
+    createdb: bool
+    owner: str
+    owns: bool
+    signals: bool
+
+
+@dataclass(frozen=True)
+class Content:
+    """What is known of a database from within."""
+
+    identity: Identity
+    encoding: str
+    collation: str
+    bytes: int
+    unreadable: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Readiness:
+    """All that was found out about a target. `content` is None where nobody gets in."""
+
+    target: Target
+    server: Server
+    role: Role
+    content: Content | None
+    leftovers: Leftovers
+    backups: tuple[str, ...]  # interrupted ones
+    tools: str
+    tools_fault: str = ""
+    steps: tuple[Step, ...] = ()  # of the connection, where they were asked for
+
+    def findings(self) -> list[Finding]:
+        """Return what was looked at, each with the way out where something is wrong."""
+        return [
+            _version(self.server),
+            *_connections(self),
+            *_database(self),
+            *_stamp(self),
+            *_rights(self),
+            Finding("tools", "fault" if self.tools_fault else "ok", self.tools_fault or self.tools),
+            *_leftovers(self),
+        ]
+
+    def lines(self) -> list[str]:
+        """Return what a person reads."""
+        steps = Diagnosis(self.steps).lines() if self.steps else []
+        return [*steps, report.table(("what", "", "found"), map(_row, self.findings()))]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain data."""
+        content = self.content
+        mark = content.identity.stamp if content else None
+        return {
+            "environment": self.target.environment,
+            "database": self.target.database,
+            "user": self.role.name,
+            "protected": self.target.protected,
+            "server": self.server.version,
+            "encoding": content.encoding if content else None,
+            "bytes": content.bytes if content else None,
+            "stamp": mark.environment if mark else None,
+            "free_connections": self.server.free,
+            "findings": [vars(finding) for finding in self.findings()],
+            **({"steps": [vars(step) for step in self.steps]} if self.steps else {}),
+        }
+
+    def check(self) -> None:
+        """Raise Failed where some task cannot work."""
+        faults = [finding for finding in self.findings() if finding.state == "fault"]
+        if faults:
+            first = f"{faults[0].subject}: {faults[0].text}"
+            number = report.plural(len(faults), "fault")
+            line = first if len(faults) == 1 else f"{number}, the first: {first}"
+            raise Failed(line, details=self.as_json())
+
+
+def _row(finding: Finding) -> tuple[str, str, str]:
+    return finding.subject, finding.state, finding.text
+
+
+def _version(server: Server) -> Finding:
+    text = f"PostgreSQL {server.version}"
+    if server.major < OLDEST:
+        return Finding("server", "fault", f"{text}: servers {OLDEST} to {NEWEST} are supported")
+    if server.major > NEWEST:
+        return Finding("server", "note", f"{text}: newer than what is tested, {NEWEST}")
+    if server.standby:
+        return Finding("server", "note", f"{text}, a standby: it can be read, not written")
+    return Finding("server", "ok", text)
+
+
+def _connections(found: Readiness) -> Iterator[Finding]:
+    wanted = found.target.jobs + _BESIDE_JOBS
+    text = f"{found.server.free} free, {found.server.connections} in use"
+    if found.server.free < wanted:
+        text += f": a restore with jobs {found.target.jobs} takes {wanted}"
+        yield Finding("connections", "fault", text)
+    else:
+        yield Finding("connections", "ok", text)
+
+
+def _database(found: Readiness) -> Iterator[Finding]:
+    content = found.content
+    if content is None:
+        yield Finding("database", "fault", "refuses connections: inv db.recover opens it")
+        return
+    text = f"{content.encoding}, {content.collation}, {report.size(content.bytes)}"
+    if content.identity.empty:
+        text += ", empty"
+    if content.encoding == "UTF8":
+        yield Finding("database", "ok", text)
+    else:
+        yield Finding(
+            "database", "note", f"{text}: not UTF8, other databases may not take its text"
+        )
+
+
+def _stamp(found: Readiness) -> Iterator[Finding]:
+    if found.content is None:
+        return
+    target, identity = found.target, found.content.identity
+    try:
+        guard.decide(
+            Facts(Access.READ, target.environment, target.database, False, identity, False)
+        )
+    except Refused as exc:
+        yield Finding("stamp", "fault", exc.message)
+        return
+    if identity.stamp is not None:
+        yield Finding("stamp", "ok", identity.stamp.environment)
+    elif identity.empty:
+        yield Finding("stamp", "note", "none: inv db.create stamps an empty database")
+    else:
+        text = "none, so it counts as protected: inv env.stamp says what it is"
+        yield Finding("stamp", "note", text)
+
+
+def _rights(found: Readiness) -> Iterator[Finding]:
+    role = found.role
+    if role.superuser:
+        yield Finding("role", "ok", f"{role.name}, superuser")
+    lacking = list(_lacking(role))
+    if lacking:
+        yield Finding("role", "note", f"{role.name} " + "; ".join(lacking))
+    elif not role.superuser:
+        yield Finding("role", "ok", f"{role.name}, owns the database, may create databases")
+    unreadable = found.content.unreadable if found.content else ()
+    if unreadable:
+        number = report.plural(len(unreadable), "object")
+        text = f"{role.name} cannot read {number}, the first is {unreadable[0]}: no backup"
+        yield Finding("reading", "fault", f"{text} (GRANT pg_read_all_data TO {quoted(role.name)})")
+
+
+def _lacking(role: Role) -> Iterator[str]:
+    if role.superuser:
+        return
+    if not role.createdb:
+        yield f"may not create databases: no restore (ALTER ROLE {quoted(role.name)} CREATEDB)"
+    if not role.owns:
+        yield f"is no member of {role.owner}, the owner: no restore, no stamp"
+    if not role.signals:
+        yield "ends sessions of its own roles alone (GRANT pg_signal_backend)"
+
+
+def _leftovers(found: Readiness) -> Iterator[Finding]:
+    beside = found.leftovers
+    for half in beside.half_built:
+        yield Finding("left over", "note", f"{half.name!r}, half built: inv db.recover drops it")
+    for path in found.backups:
+        yield Finding("left over", "note", f"{path}, an interrupted backup: inv db.recover")
+    for kept in beside.kept:
+        size = f", {report.size(kept.bytes)}" if kept.bytes is not None else ""
+        text = f"{kept.name!r}{size}: for inv db.undo, until inv db.forget"
+        yield Finding("kept", "note", text)
+
+
+def examine(target: Target, backups: Path) -> Readiness:
+    """Look at everything that the tasks rest on; nothing is changed.
+
+    Raises Unreachable where the database does not exist.
+    """
+    place = target.at(target.maintenance)
+    with connection.session(place, read_only=True, purpose="db.check") as conn:
+        beside = recover.look(conn, target)
+        if beside.missing and beside.kept:
+            raise Unreachable(
+                f"database {target.database!r} does not exist, {beside.kept[-1].name!r} is kept: "
+                "inv db.recover gives it its name back"
+            )
+        if beside.missing:
+            reach.present(None, target)
+        server, role = _ask_server(conn), _ask_role(conn, target.database)
+    found, fault = _tools(target, server.major)
+    return Readiness(
+        target=target,
+        server=server,
+        role=role,
+        content=None if beside.closed else _ask_database(target),
+        leftovers=beside,
+        backups=tuple(str(path) for path in store.leftovers(backups)),
+        tools=found,
+        tools_fault=fault,
+    )
+
+
+def _ask_server(conn: Connection) -> Server:
+    version, standby, used, free = connection.rows(
+        conn,
+        "SELECT current_setting('server_version'), pg_is_in_recovery(), used.all,"
+        " current_setting('max_connections')::int"
+        " - current_setting('superuser_reserved_connections')::int"
+        # since PostgreSQL 16
+        " - coalesce(current_setting('reserved_connections', true)::int, 0) - used.all"
+        " FROM (SELECT sum(numbackends)::int AS all FROM pg_stat_database) used",
+    )[0]
+    return Server(version.split()[0], conn.server_version // 10000, standby, used, free)
+
+
+def _ask_role(conn: Connection, database: str) -> Role:
+    row = connection.rows(
+        conn,
+        "SELECT r.rolname, r.rolsuper, r.rolcreatedb OR r.rolsuper, pg_get_userbyid(d.datdba),"
+        " pg_has_role(d.datdba, 'USAGE'), pg_has_role('pg_signal_backend', 'USAGE')"
+        " FROM pg_roles r, pg_database d"
+        " WHERE r.rolname = current_user AND d.datname = %s",
+        (database,),
+    )[0]
+    return Role(*row)
+
+
+def _ask_database(target: Target) -> Content:
+    with connection.session(target, read_only=True, purpose="db.check") as conn:
+        encoding, collation, size = connection.rows(
+            conn,
+            "SELECT pg_encoding_to_char(encoding), datcollate, pg_database_size(oid)"
+            " FROM pg_database WHERE datname = current_database()",
+        )[0]
+        identity = stamp.identify(conn)
+        return Content(identity, encoding, collation, size, tuple(catalog.unreadable(conn)))
+
+
+def _tools(target: Target, major: int) -> tuple[str, str]:
+    """Return which tools would dump this server, or why none can."""
+    try:
+        found = tools.installed(host.for_target(target), setting=target.tools)
+        return str(tools.for_dump(found, major, target)), ""
+    except VersionMismatch as exc:
+        return "", exc.message
