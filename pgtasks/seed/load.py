@@ -20,6 +20,8 @@ from pgtasks.target import Target
 from pgtasks.tools import Toolset
 
 _MARK = "pgtasks-seed:"
+# what a file printed last may have no line end
+_ANSWER = re.compile(rf"{_MARK}(.*)\n")
 _PLACE = re.compile(r"psql:.+?:(?P<line>\d+): [^:]+: +(?P<words>.+)$")
 # Asked in the transaction of the load itself: rows that only this transaction wrote, in tables
 # rather than in their partitions. A load that is cut short asks nothing and changes nothing.
@@ -138,10 +140,10 @@ def load(target: Target, seed: SeedSet, scale_name: str) -> Loaded:
             except Failed as exc:
                 raise _explained(exc, seed) from None
         out.seek(0)
-        answers = out.read().decode(errors="replace").splitlines()
-    for line in [*said, *(line for line in answers if not line.startswith(_MARK))]:
+        printed = out.read().decode(errors="replace")
+    for line in [*said, *_ANSWER.sub("", printed).splitlines()]:
         report.say(f"  {line}")
-    tables = _changes([line for line in answers if line.startswith(_MARK)], seed)
+    tables = _changes(_ANSWER.findall(printed), seed)
     return Loaded(seed.name, scale_name if seed.scales else "", tables, time.monotonic() - began)
 
 
@@ -157,7 +159,7 @@ def _explained(exc: Failed, seed: SeedSet) -> Failed:
 
 
 def _changes(answers: Sequence[str], seed: SeedSet) -> tuple[Rows, ...] | None:
-    begun, ended, *rest = (line.removeprefix(_MARK) for line in answers)
+    begun, ended, changes = answers[0], answers[-2], answers[-1]
     if begun != ended:
         report.say(
             f"warning: {seed.shown} ends the transaction that it is loaded in: an error in it would"
@@ -165,4 +167,4 @@ def _changes(answers: Sequence[str], seed: SeedSet) -> tuple[Rows, ...] | None:
         )
     if begun.endswith("off"):
         return None
-    return tuple(Rows(**row) for row in json.loads(rest[-1]))
+    return tuple(Rows(**row) for row in json.loads(changes))
