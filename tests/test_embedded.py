@@ -689,6 +689,21 @@ def test_below_a_closed_folder_data_lies_elsewhere(closed: Path) -> None:
 
 
 @as_root
+def test_without_an_account_postgres_it_runs_as_nobody(
+    ground: Path, closed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(account, "UNPRIVILEGED", ("no such account", "nobody"))
+    for project in (ground, closed):
+        server = embedded.start(project, major=16)
+        assert Path(f"/proc/{server.pid}").owner() == "nobody"
+        assert run_sql(server, "SELECT 1") == 1
+    monkeypatch.setattr(account, "UNPRIVILEGED", ("no such account", "root"))
+    (ground / "more").mkdir()
+    with pytest.raises(Failed, match="there is no account 'no such account' nor 'root': add one"):
+        embedded.start(ground / "more")
+
+
+@as_root
 def test_binaries_below_a_closed_folder_are_copied(closed: Path, project: Path) -> None:
     which = next(one for one in FOUND if (one.major, one.origin) == (16, "wheel"))
     site = programs.copy_of(which, closed).parents[2]

@@ -77,7 +77,11 @@ def start(project: Path, *, major: int | None = None, prefer: str = "") -> Serve
     if not project.is_dir():
         raise Failed(f"no such project folder: {str(project)!r}")
     with _plainly():
-        return _running(project, major) or _start(project, major, prefer)
+        if found := _running(project, major):
+            return found
+        state = place.make(project)
+        with place.changing(state):  # by now another terminal may have started it
+            return _running(project, major) or _start(project, state, major, prefer)
 
 
 def _running(project: Path, major: int | None) -> Server | None:
@@ -94,29 +98,30 @@ def _wanted(here: Place | None, major: int | None) -> int | None:
     return major or next(iter(here.majors() if here else ()), None)
 
 
-def _start(project: Path, major: int | None, prefer: str) -> Server:
-    state = place.make(project)
-    with place.changing(state):
-        here = place.find(project) or Place(state, state)
-        before, wanted = here.majors(), _wanted(here, major)
-        existing = wanted in before
-        chosen = programs.choose(
-            programs.binaries(), major=wanted, prefer=prefer, existing=existing
-        )
-        account = accounts.for_server(here.data(chosen.major))
-        here = _settled(here, account)
-        folder = _reachable(chosen, here, account)
-        data = here.data(chosen.major)
-        cluster.check_path(data)
-        if data.exists():
-            cluster.hand_over(data, account)
-        else:
-            cluster.make(folder, data, account)
-        here = _recorded(here, (before or [chosen.major])[0], chosen.major, folder)
-        launch = postmaster.Launch(
-            folder, data, account, here.log(chosen.major), here.run_lock(chosen.major)
-        )
-        return _server(here, chosen.major, postmaster.start(launch))
+def _start(project: Path, state: Path, major: int | None, prefer: str) -> Server:
+    here = place.find(project) or Place(state, state)
+    before, wanted = here.majors(), _wanted(here, major)
+    found = programs.binaries()
+    chosen = programs.choose(found, major=wanted, prefer=prefer, existing=wanted in before)
+    account = accounts.for_server(here.data(chosen.major))
+    here = _settled(here, account)
+    folder = _reachable(chosen, here, account)
+    data = _made(here.data(chosen.major), folder, account)
+    here = _recorded(here, (before or [chosen.major])[0], chosen.major, folder)
+    launch = postmaster.Launch(
+        folder, data, account, here.log(chosen.major), here.run_lock(chosen.major)
+    )
+    return _server(here, chosen.major, postmaster.start(launch))
+
+
+def _made(data: Path, folder: Path, account: Account) -> Path:
+    """Return a data folder that the account can start a server on, made if missing."""
+    cluster.check_path(data)
+    if data.exists():
+        cluster.hand_over(data, account)
+    else:
+        cluster.make(folder, data, account)
+    return data
 
 
 def _settled(here: Place, account: Account) -> Place:
