@@ -42,15 +42,16 @@ def compare(expected: Proof, actual: Proof, *, access: bool = True) -> Compariso
     servers print them differently; `access=False` leaves out owners and privileges (a restore
     with --no-owner). What `expected` names as unproven is not compared.
     """
-    tables = list(_tables(expected, actual))
+    differences = (
+        *_tables(expected, actual),
+        *_large_objects(expected, actual),
+        *_sequences(expected, actual),
+        *_extensions(expected, actual),
+        *_objects(expected, actual, access=access),
+    )
     return Comparison(
-        differences=(
-            *tables,
-            *_large_objects(expected, actual),
-            *_sequences(expected, actual),
-            *_extensions(expected, actual),
-            *_objects(expected, actual, access=access),
-        ),
+        # a table that is missing is so among the tables and among the schema's objects
+        differences=tuple(dict.fromkeys(differences)),
         skipped=tuple(_skipped(expected, actual, access=access)),
         tables=len(expected.tables),
         identical_tables=_identical_tables(expected, actual),

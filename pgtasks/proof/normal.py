@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import Any
 
 _PLACES = ("location", "stmt_location", "stmt_len", "list_start", "list_end")
-_WRAPS = ("SELECT {}", "{}", "ALTER TABLE x ADD {}", "ALTER TABLE x ADD CHECK ({})")
+# an expression, a statement, a constraint, the body of a function
+_WRAPS = ("SELECT {}", "{}", "ALTER TABLE x ADD {}", "CREATE FUNCTION f() RETURNS int {}")
 
 
 def normal(text: str | None) -> str | None:

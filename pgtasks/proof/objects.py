@@ -104,7 +104,8 @@ WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND c.relpersistence <> 't' AND {_O
 
 _CONSTRAINTS = f"""
 SELECT 'constraint', ARRAY[n.nspname, coalesce(c.relname, t.typname), k.conname]::text[], '',
-  jsonb_build_array(k.contype, k.condeferrable, k.condeferred, k.convalidated, k.connoinherit,
+  jsonb_build_array(k.contype, k.condeferrable, k.condeferred, k.convalidated,
+    CASE WHEN k.contype = 'c' THEN k.connoinherit END,
     CASE WHEN k.contype = 'c' THEN {_names("k.conkey", "k.conrelid", 'a.attname COLLATE "C"')}
       ELSE {_names("k.conkey", "k.conrelid")} END,
     (SELECT format('%s.%s', fn.nspname, f.relname) FROM pg_class f
@@ -249,12 +250,14 @@ _OTHERS = "UNION ALL".join(
         _others("pg_ts_template"),
         _others("pg_foreign_data_wrapper", "o.fdwoptions"),
         _others("pg_foreign_server", "o.srvtype, o.srvversion, o.srvoptions"),
-        _others("pg_event_trigger", "o.evtevent, o.evtenabled, o.evttags, o.evtfoid::text"),
+        _others(
+            "pg_event_trigger", "o.evtevent, o.evtenabled, o.evttags, o.evtfoid::regproc::text"
+        ),
         _others("pg_statistic_ext", "o.stxkind", "pg_get_statisticsobjdef(o.oid)"),
         _others(
             "pg_publication",
             "o.puballtables, o.pubinsert, o.pubupdate, o.pubdelete, o.pubtruncate, o.pubviaroot,"
-            " (SELECT array_agg(p.schemaname || '.' || p.tablename ORDER BY 1)"
+            " (SELECT array_agg(p.schemaname || '.' || p.tablename ORDER BY p.schemaname, p.tablename)"
             " FROM pg_publication_tables p WHERE p.pubname = o.pubname AND NOT o.puballtables)",
         ),
     )
