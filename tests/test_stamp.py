@@ -1,0 +1,166 @@
+"""The stamp in the database's comment, and what a connection says of the database it is in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from psycopg2 import sql
+from servers import Cluster
+
+from pgtasks import connection, reach, stamp
+from pgtasks.errors import Unreachable
+from pgtasks.stamp import Identity, Stamp
+
+ODD = "d\"b' ☃ %s=\n\\"
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        Stamp("dev", "shop_dev", "7"),
+        Stamp("eu-west", ODD, "7", origin="prod/shop@20260101T000000Z-ab12"),
+        Stamp("dev", "shop__new_1", "7", role="new", run="ab12"),
+    ],
+)
+@pytest.mark.parametrize("text", ["", "the shop", "two\nlines\n", "ends with\n", "pgtasks: no"])
+def test_a_stamp_reads_back_and_the_comment_keeps_its_text(made: Stamp, text: str) -> None:
+    assert "\n" not in made.line()
+    assert stamp.split(stamp.joined(text, made)) == (text, made)
+
+
+@pytest.mark.parametrize(
+    "comment",
+    [
+        None,
+        "",
+        "my database",
+        "pgtasks: environment=dev",  # cut short
+        "pgtasks: environment=dev database=d system=7\nwritten below it",
+        "say pgtasks: environment=dev database=d system=7",
+    ],
+)
+def test_what_is_no_stamp_stays_text(comment: str | None) -> None:
+    assert stamp.split(comment) == (comment or "", None)
+
+
+def test_a_stamp_of_a_later_version_is_read() -> None:
+    line = "pgtasks: environment=dev database=d system=7 colour=blue bare"
+    assert stamp.split(line) == ("", Stamp("dev", "d", "7"))
+
+
+def test_a_stamp_counts_only_where_it_was_written() -> None:
+    made = Stamp("dev", "d", "7")
+    assert not Identity("d", "7", "u", "", made, False).foreign
+    assert Identity("e", "7", "u", "", made, False).foreign
+    assert Identity("d", "8", "u", "", made, False).foreign
+    assert not Identity("d", "8", "u", "", None, False).foreign
+
+
+def test_a_connection_says_what_it_is(
+    any_cluster: Cluster, fresh_database: Callable[..., str]
+) -> None:
+    name = fresh_database(any_cluster, ODD.replace("\n", " "))
+    target = any_cluster.target(name)
+    with connection.session(target) as conn:
+        made = Stamp("dev", name, stamp.system_identifier(conn))
+        connection.execute(conn, stamp.comment_statement(name, "the\nshop", made))
+        found = stamp.identify(conn)
+    assert found == Identity(name, made.system, any_cluster.superuser, "the\nshop", made, True)
+    listed = any_cluster.psql("postgres", "\\l+\n")
+    assert "pgtasks: environment=dev" in listed
+
+
+def test_an_ordinary_role_reads_it_too(cluster: Cluster, database: str) -> None:
+    cluster.execute("DROP ROLE IF EXISTS stamp_reader")
+    cluster.execute("CREATE ROLE stamp_reader LOGIN")
+    with connection.session(cluster.target(database)) as conn:
+        made = Stamp("dev", database, stamp.system_identifier(conn))
+        connection.execute(conn, stamp.comment_statement(database, "", made))
+    conn = cluster.connect(database, user="stamp_reader")
+    try:
+        assert stamp.identify(conn).stamp == made
+    finally:
+        conn.close()
+        cluster.execute("DROP ROLE stamp_reader")
+
+
+def test_an_empty_comment_is_none(cluster: Cluster, database: str) -> None:
+    cluster.execute(stamp.comment_statement(database, "", Stamp("dev", database, "7")))
+    cluster.execute(stamp.comment_statement(database, "", None))
+    query = "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = %s"
+    assert cluster.value(query, parameters=(database,)) is None
+
+
+CONTENT = {
+    "table": "CREATE TABLE t ()",
+    "table elsewhere": "CREATE SCHEMA s; CREATE TABLE s.t ()",
+    "schema named like the system's": 'CREATE SCHEMA "pgx"; CREATE TABLE pgx.t ()',
+    "view": "CREATE VIEW v AS SELECT 1",
+    "sequence": "CREATE SEQUENCE s",
+    "function": "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+    "domain": "CREATE DOMAIN d AS int",
+    "enum": "CREATE TYPE e AS ENUM ('a')",
+    "large object": "SELECT lo_create(0)",
+}
+NO_CONTENT = {
+    "nothing": "SELECT 1",
+    "schema": "CREATE SCHEMA s",
+    "public made anew": "DROP SCHEMA public CASCADE; CREATE SCHEMA public",
+    "extension": "DROP EXTENSION IF EXISTS plpgsql; CREATE EXTENSION plpgsql",
+    "privileges": "GRANT USAGE ON SCHEMA public TO PUBLIC",
+}
+
+
+@pytest.mark.parametrize("what", [*CONTENT, *NO_CONTENT])
+def test_what_counts_as_content(
+    any_cluster: Cluster, fresh_database: Callable[..., str], what: str
+) -> None:
+    name = fresh_database(any_cluster)
+    any_cluster.execute({**CONTENT, **NO_CONTENT}[what], name)
+    found = reach.identify(any_cluster.target(name))
+    assert found is not None
+    assert found.empty == (what in NO_CONTENT)
+
+
+def test_extensions_are_not_content(
+    system_cluster: Cluster, fresh_database: Callable[..., str]
+) -> None:
+    name = fresh_database(system_cluster)
+    # tables, types and functions of its own
+    for extension in ("pg_stat_statements", "hstore"):
+        query = "SELECT 1 FROM pg_available_extensions WHERE name = %s"
+        if not system_cluster.execute(query, parameters=(extension,)):
+            pytest.skip(f"this system's PostgreSQL has no {extension}")
+        system_cluster.execute(
+            sql.SQL("CREATE EXTENSION {}").format(sql.Identifier(extension)), name
+        )
+    found = reach.identify(system_cluster.target(name))
+    assert found is not None
+    assert found.empty
+
+
+def test_a_temporary_table_of_another_session_is_not_content(
+    cluster: Cluster, database: str
+) -> None:
+    other = cluster.connect(database)
+    try:
+        other.cursor().execute("CREATE TEMP TABLE t (x text)")
+        found = reach.identify(cluster.target(database))
+        assert found is not None
+        assert found.empty
+    finally:
+        other.close()
+
+
+def test_a_database_that_is_not_there_has_no_identity(cluster: Cluster) -> None:
+    target = cluster.target("nowhere 'at' all")
+    assert reach.identify(target) is None
+    with pytest.raises(Unreachable, match=r"does not exist, make it with inv db\.create$"):
+        reach.present(None, target)
+
+
+def test_reading_an_identity_writes_nothing(cluster: Cluster, database: str) -> None:
+    with connection.session(cluster.target(database), read_only=True) as conn:
+        assert stamp.identify(conn).empty
+        assert connection.value(conn, "SHOW transaction_read_only") == "on"
