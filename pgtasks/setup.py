@@ -122,10 +122,12 @@ class Setup:
         found = trigger.verify(files, self.target)
         if not found.faults() and not found.unknown:
             # CREATE TRIGGER would lock tables that are in use, for nothing
-            return Step("triggers", "unchanged", found.sentence(), details=found.as_json())
+            return Step("triggers", "unchanged", found.sentence())
         applied = trigger.apply(files, self.target)
+        for warning in applied.warnings:
+            report.say(f"warning: {warning}")
         result = "done" if applied.changes else "unchanged"
-        return Step("triggers", result, applied.sentence(), details=applied.as_json())
+        return Step("triggers", result, applied.sentence())
 
     def _seeds(self, lock: Lock) -> Step:
         if self.seeds is None:

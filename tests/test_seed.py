@@ -291,7 +291,8 @@ def test_the_password_goes_by_a_file(
     root = make_project(tmp_path / "shop", "$SHOP")
     (root / "env" / "dev.env").write_text(f"SHOP={target.url(reveal=True)}\n")
     (root / "sql" / "seeds").mkdir(parents=True)
-    sets(root / "sql" / "seeds", core=CORE + "\\! env\n\\! tr '\\0\\n' '  ' < /proc/$PPID/cmdline\n")
+    watching = "\\! env\n\\! tr '\\0\\n' '  ' < /proc/$PPID/cmdline\n"
+    sets(root / "sql" / "seeds", core=CORE + watching)
     done = inv("seed.load", "--set", "core", cwd=root)
     assert done.returncode == 0, done.stderr
     assert "PGPASSFILE=" in done.stderr
