@@ -6,6 +6,7 @@ the benchmark's server: one for each scale, and `tiny`. `bare` has one task, whi
 
 from __future__ import annotations
 
+import compileall
 import os
 import shutil
 import sys
@@ -22,7 +23,7 @@ SCALES = ("small", "medium", "large")
 TINY = "tiny"
 _INV = Path(sys.executable).parent / "inv"
 _LINKED = ("alembic.ini", "clinic", "migrations", "sql")
-_CLEARED = ("PG", "INVOKE_", "FABRIC_", "PGTASKS_")
+_CLEARED = ("PG", "INVOKE_", "FABRIC_", "PGTASKS_", "PYTHONDONTWRITEBYTECODE")
 _TASKS = """\
 import pgtasks
 
@@ -107,7 +108,7 @@ class Workspace:
         return measure.run(*found, cwd=self.room, env=env, postmaster=self.server.pid)
 
     def _env(self) -> dict[str, str]:
-        """Return variables without any that would lead somebody elsewhere."""
+        """Return variables without any that would lead somebody elsewhere, or slow down Python."""
         kept = {
             key: value
             for key, value in os.environ.items()
@@ -179,4 +180,7 @@ def make(server: Server, room: Path, scale: str) -> Workspace:
     for name in (*SCALES, TINY):
         text = _ENVIRONMENT.format(url=server.url(name), bin=server.bin)
         (space.project / "env" / f"{name}.yaml").write_text(text)
+    # as pip does for an installed package; otherwise the first run of each task compiles it
+    for name in ("bench", "pgtasks", "tasks", "clinic"):
+        compileall.compile_dir(ROOT / name, quiet=1)
     return space
