@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pgtasks.errors import NotProven
 from pgtasks.names import qualified
 
 FORMAT = 1
+EXPRESSIONS = "expressions"  # as an unproven object: those of the whole schema
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,14 @@ class Proof:
     def rows(self) -> int:
         """Return the rows of all tables."""
         return sum(table.rows for table in self.tables)
+
+    def without_expressions(self, reason: str) -> Proof:
+        """Return the proof without what servers deparse, and say why."""
+        return replace(
+            self,
+            schema={name: replace(part, expressions="") for name, part in self.schema.items()},
+            unproven=(*self.unproven, Unproven(EXPRESSIONS, reason)),
+        )
 
     @property
     def schema_digest(self) -> str:

@@ -257,7 +257,8 @@ _OTHERS = "UNION ALL".join(
         _others(
             "pg_publication",
             "o.puballtables, o.pubinsert, o.pubupdate, o.pubdelete, o.pubtruncate, o.pubviaroot,"
-            " (SELECT array_agg(p.schemaname || '.' || p.tablename ORDER BY p.schemaname, p.tablename)"
+            " (SELECT array_agg(p.schemaname || '.' || p.tablename"
+            "  ORDER BY p.schemaname, p.tablename)"
             " FROM pg_publication_tables p WHERE p.pubname = o.pubname AND NOT o.puballtables)",
         ),
     )

@@ -195,13 +195,10 @@ class Taking:
         return self
 
     def _planned(self) -> Iterable[Step]:
-        """Yield the work, the longest first."""
-        numbered = list(enumerate(self.content.tables))
-        parts = list(batches(numbered))
-        alone = [part for part in parts if len(part) == 1]
-        yield from (self._counting(part) for part in alone[:1])
+        """Yield the work: the schema, which no lock keeps as it is, then tables by size."""
         yield self._read_schema
-        yield from (self._counting(part) for part in alone[1:])
+        parts = list(batches(enumerate(self.content.tables)))
+        yield from (self._counting(part) for part in parts if len(part) == 1)
         if self.content.large_objects:
             yield self._read_large_objects
         yield from (self._counting(part) for part in parts if len(part) > 1)
