@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -222,11 +222,8 @@ def laying_statements(name: str, facts: DatabaseFacts) -> list[sql.Composed]:
 
 
 def grant_statements(name: str, facts: DatabaseFacts) -> list[sql.Composed]:
-    """Return the GRANTs that make the new database's access list equal to the facts'."""
-    grants: Iterable[Grant] = facts.grants or ()
-    if facts.grants is None:  # the default: everybody may connect and use temporary tables
-        grants = (Grant("", "CONNECT"), Grant("", "TEMPORARY"))
-    return [_grant(name, grant) for grant in grants if grant.grantee != facts.owner]
+    """Return the GRANTs that make the access list of a new, shut database equal to the facts'."""
+    return [_grant(name, grant) for grant in facts.grants or () if grant.grantee != facts.owner]
 
 
 def _grant(name: str, grant: Grant) -> sql.Composed:

@@ -98,14 +98,16 @@ def _side(
 def create(
     conn: Connection, target: Target, facts: DatabaseFacts, mark: Stamp, *, owner: str
 ) -> str:
-    """Create the side database that `mark` describes, shut to PUBLIC, and return its name."""
+    """Create the side database that `mark` describes and return its name."""
     name = side_name(target.database, "new", mark.run)
     statement = database.create_statement(
         name, facts, template=target.template, owner=owner, server_version=conn.server_version
     )
     connection.execute(conn, statement)
     reach("restore.created")
-    connection.execute(conn, database.close_statement(name))
+    if facts.grants is not None:
+        # never more open than the target; the default access list stays the default
+        connection.execute(conn, database.close_statement(name))
     connection.execute(conn, stamp.comment_statement(name, facts.comment, mark))
     reach("restore.marked")
     return name

@@ -121,6 +121,16 @@ def test_carries_everything_that_belongs_to_the_database(
         connection.execute(conn, 'DROP ROLE "swap\'s reader"')
 
 
+def test_leaves_a_default_access_list_the_default(
+    cluster: Cluster, fresh_database: Callable[..., str]
+) -> None:
+    target = prepare(cluster, fresh_database(cluster), "old")
+    with Lock(target, "test") as lock:
+        assert database.read(lock.connection, target.database).grants is None
+        swap_in(lock)
+        assert database.read(lock.connection, target.database).grants is None
+
+
 def test_leaves_a_live_stamp_and_a_closed_kept_database(
     cluster: Cluster, fresh_database: Callable[..., str]
 ) -> None:
