@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import textwrap
 from collections.abc import Callable
 from dataclasses import replace
@@ -628,3 +630,71 @@ def test_the_password_is_in_no_variable_and_no_url(
     assert "DATABASE_URL=postgresql" in seen.read_text()
     assert "s3cret" in password_cluster.password
     assert "s3cret" not in seen.read_text() + done.stdout + done.stderr
+
+
+# Flask-Migrate
+
+APP = """
+import os
+from flask import Flask
+from flask_migrate import Migrate
+from flask_sqlalchemy import SQLAlchemy
+
+app = Flask(__name__)
+app.config["SQLALCHEMY_DATABASE_URI"] = {uri}
+db = SQLAlchemy(app)
+Migrate(app, db)
+
+
+class Note(db.Model):
+    id = db.Column(db.Integer, primary_key=True)
+    text = db.Column(db.Text)
+"""
+
+
+def flask_project(root: Path, uri: str) -> None:
+    """Make what `flask db init` makes, for an application that takes its URL from `uri`."""
+    (root / "app.py").write_text(APP.format(uri=uri))
+    subprocess.run(
+        [sys.executable, "-m", "flask", "--app", "app", "db", "init"],
+        cwd=root,
+        env={**os.environ, "DATABASE_URL": "postgresql+psycopg2://nobody@localhost/none"},
+        check=True,
+        capture_output=True,
+    )
+
+
+def test_a_project_of_flask_migrate(
+    inv: Any, cluster: Cluster, target: Target, project: Path
+) -> None:
+    flask_project(project, "os.environ['DATABASE_URL']")
+    made = Shop(cluster, target, project)
+    (project / ".env").write_text("DATABASE_URL=postgresql+psycopg2://nobody@localhost/none\n")
+
+    written = inv("migrate.new", "-m", "add notes")
+    assert written.returncode == 0, written.stderr
+    done = inv("migrate.up", "--json")
+
+    assert done.returncode == 0, done.stderr
+    assert made.tables() == ["alembic_version", "note"]
+    assert "nobody" not in done.stderr
+    assert inv("migrate.down").returncode == 0
+    assert made.tables() == ["alembic_version"]
+
+
+def test_a_flask_application_that_means_another_database(
+    inv: Any,
+    cluster: Cluster,
+    target: Target,
+    project: Path,
+    fresh_database: Callable[..., str],
+) -> None:
+    other = fresh_database(cluster)
+    flask_project(project, repr(cluster.target(other).url(driver="psycopg2")))
+    made = Shop(cluster, target, project)
+
+    done = inv("migrate.up")
+
+    assert done.returncode == 2, done.stderr
+    assert repr(other) in done.stderr.splitlines()[-1]
+    assert made.tables() == made.tables(other) == []

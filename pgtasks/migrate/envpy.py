@@ -141,8 +141,10 @@ class EnvPy:
     @contextlib.contextmanager
     def _listening(self) -> Iterator[None]:
         """Ask each new connection of SQLAlchemy's where it is, whatever engine made it."""
+        entries: list[pool.ConnectionPoolEntry] = []
 
-        def on_connect(opened: Any, record: object) -> None:
+        def on_connect(opened: Any, entry: pool.ConnectionPoolEntry) -> None:
+            entries.append(entry)
             cursor = opened.cursor()
             try:
                 cursor.execute(_WHERE_AM_I)
@@ -162,6 +164,10 @@ class EnvPy:
             yield
         finally:
             event.remove(pool.Pool, "connect", on_connect)
+            for entry in entries:
+                # an application's pool keeps its connections, and would hand a read-only one to
+                # the next run of env.py
+                entry.invalidate()
 
     @contextlib.contextmanager
     def _handed_over(self) -> Iterator[Connection]:
