@@ -200,11 +200,6 @@ def _provider(facts: DatabaseFacts, server_version: int) -> sql.Composable:
     return sql.SQL("LOCALE_PROVIDER libc")
 
 
-def close_statement(name: str) -> sql.Composed:
-    """Return the statement that shuts PUBLIC out of a new database."""
-    return sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(name))
-
-
 def laying_statements(name: str, facts: DatabaseFacts) -> list[sql.Composed]:
     """Return what lays grants and settings on the new database `name`, LATE_SETTINGS left out.
 
@@ -212,7 +207,7 @@ def laying_statements(name: str, facts: DatabaseFacts) -> list[sql.Composed]:
     no way but to act as that role).
     """
     return [
-        *grant_statements(name, facts),
+        *_access_statements(name, facts),
         *(
             setting_statement(name, setting)
             for setting in facts.settings
@@ -221,9 +216,13 @@ def laying_statements(name: str, facts: DatabaseFacts) -> list[sql.Composed]:
     ]
 
 
-def grant_statements(name: str, facts: DatabaseFacts) -> list[sql.Composed]:
-    """Return the GRANTs that make the access list of a new, shut database equal to the facts'."""
-    return [_grant(name, grant) for grant in facts.grants or () if grant.grantee != facts.owner]
+def _access_statements(name: str, facts: DatabaseFacts) -> list[sql.Composed]:
+    """Return what makes a new database's access list the facts'; a default one is the default."""
+    if facts.grants is None:
+        return []
+    close = sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(name))
+    granted = [grant for grant in facts.grants if grant.grantee != facts.owner]
+    return [close, *(_grant(name, grant) for grant in granted)]
 
 
 def _grant(name: str, grant: Grant) -> sql.Composed:

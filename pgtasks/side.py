@@ -105,9 +105,6 @@ def create(
     )
     connection.execute(conn, statement)
     reach("restore.created")
-    if facts.grants is not None:
-        # never more open than the target; the default access list stays the default
-        connection.execute(conn, database.close_statement(name))
     connection.execute(conn, stamp.comment_statement(name, facts.comment, mark))
     reach("restore.marked")
     return name

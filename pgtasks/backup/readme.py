@@ -128,7 +128,6 @@ def settings(conn: Connection, facts: DatabaseFacts) -> str:
     name = sql.Identifier(facts.name)
     statements = [
         sql.SQL("ALTER DATABASE {} OWNER TO {}").format(name, sql.Identifier(facts.owner)),
-        database.close_statement(facts.name),
         *database.laying_statements(facts.name, facts),
         sql.SQL("ALTER DATABASE {} CONNECTION LIMIT {}").format(
             name, sql.Literal(facts.connection_limit)
