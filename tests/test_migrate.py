@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from projects import make_project, put_stamp
@@ -23,6 +24,7 @@ from pgtasks.migrate.losses import losses
 from pgtasks.migrate.scripts import Scripts, variable
 from pgtasks.project import load
 from pgtasks.reach import identify, present
+from pgtasks.secret import Secret
 from pgtasks.stamp import Identity
 from pgtasks.target import Target
 
@@ -306,6 +308,26 @@ def test_the_url_keeps_the_driver_that_the_application_expects(
         assert url.split("://")[0] == f"postgresql{driver}"
     assert url.endswith("?ssl=require" if driver == "+asyncpg" else "?sslmode=require")
     assert "://me@db1:5432/a%20b" in url
+
+
+@pytest.mark.parametrize(
+    ("driver", "password", "there"),
+    [
+        ("", "simple", False),
+        ("psycopg2", "a:b", False),
+        ("psycopg", "a:b", False),
+        ("asyncpg", "simple", False),
+        ("asyncpg", "a:b", True),  # asyncpg does not undo the escapes of a password file
+        ("pg8000", "simple", True),  # pg8000 reads no password file
+    ],
+)
+def test_the_password_is_in_the_url_only_for_who_reads_no_file(
+    tmp_path: Path, driver: str, password: str, there: bool
+) -> None:
+    target = Target("dev", "db1", 5432, "a", "me", password=Secret(password))
+    own = f"postgresql+{driver}://u@h/d" if driver else "postgresql://u@h/d"
+    url = variable(Scripts(tmp_path, tmp_path, url=own), target)
+    assert (f":{quote(password)}@" in url) is there
 
 
 @pytest.mark.parametrize(

@@ -127,6 +127,14 @@ def _driver(url: str) -> str:
     return found[1] if found else ""
 
 
+def _reads_passfile(driver: str, target: Target) -> bool:
+    if driver == "asyncpg" and target.password is not None:
+        # it takes the escapes of a password file for part of the password
+        text = target.password.reveal()
+        return text == text.strip() and not {":", "\\"} & set(text)
+    return driver in _READ_PASSFILE
+
+
 def _url(target: Target, driver: str) -> str:
     """Return the target's URL for a driver, without its password where PGPASSFILE is read."""
     # how long to wait is called otherwise by drivers that are not libpq's
@@ -134,6 +142,6 @@ def _url(target: Target, driver: str) -> str:
     if driver == "asyncpg" and "sslmode" in parameters:
         parameters["ssl"] = parameters.pop("sslmode")
     place = replace(target, parameters=parameters)
-    if driver in _READ_PASSFILE:
+    if _reads_passfile(driver, target):
         place = replace(place, password=None)
     return place.url(reveal=True, driver=driver)
