@@ -12,7 +12,7 @@ from pgtasks import fields, password, report
 from pgtasks.choice import Candidate, Choice
 from pgtasks.environment import DEFAULT, Environment, resolve
 from pgtasks.errors import PgtasksError, Refused, Unreachable
-from pgtasks.layers import Value, layers
+from pgtasks.layers import Layer, Value, layers
 from pgtasks.project import Project
 from pgtasks.secret import redact
 from pgtasks.target import Target, from_environment
@@ -83,18 +83,15 @@ def _line(project: Project, name: str, current: str) -> Line:
 
 def _sources(project: Project, name: str) -> tuple[str, ...]:
     """Return the files and variables that say something of an environment itself."""
-    said = [
-        layer.place_layer if layer.place else value.layer
-        for layer in layers(project, name)
-        if layer.environment == name
-        for value in [
-            *layer.values.values(),
-            *layer.settings.values(),
-            Value("", layer.place_layer),
-        ]
-        if value.layer and not value.layer.startswith(DEFAULT)
-    ]
-    return tuple(dict.fromkeys(re.sub(r":\d+(?=$|,|\))", "", layer) for layer in said))
+    said = [one for layer in layers(project, name) for one in _said(layer, name)]
+    return tuple(dict.fromkeys(re.sub(r":\d+(?=$|,|\))", "", one) for one in said))
+
+
+def _said(layer: Layer, name: str) -> Iterator[str]:
+    if layer.environment == name:
+        values = [*layer.values.values(), *layer.settings.values()]
+        found = [layer.place_layer, layer.password_layer, *(value.layer for value in values)]
+        yield from (one for one in found if one and not one.startswith(DEFAULT))
 
 
 @dataclass(frozen=True)
