@@ -1,9 +1,8 @@
 -- seed: core
 -- environments: any
--- scales: small=1 medium=1 large=1
 --
 -- Roles, modules and what each role may do where: what the application cannot start without.
--- Belongs in every environment, production included, and is the same at every scale.
+-- Belongs in every environment, production included; it has one size.
 --
 -- Loading twice changes nothing, and neither does loading over what an administrator has changed
 -- since: a row that exists stays as it is (ON CONFLICT DO NOTHING). Keys derive from the codes,
