@@ -74,7 +74,7 @@ def test_every_environment_is_validated(tmp_path: Path) -> None:
         ("sslmode:", "tls"),
         ("sslmode: prefer\nhost: localhost", None),
         ("sslmode: prefer\nhost: 127.0.0.1", None),
-        ("sslmode: prefer\nhost: localhost.example.com", "tls"),
+        ("sslmode: prefer\nhost: localhost.invalid", "tls"),
         ("sslmode: prefer\nhost: /run/nowhere", None),
         ("sslmode: prefer\nssh: ops@db1", None),
         ("sslmode: prefer\nprotected: false", None),
