@@ -72,7 +72,7 @@ def reference(name: str) -> str:
     positionals = "".join(f" {arg.name.upper()}" for arg in context.positional_args)
     flags = [(f"`{_spelled(flag, context)}`", help) for flag, help in context.help_tuples()]
     lines = [f"### {name}", "", first, "", *rest, *([""] if rest else [])]
-    lines += [f"`inv {name}{positionals}{' [flags]' if flags else ''}`", ""]
+    lines += [f"`inv {name}{positionals}`", ""] if positionals else []
     return "\n".join(lines) + "\n" + (table(("flag", "what it does"), flags) if flags else "")
 
 
