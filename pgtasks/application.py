@@ -2,7 +2,7 @@
 
     from pgtasks import get_config, get_database_url, is_production
 
-    engine = create_engine(get_database_url())
+    engine = create_engine(get_database_url(driver="psycopg2"))
     session_minutes = get_config()["settings"]["security"]["session_minutes"]
 
 The project is found from the working directory upwards, or named by PGTASKS_ROOT. Every call reads
@@ -120,7 +120,7 @@ def _frozen(value: Any) -> Any:
 def get_database_url(env: str | None = None, *, driver: str = "", start: bool = False) -> str:
     """Return the URL of an environment's database, with its password.
 
-    `driver` is for SQLAlchemy: "psycopg" gives postgresql+psycopg://. The embedded server is
+    `driver` is for SQLAlchemy: "psycopg2" gives postgresql+psycopg2://. The embedded server is
     started only with `start`; without, the URL is the one it has while it runs. A
     password_command is run. Raises Unreachable for an embedded server that was never started.
     """
