@@ -68,24 +68,25 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _add(tree: Any, path: Path, folder: Path, taken: dict[str, str], *, own: bool) -> None:
+    """Add the tasks of one file: as a collection, or at the root where it holds one of its name."""
     module = _loaded(path, folder, own=own)
     name = path.stem.replace("_", "-") if own else path.stem
-    for key, found in list(vars(module).items()):
-        if not isinstance(found, Task):
-            continue
-        _wrap(found)
-        task_name = found.name or key
-        home = tree if task_name == path.stem else _collection(tree, name)
-        full = task_name if home is tree else f"{name}.{task_name}"
+    found = {task.name or key: task for key, task in vars(module).items() if isinstance(task, Task)}
+    alone = list(found) == [path.stem]
+    for task_name, task in found.items():
+        _wrap(task)
+        home = tree if alone else _collection(tree, name)
+        full = task_name if alone else f"{name}.{task_name}"
         if full in taken and own:
-            _say_replaced(found, home, task_name)
+            _say_replaced(task, home, task_name)
         taken[full] = str(path)
-        home.add_task(found, name=task_name, default=bool(found.is_default))
+        default = bool(task.is_default) or task_name == path.stem
+        home.add_task(task, name=task_name, default=default and not alone)
 
 
 def _collection(tree: Any, name: str) -> Any:
     if name not in tree.collections:
-        tree.add_collection(Collection(), name=name)
+        tree.add_collection(Collection(name))
     return tree.collections[name]
 
 

@@ -3,26 +3,45 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Protocol
 
+from pgtasks.errors import Failed
+
 
 def say(line: str = "") -> None:
     """Print one line of talk."""
-    print(line, file=sys.stderr, flush=True)
+    if sys.stderr is not None:  # closed by the shell: print would take stdout instead
+        print(line, file=sys.stderr, flush=True)
 
 
 def data(text: str) -> None:
-    """Print data."""
-    print(text, flush=True)
+    """Print data, raising Failed where stdout takes none (a reader that left: BrokenPipeError)."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as exc:
+        silence(sys.stdout)
+        raise Failed(f"the result was not written to stdout: {exc.strerror}") from None
 
 
 def document(value: Any) -> None:
     """Print one JSON document."""
-    print(json.dumps(value, indent=2, ensure_ascii=False, default=str), flush=True)
+    # a name that is no UTF-8 becomes an escape, which JSON reads
+    text = json.dumps(value, indent=2, ensure_ascii=False, default=str)
+    data(text.encode("utf-8", "backslashreplace").decode())
+
+
+def silence(stream: Any) -> None:
+    """Lead a stream that cannot be written to nowhere: Python flushes it once more at its end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 class Reported(Protocol):
@@ -66,7 +85,16 @@ def _line(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool]) ->
 def _cell(value: Any) -> str:
     if value is None:
         return "-"
-    return count(value) if isinstance(value, int) and not isinstance(value, bool) else str(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return count(value)
+    return printable(str(value))
+
+
+def printable(text: str) -> str:
+    """Return text whose control characters are written out: names may hold any."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _is_number(cell: str) -> bool:

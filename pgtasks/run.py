@@ -158,7 +158,7 @@ def run(
     `flags` are settings given on the command line (layer 7), None where a flag is absent.
     """
     choice = choose(project, env)
-    given = {key: _flag(key, value) for key, value in (flags or {}).items() if value}
+    given = {key: _flag(key, value) for key, value in (flags or {}).items() if value is not None}
     environment = resolve(project, choice.environment, flags=given)
     target = from_environment(environment)
     report.say(target.line())
@@ -167,11 +167,18 @@ def run(
     try:
         yield current
     except BaseException as exc:
-        current.result = exc.message if isinstance(exc, PgtasksError) else exc.__class__.__name__
+        current.result = _said(exc)
         raise
     finally:
         if current.journaled:
             _write_journal(current, time.monotonic() - began)
+
+
+def _said(exc: BaseException) -> str:
+    """Return how a run that did not end well ended, for the journal."""
+    if isinstance(exc, PgtasksError):
+        return exc.message
+    return "interrupted" if isinstance(exc, KeyboardInterrupt) else exc.__class__.__name__
 
 
 def _flag(key: str, value: Any) -> Value:

@@ -6,6 +6,7 @@ What a file in `tasks/` imports. Nothing heavy is imported here: `inv --list` lo
 from __future__ import annotations
 
 import functools
+import io
 import os
 import signal
 import sys
@@ -107,9 +108,12 @@ def guarded(body: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(body)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         global _libpq
-        from pgtasks import libpq
+        from pgtasks import libpq, report
 
         _libpq = {**_libpq, **libpq.detach_variables(os.environ)}
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            # a name that the terminal's encoding does not have is no reason to end in a traceback
+            sys.stdout.reconfigure(errors="backslashreplace")
         try:
             with _signals():
                 return body(*args, **kwargs)
@@ -119,7 +123,8 @@ def guarded(body: Callable[..., Any]) -> Callable[..., Any]:
             raise exit_of(Interrupted("interrupted"), json=bool(kwargs.get("json"))) from None
         except BrokenPipeError:
             # the reader of our output went away, as with `| head`
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            for stream in (sys.stdout, sys.stderr):
+                report.silence(stream)
             raise invoke.Exit(code=1) from None
 
     wrapped.__pgtasks__ = True  # type: ignore[attr-defined]
