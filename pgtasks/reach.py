@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pgtasks import connection, password, stamp
-from pgtasks.errors import Unreachable
+from pgtasks.errors import Refused, Unreachable
 from pgtasks.stamp import Identity
 from pgtasks.target import Target
 
@@ -17,8 +17,14 @@ def reach(target: Target, root: Path, *, start: bool = True) -> Target:
     """Return the target as its server is reached, raising Unreachable.
 
     The embedded server is started where it does not run (`start=False`: that is Unreachable); a
-    password is asked for on a terminal where the server wants one and none is set.
+    password is asked for on a terminal where the server wants one and none is set. Raises Refused
+    for a database host over SSH: connecting straight would reach another place than was meant.
     """
+    if target.ssh:
+        raise Refused(
+            f"environment {target.environment!r} says ssh: {target.ssh!r}, which is not supported "
+            "yet: name a host that is reached from here, or a tunnel's own end"
+        )
     if target.embedded:
         target = _embedded(target, root, start=start)
     target = password.unlocked(target, root)
