@@ -11,6 +11,7 @@ from pgtasks.environment import Environment, resolve
 
 def lay_out(root: Path, files: Mapping[str, str]) -> Path:
     """Write files below a folder and return it."""
+    root.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,287 @@
+"""`python -m pgtasks init` in projects that the tools' own `init` made."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from layout import lay_out
+from servers import Cluster
+from terminal import answer
+
+import pgtasks
+
+BIN = Path(sys.executable).parent
+INIT = [sys.executable, "-m", "pgtasks", "init"]
+Inv = Callable[..., "subprocess.CompletedProcess[str]"]
+
+FLASK = """
+import os
+from flask import Flask
+from flask_migrate import Migrate
+from flask_sqlalchemy import SQLAlchemy
+
+app = Flask(__name__)
+app.config["SQLALCHEMY_DATABASE_URI"] = "sqlite://"
+Migrate(app, SQLAlchemy(app))
+"""
+
+
+def init(root: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [*INIT, *flags], cwd=root, stdin=subprocess.DEVNULL, capture_output=True, text=True
+    )
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    """Return all files of a project but those of git and of a virtual environment."""
+    others = {".git", "env"} if (root / "env" / "pyvenv.cfg").exists() else {".git"}
+    return {
+        str(path.relative_to(root)): path.read_bytes()
+        for path in root.rglob("*")
+        if path.is_file() and path.relative_to(root).parts[0] not in others
+    }
+
+
+def make(root: Path, *argv: str) -> None:
+    subprocess.run([BIN / argv[0], *argv[1:]], cwd=root, check=True, capture_output=True)
+
+
+@pytest.fixture
+def url(cluster: Cluster, fresh_database: Callable[..., str]) -> str:
+    """Return the URL of an application's database, with content, a password in it, no stamp."""
+    name = fresh_database(cluster, "the shop's")
+    cluster.execute("CREATE TABLE orders (id int); INSERT INTO orders VALUES (1), (2)", name)
+    return cluster.target(name).url().replace("postgres@", "postgres:geheim@")
+
+
+@pytest.fixture
+def fast(tmp_path: Path, url: str) -> Path:
+    """Return a project as FastAPI's users have them: alembic init, DATABASE_URL in .env."""
+    root = lay_out(
+        tmp_path / "fast",
+        {
+            "app/main.py": "from fastapi import FastAPI\n\napp = FastAPI()\n",
+            ".env": f'SECRET_KEY=geheim\nDATABASE_URL="{url}"\n',
+            ".gitignore": "__pycache__/\n.env\n.venv\n",
+        },
+    )
+    make(root, "alembic", "init", "db/migrations")
+    return root
+
+
+@pytest.fixture
+def flask(tmp_path: Path, url: str) -> Path:
+    """Return a project of Flask-Migrate, its virtual environment in env/, its tasks Celery's."""
+    root = lay_out(
+        tmp_path / "flask",
+        {
+            "app.py": FLASK,
+            ".env": f"DATABASE_URL={url}\n",
+            ".gitignore": "*.pyc\nenv/\n.env\n",
+            "tasks.py": "from celery import shared_task\n",
+            "tasks/__init__.py": "raise RuntimeError('not for Invoke')\n",
+            "tasks/mail.py": "raise RuntimeError('not for Invoke')\n",
+            "env/pyvenv.cfg": "home = /usr/bin\n",
+        },
+    )
+    make(root, "flask", "db", "init")
+    return root
+
+
+def check_adopted(inv: Inv, root: Path, before: dict[str, bytes], *collection: str) -> None:
+    """Check that nothing there was changed, nothing secret written, and that the tasks work."""
+    after = contents(root)
+    assert {name: after[name] for name in before} == before
+    made = {name: text for name, text in after.items() if name not in before}
+    assert not [name for name, text in made.items() if b"geheim" in text]
+
+    again = init(root, "--write")
+    assert (again.returncode, contents(root)) == (0, after)
+    assert "nothing to write, all of it is there" in again.stdout
+
+    shown = inv(*collection, "env.show", "--json", cwd=root)
+    assert shown.returncode == 0, shown.stderr
+    assert json.loads(shown.stdout)["values"]["database"]["value"] == "the shop's"
+    backed = inv(*collection, "db.backup", "--json", cwd=root)
+    assert backed.returncode == 0, backed.stderr
+    manifests = list(root.glob("backups/dev/*/*/manifest.json"))
+    assert len(manifests) == 1
+    assert json.loads(manifests[0].read_text())["rows"] == 2
+    # what was adopted is still safe from a restore: it has content and no stamp
+    refused = inv(*collection, "db.restore", cwd=root)
+    assert refused.returncode == 2
+    assert "counts as protected" in refused.stderr
+
+
+def test_a_project_of_alembic_is_adopted(inv: Inv, fast: Path) -> None:
+    before = contents(fast)
+    done = init(fast, "--write")
+    assert done.returncode == 0, done.stderr
+    assert 'found  DATABASE_URL in .env: database "the shop\'s", becomes dev' in done.stdout
+    assert "found  migrations in db/migrations/" in done.stdout
+    assert "inv env.stamp --confirm 'the shop'\"'\"'s'" in done.stdout
+    assert sorted(set(contents(fast)) - set(before)) == [
+        "backups/.gitignore",
+        "env/.gitignore",
+        "env/dev.yaml",
+        "env/prod.example.yaml",
+        "invoke.yaml",
+        "tasks.py",
+    ]
+    check_adopted(inv, fast, before)
+
+
+def test_a_project_of_flask_is_adopted(inv: Inv, flask: Path) -> None:
+    before = contents(flask)
+    done = init(flask, "--write")
+    assert done.returncode == 0, done.stderr
+    assert "found  migrations in migrations/" in done.stdout
+    assert "found  env/ is a virtual environment: environments go to environments/" in done.stdout
+    assert "inv -c dbtasks db.backup" in done.stdout
+    assert sorted(set(contents(flask)) - set(before)) == [
+        "backups/.gitignore",
+        "dbtasks.py",
+        "environments/.gitignore",
+        "environments/dev.yaml",
+        "environments/prod.example.yaml",
+        "invoke.yaml",
+    ]
+    check_adopted(inv, flask, before, "-c", "dbtasks")
+    own = lay_out(flask, {"dbtasks/hello.py": HELLO})
+    assert inv("-c", "dbtasks", "hello", cwd=own).stdout == "hello\n"
+
+
+HELLO = "from invoke import task\n\n\n@task\ndef hello(c):\n    print('hello')\n"
+
+
+def test_what_would_be_written_is_shown_first(fast: Path) -> None:
+    before = contents(fast)
+    done = init(fast)
+    assert done.returncode == 2
+    assert done.stderr == "error: nothing was written: no terminal to ask on, add --write\n"
+    assert "write  env/dev.yaml\n" in done.stdout
+    assert "    url: $DATABASE_URL\n" in done.stdout
+    assert "geheim" not in done.stdout
+    assert contents(fast) == before
+
+
+@pytest.mark.parametrize(("typed", "written"), [("y\n", True), ("n\n", False), ("\n", False)])
+def test_a_terminal_is_asked(fast: Path, typed: str, written: bool) -> None:
+    ended = answer(INIT, [(r"write these files\? \[y/N\] ", typed)], cwd=fast)
+    assert ended.code == 0
+    assert (fast / "tasks.py").exists() == written
+    assert ("nothing was written" in ended.screen) == (not written)
+
+
+def test_the_url_of_alembics_own_file_is_used_without_its_password(
+    inv: Inv, tmp_path: Path, cluster: Cluster, url: str
+) -> None:
+    make(lay_out(tmp_path / "plain", {}), "alembic", "init", "alembic")
+    root = tmp_path / "plain"
+    ini = root / "alembic.ini"
+    text = ini.read_text().replace("driver://user:pass@localhost/dbname", url.replace("%", "%%"))
+    ini.write_text(text)
+    done = init(root, "--write")
+    assert done.returncode == 0, done.stderr
+    assert "by hand  the password of alembic.ini goes into env/dev.env:" in done.stdout
+    assert "geheim" not in "".join(path.read_text() for path in (root / "env").iterdir())
+    shown = inv("env.show", "--url", cwd=root)
+    assert shown.stdout == url.replace(":geheim@", "@") + "\n"
+    assert inv("db.backup", cwd=root).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "note"),
+    [
+        ("", ""),
+        ("DATABASE_URL=sqlite:///geheim.db\n", "a sqlite:// URL, expected postgresql://: not used"),
+        ("DATABASE_URL=\n", ""),
+    ],
+)
+def test_without_a_postgresql_url_dev_gets_a_server_of_its_own(
+    inv: Inv, tmp_path: Path, text: str, note: str
+) -> None:
+    root = lay_out(tmp_path / "new", {".env": text})
+    done = init(root, "--write")
+    assert done.returncode == 0
+    assert note in done.stdout
+    assert "geheim" not in done.stdout
+    shown = inv("env.show", "--json", cwd=root)
+    assert json.loads(shown.stdout)["values"]["server"]["value"] == "embedded"
+
+
+def test_another_name_of_the_url_is_found(inv: Inv, tmp_path: Path) -> None:
+    text = "REDIS_URL=redis://x\nSHOP_DB=postgresql://u:geheim@h/shop\n"
+    root = lay_out(tmp_path / "new", {".env": text})
+    assert "found  SHOP_DB in .env: database 'shop'" in init(root, "--write").stdout
+    assert inv("env.show", "--url", cwd=root).stdout == "postgresql://u:***@h:5432/shop\n"
+
+
+def test_an_invoke_yaml_that_is_there_stays(inv: Inv, flask: Path) -> None:
+    lay_out(flask, {"invoke.yaml": "run:\n  echo: false\n"})
+    done = init(flask, "--write")
+    by_hand = [line for line in done.stdout.splitlines() if line.startswith("by hand")]
+    assert by_hand == [
+        "by hand  add to invoke.yaml:  pgtasks: {folders: {env: environments, tasks: dbtasks}}",
+        "by hand  add to invoke.yaml:  tasks: {executor_class: pgtasks.executor.TaskExecutor}",
+    ]
+    assert (flask / "invoke.yaml").read_text() == "run:\n  echo: false\n"
+    text = "pgtasks: {folders: {env: environments, tasks: dbtasks}}\n"
+    text += "tasks: {executor_class: pgtasks.executor.TaskExecutor}\n"
+    lay_out(flask, {"invoke.yaml": text})
+    assert "by hand" not in init(flask, "--write").stdout
+    assert inv("-c", "dbtasks", "env.show", cwd=flask).returncode == 0
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+def test_no_file_that_belongs_into_git_is_hidden_and_no_other_seen(tmp_path: Path) -> None:
+    root = lay_out(tmp_path / "new", {".gitignore": "ENV/\nenv*/\n"})
+    subprocess.run(["git", "init", "-q"], cwd=root, check=True)
+    assert "git ignores env/ (.gitignore:2:env*/): environments go to dbenv/" in (
+        init(root, "--write").stdout
+    )
+    lay_out(root, {"dbenv/prod.env": "geheim", "backups/dev/d/1/dump": "data"})
+    subprocess.run(["git", "add", "-A"], cwd=root, check=True)
+    listed = subprocess.run(["git", "ls-files"], cwd=root, capture_output=True, text=True)
+    assert listed.stdout.split() == [
+        ".gitignore",
+        "backups/.gitignore",
+        "dbenv/.gitignore",
+        "dbenv/dev.yaml",
+        "dbenv/prod.example.yaml",
+        "invoke.yaml",
+        "tasks.py",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ({"invoke.yaml": "a: [\n"}, "invoke.yaml:2: did not find expected node content"),
+        ({".env": "A 'b\n"}, ".env:1: expected NAME=value"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_one_line(
+    tmp_path: Path, files: dict[str, str], words: str
+) -> None:
+    root = lay_out(tmp_path / "bad", files)
+    done = init(root, "--write")
+    assert (done.returncode, done.stderr) == (3, f"error: {words}\n")
+    assert sorted(contents(root)) == sorted(files)
+
+
+def test_the_command_line_explains_itself() -> None:
+    done = subprocess.run([*INIT[:3], "--help"], capture_output=True, text=True)
+    assert done.returncode == 0
+    assert "add what an existing project needs" in done.stdout
+    done = subprocess.run([*INIT[:3], "--version"], capture_output=True, text=True)
+    assert done.stdout.strip() == pgtasks.__version__
+    assert subprocess.run(INIT[:3], capture_output=True).returncode == 2
