@@ -2,8 +2,9 @@
 
 A table that is rewritten (TRUNCATE, most of ALTER TABLE) after the snapshot and before pg_dump's
 lock is dumped as empty, with exit code 0. So the file of every table must be the same when
-pg_dump holds its locks as it was in the snapshot. From then on the locks keep the dump safe; the
-proof's sessions lock the tables right then too, else a waiting ALTER would come between.
+pg_dump holds its locks as it was in the snapshot. From then on the locks keep the dump safe. The
+proof's sessions lock the tables right then too, else a waiting ALTER would come between, and they
+check the files of what they have read before they let go of it.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from pgtasks.errors import Failed
 from pgtasks.host import Host
 from pgtasks.pipeline import Pipeline
 from pgtasks.proof.model import Proof
-from pgtasks.proof.take import Contended, Content, Taking, content, snapshot_of
+from pgtasks.proof.take import Contended, Content, Rewritten, Taking, content, snapshot_of
 from pgtasks.steps import reach
 from pgtasks.target import Target
 
@@ -88,9 +89,8 @@ def run(attempt: Attempt) -> Dumped:
         definitions = catalog.definitions(exporter)
         eye = _Eye(watch, (*found.tables, *found.others), words, attempt.progress)
         _await_locks(dump, eye)
-        eye.refuse_rewritten(early=True)
+        eye.refuse_rewritten()
         proof = _finished(attempt, snapshot, found, dump, eye)
-        eye.refuse_rewritten(early=False)
         if proof is not None and not definitions <= catalog.definitions(watch):
             # pg_dump and the proof read them at different moments, whatever the snapshot
             proof = proof.without_expressions("the schema was altered while the backup was made")
@@ -148,13 +148,15 @@ class _Eye:
 
     def rewritten(self) -> list[str]:
         """Return the tables whose file is another one than in the snapshot."""
+        if not self._tables:
+            return []
         now = catalog.filenodes(self._conn, list(self._by_oid))
         return [str(table) for table in self._tables if now.get(table.oid) != table.filenode]
 
-    def refuse_rewritten(self, *, early: bool) -> None:
+    def refuse_rewritten(self) -> None:
         """Raise Again where a table was rewritten since the snapshot."""
         if tables := self.rewritten():
-            raise Again(f"rewritten meanwhile: {', '.join(tables)}", early=early)
+            raise Again(f"rewritten meanwhile: {', '.join(tables)}", early=True)
 
     def look(self) -> None:
         """Say how far the dump is, now and then."""
@@ -176,16 +178,17 @@ class _Eye:
 def _await_locks(dump: Pipeline, eye: _Eye) -> None:
     while not eye.words.locked.wait(_PAUSE):
         if dump.wait(0):
-            _check(dump, eye, early=True)
+            _check(dump, eye)
             return
 
 
-def _check(dump: Pipeline, eye: _Eye, *, early: bool = False) -> None:
+def _check(dump: Pipeline, eye: _Eye) -> None:
     """Raise what made pg_dump fail, Again where a new snapshot may help."""
     try:
         dump.check()
     except Failed as exc:
-        eye.refuse_rewritten(early=early)
+        if not eye.words.locked.is_set():
+            eye.refuse_rewritten()  # such as a table that was dropped before it was locked
         failure = said_plainly(exc)
         if _WORKER_LOCK in failure.hint:
             raise Again("somebody waits to alter a table", serial=True) from None
@@ -211,9 +214,8 @@ def _finished(
             return taking.result()
     except Contended as exc:
         raise Again(f"somebody waits to alter a table ({exc.message})", early=True) from None
-    except Failed:
-        eye.refuse_rewritten(early=False)
-        raise
+    except Rewritten as exc:
+        raise Again(exc.message) from None
 
 
 def _fits(attempt: Attempt, found: Content) -> bool:

@@ -27,7 +27,7 @@ __all__ = ["Options", "create", "plan"]
 # An attempt that fails before data is written costs little, and a writer that truncates all the
 # time hits the moment between snapshot and lock more often than not.
 _EARLY, _LATE = 10, 3
-_BREATH = 0.1  # seconds before the next one, times the number of those before
+_BREATH = 0.03  # seconds before the next one, times the number of those before
 
 
 Say = Callable[[str], None]

@@ -39,6 +39,10 @@ class Contended(Failed):
     """Report that a table could not be locked at once: somebody waits to alter it."""
 
 
+class Rewritten(Failed):
+    """Report tables whose rows the snapshot cannot see any more: truncated, or altered."""
+
+
 @dataclass(frozen=True)
 class Content:
     """What there is to prove in a snapshot, and what there is that cannot be proven.
@@ -124,7 +128,8 @@ def take(
 
     Without `snapshot` (an exported one) a snapshot of its own is taken. Tables that match a
     pattern of `exclude_data` (as pg_dump's --exclude-table-data) are named as unproven. The
-    sessions are read-only. Raises Failed, Unreachable.
+    sessions are read-only. Raises Failed, also for a table that was rewritten meanwhile (its rows
+    are gone from the snapshot), and Unreachable.
     """
     with connection.session(target, read_only=True, purpose=purpose) as conn:
         matched = catalog.without_data(conn, exclude_data)
@@ -258,11 +263,7 @@ class Taking:
         try:
             with conn.cursor() as cursor:
                 cursor.execute(batch_query(part))
-                for number, rows, fingerprint in cursor.fetchall():
-                    table = self.content.tables[number]
-                    self._tables[number] = TableProof(
-                        table.schema, table.name, rows, fingerprint or "0"
-                    )
+                found = cursor.fetchall()
         except psycopg2.Error as exc:
             if not (exc.pgcode or "").startswith(_OF_THE_TABLE):
                 raise connection.translate(exc) from None
@@ -273,6 +274,21 @@ class Taking:
             else:
                 for item in part:
                     self._count(conn, [item])
+            return
+        self._refuse_rewritten(conn, [table for _, table in part])
+        for number, rows, fingerprint in found:
+            table = self.content.tables[number]
+            self._tables[number] = TableProof(table.schema, table.name, rows, fingerprint or "0")
+
+    def _refuse_rewritten(self, conn: Connection, tables: Sequence[Relation]) -> None:
+        """Check the files of tables that were read and are still locked by this transaction.
+
+        A table rewritten after the snapshot reads as empty, without an error.
+        """
+        now = catalog.filenodes(conn, [table.oid for table in tables])
+        names = [str(table) for table in tables if now.get(table.oid) != table.filenode]
+        if names:
+            raise Rewritten(f"rewritten meanwhile: {', '.join(names)}")
 
     def _reading(self, part: list[tuple[int, Relation]]) -> Step:
         def read(conn: Connection) -> None:

@@ -1,0 +1,139 @@
+"""What tests of backups share: small databases, backups, restores by hand, tools that interfere."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from servers import Cluster
+
+from pgtasks import host, proof
+from pgtasks.backup import create
+from pgtasks.backup.job import Options
+from pgtasks.backup.store import Backup
+from pgtasks.target import Target
+
+SHOP = """
+CREATE TABLE customers (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text NOT NULL);
+CREATE TABLE orders (id serial PRIMARY KEY, customer int REFERENCES customers, total numeric);
+INSERT INTO customers (name) SELECT 'customer ' || g FROM generate_series(1, 100) g;
+INSERT INTO orders (customer, total) SELECT g % 100 + 1, g * 1.5 FROM generate_series(1, 1000) g;
+"""
+
+
+def make(target: Target, folder: Path, **options: Any) -> Backup:
+    """Make a backup, quietly."""
+    return create.create(
+        target, folder=folder, host=host.for_target(target), options=Options(**options), quiet=True
+    )
+
+
+def said(target: Target, folder: Path, **options: Any) -> tuple[Backup, list[str]]:
+    """Make a backup and return it with what was said on the way."""
+    lines: list[str] = []
+    made = create.create(
+        target,
+        folder=folder,
+        host=host.for_target(target),
+        options=Options(**options),
+        say=lines.append,
+        quiet=True,
+    )
+    return made, lines
+
+
+def restored(backup: Backup, cluster: Cluster, fresh: Callable[..., str]) -> Target:
+    """Restore a backup by hand with pg_restore; return the target of the new database."""
+    name = fresh(cluster)
+    place = ["-h", cluster.host, "-p", str(cluster.port), "-U", cluster.superuser, "-d", name]
+    done = subprocess.run(
+        [cluster.bin / "pg_restore", "-e", *place, backup.dump], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return cluster.target(name)
+
+
+def differences(backup: Backup, target: Target, **options: Any) -> tuple[str, ...]:
+    """Return how a database differs from what a backup's proof says."""
+    expected = backup.proof()
+    assert expected is not None
+    return proof.compare(expected, proof.take(target), **options).differences
+
+
+def until(condition: Callable[[], Any], seconds: float = 60) -> Any:
+    """Wait for a condition and return what it gave."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)
+    return found
+
+
+def below(folder: Path) -> list[str]:
+    """Return the names of all that is below a folder, hidden too."""
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+
+
+def interfering_tools(folder: Path, cluster: Cluster, before: str = "", locked: str = "") -> Path:
+    """Make a folder of tools whose pg_dump runs SQL at an awkward moment; return the folder.
+
+    `before` runs before pg_dump connects, `locked` when it holds its locks (in a session of its
+    own, in the background). Both are format strings with the number of the run, from 1.
+    """
+    folder.mkdir()
+    for name in ("pg_dumpall", "pg_restore", "psql"):
+        (folder / name).symlink_to(cluster.bin / name)
+    script = folder / "pg_dump"
+    script.write_text(
+        f"#!{sys.executable}\n"
+        + textwrap.dedent(f"""
+        import os, subprocess, sys, time
+        real, count = {str(cluster.bin / "pg_dump")!r}, {str(folder / "count")!r}
+        if "--version" in sys.argv:
+            os.execv(real, [real, "--version"])
+        runs = 1 + (int(open(count).read()) if os.path.exists(count) else 0)
+        open(count, "w").write(str(runs))
+        env = {{k: v for k, v in os.environ.items() if k != "PGOPTIONS"}}
+        def psql(text):
+            argv = [{str(cluster.bin / "psql")!r}, "-Xqc", text.format(runs)]
+            return subprocess.Popen(argv, env=env, stdout=subprocess.DEVNULL)
+        def waiting():
+            argv = [{str(cluster.bin / "psql")!r}, "-XqAtc",
+                    "SELECT count(*) FROM pg_locks WHERE NOT granted"]
+            return subprocess.run(argv, env=env, capture_output=True).stdout.strip() != b"0"
+        if {before!r}:
+            psql({before!r}).wait()
+        dump = subprocess.Popen([real, *sys.argv[1:]], stderr=subprocess.PIPE)
+        for line in dump.stderr:
+            if {locked!r} and line.startswith(b"pg_dump: reading user-defined functions"):
+                meddler = psql({locked!r})
+                while meddler.poll() is None and not waiting():
+                    time.sleep(0.01)
+            sys.stderr.buffer.write(line)
+            sys.stderr.buffer.flush()
+        sys.exit(dump.wait())
+        """)
+    )
+    script.chmod(script.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
+    return folder
+
+
+def processes_with(word: str) -> list[str]:
+    """Return the command lines of living processes that hold a word, but for our own."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            continue
+        if word in line and state != "Z" and int(entry.name) != os.getpid():
+            found.append(line)
+    return found
