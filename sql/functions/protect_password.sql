@@ -5,8 +5,9 @@
 -- What looks like a hash of another kind is refused in either case: hashed once more it would
 -- be safe, but nobody could ever log in with it.
 --
--- No error here may contain what was given, and none does. (The server writes the statement that
--- failed to its log: send passwords as bound parameters, or better, send hashes.)
+-- No error here contains what was given. What the server adds of its own may: the log gets the
+-- statement that failed, and COPY quotes the line it failed at. So send passwords as bound
+-- parameters and never in a file; or better, send hashes.
 --
 -- The CHECK constraint of the table knows the same formats; it is the second wall, for loads
 -- with triggers disabled. Change both together.
