@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from invoke.exceptions import ParseError
 from invoke.parser import Parser
 from invoke.program import Program
@@ -25,7 +26,8 @@ from pgtasks import errors, fields
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = generate.documents()
-PROSE = [*DOCUMENTS, ROOT / "CHANGELOG.md", ROOT / "backups" / "README.md"]
+_OTHERS = ("CHANGELOG.md", "backups/README.md", "bench/README.md")
+PROSE = [*DOCUMENTS, *(ROOT / name for name in _OTHERS)]
 _BIN = Path(sys.executable).parent
 
 
@@ -146,8 +148,9 @@ _PLACEHOLDER = re.compile(r"TASK|[a-z]+\.\*|\.\.\.")
 
 @functools.cache
 def parser() -> Any:
-    program = Program(version=pgtasks.__version__)
-    return lambda: Parser(contexts=generate.tree().to_contexts(), initial=program.initial_context)
+    """Return what makes Invoke's own parser of our tasks, which keeps what it read."""
+    program, tree = Program(version=pgtasks.__version__), generate.tree()
+    return lambda: Parser(contexts=tree.to_contexts(), initial=program.initial_context)
 
 
 @pytest.mark.parametrize("path", PROSE, ids=named)
@@ -166,6 +169,31 @@ def test_every_make_example_names_a_target(path: Path) -> None:
     targets = set(re.findall(r"^([a-z]+):", read(ROOT / "Makefile"), re.MULTILINE))
     for words in commands(read(path), "make"):
         assert {word for word in words if "=" not in word} <= targets, words
+
+
+def blocks(text: str, language: str) -> list[str]:
+    """Return the fenced blocks of a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize("path", PROSE, ids=named)
+def test_every_example_of_settings_is_accepted(path: Path) -> None:
+    for block in blocks(read(path), "yaml"):
+        whole = yaml.safe_load(block)
+        if "pgtasks" in whole:
+            fields.checked(fields.PROJECT, whole["pgtasks"], named(path))
+            for settings in whole["pgtasks"].get("environments", {}).values():
+                fields.checked(fields.ENVIRONMENT, settings, named(path))
+        else:
+            fields.checked(fields.ENVIRONMENT, whole, named(path))
+
+
+@pytest.mark.parametrize("path", PROSE, ids=named)
+def test_every_name_of_the_library_is_there(path: Path) -> None:
+    for block in blocks(read(path), "python"):
+        compile(block, named(path), "exec")
+        for name in re.findall(r"\bpgtasks\.(\w+)", block):
+            assert name in pgtasks.__all__, f"{named(path)}: pgtasks.{name}"
 
 
 def test_finds_commands_wherever_they_stand() -> None:
