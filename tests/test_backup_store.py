@@ -1,0 +1,533 @@
+"""Finished backups: found, listed, verified to the byte, their manifests too."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+from servers import Cluster
+
+from backups import SHOP, below, make
+from pgtasks import host, names
+from pgtasks.backup import compression, dump, files, manifest, partial, store, view
+from pgtasks.backup.manifest import FileRecord, Manifest
+from pgtasks.backup.store import Backup
+from pgtasks.backup.verify import verify
+from pgtasks.errors import BadConfiguration, Failed, NotProven, Refused, VersionMismatch
+from pgtasks.proof.model import SequenceProof
+from pgtasks.target import Target
+from pgtasks.tools import Toolset
+
+HOST = host.LocalHost()
+PLAIN = Manifest(
+    id="20250101T000000Z-aaaa",
+    environment="dev",
+    database="shop",
+    system="7",
+    server_version=160014,
+    server="PostgreSQL 16.14",
+    dump_tool=(16, 14),
+    layout="directory",
+    compression="gzip:1",
+    snapshot_time="2025-01-01T00:00:00.000000Z",
+    revision="a1",
+    tables=2,
+    rows=5,
+    database_bytes=100,
+    seconds=1.5,
+    with_proof=True,
+    files={"dump/toc.dat": FileRecord(3, "ab" * 32)},
+    note='ünï 🐘 "quoted"',
+)
+
+
+def put(folder: Path, **changes: object) -> Backup:
+    """Write a backup that is nothing but its manifest."""
+    made = replace(PLAIN, **changes)  # type: ignore[arg-type]
+    path = store.home(folder, made.environment, made.database) / made.id
+    path.mkdir(parents=True)
+    (path / "manifest.json").write_text(manifest.text(made), encoding="utf-8")
+    return store.load(path)
+
+
+class TestManifest:
+    def test_comes_back_as_it_was(self) -> None:
+        assert manifest.parse(manifest.text(PLAIN), "x") == PLAIN
+
+    def test_no_byte_of_it_changes_unnoticed(self) -> None:
+        content = manifest.text(PLAIN).encode()
+        for position in range(len(content)):
+            changed = bytearray(content)
+            changed[position] ^= 0x01
+            with pytest.raises((NotProven, VersionMismatch)):
+                manifest.parse(changed.decode("utf-8", "surrogateescape"), "x")
+
+    @pytest.mark.parametrize(
+        "content", ["", "[]", "{}", "null", '{"format": 1}', manifest.text(PLAIN)[:-2], " "]
+    )
+    def test_other_texts(self, content: str) -> None:
+        with pytest.raises(NotProven, match=r"^where: "):
+            manifest.parse(content, "where")
+
+    def test_more_space_between_is_a_change(self) -> None:
+        with pytest.raises(NotProven, match="changed after it was written"):
+            manifest.parse(manifest.text(PLAIN).replace('"note"', ' "note"'), "x")
+
+    def test_of_a_newer_pgtasks(self) -> None:
+        text = manifest.text(replace(PLAIN, format=99))
+        with pytest.raises(VersionMismatch, match="format 99, this pgtasks knows 1"):
+            manifest.parse(text, "x")
+
+
+class TestFind:
+    def test_latest_is_the_newest_complete_one_of_this_database(self, tmp_path: Path) -> None:
+        put(tmp_path, id="1", snapshot_time="2025-01-01T00:00:00.000000Z")
+        newest = put(tmp_path, id="0", snapshot_time="2025-01-02T00:00:00.000000Z")
+        put(tmp_path, id="2", snapshot_time="2025-01-03T00:00:00.000000Z", schema_only=True)
+        put(tmp_path, id="3", snapshot_time="2025-01-04T00:00:00.000000Z", excluded_data=("a",))
+        put(tmp_path, id="4", snapshot_time="2025-01-05T00:00:00.000000Z", database="shop2")
+        put(tmp_path, id="5", snapshot_time="2025-01-06T00:00:00.000000Z", environment="prod")
+        assert store.find(tmp_path, "dev", "shop") == newest
+        assert store.find(tmp_path, "dev", "shop", "latest") == newest
+        listed = store.list_backups(tmp_path, environment="dev", database="shop")
+        assert [backup.id for backup in listed] == ["3", "2", "0", "1"]
+
+    def test_by_id_by_its_beginning_by_path(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        own = put(tmp_path, id="20250101T000000Z-aaaa")
+        other = put(tmp_path, id="20250102T000000Z-bbbb")
+        prod = put(tmp_path, id="20250102T000000Z-cccc", environment="prod")
+        assert store.find(tmp_path, "dev", "shop", "20250101T000000Z-aaaa") == own
+        assert store.find(tmp_path, "dev", "shop", "20250102") == other
+        assert store.find(tmp_path, "dev", "shop", "20250102T000000Z-c") == prod
+        assert store.find(tmp_path, "dev", "shop", str(prod.path)) == prod
+        assert store.find(tmp_path, "dev", "shop", str(prod.path / "manifest.json")) == prod
+        moved = tmp_path / "elsewhere" / "renamed"
+        moved.parent.mkdir()
+        shutil.copytree(own.path, moved)
+        monkeypatch.chdir(moved.parent)
+        assert store.find(tmp_path, "dev", "shop", "renamed").manifest == own.manifest
+        with pytest.raises(Refused, match="is the beginning of 2 IDs: 20250102T000000Z-bbbb, 2025"):
+            store.find(tmp_path, "dev", "shop", "2025")
+
+    def test_what_is_not_there(self, tmp_path: Path) -> None:
+        with pytest.raises(Refused, match=r"no backup of .*: make one with inv db\.backup"):
+            store.find(tmp_path, "dev", "shop")
+        put(tmp_path, id="7", environment="prod")
+        with pytest.raises(Refused, match=r"no backup of .*: name one of another, 7"):
+            store.find(tmp_path, "dev", "shop")
+        with pytest.raises(Refused, match="unknown backup '8', there is none of this database"):
+            store.find(tmp_path, "dev", "shop", "8")
+        with pytest.raises(Refused, match="expected the folder of one"):
+            store.find(tmp_path, "dev", "shop", "/nowhere/at/all")
+        with pytest.raises(NotProven, match=r"manifest\.json: No such file"):
+            store.find(tmp_path, "dev", "shop", f"{tmp_path}/")
+
+    def test_a_long_list_is_cut(self, tmp_path: Path) -> None:
+        for number in range(8):
+            put(tmp_path, id=f"x{number}")
+        with pytest.raises(Refused, match=r"there is x7, x6, x5, x4, x3 and 3 more$"):
+            store.find(tmp_path, "dev", "shop", "y")
+
+    def test_one_that_cannot_be_read_is_named_and_not_listed(self, tmp_path: Path) -> None:
+        good, bad = put(tmp_path, id="1"), put(tmp_path, id="2")
+        (bad.path / "manifest.json").write_text("x")
+        assert store.list_backups(tmp_path) == [good]
+        [(path, why)] = store.unreadable(tmp_path)
+        assert path == bad.path
+        assert "not a manifest" in why
+        lines = view.Listing([good], store.unreadable(tmp_path), []).lines()
+        assert lines[-1].startswith("unreadable: ")
+
+    def test_files_beside_are_no_backups(self, tmp_path: Path) -> None:
+        (tmp_path / "journal.jsonl").write_text("{}")
+        (tmp_path / "README.md").write_text("x")
+        home = store.home(tmp_path, "dev", "shop")
+        home.mkdir(parents=True)
+        (home / "file").write_text("x")
+        assert store.list_backups(tmp_path) == []
+        assert store.unreadable(tmp_path) == []
+
+
+class TestPartial:
+    def test_is_swept_when_its_run_is_dead(self, tmp_path: Path) -> None:
+        home = store.home(tmp_path, "dev", "shop")
+        with partial.making(home, "1") as path:
+            (path / "dump").mkdir()
+            (path / "dump" / "x").write_text("x")
+            assert partial.leftovers(tmp_path) == []
+            assert partial.sweep(tmp_path) == []
+            shutil.copytree(path, home / ".2.partial")
+            assert [left.name for left in partial.leftovers(tmp_path)] == [".2.partial"]
+            assert [left.name for left in partial.sweep(tmp_path)] == [".2.partial"]
+            assert path.exists()
+        assert below(tmp_path) == ["dev", "dev/shop"]
+
+    def test_without_a_lock_only_when_it_is_old(self, tmp_path: Path) -> None:
+        path = store.home(tmp_path, "dev", "shop") / ".1.partial"
+        path.mkdir(parents=True)
+        assert partial.sweep(tmp_path) == []
+        os.utime(path, (0, 0))
+        assert partial.sweep(tmp_path) == [path]
+
+    def test_finished_is_not_swept(self, tmp_path: Path) -> None:
+        home = store.home(tmp_path, "dev", "shop")
+        with partial.making(home, "1") as path:
+            final = partial.finish(path, "1")
+        assert below(tmp_path) == ["dev", "dev/shop", "dev/shop/1"]
+        os.utime(final, (0, 0))
+        assert partial.sweep(tmp_path) == []
+
+    def test_goes_with_an_exception(self, tmp_path: Path) -> None:
+        def interrupted() -> None:
+            with partial.making(tmp_path / "a" / "b", "1") as path:
+                (path / "x").write_text("x")
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            interrupted()
+        assert below(tmp_path) == ["a", "a/b"]
+
+    def test_one_of_the_same_name(self, tmp_path: Path) -> None:
+        (tmp_path / ".1.partial").mkdir()
+        with pytest.raises(Failed, match="cannot write below"), partial.making(tmp_path, "1"):
+            pass
+        assert below(tmp_path) == [".1.partial"]
+
+    def test_holds_its_lock(self, tmp_path: Path) -> None:
+        with (
+            partial.making(tmp_path, "1") as path,
+            (path / ".lock").open("rb") as other,
+            pytest.raises(BlockingIOError),
+        ):
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def test_ids_sort_by_time(self) -> None:
+        assert partial.new_id()[:8] == f"{datetime.now(timezone.utc):%Y%m%d}"
+        assert len({partial.new_id() for _ in range(50)}) == 50
+
+
+class TestFolderNames:
+    @pytest.mark.parametrize(
+        ("name", "expected"),
+        [
+            ("shop", "shop"),
+            ("a/b", "a%2Fb"),
+            ("..", "%2E."),
+            (".x", "%2Ex"),
+            ("a b=c", "a b=c"),
+            ("50%", "50%25"),
+            ("é", "%C3%A9"),
+            ("a\nb", "a%0Ab"),
+            ('"*?<>|:\\', "%22%2A%3F%3C%3E%7C%3A%5C"),
+        ],
+    )
+    def test_there_and_back(self, name: str, expected: str) -> None:
+        assert names.folder_name(name) == expected
+        assert names.from_folder_name(expected) == name
+
+    def test_of_the_longest_database(self) -> None:
+        assert len(names.folder_name("🐘" * 15 + "abc")) < 255
+
+
+@pytest.fixture(scope="module")
+def made(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Backup:
+    """Return a small backup that tests copy and damage."""
+    name = cluster.create()
+    cluster.psql(name, SHOP)
+    backup = make(cluster.target(name), tmp_path_factory.mktemp("made"))
+    cluster.drop(name)
+    return backup
+
+
+@pytest.fixture
+def copied(made: Backup, tmp_path: Path) -> Backup:
+    path = tmp_path / made.path.parent.relative_to(made.path.parents[2]) / made.id
+    shutil.copytree(made.path, path)
+    return store.load(path)
+
+
+class TestVerify:
+    def test_a_whole_one(self, copied: Backup) -> None:
+        found = verify(copied, HOST)
+        assert found.files == len(copied.manifest.files) + 1
+        assert found.bytes == copied.manifest.size
+        assert found.structure == "read"
+        assert copied.checks.intact == found.when
+        assert copied.checks.damaged is None
+        assert verify(copied, HOST, read=False).structure == "listed"
+
+    def test_it_changes_nothing_where_it_must_not(self, copied: Backup) -> None:
+        before = {name: (copied.path / name).stat() for name in below(copied.path)}
+        verify(copied, HOST, record=False)
+        after = {name: (copied.path / name).stat() for name in below(copied.path)}
+        assert before.keys() == after.keys()
+        assert [s.st_mtime_ns for s in before.values()] == [s.st_mtime_ns for s in after.values()]
+
+    def test_a_changed_byte_in_any_file(self, made: Backup, tmp_path: Path) -> None:
+        names = [*made.manifest.files, "manifest.json"]
+        assert len(names) == 10
+        for number, name in enumerate(names):
+            folder = tmp_path / str(number)
+            shutil.copytree(made.path, folder)
+            backup, path = store.load(folder), folder / name
+            content = path.read_bytes()
+            for position in {0, len(content) // 2, len(content) - 1}:
+                changed = bytearray(content)
+                changed[position] ^= 0x20
+                path.write_bytes(changed)
+                with pytest.raises(NotProven) as caught:
+                    verify(backup, HOST, read=False)
+                assert name in caught.value.message, (name, position)
+            path.write_bytes(content)
+            verify(backup, HOST, read=False)
+
+    def test_a_cut_a_longer_a_missing_and_an_extra_file(self, copied: Backup) -> None:
+        path = copied.path / "dump" / "toc.dat"
+        content = path.read_bytes()
+        path.write_bytes(content[:-1])
+        with pytest.raises(NotProven, match=r"toc\.dat: [0-9,]+ bytes, [0-9,]+ were written"):
+            verify(copied, HOST)
+        path.write_bytes(content + b"x")
+        with pytest.raises(NotProven, match=r"dump/toc\.dat"):
+            verify(copied, HOST)
+        path.unlink()
+        with pytest.raises(NotProven, match=r"dump/toc\.dat: missing"):
+            verify(copied, HOST)
+        path.write_bytes(content)
+        (copied.path / "dump" / "9999.dat.gz").write_bytes(b"")
+        with pytest.raises(NotProven, match=r"dump/9999\.dat\.gz: not part of the backup"):
+            verify(copied, HOST)
+
+    def test_several_faults_are_all_named(self, copied: Backup) -> None:
+        for name in ("globals.sql", "proof.json", "README.txt"):
+            (copied.path / name).write_text("x")
+        with pytest.raises(NotProven, match=r"README\.txt: .* \(and 2 more\)") as caught:
+            verify(copied, HOST)
+        assert len(caught.value.hint.splitlines()) == 2
+
+    def test_what_was_found_is_kept(self, copied: Backup) -> None:
+        content = (copied.path / "globals.sql").read_bytes()
+        (copied.path / "globals.sql").write_text("x")
+        with pytest.raises(NotProven):
+            verify(copied, HOST)
+        assert copied.checks.intact is None
+        assert copied.checks.damaged is not None
+        assert "globals.sql" in copied.checks.damage
+        assert "DAMAGED" in "\n".join(view.Listing([copied], [], []).lines())
+        assert any(line.startswith("damaged") for line in view.Shown(copied).lines())
+        (copied.path / "globals.sql").write_bytes(content)
+        verify(copied, HOST)
+        assert copied.checks.damaged is None
+
+    def test_a_dump_that_pg_restore_cannot_read_though_its_sums_are_right(
+        self, copied: Backup
+    ) -> None:
+        data = next(path for path in (copied.path / "dump").glob("*.dat.gz"))
+        data.write_bytes(data.read_bytes()[:-9])
+        name = data.relative_to(copied.path).as_posix()
+        records = {**copied.manifest.files, name: files.record(data)}
+        lying = replace(copied.manifest, files=records)
+        (copied.path / "manifest.json").write_text(manifest.text(lying), encoding="utf-8")
+        backup = store.load(copied.path)
+        verify(backup, HOST, read=False)
+        with pytest.raises(NotProven, match="pg_restore cannot read its dump"):
+            verify(backup, HOST)
+
+    def test_with_no_tools_that_can_read_it(self, copied: Backup) -> None:
+        old = Toolset("/nowhere", (15, 4), "system")
+        with pytest.raises(VersionMismatch, match=r"wanted 16 or newer with gzip, found 15\.4"):
+            verify(copied, HOST, toolsets=[old])
+        assert copied.checks.intact is None
+
+    def test_in_a_folder_that_cannot_be_written(self, copied: Backup) -> None:
+        if os.geteuid() == 0:
+            (copied.path / ".checks.json").mkdir()  # stands in the way of root too
+        else:
+            copied.path.chmod(0o500)
+        verify(copied, HOST)
+        assert copied.checks.intact is None
+        copied.path.chmod(0o700)
+
+    def test_a_note_that_cannot_be_read_counts_for_nothing(self, copied: Backup) -> None:
+        (copied.path / "checks.json").write_text("{")
+        assert copied.checks == store.Checks()
+        verify(copied, HOST)
+        assert copied.checks.intact
+
+
+class TestParts:
+    def test_that_are_damaged_say_so(self, copied: Backup) -> None:
+        (copied.path / "proof.json").write_text("{")
+        with pytest.raises(NotProven, match=r"proof\.json"):
+            copied.proof()
+        (copied.path / "database.json").unlink()
+        with pytest.raises(NotProven, match=r"database\.json: No such file"):
+            copied.database()
+
+    def test_are_what_was_saved(self, copied: Backup) -> None:
+        assert copied.database().encoding == "UTF8"
+        assert "CREATE ROLE postgres" in copied.globals()
+        assert copied.dump == copied.path / "dump"
+
+
+NEW = Toolset("/x", (17, 0), "system", frozenset({"gzip", "none", "zstd", "lz4"}))
+OLD = Toolset("/x", (15, 0), "system")
+
+
+class TestCompression:
+    @pytest.mark.parametrize(
+        ("wanted", "tools", "expected"),
+        [
+            (None, OLD, "gzip:1"),
+            ("auto", OLD, "gzip:1"),
+            (None, NEW, "zstd:1"),
+            ("auto", NEW, "zstd:1"),
+            ("gzip:9", NEW, "gzip:9"),
+            ("gzip", OLD, "gzip"),
+            ("none", OLD, "none"),
+            ("lz4", NEW, "lz4"),
+            ("zstd:22", NEW, "zstd:22"),
+        ],
+    )
+    def test_chosen(self, wanted: str | None, tools: Toolset, expected: str) -> None:
+        assert compression.chosen(wanted, tools) == expected
+
+    @pytest.mark.parametrize(
+        "wanted", ["", "gzip:0", "gzip:10", "gzip:", "none:1", "zstd:23", "bzip2", "zstd:-1", "1"]
+    )
+    def test_nonsense(self, wanted: str) -> None:
+        with pytest.raises(BadConfiguration, match=r"backup\.compression"):
+            compression.chosen(wanted, NEW)
+
+    def test_what_the_tools_lack(self) -> None:
+        with pytest.raises(VersionMismatch, match="cannot compress with 'lz4', only with: gzip"):
+            compression.chosen("lz4", OLD)
+
+    @pytest.mark.parametrize(
+        ("name", "major", "expected"),
+        [
+            ("gzip:1", 15, "--compress=1"),
+            ("gzip", 14, "--compress=6"),
+            ("none", 15, "--compress=0"),
+            ("gzip:1", 16, "--compress=gzip:1"),
+            ("zstd:1", 17, "--compress=zstd:1"),
+            ("none", 18, "--compress=none"),
+        ],
+    )
+    def test_argument(self, name: str, major: int, expected: str) -> None:
+        assert compression.argument(name, major) == expected
+
+
+class TestWordsOfPgDump:
+    def test_plan(self) -> None:
+        plan = dump.DumpPlan(
+            OLD, Path("/b/dump"), "directory", "gzip:1", 3, True, ("a*", "-b"), "UTF8"
+        )
+        argv = plan.argv("0001")
+        assert argv[0] == "/x/pg_dump"
+        assert "--jobs=3" in argv
+        assert "--snapshot=0001" in argv
+        assert "--no-password" in argv
+        assert argv[-3:] == ("--schema-only", "--exclude-table-data=a*", "--exclude-table-data=-b")
+        streamed = replace(plan, layout="custom").argv("0001")
+        assert not [word for word in streamed if word.startswith(("--jobs", "--file"))]
+
+    def test_locks_are_heard_of(self) -> None:
+        words = dump.Words()
+        for line in ("pg_dump: reading schemas", "pg_dump: reading user-defined tables"):
+            words.hear(line)
+            assert not words.locked.is_set()
+        words.hear("pg_dump: reading user-defined functions")
+        assert words.locked.is_set()
+        words.hear('pg_dump: dumping contents of table "public.a "b" c"')
+        words.hear("pg_dump: warning: there are circular foreign-key constraints")
+        assert words.begun == ['public.a "b" c']
+        assert words.warnings == ["there are circular foreign-key constraints"]
+
+    def test_faults_without_progress(self) -> None:
+        lines = [
+            "pg_dump: reading schemas",
+            "pg_dump: error: query failed: ERROR:  no",
+            "LINE 1: x",
+            "pg_dump: detail: Query was: SELECT",
+            "  1",
+            "pg_dump: finished item 1",
+        ]
+        assert dump.faults(lines).splitlines() == lines[1:5]
+        assert dump.faults(lines[:1]) == ""
+
+    def test_contents(self) -> None:
+        text = (
+            ";\n; Archive created at\n3346; 0 16390 TABLE DATA public t plain\n"
+            "216; 1259 16390 TABLE public t plain\n3356; 0 0 SEQUENCE SET public s plain\n"
+        )
+        entries = dump.parse_contents(text)
+        assert [entry.oid for entry in entries if entry.of_kind("TABLE DATA")] == [16390]
+        assert [entry.of_kind("SEQUENCE SET") for entry in entries] == [False, False, True]
+
+    def test_sequences(self) -> None:
+        text = (
+            "SELECT pg_catalog.setval('public.a', 1, false);\n"
+            'SELECT pg_catalog.setval(\'"we\'\'i""rd"."d.o\nt"\', -5, true);\n'
+        )
+        assert list(dump.parse_sequences(text)) == [
+            SequenceProof("public", "a", 1, False),
+            SequenceProof("we'i\"rd", "d.o\nt", -5, True),
+        ]
+
+
+class TestView:
+    def test_age(self) -> None:
+        backup = Backup(Path("/x"), PLAIN)
+        now = datetime(2025, 1, 1, tzinfo=timezone.utc) + timedelta(hours=3)
+        assert view.age(backup, now) == 3 * 3600
+        assert view.age(backup, now - timedelta(days=1)) == 0
+
+    def test_listing_says_what_a_backup_lacks(self, tmp_path: Path) -> None:
+        backups = [
+            put(tmp_path, id="1", schema_only=True, note="why"),
+            put(tmp_path, id="2", excluded_data=("logs*",)),
+            put(tmp_path, id="3", with_proof=False, rows=None),
+        ]
+        lines = view.Listing(backups, [], [tmp_path / ".4.partial"]).lines()
+        assert lines[2].endswith("schema only; why")
+        assert "  without rows of logs*; ünï" in lines[3]
+        assert "  no proof; ünï" in lines[4]
+        assert lines[5].startswith("interrupted: .4.partial")
+
+    def test_json_is_json(self, copied: Backup) -> None:
+        for shown in (view.Shown(copied), view.Made(copied), view.Listing([copied], [], [])):
+            json.dumps(shown.as_json())
+            assert all(isinstance(line, str) for line in shown.lines())
+
+
+def test_sums_are_what_sha256sum_reads(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "b").write_bytes(b"x" * 3_000_000)
+    (tmp_path / "c").write_bytes(b"")
+    records = files.records(tmp_path, files.below(tmp_path), jobs=2)
+    (tmp_path / "sums").write_text(files.sums(records))
+    done = subprocess.run(["sha256sum", "-c", "--strict", "sums"], cwd=tmp_path, check=False)
+    assert done.returncode == 0
+    assert records["a/b"].size == 3_000_000
+
+
+Fresh = Callable[..., str]
+
+
+def test_a_moved_backup_still_restores(
+    cluster: Cluster, target: Target, copied: Backup, fresh_database: Fresh
+) -> None:
+    from backups import differences, restored
+
+    assert differences(copied, restored(copied, cluster, fresh_database)) == ()
