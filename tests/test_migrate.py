@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import types
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from urllib.parse import quote
 import pytest
 from projects import make_project, put_stamp
 from servers import Cluster
+from sqlalchemy import create_engine
 
 from pgtasks import migrate
 from pgtasks.errors import BadConfiguration, Failed, PgtasksError, Refused
@@ -392,23 +394,19 @@ def test_an_env_py_that_swallows_the_refusal_changes_nothing(
     assert shop.tables(other) == shop.tables() == []
 
 
-def test_a_connection_given_to_alembic_is_asked_again(
-    inv: Any, shop: Shop, fresh_database: Callable[..., str]
+def test_a_connection_from_before_is_asked_when_alembic_gets_it(
+    shop: Shop, fresh_database: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A pool may hand out what was opened before anybody listened; here it is made by hand."""
-    cluster, other = shop.cluster, fresh_database(shop.cluster)
-    place = f"host={cluster.host} port={cluster.port} user={cluster.superuser} dbname={other}"
-    write_env(
-        shop.folder,
-        "import psycopg2\nfrom sqlalchemy import event\nfrom sqlalchemy.pool import Pool\n"
-        f"def connect():\n    return psycopg2.connect({place!r})\n"
-        "engine = create_engine('postgresql+psycopg2://', creator=connect)\n"
-        "Pool.dispatch.connect._clslevel.clear()\n"
-        "connection = engine.connect()",
-    )
-    done = inv("migrate.up")
-    assert done.returncode == 2, done.stderr
-    assert repr(other) in done.stderr.splitlines()[-1]
+    other = fresh_database(shop.cluster)
+    engine = create_engine(shop.cluster.target(other).url(driver="psycopg2"))
+    with engine.connect() as opened:
+        module = types.ModuleType("opened_before")
+        module.connection = opened  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "opened_before", module)
+        write_env(shop.folder, "from opened_before import connection")
+        with pytest.raises(Refused, match=other):
+            shop.up()
+    engine.dispose()
     assert shop.tables(other) == shop.tables() == []
 
 
