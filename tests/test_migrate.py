@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import textwrap
+import time
 import types
 from collections.abc import Callable
 from dataclasses import replace
@@ -559,6 +561,26 @@ def test_a_statement_that_waits_for_a_lock_gives_up(shop: Shop) -> None:
             shop.up()
     finally:
         holder.close()
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_in_a_long_statement_ends_it_at_once(
+    start_inv: Any, shop: Shop, sign: signal.Signals
+) -> None:
+    revision(shop.folder, "three", "two", "op.execute('SELECT pg_sleep(600)')")
+    process = start_inv("migrate.up")
+    running = "SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(600)'"
+    deadline = time.monotonic() + 60
+    while not shop.cluster.value(running) and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+    os.killpg(process.pid, sign)
+    _, said = process.communicate(timeout=60)
+
+    assert process.returncode == 130
+    assert said.splitlines()[-1] == "error: interrupted"
+    assert shop.tables() == []
+    assert shop.cluster.value(running + " AND state = 'active'") == 0
 
 
 def test_a_revision_may_leave_the_transaction(shop: Shop) -> None:

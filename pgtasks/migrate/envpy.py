@@ -24,7 +24,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, event, pool
 
-from pgtasks import connection, password
+from pgtasks import connection, interrupt, password
 from pgtasks.errors import BadConfiguration, Failed, Refused
 from pgtasks.migrate import scripts as where
 from pgtasks.migrate.scripts import Scripts
@@ -142,9 +142,11 @@ class EnvPy:
     def _listening(self) -> Iterator[None]:
         """Ask each new connection of SQLAlchemy's where it is, whatever engine made it."""
         entries: list[pool.ConnectionPoolEntry] = []
+        connections: list[Any] = []
 
         def on_connect(opened: Any, entry: pool.ConnectionPoolEntry) -> None:
             entries.append(entry)
+            connections.append(opened)
             cursor = opened.cursor()
             try:
                 cursor.execute(_WHERE_AM_I)
@@ -161,7 +163,8 @@ class EnvPy:
 
         event.listen(pool.Pool, "connect", on_connect)
         try:
-            yield
+            with interrupt.cancelling(connections):
+                yield
         finally:
             event.remove(pool.Pool, "connect", on_connect)
             for entry in entries:

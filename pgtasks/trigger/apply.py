@@ -9,7 +9,7 @@ from typing import Any
 
 import psycopg2
 
-from pgtasks import connection, report
+from pgtasks import connection, interrupt, report
 from pgtasks.connection import Connection
 from pgtasks.errors import Failed, PgtasksError, Refused
 from pgtasks.target import Target
@@ -78,7 +78,7 @@ def apply(files: Sequence[SqlFile], target: Target, *, dry: bool = False) -> App
     described = expected.read(files)
     ordered = [statement for file in files for statement in statements(file)]
     _check(ordered)
-    with connection.session(target, purpose="apply") as conn:
+    with connection.session(target, purpose="apply") as conn, interrupt.cancelling([conn]):
         conn.autocommit = False
         connection.execute(conn, f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
         before = installed.definitions(conn)
