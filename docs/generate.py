@@ -22,6 +22,8 @@ _SETTINGS = {
     "project": fields.PROJECT,
     "folders": fields.FOLDERS,
 }
+# the main job first; a collection that is not named here goes to the end
+_COLLECTIONS = ("setup", "db", "backup", "env", "server", "migrate", "trigger", "seed", "journal")
 _KINDS = {"flag": "true or false", "block": "block of keys", "list": "list of names"}
 
 
@@ -60,9 +62,16 @@ def task_table(about: str = "") -> str:
     """Return the table of all tasks, each linked to its reference."""
     rows = [
         (f"[`{name}`](docs/tasks.md#{anchor(name)})", said(name)[0].partition(" Example: ")[0])
-        for name in sorted(tasks())
+        for name in sorted(tasks(), key=_place)
     ]
     return table(("task", "what it does"), rows)
+
+
+def _place(task: str) -> tuple[int, str]:
+    """Return the place of a task's collection; within it tasks stay as their file has them."""
+    collection = task.partition(".")[0]
+    known = collection in _COLLECTIONS
+    return (_COLLECTIONS.index(collection) if known else len(_COLLECTIONS), collection)
 
 
 def reference(name: str) -> str:
