@@ -32,7 +32,7 @@ def new_id() -> str:
 def making(home: Path, id: str) -> Iterator[Path]:
     """Make the temporary folder of a backup for the length of a block, and remove it then.
 
-    Inside the block `finish` gives it its final name. Raises Failed where it cannot be made.
+    Inside the block `finish` gives it its final name. Raises Failed where nothing can be written.
     """
     try:
         _make_durable(home)
@@ -41,6 +41,8 @@ def making(home: Path, id: str) -> Iterator[Path]:
         raise Failed(f"cannot write below {str(home)!r}: {exc.strerror}") from None
     try:
         yield path
+    except OSError as exc:  # such as a full disk
+        raise Failed(f"cannot write {str(exc.filename or path)!r}: {exc.strerror}") from None
     finally:
         _remove(path)
         os.close(handle)
