@@ -69,6 +69,16 @@ def identify(target: Target) -> Identity | None:
         return stamp.identify(conn)
 
 
+def glimpse(target: Target) -> Identity | None:
+    """Return what the server says of the target's database, which may refuse connections itself.
+
+    Whether it has content cannot be seen from outside; it is taken as empty.
+    """
+    place = target.at(target.maintenance)
+    with connection.session(place, read_only=True, purpose="identify") as conn:
+        return stamp.glimpse(conn, target.database)
+
+
 def present(identity: Identity | None, target: Target) -> Identity:
     """Return the identity of a database that must be there, else raise Unreachable."""
     if identity is None:

@@ -65,14 +65,14 @@ class Run:
     ) -> Identity | None:
         """Let the guard decide, asking on the terminal where it wants that.
 
-        `look=False` is for a database that may refuse connections: its stamp is then not read.
+        `look=False` is for a database that may refuse connections: its stamp alone is read.
 
         Returns what the database says of itself, None where it does not exist. Under `dry` the
         plan says what the guard would ask for, and nothing is asked.
         """
-        from pgtasks.reach import identify
+        from pgtasks.reach import glimpse, identify
 
-        identity = identify(self.target) if look else None
+        identity = identify(self.target) if look else glimpse(self.target)
         facts = self._facts(access, identity, confirm=confirm, yes=yes)
         if self.dry:
             self._say_what_is_asked(facts)

@@ -103,6 +103,20 @@ def identify(conn: Connection) -> Identity:
     return Identity(database, system_identifier(conn), user, text, found, _is_empty(conn))
 
 
+def glimpse(conn: Connection, database: str) -> Identity | None:
+    """Return what another database of the server can see of one, None where there is none."""
+    found = connection.rows(
+        conn,
+        "SELECT current_user, shobj_description(oid, 'pg_database') FROM pg_database"
+        " WHERE datname = %s",
+        (database,),
+    )
+    if not found:
+        return None
+    text, mark = split(found[0][1])
+    return Identity(database, system_identifier(conn), found[0][0], text, mark, empty=True)
+
+
 # Objects made after initdb have OIDs from 16384 on (FirstNormalObjectId in access/transam.h). What
 # an extension brought is not a user's own, nor is another session's temporary table.
 _CONTENT = """

@@ -325,6 +325,16 @@ def test_a_role_that_does_not_own_the_database_is_told(
     cluster.execute("DROP ROLE plain_stamper")
 
 
+def test_a_database_of_another_environment_is_not_even_healed(
+    inv: Inv, adopted: Path, target: Target
+) -> None:
+    set_stamp(target, "", environment="prod")
+    for argv in (["db.recover"], ["db.restore"], ["db.backup"], ["db.drop", "--yes"]):
+        done = inv(*argv, cwd=adopted)
+        assert done.returncode == 2, done.stderr
+        assert "is stamped 'prod', the chosen environment is 'dev'" in error(done)
+
+
 # --- bad input: one line, an exit code, nothing changed ---
 
 BAD_INPUT = {

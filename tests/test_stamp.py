@@ -160,6 +160,19 @@ def test_a_database_that_is_not_there_has_no_identity(cluster: Cluster) -> None:
         reach.present(None, target)
 
 
+def test_a_closed_database_shows_its_stamp(cluster: Cluster, database: str) -> None:
+    target = cluster.target(database)
+    with connection.session(target) as conn:
+        made = Stamp("prod", database, stamp.system_identifier(conn))
+        connection.execute(conn, stamp.comment_statement(database, "text", made))
+    name = sql.Identifier(database)
+    cluster.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(name))
+    found = reach.glimpse(target)
+    assert found is not None
+    assert (found.stamp, found.comment, found.foreign) == (made, "text", False)
+    assert reach.glimpse(cluster.target("nowhere")) is None
+
+
 def test_reading_an_identity_writes_nothing(cluster: Cluster, database: str) -> None:
     with connection.session(cluster.target(database), read_only=True) as conn:
         assert stamp.identify(conn).empty
