@@ -15,11 +15,14 @@ def apply(c, env=None, confirm=None, json=False, dry=False):
         files = trigger.needed(r.project)
         target = r.reached()
         present(r.guarded(Access.WRITE, confirm=confirm), target)
-        with Lock(target, "trigger.apply"):
-            applied = trigger.apply(files, target, dry=r.dry)
-        for warning in applied.warnings:
+        if r.dry:
+            done = trigger.plan(files, target)
+        else:
+            with Lock(target, "trigger.apply"):
+                done = trigger.apply(files, target)
+        for warning in done.warnings:
             r.say(f"warning: {warning}")
-        r.finish(applied)
+        r.finish(done)
 
 
 @task(help={"strict": "count triggers that no file knows as faults too"})

@@ -268,6 +268,8 @@ def test_a_trigger_that_does_not_fire_as_it_should(
     assert [(each.state, each.note) for each in found.faults()] == [(state, note)]
     said = files(TOUCH, ON_NOTES, f"ALTER TABLE notes {statement};")
     assert not trigger.verify(said, notes).faults()
+    trigger.apply(files(TOUCH, ON_NOTES), notes)
+    assert not trigger.verify(files(TOUCH, ON_NOTES), notes).faults()
 
 
 def test_orphans_are_named_and_count_only_under_strict(cluster: Cluster, notes: Target) -> None:
@@ -351,11 +353,25 @@ def test_a_file_cannot_end_the_transaction(cluster: Cluster, notes: Target, text
     )
 
 
-def test_a_dry_run_says_what_would_change_and_changes_nothing(notes: Target) -> None:
-    planned = trigger.apply(files(TOUCH, ON_NOTES), notes, dry=True)
-    assert [each.what for each in planned.changes] == ["created", "created"]
-    assert planned.sentence().startswith("would apply 2 files")
-    assert set(states(trigger.verify(files(TOUCH, ON_NOTES), notes)).values()) == {"MISSING"}
+def test_a_plan_says_what_would_change_and_locks_nothing(cluster: Cluster, notes: Target) -> None:
+    trigger.apply(files(TOUCH), notes)
+    made = files(
+        TOUCH.replace("now()", "clock_timestamp()"), ON_NOTES, "GRANT SELECT ON notes TO public"
+    )
+    writer = cluster.connect(notes.database)
+    writer.autocommit = False
+    try:
+        writer.cursor().execute("LOCK TABLE notes IN ROW EXCLUSIVE MODE")
+        planned = trigger.plan(made, notes)
+    finally:
+        writer.close()
+    assert [(each.what, each.name) for each in planned.changes] == [
+        ("replaced", "touch()"),
+        ("created", "touch on notes"),
+    ]
+    assert planned.sentence() == "would apply 3 files: 1 created, 1 replaced, 0 unchanged"
+    assert planned.warnings == ("not compared: sql/3.sql:1: Grant",)
+    assert set(states(trigger.verify(made, notes)).values()) == {"CHANGED", "MISSING"}
 
 
 def test_what_is_not_compared_is_said(notes: Target) -> None:
@@ -421,6 +437,8 @@ def test_apply_and_verify_as_tasks(inv: Any, shop: Path) -> None:
     assert (found["exit_code"], found["counts"]["missing"]) == (5, 2)
     assert found["findings"][0]["where"] == "sql/functions/touch é.sql:2"
 
+    planned = inv("trigger.apply", "--dry")
+    assert planned.stdout.endswith("would apply 2 files: 2 created, 0 unchanged\n")
     applied = inv("trigger.apply", "--json")
     assert applied.returncode == 0, applied.stderr
     assert json.loads(applied.stdout)["files"] == [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pgtasks.project import Project
 from pgtasks.target import Target
-from pgtasks.trigger.apply import Applied, apply
+from pgtasks.trigger.apply import Applied, apply, plan
 from pgtasks.trigger.files import needed, read
 from pgtasks.trigger.verify import Finding, Verification, verify
 
@@ -15,6 +15,7 @@ __all__ = [
     "apply",
     "differences",
     "needed",
+    "plan",
     "read",
     "verify",
 ]

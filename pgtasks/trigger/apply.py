@@ -15,6 +15,7 @@ from pgtasks.errors import Failed, PgtasksError, Refused
 from pgtasks.target import Target
 from pgtasks.trigger import expected, installed
 from pgtasks.trigger.files import SqlFile, Statement, line_of, statements
+from pgtasks.trigger.verify import verify
 
 LOCK_TIMEOUT = "5s"  # CREATE TRIGGER waits for writers, and writers that come later wait for it
 
@@ -30,14 +31,14 @@ class Change:
 
 @dataclass(frozen=True)
 class Applied:
-    """What applying the files did, or would do where `dry`."""
+    """What applying the files did, or by `planned` would do."""
 
     files: tuple[str, ...]
     changes: tuple[Change, ...]
     unchanged: int  # of those that the files describe
     warnings: tuple[str, ...]
     seconds: float
-    dry: bool = False
+    planned: bool = False
 
     def count(self, what: str) -> int:
         """Return how many functions and triggers changed in one way."""
@@ -49,8 +50,9 @@ class Applied:
         counts = [f"{self.count(way)} {way}" for way in ways if self.count(way)]
         counts += [f"{self.unchanged} unchanged"]
         files = report.plural(len(self.files), "file")
-        would = "would apply" if self.dry else "applied"
-        return f"{would} {files} in {report.duration(self.seconds)}: {', '.join(counts)}"
+        if self.planned:
+            return f"would apply {files}: {', '.join(counts)}"
+        return f"applied {files} in {report.duration(self.seconds)}: {', '.join(counts)}"
 
     def lines(self) -> list[str]:
         """Return what a person reads."""
@@ -65,19 +67,42 @@ class Applied:
             "unchanged": self.unchanged,
             "warnings": list(self.warnings),
             "seconds": round(self.seconds, 3),
-            "dry": self.dry,
+            "planned": self.planned,
         }
 
 
-def apply(files: Sequence[SqlFile], target: Target, *, dry: bool = False) -> Applied:
-    """Run all files in one transaction; under `dry` it is rolled back.
+def plan(files: Sequence[SqlFile], target: Target) -> Applied:
+    """Return what applying the files would change, as far as they can be compared.
+
+    Nothing is tried: to apply and roll back would lock tables that are in use.
+    """
+    _ordered(files)
+    found = verify(files, target)
+    ways = {"MISSING": "created", "CHANGED": "replaced", "DISABLED": "replaced"}
+    changes = [
+        Change(ways[each.state], each.kind, each.name)
+        for each in found.findings
+        if each.state in ways
+    ]
+    unknown = tuple(f"not compared: {statement}" for statement in found.unknown)
+    return Applied(
+        files=tuple(file.name for file in files),
+        changes=tuple(changes),
+        unchanged=found.count("INSTALLED"),
+        warnings=(*found.warnings, *unknown),
+        seconds=0.0,
+        planned=True,
+    )
+
+
+def apply(files: Sequence[SqlFile], target: Target) -> Applied:
+    """Run all files in one transaction.
 
     Raises Failed with file and line, and nothing is changed then. The caller holds the lock.
     """
     began = time.monotonic()
     described = expected.read(files)
-    ordered = [statement for file in files for statement in statements(file)]
-    _check(ordered)
+    ordered = _ordered(files)
     with connection.session(target, purpose="apply") as conn, interrupt.cancelling([conn]):
         conn.autocommit = False
         connection.execute(conn, f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
@@ -85,8 +110,8 @@ def apply(files: Sequence[SqlFile], target: Target, *, dry: bool = False) -> App
         for statement in ordered:
             _run(conn, statement)
         after = installed.definitions(conn)
-        if not dry:
-            _commit(conn)
+        with connection.translated():
+            conn.commit()
     changes = _changes(before, after)
     touched = sum(1 for change in changes if change.what != "dropped")
     return Applied(
@@ -96,19 +121,21 @@ def apply(files: Sequence[SqlFile], target: Target, *, dry: bool = False) -> App
         unchanged=max(0, len(described.functions) + len(described.triggers) - touched),
         warnings=tuple(described.warnings),
         seconds=time.monotonic() - began,
-        dry=dry,
     )
 
 
-def _check(ordered: Sequence[Statement]) -> None:
+def _ordered(files: Sequence[SqlFile]) -> list[Statement]:
+    """Return all statements in order, raising Refused for one that ends the transaction."""
     from pglast import ast
 
+    ordered = [statement for file in files for statement in statements(file)]
     for statement in ordered:
         if isinstance(statement.node, ast.TransactionStmt):
             raise Refused(
                 f"{statement.where}: {statement.text.strip().split()[0].upper()} in a trigger file:"
                 " all files run in one transaction, take it out"
             )
+    return ordered
 
 
 def _run(conn: Connection, statement: Statement) -> None:
@@ -131,11 +158,6 @@ def _located(exc: psycopg2.Error, statement: Statement) -> PgtasksError:
     words = exc.diag.message_primary or found.message
     hint = "\n".join(filter(None, (exc.diag.message_detail, exc.diag.message_hint)))
     return Failed(f"{statement.file.name}:{line}: {words}; nothing was changed", hint=hint)
-
-
-def _commit(conn: Connection) -> None:
-    with connection.translated():
-        conn.commit()
 
 
 def _changes(before: dict[tuple[str, str], str], after: dict[tuple[str, str], str]) -> list[Change]:
