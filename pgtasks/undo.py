@@ -24,7 +24,7 @@ class Undone:
     def lines(self) -> list[str]:
         """Return what a person reads."""
         lines = [f"undone in {report.duration(self.swapped.seconds)}: {self.database!r} is again "]
-        lines[0] += "what it was before the last restore"
+        lines[0] += "what it was before the last restore or undo"
         if self.swapped.kept:
             lines.append("inv db.undo takes this back, inv db.forget drops what was put away")
         return lines
