@@ -355,6 +355,15 @@ def test_compares_output_loosely_but_not_more(shown: str, actual: str, agree: bo
     assert agrees(shown.splitlines(), actual.splitlines()) is agree
 
 
+def test_the_readme_shows_a_published_benchmark() -> None:
+    """That the table is the one of the document is checked in test_bench.py."""
+    published = [named(path) for path in sorted((ROOT / "bench" / "results").glob("*.json"))]
+    if not published:
+        pytest.skip("no run of the benchmark is published in bench/results")
+    text = read(ROOT / "README.md")
+    assert any(f"<!-- {name}: printed" in text for name in published)
+
+
 # ---- links, words, changelog
 
 
