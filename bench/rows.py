@@ -13,10 +13,11 @@ from pgtasks import report
 
 @dataclass(frozen=True)
 class Figure:
-    """What was typed, and the median of what it took."""
+    """What was typed, the median of what it took, and of the CPU seconds of client and server."""
 
     name: str
     median: float
+    cpu: float | None = None
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class Row:
 
 
 Pick = Callable[[Sample], float]
+Named = tuple[str, Sequence[Sample]]
 
 
 def seconds(sample: Sample) -> float:
@@ -75,8 +77,8 @@ def extra(key: str) -> Pick:
 def compared(
     case: str,
     what: str,
-    ours: tuple[str, Sequence[Sample]],
-    theirs: tuple[str, Sequence[Sample]],
+    ours: Named,
+    theirs: Named,
     *,
     pick: Pick = seconds,
     unit: str = "s",
@@ -88,8 +90,8 @@ def compared(
         case=case,
         what=what,
         unit=unit,
-        ours=Figure(ours[0], _rounded(median(mine))),
-        theirs=Figure(theirs[0], _rounded(median(other))),
+        ours=_figure(ours, pick),
+        theirs=_figure(theirs, pick),
         ratio=_rounded(median(ratios)),
         least=_rounded(min(ratios)),
         greatest=_rounded(max(ratios)),
@@ -100,7 +102,7 @@ def compared(
 def alone(
     case: str,
     what: str,
-    ours: tuple[str, Sequence[Sample]],
+    ours: Named,
     *,
     pick: Pick = seconds,
     unit: str = "s",
@@ -108,20 +110,25 @@ def alone(
     """Return the row of a figure that nothing stands beside."""
     mine = [pick(one) for one in ours[1]]
     low, high = _rounded(min(mine)), _rounded(max(mine))
-    figure = Figure(ours[0], _rounded(median(mine)))
-    return Row(case, what, unit, figure, None, None, low, high, len(mine))
+    return Row(case, what, unit, _figure(ours, pick), None, None, low, high, len(mine))
+
+
+def _figure(named: Named, pick: Pick) -> Figure:
+    name, samples = named
+    cpu = _rounded(median(one.client + one.server for one in samples))
+    return Figure(name, _rounded(median(map(pick, samples))), cpu if pick is seconds else None)
 
 
 def _rounded(value: float) -> float:
     return round(value, 4)
 
 
-HEADINGS = ("what", "ours", "theirs", "ours ÷ theirs", "difference", "n", "spread")
+HEADINGS = ("what", "ours", "theirs", "ours ÷ theirs", "spread", "difference", "CPU", "n")
 
 
 def table(rows: Sequence[Row]) -> str:
     """Return the rows as a Markdown table."""
-    lines = [_line(HEADINGS), _line(["---", "---", "---", "--:", "--:", "--:", "--:"])]
+    lines = [_line(HEADINGS), _line(["---"] * 3 + ["--:"] * (len(HEADINGS) - 3))]
     return "\n".join(lines + [_line(_cells(row)) for row in rows])
 
 
@@ -130,20 +137,30 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def _cells(row: Row) -> list[str]:
-    ours = f"{row.ours.name} **{shown(row.ours.median, row.unit)}**"
     if row.theirs is None or row.ratio is None:
         spread = f"{shown(row.least, row.unit)} to {shown(row.greatest, row.unit)}"
-        return [row.what, ours, "", "", "", str(row.n), spread]
+        return [row.what, _cell(row.ours, row.unit), "", "", spread, "", "", str(row.n)]
     difference = row.ours.median - row.theirs.median
     return [
         row.what,
-        ours,
-        f"{row.theirs.name} **{shown(row.theirs.median, row.unit)}**",
+        _cell(row.ours, row.unit),
+        _cell(row.theirs, row.unit),
         f"**{row.ratio:.2f}**",
-        f"{'+' if difference >= 0 else '−'}{shown(abs(difference), row.unit)}",
-        str(row.n),
         f"{row.least:.2f} to {row.greatest:.2f}",
+        f"{'+' if difference >= 0 else '−'}{shown(abs(difference), row.unit)}",
+        _cpu(row),
+        str(row.n),
     ]
+
+
+def _cell(figure: Figure, unit: str) -> str:
+    return f"{figure.name} **{shown(figure.median, unit)}**"
+
+
+def _cpu(row: Row) -> str:
+    if row.theirs is None or row.ours.cpu is None or row.theirs.cpu is None:
+        return ""
+    return f"{shown(row.ours.cpu, row.unit)} / {shown(row.theirs.cpu, row.unit)}"
 
 
 def shown(value: float, unit: str) -> str:
