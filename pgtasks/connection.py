@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import re
 import socket
@@ -38,8 +39,15 @@ _WAYS_OUT = {
 def application_name(purpose: str) -> str:
     """Return the name sessions show in pg_stat_activity: what, pid, who, where (63 bytes)."""
     host = socket.gethostname().split(".")[0]
-    name = f"pgtasks {purpose} {os.getpid()} {os.environ.get('USER', os.getuid())}@{host}"
+    name = f"pgtasks {purpose} {os.getpid()} {_user()}@{host}"
     return name.encode("ascii", "replace").decode()[:63]
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user without an entry, as in a container
+        return str(os.getuid())
 
 
 def conninfo(target: Target, *, read_only: bool = False, purpose: str = "") -> dict[str, str]:

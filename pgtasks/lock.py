@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import threading
 from types import TracebackType
 
@@ -77,14 +78,19 @@ class Lock:
 
 
 def holder(conn: Connection, keys: tuple[int, int]) -> str:
-    """Return the name that the holder's session shows to everybody."""
-    found = connection.value(
+    """Return who holds the lock, by the name that its session shows to everybody."""
+    found = connection.rows(
         conn,
-        "SELECT coalesce(nullif(a.application_name, ''), 'a session without a name')"
-        " || ', pid ' || l.pid FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
+        "SELECT a.application_name, l.pid FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
         " WHERE l.locktype = 'advisory' AND l.classid = %s AND l.objid = %s AND l.objsubid = 2"
         " AND l.granted"
         " AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())",
         keys,
     )
-    return str(found or "it ended this moment, try again")
+    if not found:
+        return "it ended this moment, try again"
+    name, backend = found[0]
+    own = re.fullmatch(r"pgtasks (?P<what>.+) (?P<pid>\d+) (?P<who>\S+)", name)
+    if own:
+        return f"{own['what']}, process {own['pid']} of {own['who']}"
+    return f"{name or 'a session without a name'}, backend {backend}"

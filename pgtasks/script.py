@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,17 +76,19 @@ def command(toolset: Toolset, target: Target, passfile: str, script: Script) -> 
     return Command(tuple(argv), tools.environment(target, passfile), stop=signal.SIGINT)
 
 
-def run(target: Target, script: Script) -> None:
+def run(target: Target, script: Script) -> str:
     """Run the files: results on stdout, notices and errors on stderr as they come.
 
-    Raises Failed with file and line of the first error. Nothing of the files stays then, unless
-    they run without a transaction or hold a COMMIT of their own.
+    Returns the sentence that says what was done. Raises Failed with file and line of the first
+    error. Nothing of the files stays then, unless they run without a transaction or hold a COMMIT
+    of their own.
     """
     here = host.for_target(target)
     toolset = tools.for_psql(
         tools.installed(here, setting=target.tools), reach.server_major(target), target
     )
     sys.stdout.flush()
+    began = time.monotonic()
     with here.passfile(target) as passfile:
         made = command(toolset, target, passfile, script)
         with Pipeline(here, [made], stdout=sys.stdout.fileno(), on_line=report.say) as pipeline:
@@ -93,6 +96,9 @@ def run(target: Target, script: Script) -> None:
                 pipeline.check()
             except Failed as exc:
                 raise _explained(exc, pipeline.codes[0]) from None
+    committed = ", committed" if script.transaction else ""
+    took = report.duration(time.monotonic() - began)
+    return f"ran {report.plural(len(script.files), 'file')}{committed}, {took}"
 
 
 def _explained(exc: Failed, code: int | None) -> PgtasksError:

@@ -196,7 +196,7 @@ def run_files(c, file=None, no_transaction=False, env=None, confirm=None, dry=Fa
         if r.dry:
             r.finish(wanted)
         else:
-            script.run(target, wanted)
+            r.say(script.run(target, wanted))
 
 
 @task(help={"verbose": "take the connection step by step: name, port, server, password, database"})

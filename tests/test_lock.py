@@ -39,7 +39,9 @@ def test_one_run_at_a_time_and_who_holds_it(target: Target) -> None:
         pass
     assert refusal.value.exit_code == 6
     said = refusal.value.message
-    assert said.startswith(f"{target} is locked by another run: pgtasks db.restore {os.getpid()} ")
+    assert said.startswith(
+        f"{target} is locked by another run: db.restore, process {os.getpid()} of "
+    )
     with Lock(target, "db.drop"):
         pass
 
@@ -49,7 +51,7 @@ def test_who_holds_it_is_said_to_a_plain_role_too(cluster: Cluster, target: Targ
     try:
         with (
             Lock(target, "db.restore"),
-            pytest.raises(Locked, match=r"by another run: pgtasks db\.restore"),
+            pytest.raises(Locked, match=r"by another run: db\.restore"),
             Lock(replace(target, user="lock_plain"), "db.drop"),
         ):
             pass

@@ -52,10 +52,15 @@ class Plan:
         """Return the commands to type now."""
         inv = "inv" if self.collection == "tasks" else f"inv -c {self.collection}"
         said = self.survey.database or (self.survey.place.database if self.survey.place else "")
+        if not said:
+            return [
+                f"{inv} env.show  what is set, and where",
+                f"{inv} setup     makes dev: server, database, and what the project has for it",
+            ]
         steps = {
             f"{inv} env.show": "what is set, and where",
             f"{inv} db.backup": "only reads: it works at once",
-            f"{inv} env.stamp --confirm {shlex.quote(said or 'NAME')}": (
+            f"{inv} env.stamp --confirm {shlex.quote(said)}": (
                 "marks the database as dev's, so that a restore may replace it"
             ),
         }
