@@ -104,6 +104,8 @@ def test_prints_one_json_document(cluster: Cluster, backed_up: str, inv: Inv) ->
     assert plan.keys() <= done.keys()
     assert done["proven"] is True
     assert done["rows_restored"] == 2000
+    (listed,) = json.loads(inv("backup.list", "--json").stdout)["backups"]
+    assert listed["proven"]
     undone = json.loads(inv("db.undo", "--json").stdout)
     assert undone["restored"] == done["kept"]
     failed = inv("db.restore", "--backup", "nonesuch", "--json")

@@ -6,8 +6,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pgtasks import connection, pipeline, report, tools
+from pgtasks import connection, journal, pipeline, report, tools
 from pgtasks import proof as proofs
+from pgtasks.backup.store import Backup
 from pgtasks.connection import Connection
 from pgtasks.errors import Failed, NotProven, PgtasksError, Unreachable
 from pgtasks.host import Command, Host
@@ -116,5 +117,13 @@ def prove(plan: Plan) -> Proven:
             + report.plural(len(found.differences), "difference"),
             hint="\n".join(found.differences[:_SHOWN]),
         )
+    _record(plan.backup)
     unproven = tuple(f"{item.object}: {item.reason}" for item in expected.unproven)
     return Proven(found, (*unproven, *found.skipped))
+
+
+def _record(backup: Backup) -> None:
+    try:
+        backup.record(proven=journal.now())
+    except OSError:
+        pass  # the folder may be read-only: the proof itself stands
