@@ -222,7 +222,7 @@ def test_drop_waits_for_nobody_who_holds_the_lock(
     with Lock(cluster.target(database), "db.restore"):
         done = inv("db.drop", "--yes")
     assert done.returncode == 6
-    assert "is locked by another run: pgtasks db.restore" in done.stderr
+    assert "is locked by another run: db.restore, process " in done.stderr
     assert database in cluster.databases()
 
 
