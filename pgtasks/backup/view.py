@@ -112,7 +112,6 @@ class Listing:
     backups: Sequence[Backup]
     unreadable: Sequence[tuple[Path, str]]
     leftovers: Sequence[Path]
-    databases: bool = False
 
     def lines(self) -> list[str]:
         """Return a table, and a line for each thing that is not as it should be."""
@@ -125,14 +124,15 @@ class Listing:
 
     def _table(self) -> list[str]:
         headings = ["backup", "age", "size", "tables", "rows", "revision", "intact", "proven"]
-        if self.databases:
+        several = len({_of(backup) for backup in self.backups}) > 1
+        if several:
             headings.insert(1, "of")
-        rows = [self._row(backup) for backup in self.backups]
+        rows = [self._row(backup, several=several) for backup in self.backups]
         return report.table([*headings, "note"], rows).splitlines()
 
-    def _row(self, backup: Backup) -> list[Any]:
+    def _row(self, backup: Backup, *, several: bool) -> list[Any]:
         made, checks = backup.manifest, backup.checks
-        of = [f"{made.environment}/{made.database}"] if self.databases else []
+        of = [_of(backup)] if several else []
         return [
             made.id,
             *of,
@@ -153,6 +153,10 @@ class Listing:
             "unreadable": [{"path": str(path), "error": error} for path, error in self.unreadable],
             "interrupted": [str(path) for path in self.leftovers],
         }
+
+
+def _of(backup: Backup) -> str:
+    return f"{backup.manifest.environment}/{backup.manifest.database}"
 
 
 def _note(backup: Backup) -> str:
