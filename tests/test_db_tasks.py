@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import signal
 import socket
 import subprocess
@@ -21,6 +20,7 @@ from conftest import PASSWORD, Inv
 from projects import make_project, put_stamp
 from psycopg2 import sql
 from servers import Cluster, free_port
+from terminal import answer
 
 from pgtasks import stamp
 from pgtasks.diagnosis import has_line
@@ -399,69 +399,31 @@ def test_shell_of_a_database_that_is_not_there(project: Path, inv: Inv, cluster:
     assert "database 'not_there' does not exist, make it with inv db.create" in done.stderr
 
 
-class Terminal:
-    """A program on a terminal of its own."""
-
-    def __init__(self, argv: list[str], cwd: Path) -> None:
-        self.pid, self.fd = pty.fork()
-        if self.pid == 0:
-            os.chdir(cwd)
-            os.execve(argv[0], argv, {**os.environ, "TERM": "dumb", "PAGER": "cat"})
-        self.seen = ""
-
-    def read_until(self, words: str, seconds: float = 30) -> None:
-        deadline = time.monotonic() + seconds
-        while words not in self.seen:
-            assert time.monotonic() < deadline, self.seen
-            try:
-                self.seen += os.read(self.fd, 4096).decode(errors="replace")
-            except OSError:
-                raise AssertionError(self.seen) from None
-
-    def type(self, text: str) -> None:
-        self.seen = ""
-        os.write(self.fd, text.encode())
-
-    def end(self) -> int:
-        while True:
-            try:
-                if not os.read(self.fd, 4096):
-                    break
-            except OSError:
-                break
-        os.close(self.fd)
-        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-
-
-INV = str(Path(sys.executable).parent / "inv")
+INV = Path(sys.executable).parent / "inv"
 
 
 def test_shell_leaves_ctrl_c_to_psql(project: Path, database: str) -> None:
-    terminal = Terminal([INV, "db.shell"], project)
-    terminal.read_until(f"{database}=# ")
-    terminal.type("SELECT pg_sleep(600);\n")
-    terminal.read_until("pg_sleep(600);\r\n")
-    terminal.type("\x03")
-    terminal.read_until("canceling statement due to user request")
-    terminal.read_until(f"{database}=# ")
-    terminal.type("SELECT 40 + 2;\n")
-    terminal.read_until("42")
-    terminal.type("\\q\n")
-    assert terminal.end() == 0
+    nap = "DO $$BEGIN RAISE NOTICE 'as%', 'leep'; PERFORM pg_sleep(600); END$$;\n"
+    prompt = f"{database}=# "
+    ended = answer(
+        [INV, "db.shell"],
+        [(prompt, nap), ("asleep", "\x03"), (prompt, "SELECT 40 + 2;\n"), (prompt, "\\q\n")],
+        cwd=project,
+        env={"PAGER": "cat", "TERM": "dumb"},
+    )
+    assert ended.code == 0
+    assert "canceling statement due to user request" in ended.screen
+    assert "42" in ended.screen
 
 
 def test_drop_asks_on_a_terminal(project: Path, cluster: Cluster, database: str) -> None:
-    refused = Terminal([INV, "db.drop"], project)
-    refused.read_until("this cannot be undone, go on? [y/N] ")
-    refused.type("\n")
-    refused.read_until("not confirmed, nothing was done")
-    assert refused.end() == 2
+    question = r"this cannot be undone, go on\? \[y/N\] "
+    refused = answer([INV, "db.drop"], [(question, "\n")], cwd=project)
+    assert refused.code == 2
+    assert "error: not confirmed, nothing was done" in refused.screen
     assert database in cluster.databases()
-    done = Terminal([INV, "db.drop"], project)
-    done.read_until("go on? [y/N] ")
-    done.type("Y\n")
-    done.read_until("dropped")
-    assert done.end() == 0
+    done = answer([INV, "db.drop"], [(question, "Y\n")], cwd=project)
+    assert (done.code, f"dropped '{database}'" in done.screen) == (0, True)
     assert database not in cluster.databases()
 
 
