@@ -109,9 +109,9 @@ class Run:
         except Refused as exc:
             self.say(f"guard: would refuse: {exc.message}")
         else:
-            self.say(
-                f"guard: {'go' if decision is Decision.GO else f'would ask to {decision.value}'}"
-            )
+            asks = "go" if decision is Decision.GO else f"would ask to {decision.value}"
+            if facts.access is not Access.READ:
+                self.say(f"guard: {asks}")
 
     def _ask(self, decision: Decision, facts: Facts) -> None:
         if decision is Decision.TYPE_NAME:
