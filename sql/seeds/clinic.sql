@@ -54,31 +54,31 @@ $$;
 
 -- The digest that all values of a row derive from: as its key, and as sixteen bytes. (Everything
 -- is cast by hand and nothing is strict, so that the planner can put the bodies in place.)
-CREATE FUNCTION pg_temp.id(kind text, hospital int, number int) RETURNS uuid
+CREATE OR REPLACE FUNCTION pg_temp.id(kind text, hospital int, number int) RETURNS uuid
     LANGUAGE sql IMMUTABLE
     RETURN md5(kind || ':' || hospital::text || ':' || number::text)::uuid;
-CREATE FUNCTION pg_temp.bytes(kind text, hospital int, number int) RETURNS bytea
+CREATE OR REPLACE FUNCTION pg_temp.bytes(kind text, hospital int, number int) RETURNS bytea
     LANGUAGE sql IMMUTABLE
     RETURN decode(md5(kind || ':' || hospital::text || ':' || number::text), 'hex');
 
 -- two bytes of it, a number below 65536
-CREATE FUNCTION pg_temp.pair(bytes bytea, place int) RETURNS int
+CREATE OR REPLACE FUNCTION pg_temp.pair(bytes bytea, place int) RETURNS int
     LANGUAGE sql IMMUTABLE
     RETURN get_byte(bytes, place) * 256 + get_byte(bytes, place + 1);
 
 -- one of a list of words with bars between them
-CREATE FUNCTION pg_temp.one(words text, number int) RETURNS text
+CREATE OR REPLACE FUNCTION pg_temp.one(words text, number int) RETURNS text
     LANGUAGE sql IMMUTABLE
     RETURN (string_to_array(words, '|'))[1 + number % cardinality(string_to_array(words, '|'))];
 
 -- letters for a reference or a batch, not the digits of which the row's key is made: repeated,
 -- they would take no room in a compressed backup
-CREATE FUNCTION pg_temp.code(bytes bytea) RETURNS text
+CREATE OR REPLACE FUNCTION pg_temp.code(bytes bytea) RETURNS text
     LANGUAGE sql IMMUTABLE
     RETURN translate(encode(bytes, 'hex'), '0123456789abcdef', 'ABCDEFGHJKLMNPRS');
 
 -- a phone number from the ranges that are kept free for fiction
-CREATE FUNCTION pg_temp.phone(number int) RETURNS text
+CREATE OR REPLACE FUNCTION pg_temp.phone(number int) RETURNS text
     LANGUAGE sql IMMUTABLE
     RETURN '+49 ' || pg_temp.one('30 23125|40 66969|69 90009|89 99998|221 4710', number / 1000)
         || ' ' || lpad((number % 1000)::text, 3, '0');
