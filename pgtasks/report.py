@@ -16,7 +16,8 @@ from pgtasks.errors import Failed
 def say(line: str = "") -> None:
     """Print one line of talk."""
     if sys.stderr is not None:  # closed by the shell: print would take stdout instead
-        print(line, file=sys.stderr, flush=True)
+        sys.stderr.write(f"{line}\n")  # at once, so that lines of several threads stay whole
+        sys.stderr.flush()
 
 
 def data(text: str) -> None:

@@ -161,7 +161,7 @@ def run(
     given = {key: _flag(key, value) for key, value in (flags or {}).items() if value is not None}
     environment = resolve(project, choice.environment, flags=given)
     target = from_environment(environment)
-    report.say(target.line())
+    report.say(report.printable(target.line()))
     current = Run(task, project, choice, environment, target, json, dry, journaled and not dry)
     began = time.monotonic()
     try:

@@ -138,7 +138,8 @@ def exit_of(exc: PgtasksError, *, json: bool = False) -> invoke.Exit:
     if json:
         failure = report.failure(exc.message, exc.exit_code, exc.hint)
         report.document({**failure, **exc.details})
-    lines = [*(f"  {line}" for line in exc.hint.splitlines()), f"error: {exc.message}"]
+    said = f"error: {report.printable(exc.message)}"
+    lines = [*(f"  {line}" for line in exc.hint.splitlines()), said]
     return invoke.Exit("\n".join(lines), code=exc.exit_code)
 
 

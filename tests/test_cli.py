@@ -396,6 +396,16 @@ def test_the_target_line_comes_first(project: Path, inv: Inv) -> None:
     assert done.stderr.splitlines()[0] == "prod: ann@127.0.0.1:1/shop (protected)"
 
 
+def test_a_name_keeps_to_its_line(project: Path, inv: Inv) -> None:
+    (project / "env" / "dev.yaml").write_text(
+        'host: 127.0.0.1\nport: 1\ndatabase: "a\\nb\\e[31m"\n'
+    )
+    done = inv("db.check")
+    assert one_error(done, 4)
+    assert done.stderr.count("\n") == 2
+    assert _ANSI not in done.stderr
+
+
 def test_a_reader_that_goes_away_is_no_traceback(project: Path) -> None:
     for command in ("db.check", "env.show --json", "db.check --nope"):
         done = subprocess.run(
