@@ -103,7 +103,7 @@ def _passfile(target: Target) -> Iterator[Finding]:
 def _passwords_in_files(project: Project, name: str) -> Iterator[Finding]:
     """Yield the YAML files in git whose url holds a password."""
     for layer in layers(project, name):
-        if not layer.password or layer.late or ", " in layer.password_layer:
+        if not layer.password or ", " in layer.password_layer:
             continue
         path = project.root / re.sub(r":\d+$", "", layer.password_layer)
         if repository.tracks(path):

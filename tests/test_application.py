@@ -47,7 +47,9 @@ def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             "env/prod.env": "DATABASE_PASSWORD='p@ss w'\n",
             "env/eu.yaml": "inherits: prod\nhost: eu1\n",
             "env/staging.yaml": "inherits: prod\nhost: st1\nprotected: false\n",
+            "env/test.yaml": "inherits: dev\n",
             "env/ci.yaml": "inherits: test\n",
+            "env/kiosk.yaml": "inherits: dev\nprotected: true\n",
             "app/views/tasks.py": "import celery\n",
         },
     )
@@ -120,6 +122,7 @@ def test_the_root_may_be_named(app: Path, tmp_path: Path, monkeypatch: pytest.Mo
         ("prod", ["is_production"]),
         ("Production", ["is_production"]),
         ("eu", ["is_production"]),  # protected
+        ("kiosk", ["is_production"]),
         ("staging", []),  # inherits from prod, and is not protected
     ],
 )

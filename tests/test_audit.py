@@ -251,6 +251,8 @@ def test_an_env_folder_that_git_ignores_is_a_fault(tmp_path: Path) -> None:
     git(tmp_path, "init", "-q")
     message = found(tmp_path)["env-folder", ""].message
     assert message.startswith("git ignores env/ (.gitignore:2:env/): ")
+    git(tmp_path, "add", "-f", "env/dev.yaml")  # the next file there would still be lost
+    assert found(tmp_path)["env-folder", ""].message == message
     lay_out(tmp_path, {".gitignore": "env/*\n!env/*.yaml\n"})
     assert ("env-folder", "") not in found(tmp_path)
 

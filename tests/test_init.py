@@ -263,6 +263,19 @@ def test_no_file_that_belongs_into_git_is_hidden_and_no_other_seen(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
+    ("ignored", "folder"),
+    [("*.pyc\nenv/\n", "environments"), ("/env\n", "environments"), ("envs/\n", "env")],
+)
+def test_without_git_its_file_is_read_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ignored: str, folder: str
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    root = lay_out(tmp_path / "new", {".gitignore": ignored})
+    assert init(root, "--write").returncode == 0
+    assert (root / folder / "dev.yaml").exists()
+
+
+@pytest.mark.parametrize(
     ("files", "words"),
     [
         ({"invoke.yaml": "a: [\n"}, "invoke.yaml:2: did not find expected node content"),

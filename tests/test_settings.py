@@ -140,6 +140,13 @@ def test_a_password_goes_with_its_place_and_its_user(
     assert settings(tmp_path, "qa").password is None
 
 
+def test_an_address_goes_with_its_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lay_out(tmp_path, {"env/qa.yaml": "url: postgresql://h/d?hostaddr=10.0.0.1&sslcert=/c\n"})
+    assert settings(tmp_path, "qa").parameters == {"hostaddr": "10.0.0.1", "sslcert": "/c"}
+    monkeypatch.setenv("INVOKE_PGTASKS_ENVIRONMENTS_QA_HOST", "other")
+    assert settings(tmp_path, "qa").parameters == {"sslcert": "/c"}
+
+
 def test_an_ancestors_ssh_host_does_not_serve_another_place(tmp_path: Path) -> None:
     lay_out(
         tmp_path,
