@@ -26,7 +26,8 @@ bench: .venv/installed-dev
 	@.venv/bin/python bench/run.py $(ARGS)
 
 clean:
-	@if [ -d .pgtasks ] && [ -x .venv/bin/python ]; then .venv/bin/python -m clinic.demo --clean; fi
+	@if [ -d .pgtasks ] && [ -x .venv/bin/python ]; then .venv/bin/python -m clinic.demo --clean; \
+	elif [ -d .pgtasks ]; then echo ".pgtasks stays: without .venv its server cannot be stopped"; fi
 	@rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache
 
 # A virtual environment is made by the first Python that can make one, and made anew when the Python

@@ -20,8 +20,8 @@ def checkout(tmp_path: Path) -> Path:
     for name in ("requirements.txt", "requirements-dev.txt"):
         (folder / name).write_text("")
     (folder / "pyproject.toml").write_text("")
-    (folder / "pgtasks").mkdir()
-    (folder / "pgtasks" / "demo.py").write_text("import sys; print('demo', sys.argv[1:])\n")
+    (folder / "clinic").mkdir()
+    (folder / "clinic" / "demo.py").write_text("import sys; print('demo', sys.argv[1:])\n")
     return folder
 
 
@@ -55,7 +55,9 @@ def test_installs_when_something_changed_and_cleans_up(checkout: Path) -> None:
     done = make(checkout, "clean")
     assert (done.returncode, done.stdout) == (0, "demo ['--clean']\n")
     assert not (checkout / ".venv").exists()
-    assert make(checkout, "clean").returncode == 0
+    assert make(checkout, "clean").stdout == (
+        ".pgtasks stays: without .venv its server cannot be stopped\n"
+    )
 
 
 def test_names_the_package_of_a_python_without_venv(checkout: Path) -> None:
