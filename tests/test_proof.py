@@ -388,6 +388,22 @@ class TestSettings:
         assert cluster.value("SHOW extra_float_digits", zoo.database) == "-10"
         assert proof.take(zoo) == expected
 
+    def test_letters_that_a_collation_holds_equal_are_not(
+        self, system_cluster: Cluster, fresh_database: Fresh
+    ) -> None:
+        if not system_cluster.value("SELECT count(*) FROM pg_collation WHERE collprovider = 'i'"):
+            pytest.skip("the system's PostgreSQL has no ICU")
+        target = system_cluster.target(fresh_database(system_cluster))
+        system_cluster.execute(
+            "CREATE COLLATION loose (provider = icu, locale = 'und-u-ks-level1',"
+            " deterministic = false); CREATE TABLE a (x text COLLATE loose);"
+            " INSERT INTO a VALUES ('abc')",
+            target.database,
+        )
+        expected = proof.take(target)
+        system_cluster.execute("UPDATE a SET x = 'ABC' WHERE x = 'AbC'", target.database)
+        assert proof.compare(expected, proof.take(target)).differences
+
     def test_hashes_need_no_collation(self, cluster18: Cluster, fresh_database: Fresh) -> None:
         name = fresh_database(cluster18)
         cluster18.execute("CREATE TABLE a (x text COLLATE pg_unicode_fast)", name)
@@ -407,6 +423,20 @@ class TestSnapshot:
         exporter.close()
         assert [(table.name, table.rows) for table in found.tables] == [("t", 10)]
         assert proof.take(target).rows == 0
+
+    @pytest.mark.parametrize("statement", ["TRUNCATE t", "ALTER TABLE t ALTER id TYPE text"])
+    def test_rows_that_it_cannot_see_any_more(
+        self, cluster: Cluster, target: Target, statement: str
+    ) -> None:
+        cluster.execute("CREATE TABLE t AS SELECT generate_series(1, 10) AS id", target.database)
+        exporter = cluster.connect(target.database)
+        with exporter.cursor() as cursor:
+            cursor.execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT pg_export_snapshot()")
+            snapshot = cursor.fetchone()[0]
+            cluster.execute(statement, target.database)
+            with pytest.raises(Failed, match=r"rewritten meanwhile: public\.t"):
+                proof.take(target, snapshot=snapshot)
+        exporter.close()
 
     def test_one_that_is_gone(self, target: Target) -> None:
         with pytest.raises(Failed, match="snapshot"):
