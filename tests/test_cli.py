@@ -500,6 +500,43 @@ def test_several_tasks_on_one_line_each_keep_their_target(
     assert other not in done.stdout.partition("(1 row)")[0]
 
 
+WAITER = """
+from pgtasks.task import run, task
+
+@task
+def go(c):
+    import pathlib, sys, time
+    with run(c, "wait.go") as r:
+        print("begun", file=sys.stderr, flush=True)
+        while not pathlib.Path("go").exists():
+            time.sleep(0.01)
+        from pgtasks import connection
+        with connection.session(r.reached()) as conn:
+            print(r.environment.name, connection.value(conn, "SELECT current_database()"))
+"""
+
+
+def test_a_run_keeps_its_target_when_the_environment_is_switched(
+    project: Path,
+    inv: Inv,
+    start_inv: Callable[..., Any],
+    cluster: Any,
+    database: str,
+    fresh_database: Callable[..., str],
+) -> None:
+    add_task(project, "wait.py", WAITER)
+    other = fresh_database(cluster)
+    (project / "env" / "test.yaml").write_text(f"url: '{cluster.url(other)}'\n")
+    running = start_inv("wait.go")
+    assert running.stderr.readline().startswith("dev: ")
+    assert running.stderr.readline() == "begun\n"
+    assert inv("env.use", "test").returncode == 0
+    (project / "env" / "dev.yaml").write_text(f"url: '{cluster.url(other)}'\n")
+    (project / "go").touch()
+    assert running.communicate(timeout=30)[0] == f"dev {database}\n"
+    assert inv("env.show", "--url").stdout == cluster.url(other) + "\n"
+
+
 def test_dry_of_inv_is_dry_of_the_task(
     project: Path, inv: Inv, cluster: Any, database: str
 ) -> None:
