@@ -84,9 +84,14 @@ def _declared(body: Callable[..., Any], help: dict[str, str], options: dict[str,
 
 
 def project_of(c: Any) -> Project:
-    """Return the project that a task's context belongs to, its settings read afresh."""
-    from pgtasks import project
+    """Return the project that a task's context belongs to, its settings read afresh.
 
+    From here on the process has no PG* variables: a project's own task that never asks keeps them.
+    """
+    global _libpq
+    from pgtasks import libpq, project
+
+    _libpq = {**_libpq, **libpq.detach_variables(os.environ)}
     runtime = getattr(c.config, "_runtime_path", None)
     root = _root or project.find_root(Path.cwd())
     return project.load(root, runtime=Path(runtime) if runtime else None, libpq=_libpq)
@@ -107,10 +112,8 @@ def guarded(body: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(body)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
-        global _libpq
-        from pgtasks import libpq, report
+        from pgtasks import report
 
-        _libpq = {**_libpq, **libpq.detach_variables(os.environ)}
         if isinstance(sys.stdout, io.TextIOWrapper):
             # a name that the terminal's encoding does not have is no reason to end in a traceback
             sys.stdout.reconfigure(errors="backslashreplace")

@@ -251,6 +251,16 @@ def test_own_tasks_import_their_neighbours(project: Path, inv: Inv) -> None:
     assert "_money" not in inv("--list").stdout
 
 
+def test_an_own_task_keeps_libpqs_variables_for_its_commands(project: Path, inv: Inv) -> None:
+    add_task(
+        project,
+        "legacy.py",
+        "from invoke import task\n\n"
+        "@task\ndef where(c):\n    c.run('echo $PGHOST', in_stream=False)\n",
+    )
+    assert inv("legacy.where", env={"PGHOST": "db9"}).stdout == "db9\n"
+
+
 def test_a_fault_in_an_own_file_is_a_traceback_that_names_it(project: Path, inv: Inv) -> None:
     add_task(project, "bad.py", "import nothing_of_this_name\n")
     done = inv("--list")
