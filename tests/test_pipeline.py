@@ -208,30 +208,43 @@ import sys
 from pgtasks.host import Command, LocalHost
 from pgtasks.pipeline import Pipeline
 
-script = 'echo $$ >&2; exec sleep 60'
-with Pipeline(
-    LocalHost(), [Command(("/bin/sh", "-c", script))] * 2, on_line=lambda s: print(s, flush=True)
-) as pipeline:
+commands = [Command(("/bin/sh", "-c", script)) for script in sys.argv[1:]]
+with Pipeline(LocalHost(), commands, on_line=lambda line: print(line, flush=True)) as pipeline:
     pipeline.check()
 """
 
 
-@pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGINT])
-def test_children_end_with_their_parent(sign: signal.Signals) -> None:
-    parent = subprocess.Popen(
-        [sys.executable, "-c", PARENT],
+def start_parent(*scripts: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", PARENT, *scripts],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
         start_new_session=True,
     )
-    assert parent.stdout is not None
-    with parent:
+
+
+@pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGINT])
+def test_children_end_with_their_parent(sign: signal.Signals) -> None:
+    with start_parent(*["echo $$ >&2; exec sleep 60"] * 2) as parent:
+        assert parent.stdout is not None
         pids = [int(parent.stdout.readline()) for _ in range(2)]
         assert all(map(alive, pids))
         parent.send_signal(sign)
         parent.wait(20)
     until(lambda: not any(map(alive, pids)))
+
+
+def test_a_second_ctrl_c_leaves_no_orphan() -> None:
+    deaf = 'trap "echo asked >&2" TERM; echo $$ >&2; while :; do sleep 0.01; done'
+    with start_parent(deaf) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        parent.send_signal(signal.SIGINT)
+        assert parent.stdout.readline() == "asked\n"
+        parent.send_signal(signal.SIGINT)
+        parent.wait(20)
+    until(lambda: not alive(pid))
 
 
 def test_children_start_in_a_process_that_was_forked() -> None:
