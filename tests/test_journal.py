@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import fcntl
 import json
 import multiprocessing
 import os
+import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +88,32 @@ def test_writers_at_once_lose_no_line(tmp_path: Path) -> None:
     for number in range(3):
         own = [one.seconds for one in entries if one.who == f"w{number}"]
         assert own == list(range(200))
+
+
+@pytest.mark.skipif(not Path("/proc/locks").exists(), reason="Linux alone shows who waits")
+@pytest.mark.parametrize("call", ["append(folder, entry)", "read(folder)"])
+def test_readers_and_writers_wait_for_a_writer(tmp_path: Path, call: str) -> None:
+    journal.append(tmp_path, entry())
+    code = (
+        "import pathlib, sys; from pgtasks import journal; folder = pathlib.Path(sys.argv[1])\n"
+        f"entry = journal.read(folder)[0][0]; print(flush=True); input(); journal.{call}"
+    )
+    argv = [sys.executable, "-c", code, str(tmp_path)]
+    with (tmp_path / "journal.jsonl").open("rb") as file:
+        process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        with process:
+            assert process.stdout is not None
+            assert process.stdin is not None
+            process.stdout.readline()
+            fcntl.flock(file, fcntl.LOCK_EX)
+            print(file=process.stdin, flush=True)
+            waiting = re.compile(rf"-> FLOCK .* {process.pid} ")
+            deadline = time.monotonic() + 20
+            while not waiting.search(Path("/proc/locks").read_text()):
+                assert time.monotonic() < deadline, "it did not wait"
+                assert process.poll() is None, "it did not wait"
+            fcntl.flock(file, fcntl.LOCK_UN)
+    assert process.returncode == 0
 
 
 @pytest.mark.parametrize("limit", ["0", "-1", "abc", "", "1.5"])
