@@ -51,11 +51,17 @@ def templates() -> Iterator[Templates]:
 
 
 @pytest.fixture
-def clinic(any_cluster: Cluster, templates: Templates) -> Iterator[Clinic]:
-    """A clinic with one hospital and nobody in it, on each server in turn."""
-    with cloned(any_cluster, templates.bare(any_cluster)) as made:
+def clinic(request: pytest.FixtureRequest, templates: Templates) -> Iterator[Clinic]:
+    """A clinic with one hospital and nobody in it; on `cluster`, or `everywhere`."""
+    cluster: Cluster = request.getfixturevalue(getattr(request, "param", "cluster"))
+    with cloned(cluster, templates.bare(cluster)) as made:
         made.run(HOSPITAL)
         yield made
+
+
+everywhere = pytest.mark.parametrize(
+    "clinic", ["cluster", "cluster18", "system_cluster"], indirect=True
+)
 
 
 @pytest.fixture
@@ -110,6 +116,7 @@ def has_crypt(clinic: Clinic, schema: str = "public") -> bool:
 # the files ----------------------------------------------------------------------------------------
 
 
+@everywhere
 def test_applying_the_files_again_changes_nothing(clinic: Clinic) -> None:
     query = (
         "SELECT pg_get_triggerdef(oid), tgenabled::text FROM pg_trigger WHERE NOT tgisinternal"
@@ -122,12 +129,14 @@ def test_applying_the_files_again_changes_nothing(clinic: Clinic) -> None:
     assert sorted(clinic.run(query)) == before
 
 
+@everywhere
 def test_every_function_pins_its_search_path(clinic: Clinic) -> None:
     query = "SELECT proname, proconfig FROM pg_proc WHERE pronamespace = 'public'::regnamespace"
     for name, settings in clinic.run(query):
         assert any(line.startswith("search_path=pg_catalog,") for line in settings), name
 
 
+@everywhere
 def test_nobody_slips_other_objects_under_the_functions(clinic: Clinic, account: Any) -> None:
     clinic.run(
         """
@@ -174,6 +183,7 @@ def test_an_insert_gets_the_time_of_its_transaction(clinic: Clinic) -> None:
         assert clinic.run(add, "H4", "L4", past, None, session=session) == [(past, past)]
 
 
+@everywhere
 def test_an_update_always_moves_the_time(clinic: Clinic) -> None:
     born, first = clinic.run("SELECT created_at, updated_at FROM hospitals")[0]
     with closing(clinic.connect()) as session:
@@ -265,6 +275,7 @@ def log(clinic: Clinic, table: str) -> list[tuple[Any, ...]]:
     )
 
 
+@everywhere
 def test_the_audit_log_has_the_row_before_and_after(clinic: Clinic) -> None:
     with closing(clinic.connect()) as session:
         clinic.run("SELECT set_config('clinic.user', 'a.schmidt', false)", session=session)
@@ -360,6 +371,7 @@ def test_an_application_can_neither_avoid_nor_forge_the_audit_log(clinic: Clinic
 # passwords ----------------------------------------------------------------------------------------
 
 
+@everywhere
 def test_a_hash_passes_as_it_is(clinic: Clinic, account: Any) -> None:
     has_crypt(clinic)
     users = {account(text): text for text in HASHES.values()}
@@ -399,6 +411,7 @@ def attempts(clinic: Clinic, account: Any, password: str) -> dict[str, Any]:
     }
 
 
+@everywhere
 def test_plain_text_is_refused_or_hashed_whichever_way_it_comes(
     clinic: Clinic, account: Any
 ) -> None:
@@ -434,6 +447,7 @@ def says_nothing(error: psycopg2.Error, password: str = PLAIN) -> bool:
     return not any(password in text for text in said)
 
 
+@everywhere
 def test_what_is_neither_a_hash_nor_a_password_is_refused(clinic: Clinic, account: Any) -> None:
     has_crypt(clinic)
     for text in NO_HASHES.values():  # hashed once more it would be safe, and of no use to anybody
@@ -448,6 +462,7 @@ def test_what_is_neither_a_hash_nor_a_password_is_refused(clinic: Clinic, accoun
     assert clinic.value("SELECT count(*) FROM users") == 0
 
 
+@everywhere
 def test_with_the_triggers_switched_off_the_constraint_still_holds(
     clinic: Clinic, account: Any
 ) -> None:
