@@ -211,13 +211,20 @@ def free_port() -> int:
 
 @contextmanager
 def running(
-    bin: Path, *, password: str = "", tcp: bool = False, settings: dict[str, str] | None = None
+    bin: Path,
+    *,
+    password: str = "",
+    tcp: bool = False,
+    settings: dict[str, str] | None = None,
+    locale: str = "UTF8:C.UTF-8",
 ) -> Iterator[Cluster]:
     """Make a server for the length of a block; with a password it wants scram from everybody."""
     room = Path(tempfile.mkdtemp(prefix="pgt-", dir="/tmp"))  # short: a socket lies in it
     room.chmod(0o755)
     try:
-        cluster = _started(reachable(bin, room), room, password, tcp, settings or {})
+        bin = reachable(bin, room)
+        _initdb(bin, room / "data", password, *locale.split(":"))
+        cluster = _started(bin, room, password, tcp, settings or {})
         try:
             yield cluster
         finally:
@@ -227,12 +234,7 @@ def running(
 
 
 def _started(bin: Path, room: Path, password: str, tcp: bool, settings: dict[str, str]) -> Cluster:
-    data = room / "data"
-    data.mkdir(mode=0o700)
-    own = identity()
-    if own:
-        os.chown(data, own["user"], own["group"])
-    _initdb(bin, data, password)
+    data, own = room / "data", identity()
     sockets = room / "s"
     sockets.mkdir()
     sockets.chmod(0o777)
@@ -266,8 +268,12 @@ def _started(bin: Path, room: Path, password: str, tcp: bool, settings: dict[str
     return cluster
 
 
-def _initdb(bin: Path, data: Path, password: str) -> None:
-    argv = [bin / "initdb", "-D", data, "-U", SUPERUSER, "-E", "UTF8", "--locale=C.UTF-8"]
+def _initdb(bin: Path, data: Path, password: str, encoding: str, locale: str) -> None:
+    data.mkdir(mode=0o700)
+    own = identity()
+    if own:
+        os.chown(data, own["user"], own["group"])
+    argv = [bin / "initdb", "-D", data, "-U", SUPERUSER, "-E", encoding, f"--locale={locale}"]
     argv += ["--no-sync", "--no-instructions", "-A", "scram-sha-256" if password else "trust"]
     if password:
         # initdb runs as another account than this one
@@ -276,7 +282,7 @@ def _initdb(bin: Path, data: Path, password: str) -> None:
         secret.chmod(0o644)
         argv.append(f"--pwfile={secret}")
     done = subprocess.run(
-        argv, cwd=data.parent, env=_environment(), capture_output=True, text=True, **identity()
+        argv, cwd=data.parent, env=_environment(), capture_output=True, text=True, **own
     )
     assert done.returncode == 0, done.stderr
     (data.parent / "password").unlink(missing_ok=True)

@@ -16,6 +16,7 @@ from typing import Any
 
 import psycopg2
 import pytest
+import servers
 from conftest import PASSWORD, Inv
 from projects import make_project, put_stamp
 from psycopg2 import sql
@@ -148,6 +149,20 @@ def test_create_without_the_right_says_what_the_server_says(
     done = inv("db.create")
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == "error: permission denied to create database"
+
+
+def test_create_makes_utf8_where_the_server_has_another_default(
+    cluster: Cluster, tmp_path: Path, inv: Inv
+) -> None:
+    with servers.running(cluster.bin, locale="SQL_ASCII:C") as plain:
+        project = make_project(tmp_path / "p", plain.url("shop"))
+        assert inv("db.create", cwd=project).returncode == 0
+        assert findings(inv("db.check", "--json", cwd=project))["database"][0] == "ok"
+        (project / "env" / "test.yaml").write_text(f"url: '{plain.url('postgres')}'\n")
+        shown = findings(inv("db.check", "--json", "--env", "test", cwd=project))["database"]
+        assert shown[0] == "note"
+        assert shown[1].startswith("SQL_ASCII, C, ")
+        assert shown[1].endswith("empty: not UTF8, other databases may not take its text")
 
 
 # --- db.drop -----------------------------------------------------------------------------------
