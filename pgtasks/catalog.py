@@ -25,7 +25,7 @@ _OWN_CAST = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Relation:
     """A table, sequence, materialized view or foreign table of the user's own.
 
@@ -212,6 +212,17 @@ def definitions(conn: Connection) -> frozenset[str]:
         for catalog, oid in _DEFINITIONS
     )
     return frozenset(row[0] for row in connection.rows(conn, " UNION ALL ".join(queries)))
+
+
+def number_of_tables(conn: Connection) -> int:
+    """Return how many tables of the user's own there are, partitioned ones included."""
+    return int(
+        connection.value(
+            conn,
+            "SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+            f" WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND {_OWN_SCHEMA}",
+        )
+    )
 
 
 def lock_room(conn: Connection) -> int:

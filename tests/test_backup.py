@@ -52,6 +52,10 @@ class TestRoundTrip:
         assert manifest.note == "ünï 🐘"
         assert manifest.major == manifest.dump_tool[0] == any_cluster.major
         assert manifest.with_proof
+        assert manifest.layout == layout
+        found = made.proof()
+        assert found is not None
+        assert len(found.sequences) == 5
         assert manifest.complete
         assert store.find(tmp_path, "dev", target.database) == made
 
@@ -149,12 +153,21 @@ class TestRoundTrip:
         for name in ("settings.sql", "database.json", "README.txt", "globals.sql"):
             assert "pgtasks: environment=" not in (made.path / name).read_text(encoding="utf-8")
 
-    def test_sequences_are_those_of_the_dump(self, cluster: Cluster, shop: Target) -> None:
-        expected = proof.take(shop).sequences
-        assert [(str(one), one.value, one.called) for one in expected] == [
-            ("public.customers_id_seq", 100, True),
-            ("public.orders_id_seq", 1000, True),
-        ]
+    def test_sequences_are_those_of_the_dump(
+        self, cluster: Cluster, shop: Target, fresh_database: Fresh, tmp_path: Path
+    ) -> None:
+        with busy(cluster, shop.database, "SELECT nextval('orders_id_seq')"):
+            made = make(shop, tmp_path)
+        found = made.proof()
+        assert found is not None
+        customers, orders = found.sequences
+        assert (str(customers), customers.value, customers.called) == (
+            "public.customers_id_seq",
+            100,
+            True,
+        )
+        assert orders.value > 1002
+        assert proof.take(restored(made, cluster, fresh_database)).sequences == found.sequences
 
 
 class TestOptions:
@@ -500,7 +513,7 @@ class TestSettings:
     def test_of_another_encoding(
         self, cluster: Cluster, tmp_path: Path, fresh_database: Fresh
     ) -> None:
-        for encoding, value in (("LATIN1", "'gr\u00fc\u00df'"), ("SQL_ASCII", "E'\\\\xff\\\\xfe'")):
+        for encoding, value in (("LATIN1", "'gr\u00fc\u00df'"), ("SQL_ASCII", "E'\\xff\\xfe'")):
             name = f"encoded_{encoding.lower()}"
             create_database = (
                 f"CREATE DATABASE {name} TEMPLATE template0 ENCODING {encoding}"
@@ -537,6 +550,56 @@ class TestNames:
             assert made.path.parent.parent == tmp_path / "dev"
             assert store.find(tmp_path, "dev", name) == made
         assert {backup.manifest.database for backup in store.list_backups(tmp_path)} == set(names)
+
+
+class TestManyTables:
+    """The server's lock table has room for some thousands, and pg_dump's workers lock twice."""
+
+    @pytest.fixture
+    def crowded(self, cluster: Cluster, target: Target) -> Target:
+        with connection.session(target) as conn:
+            for _ in range(5):
+                connection.execute(
+                    conn, "".join(f"CREATE TABLE t{n}_{_} AS SELECT {n} AS id;" for n in range(80))
+                )
+        return target
+
+    def test_one_process_dumps_where_several_find_no_room(
+        self,
+        cluster: Cluster,
+        crowded: Target,
+        fresh_database: Fresh,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr("pgtasks.catalog.lock_room", lambda conn: 400)
+        made, lines = said(crowded, tmp_path)
+        assert lines == [
+            "400 tables, and the server has room for 400 locks: one process dumps, not 2 "
+            "(see max_locks_per_transaction)"
+        ]
+        assert made.manifest.layout == "custom"
+        assert differences(made, restored(made, cluster, fresh_database)) == ()
+
+    def test_also_where_it_shows_only_then(
+        self, cluster: Cluster, crowded: Target, fresh_database: Fresh, tmp_path: Path
+    ) -> None:
+        tools = interfering_tools(tmp_path / "tools", cluster)
+        script = tools / "pg_dump"
+        real = script.read_text()
+        script.write_text(
+            real.replace(
+                'if "--version"',
+                'if "--jobs=2" in sys.argv:\n'
+                '    sys.exit("pg_dump: error: query failed: ERROR:  out of shared memory")\n'
+                'if "--version"',
+            )
+        )
+        made, lines = said(replace(crowded, tools=str(tools)), tmp_path / "backups")
+        assert len(lines) == 1
+        assert "lock table is too small" in lines[0]
+        assert made.manifest.layout == "custom"
+        assert differences(made, restored(made, cluster, fresh_database)) == ()
 
 
 class TestThatFails:

@@ -450,11 +450,10 @@ class TestSnapshot:
             snapshot = connection.value(conn, "SELECT pg_export_snapshot()")
             found = content(conn)
             cursor.execute("BEGIN; LOCK TABLE t")
-            with (
-                pytest.raises(Contended),
-                Taking(target, snapshot, found, lock=True) as taking,
-            ):
-                taking.result()
+            with Taking(target, snapshot, found, lock=True) as taking:
+                assert taking.wait(30)
+                with pytest.raises(Contended):
+                    taking.result()
         blocker.close()
 
     def test_leaving_ends_its_sessions(self, cluster: Cluster, target: Target) -> None:

@@ -37,7 +37,11 @@ _LONGEST_PAUSE = 0.25
 _LOOK = 0.5  # seconds between looks at how far the dump is
 _SHARE = 4  # the lock table's part that the proof may fill: pg_dump and its workers need theirs
 _MOST_LOCKED = 2000  # tables that one session locks ahead
-_WORKER_LOCK = "could not obtain lock on relation"
+# what several processes fail with and one does not
+_OF_WORKERS = {
+    "out of shared memory": "the server's lock table is too small for several processes",
+    "could not obtain lock on relation": "somebody waits to alter a table",
+}
 
 
 class Again(Exception):
@@ -69,6 +73,7 @@ class Attempt:
 class Dumped:
     """What an attempt brought: `snapshot_time` is the server's clock, UTC."""
 
+    plan: DumpPlan
     snapshot_time: str
     revision: str
     content: Content
@@ -87,7 +92,7 @@ def run(attempt: Attempt) -> Dumped:
         reach("backup.dumping")
         found = _content(attempt, exporter)
         definitions = catalog.definitions(exporter)
-        eye = _Eye(watch, (*found.tables, *found.others), words, attempt.progress)
+        eye = _Eye(attempt, watch, (*found.tables, *found.others), words)
         _await_locks(dump, eye)
         eye.refuse_rewritten()
         proof = _finished(attempt, snapshot, found, dump, eye)
@@ -95,6 +100,7 @@ def run(attempt: Attempt) -> Dumped:
             # pg_dump and the proof read them at different moments, whatever the snapshot
             proof = proof.without_expressions("the schema was altered while the backup was made")
         return Dumped(
+            plan=attempt.plan,
             snapshot_time=_utc(time),
             revision=_revision(watch, snapshot),
             content=found,
@@ -133,14 +139,10 @@ class _Eye:
     """Watch the tables from outside the snapshot: what was rewritten, how far the dump is."""
 
     def __init__(
-        self,
-        conn: Connection,
-        tables: Sequence[Relation],
-        words: Words,
-        progress: Callable[[int], None],
+        self, attempt: Attempt, conn: Connection, tables: Sequence[Relation], words: Words
     ) -> None:
         self._conn, self._tables, self.words = conn, tables, words
-        self._progress = progress
+        self._progress, self.jobs = attempt.progress, attempt.plan.jobs
         # pg_dump names a table without quotes
         self._sizes = {f"{table.schema}.{table.name}": table.bytes for table in tables}
         self._by_oid = {table.oid: table for table in tables}
@@ -190,8 +192,9 @@ def _check(dump: Pipeline, eye: _Eye) -> None:
         if not eye.words.locked.is_set():
             eye.refuse_rewritten()  # such as a table that was dropped before it was locked
         failure = said_plainly(exc)
-        if _WORKER_LOCK in failure.hint:
-            raise Again("somebody waits to alter a table", serial=True) from None
+        for words, why in _OF_WORKERS.items():
+            if words in failure.hint and eye.jobs > 1:
+                raise Again(why, serial=True) from None
         raise failure from None
 
 
@@ -205,7 +208,7 @@ def _finished(
     # the dump itself says where the sequences stand
     wanted = replace(found, sequences=())
     lock = attempt.lock and _fits(attempt, found)
-    jobs = attempt.plan.jobs
+    jobs = attempt.target.jobs
     try:
         with Taking(
             attempt.target, snapshot, wanted, jobs=jobs, lock=lock, purpose="db.backup proof"
@@ -219,7 +222,7 @@ def _finished(
 
 
 def _fits(attempt: Attempt, found: Content) -> bool:
-    locks = len(found.tables) * attempt.plan.jobs
+    locks = len(found.tables) * attempt.target.jobs
     return len(found.tables) <= _MOST_LOCKED and locks * _SHARE <= attempt.source.locks
 
 

@@ -41,7 +41,7 @@ def plan(target: Target, *, folder: Path, host: Host, options: Options = PLAIN) 
     proof = "taken in the dump's own snapshot" if options.proof else "none"
     return [
         f"source   {target}, {report.size(job.source.bytes)}, PostgreSQL {job.source.major}",
-        f"tools    pg_dump {job.toolset}, {target.jobs} jobs, compression {job.compression}",
+        f"tools    pg_dump {job.toolset}, {job.jobs} jobs, compression {job.compression}",
         f"folder   {path}",
         f"run      {' '.join(argv)}",
         f"run      {' '.join(job.globals({}).argv)}",
@@ -69,6 +69,11 @@ def create(
     for left in partial.sweep(folder):
         say(f"removed {left.name!r}, an interrupted backup")
     job = prepared(target, host, options)
+    if job.jobs < target.jobs:
+        say(
+            f"{job.source.tables:,} tables, and the server has room for {job.source.locks:,} locks:"
+            f" one process dumps, not {target.jobs} (see max_locks_per_transaction)"
+        )
     id = partial.new_id()
     home = store.home(folder, target.environment, target.database)
     with partial.making(home, id) as path, host.passfile(target) as passfile:
@@ -139,8 +144,8 @@ def _dumped(job: Job, env: Mapping[str, str], path: Path, say: Say, *, quiet: bo
                 again = exc
             early, late = early + again.early, late + (not again.early)
             say(f"{again.why}: once more with a new snapshot")
-            plan = replace(plan, jobs=1) if again.serial else plan
             _clear(plan.path)
+            plan = job.plan(path, jobs=1) if again.serial else plan
             time.sleep(_BREATH * (early + late))
     assert again is not None
     raise Failed(f"no consistent backup in {early + late} attempts: {again.why}")

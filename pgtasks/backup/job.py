@@ -18,7 +18,10 @@ from pgtasks.tools import Toolset
 
 @dataclass(frozen=True)
 class Options:
-    """What a backup shall hold and how. `compression` is pg_dump's (`gzip:1`), `auto` or None."""
+    """What a backup shall hold and how. `compression` is pg_dump's (`gzip:1`), `auto` or None.
+
+    `layout` is `directory`, `custom`, or None: a folder where several processes write, else a file.
+    """
 
     schema_only: bool = False
     exclude_table_data: tuple[str, ...] = ()
@@ -26,7 +29,7 @@ class Options:
     note: str = ""
     globals_passwords: bool = False
     compression: str | None = None
-    layout: str = "directory"
+    layout: str | None = None
 
 
 PLAIN = Options()
@@ -56,14 +59,24 @@ class Job:
     toolset: Toolset
     compression: str
 
-    def plan(self, folder: Path) -> dump.DumpPlan:
+    @property
+    def jobs(self) -> int:
+        """Return how many processes dump: one where the locks of several find no room.
+
+        pg_dump's workers lock each table once more.
+        """
+        return self.target.jobs if self.source.tables < self.source.locks else 1
+
+    def plan(self, folder: Path, *, jobs: int | None = None) -> dump.DumpPlan:
         """Return what pg_dump is told to write into `folder`."""
+        jobs = jobs or self.jobs
+        layout = self.options.layout or ("directory" if jobs > 1 else "custom")
         return dump.DumpPlan(
             toolset=self.toolset,
-            path=folder / store.dump_name(self.options.layout),
-            layout=self.options.layout,
+            path=folder / store.dump_name(layout),
+            layout=layout,
             compression=self.compression,
-            jobs=self.target.jobs,
+            jobs=jobs,
             schema_only=self.options.schema_only,
             exclude_table_data=self.options.exclude_table_data,
             encoding="SQL_ASCII" if self.source.encoding == "SQL_ASCII" else "UTF8",

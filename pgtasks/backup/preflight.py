@@ -19,7 +19,8 @@ class Source:
     """The database that is backed up, as it was just before its snapshot.
 
     `excluded` are the OIDs that each pattern of --exclude-table-data matches; `sizes` the bytes
-    of tables by OID, as well as they could be found out; `locks` the room of the lock table.
+    of tables by OID, as well as they could be found out; `tables` counts all that pg_dump locks,
+    `locks` is the room of the server's lock table.
     """
 
     server_version: int
@@ -27,6 +28,7 @@ class Source:
     system: str
     encoding: str
     bytes: int
+    tables: int
     locks: int
     excluded: Mapping[str, list[int]]
     sizes: Mapping[int, int]
@@ -64,6 +66,7 @@ def look(conn: Connection, exclude_table_data: tuple[str, ...] = ()) -> Source:
         system=stamp.system_identifier(conn),
         encoding=encoding,
         bytes=size,
+        tables=catalog.number_of_tables(conn),
         locks=catalog.lock_room(conn),
         excluded=excluded,
         sizes=_sizes(conn),

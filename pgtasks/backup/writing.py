@@ -21,7 +21,7 @@ def reconciled(job: Job, dumped: Dumped, path: Path) -> Dumped:
     """Hold the proof against the dump's own table of contents, and take the sequences from it."""
     if dumped.proof is None:
         return dumped
-    where = job.plan(path).path
+    where = dumped.plan.path
     entries = dump.contents(job.host, job.toolset, where)
     dumped_oids = {entry.oid for entry in entries if entry.of_kind("TABLE DATA")}
     absent = {str(table) for table in dumped.content.tables if table.oid not in dumped_oids}
@@ -67,7 +67,7 @@ def _manifest(job: Job, dumped: Dumped, id: str) -> Manifest:
         server_version=job.source.server_version,
         server=job.source.server,
         dump_tool=job.toolset.version,
-        layout=job.options.layout,
+        layout=dumped.plan.layout,
         compression=job.compression,
         snapshot_time=dumped.snapshot_time,
         revision=dumped.revision,

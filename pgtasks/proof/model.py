@@ -19,7 +19,7 @@ FORMAT = 1
 EXPRESSIONS = "expressions"  # as an unproven object: those of the whole schema
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class TableProof:
     """Rows of one table and their order-free fingerprint (a sum of 64-bit hashes, as text)."""
 
@@ -32,7 +32,7 @@ class TableProof:
         return qualified(self.schema, self.name)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class SequenceProof:
     """Where a sequence stands."""
 
@@ -45,7 +45,7 @@ class SequenceProof:
         return qualified(self.schema, self.name)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Unproven:
     """What a proof says nothing about, and why: `table "public"."x"`, `row security applies`."""
 
@@ -53,7 +53,7 @@ class Unproven:
     reason: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ObjectDigest:
     """Digests of one schema object, apart by what a comparison may have to leave out.
 
