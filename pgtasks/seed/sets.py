@@ -2,7 +2,7 @@
 
 -- seed: clinic                                the name of the set (else the file's own)
 -- environments: any | unprotected             where it may be loaded (else unprotected)
--- scales: small=2 medium=20 large=320         what :scale is at each size (else it has no sizes)
+-- scales: small=2 medium=20 large=280         what :scale is at each size (else it has no sizes)
 """
 
 from __future__ import annotations
