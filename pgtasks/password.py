@@ -148,11 +148,12 @@ def passfile(target: Target) -> Iterator[str]:
     """Yield the path of a password file for child processes, or nothing where none is needed.
 
     The file is readable by its owner alone and goes with the block, also after an exception;
-    what a killed run leaves is removed by the next one (see `sweep`).
+    what a killed run leaves is removed by the next one.
     """
     if target.password is None:
         yield target.passfile
         return
+    sweep()
     handle, path = tempfile.mkstemp(prefix=f"pgtasks-{os.getpid()}-", suffix=".pgpass")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:

@@ -27,7 +27,6 @@ def data(text: str) -> None:
     except BrokenPipeError:
         raise
     except OSError as exc:
-        silence(sys.stdout)
         raise Failed(f"the result was not written to stdout: {exc.strerror}") from None
 
 

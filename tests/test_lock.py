@@ -77,6 +77,9 @@ def test_an_applications_own_locks_are_no_obstacle(cluster: Cluster, target: Tar
         both = (lock._CLASS << 32) + lock.key(target.database)
         cursor.execute("SELECT pg_advisory_lock(%s)", (both,))  # one key of 64 bits
     assert is_free(target)
+    with connection.session(target.at("postgres")) as conn:
+        keys = (lock._CLASS, lock.key(target.database))
+        assert lock.holder(conn, keys) == "it ended this moment, try again"
     session.close()
 
 

@@ -334,6 +334,25 @@ def test_reveal_is_the_one_way_to_see_it(site: Site) -> None:
     assert (shown.code, TOKEN in shown.said) == (0, True)
 
 
+def test_a_password_file_that_a_killed_run_left_goes_with_the_next_run(site: Site) -> None:
+    in_dotenv(site)
+    (site.project / "nap.sql").write_text("SELECT pg_sleep(600);\n")
+    (site.project / "a.sql").write_text("SELECT 1;\n")
+    env = {**os.environ, "HOME": str(site.home), "TMPDIR": str(site.temporary)}
+    argv = [str(INV), "db.run", "--file", "nap.sql"]
+    asleep = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%%'"
+    quiet = subprocess.DEVNULL
+    with subprocess.Popen(argv, cwd=site.project, env=env, stdout=quiet, stderr=quiet) as process:
+        deadline = time.monotonic() + 60
+        while not site.cluster.value(asleep):
+            assert time.monotonic() < deadline
+        process.kill()
+    (left,) = site.temporary.iterdir()
+    assert left.stat().st_mode & 0o777 == 0o600
+    clean(site.inv("db.run", "--file", "a.sql"))
+    assert list(site.temporary.iterdir()) == []
+
+
 @pytest.mark.parametrize("place", PLACES)
 def test_a_wrong_password_is_not_shown_either(site: Site, place: object) -> None:
     site = replace(site, secret=f"wrong {SECRET}")
