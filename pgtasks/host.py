@@ -25,9 +25,13 @@ from pgtasks.target import Target
 # Children see these variables and what their command says, no other: an application's
 # DATABASE_URL in the process of `inv` is no business of pg_dump.
 _KEPT = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "TERM", "TZ", "TMPDIR", "LANG", "LANGUAGE")
-_KEPT_PREFIXES = ("LC_", "KRB5", "SSL_CERT")
-# for a person at a terminal: psql's pager and editor
-_KEPT_AT_TERMINAL = ("PAGER", "EDITOR", "VISUAL", "LESS", "DISPLAY", "COLUMNS", "LINES")
+# LD_LIBRARY_PATH: where tools of no package find their libpq
+_KEPT_PREFIXES = ("LC_", "KRB5", "SSL_CERT", "LD_LIBRARY_PATH")
+# for a person at a terminal: psql's pager, editor, history and psqlrc
+_KEPT_AT_TERMINAL = (
+    *("PAGER", "EDITOR", "VISUAL", "LESS", "DISPLAY", "COLUMNS", "LINES"),
+    *("PSQLRC", "PSQL_HISTORY", "PSQL_PAGER", "PSQL_EDITOR"),
+)
 
 
 @dataclass(frozen=True)

@@ -87,11 +87,11 @@ def run(target: Target, script: Script) -> str:
     toolset = tools.for_psql(
         tools.installed(here, setting=target.tools), reach.server_major(target), target
     )
-    sys.stdout.flush()
+    sink = _stdout()
     began = time.monotonic()
     with here.passfile(target) as passfile:
         made = command(toolset, target, passfile, script)
-        with Pipeline(here, [made], stdout=sys.stdout.fileno(), on_line=report.say) as pipeline:
+        with Pipeline(here, [made], stdout=sink, on_line=report.say) as pipeline:
             try:
                 pipeline.check()
             except Failed as exc:
@@ -99,6 +99,14 @@ def run(target: Target, script: Script) -> str:
     committed = ", committed" if script.transaction else ""
     took = report.duration(time.monotonic() - began)
     return f"ran {report.plural(len(script.files), 'file')}{committed}, {took}"
+
+
+def _stdout() -> int | None:
+    """Return what psql writes results to, None where the shell has closed it."""
+    if sys.stdout is None:
+        return None
+    sys.stdout.flush()  # what was said before stays before
+    return sys.stdout.fileno()
 
 
 def _explained(exc: Failed, code: int | None) -> PgtasksError:

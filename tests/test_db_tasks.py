@@ -26,6 +26,7 @@ from terminal import answer
 from pgtasks import stamp
 from pgtasks.diagnosis import has_line
 
+INV = Path(sys.executable).parent / "inv"
 ODD = 'a "quoted" name, ünï 🐘 \'s = 1'
 
 
@@ -289,6 +290,28 @@ def test_run_names_file_and_line_in_the_servers_language(
     assert done.stderr.splitlines()[-1] == "error: a.sql:2: ERROR: division by zero"
 
 
+def test_run_without_a_stdout_runs_all_the_same(
+    project: Path, cluster: Cluster, database: str
+) -> None:
+    flags = write(project, a="CREATE TABLE t (); SELECT 1;")
+    argv = ["/bin/sh", "-c", '"$@" >&-', "sh", str(INV), "db.run", *flags]
+    done = subprocess.run(argv, cwd=project, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert cluster.value("SELECT to_regclass('t')::text", database) == "t"
+
+
+def test_run_takes_all_back_when_its_reader_goes_away(
+    project: Path, cluster: Cluster, database: str
+) -> None:
+    flags = write(project, a="CREATE TABLE t (); SELECT generate_series(1, 1000000);")
+    script = 'set -o pipefail; "$@" | head -1'
+    argv = ["/bin/bash", "-c", script, "bash", str(INV), "db.run", *flags]
+    done = subprocess.run(argv, cwd=project, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("error: ")
+    assert cluster.value("SELECT to_regclass('t')", database) is None
+
+
 def test_run_dry_runs_nothing(project: Path, inv: Inv, cluster: Cluster, database: str) -> None:
     flags = write(project, a="CREATE TABLE t ();")
     done = inv("--dry", "db.run", *flags)
@@ -378,8 +401,10 @@ def until(condition: Callable[[], object], seconds: float = 30) -> None:
 
 
 def test_shell_is_psql_on_the_database(project: Path, inv: Inv, database: str) -> None:
-    done = inv("db.shell", input="SELECT current_database();\n")
-    assert (done.returncode, done.stdout.split()[2]) == (0, database)
+    (project / "psqlrc").write_text("\\set QUIET on\n\\pset tuples_only on\n")
+    env = {"PSQLRC": str(project / "psqlrc")}
+    done = inv("db.shell", input="SELECT current_database();\n", env=env)
+    assert (done.returncode, done.stdout.split()) == (0, [database])
 
 
 def test_shell_of_a_protected_database_only_reads(
@@ -412,9 +437,6 @@ def test_shell_of_a_database_that_is_not_there(project: Path, inv: Inv, cluster:
     done = inv("db.shell")
     assert done.returncode == 4
     assert "database 'not_there' does not exist, make it with inv db.create" in done.stderr
-
-
-INV = Path(sys.executable).parent / "inv"
 
 
 def test_shell_leaves_ctrl_c_to_psql(project: Path, database: str) -> None:
