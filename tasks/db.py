@@ -171,7 +171,10 @@ def shell(c, env=None, write=False, confirm=None):
         target = r.reached()
         identity = r.guarded(Access.WRITE if write else Access.READ, confirm=confirm)
         present(identity, target)
-        shell.open_shell(target, read_only=bool(r.protection(identity)) and not write)
+        protected = r.protection(identity)
+        if protected and not write:
+            r.say(f"read-only, as {protected}; --write and its name let it be changed")
+        shell.open_shell(target, read_only=bool(protected) and not write)
 
 
 @task(

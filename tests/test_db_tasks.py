@@ -414,6 +414,7 @@ def test_shell_of_a_protected_database_only_reads(
     put_stamp(cluster.target(database, environment="prod"))
     make = "CREATE TABLE t ();"
     done = inv("db.shell", "--env", "prod", input=make, cwd=project)
+    assert "read-only, as environment 'prod' is protected; --write and its name" in done.stderr
     assert "cannot execute CREATE TABLE in a read-only transaction" in done.stderr
     refused = inv("db.shell", "--env", "prod", "--write", input=make, cwd=project)
     assert refused.returncode == 2
