@@ -174,7 +174,7 @@ def test_leaving_the_block_ends_what_a_stage_started(tmp_path: Path) -> None:
 
 
 def test_a_stage_gets_the_signal_that_ends_it_in_order(tmp_path: Path) -> None:
-    script = 'trap "echo cancelled >&2; exit 3" INT; echo ready >&2; while :; do sleep 0.01; done'
+    script = 'trap "echo cancelled >&2; exit 3" INT; echo ready >&2; while :; do :; done'
     seen: list[str] = []
     with Pipeline(HOST, [sh(script, stop=signal.SIGINT)], on_line=seen.append):
         until(lambda: seen)
@@ -184,7 +184,7 @@ def test_a_stage_gets_the_signal_that_ends_it_in_order(tmp_path: Path) -> None:
 def test_a_stage_that_does_not_listen_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pgtasks.pipeline._GRACE", 0.2)
     seen: list[str] = []
-    script = sh('trap "" TERM; echo ready >&2; while :; do sleep 0.01; done')
+    script = sh('trap "" TERM; echo ready >&2; while :; do :; done')
     with Pipeline(HOST, [script], on_line=seen.append) as pipeline:
         until(lambda: seen)
     assert pipeline.codes == [-signal.SIGKILL]
@@ -236,7 +236,7 @@ def test_children_end_with_their_parent(sign: signal.Signals) -> None:
 
 
 def test_a_second_ctrl_c_leaves_no_orphan() -> None:
-    deaf = 'trap "echo asked >&2" TERM; echo $$ >&2; while :; do sleep 0.01; done'
+    deaf = 'trap "echo asked >&2" TERM; echo $$ >&2; while :; do :; done'
     with start_parent(deaf) as parent:
         assert parent.stdout is not None
         pid = int(parent.stdout.readline())
