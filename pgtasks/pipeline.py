@@ -8,7 +8,8 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 
 from pgtasks.errors import Failed
@@ -17,6 +18,7 @@ from pgtasks.host import Command, Host, Sink, Source
 _TAIL = 40  # lines of stderr that are kept of each stage
 _LINE = 65_536  # bytes of a line of stderr that are read at once
 _GRACE = 5.0  # seconds between SIGTERM and SIGKILL; pg_dump cancels its queries in between
+_HELD = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # what a writer ends with when its reader is gone; as a shell on another host reports it
 _BROKEN_PIPE = (-signal.SIGPIPE, 128 + signal.SIGPIPE)
 
@@ -52,8 +54,9 @@ class Pipeline:
         for number, command in enumerate(self.commands):
             last = number == len(self.commands) - 1
             sink = stdout if last else subprocess.PIPE
-            process = host.start(command, stdin=upstream, stdout=sink)
-            self._stages.append(_Stage(command, process, on_line))
+            with _signals_held():  # between its start and its place in the list it is nobody's
+                process = host.start(command, stdin=upstream, stdout=sink)
+                self._stages.append(_Stage(command, process, on_line))
             if number:
                 # the writer must see a dead reader as a broken pipe, so only the reader holds it
                 self._stages[-2].close_stdout()
@@ -189,6 +192,26 @@ class _Stage:
         """Let go of the pipes; to be called when the process has ended."""
         self.close_stdout()
         self._thread.join(_GRACE)
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Hold back signals that have a handler in Python until the end of a block."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # no handler runs here
+        return
+    came: list[int] = []
+    handlers = {sign: signal.getsignal(sign) for sign in _HELD}
+    ours = {sign: handler for sign, handler in handlers.items() if callable(handler)}
+    for sign in ours:
+        signal.signal(sign, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        for sign, handler in ours.items():
+            signal.signal(sign, handler)
+        for number in came:
+            signal.raise_signal(number)
 
 
 def _signal_name(number: int) -> str:

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -233,6 +234,23 @@ def test_children_end_with_their_parent(sign: signal.Signals) -> None:
         parent.send_signal(sign)
         parent.wait(20)
     until(lambda: not any(map(alive, pids)))
+
+
+class Hasty(LocalHost):
+    """A host on which Ctrl-C comes while a process is being started."""
+
+    def start(self, *args: Any, **options: Any) -> subprocess.Popen[bytes]:
+        process = super().start(*args, **options)
+        signal.raise_signal(signal.SIGINT)
+        return process
+
+
+def test_ctrl_c_while_a_stage_is_started_leaves_no_orphan() -> None:
+    alone = children()
+    with pytest.raises(KeyboardInterrupt):
+        Pipeline(Hasty(), [sh("exec sleep 60"), sh("exec sleep 60")])
+    assert children() == alone
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_a_second_ctrl_c_leaves_no_orphan() -> None:
