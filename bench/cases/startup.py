@@ -11,7 +11,7 @@ TYPED = {
     "TAB after `inv db.b`": ("--complete", "--", "inv db.b"),
     "TAB after `inv db.backup --`": ("--complete", "--", "inv db.backup --"),
 }
-_PER_REP = 7  # they take milliseconds, and vary by as many
+_PER_REP = 5  # they take milliseconds, and vary by as many
 
 
 def run(bench: Bench) -> list[Row]:
