@@ -476,6 +476,26 @@ class TestRewritten:
         assert "somebody waits to alter a table" in lines[0]
         assert differences(made, restored(made, cluster, fresh_database)) == ()
 
+    @pytest.mark.parametrize("statement", ["TRUNCATE orders", "DROP TABLE orders"])
+    def test_too_many_tables_to_lock_ahead(
+        self,
+        cluster: Cluster,
+        shop: Target,
+        fresh_database: Fresh,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        statement: str,
+    ) -> None:
+        monkeypatch.setattr("pgtasks.backup.attempt._MOST_LOCKED", 0)
+        # the workers of several would notice the one who waits; the proof has to
+        alone = replace(shop, jobs=1)
+        once = f"DO $$ BEGIN IF {{0}} = 1 THEN {statement}; END IF; END $$"
+        tools = interfering_tools(tmp_path / "tools", cluster, locked=once)
+        made, lines = said(replace(alone, tools=str(tools)), tmp_path / "backups")
+        assert lines == ["rewritten meanwhile: public.orders: once more with a new snapshot"]
+        assert made.manifest.rows == 100
+        assert differences(made, restored(made, cluster, fresh_database)) == ()
+
     def test_a_view_replaced_meanwhile_is_no_false_alarm_later(
         self, cluster: Cluster, shop: Target, fresh_database: Fresh, tmp_path: Path
     ) -> None:

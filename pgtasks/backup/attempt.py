@@ -219,6 +219,10 @@ def _finished(
         raise Again(f"somebody waits to alter a table ({exc.message})", early=True) from None
     except Rewritten as exc:
         raise Again(exc.message) from None
+    except Failed:
+        if tables := eye.rewritten():  # such as one that was dropped
+            raise Again(f"rewritten meanwhile: {', '.join(tables)}") from None
+        raise
 
 
 def _fits(attempt: Attempt, found: Content) -> bool:

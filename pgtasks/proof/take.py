@@ -27,9 +27,9 @@ from pgtasks.proof.model import ObjectDigest, Proof, SequenceProof, TableProof, 
 from pgtasks.target import Target
 
 _SEQUENCES_AT_ONCE = 500
-# A table that fails with one of these is named as unproven: what it holds cannot be read as text
-# (a row beyond 1 GB, a broken type). Anything else ends the proof.
-_OF_THE_TABLE = ("22", "42", "54", "XX", "0A")
+# A table that fails with one of these is named as unproven: it may not be read, or not as text (a
+# row beyond 1 GB, a broken type). Anything else ends the proof.
+_OF_THE_TABLE = ("22", "42501", "54", "XX", "0A")
 _LOCK_NOT_AVAILABLE = "55P03"
 _SLICE = 0.5  # seconds of waiting in one piece, so that a signal is heard
 _SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
