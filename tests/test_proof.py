@@ -18,8 +18,9 @@ from servers import Cluster
 from pgtasks import catalog, connection, proof
 from pgtasks.errors import Failed, NotProven
 from pgtasks.proof import expression, normal, schema
+from pgtasks.proof.content import content
 from pgtasks.proof.model import ObjectDigest, Proof, SequenceProof, TableProof, Unproven, text
-from pgtasks.proof.take import Contended, Taking, content
+from pgtasks.proof.taking import Contended, Taking
 from pgtasks.target import Target
 
 ZOO = (Path(__file__).parent / "zoo.sql").read_text(encoding="utf-8")

@@ -26,12 +26,12 @@ from pgtasks.connection import Connection
 from pgtasks.errors import Failed
 from pgtasks.host import Host
 from pgtasks.pipeline import Pipeline
+from pgtasks.proof.content import Content, content
 from pgtasks.proof.model import Proof
-from pgtasks.proof.take import Contended, Content, Rewritten, Taking, content, snapshot_of
+from pgtasks.proof.taking import SNAPSHOT, Contended, Rewritten, Taking, snapshot_of
 from pgtasks.steps import reach
 from pgtasks.target import Target
 
-_SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 _PAUSE = 0.02  # seconds between looks at pg_dump and the proof, at first
 _LONGEST_PAUSE = 0.25
 _LOOK = 0.5  # seconds between looks at how far the dump is
@@ -85,7 +85,7 @@ def run(attempt: Attempt) -> Dumped:
     """Make a dump and its proof in one snapshot, raising Again where they may not be true."""
     with ExitStack() as stack:
         exporter, watch = (stack.enter_context(_session(attempt.target)) for _ in range(2))
-        connection.execute(exporter, _SNAPSHOT)
+        connection.execute(exporter, SNAPSHOT)
         snapshot, time = connection.rows(exporter, "SELECT pg_export_snapshot(), now()")[0]
         words = Words()
         dump = stack.enter_context(_started(attempt, snapshot, words, stack))
@@ -247,7 +247,7 @@ def _wait(dump: Pipeline, eye: _Eye, taking: Taking | None) -> None:
 
 def _revision(conn: Connection, snapshot: str) -> str:
     """Return Alembic's revision as of the snapshot, several joined by commas, or nothing."""
-    connection.execute(conn, _SNAPSHOT)
+    connection.execute(conn, SNAPSHOT)
     try:
         snapshot_of(conn, snapshot)
         homes = connection.rows(
