@@ -79,7 +79,7 @@ def test_flags_shadow_none_of_invokes_own(name: str) -> None:
     assert not short & core
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", ["db.run", "env.use", "db.backup", "seed.load"])
 def test_help_of_a_task(name: str, inv: Inv, project: Path) -> None:
     done = inv("--help", name)
     assert done.returncode == 0, done.stderr

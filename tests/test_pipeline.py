@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -215,25 +215,34 @@ with Pipeline(LocalHost(), commands, on_line=lambda line: print(line, flush=True
 """
 
 
-def start_parent(*scripts: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
+@contextlib.contextmanager
+def a_parent_of(*scripts: str) -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
+    """Yield a process that runs a pipeline of scripts, each of which says its process first."""
+    parent = subprocess.Popen(
         [sys.executable, "-c", PARENT, *scripts],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
         start_new_session=True,
     )
+    assert parent.stdout is not None
+    pids = [int(parent.stdout.readline()) for _ in scripts]
+    try:
+        yield parent, pids
+    finally:  # a test that failed leaves nothing behind either
+        parent.kill()
+        parent.communicate()
+        for pid in filter(alive, pids):
+            os.kill(pid, signal.SIGKILL)
 
 
 @pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGINT])
 def test_children_end_with_their_parent(sign: signal.Signals) -> None:
-    with start_parent(*["echo $$ >&2; exec sleep 60"] * 2) as parent:
-        assert parent.stdout is not None
-        pids = [int(parent.stdout.readline()) for _ in range(2)]
+    with a_parent_of(*["echo $$ >&2; exec sleep 60"] * 2) as (parent, pids):
         assert all(map(alive, pids))
         parent.send_signal(sign)
         parent.wait(20)
-    until(lambda: not any(map(alive, pids)))
+        until(lambda: not any(map(alive, pids)))
 
 
 class Hasty(LocalHost):
@@ -255,14 +264,13 @@ def test_ctrl_c_while_a_stage_is_started_leaves_no_orphan() -> None:
 
 def test_a_second_ctrl_c_leaves_no_orphan() -> None:
     deaf = 'trap "echo asked >&2" TERM; echo $$ >&2; while :; do :; done'
-    with start_parent(deaf) as parent:
-        assert parent.stdout is not None
-        pid = int(parent.stdout.readline())
+    with a_parent_of(deaf) as (parent, pids):
         parent.send_signal(signal.SIGINT)
+        assert parent.stdout is not None
         assert parent.stdout.readline() == "asked\n"
         parent.send_signal(signal.SIGINT)
         parent.wait(20)
-    until(lambda: not alive(pid))
+        until(lambda: not alive(pids[0]))
 
 
 def test_children_start_in_a_process_that_was_forked() -> None:
