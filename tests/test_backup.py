@@ -644,7 +644,8 @@ class TestThatFails:
         )
         with pytest.raises(Failed, match="pg_dump failed") as caught:
             make(replace(shop, tools=str(tools)), tmp_path / "backups")
-        assert "terminating connection due to administrator command" in caught.value.hint
+        # libpq may meet the closed socket before it reads the server's last words
+        assert re.search("terminating connection|server closed the connection", caught.value.hint)
         assert "reading user-defined" not in caught.value.hint
         assert below(tmp_path / "backups") == ["dev", f"dev/{shop.database}"]
 
