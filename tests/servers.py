@@ -28,7 +28,7 @@ from pgtasks.target import Target
 
 SUPERUSER = "postgres"
 SYSTEM_FOLDERS = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin")
-_SPEED = {
+SPEED = {
     # nothing here must survive a lost machine
     "fsync": "off",
     "synchronous_commit": "off",
@@ -240,7 +240,7 @@ def _started(bin: Path, room: Path, password: str, tcp: bool, settings: dict[str
     sockets.chmod(0o777)
     port, tcp_port = 5432, free_port() if tcp or password else 0
     listening = {"listen_addresses": "127.0.0.1" if tcp_port else "", "port": str(tcp_port or port)}
-    options = {**_SPEED, **listening, "unix_socket_directories": str(sockets), **settings}
+    options = {**SPEED, **listening, "unix_socket_directories": str(sockets), **settings}
     with (room / "log").open("wb") as log:
         process = subprocess.Popen(
             [bin / "postgres", "-D", data, *(f"--{key}={value}" for key, value in options.items())],
@@ -250,7 +250,7 @@ def _started(bin: Path, room: Path, password: str, tcp: bool, settings: dict[str
             stdout=log,
             stderr=log,
             start_new_session=True,  # Ctrl-C is for pytest, which then stops the server in order
-            preexec_fn=_end_with_parent(),
+            preexec_fn=end_with_parent(),
             **own,
         )
     cluster = Cluster(
@@ -264,7 +264,7 @@ def _started(bin: Path, room: Path, password: str, tcp: bool, settings: dict[str
         password=password,
         tcp_port=tcp_port,
     )
-    _wait(cluster)
+    wait_for(cluster)
     return cluster
 
 
@@ -292,7 +292,8 @@ def _environment() -> dict[str, str]:
     return {"PATH": "/usr/bin:/bin", "LC_MESSAGES": "C", "LANG": "C.UTF-8"}
 
 
-def _wait(cluster: Cluster) -> None:
+def wait_for(cluster: Cluster) -> None:
+    """Wait until a server answers; where it ends instead, its log is the error."""
     deadline = time.monotonic() + _PATIENCE
     while True:
         try:
@@ -304,9 +305,12 @@ def _wait(cluster: Cluster) -> None:
             time.sleep(0.02)
 
 
-def _end_with_parent() -> Any:
-    """Return what ends a server whose tests were killed (prctl(2), Linux alone)."""
+def end_with_parent(by: signal.Signals = signal.SIGQUIT) -> Any:
+    """Return what ends a child whose tests were killed, for `preexec_fn` (prctl(2), Linux alone).
+
+    The signal is sent when the thread that starts the child ends: start it in the main thread.
+    """
     if sys.platform != "linux":
         return None
     prctl = ctypes.CDLL(None).prctl
-    return lambda: prctl(1, signal.SIGQUIT)
+    return lambda: prctl(1, by)
