@@ -52,6 +52,7 @@ def _user() -> str:
 
 def conninfo(target: Target, *, read_only: bool = False, purpose: str = "") -> dict[str, str]:
     """Return libpq parameters for the target, each given, so that none is inherited."""
+    target = target.here()
     options = [f"-c {name}=0" for name in _NO_TIMEOUTS]
     # said either way: a role or a database may have a default of its own
     options.append(f"-c default_transaction_read_only={'on' if read_only else 'off'}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -213,25 +213,9 @@ def _source(target: Target, environment: Environment) -> str:
     # libpq looks its default socket folder up as localhost; which that is, its packager decided
     hosts = (target.host, "localhost") if target.socket else (target.host,)
     rest = (str(target.port), target.maintenance, target.user)
-    if not any(has_line(text, (host, *rest)) for host in hosts):
+    if not any(libpq.passfile_password(text, (host, *rest)) for host in hosts):
         return f"none: {path} has no line for {':'.join((target.host, *rest))}"
     return f"from {path}"
-
-
-def has_line(text: str, wanted: Sequence[str]) -> bool:
-    """Return whether a password file has a line for host, port, database and user.
-
-    Each may be `*`; a colon or backslash in it is escaped by a backslash (libpq-pgpass).
-    """
-    for line in text.splitlines():
-        # escapes out of the way, then split, then back
-        parts = line.replace("\\\\", "\0").replace("\\:", "\1").split(":")
-        fields = [part.replace("\1", ":").replace("\0", "\\") for part in parts]
-        if len(fields) > len(wanted) and not line.startswith("#"):
-            pairs = zip(fields, wanted, strict=False)
-            if all(field in ("*", value) for field, value in pairs):
-                return True
-    return False
 
 
 def _seconds(target: Target) -> float:

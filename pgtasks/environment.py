@@ -161,10 +161,11 @@ def _cleared(below: Environment, layer: Layer) -> dict[str, Value]:
     replaced = {key for kind in kinds for key in _REPLACED[kind]}
     if layer.place:
         replaced |= {*_REPLACED["url"]}
-    ssh = below.values.get("ssh")
-    if ssh and ssh.environment != layer.environment and _names_a_place(layer):
-        # the ancestor's own host: there, this place would be another one
-        replaced.add("ssh")
+    ssh = below.values.get("ssh.host")
+    inherited = ssh and ssh.environment != layer.environment and _names_a_place(layer)
+    if inherited or "ssh.host" in layer.values:
+        # the ancestor's own host, where this place would be another one; or the host before
+        replaced |= {key for key in below.values if key.startswith("ssh.")}
     return {key: value for key, value in below.values.items() if key not in replaced}
 
 
@@ -251,7 +252,7 @@ def _filled_password(environment: Environment, password: Secret | None, layer: s
 def _open_ends(environment: Environment, project: Project) -> Environment:
     """Name the database where no layer names one, and lead relative paths from the root."""
     values = dict(environment.values)
-    for key, setting in fields.ENVIRONMENT.items():
+    for key, setting in fields.dotted(fields.ENVIRONMENT).items():
         if setting.kind == "path" and key in values and values[key].value != "system":
             path = project.root / Path(values[key].value).expanduser()
             values[key] = replace(values[key], value=str(path))

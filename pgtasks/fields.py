@@ -10,6 +10,7 @@ from typing import Any
 
 from pgtasks.errors import BadConfiguration
 from pgtasks.libpq import SSLMODES
+from pgtasks.ssh import login
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class Field:
     """One setting.
 
     `kind` is text, path (relative to the project), number (within `range`), flag, list, or block:
-    of the fields of `inside`, of anything where that is None.
+    of the fields of `inside`, of anything where that is None. `short` makes a block of a text.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Field:
     choices: tuple[str, ...] = ()
     range: tuple[int, int] = (0, 10**9)
     inside: Mapping[str, Field] | None = None
+    short: Callable[[str, str], dict[str, Any]] | None = None
 
 
 def _fields(*fields: Field) -> dict[str, Field]:
@@ -41,6 +43,25 @@ BACKUP = _fields(
     ),
     Field("keep", "number", "how many backups a policy keeps at least"),
     Field("globals_passwords", "flag", "save password hashes of roles too", default=False),
+)
+
+_SECONDS = (1, 3600)
+
+SSH = _fields(
+    Field("host", "text", "name or address of the database host, or its alias in ~/.ssh/config"),
+    Field("user", "text", "account there"),
+    Field("port", "number", "port of its sshd", range=(1, 65535)),
+    Field("identity", "path", "file of the private key"),
+    Field("jump", "text", "user@host to go through, several separated by commas; `none` for none"),
+    Field("known_hosts", "path", "file of the host keys that are trusted"),
+    Field("connect_timeout", "number", "seconds until its port answers", 10, range=_SECONDS),
+    Field("banner_timeout", "number", "seconds until its sshd says its name", 15, range=_SECONDS),
+    Field("auth_timeout", "number", "seconds until it lets us in", 30, range=_SECONDS),
+    Field("channel_timeout", "number", "seconds until a command starts", 30, range=_SECONDS),
+    Field("silence", "number", "seconds without an answer: the line is cut", 20, range=(5, 3600)),
+    Field("bin", "text", "folder of pg_dump, pg_restore and psql there"),
+    Field("backups", "text", "folder for backups there"),
+    Field("sudo_user", "text", "account that the commands run as there, through sudo"),
 )
 
 ENVIRONMENT = _fields(
@@ -72,7 +93,13 @@ ENVIRONMENT = _fields(
         range=(1, 3600),
     ),
     Field("passfile", "path", "file in the form of ~/.pgpass"),
-    Field("ssh", "text", "user@host of the database host"),
+    Field(
+        "ssh",
+        "block",
+        "the database host: user@host:port, or a block",
+        inside=SSH,
+        short=login.parse,
+    ),
     Field(
         "jobs",
         "number",
@@ -87,6 +114,17 @@ ENVIRONMENT = _fields(
     Field("backup", "block", "how backups are made", inside=BACKUP),
     Field("settings", "block", "the application's own settings, handed through to it"),
 )
+
+
+def dotted(fields: Mapping[str, Field]) -> dict[str, Field]:
+    """Return the fields that hold a value, those of blocks by dotted names (`backup.keep`)."""
+    found: dict[str, Field] = {}
+    for key, field in fields.items():
+        found.update({f"{key}.{inner}": own for inner, own in (field.inside or {}).items()})
+        if field.kind != "block" or field.short:
+            found[key] = field
+    return found
+
 
 FOLDERS = _fields(
     *(
@@ -211,6 +249,8 @@ def checked(
 def _checked_one(field: Field, value: Any, file: str, place: str, full: str) -> Any:
     if field.kind != "block":
         return check(field, value, f"{place}: {full}")
+    if field.short and isinstance(value, str):
+        return checked(field.inside or {}, field.short(value, f"{place}: {full}"), file, block=full)
     if not isinstance(value, dict):
         raise BadConfiguration(f"{place}: {full}: {_shown(value)}, expected a block of keys")
     if field.inside is None:

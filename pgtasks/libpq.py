@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import stat
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote, unquote
@@ -246,6 +246,23 @@ def passfile_line(user: str, password: Secret) -> str:
     # made for one run against one server, which may reach it by name, address or tunnel
     login = ":".join(re.sub(r"([\\:])", r"\\\1", part) for part in (user, password.reveal()))
     return f"*:*:*:{login}\n"
+
+
+def passfile_password(text: str, wanted: Sequence[str]) -> str | None:
+    """Return the password that a file's first fitting line has for host, port, database, user.
+
+    `wanted` may be shorter. Each field may be `*`; a colon or backslash in it is escaped by a
+    backslash (libpq-pgpass).
+    """
+    for line in text.splitlines():
+        # escapes out of the way, then split, then back
+        parts = line.replace("\\\\", "\0").replace("\\:", "\1").split(":", 4)
+        fields = [part.replace("\1", ":").replace("\0", "\\") for part in parts]
+        if len(fields) == 5 and not line.startswith("#"):
+            pairs = zip(fields[:4], wanted, strict=False)
+            if all(field in ("*", value) for field, value in pairs):
+                return fields[4]
+    return None
 
 
 def passfile_fault(path: Path) -> str:

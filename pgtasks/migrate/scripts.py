@@ -137,6 +137,7 @@ def _reads_passfile(driver: str, target: Target) -> bool:
 
 def _url(target: Target, driver: str) -> str:
     """Return the target's URL for a driver, without its password where PGPASSFILE is read."""
+    target = target.here()
     # how long to wait is called otherwise by drivers that are not libpq's
     parameters = {key: v for key, v in target.parameters.items() if key != "connect_timeout"}
     if driver == "asyncpg" and "sslmode" in parameters:

@@ -1,0 +1,63 @@
+"""From a target on a database host to one that answers here: link, lifeline, tunnel."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from pgtasks import libpq
+from pgtasks.host import Command
+from pgtasks.secret import Secret
+from pgtasks.ssh.host import SshHost
+from pgtasks.ssh.link import Link
+from pgtasks.target import SOCKET_FOLDERS, Target
+
+
+def arrive(target: Target) -> Target:
+    """Return the target with its host at hand and a tunnel to its server, raising Unreachable.
+
+    Whoever calls closes `place`.
+    """
+    assert target.ssh is not None
+    host = SshHost(Link(target.ssh, environment=target.environment))
+    try:
+        login = target.ssh
+        account = login.sudo_user or host.link.settings.user
+        there = replace(
+            target,
+            place=host,
+            host=target.host or _default_host(host, target.port),
+            user=target.user or account,
+        )
+        return host.tunnel(_with_password(there))
+    except BaseException:
+        host.close()
+        raise
+
+
+def _default_host(host: SshHost, port: int) -> str:
+    """Return the folder of the server's socket there, localhost where there is none."""
+    look = 'for d in "$@"; do [ -S "$d/.s.PGSQL.$0" ] && echo "$d" && exit; done; echo localhost'
+    argv = ("/bin/sh", "-c", look, str(port), *SOCKET_FOLDERS)
+    return host.capture(Command(argv)).strip()
+
+
+def _with_password(target: Target) -> Target:
+    """Return the target with what a password file here says of its real place.
+
+    libpq would look the tunnel's end up, which no line in it names.
+    """
+    if target.password is not None or target.password_command:
+        return target
+    path = Path(target.passfile or os.environ.get("PGPASSFILE") or "~/.pgpass").expanduser()
+    if libpq.passfile_fault(path):
+        return target
+    hosts = (target.host, "localhost") if target.socket else (target.host,)
+    text = path.read_text("utf-8", "replace")
+    for host in hosts:
+        wanted = (host, str(target.port), target.database, target.user)
+        found = libpq.passfile_password(text, wanted)
+        if found:
+            return replace(target, password=Secret(found))
+    return target

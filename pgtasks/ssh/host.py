@@ -1,0 +1,133 @@
+"""The database host, as features see it: what runs there, what lies there."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shlex
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from pgtasks import libpq
+from pgtasks.errors import Failed, Unreachable
+from pgtasks.host import Command, Sink, Source
+from pgtasks.ssh.link import Link
+from pgtasks.ssh.process import RemoteProcess
+from pgtasks.ssh.tunnel import Tunnel
+from pgtasks.target import Target
+
+_TAIL = 4000  # characters of what a command said last
+
+
+class SshHost:
+    """A host at the other end of a link, for as long as the run lasts."""
+
+    bundled: tuple[str, ...] = ()
+
+    def __init__(self, link: Link) -> None:
+        self.link = link
+        self._tunnels: list[Tunnel] = []
+
+    @property
+    def name(self) -> str:
+        """Return how to call the host in a sentence."""
+        return str(self.link)
+
+    def start(self, command: Command, *, stdin: Source, stdout: Sink) -> RemoteProcess:
+        """Start a command there; its bytes go through the channel."""
+        return RemoteProcess(self.link, command, stdin=stdin, stdout=stdout)
+
+    def capture(self, command: Command, *, seconds: float = 30, stdin: Source = None) -> str:
+        """Return what a short command prints, raising Failed with its own words."""
+        process = self.start(command, stdin=stdin, stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        said: list[bytes] = []
+        drain = threading.Thread(target=lambda: said.append(process.words()), daemon=True)
+        drain.start()
+        late = threading.Timer(seconds, process.close)
+        late.start()
+        with process.stdout as stream:
+            printed = stream.read()
+        try:
+            code = process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            code = 255
+        drain.join(1)
+        if not late.is_alive():
+            raise Unreachable(f"{self.name}: {command}: no answer within {seconds:g} s")
+        late.cancel()
+        if code != 0:
+            raise process.failure(b"".join(said).decode(errors="replace").strip()[-_TAIL:])
+        return printed.decode(errors="replace")
+
+    def interact(self, command: Command) -> int:
+        """Give the terminal to a command there until it ends, and return its exit code."""
+        env = " ".join(shlex.quote(f"{key}={value}") for key, value in command.env.items())
+        sudo = self.link.login.sudo_user
+        before = ["sudo", "-n", "-H", "-u", sudo, "--"] if sudo else []
+        line = " ".join([*before, "env", env, shlex.join(command.argv)])
+        done = self.link.connection.run(line, pty=True, warn=True, hide=None, echo=False)
+        if self.link.lost:
+            raise Unreachable(f"{self.name}: {self.link.lost}")
+        return int(done.exited)
+
+    @contextmanager
+    def passfile(self, target: Target) -> Iterator[str]:
+        """Put a password file into the run's room there for the length of a block."""
+        if target.password is None:
+            yield ""
+            return
+        path = f"{self.link.room}/{secrets.token_hex(6)}.pgpass"
+        self.put(path, libpq.passfile_line(target.user, target.password).encode())
+        try:
+            yield path
+        finally:
+            self._forget(path)
+
+    def put(self, path: str, content: bytes) -> None:
+        """Write a small file there, readable by its owner alone."""
+        reader, writer = os.pipe()
+        threading.Thread(target=_fed, args=(writer, content), daemon=True).start()
+        try:
+            self.capture(Command(("/bin/sh", "-c", 'cat > "$1"', "sh", path)), stdin=reader)
+        finally:
+            os.close(reader)
+
+    def _forget(self, path: str) -> None:
+        try:
+            self.capture(Command(("rm", "-f", "--", path)))
+        except (Failed, Unreachable):
+            pass  # the lifeline removes the room
+
+    def view(self, target: Target) -> Target:
+        """Return the target as commands there reach it."""
+        tools = target.ssh.bin if target.ssh else ""
+        return replace(target, end=None, tools=tools)
+
+    def free_bytes(self, path: str) -> int | None:
+        """Return the free bytes of the file system that holds `path`, None if unknown."""
+        try:
+            text = self.capture(Command(("df", "-Pk", "--", path)))
+            return int(text.splitlines()[-1].split()[3]) * 1024
+        except (Failed, IndexError, ValueError):
+            return None
+
+    def tunnel(self, target: Target) -> Target:
+        """Return the target with an end on this machine that leads to its server."""
+        made = Tunnel(self.link, target)
+        self._tunnels.append(made)
+        return replace(target, end=made.end)
+
+    def close(self) -> None:
+        """Close the tunnels and the connection."""
+        for tunnel in self._tunnels:
+            tunnel.close()
+        self.link.close()
+
+
+def _fed(handle: int, content: bytes) -> None:
+    with os.fdopen(handle, "wb") as file:
+        file.write(content)

@@ -1,0 +1,179 @@
+"""A socket on this machine whose connections come out at the server's socket or port there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from pgtasks.errors import PgtasksError, Unreachable
+from pgtasks.host import Command
+from pgtasks.ssh.link import Forbidden, Link
+from pgtasks.ssh.process import CHUNK, RemoteProcess, write
+from pgtasks.target import End, Target
+
+if TYPE_CHECKING:
+    from paramiko import Channel
+
+# Joins stdin and stdout to a unix socket, for hosts whose sshd forwards none, and for sudo: the
+# server then sees the account that runs the program. The first program there is does it.
+_RELAY = """
+if command -v socat >/dev/null; then exec socat -t 86400 - UNIX-CONNECT:"$1"; fi
+for p in python3 python; do command -v $p >/dev/null && exec $p -c '
+import os, socket, sys, threading
+s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1])
+def up():
+    while True:
+        d = os.read(0, 65536)
+        if not d: break
+        s.sendall(d)
+    s.shutdown(1)
+threading.Thread(target=up, daemon=True).start()
+while True:
+    d = s.recv(65536)
+    if not d: break
+    while d: d = d[os.write(1, d):]
+' "$1"; done
+command -v perl >/dev/null && exec perl -MIO::Socket::UNIX -e '
+$s = IO::Socket::UNIX->new(Peer => $ARGV[0]) or die "$ARGV[0]: $!\\n"; $p = fork;
+($from, $to) = $p ? ($s, *STDOUT) : (*STDIN, $s);
+while (sysread $from, $b, 65536) {
+  for ($o = 0; $o < length $b; ) { $o += syswrite $to, $b, length($b) - $o, $o or die $! }
+}
+if ($p) { kill 15, $p } else { shutdown $s, 1 }
+' "$1"
+command -v nc >/dev/null && exec nc -U "$1"
+echo "none of socat, python3, perl and nc is there to reach $1" >&2; exit 127
+"""
+
+
+class _Way(Protocol):
+    """How one connection gets from here to the server."""
+
+    def __call__(self, client: socket.socket) -> None:
+        """Carry a connection until one side closes it."""
+
+
+class Tunnel:
+    """Listen on this machine until closed; `end` is where clients connect to.
+
+    The socket is a unix socket in a folder that only this user may enter, so that nobody else here
+    gets to the server by it; a port of 127.0.0.1 where TLS is wanted, which no unix socket has.
+    """
+
+    def __init__(self, link: Link, target: Target) -> None:
+        self.link, self.target = link, target
+        self._carry = self._way()
+        self._folder = ""
+        self._listener = self._listen()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _way(self) -> Callable[[socket.socket], None]:
+        """Return what carries a connection, having tried it: a server that is not there says so."""
+        path = f"{self.target.host}/.s.PGSQL.{self.target.port}"
+        if not self.target.socket:
+            address = self.target.parameters.get("hostaddr") or self.target.host
+            self.link.port(address, self.target.port).close()
+            return lambda client: _carried(client, self.link.port(address, self.target.port))
+        if not self.link.login.sudo_user:
+            try:
+                self.link.socket(path).close()
+                return lambda client: _carried(client, self.link.socket(path))
+            except Forbidden:
+                pass
+        relay = Command(("/bin/sh", "-c", _RELAY, "relay", path))
+        trial = RemoteProcess(self.link, relay, stdin=None, stdout=None)
+        said = trial.words().decode(errors="replace").strip()
+        if trial.wait() != 0:
+            raise Unreachable(f"{self.link}: {path}: {said.splitlines()[-1] if said else 'silent'}")
+        return lambda client: self._relayed(client, relay)
+
+    def _relayed(self, client: socket.socket, relay: Command) -> None:
+        process = RemoteProcess(self.link, relay, stdin=client.fileno(), stdout=client.fileno())
+        process.words()
+        process.wait()
+        _shut(client)
+
+    def _listen(self) -> socket.socket:
+        if _wants_tls(self.target):
+            listener = socket.create_server(("127.0.0.1", 0))
+            self.end = End("127.0.0.1", listener.getsockname()[1])
+            return listener
+        self._folder = tempfile.mkdtemp(prefix=f"pgtasks-{os.getpid()}-")
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(f"{self._folder}/.s.PGSQL.{self.target.port}")
+        listener.listen(64)
+        self.end = End(self._folder, self.target.port)
+        return listener
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return  # closed
+            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        with client:
+            try:
+                self._carry(client)
+            except (PgtasksError, OSError):
+                pass  # the client meets a closed connection, and the link knows why
+
+    def close(self) -> None:
+        """Stop listening; open connections end with their clients, or with the link."""
+        self._listener.close()
+        if self._folder:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _wants_tls(target: Target) -> bool:
+    modes = ("require", "verify-ca", "verify-full")
+    return not target.socket and target.parameters.get("sslmode") in modes
+
+
+def _carried(client: socket.socket, channel: Channel) -> None:
+    """Carry bytes both ways between a client here and a channel, until both sides are done."""
+    up = threading.Thread(target=_sent, args=(client, channel), daemon=True)
+    up.start()
+    try:
+        while data := channel.recv(CHUNK):
+            write(client.fileno(), data)
+    finally:
+        channel.close()
+        _shut(client)
+        up.join()
+
+
+def _sent(client: socket.socket, channel: Channel) -> None:
+    try:
+        while data := client.recv(CHUNK):
+            channel.sendall(data)
+        channel.shutdown_write()
+    except OSError:
+        channel.close()
+
+
+def _shut(client: socket.socket) -> None:
+    try:
+        client.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        pass  # it went first
+
+
+def sweep() -> None:
+    """Remove the sockets that killed runs of this user left behind."""
+    for path in Path(tempfile.gettempdir()).glob("pgtasks-*-*"):
+        socketed = path.is_dir() and any(path.glob(".s.PGSQL.*"))
+        if socketed and path.stat().st_uid == os.getuid() and not _alive(path.name.split("-")[1]):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _alive(pid: str) -> bool:
+    return not pid.isdecimal() or Path(f"/proc/{pid}").exists() or not Path("/proc/self").exists()
