@@ -290,7 +290,7 @@ def _ask_database(target: Target) -> Content:
 def _tools(target: Target, major: int) -> tuple[str, str]:
     """Return which tools would dump this server, or why none can."""
     try:
-        found = tools.installed(host.for_target(target), setting=target.tools)
+        found = tools.available(host.for_target(target), target)
         return str(tools.for_dump(found, major, target)), ""
     except VersionMismatch as exc:
         return "", exc.message

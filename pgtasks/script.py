@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pgtasks import host, reach, report, tools
+from pgtasks import report, tools
 from pgtasks.errors import Failed, PgtasksError, Refused, Unreachable
-from pgtasks.host import Command
+from pgtasks.host import HERE, Command
 from pgtasks.pipeline import Pipeline
+from pgtasks.shell import psql
 from pgtasks.target import Target
 from pgtasks.tools import Toolset
 
@@ -73,7 +74,7 @@ def command(toolset: Toolset, target: Target, passfile: str, script: Script) -> 
     argv = [toolset.tool("psql"), "--no-psqlrc", "--no-password", "--quiet"]
     argv += ["--set=ON_ERROR_STOP=1", *(("--single-transaction",) if script.transaction else ())]
     argv += [f"--file={path}" for path in script.files]
-    return Command(tuple(argv), tools.environment(target, passfile), stop=signal.SIGINT)
+    return Command(tuple(argv), tools.environment(target.here(), passfile), stop=signal.SIGINT)
 
 
 def run(target: Target, script: Script) -> str:
@@ -83,15 +84,12 @@ def run(target: Target, script: Script) -> str:
     error. Nothing of the files stays then, unless they run without a transaction or hold a COMMIT
     of their own.
     """
-    here = host.for_target(target)
-    toolset = tools.for_psql(
-        tools.installed(here, setting=target.tools), reach.server_major(target), target
-    )
+    toolset = psql(target)
     sink = _stdout()
     began = time.monotonic()
-    with here.passfile(target) as passfile:
+    with HERE.passfile(target) as passfile:
         made = command(toolset, target, passfile, script)
-        with Pipeline(here, [made], stdout=sink, on_line=report.say) as pipeline:
+        with Pipeline(HERE, [made], stdout=sink, on_line=report.say) as pipeline:
             try:
                 pipeline.check()
             except Failed as exc:

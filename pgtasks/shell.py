@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import signal
 
-from pgtasks import host, reach, tools
+from pgtasks import reach, tools
 from pgtasks.errors import Failed, Unreachable
-from pgtasks.host import Command
+from pgtasks.host import HERE, Command
 from pgtasks.target import Target
 from pgtasks.tools import Toolset
 
@@ -16,18 +16,24 @@ _LOST = 2  # psql(1), "Exit Status": the connection went bad
 def command(toolset: Toolset, target: Target, passfile: str, *, read_only: bool) -> Command:
     """Return psql with its user's psqlrc; it does not ask for a password, which we did."""
     argv = (toolset.tool("psql"), "--no-password")
-    env = tools.environment(target, passfile, read_only=read_only)
+    env = tools.environment(target.here(), passfile, read_only=read_only)
     return Command(argv, env, stop=signal.SIGHUP)
+
+
+def psql(target: Target) -> Toolset:
+    """Return the tools on this machine whose psql fits the target's server.
+
+    psql works here, over SSH too: the files, \\i, \\copy and the psqlrc that people mean are
+    those of this machine, and what it says goes through the tunnel.
+    """
+    place = target.here()
+    return tools.for_psql(tools.available(HERE, target), reach.server_major(target), place)
 
 
 def open_shell(target: Target, *, read_only: bool) -> None:
     """Give the terminal to psql until it ends, raising Failed where it ends badly."""
-    here = host.for_target(target)
-    toolset = tools.for_psql(
-        tools.installed(here, setting=target.tools), reach.server_major(target), target
-    )
-    with here.passfile(target) as passfile:
-        code = here.interact(command(toolset, target, passfile, read_only=read_only))
+    with HERE.passfile(target) as passfile:
+        code = HERE.interact(command(psql(target), target, passfile, read_only=read_only))
     if code == _LOST:
         raise Unreachable(f"{target}: psql lost the connection")
     if code:

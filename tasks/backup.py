@@ -38,7 +38,7 @@ def verify(c, backup=None, env=None, json=False):
         folder = r.project.folder("backups")
         found = store.find(folder, r.target.environment, r.target.database, backup)
         there = host.for_target(r.target)
-        toolsets = tools.installed(there, setting=r.target.tools)
+        toolsets = tools.available(there, r.target)
         with report.Progress("verify", found.manifest.size, quiet=r.json) as progress:
             done = verify(found, there, toolsets=toolsets, jobs=r.target.jobs, progress=progress)
         r.finish(done)

@@ -98,6 +98,6 @@ def prepared(target: Target, host: Host, options: Options) -> Job:
         source = preflight.look(conn, options.exclude_table_data)
         facts = database.read(conn, target.database)
         settings = readme.settings(conn, facts)
-    toolset = tools.for_dump(tools.installed(host, setting=target.tools), source.major, target)
+    toolset = tools.for_dump(tools.available(host, target), source.major, target)
     chosen = compression.chosen(options.compression, toolset)
     return Job(target, host, options, source, facts, settings, toolset, chosen)

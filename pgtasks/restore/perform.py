@@ -74,7 +74,7 @@ def make_plan(lock: Lock, host: Host, backup: Backup, options: Options, *, repla
     target, conn = lock.target, lock.connection
     manifest = backup.manifest
     toolset = tools.for_restore(
-        tools.installed(host, setting=target.tools),
+        tools.available(host, target),
         conn.server_version // 10000,
         manifest.dump_tool[0],
         manifest.compression.partition(":")[0],

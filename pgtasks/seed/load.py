@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pgtasks import host, reach, report, script, tools
+from pgtasks import report, script, tools
 from pgtasks.errors import Failed
-from pgtasks.host import Command
+from pgtasks.host import HERE, Command
 from pgtasks.pipeline import Pipeline
 from pgtasks.seed.sets import SeedSet
+from pgtasks.shell import psql
 from pgtasks.target import Target
 from pgtasks.tools import Toolset
 
@@ -117,7 +118,7 @@ def command(
     # a role's own limits are for an application's statements
     argv += ["--command=SET LOCAL statement_timeout = 0", f"--command={_BEGUN}"]
     argv += [f"--file={seed.path}", f"--command={_BEGUN}", f"--command={_CHANGES}"]
-    return Command(tuple(argv), tools.environment(target, passfile), stop=signal.SIGINT)
+    return Command(tuple(argv), tools.environment(target.here(), passfile), stop=signal.SIGINT)
 
 
 def load(target: Target, seed: SeedSet, scale_name: str) -> Loaded:
@@ -127,14 +128,11 @@ def load(target: Target, seed: SeedSet, scale_name: str) -> Loaded:
     """
     scale = seed.scale(scale_name)
     script.checked([str(seed.path)])  # nothing in it may lead elsewhere
-    here = host.for_target(target)
-    toolset = tools.for_psql(
-        tools.installed(here, setting=target.tools), reach.server_major(target), target
-    )
+    toolset = psql(target)
     began = time.monotonic()
-    with here.passfile(target) as passfile, tempfile.TemporaryFile() as out:
+    with HERE.passfile(target) as passfile, tempfile.TemporaryFile() as out:
         made = command(toolset, target, passfile, seed, scale)
-        with Pipeline(here, [made], stdout=out) as pipeline:
+        with Pipeline(HERE, [made], stdout=out) as pipeline:
             try:
                 said = pipeline.check()
             except Failed as exc:
