@@ -69,7 +69,6 @@ class Link:
         self._lifeline.sendall(wrapper.lifeline(mark, self.login.silence))
         words = self._words_after(f"\n{mark} ".encode())
         _, _, self.room = words.partition(" ")
-        self._heard = time.monotonic()
         for work in (self._beat, self._listen):
             threading.Thread(target=work, daemon=True).start()
 
@@ -96,22 +95,30 @@ class Link:
         return f"{last[0]} (exit code {code})"
 
     def _beat(self) -> None:
-        """Give signs of life, and take their absence for the end."""
+        """Give signs of life, as long as there is anybody to give them to."""
         pause = self.login.silence / _BEATS
         while not self._closing and not self.lost:
             self._tell(".")
             time.sleep(pause)
-            if time.monotonic() - self._heard > self.login.silence:
-                self._lose(f"no answer in {self.login.silence} s, the line is cut")
 
     def _listen(self) -> None:
-        self._lifeline.settimeout(None)
-        try:
-            while self._lifeline.recv(4096):
-                self._heard = time.monotonic()
-        except (OSError, EOFError):
-            pass
-        self._lose("the line was lost")
+        """Hear the answers, and take their absence for the end.
+
+        Not the thread that sends: on a cut line that one may be stuck in a full buffer.
+        """
+        self._lifeline.settimeout(self.login.silence / _BEATS)
+        silent_since = time.monotonic()
+        while time.monotonic() - silent_since < self.login.silence:
+            try:
+                if not self._lifeline.recv(4096):
+                    self._lose("the line was lost")
+                    return
+                silent_since = time.monotonic()
+            except TimeoutError:
+                pass
+            except (OSError, EOFError):
+                break
+        self._lose(f"no answer in {self.login.silence} s, the line is cut")
 
     def _lose(self, why: str) -> None:
         if not self._closing and not self.lost:
