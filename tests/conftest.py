@@ -24,7 +24,7 @@ from typing import Any
 
 import pytest
 import servers
-from hosts import db1, db2, jump, network  # noqa: F401  fixtures, see hosts.py
+from network import db1, db2, db18, jump, network  # noqa: F401  fixtures, see network.py
 from projects import make_project, put_stamp
 from servers import Cluster
 

@@ -6,39 +6,36 @@ the process that holds it, and that one ends with the tests, however these end.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
-import time
-from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import ClassVar
 
 import servers
+from sites import PATIENCE, Site
 
-PATIENCE = 30.0  # seconds for what the kernel does in milliseconds
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _KINDS = ("mnt", "net", "uts", "ipc")
 _NOWHERE = "02:00:00:00:00:99"  # nobody's address on a link: what is sent there vanishes
 
 # The first process of a machine: makes its file system, says so, and stays. /usr and /etc are the
-# real ones below a layer of the machine's own; nothing else of this machine is seen in it. With
-# SIGCHLD ignored the kernel itself reaps what is orphaned there.
+# real ones below a layer of the machine's own; of the rest of this machine nothing is seen in it.
+# With SIGCHLD ignored the kernel itself reaps what is orphaned there.
 _BOOT = """
 mount -t tmpfs -o mode=755 tmpfs "$ROOM/root"
 cd "$ROOM/root"
-mkdir -p usr etc proc dev/pts dev/shm run/sshd tmp home root var/lib var/log var/tmp srv opt mnt
-mkdir -p .layer/usr/over .layer/usr/work .layer/etc/over .layer/etc/work .old
+mkdir -p proc dev/pts dev/shm run/sshd tmp home root var/lib var/log var/tmp srv mnt .layer .old
 chmod 1777 tmp var/tmp
 chmod 700 root .layer
 ln -s /run var/run
-ln -s /run/lock var/lock
-for top in usr etc; do
-  mount -t overlay -o "lowerdir=/$top,upperdir=.layer/$top/over,workdir=.layer/$top/work" \
-    overlay $top
+printf '%s' "$LAYERS" | while IFS='=' read -r place source; do
+  own=".layer/$(echo "$place" | tr / -)"
+  mkdir -p "./$place" "$own/over" "$own/work"
+  mount -t overlay -o "lowerdir=$source,upperdir=$own/over,workdir=$own/work" overlay "./$place"
 done
 for top in bin sbin lib lib32 lib64 libx32; do
   if [ -L /$top ]; then cp -P /$top $top
@@ -81,82 +78,25 @@ class Process:
     user: str
     command: str
 
-
-class Site:
-    """What the machines of one test session share: a folder, a range of addresses."""
-
-    def __init__(self) -> None:
-        self._claim, self.number = _claimed()
-        self.folder = _folder(self.number)
-        self.folder.mkdir(mode=0o755)
-        self.machines: list[Machine] = []
-        self._links = 0
-
-    def link(self) -> tuple[str, str]:
-        """Return two addresses for the ends of a link, a network of their own."""
-        self._links += 1
-        first = self._links * 4
-        return f"10.97.{self.number}.{first + 1}", f"10.97.{self.number}.{first + 2}"
-
-    def close(self) -> None:
-        """End all machines and remove what they left on disk."""
-        for machine in reversed(self.machines):
-            machine.end()
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self._claim.close()
+    @classmethod
+    def seen(cls, outside: int) -> Process | None:
+        """Return a process of any machine by its number here, where it runs; user: its number."""
+        proc = Path(f"/proc/{outside}")
+        try:
+            status = (proc / "status").read_text("utf-8", "surrogateescape")
+            command = (proc / "cmdline").read_bytes()
+        except OSError:
+            return None  # it ended meanwhile
+        fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+        if fields["State"].startswith(("Z", "X")):
+            return None  # it ended; its parent has not heard yet
+        inner, uid = fields["NSpid"].split()[-1], fields["Uid"].split()[0]
+        words = command.rstrip(b"\0").replace(b"\0", b" ").decode("utf-8", "surrogateescape")
+        return cls(int(inner), outside, int(fields["PPid"]), uid, words)
 
 
-def _folder(number: int) -> Path:
-    return Path(f"/tmp/pgt-hosts-{number}")  # short: sockets lie in it
-
-
-def _claimed() -> tuple[socket.socket, int]:
-    """Take the first free range of addresses; sweep what killed sessions left on disk.
-
-    The claim is a socket's name: it ends with the process that holds it, so a folder whose name
-    nobody claims is a leftover.
-    """
-    found: tuple[socket.socket, int] | None = None
-    for number in range(256):
-        if (folder := _folder(number)).exists() or (found is None and _unused(number)):
-            claim = socket.socket(socket.AF_UNIX)
-            try:
-                claim.bind(f"\0pgtasks-hosts-{number}")
-            except OSError:
-                claim.close()
-                continue
-            shutil.rmtree(folder, ignore_errors=True)
-            if found is None and _unused(number) and not folder.exists():
-                found = claim, number
-            else:
-                claim.close()
-    assert found is not None, "no range of addresses below 10.97.0.0/16 is free"
-    until(lambda: not _left_links(found[1]), "links of a killed session did not vanish")
-    return found
-
-
-def _unused(number: int) -> bool:
-    """Return whether no network of this machine's own has these addresses."""
-    shown = _here("ip", "-4", "route", "show", "to", "match", f"10.97.{number}.1")
-    return all(line.startswith("default") for line in shown.splitlines()) and "10.97." not in shown
-
-
-def _left_links(number: int) -> list[Path]:
-    return list(Path("/sys/class/net").glob(f"pgt{number}-*"))
-
-
-def _here(*argv: str, input: str | None = None) -> str:
-    done = subprocess.run(argv, input=input, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{argv}: {done.stderr}"
-    return done.stdout
-
-
-def until(condition: Callable[[], object], otherwise: str) -> None:
-    """Wait until something holds."""
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, otherwise
-        time.sleep(0.01)
+def _lines(places: dict[str, Path]) -> str:
+    return "".join(f"{place}={source}\n" for place, source in places.items())
 
 
 def missing() -> str:
@@ -164,7 +104,7 @@ def missing() -> str:
     if os.geteuid() != 0:
         return "namespaces need root"
     for program in ("unshare", "nsenter", "ip", "setpriv", "pivot_root"):
-        if shutil.which(program, path=_PATH) is None:
+        if shutil.which(program, path=PATH) is None:
             return f"{program} is not installed"
     # a machine in small: what fails here would fail there
     text = """
@@ -196,14 +136,37 @@ class Link:
         for (machine, device, _), (_, _, other) in (self._ends(), reversed(self._ends())):
             _ip(machine, f"neigh del {other} dev {device}", force=True)
 
+    def remove(self) -> None:
+        """Take the link away where it ends on this machine."""
+        if not self.near[0]:
+            _ip(None, f"link del {self.near[1]}", force=True)
+
+    def slow(self, rate: str) -> str:
+        """Let no more than that much through each way (tc: 8mbit); return why not, if so."""
+        words = f"root tbf rate {rate} burst 64kb latency 500ms"
+        done = [_tc(machine, "replace", device, words) for machine, device, _ in self._ends()]
+        return " ".join(filter(None, done))
+
+    def hasten(self) -> None:
+        """Let as much through as there is again."""
+        for machine, device, _ in self._ends():
+            _tc(machine, "del", device, "root")
+
     def _ends(self) -> tuple[tuple[Machine | None, str, str], ...]:
         return self.near, self.far
 
 
+def _at(machine: Machine | None) -> list[str]:
+    return ["nsenter", f"--net=/proc/{machine.holder.pid}/ns/net", "--"] if machine else []
+
+
+def _tc(machine: Machine | None, verb: str, device: str, words: str) -> str:
+    argv = [*_at(machine), "tc", "qdisc", verb, "dev", device, *words.split()]
+    return subprocess.run(argv, capture_output=True, text=True, check=False).stderr.strip()
+
+
 def _ip(machine: Machine | None, *lines: str, force: bool = False) -> None:
-    argv = ["ip", *(["-force"] if force else []), "-batch", "-"]
-    if machine:
-        argv = ["nsenter", f"--net=/proc/{machine.holder.pid}/ns/net", "--", *argv]
+    argv = [*_at(machine), "ip", *(["-force"] if force else []), "-batch", "-"]
     done = subprocess.run(argv, input="\n".join(lines), capture_output=True, text=True, check=False)
     assert done.returncode == 0 or force, f"{lines}: {done.stderr}"
 
@@ -211,6 +174,9 @@ def _ip(machine: Machine | None, *lines: str, force: bool = False) -> None:
 @dataclass
 class Machine:
     """A running machine; `holder` is the process that everything in it ends with."""
+
+    lacks: ClassVar[str] = ""  # why it is less than a machine
+    ssh: ClassVar[Path] = Path("/etc/ssh")
 
     site: Site
     name: str
@@ -221,18 +187,26 @@ class Machine:
     _started: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     @classmethod
-    def booted(cls, site: Site, name: str, binds: dict[Path, str]) -> Machine:
-        """Return a machine without a link; `binds` are folders of this machine and places there."""
+    def booted(
+        cls, site: Site, name: str, *, layers: dict[str, Path], binds: dict[str, Path]
+    ) -> Machine:
+        """Start a machine without a link.
+
+        `layers` and `binds` are folders of this machine by their place there: what is written
+        into a layer stays there, what is written into the others is seen on both.
+        """
         folder = site.folder / name
         folder.mkdir(exist_ok=True)
         (folder / "root").mkdir()
-        pairs = "".join(f"{place}={source}\n" for source, place in binds.items())
+        layers = {"/usr": Path("/usr"), "/etc": Path("/etc"), **layers}
+        environment = {"ROOM": str(folder), "NAME": name, "PATH": PATH}
+        environment |= {"LAYERS": _lines(layers), "BINDS": _lines(binds)}
         kinds = ["--mount", "--net", "--pid", "--uts", "--ipc"]
         with (folder / "boot.log").open("wb") as log:
             holder = subprocess.Popen(
                 ["unshare", *kinds, "--fork", "--kill-child", "sh", "-euc", _BOOT],
                 cwd="/",
-                env={"PATH": _PATH, "ROOM": str(folder), "NAME": name, "BINDS": pairs},
+                env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -240,7 +214,7 @@ class Machine:
                 preexec_fn=servers.end_with_parent(signal.SIGKILL),
             )
         machine = cls(site, name, folder, holder)
-        site.machines.append(machine)
+        site.stack.callback(machine.end)
         return machine
 
     def wait(self) -> None:
@@ -253,17 +227,20 @@ class Machine:
     def connect(self, to: Machine | None = None) -> None:
         """Lay a link to another machine, or to this one."""
         near, far = self.site.link()
-        number = len(self.site.machines)
-        ends = (f"pgt{self.site.number}-{number}", "eth0")
+        ends = (f"pgt{self.site.number}-{near.split('.')[-1]}", f"eth{len(self.links)}")
         if to:
-            ends = (f"eth{len(to.links)}", f"eth{len(self.links)}")
-        _ip(
-            to,
+            ends = (f"eth{len(to.links)}", ends[1])
+        lines = [
             # the far end is made where it belongs: names there cannot collide with names here
             f"link add {ends[0]} type veth peer name {ends[1]} netns {self.holder.pid}",
             f"addr add {near}/30 dev {ends[0]}",
             f"link set {ends[0]} up",
-        )
+        ]
+        if not to:
+            # what is for a host that this machine does not reach must not leave by another door
+            rest, rank = f"10.97.{self.site.number}.0/24", near.split(".")[-1]
+            lines.append(f"route add {rest} dev {ends[0]} metric 10{rank}")
+        _ip(to, *lines)
         _ip(self, f"addr add {far}/30 dev {ends[1]}", f"link set {ends[1]} up")
         link = Link((to, ends[0], near), (self, ends[1], far))
         self.links.append(link)
@@ -294,7 +271,7 @@ class Machine:
             text=True,
             encoding="utf-8",
             errors="surrogateescape",
-            env={"PATH": _PATH, "LANG": "C.UTF-8"},
+            env={"PATH": PATH, "LANG": "C.UTF-8"},
             check=False,
         )
 
@@ -309,7 +286,7 @@ class Machine:
         with log.open("ab") as file:
             process = subprocess.Popen(
                 self.inside(*argv, user=user),
-                env={"PATH": _PATH, "LANG": "C.UTF-8"},
+                env={"PATH": PATH, "LANG": "C.UTF-8"},
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=file,
@@ -321,6 +298,11 @@ class Machine:
     def path(self, path: str | Path) -> Path:
         """Return the path by which this machine sees a file of that one (symlinks aside)."""
         return Path(f"/proc/{self.holder.pid}/root") / str(path).lstrip("/")
+
+    def process_of(self, started: subprocess.Popen[bytes]) -> int:
+        """Return the process, seen from here, that `start` started: it is nsenter's child."""
+        found = [each.outside for each in self._all() if each.parent == started.pid]
+        return found[0] if found else 0
 
     def accounts(self) -> dict[int, str]:
         """Return the names of the machine's accounts by number."""
@@ -335,15 +317,17 @@ class Machine:
     def _all(self) -> list[Process]:
         space = Path(f"/proc/{self.holder.pid}/ns/pid_for_children").readlink()
         numbers = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
-        found = (_process(number, space) for number in numbers)
+        found = (Process.seen(number) for number in numbers if _space(number) == space)
         return sorted((each for each in found if each), key=lambda each: each.pid)
 
     def end(self) -> None:
         """End the machine with all that runs on it."""
+        for link in self.links:
+            link.remove()  # the kernel would, but only after a while
         if self.holder.poll() is None:
             for first in self._all()[:1]:
                 os.kill(first.outside, signal.SIGKILL)
-            with contextlib.suppress(subprocess.TimeoutExpired):
+            with suppress(subprocess.TimeoutExpired):
                 self.holder.wait(PATIENCE)  # ends after the last process of the machine
             self.holder.kill()
         self.holder.wait(PATIENCE)
@@ -353,19 +337,8 @@ class Machine:
             process.wait(PATIENCE)
 
 
-def _process(outside: int, space: Path) -> Process | None:
-    """Return a process where it is one of that namespace and runs."""
-    proc = Path(f"/proc/{outside}")
+def _space(pid: int) -> Path | None:
     try:
-        if (proc / "ns/pid").readlink() != space:
-            return None
-        status = (proc / "status").read_text("utf-8", "surrogateescape")
-        command = (proc / "cmdline").read_bytes()
+        return Path(f"/proc/{pid}/ns/pid").readlink()
     except OSError:
         return None  # it ended meanwhile
-    fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
-    if fields["State"].startswith(("Z", "X")):
-        return None  # it ended; its parent has not heard yet
-    words = command.rstrip(b"\0").replace(b"\0", b" ").decode("utf-8", "surrogateescape")
-    inner = int(fields["NSpid"].split()[-1])
-    return Process(inner, outside, int(fields["PPid"]), fields["Uid"].split()[0], words)
