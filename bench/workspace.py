@@ -107,6 +107,16 @@ class Workspace:
         env = {**self._env(), **self.server.place()}
         return measure.run(*found, cwd=self.room, env=env, postmaster=self.server.pid)
 
+    def shell(self, script: str) -> Sample:
+        """Run a line of shell as a user would type it, for what needs more than one program."""
+        env = {**self._env(), **self.server.place()}
+        argv = ["sh", "-c", script]
+        return measure.run(argv, cwd=self.room, env=env, postmaster=self.server.pid)
+
+    def environments(self) -> tuple[str, ...]:
+        """Return the names of the project's environments."""
+        return (*SCALES, TINY)
+
     def _env(self) -> dict[str, str]:
         """Return variables without any that would lead somebody elsewhere, or slow down Python."""
         kept = {
@@ -177,7 +187,7 @@ def make(server: Server, room: Path, scale: str) -> Workspace:
     (space.project / "invoke.yaml").write_text(_SETTINGS.format(environment=scale))
     for name in _LINKED:
         (space.project / name).symlink_to(ROOT / name)
-    for name in (*SCALES, TINY):
+    for name in space.environments():
         text = _ENVIRONMENT.format(url=server.url(name), bin=server.bin)
         (space.project / "env" / f"{name}.yaml").write_text(text)
     # as pip does for an installed package; otherwise the first run of each task compiles it

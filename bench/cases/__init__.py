@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.cases import backup, memory, restore, startup, swap, tiny
+from bench.cases import backup, memory, remote, restore, startup, swap, tiny
 from bench.contest import Case
 
 ALL: dict[str, Case] = {
@@ -12,4 +12,5 @@ ALL: dict[str, Case] = {
     restore.NAME: restore.run,
     swap.NAME: swap.run,
     memory.NAME: memory.run,
+    remote.NAME: remote.run,
 }
