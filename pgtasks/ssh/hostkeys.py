@@ -18,7 +18,11 @@ from pgtasks.ssh.config import Settings
 _MARKED = ("@revoked", "@cert-authority")
 
 
-class Unknown(Unreachable):
+class Distrusted(Unreachable):
+    """Report a host whose key is not the one that is known of it."""
+
+
+class Unknown(Distrusted):
     """Report a host whose key is in no file, with what it takes to trust it."""
 
     def __init__(self, message: str, key: paramiko.PKey) -> None:
@@ -88,20 +92,20 @@ def _of(settings: Settings) -> list[Line]:
 
 
 def check(settings: Settings, key: paramiko.PKey, *, environment: str = "") -> None:
-    """Raise Unreachable unless the key of a host is the one that is known of it."""
+    """Raise Distrusted unless the key of a host is the one that is known of it."""
     found = _of(settings)
     text, kind, shown = key.get_base64(), key.get_name(), fingerprint(key)
     place = f"{settings.name}: its {kind} key {shown}"
     revoked = [line for line in found if line.marker == "@revoked" and line.key == text]
     if revoked or _in_revoked_file(settings, text):
         where = f"{revoked[0].file}:{revoked[0].number}" if revoked else settings.revoked
-        raise Unreachable(f"{place} is revoked by {where}")
+        raise Distrusted(f"{place} is revoked by {where}")
     plain = [line for line in found if not line.marker]
     if any(line.key == text for line in plain):
         return
     if plain:
         where = ", ".join(f"{line.file}:{line.number} ({line.kind})" for line in plain)
-        raise Unreachable(
+        raise Distrusted(
             f"{place} is not the one in {where}: somebody may sit in between, or the host was set "
             f"up anew: when you are sure, ssh-keygen -R {settings.name!r} and trust the new one"
         )
@@ -135,7 +139,7 @@ class Policy(paramiko.MissingHostKeyPolicy):
     def missing_host_key(
         self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey
     ) -> None:
-        """Raise Unreachable unless the key is known."""
+        """Raise Distrusted unless the key is known."""
         check(self.settings, key, environment=self.environment)
 
 

@@ -79,11 +79,11 @@ class Link:
             while mark not in said or b"\n" not in said.partition(mark)[2]:
                 more = self._lifeline.recv(4096)
                 if not more:
-                    raise Unreachable(f"{self}: no command starts there: {self._why(said)}")
+                    raise Speechless(f"{self}: no command starts there: {self._why(said)}")
                 said += more
         except TimeoutError:
             seconds = self.login.channel_timeout
-            raise Unreachable(
+            raise Speechless(
                 f"{self}: no command starts there within {seconds} s (channel_timeout)"
             ) from None
         return said.partition(mark)[2].split(b"\n")[0].decode()
@@ -179,6 +179,14 @@ class Forbidden(Failed):
     """Report a channel that the host's sshd is told not to open."""
 
 
+class Denied(Unreachable):
+    """Report a host that lets none of our keys in."""
+
+
+class Speechless(Unreachable):
+    """Report a host that lets us in and starts no command."""
+
+
 def _opened(login: Login, settings: Settings, environment: str) -> fabric.Connection:
     """Connect and log in, by way of the jump hosts, raising Unreachable."""
     gateway: Any = settings.proxy_command or None
@@ -241,7 +249,7 @@ def _explained(exc: BaseException, login: Login, settings: Settings, keys: Keys)
     place = f"ssh {settings}"
     if isinstance(exc, paramiko.AuthenticationException):
         tried = ", ".join(keys.tried) or "no key was there to try"
-        return Unreachable(f"{place}: not let in as {settings.user!r}: {tried}")
+        return Denied(f"{place}: not let in as {settings.user!r}: {tried}")
     if isinstance(exc, socket.gaierror):
         return Unreachable(f"{place}: no such name: {str(exc.strerror).lower()}")
     if isinstance(exc, TimeoutError):
