@@ -105,6 +105,10 @@ class TestRoundTrip:
                 assert connection.value(conn, "SHOW work_mem") == "5MB"
                 assert connection.value(conn, "SHOW app.greeting") == "it's"
             assert cluster.value("SHOW default_transaction_read_only", name) == "on"
+            roles = "SELECT setrole::regrole::text, setconfig FROM pg_db_role_setting s JOIN"
+            roles += " pg_database d ON d.oid = s.setdatabase WHERE datname = %s AND setrole <> 0"
+            own = ('"a \'role"', ["default_transaction_read_only=off"])
+            assert cluster.execute(roles, parameters=(name,)) == [own]
             assert facts[:2] == ("a 'role", 7)
             assert "=c/" in facts[2]
             assert facts[3] == "a 'comment'\nof two lines"
@@ -121,6 +125,7 @@ class TestRoundTrip:
             "ALTER DATABASE {} SET work_mem = '5MB'",
             "ALTER DATABASE {} SET app.greeting = 'it''s'",
             "ALTER DATABASE {} SET default_transaction_read_only = on",
+            'ALTER ROLE "a \'role" IN DATABASE {} SET default_transaction_read_only = off',
             "ALTER DATABASE {} CONNECTION LIMIT 7",
             "REVOKE TEMPORARY ON DATABASE {} FROM PUBLIC",
         ):

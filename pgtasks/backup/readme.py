@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 
 from psycopg2 import sql
 
@@ -64,25 +65,14 @@ def _restore(manifest: Manifest, facts: DatabaseFacts, *, has_globals: bool) -> 
     if has_globals:
         words = "Roles and tablespaces (it complains of those that exist, and goes on):"
         steps.insert(0, (words, [f"{psql} --file={GLOBALS}"]))
-    if late := _late(facts):
-        steps.append(
-            ("What would have stopped the load:", [f"{psql} --command={shlex.quote(late)}"])
-        )
+    if database.late_statements(facts.name, facts):
+        again = f"{psql} --set=ON_ERROR_STOP=1 --set=late=1 --file={SETTINGS}"
+        steps.append(("The settings that would have stopped the load:", [again]))
     numbered = (
         "\n".join([f"{number}. {words}", "", *(f"    {line}" for line in lines), ""])
         for number, (words, lines) in enumerate(steps, 1)
     )
     return f"{_which_tools(manifest)}\n\n" + "\n".join(numbered).rstrip()
-
-
-def _late(facts: DatabaseFacts) -> str:
-    """Return SQL for settings that must come last; their names and values are plain words."""
-    name = facts.name.replace('"', '""')
-    return "; ".join(
-        f'ALTER DATABASE "{name}" SET {setting.name} = {setting.value}'
-        for setting in facts.settings
-        if setting.name in database.LATE_SETTINGS and not setting.role
-    )
 
 
 def _which_tools(manifest: Manifest) -> str:
@@ -124,7 +114,10 @@ def _dbname(name: str) -> str:
 
 
 def settings(conn: Connection, facts: DatabaseFacts) -> str:
-    """Return the SQL that lays owner, privileges, settings and comment on the database."""
+    """Return the SQL that lays owner, privileges, settings and comment on the database.
+
+    Settings that would stop a load come last, for a psql that is told `late`.
+    """
     name = sql.Identifier(facts.name)
     statements = [
         sql.SQL("ALTER DATABASE {} OWNER TO {}").format(name, sql.Identifier(facts.owner)),
@@ -134,6 +127,13 @@ def settings(conn: Connection, facts: DatabaseFacts) -> str:
         ),
         stamp.comment_statement(facts.name, facts.comment, None),
     ]
+    late = database.late_statements(facts.name, facts)
+    if not late:
+        return _lines(conn, statements)
+    return f"{_lines(conn, statements)}\\if :{{?late}}\n{_lines(conn, late)}\\endif\n"
+
+
+def _lines(conn: Connection, statements: Sequence[sql.Composed]) -> str:
     return "".join(f"{statement.as_string(conn)};\n" for statement in statements)
 
 
