@@ -219,11 +219,12 @@ class LocalProcess(subprocess.Popen[bytes]):
     def failure(self, hint: str) -> PgtasksError:
         """Return the error for a process that ended badly."""
         code = self.returncode
-        how = f"exit code {code}" if code > 0 else f"signal {_signal_name(-code)}"
+        how = f"exit code {code}" if code > 0 else f"signal {signal_name(-code)}"
         return Failed(f"{self.command} failed: {how}", hint=hint)
 
 
-def _signal_name(number: int) -> str:
+def signal_name(number: int) -> str:
+    """Return the name of a signal, its number where it has none."""
     try:
         return signal.Signals(number).name
     except ValueError:  # a real-time signal

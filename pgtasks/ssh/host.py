@@ -8,7 +8,7 @@ import shlex
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 from pgtasks import libpq
@@ -47,18 +47,12 @@ class SshHost:
         said: list[bytes] = []
         drain = threading.Thread(target=lambda: said.append(process.words()), daemon=True)
         drain.start()
-        late = threading.Timer(seconds, process.close)
-        late.start()
-        with process.stdout as stream:
+        with _limit(process, seconds) as late, process.stdout as stream:
             printed = stream.read()
-        try:
-            code = process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            code = 255
+            code = process.wait()
         drain.join(1)
-        if not late.is_alive():
+        if late.is_set():
             raise Unreachable(f"{self.name}: {command}: no answer within {seconds:g} s")
-        late.cancel()
         if code != 0:
             raise process.failure(b"".join(said).decode(errors="replace").strip()[-_TAIL:])
         return printed.decode(errors="replace")
@@ -128,6 +122,28 @@ class SshHost:
         self.link.close()
 
 
+@contextmanager
+def _limit(process: RemoteProcess, seconds: float) -> Iterator[threading.Event]:
+    """End a command when a block takes too long, which the event then says, or raises."""
+    late = threading.Event()
+
+    def end() -> None:
+        late.set()
+        process.close()
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield late
+    except BaseException:
+        process.close()
+        raise
+    finally:
+        timer.cancel()
+
+
 def _fed(handle: int, content: bytes) -> None:
-    with os.fdopen(handle, "wb") as file:
+    # a command that reads nothing says why by its own end
+    with suppress(OSError), os.fdopen(handle, "wb") as file:
         file.write(content)

@@ -1,14 +1,8 @@
-"""The connection of a run to a database host: opened once, watched, closed with the run.
-
-A lifeline runs there (see `wrapper.lifeline`): it ends what the run started when it hears nothing
-more of us. We close the connection when we hear nothing more of it.
-"""
+"""The connection of a run to a database host: opened once, watched, closed with the run."""
 
 from __future__ import annotations
 
 import logging
-import secrets
-import signal
 import socket
 import threading
 import time
@@ -20,15 +14,15 @@ import fabric
 import paramiko
 
 from pgtasks.errors import Failed, PgtasksError, Unreachable
-from pgtasks.ssh import config, hostkeys, wrapper
+from pgtasks.ssh import config, hostkeys
 from pgtasks.ssh.config import Settings
 from pgtasks.ssh.keys import Keys
+from pgtasks.ssh.lifeline import Lifeline
 from pgtasks.ssh.login import Login
 from pgtasks.ssh.login import parse as parse_login
 from pgtasks.ssh.transport import Transport
 
 _PROHIBITED, _NO_SUCH_KIND = 1, 3  # RFC 4254, section 5.1
-_BEATS = 4  # signs of life in the time after which silence counts as the end
 
 # what it has to say is in the exceptions; without a handler logging prints tracebacks
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
@@ -38,112 +32,47 @@ logging.getLogger("paramiko").propagate = False
 class Link:
     """An open connection to a host. `lost` says why it is no more, as long as that is not us.
 
-    `room` is the folder of this run there, gone with it; `opened` how many seconds it took.
+    `opened` is how many seconds it took.
     """
 
     def __init__(self, login: Login, *, environment: str = "") -> None:
         self.login = login
         self.lost = ""
-        self._closing = False
-        self._lock = threading.Lock()
+        self._gone = threading.Event()
         began = time.monotonic()
         self.settings = config.settings(login)
         self.connection = _opened(login, self.settings, environment)
         self.transport: Transport = self.connection.transport
         self.opened = time.monotonic() - began
         try:
-            self._begin()
-        except BaseException:
-            self.close()
+            self.lifeline = Lifeline(self.session(), login, self._lose)
+        except BaseException as exc:
+            _close(self.connection)
+            if isinstance(exc, (paramiko.SSHException, OSError, EOFError)):
+                raise Unreachable(f"{self}: no command starts there: {exc}") from None
             raise
 
     def __str__(self) -> str:
         return str(self.login)
 
-    def _begin(self) -> None:
-        """Start the lifeline, raising Unreachable where no command starts."""
-        mark = secrets.token_hex(8)
-        self._lifeline = self.session()
-        self._lifeline.settimeout(self.login.channel_timeout)
-        self._lifeline.exec_command(wrapper.begin(self.login.sudo_user))
-        self._lifeline.sendall(wrapper.lifeline(mark, self.login.silence))
-        words = self._words_after(f"\n{mark} ".encode())
-        _, _, self.room = words.partition(" ")
-        for work in (self._beat, self._listen):
-            threading.Thread(target=work, daemon=True).start()
-
-    def _words_after(self, mark: bytes) -> str:
-        """Return the lifeline's first line; a login shell may have printed its own before."""
-        said = b""
-        try:
-            while mark not in said or b"\n" not in said.partition(mark)[2]:
-                more = self._lifeline.recv(4096)
-                if not more:
-                    raise Speechless(f"{self}: no command starts there: {self._why(said)}")
-                said += more
-        except TimeoutError:
-            seconds = self.login.channel_timeout
-            raise Speechless(
-                f"{self}: no command starts there within {seconds} s (channel_timeout)"
-            ) from None
-        return said.partition(mark)[2].split(b"\n")[0].decode()
-
-    def _why(self, said: bytes) -> str:
-        words = said + self._lifeline.recv_stderr(4096)
-        code = self._lifeline.recv_exit_status()
-        last = words.decode(errors="replace").strip().splitlines()[-1:] or ["no word why"]
-        return f"{last[0]} (exit code {code})"
-
-    def _beat(self) -> None:
-        """Give signs of life, as long as there is anybody to give them to."""
-        pause = self.login.silence / _BEATS
-        while not self._closing and not self.lost:
-            self._tell(".")
-            time.sleep(pause)
-
-    def _listen(self) -> None:
-        """Hear the answers, and take their absence for the end.
-
-        Not the thread that sends: on a cut line that one may be stuck in a full buffer.
-        """
-        self._lifeline.settimeout(self.login.silence / _BEATS)
-        silent_since = time.monotonic()
-        while time.monotonic() - silent_since < self.login.silence:
-            try:
-                if not self._lifeline.recv(4096):
-                    self._lose("the line was lost")
-                    return
-                silent_since = time.monotonic()
-            except TimeoutError:
-                pass
-            except (OSError, EOFError):
-                break
-        self._lose(f"no answer in {self.login.silence} s, the line is cut")
+    @property
+    def room(self) -> str:
+        """Return the folder of this run there, gone with it."""
+        return self.lifeline.room
 
     def _lose(self, why: str) -> None:
-        if not self._closing and not self.lost:
-            self.lost = why
-            self.transport.close()
+        self.lost = why
+        self._gone.set()
+        self.transport.close()
 
-    def _tell(self, line: str) -> bool:
-        try:
-            with self._lock:
-                self._lifeline.sendall(line.encode() + b"\n")
-        except (OSError, EOFError, paramiko.SSHException):
-            return False
-        return True
-
-    def signal(self, pid: int, sign: signal.Signals) -> bool:
-        """Send a signal to a process there and its group; return whether the line takes it."""
-        return self._tell(f"{sign.name.removeprefix('SIG')} {pid}")
-
-    def ended(self, mark: str) -> None:
-        """Say that a command has ended, so that nobody signals another process of its ID."""
-        self._tell(f"-{mark}")
+    def why_lost(self, seconds: float) -> str:
+        """Return `lost`, giving a line that is being lost some time to be known as such."""
+        self._gone.wait(seconds)
+        return self.lost
 
     def session(self) -> paramiko.Channel:
-        """Open a channel for a command, raising Unreachable or Failed."""
-        return self._channel("a command", self.transport.open_session)
+        """Open a channel for a command, raising Unreachable."""
+        return self._channel("one more command (MaxSessions?)", self.transport.open_session)
 
     def socket(self, path: str) -> paramiko.Channel:
         """Open a channel to a unix socket there, raising Forbidden where sshd allows none."""
@@ -168,15 +97,19 @@ class Link:
 
     def close(self) -> None:
         """Close the connection; what still runs there is ended by the lifeline."""
-        self._closing = True
-        gateway: Any = self.connection
-        while isinstance(gateway, fabric.Connection):
-            connection, gateway = gateway, gateway.gateway
-            connection.close()
+        self.lifeline.close()
+        _close(self.connection)
 
 
 class Forbidden(Failed):
     """Report a channel that the host's sshd is told not to open."""
+
+
+def _close(connection: Any) -> None:
+    """Close a connection, and those to its jump hosts."""
+    while isinstance(connection, fabric.Connection):
+        connection.close()
+        connection = connection.gateway
 
 
 class Denied(Unreachable):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import secrets
+import select
 import signal
 import subprocess
 import threading
@@ -13,46 +14,52 @@ from collections.abc import Callable
 from typing import IO, TYPE_CHECKING
 
 from pgtasks.errors import Failed, PgtasksError, Unreachable
-from pgtasks.host import Command, Sink, Source
+from pgtasks.host import Command, Sink, Source, signal_name
 from pgtasks.ssh import wrapper
 
 if TYPE_CHECKING:
     from pgtasks.ssh.link import Link
 
 CHUNK = 1 << 18
+LOST = 255  # the code of a command whose end nobody has told
 _BANNER = 1 << 20  # bytes that a login shell may print before our command begins
 _LOOK = 0.1  # seconds
 _GRACE = 5.0  # seconds that a process which the command left behind may hold its stdout
+_SAYING = 2.0  # seconds in which a line that is being lost is known as such
 
 
 class RemoteProcess:
     """A command on the host; stdin and stdout are files of this machine, or pipes to it.
 
-    `returncode` is 255 where the line was lost or a signal ended it: SSH tells them apart, and so
-    does `ending`.
+    `returncode` is that of a local process; LOST where how the command ended is not known, or not
+    all it sent has come: that is no success, whatever the command itself said.
     """
 
     def __init__(self, link: Link, command: Command, *, stdin: Source, stdout: Sink) -> None:
         self.link, self.command = link, command
         self.mark = secrets.token_hex(8)
-        self.pid = 0
         self.returncode: int | None = None
         self.stdout: IO[bytes] | None = None
-        self._fault: OSError | None = None
-        self._quiet_since: float | None = None
-        self._began = threading.Event()
+        self._begun = False
         self._banner = b""
+        self._fault: OSError | None = None
+        self._killed = False
+        self._whole = False
+        self._quiet_since = float("inf")
+        self._ended_at: float | None = None
         sink = self._sink(stdout)
         source = None if stdin is None else _copy(stdin)
         try:
             self._channel = link.session()
             self._channel.exec_command(wrapper.begin(link.login.sudo_user))
             self._channel.sendall(wrapper.command(command, self.mark, link.room))
-        except BaseException:
+        except BaseException as exc:
             for handle in (sink, source):
                 if handle is not None:
                     os.close(handle)
-            raise
+            if isinstance(exc, PgtasksError) or not isinstance(exc, Exception):
+                raise
+            raise Unreachable(f"{link}: {link.why_lost(_SAYING) or exc}") from None
         self.stderr: IO[bytes] | None = io.BufferedReader(_Stderr(self))  # type: ignore[type-var]
         self._reader = self._thread(self._read, sink)
         if source is None:
@@ -78,46 +85,50 @@ class RemoteProcess:
         """Take what the command prints, from the mark on, into the sink."""
         try:
             data = self._begin()
-            while data or (data := self._channel.recv(CHUNK)):
-                self._quiet_since = None
+            while self._begun and (data or (data := self._channel.recv(CHUNK))):
+                self._quiet_since = float("inf")
                 if sink is not None:
                     write(sink, data)
                 self._quiet_since, data = time.monotonic(), b""
-        except BrokenPipeError:
-            self._channel.close()  # our reader is gone: so is the command's
-        except OSError as exc:  # such as a full disk here
+            self._whole = self._whole or bool(self._channel.eof_received)
+        except OSError as exc:  # such as a full disk here, or a reader that is gone
             self._fault = exc
+            gone = isinstance(exc, BrokenPipeError)
+            self.link.lifeline.signal(self.mark, signal.SIGPIPE if gone else signal.SIGTERM)
             self._channel.close()
         finally:
-            self._began.set()
             if sink is not None:
                 os.close(sink)
 
     def _begin(self) -> bytes:
         """Read up to the mark and return what came after it."""
-        mark = f"\n{self.mark} ".encode()
+        mark = f"\n{self.mark}\n".encode()
         said = b""
-        while len(said) < _BANNER:
-            head, found, rest = said.partition(mark)
-            number, ended, rest = rest.partition(b"\n")
-            if found and ended:
-                self._banner, self.pid = head, int(number)
-                self._began.set()
-                return rest
-            more = self._channel.recv(CHUNK)
-            if not more:
-                break
+        while len(said) < _BANNER and (more := self._channel.recv(CHUNK)):
             said += more
+            _, found, rest = said.partition(mark)
+            if found:
+                self._begun, self._quiet_since = True, time.monotonic()
+                return rest
         self._banner = said
+        self._channel.close()
         return b""
 
     def _write(self, source: int | None) -> None:
         """Send the source to the command's stdin."""
         assert source is not None
+        ready = select.poll()
+        ready.register(source, select.POLLIN)
         try:
-            while data := os.read(source, CHUNK):
+            while not self._channel.closed:
+                # in slices: a writer before us that stays silent must not keep us from the end
+                if not ready.poll(_LOOK * 1000):
+                    continue
+                data = os.read(source, CHUNK)
+                if not data:
+                    self._channel.shutdown_write()
+                    return
                 self._channel.sendall(data)
-            self._channel.shutdown_write()
         except OSError:
             pass  # the command does not read any more; how it ends says why
         finally:
@@ -130,19 +141,42 @@ class RemoteProcess:
 
     def poll(self) -> int | None:
         """Return the exit code, None while the command runs or its output is on the way."""
-        if self.returncode is None and self._channel.exit_status_ready():
-            if self._reader.is_alive() and self._left_open():
+        if self.returncode is None and self._channel.status_event.is_set():
+            self._ended_at = self._ended_at or time.monotonic()
+            if self._held_open():
+                self._whole = True
                 self._channel.close()
             self._reader.join(0)
             if not self._reader.is_alive():
-                status = self._channel.recv_exit_status()
-                self.returncode = status if status >= 0 else 255
-                self.link.ended(self.mark)
+                self.returncode = self._verdict()
+                self._channel.close()
         return self.returncode
 
-    def _left_open(self) -> bool:
-        since = self._quiet_since
-        return since is not None and time.monotonic() - since > _GRACE
+    def _held_open(self) -> bool:
+        """Return whether a process that the command left behind holds its stdout.
+
+        That is so when a sign of life came from there long after the command's end and the last of
+        its output: on a slow or stuck line the rest may still be on its way.
+        """
+        if not self._reader.is_alive() or self._channel.closed or self._ended_at is None:
+            return False
+        return self.link.lifeline.answered - max(self._ended_at, self._quiet_since) > _GRACE
+
+    def _verdict(self) -> int:
+        """Return the exit code; what was not told, or did not come whole, is no success."""
+        signalled = self.link.transport.signals.get(self._channel.chanid)
+        status = self._channel.exit_status
+        if signalled is not None or status >= 0:
+            self.link.lifeline.ended(self.mark)
+        if isinstance(self._fault, BrokenPipeError):
+            return -signal.SIGPIPE
+        if signalled:
+            return -signalled
+        if self._killed and status < 0:
+            return -signal.SIGKILL
+        if status < 0 or self._fault or not (self._begun and self._whole):
+            return status if status > 0 else LOST
+        return status
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait for the end and return the exit code, raising subprocess.TimeoutExpired."""
@@ -163,27 +197,31 @@ class RemoteProcess:
         self._channel.close()
 
     def end(self, sign: signal.Signals) -> None:
-        """Signal the command and what it started; one that gives no answer loses its channel."""
+        """Signal the command and what it started, which may be about to begin."""
         if self.returncode is not None:
             return
-        if self._began.wait(0) and self.pid and self.link.signal(self.pid, sign):
-            if sign == signal.SIGKILL:
-                self._channel.close()
-        else:
+        told = self.link.lifeline.signal(self.mark, sign)
+        if sign == signal.SIGKILL or not told:
+            self._killed = True
             self._channel.close()
 
     def failure(self, hint: str) -> PgtasksError:
         """Return the error for a command that ended badly."""
-        if self._fault is not None:
+        code, where = self.returncode, self.link
+        if self._fault and not isinstance(self._fault, BrokenPipeError):
             return Failed(f"cannot write what {self.command} sends: {self._fault.strerror}")
-        if self.link.lost:
-            return Unreachable(f"{self.link}: {self.link.lost}, {self.command} was ended there")
-        if not self.pid:
+        if (code == LOST and self._channel.exit_status <= 0) or code == wrapper.OVER:
+            if lost := where.why_lost(_SAYING):
+                return Unreachable(f"{where}: {lost}, {self.command} was ended there")
+            if self._begun and code == LOST:
+                words = f"{where}: the channel was closed before {self.command} was done"
+                return Unreachable(words, hint=hint)
+        if not self._begun:
             words = " ".join((self._banner.decode(errors="replace") + hint).split())
-            return Unreachable(f"{self.link}: no command starts there: {words or 'no word why'}")
-        if self.returncode == 255 and self._channel.exit_status < 0:
-            return Failed(f"{self.command} failed: ended by a signal on {self.link}", hint=hint)
-        return Failed(f"{self.command} failed: exit code {self.returncode}", hint=hint)
+            return Unreachable(f"{where}: no command starts there: {words or 'no word why'}")
+        assert code is not None
+        how = f"exit code {code}" if code >= 0 else f"signal {signal_name(-code)}"
+        return Failed(f"{self.command} failed: {how}", hint=hint)
 
 
 class _Stderr(io.RawIOBase):

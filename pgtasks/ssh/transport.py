@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import signal
+import socket
 import threading
+import time
 from typing import Any
 
 import paramiko
 
 _SOCKET = "direct-streamlocal@openssh.com"
+_REQUEST = b"\x62"  # SSH_MSG_CHANNEL_REQUEST
+_OPEN = b"\x5a"  # SSH_MSG_CHANNEL_OPEN
+# bytes that wait here for the line: more would keep signs of life waiting behind them
+_WAITING = 1 << 17
 
 
 class Transport(paramiko.Transport):
-    """A transport that prefers ciphers in one pass, and opens unix sockets there."""
+    """A transport that prefers ciphers in one pass, and opens unix sockets there.
+
+    `heard` is when the other side last sent anything; `signals` has the number of the signal that
+    ended a command by its channel's number (0: one that this system has no name for).
+    """
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -21,6 +32,19 @@ class Transport(paramiko.Transport):
             sorted(ciphers, key=lambda name: "gcm" not in name)
         )
         self._opening = threading.local()
+        self.heard = time.monotonic()
+        self.signals: dict[int, int] = {}
+        self._read_message = self.packetizer.read_message
+        self.packetizer.read_message = self._hear  # type: ignore[method-assign]
+        _wait_little(self.sock)
+
+    def _hear(self) -> Any:
+        """Return the next message; paramiko does not tell which signal ended a command."""
+        kind, message = self._read_message()
+        self.heard = time.monotonic()
+        if kind == _REQUEST[0]:
+            _note_signal(self, message)
+        return kind, message
 
     def prefer_keys(self, types: list[str]) -> None:
         """Ask for a host key of one of these types first: those that are known."""
@@ -41,11 +65,31 @@ class Transport(paramiko.Transport):
     def _send_user_message(self, data: Any) -> None:
         # open_channel writes the fields of the kinds it knows; sshd closes the whole connection
         # on a message without those of this one: path, reserved text, reserved number
-        if getattr(self._opening, "path", None) and data.asbytes()[:1] == b"\x5a":
+        if getattr(self._opening, "path", None) and data.asbytes()[:1] == _OPEN:
             data.add_string(self._opening.path)
             data.add_string("")
             data.add_int(0)
         super()._send_user_message(data)  # type: ignore[misc]
+
+
+def _note_signal(transport: Any, message: paramiko.Message) -> None:
+    """Note the signal that ended a command (RFC 4254, section 6.10)."""
+    begin = message.packet.tell()
+    number = message.get_int()
+    channel = transport._channels.get(number)
+    if channel is not None and message.get_text() == "exit-signal":
+        message.get_boolean()
+        name = f"SIG{message.get_text()}"
+        transport.signals[number] = int(getattr(signal, name, 0))
+        channel.status_event.set()
+    message.packet.seek(begin)
+
+
+def _wait_little(sock: Any) -> None:
+    """Keep few unsent bytes in the kernel, where the system can be told so."""
+    option = getattr(socket, "TCP_NOTSENT_LOWAT", None)
+    if option is not None and isinstance(sock, socket.socket):
+        sock.setsockopt(socket.IPPROTO_TCP, option, _WAITING)
 
 
 def _signatures(kind: str) -> list[str]:

@@ -12,6 +12,9 @@ from collections.abc import Mapping
 
 from pgtasks.host import Command
 
+OVER = 254  # the exit code of a command that does not start, since its run is over
+_LOOKS = 5  # of the watcher there, in the time after which silence counts as the end
+
 # `read` takes no byte beyond its line (POSIX), so what follows on stdin is the command's own
 _BEGIN = """/bin/sh -c 'IFS= read -r s; eval "$(printf %b "$s")"'"""
 
@@ -23,28 +26,26 @@ _KEPT = ("HOME", "PATH", "USER", "LOGNAME", "SHELL", "TMPDIR", "LANG", "TZ")
 _COMMAND = """\
 umask 077
 cd /
-printf '\\n{mark} %s\\n' $$
+printf '\\n{mark}\\n'
 printf '\\n{mark}\\n' >&2
 exec env -i {variables} {argv}
 """
 
 # A command is registered where its own variables name the room already: by these it is told from
-# a process that got its ID later. Without the room (the lifeline is gone) it does not start.
-_REGISTER = 'echo $$ > "$PGTASKS_ROOM/pids/$0" || exit 254; exec "$@"'
+# a process that got its ID later. It does not start where the room is gone (the run is over: so is
+# the second look, for a room that went while the ID was written), nor where a signal was first.
+_REGISTER = (
+    'f=$PGTASKS_ROOM/pids/$0; { echo $$ > "$f" && [ -e "$f" ]; } 2>/dev/null || '
+    f'exit {OVER}; exec "$@"'
+)
 
-# `TERM 123` sends a signal, `-MARK` says that a command has ended; every line is answered.
+# `TERM MARK` sends a signal to the command of that mark, `-MARK` says that it has ended; every
+# line is answered. The watcher counts the time since the last one, and acts too where the lifeline
+# itself is killed; whoever moves the room first ends the run.
 _LIFELINE = """\
 umask 077
 cd /
-trap '' HUP PIPE
-# rooms whose lifeline was killed
-for d in "${{TMPDIR:-/tmp}}"/pgtasks-??????????*; do
-  {{ read -r p < "$d/lifeline"; }} 2>/dev/null || continue
-  kill -0 "$p" 2>/dev/null || rm -rf "$d" 2>/dev/null
-done
-room=$(mktemp -d "${{TMPDIR:-/tmp}}/pgtasks-XXXXXXXXXX") || exit 253
-mkdir "$room/pids" && echo $$ > "$room/lifeline" || exit 253
-printf '\\n{mark} %s\\n' "$room"
+trap '' HUP PIPE USR1
 ours() {{
   [ -r /proc/self/environ ] || return 0
   grep -qs "PGTASKS_ROOM=$room" "/proc/$1/environ"
@@ -53,6 +54,12 @@ send() {{
   ours "$2" || return 1
   kill -"$1" -- "-$2" 2>/dev/null || kill -"$1" "$2" 2>/dev/null
 }}
+tell() {{
+  if {{ read -r p < "$room/pids/$2"; }} 2>/dev/null
+  then send "$1" "$p"
+  else mkdir "$room/pids/$2" 2>/dev/null
+  fi
+}}
 all() {{
   found=1
   for f in "$room.gone"/pids/*; do
@@ -60,27 +67,50 @@ all() {{
   done
   return $found
 }}
-if command -v timeout >/dev/null; then
-  hear() {{ timeout {silence} sh -c 'IFS= read -r l && printf %s "$l"'; }}
-else
-  hear() {{ IFS= read -r l && printf %s "$l"; }}
-fi
-while l=$(hear); do
+sweep() {{
+  if all TERM; then
+    i=0
+    while all 0 && [ $i -lt 50 ]; do sleep 0.1; i=$((i+1)); done
+    all KILL
+  fi
+  rm -rf "$room.gone"
+}}
+over() {{
+  mv "$room" "$room.gone" 2>/dev/null || exit
+  kill -KILL "$1" 2>/dev/null
+  sweep
+  trap '' TERM
+  kill -TERM 0
+  kill "$PPID" 2>/dev/null
+  exit 0
+}}
+# rooms whose lifeline was killed with its watcher
+for d in "${{TMPDIR:-/tmp}}"/pgtasks-??????????*; do
+  {{ read -r p < "$d/lifeline"; }} 2>/dev/null || continue
+  kill -0 "$p" 2>/dev/null && continue
+  room=${{d%.gone}}
+  mv "$room" "$room.gone" 2>/dev/null
+  sweep
+done
+room=$(mktemp -d "${{TMPDIR:-/tmp}}/pgtasks-XXXXXXXXXX") || exit 253
+mkdir "$room/pids" && echo $$ > "$room/lifeline" || exit 253
+(
+  quiet=0
+  trap 'quiet=0' USR1
+  while [ $quiet -lt {patience} ]; do sleep {pause}; quiet=$((quiet+1)); done
+  over $$
+) </dev/null >/dev/null 2>&1 &
+watcher=$!
+printf '\\n{mark} %s\\n' "$room"
+while IFS= read -r l; do
+  kill -USR1 $watcher
   case $l in
-    ([A-Z]*) send ${{l% *}} ${{l#* }} ;;
+    ([A-Z]*) tell ${{l% *}} ${{l#* }} ;;
     (-*) rm -f "$room/pids/${{l#-}}" ;;
   esac
   echo .
 done
-# nothing can register from here on
-mv "$room" "$room.gone"
-if all TERM; then
-  i=0
-  while all 0 && [ $i -lt 50 ]; do sleep 0.1; i=$((i+1)); done
-  all KILL
-fi
-rm -rf "$room.gone"
-kill "$PPID" 2>/dev/null
+over $watcher
 """
 
 
@@ -94,8 +124,20 @@ def begin(sudo_user: str = "") -> str:
     return f"exec {_BEGIN}"
 
 
+def begin_lifeline(sudo_user: str = "") -> str:
+    """Return the login shell's line for the lifeline, whose end is the end of the connection.
+
+    Below sudo it may not end sshd's session: the shell above, which is the account's, does.
+    """
+    if sudo_user:
+        below = begin(sudo_user).removeprefix("exec ")
+        line = f'{below}; s=$?; case $s in 0|137) kill "$PPID"; esac; exit $s'
+        return f"exec /bin/sh -c {shlex.quote(line)}"
+    return begin()
+
+
 def command(wanted: Command, mark: str, room: str) -> bytes:
-    """Return the line that starts a command in a run's room, saying `mark` and its process ID."""
+    """Return the line that starts a command in a run's room, saying `mark` first."""
     argv = ("/bin/sh", "-c", _REGISTER, mark, *wanted.argv) if room else wanted.argv
     variables = {**wanted.env, **({"PGTASKS_ROOM": room} if room else {})}
     return _line(_COMMAND.format(mark=mark, variables=_given(variables), argv=shlex.join(argv)))
@@ -112,7 +154,8 @@ def lifeline(mark: str, silence: int) -> bytes:
     When it hears nothing for `silence` seconds, or its stdin ends, the run is over: whatever it
     started is ended, first gently, its room goes, and then the SSH session with all tunnels in it.
     """
-    return _line(_LIFELINE.format(mark=mark, silence=silence))
+    pause = max(1, silence // _LOOKS)
+    return _line(_LIFELINE.format(mark=mark, pause=pause, patience=-(-silence // pause)))
 
 
 def _line(script: str) -> bytes:

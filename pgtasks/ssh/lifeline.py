@@ -1,0 +1,116 @@
+"""The lifeline: a small process on the host that keeps what a run promises there.
+
+It owns the run's room, and ends what the run started when it hears nothing more of us
+(`wrapper.lifeline` is its text). We take its own silence for the end of the line.
+"""
+
+from __future__ import annotations
+
+import secrets
+import signal
+import threading
+import time
+from collections.abc import Callable
+
+import paramiko
+
+from pgtasks.errors import Unreachable
+from pgtasks.ssh import wrapper
+from pgtasks.ssh.login import Login
+from pgtasks.ssh.transport import Transport
+
+_BEATS = 4  # signs of life in the time after which silence counts as the end
+_CHUNK = 4096
+
+
+class Lifeline:
+    """A lifeline at work; `lose` is called, once, with why the line is no more.
+
+    `room` is the folder of this run there, gone with it.
+    """
+
+    def __init__(self, channel: paramiko.Channel, login: Login, lose: Callable[[str], None]):
+        self._channel, self._login, self._lose = channel, login, lose
+        assert isinstance(channel.transport, Transport)
+        self._transport = channel.transport
+        self._sending = threading.Lock()
+        self._over = threading.Event()
+        mark = secrets.token_hex(8)
+        channel.settimeout(login.channel_timeout)
+        channel.exec_command(wrapper.begin_lifeline(login.sudo_user))
+        channel.sendall(wrapper.lifeline(mark, login.silence))
+        self.room = self._word_after(f"\n{mark} ".encode())
+        self.answered = time.monotonic()
+        for work in (self._beat, self._listen):
+            threading.Thread(target=work, daemon=True).start()
+
+    def _word_after(self, mark: bytes) -> str:
+        """Return the rest of the mark's line; a login shell may have printed its own before."""
+        said = b""
+        try:
+            while b"\n" not in said.partition(mark)[2]:
+                more = self._channel.recv(_CHUNK)
+                if not more:
+                    raise Unreachable(f"{self._login}: no command starts there: {self._why(said)}")
+                said += more
+        except TimeoutError:
+            seconds = self._login.channel_timeout
+            raise Unreachable(
+                f"{self._login}: no command starts there within {seconds} s (channel_timeout)"
+            ) from None
+        return said.partition(mark)[2].split(b"\n")[0].decode()
+
+    def _why(self, said: bytes) -> str:
+        words = said + self._channel.recv_stderr(_CHUNK)
+        code = self._channel.recv_exit_status()
+        last = words.decode(errors="replace").strip().splitlines()[-1:] or ["no word why"]
+        return f"{last[0]} (exit code {code})"
+
+    def _beat(self) -> None:
+        """Give signs of life, as long as there is anybody to give them to."""
+        pause = self._login.silence / _BEATS
+        while self._tell(".") and not self._over.wait(pause):
+            pass
+
+    def _listen(self) -> None:
+        """Hear the answers, and take their absence for the end.
+
+        Not the thread that sends: on a cut line that one may be stuck in a full buffer. Whatever
+        else comes counts as well, since answers wait behind it.
+        """
+        self._channel.settimeout(self._login.silence / _BEATS)
+        why = f"no answer in {self._login.silence} s, the line is cut"
+        while time.monotonic() - self._transport.heard < self._login.silence:
+            try:
+                if not self._channel.recv(_CHUNK):
+                    why = "the line was lost"
+                    break
+                self.answered = time.monotonic()
+            except TimeoutError:
+                pass
+        if not self._over.is_set():
+            self._over.set()
+            self._lose(why)
+
+    def _tell(self, line: str) -> bool:
+        try:
+            with self._sending:
+                self._channel.sendall(line.encode() + b"\n")
+        except (OSError, EOFError, paramiko.SSHException):
+            return False
+        return True
+
+    def signal(self, mark: str, sign: signal.Signals) -> bool:
+        """Send a signal to a command and all in its group; return whether the line takes it.
+
+        A command that has not begun by then does not begin.
+        """
+        return self._tell(f"{sign.name.removeprefix('SIG')} {mark}")
+
+    def ended(self, mark: str) -> None:
+        """Say that a command has ended, so that nobody signals another process of its ID."""
+        self._tell(f"-{mark}")
+
+    def close(self) -> None:
+        """Give no more signs of life."""
+        self._over.set()
