@@ -198,13 +198,14 @@ class Machine:
         folder = site.folder / name
         folder.mkdir(exist_ok=True)
         (folder / "root").mkdir()
+        (folder / "boot").write_text(_BOOT)
         layers = {"/usr": Path("/usr"), "/etc": Path("/etc"), **layers}
         environment = {"ROOM": str(folder), "NAME": name, "PATH": PATH}
         environment |= {"LAYERS": _lines(layers), "BINDS": _lines(binds)}
         kinds = ["--mount", "--net", "--pid", "--uts", "--ipc"]
         with (folder / "boot.log").open("wb") as log:
             holder = subprocess.Popen(
-                ["unshare", *kinds, "--fork", "--kill-child", "sh", "-euc", _BOOT],
+                ["unshare", *kinds, "--fork", "--kill-child", "sh", "-eu", str(folder / "boot")],
                 cwd="/",
                 env=environment,
                 stdin=subprocess.DEVNULL,

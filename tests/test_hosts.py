@@ -178,8 +178,10 @@ class TestLine:
         assert client.stdout is not None
         assert client.stdout.readline() == "tick\n"
         with own.cut():
+            deadline = time.monotonic() + _PATIENCE
             while select.select([client.stdout], [], [], 1)[0]:  # what was under way arrives
-                os.read(client.stdout.fileno(), 1 << 16)
+                assert os.read(client.stdout.fileno(), 1 << 16), "the client ended"
+                assert time.monotonic() < deadline, "the line is not cut"
             assert client.poll() is None
             done = ssh(own, "whoami", ConnectTimeout="1")
             assert "timed out" in done.stderr
