@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fnmatch
 import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from pgtasks import fields, several
 from pgtasks.environment import resolve
 from pgtasks.errors import Failed, Refused
 from pgtasks.project import Project
@@ -80,6 +82,29 @@ def _refuse_protected(project: Project, name: str, source: str) -> None:
             f"environment {name!r}, chosen by {source}, is protected: a remembered choice "
             f"cannot be, name it each time with --env {name}"
         )
+
+
+def expand(project: Project, flag: str) -> list[str]:
+    """Return the environments that --env names, each once: names in their order, patterns sorted.
+
+    Raises Refused for a name that is unknown and for a pattern without a match.
+    """
+    parts = [part.strip() for part in flag.split(",")]
+    if not all(parts):
+        raise Refused(f"--env {flag!r}: a name is missing beside a comma")
+    return list(dict.fromkeys(name for part in parts for name in _meant(project, part)))
+
+
+def _meant(project: Project, part: str) -> list[str]:
+    if not several.meant(part):
+        return [project.known(part)]
+    names = project.environments()
+    found = [name for name in names if fnmatch.fnmatchcase(name, part.lower())]
+    if not found:
+        near = fields.nearest(part, names)
+        hint = near if near.startswith("known") else f"{near}, known: {', '.join(names)}"
+        raise Refused(f"no environment matches {part!r}, {hint}")
+    return found
 
 
 def recall(project: Project) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from invoke import Collection, Exit, Task
 
-from pgtasks import commandline
+from pgtasks import commandline, several
 from pgtasks import task as edge
 from pgtasks.errors import PgtasksError
 
@@ -22,8 +22,9 @@ def namespace(file: str | Path) -> Any:
     `ns = pgtasks.namespace(__file__)` is all that tasks.py needs. Each file in the project's
     `tasks/` is a collection; where both have a task of one name, the project's own wins.
     """
-    root = Path(file).resolve().parent
-    edge.set_root(root)
+    path = Path(file).resolve()
+    root = path.parent
+    edge.set_file(path)
     builtin = _builtin_folder()
     try:
         _check_runtime_file(root)
@@ -80,6 +81,7 @@ def _add(tree: Any, path: Path, folder: Path, taken: dict[str, str], *, own: boo
         if full in taken and own:
             _say_replaced(task, home, task_name)
         taken[full] = str(path)
+        several.called(tree.transform(full), task.body)
         default = bool(task.is_default) or task_name == path.stem
         home.add_task(task, name=task_name, default=default and not alone)
 

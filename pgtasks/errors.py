@@ -78,3 +78,10 @@ class Interrupted(PgtasksError):
     """Report a run that was stopped from outside."""
 
     exit_code = 130
+
+
+def of(exit_code: int) -> type[PgtasksError]:
+    """Return the class for an exit code, Failed for one that none has."""
+    return next(
+        (kind for kind in PgtasksError.__subclasses__() if kind.exit_code == exit_code), Failed
+    )

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import invoke
 
+from pgtasks import several
 from pgtasks.errors import Interrupted, PgtasksError
 
 if TYPE_CHECKING:
@@ -33,15 +34,23 @@ SHARED_HELP = {
     "jobs": "processes that work at once (default: the environment's jobs)",
     "backup": "ID, latest, or a path (default: the newest complete one)",
 }
+_ENV_OF_SEVERAL = (
+    "the environment to work on, or several: a,b or 'prod-*' (default: see env.status)"
+)
 
-_root: Path | None = None
+_tasks_file: Path | None = None
 _libpq: Mapping[str, str] = {}
 
 
-def set_root(root: Path) -> None:
-    """Say which project the tasks belong to; `namespace` does, for the folder of tasks.py."""
-    global _root
-    _root = root
+def set_file(file: Path) -> None:
+    """Say which file the task tree comes from; the project is the folder that it lies in."""
+    global _tasks_file
+    _tasks_file = file
+
+
+def tasks_file() -> Path | None:
+    """Return the file that the task tree comes from, None where no tree was assembled."""
+    return _tasks_file
 
 
 class ShortTask(invoke.Task):  # type: ignore[misc]
@@ -62,7 +71,8 @@ def task(*args: Any, help: Mapping[str, str] | None = None, **options: Any) -> A
     """Declare a task: Invoke's own decorator with long flags only and the shared help texts.
 
     Short flags are given by hand (`short={"message": "m"}`): Invoke's own choice of letters
-    changes with every new flag and shadows `inv`'s (-e, -f, -d ...).
+    changes with every new flag and shadows `inv`'s (-e, -f, -d ...). `several=True` is for a task
+    with `env` and `json`: where --env names several environments, it runs for each of them.
     """
     if args and callable(args[0]) and not options and help is None:
         return _declared(args[0], {}, {})
@@ -78,6 +88,11 @@ def _declared(body: Callable[..., Any], help: dict[str, str], options: dict[str,
         1 : body.__code__.co_argcount + body.__code__.co_kwonlyargcount
     ]
     texts = {name: SHARED_HELP[name] for name in names if name in SHARED_HELP}
+    if options.pop("several", False):
+        body = several.accepted(body)
+        texts |= several.HELP
+    elif "env" in names:
+        body = several.refused(body)
     if "short" in options:
         options["klass"] = ShortTask
     return invoke.task(help={**texts, **help}, auto_shortflags=False, **options)(body)
@@ -93,7 +108,7 @@ def project_of(c: Any) -> Project:
 
     _libpq = {**_libpq, **libpq.detach_variables(os.environ)}
     runtime = getattr(c.config, "_runtime_path", None)
-    root = _root or project.find_root(Path.cwd())
+    root = _tasks_file.parent if _tasks_file else project.find_root(Path.cwd())
     return project.load(root, runtime=Path(runtime) if runtime else None, libpq=_libpq)
 
 

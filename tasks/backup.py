@@ -5,7 +5,7 @@ from pgtasks.task import run, task
 _ID = {"id": "an ID, the beginning of one, latest, or a path"}
 
 
-@task(name="list", help={"all": "those of all environments"})
+@task(several=True, name="list", help={"all": "those of all environments"})
 def list_(c, env=None, all=False, json=False):
     """List the backups of an environment. Example: inv backup.list --env prod"""
     with run(c, "backup.list", env=env, json=json) as r:
@@ -27,7 +27,7 @@ def show(c, id, env=None, json=False):
         r.finish(view.Shown(found))
 
 
-@task
+@task(several=True)
 def verify(c, backup=None, env=None, json=False):
     """Read every byte of a backup against its checksum, and its dump. Example: inv backup.verify"""
     with run(c, "backup.verify", env=env, json=json, journaled=True) as r:

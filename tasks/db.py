@@ -4,6 +4,7 @@ from pgtasks.task import run, task
 
 
 @task(
+    several=True,
     iterable=["exclude_table_data"],
     help={
         "schema_only": "leave out all rows",
@@ -202,7 +203,10 @@ def run_files(c, file=None, no_transaction=False, env=None, confirm=None, dry=Fa
             r.say(script.run(target, wanted))
 
 
-@task(help={"verbose": "take the connection step by step: name, port, server, password, database"})
+@task(
+    several=True,
+    help={"verbose": "take the connection step by step: name, port, server, password, database"},
+)
 def check(c, env=None, verbose=False, json=False):
     """Check server, database, role, stamp, tools, and what interrupted runs left."""
     with run(c, "db.check", env=env, json=json) as r:

@@ -1,0 +1,199 @@
+"""One task for several environments at once: each in an `inv` of its own, as if typed there.
+
+So signals, connections, output and journal of one never touch those of another, and one that
+fails stops no other. Nobody can answer a question there: what would ask is refused.
+"""
+
+from __future__ import annotations
+
+import collections
+import io
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from pgtasks import report
+from pgtasks.errors import Interrupted, Refused
+from pgtasks.host import HERE, Command
+from pgtasks.outcome import Fleet, Outcome
+
+AT_ONCE = 4
+_MOST = 64
+_LOOK = 0.05  # seconds between looks at whether one has ended
+_GRACE = 20.0  # seconds between SIGTERM and SIGKILL: each ends processes and sessions of its own
+_PATIENCE = 5.0  # seconds for the last words of one that has ended
+
+
+@dataclass(frozen=True)
+class Call:
+    """A task's call, as it is typed once more for each environment.
+
+    `tasks_file` is the file that holds the task tree; `words` are the task's flags without --env.
+    """
+
+    task: str
+    tasks_file: Path
+    words: tuple[str, ...]
+    json: bool
+    runtime: str | None = None  # Invoke's -f file
+    dry: bool = False  # Invoke's own --dry
+    env: Mapping[str, str] | None = None  # variables beside those of this process
+
+    def command(self, environment: str) -> Command:
+        """Return the command for one environment."""
+        file = self.tasks_file
+        package = file.stem == "__init__"
+        root, name = (file.parent.parent, file.parent.name) if package else (file.parent, file.stem)
+        core = [f"--search-root={root}", f"--collection={name}"]
+        core += [f"--config={self.runtime}"] if self.runtime else []
+        core += ["--dry"] if self.dry else []
+        task = [self.task, *self.words, f"--env={environment}", *(["--json"] if self.json else [])]
+        return Command((*_program(), *core, *task), {**os.environ, **(self.env or {})})
+
+
+def _program() -> tuple[str, ...]:
+    """Return what starts Invoke: the script of this process, where it is one."""
+    script = Path(sys.argv[0])
+    if script.name in ("inv", "invoke") and script.is_file():
+        return sys.executable, str(script)
+    return sys.executable, "-m", "invoke"
+
+
+def flags(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the flags that give a task these values, those left out that are its defaults."""
+    words: list[str] = []
+    for name, value in values.items():
+        flag = name.strip("_").replace("_", "-")
+        if value is None or value == defaults.get(name):
+            continue
+        if isinstance(value, bool):
+            words.append(f"--{flag}" if value else f"--no-{flag}")
+        elif isinstance(value, list | tuple):
+            words += [f"--{flag}={one}" for one in value]
+        else:
+            words.append(f"--{flag}={value}")
+    return tuple(words)
+
+
+def at_once(value: object) -> int:
+    """Return how many environments are worked on at once; what is no such number is refused."""
+    text = str(AT_ONCE if value is None else value)
+    if not (text.isdecimal() and text.isascii() and 1 <= int(text) <= _MOST):
+        raise Refused(f"--hosts-at-once: {text!r}, expected a number from 1 to {_MOST}")
+    return int(text)
+
+
+def run(environments: Sequence[str], call: Call, *, at_once: int) -> Fleet:
+    """Run a task for each environment, so many at once, saying how each one goes.
+
+    Interrupted, it ends those that run, begins no other, and returns what there is. To be called
+    from the main thread: see `host`.
+    """
+    waiting, running = collections.deque(environments), list[_Child]()
+    ended: dict[str, Outcome] = {}
+    width = max(map(len, environments))
+    try:
+        while waiting or running:
+            while waiting and len(running) < at_once:
+                running.append(_Child(waiting[0], call.command(waiting[0])))
+                waiting.popleft()
+            for child in [child for child in running if child.ended()]:
+                ended[child.environment] = child.outcome()
+                running.remove(child)
+                report.say(ended[child.environment].line(width))
+            time.sleep(_LOOK)
+    except KeyboardInterrupt:
+        _end(running)
+        ended |= {child.environment: child.outcome() for child in running}
+        unborn = [Outcome(name, Interrupted.exit_code, 0.0, error="not begun") for name in waiting]
+        return Fleet(_in_order(environments, [*ended.values(), *unborn]))
+    finally:
+        _end(running)
+    return Fleet(_in_order(environments, ended.values()))
+
+
+def _in_order(environments: Sequence[str], outcomes: Iterable[Outcome]) -> list[Outcome]:
+    return sorted(outcomes, key=lambda each: environments.index(each.environment))
+
+
+def _end(children: Sequence[_Child]) -> None:
+    """End the runs that are left in order; at a second Ctrl-C, or after a while, at once."""
+    try:
+        for child in children:
+            child.end(signal.SIGTERM)
+        deadline = time.monotonic() + _GRACE
+        while not all(child.ended() for child in children) and time.monotonic() < deadline:
+            time.sleep(_LOOK)
+    finally:
+        for child in children:
+            child.end(signal.SIGKILL)
+        for child in children:
+            child.process.wait()
+
+
+class _Child:
+    """The run of one environment: its talk is relayed, its stdout and its error are kept."""
+
+    def __init__(self, environment: str, command: Command) -> None:
+        self.environment = environment
+        self._began = time.monotonic()
+        self._output = self._last = self._error = ""
+        self._stopped = False
+        self.process = HERE.start(command, stdin=None, stdout=subprocess.PIPE)
+        readers = (self._read, self._listen)
+        self._readers = [threading.Thread(target=each, daemon=True) for each in readers]
+        for reader in self._readers:
+            reader.start()
+
+    def ended(self) -> bool:
+        """Return whether it has ended."""
+        return self.process.poll() is not None
+
+    def end(self, sign: signal.Signals) -> None:
+        """Signal it, unless it has ended."""
+        if not self.ended():
+            self._stopped = True
+            self.process.end(sign)
+
+    def _read(self) -> None:
+        with _text(self.process.stdout) as stream:
+            self._output = stream.read().rstrip()
+
+    def _listen(self) -> None:
+        with _text(self.process.stderr) as stream:
+            for line in stream:
+                self._hear(line.rstrip("\r\n"))
+
+    def _hear(self, line: str) -> None:
+        word, _, rest = line.partition("error: ")
+        if not word and rest:
+            self._error = rest  # said in the line of its end
+            return
+        self._last = line or self._last
+        own = line.startswith(f"{self.environment}: ")  # the target line
+        report.say(report.printable(line if own else f"{self.environment}: {line}"))
+
+    def outcome(self) -> Outcome:
+        """Return how it ended; to be called when it has."""
+        for reader in self._readers:
+            # what it left behind may hold the pipe: no reason to wait for ever
+            reader.join(_PATIENCE)
+        code = self.process.returncode
+        error = self._error or self._last
+        if code < 0:  # before its task began, or without having ended in order
+            error = f"ended by {signal.Signals(-code).name}"
+            code = Interrupted.exit_code if self._stopped else 1
+        seconds = time.monotonic() - self._began
+        return Outcome(self.environment, code, seconds, self._output, error if code else "")
+
+
+def _text(pipe: IO[bytes] | None) -> io.TextIOWrapper:
+    assert pipe is not None
+    return io.TextIOWrapper(pipe, "utf-8", "backslashreplace")

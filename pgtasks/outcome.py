@@ -1,0 +1,119 @@
+"""How the runs of several environments ended: the line of each, the table of all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pgtasks import errors, report
+from pgtasks.errors import Interrupted
+
+# What needs somebody most comes last: the exit code of all is the latest of theirs. A locked target
+# is being looked after by another run.
+_SEVERITY = (0, 6, 2, 7, 3, 4, 1, 5, 130)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one environment's run ended. `output` is its stdout, `error` its last line."""
+
+    environment: str
+    exit_code: int
+    seconds: float
+    output: str = ""
+    error: str = ""
+
+    @property
+    def result(self) -> str:
+        """Return `done`, `failed (4)` or `interrupted`."""
+        if self.exit_code == Interrupted.exit_code:
+            return "interrupted"
+        return f"failed ({self.exit_code})" if self.exit_code else "done"
+
+    @property
+    def summary(self) -> str:
+        """Return what a line says of it: its error, or its first line where that is a sentence."""
+        first, *rest = self.output.splitlines() or [""]
+        table = bool(rest) and set(rest[0]) <= {"-", " "}
+        return self.error or ("" if table else first)
+
+    def line(self, width: int) -> str:
+        """Return the line for the end of the run: `prod-eu  done  2.1 s  ...`."""
+        took = report.duration(self.seconds)
+        words = f"{self.environment.ljust(width)}  {self.result}  {took}  {self.summary}"
+        return report.printable(words.rstrip())
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain data; `result` is the task's own document."""
+        said = _document(self.output)
+        error, hint = said.pop("error", self.error or None), said.pop("hint", "")
+        said.pop("exit_code", None)
+        return {
+            "environment": self.environment,
+            "exit_code": self.exit_code,
+            "seconds": round(self.seconds, 3),
+            "result": said or None,
+            "error": error if self.exit_code else None,
+            "hint": hint,
+        }
+
+
+def _document(text: str) -> dict[str, Any]:
+    try:
+        said = json.loads(text)
+    except ValueError:
+        return {}
+    return said if isinstance(said, dict) else {"result": said}
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """How the runs of all environments ended, in the order in which these were named."""
+
+    outcomes: Sequence[Outcome]
+
+    @property
+    def exit_code(self) -> int:
+        """Return the worst exit code of all."""
+        return max((each.exit_code for each in self.outcomes), key=_severity)
+
+    def lines(self) -> list[str]:
+        """Return what each said, where that is more than a line, and the table of all."""
+        said = [line for each in self.outcomes for line in _block(each)]
+        rows = [
+            (each.environment, each.result, f"{each.seconds:.1f}", each.summary)
+            for each in self.outcomes
+        ]
+        return [*said, report.table(("environment", "result", "seconds", "what"), rows)]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain data."""
+        return {
+            "environments": [each.as_json() for each in self.outcomes],
+            "exit_code": self.exit_code,
+        }
+
+    def check(self) -> None:
+        """Raise the error of the worst exit code, where not all is done."""
+        failed = [each for each in self.outcomes if each.exit_code]
+        if failed:
+            named = ", ".join(f"{each.environment} ({each.exit_code})" for each in failed)
+            number = report.plural(len(self.outcomes), "environment")
+            line = f"{len(failed)} of {number} failed: {named}"
+            interrupted = self.exit_code == Interrupted.exit_code
+            raise errors.of(self.exit_code)(
+                "interrupted" if interrupted else line, details=self.as_json()
+            )
+
+
+def _severity(code: int) -> int:
+    return _SEVERITY.index(code) if code in _SEVERITY else _SEVERITY.index(1)
+
+
+def _block(outcome: Outcome) -> list[str]:
+    lines = outcome.output.splitlines()
+    if len(lines) < 2:
+        return []
+    return [f"{outcome.environment}:", *(f"  {line}".rstrip() for line in lines), ""]

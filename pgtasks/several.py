@@ -1,0 +1,114 @@
+"""What --env means to a task: one environment, or several (`a,b`, `prod-*`) to run it for.
+
+Loaded with the task tree, so nothing heavy is imported here.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from pgtasks.errors import Refused
+
+if TYPE_CHECKING:
+    from pgtasks.fleet import Call
+    from pgtasks.project import Project
+
+HELP = {
+    "env": "the environment to work on (default: see env.status); several: a,b or 'prod-*'",
+    "hosts_at_once": "how many of several environments are worked on at once (default: 4)",
+}
+
+Body = Callable[..., Any]
+_SIGNS = ",*?["
+_bodies: dict[str, Body] = {}  # of the tasks that take several environments, by full name
+
+
+def meant(flag: str) -> bool:
+    """Return whether --env names several environments: `a,b` or `prod-*`."""
+    return any(sign in flag for sign in _SIGNS)
+
+
+def called(full_name: str, body: Body) -> None:
+    """Take note of the name by which a task is called, to call it once more."""
+    if hasattr(body, "__several__"):
+        _bodies[full_name] = inspect.unwrap(body)
+    else:
+        _bodies.pop(full_name, None)  # it took the place of one that does
+
+
+def refused(body: Body) -> Body:
+    """Wrap the body of a task that works on one environment: several are refused."""
+
+    @functools.wraps(body)
+    def wrapped(c: Any, *args: Any, **kwargs: Any) -> Any:
+        flag = kwargs.get("env")
+        if isinstance(flag, str) and meant(flag):
+            raise Refused(
+                f"--env {flag!r} names several environments, which only these tasks take: "
+                + ", ".join(sorted(_bodies))
+            )
+        return body(c, *args, **kwargs)
+
+    return wrapped
+
+
+def accepted(body: Body) -> Body:
+    """Wrap the body of a task that takes several environments: it never knows.
+
+    The task gets a flag more, --hosts-at-once.
+    """
+    signature = inspect.signature(body)
+    if not {"env", "json"} <= signature.parameters.keys():
+        raise TypeError(f"{body.__name__}: a task for several environments has env and json")
+
+    @functools.wraps(body)
+    def wrapped(c: Any, *args: Any, hosts_at_once: str | None = None, **kwargs: Any) -> Any:
+        from pgtasks import fleet
+
+        values = signature.bind(c, *args, **kwargs).arguments
+        number = fleet.at_once(hosts_at_once)
+        if meant(values.get("env") or ""):
+            return _run_each(c, body, values, number)
+        return body(c, *args, **kwargs)
+
+    more = inspect.Parameter("hosts_at_once", inspect.Parameter.KEYWORD_ONLY, default=None)
+    parameters = [*signature.parameters.values(), more]
+    wrapped.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    wrapped.__several__ = True  # type: ignore[attr-defined]
+    return wrapped
+
+
+def _run_each(c: Any, body: Body, values: Mapping[str, Any], at_once: int) -> None:
+    """Run a task for each environment that --env names, and print how each one went."""
+    from pgtasks import choice, fleet, report
+    from pgtasks.task import project_of
+
+    project, json = project_of(c), bool(values.get("json"))
+    names = choice.expand(project, values["env"])
+    found = fleet.run(names, _call(c, body, values, project), at_once=at_once)
+    if not json or found.exit_code == 0:  # else it is in the one document of the failure
+        report.result(found, json=json)
+    found.check()
+
+
+def _call(c: Any, body: Body, values: Mapping[str, Any], project: Project) -> Call:
+    from pgtasks.fleet import Call, flags
+    from pgtasks.task import tasks_file
+
+    name = next(name for name, known in _bodies.items() if known is body)
+    defaults = {each.name: each.default for each in inspect.signature(body).parameters.values()}
+    own = {key: values[key] for key in [*defaults][1:] if key in values}
+    return Call(
+        # a tree that is a branch of another one has longer names there
+        task=next((word for word in sys.argv[1:] if word.endswith(f".{name}")), name),
+        tasks_file=tasks_file() or project.root / "tasks.py",
+        words=flags({key: own[key] for key in own if key not in ("env", "json")}, defaults),
+        json=bool(values.get("json")),
+        runtime=getattr(c.config, "_runtime_path", None),
+        dry=bool(c.config.run.dry),
+        env=project.inherited_libpq,
+    )
