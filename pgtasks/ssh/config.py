@@ -9,8 +9,9 @@ from __future__ import annotations
 import getpass
 import os
 import pwd
-import shlex
+import re
 import shutil
+import socket
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,20 +23,31 @@ from pgtasks.ssh.login import Login
 
 _WAIT = 20  # seconds; a `Match exec` in the configuration may take its time
 _SSH = Path("~/.ssh")
-# what changes how a host is reached and is not applied here, by ssh -G's names and its defaults
+# what changes how a host is reached and is not applied here, by ssh -G's names: what has no effect
 _NOT_APPLIED = {
-    "bindaddress": "",
-    "bindinterface": "",
-    "addressfamily": "any",
-    "pkcs11provider": "none",
-    "forwardagent": "no",
+    "addressfamily": ("any",),
+    "bindaddress": ("",),
+    "bindinterface": ("",),
+    "certificatefile": ("",),
+    "forwardagent": ("no",),
+    "knownhostscommand": ("none",),
+    "localcommand": ("",),
+    "pkcs11provider": ("none",),
+    "pubkeyauthentication": ("true", "yes"),
+    # a key that is not known is never taken without a word
+    "stricthostkeychecking": ("ask", "true", "yes"),
+    "verifyhostkeydns": ("false", "no"),
 }
+# `known_hosts` and the like in a row, as ssh -G prints them: not quoted
+_NEXT_PATH = re.compile(r"\s+(?=[/~%$])")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """A host as ssh would reach it. `name` is what its key is looked up by.
+    """A host as ssh would reach it.
 
+    `name` is what its key is looked up by, `plain` what it may be known by besides: its name
+    without the port. `known_hosts` are this user's files, `shared_hosts` those of the machine.
     `jumps` are the hosts to go through, the first one first; `unapplied` what is configured and
     has no effect here.
     """
@@ -44,10 +56,12 @@ class Settings:
     port: int
     user: str
     name: str
+    plain: str = ""
     identities: tuple[str, ...] = ()
     identities_only: bool = False
     agent: str = ""
     known_hosts: tuple[str, ...] = ()
+    shared_hosts: tuple[str, ...] = ()
     jumps: tuple[str, ...] = ()
     proxy_command: str = ""
     revoked: str = ""
@@ -61,41 +75,69 @@ def settings(wanted: Login) -> Settings:
     """Return how to reach a host: the login's own words, and what the configuration adds."""
     said, unread = _asked(wanted) if shutil.which("ssh") else _parsed(wanted)
     one = {key: values[0] for key, values in said.items()}
-    host = one.get("hostname", wanted.host)
+    host, user = one.get("hostname", wanted.host), one.get("user") or getpass.getuser()
     port = int(one.get("port", login.PORT))
-    jumps = wanted.jump or one.get("proxyjump", "none")
     alias = one.get("hostkeyalias", "")
-    proxy = one.get("proxycommand", "none")
+    tokens = _tokens(wanted.host, host, port, user, alias)
+    identities = _paths(said.get("identityfile", []), tokens)
+    known = _paths(_known_hosts(one, "user"), tokens)
+    shared = _paths(_known_hosts(one, "global"), tokens)
+    jumps = wanted.jump or _expanded(one.get("proxyjump", "none"), tokens)
+    proxy = "none" if wanted.jump else one.get("proxycommand", "none")
     return Settings(
         host=host,
         port=port,
-        user=one.get("user") or getpass.getuser(),
-        name=alias or (host if port == login.PORT else f"[{host}]:{port}"),
-        identities=_paths([wanted.identity] if wanted.identity else said.get("identityfile", [])),
+        user=user,
+        name=alias or _name(host, port),
+        plain="" if alias else host,
+        identities=(wanted.identity,) if wanted.identity else identities,
         identities_only=bool(wanted.identity) or one.get("identitiesonly") == "yes",
-        agent=one.get("identityagent", "SSH_AUTH_SOCK"),
-        known_hosts=_paths([wanted.known_hosts] if wanted.known_hosts else _known_hosts(one)),
+        agent=_expanded(one.get("identityagent", "SSH_AUTH_SOCK"), tokens),
+        known_hosts=(wanted.known_hosts,) if wanted.known_hosts else known,
+        shared_hosts=() if wanted.known_hosts else shared,
         jumps=() if jumps == "none" else tuple(part.strip() for part in jumps.split(",")),
-        proxy_command="" if wanted.jump or proxy == "none" else proxy,
-        revoked=one.get("revokedhostkeys", "none").replace("none", ""),
+        proxy_command="" if proxy == "none" else _expanded(proxy, tokens),
+        revoked="".join(_paths([one.get("revokedhostkeys", "none")], tokens)),
         unapplied=(*unread, *_unapplied(one)),
     )
 
 
+def _name(host: str, port: int) -> str:
+    return host if port == login.PORT else f"[{host}]:{port}"
+
+
+def _tokens(original: str, host: str, port: int, user: str, alias: str) -> Mapping[str, str]:
+    """Return what ssh_config(5) puts for its tokens."""
+    here = socket.gethostname()
+    tokens = {"%": "%", "d": str(Path("~").expanduser()), "h": host, "n": original, "p": str(port)}
+    tokens |= {"r": user, "u": getpass.getuser(), "i": str(os.getuid()), "k": alias or original}
+    return tokens | {"l": here, "L": here.partition(".")[0]}
+
+
+def _expanded(text: str, tokens: Mapping[str, str]) -> str:
+    return re.sub("%(.)", lambda found: tokens.get(found[1], found[0]), text)
+
+
 def trusted_file(wanted: Settings) -> Path:
-    """Return the file that a newly trusted key goes into."""
-    return Path(wanted.known_hosts[0] if wanted.known_hosts else _SSH / "known_hosts").expanduser()
+    """Return the file that a newly trusted key goes into, raising BadConfiguration."""
+    if not wanted.known_hosts:
+        raise BadConfiguration(
+            f"{wanted.name}: UserKnownHostsFile none leaves no file to keep its key in, "
+            "name one in ssh.known_hosts"
+        )
+    return Path(wanted.known_hosts[0])
 
 
 def _asked(wanted: Login) -> tuple[Mapping[str, list[str]], Sequence[str]]:
     """Return what `ssh -G` prints, by key."""
-    argv = ["ssh", *_file_option(), "-G"]
+    files = _files()
+    argv = ["ssh", *(["-F", "/dev/stdin"] if files else []), "-G"]
     argv += ["-l", wanted.user] if wanted.user else []
     argv += ["-p", str(wanted.port)] if wanted.port else []
     try:
         done = subprocess.run(
             [*argv, "--", wanted.host],
-            stdin=subprocess.DEVNULL,
+            input=files,
             capture_output=True,
             text=True,
             errors="replace",
@@ -110,21 +152,19 @@ def _asked(wanted: Login) -> tuple[Mapping[str, list[str]], Sequence[str]]:
     return _by_key(done.stdout.splitlines()), ()
 
 
-def _file_option() -> list[str]:
-    """Return what makes ssh read the configuration of HOME, which it ignores."""
-    account = pwd.getpwuid(os.getuid()).pw_dir if _known_account() else ""
-    if Path(account) == Path("~").expanduser():
-        return []
+def _files() -> str:
+    """Return a configuration that leads to that of HOME, which ssh ignores, where they differ."""
+    if _account_home() == Path("~").expanduser():
+        return ""
     own = (_SSH / "config").expanduser()
-    return ["-F", str(own) if own.exists() else "none"]
+    return f'Include "{own}"\nInclude /etc/ssh/ssh_config\n'
 
 
-def _known_account() -> bool:
+def _account_home() -> Path | None:
     try:
-        pwd.getpwuid(os.getuid())
+        return Path(pwd.getpwuid(os.getuid()).pw_dir)
     except KeyError:  # a container's user without an entry in /etc/passwd
-        return False
-    return True
+        return None
 
 
 def _by_key(lines: Sequence[str]) -> dict[str, list[str]]:
@@ -138,10 +178,14 @@ def _by_key(lines: Sequence[str]) -> dict[str, list[str]]:
 def _parsed(wanted: Login) -> tuple[Mapping[str, list[str]], Sequence[str]]:
     """Return what paramiko's parser finds, and what it leaves out."""
     from paramiko import SSHConfig
+    from paramiko.ssh_exception import ConfigParseError, CouldNotCanonicalize
 
     own = (_SSH / "config").expanduser()
     text = own.read_text("utf-8", "replace") if own.is_file() else ""
-    found = SSHConfig.from_text(text).lookup(wanted.host)
+    try:
+        found = SSHConfig.from_text(text).lookup(wanted.host)
+    except (ConfigParseError, CouldNotCanonicalize, ValueError) as exc:
+        raise BadConfiguration(f"{own}: {exc}") from None
     said = {key: value if isinstance(value, list) else [value] for key, value in found.items()}
     for key, value in (("user", wanted.user), ("port", str(wanted.port or ""))):
         if value:
@@ -153,17 +197,23 @@ def _parsed(wanted: Login) -> tuple[Mapping[str, list[str]], Sequence[str]]:
     return said, [f"{line} (there is no ssh program to ask)" for line in includes]
 
 
-def _paths(names: Sequence[str]) -> tuple[str, ...]:
-    return tuple(str(Path(name).expanduser()) for name in names if name != "none")
+def _paths(names: Sequence[str], tokens: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the paths that names stand for: `~`, %d and ${HOME} in them are expanded."""
+    expanded = (_expanded(name, tokens) for name in names if name not in ("", "none"))
+    return tuple(str(Path(os.path.expandvars(name)).expanduser()) for name in expanded)
 
 
-def _known_hosts(one: Mapping[str, str]) -> list[str]:
-    both = f"{one.get('userknownhostsfile', _SSH / 'known_hosts')}"
-    both += f" {one.get('globalknownhostsfile', '/etc/ssh/ssh_known_hosts')}"
-    return shlex.split(both)
+def _known_hosts(one: Mapping[str, str], of: str) -> list[str]:
+    """Return the files of `user` or `global` known hosts; ~ in them is HOME, as everywhere."""
+    usual = {"user": str(_SSH / "known_hosts"), "global": "/etc/ssh/ssh_known_hosts"}
+    account = _account_home()
+    files = _NEXT_PATH.split(one.get(f"{of}knownhostsfile", usual[of]))
+    if account:
+        start = f"{account}/.ssh/"
+        files = [f"{_SSH}/{f.removeprefix(start)}" if f.startswith(start) else f for f in files]
+    return files
 
 
 def _unapplied(one: Mapping[str, str]) -> list[str]:
-    return [
-        f"{key} {one[key]}" for key, usual in _NOT_APPLIED.items() if one.get(key, usual) != usual
-    ]
+    said = {key: one.get(key, usual[0]) for key, usual in _NOT_APPLIED.items()}
+    return [f"{key} {value}" for key, value in said.items() if value not in _NOT_APPLIED[key]]

@@ -6,14 +6,17 @@ import base64
 import binascii
 import hashlib
 import os
+import shlex
+import subprocess
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import paramiko
 
-from pgtasks.errors import PgtasksError, Refused, Unreachable
-from pgtasks.ssh.config import Settings
+from pgtasks.errors import PgtasksError, Unreachable
+from pgtasks.ssh.config import Settings, trusted_file
 
 _MARKED = ("@revoked", "@cert-authority")
 
@@ -24,10 +27,6 @@ class Distrusted(Unreachable):
 
 class Unknown(Distrusted):
     """Report a host whose key is in no file, with what it takes to trust it."""
-
-    def __init__(self, message: str, key: paramiko.PKey) -> None:
-        super().__init__(message)
-        self.key = key
 
 
 @dataclass(frozen=True)
@@ -52,14 +51,20 @@ class Line:
         refused = any(fnmatchcase(name.lower(), p[1:]) for p in patterns if p[:1] == "!")
         return not refused and any(fnmatchcase(name.lower(), p) for p in patterns if p[:1] != "!")
 
+    def revokes(self, key: str) -> bool:
+        """Return whether the line says that a key is not to be trusted any more."""
+        return self.marker == "@revoked" and self.key == key
+
 
 def lines(files: Sequence[str]) -> Iterator[Line]:
     """Yield the lines of known_hosts files; a file that is not there is empty."""
     for file in files:
         try:
             text = Path(file).read_text("utf-8", "replace")
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             continue
+        except OSError as exc:
+            raise Distrusted(f"known hosts {file}: {exc.strerror}") from None
         for number, raw in enumerate(text.splitlines(), 1):
             parts = raw.split()
             marker = parts.pop(0) if parts and parts[0] in _MARKED else ""
@@ -71,7 +76,7 @@ def _hashed(names: str, name: str) -> bool:
     from paramiko import HostKeys
 
     try:
-        return HostKeys.hash_host(name, names) == names
+        return HostKeys.hash_host(name.lower(), names) == names
     except (ValueError, binascii.Error):
         return False
 
@@ -88,26 +93,32 @@ def known_types(settings: Settings) -> list[str]:
 
 
 def _of(settings: Settings) -> list[Line]:
-    return [line for line in lines(settings.known_hosts) if line.is_for(settings.name)]
+    """Return the lines for a host; as for ssh, one without the port serves where none has it."""
+    files = (*settings.known_hosts, *settings.shared_hosts)
+    everything = list(lines(files))
+    found = [line for line in everything if line.is_for(settings.name)]
+    if settings.plain and not any(not line.marker for line in found):
+        found += [line for line in everything if line.is_for(settings.plain) and line not in found]
+    return found
 
 
-def check(settings: Settings, key: paramiko.PKey, *, environment: str = "") -> None:
-    """Raise Distrusted unless the key of a host is the one that is known of it."""
+def check(settings: Settings, key: paramiko.PKey, *, environment: str = "") -> Line:
+    """Return the line that knows the key of a host, raising Distrusted where none does."""
     found = _of(settings)
-    text, kind, shown = key.get_base64(), key.get_name(), fingerprint(key)
-    place = f"{settings.name}: its {kind} key {shown}"
-    revoked = [line for line in found if line.marker == "@revoked" and line.key == text]
-    if revoked or _in_revoked_file(settings, text):
-        where = f"{revoked[0].file}:{revoked[0].number}" if revoked else settings.revoked
-        raise Distrusted(f"{place} is revoked by {where}")
+    text, place = key.get_base64(), f"{settings.name}: its {described(key)}"
+    revoked = [f"{line.file}:{line.number}" for line in found if line.revokes(text)]
+    if revoked or _in_revoked_file(settings, key):
+        raise Distrusted(f"{place} is revoked by {(*revoked, settings.revoked)[0]}")
     plain = [line for line in found if not line.marker]
-    if any(line.key == text for line in plain):
-        return
+    known = next((line for line in plain if line.key == text), None)
+    if known:
+        return known
     if plain:
         where = ", ".join(f"{line.file}:{line.number} ({line.kind})" for line in plain)
+        forget = shlex.join(["ssh-keygen", "-R", settings.name, "-f", plain[0].file])
         raise Distrusted(
             f"{place} is not the one in {where}: somebody may sit in between, or the host was set "
-            f"up anew: when you are sure, ssh-keygen -R {settings.name!r} and trust the new one"
+            f"up anew: when you are sure, {forget} and inv remote.trust"
         )
     trust = f"inv remote.trust{f' --env {environment}' if environment else ''}"
     also = "".join(
@@ -115,19 +126,39 @@ def check(settings: Settings, key: paramiko.PKey, *, environment: str = "") -> N
         for line in found
         if line.marker == "@cert-authority"
     )
-    raise Unknown(f"{place} is unknown{also}: {trust} trusts it", key)
+    raise Unknown(f"{place} is unknown{also}: {trust} trusts it")
 
 
-def _in_revoked_file(settings: Settings, text: str) -> bool:
+def described(key: paramiko.PKey) -> str:
+    """Return a key's type and fingerprint, as people compare them."""
+    return f"{key.get_name()} key {fingerprint(key)}"
+
+
+def _in_revoked_file(settings: Settings, key: paramiko.PKey) -> bool:
     if not settings.revoked:
         return False
     try:
-        content = Path(settings.revoked).expanduser().read_bytes()
+        content = Path(settings.revoked).read_bytes()
     except OSError as exc:
-        raise Unreachable(f"RevokedHostKeys {settings.revoked}: {exc.strerror}") from None
+        raise Distrusted(f"RevokedHostKeys {settings.revoked}: {exc.strerror}") from None
     if content.startswith(b"SSHKRL\n"):
-        raise Refused(f"RevokedHostKeys {settings.revoked} is a KRL, which is not read here")
-    return text.encode() in content
+        return _in_krl(settings.revoked, key)
+    return key.get_base64().encode() in content
+
+
+def _in_krl(path: str, key: paramiko.PKey) -> bool:
+    """Ask ssh-keygen, which knows the binary form, whether it revokes a key."""
+    with tempfile.NamedTemporaryFile("w", suffix=".pub") as public:
+        public.write(f"{key.get_name()} {key.get_base64()}\n")
+        public.flush()
+        argv = ["ssh-keygen", "-Q", "-f", path, public.name]
+        try:
+            done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        except OSError as exc:
+            raise Distrusted(f"RevokedHostKeys {path}: ssh-keygen: {exc.strerror}") from None
+    if done.returncode != 0 and "REVOKED" not in done.stdout:
+        raise Distrusted(f"RevokedHostKeys {path}: {done.stderr.strip() or 'not read'}")
+    return done.returncode != 0
 
 
 class Policy(paramiko.MissingHostKeyPolicy):
@@ -143,8 +174,9 @@ class Policy(paramiko.MissingHostKeyPolicy):
         check(self.settings, key, environment=self.environment)
 
 
-def trust(settings: Settings, key: paramiko.PKey, path: Path) -> None:
-    """Append a host's key to a file of known hosts, raising PgtasksError where that fails."""
+def trust(settings: Settings, key: paramiko.PKey) -> Path:
+    """Append a host's key to the file that counts and return it, raising PgtasksError."""
+    path = trusted_file(settings)
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
@@ -154,3 +186,4 @@ def trust(settings: Settings, key: paramiko.PKey, path: Path) -> None:
             file.write(apart + f"{settings.name} {key.get_name()} {key.get_base64()}\n".encode())
     except OSError as exc:
         raise PgtasksError(f"cannot write {str(path)!r}: {exc.strerror}") from None
+    return path

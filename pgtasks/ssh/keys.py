@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import getpass
 import os
+import re
+import struct
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,47 +15,70 @@ from pathlib import Path
 from typing import Any
 
 import paramiko
-from paramiko.auth_strategy import AuthSource, AuthStrategy, InMemoryPrivateKey
+from paramiko.auth_strategy import AuthSource, AuthStrategy
 from paramiko.pkey import UnknownKeyType
 
 from pgtasks.ssh.config import Settings
 
+_OPENSSH = re.compile(
+    rb"-----BEGIN OPENSSH PRIVATE KEY-----(.+?)-----END OPENSSH PRIVATE KEY-----", re.DOTALL
+)
+_ASKED = 3  # times for a passphrase, as ssh does
+_MAGIC = b"openssh-key-v1\0"
 
-class _File(AuthSource):
-    """A key file; its passphrase is asked for when its turn comes."""
 
-    def __init__(self, user: str, path: str, strategy: Keys) -> None:
-        super().__init__(user)
-        self.path, self.strategy = path, strategy
+class MoreWanted(paramiko.SSHException):
+    """Report a host that took a key and wants something else besides."""
+
+
+class _Key(AuthSource):
+    """A key, or a key file whose passphrase is asked for when its turn comes."""
+
+    def __init__(self, strategy: Keys, name: str, key: paramiko.PKey | None = None) -> None:
+        super().__init__(strategy.settings.user)
+        self.strategy, self.name, self.key = strategy, name, key
 
     def authenticate(self, transport: paramiko.Transport) -> list[str]:
-        key = self.strategy.opened(self.path)
-        return transport.auth_publickey(self.username, key)
+        strategy = self.strategy
+        if not transport.is_active():
+            # sshd hangs up after MaxAuthTries keys
+            strategy.tried.append(f"{self.name} (not any more: it hung up before)")
+            raise paramiko.SSHException(self.name)
+        key = self.key or strategy.opened(self.name)
+        strategy.tried.append(self.name)
+        wanted = transport.auth_publickey(self.username, key)
+        if wanted:
+            strategy.tried[-1] += f" (taken, and it wants {' or '.join(wanted)} too)"
+            raise MoreWanted(self.name)  # the next key may be what it wants
+        strategy.taken = self.name
+        return wanted
 
 
 @dataclass
 class Keys(AuthStrategy):
-    """Try keys as ssh does: those of the agent, then the files; `tried` says which, in words."""
+    """Try keys as ssh does: those of the agent, then the files.
+
+    `tried` says which, in words; `taken` is the one that let us in.
+    """
 
     settings: Settings
     tried: list[str] = field(default_factory=list)
+    taken: str = ""
 
     def __post_init__(self) -> None:
         super().__init__(ssh_config=paramiko.SSHConfig())
 
     def get_sources(self) -> Iterator[AuthSource]:
-        """Yield what to log in with, in order."""
-        user = self.settings.user
-        public = {_public(path) for path in self.settings.identities} - {""}
-        offered = set()
-        for key in self._of_agent():
-            if not self.settings.identities_only or key.get_base64() in public:
-                offered.add(key.get_base64())
-                self.tried.append(f"a key of the agent ({key.get_name()})")
-                yield InMemoryPrivateKey(user, key)
-        for path in self.settings.identities:
-            if Path(path).is_file() and _public(path) not in offered:
-                yield _File(user, path, self)
+        """Yield what to log in with, in order: the agent's keys of the files go first."""
+        public = {path: public_half(path) for path in self.settings.identities}
+        agent = {key.get_base64(): key for key in self._of_agent()}
+        ours = [half for half in public.values() if half in agent]
+        others = [] if self.settings.identities_only else [key for key in agent if key not in ours]
+        for half in (*ours, *others):
+            yield _Key(self, _named(agent[half]), agent[half])
+        for path, half in public.items():
+            if half not in agent and Path(path).is_file() and not path.endswith(".pub"):
+                yield _Key(self, path)
 
     def _of_agent(self) -> tuple[Any, ...]:
         where = self.settings.agent
@@ -61,40 +88,78 @@ class Keys(AuthStrategy):
             name = where[1:].strip("{}") if where.startswith("$") else ""
             socket = os.environ.get(name, "") if name else str(Path(where).expanduser())
             os.environ["SSH_AUTH_SOCK"] = socket  # where paramiko looks, and nobody else here
-        return tuple(paramiko.Agent().get_keys())
+        try:
+            return tuple(paramiko.Agent().get_keys())
+        except (paramiko.SSHException, OSError) as exc:
+            self.tried.append(f"the agent (no answer: {exc})")
+            return ()
 
     def opened(self, path: str) -> paramiko.PKey:
         """Return the key of a file, raising SSHException where it cannot be read."""
         try:
-            key = paramiko.PKey.from_path(path)
-        except paramiko.PasswordRequiredException:
+            return paramiko.PKey.from_path(path)
+        except (paramiko.PasswordRequiredException, TypeError):  # both mean a passphrase
             return self._unlocked(path)
-        except TypeError:  # cryptography's word for the same
-            return self._unlocked(path)
-        except (OSError, ValueError, UnknownKeyType) as exc:
-            self.tried.append(f"{path} (not read: {getattr(exc, 'strerror', None) or exc})")
+        except (OSError, ValueError, UnknownKeyType, paramiko.SSHException) as exc:
+            why = getattr(exc, "strerror", None) or str(exc) or "not a private key"
+            self.tried.append(f"{path} (not read: {why})")
             raise paramiko.SSHException(path) from None
-        self.tried.append(path)
-        return key
 
     def _unlocked(self, path: str) -> paramiko.PKey:
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
             self.tried.append(f"{path} (it has a passphrase, and there is no terminal: ssh-add it)")
             raise paramiko.SSHException(path)
-        typed = getpass.getpass(f"passphrase for {path}: ", stream=sys.stderr)
+        for _ in range(_ASKED):
+            typed = getpass.getpass(f"passphrase for {path}: ", stream=sys.stderr)
+            if not typed:
+                break
+            try:
+                # by place: paramiko 5 renamed it; the types know an older paramiko, that took text
+                return paramiko.PKey.from_path(path, typed.encode())  # type: ignore[arg-type]
+            except ValueError:
+                continue
+            except (OSError, paramiko.SSHException) as exc:
+                self.tried.append(f"{path} (not read: {exc})")
+                raise paramiko.SSHException(path) from None
+        self.tried.append(f"{path} (wrong passphrase)")
+        raise paramiko.SSHException(path)
+
+
+def _named(key: Any) -> str:
+    comment = f" {key.comment}" if getattr(key, "comment", "") else ""
+    return f"the agent's key{comment} ({key.get_name()})"
+
+
+def public_half(path: str) -> str:
+    """Return the public key of a key file in base64, nothing where it cannot be seen.
+
+    It stands in the .pub file beside it (which may be all that is there), or in the file itself:
+    OpenSSH's form encrypts the private half alone (PROTOCOL.key).
+    """
+    for file in (path, f"{path}.pub"):
         try:
-            key = paramiko.PKey.from_path(path, password=typed)
-        except (ValueError, paramiko.SSHException):
-            self.tried.append(f"{path} (wrong passphrase)")
-            raise paramiko.SSHException(path) from None
-        self.tried.append(path)
-        return key
+            content = Path(file).read_bytes()
+        except OSError:
+            continue
+        if found := _OPENSSH.search(content):
+            if half := _unencrypted(found[1]):
+                return half
+        elif file.endswith(".pub"):
+            words = content.decode("utf-8", "replace").split()
+            return words[1] if len(words) > 1 else ""
+    return ""
 
 
-def _public(path: str) -> str:
-    """Return the key in the .pub file beside a key file, or nothing."""
+def _unencrypted(armoured: bytes) -> str:
+    """Return the public key within a private one: the fourth text, after a number."""
     try:
-        parts = Path(f"{path}.pub").read_text("utf-8", "replace").split()
-    except OSError:
+        data = base64.b64decode(b"".join(armoured.split()))
+        texts, place = [], len(_MAGIC)
+        for number in range(4):
+            place += 4 if number == 3 else 0  # how many keys: one
+            (length,) = struct.unpack_from(">I", data, place)
+            texts.append(data[place + 4 : place + 4 + length])
+            place += 4 + length
+    except (binascii.Error, struct.error):
         return ""
-    return parts[1] if len(parts) > 1 else ""
+    return base64.b64encode(texts[3]).decode() if data.startswith(_MAGIC) else ""

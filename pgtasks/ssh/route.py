@@ -1,0 +1,198 @@
+"""The way to a host: past its jump hosts, each one who its key says it is, to a login."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import subprocess
+from dataclasses import replace
+from functools import partial
+from types import TracebackType
+from typing import Any
+
+import fabric
+import paramiko
+
+from pgtasks.errors import BadConfiguration, PgtasksError, Unreachable
+from pgtasks.ssh import config, hostkeys
+from pgtasks.ssh.config import Settings
+from pgtasks.ssh.keys import Keys
+from pgtasks.ssh.login import Login
+from pgtasks.ssh.login import parse as parse_login
+from pgtasks.ssh.transport import Transport
+
+_PROHIBITED = 1  # RFC 4254, section 5.1
+
+# what it has to say is in the exceptions; without a handler logging prints tracebacks
+logging.getLogger("paramiko").addHandler(logging.NullHandler())
+logging.getLogger("paramiko").propagate = False
+
+
+class Denied(Unreachable):
+    """Report a host that lets none of our keys in."""
+
+
+class Route:
+    """The hosts on the way, the last one is where it leads; `connections` to those reached.
+
+    `key` is what the last login was made with.
+    """
+
+    def __init__(self, login: Login, *, environment: str = "") -> None:
+        self.login, self.environment = login, environment
+        self.hosts = _hosts(config.settings(login), login)
+        self.connections: list[fabric.Connection] = []
+        self.key = ""
+        self._proxies: list[subprocess.Popen[bytes]] = []
+
+    def __enter__(self) -> Route:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all connections, the last one first."""
+        for connection in reversed(self.connections):
+            connection.close()
+        for proxy in self._proxies:
+            proxy.terminate()
+            proxy.wait()
+
+    def walk(self) -> fabric.Connection:
+        """Log in to all hosts and return the connection to the last, raising Unreachable."""
+        try:
+            for settings in self.hosts[len(self.connections) :]:
+                self.enter(settings)
+        except BaseException:
+            self.close()
+            raise
+        return self.connections[-1]
+
+    def enter(self, settings: Settings) -> None:
+        """Log in to the next host."""
+        keys = Keys(settings)
+        connection = fabric.Connection(
+            settings.host,
+            user=settings.user,
+            port=settings.port,
+            config=fabric.Config(overrides={"load_ssh_configs": False}, lazy=True),
+            connect_kwargs={
+                "auth_strategy": keys,
+                "transport_factory": partial(_transport, settings),
+                "banner_timeout": self.login.banner_timeout,
+                "auth_timeout": self.login.auth_timeout,
+                "channel_timeout": self.login.channel_timeout,
+            },
+        )
+        connection.client.set_missing_host_key_policy(hostkeys.Policy(settings, self.environment))
+        try:
+            connection.connect_kwargs["sock"] = self._socket(settings)
+            connection.open()
+        except BaseException as exc:
+            connection.close()
+            raise self._explained(exc, settings, keys) from None
+        self.connections.append(connection)
+        self.key = keys.taken
+
+    def presented(self, settings: Settings) -> paramiko.PKey:
+        """Return the key that the next host shows; nobody logs in."""
+        try:
+            transport = _transport(settings, self._socket(settings))
+            transport.banner_timeout = self.login.banner_timeout
+            try:
+                transport.start_client()
+                return transport.get_remote_server_key()
+            finally:
+                transport.close()
+        except BaseException as exc:
+            raise self._explained(exc, settings) from None
+
+    def _socket(self, settings: Settings) -> Any:
+        """Return what leads to the next host's sshd: a socket, or a channel of the host before."""
+        seconds = float(self.login.connect_timeout)
+        if self.connections:
+            open_channel = self.connections[-1].transport.open_channel
+            place = (settings.host, settings.port)
+            return open_channel("direct-tcpip", place, ("127.0.0.1", 0), timeout=seconds)
+        if settings.proxy_command:
+            return self._proxied(settings.proxy_command)
+        return socket.create_connection((settings.host, settings.port), seconds)
+
+    def _proxied(self, command: str) -> socket.socket:
+        """Return a socket that a ProxyCommand serves."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            argv, end = ["/bin/sh", "-c", f"exec {command}"], theirs.fileno()
+            self._proxies.append(subprocess.Popen(argv, stdin=end, stdout=end))
+        return ours
+
+    def _explained(
+        self, exc: BaseException, settings: Settings, keys: Keys | None = None
+    ) -> BaseException:
+        """Return what went wrong, in one line; what is ours already, or no error, as it is."""
+        if isinstance(exc, PgtasksError) or not isinstance(exc, Exception):
+            return exc
+        place, login = f"ssh {settings}", self.login
+        if isinstance(exc, paramiko.AuthenticationException):
+            tried = ", ".join(keys.tried if keys else ()) or "no key was there to try"
+            return Denied(f"{place}: not let in as {settings.user!r}: {tried}")
+        if isinstance(exc, socket.gaierror):
+            return Unreachable(f"{place}: no such name: {str(exc.strerror).lower()}")
+        if isinstance(exc, TimeoutError) or str(exc) == "Timeout opening channel.":
+            return Unreachable(
+                f"{place}: no answer in {login.connect_timeout} s (connect_timeout): a firewall, "
+                "or no such host?"
+            )
+        if isinstance(exc, paramiko.ChannelException):
+            before = f"the jump host {self.hosts[len(self.connections) - 1]}"
+            if exc.code == _PROHIBITED:
+                return Unreachable(f"{place}: {before} forwards nothing: {exc.text.lower()}")
+            return Unreachable(f"{place}: {before} does not get there: {exc.text.lower()}")
+        if str(exc).startswith(("Error reading SSH protocol", "Indecipherable protocol")):
+            return Unreachable(
+                f"{place}: no sshd speaks there, or not within {login.banner_timeout} s "
+                "(banner_timeout)"
+            )
+        if isinstance(exc, (paramiko.SSHException, OSError, EOFError)):
+            words = getattr(exc, "strerror", None) or str(exc) or "the connection was closed"
+            return Unreachable(f"{place}: {words[:1].lower()}{words[1:]}")
+        return exc
+
+
+def _hosts(last: Settings, login: Login, heirs: tuple[Settings, ...] = ()) -> list[Settings]:
+    """Return the hosts on the way, as ssh finds them.
+
+    Several jump hosts are the whole way; the first of them may need jump hosts of its own.
+    """
+    way: list[Settings] = []
+    for number, jump in enumerate(last.jumps):
+        settings = config.settings(_jump(login, jump))
+        if login.identity:
+            identities = (login.identity, *settings.identities)
+            settings = replace(settings, identities=identities)
+        if settings in heirs:
+            raise BadConfiguration(f"ssh {settings}: a circle of jump hosts")
+        if number == 0:
+            way += _hosts(settings, login, (*heirs, settings))
+        else:
+            way.append(settings)
+    return [*way, last]
+
+
+def _jump(login: Login, jump: str) -> Login:
+    """Return the login of a jump host: the same file knows its key."""
+    said = parse_login(jump, "ssh.jump")
+    port = int(said["port"]) if "port" in said else None
+    return Login(said["host"], said.get("user", ""), port, known_hosts=login.known_hosts)
+
+
+def _transport(settings: Settings, *args: Any, **options: Any) -> Transport:
+    made = Transport(*args, **options)
+    made.prefer_keys(hostkeys.known_types(settings))
+    return made
