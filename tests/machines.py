@@ -63,8 +63,7 @@ cd /
 umount -l /.old
 rmdir /.old
 echo ready
-trap '' CHLD
-exec sleep infinity
+exec env --ignore-signal=CHLD sleep infinity
 """
 
 
@@ -110,7 +109,7 @@ def missing() -> str:
     text = """
     mount -t tmpfs tmpfs /mnt && cd /mnt && mkdir over work all && mount -t proc proc all &&
     mount -t overlay -o lowerdir=/usr,upperdir=over,workdir=work overlay all &&
-    ip link add probe0 type veth peer name probe1
+    ip link add probe0 type veth peer name probe1 && env --ignore-signal=CHLD true
     """
     argv = ["unshare", "--mount", "--net", "--pid", "--uts", "--ipc", "--fork", "sh", "-c", text]
     done = subprocess.run(argv, capture_output=True, text=True, cwd="/", check=False)

@@ -169,6 +169,13 @@ class TestProcesses:
         client.wait(_PATIENCE)
         own.quiet()
 
+    def test_an_orphan_is_gone_when_it_ends(self, own: DatabaseHost) -> None:
+        pid = own.do("sh", "-c", "sleep 304 >/dev/null 2>&1 & echo $!").strip()
+        seen(own, "sleep 304")
+        own.do("kill", pid)
+        # its number too: what asks there whether it still runs must not be told that it does
+        until(lambda: own.run("kill", "-0", pid).returncode, lambda: own.do("ps", "-p", pid))
+
 
 class TestLine:
     def test_a_cut_line_says_nothing_and_comes_back(
