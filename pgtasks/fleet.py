@@ -144,7 +144,8 @@ class _Child:
     def __init__(self, environment: str, command: Command) -> None:
         self.environment = environment
         self._began = time.monotonic()
-        self._output = self._last = self._error = ""
+        self._output = self._last = ""
+        self._kept = {"error": "", "summary": ""}
         self._stopped = False
         self.process = HERE.start(command, stdin=None, stdout=subprocess.PIPE)
         readers = (self._read, self._listen)
@@ -172,12 +173,12 @@ class _Child:
                 self._hear(line.rstrip("\r\n"))
 
     def _hear(self, line: str) -> None:
-        word, _, rest = line.partition("error: ")
-        if not word and rest:
-            self._error = rest  # said in the line of its end
+        kind, colon, rest = line.partition(": ")
+        if colon and kind in self._kept:
+            self._kept[kind] = rest  # for the line of its end
             return
         self._last = line or self._last
-        own = line.startswith(f"{self.environment}: ")  # the target line
+        own = kind == self.environment  # the target line
         report.say(report.printable(line if own else f"{self.environment}: {line}"))
 
     def outcome(self) -> Outcome:
@@ -186,12 +187,16 @@ class _Child:
             # what it left behind may hold the pipe: no reason to wait for ever
             reader.join(_PATIENCE)
         code = self.process.returncode
-        error = self._error or self._last
+        error = self._kept["error"] or self._last
         if code < 0:  # before its task began, or without having ended in order
             error = f"ended by {signal.Signals(-code).name}"
             code = Interrupted.exit_code if self._stopped else 1
         seconds = time.monotonic() - self._began
-        return Outcome(self.environment, code, seconds, self._output, error if code else "")
+        return Outcome(
+            *(self.environment, code, seconds, self._output),
+            error=error if code else "",
+            said=self._kept["summary"],
+        )
 
 
 def _text(pipe: IO[bytes] | None) -> io.TextIOWrapper:

@@ -17,13 +17,14 @@ _SEVERITY = (0, 6, 2, 7, 3, 4, 1, 5, 130)
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one environment's run ended. `output` is its stdout, `error` its last line."""
+    """How one environment's run ended; `output` is its stdout, `said` its result in a line."""
 
     environment: str
     exit_code: int
     seconds: float
     output: str = ""
     error: str = ""
+    said: str = ""
 
     @property
     def result(self) -> str:
@@ -34,10 +35,9 @@ class Outcome:
 
     @property
     def summary(self) -> str:
-        """Return what a line says of it: its error, or its first line where that is a sentence."""
-        first, *rest = self.output.splitlines() or [""]
-        table = bool(rest) and set(rest[0]) <= {"-", " "}
-        return self.error or ("" if table else first)
+        """Return what a line says of it: its error, its result, or all that it printed."""
+        lines = self.output.splitlines()
+        return self.error or self.said or (lines[0] if len(lines) == 1 else "")
 
     def line(self, width: int) -> str:
         """Return the line for the end of the run: `prod-eu  done  2.1 s  ...`."""

@@ -95,6 +95,14 @@ class Readiness:
         steps = Diagnosis(self.steps).lines() if self.steps else []
         return [*steps, report.table(("what", "", "found"), map(_row, self.findings()))]
 
+    def summary(self) -> str:
+        """Return what one line says: `PostgreSQL 15.4, 12 MB, noted: stamp`."""
+        held = f", {report.size(self.content.bytes)}" if self.content else ""
+        noted = [finding.subject for finding in self.findings() if finding.state == "note"]
+        return f"PostgreSQL {self.server.version}{held}" + (
+            f", noted: {', '.join(noted)}" if noted else ""
+        )
+
     def as_json(self) -> dict[str, Any]:
         """Return plain data."""
         content = self.content

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from pgtasks import fields, journal, report
+from pgtasks import fields, journal, report, several
 from pgtasks.choice import Choice, choose
 from pgtasks.environment import Environment, Value, resolve
 from pgtasks.errors import BadConfiguration, PgtasksError, Refused
@@ -126,6 +126,7 @@ class Run:
     def finish(self, result: Result) -> None:
         """Print what the task did, as lines or as one document, and keep it for the journal."""
         self.details.update(result.as_json())
+        several.summarize(result)
         if self.json:
             self.document(result.as_json())
         else:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from pgtasks.errors import Refused
 if TYPE_CHECKING:
     from pgtasks.fleet import Call
     from pgtasks.project import Project
+    from pgtasks.run import Result
 
 HELP = {
     "env": "the environment to work on (default: see env.status); several: a,b or 'prod-*'",
@@ -24,6 +26,7 @@ HELP = {
 
 Body = Callable[..., Any]
 _SIGNS = ",*?["
+SUMMARY = "PGTASKS_SUMMARY"  # set for a run that is one of several: it says its result in a line
 _bodies: dict[str, Body] = {}  # of the tasks that take several environments, by full name
 
 
@@ -82,6 +85,18 @@ def accepted(body: Body) -> Body:
     return wrapped
 
 
+def summarize(result: Result) -> None:
+    """Say a result in one line, for the table of several environments, if this run is one's."""
+    if not os.environ.get(SUMMARY):
+        return
+    from pgtasks import report
+
+    summary = getattr(result, "summary", None)
+    text = summary() if summary else next(iter(result.lines()), "")
+    if text and "\n" not in text:  # a table has no such line
+        report.say(f"summary: {text}")
+
+
 def _run_each(c: Any, body: Body, values: Mapping[str, Any], at_once: int) -> None:
     """Run a task for each environment that --env names, and print how each one went."""
     from pgtasks import choice, fleet, report
@@ -110,5 +125,5 @@ def _call(c: Any, body: Body, values: Mapping[str, Any], project: Project) -> Ca
         json=bool(values.get("json")),
         runtime=getattr(c.config, "_runtime_path", None),
         dry=bool(c.config.run.dry),
-        env=project.inherited_libpq,
+        env={**project.inherited_libpq, SUMMARY: "1"},
     )

@@ -122,6 +122,13 @@ class Listing:
             for path in self.leftovers
         ]
 
+    def summary(self) -> str:
+        """Return what one line says: `3 backups, the newest 5 h old`."""
+        if not self.backups:
+            return "no backups"
+        newest = report.age(min(map(age, self.backups)))
+        return f"{report.plural(len(self.backups), 'backup')}, the newest {newest} old"
+
     def _table(self) -> list[str]:
         headings = ["backup", "age", "size", "tables", "rows", "revision", "intact", "proven"]
         several = len({_of(backup) for backup in self.backups}) > 1
