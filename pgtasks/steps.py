@@ -18,6 +18,14 @@ BACKUP = (
     "backup.written",  # every file is written and synced, the manifest too
     "backup.renamed",  # the folder has its final name
 )
+FETCH = (
+    "fetch.begun",  # the folder with its temporary name is there
+    "fetch.written",  # every file has come and is as it was written
+)
+SEND = (
+    "send.begun",  # the folder with its temporary name is there, on the host
+    "send.written",  # every file is there and is as it was written
+)
 RESTORE = (
     "restore.checked",  # preflight is over, nothing is touched
     "restore.created",  # the side database is there and has no comment yet
@@ -35,7 +43,7 @@ UNDO = (
     "undo.checked",  # the kept database is found, nothing is touched
     "undo.swapped",  # the kept database has the target's name
 )
-ALL = (*BACKUP, *RESTORE, *SWAP, *UNDO)
+ALL = (*BACKUP, *FETCH, *SEND, *RESTORE, *SWAP, *UNDO)
 
 
 def reach(step: str) -> None:

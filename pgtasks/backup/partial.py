@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 
-from pgtasks.errors import Failed
+from pgtasks.errors import Failed, Locked
 
 _LOCK = ".lock"
 _SUFFIX = ".partial"
@@ -32,11 +32,14 @@ def new_id() -> str:
 def making(home: Path, id: str) -> Iterator[Path]:
     """Make the temporary folder of a backup for the length of a block, and remove it then.
 
-    Inside the block `finish` gives it its final name. Raises Failed where nothing can be written.
+    Inside the block `finish` gives it its final name. Raises Failed where nothing can be written,
+    Locked where another run makes the same.
     """
     try:
         _make_durable(home)
         path, handle = _locked(home / f".{id}{_SUFFIX}")
+    except FileExistsError:
+        raise Locked(f"another run is making backup {id} in {str(home)!r}") from None
     except OSError as exc:
         raise Failed(f"cannot write below {str(home)!r}: {exc.strerror}") from None
     try:

@@ -13,6 +13,7 @@ from pgtasks.backup import manifest as manifests
 from pgtasks.backup.manifest import Manifest
 from pgtasks.backup.partial import leftovers, sweep
 from pgtasks.errors import NotProven, PgtasksError, Refused
+from pgtasks.host import HERE, Host
 from pgtasks.names import folder_name
 from pgtasks.proof.model import Proof
 
@@ -39,13 +40,23 @@ class Checks:
     damaged: str | None = None
     damage: str = ""
 
+    def text(self) -> str:
+        """Return it as it is written."""
+        return json.dumps(asdict(self)) + "\n"
+
 
 @dataclass(frozen=True)
 class Backup:
-    """One finished backup."""
+    """One finished backup.
+
+    One that lies on a database host has its `folder` there, and in `path` on this machine what is
+    small of it: the manifest, and the rest when it was asked for.
+    """
 
     path: Path
     manifest: Manifest
+    host: Host = HERE
+    folder: str = ""
 
     @property
     def id(self) -> str:
@@ -54,8 +65,13 @@ class Backup:
 
     @property
     def dump(self) -> Path:
-        """Return what pg_restore reads: a folder (layout directory) or a file (custom)."""
-        return self.path / dump_name(self.manifest.layout)
+        """Return what pg_restore reads on its host: a folder (layout directory) or a file."""
+        return Path(self.folder or self.path) / dump_name(self.manifest.layout)
+
+    @property
+    def place(self) -> str:
+        """Return where it lies, for people: a path, with its host before it if that is another."""
+        return f"{self.host.name}:{self.folder}" if self.folder else str(self.path)
 
     def proof(self) -> Proof | None:
         """Return the proof of its content, None for a backup without one; raises NotProven."""
@@ -91,7 +107,7 @@ class Backup:
         """
         checks = replace(self.checks, **changes)  # type: ignore[arg-type]
         beside = self.path / f".{CHECKS}"
-        beside.write_text(json.dumps(asdict(checks)) + "\n", encoding="utf-8")
+        beside.write_text(checks.text(), encoding="utf-8")
         beside.chmod(0o600)
         beside.replace(self.path / CHECKS)
         return checks

@@ -1,0 +1,201 @@
+"""The backups folder of a database host, worked with from here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from pgtasks.backup import archive, scripts, store, streams
+from pgtasks.backup.archive import Tell
+from pgtasks.backup.manifest import FileRecord
+from pgtasks.backup.mirror import Mirror, Room, small_names
+from pgtasks.backup.store import Backup, Checks
+from pgtasks.errors import Failed, Locked, PgtasksError, Refused
+from pgtasks.host import Command, Host
+from pgtasks.names import folder_name
+from pgtasks.target import Target
+
+DEFAULT = "pgtasks-backups"
+
+
+@dataclass(frozen=True)
+class Partial:
+    """A temporary folder there; `free` are the bytes that its disk has, None if unknown."""
+
+    path: str
+    free: int | None
+    swept: tuple[str, ...] = ()
+
+
+class Depot:
+    """The folder `ssh.backups` on a host: absolute, or below the home of the account there."""
+
+    def __init__(self, host: Host, folder: str = "") -> None:
+        self.host, self.folder = host, folder or DEFAULT
+        self._room = Room()
+
+    def __str__(self) -> str:
+        return f"{self.host.name}:{self.folder}"
+
+    def room(self) -> Path:
+        """Return a new folder on this machine for what is small of what lies there."""
+        return self._room.folder()
+
+    # what is there
+
+    def mirror(self) -> Mirror:
+        """Return what lies there, with all manifests."""
+        path, base, dead = self.room(), "", []
+        with self._reading(scripts.listing(self.folder), "read") as source:
+            for kind, _, rest in _lines(source):
+                if kind == "base":
+                    base = rest
+                elif kind == "dead":
+                    dead.append(rest)
+                else:
+                    (path / archive.checked(rest)).mkdir(parents=True, exist_ok=True)
+            archive.unpack(source, path)
+        return Mirror(self.host, path, base, tuple(dead))
+
+    def small(self, backup: Backup) -> Backup:
+        """Return a backup that lies there with all of it here but the dump."""
+        names = [name for name in small_names(backup.manifest) if not (backup.path / name).exists()]
+        if names:
+            with self._reading(scripts.pack(backup.folder, names), "read") as source:
+                archive.unpack(source, backup.path)
+        return backup
+
+    def sums(
+        self,
+        folder: str,
+        jobs: int,
+        *,
+        names: Callable[[set[str]], None] | None = None,
+        tell: Tell | None = None,
+    ) -> dict[str, FileRecord]:
+        """Return the records of all files below a folder there; what cannot be read has no sum.
+
+        `names` gets those of the files before they are read, `tell` the bytes read since.
+        """
+        sizes, found = {}, {}
+        with self._reading(scripts.sums(folder, max(1, jobs)), "read") as source:
+            for size, _, name in _lines(source):
+                sizes[name.removeprefix("./")] = int(size)
+            if names:
+                names(set(sizes))
+            for sha256, _, name in _lines(source):
+                plain = name.strip(" *").removeprefix("./")
+                found[plain] = sha256
+                if tell:
+                    tell(sizes.get(plain, 0))
+        return {name: FileRecord(size, found.get(name, "")) for name, size in sizes.items()}
+
+    # what is made there
+
+    @contextmanager
+    def making(
+        self, environment: str, database: str, id: str, *, name: str = ""
+    ) -> Iterator[Partial | None]:
+        """Make a temporary folder there for the length of a block, and remove it then.
+
+        Yields None where there is a finished backup of that ID. `name` sets the folder apart from
+        that of another run with the same backup. Where the line is lost, the next run removes it.
+        Raises Locked where another run makes that backup, Failed where nothing can be written.
+        """
+        home = f"{folder_name(environment)}/{folder_name(database)}"
+        path, free, swept = "", None, []
+        script = scripts.make(self.folder, home, f".{name or id}.partial", id)
+        for kind, _, rest in self._said(script):
+            if kind == scripts.THERE:
+                yield None
+                return
+            if kind == scripts.BUSY:
+                raise Locked(f"another run is making backup {id} on {self.host.name}")
+            if kind == "at":
+                path = rest
+            elif kind == "free":
+                free = _free(rest)
+            else:
+                swept.append(rest)
+        try:
+            yield Partial(path, free, tuple(swept))
+        finally:
+            self.remove(path)
+
+    def finish(self, partial: Partial, id: str) -> str:
+        """Make a temporary folder durable, give it its final name and return where it is."""
+        for kind, _, _ in self._said(scripts.finish(partial.path, id)):
+            if kind == scripts.THERE:
+                raise Refused(f"there is another backup {id} on {self.host.name}")
+        return str(PurePosixPath(partial.path).with_name(id))
+
+    def note(self, backup: Backup, checks: Checks) -> None:
+        """Write down there when a backup was verified or drilled."""
+        path = f"{backup.folder}/{store.CHECKS}"
+        command = scripts.replace(path, f"{backup.folder}/.{store.CHECKS}")
+        with self._worded("written"), streams.writing(self.host, command) as sink:
+            sink.write(checks.text().encode())
+
+    def unpack(self, path: str, send: Callable[[IO[bytes]], None]) -> None:
+        """Let a function write an archive, whose files come into a folder there."""
+        with self._worded("written"), streams.writing(self.host, scripts.unpack(path)) as sink:
+            send(sink)
+
+    def remove(self, path: str) -> None:
+        """Remove a folder there, if the line still stands."""
+        try:
+            self._said(scripts.remove(path))
+        except PgtasksError:
+            pass  # the next run's sweep does it
+
+    def sweep(self) -> list[str]:
+        """Remove what interrupted runs left there, and return it; living runs are left alone."""
+        return [rest for _, _, rest in self._said(scripts.sweep(self.folder))]
+
+    def _said(self, command: Command) -> list[tuple[str, str, str]]:
+        with self._reading(command, "written") as source:
+            return list(_lines(source))
+
+    @contextmanager
+    def _reading(self, command: Command, what: str) -> Iterator[IO[bytes]]:
+        with self._worded(what), streams.reading(self.host, command) as source:
+            yield source
+
+    @contextmanager
+    def _worded(self, what: str) -> Iterator[None]:
+        """Say of what a script failed at which folder it was, and which setting names that."""
+        try:
+            yield
+        except archive.CutShort:
+            raise
+        except Failed as exc:
+            words = exc.hint.strip().splitlines()[:1]
+            if not words:
+                raise
+            raise Failed(
+                f"the backups of {self} cannot be {what}: {words[0]} (ssh.backups names the folder)"
+            ) from None
+
+
+def _lines(source: IO[bytes]) -> Iterator[tuple[str, str, str]]:
+    """Read lines up to an empty one or the end; yield each as its first word and the rest."""
+    while line := source.readline().rstrip(b"\n"):
+        yield line.decode("utf-8", "surrogateescape").lstrip().partition(" ")
+
+
+def _free(line: str) -> int | None:
+    """Return the free bytes of a line that df prints."""
+    try:
+        return int(line.split()[3]) * 1024
+    except (IndexError, ValueError):
+        return None
+
+
+def of(target: Target) -> Depot | None:
+    """Return the depot of a target whose host was reached, None where that is this machine."""
+    if target.place is None or target.ssh is None:
+        return None
+    return Depot(target.place, target.ssh.backups)
