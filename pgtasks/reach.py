@@ -13,29 +13,30 @@ from pgtasks.target import Target
 _WANTS_PASSWORD = "no password supplied"  # libpq's own words, in no other language
 
 
-def reach(target: Target, root: Path, *, start: bool = True) -> Target:
+def reach(target: Target, root: Path, *, start: bool = True, make: bool = True) -> Target:
     """Return the target as its server is reached, raising Unreachable.
 
-    The embedded server is started where it does not run (`start=False`: that is Unreachable); a
+    The embedded server is started where it does not run (`start=False`: that is Unreachable), and
+    made where it was never started (`make=False`: that is Unreachable); a
     password is asked for on a terminal where the server wants one and none is set. A database host
     over SSH is logged in to; whoever calls closes the target then.
     """
     if target.embedded:
-        target = _embedded(target, root, start=start)
+        target = _embedded(target, root, start=start, make=make)
     target = password.unlocked(target, root)
     if target.ssh:
         from pgtasks.ssh.arrive import arrive
 
         target = arrive(target)
     try:
-        return _answering(target)
+        return answering(target)
     except BaseException:
         target.close()
         raise
 
 
-def _answering(target: Target) -> Target:
-    """Return the target with the password that lets us in."""
+def answering(target: Target) -> Target:
+    """Return the target with the password that lets us in, raising Unreachable."""
     try:
         _knock(target)
     except Unreachable as exc:
@@ -59,11 +60,12 @@ def _knock(target: Target) -> None:
         ) from None
 
 
-def _embedded(target: Target, root: Path, *, start: bool) -> Target:
+def _embedded(target: Target, root: Path, *, start: bool, make: bool) -> Target:
     from pgtasks import embedded
 
-    look = embedded.start if start else embedded.status
-    server = look(root, major=target.major)
+    server = embedded.status(root, major=target.major)
+    if start and (make or server is not None):
+        server = embedded.start(root, major=target.major)
     if server is None or server.pid is None:
         raise Unreachable(f"{target}: the server does not run, start it with inv server.start")
     return replace(target, host=str(server.socket), port=server.port)

@@ -49,10 +49,13 @@ class Run:
         report.say(line)
 
     def reached(self, *, start: bool = True) -> Target:
-        """Return the target as its server is reached; the embedded server is started."""
+        """Return the target as its server is reached; the embedded server is started.
+
+        Under `dry` one that was never started is not made: there is nothing to plan from.
+        """
         from pgtasks.reach import reach
 
-        self.target = reach(self.target, self.project.root, start=start)
+        self.target = reach(self.target, self.project.root, start=start, make=not self.dry)
         return self.target
 
     def guarded(

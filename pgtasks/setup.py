@@ -12,7 +12,7 @@ from typing import Any
 
 from psycopg2 import sql
 
-from pgtasks import catalog, connection, lifecycle, migrate, reach, report, seed, trigger
+from pgtasks import catalog, connection, embedded, lifecycle, migrate, reach, report, seed, trigger
 from pgtasks.lock import Lock
 from pgtasks.project import Project
 from pgtasks.stamp import Identity
@@ -72,12 +72,16 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Setup:
-    """All that a setup needs to know, settled before anything is written."""
+    """All that a setup needs to know, settled before anything is written.
+
+    `unseen` is a database on a server that does not run, which a plan does not start.
+    """
 
     project: Project
     target: Target
     identity: Identity | None
     seeds: seed.Plan | None
+    unseen: bool = False
 
     def perform(self, lock: Lock, server: Step, *, say: Say) -> Outcome:
         """Take the steps in order, saying each as it ends; a step that fails ends the setup."""
@@ -152,10 +156,13 @@ class Setup:
 
     def _planned(self) -> Iterator[Step]:
         created = lifecycle.left_to_do(self.target, self.identity)
-        yield Step("database", "planned", replace(created, dry=True).lines()[0])
+        text = replace(created, dry=True).lines()[0]
+        yield Step("database", "planned", f"{text}, unless it is there" if self.unseen else text)
         scripts = migrate.find(self.project)
         if scripts is None:
             yield _skipped("migrations", _no_migrations(self.project))
+        elif self.unseen:
+            yield Step("migrations", "planned", "those that the database lacks")
         elif self.identity is None:
             yield Step("migrations", "planned", "all, on the new database")
         else:
@@ -180,18 +187,38 @@ def server(reached: Callable[[], Target]) -> tuple[Step, Target]:
     with connection.session(place, read_only=True, purpose="setup") as conn:
         version = connection.value(conn, "SHOW server_version")
     kind = "embedded, " if target.embedded else ""
-    text = f"{kind}PostgreSQL {version} at {target.host}:{target.port}"
+    over = f" on {target.ssh}" if target.ssh else ""
+    text = f"{kind}PostgreSQL {version} at {target.host}:{target.port}{over}"
     return Step("server", "done", text, time.monotonic() - began), target
 
 
+def asleep(project: Project, target: Target) -> Step | None:
+    """Return the step of an embedded server that does not run; it is not started."""
+    if not target.embedded:
+        return None
+    found = embedded.status(project.root, major=target.major)
+    if found is None:
+        return Step("server", "planned", "would make and start the embedded server")
+    if found.pid is None:
+        text = f"would start the embedded server, PostgreSQL {found.major}"
+        return Step("server", "planned", text)
+    return None
+
+
 def prepare(
-    project: Project, target: Target, identity: Identity | None, *, scale: str, protection: str
+    project: Project,
+    target: Target,
+    identity: Identity | None,
+    *,
+    scale: str,
+    protection: str,
+    unseen: bool = False,
 ) -> Setup:
     """Settle what a setup will do, raising Refused for seeds that may not go there."""
     seeds = None
     if target.seeds:
         seeds = seed.plan(project, target, (), scale=scale, protection=protection)
-    return Setup(project, target, identity, seeds)
+    return Setup(project, target, identity, seeds, unseen)
 
 
 def count(target: Target) -> tuple[int, int]:

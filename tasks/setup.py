@@ -14,12 +14,18 @@ def setup(c, env=None, scale="small", confirm=None, json=False, dry=False):
         from pgtasks.guard import Access
         from pgtasks.lock import Lock
 
-        server, target = setup.server(r.reached)
+        asleep = setup.asleep(r.project, r.target) if r.dry else None
+        server, target = (asleep, r.target) if asleep else setup.server(r.reached)
         r.say(server.line())
-        identity = r.guarded(Access.READ)
+        identity = None if asleep else r.guarded(Access.READ)
         made = setup.prepare(
-            r.project, target, identity, scale=scale, protection=r.protection(identity)
+            *(r.project, target, identity),
+            scale=scale,
+            protection=r.protection(identity),
+            unseen=asleep is not None,
         )
+        if asleep:
+            return r.finish(made.plan(server, say=r.say))
         r.guarded(Access.WRITE, confirm=confirm)
         if r.dry:
             return r.finish(made.plan(server, say=r.say))

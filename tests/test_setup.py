@@ -15,6 +15,8 @@ from test_migrate import revision, write_env
 from test_seed import CORE, DEMO, TABLES, sets
 from test_trigger import ON_NOTES, TOUCH
 
+from pgtasks import embedded
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
@@ -168,3 +170,30 @@ def test_the_clinic(
         .stderr.splitlines()[-1]
         .startswith("error: models and database agree")
     )
+
+
+def test_a_plan_starts_no_server(inv: Any, tmp_path: Path) -> None:
+    root = make_project(tmp_path / "shop", "")
+    (root / "env" / "dev.yaml").write_text("server: embedded\n")
+    try:
+        planned = inv("setup", "--dry", "--json", cwd=root)
+        assert planned.returncode == 0, planned.stderr
+        said = {step["step"]: step["text"] for step in json.loads(planned.stdout)["steps"]}
+        assert said["server"] == "would make and start the embedded server"
+        assert said["database"].endswith("stamped 'dev', unless it is there")
+        assert "done" not in steps(planned).values()
+        other = inv("db.create", "--dry", cwd=root)
+        assert (other.returncode, "inv server.start" in other.stderr) == (4, True)
+        assert embedded.status(root) is None
+        assert not (root / ".pgtasks").exists()
+
+        assert inv("setup", cwd=root).returncode == 0
+        assert inv("server.stop", cwd=root).returncode == 0
+        stopped = inv("setup", "--dry", cwd=root)
+        assert stopped.returncode == 0, stopped.stderr
+        assert "would start the embedded server, PostgreSQL" in stopped.stderr
+        server = embedded.status(root)
+        assert server is not None
+        assert server.pid is None
+    finally:
+        embedded.remove(root)
