@@ -191,6 +191,7 @@ def run_files(c, file=None, no_transaction=False, env=None, confirm=None, dry=Fa
     with run(c, "db.run", env=env, dry=dry, journaled=True) as r:
         from pgtasks import script
         from pgtasks.guard import Access
+        from pgtasks.lock import Lock
         from pgtasks.reach import present
 
         wanted = script.checked(file, transaction=not no_transaction)
@@ -198,9 +199,9 @@ def run_files(c, file=None, no_transaction=False, env=None, confirm=None, dry=Fa
         target = r.reached()
         present(r.guarded(Access.WRITE, confirm=confirm), target)
         if r.dry:
-            r.finish(wanted)
-        else:
-            r.say(script.run(target, wanted))
+            return r.finish(wanted)
+        with Lock(target, "db.run"):
+            return r.say(script.run(target, wanted))
 
 
 @task(

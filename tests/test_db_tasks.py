@@ -24,7 +24,7 @@ from servers import Cluster, free_port
 from terminal import answer
 
 from pgtasks import stamp
-from pgtasks.diagnosis import has_line
+from pgtasks.libpq import passfile_password
 
 INV = Path(sys.executable).parent / "inv"
 ODD = 'a "quoted" name, ünï 🐘 \'s = 1'
@@ -251,6 +251,22 @@ def write(project: Path, **files: str) -> list[str]:
         (project / f"{name}.sql").write_text(text, encoding="utf-8")
         flags += ["--file", f"{name}.sql"]
     return flags
+
+
+def test_run_waits_for_nobody_who_holds_the_lock(
+    project: Path, inv: Inv, cluster: Cluster, database: str
+) -> None:
+    from pgtasks.lock import Lock
+
+    flags = write(project, make="CREATE TABLE t (a int);")
+    with Lock(cluster.target(database), "db.restore"):
+        done = inv("db.run", *flags)
+        assert inv("--dry", "db.run", *flags).returncode == 0
+    assert done.returncode == 6
+    assert "is locked by another run: db.restore, process " in done.stderr
+    assert cluster.value("SELECT to_regclass('t')", database) is None
+    held = write(project, held=f"\\! {INV} db.run --file make.sql\n")
+    assert "db.run, process " in inv("db.run", *held).stderr
 
 
 def test_run_runs_files_in_order(project: Path, inv: Inv, cluster: Cluster, database: str) -> None:
@@ -733,9 +749,11 @@ def test_verbose_prints_the_steps(project: Path, inv: Inv) -> None:
     ],
 )
 def test_a_line_of_a_password_file(line: str, there: bool) -> None:
-    assert has_line(f"# mine\n{line}\n", ("h", "5432", "d", "u")) is there
+    found = passfile_password(f"# mine\n{line}\n", ("h", "5432", "d", "u"))
+    assert found == ("p" if there else None)
 
 
 def test_a_line_of_a_password_file_with_escapes() -> None:
-    assert has_line("::1:5432:d:u:p", ("::1", "5432", "d", "u")) is False
-    assert has_line("\\:\\:1:5432:d\\\\x:u\\:v:p", ("::1", "5432", "d\\x", "u:v"))
+    assert passfile_password("::1:5432:d:u:p", ("::1", "5432", "d", "u")) is None
+    line = "\\:\\:1:5432:d\\\\x:u\\:v:p\\:\\\\q:r"
+    assert passfile_password(line, ("::1", "5432", "d\\x", "u:v")) == "p:\\q:r"
