@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import stat
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -79,6 +81,7 @@ def _environment(project: Project, name: str) -> Iterator[Finding]:
         yield Finding("fault", "settings", name, exc.message)
         return
     yield from _passfile(target)
+    yield from _identity(target)
     yield from _passwords_in_files(project, name)
     if target.database == target.maintenance:
         yield Finding(
@@ -89,6 +92,7 @@ def _environment(project: Project, name: str) -> Iterator[Finding]:
             "name another one there",
         )
     if target.protected:
+        yield from _account(target)
         yield from _transport(environment, target)
         yield from _policy(environment)
         yield from _shared_place(project, target)
@@ -98,6 +102,24 @@ def _environment(project: Project, name: str) -> Iterator[Finding]:
 def _passfile(target: Target) -> Iterator[Finding]:
     if target.passfile and (fault := libpq.passfile_fault(Path(target.passfile))):
         yield Finding("fault", "passfile", target.environment, fault)
+
+
+def _identity(target: Target) -> Iterator[Finding]:
+    """Look at the private key that the environment names; those of ~/.ssh are ssh's own matter."""
+    if not (target.ssh and target.ssh.identity):
+        return
+    name, path = target.environment, Path(target.ssh.identity)
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+    except OSError as exc:
+        yield Finding("fault", "identity", name, f"ssh.identity {str(path)!r}: {exc.strerror}")
+        return
+    if mode & 0o077:
+        text = f"ssh.identity {str(path)!r} can be read by others (mode {mode:04o}): chmod 600"
+        yield Finding("fault", "identity", name, text)
+    if repository.tracks(path):
+        text = f"git tracks the private key {str(path)!r}: make another one, and keep it out of git"
+        yield Finding("fault", "key-in-git", name, text)
 
 
 def _passwords_in_files(project: Project, name: str) -> Iterator[Finding]:
@@ -116,12 +138,24 @@ def _passwords_in_files(project: Project, name: str) -> Iterator[Finding]:
             )
 
 
+def _account(target: Target) -> Iterator[Finding]:
+    if target.ssh and "root" in (target.ssh.user, target.ssh.sudo_user):
+        text = "commands run on the host as root: use an account that may do no more than it must"
+        yield Finding("fault", "ssh-root", target.environment, text)
+
+
 def _transport(environment: Environment, target: Target) -> Iterator[Finding]:
-    if target.socket or target.embedded or target.ssh or _LOOPBACK.fullmatch(target.host):
+    own = {"", target.ssh.host} if target.ssh else {""}  # what ssh encrypts the way to
+    if target.socket or target.embedded or target.host in own or _LOOPBACK.fullmatch(target.host):
         return
     mode = environment.get("sslmode")
-    if mode not in _ENCRYPTED:
-        said = f"sslmode {mode!r}" if mode else "no sslmode"
+    said = f"sslmode {mode!r}" if mode else "no sslmode"
+    if mode not in _ENCRYPTED and target.ssh:
+        # one machine may have two names
+        text = f"{said}, and ssh ends at {target.ssh.host}: if {target.host} is another machine, "
+        text += "the way between is open to listeners, say sslmode: verify-full"
+        yield Finding("note", "tls-beyond-ssh", target.environment, text)
+    elif mode not in _ENCRYPTED:
         yield Finding(
             "fault",
             "tls",
@@ -171,19 +205,19 @@ def _same(one: Target, other: Target) -> bool:
 
 def _role(project: Project, target: Target) -> Iterator[Finding]:
     """Ask the server what the role may do, and the database which stamp it has."""
-    from pgtasks import connection, environments, guard, password, reach
+    from pgtasks import connection, guard, reach
     from pgtasks.guard import Access, Facts
 
     name = target.environment
-    quick = {**target.parameters, "connect_timeout": str(_PATIENCE)}
     try:
-        target = environments.located(replace(target, parameters=quick), project)
-        target = password.unlocked(target, project.root)
-        with connection.session(target, read_only=True, purpose="env.check") as conn:
+        with (
+            _opened(target, project) as target,
+            connection.session(target, read_only=True, purpose="env.check") as conn,
+        ):
             superuser = connection.value(
                 conn, "SELECT rolsuper FROM pg_roles WHERE rolname = current_user"
             )
-        identity = reach.identify(target)
+            identity = reach.identify(target)
     except PgtasksError as exc:
         level = "unchecked" if exc.exit_code == 4 else "fault"
         yield Finding(level, "server", name, f"role and stamp: {exc.message}")
@@ -198,6 +232,24 @@ def _role(project: Project, target: Target) -> Iterator[Finding]:
     facts = Facts(Access.STAMP, name, target.database, False, identity, False)
     if why := guard.protection(facts):
         yield Finding("note", "stamp", name, f"{why}: inv env.stamp --env {name}")
+
+
+@contextmanager
+def _opened(target: Target, project: Project) -> Iterator[Target]:
+    """Yield the target as it is reached for a block; nothing is started or asked for."""
+    from pgtasks import environments, password
+
+    quick = {**target.parameters, "connect_timeout": str(_PATIENCE)}
+    target = environments.located(replace(target, parameters=quick), project)
+    target = password.unlocked(target, project.root)
+    if target.ssh:
+        from pgtasks.ssh.arrive import arrive
+
+        target = arrive(replace(target, ssh=replace(target.ssh, connect_timeout=_PATIENCE)))
+    try:
+        yield target
+    finally:
+        target.close()
 
 
 def _project(project: Project) -> Iterator[Finding]:

@@ -76,7 +76,11 @@ def test_every_environment_is_validated(tmp_path: Path) -> None:
         ("sslmode: prefer\nhost: 127.0.0.1", None),
         ("sslmode: prefer\nhost: localhost.invalid", "tls"),
         ("sslmode: prefer\nhost: /run/nowhere", None),
-        ("sslmode: prefer\nssh: ops@db1", None),
+        ("sslmode: prefer\nssh: ops@db1", "tls-beyond-ssh"),
+        ("sslmode: prefer\nssh: ops@db1.invalid", None),
+        ("sslmode: prefer\nssh: ops@db1\nhost: localhost", None),
+        ("sslmode: require\nssh: ops@db1", "tls-unverified"),
+        ("sslmode: verify-full\nssh: ops@db1", None),
         ("sslmode: prefer\nprotected: false", None),
     ],
 )
@@ -88,7 +92,35 @@ def test_another_machine_needs_tls(tmp_path: Path, change: str, fault: str | Non
         text += line + "\n"
     lay_out(tmp_path, {"env/prod.yaml": text})
     checks = {check for check, name in found(tmp_path, "prod") if name == "prod"}
-    assert checks & {"tls", "tls-unverified"} == ({fault} if fault else set())
+    tls = {check for check in checks if check.startswith("tls")}
+    assert tls == ({fault} if fault else set())
+
+
+@needs_git
+@pytest.mark.parametrize(
+    ("ssh", "check"),
+    [
+        ("root@127.0.0.1:1", "ssh-root"),
+        ("{host: 127.0.0.1, port: 1, user: ops, sudo_user: root}", "ssh-root"),
+        ("{host: 127.0.0.1, port: 1, user: ops, identity: gone}", "identity"),
+        ("{host: 127.0.0.1, port: 1, user: ops, identity: open}", "identity"),
+        ("{host: 127.0.0.1, port: 1, user: ops, identity: tracked}", "key-in-git"),
+        ("{host: 127.0.0.1, port: 1, user: ops, identity: own}", None),
+    ],
+)
+def test_how_the_database_host_is_logged_in_to(tmp_path: Path, ssh: str, check: str | None) -> None:
+    lay_out(tmp_path, {"env/prod.yaml": f"{SAFE}ssh: {ssh}\n"})
+    for name, mode in (("open", 0o640), ("tracked", 0o600), ("own", 0o600)):
+        (tmp_path / name).touch(mode)
+        (tmp_path / name).chmod(mode)
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "add", "-f", "tracked")
+    findings = found(tmp_path, "prod")
+    faults = [one for one, finding in findings.items() if finding.level == "fault"]
+    assert faults == ([(check, "prod")] if check else [])
+    away = findings["server", "prod"]
+    assert away.level == "unchecked"
+    assert "ssh " in away.message
 
 
 def test_what_could_not_be_asked_is_said(tmp_path: Path) -> None:
