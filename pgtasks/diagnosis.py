@@ -5,15 +5,21 @@ from __future__ import annotations
 import errno
 import socket
 import stat
-from collections.abc import Iterator
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pgtasks import connection, libpq, password
 from pgtasks.environment import Environment
-from pgtasks.errors import PgtasksError, Unreachable
+from pgtasks.errors import Failed, PgtasksError, Unreachable
+from pgtasks.host import Command
 from pgtasks.target import Target
+
+if TYPE_CHECKING:
+    from pgtasks.ssh.host import SshHost
+    from pgtasks.ssh.link import Link
 
 # SSLRequest: length 8, code 80877103. Every server answers it with one byte before anything else
 # (protocol-flow, "SSL Session Encryption").
@@ -75,14 +81,18 @@ def diagnose(target: Target, environment: Environment, root: Path) -> Diagnosis:
     An embedded server is not started, a password is not asked for.
     """
     taken = []
-    for step in _steps(target, environment, root):
-        taken.append(step)
-        if not step.ok:
-            break
+    with closing(_steps(target, environment, root)) as steps:
+        for step in steps:
+            taken.append(step)
+            if not step.ok:
+                break
     return Diagnosis(tuple(taken))
 
 
-def _steps(target: Target, environment: Environment, root: Path) -> Iterator[Step]:
+def _steps(target: Target, environment: Environment, root: Path) -> Generator[Step, None, None]:
+    if target.ssh:
+        yield from _over_ssh(target, environment, root)
+        return
     if target.embedded:
         from pgtasks import embedded
 
@@ -97,6 +107,74 @@ def _steps(target: Target, environment: Environment, root: Path) -> Iterator[Ste
     yield from _logged_in(target, environment, root)
 
 
+def _over_ssh(target: Target, environment: Environment, root: Path) -> Iterator[Step]:
+    from pgtasks.ssh import arrive
+    from pgtasks.ssh.hostkeys import Distrusted
+    from pgtasks.ssh.link import Speechless
+    from pgtasks.ssh.route import Denied
+
+    failing: dict[type[PgtasksError], str] = {
+        Distrusted: "host key",
+        Denied: "ssh login",
+        Speechless: "command",
+    }
+    try:
+        host, target = arrive.landed(target)
+    except PgtasksError as exc:
+        kinds = [name for kind, name in failing.items() if isinstance(exc, kind)]
+        yield Step(kinds[0] if kinds else "ssh", False, exc.message)
+        return
+    try:
+        yield from _landed(host.link)
+        yield from _through_tunnel(host, target, environment, root)
+    finally:
+        host.close()
+
+
+def _landed(link: Link) -> Iterator[Step]:
+    """Yield the steps that were taken when a link is open."""
+    from pgtasks.ssh.hostkeys import fingerprint
+
+    settings, transport = link.settings, link.transport
+    through = f" through {', '.join(settings.jumps)}" if settings.jumps else ""
+    version = transport.remote_version.removeprefix("SSH-2.0-")
+    yield Step("ssh", True, f"{settings.host} port {settings.port}{through}: {version}")
+    key = transport.get_remote_server_key()
+    yield Step("host key", True, f"{key.get_name()} {fingerprint(key)}, as it is known")
+    with_key = link.connection.connect_kwargs["auth_strategy"].tried[-1]
+    yield Step("ssh login", True, f"{settings.user}, with {with_key}")
+    account = link.login.sudo_user or settings.user
+    yield Step("command", True, f"commands run there as {account}")
+
+
+def _through_tunnel(
+    host: SshHost, target: Target, environment: Environment, root: Path
+) -> Iterator[Step]:
+    if target.socket:
+        yield _socket_there(host, target)
+    there = f"{target.host}:{target.port}"
+    try:
+        target = host.tunnel(target)
+    except PgtasksError as exc:
+        yield Step("tunnel", False, exc.message)
+        return
+    end = target.end
+    assert end is not None
+    local = f"{end.host}/.s.PGSQL.{end.port}" if end.host[:1] == "/" else f"{end.host}:{end.port}"
+    yield Step("tunnel", True, f"{local} here leads to {there} there")
+    yield _answer_through(target)
+    yield from _logged_in(target, environment, root)
+
+
+def _socket_there(host: SshHost, target: Target) -> Step:
+    command = Command(("/bin/sh", "-c", 'ls -A -- "$1"', "sh", target.host))
+    try:
+        names = host.capture(command).split("\n")
+    except Failed as exc:
+        return Step("socket", False, f"folder {target.host!r} there: {exc.hint or exc.message}")
+    return _socket_among(names, target)
+
+
 def _embedded(server: Any) -> Step:
     if server is None:
         return Step("server", False, "never started here, inv server.start makes it")
@@ -106,13 +184,12 @@ def _embedded(server: Any) -> Step:
 
 
 def _through_socket(target: Target) -> Iterator[Step]:
-    folder = Path(target.host)
-    path = folder / f".s.PGSQL.{target.port}"
-    yield _socket_file(folder, path)
+    yield _socket_file(target)
+    path = _path(target)
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(_seconds(target))
         try:
-            client.connect(str(path))
+            client.connect(path)
         except OSError as exc:
             yield Step("connect", False, f"{path}: {_words(exc)}")
             return
@@ -120,16 +197,31 @@ def _through_socket(target: Target) -> Iterator[Step]:
         yield _answer(client, target)
 
 
-def _socket_file(folder: Path, path: Path) -> Step:
+def _path(target: Target) -> str:
+    return f"{target.host}/.s.PGSQL.{target.port}"
+
+
+def _socket_file(target: Target) -> Step:
+    folder = Path(target.host)
     try:
-        found = sorted(other.name for other in folder.iterdir() if _is_socket(other))
+        found = [other.name for other in folder.iterdir() if _is_socket(other)]
     except OSError as exc:
-        return Step("socket", False, f"folder {str(folder)!r}: {exc.strerror}")
-    if path.name in found:
+        return Step("socket", False, f"folder {target.host!r}: {exc.strerror}")
+    return _socket_among(found, target)
+
+
+def _socket_among(names: Iterable[str], target: Target) -> Step:
+    path, ports = _path(target), _ports(names)
+    if target.port in ports:
         return Step("socket", True, f"{path} is there")
-    others = [name.removeprefix(".s.PGSQL.") for name in found if name.startswith(".s.PGSQL.")]
-    way_out = f"there are ports {', '.join(others)}" if others else "no server runs there"
-    return Step("socket", False, f"{path} is not there, {way_out}")
+    others = f"there are ports {', '.join(map(str, ports))}" if ports else "no server runs there"
+    return Step("socket", False, f"{path} is not there, {others}")
+
+
+def _ports(names: Iterable[str]) -> list[int]:
+    """Return the ports of the sockets among files; each has a .lock file beside it."""
+    ports = (name.removeprefix(".s.PGSQL.") for name in names if name.startswith(".s.PGSQL."))
+    return sorted(int(port) for port in ports if port.isdecimal())
 
 
 def _is_socket(path: Path) -> bool:
@@ -160,6 +252,20 @@ def _through_tcp(target: Target) -> Iterator[Step]:
             yield _answer(client, target)
             return
     yield Step("connect", False, "; ".join(faults))
+
+
+def _answer_through(target: Target) -> Step:
+    """Ask at this machine's end of a tunnel what answers there."""
+    end = target.end
+    assert end is not None
+    unix = end.host.startswith("/")
+    with socket.socket(socket.AF_UNIX if unix else socket.AF_INET) as client:
+        client.settimeout(_seconds(target))
+        try:
+            client.connect(_path(target.here()) if unix else (end.host, end.port))
+        except OSError as exc:
+            return Step("answer", False, f"no answer: {_words(exc)}")
+        return _answer(client, target)
 
 
 def _answer(client: socket.socket, target: Target) -> Step:

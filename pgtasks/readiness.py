@@ -74,8 +74,7 @@ class Readiness:
     content: Content | None
     leftovers: Leftovers
     backups: tuple[str, ...]  # interrupted ones
-    tools: str
-    tools_fault: str = ""
+    tools: tuple[Finding, ...]
     steps: tuple[Step, ...] = ()  # of the connection, where they were asked for
 
     def findings(self) -> list[Finding]:
@@ -86,7 +85,7 @@ class Readiness:
             *_database(self),
             *_stamp(self),
             *_rights(self),
-            Finding("tools", "fault" if self.tools_fault else "ok", self.tools_fault or self.tools),
+            *self.tools,
             *_leftovers(self),
         ]
 
@@ -246,7 +245,6 @@ def examine(target: Target, backups: Path) -> Readiness:
         if beside.missing:
             reach.present(None, target)
         server, role = _ask_server(conn), _ask_role(conn, target.database)
-    found, fault = _tools(target, server.major)
     return Readiness(
         target=target,
         server=server,
@@ -254,8 +252,7 @@ def examine(target: Target, backups: Path) -> Readiness:
         content=None if beside.closed else _ask_database(target),
         leftovers=beside,
         backups=tuple(str(path) for path in store.leftovers(backups)),
-        tools=found,
-        tools_fault=fault,
+        tools=tuple(_tools(target, server.major)),
     )
 
 
@@ -295,10 +292,19 @@ def _ask_database(target: Target) -> Content:
         return Content(identity, encoding, collation, size, tuple(catalog.unreadable(conn)))
 
 
-def _tools(target: Target, major: int) -> tuple[str, str]:
-    """Return which tools would dump this server, or why none can."""
+def _tools(target: Target, major: int) -> Iterator[Finding]:
+    """Yield which tools would dump this server, and over SSH the psql on this machine."""
+    on = f" on {target.ssh}" if target.ssh else ""
     try:
         found = tools.available(host.for_target(target), target)
-        return str(tools.for_dump(found, major, target)), ""
+        yield Finding("tools", "ok", f"{tools.for_dump(found, major, target)}{on}")
     except VersionMismatch as exc:
-        return "", exc.message
+        yield Finding("tools", "fault", exc.message)
+    if not target.ssh:
+        return
+    try:
+        own = tools.for_psql(tools.available(host.HERE, target), major, target.here())
+        yield Finding("psql", "ok", f"{own} on this machine")
+    except VersionMismatch:
+        text = "none on this machine: db.run, db.shell and seed.load need one"
+        yield Finding("psql", "note", text)

@@ -155,6 +155,14 @@ def for_restore(
     return min(fitting, key=lambda t: (abs(t.major - server), -t.version[1]))
 
 
+def for_reading(toolsets: Sequence[Toolset], dumped_by: int) -> list[Toolset]:
+    """Return the tools that read an archive of pg_dump `dumped_by`, the lowest version first.
+
+    Without a server: those that cannot unpack its compression list its contents all the same.
+    """
+    return sorted((t for t in toolsets if t.major >= dumped_by), key=lambda t: t.version)
+
+
 def for_psql(toolsets: Sequence[Toolset], server: int, target: Target) -> Toolset:
     """Return the tools whose psql is nearest to the server, preferably not older."""
     usable = _usable(toolsets, target)
@@ -173,12 +181,13 @@ def _none_fits(
     tool: str, wanted: str, target: Target, toolsets: Sequence[Toolset]
 ) -> VersionMismatch:
     found = ", ".join(str(tools) for tools in toolsets) or "none"
+    there, setting = (" there", "ssh.bin") if target.end else ("", "tools")
     why = ""
     if not target.socket and any(tools.socket_only for tools in toolsets):
         why = "; those of the wheel have no TLS and serve sockets only"
     return VersionMismatch(
         f"no {tool} fits {target}: wanted {wanted}, found {found}{why}: "
-        "install the PostgreSQL client of that version or name its folder in `tools`"
+        f"install the PostgreSQL client of that version{there} or name its folder in `{setting}`"
     )
 
 

@@ -19,18 +19,27 @@ def arrive(target: Target) -> Target:
 
     Whoever calls closes `place`.
     """
+    host, there = landed(target)
+    try:
+        return host.tunnel(there)
+    except BaseException:
+        host.close()
+        raise
+
+
+def landed(target: Target) -> tuple[SshHost, Target]:
+    """Return a host, which whoever calls closes, and the target as it is without a tunnel."""
     assert target.ssh is not None
     host = SshHost(Link(target.ssh, environment=target.environment))
     try:
-        login = target.ssh
-        account = login.sudo_user or host.link.settings.user
+        account = target.ssh.sudo_user or host.link.settings.user
         there = replace(
             target,
             place=host,
             host=target.host or _default_host(host, target.port),
             user=target.user or account,
         )
-        return host.tunnel(_with_password(there))
+        return host, _with_password(there)
     except BaseException:
         host.close()
         raise
