@@ -23,7 +23,10 @@ _SETTINGS = {
     "folders": fields.FOLDERS,
 }
 # the main job first; a collection that is not named here goes to the end
-_COLLECTIONS = ("setup", "db", "backup", "env", "server", "migrate", "trigger", "seed", "journal")
+_COLLECTIONS = (
+    *("setup", "db", "backup", "remote", "env", "server"),
+    *("migrate", "trigger", "seed", "journal"),
+)
 _KINDS = {"flag": "true or false", "block": "block of keys", "list": "list of names"}
 
 

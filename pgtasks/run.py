@@ -15,6 +15,7 @@ from pgtasks.environment import Environment, Value, resolve
 from pgtasks.errors import BadConfiguration, PgtasksError, Refused
 from pgtasks.guard import Access, Decision, Facts, decide, protection
 from pgtasks.project import Project
+from pgtasks.ssh import login
 from pgtasks.stamp import Identity
 from pgtasks.target import Target, from_environment
 
@@ -58,6 +59,14 @@ class Run:
         self.target = reach(self.target, self.project.root, start=start, make=not self.dry)
         return self.target
 
+    def landed(self) -> Target:
+        """Return the target with its host logged in to, if it has one; its server is not asked."""
+        if self.target.ssh and self.target.place is None:
+            from pgtasks.ssh.arrive import landed
+
+            _, self.target = landed(self.target)
+        return self.target
+
     def guarded(
         self,
         access: Access,
@@ -82,6 +91,15 @@ class Run:
         else:
             self._ask(decide(facts), facts)
         return identity
+
+    def guarded_host(self, *, confirm: str | None = None) -> None:
+        """Let the guard decide on work on the database host, whose database is not looked at.
+
+        Raises Refused where the environment has no such host.
+        """
+        login.required(self.target.ssh, self.environment.name)
+        facts = self._facts(Access.WRITE, None, confirm=confirm)
+        self._ask(decide(facts), facts)
 
     def protection(self, identity: Identity | None) -> str:
         """Return why the target counts as protected, or nothing."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pgtasks.errors import BadConfiguration
+from pgtasks.errors import BadConfiguration, Refused
 
 PORT = 22
 # user@host:port, the host in brackets where it has colons of its own
@@ -75,3 +75,13 @@ def from_settings(settings: Mapping[str, Any], where: str) -> Login | None:
     if "port" in values:
         values["port"] = int(values["port"])
     return Login(**values)
+
+
+def required(login: Login | None, environment: str) -> Login:
+    """Return the login of an environment, raising Refused where it has none."""
+    if login is None:
+        raise Refused(
+            f"environment {environment!r} has no ssh, its database is reached from this machine: "
+            "a host over SSH is named by ssh: user@host"
+        )
+    return login

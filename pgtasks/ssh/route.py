@@ -13,6 +13,7 @@ from typing import Any
 import fabric
 import paramiko
 
+from pgtasks import report
 from pgtasks.errors import BadConfiguration, PgtasksError, Unreachable
 from pgtasks.ssh import config, hostkeys
 from pgtasks.ssh.config import Settings
@@ -69,6 +70,8 @@ class Route:
         try:
             for settings in self.hosts[len(self.connections) :]:
                 self.enter(settings)
+                for line in settings.unapplied:
+                    report.say(f"note: {settings.host}: ssh_config says {line}, of no effect here")
         except BaseException:
             self.close()
             raise

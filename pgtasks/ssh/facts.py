@@ -1,0 +1,213 @@
+"""What a database host says of itself, asked in one command: each has its price over SSH."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from pgtasks import report
+from pgtasks.host import Command
+from pgtasks.ssh.host import SshHost
+from pgtasks.tools import Toolset
+
+# what a task may need there, beside the PostgreSQL tools
+_PROGRAMS = ("tar", "sha256sum", "shasum", "setsid", "sudo", "socat", "python3", "perl", "nc")
+
+# $1: the backups folder, below the home folder unless absolute; then folders whose disks count
+_ASK = """\
+say() {{ printf '%s\\t%s\\n' "$1" "$2"; }}
+disk() {{ say "disk $1" "$(df -Pk -- "$1" 2>/dev/null | tail -n 1)"; }}
+say clock "$(date +%s.%N)"
+say hostname "$(uname -n)"
+say system "$(uname -srm)"
+say distribution "$( (. /etc/os-release && printf %s "$PRETTY_NAME") 2>/dev/null)"
+say account "$(id -un)"
+say shell "$SHELL"
+say home "$HOME"
+[ -w "$HOME" ] && say home_writable yes
+say cpus "$(getconf _NPROCESSORS_ONLN 2>/dev/null || nproc 2>/dev/null)"
+say memory "$(sed -n 's/^MemTotal: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo 2>/dev/null)"
+for p in {programs}; do f=$(command -v "$p") && say "program $p" "$f"; done
+case $1 in (/*) base=$1;; ('~'/*) base=$HOME/${{1#??}};; (*) base=$HOME/$1;; esac
+say backups "$base"
+[ -e "$base" ] && say backups_rights "$(ls -ld -- "$base" | awk '{{ print $1, $3 }}')"
+near=$base
+until [ -e "$near" ]; do near=${{near%/*}}; near=${{near:-/}}; done
+[ -d "$near" ] && [ -w "$near" ] && [ -x "$near" ] && say backups_writable yes
+shift
+for d in "$near" "${{TMPDIR:-/tmp}}" "$@"; do disk "$d"; done
+:
+""".format(programs=" ".join(_PROGRAMS))
+
+# the last line of `df -P`; the name of the file system may hold spaces
+_DF = re.compile(r"\s(?P<size>\d+)\s+-?\d+\s+(?P<free>-?\d+)\s+\S+\s+(?P<mount>/.*)$")
+
+
+@dataclass(frozen=True)
+class Disk:
+    """The file system of a folder, in bytes."""
+
+    folder: str
+    mount: str
+    size: int
+    free: int
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder that may not be there yet; `writable`: files can be written, or it can be made."""
+
+    path: str
+    exists: bool
+    rights: str
+    writable: bool
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a host says of itself. `clock` is how many seconds its clock goes before ours.
+
+    `doubt` is by how much that may be wrong: the answer was on its way so long.
+    """
+
+    hostname: str
+    system: str
+    distribution: str
+    account: str
+    shell: str
+    home: str
+    home_writable: bool
+    cpus: int
+    memory: int  # bytes, 0 where it does not say
+    clock: float
+    doubt: float
+    backups: Folder
+    disks: tuple[Disk, ...]
+    programs: dict[str, str]
+    tools: tuple[Toolset, ...] = field(default=())
+
+    def lines(self) -> list[str]:
+        """Return what a person reads."""
+        return [report.table(("fact", "value"), self._rows())]
+
+    def _rows(self) -> Iterator[tuple[str, str]]:
+        yield from (("hostname", self.hostname), ("system", self.system))
+        yield "distribution", self.distribution or "-"
+        yield "CPUs", str(self.cpus or "-")
+        yield "memory", report.size(self.memory) if self.memory else "-"
+        yield "account", self.account
+        yield "login shell", self.shell
+        yield "home", self.home if self.home_writable else f"{self.home} (not writable)"
+        yield "clock", described_clock(self)
+        yield "backups folder", described_folder(self.backups)
+        for disk in self.disks:
+            yield f"disk of {disk.folder}", described_disk(disk)
+        for tools in self.tools:
+            yield "PostgreSQL tools", f"{tools}, compression: {', '.join(_compressions(tools))}"
+        yield "programs", ", ".join(self.programs.values())
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain data."""
+        tools = [
+            {
+                "version": f"{each.version[0]}.{each.version[1]}",
+                "folder": each.folder,
+                "compressions": _compressions(each),
+            }
+            for each in self.tools
+        ]
+        return {**asdict(self), "tools": tools}
+
+
+def _compressions(tools: Toolset) -> list[str]:
+    return sorted(tools.compressions - {"none"})
+
+
+def described_clock(facts: Facts) -> str:
+    """Return how far apart the clocks are, and by how much that may be wrong."""
+    if abs(facts.clock) <= facts.doubt:
+        return f"as ours, within {facts.doubt:.1f} s"
+    way = "before" if facts.clock > 0 else "behind"
+    return f"{abs(facts.clock):.1f} s {way} ours"
+
+
+def described_folder(folder: Folder) -> str:
+    """Return where a folder is, whose it is, and whether it can be written to."""
+    if not folder.exists:
+        return (
+            f"{folder.path} (to be made{'' if folder.writable else ', which this account may not'})"
+        )
+    return f"{folder.path} ({folder.rights}{'' if folder.writable else ', not writable'})"
+
+
+def described_disk(disk: Disk) -> str:
+    """Return what is free on a disk."""
+    return f"{report.size(disk.free)} free of {report.size(disk.size)} on {disk.mount}"
+
+
+def ask(host: SshHost, backups: str, *folders: str) -> Facts:
+    """Ask a host for its facts; `folders` are those whose disks count besides."""
+    from pgtasks import tools
+
+    began = time.time()
+    argv = ("/bin/sh", "-c", _ASK, "sh", backups, *(folder for folder in folders if folder))
+    said = host.capture(Command(argv, {"LC_ALL": "C"}))
+    found = parsed(said, began, time.time())
+    bin = host.link.login.bin
+    return Facts(**{**vars(found), "tools": tools.installed(host, setting=bin)})
+
+
+def parsed(said: str, began: float, ended: float) -> Facts:
+    """Return what a host's answer says; it was given between two times (seconds, our clock)."""
+    pairs = [line.split("\t", 1) for line in said.splitlines() if "\t" in line]
+    one = dict(pairs)
+    clock, doubt = _clock(one.get("clock", ""), began, ended)
+    return Facts(
+        hostname=one.get("hostname", ""),
+        system=one.get("system", ""),
+        distribution=one.get("distribution", ""),
+        account=one.get("account", ""),
+        shell=one.get("shell", ""),
+        home=one.get("home", ""),
+        home_writable="home_writable" in one,
+        cpus=_number(one.get("cpus", "")),
+        memory=_number(one.get("memory", "")) * 1024,
+        clock=clock,
+        doubt=doubt,
+        backups=Folder(
+            one.get("backups", ""),
+            exists="backups_rights" in one,
+            rights=one.get("backups_rights", ""),
+            writable="backups_writable" in one,
+        ),
+        disks=tuple(_disks(pairs)),
+        programs={
+            key.removeprefix("program "): path for key, path in pairs if key.startswith("program ")
+        },
+    )
+
+
+def _clock(text: str, began: float, ended: float) -> tuple[float, float]:
+    """Return how far a clock goes before ours, and the doubt; whole seconds are the least known."""
+    seconds, _, fraction = text.partition(".")
+    if not seconds.isdecimal():
+        return 0.0, float("inf")
+    whole = not fraction.isdecimal()  # a date(1) without %N
+    there = float(seconds) + (0.5 if whole else float(f"0.{fraction}"))
+    doubt = (ended - began) / 2 + (0.5 if whole else 0.0)
+    return round(there - (began + ended) / 2, 2), round(doubt, 2)
+
+
+def _disks(pairs: list[list[str]]) -> Iterator[Disk]:
+    for key, value in pairs:
+        found = _DF.search(value) if key.startswith("disk ") else None
+        if found:
+            size, free = int(found["size"]) * 1024, int(found["free"]) * 1024
+            yield Disk(key.removeprefix("disk "), found["mount"], size, free)
+
+
+def _number(text: str) -> int:
+    return int(text) if text.strip().isdecimal() else 0

@@ -1,0 +1,289 @@
+"""Whether a database host is ready for the tasks: one screen of findings."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pgtasks import connection, password, reach, report, tools
+from pgtasks.backup import depot
+from pgtasks.errors import PgtasksError, Unreachable, VersionMismatch
+from pgtasks.readiness import Finding
+from pgtasks.ssh import arrive, facts, hostkeys, login
+from pgtasks.ssh.facts import Facts
+from pgtasks.ssh.host import SshHost
+from pgtasks.ssh.link import Forbidden
+from pgtasks.target import Target
+
+_CLOCKS_APART = 2.0  # seconds; the names of backups are times
+_LONG_WAY = 0.1  # seconds for a round trip: a command takes three
+_LITTLE = 0.1  # of a disk
+
+
+@dataclass(frozen=True)
+class HostKey:
+    """A host on the way, the key that it showed, and the line that knows it."""
+
+    host: str
+    kind: str
+    fingerprint: str
+    known: str
+
+
+@dataclass(frozen=True)
+class Server:
+    """The server as it answers from there; `data` is its folder, where we may know it.
+
+    `fault` says why it does not answer.
+    """
+
+    version: str = ""
+    major: int = 0
+    data: str = ""
+    fault: str = ""
+
+
+@dataclass(frozen=True)
+class Survey:
+    """All that was found out about a host; `trip` is a round trip, in seconds."""
+
+    target: Target
+    seconds: float  # until we were logged in
+    trip: float
+    keys: tuple[HostKey, ...]
+    login: str
+    unapplied: tuple[str, ...]
+    forwards: bool
+    facts: Facts
+    server: Server
+
+    def findings(self) -> list[Finding]:
+        """Return what was looked at, each with the way out where something is wrong."""
+        return [
+            *_login(self),
+            *_machine(self.facts, self.target.jobs),
+            _server(self),
+            *_tools(self),
+            *_disks(self.facts),
+            *_backups(self.facts),
+        ]
+
+    def lines(self) -> list[str]:
+        """Return what a person reads."""
+        rows = [(each.subject, each.state, each.text) for each in self.findings()]
+        return [report.table(("what", "", "found"), rows)]
+
+    def summary(self) -> str:
+        """Return what one line says: `PostgreSQL 15.4 on db1, noted: clock`."""
+        noted = [finding.subject for finding in self.findings() if finding.state == "note"]
+        what = f"PostgreSQL {self.server.version} on {self.facts.hostname}"
+        return f"{what}, noted: {', '.join(noted)}" if noted else what
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain data."""
+        return {
+            "environment": self.target.environment,
+            "host": str(self.target.ssh),
+            "seconds": round(self.seconds, 3),
+            "round_trip": round(self.trip, 4),
+            "host_keys": [vars(key) for key in self.keys],
+            "login": self.login,
+            "server": self.server.version or None,
+            "facts": self.facts.as_json(),
+            "findings": [vars(finding) for finding in self.findings()],
+        }
+
+    def check(self) -> None:
+        """Raise Unreachable where no server answers, VersionMismatch where no tool fits it."""
+        if self.server.fault:
+            raise Unreachable(self.server.fault, details=self.as_json())
+        for finding in self.findings():
+            if finding.state == "fault":
+                raise VersionMismatch(finding.text, details=self.as_json())
+
+
+def examine(target: Target, root: Path) -> Survey:
+    """Look at the host of a target; nothing is changed there. Raises Unreachable.
+
+    A server that does not answer is a finding.
+    """
+    login.required(target.ssh, target.environment)
+    target = password.unlocked(target, root)
+    host, there = arrive.landed(target)
+    try:
+        return _examined(host, there)
+    finally:
+        host.close()
+
+
+def ask(target: Target) -> Facts:
+    """Return what the host of a target says of itself, raising Unreachable."""
+    login.required(target.ssh, target.environment)
+    host, there = arrive.landed(target)
+    try:
+        return facts.ask(host, _backups_folder(there))
+    finally:
+        host.close()
+
+
+def _backups_folder(target: Target) -> str:
+    return (target.ssh.backups if target.ssh else "") or depot.DEFAULT
+
+
+def _examined(host: SshHost, target: Target) -> Survey:
+    began = time.monotonic()
+    host.link.session().close()
+    trip = time.monotonic() - began
+    target, server = _answer(host, target)
+    return Survey(
+        target=target,
+        seconds=host.link.opened,
+        trip=trip,
+        keys=tuple(_keys(host)),
+        login=host.link.route.key,
+        unapplied=host.link.settings.unapplied,
+        forwards=_forwards(host, target),
+        facts=facts.ask(host, _backups_folder(target), server.data),
+        server=server,
+    )
+
+
+def _answer(host: SshHost, target: Target) -> tuple[Target, Server]:
+    """Return the target as it is reached, and its server."""
+    try:
+        target = reach.answering(host.tunnel(target))
+        place = target.at(target.maintenance)
+        with connection.session(place, read_only=True, purpose="remote.check") as conn:
+            # who may not read the setting sees none
+            version, data = connection.rows(
+                conn,
+                "SELECT current_setting('server_version'),"
+                " (SELECT setting FROM pg_settings WHERE name = 'data_directory')",
+            )[0]
+            major = conn.server_version // 10000
+            return target, Server(version.split()[0], major, data or "")
+    except PgtasksError as exc:
+        if host.link.lost:
+            raise
+        return target, Server(fault=exc.message)
+
+
+def _keys(host: SshHost) -> Iterator[HostKey]:
+    route = host.link.route
+    for settings, each in zip(route.hosts, route.connections, strict=True):
+        key = each.transport.get_remote_server_key()
+        line = hostkeys.check(settings, key)
+        known = f"{line.file}:{line.number}"
+        yield HostKey(str(settings), key.get_name(), hostkeys.fingerprint(key), known)
+
+
+def _forwards(host: SshHost, target: Target) -> bool:
+    """Return whether sshd opens the server's socket for us."""
+    if not target.socket:
+        return True
+    try:
+        host.link.socket(f"{target.host}/.s.PGSQL.{target.port}").close()
+    except Forbidden:
+        return False
+    except Unreachable:
+        return not host.link.lost
+    return True
+
+
+def _login(found: Survey) -> Iterator[Finding]:
+    ssh = found.target.ssh
+    assert ssh is not None
+    way = " through ".join([str(ssh), *(key.host for key in reversed(found.keys[:-1]))])
+    took = report.duration(found.seconds)
+    yield Finding("ssh", "ok", f"{way} in {took}, by {found.login}")
+    for number, key in enumerate(found.keys, 1):
+        subject = "host key" if number == len(found.keys) else "jump host key"
+        yield Finding(subject, "ok", f"{key.kind} {key.fingerprint}, known by {key.known}")
+    for line in found.unapplied:
+        yield Finding("ssh_config", "note", f"{line}: has no effect here")
+    far = found.trip > _LONG_WAY
+    slow = f": far away, a command takes {report.duration(3 * found.trip)}" if far else ""
+    text = f"{report.duration(found.trip)} there and back{slow}"
+    yield Finding("line", "note" if far else "ok", text)
+    if ssh.sudo_user:
+        text = f"commands run as {found.facts.account}; each connection is a process there"
+        yield Finding("sudo", "ok", text)
+    elif not found.forwards:
+        text = "sshd forwards no sockets (AllowStreamLocalForwarding): each connection is a process"
+        yield Finding("relay", "note", f"{text} there")
+
+
+def _machine(said: Facts, jobs: int) -> Iterator[Finding]:
+    what = [said.distribution or said.system]
+    if said.cpus:
+        what.append(report.plural(said.cpus, "CPU"))
+    if said.memory:
+        what.append(f"{report.size(said.memory)} of memory")
+    yield Finding("host", "ok", f"{said.hostname}: {', '.join(what)}")
+    if 0 < said.cpus < jobs:
+        yield Finding("jobs", "note", f"{jobs} are no faster than {said.cpus} there")
+    apart = abs(said.clock) - said.doubt > _CLOCKS_APART
+    text = facts.described_clock(said)
+    if apart:
+        text += ": the names of backups are times, of our clock"
+    yield Finding("clock", "note" if apart else "ok", text)
+
+
+def _server(found: Survey) -> Finding:
+    if found.server.fault:
+        return Finding("server", "fault", found.server.fault)
+    target = found.target
+    place = f"{target.host}:{target.port}"
+    return Finding(
+        "server", "ok", f"PostgreSQL {found.server.version} on {place}, as {target.user}"
+    )
+
+
+def _tools(found: Survey) -> Iterator[Finding]:
+    """Yield which tools dump and restore this server, and what they cannot do."""
+    there, major, target = found.facts.tools, found.server.major, found.target
+    if not there:
+        text = "no pg_dump there: install the PostgreSQL client, or name its folder in `ssh.bin`"
+        yield Finding("tools", "fault", text)
+        return
+    if not major:
+        yield Finding("tools", "note", f"{', '.join(map(str, there))}, for a server of any version")
+        return
+    try:
+        chosen = tools.for_dump(there, major, target)
+    except VersionMismatch as exc:
+        yield Finding("tools", "fault", exc.message)
+        return
+    yield Finding("tools", "ok", str(chosen))
+    if "zstd" not in chosen.compressions:
+        text = "gzip: zstd is faster and smaller, pg_dump 16 or newer has it where built with it"
+        yield Finding("compression", "note", text)
+    try:
+        tools.for_restore(there, major, chosen.major, "gzip", target)
+    except VersionMismatch as exc:
+        yield Finding("restore", "note", exc.message)
+
+
+def _disks(said: Facts) -> Iterator[Finding]:
+    for disk in said.disks:
+        little = disk.free < _LITTLE * disk.size
+        text = f"{disk.folder}: {facts.described_disk(disk)}"
+        yield Finding("disk", "note" if little else "ok", text)
+
+
+def _backups(said: Facts) -> Iterator[Finding]:
+    """Yield what `db.backup --on-host` and what fetches and sends backups rests on."""
+    text = facts.described_folder(said.backups)
+    if said.backups.writable:
+        yield Finding("backups there", "ok", text)
+    else:
+        yield Finding("backups there", "note", f"{text}: no db.backup --on-host, no backup.send")
+    lacking = [] if "tar" in said.programs else ["tar"]
+    if not {"sha256sum", "shasum"} & said.programs.keys():
+        lacking.append("sha256sum")
+    if lacking:
+        text = f"no {' and no '.join(lacking)}: no db.backup --on-host, backup.fetch, backup.send"
+        yield Finding("programs", "note", text)

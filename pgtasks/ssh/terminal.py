@@ -1,0 +1,109 @@
+"""What a person does on a database host: a shell, psql, a command."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pgtasks import reach, tools
+from pgtasks.errors import Failed, Refused, Unreachable
+from pgtasks.host import Command
+from pgtasks.ssh import login
+from pgtasks.ssh.host import SshHost
+from pgtasks.ssh.link import Link
+from pgtasks.ssh.process import RemoteProcess
+from pgtasks.target import Target
+
+_LOST = 2  # psql(1), "Exit Status": the connection went bad
+_CHUNK = 1 << 16
+# as `ssh host command` does: in the home folder
+_AT_HOME = 'cd 2>/dev/null; exec /bin/sh -c "$1"'
+
+
+class _Typed(Command):
+    """A command that a person typed: its program's name would be that of the shell."""
+
+    def __str__(self) -> str:
+        return "the command"
+
+
+@contextmanager
+def _host(target: Target) -> Iterator[SshHost]:
+    wanted = login.required(target.ssh, target.environment)
+    host = SshHost(Link(wanted, environment=target.environment))
+    try:
+        yield host
+    finally:
+        host.close()
+
+
+def on_terminal() -> bool:
+    """Return whether there is a person to talk to."""
+    return sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def open_shell(target: Target) -> None:
+    """Give the terminal to a login shell on the host until it ends, whatever its exit code."""
+    if not on_terminal():
+        raise Refused("remote.shell needs a terminal, inv remote.run 'COMMAND' needs none")
+    with _host(target) as host:
+        host.link.connection.shell()
+        if host.link.lost:
+            raise Unreachable(f"{host.name}: {host.link.lost}")
+
+
+def run(target: Target, command: str) -> None:
+    """Run a command in the account's home; what it prints is passed on as it comes.
+
+    It reads nothing. Raises Failed where it ends with another code than 0.
+    """
+    with _host(target) as host:
+        argv = ("/bin/sh", "-c", _AT_HOME, "sh", command)
+        _streamed(host, _Typed(argv), stdin=None)
+
+
+def open_psql(target: Target, *, read_only: bool) -> None:
+    """Run the psql of a reached target's host there, on the terminal where there is one."""
+    host = target.place
+    assert isinstance(host, SshHost)
+    there = host.view(target)
+    found = tools.available(host, target)
+    chosen = tools.for_psql(found, reach.server_major(target), target)
+    with host.passfile(target) as passfile:
+        env = tools.environment(there, passfile, read_only=read_only)
+        command = Command((chosen.tool("psql"), "--no-password"), env, stop=signal.SIGHUP)
+        if not on_terminal():
+            _streamed(host, command, stdin=sys.stdin.fileno())
+        elif code := host.interact(command):
+            kind = Unreachable if code == _LOST else Failed
+            raise kind(f"psql on {host.name} ended with exit code {code}")
+
+
+def _streamed(host: SshHost, command: Command, *, stdin: int | None) -> None:
+    """Run a command with our own streams, raising Failed where it fails."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    process = host.start(command, stdin=stdin, stdout=sys.stdout.fileno())
+    try:
+        talk = threading.Thread(target=_passed, args=(process,), daemon=True)
+        talk.start()
+        code = process.wait()
+        talk.join(1)
+    except BaseException:
+        process.end(command.stop)
+        raise
+    if code == -signal.SIGPIPE:
+        raise BrokenPipeError  # our reader is gone, as with `| head`
+    if code:
+        raise process.failure("")
+
+
+def _passed(process: RemoteProcess) -> None:
+    """Pass on what a command says on stderr, as it comes."""
+    assert process.stderr is not None
+    while data := process.stderr.read1(_CHUNK):  # type: ignore[attr-defined]
+        os.write(sys.stderr.fileno(), data)

@@ -1,0 +1,138 @@
+"""Trust in the keys of a host and its jump hosts: by a person's word, and never silently."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from pgtasks import report
+from pgtasks.errors import Refused
+from pgtasks.ssh import hostkeys
+from pgtasks.ssh.config import Settings
+from pgtasks.ssh.hostkeys import Distrusted, Unknown
+from pgtasks.ssh.login import Login
+from pgtasks.ssh.route import Route
+from pgtasks.target import Target
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The key that a host shows; `file` holds it, once it is trusted."""
+
+    host: str
+    name: str
+    kind: str
+    fingerprint: str
+    file: str = ""
+    new: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.kind} key {self.fingerprint}"
+
+
+class Judge(Protocol):
+    """Decides on a key that nobody knows yet."""
+
+    def __call__(self, key: Shown) -> None:
+        """Raise Refused, or Unreachable, where the key is not to be trusted."""
+
+
+@dataclass
+class Trusted:
+    """The keys of all hosts on the way; the last one is where it leads."""
+
+    keys: list[Shown] = field(default_factory=list)
+
+    def lines(self) -> list[str]:
+        """Return what a person reads."""
+        return [
+            f"{key} {'is trusted now' if key.new else 'was known already'}: {key.file}"
+            for key in self.keys
+        ]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain data."""
+        return {"keys": [vars(key) for key in self.keys]}
+
+
+def trust(login: Login, judge: Judge, *, environment: str = "") -> Trusted:
+    """Have every unknown key on the way judged, and keep those that are trusted.
+
+    Each jump host is logged in to, for the key of the next. Raises Unreachable for a key that is
+    not the one that is known: it is not replaced.
+    """
+    done = Trusted()
+    with Route(login, environment=environment) as route:
+        for settings in route.hosts:
+            done.keys.append(_judged(route, settings, judge))
+            if settings is not route.hosts[-1]:
+                route.enter(settings)
+    return done
+
+
+def _judged(route: Route, settings: Settings, judge: Judge) -> Shown:
+    key = route.presented(settings)
+    kind, print_ = key.get_name(), hostkeys.fingerprint(key)
+    try:
+        line = hostkeys.check(settings, key)
+    except Unknown:
+        shown = Shown(str(settings), settings.name, kind, print_)
+        judge(shown)
+        path = hostkeys.trust(settings, key)
+        return Shown(str(settings), settings.name, kind, print_, str(path), new=True)
+    return Shown(str(settings), settings.name, kind, print_, f"{line.file}:{line.number}")
+
+
+def judge(target: Target, fingerprints: Sequence[str], *, yes: bool) -> Judge:
+    """Return who decides on the keys of a target's host: fingerprints, --yes, a person, nobody.
+
+    Raises Refused for --yes on a protected environment.
+    """
+    if fingerprints:
+        return _matching(fingerprints)
+    if yes and target.protected:
+        raise Refused(
+            f"environment {target.environment!r} is protected, --yes does not trust its host: "
+            "add --fingerprint"
+        )
+    if yes:
+        return lambda key: None
+    terminal = sys.stdin.isatty() and sys.stderr.isatty()
+    return _asked if terminal else _unanswered(protected=target.protected)
+
+
+def _matching(fingerprints: Sequence[str]) -> Judge:
+    wanted = {_bare(text) for text in fingerprints}
+
+    def judge(key: Shown) -> None:
+        if _bare(key.fingerprint) not in wanted:
+            raise Distrusted(f"{key} has no fingerprint that was given: it is not trusted")
+
+    return judge
+
+
+def _bare(fingerprint: str) -> str:
+    return fingerprint.strip().removeprefix("SHA256:").rstrip("=")
+
+
+def _asked(key: Shown) -> None:
+    report.say(f"{key}")
+    report.say("compare it with what the host's administrator says (there: ssh-keygen -l -f KEY)")
+    print("trust it? [y/N] ", end="", file=sys.stderr, flush=True)
+    answer = sys.stdin.readline().strip()
+    if answer.lower() not in ("y", "yes") and _bare(answer) != _bare(key.fingerprint):
+        raise Refused(f"the key of {key.name} is not trusted, nothing was written")
+
+
+def _unanswered(*, protected: bool) -> Judge:
+    also = "" if protected else " or --yes"
+
+    def judge(key: Shown) -> None:
+        raise Refused(
+            f"{key} is unknown, and there is no terminal to ask on: when it is what the host's "
+            f"administrator says, add --fingerprint {key.fingerprint}{also}"
+        )
+
+    return judge

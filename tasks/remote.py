@@ -1,0 +1,80 @@
+"""The database host, reached over SSH."""
+
+from pgtasks.task import run, task
+
+
+@task(
+    iterable=["fingerprint"],
+    help={
+        "fingerprint": "the fingerprint that a key must have (repeatable: jump hosts have theirs)",
+        "yes": "trust whatever key is shown (unprotected environments only)",
+    },
+)
+def trust(c, env=None, fingerprint=None, yes=False, json=False):
+    """Show the keys of the host and its jump hosts, and trust them once you say so."""
+    with run(c, "remote.trust", env=env, json=json, journaled=True) as r:
+        from pgtasks.ssh import login, trust
+
+        wanted = login.required(r.target.ssh, r.environment.name)
+        judge = trust.judge(r.target, fingerprint, yes=yes)
+        r.finish(trust.trust(wanted, judge, environment=r.environment.name))
+
+
+@task(several=True)
+def check(c, env=None, json=False):
+    """Check the way to the host, the server there, its tools, disks, clock, backups folder."""
+    with run(c, "remote.check", env=env, json=json) as r:
+        from pgtasks.ssh import survey
+
+        found = survey.examine(r.target, r.project.root)
+        if json:
+            found.check()  # the findings are in the one document of the failure
+        r.finish(found)
+        found.check()
+
+
+@task
+def facts(c, env=None, json=False):
+    """Show what the host says of itself: system, account, disks, clock, tools."""
+    with run(c, "remote.facts", env=env, json=json) as r:
+        from pgtasks.ssh import survey
+
+        r.finish(survey.ask(r.target))
+
+
+@task
+def shell(c, env=None, confirm=None):
+    """Open a login shell on the host."""
+    with run(c, "remote.shell", env=env, journaled=True) as r:
+        from pgtasks.ssh import terminal
+
+        r.guarded_host(confirm=confirm)
+        terminal.open_shell(r.target)
+
+
+@task(help={"write": "let a protected database be written to, its name given or typed"})
+def psql(c, env=None, write=False, confirm=None):
+    """Open the host's own psql there; on a protected database it only reads, unless --write."""
+    with run(c, "remote.psql", env=env, journaled=write) as r:
+        from pgtasks.guard import Access
+        from pgtasks.reach import present
+        from pgtasks.ssh import login, terminal
+
+        login.required(r.target.ssh, r.environment.name)
+        target = r.reached()
+        identity = r.guarded(Access.WRITE if write else Access.READ, confirm=confirm)
+        present(identity, target)
+        protected = r.protection(identity)
+        if protected and not write:
+            r.say(f"read-only, as {protected}; --write and its name let it be changed")
+        terminal.open_psql(target, read_only=bool(protected) and not write)
+
+
+@task(name="run", help={"command": "one quoted argument, for the sh there"})
+def run_command(c, command, env=None, confirm=None):
+    """Run a command on the host. Example: inv remote.run 'df -h /srv'"""
+    with run(c, "remote.run", env=env, journaled=True) as r:
+        from pgtasks.ssh import terminal
+
+        r.guarded_host(confirm=confirm)
+        terminal.run(r.target, command)
