@@ -166,6 +166,8 @@ def _cleared(below: Environment, layer: Layer) -> dict[str, Value]:
     if inherited or "ssh.host" in layer.values:
         # the ancestor's own host, where this place would be another one; or the host before
         replaced |= {key for key in below.values if key.startswith("ssh.")}
+    if "ssh.host" in layer.values and below.layer("server") == DEFAULT:
+        replaced.add("server")  # nobody asked for an embedded one
     return {key: value for key, value in below.values.items() if key not in replaced}
 
 
@@ -204,7 +206,7 @@ def _hidden(keys: Keys, above: Iterable[Keys]) -> bool:
 def _filled_by_libpq(environment: Environment, project: Project) -> Environment:
     """Let PG* variables fill an unprotected environment that names no place at all."""
     inherited = project.inherited_libpq
-    if environment.protected or environment.place:
+    if environment.protected or environment.place or environment.get("ssh"):
         return environment
     if inherited.get("PGSERVICE"):
         place = libpq.service_place(inherited["PGSERVICE"], inherited, "PGSERVICE")

@@ -27,8 +27,11 @@ def show(c, env=None, url=False, reveal=False, json=False):
             target = environments.revealed(target, r.project, json=json)
         if url:
             target = environments.located(target, r.project)
-            shown = target.url(reveal=reveal)
-            r.document({"environment": target.environment, "url": shown}) if json else print(shown)
+            shown, ssh = target.url(reveal=reveal), target.ssh and str(target.ssh)
+            if ssh:
+                r.say(f"as {ssh} sees it; ssh is no part of a url, from here it is inv db.shell")
+            said = {"environment": target.environment, "url": shown, "ssh": ssh}
+            r.document(said) if json else print(shown)
         else:
             r.finish(environments.shown(r.environment, target, r.choice.reason, reveal=reveal))
 

@@ -12,8 +12,11 @@ def start(c, env=None, major=None, json=False, dry=False):
         from pgtasks import embedded
 
         if not r.target.embedded:
-            name = r.environment.name
-            raise Refused(f"environment {name!r} has no embedded server, choose one with --env")
+            name, ssh = r.environment.name, r.target.ssh
+            why = f": it is on {ssh}, and embedded ones run on this machine alone" if ssh else ""
+            raise Refused(
+                f"environment {name!r} has no embedded server{why}, choose one with --env"
+            )
         if r.dry:
             r.say("plan: start the server, make its data folder if it is missing")
             r.finish(_overview(r))

@@ -147,6 +147,24 @@ def test_an_address_goes_with_its_host(tmp_path: Path, monkeypatch: pytest.Monke
     assert settings(tmp_path, "qa").parameters == {"sslcert": "/c"}
 
 
+def test_a_database_host_is_a_place(tmp_path: Path) -> None:
+    inherited = {"PGHOST": "elsewhere", "PGPORT": "7", "PGUSER": "nobody"}
+    texts = {"env/dev.yaml": "ssh: ann@db1\n", "env/qa.yaml": "ssh: db1\nuser: bob\n"}
+    lay_out(tmp_path, {**texts, "env/test.yaml": "ssh: db1\nserver: embedded\n"})
+    found = [settings(tmp_path, name, libpq=inherited) for name in ("dev", "qa")]
+    assert [said(one, "host", "port", "user", "server") for one in found] == [
+        (None, 5432, None, None),
+        (None, 5432, "bob", None),
+    ]
+    targets = [from_environment(one) for one in found]
+    assert [(one.host, one.user, one.embedded) for one in targets] == [
+        ("", "ann", False),  # the socket there, wherever it is
+        ("", "bob", False),
+    ]
+    with pytest.raises(BadConfiguration, match="this machine alone: keep one"):
+        from_environment(settings(tmp_path, "test"))
+
+
 def test_an_ancestors_ssh_host_does_not_serve_another_place(tmp_path: Path) -> None:
     lay_out(
         tmp_path,
@@ -158,7 +176,7 @@ def test_an_ancestors_ssh_host_does_not_serve_another_place(tmp_path: Path) -> N
         },
     )
     hosts = [settings(tmp_path, name).get("ssh") for name in ("prod", "copy", "local")]
-    assert hosts == ["ops@db1", "ops@db1", None]
+    assert hosts == [{"host": "db1", "user": "ops"}, {"host": "db1", "user": "ops"}, {}]
 
 
 @pytest.mark.parametrize(
