@@ -52,7 +52,7 @@ ours() {{
 }}
 send() {{
   ours "$2" || return 1
-  kill -"$1" -- "-$2" 2>/dev/null || kill -"$1" "$2" 2>/dev/null
+  kill -"$1" "-$2" 2>/dev/null || kill -"$1" "$2" 2>/dev/null
 }}
 tell() {{
   if {{ read -r p < "$room/pids/$2"; }} 2>/dev/null
