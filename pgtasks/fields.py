@@ -234,6 +234,11 @@ def checked(
     for key, value in values.items():
         place = located(values, key, file)
         full = f"{block}.{key}" if block else key
+        if block.endswith("ssh") and key in ("password", "passphrase"):
+            raise BadConfiguration(
+                f"{place}: {full}: a host lets in keys alone, their passphrases are the agent's "
+                "(ssh-add) or asked for"
+            )
         if key == "password":
             raise BadConfiguration(
                 f"{place}: {full}: a password does not belong in this file, use password_command, "

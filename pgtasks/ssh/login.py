@@ -15,6 +15,7 @@ _TEXT = re.compile(
     r"(?:ssh://)?(?:(?P<user>[^@\s]+)@)?(?:\[(?P<v6>[0-9a-fA-F:.%\w]+)\]|(?P<host>[^\s:@/\[\]]+))"
     r"(?::(?P<port>[0-9]{1,5}))?/?"
 )
+_ADDRESS = re.compile(r"[0-9a-fA-F]*:[0-9a-fA-F.]*:[0-9a-fA-F:.]*(?:%\w+)?")  # IPv6, no brackets
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ class Login:
 
 def parse(text: str, where: str) -> dict[str, Any]:
     """Parse `user@host:port` into settings, raising BadConfiguration."""
+    if _ADDRESS.fullmatch(text.strip()):
+        return {"host": text.strip()}
     found = _TEXT.fullmatch(text.strip())
     host = (found["v6"] or found["host"]) if found else ""
     # ssh would read what begins with a dash as an option
