@@ -1,44 +1,74 @@
-"""Backups: list, show, verify. They are made by `inv db.backup`."""
+"""Backups: list, show, verify, fetch, send. They are made by `inv db.backup`."""
 
 from pgtasks.task import run, task
 
 _ID = {"id": "an ID, the beginning of one, latest, or a path"}
+_ON_HOST = {"on_host": "the one on the database host, also where there is one here"}
+
+
+def _places(r):
+    from pgtasks.backup.places import Places
+
+    return Places(r.project.folder("backups"), r.target, r.landed)
 
 
 @task(several=True, name="list", help={"all": "those of all environments"})
 def list_(c, env=None, all=False, json=False):
-    """List the backups of an environment. Example: inv backup.list --env prod"""
+    """List the backups of an environment, here and on its host. Example: inv backup.list"""
     with run(c, "backup.list", env=env, json=json) as r:
-        from pgtasks.backup import store, view
+        found = _places(r).listing(None if all else r.environment.name)
+        if json:
+            found.check()  # what lies here is in the one document of the failure
+        r.finish(found)
+        found.check()
 
-        folder = r.project.folder("backups")
-        found = store.list_backups(folder, environment=None if all else r.environment.name)
-        r.finish(view.Listing(found, store.unreadable(folder), store.leftovers(folder)))
 
-
-@task(help=_ID)
-def show(c, id, env=None, json=False):
+@task(help=_ID | _ON_HOST)
+def show(c, id, on_host=False, env=None, json=False):
     """Show all that is known of one backup. Example: inv backup.show latest"""
     with run(c, "backup.show", env=env, json=json) as r:
-        from pgtasks.backup import store, view
+        from pgtasks.backup import view
 
-        folder = r.project.folder("backups")
-        found = store.find(folder, r.target.environment, r.target.database, id)
-        r.finish(view.Shown(found))
+        r.finish(view.Shown(_places(r).find(id, on_host=on_host)))
 
 
-@task(several=True)
-def verify(c, backup=None, env=None, json=False):
+@task(several=True, help=_ON_HOST)
+def verify(c, backup=None, on_host=False, env=None, json=False):
     """Read every byte of a backup against its checksum, and its dump. Example: inv backup.verify"""
     with run(c, "backup.verify", env=env, json=json, journaled=True) as r:
-        from pgtasks import host, report, tools
-        from pgtasks.backup import store
+        from pgtasks import report, tools
         from pgtasks.backup.verify import verify
 
-        folder = r.project.folder("backups")
-        found = store.find(folder, r.target.environment, r.target.database, backup)
-        there = host.for_target(r.target)
-        toolsets = tools.available(there, r.target)
+        found = _places(r).find(backup, on_host=on_host)
+        options = {"toolsets": tools.available(found.host, r.target), "jobs": r.target.jobs}
         with report.Progress("verify", found.manifest.size, quiet=r.json) as progress:
-            done = verify(found, there, toolsets=toolsets, jobs=r.target.jobs, progress=progress)
+            done = verify(found, found.host, **options, progress=progress)
+        r.finish(done)
+
+
+@task(several=True, help=_ID)
+def fetch(c, id, env=None, json=False):
+    """Bring a backup from the database host to this machine. Example: inv backup.fetch latest"""
+    with run(c, "backup.fetch", env=env, json=json, journaled=True) as r:
+        from pgtasks import report
+        from pgtasks.backup import transfer
+
+        places = _places(r)
+        found = places.there(id)
+        with report.Progress("fetch", found.manifest.size, quiet=r.json) as progress:
+            done = transfer.fetch(found, places.folder, progress=progress)
+        r.finish(done)
+
+
+@task(several=True, help=_ID)
+def send(c, id, env=None, json=False):
+    """Bring a backup from this machine to the database host. Example: inv backup.send latest"""
+    with run(c, "backup.send", env=env, json=json, journaled=True) as r:
+        from pgtasks import report
+        from pgtasks.backup import transfer
+
+        places = _places(r)
+        there, found = places.depot(), places.here(id)
+        with report.Progress("send", found.manifest.size, quiet=r.json) as progress:
+            done = transfer.send(found, there, progress=progress)
         r.finish(done)

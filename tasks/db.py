@@ -11,6 +11,7 @@ from pgtasks.task import run, task
         "exclude_table_data": "leave out the rows of tables that match (repeatable)",
         "proof": "prove the content, row by row (default); --no-proof is faster and proves nothing",
         "note": "a line of text that is kept with the backup",
+        "on_host": "let it lie on the database host (in ssh.backups), dumped by --jobs at once",
     },
 )
 def backup(
@@ -21,6 +22,7 @@ def backup(
     exclude_table_data=None,
     proof=True,
     note="",
+    on_host=False,
     json=False,
     dry=False,
 ):
@@ -28,10 +30,11 @@ def backup(
     flags = {"jobs": jobs}
     with run(c, "db.backup", env=env, json=json, dry=dry, journaled=True, flags=flags) as r:
         from pgtasks import host
-        from pgtasks.backup import create, job, view
+        from pgtasks.backup import create, job, shelf, view
         from pgtasks.guard import Access
         from pgtasks.lock import Lock
 
+        shelf.check(r.target, on_host=on_host)
         target = r.reached()
         r.guarded(Access.READ)
         options = job.for_target(
@@ -41,7 +44,8 @@ def backup(
             proof=proof,
             note=note,
         )
-        place = {"folder": r.project.folder("backups"), "host": host.for_target(target)}
+        lies = shelf.of(target, r.project.folder("backups"), on_host=on_host)
+        place = {"shelf": lies, "host": host.for_target(target)}
         if r.dry:
             r.finish(view.Planned(create.plan(target, **place, options=options)))
             return

@@ -17,6 +17,7 @@ from servers import Cluster
 from pgtasks import host, proof
 from pgtasks.backup import create
 from pgtasks.backup.job import Options
+from pgtasks.backup.shelf import LocalShelf
 from pgtasks.backup.store import Backup
 from pgtasks.target import Target
 
@@ -30,9 +31,7 @@ INSERT INTO orders (customer, total) SELECT g % 100 + 1, g * 1.5 FROM generate_s
 
 def make(target: Target, folder: Path, **options: Any) -> Backup:
     """Make a backup, quietly."""
-    return create.create(
-        target, folder=folder, host=host.for_target(target), options=Options(**options), quiet=True
-    )
+    return said(target, folder, **options)[0]
 
 
 def said(target: Target, folder: Path, **options: Any) -> tuple[Backup, list[str]]:
@@ -40,7 +39,7 @@ def said(target: Target, folder: Path, **options: Any) -> tuple[Backup, list[str
     lines: list[str] = []
     made = create.create(
         target,
-        folder=folder,
+        shelf=LocalShelf(folder),
         host=host.for_target(target),
         options=Options(**options),
         say=lines.append,

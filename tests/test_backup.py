@@ -23,6 +23,7 @@ from backups import SHOP, below, differences, interfering_tools, make, restored,
 from pgtasks import connection, host, proof, stamp
 from pgtasks.backup import create, store
 from pgtasks.backup.job import Options
+from pgtasks.backup.shelf import LocalShelf
 from pgtasks.errors import BadConfiguration, Failed, Refused, Unreachable, VersionMismatch
 from pgtasks.target import Target
 
@@ -252,7 +253,10 @@ class TestOptions:
 
     def test_the_plan_writes_nothing(self, shop: Target, tmp_path: Path) -> None:
         lines = create.plan(
-            shop, folder=tmp_path, host=host.for_target(shop), options=Options(schema_only=True)
+            shop,
+            shelf=LocalShelf(tmp_path),
+            host=host.for_target(shop),
+            options=Options(schema_only=True),
         )
         text = "\n".join(lines)
         assert "--schema-only" in text

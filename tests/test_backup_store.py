@@ -17,11 +17,11 @@ from servers import Cluster
 
 from backups import SHOP, below, make
 from pgtasks import host, names
-from pgtasks.backup import compression, dump, files, manifest, partial, store, view
+from pgtasks.backup import compression, dump, files, listing, manifest, partial, store, view
 from pgtasks.backup.manifest import FileRecord, Manifest
 from pgtasks.backup.store import Backup
 from pgtasks.backup.verify import verify
-from pgtasks.errors import BadConfiguration, Failed, NotProven, Refused, VersionMismatch
+from pgtasks.errors import BadConfiguration, Locked, NotProven, Refused, VersionMismatch
 from pgtasks.proof.model import SequenceProof
 from pgtasks.target import Target
 from pgtasks.tools import Toolset
@@ -145,7 +145,7 @@ class TestFind:
         [(path, why)] = store.unreadable(tmp_path)
         assert path == bad.path
         assert "not a manifest" in why
-        lines = view.Listing([good], store.unreadable(tmp_path), []).lines()
+        lines = listing.Listing([good], store.unreadable(tmp_path), []).lines()
         assert lines[-1].startswith("unreadable: ")
 
     def test_files_beside_are_no_backups(self, tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ class TestPartial:
 
     def test_one_of_the_same_name(self, tmp_path: Path) -> None:
         (tmp_path / ".1.partial").mkdir()
-        with pytest.raises(Failed, match="cannot write below"), partial.making(tmp_path, "1"):
+        with pytest.raises(Locked, match="another run is making"), partial.making(tmp_path, "1"):
             pass
         assert below(tmp_path) == [".1.partial"]
 
@@ -323,7 +323,7 @@ class TestVerify:
         assert copied.checks.intact is None
         assert copied.checks.damaged is not None
         assert "globals.sql" in copied.checks.damage
-        assert "DAMAGED" in "\n".join(view.Listing([copied], [], []).lines())
+        assert "DAMAGED" in "\n".join(listing.Listing([copied], [], []).lines())
         assert any(line.startswith("damaged") for line in view.Shown(copied).lines())
         (copied.path / "globals.sql").write_bytes(content)
         verify(copied, HOST)
@@ -439,7 +439,7 @@ class TestWordsOfPgDump:
         assert "--snapshot=0001" in argv
         assert "--no-password" in argv
         assert argv[-3:] == ("--schema-only", "--exclude-table-data=a*", "--exclude-table-data=-b")
-        streamed = replace(plan, layout="custom").argv("0001")
+        streamed = replace(plan, layout="custom", streamed=True).argv("0001")
         assert not [word for word in streamed if word.startswith(("--jobs", "--file"))]
 
     def test_locks_are_heard_of(self) -> None:
@@ -499,14 +499,14 @@ class TestView:
             put(tmp_path, id="2", excluded_data=("logs*",)),
             put(tmp_path, id="3", with_proof=False, rows=None),
         ]
-        lines = view.Listing(backups, [], [tmp_path / ".4.partial"]).lines()
+        lines = listing.Listing(backups, [], [tmp_path / ".4.partial"]).lines()
         assert lines[2].endswith("schema only; why")
         assert "  without rows of logs*; ünï" in lines[3]
         assert "  no proof; ünï" in lines[4]
         assert lines[5].startswith("interrupted: .4.partial")
 
     def test_json_is_json(self, copied: Backup) -> None:
-        for shown in (view.Shown(copied), view.Made(copied), view.Listing([copied], [], [])):
+        for shown in (view.Shown(copied), view.Made(copied), listing.Listing([copied], [], [])):
             json.dumps(shown.as_json())
             assert all(isinstance(line, str) for line in shown.lines())
 

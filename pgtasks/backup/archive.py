@@ -189,4 +189,6 @@ def difference(expected: FileRecord, found: FileRecord) -> str:
     """Return how a file differs from its record, or nothing."""
     if found.size != expected.size:
         return f"{found.size:,} bytes, {expected.size:,} were written"
+    if not found.sha256:
+        return "cannot be read"
     return "" if found == expected else "its content was changed"

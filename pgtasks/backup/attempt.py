@@ -120,7 +120,7 @@ def _utc(time: datetime) -> str:
 def _started(attempt: Attempt, snapshot: str, words: Words, stack: ExitStack) -> Pipeline:
     command = attempt.plan.command(snapshot, attempt.env)
     sink = None
-    if attempt.plan.layout == "custom":
+    if attempt.plan.streamed:
         handle = os.open(attempt.plan.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         sink = stack.enter_context(os.fdopen(handle, "wb"))
     return Pipeline(attempt.host, [command], stdout=sink, on_line=words.hear)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from pgtasks.errors import BadConfiguration, VersionMismatch
 from pgtasks.tools import Toolset
@@ -13,13 +14,17 @@ _PREFERRED = ("zstd:1", "gzip:1")
 _LEVELS = {"gzip": (1, 9), "zstd": (1, 22), "lz4": (1, 12)}
 
 
-def chosen(wanted: str | None, toolset: Toolset) -> str:
+def chosen(wanted: str | None, toolset: Toolset, readers: Sequence[Toolset] = ()) -> str:
     """Return the compression of a dump by these tools: `zstd:1`, `gzip:6`, `lz4`, `none`.
 
-    Raises BadConfiguration for words that mean none, VersionMismatch for one that the tools lack.
+    Where nothing is wanted, one that some of `readers` can unpack, if any are given. Raises
+    BadConfiguration for words that mean none, VersionMismatch for one that the tools lack.
     """
     if wanted in (None, AUTO):
-        return next(name for name in _PREFERRED if algorithm(name) in toolset.compressions)
+        usable = toolset.compressions
+        if readers:
+            usable &= frozenset().union(*(reader.compressions for reader in readers))
+        return next(name for name in _PREFERRED if algorithm(name) in usable)
     assert wanted is not None
     _check(wanted)
     if algorithm(wanted) not in toolset.compressions:

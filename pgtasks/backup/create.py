@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,9 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from pgtasks import report, tools
-from pgtasks.backup import attempt, dump, partial, store
+from pgtasks.backup import attempt, dump, store
 from pgtasks.backup.attempt import Again, Attempt, Dumped
 from pgtasks.backup.job import PLAIN, Job, Options, prepared
+from pgtasks.backup.shelf import Draft, Shelf
 from pgtasks.backup.store import Backup
 from pgtasks.backup.writing import reconciled, write
 from pgtasks.errors import Failed
@@ -33,17 +33,18 @@ _BREATH = 0.03  # seconds before the next one, times the number of those before
 Say = Callable[[str], None]
 
 
-def plan(target: Target, *, folder: Path, host: Host, options: Options = PLAIN) -> Sequence[str]:
+def plan(target: Target, *, shelf: Shelf, host: Host, options: Options = PLAIN) -> Sequence[str]:
     """Return what `create` would do, line by line; reads the server, writes nothing."""
-    job = prepared(target, host, options)
-    path = store.home(folder, target.environment, target.database) / "ID"
-    argv = job.plan(path).argv("SNAPSHOT")
+    job = prepared(target, host, shelf, options)
+    path = f"{shelf.home(target.environment, target.database)}/ID"
+    argv = job.plan(Path(path.removeprefix(f"{host.name}:"))).argv("SNAPSHOT")
     proof = "taken in the dump's own snapshot" if options.proof else "none"
+    streamed = ", its output comes here" if job.streamed else ""
     return [
         f"source   {target}, {report.size(job.source.bytes)}, PostgreSQL {job.source.major}",
         f"tools    pg_dump {job.toolset}, {job.jobs} jobs, compression {job.compression}",
         f"folder   {path}",
-        f"run      {' '.join(argv)}",
+        f"run      {' '.join(argv)}{streamed}",
         f"run      {' '.join(job.globals({}).argv)}",
         f"proof    {proof}",
     ]
@@ -52,45 +53,57 @@ def plan(target: Target, *, folder: Path, host: Host, options: Options = PLAIN) 
 def create(
     target: Target,
     *,
-    folder: Path,
+    shelf: Shelf,
     host: Host,
     options: Options = PLAIN,
     say: Say | None = None,
     quiet: bool = False,
 ) -> Backup:
-    """Make a backup below `folder` and return it, finished and durable.
+    """Make a backup on a shelf and return it, finished and durable.
 
-    The guard and the lock are the caller's. `say` gets what happens on the way (a new snapshot,
-    what was left out); `quiet` shows no progress. Raises Refused (unreadable tables, a pattern
-    that matches nothing), Failed, Unreachable, VersionMismatch; nothing is left then.
+    `host` is where pg_dump runs. The guard and the lock are the caller's. `say` gets what happens
+    on the way (a new snapshot, what was left out); `quiet` shows no progress. Raises Refused
+    (unreadable tables, a pattern that matches nothing), Failed, Unreachable, VersionMismatch;
+    nothing is left then.
     """
     began = time.monotonic()
     say = say or _silent
-    for left in partial.sweep(folder):
-        say(f"removed {left.name!r}, an interrupted backup")
-    job = prepared(target, host, options)
-    if job.jobs < target.jobs:
-        say(
-            f"{job.source.tables:,} tables, and the server has room for {job.source.locks:,} locks:"
-            f" one process dumps, not {target.jobs} (see max_locks_per_transaction)"
-        )
-    id = partial.new_id()
-    home = store.home(folder, target.environment, target.database)
-    with partial.making(home, id) as path, host.passfile(target) as passfile:
+    for left in shelf.sweep():
+        say(f"removed {left!r}, an interrupted backup")
+    job = prepared(target, host, shelf, options)
+    for note in _notes(job):
+        say(note)
+    with (
+        shelf.making(target.environment, target.database) as draft,
+        host.passfile(target) as passfile,
+    ):
         reach("backup.begun")
         env = tools.environment(target, passfile, read_only=True)
-        with _globals(job, env, path) as finish_globals:
-            dumped = _dumped(job, env, path, say, quiet=quiet)
+        with _globals(job, env, draft.path) as finish_globals:
+            dumped = _dumped(job, env, draft, say, quiet=quiet)
             warnings = [*dumped.warnings, *finish_globals()]
-        dumped = reconciled(job, dumped, path)
+        dumped = reconciled(job, dumped, draft)
         reach("backup.dumped")
         for warning in warnings:
             say(f"warning: {warning}")
-        write(job, replace(dumped, warnings=tuple(warnings)), path, id, began)
+        write(job, replace(dumped, warnings=tuple(warnings)), draft, began)
         reach("backup.written")
-        final = partial.finish(path, id)
+        made = draft.finish()
         reach("backup.renamed")
-    return store.load(final)
+    return made
+
+
+def _notes(job: Job) -> Iterator[str]:
+    if job.short_of_locks and not job.streamed:
+        yield (
+            f"{job.source.tables:,} tables, and the server has room for {job.source.locks:,} locks:"
+            f" one process dumps, not {job.target.jobs} (see max_locks_per_transaction)"
+        )
+    if job.sealed:
+        yield (
+            f"warning: no pg_restore on {job.shelf.host.name} unpacks {job.compression}: "
+            "backup.verify and db.restore need one that does"
+        )
 
 
 def _silent(line: str) -> None:
@@ -121,10 +134,10 @@ def _globals(job: Job, env: Mapping[str, str], path: Path) -> Iterator[Callable[
         yield finish
 
 
-def _dumped(job: Job, env: Mapping[str, str], path: Path, say: Say, *, quiet: bool) -> Dumped:
+def _dumped(job: Job, env: Mapping[str, str], draft: Draft, say: Say, *, quiet: bool) -> Dumped:
     """Attempt the dump until one attempt is consistent, raising Failed that names the tables."""
     early, late, again = 0, 0, None
-    plan = job.plan(path)
+    plan = job.plan(draft.folder)
     with report.Progress("backup", sum(job.source.sizes.values()), quiet=quiet) as progress:
         while early <= _EARLY and late <= _LATE:
             trial = Attempt(
@@ -144,15 +157,8 @@ def _dumped(job: Job, env: Mapping[str, str], path: Path, say: Say, *, quiet: bo
                 again = exc
             early, late = early + again.early, late + (not again.early)
             say(f"{again.why}: once more with a new snapshot")
-            _clear(plan.path)
-            plan = job.plan(path, jobs=1) if again.serial else plan
+            draft.clear(plan.path)
+            plan = job.plan(draft.folder, jobs=1) if again.serial else plan
             time.sleep(_BREATH * (early + late))
     assert again is not None
     raise Failed(f"no consistent backup in {early + late} attempts: {again.why}")
-
-
-def _clear(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

@@ -44,6 +44,10 @@ class Depot:
         """Return a new folder on this machine for what is small of what lies there."""
         return self._room.folder()
 
+    def home(self, environment: str, database: str) -> str:
+        """Return the name of the folder of one database's backups in it."""
+        return f"{folder_name(environment)}/{folder_name(database)}"
+
     # what is there
 
     def mirror(self) -> Mirror:
@@ -105,7 +109,7 @@ class Depot:
         that of another run with the same backup. Where the line is lost, the next run removes it.
         Raises Locked where another run makes that backup, Failed where nothing can be written.
         """
-        home = f"{folder_name(environment)}/{folder_name(database)}"
+        home = self.home(environment, database)
         path, free, swept = "", None, []
         script = scripts.make(self.folder, home, f".{name or id}.partial", id)
         for kind, _, rest in self._said(script):
@@ -132,12 +136,16 @@ class Depot:
                 raise Refused(f"there is another backup {id} on {self.host.name}")
         return str(PurePosixPath(partial.path).with_name(id))
 
+    def put(self, path: str, content: bytes) -> None:
+        """Write a small file there, in the place of one that is there."""
+        before, _, name = path.rpartition("/")
+        command = scripts.replace(path, f"{before}/.{name}.new")
+        with self._worded("written"), streams.writing(self.host, command) as sink:
+            sink.write(content)
+
     def note(self, backup: Backup, checks: Checks) -> None:
         """Write down there when a backup was verified or drilled."""
-        path = f"{backup.folder}/{store.CHECKS}"
-        command = scripts.replace(path, f"{backup.folder}/.{store.CHECKS}")
-        with self._worded("written"), streams.writing(self.host, command) as sink:
-            sink.write(checks.text().encode())
+        self.put(f"{backup.folder}/{store.CHECKS}", checks.text().encode())
 
     def unpack(self, path: str, send: Callable[[IO[bytes]], None]) -> None:
         """Let a function write an archive, whose files come into a folder there."""
@@ -178,6 +186,11 @@ class Depot:
             raise Failed(
                 f"the backups of {self} cannot be {what}: {words[0]} (ssh.backups names the folder)"
             ) from None
+
+
+def holding(backup: Backup) -> Depot:
+    """Return the depot that a backup lies in."""
+    return Depot(backup.host, str(PurePosixPath(backup.folder).parents[2]))
 
 
 def _lines(source: IO[bytes]) -> Iterator[tuple[str, str, str]]:

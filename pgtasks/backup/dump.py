@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from pgtasks.host import Command, Host
 from pgtasks.proof.model import SequenceProof
 from pgtasks.tools import Toolset
 
+Note = Callable[[str], AbstractContextManager[str]]
+
 LOCK_WAIT = 300  # seconds that pg_dump waits for a table somebody holds exclusively
 # pg_dump's progress is read, so it must not be translated; the data's encoding is set apart
 _PLAIN_WORDS = {"LC_ALL": "C"}
@@ -21,7 +24,10 @@ _PLAIN_WORDS = {"LC_ALL": "C"}
 
 @dataclass(frozen=True)
 class DumpPlan:
-    """All that pg_dump is told."""
+    """All that pg_dump is told.
+
+    `path` is on the host where the dump will lie; a streamed one comes by pg_dump's stdout.
+    """
 
     toolset: Toolset
     path: Path
@@ -31,14 +37,17 @@ class DumpPlan:
     schema_only: bool = False
     exclude_table_data: tuple[str, ...] = ()
     encoding: str = "UTF8"
+    streamed: bool = False
 
     def argv(self, snapshot: str) -> tuple[str, ...]:
-        """Return pg_dump's argv; a custom layout goes to stdout, so that it can be streamed."""
-        where = (f"--file={self.path}", f"--jobs={self.jobs}")
+        """Return pg_dump's argv."""
+        where = () if self.streamed else (f"--file={self.path}",)
+        jobs = (f"--jobs={self.jobs}",) if self.layout == "directory" else ()
         return (
             self.toolset.tool("pg_dump"),
             f"--format={self.layout}",
-            *(where if self.layout == "directory" else ()),
+            *where,
+            *jobs,
             argument(self.compression, self.toolset.major),
             f"--encoding={self.encoding}",
             f"--snapshot={snapshot}",
@@ -149,22 +158,18 @@ def contents(host: Host, toolset: Toolset, dump: Path) -> list[Entry]:
 
 
 def sequences(
-    host: Host, toolset: Toolset, dump: Path, entries: Sequence[Entry], room: Path
+    host: Host, toolset: Toolset, dump: Path, entries: Sequence[Entry], note: Note
 ) -> tuple[SequenceProof, ...]:
     """Return where the sequences stand by the dump itself: they ignore snapshots.
 
-    `room` is a folder for the list that pg_restore reads.
+    `note` puts the list that pg_restore reads on the host.
     """
     wanted = [entry.line for entry in entries if entry.of_kind("SEQUENCE SET")]
     if not wanted:
         return ()
-    chosen = room / ".sequences"
-    chosen.write_text("\n".join(wanted) + "\n", encoding="utf-8")
-    try:
+    with note("\n".join(wanted) + "\n") as chosen:
         argv = (toolset.tool("pg_restore"), f"--use-list={chosen}", "--file=-", str(dump))
         text = host.capture(Command(argv), seconds=600)
-    finally:
-        chosen.unlink()
     found = tuple(sorted(parse_sequences(text), key=str))
     if len(found) != len(wanted):
         raise Failed(f"{len(found)} of {len(wanted)} sequences could be read from the dump")

@@ -10,8 +10,10 @@ from typing import Any
 from pgtasks import connection, database, tools
 from pgtasks.backup import compression, dump, preflight, readme, store
 from pgtasks.backup.preflight import Source
+from pgtasks.backup.shelf import Shelf
 from pgtasks.database import DatabaseFacts
-from pgtasks.host import Command, Host
+from pgtasks.errors import VersionMismatch
+from pgtasks.host import HERE, Command, Host
 from pgtasks.target import Target
 from pgtasks.tools import Toolset
 
@@ -48,7 +50,10 @@ def for_target(target: Target, **flags: Any) -> Options:
 
 @dataclass(frozen=True)
 class Job:
-    """All that a backup needs to know, found out before anything is written."""
+    """All that a backup needs to know, found out before anything is written.
+
+    `host` is where `toolset` dumps; `reader` are the tools that read the dump where it will lie.
+    """
 
     target: Target
     host: Host
@@ -58,25 +63,42 @@ class Job:
     settings: str
     toolset: Toolset
     compression: str
+    shelf: Shelf
+    reader: Toolset
 
     @property
     def jobs(self) -> int:
-        """Return how many processes dump: one where the locks of several find no room.
+        """Return how many processes dump: one into a stream, and where there is too little room."""
+        return 1 if self.streamed or self.short_of_locks else self.target.jobs
 
-        pg_dump's workers lock each table once more.
-        """
-        return self.target.jobs if self.source.tables < self.source.locks else 1
+    @property
+    def streamed(self) -> bool:
+        """Whether the dump comes over the line."""
+        return self.host != self.shelf.host
+
+    @property
+    def sealed(self) -> bool:
+        """Whether the tools where the dump will lie can list it and not unpack it."""
+        return compression.algorithm(self.compression) not in self.reader.compressions
+
+    @property
+    def short_of_locks(self) -> bool:
+        """Whether the locks of several processes find no room: workers lock each table again."""
+        return self.target.jobs > 1 and self.source.tables >= self.source.locks
 
     def plan(self, folder: Path, *, jobs: int | None = None) -> dump.DumpPlan:
         """Return what pg_dump is told to write into `folder`."""
         jobs = jobs or self.jobs
         layout = self.options.layout or ("directory" if jobs > 1 else "custom")
+        layout = "custom" if self.streamed else layout
         return dump.DumpPlan(
             toolset=self.toolset,
             path=folder / store.dump_name(layout),
             layout=layout,
             compression=self.compression,
             jobs=jobs,
+            # a file on this machine is ours to write in any case
+            streamed=layout == "custom" and self.shelf.host == HERE,
             schema_only=self.options.schema_only,
             exclude_table_data=self.options.exclude_table_data,
             encoding="SQL_ASCII" if self.source.encoding == "SQL_ASCII" else "UTF8",
@@ -92,12 +114,33 @@ class Job:
         )
 
 
-def prepared(target: Target, host: Host, options: Options) -> Job:
+def prepared(target: Target, host: Host, shelf: Shelf, options: Options) -> Job:
     """Look at source and tools, raising Refused or VersionMismatch for what cannot work."""
     with connection.session(target, read_only=True, purpose="db.backup") as conn:
         source = preflight.look(conn, options.exclude_table_data)
         facts = database.read(conn, target.database)
         settings = readme.settings(conn, facts)
     toolset = tools.for_dump(tools.available(host, target), source.major, target)
-    chosen = compression.chosen(options.compression, toolset)
-    return Job(target, host, options, source, facts, settings, toolset, chosen)
+    readers = _readers(toolset, host, shelf, target)
+    chosen = compression.chosen(options.compression, toolset, readers)
+    unpacking = [each for each in readers if compression.algorithm(chosen) in each.compressions]
+    return Job(
+        *(target, host, options, source, facts, settings, toolset, chosen),
+        shelf=shelf,
+        reader=(unpacking or readers)[0],
+    )
+
+
+def _readers(toolset: Toolset, host: Host, shelf: Shelf, target: Target) -> list[Toolset]:
+    """Return the tools that read the dump where it will lie, raising VersionMismatch for none."""
+    if shelf.host == host:
+        return [toolset]
+    found = tools.available(shelf.host, target)
+    fitting = tools.for_reading(found, toolset.major)
+    if not fitting:
+        raise VersionMismatch(
+            f"no pg_restore on {shelf.host.name} reads what pg_dump {toolset} on {host.name} "
+            f"writes, found {', '.join(map(str, found)) or 'none'}: install the PostgreSQL client "
+            f"of version {toolset.major} or newer, or let the backup stay there with --on-host"
+        )
+    return fitting

@@ -12,7 +12,7 @@ from typing import IO, Any
 
 from pgtasks import journal, report
 from pgtasks.backup import archive, files, manifest, partial, scripts, store, streams
-from pgtasks.backup.depot import Depot, Partial
+from pgtasks.backup.depot import Depot, Partial, holding
 from pgtasks.backup.manifest import FileRecord, Manifest
 from pgtasks.backup.store import Backup
 from pgtasks.errors import Failed, NotProven, Refused
@@ -89,7 +89,7 @@ def fetch(backup: Backup, folder: Path, depot: Depot, *, progress: Progress | No
     with partial.making(home, made.id) as path:
         _refuse_full(made, HERE.free_bytes(str(path)), str(home))
         reach("fetch.begun")
-        _receive(backup, path, depot, progress)
+        _receive(backup, path, progress)
         reach("fetch.written")
         got = store.load(partial.finish(path, made.id))
     got.record(intact=journal.now(), proven=backup.checks.proven)
@@ -115,15 +115,18 @@ def _refuse_full(made: Manifest, free: int | None, where: str) -> None:
         raise Failed(f"no room for backup {made.id}: it has {size}, {where!r} has {room} free")
 
 
-def _receive(backup: Backup, path: Path, depot: Depot, progress: Progress | None) -> None:
+def _receive(backup: Backup, path: Path, progress: Progress | None) -> None:
     """Write the files of a backup as they come, and its manifest last."""
     made = backup.manifest
     names = sorted({name.split("/")[0] for name in made.files})
-    with streams.reading(depot.host, scripts.pack(backup.folder, names)) as source:
+    with streams.reading(backup.host, scripts.pack(backup.folder, names)) as source:
         found = archive.unpack(source, path, _Count(progress))
     if faults := archive.differences(made.files, found):
-        there = archive.differences(made.files, depot.sums(backup.folder, _SUMMERS))
-        raise _damaged(made, there or faults, depot.host.name if there else "the way here")
+        there = holding(backup).sums(backup.folder, _SUMMERS)
+        on_the_way = archive.differences(
+            found, {name: there[name] for name in found.keys() & there}
+        )
+        raise _damaged(made, faults, "the way here" if on_the_way else backup.host.name)
     files.write(path / manifest.NAME, manifest.text(made))
     for folder in (path, *(each for each in path.iterdir() if each.is_dir())):
         partial.sync(folder)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pgtasks import journal, tools
-from pgtasks.backup import files, manifest, store
+from pgtasks.backup import archive, depot, files, manifest, store
 from pgtasks.backup.compression import algorithm
 from pgtasks.backup.dump import contents
 from pgtasks.backup.manifest import FileRecord
@@ -79,9 +78,10 @@ def verify(
     """
     began, when = time.monotonic(), journal.now()
     with _recorded(backup, when, record=record):
-        _check_names(backup)
+        _check_manifest(backup)
         toolset = _reader(backup, toolsets or tools.installed(host))
-        _check_bytes(backup, jobs, progress)
+        check = _check_there if backup.folder else _check_here
+        check(backup, jobs, progress)
         _check_structure(backup, host, toolset, read=read)
     return Verification(
         id=backup.id,
@@ -108,17 +108,22 @@ def _recorded(backup: Backup, when: str, *, record: bool) -> Iterator[None]:
 
 def _record(backup: Backup, **changes: str | None) -> None:
     try:
-        backup.record(**changes)
-    except OSError:
+        checks = backup.record(**changes)
+        if backup.folder:
+            depot.holding(backup).note(backup, checks)
+    except (OSError, Failed):
         pass  # the folder may be read-only: the check itself stands
 
 
-def _check_names(backup: Backup) -> None:
-    """Compare the files there are with those the manifest names; read the manifest anew."""
+def _check_manifest(backup: Backup) -> None:
+    """Read the manifest anew."""
     if store.load(backup.path).manifest != backup.manifest:
         raise NotProven(f"backup {backup.id}: the manifest was changed")
+
+
+def _check_names(backup: Backup, there: set[str]) -> None:
+    """Compare the files there are with those the manifest names."""
     beside = {manifest.NAME, store.CHECKS}
-    there = {path.relative_to(backup.path).as_posix() for path in files.below(backup.path)}
     missing = backup.manifest.files.keys() - there
     extra = there - backup.manifest.files.keys() - beside
     faults = [f"{name}: missing" for name in sorted(missing)]
@@ -134,8 +139,28 @@ def _refuse(backup: Backup, faults: Sequence[str]) -> None:
     )
 
 
-def _check_bytes(backup: Backup, jobs: int, progress: Progress | None) -> None:
+def _check_there(backup: Backup, jobs: int, progress: Progress | None) -> None:
+    """Let the host that it lies on read every file, and compare what it says with the records."""
+    done = 0
+
+    def tell(bytes: int) -> None:
+        nonlocal done
+        done += bytes
+        if progress is not None:
+            progress.update(done)
+
+    def look(names: set[str]) -> None:
+        _check_names(backup, names)
+
+    found = depot.holding(backup).sums(backup.folder, jobs, names=look, tell=tell)
+    records = {name: found[name] for name in backup.manifest.files}
+    _refuse(backup, archive.differences(backup.manifest.files, records))
+
+
+def _check_here(backup: Backup, jobs: int, progress: Progress | None) -> None:
     """Read every file against its record, the largest first, several at once."""
+    paths = files.below(backup.path)
+    _check_names(backup, {path.relative_to(backup.path).as_posix() for path in paths})
     wanted = sorted(backup.manifest.files.items(), key=lambda item: -item[1].size)
     done, faults = 0, []
     with ThreadPoolExecutor(max(1, jobs)) as pool:
@@ -163,27 +188,22 @@ def _fault(path: Path, name: str, expected: FileRecord) -> str:
         found = files.record(path)
     except OSError as exc:
         return f"{name}: {exc.strerror}"
-    if found.size != expected.size:
-        return f"{name}: {found.size:,} bytes, {expected.size:,} were written"
-    return "" if found == expected else f"{name}: its content was changed"
+    fault = archive.difference(expected, found)
+    return f"{name}: {fault}" if fault else ""
 
 
 def _reader(backup: Backup, toolsets: Sequence[Toolset]) -> Toolset:
     """Return the tools nearest to those that wrote the dump, none of them older."""
     made = backup.manifest
-    fitting = [
-        tools
-        for tools in toolsets
-        if tools.version[0] >= made.dump_tool[0]
-        and algorithm(made.compression) in tools.compressions
-    ]
-    if not fitting:
-        found = ", ".join(map(str, toolsets)) or "none"
-        raise VersionMismatch(
-            f"no pg_restore here reads backup {backup.id}: wanted {made.dump_tool[0]} or newer "
-            f"with {algorithm(made.compression)}, found {found}"
-        )
-    return min(fitting, key=lambda tools: tools.version)
+    for fitting in tools.for_reading(toolsets, made.dump_tool[0]):
+        if algorithm(made.compression) in fitting.compressions:
+            return fitting
+    where = f"on {backup.host.name}" if backup.folder else "here"
+    found = ", ".join(map(str, toolsets)) or "none"
+    raise VersionMismatch(
+        f"no pg_restore {where} reads backup {backup.id}: wanted {made.dump_tool[0]} or newer "
+        f"with {algorithm(made.compression)}, found {found}"
+    )
 
 
 def _check_structure(backup: Backup, host: Host, toolset: Toolset, *, read: bool) -> None:
@@ -199,8 +219,8 @@ def _check_structure(backup: Backup, host: Host, toolset: Toolset, *, read: bool
 
 def _read(backup: Backup, host: Host, toolset: Toolset) -> None:
     """Let pg_restore turn all of the dump into a script that nobody keeps."""
-    argv = (toolset.tool("pg_restore"), "--file=-", str(backup.dump))
-    with Pipeline(host, [Command(argv)], stdout=subprocess.DEVNULL) as reading:
+    argv = (toolset.tool("pg_restore"), "--file=/dev/null", str(backup.dump))
+    with Pipeline(host, [Command(argv)]) as reading:
         while not reading.wait(_PAUSE):
             pass  # in slices, so that a signal is heard
         reading.check()

@@ -5,17 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
 
 from pgtasks import report
 from pgtasks.backup.store import Backup
+
+HERE = "here"
 
 
 def age(backup: Backup, now: datetime | None = None) -> float:
     """Return the seconds since the backup's snapshot."""
     taken = datetime.fromisoformat(backup.manifest.snapshot_time.replace("Z", "+00:00"))
     return max(0.0, ((now or datetime.now(timezone.utc)) - taken).total_seconds())
+
+
+def where(backup: Backup) -> str:
+    """Return the place where it lies: here, or the name of a host."""
+    return backup.host.name if backup.folder else HERE
 
 
 def as_json(backup: Backup) -> dict[str, Any]:
@@ -25,7 +31,8 @@ def as_json(backup: Backup) -> dict[str, Any]:
     return {
         **document,
         "files": len(document["files"]),
-        "path": str(backup.path),
+        "path": backup.folder or str(backup.path),
+        "where": where(backup),
         "size": backup.manifest.size,
         "complete": backup.manifest.complete,
         "age_seconds": round(age(backup)),
@@ -49,7 +56,7 @@ class Made:
         lines = [
             f"backup {made.id} of {made.environment}/{made.database}: {content}, "
             f"{report.size(made.size)} in {report.duration(made.seconds)}",
-            f"{self.backup.path}",
+            self.backup.place,
         ]
         proof = self.backup.proof()
         unproven = proof.unproven if proof else ()
@@ -88,7 +95,7 @@ class Shown:
             ("proof", "yes" if made.with_proof else "no"),
             ("intact", checks.intact or "not verified: inv backup.verify"),
             ("proven", checks.proven or "not restored and compared yet"),
-            ("path", str(self.backup.path)),
+            ("path", self.backup.place),
         ]
         if checks.damaged:
             facts.append(("damaged", f"{checks.damaged}: {checks.damage}"))
@@ -103,76 +110,6 @@ class Shown:
     def as_json(self) -> dict[str, Any]:
         """Return plain data, each file with its size and checksum."""
         return {**as_json(self.backup), "files": self.backup.manifest.as_json()["files"]}
-
-
-@dataclass(frozen=True)
-class Listing:
-    """Backups, newest first, and folders that look like one and cannot be read."""
-
-    backups: Sequence[Backup]
-    unreadable: Sequence[tuple[Path, str]]
-    leftovers: Sequence[Path]
-
-    def lines(self) -> list[str]:
-        """Return a table, and a line for each thing that is not as it should be."""
-        lines = self._table() if self.backups else ["no backups"]
-        lines += [f"unreadable: {why}" for _, why in self.unreadable]
-        return lines + [
-            f"interrupted: {path.name}, the next backup or inv db.recover removes it"
-            for path in self.leftovers
-        ]
-
-    def summary(self) -> str:
-        """Return what one line says: `3 backups, the newest 5 h old`."""
-        if not self.backups:
-            return "no backups"
-        newest = report.age(min(map(age, self.backups)))
-        return f"{report.plural(len(self.backups), 'backup')}, the newest {newest} old"
-
-    def _table(self) -> list[str]:
-        headings = ["backup", "age", "size", "tables", "rows", "revision", "intact", "proven"]
-        several = len({_of(backup) for backup in self.backups}) > 1
-        if several:
-            headings.insert(1, "of")
-        rows = [self._row(backup, several=several) for backup in self.backups]
-        return report.table([*headings, "note"], rows).splitlines()
-
-    def _row(self, backup: Backup, *, several: bool) -> list[Any]:
-        made, checks = backup.manifest, backup.checks
-        of = [_of(backup)] if several else []
-        return [
-            made.id,
-            *of,
-            report.age(age(backup)),
-            report.size(made.size),
-            made.tables,
-            made.rows,
-            made.revision or "-",
-            "DAMAGED" if checks.damaged else checks.intact or "-",
-            checks.proven or "-",
-            _note(backup),
-        ]
-
-    def as_json(self) -> dict[str, Any]:
-        """Return plain data."""
-        return {
-            "backups": [as_json(backup) for backup in self.backups],
-            "unreadable": [{"path": str(path), "error": error} for path, error in self.unreadable],
-            "interrupted": [str(path) for path in self.leftovers],
-        }
-
-
-def _of(backup: Backup) -> str:
-    return f"{backup.manifest.environment}/{backup.manifest.database}"
-
-
-def _note(backup: Backup) -> str:
-    """Return what a person should know at a glance: what it lacks, then the note."""
-    made = backup.manifest
-    lacks = ["schema only"] if made.schema_only else []
-    lacks += [f"without rows of {', '.join(made.excluded_data)}"] if made.excluded_data else []
-    lacks += [] if made.with_proof else ["no proof"]
-    return "; ".join([*lacks, *([made.note] if made.note else [])])
 
 
 @dataclass(frozen=True)

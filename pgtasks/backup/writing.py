@@ -5,24 +5,24 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import replace
-from pathlib import Path
 
 from pgtasks import __version__, journal
 from pgtasks.backup import dump, files, manifest, readme, store
 from pgtasks.backup.attempt import Dumped
 from pgtasks.backup.job import Job
 from pgtasks.backup.manifest import Manifest
+from pgtasks.backup.shelf import Draft
 from pgtasks.errors import Failed
 from pgtasks.proof.model import Unproven
 from pgtasks.proof.model import text as proof_text
 
 
-def reconciled(job: Job, dumped: Dumped, path: Path) -> Dumped:
+def reconciled(job: Job, dumped: Dumped, draft: Draft) -> Dumped:
     """Hold the proof against the dump's own table of contents, and take the sequences from it."""
     if dumped.proof is None:
         return dumped
-    where = dumped.plan.path
-    entries = dump.contents(job.host, job.toolset, where)
+    where, host = dumped.plan.path, job.shelf.host
+    entries = dump.contents(host, job.reader, where)
     dumped_oids = {entry.oid for entry in entries if entry.of_kind("TABLE DATA")}
     absent = {str(table) for table in dumped.content.tables if table.oid not in dumped_oids}
     if absent and not job.options.exclude_table_data and not job.options.schema_only:
@@ -30,7 +30,7 @@ def reconciled(job: Job, dumped: Dumped, path: Path) -> Dumped:
     proof = replace(
         dumped.proof,
         tables=tuple(table for table in dumped.proof.tables if str(table) not in absent),
-        sequences=dump.sequences(job.host, job.toolset, where, entries, path),
+        sequences=dump.sequences(host, job.reader, where, entries, draft.note),
         unproven=(
             *dumped.proof.unproven,
             *(Unproven(f"table {name}", "its data is left out") for name in sorted(absent)),
@@ -39,10 +39,11 @@ def reconciled(job: Job, dumped: Dumped, path: Path) -> Dumped:
     return replace(dumped, proof=proof)
 
 
-def write(job: Job, dumped: Dumped, path: Path, id: str, began: float) -> None:
+def write(job: Job, dumped: Dumped, draft: Draft, began: float) -> None:
     """Write what goes beside the dump, the manifest last."""
+    path = draft.path
     has_globals = (path / store.GLOBALS).exists()
-    made = _manifest(job, dumped, id)
+    made = _manifest(job, dumped, draft.id)
     files.write(path / store.DATABASE, _json(job.facts.as_json()))
     files.write(path / readme.SETTINGS, job.settings)
     if dumped.proof is not None:
@@ -50,7 +51,7 @@ def write(job: Job, dumped: Dumped, path: Path, id: str, began: float) -> None:
     passwords = job.options.globals_passwords
     words = readme.text(made, job.facts, has_globals=has_globals, passwords=passwords)
     files.write(path / readme.NAME, words)
-    records = files.records(path, files.below(path), jobs=max(2, job.target.jobs))
+    records = draft.records(max(2, job.target.jobs))
     files.write(path / files.SUMS, files.sums(records))
     records[files.SUMS] = files.record(path / files.SUMS)
     seconds = round(time.monotonic() - began, 3)

@@ -1,0 +1,75 @@
+"""Where the backups of an environment lie: on this machine, and on its database host."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pgtasks.backup import depot, store
+from pgtasks.backup.depot import Depot
+from pgtasks.backup.listing import Listing, There
+from pgtasks.backup.store import Backup
+from pgtasks.errors import PgtasksError, Refused
+from pgtasks.target import Target
+
+
+@dataclass(frozen=True)
+class Places:
+    """The backups folder here, and the one on the target's host, which `landed` logs in to."""
+
+    folder: Path
+    target: Target
+    landed: Callable[[], Target]
+
+    def depot(self) -> Depot:
+        """Return the folder on the host, raising Refused where the target has none."""
+        found = depot.of(self.landed()) if self.target.ssh else None
+        if found is None:
+            raise Refused(
+                f"environment {self.target.environment!r} has no ssh, "
+                "its backups lie on this machine alone"
+            )
+        return found
+
+    def here(self, which: str | None) -> Backup:
+        """Return one of the backups here, as `store.find` does."""
+        return store.find(self.folder, self.target.environment, self.target.database, which)
+
+    def there(self, which: str | None) -> Backup:
+        """Return one of the backups on the host, with all of it here but its dump."""
+        found = self.depot()
+        target = self.target
+        return found.small(found.mirror().find(target.environment, target.database, which))
+
+    def find(self, which: str | None, *, on_host: bool = False) -> Backup:
+        """Return a backup from here, or from the host where there is none here or `on_host`."""
+        if on_host:
+            return self.there(which)
+        try:
+            return self.here(which)
+        except Refused as here:
+            if not self.target.ssh:
+                raise
+            try:
+                return self.there(which)
+            except Refused as there:
+                raise Refused(f"{here.message}; {there.message}") from None
+
+    def listing(self, environment: str | None = None) -> Listing:
+        """Return what lies here and there; of a host that is not reached, why."""
+        found = store.list_backups(self.folder, environment=environment)
+        here = (found, store.unreadable(self.folder), store.leftovers(self.folder))
+        return Listing(*here, self._there(environment) if self.target.ssh else None)
+
+    def _there(self, environment: str | None) -> There:
+        try:
+            mirror = self.depot().mirror()
+        except PgtasksError as exc:
+            return There(str(self.target.ssh), fault=exc)
+        return There(
+            mirror.host.name,
+            mirror.backups(environment=environment),
+            mirror.unreadable(),
+            mirror.leftovers(),
+        )
