@@ -7,14 +7,12 @@ fails stops no other. Nobody can answer a question there: what would ask is refu
 from __future__ import annotations
 
 import collections
-import io
 import os
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -28,7 +26,7 @@ AT_ONCE = 4
 _MOST = 64
 _LOOK = 0.05  # seconds between looks at whether one has ended
 _GRACE = 20.0  # seconds between SIGTERM and SIGKILL: each ends processes and sessions of its own
-_PATIENCE = 5.0  # seconds for the last words of one that has ended
+_PIPE = 1 << 20  # bytes: no pipe holds more (pipe(7), pipe-max-size)
 
 
 @dataclass(frozen=True)
@@ -104,23 +102,29 @@ def run(environments: Sequence[str], call: Call, *, at_once: int) -> Fleet:
             while waiting and len(running) < at_once:
                 running.append(_Child(waiting[0], call.command(waiting[0])))
                 waiting.popleft()
-            for child in [child for child in running if child.ended()]:
-                ended[child.environment] = child.outcome()
-                running.remove(child)
-                report.say(ended[child.environment].line(width))
+            _collect(running, ended, width)
             time.sleep(_LOOK)
     except KeyboardInterrupt:
-        _end(running)
-        ended |= {child.environment: child.outcome() for child in running}
-        unborn = [Outcome(name, Interrupted.exit_code, 0.0, error="not begun") for name in waiting]
-        return Fleet(_in_order(environments, [*ended.values(), *unborn]))
+        pass  # in its outcomes
     finally:
         _end(running)
-    return Fleet(_in_order(environments, ended.values()))
+        _collect(running, ended, width)
+    return Fleet([ended.get(name) or _not_begun(name) for name in environments])
 
 
-def _in_order(environments: Sequence[str], outcomes: Iterable[Outcome]) -> list[Outcome]:
-    return sorted(outcomes, key=lambda each: environments.index(each.environment))
+def _not_begun(environment: str) -> Outcome:
+    return Outcome(environment, Interrupted.exit_code, 0.0, error="not begun")
+
+
+def _collect(running: list[_Child], ended: dict[str, Outcome], width: int) -> None:
+    """Relay what the runs say, and move those that have ended, saying how."""
+    for child in list(running):
+        over = child.ended()
+        child.pump()
+        if over:
+            outcome = ended[child.environment] = child.outcome()
+            running.remove(child)
+            report.say(outcome.line(width))
 
 
 def _end(children: Sequence[_Child]) -> None:
@@ -128,8 +132,13 @@ def _end(children: Sequence[_Child]) -> None:
     try:
         for child in children:
             child.end(signal.SIGTERM)
+        if children:
+            number = report.plural(len(children), "run")
+            report.say(f"ending {number}; Ctrl-C once more kills them")
         deadline = time.monotonic() + _GRACE
         while not all(child.ended() for child in children) and time.monotonic() < deadline:
+            for child in children:
+                child.pump()
             time.sleep(_LOOK)
     finally:
         for child in children:
@@ -139,19 +148,19 @@ def _end(children: Sequence[_Child]) -> None:
 
 
 class _Child:
-    """The run of one environment: its talk is relayed, its stdout and its error are kept."""
+    """The run of one environment: its talk is relayed, its stdout and its error are kept.
+
+    No thread reads for it: a child is told of its parent's death once for each thread of that.
+    """
 
     def __init__(self, environment: str, command: Command) -> None:
         self.environment = environment
         self._began = time.monotonic()
-        self._output = self._last = ""
+        self._last = ""
         self._kept = {"error": "", "summary": ""}
         self._stopped = False
         self.process = HERE.start(command, stdin=None, stdout=subprocess.PIPE)
-        readers = (self._read, self._listen)
-        self._readers = [threading.Thread(target=each, daemon=True) for each in readers]
-        for reader in self._readers:
-            reader.start()
+        self._output, self._talk = _Pipe(self.process.stdout), _Pipe(self.process.stderr)
 
     def ended(self) -> bool:
         """Return whether it has ended."""
@@ -163,14 +172,14 @@ class _Child:
             self._stopped = True
             self.process.end(sign)
 
-    def _read(self) -> None:
-        with _text(self.process.stdout) as stream:
-            self._output = stream.read().rstrip()
-
-    def _listen(self) -> None:
-        with _text(self.process.stderr) as stream:
-            for line in stream:
-                self._hear(line.rstrip("\r\n"))
+    def pump(self) -> None:
+        """Read what it has written."""
+        self._output.read()
+        self._talk.read()
+        *whole, rest = self._talk.held.split(b"\n")
+        self._talk.held = rest
+        for line in whole:
+            self._hear(line.decode("utf-8", "backslashreplace").rstrip("\r"))
 
     def _hear(self, line: str) -> None:
         kind, colon, rest = line.partition(": ")
@@ -182,23 +191,37 @@ class _Child:
         report.say(report.printable(line if own else f"{self.environment}: {line}"))
 
     def outcome(self) -> Outcome:
-        """Return how it ended; to be called when it has."""
-        for reader in self._readers:
-            # what it left behind may hold the pipe: no reason to wait for ever
-            reader.join(_PATIENCE)
-        code = self.process.returncode
-        error = self._kept["error"] or self._last
+        """Return how it ended; to be called when it has, and all is read."""
+        for pipe in (self._output, self._talk):
+            pipe.close()
+        output = self._output.held.decode("utf-8", "backslashreplace").rstrip()
+        code, error = self.process.returncode, self._kept["error"] or self._last
         if code < 0:  # before its task began, or without having ended in order
             error = f"ended by {signal.Signals(-code).name}"
             code = Interrupted.exit_code if self._stopped else 1
-        seconds = time.monotonic() - self._began
         return Outcome(
-            *(self.environment, code, seconds, self._output),
+            *(self.environment, code, time.monotonic() - self._began, output),
             error=error if code else "",
             said=self._kept["summary"],
         )
 
 
-def _text(pipe: IO[bytes] | None) -> io.TextIOWrapper:
-    assert pipe is not None
-    return io.TextIOWrapper(pipe, "utf-8", "backslashreplace")
+class _Pipe:
+    """What a pipe has brought: read without waiting, as a grandchild may keep it open."""
+
+    def __init__(self, stream: IO[bytes] | None) -> None:
+        assert stream is not None
+        self._stream = stream
+        self.held = b""
+        os.set_blocking(stream.fileno(), False)
+
+    def read(self) -> None:
+        """Read what is there: all of it, where the writer has ended."""
+        try:
+            self.held += os.read(self._stream.fileno(), _PIPE)
+        except BlockingIOError:
+            pass
+
+    def close(self) -> None:
+        """Let go of the pipe."""
+        self._stream.close()
