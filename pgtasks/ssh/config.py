@@ -74,7 +74,7 @@ class Settings:
 def settings(wanted: Login) -> Settings:
     """Return how to reach a host: the login's own words, and what the configuration adds."""
     said, unread = _asked(wanted) if shutil.which("ssh") else _parsed(wanted)
-    one = {key: values[0] for key, values in said.items()}
+    one = {key: values[0] for key, values in said.items() if values}
     host, user = one.get("hostname", wanted.host), one.get("user") or getpass.getuser()
     port = int(one.get("port", login.PORT))
     alias = one.get("hostkeyalias", "")
