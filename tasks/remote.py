@@ -33,7 +33,7 @@ def check(c, env=None, json=False):
         found.check()
 
 
-@task
+@task(several=True)
 def facts(c, env=None, json=False):
     """Show what the host says of itself: system, account, disks, clock, tools."""
     with run(c, "remote.facts", env=env, json=json) as r:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import re
@@ -178,25 +179,29 @@ def test_a_refusal_is_one_document_too(project: Path, inv: Inv) -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        [],
-        ["--note", "two words"],
-        ["--note=--jsonx"],
-        ["--note=-x=y"],
-        ["--note", "é \"q\" 's' $HOME"],
-        ["--no-proof", "--schema-only", "--jobs", "3"],
-        ["--exclude-table-data", "a b", "--exclude-table-data=public.*"],
+        ["db.backup"],
+        ["db.backup", "--note", "two words"],
+        ["db.backup", "--note=--jsonx"],
+        ["db.backup", "--note=-x=y"],
+        ["db.backup", "--note", "db.check"],
+        ["db.backup", "--note", "é \"q\" 's' $HOME"],
+        ["db.backup", "--no-proof", "--schema-only", "--jobs", "3"],
+        ["db.backup", "--exclude-table-data", "a b", "--exclude-table-data=public.*"],
+        ["backup.fetch", "latest"],
+        ["backup.fetch", "a folder/-x"],
     ],
 )
 def test_flags_are_given_on_as_they_came(words: Sequence[str]) -> None:
     tree = pgtasks.namespace(ROOT / "tasks.py")
+    task = words[0]
 
     def parsed(argv: Sequence[str]) -> dict[str, Any]:
-        context = Parser(contexts=tree.to_contexts()).parse_argv(["db.backup", *argv])[0]
-        return {name: argument.value for name, argument in context.args.items()}
+        context = Parser(contexts=tree.to_contexts()).parse_argv(list(argv))[0]
+        return {argument.name: argument.value for argument in context.args.values()}
 
-    once = {name.replace("-", "_"): value for name, value in parsed(words).items()}
-    again = fleet.flags(once, {"proof": True, "schema_only": False, "json": False, "dry": False})
-    assert parsed(again) == parsed(words)
+    body = inspect.signature(tree[task].body)
+    defaults = {each.name: each.default for each in body.parameters.values()}
+    assert parsed([task, *fleet.flags(parsed(words), defaults)]) == parsed(words)
 
 
 @pytest.mark.parametrize(
@@ -596,13 +601,19 @@ def test_several_hosts(tmp_path: Path, inv: Inv, db1: DatabaseHost, db2: Databas
     try:
         lost = db1.settings(database="shop", ssh={"port": 9})  # nobody listens there
         (root / "env" / "prod-lost.yaml").write_text(yaml.safe_dump(lost))
-        for task in ("db.check", "db.backup", "backup.verify"):
-            done = inv(task, "--env", "prod-*", "--json", "--hosts-at-once=2", cwd=root)
-            said = {each["environment"]: each for each in json.loads(done.stdout)["environments"]}
-            assert said["prod-eu"]["exit_code"] == 0, done.stderr
-            assert said["prod-us"]["exit_code"] == 0, done.stderr
-            assert said["prod-lost"]["exit_code"] == (2 if task == "backup.verify" else 4)
-            assert done.returncode == said["prod-lost"]["exit_code"]
+        for words in (
+            ["remote.check"],
+            ["db.check"],
+            ["db.backup"],
+            ["backup.verify"],
+            ["db.backup", "--on-host"],
+            ["backup.fetch", "latest"],
+        ):
+            done = inv(*words, "--env", "prod-*", "--json", "--hosts-at-once=2", cwd=root)
+            said = json.loads(done.stdout)["environments"]
+            codes = {each["environment"]: each["exit_code"] for each in said}
+            assert codes == {"prod-eu": 0, "prod-lost": 4, "prod-us": 0}, (words, done.stderr)
+            assert done.returncode == 4
         for host in names.values():
             host.quiet()
     finally:
