@@ -23,6 +23,7 @@ from pgtasks.ssh.config import Settings
 _OPENSSH = re.compile(
     rb"-----BEGIN OPENSSH PRIVATE KEY-----(.+?)-----END OPENSSH PRIVATE KEY-----", re.DOTALL
 )
+_AGENT = "SSH_AUTH_SOCK"
 _ASKED = 3  # times for a passphrase, as ssh does
 _MAGIC = b"openssh-key-v1\0"
 
@@ -64,6 +65,7 @@ class Keys(AuthStrategy):
     settings: Settings
     tried: list[str] = field(default_factory=list)
     taken: str = ""
+    _agent: paramiko.Agent | None = None
 
     def __post_init__(self) -> None:
         super().__init__(ssh_config=paramiko.SSHConfig())
@@ -79,20 +81,39 @@ class Keys(AuthStrategy):
         for path, half in public.items():
             if half not in agent and Path(path).is_file() and not path.endswith(".pub"):
                 yield _Key(self, path)
+            elif not half and len(public) == 1:  # not one of ssh's usual names
+                self.tried.append(f"{path} (no such file)")
 
     def _of_agent(self) -> tuple[Any, ...]:
-        where = self.settings.agent
-        if where == "none":
+        socket = self._socket()
+        if not (socket and Path(socket).is_socket()):
             return ()
-        if where not in ("SSH_AUTH_SOCK", ""):
-            name = where[1:].strip("{}") if where.startswith("$") else ""
-            socket = os.environ.get(name, "") if name else str(Path(where).expanduser())
-            os.environ["SSH_AUTH_SOCK"] = socket  # where paramiko looks, and nobody else here
+        before = os.environ.get(_AGENT)
+        os.environ[_AGENT] = socket  # where paramiko looks, which takes no other word
         try:
-            return tuple(paramiko.Agent().get_keys())
+            self._agent = paramiko.Agent()
+            return tuple(self._agent.get_keys())
         except (paramiko.SSHException, OSError) as exc:
             self.tried.append(f"the agent (no answer: {exc})")
             return ()
+        finally:
+            del os.environ[_AGENT]
+            if before is not None:
+                os.environ[_AGENT] = before
+
+    def _socket(self) -> str:
+        """Return the agent's socket, as `IdentityAgent` names it: a path, $VARIABLE or none."""
+        where = self.settings.agent
+        if where == "none":
+            return ""
+        if where.startswith("$"):
+            return os.environ.get(where[1:].strip("{}"), "")
+        return os.environ.get(_AGENT, "") if where == _AGENT else str(Path(where).expanduser())
+
+    def close(self) -> None:
+        """Let go of the agent."""
+        if self._agent is not None:
+            self._agent.close()
 
     def opened(self, path: str) -> paramiko.PKey:
         """Return the key of a file, raising SSHException where it cannot be read."""

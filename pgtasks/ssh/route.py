@@ -98,8 +98,10 @@ class Route:
             connection.connect_kwargs["sock"] = self._socket(settings)
             connection.open()
         except BaseException as exc:
-            connection.close()
+            connection.client.close()  # Fabric closes none that was not opened whole
             raise self._explained(exc, settings, keys) from None
+        finally:
+            keys.close()
         self.connections.append(connection)
         self.key = keys.taken
 
