@@ -7,7 +7,7 @@ import os
 import re
 import socket
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 import psycopg2
@@ -28,12 +28,27 @@ OLDEST, NEWEST = 14, 18  # majors of servers that are tested
 _NO_TIMEOUTS = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
 # what a dead line or server is noticed by, on either side
 _KEEPALIVE = {"keepalives_idle": "5", "keepalives_interval": "2", "keepalives_count": "3"}
+_CLIENT_LOOKED_FOR = "2s"
 # SQLSTATEs after which there is no connection: lost, shut down, timed out
 _ENDED = ("08", "57P", "25P03", "25P04")
 _WAYS_OUT = {
     r"is not currently accepting connections": ": inv db.recover opens it",
     r'database "[^"]*" does not exist': ": inv db.create makes it",
 }
+
+
+class Tunnelled(Connection):
+    """A connection through a tunnel that is served by threads of this process."""
+
+    def cancel(self) -> None:
+        """Cancel the statement that runs, from another session.
+
+        libpq's own way holds Python's lock until the server has closed that connection, and the
+        tunnel's threads would wait for the lock: for ever.
+        """
+        known: dict[str, Any] = {**self.info.dsn_parameters, "password": self.info.password}
+        with closing(psycopg2.connect(**known)) as other, other.cursor() as cursor:
+            cursor.execute("SELECT pg_cancel_backend(%s)", (self.info.backend_pid,))
 
 
 def application_name(purpose: str) -> str:
@@ -78,12 +93,14 @@ def connect(target: Target, *, read_only: bool = False, purpose: str = "") -> Co
     """Connect in autocommit, raising Unreachable or VersionMismatch; the caller closes."""
     try:
         parameters: dict[str, Any] = conninfo(target, read_only=read_only, purpose=purpose)
-        connection: Connection = psycopg2.connect(**parameters)
+        kind = Tunnelled if target.end else Connection
+        connection: Connection = psycopg2.connect(connection_factory=kind, **parameters)
     except psycopg2.Error as exc:
         raise Unreachable(unreachable_line(target, exc)) from None
     connection.autocommit = True
     try:
         execute(connection, _settings(connection.server_version))
+        _let_go_of_the_dead(connection)
     except BaseException:
         connection.close()
         raise
@@ -99,6 +116,14 @@ def _settings(version: int) -> str:
         )
     since_17 = "SET transaction_timeout = 0" if version >= 170000 else ""
     return f"SET idle_session_timeout = 0; {since_17}"
+
+
+def _let_go_of_the_dead(connection: Connection) -> None:
+    """Let the server end a statement whose client is gone, where its system can tell (Linux)."""
+    try:
+        execute(connection, f"SET client_connection_check_interval = {_CLIENT_LOOKED_FOR!r}")
+    except Failed:
+        pass  # the statement then goes on to its end, and its work is rolled back
 
 
 def unreachable_line(target: Target, exc: Exception) -> str:

@@ -90,6 +90,10 @@ class Host(Protocol):
     def bundled(self) -> tuple[str, ...]:
         """Return the folders of PostgreSQL's tools that came with pgtasks."""
 
+    @property
+    def lost(self) -> str:
+        """Return why nothing runs there any more, nothing as long as it does."""
+
     def start(self, command: Command, *, stdin: Source, stdout: Sink) -> Process:
         """Start a command; its stderr is a pipe, its process group its own."""
 
@@ -117,6 +121,7 @@ class LocalHost:
     """This machine."""
 
     name: str = "this machine"
+    lost: str = ""
 
     @property
     def bundled(self) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from pgtasks import fields, journal, report, several
 from pgtasks.choice import Choice, choose
 from pgtasks.environment import Environment, Value, resolve
-from pgtasks.errors import BadConfiguration, PgtasksError, Refused
+from pgtasks.errors import BadConfiguration, PgtasksError, Refused, Unreachable
 from pgtasks.guard import Access, Decision, Facts, decide, protection
 from pgtasks.project import Project
 from pgtasks.ssh import login
@@ -189,12 +189,24 @@ def run(
     try:
         yield current
     except BaseException as exc:
-        current.result = _said(exc)
-        raise
+        told = _explained(exc, current.target)
+        current.result = _said(told)
+        if told is exc:
+            raise
+        raise told from None
     finally:
         current.target.close()
         if current.journaled:
             _write_journal(current, time.monotonic() - began)
+
+
+def _explained(exc: BaseException, target: Target) -> BaseException:
+    """Return what a lost line made fail as the loss itself: what met it first is no news."""
+    lost = target.place.lost if target.place else ""
+    if not lost or not isinstance(exc, PgtasksError) or lost in exc.message:
+        return exc
+    assert target.place is not None
+    return Unreachable(f"{target.place.name}: {lost}", hint=exc.message)
 
 
 def _said(exc: BaseException) -> str:

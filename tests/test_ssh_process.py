@@ -64,7 +64,8 @@ def left(place: DatabaseHost) -> list[str]:
 def clear(place: DatabaseHost) -> None:
     """End what a test that failed left there, so that the next one does not fail of it."""
     for each in place.processes():
-        os.kill(each.outside, signal.SIGKILL)
+        session = each.command.startswith("postgres")
+        os.kill(each.outside, signal.SIGTERM if session else signal.SIGKILL)
     place.do("sh", "-c", "rm -rf /tmp/*")
 
 

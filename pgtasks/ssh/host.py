@@ -36,6 +36,12 @@ class SshHost:
         """Return how to call the host in a sentence."""
         return str(self.link)
 
+    @property
+    def lost(self) -> str:
+        """Return why the line is no more, nothing as long as it is there."""
+        dead = not self.link.transport.is_active()
+        return self.link.why_lost(1.0 if dead else 0)
+
     def start(self, command: Command, *, stdin: Source, stdout: Sink) -> RemoteProcess:
         """Start a command there; its bytes go through the channel."""
         return RemoteProcess(self.link, command, stdin=stdin, stdout=stdout)

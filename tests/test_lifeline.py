@@ -1,0 +1,222 @@
+"""What a run promises a database host: when it ends, however it ends, nothing of it goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hosts import DatabaseHost
+from sites import until
+from test_ssh_process import clear, left, running
+
+from pgtasks.ssh.link import Link
+from pgtasks.ssh.login import Login
+
+SILENCE = 5
+# a run with a lock, a password file, a sent file, a statement and a command at work
+TASK = """
+import subprocess, threading
+from pgtasks.task import run, task
+
+SCRIPTS = {
+    "quiet": "sleep 4711 & exec sleep 4712",
+    "deaf": "trap '' TERM INT PIPE HUP; while :; do sleep 1; done",
+    "talking": "exec yes",
+    "reading": "exec cat",
+}
+
+@task(help={"what": "what to do"})
+def work(c, what):
+    with run(c, "work") as r:
+        from dataclasses import replace
+        from pgtasks import connection, interrupt
+        from pgtasks.host import Command
+        from pgtasks.lock import Lock
+        from pgtasks.pipeline import Pipeline
+        from pgtasks.secret import Secret
+        target = r.reached()
+        host, known = target.place, replace(target, password=Secret("hush"))
+        command = Command(("/bin/sh", "-c", SCRIPTS.get(what, "exec sleep 4713")))
+        with Lock(target, "work"), host.passfile(known), connection.session(target) as conn:
+            source = open("/dev/zero", "rb") if what == "reading" else None
+            sink = open("/dev/null", "wb")
+            with Pipeline(host, [command], stdin=source, stdout=sink) as running:
+                print("ready", flush=True)
+                if what == "sql":
+                    with interrupt.cancelling([conn]):
+                        connection.execute(conn, "SELECT pg_sleep(4714)")
+                while not running.wait(0.2):
+                    pass
+                running.check()
+"""
+WORKS = ("quiet", "deaf", "talking", "reading", "sql")
+
+Fault = Callable[["subprocess.Popen[str]", DatabaseHost], Any]
+
+
+@pytest.fixture
+def shop(db1: DatabaseHost, tmp_path: Path) -> Iterator[Path]:
+    """Return a project whose environment lives on db1; nothing may be left there after a test."""
+    name = db1.cluster.create()
+    folder = tmp_path / "shop"
+    settings = db1.settings(database=name, ssh={"silence": SILENCE})
+    for path, text in {
+        "tasks.py": "import pgtasks\n\nns = pgtasks.namespace(__file__)\n",
+        "tasks/work.py": TASK,
+        "env/stage.yaml": json.dumps(settings),
+        "invoke.yaml": "pgtasks: {environment: stage}\n",
+    }.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(text)
+    try:
+        yield folder
+        db1.quiet()
+        assert left(db1) == []
+        assert sessions(db1) == ""
+    finally:
+        clear(db1)
+        db1.cluster.drop(name)
+
+
+def sessions(place: DatabaseHost) -> str:
+    """Return what the sessions of runs do that the server has."""
+    return place.cluster.value(
+        "SELECT coalesce(string_agg(application_name || ': ' || query, chr(10)), '')"
+        " FROM pg_stat_activity WHERE starts_with(application_name, 'pgtasks ')"
+    )
+
+
+def at_work(process: subprocess.Popen[str], place: DatabaseHost) -> None:
+    """Wait until a run is in the middle of its work."""
+    assert process.stdout
+    if process.stdout.readline() != "ready\n":
+        raise AssertionError(process.communicate()[1])
+    words = ("sleep 4712", "trap", "yes", "cat", "sleep 4713")
+    until(lambda: any(running(place, word) for word in words), lambda: f"{place.processes()}")
+
+
+def kill(process: subprocess.Popen[str], place: DatabaseHost) -> ExitStack:
+    os.kill(process.pid, signal.SIGKILL)
+    return ExitStack()
+
+
+def terminate(process: subprocess.Popen[str], place: DatabaseHost) -> ExitStack:
+    os.kill(process.pid, signal.SIGTERM)
+    return ExitStack()
+
+
+def interrupt(process: subprocess.Popen[str], place: DatabaseHost) -> ExitStack:
+    os.killpg(process.pid, signal.SIGINT)
+    return ExitStack()
+
+
+def cut(process: subprocess.Popen[str], place: DatabaseHost) -> ExitStack:
+    return place.cut()
+
+
+def kill_sshd(process: subprocess.Popen[str], place: DatabaseHost) -> ExitStack:
+    return place.stop_sshd()
+
+
+@pytest.mark.parametrize("what", WORKS)
+@pytest.mark.parametrize("fault", [kill, terminate, interrupt], ids=lambda fault: fault.__name__)
+def test_nothing_goes_on_when_we_end(
+    db1: DatabaseHost, shop: Path, start_inv: Any, what: str, fault: Fault
+) -> None:
+    process = start_inv("work", "--what", what, cwd=shop)
+    at_work(process, db1)
+    with fault(process, db1):
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == (-signal.SIGKILL if fault is kill else 130), said
+    db1.quiet()
+
+
+@pytest.mark.parametrize("what", WORKS)
+@pytest.mark.parametrize("fault", [cut, kill_sshd], ids=lambda fault: fault.__name__)
+def test_nothing_goes_on_when_the_line_is_lost(
+    db1: DatabaseHost, shop: Path, start_inv: Any, what: str, fault: Fault
+) -> None:
+    process = start_inv("work", "--what", what, cwd=shop)
+    at_work(process, db1)
+    with fault(process, db1):
+        _, said = process.communicate(timeout=60)
+        # the line is still cut: the host does not need it to end what runs there
+        until(lambda: not alive_of_ours(db1), lambda: f"{alive_of_ours(db1)}")
+        until(lambda: not sessions(db1), lambda: f"{sessions(db1)}")
+        assert left(db1) == []
+    assert process.returncode == 4, said
+    lines = said.splitlines()
+    wanted = "the line was lost" if fault is kill_sshd else f"no answer in {SILENCE} s"
+    errors = [line for line in lines if wanted in line]
+    assert len(errors) == 1, said
+    assert errors[0].startswith(f"error: {db1.user}@{db1.address}: ")
+
+
+def alive_of_ours(place: DatabaseHost) -> list[str]:
+    """Return what still runs there, but for what the kernel keeps of a connection that is cut."""
+    return [each.command for each in place.processes() if not each.command.startswith("sshd")]
+
+
+@pytest.mark.parametrize("victim", ["lifeline", "both"])
+def test_a_killed_lifeline_is_the_end_of_the_run(
+    db1: DatabaseHost, shop: Path, start_inv: Any, victim: str
+) -> None:
+    process = start_inv("work", "--what", "quiet", cwd=shop)
+    at_work(process, db1)
+    (room,) = left(db1)
+    pid = int(db1.path(f"/tmp/{room}/lifeline").read_text())
+    lifelines = [each for each in db1.processes() if "printf %b" in each.command]
+    for each in lifelines:
+        if each.pid == pid or victim == "both":
+            os.kill(each.outside, signal.SIGKILL)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 4, said
+    assert "the line was lost" in said
+    if victim == "both":  # nobody there is left to do it: the next run does
+        assert left(db1) == [room]
+        Link(Login(**db1.place())).close()
+    db1.quiet()
+
+
+def test_a_run_that_ends_leaves_nothing(db1: DatabaseHost, shop: Path, inv: Any) -> None:
+    done = inv("db.check", "--json", cwd=shop)
+    assert json.loads(done.stdout), done.stderr
+    db1.quiet()
+    assert left(db1) == []
+
+
+def test_a_host_without_timeout_has_a_lifeline_too(
+    db1: DatabaseHost, shop: Path, start_inv: Any
+) -> None:
+    db1.do("mv", "/usr/bin/timeout", "/usr/bin/timeout.hidden")
+    try:
+        process = start_inv("work", "--what", "quiet", cwd=shop)
+        at_work(process, db1)
+        with db1.cut():
+            process.communicate(timeout=60)
+            until(lambda: not alive_of_ours(db1), lambda: f"{alive_of_ours(db1)}")
+    finally:
+        db1.do("mv", "/usr/bin/timeout.hidden", "/usr/bin/timeout")
+
+
+def test_an_account_that_runs_all_by_sudo_leaves_nothing(
+    db1: DatabaseHost, shop: Path, start_inv: Any
+) -> None:
+    settings = db1.settings(
+        database="postgres", user="postgres", ssh={"silence": SILENCE, "sudo_user": "postgres"}
+    )
+    (shop / "env" / "stage.yaml").write_text(json.dumps(settings))
+    process = start_inv("work", "--what", "quiet", cwd=shop)
+    at_work(process, db1)
+    with db1.cut():
+        process.communicate(timeout=60)
+        until(lambda: not alive_of_ours(db1), lambda: f"{alive_of_ours(db1)}")
+        assert left(db1) == []
+    assert process.returncode == 4
