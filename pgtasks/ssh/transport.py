@@ -13,6 +13,8 @@ import paramiko
 _SOCKET = "direct-streamlocal@openssh.com"
 _REQUEST = b"\x62"  # SSH_MSG_CHANNEL_REQUEST
 _OPEN = b"\x5a"  # SSH_MSG_CHANNEL_OPEN
+_CLOSE = 97  # SSH_MSG_CHANNEL_CLOSE
+_OF_A_CHANNEL = range(93, 101)  # what speaks of an open channel (RFC 4254, section 9)
 # bytes that wait here for the line: more would keep signs of life waiting behind them
 _WAITING = 1 << 17
 
@@ -34,6 +36,7 @@ class Transport(paramiko.Transport):
         self._opening = threading.local()
         self.heard = time.monotonic()
         self.signals: dict[int, int] = {}
+        self._ended: set[int] = set()  # the other side's numbers of channels that we closed
         self._read_message = self.packetizer.read_message
         self.packetizer.read_message = self._hear  # type: ignore[method-assign]
         _wait_little(self.sock)
@@ -70,6 +73,26 @@ class Transport(paramiko.Transport):
             data.add_string("")
             data.add_int(0)
         super()._send_user_message(data)  # type: ignore[misc]
+
+    def _send_message(self, data: Any) -> None:
+        # paramiko writes a message under a channel's lock and sends it outside: another thread may
+        # send the end before it, and sshd closes the whole connection on what comes after an end.
+        # Here its lock for sending is held.
+        said = data.asbytes()[:5]
+        if said[0] in _OF_A_CHANNEL:
+            number = int.from_bytes(said[1:], "big")
+            if number in self._ended:
+                return
+            if said[0] == _CLOSE:
+                self._ended.add(number)
+        super()._send_message(data)  # type: ignore[misc]
+
+    def _parse_channel_open_success(self, message: paramiko.Message) -> None:
+        begin = message.packet.tell()
+        message.get_int()
+        self._ended.discard(message.get_int())  # numbers are given again
+        message.packet.seek(begin)
+        super()._parse_channel_open_success(message)  # type: ignore[misc]
 
 
 def _note_signal(transport: Any, message: paramiko.Message) -> None:

@@ -155,9 +155,10 @@ def _sent(client: socket.socket, channel: Channel) -> None:
     try:
         while data := client.recv(CHUNK):
             channel.sendall(data)
-        channel.shutdown_write()
     except OSError:
-        channel.close()
+        pass  # one of both is gone
+    finally:
+        channel.close()  # whoever speaks to PostgreSQL and says no more hears no more either
 
 
 def _shut(client: socket.socket) -> None:

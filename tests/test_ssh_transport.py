@@ -1,0 +1,46 @@
+"""The messages that an SSH connection may not carry, and what becomes of a channel that ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from hosts import DatabaseHost
+
+from pgtasks import connection
+from pgtasks.host import Command
+from pgtasks.ssh.arrive import arrive
+from pgtasks.ssh.host import SshHost
+from pgtasks.ssh.login import Login
+from pgtasks.target import Target
+
+
+@pytest.fixture
+def reached(db1: DatabaseHost) -> Iterator[Target]:
+    """Return a target on the host, reached."""
+    login = Login(**db1.place())
+    wanted = Target("far", db1.sockets, 5432, "postgres", db1.user, ssh=login)
+    target = arrive(wanted)
+    yield target
+    target.close()
+
+
+def test_what_comes_after_the_end_of_a_channel_is_not_sent(reached: Target) -> None:
+    """Of two threads, one ends the channel while the other has its message written already."""
+    host = reached.place
+    assert isinstance(host, SshHost)
+    path = f"{reached.host}/.s.PGSQL.{reached.port}"
+    for _ in range(3):  # sshd gives the channel's number again
+        channel = host.link.socket(path)
+        late = channel._send_eof()  # type: ignore[attr-defined]
+        channel.close()
+        assert host.capture(Command(("echo", "there"))) == "there\n"  # its end has arrived
+        host.link.transport._send_user_message(late)
+        assert host.capture(Command(("echo", "there"))) == "there\n"
+    assert not host.link.lost
+
+
+def test_many_connections_through_one_tunnel(reached: Target) -> None:
+    for number in range(100):
+        with connection.session(reached, read_only=True) as conn:
+            assert connection.value(conn, "SELECT %s", (number,)) == number
