@@ -20,6 +20,10 @@ from pgtasks.target import End, Target
 if TYPE_CHECKING:
     from paramiko import Channel
 
+_PREFIX = "pgtasks-tunnel-"  # the process ID of the run follows
+_LONGEST = 50  # bytes of a folder's name: a socket's whole path has about 100 (unix(7))
+_WAITING = 64  # connections
+
 # Joins stdin and stdout to a unix socket, for hosts whose sshd forwards none, and for sudo: the
 # server then sees the account that runs the program. The first program there is does it.
 _RELAY = """
@@ -47,7 +51,10 @@ while (sysread $from, $b, 65536) {
 }
 if ($p) { kill 15, $p } else { shutdown $s, 1 }
 ' "$1"
-command -v nc >/dev/null && exec nc -U "$1"
+if command -v nc >/dev/null; then
+  nc -h 2>&1 | grep -q -e ' -N' && exec nc -N -U "$1"
+  exec nc -U "$1"
+fi
 echo "none of socat, python3, perl and nc is there to reach $1" >&2; exit 127
 """
 
@@ -88,8 +95,13 @@ class Tunnel:
                 pass
         relay = Command(("/bin/sh", "-c", _RELAY, "relay", path))
         trial = RemoteProcess(self.link, relay, stdin=None, stdout=None)
+        late = threading.Timer(self.link.login.channel_timeout, trial.close)
+        late.daemon = True
+        late.start()
         said = trial.words().decode(errors="replace").strip()
-        if trial.wait() != 0:
+        code = trial.wait()
+        late.cancel()
+        if code != 0:
             raise Unreachable(f"{self.link}: {path}: {said.splitlines()[-1] if said else 'silent'}")
         return lambda client: self._relayed(client, relay)
 
@@ -104,10 +116,11 @@ class Tunnel:
             listener = socket.create_server(("127.0.0.1", 0))
             self.end = End("127.0.0.1", listener.getsockname()[1])
             return listener
-        self._folder = tempfile.mkdtemp(prefix=f"pgtasks-{os.getpid()}-")
+        _sweep()
+        self._folder = tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=_place())
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(f"{self._folder}/.s.PGSQL.{self.target.port}")
-        listener.listen(64)
+        listener.listen(_WAITING)
         self.end = End(self._folder, self.target.port)
         return listener
 
@@ -128,6 +141,10 @@ class Tunnel:
 
     def close(self) -> None:
         """Stop listening; open connections end with their clients, or with the link."""
+        try:
+            self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread that accepts
+        except OSError:
+            pass  # not every system shuts a listener down: there the thread stays till the end
         self._listener.close()
         if self._folder:
             shutil.rmtree(self._folder, ignore_errors=True)
@@ -168,13 +185,30 @@ def _shut(client: socket.socket) -> None:
         pass  # it went first
 
 
-def sweep() -> None:
+def _place() -> str:
+    """Return the folder for temporary files, /tmp where its name is too long for a socket."""
+    found = tempfile.gettempdir()
+    return found if len(os.fsencode(found)) <= _LONGEST else "/tmp"
+
+
+def _sweep() -> None:
     """Remove the sockets that killed runs of this user left behind."""
-    for path in Path(tempfile.gettempdir()).glob("pgtasks-*-*"):
-        socketed = path.is_dir() and any(path.glob(".s.PGSQL.*"))
-        if socketed and path.stat().st_uid == os.getuid() and not _alive(path.name.split("-")[1]):
+    for path in Path(_place()).glob(f"{_PREFIX}*-*"):
+        try:
+            mine = path.stat().st_uid == os.getuid()
+        except OSError:
+            continue  # another run was faster
+        if mine and not _alive(path.name.removeprefix(_PREFIX).split("-")[0]):
             shutil.rmtree(path, ignore_errors=True)
 
 
 def _alive(pid: str) -> bool:
-    return not pid.isdecimal() or Path(f"/proc/{pid}").exists() or not Path("/proc/self").exists()
+    if not pid.isdecimal():
+        return True
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass  # it is another user's
+    return True
