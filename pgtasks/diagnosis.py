@@ -110,7 +110,7 @@ def _steps(target: Target, environment: Environment, root: Path) -> Generator[St
 def _over_ssh(target: Target, environment: Environment, root: Path) -> Iterator[Step]:
     from pgtasks.ssh import arrive
     from pgtasks.ssh.hostkeys import Distrusted
-    from pgtasks.ssh.link import Speechless
+    from pgtasks.ssh.lifeline import Speechless
     from pgtasks.ssh.route import Denied
 
     failing: dict[type[PgtasksError], str] = {

@@ -23,6 +23,10 @@ _BEATS = 4  # signs of life in the time after which silence counts as the end
 _CHUNK = 4096
 
 
+class Speechless(Unreachable):
+    """Report a host that lets us in and starts no command."""
+
+
 class Lifeline:
     """A lifeline at work; `lose` is called, once, with why the line is no more.
 
@@ -51,11 +55,11 @@ class Lifeline:
             while b"\n" not in said.partition(mark)[2]:
                 more = self._channel.recv(_CHUNK)
                 if not more:
-                    raise Unreachable(f"{self._login}: no command starts there: {self._why(said)}")
+                    raise Speechless(f"{self._login}: no command starts there: {self._why(said)}")
                 said += more
         except TimeoutError:
             seconds = self._login.channel_timeout
-            raise Unreachable(
+            raise Speechless(
                 f"{self._login}: no command starts there within {seconds} s (channel_timeout)"
             ) from None
         return said.partition(mark)[2].split(b"\n")[0].decode()

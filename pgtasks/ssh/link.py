@@ -10,7 +10,7 @@ from functools import partial
 import paramiko
 
 from pgtasks.errors import Failed, Unreachable
-from pgtasks.ssh.lifeline import Lifeline
+from pgtasks.ssh.lifeline import Lifeline, Speechless
 from pgtasks.ssh.login import Login
 from pgtasks.ssh.route import Route
 from pgtasks.ssh.transport import Transport
@@ -39,7 +39,7 @@ class Link:
         except BaseException as exc:
             self.route.close()
             if isinstance(exc, (paramiko.SSHException, OSError, EOFError)):
-                raise Unreachable(f"{self}: no command starts there: {exc}") from None
+                raise Speechless(f"{self}: no command starts there: {exc}") from None
             raise
 
     def __str__(self) -> str:
@@ -93,7 +93,3 @@ class Link:
 
 class Forbidden(Failed):
     """Report a channel that the host's sshd is told not to open."""
-
-
-class Speechless(Unreachable):
-    """Report a host that lets us in and starts no command."""
