@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from pgtasks.backup.manifest import FileRecord
-from pgtasks.errors import Failed, NotProven
+from pgtasks.errors import Failed
 
 CHUNK = 1 << 20
 _BLOCK = tarfile.BLOCKSIZE
@@ -23,6 +23,10 @@ _END = b"\0" * _BLOCK * 2
 _SKIPPED = (tarfile.XHDTYPE, tarfile.XGLTYPE)  # times and the like, as some tars write them
 
 Tell = Callable[[int], None]
+
+
+class Unread(Failed):
+    """Report a file that cannot be read whole."""
 
 
 class CutShort(Failed):
@@ -34,8 +38,8 @@ def pack(
 ) -> dict[str, FileRecord]:
     """Write files below a folder as an archive and return their records as they were read.
 
-    `tell` gets the bytes that went out since it was told last. Raises NotProven for a file that
-    changes its size on the way.
+    `tell` gets the bytes that went out since it was told last. Raises Unread for a file that is
+    not there or gets shorter meanwhile.
     """
     found, folders = {}, set()
     for name in names:
@@ -62,7 +66,11 @@ def _put(sink: IO[bytes], data: bytes) -> None:
 
 def _pack_file(sink: IO[bytes], path: Path, name: str, tell: Tell | None) -> FileRecord:
     digest, done = hashlib.sha256(), 0
-    with path.open("rb", buffering=0) as file:
+    try:
+        file = path.open("rb", buffering=0)
+    except OSError as exc:
+        raise Unread(f"{name}: {exc.strerror}") from None
+    with file:
         size = os.fstat(file.fileno()).st_size
         _put(sink, _header(name, size))
         while done < size and (chunk := file.read(min(CHUNK, size - done))):
@@ -72,7 +80,7 @@ def _pack_file(sink: IO[bytes], path: Path, name: str, tell: Tell | None) -> Fil
             if tell:
                 tell(len(chunk))
     if done < size:
-        raise NotProven(f"{name}: {size - done:,} bytes went missing while it was read")
+        raise Unread(f"{name}: {size - done:,} bytes went missing while it was read")
     _put(sink, b"\0" * (-size % _BLOCK))
     return FileRecord(size, digest.hexdigest())
 

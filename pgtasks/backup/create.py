@@ -10,13 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from pgtasks import report, tools
-from pgtasks.backup import attempt, dump, store
+from pgtasks.backup import attempt, dump, standby, store
 from pgtasks.backup.attempt import Again, Attempt, Dumped
 from pgtasks.backup.job import PLAIN, Job, Options, prepared
 from pgtasks.backup.shelf import Draft, Shelf
 from pgtasks.backup.store import Backup
 from pgtasks.backup.writing import reconciled, write
-from pgtasks.errors import Failed
+from pgtasks.errors import Failed, Unreachable
 from pgtasks.host import Host
 from pgtasks.pipeline import Pipeline
 from pgtasks.steps import reach
@@ -155,6 +155,8 @@ def _dumped(job: Job, env: Mapping[str, str], draft: Draft, say: Say, *, quiet: 
                 return attempt.run(trial)
             except Again as exc:
                 again = exc
+            except (Failed, Unreachable) as exc:
+                raise standby.explained(exc, job.target, job.source.conflicts) from None
             early, late = early + again.early, late + (not again.early)
             say(f"{again.why}: once more with a new snapshot")
             draft.clear(plan.path)

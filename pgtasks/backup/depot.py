@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import IO
 
 from pgtasks.backup import archive, scripts, store, streams
 from pgtasks.backup.archive import Tell
 from pgtasks.backup.manifest import FileRecord
-from pgtasks.backup.mirror import Mirror, Room, small_names
+from pgtasks.backup.mirror import Mirror, room, small_names
 from pgtasks.backup.store import Backup, Checks
 from pgtasks.errors import Failed, Locked, PgtasksError, Refused
 from pgtasks.host import Command, Host
@@ -35,14 +35,9 @@ class Depot:
 
     def __init__(self, host: Host, folder: str = "") -> None:
         self.host, self.folder = host, folder or DEFAULT
-        self._room = Room()
 
     def __str__(self) -> str:
         return f"{self.host.name}:{self.folder}"
-
-    def room(self) -> Path:
-        """Return a new folder on this machine for what is small of what lies there."""
-        return self._room.folder()
 
     def home(self, environment: str, database: str) -> str:
         """Return the name of the folder of one database's backups in it."""
@@ -52,7 +47,7 @@ class Depot:
 
     def mirror(self) -> Mirror:
         """Return what lies there, with all manifests."""
-        path, base, dead = self.room(), "", []
+        path, base, dead = room(self.host), "", []
         with self._reading(scripts.listing(self.folder), "read") as source:
             for kind, _, rest in _lines(source):
                 if kind == "base":
@@ -86,8 +81,9 @@ class Depot:
         """
         sizes, found = {}, {}
         with self._reading(scripts.sums(folder, max(1, jobs)), "read") as source:
-            for size, _, name in _lines(source):
-                sizes[name.removeprefix("./")] = int(size)
+            for line in _raw(source):
+                fields = line.split(None, 8)
+                sizes[fields[8].removeprefix("./")] = int(fields[4])
             if names:
                 names(set(sizes))
             for sha256, _, name in _lines(source):
@@ -195,8 +191,13 @@ def holding(backup: Backup) -> Depot:
 
 def _lines(source: IO[bytes]) -> Iterator[tuple[str, str, str]]:
     """Read lines up to an empty one or the end; yield each as its first word and the rest."""
+    for line in _raw(source):
+        yield line.partition(" ")
+
+
+def _raw(source: IO[bytes]) -> Iterator[str]:
     while line := source.readline().rstrip(b"\n"):
-        yield line.decode("utf-8", "surrogateescape").lstrip().partition(" ")
+        yield line.decode("utf-8", "surrogateescape")
 
 
 def _free(line: str) -> int | None:

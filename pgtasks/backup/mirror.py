@@ -18,19 +18,19 @@ from pgtasks.host import Host
 _MARK = ".backups"
 
 
-class Room:
-    """A temporary folder that goes with this object; what a killed run leaves, the next removes."""
+_rooms: weakref.WeakKeyDictionary[Host, Path] = weakref.WeakKeyDictionary()
 
-    def __init__(self) -> None:
-        self._path: Path | None = None
 
-    def folder(self) -> Path:
-        """Return a new folder in it."""
-        if self._path is None:
-            sweep()
-            self._path = Path(tempfile.mkdtemp(prefix=f"pgtasks-{os.getpid()}-", suffix=_MARK))
-            weakref.finalize(self, shutil.rmtree, self._path, ignore_errors=True)
-        return Path(tempfile.mkdtemp(dir=self._path))
+def room(host: Host) -> Path:
+    """Return a new folder on this machine for what is small of what lies on a host.
+
+    It goes with the host's object; what a killed run leaves, the next one removes.
+    """
+    if host not in _rooms:
+        sweep()
+        _rooms[host] = Path(tempfile.mkdtemp(prefix=f"pgtasks-{os.getpid()}-", suffix=_MARK))
+        weakref.finalize(host, shutil.rmtree, _rooms[host], ignore_errors=True)
+    return Path(tempfile.mkdtemp(dir=_rooms[host]))
 
 
 def sweep() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pgtasks import catalog, connection, stamp
+from pgtasks.backup import standby
 from pgtasks.connection import Connection
 from pgtasks.errors import Failed, Refused
 from pgtasks.report import plural
@@ -20,7 +21,7 @@ class Source:
 
     `excluded` are the OIDs that each pattern of --exclude-table-data matches; `sizes` the bytes
     of tables by OID, as well as they could be found out; `tables` counts all that pg_dump locks,
-    `locks` is the room of the server's lock table.
+    `locks` is the room of the server's lock table; `conflicts` see `standby`.
     """
 
     server_version: int
@@ -30,6 +31,7 @@ class Source:
     bytes: int
     tables: int
     locks: int
+    conflicts: int | None
     excluded: Mapping[str, list[int]]
     sizes: Mapping[int, int]
 
@@ -68,6 +70,7 @@ def look(conn: Connection, exclude_table_data: tuple[str, ...] = ()) -> Source:
         bytes=size,
         tables=catalog.number_of_tables(conn),
         locks=catalog.lock_room(conn),
+        conflicts=standby.conflicts(conn),
         excluded=excluded,
         sizes=_sizes(conn),
     )

@@ -36,7 +36,7 @@ sweep() { dead | while IFS= read -r d; do rm -rf -- "$d" && printf 'swept %s\\n'
 # where the folder is; what is dead, what is finished; after an empty line the manifests
 _LIST = """\
 printf 'base %s\\n' "$base"
-said=$(ls -d -- "$base" 2>&1) || case $said in
+said=$(ls -d -- "$base/." 2>&1) || case $said in
   (*"No such file"*) echo; exit 0;;
   (*) printf '%s\\n' "$said" >&2; exit 1;;
 esac
@@ -73,16 +73,16 @@ rm -f -- "$1/.room" || exit 1
 mv -- "$1" "$2" && { sync . 2>/dev/null || sync; }
 """
 
-# $1: a folder, $2: processes. Size and name of every file, then, after an empty line, the checksum
-# of each as it is known. A process writes its lines at once: too few for a pipe to tear them.
+# $1: a folder, $2: processes. What ls says of every file, then, after an empty line, the sum of
+# each as it is known. A process writes its lines at once: too few for a pipe to tear them.
 _SUMS = """\
 cd -- "$1" || exit 1
 if command -v sha256sum >/dev/null; then sum=sha256sum
 elif command -v shasum >/dev/null; then sum='shasum -a 256'
 else echo 'neither sha256sum nor shasum is there' >&2; exit 127; fi
-sizes=$(find . ! -type d ! -name '.*' -exec wc -c {} + 2>/dev/null | grep ' \\./')
-printf '%s\\n\\n' "$sizes"
-n=$(($(printf '%s\\n' "$sizes" | wc -l) / (4 * $2) + 1))
+files=$(find . ! -type d ! -name '.*' -exec ls -lndL {} + 2>/dev/null)
+printf '%s\\n\\n' "$files"
+n=$(($(printf '%s\\n' "$files" | wc -l) / (4 * $2) + 1))
 find . ! -type d ! -name '.*' -print0 | xargs -0 -P "$2" -n $((n < 32 ? n : 32)) $sum -- || :
 """
 
@@ -111,7 +111,7 @@ def finish(partial: str, id: str) -> Command:
 
 
 def sums(folder: str, jobs: int) -> Command:
-    """Return what reads all files below a folder: `SIZE ./NAME` lines, then `SHA256  ./NAME`."""
+    """Return what reads all files below a folder: lines of ls, then `SHA256  ./NAME`."""
     return _script(_SUMS, folder, str(jobs))
 
 

@@ -16,6 +16,7 @@ from pgtasks import host as hosts
 from pgtasks.backup import archive, depot, files, manifest, partial, store
 from pgtasks.backup.depot import Depot, Partial
 from pgtasks.backup.manifest import FileRecord
+from pgtasks.backup.mirror import room
 from pgtasks.backup.store import Backup
 from pgtasks.errors import Failed, Refused
 from pgtasks.host import Host
@@ -144,7 +145,7 @@ class FarShelf:
         with self.depot.making(environment, database, id) as there:
             assert there is not None
             try:
-                yield _FarDraft(id, self.depot.room(), self.depot, there)
+                yield _FarDraft(id, room(self.host), self.depot, there)
             except OSError as exc:  # such as a full disk here
                 raise Failed(f"cannot write {str(exc.filename)!r}: {exc.strerror}") from None
 

@@ -75,7 +75,7 @@ class _Count:
             self._progress.update(self._done)
 
 
-def fetch(backup: Backup, folder: Path, depot: Depot, *, progress: Progress | None = None) -> Moved:
+def fetch(backup: Backup, folder: Path, *, progress: Progress | None = None) -> Moved:
     """Bring a backup that lies on a host into the backups folder here.
 
     Raises Refused where another one of that ID is here, NotProven that says on which side a file
@@ -178,7 +178,10 @@ def _deliver(backup: Backup, depot: Depot, there: Partial, progress: Progress | 
         names = [*made.files, manifest.NAME]
         read.update(archive.pack(sink, backup.path, names, _Count(progress)))
 
-    depot.unpack(there.path, pack)
+    try:
+        depot.unpack(there.path, pack)
+    except archive.Unread as exc:
+        raise _damaged(made, [exc.message], HERE.name) from None
     read.pop(manifest.NAME)
     if faults := archive.differences(made.files, read):
         raise _damaged(made, faults, HERE.name)
