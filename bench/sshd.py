@@ -19,6 +19,7 @@ from pgtasks.errors import Failed
 
 _PATIENCE = 20.0  # seconds until an sshd that does not listen is a failure
 _HOST = "127.0.0.1"
+# SHLVL: bash then leaves this user's .bashrc alone, whose work is no part of the comparison
 _CONFIG = """\
 ListenAddress {host}
 Port {port}
@@ -29,6 +30,7 @@ UsePAM no
 StrictModes no
 PermitRootLogin prohibit-password
 Subsystem sftp internal-sftp
+SetEnv SHLVL=1
 """
 _CLIENT = """\
 Host bench

@@ -92,7 +92,7 @@ def _fetched(bench: Bench, remote: _Remote) -> list[Row]:
     space, scale = bench.space, bench.scale
     own, copied = space.backups(scale), space.dumps / "copied"
     made = remote.inv("db.backup", "--env", scale, "--on-host", "--no-proof", "--json")
-    id = json.loads(made.output)["backup"]
+    id = json.loads(made.output)["id"]
     source = next(remote.far.glob(f"*/*/{id}"))
     found = bench.contest(
         NAME,
