@@ -144,7 +144,9 @@ def _examined(host: SshHost, target: Target) -> Survey:
         trip=trip,
         keys=tuple(_keys(host)),
         login=host.link.route.key,
-        unapplied=host.link.settings.unapplied,
+        unapplied=tuple(
+            f"{each.host}: {line}" for each in host.link.route.hosts for line in each.unapplied
+        ),
         forwards=_forwards(host, target),
         facts=facts.ask(host, _backups_folder(target), server.data),
         server=server,
@@ -181,15 +183,15 @@ def _keys(host: SshHost) -> Iterator[HostKey]:
 
 
 def _forwards(host: SshHost, target: Target) -> bool:
-    """Return whether sshd opens the server's socket for us."""
-    if not target.socket:
+    """Return whether sshd opens the server's socket for us, where that is there."""
+    if not target.socket or target.end is None:
         return True
     try:
         host.link.socket(f"{target.host}/.s.PGSQL.{target.port}").close()
-    except Forbidden:
+    except (Forbidden, Unreachable):
+        if host.link.lost:
+            raise
         return False
-    except Unreachable:
-        return not host.link.lost
     return True
 
 
@@ -203,7 +205,7 @@ def _login(found: Survey) -> Iterator[Finding]:
         subject = "host key" if number == len(found.keys) else "jump host key"
         yield Finding(subject, "ok", f"{key.kind} {key.fingerprint}, known by {key.known}")
     for line in found.unapplied:
-        yield Finding("ssh_config", "note", f"{line}: has no effect here")
+        yield Finding("ssh_config", "note", f"{line} has no effect here")
     far = found.trip > _LONG_WAY
     slow = f": far away, a command takes {report.duration(3 * found.trip)}" if far else ""
     text = f"{report.duration(found.trip)} there and back{slow}"

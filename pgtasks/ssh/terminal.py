@@ -7,7 +7,9 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+
+import invoke
 
 from pgtasks import reach, tools
 from pgtasks.errors import Failed, Refused, Unreachable
@@ -51,7 +53,8 @@ def open_shell(target: Target) -> None:
     if not on_terminal():
         raise Refused("remote.shell needs a terminal, inv remote.run 'COMMAND' needs none")
     with _host(target) as host:
-        host.link.connection.shell()
+        with suppress(invoke.UnexpectedExit):  # that of the last command in it
+            host.link.connection.shell()
         if host.link.lost:
             raise Unreachable(f"{host.name}: {host.link.lost}")
 

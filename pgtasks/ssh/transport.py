@@ -111,7 +111,9 @@ def _note_signal(transport: Any, message: paramiko.Message) -> None:
 def _wait_little(sock: Any) -> None:
     """Keep few unsent bytes in the kernel, where the system can be told so."""
     option = getattr(socket, "TCP_NOTSENT_LOWAT", None)
-    if option is not None and isinstance(sock, socket.socket):
+    if option is None or not isinstance(sock, socket.socket):
+        return
+    if sock.family in (socket.AF_INET, socket.AF_INET6):  # not that of a ProxyCommand
         sock.setsockopt(socket.IPPROTO_TCP, option, _WAITING)
 
 

@@ -91,8 +91,10 @@ class Tunnel:
             try:
                 self.link.socket(path).close()
                 return lambda client: _carried(client, self.link.socket(path))
-            except Forbidden:
-                pass
+            except (Forbidden, Unreachable):
+                # sshd says the same of one it may not forward as of one that is not there
+                if self.link.lost:
+                    raise
         relay = Command(("/bin/sh", "-c", _RELAY, "relay", path))
         trial = RemoteProcess(self.link, relay, stdin=None, stdout=None)
         late = threading.Timer(self.link.login.channel_timeout, trial.close)
