@@ -229,7 +229,8 @@ def _role(project: Project, target: Target) -> Iterator[Finding]:
             name,
             f"role {target.user!r} is a superuser: use one that owns the database and no more",
         )
-    facts = Facts(Access.STAMP, name, target.database, False, identity, False)
+    known = (Access.STAMP, name, target.database, False, identity, False)
+    facts = Facts(*known, lineage=target.lineage)
     if why := guard.protection(facts):
         yield Finding("note", "stamp", name, f"{why}: inv env.stamp --env {name}")
 

@@ -26,7 +26,11 @@ class Access(enum.Enum):
 
 @dataclass(frozen=True)
 class Facts:
-    """All that the decision rests on. `identity` is None where the database does not exist."""
+    """All that the decision rests on. `identity` is None where the database does not exist.
+
+    `lineage` are the environments that the chosen one inherits from: a standby has the stamp of
+    its primary, which may be one of them.
+    """
 
     access: Access
     environment: str
@@ -36,6 +40,7 @@ class Facts:
     terminal: bool
     confirm: str | None = None
     yes: bool = False
+    lineage: tuple[str, ...] = ()
 
 
 class Decision(enum.Enum):
@@ -51,6 +56,8 @@ def decide(facts: Facts) -> Decision:
     _check_facts_agree(facts)
     if facts.access is Access.READ:
         return Decision.GO
+    if facts.identity is not None and facts.identity.standby:
+        raise Refused("the server is a standby, which only reads: name its primary")
     if facts.confirm is not None and facts.confirm != facts.database:
         raise Refused(
             f"--confirm {facts.confirm!r} is not the database's name, expected {facts.database!r}"
@@ -101,10 +108,18 @@ def _check_facts_agree(facts: Facts) -> None:
         )
     contradiction = _contradiction(facts, identity)
     if contradiction and facts.access is not Access.STAMP:
-        way_out = "" if identity.foreign else "choose that one, or "
-        raise Refused(
-            f"{contradiction}: {way_out}if it is {facts.environment!r} now, run inv env.stamp"
+        raise Refused(f"{contradiction}: {_way_out(facts, identity)}")
+
+
+def _way_out(facts: Facts, identity: Identity) -> str:
+    if identity.standby and identity.stamp is not None:
+        other = identity.stamp.environment
+        return (
+            "it is a standby, with the stamp of its primary: choose that one, or let "
+            f"{facts.environment!r} inherit from it (inherits: {other})"
         )
+    choose = "" if identity.foreign else "choose that one, or "
+    return f"{choose}if it is {facts.environment!r} now, run inv env.stamp"
 
 
 def _contradiction(facts: Facts, identity: Identity) -> str:
@@ -118,6 +133,8 @@ def _contradiction(facts: Facts, identity: Identity) -> str:
             f"database {stamp.database!r} on server {stamp.system}, environment "
             f"{stamp.environment!r}"
         )
+    if identity.standby and stamp.environment in facts.lineage:
+        return ""
     if stamp.environment != facts.environment:
         return (
             f"database {identity.database!r} is stamped {stamp.environment!r}, "

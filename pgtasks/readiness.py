@@ -176,7 +176,10 @@ def _stamp(found: Readiness) -> Iterator[Finding]:
     target, identity = found.target, found.content.identity
     try:
         guard.decide(
-            Facts(Access.READ, target.environment, target.database, False, identity, False)
+            Facts(
+                *(Access.READ, target.environment, target.database, False, identity, False),
+                lineage=target.lineage,
+            )
         )
     except Refused as exc:
         yield Finding("stamp", "fault", exc.message)

@@ -122,6 +122,7 @@ class Run:
             terminal=sys.stdin.isatty() and sys.stderr.isatty(),
             confirm=confirm,
             yes=yes,
+            lineage=self.environment.lineage,
         )
 
     def _say_what_is_asked(self, facts: Facts) -> None:

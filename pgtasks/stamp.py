@@ -78,6 +78,7 @@ class Identity:
     comment: str
     stamp: Stamp | None
     empty: bool
+    standby: bool = False
 
     @property
     def foreign(self) -> bool:
@@ -94,27 +95,29 @@ def system_identifier(conn: Connection) -> str:
 
 def identify(conn: Connection) -> Identity:
     """Ask a connection which database it is in, on which server, and read the stamp there."""
-    database, user, comment = connection.rows(
+    database, user, comment, standby = connection.rows(
         conn,
-        "SELECT current_database(), current_user, shobj_description(oid, 'pg_database')"
-        " FROM pg_database WHERE datname = current_database()",
+        "SELECT current_database(), current_user, shobj_description(oid, 'pg_database'),"
+        " pg_is_in_recovery() FROM pg_database WHERE datname = current_database()",
     )[0]
     text, found = split(comment)
-    return Identity(database, system_identifier(conn), user, text, found, _is_empty(conn))
+    system, empty = system_identifier(conn), _is_empty(conn)
+    return Identity(database, system, user, text, found, empty, standby)
 
 
 def glimpse(conn: Connection, database: str) -> Identity | None:
     """Return what another database of the server can see of one, None where there is none."""
     found = connection.rows(
         conn,
-        "SELECT current_user, shobj_description(oid, 'pg_database') FROM pg_database"
-        " WHERE datname = %s",
+        "SELECT current_user, shobj_description(oid, 'pg_database'), pg_is_in_recovery()"
+        " FROM pg_database WHERE datname = %s",
         (database,),
     )
     if not found:
         return None
-    text, mark = split(found[0][1])
-    return Identity(database, system_identifier(conn), found[0][0], text, mark, empty=True)
+    user, comment, standby = found[0]
+    text, mark = split(comment)
+    return Identity(database, system_identifier(conn), user, text, mark, True, standby)
 
 
 # Objects made after initdb have OIDs from 16384 on (FirstNormalObjectId in access/transam.h). What

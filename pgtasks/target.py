@@ -60,6 +60,7 @@ class Target:
     ssh: Login | None = None
     end: End | None = None
     place: Host | None = field(default=None, compare=False, repr=False)
+    lineage: tuple[str, ...] = field(default=(), compare=False)  # of its environment
     seeds: tuple[str, ...] = ()
     backup: Mapping[str, object] = field(default_factory=dict)
 
@@ -142,6 +143,7 @@ def from_environment(environment: Environment) -> Target:
     parameters["connect_timeout"] = str(environment.get("connect_timeout"))
     return Target(
         environment=environment.name,
+        lineage=environment.lineage,
         host=environment.get("host") or ("" if embedded or ssh else _default_host(port)),
         port=port,
         database=environment.get("database"),

@@ -217,13 +217,17 @@ def running(
     tcp: bool = False,
     settings: dict[str, str] | None = None,
     locale: str = "UTF8:C.UTF-8",
+    standby_of: Cluster | None = None,
 ) -> Iterator[Cluster]:
     """Make a server for the length of a block; with a password it wants scram from everybody."""
     room = Path(tempfile.mkdtemp(prefix="pgt-", dir="/tmp"))  # short: a socket lies in it
     room.chmod(0o755)
     try:
         bin = reachable(bin, room)
-        _initdb(bin, room / "data", password, *locale.split(":"))
+        if standby_of:
+            _copy(standby_of, room / "data")
+        else:
+            _initdb(bin, room / "data", password, *locale.split(":"))
         cluster = _started(bin, room, password, tcp, settings or {})
         try:
             yield cluster
@@ -269,10 +273,7 @@ def _started(bin: Path, room: Path, password: str, tcp: bool, settings: dict[str
 
 
 def _initdb(bin: Path, data: Path, password: str, encoding: str, locale: str) -> None:
-    data.mkdir(mode=0o700)
-    own = identity()
-    if own:
-        os.chown(data, own["user"], own["group"])
+    own = _owned(data)
     argv = [bin / "initdb", "-D", data, "-U", SUPERUSER, "-E", encoding, f"--locale={locale}"]
     argv += ["--no-sync", "--no-instructions", "-A", "scram-sha-256" if password else "trust"]
     if password:
@@ -286,6 +287,26 @@ def _initdb(bin: Path, data: Path, password: str, encoding: str, locale: str) ->
     )
     assert done.returncode == 0, done.stderr
     (data.parent / "password").unlink(missing_ok=True)
+
+
+def _copy(primary: Cluster, data: Path) -> None:
+    """Make the data folder of a hot standby."""
+    own = _owned(data)
+    argv = [primary.bin / "pg_basebackup", "-D", data, "-R", "-X", "stream", "-c", "fast"]
+    place = ["-h", primary.host, "-p", str(primary.port), "-U", primary.superuser, "--no-sync"]
+    done = subprocess.run(
+        [*argv, *place], cwd=data.parent, env=_environment(), capture_output=True, text=True, **own
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def _owned(data: Path) -> dict[str, Any]:
+    """Make a data folder, and return what makes a child run as who owns it."""
+    data.mkdir(mode=0o700)
+    own = identity()
+    if own:
+        os.chown(data, own["user"], own["group"])
+    return own
 
 
 def _environment() -> dict[str, str]:

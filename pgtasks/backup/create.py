@@ -82,6 +82,8 @@ def create(
         with _globals(job, env, draft.path) as finish_globals:
             dumped = _dumped(job, env, draft, say, quiet=quiet)
             warnings = [*dumped.warnings, *finish_globals()]
+            if not options.schema_only:
+                warnings += standby.left_out(job.source.unlogged)
         dumped = reconciled(job, dumped, draft)
         reach("backup.dumped")
         for warning in warnings:

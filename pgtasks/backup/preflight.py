@@ -21,7 +21,8 @@ class Source:
 
     `excluded` are the OIDs that each pattern of --exclude-table-data matches; `sizes` the bytes
     of tables by OID, as well as they could be found out; `tables` counts all that pg_dump locks,
-    `locks` is the room of the server's lock table; `conflicts` see `standby`.
+    `locks` is the room of the server's lock table; `conflicts` and
+    `unlogged` see `standby`.
     """
 
     server_version: int
@@ -32,6 +33,7 @@ class Source:
     tables: int
     locks: int
     conflicts: int | None
+    unlogged: tuple[str, ...]
     excluded: Mapping[str, list[int]]
     sizes: Mapping[int, int]
 
@@ -71,6 +73,7 @@ def look(conn: Connection, exclude_table_data: tuple[str, ...] = ()) -> Source:
         tables=catalog.number_of_tables(conn),
         locks=catalog.lock_room(conn),
         conflicts=standby.conflicts(conn),
+        unlogged=standby.unlogged(conn),
         excluded=excluded,
         sizes=_sizes(conn),
     )

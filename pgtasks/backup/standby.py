@@ -5,7 +5,10 @@ from __future__ import annotations
 from pgtasks import connection
 from pgtasks.connection import Connection
 from pgtasks.errors import Failed, PgtasksError
+from pgtasks.report import plural
 from pgtasks.target import Target
+
+_SHOWN = 5  # tables that a warning names
 
 
 def conflicts(conn: Connection) -> int | None:
@@ -17,6 +20,27 @@ def conflicts(conn: Connection) -> int | None:
         " WHERE datname = current_database() AND pg_is_in_recovery()",
     )
     return None if found is None else int(found)
+
+
+def unlogged(conn: Connection) -> tuple[str, ...]:
+    """Return the tables that are empty here and may not be so on the primary; none on a primary."""
+    found = connection.rows(
+        conn,
+        "SELECT oid::regclass::text FROM pg_class WHERE relkind = 'r' AND relpersistence = 'u'"
+        " AND pg_is_in_recovery() ORDER BY 1",
+    )
+    return tuple(name for (name,) in found)
+
+
+def left_out(tables: tuple[str, ...]) -> list[str]:
+    """Return the warning that the rows of unlogged tables are not in the backup, if there are."""
+    if not tables:
+        return []
+    more = f" and {len(tables) - _SHOWN} more" if len(tables) > _SHOWN else ""
+    return [
+        f"without the rows of {plural(len(tables), 'unlogged table')}, which a standby does not "
+        f"have: {', '.join(tables[:_SHOWN])}{more}"
+    ]
 
 
 def explained(exc: PgtasksError, target: Target, before: int | None) -> PgtasksError:

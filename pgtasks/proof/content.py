@@ -79,5 +79,5 @@ def _why_not(relation: Relation, exclude: Sequence[int], standby: bool) -> str:
     if relation.own_cast:
         return "a cast to text of somebody's own would run in place of its type's output"
     if standby and relation.persistence == "u":
-        return "it is unlogged and this server is a standby"
+        return "it is unlogged, and a standby has nothing of it"
     return ""
