@@ -621,7 +621,7 @@ class TestPsql:
         typed = [("postgres=[#>] ", "\\! hostname\nSELECT 6*7 AS x;\n"), ("42", "\\q\n")]
         done = answer(argv, typed, cwd=site.root)
         assert done.code == 0, done.screen
-        assert "db1\n" in done.screen
+        assert "\rdb1\r" in done.screen
         own.quiet()
 
     def test_without_one(self, site: Site, own: DatabaseHost) -> None:
