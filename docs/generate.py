@@ -19,6 +19,7 @@ _BLOCK = re.compile(r"(<!-- generated: (.+?) -->\n).*?(<!-- end of \2 -->)", re.
 _SETTINGS = {
     "environment": fields.ENVIRONMENT,
     "backup": fields.BACKUP,
+    "ssh": fields.SSH,
     "project": fields.PROJECT,
     "folders": fields.FOLDERS,
 }
@@ -126,7 +127,8 @@ def _kind(field: fields.Field) -> str:
         return " ".join(f"`{choice}`" for choice in field.choices)
     if field.kind == "number" and field.range != fields.Field.range:
         return f"number, {field.range[0]} to {field.range[1]}"
-    return _KINDS.get(field.kind, field.kind)
+    kind = _KINDS.get(field.kind, field.kind)
+    return f"text, or {kind}" if field.short else kind
 
 
 def _default(field: fields.Field) -> str:

@@ -123,6 +123,8 @@ def get_database_url(env: str | None = None, *, driver: str = "", start: bool = 
     `driver` is for SQLAlchemy: "psycopg2" gives postgresql+psycopg2://. The embedded server is
     started only with `start`; without, the URL is the one it has while it runs. A
     password_command is run. Raises Unreachable for an embedded server that was never started.
+    No URL goes through `ssh`: the place is the one that the database host itself sees, as an
+    application runs where its database is reached without.
     """
     project = _project()
     target = from_environment(_environment(env, project))

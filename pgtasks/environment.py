@@ -13,6 +13,7 @@ from pgtasks.errors import BadConfiguration
 from pgtasks.layers import DEFAULT, Keys, Layer, Value, layers
 from pgtasks.project import Project
 from pgtasks.secret import Secret
+from pgtasks.ssh import login
 
 __all__ = ["DEFAULT", "Environment", "Value", "resolve"]
 
@@ -166,7 +167,8 @@ def _cleared(below: Environment, layer: Layer) -> dict[str, Value]:
     if inherited or "ssh.host" in layer.values:
         # the ancestor's own host, where this place would be another one; or the host before
         replaced |= {key for key in below.values if key.startswith("ssh.")}
-    if "ssh.host" in layer.values and below.layer("server") == DEFAULT:
+    host = layer.values.get("ssh.host")
+    if host and host.value != login.NONE and below.layer("server") == DEFAULT:
         replaced.add("server")  # nobody asked for an embedded one
     return {key: value for key, value in below.values.items() if key not in replaced}
 

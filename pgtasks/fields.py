@@ -96,7 +96,7 @@ ENVIRONMENT = _fields(
     Field(
         "ssh",
         "block",
-        "the database host: user@host:port, or a block",
+        "the database host over SSH: user@host:port, or a block; `none` for none",
         inside=SSH,
         short=login.parse,
     ),

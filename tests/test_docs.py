@@ -89,7 +89,8 @@ def test_every_flag_is_documented() -> None:
 
 def test_every_setting_is_documented() -> None:
     text = read(ROOT / "docs" / "configuration.md")
-    for field in [*fields.ENVIRONMENT.values(), *fields.PROJECT.values(), *fields.BACKUP.values()]:
+    blocks = (fields.ENVIRONMENT, fields.PROJECT, fields.BACKUP, fields.SSH)
+    for field in [field for block in blocks for field in block.values()]:
         assert f"| `{field.name}` |" in text
         assert field.help in text
 

@@ -165,6 +165,22 @@ def test_a_database_host_is_a_place(tmp_path: Path) -> None:
         from_environment(settings(tmp_path, "test"))
 
 
+def test_the_database_host_itself_needs_no_ssh(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    block = "{host: db1, user: ops, identity: key, backups: /srv}"
+    lay_out(
+        tmp_path, {"env/prod.yaml": f"host: /run/x\nssh: {block}\n", "env/dev.yaml": "ssh: db1"}
+    )
+    assert from_environment(settings(tmp_path, "prod")).ssh is not None
+    for name in ("DEV", "PROD"):
+        monkeypatch.setenv(f"INVOKE_PGTASKS_ENVIRONMENTS_{name}_SSH", "none")
+    target = from_environment(settings(tmp_path, "prod"))
+    assert (target.ssh, target.host) == (None, "/run/x")
+    assert settings(tmp_path, "prod").layer("ssh.host").endswith("PROD_SSH")
+    assert from_environment(settings(tmp_path, "dev")).ssh is None
+
+
 def test_an_ancestors_ssh_host_does_not_serve_another_place(tmp_path: Path) -> None:
     lay_out(
         tmp_path,

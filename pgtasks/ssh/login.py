@@ -10,6 +10,7 @@ from typing import Any
 from pgtasks.errors import BadConfiguration, Refused
 
 PORT = 22
+NONE = "none"  # in place of a host: the layers below say one, and here it is not wanted
 # user@host:port, the host in brackets where it has colons of its own
 _TEXT = re.compile(
     r"(?:ssh://)?(?:(?P<user>[^@\s]+)@)?(?:\[(?P<v6>[0-9a-fA-F:.%\w]+)\]|(?P<host>[^\s:@/\[\]]+))"
@@ -63,13 +64,13 @@ def parse(text: str, where: str) -> dict[str, Any]:
 
 def from_settings(settings: Mapping[str, Any], where: str) -> Login | None:
     """Return the login that an environment's `ssh` block makes, None where there is none."""
-    if not settings:
+    if not settings or settings.get("host") == NONE:
         return None
     if "host" not in settings:
         raise BadConfiguration(f"{where}: ssh: no host, say ssh: {{host: db1.example.com}}")
     known = parse(str(settings["host"]), f"{where}: ssh.host")  # it may say user@host too
     for jump in str(settings.get("jump") or "").split(","):
-        if jump.strip() and jump.strip() != "none":
+        if jump.strip() and jump.strip() != NONE:
             parse(jump, f"{where}: ssh.jump")
     sudo_user = str(settings.get("sudo_user") or "")
     if not re.fullmatch(r"[A-Za-z0-9_.][A-Za-z0-9_.-]*|", sudo_user):
