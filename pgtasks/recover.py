@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from psycopg2 import sql
@@ -104,9 +104,12 @@ def recover(lock: Lock, backups: Path) -> Recovered:
     """
     conn, target = lock.connection, lock.target
     done = heal(lock)
-    from pgtasks.backup import store
+    from pgtasks.backup import depot, store
 
     done += [f"removed {path.name!r}, an interrupted backup" for path in store.sweep(backups)]
+    if there := depot.of(target):
+        gone = [PurePosixPath(path).name for path in there.sweep()]
+        done += [f"removed {name!r} on {there.host.name}, an interrupted backup" for name in gone]
     found = look(conn, target)
     if found.missing and found.kept:
         newest = found.kept[-1]

@@ -35,6 +35,9 @@ RESTORE = (
     "restore.proven",  # the side database equals the proof
     "restore.swapped",  # the side database has the target's name
 )
+RESTORE_SENT = (
+    "restore.sent",  # a backup from here lies on the database host
+)
 SWAP = (
     "swap.ready",  # the lock is held, the statement is not sent
     "swap.done",  # the statement came back
@@ -43,7 +46,7 @@ UNDO = (
     "undo.checked",  # the kept database is found, nothing is touched
     "undo.swapped",  # the kept database has the target's name
 )
-ALL = (*BACKUP, *FETCH, *SEND, *RESTORE, *SWAP, *UNDO)
+ALL = (*BACKUP, *FETCH, *SEND, *RESTORE_SENT, *RESTORE, *SWAP, *UNDO)
 
 
 def reach(step: str) -> None:

@@ -76,13 +76,14 @@ def restore(
     flags = {"jobs": jobs}
     with run(c, "db.restore", env=env, json=json, dry=dry, journaled=True, flags=flags) as r:
         from pgtasks import host
+        from pgtasks.backup.places import Places
         from pgtasks.guard import Access
         from pgtasks.lock import Lock
         from pgtasks.restore import Options, chosen, restore
 
         target = r.reached()
         r.guarded(Access.WRITE, confirm=confirm)
-        found = chosen(r.project.folder("backups"), target, backup)
+        found = chosen(Places(r.project.folder("backups"), target, r.landed), backup)
         options = Options(target.jobs, no_owner=no_owner, leave_behind=leave_behind)
         with Lock(target, "db.restore") as lock:
             r.finish(restore(lock, host.for_target(target), found, options, say=r.say, dry=r.dry))

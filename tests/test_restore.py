@@ -402,3 +402,65 @@ def test_classifies_what_pg_restore_says(words: str, kind: type[Exception]) -> N
 
 def test_knows_the_local_host() -> None:
     assert LocalHost() == LocalHost()
+
+
+def deadlocking_tools(folder: Path, cluster: Cluster, times: int) -> Path:
+    """Make a folder of tools whose pg_restore ends in a deadlock where it has several jobs.
+
+    What it does before is real: some of the content is there, as after a real deadlock.
+    """
+    folder.mkdir()
+    for name in ("pg_dump", "pg_dumpall", "psql", "vacuumdb"):
+        (folder / name).symlink_to(cluster.bin / name)
+    script = folder / "pg_restore"
+    script.write_text(
+        f"""#!/bin/sh
+real={cluster.bin}/pg_restore
+echo "$*" >> {folder}/calls
+case "$*" in
+  (*--jobs=1" "*|*--list*|*--version*) exec "$real" "$@" ;;
+esac
+[ "$(grep -c -e '--jobs=[2-9]' {folder}/calls)" -le {times} ] || exec "$real" "$@"
+"$real" --section=pre-data "$@"
+echo 'pg_restore: while PROCESSING TOC:' >&2
+echo 'pg_restore: error: could not execute query: ERROR:  deadlock detected' >&2
+echo 'DETAIL:  Process 1 waits for AccessExclusiveLock on relation 2' >&2
+exit 1
+"""
+    )
+    script.chmod(0o755)
+    return folder
+
+
+def test_a_deadlock_of_its_jobs_is_tried_again_with_one(
+    cluster: Cluster, backed_up: str, inv: Inv, project: Path, tmp_path: Path
+) -> None:
+    damage(cluster, backed_up)
+    tools = deadlocking_tools(tmp_path / "tools", cluster, times=9)
+    with (project / "env" / "dev.yaml").open("a") as file:
+        file.write(f"tools: {tools}\n")
+    cluster.execute(f"ALTER DATABASE \"{backed_up}\" SET work_mem = '7MB'")
+    done = inv("db.restore", "--jobs", "3")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("its jobs waited for each other: once more with one job") == 1
+    loads = [line for line in (tools / "calls").read_text().splitlines() if "--jobs" in line]
+    assert [load.partition("--jobs=")[2][0] for load in loads] == ["3", "1"]
+    assert rows(cluster, backed_up) == 1000
+    assert cluster.value("SHOW work_mem", backed_up) == "7MB"
+    assert len(sides(cluster, backed_up)) == 1
+
+
+def test_a_deadlock_with_one_job_is_a_failure(
+    cluster: Cluster, backed_up: str, inv: Inv, project: Path, tmp_path: Path
+) -> None:
+    damage(cluster, backed_up)
+    tools = deadlocking_tools(tmp_path / "tools", cluster, times=9)
+    script = (tools / "pg_restore").read_text().replace('--jobs=1" "*|', "")
+    (tools / "pg_restore").write_text(script.replace("[2-9]", "[1-9]"))
+    with (project / "env" / "dev.yaml").open("a") as file:
+        file.write(f"tools: {tools}\n")
+    done = inv("db.restore", "--jobs", "2")
+    assert done.returncode == 1
+    assert "deadlock detected" in done.stderr
+    assert rows(cluster, backed_up) == 10
+    assert sides(cluster, backed_up) == []

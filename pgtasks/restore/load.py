@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from pgtasks import connection, journal, pipeline, report, tools
 from pgtasks import proof as proofs
+from pgtasks.backup import depot
 from pgtasks.backup.store import Backup
 from pgtasks.connection import Connection
 from pgtasks.errors import Failed, NotProven, PgtasksError, Unreachable
@@ -20,6 +21,11 @@ _POLL = 0.2  # seconds between looks at the side database's size
 _LOOKS_PER_SIZE = 5
 _SHOWN = 20  # differences that are named
 
+
+class Deadlocked(Failed):
+    """Report jobs of pg_restore that waited for each other."""
+
+
 # What pg_restore's words mean for the person who reads them: pattern, class, way out.
 _CLASSES: Sequence[tuple[str, type[PgtasksError], str]] = (
     (r"No space left on device|could not extend file", Failed, "the server's disk is full"),
@@ -29,6 +35,7 @@ _CLASSES: Sequence[tuple[str, type[PgtasksError], str]] = (
         Unreachable,
         "the server ended the connection",
     ),
+    (r"deadlock detected", Deadlocked, "its jobs waited for each other"),
     (r'role "(?P<name>[^"]+)" does not exist', Failed, "a role is missing, see --no-owner"),
     (r'extension "(?P<name>[^"]+)" is not available', Failed, "an extension is missing"),
     (
@@ -124,6 +131,8 @@ def prove(plan: Plan) -> Proven:
 
 def _record(backup: Backup) -> None:
     try:
-        backup.record(proven=journal.now())
-    except OSError:
+        checks = backup.record(proven=journal.now())
+        if backup.folder:
+            depot.holding(backup).note(backup, checks)
+    except (OSError, Failed):
         pass  # the folder may be read-only: the proof itself stands

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 from pgtasks import connection, database, recover, report, side, stamp, swap, tools
-from pgtasks.backup import verify
+from pgtasks.backup import depot, transfer, verify
 from pgtasks.backup.store import Backup
 from pgtasks.connection import Connection
 from pgtasks.database import DatabaseFacts
@@ -91,10 +92,17 @@ def make_plan(lock: Lock, host: Host, backup: Backup, options: Options, *, repla
         jobs=options.jobs,
         no_owner=options.no_owner,
         leave_behind=options.leave_behind,
+        dump=str(backup.dump),
     )
-    plan = replace(plan, notes=tuple(_notes(conn, plan)), losses=_losses(plan))
-    preflight.check(plan, conn, _entries(plan, host))
+    free = preflight.free_bytes(conn, target, host)
+    plan = replace(plan, notes=tuple(_notes(conn, plan, free, host)), losses=_losses(plan))
+    preflight.check(plan, conn, _entries(plan, host) if _at_hand(plan, host) else (), free)
     return plan
+
+
+def _at_hand(plan: Plan, host: Host) -> bool:
+    """Return whether the backup lies where pg_restore runs."""
+    return plan.backup.host == host
 
 
 def _facts(
@@ -111,8 +119,10 @@ def _facts(
     return replace(saved, name=target.database)
 
 
-def _notes(conn: Connection, plan: Plan) -> list[str]:
+def _notes(conn: Connection, plan: Plan, free: int | None, host: Host) -> list[str]:
     notes = []
+    if not _at_hand(plan, host):
+        notes.append(f"{report.size(plan.backup.manifest.size)} go to {host.name} first")
     saved, now = plan.backup.database(), plan.facts
     manifest = plan.backup.manifest
     if manifest.environment != plan.target.environment:
@@ -124,7 +134,7 @@ def _notes(conn: Connection, plan: Plan) -> list[str]:
     here = conn.server_version // 10000
     if manifest.major != here:
         notes.append(f"the backup is of PostgreSQL {manifest.major}, this is {here}")
-    if preflight.free_bytes(conn, plan.target) is None:
+    if free is None:
         notes.append("the free space of the server's disk cannot be known from here")
     if manifest.schema_only:
         notes.append("the backup has the schema only, no rows")
@@ -141,7 +151,7 @@ def _losses(plan: Plan) -> Any:
 
 
 def _entries(plan: Plan, host: Host) -> list[str]:
-    argv = (plan.tools.tool("pg_restore"), "--list", str(plan.backup.dump))
+    argv = (plan.tools.tool("pg_restore"), "--list", plan.dump)
     return host.capture(Command(argv), seconds=120).splitlines()
 
 
@@ -158,23 +168,44 @@ def restore(
         for line in recover.heal(lock):
             say(line)
     replaces = _replaces(conn, target)
-    intact = verify.verify(backup, host, read=False, jobs=options.jobs)
-    files, size = report.plural(intact.files, "file"), report.size(intact.bytes)
-    say(f"intact: {files}, {size}, read in {report.duration(intact.seconds)}")
+    if backup.host == host:  # else every byte is read on its way there
+        intact = verify.verify(backup, host, read=False, jobs=options.jobs)
+        files, size = report.plural(intact.files, "file"), report.size(intact.bytes)
+        say(f"intact: {files}, {size}, read in {report.duration(intact.seconds)}")
     plan = make_plan(lock, host, backup, options, replaces=replaces)
     for line in plan.lines():
         say(line)
     if dry:
         return plan
     reach("restore.checked")
-    try:
-        proven = _build(plan, lock, host, say)
-        swapped = _swap(plan, lock)
-    except BaseException:
-        _clear(plan, lock)
-        raise
-    reach("restore.swapped")
+    with _brought(plan, lock, host, say) as ready:
+        try:
+            proven = _build(ready, lock, host, say)
+            swapped = _swap(ready, lock)
+        except BaseException:
+            _clear(ready, lock)
+            raise
+        reach("restore.swapped")
     return Outcome(plan, proven, swapped, time.monotonic() - began)
+
+
+@contextmanager
+def _brought(plan: Plan, lock: Lock, host: Host, say: Say) -> Iterator[Plan]:
+    """Have the backup where pg_restore runs for the length of a block."""
+    home = depot.of(plan.target)
+    if _at_hand(plan, host) or home is None:
+        yield plan
+        return
+    began, size = time.monotonic(), plan.backup.manifest.size
+    with ExitStack() as stack:
+        with report.Progress("send", size) as progress:
+            lent = stack.enter_context(transfer.lent(plan.backup, home, progress=progress))
+        seconds = report.duration(time.monotonic() - began)
+        say(f"sent to {host.name}: {report.size(size)} in {seconds}, every byte as written")
+        ready = replace(plan, dump=str(lent.dump))
+        preflight.refuse(list(preflight.superuser_entries(lock.connection, _entries(ready, host))))
+        reach("restore.sent")
+        yield ready
 
 
 def _replaces(conn: Connection, target: Target) -> bool:
@@ -198,10 +229,17 @@ def _mark(plan: Plan) -> Stamp:
 def _build(plan: Plan, lock: Lock, host: Host, say: Say) -> load.Proven:
     """Build the side database and prove it."""
     conn = lock.connection
-    side.create(conn, plan.target, plan.facts, _mark(plan), owner=plan.facts.owner)
-    _lay(plan, conn, say)
+    _prepare(plan, conn, say)
     began = time.monotonic()
-    load.run_restore(plan, host, conn)
+    try:
+        load.run_restore(plan, host, conn)
+    except load.Deadlocked as exc:
+        if plan.jobs == 1:
+            raise
+        say(f"{exc.message}: once more with one job")
+        side.drop(conn, plan.side)
+        _prepare(plan, conn, say)
+        load.run_restore(replace(plan, jobs=1), host, conn)
     say(f"loaded in {report.duration(time.monotonic() - began)}")
     began = time.monotonic()
     proven = load.prove(plan)
@@ -210,6 +248,12 @@ def _build(plan: Plan, lock: Lock, host: Host, say: Say) -> load.Proven:
         say(f"  not proven: {line}")
     reach("restore.proven")
     return proven
+
+
+def _prepare(plan: Plan, conn: Connection, say: Say) -> None:
+    """Create the side database, ready for the load."""
+    side.create(conn, plan.target, plan.facts, _mark(plan), owner=plan.facts.owner)
+    _lay(plan, conn, say)
 
 
 def _lay(plan: Plan, conn: Connection, say: Say) -> None:

@@ -2,30 +2,56 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
 from pgtasks import report
 from pgtasks.backup import store
+from pgtasks.backup.places import Places
 from pgtasks.backup.store import Backup
 from pgtasks.errors import Refused
-from pgtasks.target import Target
 
 
-def chosen(folder: Path, target: Target, which: str | None) -> Backup:
-    """Return the backup that --backup names; `ask` lists them and reads a number."""
+def chosen(places: Places, which: str | None) -> Backup:
+    """Return the backup that --backup names; `ask` lists them and reads a number.
+
+    Over SSH both places count: the newest of both, and of one that lies in both the one there.
+    """
     if which == "ask":
-        return _asked(folder, target)
-    return store.find(folder, target.environment, target.database, which)
+        return _asked(places)
+    if not places.target.ssh or _is_path(which):
+        return places.here(which)
+    found, refused = [], []
+    for look in (places.there, places.here):
+        try:
+            found.append(look(which))
+        except Refused as exc:
+            refused.append(exc.message)
+    if not found:
+        raise Refused("; on this machine: ".join(refused))
+    return max(found, key=_age)
 
 
-def _asked(folder: Path, target: Target) -> Backup:
+def _is_path(which: str | None) -> bool:
+    return bool(which) and (os.sep in str(which) or Path(str(which)).is_dir())
+
+
+def _age(backup: Backup) -> tuple[str, str]:
+    return backup.manifest.snapshot_time, backup.id
+
+
+def _asked(places: Places) -> Backup:
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise Refused("--backup ask needs a terminal, name the backup: inv backup.list shows them")
-    found = store.list_backups(folder, environment=target.environment, database=target.database)
-    found = sorted(found, key=lambda backup: backup.id, reverse=True)
+    target = places.target
+    of = {"environment": target.environment, "database": target.database}
+    listed = {backup.id: backup for backup in store.list_backups(places.folder, **of)}
+    if target.ssh:
+        listed |= {backup.id: backup for backup in places.depot().mirror().backups(**of)}
+    found = sorted(listed.values(), key=lambda backup: backup.id, reverse=True)
     if not found:
-        return store.find(folder, target.environment, target.database, None)  # says what is there
+        return places.find(None)  # says what is there
     rows = [
         (number, backup.id, backup.manifest.rows, backup.manifest.note)
         for number, backup in enumerate(found, 1)
@@ -35,4 +61,4 @@ def _asked(folder: Path, target: Target) -> Backup:
     answer = sys.stdin.readline().strip()
     if not answer.isdecimal() or not 1 <= int(answer) <= len(found):
         raise Refused(f"{answer!r} is none of 1 to {len(found)}, nothing was done")
-    return found[int(answer) - 1]
+    return chosen(places, found[int(answer) - 1].id)

@@ -57,6 +57,7 @@ class Plan:
     leave_behind: bool = False
     losses: tuple[Loss, ...] = ()
     notes: tuple[str, ...] = ()
+    dump: str = ""
 
     @property
     def side(self) -> str:
@@ -175,7 +176,7 @@ def restore_argv(plan: Plan) -> tuple[str, ...]:
     argv.append(f"--jobs={plan.jobs}")
     if plan.no_owner:
         argv += ["--no-owner", "--no-privileges", f"--role={plan.facts.owner}"]
-    return (*argv, f"--dbname={dbname(plan.side)}", str(plan.backup.dump))
+    return (*argv, f"--dbname={dbname(plan.side)}", plan.dump)
 
 
 def analyze_argv(plan: Plan) -> tuple[str, ...]:

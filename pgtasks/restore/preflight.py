@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 
 from psycopg2 import sql
@@ -11,6 +10,7 @@ from pgtasks import connection, database, report
 from pgtasks.connection import Connection
 from pgtasks.database import DatabaseFacts
 from pgtasks.errors import Failed, Refused
+from pgtasks.host import Host
 from pgtasks.restore.plan import Plan
 from pgtasks.target import Target
 
@@ -18,12 +18,17 @@ from pgtasks.target import Target
 _SUPERUSER_ENTRIES = ("EVENT TRIGGER", "FOREIGN DATA WRAPPER", "ACCESS METHOD", "CAST")
 
 
-def check(plan: Plan, conn: Connection, entries: Sequence[str]) -> None:
+def check(plan: Plan, conn: Connection, entries: Sequence[str], free: int | None) -> None:
     """Raise Refused with all that stands in the way; `conn` is in the maintenance database.
 
-    `entries` are the lines of the archive's table of contents.
+    `entries` are the lines of the archive's table of contents, `free` the bytes that the server's
+    disk has, None where that is not known.
     """
-    found = list(obstacles(plan, conn, entries))
+    refuse(list(obstacles(plan, conn, entries, free)))
+
+
+def refuse(found: Sequence[str]) -> None:
+    """Raise Refused with all that was found to stand in the way."""
     if len(found) == 1:
         raise Refused(f"cannot restore: {found[0]}")
     if found:
@@ -32,18 +37,20 @@ def check(plan: Plan, conn: Connection, entries: Sequence[str]) -> None:
         )
 
 
-def obstacles(plan: Plan, conn: Connection, entries: Sequence[str]) -> Iterator[str]:
+def obstacles(
+    plan: Plan, conn: Connection, entries: Sequence[str], free: int | None
+) -> Iterator[str]:
     """Yield one line for each thing that stands in the way, with the way out."""
     yield from _rights(conn, plan)
     yield from _roles(conn, plan)
     yield from _extensions(conn, plan)
-    yield from _superuser_entries(conn, plan, entries)
+    yield from superuser_entries(conn, entries)
     if plan.replaces:
         yield from _sessions(conn, plan.target)
         yield from _pinned(conn, plan)
         if not plan.leave_behind:
             yield from _not_carried(conn, plan)
-    yield from _disk(conn, plan)
+    yield from _disk(plan, free)
 
 
 def is_superuser(conn: Connection) -> bool:
@@ -121,7 +128,8 @@ def _in_template(conn: Connection, plan: Plan, extension: str) -> bool:
     return extension == "plpgsql" or plan.target.template not in ("template0", "template1")
 
 
-def _superuser_entries(conn: Connection, plan: Plan, entries: Sequence[str]) -> Iterator[str]:
+def superuser_entries(conn: Connection, entries: Sequence[str]) -> Iterator[str]:
+    """Yield one line for each kind of entry that this role cannot restore."""
     if is_superuser(conn):
         return
     for kind in _SUPERUSER_ENTRIES:
@@ -204,8 +212,7 @@ def attempt(conn: Connection, statement: sql.Composed) -> str:
     return ""
 
 
-def _disk(conn: Connection, plan: Plan) -> Iterator[str]:
-    free = free_bytes(conn, plan.target)
+def _disk(plan: Plan, free: int | None) -> Iterator[str]:
     needed = plan.backup.manifest.database_bytes
     if free is not None and free < needed:
         yield (
@@ -214,13 +221,12 @@ def _disk(conn: Connection, plan: Plan) -> Iterator[str]:
         )
 
 
-def free_bytes(conn: Connection, target: Target) -> int | None:
-    """Return the free bytes of the server's disk, None where it cannot be known from here."""
+def free_bytes(conn: Connection, target: Target, host: Host) -> int | None:
+    """Return the free bytes of the server's disk, None where its host cannot know."""
     if not target.socket:
         return None
     try:
         folder = connection.value(conn, "SHOW data_directory")
-        place = os.statvfs(folder)
-    except (Failed, OSError):
-        return None  # the role may not ask, or the folder is another user's
-    return place.f_bavail * place.f_frsize
+    except Failed:
+        return None  # the role may not ask
+    return host.free_bytes(folder)
