@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 import os
+import signal
 import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -11,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hosts import DatabaseHost
+from projects import make_project, put_stamp
 
 from backups import SHOP, below, differences, make, restored, until
 from pgtasks import host, reach
@@ -585,6 +589,199 @@ class TestLent:
         with pytest.raises(NotProven, match="is damaged on this machine"):
             lending.__enter__()
         assert everything(db1) == []
+
+
+@pytest.fixture
+def shop_project(db1: DatabaseHost, shop: str, tmp_path: Path) -> Path:
+    """Return a project whose `field` is `shop` on db1, stamped, and its default environment."""
+    settings = db1.settings(ssh={"silence": 5, "backups": BACKUPS}, database=shop)
+    target = replace(db1.cluster.target(shop), environment="field")
+    return make_site(tmp_path / 'it\'s a "project" 🐘', settings, target)
+
+
+def make_site(folder: Path, settings: dict[str, Any], target: Target) -> Path:
+    put_stamp(target)
+    made = make_project(folder, "postgresql://nobody@nowhere/none")
+    (made / "env" / "field.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    (made / "invoke.yaml").write_text(
+        "tasks:\n  executor_class: pgtasks.executor.TaskExecutor\npgtasks:\n  environment: field\n"
+    )
+    return made
+
+
+class TestTasks:
+    def test_both_places(self, shop_project: Path, inv: Inv, db1: DatabaseHost) -> None:
+        def run(*words: str, code: int = 0) -> Any:
+            done = inv(*words, "--json", cwd=shop_project)
+            assert done.returncode == code, done.stderr
+            return json.loads(done.stdout)
+
+        here = run("db.backup")
+        there = run("db.backup", "--on-host", "--note", "stays")
+        assert (here["where"], here["layout"]) == ("here", "custom")
+        assert (there["where"], there["layout"]) == (db1.user + "@" + db1.address, "directory")
+        assert there["path"].startswith(BACKUPS)
+        assert [one["where"] for one in run("backup.list")["backups"]] == [there["where"], "here"]
+        text = inv("backup.list", cwd=shop_project).stdout.splitlines()
+        assert text[0].split()[:2] == ["backup", "where"]
+        assert text[2].split()[:2] == [there["id"], there["where"]]
+        assert run("backup.show", there["id"])["files"].keys() == set(
+            json.loads(db1.do("cat", f"{there['path']}/manifest.json"))["files"]
+        )
+        assert run("backup.verify", "--on-host")["backup"] == there["id"]
+        assert run("backup.verify")["backup"] == here["id"]
+        assert run("backup.verify", "--backup", there["id"])["structure"] == "read"
+        fetched = run("backup.fetch", there["id"][:-2])
+        assert (fetched["already"], fetched["to"]) == (False, str(path_of(shop_project, there)))
+        assert run("backup.fetch", "latest")["already"] is True
+        sent = run("backup.send", here["id"])
+        assert sent["to"].startswith(there["where"] + ":" + BACKUPS)
+        assert run("backup.send", here["id"])["already"] is True
+        listed = run("backup.list")["backups"]
+        assert [one["where"] for one in listed] == ["both", "both"]
+        assert listed[0]["there"] == there["path"]
+        spoil(db1, f"{there['path']}/database.json")
+        assert "damaged" in run("backup.verify", "--on-host", code=5)["error"]
+        listed = run("backup.list")["backups"]
+        assert sorted(one["where"] for one in listed) == ["both", there["where"], "here"]
+        run("backup.verify", "--backup", there["id"])
+        assert "unknown backup 'nope'" in run("backup.show", "nope", code=2)["error"]
+        assert left_here(shop_project) == []
+
+    def test_a_host_that_is_gone(self, shop_project: Path, inv: Inv, db1: DatabaseHost) -> None:
+        made = json.loads(inv("db.backup", "--json", cwd=shop_project).stdout)
+        with db1.stop_sshd():
+            done = inv("backup.list", cwd=shop_project)
+            assert done.returncode == 4
+            assert made["id"] in done.stdout
+            assert "of this machine alone are listed" in done.stderr
+            done = inv("backup.list", "--json", cwd=shop_project)
+            assert done.returncode == 4
+            document = json.loads(done.stdout)
+            assert [one["id"] for one in document["backups"]] == [made["id"]]
+            assert document["exit_code"] == 4
+            assert inv("backup.show", made["id"], cwd=shop_project).returncode == 0
+            assert inv("backup.verify", cwd=shop_project).returncode == 0
+            assert inv("backup.fetch", "latest", cwd=shop_project).returncode == 4
+
+
+def path_of(project: Path, made: dict[str, Any]) -> Path:
+    return store.home(project / "backups", "field", made["database"]) / made["id"]
+
+
+def left_here(project: Path) -> list[str]:
+    """Return temporary folders in a project and below /tmp that nobody works with."""
+    partials = [name for name in below(project / "backups") if ".partial" in name]
+    mirrors = Path("/tmp").glob(f"pgtasks-*{mirror._MARK}")
+    return partials + [str(path) for path in mirrors if not mirror._alive(path.name.split("-")[1])]
+
+
+class TestEnded:
+    """The line is cut, or the run killed, at a step: nothing is listed, nothing runs or stays."""
+
+    @pytest.fixture
+    def big(self, db1: DatabaseHost, shop: str, shop_project: Path) -> Path:
+        """Return a project whose database takes a while."""
+        db1.cluster.execute(
+            "CREATE TABLE big AS SELECT md5(random()::text) AS x FROM generate_series(1, 200000);"
+            f"ALTER TABLE big OWNER TO {db1.user}",
+            shop,
+        )
+        return shop_project
+
+    def halted(self, start_inv: Inv, project: Path, step: str, *words: str) -> Any:
+        process = start_inv(*words, cwd=project, env={"PGTASKS_HALT_AT": step})
+        for line in process.stderr:
+            if line.strip() == f"halted at {step}":
+                return process
+        raise AssertionError(f"ended before {step}, with {process.wait()}")
+
+    def test_in_the_middle_of_a_stream(
+        self, big: Path, db1: DatabaseHost, start_inv: Inv, inv: Inv
+    ) -> None:
+        with db1.slow("8mbit"):
+            process = start_inv("db.backup", "--no-proof", cwd=big)
+            dump = "backups/field/*/.*.partial/dump.pgdump"
+            until(lambda: sum(path.stat().st_size for path in big.glob(dump)) > 200_000)
+            with db1.cut():
+                assert process.wait(60) == 4
+                assert "no answer in 5 s, the line is cut" in process.stderr.read()
+                db1.quiet()
+        assert left_here(big) == []
+        assert json.loads(inv("backup.list", "--json", cwd=big).stdout)["backups"] == []
+
+    @pytest.mark.parametrize(
+        ("step", "words"),
+        [
+            ("backup.dumping", ("db.backup", "--on-host")),
+            ("backup.dumped", ("db.backup", "--on-host")),
+            ("backup.written", ("db.backup", "--on-host")),
+            ("backup.dumped", ("db.backup",)),
+        ],
+    )
+    @pytest.mark.parametrize("how", ["cut", "killed"])
+    def test_at_a_step(
+        self,
+        big: Path,
+        db1: DatabaseHost,
+        start_inv: Inv,
+        inv: Inv,
+        step: str,
+        words: tuple[str, ...],
+        how: str,
+    ) -> None:
+        process = self.halted(start_inv, big, step, *words)
+        if how == "cut":
+            with db1.cut():
+                db1.quiet()  # the silence is over
+                os.kill(process.pid, signal.SIGUSR1)
+                assert process.wait(60) == (0 if words == ("db.backup",) else 4)
+        else:
+            process.kill()
+            process.wait()
+        db1.quiet()
+        self.clean(big, db1, inv, finished=how == "cut" and words == ("db.backup",))
+
+    @pytest.mark.parametrize("step", ["send.begun", "send.written", "fetch.begun", "fetch.written"])
+    @pytest.mark.parametrize("how", ["cut", "killed"])
+    def test_on_the_way(
+        self, big: Path, db1: DatabaseHost, start_inv: Inv, inv: Inv, step: str, how: str
+    ) -> None:
+        verb = step.partition(".")[0]
+        made = inv("db.backup", *(["--on-host"] if verb == "fetch" else []), cwd=big)
+        assert made.returncode == 0, made.stderr
+        process = self.halted(start_inv, big, step, f"backup.{verb}", "latest")
+        if how == "cut":
+            with db1.cut():
+                db1.quiet()
+                os.kill(process.pid, signal.SIGUSR1)
+                # what has come is whole without the line
+                assert process.wait(60) == (0 if step == "fetch.written" else 4)
+        else:
+            process.kill()
+            process.wait()
+        db1.quiet()
+        listed = json.loads(inv("backup.list", "--json", cwd=big).stdout)
+        [backup] = listed["backups"]
+        whole = step == "fetch.written" and how == "cut"
+        assert (backup["where"] == "both") is whole
+        assert inv(f"backup.{verb}", "latest", cwd=big).returncode == 0
+        [backup] = json.loads(inv("backup.list", "--json", cwd=big).stdout)["backups"]
+        assert backup["where"] == "both"
+        assert left_here(big) == []
+        assert not [name for name in everything(db1) if ".partial" in name]
+
+    def clean(self, project: Path, db1: DatabaseHost, inv: Inv, *, finished: bool) -> None:
+        """Look that nothing is listed, and that the next run leaves nothing of the last one."""
+        listed = json.loads(inv("backup.list", "--json", cwd=project).stdout)
+        assert len(listed["backups"]) == finished
+        for place in ((), ("--on-host",)):
+            assert inv("db.backup", "--no-proof", *place, cwd=project).returncode == 0
+        listed = json.loads(inv("backup.list", "--json", cwd=project).stdout)
+        assert len(listed["backups"]) == 2 + finished
+        assert listed["interrupted"] == []
+        assert left_here(project) == []
+        assert not [name for name in everything(db1) if ".partial" in name]
 
 
 class TestPartials:
