@@ -13,6 +13,7 @@ import paramiko
 _SOCKET = "direct-streamlocal@openssh.com"
 _REQUEST = b"\x62"  # SSH_MSG_CHANNEL_REQUEST
 _OPEN = b"\x5a"  # SSH_MSG_CHANNEL_OPEN
+_EOF = 96  # SSH_MSG_CHANNEL_EOF
 _CLOSE = 97  # SSH_MSG_CHANNEL_CLOSE
 _OF_A_CHANNEL = range(93, 101)  # what speaks of an open channel (RFC 4254, section 9)
 # bytes that wait here for the line: more would keep signs of life waiting behind them
@@ -85,7 +86,12 @@ class Transport(paramiko.Transport):
                 return
             if said[0] == _CLOSE:
                 self._ended.add(number)
-        super()._send_message(data)  # type: ignore[misc]
+        try:
+            super()._send_message(data)  # type: ignore[misc]
+        except EOFError:
+            # paramiko's word where the connection went in this moment; a socket's is OSError
+            if said[0] not in (_EOF, _CLOSE):
+                raise ConnectionResetError("the connection is closed") from None
 
     def _parse_channel_open_success(self, message: paramiko.Message) -> None:
         begin = message.packet.tell()
