@@ -129,7 +129,7 @@ def _compressions(tools: Toolset) -> list[str]:
 def described_clock(facts: Facts) -> str:
     """Return how far apart the clocks are, and by how much that may be wrong."""
     if abs(facts.clock) <= facts.doubt:
-        return f"as ours, within {facts.doubt:.1f} s"
+        return f"as ours, within {max(facts.doubt, 0.1):.1f} s"
     way = "before" if facts.clock > 0 else "behind"
     return f"{abs(facts.clock):.1f} s {way} ours"
 
