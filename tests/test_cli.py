@@ -47,7 +47,10 @@ FLAGS = {
 }
 REPORTING = [name for name in TASKS if "json" in FLAGS[name]]
 # what such a task needs to say something about an empty project
-_POSITIONALS = {"env.use": ["dev"], "backup.show": ["latest"], "migrate.new": []}
+_POSITIONALS = {
+    **{"env.use": ["dev"], "migrate.new": []},
+    **{f"backup.{name}": ["latest"] for name in ("show", "fetch", "send")},
+}
 
 
 def one_error(done: subprocess.CompletedProcess[str], code: int) -> str:
