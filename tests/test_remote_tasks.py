@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from conftest import Inv
 from hosts import DatabaseHost, Host, keygen
-from network import BACKUPS
+from network import BACKUPS, USER
 from projects import make_project
 from terminal import answer
 
@@ -135,7 +135,7 @@ class TestCheck:
         site.environment(own, backups=BACKUPS)
         said = json.loads(site.run("remote.facts", "--json").stdout)
         assert (said["hostname"], said["account"]) == ("db1", "deploy")
-        assert (said["home"], said["home_writable"]) == ("/home/deploy", True)
+        assert (said["home"], said["home_writable"]) == (f"/home/{USER}", True)
         assert said["backups"] == {
             "path": BACKUPS,
             "exists": True,
@@ -539,7 +539,7 @@ class TestRun:
         argv = [INV, "remote.run", script, "--env", "shop"]
         done = subprocess.run(argv, cwd=site.root, stdin=subprocess.DEVNULL, capture_output=True)
         assert done.returncode == 0, done.stderr
-        assert done.stdout == b"/home/deploy\ndeploy\na\0b\xffc"
+        assert done.stdout == f"/home/{USER}\n{USER}\na\0b".encode() + b"\xffc"
         assert done.stderr.splitlines()[1:] == [b"to stderr"]
 
     def test_its_exit_code_is_named(self, site: Site, db1: DatabaseHost) -> None:

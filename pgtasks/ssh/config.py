@@ -128,6 +128,12 @@ def trusted_file(wanted: Settings) -> Path:
     return Path(wanted.known_hosts[0])
 
 
+def below_home(path: str) -> str:
+    """Return a path as people write it: ~/.ssh/known_hosts."""
+    home = str(Path("~").expanduser())
+    return f"~{path[len(home) :]}" if path.startswith(f"{home}/") else path
+
+
 def _asked(wanted: Login) -> tuple[Mapping[str, list[str]], Sequence[str]]:
     """Return what `ssh -G` prints, by key."""
     files = _files()

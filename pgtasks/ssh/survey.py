@@ -13,6 +13,7 @@ from pgtasks.backup import depot
 from pgtasks.errors import PgtasksError, Unreachable, VersionMismatch
 from pgtasks.readiness import Finding
 from pgtasks.ssh import arrive, facts, hostkeys, login
+from pgtasks.ssh.config import below_home
 from pgtasks.ssh.facts import Facts
 from pgtasks.ssh.host import SshHost
 from pgtasks.ssh.link import Forbidden
@@ -200,10 +201,12 @@ def _login(found: Survey) -> Iterator[Finding]:
     assert ssh is not None
     way = " through ".join([str(ssh), *(key.host for key in reversed(found.keys[:-1]))])
     took = report.duration(found.seconds)
-    yield Finding("ssh", "ok", f"{way} in {took}, by {found.login}")
+    yield Finding("ssh", "ok", f"{way} in {took}, by {below_home(found.login)}")
     for number, key in enumerate(found.keys, 1):
         subject = "host key" if number == len(found.keys) else "jump host key"
-        yield Finding(subject, "ok", f"{key.kind} {key.fingerprint}, known by {key.known}")
+        yield Finding(
+            subject, "ok", f"{key.kind} {key.fingerprint}, known by {below_home(key.known)}"
+        )
     for line in found.unapplied:
         yield Finding("ssh_config", "note", f"{line} has no effect here")
     far = found.trip > _LONG_WAY

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from pgtasks import report
 from pgtasks.errors import Refused
 from pgtasks.ssh import hostkeys
-from pgtasks.ssh.config import Settings
+from pgtasks.ssh.config import Settings, below_home
 from pgtasks.ssh.hostkeys import Distrusted, Unknown
 from pgtasks.ssh.login import Login
 from pgtasks.ssh.route import Route
@@ -48,7 +48,7 @@ class Trusted:
     def lines(self) -> list[str]:
         """Return what a person reads."""
         return [
-            f"{key} {'is trusted now' if key.new else 'was known already'}: {key.file}"
+            f"{key} {'is trusted now' if key.new else 'was known already'}: {below_home(key.file)}"
             for key in self.keys
         ]
 
