@@ -48,7 +48,8 @@ FLAGS = {
 REPORTING = [name for name in TASKS if "json" in FLAGS[name]]
 # what such a task needs to say something about an empty project
 _POSITIONALS = {
-    **{"env.use": ["dev"], "migrate.new": []},
+    "env.use": ["dev"],
+    "migrate.new": [],
     **{f"backup.{name}": ["latest"] for name in ("show", "fetch", "send")},
 }
 
@@ -513,6 +514,13 @@ def test_several_tasks_on_one_line_each_keep_their_target(
     assert done.returncode == 0, done.stderr
     assert other in done.stdout.partition("(1 row)")[2]
     assert other not in done.stdout.partition("(1 row)")[0]
+
+
+def test_tasks_of_one_name_on_one_line_all_run(project: Path, inv: Inv) -> None:
+    done = inv("env.status", "server.status", "migrate.status")
+    assert "nothing chooses another" in done.stdout
+    assert "found here: " in done.stdout
+    assert "no migrations here" in one_error(done, 2)
 
 
 WAITER = """
