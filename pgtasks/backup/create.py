@@ -78,7 +78,7 @@ def create(
         host.passfile(target) as passfile,
     ):
         reach("backup.begun")
-        env = tools.environment(target, passfile, read_only=True)
+        env = tools.environment(host.view(target), passfile, read_only=True)
         with _globals(job, env, draft.path) as finish_globals:
             dumped = _dumped(job, env, draft, say, quiet=quiet)
             warnings = [*dumped.warnings, *finish_globals()]

@@ -71,7 +71,7 @@ class Proven:
 def run_restore(plan: Plan, host: Host, conn: Connection) -> None:
     """Run pg_restore into the side database, raising what its words mean."""
     with host.passfile(plan.target) as passfile:
-        env = tools.environment(plan.target.at(plan.side), passfile)
+        env = tools.environment(host.view(plan.target.at(plan.side)), passfile)
         command = load_command(plan, restore_argv(plan), env)
         _watch(plan, host, conn, command)
         reach("restore.loaded")

@@ -7,12 +7,13 @@ import secrets
 import shlex
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
 
 from pgtasks import libpq
-from pgtasks.errors import Failed, Unreachable
+from pgtasks.errors import BadConfiguration, Failed, Unreachable
 from pgtasks.host import Command, Sink, Source
 from pgtasks.ssh.link import Link
 from pgtasks.ssh.process import RemoteProcess
@@ -30,6 +31,7 @@ class SshHost:
     def __init__(self, link: Link) -> None:
         self.link = link
         self._tunnels: list[Tunnel] = []
+        self._there: set[tuple[str, str]] = set()  # files in the room, and what they are here
 
     @property
     def name(self) -> str:
@@ -103,9 +105,23 @@ class SshHost:
             pass  # the lifeline removes the room
 
     def view(self, target: Target) -> Target:
-        """Return the target as commands there reach it."""
+        """Return the target as commands there reach it, files that libpq reads brought there."""
         tools = target.ssh.bin if target.ssh else ""
-        return replace(target, end=None, tools=tools)
+        parameters = dict(target.parameters)
+        if not target.socket:
+            parameters |= {key: self._lent(key, path) for key, path in _files(parameters)}
+        return replace(target, end=None, tools=tools, parameters=parameters)
+
+    def _lent(self, key: str, path: str) -> str:
+        """Return the path of a file of this machine in the run's room there."""
+        there = f"{self.link.room}/{key}"
+        if path != there and (there, path) not in self._there:
+            try:
+                self.put(there, Path(path).read_bytes())
+            except OSError as exc:
+                raise BadConfiguration(f"{key} {path!r}: {exc.strerror}") from None
+            self._there.add((there, path))
+        return there
 
     def free_bytes(self, path: str) -> int | None:
         """Return the free bytes of the file system that holds `path`, None if unknown."""
@@ -153,3 +169,10 @@ def _fed(handle: int, content: bytes) -> None:
     # a command that reads nothing says why by its own end
     with suppress(OSError), os.fdopen(handle, "wb") as file:
         file.write(content)
+
+
+def _files(parameters: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield the parameters of libpq that name a file."""
+    for key in ("sslrootcert", "sslcert", "sslkey", "sslcrl"):
+        if parameters.get(key, "system") != "system":  # the authorities that OpenSSL knows there
+            yield key, parameters[key]
