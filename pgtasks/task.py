@@ -148,7 +148,7 @@ def guarded(body: Callable[..., Any]) -> Callable[..., Any]:
     # Invoke runs equal calls once, and takes tasks of one name and equal code for the same
     # (Task.__eq__): without this `inv env.status server.status` is env.status alone
     own = f"{body.__module__}.{body.__qualname__}"
-    wrapped.__code__ = wrapped.__code__.replace(co_name=own)
+    wrapped.__code__ = wrapped.__code__.replace(co_name=own)  # type: ignore[attr-defined]
     wrapped.__pgtasks__ = True  # type: ignore[attr-defined]
     return wrapped
 
