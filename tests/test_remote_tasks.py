@@ -609,6 +609,24 @@ class TestShell:
         typed = [("type the database's name to go on: ", "postgres\n"), (r"\$ ", "exit\n")]
         assert answer(argv, typed, cwd=site.root).code == 0
 
+    @pytest.mark.parametrize("task", ["remote.shell", "remote.psql"])
+    def test_a_terminal_that_sshd_does_not_give(
+        self, site: Site, own: DatabaseHost, task: str
+    ) -> None:
+        site.environment(own)
+        with own.start_sshd(PermitTTY="no"):
+            done = answer([INV, task, "--env", "shop"], [], cwd=site.root)
+        assert done.code == 4
+        assert "sshd gives no terminal there" in done.screen.splitlines()[-1]
+
+    def test_a_line_that_is_lost(self, site: Site, own: DatabaseHost) -> None:
+        site.environment(own)
+        argv = [INV, "remote.shell", "--env", "shop"]
+        done = answer(argv, [(r"\$ ", "kill -9 $PPID\n")], cwd=site.root)
+        assert done.code == 4, done.screen
+        assert done.screen.splitlines()[-1].startswith(f"error: deploy@{own.address}: the line ")
+        own.quiet()
+
     def test_without_a_terminal(self, site: Site, db1: DatabaseHost) -> None:
         site.environment(db1)
         assert "remote.shell needs a terminal" in error(site.run("remote.shell"), 2)

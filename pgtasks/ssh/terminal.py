@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 import invoke
+import paramiko
 
 from pgtasks import reach, tools
 from pgtasks.errors import Failed, Refused, Unreachable
@@ -52,11 +53,23 @@ def open_shell(target: Target) -> None:
     """Give the terminal to a login shell on the host until it ends, whatever its exit code."""
     if not on_terminal():
         raise Refused("remote.shell needs a terminal, inv remote.run 'COMMAND' needs none")
-    with _host(target) as host:
-        with suppress(invoke.UnexpectedExit):  # that of the last command in it
-            host.link.connection.shell()
-        if host.link.lost:
-            raise Unreachable(f"{host.name}: {host.link.lost}")
+    with _host(target) as host, _attached(host), suppress(invoke.UnexpectedExit):
+        host.link.connection.shell()
+
+
+@contextmanager
+def _attached(host: SshHost) -> Iterator[None]:
+    """Raise Unreachable where the terminal there is not given, or lost."""
+    try:
+        yield
+    except (paramiko.SSHException, invoke.ThreadException, OSError, EOFError) as exc:
+        if host.link.lost or not isinstance(exc, paramiko.SSHException):
+            raise Unreachable(f"{host.name}: {host.link.lost or exc}") from None
+        raise Unreachable(
+            f"{host.name}: sshd gives no terminal there (PermitTTY, or `pty` in authorized_keys)"
+        ) from None
+    if host.link.lost:
+        raise Unreachable(f"{host.name}: {host.link.lost}")
 
 
 def run(target: Target, command: str) -> None:
@@ -81,7 +94,10 @@ def open_psql(target: Target, *, read_only: bool) -> None:
         command = Command((chosen.tool("psql"), "--no-password"), env, stop=signal.SIGHUP)
         if not on_terminal():
             _streamed(host, command, stdin=sys.stdin.fileno())
-        elif code := host.interact(command):
+            return
+        with _attached(host):
+            code = host.interact(command)
+        if code:
             kind = Unreachable if code == _LOST else Failed
             raise kind(f"psql on {host.name} ended with exit code {code}")
 
