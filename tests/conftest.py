@@ -9,6 +9,7 @@ fresh_database(cluster) makes an empty database, dropped after the test with all
 database, target        an empty database on `cluster`: its name, its Target
 project                 a folder with tasks.py, invoke.yaml and env/dev.yaml, whose url leads to
                         `database`, stamped `dev` as `inv db.create` does
+those of depots.py      a database on db1 and its backups, for tests of backups over SSH
 inv(*args, ...)         runs the real `inv` in `project` or in `cwd`
 """
 
@@ -24,6 +25,7 @@ from typing import Any
 
 import pytest
 import servers
+from depots import big, far, local, reached, shop, shop_project, there  # noqa: F401
 from network import db1, db2, db18, jump, network  # noqa: F401  fixtures, see network.py
 from projects import make_project, put_stamp
 from servers import Cluster

@@ -403,6 +403,20 @@ class TestCompression:
         assert compression.chosen(wanted, tools) == expected
 
     @pytest.mark.parametrize(
+        ("wanted", "readers", "expected"),
+        [
+            (None, [OLD], "gzip:1"),
+            ("auto", [OLD], "gzip:1"),
+            (None, [OLD, NEW], "zstd:1"),
+            ("zstd:3", [OLD], "zstd:3"),
+        ],
+    )
+    def test_of_what_is_read_elsewhere(
+        self, wanted: str | None, readers: list[Toolset], expected: str
+    ) -> None:
+        assert compression.chosen(wanted, NEW, readers) == expected
+
+    @pytest.mark.parametrize(
         "wanted", ["", "gzip:0", "gzip:10", "gzip:", "none:1", "zstd:23", "bzip2", "zstd:-1", "1"]
     )
     def test_nonsense(self, wanted: str) -> None:

@@ -60,7 +60,7 @@ class Listing:
             return lines
         lines += [f"unreadable: {why}" for _, why in self.there.unreadable]
         return lines + [
-            f"interrupted: {path}, the next db.backup --on-host or backup.send removes it"
+            f"interrupted: {path}, the next backup there or inv db.recover removes it"
             for path in self.there.leftovers
         ]
 

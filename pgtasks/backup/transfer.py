@@ -34,18 +34,21 @@ class Moved:
     seconds: float
     already: bool = False
 
-    def lines(self) -> list[str]:
-        """Return what a person reads."""
+    def summary(self) -> str:
+        """Return what one line says."""
         made = self.backup.manifest
         if self.already:
-            return [f"backup {made.id} is there already: {self.backup.place}"]
+            return f"backup {made.id} is there already"
         rate = report.size(made.size / max(self.seconds, 0.001))
-        return [
+        return (
             f"backup {made.id}: {report.plural(len(made.files) + 1, 'file')}, "
             f"{report.size(made.size)} in {report.duration(self.seconds)} ({rate}/s), "
-            "every byte as written",
-            self.backup.place,
-        ]
+            "every byte as written"
+        )
+
+    def lines(self) -> list[str]:
+        """Return what a person reads."""
+        return [self.summary(), self.backup.place]
 
     def as_json(self) -> dict[str, Any]:
         """Return plain data."""

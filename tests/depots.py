@@ -1,0 +1,176 @@
+"""What tests of backups over SSH share: a database on db1, its backups folder, projects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hosts import DatabaseHost
+from projects import make_project, put_stamp
+
+from backups import SHOP, below, make
+from pgtasks import host, reach
+from pgtasks.backup import create, depot, mirror, store
+from pgtasks.backup.depot import Depot
+from pgtasks.backup.job import Options
+from pgtasks.backup.shelf import FarShelf
+from pgtasks.backup.store import Backup
+from pgtasks.ssh.login import Login
+from pgtasks.target import Target
+
+BACKUPS = "/srv/backups"
+ODD = 'it\'s "a" größe 🐘/x=y %41'
+Fresh = Callable[..., str]
+Inv = Callable[..., Any]
+
+
+def filled(db1: DatabaseHost, fresh_database: Fresh, name: str = "") -> str:
+    """Make a small database on db1 that its account owns, and return its name."""
+    made = fresh_database(db1.cluster, name, owner=db1.user)
+    db1.cluster.execute(f"SET ROLE {db1.user};{SHOP}", made)
+    return made
+
+
+@pytest.fixture
+def shop(db1: DatabaseHost, fresh_database: Fresh) -> Iterator[str]:
+    """Return the name of a small database on db1; backups there go with it."""
+    yield filled(db1, fresh_database)
+    db1.do("find", BACKUPS, "-mindepth", "1", "-delete")
+
+
+@pytest.fixture
+def reached(db1: DatabaseHost) -> Iterator[Callable[..., Target]]:
+    """Return what reaches a database on db1 over SSH."""
+    targets: list[Target] = []
+
+    def open_target(database: str, environment: str = "prod", **ssh: Any) -> Target:
+        login = Login(**db1.place(**{"backups": BACKUPS, "silence": 5, **ssh}))
+        user = login.sudo_user or db1.user
+        there = Target(environment, db1.sockets, db1.cluster.port, database, user, ssh=login)
+        targets.append(reach.reach(there, Path()))
+        return targets[-1]
+
+    yield open_target
+    for target in targets:
+        target.close()
+
+
+@pytest.fixture
+def there(reached: Callable[..., Target], shop: str) -> Target:
+    """Return the target of `shop`, reached over SSH."""
+    return reached(shop)
+
+
+@pytest.fixture
+def far(there: Target) -> Depot:
+    """Return the backups folder on db1."""
+    return far_of(there)
+
+
+def far_of(target: Target) -> Depot:
+    found = depot.of(target)
+    assert found is not None
+    return found
+
+
+def make_there(target: Target, say: Callable[[str], None] | None = None, **more: Any) -> Backup:
+    """Make a backup that stays on the host."""
+    return create.create(
+        target,
+        shelf=FarShelf(far_of(target)),
+        host=host.for_target(target),
+        options=Options(**more),
+        say=say,
+        quiet=True,
+    )
+
+
+@pytest.fixture
+def local(db1: DatabaseHost, shop: str, tmp_path: Path) -> Backup:
+    """Return a backup of `shop` that was made here, two processes writing it."""
+    target = replace(db1.cluster.target(shop), environment="prod")
+    return make(target, tmp_path / "here")
+
+
+def everything(db1: DatabaseHost, folder: str = BACKUPS) -> list[str]:
+    """Return the names of all that lies below the folders of databases on db1."""
+    found = db1.do("find", folder, "-mindepth", "3", "-printf", "%P\n")
+    return sorted(found.splitlines())
+
+
+def spoil(db1: DatabaseHost, path: str) -> None:
+    """Change the last byte of a file there, not its size."""
+    db1.do("sh", "-c", 'truncate -s -1 "$0" && printf "\\001" >> "$0"', path)
+
+
+def noted(folder: Path) -> Any:
+    """Return what puts a file that a tool reads into a folder here."""
+
+    @contextmanager
+    def note(text: str) -> Iterator[str]:
+        (folder / "note").write_text(text)
+        yield str(folder / "note")
+
+    return note
+
+
+def plain(dump: str) -> list[str]:
+    """Return the lines of a script but for the random word that psql is guarded by."""
+    return [line for line in dump.splitlines() if "restrict" not in line]
+
+
+def dat(backup: Backup) -> str:
+    return next(name for name in backup.manifest.files if name.endswith(".dat.gz"))
+
+
+@pytest.fixture
+def shop_project(db1: DatabaseHost, shop: str, tmp_path: Path) -> Path:
+    """Return a project whose `field` is `shop` on db1, stamped, and its default environment."""
+    settings = db1.settings(ssh={"silence": 5, "backups": BACKUPS}, database=shop)
+    target = replace(db1.cluster.target(shop), environment="field")
+    return make_site(tmp_path / 'it\'s a "project" 🐘', settings, target)
+
+
+def make_site(folder: Path, settings: dict[str, Any], target: Target) -> Path:
+    put_stamp(target)
+    made = make_project(folder, "postgresql://nobody@nowhere/none")
+    (made / "env" / "field.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    (made / "invoke.yaml").write_text(
+        "tasks:\n  executor_class: pgtasks.executor.TaskExecutor\npgtasks:\n  environment: field\n"
+    )
+    return made
+
+
+@pytest.fixture
+def big(db1: DatabaseHost, shop: str, shop_project: Path) -> Path:
+    """Return a project whose database takes a while."""
+    db1.cluster.execute(
+        "CREATE TABLE big AS SELECT md5(random()::text) AS x FROM generate_series(1, 200000);"
+        f"ALTER TABLE big OWNER TO {db1.user}",
+        shop,
+    )
+    return shop_project
+
+
+def path_of(project: Path, made: dict[str, Any]) -> Path:
+    return store.home(project / "backups", "field", made["database"]) / made["id"]
+
+
+def left_here(project: Path) -> list[str]:
+    """Return temporary folders in a project and below /tmp that nobody works with."""
+    partials = [name for name in below(project / "backups") if ".partial" in name]
+    mirrors = Path("/tmp").glob(f"pgtasks-*{mirror._MARK}")
+    return partials + [str(path) for path in mirrors if not mirror._alive(path.name.split("-")[1])]
+
+
+def halted(start_inv: Inv, project: Path, step: str, *words: str) -> Any:
+    process = start_inv(*words, cwd=project, env={"PGTASKS_HALT_AT": step})
+    for line in process.stderr:
+        if line.strip() == f"halted at {step}":
+            return process
+    raise AssertionError(f"ended before {step}, with {process.wait()}")

@@ -1,0 +1,119 @@
+"""Files as a tar stream, and the commands at its ends."""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backups import below
+from pgtasks.backup import (
+    archive,
+    streams,
+)
+from pgtasks.errors import Failed
+from pgtasks.host import HERE, Command
+
+
+class TestArchive:
+    def stream(self, *members: tuple[tarfile.TarInfo, bytes], **options: Any) -> io.BytesIO:
+        file = io.BytesIO()
+        with tarfile.open(fileobj=file, mode="w", **options) as tar:
+            for info, data in members:
+                info.size = len(data)
+                tar.addfile(info, io.BytesIO(data))
+        return io.BytesIO(file.getvalue())
+
+    @pytest.mark.parametrize("name", ["/etc/x", "../x", "a/../../x", "a/.."])
+    def test_names_that_lead_elsewhere(self, tmp_path: Path, name: str) -> None:
+        with pytest.raises(Failed, match="lies elsewhere"):
+            archive.unpack(self.stream((tarfile.TarInfo(name), b"x")), tmp_path)
+        assert below(tmp_path) == []
+
+    @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE])
+    def test_what_is_no_file(self, tmp_path: Path, kind: bytes) -> None:
+        info = tarfile.TarInfo("x")
+        info.type, info.linkname = kind, "/etc/passwd"
+        with pytest.raises(Failed, match="no plain file"):
+            archive.unpack(self.stream((info, b"")), tmp_path)
+        assert below(tmp_path) == []
+
+    def test_a_name_that_comes_twice(self, tmp_path: Path) -> None:
+        members = [(tarfile.TarInfo("x"), b"1"), (tarfile.TarInfo("x"), b"2")]
+        with pytest.raises(FileExistsError):
+            archive.unpack(self.stream(*members), tmp_path)
+
+    @pytest.mark.parametrize("format", [tarfile.GNU_FORMAT, tarfile.USTAR_FORMAT])
+    def test_long_names(self, tmp_path: Path, format: int) -> None:
+        name = "/".join(["a" * 60] * 3)
+        archive.unpack(self.stream((tarfile.TarInfo(name), b"x" * 600), format=format), tmp_path)
+        assert (tmp_path / name).read_bytes() == b"x" * 600
+
+    @pytest.mark.parametrize("size", [1, 511, 512, 700, 1024])
+    def test_cut_short(self, tmp_path: Path, size: int) -> None:
+        data = self.stream((tarfile.TarInfo("x"), b"x" * 600)).getvalue()
+        with pytest.raises(archive.CutShort):
+            archive.unpack(io.BytesIO(data[:size]), tmp_path)
+
+    def test_no_archive(self, tmp_path: Path) -> None:
+        with pytest.raises(Failed, match="no archive"):
+            archive.unpack(io.BytesIO(b"Welcome!" * 100), tmp_path)
+
+    def test_there_and_back(self, tmp_path: Path) -> None:
+        source, copy = tmp_path / "a", tmp_path / "b"
+        (source / "dump").mkdir(parents=True)
+        contents = {"x": b"", "dump/1": b"1" * 512, "dump/2": os.urandom(3_000_001)}
+        for name, data in contents.items():
+            (source / name).write_bytes(data)
+        stream = io.BytesIO()
+        told: list[int] = []
+        sent = archive.pack(stream, source, contents, told.append)
+        copy.mkdir()
+        assert archive.unpack(io.BytesIO(stream.getvalue()), copy, told.append) == sent
+        assert {name: (copy / name).read_bytes() for name in contents} == contents
+        assert sum(told) == 2 * sum(map(len, contents.values()))
+
+    def test_a_file_that_shrinks(self, tmp_path: Path) -> None:
+        path = tmp_path / "x"
+        path.write_bytes(b"x" * 3_000_000)
+
+        class Sink(io.BytesIO):
+            def write(self, data: Any) -> int:
+                os.truncate(path, 2_000_000)
+                return super().write(data)
+
+        with pytest.raises(archive.Unread, match="x: 1,000,000 bytes went missing"):
+            archive.pack(Sink(), tmp_path, ["x"])
+
+
+class TestStreams:
+    @pytest.mark.parametrize(
+        ("script", "words"),
+        [
+            ("echo why >&2; exit 3", "sh failed: exit code 3"),
+            # it closes its stdin and ends well all the same
+            ("exec <&-; exec sleep 0.2", "did not read all of it"),
+        ],
+    )
+    def test_writing_to_what_stops_early(self, script: str, words: str) -> None:
+        def write() -> None:
+            with streams.writing(HERE, Command(("/bin/sh", "-c", script))) as sink:
+                while True:
+                    sink.write(b"x" * 65536)
+
+        with pytest.raises(Failed, match=words):
+            write()
+
+    def test_reading_what_fails(self, tmp_path: Path) -> None:
+        def read() -> None:
+            script = "head -c 700 /dev/zero | tr '\\0' x; echo why >&2; exit 3"
+            with streams.reading(HERE, Command(("/bin/sh", "-c", script))) as source:
+                archive._exactly(source, 1000)
+
+        with pytest.raises(Failed, match="sh failed: exit code 3") as info:
+            read()
+        assert info.value.hint == "why"
