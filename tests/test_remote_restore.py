@@ -235,7 +235,7 @@ def test_an_interrupted_restore_leaves_old_or_new(
         until(lambda: not sessions(db1), lambda: sessions(db1))
         assert left(db1) == []
     # a line that is lost after the swap fails nothing that was still to do
-    done = step == "restore.swapped" and fault in (cut, kill_sshd)
+    done = step in _SWAPPED and fault in (cut, kill_sshd)
     assert process.returncode in ((0, 4) if done else (_CODES[fault.__name__],)), said
     swapped = rows(db1.cluster, name)
     assert swapped == (NEW if step in _SWAPPED else OLD)

@@ -7,6 +7,7 @@ import hashlib
 import os
 import resource
 import signal
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -100,6 +101,32 @@ def test_data_for_stdin_arrive_whole(there: SshHost, tmp_path: Path) -> None:
         source.seek(0)
         run(there, [sh("cat")], stdin=source, stdout=sink)
     assert (tmp_path / "out").read_bytes() == everything
+
+
+def test_new_keys_on_the_way_break_nothing(
+    reach_db1: Reach, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SSH changes its keys every 512 MiB: every 4 here."""
+    monkeypatch.setattr("paramiko.packet.Packetizer.REKEY_BYTES", 4 * MIB)
+    there = reach_db1(silence=5)
+    with Path("/dev/null").open("wb") as sink:
+        words = run(there, [sh("head -c 60000000 /dev/zero; echo sent >&2")], stdout=sink)
+    assert words == ["sent"]
+    source = subprocess.Popen(["head", "-c", "60000000", "/dev/zero"], stdout=subprocess.PIPE)
+    with source:
+        assert run(there, [sh("wc -c >&2")], stdin=source.stdout) == ["60000000"]
+
+
+def test_a_slow_line_is_no_lost_line(reach_db1: Reach, db1: DatabaseHost, tmp_path: Path) -> None:
+    """Signs of life get through beside the data, whichever way these go."""
+    there = reach_db1(silence=5)
+    (tmp_path / "in").write_bytes(os.urandom(MIB))
+    with db1.slow("1mbit"):
+        with (tmp_path / "in").open("rb") as source:
+            run(there, [sh("cat >/tmp/copy")], stdin=source)
+        with (tmp_path / "out").open("wb") as sink:
+            run(there, [sh("cat /tmp/copy; rm /tmp/copy")], stdout=sink)
+    assert (tmp_path / "in").read_bytes() == (tmp_path / "out").read_bytes()
 
 
 def test_stdin_without_a_source_is_empty(there: SshHost) -> None:

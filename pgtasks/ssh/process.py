@@ -57,6 +57,8 @@ class RemoteProcess:
             for handle in (sink, source):
                 if handle is not None:
                     os.close(handle)
+            if self.stdout is not None:
+                self.stdout.close()
             if isinstance(exc, PgtasksError) or not isinstance(exc, Exception):
                 raise
             raise Unreachable(f"{link}: {link.why_lost(_SAYING) or exc}") from None
