@@ -166,6 +166,17 @@ class TestCheck:
         assert "ssh_config says stricthostkeychecking" in done.stderr
         assert "stricthostkeychecking" in done.stdout
 
+    def test_the_ciphers_that_ssh_config_allows(self, site: Site, db1: DatabaseHost) -> None:
+        config = Path.home() / ".ssh" / "config"
+        config.parent.mkdir(mode=0o700)
+        config.write_text("Ciphers aes256-ctr\n")
+        site.check(db1)
+        with db1.start_sshd(Ciphers="aes128-ctr"):
+            assert "cipher" in site.fault(db1)
+        config.write_text("Ciphers chacha20-poly1305@openssh.com\n")
+        line = site.fault(db1)
+        assert "none of the ciphers chacha20-poly1305@openssh.com of ssh_config is known" in line
+
     def test_a_program_on_the_way(self, site: Site, db2: DatabaseHost, jump: Host) -> None:
         config = site.root / "jump_config"
         config.write_text(jump.config())

@@ -156,12 +156,23 @@ class TestWay:
         assert found(text, Login("db", jump="gate")).proxy_command == ""
 
 
+class TestAlgorithms:
+    def test_those_of_ssh_are_allowed(self) -> None:
+        assert "ssh-ed25519" in found("").algorithms["key_types"]
+        assert found("").algorithms.keys() == {"ciphers", "digests", "kex", "key_types"}
+
+    def test_those_of_the_configuration_alone(self) -> None:
+        one = found("Ciphers aes256-ctr\nMACs hmac-sha2-512\n").algorithms
+        assert (one["ciphers"], one["digests"]) == (("aes256-ctr",), ("hmac-sha2-512",))
+
+
 class TestUnapplied:
     @pytest.mark.parametrize(
         ("line", "said"),
         [
             ("StrictHostKeyChecking no", ("stricthostkeychecking no", "false")),
             ("CertificateFile ~/.ssh/c.pub", ("certificatefile ~/.ssh/c.pub",)),
+            ("ConnectTimeout 3", ("connecttimeout 3",)),
             ("AddressFamily inet6", ("addressfamily inet6",)),
             ("BindAddress 127.0.0.1", ("bindaddress 127.0.0.1",)),
             ("VerifyHostKeyDNS yes", ("verifyhostkeydns true", "verifyhostkeydns yes")),

@@ -14,7 +14,7 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pgtasks.errors import BadConfiguration
@@ -28,6 +28,7 @@ _NOT_APPLIED = {
     "addressfamily": ("any",),
     "bindaddress": ("",),
     "bindinterface": ("",),
+    "connecttimeout": ("none",),  # that of the environment counts
     "certificatefile": ("",),
     "forwardagent": ("no",),
     "knownhostscommand": ("none",),
@@ -37,6 +38,13 @@ _NOT_APPLIED = {
     # a key that is not known is never taken without a word
     "stricthostkeychecking": ("ask", "true", "yes"),
     "verifyhostkeydns": ("false", "no"),
+}
+# by ssh -G's names, and what paramiko calls them
+_ALGORITHMS = {
+    "ciphers": "ciphers",
+    "macs": "digests",
+    "kexalgorithms": "kex",
+    "hostkeyalgorithms": "key_types",
 }
 # `known_hosts` and the like in a row, as ssh -G prints them: not quoted
 _NEXT_PATH = re.compile(r"\s+(?=[/~%$])")
@@ -48,8 +56,8 @@ class Settings:
 
     `name` is what its key is looked up by, `plain` what it may be known by besides: its name
     without the port. `known_hosts` are this user's files, `shared_hosts` those of the machine.
-    `jumps` are the hosts to go through, the first one first; `unapplied` what is configured and
-    has no effect here.
+    `jumps` are the hosts to go through, the first one first; `algorithms` those that may be used,
+    by kind; `unapplied` is what is configured and has no effect here.
     """
 
     host: str
@@ -65,6 +73,7 @@ class Settings:
     jumps: tuple[str, ...] = ()
     proxy_command: str = ""
     revoked: str = ""
+    algorithms: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     unapplied: tuple[str, ...] = ()
 
     def __str__(self) -> str:
@@ -98,6 +107,9 @@ def settings(wanted: Login) -> Settings:
         jumps=() if jumps == "none" else tuple(part.strip() for part in jumps.split(",")),
         proxy_command="" if proxy == "none" else _expanded(proxy, tokens),
         revoked="".join(_paths([one.get("revokedhostkeys", "none")], tokens)),
+        algorithms={
+            kind: tuple(one[key].split(",")) for key, kind in _ALGORITHMS.items() if key in one
+        },
         unapplied=(*unread, *_unapplied(one)),
     )
 

@@ -202,5 +202,6 @@ def _jump(login: Login, jump: str) -> Login:
 
 def _transport(settings: Settings, *args: Any, **options: Any) -> Transport:
     made = Transport(*args, **options)
+    made.allow(settings.algorithms)
     made.prefer_keys(hostkeys.known_types(settings))
     return made

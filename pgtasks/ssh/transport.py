@@ -6,6 +6,7 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import paramiko
@@ -49,6 +50,16 @@ class Transport(paramiko.Transport):
         if kind == _REQUEST[0]:
             _note_signal(self, message)
         return kind, message
+
+    def allow(self, algorithms: Mapping[str, Sequence[str]]) -> None:
+        """Use none but these of each kind, raising SSHException where paramiko has none of them."""
+        options = self.get_security_options()
+        for kind, allowed in algorithms.items():
+            kept = tuple(name for name in getattr(options, kind) if name in allowed)
+            if not kept:
+                words = f"{kind.replace('_', ' ')} {','.join(allowed)}"
+                raise paramiko.SSHException(f"none of the {words} of ssh_config is known here")
+            setattr(options, kind, kept)
 
     def prefer_keys(self, types: list[str]) -> None:
         """Ask for a host key of one of these types first: those that are known."""
