@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from pgtasks import catalog, connection, guard, host, reach, recover, report, stamp, tools
-from pgtasks.backup import store
+from pgtasks.backup import depot, store
 from pgtasks.connection import Connection
 from pgtasks.diagnosis import Diagnosis, Step
-from pgtasks.errors import Failed, Refused, Unreachable, VersionMismatch
+from pgtasks.errors import Failed, PgtasksError, Refused, Unreachable, VersionMismatch
 from pgtasks.guard import Access, Facts
 from pgtasks.names import quoted
 from pgtasks.recover import Leftovers
@@ -73,7 +73,7 @@ class Readiness:
     role: Role
     content: Content | None
     leftovers: Leftovers
-    backups: tuple[str, ...]  # interrupted ones
+    backups: tuple[Finding, ...]  # interrupted ones
     tools: tuple[Finding, ...]
     steps: tuple[Step, ...] = ()  # of the connection, where they were asked for
 
@@ -224,8 +224,7 @@ def _leftovers(found: Readiness) -> Iterator[Finding]:
     beside = found.leftovers
     for half in beside.half_built:
         yield Finding("left over", "note", f"{half.name!r}, half built: inv db.recover drops it")
-    for path in found.backups:
-        yield Finding("left over", "note", f"{path}, an interrupted backup: inv db.recover")
+    yield from found.backups
     for kept in beside.kept:
         size = f", {report.size(kept.bytes)}" if kept.bytes is not None else ""
         text = f"{kept.name!r}{size}: for inv db.undo, until inv db.forget"
@@ -254,9 +253,21 @@ def examine(target: Target, backups: Path) -> Readiness:
         role=role,
         content=None if beside.closed else _ask_database(target),
         leftovers=beside,
-        backups=tuple(str(path) for path in store.leftovers(backups)),
+        backups=tuple(_interrupted(target, backups)),
         tools=tuple(_tools(target, server.major)),
     )
+
+
+def _interrupted(target: Target, backups: Path) -> Iterator[Finding]:
+    """Yield what interrupted backups left, here and on the database host."""
+    left = [str(path) for path in store.leftovers(backups)]
+    try:
+        there = depot.of(target)
+        left += there.mirror().leftovers() if there else []
+    except PgtasksError as exc:
+        yield Finding("left over", "note", f"not looked for on the host: {exc.message}")
+    for path in left:
+        yield Finding("left over", "note", f"{path}, an interrupted backup: inv db.recover")
 
 
 def _ask_server(conn: Connection) -> Server:

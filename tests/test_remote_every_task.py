@@ -279,6 +279,13 @@ def _check(far: Far) -> None:
     assert found["server"].split(".")[0] == str(far.host.cluster.major)
     assert said["tools"].endswith(f"{far.host.bin}) on {login(far)}")
     assert said["psql"].endswith(" on this machine")
+    assert "left over" not in said
+    there = f"{BACKUPS}/{ENVIRONMENT}/{far.database}/.20261122T101112Z-dead.partial"
+    make = 'mkdir -p "$0" && echo /tmp/gone >"$0/.room"'  # as a run that was killed left it
+    far.host.do("sh", "-c", make, there, user=far.host.user)
+    found = far.document("db.check")
+    said = {one["subject"]: one["text"] for one in found["findings"]}
+    assert said["left over"].startswith(f"{login(far)}:{there}, an interrupted backup")
 
 
 @trial("db.run")
