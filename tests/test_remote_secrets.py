@@ -29,6 +29,7 @@ _RUNS = [
     (("db.backup", "--json"), ""),
     (("db.backup", "--on-host"), ""),
     (("backup.list", "--json"), ""),
+    (("db.restore", "--json"), ""),
     (("env.show", "--json"), ""),
 ]
 

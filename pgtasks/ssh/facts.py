@@ -68,7 +68,7 @@ class Folder:
 
 @dataclass(frozen=True)
 class Facts:
-    """What a host says of itself. `clock` is how many seconds its clock goes before ours.
+    """What a host says of itself. `clock` is how many seconds its clock goes before ours, if known.
 
     `doubt` is by how much that may be wrong: the answer was on its way so long.
     """
@@ -82,7 +82,7 @@ class Facts:
     home_writable: bool
     cpus: int
     memory: int  # bytes, 0 where it does not say
-    clock: float
+    clock: float | None
     doubt: float
     backups: Folder
     disks: tuple[Disk, ...]
@@ -128,6 +128,8 @@ def _compressions(tools: Toolset) -> list[str]:
 
 def described_clock(facts: Facts) -> str:
     """Return how far apart the clocks are, and by how much that may be wrong."""
+    if facts.clock is None:
+        return "not known"
     if abs(facts.clock) <= facts.doubt:
         return f"as ours, within {max(facts.doubt, 0.1):.1f} s"
     way = "before" if facts.clock > 0 else "behind"
@@ -190,11 +192,11 @@ def parsed(said: str, began: float, ended: float) -> Facts:
     )
 
 
-def _clock(text: str, began: float, ended: float) -> tuple[float, float]:
+def _clock(text: str, began: float, ended: float) -> tuple[float | None, float]:
     """Return how far a clock goes before ours, and the doubt; whole seconds are the least known."""
     seconds, _, fraction = text.partition(".")
     if not seconds.isdecimal():
-        return 0.0, float("inf")
+        return None, 0.0
     whole = not fraction.isdecimal()  # a date(1) without %N
     there = float(seconds) + (0.5 if whole else float(f"0.{fraction}"))
     doubt = (ended - began) / 2 + (0.5 if whole else 0.0)

@@ -230,7 +230,7 @@ def _machine(said: Facts, jobs: int) -> Iterator[Finding]:
     yield Finding("host", "ok", f"{said.hostname}: {', '.join(what)}")
     if 0 < said.cpus < jobs:
         yield Finding("jobs", "note", f"{jobs} are no faster than {said.cpus} there")
-    apart = abs(said.clock) - said.doubt > _CLOCKS_APART
+    apart = abs(said.clock or 0.0) - said.doubt > _CLOCKS_APART
     text = facts.described_clock(said)
     if apart:
         text += ": the names of backups are times, of our clock"
