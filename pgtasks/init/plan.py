@@ -19,6 +19,8 @@ _PROD = """\
 # (DATABASE_PASSWORD=..., mode 0600, ignored by git), in ~/.pgpass, or comes from a
 # password_command. Check with `inv env.check --env prod`.
 protected: true
+# where the server listens on its own machine alone, log in there: host is then what that one sees
+# ssh: deploy@db1.example.com
 host: db1.example.com
 database: {database}
 user: {user}
