@@ -281,9 +281,9 @@ class TestOddities:
         assert "This account is currently not available" in done.stdout
 
     def test_a_home_that_is_not_its_own(self, own: DatabaseHost) -> None:
-        user = own.user_with(home_writable=False, home="/home/some one")
+        user = own.user_with(home_writable=False, home="/srv/some one")
         done = ssh(own, "pwd; echo >file", User=user)
-        assert done.stdout == "/home/some one\n"
+        assert done.stdout == "/srv/some one\n"
         assert "Permission denied" in done.stderr
 
     def test_the_role_of_another_account(self, own: DatabaseHost) -> None:

@@ -8,8 +8,8 @@ from bench.rows import Row, compared
 NAME = "startup"
 TYPED = {
     "`inv --list`": ("--list",),
-    "TAB after `inv db.b`": ("--complete", "--", "inv db.b"),
-    "TAB after `inv db.backup --`": ("--complete", "--", "inv db.backup --"),
+    'TAB after "db.b"': ("--complete", "--", "inv db.b"),
+    'TAB after "db.backup --"': ("--complete", "--", "inv db.backup --"),
 }
 _PER_REP = 5  # they take milliseconds, and vary by as many
 
