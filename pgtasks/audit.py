@@ -194,13 +194,13 @@ def _shared_place(project: Project, target: Target) -> Iterator[Finding]:
 
 
 def _same(one: Target, other: Target) -> bool:
-    return (one.host, one.port, one.database, one.embedded, one.ssh) == (
-        other.host,
-        other.port,
-        other.database,
-        other.embedded,
-        other.ssh,
-    )
+    return _place(one) == _place(other)
+
+
+def _place(target: Target) -> tuple[object, ...]:
+    # as whom and with which key one logs in there makes no other place
+    over = target.ssh and (target.ssh.host, target.ssh.port)
+    return target.host, target.port, target.database, target.embedded, over
 
 
 def _role(project: Project, target: Target) -> Iterator[Finding]:

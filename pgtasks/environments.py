@@ -138,7 +138,7 @@ def shown(environment: Environment, target: Target, reason: str, *, reveal: bool
 
 
 def _settings(environment: Environment, target: Target) -> Iterator[tuple[str, Value]]:
-    effective = {"host": target.host or None, "user": target.user}
+    effective = {"host": target.host or None, "user": target.user or None}
     for name, setting in fields.ENVIRONMENT.items():
         inner = [key for key in environment.values if key.startswith(f"{name}.")]
         for key in [name, *inner]:

@@ -231,6 +231,21 @@ def test_the_same_database_under_two_names_is_a_fault(tmp_path: Path) -> None:
     assert ("shared", "eu") not in findings
 
 
+def test_one_host_logged_in_to_in_two_ways_is_one_place(tmp_path: Path) -> None:
+    place = "database: shop\nuser: owner\n"
+    lay_out(
+        tmp_path,
+        {
+            "env/prod.yaml": f"{place}ssh: ops@127.0.0.1:1\nbackup: {{keep: 3}}\n",
+            "env/qa.yaml": f"{place}ssh: {{host: 127.0.0.1, port: 1, user: ann, silence: 60}}\n",
+            "env/eu.yaml": f"{place}ssh: ops@127.0.0.2:1\n",
+        },
+    )
+    said = [one.message for one in audit.audit(project.load(tmp_path)).findings]
+    same = [text for text in said if "is the same database" in text]
+    assert same == ["'qa' is the same database, owner@socket:5432/shop on ops@127.0.0.1:1"]
+
+
 def test_the_maintenance_database_is_no_target(tmp_path: Path) -> None:
     lay_out(tmp_path, {"env/qa.yaml": "host: h\ndatabase: postgres\n"})
     assert found(tmp_path, "qa")["maintenance", "qa"].level == "fault"
