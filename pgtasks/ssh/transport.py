@@ -36,6 +36,7 @@ class Transport(paramiko.Transport):
             sorted(ciphers, key=lambda name: "gcm" not in name)
         )
         self._opening = threading.local()
+        self._held: list[Any] = []  # messages that wait for new keys
         self.heard = time.monotonic()
         self.signals: dict[int, int] = {}
         self._ended: set[int] = set()  # the other side's numbers of channels that we closed
@@ -84,7 +85,17 @@ class Transport(paramiko.Transport):
             data.add_string(self._opening.path)
             data.add_string("")
             data.add_int(0)
-        super()._send_user_message(data)  # type: ignore[misc]
+        if threading.current_thread() is self and not self.clear_to_send.is_set():
+            # new keys are being agreed on, by this thread: paramiko lets it wait for itself when
+            # the other side closes a channel meanwhile
+            self._held.append(data)
+        else:
+            super()._send_user_message(data)  # type: ignore[misc]
+
+    def _parse_newkeys(self, message: paramiko.Message) -> None:
+        super()._parse_newkeys(message)  # type: ignore[misc]
+        while self._held:
+            super()._send_user_message(self._held.pop(0))  # type: ignore[misc]
 
     def _send_message(self, data: Any) -> None:
         # paramiko writes a message under a channel's lock and sends it outside: another thread may
