@@ -127,7 +127,9 @@ def _let_go_of_the_dead(connection: Connection) -> None:
 
 
 def unreachable_line(target: Target, exc: Exception) -> str:
-    """Return libpq's own words in one line, the password left out."""
+    """Return libpq's own words in one line, the password left out; on a tunnel's fault that."""
+    if target.place and target.place.fault:
+        return f"{target}: {target.place.fault}"
     words = " ".join(redact(str(exc), target.password).split())
     # of several addresses tried, the last attempt says what the user can act on
     words = words.split("connection to server ")[-1]

@@ -94,6 +94,10 @@ class Host(Protocol):
     def lost(self) -> str:
         """Return why nothing runs there any more, nothing as long as it does."""
 
+    @property
+    def fault(self) -> str:
+        """Return why the last connection by way of it did not come about, nothing if it did."""
+
     def start(self, command: Command, *, stdin: Source, stdout: Sink) -> Process:
         """Start a command; its stderr is a pipe, its process group its own."""
 
@@ -122,6 +126,7 @@ class LocalHost:
 
     name: str = "this machine"
     lost: str = ""
+    fault: str = ""
 
     @property
     def bundled(self) -> tuple[str, ...]:

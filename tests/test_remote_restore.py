@@ -188,6 +188,25 @@ def test_a_full_disk_there_replaces_nothing(db1: DatabaseHost, shop: Path) -> No
     assert sides(db1.cluster, name_of(shop)) == []
 
 
+def test_tools_that_are_missing_there_replace_nothing(db1: DatabaseHost, shop: Path) -> None:
+    with db1.hidden_tools():
+        done = inv_in(shop, "db.restore", "--backup", here(shop))
+    assert done.returncode == 7, done.stderr
+    assert rows(db1.cluster, name_of(shop)) == OLD
+
+
+def test_restores_as_another_account(db1: DatabaseHost, shop: Path) -> None:
+    name = name_of(shop)
+    more = {"silence": SILENCE, "sudo_user": "postgres", "backups": "/var/tmp/backups"}
+    (shop / "env" / "staging.yaml").write_text(
+        json.dumps(db1.settings(database=name, user="postgres", ssh=more))
+    )
+    done = inv_in(shop, "db.restore", "--backup", here(shop))
+    db1.do("rm", "-rf", "/var/tmp/backups")
+    assert done.returncode == 0, done.stderr
+    assert rows(db1.cluster, name) == NEW
+
+
 def kill(process: subprocess.Popen[str], place: DatabaseHost) -> ExitStack:
     os.kill(process.pid, signal.SIGKILL)
     return ExitStack()

@@ -187,6 +187,18 @@ def test_another_account_is_reached_by_a_relay(reached: Reach) -> None:
     assert target.place.capture(Command(("id", "-un"))) == "postgres\n"
 
 
+def test_a_connection_that_sshd_has_no_session_for_says_so(
+    db1: DatabaseHost, reached: Reach
+) -> None:
+    with db1.start_sshd(MaxSessions="3"):
+        target = reached(ssh={"sudo_user": "postgres"}, user="postgres")
+        with connection.session(target) as one, connection.session(target) as other:
+            with pytest.raises(Unreachable, match="MaxSessions"):
+                connection.connect(target)
+            assert connection.value(one, "SELECT 1") == connection.value(other, "SELECT 1")
+        target.close()
+
+
 class hidden:
     """Hide programs of the host for a block: the real ones stay where they are."""
 

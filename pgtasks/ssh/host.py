@@ -44,6 +44,11 @@ class SshHost:
         dead = not self.link.transport.is_active()
         return self.link.why_lost(1.0 if dead else 0)
 
+    @property
+    def fault(self) -> str:
+        """Return why the last connection through a tunnel did not come about, if so."""
+        return next((tunnel.fault for tunnel in self._tunnels if tunnel.fault), "")
+
     def start(self, command: Command, *, stdin: Source, stdout: Sink) -> RemoteProcess:
         """Start a command there; its bytes go through the channel."""
         return RemoteProcess(self.link, command, stdin=stdin, stdout=stdout)

@@ -75,6 +75,7 @@ class Tunnel:
 
     def __init__(self, link: Link, target: Target) -> None:
         self.link, self.target = link, target
+        self.fault = ""  # why the last connection did not come about
         self._carry = self._way()
         self._folder = ""
         self._listener = self._listen()
@@ -136,10 +137,11 @@ class Tunnel:
 
     def _serve(self, client: socket.socket) -> None:
         with client:
+            self.fault = ""
             try:
                 self._carry(client)
-            except (PgtasksError, OSError):
-                pass  # the client meets a closed connection, and the link knows why
+            except (PgtasksError, OSError) as exc:
+                self.fault = str(exc)  # the client itself meets a closed connection
 
     def close(self) -> None:
         """Stop listening; open connections end with their clients, or with the link."""
