@@ -110,6 +110,12 @@ class TestFiles:
         assert one.shared_hosts == ("/g",)
         assert config.trusted_file(one) == Path("/k/known hosts")
 
+    def test_names_are_hashed_where_ssh_hashes_them(self) -> None:
+        assert found("HashKnownHosts yes\n").hashed
+        assert not found("HashKnownHosts no\n").hashed
+        # the project's own file is read by people
+        assert not found("HashKnownHosts yes\n", Login("db", known_hosts="/k")).hashed
+
     def test_the_environments_file_is_the_only_one(self) -> None:
         one = found("UserKnownHostsFile /other\n", Login("db", known_hosts="/k/known %h"))
         assert (one.known_hosts, one.shared_hosts) == (("/k/known %h",), ())

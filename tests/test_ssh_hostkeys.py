@@ -213,8 +213,10 @@ class TestTrust:
         assert file.read_text() == f"{before}\n[db1.example.com]:2222 {key.line}\n"
         assert hostkeys.check(host(file, port=2222), key.key).number == 2
 
-    def test_ssh_finds_it(self, key: Key, file: Path) -> None:
-        hostkeys.trust(host(file, port=2222), key.key)
+    @pytest.mark.parametrize("hashed", [False, True])
+    def test_ssh_finds_it(self, key: Key, file: Path, hashed: bool) -> None:
+        hostkeys.trust(replace(host(file, port=2222), hashed=hashed), key.key)
+        assert file.read_text().startswith("|1|") == hashed
         argv = ["ssh-keygen", "-F", "[db1.example.com]:2222", "-f", str(file)]
         found = subprocess.run(argv, capture_output=True, text=True, check=True)
         assert key.line in found.stdout

@@ -55,7 +55,8 @@ class Settings:
     """A host as ssh would reach it.
 
     `name` is what its key is looked up by, `plain` what it may be known by besides: its name
-    without the port. `known_hosts` are this user's files, `shared_hosts` those of the machine.
+    without the port. `known_hosts` are this user's files, `shared_hosts` those of the machine,
+    `hashed` whether names are written as hashes.
     `jumps` are the hosts to go through, the first one first; `algorithms` those that may be used,
     by kind; `unapplied` is what is configured and has no effect here.
     """
@@ -70,6 +71,7 @@ class Settings:
     agent: str = ""
     known_hosts: tuple[str, ...] = ()
     shared_hosts: tuple[str, ...] = ()
+    hashed: bool = False
     jumps: tuple[str, ...] = ()
     proxy_command: str = ""
     revoked: str = ""
@@ -104,6 +106,7 @@ def settings(wanted: Login) -> Settings:
         agent=_expanded(one.get("identityagent", "SSH_AUTH_SOCK"), tokens),
         known_hosts=(wanted.known_hosts,) if wanted.known_hosts else known,
         shared_hosts=() if wanted.known_hosts else shared,
+        hashed=one.get("hashknownhosts") == "yes" and not wanted.known_hosts,
         jumps=() if jumps == "none" else tuple(part.strip() for part in jumps.split(",")),
         proxy_command="" if proxy == "none" else _expanded(proxy, tokens),
         revoked="".join(_paths([one.get("revokedhostkeys", "none")], tokens)),

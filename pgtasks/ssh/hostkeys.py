@@ -178,13 +178,15 @@ class Policy(paramiko.MissingHostKeyPolicy):
 def trust(settings: Settings, key: paramiko.PKey) -> Path:
     """Append a host's key to the file that counts and return it, raising PgtasksError."""
     path = trusted_file(settings)
+    name = settings.name.lower()
+    name = paramiko.HostKeys.hash_host(name) if settings.hashed else name
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         with os.fdopen(handle, "r+b") as file:
             text = file.read()
             apart = b"" if not text or text.endswith(b"\n") else b"\n"
-            file.write(apart + f"{settings.name} {key.get_name()} {key.get_base64()}\n".encode())
+            file.write(apart + f"{name} {key.get_name()} {key.get_base64()}\n".encode())
     except OSError as exc:
         raise PgtasksError(f"cannot write {str(path)!r}: {exc.strerror}") from None
     return path
