@@ -54,7 +54,7 @@ def fetch(c, id, env=None, json=False):
         from pgtasks.backup import transfer
 
         places = _places(r)
-        found = places.there(id)
+        found = places.there(id, small=False)
         with report.Progress("fetch", found.manifest.size, quiet=r.json) as progress:
             done = transfer.fetch(found, places.folder, progress=progress)
         r.finish(done)

@@ -83,6 +83,9 @@ class TestStreamed:
         assert proof is not None
         assert len(proof.sequences) == 2
 
+    def test_is_one_file_whatever_was_asked_for(self, there: Target, tmp_path: Path) -> None:
+        assert make(there, tmp_path, layout="directory").manifest.layout == "custom"
+
     def test_the_plan_says_so(self, there: Target, tmp_path: Path) -> None:
         shelf = LocalShelf(tmp_path)
         text = "\n".join(create.plan(there, shelf=shelf, host=host.for_target(there)))
@@ -352,6 +355,10 @@ class TestVerify:
         with pytest.raises(NotProven, match="more: not part of the backup"):
             verify(made, made.host)
         db1.do("rm", f"{made.folder}/more")
+        db1.do("touch", f"{made.folder}/a\nb c")
+        with pytest.raises(NotProven, match="not part of the backup"):
+            verify(made, made.host)
+        db1.do("rm", f"{made.folder}/a\nb c")
         with pytest.raises(NotProven, match=f"{name}: 0 bytes, "):
             verify(made, made.host)
 

@@ -82,8 +82,8 @@ class Depot:
         sizes, found = {}, {}
         with self._reading(scripts.sums(folder, max(1, jobs)), "read") as source:
             for line in _raw(source):
-                fields = line.split(None, 8)
-                sizes[fields[8].removeprefix("./")] = int(fields[4])
+                name, size = _listed(line)
+                sizes[name] = size
             if names:
                 names(set(sizes))
             for sha256, _, name in _lines(source):
@@ -198,6 +198,14 @@ def _lines(source: IO[bytes]) -> Iterator[tuple[str, str, str]]:
 def _raw(source: IO[bytes]) -> Iterator[str]:
     while line := source.readline().rstrip(b"\n"):
         yield line.decode("utf-8", "surrogateescape")
+
+
+def _listed(line: str) -> tuple[str, int]:
+    """Return name and size from a line of ls; what is none, such as half a name, is a name."""
+    fields = line.split(None, 8)
+    if len(fields) < 9 or not fields[4].isdecimal():
+        return line, 0
+    return fields[8].removeprefix("./"), int(fields[4])
 
 
 def _free(line: str) -> int | None:

@@ -36,11 +36,11 @@ class Places:
         """Return one of the backups here, as `store.find` does."""
         return store.find(self.folder, self.target.environment, self.target.database, which)
 
-    def there(self, which: str | None) -> Backup:
-        """Return one of the backups on the host, with all of it here but its dump."""
-        found = self.depot()
-        target = self.target
-        return found.small(found.mirror().find(target.environment, target.database, which))
+    def there(self, which: str | None, *, small: bool = True) -> Backup:
+        """Return one of the backups on the host; with `small` all of it is here but its dump."""
+        far, target = self.depot(), self.target
+        found = far.mirror().find(target.environment, target.database, which)
+        return far.small(found) if small else found
 
     def find(self, which: str | None, *, on_host: bool = False) -> Backup:
         """Return a backup from here, or from the host where there is none here or `on_host`."""
