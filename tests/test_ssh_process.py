@@ -10,6 +10,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,8 @@ def clear(place: DatabaseHost) -> None:
     """End what a test that failed left there, so that the next one does not fail of it."""
     for each in place.processes():
         session = each.command.startswith("postgres")
-        os.kill(each.outside, signal.SIGTERM if session else signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it ended meanwhile
+            os.kill(each.outside, signal.SIGTERM if session else signal.SIGKILL)
     place.do("sh", "-c", "rm -rf /tmp/*")
 
 
