@@ -485,6 +485,17 @@ class TestEnded:
         db1.quiet()
         self.clean(big, db1, inv, finished=how == "cut" and words == ("db.backup",))
 
+    @pytest.mark.parametrize("step", ["backup.dumping", "backup.written"])
+    def test_interrupted(
+        self, shop_project: Path, db1: DatabaseHost, start_inv: Inv, step: str
+    ) -> None:
+        process = halted(start_inv, shop_project, step, "db.backup", "--on-host")
+        assert any(name.endswith(".partial") for name in everything(db1))
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(60) == 130
+        assert everything(db1) == []  # by the run itself, not by the next one
+        db1.quiet()
+
     def clean(self, project: Path, db1: DatabaseHost, inv: Inv, *, finished: bool) -> None:
         """Look that nothing is listed, and that the next run leaves nothing of the last one."""
         listed = json.loads(inv("backup.list", "--json", cwd=project).stdout)
