@@ -99,7 +99,10 @@ class Run:
         """
         login.required(self.target.ssh, self.environment.name)
         facts = self._facts(Access.WRITE, None, confirm=confirm)
-        self._ask(decide(facts), facts)
+        if self.dry:
+            self._say_what_is_asked(facts)
+        else:
+            self._ask(decide(facts), facts)
 
     def protection(self, identity: Identity | None) -> str:
         """Return why the target counts as protected, or nothing."""

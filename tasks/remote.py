@@ -10,13 +10,13 @@ from pgtasks.task import run, task
         "yes": "trust whatever key is shown (unprotected environments only)",
     },
 )
-def trust(c, env=None, fingerprint=None, yes=False, json=False):
+def trust(c, env=None, fingerprint=None, yes=False, json=False, dry=False):
     """Show the keys of the host and its jump hosts, and trust them once you say so."""
-    with run(c, "remote.trust", env=env, json=json, journaled=True) as r:
+    with run(c, "remote.trust", env=env, json=json, dry=dry, journaled=True) as r:
         from pgtasks.ssh import login, trust
 
         wanted = login.required(r.target.ssh, r.environment.name)
-        judge = trust.judge(r.target, fingerprint, yes=yes)
+        judge = None if r.dry else trust.judge(r.target, fingerprint, yes=yes)
         r.finish(trust.trust(wanted, judge, environment=r.environment.name))
 
 
@@ -49,7 +49,10 @@ def shell(c, env=None, confirm=None):
         from pgtasks.ssh import terminal
 
         r.guarded_host(confirm=confirm)
-        terminal.open_shell(r.target)
+        if r.dry:
+            r.say(f"would open a shell on {r.target.ssh}")
+        else:
+            terminal.open_shell(r.target)
 
 
 @task(help={"write": "let a protected database be written to, its name given or typed"})
@@ -67,14 +70,20 @@ def psql(c, env=None, write=False, confirm=None):
         protected = r.protection(identity)
         if protected and not write:
             r.say(f"read-only, as {protected}; --write and its name let it be changed")
-        terminal.open_psql(target, read_only=bool(protected) and not write)
+        if r.dry:
+            r.say(f"would open psql on {r.target.ssh}")
+        else:
+            terminal.open_psql(target, read_only=bool(protected) and not write)
 
 
 @task(name="run", help={"command": "one quoted argument, for the sh there"})
-def run_command(c, command, env=None, confirm=None):
+def run_command(c, command, env=None, confirm=None, dry=False):
     """Run a command on the host. Example: inv remote.run 'df -h /srv'"""
-    with run(c, "remote.run", env=env, journaled=True) as r:
+    with run(c, "remote.run", env=env, dry=dry, journaled=True) as r:
         from pgtasks.ssh import terminal
 
         r.guarded_host(confirm=confirm)
-        terminal.run(r.target, command)
+        if r.dry:
+            r.say(f"would run on {r.target.ssh}: {command}")
+        else:
+            terminal.run(r.target, command)

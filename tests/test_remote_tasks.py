@@ -508,6 +508,15 @@ class TestTrust:
         assert site.run("remote.trust", "--yes").returncode == 0
         assert known.read_text().split() == [named(db1), "ssh-ed25519", public(db1)]
 
+    def test_a_plan(self, site: Site, db2: DatabaseHost, known: Path) -> None:
+        site.environment(db2, "prod", known_hosts=str(known))
+        assert db2.jump is not None
+        done = site.run("remote.trust", "--dry", env="prod")
+        assert done.returncode == 0, done.stderr
+        key = f"ssh-ed25519 key {fingerprint(db2.jump)}"
+        assert done.stdout == f"{named(db2.jump)}: {key} would be trusted: {known}\n"
+        assert not known.exists()
+
     def test_a_changed_key_is_never_replaced(
         self, site: Site, db1: DatabaseHost, known: Path
     ) -> None:
@@ -585,6 +594,18 @@ class TestRun:
         assert done.stdout == "done\n"
         wrong = site.run("remote.run", "echo done", "--confirm", "shop", env="prod")
         assert "is not the database's name" in error(wrong, 2)
+
+    @pytest.mark.parametrize("argv", [("remote.run", "touch planned"), ("remote.shell",)])
+    def test_a_plan_runs_nothing(
+        self, site: Site, db1: DatabaseHost, inv: Inv, argv: tuple[str, ...]
+    ) -> None:
+        site.environment(db1, "prod")
+        done = inv("--dry", *argv, "--env", "prod", cwd=site.root)
+        assert done.returncode == 0, done.stderr
+        assert "guard: would refuse: environment 'prod' is protected" in done.stderr
+        assert done.stderr.splitlines()[-1].startswith("would ")
+        site.environment(db1)
+        assert site.run("remote.run", "ls").stdout.find("planned") == -1
 
     def test_what_it_was_is_not_kept(self, site: Site, db1: DatabaseHost) -> None:
         site.environment(db1)

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from pgtasks import report
 from pgtasks.errors import Refused
 from pgtasks.ssh import hostkeys
-from pgtasks.ssh.config import Settings, below_home
+from pgtasks.ssh.config import Settings, below_home, trusted_file
 from pgtasks.ssh.hostkeys import Distrusted, Unknown
 from pgtasks.ssh.login import Login
 from pgtasks.ssh.route import Route
@@ -41,14 +41,19 @@ class Judge(Protocol):
 
 @dataclass
 class Trusted:
-    """The keys of all hosts on the way; the last one is where it leads."""
+    """The keys of all hosts on the way; the last one is where it leads.
+
+    A plan (`dry`) ends at the first key that is not known: nobody logs in past it.
+    """
 
     keys: list[Shown] = field(default_factory=list)
+    dry: bool = False
 
     def lines(self) -> list[str]:
         """Return what a person reads."""
+        now = "would be trusted" if self.dry else "is trusted now"
         return [
-            f"{key} {'is trusted now' if key.new else 'was known already'}: {below_home(key.file)}"
+            f"{key} {now if key.new else 'was known already'}: {below_home(key.file)}"
             for key in self.keys
         ]
 
@@ -57,30 +62,34 @@ class Trusted:
         return {"keys": [vars(key) for key in self.keys]}
 
 
-def trust(login: Login, judge: Judge, *, environment: str = "") -> Trusted:
+def trust(login: Login, judge: Judge | None, *, environment: str = "") -> Trusted:
     """Have every unknown key on the way judged, and keep those that are trusted.
 
+    Without a judge nothing is kept: that is the plan.
     Each jump host is logged in to, for the key of the next. Raises Unreachable for a key that is
     not the one that is known: it is not replaced.
     """
-    done = Trusted()
+    done = Trusted(dry=judge is None)
     with Route(login, environment=environment) as route:
         for settings in route.hosts:
             done.keys.append(_judged(route, settings, judge))
+            if done.dry and done.keys[-1].new:
+                break
             if settings is not route.hosts[-1]:
                 route.enter(settings)
     return done
 
 
-def _judged(route: Route, settings: Settings, judge: Judge) -> Shown:
+def _judged(route: Route, settings: Settings, judge: Judge | None) -> Shown:
     key = route.presented(settings)
     kind, print_ = key.get_name(), hostkeys.fingerprint(key)
     try:
         line = hostkeys.check(settings, key)
     except Unknown:
         shown = Shown(str(settings), settings.name, kind, print_)
-        judge(shown)
-        path = hostkeys.trust(settings, key)
+        if judge:
+            judge(shown)
+        path = hostkeys.trust(settings, key) if judge else trusted_file(settings)
         return Shown(str(settings), settings.name, kind, print_, str(path), new=True)
     return Shown(str(settings), settings.name, kind, print_, f"{line.file}:{line.number}")
 
