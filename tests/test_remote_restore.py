@@ -146,6 +146,23 @@ def test_a_plan_sends_nothing(db1: DatabaseHost, shop: Path) -> None:
     assert rows(db1.cluster, name_of(shop)) == OLD
 
 
+def test_the_newest_of_both_places_is_the_default(
+    base: Path, db1: DatabaseHost, tmp_path: Path
+) -> None:
+    shutil.copytree(base, tmp_path / "shop")
+    done = inv_in(tmp_path / "shop", "db.restore", "--dry")
+    assert done.returncode == 0, done.stderr
+    assert f"backup   {on_host(db1)} " in done.stderr
+    assert "first" not in done.stderr
+    made = inv_in(tmp_path / "shop", "db.backup")
+    assert made.returncode == 0, made.stderr
+    done = inv_in(tmp_path / "shop", "db.restore", "--dry")
+    assert f"go to {db1.user}@{db1.address} first" in done.stderr
+    unknown = inv_in(tmp_path / "shop", "db.restore", "--backup", "2001")
+    assert unknown.returncode == 2
+    assert "unknown backup '2001'" in unknown.stderr
+
+
 def test_a_restore_there_into_a_database_here(
     base: Path, cluster: Cluster, database: str, db1: DatabaseHost, tmp_path: Path
 ) -> None:

@@ -11,6 +11,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import IO, TYPE_CHECKING
 
 from pgtasks.errors import Failed, PgtasksError, Unreachable
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 CHUNK = 1 << 18
 LOST = 255  # the code of a command whose end nobody has told
+_GONE = (OSError, EOFError)  # what paramiko raises on a connection that is no more
 _BANNER = 1 << 20  # bytes that a login shell may print before our command begins
 _LOOK = 0.1  # seconds
 _GRACE = 5.0  # seconds that a process which the command left behind may hold its stdout
@@ -64,10 +66,11 @@ class RemoteProcess:
             raise Unreachable(f"{link}: {link.why_lost(_SAYING) or exc}") from None
         self.stderr: IO[bytes] | None = io.BufferedReader(_Stderr(self))  # type: ignore[type-var]
         self._reader = self._thread(self._read, sink)
-        if source is None:
-            self._channel.shutdown_write()
-        else:
+        if source is not None:
             self._thread(self._write, source)
+        else:
+            with suppress(*_GONE):  # the line: how the command ends says so
+                self._channel.shutdown_write()
 
     def _sink(self, stdout: Sink) -> int | None:
         if stdout is None:
@@ -89,18 +92,28 @@ class RemoteProcess:
             data = self._begin()
             while self._begun and (data or (data := self._channel.recv(CHUNK))):
                 self._quiet_since = float("inf")
-                if sink is not None:
-                    write(sink, data)
+                if not self._passed_on(data, sink):
+                    return
                 self._quiet_since, data = time.monotonic(), b""
             self._whole = self._whole or bool(self._channel.eof_received)
-        except OSError as exc:  # such as a full disk here, or a reader that is gone
-            self._fault = exc
-            gone = isinstance(exc, BrokenPipeError)
-            self.link.lifeline.signal(self.mark, signal.SIGPIPE if gone else signal.SIGTERM)
-            self._channel.close()
+        except _GONE:
+            pass  # the line: not all has come
         finally:
             if sink is not None:
                 os.close(sink)
+
+    def _passed_on(self, data: bytes, sink: int | None) -> bool:
+        """Write into the sink; where that fails, such as on a full disk, end the command."""
+        try:
+            if sink is not None:
+                write(sink, data)
+        except OSError as exc:
+            self._fault = exc
+            unread = isinstance(exc, ConnectionError)  # the reader of a pipe or socket is gone
+            self.link.lifeline.signal(self.mark, signal.SIGPIPE if unread else signal.SIGTERM)
+            self._channel.close()
+            return False
+        return True
 
     def _begin(self) -> bytes:
         """Read up to the mark and return what came after it."""
@@ -131,7 +144,7 @@ class RemoteProcess:
                     self._channel.shutdown_write()
                     return
                 self._channel.sendall(data)
-        except OSError:
+        except _GONE:
             pass  # the command does not read any more; how it ends says why
         finally:
             os.close(source)  # so that a writer before us meets a broken pipe
@@ -170,7 +183,7 @@ class RemoteProcess:
         status = self._channel.exit_status
         if signalled is not None or status >= 0:
             self.link.lifeline.ended(self.mark)
-        if isinstance(self._fault, BrokenPipeError):
+        if isinstance(self._fault, ConnectionError):
             return -signal.SIGPIPE
         if signalled:
             return -signalled
@@ -210,7 +223,7 @@ class RemoteProcess:
     def failure(self, hint: str) -> PgtasksError:
         """Return the error for a command that ended badly."""
         code, where = self.returncode, self.link
-        if self._fault and not isinstance(self._fault, BrokenPipeError):
+        if self._fault and not isinstance(self._fault, ConnectionError):
             return Failed(f"cannot write what {self.command} sends: {self._fault.strerror}")
         if (code == LOST and self._channel.exit_status <= 0) or code == wrapper.OVER:
             if lost := where.why_lost(_SAYING):
