@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from psycopg2 import sql
 
 from pgtasks import connection, report, side, stamp, swap
 from pgtasks.connection import Connection
+from pgtasks.errors import Failed
 from pgtasks.lock import Lock
 from pgtasks.side import Side
 from pgtasks.target import Target
+
+if TYPE_CHECKING:
+    from pgtasks.backup.depot import Depot
 
 
 @dataclass(frozen=True)
@@ -108,14 +112,22 @@ def recover(lock: Lock, backups: Path) -> Recovered:
 
     done += [f"removed {path.name!r}, an interrupted backup" for path in store.sweep(backups)]
     if there := depot.of(target):
-        gone = [PurePosixPath(path).name for path in there.sweep()]
-        done += [f"removed {name!r} on {there.host.name}, an interrupted backup" for name in gone]
+        done += _swept(there)
     found = look(conn, target)
     if found.missing and found.kept:
         newest = found.kept[-1]
         swap.swap_back(lock, target, newest, side.new_run_id(), replaces=False)
         done.append(f"gave {newest.name!r} the name {target.database!r} back, which was gone")
     return Recovered(tuple(done), look(conn, target).kept)
+
+
+def _swept(there: Depot) -> list[str]:
+    """Sweep interrupted backups on a host; a folder that cannot be read is said, no more."""
+    try:
+        gone = [PurePosixPath(path).name for path in there.sweep()]
+    except Failed as exc:
+        return [f"warning: {exc.message}"]
+    return [f"removed {name!r} on {there.host.name}, an interrupted backup" for name in gone]
 
 
 def kept_lines(sides: Sequence[Side]) -> list[str]:

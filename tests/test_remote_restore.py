@@ -291,7 +291,10 @@ def test_the_next_restore_heals_and_says_so(
     with kill(process, db1):
         process.communicate(timeout=60)
     db1.quiet()
+    left_here = f"pgtasks-*{process.pid}-*"
+    assert list(Path("/tmp").glob(left_here))
     done = inv_in(shop, "db.restore", "--backup", here(shop))
+    assert not list(Path("/tmp").glob(left_here))
     assert done.returncode == 0, done.stderr
     assert "interrupted run left half built" in done.stderr
     assert rows(db1.cluster, name_of(shop)) == NEW
