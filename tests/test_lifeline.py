@@ -12,10 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hosts import DatabaseHost
+from hosts import DatabaseHost, Host
 from sites import until
 from test_ssh_process import clear, left, running
 
+from pgtasks.errors import Unreachable
+from pgtasks.host import Command
+from pgtasks.pipeline import Pipeline
+from pgtasks.ssh.host import SshHost
 from pgtasks.ssh.link import Link
 from pgtasks.ssh.login import Login
 
@@ -220,3 +224,16 @@ def test_an_account_that_runs_all_by_sudo_leaves_nothing(
         until(lambda: not alive_of_ours(db1), lambda: f"{alive_of_ours(db1)}")
         assert left(db1) == []
     assert process.returncode == 4
+
+
+def test_a_line_that_is_cut_at_the_jump_host_is_lost_too(db2: DatabaseHost, jump: Host) -> None:
+    host = SshHost(Link(Login(**db2.place(silence=SILENCE))))
+    try:
+        with Pipeline(host, [Command(("/bin/sh", "-c", "sleep 4711 & exec sleep 4712"))]) as work:
+            until(lambda: running(db2, "sleep 4712"), lambda: f"{db2.processes()}")
+            with jump.cut(), pytest.raises(Unreachable, match=f"no answer in {SILENCE} s"):
+                work.check()
+            until(lambda: not alive_of_ours(db2), lambda: f"{alive_of_ours(db2)}")
+            assert left(db2) == []
+    finally:
+        host.close()
