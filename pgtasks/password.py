@@ -8,14 +8,13 @@ import shlex
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from pgtasks import libpq
+from pgtasks import libpq, scratch
 from pgtasks.errors import BadConfiguration, Refused
 from pgtasks.secret import Secret, redact
 from pgtasks.target import Target
@@ -153,32 +152,10 @@ def passfile(target: Target) -> Iterator[str]:
     if target.password is None:
         yield target.passfile
         return
-    sweep()
-    handle, path = tempfile.mkstemp(prefix=f"pgtasks-{os.getpid()}-", suffix=".pgpass")
+    handle, path = scratch.file(".pgpass")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(libpq.passfile_line(target.user, target.password))
-        yield path
+        yield str(path)
     finally:
-        Path(path).unlink(missing_ok=True)
-
-
-def sweep() -> None:
-    """Remove password files that killed runs of this user left behind."""
-    for path in Path(tempfile.gettempdir()).glob("pgtasks-*-*.pgpass"):
-        pid = path.name.split("-")[1]
-        try:
-            if path.stat().st_uid == os.getuid() and not _alive(pid):
-                path.unlink()
-        except OSError:
-            continue  # another run removed it first
-
-
-def _alive(pid: str) -> bool:
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, ValueError):
-        return True
-    return True
+        scratch.remove(path)

@@ -14,8 +14,8 @@ from hosts import DatabaseHost
 from projects import make_project, put_stamp
 
 from backups import SHOP, below, make
-from pgtasks import host, reach
-from pgtasks.backup import create, depot, mirror, store
+from pgtasks import host, reach, scratch
+from pgtasks.backup import create, depot, store
 from pgtasks.backup.depot import Depot
 from pgtasks.backup.job import Options
 from pgtasks.backup.shelf import FarShelf
@@ -164,8 +164,7 @@ def path_of(project: Path, made: dict[str, Any]) -> Path:
 def left_here(project: Path) -> list[str]:
     """Return temporary folders in a project and below /tmp that nobody works with."""
     partials = [name for name in below(project / "backups") if ".partial" in name]
-    mirrors = Path("/tmp").glob(f"pgtasks-*{mirror._MARK}")
-    return partials + [str(path) for path in mirrors if not mirror._alive(path.name.split("-")[1])]
+    return partials + [str(path) for path in scratch.left("/tmp")]
 
 
 def halted(start_inv: Inv, project: Path, step: str, *words: str) -> Any:

@@ -17,7 +17,7 @@ from conftest import PASSWORD
 from servers import Cluster
 from terminal import answer
 
-from pgtasks import connection, password, reach
+from pgtasks import connection, password, reach, scratch
 from pgtasks.errors import BadConfiguration, Refused, Unreachable
 from pgtasks.secret import Secret
 from pgtasks.target import Target
@@ -208,7 +208,7 @@ def test_what_a_killed_run_left_is_swept() -> None:
     left = Path(done.stdout.strip())
     assert (done.returncode, left.exists()) == (-signal.SIGKILL, True)
     with password.passfile(target(password=Secret("y"))) as own:
-        password.sweep()
+        scratch.sweep()
         assert not left.exists()
         assert Path(own).exists()
 

@@ -84,8 +84,8 @@ def test_a_long_folder_for_temporary_files_is_no_hindrance(
 def test_sockets_that_killed_runs_left_are_swept(reached: Reach) -> None:
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    dead = Path(f"/tmp/pgtasks-tunnel-{ended.pid}-x")
-    alive = Path(f"/tmp/pgtasks-tunnel-{os.getpid()}-x")
+    dead = Path(f"/tmp/pgtasks-run-{ended.pid}-x")
+    alive = Path(f"/tmp/pgtasks-run-{os.getpid()}-x")
     embedded = Path(f"/tmp/pgtasks-{ended.pid}-0123456789ab")
     try:
         for folder in (dead, alive, embedded):

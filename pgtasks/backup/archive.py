@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tarfile
+import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -54,7 +55,7 @@ def pack(
 
 def _header(name: str, size: int, kind: bytes = tarfile.REGTYPE, mode: int = 0o600) -> bytes:
     info = tarfile.TarInfo(name)
-    info.size, info.type, info.mode = size, kind, mode
+    info.size, info.type, info.mode, info.mtime = size, kind, mode, int(time.time())
     return info.tobuf(tarfile.GNU_FORMAT, "utf-8", "surrogateescape")
 
 

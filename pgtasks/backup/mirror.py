@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 import weakref
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pgtasks import scratch
 from pgtasks.backup import store
 from pgtasks.backup.manifest import Manifest
 from pgtasks.backup.store import Backup
 from pgtasks.errors import Refused
 from pgtasks.host import Host
-
-_MARK = ".backups"
-
 
 _rooms: weakref.WeakKeyDictionary[Host, Path] = weakref.WeakKeyDictionary()
 
@@ -27,30 +24,9 @@ def room(host: Host) -> Path:
     It goes with the host's object; what a killed run leaves, the next one removes.
     """
     if host not in _rooms:
-        sweep()
-        _rooms[host] = Path(tempfile.mkdtemp(prefix=f"pgtasks-{os.getpid()}-", suffix=_MARK))
-        weakref.finalize(host, shutil.rmtree, _rooms[host], ignore_errors=True)
+        _rooms[host] = scratch.folder()
+        weakref.finalize(host, scratch.remove, _rooms[host])
     return Path(tempfile.mkdtemp(dir=_rooms[host]))
-
-
-def sweep() -> None:
-    """Remove the temporary folders that killed runs of this user left behind."""
-    for path in Path(tempfile.gettempdir()).glob(f"pgtasks-*-*{_MARK}"):
-        try:
-            if path.stat().st_uid == os.getuid() and not _alive(path.name.split("-")[1]):
-                shutil.rmtree(path, ignore_errors=True)
-        except OSError:
-            continue  # another run removed it first
-
-
-def _alive(pid: str) -> bool:
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, ValueError):
-        return True
-    return True
 
 
 @dataclass(frozen=True)

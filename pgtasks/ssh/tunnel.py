@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import tempfile
 import threading
@@ -11,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from pgtasks import scratch
 from pgtasks.errors import PgtasksError, Unreachable
 from pgtasks.host import Command
 from pgtasks.ssh.link import Forbidden, Link
@@ -20,7 +20,6 @@ from pgtasks.target import End, Target
 if TYPE_CHECKING:
     from paramiko import Channel
 
-_PREFIX = "pgtasks-tunnel-"  # the process ID of the run follows
 _LONGEST = 50  # bytes of a folder's name: a socket's whole path has about 100 (unix(7))
 _WAITING = 64  # connections
 
@@ -119,8 +118,7 @@ class Tunnel:
             listener = socket.create_server(("127.0.0.1", 0))
             self.end = End("127.0.0.1", listener.getsockname()[1])
             return listener
-        _sweep()
-        self._folder = tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=_place())
+        self._folder = str(scratch.folder(within=_place()))
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(f"{self._folder}/.s.PGSQL.{self.target.port}")
         listener.listen(_WAITING)
@@ -151,7 +149,7 @@ class Tunnel:
             pass  # not every system shuts a listener down: there the thread stays till the end
         self._listener.close()
         if self._folder:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            scratch.remove(Path(self._folder))
 
 
 def _wants_tls(target: Target) -> bool:
@@ -193,26 +191,3 @@ def _place() -> str:
     """Return the folder for temporary files, /tmp where its name is too long for a socket."""
     found = tempfile.gettempdir()
     return found if len(os.fsencode(found)) <= _LONGEST else "/tmp"
-
-
-def _sweep() -> None:
-    """Remove the sockets that killed runs of this user left behind."""
-    for path in Path(_place()).glob(f"{_PREFIX}*-*"):
-        try:
-            mine = path.stat().st_uid == os.getuid()
-        except OSError:
-            continue  # another run was faster
-        if mine and not _alive(path.name.removeprefix(_PREFIX).split("-")[0]):
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def _alive(pid: str) -> bool:
-    if not pid.isdecimal():
-        return True
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        pass  # it is another user's
-    return True

@@ -1,0 +1,66 @@
+"""Temporary files and folders of a run: what a killed run left, the next one removes.
+
+Their names hold the process ID of their run. Only this user may look into them.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+_PREFIX = "pgtasks-run-"
+
+
+def file(suffix: str) -> tuple[int, Path]:
+    """Make a temporary file and return it open, with its path."""
+    sweep()
+    handle, path = tempfile.mkstemp(prefix=f"{_PREFIX}{os.getpid()}-", suffix=suffix)
+    return handle, Path(path)
+
+
+def folder(*, within: str | None = None) -> Path:
+    """Make a temporary folder, in the system's place for those or `within` another one."""
+    place = within or tempfile.gettempdir()
+    sweep(place)
+    return Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=place))
+
+
+def sweep(place: str | None = None) -> None:
+    """Remove what killed runs of this user left behind."""
+    for path in left(place or tempfile.gettempdir()):
+        remove(path)
+
+
+def left(place: str) -> list[Path]:
+    """Return what killed runs of this user left behind."""
+    found = []
+    for path in Path(place).glob(f"{_PREFIX}*-*"):
+        try:
+            mine = path.lstat().st_uid == os.getuid()
+        except OSError:
+            continue  # another run was faster
+        if mine and not _alive(path.name.removeprefix(_PREFIX).split("-")[0]):
+            found.append(path)
+    return found
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder that may be gone already."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _alive(pid: str) -> bool:
+    if not pid.isdecimal():
+        return True
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # another user's process has got that ID since
+    return True
