@@ -64,7 +64,8 @@ look() {{
   case $seen in (*" $2 "*) return;; esac
   [ "$1" = setting ] || [ -x "$2/pg_dump" ] || return
   seen="$seen$2 "
-  said=$("$2/pg_dump" --version 2>&1)
+  said='no such program'
+  [ ! -e "$2/pg_dump" ] || said=$("$2/pg_dump" --version 2>&1)
   with=$("$2/pg_config" --configure 2>/dev/null)
   printf '%s\\t%s\\t%s\\t%s\\n' "$1" "$2" "$(echo $said)" "$(echo $with)"
 }}

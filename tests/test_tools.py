@@ -150,14 +150,13 @@ def fake(folder: Path, script: str) -> str:
 
 
 def test_a_setting_that_leads_nowhere(tmp_path: Path) -> None:
-    with pytest.raises(BadConfiguration, match=r"^tools: cannot run '/nope/pg_dump': No such file"):
+    with pytest.raises(BadConfiguration, match=r"^tools: /nope/pg_dump .*: no such program$"):
         tools.installed(LocalHost(), setting="/nope")
     broken = fake(tmp_path / "broken", "echo libpq.so.5 is missing >&2; exit 127")
-    with pytest.raises(BadConfiguration, match=r"^tools: pg_dump: exit code 127$") as refusal:
+    with pytest.raises(BadConfiguration, match=r"^tools: .*: libpq\.so\.5 is missing$"):
         tools.installed(LocalHost(), setting=broken)
-    assert refusal.value.hint == "libpq.so.5 is missing"
     other = fake(tmp_path / "other", "echo mysqldump 8")
-    with pytest.raises(BadConfiguration, match="is not PostgreSQL's"):
+    with pytest.raises(BadConfiguration, match=r"is not PostgreSQL's: mysqldump 8$"):
         tools.installed(LocalHost(), setting=other)
 
 

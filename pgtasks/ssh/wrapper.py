@@ -55,10 +55,15 @@ send() {{
   kill -"$1" "-$2" 2>/dev/null || kill -"$1" "$2" 2>/dev/null
 }}
 tell() {{
-  if {{ read -r p < "$room/pids/$2"; }} 2>/dev/null
-  then send "$1" "$p"
-  else mkdir "$room/pids/$2" 2>/dev/null
-  fi
+  i=0
+  until {{ read -r p < "$room/pids/$2"; }} 2>/dev/null; do
+    mkdir "$room/pids/$2" 2>/dev/null && return
+    # there, and its ID not written yet
+    [ -d "$room/pids/$2" ] || [ $i -ge 20 ] && return
+    sleep 0.1; i=$((i+1))
+  done
+  # a process that execs in that moment has no variables
+  send "$1" "$p" || {{ sleep 0.1; send "$1" "$p"; }}
 }}
 all() {{
   found=1
@@ -68,7 +73,7 @@ all() {{
   return $found
 }}
 sweep() {{
-  if all TERM; then
+  if all TERM || {{ sleep 0.1; all TERM; }}; then
     i=0
     while all 0 && [ $i -lt 50 ]; do sleep 0.1; i=$((i+1)); done
     all KILL
