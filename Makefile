@@ -5,7 +5,7 @@
 # All paths are relative, so a checkout whose own path has spaces in it works.
 
 PYTHON ?= python3 python3.14 python3.13 python3.12 python3.11 python3.10
-WORKERS ?= 2
+WORKERS ?= 3
 ARGS ?=
 
 .PHONY: demo test check bench clean

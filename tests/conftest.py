@@ -46,6 +46,8 @@ def _clear(environ: Any) -> None:
 def pytest_configure() -> None:
     """Let no setting of the developer's reach a server or a session fixture."""
     _clear(os.environ)
+    # hundreds of starts of `inv` need not compile the same files each time
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def pytest_report_header() -> list[str]:

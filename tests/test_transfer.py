@@ -303,11 +303,11 @@ class TestPartials:
 
     def test_folders_here_of_killed_runs(self, tmp_path: Path, monkeypatch: Any) -> None:
         monkeypatch.setattr(mirror.tempfile, "tempdir", str(tmp_path))
-        (tmp_path / "pgtasks-4194304-x.backups").mkdir()  # beyond the highest process ID
-        (tmp_path / f"pgtasks-{os.getppid()}-x.backups").mkdir()
+        (tmp_path / "pgtasks-run-4194304-x").mkdir()  # beyond the highest process ID
+        (tmp_path / f"pgtasks-run-{os.getppid()}-x").mkdir()
         there: Any = type("Place", (), {})()
         assert mirror.room(there).is_dir()
-        names = {path.name.split("-")[1] for path in tmp_path.iterdir()}
+        names = {path.name.split("-")[2] for path in tmp_path.iterdir()}
         assert names == {str(os.getpid()), str(os.getppid())}
         del there
         assert len(list(tmp_path.iterdir())) == 1
