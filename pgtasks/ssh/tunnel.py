@@ -8,7 +8,7 @@ import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from pgtasks import scratch
 from pgtasks.errors import PgtasksError, Unreachable
@@ -56,13 +56,6 @@ if command -v nc >/dev/null; then
 fi
 echo "none of socat, python3, perl and nc is there to reach $1" >&2; exit 127
 """
-
-
-class _Way(Protocol):
-    """How one connection gets from here to the server."""
-
-    def __call__(self, client: socket.socket) -> None:
-        """Carry a connection until one side closes it."""
 
 
 class Tunnel:
