@@ -457,7 +457,6 @@ class TestEnded:
         ("step", "words"),
         [
             ("backup.dumping", ("db.backup", "--on-host")),
-            ("backup.dumped", ("db.backup", "--on-host")),
             ("backup.written", ("db.backup", "--on-host")),
             ("backup.dumped", ("db.backup",)),
         ],

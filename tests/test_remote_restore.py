@@ -247,10 +247,11 @@ def kill_sshd(process: subprocess.Popen[str], place: DatabaseHost) -> ExitStack:
 
 
 _CODES = {"kill": -signal.SIGKILL, "interrupt": 130, "cut": 4, "kill_sshd": 4}
-_STEPS = (*steps.RESTORE_SENT, *steps.RESTORE, *steps.SWAP)
+# where another thing lies on the host, or runs there, than at the step before
+_STEPS = ("restore.sent", "restore.created", "restore.loading", "restore.loaded", *steps.SWAP)
 
 
-# a cut line at each step; the others, which local restores meet too, where they differ here
+# a cut line at each of them; the others, which local restores meet too, where they differ here
 _FAULTS = [(step, cut) for step in _STEPS] + [
     (step, fault)
     for step in ("restore.sent", "restore.loading", "swap.ready")
