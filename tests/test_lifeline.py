@@ -129,8 +129,21 @@ def kill_sshd(process: subprocess.Popen[str], place: DatabaseHost) -> ExitStack:
     return place.stop_sshd()
 
 
-@pytest.mark.parametrize("what", WORKS)
-@pytest.mark.parametrize("fault", [kill, terminate, interrupt], ids=lambda fault: fault.__name__)
+def str_of(value: Fault | str) -> str:
+    """Return how a parameter is called in a test's name."""
+    return value if isinstance(value, str) else value.__name__
+
+
+@pytest.mark.parametrize(
+    ("fault", "what"),
+    [
+        *((interrupt, what) for what in WORKS),
+        (kill, "quiet"),
+        (kill, "sql"),
+        (terminate, "talking"),
+    ],
+    ids=str_of,
+)
 def test_nothing_goes_on_when_we_end(
     db1: DatabaseHost, shop: Path, start_inv: Any, what: str, fault: Fault
 ) -> None:
@@ -142,8 +155,11 @@ def test_nothing_goes_on_when_we_end(
     db1.quiet()
 
 
-@pytest.mark.parametrize("what", WORKS)
-@pytest.mark.parametrize("fault", [cut, kill_sshd], ids=lambda fault: fault.__name__)
+@pytest.mark.parametrize(
+    ("fault", "what"),
+    [(cut, what) for what in WORKS] + [(kill_sshd, "quiet"), (kill_sshd, "sql")],
+    ids=str_of,
+)
 def test_nothing_goes_on_when_the_line_is_lost(
     db1: DatabaseHost, shop: Path, start_inv: Any, what: str, fault: Fault
 ) -> None:

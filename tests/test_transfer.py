@@ -247,8 +247,16 @@ class TestLent:
 class TestEnded:
     """The line is cut, or the run killed, on the way: nothing is listed, nothing stays."""
 
-    @pytest.mark.parametrize("step", ["send.begun", "send.written", "fetch.begun", "fetch.written"])
-    @pytest.mark.parametrize("how", ["cut", "killed"])
+    @pytest.mark.parametrize(
+        ("how", "step"),
+        [
+            ("cut", "send.written"),
+            ("cut", "fetch.begun"),
+            ("cut", "fetch.written"),
+            ("killed", "send.begun"),
+            ("killed", "fetch.written"),
+        ],
+    )
     def test_on_the_way(
         self, big: Path, db1: DatabaseHost, start_inv: Inv, inv: Inv, step: str, how: str
     ) -> None:
