@@ -122,8 +122,8 @@ def test_new_keys_on_the_way_break_nothing(
 def test_a_slow_line_is_no_lost_line(reach_db1: Reach, db1: DatabaseHost, tmp_path: Path) -> None:
     """Signs of life get through beside the data, whichever way these go."""
     there = reach_db1(silence=5)
-    (tmp_path / "in").write_bytes(os.urandom(MIB))
-    with db1.slow("1mbit"):
+    (tmp_path / "in").write_bytes(os.urandom(2 * MIB))
+    with db1.slow("2mbit"):
         with (tmp_path / "in").open("rb") as source:
             run(there, [sh("cat >/tmp/copy")], stdin=source)
         with (tmp_path / "out").open("wb") as sink:

@@ -295,7 +295,7 @@ class TestPartials:
         assert far.sweep() == []  # its run lives
         assert far.mirror().leftovers() == []
         killed.place.link.transport.close()  # type: ignore[union-attr]
-        until(lambda: not db1.run("ls", killed.place.link.room).stdout)  # type: ignore[union-attr]
+        until(lambda: far.mirror().leftovers())  # the lifeline has ended the run
         [name] = far.mirror().leftovers()
         assert name.endswith("/prod/x/.20250101T000000Z-0000.partial")
         assert len(far.sweep()) == 1
