@@ -17,7 +17,7 @@ from pgtasks import report
 NAME = "remote"
 OURS, UNPROVEN = "`inv db.backup`", "`inv db.backup --no-proof`"
 TYPED = "`ssh host pg_dump -Fc -Z1`"
-FETCH, COPY = "`inv backup.fetch`", "`scp -r`"
+FETCH, COPY = "`inv backup.fetch latest`", "`scp -r`"
 CHECK, LOGIN = "`inv db.check`", "`ssh host true`"
 
 
