@@ -25,6 +25,7 @@ from typing import Any
 
 import pytest
 import servers
+from canaries import Canaries
 from depots import big, far, local, reached, shop, shop_project, there  # noqa: F401
 from network import db1, db2, db18, jump, network  # noqa: F401  fixtures, see network.py
 from projects import make_project, put_stamp
@@ -43,9 +44,11 @@ def _clear(environ: Any) -> None:
             del environ[name]
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Let no setting of the developer's reach a server or a session fixture."""
     _clear(os.environ)
+    if not hasattr(config, "workerinput"):  # one for all processes of the run
+        config.pluginmanager.register(Canaries())
     # hundreds of starts of `inv` need not compile the same files each time
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 

@@ -23,7 +23,6 @@ from pgtasks.backup.store import Backup
 from pgtasks.ssh.login import Login
 from pgtasks.target import Target
 
-BACKUPS = "/srv/backups"
 ODD = 'it\'s "a" größe 🐘/x=y %41'
 Fresh = Callable[..., str]
 Inv = Callable[..., Any]
@@ -40,7 +39,7 @@ def filled(db1: DatabaseHost, fresh_database: Fresh, name: str = "") -> str:
 def shop(db1: DatabaseHost, fresh_database: Fresh) -> Iterator[str]:
     """Return the name of a small database on db1; backups there go with it."""
     yield filled(db1, fresh_database)
-    db1.do("find", BACKUPS, "-mindepth", "1", "-delete")
+    db1.do("find", db1.backups, "-mindepth", "1", "-delete")
 
 
 @pytest.fixture
@@ -49,7 +48,7 @@ def reached(db1: DatabaseHost) -> Iterator[Callable[..., Target]]:
     targets: list[Target] = []
 
     def open_target(database: str, environment: str = "prod", **ssh: Any) -> Target:
-        login = Login(**db1.place(**{"backups": BACKUPS, "silence": 5, **ssh}))
+        login = Login(**db1.place(**{"backups": db1.backups, "silence": 5, **ssh}))
         user = login.sudo_user or db1.user
         there = Target(environment, db1.sockets, db1.cluster.port, database, user, ssh=login)
         targets.append(reach.reach(there, Path()))
@@ -97,9 +96,9 @@ def local(db1: DatabaseHost, shop: str, tmp_path: Path) -> Backup:
     return make(target, tmp_path / "here")
 
 
-def everything(db1: DatabaseHost, folder: str = BACKUPS) -> list[str]:
+def everything(db1: DatabaseHost, folder: str = "") -> list[str]:
     """Return the names of all that lies below the folders of databases on db1."""
-    found = db1.do("find", folder, "-mindepth", "3", "-printf", "%P\n")
+    found = db1.do("find", folder or db1.backups, "-mindepth", "3", "-printf", "%P\n")
     return sorted(found.splitlines())
 
 
@@ -131,7 +130,7 @@ def dat(backup: Backup) -> str:
 @pytest.fixture
 def shop_project(db1: DatabaseHost, shop: str, tmp_path: Path) -> Path:
     """Return a project whose `field` is `shop` on db1, stamped, and its default environment."""
-    settings = db1.settings(ssh={"silence": 5, "backups": BACKUPS}, database=shop)
+    settings = db1.settings(ssh={"silence": 5, "backups": db1.backups}, database=shop)
     target = replace(db1.cluster.target(shop), environment="field")
     return make_site(tmp_path / 'it\'s a "project" 🐘', settings, target)
 

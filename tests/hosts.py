@@ -68,8 +68,20 @@ class Host:
         """Return its address, on the link by which it is reached."""
         return self.machine.address
 
+    @property
+    def temporary(self) -> str:
+        """Return the folder for temporary files there."""
+        return self.machine.temporary
+
+    @property
+    def backups(self) -> str:
+        """Return the folder for backups there."""
+        return self.machine.backups
+
     def place(self, **more: Any) -> dict[str, Any]:
         """Return the `ssh` block of an environment."""
+        if more.get("backups"):
+            self.machine.own(Path("/", more["backups"]))  # a relative one is below the home
         block: dict[str, Any] = {"host": self.address, "port": self.port, "user": self.user}
         block |= {"identity": str(self.identity), "known_hosts": str(self.known_hosts)}
         if self.jump:
@@ -87,6 +99,7 @@ class Host:
 
     def ssh(self, *command: str, **options: str) -> list[str]:
         """Return the command line of the OpenSSH client that runs a command there."""
+        self.machine.own(*command)
         config = self.machine.folder / "client_config"
         config.write_text(f"{self.config()}Host *\nBatchMode yes\nStrictHostKeyChecking yes\n")
         given = [f"-o{name}={value}" for name, value in options.items()]

@@ -1,7 +1,7 @@
 """What stands in for a machine where namespaces cannot be made: this one, with a port of its own.
 
 Only what its sshd and its server started counts as running there. It has no link to cut, no
-accounts and no file system of its own.
+accounts and no file system of its own: whatever would touch a file outside its folder is skipped.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import getpass
 import os
 import pwd
+import re
 import shutil
 import signal
 import subprocess
@@ -23,6 +24,9 @@ from machines import PATH, Process
 from sites import PATIENCE, Site, until
 
 _MARK = "PGTASKS_TEST_HOST"
+# where a path begins in a command line or a script; a word's own slashes (s/a/b/) begin none
+_PATHS = re.compile(r"(?:^|[^\w.*?/\]}-])(~?/[^\s'\";|&<>)]*)")
+_DEVICES = ("/dev/null", "/dev/zero")
 
 
 def missing() -> str:
@@ -36,7 +40,10 @@ def missing() -> str:
 
 @dataclass
 class Loopback:
-    """This machine, seen as one of several; `lacks` says why it is no machine of its own."""
+    """This machine, seen as one of several; `lacks` says why it is no machine of its own.
+
+    `places` are the folders that are its own.
+    """
 
     site: Site
     name: str
@@ -44,12 +51,15 @@ class Loopback:
     address: str = "127.0.0.1"
     links: Sequence[Any] = ()
     roots: set[int] = field(default_factory=set)
+    places: list[Path] = field(default_factory=list)
     _started: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Make its folder; end it with the site."""
-        self.folder.mkdir()
-        self.ssh.mkdir()
+        self.places.append(self.site.folder)
+        for folder in (self.folder, self.ssh, Path(self.temporary), Path(self.backups)):
+            folder.mkdir()
+        Path(self.backups).chmod(0o700)
         if os.geteuid() == 0:
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # it wants it, as root
         self.site.stack.callback(self.end)
@@ -64,8 +74,29 @@ class Loopback:
         """Return the folder of its sshd's files."""
         return self.folder / "ssh"
 
+    @property
+    def temporary(self) -> str:
+        """Return the folder for temporary files of sessions there."""
+        return str(self.folder / "tmp")
+
+    @property
+    def backups(self) -> str:
+        """Return the folder for backups there."""
+        return str(self.folder / "backups")
+
+    def own(self, *words: str | Path) -> None:
+        """Skip the test where words of a command name files that are not the stand-in's own.
+
+        All of this machine is to be seen from it, and clean-ups of tests are thorough.
+        """
+        for path in (found for word in words for found in _PATHS.findall(str(word))):
+            wanted = Path(os.path.normpath(path))
+            if path not in _DEVICES and not any(map(wanted.is_relative_to, self.places)):
+                pytest.skip(f"{path} would be this machine's own: {self.lacks}")
+
     def path(self, path: str | Path) -> Path:
-        """Return the path itself."""
+        """Return the path itself, of a file of its own."""
+        self.own(Path("/", path))
         return Path(path)
 
     def run(
@@ -74,8 +105,10 @@ class Loopback:
         """Run a command as this account."""
         if user not in ("", "root", getpass.getuser()):
             pytest.skip(f"no account {user!r} there: {self.lacks}")
+        self.own(*argv[1:])
         return subprocess.run(
             [str(word) for word in argv],
+            cwd=self.folder,  # a relative path is not one of the developer's files either
             input=input,
             stdin=subprocess.DEVNULL if input is None else None,
             capture_output=True,
@@ -93,6 +126,7 @@ class Loopback:
 
     def start(self, *argv: str | Path, log: Path, user: str = "") -> subprocess.Popen[bytes]:
         """Start a command that stays until the end."""
+        self.own(*argv[1:])
         with log.open("ab") as file:
             process = subprocess.Popen(
                 [str(word) for word in argv],
@@ -114,7 +148,7 @@ class Loopback:
         return {
             "ListenAddress": self.address,
             "Port": str(servers.free_port()),
-            "SetEnv": f"{_MARK}={self.ssh}",
+            "SetEnv": f"{_MARK}={self.ssh} TMPDIR={self.temporary}",
             "StrictModes": "no",  # the folder lies in /tmp, where all may write
             "PermitRootLogin": "prohibit-password",
         }

@@ -176,6 +176,8 @@ class Machine:
 
     lacks: ClassVar[str] = ""  # why it is less than a machine
     ssh: ClassVar[Path] = Path("/etc/ssh")
+    temporary: ClassVar[str] = "/tmp"
+    backups: ClassVar[str] = "/srv/backups"
 
     site: Site
     name: str
@@ -247,6 +249,9 @@ class Machine:
         if to:
             to.links.append(link)
         self.address = self.address or far
+
+    def own(self, *words: str | Path) -> None:
+        """Let pass: all files of a machine are its own (a stand-in for one skips here)."""
 
     def inside(self, *argv: str | Path, user: str = "root") -> list[str]:
         """Return the command line that runs a command on the machine."""

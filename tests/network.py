@@ -8,7 +8,7 @@ network makes them when first asked for, and others: `network.database(name, ...
 
 Each has an account `deploy`: SSH, the role that may create databases, and sudo as `postgres`. The
 servers listen on /var/run/postgresql alone and trust the account of whoever connects (peer).
-Backups may lie in /srv/backups.
+Backups may lie in the folder `host.backups`, temporary files in `host.temporary`.
 
 Where namespaces cannot be made, sshd listens on loopback ports and the account is the one that
 runs the tests (`host.user`); what needs a machine of its own then skips.
@@ -37,7 +37,6 @@ from sites import Site
 
 USER = "deploy"
 SOCKETS = "/var/run/postgresql"
-BACKUPS = "/srv/backups"
 _DATA = "/var/lib/postgresql/data"
 _SERVER = "postgres"
 
@@ -115,7 +114,7 @@ class Network:
         if _SERVER not in machine.accounts().values():
             add_account(machine, _SERVER, home="/var/lib/postgresql")
         add_account(machine, USER, sudo=True)
-        machine.do("install", "-d", "-o", USER, "-g", USER, "-m", "700", BACKUPS)
+        machine.do("install", "-d", "-o", USER, "-g", USER, "-m", "700", machine.backups)
         return machine
 
     def _served_there(
@@ -151,6 +150,7 @@ class Network:
         machine = self._loopback(name)
         place = self.site.stack.enter_context(servers.running(bin, settings=settings))
         machine.roots.add(place.process.pid)
+        machine.places.append(Path(place.host))
         if self._user != servers.SUPERUSER:
             role = sql.Identifier(self._user)
             place.execute(sql.SQL("CREATE ROLE {} LOGIN CREATEDB").format(role))

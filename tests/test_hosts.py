@@ -19,7 +19,7 @@ import psycopg2
 import pytest
 from hosts import DatabaseHost, Host
 from machines import Process
-from network import BACKUPS, Network
+from network import Network
 from sites import until
 
 MIB = 1 << 20
@@ -246,13 +246,13 @@ class TestSshd:
 
 class TestOddities:
     def test_a_full_disk(self, own: DatabaseHost) -> None:
-        kept = own.path(BACKUPS) / "kept"
+        kept = own.path(own.backups) / "kept"
         kept.write_text("")
-        with own.full_disk(BACKUPS, MIB):
-            assert ssh(own, f"ls -A {BACKUPS}; echo some >{BACKUPS}/small").stdout == ""
-            done = ssh(own, f"head -c {2 * MIB} /dev/zero >{BACKUPS}/large")
+        with own.full_disk(own.backups, MIB):
+            assert ssh(own, f"ls -A {own.backups}; echo some >{own.backups}/small").stdout == ""
+            done = ssh(own, f"head -c {2 * MIB} /dev/zero >{own.backups}/large")
             assert "No space left on device" in done.stderr
-        assert "kept" in ssh(own, f"ls -A {BACKUPS}").stdout.split()
+        assert "kept" in ssh(own, f"ls -A {own.backups}").stdout.split()
         kept.unlink()
 
     def test_no_tools(self, own: DatabaseHost) -> None:

@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 from depots import (
-    BACKUPS,
     ODD,
     Fresh,
     Inv,
@@ -65,7 +64,7 @@ class TestStreamed:
         assert made.manifest.system == local.manifest.system
         assert differences(made, restored(made, db1.cluster, fresh_database)) == ()
         verify(made, HERE)
-        assert everything(db1, BACKUPS) == []
+        assert everything(db1, db1.backups) == []
 
     @pytest.mark.parametrize("environment", ["prod", ODD])
     def test_odd_names(
@@ -191,14 +190,14 @@ class TestOnHost:
         [listed] = far.mirror().backups()
         assert listed.manifest == made.manifest
         assert listed.folder == made.folder
-        assert made.folder.startswith(f"{BACKUPS}/prod/")
+        assert made.folder.startswith(f"{db1.backups}/prod/")
         sums = db1.do("sh", "-c", 'cd "$0" && sha256sum -c SHA256SUMS', made.folder)
         assert sums.count(": OK\n") == len(made.manifest.files) - 1
         names = [made.folder, f"{made.dump}/toc.dat", f"{made.folder}/manifest.json"]
         modes = db1.do("stat", "-c", "%a %U", *names).splitlines()
         assert modes == [f"{mode} {db1.user}" for mode in (700, 600, 600)]
         wanted = {*made.manifest.files, "manifest.json", "dump"}
-        relative = made.folder.removeprefix(f"{BACKUPS}/")
+        relative = made.folder.removeprefix(f"{db1.backups}/")
         assert set(everything(db1)) == {relative, *(f"{relative}/{name}" for name in wanted)}
 
     def test_restores_there(self, db1: DatabaseHost, there: Target, fresh_database: Fresh) -> None:
@@ -292,7 +291,7 @@ class TestOnHost:
             f"ALTER TABLE big OWNER TO {db1.user}",
             shop,
         )
-        with db1.full_disk(BACKUPS, 1_000_000):
+        with db1.full_disk(db1.backups, 1_000_000):
             with pytest.raises(Failed) as info:
                 make_there(there)
             assert "No space left on device" in info.value.message + info.value.hint
@@ -306,11 +305,11 @@ class TestOnHost:
 
         def fill(*args: Any) -> Any:
             done = real(*args)
-            db1.run("sh", "-c", f"cat /dev/zero > {BACKUPS}/fill", user=db1.user)
+            db1.run("sh", "-c", f"cat /dev/zero > {db1.backups}/fill", user=db1.user)
             return done
 
         monkeypatch.setattr(create, "reconciled", fill)
-        with db1.full_disk(BACKUPS, 2_000_000):
+        with db1.full_disk(db1.backups, 2_000_000):
             with pytest.raises(Failed, match="No space left on device"):
                 make_there(there)
             assert everything(db1) == []
@@ -391,7 +390,7 @@ class TestTasks:
         there = run("db.backup", "--on-host", "--note", "stays")
         assert (here["where"], here["layout"]) == ("here", "custom")
         assert (there["where"], there["layout"]) == (db1.user + "@" + db1.address, "directory")
-        assert there["path"].startswith(BACKUPS)
+        assert there["path"].startswith(db1.backups)
         assert [one["where"] for one in run("backup.list")["backups"]] == [there["where"], "here"]
         text = inv("backup.list", cwd=shop_project).stdout.splitlines()
         assert text[0].split()[:2] == ["backup", "where"]
@@ -406,7 +405,7 @@ class TestTasks:
         assert (fetched["already"], fetched["to"]) == (False, str(path_of(shop_project, there)))
         assert run("backup.fetch", "latest")["already"] is True
         sent = run("backup.send", here["id"])
-        assert sent["to"].startswith(there["where"] + ":" + BACKUPS)
+        assert sent["to"].startswith(there["where"] + ":" + db1.backups)
         assert run("backup.send", here["id"])["already"] is True
         listed = run("backup.list")["backups"]
         assert [one["where"] for one in listed] == ["both", "both"]

@@ -19,7 +19,6 @@ from typing import Any
 import pytest
 from conftest import Inv
 from hosts import DatabaseHost
-from network import BACKUPS
 from projects import make_project, put_stamp
 from psycopg2 import sql
 from servers import Cluster
@@ -49,7 +48,7 @@ class Far:
 
     def settings(self, *, ssh: Documents | None = None, **more: Any) -> None:
         """Write the environment's file, parts of it changed."""
-        block = {"backups": BACKUPS, **(ssh or {})}
+        block = {"backups": self.host.backups, **(ssh or {})}
         said = self.host.settings(ssh=block, database=self.database, seeds=["core"], **more)
         (self.root / "env" / f"{ENVIRONMENT}.yaml").write_text(json.dumps(said))
 
@@ -280,7 +279,7 @@ def _check(far: Far) -> None:
     assert said["tools"].endswith(f"{far.host.bin}) on {login(far)}")
     assert said["psql"].endswith(" on this machine")
     assert "left over" not in said
-    there = f"{BACKUPS}/{ENVIRONMENT}/{far.database}/.20261122T101112Z-dead.partial"
+    there = f"{far.host.backups}/{ENVIRONMENT}/{far.database}/.20261122T101112Z-dead.partial"
     make = 'mkdir -p "$0" && echo /tmp/gone >"$0/.room"'  # as a run that was killed left it
     far.host.do("sh", "-c", make, there, user=far.host.user)
     found = far.document("db.check")
@@ -382,7 +381,7 @@ def _verify(far: Far) -> None:
     far.run("backup.verify", logins=0)
     far.run("backup.send", "latest")
     far.run("backup.verify", "--on-host")
-    there = far.host.path(BACKUPS) / ENVIRONMENT / far.database
+    there = far.host.path(far.host.backups) / ENVIRONMENT / far.database
     dump = next(path for path in there.glob("*/dump*") if path.is_file())
     with dump.open("r+b") as file:
         file.seek(100)
@@ -394,7 +393,7 @@ def _verify(far: Far) -> None:
 def _send(far: Far) -> None:
     made = far.backup()
     far.run("backup.send", made)
-    there = far.host.path(BACKUPS) / ENVIRONMENT / far.database / made
+    there = far.host.path(far.host.backups) / ENVIRONMENT / far.database / made
     here = far.root / "backups" / ENVIRONMENT / far.database / made
     assert (there / "manifest.json").read_bytes() == (here / "manifest.json").read_bytes()
 

@@ -16,7 +16,6 @@ from typing import Any
 
 import pytest
 from hosts import DatabaseHost
-from network import BACKUPS
 from projects import make_project, put_stamp
 from servers import Cluster
 from sites import until
@@ -41,7 +40,7 @@ def inv_in(shop: Path, *args: str) -> subprocess.CompletedProcess[str]:
 
 
 def settings(place: DatabaseHost, database: str, **ssh: Any) -> str:
-    block = {"silence": SILENCE, "backups": BACKUPS, **ssh}
+    block = {"silence": SILENCE, "backups": place.backups, **ssh}
     return json.dumps(place.settings(database=database, ssh=block))
 
 
@@ -68,7 +67,7 @@ def base(db1: DatabaseHost, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         assert done.returncode == 0, done.stderr
     yield folder
     db1.cluster.drop(name)
-    db1.do("sh", "-c", f"rm -rf {BACKUPS}/*")
+    db1.do("sh", "-c", f"rm -rf {db1.backups}/*")
 
 
 @pytest.fixture
@@ -95,7 +94,7 @@ def shop(base: Path, db1: DatabaseHost, tmp_path: Path) -> Iterator[Path]:
 
 def there(place: DatabaseHost) -> list[str]:
     """Return the folders of backups on the host, those half made too."""
-    return place.do("find", BACKUPS, "-mindepth", "3", "-maxdepth", "3").splitlines()
+    return place.do("find", place.backups, "-mindepth", "3", "-maxdepth", "3").splitlines()
 
 
 def name_of(shop: Path) -> str:
@@ -197,7 +196,7 @@ def test_a_damaged_backup_replaces_nothing(db1: DatabaseHost, shop: Path) -> Non
 
 
 def test_a_full_disk_there_replaces_nothing(db1: DatabaseHost, shop: Path) -> None:
-    with db1.full_disk(BACKUPS, bytes=65536):
+    with db1.full_disk(db1.backups, bytes=65536):
         done = inv_in(shop, "db.restore", "--backup", here(shop))
     assert done.returncode == 1, done.stderr
     assert "no room for backup" in done.stderr

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from hosts import DatabaseHost
-from network import BACKUPS, Network
+from network import Network
 from projects import make_project
 from psycopg2 import sql
 from sites import until
@@ -76,7 +76,7 @@ def test_a_password_is_nowhere_but_in_its_file(
     locked: DatabaseHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = make_project(tmp_path / "shop", "postgresql:///none")
-    said = locked.settings(ssh={"backups": BACKUPS}, database="shop", user=_ROLE)
+    said = locked.settings(ssh={"backups": locked.backups}, database="shop", user=_ROLE)
     (root / "env" / "far.yaml").write_text(json.dumps(said))
     quoted = SECRET.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$")
     (root / "env" / "far.env").write_text(f'DATABASE_PASSWORD="{quoted}"\n')
@@ -96,8 +96,8 @@ def test_a_password_is_nowhere_but_in_its_file(
     # the runs were seen at work there, not only their beginnings
     assert {"psql", "pg_dump"} <= programs
     locked.quiet()
-    until(lambda: not held(locked, "/tmp"), lambda: f"left there: {held(locked, '/tmp')}")
-    for folder in (BACKUPS, f"/home/{locked.user}", "/var/tmp"):
+    until(lambda: not held(locked, locked.temporary), lambda: f"left there: {held(locked, '/tmp')}")
+    for folder in (locked.backups, f"/home/{locked.user}", "/var/tmp"):
         assert held(locked, folder) == []
     kept = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert len(kept) > 5

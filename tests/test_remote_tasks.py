@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from conftest import Inv
 from hosts import DatabaseHost, Host, keygen
-from network import BACKUPS, USER
+from network import USER
 from projects import make_project
 from terminal import answer
 
@@ -108,7 +108,7 @@ def listening(*answers: bytes) -> Iterator[int]:
 
 class TestCheck:
     def test_one_screen(self, site: Site, db1: DatabaseHost) -> None:
-        done = site.check(db1, backups=BACKUPS)
+        done = site.check(db1, backups=db1.backups)
         rows = [line.split(None, 2) for line in done.stdout.splitlines()[2:]]
         found = {row[0]: row for row in rows}
         assert {"ssh", "line", "host", "clock", "server", "tools", "disk"} <= found.keys()
@@ -121,7 +121,7 @@ class TestCheck:
         assert "fault" not in done.stdout
 
     def test_as_a_document(self, site: Site, db2: DatabaseHost) -> None:
-        site.environment(db2, backups=BACKUPS)
+        site.environment(db2, backups=db2.backups)
         said = json.loads(site.run("remote.check", "--json").stdout)
         assert said["host"] == f"{db2.user}@{db2.address}" or db2.port != 22
         assert len(said["host_keys"]) == 2
@@ -132,17 +132,17 @@ class TestCheck:
         assert {finding["state"] for finding in said["findings"]} <= {"ok", "note"}
 
     def test_facts(self, site: Site, own: DatabaseHost) -> None:
-        site.environment(own, backups=BACKUPS)
+        site.environment(own, backups=own.backups)
         said = json.loads(site.run("remote.facts", "--json").stdout)
         assert (said["hostname"], said["account"]) == ("db1", "deploy")
         assert (said["home"], said["home_writable"]) == (f"/home/{USER}", True)
         assert said["backups"] == {
-            "path": BACKUPS,
+            "path": own.backups,
             "exists": True,
             "rights": "drwx------ deploy",
             "writable": True,
         }
-        disk = next(each for each in said["disks"] if each["folder"] == BACKUPS)
+        disk = next(each for each in said["disks"] if each["folder"] == own.backups)
         assert 0 < disk["free"] <= disk["size"]
         assert "/usr/bin/tar" in said["programs"].values()
         lines = site.run("remote.facts").stdout
@@ -243,11 +243,11 @@ class TestCheck:
         )
 
     def test_a_disk_that_is_nearly_full(self, site: Site, own: DatabaseHost) -> None:
-        site.environment(own, backups=BACKUPS)
-        with own.full_disk(BACKUPS, 1 << 20):
-            own.do("sh", "-c", f"head -c 1000000 /dev/zero > {BACKUPS}/x", user="deploy")
+        site.environment(own, backups=own.backups)
+        with own.full_disk(own.backups, 1 << 20):
+            own.do("sh", "-c", f"head -c 1000000 /dev/zero > {own.backups}/x", user="deploy")
             done = site.run("remote.check")
-        (row,) = (line for line in done.stdout.splitlines() if f"{BACKUPS}: " in line)
+        (row,) = (line for line in done.stdout.splitlines() if f"{own.backups}: " in line)
         assert row.split()[:2] == ["disk", "note"]
 
     def test_a_clock_that_goes_before_ours(self, site: Site, own: DatabaseHost) -> None:

@@ -60,7 +60,7 @@ def there(reach_db1: Reach) -> SshHost:
 
 def left(place: DatabaseHost) -> list[str]:
     """Return what lies in the folder for temporary files there."""
-    return sorted(path.name for path in place.path("/tmp").iterdir())
+    return sorted(path.name for path in place.path(place.temporary).iterdir())
 
 
 def clear(place: DatabaseHost) -> None:
@@ -69,7 +69,7 @@ def clear(place: DatabaseHost) -> None:
         session = each.command.startswith("postgres")
         with suppress(ProcessLookupError):  # it ended meanwhile
             os.kill(each.outside, signal.SIGTERM if session else signal.SIGKILL)
-    place.do("sh", "-c", "rm -rf /tmp/*")
+    place.do("sh", "-c", f"rm -rf {place.temporary}/*")
 
 
 def running(place: DatabaseHost, word: str) -> bool:
@@ -80,7 +80,10 @@ def running(place: DatabaseHost, word: str) -> bool:
 
 
 def test_much_output_arrives_whole_in_flat_memory(there: SshHost, tmp_path: Path) -> None:
-    script = "head -c 52428800 /dev/urandom | tee /tmp/copy; sha256sum </tmp/copy >&2; rm /tmp/copy"
+    script = (
+        'copy=$(mktemp) && head -c 52428800 /dev/urandom | tee "$copy"; sha256sum <"$copy" >&2;'
+        ' rm "$copy"'
+    )
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with (tmp_path / "out").open("wb") as sink:
         words = run(there, [sh(script)], stdout=sink)
@@ -123,11 +126,12 @@ def test_a_slow_line_is_no_lost_line(reach_db1: Reach, db1: DatabaseHost, tmp_pa
     """Signs of life get through beside the data, whichever way these go."""
     there = reach_db1(silence=5)
     (tmp_path / "in").write_bytes(os.urandom(2 * MIB))
+    copy = f"{db1.temporary}/copy"
     with db1.slow("2mbit"):
         with (tmp_path / "in").open("rb") as source:
-            run(there, [sh("cat >/tmp/copy")], stdin=source)
+            run(there, [sh(f"cat >{copy}")], stdin=source)
         with (tmp_path / "out").open("wb") as sink:
-            run(there, [sh("cat /tmp/copy; rm /tmp/copy")], stdout=sink)
+            run(there, [sh(f"cat {copy}; rm {copy}")], stdout=sink)
     assert (tmp_path / "in").read_bytes() == (tmp_path / "out").read_bytes()
 
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 from depots import (
-    BACKUPS,
     Fresh,
     Inv,
     dat,
@@ -181,7 +180,7 @@ class TestSend:
         assert everything(db1) == []
 
     def test_no_room_there(self, db1: DatabaseHost, far: Depot, local: Backup) -> None:
-        with db1.full_disk(BACKUPS, 400_000):
+        with db1.full_disk(db1.backups, 400_000):
             with pytest.raises(Failed, match=f"no room for backup {local.id}: it has .* free"):
                 transfer.send(local, far)
             assert everything(db1) == []
@@ -190,7 +189,7 @@ class TestSend:
         self, db1: DatabaseHost, far: Depot, local: Backup, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(transfer, "_refuse_full", lambda *args: None)
-        with db1.full_disk(BACKUPS, 16384):
+        with db1.full_disk(db1.backups, 16384):
             with pytest.raises(Failed, match=r"cannot be written: .*No space left on device"):
                 transfer.send(local, far)
             assert everything(db1) == []
@@ -303,7 +302,7 @@ class TestPartials:
         left.__exit__(None, None, None)
 
     def test_without_a_run_s_name_after_a_minute(self, db1: DatabaseHost, far: Depot) -> None:
-        path = f"{BACKUPS}/prod/x/.1.partial"
+        path = f"{db1.backups}/prod/x/.1.partial"
         db1.do("mkdir", "-p", path, user=db1.user)
         assert far.sweep() == []
         db1.do("touch", "-d", "-2 minutes", path)
