@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -28,6 +28,17 @@ class Result(Protocol):
 
     def as_json(self) -> dict[str, Any]:
         """Return plain data with stable keys."""
+
+
+@dataclass(frozen=True)
+class Permit:
+    """What the guard let through, with what the database says of itself.
+
+    `ask` asks the person for what the guard wants of him, and raises Refused where he says no.
+    """
+
+    identity: Identity | None
+    ask: Callable[[], None]
 
 
 @dataclass
@@ -82,15 +93,31 @@ class Run:
         Returns what the database says of itself, None where it does not exist. Under `dry` the
         plan says what the guard would ask for, and nothing is asked.
         """
+        permit = self.permit(access, confirm=confirm, yes=yes, look=look)
+        permit.ask()
+        return permit.identity
+
+    def permit(
+        self,
+        access: Access,
+        *,
+        confirm: str | None = None,
+        yes: bool = False,
+        look: bool = True,
+    ) -> Permit:
+        """Let the guard decide, as `guarded` does; what is to be asked is left to the permit.
+
+        For a task that shows its plan first and asks then. Raises Refused at once.
+        """
         from pgtasks.reach import glimpse, identify
 
         identity = identify(self.target) if look else glimpse(self.target)
         facts = self._facts(access, identity, confirm=confirm, yes=yes)
         if self.dry:
             self._say_what_is_asked(facts)
-        else:
-            self._ask(decide(facts), facts)
-        return identity
+            return Permit(identity, lambda: None)
+        decision = decide(facts)
+        return Permit(identity, lambda: self._ask(decision, facts))
 
     def guarded_host(self, *, confirm: str | None = None) -> None:
         """Let the guard decide on work on the database host, whose database is not looked at.

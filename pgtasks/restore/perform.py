@@ -95,6 +95,8 @@ def make_plan(lock: Lock, host: Host, backup: Backup, options: Options, *, repla
         dump=str(backup.dump),
     )
     free = preflight.free_bytes(conn, target, host)
+    if free is not None:  # what an interrupted run left goes before anything is built
+        free += sum(half.bytes or 0 for half in recover.look(conn, target).half_built)
     plan = replace(plan, notes=tuple(_notes(conn, plan, free, host)), losses=_losses(plan))
     preflight.check(plan, conn, _entries(plan, host) if _at_hand(plan, host) else (), free)
     return plan
@@ -156,27 +158,35 @@ def _entries(plan: Plan, host: Host) -> list[str]:
 
 
 def restore(
-    lock: Lock, host: Host, backup: Backup, options: Options, *, say: Say, dry: bool = False
+    lock: Lock,
+    host: Host,
+    backup: Backup,
+    options: Options,
+    *,
+    say: Say,
+    ask: Callable[[], None],
+    dry: bool = False,
 ) -> Outcome | Plan:
     """Restore a backup into the lock's target; with `dry` return the plan.
 
-    Raises NotProven where backup or result is not what was saved; the target is then untouched.
+    `ask` is called between the plan and the first thing that is written. Raises NotProven where
+    backup or result is not what was saved; the target is then untouched.
     """
     began = time.monotonic()
     target, conn = lock.target, lock.connection
-    if not dry:
-        for line in recover.heal(lock):
-            say(line)
     replaces = _replaces(conn, target)
     if backup.host == host:  # else every byte is read on its way there
         intact = verify.verify(backup, host, read=False, jobs=options.jobs)
         files, size = report.plural(intact.files, "file"), report.size(intact.bytes)
         say(f"intact: {files}, {size}, read in {report.duration(intact.seconds)}")
     plan = make_plan(lock, host, backup, options, replaces=replaces)
-    for line in plan.lines():
-        say(line)
     if dry:
         return plan
+    for line in plan.lines():
+        say(line)
+    ask()
+    for line in recover.heal(lock):
+        say(line)
     reach("restore.checked")
     with _brought(plan, lock, host, say) as ready:
         try:
