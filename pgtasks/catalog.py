@@ -90,12 +90,38 @@ def _columns(condition: str = "") -> str:
     )
 
 
-def filenodes(conn: Connection, oids: Sequence[int]) -> dict[int, int | None]:
-    """Return the file of each relation as it is now, None for one that is gone."""
+def moved(conn: Connection, relations: Sequence[Relation]) -> list[Relation]:
+    """Return those that are not any more what they were in the snapshot they were read in.
+
+    Another relation bears the name now (a rename, an exchange, a drop, of the schema too), or the
+    file is another one (TRUNCATE, most of ALTER TABLE): whoever reads by name in the old snapshot
+    gets nothing, or another table's rows, without an error. Within a transaction too this is what
+    is so now, as these functions ignore its snapshot. Wants an empty search_path.
+    """
+    if not relations:
+        return []
     found = connection.rows(
-        conn, "SELECT o, pg_relation_filenode(o)::bigint FROM unnest(%s::oid[]) o", (list(oids),)
+        conn,
+        "SELECT number FROM unnest(%s::oid[], %s::text[], %s::text[], %s::bigint[])"
+        " WITH ORDINALITY AS r(oid, schema, name, file, number)"
+        " WHERE oid::regclass::text <> format('%%I.%%I', schema, name)"
+        " OR pg_relation_filenode(oid)::bigint IS DISTINCT FROM file ORDER BY number",
+        (
+            [relation.oid for relation in relations],
+            [relation.schema for relation in relations],
+            [relation.name for relation in relations],
+            [relation.filenode for relation in relations],
+        ),
     )
-    return dict(found)
+    return [relations[number - 1] for (number,) in found]
+
+
+def schemas(conn: Connection) -> dict[int, tuple[str, str]]:
+    """Return name and version of the user's own schemas: any ALTER makes a new version."""
+    found = connection.rows(
+        conn, f"SELECT oid, nspname, xmin::text FROM pg_namespace n WHERE {_OWN_SCHEMA}"
+    )
+    return {oid: (name, version) for oid, name, version in found}
 
 
 def sizes(conn: Connection) -> dict[int, int]:

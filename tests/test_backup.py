@@ -451,7 +451,7 @@ class TestRewritten:
         once = "DO $$ BEGIN IF {0} = 1 THEN TRUNCATE orders; END IF; END $$"
         tools = interfering_tools(tmp_path / "tools", cluster, before=once)
         made, lines = said(replace(shop, tools=str(tools)), tmp_path / "backups")
-        assert lines == ["rewritten meanwhile: public.orders: once more with a new snapshot"]
+        assert lines == ["altered meanwhile: public.orders: once more with a new snapshot"]
         assert made.manifest.rows == 100
         assert differences(made, restored(made, cluster, fresh_database)) == ()
         assert len(store.list_backups(tmp_path / "backups")) == 1
@@ -474,6 +474,59 @@ class TestRewritten:
         with pytest.raises(Failed, match=r"no consistent backup in 11 attempts: .*public\.orders"):
             make(replace(shop, tools=str(tools)), tmp_path / "backups", proof=proof)
         assert below(tmp_path / "backups") == ["dev", f"dev/{shop.database}"]
+
+    @pytest.mark.parametrize("moment", ["before", "locked"])
+    @pytest.mark.parametrize(
+        ("change", "name"),
+        [
+            # renewed: the snapshot sees nothing of the new one
+            (
+                "ALTER TABLE a RENAME TO old; CREATE TABLE a (id int, x text);"
+                " INSERT INTO a TABLE old; DROP TABLE old",
+                "public.a",
+            ),
+            (
+                "ALTER TABLE a RENAME TO c; ALTER TABLE b RENAME TO a; ALTER TABLE c RENAME TO b",
+                "public.a, public.b",
+            ),
+            ("ALTER TABLE a RENAME TO c", "public.a"),
+            ("ALTER TABLE a SET SCHEMA other", "public.a"),
+            ("DROP TABLE a", "public.a"),
+            (
+                "ALTER SCHEMA one RENAME TO three; ALTER SCHEMA two RENAME TO one;"
+                " ALTER SCHEMA three RENAME TO two",
+                "one",
+            ),
+            ("ALTER SCHEMA one RENAME TO three", "one"),
+        ],
+    )
+    def test_what_a_name_leads_to_is_what_the_snapshot_had(
+        self,
+        cluster: Cluster,
+        database: str,
+        fresh_database: Fresh,
+        tmp_path: Path,
+        moment: str,
+        change: str,
+        name: str,
+    ) -> None:
+        cluster.execute(
+            "CREATE TABLE a AS SELECT g AS id, 'a' AS x FROM generate_series(1, 10) g;"
+            " CREATE TABLE b AS SELECT g AS id, 'b' AS x FROM generate_series(1, 20) g;"
+            " CREATE SCHEMA one; CREATE TABLE one.t AS SELECT 1 AS id;"
+            " CREATE SCHEMA two; CREATE TABLE two.t AS SELECT 2 AS id; CREATE SCHEMA other",
+            database,
+        )
+        once = f"DO $$ BEGIN IF {{0}} = 1 THEN {change}; END IF; END $$"
+        tools = interfering_tools(tmp_path / "tools", cluster, **{moment: once})
+        target = replace(cluster.target(database), tools=str(tools), jobs=1)
+        made, lines = said(target, tmp_path / "backups")
+        copy = restored(made, cluster, fresh_database)
+        assert len(lines) == 1
+        if moment == "before":  # later, a table's lock keeps its name
+            assert f"altered meanwhile: {name}" in lines[0] or "schema one" in lines[0]
+        assert differences(made, cluster.target(database)) == ()
+        assert differences(made, copy) == ()
 
     def test_one_who_waits_to_alter_does_not_spoil_the_proof(
         self, cluster: Cluster, shop: Target, fresh_database: Fresh, tmp_path: Path
@@ -501,7 +554,7 @@ class TestRewritten:
         once = f"DO $$ BEGIN IF {{0}} = 1 THEN {statement}; END IF; END $$"
         tools = interfering_tools(tmp_path / "tools", cluster, locked=once)
         made, lines = said(replace(alone, tools=str(tools)), tmp_path / "backups")
-        assert lines == ["rewritten meanwhile: public.orders: once more with a new snapshot"]
+        assert lines == ["altered meanwhile: public.orders: once more with a new snapshot"]
         assert made.manifest.rows == 100
         assert differences(made, restored(made, cluster, fresh_database)) == ()
 

@@ -440,7 +440,15 @@ class TestSnapshot:
         assert [(table.name, table.rows) for table in found.tables] == [("t", 10)]
         assert proof.take(target).rows == 0
 
-    @pytest.mark.parametrize("statement", ["TRUNCATE t", "ALTER TABLE t ALTER id TYPE text"])
+    @pytest.mark.parametrize(
+        "statement",
+        [
+            "TRUNCATE t",
+            "ALTER TABLE t ALTER id TYPE text",
+            "ALTER TABLE t RENAME TO u; CREATE TABLE t (id int)",
+            "ALTER SCHEMA public RENAME TO old; CREATE SCHEMA public; CREATE TABLE t (id int)",
+        ],
+    )
     def test_rows_that_it_cannot_see_any_more(
         self, cluster: Cluster, target: Target, statement: str
     ) -> None:
@@ -450,7 +458,7 @@ class TestSnapshot:
             cursor.execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT pg_export_snapshot()")
             snapshot = cursor.fetchone()[0]
             cluster.execute(statement, target.database)
-            with pytest.raises(Failed, match=r"rewritten meanwhile: public\.t"):
+            with pytest.raises(Failed, match=r"altered meanwhile: public\.t"):
                 proof.take(target, snapshot=snapshot)
         exporter.close()
 

@@ -1,18 +1,20 @@
 """One attempt at a consistent dump: snapshot, pg_dump, proof, and the check that both saw it.
 
-A table that is rewritten (TRUNCATE, most of ALTER TABLE) after the snapshot and before pg_dump's
-lock is dumped as empty, with exit code 0. So the file of every table must be the same when
-pg_dump holds its locks as it was in the snapshot. From then on the locks keep the dump safe. The
-proof's sessions lock the tables right then too, else a waiting ALTER would come between, and they
-check the files of what they have read before they let go of it.
+pg_dump takes names from the snapshot and reads by them. A table that is rewritten (TRUNCATE, most
+of ALTER TABLE) or that gives its name to another one after the snapshot and before pg_dump's lock
+is dumped as empty, or with another table's rows, with exit code 0. So every table must have the
+name and the file that it had in the snapshot when pg_dump holds its locks. From then on the locks
+keep the dump safe, but for the names of schemas, which no lock keeps: they are looked at in the
+end. The proof's sessions lock the tables right then too, else a waiting ALTER would come between,
+and they check what they have read before they let go of it.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
@@ -25,10 +27,11 @@ from pgtasks.catalog import Relation
 from pgtasks.connection import Connection
 from pgtasks.errors import Failed
 from pgtasks.host import Host
+from pgtasks.names import quoted
 from pgtasks.pipeline import Pipeline
 from pgtasks.proof.content import Content, content
 from pgtasks.proof.model import Proof
-from pgtasks.proof.taking import SNAPSHOT, Contended, Rewritten, Taking, snapshot_of
+from pgtasks.proof.taking import SNAPSHOT, Contended, Moved, Taking, snapshot_of
 from pgtasks.steps import reach
 from pgtasks.target import Target
 
@@ -92,10 +95,12 @@ def run(attempt: Attempt) -> Dumped:
         reach("backup.dumping")
         found = _content(attempt, exporter)
         definitions = catalog.definitions(exporter)
+        schemas = catalog.schemas(exporter)
         eye = _Eye(attempt, watch, (*found.tables, *found.others), words)
         _await_locks(dump, eye)
-        eye.refuse_rewritten()
+        eye.refuse_moved()
         proof = _finished(attempt, snapshot, found, dump, eye)
+        _refuse_renamed(schemas, watch)
         if proof is not None and not definitions <= catalog.definitions(watch):
             # pg_dump and the proof read them at different moments, whatever the snapshot
             proof = proof.without_expressions("the schema was altered while the backup was made")
@@ -109,8 +114,11 @@ def run(attempt: Attempt) -> Dumped:
         )
 
 
-def _session(target: Target) -> AbstractContextManager[Connection]:
-    return connection.session(target, read_only=True, purpose="db.backup")
+@contextmanager
+def _session(target: Target) -> Iterator[Connection]:
+    with connection.session(target, read_only=True, purpose="db.backup") as conn:
+        connection.execute(conn, "SET search_path = ''")
+        yield conn
 
 
 def _utc(time: datetime) -> str:
@@ -136,29 +144,26 @@ def _content(attempt: Attempt, conn: Connection) -> Content:
 
 
 class _Eye:
-    """Watch the tables from outside the snapshot: what was rewritten, how far the dump is."""
+    """Watch the tables from outside the snapshot: what became of them, how far the dump is."""
 
     def __init__(
         self, attempt: Attempt, conn: Connection, tables: Sequence[Relation], words: Words
     ) -> None:
-        self._conn, self._tables, self.words = conn, tables, words
+        self._conn, self._tables, self.words = conn, tuple(tables), words
         self._progress, self.jobs = attempt.progress, attempt.plan.jobs
         # pg_dump names a table without quotes
         self._sizes = {f"{table.schema}.{table.name}": table.bytes for table in tables}
         self._by_oid = {table.oid: table for table in tables}
         self._looked = time.monotonic()
 
-    def rewritten(self) -> list[str]:
-        """Return the tables whose file is another one than in the snapshot."""
-        if not self._tables:
-            return []
-        now = catalog.filenodes(self._conn, list(self._by_oid))
-        return [str(table) for table in self._tables if now.get(table.oid) != table.filenode]
+    def moved(self) -> list[str]:
+        """Return the tables that are not what the snapshot has under their names."""
+        return [str(table) for table in catalog.moved(self._conn, self._tables)]
 
-    def refuse_rewritten(self) -> None:
-        """Raise Again where a table was rewritten since the snapshot."""
-        if tables := self.rewritten():
-            raise Again(f"rewritten meanwhile: {', '.join(tables)}", early=True)
+    def refuse_moved(self, *, early: bool = True) -> None:
+        """Raise Again where a table is not what the snapshot has under its name."""
+        if tables := self.moved():
+            raise Again(f"altered meanwhile: {', '.join(tables)}", early=early)
 
     def look(self) -> None:
         """Say how far the dump is, now and then."""
@@ -189,12 +194,11 @@ def _check(dump: Pipeline, eye: _Eye) -> None:
     try:
         dump.check()
     except Failed as exc:
-        if not eye.words.locked.is_set():
-            eye.refuse_rewritten()  # such as a table that was dropped before it was locked
         failure = said_plainly(exc)
         for words, why in _OF_WORKERS.items():
             if words in failure.hint and eye.jobs > 1:
                 raise Again(why, serial=True) from None
+        eye.refuse_moved(early=not eye.words.begun)  # such as one dropped before it was locked
         raise failure from None
 
 
@@ -217,12 +221,24 @@ def _finished(
             return taking.result()
     except Contended as exc:
         raise Again(f"somebody waits to alter a table ({exc.message})", early=True) from None
-    except Rewritten as exc:
+    except Moved as exc:
         raise Again(exc.message) from None
     except Failed:
-        if tables := eye.rewritten():  # such as one that was dropped
-            raise Again(f"rewritten meanwhile: {', '.join(tables)}") from None
+        eye.refuse_moved(early=False)  # such as one that was dropped
         raise
+
+
+def _refuse_renamed(schemas: Mapping[int, tuple[str, str]], watch: Connection) -> None:
+    """Raise Again where a schema was renamed since the snapshot: no lock keeps its name.
+
+    One that has its old name again has another version.
+    """
+    now = catalog.schemas(watch)
+    names = [
+        quoted(name) for oid, (name, version) in schemas.items() if now.get(oid) != (name, version)
+    ]
+    if names:
+        raise Again(f"altered meanwhile: schema {', '.join(names)}")
 
 
 def _fits(attempt: Attempt, found: Content) -> bool:

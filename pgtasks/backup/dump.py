@@ -20,6 +20,8 @@ Note = Callable[[str], AbstractContextManager[str]]
 LOCK_WAIT = 300  # seconds that pg_dump waits for a table somebody holds exclusively
 # pg_dump's progress is read, so it must not be translated; the data's encoding is set apart
 _PLAIN_WORDS = {"LC_ALL": "C"}
+_FAULT = re.compile(r"^pg_dump(all)?: (error|detail|hint|warning|fatal):")
+_OTHER = re.compile(r"^pg_dump(all)?: ")
 
 
 @dataclass(frozen=True)
@@ -99,18 +101,14 @@ class Words:
 
     def hear(self, line: str) -> None:
         """Take in one line."""
-        if self._locking:
-            self.locked.set()
+        if self._locking and _OTHER.match(line) and not _FAULT.match(line):
+            self.locked.set()  # what it does next; a lock that failed is a fault
         if line == self._BEFORE_LOCKS:
             self._locking = True
         elif found := self._BEGUN.match(line):
             self.begun.append(found[1])
         elif found := self._WARNING.match(line):
             self.warnings.append(found[1])
-
-
-_FAULT = re.compile(r"^pg_dump(all)?: (error|detail|hint|warning|fatal):")
-_OTHER = re.compile(r"^pg_dump(all)?: ")
 
 
 def faults(lines: Iterable[str]) -> str:

@@ -39,8 +39,8 @@ class Contended(Failed):
     """Report that a table could not be locked at once: somebody waits to alter it."""
 
 
-class Rewritten(Failed):
-    """Report tables whose rows the snapshot cannot see any more: truncated, or altered."""
+class Moved(Failed):
+    """Report tables that are not what the snapshot has any more: truncated, altered, renamed."""
 
 
 def snapshot_of(conn: Connection, snapshot: str | None) -> str:
@@ -173,20 +173,15 @@ class Taking:
                     self._count(conn, [item])
             return
         connection.execute(conn, "RELEASE SAVEPOINT batch")
-        self._refuse_rewritten(conn, [table for _, table in part])
+        self._refuse_moved(conn, [table for _, table in part])
         for number, rows, fingerprint in found:
             table = self.content.tables[number]
             self._tables[number] = TableProof(table.schema, table.name, rows, fingerprint or "0")
 
-    def _refuse_rewritten(self, conn: Connection, tables: Sequence[Relation]) -> None:
-        """Check the files of tables that were read and are still locked by this transaction.
-
-        A table rewritten after the snapshot reads as empty, without an error.
-        """
-        now = catalog.filenodes(conn, [table.oid for table in tables])
-        names = [str(table) for table in tables if now.get(table.oid) != table.filenode]
-        if names:
-            raise Rewritten(f"rewritten meanwhile: {', '.join(names)}")
+    def _refuse_moved(self, conn: Connection, tables: Sequence[Relation]) -> None:
+        """Check that tables that were read, and are still locked, are what the snapshot has."""
+        if names := catalog.moved(conn, tables):
+            raise Moved(f"altered meanwhile: {', '.join(map(str, names))}")
 
     def _reading(self, part: list[tuple[int, Relation]]) -> Step:
         def read(conn: Connection) -> None:
