@@ -182,21 +182,29 @@ def _unreadable_large_objects(conn: Connection) -> list[str]:
 def without_data(conn: Connection, patterns: Iterable[str]) -> dict[str, list[int]]:
     """Return the OIDs of what holds rows and matches a pattern of --exclude-table-data.
 
-    Patterns are psql's, read as pg_dump reads them: a name without a schema is looked for in the
-    role's own search_path (which must be in force on the connection).
+    Patterns are psql's, read as pg_dump reads them: a name without a schema is looked for along
+    the role's own search_path, where anybody's operators may lie: hence all is qualified.
     """
-    matched = {}
-    for pattern in patterns:
-        schema, name = pattern_regexes(pattern)
-        where = "n.nspname ~ %s" if schema else "%s IS NULL AND pg_table_is_visible(c.oid)"
-        found = connection.rows(
-            conn,
-            "SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
-            f" WHERE c.relkind IN ('r', 'S', 'f') AND {where} AND c.relname ~ %s",
-            (schema or None, name),
-        )
-        matched[pattern] = [row[0] for row in found]
-    return matched
+    regexes = {pattern: pattern_regexes(pattern) for pattern in patterns}
+    everywhere = all(schema for schema, _ in regexes.values())
+    path = connection.PATH if everywhere else connection.own_path(conn)
+    with connection.searching(conn, path):
+        return {pattern: _matching(conn, *found) for pattern, found in regexes.items()}
+
+
+def _matching(conn: Connection, schema: str, name: str) -> list[int]:
+    where = "n.nspname OPERATOR(pg_catalog.~) %s" if schema else "%s::pg_catalog.text IS NULL"
+    visible = "" if schema else " AND pg_catalog.pg_table_is_visible(c.oid)"
+    found = connection.rows(
+        conn,
+        "SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n"
+        " ON n.oid OPERATOR(pg_catalog.=) c.relnamespace"
+        " WHERE c.relkind OPERATOR(pg_catalog.=) ANY"
+        " (ARRAY['r', 'S', 'f']::pg_catalog.\"char\"[])"
+        f" AND {where}{visible} AND c.relname OPERATOR(pg_catalog.~) %s",
+        (schema or None, name),
+    )
+    return [row[0] for row in found]
 
 
 def pattern_regexes(pattern: str) -> tuple[str, str]:

@@ -1,4 +1,11 @@
-"""Connections to PostgreSQL: only what the target says, no timeouts, errors in one line."""
+"""Connections to PostgreSQL: only what the target says, settings pinned, errors in one line.
+
+A session asks questions of ours: it finds names in pg_catalog alone, whatever the role, the
+database or the server says, for whoever may create functions in a schema of the role's path could
+run them as the role. What runs a user's own files connects with `own_path=True`, as the user's
+application would, and is asked questions of ours within `pinned(...)` or with every name,
+operator and cast qualified.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +14,7 @@ import os
 import re
 import socket
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from typing import Any
 
 import psycopg2
@@ -26,6 +33,24 @@ OLDEST, NEWEST = 14, 18  # majors of servers that are tested
 # A database or role may set timeouts of its own: they would end a dump or a snapshot in the middle
 # (those that not every server knows are set once it has said which one it is).
 _NO_TIMEOUTS = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
+# What names, literals and texts mean; no value has a blank, which options would need escaped.
+# pg_temp stands last: unnamed it would come first, for tables and types.
+PATH = "pg_catalog,pg_temp"
+_PINNED = {
+    "search_path": PATH,
+    "quote_all_identifiers": "off",
+    "standard_conforming_strings": "on",
+    "transform_null_equals": "off",
+    "array_nulls": "on",
+    "row_security": "on",
+    "bytea_output": "hex",
+    "DateStyle": "ISO,MDY",
+    "IntervalStyle": "postgres",
+    "TimeZone": "UTC",
+    "extra_float_digits": "1",
+    "default_transaction_isolation": "read\\ committed",
+    "default_transaction_deferrable": "off",
+}
 # what a dead line or server is noticed by, on either side
 _KEEPALIVE = {"keepalives_idle": "5", "keepalives_interval": "2", "keepalives_count": "3"}
 _CLIENT_LOOKED_FOR = "2s"
@@ -37,7 +62,13 @@ _WAYS_OUT = {
 }
 
 
-class Tunnelled(Connection):
+class Session(Connection):
+    """A connection of ours, which knows its target."""
+
+    target: Target
+
+
+class Tunnelled(Session):
     """A connection through a tunnel that is served by threads of this process."""
 
     def cancel(self) -> None:
@@ -48,7 +79,7 @@ class Tunnelled(Connection):
         """
         known: dict[str, Any] = {**self.info.dsn_parameters, "password": self.info.password}
         with closing(psycopg2.connect(**known)) as other, other.cursor() as cursor:
-            cursor.execute("SELECT pg_cancel_backend(%s)", (self.info.backend_pid,))
+            cursor.execute("SELECT pg_catalog.pg_cancel_backend(%s)", (self.info.backend_pid,))
 
 
 def application_name(purpose: str) -> str:
@@ -65,10 +96,14 @@ def _user() -> str:
         return str(os.getuid())
 
 
-def conninfo(target: Target, *, read_only: bool = False, purpose: str = "") -> dict[str, str]:
+def conninfo(
+    target: Target, *, read_only: bool = False, purpose: str = "", own_path: bool = False
+) -> dict[str, str]:
     """Return libpq parameters for the target, each given, so that none is inherited."""
     target = target.here()
     options = [f"-c {name}=0" for name in _NO_TIMEOUTS]
+    if not own_path:
+        options += [f"-c {name}={setting}" for name, setting in _PINNED.items()]
     # said either way: a role or a database may have a default of its own
     options.append(f"-c default_transaction_read_only={'on' if read_only else 'off'}")
     parameters = {
@@ -89,14 +124,22 @@ def conninfo(target: Target, *, read_only: bool = False, purpose: str = "") -> d
     return parameters
 
 
-def connect(target: Target, *, read_only: bool = False, purpose: str = "") -> Connection:
-    """Connect in autocommit, raising Unreachable or VersionMismatch; the caller closes."""
+def connect(
+    target: Target, *, read_only: bool = False, purpose: str = "", own_path: bool = False
+) -> Connection:
+    """Connect in autocommit, raising Unreachable or VersionMismatch; the caller closes.
+
+    `own_path` leaves search_path and what else a user's own files may lean on as the role has it.
+    """
+    parameters: dict[str, Any] = conninfo(
+        target, read_only=read_only, purpose=purpose, own_path=own_path
+    )
     try:
-        parameters: dict[str, Any] = conninfo(target, read_only=read_only, purpose=purpose)
-        kind = Tunnelled if target.end else Connection
-        connection: Connection = psycopg2.connect(connection_factory=kind, **parameters)
+        kind = Tunnelled if target.end else Session
+        connection: Session = psycopg2.connect(connection_factory=kind, **parameters)
     except psycopg2.Error as exc:
         raise Unreachable(unreachable_line(target, exc)) from None
+    connection.target = target
     connection.autocommit = True
     try:
         execute(connection, _settings(connection.server_version))
@@ -140,13 +183,40 @@ def unreachable_line(target: Target, exc: Exception) -> str:
 
 
 @contextmanager
-def session(target: Target, *, read_only: bool = False, purpose: str = "") -> Iterator[Connection]:
-    """Connect for the length of a block."""
-    connection = connect(target, read_only=read_only, purpose=purpose)
+def session(
+    target: Target, *, read_only: bool = False, purpose: str = "", own_path: bool = False
+) -> Iterator[Connection]:
+    """Connect for the length of a block, as `connect` does."""
+    connection = connect(target, read_only=read_only, purpose=purpose, own_path=own_path)
     try:
         yield connection
     finally:
         connection.close()
+
+
+def own_path(connection: Connection) -> str:
+    """Return the search_path that the role has in this database, whatever the session's is.
+
+    Asked in a session that pins nothing: only the server knows all places that set it.
+    """
+    assert isinstance(connection, Session)
+    with session(connection.target, read_only=True, purpose="path", own_path=True) as plain:
+        return str(value(plain, "SHOW search_path"))
+
+
+@contextmanager
+def searching(connection: Connection, path: str) -> Iterator[None]:
+    """Search for names along another path, for the length of a block that does not fail."""
+    before = value(connection, "SHOW search_path")
+    change = "SELECT pg_catalog.set_config('search_path', %s, false)"
+    execute(connection, change, (path,))
+    yield
+    execute(connection, change, (before,))
+
+
+def pinned(connection: Connection) -> AbstractContextManager[None]:
+    """Search for names in pg_catalog alone, for questions of ours in a session of a user's own."""
+    return searching(connection, PATH)
 
 
 Statement = str | sql.Composable

@@ -118,5 +118,5 @@ def test_names_of_any_characters(any_cluster: Cluster, fresh_database: Callable[
     name = fresh_database(any_cluster, "a 'b' \"c\" = ü 🐘 %s \\ {}")
     with connection.session(any_cluster.target(name)) as conn:
         assert connection.value(conn, "SELECT current_database()") == name
-        table = sql.Identifier(name)
+        table = sql.Identifier("public", name)
         connection.execute(conn, sql.SQL("CREATE TABLE {} ()").format(table))

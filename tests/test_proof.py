@@ -516,7 +516,7 @@ class TestManyTables:
                 connection.execute(
                     conn,
                     "".join(
-                        f"CREATE TABLE t{n} AS SELECT {n} AS id;"
+                        f"CREATE TABLE public.t{n} AS SELECT {n} AS id;"
                         for n in range(start, min(start + 100, number))
                     ),
                 )

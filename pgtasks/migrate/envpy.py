@@ -34,9 +34,10 @@ from pgtasks.target import Target
 
 LOCK_TIMEOUT = "5s"  # a statement that waits longer for a lock makes everybody else wait behind it
 _WHERE_AM_I = (
-    "SELECT current_database(), (SELECT system_identifier::text FROM pg_control_system()),"
-    " session_user, coalesce(host(inet_server_addr()), 'socket'),"
-    " current_setting('port')"
+    "SELECT pg_catalog.current_database(), (SELECT system_identifier::pg_catalog.text"
+    " FROM pg_catalog.pg_control_system()), session_user,"
+    " coalesce(pg_catalog.host(pg_catalog.inet_server_addr()), 'socket'),"
+    " pg_catalog.current_setting('port')"
 )
 
 Work = Callable[[Any, MigrationContext], Iterable[Any]]
@@ -175,7 +176,7 @@ class EnvPy:
     @contextlib.contextmanager
     def _handed_over(self) -> Iterator[Connection]:
         def connect() -> Any:
-            made = connection.connect(self.target, purpose="migrate")
+            made = connection.connect(self.target, purpose="migrate", own_path=True)
             made.autocommit = False
             return made
 

@@ -177,19 +177,23 @@ def _with_rows(found: Sequence[Loss], target: Target) -> tuple[Loss, ...]:
     """Say of each table that goes how many rows go with it, as the server estimates them."""
     if not any(loss.table for loss in found):
         return tuple(found)
-    with connection.session(target, read_only=True, purpose="migrate") as conn:
+    session = connection.session(target, read_only=True, purpose="migrate", own_path=True)
+    with session as conn:
         return tuple(replace(loss, rows=_rows(conn, loss.table)) for loss in found)
 
 
 def _rows(conn: Connection, table: str) -> str:
     if not table:
         return ""
-    estimate = connection.value(
-        conn,
-        "SELECT CASE WHEN pg_relation_size(oid) = 0 AND relkind = 'r' THEN 0"
-        " ELSE reltuples::bigint END FROM pg_class WHERE oid = to_regclass(%s)",
-        (table,),
-    )
+    # along the path that the revision itself finds the table by
+    oid = connection.value(conn, "SELECT pg_catalog.to_regclass(%s)::pg_catalog.oid", (table,))
+    with connection.pinned(conn):
+        estimate = connection.value(
+            conn,
+            "SELECT CASE WHEN pg_relation_size(oid) = 0 AND relkind = 'r' THEN 0"
+            " ELSE reltuples::bigint END FROM pg_class WHERE oid = %s",
+            (oid,),
+        )
     if estimate is None or estimate < 0:  # -1: never analysed
         return "rows not counted"
     return "empty" if estimate == 0 else f"about {report.plural(estimate, 'row')}"

@@ -103,7 +103,8 @@ def apply(files: Sequence[SqlFile], target: Target) -> Applied:
     began = time.monotonic()
     described = expected.read(files)
     ordered = _ordered(files)
-    with connection.session(target, purpose="apply") as conn, interrupt.cancelling([conn]):
+    session = connection.session(target, purpose="apply", own_path=True)
+    with session as conn, interrupt.cancelling([conn]):
         conn.autocommit = False
         connection.execute(conn, f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
         before = installed.definitions(conn)

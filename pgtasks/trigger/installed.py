@@ -1,4 +1,8 @@
-"""What the catalog says a database has: functions and triggers."""
+"""What the catalog says a database has: functions and triggers.
+
+The session has the role's own search_path, as files name things: names are looked up along it,
+all else is asked within `connection.pinned`.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,7 @@ _OF_EXTENSION = (
     "EXISTS (SELECT FROM pg_depend d WHERE d.classid = '{catalog}'::regclass"
     " AND d.objid = {oid} AND d.deptype = 'e')"
 )
+_TABLE_NAME = "SELECT %s::pg_catalog.oid::pg_catalog.regclass::pg_catalog.text"
 
 
 @dataclass(frozen=True)
@@ -66,7 +71,8 @@ def type_oids(conn: Connection, names: Sequence[str]) -> list[int | None]:
 def _oids(conn: Connection, lookup: str, names: Sequence[str]) -> list[int | None]:
     found = connection.rows(
         conn,
-        f"SELECT {lookup}(name)::oid FROM unnest(%s::text[]) WITH ORDINALITY AS n (name, number)"
+        f"SELECT pg_catalog.{lookup}(name)::pg_catalog.oid"
+        " FROM pg_catalog.unnest(%s::pg_catalog.text[]) WITH ORDINALITY AS n (name, number)"
         " ORDER BY number",
         (list(names),),
     )
@@ -75,7 +81,7 @@ def _oids(conn: Connection, lookup: str, names: Sequence[str]) -> list[int | Non
 
 def functions(conn: Connection, oids: Sequence[int]) -> dict[int, InstalledFunction]:
     """Return the functions of these oids."""
-    found = connection.rows(
+    found = _pinned_rows(
         conn,
         "SELECT p.oid, l.lanname, p.prosrc, p.prosqlbody IS NOT NULL, p.prorettype,"
         " p.proretset, p.prokind = 'p',"
@@ -134,7 +140,7 @@ def _function(
 
 def triggers(conn: Connection) -> list[InstalledTrigger]:
     """Return all triggers of a user's own: not the clones that partitions get of their parent's."""
-    found = connection.rows(
+    found = _pinned_rows(
         conn,
         "SELECT t.oid, t.tgname, c.oid, format('%I.%I', n.nspname, c.relname), t.tgfoid,"
         " pg_get_triggerdef(t.oid), t.tgenabled::text"
@@ -150,19 +156,37 @@ def triggers(conn: Connection) -> list[InstalledTrigger]:
 
 def definitions(conn: Connection) -> dict[tuple[str, str], str]:
     """Return the text of every function and trigger of a user's own, by kind and name."""
-    found = connection.rows(
+    found = _pinned_rows(
         conn,
-        "SELECT p.oid::regprocedure::text,"
-        " pg_get_functiondef(p.oid) || coalesce(p.proacl::text, '')"
+        "SELECT p.oid, pg_get_functiondef(p.oid) || coalesce(p.proacl::text, '')"
         " FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace"
         f" WHERE p.prokind IN ('f', 'p') AND {_OWN_SCHEMA}"
         f" AND NOT {_OF_EXTENSION.format(catalog='pg_proc', oid='p.oid')}",
     )
-    made = {("function", name): text for name, text in found}
+    signatures = _signatures(conn, [oid for oid, _ in found])
+    made = {("function", signatures[oid]): text for oid, text in found}
     for trigger in triggers(conn):
         name = f"{trigger.name} on {trigger.table}"
         made[("trigger", name)] = f"{trigger.definition} {trigger.enabled}"
     return made
+
+
+def _signatures(conn: Connection, oids: Sequence[int]) -> dict[int, str]:
+    """Return the functions' names as they are written along the session's search_path."""
+    found = connection.rows(
+        conn,
+        "SELECT oid, oid::pg_catalog.regprocedure::pg_catalog.text"
+        " FROM pg_catalog.unnest(%s::pg_catalog.oid[]) AS o (oid)",
+        (list(oids),),
+    )
+    return dict(found)
+
+
+def _pinned_rows(
+    conn: Connection, query: str, parameters: tuple[Any, ...] | None = None
+) -> list[tuple[Any, ...]]:
+    with connection.pinned(conn):
+        return connection.rows(conn, query, parameters)
 
 
 def explained(conn: Connection, expression: str, table: int | None) -> Any:
@@ -175,7 +199,7 @@ def explained(conn: Connection, expression: str, table: int | None) -> Any:
     query = sql.SQL("EXPLAIN (VERBOSE, COSTS OFF, FORMAT JSON) SELECT (") + sql.SQL(expression)
     query += sql.SQL(")")
     if table is not None:
-        name = sql.SQL(str(connection.value(conn, "SELECT %s::oid::regclass::text", (table,))))
+        name = sql.SQL(str(connection.value(conn, _TABLE_NAME, (table,))))
         query += sql.SQL(" FROM ONLY {} AS old, ONLY {} AS new").format(name, name)
     try:
         plan = connection.value(conn, query)

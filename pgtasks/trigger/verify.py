@@ -97,7 +97,8 @@ class Verification:
 def verify(files: Sequence[SqlFile], target: Target) -> Verification:
     """Compare the files with the target's database."""
     described = files_say.read(files)
-    with connection.session(target, read_only=True, purpose="verify") as conn:
+    session = connection.session(target, read_only=True, purpose="verify", own_path=True)
+    with session as conn:
         # whoever holds a table locks us out no longer than this
         connection.execute(conn, "SET lock_timeout = '5s'")
         findings = [*_functions(conn, described), *_triggers(conn, described)]
