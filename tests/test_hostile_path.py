@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from servers import Cluster
+
 from pgtasks import connection, stamp
 from pgtasks.target import Target
-from servers import Cluster
 
 HOSTILE = """
 CREATE SCHEMA evil;
