@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import threading
 import time
@@ -19,7 +18,15 @@ from pgtasks import catalog, connection, proof
 from pgtasks.errors import Failed, NotProven
 from pgtasks.proof import expression, normal, schema
 from pgtasks.proof.content import content
-from pgtasks.proof.model import ObjectDigest, Proof, SequenceProof, TableProof, Unproven, text
+from pgtasks.proof.model import (
+    ObjectDigest,
+    Proof,
+    SequenceProof,
+    TableProof,
+    Unproven,
+    parse,
+    text,
+)
 from pgtasks.proof.taking import Contended, Taking
 from pgtasks.target import Target
 
@@ -107,7 +114,7 @@ class TestRoundTrip:
 
     def test_json(self, zoo: Target) -> None:
         taken = proof.take(zoo)
-        again = Proof.from_json(json.loads(text(taken)))
+        again = parse(text(taken).encode())
         assert again == taken
         assert again.schema_digest == taken.schema_digest
         assert taken.as_json()["rows"] == 152
@@ -115,7 +122,7 @@ class TestRoundTrip:
     @pytest.mark.parametrize("content", ["{}", '{"format": 99}', '{"format": 1, "tables": 5}'])
     def test_json_of_something_else(self, content: str) -> None:
         with pytest.raises(NotProven, match="the proof"):
-            Proof.from_json(json.loads(content))
+            parse(content.encode())
 
 
 DATA_CHANGES = [

@@ -12,6 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from msgspec import Struct
+
+from pgtasks import decoding
+from pgtasks.decoding import Count, Number
 from pgtasks.errors import NotProven
 from pgtasks.names import qualified
 
@@ -110,7 +114,7 @@ class Proof:
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
     def as_json(self) -> dict[str, Any]:
-        """Return the document that `from_json` reads."""
+        """Return the document that `parse` reads."""
         return {
             "format": FORMAT,
             "server_version": self.server_version,
@@ -127,24 +131,41 @@ class Proof:
             },
         }
 
-    @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> Proof:
-        """Return the proof of a document, raising NotProven for one that cannot be read."""
-        try:
-            if document["format"] != FORMAT:
-                raise NotProven(f"the proof has format {document['format']!r}, known: {FORMAT}")
-            large = document["large_objects"]
-            return cls(
-                server_version=document["server_version"],
-                tables=tuple(TableProof(*columns) for columns in document["tables"]),
-                sequences=tuple(SequenceProof(*columns) for columns in document["sequences"]),
-                extensions=document["extensions"],
-                large_objects=TableProof(*large) if large else None,
-                unproven=tuple(Unproven(*columns) for columns in document["unproven"]),
-                schema={name: ObjectDigest(*part) for name, part in document["schema"].items()},
-            )
-        except (KeyError, TypeError, AttributeError) as exc:
-            raise NotProven(f"the proof cannot be read: {exc!r}") from None
+
+_Table = tuple[str, str, Count, str]
+
+
+class _Form(Struct):
+    format: int
+
+
+class _Document(Struct):
+    """A proof as its file holds it; what is counted anew is not read."""
+
+    server_version: Count
+    tables: list[_Table]
+    sequences: list[tuple[str, str, Number, bool]]
+    extensions: dict[str, str]
+    large_objects: _Table | None
+    unproven: list[tuple[str, str]]
+    schema: dict[str, tuple[str, str, str]]
+
+
+def parse(content: bytes, where: str = "the proof") -> Proof:
+    """Return the proof that `text` wrote, raising NotProven for one that cannot be read."""
+    form = decoding.decode(content, _Form, where).format
+    if form != FORMAT:
+        raise NotProven(f"{where} has format {form!r}, known: {FORMAT}")
+    said = decoding.decode(content, _Document, where)
+    return Proof(
+        server_version=said.server_version,
+        tables=tuple(TableProof(*columns) for columns in said.tables),
+        sequences=tuple(SequenceProof(*columns) for columns in said.sequences),
+        extensions=said.extensions,
+        large_objects=TableProof(*said.large_objects) if said.large_objects else None,
+        unproven=tuple(Unproven(*columns) for columns in said.unproven),
+        schema={name: ObjectDigest(*part) for name, part in said.schema.items()},
+    )
 
 
 def _columns(table: TableProof) -> list[Any]:
