@@ -7,7 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pgtasks import catalog, connection, guard, host, reach, recover, report, stamp, tools
+from pgtasks import (
+    catalog,
+    connection,
+    guard,
+    host,
+    reach,
+    recover,
+    report,
+    session,
+    stamp,
+    tools,
+)
 from pgtasks.backup import depot, store
 from pgtasks.connection import Connection
 from pgtasks.diagnosis import Diagnosis, Step
@@ -136,8 +147,8 @@ def _row(finding: Finding) -> tuple[str, str, str]:
 
 def _version(server: Server) -> Finding:
     text = f"PostgreSQL {server.version}"
-    if server.major > connection.NEWEST:
-        text += f": newer than what is tested, {connection.NEWEST}"
+    if server.major > session.NEWEST:
+        text += f": newer than what is tested, {session.NEWEST}"
         return Finding("server", "note", text)
     if server.standby:
         return Finding("server", "note", f"{text}, a standby: it can be read, not written")

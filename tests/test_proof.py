@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,7 +11,7 @@ from typing import Any
 
 import pytest
 from psycopg2 import sql
-from servers import Cluster
+from servers import Cluster, threads
 
 from pgtasks import catalog, connection, proof
 from pgtasks.errors import Failed, NotProven
@@ -531,7 +530,7 @@ class TestManyTables:
         assert len(found.tables) == number
         assert found.rows == number
         assert len({table.fingerprint for table in found.tables}) == number
-        assert threading.active_count() == 1
+        assert threads() == 1
 
     def test_one_that_cannot_be_read_does_not_spoil_its_batch(
         self, cluster: Cluster, target: Target
