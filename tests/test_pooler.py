@@ -31,8 +31,8 @@ def pooler(cluster: Cluster, folder: Path, *lines: str) -> Iterator[int]:
     settings = folder / "pgbouncer.ini"
     settings.write_text(
         f"[databases]\n* = host={cluster.host} port={cluster.port} user={cluster.superuser}\n"
-        f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nauth_type = any\nunix_socket_dir =\n"
-        + "".join(f"{line}\n" for line in lines)
+        f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n"
+        "auth_type = any\nunix_socket_dir =\n" + "".join(f"{line}\n" for line in lines)
     )
     argv = [str(PGBOUNCER), "-q", str(settings)]
     settings.chmod(0o644)
