@@ -19,7 +19,8 @@ from pgtasks.decoding import Count, Number
 from pgtasks.errors import NotProven
 from pgtasks.names import qualified
 
-FORMAT = 1
+FORMAT = 2  # of the proofs that are written
+KNOWN = (1, 2)  # each is compared by its own rule, see `expression`
 EXPRESSIONS = "expressions"  # as an unproven object: those of the whole schema
 
 
@@ -75,7 +76,9 @@ class Proof:
     """What one snapshot of a database holds.
 
     `schema` maps an object (`column public.film.title`) to its digests. `large_objects` is None
-    where the database has none or they could not be read (then `unproven` says so).
+    where the database has none or they could not be read (then `unproven` says so). By table,
+    `computed` has the fingerprints of its generated columns, whose values a restore computes anew,
+    and `of_extensions` the extension that makes it.
     """
 
     server_version: int
@@ -85,6 +88,9 @@ class Proof:
     schema: Mapping[str, ObjectDigest] = field(default_factory=dict)
     large_objects: TableProof | None = None
     unproven: tuple[Unproven, ...] = ()
+    computed: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    of_extensions: Mapping[str, str] = field(default_factory=dict)
+    format: int = FORMAT
 
     @property
     def major(self) -> int:
@@ -116,7 +122,7 @@ class Proof:
     def as_json(self) -> dict[str, Any]:
         """Return the document that `parse` reads."""
         return {
-            "format": FORMAT,
+            "format": self.format,
             "server_version": self.server_version,
             "rows": self.rows,
             "schema_digest": self.schema_digest,
@@ -129,6 +135,8 @@ class Proof:
                 name: [part.facts, part.expressions, part.access]
                 for name, part in self.schema.items()
             },
+            "computed": dict(self.computed),
+            "of_extensions": dict(self.of_extensions),
         }
 
 
@@ -149,15 +157,19 @@ class _Document(Struct):
     large_objects: _Table | None
     unproven: list[tuple[str, str]]
     schema: dict[str, tuple[str, str, str]]
+    computed: dict[str, dict[str, str]] = {}
+    of_extensions: dict[str, str] = {}
 
 
 def parse(content: bytes, where: str = "the proof") -> Proof:
     """Return the proof that `text` wrote, raising NotProven for one that cannot be read."""
     form = decoding.decode(content, _Form, where).format
-    if form != FORMAT:
-        raise NotProven(f"{where} has format {form!r}, known: {FORMAT}")
+    if form not in KNOWN:
+        known = ", ".join(map(str, KNOWN))
+        raise NotProven(f"{where} has format {form!r}, known: {known}")
     said = decoding.decode(content, _Document, where)
     return Proof(
+        format=form,
         server_version=said.server_version,
         tables=tuple(TableProof(*columns) for columns in said.tables),
         sequences=tuple(SequenceProof(*columns) for columns in said.sequences),
@@ -165,6 +177,8 @@ def parse(content: bytes, where: str = "the proof") -> Proof:
         large_objects=TableProof(*said.large_objects) if said.large_objects else None,
         unproven=tuple(Unproven(*columns) for columns in said.unproven),
         schema={name: ObjectDigest(*part) for name, part in said.schema.items()},
+        computed=said.computed,
+        of_extensions=said.of_extensions,
     )
 
 
