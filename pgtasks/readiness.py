@@ -29,6 +29,11 @@ from pgtasks.recover import Leftovers
 from pgtasks.stamp import Identity
 from pgtasks.target import Target
 
+# into a data folder with a plain role of its own; the one before stays where it is
+_MOVED = (
+    "as whom all that a restore brings would run: inv db.backup && inv server.stop && "
+    "mv .pgtasks .pgtasks-before && inv db.restore --no-owner"
+)
 _BESIDE_JOBS = 3  # connections of a restore beside those of its jobs
 
 
@@ -62,6 +67,7 @@ class Role:
     owner: str
     owns: bool
     signals: bool
+    owner_superuser: bool
 
 
 @dataclass(frozen=True)
@@ -213,6 +219,8 @@ def _rights(found: Readiness) -> Iterator[Finding]:
         yield Finding("role", "note", f"{role.name} " + "; ".join(lacking))
     elif not role.superuser:
         yield Finding("role", "ok", f"{role.name}, owns the database, may create databases")
+    if role.owner_superuser and found.target.embedded:
+        yield Finding("owner", "note", f"{role.owner}, a superuser, {_MOVED}")
     unreadable = found.content.unreadable if found.content else ()
     if unreadable:
         number = report.plural(len(unreadable), "object")
@@ -298,8 +306,8 @@ def _ask_role(conn: Connection, database: str) -> Role:
     row = connection.rows(
         conn,
         "SELECT r.rolname, r.rolsuper, r.rolcreatedb OR r.rolsuper, pg_get_userbyid(d.datdba),"
-        " pg_has_role(d.datdba, 'USAGE'), pg_has_role('pg_signal_backend', 'USAGE')"
-        " FROM pg_roles r, pg_database d"
+        " pg_has_role(d.datdba, 'USAGE'), pg_has_role('pg_signal_backend', 'USAGE'),"
+        " o.rolsuper FROM pg_roles r, pg_database d JOIN pg_roles o ON o.oid = d.datdba"
         " WHERE r.rolname = current_user AND d.datname = %s",
         (database,),
     )[0]
