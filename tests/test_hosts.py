@@ -106,6 +106,7 @@ class TestLogin:
 
 class TestServer:
     def test_the_role_is_the_account(self, own: DatabaseHost) -> None:
+        own.needs("sudo")
         who = "psql -X -A -t -d postgres -c 'SELECT current_user'"
         assert ssh(own, who).stdout == "deploy\n"
         assert ssh(own, f"sudo -n -u postgres {who}").stdout == "postgres\n"
@@ -287,6 +288,7 @@ class TestOddities:
         assert "Permission denied" in done.stderr
 
     def test_the_role_of_another_account(self, own: DatabaseHost) -> None:
+        own.needs("sudo")
         user = own.user_with()
         who = "psql -X -A -t -d postgres -c 'SELECT current_user'"
         assert ssh(own, who, User=user).stdout == f"{user}\n"

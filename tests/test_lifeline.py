@@ -205,6 +205,67 @@ def test_a_killed_lifeline_is_the_end_of_the_run(
     db1.quiet()
 
 
+# other accounts of the host: /tmp is everybody's
+
+
+@pytest.fixture
+def mallory(db1: DatabaseHost) -> Iterator[Callable[[str], str]]:
+    """Return what runs a script as another account of the host, in the shared folder."""
+    user = db1.user_with(role=False)
+    yield lambda script: db1.do("sh", "-c", f"cd {db1.temporary} && {script}", user=user)
+    db1.do("find", db1.temporary, "-user", user, "-delete")
+
+
+_TRAPS = {
+    "fifo": "mkdir -m 777 pgtasks-aaaaaaaaaa && mkfifo -m 666 pgtasks-aaaaaaaaaa/lifeline",
+    "device": "mkdir -m 777 pgtasks-aaaaaaaaaa && ln -s /dev/zero pgtasks-aaaaaaaaaa/lifeline",
+    "link": "ln -s /dev pgtasks-aaaaaaaaaa",
+    "file": "mkfifo -m 666 pgtasks-aaaaaaaaaa",
+    "old": "mkdir -m 777 pgtasks-aaaaaaaaaa.gone && mkfifo -m 666 pgtasks-aaaaaaaaaa.gone/lifeline",
+}
+
+
+@pytest.mark.parametrize("trap", _TRAPS)
+def test_what_another_account_lays_in_the_way_is_passed_by(
+    db1: DatabaseHost, mallory: Callable[[str], str], trap: str
+) -> None:
+    mallory(_TRAPS[trap])
+    before = left(db1)
+    host = SshHost(Link(Login(**db1.place(channel_timeout=5))))
+    assert host.capture(Command(("echo", "works"))) == "works\n"
+    host.close()
+    db1.quiet()  # no shell stays there either
+    assert left(db1) == before
+
+
+@pytest.mark.parametrize("name", ["pgtasks-..........", "pgtasks-...........gone", "{room}.gone"])
+def test_another_account_ends_no_run(
+    db1: DatabaseHost,
+    shop: Path,
+    start_inv: Any,
+    mallory: Callable[[str], str],
+    name: str,
+) -> None:
+    """A folder that looks like a dead run's and names the processes of a living one."""
+    process = start_inv("work", "--what", "quiet", cwd=shop)
+    at_work(process, db1)
+    (room,) = left(db1)
+    (sleeping,) = (each for each in db1.processes() if each.command == "sleep 4712")
+    name = name.format(room=room)
+    mallory(
+        f"mkdir -p -m 777 {name} && cd {name} && mkdir -p -m 777 pids room/pids gone/pids &&"
+        f" for d in pids room/pids gone/pids; do echo {sleeping.pid} >$d/x; done &&"
+        " echo 999999 >lifeline && chmod -R a+rwX ."
+    )
+    Link(Login(**db1.place())).close()  # the next run of the account looks through the folder
+    assert running(db1, "sleep 4712")
+    os.killpg(process.pid, signal.SIGINT)
+    process.communicate(timeout=60)
+    until(lambda: not alive_of_ours(db1), lambda: f"{alive_of_ours(db1)}")
+    assert left(db1) == [name]
+    mallory(f"rm -r {name}")
+
+
 def test_a_run_that_ends_leaves_nothing(db1: DatabaseHost, shop: Path, inv: Any) -> None:
     done = inv("db.check", "--json", cwd=shop)
     assert json.loads(done.stdout), done.stderr

@@ -210,6 +210,74 @@ def test_a_short_command_has_a_limit(there: SshHost, db1: DatabaseHost) -> None:
     until(lambda: not running(db1, "4711"), lambda: "it still runs")
 
 
+# bounds: what a host says is input
+
+
+@pytest.fixture
+def flat() -> Iterator[None]:
+    """Fail a test that needs much memory."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    yield
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert grown < 64 * 1024, f"{grown} KiB more than before"
+
+
+@pytest.mark.usefixtures("flat")
+@pytest.mark.parametrize("script", ["yes", "cat /dev/zero", "cat /dev/zero >&2 & yes"])
+def test_a_short_command_that_never_stops_talking(
+    there: SshHost, db1: DatabaseHost, script: str
+) -> None:
+    with pytest.raises(Failed, match=r"^[^\n]*: sh prints more than 16,777,216 bytes$"):
+        there.capture(sh(script))
+    until(lambda: not running(db1, script[:8]), lambda: f"{db1.processes()}")
+
+
+@pytest.mark.usefixtures("flat")
+def test_endless_words_on_stderr(there: SshHost) -> None:
+    with pytest.raises(Unreachable, match="no answer within 3 s"):
+        there.capture(sh("exec cat /dev/zero >&2"), seconds=3)
+    with pytest.raises(Failed, match="exit code 3") as failure:
+        there.capture(sh("head -c 100000000 /dev/zero | tr '\\0' x >&2; exit 3"))
+    assert 0 < len(failure.value.hint) <= 4000
+
+
+_ONE_LINE = r"^[^\n]*: no command starts there[^\n]*$"
+_TALK = {
+    "flood": "yes",
+    "one line": "cat /dev/zero",
+    "drip": "while echo x; do sleep 0.2; done",
+    "drip on stderr": "exec >&2; while echo x; do sleep 0.2; done",
+    "silence": "exec sleep 4716",
+}
+
+
+@pytest.mark.usefixtures("flat")
+@pytest.mark.parametrize("when", ["lifeline", "command"])
+@pytest.mark.parametrize("talk", _TALK)
+def test_a_login_shell_that_never_stops_talking(
+    db1: DatabaseHost, monkeypatch: pytest.MonkeyPatch, talk: str, when: str
+) -> None:
+    monkeypatch.setattr("pgtasks.ssh.process._QUEUE", 0)
+    user = db1.user_with(role=False, shell="/bin/bash")
+    profile = db1.path(f"/home/{user}/.bashrc")
+    if when == "lifeline":
+        profile.write_text(f"{_TALK[talk]}\n")
+        with pytest.raises(Unreachable, match=_ONE_LINE) as failure:
+            Link(login(db1, user=user, channel_timeout=3))
+    else:
+        there = SshHost(Link(login(db1, user=user, channel_timeout=3)))
+        profile.write_text(f"{_TALK[talk]}\n")
+        with pytest.raises(Unreachable, match=_ONE_LINE) as failure:
+            run(there, [sh("echo never")])
+        there.close()
+    assert len(failure.value.message) < 1000
+    for each in db1.processes():
+        if "sleep 4716" in each.command:
+            with suppress(ProcessLookupError):  # it ended meanwhile
+                os.kill(each.outside, signal.SIGKILL)
+    db1.quiet()
+
+
 # pipelines
 
 

@@ -19,6 +19,7 @@ from pgtasks.backup.manifest import FileRecord
 from pgtasks.errors import Failed
 
 CHUNK = 1 << 20
+_LONGEST = 1 << 16  # bytes of a name, or of what else a header is followed by
 _BLOCK = tarfile.BLOCKSIZE
 _END = b"\0" * _BLOCK * 2
 _SKIPPED = (tarfile.XHDTYPE, tarfile.XGLTYPE)  # times and the like, as some tars write them
@@ -86,11 +87,13 @@ def _pack_file(sink: IO[bytes], path: Path, name: str, tell: Tell | None) -> Fil
     return FileRecord(size, digest.hexdigest())
 
 
-def unpack(source: IO[bytes], folder: Path, tell: Tell | None = None) -> dict[str, FileRecord]:
+def unpack(
+    source: IO[bytes], folder: Path, tell: Tell | None = None, *, largest: int | None = None
+) -> dict[str, FileRecord]:
     """Write the files of an archive below a folder, durably, and return their records.
 
-    Raises Failed for what is no plain file or lies elsewhere, CutShort where bytes are missing,
-    OSError for what cannot be written.
+    Raises Failed for what is no plain file, lies elsewhere or has more than `largest` bytes,
+    CutShort where bytes are missing, OSError for what cannot be written.
     """
     found: dict[str, FileRecord] = {}
     pending: list[Future[None]] = []
@@ -98,6 +101,8 @@ def unpack(source: IO[bytes], folder: Path, tell: Tell | None = None) -> dict[st
     with ThreadPoolExecutor(1) as pool:
         for info in _members(source):
             path = folder / checked(info.name)
+            if largest is not None and info.size > largest:
+                raise Failed(f"the archive holds {info.name!r} of {info.size:,} bytes")
             if info.isdir():
                 path.mkdir(mode=0o700, parents=True, exist_ok=True)
                 continue
@@ -123,7 +128,11 @@ def _members(source: IO[bytes]) -> Iterable[tarfile.TarInfo]:
             info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
         except tarfile.HeaderError as exc:
             raise Failed(f"what came is no archive: {exc}") from None
+        if info.size < 0:
+            raise Failed(f"what came is no archive: {info.name!r} has {info.size} bytes")
         if info.type == tarfile.GNUTYPE_LONGNAME or info.type in _SKIPPED:
+            if info.size > _LONGEST:
+                raise Failed(f"what came is no archive of ours: a name of {info.size:,} bytes")
             text = _exactly(source, info.size)
             _exactly(source, -info.size % _BLOCK)
             if info.type == tarfile.GNUTYPE_LONGNAME:

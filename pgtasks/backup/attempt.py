@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
@@ -114,8 +114,11 @@ def run(attempt: Attempt) -> Dumped:
         )
 
 
-def _session(target: Target) -> AbstractContextManager[Connection]:
-    return connection.session(target, read_only=True, purpose="db.backup")
+@contextmanager
+def _session(target: Target) -> Iterator[Connection]:
+    with connection.session(target, read_only=True, purpose="db.backup") as conn:
+        connection.execute(conn, "SET search_path = ''")
+        yield conn
 
 
 def _utc(time: datetime) -> str:

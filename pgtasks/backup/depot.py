@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,13 @@ from pgtasks.names import folder_name
 from pgtasks.target import Target
 
 DEFAULT = "pgtasks-backups"
+_LINES = 64 << 20  # bytes of lines that a script prints: some 500,000 names
+_LINE = 16_384  # of one of them
+_LISTING = 4 << 30  # bytes of all manifests; they lie on this machine's disk meanwhile
+_SMALL = 256 << 20  # bytes of one small file
+_READ = 1_000_000  # bytes a second that a host reads of its own disk at least
+_SIZE = re.compile(r"[0-9]{1,18}")
+_LARGEST = 10**13  # bytes of a backup whose reading is waited for
 
 
 @dataclass(frozen=True)
@@ -48,7 +56,7 @@ class Depot:
     def mirror(self) -> Mirror:
         """Return what lies there, with all manifests."""
         path, base, dead = room(self.host), "", []
-        with self._reading(scripts.listing(self.folder), "read") as source:
+        with self._reading(scripts.listing(self.folder), "read", most=_LISTING) as source:
             for kind, _, rest in _lines(source):
                 if kind == "base":
                     base = rest
@@ -56,15 +64,16 @@ class Depot:
                     dead.append(rest)
                 else:
                     (path / archive.checked(rest)).mkdir(parents=True, exist_ok=True)
-            archive.unpack(source, path)
+            archive.unpack(source, path, largest=_SMALL)
         return Mirror(self.host, path, base, tuple(dead))
 
     def small(self, backup: Backup) -> Backup:
         """Return a backup that lies there with all of it here but the dump."""
         names = [name for name in small_names(backup.manifest) if not (backup.path / name).exists()]
         if names:
-            with self._reading(scripts.pack(backup.folder, names), "read") as source:
-                archive.unpack(source, backup.path)
+            packed = scripts.pack(backup.folder, names)
+            with self._reading(packed, "read", most=_SMALL * len(names)) as source:
+                archive.unpack(source, backup.path, largest=_SMALL)
         return backup
 
     def sums(
@@ -84,6 +93,7 @@ class Depot:
             for line in _raw(source):
                 name, size = _listed(line)
                 sizes[name] = size
+            source.wait(min(sum(sizes.values()), _LARGEST) / _READ)
             if names:
                 names(set(sizes))
             for sha256, _, name in _lines(source):
@@ -160,12 +170,13 @@ class Depot:
         return [rest for _, _, rest in self._said(scripts.sweep(self.folder))]
 
     def _said(self, command: Command) -> list[tuple[str, str, str]]:
+        """Return the lines that a script prints; it may have to write much to disk before."""
         with self._reading(command, "written") as source:
             return list(_lines(source))
 
     @contextmanager
-    def _reading(self, command: Command, what: str) -> Iterator[IO[bytes]]:
-        with self._worded(what), streams.reading(self.host, command) as source:
+    def _reading(self, command: Command, what: str, most: int = _LINES) -> Iterator[streams.Source]:
+        with self._worded(what), streams.reading(self.host, command, most=most) as source:
             yield source
 
     @contextmanager
@@ -196,14 +207,18 @@ def _lines(source: IO[bytes]) -> Iterator[tuple[str, str, str]]:
 
 
 def _raw(source: IO[bytes]) -> Iterator[str]:
-    while line := source.readline().rstrip(b"\n"):
-        yield line.decode("utf-8", "surrogateescape")
+    left = _LINES
+    while (line := source.readline(_LINE)) not in (b"", b"\n"):
+        left -= len(line)
+        if left < 0 or (len(line) == _LINE and line[-1:] != b"\n"):
+            raise Failed("the lines that came from the host are longer than any of ours")
+        yield line.rstrip(b"\n").decode("utf-8", "surrogateescape")
 
 
 def _listed(line: str) -> tuple[str, int]:
     """Return name and size from a line of ls; what is none, such as half a name, is a name."""
     fields = line.split(None, 8)
-    if len(fields) < 9 or not fields[4].isdecimal():
+    if len(fields) < 9 or not _SIZE.fullmatch(fields[4]):
         return line, 0
     return fields[8].removeprefix("./"), int(fields[4])
 

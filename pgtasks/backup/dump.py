@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pgtasks.backup.compression import argument
-from pgtasks.backup.manifest import Layout
 from pgtasks.errors import Failed
 from pgtasks.host import Command, Host
 from pgtasks.proof.model import SequenceProof
@@ -21,6 +20,7 @@ Note = Callable[[str], AbstractContextManager[str]]
 LOCK_WAIT = 300  # seconds that pg_dump waits for a table somebody holds exclusively
 # pg_dump's progress is read, so it must not be translated; the data's encoding is set apart
 _PLAIN_WORDS = {"LC_ALL": "C"}
+CONTENTS = 512 << 20  # bytes: the table of contents of a million objects or so
 _FAULT = re.compile(r"^pg_dump(all)?: (error|detail|hint|warning|fatal):")
 _OTHER = re.compile(r"^pg_dump(all)?: ")
 
@@ -34,7 +34,7 @@ class DumpPlan:
 
     toolset: Toolset
     path: Path
-    layout: Layout
+    layout: str
     compression: str
     jobs: int
     schema_only: bool = False
@@ -153,7 +153,7 @@ def parse_contents(text: str) -> list[Entry]:
 def contents(host: Host, toolset: Toolset, dump: Path) -> list[Entry]:
     """Return the table of contents of a dump, raising Failed where it does not parse."""
     argv = (toolset.tool("pg_restore"), "--list", str(dump))
-    return parse_contents(host.capture(Command(argv), seconds=600))
+    return parse_contents(host.capture(Command(argv), seconds=600, most=CONTENTS))
 
 
 def sequences(
@@ -168,7 +168,7 @@ def sequences(
         return ()
     with note("\n".join(wanted) + "\n") as chosen:
         argv = (toolset.tool("pg_restore"), f"--use-list={chosen}", "--file=-", str(dump))
-        text = host.capture(Command(argv), seconds=600)
+        text = host.capture(Command(argv), seconds=600, most=CONTENTS)
     found = tuple(sorted(parse_sequences(text), key=str))
     if len(found) != len(wanted):
         raise Failed(f"{len(found)} of {len(wanted)} sequences could be read from the dump")

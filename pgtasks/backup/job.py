@@ -9,7 +9,6 @@ from typing import Any
 
 from pgtasks import connection, database, tools
 from pgtasks.backup import compression, dump, preflight, readme, store
-from pgtasks.backup.manifest import Layout
 from pgtasks.backup.preflight import Source
 from pgtasks.backup.shelf import Shelf
 from pgtasks.database import DatabaseFacts
@@ -32,7 +31,7 @@ class Options:
     note: str = ""
     globals_passwords: bool = False
     compression: str | None = None
-    layout: Layout | None = None
+    layout: str | None = None
 
 
 PLAIN = Options()
@@ -90,7 +89,7 @@ class Job:
     def plan(self, folder: Path, *, jobs: int | None = None) -> dump.DumpPlan:
         """Return what pg_dump is told to write into `folder`."""
         jobs = jobs or self.jobs
-        layout: Layout = self.options.layout or ("directory" if jobs > 1 else "custom")
+        layout = self.options.layout or ("directory" if jobs > 1 else "custom")
         layout = "custom" if self.streamed else layout
         return dump.DumpPlan(
             toolset=self.toolset,

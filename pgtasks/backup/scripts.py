@@ -12,16 +12,18 @@ from pgtasks.host import Command
 BUSY, THERE = "busy", "there"
 
 # `alive` says whether a folder in the making belongs to a run: it names the run's room, which the
-# lifeline removes when the run ends, however it ends. One that names none yet is somebody's for a
-# minute; one that cannot be looked into is another account's.
+# lifeline removes with the folder around it when the run ends, however it ends. One that names none
+# yet is somebody's for a minute; one that cannot be looked into is another account's, and a folder
+# of another account in the room's place is no room.
 _BASE = """\
 umask 077
 case $1 in (/*) base=$1;; ('~'/*) base=$HOME/${1#??};; (*) base=$HOME/$1;; esac
 shift
 alive() {
   [ -x "$1" ] || return 0
-  if { IFS= read -r room < "$1/.room"; } 2>/dev/null; then
-    [ -d "$room" ] || [ -d "$room.gone" ]; return
+  if [ -f "$1/.room" ] && { IFS= read -r room < "$1/.room"; } 2>/dev/null; then
+    case $room in (/*/room) room=${room%/room};; (*) return 1;; esac
+    [ -d "$room" ] && [ ! -L "$room" ] && [ -O "$room" ]; return
   fi
   [ -z "$(find "$1" -prune -mmin +1 2>/dev/null)" ]
 }

@@ -1,27 +1,87 @@
-"""Commands whose stdout we read or whose stdin we write, wherever they run."""
+"""Commands whose stdout we read or whose stdin we write, wherever they run.
+
+What a host sends has a bound: in bytes, and in the time in which nothing comes, or next to nothing.
+"""
 
 from __future__ import annotations
 
 import fcntl
+import io
 import os
+import select
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO
 
 from pgtasks.backup.archive import CHUNK, CutShort
-from pgtasks.errors import Failed
+from pgtasks.errors import Failed, Unreachable
 from pgtasks.host import Command, Host
 from pgtasks.pipeline import Pipeline
 
+PATIENCE = 600.0  # seconds; a disk there may be slow, and what tasks do there is short
+_SLOWEST = 1024  # bytes a second that are something, and no drip
+
+
+class Bounded(io.RawIOBase):
+    """What a command prints: at most `most` bytes, and some of them in `patience` seconds.
+
+    Raises Failed for more, Unreachable for a command that goes on and sends nothing.
+    """
+
+    def __init__(self, handle: int, what: str, most: int, patience: float) -> None:
+        self._handle, self._what = handle, what
+        self.most, self.patience = most, patience
+        self._waited, self._come = 0.0, 0
+        self._ready = select.poll()
+        self._ready.register(handle, select.POLLIN)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        began = time.monotonic()
+        left = self.patience - self._waited
+        if left <= 0 or not self._ready.poll(left * 1000):
+            raise Unreachable(f"{self._what}: next to nothing came in {self.patience:.0f} s")
+        count = os.readv(self._handle, [buffer])
+        self._waited += time.monotonic() - began
+        self.most -= count
+        self._come += count
+        if self.most < 0:
+            raise Failed(f"{self._what}: more came than there can be, it was not read to its end")
+        if self._come >= _SLOWEST * self.patience:
+            self._waited, self._come = 0.0, 0
+        return count
+
+    def close(self) -> None:
+        if not self.closed:
+            os.close(self._handle)
+        super().close()
+
+
+class Source(io.BufferedReader):
+    """A bounded stream; `wait` gives what comes next more time."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Read some bytes: what is asked for may be a size that a stranger says."""
+        return super().read(size if size is None or size < 0 else min(size, CHUNK))
+
+    def wait(self, seconds: float) -> None:
+        """Let nothing come for so long."""
+        assert isinstance(self.raw, Bounded)
+        self.raw.patience = max(self.raw.patience, seconds)
+
 
 @contextmanager
-def reading(host: Host, command: Command) -> Iterator[IO[bytes]]:
+def reading(host: Host, command: Command, *, most: int, patience: float = 0) -> Iterator[Source]:
     """Yield what a command prints, raising what its end means when the block has read enough.
 
     Where the block meets an end that comes too early, what the command died of is said instead.
     """
     reader, writer = _pipe()
-    with os.fdopen(reader, "rb") as source:
+    bounded = Bounded(reader, f"{host.name}: {command}", most, patience or PATIENCE)
+    with Source(bounded, CHUNK) as source:
         with _given(writer):
             pipeline = Pipeline(host, [command], stdout=writer)
         with pipeline:

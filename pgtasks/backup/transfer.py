@@ -22,6 +22,7 @@ from pgtasks.steps import reach
 
 _SHOWN = 20  # faults that the hint names
 _SUMMERS = 2  # processes that read files there
+_FRAME = 8192  # bytes of what goes before and behind a file in an archive, and behind the last
 _SPARE = 1 << 20  # bytes that a disk should have beside what comes onto it
 
 
@@ -122,7 +123,8 @@ def _receive(backup: Backup, path: Path, progress: Progress | None) -> None:
     """Write the files of a backup as they come, and its manifest last."""
     made = backup.manifest
     names = sorted({name.split("/")[0] for name in made.files})
-    with streams.reading(backup.host, scripts.pack(backup.folder, names)) as source:
+    most = made.size + _FRAME * (len(made.files) + len(names) + 2)
+    with streams.reading(backup.host, scripts.pack(backup.folder, names), most=most) as source:
         found = archive.unpack(source, path, _Count(progress))
     if faults := archive.differences(made.files, found):
         there = holding(backup).sums(backup.folder, _SUMMERS)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pgtasks import connection, database, recover, report, side, stamp, swap, tools
-from pgtasks.backup import depot, transfer, verify
+from pgtasks.backup import depot, dump, transfer, verify
 from pgtasks.backup.store import Backup
 from pgtasks.connection import Connection
 from pgtasks.database import DatabaseFacts
@@ -154,7 +154,7 @@ def _losses(plan: Plan) -> Any:
 
 def _entries(plan: Plan, host: Host) -> list[str]:
     argv = (plan.tools.tool("pg_restore"), "--list", plan.dump)
-    return host.capture(Command(argv), seconds=120).splitlines()
+    return host.capture(Command(argv), seconds=120, most=dump.CONTENTS).splitlines()
 
 
 def restore(

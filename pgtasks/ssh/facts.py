@@ -43,7 +43,9 @@ for d in "$near" "${{TMPDIR:-/tmp}}" "$@"; do disk "$d"; done
 """.format(programs=" ".join(_PROGRAMS))
 
 # the last line of `df -P`; the name of the file system may hold spaces
-_DF = re.compile(r"\s(?P<size>\d+)\s+-?\d+\s+(?P<free>-?\d+)\s+\S+\s+(?P<mount>/.*)$")
+_DF = re.compile(
+    r"\s(?P<size>[0-9]{1,18})\s+-?[0-9]+\s+(?P<free>-?[0-9]{1,18})\s+\S+\s+(?P<mount>/.*)$"
+)
 
 
 @dataclass(frozen=True)
@@ -212,4 +214,4 @@ def _disks(pairs: list[list[str]]) -> Iterator[Disk]:
 
 
 def _number(text: str) -> int:
-    return int(text) if text.strip().isdecimal() else 0
+    return int(text) if re.fullmatch(r"[0-9]{1,15}", text.strip()) else 0

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pgtasks import libpq
 from pgtasks.errors import BadConfiguration, Failed, Unreachable
-from pgtasks.host import Command, Sink, Source
+from pgtasks.host import SHORT, Command, Sink, Source
 from pgtasks.ssh.link import Link
 from pgtasks.ssh.process import RemoteProcess
 from pgtasks.ssh.tunnel import Tunnel
@@ -53,7 +53,9 @@ class SshHost:
         """Start a command there; its bytes go through the channel."""
         return RemoteProcess(self.link, command, stdin=stdin, stdout=stdout)
 
-    def capture(self, command: Command, *, seconds: float = 30, stdin: Source = None) -> str:
+    def capture(
+        self, command: Command, *, seconds: float = 30, most: int = SHORT, stdin: Source = None
+    ) -> str:
         """Return what a short command prints, raising Failed with its own words."""
         process = self.start(command, stdin=stdin, stdout=subprocess.PIPE)
         assert process.stdout is not None
@@ -61,7 +63,9 @@ class SshHost:
         drain = threading.Thread(target=lambda: said.append(process.words()), daemon=True)
         drain.start()
         with _limit(process, seconds) as late, process.stdout as stream:
-            printed = stream.read()
+            printed = stream.read(most + 1)
+            if len(printed) > most:
+                raise Failed(f"{self.name}: {command} prints more than {most:,} bytes")
             code = process.wait()
         drain.join(1)
         if late.is_set():

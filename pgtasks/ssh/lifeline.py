@@ -21,6 +21,8 @@ from pgtasks.ssh.transport import Transport
 
 _BEATS = 4  # signs of life in the time after which silence counts as the end
 _CHUNK = 4096
+_BANNER = 1 << 20  # bytes that a login shell may print before the lifeline begins
+_LONGEST = 1024  # characters of a room's path
 
 
 class Speechless(Unreachable):
@@ -50,11 +52,13 @@ class Lifeline:
 
     def _word_after(self, mark: bytes) -> str:
         """Return the rest of the mark's line; a login shell may have printed its own before."""
-        said = b""
+        said, deadline = b"", time.monotonic() + self._login.channel_timeout
         try:
             while b"\n" not in said.partition(mark)[2]:
+                # the whole of it has this time, whatever comes meanwhile
+                self._channel.settimeout(max(deadline - time.monotonic(), 0.001))
                 more = self._channel.recv(_CHUNK)
-                if not more:
+                if not more or len(said) > _BANNER:
                     raise Speechless(f"{self._login}: no command starts there: {self._why(said)}")
                 said += more
         except TimeoutError:
@@ -62,11 +66,21 @@ class Lifeline:
             raise Speechless(
                 f"{self._login}: no command starts there within {seconds} s (channel_timeout)"
             ) from None
-        return said.partition(mark)[2].split(b"\n")[0].decode()
+        return self._room(said.partition(mark)[2].split(b"\n")[0])
+
+    def _room(self, said: bytes) -> str:
+        """Return the path of the room; what a host says is input, and this goes into commands."""
+        path = said.decode(errors="replace")
+        if not path.startswith("/") or len(path) > _LONGEST or not path.isprintable():
+            raise Speechless(f"{self._login}: no folder for a run there: {path[:_LONGEST]!r}")
+        return path
 
     def _why(self, said: bytes) -> str:
+        if len(said) > _BANNER:
+            return f"its login shell printed more than {_BANNER:,} bytes"
         words = said + self._channel.recv_stderr(_CHUNK)
-        code = self._channel.recv_exit_status()
+        self._channel.status_event.wait(self._login.channel_timeout)
+        code = self._channel.exit_status
         last = words.decode(errors="replace").strip().splitlines()[-1:] or ["no word why"]
         return f"{last[0]} (exit code {code})"
 

@@ -10,8 +10,8 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING
 
 from pgtasks.errors import Failed, PgtasksError, Unreachable
@@ -25,8 +25,11 @@ CHUNK = 1 << 18
 LOST = 255  # the code of a command whose end nobody has told
 _GONE = (OSError, EOFError)  # what paramiko raises on a connection that is no more
 _BANNER = 1 << 20  # bytes that a login shell may print before our command begins
+_WORDS = 1 << 16  # bytes of what a command says on stderr: its last ones
+_SHOWN = 500  # characters of what a login shell says instead of starting a command
 _LOOK = 0.1  # seconds
 _GRACE = 5.0  # seconds that a process which the command left behind may hold its stdout
+_QUEUE = 30.0  # seconds that what a channel brings may wait behind what others do
 _SAYING = 2.0  # seconds in which a line that is being lost is known as such
 
 
@@ -43,6 +46,7 @@ class RemoteProcess:
         self.returncode: int | None = None
         self.stdout: IO[bytes] | None = None
         self._begun = False
+        self._late = False
         self._banner = b""
         self._fault: OSError | None = None
         self._killed = False
@@ -119,15 +123,37 @@ class RemoteProcess:
         """Read up to the mark and return what came after it."""
         mark = f"\n{self.mark}\n".encode()
         said = b""
-        while len(said) < _BANNER and (more := self._channel.recv(CHUNK)):
-            said += more
-            _, found, rest = said.partition(mark)
-            if found:
-                self._begun, self._quiet_since = True, time.monotonic()
-                return rest
-        self._banner = said
+        with self._bounded_beginning():
+            while len(said) < _BANNER and (more := self._channel.recv(CHUNK)):
+                said += more
+                _, found, rest = said.partition(mark)
+                if found:
+                    self._begun, self._quiet_since = True, time.monotonic()
+                    return rest
+        self._banner = said[-_WORDS:]
         self._channel.close()
         return b""
+
+    @contextmanager
+    def _bounded_beginning(self) -> Iterator[None]:
+        """Close the channel when a block takes too long: a host may go on talking for ever."""
+
+        def close() -> None:
+            self._late = True
+            self._channel.close()
+
+        timer = threading.Timer(self._limit, close)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    @property
+    def _limit(self) -> float:
+        """Return how long a command may take to begin: its first words may wait behind data."""
+        return self.link.login.channel_timeout + _QUEUE
 
     def _write(self, source: int | None) -> None:
         """Send the source to the command's stdin."""
@@ -150,9 +176,12 @@ class RemoteProcess:
             os.close(source)  # so that a writer before us meets a broken pipe
 
     def words(self) -> bytes:
-        """Return all that the command says on stderr, to its end."""
+        """Wait for the end of stderr and return the last of what the command said on it."""
         assert self.stderr is not None
-        return self.stderr.read()
+        said = b""
+        while more := self.stderr.read(_WORDS):
+            said = (said + more)[-_WORDS:]
+        return said
 
     def poll(self) -> int | None:
         """Return the exit code, None while the command runs or its output is on the way."""
@@ -232,8 +261,13 @@ class RemoteProcess:
                 words = f"{where}: the channel was closed before {self.command} was done"
                 return Unreachable(words, hint=hint)
         if not self._begun:
+            if self._late:
+                limit = f"{self._limit:g} s (channel_timeout)"
+                return Unreachable(f"{where}: no command starts there within {limit}")
             words = " ".join((self._banner.decode(errors="replace") + hint).split())
-            return Unreachable(f"{where}: no command starts there: {words or 'no word why'}")
+            return Unreachable(
+                f"{where}: no command starts there: {words[-_SHOWN:] or 'no word why'}"
+            )
         assert code is not None
         how = f"exit code {code}" if code >= 0 else f"signal {signal_name(-code)}"
         return Failed(f"{self.command} failed: {how}", hint=hint)
@@ -259,7 +293,7 @@ class _Stderr(io.RawIOBase):
         mark = f"\n{self._process.mark}\n".encode()
         while not self._begun:
             more = channel.recv_stderr(CHUNK)
-            self._before += more
+            self._before = (self._before + more)[-_BANNER:]
             _, found, rest = self._before.partition(mark)
             if found or not more:
                 # a shell that started no command of ours said why

@@ -41,14 +41,15 @@ _REGISTER = (
 
 # `TERM MARK` sends a signal to the command of that mark, `-MARK` says that it has ended; every
 # line is answered. The watcher counts the time since the last one, and acts too where the lifeline
-# itself is killed; whoever moves the room first ends the run.
+# itself is killed; whoever moves the room first ends the run. It moves within a folder that nobody
+# else may enter: what other accounts lay beside that one is neither read nor in the way.
 _LIFELINE = """\
 umask 077
 cd /
 trap '' HUP PIPE USR1
 ours() {{
   [ -r /proc/self/environ ] || return 0
-  grep -qs "PGTASKS_ROOM=$room" "/proc/$1/environ"
+  tr '\\0' '\\n' 2>/dev/null < "/proc/$1/environ" | grep -qxF "PGTASKS_ROOM=$room"
 }}
 send() {{
   ours "$2" || return 1
@@ -67,7 +68,7 @@ tell() {{
 }}
 all() {{
   found=1
-  for f in "$room.gone"/pids/*; do
+  for f in "$own/gone"/pids/*; do
     {{ read -r p < "$f"; }} 2>/dev/null && send "$1" "$p" && found=0
   done
   return $found
@@ -78,10 +79,10 @@ sweep() {{
     while all 0 && [ $i -lt 50 ]; do sleep 0.1; i=$((i+1)); done
     all KILL
   fi
-  rm -rf "$room.gone"
+  rm -rf "$own"
 }}
 over() {{
-  mv "$room" "$room.gone" 2>/dev/null || exit
+  mv "$room" "$own/gone" 2>/dev/null || exit
   kill -KILL "$1" 2>/dev/null
   sweep
   trap '' TERM
@@ -89,16 +90,18 @@ over() {{
   kill "$PPID" 2>/dev/null
   exit 0
 }}
-# rooms whose lifeline was killed with its watcher
-for d in "${{TMPDIR:-/tmp}}"/pgtasks-??????????*; do
-  {{ read -r p < "$d/lifeline"; }} 2>/dev/null || continue
+# rooms whose lifeline was killed with its watcher: those of this account alone
+for own in "${{TMPDIR:-/tmp}}"/pgtasks-??????????; do
+  [ -d "$own" ] && [ ! -L "$own" ] && [ -O "$own" ] && [ -f "$own/lifeline" ] || continue
+  {{ read -r p < "$own/lifeline"; }} 2>/dev/null || continue
   kill -0 "$p" 2>/dev/null && continue
-  room=${{d%.gone}}
-  mv "$room" "$room.gone" 2>/dev/null
+  room=$own/room
+  mv "$room" "$own/gone" 2>/dev/null
   sweep
 done
-room=$(mktemp -d "${{TMPDIR:-/tmp}}/pgtasks-XXXXXXXXXX") || exit 253
-mkdir "$room/pids" && echo $$ > "$room/lifeline" || exit 253
+own=$(mktemp -d "${{TMPDIR:-/tmp}}/pgtasks-XXXXXXXXXX") || exit 253
+room=$own/room
+mkdir "$room" "$room/pids" && echo $$ > "$own/lifeline" || exit 253
 (
   quiet=0
   trap 'quiet=0' USR1
