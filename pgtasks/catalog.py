@@ -288,6 +288,20 @@ def lock_room(conn: Connection) -> int:
     )
 
 
+def invalid_indexes(conn: Connection) -> list[str]:
+    """Return the indexes that serve no query, but for those that a session builds right now."""
+    found = connection.rows(
+        conn,
+        "SELECT n.nspname, x.relname FROM pg_catalog.pg_index i"
+        " JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid"
+        " JOIN pg_catalog.pg_namespace n ON n.oid = x.relnamespace"
+        f" WHERE NOT i.indisvalid AND x.relkind = 'i' AND {_OWN_SCHEMA} AND NOT EXISTS ("
+        " SELECT FROM pg_catalog.pg_stat_progress_create_index p"
+        " WHERE p.relid = i.indrelid) ORDER BY 1, 2",
+    )
+    return [qualified(*row) for row in found]
+
+
 def extensions(conn: Connection) -> dict[str, str]:
     """Return the installed extensions and their versions."""
     return dict(connection.rows(conn, "SELECT extname, extversion FROM pg_extension ORDER BY 1"))

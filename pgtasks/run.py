@@ -85,13 +85,14 @@ class Run:
         confirm: str | None = None,
         yes: bool = False,
         look: bool = True,
+        ask: bool = False,
     ) -> Identity | None:
         """Let the guard decide, asking on the terminal where it wants that.
 
         `look=False` is for a database that may refuse connections: its stamp alone is read.
 
         Returns what the database says of itself, None where it does not exist. Under `dry` the
-        plan says what the guard would ask for, and nothing is asked.
+        plan says what the guard would ask for, and nothing is asked unless `ask` says so.
         """
         permit = self.permit(access, confirm=confirm, yes=yes, look=look)
         permit.ask()
@@ -113,7 +114,7 @@ class Run:
 
         identity = identify(self.target) if look else glimpse(self.target)
         facts = self._facts(access, identity, confirm=confirm, yes=yes)
-        if self.dry:
+        if self.dry and not ask:
             self._say_what_is_asked(facts)
             return Permit(identity, lambda: None)
         decision = decide(facts)

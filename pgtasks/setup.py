@@ -111,7 +111,7 @@ class Setup:
         if scripts is None:
             return _skipped("migrations", _no_migrations(self.project))
         identity = reach.present(reach.identify(self.target), self.target)
-        plan = migrate.plan(scripts, self.target, identity, "up", "head")
+        plan = migrate.plan(scripts, self.target, identity, "up", "head", exact=True)
         outcome = migrate.perform(scripts, self.target, identity, plan)
         result = "done" if outcome.applied else "unchanged"
         text = outcome.state.sentence()

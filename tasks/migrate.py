@@ -26,46 +26,65 @@ def new(c, message=None, env=None, empty=False, json=False):
             r.finish(migrate.new(*_place(r), message or ""))
 
 
-@task(help={"to": f"where to go: {_TO} (default: head)"})
-def up(c, env=None, to="head", confirm=None, json=False, dry=False):
+_SQL = "with --dry: show the SQL; the revisions' functions run in Alembic's --sql mode for it"
+
+
+@task(help={"to": f"where to go: {_TO} (default: head)", "sql": _SQL})
+def up(c, env=None, to="head", confirm=None, json=False, dry=False, sql=False):
     """Apply pending migrations. Example: inv migrate.up --dry"""
     with run(c, "migrate.up", env=env, json=json, dry=dry, journaled=True) as r:
-        _move(r, "up", to, confirm)
+        _move(r, "up", to, confirm, sql)
 
 
 @task(
     help={
         "to": "where to go: a revision, or base for the beginning",
         "steps": "how many revisions to take back (default: 1)",
+        "sql": _SQL,
     }
 )
-def down(c, env=None, to=None, steps=None, confirm=None, json=False, dry=False):
+def down(c, env=None, to=None, steps=None, confirm=None, json=False, dry=False, sql=False):
     """Take migrations back, one where nothing else is said. Example: inv migrate.down --steps 2"""
     with run(c, "migrate.down", env=env, json=json, dry=dry, journaled=True) as r:
         from pgtasks.migrate import downward
 
-        _move(r, "down", downward(to, steps), confirm)
+        _move(r, "down", downward(to, steps), confirm, sql)
 
 
-def _move(r, direction, to, confirm):
+def _move(r, direction, to, confirm, sql):
     from pgtasks import migrate, trigger
+    from pgtasks.errors import Refused
     from pgtasks.guard import Access
     from pgtasks.lock import Lock
 
-    scripts, target, identity = _place(r)
-    with_sql = r.dry or direction == "down"
-    plan = migrate.plan(scripts, target, identity, direction, to, with_sql=with_sql)
+    if sql and not r.dry:
+        raise Refused("--sql shows the SQL of a plan, add --dry")
+    place = _place(r)
+    plan = migrate.plan(*place, direction, to, exact=False)
     if r.dry:
-        r.guarded(Access.WRITE, confirm=confirm)
-        r.finish(plan)
+        # with --sql functions of the project run: the guard's answer is waited for
+        r.guarded(Access.WRITE, confirm=confirm, ask=sql)
+        r.finish(migrate.with_sql(*place, plan) if sql else plan)
         return
+    plan = _agreed(r, plan, confirm)
+    if not plan.certain:
+        # of several version tables env.py knows which one counts, and it may be asked from here on
+        exact = migrate.plan(*place, direction, to, exact=True)
+        plan = exact if exact.steps == plan.steps else _agreed(r, exact, confirm)
+    target = r.target
+    with Lock(target, f"migrate.{direction}"):
+        done = migrate.perform(*place, plan)
+    r.finish(done.noting(trigger.differences(r.project, target)))
+
+
+def _agreed(r, plan, confirm):
+    from pgtasks.guard import Access
+
     if plan.steps:
         for line in plan.announcement():
             r.say(line)
         r.guarded(Access.WRITE, confirm=confirm)
-    with Lock(target, f"migrate.{direction}"):
-        done = migrate.perform(scripts, target, identity, plan)
-    r.finish(done.noting(trigger.differences(r.project, target)))
+    return plan
 
 
 def _place(r):

@@ -11,7 +11,9 @@ import textwrap
 import time
 import types
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -24,6 +26,7 @@ from sqlalchemy import create_engine
 from pgtasks import migrate
 from pgtasks.errors import BadConfiguration, Failed, PgtasksError, Refused
 from pgtasks.lock import Lock
+from pgtasks.migrate import source
 from pgtasks.migrate.losses import losses
 from pgtasks.migrate.scripts import Scripts, variable
 from pgtasks.project import load
@@ -32,6 +35,7 @@ from pgtasks.secret import Secret
 from pgtasks.stamp import Identity
 from pgtasks.target import Target
 
+COMPUTED = "whose name its source computes"
 ENV = """
 from alembic import context
 from sqlalchemy import MetaData, Table, Column, Integer, Text, create_engine
@@ -100,9 +104,12 @@ class Shop:
     def status(self) -> migrate.State:
         return migrate.status(self.scripts, self.target, self.identity)
 
-    def plan(self, direction: str, to: str, *, with_sql: bool = False) -> migrate.Plan:
-        place = self.scripts, self.target, self.identity
-        return migrate.plan(*place, direction, to, with_sql=with_sql)
+    @property
+    def place(self) -> tuple[Scripts, Target, Identity]:
+        return self.scripts, self.target, self.identity
+
+    def plan(self, direction: str, to: str, *, exact: bool = False) -> migrate.Plan:
+        return migrate.plan(*self.place, direction, to, exact=exact)
 
     def up(self, to: str = "head") -> migrate.Outcome:
         return migrate.perform(self.scripts, self.target, self.identity, self.plan("up", to))
@@ -169,8 +176,13 @@ def test_down_takes_one_back_and_says_first_what_is_dropped(inv: Any, shop: Shop
     shop.cluster.execute("ANALYZE tags", shop.target.database)
 
     plan = inv("migrate.down", "--dry")
-    assert "DROP TABLE tags" in plan.stdout
-    assert "-- drops table tags (about 70 rows)" in plan.stdout
+    assert plan.stdout.splitlines() == [
+        "down two revision two (migrations/versions/two.py)",
+        "  drops table tags (about 70 rows)",
+    ]
+    sql = inv("migrate.down", "--dry", "--sql")
+    assert "DROP TABLE tags" in sql.stdout
+    assert "-- drops table tags (about 70 rows)" in sql.stdout
     assert shop.tables() == ["alembic_version", "notes", "tags"]
 
     done = inv("migrate.down")
@@ -227,16 +239,121 @@ def test_ways_that_do_not_exist(shop: Shop) -> None:
         ("DROP FUNCTION s.f(int)", ["drops function s.f"]),
         ("TRUNCATE a; DELETE FROM b", ["empties table a", "deletes from table b"]),
         ("CREATE TABLE a ()", []),
-        ("", ["its downgrade does nothing"]),
         (
             "DROP BROKEN",
             ["what it drops cannot be told: PostgreSQL's parser does not know its SQL"],
         ),
-        (None, ["what it drops cannot be told without running it"]),
     ],
 )
-def test_what_a_downgrade_takes_away(sql: str | None, lost: list[str]) -> None:
-    assert [str(loss) for loss in losses(sql, "down")] == lost
+def test_what_sql_takes_away(sql: str, lost: list[str]) -> None:
+    assert [str(loss) for loss in losses(sql)] == lost
+
+
+@pytest.mark.parametrize(
+    ("body", "lost"),
+    [
+        ("pass", ["its downgrade does nothing"]),
+        ("'nothing to take back'", ["its downgrade does nothing"]),
+        ("raise NotImplementedError('one way')", ["it raises NotImplementedError"]),
+        ("op.drop_table('a', schema='Sales Data')", ['drops table "Sales Data".a']),
+        ("op.drop_column('a', column_name='b')", ["drops column a.b"]),
+        ("op.drop_constraint('c', 'a', schema='s')", ["drops constraint s.a.c"]),
+        ("op.drop_index(name(), table_name='a')", [f"drops an index {COMPUTED}"]),
+        ("op.drop_index('by_text', table_name='a')", ["drops index by_text"]),
+        ("op.drop_index(op.f('by_text'), 'a')", ["drops index by_text"]),
+        ("with op.batch_alter_table('a') as b:\n    b.drop_column('c')", ["drops column a.c"]),
+        ("for t in ('a', 'b'):\n    op.drop_table(t)", ["drops table a", "drops table b"]),
+        ("for t in TABLES:\n    op.execute(f'TRUNCATE {t}')", ["empties table x"]),
+        ("op.drop_table(name())", [f"drops a table {COMPUTED}"]),
+        ("op.execute('DROP VIEW ' + VIEW)", ["drops view v"]),
+        ("op.execute(sa.text('DELETE FROM b'))", ["deletes from table b"]),
+        ("op.execute(open('x.sql').read())", ["runs SQL that its source computes"]),
+        ("if op.get_bind():\n    helper()", ["drops table of_helper"]),
+        ("op.create_table('a')", []),
+    ],
+)
+def test_what_a_downgrade_takes_away_is_read_from_its_source(
+    tmp_path: Path, body: str, lost: list[str]
+) -> None:
+    file = tmp_path / "one.py"
+    file.write_text(
+        "raise SystemExit('no line of this file is run')\n"
+        "VIEW = 'v'\nTABLES = ['x']\n"
+        "def helper():\n    op.drop_table('of_helper')\n    helper()\n"
+        f"def downgrade():\n{textwrap.indent(body, '    ')}\n"
+    )
+    assert [str(loss) for loss in source.read(file, "downgrade")] == lost
+
+
+TOUCHES = "from pathlib import Path; Path(__file__ + '.ran').touch()"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("migrate.up", "--dry"),
+        ("migrate.down", "--dry"),
+        ("migrate.up",),
+        ("migrate.down",),
+        ("migrate.up", "--dry", "--sql"),
+    ],
+)
+def test_before_the_guards_yes_no_code_of_the_project_runs(
+    inv: Any, shop: Shop, words: tuple[str, ...]
+) -> None:
+    shop.up("one")
+    (shop.root / "env" / "live.yaml").write_text(
+        (shop.root / "env" / "dev.yaml").read_text() + "protected: true\n"
+    )
+    put_stamp(replace(shop.target, environment="live"))
+    revision(shop.folder, "one", None, TOUCHES, TOUCHES)
+    revision(shop.folder, "two", "one", TOUCHES, TOUCHES)
+    (shop.folder / "env.py").write_text(TOUCHES + "\n" + (shop.folder / "env.py").read_text())
+
+    done = inv(*words, "--env", "live")
+
+    assert done.returncode == (0 if words[1:] == ("--dry",) else 2), done.stderr
+    assert list(shop.folder.rglob("*.ran")) == []
+
+
+def test_a_downgrade_runs_once(inv: Any, shop: Shop) -> None:
+    counts = "with open(__file__ + '.count', 'a') as file:\n    file.write('x')"
+    revision(shop.folder, "three", "two", counts, counts)
+    assert inv("migrate.up").returncode == 0
+    assert inv("migrate.down").returncode == 0
+    assert (shop.folder / "versions" / "three.py.count").read_text() == "xx"
+
+
+@pytest.mark.parametrize(
+    "options",
+    ["version_table='Our Versions'", "version_table='history', version_table_schema='meta'"],
+)
+def test_a_version_table_is_known_by_its_shape(shop: Shop, options: str) -> None:
+    shop.cluster.execute("CREATE SCHEMA meta", shop.target.database)
+    configure(shop, options)
+    shop.up("one")
+    plan = shop.plan("up", "head")
+    assert [step.revision.id for step in plan.steps] == ["two"]
+    assert plan.certain
+
+
+def configure(shop: Shop, options: str) -> None:
+    text = (shop.folder / "env.py").read_text()
+    changed = text.replace("target_metadata=metadata)", f"target_metadata=metadata, {options})")
+    (shop.folder / "env.py").write_text(changed)
+
+
+def test_of_two_version_tables_env_py_says_which_one_counts(inv: Any, shop: Shop) -> None:
+    shop.up("one")
+    other = "CREATE TABLE other_version (version_num varchar(32) PRIMARY KEY);"
+    shop.cluster.execute(other + "INSERT INTO other_version VALUES ('two')", shop.target.database)
+    assert not shop.plan("up", "head").certain
+    assert shop.plan("up", "head").state.current == ("one",)
+    configure(shop, "version_table='other_version'")
+    done = inv("migrate.up")
+    assert done.returncode == 0, done.stderr
+    assert shop.tables() == ["alembic_version", "notes", "other_version"]
+    assert shop.status().current == ("two",)
 
 
 def test_a_plan_shows_the_sql_and_what_cannot_be_shown(shop: Shop) -> None:
@@ -244,7 +361,7 @@ def test_a_plan_shows_the_sql_and_what_cannot_be_shown(shop: Shop) -> None:
     text = (shop.folder / "versions" / "three.py").read_text()
     (shop.folder / "versions" / "three.py").write_text("import sqlalchemy as sa\n" + text)
 
-    plan = shop.plan("up", "head", with_sql=True)
+    plan = migrate.with_sql(*shop.place, shop.plan("up", "head"))
 
     assert ["CREATE TABLE notes" in (step.sql or "") for step in plan.steps] == [True, False, False]
     assert plan.steps[2].sql is None
@@ -359,7 +476,8 @@ def test_an_env_py_that_means_another_database_changes_neither(
     url = shop.cluster.target(other).url(driver="psycopg2")
     write_env(shop.folder, f"connection = create_engine({url!r}).connect()\n{before}")
 
-    for work in (shop.up, shop.status, shop.down, lambda: shop.new("x")):
+    down = partial(shop.plan, "down", "-1", exact=True)
+    for work in (shop.up, shop.status, down, lambda: shop.new("x")):
         with pytest.raises(Refused) as caught:
             work()
         assert repr(other) in caught.value.message
@@ -470,7 +588,9 @@ def test_a_revision_that_fails_is_named_with_what_is_left(inv: Any, shop: Shop) 
     assert "revision three failed" in last
     assert "three.py:6" in last
     assert 'relation "notes" already exists' in last
-    assert last.endswith("nothing was changed")
+    assert last.endswith(
+        "; its transaction was rolled back, the database is at no revision as before"
+    )
     assert shop.tables() == []
 
 
@@ -566,7 +686,7 @@ def test_a_statement_that_waits_for_a_lock_gives_up(shop: Shop) -> None:
     holder.autocommit = False
     try:
         holder.cursor().execute("LOCK TABLE notes")
-        with pytest.raises(Failed, match="lock timeout; nothing was changed"):
+        with pytest.raises(Failed, match="lock timeout; its transaction was rolled back"):
             shop.up()
     finally:
         holder.close()
@@ -586,7 +706,7 @@ def test_ctrl_c_in_a_long_statement_ends_it_at_once(
     os.killpg(process.pid, sign)
     _, said = process.communicate(timeout=60)
 
-    assert process.returncode == 130
+    assert process.returncode == 130, said
     assert said.splitlines()[-1] == "error: interrupted"
     assert shop.tables() == []
     assert shop.cluster.value(running + " AND state = 'active'") == 0
@@ -601,6 +721,84 @@ def test_a_revision_may_leave_the_transaction(shop: Shop) -> None:
     with Lock(shop.target, "migrate.up"):
         assert len(shop.up().applied) == 3
     assert shop.status().word == "up-to-date"
+
+
+def test_what_a_revision_committed_before_it_failed_is_named(inv: Any, shop: Shop) -> None:
+    shop.up()
+    work = (
+        "op.execute('ALTER TABLE notes ADD COLUMN more text')\n"
+        "with op.get_context().autocommit_block():\n"
+        "    op.execute('DELETE FROM tags')\n"
+        "    op.execute('CREATE INDEX CONCURRENTLY by_text ON notes (text)')\n"
+        "op.execute('SELECT 1/0')"
+    )
+    revision(shop.folder, "three", "two", work)
+
+    done = inv("migrate.up")
+
+    assert done.returncode == 1
+    lines = done.stderr.splitlines()
+    assert lines[-1].endswith(
+        "division by zero; 3 statements of it had been committed and stay, the database is at two"
+    )
+    assert [line.strip() for line in lines if "stays:" in line] == [
+        "stays: ALTER TABLE notes ADD COLUMN more text",
+        "stays: DELETE FROM tags",
+        "stays: CREATE INDEX CONCURRENTLY by_text ON notes (text)",
+    ]
+
+
+def test_an_index_is_built_concurrently_however_long_others_take(shop: Shop) -> None:
+    shop.up()
+    work = (
+        "with op.get_context().autocommit_block():\n"
+        "    op.execute('CREATE INDEX CONCURRENTLY by_text ON notes (text)')\n"
+        "    op.execute(\"CREATE TABLE waits AS SELECT current_setting('lock_timeout') AS value\")"
+    )
+    revision(shop.folder, "three", "two", work)
+    reader = shop.cluster.connect(shop.target.database)
+    reader.autocommit = False
+    reader.cursor().execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; SELECT 1")
+
+    with ThreadPoolExecutor(1) as pool:
+        waited = pool.submit(longer_than_the_limit, shop, reader.rollback)
+        assert len(shop.up().applied) == 1
+        assert waited.result()
+
+    reader.close()
+    assert shop.status().invalid_indexes == ()
+    # what comes after it has the limit again
+    assert shop.cluster.value("SELECT value FROM waits", shop.target.database) == "5s"
+
+
+def longer_than_the_limit(shop: Shop, then: Callable[[], object]) -> bool:
+    """Wait until an index waits longer than other statements may, then let it go on."""
+    waiting = (
+        "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'CREATE INDEX CONC%'"
+        " AND wait_event_type = 'Lock' AND query_start < now() - interval '6 s'"
+    )
+    deadline = time.monotonic() + 60
+    while not (came := shop.cluster.value(waiting)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    then()
+    return bool(came)
+
+
+def test_an_invalid_index_is_named_by_status(inv: Any, shop: Shop) -> None:
+    shop.up()
+    shop.cluster.execute("INSERT INTO notes VALUES (1, 'a'), (2, 'a')", shop.target.database)
+    work = (
+        "with op.get_context().autocommit_block():\n"
+        "    op.execute('CREATE UNIQUE INDEX CONCURRENTLY \"By Text\" ON notes (text)')"
+    )
+    revision(shop.folder, "three", "two", work)
+
+    done = inv("migrate.up")
+
+    assert done.returncode == 1
+    assert 'invalid index public."By Text": REINDEX INDEX CONCURRENTLY' in done.stderr
+    assert 'invalid index public."By Text"' in inv("migrate.status").stdout
+    assert document(inv("migrate.status", "--json"))["invalid_indexes"] == ['public."By Text"']
 
 
 # new revision files
@@ -744,7 +942,7 @@ def test_a_flask_application_that_means_another_database(
     flask_project(project, repr(cluster.target(other).url(driver="psycopg2")))
     made = Shop(cluster, target, project)
 
-    done = inv("migrate.up")
+    done = inv("migrate.status")
 
     assert done.returncode == 2, done.stderr
     assert repr(other) in done.stderr.splitlines()[-1]

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from pgtasks.migrate.perform import Outcome, Written, new, new_empty, perform, plan, status
+from pgtasks.migrate.perform import (
+    Outcome,
+    Written,
+    new,
+    new_empty,
+    perform,
+    plan,
+    status,
+    with_sql,
+)
 from pgtasks.migrate.plan import Plan, downward
 from pgtasks.migrate.scripts import Scripts, find, needed
 from pgtasks.migrate.state import Revision, State
@@ -22,4 +31,5 @@ __all__ = [
     "perform",
     "plan",
     "status",
+    "with_sql",
 ]

@@ -27,12 +27,12 @@ from sqlalchemy import Connection, create_engine, event, pool
 from pgtasks import connection, interrupt, password
 from pgtasks.errors import BadConfiguration, Failed, Refused
 from pgtasks.migrate import scripts as where
+from pgtasks.migrate.ledger import LOCK_TIMEOUT, Ledger
 from pgtasks.migrate.scripts import Scripts
 from pgtasks.migrate.translation import Translation, one_line
 from pgtasks.stamp import Identity
 from pgtasks.target import Target
 
-LOCK_TIMEOUT = "5s"  # a statement that waits longer for a lock makes everybody else wait behind it
 _WHERE_AM_I = (
     "SELECT pg_catalog.current_database(), (SELECT system_identifier::pg_catalog.text"
     " FROM pg_catalog.pg_control_system()), session_user,"
@@ -55,6 +55,7 @@ class EnvPy:
         self.scripts, self.target, self.identity = scripts, target, identity
         self.read_only = read_only
         self.translation = Translation(scripts, target)
+        self.ledger = Ledger()
         self._warned: set[str] = set()
 
     @contextlib.contextmanager
@@ -67,6 +68,7 @@ class EnvPy:
             config = where.config(self.scripts, self.target)
             directory = ScriptDirectory.from_config(config)
             stack.enter_context(self._listening())
+            stack.enter_context(self.ledger.kept())
             config.attributes["connection"] = stack.enter_context(self._handed_over())
             stack.enter_context(_application(directory))
             yield config, directory

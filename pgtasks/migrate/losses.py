@@ -18,12 +18,8 @@ class Loss:
         return f"{self.text} ({self.rows})" if self.rows else self.text
 
 
-def losses(sql: str | None, direction: str) -> tuple[Loss, ...]:
-    """Return what some SQL drops or empties; None is SQL that could not be told."""
-    if sql is None:
-        return (Loss("what it drops cannot be told without running it"),)
-    if not sql.strip():
-        return (Loss("its downgrade does nothing"),) if direction == "down" else ()
+def losses(sql: str) -> tuple[Loss, ...]:
+    """Return what some SQL drops or empties."""
     import pglast
 
     try:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from alembic.autogenerate import RevisionContext
 from alembic.operations.ops import MigrationScript
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 
-from pgtasks import report
+from pgtasks import catalog, connection, report
 from pgtasks.errors import Failed, PgtasksError, Refused
 from pgtasks.migrate import plan as planning
 from pgtasks.migrate import state
@@ -19,8 +21,11 @@ from pgtasks.migrate.envpy import EnvPy, bare
 from pgtasks.migrate.plan import Plan
 from pgtasks.migrate.scripts import Scripts
 from pgtasks.migrate.state import Revision, State
+from pgtasks.migrate.translation import one_line
 from pgtasks.stamp import Identity
 from pgtasks.target import Target
+
+_SHOWN = 120  # characters of a statement that a hint shows
 
 
 @dataclass(frozen=True)
@@ -80,35 +85,30 @@ class Outcome:
 
 def status(scripts: Scripts, target: Target, identity: Identity) -> State:
     """Return where the database stands; it is only read."""
-    return _look(EnvPy(scripts, target, identity, read_only=True))
+    found = planning.where(EnvPy(scripts, target, identity, read_only=True))
+    return replace(found, invalid_indexes=_invalid_indexes(target))
 
 
-def _look(envpy: EnvPy) -> State:
-    seen: list[tuple[str, ...]] = []
-
-    def look(heads: Any, context: MigrationContext) -> list[Any]:
-        seen.append(tuple(heads))
-        return []
-
-    with (
-        envpy.opened() as (config, directory),
-        envpy.run(config, directory, look, dont_mutate=True),
-    ):
-        return state.compare(seen[-1], directory, envpy.scripts)
+def _invalid_indexes(target: Target) -> tuple[str, ...]:
+    with connection.session(target, read_only=True, purpose="migrate") as conn:
+        return tuple(catalog.invalid_indexes(conn))
 
 
 def plan(
-    scripts: Scripts,
-    target: Target,
-    identity: Identity,
-    direction: str,
-    to: str,
-    *,
-    with_sql: bool = False,
+    scripts: Scripts, target: Target, identity: Identity, direction: str, to: str, *, exact: bool
 ) -> Plan:
-    """Return what would be run; the database is only read."""
-    envpy = EnvPy(scripts, target, identity, read_only=True)
-    return planning.make(envpy, direction, to, with_sql=with_sql)
+    """Return what would be run; the database is only read.
+
+    With `exact` env.py is asked where the database is; without, no code of the project runs.
+    """
+    if not exact:
+        return planning.make(scripts, target, direction, to)
+    return planning.exact(EnvPy(scripts, target, identity, read_only=True), direction, to)
+
+
+def with_sql(scripts: Scripts, target: Target, identity: Identity, made: Plan) -> Plan:
+    """Return a plan with its SQL: the revisions' functions are run in Alembic's --sql mode."""
+    return planning.with_sql(EnvPy(scripts, target, identity, read_only=True), made)
 
 
 def perform(scripts: Scripts, target: Target, identity: Identity, made: Plan) -> Outcome:
@@ -117,63 +117,80 @@ def perform(scripts: Scripts, target: Target, identity: Identity, made: Plan) ->
     Whether revisions are committed one by one or together is for env.py to say
     (`transaction_per_migration`). The caller holds the target's lock.
     """
-    envpy = EnvPy(scripts, target, identity)
-    done: list[Applied] = []
+    run = _Perform(EnvPy(scripts, target, identity), made)
     if not made.steps:
         return Outcome(made.direction, made.state.current, made.state, (), 0.0)
     began = time.monotonic()
     try:
-        _run(envpy, made, done)
+        run.run()
     except PgtasksError as exc:
-        raise _failure(exc, made, done, scripts, target, identity) from exc
+        raise run.explained(exc) from exc
     seconds = time.monotonic() - began
     after = status(scripts, target, identity)
-    return Outcome(made.direction, made.state.current, after, tuple(done), seconds)
+    return Outcome(made.direction, made.state.current, after, tuple(run.done), seconds)
 
 
-def _run(envpy: EnvPy, made: Plan, done: list[Applied]) -> None:
-    with envpy.opened() as (config, directory):
+class _Perform:
+    """A plan being run: which revisions are done, what the one that runs has committed."""
 
-        def work(heads: Any, context: MigrationContext) -> Iterator[Any]:
-            _check_unmoved(heads, made)
-            for move in planning.moves(directory, made.direction, made.target, heads, made.state):
-                began = time.monotonic()
-                yield move
-                script = directory.get_revision(move.revision.revision)
-                revision = state.revision(script, envpy.scripts)
-                done.append(Applied(revision, time.monotonic() - began))
+    def __init__(self, envpy: EnvPy, made: Plan) -> None:
+        self.envpy, self.made = envpy, made
+        self.done: list[Applied] = []
+        self._began = False
 
-        with envpy.run(config, directory, work):
+    def run(self) -> None:
+        """Run env.py, and the plan's steps in it."""
+        with (
+            self.envpy.opened() as (config, directory),
+            self.envpy.run(config, directory, partial(self._work, directory)),
+        ):
             pass
+
+    def _work(
+        self, directory: ScriptDirectory, heads: Any, context: MigrationContext
+    ) -> Iterator[Any]:
+        made, ledger = self.made, self.envpy.ledger
+        _check_unmoved(heads, made)
+        for move in planning.moves(directory, made.direction, made.target, heads, made.state):
+            ledger.revision_done()
+            self._began = True
+            began = time.monotonic()
+            yield move
+            script = directory.get_revision(move.revision.revision)
+            revision = state.revision(script, self.envpy.scripts)
+            self.done.append(Applied(revision, time.monotonic() - began))
+
+    def explained(self, exc: PgtasksError) -> PgtasksError:
+        """Say with the fault where it left the database."""
+        if isinstance(exc, Refused) or not self._began:
+            return exc
+        made, done = self.made, self.done
+        failed = made.steps[len(done)].revision if len(done) < len(made.steps) else None
+        what = f"revision {failed.id}" if failed else "the last commit"
+        committed = [one_line(each)[:_SHOWN] for each in self.envpy.ledger.committed]
+        left, invalid = self._left(committed)
+        hint = "\n".join([exc.hint, *(f"stays: {each}" for each in committed), *invalid]).strip()
+        return type(exc)(f"{what} failed: {exc.message}; {left}", hint=hint)
+
+    def _left(self, committed: Sequence[str]) -> tuple[str, list[str]]:
+        """Return where the fault left the database, and what is to be done about its indexes."""
+        try:
+            now = status(self.envpy.scripts, self.envpy.target, self.envpy.identity)
+        except PgtasksError as unknown:
+            return f"where that left the database is not known: {unknown.message}", []
+        at = f"the database is at {', '.join(now.current) or 'no revision'}"
+        if committed:
+            number = report.plural(len(committed), "statement")
+            at = f"{number} of it had been committed and stay, {at}"
+        elif now.current == self.made.state.current:
+            at = f"its transaction was rolled back, {at} as before"
+        return at, now.invalid_lines()
 
 
 def _check_unmoved(heads: Any, made: Plan) -> None:
     if tuple(sorted(heads)) != made.state.current:
         now = ", ".join(heads) or "no revision"
         raise Refused(f"another run moved the database meanwhile, it is at {now}: look again")
-
-
-def _failure(
-    exc: PgtasksError,
-    made: Plan,
-    done: list[Applied],
-    scripts: Scripts,
-    target: Target,
-    identity: Identity,
-) -> PgtasksError:
-    """Say with the fault where it left the database."""
-    if isinstance(exc, Refused):
-        return exc
-    failed = made.steps[len(done)].revision if len(done) < len(made.steps) else None
-    what = f"revision {failed.id}" if failed else "the last commit"
-    try:
-        now = status(scripts, target, identity).current
-    except PgtasksError as unknown:
-        left = f"where that left the database is not known: {unknown.message}"
-    else:
-        at = ", ".join(now) or "no revision"
-        left = "nothing was changed" if now == made.state.current else f"the database is at {at}"
-    return type(exc)(f"{what} failed: {exc.message}; {left}", hint=exc.hint)
 
 
 @dataclass(frozen=True)

@@ -1,39 +1,50 @@
-"""What an upgrade or downgrade would do, told before it does it."""
+"""What an upgrade or downgrade would do, told before it does it.
+
+A plan is made from the files' identifiers, the version table and the source of what a downgrade
+drops: importing a revision file runs what stands outside its functions, as every tool of Alembic's
+does, and that is all of the project's code that runs.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
+from alembic.config import Config
 from alembic.operations import Operations
 from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 
-from pgtasks import connection, report
+from pgtasks import connection, report, versiontable
 from pgtasks.connection import Connection
 from pgtasks.errors import Refused
-from pgtasks.migrate import state
-from pgtasks.migrate.envpy import EnvPy
-from pgtasks.migrate.losses import Loss, losses
+from pgtasks.migrate import source, state
+from pgtasks.migrate.envpy import EnvPy, bare
+from pgtasks.migrate.losses import Loss
+from pgtasks.migrate.scripts import Scripts
 from pgtasks.migrate.state import Revision, State
 from pgtasks.target import Target
+from pgtasks.versiontable import VersionTable
 
 
 @dataclass(frozen=True)
 class Step:
     """One revision to go up or down.
 
-    `sql` is what its function would run, None where that cannot be told without running it (it
-    reads the database, or is not written for Alembic's --sql mode). `losses` is what it drops.
+    `losses` is what its source says that it drops. `sql` is there where it was asked for: what its
+    function would run, None where that cannot be told without running it (it reads the database,
+    or is not written for Alembic's --sql mode).
     """
 
     revision: Revision
-    sql: str | None = None
     losses: tuple[Loss, ...] = ()
+    sql: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return plain data with stable keys."""
@@ -48,21 +59,30 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
-    """The steps of one run. `direction` is up or down; `state` is what it starts from."""
+    """The steps of one run. `direction` is up or down; `state` is what it starts from.
+
+    `certain` says whether the version table could be told without asking env.py; `with_sql`
+    whether the steps hold their SQL.
+    """
 
     direction: str
     target: str
     state: State
     steps: tuple[Step, ...]
+    certain: bool = True
+    with_sql: bool = False
 
     def lines(self) -> list[str]:
-        """Return what a person reads under --dry: each step, and the SQL it would run."""
+        """Return what a person reads under --dry: each step, and its SQL if that was asked for."""
         if not self.steps:
             return [f"nothing to do: {self.state.sentence()}"]
-        lines: list[str] = []
-        for step in self.steps:
-            lines.append(f"-- {self.direction} {step.revision} ({step.revision.file})")
-            lines += [f"-- {loss}" for loss in step.losses]
+        return [line for step in self.steps for line in self._lines(step)]
+
+    def _lines(self, step: Step) -> list[str]:
+        sign = "-- " if self.with_sql else ""
+        lines = [f"{sign}{self.direction} {step.revision} ({step.revision.file})"]
+        lines += [f"{sign or '  '}{loss}" for loss in step.losses]
+        if self.with_sql:
             lines.append(step.sql.strip() if step.sql else _without_sql(step.sql))
         return lines
 
@@ -103,35 +123,95 @@ def downward(to: str | None, steps: str | None) -> str:
     return f"-{int(steps or 1)}"
 
 
-def make(envpy: EnvPy, direction: str, target: str, *, with_sql: bool) -> Plan:
-    """Read the database's revision and return the way from there; nothing is run.
+def make(scripts: Scripts, target: Target, direction: str, to: str) -> Plan:
+    """Read the database's revision and return the way from there; no code of the project runs.
 
-    `target` is Alembic's: a revision, `head`, `base`, `+1`, `-1`. Raises Refused where there is
-    no way.
+    `to` is Alembic's: a revision, `head`, `base`, `+1`, `-1`. Raises Refused where there is no way.
     """
+    with bare(scripts) as (_, directory):
+        with connection.session(target, read_only=True, purpose="migrate") as conn:
+            tables = versiontable.read(conn)
+        current = versiontable.revisions(_of_these_files(tables, directory))
+        made = _planned(directory, scripts, target, direction, to, current)
+        return replace(made, certain=len(tables) <= 1)
+
+
+def _of_these_files(
+    tables: Sequence[VersionTable], directory: ScriptDirectory
+) -> list[VersionTable]:
+    """Return the version tables whose revisions the files know; all where they know none."""
+    files = {script.revision for script in directory.walk_revisions()}
+    return [table for table in tables if files & set(table.revisions)] or list(tables)
+
+
+def exact(envpy: EnvPy, direction: str, to: str) -> Plan:
+    """Return the way from where Alembic's own context says that the database is.
+
+    env.py is run, and no function of a revision.
+    """
+    with envpy.opened() as (config, directory), _looking(envpy, config, directory) as look:
+        found = _planned(directory, envpy.scripts, envpy.target, direction, to, look.current)
+        return replace(found, certain=True)
+
+
+def where(envpy: EnvPy) -> State:
+    """Return where Alembic's own context says that the database stands."""
+    with envpy.opened() as (config, directory), _looking(envpy, config, directory) as look:
+        return state.compare(look.current, directory, envpy.scripts)
+
+
+def with_sql(envpy: EnvPy, made: Plan) -> Plan:
+    """Return a plan with the SQL of its steps: their functions run in Alembic's --sql mode."""
+    with envpy.opened() as (config, directory), _looking(envpy, config, directory) as look:
+        way = moves(directory, made.direction, made.target, look.current, made.state)
+        sqls = {move.revision.revision: _sql(look.run, look.context, move) for move in way}
+    steps = (replace(step, sql=sqls.get(step.revision.id)) for step in made.steps)
+    return replace(made, steps=tuple(steps), with_sql=True)
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What env.py told Alembic: the database's revisions, and the contexts that it made."""
+
+    current: tuple[str, ...]
+    context: MigrationContext
+    run: EnvironmentContext
+
+
+@contextlib.contextmanager
+def _looking(envpy: EnvPy, config: Config, directory: ScriptDirectory) -> Iterator[_Look]:
     seen: list[tuple[tuple[str, ...], MigrationContext]] = []
 
     def look(heads: Any, context: MigrationContext) -> list[Any]:
         seen.append((tuple(heads), context))
         return []
 
-    with (
-        envpy.opened() as (config, directory),
-        envpy.run(config, directory, look, dont_mutate=True) as run,
-    ):
-        current, context = seen[-1]
-        found = state.compare(current, directory, envpy.scripts)
-        made = []
-        for move in moves(directory, direction, target, current, found):
-            step = Step(
-                state.revision(directory.get_revision(move.revision.revision), envpy.scripts)
-            )
-            if with_sql:
-                step = replace(step, sql=_sql(run, context, move))
-                lost = losses(step.sql, direction)
-                step = replace(step, losses=_with_rows(lost, envpy.target))
-            made.append(step)
-        return Plan(direction, target, found, tuple(made))
+    with envpy.run(config, directory, look, dont_mutate=True) as run:
+        yield _Look(*seen[-1], run)
+
+
+def _planned(
+    directory: ScriptDirectory,
+    scripts: Scripts,
+    target: Target,
+    direction: str,
+    to: str,
+    current: Sequence[str],
+) -> Plan:
+    found = state.compare(current, directory, scripts)
+    steps = tuple(
+        _step(directory, scripts, target, move.revision.revision, direction)
+        for move in moves(directory, direction, to, current, found)
+    )
+    return Plan(direction, to, found, steps)
+
+
+def _step(
+    directory: ScriptDirectory, scripts: Scripts, target: Target, name: str, direction: str
+) -> Step:
+    script = directory.get_revision(name)
+    lost = source.read(Path(script.path), f"{direction}grade")
+    return Step(state.revision(script, scripts), _with_rows(lost, target))
 
 
 def moves(

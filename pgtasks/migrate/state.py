@@ -36,6 +36,9 @@ class State:
     ahead        it has revisions that the files do not: the files are older
     diverged     it has some that the files do not, and lacks others; or the files have several
                  heads, and the database not all of them
+
+    `invalid_indexes` are what a CREATE INDEX CONCURRENTLY that was cut short left behind: they cost
+    and serve nobody.
     """
 
     word: str
@@ -43,6 +46,7 @@ class State:
     heads: tuple[str, ...]
     pending: tuple[Revision, ...]
     unknown: tuple[str, ...]
+    invalid_indexes: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """Return what a person reads."""
@@ -50,7 +54,15 @@ class State:
         lines += [f"  pending  {revision}  ({revision.file})" for revision in self.pending]
         if len(self.heads) > 1:
             lines.append("  several heads: join them with `alembic merge heads`, or name one")
-        return lines
+        return lines + [f"  {line}" for line in self.invalid_lines()]
+
+    def invalid_lines(self) -> list[str]:
+        """Return what is to be done about each invalid index."""
+        return [
+            f"invalid index {name}: REINDEX INDEX CONCURRENTLY {name} makes it whole, "
+            f"DROP INDEX CONCURRENTLY {name} removes it"
+            for name in self.invalid_indexes
+        ]
 
     def sentence(self) -> str:
         """Return the state in one line."""
