@@ -94,7 +94,7 @@ class Run:
         Returns what the database says of itself, None where it does not exist. Under `dry` the
         plan says what the guard would ask for, and nothing is asked unless `ask` says so.
         """
-        permit = self.permit(access, confirm=confirm, yes=yes, look=look)
+        permit = self.permit(access, confirm=confirm, yes=yes, look=look, ask=ask)
         permit.ask()
         return permit.identity
 
@@ -105,6 +105,7 @@ class Run:
         confirm: str | None = None,
         yes: bool = False,
         look: bool = True,
+        ask: bool = False,
     ) -> Permit:
         """Let the guard decide, as `guarded` does; what is to be asked is left to the permit.
 

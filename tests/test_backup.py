@@ -276,6 +276,7 @@ class TestRevision:
                 "a1,b2",
             ),
             ("CREATE TABLE alembic_version (other int)", ""),
+            ("CREATE TABLE \"Our Versions\" AS SELECT 'c3'::varchar AS version_num", "c3"),
         ],
     )
     def test_is_alembic_s(

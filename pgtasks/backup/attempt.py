@@ -18,9 +18,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
-from psycopg2 import sql
-
-from pgtasks import catalog, connection
+from pgtasks import catalog, connection, versiontable
 from pgtasks.backup.dump import DumpPlan, Words, said_plainly
 from pgtasks.backup.preflight import Source
 from pgtasks.catalog import Relation
@@ -266,20 +264,6 @@ def _revision(conn: Connection, snapshot: str) -> str:
     connection.execute(conn, SNAPSHOT)
     try:
         snapshot_of(conn, snapshot)
-        homes = connection.rows(
-            conn,
-            "SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
-            " JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'version_num'"
-            " WHERE c.relname = 'alembic_version' AND c.relkind = 'r' ORDER BY 1",
-        )
-        found = {
-            row[0] for (schema,) in homes for row in connection.rows(conn, _revision_query(schema))
-        }
-        return ",".join(sorted(found))
+        return ",".join(versiontable.revisions(versiontable.read(conn)))
     finally:
         connection.execute(conn, "ROLLBACK")
-
-
-def _revision_query(schema: str) -> sql.Composed:
-    name = sql.Identifier(schema, "alembic_version")
-    return sql.SQL("SELECT version_num FROM {}").format(name)
