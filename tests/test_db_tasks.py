@@ -254,7 +254,7 @@ def write(project: Path, **files: str) -> list[str]:
 
 
 def test_run_waits_for_nobody_who_holds_the_lock(
-    project: Path, inv: Inv, cluster: Cluster, database: str
+    project: Path, inv: Inv, start_inv: Callable[..., Any], cluster: Cluster, database: str
 ) -> None:
     from pgtasks.lock import Lock
 
@@ -265,8 +265,12 @@ def test_run_waits_for_nobody_who_holds_the_lock(
     assert done.returncode == 6
     assert "is locked by another run: db.restore, process " in done.stderr
     assert cluster.value("SELECT to_regclass('t')", database) is None
-    held = write(project, held=f"\\! {INV} db.run --file make.sql\n")
-    assert "db.run, process " in inv("db.run", *held).stderr
+    running = start_inv("db.run", *write(project, held="SELECT pg_sleep(600);"))
+    sleeping = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%%'"
+    until(lambda: cluster.value(sleeping))
+    assert "db.run, process " in inv("db.run", *flags).stderr
+    running.send_signal(signal.SIGTERM)
+    assert running.wait(timeout=30) == 130
 
 
 def test_run_runs_files_in_order(project: Path, inv: Inv, cluster: Cluster, database: str) -> None:

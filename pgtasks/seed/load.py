@@ -3,40 +3,35 @@
 from __future__ import annotations
 
 import json
-import re
-import signal
 import tempfile
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pgtasks import report, script, tools
-from pgtasks.errors import Failed
-from pgtasks.host import HERE, Command
-from pgtasks.pipeline import Pipeline
+from pgtasks import report
+from pgtasks.psql import program, session
+from pgtasks.psql.source import Source
 from pgtasks.seed.sets import SeedSet
-from pgtasks.shell import psql
 from pgtasks.target import Target
-from pgtasks.tools import Toolset
 
-_MARK = "pgtasks-seed:"
-# what a file printed last may have no line end
-_ANSWER = re.compile(rf"{_MARK}(.*)\n")
-_PLACE = re.compile(r"psql:.+?:(?P<line>\d+): [^:]+: +(?P<words>.+)$")
 # Asked in the transaction of the load itself: rows that only this transaction wrote, in tables
 # rather than in their partitions. A load that is cut short asks nothing and changes nothing.
-_CHANGES = f"""
-SELECT '{_MARK}' || coalesce(json_agg(row_to_json(t) ORDER BY t."table"), '[]')::text FROM (
-  SELECT format('%I.%I', n.nspname, c.relname) AS "table", sum(s.n_tup_ins) AS inserted,
-    sum(s.n_tup_upd) AS updated, sum(s.n_tup_del) AS deleted
+_CHANGES = """
+SELECT coalesce(pg_catalog.json_agg(pg_catalog.row_to_json(t) ORDER BY t."table"), '[]')
+FROM (
+  SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) AS "table",
+    pg_catalog.sum(s.n_tup_ins) AS inserted, pg_catalog.sum(s.n_tup_upd) AS updated,
+    pg_catalog.sum(s.n_tup_del) AS deleted
   FROM pg_catalog.pg_stat_xact_user_tables s
-  JOIN pg_catalog.pg_class c ON c.oid = coalesce(pg_catalog.pg_partition_root(s.relid), s.relid)
-  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-  WHERE s.schemaname !~ '^pg_' AND s.n_tup_ins + s.n_tup_upd + s.n_tup_del > 0
+  JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=)
+    coalesce(pg_catalog.pg_partition_root(s.relid)::pg_catalog.oid, s.relid)
+  JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+  WHERE s.schemaname OPERATOR(pg_catalog.!~) '^pg_'
+    AND s.n_tup_ins OPERATOR(pg_catalog.+) s.n_tup_upd OPERATOR(pg_catalog.+) s.n_tup_del
+      OPERATOR(pg_catalog.>) 0
   GROUP BY n.nspname, c.relname) t
 """
-_BEGUN = f"SELECT '{_MARK}' || pg_catalog.now()::text || pg_catalog.current_setting('track_counts')"
+_COUNTS = "SELECT pg_catalog.current_setting('track_counts')"
 
 
 @dataclass(frozen=True)
@@ -108,61 +103,39 @@ class Outcome:
         return {"sets": [loaded.as_json() for loaded in self.sets]}
 
 
-def command(
-    toolset: Toolset, target: Target, passfile: str, seed: SeedSet, scale: int | None
-) -> Command:
-    """Return what loads one set: the file between two questions, all in one transaction."""
-    argv = [toolset.tool("psql"), "--no-psqlrc", "--no-password", "--quiet"]
-    argv += ["--no-align", "--tuples-only", "--single-transaction", "--set=ON_ERROR_STOP=1"]
-    argv += [] if scale is None else [f"--set=scale={scale}"]
-    # a role's own limits are for an application's statements
-    argv += ["--command=SET LOCAL statement_timeout = 0", f"--command={_BEGUN}"]
-    argv += [f"--file={seed.path}", f"--command={_BEGUN}", f"--command={_CHANGES}"]
-    return Command(tuple(argv), tools.environment(target.here(), passfile), stop=signal.SIGINT)
-
-
 def load(target: Target, seed: SeedSet, scale_name: str) -> Loaded:
     """Load one set, raising Failed with file and line; nothing of it stays then.
 
     The caller holds the target's lock.
     """
     scale = seed.scale(scale_name)
-    script.checked([str(seed.path)])  # nothing in it may lead elsewhere
-    toolset = psql(target)
+    checked = program.checked((Source(seed.shown, seed.path),))  # nothing in it may lead elsewhere
     began = time.monotonic()
-    with HERE.passfile(target) as passfile, tempfile.TemporaryFile() as out:
-        made = command(toolset, target, passfile, seed, scale)
-        with Pipeline(HERE, [made], stdout=out) as pipeline:
-            try:
-                said = pipeline.check()
-            except Failed as exc:
-                raise _explained(exc, seed) from None
+    with tempfile.TemporaryFile() as out:
+        ran = session.execute(target, checked, _settings(scale), stdout=out)
         out.seek(0)
         printed = out.read().decode(errors="replace")
-    for line in [*said, *_ANSWER.sub("", printed).splitlines()]:
+    for line in [*ran.said, *printed.splitlines()]:
         report.say(f"  {line}")
-    tables = _changes(_ANSWER.findall(printed), seed)
-    return Loaded(seed.name, scale_name if seed.scales else "", tables, time.monotonic() - began)
-
-
-def _explained(exc: Failed, seed: SeedSet) -> Failed:
-    for line in exc.hint.splitlines():
-        found = _PLACE.match(line)
-        if found:
-            return Failed(
-                f"{seed.shown}:{found['line']}: {found['words']}; nothing of it stays",
-                hint=exc.hint,
-            )
-    return exc
-
-
-def _changes(answers: Sequence[str], seed: SeedSet) -> tuple[Rows, ...] | None:
-    begun, ended, changes = answers[0], answers[-2], answers[-1]
-    if begun != ended:
+    if not ran.kept:
         report.say(
             f"warning: {seed.shown} ends the transaction that it is loaded in: an error in it would"
             " leave half of it, and rows are counted since then only"
         )
-    if begun.endswith("off"):
-        return None
-    return tuple(Rows(**row) for row in json.loads(changes))
+    counts, changes = ran.answers
+    tables = None if counts == "off" else tuple(Rows(**row) for row in json.loads(changes))
+    return Loaded(seed.name, scale_name if seed.scales else "", tables, time.monotonic() - began)
+
+
+def _settings(scale: int | None) -> session.Settings:
+    """Return how psql loads a set: the file, all in one transaction, and two questions."""
+    flags = ["--no-align", "--tuples-only"]
+    flags += [] if scale is None else [f"--set=scale={scale}"]
+    return session.Settings(
+        transaction=True,
+        flags=tuple(flags),
+        # a role's own limits are for an application's statements
+        begin="SET LOCAL statement_timeout = 0;",
+        questions=(_COUNTS, _CHANGES),
+        undone="; nothing of it stays",
+    )
