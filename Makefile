@@ -1,6 +1,7 @@
 # make demo    see the whole of it run: needs Python 3.10 or newer, nothing else
 # make test    all tests, on real servers        make check   ruff, ruff format, mypy
-# make bench   the benchmark                     make clean   stop and remove what these made
+# make torture random trials, many times as long  make bench   the benchmark
+# make clean   stop and remove what these made
 #
 # All paths are relative, so a checkout whose own path has spaces in it works.
 
@@ -8,7 +9,7 @@ PYTHON ?= python3 python3.14 python3.13 python3.12 python3.11 python3.10
 WORKERS ?= 3
 ARGS ?=
 
-.PHONY: demo test check bench clean
+.PHONY: demo test torture check bench clean
 .DEFAULT_GOAL := demo
 
 demo: .venv/installed
@@ -16,6 +17,9 @@ demo: .venv/installed
 
 test: .venv/installed-dev
 	@.venv/bin/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+
+torture: .venv/installed-dev
+	@.venv/bin/python -m pytest torture -n 2 $(ARGS)
 
 check: .venv/installed-dev
 	@.venv/bin/ruff check .

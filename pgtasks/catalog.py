@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from pgtasks import connection
 from pgtasks.connection import Connection
@@ -40,7 +41,9 @@ class Relation:
 
     `kind` is pg_class.relkind, `filenode` the name of its file as of the snapshot it was read in,
     `columns` are sorted by name (byte order), `plain` are those whose type is one of PLAIN_TYPES,
-    `bytes` is an estimate.
+    `stored` and `virtual` the generated ones, `bytes` is an estimate. Of what belongs to an
+    `extension`, pg_dump saves what `condition` (a WHERE clause or nothing) selects, and where it is
+    None, nothing.
     """
 
     oid: int
@@ -50,10 +53,18 @@ class Relation:
     persistence: str
     filenode: int
     bytes: int
-    of_extension: bool
     own_cast: bool
+    extension: str
+    condition: str | None
     columns: tuple[str, ...]
     plain: frozenset[str] = frozenset()
+    stored: frozenset[str] = frozenset()
+    virtual: frozenset[str] = frozenset()
+
+    @property
+    def dumped(self) -> bool:
+        """Whether pg_dump saves rows of it: of an extension, only what that asks for."""
+        return not self.extension or self.condition is not None
 
     def sized(self, bytes: int | None) -> Relation:
         """Return the same relation with a better estimate of its size."""
@@ -72,22 +83,41 @@ def relations(conn: Connection, kinds: str = "rSmf") -> list[Relation]:
         conn,
         "SELECT c.oid, n.nspname, c.relname, c.relkind, c.relpersistence, c.relfilenode::bigint,"
         " c.relpages::bigint * current_setting('block_size')::bigint,"
-        f" {_OF_EXTENSION}, {_OWN_CAST},"
-        f" {_columns()}, {_columns('AND a.atttypid = ANY (%(plain)s::regtype[])')}"
+        f" {_OWN_CAST}, coalesce(e.extname, ''), {_CONDITION}, {_COLUMNS}"
         " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+        f" {_EXTENSION}"
         f" WHERE c.relkind = ANY (%(kinds)s) AND c.relpersistence <> 't' AND {_OWN_SCHEMA}"
         ' ORDER BY n.nspname COLLATE "C", c.relname COLLATE "C"',
         {"kinds": list(kinds), "plain": list(PLAIN_TYPES)},
     )
-    return [Relation(*row[:-2], *[tuple(row[-2] or ()), frozenset(row[-1] or ())]) for row in found]
+    return [Relation(*row[:-1], **_sorts(row[-1] or ())) for row in found]
 
 
-def _columns(condition: str = "") -> str:
-    return (
-        "CASE WHEN c.relkind = 'r' THEN (SELECT array_agg(a.attname::text"
-        ' ORDER BY a.attname COLLATE "C") FROM pg_attribute a WHERE a.attrelid = c.oid'
-        f" AND a.attnum > 0 AND NOT a.attisdropped {condition}) END"
-    )
+# a letter for the type, one for what generates it, the name
+_COLUMNS = (
+    "CASE WHEN c.relkind = 'r' THEN (SELECT array_agg("
+    "CASE WHEN a.atttypid = ANY (%(plain)s::regtype[]) THEN 'p' ELSE '-' END"
+    " || CASE WHEN a.attgenerated = '' THEN '-' ELSE a.attgenerated::text END || a.attname"
+    ' ORDER BY a.attname COLLATE "C") FROM pg_attribute a WHERE a.attrelid = c.oid'
+    " AND a.attnum > 0 AND NOT a.attisdropped) END"
+)
+_EXTENSION = (
+    "LEFT JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = c.oid"
+    " AND d.objsubid = 0 AND d.deptype = 'e' LEFT JOIN pg_extension e ON e.oid = d.refobjid"
+)
+_CONDITION = "e.extcondition[array_position(e.extconfig, c.oid)]"
+
+
+def _sorts(columns: Sequence[str]) -> dict[str, Any]:
+    def marked(place: int, letter: str) -> frozenset[str]:
+        return frozenset(column[2:] for column in columns if column[place] == letter)
+
+    return {
+        "columns": tuple(column[2:] for column in columns),
+        "plain": marked(0, "p"),
+        "stored": marked(1, "s"),
+        "virtual": marked(1, "v"),
+    }
 
 
 def moved(conn: Connection, relations: Sequence[Relation]) -> list[Relation]:
@@ -96,7 +126,8 @@ def moved(conn: Connection, relations: Sequence[Relation]) -> list[Relation]:
     Another relation bears the name now (a rename, an exchange, a drop, of the schema too), or the
     file is another one (TRUNCATE, most of ALTER TABLE): whoever reads by name in the old snapshot
     gets nothing, or another table's rows, without an error. Within a transaction too this is what
-    is so now, as these functions ignore its snapshot. Wants an empty search_path.
+    is so now, as these functions ignore its snapshot. No schema of a user's may be in the
+    session's search_path.
     """
     if not relations:
         return []

@@ -14,72 +14,44 @@ import os
 import re
 import socket
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import psycopg2
 import psycopg2.extensions
 from psycopg2 import sql
 
-from pgtasks.errors import Failed, PgtasksError, Unreachable, VersionMismatch
+from pgtasks import session as sessions
+from pgtasks.errors import Failed, PgtasksError, Refused, Unreachable
 from pgtasks.secret import redact
+from pgtasks.session import Session
+from pgtasks.silence import ANSWER, Silent
 from pgtasks.target import Target
 
 Connection = psycopg2.extensions.connection
 Cursor = psycopg2.extensions.cursor
+PATH = sessions.PATH
 
-OLDEST, NEWEST = 14, 18  # majors of servers that are tested
 
-# A database or role may set timeouts of its own: they would end a dump or a snapshot in the middle
-# (those that not every server knows are set once it has said which one it is).
-_NO_TIMEOUTS = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
-# What names, literals and texts mean; no value has a blank, which options would need escaped.
-# pg_temp stands last: unnamed it would come first, for tables and types.
-PATH = "pg_catalog,pg_temp"
-_PINNED = {
-    "search_path": PATH,
-    "quote_all_identifiers": "off",
-    "standard_conforming_strings": "on",
-    "transform_null_equals": "off",
-    "array_nulls": "on",
-    "row_security": "on",
-    "bytea_output": "hex",
-    "DateStyle": "ISO,MDY",
-    "IntervalStyle": "postgres",
-    "TimeZone": "UTC",
-    "extra_float_digits": "1",
-    "default_transaction_isolation": "read\\ committed",
-    "default_transaction_deferrable": "off",
-}
+class FellSilent(Unreachable):
+    """Report a server that was given up because nothing answered."""
+
+
 # what a dead line or server is noticed by, on either side
 _KEEPALIVE = {"keepalives_idle": "5", "keepalives_interval": "2", "keepalives_count": "3"}
-_CLIENT_LOOKED_FOR = "2s"
 # SQLSTATEs after which there is no connection: lost, shut down, timed out
 _ENDED = ("08", "57P", "25P03", "25P04")
 _WAYS_OUT = {
     r"is not currently accepting connections": ": inv db.recover opens it",
     r'database "[^"]*" does not exist': ": inv db.create makes it",
 }
-
-
-class Session(Connection):
-    """A connection of ours, which knows its target."""
-
-    target: Target
-
-
-class Tunnelled(Session):
-    """A connection through a tunnel that is served by threads of this process."""
-
-    def cancel(self) -> None:
-        """Cancel the statement that runs, from another session.
-
-        libpq's own way holds Python's lock until the server has closed that connection, and the
-        tunnel's threads would wait for the lock: for ever.
-        """
-        known: dict[str, Any] = {**self.info.dsn_parameters, "password": self.info.password}
-        with closing(psycopg2.connect(**known)) as other, other.cursor() as cursor:
-            cursor.execute("SELECT pg_catalog.pg_cancel_backend(%s)", (self.info.backend_pid,))
+_POOLED = (
+    "the settings that a session begins with are not in force: a connection pooler (PgBouncer?) may"
+    " be in between, name the server itself in `host` and `port`"
+)
+# Where a role may switch event triggers off, by address and role: whoever may not and asks for it
+# at the login is refused. Known from the first session on, which is in the maintenance database.
+_switches_off: dict[tuple[str, int, str], bool] = {}
 
 
 def application_name(purpose: str) -> str:
@@ -101,11 +73,11 @@ def conninfo(
 ) -> dict[str, str]:
     """Return libpq parameters for the target, each given, so that none is inherited."""
     target = target.here()
-    options = [f"-c {name}=0" for name in _NO_TIMEOUTS]
-    if not own_path:
-        options += [f"-c {name}={setting}" for name, setting in _PINNED.items()]
-    # said either way: a role or a database may have a default of its own
-    options.append(f"-c default_transaction_read_only={'on' if read_only else 'off'}")
+    options = sessions.options(
+        read_only=read_only,
+        own_path=own_path,
+        event_triggers=own_path or not switches_event_triggers_off(target),
+    )
     parameters = {
         **target.parameters,
         **_KEEPALIVE,
@@ -115,7 +87,7 @@ def conninfo(
         "user": target.user,
         "client_encoding": "UTF8",
         "application_name": application_name(purpose),
-        "options": " ".join(options),
+        "options": options,
     }
     if target.password is not None:
         parameters["password"] = target.password.reveal()
@@ -135,38 +107,46 @@ def connect(
         target, read_only=read_only, purpose=purpose, own_path=own_path
     )
     try:
-        kind = Tunnelled if target.end else Session
-        connection: Session = psycopg2.connect(connection_factory=kind, **parameters)
+        connection: Session = psycopg2.connect(connection_factory=Session, **parameters)
     except psycopg2.Error as exc:
+        if "unsupported startup parameter" in str(exc):
+            raise Refused(f"{target}: {_POOLED}") from None
         raise Unreachable(unreachable_line(target, exc)) from None
-    connection.target = target
+    connection.target, connection.tunnelled = target, target.end is not None
     connection.autocommit = True
     try:
-        execute(connection, _settings(connection.server_version))
-        _let_go_of_the_dead(connection)
+        path, reads_only, connection.pid, may_switch = _begun(connection)
     except BaseException:
         connection.close()
         raise
+    if reads_only != ("on" if read_only else "off") or not (own_path or path == PATH):
+        connection.close()
+        raise Refused(f"{target}: {_POOLED}")
+    _switches_off[_address(target)] = may_switch
     return connection
 
 
-def _settings(version: int) -> str:
-    """Return what a session begins with, raising VersionMismatch for a server that is too old."""
-    if version < OLDEST * 10000:
-        found = f"{version // 10000}.{version % 10000}"
-        raise VersionMismatch(
-            f"the server is PostgreSQL {found}, servers {OLDEST} to {NEWEST} are supported"
-        )
-    since_17 = "SET transaction_timeout = 0" if version >= 170000 else ""
-    return f"SET idle_session_timeout = 0; {since_17}"
-
-
-def _let_go_of_the_dead(connection: Connection) -> None:
-    """Let the server end a statement whose client is gone, where its system can tell (Linux)."""
+def _begun(connection: Connection) -> tuple[Any, ...]:
+    version = connection.server_version
     try:
-        execute(connection, f"SET client_connection_check_interval = {_CLIENT_LOOKED_FOR!r}")
-    except Failed:
-        pass  # the statement then goes on to its end, and its work is rolled back
+        return rows(connection, sessions.begin(version))[0]
+    except Failed:  # a statement of a lost client then goes on to its end, and is rolled back
+        return rows(connection, sessions.begin(version, look_for_client=False))[0]
+
+
+def _address(target: Target) -> tuple[str, int, str]:
+    place = target.here()
+    return place.host, place.port, place.user
+
+
+def switches_event_triggers_off(target: Target) -> bool:
+    """Return whether the target's role is known to be allowed that (17 and later)."""
+    return _switches_off.get(_address(target), False)
+
+
+def without_event_triggers(target: Target) -> str:
+    """Return what a tool's PGOPTIONS get so that event triggers do not fire, if that may be."""
+    return " -c event_triggers=off" if switches_event_triggers_off(target) else ""
 
 
 def unreachable_line(target: Target, exc: Exception) -> str:
@@ -224,23 +204,41 @@ Parameters = Sequence[Any] | Mapping[str, Any] | None
 
 
 def execute(connection: Connection, statement: Statement, parameters: Parameters = None) -> None:
-    """Run one statement, raising Failed with the server's words."""
+    """Run one statement, raising Failed with the server's words.
+
+    It may take its time while the server lives: `silence` says how that is known.
+    """
     with translated(), connection.cursor() as cursor:
         cursor.execute(statement, parameters)
 
 
 def rows(
-    connection: Connection, statement: Statement, parameters: Parameters = None
+    connection: Connection,
+    statement: Statement,
+    parameters: Parameters = None,
+    *,
+    limit: float | None = ANSWER,
 ) -> list[tuple[Any, ...]]:
-    """Return all rows of one query."""
+    """Return all rows of one query, raising Unreachable after `limit` seconds.
+
+    `limit=None` is for a query that grows with the database.
+    """
     with translated(), connection.cursor() as cursor:
+        if isinstance(cursor, sessions.Cursor):
+            cursor.limit = limit
         cursor.execute(statement, parameters)
         return cursor.fetchall()
 
 
-def value(connection: Connection, statement: Statement, parameters: Parameters = None) -> Any:
-    """Return the first column of the first row, None where there is no row."""
-    found = rows(connection, statement, parameters)
+def value(
+    connection: Connection,
+    statement: Statement,
+    parameters: Parameters = None,
+    *,
+    limit: float | None = ANSWER,
+) -> Any:
+    """Return the first column of the first row, None where there is no row; else as `rows`."""
+    found = rows(connection, statement, parameters, limit=limit)
     return found[0][0] if found else None
 
 
@@ -258,6 +256,8 @@ def translate(exc: psycopg2.Error) -> PgtasksError:
 
     One that the driver raises about its own use is a bug of ours, and raised as it is.
     """
+    if isinstance(exc, Silent):
+        return FellSilent(str(exc))
     if exc.pgcode is None and isinstance(exc, psycopg2.ProgrammingError):
         raise exc
     words = str(exc).strip() or exc.__class__.__name__

@@ -10,7 +10,7 @@ import dataclasses
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from psycopg2 import sql
 
@@ -28,13 +28,16 @@ NAME_LISTS = (
 # It would make the load itself fail, so it arrives with the swap.
 LATE_SETTINGS = ("default_transaction_read_only",)
 
+Provider = Literal["libc", "icu", "builtin"]
+_PROVIDERS: Mapping[str, Provider] = {"c": "libc", "i": "icu", "b": "builtin"}
+
 
 @dataclass(frozen=True)
 class Grant:
     """A privilege on the database; an empty grantee is PUBLIC."""
 
     grantee: str
-    privilege: str
+    privilege: Literal["CONNECT", "CREATE", "TEMPORARY"]
     grantable: bool = False
 
 
@@ -60,7 +63,7 @@ class DatabaseFacts:
     encoding: str
     collate: str
     ctype: str
-    provider: str = "libc"
+    provider: Provider = "libc"
     locale: str = ""
     icu_rules: str = ""
     connection_limit: int = -1
@@ -71,20 +74,23 @@ class DatabaseFacts:
     roles: tuple[str, ...] = ()
     owners: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        if not -2 <= self.connection_limit < 2**31:
+            raise ValueError(f"connection limit {self.connection_limit}")
+
     def as_json(self) -> dict[str, Any]:
         """Return plain data for a JSON document."""
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> DatabaseFacts:
-        """Rebuild the facts from plain data; keys of a later version are left out."""
-        known = {key: data[key] for key in cls.__dataclass_fields__ if key in data}
-        grants = known.get("grants")
-        known["grants"] = None if grants is None else tuple(Grant(**grant) for grant in grants)
-        known["settings"] = tuple(Setting(**setting) for setting in known.get("settings", ()))
-        known["roles"] = tuple(known.get("roles", ()))
-        known["owners"] = tuple(known.get("owners", ()))
-        return cls(**known)
+    def parse(cls, content: bytes, where: str) -> DatabaseFacts:
+        """Return the facts of a JSON document; keys of a later version are left out.
+
+        Raises NotProven for one that holds anything else; `where` opens the error.
+        """
+        from pgtasks import decoding
+
+        return decoding.decode(content, cls, where)
 
 
 def read(conn: Connection, name: str) -> DatabaseFacts:
@@ -97,7 +103,7 @@ def read(conn: Connection, name: str) -> DatabaseFacts:
         encoding=encoding,
         collate=collate,
         ctype=ctype,
-        provider={"c": "libc", "i": "icu", "b": "builtin"}[provider],
+        provider=_PROVIDERS[provider],
         locale=locale or "",
         icu_rules=rules or "",
         connection_limit=limit,
@@ -227,8 +233,6 @@ def _access_statements(name: str, facts: DatabaseFacts) -> list[sql.Composed]:
 
 def _grant(name: str, grant: Grant) -> sql.Composed:
     grantee = sql.Identifier(grant.grantee) if grant.grantee else sql.SQL("PUBLIC")
-    if grant.privilege not in ("CONNECT", "CREATE", "TEMPORARY"):
-        raise ValueError(f"unknown privilege {grant.privilege!r}")
     return sql.SQL("GRANT {} ON DATABASE {} TO {}{}").format(
         sql.SQL(grant.privilege),
         sql.Identifier(name),

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from pgtasks import fields, libpq
+from pgtasks import embedded, fields, libpq
 from pgtasks.errors import BadConfiguration
 from pgtasks.layers import DEFAULT, Keys, Layer, Value, layers
 from pgtasks.project import Project
@@ -262,6 +262,9 @@ def _open_ends(environment: Environment, project: Project) -> Environment:
             values[key] = replace(values[key], value=str(path))
     if "database" not in values:
         values["database"] = Value(_database_name(project.root.name, environment.name), DEFAULT)
+    if environment.get("server") == "embedded" and not environment.get("user"):
+        role = embedded.role(project.root, major=environment.get("major"))
+        values["user"] = Value(role, DEFAULT)
     return replace(environment, values=values)
 
 

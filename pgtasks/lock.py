@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
+import signal
 import threading
 from types import TracebackType
 
 from pgtasks import connection
-from pgtasks.connection import Connection
+from pgtasks.connection import Connection, FellSilent
 from pgtasks.errors import Locked, PgtasksError
 from pgtasks.target import Target
 
@@ -34,6 +36,8 @@ class Lock:
         self.target, self.purpose = target, purpose
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        self._silence: FellSilent | None = None
+        self._in_main = threading.current_thread() is threading.main_thread()
 
     def __enter__(self) -> Lock:
         place = self.target.at(self.target.maintenance)
@@ -56,14 +60,20 @@ class Lock:
     def _beat(self) -> None:
         while not self._stop.wait(_BEAT):
             try:
-                # psycopg2 serialises the calls of several threads on one connection
-                connection.execute(self.connection, "SELECT 1")
+                # the session serialises what several threads ask of it
+                connection.value(self.connection, "SELECT 1")
+            except FellSilent as exc:
+                # a tool that the run waits for may wait for the same server, and has no limit
+                self._silence = exc
+                if self._in_main and not self._stop.is_set():
+                    os.kill(os.getpid(), signal.SIGINT)
+                return
             except PgtasksError:
                 return  # the next statement of the run meets the same fault and reports it
 
     def check(self) -> None:
         """Raise Unreachable where the lock's session is gone."""
-        connection.execute(self.connection, "SELECT 1")
+        connection.value(self.connection, "SELECT 1")
 
     def __exit__(
         self,
@@ -75,6 +85,8 @@ class Lock:
         if self._thread:
             self._thread.join()
         self.connection.close()
+        if self._silence and kind and issubclass(kind, KeyboardInterrupt):
+            raise FellSilent(f"{self.target}: {self._silence.message}") from None
 
 
 def holder(conn: Connection, keys: tuple[int, int]) -> str:

@@ -72,11 +72,20 @@ def _embedded(target: Target, root: Path, *, start: bool, make: bool) -> Target:
 
 
 def identify(target: Target) -> Identity | None:
-    """Return what the target's database says of itself, None where it does not exist."""
-    if not exists(target):
-        return None
-    with connection.session(target, read_only=True, purpose="identify") as conn:
-        return stamp.identify(conn)
+    """Return what the target's database says of itself, None where it does not exist.
+
+    One that another run drops or swaps between our look and our login is looked for once more.
+    """
+    found = _oid(target)
+    while found is not None:
+        try:
+            with connection.session(target, read_only=True, purpose="identify") as conn:
+                return stamp.identify(conn)
+        except Unreachable:
+            before, found = found, _oid(target)
+            if found == before:
+                raise
+    return None
 
 
 def glimpse(target: Target) -> Identity | None:
@@ -100,12 +109,15 @@ def present(identity: Identity | None, target: Target) -> Identity:
 
 def exists(target: Target) -> bool:
     """Return whether the target's database exists on its server."""
+    return _oid(target) is not None
+
+
+def _oid(target: Target) -> int | None:
     place = target.at(target.maintenance)
     with connection.session(place, read_only=True, purpose="identify") as conn:
-        found = connection.value(
-            conn, "SELECT true FROM pg_database WHERE datname = %s", (target.database,)
-        )
-        return bool(found)
+        query = "SELECT oid FROM pg_database WHERE datname = %s"
+        oid: int | None = connection.value(conn, query, (target.database,))
+        return oid
 
 
 def server_major(target: Target) -> int:

@@ -7,7 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pgtasks import catalog, connection, guard, host, reach, recover, report, stamp, tools
+from pgtasks import (
+    catalog,
+    connection,
+    guard,
+    host,
+    reach,
+    recover,
+    report,
+    session,
+    stamp,
+    tools,
+)
 from pgtasks.backup import depot, store
 from pgtasks.connection import Connection
 from pgtasks.diagnosis import Diagnosis, Step
@@ -18,6 +29,11 @@ from pgtasks.recover import Leftovers
 from pgtasks.stamp import Identity
 from pgtasks.target import Target
 
+# into a data folder with a plain role of its own; the one before stays where it is
+_MOVED = (
+    "as whom all that a restore brings would run: inv db.backup && inv server.stop && "
+    "mv .pgtasks .pgtasks-before && inv db.restore --no-owner"
+)
 _BESIDE_JOBS = 3  # connections of a restore beside those of its jobs
 
 
@@ -51,6 +67,7 @@ class Role:
     owner: str
     owns: bool
     signals: bool
+    owner_superuser: bool
 
 
 @dataclass(frozen=True)
@@ -136,8 +153,8 @@ def _row(finding: Finding) -> tuple[str, str, str]:
 
 def _version(server: Server) -> Finding:
     text = f"PostgreSQL {server.version}"
-    if server.major > connection.NEWEST:
-        text += f": newer than what is tested, {connection.NEWEST}"
+    if server.major > session.NEWEST:
+        text += f": newer than what is tested, {session.NEWEST}"
         return Finding("server", "note", text)
     if server.standby:
         return Finding("server", "note", f"{text}, a standby: it can be read, not written")
@@ -202,6 +219,8 @@ def _rights(found: Readiness) -> Iterator[Finding]:
         yield Finding("role", "note", f"{role.name} " + "; ".join(lacking))
     elif not role.superuser:
         yield Finding("role", "ok", f"{role.name}, owns the database, may create databases")
+    if role.owner_superuser and found.target.embedded:
+        yield Finding("owner", "note", f"{role.owner}, a superuser, {_MOVED}")
     unreadable = found.content.unreadable if found.content else ()
     if unreadable:
         number = report.plural(len(unreadable), "object")
@@ -287,8 +306,8 @@ def _ask_role(conn: Connection, database: str) -> Role:
     row = connection.rows(
         conn,
         "SELECT r.rolname, r.rolsuper, r.rolcreatedb OR r.rolsuper, pg_get_userbyid(d.datdba),"
-        " pg_has_role(d.datdba, 'USAGE'), pg_has_role('pg_signal_backend', 'USAGE')"
-        " FROM pg_roles r, pg_database d"
+        " pg_has_role(d.datdba, 'USAGE'), pg_has_role('pg_signal_backend', 'USAGE'),"
+        " o.rolsuper FROM pg_roles r, pg_database d JOIN pg_roles o ON o.oid = d.datdba"
         " WHERE r.rolname = current_user AND d.datname = %s",
         (database,),
     )[0]

@@ -147,7 +147,7 @@ def from_environment(environment: Environment) -> Target:
         host=environment.get("host") or ("" if embedded or ssh else _default_host(port)),
         port=port,
         database=environment.get("database"),
-        user=environment.get("user") or _default_user(environment.name, embedded, ssh),
+        user=environment.get("user") or _default_user(environment.name, ssh),
         protected=environment.protected,
         password=environment.password,
         passfile=environment.get("passfile") or "",
@@ -166,11 +166,11 @@ def from_environment(environment: Environment) -> Target:
     )
 
 
-def _default_user(environment: str, embedded: bool, ssh: Login | None) -> str:
+def _default_user(environment: str, ssh: Login | None) -> str:
     """Return the role to connect as; over SSH the account there, if that is known by now."""
     if ssh:
         return ssh.sudo_user or ssh.user
-    return "postgres" if embedded else _own_name(environment)
+    return _own_name(environment)
 
 
 def _own_name(environment: str) -> str:

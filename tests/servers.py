@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -335,3 +336,8 @@ def end_with_parent(by: signal.Signals = signal.SIGQUIT) -> Any:
         return None
     prctl = ctypes.CDLL(None).prctl
     return lambda: prctl(1, by)
+
+
+def threads() -> int:
+    """Return how many threads there are, the one aside that watches all sessions of a process."""
+    return sum(thread.name != "silence" for thread in threading.enumerate())

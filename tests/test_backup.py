@@ -574,6 +574,46 @@ class TestRewritten:
         assert differences(made, restored(made, cluster, fresh_database)) == ()
 
 
+CONFIGURED = """
+DROP EXTENSION plpgsql; CREATE EXTENSION plpgsql; -- anew, as what initdb made is not dumped
+CREATE TABLE kept (id int, mine bool); CREATE TABLE made (id int); CREATE SEQUENCE counted;
+ALTER EXTENSION plpgsql ADD TABLE kept; ALTER EXTENSION plpgsql ADD TABLE made;
+ALTER EXTENSION plpgsql ADD SEQUENCE counted;
+UPDATE pg_extension SET extconfig = ARRAY['kept', 'counted']::regclass[]::oid[],
+    extcondition = ARRAY['WHERE mine', ''] WHERE extname = 'plpgsql';
+INSERT INTO kept VALUES (1, false);
+"""
+
+
+class TestExtensions:
+    def test_rows_that_they_ask_for_are_saved_and_proven(
+        self, any_cluster: Cluster, fresh_database: Fresh, tmp_path: Path
+    ) -> None:
+        """An extension's script cannot be laid beside the server's: one is given what it has."""
+        source, copy = (any_cluster.target(fresh_database(any_cluster)) for _ in range(2))
+        for target in (source, copy):
+            any_cluster.psql(target.database, CONFIGURED)
+        any_cluster.execute(
+            "INSERT INTO kept SELECT g, true FROM generate_series(2, 5) g;"
+            " INSERT INTO made VALUES (1); SELECT setval('counted', 7)",
+            source.database,
+        )
+        made = make(source, tmp_path)
+        found = made.proof()
+        assert found is not None
+        assert [(str(table), table.rows) for table in found.tables] == [("public.kept", 4)]
+        assert [item.object for item in found.unproven] == ["table public.made"]
+        assert len(differences(made, copy)) == 2
+        place = ["-h", any_cluster.host, "-p", str(any_cluster.port), "-U", any_cluster.superuser]
+        argv = [any_cluster.bin / "pg_restore", "-ea", *place, "-d", copy.database, made.dump]
+        subprocess.run(argv, check=True)
+        assert differences(made, copy) == ()
+        any_cluster.execute("UPDATE kept SET id = 9 WHERE id = 2", copy.database)
+        assert len(differences(made, copy)) == 1
+        any_cluster.execute("UPDATE pg_extension SET extversion = '2'", copy.database)
+        assert differences(made, copy) == ()
+
+
 class TestSettings:
     def test_of_the_database_do_not_stop_it(
         self, cluster: Cluster, shop: Target, fresh_database: Fresh, tmp_path: Path

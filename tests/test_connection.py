@@ -10,7 +10,7 @@ from conftest import PASSWORD
 from psycopg2 import sql
 from servers import Cluster, free_port
 
-from pgtasks import connection
+from pgtasks import connection, session
 from pgtasks.errors import Failed, Unreachable, VersionMismatch
 from pgtasks.secret import Secret
 from pgtasks.target import Target
@@ -91,9 +91,9 @@ def test_a_wrong_use_of_the_driver_is_a_bug_and_stays_one(target: Target) -> Non
 
 def test_a_server_that_is_too_old() -> None:
     with pytest.raises(VersionMismatch, match=r"is PostgreSQL 13\.22, servers 14 to 18 are supp"):
-        connection._settings(130022)
-    assert "transaction_timeout" not in connection._settings(160014)
-    assert "transaction_timeout" in connection._settings(170000)
+        session.begin(130022)
+    assert "transaction_timeout" not in session.begin(160014)
+    assert "transaction_timeout" in session.begin(170000)
 
 
 def test_unreachable_is_one_line_without_the_password(password_cluster: Cluster) -> None:

@@ -77,9 +77,9 @@ def copy_project(source: Path, target: Path) -> Path:
     return target
 
 
-def run_sql(server: embedded.Server, statement: str) -> Any:
+def run_sql(server: embedded.Server, statement: str, *, database: str = "postgres") -> Any:
     connection = psycopg2.connect(
-        host=str(server.socket), port=server.port, user=server.superuser, dbname="postgres"
+        host=str(server.socket), port=server.port, user=server.superuser, dbname=database
     )
     connection.autocommit = True
     with contextlib.closing(connection), connection.cursor() as cursor:
@@ -130,7 +130,9 @@ def start_elsewhere(project: Path, **options: Any) -> embedded.Server:
     out, err = python(START, project, 16, **options).communicate(timeout=60)
     assert out, err
     data, folder, socket, pid = json.loads(out)
-    return embedded.Server(Path(data), Path(folder), 16, Path(socket), 5432, "postgres", pid)
+    return embedded.Server(
+        Path(data), Path(folder), 16, Path(socket), 5432, "postgres", "pgtasks", pid
+    )
 
 
 def permissions(path: Path) -> dict[str, tuple[int, int, int]]:
@@ -154,6 +156,9 @@ def test_every_postgresql_found_starts_serves_and_leaves_nothing(
     assert run_sql(server, "SHOW server_encoding") == "UTF8"
     assert run_sql(server, "SHOW fsync") == "on"
     assert run_sql(server, "SHOW data_directory") == str(server.data)
+    rights = "ARRAY[rolcanlogin, rolcreatedb, rolsuper, rolcreaterole]"
+    found = run_sql(server, f"SELECT {rights} FROM pg_roles WHERE rolname = 'pgtasks'")
+    assert found == [True, True, False, False]
     assert embedded.status(ground) == server
 
     folder, data = server.socket.stat(), server.data.stat()
@@ -908,6 +913,45 @@ def shop(ground: Path) -> Path:
     return ground / "shop"
 
 
+def test_what_the_tasks_make_belongs_to_a_role_that_may_not_leave_the_server(
+    shop: Path, inv: Any
+) -> None:
+    assert inv("db.create", cwd=shop).returncode == 0
+    url = inv("env.show", "--url", cwd=shop).stdout.strip()
+    with contextlib.closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = 'shop_dev'")
+        assert cursor.fetchall() == [("pgtasks",)]
+        with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+            cursor.execute("COPY (SELECT 1) TO PROGRAM 'true'")
+    by_hand = shop / "env" / "dev.yaml"
+    by_hand.write_text(by_hand.read_text() + "user: postgres\n")
+    done = inv("db.check", cwd=shop)
+    assert done.stderr.startswith("dev: postgres@embedded server/shop_dev")
+    assert "postgres, superuser" in done.stdout
+
+
+def test_a_database_of_before_the_plain_role_is_named_and_its_line_moves_it(
+    shop: Path, inv: Any
+) -> None:
+    """The data folder that an earlier version made goes on working as it did."""
+    server = embedded.start(shop, major=16)
+    (server.data / "pgtasks-owner").unlink()
+    run_sql(server, "DROP ROLE pgtasks")
+    assert inv("db.create", cwd=shop).stderr.startswith("dev: postgres@embedded")
+    run_sql(started(shop), "CREATE TABLE kept AS SELECT 42 AS n", database="shop_dev")
+    done = inv("db.check", cwd=shop)
+    assert done.returncode == 0, done.stderr
+    (said,) = (line for line in done.stdout.splitlines() if line.startswith("owner"))
+    line = said.partition("would run: ")[2]
+    env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    moved = subprocess.run(line, shell=True, cwd=shop, env=env, capture_output=True, text=True)
+    assert moved.returncode == 0, moved.stderr
+    server = started(shop)
+    assert server.role == "pgtasks"
+    owners = "SELECT tableowner || n FROM pg_tables, kept WHERE tablename = 'kept'"
+    assert run_sql(server, owners, database="shop_dev") == "pgtasks42"
+
+
 def test_the_tasks_start_show_and_stop_it(shop: Path, inv: Any) -> None:
     plan = inv("server.start", "--dry", cwd=shop)
     assert plan.returncode == 0, plan.stderr
@@ -920,7 +964,7 @@ def test_the_tasks_start_show_and_stop_it(shop: Path, inv: Any) -> None:
     assert document["running"] is True
     again = inv("server.start", cwd=shop)
     assert f"PostgreSQL 16: running, pid {server.pid}" in again.stdout
-    assert again.stderr.startswith("dev: postgres@embedded server/shop_dev (not protected)")
+    assert again.stderr.startswith("dev: pgtasks@embedded server/shop_dev (not protected)")
 
     shown = json.loads(inv("server.status", "--json", cwd=shop).stdout)
     assert shown["servers"] == [document]

@@ -61,7 +61,7 @@ def test_list_marks_the_chosen_one(inv: Inv, shop: Path) -> None:
     assert done.returncode == 0
     assert done.stderr == ""
     assert [line.split() for line in done.stdout.splitlines()[2:]] == [
-        ["dev", "postgres@embedded", "server/shop_dev", "env/dev.yaml"],
+        ["dev", "pgtasks@embedded", "server/shop_dev", "env/dev.yaml"],
         [
             "prod",
             "protected",
@@ -71,7 +71,7 @@ def test_list_marks_the_chosen_one(inv: Inv, shop: Path) -> None:
             "(env/prod.env)",
         ],
         ["*", "qa", "u@qa1:6000/q", "env/qa.yaml"],
-        ["test", "postgres@embedded", "server/shop_test", "default"],
+        ["test", "pgtasks@embedded", "server/shop_test", "default"],
     ]
 
 
@@ -84,7 +84,7 @@ def test_list_shows_a_broken_environment_among_the_others(inv: Inv, shop: Path) 
         "name": "dev",
         "current": True,
         "protected": False,
-        "target": "postgres@embedded server/shop_dev",
+        "target": "pgtasks@embedded server/shop_dev",
         "defined_by": ["env/dev.yaml"],
         "error": "",
     }

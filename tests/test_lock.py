@@ -4,14 +4,13 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from servers import Cluster
+from servers import Cluster, threads
 
 from pgtasks import connection, lock
 from pgtasks.errors import Locked, PgtasksError, Unreachable
@@ -174,8 +173,8 @@ def test_a_maintenance_database_that_is_not_there(target: Target) -> None:
 
 def test_no_thread_and_no_session_is_left(cluster: Cluster, target: Target) -> None:
     with Lock(target, "db.restore"):
-        assert threading.active_count() == 2
-    assert threading.active_count() == 1
+        assert threads() == 2
+    assert threads() == 1
     sessions: Any = (
         "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'pgtasks db.%'"
     )

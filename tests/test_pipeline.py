@@ -5,13 +5,13 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from servers import threads
 
 from pgtasks.errors import Failed
 from pgtasks.host import Command, LocalHost
@@ -125,7 +125,7 @@ def test_no_descriptor_and_no_zombie_is_left() -> None:
             pass
     assert open_files() == before
     assert children() == alone
-    assert threading.active_count() == 1
+    assert threads() == 1
 
 
 def test_much_stderr_does_not_block() -> None:
@@ -201,7 +201,7 @@ def test_a_process_left_behind_does_not_hold_the_run_up(
         assert run(HOST, [script]) == ["done"]
     finally:
         os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
-    until(lambda: threading.active_count() == 1)  # its pipe is let go of, late
+    until(lambda: threads() == 1)  # its pipe is let go of, late
 
 
 PARENT = """

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,13 +11,21 @@ from typing import Any
 
 import pytest
 from psycopg2 import sql
-from servers import Cluster
+from servers import Cluster, threads
 
 from pgtasks import catalog, connection, proof
 from pgtasks.errors import Failed, NotProven
 from pgtasks.proof import expression, normal, schema
 from pgtasks.proof.content import content
-from pgtasks.proof.model import ObjectDigest, Proof, SequenceProof, TableProof, Unproven, text
+from pgtasks.proof.model import (
+    ObjectDigest,
+    Proof,
+    SequenceProof,
+    TableProof,
+    Unproven,
+    parse,
+    text,
+)
 from pgtasks.proof.taking import Contended, Taking
 from pgtasks.target import Target
 
@@ -107,15 +113,17 @@ class TestRoundTrip:
 
     def test_json(self, zoo: Target) -> None:
         taken = proof.take(zoo)
-        again = Proof.from_json(json.loads(text(taken)))
+        again = parse(text(taken).encode())
         assert again == taken
         assert again.schema_digest == taken.schema_digest
         assert taken.as_json()["rows"] == 152
 
-    @pytest.mark.parametrize("content", ["{}", '{"format": 99}', '{"format": 1, "tables": 5}'])
+    @pytest.mark.parametrize(
+        "content", ["{}", '{"format": 99}', '{"format": 1, "tables": 5}', '{"format": 0}']
+    )
     def test_json_of_something_else(self, content: str) -> None:
         with pytest.raises(NotProven, match="the proof"):
-            Proof.from_json(json.loads(content))
+            parse(content.encode())
 
 
 DATA_CHANGES = [
@@ -390,6 +398,84 @@ class TestUnproven:
         assert not any(str(table).startswith("zoo.event_") for table in found.tables)
 
 
+class TestFormats:
+    def test_an_older_one_is_compared_by_its_own_rule(self, zoo: Target) -> None:
+        taken = proof.take(zoo, format=1)
+        older = parse(text(taken).encode())
+        assert older == taken
+        assert older.format == 1
+        assert proof.compare(older, proof.take(zoo, format=older.format)).differences == ()
+        newer = {str(table): table for table in proof.take(zoo).tables}
+        assert all(
+            table.fingerprint != newer[str(table)].fingerprint
+            for table in older.tables
+            if table.rows
+        )
+
+    def test_values_exchanged_between_rows(self, cluster: Cluster, target: Target) -> None:
+        cluster.execute(
+            "CREATE TABLE pay (id int, name text, amount numeric);"
+            " INSERT INTO pay VALUES (1, 'Ann', 3200), (2, 'Bob', 4100)",
+            target.database,
+        )
+        expected = proof.take(target)
+        cluster.execute("UPDATE pay SET amount = 7300 - amount", target.database)
+        assert proof.compare(expected, proof.take(target)).differences
+
+
+class TestComputed:
+    def test_what_a_restore_computes_anew_is_a_note(self, cluster: Cluster, target: Target) -> None:
+        cluster.execute(
+            "CREATE FUNCTION vat(n numeric) RETURNS numeric LANGUAGE sql IMMUTABLE"
+            " AS 'SELECT round(n * 1.16, 2)';"
+            ' CREATE TABLE bill (id int, net numeric, "Gross" numeric'
+            " GENERATED ALWAYS AS (vat(net)) STORED, half numeric GENERATED ALWAYS AS (net / 2)"
+            " STORED); INSERT INTO bill SELECT g, g * 10 FROM generate_series(1, 50) g",
+            target.database,
+        )
+        expected = proof.take(target)
+        cluster.execute(
+            "CREATE OR REPLACE FUNCTION vat(n numeric) RETURNS numeric LANGUAGE sql IMMUTABLE"
+            " AS 'SELECT round(n * 1.19, 2)'; UPDATE bill SET net = net WHERE id = 1",
+            target.database,
+        )
+        found = proof.compare(expected, replace(proof.take(target), schema=expected.schema))
+        assert found.differences == ()
+        assert found.identical_tables == 1
+        assert found.skipped == (
+            'generated column public.bill."Gross": computed anew, and not all of its values are '
+            "those that the source had",
+        )
+
+    def test_nobody_computes_virtual_ones(self, cluster18: Cluster, fresh_database: Fresh) -> None:
+        name = fresh_database(cluster18)
+        cluster18.execute(
+            "CREATE TABLE t (a int, b int GENERATED ALWAYS AS (1 / a) VIRTUAL);"
+            " INSERT INTO t VALUES (0)",
+            name,
+        )
+        found = proof.take(cluster18.target(name))
+        assert (found.rows, found.unproven) == (1, ())
+
+
+class TestUnplanned:
+    def test_a_table_whose_index_finds_no_function_is_named(
+        self, cluster: Cluster, target: Target
+    ) -> None:
+        cluster.execute(
+            "CREATE FUNCTION plain(text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT lower($1)';"
+            " CREATE FUNCTION key(t text) RETURNS text LANGUAGE sql IMMUTABLE"
+            " AS 'SELECT plain(t)'; CREATE TABLE place AS SELECT 'Köln' AS name;"
+            " CREATE INDEX ON place (key(name)); CREATE TABLE other AS SELECT 1 AS id",
+            target.database,
+        )
+        found = proof.take(target)
+        assert [table.name for table in found.tables] == ["other"]
+        [unproven] = found.unproven
+        assert unproven.object == "table public.place"
+        assert "function plain(text) does not exist" in unproven.reason
+
+
 class TestSettings:
     def test_of_database_and_role_do_not_reach_it(self, cluster: Cluster, zoo: Target) -> None:
         expected = proof.take(zoo)
@@ -524,7 +610,7 @@ class TestManyTables:
         assert len(found.tables) == number
         assert found.rows == number
         assert len({table.fingerprint for table in found.tables}) == number
-        assert threading.active_count() == 1
+        assert threads() == 1
 
     def test_one_that_cannot_be_read_does_not_spoil_its_batch(
         self, cluster: Cluster, target: Target
@@ -560,7 +646,7 @@ class TestManyTables:
 
 
 def _relation(name: str, *, bytes: int = 0) -> catalog.Relation:
-    return catalog.Relation(1, "public", name, "r", "p", 1, bytes, False, False, ("id",))
+    return catalog.Relation(1, "public", name, "r", "p", 1, bytes, False, "", None, ("id",))
 
 
 PATTERNS = [

@@ -296,7 +296,7 @@ def forge_proof(folder: Path) -> None:
     proof.write_text(text)
     path = folder / "manifest.json"
     path.chmod(0o600)
-    manifest = manifests.parse(path.read_text(), "manifest")
+    manifest = manifests.parse(path.read_bytes(), "manifest")
     record = manifests.FileRecord(len(text.encode()), hashlib.sha256(text.encode()).hexdigest())
     files = {**manifest.files, "proof.json": record}
     sums = folder / "SHA256SUMS"

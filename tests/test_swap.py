@@ -29,14 +29,14 @@ ODD_NAMES = ["plain", 'it\'s a "name"', "größe 🐘 x=y", "n" * 63, "é" * 31]
 def prepare(cluster: Cluster, name: str, content: str) -> Target:
     target = cluster.target(name)
     with connection.session(target) as conn:
-        connection.execute(conn, "CREATE TABLE content (text text)")
-        connection.execute(conn, "INSERT INTO content VALUES (%s)", (content,))
+        connection.execute(conn, "CREATE TABLE public.content (text text)")
+        connection.execute(conn, "INSERT INTO public.content VALUES (%s)", (content,))
     return target
 
 
 def content(target: Target) -> str:
     with connection.session(target) as conn:
-        return connection.value(conn, "SELECT text FROM content")
+        return connection.value(conn, "SELECT text FROM public.content")
 
 
 def mark(lock: Lock, run: str) -> Stamp:
@@ -56,8 +56,8 @@ def build_side(lock: Lock, text: str) -> tuple[str, Stamp, database.DatabaseFact
 
 def prepare_side(target: Target, text: str) -> None:
     with connection.session(target) as conn:
-        connection.execute(conn, "CREATE TABLE content (text text)")
-        connection.execute(conn, "INSERT INTO content VALUES (%s)", (text,))
+        connection.execute(conn, "CREATE TABLE public.content (text text)")
+        connection.execute(conn, "INSERT INTO public.content VALUES (%s)", (text,))
 
 
 def swap_in(lock: Lock, text: str = "new") -> swap.Swapped:
@@ -201,7 +201,7 @@ def test_ends_a_session_that_holds_a_transaction_open(
     target = prepare(cluster, fresh_database(cluster), "old")
     idle = connection.connect(target)
     connection.execute(idle, "BEGIN")
-    connection.execute(idle, "LOCK TABLE content")
+    connection.execute(idle, "LOCK TABLE public.content")
     with Lock(target, "test") as lock:
         swap_in(lock)
     with pytest.raises(psycopg2.OperationalError):

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
@@ -112,11 +112,8 @@ def run(attempt: Attempt) -> Dumped:
         )
 
 
-@contextmanager
-def _session(target: Target) -> Iterator[Connection]:
-    with connection.session(target, read_only=True, purpose="db.backup") as conn:
-        connection.execute(conn, "SET search_path = ''")
-        yield conn
+def _session(target: Target) -> AbstractContextManager[Connection]:
+    return connection.session(target, read_only=True, purpose="db.backup")
 
 
 def _utc(time: datetime) -> str:

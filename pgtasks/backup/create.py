@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from pgtasks import report, tools
+from pgtasks import connection, report, tools
 from pgtasks.backup import attempt, dump, standby, store
 from pgtasks.backup.attempt import Again, Attempt, Dumped
 from pgtasks.backup.job import PLAIN, Job, Options, prepared
@@ -79,6 +79,7 @@ def create(
     ):
         reach("backup.begun")
         env = tools.environment(host.view(target), passfile, read_only=True)
+        env["PGOPTIONS"] += connection.without_event_triggers(target)
         with _globals(job, env, draft.path) as finish_globals:
             dumped = _dumped(job, env, draft, say, quiet=quiet)
             warnings = [*dumped.warnings, *finish_globals()]

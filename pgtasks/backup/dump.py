@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pgtasks.backup.compression import argument
+from pgtasks.backup.manifest import Layout
 from pgtasks.errors import Failed
 from pgtasks.host import Command, Host
 from pgtasks.proof.model import SequenceProof
@@ -34,7 +35,7 @@ class DumpPlan:
 
     toolset: Toolset
     path: Path
-    layout: str
+    layout: Layout
     compression: str
     jobs: int
     schema_only: bool = False

@@ -9,6 +9,7 @@ from typing import Any
 
 from pgtasks import connection, database, tools
 from pgtasks.backup import compression, dump, preflight, readme, store
+from pgtasks.backup.manifest import Layout
 from pgtasks.backup.preflight import Source
 from pgtasks.backup.shelf import Shelf
 from pgtasks.database import DatabaseFacts
@@ -31,7 +32,7 @@ class Options:
     note: str = ""
     globals_passwords: bool = False
     compression: str | None = None
-    layout: str | None = None
+    layout: Layout | None = None
 
 
 PLAIN = Options()
@@ -89,7 +90,7 @@ class Job:
     def plan(self, folder: Path, *, jobs: int | None = None) -> dump.DumpPlan:
         """Return what pg_dump is told to write into `folder`."""
         jobs = jobs or self.jobs
-        layout = self.options.layout or ("directory" if jobs > 1 else "custom")
+        layout: Layout = self.options.layout or ("directory" if jobs > 1 else "custom")
         layout = "custom" if self.streamed else layout
         return dump.DumpPlan(
             toolset=self.toolset,

@@ -8,22 +8,43 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
+from datetime import datetime
+from typing import Annotated, Any, Literal
 
+from msgspec import Meta, Struct
+
+from pgtasks import decoding
+from pgtasks.decoding import Count, Digest, Moment, Seconds
 from pgtasks.errors import NotProven, VersionMismatch
 
 FORMAT = 1
 NAME = "manifest.json"
+# of the whole file: 480,000 files; a dump with more is one file (layout custom)
+LIMIT = 64 << 20
+_PIECE = 10_000  # files whose lines are laid out at once
+
+Id = Annotated[str, Meta(pattern=r"^[0-9]{8}T[0-9]{6}Z-[0-9a-f]{4}\Z")]
+# below the backup's folder, whatever the system: no `..`, nothing hidden, no odd character
+FileName = Annotated[
+    str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.+-]*(/[A-Za-z0-9_][A-Za-z0-9_.+-]*)*\Z")
+]
+Layout = Literal["directory", "custom"]
+Version = Annotated[int, Meta(ge=0, le=10_000_000)]
+Short = Annotated[str, Meta(max_length=1_000)]
 
 
-@dataclass(frozen=True)
+class _Form(Struct):
+    format: int
+
+
+@dataclass(frozen=True, slots=True)
 class FileRecord:
     """Size in bytes and SHA-256 (hex) of one file."""
 
-    size: int
-    sha256: str
+    size: Count
+    sha256: Digest
 
 
 @dataclass(frozen=True)
@@ -35,23 +56,23 @@ class Manifest:
     proof. `snapshot_time` is the server's clock in UTC; `warnings` are what was left out and said.
     """
 
-    id: str
-    environment: str
-    database: str
-    system: str
-    server_version: int
-    server: str
-    dump_tool: tuple[int, int]
-    layout: str
-    compression: str
-    snapshot_time: str
+    id: Id
+    environment: Short
+    database: Short
+    system: Short
+    server_version: Version
+    server: Short
+    dump_tool: tuple[Version, Version]
+    layout: Layout
+    compression: Short
+    snapshot_time: Moment
     revision: str
-    tables: int
-    rows: int | None
-    database_bytes: int
-    seconds: float
+    tables: Count
+    rows: Count | None
+    database_bytes: Count
+    seconds: Seconds
     with_proof: bool
-    files: Mapping[str, FileRecord] = field(default_factory=dict)
+    files: Mapping[FileName, FileRecord] = field(default_factory=dict)
     note: str = ""
     schema_only: bool = False
     excluded_data: tuple[str, ...] = ()
@@ -59,6 +80,9 @@ class Manifest:
     made_by: str = ""
     pgtasks: str = ""
     format: int = FORMAT
+
+    def __post_init__(self) -> None:
+        datetime.fromisoformat(self.snapshot_time.removesuffix("Z"))  # raises ValueError
 
     @property
     def major(self) -> int:
@@ -90,46 +114,73 @@ class Manifest:
 
 def text(manifest: Manifest) -> str:
     """Return the manifest as it is written, its checksum at the end."""
-    document = manifest.as_json()
-    return _laid({**document, "checksum": _checksum(document)})
+    return "".join(_pieces(manifest, _checksum(manifest)))
 
 
-def parse(content: str, where: str) -> Manifest:
+def parse(content: bytes, where: str) -> Manifest:
     """Return the manifest that `text` wrote; `where` opens the error.
 
     Raises NotProven for anything else, VersionMismatch for one of a newer pgtasks.
     """
-    try:
-        document = json.loads(content)
-        document.pop("checksum")
-        if isinstance(document["format"], int) and document["format"] > FORMAT:
-            raise VersionMismatch(
-                f"{where}: format {document['format']}, this pgtasks knows {FORMAT}: upgrade it"
-            )
-        manifest = _from_json(document)
-        whole = text(manifest) == content
-    except (ValueError, KeyError, TypeError, AttributeError) as exc:
-        raise NotProven(f"{where}: not a manifest: {exc!r}") from None
-    if not whole:
+    no_manifest = f"{where}: not a manifest"
+    form = decoding.decode(content, _Form, no_manifest).format
+    if form > FORMAT:
+        raise VersionMismatch(f"{where}: format {form}, this pgtasks knows {FORMAT}: upgrade it")
+    manifest = decoding.decode(content, Manifest, no_manifest)
+    if not _written(manifest, content):
         raise NotProven(f"{where}: the manifest was changed after it was written")
     return manifest
 
 
-def _from_json(document: Mapping[str, Any]) -> Manifest:
-    major, minor = document["dump_tool"]
-    values = {
-        **document,
-        "dump_tool": (major, minor),
-        "excluded_data": tuple(document["excluded_data"]),
-        "warnings": tuple(document["warnings"]),
-        "files": {name: FileRecord(**record) for name, record in document["files"].items()},
-    }
-    return Manifest(**values)
+def _written(manifest: Manifest, content: bytes) -> bool:
+    """Return whether `text` would write the very same."""
+    at, rest = 0, memoryview(content)
+    for piece in _pieces(manifest, _checksum(manifest)):
+        expected = piece.encode("utf-8", "surrogatepass")
+        if rest[at : at + len(expected)] != expected:
+            return False
+        at += len(expected)
+    return at == len(content)
 
 
-def _laid(document: Mapping[str, Any]) -> str:
-    return json.dumps(document, indent=2, ensure_ascii=False, sort_keys=True) + "\n"
+def _checksum(manifest: Manifest) -> str:
+    digest = hashlib.sha256()
+    for piece in _pieces(manifest, None):
+        digest.update(piece.encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
 
 
-def _checksum(document: Mapping[str, Any]) -> str:
-    return hashlib.sha256(_laid(document).encode("utf-8", "surrogatepass")).hexdigest()
+def _pieces(manifest: Manifest, checksum: str | None) -> Iterator[str]:
+    """Yield the text of a document piece by piece: many files are many lines.
+
+    It is what json.dumps(indent=2, sort_keys=True) writes.
+    """
+    document = replace(manifest, files={}).as_json()
+    if checksum is not None:
+        document["checksum"] = checksum
+    opened = "{\n  "
+    for key in sorted(document):
+        yield f"{opened}{json.dumps(key)}: "
+        opened = ",\n  "
+        if key == "files" and manifest.files:
+            yield from _files(manifest.files)
+        else:
+            laid = json.dumps(document[key], indent=2, ensure_ascii=False, sort_keys=True)
+            yield laid.replace("\n", "\n  ")
+    yield "\n}\n"
+
+
+def _files(records: Mapping[str, FileRecord]) -> Iterator[str]:
+    names = sorted(records)
+    opened = "{"
+    for start in range(0, len(names), _PIECE):
+        lines = (_file(name, records[name]) for name in names[start : start + _PIECE])
+        yield opened + ",".join(lines)
+        opened = ","
+    yield "\n  }"
+
+
+def _file(name: str, record: FileRecord) -> str:
+    laid = json.dumps(name, ensure_ascii=False)
+    sha256, size = f'"sha256": "{record.sha256}"', f'"size": {record.size}'
+    return f"\n    {laid}: {{\n      {sha256},\n      {size}\n    }}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -9,12 +10,17 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+
+from pgtasks import decoding, plainfile
 from pgtasks.backup import manifest as manifests
 from pgtasks.backup.manifest import Manifest
 from pgtasks.backup.partial import leftovers, sweep
+from pgtasks.decoding import Moment
 from pgtasks.errors import NotProven, PgtasksError, Refused
 from pgtasks.host import HERE, Host
 from pgtasks.names import folder_name
+from pgtasks.proof import model as proofs
 from pgtasks.proof.model import Proof
 
 if TYPE_CHECKING:
@@ -28,6 +34,10 @@ GLOBALS = "globals.sql"
 CHECKS = "checks.json"
 LATEST = "latest"
 _DUMPS = {"directory": "dump", "custom": "dump.pgdump"}
+# in bytes; a proof of 100,000 tables has 100 million at most
+_LIMITS = {PROOF: 512 << 20, DATABASE: 16 << 20, GLOBALS: 64 << 20}
+_CHECKS_LIMIT = 64 << 10
+_DAMAGE = 4_000  # characters of it that are kept
 _SHOWN = 5  # backups that an error names
 
 
@@ -42,7 +52,14 @@ class Checks:
 
     def text(self) -> str:
         """Return it as it is written."""
-        return json.dumps(asdict(self)) + "\n"
+        return json.dumps({**asdict(self), "damage": self.damage[:_DAMAGE]}) + "\n"
+
+
+class _Checks(Struct):
+    intact: Moment | None = None
+    proven: Moment | None = None
+    damaged: Moment | None = None
+    damage: str = ""
 
 
 @dataclass(frozen=True)
@@ -77,27 +94,29 @@ class Backup:
         """Return the proof of its content, None for a backup without one; raises NotProven."""
         if not self.manifest.with_proof:
             return None
-        return Proof.from_json(self._document(PROOF))
+        return proofs.parse(self._content(PROOF), self._named(PROOF))
 
     def database(self) -> DatabaseFacts:
         """Return the facts of the database itself (owner, grants, settings, comment text)."""
         from pgtasks.database import DatabaseFacts
 
-        return DatabaseFacts.from_json(self._document(DATABASE))
+        return DatabaseFacts.parse(self._content(DATABASE), self._named(DATABASE))
 
     def globals(self) -> str:
         """Return the SQL that makes the roles, empty where they could not be read."""
         if GLOBALS not in self.manifest.files:
             return ""
-        return self._text(GLOBALS)
+        try:
+            return self._content(GLOBALS).decode("utf-8")
+        except ValueError as exc:
+            raise NotProven(f"{self._named(GLOBALS)}: {exc}") from None
 
     @property
     def checks(self) -> Checks:
         """Return when it was verified and drilled."""
         try:
-            document = json.loads((self.path / CHECKS).read_text(encoding="utf-8"))
-            return Checks(**document)
-        except (OSError, ValueError, TypeError):
+            return checks_of(plainfile.read(self.path, CHECKS, limit=_CHECKS_LIMIT))
+        except (OSError, NotProven):
             return Checks()  # never checked, or a note that cannot be read: the same
 
     def record(self, **changes: str | None) -> Checks:
@@ -106,25 +125,31 @@ class Backup:
         Raises OSError where the folder cannot be written.
         """
         checks = replace(self.checks, **changes)  # type: ignore[arg-type]
-        beside = self.path / f".{CHECKS}"
-        beside.write_text(checks.text(), encoding="utf-8")
-        beside.chmod(0o600)
-        beside.replace(self.path / CHECKS)
+        plainfile.replace(self.path, CHECKS, checks.text().encode())
         return checks
 
-    def _text(self, name: str) -> str:
-        try:
-            return (self.path / name).read_text(encoding="utf-8")
-        except (OSError, ValueError) as exc:
-            words = getattr(exc, "strerror", None) or exc
-            raise NotProven(f"backup {self.id}: {name}: {words}") from None
+    def _named(self, name: str) -> str:
+        return f"backup {self.id}: {name}"
 
-    def _document(self, name: str) -> dict[str, object]:
+    def _content(self, name: str) -> bytes:
+        """Return a small file as the manifest knows it, raising NotProven for any other content."""
+        expected = self.manifest.files.get(name)
+        if expected is None:
+            raise NotProven(f"{self._named(name)}: missing")
+        limit = min(expected.size, _LIMITS[name])
         try:
-            found: dict[str, object] = json.loads(self._text(name))
-        except ValueError as exc:
-            raise NotProven(f"backup {self.id}: {name}: {exc}") from None
-        return found
+            content = plainfile.read(self.path, name, limit=limit)
+        except OSError as exc:
+            raise NotProven(f"{self._named(name)}: {exc.strerror}") from None
+        if hashlib.sha256(content).hexdigest() != expected.sha256:
+            raise NotProven(f"{self._named(name)}: its content was changed")
+        return content
+
+
+def checks_of(content: bytes) -> Checks:
+    """Return the checks that a file holds, raising NotProven for anything else."""
+    said = decoding.decode(content, _Checks, CHECKS)
+    return Checks(said.intact, said.proven, said.damaged, said.damage)
 
 
 def dump_name(layout: str) -> str:
@@ -141,9 +166,9 @@ def load(path: Path) -> Backup:
     """Return the backup of a folder, raising NotProven where its manifest cannot be read."""
     where = str(path / manifests.NAME)
     try:
-        content = (path / manifests.NAME).read_bytes().decode("utf-8")
-    except (OSError, ValueError) as exc:
-        raise NotProven(f"{where}: {getattr(exc, 'strerror', None) or exc}") from None
+        content = plainfile.read(path, manifests.NAME, limit=manifests.LIMIT)
+    except OSError as exc:
+        raise NotProven(f"{where}: {exc.strerror}") from None
     return Backup(path, manifests.parse(content, where))
 
 

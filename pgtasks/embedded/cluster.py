@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 import subprocess
@@ -13,9 +14,16 @@ from pgtasks.embedded.account import Account
 from pgtasks.errors import Failed
 
 SUPERUSER = "postgres"
+OWNER = "pgtasks"  # a plain role: owns what the tasks make, and may nothing outside of it
+_MARK = "pgtasks-owner"  # a file in the data folder: its presence says that the role is there
 LONGEST = 950  # bytes of a data folder's path; PostgreSQL cuts what exceeds 1024 (MAXPGPATH)
 # C is everywhere; C.UTF-8 sorts the same and knows letters outside ASCII
 LOCALES = ("C.UTF-8", "C")
+# No CREATEROLE: below PostgreSQL 16 it leads to pg_execute_server_program, which runs commands.
+_ROLES = f"""
+CREATE ROLE {OWNER} LOGIN CREATEDB;
+GRANT pg_signal_backend, pg_read_all_settings, pg_read_all_stats TO {OWNER};
+"""
 # Defaults of a development server, written once and the user's from then on.
 SETTINGS = """
 # Added by pgtasks when it made this data folder. Edit at will: it is not written again.
@@ -61,6 +69,7 @@ def make(programs: Path, data: Path, account: Account, *, locales: Sequence[str]
             making.mkdir(mode=0o700)
             account.take(making)
             said = _run(initdb_argv(programs, making, locale), making.parent, account)
+            said = said or _add_roles(programs, making, account)
             if not said:
                 _finish(making, data)
                 return
@@ -79,14 +88,43 @@ def complaint(said: str) -> str:
     return next(worst, lines[-1] if lines else "no reason given")
 
 
-def _run(argv: list[str], folder: Path, account: Account) -> str:
-    """Run initdb; return what it said on its way down, nothing when it succeeded."""
+def _add_roles(programs: Path, making: Path, account: Account) -> str:
+    """Make the plain role while no server runs; return what went wrong, nothing if nothing did.
+
+    In single-user mode, so that a data folder that has its name has its roles.
+    """
+    argv = [str(programs / "postgres"), "--single", "-D", str(making), "template1"]
+    # it ends with 0 after an error too, and says its errors among other words
+    said = _run(argv, making.parent, account, text=_ROLES)
+    faults = [line for line in said.splitlines() if re.search(r"\b(ERROR|FATAL|PANIC):", line)]
+    return "\n".join(faults)
+
+
+def role(data: Path) -> str:
+    """Return the role that environments connect as: of a folder without the mark the superuser.
+
+    Such a folder was made before there was a plain role, and its databases belong to the superuser.
+    """
+    try:
+        (data / _MARK).lstat()
+    except FileNotFoundError:
+        return SUPERUSER if data.is_dir() else OWNER
+    except OSError:
+        pass  # another account's data folder; whoever uses it is told so
+    return OWNER
+
+
+def _run(argv: list[str], folder: Path, account: Account, *, text: str = "") -> str:
+    """Run initdb or postgres; return what it said on its way down, nothing when it succeeded.
+
+    With `text` for its stdin that is all that it said.
+    """
     try:
         done = subprocess.run(
             argv,
             cwd=folder,
             env=environment(Path(argv[0]).parent),
-            stdin=subprocess.DEVNULL,
+            input=text.encode(),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             **account.identity(),
@@ -94,12 +132,15 @@ def _run(argv: list[str], folder: Path, account: Account) -> str:
     except OSError as exc:
         return f"{exc.filename or argv[0]}: {exc.strerror}"
     said = done.stderr.decode(errors="replace")
-    return "" if done.returncode == 0 else said or f"it ended with status {done.returncode}"
+    if done.returncode == 0:
+        return said if text else ""
+    return said or f"FATAL: it ended with status {done.returncode}"
 
 
 def _finish(making: Path, data: Path) -> None:
     with (making / "postgresql.conf").open("a", encoding="utf-8") as file:
         file.write(SETTINGS)
+    (making / _MARK).write_text(f"{OWNER}\n", encoding="utf-8")
     making.rename(data)
 
 

@@ -37,6 +37,7 @@ class Server:
     socket: Path  # folder of mode 0700, owned by the server's account
     port: int
     superuser: str
+    role: str  # that environments connect as, unless they name a `user`
     pid: int | None  # of the postmaster; None while it is stopped
 
     def lines(self) -> list[str]:
@@ -47,12 +48,15 @@ class Server:
             f"  data    {self.data}",
             f"  socket  {self.socket}",
             f"  psql    {self.psql()}",
+            f"  roles   {self.role}, which owns what the tasks make; {self.superuser}, a superuser"
+            if self.role != self.superuser
+            else f"  roles   {self.superuser}, a superuser, which owns what the tasks make",
         ]
 
     def psql(self) -> str:
         """Return the command of a stock psql on this server, as a shell takes it."""
         program = shlex.quote(str(self.bin / "psql"))
-        return f"{program} -h {self.socket} -p {self.port} -U {self.superuser}"
+        return f"{program} -h {self.socket} -p {self.port} -U {self.role}"
 
     def as_json(self) -> dict[str, Any]:
         """Return plain data with stable keys."""
@@ -65,6 +69,7 @@ class Server:
             "socket": str(self.socket),
             "port": self.port,
             "superuser": self.superuser,
+            "role": self.role,
         }
 
 
@@ -190,6 +195,13 @@ def status(project: Path, *, major: int | None = None) -> Server | None:
         return _look(here, majors[0]) if here and majors else None
 
 
+def role(project: Path, *, major: int | None = None) -> str:
+    """Return the role that environments of a project connect as, made or not; reads files only."""
+    here = place.find(project)
+    wanted = _wanted(here, major)
+    return cluster.role(here.data(wanted)) if here and wanted else cluster.OWNER
+
+
 def servers(project: Path) -> tuple[Server, ...]:
     """Return the servers of a project, one per major, the one that wins first."""
     with _plainly():
@@ -224,6 +236,7 @@ def _server(here: Place, major: int, found: postmaster.PidFile | None) -> Server
         socket=found.socket if found else next(sockets.candidates(data, data.stat().st_uid)),
         port=found.port if found else sockets.PORT,
         superuser=cluster.SUPERUSER,
+        role=cluster.role(data),
         pid=found.pid if found else None,
     )
 

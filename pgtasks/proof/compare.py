@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from pgtasks.names import quoted
 from pgtasks.proof.model import EXPRESSIONS, Proof, TableProof
 from pgtasks.report import count, plural
 
@@ -71,7 +72,10 @@ def _tables(expected: Proof, actual: Proof) -> Iterator[str]:
     there = {str(table): table for table in actual.tables}
     wanted = {str(table): table for table in expected.tables}
     failed = {item.object: item.reason for item in actual.unproven}
+    others = _of_another_version(expected, actual)
     for name, table in wanted.items():
+        if name in others:
+            continue
         if name in there:
             yield from _table(f"table {name}", table, there[name])
         elif f"table {name}" in failed:
@@ -89,6 +93,27 @@ def _table(name: str, wanted: TableProof, found: TableProof) -> Iterator[str]:
         yield f"{name}: {plural(wanted.rows, 'row')} expected, {count(found.rows)} found"
     elif wanted.fingerprint != found.fingerprint:
         yield f"{name}: {plural(wanted.rows, 'row')} as expected, but their content differs"
+
+
+def _of_another_version(expected: Proof, actual: Proof) -> dict[str, str]:
+    """Return tables that an extension makes whose version is not the expected one."""
+    versions = [proof.extensions for proof in (expected, actual)]
+    return {
+        table: extension
+        for table, extension in expected.of_extensions.items()
+        if extension in versions[1] and versions[0].get(extension) != versions[1][extension]
+    }
+
+
+def _computed(expected: Proof, actual: Proof) -> Iterator[str]:
+    for table, columns in expected.computed.items():
+        there = actual.computed.get(table, {})
+        for column, fingerprint in columns.items():
+            if there.get(column, fingerprint) != fingerprint:
+                yield (
+                    f"generated column {table}.{quoted(column)}: computed anew, "
+                    "and not all of its values are those that the source had"
+                )
 
 
 def _large_objects(expected: Proof, actual: Proof) -> Iterator[str]:
@@ -154,6 +179,9 @@ def _is_access(name: str) -> bool:
 
 
 def _skipped(expected: Proof, actual: Proof, *, access: bool) -> Iterator[str]:
+    yield from _computed(expected, actual)
+    for table, extension in _of_another_version(expected, actual).items():
+        yield f"table {table}: extension {extension} has another version"
     if expected.major != actual.major:
         yield (
             f"expressions (defaults, checks, views, indexes, triggers): servers {expected.major} "

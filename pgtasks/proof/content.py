@@ -51,7 +51,7 @@ def content(
             proven[relation.kind].append(relation)
             continue
         unproven.append(Unproven(f"{_KINDS[relation.kind]} {relation}", reason))
-        if relation.kind == "r" and relation.oid not in exclude:
+        if relation.kind == "r" and relation.dumped and relation.oid not in exclude:
             others.append(relation)
     large = bool(connection.value(conn, "SELECT EXISTS (SELECT FROM pg_largeobject_metadata)"))
     return Content(
@@ -68,7 +68,7 @@ _KINDS = {"r": "table", "S": "sequence", "m": "materialized view", "f": "foreign
 
 
 def _why_not(relation: Relation, exclude: Sequence[int], standby: bool) -> str:
-    if relation.of_extension:
+    if not relation.dumped:
         return "it belongs to an extension, which makes it anew"
     if relation.oid in exclude:
         return "its data is left out"

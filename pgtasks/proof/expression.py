@@ -4,6 +4,11 @@ A row is hashed column by column, sorted by name: a restored inheritance child h
 another order, and `t::text` means a column where there is one named `t`. Columns are hashed as
 text, which is the same on all supported majors under the settings of PINNED; those of
 PLAIN_TYPES as they are. The hashes are those of hash partitioning, which no major may change.
+
+A record's hash is a sum over its columns (times 31 each), so a sum of such hashes does not notice
+values that rows exchange: each is hashed once more, as a number, which keeps its 64 bits
+(hashint8extended folds them into 32). Generated columns are no part of it, as pg_dump saves none.
+Proofs of format 1 have neither: they are compared by their own rule.
 """
 
 from __future__ import annotations
@@ -13,6 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from psycopg2 import sql
 
 from pgtasks.catalog import Relation
+from pgtasks.proof.model import FORMAT
 
 # What a value's text depends on. Without row_security=off, policies would hide rows in silence;
 # with it, such a table is an error.
@@ -36,6 +42,8 @@ PINNED = {
 
 _PLAIN = "{}"
 _AS_TEXT = '{}::pg_catalog.text COLLATE pg_catalog."C"'
+_HASH = "pg_catalog.hash_record_extended(ROW({}), 0)"
+_LINEAR = 1  # the format whose fingerprint is the sum of the records' hashes
 
 BATCH_TABLES = 100
 BATCH_BYTES = 8 << 20
@@ -46,26 +54,53 @@ def pin_statement() -> str:
     return "; ".join(f"SET {name} = '{value}'" for name, value in PINNED.items())
 
 
-def row_count(number: int, table: Relation) -> sql.Composed:
-    """Return the query of one table: `number`, rows, and the sum of the rows' hashes."""
-    columns = (
-        sql.SQL(_PLAIN if name in table.plain else _AS_TEXT).format(sql.Identifier(name))
-        for name in table.columns
-    )
+def fingerprint(values: sql.Composable, format: int = FORMAT) -> sql.Composed:
+    """Return the expression of the fingerprint of rows of some values, by a format's rule."""
+    row = sql.SQL(_HASH).format(values)
+    if format != _LINEAR:
+        row = sql.SQL("pg_catalog.hash_numeric_extended({}, 0)").format(row)
+    return sql.SQL("pg_catalog.sum({})::pg_catalog.text").format(row)
+
+
+def row_count(number: int, table: Relation, format: int = FORMAT) -> sql.Composed:
+    """Return the query of one table: `number`, rows, their fingerprint, those of `computed`."""
+    generated = () if format == _LINEAR else (*table.stored, *table.virtual)
+    columns = [_value(table, name) for name in table.columns if name not in generated]
+    apart = [fingerprint(_value(table, name)) for name in computed(table, format)]
     return sql.SQL(
-        "SELECT {}, pg_catalog.count(*),"
-        " pg_catalog.sum(pg_catalog.hash_record_extended(ROW({}), 0))::pg_catalog.text"
-        " FROM ONLY {}"
+        "SELECT {}, pg_catalog.count(*), {}, ARRAY[{}]::pg_catalog.text[] FROM ONLY {} {}"
     ).format(
         sql.Literal(number),
-        sql.SQL(", ").join(columns),
+        fingerprint(sql.SQL(", ").join(columns), format),
+        sql.SQL(", ").join(apart),
         sql.Identifier(table.schema, table.name),
+        sql.SQL(table.condition or ""),
     )
 
 
-def batch_query(batch: Sequence[tuple[int, Relation]]) -> sql.Composed:
+def computed(table: Relation, format: int = FORMAT) -> list[str]:
+    """Return the columns that a restore computes anew and that are hashed each by itself."""
+    return [] if format == _LINEAR else sorted(table.stored)
+
+
+def _value(table: Relation, name: str) -> sql.Composed:
+    return sql.SQL(_PLAIN if name in table.plain else _AS_TEXT).format(sql.Identifier(name))
+
+
+def batch_query(batch: Sequence[tuple[int, Relation]], format: int = FORMAT) -> sql.Composed:
     """Return the query of several tables, one row for each."""
-    return sql.SQL(" UNION ALL ").join(row_count(number, table) for number, table in batch)
+    queries = (row_count(number, table, format) for number, table in batch)
+    return sql.SQL(" UNION ALL ").join(queries)
+
+
+def large_objects_query(format: int = FORMAT) -> sql.Composed:
+    """Return the query of all large objects: their number, their fingerprint.
+
+    By lo_get, which asks for a privilege on each object and not on the catalog.
+    """
+    return sql.SQL("SELECT pg_catalog.count(*), {} FROM pg_catalog.pg_largeobject_metadata").format(
+        fingerprint(sql.SQL("oid, pg_catalog.lo_get(oid)"), format)
+    )
 
 
 def batches(tables: Iterable[tuple[int, Relation]]) -> Iterator[list[tuple[int, Relation]]]:

@@ -12,10 +12,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from msgspec import Struct
+
+from pgtasks import decoding
+from pgtasks.decoding import Count, Number
 from pgtasks.errors import NotProven
 from pgtasks.names import qualified
 
-FORMAT = 1
+FORMAT = 2  # of the proofs that are written
+KNOWN = (1, 2)  # each is compared by its own rule, see `expression`
 EXPRESSIONS = "expressions"  # as an unproven object: those of the whole schema
 
 
@@ -71,7 +76,9 @@ class Proof:
     """What one snapshot of a database holds.
 
     `schema` maps an object (`column public.film.title`) to its digests. `large_objects` is None
-    where the database has none or they could not be read (then `unproven` says so).
+    where the database has none or they could not be read (then `unproven` says so). By table,
+    `computed` has the fingerprints of its generated columns, whose values a restore computes anew,
+    and `of_extensions` the extension that makes it.
     """
 
     server_version: int
@@ -81,6 +88,9 @@ class Proof:
     schema: Mapping[str, ObjectDigest] = field(default_factory=dict)
     large_objects: TableProof | None = None
     unproven: tuple[Unproven, ...] = ()
+    computed: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    of_extensions: Mapping[str, str] = field(default_factory=dict)
+    format: int = FORMAT
 
     @property
     def major(self) -> int:
@@ -110,9 +120,9 @@ class Proof:
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
     def as_json(self) -> dict[str, Any]:
-        """Return the document that `from_json` reads."""
+        """Return the document that `parse` reads."""
         return {
-            "format": FORMAT,
+            "format": self.format,
             "server_version": self.server_version,
             "rows": self.rows,
             "schema_digest": self.schema_digest,
@@ -125,26 +135,51 @@ class Proof:
                 name: [part.facts, part.expressions, part.access]
                 for name, part in self.schema.items()
             },
+            "computed": dict(self.computed),
+            "of_extensions": dict(self.of_extensions),
         }
 
-    @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> Proof:
-        """Return the proof of a document, raising NotProven for one that cannot be read."""
-        try:
-            if document["format"] != FORMAT:
-                raise NotProven(f"the proof has format {document['format']!r}, known: {FORMAT}")
-            large = document["large_objects"]
-            return cls(
-                server_version=document["server_version"],
-                tables=tuple(TableProof(*columns) for columns in document["tables"]),
-                sequences=tuple(SequenceProof(*columns) for columns in document["sequences"]),
-                extensions=document["extensions"],
-                large_objects=TableProof(*large) if large else None,
-                unproven=tuple(Unproven(*columns) for columns in document["unproven"]),
-                schema={name: ObjectDigest(*part) for name, part in document["schema"].items()},
-            )
-        except (KeyError, TypeError, AttributeError) as exc:
-            raise NotProven(f"the proof cannot be read: {exc!r}") from None
+
+_Table = tuple[str, str, Count, str]
+
+
+class _Form(Struct):
+    format: int
+
+
+class _Document(Struct):
+    """A proof as its file holds it; what is counted anew is not read."""
+
+    server_version: Count
+    tables: list[_Table]
+    sequences: list[tuple[str, str, Number, bool]]
+    extensions: dict[str, str]
+    large_objects: _Table | None
+    unproven: list[tuple[str, str]]
+    schema: dict[str, tuple[str, str, str]]
+    computed: dict[str, dict[str, str]] = {}
+    of_extensions: dict[str, str] = {}
+
+
+def parse(content: bytes, where: str = "the proof") -> Proof:
+    """Return the proof that `text` wrote, raising NotProven for one that cannot be read."""
+    form = decoding.decode(content, _Form, where).format
+    if form not in KNOWN:
+        known = ", ".join(map(str, KNOWN))
+        raise NotProven(f"{where} has format {form!r}, known: {known}")
+    said = decoding.decode(content, _Document, where)
+    return Proof(
+        format=form,
+        server_version=said.server_version,
+        tables=tuple(TableProof(*columns) for columns in said.tables),
+        sequences=tuple(SequenceProof(*columns) for columns in said.sequences),
+        extensions=said.extensions,
+        large_objects=TableProof(*said.large_objects) if said.large_objects else None,
+        unproven=tuple(Unproven(*columns) for columns in said.unproven),
+        schema={name: ObjectDigest(*part) for name, part in said.schema.items()},
+        computed=said.computed,
+        of_extensions=said.of_extensions,
+    )
 
 
 def _columns(table: TableProof) -> list[Any]:

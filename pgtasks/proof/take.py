@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from pgtasks import catalog, connection
 from pgtasks.proof.content import content
-from pgtasks.proof.model import Proof
+from pgtasks.proof.model import FORMAT, Proof
 from pgtasks.proof.taking import SNAPSHOT, Taking, snapshot_of
 from pgtasks.target import Target
 
@@ -19,13 +19,15 @@ def take(
     exclude_data: Sequence[str] = (),
     schema_only: bool = False,
     purpose: str = "proof",
+    format: int = FORMAT,
 ) -> Proof:
     """Return the proof of a database, read by `jobs` sessions in one snapshot.
 
     Without `snapshot` (an exported one) a snapshot of its own is taken. Tables that match a
-    pattern of `exclude_data` (as pg_dump's --exclude-table-data) are named as unproven. The
-    sessions are read-only. Raises Failed, also for a table that was rewritten meanwhile (its rows
-    are gone from the snapshot), and Unreachable.
+    pattern of `exclude_data` (as pg_dump's --exclude-table-data) are named as unproven. `format`
+    is that of the proof it will be compared with: it says by which rule rows are hashed. The
+    sessions are read-only. Raises Failed, also for a table that was altered meanwhile (its rows
+    may be gone from the snapshot), and Unreachable.
     """
     with connection.session(target, read_only=True, purpose=purpose) as conn:
         matched = catalog.without_data(conn, exclude_data)
@@ -38,5 +40,5 @@ def take(
             schema_only=schema_only,
             sizes=sizes,
         )
-        with Taking(target, snapshot, found, jobs=jobs, purpose=purpose) as taking:
+        with Taking(target, snapshot, found, jobs=jobs, purpose=purpose, format=format) as taking:
             return taking.result()

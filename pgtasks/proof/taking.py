@@ -19,17 +19,20 @@ from pgtasks.proof.content import Content
 from pgtasks.proof.expression import (
     batch_query,
     batches,
+    computed,
+    large_objects_query,
     lock_statement,
     pin_statement,
     sequence_query,
 )
-from pgtasks.proof.model import ObjectDigest, Proof, SequenceProof, TableProof, Unproven
+from pgtasks.proof.model import FORMAT, ObjectDigest, Proof, SequenceProof, TableProof, Unproven
 from pgtasks.target import Target
 
 _SEQUENCES_AT_ONCE = 500
 # A table that fails with one of these is named as unproven: it may not be read, or not as text (a
-# row beyond 1 GB, a broken type). Anything else ends the proof.
-_OF_THE_TABLE = ("22", "42501", "54", "XX", "0A")
+# row beyond 1 GB, a broken type), or not at all (an index over a function that finds nothing along
+# our search_path: SELECT plans with it, COPY does not). Anything else ends the proof.
+_OF_THE_TABLE = ("22", "42", "54", "XX", "0A")
 _LOCK_NOT_AVAILABLE = "55P03"
 _SLICE = 0.5  # seconds of waiting in one piece, so that a signal is heard
 SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
@@ -71,13 +74,15 @@ class Taking:
         jobs: int = 2,
         lock: bool = False,
         purpose: str = "proof",
+        format: int = FORMAT,
     ) -> None:
         self.target, self.snapshot, self.content = target, snapshot, found
-        self.purpose = purpose
+        self.purpose, self.format = purpose, format
         self._lock = lock and bool(found.tables)
         self._stop = threading.Event()
         self._failure: BaseException | None = None
         self._tables: dict[int, TableProof] = {}
+        self._computed: dict[str, dict[str, str]] = {}
         self._sequences: dict[int, SequenceProof] = {}
         self._unproven: list[Unproven] = list(found.unproven)
         self._large: TableProof | None = None
@@ -159,7 +164,7 @@ class Taking:
         connection.execute(conn, "SAVEPOINT batch")
         try:
             with conn.cursor() as cursor:
-                cursor.execute(batch_query(part))
+                cursor.execute(batch_query(part, self.format))
                 found = cursor.fetchall()
         except psycopg2.Error as exc:
             if not (exc.pgcode or "").startswith(_OF_THE_TABLE):
@@ -174,9 +179,12 @@ class Taking:
             return
         connection.execute(conn, "RELEASE SAVEPOINT batch")
         self._refuse_moved(conn, [table for _, table in part])
-        for number, rows, fingerprint in found:
+        for number, rows, fingerprint, apart in found:
             table = self.content.tables[number]
             self._tables[number] = TableProof(table.schema, table.name, rows, fingerprint or "0")
+            columns = computed(table, self.format)
+            if columns and rows:
+                self._computed[str(table)] = dict(zip(columns, apart, strict=True))
 
     def _refuse_moved(self, conn: Connection, tables: Sequence[Relation]) -> None:
         """Check that tables that were read, and are still locked, are what the snapshot has."""
@@ -198,14 +206,10 @@ class Taking:
         self._extensions = catalog.extensions(conn)
 
     def _read_large_objects(self, conn: Connection) -> None:
-        # by lo_get, which asks for a privilege on each object and not on the catalog
         connection.execute(conn, "SAVEPOINT large")
         try:
             with conn.cursor() as cursor:
-                cursor.execute(
-                    "SELECT count(*), sum(hash_record_extended(ROW(oid, lo_get(oid)), 0))::text"
-                    " FROM pg_largeobject_metadata"
-                )
+                cursor.execute(large_objects_query(self.format))
                 number, fingerprint = cursor.fetchall()[0]
         except psycopg2.Error as exc:
             if not (exc.pgcode or "").startswith(_OF_THE_TABLE):
@@ -230,6 +234,7 @@ class Taking:
         if self._failure is not None:
             raise self._failure
         return Proof(
+            format=self.format,
             server_version=self._version,
             tables=tuple(table for _, table in sorted(self._tables.items())),
             sequences=tuple(sequence for _, sequence in sorted(self._sequences.items())),
@@ -237,6 +242,8 @@ class Taking:
             schema=self._schema,
             large_objects=self._large,
             unproven=tuple(sorted(self._unproven, key=lambda item: item.object)),
+            computed=dict(sorted(self._computed.items())),
+            of_extensions={str(it): it.extension for it in self.content.tables if it.extension},
         )
 
     def cancel(self) -> None:

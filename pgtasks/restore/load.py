@@ -116,7 +116,7 @@ def prove(plan: Plan) -> Proven:
     expected = plan.backup.proof()
     if expected is None:
         return Proven(None)
-    actual = proofs.take(plan.target.at(plan.side), jobs=plan.jobs)
+    actual = proofs.take(plan.target.at(plan.side), jobs=plan.jobs, format=expected.format)
     found = proofs.compare(expected, actual, access=not plan.no_owner)
     if not found.identical:
         raise NotProven(

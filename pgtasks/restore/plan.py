@@ -198,4 +198,6 @@ def load_command(plan: Plan, argv: tuple[str, ...], env: Mapping[str, str]) -> C
     """
     settings = ("synchronous_commit=off", "statement_timeout=0", "lock_timeout=0")
     options = " ".join(f"-c {it}" for it in (*settings, "default_transaction_read_only=off"))
+    # those of the backup are there by the time that its statistics are gathered
+    options += connection.without_event_triggers(plan.target)
     return Command(argv, {**env, "PGOPTIONS": options})

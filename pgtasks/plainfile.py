@@ -1,0 +1,114 @@
+"""Plain files in folders that others may have filled: no link is followed, no pipe waited for.
+
+A folder may lie behind a link, as whoever named it wants; what is in it may not.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+_KINDS = {
+    stat.S_IFLNK: "a symbolic link",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFDIR: "a folder",
+}
+_OPEN = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+
+
+class Odd(OSError):
+    """Report what is no plain file; `strerror` says what it is instead."""
+
+    def __init__(self, path: str | Path, why: str) -> None:
+        super().__init__(0, why, str(path))
+
+
+def kind(mode: int) -> str:
+    """Return what a file's mode says that it is: nothing for a plain file, `a named pipe`."""
+    return "" if stat.S_ISREG(mode) else _KINDS.get(stat.S_IFMT(mode), "no plain file")
+
+
+def opened(folder: Path, name: str, flags: int = os.O_RDONLY) -> int:
+    """Open a plain file below a folder by its relative name; raises Odd for anything else.
+
+    No part of the name may be a link, the folder itself may.
+    """
+    *above, last = name.split("/")
+    at = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for part in above:
+            below = _at(at, part, os.O_RDONLY | os.O_DIRECTORY, folder / name)
+            os.close(at)
+            at = below
+        handle = _at(at, last, flags, folder / name)
+    finally:
+        os.close(at)
+    found = kind(os.fstat(handle).st_mode)
+    if found:
+        os.close(handle)
+        raise Odd(folder / name, found)
+    return handle
+
+
+def _at(folder: int, name: str, flags: int, path: Path) -> int:
+    """Open one name of a folder that is open, raising Odd that says why where that is refused."""
+    try:
+        return os.open(name, flags | _OPEN, dir_fd=folder)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        # a link, a folder's place taken by a file, a socket: the system's words name none of them
+        found = kind(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
+        if found and not (flags & os.O_DIRECTORY and found == _KINDS[stat.S_IFDIR]):
+            raise Odd(path, found) from None
+        raise
+
+
+def read(folder: Path, name: str, *, limit: int) -> bytes:
+    """Read a plain file below a folder, raising Odd for another kind or more than `limit` bytes."""
+    handle = opened(folder, name)
+    with os.fdopen(handle, "rb") as file:
+        if os.fstat(handle).st_size <= limit:
+            content = file.read(limit + 1)
+            if len(content) <= limit:
+                return content
+    raise Odd(folder / name, f"larger than {limit:,} bytes")
+
+
+def replace(folder: Path, name: str, content: bytes) -> None:
+    """Put a small file into a folder, in the place of one that is there, for its owner alone."""
+    beside = folder / f".{name}.{secrets.token_hex(8)}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    handle = os.open(beside, flags, 0o600)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            os.fchmod(handle, 0o600)
+            file.write(content)
+        beside.replace(folder / name)  # in the place of a link, not of what it names
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+
+
+def walk(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
+    """Yield all that is below a folder but folders: its relative name, and what it is.
+
+    A link comes as a link: nothing behind it is looked at.
+    """
+    pending = [""]
+    while pending:
+        above = pending.pop()
+        with os.scandir(folder / above) as entries:
+            for entry in entries:
+                found = entry.stat(follow_symlinks=False)
+                name = f"{above}{entry.name}"
+                if stat.S_ISDIR(found.st_mode):
+                    pending.append(f"{name}/")
+                else:
+                    yield name, found

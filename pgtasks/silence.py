@@ -1,0 +1,154 @@
+"""Notice a server that has fallen silent in the middle of a statement.
+
+libpq waits for an answer for ever, and keepalives see a living machine where a stopped server, a
+proxy or a firewall that forgot the session is all that lives. So every statement of ours is
+watched. A small question has a limit. Other work may take what it takes while the server lives:
+after some seconds of silence it is asked through another session. Where that one is not answered
+either, or says that the first one waits for a statement which was sent long ago, the first
+session's socket is shut, and the driver returns.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import psycopg2
+
+ANSWER = 40.0  # seconds that a small question may take
+_DOUBT = 12.0  # seconds of silence after which another session asks
+_PATIENCE = 12  # seconds that the other session may take to connect, and to be answered
+_AGAIN = 4.0  # seconds until it is asked once more whether the server waits for us
+_TICK = 1.0
+
+
+class Silent(psycopg2.OperationalError):
+    """Say that a session was given up because nothing answered."""
+
+
+@dataclass(eq=False)
+class Wait:
+    """A statement that runs. `pid` is its backend where the server itself has said it, else 0."""
+
+    socket: int
+    place: Mapping[str, Any]
+    pid: int
+    limit: float | None
+    began: float = field(default_factory=time.monotonic)
+    next_look: float = 0.0
+    strikes: int = 0
+    fault: str = ""
+
+    def __post_init__(self) -> None:
+        self.next_look = self.began + _DOUBT
+
+
+_waits: set[Wait] = set()
+_lock = threading.Lock()
+_some = threading.Event()
+_watcher: threading.Thread | None = None
+
+
+@contextmanager
+def watched(wait: Wait) -> Iterator[None]:
+    """Watch a statement for the length of a block, raising Silent where it was given up."""
+    global _watcher
+    with _lock:
+        _waits.add(wait)
+        if _watcher is None:
+            _watcher = threading.Thread(target=_watch, name="silence", daemon=True)
+            _watcher.start()
+    _some.set()
+    try:
+        yield
+    except psycopg2.Error:
+        if wait.fault:
+            raise Silent(wait.fault) from None
+        raise
+    finally:
+        with _lock:  # from here on nobody shuts the socket
+            _waits.discard(wait)
+
+
+def _watch() -> None:
+    while True:
+        _some.wait()
+        with _lock:
+            waits = list(_waits)
+            if not waits:
+                _some.clear()
+        now = time.monotonic()
+        for wait in waits:
+            _look(wait, now)
+        time.sleep(_TICK)
+
+
+def _look(wait: Wait, now: float) -> None:
+    if wait.limit is not None and now - wait.began > wait.limit:
+        _give_up(wait, f"the server did not answer for {wait.limit:.0f} seconds")
+    elif now > wait.next_look:
+        wait.next_look = now + 2 * _PATIENCE + _DOUBT
+        threading.Thread(target=_judge, args=(wait,), name="silence", daemon=True).start()
+
+
+def _judge(wait: Wait) -> None:
+    """Ask another session what the silent one does, and give that one up where it is lost."""
+    asking = _Asking(wait)
+    asking.start()
+    asking.join(_PATIENCE + _PATIENCE / 2)
+    waited = time.monotonic() - wait.began
+    if asking.is_alive() or asking.silent:
+        _give_up(wait, f"the server fell silent, a second session is not answered ({waited:.0f} s)")
+    elif asking.waits_for_us:
+        wait.strikes += 1
+        if wait.strikes > 1:
+            _give_up(wait, f"a statement sent {waited:.0f} s ago did not reach the server")
+    else:
+        wait.strikes = 0
+    wait.next_look = time.monotonic() + (_AGAIN if wait.strikes else _DOUBT)
+
+
+class _Asking(threading.Thread):
+    """Ask in a session of its own; whoever started it waits as long as he likes."""
+
+    def __init__(self, wait: Wait) -> None:
+        super().__init__(name="silence", daemon=True)
+        self._wait = wait
+        self.silent = self.waits_for_us = False
+
+    def run(self) -> None:
+        began = time.monotonic()
+        try:
+            state = self._state()
+        except psycopg2.Error:
+            # refused, for want of a free connection say, is an answer as well
+            self.silent = time.monotonic() - began > _PATIENCE - 1
+        else:
+            self.waits_for_us = state is not None and state.startswith("idle")
+
+    def _state(self) -> str | None:
+        place = {**self._wait.place, "connect_timeout": _PATIENCE}
+        with closing(psycopg2.connect(**place)) as other, other.cursor() as cursor:
+            cursor.execute(
+                "SELECT state FROM pg_catalog.pg_stat_activity WHERE pid OPERATOR(pg_catalog.=) %s",
+                (self._wait.pid,),
+            )
+            found = cursor.fetchone()
+            return str(found[0]) if found else None
+
+
+def _give_up(wait: Wait, fault: str) -> None:
+    with _lock:
+        if wait not in _waits or wait.fault:
+            return
+        wait.fault = fault
+        with suppress(OSError):
+            handle = socket.socket(fileno=os.dup(wait.socket))
+            with closing(handle):
+                handle.shutdown(socket.SHUT_RDWR)
