@@ -271,31 +271,6 @@ def _regex_of(letter: str, *, quotes: bool) -> str:
     return {"*": ".*", "?": "."}.get(letter, letter.lower())
 
 
-# What servers deparse, and what gives it names; tables are apart, their locks keep them as they are
-_DEFINITIONS = (
-    ("pg_rewrite", "oid"),
-    ("pg_proc", "oid"),
-    ("pg_type", "oid"),
-    ("pg_trigger", "oid"),
-    ("pg_policy", "oid"),
-    ("pg_index", "indexrelid"),
-    ("pg_attrdef", "oid"),
-    ("pg_constraint", "oid"),
-    ("pg_namespace", "oid"),
-    ("pg_operator", "oid"),
-    ("pg_statistic_ext", "oid"),
-)
-
-
-def definitions(conn: Connection) -> frozenset[str]:
-    """Return one text per version of a definition: any ALTER or REPLACE makes a new one."""
-    queries = (
-        f"SELECT '{catalog}:' || {oid} || ':' || xmin FROM {catalog} WHERE {oid} >= 16384"
-        for catalog, oid in _DEFINITIONS
-    )
-    return frozenset(row[0] for row in connection.rows(conn, " UNION ALL ".join(queries)))
-
-
 def number_of_tables(conn: Connection) -> int:
     """Return how many tables of the user's own there are, partitioned ones included."""
     return int(

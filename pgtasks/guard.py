@@ -41,6 +41,7 @@ class Facts:
     confirm: str | None = None
     yes: bool = False
     lineage: tuple[str, ...] = ()
+    insists: str = ""  # what is asked for that wants the name typed whatever the target
 
 
 class Decision(enum.Enum):
@@ -78,6 +79,8 @@ def protection(facts: Facts) -> str:
     """Return why the target counts as protected, or nothing."""
     if facts.protected:
         return f"environment {facts.environment!r} is protected"
+    if facts.insists:
+        return facts.insists
     identity = facts.identity
     if identity is None:
         return ""

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from pgtasks import fields, journal, report, several
@@ -86,15 +86,17 @@ class Run:
         yes: bool = False,
         look: bool = True,
         ask: bool = False,
+        insists: str = "",
     ) -> Identity | None:
         """Let the guard decide, asking on the terminal where it wants that.
 
         `look=False` is for a database that may refuse connections: its stamp alone is read.
+        `insists` is why the name must be typed on any target, as on a protected one.
 
         Returns what the database says of itself, None where it does not exist. Under `dry` the
         plan says what the guard would ask for, and nothing is asked unless `ask` says so.
         """
-        permit = self.permit(access, confirm=confirm, yes=yes, look=look, ask=ask)
+        permit = self.permit(access, confirm=confirm, yes=yes, look=look, ask=ask, insists=insists)
         permit.ask()
         return permit.identity
 
@@ -106,6 +108,7 @@ class Run:
         yes: bool = False,
         look: bool = True,
         ask: bool = False,
+        insists: str = "",
     ) -> Permit:
         """Let the guard decide, as `guarded` does; what is to be asked is left to the permit.
 
@@ -115,6 +118,7 @@ class Run:
 
         identity = identify(self.target) if look else glimpse(self.target)
         facts = self._facts(access, identity, confirm=confirm, yes=yes)
+        facts = replace(facts, insists=insists)
         if self.dry and not ask:
             self._say_what_is_asked(facts)
             return Permit(identity, lambda: None)

@@ -35,6 +35,9 @@ RESTORE = (
     "restore.proven",  # the side database equals the proof
     "restore.swapped",  # the side database has the target's name
 )
+RESTORE_ANEW = (
+    "restore.anew",  # the schema is in a scratch database besides, to see how it is printed
+)
 RESTORE_SENT = (
     "restore.sent",  # a backup from here lies on the database host
 )
@@ -46,7 +49,7 @@ UNDO = (
     "undo.checked",  # the kept database is found, nothing is touched
     "undo.swapped",  # the kept database has the target's name
 )
-ALL = (*BACKUP, *FETCH, *SEND, *RESTORE_SENT, *RESTORE, *SWAP, *UNDO)
+ALL = (*BACKUP, *FETCH, *SEND, *RESTORE_SENT, *RESTORE_ANEW, *RESTORE, *SWAP, *UNDO)
 
 
 def reach(step: str) -> None:

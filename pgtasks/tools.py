@@ -176,6 +176,20 @@ def for_restore(
     return min(fitting, key=lambda t: (abs(t.major - server), -t.version[1]))
 
 
+def for_description(
+    toolsets: Sequence[Toolset], server: int, dumped_by: int, target: Target
+) -> Toolset | None:
+    """Return the tools whose pg_dump describes a server of major `server` as `dumped_by` does.
+
+    The nearest to that major, as each prints some things in its own way; None where none reads
+    that server.
+    """
+    fitting = [tools for tools in _usable(toolsets, target) if tools.major >= server]
+    return min(
+        fitting, key=lambda t: (abs(t.major - dumped_by), t.major, -t.version[1]), default=None
+    )
+
+
 def for_reading(toolsets: Sequence[Toolset], dumped_by: int) -> list[Toolset]:
     """Return the tools that read an archive of pg_dump `dumped_by`, the lowest version first.
 

@@ -55,11 +55,13 @@ def backup(
 
 
 @task(
+    iterable=["accept"],
     help={
+        "accept": "swap in spite of this difference, as the error names it (repeatable)",
         "backup": "ID, latest, ask, or a path (default: the newest complete one)",
         "no_owner": "leave owners and grants out: everything belongs to the connecting role",
         "leave_behind": "go on without settings and grants that this role cannot carry over",
-    }
+    },
 )
 def restore(
     c,
@@ -68,6 +70,7 @@ def restore(
     jobs=None,
     no_owner=False,
     leave_behind=False,
+    accept=None,
     confirm=None,
     json=False,
     dry=False,
@@ -82,9 +85,15 @@ def restore(
         from pgtasks.restore import Options, chosen, restore
 
         target = r.reached()
-        permit = r.permit(Access.WRITE, confirm=confirm)
+        insists = "--accept swaps in what differs from the backup" if accept else ""
+        permit = r.permit(Access.WRITE, confirm=confirm, insists=insists)
         found = chosen(Places(r.project.folder("backups"), target, r.landed), backup)
-        options = Options(target.jobs, no_owner=no_owner, leave_behind=leave_behind)
+        options = Options(
+            target.jobs,
+            no_owner=no_owner,
+            leave_behind=leave_behind,
+            accept=tuple(accept),
+        )
         with Lock(target, "db.restore") as lock:
             there = host.for_target(target)
             r.finish(restore(lock, there, found, options, say=r.say, ask=permit.ask, dry=r.dry))

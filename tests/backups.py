@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 import subprocess
@@ -19,6 +20,8 @@ from pgtasks.backup import create
 from pgtasks.backup.job import Options
 from pgtasks.backup.shelf import LocalShelf
 from pgtasks.backup.store import Backup
+from pgtasks.proof import toc
+from pgtasks.proof.toc import Entry
 from pgtasks.target import Target
 
 SHOP = """
@@ -59,11 +62,19 @@ def restored(backup: Backup, cluster: Cluster, fresh: Callable[..., str]) -> Tar
     return cluster.target(name)
 
 
-def differences(backup: Backup, target: Target, **options: Any) -> tuple[str, ...]:
-    """Return how a database differs from what a backup's proof says."""
+def differences(backup: Backup, target: Target) -> tuple[str, ...]:
+    """Return how a database's rows differ from what a backup's proof says."""
     expected = backup.proof()
     assert expected is not None
-    return proof.compare(expected, proof.take(target), **options).differences
+    return tuple(map(str, proof.compare(expected, proof.take(target)).differences))
+
+
+def described(cluster: Cluster, name: str) -> list[Entry]:
+    """Return the entries of a database as pg_dump of its server's major describes it."""
+    place = ["-h", cluster.host, "-p", str(cluster.port), "-U", cluster.superuser, "-d", name]
+    done = subprocess.run([cluster.bin / "pg_dump", "-Fc", "-Z0", *place], capture_output=True)
+    assert done.returncode == 0, done.stderr
+    return toc.read(io.BytesIO(done.stdout))
 
 
 def until(condition: Callable[[], Any], seconds: float = 60) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -105,17 +104,6 @@ def everything(db1: DatabaseHost, folder: str = "") -> list[str]:
 def spoil(db1: DatabaseHost, path: str) -> None:
     """Change the last byte of a file there, not its size."""
     db1.do("sh", "-c", 'truncate -s -1 "$0" && printf "\\001" >> "$0"', path)
-
-
-def noted(folder: Path) -> Any:
-    """Return what puts a file that a tool reads into a folder here."""
-
-    @contextmanager
-    def note(text: str) -> Iterator[str]:
-        (folder / "note").write_text(text)
-        yield str(folder / "note")
-
-    return note
 
 
 def plain(dump: str) -> list[str]:

@@ -21,8 +21,9 @@ from pgtasks.backup import compression, dump, files, listing, manifest, partial,
 from pgtasks.backup.manifest import FileRecord, Manifest
 from pgtasks.backup.store import Backup
 from pgtasks.backup.verify import verify
-from pgtasks.errors import BadConfiguration, Locked, NotProven, Refused, VersionMismatch
+from pgtasks.errors import BadConfiguration, Failed, Locked, NotProven, Refused, VersionMismatch
 from pgtasks.proof.model import SequenceProof
+from pgtasks.proof.toc import Entry
 from pgtasks.target import Target
 from pgtasks.tools import Toolset
 
@@ -485,24 +486,25 @@ class TestWordsOfPgDump:
         assert dump.faults(lines).splitlines() == lines[1:5]
         assert dump.faults(lines[:1]) == ""
 
-    def test_contents(self) -> None:
-        text = (
-            ";\n; Archive created at\n3346; 0 16390 TABLE DATA public t plain\n"
-            "216; 1259 16390 TABLE public t plain\n3356; 0 0 SEQUENCE SET public s plain\n"
-        )
-        entries = dump.parse_contents(text)
-        assert [entry.oid for entry in entries if entry.of_kind("TABLE DATA")] == [16390]
-        assert [entry.of_kind("SEQUENCE SET") for entry in entries] == [False, False, True]
-
     def test_sequences(self) -> None:
-        text = (
-            "SELECT pg_catalog.setval('public.a', 1, false);\n"
-            'SELECT pg_catalog.setval(\'"we\'\'i""rd"."d.o\nt"\', -5, true);\n'
-        )
-        assert list(dump.parse_sequences(text)) == [
-            SequenceProof("public", "a", 1, False),
-            SequenceProof("we'i\"rd", "d.o\nt", -5, True),
+        entries = [
+            Entry("SEQUENCE SET", "s", "a", "", 1, b"SELECT pg_catalog.setval('s.a', 1, false);\n"),
+            Entry(
+                "SEQUENCE SET",
+                "we'i\"rd",
+                "d.o\nt",
+                "",
+                2,
+                b'SELECT pg_catalog.setval(\'"we\'\'i""rd"."d.o\nt"\', -5, true);\n',
+            ),
+            Entry("TABLE DATA", "s", "t", "", 3),
         ]
+        assert dump.sequences(entries) == (
+            SequenceProof("we'i\"rd", "d.o\nt", -5, True),
+            SequenceProof("s", "a", 1, False),
+        )
+        with pytest.raises(Failed, match="does not say where sequence 'a' stands"):
+            dump.sequences([replace(entries[0], definition=b"SELECT 1")])
 
 
 class TestView:

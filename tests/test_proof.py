@@ -15,10 +15,9 @@ from servers import Cluster, threads
 
 from pgtasks import catalog, connection, proof
 from pgtasks.errors import Failed, NotProven
-from pgtasks.proof import expression, normal, schema
+from pgtasks.proof import expression
 from pgtasks.proof.content import content
 from pgtasks.proof.model import (
-    ObjectDigest,
     Proof,
     SequenceProof,
     TableProof,
@@ -103,8 +102,7 @@ class TestRoundTrip:
         found = proof.compare(proof.take(source.target(name)), proof.take(target.target(other)))
         assert found.differences == ()
         assert found.identical_tables == 20
-        assert len(found.skipped) == 1
-        assert f"servers {source.major} and {target.major}" in found.skipped[0]
+        assert found.skipped == ()
 
     def test_of_an_empty_database(self, target: Target) -> None:
         found = proof.take(target)
@@ -115,7 +113,6 @@ class TestRoundTrip:
         taken = proof.take(zoo)
         again = parse(text(taken).encode())
         assert again == taken
-        assert again.schema_digest == taken.schema_digest
         assert taken.as_json()["rows"] == 152
 
     @pytest.mark.parametrize(
@@ -174,7 +171,7 @@ class TestWhatDiffers:
         for statement, words in DATA_CHANGES:
             cluster.execute(f"SET search_path = zoo; {statement}", zoo.database)
             actual = proof.take(zoo)
-            differences = proof.compare(expected, actual).differences
+            differences = [str(each) for each in proof.compare(expected, actual).differences]
             assert any(words in line for line in differences), (statement, differences)
             assert len(differences) <= 2, (statement, differences)
             expected = actual
@@ -199,136 +196,14 @@ class TestWhatDiffers:
         assert proof.compare(expected, proof.take(target)).differences
 
 
-SCHEMA_CHANGES = [
-    ("ALTER TABLE t ADD COLUMN new int", "column zoo.t.new should not be there"),
-    ("ALTER TABLE holed DROP COLUMN b", "column zoo.holed.b is missing"),
-    ("ALTER TABLE holed ALTER a TYPE bigint", "column zoo.holed.a is defined differently"),
-    ("ALTER TABLE t ALTER \"row\" SET DEFAULT 1", "column zoo.t.row has another expression"),
-    ("ALTER TABLE empty ALTER id SET NOT NULL", "column zoo.empty.id is defined differently"),
-    ("ALTER TABLE wide ALTER a SET STORAGE MAIN", "column zoo.wide.a is defined differently"),
-    ("ALTER TABLE wide ALTER b SET STATISTICS 5", "column zoo.wide.b is defined differently"),
-    ("ALTER TABLE wide SET (fillfactor = 71)", "table zoo.wide is defined differently"),
-    ("ALTER TABLE wide REPLICA IDENTITY DEFAULT", "table zoo.wide is defined differently"),
-    ("ALTER TABLE guarded DISABLE ROW LEVEL SECURITY", "table zoo.guarded is defined differently"),
-    ("COMMENT ON TABLE t IS 'x'", "table zoo.t is defined differently"),
-    ("COMMENT ON COLUMN checked.status IS 'y'", "column zoo.checked.status is defined differently"),
-    ("ALTER TABLE child NO INHERIT parent", "table zoo.child is defined differently"),
-    ("ALTER TABLE event DETACH PARTITION event_rest", "table zoo.event_rest is defined"),
-    ("ALTER TABLE checked VALIDATE CONSTRAINT later", "constraint zoo.checked.later is defined"),
-    ("ALTER TABLE checked DROP CONSTRAINT later", "constraint zoo.checked.later is missing"),
-    (
-        "ALTER TABLE checked DROP CONSTRAINT checked_kind_check,"
-        " ADD CONSTRAINT checked_kind_check CHECK (kind = ANY (ARRAY['a', 'c']))",
-        "constraint zoo.checked.checked_kind_check has another expression",
-    ),
-    ("DROP INDEX by_status", "index zoo.by_status is missing"),
-    ("ALTER INDEX by_word SET (fillfactor = 81)", "index zoo.by_word is defined differently"),
-    (
-        "DROP INDEX by_status; CREATE INDEX by_status ON checked (lower(status))",
-        "index zoo.by_status has another expression",
-    ),
-    ("ALTER TABLE checked ENABLE TRIGGER touched", "trigger zoo.checked.touched is defined"),
-    ("DROP TRIGGER touched ON checked", "trigger zoo.checked.touched is missing"),
-    ("ALTER POLICY shut ON guarded USING (id > 1)", "policy zoo.guarded.shut has another"),
-    ("ALTER POLICY own ON guarded TO pg_monitor", "policy zoo.guarded.own is defined differently"),
-    ("DROP RULE quiet ON seen", "rule zoo.seen.quiet is missing"),
-    (
-        "CREATE OR REPLACE VIEW seen AS SELECT id, status FROM checked WHERE id = 1",
-        "view zoo.seen has another expression",
-    ),
-    (
-        "CREATE OR REPLACE FUNCTION stamp() RETURNS trigger LANGUAGE plpgsql"
-        " SECURITY DEFINER AS 'BEGIN RETURN OLD; END'",
-        "function zoo.stamp() is defined differently",
-    ),
-    ("ALTER FUNCTION stamp() SECURITY INVOKER", "function zoo.stamp() is defined differently"),
-    ("ALTER FUNCTION twice RESET ALL", "function zoo.twice("),
-    (
-        "CREATE OR REPLACE FUNCTION modern(x int) RETURNS bool LANGUAGE sql"
-        " BEGIN ATOMIC SELECT x = 2; END",
-        "function zoo.modern(x integer) has another expression",
-    ),
-    ("ALTER TYPE mood RENAME VALUE 'ok' TO 'okay'", "type zoo.mood is defined differently"),
-    ("ALTER DOMAIN positive SET DEFAULT 8", "domain zoo.positive has another expression"),
-    ("ALTER DOMAIN positive DROP NOT NULL", "domain zoo.positive is defined differently"),
-    ("ALTER SEQUENCE counted_up NO CYCLE", "sequence zoo.counted_up is defined differently"),
-    ("ALTER SEQUENCE untouched OWNED BY made.a", "sequence zoo.untouched is defined differently"),
-    ("GRANT DELETE ON t TO PUBLIC", "table zoo.t has another owner or other privileges"),
-    ("GRANT SELECT (t) ON t TO PUBLIC", "column zoo.t.t has another owner or other privileges"),
-    ("REVOKE SELECT ON checked FROM pg_monitor", "table zoo.checked has another owner or other"),
-    ("ALTER TABLE t OWNER TO pg_monitor", "table zoo.t has another owner"),
-    ("GRANT CREATE ON SCHEMA zoo TO PUBLIC", "schema zoo has another owner or other privileges"),
-    ("GRANT EXECUTE ON FUNCTION twice TO PUBLIC", "function zoo.twice("),
-    ("ALTER DEFAULT PRIVILEGES IN SCHEMA zoo REVOKE ALL ON TABLES FROM pg_monitor",
-     "default privileges postgres.zoo r is missing"),
-    ("COMMENT ON SCHEMA zoo IS NULL", "schema zoo is defined differently"),
-    ("DROP STATISTICS pairs", "statistics object zoo.pairs is missing"),
-    ("ALTER EVENT TRIGGER heard ENABLE", "event trigger heard is defined differently"),
-    ("ALTER PUBLICATION told DROP TABLE t", "publication told is defined differently"),
-    ("ALTER SERVER away OPTIONS (SET host 'i')", "server away is defined differently"),
-    ("DROP OPERATOR === (int, int)", "operator zoo.===(integer,integer) is missing"),
-    ("DROP CAST (place AS mood)", "cast (zoo.place AS zoo.mood) is missing"),
-    ("DROP COLLATION bytes", "collation zoo.bytes is missing"),
-    ("DROP TEXT SEARCH CONFIGURATION plain", "text search configuration zoo.plain is missing"),
-    ("DROP AGGREGATE total (int)", "aggregate zoo.total(integer) is missing"),
-]  # fmt: skip
-
-
-class TestSchema:
-    def test_each_change_of_the_schema_is_named(self, zoo: Target) -> None:
-        with connection.session(zoo) as conn:
-            connection.execute(conn, expression.pin_statement())
-            before = schema.read(conn)
-            for statement, words in SCHEMA_CHANGES:
-                connection.execute(conn, "BEGIN; SET LOCAL search_path = zoo")
-                connection.execute(conn, statement)
-                connection.execute(conn, "SET LOCAL search_path = ''")
-                after = schema.read(conn)
-                connection.execute(conn, "ROLLBACK")
-                differences = proof.compare(
-                    Proof(160000, schema=before), Proof(160000, schema=after)
-                ).differences
-                assert any(line.startswith(words) for line in differences), (statement, differences)
-            assert schema.read(conn) == before
-
-    def test_owners_and_privileges_apart(self, cluster: Cluster, zoo: Target) -> None:
-        before = proof.take(zoo)
-        cluster.execute(
-            "SET search_path = zoo; GRANT DELETE ON t TO PUBLIC; ALTER TABLE t OWNER TO pg_monitor;"
-            " ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO PUBLIC",
-            zoo.database,
-        )
-        after = proof.take(zoo)
-        assert proof.compare(before, after).differences
-        found = proof.compare(before, after, access=False)
-        assert found.differences == ()
-        assert found.skipped == ("owners and privileges: they were not restored",)
-
+class TestExtensions:
     def test_extensions(self) -> None:
         with_it = Proof(160000, extensions={"hstore": "1.8", "plpgsql": "1.0"})
         newer = replace(with_it, extensions={"hstore": "1.9", "plpgsql": "1.0"})
-        without = Proof(160000, extensions={"plpgsql": "1.0"})
-        assert proof.compare(with_it, without).differences == ("extension hstore is missing",)
-        assert proof.compare(without, with_it).differences == (
-            "extension hstore should not be there",
-        )
         assert proof.compare(with_it, newer).differences == ()
         assert proof.compare(with_it, newer).skipped == (
             "extension hstore: version 1.8 expected, 1.9 found",
         )
-
-    def test_expressions_are_compared_within_a_major_only(self) -> None:
-        one = Proof(150004, schema={"view a.b": ObjectDigest("1", "2", "3")})
-        other = Proof(150018, schema={"view a.b": ObjectDigest("1", "9", "3")})
-        assert len(proof.compare(one, other).differences) == 1
-        newer = replace(other, server_version=160001)
-        assert proof.compare(one, newer).differences == ()
-        assert len(proof.compare(one, newer).skipped) == 1
-
-    def test_public_changed_hands_in_15(self) -> None:
-        one = Proof(140000, schema={"schema public": ObjectDigest("1", "", "3")})
-        other = Proof(160000, schema={"schema public": ObjectDigest("1", "", "4")})
-        assert proof.compare(one, other).differences == ()
 
 
 class TestUnproven:
@@ -344,7 +219,7 @@ class TestUnproven:
         table = TableProof("a", "b", 1, "5")
         actual = Proof(160000, unproven=(Unproven("table a.b", "why"),))
         found = proof.compare(Proof(160000, tables=(table,)), actual)
-        assert found.differences == ("table a.b could not be read: why",)
+        assert tuple(map(str, found.differences)) == ("table a.b could not be read: why",)
 
     def test_hidden_rows_are_never_counted_in_silence(
         self, cluster: Cluster, fresh_database: Fresh
@@ -687,30 +562,6 @@ class TestExpression:
         found = repr(statement)
         assert "ONLY" in found
         assert """Identifier('s s', 'na"me')""" in found
-
-    @pytest.mark.parametrize(
-        ("one", "other", "equal"),
-        [
-            (
-                "((a)::text = ANY ((ARRAY['x'::varchar(9), 'y'::varchar])::text[]))",
-                "((a)::text = ANY (ARRAY[('x'::varchar(9))::text, ('y'::varchar)::text]))",
-                True,
-            ),
-            (
-                "CHECK (((a)::text = ANY ((ARRAY['x'::varchar])::text[])))",
-                "CHECK (((a)::text = ANY (ARRAY[('x'::varchar)::text])))",
-                True,
-            ),
-            ("(a = ANY (ARRAY['x', 'y']))", "(a = ANY (ARRAY['y', 'x']))", False),
-            ("(a = ANY (ARRAY['x', 'y']))", "(a <> ALL (ARRAY['x', 'y']))", False),
-            ("(a = ANY ((ARRAY[1])::text[]))", "(a = ANY ((ARRAY[1])::int[]))", False),
-            ("'ARRAY[1]'::text", "'ARRAY[2]'::text", False),
-            ("not sql ARRAY[", "not sql ARRAY[", True),
-            ("not sql ARRAY[1", "not sql ARRAY[2", False),
-        ],
-    )  # fmt: skip
-    def test_in_one_form(self, one: str, other: str, equal: bool) -> None:
-        assert (normal.normal(one) == normal.normal(other)) is equal
 
 
 def test_sequences_without_values_are_not_compared() -> None:

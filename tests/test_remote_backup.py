@@ -25,7 +25,6 @@ from depots import (
     halted,
     left_here,
     make_there,
-    noted,
     path_of,
     plain,
     spoil,
@@ -34,7 +33,7 @@ from hosts import DatabaseHost
 from servers import Cluster
 
 from backups import SHOP, below, differences, make, restored, until
-from pgtasks import host, reach, tools
+from pgtasks import host, reach
 from pgtasks.backup import (
     create,
     dump,
@@ -123,9 +122,7 @@ class TestStreamed:
         assert data[11] == 0
         data[11] = 3  # PG_COMPRESSION_ZSTD, in the header since pg_dump 16
         made.dump.write_bytes(data)
-        [toolset] = [each for each in tools.installed(HERE) if each.folder == str(cluster.bin)]
-        entries = dump.contents(HERE, toolset, made.dump)
-        found = dump.sequences(HERE, toolset, made.dump, entries, noted(tmp_path))
+        found = dump.sequences(dump.contents(HERE, "custom", made.dump))
         assert [one.value for one in found] == [100, 1000]
 
     def test_a_dump_that_no_tool_here_unpacks_is_said_to_be_one(

@@ -85,7 +85,7 @@ def create(
             warnings = [*dumped.warnings, *finish_globals()]
             if not options.schema_only:
                 warnings += standby.left_out(job.source.unlogged)
-        dumped = reconciled(job, dumped, draft)
+        dumped = reconciled(job, dumped)
         reach("backup.dumped")
         for warning in warnings:
             say(f"warning: {warning}")

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from pgtasks.backup import streams
 from pgtasks.backup.compression import argument
 from pgtasks.backup.manifest import Layout
 from pgtasks.errors import Failed
-from pgtasks.host import Command, Host
+from pgtasks.host import HERE, Command, Host
+from pgtasks.proof import toc
 from pgtasks.proof.model import SequenceProof
+from pgtasks.proof.toc import Entry
 from pgtasks.tools import Toolset
-
-Note = Callable[[str], AbstractContextManager[str]]
 
 LOCK_WAIT = 300  # seconds that pg_dump waits for a table somebody holds exclusively
 # pg_dump's progress is read, so it must not be translated; the data's encoding is set apart
@@ -128,66 +129,49 @@ def said_plainly(failure: Failed) -> Failed:
     return Failed(failure.message, hint=faults(failure.hint.splitlines()) or failure.hint)
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One line of a dump's table of contents; `oid` is the table's for TABLE DATA."""
-
-    line: str
-    oid: int
-    rest: str
-
-    def of_kind(self, kind: str) -> bool:
-        """Return whether it is one of `TABLE DATA`, `SEQUENCE SET` and so on."""
-        return self.rest.startswith(f"{kind} ")
-
-
-def parse_contents(text: str) -> list[Entry]:
-    """Parse what `pg_restore --list` prints."""
-    found = []
-    for line in text.splitlines():
-        parts = re.match(r"^\d+; (\d+) (\d+) (.*)$", line)
-        if parts:
-            found.append(Entry(line, int(parts[2]), parts[3]))
-    return found
-
-
-def contents(host: Host, toolset: Toolset, dump: Path) -> list[Entry]:
-    """Return the table of contents of a dump, raising Failed where it does not parse."""
+def check_listed(host: Host, toolset: Toolset, dump: Path) -> None:
+    """Let pg_restore list a dump, raising Failed where it cannot."""
     argv = (toolset.tool("pg_restore"), "--list", str(dump))
-    return parse_contents(host.capture(Command(argv), seconds=600, most=CONTENTS))
+    host.capture(Command(argv), seconds=600, most=CONTENTS)
 
 
-def sequences(
-    host: Host, toolset: Toolset, dump: Path, entries: Sequence[Entry], note: Note
-) -> tuple[SequenceProof, ...]:
-    """Return where the sequences stand by the dump itself: they ignore snapshots.
-
-    `note` puts the list that pg_restore reads on the host.
-    """
-    wanted = [entry.line for entry in entries if entry.of_kind("SEQUENCE SET")]
-    if not wanted:
-        return ()
-    with note("\n".join(wanted) + "\n") as chosen:
-        argv = (toolset.tool("pg_restore"), f"--use-list={chosen}", "--file=-", str(dump))
-        text = host.capture(Command(argv), seconds=600, most=CONTENTS)
-    found = tuple(sorted(parse_sequences(text), key=str))
-    if len(found) != len(wanted):
-        raise Failed(f"{len(found)} of {len(wanted)} sequences could be read from the dump")
-    return found
+_FIRST = 1 << 20  # bytes that are asked of another host at first
 
 
-_SETVAL = re.compile(
-    r"^SELECT pg_catalog\.setval\('((?:[^']|'')*)', (-?\d+), (true|false)\);$", re.MULTILINE
-)
-_NAME = re.compile(r'"((?:[^"]|"")*)"|([^".]+)')
+def contents(host: Host, layout: str, dump: Path) -> list[Entry]:
+    """Return the table of contents of a dump on a host, raising Failed where it is none."""
+    path = dump / "toc.dat" if layout == "directory" else dump
+    if host == HERE:
+        try:
+            with path.open("rb") as file:
+                return toc.read(file)
+        except OSError as exc:
+            raise Failed(f"cannot read {str(path)!r}: {exc.strerror}") from None
+    size = _FIRST
+    while True:  # how long it is shows when it is read
+        command = Command(("head", "-c", str(size), str(path)))
+        with streams.reading(host, command, most=size) as source:
+            head = source.read()
+        try:
+            return toc.read(io.BytesIO(head))
+        except toc.Cut:
+            if len(head) < size or size >= toc.LIMIT:
+                raise
+        size *= 8
 
 
-def parse_sequences(text: str) -> Iterator[SequenceProof]:
-    """Parse the setval calls of a dump's script."""
-    for name, value, called in _SETVAL.findall(text):
-        parts = [
-            quoted.replace('""', '"') or plain
-            for quoted, plain in _NAME.findall(name.replace("''", "'"))
-        ]
-        schema, sequence = parts
-        yield SequenceProof(schema, sequence, int(value), called == "true")
+_SETVAL = re.compile(rb", (-?\d+), (true|false)\);\s*\Z")
+
+
+def sequences(entries: Iterable[Entry]) -> tuple[SequenceProof, ...]:
+    """Return where the sequences stand by the dump itself: they ignore snapshots."""
+    return tuple(
+        sorted((_sequence(entry) for entry in entries if entry.desc == "SEQUENCE SET"), key=str)
+    )
+
+
+def _sequence(entry: Entry) -> SequenceProof:
+    found = _SETVAL.search(entry.definition)
+    if found is None:
+        raise Failed(f"the dump does not say where sequence {entry.tag!r} stands")
+    return SequenceProof(entry.namespace, entry.tag, int(found[1]), found[2] == b"true")

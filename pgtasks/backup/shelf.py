@@ -38,9 +38,6 @@ class Draft(Protocol):
     def folder(self) -> Path:
         """Return the folder as the shelf's host sees it."""
 
-    def note(self, text: str) -> AbstractContextManager[str]:
-        """Put a file that a tool reads on the shelf's host for the length of a block."""
-
     def clear(self, path: Path) -> None:
         """Remove a dump that is worth nothing."""
 
@@ -100,15 +97,6 @@ class _LocalDraft:
     def folder(self) -> Path:
         return self.path
 
-    @contextmanager
-    def note(self, text: str) -> Iterator[str]:
-        note = self.path / ".note"
-        note.write_text(text, encoding="utf-8")
-        try:
-            yield str(note)
-        finally:
-            note.unlink()
-
     def clear(self, path: Path) -> None:
         files.remove(path)
 
@@ -160,15 +148,6 @@ class _FarDraft:
     @property
     def folder(self) -> Path:
         return Path(self.there.path)
-
-    @contextmanager
-    def note(self, text: str) -> Iterator[str]:
-        note = f"{self.there.path}/.note"
-        self.depot.put(note, text.encode())
-        try:
-            yield note
-        finally:
-            self.depot.remove(note)
 
     def clear(self, path: Path) -> None:
         self.depot.remove(str(path))

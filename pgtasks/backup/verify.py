@@ -13,7 +13,7 @@ from typing import Any
 from pgtasks import journal, tools
 from pgtasks.backup import archive, depot, files, manifest, store
 from pgtasks.backup.compression import algorithm
-from pgtasks.backup.dump import contents
+from pgtasks.backup.dump import check_listed
 from pgtasks.backup.manifest import FileRecord
 from pgtasks.backup.store import Backup
 from pgtasks.errors import Failed, NotProven, VersionMismatch
@@ -208,7 +208,7 @@ def _reader(backup: Backup, toolsets: Sequence[Toolset]) -> Toolset:
 
 def _check_structure(backup: Backup, host: Host, toolset: Toolset, *, read: bool) -> None:
     try:
-        contents(host, toolset, backup.dump)
+        check_listed(host, toolset, backup.dump)
         if read:
             _read(backup, host, toolset)
     except Failed as exc:

@@ -13,24 +13,25 @@ from pgtasks.backup.job import Job
 from pgtasks.backup.manifest import Manifest
 from pgtasks.backup.shelf import Draft
 from pgtasks.errors import Failed
+from pgtasks.proof.entries import record
 from pgtasks.proof.model import Unproven
 from pgtasks.proof.model import text as proof_text
 
 
-def reconciled(job: Job, dumped: Dumped, draft: Draft) -> Dumped:
+def reconciled(job: Job, dumped: Dumped) -> Dumped:
     """Hold the proof against the dump's own table of contents, and take the sequences from it."""
     if dumped.proof is None:
         return dumped
-    where, host = dumped.plan.path, job.shelf.host
-    entries = dump.contents(host, job.reader, where)
-    dumped_oids = {entry.oid for entry in entries if entry.of_kind("TABLE DATA")}
+    entries = dump.contents(job.shelf.host, dumped.plan.layout, dumped.plan.path)
+    dumped_oids = {entry.oid for entry in entries if entry.desc == "TABLE DATA"}
     absent = {str(table) for table in dumped.content.tables if table.oid not in dumped_oids}
     if absent and not job.options.exclude_table_data and not job.options.schema_only:
         raise Failed(f"pg_dump left out the rows of {', '.join(sorted(absent))}")
     proof = replace(
         dumped.proof,
         tables=tuple(table for table in dumped.proof.tables if str(table) not in absent),
-        sequences=dump.sequences(host, job.reader, where, entries, draft.note),
+        sequences=dump.sequences(entries),
+        schema=record(entries),
         unproven=(
             *dumped.proof.unproven,
             *(Unproven(f"table {name}", "its data is left out") for name in sorted(absent)),

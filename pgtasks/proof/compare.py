@@ -1,4 +1,4 @@
-"""Compare two proofs: differences in sentences, and what could not be compared."""
+"""Compare two proofs: differences by name, and what could not be compared."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pgtasks.names import quoted
-from pgtasks.proof.model import EXPRESSIONS, Proof, TableProof
+from pgtasks.proof.difference import Difference
+from pgtasks.proof.model import Proof, TableProof
 from pgtasks.report import count, plural
 
 
@@ -18,7 +19,7 @@ class Comparison:
     them were found to be the same.
     """
 
-    differences: tuple[str, ...]
+    differences: tuple[Difference, ...]
     skipped: tuple[str, ...]
     tables: int
     identical_tables: int
@@ -36,24 +37,18 @@ class Comparison:
         )
 
 
-def compare(expected: Proof, actual: Proof, *, access: bool = True) -> Comparison:
-    """Compare what a database should hold with what it holds.
+def compare(expected: Proof, actual: Proof) -> Comparison:
+    """Compare the rows that a database should hold with those that it holds.
 
-    Expressions (defaults, checks, views, ...) are compared only within one major version, because
-    servers print them differently; `access=False` leaves out owners and privileges (a restore
-    with --no-owner). What `expected` names as unproven is not compared.
+    What `expected` names as unproven is not compared. The schema is compared apart: `entries`.
     """
-    differences = (
-        *_tables(expected, actual),
-        *_large_objects(expected, actual),
-        *_sequences(expected, actual),
-        *_extensions(expected, actual),
-        *_objects(expected, actual, access=access),
-    )
     return Comparison(
-        # a table that is missing is so among the tables and among the schema's objects
-        differences=tuple(dict.fromkeys(differences)),
-        skipped=tuple(_skipped(expected, actual, access=access)),
+        differences=(
+            *_tables(expected, actual),
+            *_large_objects(expected, actual),
+            *_sequences(expected, actual),
+        ),
+        skipped=tuple(_skipped(expected, actual)),
         tables=len(expected.tables),
         identical_tables=_identical_tables(expected, actual),
         rows=expected.rows,
@@ -68,7 +63,7 @@ def _identical_tables(expected: Proof, actual: Proof) -> int:
     return len(set(expected.tables) & set(actual.tables))
 
 
-def _tables(expected: Proof, actual: Proof) -> Iterator[str]:
+def _tables(expected: Proof, actual: Proof) -> Iterator[Difference]:
     there = {str(table): table for table in actual.tables}
     wanted = {str(table): table for table in expected.tables}
     failed = {item.object: item.reason for item in actual.unproven}
@@ -79,20 +74,21 @@ def _tables(expected: Proof, actual: Proof) -> Iterator[str]:
         if name in there:
             yield from _table(f"table {name}", table, there[name])
         elif f"table {name}" in failed:
-            yield f"table {name} could not be read: {failed[f'table {name}']}"
+            yield Difference(f"table {name}", f" could not be read: {failed[f'table {name}']}")
         else:
-            yield f"table {name} is missing"
+            yield Difference(f"table {name}", " is missing")
     unproven = _unproven(expected)
     for name in there.keys() - wanted.keys():
         if expected.tables and f"table {name}" not in unproven:
-            yield f"table {name} should not be there"
+            yield Difference(f"table {name}", " should not be there")
 
 
-def _table(name: str, wanted: TableProof, found: TableProof) -> Iterator[str]:
+def _table(name: str, wanted: TableProof, found: TableProof) -> Iterator[Difference]:
+    rows = plural(wanted.rows, "row")
     if wanted.rows != found.rows:
-        yield f"{name}: {plural(wanted.rows, 'row')} expected, {count(found.rows)} found"
+        yield Difference(name, f": {rows} expected, {count(found.rows)} found")
     elif wanted.fingerprint != found.fingerprint:
-        yield f"{name}: {plural(wanted.rows, 'row')} as expected, but their content differs"
+        yield Difference(name, f": {rows} as expected, but their content differs")
 
 
 def _of_another_version(expected: Proof, actual: Proof) -> dict[str, str]:
@@ -116,7 +112,7 @@ def _computed(expected: Proof, actual: Proof) -> Iterator[str]:
                 )
 
 
-def _large_objects(expected: Proof, actual: Proof) -> Iterator[str]:
+def _large_objects(expected: Proof, actual: Proof) -> Iterator[Difference]:
     if "large objects" in _unproven(expected):
         return
     nothing = TableProof("", "", 0, "0")
@@ -125,70 +121,25 @@ def _large_objects(expected: Proof, actual: Proof) -> Iterator[str]:
         yield from _table("large objects", wanted, found)
 
 
-def _sequences(expected: Proof, actual: Proof) -> Iterator[str]:
+def _sequences(expected: Proof, actual: Proof) -> Iterator[Difference]:
     there = {str(sequence): sequence for sequence in actual.sequences}
     for sequence in expected.sequences:
         found = there.get(str(sequence))
         if found is None:
-            yield f"sequence {sequence} is missing"
+            yield Difference(f"sequence {sequence}", " is missing")
         elif found != sequence:
-            yield (
-                f"sequence {sequence}: {_stands(sequence.value, sequence.called)} expected, "
-                f"{_stands(found.value, found.called)} found"
-            )
+            wanted, there_is = (_stands(it.value, it.called) for it in (sequence, found))
+            yield Difference(f"sequence {sequence}", f": {wanted} expected, {there_is} found")
 
 
 def _stands(value: int, called: bool) -> str:
     return f"{value} ({'handed out' if called else 'not yet handed out'})"
 
 
-def _extensions(expected: Proof, actual: Proof) -> Iterator[str]:
-    for name in sorted(expected.extensions.keys() - actual.extensions.keys()):
-        yield f"extension {name} is missing"
-    for name in sorted(actual.extensions.keys() - expected.extensions.keys()):
-        yield f"extension {name} should not be there"
-
-
-def _objects(expected: Proof, actual: Proof, *, access: bool) -> Iterator[str]:
-    unproven = _unproven(expected, actual)
-    same_major = expected.major == actual.major
-    expressions = same_major and EXPRESSIONS not in unproven
-    for name, wanted in expected.schema.items():
-        found = actual.schema.get(name)
-        if name in unproven or (not access and _is_access(name)):
-            continue
-        if found is None:
-            yield f"{name} is missing"
-        elif wanted.facts != found.facts:
-            yield f"{name} is defined differently"
-        elif expressions and wanted.expressions != found.expressions:
-            yield f"{name} has another expression or definition"
-        elif access and wanted.access != found.access and (same_major or name != _PUBLIC):
-            yield f"{name} has another owner or other privileges"
-    for name in actual.schema.keys() - expected.schema.keys():
-        if name not in unproven and (access or not _is_access(name)):
-            yield f"{name} should not be there"
-
-
-# PostgreSQL 15 gave it another owner and other privileges
-_PUBLIC = "schema public"
-
-
-def _is_access(name: str) -> bool:
-    return name.startswith("default privileges ")
-
-
-def _skipped(expected: Proof, actual: Proof, *, access: bool) -> Iterator[str]:
+def _skipped(expected: Proof, actual: Proof) -> Iterator[str]:
     yield from _computed(expected, actual)
     for table, extension in _of_another_version(expected, actual).items():
         yield f"table {table}: extension {extension} has another version"
-    if expected.major != actual.major:
-        yield (
-            f"expressions (defaults, checks, views, indexes, triggers): servers {expected.major} "
-            f"and {actual.major} print them differently"
-        )
-    if not access:
-        yield "owners and privileges: they were not restored"
     for name, version in sorted(expected.extensions.items()):
         found = actual.extensions.get(name, version)
         if found != version:

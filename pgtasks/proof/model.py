@@ -6,10 +6,9 @@ database that a backup is restored into.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field
 from typing import Any
 
 from msgspec import Struct
@@ -18,10 +17,10 @@ from pgtasks import decoding
 from pgtasks.decoding import Count, Number
 from pgtasks.errors import NotProven
 from pgtasks.names import qualified
+from pgtasks.proof.entries import Recorded
 
 FORMAT = 2  # of the proofs that are written
 KNOWN = (1, 2)  # each is compared by its own rule, see `expression`
-EXPRESSIONS = "expressions"  # as an unproven object: those of the whole schema
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,34 +57,21 @@ class Unproven:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class ObjectDigest:
-    """Digests of one schema object, apart by what a comparison may have to leave out.
-
-    `facts` hold across major versions, `expressions` only within one, `access` (owner and
-    privileges) only where the restore kept them.
-    """
-
-    facts: str
-    expressions: str = ""
-    access: str = ""
-
-
 @dataclass(frozen=True)
 class Proof:
     """What one snapshot of a database holds.
 
-    `schema` maps an object (`column public.film.title`) to its digests. `large_objects` is None
-    where the database has none or they could not be read (then `unproven` says so). By table,
-    `computed` has the fingerprints of its generated columns, whose values a restore computes anew,
-    and `of_extensions` the extension that makes it.
+    `schema` are the entries of the archive, None where the proof was written before they were
+    recorded. `large_objects` is None where the database has none or they could not be read (then
+    `unproven` says so). By table, `computed` has the fingerprints of its generated columns, whose
+    values a restore computes anew, and `of_extensions` the extension that makes it.
     """
 
     server_version: int
     tables: tuple[TableProof, ...] = ()
     sequences: tuple[SequenceProof, ...] = ()
     extensions: Mapping[str, str] = field(default_factory=dict)
-    schema: Mapping[str, ObjectDigest] = field(default_factory=dict)
+    schema: tuple[Recorded, ...] | None = None
     large_objects: TableProof | None = None
     unproven: tuple[Unproven, ...] = ()
     computed: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
@@ -102,39 +88,18 @@ class Proof:
         """Return the rows of all tables."""
         return sum(table.rows for table in self.tables)
 
-    def without_expressions(self, reason: str) -> Proof:
-        """Return the proof without what servers deparse, and say why."""
-        return replace(
-            self,
-            schema={name: replace(part, expressions="") for name, part in self.schema.items()},
-            unproven=(*self.unproven, Unproven(EXPRESSIONS, reason)),
-        )
-
-    @property
-    def schema_digest(self) -> str:
-        """Return one digest of all schema objects, owners and privileges included."""
-        lines = sorted(
-            f"{name}\0{part.facts}\0{part.expressions}\0{part.access}"
-            for name, part in self.schema.items()
-        )
-        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-
     def as_json(self) -> dict[str, Any]:
         """Return the document that `parse` reads."""
         return {
             "format": self.format,
             "server_version": self.server_version,
             "rows": self.rows,
-            "schema_digest": self.schema_digest,
             "tables": [_columns(table) for table in self.tables],
             "sequences": [[s.schema, s.name, s.value, s.called] for s in self.sequences],
             "extensions": dict(self.extensions),
             "large_objects": _columns(self.large_objects) if self.large_objects else None,
             "unproven": [[item.object, item.reason] for item in self.unproven],
-            "schema": {
-                name: [part.facts, part.expressions, part.access]
-                for name, part in self.schema.items()
-            },
+            "schema": None if self.schema is None else [astuple(each) for each in self.schema],
             "computed": dict(self.computed),
             "of_extensions": dict(self.of_extensions),
         }
@@ -156,7 +121,8 @@ class _Document(Struct):
     extensions: dict[str, str]
     large_objects: _Table | None
     unproven: list[tuple[str, str]]
-    schema: dict[str, tuple[str, str, str]]
+    # by name: digests of another kind, as proofs had them before entries were recorded
+    schema: dict[str, tuple[str, str, str]] | list[tuple[str, str, str, str, str]] | None
     computed: dict[str, dict[str, str]] = {}
     of_extensions: dict[str, str] = {}
 
@@ -176,10 +142,14 @@ def parse(content: bytes, where: str = "the proof") -> Proof:
         extensions=said.extensions,
         large_objects=TableProof(*said.large_objects) if said.large_objects else None,
         unproven=tuple(Unproven(*columns) for columns in said.unproven),
-        schema={name: ObjectDigest(*part) for name, part in said.schema.items()},
+        schema=_recorded(said.schema),
         computed=said.computed,
         of_extensions=said.of_extensions,
     )
+
+
+def _recorded(found: object) -> tuple[Recorded, ...] | None:
+    return tuple(Recorded(*row) for row in found) if isinstance(found, list) else None
 
 
 def _columns(table: TableProof) -> list[Any]:

@@ -14,7 +14,6 @@ from pgtasks import catalog, connection
 from pgtasks.catalog import Relation
 from pgtasks.connection import Connection
 from pgtasks.errors import Failed
-from pgtasks.proof import schema
 from pgtasks.proof.content import Content
 from pgtasks.proof.expression import (
     batch_query,
@@ -25,7 +24,7 @@ from pgtasks.proof.expression import (
     pin_statement,
     sequence_query,
 )
-from pgtasks.proof.model import FORMAT, ObjectDigest, Proof, SequenceProof, TableProof, Unproven
+from pgtasks.proof.model import FORMAT, Proof, SequenceProof, TableProof, Unproven
 from pgtasks.target import Target
 
 _SEQUENCES_AT_ONCE = 500
@@ -86,7 +85,6 @@ class Taking:
         self._sequences: dict[int, SequenceProof] = {}
         self._unproven: list[Unproven] = list(found.unproven)
         self._large: TableProof | None = None
-        self._schema: dict[str, ObjectDigest] = {}
         self._extensions: dict[str, str] = {}
         self._version = 0
         self._connections: list[Connection] = []
@@ -102,8 +100,8 @@ class Taking:
         return self
 
     def _planned(self) -> Iterable[Step]:
-        """Yield the work: the schema, which no lock keeps as it is, then tables by size."""
-        yield self._read_schema
+        """Yield the work, tables by size."""
+        yield self._read_extensions
         parts = list(batches(enumerate(self.content.tables)))
         yield from (self._counting(part) for part in parts if len(part) == 1)
         if self.content.large_objects:
@@ -201,8 +199,7 @@ class Taking:
 
         return read
 
-    def _read_schema(self, conn: Connection) -> None:
-        self._schema = schema.read(conn)
+    def _read_extensions(self, conn: Connection) -> None:
         self._extensions = catalog.extensions(conn)
 
     def _read_large_objects(self, conn: Connection) -> None:
@@ -239,7 +236,6 @@ class Taking:
             tables=tuple(table for _, table in sorted(self._tables.items())),
             sequences=tuple(sequence for _, sequence in sorted(self._sequences.items())),
             extensions=self._extensions,
-            schema=self._schema,
             large_objects=self._large,
             unproven=tuple(sorted(self._unproven, key=lambda item: item.object)),
             computed=dict(sorted(self._computed.items())),

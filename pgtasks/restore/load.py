@@ -1,25 +1,19 @@
-"""The load of a side database: pg_restore, statistics, proof."""
+"""The load of a side database: pg_restore, statistics."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from pgtasks import connection, journal, pipeline, report, tools
-from pgtasks import proof as proofs
-from pgtasks.backup import depot
-from pgtasks.backup.store import Backup
+from pgtasks import connection, pipeline, report, tools
 from pgtasks.connection import Connection
 from pgtasks.errors import Failed, NotProven, PgtasksError, Unreachable
 from pgtasks.host import Command, Host
-from pgtasks.proof import Comparison
 from pgtasks.restore.plan import Plan, analyze_argv, load_command, restore_argv
 from pgtasks.steps import reach
 
 _POLL = 0.2  # seconds between looks at the side database's size
 _LOOKS_PER_SIZE = 5
-_SHOWN = 20  # differences that are named
 
 
 class Deadlocked(Failed):
@@ -51,28 +45,14 @@ _CLASSES: Sequence[tuple[str, type[PgtasksError], str]] = (
 )
 
 
-@dataclass(frozen=True)
-class Proven:
-    """What the comparison of a side database with its backup's proof found.
-
-    `comparison` is None for a backup that was taken without a proof.
-    """
-
-    comparison: Comparison | None
-    unproven: tuple[str, ...] = ()
-
-    def sentence(self) -> str:
-        """Return the line for the person: `17 of 17 tables identical, 812,004 rows`."""
-        if self.comparison is None:
-            return "not proven: the backup was taken without a proof"
-        return str(self.comparison)
-
-
-def run_restore(plan: Plan, host: Host, conn: Connection) -> None:
+def run_restore(plan: Plan, host: Host, conn: Connection, *, schema_only: bool = False) -> None:
     """Run pg_restore into the side database, raising what its words mean."""
     with host.passfile(plan.target) as passfile:
         env = tools.environment(host.view(plan.target.at(plan.side)), passfile)
-        command = load_command(plan, restore_argv(plan), env)
+        command = load_command(plan, restore_argv(plan, schema_only=schema_only), env)
+        if schema_only:
+            pipeline.run(host, [command])
+            return
         _watch(plan, host, conn, command)
         reach("restore.loaded")
         pipeline.run(host, [load_command(plan, analyze_argv(plan), env)])
@@ -109,30 +89,3 @@ def classified(failure: Failed) -> PgtasksError:
         if re.search(pattern, failure.hint):
             return kind(f"pg_restore failed, {meaning}", hint=failure.hint)
     return failure
-
-
-def prove(plan: Plan) -> Proven:
-    """Compare the side database with the backup's proof, raising NotProven."""
-    expected = plan.backup.proof()
-    if expected is None:
-        return Proven(None)
-    actual = proofs.take(plan.target.at(plan.side), jobs=plan.jobs, format=expected.format)
-    found = proofs.compare(expected, actual, access=not plan.no_owner)
-    if not found.identical:
-        raise NotProven(
-            "the restored content is not what the backup holds, nothing was replaced: "
-            + report.plural(len(found.differences), "difference"),
-            hint="\n".join(found.differences[:_SHOWN]),
-        )
-    _record(plan.backup)
-    unproven = tuple(f"{item.object}: {item.reason}" for item in expected.unproven)
-    return Proven(found, (*unproven, *found.skipped))
-
-
-def _record(backup: Backup) -> None:
-    try:
-        checks = backup.record(proven=journal.now())
-        if backup.folder:
-            depot.holding(backup).note(backup, checks)
-    except (OSError, Failed):
-        pass  # the folder may be read-only: the proof itself stands

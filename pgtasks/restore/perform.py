@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,14 +16,17 @@ from pgtasks.database import DatabaseFacts
 from pgtasks.errors import Failed, Refused
 from pgtasks.host import Command, Host
 from pgtasks.lock import Lock
-from pgtasks.restore import load, preflight
+from pgtasks.proof.toc import Entry
+from pgtasks.restore import load, preflight, prove
 from pgtasks.restore.plan import Plan, losses
+from pgtasks.restore.prove import Proven
 from pgtasks.stamp import Stamp
 from pgtasks.steps import reach
 from pgtasks.swap import Swapped
 from pgtasks.target import Target
 
 Say = Callable[[str], None]
+Archive = Sequence[Entry]
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class Options:
     jobs: int
     no_owner: bool = False
     leave_behind: bool = False
+    accept: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,7 @@ class Outcome:
     """What a restore did."""
 
     plan: Plan
-    proven: load.Proven
+    proven: Proven
     swapped: Swapped
     seconds: float
 
@@ -64,6 +68,7 @@ class Outcome:
             "proven": self.proven.comparison is not None,
             "sentence": self.proven.sentence(),
             "unproven": list(self.proven.unproven),
+            "accepted": [str(each) for each in self.proven.accepted],
             "kept": self.swapped.kept,
             "swap_seconds": round(self.swapped.seconds, 4),
             "seconds": round(self.seconds, 3),
@@ -74,9 +79,10 @@ def make_plan(lock: Lock, host: Host, backup: Backup, options: Options, *, repla
     """Find out all that a restore needs and raise what stands in its way; nothing is touched."""
     target, conn = lock.target, lock.connection
     manifest = backup.manifest
+    found, major = tools.available(host, target), conn.server_version // 10000
     toolset = tools.for_restore(
-        tools.available(host, target),
-        conn.server_version // 10000,
+        found,
+        major,
         manifest.dump_tool[0],
         manifest.compression.partition(":")[0],
         target,
@@ -92,7 +98,10 @@ def make_plan(lock: Lock, host: Host, backup: Backup, options: Options, *, repla
         jobs=options.jobs,
         no_owner=options.no_owner,
         leave_behind=options.leave_behind,
-        dump=str(backup.dump),
+        dump=backup.dump,
+        accept=options.accept,
+        reader=tools.for_description(found, major, manifest.dump_tool[0], target),
+        major=major,
     )
     free = preflight.free_bytes(conn, target, host)
     if free is not None:  # what an interrupted run left goes before anything is built
@@ -153,7 +162,7 @@ def _losses(plan: Plan) -> Any:
 
 
 def _entries(plan: Plan, host: Host) -> list[str]:
-    argv = (plan.tools.tool("pg_restore"), "--list", plan.dump)
+    argv = (plan.tools.tool("pg_restore"), "--list", str(plan.dump))
     return host.capture(Command(argv), seconds=120, most=dump.CONTENTS).splitlines()
 
 
@@ -180,6 +189,7 @@ def restore(
         files, size = report.plural(intact.files, "file"), report.size(intact.bytes)
         say(f"intact: {files}, {size}, read in {report.duration(intact.seconds)}")
     plan = make_plan(lock, host, backup, options, replaces=replaces)
+    archive = prove.archived(plan, host) if _at_hand(plan, host) else None
     if dry:
         return plan
     for line in plan.lines():
@@ -189,8 +199,10 @@ def restore(
         say(line)
     reach("restore.checked")
     with _brought(plan, lock, host, say) as ready:
+        if archive is None:
+            archive = prove.archived(ready, host)
         try:
-            proven = _build(ready, lock, host, say)
+            proven = _build(ready, lock, host, say, archive)
             swapped = _swap(ready, lock)
         except BaseException:
             _clear(ready, lock)
@@ -212,7 +224,7 @@ def _brought(plan: Plan, lock: Lock, host: Host, say: Say) -> Iterator[Plan]:
             lent = stack.enter_context(transfer.lent(plan.backup, home, progress=progress))
         seconds = report.duration(time.monotonic() - began)
         say(f"sent to {host.name}: {report.size(size)} in {seconds}, every byte as written")
-        ready = replace(plan, dump=str(lent.dump))
+        ready = replace(plan, dump=lent.dump)
         preflight.refuse(list(preflight.superuser_entries(lock.connection, _entries(ready, host))))
         reach("restore.sent")
         yield ready
@@ -236,7 +248,7 @@ def _mark(plan: Plan) -> Stamp:
     )
 
 
-def _build(plan: Plan, lock: Lock, host: Host, say: Say) -> load.Proven:
+def _build(plan: Plan, lock: Lock, host: Host, say: Say, archive: Archive) -> Proven:
     """Build the side database and prove it."""
     conn = lock.connection
     _prepare(plan, conn, say)
@@ -252,10 +264,14 @@ def _build(plan: Plan, lock: Lock, host: Host, say: Say) -> load.Proven:
         load.run_restore(replace(plan, jobs=1), host, conn)
     say(f"loaded in {report.duration(time.monotonic() - began)}")
     began = time.monotonic()
-    proven = load.prove(plan)
+    proven = prove.prove(plan, host, archive, lambda: _anew(plan, lock, host))
     say(f"proven in {report.duration(time.monotonic() - began)}: {proven.sentence()}")
     for line in proven.unproven:
         say(f"  not proven: {line}")
+    for each in proven.accepted:
+        say(f"  accepted: {each}")
+    for name in proven.unused:
+        say(f"  --accept {name!r}: nothing of that name differs")
     reach("restore.proven")
     return proven
 
@@ -280,6 +296,25 @@ def _lay(plan: Plan, conn: Connection, say: Say) -> None:
                     "or go without with --leave-behind"
                 ) from None
             say(f"left behind: {text} ({exc.message})")
+
+
+def _anew(plan: Plan, lock: Lock, host: Host) -> list[Entry]:
+    """Load the archive's schema into an empty database and return how the server prints it."""
+    run = plan.run
+    while run == plan.run:  # two of one second may be equal
+        run = side.new_run_id()
+    scratch = replace(plan, run=run)
+    try:
+        _prepare(scratch, lock.connection, _silent)
+        load.run_restore(scratch, host, lock.connection, schema_only=True)
+        reach("restore.anew")
+        return prove.described(scratch, host, scratch.side)
+    finally:
+        _clear(scratch, lock)
+
+
+def _silent(line: str) -> None:
+    """Say nothing."""
 
 
 def _swap(plan: Plan, lock: Lock) -> Swapped:

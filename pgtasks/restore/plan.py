@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from psycopg2 import sql
@@ -42,7 +43,8 @@ class Loss:
 class Plan:
     """All that a restore needs to know, found out before anything is touched.
 
-    `facts` is what the side database gets; `notes` are differences worth a line that stop nothing.
+    `facts` is what the side database gets; `notes` are differences worth a line that stop nothing;
+    `reader` is the pg_dump that describes the side database, `major` the server's.
     """
 
     target: Target
@@ -57,7 +59,10 @@ class Plan:
     leave_behind: bool = False
     losses: tuple[Loss, ...] = ()
     notes: tuple[str, ...] = ()
-    dump: str = ""
+    dump: Path = Path()
+    accept: tuple[str, ...] = ()
+    reader: Toolset | None = None
+    major: int = 0
 
     @property
     def side(self) -> str:
@@ -170,13 +175,14 @@ def _count(conn: Connection, schema: str, name: str, estimate: int, end: float) 
         connection.execute(conn, "SET statement_timeout = 0")
 
 
-def restore_argv(plan: Plan) -> tuple[str, ...]:
+def restore_argv(plan: Plan, *, schema_only: bool = False) -> tuple[str, ...]:
     """Return pg_restore's argv; where to comes from its environment."""
     argv = [plan.tools.tool("pg_restore"), "--exit-on-error", "--no-password"]
     argv.append(f"--jobs={plan.jobs}")
+    argv += ["--schema-only"] if schema_only else []
     if plan.no_owner:
         argv += ["--no-owner", "--no-privileges", f"--role={plan.facts.owner}"]
-    return (*argv, f"--dbname={dbname(plan.side)}", plan.dump)
+    return (*argv, f"--dbname={dbname(plan.side)}", str(plan.dump))
 
 
 def analyze_argv(plan: Plan) -> tuple[str, ...]:

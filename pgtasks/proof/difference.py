@@ -1,0 +1,65 @@
+"""Differences by name, and what is done about them: each name is the way on, as --accept NAME."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from pgtasks.errors import NotProven
+from pgtasks.report import plural
+
+_SHOWN = 20  # differences that an error names
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What differs (`view public.todo`, stable, as --accept takes it) and how (` is missing`)."""
+
+    name: str
+    words: str
+
+    def __str__(self) -> str:
+        return self.name + self.words
+
+
+def accepted(
+    differences: Iterable[Difference], accept: Sequence[str], problem: str
+) -> tuple[Difference, ...]:
+    """Return the differences, raising NotProven where one of them is not accepted by its name.
+
+    The error lists those that are left, with the flags that accept them; --json lists all.
+    """
+    # a table that is missing is so among the tables and among the schema's objects
+    found = tuple(dict.fromkeys(differences))
+    names = set(map(_folded, accept))
+    left = [each for each in found if _folded(each.name) not in names]
+    if not left:
+        return found
+    flags = [f"--accept {shlex.quote(name)}" for name in dict.fromkeys(it.name for it in found)]
+    raise NotProven(
+        f"{problem}: {plural(len(left), 'difference')}",
+        hint="\n".join(_hint(left, flags)),
+        details={
+            "differences": [{"name": it.name, "difference": str(it)} for it in left],
+            "accept": " ".join(flags),
+        },
+    )
+
+
+def _hint(left: Sequence[Difference], flags: Sequence[str]) -> Iterable[str]:
+    yield from map(str, left[:_SHOWN])
+    if len(left) > _SHOWN:
+        yield f"and {len(left) - _SHOWN} more: --json lists all, with the flags that accept them"
+    else:
+        yield f"to swap in spite of that, add {' '.join(flags)}"
+
+
+def unused(differences: Iterable[Difference], accept: Sequence[str]) -> list[str]:
+    """Return what --accept names that does not differ."""
+    names = {_folded(each.name) for each in differences}
+    return [name for name in dict.fromkeys(accept) if _folded(name) not in names]
+
+
+def _folded(name: str) -> str:
+    return " ".join(name.split())

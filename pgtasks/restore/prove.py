@@ -1,0 +1,230 @@
+"""The proof of a side database: its rows with the backup's proof, its schema with the archive."""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import IO
+
+from pgtasks import journal, pipeline, tools
+from pgtasks import proof as proofs
+from pgtasks.backup import depot, dump
+from pgtasks.backup.store import Backup
+from pgtasks.errors import Failed, PgtasksError
+from pgtasks.host import Command, Host
+from pgtasks.proof import Comparison, Proof, entries, toc
+from pgtasks.proof.difference import Difference, accepted, unused
+from pgtasks.proof.entries import Access, Key
+from pgtasks.proof.toc import Entry
+from pgtasks.report import plural
+from pgtasks.restore.plan import Plan, dbname
+
+_SLICE = 0.5  # seconds of waiting in one piece, so that a signal is heard
+_NAMED = 5  # entries that a note names
+
+Scratch = Callable[[], list[Entry]]
+
+
+@dataclass(frozen=True)
+class Proven:
+    """What the comparison of a side database with its backup found.
+
+    `comparison` is None for a backup that was taken without a proof, `accepted` are differences
+    that were accepted by name.
+    """
+
+    comparison: Comparison | None
+    unproven: tuple[str, ...] = ()
+    accepted: tuple[Difference, ...] = ()
+    unused: tuple[str, ...] = ()
+
+    def sentence(self) -> str:
+        """Return the line for the person: `17 of 17 tables identical, 812,004 rows`."""
+        if self.comparison is None:
+            return "not proven: the backup was taken without a proof"
+        also = f", {plural(len(self.accepted), 'difference')} accepted" if self.accepted else ""
+        return f"{self.comparison}{also}"
+
+
+def archived(plan: Plan, host: Host) -> list[Entry]:
+    """Return the entries of the backup's archive, raising NotProven where it is another one.
+
+    Before anything of it is run: what the proof recorded of it is compared with what it holds.
+    """
+    found = dump.contents(host, plan.backup.manifest.layout, plan.dump)
+    expected = plan.backup.proof()
+    if expected is not None and expected.schema is not None:
+        accepted(
+            entries.altered(expected.schema, found),
+            plan.accept,
+            "the dump is not what the backup's proof says of it, nothing was restored",
+        )
+    return found
+
+
+def prove(plan: Plan, host: Host, archive: Sequence[Entry], scratch: Scratch) -> Proven:
+    """Compare the side database with its backup, raising NotProven.
+
+    `scratch` loads the archive's schema alone into an empty database and returns its entries: it
+    is asked where a text is not as the archive has it, as servers print some of them anew.
+    """
+    expected = plan.backup.proof()
+    if expected is None:
+        return Proven(None, unused=tuple(plan.accept))
+    with _reading(plan, host, plan.side) as built:
+        actual = proofs.take(plan.target.at(plan.side), jobs=plan.jobs, format=expected.format)
+        found = proofs.compare(expected, actual)
+        schema = _schema(plan, archive, built(), scratch)
+    differences = accepted(
+        (*found.differences, *schema.differences),
+        plan.accept,
+        "the restored content is not what the backup holds, nothing was replaced",
+    )
+    if not differences:
+        _record(plan.backup)
+    unproven = [f"{item.object}: {item.reason}" for item in expected.unproven]
+    notes = (*_older(expected), *unproven, *found.skipped, *schema.notes)
+    return Proven(found, notes, differences, tuple(unused(differences, plan.accept)))
+
+
+def _older(expected: Proof) -> Iterator[str]:
+    if expected.schema is None:
+        yield "the dump's entries: this backup was made before they were recorded"
+
+
+@dataclass(frozen=True)
+class _Schema:
+    differences: tuple[Difference, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def _schema(
+    plan: Plan, archive: Sequence[Entry], built: Sequence[Entry] | Failed, scratch: Scratch
+) -> _Schema:
+    """Compare the archive's entries with those of the side database."""
+    if plan.reader is None:
+        return _Schema(notes=("schema: no pg_dump is here that reads this server",))
+    if isinstance(built, Failed):
+        said = built.hint.strip().partition("\n")[0] or built.message
+        return _Schema((Difference("schema", f" could not be read: {said}"),))
+    access = _access(plan)
+    wanted, found = entries.schema(archive, access), entries.schema(built)
+    if _same_majors(plan):
+        compared = entries.compare(wanted, found, lambda: entries.schema(scratch()))
+        words = "printed anew by the server, from the backup's schema alone the same"
+    else:
+        compared = entries.compare_across(wanted, found)
+        words = (
+            f"PostgreSQL {plan.backup.manifest.major} and {plan.major} print it in ways of their "
+            "own, not compared"
+        )
+    notes = [] if access.grants else ["grants: they were not restored"]
+    if compared.anew:
+        notes.append(f"the text of {_listed(compared.anew)}: {words}")
+    return _Schema(compared.differences, tuple(notes))
+
+
+def _listed(keys: Sequence[Key]) -> str:
+    more = f" and {len(keys) - _NAMED} more" if len(keys) > _NAMED else ""
+    return ", ".join(map(entries.name, keys[:_NAMED])) + more
+
+
+def _same_majors(plan: Plan) -> bool:
+    """Return whether server and pg_dump are of the majors that the archive was made with."""
+    made = plan.backup.manifest
+    return (made.major, made.dump_tool[0]) == (plan.major, plan.reader and plan.reader.major)
+
+
+def _access(plan: Plan) -> Access:
+    if plan.no_owner:
+        return Access(owner=lambda _: plan.facts.owner, owners=False, grants=False)
+    return entries.AS_SAVED
+
+
+@contextmanager
+def _reading(plan: Plan, host: Host, name: str) -> Iterator[Callable[[], Sequence[Entry] | Failed]]:
+    """Let pg_dump describe a database beside the block; what is yielded waits for that.
+
+    It is ended as soon as its table of contents is there, which comes before any row.
+    """
+    if plan.reader is None:
+        yield tuple
+        return
+    with host.passfile(plan.target) as passfile:
+        env = tools.environment(host.view(plan.target.at(name)), passfile, read_only=True)
+        command = Command(_describing_argv(plan, name), env)
+        reader, writer = os.pipe()
+        results: queue.SimpleQueue[list[Entry] | Failed] = queue.SimpleQueue()
+        with os.fdopen(reader, "rb") as source:
+            try:
+                running = pipeline.Pipeline(host, [command], stdout=writer)
+            finally:
+                os.close(writer)
+            thread = threading.Thread(target=_read, args=(source, results), daemon=True)
+            thread.start()
+            with running:
+
+                def result() -> Sequence[Entry] | Failed:
+                    found = _awaited(thread, results)
+                    if isinstance(found, toc.Cut):
+                        try:
+                            running.check()
+                        except Failed as exc:
+                            return exc
+                    return found
+
+                yield result
+
+
+def _describing_argv(plan: Plan, name: str) -> tuple[str, ...]:
+    assert plan.reader is not None
+    saved = plan.backup.database().encoding
+    return (
+        plan.reader.tool("pg_dump"),
+        "--format=custom",
+        "--compress=0",
+        f"--encoding={'SQL_ASCII' if saved == 'SQL_ASCII' else 'UTF8'}",
+        "--no-password",
+        f"--dbname={dbname(name)}",
+    )
+
+
+def _read(source: IO[bytes], results: queue.SimpleQueue[list[Entry] | Failed]) -> None:
+    try:
+        results.put(toc.read(source))
+    except Failed as exc:
+        results.put(exc)
+    except (OSError, ValueError) as exc:  # the block ended before
+        results.put(Failed(str(exc)))
+    finally:
+        source.close()  # pg_dump, which goes on with rows, ends by that
+
+
+def _awaited(
+    thread: threading.Thread, results: queue.SimpleQueue[list[Entry] | Failed]
+) -> list[Entry] | Failed:
+    while thread.is_alive():
+        thread.join(_SLICE)
+    return results.get()
+
+
+def described(plan: Plan, host: Host, name: str) -> list[Entry]:
+    """Return the entries of a database on the target's server, as pg_dump describes it."""
+    with _reading(plan, host, name) as built:
+        found = built()
+    if isinstance(found, Failed):
+        raise found
+    return list(found)
+
+
+def _record(backup: Backup) -> None:
+    try:
+        checks = backup.record(proven=journal.now())
+        if backup.folder:
+            depot.holding(backup).note(backup, checks)
+    except (OSError, PgtasksError):
+        pass  # the folder may be read-only: the proof itself stands
