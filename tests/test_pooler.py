@@ -82,7 +82,7 @@ def test_no_task_goes_through_one(
     with pooler(cluster, tmp_path / "pooler", *lines) as port:
         url = f"postgresql://{cluster.superuser}@127.0.0.1:{port}/{database}"
         (project / "env" / "dev.yaml").write_text(f"url: {url}\n")
-        for task in ("db.check", "db.backup", "db.undo"):
+        for task in ("db.check", "db.undo"):
             done = inv(task)
             assert done.returncode == 2, done.stderr  # type: ignore[attr-defined]
             assert "pooler" in done.stderr  # type: ignore[attr-defined]
