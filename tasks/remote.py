@@ -6,7 +6,8 @@ from pgtasks.task import run, task
 @task(
     iterable=["fingerprint"],
     help={
-        "fingerprint": "the fingerprint that a key must have (repeatable: jump hosts have theirs)",
+        "fingerprint": "the fingerprint that the host's key must have, or HOST=SHA256:... for each "
+        "where jump hosts are on the way (repeatable)",
         "yes": "trust whatever key is shown (unprotected environments only)",
     },
 )

@@ -487,17 +487,42 @@ class TestTrust:
     def test_a_fingerprint_that_was_told(self, site: Site, db2: DatabaseHost, known: Path) -> None:
         site.environment(db2, "prod", known_hosts=str(known))
         assert db2.jump is not None
-        told = [fingerprint(db2), fingerprint(db2.jump).removeprefix("SHA256:")]
+        told = [
+            f"{named(db2)}={fingerprint(db2)}",
+            f"{named(db2.jump)}={fingerprint(db2.jump).removeprefix('SHA256:')}",
+        ]
         flags = [word for text in told for word in ("--fingerprint", text)]
         done = site.run("remote.trust", *flags, "--json", env="prod")
         assert done.returncode == 0, done.stderr
         assert [key["new"] for key in json.loads(done.stdout)["keys"]] == [True, True]
         assert len(known.read_text().splitlines()) == 2
 
+    def test_a_fingerprint_belongs_to_one_host(
+        self, site: Site, db2: DatabaseHost, known: Path
+    ) -> None:
+        """A jump host that answers for the one behind it does so with its own key."""
+        assert db2.jump is not None
+        site.environment(db2, known_hosts=str(known))
+        own, theirs = fingerprint(db2), fingerprint(db2.jump)
+        line = error(site.run("remote.trust", "--fingerprint", theirs, "--fingerprint", own), 2)
+        assert f"({named(db2.jump)}, {named(db2)})" in line
+        assert f"say --fingerprint {named(db2)}=SHA256:..." in line
+        assert not known.exists()
+        exchanged = [f"{named(db2)}={theirs}", f"{named(db2.jump)}={own}"]
+        flags = [word for text in exchanged for word in ("--fingerprint", text)]
+        assert "given for it" in error(site.run("remote.trust", *flags), 4)
+        assert not known.exists()
+        line = error(site.run("remote.trust", "--fingerprint", f"nowhere={own}"), 2)
+        assert "'nowhere', expected one of" in line
+        for text in ("", "SHA256:short", "x=", f"{own},{theirs}"):
+            assert "expected SHA256:" in error(site.run("remote.trust", "--fingerprint", text), 2)
+        line = error(site.run("remote.trust"), 2)
+        assert f"add --fingerprint {named(db2.jump)}={theirs} or --yes" in line
+
     def test_another_fingerprint(self, site: Site, db1: DatabaseHost, known: Path) -> None:
         site.environment(db1, known_hosts=str(known))
         done = site.run("remote.trust", "--fingerprint", "SHA256:" + "A" * 43)
-        assert "has no fingerprint that was given: it is not trusted" in error(done, 4)
+        assert "has no fingerprint that was given for it: it is not trusted" in error(done, 4)
         assert not known.exists()
 
     def test_yes(self, site: Site, db1: DatabaseHost, known: Path) -> None:

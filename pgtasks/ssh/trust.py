@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,8 @@ from pgtasks.ssh.hostkeys import Distrusted, Unknown
 from pgtasks.ssh.login import Login
 from pgtasks.ssh.route import Route
 from pgtasks.target import Target
+
+_TOLD = re.compile(r"(?:(?P<host>[^=]+)=)?(?P<print>(?:SHA256:)?[A-Za-z0-9+/]{43}=?)")
 
 
 @dataclass(frozen=True)
@@ -35,8 +38,11 @@ class Shown:
 class Judge(Protocol):
     """Decides on a key that nobody knows yet."""
 
-    def __call__(self, key: Shown) -> None:
-        """Raise Refused, or Unreachable, where the key is not to be trusted."""
+    def __call__(self, key: Shown, hosts: Sequence[Settings]) -> None:
+        """Raise Refused, or Unreachable, where the key is not to be trusted.
+
+        `hosts` are all on the way: each of them could answer for another one.
+        """
 
 
 @dataclass
@@ -88,7 +94,7 @@ def _judged(route: Route, settings: Settings, judge: Judge | None) -> Shown:
     except Unknown:
         shown = Shown(str(settings), settings.name, kind, print_)
         if judge:
-            judge(shown)
+            judge(shown, route.hosts)
         path = hostkeys.trust(settings, key) if judge else trusted_file(settings)
         return Shown(str(settings), settings.name, kind, print_, str(path), new=True)
     return Shown(str(settings), settings.name, kind, print_, f"{line.file}:{line.number}")
@@ -107,26 +113,56 @@ def judge(target: Target, fingerprints: Sequence[str], *, yes: bool) -> Judge:
             "add --fingerprint"
         )
     if yes:
-        return lambda key: None
+        return lambda key, hosts: None
     terminal = sys.stdin.isatty() and sys.stderr.isatty()
     return _asked if terminal else _unanswered(protected=target.protected)
 
 
 def _matching(fingerprints: Sequence[str]) -> Judge:
-    wanted = {_bare(text) for text in fingerprints}
+    """Return who takes a key only by a fingerprint that was given for its own host."""
+    told = [_told(text) for text in fingerprints]
 
-    def judge(key: Shown) -> None:
+    def judge(key: Shown, hosts: Sequence[Settings]) -> None:
+        wanted = {_bare(print_) for host, print_ in told if _meant(host, hosts) == key.name}
         if _bare(key.fingerprint) not in wanted:
-            raise Distrusted(f"{key} has no fingerprint that was given: it is not trusted")
+            raise Distrusted(f"{key} has no fingerprint that was given for it: it is not trusted")
 
     return judge
+
+
+def _told(text: str) -> tuple[str, str]:
+    """Return the host, nothing where none is named, and the fingerprint of `HOST=SHA256:...`."""
+    found = _TOLD.fullmatch(text.strip())
+    if found is None:
+        raise Refused(f"--fingerprint {text!r}, expected SHA256:... or HOST=SHA256:...")
+    return found["host"] or "", found["print"]
+
+
+def _meant(host: str, hosts: Sequence[Settings]) -> str:
+    """Return the name of the host that a fingerprint was given for, raising Refused in doubt."""
+    names = ", ".join(each.name for each in hosts)
+    if not host and len(hosts) == 1:
+        return hosts[0].name
+    if not host:
+        raise Refused(
+            f"several hosts are on the way ({names}), each has its own key: "
+            f"say --fingerprint {hosts[-1].name}=SHA256:..."
+        )
+    meant = {each.name for each in hosts if host.lower() in _names(each)}
+    if len(meant) != 1:
+        raise Refused(f"--fingerprint of {host!r}, expected one of {names}")
+    return meant.pop()
+
+
+def _names(host: Settings) -> set[str]:
+    return {host.name.lower(), host.host.lower(), str(host).lower()}
 
 
 def _bare(fingerprint: str) -> str:
     return fingerprint.strip().removeprefix("SHA256:").rstrip("=")
 
 
-def _asked(key: Shown) -> None:
+def _asked(key: Shown, hosts: Sequence[Settings]) -> None:
     report.say(f"{key}")
     report.say("compare it with what the host's administrator says (there: ssh-keygen -l -f KEY)")
     print("trust it? [y/N] ", end="", file=sys.stderr, flush=True)
@@ -138,10 +174,11 @@ def _asked(key: Shown) -> None:
 def _unanswered(*, protected: bool) -> Judge:
     also = "" if protected else " or --yes"
 
-    def judge(key: Shown) -> None:
+    def judge(key: Shown, hosts: Sequence[Settings]) -> None:
+        host = f"{key.name}=" if len(hosts) > 1 else ""
         raise Refused(
             f"{key} is unknown, and there is no terminal to ask on: when it is what the host's "
-            f"administrator says, add --fingerprint {key.fingerprint}{also}"
+            f"administrator says, add --fingerprint {host}{key.fingerprint}{also}"
         )
 
     return judge
