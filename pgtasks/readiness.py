@@ -19,7 +19,7 @@ from pgtasks import (
     stamp,
     tools,
 )
-from pgtasks.backup import depot, store
+from pgtasks.backup import depot, partial
 from pgtasks.connection import Connection
 from pgtasks.diagnosis import Diagnosis, Step
 from pgtasks.errors import Failed, PgtasksError, Refused, Unreachable, VersionMismatch
@@ -279,7 +279,7 @@ def examine(target: Target, backups: Path) -> Readiness:
 
 def _interrupted(target: Target, backups: Path) -> Iterator[Finding]:
     """Yield what interrupted backups left, here and on the database host."""
-    left = [str(path) for path in store.leftovers(backups)]
+    left = [str(path) for path in partial.leftovers(backups)]
     try:
         there = depot.of(target)
         left += there.mirror().leftovers() if there else []

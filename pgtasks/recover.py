@@ -110,7 +110,11 @@ def recover(lock: Lock, backups: Path) -> Recovered:
     done = heal(lock)
     from pgtasks.backup import depot, store
 
-    done += [f"removed {path.name!r}, an interrupted backup" for path in store.sweep(backups)]
+    done += store.sweep(backups)
+    done += [
+        f"left {path.name!r} alone, a backup whose manifest cannot be read: {why}"
+        for path, why in store.unreadable(backups)
+    ]
     if there := depot.of(target):
         done += _swept(there)
     found = look(conn, target)

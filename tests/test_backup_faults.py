@@ -67,14 +67,16 @@ class TestKilled:
         until(lambda: not processes_with(str(folder)))
         until(lambda: not sessions(cluster, database))
         finished = step == "backup.renamed"
+        whole = step == "backup.written"  # its name alone is missing
         listed = json.loads(inv("backup.list", "--json").stdout)
         assert len(listed["backups"]) == finished
         assert len(listed["interrupted"]) == (not finished)
         done = inv("db.backup")
         assert done.returncode == 0, done.stderr
-        assert ("an interrupted backup" in done.stderr) is (not finished)
+        assert ("an interrupted backup" in done.stderr) is not (finished or whole)
+        assert ("finished backup " in done.stderr) is whole
         assert partials(folder) == []
-        assert len(store.list_backups(folder)) == 1 + finished
+        assert len(store.list_backups(folder)) == 1 + (finished or whole)
         for backup in store.list_backups(folder):
             assert inv("backup.verify", "--backup", backup.id).returncode == 0
 

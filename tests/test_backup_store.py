@@ -135,7 +135,7 @@ class TestFind:
             store.find(tmp_path, "dev", "shop", "8")
         with pytest.raises(Refused, match="expected the folder of one"):
             store.find(tmp_path, "dev", "shop", "/nowhere/at/all")
-        with pytest.raises(NotProven, match=r"manifest\.json: No such file"):
+        with pytest.raises(Refused, match=r"no backup at .*: the folder has no manifest\.json"):
             store.find(tmp_path, "dev", "shop", f"{tmp_path}/")
 
     def test_a_long_list_is_cut(self, tmp_path: Path) -> None:
@@ -171,19 +171,19 @@ class TestPartial:
             (path / "dump").mkdir()
             (path / "dump" / "x").write_text("x")
             assert partial.leftovers(tmp_path) == []
-            assert partial.sweep(tmp_path) == []
+            assert store.sweep(tmp_path) == []
             shutil.copytree(path, home / ".2.partial")
             assert [left.name for left in partial.leftovers(tmp_path)] == [".2.partial"]
-            assert [left.name for left in partial.sweep(tmp_path)] == [".2.partial"]
+            assert store.sweep(tmp_path) == ["removed '.2.partial', an interrupted backup"]
             assert path.exists()
         assert below(tmp_path) == ["dev", "dev/shop"]
 
     def test_without_a_lock_only_when_it_is_old(self, tmp_path: Path) -> None:
         path = store.home(tmp_path, "dev", "shop") / ".1.partial"
         path.mkdir(parents=True)
-        assert partial.sweep(tmp_path) == []
+        assert store.sweep(tmp_path) == []
         os.utime(path, (0, 0))
-        assert partial.sweep(tmp_path) == [path]
+        assert store.sweep(tmp_path) == ["removed '.1.partial', an interrupted backup"]
 
     def test_finished_is_not_swept(self, tmp_path: Path) -> None:
         home = store.home(tmp_path, "dev", "shop")
@@ -191,7 +191,7 @@ class TestPartial:
             final = partial.finish(path, "1")
         assert below(tmp_path) == ["dev", "dev/shop", "dev/shop/1"]
         os.utime(final, (0, 0))
-        assert partial.sweep(tmp_path) == []
+        assert store.sweep(tmp_path) == []
 
     def test_goes_with_an_exception(self, tmp_path: Path) -> None:
         def interrupted() -> None:
@@ -341,7 +341,7 @@ class TestVerify:
         data = next(path for path in (copied.path / "dump").glob("*.dat.gz"))
         data.write_bytes(data.read_bytes()[:-9])
         name = data.relative_to(copied.path).as_posix()
-        records = {**copied.manifest.files, name: files.record(data)}
+        records = {**copied.manifest.files, name: files.record(copied.path, name)}
         lying = replace(copied.manifest, files=records)
         (copied.path / "manifest.json").write_text(manifest.text(lying), encoding="utf-8")
         backup = store.load(copied.path)
@@ -357,7 +357,7 @@ class TestVerify:
 
     def test_in_a_folder_that_cannot_be_written(self, copied: Backup) -> None:
         if os.geteuid() == 0:
-            (copied.path / ".checks.json").mkdir()  # stands in the way of root too
+            (copied.path / "checks.json").mkdir()  # stands in the way of root too
         else:
             copied.path.chmod(0o500)
         verify(copied, HOST)

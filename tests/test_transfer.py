@@ -89,10 +89,10 @@ class TestFetch:
         made = make_there(there)
         real = archive.unpack
 
-        def unpack(source: Any, folder: Path, tell: Any = None) -> Any:
+        def unpack(source: Any, folder: Path, tell: Any = None, **options: Any) -> Any:
             data = source.read()
             at = data.index(b"PGDMP")
-            return real(io.BytesIO(data[:at] + b"XXXXX" + data[at + 5 :]), folder, tell)
+            return real(io.BytesIO(data[:at] + b"XXXXX" + data[at + 5 :]), folder, tell, **options)
 
         monkeypatch.setattr(archive, "unpack", unpack)
         with pytest.raises(NotProven, match=r"is damaged on the way here: dump/toc\.dat"):

@@ -15,20 +15,28 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import IO
 
+from pgtasks import plainfile
 from pgtasks.backup.manifest import FileRecord
-from pgtasks.errors import Failed
+from pgtasks.errors import Failed, NotProven
 
 CHUNK = 1 << 20
-_LONGEST = 1 << 16  # bytes of a name, or of what else a header is followed by
 _BLOCK = tarfile.BLOCKSIZE
 _END = b"\0" * _BLOCK * 2
 _SKIPPED = (tarfile.XHDTYPE, tarfile.XGLTYPE)  # times and the like, as some tars write them
 
+_LONGEST = 64 << 10  # bytes of a name, or of what some tars write beside one
+_MOST = 2_000_000  # files and folders
+
 Tell = Callable[[int], None]
+Admit = Callable[[str, int], None]
 
 
 class Unread(Failed):
     """Report a file that cannot be read whole."""
+
+
+class Unexpected(NotProven):
+    """Report a file that an archive should not hold, or not in that size."""
 
 
 class CutShort(Failed):
@@ -49,7 +57,7 @@ def pack(
             if parent not in folders:
                 _put(sink, _header(f"{parent}/", 0, tarfile.DIRTYPE, 0o700))
                 folders.add(parent)
-        found[name] = _pack_file(sink, folder / name, name, tell)
+        found[name] = _pack_file(sink, folder, name, tell)
     _put(sink, _END)
     return found
 
@@ -66,13 +74,13 @@ def _put(sink: IO[bytes], data: bytes) -> None:
         view = view[sink.write(view) :]
 
 
-def _pack_file(sink: IO[bytes], path: Path, name: str, tell: Tell | None) -> FileRecord:
+def _pack_file(sink: IO[bytes], folder: Path, name: str, tell: Tell | None) -> FileRecord:
     digest, done = hashlib.sha256(), 0
     try:
-        file = path.open("rb", buffering=0)
+        handle = plainfile.opened(folder, name)
     except OSError as exc:
         raise Unread(f"{name}: {exc.strerror}") from None
-    with file:
+    with os.fdopen(handle, "rb", buffering=0) as file:
         size = os.fstat(file.fileno()).st_size
         _put(sink, _header(name, size))
         while done < size and (chunk := file.read(min(CHUNK, size - done))):
@@ -88,60 +96,87 @@ def _pack_file(sink: IO[bytes], path: Path, name: str, tell: Tell | None) -> Fil
 
 
 def unpack(
-    source: IO[bytes], folder: Path, tell: Tell | None = None, *, largest: int | None = None
+    source: IO[bytes], folder: Path, tell: Tell | None = None, *, admit: Admit
 ) -> dict[str, FileRecord]:
     """Write the files of an archive below a folder, durably, and return their records.
 
-    Raises Failed for what is no plain file, lies elsewhere or has more than `largest` bytes,
-    CutShort where bytes are missing, OSError for what cannot be written.
+    `admit` gets name and size of each before it is written, and raises what is wrong with it.
+    Raises NotProven for what is no plain file or lies elsewhere, CutShort where bytes are missing,
+    OSError for what cannot be written.
     """
     found: dict[str, FileRecord] = {}
     pending: list[Future[None]] = []
     # the disk writes one file while the next one comes in
     with ThreadPoolExecutor(1) as pool:
         for info in _members(source):
-            path = folder / checked(info.name)
-            if largest is not None and info.size > largest:
-                raise Failed(f"the archive holds {info.name!r} of {info.size:,} bytes")
             if info.isdir():
-                path.mkdir(mode=0o700, parents=True, exist_ok=True)
-                continue
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+                continue  # one that a file needs is made for it
+            name = checked(info.name).as_posix()
+            admit(name, info.size)
+            handle = _made(folder / name)
             try:
                 record = _unpack_file(source, handle, info.size, tell)
             except BaseException:
                 os.close(handle)
                 raise
             pending.append(pool.submit(_settle, handle))
-            found[path.relative_to(folder).as_posix()] = record
+            found[name] = record
     for each in pending:
         each.result()
     return found
 
 
+def _made(path: Path) -> int:
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    except (FileExistsError, NotADirectoryError):
+        raise NotProven(f"the archive holds {path.name!r} twice") from None
+
+
+def admitting(expected: Mapping[str, FileRecord]) -> Admit:
+    """Return what admits the files that a backup has, each once and in its size."""
+
+    def admit(name: str, size: int) -> None:
+        if name not in expected:
+            raise Unexpected(f"{name}: not part of the backup")
+        if size != expected[name].size:
+            raise Unexpected(f"{name}: {difference(expected[name], FileRecord(size, ''))}")
+
+    return admit
+
+
 def _members(source: IO[bytes]) -> Iterable[tarfile.TarInfo]:
     """Read the headers of files and folders; whoever asks for the next one has read the file."""
     longer = ""
-    while block := _block(source):
-        try:
-            info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
-        except tarfile.HeaderError as exc:
-            raise Failed(f"what came is no archive: {exc}") from None
-        if info.size < 0:
-            raise Failed(f"what came is no archive: {info.name!r} has {info.size} bytes")
+    for _ in range(_MOST):
+        block = _block(source)
+        if not block:
+            return
+        info = _header_of(block)
         if info.type == tarfile.GNUTYPE_LONGNAME or info.type in _SKIPPED:
             if info.size > _LONGEST:
-                raise Failed(f"what came is no archive of ours: a name of {info.size:,} bytes")
+                raise NotProven(f"what came is no archive of ours: a name of {info.size:,} bytes")
             text = _exactly(source, info.size)
             _exactly(source, -info.size % _BLOCK)
             if info.type == tarfile.GNUTYPE_LONGNAME:
                 longer = text.rstrip(b"\0").decode("utf-8", "surrogateescape")
             continue
         info.name, longer = longer or info.name, ""
-        if not (info.isreg() or info.isdir()):
-            raise Failed(f"the archive holds {info.name!r}, which is no plain file")
+        if info.type not in (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.DIRTYPE):
+            raise NotProven(f"the archive holds {info.name!r}, which is no plain file")
         yield info
+    raise NotProven(f"the archive holds more than {_MOST:,} files")
+
+
+def _header_of(block: bytes) -> tarfile.TarInfo:
+    try:
+        info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+    except tarfile.HeaderError as exc:
+        raise NotProven(f"what came is no archive: {exc}") from None
+    if info.size < 0:  # a number of base 256 has a sign
+        raise NotProven(f"what came is no archive: {info.name!r} has {info.size} bytes")
+    return info
 
 
 def _block(source: IO[bytes]) -> bytes:
@@ -152,10 +187,10 @@ def _block(source: IO[bytes]) -> bytes:
 
 
 def checked(name: str) -> Path:
-    """Return a name as a path below some folder, raising Failed for one that leads elsewhere."""
+    """Return a name as a path below some folder, raising NotProven for one that leads elsewhere."""
     path = Path(name)
-    if path.is_absolute() or ".." in path.parts or "\0" in name:
-        raise Failed(f"the archive holds {name!r}, which lies elsewhere")
+    if path.is_absolute() or ".." in path.parts or "\0" in name or not path.parts:
+        raise NotProven(f"the archive holds {name!r}, which lies elsewhere")
     return path
 
 

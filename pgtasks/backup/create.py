@@ -69,7 +69,7 @@ def create(
     began = time.monotonic()
     say = say or _silent
     for left in shelf.sweep():
-        say(f"removed {left!r}, an interrupted backup")
+        say(left)
     job = prepared(target, host, shelf, options)
     for note in _notes(job):
         say(note)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import IO
 
-from pgtasks.backup import archive, scripts, store, streams
+from pgtasks.backup import archive, mirror, scripts, store, streams
 from pgtasks.backup.archive import Tell
 from pgtasks.backup.manifest import FileRecord
-from pgtasks.backup.mirror import Mirror, room, small_names
+from pgtasks.backup.mirror import FAULTS, Mirror, room, small_names
 from pgtasks.backup.store import Backup, Checks
-from pgtasks.errors import Failed, Locked, PgtasksError, Refused
+from pgtasks.errors import Failed, Locked, NotProven, PgtasksError, Refused
 from pgtasks.host import Command, Host
 from pgtasks.names import folder_name
 from pgtasks.target import Target
@@ -23,10 +24,17 @@ DEFAULT = "pgtasks-backups"
 _LINES = 64 << 20  # bytes of lines that a script prints: some 500,000 names
 _LINE = 16_384  # of one of them
 _LISTING = 4 << 30  # bytes of all manifests; they lie on this machine's disk meanwhile
-_SMALL = 256 << 20  # bytes of one small file
+_FRAME = 16_384  # bytes beside one file in an archive, and at its end
 _READ = 1_000_000  # bytes a second that a host reads of its own disk at least
 _SIZE = re.compile(r"[0-9]{1,18}")
 _LARGEST = 10**13  # bytes of a backup whose reading is waited for
+_KINDS = {
+    "l": "a symbolic link",
+    "p": "a named pipe",
+    "s": "a socket",
+    "b": "a device",
+    "c": "a device",
+}
 
 
 @dataclass(frozen=True)
@@ -55,25 +63,29 @@ class Depot:
 
     def mirror(self) -> Mirror:
         """Return what lies there, with all manifests."""
-        path, base, dead = room(self.host), "", []
+        path, base, dead, faults = room(self.host), "", [], {}
         with self._reading(scripts.listing(self.folder), "read", most=_LISTING) as source:
             for kind, _, rest in _lines(source):
                 if kind == "base":
                     base = rest
                 elif kind == "dead":
                     dead.append(rest)
+                elif kind in FAULTS:
+                    faults[rest] = FAULTS[kind]
                 else:
-                    (path / archive.checked(rest)).mkdir(parents=True, exist_ok=True)
-            archive.unpack(source, path, largest=_SMALL)
-        return Mirror(self.host, path, base, tuple(dead))
+                    mirror.place(path, rest)
+            archive.unpack(source, path, admit=mirror.admit)
+        return Mirror(self.host, path, base, tuple(dead), faults)
 
     def small(self, backup: Backup) -> Backup:
         """Return a backup that lies there with all of it here but the dump."""
         names = [name for name in small_names(backup.manifest) if not (backup.path / name).exists()]
         if names:
+            expected = {name: backup.manifest.files[name] for name in names}
+            most = sum(one.size + _FRAME for one in expected.values()) + _FRAME
             packed = scripts.pack(backup.folder, names)
-            with self._reading(packed, "read", most=_SMALL * len(names)) as source:
-                archive.unpack(source, backup.path, largest=_SMALL)
+            with self._reading(packed, "read", most=most) as source:
+                archive.unpack(source, backup.path, admit=archive.admitting(expected))
         return backup
 
     def sums(
@@ -86,12 +98,15 @@ class Depot:
     ) -> dict[str, FileRecord]:
         """Return the records of all files below a folder there; what cannot be read has no sum.
 
-        `names` gets those of the files before they are read, `tell` the bytes read since.
+        `names` gets those of the files before they are read, `tell` the bytes read since. Raises
+        NotProven for what is neither file nor folder.
         """
         sizes, found = {}, {}
         with self._reading(scripts.sums(folder, max(1, jobs)), "read") as source:
             for line in _raw(source):
-                name, size = _listed(line)
+                name, size, kind = _listed(line)
+                if kind:
+                    raise NotProven(f"{self.host.name}:{folder}/{name}: {kind}")
                 sizes[name] = size
             source.wait(min(sum(sizes.values()), _LARGEST) / _READ)
             if names:
@@ -145,7 +160,7 @@ class Depot:
     def put(self, path: str, content: bytes) -> None:
         """Write a small file there, in the place of one that is there."""
         before, _, name = path.rpartition("/")
-        command = scripts.replace(path, f"{before}/.{name}.new")
+        command = scripts.replace(path, f"{before}/.{name}.{secrets.token_hex(8)}")
         with self._worded("written"), streams.writing(self.host, command) as sink:
             sink.write(content)
 
@@ -215,18 +230,25 @@ def _raw(source: IO[bytes]) -> Iterator[str]:
         yield line.rstrip(b"\n").decode("utf-8", "surrogateescape")
 
 
-def _listed(line: str) -> tuple[str, int]:
-    """Return name and size from a line of ls; what is none, such as half a name, is a name."""
+def _listed(line: str) -> tuple[str, int, str]:
+    """Return name, size and kind (nothing: a file) from a line of ls.
+
+    What is none, such as half a name, is a name.
+    """
     fields = line.split(None, 8)
+    if len(fields) < 5:
+        return line, 0, ""
+    if kind := _KINDS.get(fields[0][:1]):
+        return fields[-1].removeprefix("./"), 0, kind
     if len(fields) < 9 or not _SIZE.fullmatch(fields[4]):
-        return line, 0
-    return fields[8].removeprefix("./"), int(fields[4])
+        return line, 0, ""
+    return fields[8].removeprefix("./"), int(fields[4]), ""
 
 
 def _free(line: str) -> int | None:
     """Return the free bytes of a line that df prints."""
     try:
-        return int(line.split()[3]) * 1024
+        return int(line[:_LINE].split()[3]) * 1024
     except (IndexError, ValueError):
         return None
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from pgtasks import plainfile
 from pgtasks.backup.manifest import FileRecord
 from pgtasks.backup.partial import sync
 
@@ -33,17 +34,40 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def below(folder: Path) -> list[Path]:
-    """Return all files below a folder that are not hidden, sorted."""
+def below(folder: Path) -> list[str]:
+    """Return the names of all files below a folder that are not hidden, sorted."""
     return sorted(
-        path for path in folder.rglob("*") if not path.is_dir() and not path.name.startswith(".")
+        name for name, _ in plainfile.walk(folder) if not name.rpartition("/")[2].startswith(".")
     )
 
 
-def record(path: Path, *, durable: bool = False) -> FileRecord:
+def odd(folder: Path) -> list[str]:
+    """Return a line for each thing below a folder, hidden too, that is neither file nor folder."""
+    found = ((name, plainfile.kind(seen.st_mode)) for name, seen in plainfile.walk(folder))
+    return sorted(f"{name}: {kind}" for name, kind in found if kind)
+
+
+def unfit(folder: Path, records: Mapping[str, FileRecord]) -> list[str]:
+    """Return a line for each file that is no plain one of the size that its record says."""
+    return [fault for name, one in records.items() if (fault := _unfit(folder, name, one.size))]
+
+
+def _unfit(folder: Path, name: str, size: int) -> str:
+    try:
+        handle = plainfile.opened(folder, name)
+    except OSError as exc:
+        return f"{name}: {exc.strerror}"
+    try:
+        found = os.fstat(handle).st_size
+    finally:
+        os.close(handle)
+    return "" if found == size else f"{name}: {found:,} bytes, {size:,} were written"
+
+
+def record(folder: Path, name: str, *, durable: bool = False) -> FileRecord:
     """Read a file and return its size and checksum; `durable` shuts and syncs it besides."""
     digest, size = hashlib.sha256(), 0
-    with path.open("rb", buffering=0) as file:
+    with os.fdopen(plainfile.opened(folder, name), "rb", buffering=0) as file:
         while chunk := file.read(_CHUNK):
             digest.update(chunk)  # lets other threads run
             size += len(chunk)
@@ -53,15 +77,12 @@ def record(path: Path, *, durable: bool = False) -> FileRecord:
     return FileRecord(size, digest.hexdigest())
 
 
-def records(folder: Path, paths: Iterable[Path], *, jobs: int) -> dict[str, FileRecord]:
+def records(folder: Path, names: Iterable[str], *, jobs: int) -> dict[str, FileRecord]:
     """Return the records of files below a folder by their relative names, made durable."""
     with ThreadPoolExecutor(jobs) as pool:
-        chosen = list(paths)
-        found = pool.map(lambda path: record(path, durable=True), chosen)
-        named = {
-            path.relative_to(folder).as_posix(): one
-            for path, one in zip(chosen, found, strict=True)
-        }
+        chosen = list(names)
+        found = pool.map(lambda name: record(folder, name, durable=True), chosen)
+        named = dict(zip(chosen, found, strict=True))
     for path in folder.rglob("*"):
         if path.is_dir():
             path.chmod(0o700)

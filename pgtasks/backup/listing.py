@@ -53,7 +53,7 @@ class Listing:
         lines = self._table(placed) if placed else ["no backups"]
         lines += [f"unreadable: {why}" for _, why in self.unreadable]
         lines += [
-            f"interrupted: {path.name}, the next backup or inv db.recover removes it"
+            f"interrupted: {path.name}, the next backup or inv db.recover finishes or removes it"
             for path in self.leftovers
         ]
         if self.there is None:

@@ -25,7 +25,8 @@ NAME = "manifest.json"
 LIMIT = 64 << 20
 _PIECE = 10_000  # files whose lines are laid out at once
 
-Id = Annotated[str, Meta(pattern=r"^[0-9]{8}T[0-9]{6}Z-[0-9a-f]{4}\Z")]
+ID = r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{4}"
+Id = Annotated[str, Meta(pattern=rf"^{ID}\Z")]
 # below the backup's folder, whatever the system: no `..`, nothing hidden, no odd character
 FileName = Annotated[
     str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.+-]*(/[A-Za-z0-9_][A-Za-z0-9_.+-]*)*\Z")

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 import weakref
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pgtasks import scratch
-from pgtasks.backup import store
+from pgtasks.backup import archive, scripts, store
+from pgtasks.backup import manifest as manifests
 from pgtasks.backup.manifest import Manifest
 from pgtasks.backup.store import Backup
-from pgtasks.errors import Refused
+from pgtasks.errors import NotProven, PgtasksError, Refused
 from pgtasks.host import Host
+
+FAULTS = {
+    "odd": "no plain file",
+    "large": "larger than any manifest",
+}
 
 _rooms: weakref.WeakKeyDictionary[Host, Path] = weakref.WeakKeyDictionary()
 
@@ -29,14 +37,37 @@ def room(host: Host) -> Path:
     return Path(tempfile.mkdtemp(dir=_rooms[host]))
 
 
+def place(path: Path, name: str) -> None:
+    """Make the folder of a backup whose name a host says, raising NotProven for another's."""
+    folder = archive.checked(name)
+    if len(folder.parts) != 3:
+        raise NotProven(f"the host lists {name!r}, which is no backup's folder")
+    try:
+        (path / folder).mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise NotProven(f"the host lists {name!r}: {exc.strerror}") from None
+
+
+def admit(name: str, size: int) -> None:
+    """Raise NotProven for what a host sends beside manifests and checks, or too large."""
+    parts = name.split("/")
+    most = {manifests.NAME: manifests.LIMIT, store.CHECKS: scripts.CHECKS}
+    if len(parts) != 4 or size > most.get(parts[-1], -1):
+        raise NotProven(f"the host sends {name!r} of {size:,} bytes, which is no manifest")
+
+
 @dataclass(frozen=True)
 class Mirror:
-    """What lies in a host's backups folder `base`; `path` holds the manifests as they lie there."""
+    """What lies in a host's backups folder `base`; `path` holds the manifests as they lie there.
+
+    `faults` says why a manifest did not come, by its name below `base`.
+    """
 
     host: Host
     path: Path
     base: str
     dead: tuple[str, ...]
+    faults: Mapping[str, str] = field(default_factory=dict)
 
     def backups(
         self, *, environment: str | None = None, database: str | None = None
@@ -53,10 +84,14 @@ class Mirror:
             return self._there(store.find(self.path, environment, database, which))
         except Refused as exc:
             raise Refused(f"on {self.host.name}: {exc.message}") from None
+        except store.Unreadable as exc:
+            raise store.Unreadable(self._worded(exc.message), id=exc.id) from None
+        except PgtasksError as exc:
+            raise type(exc)(self._worded(exc.message)) from None
 
     def _mirrored(self, path: str) -> Path:
         found = self.path / os.path.relpath(path, self.base)
-        if not path.startswith(self.base) or not found.is_dir():
+        if not found.is_relative_to(self.path) or ".." in found.parts or not found.is_dir():
             raise Refused(f"no backup at {path!r}, they lie below {self.base!r}")
         return found
 
@@ -70,10 +105,14 @@ class Mirror:
         """Return the folders there that have no readable manifest, with why."""
         found = store.unreadable(self.path)
         where = f"{self.host.name}:"
-        return [
-            (where + self._name(path), why.replace(str(path), where + self._name(path)))
-            for path, why in found
-        ]
+        return [(where + self._name(path), self._worded(why)) for path, why in found]
+
+    def _worded(self, why: str) -> str:
+        """Return words about what lies in `path` as words about what lies on the host."""
+        for name, fault in self.faults.items():
+            missing = f"{self.path / name}: {os.strerror(errno.ENOENT)}"
+            why = why.replace(missing, f"{self.path / name}: {fault}")
+        return why.replace(str(self.path), f"{self.host.name}:{self.base}")
 
     def leftovers(self) -> list[str]:
         """Return the temporary folders of runs that ended without a word."""

@@ -28,6 +28,11 @@ def new_id() -> str:
     return f"{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
 
 
+def name(id: str) -> str:
+    """Return the temporary name of a backup's folder."""
+    return f".{id}{_SUFFIX}"
+
+
 @contextmanager
 def making(home: Path, id: str) -> Iterator[Path]:
     """Make the temporary folder of a backup for the length of a block, and remove it then.
@@ -37,7 +42,7 @@ def making(home: Path, id: str) -> Iterator[Path]:
     """
     try:
         _make_durable(home)
-        path, handle = _locked(home / f".{id}{_SUFFIX}")
+        path, handle = _locked(home / name(id))
     except FileExistsError:
         raise Locked(f"another run is making backup {id} in {str(home)!r}") from None
     except OSError as exc:
@@ -52,12 +57,15 @@ def making(home: Path, id: str) -> Iterator[Path]:
 
 
 def finish(path: Path, id: str) -> Path:
-    """Give the folder its final name, durably, and return it."""
+    """Give the folder its final name, durably, and return it.
+
+    Its lock goes after that: a folder with a temporary name always has one.
+    """
     final = path.parent / id
-    (path / _LOCK).unlink()
     sync(path)
     path.rename(final)
     sync(path.parent)
+    (final / _LOCK).unlink(missing_ok=True)
     return final
 
 
@@ -82,7 +90,7 @@ def _locked(path: Path) -> tuple[Path, int]:
     while True:
         path.mkdir(mode=0o700)
         try:
-            handle = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+            handle = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         except FileNotFoundError:
             continue
         fcntl.flock(handle, fcntl.LOCK_EX)
@@ -108,32 +116,61 @@ def leftovers(folder: Path) -> list[Path]:
     return [path for path in _partials(folder) if _dead(path)]
 
 
-def sweep(folder: Path) -> list[Path]:
-    """Remove what interrupted backups left behind, and return it; living runs are left alone."""
-    swept = leftovers(folder)
-    for path in swept:
-        _remove(path)
-    return swept
+def discard(path: Path) -> bool:
+    """Remove what an interrupted backup left behind, if it is still there and nobody's."""
+    with _held(path) as ours:
+        if ours:
+            _remove(path)
+    return ours
+
+
+def settle(path: Path, id: str) -> bool:
+    """Finish a backup whose run has died, if it is still there, nobody's, and its name is free."""
+    with _held(path) as ours:
+        if not ours or (path.parent / id).exists():
+            return False
+        try:
+            finish(path, id)
+        except OSError:  # such as a folder that another account made
+            return False
+        return True
 
 
 def _partials(folder: Path) -> list[Path]:
-    return sorted(folder.glob(f"[!.]*/[!.]*/.*{_SUFFIX}"))
+    found = folder.glob(f"[!.]*/[!.]*/.*{_SUFFIX}")
+    return sorted(path for path in found if path.is_dir() and not path.is_symlink())
 
 
 def _dead(path: Path) -> bool:
+    with _held(path) as ours:
+        return ours
+
+
+@contextmanager
+def _held(path: Path) -> Iterator[bool]:
+    """Hold the lock of a folder whose run has died; False for any other."""
     try:
-        handle = os.open(path / _LOCK, os.O_RDWR)
+        handle = os.open(path / _LOCK, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
-        return _age(path) > _NEW
+        yield path.exists() and (_finished_before(path) or _age(path) > _NEW)
+        return
     except OSError:
-        return False  # another user's
+        yield False  # another user's
+        return
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        held = True
     except OSError:
-        return False
+        held = False
+    try:
+        yield held
     finally:
         os.close(handle)
-    return True
+
+
+def _finished_before(path: Path) -> bool:
+    """Return whether a folder was written whole by a version that took the lock away too early."""
+    return os.path.lexists(path / "manifest.json")
 
 
 def _age(path: Path) -> float:

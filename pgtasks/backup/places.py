@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pgtasks.backup import depot, store
+from pgtasks.backup import depot, partial, store
 from pgtasks.backup.depot import Depot
 from pgtasks.backup.listing import Listing, There
 from pgtasks.backup.store import Backup
@@ -58,8 +58,9 @@ class Places:
 
     def listing(self, environment: str | None = None) -> Listing:
         """Return what lies here and there; of a host that is not reached, why."""
-        found = store.list_backups(self.folder, environment=environment)
-        here = (found, store.unreadable(self.folder), store.leftovers(self.folder))
+        shelved = store.look(self.folder)
+        unreadable = [(path, why.message) for path, why in shelved.unreadable]
+        here = (shelved.of(environment, None), unreadable, partial.leftovers(self.folder))
         return Listing(*here, self._there(environment) if self.target.ssh else None)
 
     def _there(self, environment: str | None) -> There:

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from pgtasks.backup.manifest import LIMIT as LARGEST
 from pgtasks.host import Command
 
 BUSY, THERE = "busy", "there"
+CHECKS = 64 << 10  # bytes that the checks beside a backup may have
 
 # `alive` says whether a folder in the making belongs to a run: it names the run's room, which the
 # lifeline removes with the folder around it when the run ends, however it ends. One that names none
@@ -35,7 +37,9 @@ dead() {
 sweep() { dead | while IFS= read -r d; do rm -rf -- "$d" && printf 'swept %s\\n' "$d"; done; }
 """
 
-# where the folder is; what is dead, what is finished; after an empty line the manifests
+# $1, $2: blocks of 512 bytes that a manifest and the checks beside it may have. Says where the
+# folder is; what is dead, what is finished, which file is no plain one or too large; after an empty
+# line the manifests
 _LIST = """\
 printf 'base %s\\n' "$base"
 said=$(ls -d -- "$base/." 2>&1) || case $said in
@@ -45,9 +49,18 @@ esac
 cd -- "$base" || exit 1
 dead | sed 's/^/dead /'
 for d in */*/[!.]*; do [ ! -d "$d" ] || printf 'backup %s\\n' "$d"; done
+large=$(find ./*/*/[!.]*/manifest.json -prune -type f -size "+$1" 2>/dev/null
+        find ./*/*/[!.]*/checks.json -prune -type f -size "+$2" 2>/dev/null)
 set --
 for f in */*/[!.]*/manifest.json */*/[!.]*/checks.json; do
-  [ ! -f "$f" ] || [ ! -r "$f" ] || set -- "$@" "$f"
+  if [ -L "$f" ] || { [ -e "$f" ] && [ ! -f "$f" ]; }; then printf 'odd %s\\n' "$f"
+  elif [ -r "$f" ]; then
+    case "
+$large
+" in (*"
+./$f
+"*) printf 'large %s\\n' "$f";; (*) set -- "$@" "$f";; esac
+  fi
 done
 echo
 [ $# -eq 0 ] || exec tar -cf - -- "$@"
@@ -71,27 +84,38 @@ find . -type d -exec chmod 700 {} + && find . -type f -exec chmod 600 {} + || ex
 find . -exec sync -- {} + 2>/dev/null || sync
 cd .. || exit 1
 [ ! -e "$2" ] || { echo there; exit; }
-rm -f -- "$1/.room" || exit 1
-mv -- "$1" "$2" && { sync . 2>/dev/null || sync; }
+mv -- "$1" "$2" && { sync . 2>/dev/null || sync; } && rm -f -- "$2/.room"
 """
 
-# $1: a folder, $2: processes. What ls says of every file, then, after an empty line, the sum of
-# each as it is known. A process writes its lines at once: too few for a pipe to tear them.
+# $1: the file, $2: the new name. Nothing that is there is written to, nor moved into: no link is
+# followed
+_REPLACE = """\
+umask 077
+set -C
+{ cat > "$2"; } && [ ! -d "$1" ] && mv -f -- "$2" "$1" && exit
+rm -f -- "$2"
+exit 1
+"""
+
+# $1: a folder, $2: processes. What ls says of all that is no folder, then, after an empty line, the
+# sum of each file as it is known. A process writes its lines at once: too few for a pipe to tear
+# them.
 _SUMS = """\
 cd -- "$1" || exit 1
 if command -v sha256sum >/dev/null; then sum=sha256sum
 elif command -v shasum >/dev/null; then sum='shasum -a 256'
 else echo 'neither sha256sum nor shasum is there' >&2; exit 127; fi
-files=$(find . ! -type d ! -name '.*' -exec ls -lndL {} + 2>/dev/null)
+files=$(find . ! -type d ! -name '.*' -exec ls -lnd {} + 2>/dev/null
+        find . ! -type d ! -type f -name '.*' -exec ls -lnd {} + 2>/dev/null)
 printf '%s\\n\\n' "$files"
 n=$(($(printf '%s\\n' "$files" | wc -l) / (4 * $2) + 1))
-find . ! -type d ! -name '.*' -print0 | xargs -0 -P "$2" -n $((n < 32 ? n : 32)) $sum -- || :
+find . -type f ! -name '.*' -print0 | xargs -0 -P "$2" -n $((n < 32 ? n : 32)) $sum -- || :
 """
 
 
 def listing(folder: str) -> Command:
     """Return what lists the backups folder: lines, then the manifests as an archive."""
-    return _script(_BASE + _LIST, folder)
+    return _script(_BASE + _LIST, folder, str(LARGEST // 512), str(CHECKS // 512))
 
 
 def make(folder: str, home: str, partial: str, id: str) -> Command:
@@ -133,8 +157,8 @@ def remove(path: str) -> Command:
 
 
 def replace(path: str, beside: str) -> Command:
-    """Return what puts stdin in the place of a small file; `beside` is a name for it meanwhile."""
-    return _script('umask 077; cat > "$2" && mv -f -- "$2" "$1"', path, beside)
+    """Return what puts stdin in the place of a small file; `beside` is new, its name meanwhile."""
+    return _script(_REPLACE, path, beside)
 
 
 def _script(text: str, *words: str) -> Command:

@@ -77,8 +77,8 @@ class LocalShelf:
         return str(store.home(self.base, environment, database))
 
     def sweep(self) -> list[str]:
-        """Remove what interrupted runs left behind."""
-        return [path.name for path in partial.sweep(self.base)]
+        """Tidy up after interrupted runs, and say what was done."""
+        return store.sweep(self.base)
 
     @contextmanager
     def making(self, environment: str, database: str) -> Iterator[Draft]:
@@ -123,8 +123,8 @@ class FarShelf:
         return f"{self.depot}/{self.depot.home(environment, database)}"
 
     def sweep(self) -> list[str]:
-        """Remove what interrupted runs left there."""
-        return self.depot.sweep()
+        """Remove what interrupted runs left there, and say so."""
+        return [f"removed {path!r}, an interrupted backup" for path in self.depot.sweep()]
 
     @contextmanager
     def making(self, environment: str, database: str) -> Iterator[Draft]:
@@ -160,7 +160,7 @@ class _FarDraft:
         """Send what is small, the manifest last."""
 
         def pack(sink: IO[bytes]) -> None:
-            names = sorted(path.name for path in files.below(self.path))
+            names = files.below(self.path)
             names.remove(manifest.NAME)
             archive.pack(sink, self.path, [*names, manifest.NAME])
 

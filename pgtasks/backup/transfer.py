@@ -89,7 +89,7 @@ def fetch(backup: Backup, folder: Path, *, progress: Progress | None = None) -> 
     home = store.home(folder, made.environment, made.database)
     if _same(home / made.id, backup):
         return Moved(store.load(home / made.id), backup.place, 0.0, already=True)
-    partial.sweep(folder)
+    store.sweep(folder)
     with partial.making(home, made.id) as path:
         _refuse_full(made, HERE.free_bytes(str(path)), str(home))
         reach("fetch.begun")
@@ -124,8 +124,13 @@ def _receive(backup: Backup, path: Path, progress: Progress | None) -> None:
     made = backup.manifest
     names = sorted({name.split("/")[0] for name in made.files})
     most = made.size + _FRAME * (len(made.files) + len(names) + 2)
-    with streams.reading(backup.host, scripts.pack(backup.folder, names), most=most) as source:
-        found = archive.unpack(source, path, _Count(progress))
+    packed = scripts.pack(backup.folder, names)
+    try:
+        with streams.reading(backup.host, packed, most=most) as source:
+            admit = archive.admitting(made.files)
+            found = archive.unpack(source, path, _Count(progress), admit=admit)
+    except archive.Unexpected as exc:
+        raise _damaged(made, [exc.message], backup.host.name) from None
     if faults := archive.differences(made.files, found):
         there = holding(backup).sums(backup.folder, _SUMMERS)
         on_the_way = archive.differences(
@@ -151,6 +156,7 @@ def send(backup: Backup, depot: Depot, *, progress: Progress | None = None) -> M
     Raises what `fetch` raises; nothing of it is left there then.
     """
     began, made = time.monotonic(), backup.manifest
+    _refuse_unfit(backup)
     with depot.making(made.environment, made.database, made.id) as there:
         if there is None:
             found = _there(backup, depot)
@@ -170,6 +176,12 @@ def _there(backup: Backup, depot: Depot) -> Backup:
         if found.manifest == mine:
             return found
     raise Refused(f"there is another backup {mine.id} on {depot}, move it away first")
+
+
+def _refuse_unfit(backup: Backup) -> None:
+    """Raise NotProven, before a byte leaves this machine, where a file is not what it should be."""
+    if faults := files.unfit(backup.path, backup.manifest.files):
+        raise _damaged(backup.manifest, faults, HERE.name)
 
 
 def _deliver(backup: Backup, depot: Depot, there: Partial, progress: Progress | None) -> None:
@@ -207,6 +219,7 @@ def lent(backup: Backup, depot: Depot, *, progress: Progress | None = None) -> I
     if backup.host is depot.host:
         yield backup
         return
+    _refuse_unfit(backup)
     name = f"{made.id}-{secrets.token_hex(2)}"
     with depot.making(made.environment, made.database, name) as there:
         assert there is not None

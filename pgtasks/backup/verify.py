@@ -159,13 +159,16 @@ def _check_there(backup: Backup, jobs: int, progress: Progress | None) -> None:
 
 def _check_here(backup: Backup, jobs: int, progress: Progress | None) -> None:
     """Read every file against its record, the largest first, several at once."""
-    paths = files.below(backup.path)
-    _check_names(backup, {path.relative_to(backup.path).as_posix() for path in paths})
+    try:
+        _refuse(backup, files.odd(backup.path))
+        _check_names(backup, set(files.below(backup.path)))
+    except OSError as exc:  # such as a folder that may not be looked into
+        raise NotProven(f"backup {backup.id}: {exc.filename}: {exc.strerror}") from None
     wanted = sorted(backup.manifest.files.items(), key=lambda item: -item[1].size)
     done, faults = 0, []
     with ThreadPoolExecutor(max(1, jobs)) as pool:
         pending: dict[Future[str], int] = {
-            pool.submit(_fault, backup.path / name, name, expected): expected.size
+            pool.submit(_fault, backup.path, name, expected): expected.size
             for name, expected in wanted
         }
         try:
@@ -182,10 +185,10 @@ def _check_here(backup: Backup, jobs: int, progress: Progress | None) -> None:
     _refuse(backup, sorted(faults))
 
 
-def _fault(path: Path, name: str, expected: FileRecord) -> str:
+def _fault(folder: Path, name: str, expected: FileRecord) -> str:
     """Return what is wrong with a file, or nothing."""
     try:
-        found = files.record(path)
+        found = files.record(folder, name)
     except OSError as exc:
         return f"{name}: {exc.strerror}"
     fault = archive.difference(expected, found)

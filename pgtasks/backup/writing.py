@@ -54,7 +54,7 @@ def write(job: Job, dumped: Dumped, draft: Draft, began: float) -> None:
     files.write(path / readme.NAME, words)
     records = draft.records(max(2, job.target.jobs))
     files.write(path / files.SUMS, files.sums(records))
-    records[files.SUMS] = files.record(path / files.SUMS)
+    records[files.SUMS] = files.record(path, files.SUMS)
     seconds = round(time.monotonic() - began, 3)
     made = replace(made, files=records, seconds=seconds)
     files.write(path / manifest.NAME, manifest.text(made))

@@ -22,12 +22,18 @@ def chosen(places: Places, which: str | None) -> Backup:
         return _asked(places)
     if not places.target.ssh or _is_path(which):
         return places.here(which)
-    found, refused = [], []
+    found, refused, unreadable = [], [], []
     for look in (places.there, places.here):
         try:
             found.append(look(which))
         except Refused as exc:
             refused.append(exc.message)
+        except store.Unreadable as exc:
+            unreadable.append(exc)
+    for broken in unreadable:
+        # the same one in the other place, or a newer one, passes nothing over
+        if not any(backup.id >= broken.id for backup in found):
+            raise broken
     if not found:
         raise Refused("; on this machine: ".join(refused))
     return max(found, key=_age)

@@ -1,0 +1,88 @@
+"""What lies where a backup was expected: dumps of other tools, known by their first bytes.
+
+They have no manifest, so nothing here can prove them; stock tools load them.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import zlib
+from pathlib import Path
+
+from pgtasks import plainfile
+
+_HEAD = 4096  # bytes that are looked at
+_GZIP, _CUSTOM, _TAR = b"\x1f\x8b", b"PGDMP", b"ustar"
+_PACKED = {b"\x28\xb5\x2f\xfd": "zstd -d", b"\x04\x22\x4d\x18": "lz4 -d", b"\xfd7zXZ\0": "xz -dk"}
+_PACKED[b"BZh"] = "bzip2 -dk"
+
+
+def described(path: Path) -> str:
+    """Return the line that says what a path is instead of a backup, and what to do with it."""
+    shown = _quoted(path)
+    if path.is_dir():
+        return _folder(path, shown)
+    head = _head(path.parent, path.name)
+    if head.startswith(_GZIP):
+        return _no_backup(path, _gzipped(path, _unpacked(head)))
+    for magic, command in _PACKED.items():
+        if head.startswith(magic):
+            return _no_backup(path, f"it is packed: unpack it with {command} {shown}")
+    if head.startswith(_CUSTOM):
+        return _no_backup(path, f"it is a dump of pg_dump (format custom); {_way(shown)}")
+    if head[257:262] == _TAR and head.startswith(b"toc.dat\0"):
+        return _no_backup(path, f"it is a dump of pg_dump (format tar); {_way(shown)}")
+    if _is_text(head) and (path.suffix == ".sql" or b"PostgreSQL database" in head):
+        return _no_backup(path, f"it is SQL, inv db.run --file {shown} runs it")
+    return _no_backup(path, "expected the folder of one")
+
+
+def _gzipped(path: Path, inside: bytes) -> str:
+    unpacking = f"gunzip -k {_quoted(path)} unpacks it"
+    if path.suffix == ".gz" and _is_text(inside):
+        unpacked = _quoted(path.with_suffix(""))
+        return f"it is packed SQL: {unpacking}, inv db.run --file {unpacked} runs it"
+    return f"it is packed: {unpacking}"
+
+
+def _folder(path: Path, shown: str) -> str:
+    if _head(path, "toc.dat").startswith(_CUSTOM):
+        return _no_backup(path, f"it is a dump of pg_dump (format directory); {_way(shown)}")
+    return _no_backup(path, "the folder has no manifest.json")
+
+
+def _no_backup(path: Path, what: str) -> str:
+    return f"no backup at {str(path)!r}: {what}"
+
+
+def _way(shown: str) -> str:
+    return (
+        "without a manifest nothing proves it, and stock pg_restore loads it: pg_restore"
+        f" --exit-on-error --no-owner --dbname=URL {shown} (an empty database's URL,"
+        " inv env.show --url prints this one's)"
+    )
+
+
+def _head(folder: Path, name: str) -> bytes:
+    """Return the first bytes of a plain file, nothing for what cannot be read."""
+    try:
+        with os.fdopen(plainfile.opened(folder, name), "rb") as file:
+            return file.read(_HEAD)
+    except OSError:
+        return b""
+
+
+def _unpacked(head: bytes) -> bytes:
+    try:
+        return zlib.decompressobj(wbits=31).decompress(head, _HEAD)
+    except zlib.error:
+        return b""
+
+
+def _is_text(head: bytes) -> bool:
+    return bool(head) and b"\0" not in head
+
+
+def _quoted(path: Path) -> str:
+    return shlex.quote(str(path))
