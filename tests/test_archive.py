@@ -117,7 +117,7 @@ class TestStreams:
     def test_reading_what_fails(self, tmp_path: Path) -> None:
         def read() -> None:
             script = "head -c 700 /dev/zero | tr '\\0' x; echo why >&2; exit 3"
-            with streams.reading(HERE, Command(("/bin/sh", "-c", script))) as source:
+            with streams.reading(HERE, Command(("/bin/sh", "-c", script)), most=1 << 20) as source:
                 archive._exactly(source, 1000)
 
         with pytest.raises(Failed, match="sh failed: exit code 3") as info:
