@@ -11,7 +11,7 @@ from pgtasks.connection import Connection
 from pgtasks.names import qualified, quoted
 
 # What is a user's own by its schema; pg_dump draws the same line.
-_OWN_SCHEMA = "n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
+OWN_SCHEMA = "n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
 _OF_EXTENSION = (
     "EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass"
     " AND d.objid = c.oid AND d.deptype = 'e')"
@@ -39,11 +39,11 @@ PLAIN_TYPES = (
 class Relation:
     """A table, sequence, materialized view or foreign table of the user's own.
 
-    `kind` is pg_class.relkind, `filenode` the name of its file as of the snapshot it was read in,
-    `columns` are sorted by name (byte order), `plain` are those whose type is one of PLAIN_TYPES,
-    `stored` and `virtual` the generated ones, `bytes` is an estimate. Of what belongs to an
-    `extension`, pg_dump saves what `condition` (a WHERE clause or nothing) selects, and where it is
-    None, nothing.
+    `kind` is pg_class.relkind, `version` another one after each ALTER, `filenode` the name of its
+    file as of the snapshot it was read in, `columns` are sorted by name (byte order), `plain` are
+    those whose type is one of PLAIN_TYPES, `stored` and `virtual` the generated ones, `bytes` is
+    an estimate. Of what belongs to an `extension`, pg_dump saves what `condition` (a WHERE clause
+    or nothing) selects, and where it is None, nothing.
     """
 
     oid: int
@@ -51,6 +51,7 @@ class Relation:
     name: str
     kind: str
     persistence: str
+    version: str
     filenode: int
     bytes: int
     own_cast: bool
@@ -74,21 +75,22 @@ class Relation:
         return qualified(self.schema, self.name)
 
 
-def relations(conn: Connection, kinds: str = "rSmf") -> list[Relation]:
-    """Return the user's own relations of some kinds, in the transaction's snapshot.
+def relations(conn: Connection, kinds: str = "rSmf", *, named: str = "") -> list[Relation]:
+    """Return the user's own relations of some kinds, or of one name, in the transaction's snapshot.
 
     No relation is locked, and none is asked for its size: either would wait behind an ALTER.
     """
     found = connection.rows(
         conn,
-        "SELECT c.oid, n.nspname, c.relname, c.relkind, c.relpersistence, c.relfilenode::bigint,"
-        " c.relpages::bigint * current_setting('block_size')::bigint,"
+        "SELECT c.oid, n.nspname, c.relname, c.relkind, c.relpersistence, c.xmin::text,"
+        " c.relfilenode::bigint, c.relpages::bigint * current_setting('block_size')::bigint,"
         f" {_OWN_CAST}, coalesce(e.extname, ''), {_CONDITION}, {_COLUMNS}"
         " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
         f" {_EXTENSION}"
-        f" WHERE c.relkind = ANY (%(kinds)s) AND c.relpersistence <> 't' AND {_OWN_SCHEMA}"
+        f" WHERE c.relkind = ANY (%(kinds)s) AND c.relpersistence <> 't' AND {OWN_SCHEMA}"
+        f"{' AND c.relname = %(named)s' if named else ''}"
         ' ORDER BY n.nspname COLLATE "C", c.relname COLLATE "C"',
-        {"kinds": list(kinds), "plain": list(PLAIN_TYPES)},
+        {"kinds": list(kinds), "plain": list(PLAIN_TYPES), "named": named},
     )
     return [Relation(*row[:-1], **_sorts(row[-1] or ())) for row in found]
 
@@ -120,41 +122,6 @@ def _sorts(columns: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def moved(conn: Connection, relations: Sequence[Relation]) -> list[Relation]:
-    """Return those that are not any more what they were in the snapshot they were read in.
-
-    Another relation bears the name now (a rename, an exchange, a drop, of the schema too), or the
-    file is another one (TRUNCATE, most of ALTER TABLE): whoever reads by name in the old snapshot
-    gets nothing, or another table's rows, without an error. Within a transaction too this is what
-    is so now, as these functions ignore its snapshot. No schema of a user's may be in the
-    session's search_path.
-    """
-    if not relations:
-        return []
-    found = connection.rows(
-        conn,
-        "SELECT number FROM unnest(%s::oid[], %s::text[], %s::text[], %s::bigint[])"
-        " WITH ORDINALITY AS r(oid, schema, name, file, number)"
-        " WHERE oid::regclass::text <> format('%%I.%%I', schema, name)"
-        " OR pg_relation_filenode(oid)::bigint IS DISTINCT FROM file ORDER BY number",
-        (
-            [relation.oid for relation in relations],
-            [relation.schema for relation in relations],
-            [relation.name for relation in relations],
-            [relation.filenode for relation in relations],
-        ),
-    )
-    return [relations[number - 1] for (number,) in found]
-
-
-def schemas(conn: Connection) -> dict[int, tuple[str, str]]:
-    """Return name and version of the user's own schemas: any ALTER makes a new version."""
-    found = connection.rows(
-        conn, f"SELECT oid, nspname, xmin::text FROM pg_namespace n WHERE {_OWN_SCHEMA}"
-    )
-    return {oid: (name, version) for oid, name, version in found}
-
-
 def sizes(conn: Connection) -> dict[int, int]:
     """Return the bytes of the user's own tables with their TOAST, without their indexes.
 
@@ -164,7 +131,7 @@ def sizes(conn: Connection) -> dict[int, int]:
         conn,
         "SELECT c.oid, pg_table_size(c.oid) FROM pg_class c"
         " JOIN pg_namespace n ON n.oid = c.relnamespace"
-        f" WHERE c.relkind IN ('r', 'm') AND c.relpersistence <> 't' AND {_OWN_SCHEMA}",
+        f" WHERE c.relkind IN ('r', 'm') AND c.relpersistence <> 't' AND {OWN_SCHEMA}",
     )
     return {oid: size for oid, size in found if size is not None}
 
@@ -181,7 +148,7 @@ def unreadable(conn: Connection) -> list[str]:
         " row_security_active(c.oid)"
         " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
         " WHERE c.relkind IN ('r', 'p', 'S') AND c.relpersistence <> 't'"
-        f" AND {_OWN_SCHEMA} AND NOT {_OF_EXTENSION}"
+        f" AND {OWN_SCHEMA} AND NOT {_OF_EXTENSION}"
         " AND NOT (has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')"
         " AND NOT row_security_active(c.oid))"
         ' ORDER BY n.nspname COLLATE "C", c.relname COLLATE "C"',
@@ -277,7 +244,7 @@ def number_of_tables(conn: Connection) -> int:
         connection.value(
             conn,
             "SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
-            f" WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND {_OWN_SCHEMA}",
+            f" WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND {OWN_SCHEMA}",
         )
     )
 
@@ -301,7 +268,7 @@ def invalid_indexes(conn: Connection) -> list[str]:
         "SELECT n.nspname, x.relname FROM pg_catalog.pg_index i"
         " JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid"
         " JOIN pg_catalog.pg_namespace n ON n.oid = x.relnamespace"
-        f" WHERE NOT i.indisvalid AND x.relkind = 'i' AND {_OWN_SCHEMA} AND NOT EXISTS ("
+        f" WHERE NOT i.indisvalid AND x.relkind = 'i' AND {OWN_SCHEMA} AND NOT EXISTS ("
         " SELECT FROM pg_catalog.pg_stat_progress_create_index p"
         " WHERE p.relid = i.indrelid) ORDER BY 1, 2",
     )

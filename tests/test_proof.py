@@ -521,7 +521,7 @@ class TestManyTables:
 
 
 def _relation(name: str, *, bytes: int = 0) -> catalog.Relation:
-    return catalog.Relation(1, "public", name, "r", "p", 1, bytes, False, "", None, ("id",))
+    return catalog.Relation(1, "public", name, "r", "p", "1", 1, bytes, False, "", None, ("id",))
 
 
 PATTERNS = [

@@ -45,6 +45,7 @@ from pgtasks.backup.job import Options, prepared
 from pgtasks.backup.shelf import LocalShelf
 from pgtasks.backup.store import Backup
 from pgtasks.backup.verify import verify
+from pgtasks.backup.watch import Again
 from pgtasks.errors import Failed, NotProven, VersionMismatch
 from pgtasks.host import HERE
 from pgtasks.ssh.login import Login
@@ -219,7 +220,7 @@ class TestOnHost:
             runs.append(attempt)
             done = real(attempt)
             if len(runs) == 1:
-                raise create.Again("as if rewritten")
+                raise Again("as if rewritten")
             return done
 
         monkeypatch.setattr(create.attempt, "run", run)

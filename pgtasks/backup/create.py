@@ -11,10 +11,11 @@ from pathlib import Path
 
 from pgtasks import connection, report, tools
 from pgtasks.backup import attempt, dump, standby, store
-from pgtasks.backup.attempt import Again, Attempt, Dumped
+from pgtasks.backup.attempt import Attempt, Dumped
 from pgtasks.backup.job import PLAIN, Job, Options, prepared
 from pgtasks.backup.shelf import Draft, Shelf
 from pgtasks.backup.store import Backup
+from pgtasks.backup.watch import Again
 from pgtasks.backup.writing import reconciled, write
 from pgtasks.errors import Failed, Unreachable
 from pgtasks.host import Host
@@ -166,4 +167,4 @@ def _dumped(job: Job, env: Mapping[str, str], draft: Draft, say: Say, *, quiet: 
             plan = job.plan(draft.folder, jobs=1) if again.serial else plan
             time.sleep(_BREATH * (early + late))
     assert again is not None
-    raise Failed(f"no consistent backup in {early + late} attempts: {again.why}")
+    raise Failed(f"no consistent backup in {early + late} attempts: {again.why}", hint=again.hint)

@@ -42,11 +42,6 @@ class Source:
         """Return the server's major version."""
         return self.server_version // 10000
 
-    @property
-    def excluded_oids(self) -> tuple[int, ...]:
-        """Return the OIDs of all tables whose data is left out."""
-        return tuple(oid for oids in self.excluded.values() for oid in oids)
-
 
 def look(conn: Connection, exclude_table_data: tuple[str, ...] = ()) -> Source:
     """Look at the source, raising Refused for what would make the dump fail or mean nothing."""

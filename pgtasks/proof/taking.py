@@ -14,6 +14,7 @@ from pgtasks import catalog, connection
 from pgtasks.catalog import Relation
 from pgtasks.connection import Connection
 from pgtasks.errors import Failed
+from pgtasks.proof import naming
 from pgtasks.proof.content import Content
 from pgtasks.proof.expression import (
     batch_query,
@@ -186,7 +187,7 @@ class Taking:
 
     def _refuse_moved(self, conn: Connection, tables: Sequence[Relation]) -> None:
         """Check that tables that were read, and are still locked, are what the snapshot has."""
-        if names := catalog.moved(conn, tables):
+        if names := naming.moved(conn, tables):
             raise Moved(f"altered meanwhile: {', '.join(map(str, names))}")
 
     def _reading(self, part: list[tuple[int, Relation]]) -> Step:
