@@ -14,12 +14,13 @@ import os
 import re
 import socket
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any
 
 import psycopg2
 import psycopg2.extensions
 from psycopg2 import sql
+from psycopg2.extensions import make_dsn
 
 from pgtasks import session as sessions
 from pgtasks.errors import Failed, PgtasksError, Refused, Unreachable
@@ -49,6 +50,7 @@ _POOLED = (
     "the settings that a session begins with are not in force: a connection pooler (PgBouncer?) may"
     " be in between, name the server itself in `host` and `port`"
 )
+_NO_EVENT_TRIGGERS = " -c event_triggers=off"
 # Where a role may switch event triggers off, by address and role: whoever may not and asks for it
 # at the login is refused. Known from the first session on, which is in the maintenance database.
 _switches_off: dict[tuple[str, int, str], bool] = {}
@@ -103,15 +105,7 @@ def connect(
 
     `own_path` leaves search_path and what else a user's own files may lean on as the role has it.
     """
-    parameters: dict[str, Any] = conninfo(
-        target, read_only=read_only, purpose=purpose, own_path=own_path
-    )
-    try:
-        connection: Session = psycopg2.connect(connection_factory=Session, **parameters)
-    except psycopg2.Error as exc:
-        if "unsupported startup parameter" in str(exc):
-            raise Refused(f"{target}: {_POOLED}") from None
-        raise Unreachable(unreachable_line(target, exc)) from None
+    connection = _opened(target, read_only=read_only, purpose=purpose, own_path=own_path)
     connection.target, connection.tunnelled = target, target.end is not None
     connection.autocommit = True
     try:
@@ -124,6 +118,22 @@ def connect(
         raise Refused(f"{target}: {_POOLED}")
     _switches_off[_address(target)] = may_switch
     return connection
+
+
+def _opened(target: Target, *, read_only: bool, purpose: str, own_path: bool) -> Session:
+    parameters: dict[str, Any] = conninfo(
+        target, read_only=read_only, purpose=purpose, own_path=own_path
+    )
+    try:
+        return Session(make_dsn(**parameters))
+    except psycopg2.Error as exc:
+        if "unsupported startup parameter" in str(exc):
+            raise Refused(f"{target}: {_POOLED}") from None
+        if "CONTEXT:" in str(exc) and not own_path:  # a function ran at the login
+            parameters["options"] += _NO_EVENT_TRIGGERS
+            with suppress(psycopg2.Error):
+                return Session(make_dsn(**parameters))
+        raise Unreachable(unreachable_line(target, exc)) from None
 
 
 def _begun(connection: Connection) -> tuple[Any, ...]:
@@ -146,7 +156,7 @@ def switches_event_triggers_off(target: Target) -> bool:
 
 def without_event_triggers(target: Target) -> str:
     """Return what a tool's PGOPTIONS get so that event triggers do not fire, if that may be."""
-    return " -c event_triggers=off" if switches_event_triggers_off(target) else ""
+    return _NO_EVENT_TRIGGERS if switches_event_triggers_off(target) else ""
 
 
 def unreachable_line(target: Target, exc: Exception) -> str:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO
 
-from pgtasks import journal, pipeline, tools
+from pgtasks import connection, journal, pipeline, tools
 from pgtasks import proof as proofs
 from pgtasks.backup import depot, dump
 from pgtasks.backup.store import Backup
@@ -156,6 +156,7 @@ def _reading(plan: Plan, host: Host, name: str) -> Iterator[Callable[[], Sequenc
         return
     with host.passfile(plan.target) as passfile:
         env = tools.environment(host.view(plan.target.at(name)), passfile, read_only=True)
+        env["PGOPTIONS"] += connection.without_event_triggers(plan.target)
         command = Command(_describing_argv(plan, name), env)
         reader, writer = os.pipe()
         results: queue.SimpleQueue[list[Entry] | Failed] = queue.SimpleQueue()
