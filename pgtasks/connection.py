@@ -44,6 +44,9 @@ _KEEPALIVE = {"keepalives_idle": "5", "keepalives_interval": "2", "keepalives_co
 _ENDED = ("08", "57P", "25P03", "25P04")
 _WAYS_OUT = {
     r"is not currently accepting connections": ": inv db.recover opens it",
+    # of servers whose minor version marks none as invalid
+    r"database subdirectory": ": a disk is missing, or an interrupted DROP DATABASE left it so, "
+    "which DROP DATABASE brings to its end",
     r'database "[^"]*" does not exist': ": inv db.create makes it",
 }
 _POOLED = (

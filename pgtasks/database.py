@@ -73,6 +73,7 @@ class DatabaseFacts:
     settings: tuple[Setting, ...] = ()
     roles: tuple[str, ...] = ()
     owners: tuple[str, ...] = ()
+    template: bool = False
 
     def __post_init__(self) -> None:
         if not -2 <= self.connection_limit < 2**31:
@@ -96,7 +97,8 @@ class DatabaseFacts:
 def read(conn: Connection, name: str) -> DatabaseFacts:
     """Read the facts of one database of the connection's server, the stamp left out."""
     row = connection.rows(conn, _facts_query(conn.server_version), (name,))[0]
-    owner, encoding, collate, ctype, provider, locale, rules, limit, comment, space, granted = row
+    owner, encoding, collate, ctype, provider, locale, rules, limit, *rest = row
+    comment, space, granted, template = rest
     return DatabaseFacts(
         name=name,
         owner=owner,
@@ -106,13 +108,14 @@ def read(conn: Connection, name: str) -> DatabaseFacts:
         provider=_PROVIDERS[provider],
         locale=locale or "",
         icu_rules=rules or "",
-        connection_limit=limit,
+        connection_limit=max(limit, -1),  # -2: an interrupted DROP left it
         comment=stamp.split(comment)[0],
         tablespace=space,
         grants=_grants(conn, name) if granted else None,
         settings=_settings(conn, name),
         roles=_roles(conn, name, "oai"),
         owners=_roles(conn, name, "o"),
+        template=template,
     )
 
 
@@ -127,7 +130,8 @@ def _facts_query(server_version: int) -> str:
     return (
         "SELECT pg_get_userbyid(d.datdba), pg_encoding_to_char(d.encoding), d.datcollate,"
         f" d.datctype, {provider}, {locale}, {rules}, d.datconnlimit,"
-        " shobj_description(d.oid, 'pg_database'), t.spcname, d.datacl IS NOT NULL"
+        " shobj_description(d.oid, 'pg_database'), t.spcname, d.datacl IS NOT NULL,"
+        " d.datistemplate"
         " FROM pg_database d JOIN pg_tablespace t ON t.oid = d.dattablespace"
         " WHERE d.datname = %s"
     )
@@ -255,11 +259,15 @@ def setting_statement(name: str, setting: Setting) -> sql.Composed:
 
 
 def late_statements(name: str, facts: DatabaseFacts) -> list[sql.Composed]:
-    """Return what of the facts goes into the swap itself: settings that would stop a load."""
+    """Return what of the facts goes into the swap itself: what would stop a load, or a drop."""
+    mark = sql.SQL("ALTER DATABASE {} IS_TEMPLATE true").format(sql.Identifier(name))
     return [
-        setting_statement(name, setting)
-        for setting in facts.settings
-        if setting.name in LATE_SETTINGS
+        *(
+            setting_statement(name, setting)
+            for setting in facts.settings
+            if setting.name in LATE_SETTINGS
+        ),
+        *([mark] if facts.template else []),
     ]
 
 

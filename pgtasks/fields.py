@@ -110,6 +110,12 @@ ENVIRONMENT = _fields(
     Field("seeds", "list", "seed sets that belong into this environment"),
     Field("maintenance", "text", "database that locks and swaps work from", default="postgres"),
     Field("template", "text", "template of new databases", default="template0"),
+    Field(
+        "keep_old",
+        "number",
+        "how many replaced databases stay for db.undo, older ones are dropped; without it all",
+        range=(1, 1000),
+    ),
     Field("tools", "path", "folder of pg_dump, pg_restore and psql"),
     Field("backup", "block", "how backups are made", inside=BACKUP),
     Field("settings", "block", "the application's own settings, handed through to it"),

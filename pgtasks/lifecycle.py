@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from psycopg2 import sql
 
-from pgtasks import connection, reach, recover, report, side, stamp
+from pgtasks import attached, connection, kept, reach, recover, report, stamp
+from pgtasks.connection import Connection
+from pgtasks.drop import drop_plainly
 from pgtasks.errors import Refused
 from pgtasks.lock import Lock
+from pgtasks.names import quoted
 from pgtasks.stamp import Identity, Stamp
 from pgtasks.target import Target
 
@@ -68,10 +72,13 @@ def left_to_do(target: Target, identity: Identity | None) -> Created:
 def create(lock: Lock) -> Created:
     """Create the target's database empty, in UTF-8, and stamp it; what is there stays as it is.
 
-    The lock is held, so that of two runs one creates and the other finds it done.
+    The lock is held, so that of two runs one creates and the other finds it done. Raises
+    Unreachable for one that an interrupted DROP left.
     """
     conn, target = lock.connection, lock.target
-    plan = left_to_do(target, reach.identify(target))
+    identity = reach.identify(target)
+    reach.valid(identity, target)
+    plan = left_to_do(target, identity)
     if plan.created:
         connection.execute(conn, _create_statement(target))
     if plan.stamped:
@@ -88,7 +95,7 @@ def _create_statement(target: Target) -> sql.Composed:
     )
 
 
-def _comment(conn: connection.Connection, name: str) -> str:
+def _comment(conn: Connection, name: str) -> str:
     comment = connection.value(
         conn,
         "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = %s",
@@ -115,7 +122,8 @@ class Dropped:
         size = f", {report.size(self.bytes)}" if self.bytes is not None else ""
         ended = f", ended {report.plural(self.sessions, 'session')}" if self.sessions else ""
         if self.dry:
-            return [f"would drop {self.database!r}{size}{ended.replace('ended', 'end')}"]
+            ends = ended.replace("ended", "end")
+            return [f"would drop {self.database!r}{size}{ends}", *self.beside]
         return [f"dropped {self.database!r}{size}{ended}", *self.beside]
 
     def as_json(self) -> dict[str, Any]:
@@ -129,25 +137,49 @@ class Dropped:
         }
 
 
-def drop(lock: Lock, *, dry: bool = False) -> Dropped:
-    """Drop the target's database and end the sessions in it; what is kept for undo stays.
+def left_to_drop(conn: Connection, target: Target) -> Dropped:
+    """Return what a drop would do; `conn` is in the maintenance database.
 
-    Raises Refused for the database that locks are held in.
+    Raises Refused for the database that locks are held in, and where PostgreSQL would refuse.
     """
-    conn, target = lock.connection, lock.target
-    if target.database == target.maintenance:
+    name = target.database
+    if name == target.maintenance:
         raise Refused(
-            f"{target.database!r} is the maintenance database that locks are held in, "
+            f"{name!r} is the maintenance database that locks are held in, "
             "it is not pgtasks' to drop"
         )
     found = recover.look(conn, target)
-    beside = tuple(recover.kept_lines(found.kept))
+    beside = tuple(kept.lines(found.kept))
     if found.missing:
-        return Dropped(target.database, existed=False, beside=beside, dry=dry)
-    size, sessions = connection.rows(conn, _SIZE_AND_SESSIONS, (target.database,))[0]
-    if not dry:
-        side.drop(conn, target.database)
-    return Dropped(target.database, True, size, sessions, beside, dry)
+        return Dropped(name, existed=False, beside=beside, dry=True)
+    size, sessions, template = connection.rows(conn, _SIZE_AND_SESSIONS, (name,))[0]
+    _refuse(name, list(_obstacles(conn, name, template=template)))
+    return Dropped(name, True, size, sessions, beside, dry=True)
+
+
+def _obstacles(conn: Connection, name: str, *, template: bool) -> Iterator[str]:
+    if template:
+        yield f"it is a template database: ALTER DATABASE {quoted(name)} IS_TEMPLATE false"
+    yield from attached.keep_from_dropping(conn, name)
+
+
+def _refuse(name: str, found: Sequence[str]) -> None:
+    if len(found) == 1:
+        raise Refused(f"cannot drop {name!r}: {found[0]}")
+    if found:
+        number = report.plural(len(found), "thing")
+        raise Refused(f"cannot drop {name!r}: {number} stand in the way", hint="\n".join(found))
+
+
+def drop(lock: Lock) -> Dropped:
+    """Drop the target's database and end the sessions in it; what is kept for undo stays.
+
+    Raises Refused as `left_to_drop` does.
+    """
+    decided = left_to_drop(lock.connection, lock.target)
+    if decided.existed:
+        drop_plainly(lock.connection, lock.target.database)
+    return replace(decided, dry=False)
 
 
 _SIZE_AND_SESSIONS = (
@@ -155,6 +187,6 @@ _SIZE_AND_SESSIONS = (
     " OR pg_has_role('pg_read_all_stats', 'USAGE') THEN pg_database_size(d.oid) END,"
     # what another role's backend is, only some may see
     " (SELECT count(*) FROM pg_stat_activity a WHERE a.datid = d.oid"
-    "  AND a.backend_type IS DISTINCT FROM 'autovacuum worker')"
+    "  AND a.backend_type IS DISTINCT FROM 'autovacuum worker'), d.datistemplate"
     " FROM pg_database d WHERE d.datname = %s"
 )

@@ -74,7 +74,8 @@ def _embedded(target: Target, root: Path, *, start: bool, make: bool) -> Target:
 def identify(target: Target) -> Identity | None:
     """Return what the target's database says of itself, None where it does not exist.
 
-    One that another run drops or swaps between our look and our login is looked for once more.
+    One that another run drops or swaps between our look and our login is looked for once more. One
+    that an interrupted DROP left lets nobody in: it is `invalid`, as it is seen from outside.
     """
     found = _oid(target)
     while found is not None:
@@ -82,6 +83,9 @@ def identify(target: Target) -> Identity | None:
             with connection.session(target, read_only=True, purpose="identify") as conn:
                 return stamp.identify(conn)
         except Unreachable:
+            seen = glimpse(target)
+            if seen and seen.invalid:
+                return seen
             before, found = found, _oid(target)
             if found == before:
                 raise
@@ -98,8 +102,18 @@ def glimpse(target: Target) -> Identity | None:
         return stamp.glimpse(conn, target.database)
 
 
+def valid(identity: Identity | None, target: Target) -> None:
+    """Raise Unreachable for a database that an interrupted DROP left, with the ways out."""
+    if identity is not None and identity.invalid:
+        raise Unreachable(
+            f"{target}: database {target.database!r} is invalid, an interrupted DROP DATABASE left "
+            "it without its content: inv db.drop drops the rest, inv db.restore replaces it"
+        )
+
+
 def present(identity: Identity | None, target: Target) -> Identity:
     """Return the identity of a database that must be there, else raise Unreachable."""
+    valid(identity, target)
     if identity is None:
         raise Unreachable(
             f"{target}: database {target.database!r} does not exist, make it with inv db.create"

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from psycopg2 import sql
 
-from pgtasks import connection, report, side, stamp, swap
+from pgtasks import connection, drop, kept, scratch, side, stamp, swap
 from pgtasks.connection import Connection
-from pgtasks.errors import Failed
+from pgtasks.errors import Failed, Unreachable
 from pgtasks.lock import Lock
 from pgtasks.side import Side
 from pgtasks.target import Target
@@ -22,67 +22,109 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Leftovers:
-    """What stands beside a target: half-built side databases, kept ones, a closed target."""
+    """What stands beside a target, and what state the target itself is in.
+
+    `broken` are side databases that an interrupted DROP left, `alone` those that are none of ours.
+    """
 
     half_built: tuple[Side, ...]
     kept: tuple[Side, ...]
+    broken: tuple[Side, ...]
+    alone: tuple[Side, ...]
     missing: bool
     closed: bool
+    invalid: bool
 
 
 def look(conn: Connection, target: Target) -> Leftovers:
     """Look from the maintenance database; nothing is changed."""
     sides = side.find(conn, target)
+    ours = [found for found in sides if not found.alone]
     row = connection.rows(
-        conn, "SELECT datallowconn FROM pg_database WHERE datname = %s", (target.database,)
+        conn,
+        "SELECT datallowconn, datconnlimit = %s FROM pg_database WHERE datname = %s",
+        (side.INVALID, target.database),
     )
+    is_open, invalid = row[0] if row else (True, False)
     return Leftovers(
-        half_built=tuple(found for found in sides if found.role == "new"),
-        kept=tuple(found for found in sides if found.role == "old"),
+        half_built=tuple(found for found in ours if found.role == "new" and not found.invalid),
+        kept=tuple(found for found in ours if found.role == "old" and not found.invalid),
+        broken=tuple(found for found in ours if found.invalid),
+        alone=tuple(found for found in sides if found.alone),
         missing=not row,
-        closed=bool(row) and not row[0][0],
+        closed=not is_open and not invalid,
+        invalid=invalid,
     )
 
 
 def heal(lock: Lock) -> list[str]:
-    """Drop half-built side databases and open a closed target; return what was done.
+    """Drop half-built and broken side databases and open a closed target; return what was done.
 
-    The lock is held, so that no half-built side database belongs to a living run.
+    The lock is held, so that no half-built side database belongs to a living run. What cannot be
+    dropped is said, and stops nothing.
     """
     conn, target = lock.connection, lock.target
     found = look(conn, target)
     done = []
     for half in found.half_built:
         if half.stamp is None and not _is_empty(target, half):
-            done.append(f"left {half.name!r} alone: no stamp says that a run made it")
+            done.append(left_alone(half, "no stamp says that a run of ours made it"))
             continue
-        side.drop(conn, half.name)
-        done.append(f"dropped {half.name!r}, which an interrupted run left half built")
-    if found.closed and _is_ours(conn, target):
-        connection.execute(
-            conn,
-            sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(
-                sql.Identifier(target.database)
-            ),
-        )
-        done.append(f"opened {target.database!r}, which refused connections")
+        done += _dropped(lock, half, "which an interrupted run left half built")
+    for broken in found.broken:
+        done += _dropped(lock, broken, "which an interrupted DROP DATABASE left invalid")
+    done += [left_alone(other, other.alone) for other in found.alone]
+    if found.closed:
+        done.append(_opened(conn, target))
     return done
+
+
+def left_alone(other: Side, why: str) -> str:
+    """Return the line that names a database which is none of ours, or may be none."""
+    return f"left {other.name!r} alone: {why}"
+
+
+def _dropped(lock: Lock, side: Side, why: str) -> list[str]:
+    try:
+        said = drop.drop(lock.connection, lock.target, side.name)
+    except Failed as exc:
+        return [f"left {side.name!r}, {why}: {exc.message}"]
+    return [f"dropped {side.name!r}, {why}", *said]
 
 
 def _is_empty(target: Target, half: Side) -> bool:
     """Return whether a database is empty, as one is that a run had no time to stamp."""
-    with connection.session(target.at(half.name), read_only=True, purpose="recover") as conn:
-        return stamp.identify(conn).empty
+    try:
+        with connection.session(target.at(half.name), read_only=True, purpose="recover") as conn:
+            return stamp.identify(conn).empty
+    except Unreachable:
+        return False  # closed to connections: none of ours is before it is kept
 
 
-def _is_ours(conn: Connection, target: Target) -> bool:
+def _opened(conn: Connection, target: Target) -> str:
     comment = connection.value(
         conn,
         "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = %s",
         (target.database,),
     )
     mark = stamp.split(comment)[1]
-    return mark is not None and mark.database == target.database
+    statement = sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(
+        sql.Identifier(target.database)
+    )
+    if mark is None or mark.database != target.database:
+        way = statement.as_string(conn)
+        return f"left {target.database!r} closed to connections: it has no stamp of ours, {way}"
+    connection.execute(conn, statement)
+    return f"opened {target.database!r}, which refused connections"
+
+
+def what_invalid_needs(found: Leftovers, database: str) -> str:
+    """Return what an invalid target is, and which tasks end that."""
+    undo = ", inv db.undo brings the newest kept one back" if found.kept else ""
+    return (
+        f"{database!r} is invalid: an interrupted DROP DATABASE left it without its content. "
+        f"inv db.drop drops the rest, inv db.restore replaces it{undo}"
+    )
 
 
 @dataclass(frozen=True)
@@ -94,51 +136,51 @@ class Recovered:
 
     def lines(self) -> list[str]:
         """Return what a person reads."""
-        return [*(self.done or ("nothing to heal",)), *kept_lines(self.kept)]
+        return [*(self.done or ("nothing to heal",)), *kept.lines(self.kept)]
 
     def as_json(self) -> dict[str, Any]:
         """Return plain data."""
-        return {"done": list(self.done), "kept": [kept.name for kept in self.kept]}
+        return {"done": list(self.done), "kept": [side.name for side in self.kept]}
 
 
 def recover(lock: Lock, backups: Path) -> Recovered:
-    """Heal, sweep interrupted backups, and bring back a target that is gone.
+    """Heal, sweep what interrupted runs left in folders, and bring back a target that is gone.
 
     A target that is gone gets the name of its newest kept database back.
     """
     conn, target = lock.connection, lock.target
-    done = heal(lock)
-    from pgtasks.backup import depot, store
-
-    done += store.sweep(backups)
-    done += [
-        f"left {path.name!r} alone, a backup whose manifest cannot be read: {why}"
-        for path, why in store.unreadable(backups)
-    ]
-    if there := depot.of(target):
-        done += _swept(there)
+    done = [*heal(lock), *_swept(target, backups)]
     found = look(conn, target)
+    if found.invalid:
+        done.append(what_invalid_needs(found, target.database))
     if found.missing and found.kept:
         newest = found.kept[-1]
-        swap.swap_back(lock, target, newest, side.new_run_id(), replaces=False)
+        run = side.new_run_id(conn, target)
+        swap.swap_back(lock, target, newest, run, replaces=False)
         done.append(f"gave {newest.name!r} the name {target.database!r} back, which was gone")
     return Recovered(tuple(done), look(conn, target).kept)
 
 
-def _swept(there: Depot) -> list[str]:
+def _swept(target: Target, backups: Path) -> list[str]:
+    """Remove interrupted backups and a killed run's temporary files; return what is gone."""
+    from pgtasks.backup import depot, store
+
+    done = list(store.sweep(backups))
+    done += [
+        f"left {path.name!r} alone, a backup whose manifest cannot be read: {why}"
+        for path, why in store.unreadable(backups)
+    ]
+    for path in scratch.left(tempfile.gettempdir()):
+        scratch.remove(path)
+        done.append(f"removed {str(path)!r}, which a killed run left")
+    there = depot.of(target)
+    return done + (_swept_there(there) if there else [])
+
+
+def _swept_there(there: Depot) -> list[str]:
     """Sweep interrupted backups on a host; a folder that cannot be read is said, no more."""
     try:
         gone = [PurePosixPath(path).name for path in there.sweep()]
     except Failed as exc:
         return [f"warning: {exc.message}"]
     return [f"removed {name!r} on {there.host.name}, an interrupted backup" for name in gone]
-
-
-def kept_lines(sides: Sequence[Side]) -> list[str]:
-    """Return one line for each kept database."""
-    return [
-        f"kept: {kept.name!r}"
-        + (f", {report.size(kept.bytes)}" if kept.bytes is not None else "")
-        + ", inv db.undo brings it back, inv db.forget drops it"
-        for kept in sides
-    ]

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from pgtasks import fields, journal, report, several
 from pgtasks.choice import Choice, choose
 from pgtasks.environment import Environment, Value, resolve
-from pgtasks.errors import BadConfiguration, PgtasksError, Refused, Unreachable
+from pgtasks.errors import BadConfiguration, Interrupted, PgtasksError, Refused, Unreachable
 from pgtasks.guard import Access, Decision, Facts, decide, protection
 from pgtasks.project import Project
 from pgtasks.ssh import login
@@ -39,6 +39,7 @@ class Permit:
 
     identity: Identity | None
     ask: Callable[[], None]
+    asks: bool = False  # whether there is a question
 
 
 @dataclass
@@ -87,16 +88,20 @@ class Run:
         look: bool = True,
         ask: bool = False,
         insists: str = "",
+        whole: bool = True,
     ) -> Identity | None:
         """Let the guard decide, asking on the terminal where it wants that.
 
-        `look=False` is for a database that may refuse connections: its stamp alone is read.
+        `look=False` is for a database that may refuse connections: its stamp alone is read;
+        `whole=False` for a task that ends with one which an interrupted DROP left.
         `insists` is why the name must be typed on any target, as on a protected one.
 
         Returns what the database says of itself, None where it does not exist. Under `dry` the
         plan says what the guard would ask for, and nothing is asked unless `ask` says so.
         """
-        permit = self.permit(access, confirm=confirm, yes=yes, look=look, ask=ask, insists=insists)
+        permit = self.permit(
+            access, confirm=confirm, yes=yes, look=look, ask=ask, insists=insists, whole=whole
+        )
         permit.ask()
         return permit.identity
 
@@ -109,21 +114,25 @@ class Run:
         look: bool = True,
         ask: bool = False,
         insists: str = "",
+        whole: bool = True,
     ) -> Permit:
         """Let the guard decide, as `guarded` does; what is to be asked is left to the permit.
 
         For a task that shows its plan first and asks then. Raises Refused at once.
         """
-        from pgtasks.reach import glimpse, identify
+        from pgtasks.reach import glimpse, identify, valid
 
         identity = identify(self.target) if look else glimpse(self.target)
+        if whole and look:
+            valid(identity, self.target)
         facts = self._facts(access, identity, confirm=confirm, yes=yes)
         facts = replace(facts, insists=insists)
         if self.dry and not ask:
             self._say_what_is_asked(facts)
             return Permit(identity, lambda: None)
         decision = decide(facts)
-        return Permit(identity, lambda: self._ask(decision, facts))
+        asks = decision is not Decision.GO
+        return Permit(identity, lambda: self._ask(decision, facts), asks)
 
     def guarded_host(self, *, confirm: str | None = None) -> None:
         """Let the guard decide on work on the database host, whose database is not looked at.
@@ -198,7 +207,11 @@ class Run:
 
 def _answer(question: str) -> str:
     print(question, end="", file=sys.stderr, flush=True)
-    return sys.stdin.readline().strip()
+    try:
+        return sys.stdin.readline().strip()
+    except KeyboardInterrupt:
+        report.say()  # the terminal's own ^C stands on the line of the question
+        raise Interrupted("interrupted at the question, nothing was done") from None
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """Side databases: where new content is built (NAME__new_ID), and what it replaced (NAME__old_ID).
 
-They are recognised by their stamp, and by their name where a killed run had no time to stamp one.
+What a run of ours made is told by its stamp and its owner (see `Ownership`), never by its name.
 """
 
 from __future__ import annotations
@@ -8,38 +8,80 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-import time
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 
-from psycopg2 import sql
-
-from pgtasks import connection, database, stamp
+from pgtasks import connection, database, ownership, report, stamp
 from pgtasks.connection import Connection
 from pgtasks.database import DatabaseFacts
+from pgtasks.ownership import Claim, Ownership
 from pgtasks.stamp import Stamp
 from pgtasks.steps import reach
 from pgtasks.target import Target
 
+INVALID = -2  # pg_database.datconnlimit of a database whose DROP was interrupted
 _NAME_BYTES = 63  # NAMEDATALEN - 1
 _ID = r"[0-9]{12}[0-9a-f]{2}"
+_TIME = "%y%m%d%H%M%S"
 
 
 @dataclass(frozen=True)
 class Side:
-    """A side database there is: `role` is new or old, `run` the ID of the run that made it."""
+    """A database with the name of a side database: `role` is new or old, `run` the ID of its run.
+
+    `alone` says why it is none of ours and is left alone, with the way out; it is empty where it is
+    ours. `age` are the seconds since its run began, by the server's clock.
+    """
 
     name: str
     role: str
     run: str
+    owner: str
     bytes: int | None  # None where this role may not ask
     open: bool  # whether it accepts connections
+    invalid: bool  # an interrupted DROP DATABASE left it: it can be dropped, nothing else
     text: str  # its comment without the stamp
     stamp: Stamp | None
+    age: float | None = None  # None where the ID is no time
+    alone: str = ""
+
+    def __str__(self) -> str:
+        facts = [report.size(self.bytes)] if self.bytes is not None else []
+        if self.age is not None:
+            verb = "put away" if self.role == "old" else "begun"
+            facts.append(f"{verb} {report.age(max(self.age, 0))} ago")
+        return ", ".join([repr(self.name), *facts])
+
+    def as_json(self) -> dict[str, object]:
+        """Return plain data."""
+        age = None if self.age is None else round(self.age)
+        return {"name": self.name, "bytes": self.bytes, "age_seconds": age}
 
 
-def new_run_id() -> str:
-    """Return an ID that sorts by time: UTC to the second, then two digits of chance."""
-    return time.strftime("%y%m%d%H%M%S", time.gmtime()) + secrets.token_hex(1)
+def new_run_id(conn: Connection, target: Target) -> str:
+    """Return an ID that sorts after those of all side databases of ours.
+
+    It is the time in UTC to the second, by the server's clock, and two digits of chance. Where that
+    clock went back, or a second sees two runs, it follows the newest that there is.
+    """
+    now = connection.value(
+        conn, "SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYMMDDHH24MISS')"
+    )
+    newest = max((found.run for found in find(conn, target) if not found.alone), default="")
+    made = f"{now}{secrets.token_hex(1)}"
+    return made if made > newest else following(newest)
+
+
+def following(run: str) -> str:
+    """Return the next ID after one."""
+    second, chance = run[:-2], int(run[-2:], 16)
+    if chance < 0xFF:
+        return f"{second}{chance + 1:02x}"
+    try:
+        return (datetime.strptime(second, _TIME) + timedelta(seconds=1)).strftime(_TIME) + "00"
+    except ValueError:  # digits that are no time
+        return f"{int(second) + 1:012d}00"
 
 
 def side_name(name: str, role: str, run: str) -> str:
@@ -68,31 +110,64 @@ def _is_side_of(name: str, found: str) -> re.Match[str] | None:
 
 
 def find(conn: Connection, target: Target) -> list[Side]:
-    """Return the side databases of a target, oldest first; `conn` is in any database there.
+    """Return the databases with names of a target's side databases, oldest first.
 
-    Those stamped on another server are copies that travelled, and not ours to touch.
+    Those that are none of ours are among them, and say why. `conn` is in any database there.
     """
-    system = stamp.system_identifier(conn)
     found = connection.rows(
         conn,
-        "SELECT datname, datallowconn, shobj_description(oid, 'pg_database'),"
-        " CASE WHEN has_database_privilege(oid, 'CONNECT')"
-        " OR pg_has_role('pg_read_all_stats', 'USAGE') THEN pg_database_size(oid) END"
+        "SELECT datname, pg_get_userbyid(datdba), CASE WHEN datconnlimit <> %s"
+        " AND (has_database_privilege(oid, 'CONNECT')"
+        "  OR pg_has_role('pg_read_all_stats', 'USAGE')) THEN pg_database_size(oid) END,"
+        " datallowconn, datconnlimit = %s, shobj_description(oid, 'pg_database'),"
+        " extract(epoch FROM clock_timestamp())::float8"
         " FROM pg_database WHERE datname ~ %s",
-        (rf"__(new|old)_{_ID}$",),
+        (INVALID, INVALID, rf"__(new|old)_{_ID}$"),
     )
-    sides = [_side(target, system, *row) for row in found]
-    return sorted(filter(None, sides), key=lambda side: side.run)
+    sides = [side for row in found if (side := _side(target, *row))]
+    judged = _judged(sides, ownership.of(conn, target))
+    return sorted(judged, key=lambda side: side.run)
 
 
 def _side(
-    target: Target, system: str, name: str, is_open: bool, comment: str | None, size: int | None
+    target: Target,
+    name: str,
+    owner: str,
+    size: int | None,
+    is_open: bool,
+    invalid: bool,
+    comment: str | None,
+    now: float,
 ) -> Side | None:
     match = _is_side_of(target.database, name)
-    text, mark = stamp.split(comment)
-    if match is None or (mark and (mark.system, mark.database) != (system, target.database)):
+    if match is None:
         return None
-    return Side(name, match[1], match[2], size, is_open, text, mark)
+    text, mark = stamp.split(comment)
+    role, run = match[1], match[2]
+    return Side(name, role, run, owner, size, is_open, invalid, text, mark, _age(run, now))
+
+
+def _age(run: str, now: float) -> float | None:
+    try:
+        return now - datetime.strptime(f"{run[:-2]}+0000", f"{_TIME}%z").timestamp()
+    except ValueError:  # digits that are no time
+        return None
+
+
+def _judged(sides: Iterable[Side], whose: Ownership) -> list[Side]:
+    """Return the sides, each with why it is none of ours; who owns one of ours may name another."""
+    sides, believed = list(sides), whose
+    while True:
+        judged = [replace(side, alone=believed.objection(_claim(side))) for side in sides]
+        named = {side.stamp.kept_owner for side in judged if side.stamp and not side.alone}
+        if named <= believed.owners | {""}:
+            return judged
+        for owner in named - {""}:
+            believed = believed.believing(owner)
+
+
+def _claim(side: Side) -> Claim:
+    return Claim(side.name, side.role, side.run, side.owner, side.stamp, side.invalid)
 
 
 def create(
@@ -108,10 +183,3 @@ def create(
     connection.execute(conn, stamp.comment_statement(name, facts.comment, mark))
     reach("restore.marked")
     return name
-
-
-def drop(conn: Connection, name: str) -> None:
-    """Drop a database and end the sessions in it."""
-    connection.execute(
-        conn, sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
-    )

@@ -23,7 +23,7 @@ class Stamp:
     """What a stamp says. `role` is `live`, `new` (a side database) or `old` (kept for undo).
 
     `database` is the name that the database had, or is meant to get; `run` is the ID of the run
-    that made a side database.
+    that made a side database; `kept_owner` owns what this one replaced, where that is another role.
     """
 
     environment: str
@@ -32,6 +32,7 @@ class Stamp:
     origin: str = ""
     role: str = "live"
     run: str = ""
+    kept_owner: str = ""
 
     def line(self) -> str:
         """Return the stamp as it stands in the comment."""
@@ -42,6 +43,7 @@ class Stamp:
             "origin": self.origin,
             "role": "" if self.role == "live" else self.role,
             "run": self.run,
+            "kept_owner": self.kept_owner,
         }
         said = (f"{key}={quote(text, safe='/@:+')}" for key, text in parts.items() if text)
         return f"{_MARK} {' '.join(said)}"
@@ -79,6 +81,7 @@ class Identity:
     stamp: Stamp | None
     empty: bool
     standby: bool = False
+    invalid: bool = False  # an interrupted DROP DATABASE left it, seen from another database
 
     @property
     def foreign(self) -> bool:
@@ -109,15 +112,15 @@ def glimpse(conn: Connection, database: str) -> Identity | None:
     """Return what another database of the server can see of one, None where there is none."""
     found = connection.rows(
         conn,
-        "SELECT current_user, shobj_description(oid, 'pg_database'), pg_is_in_recovery()"
-        " FROM pg_database WHERE datname = %s",
+        "SELECT current_user, shobj_description(oid, 'pg_database'), pg_is_in_recovery(),"
+        " datconnlimit = -2 FROM pg_database WHERE datname = %s",
         (database,),
     )
     if not found:
         return None
-    user, comment, standby = found[0]
+    user, comment, standby, invalid = found[0]
     text, mark = split(comment)
-    return Identity(database, system_identifier(conn), user, text, mark, True, standby)
+    return Identity(database, system_identifier(conn), user, text, mark, True, standby, invalid)
 
 
 # Objects made after initdb have OIDs from 16384 on (FirstNormalObjectId in access/transam.h). What

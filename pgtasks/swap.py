@@ -45,6 +45,7 @@ def swap_in(
     `facts` are the target's own (or the saved ones of a lost database), `mark` its new stamp.
     """
     kept = side_name(target.database, "old", mark.run) if replaces else ""
+    live = replace(mark, role="live", run="", kept_owner=_kept_owner(lock, target, facts.owner))
     statements = [
         *(_put_away(lock.connection, target, kept, mark.run) if replaces else ()),
         _rename(side, target.database),
@@ -52,7 +53,7 @@ def swap_in(
             sql.Identifier(target.database), sql.Literal(facts.connection_limit)
         ),
         *database.late_statements(target.database, facts),
-        stamp.comment_statement(target.database, facts.comment, replace(mark, role="live", run="")),
+        stamp.comment_statement(target.database, facts.comment, live),
     ]
     names = (target.database, side) if replaces else (side,)
     return Swapped(kept, _run(lock, names, statements))
@@ -61,7 +62,7 @@ def swap_in(
 def swap_back(lock: Lock, target: Target, kept: Side, run: str, *, replaces: bool) -> Swapped:
     """Give a kept database its name back; what stands there now is kept under the ID `run`."""
     away = side_name(target.database, "old", run) if replaces else ""
-    mark = _live_mark(lock.connection, target, kept)
+    mark = _live_mark(lock, target, kept)
     statements = [
         *(_put_away(lock.connection, target, away, run) if replaces else ()),
         _rename(kept.name, target.database),
@@ -72,10 +73,23 @@ def swap_back(lock: Lock, target: Target, kept: Side, run: str, *, replaces: boo
     return Swapped(away, _run(lock, names, statements))
 
 
-def _live_mark(conn: Connection, target: Target, kept: Side) -> Stamp:
+def _live_mark(lock: Lock, target: Target, kept: Side) -> Stamp:
+    owner = _kept_owner(lock, target, kept.owner)
     if kept.stamp is not None:
-        return replace(kept.stamp, role="live", run="")
-    return Stamp(target.environment, target.database, stamp.system_identifier(conn))
+        # where nothing is replaced, what it says of another one stays true
+        return replace(kept.stamp, role="live", run="", kept_owner=owner or kept.stamp.kept_owner)
+    system = stamp.system_identifier(lock.connection)
+    return Stamp(target.environment, target.database, system, kept_owner=owner)
+
+
+def _kept_owner(lock: Lock, target: Target, owner: str) -> str:
+    """Return who owns the target that is replaced, where that is another role than `owner`."""
+    found = connection.value(
+        lock.connection,
+        "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = %s",
+        (target.database,),
+    )
+    return "" if found in (None, owner) else str(found)
 
 
 def _put_away(conn: Connection, target: Target, kept: str, run: str) -> list[sql.Composable]:

@@ -56,6 +56,7 @@ class Target:
     jobs: int = 2
     maintenance: str = "postgres"
     template: str = "template0"
+    keep_old: int | None = None
     tools: str = ""
     ssh: Login | None = None
     end: End | None = None
@@ -159,6 +160,7 @@ def from_environment(environment: Environment) -> Target:
         jobs=environment.get("jobs"),
         maintenance=environment.get("maintenance"),
         template=environment.get("template"),
+        keep_old=environment.get("keep_old"),
         tools=environment.get("tools") or "",
         ssh=ssh,
         seeds=tuple(environment.get("seeds") or ()),

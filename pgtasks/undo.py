@@ -1,87 +1,132 @@
-"""Undo: the swap backwards; and forget, which drops what undo would need."""
+"""Undo: the swap backwards, to the newest kept database or to one that is named."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pgtasks import recover, report, side, swap
+from pgtasks import attached, drop, forget, kept, recover, report, side, swap
+from pgtasks.connection import Connection
 from pgtasks.errors import Refused
+from pgtasks.forget import Trimmed
 from pgtasks.lock import Lock
+from pgtasks.recover import Leftovers
 from pgtasks.side import Side
 from pgtasks.steps import reach
 from pgtasks.swap import Swapped
+from pgtasks.target import Target
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an undo would do: bring `restored` back in the place of the target, if that is there."""
+
+    database: str
+    restored: Side
+    replaces: bool
+    drops: bool  # the target is invalid: what an interrupted DROP left of it is dropped
+
+    def lines(self) -> list[str]:
+        """Return what a person reads."""
+        lines = [f"undo     {self.database!r} becomes {self.restored} (owner {self.owner!r})"]
+        if self.drops:
+            lines.append(f"drop     {self.database!r}, which an interrupted DROP left invalid")
+        elif self.replaces:
+            lines.append(f"keep     {self.database!r} as it is now: the next db.undo takes it")
+        return lines
+
+    @property
+    def owner(self) -> str:
+        """Return who owns what comes back."""
+        return self.restored.owner
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain data."""
+        return {"database": self.database, "restored": self.restored.name, **_dated(self.restored)}
+
+
+def _dated(restored: Side) -> dict[str, Any]:
+    return {"run": restored.run, "age_seconds": restored.as_json()["age_seconds"]}
 
 
 @dataclass(frozen=True)
 class Undone:
-    """What an undo brought back, and how the swap went."""
+    """What an undo brought back, how the swap went, and what is kept now."""
 
     database: str
     restored: Side
     swapped: Swapped
+    trimmed: Trimmed
 
     def lines(self) -> list[str]:
         """Return what a person reads."""
-        lines = [f"undone in {report.duration(self.swapped.seconds)}: {self.database!r} is again "]
-        lines[0] += "what it was before the last restore or undo"
+        took = report.duration(self.swapped.seconds)
+        lines = [f"undone in {took}: {self.database!r} is what {self.restored} was"]
         if self.swapped.kept:
             lines.append("inv db.undo takes this back, inv db.forget drops what was put away")
-        return lines
+        return [*lines, *self.trimmed.lines()]
 
     def as_json(self) -> dict[str, Any]:
         """Return plain data."""
         return {
             "database": self.database,
             "restored": self.restored.name,
+            **_dated(self.restored),
             "kept": self.swapped.kept,
             "swap_seconds": round(self.swapped.seconds, 4),
+            **self.trimmed.as_json(),
         }
 
 
-@dataclass(frozen=True)
-class Forgotten:
-    """What a forget dropped, or would drop."""
+def plan(
+    conn: Connection, target: Target, to: str | None = None, *, leave_behind: bool = False
+) -> Plan:
+    """Return what an undo to the newest kept database, or to the one named, would do.
 
-    dropped: tuple[Side, ...]
-    dry: bool
-
-    def lines(self) -> list[str]:
-        """Return what a person reads."""
-        verb = "would drop" if self.dry else "dropped"
-        return [f"{verb} {kept.name!r}" for kept in self.dropped] or ["nothing is kept"]
-
-    def as_json(self) -> dict[str, Any]:
-        """Return plain data."""
-        return {"dropped": [kept.name for kept in self.dropped], "dry": self.dry}
+    With `leave_behind` replication slots may stay with what is put away. Raises Refused where
+    there is no such database, or where something keeps the target from being put away.
+    """
+    found = recover.look(conn, target)
+    decided = _plan(found, target, to)
+    if decided.replaces:
+        _refuse(list(attached.keep_from_putting_away(conn, target, leave_behind=leave_behind)))
+    return decided
 
 
-def last_kept(lock: Lock) -> Side:
-    """Return the database that an undo would bring back, raising Refused where there is none."""
-    found = recover.look(lock.connection, lock.target)
-    if not found.kept:
-        raise Refused(
-            f"there is nothing to return to: no kept database of {lock.target.database!r} "
-            "(a restore that replaced nothing keeps none, db.forget drops them)"
-        )
-    return found.kept[-1]
+def _plan(found: Leftovers, target: Target, to: str | None) -> Plan:
+    for other in found.alone:
+        if to in (other.name, other.run):
+            raise Refused(recover.left_alone(other, other.alone))
+    restored = kept.named(found.kept, to, database=target.database)
+    replaces = not (found.missing or found.invalid)
+    return Plan(target.database, restored, replaces=replaces, drops=found.invalid)
 
 
-def undo(lock: Lock) -> Undone:
-    """Swap the newest kept database back; what it replaces is kept, so undo can be undone."""
-    recover.heal(lock)
-    kept = last_kept(lock)
+def undo(
+    lock: Lock, to: str | None = None, *, leave_behind: bool = False, say: Say = lambda line: None
+) -> Undone:
+    """Swap a kept database back; what it replaces is kept, so that an undo can be undone.
+
+    `to` is its name or the ID of its run, None the newest. Raises Refused as `plan` does.
+    """
+    conn, target = lock.connection, lock.target
+    for line in recover.heal(lock):
+        say(line)
+    decided = plan(conn, target, to, leave_behind=leave_behind)
     reach("undo.checked")
-    found = recover.look(lock.connection, lock.target)
-    swapped = swap.swap_back(lock, lock.target, kept, side.new_run_id(), replaces=not found.missing)
+    if decided.drops:
+        drop.drop_plainly(conn, target.database)
+    run = side.new_run_id(conn, target)
+    swapped = swap.swap_back(lock, target, decided.restored, run, replaces=decided.replaces)
     reach("undo.swapped")
-    return Undone(lock.target.database, kept, swapped)
+    return Undone(target.database, decided.restored, swapped, forget.trim(lock))
 
 
-def forget(lock: Lock, *, dry: bool = False) -> Forgotten:
-    """Drop all kept databases of the target; with `dry` only name them."""
-    found = recover.look(lock.connection, lock.target)
-    if not dry:
-        for kept in found.kept:
-            side.drop(lock.connection, kept.name)
-    return Forgotten(found.kept, dry)
+def _refuse(found: Sequence[str]) -> None:
+    if len(found) == 1:
+        raise Refused(f"cannot undo: {found[0]}")
+    if found:
+        raise Refused(f"cannot undo: {len(found)} things stand in the way", hint="\n".join(found))

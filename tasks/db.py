@@ -81,12 +81,13 @@ def restore(
         from pgtasks import host
         from pgtasks.backup.places import Places
         from pgtasks.guard import Access
+        from pgtasks.interrupt import telling
         from pgtasks.lock import Lock
         from pgtasks.restore import Options, chosen, restore
 
         target = r.reached()
         insists = "--accept swaps in what differs from the backup" if accept else ""
-        permit = r.permit(Access.WRITE, confirm=confirm, insists=insists)
+        permit = r.permit(Access.WRITE, confirm=confirm, insists=insists, whole=False)
         found = chosen(Places(r.project.folder("backups"), target, r.landed), backup)
         options = Options(
             target.jobs,
@@ -94,23 +95,35 @@ def restore(
             leave_behind=leave_behind,
             accept=tuple(accept),
         )
-        with Lock(target, "db.restore") as lock:
+        with Lock(target, "db.restore") as lock, telling(target):
             there = host.for_target(target)
             r.finish(restore(lock, there, found, options, say=r.say, ask=permit.ask, dry=r.dry))
 
 
-@task
-def undo(c, env=None, confirm=None, json=False):
+@task(
+    help={
+        "to": "name or ID of the kept database to return to (default: the newest)",
+        "leave_behind": "go on though replication slots stay with what is put away",
+    }
+)
+def undo(c, env=None, to=None, leave_behind=False, confirm=None, json=False, dry=False):
     """Take the last restore back, in milliseconds; an undo can itself be undone."""
-    with run(c, "db.undo", env=env, json=json, journaled=True) as r:
+    with run(c, "db.undo", env=env, json=json, dry=dry, journaled=True) as r:
         from pgtasks.guard import Access
+        from pgtasks.interrupt import telling
         from pgtasks.lock import Lock
-        from pgtasks.undo import undo
+        from pgtasks.undo import plan, undo
 
         target = r.reached()
-        r.guarded(Access.WRITE, confirm=confirm)
-        with Lock(target, "db.undo") as lock:
-            r.finish(undo(lock))
+        permit = r.permit(Access.WRITE, confirm=confirm, whole=False)
+        with Lock(target, "db.undo") as lock, telling(target):
+            planned = plan(lock.connection, target, to, leave_behind=leave_behind)
+            if r.dry:
+                return r.finish(planned)
+            for line in planned.lines():
+                r.say(line)
+            permit.ask()
+            return r.finish(undo(lock, to, leave_behind=leave_behind, say=r.say))
 
 
 @task
@@ -127,18 +140,28 @@ def recover(c, env=None, confirm=None, json=False):
             r.finish(recover(lock, r.project.folder("backups")))
 
 
-@task
-def forget(c, env=None, confirm=None, yes=False, json=False, dry=False):
+@task(help={"keep": "how many of them stay, the newest (default: none)"})
+def forget(c, env=None, keep=None, confirm=None, yes=False, json=False, dry=False):
     """Drop the databases that restores replaced; db.undo has nothing to return to then."""
     with run(c, "db.forget", env=env, json=json, dry=dry, journaled=True) as r:
-        from pgtasks.guard import Access
-        from pgtasks.lock import Lock
-        from pgtasks.undo import forget
+        from dataclasses import replace
 
+        from pgtasks.forget import forget, number, plan
+        from pgtasks.guard import Access
+        from pgtasks.interrupt import telling
+        from pgtasks.lock import Lock
+
+        staying = number(keep)
         target = r.reached()
-        r.guarded(Access.DESTROY, confirm=confirm, yes=yes)
-        with Lock(target, "db.forget") as lock:
-            r.finish(forget(lock, dry=r.dry))
+        permit = r.permit(Access.DESTROY, confirm=confirm, yes=yes, whole=False)
+        with Lock(target, "db.forget") as lock, telling(target):
+            planned = plan(lock.connection, target, staying)
+            if r.dry or not planned.dropped:
+                return r.finish(replace(planned, dry=r.dry))
+            for line in planned.lines() if permit.asks else ():
+                r.say(line)
+            permit.ask()
+            return r.finish(forget(lock, staying))
 
 
 @task
@@ -164,16 +187,26 @@ def create(c, env=None, confirm=None, json=False, dry=False):
 def drop(c, env=None, confirm=None, yes=False, json=False, dry=False):
     """Drop the database, whoever is connected to it. There is no undo: inv db.backup first"""
     with run(c, "db.drop", env=env, json=json, dry=dry, journaled=True) as r:
+        from dataclasses import replace
+
         from pgtasks import reach
         from pgtasks.guard import Access
-        from pgtasks.lifecycle import drop
+        from pgtasks.interrupt import telling
+        from pgtasks.lifecycle import drop, left_to_drop
         from pgtasks.lock import Lock
 
         target = r.reached()
+        permit = None
         if reach.exists(target):
-            r.guarded(Access.DESTROY, confirm=confirm, yes=yes)
-        with Lock(target, "db.drop") as lock:
-            r.finish(drop(lock, dry=r.dry))
+            permit = r.permit(Access.DESTROY, confirm=confirm, yes=yes, whole=False)
+        with Lock(target, "db.drop") as lock, telling(target):
+            planned = left_to_drop(lock.connection, target)
+            if r.dry or not (permit and planned.existed):
+                return r.finish(replace(planned, dry=r.dry))
+            for line in planned.lines() if permit.asks else ():
+                r.say(line)
+            permit.ask()
+            return r.finish(drop(lock))
 
 
 @task(help={"write": "let a protected database be written to, its name given or typed"})

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from psycopg2 import sql
+from servers import Cluster
+
 from pgtasks import connection, stamp
 from pgtasks.target import Target
 
@@ -13,6 +16,20 @@ def put_stamp(target: Target) -> None:
     with connection.session(target) as conn:
         mark = stamp.Stamp(target.environment, target.database, stamp.system_identifier(conn))
         connection.execute(conn, stamp.comment_statement(target.database, "", mark))
+
+
+def put_side(cluster: Cluster, database: str, role: str, run: str, *, owner: str = "") -> str:
+    """Make a side database of `database` with the stamp that a run of ours gives it."""
+    name = cluster.create(f"{database}__{role}_{run}", owner=owner)
+    if role == "old":
+        cluster.execute(
+            sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(sql.Identifier(name))
+        )
+    with connection.session(cluster.target()) as conn:
+        system = stamp.system_identifier(conn)
+        mark = stamp.Stamp("dev", database, system, role=role, run=run)
+        connection.execute(conn, stamp.comment_statement(name, "", mark))
+    return name
 
 
 def make_project(folder: Path, url: str, *, environment: str = "dev") -> Path:

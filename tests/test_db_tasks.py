@@ -18,7 +18,7 @@ import psycopg2
 import pytest
 import servers
 from conftest import PASSWORD, Inv
-from projects import make_project, put_stamp
+from projects import make_project, put_side, put_stamp
 from psycopg2 import sql
 from servers import Cluster, free_port
 from terminal import answer
@@ -216,7 +216,7 @@ def test_yes_does_not_drop_what_is_protected(
 def test_drop_names_what_is_kept_beside(
     project: Path, inv: Inv, cluster: Cluster, database: str
 ) -> None:
-    kept = cluster.create(f"{database}__old_26112207551800")
+    kept = put_side(cluster, database, "old", "26112207551800")
     done = inv("db.drop", "--yes")
     assert done.returncode == 0
     assert done.stdout.splitlines()[1].startswith(f"kept: {kept!r}")
@@ -553,7 +553,7 @@ def test_check_names_what_interrupted_runs_left(
     project: Path, inv: Inv, cluster: Cluster, database: str
 ) -> None:
     cluster.create(f"{database}__new_26112207551800")
-    cluster.create(f"{database}__old_26112207551900")
+    put_side(cluster, database, "old", "26112207551900")
     cluster.create(f"{database}__older")  # of somebody else
     done = inv("db.check")
     cluster.drop(f"{database}__older")

@@ -17,7 +17,7 @@ import pytest
 from psycopg2 import sql
 from servers import Cluster
 
-from pgtasks import connection, database, recover, side, stamp, swap, undo
+from pgtasks import connection, database, drop, forget, recover, side, stamp, swap, undo
 from pgtasks.errors import Failed, Refused
 from pgtasks.lock import Lock
 from pgtasks.stamp import Stamp
@@ -46,7 +46,7 @@ def mark(lock: Lock, run: str) -> Stamp:
 
 def build_side(lock: Lock, text: str) -> tuple[str, Stamp, database.DatabaseFacts]:
     facts = database.read(lock.connection, lock.target.database)
-    made = mark(lock, side.new_run_id())
+    made = mark(lock, side.new_run_id(lock.connection, lock.target))
     name = side.create(lock.connection, lock.target, facts, made, owner=facts.owner)
     prepare_side(lock.target.at(name), text)
     for statement in database.laying_statements(name, facts):
@@ -77,7 +77,7 @@ def test_swaps_and_undoes_whatever_the_name(
         assert content(target) == "old"
         undo.undo(lock)
         assert content(target) == "new"
-        assert len(undo.forget(lock).dropped) == 1
+        assert len(forget.forget(lock).dropped) == 1
         with pytest.raises(Refused, match="nothing to return to"):
             undo.undo(lock)
 
@@ -116,8 +116,8 @@ def test_carries_everything_that_belongs_to_the_database(
         )
         undo.undo(lock)
         assert database.read(conn, target.database) == before
-        undo.forget(lock)
-        side.drop(conn, target.database)
+        forget.forget(lock)
+        drop.drop_plainly(conn, target.database)
         connection.execute(conn, 'DROP ROLE "swap\'s reader"')
 
 

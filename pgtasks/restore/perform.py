@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pgtasks import connection, database, recover, report, side, stamp, swap, tools
+from pgtasks import connection, database, drop, recover, report, side, stamp, swap, tools
 from pgtasks.backup import depot, dump, transfer, verify
 from pgtasks.backup.store import Backup
 from pgtasks.connection import Connection
@@ -93,7 +93,7 @@ def make_plan(lock: Lock, host: Host, backup: Backup, options: Options, *, repla
         tools=toolset,
         facts=_facts(conn, target, backup, options, replaces=replaces),
         system=stamp.system_identifier(conn),
-        run=side.new_run_id(),
+        run=side.new_run_id(conn, target),
         replaces=replaces,
         jobs=options.jobs,
         no_owner=options.no_owner,
@@ -259,7 +259,7 @@ def _build(plan: Plan, lock: Lock, host: Host, say: Say, archive: Archive) -> Pr
         if plan.jobs == 1:
             raise
         say(f"{exc.message}: once more with one job")
-        side.drop(conn, plan.side)
+        drop.drop(conn, plan.target, plan.side)
         _prepare(plan, conn, say)
         load.run_restore(replace(plan, jobs=1), host, conn)
     say(f"loaded in {report.duration(time.monotonic() - began)}")
@@ -326,7 +326,7 @@ def _swap(plan: Plan, lock: Lock) -> Swapped:
 def _clear(plan: Plan, lock: Lock) -> None:
     """Drop the side database of a run that failed; what cannot be dropped is left to recover."""
     try:
-        side.drop(lock.connection, plan.side)
+        drop.drop(lock.connection, plan.target, plan.side)
     except Failed as exc:
         report.say(f"warning: {plan.side!r} is left, inv db.recover drops it: {exc.message}")
     except Exception:

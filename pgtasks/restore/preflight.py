@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from psycopg2 import sql
 
-from pgtasks import connection, database, report
+from pgtasks import attached, connection, database, report
 from pgtasks.connection import Connection
 from pgtasks.database import DatabaseFacts
 from pgtasks.errors import Failed, Refused
@@ -47,7 +47,9 @@ def obstacles(
     yield from superuser_entries(conn, entries)
     if plan.replaces:
         yield from _sessions(conn, plan.target)
-        yield from _pinned(conn, plan)
+        yield from attached.keep_from_putting_away(
+            conn, plan.target, leave_behind=plan.leave_behind
+        )
         if not plan.leave_behind:
             yield from _not_carried(conn, plan)
     yield from _disk(plan, free)
@@ -153,27 +155,6 @@ def _sessions(conn: Connection, target: Target) -> Iterator[str]:
         yield (
             f"{report.plural(number, 'session')} of role {user!r} in {target.database!r} cannot be "
             "ended by this role: grant it pg_signal_backend (sessions of superusers end by hand)"
-        )
-
-
-def _pinned(conn: Connection, plan: Plan) -> Iterator[str]:
-    name = plan.target.database
-    prepared = connection.value(
-        conn, "SELECT count(*) FROM pg_prepared_xacts WHERE database = %s", (name,)
-    )
-    if prepared:
-        yield (
-            f"{report.plural(prepared, 'prepared transaction')} in {name!r}: "
-            "finish them with COMMIT PREPARED or ROLLBACK PREPARED"
-        )
-    slots = connection.rows(
-        conn, "SELECT slot_name FROM pg_replication_slots WHERE database = %s", (name,)
-    )
-    if slots and not plan.leave_behind:
-        names = ", ".join(row[0] for row in slots)
-        yield (
-            f"replication slots of {name!r} ({names}) would stay with the database that is put "
-            "away: drop them, or go without with --leave-behind"
         )
 
 

@@ -1,0 +1,101 @@
+"""DROP DATABASE, with what may stand in its way: autovacuum, subscriptions, a template's mark."""
+
+from __future__ import annotations
+
+from psycopg2 import sql
+
+from pgtasks import attached, connection
+from pgtasks.attached import Subscription
+from pgtasks.connection import Connection
+from pgtasks.errors import Failed
+from pgtasks.target import Target
+
+
+def drop(conn: Connection, target: Target, name: str) -> list[str]:
+    """Drop a side database of a target, its subscriptions first; return what stays elsewhere.
+
+    `conn` is in the maintenance database. A subscription's slot on the publisher is let be: the
+    database that replaced this one may use the same.
+    """
+    said = _drop_subscriptions(conn, target, name)
+    if _is(conn, "datistemplate", name):
+        connection.execute(conn, _alter(name, "IS_TEMPLATE false"))
+    drop_plainly(conn, name)
+    return said
+
+
+def drop_plainly(conn: Connection, name: str) -> None:
+    """Drop a database that may not be there, and end the sessions in it."""
+    forced = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
+    try:
+        connection.execute(conn, forced)
+    except Failed:
+        # FORCE wants the right to end an autovacuum worker, which only few roles have. Without it
+        # PostgreSQL ends the worker itself, and waits 5 s for it and for who is about to leave.
+        if not _only_autovacuum(conn, name):
+            raise
+        connection.execute(conn, sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(name)))
+
+
+def _only_autovacuum(conn: Connection, name: str) -> bool:
+    """Return whether no session is left in a database but those that have no role.
+
+    Sessions that this role may end are ended.
+    """
+    found = connection.rows(
+        conn,
+        # what another role's backend is, only some may see: autovacuum has no role at all
+        "SELECT pid FROM pg_stat_activity WHERE datname = %s AND usesysid IS NOT NULL",
+        (name,),
+    )
+    for (pid,) in found:
+        try:
+            connection.execute(conn, "SELECT pg_terminate_backend(%s)", (pid,))
+        except Failed:
+            return False
+    return True
+
+
+def _drop_subscriptions(conn: Connection, target: Target, name: str) -> list[str]:
+    found = attached.read(conn, name).subscriptions
+    if not found:
+        return []
+    closed = not _is(conn, "datallowconn", name)
+    if closed:
+        connection.execute(conn, _alter(name, "ALLOW_CONNECTIONS true"))
+    try:
+        with connection.session(target.at(name), purpose="drop") as inside:
+            for subscription in found:
+                _drop_subscription(inside, name, subscription)
+    except BaseException:
+        if closed:
+            connection.execute(conn, _alter(name, "ALLOW_CONNECTIONS false"))
+        raise
+    return [
+        f"subscription {subscription.name!r} went with {name!r}; slot {subscription.slot!r} stays "
+        "on its publisher: where nothing else uses it, drop it there"
+        f" (SELECT pg_drop_replication_slot({sql.Literal(subscription.slot).as_string(conn)}))"
+        for subscription in found
+        if subscription.slot
+    ]
+
+
+def _drop_subscription(inside: Connection, name: str, subscription: Subscription) -> None:
+    statements = attached.statements(subscription)
+    try:
+        for statement in statements:
+            connection.execute(inside, statement)
+    except Failed as exc:
+        raise Failed(
+            f"{exc.message}: subscription {subscription.name!r} of {name!r} has to go first, "
+            f"as a role that may: {' '.join(statements)}"
+        ) from None
+
+
+def _alter(name: str, option: str) -> sql.Composed:
+    return sql.SQL("ALTER DATABASE {} WITH {}").format(sql.Identifier(name), sql.SQL(option))
+
+
+def _is(conn: Connection, flag: str, name: str) -> bool:
+    query = sql.SQL("SELECT {} FROM pg_database WHERE datname = %s").format(sql.Identifier(flag))
+    return bool(connection.value(conn, query, (name,)))

@@ -1,0 +1,52 @@
+"""The databases that restores and undos put away: what is said of them, which one is meant."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pgtasks import report
+from pgtasks.errors import Refused
+from pgtasks.side import Side
+
+
+def lines(sides: Sequence[Side]) -> list[str]:
+    """Return one line for each kept database, oldest first, and one with the way on."""
+    if not sides:
+        return []
+    newest = [f"kept: {sides[-1]}, inv db.undo brings it back, inv db.forget drops it"]
+    older = [f"kept: {side}, inv db.undo --to {side.run} brings it back" for side in sides[:-1]]
+    return [*older, *newest, *crowd(sides)]
+
+
+def crowd(sides: Sequence[Side]) -> list[str]:
+    """Return the line that says how many are kept, and the task that drops all but the newest."""
+    if len(sides) < 2:
+        return []
+    return [f"{sentence(sides)} are kept: inv db.forget --keep 1 drops all but the newest"]
+
+
+def sentence(sides: Sequence[Side]) -> str:
+    """Return how many databases there are and their size: `3 replaced databases, 360 MB`."""
+    sizes = [side.bytes for side in sides]
+    known = [size for size in sizes if size is not None]
+    held = f", {report.size(sum(known))}" if len(known) == len(sizes) else ""
+    return report.plural(len(sides), "replaced database") + held
+
+
+def named(sides: Sequence[Side], to: str | None, *, database: str) -> Side:
+    """Return the kept database that `to` means: its name or its run's ID, None the newest.
+
+    Raises Refused where there is none, or none of that name.
+    """
+    if not sides:
+        raise Refused(
+            f"there is nothing to return to: no kept database of {database!r} "
+            "(a restore that replaced nothing keeps none, db.forget drops them)"
+        )
+    if to is None:
+        return sides[-1]
+    for side in sides:
+        if to in (side.name, side.run):
+            return side
+    known = ", ".join(side.run for side in reversed(sides))
+    raise Refused(f"unknown kept database {to!r} of {database!r}, newest first there are: {known}")

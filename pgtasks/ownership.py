@@ -1,0 +1,116 @@
+"""Whose side database it is: a name is no identity, and a stamp says what its owner wrote."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pgtasks import connection, stamp
+from pgtasks.connection import Connection
+from pgtasks.names import quoted
+from pgtasks.stamp import Stamp
+from pgtasks.target import Target
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a database of a side database's name says of itself; `run` and `role` are its name's."""
+
+    name: str
+    role: str
+    run: str
+    owner: str
+    stamp: Stamp | None
+    invalid: bool
+
+
+@dataclass(frozen=True)
+class Ownership:
+    """What tells whether a database beside a target is ours.
+
+    It is ours with a stamp of this server and this target, of the run and the role that its name
+    says, and with an owner whom we believe. A stamp is a comment, which the owner of a database
+    may write as he likes, so that it is the owner that carries it. Believed are
+
+    - the owner of the target;
+    - the role that we connect as;
+    - whom the target's own stamp names as the owner of what it replaced (`kept_owner`, written by
+      a swap that changed the owner), and the stamps of those that are ours by this rule.
+
+    That a role is a member of another says nothing: up to PostgreSQL 15 every role may make others
+    members of itself, a superuser is a member of all, and a database may be given to a group by
+    any of its members. So where the target is gone, the connecting role alone is believed. One
+    that is half built is dropped with its stamp too where we are a member of its owner, who himself
+    says that it may go.
+
+    A half-built one that a killed run had no time to stamp has an owner whom we believe, and is
+    empty, which only a look inside tells. An invalid one needs no stamp: its owner has dropped it.
+    """
+
+    system: str
+    target: Target
+    target_owner: str  # empty where the target is gone
+    owners: frozenset[str]
+    memberships: frozenset[str]
+
+    def believing(self, owner: str) -> Ownership:
+        """Return the same with one more owner who is believed."""
+        owners = self.owners | {owner}
+        return Ownership(self.system, self.target, self.target_owner, owners, self.memberships)
+
+    def objection(self, claim: Claim) -> str:
+        """Return why a database is none of ours, with the way out; nothing where it is ours."""
+        mark = claim.stamp
+        if mark is None:
+            if claim.role == "old" and not claim.invalid:
+                return "no stamp says that a run of ours made it"
+            return self._of_owner(claim)
+        if (mark.system, mark.database) != (self.system, self.target.database):
+            return f"its stamp is of database {mark.database!r} on server {mark.system}"
+        if (mark.role, mark.run) != (claim.role, claim.run):
+            return "its stamp is not of the run in its name"
+        return self._of_owner(claim)
+
+    def _of_owner(self, claim: Claim) -> str:
+        if claim.owner in self.owners:
+            return ""
+        if claim.role == "new" and claim.stamp and claim.owner in self.memberships:
+            return ""
+        wanted = self.target_owner or self.target.user
+        other = f"not to {wanted!r} as {self.target.database!r} does"
+        if not self.target_owner:
+            other = f"and {self.target.database!r} is gone"
+        way = f"ALTER DATABASE {quoted(claim.name)} OWNER TO {quoted(wanted)}"
+        return f"it belongs to {claim.owner!r}, {other}: if it is yours, {way}"
+
+
+def of(conn: Connection, target: Target) -> Ownership:
+    """Return what the server says of a target's owner and of the connecting role."""
+    system = stamp.system_identifier(conn)
+    user = connection.value(conn, "SELECT current_user")
+    found = connection.rows(
+        conn,
+        "SELECT pg_get_userbyid(datdba), shobj_description(oid, 'pg_database')"
+        " FROM pg_database WHERE datname = %s",
+        (target.database,),
+    )
+    owner, comment = found[0] if found else ("", None)
+    owners = {user, owner} - {""}
+    mark = stamp.split(comment)[1]
+    if mark and mark.kept_owner and (mark.system, mark.database) == (system, target.database):
+        owners.add(mark.kept_owner)
+    return Ownership(system, target, owner, frozenset(owners), _memberships(conn))
+
+
+def _memberships(conn: Connection) -> frozenset[str]:
+    """Return the roles that the connecting one is a member of; a superuser's right to all is none.
+
+    Not those of PostgreSQL itself, such as pg_monitor: all kinds of roles are members of them.
+    """
+    found = connection.rows(
+        conn,
+        "WITH RECURSIVE above (role) AS ("
+        "  SELECT oid FROM pg_roles WHERE rolname = current_user"
+        "  UNION SELECT m.roleid FROM pg_auth_members m JOIN above ON m.member = above.role)"
+        " SELECT rolname FROM above JOIN pg_roles ON oid = role WHERE rolname !~ '^pg_'",
+    )
+    return frozenset(row[0] for row in found)
