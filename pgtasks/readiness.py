@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +13,11 @@ from pgtasks import (
     connection,
     guard,
     host,
+    kept,
     reach,
     recover,
     report,
+    scratch,
     session,
     stamp,
     tools,
@@ -173,6 +176,10 @@ def _connections(found: Readiness) -> Iterator[Finding]:
 
 def _database(found: Readiness) -> Iterator[Finding]:
     content = found.content
+    if found.leftovers.invalid:
+        text = recover.what_invalid_needs(found.leftovers, found.target.database)
+        yield Finding("database", "fault", text)
+        return
     if content is None:
         yield Finding("database", "fault", "refuses connections: inv db.recover opens it")
         return
@@ -242,12 +249,20 @@ def _lacking(role: Role) -> Iterator[str]:
 def _leftovers(found: Readiness) -> Iterator[Finding]:
     beside = found.leftovers
     for half in beside.half_built:
-        yield Finding("left over", "note", f"{half.name!r}, half built: inv db.recover drops it")
+        when = "" if half.stamp else " if it is empty, as no stamp says whose it is"
+        text = f"{half.name!r}, half built: inv db.recover drops it{when}"
+        yield Finding("left over", "note", text)
+    for broken in beside.broken:
+        text = f"{broken.name!r}, invalid by an interrupted DROP DATABASE: inv db.recover drops it"
+        yield Finding("left over", "note", text)
     yield from found.backups
-    for kept in beside.kept:
-        size = f", {report.size(kept.bytes)}" if kept.bytes is not None else ""
-        text = f"{kept.name!r}{size}: for inv db.undo, until inv db.forget"
-        yield Finding("kept", "note", text)
+    for other in beside.alone:
+        yield Finding("left alone", "note", f"{other.name!r}: {other.alone}")
+    for number, side in enumerate(reversed(beside.kept)):
+        to = f" --to {side.run}" if number else ""
+        yield Finding("kept", "note", f"{side}: for inv db.undo{to}, until inv db.forget")
+    for line in kept.crowd(beside.kept):
+        yield Finding("kept", "note", line)
 
 
 def examine(target: Target, backups: Path) -> Readiness:
@@ -265,12 +280,12 @@ def examine(target: Target, backups: Path) -> Readiness:
             )
         if beside.missing:
             reach.present(None, target)
-        server, role = _ask_server(conn), _ask_role(conn, target.database)
+        server, role = _ask_server(conn), _ask_role(conn, target)
     return Readiness(
         target=target,
         server=server,
         role=role,
-        content=None if beside.closed else _ask_database(target),
+        content=None if beside.closed or beside.invalid else _ask_database(target),
         leftovers=beside,
         backups=tuple(_interrupted(target, backups)),
         tools=tuple(_tools(target, server.major)),
@@ -278,7 +293,7 @@ def examine(target: Target, backups: Path) -> Readiness:
 
 
 def _interrupted(target: Target, backups: Path) -> Iterator[Finding]:
-    """Yield what interrupted backups left, here and on the database host."""
+    """Yield what interrupted runs left in folders, here and on the database host."""
     left = [str(path) for path in partial.leftovers(backups)]
     try:
         there = depot.of(target)
@@ -287,6 +302,10 @@ def _interrupted(target: Target, backups: Path) -> Iterator[Finding]:
         yield Finding("left over", "note", f"not looked for on the host: {exc.message}")
     for path in left:
         yield Finding("left over", "note", f"{path}, an interrupted backup: inv db.recover")
+    for file in scratch.left(tempfile.gettempdir()):
+        holds = ", which may hold a password" if file.suffix == ".pgpass" else ""
+        text = f"{file}, of a killed run{holds}: inv db.recover removes it"
+        yield Finding("left over", "note", text)
 
 
 def _ask_server(conn: Connection) -> Server:
@@ -302,16 +321,18 @@ def _ask_server(conn: Connection) -> Server:
     return Server(version.split()[0], conn.server_version // 10000, standby, used, free)
 
 
-def _ask_role(conn: Connection, database: str) -> Role:
-    row = connection.rows(
+def _ask_role(conn: Connection, target: Target) -> Role:
+    found = connection.rows(
         conn,
         "SELECT r.rolname, r.rolsuper, r.rolcreatedb OR r.rolsuper, pg_get_userbyid(d.datdba),"
         " pg_has_role(d.datdba, 'USAGE'), pg_has_role('pg_signal_backend', 'USAGE'),"
         " o.rolsuper FROM pg_roles r, pg_database d JOIN pg_roles o ON o.oid = d.datdba"
         " WHERE r.rolname = current_user AND d.datname = %s",
-        (database,),
-    )[0]
-    return Role(*row)
+        (target.database,),
+    )
+    if not found:  # dropped between two looks
+        reach.present(None, target)
+    return Role(*found[0])
 
 
 def _ask_database(target: Target) -> Content:

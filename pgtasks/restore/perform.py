@@ -8,12 +8,13 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pgtasks import connection, database, drop, recover, report, side, stamp, swap, tools
+from pgtasks import connection, database, drop, forget, recover, report, side, stamp, swap, tools
 from pgtasks.backup import depot, dump, transfer, verify
 from pgtasks.backup.store import Backup
 from pgtasks.connection import Connection
 from pgtasks.database import DatabaseFacts
 from pgtasks.errors import Failed, Refused
+from pgtasks.forget import Trimmed
 from pgtasks.host import Command, Host
 from pgtasks.lock import Lock
 from pgtasks.proof.toc import Entry
@@ -46,6 +47,7 @@ class Outcome:
     plan: Plan
     proven: Proven
     swapped: Swapped
+    trimmed: Trimmed
     seconds: float
 
     def lines(self) -> list[str]:
@@ -57,7 +59,7 @@ class Outcome:
             lines.append(f"the old one is kept as {self.swapped.kept!r}: inv db.undo takes it back")
         else:
             lines.append("there was no such database before, so there is nothing to undo")
-        return lines
+        return [*lines, *self.trimmed.lines()]
 
     def as_json(self) -> dict[str, Any]:
         """Return the outcome as plain data."""
@@ -71,6 +73,7 @@ class Outcome:
             "accepted": [str(each) for each in self.proven.accepted],
             "kept": self.swapped.kept,
             "swap_seconds": round(self.swapped.seconds, 4),
+            **self.trimmed.as_json(),
             "seconds": round(self.seconds, 3),
         }
 
@@ -80,6 +83,7 @@ def make_plan(lock: Lock, host: Host, backup: Backup, options: Options, *, repla
     target, conn = lock.target, lock.connection
     manifest = backup.manifest
     found, major = tools.available(host, target), conn.server_version // 10000
+    beside = recover.look(conn, target)
     toolset = tools.for_restore(
         found,
         major,
@@ -91,10 +95,11 @@ def make_plan(lock: Lock, host: Host, backup: Backup, options: Options, *, repla
         target=target,
         backup=backup,
         tools=toolset,
-        facts=_facts(conn, target, backup, options, replaces=replaces),
+        facts=_facts(conn, target, backup, options, replaces=not beside.missing),
         system=stamp.system_identifier(conn),
         run=side.new_run_id(conn, target),
         replaces=replaces,
+        invalid=beside.invalid,
         jobs=options.jobs,
         no_owner=options.no_owner,
         leave_behind=options.leave_behind,
@@ -105,7 +110,7 @@ def make_plan(lock: Lock, host: Host, backup: Backup, options: Options, *, repla
     )
     free = preflight.free_bytes(conn, target, host)
     if free is not None:  # what an interrupted run left goes before anything is built
-        free += sum(half.bytes or 0 for half in recover.look(conn, target).half_built)
+        free += sum(half.bytes or 0 for half in beside.half_built)
     plan = replace(plan, notes=tuple(_notes(conn, plan, free, host)), losses=_losses(plan))
     preflight.check(plan, conn, _entries(plan, host) if _at_hand(plan, host) else (), free)
     return plan
@@ -183,7 +188,8 @@ def restore(
     """
     began = time.monotonic()
     target, conn = lock.target, lock.connection
-    replaces = _replaces(conn, target)
+    beside = recover.look(conn, target)
+    replaces = not (beside.missing or beside.invalid)
     if backup.host == host:  # else every byte is read on its way there
         intact = verify.verify(backup, host, read=False, jobs=options.jobs)
         files, size = report.plural(intact.files, "file"), report.size(intact.bytes)
@@ -208,7 +214,8 @@ def restore(
             _clear(ready, lock)
             raise
         reach("restore.swapped")
-    return Outcome(plan, proven, swapped, time.monotonic() - began)
+    trimmed = forget.trim(lock)
+    return Outcome(plan, proven, swapped, trimmed, time.monotonic() - began)
 
 
 @contextmanager
@@ -228,13 +235,6 @@ def _brought(plan: Plan, lock: Lock, host: Host, say: Say) -> Iterator[Plan]:
         preflight.refuse(list(preflight.superuser_entries(lock.connection, _entries(ready, host))))
         reach("restore.sent")
         yield ready
-
-
-def _replaces(conn: Connection, target: Target) -> bool:
-    found = connection.value(
-        conn, "SELECT true FROM pg_database WHERE datname = %s", (target.database,)
-    )
-    return bool(found)
 
 
 def _mark(plan: Plan) -> Stamp:
@@ -300,10 +300,7 @@ def _lay(plan: Plan, conn: Connection, say: Say) -> None:
 
 def _anew(plan: Plan, lock: Lock, host: Host) -> list[Entry]:
     """Load the archive's schema into an empty database and return how the server prints it."""
-    run = plan.run
-    while run == plan.run:  # two of one second may be equal
-        run = side.new_run_id()
-    scratch = replace(plan, run=run)
+    scratch = replace(plan, run=side.new_run_id(lock.connection, plan.target))
     try:
         _prepare(scratch, lock.connection, _silent)
         load.run_restore(scratch, host, lock.connection, schema_only=True)
@@ -318,6 +315,8 @@ def _silent(line: str) -> None:
 
 
 def _swap(plan: Plan, lock: Lock) -> Swapped:
+    if plan.invalid:  # it cannot be renamed, and has no content that could be kept
+        drop.drop_plainly(lock.connection, plan.target.database)
     return swap.swap_in(
         lock, plan.target, plan.side, _mark(plan), facts=plan.facts, replaces=plan.replaces
     )

@@ -55,6 +55,7 @@ class Plan:
     run: str
     replaces: bool
     jobs: int
+    invalid: bool = False  # an interrupted DROP left the target: the rest of it is dropped
     no_owner: bool = False
     leave_behind: bool = False
     losses: tuple[Loss, ...] = ()
@@ -85,12 +86,17 @@ class Plan:
             f" taken {manifest.snapshot_time}, {content}",
             f"tools    pg_restore {self.tools}, {self.jobs} jobs",
             f"build    {self.side!r}, owner {self.facts.owner!r}",
-            f"replace  {self.target.database!r}, kept as "
-            f"{side_name(self.target.database, 'old', self.run)!r}"
-            if self.replaces
-            else f"replace  nothing: {self.target.database!r} does not exist",
+            self._replaced(),
         ]
         return lines + [f"note     {note}" for note in self.notes] + self._loss_lines()
+
+    def _replaced(self) -> str:
+        name = self.target.database
+        if self.invalid:
+            return f"drop     what an interrupted DROP DATABASE left of {name!r}, it is invalid"
+        if self.replaces:
+            return f"replace  {name!r}, kept as {side_name(name, 'old', self.run)!r}"
+        return f"replace  nothing: {name!r} does not exist"
 
     def _loss_lines(self) -> list[str]:
         changed = [loss for loss in self.losses if loss.differs]
