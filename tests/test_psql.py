@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import lexing
 import pytest
 from servers import Cluster
 
@@ -336,6 +337,14 @@ def test_a_constraint_that_fails_at_commit(run: Callable[..., str]) -> None:
 
 
 # the lexer, held against psql's own, and what is behind it
+
+
+def test_our_lexer_sees_the_commands_that_psql_sees(any_cluster: Cluster, tmp_path: Path) -> None:
+    read, different = lexing.compare(
+        any_cluster.bin / "psql", any_cluster, tmp_path, seed=16, count=300
+    )
+    assert different == []
+    assert read > 100
 
 
 @pytest.fixture

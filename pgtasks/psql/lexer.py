@@ -12,11 +12,13 @@ _IDENT = rb"[A-Za-z_\x80-\xff]"
 _TOKEN = re.compile(
     rb"""
       (?P<escaped> [eE]' )
-    | (?P<word>    %(ident)s [A-Za-z_0-9$\x80-\xff]* )
-    | (?P<number>  [0-9]+ (?: %(ident)s [A-Za-z_0-9$\x80-\xff]* )? )
+    | (?P<word>    %(word)s )
+    | (?P<number>  (?: [0-9][0-9_]* (?: \.[0-9_]* )? | \.[0-9][0-9_]* ) [eE][-+]
+                     (?: [0-9]+ %(word)s? )?
+                 | (?: [0-9]+ (?: \.[0-9]* )? | \.[0-9]+ ) %(word)s? )
     | (?P<dollar>  \$ (?: %(ident)s [A-Za-z_0-9\x80-\xff]* )? \$ )
-    | (?P<number2> \$ [0-9]+ %(ident)s? )
-    | (?P<remark>  --.* )
+    | (?P<number2> \$ [0-9]+ %(word)s? )
+    | (?P<remark>  --[^\r]* )
     | (?P<comment> /\* )
     | (?P<quote>   ' )
     | (?P<name>    " )
@@ -30,10 +32,12 @@ _TOKEN = re.compile(
     | (?P<open>    \( )
     | (?P<close>   \) )
     """
-    % {b"ident": _IDENT},
+    % {b"ident": _IDENT, b"word": rb"(?:%s[A-Za-z_0-9$\x80-\xff]*)" % _IDENT},
     re.VERBOSE | re.DOTALL,
 )
 _ESCAPED = re.compile(rb"(?:[^'\\]+|\\.|'')*", re.DOTALL)
+# a carriage return ends a line for psql's lexer: a string goes on behind it
+_GOES_ON = re.compile(rb"(?:[ \t\f\v]|--[^\r]*)*\r(?:\s|--[^\r]*\r)*'")
 _NESTED = re.compile(rb"/\*|\*/")
 _BACKSLASHES = re.compile(rb"\\+\Z")
 # encodings in which a byte of a character may be a backslash: psql's lexer follows them, not ours
@@ -107,6 +111,8 @@ class Lexer:
             matched = _ESCAPED.match(line, at)
             end = matched.end() if matched else at
             end = end if line[end : end + 1] == b"'" else -1
+            if end >= 0 and (more := _GOES_ON.match(line, end + 1)):
+                return more.end()
         else:
             end = line.find(self._tag, at)
         if end < 0:
