@@ -38,3 +38,9 @@ def runtime_file(argv: Sequence[str], environ: Mapping[str, str]) -> str | None:
 def wants_json(argv: Sequence[str]) -> bool:
     """Return whether a task of the command line was asked for one document."""
     return "--json" in argv
+
+
+def behind_dashes(argv: Sequence[str]) -> list[str]:
+    """Return the words behind a lone `--`, which Invoke passes to no task."""
+    words = list(argv)
+    return words[words.index("--") + 1 :] if "--" in words else []

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
+from collections.abc import Sequence
 
-from pgtasks import reach, tools
-from pgtasks.errors import Failed, Unreachable
+from pgtasks import commandline, reach, tools
+from pgtasks.errors import Failed, Refused, Unreachable
 from pgtasks.host import HERE, Command
 from pgtasks.target import Target
 from pgtasks.tools import Toolset
@@ -28,6 +30,18 @@ def psql(target: Target) -> Toolset:
     """
     place = target.here()
     return tools.for_psql(tools.available(HERE, target), reach.server_major(target), place)
+
+
+def refuse_words(argv: Sequence[str], task: str) -> None:
+    """Refuse words behind `--`: psql's own flags would be left out without a word."""
+    words = commandline.behind_dashes(argv)
+    if not words:
+        return
+    sql = words[1] if words[0] in ("-c", "--command") and len(words) == 2 else "SELECT ..."
+    raise Refused(
+        f"{task} takes no flags of psql, found {shlex.join(words)!r}: pipe SQL into it, or "
+        f"inv db.run --sql {shlex.quote(sql)}"
+    )
 
 
 def open_shell(target: Target, *, read_only: bool) -> None:

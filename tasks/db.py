@@ -213,10 +213,13 @@ def drop(c, env=None, confirm=None, yes=False, json=False, dry=False):
 def shell(c, env=None, write=False, confirm=None):
     """Open psql on the database; where that is protected it only reads, unless --write."""
     with run(c, "db.shell", env=env, journaled=write) as r:
+        import sys
+
         from pgtasks import shell
         from pgtasks.guard import Access
         from pgtasks.reach import present
 
+        shell.refuse_words(sys.argv, "db.shell")
         target = r.reached()
         identity = r.guarded(Access.WRITE if write else Access.READ, confirm=confirm)
         present(identity, target)

@@ -60,10 +60,14 @@ def shell(c, env=None, confirm=None):
 def psql(c, env=None, write=False, confirm=None):
     """Open the host's own psql there; on a protected database it only reads, unless --write."""
     with run(c, "remote.psql", env=env, journaled=write) as r:
+        import sys
+
+        from pgtasks import shell
         from pgtasks.guard import Access
         from pgtasks.reach import present
         from pgtasks.ssh import login, terminal
 
+        shell.refuse_words(sys.argv, "remote.psql")
         login.required(r.target.ssh, r.environment.name)
         target = r.reached()
         identity = r.guarded(Access.WRITE if write else Access.READ, confirm=confirm)

@@ -460,6 +460,29 @@ def test_shell_of_a_database_that_is_not_there(project: Path, inv: Inv, cluster:
     assert "database 'not_there' does not exist, make it with inv db.create" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "way"),
+    [
+        (["-c", "select 'a'"], "inv db.run --sql 'select '\"'\"'a'\"'\"''"),
+        (["-l"], "inv db.run --sql 'SELECT ...'"),
+    ],
+)
+def test_shell_refuses_flags_of_psql(project: Path, inv: Inv, words: list[str], way: str) -> None:
+    done = inv("db.shell", "--", *words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines()[-1].endswith(f"pipe SQL into it, or {way}")
+
+
+def test_run_runs_a_text(project: Path, inv: Inv, cluster: Cluster, database: str) -> None:
+    done = inv("db.run", "--sql", "CREATE TABLE t AS SELECT 41 + 1 AS a; TABLE t")
+    assert (done.returncode, done.stdout.split()[2]) == (0, "42")
+    assert cluster.value("SELECT a FROM t", database) == 42
+    wrong = inv("db.run", "--sql", "SELECT 1;\nSELECT nope")
+    assert wrong.stderr.splitlines()[-1].startswith("error: --sql:2: ERROR: column")
+    away = inv("db.run", "--sql", "\\c postgres")
+    assert (away.returncode, "--sql:1: \\connect leads away" in away.stderr) == (2, True)
+
+
 def test_shell_leaves_ctrl_c_to_psql(project: Path, database: str) -> None:
     nap = "DO $$BEGIN RAISE NOTICE 'as%', 'leep'; PERFORM pg_sleep(600); END$$;\n"
     prompt = f"{database}=# "

@@ -189,6 +189,7 @@ class Copies:
     def __init__(self, folder: Path, program: Program, *, restricted: bool) -> None:
         self.folder, self.program, self.restricted = folder, program, restricted
         self.shown: list[str] = []  # by the number that is a copy's name
+        self.lengths: dict[str, int] = {}  # lines, by a copy's name
         self._key = ""
 
     def text(self, text: str, shown: str) -> Path:
@@ -233,7 +234,8 @@ class Copies:
                 if pieces and _takes_line(pieces[-1]):
                     # the next line is the first that can be restricted
                     out.write(self._entered())
-            # a last line may have no end
+            # a last line may have no end; a last statement without one is sent from here
+            self.lengths[path.stem] = reading.number
             out.write(f"\n{self._unrestrict()}\n".encode())
         return path
 

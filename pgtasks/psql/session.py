@@ -158,7 +158,8 @@ class _Run:
                     return f"psql:{source.shown}:{line[len(prefix) :]}"
             return line
         shown = self.copies.shown[int(found[1]) - 1]
-        return f"psql:{shown}:{found[2]}: {line[found.end() :]}" if shown else line[found.end() :]
+        number = min(int(found[2]), self.copies.lengths.get(found[1], int(found[2])))
+        return f"psql:{shown}:{number}: {line[found.end() :]}" if shown else line[found.end() :]
 
     def explained(self, exc: Failed, code: int | None) -> PgtasksError:
         """Return the failure with file and line, and what psql said where nobody has heard it."""
