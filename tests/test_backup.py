@@ -37,6 +37,7 @@ from pgtasks.backup.shelf import LocalShelf
 from pgtasks.errors import BadConfiguration, Failed, Refused, Unreachable, VersionMismatch
 from pgtasks.host import HERE
 from pgtasks.proof.entries import schema as schema_of
+from pgtasks.restore import plan
 from pgtasks.target import Target
 
 ZOO = (Path(__file__).parent / "zoo.sql").read_text(encoding="utf-8")
@@ -670,6 +671,8 @@ class TestExtensions:
         assert [(str(table), table.rows) for table in found.tables] == [("public.kept", 4)]
         assert [item.object for item in found.unproven] == ["table public.made"]
         assert len(differences(made, copy)) == 2
+        with connection.session(copy) as conn:  # `made` is made anew, one row of `kept` too
+            assert plan.losses(conn, made) == (plan.Loss("public.kept", 0, 4),)
         place = ["-h", any_cluster.host, "-p", str(any_cluster.port), "-U", any_cluster.superuser]
         argv = [any_cluster.bin / "pg_restore", "-ea", *place, "-d", copy.database, made.dump]
         subprocess.run(argv, check=True)
@@ -678,6 +681,22 @@ class TestExtensions:
         assert len(differences(made, copy)) == 1
         any_cluster.execute("UPDATE pg_extension SET extversion = '2'", copy.database)
         assert differences(made, copy) == ()
+
+    def test_what_was_not_counted_is_no_loss(
+        self, cluster: Cluster, shop: Target, tmp_path: Path
+    ) -> None:
+        cluster.execute(
+            "CREATE FUNCTION plain(text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT lower($1)';"
+            " CREATE FUNCTION key(t text) RETURNS text LANGUAGE sql IMMUTABLE"
+            " AS 'SELECT plain(t)'; CREATE INDEX ON customers (key(name))",
+            shop.database,
+        )
+        made = make(shop, tmp_path, exclude_table_data=("orders",))
+        with connection.session(shop) as conn:
+            assert plan.losses(conn, made) == (
+                plan.Loss("public.customers", 100, None, estimated=True, unproven=True),
+                plan.Loss("public.orders", 1000, None),
+            )
 
 
 class TestSettings:

@@ -14,7 +14,7 @@ from pgtasks.backup.manifest import Manifest
 from pgtasks.backup.shelf import Draft
 from pgtasks.errors import Failed
 from pgtasks.proof.entries import record
-from pgtasks.proof.model import Unproven
+from pgtasks.proof.model import LEFT_OUT, Unproven
 from pgtasks.proof.model import text as proof_text
 
 
@@ -34,7 +34,7 @@ def reconciled(job: Job, dumped: Dumped) -> Dumped:
         schema=record(entries),
         unproven=(
             *dumped.proof.unproven,
-            *(Unproven(f"table {name}", "its data is left out") for name in sorted(absent)),
+            *(Unproven(f"table {name}", LEFT_OUT) for name in sorted(absent)),
         ),
     )
     return replace(dumped, proof=proof)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pgtasks import catalog, connection
 from pgtasks.catalog import Relation
 from pgtasks.connection import Connection
-from pgtasks.proof.model import Unproven
+from pgtasks.proof.model import LEFT_OUT, Unproven
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def _why_not(relation: Relation, exclude: Sequence[int], standby: bool) -> str:
     if not relation.dumped:
         return "it belongs to an extension, which makes it anew"
     if relation.oid in exclude:
-        return "its data is left out"
+        return LEFT_OUT
     if relation.kind == "m":
         return "a restore computes it anew"
     if relation.kind == "f":

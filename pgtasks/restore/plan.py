@@ -10,13 +10,14 @@ from typing import Any
 
 from psycopg2 import sql
 
-from pgtasks import connection, report
+from pgtasks import catalog, connection, report
 from pgtasks.backup.store import Backup
+from pgtasks.catalog import Relation
 from pgtasks.connection import Connection
 from pgtasks.database import DatabaseFacts
 from pgtasks.errors import Failed
 from pgtasks.host import Command
-from pgtasks.names import qualified
+from pgtasks.proof.model import LEFT_OUT
 from pgtasks.side import side_name
 from pgtasks.target import Target
 from pgtasks.tools import Toolset
@@ -26,17 +27,21 @@ _COUNT_SECONDS = 5.0  # for all counts together; what is not counted by then is 
 
 @dataclass(frozen=True)
 class Loss:
-    """One table's rows now and in the backup, None where the table is not there."""
+    """One table's rows now and in the backup, None where the table is not there.
+
+    Those of an `unproven` table are in the backup, and nobody has counted them.
+    """
 
     table: str
     now: int | None
     backup: int | None
     estimated: bool = False
+    unproven: bool = False
 
     @property
     def differs(self) -> bool:
-        """Whether a restore changes the number of rows."""
-        return self.now != self.backup
+        """Whether a restore changes the number of rows, or may."""
+        return self.now != self.backup or self.unproven
 
 
 @dataclass(frozen=True)
@@ -108,7 +113,7 @@ class Plan:
             (
                 loss.table,
                 "-" if loss.now is None else ("~" if loss.estimated else "") + f"{loss.now:,}",
-                "-" if loss.backup is None else f"{loss.backup:,}",
+                "not counted" if loss.unproven else _cell(loss.backup),
             )
             for loss in changed
         ]
@@ -133,6 +138,10 @@ class Plan:
         }
 
 
+def _cell(rows: int | None) -> str:
+    return "-" if rows is None else f"{rows:,}"
+
+
 def losses(conn: Connection, backup: Backup) -> tuple[Loss, ...]:
     """Compare the rows of the target (`conn` is in it) with those of the backup, by table."""
     proof = backup.proof()
@@ -140,38 +149,42 @@ def losses(conn: Connection, backup: Backup) -> tuple[Loss, ...]:
         return ()
     saved = {str(table): table.rows for table in proof.tables}
     now = _rows_now(conn)
+    unproven = {item.object for item in proof.unproven if item.reason != LEFT_OUT}
     return tuple(
         Loss(
             name,
             now[name][0] if name in now else None,
             saved.get(name),
             estimated=name in now and now[name][1],
+            unproven=name not in saved and f"table {name}" in unproven,
         )
         for name in sorted({*saved, *now})
     )
 
 
 def _rows_now(conn: Connection) -> Mapping[str, tuple[int, bool]]:
-    """Return rows by table and whether the number is an estimate."""
-    tables = connection.rows(
-        conn,
-        "SELECT n.nspname, c.relname, greatest(c.reltuples, 0)::bigint FROM pg_class c"
-        " JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'r'"
-        " AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
-        " ORDER BY c.relpages",
+    """Return rows by table and whether the number is an estimate.
+
+    Of an extension's tables, what a backup would have of them: the others are made anew.
+    """
+    estimates = dict(
+        connection.rows(conn, "SELECT oid, greatest(reltuples, 0)::bigint FROM pg_class")
     )
+    tables = [table for table in catalog.relations(conn, "r") if table.dumped]
     end = time.monotonic() + _COUNT_SECONDS
     return {
-        qualified(schema, name): _count(conn, schema, name, estimate, end)
-        for schema, name, estimate in tables
+        str(table): _count(conn, table, estimates.get(table.oid, 0), end)
+        for table in sorted(tables, key=lambda table: table.bytes)
     }
 
 
-def _count(conn: Connection, schema: str, name: str, estimate: int, end: float) -> tuple[int, bool]:
+def _count(conn: Connection, table: Relation, estimate: int, end: float) -> tuple[int, bool]:
     left = int((end - time.monotonic()) * 1000)
     if left <= 0:
         return estimate, True
-    query = sql.SQL("SELECT count(*) FROM ONLY {}").format(sql.Identifier(schema, name))
+    place = sql.Identifier(table.schema, table.name)
+    which = sql.SQL(table.condition or "")
+    query = sql.SQL("SELECT count(*) FROM ONLY {} {}").format(place, which)
     try:
         connection.execute(conn, "SELECT set_config('statement_timeout', %s, false)", (str(left),))
         return connection.value(conn, query), False
