@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +16,9 @@ from pgtasks.environment import Environment, resolve
 from pgtasks.errors import PgtasksError
 from pgtasks.layers import layers
 from pgtasks.project import Project, stem
+from pgtasks.secret import redact
 from pgtasks.target import Target, from_environment
+from pgtasks.variables import read_dotenv
 
 _ENCRYPTED = ("require", "verify-ca", "verify-full")
 _LOOPBACK = re.compile(r"localhost|127\.[0-9.]+|::1|")
@@ -256,6 +259,7 @@ def _opened(target: Target, project: Project) -> Iterator[Target]:
 def _project(project: Project) -> Iterator[Finding]:
     yield from _env_folder(project)
     yield from _tracked_secrets(project)
+    yield from _readable_secrets(project)
     yield from _unused(project)
     own = Path("~/.pgpass").expanduser()
     if own.exists() and (fault := libpq.passfile_fault(own)):
@@ -280,10 +284,35 @@ def _env_folder(project: Project) -> Iterator[Finding]:
         yield Finding("unchecked", "git", "", f"what git ignores and tracks: {repository.WHY_NOT}")
 
 
+def _readable_secrets(project: Project) -> Iterator[Finding]:
+    """Yield the dotenv files with a password in them that other accounts may read."""
+    for path in _dotenv_files(project):
+        mode = stat.S_IMODE(path.stat().st_mode)
+        if mode & 0o077 and _holds_password(path, project):
+            shown = project.shown(path)
+            text = f"{shown} holds a password and can be read by others (mode {mode:04o}): "
+            yield Finding("fault", "dotenv-mode", "", f"{text}chmod 600 {shlex.quote(shown)}")
+
+
+def _holds_password(path: Path, project: Project) -> bool:
+    try:
+        values = read_dotenv(path, project.shown(path), {})
+    except PgtasksError:
+        return False  # has a finding of its own
+    return any(
+        one.value and (name.endswith("PASSWORD") or redact(one.value) != one.value)
+        for name, one in values.items()
+    )
+
+
+def _dotenv_files(project: Project) -> list[Path]:
+    files = [project.root / ".env", *sorted(project.folder("env").glob("*.env"))]
+    return [path for path in files if path.is_file()]
+
+
 def _tracked_secrets(project: Project) -> Iterator[Finding]:
-    folder = project.folder("env")
-    for path in [project.root / ".env", *sorted(folder.glob("*.env"))]:
-        if path.is_file() and repository.tracks(path):
+    for path in _dotenv_files(project):
+        if repository.tracks(path):
             yield Finding(
                 "fault",
                 "dotenv-in-git",

@@ -11,7 +11,7 @@ from typing import Any
 
 from invoke import Collection, Exit, Task
 
-from pgtasks import commandline, several
+from pgtasks import child, commandline, several
 from pgtasks import task as edge
 from pgtasks.errors import PgtasksError
 
@@ -25,6 +25,7 @@ def namespace(file: str | Path) -> Any:
     path = Path(file).resolve()
     root = path.parent
     edge.set_file(path)
+    child.take_over()
     builtin = _builtin_folder()
     try:
         _check_runtime_file(root)

@@ -92,7 +92,7 @@ def conninfo(
         "user": target.user,
         "client_encoding": "UTF8",
         "application_name": application_name(purpose),
-        "options": options,
+        "options": " ".join(filter(None, (target.parameters.get("options"), options))),
     }
     if target.password is not None:
         parameters["password"] = target.password.reveal()

@@ -147,6 +147,8 @@ def _settings(environment: Environment, target: Target) -> Iterator[tuple[str, V
             value = effective.get(key) if value is None else value
             if value is not None:
                 text = redact(value) if isinstance(value, str) else value
+                if key == "password_command":
+                    text = password.program(value) + (" ..." if " " in value.strip() else "")
                 yield key, Value(text, found.layer if found else DEFAULT)
 
 

@@ -13,11 +13,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
 from pgtasks import report
+from pgtasks.child import for_own_runs, handed_over
 from pgtasks.errors import Interrupted, Refused
 from pgtasks.host import HERE, Command
 from pgtasks.outcome import Fleet, Outcome
@@ -53,7 +54,7 @@ class Call:
         core += [f"--config={self.runtime}"] if self.runtime else []
         core += ["--dry"] if self.dry else []
         task = [self.task, *self.words, f"--env={environment}", *(["--json"] if self.json else [])]
-        return Command((*_program(), *core, *task), {**os.environ, **(self.env or {})})
+        return Command((*_program(), *core, *task))
 
 
 def _program() -> tuple[str, ...]:
@@ -100,7 +101,7 @@ def run(environments: Sequence[str], call: Call, *, at_once: int) -> Fleet:
     try:
         while waiting or running:
             while waiting and len(running) < at_once:
-                running.append(_Child(waiting[0], call.command(waiting[0])))
+                running.append(_Child(waiting[0], call))
                 waiting.popleft()
             _collect(running, ended, width)
             time.sleep(_LOOK)
@@ -153,13 +154,20 @@ class _Child:
     No thread reads for it: a child is told of its parent's death once for each thread of that.
     """
 
-    def __init__(self, environment: str, command: Command) -> None:
+    def __init__(self, environment: str, call: Call) -> None:
         self.environment = environment
         self._began = time.monotonic()
         self._last = ""
         self._kept = {"error": "", "summary": ""}
         self._stopped = False
-        self.process = HERE.start(command, stdin=None, stdout=subprocess.PIPE)
+        plain, secret = for_own_runs(call.env or {})
+        command = replace(call.command(environment), env=plain)
+        variables = handed_over(secret)
+        try:
+            self.process = HERE.start(command, stdin=variables, stdout=subprocess.PIPE)
+        finally:
+            if variables:
+                variables.close()
         self._output, self._talk = _Pipe(self.process.stdout), _Pipe(self.process.stderr)
 
     def ended(self) -> bool:

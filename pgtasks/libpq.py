@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import shlex
 import stat
@@ -31,6 +32,19 @@ PARAMETERS = (
     "krbsrvname",
     "target_session_attrs",
     "connect_timeout",
+    "options",
+    "sslcrldir",
+    "sslcertmode",
+    "sslcompression",
+    "sslsni",
+    "ssl_min_protocol_version",
+    "ssl_max_protocol_version",
+    "requirepeer",
+    "require_auth",
+    "gssdelegation",
+    "gsslib",
+    "tcp_user_timeout",
+    "load_balance_hosts",
 )
 # Where the services of a whole machine stand: Debian, Red Hat, a build of one's own.
 _SERVICE_FOLDERS = ("/etc/postgresql-common", "/etc/sysconfig/pgsql", "/etc")
@@ -51,10 +65,31 @@ VARIABLES = {
     "krbsrvname": "PGKRBSRVNAME",
     "target_session_attrs": "PGTARGETSESSIONATTRS",
     "connect_timeout": "PGCONNECT_TIMEOUT",
+    "options": "PGOPTIONS",
+    "sslcrldir": "PGSSLCRLDIR",
+    "sslcertmode": "PGSSLCERTMODE",
+    "sslcompression": "PGSSLCOMPRESSION",
+    "sslsni": "PGSSLSNI",
+    "ssl_min_protocol_version": "PGSSLMINPROTOCOLVERSION",
+    "ssl_max_protocol_version": "PGSSLMAXPROTOCOLVERSION",
+    "requirepeer": "PGREQUIREPEER",
+    "require_auth": "PGREQUIREAUTH",
+    "gssdelegation": "PGGSSDELEGATION",
+    "gsslib": "PGGSSLIB",
+    "load_balance_hosts": "PGLOADBALANCEHOSTS",
 }
 
 
 _VARIABLE = re.compile(r"PG[A-Z]+|PGCONNECT_TIMEOUT")
+_OF_THE_PLACE = ("host", "port", "dbname", "user", "password")
+_SCHEME = r"postgres(ql)?(\+[a-z0-9_]+)?|psql|pgsql|postgis"
+# Parameters that say nothing of where a statement goes or who may read it: what drivers and pools
+# of applications take, and what pgtasks sets itself.
+_OF_NO_EFFECT = re.compile(
+    r"application_name|fallback_application_name|client_encoding|keepalives(_\w+)?"
+    r"|(prepared_)?statement_cache_size|prepare(d?_\w+)?|pgbouncer|connection_limit|pool_\w+|max_\w+"
+    r"|async_fallback|conn_max_age|ssl"
+)
 
 
 @dataclass(frozen=True)
@@ -72,12 +107,13 @@ class Place:
 def parse_url(url: str, where: str) -> Place:
     """Parse a PostgreSQL URL; `where` opens the error, which shows nothing that may be secret.
 
-    Accepted: postgres://, postgresql:// and SQLAlchemy's postgresql+driver://.
+    Accepted: postgres://, postgresql://, SQLAlchemy's postgresql+driver:// and what django-environ
+    and dj-database-url call it: psql://, pgsql://, postgis://.
     """
     scheme, separator, rest = url.strip().partition("://")
     if not separator:
         raise BadConfiguration(f"{where}: no PostgreSQL URL (postgresql://user@host/database)")
-    if not re.fullmatch(r"postgres(ql)?(\+[a-z0-9_]+)?", scheme.lower()):
+    if not re.fullmatch(_SCHEME, scheme.lower()):
         raise BadConfiguration(f"{where}: a {scheme}:// URL, expected postgresql://")
     rest, _, query = rest.partition("?")
     netloc, _, path = rest.partition("/")
@@ -138,9 +174,15 @@ def _port(text: str, where: str) -> int | None:
 
 
 def _known_parameters(parameters: Mapping[str, str], where: str) -> dict[str, str]:
-    # `application_name`, `options` and drivers' own parameters are an application's business
     kept = (*PARAMETERS, "passfile")
     known = {key: value for key, value in parameters.items() if key in kept}
+    for key in parameters:
+        if key not in (*kept, *_OF_THE_PLACE) and not _OF_NO_EFFECT.fullmatch(key):
+            raise BadConfiguration(
+                f"{where}: unknown parameter {key!r}{_nearest(key)}: it may decide where "
+                "statements go, so it is not passed over; libpq's own are known (a search_path "
+                "goes by options=-csearch_path%3DNAME)"
+            )
     if "ssl" in parameters:
         # asyncpg's and JDBC's word for it: not to be lost, or the connection would be open
         known.setdefault("sslmode", _SSL.get(parameters["ssl"].lower(), parameters["ssl"]))
@@ -148,6 +190,11 @@ def _known_parameters(parameters: Mapping[str, str], where: str) -> dict[str, st
     if sslmode is not None and sslmode not in SSLMODES:
         raise BadConfiguration(f"{where}: sslmode {sslmode!r}, known: {', '.join(SSLMODES)}")
     return known
+
+
+def _nearest(key: str) -> str:
+    near = difflib.get_close_matches(key, (*PARAMETERS, "passfile"), 1)
+    return f", did you mean {near[0]!r}" if near else ""
 
 
 def make_url(
@@ -236,16 +283,32 @@ def _service_place(values: Mapping[str, str], where: str) -> Place:
     )
 
 
-def passfile_line(user: str, password: Secret) -> str:
-    """Return the line of a password file that serves every connection of `user` (libpq-pgpass).
+def passfile_text(
+    *, host: str, port: int, databases: Sequence[str], user: str, password: Secret
+) -> str:
+    """Return a password file for one server and some of its databases (libpq-pgpass).
 
-    Raises BadConfiguration for a password with a line break, which no such file can hold.
+    Raises BadConfiguration for what has a line break, which no such file can hold.
     """
     if re.search(r"[\r\n\0]", user + password.reveal()):
         raise BadConfiguration(f"the password of {user!r} has a line break in it, libpq takes none")
-    # made for one run against one server, which may reach it by name, address or tunnel
-    login = ":".join(re.sub(r"([\\:])", r"\\\1", part) for part in (user, password.reveal()))
-    return f"*:*:*:{login}\n"
+    # for its own default socket folder libpq looks `localhost` up, asyncpg for any
+    hosts = (host, "localhost") if host.startswith("/") else (host,)
+    login = (user, password.reveal())
+    lines = [
+        ":".join((_escaped(place), str(port), _database(name), *map(_escaped, login)))
+        for place in hosts
+        for name in dict.fromkeys(databases)
+    ]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _database(name: str) -> str:
+    return "*" if re.search(r"[\r\n]", name) else _escaped(name)
+
+
+def _escaped(field: str) -> str:
+    return re.sub(r"([\\:])", r"\\\1", field)
 
 
 def passfile_password(text: str, wanted: Sequence[str]) -> str | None:

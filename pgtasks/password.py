@@ -9,12 +9,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from pgtasks import libpq, scratch
+from pgtasks import child, libpq, scratch
 from pgtasks.errors import BadConfiguration, Refused
 from pgtasks.secret import Secret, redact
 from pgtasks.target import Target
@@ -38,7 +38,9 @@ def unlocked(target: Target, root: Path | None = None) -> Target:
 
 
 def _printed(target: Target, root: Path | None) -> Secret:
-    name = f"environment {target.environment!r}: password_command {_shown(target)}"
+    name = (
+        f"environment {target.environment!r}: password_command {program(target.password_command)!r}"
+    )
     try:
         argv = shlex.split(target.password_command)
         process = subprocess.Popen(
@@ -46,7 +48,7 @@ def _printed(target: Target, root: Path | None) -> Secret:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=_without_urls(os.environ),
+            env=child.for_programs(),
             cwd=root,
             start_new_session=True,
         )
@@ -73,9 +75,9 @@ def _printed(target: Target, root: Path | None) -> Secret:
     return Secret(password)
 
 
-def _shown(target: Target) -> str:
-    # its arguments may hold a token
-    return repr(next(iter(target.password_command.split()), ""))
+def program(command: str) -> str:
+    """Return the program of a password_command: its arguments may hold a token."""
+    return next(iter(command.split()), "")
 
 
 def _output(process: subprocess.Popen[bytes], seconds: float) -> tuple[str, str]:
@@ -121,11 +123,6 @@ def _end(process: subprocess.Popen[bytes]) -> None:
             stream.close()
 
 
-def _without_urls(environ: Mapping[str, str]) -> dict[str, str]:
-    # the program gets no other environment's password with ours
-    return {key: value for key, value in environ.items() if not key.endswith("DATABASE_URL")}
-
-
 def asked(target: Target) -> Target:
     """Return the target with a password typed on the terminal, else raise Refused."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
@@ -143,11 +140,12 @@ def asked(target: Target) -> Target:
 
 
 @contextmanager
-def passfile(target: Target) -> Iterator[str]:
+def passfile(target: Target, *, also: Sequence[str] = ()) -> Iterator[str]:
     """Yield the path of a password file for child processes, or nothing where none is needed.
 
-    The file is readable by its owner alone and goes with the block, also after an exception;
-    what a killed run leaves is removed by the next one.
+    It serves connections to the target's own database, and to those in `also`, on its own server
+    and no other. The file is readable by its owner alone and goes with the block, also after an
+    exception; what a killed run leaves is removed by the next one.
     """
     if target.password is None:
         yield target.passfile
@@ -155,7 +153,19 @@ def passfile(target: Target) -> Iterator[str]:
     handle, path = scratch.file(".pgpass")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(libpq.passfile_line(target.user, target.password))
+            file.write(passfile_text(target.here(), also))
         yield str(path)
     finally:
         scratch.remove(path)
+
+
+def passfile_text(target: Target, also: Sequence[str]) -> str:
+    """Return the password file of a target with a password, as its clients reach it."""
+    assert target.password is not None
+    return libpq.passfile_text(
+        host=target.host,
+        port=target.port,
+        databases=(target.database, *also),
+        user=target.user,
+        password=target.password,
+    )

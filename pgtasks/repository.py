@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+from pgtasks import child
+
 WHY_NOT = "no git here, or no repository of this user's"
 
 
@@ -29,8 +31,6 @@ def ignores(path: Path) -> str | None:
 def _git(path: Path, *argv: str) -> subprocess.CompletedProcess[str] | None:
     folder = next(parent for parent in path.parents if parent.is_dir())
     try:
-        return subprocess.run(
-            ["git", *argv], cwd=folder, capture_output=True, text=True, timeout=10, check=False
-        )
+        return child.captured(["git", *argv], cwd=folder, seconds=10)
     except (OSError, subprocess.TimeoutExpired):
         return None

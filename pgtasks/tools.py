@@ -248,11 +248,13 @@ def environment(target: Target, passfile: str, *, read_only: bool = False) -> di
 
     parameters = {**target.parameters, "host": target.host, "port": str(target.port)}
     parameters |= {"user": target.user, "database": target.database}
-    env = {libpq.VARIABLES[key]: value for key, value in parameters.items()}
+    variables = libpq.VARIABLES
+    env = {variables[key]: value for key, value in parameters.items() if key in variables}
     env["PGAPPNAME"] = application_name("tools")
     env["PGCLIENTENCODING"] = "UTF8"
     if passfile:
         env["PGPASSFILE"] = passfile
     if read_only:
-        env["PGOPTIONS"] = "-c default_transaction_read_only=on"
+        own = "-c default_transaction_read_only=on"
+        env["PGOPTIONS"] = " ".join(filter(None, (env.get("PGOPTIONS"), own)))
     return env

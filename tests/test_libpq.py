@@ -40,6 +40,9 @@ def place(url: str) -> Place:
         ("postgresql://u:a,b#c@h/d", ("h", None, "d", "u", "a,b#c")),
         ("postgresql://ü:☃@h/😀", ("h", None, "😀", "ü", "☃")),
         (" postgresql://h/d\n", ("h", None, "d", "", None)),
+        ("psql://u:p@h/d", ("h", None, "d", "u", "p")),
+        ("pgsql://h/d", ("h", None, "d", "", None)),
+        ("postgis://h/d", ("h", None, "d", "", None)),
     ],
 )
 def test_a_url_is_taken_apart(url: str, expected: tuple[Any, ...]) -> None:
@@ -69,7 +72,8 @@ def test_libpq_reads_a_url_alike(url: str) -> None:
             "sslrootcert=/a%20b.pem&hostaddr=10.0.0.1",
             {"sslrootcert": "/a b.pem", "hostaddr": "10.0.0.1"},
         ),
-        ("application_name=x&options=-csearch_path=a", {}),
+        ("application_name=x&pool_size=5", {}),
+        ("options=-csearch_path%3Da", {"options": "-csearch_path=a"}),
         ("connect_timeout=3", {"connect_timeout": "3"}),
     ],
 )
@@ -102,6 +106,8 @@ def test_parameters_of_the_connection_are_kept(query: str, parameters: dict[str,
         ("postgresql:///d?port=1,2", "several ports in '1,2', name one"),
         ("postgresql://h/d?sslmode=on", "sslmode 'on', known: disable, allow, prefer"),
         ("postgresql://h/d?ssl=maybe", "sslmode 'maybe', known: disable, allow, prefer"),
+        ("postgresql://h/d?optoins=x", "unknown parameter 'optoins', did you mean 'options': it"),
+        ("postgresql://h/d?schema=s", "unknown parameter 'schema': it may decide where"),
     ],
 )
 def test_a_bad_url_is_one_line_without_its_password(url: str, message: str) -> None:
@@ -192,26 +198,36 @@ def test_a_bad_service_is_one_line(tmp_path: Path, line: str, message: str) -> N
 
 
 @pytest.mark.parametrize("password", [r"a:b\c", "ü☃", " ", "#x", "*", "a'b\"c"])
-def test_libpq_reads_a_passfile_line(
+def test_libpq_reads_a_passfile_for_one_server_and_its_databases(
     password_cluster: Cluster, tmp_path: Path, password: str
 ) -> None:
     role = f"pass_{os.getpid()}"
     password_cluster.execute(f"DROP ROLE IF EXISTS {role}")
     password_cluster.execute(f"CREATE ROLE {role} LOGIN PASSWORD %s", parameters=(password,))
     path = tmp_path / "pass"
-    path.write_text(libpq.passfile_line(role, Secret(password)), encoding="utf-8")
+    place = {"host": password_cluster.host, "port": password_cluster.port}
+    text = libpq.passfile_text(
+        **place, databases=("a:b\\c", "postgres"), user=role, password=Secret(password)
+    )
+    path.write_text(text, encoding="utf-8")
     path.chmod(0o600)
-    place = {"host": password_cluster.host, "port": password_cluster.port, "dbname": "postgres"}
-    connection = psycopg2.connect(make_dsn(user=role, passfile=str(path), **place))
-    connection.close()
-    with pytest.raises(psycopg2.OperationalError, match="no password supplied"):
-        psycopg2.connect(make_dsn(user=role, passfile="/nowhere", **place))
+    known = {"user": role, "passfile": str(path), "dbname": "postgres", **place}
+    psycopg2.connect(make_dsn(**known)).close()
+    elsewhere = [
+        {"passfile": "/nowhere"},
+        {"dbname": "template1"},
+        {"host": "127.0.0.1", "port": password_cluster.tcp_port},
+    ]
+    for other in elsewhere:
+        with pytest.raises(psycopg2.OperationalError, match="no password supplied"):
+            psycopg2.connect(make_dsn(**{**known, **other}))
     password_cluster.execute(f"DROP ROLE {role}")
 
 
 def test_a_password_with_a_line_break_is_refused() -> None:
+    known = {"host": "h", "port": 1, "databases": ("d",), "user": "u"}
     with pytest.raises(BadConfiguration) as caught:
-        libpq.passfile_line("u", Secret("a\n*:*:*:*:b"))
+        libpq.passfile_text(**known, password=Secret("a\n*:*:*:*:b"))
     assert "line break" in caught.value.message
     assert "*" not in caught.value.message
 

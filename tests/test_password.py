@@ -183,7 +183,7 @@ def test_the_passfile_for_children_is_private_and_goes(tmp_path: Path) -> None:
         with password.passfile(target(password=Secret("s3cret"))) as path:
             seen.append(Path(path))
             assert stat.S_IMODE(seen[0].stat().st_mode) == 0o600
-            assert seen[0].read_text() == "*:*:*:alice:s3cret\n"
+            assert seen[0].read_text() == "localhost:5432:shop:alice:s3cret\n"
             raise ZeroDivisionError
 
     seen: list[Path] = []
@@ -275,7 +275,7 @@ def test_a_terminal_is_asked_and_shows_no_password(
     folder = project_of(locked, tmp_path / "shop")
     made = replace(locked, password=Secret(PASSWORD))
     with connection.session(made) as conn:
-        connection.execute(conn, "CREATE TABLE t ()")
+        connection.execute(conn, "CREATE TABLE public.t ()")
     # the guard speaks once the server has let us in
     argv = [INV, "env.stamp", "--dry"]
     ended = answer(argv, [(f"password for .*{locked.database}: ", typed)], cwd=folder)

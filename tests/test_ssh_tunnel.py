@@ -20,9 +20,9 @@ from network import Network
 from sites import until
 from test_ssh_process import clear, left
 
-from pgtasks import connection, reach, tools
+from pgtasks import child, connection, reach, tools
 from pgtasks.errors import PgtasksError, Unreachable
-from pgtasks.host import Command, base_environment
+from pgtasks.host import Command
 from pgtasks.secret import Secret
 from pgtasks.ssh.login import Login
 from pgtasks.target import Target
@@ -326,6 +326,6 @@ def test_children_here_go_through_it_too(by_tls: Reach) -> None:
     if psql is None:
         pytest.skip("psql is not installed here")
     target = by_tls("verify-full", password=Secret(PASSWORD))
-    env = {**base_environment(), **tools.environment(target.here(), ""), "PGPASSWORD": PASSWORD}
+    env = {**child.for_tools(), **tools.environment(target.here(), ""), "PGPASSWORD": PASSWORD}
     done = subprocess.run([psql, "-XAtc", "SELECT 1"], env=env, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr

@@ -76,7 +76,7 @@ def create(
         say(note)
     with (
         shelf.making(target.environment, target.database) as draft,
-        host.passfile(target) as passfile,
+        host.passfile(target, also=(target.maintenance,)) as passfile,
     ):
         reach("backup.begun")
         env = tools.environment(host.view(target), passfile, read_only=True)

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from pgtasks import child
 from pgtasks.errors import BadConfiguration, Failed, VersionMismatch
 
 SUPPORTED = range(14, 19)
@@ -64,12 +65,15 @@ def _folder_on_path() -> Path | None:
     return Path(found).resolve().parent
 
 
+_WAIT = 20  # seconds that a program may take to say its version
+
+
 @functools.cache
 def _ask_version(program: Path) -> int | None:
     """Return the major of a postgres whose place does not say it."""
     try:
-        done = subprocess.run([program, "--version"], capture_output=True, text=True)
-    except OSError:
+        done = child.captured([str(program), "--version"], seconds=_WAIT)
+    except (OSError, subprocess.TimeoutExpired):
         return None
     version = re.search(r"\(PostgreSQL\) (\d+)", done.stdout)
     return int(version[1]) if version else None

@@ -222,7 +222,8 @@ def load_command(plan: Plan, argv: tuple[str, ...], env: Mapping[str, str]) -> C
     The swap's commit does, and flushes all that came before it.
     """
     settings = ("synchronous_commit=off", "statement_timeout=0", "lock_timeout=0")
-    options = " ".join(f"-c {it}" for it in (*settings, "default_transaction_read_only=off"))
+    own = (f"-c {it}" for it in (*settings, "default_transaction_read_only=off"))
+    options = " ".join(filter(None, (env.get("PGOPTIONS"), *own)))
     # those of the backup are there by the time that its statistics are gathered
     options += connection.without_event_triggers(plan.target)
     return Command(argv, {**env, "PGOPTIONS": options})

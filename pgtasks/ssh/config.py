@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pgtasks import child
 from pgtasks.errors import BadConfiguration
 from pgtasks.ssh import login
 from pgtasks.ssh.login import Login
@@ -156,15 +157,7 @@ def _asked(wanted: Login) -> tuple[Mapping[str, list[str]], Sequence[str]]:
     argv += ["-l", wanted.user] if wanted.user else []
     argv += ["-p", str(wanted.port)] if wanted.port else []
     try:
-        done = subprocess.run(
-            [*argv, "--", wanted.host],
-            input=files,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=_WAIT,
-            check=False,
-        )
+        done = child.captured([*argv, "--", wanted.host], input=files, seconds=_WAIT)
     except (OSError, subprocess.TimeoutExpired) as exc:
         raise BadConfiguration(f"ssh -G {wanted.host}: {exc}") from None
     if done.returncode != 0:

@@ -7,12 +7,12 @@ import secrets
 import shlex
 import subprocess
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from pgtasks import libpq
+from pgtasks import password
 from pgtasks.errors import BadConfiguration, Failed, Unreachable
 from pgtasks.host import SHORT, Command, Sink, Source
 from pgtasks.ssh.link import Link
@@ -86,13 +86,13 @@ class SshHost:
         return int(done.exited)
 
     @contextmanager
-    def passfile(self, target: Target) -> Iterator[str]:
+    def passfile(self, target: Target, *, also: Sequence[str] = ()) -> Iterator[str]:
         """Put a password file into the run's room there for the length of a block."""
         if target.password is None:
             yield ""
             return
         path = f"{self.link.room}/{secrets.token_hex(6)}.pgpass"
-        self.put(path, libpq.passfile_line(target.user, target.password).encode())
+        self.put(path, password.passfile_text(self.view(target), also).encode())
         try:
             yield path
         finally:

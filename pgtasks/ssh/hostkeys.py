@@ -16,9 +16,11 @@ from pathlib import Path
 
 import paramiko
 
+from pgtasks import child
 from pgtasks.errors import PgtasksError, Unreachable
 from pgtasks.ssh.config import Settings, trusted_file
 
+_WAIT = 20  # seconds for ssh-keygen
 _MARKED = ("@revoked", "@cert-authority")
 
 
@@ -154,9 +156,9 @@ def _in_krl(path: str, key: paramiko.PKey) -> bool:
         public.flush()
         argv = ["ssh-keygen", "-Q", "-f", path, public.name]
         try:
-            done = subprocess.run(argv, capture_output=True, text=True, check=False)
-        except OSError as exc:
-            raise Distrusted(f"RevokedHostKeys {path}: ssh-keygen: {exc.strerror}") from None
+            done = child.captured(argv, seconds=_WAIT)
+        except (OSError, subprocess.TimeoutExpired) as exc:
+            raise Distrusted(f"RevokedHostKeys {path}: ssh-keygen: {exc}") from None
     if done.returncode != 0 and "REVOKED" not in done.stdout:
         raise Distrusted(f"RevokedHostKeys {path}: {done.stderr.strip() or 'not read'}")
     return done.returncode != 0

@@ -13,7 +13,7 @@ from typing import Any
 import fabric
 import paramiko
 
-from pgtasks import report
+from pgtasks import child, report
 from pgtasks.errors import BadConfiguration, PgtasksError, Unreachable
 from pgtasks.ssh import config, hostkeys
 from pgtasks.ssh.config import Settings
@@ -137,7 +137,9 @@ class Route:
         ours, theirs = socket.socketpair()
         with theirs:
             argv, end = ["/bin/sh", "-c", f"exec {command}"], theirs.fileno()
-            self._proxies.append(subprocess.Popen(argv, stdin=end, stdout=end))
+            self._proxies.append(
+                subprocess.Popen(argv, stdin=end, stdout=end, env=child.for_programs())
+            )
         return ours
 
     def _explained(

@@ -1,0 +1,108 @@
+"""The variables that programs started here get: what they need, and no secret of the project's.
+
+What is in a process's first environment can be read as long as it runs, by its user and by what it
+starts. PostgreSQL's own tools get a short list of variables. Programs that the user configured (ssh
+and what it runs, git, password_command) may need any variable of his, and get all but those that
+pgtasks reads secrets from. Runs of our own get these by a pipe.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+_KEPT = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "TERM", "TZ", "TMPDIR", "LANG", "LANGUAGE")
+# LD_LIBRARY_PATH: where tools of no package find their libpq
+_KEPT_PREFIXES = ("LC_", "KRB5", "SSL_CERT", "LD_LIBRARY_PATH")
+# for a person at a terminal: psql's pager, editor, history and psqlrc
+_KEPT_AT_TERMINAL = (
+    *("PAGER", "EDITOR", "VISUAL", "LESS", "DISPLAY", "COLUMNS", "LINES"),
+    *("PSQLRC", "PSQL_HISTORY", "PSQL_PAGER", "PSQL_EDITOR"),
+)
+# settings and secrets: libpq's own, ours, those of Flask-SQLAlchemy and the like
+_OURS = re.compile(
+    r"PG[A-Z]+|PGCONNECT_TIMEOUT|INVOKE_PGTASKS_.*|.*DATABASE_(URL|URI|PASSWORD)|POSTGRES_URL"
+)
+_URL_WITH_PASSWORD = re.compile(r"^\w[\w+.-]*://[^\s/@]*:[^\s@]+@")
+_HANDED_OVER = "PGTASKS_VARIABLES"  # says that variables come on stdin
+
+
+def for_tools(*, terminal: bool = False) -> dict[str, str]:
+    """Return the variables that a tool of PostgreSQL gets."""
+    names = _KEPT + (_KEPT_AT_TERMINAL if terminal else ())
+    kept = {key: os.environ[key] for key in names if key in os.environ}
+    kept.update({k: v for k, v in os.environ.items() if k.startswith(_KEPT_PREFIXES)})
+    return kept
+
+
+def for_programs() -> dict[str, str]:
+    """Return the variables that a program gets which the user configured."""
+    return {key: value for key, value in os.environ.items() if not _is_secret(key, value)}
+
+
+def _is_secret(name: str, value: str) -> bool:
+    # whatever its name: settings may refer to any variable as their url
+    return bool(_OURS.fullmatch(name) or _URL_WITH_PASSWORD.match(value))
+
+
+def captured(
+    argv: Sequence[str], *, input: str | None = None, cwd: Path | None = None, seconds: float
+) -> subprocess.CompletedProcess[str]:
+    """Run a program that the user configured to its end.
+
+    Raises OSError where it cannot be run, and subprocess.TimeoutExpired.
+    """
+    return subprocess.run(
+        argv,
+        input=input,
+        stdin=subprocess.DEVNULL if input is None else None,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        env=for_programs(),
+        cwd=cwd,
+        timeout=seconds,
+        check=False,
+    )
+
+
+def for_own_runs(more: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the variables of a run of our own, and those that go to it by a pipe."""
+    known = {**os.environ, **more}
+    secret = {key: value for key, value in known.items() if _is_secret(key, value)}
+    plain = {key: value for key, value in known.items() if key not in secret}
+    return ({**plain, _HANDED_OVER: "stdin"} if secret else plain), secret
+
+
+def handed_over(variables: Mapping[str, str]) -> IO[bytes] | None:
+    """Return a pipe from which a run of our own takes these variables, None where there are none.
+
+    The caller closes it when the run has been started.
+    """
+    if not variables:
+        return None
+    reader, writer = os.pipe()
+    text = json.dumps(variables).encode()
+    threading.Thread(target=_write, args=(writer, text), daemon=True).start()
+    return os.fdopen(reader, "rb")
+
+
+def _write(writer: int, text: bytes) -> None:
+    try:
+        with os.fdopen(writer, "wb") as pipe:
+            pipe.write(text)
+    except BrokenPipeError:
+        pass  # the run ended before it asked
+
+
+def take_over() -> None:
+    """Take the variables that the run which started this one handed over, if it did."""
+    if os.environ.pop(_HANDED_OVER, "") == "stdin":
+        os.environ.update(json.load(sys.stdin.buffer))
