@@ -22,6 +22,7 @@ import psycopg2.extensions
 from psycopg2 import sql
 from psycopg2.extensions import make_dsn
 
+from pgtasks import peer
 from pgtasks import session as sessions
 from pgtasks.errors import Failed, PgtasksError, Refused, Unreachable
 from pgtasks.secret import redact
@@ -42,6 +43,7 @@ class FellSilent(Unreachable):
 _KEEPALIVE = {"keepalives_idle": "5", "keepalives_interval": "2", "keepalives_count": "3"}
 # SQLSTATEs after which there is no connection: lost, shut down, timed out
 _ENDED = ("08", "57P", "25P03", "25P04")
+_REQUIRE_AUTH = 160000  # the version of libpq that knows it
 _WAYS_OUT = {
     r"is not currently accepting connections": ": inv db.recover opens it",
     # of servers whose minor version marks none as invalid
@@ -77,7 +79,8 @@ def conninfo(
     target: Target, *, read_only: bool = False, purpose: str = "", own_path: bool = False
 ) -> dict[str, str]:
     """Return libpq parameters for the target, each given, so that none is inherited."""
-    target = target.here()
+    known = peer.trusted(target)
+    target = known.here()
     options = sessions.options(
         read_only=read_only,
         own_path=own_path,
@@ -94,6 +97,13 @@ def conninfo(
         "application_name": application_name(purpose),
         "options": " ".join(filter(None, (target.parameters.get("options"), options))),
     }
+    if (
+        known.end
+        and peer.PARAMETER in known.parameters
+        and psycopg2.extensions.libpq_version() >= _REQUIRE_AUTH
+    ):
+        # somebody may come between the look at the socket there and the connection to it
+        parameters["require_auth"] = "!password"
     if target.password is not None:
         parameters["password"] = target.password.reveal()
     elif target.passfile:

@@ -21,10 +21,10 @@ __all__ = ["DEFAULT", "Environment", "Value", "resolve"]
 # reached (sslmode, connect_timeout) stays: a URL that is silent on TLS must not end it.
 _REPLACED: Mapping[str, tuple[str, ...]] = {
     "url": ("host", "port", "database", "user", "service", "server"),
-    "server": ("host", "port", "user", "service", "sslmode", "sslrootcert"),
+    "server": ("host", "port", "user", "service", "sslmode", "sslrootcert", "requirepeer"),
     "host": ("server", "service"),
 }
-_SETTINGS_OF_A_URL = ("sslmode", "sslrootcert", "connect_timeout", "passfile")
+_SETTINGS_OF_A_URL = ("sslmode", "sslrootcert", "requirepeer", "connect_timeout", "passfile")
 _PLACES = ("host", "port", "server", "service")
 
 

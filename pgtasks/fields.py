@@ -73,6 +73,7 @@ ENVIRONMENT = _fields(
     Field("user", "text", "role to connect as"),
     Field("sslmode", "text", "libpq's sslmode", choices=SSLMODES),
     Field("sslrootcert", "path", "file of the certificate authority, or `system`"),
+    Field("requirepeer", "text", "the account that runs the server of a socket, as for libpq"),
     Field(
         "connect_timeout",
         "number",

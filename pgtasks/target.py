@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pgtasks import fields, libpq
+from pgtasks import fields, libpq, peer
 from pgtasks.environment import Environment
 from pgtasks.errors import BadConfiguration
 from pgtasks.secret import Secret
@@ -37,7 +37,8 @@ class Target:
     """Where an environment's database lives. `host` is a name, an address or a socket folder.
 
     Over SSH that is as the database host itself sees it, and open until the target is reached;
-    `end` is then where this machine's clients go, `place` where its commands run.
+    `end` is then where this machine's clients go, `place` where its commands run, `peer` what was
+    seen of the socket there.
     """
 
     environment: str
@@ -61,6 +62,7 @@ class Target:
     ssh: Login | None = None
     end: End | None = None
     place: Host | None = field(default=None, compare=False, repr=False)
+    peer: peer.Facts | None = field(default=None, compare=False, repr=False)
     lineage: tuple[str, ...] = field(default=(), compare=False)  # of its environment
     seeds: tuple[str, ...] = ()
     backup: Mapping[str, object] = field(default_factory=dict)
@@ -81,8 +83,10 @@ class Target:
         parameters = dict(self.parameters)
         parameters.pop("hostaddr", None)  # where the tunnel leads to
         if self.end.host.startswith("/"):
-            kept = {key: value for key, value in parameters.items() if key not in _TLS}
-            return replace(self, host=self.end.host, port=self.end.port, parameters=kept, end=None)
+            other = (*_TLS, peer.PARAMETER)  # the tunnel's end is ours
+            kept = {key: value for key, value in parameters.items() if key not in other}
+            known = replace(self, parameters=kept, end=None, peer=None)
+            return replace(known, host=self.end.host, port=self.end.port)
         # the name stays, so that the server's certificate is held against it
         parameters["hostaddr"] = self.end.host
         return replace(self, port=self.end.port, parameters=parameters, end=None)
@@ -138,7 +142,7 @@ def from_environment(environment: Environment) -> Target:
         )
     port = environment.get("port")
     parameters = dict(environment.parameters)
-    for key in ("sslmode", "sslrootcert"):
+    for key in ("sslmode", "sslrootcert", peer.PARAMETER):
         if environment.get(key):
             parameters[key] = environment.get(key)
     parameters["connect_timeout"] = str(environment.get("connect_timeout"))

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from pgtasks import peer
 from pgtasks.errors import BadConfiguration, Failed, VersionMismatch
 from pgtasks.host import WHEEL, Command, Host
 from pgtasks.target import Target
@@ -246,6 +247,7 @@ def environment(target: Target, passfile: str, *, read_only: bool = False) -> di
     from pgtasks import libpq
     from pgtasks.connection import application_name
 
+    target = peer.trusted(target)
     parameters = {**target.parameters, "host": target.host, "port": str(target.port)}
     parameters |= {"user": target.user, "database": target.database}
     variables = libpq.VARIABLES

@@ -6,8 +6,10 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from pgtasks import libpq
+from pgtasks import libpq, peer
+from pgtasks.errors import Failed
 from pgtasks.host import Command
+from pgtasks.peer import Facts
 from pgtasks.secret import Secret
 from pgtasks.ssh.host import SshHost
 from pgtasks.ssh.link import Link
@@ -33,11 +35,13 @@ def landed(target: Target) -> tuple[SshHost, Target]:
     host = SshHost(Link(target.ssh, environment=target.environment))
     try:
         account = target.ssh.sudo_user or host.link.settings.user
+        facts = _socket(host, target, account)
         there = replace(
             target,
             place=host,
-            host=target.host or _default_host(host, target.port),
+            host=facts.folder if facts else target.host,
             user=target.user or account,
+            peer=facts,
         )
         return host, _with_password(there)
     except BaseException:
@@ -45,11 +49,19 @@ def landed(target: Target) -> tuple[SshHost, Target]:
         raise
 
 
-def _default_host(host: SshHost, port: int) -> str:
-    """Return the folder of the server's socket there, localhost where there is none."""
-    look = 'for d in "$@"; do [ -S "$d/.s.PGSQL.$0" ] && echo "$d" && exit; done; echo localhost'
-    argv = ("/bin/sh", "-c", look, str(port), *SOCKET_FOLDERS)
-    return host.capture(Command(argv)).strip()
+def _socket(host: SshHost, target: Target, account: str) -> Facts | None:
+    """Return what is to be seen of the server's socket there, None for a target by address.
+
+    Without a `host` it is the first in the usual folders, localhost where there is none.
+    """
+    if target.host and not target.socket:
+        return None
+    folders = (target.host,) if target.host else SOCKET_FOLDERS
+    argv = ("/bin/sh", "-c", peer.LOOK, "sh", str(target.port), *folders)
+    facts = peer.parsed(host.capture(Command(argv, {"LC_ALL": "C"})), account)
+    if facts.folder not in (*folders, "localhost"):
+        raise Failed(f"{host.name}: the look for the server's socket found {facts.folder!r}")
+    return facts
 
 
 def _with_password(target: Target) -> Target:

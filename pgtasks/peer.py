@@ -1,0 +1,140 @@
+"""Whose a server's socket is: in a folder where anybody may write, whoever comes first makes one.
+
+A password goes to a socket of the account that runs the server, and to no other.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pgtasks.errors import Refused
+
+if TYPE_CHECKING:
+    from pgtasks.target import Target
+
+_SERVERS = ("root", "postgres")  # accounts that no stranger has
+_OTHERS_WRITE = 0o002
+PARAMETER = "requirepeer"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What was seen of a socket; `own` is the account that looked.
+
+    `makers` are the owners of what lies where anybody may write, the socket itself or a folder
+    above it, and what each of them owns there.
+    """
+
+    folder: str
+    own: str
+    owner: str = ""
+    makers: Mapping[str, str] = field(default_factory=dict)
+
+
+def look(folder: str, port: int) -> Facts:
+    """Return what is to be seen of a socket on this machine."""
+    name = f".s.PGSQL.{port}"
+    makers: dict[str, str] = {}
+    for path in (Path(folder, name), Path(os.path.realpath(folder), name)):
+        for part in (path, *path.parents[:-1]):
+            if _uid(part) is not None and _mode(part.parent) & _OTHERS_WRITE:
+                makers.setdefault(_account(_uid(part)), str(part))
+    return Facts(folder, _account(os.geteuid()), _account(_uid(Path(folder, name))), makers)
+
+
+def _uid(path: Path) -> int | None:
+    try:
+        return path.lstat().st_uid
+    except OSError:
+        return None
+
+
+def _mode(path: Path) -> int:
+    try:
+        return path.stat().st_mode
+    except OSError:
+        return 0
+
+
+def _account(uid: int | None) -> str:
+    """Return an account's name, its number where it has none."""
+    if uid is None:
+        return ""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+# $1: the port, then folders to look in, the first with a socket counts, or the only one
+LOOK = """\
+port=$1; shift
+owner() { set -f; set -- $(ls -ld -- "$1" 2>/dev/null); echo "$3"; }
+for d in "$@"; do
+  s=$d/.s.PGSQL.$port
+  [ $# -eq 1 ] || [ -S "$s" ] || continue
+  printf 'folder\\t%s\\n' "$d"
+  [ ! -S "$s" ] || printf 'owner\\t%s\\n' "$(owner "$s")"
+  for p in "$s" "$(cd -P -- "$d" 2>/dev/null && pwd -P)/.s.PGSQL.$port"; do
+    while [ -n "$p" ]; do
+      up=${p%/*}
+      case $(ls -ldL -- "${up:-/}" 2>/dev/null) in
+        (????????w*) [ ! -e "$p" ] || printf 'maker\\t%s\\t%s\\n' "$(owner "$p")" "$p";;
+      esac
+      p=$up
+    done
+  done
+  exit
+done
+printf 'folder\\tlocalhost\\n'
+"""
+
+
+def parsed(said: str, own: str) -> Facts:
+    """Return what LOOK printed."""
+    rows = [line.split("\t") for line in said.splitlines()]
+    one = {row[0]: row[1] for row in rows if len(row) == 2}
+    makers = {row[1]: row[2] for row in reversed(rows) if len(row) == 3}
+    return Facts(one.get("folder", ""), own, one.get("owner", ""), makers)
+
+
+def trusted(target: Target) -> Target:
+    """Return the target, its socket tied to the account that it is to belong to.
+
+    Raises Refused where that is a stranger's. A folder that its owner alone can write to is
+    whatever he makes of it.
+    """
+    if not target.socket or target.embedded:
+        return target
+    facts = target.peer if target.ssh else look(target.host, target.port)
+    if facts is None:
+        return target
+    wanted = target.parameters.get(PARAMETER)
+    if fault := _fault(facts, target, wanted):
+        raise Refused(fault)
+    if not facts.makers or wanted or not facts.owner or facts.owner.isdigit():
+        return target
+    # libpq looks once more, at the process that answers
+    return replace(target, parameters={**target.parameters, PARAMETER: facts.owner})
+
+
+def _fault(facts: Facts, target: Target, wanted: str | None) -> str:
+    where = f"{target.ssh}: " if target.ssh else ""
+    path = f"{facts.folder}/.s.PGSQL.{target.port}"
+    if wanted and facts.owner and facts.owner != wanted:
+        return f"{where}{path!r} belongs to {facts.owner!r}, requirepeer says {wanted!r}"
+    for maker, what in facts.makers.items():
+        if maker not in (*_SERVERS, facts.own, wanted):
+            folder = shlex.quote(what.rpartition("/")[0] or "/")
+            return (
+                f"{where}{what!r} belongs to {maker!r}, and anybody may write to {folder}: nothing "
+                f"is sent there; where {maker!r} runs the server say requirepeer: {maker}, else "
+                "name the server's own folder in host"
+            )
+    return ""

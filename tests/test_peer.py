@@ -1,0 +1,221 @@
+"""A socket is its server's: what a stranger makes where anybody may write gets no password."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hosts import DatabaseHost
+from projects import make_project, put_stamp
+from servers import Cluster, identity
+
+from pgtasks import connection, peer, reach, tools
+from pgtasks.errors import Refused, Unreachable
+from pgtasks.peer import Facts
+from pgtasks.secret import Secret
+from pgtasks.ssh import arrive
+from pgtasks.ssh.login import Login
+from pgtasks.target import Target
+
+# asks whoever comes for a password in clear, and writes down what comes
+GREEDY = """
+import os, socket, sys
+s = socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); s.listen(9)
+os.chmod(sys.argv[1], 0o777)
+print("ready", flush=True)
+while True:
+    c, _ = s.accept()
+    with c:
+        size = int.from_bytes(c.recv(4, socket.MSG_WAITALL), "big")
+        if not size: continue
+        c.recv(size - 4, socket.MSG_WAITALL)
+        c.sendall(b"R" + (8).to_bytes(4, "big") + (3).to_bytes(4, "big"))
+        print(repr(c.recv(999)), flush=True)
+"""
+
+
+def at(folder: str, **more: Any) -> Target:
+    return Target("prod", folder, 5432, "shop", "ann", password=Secret("hush"), **more)
+
+
+@pytest.fixture
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Return a folder as /tmp is, which every account reaches."""
+    import shutil
+    import tempfile
+
+    folder = Path(tempfile.mkdtemp(prefix="pgt-", dir="/tmp"))
+    folder.chmod(0o1777)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@contextmanager
+def greedy(path: Path) -> Iterator[list[str]]:
+    """Run the server of a stranger for a block; yield what it heard."""
+    if os.geteuid() != 0:
+        pytest.skip("another account needs root")
+    argv = ["python3", "-c", GREEDY, str(path)]
+    heard: list[str] = []
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, user="nobody") as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        reader = threading.Thread(target=lambda: heard.extend(process.stdout or ()), daemon=True)
+        reader.start()
+        try:
+            yield heard
+        finally:
+            process.kill()
+            reader.join(10)
+
+
+@pytest.mark.parametrize("below", ["", "made/by/nobody"])
+def test_a_strangers_socket_gets_nothing(shared: Path, below: str) -> None:
+    if below:
+        if os.geteuid() != 0:
+            pytest.skip("another account needs root")
+        subprocess.run(["mkdir", "-p", shared / below], user="nobody", check=True)
+    folder = shared / below
+    with greedy(folder / ".s.PGSQL.5432") as heard:
+        with pytest.raises(Refused) as refusal:
+            connection.connect(at(str(folder)))
+        link = shared / "link"
+        link.symlink_to(folder)
+        with pytest.raises(Refused):
+            connection.connect(at(str(link)))
+        assert heard == []
+        said = refusal.value.message
+        what = folder / ".s.PGSQL.5432" if not below else shared / "made"
+        assert said.startswith(f"{str(what)!r} belongs to 'nobody', and anybody may write to ")
+        assert "say requirepeer: nobody" in said
+        with pytest.raises(Unreachable):  # said: then it is one's own business
+            connection.connect(at(str(folder), parameters={"requirepeer": "nobody"}))
+    assert "hush" in heard[0]
+
+
+def test_a_folder_that_its_owner_alone_may_write_to_is_his(shared: Path) -> None:
+    (shared / "own").mkdir(mode=0o755)
+    with greedy(shared / "own.socket"):
+        (shared / "own.socket").rename(shared / "own" / ".s.PGSQL.5432")
+        found = peer.look(str(shared / "own"), 5432)
+        assert (found.owner, set(found.makers)) == ("nobody", {"root"})
+        assert peer.trusted(at(str(shared / "own"))).parameters == {"requirepeer": "nobody"}
+
+
+def test_the_server_that_answers_is_looked_at_by_libpq(cluster: Cluster, shared: Path) -> None:
+    """What is bound between the look and the connection belongs to somebody else."""
+    (shared / ".s.PGSQL.5432").symlink_to(f"{cluster.host}/.s.PGSQL.{cluster.port}")
+    target = cluster.target("postgres")
+    assert peer.trusted(target).parameters["requirepeer"]
+    facts = peer.look(cluster.host, cluster.port)
+    assert facts.owner == _name(identity().get("user", os.geteuid()))
+    connection.connect(target).close()
+
+
+def _name(uid: int) -> str:
+    import pwd
+
+    return pwd.getpwuid(uid).pw_name
+
+
+@pytest.mark.parametrize("owner", ["root", "postgres", "me"])
+def test_accounts_that_no_stranger_has(owner: str) -> None:
+    facts = Facts("/tmp", "me", owner, {owner: "/tmp/.s.PGSQL.5432"})
+    target = at("/tmp", ssh=Login("db1"), peer=facts)
+    assert peer.trusted(target).parameters == {"requirepeer": owner}
+    other = at("/tmp", ssh=Login("db1"), peer=facts, parameters={"requirepeer": "bob"})
+    with pytest.raises(Refused, match="requirepeer says 'bob'"):
+        peer.trusted(other)
+
+
+def test_an_environment_says_whose_it_is(
+    cluster: Cluster, database: str, tmp_path: Path, inv: Any
+) -> None:
+    put_stamp(cluster.target(database))
+    root = make_project(tmp_path / "shop", cluster.url(database))
+    owner = _name(identity().get("user", os.geteuid()))
+    place = f"host: {cluster.host}\nport: {cluster.port}\nuser: {cluster.superuser}\n"
+    for said, code in ((owner, 0), ("nobody", 2)):
+        (root / "env" / "dev.yaml").write_text(
+            f"{place}database: {database}\nrequirepeer: {said}\n"
+        )
+        done = inv("db.check", "--json", cwd=root)
+        assert done.returncode == code, done.stderr
+    assert "requirepeer says 'nobody'" in json.loads(done.stdout)["error"]
+
+
+# on a database host
+
+
+@pytest.fixture
+def away(db1: DatabaseHost) -> Iterator[Callable[..., Target]]:
+    """Return what logs in to db1 for a server that is not there."""
+    opened: list[Target] = []
+
+    def make(host: str = "", **more: Any) -> Target:
+        wanted = Target(
+            *("prod", host, 5431, "shop", "ann"),
+            password=Secret("hush"),
+            ssh=Login(**db1.place(silence=5)),
+            **more,
+        )
+        opened.append(arrive.arrive(wanted))
+        return opened[-1]
+
+    yield make
+    for target in opened:
+        target.close()
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_a_strangers_socket_there_gets_nothing(
+    db1: DatabaseHost, away: Callable[..., Target], named: bool
+) -> None:
+    mallory = db1.user_with(role=False)
+    path = f"{db1.temporary}/.s.PGSQL.5431"
+    log = db1.machine.folder / "greedy"
+    process = db1.machine.start("python3", "-c", GREEDY, path, log=log, user=mallory)
+    try:
+        while "ready" not in log.read_text():
+            assert process.poll() is None, log.read_text()
+        target = away(db1.temporary if named else "")
+        with pytest.raises(Refused) as refusal:
+            reach.answering(target)
+        assert refusal.value.message.startswith(
+            f"{db1.user}@{db1.address}: '{path}' belongs to {mallory!r}, and anybody may write to"
+        )
+        assert target.place is not None
+        with pytest.raises(Refused):
+            tools.environment(target.place.view(target), "")
+        assert "hush" not in log.read_text()
+        if named:  # by libpq: not in clear
+            mine = away(db1.temporary, parameters={"requirepeer": mallory})
+            with pytest.raises(Unreachable, match="cleartext"):
+                reach.answering(mine)
+            assert "hush" not in log.read_text()
+    finally:
+        db1.do("pkill", "-u", mallory, "-f", "PGSQL.5431")
+        process.wait(10)
+        db1.do("rm", path)
+
+
+def test_the_servers_own_socket_there_is_used(db1: DatabaseHost) -> None:
+    for host in ("", db1.sockets):
+        wanted = Target(
+            *("prod", host, db1.cluster.port, "postgres", db1.user),
+            ssh=Login(**db1.place(silence=5)),
+        )
+        target = reach.reach(wanted, Path())
+        try:
+            assert target.host == db1.sockets
+            assert target.peer is not None
+            assert (target.peer.owner, target.peer.makers) == ("postgres", {})
+        finally:
+            target.close()
