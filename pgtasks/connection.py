@@ -152,9 +152,10 @@ def _opened(target: Target, *, read_only: bool, purpose: str, own_path: bool) ->
 def _begun(connection: Connection) -> tuple[Any, ...]:
     version = connection.server_version
     try:
-        return rows(connection, sessions.begin(version))[0]
+        return rows(connection, sessions.begin(version), limit=ANSWER)[0]
     except Failed:  # a statement of a lost client then goes on to its end, and is rolled back
-        return rows(connection, sessions.begin(version, look_for_client=False))[0]
+        statement = sessions.begin(version, look_for_client=False)
+        return rows(connection, statement, limit=ANSWER)[0]
 
 
 def _address(target: Target) -> tuple[str, int, str]:
@@ -240,11 +241,12 @@ def rows(
     statement: Statement,
     parameters: Parameters = None,
     *,
-    limit: float | None = ANSWER,
+    limit: float | None = None,
 ) -> list[tuple[Any, ...]]:
     """Return all rows of one query, raising Unreachable after `limit` seconds.
 
-    `limit=None` is for a query that grows with the database.
+    `limit=ANSWER` is for what no server needs long for, however large the database is; without one
+    a query takes what it takes while the server lives.
     """
     with translated(), connection.cursor() as cursor:
         if isinstance(cursor, sessions.Cursor):
@@ -258,7 +260,7 @@ def value(
     statement: Statement,
     parameters: Parameters = None,
     *,
-    limit: float | None = ANSWER,
+    limit: float | None = None,
 ) -> Any:
     """Return the first column of the first row, None where there is no row; else as `rows`."""
     found = rows(connection, statement, parameters, limit=limit)

@@ -12,6 +12,7 @@ from types import TracebackType
 from pgtasks import connection
 from pgtasks.connection import Connection, FellSilent
 from pgtasks.errors import Locked, PgtasksError
+from pgtasks.silence import ANSWER
 from pgtasks.target import Target
 
 _CLASS = 0x7067_746B  # "pgtk": keeps our keys apart from an application's own advisory locks
@@ -53,7 +54,8 @@ class Lock:
 
     def _take(self) -> None:
         keys = (_CLASS, key(self.target.database))
-        if not connection.value(self.connection, "SELECT pg_try_advisory_lock(%s, %s)", keys):
+        attempt = "SELECT pg_try_advisory_lock(%s, %s)"
+        if not connection.value(self.connection, attempt, keys, limit=ANSWER):
             raise Locked(f"{self.target} is locked by another run: {holder(self.connection, keys)}")
         connection.execute(self.connection, f"SET idle_session_timeout = '{_SILENCE}s'")
 
@@ -61,7 +63,7 @@ class Lock:
         while not self._stop.wait(_BEAT):
             try:
                 # the session serialises what several threads ask of it
-                connection.value(self.connection, "SELECT 1")
+                connection.value(self.connection, "SELECT 1", limit=ANSWER)
             except FellSilent as exc:
                 # a tool that the run waits for may wait for the same server, and has no limit
                 self._silence = exc
@@ -73,7 +75,7 @@ class Lock:
 
     def check(self) -> None:
         """Raise Unreachable where the lock's session is gone."""
-        connection.value(self.connection, "SELECT 1")
+        connection.value(self.connection, "SELECT 1", limit=ANSWER)
 
     def __exit__(
         self,
@@ -98,6 +100,7 @@ def holder(conn: Connection, keys: tuple[int, int]) -> str:
         " AND l.granted"
         " AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())",
         keys,
+        limit=ANSWER,
     )
     if not found:
         return "it ended this moment, try again"

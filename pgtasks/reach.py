@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pgtasks import connection, password, stamp
 from pgtasks.errors import Unreachable
+from pgtasks.silence import ANSWER
 from pgtasks.stamp import Identity
 from pgtasks.target import Target
 
@@ -130,7 +131,7 @@ def _oid(target: Target) -> int | None:
     place = target.at(target.maintenance)
     with connection.session(place, read_only=True, purpose="identify") as conn:
         query = "SELECT oid FROM pg_database WHERE datname = %s"
-        oid: int | None = connection.value(conn, query, (target.database,))
+        oid: int | None = connection.value(conn, query, (target.database,), limit=ANSWER)
         return oid
 
 

@@ -14,6 +14,7 @@ from psycopg2 import sql
 
 from pgtasks import connection
 from pgtasks.connection import Connection
+from pgtasks.silence import ANSWER
 
 _MARK = "pgtasks:"
 
@@ -92,7 +93,8 @@ class Identity:
 
 def system_identifier(conn: Connection) -> str:
     """Return the server's system identifier, as `pg_controldata` prints it."""
-    found = connection.value(conn, "SELECT system_identifier::text FROM pg_control_system()")
+    query = "SELECT system_identifier::text FROM pg_control_system()"
+    found = connection.value(conn, query, limit=ANSWER)
     return str(found)
 
 
@@ -102,6 +104,7 @@ def identify(conn: Connection) -> Identity:
         conn,
         "SELECT current_database(), current_user, shobj_description(oid, 'pg_database'),"
         " pg_is_in_recovery() FROM pg_database WHERE datname = current_database()",
+        limit=ANSWER,
     )[0]
     text, found = split(comment)
     system, empty = system_identifier(conn), _is_empty(conn)
@@ -115,6 +118,7 @@ def glimpse(conn: Connection, database: str) -> Identity | None:
         "SELECT current_user, shobj_description(oid, 'pg_database'), pg_is_in_recovery(),"
         " datconnlimit = -2 FROM pg_database WHERE datname = %s",
         (database,),
+        limit=ANSWER,
     )
     if not found:
         return None

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pgtasks import connection, database, tools
+from pgtasks import connection, database, room, tools
 from pgtasks.backup import compression, dump, preflight, readme, store
 from pgtasks.backup.manifest import Layout
 from pgtasks.backup.preflight import Source
 from pgtasks.backup.shelf import Shelf
+from pgtasks.connection import Connection
 from pgtasks.database import DatabaseFacts
 from pgtasks.errors import VersionMismatch
 from pgtasks.host import HERE, Command, Host
@@ -116,20 +117,33 @@ class Job:
 
 
 def prepared(target: Target, host: Host, shelf: Shelf, options: Options) -> Job:
-    """Look at source and tools, raising Refused or VersionMismatch for what cannot work."""
+    """Look at source and tools, raising for what cannot work.
+
+    That is Refused, VersionMismatch, or Unreachable where not all sessions would be let in.
+    """
     with connection.session(target, read_only=True, purpose="db.backup") as conn:
         source = preflight.look(conn, options.exclude_table_data)
         facts = database.read(conn, target.database)
         settings = readme.settings(conn, facts)
-    toolset = tools.for_dump(tools.available(host, target), source.major, target)
-    readers = _readers(toolset, host, shelf, target)
-    chosen = compression.chosen(options.compression, toolset, readers)
-    unpacking = [each for each in readers if compression.algorithm(chosen) in each.compressions]
-    return Job(
-        *(target, host, options, source, facts, settings, toolset, chosen),
-        shelf=shelf,
-        reader=(unpacking or readers)[0],
-    )
+        toolset = tools.for_dump(tools.available(host, target), source.major, target)
+        readers = _readers(toolset, host, shelf, target)
+        chosen = compression.chosen(options.compression, toolset, readers)
+        unpacking = [each for each in readers if compression.algorithm(chosen) in each.compressions]
+        job = Job(
+            *(target, host, options, source, facts, settings, toolset, chosen),
+            shelf=shelf,
+            reader=(unpacking or readers)[0],
+        )
+        _check_room(conn, job)
+    return job
+
+
+def _check_room(conn: Connection, job: Job) -> None:
+    dumping = job.jobs + 1 if job.jobs > 1 else 1
+    proving = job.target.jobs if job.options.proof else 0
+    # two keep the snapshot and watch; one beside them prints the roles
+    needed = 2 + dumping + proving
+    room.check(conn, job.target, "the backup", within=needed, besides=1, jobs=job.target.jobs)
 
 
 def _readers(toolset: Toolset, host: Host, shelf: Shelf, target: Target) -> list[Toolset]:

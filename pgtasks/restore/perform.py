@@ -8,7 +8,19 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pgtasks import connection, database, drop, forget, recover, report, side, stamp, swap, tools
+from pgtasks import (
+    connection,
+    database,
+    drop,
+    forget,
+    recover,
+    report,
+    room,
+    side,
+    stamp,
+    swap,
+    tools,
+)
 from pgtasks.backup import depot, dump, transfer, verify
 from pgtasks.backup.store import Backup
 from pgtasks.connection import Connection
@@ -190,6 +202,10 @@ def restore(
     target, conn = lock.target, lock.connection
     beside = recover.look(conn, target)
     replaces = not (beside.missing or beside.invalid)
+    # beside the lock: pg_restore's or the proof's, one that describes, one that ends sessions
+    needed = options.jobs + 3
+    place = target.at(target.maintenance)
+    room.check(conn, place, "the restore", within=0, besides=needed, jobs=options.jobs)
     if backup.host == host:  # else every byte is read on its way there
         intact = verify.verify(backup, host, read=False, jobs=options.jobs)
         files, size = report.plural(intact.files, "file"), report.size(intact.bytes)

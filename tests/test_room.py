@@ -1,0 +1,92 @@
+"""Limits of roles, databases and servers are met before work begins, not in the middle of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from conftest import Inv
+from projects import make_project, put_stamp
+from servers import Cluster
+
+from pgtasks import connection, room
+from pgtasks.errors import Unreachable
+from pgtasks.target import Target
+
+
+@pytest.fixture
+def shop(cluster: Cluster, fresh_database: Callable[..., str]) -> Iterator[Target]:
+    """Return a database whose owner is no superuser."""
+    cluster.execute("CREATE ROLE few LOGIN CREATEDB")
+    target = cluster.target(fresh_database(cluster, owner="few"))
+    cluster.execute("CREATE TABLE t AS SELECT 1 AS id; ALTER TABLE t OWNER TO few", target.database)
+    put_stamp(target)
+    yield replace(target, user="few")
+    cluster.drop(target.database)
+    cluster.execute("DROP ROLE few")
+
+
+def check(target: Target, needed: int, besides: int = 0) -> None:
+    with connection.session(target) as conn:
+        room.check(conn, target, "it", within=needed, besides=besides, jobs=2)
+
+
+def test_counts_what_is_open(cluster: Cluster, shop: Target) -> None:
+    cluster.execute("ALTER ROLE few CONNECTION LIMIT 4")
+    check(shop, 4)
+    check(shop, 3, 1)
+    with connection.session(shop):
+        with pytest.raises(Unreachable) as short:
+            check(shop, 3, 1)
+        assert "it needs 4 sessions at once and role few has room for 3 (2 of " in str(short.value)
+        assert "CONNECTION LIMIT 4 are in use): raise it or use fewer --jobs" in str(short.value)
+    cluster.execute("ALTER ROLE few CONNECTION LIMIT -1")
+    cluster.execute(f'ALTER DATABASE "{shop.database}" CONNECTION LIMIT 2')
+    check(shop, 2, 9)
+    with pytest.raises(Unreachable, match=r"database .* has room for 2"):
+        check(shop, 3)
+    check(replace(shop, user=cluster.superuser), 3)  # such limits are not for superusers
+
+
+def test_the_servers_own_is_one_too(cluster: Cluster, shop: Target) -> None:
+    with pytest.raises(Unreachable, match=r"the server has room for \d+ "):
+        check(shop, 1000)
+    with pytest.raises(Unreachable, match=r"the server has room for \d+ "):
+        check(replace(shop, user=cluster.superuser), 1000)
+
+
+def test_stops_a_backup_and_a_restore_before_they_begin(
+    cluster: Cluster, shop: Target, inv: Inv, tmp_path: Path
+) -> None:
+    root = make_project(tmp_path / "shop", shop.url())
+    done = inv("db.backup", cwd=root)
+    assert done.returncode == 0, done.stderr
+    before = cluster.databases()
+    for limit, code in ((4, 4), (9, 0)):
+        cluster.execute(f"ALTER ROLE few CONNECTION LIMIT {limit}")
+        for task, work in (("db.backup", "the backup"), ("db.restore", "the restore")):
+            done = inv(task, cwd=root)
+            assert done.returncode == code, (limit, done.stderr)
+            if code:
+                assert f"{work} needs " in done.stderr
+                assert cluster.databases() == before
+                assert not list(root.glob("backups/**/.*.partial"))
+
+
+def test_what_it_says_a_backup_needs_is_what_one_needs(
+    cluster: Cluster, shop: Target, inv: Inv, tmp_path: Path
+) -> None:
+    """With the exact number the work goes through, whatever `jobs` is."""
+    root = make_project(tmp_path / "shop", shop.url())
+    for jobs in ("1", "3"):
+        (root / "env" / "dev.yaml").write_text(f"url: '{shop.url()}'\njobs: {jobs}\n")
+        for task in ("db.backup", "db.restore"):
+            cluster.execute("ALTER ROLE few CONNECTION LIMIT 2")
+            words = inv(task, cwd=root).stderr.partition(" needs ")[2].split()
+            assert words, task
+            beside = 1 if task == "db.backup" else 0  # the lock
+            cluster.execute(f"ALTER ROLE few CONNECTION LIMIT {int(words[0]) + beside}")
+            done = inv(task, cwd=root)
+            assert done.returncode == 0, (task, jobs, done.stderr)
