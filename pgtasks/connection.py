@@ -103,7 +103,7 @@ def conninfo(
         and psycopg2.extensions.libpq_version() >= _REQUIRE_AUTH
     ):
         # somebody may come between the look at the socket there and the connection to it
-        parameters["require_auth"] = "!password"
+        parameters.setdefault("require_auth", "!password")
     if target.password is not None:
         parameters["password"] = target.password.reveal()
     elif target.passfile:
