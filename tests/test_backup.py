@@ -431,7 +431,7 @@ class TestOneMoment:
             "ALTER TABLE orders ALTER total TYPE numeric;"
             "ALTER TABLE churn DROP c{0}"
         )
-        with busy(any_cluster, target.database, work, pause=0.5):
+        with busy(any_cluster, target.database, work, pause=1.0):
             made = make(target, tmp_path)
         copy = restored(made, any_cluster, fresh_database)
         assert differences(made, copy) == ()

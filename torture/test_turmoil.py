@@ -10,7 +10,7 @@ import turmoil
 from servers import Cluster
 
 
-@pytest.mark.parametrize("pause", [0.02, 0.1, 0.3, 0.7])
+@pytest.mark.parametrize("pause", [0.05, 0.1, 0.3, 0.7])
 @pytest.mark.parametrize("seed", [1, 2])
 def test_backups_show_one_moment(
     any_cluster: Cluster,
