@@ -549,6 +549,11 @@ class TestRewritten:
             ("before", "ALTER TABLE orders RENAME total TO sum"),
             ("before", "DROP VIEW v"),
             ("before", "DROP INDEX i; CREATE INDEX i ON orders (customer)"),
+            (
+                "before",
+                "CREATE OR REPLACE TRIGGER tr AFTER DELETE ON orders EXECUTE FUNCTION tf()",
+            ),
+            ("locked", "CREATE OR REPLACE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 2'"),
             ("locked", "ALTER FUNCTION f() RENAME TO g"),
             ("locked", "ALTER VIEW v RENAME n TO m"),
             ("locked", "ALTER TYPE mood RENAME TO temper"),
@@ -571,6 +576,8 @@ class TestRewritten:
         cluster.execute(
             "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'; CREATE SEQUENCE s;"
             " CREATE VIEW v AS SELECT f() AS n; CREATE TYPE mood AS ENUM ('good', 'bad');"
+            " CREATE FUNCTION tf() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';"
+            " CREATE TRIGGER tr AFTER INSERT ON orders EXECUTE FUNCTION tf();"
             " CREATE INDEX i ON orders (total); SELECT nextval('s'), nextval('s')",
             shop.database,
         )

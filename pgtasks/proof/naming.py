@@ -52,14 +52,15 @@ def moved(
 class Named:
     """What a definition of the user's own is called: `parent` is a schema's OID, or a table's.
 
-    `columns` is a digest of a relation's columns' names, in their order.
+    `more` is a digest of a relation's columns' names, and of what is printed whole as it is now
+    (a function's arguments, a trigger) its version.
     """
 
     kind: str
     parent: int
     schema: str
     name: str
-    columns: str | None
+    more: str | None
 
     def __str__(self) -> str:
         name = qualified(self.schema, self.name) if self.schema else quoted(self.name)
@@ -90,23 +91,26 @@ _NAMED = (
     ("text search configuration", "pg_ts_config", "cfgnamespace", "cfgname", "true"),
     ("text search dictionary", "pg_ts_dict", "dictnamespace", "dictname", "true"),
 )
-_COLUMNS_NAMED = (
-    '(SELECT sum(hashtextextended(a.attname::text COLLATE "C", a.attnum))::text'
-    " FROM pg_attribute a WHERE a.attrelid = x.oid AND a.attnum > 0 AND NOT a.attisdropped)"
-)
+_MORE = {
+    "pg_proc": "x.xmin::text",
+    "pg_class": (
+        '(SELECT sum(hashtextextended(a.attname::text COLLATE "C", a.attnum))::text'
+        " FROM pg_attribute a WHERE a.attrelid = x.oid AND a.attnum > 0 AND NOT a.attisdropped)"
+    ),
+}
 
 
 def names(conn: Connection) -> dict[tuple[str, int], Named]:
     """Return what the user's own definitions are called, by catalog and OID; none is locked."""
     queries = [
         f"SELECT '{catalog}', x.oid, '{kind}', n.oid, n.nspname, x.{name},"
-        f" {_COLUMNS_NAMED if catalog == 'pg_class' else 'NULL'}"
+        f" {_MORE.get(catalog, 'NULL')}"
         f" FROM {catalog} x JOIN pg_namespace n ON n.oid = x.{schema}"
         f" WHERE {OWN_SCHEMA} AND {condition}"
         for kind, catalog, schema, name, condition in _NAMED
     ]
     queries.append(
-        "SELECT 'pg_trigger', x.oid, 'trigger', c.oid, n.nspname, x.tgname, NULL"
+        "SELECT 'pg_trigger', x.oid, 'trigger', c.oid, n.nspname, x.tgname, x.xmin::text"
         " FROM pg_trigger x JOIN pg_class c ON c.oid = x.tgrelid"
         " JOIN pg_namespace n ON n.oid = c.relnamespace"
         f" WHERE {OWN_SCHEMA} AND NOT x.tgisinternal"

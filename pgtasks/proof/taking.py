@@ -185,14 +185,16 @@ class Taking:
             if columns and rows:
                 self._computed[str(table)] = dict(zip(columns, apart, strict=True))
 
-    def _refuse_moved(self, conn: Connection, tables: Sequence[Relation]) -> None:
-        """Check that tables that were read, and are still locked, are what the snapshot has."""
-        if names := naming.moved(conn, tables):
+    def _refuse_moved(self, conn: Connection, relations: Sequence[Relation]) -> None:
+        """Check that what was read, and is still locked, is what the snapshot has."""
+        if names := naming.moved(conn, relations):
             raise Moved(f"altered meanwhile: {', '.join(map(str, names))}")
 
     def _reading(self, part: list[tuple[int, Relation]]) -> Step:
         def read(conn: Connection) -> None:
-            for number, value, called in connection.rows(conn, sequence_query(part)):
+            found = connection.rows(conn, sequence_query(part))
+            self._refuse_moved(conn, [sequence for _, sequence in part])
+            for number, value, called in found:
                 relation = self.content.sequences[number]
                 self._sequences[number] = SequenceProof(
                     relation.schema, relation.name, value, called
