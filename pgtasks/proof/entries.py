@@ -21,6 +21,7 @@ Group = Counter[tuple[str, str]]  # owner and digest of the entries of one key
 Schema = Mapping[Key, Group]
 
 _LARGE = ("BLOB", "BLOB METADATA")
+_MANY = ("ACL", "DEFAULT ACL")
 _ABOUT = ("ACL", "COMMENT", "SECURITY LABEL")
 # rows have a proof of their own
 _DATA = ("TABLE DATA", "SEQUENCE SET", "BLOBS", "STATISTICS DATA")
@@ -34,6 +35,7 @@ _NOT_OWNED = (
     *("TABLE ATTACH", "RULE", "TRIGGER", "POLICY", "ROW SECURITY", "MATERIALIZED VIEW DATA"),
     *("PUBLICATION TABLE", "PUBLICATION TABLES IN SCHEMA"),
 )
+_ALL_LARGE = "LARGE OBJECTS"  # the tag of what is said of large objects
 _NOT_MADE = b"-- *not* "  # begins the definition of what is there already, such as schema public
 
 
@@ -58,7 +60,7 @@ def record(entries: Iterable[Entry]) -> tuple[Recorded, ...]:
         else:
             rows.append(Recorded(entry.desc, entry.namespace, entry.tag, entry.owner, entry.digest))
     for desc, lines in large.items():
-        rows.append(Recorded(desc, "", "LARGE OBJECTS", "", _digest("\n".join(sorted(lines)))))
+        rows.append(Recorded(desc, "", _ALL_LARGE, "", _digest("\n".join(sorted(lines)))))
     return tuple(sorted(rows, key=lambda row: (row.desc, row.namespace, row.tag, row.digest)))
 
 
@@ -147,14 +149,14 @@ def _large_objects(entries: Iterable[Entry]) -> Iterator[tuple[Key, str, str]]:
     for entry in entries:
         if entry.desc in _LARGE:
             for oid in _oids(entry):
-                yield (entry.desc[:4], "", "LARGE OBJECTS"), entry.owner, oid
+                yield (entry.desc[:4], "", _ALL_LARGE), entry.owner, oid
             continue
         which = entry.tag.split(" ", 2)[2]
         first = which.partition("..")[0]
         text = entry.definition.decode("utf-8", "backslashreplace")
         for oid in grouped.get(which, [which]):
             own = text.replace(f"LARGE OBJECT {first} ", f"LARGE OBJECT {oid} ")
-            yield (entry.desc, "", "LARGE OBJECTS"), "", _digest(own)
+            yield (entry.desc, "", _ALL_LARGE), "", _digest(own)
 
 
 def _oids(entry: Entry) -> list[str]:
@@ -224,15 +226,18 @@ def _is_own(key: Key) -> bool:
 
 
 def _difference(key: Key, wanted: Schema, found: Schema) -> Difference:
-    what = name(key)
+    what, is_are = name(key), "are" if key[0] in _MANY or key[2] == _ALL_LARGE else "is"
+    if key == ("SCHEMA", "", "public"):
+        # pg_dump names it only where it is not as it comes with a database
+        return Difference(what, " belongs to another role, or is not there")
     if key not in found:
-        return Difference(what, " is missing")
+        return Difference(what, f" {is_are} missing")
     if key not in wanted:
         return Difference(what, " should not be there")
     before, after = _owners(wanted[key]), _owners(found[key])
-    if before != after:
+    if before.keys() != after.keys() and key[2] != _ALL_LARGE:
         return Difference(what, f" has another owner: {_said(before)} expected, {_said(after)}")
-    return Difference(what, " is defined differently")
+    return Difference(what, f" {is_are} defined differently")
 
 
 def _owners(group: Group) -> Counter[str]:
@@ -256,10 +261,15 @@ _OF_TABLES = {
     "TRIGGER": "trigger",
     "POLICY": "policy",
 }
+# kinds whose tag is more than a name
+_SIGNED = (
+    *("FUNCTION", "PROCEDURE", "AGGREGATE", "CAST", "TRANSFORM", "USER MAPPING"),
+    *("PUBLICATION TABLE", "PUBLICATION TABLES IN SCHEMA"),
+)
 _WORDS = {"ACL": "grants on", "COMMENT": "comment on", "SECURITY LABEL": "security label on"}
 # the kind that the tag of such an entry begins with
 _NAMED = re.compile(
-    r"(LARGE OBJECTS?|FOREIGN DATA WRAPPER|FOREIGN SERVER|FOREIGN TABLE|MATERIALIZED VIEW"
+    r"(LARGE OBJECT|FOREIGN DATA WRAPPER|FOREIGN SERVER|FOREIGN TABLE|MATERIALIZED VIEW"
     r"|EVENT TRIGGER|ACCESS METHOD|OPERATOR CLASS|OPERATOR FAMILY|TEXT SEARCH [A-Z]+"
     r"|PROCEDURAL LANGUAGE|DOMAIN CONSTRAINT|[A-Z]+) (.*)",
     re.DOTALL,
@@ -269,24 +279,27 @@ _NAMED = re.compile(
 def name(key: Key) -> str:
     """Return the name of an entry for people and for --accept: `constraint public.bill.paid`."""
     desc, namespace, tag = key
-    if desc in _LARGE:
-        return "owners of large objects"
-    if desc in _WORDS:
+    if tag == _ALL_LARGE:
+        text = f"{_WORDS.get(desc, 'owners of')} large objects"
+    elif desc in _WORDS:
         parts = _NAMED.fullmatch(tag)
         kind, rest = (f"{parts[1].lower()} ", parts[2]) if parts else ("", tag)
-        text = f"{_WORDS[desc]} {kind}{_placed(namespace, rest)}"
+        plain = re.search(r"[(). ]", rest) is None  # else more than a name: arguments, a column
+        text = f"{_WORDS[desc]} {kind}{_placed(namespace, quoted(rest) if plain else rest)}"
+    elif desc == "DEFAULT ACL":
+        text = tag.lower() + (f" in schema {quoted(namespace)}" if namespace else "")
     elif desc in _OF_TABLES and tag.count(" ") == 1:
         table, own = tag.split(" ")
         text = f"{_OF_TABLES[desc]} {qualified(namespace, table)}.{quoted(own)}"
     else:
-        text = f"{_OF_TABLES.get(desc, desc.lower())} {_placed(namespace, tag)}"
+        tag = tag.removeprefix(f"{desc} ")  # CAST (a AS b)
+        text = f"{_OF_TABLES.get(desc, desc.lower())} "
+        text += _placed(namespace, tag if desc in _SIGNED else quoted(tag))
     return _printable(text)
 
 
-def _placed(namespace: str, tag: str) -> str:
-    """Return a name with its schema; what has more than a name in it (arguments) stays as it is."""
-    plain = tag if re.search(r"[(). ]", tag) else quoted(tag)
-    return f"{quoted(namespace)}.{plain}" if namespace else plain
+def _placed(namespace: str, name: str) -> str:
+    return f"{quoted(namespace)}.{name}" if namespace else name
 
 
 def _printable(text: str) -> str:

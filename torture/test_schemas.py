@@ -1,0 +1,74 @@
+"""Every kind of change between load and proof is noticed, on every server."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import rewriting
+import schemas
+from projects import put_stamp
+from schemas import Restored
+from servers import Cluster
+
+from backups import make
+from pgtasks.errors import NotProven
+from pgtasks.host import HERE
+from pgtasks.lock import Lock
+from pgtasks.proof import entries
+from pgtasks.restore import Options, restore
+
+SERVERS = ["cluster15", "cluster", "cluster18"]
+
+
+@pytest.fixture(scope="module", params=SERVERS)
+def restored(request: pytest.FixtureRequest) -> Iterator[Restored]:
+    cluster: Cluster = request.getfixturevalue(request.param)
+    names = [cluster.create() for _ in range(3)]
+    yield Restored(cluster, *names)
+    for name in names:
+        cluster.drop(name)
+
+
+def test_what_is_as_it_was_has_no_difference(restored: Restored) -> None:
+    assert restored.differences(restored.copy) == ()
+
+
+@pytest.mark.parametrize("statement", schemas.changes(18))
+def test_each_change_is_noticed(restored: Restored, statement: str) -> None:
+    """In a restored database by the archive, and in a dump that was made anew by the proof."""
+    if statement not in schemas.changes(restored.cluster.major):
+        pytest.skip("this server does not know it")
+    changed = restored.changed(statement)
+    assert restored.compared(changed)
+    recorded = entries.record(schemas.contents(restored.archive))
+    assert list(entries.altered(recorded, schemas.contents(changed)))
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_no_rewritten_dump_is_restored(
+    server: str,
+    fresh_database: Callable[..., str],
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+) -> None:
+    cluster: Cluster = request.getfixturevalue(server)
+    target = cluster.target(fresh_database(cluster))
+    cluster.psql(target.database, schemas.EVERYTHING)
+    put_stamp(target)
+    made = make(target, tmp_path, layout="directory")
+    raw = (made.dump / "toc.dat").read_bytes()
+    accepted = []
+    with Lock(target, "db.restore") as lock:
+        for what, changed in rewriting.rewritten(raw, random.Random(cluster.major), 200):
+            backup = rewriting.put(made, changed)
+            try:
+                restore(lock, HERE, backup, Options(1), say=str, ask=lambda: None)
+            except NotProven as exc:
+                assert "is not what the backup's proof says" in exc.message
+            else:
+                accepted.append(what)
+    assert accepted == []
+    assert [name for name in cluster.databases() if name.startswith(f"{target.database}__")] == []
