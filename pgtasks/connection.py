@@ -85,6 +85,7 @@ def conninfo(
         read_only=read_only,
         own_path=own_path,
         event_triggers=own_path or not switches_event_triggers_off(target),
+        role=target.role,
     )
     parameters = {
         **target.parameters,

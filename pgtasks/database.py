@@ -25,6 +25,12 @@ NAME_LISTS = (
     "session_preload_libraries",
     "temp_tablespaces",
 )
+# What decides which code a session runs before anything of its own: libraries, and whose rights
+# and names it begins with.
+LEADING_SETTINGS = (
+    *("session_preload_libraries", "local_preload_libraries", "dynamic_library_path"),
+    *("role", "session_authorization", "session_replication_role"),
+)
 # It would make the load itself fail, so it arrives with the swap.
 LATE_SETTINGS = ("default_transaction_read_only",)
 
@@ -119,6 +125,14 @@ def read(conn: Connection, name: str) -> DatabaseFacts:
     )
 
 
+def owner(conn: Connection, name: str) -> str:
+    """Return the role that owns a database."""
+    found = connection.value(
+        conn, "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = %s", (name,)
+    )
+    return str(found or "")
+
+
 def _facts_query(server_version: int) -> str:
     locale = "NULL::text"  # column names: pg_database of 14, 15, 17
     if server_version >= 170000:
@@ -208,6 +222,11 @@ def _provider(facts: DatabaseFacts, server_version: int) -> sql.Composable:
             sql.Literal(facts.locale)
         )
     return sql.SQL("LOCALE_PROVIDER libc")
+
+
+def leads(setting: Setting) -> bool:
+    """Return whether a stranger's setting would lead sessions of others: of a role, or of code."""
+    return bool(setting.role) or setting.name.lower() in LEADING_SETTINGS
 
 
 def laying_statements(name: str, facts: DatabaseFacts) -> list[sql.Composed]:

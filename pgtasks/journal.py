@@ -80,6 +80,23 @@ def read(folder: Path) -> tuple[list[Entry], int]:
     return entries, len(found) - len(entries)
 
 
+def holds(folder: Path, task: str, text: str) -> bool:
+    """Return whether a task of that name wrote a value into its details, in a run that was done."""
+    looked_for = text.encode()
+    try:
+        with (folder / _NAME).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH)
+            entries = [_entry(line) for line in file if looked_for in line]
+    except FileNotFoundError:
+        return False
+    return any(
+        entry is not None
+        and (entry.task, entry.result) == (task, "done")
+        and text in entry.details.values()
+        for entry in entries
+    )
+
+
 def _entry(line: bytes) -> Entry | None:
     try:
         said = json.loads(line)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg2 import sql
 
-from pgtasks import connection, drop, kept, scratch, side, stamp, swap
+from pgtasks import connection, drop, kept, loader, scratch, side, stamp, swap
 from pgtasks.connection import Connection
 from pgtasks.errors import Failed, Unreachable
 from pgtasks.lock import Lock
@@ -74,6 +74,9 @@ def heal(lock: Lock) -> list[str]:
     for broken in found.broken:
         done += _dropped(lock, broken, "which an interrupted DROP DATABASE left invalid")
     done += [left_alone(other, other.alone) for other in found.alone]
+    for role in loader.left(conn, target.database):
+        loader.drop(conn, role)
+        done.append(f"dropped role {role!r}, the login of a restore that was interrupted")
     if found.closed:
         done.append(_opened(conn, target))
     return done

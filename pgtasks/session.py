@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from threading import RLock
 from typing import Any
@@ -119,7 +119,7 @@ class Cursor(psycopg2.extensions.cursor):
             super().copy_expert(sql, file, size)
 
 
-def options(*, read_only: bool, own_path: bool, event_triggers: bool) -> str:
+def options(*, read_only: bool, own_path: bool, event_triggers: bool, role: str = "") -> str:
     """Return libpq's `options`: the settings that hold from the first moment on."""
     settings = dict(_NO_TIMEOUTS)
     # said either way: a role or a database may have a default of its own
@@ -128,10 +128,17 @@ def options(*, read_only: bool, own_path: bool, event_triggers: bool) -> str:
         settings |= _PINNED
     if not event_triggers:
         settings["event_triggers"] = "off"
+    if role:
+        settings["role"] = role
+    return joined(settings)
+
+
+def joined(settings: Mapping[str, str]) -> str:
+    """Return settings as libpq's `options` takes them."""
     return " ".join(f"-c {name}={value}" for name, value in _escaped(settings))
 
 
-def _escaped(settings: dict[str, str]) -> Iterator[tuple[str, str]]:
+def _escaped(settings: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     for name, value in settings.items():
         yield name, value.replace("\\", "\\\\").replace(" ", "\\ ")
 

@@ -66,6 +66,7 @@ class Target:
     lineage: tuple[str, ...] = field(default=(), compare=False)  # of its environment
     seeds: tuple[str, ...] = ()
     backup: Mapping[str, object] = field(default_factory=dict)
+    role: str = ""  # that sessions take when they begin, as SET ROLE does
 
     @property
     def socket(self) -> bool:

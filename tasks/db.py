@@ -59,7 +59,10 @@ def backup(
     help={
         "accept": "swap in spite of this difference, as the error names it (repeatable)",
         "backup": "ID, latest, ask, or a path (default: the newest complete one)",
-        "no_owner": "leave owners and grants out: everything belongs to the connecting role",
+        "no_owner": "leave owners and grants out: everything belongs to the database's owner",
+        "keep_owners": "refuse where a role is missing, in place of mapping all to the owner",
+        "as_superuser": "let what the backup holds run with the rights of a superuser",
+        "with_settings": "lay all settings on a new database, of a backup that nobody here made",
         "leave_behind": "go on without settings and grants that this role cannot carry over",
     },
 )
@@ -69,6 +72,9 @@ def restore(
     env=None,
     jobs=None,
     no_owner=False,
+    keep_owners=False,
+    as_superuser=False,
+    with_settings=False,
     leave_behind=False,
     accept=None,
     confirm=None,
@@ -78,7 +84,7 @@ def restore(
     """Restore a backup: built beside the database, proven, swapped in. Undo: inv db.undo"""
     flags = {"jobs": jobs}
     with run(c, "db.restore", env=env, json=json, dry=dry, journaled=True, flags=flags) as r:
-        from pgtasks import host
+        from pgtasks import host, journal
         from pgtasks.backup.places import Places
         from pgtasks.guard import Access
         from pgtasks.interrupt import telling
@@ -87,13 +93,20 @@ def restore(
 
         target = r.reached()
         insists = "--accept swaps in what differs from the backup" if accept else ""
+        if as_superuser:
+            insists = "--as-superuser lets what the backup holds do all that a superuser may"
         permit = r.permit(Access.WRITE, confirm=confirm, insists=insists, whole=False)
-        found = chosen(Places(r.project.folder("backups"), target, r.landed), backup)
+        backups = r.project.folder("backups")
+        found = chosen(Places(backups, target, r.landed), backup)
         options = Options(
             target.jobs,
             no_owner=no_owner,
+            keep_owners=keep_owners,
+            as_superuser=as_superuser,
+            with_settings=with_settings,
             leave_behind=leave_behind,
             accept=tuple(accept),
+            known=journal.holds(backups, "db.backup", found.fingerprint),
         )
         with Lock(target, "db.restore") as lock, telling(target):
             there = host.for_target(target)

@@ -164,7 +164,8 @@ def test_names_a_missing_role_and_both_ways_out(
         assert "'only_here'" in refused.stderr
         assert "--no-owner" in refused.stderr
         assert sides(cluster18, elsewhere) == []
-        done = inv("db.restore", "--backup", path, "--no-owner", cwd=other)
+        asked = ("--as-superuser", "--confirm", elsewhere)
+        done = inv("db.restore", "--backup", path, "--no-owner", *asked, cwd=other)
         assert done.returncode == 0, done.stderr
         assert rows(cluster18, elsewhere) == 1000
         # majors differ: what could not be compared is said
@@ -185,7 +186,12 @@ def test_restores_another_environments_backup_under_its_own_stamp(
     name = fresh_database(cluster)
     put_stamp(cluster.target(name, environment="test"))
     (project / "env" / "test.yaml").write_text(f"url: '{cluster.url(name)}'\n")
-    done = inv("db.restore", "--env", "test", "--backup", newest(project))
+    # its owner is a superuser here, and what comes from elsewhere gets such rights if asked alone
+    args = ("db.restore", "--env", "test", "--backup", newest(project))
+    refused = inv(*args)
+    assert refused.returncode == 2
+    assert "--as-superuser" in refused.stderr
+    done = inv(*args, "--as-superuser", "--confirm", name)
     assert done.returncode == 0, done.stderr
     assert "of environment 'dev'" in done.stderr
     with connection.session(cluster.target(name)) as conn:
@@ -277,7 +283,7 @@ def test_replaces_nothing_when_the_proof_disagrees(
     """A proof that is whole but says something else: the side database is dropped."""
     damage(cluster, backed_up)
     forge_proof(Path(newest(project)))
-    refused = inv("db.restore")
+    refused = inv("db.restore", "--as-superuser", "--confirm", backed_up)
     assert refused.returncode == 5, refused.stderr
     assert "people" in refused.stderr
     assert rows(cluster, backed_up) == 10
@@ -339,7 +345,7 @@ def test_carries_no_setting_silently_away(
 
 
 def fill_as(cluster: Cluster, database: str, user: str) -> None:
-    with connection.session(replace(cluster.target(database), user=user)) as conn:
+    with connection.session(replace(cluster.target(database), user=user), own_path=True) as conn:
         connection.execute(conn, CONTENT)
 
 
@@ -404,7 +410,7 @@ def test_restores_from_a_path_that_no_list_knows(
     moved = tmp_path / "carried away, with spaces"
     shutil.move(newest(project), moved)
     shutil.rmtree(project / "backups")
-    done = inv("db.restore", "--backup", str(moved))
+    done = inv("db.restore", "--backup", str(moved), "--as-superuser", "--confirm", backed_up)
     assert done.returncode == 0, done.stderr
     assert rows(cluster, backed_up) == 1000
 

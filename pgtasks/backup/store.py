@@ -80,6 +80,11 @@ class Backup:
         return self.manifest.id
 
     @property
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of its manifest, by which the journal knows it."""
+        return hashlib.sha256(manifests.text(self.manifest).encode()).hexdigest()
+
+    @property
     def dump(self) -> Path:
         """Return what pg_restore reads on its host: a folder (layout directory) or a file."""
         return Path(self.folder or self.path) / dump_name(self.manifest.layout)

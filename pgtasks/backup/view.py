@@ -66,7 +66,8 @@ class Made:
         """Return plain data."""
         proof = self.backup.proof()
         unproven = [[item.object, item.reason] for item in proof.unproven] if proof else []
-        return {**as_json(self.backup), "unproven": unproven}
+        known = {"manifest_sha256": self.backup.fingerprint}
+        return {**as_json(self.backup), **known, "unproven": unproven}
 
 
 @dataclass(frozen=True)

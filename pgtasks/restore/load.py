@@ -47,8 +47,8 @@ _CLASSES: Sequence[tuple[str, type[PgtasksError], str]] = (
 
 def run_restore(plan: Plan, host: Host, conn: Connection, *, schema_only: bool = False) -> None:
     """Run pg_restore into the side database, raising what its words mean."""
-    with host.passfile(plan.target.at(plan.side)) as passfile:
-        env = tools.environment(host.view(plan.target.at(plan.side)), passfile)
+    with host.passfile(plan.loading) as passfile:
+        env = tools.environment(host.view(plan.loading), passfile)
         command = load_command(plan, restore_argv(plan, schema_only=schema_only), env)
         if schema_only:
             pipeline.run(host, [command])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -13,6 +14,7 @@ from pgtasks import (
     database,
     drop,
     forget,
+    loader,
     recover,
     report,
     room,
@@ -21,18 +23,19 @@ from pgtasks import (
     swap,
     tools,
 )
-from pgtasks.backup import depot, dump, transfer, verify
+from pgtasks.backup import depot, transfer, verify
 from pgtasks.backup.store import Backup
 from pgtasks.connection import Connection
-from pgtasks.database import DatabaseFacts
+from pgtasks.database import DatabaseFacts, Setting
 from pgtasks.errors import Failed, Refused
 from pgtasks.forget import Trimmed
-from pgtasks.host import Command, Host
+from pgtasks.host import Host
 from pgtasks.lock import Lock
 from pgtasks.proof.toc import Entry
-from pgtasks.restore import load, preflight, prove
+from pgtasks.restore import demands, load, preflight, prove
 from pgtasks.restore.plan import Plan, losses
 from pgtasks.restore.prove import Proven
+from pgtasks.restore.rights import Rights, Wish, decide
 from pgtasks.stamp import Stamp
 from pgtasks.steps import reach
 from pgtasks.swap import Swapped
@@ -48,8 +51,12 @@ class Options:
 
     jobs: int
     no_owner: bool = False
+    keep_owners: bool = False
+    as_superuser: bool = False
     leave_behind: bool = False
     accept: tuple[str, ...] = ()
+    with_settings: bool = False
+    known: bool = True  # the backup was made here, by the project's journal
 
 
 @dataclass(frozen=True)
@@ -90,7 +97,15 @@ class Outcome:
         }
 
 
-def make_plan(lock: Lock, host: Host, backup: Backup, options: Options, *, replaces: bool) -> Plan:
+def make_plan(
+    lock: Lock,
+    host: Host,
+    backup: Backup,
+    options: Options,
+    archive: Archive,
+    *,
+    replaces: bool,
+) -> Plan:
     """Find out all that a restore needs and raise what stands in its way; nothing is touched."""
     target, conn = lock.target, lock.connection
     manifest = backup.manifest
@@ -103,29 +118,69 @@ def make_plan(lock: Lock, host: Host, backup: Backup, options: Options, *, repla
         manifest.compression.partition(":")[0],
         target,
     )
+    rights = decide(
+        conn,
+        _wish(conn, target, backup, options, archive, replaces=replaces),
+        lambda grants: demands.demanding(conn, target, backup, archive, grants=grants),
+    )
+    facts, withheld = _facts(conn, target, backup, rights, options, replaces=replaces)
     plan = Plan(
         target=target,
         backup=backup,
         tools=toolset,
-        facts=_facts(conn, target, backup, options, replaces=not beside.missing),
+        facts=facts,
         system=stamp.system_identifier(conn),
         run=side.new_run_id(conn, target),
         replaces=replaces,
         invalid=beside.invalid,
         jobs=options.jobs,
-        no_owner=options.no_owner,
+        rights=rights,
+        no_owner=rights.mapped,
         leave_behind=options.leave_behind,
         dump=backup.dump,
         accept=options.accept,
         reader=tools.for_description(found, major, manifest.dump_tool[0], target),
         major=major,
+        known=options.known,
+        own=options.known and backup.manifest.environment == target.environment,
+        withheld=withheld,
     )
     free = preflight.free_bytes(conn, target, host)
     if free is not None:  # what an interrupted run left goes before anything is built
         free += sum(half.bytes or 0 for half in beside.half_built)
     plan = replace(plan, notes=tuple(_notes(conn, plan, free, host)), losses=_losses(plan))
-    preflight.check(plan, conn, _entries(plan, host) if _at_hand(plan, host) else (), free)
+    preflight.check(plan, conn, free, as_superuser=options.as_superuser)
     return plan
+
+
+def _wish(
+    conn: Connection,
+    target: Target,
+    backup: Backup,
+    options: Options,
+    archive: Archive,
+    *,
+    replaces: bool,
+) -> Wish:
+    """Return who shall own the result, as far as it is known without the server's roles."""
+    saved, made = backup.database(), backup.manifest
+    owner = database.owner(conn, target.database) if replaces else saved.owner
+    home = (made.environment, made.database) == (target.environment, target.database)
+    return Wish(
+        owner="" if options.no_owner and not replaces else owner,
+        roles=(*saved.roles, *(() if replaces else (saved.owner,))),
+        # pg_depend knows nothing of what the first superuser owns, the archive does
+        owners=tuple(sorted({entry.owner for entry in archive if _is_own(entry.owner)})),
+        own=options.known and home,
+        elsewhere=made.environment != target.environment and not target.protected,
+        no_owner=options.no_owner,
+        keep_owners=options.keep_owners,
+        as_superuser=options.as_superuser,
+    )
+
+
+def _is_own(role: str) -> bool:
+    return bool(role) and not role.startswith("pg_")  # no role of a user's own is called so
 
 
 def _at_hand(plan: Plan, host: Host) -> bool:
@@ -134,23 +189,42 @@ def _at_hand(plan: Plan, host: Host) -> bool:
 
 
 def _facts(
-    conn: Connection, target: Target, backup: Backup, options: Options, *, replaces: bool
-) -> DatabaseFacts:
-    """Return what the side database gets: the target's own facts, or those the backup saved."""
+    conn: Connection,
+    target: Target,
+    backup: Backup,
+    rights: Rights,
+    options: Options,
+    *,
+    replaces: bool,
+) -> tuple[DatabaseFacts, tuple[Setting, ...]]:
+    """Return what the side database gets, and which settings it does not get unless asked for.
+
+    The target's own facts, or those that the backup saved.
+    """
     saved = backup.database()
     if replaces:
         own = database.read(conn, target.database)
-        return replace(own, encoding=saved.encoding)
-    if options.no_owner:
-        user = connection.value(conn, "SELECT current_user")
-        return replace(saved, name=target.database, owner=user, grants=None)
-    return replace(saved, name=target.database)
+        return replace(own, encoding=saved.encoding), ()
+    facts = replace(saved, name=target.database)
+    if rights.mapped:
+        settings = tuple(setting for setting in saved.settings if not setting.role)
+        facts = replace(facts, owner=rights.owner, grants=None, settings=settings)
+    if options.known or options.with_settings:
+        return facts, ()
+    laid = tuple(setting for setting in facts.settings if not database.leads(setting))
+    return replace(facts, settings=laid), tuple(filter(database.leads, facts.settings))
 
 
 def _notes(conn: Connection, plan: Plan, free: int | None, host: Host) -> list[str]:
     notes = []
     if not _at_hand(plan, host):
         notes.append(f"{report.size(plan.backup.manifest.size)} go to {host.name} first")
+    if not plan.known:
+        notes.append(
+            "no run of this project made this backup, by its journal: restoring it runs what its "
+            f"maker wrote (to look first: pg_restore -f - {shlex.quote(str(plan.dump))} | less)"
+        )
+    notes += plan.rights.lines()
     saved, now = plan.backup.database(), plan.facts
     manifest = plan.backup.manifest
     if manifest.environment != plan.target.environment:
@@ -176,11 +250,6 @@ def _losses(plan: Plan) -> Any:
         return ()
     with connection.session(plan.target, read_only=True, purpose="db.restore") as conn:
         return losses(conn, plan.backup)
-
-
-def _entries(plan: Plan, host: Host) -> list[str]:
-    argv = (plan.tools.tool("pg_restore"), "--list", str(plan.dump))
-    return host.capture(Command(argv), seconds=120, most=dump.CONTENTS).splitlines()
 
 
 def restore(
@@ -210,8 +279,8 @@ def restore(
         intact = verify.verify(backup, host, read=False, jobs=options.jobs)
         files, size = report.plural(intact.files, "file"), report.size(intact.bytes)
         say(f"intact: {files}, {size}, read in {report.duration(intact.seconds)}")
-    plan = make_plan(lock, host, backup, options, replaces=replaces)
-    archive = prove.archived(plan, host) if _at_hand(plan, host) else None
+    archive = prove.archived(backup, options.accept)
+    plan = make_plan(lock, host, backup, options, archive, replaces=replaces)
     if dry:
         return plan
     for line in plan.lines():
@@ -221,8 +290,6 @@ def restore(
         say(line)
     reach("restore.checked")
     with _brought(plan, lock, host, say) as ready:
-        if archive is None:
-            archive = prove.archived(ready, host)
         try:
             proven = _build(ready, lock, host, say, archive)
             swapped = _swap(ready, lock)
@@ -248,7 +315,6 @@ def _brought(plan: Plan, lock: Lock, host: Host, say: Say) -> Iterator[Plan]:
         seconds = report.duration(time.monotonic() - began)
         say(f"sent to {host.name}: {report.size(size)} in {seconds}, every byte as written")
         ready = replace(plan, dump=lent.dump)
-        preflight.refuse(list(preflight.superuser_entries(lock.connection, _entries(ready, host))))
         reach("restore.sent")
         yield ready
 
@@ -268,6 +334,35 @@ def _build(plan: Plan, lock: Lock, host: Host, say: Say, archive: Archive) -> Pr
     """Build the side database and prove it."""
     conn = lock.connection
     _prepare(plan, conn, say)
+    with _logged_in(plan, conn, say) as ready:
+        return _filled(ready, lock, host, say, archive)
+
+
+@contextmanager
+def _logged_in(plan: Plan, conn: Connection, say: Say) -> Iterator[Plan]:
+    """Give the load a login of its own where a superuser's connection is to be kept from it."""
+    if not plan.rights.held:
+        yield plan
+        return
+    with ExitStack() as stack:
+        try:
+            login = loader.login(conn, plan.target, plan.side, plan.run, plan.rights.role)
+            ready = replace(plan, login=stack.enter_context(login))
+        except loader.NoLogin as exc:
+            if not plan.own:
+                raise Refused(
+                    f"a load as {plan.rights.role!r} alone needs a way in for a role of its own "
+                    f"({exc.message}): connect as that role (`user`), or let it have the rights "
+                    "of a superuser with --as-superuser"
+                ) from None
+            say(f"note: the load takes {plan.rights.role!r}'s role by SET ROLE: {exc.message}")
+            ready = plan
+        yield ready
+
+
+def _filled(plan: Plan, lock: Lock, host: Host, say: Say, archive: Archive) -> Proven:
+    """Load the side database and prove it."""
+    conn = lock.connection
     began = time.monotonic()
     try:
         load.run_restore(plan, host, conn)

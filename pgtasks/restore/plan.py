@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from psycopg2 import sql
 
-from pgtasks import catalog, connection, report
+from pgtasks import catalog, connection, report, session
 from pgtasks.backup.store import Backup
 from pgtasks.catalog import Relation
 from pgtasks.connection import Connection
-from pgtasks.database import DatabaseFacts
+from pgtasks.database import DatabaseFacts, Setting
 from pgtasks.errors import Failed
 from pgtasks.host import Command
 from pgtasks.proof.model import LEFT_OUT
+from pgtasks.restore.rights import Rights
 from pgtasks.side import side_name
 from pgtasks.target import Target
 from pgtasks.tools import Toolset
@@ -49,7 +50,9 @@ class Plan:
     """All that a restore needs to know, found out before anything is touched.
 
     `facts` is what the side database gets; `notes` are differences worth a line that stop nothing;
-    `reader` is the pg_dump that describes the side database, `major` the server's.
+    `reader` is the pg_dump that describes the side database, `major` the server's;
+    `login` is the target as a login of the load's own reaches it, where there is one; `withheld`
+    are settings of the backup that are not laid.
     """
 
     target: Target
@@ -60,20 +63,35 @@ class Plan:
     run: str
     replaces: bool
     jobs: int
+    rights: Rights
     invalid: bool = False  # an interrupted DROP left the target: the rest of it is dropped
     no_owner: bool = False
     leave_behind: bool = False
+    known: bool = True  # made here, by the project's journal
+    own: bool = True  # made here, and of this environment
     losses: tuple[Loss, ...] = ()
     notes: tuple[str, ...] = ()
     dump: Path = Path()
     accept: tuple[str, ...] = ()
     reader: Toolset | None = None
     major: int = 0
+    login: Target | None = None
+    withheld: tuple[Setting, ...] = ()
 
     @property
     def side(self) -> str:
         """Return the name of the side database."""
         return side_name(self.target.database, "new", self.run)
+
+    @property
+    def loading(self) -> Target:
+        """Return the side database as the sessions of the load reach it."""
+        return replace((self.login or self.target).at(self.side), role=self.rights.role)
+
+    @property
+    def proving(self) -> Target:
+        """Return the side database as the sessions that read it for the proof reach it."""
+        return self.login.at(self.side) if self.login else self.loading
 
     @property
     def origin(self) -> str:
@@ -93,7 +111,18 @@ class Plan:
             f"build    {self.side!r}, owner {self.facts.owner!r}",
             self._replaced(),
         ]
-        return lines + [f"note     {note}" for note in self.notes] + self._loss_lines()
+        notes = [f"note     {note}" for note in self.notes]
+        return [*lines, *self._setting_lines(), *notes, *self._loss_lines()]
+
+    def _setting_lines(self) -> list[str]:
+        """Return the settings that a database made anew gets, or does not: a backup may say any."""
+        if self.replaces:
+            return []
+        laid = [f"setting  {_setting(setting)}" for setting in self.facts.settings]
+        return laid + [
+            f"setting  not laid, --with-settings does: {_setting(setting)}"
+            for setting in self.withheld
+        ]
 
     def _replaced(self) -> str:
         name = self.target.database
@@ -140,6 +169,11 @@ class Plan:
 
 def _cell(rows: int | None) -> str:
     return "-" if rows is None else f"{rows:,}"
+
+
+def _setting(setting: Setting) -> str:
+    of_role = f" for role {setting.role!r}" if setting.role else ""
+    return f"{setting.name} = {setting.value!r}{of_role}"
 
 
 def losses(conn: Connection, backup: Backup) -> tuple[Loss, ...]:
@@ -221,9 +255,10 @@ def load_command(plan: Plan, argv: tuple[str, ...], env: Mapping[str, str]) -> C
 
     The swap's commit does, and flushes all that came before it.
     """
-    settings = ("synchronous_commit=off", "statement_timeout=0", "lock_timeout=0")
-    own = (f"-c {it}" for it in (*settings, "default_transaction_read_only=off"))
-    options = " ".join(filter(None, (env.get("PGOPTIONS"), *own)))
+    settings = dict.fromkeys(("statement_timeout", "lock_timeout"), "0")
+    settings |= dict.fromkeys(("synchronous_commit", "default_transaction_read_only"), "off")
+    if plan.rights.role:
+        settings["role"] = plan.rights.role
     # those of the backup are there by the time that its statistics are gathered
-    options += connection.without_event_triggers(plan.target)
+    options = session.joined(settings) + connection.without_event_triggers(plan.loading)
     return Command(argv, {**env, "PGOPTIONS": options})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 from psycopg2 import sql
 
@@ -14,21 +14,18 @@ from pgtasks.host import Host
 from pgtasks.restore.plan import Plan
 from pgtasks.target import Target
 
-# Archive entries that only a superuser can restore (pg_restore --list, fourth field).
-_SUPERUSER_ENTRIES = ("EVENT TRIGGER", "FOREIGN DATA WRAPPER", "ACCESS METHOD", "CAST")
 
-
-def check(plan: Plan, conn: Connection, entries: Sequence[str], free: int | None) -> None:
+def check(plan: Plan, conn: Connection, free: int | None, *, as_superuser: bool = False) -> None:
     """Raise Refused with all that stands in the way; `conn` is in the maintenance database.
 
-    `entries` are the lines of the archive's table of contents, `free` the bytes that the server's
-    disk has, None where that is not known.
+    `free` are the bytes that the server's disk has, None where that is not known.
     """
-    refuse(list(obstacles(plan, conn, entries, free)))
+    refuse(obstacles(plan, conn, free, as_superuser=as_superuser))
 
 
-def refuse(found: Sequence[str]) -> None:
+def refuse(obstacles: Iterable[str]) -> None:
     """Raise Refused with all that was found to stand in the way."""
+    found = list(obstacles)
     if len(found) == 1:
         raise Refused(f"cannot restore: {found[0]}")
     if found:
@@ -38,13 +35,14 @@ def refuse(found: Sequence[str]) -> None:
 
 
 def obstacles(
-    plan: Plan, conn: Connection, entries: Sequence[str], free: int | None
+    plan: Plan, conn: Connection, free: int | None, *, as_superuser: bool
 ) -> Iterator[str]:
     """Yield one line for each thing that stands in the way, with the way out."""
     yield from _rights(conn, plan)
+    if not as_superuser:
+        yield from demanded(plan)
     yield from _roles(conn, plan)
     yield from _extensions(conn, plan)
-    yield from superuser_entries(conn, entries)
     if plan.replaces:
         yield from _sessions(conn, plan.target)
         yield from attached.keep_from_putting_away(
@@ -88,23 +86,22 @@ def _not_member(conn: Connection, roles: Iterable[str]) -> list[str]:
 
 
 def _roles(conn: Connection, plan: Plan) -> Iterator[str]:
-    saved = plan.backup.database()
-    wanted = {plan.facts.owner} if plan.no_owner else {plan.facts.owner, *saved.roles}
-    missing = connection.rows(
-        conn,
-        "SELECT r FROM unnest(%s::text[]) r WHERE to_regrole(quote_ident(r)) IS NULL ORDER BY 1",
-        (sorted(wanted),),
-    )
-    for (role,) in missing:
+    if plan.no_owner and _absent(conn, plan.facts.owner):
+        yield f"role {plan.facts.owner!r} does not exist here"
+    for role in plan.rights.absent:
         yield (
             f"role {role!r} does not exist here: create it (globals.sql in the backup says how), "
             "or leave owners and grants out with --no-owner"
         )
-    for owner in () if plan.no_owner else _not_member(conn, saved.owners):
+    for owner in plan.rights.not_mine:
         yield (
             f"role {owner!r} owns objects in the backup and this role is no member of it: "
             "grant membership, or leave owners and grants out with --no-owner"
         )
+
+
+def _absent(conn: Connection, role: str) -> bool:
+    return not connection.rows(conn, "SELECT true FROM pg_roles WHERE rolname = %s", (role,))
 
 
 def _extensions(conn: Connection, plan: Plan) -> Iterator[str]:
@@ -118,25 +115,12 @@ def _extensions(conn: Connection, plan: Plan) -> Iterator[str]:
         )
         if not found:
             yield f"extension {name!r} (version {version}) is not available on this server"
-        elif not found[0][0] and not is_superuser(conn) and not _in_template(conn, plan, name):
-            yield (
-                f"extension {name!r} needs a superuser to be created: name a template database "
-                "that has it in `template`, or restore as a superuser"
-            )
 
 
-def _in_template(conn: Connection, plan: Plan, extension: str) -> bool:
-    # plpgsql comes with every database
-    return extension == "plpgsql" or plan.target.template not in ("template0", "template1")
-
-
-def superuser_entries(conn: Connection, entries: Sequence[str]) -> Iterator[str]:
-    """Yield one line for each kind of entry that this role cannot restore."""
-    if is_superuser(conn):
-        return
-    for kind in _SUPERUSER_ENTRIES:
-        if any(f" {kind} " in entry for entry in entries):
-            yield f"the backup holds {kind} entries, which only a superuser can restore"
+def demanded(plan: Plan) -> Iterator[str]:
+    """Yield what needs a superuser, with the way out."""
+    for need in plan.rights.needs:
+        yield f"{need}{', or --as-superuser' if plan.rights.superuser else ''}"
 
 
 def _sessions(conn: Connection, target: Target) -> Iterator[str]:

@@ -50,17 +50,17 @@ class Proven:
         return f"{self.comparison}{also}"
 
 
-def archived(plan: Plan, host: Host) -> list[Entry]:
+def archived(backup: Backup, accept: Sequence[str]) -> list[Entry]:
     """Return the entries of the backup's archive, raising NotProven where it is another one.
 
     Before anything of it is run: what the proof recorded of it is compared with what it holds.
     """
-    found = dump.contents(host, plan.backup.manifest.layout, plan.dump)
-    expected = plan.backup.proof()
+    found = dump.contents(backup.host, backup.manifest.layout, backup.dump)
+    expected = backup.proof()
     if expected is not None and expected.schema is not None:
         accepted(
             entries.altered(expected.schema, found),
-            plan.accept,
+            accept,
             "the dump is not what the backup's proof says of it, nothing was restored",
         )
     return found
@@ -76,7 +76,7 @@ def prove(plan: Plan, host: Host, archive: Sequence[Entry], scratch: Scratch) ->
     if expected is None:
         return Proven(None, unused=tuple(plan.accept))
     with _reading(plan, host, plan.side) as built:
-        actual = proofs.take(plan.target.at(plan.side), jobs=plan.jobs, format=expected.format)
+        actual = proofs.take(plan.proving, jobs=plan.jobs, format=expected.format)
         found = proofs.compare(expected, actual)
         schema = _schema(plan, archive, built(), scratch)
     differences = accepted(

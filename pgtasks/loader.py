@@ -1,0 +1,84 @@
+"""A login of a load's own, where a superuser restores for a plain owner.
+
+SET ROLE in a superuser's session holds nothing: what the backup's source wrote could set it back.
+So the load's sessions log in as a role that was made for them, a member of the owner and no more.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from psycopg2 import sql
+from psycopg2.extensions import encrypt_password
+
+from pgtasks import connection, lock
+from pgtasks.connection import Connection
+from pgtasks.errors import Failed, Unreachable
+from pgtasks.secret import Secret
+from pgtasks.target import Target
+
+
+class NoLogin(Failed):
+    """Report a server that does not let such a role in."""
+
+
+def name(database: str, run: str) -> str:
+    """Return the name of the login of one run on one database."""
+    return f"{_start(database)}{run}"
+
+
+def _start(database: str) -> str:
+    return f"pgtasks_load_{lock.key(database):08x}_"
+
+
+@contextmanager
+def login(conn: Connection, target: Target, side: str, run: str, owner: str) -> Iterator[Target]:
+    """Make a login that may do what `owner` may, for the length of a block.
+
+    What is yielded is the target as it reaches it. Raises NoLogin where the server has no way in
+    for it, such as peer authentication alone.
+    """
+    role, password = name(target.database, run), secrets.token_urlsafe(24)
+    # the server and its log see a verifier, as psql's \password sends it
+    verifier = encrypt_password(password, role, conn, "scram-sha-256")
+    connection.execute(
+        conn,
+        # BYPASSRLS for the proof alone: the load sets the owner's role, which has its own
+        sql.SQL("CREATE ROLE {} LOGIN BYPASSRLS PASSWORD {} IN ROLE {}").format(
+            sql.Identifier(role), sql.Literal(verifier), sql.Identifier(owner)
+        ),
+    )
+    try:
+        found = replace(
+            target, user=role, password=Secret(password), passfile="", password_command=""
+        )
+        try:
+            connection.connect(found.at(side), purpose="db.restore").close()
+        except Unreachable as exc:
+            raise NoLogin(exc.message) from None
+        yield found
+    finally:
+        drop(conn, role)
+
+
+def drop(conn: Connection, role: str) -> None:
+    """Drop a login; one that owns something (what a backup ran made it so) may log in no more."""
+    identifier = sql.Identifier(role)
+    try:
+        connection.execute(conn, sql.SQL("DROP ROLE IF EXISTS {}").format(identifier))
+    except Failed:
+        connection.execute(conn, sql.SQL("ALTER ROLE {} NOLOGIN").format(identifier))
+
+
+def left(conn: Connection, database: str) -> list[str]:
+    """Return the logins that killed runs on a database left; the lock is held, so all of them."""
+    found = connection.rows(
+        conn,
+        "SELECT rolname FROM pg_roles WHERE rolcanlogin AND starts_with(rolname, %s)",
+        (_start(database),),
+    )
+    return [role for (role,) in found if re.fullmatch(r".*_[0-9]{12}[0-9a-f]{2}", role)]

@@ -1,0 +1,87 @@
+"""What of a backup only a superuser restores, by the entries of its archive."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from pgtasks import connection
+from pgtasks.backup.store import Backup
+from pgtasks.connection import Connection
+from pgtasks.proof import entries
+from pgtasks.proof.toc import Entry
+from pgtasks.target import Target
+
+_KINDS = ("EVENT TRIGGER", "FOREIGN DATA WRAPPER", "ACCESS METHOD", "PROCEDURAL LANGUAGE")
+# what the definition of an entry says that only a superuser may: kind, pattern, in words
+_WORDS = (
+    ("FUNCTION", r"\n\s*LANGUAGE (c|internal)\b", "is written in C"),
+    ("PROCEDURE", r"\n\s*LANGUAGE (c|internal)\b", "is written in C"),
+    ("PUBLICATION", r"\bFOR (ALL TABLES|TABLES IN SCHEMA)\b", "is for all tables"),
+    ("SUBSCRIPTION", r"^CREATE SUBSCRIPTION\b", "is a subscription"),
+    ("CAST", r"\bWITHOUT FUNCTION\b", "is a cast without a function"),
+    ("TYPE", r"^\s*INPUT = ", "is a base type"),
+)
+_SHOWN = 5
+
+
+def demanding(
+    conn: Connection,
+    target: Target,
+    backup: Backup,
+    archive: Sequence[Entry],
+    *,
+    grants: bool,
+) -> Iterator[str]:
+    """Yield one line for each kind of thing, with the way out; `grants`: they are restored too."""
+    archive = [entry for entry in archive if grants or entry.desc != "ACL"]
+    for why, names in _by_reason(archive).items():
+        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+        yield f"{', '.join(names[:_SHOWN])}{more}: {why}, which only a superuser restores"
+    yield from _extensions(conn, target, backup)
+    if conn.server_version < 150000:
+        yield from _public(archive)
+
+
+def _by_reason(archive: Sequence[Entry]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for entry in archive:
+        if why := _why(entry):
+            name = entries.name((entry.desc, entry.namespace, entry.tag))
+            found.setdefault(why, []).append(name)
+    return found
+
+
+def _why(entry: Entry) -> str:
+    if entry.desc in _KINDS:
+        return f"it is of kind {entry.desc.lower()}"
+    if entry.desc == "ACL" and entry.namespace in ("pg_catalog", "information_schema"):
+        return f"it grants what is in {entry.namespace}"
+    for kind, pattern, why in _WORDS:
+        if entry.desc == kind and re.search(pattern, entry.definition.decode(errors="replace")):
+            return why
+    return ""
+
+
+def _extensions(conn: Connection, target: Target, backup: Backup) -> Iterator[str]:
+    proof = backup.proof()
+    untrusted = connection.rows(
+        conn,
+        "SELECT name FROM pg_available_extension_versions WHERE name = ANY(%s)"
+        " GROUP BY name HAVING bool_and(superuser AND NOT trusted) ORDER BY 1",
+        (sorted(proof.extensions if proof else ()),),
+    )
+    for (name,) in untrusted:
+        # plpgsql comes with every database
+        if name != "plpgsql" and target.template in ("template0", "template1"):
+            as_one = " (user: postgres)" if target.embedded else ""
+            yield (
+                f"extension {name!r} needs a superuser to be created: name a template database "
+                f"that has it in `template`, or connect as a superuser{as_one}"
+            )
+
+
+def _public(archive: Sequence[Entry]) -> Iterator[str]:
+    # since 15 the schema belongs to the database's owner
+    if any(entry.desc == "ACL" and entry.tag == "SCHEMA public" for entry in archive):
+        yield "grants on schema public are the superuser's to give, who owns it below PostgreSQL 15"

@@ -1,0 +1,170 @@
+"""As whom a restore loads, and to whom its result belongs: a plain role wherever there is one.
+
+A load runs what the backup's source wrote: defaults, checks, functions of indexes. So its sessions
+have no more rights than the owner of the result, and a superuser's only where that was asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from pgtasks import connection
+from pgtasks.connection import Connection
+
+Demanding = Callable[[bool], Iterable[str]]  # told whether grants are restored
+_NAMED = 5  # roles that a sentence names
+
+
+@dataclass(frozen=True)
+class Role:
+    """A role as the server knows it: `mine` and `owners` say who may act as it."""
+
+    name: str
+    superuser: bool
+    mine: bool  # the connecting role is a member of it
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is known before the server is asked.
+
+    `own` is a backup of the very database that it goes back to, and known to have been made here;
+    `elsewhere` one of another environment, for an unprotected target.
+    """
+
+    owner: str  # of the result, empty for the connecting role
+    roles: tuple[str, ...]  # that the backup names
+    owners: tuple[str, ...]  # those of them that own something
+    own: bool
+    elsewhere: bool
+    no_owner: bool = False
+    keep_owners: bool = False
+    as_superuser: bool = False
+
+
+@dataclass(frozen=True)
+class Rights:
+    """Who owns the result, and with whose rights the load's sessions run.
+
+    `mapped`: owners and grants of the backup are left out, and `missing` is why. `role` is what the
+    sessions run as, empty for the connecting role. `needs` is what a superuser is needed for;
+    `absent` roles are not on the server, of `not_mine` the connecting role is no member: they stand
+    in the way where nothing is mapped.
+    """
+
+    user: str
+    superuser: bool
+    owner: str
+    mapped: bool
+    missing: tuple[str, ...] = ()
+    role: str = ""
+    needs: tuple[str, ...] = ()
+    absent: tuple[str, ...] = ()
+    not_mine: tuple[str, ...] = ()
+
+    @property
+    def plain(self) -> bool:
+        """Whether the load has no superuser's rights."""
+        return bool(self.role) or not self.superuser
+
+    @property
+    def held(self) -> bool:
+        """Whether a superuser's connection must be kept from the load."""
+        return self.superuser and bool(self.role)
+
+    def lines(self) -> list[str]:
+        """Return what the plan says of it."""
+        found = []
+        if self.mapped and self.missing:
+            found.append(
+                f"all belongs to {self.owner!r}, without grants: {_listed(self.missing)} of the "
+                "backup cannot be given anything here (--keep-owners: not so)"
+            )
+        if self.superuser and not self.role:
+            why = f": {self.needs[0]}" if self.needs else ""
+            found.append(f"what the backup holds runs with the rights of a superuser{why}")
+        return found
+
+
+def decide(conn: Connection, wish: Wish, demanding: Demanding) -> Rights:
+    """Return the rights of a load; `demanding` says what of the backup only a superuser restores.
+
+    Where `needs` is not empty and no superuser was asked for, it is not to be begun.
+    """
+    user, superuser = connection.rows(
+        conn, "SELECT rolname, rolsuper FROM pg_roles WHERE rolname = current_user"
+    )[0]
+    owner = wish.owner or user
+    known = roles(conn, {owner, *wish.roles, *wish.owners})
+    named = sorted({*wish.roles, *wish.owners})
+    absent = tuple(name for name in named if name not in known)
+    not_mine = tuple(name for name in wish.owners if name in known and not known[name].mine)
+    # a plain role gives nothing away: the new owner would need CREATE in the schema, and has it
+    # only at the end of the load
+    plain = superuser and not wish.as_superuser and owner in known and not known[owner].superuser
+    others = [name for name in wish.owners if plain and name != owner]
+    missing = tuple(sorted({*absent, *not_mine, *others}))
+    mapped = wish.no_owner or (wish.elsewhere and bool(missing) and not wish.keep_owners)
+    if owner not in known and mapped and not wish.no_owner:
+        owner = user
+        known = roles(conn, {owner, *wish.owners})
+    rights = Rights(user, superuser, owner, mapped, missing if mapped else ())
+    if not mapped:
+        rights = replace(rights, absent=absent, not_mine=not_mine)
+    needs = tuple(_needs(rights, wish, known, demanding(not mapped)))
+    # of a role that is no superuser the preflight says what it lacks
+    if needs or owner not in known or (wish.as_superuser and superuser):
+        return replace(rights, needs=needs)
+    return replace(rights, role=_role(rights, wish, known))
+
+
+def _role(rights: Rights, wish: Wish, known: Mapping[str, Role]) -> str:
+    if known[rights.owner].superuser:
+        return ""  # a database of superusers alone, as it was
+    if rights.owner == rights.user:
+        return ""
+    return rights.owner if rights.mapped or set(wish.owners) <= {rights.owner} else ""
+
+
+def _needs(
+    rights: Rights, wish: Wish, known: Mapping[str, Role], demanding: Iterable[str]
+) -> Iterable[str]:
+    """Yield what the load would have to have a superuser's rights for."""
+    if not rights.superuser:
+        yield from demanding
+        return
+    if rights.owner not in known:
+        return
+    if known[rights.owner].superuser:
+        only_superusers = all(name in known and known[name].superuser for name in wish.owners)
+        if not (wish.own and only_superusers and not rights.mapped):
+            yield (
+                f"the result would belong to {rights.owner!r}, a superuser: give the database a "
+                "plain owner (ALTER DATABASE ... OWNER TO), or connect as one (`user`)"
+            )
+        return
+    others = sorted({*wish.owners} - {rights.owner})
+    if others and not rights.mapped:
+        yield (
+            f"{_listed(others)} owning something in it beside the owner, {rights.owner!r}: leave "
+            "owners out with --no-owner"
+        )
+    yield from demanding
+
+
+def _listed(names: Sequence[str]) -> str:
+    noun = "role" if len(names) == 1 else "roles"
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"{noun} {', '.join(map(repr, names[:_NAMED]))}{more}"
+
+
+def roles(conn: Connection, names: Iterable[str]) -> dict[str, Role]:
+    """Return those of the roles that the server knows, by name."""
+    found = connection.rows(
+        conn,
+        "SELECT rolname, rolsuper, pg_has_role(oid, 'MEMBER') FROM pg_roles"
+        " WHERE rolname = ANY(%s)",
+        (list(names),),
+    )
+    return {row[0]: Role(*row) for row in found}

@@ -1,0 +1,249 @@
+"""As whom a restore loads: what a backup's source wrote gets no superuser's rights by itself."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from projects import make_project, put_stamp
+from psycopg2 import sql
+from servers import Cluster
+
+from pgtasks import connection, loader
+
+Inv = Callable[..., Any]
+
+# What the application's role of production plants. It runs while rows are loaded, where no
+# security-restricted operation keeps SET ROLE from it, and while the index is built.
+PLANTED = """
+CREATE TABLE loot (n int);
+CREATE FUNCTION planted(text) RETURNS boolean LANGUAGE plpgsql AS $f$
+BEGIN
+  BEGIN
+    PERFORM set_config('role', 'none', false);
+    PERFORM set_config('session_authorization', 'default', false);
+  EXCEPTION WHEN OTHERS THEN NULL;
+  END;
+  BEGIN
+    EXECUTE 'CREATE ROLE planted_role';  -- of those who are here a superuser alone can
+  EXCEPTION WHEN OTHERS THEN NULL;
+  END;
+  RETURN true;
+END $f$;
+CREATE FUNCTION indexed(text) RETURNS boolean IMMUTABLE LANGUAGE plpgsql
+AS 'BEGIN RETURN public.planted($1); END';
+CREATE TABLE bait (name text CHECK (public.planted(name)));
+CREATE INDEX ON bait (public.indexed(name));
+INSERT INTO bait SELECT 'name ' || n FROM generate_series(1, 10) n;
+"""
+
+
+@pytest.fixture
+def people(cluster: Cluster, cluster18: Cluster) -> Iterator[None]:
+    """Make the roles of both servers; the databases go before them, by their own fixtures."""
+    for server in (cluster, cluster18):
+        for role in ("shop_plain", "dev_plain", "planted_role"):
+            server.execute(f"DROP ROLE IF EXISTS {role}")
+    cluster.execute("CREATE ROLE shop_plain LOGIN CREATEDB")
+    cluster18.execute("CREATE ROLE dev_plain")
+    return None
+
+
+def got_through(cluster: Cluster) -> bool:
+    """Return whether what was planted ran with the rights of a superuser."""
+    return bool(cluster.execute("SELECT 1 FROM pg_roles WHERE rolname = 'planted_role'"))
+
+
+def planted(cluster: Cluster, name: str) -> None:
+    with connection.session(replace(cluster.target(name), user="shop_plain")) as conn:
+        connection.execute(conn, "SET search_path = public")
+        connection.execute(conn, PLANTED)
+
+
+@pytest.fixture
+def site(
+    people: None,
+    cluster: Cluster,
+    cluster18: Cluster,
+    fresh_database: Callable[..., str],
+    inv: Inv,
+    tmp_path: Path,
+) -> Path:
+    """Return a project: prod is a plain role's, dev another server that a superuser connects to."""
+    prod = fresh_database(cluster, owner="shop_plain")
+    dev = fresh_database(cluster18, owner="dev_plain")
+    planted(cluster, prod)
+    put_stamp(cluster.target(prod, environment="prod"))
+    put_stamp(cluster18.target(dev))
+    root = make_project(tmp_path / "shop", cluster.url(prod), environment="prod")
+    (root / "env" / "dev.yaml").write_text(f"url: '{cluster18.url(dev)}'\n")
+    made = inv("db.backup", "--env", "prod", cwd=root)
+    assert made.returncode == 0, made.stderr
+    return root
+
+
+def backup_of(root: Path) -> str:
+    (manifest,) = root.glob("backups/prod/*/*/manifest.json")
+    return str(manifest.parent)
+
+
+def database_of(root: Path, environment: str = "dev") -> str:
+    text = (root / "env" / f"{environment}.yaml").read_text()
+    return text.partition("/t")[2].partition("?")[0].join(("t", ""))
+
+
+def logins(cluster: Cluster) -> list[Any]:
+    return cluster.execute("SELECT rolname FROM pg_roles WHERE rolname ~ '^pgtasks_load_'")
+
+
+def test_production_into_dev_works_at_the_first_try_and_runs_nothing_as_a_superuser(
+    site: Path, cluster18: Cluster, inv: Inv
+) -> None:
+    done = inv("db.restore", "--backup", backup_of(site), cwd=site)
+    assert done.returncode == 0, done.stderr
+    assert "all belongs to 'dev_plain', without grants: role 'shop_plain' of the" in done.stderr
+    assert "identical" in done.stdout
+    dev = database_of(site)
+    owners = cluster18.execute(
+        "SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public'", dev
+    )
+    assert owners == [("dev_plain",)]
+    assert cluster18.value("SELECT count(*) FROM bait", dev) == 10
+    assert not got_through(cluster18)
+    assert logins(cluster18) == []
+
+
+def test_a_superusers_rights_are_asked_for(site: Path, cluster18: Cluster, inv: Inv) -> None:
+    """Where the result would belong to a superuser; asked for, what was planted has its way."""
+    dev = database_of(site)
+    cluster18.execute(sql.SQL("ALTER DATABASE {} OWNER TO postgres").format(sql.Identifier(dev)))
+    args = ("db.restore", "--backup", backup_of(site))
+    refused = inv(*args, cwd=site)
+    assert refused.returncode == 2
+    assert "would belong to 'postgres', a superuser: give the database a plain" in refused.stderr
+    assert "--as-superuser" in refused.stderr
+    assert not got_through(cluster18)
+    done = inv(*args, "--as-superuser", "--confirm", dev, cwd=site)
+    assert done.returncode == 0, done.stderr
+    assert "runs with the rights of a superuser" in done.stderr
+    assert got_through(cluster18)
+
+
+def test_owners_are_kept_where_that_is_asked_for(site: Path, cluster18: Cluster, inv: Inv) -> None:
+    args = ("db.restore", "--backup", backup_of(site), "--keep-owners")
+    refused = inv(*args, cwd=site)
+    assert refused.returncode == 2
+    assert "role 'shop_plain' does not exist here" in refused.stderr
+    cluster18.execute("CREATE ROLE shop_plain")
+    refused = inv(*args, cwd=site)
+    assert refused.returncode == 2
+    assert (
+        "role 'shop_plain' owning something in it beside the owner, 'dev_plain'" in refused.stderr
+    )
+    assert "or --as-superuser" in refused.stderr
+    dev = database_of(site)
+    done = inv(*args, "--as-superuser", "--confirm", dev, cwd=site)
+    assert done.returncode == 0, done.stderr
+    owner = cluster18.value("SELECT tableowner FROM pg_tables WHERE tablename = 'bait'", dev)
+    assert owner == "shop_plain"
+
+
+def test_a_restore_of_ones_own_runs_as_the_plain_owner_too(
+    site: Path, cluster: Cluster, inv: Inv
+) -> None:
+    """A superuser connects, the database is a plain role's: what it planted waits in vain."""
+    prod = database_of(site, "prod")
+    done = inv("db.restore", "--env", "prod", "--confirm", prod, cwd=site)
+    assert done.returncode == 0, done.stderr
+    assert not got_through(cluster)
+    owner = cluster.value("SELECT tableowner FROM pg_tables WHERE tablename = 'bait'", prod)
+    assert owner == "shop_plain"
+    assert logins(cluster) == []
+
+
+def test_what_only_a_superuser_restores_is_named_before_anything_is_touched(
+    people: None,
+    cluster: Cluster,
+    fresh_database: Callable[..., str],
+    inv: Inv,
+    tmp_path: Path,
+) -> None:
+    name = fresh_database(cluster, owner="shop_plain")
+    put_stamp(cluster.target(name))
+    root = make_project(tmp_path / "shop", cluster.url(name))
+    cluster.execute(
+        """
+        CREATE FUNCTION one(integer) RETURNS integer LANGUAGE internal STRICT AS 'int4abs';
+        CREATE PUBLICATION every FOR ALL TABLES;
+        GRANT EXECUTE ON FUNCTION pg_catalog.pg_reload_conf() TO shop_plain;
+        CREATE TABLE t (n int);
+        ALTER TABLE t OWNER TO shop_plain;
+        """,
+        name,
+    )
+    assert inv("db.backup", cwd=root).returncode == 0
+    refused = inv("db.restore", cwd=root)
+    assert refused.returncode == 2
+    assert "function public.one(integer): is written in C" in refused.stderr
+    assert "publication every: is for all tables" in refused.stderr
+    assert "pg_reload_conf(): it grants what is in pg_catalog" in refused.stderr
+    assert "role 'postgres' owning something in it beside the owner" in refused.stderr
+    done = inv("db.restore", "--as-superuser", "--confirm", name, cwd=root)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_login_of_a_killed_restore_goes_with_the_next_run(
+    site: Path, cluster18: Cluster, inv: Inv
+) -> None:
+    dev = database_of(site)
+    role = loader.name(dev, "261128085905d4")
+    other = loader.name("another", "261128085905d4")
+    for each in (role, other):
+        cluster18.execute(f"CREATE ROLE {each} LOGIN IN ROLE dev_plain")
+    try:
+        done = inv("db.recover", cwd=site)
+        assert f"dropped role '{role}', the login of a restore" in done.stdout
+        assert logins(cluster18) == [(other,)]
+    finally:
+        cluster18.execute(f"DROP ROLE {other}")
+
+
+def test_settings_that_lead_others_come_with_a_strangers_backup_only_if_asked_for(
+    cluster: Cluster, database: str, project: Path, inv: Inv
+) -> None:
+    name = sql.Identifier(database)
+    for statement in (
+        "ALTER DATABASE {} SET work_mem = '7MB'",
+        "ALTER ROLE postgres IN DATABASE {} SET search_path = 'planted'",
+        "ALTER DATABASE {} SET session_replication_role = 'origin'",
+    ):
+        cluster.execute(sql.SQL(statement).format(name))
+    assert inv("db.backup").returncode == 0
+    cluster.drop(database)
+    (project / "backups" / "journal.jsonl").unlink()
+    done = inv("db.restore", "--as-superuser", "--confirm", database)
+    assert done.returncode == 0, done.stderr
+    assert "setting  work_mem = '7MB'" in done.stderr
+    not_laid = "setting  not laid, --with-settings does: "
+    assert f"{not_laid}session_replication_role = 'origin'" in done.stderr
+    assert f"{not_laid}search_path = 'planted' for role 'postgres'" in done.stderr
+    laid = "SELECT setconfig FROM pg_db_role_setting s JOIN pg_database d ON d.oid = setdatabase"
+    assert cluster.execute(f"{laid} WHERE datname = %s", parameters=(database,)) == [
+        (["work_mem=7MB"],)
+    ]
+
+
+def test_a_backup_that_nobody_here_made_is_said_to_be_so(site: Path, inv: Inv) -> None:
+    words = "no run of this project made this backup"
+    plan = ("db.restore", "--dry", "--backup")
+    known = inv(*plan, backup_of(site), "--json", cwd=site)
+    assert not any(words in note for note in json.loads(known.stdout)["notes"])
+    shutil.rmtree(site / "backups" / "dev", ignore_errors=True)
+    (site / "backups" / "journal.jsonl").unlink()
+    foreign = inv(*plan, backup_of(site), "--json", cwd=site)
+    assert any(words in note for note in json.loads(foreign.stdout)["notes"])
