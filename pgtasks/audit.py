@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pgtasks import choice, libpq, report, repository
+from pgtasks import choice, libpq, private, report, repository
 from pgtasks.environment import Environment, resolve
-from pgtasks.errors import PgtasksError
+from pgtasks.errors import Failed, PgtasksError
 from pgtasks.layers import layers
 from pgtasks.project import Project, stem
 from pgtasks.secret import redact
@@ -260,6 +260,7 @@ def _project(project: Project) -> Iterator[Finding]:
     yield from _env_folder(project)
     yield from _tracked_secrets(project)
     yield from _readable_secrets(project)
+    yield from _open_backups(project)
     yield from _unused(project)
     own = Path("~/.pgpass").expanduser()
     if own.exists() and (fault := libpq.passfile_fault(own)):
@@ -282,6 +283,22 @@ def _env_folder(project: Project) -> Iterator[Finding]:
         yield Finding("fault", "env-folder", "", f"git ignores {shown}/ ({hidden}): {way_out}")
     if hidden is None and folder.is_dir():
         yield Finding("unchecked", "git", "", f"what git ignores and tracks: {repository.WHY_NOT}")
+
+
+def _open_backups(project: Project) -> Iterator[Finding]:
+    """Yield what lets other accounts put their own into the backups folder, or has let them."""
+    folder = project.folder("backups")
+    if not folder.is_dir():
+        return
+    mode, shown = stat.S_IMODE(folder.stat().st_mode), project.shown(folder)
+    if mode & 0o002:
+        text = f"{shown}/ can be written to by others (mode {mode:04o}): "
+        yield Finding("fault", "backups-mode", "", f"{text}chmod 700 {shlex.quote(shown)}")
+    for path in (*folder.glob("[!.]*"), *folder.glob("[!.]*/[!.]*")):
+        try:
+            private.own(path)
+        except Failed as exc:
+            yield Finding("fault", "backups-owner", "", exc.message)
 
 
 def _readable_secrets(project: Project) -> Iterator[Finding]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pgtasks import fields, several
+from pgtasks import fields, private, several
 from pgtasks.environment import resolve
 from pgtasks.errors import Failed, Refused
 from pgtasks.project import Project
@@ -134,12 +134,9 @@ def remember(project: Project, name: str) -> str:
 
 
 def _write(state: Path, name: str) -> None:
-    try:
-        state.mkdir()
-        state.chmod(0o755)  # the account of an embedded server must enter it, whatever the umask
-        (state / ".gitignore").write_text("*\n", encoding="utf-8")
-    except FileExistsError:
-        pass
+    if not state.exists():
+        private.folder(state, mode=0o755)  # the account of an embedded server must enter it
+        private.replace(state / ".gitignore", "*\n", mode=0o644)
     handle, path = tempfile.mkstemp(dir=state, prefix="environment.")
     with os.fdopen(handle, "w", encoding="utf-8") as file:
         os.fchmod(handle, 0o644)

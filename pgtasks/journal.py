@@ -13,7 +13,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from pgtasks import report
+from pgtasks import private, report
 from pgtasks.errors import Refused
 
 _NAME = "journal.jsonl"
@@ -53,9 +53,9 @@ def _user() -> str:
 
 def append(folder: Path, entry: Entry) -> None:
     """Append one line; readers and other writers never see half of it."""
-    folder.mkdir(parents=True, exist_ok=True)
+    private.folder(folder)
     line = json.dumps(asdict(entry), ensure_ascii=False, default=str) + "\n"
-    handle = os.open(folder / _NAME, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+    handle = private.opened(folder / _NAME, os.O_RDWR | os.O_APPEND)
     with os.fdopen(handle, "rb+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         size = file.seek(0, os.SEEK_END)

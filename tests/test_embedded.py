@@ -574,6 +574,35 @@ def test_a_socket_folder_made_by_someone_else_is_not_used(ground: Path, project:
         assert not server.socket.exists()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="another account needs root")
+def test_names_that_others_can_compute_keep_no_server_from_starting(
+    ground: Path, project: Path
+) -> None:
+    data = project / ".pgtasks" / "data-16"
+    taken = [
+        Path(place) / (sockets.name(data, data.stat().st_uid) + suffix)
+        for place in ("/tmp", "/var/tmp")
+        for suffix in ("", "-1", "-2", "-3")
+    ]
+    beside = data.parent / "socket"
+    try:
+        for folder in taken:
+            squat(folder, "another's", account.for_server(data), ground)
+        beside.touch()
+        server = embedded.start(project)
+        assert server.socket not in (*taken, beside)
+        assert sockets.is_ours(server.socket, data.stat().st_uid)
+        assert kept(server) == 42
+        assert embedded.start(project) == embedded.status(project) == server
+        embedded.stop(project)
+        assert not server.socket.exists()
+    finally:
+        beside.unlink(missing_ok=True)
+        for folder in taken:
+            if folder.exists():
+                folder.rmdir()
+
+
 # which PostgreSQL
 
 

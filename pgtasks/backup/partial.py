@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 
+from pgtasks import private
 from pgtasks.errors import Failed, Locked
 
 _LOCK = ".lock"
@@ -41,7 +42,9 @@ def making(home: Path, id: str) -> Iterator[Path]:
     Locked where another run makes the same.
     """
     try:
-        _make_durable(home)
+        for folder in (home.parent, home):
+            private.own(folder)
+            private.folder(folder)
         path, handle = _locked(home / name(id))
     except FileExistsError:
         raise Locked(f"another run is making backup {id} in {str(home)!r}") from None
@@ -76,13 +79,6 @@ def sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _make_durable(home: Path) -> None:
-    missing = [path for path in (home, *home.parents) if not path.exists()]
-    for path in reversed(missing):
-        path.mkdir(mode=0o700, exist_ok=True)
-        sync(path.parent)
 
 
 def _locked(path: Path) -> tuple[Path, int]:

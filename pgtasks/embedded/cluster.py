@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from pgtasks import private
 from pgtasks.embedded.account import Account
 from pgtasks.errors import Failed
 
@@ -140,7 +141,7 @@ def _run(argv: list[str], folder: Path, account: Account, *, text: str = "") -> 
 def _finish(making: Path, data: Path) -> None:
     with (making / "postgresql.conf").open("a", encoding="utf-8") as file:
         file.write(SETTINGS)
-    (making / _MARK).write_text(f"{OWNER}\n", encoding="utf-8")
+    private.replace(making / _MARK, f"{OWNER}\n")
     making.rename(data)
 
 

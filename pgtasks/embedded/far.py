@@ -16,6 +16,7 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from pgtasks import private
 from pgtasks.embedded import lock
 from pgtasks.embedded.account import Account
 from pgtasks.errors import Failed
@@ -47,7 +48,7 @@ def claim(state: Path, account: Account) -> Path:
     for _ in range(10):  # another project's last home may take the base with it
         home = _base(account) / secrets.token_hex(6)
         try:
-            home.mkdir()
+            home.mkdir(mode=0o700)
         except FileNotFoundError:
             continue
         home.chmod(0o755)
@@ -91,7 +92,7 @@ def remove(home: Path) -> None:
 def _base(account: Account) -> Path:
     for base in PLACES:
         try:
-            base.mkdir(mode=0o755)
+            base.mkdir(mode=0o700)
             base.chmod(0o755)
         except FileExistsError:
             pass
@@ -123,6 +124,4 @@ def _read(home: Path) -> _Owner | None:
 def _write(home: Path, state: Path) -> None:
     found = state.stat()
     owner = {"state": str(state), "device": found.st_dev, "inode": found.st_ino}
-    making = home / f"{_OWNER}.new"
-    making.write_text(json.dumps(owner) + "\n", encoding="utf-8")
-    making.replace(home / _OWNER)
+    private.replace(home / _OWNER, json.dumps(owner) + "\n", mode=0o644)

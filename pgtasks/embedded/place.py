@@ -8,7 +8,6 @@ the lock that its server holds while any process of it lives, and copies of bina
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pgtasks import private
 from pgtasks.embedded import far, lock
 from pgtasks.embedded.account import Account
 
@@ -85,14 +85,10 @@ def find(project: Path) -> Place | None:
 def make(project: Path) -> Path:
     """Make the folder .pgtasks of a project, which git ignores, and return it."""
     state = project.resolve() / ".pgtasks"
-    try:
-        state.mkdir()
-        state.chmod(0o755)  # the server's account must enter it, whatever the umask
-    except FileExistsError:
-        pass
+    private.folder(state, mode=0o755)  # the server's account must enter it
     ignore = state / ".gitignore"
     if not ignore.exists():
-        ignore.write_text("*\n", encoding="utf-8")
+        private.replace(ignore, "*\n", mode=0o644)
     return state
 
 
@@ -135,12 +131,8 @@ def write(place: Place) -> None:
         "major": place.major,
         "programs": {str(major): folder for major, folder in place.programs},
     }
-    making = place.state / f"{_RECORD}.new"
-    with making.open("w", encoding="utf-8") as file:
-        file.write(json.dumps(record, indent=2) + "\n")
-        file.flush()
-        os.fsync(file.fileno())  # it alone knows a far home
-    making.replace(place.state / _RECORD)
+    text = json.dumps(record, indent=2) + "\n"
+    private.replace(place.state / _RECORD, text, mode=0o644)  # it alone knows a far home
 
 
 def _read(state: Path) -> dict[str, Any]:

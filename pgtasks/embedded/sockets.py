@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,12 +43,22 @@ def candidates(data: Path, uid: int) -> Iterator[Path]:
     beside = data.parent / "socket"
     if len(os.fsencode(beside)) <= LONGEST:
         yield beside
+    # where others took all these names, which they can compute
+    for place in _PLACES:
+        yield from sorted(place.glob(f"{base}-r*"))
+
+
+def _new(data: Path, uid: int) -> Iterator[Path]:
+    """Return folders of names that nobody can know."""
+    for place in _PLACES:
+        yield place / f"{name(data, uid)}-r{secrets.token_hex(8)}"
 
 
 def make(data: Path, account: Account) -> Path:
     """Make the socket folder of a data folder and return it; an older one of ours is taken."""
-    for folder in candidates(data, account.uid):
+    for folder in (*candidates(data, account.uid), *_new(data, account.uid)):
         try:
+            # one that is there may be a link: it is not followed, and no name of it is taken
             folder.mkdir(mode=0o700, exist_ok=True)
             if is_ours(folder, os.geteuid()):
                 account.take(folder)

@@ -8,8 +8,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from pgtasks import private
 from pgtasks.errors import Refused
-from pgtasks.init.plan import Plan, plan
+from pgtasks.init.plan import BACKUPS_IGNORED, Plan, plan
 from pgtasks.init.survey import survey
 
 __all__ = ["init"]
@@ -38,6 +39,8 @@ def _agreed() -> bool:
 def _write(made: Plan, root: Path) -> None:
     for name, text in made.files.items():
         path = root / name
+        if name == BACKUPS_IGNORED:
+            private.folder(path.parent)
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with path.open("x", encoding="utf-8") as file:

@@ -29,6 +29,7 @@ backup:
   keep: 14
 """
 _IGNORE_DOTENV = "# secrets stay on the machine they belong to\n*.env\n"
+BACKUPS_IGNORED = "backups/.gitignore"
 _IGNORE_ALL = "# backups are data, not code\n*\n!.gitignore\n"
 
 
@@ -80,7 +81,7 @@ def plan(survey: Survey) -> Plan:
         f"{survey.env_folder}/dev.yaml": _dev(survey),
         f"{survey.env_folder}/prod.example.yaml": _prod(survey),
         f"{survey.env_folder}/.gitignore": _IGNORE_DOTENV,
-        "backups/.gitignore": _IGNORE_ALL,
+        BACKUPS_IGNORED: _IGNORE_ALL,
     }
     if survey.settings:
         del wanted["invoke.yaml"]

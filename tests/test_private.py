@@ -1,0 +1,164 @@
+"""What we make here is ours alone, whatever the umask is and whoever else is on the machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from projects import make_project, put_stamp
+from servers import Cluster, identity
+
+from pgtasks import embedded, journal, private
+from pgtasks.backup import partial
+from pgtasks.errors import Failed
+
+
+@pytest.fixture(params=[0o000, 0o077])
+def umask(request: pytest.FixtureRequest) -> Iterator[int]:
+    before = os.umask(request.param)
+    yield request.param
+    os.umask(before)
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.lstat().st_mode)
+
+
+def entry() -> journal.Entry:
+    return journal.Entry(journal.now(), "me", "db.backup", "dev", "shop", "done", 1.0, {})
+
+
+def open_things(root: Path) -> list[str]:
+    """Return what of ours others may write to, or look into where that is nobody's business."""
+    found = []
+    for path in (root / "backups", *(root / "backups").rglob("*")):
+        if mode(path) & 0o077:
+            found.append(f"{path.relative_to(root)} {mode(path):o}")
+    for path in (root / ".pgtasks", *(root / ".pgtasks").rglob("*")):
+        if not path.is_symlink() and mode(path) & 0o022:
+            found.append(f"{path.relative_to(root)} {mode(path):o}")
+    return found
+
+
+@pytest.mark.usefixtures("umask")
+def test_all_that_a_backup_leaves(
+    cluster: Cluster, database: str, tmp_path: Path, inv: Any
+) -> None:
+    put_stamp(cluster.target(database))
+    root = make_project(tmp_path / "shop", cluster.url(database))
+    for argv in (("db.backup",), ("env.use", "dev"), ("backup.verify",), ("db.restore",)):
+        done = inv(*argv, cwd=root)
+        assert done.returncode == 0, done.stderr
+    assert len(list((root / "backups").rglob("*"))) > 5
+    assert open_things(root) == []
+    assert mode(root / ".pgtasks") == 0o755
+
+
+@pytest.mark.usefixtures("umask")
+def test_all_that_an_embedded_server_leaves(inv: Any) -> None:
+    root = Path(tempfile.mkdtemp(prefix="pgtasks-test-", dir="/tmp"))
+    root.chmod(0o755)
+    try:
+        (root / "tasks.py").write_text("import pgtasks\n\nns = pgtasks.namespace(__file__)\n")
+        done = inv("server.start", cwd=root)
+        assert done.returncode == 0, done.stderr
+        assert inv("journal.list", cwd=root).returncode == 0
+        running = embedded.status(root)
+        assert running is not None
+        assert mode(running.socket) == 0o700
+        assert [each for each in open_things(root) if "/postgresql-" not in each] == []
+        assert mode(root / ".pgtasks" / "server.json") == 0o644
+        assert mode(root / ".pgtasks") == 0o755
+    finally:
+        inv("server.stop", cwd=root)
+        shutil.rmtree(root)
+
+
+@pytest.mark.usefixtures("umask")
+def test_a_folder_and_a_file(tmp_path: Path) -> None:
+    private.folder(tmp_path / "a" / "b")
+    private.replace(tmp_path / "a" / "c", "text")
+    os.close(private.opened(tmp_path / "a" / "d", os.O_RDWR))
+    modes = [mode(tmp_path / name) for name in ("a", "a/b", "a/c", "a/d")]
+    assert modes == [0o700, 0o700, 0o600, 0o600]
+
+
+def test_a_folder_that_others_could_write_to_is_closed_to_them(tmp_path: Path) -> None:
+    for before, after in ((0o777, 0o775), (0o755, 0o755), (0o1777, 0o1777), (0o770, 0o770)):
+        folder = tmp_path / f"{before:o}"
+        folder.mkdir()
+        folder.chmod(before)
+        private.folder(folder)
+        assert mode(folder) == after
+
+
+def test_the_journal_follows_no_link(tmp_path: Path) -> None:
+    target = tmp_path / "bashrc"
+    target.write_text("alias ls=ls\n")
+    (tmp_path / "backups").mkdir()
+    (tmp_path / "backups" / "journal.jsonl").symlink_to(target)
+    with pytest.raises(OSError):
+        journal.append(tmp_path / "backups", entry())
+    (tmp_path / "backups" / "journal.jsonl").unlink()
+    os.mkfifo(tmp_path / "backups" / "journal.jsonl")
+    with pytest.raises(OSError):
+        journal.append(tmp_path / "backups", entry())
+    assert target.read_text() == "alias ls=ls\n"
+
+
+def test_a_record_is_not_written_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("mine")
+    (tmp_path / "server.json.new").symlink_to(tmp_path / "precious")
+    private.replace(tmp_path / "server.json", "text")
+    assert (tmp_path / "precious").read_text() == "mine"
+    assert (tmp_path / "server.json").read_text() == "text"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="another account needs root")
+def test_a_stranger_puts_folders_of_his_in_the_way(inv: Any) -> None:
+    """An ordinary account with a backups folder that was made under a umask of 0."""
+    root = Path(tempfile.mkdtemp(prefix="pgt-", dir="/tmp"))
+    root.chmod(0o755)
+    alice = identity()
+    try:
+        backups = root / "backups"
+        backups.mkdir()
+        backups.chmod(0o777)
+        for path in (root, backups):
+            os.chown(path, alice["user"], alice["group"])
+        subprocess.run(["mkdir", "-m", "777", backups / "dev"], user="nobody", check=True)
+        # as that account: the checks are of who runs them
+        pid = os.fork()
+        if not pid:
+            code = 1
+            try:
+                os.setgroups([])
+                os.setgid(alice["group"])
+                os.setuid(alice["user"])
+                try:
+                    with partial.making(backups / "dev" / "shop", "1"):
+                        pass
+                except Failed as exc:
+                    code = 0 if "belongs to 'nobody'" in exc.message else 2
+                journal.append(backups, entry())
+            finally:
+                os._exit(code)
+        assert os.waitpid(pid, 0)[1] == 0
+        assert mode(backups) & 0o002 == 0
+        assert mode(backups / "journal.jsonl") == 0o600
+        shutil.chown(backups, "root")
+        backups.chmod(0o777)
+        (root / "tasks.py").write_text("import pgtasks\n\nns = pgtasks.namespace(__file__)\n")
+        done = inv("env.check", "--json", cwd=root)
+        checks = {each["check"] for each in json.loads(done.stdout)["findings"]}
+        assert {"backups-mode", "backups-owner"} <= checks
+    finally:
+        shutil.rmtree(root)
