@@ -406,6 +406,7 @@ def test_the_examples_of_this_repository_hold(tmp_path: Path) -> None:
             "env/prod.env": (source / "prod.env.example").read_text(),
         },
     )
+    (tmp_path / "env" / "prod.env").chmod(0o600)
     checked = audit.audit(project.load(tmp_path))
     assert checked.environments == ("demo", "dev", "prod", "test")
     assert {one.level for one in checked.findings} <= {"unchecked"}

@@ -141,7 +141,7 @@ def _run(argv: list[str], folder: Path, account: Account, *, text: str = "") -> 
 def _finish(making: Path, data: Path) -> None:
     with (making / "postgresql.conf").open("a", encoding="utf-8") as file:
         file.write(SETTINGS)
-    private.replace(making / _MARK, f"{OWNER}\n")
+    private.replace(making / _MARK, f"{OWNER}\n", mode=0o644)  # the server reads it too
     making.rename(data)
 
 
