@@ -25,7 +25,7 @@ _SETTINGS = {
 }
 # the main job first; a collection that is not named here goes to the end
 _COLLECTIONS = (
-    *("setup", "db", "backup", "remote", "env", "server"),
+    *("help", "setup", "db", "backup", "remote", "env", "server"),
     *("migrate", "trigger", "seed", "journal"),
 )
 _KINDS = {"flag": "true or false", "block": "block of keys", "list": "list of names"}

@@ -13,21 +13,23 @@ from pgtasks.errors import PgtasksError
 def main(argv: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     options = _parser().parse_args(argv)
+    from pgtasks import report
     from pgtasks.init import init
 
     try:
         init(Path.cwd(), write=options.write)
     except PgtasksError as exc:
-        print(f"error: {exc.message}", file=sys.stderr)
+        report.say(f"error: {exc.message}")
         return exc.exit_code
     except KeyboardInterrupt:
-        print("error: interrupted", file=sys.stderr)
+        report.say("error: interrupted, nothing was written")
         return 130
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m pgtasks", description=pgtasks.__doc__)
+    about = "Prepare a project for pgtasks; all else is a task: inv --list shows them."
+    parser = argparse.ArgumentParser(prog="python -m pgtasks", description=about)
     parser.add_argument("--version", action="version", version=pgtasks.__version__)
     commands = parser.add_subparsers(metavar="command", required=True)
     init = commands.add_parser(

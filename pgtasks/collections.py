@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+import traceback
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,6 +15,8 @@ from invoke import Collection, Exit, Task
 from pgtasks import child, commandline, several
 from pgtasks import task as edge
 from pgtasks.errors import PgtasksError
+
+FIRST = "help"  # what `inv` alone runs
 
 
 def namespace(file: str | Path) -> Any:
@@ -32,12 +35,62 @@ def namespace(file: str | Path) -> Any:
         own = _own_folder(root)
     except PgtasksError as exc:
         raise edge.exit_of(exc, json=commandline.wants_json(sys.argv)) from None
-    tree = Collection()
+    tree = _Tree()
     taken: dict[str, str] = {}
-    for folder in dict.fromkeys([builtin, own]):
-        for path in _files(folder):
-            _add(tree, path, folder, taken, own=folder != builtin)
+    for path in _files(builtin):
+        _add(tree, path, builtin, taken, own=False)
+    for path in _files(own) if own != builtin else ():
+        _add_own(tree, path, own, taken)
+    if FIRST in tree.tasks and tree.default is None:
+        tree.default = FIRST
+    _check_command_line(tree)
     return tree
+
+
+class _Tree(Collection):  # type: ignore[misc]
+    """The task tree: its task for `inv` alone gives way to a default that tasks.py names."""
+
+    def _check_default_collision(self, name: str) -> None:
+        if self.default != FIRST:
+            super()._check_default_collision(name)
+
+
+def _is_inv() -> bool:
+    return Path(sys.argv[0]).stem in ("inv", "invoke")
+
+
+def _check_command_line(tree: Any) -> None:
+    """Let a task or flag that is none end in our words, which say what is near."""
+    if not _is_inv():
+        return
+    from pgtasks import mistyped
+
+    try:
+        mistyped.check(tree, sys.argv[1:])
+    except PgtasksError as exc:
+        raise edge.exit_of(exc, json=commandline.wants_json(sys.argv)) from None
+
+
+def _add_own(tree: Any, path: Path, folder: Path, taken: dict[str, str]) -> None:
+    """Add one of the project's own files; one that cannot be loaded is said, and left out."""
+    try:
+        _add(tree, path, folder, taken, own=True)
+    except (Exception, SystemExit) as exc:
+        from pgtasks import report
+
+        line = next(
+            (
+                f":{frame.lineno}"
+                for frame in reversed(traceback.extract_tb(exc.__traceback__))
+                if frame.filename == str(path)
+            ),
+            f":{exc.lineno}" if isinstance(exc, SyntaxError) else "",
+        )
+        words = " ".join(str(exc).split())
+        report.say(
+            f"warning: {folder.name}/{path.name}{line}: {type(exc).__name__}: {words}: "
+            "its tasks are left out"
+        )
 
 
 def _builtin_folder() -> Path:
@@ -50,7 +103,7 @@ def _builtin_folder() -> Path:
 def _check_runtime_file(root: Path) -> None:
     from pgtasks import project
 
-    if Path(sys.argv[0]).stem not in ("inv", "invoke"):
+    if not _is_inv():
         return
     chosen = commandline.runtime_file(sys.argv[1:], os.environ)
     if chosen:
@@ -97,7 +150,9 @@ def _say_replaced(found: Any, home: Any, name: str) -> None:
     """Let `inv --list` show that a project's own task stands in the place of a built-in one."""
     home.tasks.pop(home.transform(name), None)
     doc = (found.body.__doc__ or "").strip()
-    found.__doc__ = f"{doc} (this project's own)" if doc else "This project's own."
+    first, newline, rest = doc.partition("\n")
+    own = f"{first} (this project's own){newline}{rest}"
+    found.__doc__ = own if doc else "This project's own."
 
 
 def _wrap(found: Any) -> None:

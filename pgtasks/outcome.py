@@ -40,10 +40,9 @@ class Outcome:
         return self.error or self.said or (lines[0] if len(lines) == 1 else "")
 
     def line(self, width: int) -> str:
-        """Return the line for the end of the run: `prod-eu  done  2.1 s  ...`."""
+        """Return the line for the end of the run: `prod-eu  done  2.1 s`; its result comes last."""
         took = report.duration(self.seconds)
-        words = f"{self.environment.ljust(width)}  {self.result}  {took}  {self.summary}"
-        return report.printable(words.rstrip())
+        return report.printable(f"{self.environment.ljust(width)}  {self.result}  {took}")
 
     def as_json(self) -> dict[str, Any]:
         """Return plain data; `result` is the task's own document."""
@@ -80,10 +79,13 @@ class Fleet:
         return max((each.exit_code for each in self.outcomes), key=_severity)
 
     def lines(self) -> list[str]:
-        """Return what each said, where that is more than a line, and the table of all."""
+        """Return what each said: in the table of all where that is a line, else above it."""
         said = [line for each in self.outcomes for line in _block(each)]
         rows = [
-            (each.environment, each.result, f"{each.seconds:.1f}", each.summary)
+            (
+                *(each.environment, each.result, f"{each.seconds:.1f}"),
+                each.error if _block(each) else each.summary,
+            )
             for each in self.outcomes
         ]
         return [*said, report.table(("environment", "result", "seconds", "what"), rows)]

@@ -4,24 +4,62 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Protocol
 
-from pgtasks.errors import Failed
+from pgtasks.errors import Failed, Interrupted
+
+RED, YELLOW = "31", "33"  # of ECMA-48's "select graphic rendition"
 
 
 def say(line: str = "") -> None:
-    """Print one line of talk."""
+    """Print talk, a line or several, whatever a server, a host or a backup put into it."""
+    _talk(f"{shown(line)}\n")
+
+
+def ask(question: str) -> str:
+    """Ask the person at the terminal and return the answer; Ctrl-C there raises Interrupted."""
+    _talk(shown(question))
+    try:
+        return sys.stdin.readline().strip()
+    except KeyboardInterrupt:
+        _talk("\n")  # what follows is no part of the question's line
+        raise Interrupted("interrupted, not confirmed: nothing was done") from None
+
+
+def say_colored(line: str, words: str, color: str) -> None:
+    """Print talk whose `words` stand out on a terminal that shows colours (NO_COLOR: none)."""
+    _talk(f"{colored(shown(line), words, color)}\n")
+
+
+def colored(line: str, words: str, color: str) -> str:
+    """Return a line for stderr whose `words` stand out, where it is a terminal with colours."""
+    if not _shows_colors():
+        return line
+    return line.replace(words, f"\033[{color}m{words}\033[0m", 1)
+
+
+def _shows_colors() -> bool:
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") in (None, "", "dumb")
+    return sys.stderr is not None and sys.stderr.isatty() and not plain
+
+
+def _talk(text: str) -> None:
     if sys.stderr is not None:  # closed by the shell: print would take stdout instead
-        sys.stderr.write(f"{line}\n")  # at once, so that lines of several threads stay whole
+        sys.stderr.write(text)  # at once, so that lines of several threads stay whole
         sys.stderr.flush()
 
 
 def data(text: str) -> None:
     """Print data, raising Failed where stdout takes none (a reader that left: BrokenPipeError)."""
+    _put(shown(text))
+
+
+def _put(text: str) -> None:
     try:
         print(text, flush=True)
     except BrokenPipeError:
@@ -34,7 +72,12 @@ def document(value: Any) -> None:
     """Print one JSON document."""
     # a name that is no UTF-8 becomes an escape, which JSON reads
     text = json.dumps(value, indent=2, ensure_ascii=False, default=str)
-    data(text.encode("utf-8", "backslashreplace").decode())
+    _put(_escaped(text.encode("utf-8", "backslashreplace").decode()))
+
+
+def _escaped(text: str) -> str:
+    """Return JSON with the characters escaped that a terminal would obey."""
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
 
 
 def silence(stream: Any) -> None:
@@ -62,16 +105,71 @@ def result(found: Reported, *, json: bool) -> None:
         data("\n".join(found.lines()))
 
 
-def table(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Return an aligned table; numbers stand right."""
+def table(
+    headings: Sequence[str], rows: Iterable[Sequence[Any]], *, width: int | None = None
+) -> str:
+    """Return an aligned table; numbers stand right.
+
+    On a terminal it is no wider than that: columns without a value go, then long values are cut.
+    """
     body = [[_cell(value) for value in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(headings, *body, strict=True)]
+    width = _terminal_width() if width is None else width
+    if width and _total(_widths(headings, body)) > width:
+        headings, body = _without_empty(headings, body)
+        body = _cut(headings, body, width)
+    widths = _widths(headings, body)
     right = [
         bool(body) and all(_is_number(row[number]) for row in body)
         for number in range(len(headings))
     ]
     lines = [_line(headings, widths, right), "  ".join("-" * width for width in widths)]
     return "\n".join(lines + [_line(row, widths, right) for row in body])
+
+
+_NARROWEST = 8  # no value is cut below this
+_GAP = 2
+
+
+def _terminal_width() -> int | None:
+    """Return the columns of the terminal that output goes to, None where it goes elsewhere."""
+    if sys.stdout is None or not sys.stdout.isatty():
+        return None
+    return shutil.get_terminal_size().columns
+
+
+def _widths(headings: Sequence[str], body: Sequence[Sequence[str]]) -> list[int]:
+    return [max(map(len, column)) for column in zip(headings, *body, strict=True)]
+
+
+def _total(widths: Sequence[int]) -> int:
+    return sum(widths) + _GAP * (len(widths) - 1)
+
+
+def _without_empty(
+    headings: Sequence[str], body: Sequence[Sequence[str]]
+) -> tuple[list[str], list[list[str]]]:
+    kept = [
+        number
+        for number in range(len(headings))
+        if any(row[number] not in ("", "-") for row in body)
+    ]
+    return [headings[n] for n in kept], [[row[n] for n in kept] for row in body]
+
+
+def _cut(headings: Sequence[str], body: list[list[str]], width: int) -> list[list[str]]:
+    """Return the cells cut so that the table fits, the widest column first."""
+    widths = _widths(headings, body)
+    least = [max(len(heading), _NARROWEST) for heading in headings]
+    while _total(widths) > width:
+        number = max(range(len(widths)), key=lambda n: widths[n] - least[n])
+        if widths[number] <= least[number]:
+            break  # as narrow as it gets
+        widths[number] -= 1
+    return [list(map(_shortened, row, widths)) for row in body]
+
+
+def _shortened(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def _line(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> str:
@@ -88,6 +186,17 @@ def _cell(value: Any) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return count(value)
     return printable(str(value))
+
+
+def shown(text: str) -> str:
+    """Return lines as a terminal may have them: what is neither text, tab nor line end is escaped.
+
+    Escape sequences could hide what is said, and direction marks turn it round.
+    """
+    return "\n".join(
+        line if line.isprintable() else "\t".join(map(printable, line.split("\t")))
+        for line in text.split("\n")
+    )
 
 
 def printable(text: str) -> str:

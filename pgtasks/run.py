@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from pgtasks import fields, journal, report, several
 from pgtasks.choice import Choice, choose
 from pgtasks.environment import Environment, Value, resolve
-from pgtasks.errors import BadConfiguration, Interrupted, PgtasksError, Refused, Unreachable
+from pgtasks.errors import BadConfiguration, PgtasksError, Refused, Unreachable
 from pgtasks.guard import Access, Decision, Facts, decide, protection
 from pgtasks.project import Project
 from pgtasks.ssh import login
@@ -182,11 +182,12 @@ class Run:
 
     def _ask(self, decision: Decision, facts: Facts) -> None:
         if decision is Decision.TYPE_NAME:
-            typed = _answer(f"{protection(facts)}; type the database's name to go on: ")
+            report.say(protection(facts))
+            typed = report.ask("type the database's name to go on: ")
             if typed != facts.database:
                 raise Refused(f"{typed!r} is not {facts.database!r}, nothing was done")
         elif decision is Decision.ASK:
-            answer = _answer("this cannot be undone, go on? [y/N] ")
+            answer = report.ask("this cannot be undone, go on? [y/N] ")
             if answer.lower() not in ("y", "yes"):
                 raise Refused("not confirmed, nothing was done")
 
@@ -203,15 +204,6 @@ class Run:
     def document(self, value: Any) -> None:
         """Print the task's one JSON document."""
         report.document(value)
-
-
-def _answer(question: str) -> str:
-    print(question, end="", file=sys.stderr, flush=True)
-    try:
-        return sys.stdin.readline().strip()
-    except KeyboardInterrupt:
-        report.say()  # the terminal's own ^C stands on the line of the question
-        raise Interrupted("interrupted at the question, nothing was done") from None
 
 
 @contextmanager
@@ -233,7 +225,7 @@ def run(
     given = {key: _flag(key, value) for key, value in (flags or {}).items() if value is not None}
     environment = resolve(project, choice.environment, flags=given)
     target = from_environment(environment)
-    report.say(report.printable(target.line()))
+    report.say_colored(report.printable(target.line()), "(protected)", report.YELLOW)
     current = Run(task, project, choice, environment, target, json, dry, journaled and not dry)
     began = time.monotonic()
     try:

@@ -84,6 +84,8 @@ def task(*args: Any, help: Mapping[str, str] | None = None, **options: Any) -> A
 
 
 def _declared(body: Callable[..., Any], help: dict[str, str], options: dict[str, Any]) -> Any:
+    # the first paragraph is what a list shows: the example is for --help
+    body.__doc__ = (body.__doc__ or "").replace(" Example: ", "\n\nExample: ")
     names = body.__code__.co_varnames[
         1 : body.__code__.co_argcount + body.__code__.co_kwonlyargcount
     ]
@@ -160,9 +162,9 @@ def exit_of(exc: PgtasksError, *, json: bool = False) -> invoke.Exit:
     if json:
         failure = report.failure(exc.message, exc.exit_code, exc.hint)
         report.document({**failure, **exc.details})
-    said = f"error: {report.printable(exc.message)}"
-    lines = [*(f"  {line}" for line in exc.hint.splitlines()), said]
-    return invoke.Exit("\n".join(lines), code=exc.exit_code)
+    error = report.colored(f"error: {report.printable(exc.message)}", "error:", report.RED)
+    hint = (f"  {report.shown(line)}" for line in exc.hint.split("\n") if exc.hint)
+    return invoke.Exit("\n".join([*hint, error]), code=exc.exit_code)
 
 
 @contextmanager

@@ -34,7 +34,7 @@ def show(c, id, on_host=False, env=None, json=False):
 
 @task(several=True, help=_ON_HOST)
 def verify(c, backup=None, on_host=False, env=None, json=False):
-    """Read every byte of a backup against its checksum, and its dump. Example: inv backup.verify"""
+    """Read every byte of a backup against its checksum. Example: inv backup.verify"""
     with run(c, "backup.verify", env=env, json=json, journaled=True) as r:
         from pgtasks import report, tools
         from pgtasks.backup.verify import verify

@@ -81,7 +81,7 @@ def restore(
     json=False,
     dry=False,
 ):
-    """Restore a backup: built beside the database, proven, swapped in. Undo: inv db.undo"""
+    """Restore a backup: built beside, proven, swapped in."""
     flags = {"jobs": jobs}
     with run(c, "db.restore", env=env, json=json, dry=dry, journaled=True, flags=flags) as r:
         from pgtasks import host, journal
@@ -120,7 +120,7 @@ def restore(
     }
 )
 def undo(c, env=None, to=None, leave_behind=False, confirm=None, json=False, dry=False):
-    """Take the last restore back, in milliseconds; an undo can itself be undone."""
+    """Take the last restore back, in milliseconds."""
     with run(c, "db.undo", env=env, json=json, dry=dry, journaled=True) as r:
         from pgtasks.guard import Access
         from pgtasks.interrupt import telling
@@ -141,7 +141,7 @@ def undo(c, env=None, to=None, leave_behind=False, confirm=None, json=False, dry
 
 @task
 def recover(c, env=None, confirm=None, json=False):
-    """Heal what an interrupted run left behind, and say what was done."""
+    """Heal what an interrupted run left behind."""
     with run(c, "db.recover", env=env, json=json, journaled=True) as r:
         from pgtasks.guard import Access
         from pgtasks.lock import Lock
@@ -155,7 +155,7 @@ def recover(c, env=None, confirm=None, json=False):
 
 @task(help={"keep": "how many of them stay, the newest (default: none)"})
 def forget(c, env=None, keep=None, confirm=None, yes=False, json=False, dry=False):
-    """Drop the databases that restores replaced; db.undo has nothing to return to then."""
+    """Drop the databases that restores replaced, kept for undo."""
     with run(c, "db.forget", env=env, json=json, dry=dry, journaled=True) as r:
         from dataclasses import replace
 
@@ -179,7 +179,7 @@ def forget(c, env=None, keep=None, confirm=None, yes=False, json=False, dry=Fals
 
 @task
 def create(c, env=None, confirm=None, json=False, dry=False):
-    """Create the database, empty and stamped; one that is there stays as it is."""
+    """Create the database, empty and stamped, unless it is there."""
     with run(c, "db.create", env=env, json=json, dry=dry, journaled=True) as r:
         from dataclasses import replace
 
@@ -198,7 +198,7 @@ def create(c, env=None, confirm=None, json=False, dry=False):
 
 @task
 def drop(c, env=None, confirm=None, yes=False, json=False, dry=False):
-    """Drop the database, whoever is connected to it. There is no undo: inv db.backup first"""
+    """Drop the database, whoever is connected. There is no undo."""
     with run(c, "db.drop", env=env, json=json, dry=dry, journaled=True) as r:
         from dataclasses import replace
 
@@ -224,7 +224,7 @@ def drop(c, env=None, confirm=None, yes=False, json=False, dry=False):
 
 @task(help={"write": "let a protected database be written to, its name given or typed"})
 def shell(c, env=None, write=False, confirm=None):
-    """Open psql on the database; where that is protected it only reads, unless --write."""
+    """Open psql on the database; a protected one is only read."""
     with run(c, "db.shell", env=env, journaled=write) as r:
         import sys
 
@@ -274,7 +274,7 @@ def run_files(c, file=None, sql="", no_transaction=False, env=None, confirm=None
     help={"verbose": "take the connection step by step: name, port, server, password, database"},
 )
 def check(c, env=None, verbose=False, json=False):
-    """Check server, database, role, stamp, tools, and what interrupted runs left."""
+    """Check server, database, role, stamp, tools, leftovers."""
     with run(c, "db.check", env=env, json=json) as r:
         from dataclasses import replace
 

@@ -18,7 +18,7 @@ def list_(c, json=False):
     }
 )
 def show(c, env=None, url=False, reveal=False, json=False):
-    """Show every setting of an environment with the layer it came from."""
+    """Show the settings of an environment, each with its layer."""
     with run(c, "env.show", env=env, json=json) as r:
         from pgtasks import environments
 
@@ -38,7 +38,7 @@ def show(c, env=None, url=False, reveal=False, json=False):
 
 @task(help={"name": "the environment to choose; a protected one is refused"})
 def use(c, name, json=False):
-    """Choose the environment of this checkout until told otherwise. Example: inv env.use test"""
+    """Choose the environment of this checkout. Example: inv env.use test"""
     with run(c, "env.use", env=name, json=json, journaled=True) as r:
         from pgtasks import environments
 
@@ -57,7 +57,7 @@ def status(c, json=False):
 
 @task(help={"env": "check this environment alone (default: all)"})
 def check(c, env=None, json=False):
-    """Check the settings of all environments, and what is unsafe about a protected one."""
+    """Check the settings of all environments."""
     import invoke
 
     from pgtasks import audit, report
@@ -70,7 +70,7 @@ def check(c, env=None, json=False):
 
 @task
 def stamp(c, env=None, confirm=None, json=False, dry=False):
-    """Write into the database which environment it belongs to; its comment keeps its text."""
+    """Write into the database which environment it belongs to."""
     with run(c, "env.stamp", env=env, json=json, dry=dry, journaled=True) as r:
         from pgtasks import reach, stamping
         from pgtasks.guard import Access

@@ -13,7 +13,7 @@ _TO = "a revision, head, or +1 and -1 from here"
     },
 )
 def new(c, message=None, env=None, empty=False, json=False):
-    """Write a revision file, from what the models have and the database has not.
+    """Write a revision file of what the database lacks.
 
     inv migrate.new -m 'add the notes table'
     """
@@ -99,7 +99,7 @@ def _place(r):
 
 @task
 def status(c, env=None, json=False):
-    """Say where the database stands: up-to-date, behind, ahead, diverged or unstamped."""
+    """Say where the database stands against the files."""
     with run(c, "migrate.status", env=env, json=json) as r:
         from pgtasks import migrate
 

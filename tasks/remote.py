@@ -12,7 +12,7 @@ from pgtasks.task import run, task
     },
 )
 def trust(c, env=None, fingerprint=None, yes=False, json=False, dry=False):
-    """Show the keys of the host and its jump hosts, and trust them once you say so."""
+    """Show the keys of the hosts on the way, and trust them."""
     with run(c, "remote.trust", env=env, json=json, dry=dry, journaled=True) as r:
         from pgtasks.ssh import login, trust
 
@@ -23,7 +23,7 @@ def trust(c, env=None, fingerprint=None, yes=False, json=False, dry=False):
 
 @task(several=True)
 def check(c, env=None, json=False):
-    """Check the way to the host, the server there, its tools, disks, clock, backups folder."""
+    """Check the way to the host, and what is there."""
     with run(c, "remote.check", env=env, json=json) as r:
         from pgtasks.ssh import survey
 
@@ -36,7 +36,7 @@ def check(c, env=None, json=False):
 
 @task(several=True)
 def facts(c, env=None, json=False):
-    """Show what the host says of itself: system, account, disks, clock, tools."""
+    """Show what the host says of itself."""
     with run(c, "remote.facts", env=env, json=json) as r:
         from pgtasks.ssh import survey
 
@@ -58,7 +58,7 @@ def shell(c, env=None, confirm=None):
 
 @task(help={"write": "let a protected database be written to, its name given or typed"})
 def psql(c, env=None, write=False, confirm=None):
-    """Open the host's own psql there; on a protected database it only reads, unless --write."""
+    """Open the host's own psql; a protected database is only read."""
     with run(c, "remote.psql", env=env, journaled=write) as r:
         import sys
 

@@ -32,7 +32,7 @@ def load(c, set_=None, env=None, scale="small", confirm=None, json=False, dry=Fa
 
 @task(name="list")
 def list_(c, env=None, json=False):
-    """List the seed sets, and which of them the environment names."""
+    """List the seed sets, those of the environment marked."""
     with run(c, "seed.list", env=env, json=json) as r:
         from pgtasks import seed
 

@@ -6,7 +6,7 @@ from pgtasks.task import run, task
 
 @task(help={"major": "PostgreSQL's major version (default: that of the data, else the newest)"})
 def start(c, env=None, major=None, json=False, dry=False):
-    """Start the embedded server of an environment; one that runs is left as it is."""
+    """Start the embedded server of an environment."""
     flags = {"major": major}
     with run(c, "server.start", env=env, json=json, dry=dry, journaled=True, flags=flags) as r:
         from pgtasks import embedded
@@ -26,7 +26,7 @@ def start(c, env=None, major=None, json=False, dry=False):
 
 @task
 def stop(c, json=False, dry=False):
-    """Stop the embedded servers of this project; their data stays."""
+    """Stop this project's embedded servers; their data stays."""
     with run(c, "server.stop", json=json, dry=dry, journaled=True) as r:
         from pgtasks import embedded
 
@@ -38,7 +38,7 @@ def stop(c, json=False, dry=False):
 
 @task
 def status(c, json=False):
-    """Show the embedded servers of this project, and what could be run here."""
+    """Show this project's embedded servers, and what could run."""
     with run(c, "server.status", json=json) as r:
         r.finish(_overview(r))
 

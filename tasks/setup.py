@@ -5,7 +5,7 @@ from pgtasks.task import run, task
 
 @task(help={"scale": "how much the seed sets hold: small, or a scale that their files name"})
 def setup(c, env=None, scale="small", confirm=None, json=False, dry=False):
-    """Bring an environment up: server, database, migrations, triggers, seeds, check.
+    """Bring an environment up, from its server to its seeds.
 
     Safe to run again: what is done is left as it is. Example: inv setup --scale medium
     """

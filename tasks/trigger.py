@@ -27,7 +27,7 @@ def apply(c, env=None, confirm=None, json=False, dry=False):
 
 @task(help={"strict": "count triggers that no file knows as faults too"})
 def verify(c, env=None, strict=False, json=False):
-    """Compare the files with the database, which is only read; exit 5 where they differ."""
+    """Compare the files with the database; exit 5 on a difference."""
     with run(c, "trigger.verify", env=env, json=json) as r:
         from pgtasks import trigger
         from pgtasks.guard import Access

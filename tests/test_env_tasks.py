@@ -303,7 +303,7 @@ def test_a_stamp_that_contradicts_is_replaced_by_name(
 def test_a_terminal_is_asked_for_the_name(
     adopted: Path, cluster: Cluster, target: Target, typed: str, code: int, words: str
 ) -> None:
-    question = r"counts as protected; type the database's name to go on: "
+    question = r"counts as protected\s+type the database's name to go on: "
     text = typed.format(name=target.database)
     ended = answer([INV, "env.stamp"], [(question, text)], cwd=adopted)
     assert ended.code == code, ended.screen

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import pytest
 from terminal import answer
 
 from pgtasks import report
+from pgtasks.errors import Failed
+from pgtasks.task import exit_of
 
 
 def test_table_aligns_and_flushes_numbers_right() -> None:
@@ -160,3 +163,49 @@ def test_progress_on_a_terminal_is_a_bar_that_goes(tmp_path: Path) -> None:
     assert re.search(r"dump [━╸╺]+ 1\.0/1\.0 MB [\d.]+ MB/s 0:00:0\d t1500000\n", plain)
     assert plain.endswith("end\n")
     assert ended.screen != plain
+
+
+HOSTILE = "a\x1b[2J\u202eb\x07\x9b31m"
+
+
+@pytest.mark.parametrize("put", [report.say, report.data])
+def test_a_terminal_gets_text_alone(
+    put: Callable[[str], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    put(f"{HOSTILE}\tü 🐘\nnext")
+    shown = "".join(capsys.readouterr())
+    assert shown == "a\\x1b[2J\\u202eb\\x07\\x9b31m\tü 🐘\nnext\n"
+
+
+def test_a_document_says_the_same_without_them(capsys: pytest.CaptureFixture[str]) -> None:
+    report.document({"name": HOSTILE})
+    shown = capsys.readouterr().out
+    assert json.loads(shown) == {"name": HOSTILE}
+    assert "\x1b" not in shown
+    assert "\u202e" not in shown
+
+
+def test_the_words_of_an_error_and_its_hint_are_text() -> None:
+    exit = exit_of(Failed(HOSTILE, hint=f"{HOSTILE}\nnext"))
+    assert "\x1b" not in exit.message
+    assert exit.message.splitlines()[1] == "  next"
+
+
+def test_a_table_is_no_wider_than_it_may_be() -> None:
+    rows = [("20260131T020003Z-5f1c", "", "-", 12, "long " * 40), ("b", "", None, 1234567, "x")]
+    text = report.table(("backup", "empty", "none", "rows", "note"), rows, width=60)
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= 60
+    assert lines[0].split() == ["backup", "rows", "note"]
+    assert "20260131T020003Z-5f1c" in lines[2]
+    assert lines[2].endswith("…")
+    assert report.table(("a", "b"), [("x" * 100, "y" * 100)], width=0).count("x") == 100
+
+
+def test_colours_are_for_terminals_that_show_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert report.colored("error: x", "error:", report.RED) == "\033[31merror:\033[0m x"
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert report.colored("error: x", "error:", report.RED) == "error: x"

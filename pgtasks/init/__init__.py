@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from pgtasks import private
+from pgtasks import private, report
 from pgtasks.errors import Refused
 from pgtasks.init.plan import BACKUPS_IGNORED, Plan, plan
 from pgtasks.init.survey import survey
@@ -20,20 +20,19 @@ def init(root: Path, *, write: bool = False) -> None:
     """Show what is missing, and write it where `write` or an answer on the terminal says so."""
     made = plan(survey(root))
     for line in made.lines():
-        print(line)
+        report.data(line)
     if made.files and not write and not _agreed():
-        print("nothing was written")
+        report.data("nothing was written")
         return
     _write(made, root)
     for line in made.next_steps():
-        print(line)
+        report.data(line)
 
 
 def _agreed() -> bool:
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise Refused("nothing was written: no terminal to ask on, add --write")
-    print("write these files? [y/N] ", end="", file=sys.stderr, flush=True)
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
+    return report.ask("write these files? [y/N] ").lower() in ("y", "yes")
 
 
 def _write(made: Plan, root: Path) -> None:

@@ -24,7 +24,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, event, pool
 
-from pgtasks import connection, interrupt, password
+from pgtasks import connection, interrupt, password, report
 from pgtasks.errors import BadConfiguration, Failed, Refused
 from pgtasks.migrate import scripts as where
 from pgtasks.migrate.ledger import LOCK_TIMEOUT, Ledger
@@ -132,9 +132,8 @@ class EnvPy:
             )
         if user != self.target.user and user not in self._warned:
             self._warned.add(user)
-            print(
-                f"warning: env.py connects as {user!r}, the environment says {self.target.user!r}",
-                file=sys.stderr,
+            report.say(
+                f"warning: env.py connects as {user!r}, the environment says {self.target.user!r}"
             )
 
     def _refuse(self, message: str) -> None:

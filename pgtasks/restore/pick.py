@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from pgtasks import report
-from pgtasks.backup import store
+from pgtasks.backup import store, view
 from pgtasks.backup.places import Places
 from pgtasks.backup.store import Backup
 from pgtasks.errors import Refused
@@ -59,12 +59,21 @@ def _asked(places: Places) -> Backup:
     if not found:
         return places.find(None)  # says what is there
     rows = [
-        (number, backup.id, backup.manifest.rows, backup.manifest.note)
+        (number, backup.id, report.age(view.age(backup)), *_told(backup))
         for number, backup in enumerate(found, 1)
     ]
-    report.say(report.table(("", "backup", "rows", "note"), rows))
-    print(f"which one? [1-{len(found)}] ", end="", file=sys.stderr, flush=True)
-    answer = sys.stdin.readline().strip()
-    if not answer.isdecimal() or not 1 <= int(answer) <= len(found):
-        raise Refused(f"{answer!r} is none of 1 to {len(found)}, nothing was done")
-    return chosen(places, found[int(answer) - 1].id)
+    report.say(report.table(("", "backup", "age", "rows", "note"), rows))
+    return chosen(places, found[_number(len(found)) - 1].id)
+
+
+def _told(backup: Backup) -> tuple[int | None, str]:
+    return backup.manifest.rows, backup.manifest.note
+
+
+def _number(most: int) -> int:
+    """Ask for a number from 1 to `most` until it is one; an empty answer is none."""
+    while answer := report.ask(f"which one? [1-{most}] "):
+        if answer.isascii() and answer.isdecimal() and 1 <= int(answer) <= most:
+            return int(answer)
+        report.say(f"{answer!r} is none of 1 to {most}")
+    raise Refused("no backup was chosen, nothing was done")

@@ -165,8 +165,7 @@ def _bare(fingerprint: str) -> str:
 def _asked(key: Shown, hosts: Sequence[Settings]) -> None:
     report.say(f"{key}")
     report.say("compare it with what the host's administrator says (there: ssh-keygen -l -f KEY)")
-    print("trust it? [y/N] ", end="", file=sys.stderr, flush=True)
-    answer = sys.stdin.readline().strip()
+    answer = report.ask("trust it? [y/N] ")
     if answer.lower() not in ("y", "yes") and _bare(answer) != _bare(key.fingerprint):
         raise Refused(f"the key of {key.name} is not trusted, nothing was written")
 

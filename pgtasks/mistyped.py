@@ -1,0 +1,120 @@
+"""What somebody meant who typed a task, a flag or a value that is none, in one line.
+
+Invoke says "No idea what 'db.bakcup' is!". It loads tasks.py before it parses the tasks of the
+command line, so the tree parses them first, by Invoke's own parser, and says what is near.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+from invoke.parser import ParseError, Parser
+from invoke.program import Program
+
+from pgtasks.errors import Failed
+
+# the flag that a word without one is meant for: `inv db.restore 20260131T020003Z-5f1c`
+_MEANT = {
+    "db.backup": "env",
+    "db.check": "env",
+    "db.restore": "backup",
+    "db.run": "file",
+    "db.undo": "to",
+    "backup.verify": "backup",
+    "backup.list": "env",
+    "env.show": "env",
+    "env.check": "env",
+    "migrate.new": "message",
+    "migrate.up": "to",
+    "migrate.down": "to",
+    "seed.load": "set",
+    "setup": "env",
+}
+_UNKNOWN = re.compile(r"No idea what '(.*)' is!", re.DOTALL)
+
+
+def check(tree: Any, argv: Sequence[str]) -> None:
+    """Raise Failed for what Invoke's parser would not understand, with what is near."""
+    core = Parser(initial=Program().initial_context, ignore_unknown=True).parse_argv(list(argv))
+    flags = core[0].args
+    if flags["complete"].value or flags["list"].value or flags["help"].value is True:
+        return
+    contexts = tree.to_contexts()
+    names = [context.name for context in contexts]
+    if flags["help"].value and flags["help"].value not in names:
+        raise Failed(_no_task(flags["help"].value, names))
+    parser = Parser(initial=Program().initial_context, contexts=contexts)
+    try:
+        parser.parse_argv(list(core.unparsed))
+    except ParseError as exc:
+        raise Failed(_explained(exc, names, list(core.unparsed))) from None
+
+
+def _explained(exc: ParseError, names: Sequence[str], words: Sequence[str]) -> str:
+    unknown = _UNKNOWN.fullmatch(str(exc))
+    if unknown is None:  # a flag without its value, a positional that is missing
+        help = f" (inv --help {exc.context.name})" if exc.context and exc.context.name else ""
+        return _lowered(str(exc)) + help
+    word, context = unknown[1], exc.context
+    task = context.name if context is not None else None
+    if task is None:
+        return _no_task(word, names)
+    if word.startswith("-"):
+        return _no_flag(word, task, context)
+    return _no_positional(word, task, context, names, words)
+
+
+def _lowered(text: str) -> str:
+    text = " ".join(text.split()).rstrip("!")
+    return text[:1].lower() + text[1:]
+
+
+def _no_task(word: str, names: Sequence[str]) -> str:
+    members = [name for name in names if name.startswith(f"{word}.")]
+    if members:
+        return f"{word!r} is a group of tasks, name one: {', '.join(members)}"
+    near = _near_tasks(word, names)
+    way_out = f"did you mean {', '.join(near)}" if near else "inv --list shows all"
+    return f"unknown task {word!r}, {way_out}"
+
+
+def _near_tasks(word: str, names: Sequence[str]) -> list[str]:
+    """Return the tasks that a word may mean: spelled alike, or without their group."""
+    name = word.replace(":", ".").replace("_", "-").lower()
+    if name in names:
+        return [name]
+    same = [each for each in names if each.rpartition(".")[2] == name.rpartition(".")[2]]
+    return same or difflib.get_close_matches(name, names, 3, 0.7) or _by_last_word(name, names)
+
+
+def _by_last_word(name: str, names: Sequence[str]) -> list[str]:
+    last = {each.rpartition(".")[2]: each for each in names}
+    near = difflib.get_close_matches(name.rpartition(".")[2], last, 3, 0.75)
+    return [last[each] for each in near]
+
+
+def _no_flag(word: str, task: str, context: Any) -> str:
+    flag = word.partition("=")[0]
+    flags = [each for each in context.flags if each.startswith("--")]
+    near = difflib.get_close_matches(flag, flags, 1, 0.75)
+    way_out = f"did you mean {near[0]}" if near else f"known: {', '.join(flags)}"
+    return f"{task} has no flag {flag!r}, {way_out} (inv --help {task})"
+
+
+def _no_positional(
+    word: str, task: str, context: Any, names: Sequence[str], words: Sequence[str]
+) -> str:
+    if word in words and words[words.index(word) - 1] == "--env":
+        return f"--env is given twice; several environments are named with a comma: --env a,{word}"
+    near = _near_tasks(word, names)
+    flag = _MEANT.get(task, "")
+    task_meant = word in near or difflib.get_close_matches(word, names, 1, 0.85)
+    if f"--{flag}" in context.flags and not task_meant:
+        value = shlex.quote(word)
+        return f"{task} takes {word!r} by a flag: inv {task} --{flag} {value}"
+    way_out = f"did you mean the task {', '.join(near)}" if near else f"see inv --help {task}"
+    return f"{task} takes no {word!r}, {way_out}"

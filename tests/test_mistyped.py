@@ -1,0 +1,121 @@
+"""What is typed and is no task, no flag, no value: the answer names what is near."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from projects import make_project
+
+from pgtasks import namespace
+from pgtasks.overview import FIRST
+
+ID = "20260131T020003Z-5f1c"
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a project whose database nobody reaches: nothing here is to ask for it."""
+    url = "postgresql://nobody@127.0.0.1:1/none"
+    return make_project(tmp_path_factory.mktemp("mistyped") / "shop", url)
+
+
+def names_of(project: Path) -> set[str]:
+    return {context.name for context in namespace(str(project / "tasks.py")).to_contexts()}
+
+
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        ("db.bakcup", "unknown task 'db.bakcup', did you mean db.backup"),
+        ("db:backup", "unknown task 'db:backup', did you mean db.backup"),
+        ("restore", "unknown task 'restore', did you mean db.restore"),
+        ("xyzzy", "unknown task 'xyzzy', inv --list shows all"),
+        ("--help db.restor", "unknown task 'db.restor', did you mean db.restore"),
+        ("seed", "'seed' is a group of tasks, name one: seed."),
+        ("db.restore --bakcup x", "db.restore has no flag '--bakcup', did you mean --backup"),
+        ("db.backup --yes", "db.backup has no flag '--yes', known: --"),
+        (f"db.restore {ID}", f"db.restore takes '{ID}' by a flag: inv db.restore --backup {ID}"),
+        ("db.run a.sql", "db.run takes 'a.sql' by a flag: inv db.run --file a.sql"),
+        ("migrate.new two-words", "by a flag: inv migrate.new --message two-words"),
+        ("env.show dev", "env.show takes 'dev' by a flag: inv env.show --env dev"),
+        (f"backup.verify {ID}", f"by a flag: inv backup.verify --backup {ID}"),
+        ("db.backup prod", "by a flag: inv db.backup --env prod"),
+        ("db.backup db.chekc", "db.backup takes no 'db.chekc', did you mean the task db.check"),
+        ("db.check --env dev --env prod", "--env is given twice; several environments are named"),
+        ("backup.show", "'backup.show' did not receive required positional arguments: 'id'"),
+        ("db.restore --backup", "backup"),
+    ],
+)
+def test_the_answer_names_what_is_near(inv: Any, shop: Path, words: str, answer: str) -> None:
+    done = inv(*words.split(" "), cwd=shop)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert answer in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_value_is_quoted_as_a_shell_takes_it(inv: Any, shop: Path) -> None:
+    done = inv("migrate.new", "add the notes", cwd=shop)
+    assert "inv migrate.new --message 'add the notes'" in done.stderr
+
+
+def test_a_script_gets_its_document(inv: Any, shop: Path) -> None:
+    done = inv("db.bakcup", "--json", cwd=shop)
+    assert "did you mean db.backup" in json.loads(done.stdout)["error"]
+
+
+@pytest.mark.parametrize("words", [(), ("help",)])
+def test_inv_alone_says_where_one_is_and_what_to_begin_with(
+    inv: Any, shop: Path, words: tuple[str, ...]
+) -> None:
+    done = inv(*words, cwd=shop)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == "dev: nobody@127.0.0.1:1/none (not protected)\n"
+    assert done.stdout.startswith("environment dev (")
+    assert sum(line.startswith("  inv ") for line in done.stdout.splitlines()) == 10
+    assert max(map(len, done.stdout.splitlines())) <= 80
+
+
+def test_the_tasks_to_begin_with_are_there(shop: Path) -> None:
+    names = names_of(shop)
+    assert {words.split()[0] for words, _ in FIRST} <= names
+
+
+def test_a_default_of_the_project_goes_first(inv: Any, tmp_path: Path) -> None:
+    project = make_project(tmp_path / "shop", "postgresql://nobody@127.0.0.1:1/none")
+    with (project / "tasks.py").open("a") as file:
+        file.write(
+            "\nimport invoke\n@invoke.task\ndef hello(c):\n    print('hello')\n"
+            "ns.add_task(hello, default=True)\n"
+        )
+    assert inv(cwd=project).stdout == "hello\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("import no_such_module\n", "tasks/own.py:1: ModuleNotFoundError: No module named"),
+        ("x = 1\ndef broken(:\n", "tasks/own.py:2: SyntaxError: "),
+        ("raise SystemExit('no')\n", "tasks/own.py:1: SystemExit: no"),
+    ],
+)
+def test_a_broken_file_of_the_projects_own_stops_no_other_task(
+    inv: Any, tmp_path: Path, text: str, words: str
+) -> None:
+    project = make_project(tmp_path / "shop", "postgresql://nobody@127.0.0.1:1/none")
+    (project / "tasks").mkdir()
+    (project / "tasks" / "own.py").write_text(text)
+    done = inv("env.list", cwd=project)
+    assert done.returncode == 0
+    assert done.stderr.count(f"warning: {words}") == 1
+    assert "its tasks are left out" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_list_is_a_line_for_each_task(inv: Any, shop: Path) -> None:
+    lines = inv("--list", cwd=shop, env={"COLUMNS": "80"}).stdout.splitlines()
+    assert len(lines) <= len(names_of(shop)) + 4
+    assert max(map(len, lines)) <= 80
