@@ -98,6 +98,7 @@ def _environment(project: Project, name: str) -> Iterator[Finding]:
         yield from _account(target)
         yield from _transport(environment, target)
         yield from _policy(environment)
+        yield from _reader(target)
         yield from _shared_place(project, target)
         yield from _role(project, target)
 
@@ -180,6 +181,16 @@ def _policy(environment: Environment) -> Iterator[Finding]:
         yield Finding(
             "fault", "backup-policy", environment.name, "no backup policy: say backup: {keep: 14}"
         )
+
+
+def _reader(target: Target) -> Iterator[Finding]:
+    if not target.reader:
+        text = "no reader: tasks that only read, and db.shell, use a role that can write: say "
+        text += "reader: ROLE, one with pg_read_all_data alone"
+        yield Finding("note", "reader", target.environment, text)
+    elif target.reader == target.user:
+        text = f"reader {target.reader!r} is the role that writes, name another one"
+        yield Finding("note", "reader", target.environment, text)
 
 
 def _shared_place(project: Project, target: Target) -> Iterator[Finding]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from pgtasks import embedded, fields, libpq
 from pgtasks.errors import BadConfiguration
-from pgtasks.layers import DEFAULT, Keys, Layer, Value, layers
+from pgtasks.layers import DEFAULT, Keys, Layer, Value, layers, reader_password
 from pgtasks.project import Project
 from pgtasks.secret import Secret
 from pgtasks.ssh import login
@@ -44,6 +44,7 @@ class Environment:
     settings: Mapping[Keys, Value] = field(default_factory=dict)
     place: str = ""
     lineage: tuple[str, ...] = ()  # itself, then what it inherits from, the nearest first
+    reader_password: Secret | None = None
 
     def get(self, name: str) -> Any:
         """Return the value of one setting, its default where no layer says anything.
@@ -97,6 +98,8 @@ def resolve(
     for layer in stack:
         environment = _laid_over(environment, layer)
     environment = _filled_by_libpq(environment, project)
+    if environment.get("reader") and (found := reader_password(project, name)):
+        environment = replace(environment, reader_password=Secret(found.value))
     return _open_ends(environment, project)
 
 

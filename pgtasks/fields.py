@@ -85,6 +85,7 @@ ENVIRONMENT = _fields(
     Field("major", "number", "major version of the embedded server", range=(1, 99)),
     Field("inherits", "text", "the environment whose settings fill the gaps"),
     Field("protected", "flag", "writes need the database's name", default=False),
+    Field("reader", "text", "role that cannot write: tasks that read a protected database use it"),
     Field("password_command", "text", "a program that prints the password"),
     Field(
         "password_command_timeout",

@@ -215,6 +215,16 @@ def _variable_layers(project: Project, name: str, known: Mapping[Keys, Value]) -
         yield _placed(project, name, values, settings, password=password, late=True)
 
 
+def reader_password(project: Project, name: str) -> Found | None:
+    """Return the password of an environment's reader, from its variable."""
+    own_file = project.shown(project.folder("env") / f"{name}.env")
+    found = None
+    for source in project.variables(name).sources():
+        own = _named(source, name, "READER_PASSWORD", bare=source.file == own_file)
+        found = own or found
+    return found
+
+
 def _named(source: Source, name: str, variable: str, *, bare: bool) -> Found | None:
     own = source.find(f"{stem(name)}_{variable}")
     return own or (source.find(variable) if bare else None)

@@ -219,6 +219,12 @@ def _stamp(found: Readiness) -> Iterator[Finding]:
 
 def _rights(found: Readiness) -> Iterator[Finding]:
     role = found.role
+    if found.target.reader == found.target.user:
+        writes = role.superuser or role.owns
+        text = ", can write: name one that cannot" if writes else ", which reads here"
+        yield Finding("role", "note" if writes else "ok", f"{role.name}, the reader{text}")
+        yield from _unreadable(found)
+        return
     if role.superuser:
         yield Finding("role", "ok", f"{role.name}, superuser")
     lacking = list(_lacking(role))
@@ -228,6 +234,11 @@ def _rights(found: Readiness) -> Iterator[Finding]:
         yield Finding("role", "ok", f"{role.name}, owns the database, may create databases")
     if role.owner_superuser and found.target.embedded:
         yield Finding("owner", "note", f"{role.owner}, a superuser, {_MOVED}")
+    yield from _unreadable(found)
+
+
+def _unreadable(found: Readiness) -> Iterator[Finding]:
+    role = found.role
     unreadable = found.content.unreadable if found.content else ()
     if unreadable:
         number = report.plural(len(unreadable), "object")

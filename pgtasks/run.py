@@ -61,13 +61,17 @@ class Run:
         """Print talk on stderr."""
         report.say(line)
 
-    def reached(self, *, start: bool = True) -> Target:
+    def reached(self, *, start: bool = True, reads: bool = False) -> Target:
         """Return the target as its server is reached; the embedded server is started.
 
-        Under `dry` one that was never started is not made: there is nothing to plan from.
+        `reads` is for a task that only reads: a protected environment's reader does that. Under
+        `dry` a server that was never started is not made: there is nothing to plan from.
         """
         from pgtasks.reach import reach
 
+        if reads and self.target.protected and self.target.as_reader() != self.target:
+            self.target = self.target.as_reader()
+            self.say(report.printable(f"reads as {self.target.user!r}, the environment's reader"))
         self.target = reach(self.target, self.project.root, start=start, make=not self.dry)
         return self.target
 

@@ -44,6 +44,16 @@ def refuse_words(argv: Sequence[str], task: str) -> None:
     )
 
 
+def worth(target: Target) -> str:
+    """Return what a read-only session is worth, for the person who gets it."""
+    if target.reader and target.user == target.reader:
+        return f"role {target.user!r} is what keeps it: SET can lift the read-only setting"
+    return (
+        "this is a belt against slips, no lock: SET can lift it, only a role that cannot write "
+        f"(reader: ROLE in env/{target.environment}.yaml) is one"
+    )
+
+
 def open_shell(target: Target, *, read_only: bool) -> None:
     """Give the terminal to psql until it ends, raising Failed where it ends badly."""
     with HERE.passfile(target) as passfile:

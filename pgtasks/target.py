@@ -51,6 +51,8 @@ class Target:
     passfile: str = ""
     password_command: str = ""
     password_command_timeout: int = 30  # seconds
+    reader: str = ""  # the role that reads where the environment is protected
+    reader_password: Secret | None = None
     parameters: Mapping[str, str] = field(default_factory=dict)
     embedded: bool = False
     major: int | None = None
@@ -76,6 +78,15 @@ class Target:
     def at(self, database: str) -> Target:
         """Return the same place with another database."""
         return replace(self, database=database)
+
+    def as_reader(self) -> Target:
+        """Return the target as its reader connects, unchanged where none is named.
+
+        The password is the reader's own: its variable, else what a passfile says for that role.
+        """
+        if not self.reader or self.reader == self.user:
+            return self
+        return replace(self, user=self.reader, password=self.reader_password, password_command="")
 
     def here(self) -> Target:
         """Return the target as clients on this machine reach it: through the tunnel, if any."""
@@ -159,6 +170,8 @@ def from_environment(environment: Environment) -> Target:
         passfile=environment.get("passfile") or "",
         password_command=environment.get("password_command") or "",
         password_command_timeout=environment.get("password_command_timeout"),
+        reader=environment.get("reader") or "",
+        reader_password=environment.reader_password,
         parameters=parameters,
         embedded=embedded,
         major=environment.get("major"),

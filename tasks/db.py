@@ -35,7 +35,7 @@ def backup(
         from pgtasks.lock import Lock
 
         shelf.check(r.target, on_host=on_host)
-        target = r.reached()
+        target = r.reached(reads=True)
         r.guarded(Access.READ)
         options = job.for_target(
             target,
@@ -233,12 +233,13 @@ def shell(c, env=None, write=False, confirm=None):
         from pgtasks.reach import present
 
         shell.refuse_words(sys.argv, "db.shell")
-        target = r.reached()
+        target = r.reached(reads=not write)
         identity = r.guarded(Access.WRITE if write else Access.READ, confirm=confirm)
         present(identity, target)
         protected = r.protection(identity)
         if protected and not write:
             r.say(f"read-only, as {protected}; --write and its name let it be changed")
+            r.say(shell.worth(target))
         shell.open_shell(target, read_only=bool(protected) and not write)
 
 
@@ -285,7 +286,7 @@ def check(c, env=None, verbose=False, json=False):
             taken = diagnosis.diagnose(r.target, r.environment, r.project.root)
             taken.check()
             steps = taken.steps
-        found = readiness.examine(r.reached(), r.project.folder("backups"))
+        found = readiness.examine(r.reached(reads=True), r.project.folder("backups"))
         found = replace(found, steps=steps)
         if json:
             found.check()  # the findings are in the one document of the failure

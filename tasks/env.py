@@ -76,7 +76,7 @@ def stamp(c, env=None, confirm=None, json=False, dry=False):
         from pgtasks.guard import Access
         from pgtasks.lock import Lock
 
-        target = r.reached()
+        target = r.reached(reads=r.dry)
         identity = reach.present(r.guarded(Access.STAMP, confirm=confirm), target)
         with Lock(target, "env.stamp") as lock:
             r.finish((stamping.planned if r.dry else stamping.put)(lock, identity))

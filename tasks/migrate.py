@@ -87,13 +87,13 @@ def _agreed(r, plan, confirm):
     return plan
 
 
-def _place(r):
+def _place(r, *, reads=False):
     from pgtasks import migrate
     from pgtasks.guard import Access
     from pgtasks.reach import present
 
     scripts = migrate.needed(r.project)
-    target = r.reached()
+    target = r.reached(reads=reads)
     return scripts, target, present(r.guarded(Access.READ), target)
 
 
@@ -103,4 +103,4 @@ def status(c, env=None, json=False):
     with run(c, "migrate.status", env=env, json=json) as r:
         from pgtasks import migrate
 
-        r.finish(migrate.status(*_place(r)))
+        r.finish(migrate.status(*_place(r, reads=True)))

@@ -69,12 +69,13 @@ def psql(c, env=None, write=False, confirm=None):
 
         shell.refuse_words(sys.argv, "remote.psql")
         login.required(r.target.ssh, r.environment.name)
-        target = r.reached()
+        target = r.reached(reads=not write)
         identity = r.guarded(Access.WRITE if write else Access.READ, confirm=confirm)
         present(identity, target)
         protected = r.protection(identity)
         if protected and not write:
             r.say(f"read-only, as {protected}; --write and its name let it be changed")
+            r.say(shell.worth(target))
         if r.dry:
             r.say(f"would open psql on {r.target.ssh}")
         else:

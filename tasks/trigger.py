@@ -34,7 +34,7 @@ def verify(c, env=None, strict=False, json=False):
         from pgtasks.reach import present
 
         files = trigger.needed(r.project)
-        target = r.reached()
+        target = r.reached(reads=True)
         present(r.guarded(Access.READ), target)
         found = trigger.verify(files, target)
         for line in found.remarks():
