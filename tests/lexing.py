@@ -73,7 +73,10 @@ def texts(seed: int, count: int) -> list[list[str]]:
 def _text(chance: random.Random) -> list[str]:
     lines, mark = [], 0
     for _ in range(chance.randint(1, 4)):
-        parts = []
+        parts = ["insert "] if chance.random() < 0.2 else []
+        if parts and chance.random() < 0.5:  # a line that may be taken at once
+            lines.append("".join(parts + chance.choices(_PARTS, k=chance.randint(1, 6))))
+            continue
         for _ in range(chance.randint(1, 4)):
             parts += chance.choices(_PARTS, k=chance.randint(1, 4))
             parts.append(_MARK.format(mark))

@@ -15,6 +15,7 @@ from pgtasks.errors import Failed, Refused
 from pgtasks.psql import script, session
 from pgtasks.psql.lexer import Lexer
 from pgtasks.target import Target
+from pgtasks.tools import Toolset
 
 
 def files(folder: Path, **texts: str | bytes) -> list[str]:
@@ -347,6 +348,20 @@ def test_our_lexer_sees_the_commands_that_psql_sees(any_cluster: Cluster, tmp_pa
     assert read > 100
 
 
+def test_rows_that_are_taken_at_once_are_read_all_the_same() -> None:
+    lexer = Lexer()
+    text = "INSERT INTO t VALUES (1, 'C:\\x', 'it''s', now()::text), (2, '--', '/*', ';');"
+    assert lexer.pieces(text.encode()) == [text.encode()]
+    assert (lexer.inside, lexer.begun) == ("", False)
+    assert lexer.pieces(b"INSERT INTO t VALUES") == [b"INSERT INTO t VALUES"]
+    assert lexer.begun
+    assert lexer.pieces(b"  (1, ';'),") == [b"  (1, ';'),"]
+    assert lexer.pieces(b"  (2, '$$'); ") == [b"  (2, '$$'); "]
+    assert not lexer.begun
+    assert lexer.pieces(b"INSERT INTO t VALUES ('a\\'); ") != []
+    assert (lexer.inside, lexer.ambiguous) == ("", True)
+
+
 @pytest.fixture
 def blind(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let our lexer see no command at all."""
@@ -362,3 +377,28 @@ def test_psql_itself_takes_no_command_that_we_did_not_see(
         with pytest.raises(Failed, match="backslash commands are restricted"):
             run(f"{text}CREATE TABLE stray ();")
     assert not there(cluster, cluster.target("postgres"), "stray")
+
+
+def test_a_session_that_psql_has_left_is_noticed(
+    run: Callable[..., str], blind: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "restricts", lambda toolset: False)
+    with pytest.raises(Failed, match="psql is not in the session that began: database 'postgres'"):
+        run("SELECT 1; \\c postgres\n")
+
+
+def test_a_psql_without_a_restricted_mode_runs_the_same(
+    run: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "restricts", lambda toolset: False)
+    text = "\\set x 7 \\\\ SELECT :x;\n\\restrict a\n\\i more.sql\n\\unrestrict a\n"
+    text += "SELECT :x AS y \\gset\n"
+    assert run(ROWS + text, **OTHERS).splitlines()[1:] == ["7", "more", "2"]
+
+
+@pytest.mark.parametrize(
+    ("version", "restricted"),
+    [((15, 13), False), ((15, 14), True), ((16, 9), False), ((17, 6), True), ((18, 0), True)],
+)
+def test_which_psql_has_a_restricted_mode(version: tuple[int, int], restricted: bool) -> None:
+    assert session.restricts(Toolset("/x", version, "system")) is restricted

@@ -35,6 +35,14 @@ _TOKEN = re.compile(
     % {b"ident": _IDENT, b"word": rb"(?:%s[A-Za-z_0-9$\x80-\xff]*)" % _IDENT},
     re.VERBOSE | re.DOTALL,
 )
+# Most lines of a large file, taken at once: statements that write rows, in which nothing stays open
+# and no string that ends elsewhere if backslashes count in it.
+_PLAIN = rb"[^'\"$\\;:/()\-\r]*"
+_PARTS = (
+    _PLAIN + rb"(?:(?:'[^'\\]*(?:\\[^'][^'\\]*)*'|\"[^\"]*\"|-(?!-)|/(?!\*)|::)" + _PLAIN + rb")*"
+)
+_ROWS = re.compile(rb"%s(?:\(%s\)%s)*(;?)[ \t\r]*" % (_PARTS, _PARTS, _PARTS))
+_ROWS_BEGIN = re.compile(rb"\s*(insert|update|delete|values)\b", re.IGNORECASE)
 _ESCAPED = re.compile(rb"(?:[^'\\]+|\\.|'')*", re.DOTALL)
 # a carriage return ends a line for psql's lexer: a string goes on behind it
 _GOES_ON = re.compile(rb"(?:[ \t\f\v]|--[^\r]*)*\r(?:\s|--[^\r]*\r)*'")
@@ -78,6 +86,8 @@ class Lexer:
 
         Raises commands.Fault for a command that cannot be read.
         """
+        if self._is_rows(line):
+            return [line]
         found: list[bytes | Command] = []
         begin = at = 0
         while at < len(line):
@@ -102,6 +112,22 @@ class Lexer:
         if begin < len(line):
             found.append(line[begin:])
         return found
+
+    def _is_rows(self, line: bytes) -> bool:
+        """Take a whole line of a statement that only writes rows, if it is that simple."""
+        if self.inside or self._parens:
+            return False
+        head = None if self.begun else _ROWS_BEGIN.match(line)
+        first = head[1].lower() if head else b"".join(self._words[:1])
+        if first not in (b"insert", b"update", b"delete", b"values") or not (head or self.begun):
+            return False
+        rows = _ROWS.fullmatch(line)
+        if rows is None:
+            return False
+        self.begun, self._words, self._last_word = True, [first], b""
+        if rows[1]:
+            self._ended(line)
+        return True
 
     def _closed(self, line: bytes, at: int) -> int:
         """Return where what is open goes on as plain SQL, the line's end if it stays open."""
