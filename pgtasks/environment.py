@@ -264,14 +264,14 @@ def _open_ends(environment: Environment, project: Project) -> Environment:
             path = project.root / Path(values[key].value).expanduser()
             values[key] = replace(values[key], value=str(path))
     if "database" not in values:
-        values["database"] = Value(_database_name(project.root.name, environment.name), DEFAULT)
+        values["database"] = Value(default_database(project.root.name, environment.name), DEFAULT)
     if environment.get("server") == "embedded" and not environment.get("user"):
         role = embedded.role(project.root, major=environment.get("major"))
         values["user"] = Value(role, DEFAULT)
     return replace(environment, values=values)
 
 
-def _database_name(project: str, environment: str) -> str:
+def default_database(project: str, environment: str) -> str:
     """Return PROJECT_ENVIRONMENT in letters, digits and _, short enough to be followed by an ID."""
     parts = (re.sub(r"[^a-z0-9_]+", "_", part.lower()) for part in (project, environment))
     first, second = (part.strip("_") for part in parts)

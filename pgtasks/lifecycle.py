@@ -89,6 +89,25 @@ def create(lock: Lock) -> Created:
     return plan
 
 
+def namesakes(conn: Connection, target: Target) -> list[str]:
+    """Return the other databases of the server that are stamped as this environment's.
+
+    Where a project's folder was renamed, and with it the default name, one of them is the old one.
+    """
+    databases = connection.rows(
+        conn,
+        "SELECT datname, shobj_description(oid, 'pg_database') FROM pg_database"
+        " WHERE datname <> %s ORDER BY datname",
+        (target.database,),
+    )
+    stamps = ((name, stamp.split(comment)[1]) for name, comment in databases)
+    return [
+        name
+        for name, mark in stamps
+        if mark and (mark.environment, mark.database) == (target.environment, name)
+    ]
+
+
 def _create_statement(target: Target) -> sql.Composed:
     return sql.SQL("CREATE DATABASE {} TEMPLATE {} ENCODING 'UTF8'").format(
         sql.Identifier(target.database), sql.Identifier(target.template)

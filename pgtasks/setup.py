@@ -103,6 +103,12 @@ class Setup:
 
     def _database(self, lock: Lock) -> Step:
         created = lifecycle.create(lock)
+        if created.created and self.target.embedded:
+            for name in lifecycle.namesakes(lock.connection, self.target):
+                report.say(
+                    f"note: this server has {name!r} too, stamped {self.target.environment!r}: if "
+                    f"that is the one you mean (a renamed folder?), say database: {name}"
+                )
         result = "done" if created.changes else "unchanged"
         return Step("database", result, created.lines()[0], details=created.as_json())
 

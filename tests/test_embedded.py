@@ -1023,3 +1023,46 @@ def test_a_task_that_cannot_says_so_in_one_line(
     assert done.returncode == code
     assert words in json.loads(done.stdout)["error"]
     assert "Traceback" not in done.stderr
+
+
+@needs_proc
+@pytest.mark.parametrize("how", ["its socket is gone", "its folder was moved"])
+def test_a_server_that_lets_nobody_in_any_more_is_started_anew(
+    project: Path, how: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server = embedded.start(project)
+    if how == "its socket is gone":
+        (server.socket / f".s.PGSQL.{server.port}").unlink()
+    else:
+        project = project.rename(project.with_name("renamed"))
+    again = embedded.start(project)
+    assert again.pid != server.pid
+    assert run_sql(again, "SELECT n FROM kept") == 42
+    assert f"the embedded server is started anew: {how}" in capsys.readouterr().err
+
+
+@needs_proc
+def test_a_server_whose_programs_were_moved_is_stale(project: Path, tmp_path: Path) -> None:
+    server = embedded.start(project)
+    running = postmaster.running(server.data)
+    assert running is not None
+    assert postmaster.stale(running, server.data) == ""
+    (tmp_path / str(server.pid)).mkdir()
+    (tmp_path / str(server.pid) / "exe").symlink_to("/nowhere/postgres (deleted)")
+    postmaster_proc, postmaster._PROC = postmaster._PROC, tmp_path
+    try:
+        assert postmaster.stale(running, server.data) == "its programs were moved"
+    finally:
+        postmaster._PROC = postmaster_proc
+
+
+def test_setup_in_a_renamed_folder_names_the_database_of_before(inv: Any, ground: Path) -> None:
+    shop = ground / "shop"
+    shop.mkdir()
+    (shop / "tasks.py").write_text("import pgtasks\n\nns = pgtasks.namespace(__file__)\n")
+    assert inv("setup", cwd=shop).returncode == 0
+    store = shop.rename(ground / "store")
+    done = inv("setup", cwd=store)
+    assert done.returncode == 0, done.stderr
+    assert "note: this server has 'shop_dev' too, stamped 'dev'" in done.stderr
+    assert "database: shop_dev" in done.stderr

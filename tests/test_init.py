@@ -125,7 +125,8 @@ def test_a_project_of_alembic_is_adopted(inv: Inv, fast: Path) -> None:
     before = contents(fast)
     done = init(fast, "--write")
     assert done.returncode == 0, done.stderr
-    assert 'found  DATABASE_URL in .env: database "the shop\'s", becomes dev' in done.stdout
+    assert 'found  DATABASE_URL in .env: database "the shop\'s" on ' in done.stdout
+    assert "(is it production? then call it PROD_DATABASE_URL)" in done.stdout
     assert "found  migrations in db/migrations/" in done.stdout
     assert "inv env.stamp --confirm 'the shop'\"'\"'s'" in done.stdout
     assert sorted(set(contents(fast)) - set(before)) == [

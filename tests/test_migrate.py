@@ -575,6 +575,29 @@ def test_status_and_plans_write_nothing_even_where_env_py_would(shop: Shop) -> N
     assert shop.tables() == []
 
 
+def test_new_without_models_names_the_ways(inv: Any, shop: Shop) -> None:
+    shop.up()
+    text = (shop.folder / "env.py").read_text().replace(", target_metadata=metadata", "")
+    (shop.folder / "env.py").write_text(text)
+    done = inv("migrate.new", "-m", "x")
+    assert done.returncode == 2
+    assert "autogenerate" not in done.stderr
+    assert "set target_metadata there" in done.stderr
+    assert "inv migrate.new --empty" in done.stderr
+
+
+def test_new_on_a_database_that_is_behind_says_the_way(inv: Any, shop: Shop) -> None:
+    assert "inv migrate.up first" in inv("migrate.new", "-m", "x").stderr
+
+
+def test_a_project_of_djangos_is_not_told_to_begin_with_alembic(inv: Any, project: Path) -> None:
+    (project / "manage.py").write_text("")
+    done = inv("migrate.up")
+    assert done.returncode == 2
+    assert "python manage.py migrate" in done.stderr
+    assert "alembic init" not in done.stderr
+
+
 # what goes wrong
 
 

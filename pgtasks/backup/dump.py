@@ -126,7 +126,10 @@ def faults(lines: Iterable[str]) -> str:
 
 def said_plainly(failure: Failed) -> Failed:
     """Return a failure of pg_dump without its talk of progress."""
-    return Failed(failure.message, hint=faults(failure.hint.splitlines()) or failure.hint)
+    message = failure.message
+    if "No space left on device" in failure.hint:
+        message = "pg_dump failed, no space is left where the backup is written: make room there"
+    return Failed(message, hint=faults(failure.hint.splitlines()) or failure.hint)
 
 
 def check_listed(host: Host, toolset: Toolset, dump: Path) -> None:

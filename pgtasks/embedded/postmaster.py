@@ -74,6 +74,22 @@ def _serves(found: PidFile, data: Path) -> bool:
         return False
 
 
+def stale(found: PidFile, data: Path) -> str:
+    """Return why a server that runs lets nobody in any more, nothing where it does.
+
+    Its files were moved while it ran, or its socket was swept out of a folder for temporary files.
+    """
+    if not (found.socket / f".s.PGSQL.{found.port}").exists():
+        return "its socket is gone"
+    if Path(found.data) != data:
+        return "its folder was moved"
+    try:
+        program = (_PROC / str(found.pid) / "exe").readlink()
+    except OSError:
+        return ""  # no such folder here, or another account's process
+    return "" if program.exists() else "its programs were moved"
+
+
 def _is_postgres(process: Path) -> bool:
     return (process / "comm").read_text(errors="replace").startswith("postgres")
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pgtasks import report
 from pgtasks.embedded import account as accounts
 from pgtasks.embedded import cluster, place, postmaster, programs, sockets
 from pgtasks.embedded.account import Account
@@ -95,8 +96,11 @@ def _running(project: Path, major: int | None) -> Server | None:
     wanted = _wanted(here, major)
     if here is None or wanted is None:
         return None
-    found = postmaster.running(_readable(here.data(wanted)))
-    return _server(here, wanted, found) if found and found.accepts else None
+    data = _readable(here.data(wanted))
+    found = postmaster.running(data)
+    if found is None or not found.accepts or postmaster.stale(found, data):
+        return None
+    return _server(here, wanted, found)
 
 
 def _wanted(here: Place | None, major: int | None) -> int | None:
@@ -113,10 +117,19 @@ def _start(project: Path, state: Path, major: int | None, prefer: str) -> Server
     folder = _reachable(chosen, here, account)
     data = _made(here.data(chosen.major), folder, account)
     here = _recorded(here, (before or [chosen.major])[0], chosen.major, folder)
+    _end_stale(data)
     launch = postmaster.Launch(
         folder, data, account, here.log(chosen.major), here.run_lock(chosen.major)
     )
     return _server(here, chosen.major, postmaster.start(launch))
+
+
+def _end_stale(data: Path) -> None:
+    """Stop a server that lets nobody in any more, so that one that does takes its place."""
+    found = postmaster.running(data)
+    if found and found.accepts and (why := postmaster.stale(found, data)):
+        report.say(f"the embedded server is started anew: {why} while it ran")
+        postmaster.stop(data, "fast")
 
 
 def _made(data: Path, folder: Path, account: Account) -> Path:

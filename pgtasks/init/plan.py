@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from pgtasks.environment import default_database
 from pgtasks.init.survey import Survey
 
 _TASKS = """\
@@ -114,7 +115,9 @@ def _dev(survey: Survey) -> str:
         return f"# the application's own, as .env or the process says\nurl: ${survey.variable}\n"
     place = survey.place
     if place is None:
-        return "# a server that pgtasks runs itself, in .pgtasks/\nserver: embedded\n"
+        own = "# a server that pgtasks runs itself, in .pgtasks/\nserver: embedded\n"
+        # the default is the folder's name: a folder that is renamed keeps its database
+        return f"{own}database: {_quoted(default_database(survey.root.resolve().name, 'dev'))}\n"
     said = {"host": place.host, "port": place.port, "database": place.database, "user": place.user}
     said["sslmode"] = place.parameters.get("sslmode")
     return "".join(f"{key}: {_quoted(value)}\n" for key, value in said.items() if value)
@@ -135,11 +138,13 @@ def _prod(survey: Survey) -> str:
 def _found(survey: Survey) -> list[str]:
     said = []
     if survey.variable:
-        said.append(f"{survey.variable} in .env: database {survey.database!r}, becomes dev")
+        host = f" on {survey.host}" if survey.host else ""
+        text = f"{survey.variable} in .env: database {survey.database!r}{host}, becomes dev"
+        said.append(f"{text} (is it production? then call it PROD_DATABASE_URL)")
     elif survey.place:
         said.append(f"sqlalchemy.url in alembic.ini: {survey.place.database!r}, becomes dev")
     else:
-        said.append("no database's URL in .env: dev gets a server of its own")
+        said.append("no PostgreSQL URL in .env: dev gets a server of its own")
     if survey.migrations:
         said.append(f"migrations in {survey.migrations}/")
     if survey.tasks == "other":

@@ -26,6 +26,7 @@ class Survey:
     root: Path
     variable: str = ""
     database: str = ""
+    host: str = ""
     place: Place | None = None
     migrations: str = ""
     env_folder: str = "env"
@@ -55,6 +56,7 @@ def survey(root: Path) -> Survey:
         root=root,
         variable=url[0] if url else "",
         database=url[1].database if url else "",
+        host=url[1].host if url else "",
         place=None if url else _ini_place(ini, notes),
         migrations=_migrations(root, ini),
         env_folder=folder,

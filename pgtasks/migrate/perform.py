@@ -224,7 +224,10 @@ def new(scripts: Scripts, target: Target, identity: Identity, message: str) -> W
         def compare(heads: Any, running: MigrationContext) -> list[Any]:
             found = state.compare(tuple(heads), directory, scripts)
             if found.word != "up-to-date":
-                raise Refused(f"the database is not at the head of the files: {found.sentence()}")
+                raise Refused(
+                    f"the database is not at the head of the files: {found.sentence()}: "
+                    "inv migrate.up first"
+                )
             context.run_autogenerate(heads, running)
             return []
 

@@ -63,6 +63,11 @@ def needed(project: Project) -> Scripts:
     found = find(project)
     if found is None:
         name = project.folder("migrations").name
+        if (project.root / "manage.py").is_file():
+            raise Refused(
+                "these tasks drive Alembic, which this project does not use; Django's own "
+                "migrations: python manage.py migrate"
+            )
         raise Refused(
             f"no migrations here: neither alembic.ini nor {name}/env.py: "
             f"begin with `alembic init {name}`"

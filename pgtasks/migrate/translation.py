@@ -39,7 +39,7 @@ class Translation:
 
     def _translated(self, error: BaseException) -> PgtasksError:
         if isinstance(error, CommandError):
-            return Refused(one_line(str(error)))
+            return Refused(_in_our_words(one_line(str(error))))
         if isinstance(error, exc.DBAPIError):
             return self._database_error(error)
         # code that cannot even be loaded is a matter of how the project is set up
@@ -71,6 +71,15 @@ class Translation:
 
     def _words(self, error: object) -> str:
         return redact(one_line(str(error)), self.password)
+
+
+def _in_our_words(words: str) -> str:
+    if "does not provide a MetaData" not in words:
+        return words
+    return (
+        "env.py gives Alembic no models to compare with the database: set target_metadata there, "
+        "or write the file by hand: inv migrate.new --empty -m TEXT"
+    )
 
 
 def one_line(text: str) -> str:
