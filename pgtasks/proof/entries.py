@@ -55,7 +55,7 @@ def record(entries: Iterable[Entry]) -> tuple[Recorded, ...]:
     rows, large = [], dict[str, list[str]]()
     for entry in entries:
         if _is_large(entry):
-            line = f"{entry.tag}\0{entry.owner}\0{entry.digest}"
+            line = f"{entry.namespace}\0{entry.tag}\0{entry.owner}\0{entry.digest}"
             large.setdefault(entry.desc, []).append(line)
         else:
             rows.append(Recorded(entry.desc, entry.namespace, entry.tag, entry.owner, entry.digest))
