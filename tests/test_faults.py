@@ -100,8 +100,11 @@ def test_an_interrupted_restore_leaves_old_or_new(
 ) -> None:
     process = halted(start_inv, step, "db.restore", "--backup", saved)
     fault(process, cluster)
-    process.communicate(timeout=60)
+    _, said = process.communicate(timeout=60)
     assert process.returncode == (-signal.SIGKILL if fault is kill else 130)
+    if fault is not kill:
+        words = "replaced, inv db.undo takes that back" if step in _SWAPPED else "as it was"
+        assert said.endswith(f"error: interrupted; {damaged!r} is {words}\n"), said
     assert rows(cluster, damaged) == (NEW if step in _SWAPPED else OLD)
     healed = unlocked(inv, "db.recover")
     assert healed.returncode == 0, healed.stderr
@@ -185,8 +188,8 @@ def test_recover_brings_a_kept_database_back_when_the_target_is_gone(
     assert sides(cluster, damaged) == []
 
 
-def test_recover_says_when_there_is_nothing_to_heal(damaged: str, inv: Inv) -> None:
-    healed = inv("db.recover")
+def test_recover_says_when_there_is_nothing_to_heal(damaged: str, inv: Inv, tmp_path: Path) -> None:
+    healed = inv("db.recover", env={"TMPDIR": str(tmp_path)})  # others are killed in /tmp
     assert healed.returncode == 0
     assert healed.stdout == "nothing to heal\n"
 

@@ -93,6 +93,7 @@ def test_carries_everything_that_belongs_to_the_database(
         connection.execute(conn, 'CREATE ROLE "swap\'s reader"')
         for statement in (
             "ALTER DATABASE {} CONNECTION LIMIT 17",
+            "ALTER DATABASE {} IS_TEMPLATE true",
             'ALTER DATABASE {} SET search_path TO "$user", \'odd, "schema\', public',
             "ALTER DATABASE {} SET work_mem TO '5MB'",
             "ALTER DATABASE {} SET app.tenant TO 'it''s'",
@@ -107,6 +108,7 @@ def test_carries_everything_that_belongs_to_the_database(
         swap_in(lock)
         after = database.read(conn, target.database)
         assert after == before
+        assert after.template
         assert after.comment == "the text\nof two lines"
         assert (
             connection.value(
@@ -117,7 +119,7 @@ def test_carries_everything_that_belongs_to_the_database(
         undo.undo(lock)
         assert database.read(conn, target.database) == before
         forget.forget(lock)
-        drop.drop_plainly(conn, target.database)
+        drop.drop(conn, target, target.database)
         connection.execute(conn, 'DROP ROLE "swap\'s reader"')
 
 
