@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from pgtasks.silence import ANSWER
 from pgtasks.stamp import Identity
 from pgtasks.target import Target
 
+_CHANGING = 10.0  # seconds to wait for a DROP or RENAME of another session
 _WANTS_PASSWORD = "no password supplied"  # libpq's own words, in no other language
 
 
@@ -75,20 +77,23 @@ def _embedded(target: Target, root: Path, *, start: bool, make: bool) -> Target:
 def identify(target: Target) -> Identity | None:
     """Return what the target's database says of itself, None where it does not exist.
 
-    One that another run drops or swaps between our look and our login is looked for once more. One
-    that an interrupted DROP left lets nobody in: it is `invalid`, as it is seen from outside.
+    One that another session drops or renames while we look is looked for once more when that is
+    done. One that an interrupted DROP left lets nobody in: it is `invalid`, as seen from outside.
     """
-    found = _oid(target)
+    found, _ = _look(target)
+    tries, deadline = 2, time.monotonic() + _CHANGING  # it may be renamed there and back
     while found is not None:
         try:
             with connection.session(target, read_only=True, purpose="identify") as conn:
                 return stamp.identify(conn)
         except Unreachable:
-            seen = glimpse(target)
-            if seen and seen.invalid:
-                return seen
-            before, found = found, _oid(target)
-            if found == before:
+            before, (found, changing) = found, _look(target)
+            if found == before and changing and time.monotonic() < deadline:
+                time.sleep(0.05)
+            elif found == before and (tries := tries - 1) == 0:
+                seen = glimpse(target)
+                if seen and seen.invalid:
+                    return seen
                 raise
     return None
 
@@ -124,15 +129,26 @@ def present(identity: Identity | None, target: Target) -> Identity:
 
 def exists(target: Target) -> bool:
     """Return whether the target's database exists on its server."""
-    return _oid(target) is not None
+    return _look(target)[0] is not None
 
 
-def _oid(target: Target) -> int | None:
+def _look(target: Target) -> tuple[int | None, bool]:
+    """Return the database's OID, None where it does not exist, and whether it is changing.
+
+    DROP and RENAME lock it as an object from beginning to end.
+    """
     place = target.at(target.maintenance)
     with connection.session(place, read_only=True, purpose="identify") as conn:
-        query = "SELECT oid FROM pg_database WHERE datname = %s"
-        oid: int | None = connection.value(conn, query, (target.database,), limit=ANSWER)
-        return oid
+        found = connection.rows(
+            conn,
+            "SELECT d.oid::bigint, EXISTS (SELECT FROM pg_locks l WHERE l.locktype = 'object'"
+            " AND l.classid = 'pg_database'::regclass AND l.objid = d.oid"
+            " AND l.mode = 'AccessExclusiveLock' AND l.granted)"
+            " FROM pg_database d WHERE d.datname = %s",
+            (target.database,),
+            limit=ANSWER,
+        )
+    return (found[0][0], found[0][1]) if found else (None, False)
 
 
 def server_major(target: Target) -> int:

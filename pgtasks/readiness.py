@@ -289,6 +289,12 @@ def examine(target: Target, backups: Path) -> Readiness:
                 f"database {target.database!r} does not exist, {beside.kept[-1].name!r} is kept: "
                 "inv db.recover gives it its name back"
             )
+        if beside.missing and beside.alone:
+            other = beside.alone[-1]
+            raise Unreachable(
+                f"database {target.database!r} does not exist: inv db.create makes it; "
+                f"{other.name!r} is there, {other.alone}"
+            )
         if beside.missing:
             reach.present(None, target)
         server, role = _ask_server(conn), _ask_role(conn, target)

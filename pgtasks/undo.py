@@ -64,7 +64,7 @@ class Undone:
     def lines(self) -> list[str]:
         """Return what a person reads."""
         took = report.duration(self.swapped.seconds)
-        lines = [f"undone in {took}: {self.database!r} is what {self.restored} was"]
+        lines = [f"undone in {took}: {self.database!r} is again what it was: {self.restored}"]
         if self.swapped.kept:
             lines.append("inv db.undo takes this back, inv db.forget drops what was put away")
         return [*lines, *self.trimmed.lines()]
@@ -97,9 +97,11 @@ def plan(
 
 
 def _plan(found: Leftovers, target: Target, to: str | None) -> Plan:
-    for other in found.alone:
-        if to in (other.name, other.run):
-            raise Refused(recover.left_alone(other, other.alone))
+    alone = [other for other in found.alone if other.role == "old"]
+    named = [other for other in alone if to in (other.name, other.run) or not found.kept]
+    if named:
+        lines = [recover.left_alone(other, other.alone) for other in named]
+        raise Refused(f"nothing to return to is ours: {lines[0]}", hint="\n".join(lines[1:]))
     restored = kept.named(found.kept, to, database=target.database)
     replaces = not (found.missing or found.invalid)
     return Plan(target.database, restored, replaces=replaces, drops=found.invalid)

@@ -110,7 +110,8 @@ def test_a_subscription_is_neither_lost_nor_in_the_way(
     restored = inv("db.restore")
     assert restored.returncode == 0, restored.stderr
     assert [found.enabled for found in subscribed.read(name)] == [False]
-    cluster.execute("ALTER SUBSCRIPTION hq ENABLE", name)
+    assert "subscription 'hq' is disabled, as pg_dump saves it" in restored.stdout
+    go_on(subscribed)
     undone = inv("db.undo")
     assert undone.returncode == 2
     assert "cannot undo: subscription 'hq'" in undone.stderr
@@ -120,6 +121,23 @@ def test_a_subscription_is_neither_lost_nor_in_the_way(
     assert f"slot {subscribed.slot!r} stays on its publisher" in forgotten.stdout
     assert subscribed.slots() == [subscribed.slot]
     assert [found.enabled for found in subscribed.read(name)] == [True]
+
+
+def go_on(subscribed: Subscribed) -> None:
+    """Let a restored subscription go on as docs/restore.md says, and wait for its rows."""
+    cluster, name = subscribed.cluster, subscribed.database
+    cluster.execute("INSERT INTO tariff VALUES (2)", subscribed.publisher)
+    cluster.execute("TRUNCATE tariff", name)
+    cluster.execute("ALTER SUBSCRIPTION hq ENABLE", name)
+    cluster.execute("ALTER SUBSCRIPTION hq REFRESH PUBLICATION", name)
+    deadline = time.monotonic() + 60
+    while cluster.value("SELECT count(*) FROM tariff", name) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    cluster.execute("INSERT INTO tariff VALUES (3)", subscribed.publisher)
+    while cluster.value("SELECT count(*) FROM tariff", name) < 3:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_recover_drops_a_half_built_one_and_lets_the_publisher_s_slot_be(

@@ -23,7 +23,7 @@ from psycopg2 import sql
 from servers import Cluster, free_port
 from terminal import answer
 
-from pgtasks import stamp
+from pgtasks import reach, stamp
 from pgtasks.libpq import passfile_password
 
 INV = Path(sys.executable).parent / "inv"
@@ -164,6 +164,32 @@ def test_create_makes_utf8_where_the_server_has_another_default(
         assert shown[0] == "note"
         assert shown[1].startswith("SQL_ASCII, C, ")
         assert shown[1].endswith("empty: not UTF8, other databases may not take its text")
+
+
+def test_a_database_that_comes_and_goes_is_there_or_not(
+    cluster: Cluster, fresh_database: Callable[..., str]
+) -> None:
+    """Create, drop, rename beside each look: an answer each time, and none of them `invalid`."""
+    name = fresh_database(cluster)
+    put_stamp(cluster.target(name))
+    stop = threading.Event()
+
+    def change() -> None:
+        while not stop.is_set():
+            cluster.execute(f'ALTER DATABASE "{name}" RENAME TO "{name}_x"')
+            cluster.execute(f'ALTER DATABASE "{name}_x" RENAME TO "{name}"')
+            cluster.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+            cluster.create(name)
+
+    changing = threading.Thread(target=change)
+    changing.start()
+    try:
+        found = [reach.identify(cluster.target(name)) for _ in range(40)]
+    finally:
+        stop.set()
+        changing.join()
+    assert not any(identity.invalid for identity in found if identity)
+    assert {identity.database for identity in found if identity} <= {name}
 
 
 # --- db.drop -----------------------------------------------------------------------------------

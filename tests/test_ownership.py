@@ -92,6 +92,9 @@ def test_what_is_called_like_a_kept_one_is_named_and_left(
     named = kinds(cluster, database, mallory)[kind]("old", FAR)
     if gone:
         cluster.execute(f'DROP DATABASE "{database}"')
+        checked = inv("db.check")
+        assert checked.returncode == 4
+        assert f"{named!r} is there, {WORDS[kind]}" in checked.stderr
     recovered = inv("db.recover")
     assert recovered.returncode == 0, recovered.stderr
     assert f"left {named!r} alone: " in recovered.stdout

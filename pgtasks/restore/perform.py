@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pgtasks import (
+    attached,
     connection,
     database,
     drop,
@@ -67,6 +68,7 @@ class Outcome:
     proven: Proven
     swapped: Swapped
     trimmed: Trimmed
+    disabled: tuple[str, ...]  # subscriptions, as pg_dump saves them
     seconds: float
 
     def lines(self) -> list[str]:
@@ -78,6 +80,9 @@ class Outcome:
             lines.append(f"the old one is kept as {self.swapped.kept!r}: inv db.undo takes it back")
         else:
             lines.append("there was no such database before, so there is nothing to undo")
+        for name in self.disabled:
+            way = "docs/restore.md says how it goes on"
+            lines.append(f"subscription {name!r} is disabled, as pg_dump saves it: {way}")
         return [*lines, *self.trimmed.lines()]
 
     def as_json(self) -> dict[str, Any]:
@@ -93,6 +98,7 @@ class Outcome:
             "kept": self.swapped.kept,
             "swap_seconds": round(self.swapped.seconds, 4),
             **self.trimmed.as_json(),
+            "disabled_subscriptions": list(self.disabled),
             "seconds": round(self.seconds, 3),
         }
 
@@ -120,10 +126,11 @@ def make_plan(
     )
     rights = decide(
         conn,
-        _wish(conn, target, backup, options, archive, replaces=replaces),
+        _wish(conn, target, backup, options, archive, replaces=not beside.missing),
         lambda grants: demands.demanding(conn, target, backup, archive, grants=grants),
     )
-    facts, withheld = _facts(conn, target, backup, rights, options, replaces=replaces)
+    standing = not beside.missing  # one that is invalid still says what belongs to it
+    facts, withheld = _facts(conn, target, backup, rights, options, replaces=standing)
     plan = Plan(
         target=target,
         backup=backup,
@@ -297,8 +304,10 @@ def restore(
             _clear(ready, lock)
             raise
         reach("restore.swapped")
+    found = attached.read(conn, target.database).subscriptions
+    disabled = tuple(each.name for each in found if not each.enabled)
     trimmed = forget.trim(lock)
-    return Outcome(plan, proven, swapped, trimmed, time.monotonic() - began)
+    return Outcome(plan, proven, swapped, trimmed, disabled, time.monotonic() - began)
 
 
 @contextmanager
