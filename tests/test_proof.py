@@ -14,6 +14,8 @@ from psycopg2 import sql
 from servers import Cluster, threads
 
 from pgtasks import catalog, connection, proof
+from pgtasks.backup.dump import Words
+from pgtasks.backup.watch import Again, Watch
 from pgtasks.errors import Failed, NotProven
 from pgtasks.proof import expression
 from pgtasks.proof.content import content
@@ -422,6 +424,26 @@ class TestSnapshot:
             with pytest.raises(Failed, match=r"altered meanwhile: public\.t"):
                 proof.take(target, snapshot=snapshot)
         exporter.close()
+
+    def test_columns_that_exchange_their_names(self, cluster: Cluster, target: Target) -> None:
+        cluster.execute("CREATE TABLE t AS SELECT 1 AS a, 2 AS b", target.database)
+        with connection.session(target) as exporter, connection.session(target) as now:
+            connection.execute(exporter, "BEGIN ISOLATION LEVEL REPEATABLE READ")
+            snapshot = connection.value(exporter, "SELECT pg_export_snapshot()")
+            found = content(exporter)
+            watch = Watch(exporter, now, found, Words(), lambda done: None)
+            with Taking(target, snapshot, found, check=watch.refuse_columns) as taking:
+                assert taking.result().rows == 1
+            cluster.execute(
+                "ALTER TABLE t RENAME a TO c; ALTER TABLE t RENAME b TO a;"
+                " ALTER TABLE t RENAME c TO b",
+                target.database,
+            )
+            with (
+                pytest.raises(Again, match=r"altered meanwhile: public\.t"),
+                Taking(target, snapshot, found, check=watch.refuse_columns) as taking,
+            ):
+                taking.result()
 
     def test_one_that_is_gone(self, target: Target) -> None:
         with pytest.raises(Failed, match="snapshot"):

@@ -152,10 +152,14 @@ def _finished(
     # the dump itself says where the sequences stand
     wanted = replace(found, sequences=())
     lock = attempt.lock and _fits(attempt, found)
-    jobs = attempt.target.jobs
     try:
         with Taking(
-            attempt.target, snapshot, wanted, jobs=jobs, lock=lock, purpose="db.backup proof"
+            *(attempt.target, snapshot, wanted),
+            jobs=attempt.target.jobs,
+            lock=lock,
+            purpose="db.backup proof",
+            # what is locked ahead has its columns from when pg_dump held its locks
+            check=None if lock else watch.refuse_columns,
         ) as taking:
             _wait(attempt, dump, watch, taking)
             proof = taking.result()

@@ -75,6 +75,16 @@ class Watch:
         if moved := naming.moved(self._now, tables, untouched=not locked):
             raise _altered(map(str, moved), early=True)
 
+    def refuse_columns(self, tables: Sequence[Relation]) -> None:
+        """Raise Again where columns of some tables, which are locked, were altered.
+
+        Where two exchange their names, who reads by them gets no error. Other threads may call it.
+        """
+        now = naming.columns(self._now, [table.oid for table in tables])
+        known = {table: self._names.get(("pg_class", table.oid)) for table in tables}
+        if names := [str(it) for it, was in known.items() if was and was.more != now.get(it.oid)]:
+            raise _altered(names, early=False)
+
     def refuse_renamed(self) -> None:
         """Raise Again where a name leads elsewhere, or a sequence began anew, before it was read.
 

@@ -52,8 +52,8 @@ def moved(
 class Named:
     """What a definition of the user's own is called: `parent` is a schema's OID, or a table's.
 
-    `more` is a digest of a relation's columns' names, and of what is printed whole as it is now
-    (a function's arguments, a trigger) its version.
+    `more` is a digest of a relation's columns, by name and version, and of what is printed whole as
+    it is now (a function's arguments, a trigger) its version.
     """
 
     kind: str
@@ -94,8 +94,9 @@ _NAMED = (
 _MORE = {
     "pg_proc": "x.xmin::text",
     "pg_class": (
-        '(SELECT sum(hashtextextended(a.attname::text COLLATE "C", a.attnum))::text'
-        " FROM pg_attribute a WHERE a.attrelid = x.oid AND a.attnum > 0 AND NOT a.attisdropped)"
+        "(SELECT sum(hashtextextended(a.attname || ':' || a.xmin::text COLLATE \"C\", a.attnum))"
+        "::text FROM pg_attribute a WHERE a.attrelid = x.oid AND a.attnum > 0"
+        " AND NOT a.attisdropped)"
     ),
 }
 
@@ -121,3 +122,13 @@ def names(conn: Connection) -> dict[tuple[str, int], Named]:
     )
     found = connection.rows(conn, " UNION ALL ".join(queries))
     return {(catalog, oid): Named(*rest) for catalog, oid, *rest in found}
+
+
+def columns(conn: Connection, oids: Sequence[int]) -> dict[int, str | None]:
+    """Return the digest of the columns of some relations, as `names` has it."""
+    found = connection.rows(
+        conn,
+        f"SELECT x.oid, {_MORE['pg_class']} FROM pg_class x WHERE x.oid = ANY (%s::oid[])",
+        (list(oids),),
+    )
+    return dict(found)

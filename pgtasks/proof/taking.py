@@ -62,7 +62,8 @@ class Taking:
 
     With `lock`, each session locks all tables before it reads the first, raising Contended where
     it would have to wait; without, tables are locked batch by batch, each batch in a transaction
-    that imports the snapshot anew, so that no table is held longer than it is read.
+    that imports the snapshot anew, so that no table is held longer than it is read. `check` gets
+    the tables of each batch that was read, while they are locked, and raises what it does not like.
     """
 
     def __init__(
@@ -75,9 +76,10 @@ class Taking:
         lock: bool = False,
         purpose: str = "proof",
         format: int = FORMAT,
+        check: Callable[[Sequence[Relation]], None] | None = None,
     ) -> None:
         self.target, self.snapshot, self.content = target, snapshot, found
-        self.purpose, self.format = purpose, format
+        self.purpose, self.format, self._check = purpose, format, check
         self._lock = lock and bool(found.tables)
         self._stop = threading.Event()
         self._failure: BaseException | None = None
@@ -178,6 +180,8 @@ class Taking:
             return
         connection.execute(conn, "RELEASE SAVEPOINT batch")
         self._refuse_moved(conn, [table for _, table in part])
+        if self._check:
+            self._check([table for _, table in part])
         for number, rows, fingerprint, apart in found:
             table = self.content.tables[number]
             self._tables[number] = TableProof(table.schema, table.name, rows, fingerprint or "0")
