@@ -6,17 +6,22 @@ import fcntl
 import getpass
 import json
 import os
+import re
 import socket
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from pgtasks import private, report
-from pgtasks.errors import Refused
+from pgtasks import plainfile, private, report
+from pgtasks.errors import Failed, NotProven, Refused
 
 _NAME = "journal.jsonl"
+_BLOCK = 64 << 10  # bytes that are read at once, from the end
+_LONGEST = 1 << 20  # bytes of a line
+_CUT = 4_000  # characters of a result that is too long
+_FOR_EVER = 1e9  # seconds
 _SHOWN = 20  # entries, where no number is given
 
 
@@ -54,41 +59,38 @@ def _user() -> str:
 def append(folder: Path, entry: Entry) -> None:
     """Append one line; readers and other writers never see half of it."""
     private.folder(folder)
-    line = json.dumps(asdict(entry), ensure_ascii=False, default=str) + "\n"
     handle = private.opened(folder / _NAME, os.O_RDWR | os.O_APPEND)
     with os.fdopen(handle, "rb+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         size = file.seek(0, os.SEEK_END)
         # a line that a full disk or a lost machine cut must not swallow the next one
         file.seek(max(size - 1, 0))
-        if size and file.read(1) != b"\n":
-            line = "\n" + line
-        # a file name that is no UTF-8 becomes an escape, which JSON reads
-        file.write(line.encode("utf-8", "backslashreplace"))
+        broken = size and file.read(1) != b"\n"
+        file.write((b"\n" if broken else b"") + _line(entry))
+
+
+def _line(entry: Entry) -> bytes:
+    """Return an entry as it is written; one too long to be read again goes without its details."""
+    text = json.dumps(asdict(entry), ensure_ascii=False, default=str) + "\n"
+    # a file name that is no UTF-8 becomes an escape, which JSON reads
+    line = text.encode("utf-8", "backslashreplace")
+    if len(line) <= _LONGEST:
+        return line
+    cut = replace(entry, result=entry.result[:_CUT], details={"left_out": f"{len(line):,} bytes"})
+    return _line(cut)
 
 
 def read(folder: Path) -> tuple[list[Entry], int]:
     """Return all entries, oldest first, and how many lines could not be read."""
-    try:
-        with (folder / _NAME).open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH)
-            lines = file.read().split(b"\n")
-    except FileNotFoundError:
-        return [], 0
-    found = [_entry(line) for line in lines if line.strip()]
-    entries = [entry for entry in found if entry is not None]
+    found = list(_entries(folder))
+    entries = [entry for entry in reversed(found) if entry is not None]
     return entries, len(found) - len(entries)
 
 
 def holds(folder: Path, task: str, text: str) -> bool:
     """Return whether a task of that name wrote a value into its details, in a run that was done."""
     looked_for = text.encode()
-    try:
-        with (folder / _NAME).open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH)
-            entries = [_entry(line) for line in file if looked_for in line]
-    except FileNotFoundError:
-        return False
+    entries = (_entry(line) for line in _lines(folder) if line and looked_for in line)
     return any(
         entry is not None
         and (entry.task, entry.result) == (task, "done")
@@ -97,18 +99,59 @@ def holds(folder: Path, task: str, text: str) -> bool:
     )
 
 
-def _entry(line: bytes) -> Entry | None:
+def _entries(folder: Path) -> Iterator[Entry | None]:
+    """Yield the journal's entries, the newest first; None for a line that is none."""
+    for line in _lines(folder):
+        if line is None or line.strip():
+            yield _entry(line or b"")
+
+
+def _lines(folder: Path) -> Iterator[bytes | None]:
+    """Yield the journal's lines, the newest first; None for one that is too long."""
     try:
-        said = json.loads(line)
-        # keys that a later version adds are left out
-        return Entry(**{key: said[key] for key in Entry.__dataclass_fields__})
-    except (ValueError, TypeError, KeyError):
+        handle = plainfile.opened(folder, _NAME)
+    except FileNotFoundError:
+        return
+    except OSError as exc:
+        raise Failed(f"{str(folder / _NAME)!r}: {exc.strerror}") from None
+    with os.fdopen(handle, "rb") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)  # behind its end so far nobody is in the midst of a line
+        end = file.seek(0, os.SEEK_END)
+        fcntl.flock(file, fcntl.LOCK_UN)
+        yield from _backwards(file, end)
+
+
+def _backwards(file: IO[bytes], end: int) -> Iterator[bytes | None]:
+    """Yield the lines of a file before a place, the last one first; None for one too long."""
+    tail, cut = b"", False
+    while end:
+        start = max(0, end - _BLOCK)
+        file.seek(start)
+        lines = file.read(end - start).split(b"\n")
+        lines[-1] += tail
+        while len(lines) > 1:
+            line = lines.pop()
+            yield None if cut else line
+            cut = False
+        cut = cut or len(lines[0]) > _LONGEST
+        tail, end = b"" if cut else lines[0], start
+    yield None if cut else tail
+
+
+def _entry(line: bytes) -> Entry | None:
+    from pgtasks import decoding
+
+    try:
+        # a name that is no UTF-8 stands there as half of a surrogate pair, which json alone reads
+        entry = decoding.convert(json.loads(line), Entry, _NAME)
+    except (ValueError, RecursionError, NotProven):
         return None
+    return entry if 0 <= entry.seconds < _FOR_EVER else None
 
 
 @dataclass(frozen=True)
 class Listing:
-    """Entries to show, oldest first, and how many lines of the file could not be read."""
+    """Entries to show, oldest first, and how many lines could not be read on the way to them."""
 
     entries: tuple[Entry, ...]
     unreadable: int = 0
@@ -140,12 +183,19 @@ def newest(folder: Path, *, limit: str | None = None, environment: str | None = 
     Raises Refused where `limit`, as it was typed, is no number above 0.
     """
     number = _SHOWN if limit is None else _number(limit)
-    entries, unreadable = read(folder)
-    fitting = [one for one in entries if environment in (None, one.environment)]
-    return Listing(tuple(fitting[-number:]), unreadable)
+    fitting: list[Entry] = []
+    unreadable = 0
+    for entry in _entries(folder):
+        if entry is None:
+            unreadable += 1
+        elif environment in (None, entry.environment):
+            fitting.append(entry)
+            if len(fitting) == number:
+                break
+    return Listing(tuple(reversed(fitting)), unreadable)
 
 
 def _number(limit: str) -> int:
-    if not limit.isdecimal() or int(limit) == 0:
+    if not re.fullmatch("[0-9]{1,9}", limit) or int(limit) == 0:
         raise Refused(f"--limit {limit!r}, expected a number above 0")
     return int(limit)

@@ -37,7 +37,7 @@ def kind(mode: int) -> str:
 def opened(folder: Path, name: str, flags: int = os.O_RDONLY) -> int:
     """Open a plain file below a folder by its relative name; raises Odd for anything else.
 
-    No part of the name may be a link, the folder itself may.
+    No part of the name may be a link, the folder itself may. What O_CREAT makes is its owner's.
     """
     *above, last = name.split("/")
     at = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -59,7 +59,7 @@ def opened(folder: Path, name: str, flags: int = os.O_RDONLY) -> int:
 def _at(folder: int, name: str, flags: int, path: Path) -> int:
     """Open one name of a folder that is open, raising Odd that says why where that is refused."""
     try:
-        return os.open(name, flags | _OPEN, dir_fd=folder)
+        return os.open(name, flags | _OPEN, 0o600, dir_fd=folder)
     except FileNotFoundError:
         raise
     except OSError:
