@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import io
+from collections import ChainMap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pgtasks.errors import BadConfiguration
+from pgtasks.yamlfile import text_of
 
 if TYPE_CHECKING:
     from dotenv.parser import Original
+
+
+_LONGEST = 64 << 10  # characters of a value, what it refers to put in
 
 
 @dataclass(frozen=True)
@@ -63,23 +68,20 @@ def read_dotenv(path: Path, name: str, process: Mapping[str, str]) -> dict[str, 
     """
     if not path.is_file():  # some people call their virtual environment .env
         return {}
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise BadConfiguration(f"{name}: not UTF-8 text") from None
-    except OSError as exc:
-        raise BadConfiguration(f"{name}: {exc.strerror or exc}") from None
+    text = text_of(path, name)
     from dotenv.parser import parse_stream
 
     found: dict[str, Found] = {}
+    values: dict[str, str] = {}
+    known = ChainMap(dict(process), values)
     for binding in parse_stream(io.StringIO(text)):
         place = f"{name}:{_line(binding.original)}"
         if binding.error:
             raise BadConfiguration(f"{place}: expected NAME=value")
         if binding.key is not None and binding.value is not None:
             where = f"{binding.key} ({place})"
-            known = {**{key: one.value for key, one in found.items()}, **process}
-            found[binding.key] = Found(_resolved(binding.value, known), where, name)
+            value = values[binding.key] = _resolved(binding.value, known, place)
+            found[binding.key] = Found(value, where, name)
     return found
 
 
@@ -89,9 +91,14 @@ def _line(original: Original) -> int:
     return original.line + lead.count("\n")
 
 
-def _resolved(value: str, known: Mapping[str, str]) -> str:
+def _resolved(value: str, known: Mapping[str, str], place: str) -> str:
     if "${" not in value:
         return value
     from dotenv.variables import parse_variables
 
-    return "".join(atom.resolve(known) for atom in parse_variables(value))
+    resolved = ""
+    for atom in parse_variables(value):
+        resolved += atom.resolve(known)
+        if len(resolved) > _LONGEST:
+            raise BadConfiguration(f"{place}: a value of more than {_LONGEST:,} characters")
+    return resolved

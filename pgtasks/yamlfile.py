@@ -11,13 +11,23 @@ import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
 from pgtasks.errors import BadConfiguration
 
 _Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml where the wheel has it
+
+
+LARGEST = 1 << 20  # bytes of a file of settings or variables
+MOST = 20_000  # values in it
+_DEEPEST = 50  # blocks within blocks
+
+
+class _Size(NamedTuple):
+    values: int
+    depth: int
 
 
 class Mapping(dict[str, Any]):
@@ -80,23 +90,72 @@ _Loader.add_constructor("tag:yaml.org,2002:map", _construct_mapping)
 def parse(text: str, name: str) -> Mapping:
     """Parse the text of the file called `name`, raising BadConfiguration with the line."""
     try:
-        loaded = yaml.load(text, Loader=_Loader)
+        loaded = _load(text)
     except yaml.MarkedYAMLError as exc:
         mark = exc.problem_mark or exc.context_mark
         line = f":{mark.line + 1}" if mark else ""
         raise BadConfiguration(f"{name}{line}: {exc.problem or exc.context}") from None
     except (yaml.YAMLError, ValueError) as exc:
         raise BadConfiguration(f"{name}: {' '.join(str(exc).split())}") from None
+    except RecursionError:
+        raise BadConfiguration(f"{name}: nested too deep") from None
     return _mapping(loaded, name)
+
+
+def _load(text: str) -> Any:
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _measure(node, {}, 0)
+        return loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
+def _measure(node: yaml.Node, known: dict[int, _Size | None], depth: int) -> _Size:
+    """Return how many values a node stands for, and how deep, raising where that is too much.
+
+    An alias stands for all that it names each time: nine of nine of nine are soon a billion.
+    """
+    if id(node) in known:
+        size = known[id(node)]
+        if size is None:
+            raise _fault(node, "an alias stands for what it is part of")
+        return size
+    known[id(node)] = None
+    below = [_measure(each, known, depth + 1) for each in _parts(node, depth)]
+    size = _Size(1 + sum(one.values for one in below), 1 + max((s.depth for s in below), default=0))
+    if size.values > MOST:
+        raise _fault(node, f"more than {MOST:,} values, those of aliases counted each time")
+    if size.depth > _DEEPEST:
+        raise _fault(node, "nested too deep")
+    known[id(node)] = size
+    return size
+
+
+def _parts(node: yaml.Node, depth: int) -> list[yaml.Node]:
+    if isinstance(node, yaml.ScalarNode):
+        return []
+    if depth > _DEEPEST:
+        raise _fault(node, "nested too deep")
+    if isinstance(node, yaml.MappingNode):
+        return [part for pair in node.value for part in pair]
+    return list(node.value)
 
 
 def _parse_json(text: str, name: str) -> Mapping:
     try:
+        if text.count(",") + text.count(":") > 2 * MOST:
+            raise ValueError(f"more than {MOST:,} values")
         loaded = json.loads(text, object_pairs_hook=_pairs)
     except json.JSONDecodeError as exc:
         raise BadConfiguration(f"{name}:{exc.lineno}: {exc.msg}") from None
     except ValueError as exc:
         raise BadConfiguration(f"{name}: {exc}") from None
+    except RecursionError:
+        raise BadConfiguration(f"{name}: nested too deep") from None
     return _mapping(loaded, name)
 
 
@@ -117,12 +176,22 @@ def _mapping(loaded: Any, name: str) -> Mapping:
     return loaded
 
 
-def read(path: Path, name: str) -> Mapping:
-    """Read one file, raising BadConfiguration where it cannot be read."""
+def text_of(path: Path, name: str) -> str:
+    """Return the text of a file of settings or variables, raising BadConfiguration."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        with path.open("rb") as file:
+            content = file.read(LARGEST + 1)
     except OSError as exc:
         raise BadConfiguration(f"{name}: {exc.strerror or exc}") from None
+    if len(content) > LARGEST:
+        raise BadConfiguration(f"{name}: larger than {LARGEST:,} bytes")
+    try:
+        return content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError:
         raise BadConfiguration(f"{name}: not UTF-8 text") from None
+
+
+def read(path: Path, name: str) -> Mapping:
+    """Read one file, raising BadConfiguration where it cannot be read."""
+    text = text_of(path, name)
     return _parse_json(text, name) if path.suffix == ".json" else parse(text, name)
