@@ -74,11 +74,13 @@ def read(folder: Path, name: str, *, limit: int) -> bytes:
     """Read a plain file below a folder, raising Odd for another kind or more than `limit` bytes."""
     handle = opened(folder, name)
     with os.fdopen(handle, "rb") as file:
-        if os.fstat(handle).st_size <= limit:
-            content = file.read(limit + 1)
-            if len(content) <= limit:
-                return content
-    raise Odd(folder / name, f"larger than {limit:,} bytes")
+        size = os.fstat(handle).st_size
+        if size > limit:
+            raise Odd(folder / name, f"larger than {limit:,} bytes")
+        content = file.read(size + 1)  # room for so much is made at once
+    if len(content) > size:
+        raise Odd(folder / name, "it grew while it was read")
+    return content
 
 
 def replace(folder: Path, name: str, content: bytes) -> None:

@@ -22,7 +22,7 @@ from pgtasks import (
     stamp,
     tools,
 )
-from pgtasks.backup import depot, partial
+from pgtasks.backup import depot, partial, store
 from pgtasks.connection import Connection
 from pgtasks.diagnosis import Diagnosis, Step
 from pgtasks.errors import Failed, PgtasksError, Refused, Unreachable, VersionMismatch
@@ -93,7 +93,7 @@ class Readiness:
     role: Role
     content: Content | None
     leftovers: Leftovers
-    backups: tuple[Finding, ...]  # interrupted ones
+    backups: tuple[Finding, ...]  # damaged and interrupted ones
     tools: tuple[Finding, ...]
     steps: tuple[Step, ...] = ()  # of the connection, where they were asked for
 
@@ -304,9 +304,24 @@ def examine(target: Target, backups: Path) -> Readiness:
         role=role,
         content=None if beside.closed or beside.invalid else _ask_database(target),
         leftovers=beside,
-        backups=tuple(_interrupted(target, backups)),
+        backups=(*_broken(target, backups), *_interrupted(target, backups)),
         tools=tuple(_tools(target, server.major)),
     )
+
+
+def _broken(target: Target, backups: Path) -> Iterator[Finding]:
+    """Yield the backups of this machine that cannot be restored; the newest of all is a fault."""
+    there = store.look(backups)
+    own = there.of(target.environment, target.database)
+    unreadable = there.unreadable_of(target.environment, target.database)
+    newest = max((*(one.id for one in own), *(path.name for path, _ in unreadable)), default="")
+    for path, why in unreadable:
+        text = f"{path.name} cannot be read: {why.message}"
+        yield Finding("backup", "fault" if path.name == newest else "note", text)
+    for backup in own:
+        if when := backup.checks.damaged:
+            text = f"{backup.id} was damaged at {when}: {backup.checks.damage}"
+            yield Finding("backup", "fault" if backup.id == newest else "note", text)
 
 
 def _interrupted(target: Target, backups: Path) -> Iterator[Finding]:

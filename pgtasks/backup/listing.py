@@ -67,10 +67,12 @@ class Listing:
     def summary(self) -> str:
         """Return what one line says: `3 backups, the newest 5 h old`."""
         placed = self.placed()
+        number = len(self.unreadable) + len(self.there.unreadable if self.there else ())
+        beside = f", {number} that cannot be read" if number else ""
         if not placed:
-            return "no backups"
+            return f"no backups{beside}"
         newest = report.age(min(age(one.backup) for one in placed))
-        return f"{report.plural(len(placed), 'backup')}, the newest {newest} old"
+        return f"{report.plural(len(placed), 'backup')}, the newest {newest} old{beside}"
 
     def check(self) -> None:
         """Raise why the host was not asked, if so."""
