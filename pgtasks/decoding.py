@@ -54,7 +54,8 @@ def _why(exc: Exception) -> str:
     """Return msgspec's words in ours: `tables: expected int, got str`."""
     if isinstance(exc, RecursionError):
         return "nested too deep"
-    words, _, place = str(exc).partition(" - at ")
-    words = words.replace("`", "")
-    place = place.strip("`").removeprefix("$.")
-    return (f"{place}: " if place and place != "$" else "") + words[:1].lower() + words[1:]
+    words, _, place = str(exc).replace("`", "").partition(" - at ")
+    place = place.replace("$.", "").removesuffix("$")
+    if place.startswith("key in "):
+        place = f"{place[7:]}: a key"
+    return (f"{place}: " if place else "") + words[:1].lower() + words[1:]

@@ -123,7 +123,7 @@ def _text(document: Any) -> bytes:
     return json.dumps(document).encode()
 
 
-def _made(records: dict[str, FileRecord]) -> Manifest:
+def made(records: dict[str, FileRecord]) -> Manifest:
     return Manifest(
         *(ID, "dev", "shop", "7", 160014, "PostgreSQL 16", (16, 14), "custom", "gzip:1"),
         *("2025-01-01T00:00:00.000000Z", "a1", 2, 5, 100, 1.5, True, records, "note"),
@@ -139,7 +139,7 @@ def _put(folder: Path, contents: dict[str, bytes]) -> Path:
     }
     for name, content in contents.items():
         (path / name).write_bytes(content)
-    (path / manifest.NAME).write_text(manifest.text(_made(records)))
+    (path / manifest.NAME).write_text(manifest.text(made(records)))
     return path
 
 
