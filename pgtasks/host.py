@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from pgtasks import child, password
+from pgtasks import child, password, scratch
 from pgtasks.errors import Failed, PgtasksError
 from pgtasks.target import Target
 
@@ -102,6 +102,9 @@ class Host(Protocol):
 
         It serves the target's own database, and those of the same server that `also` names.
         """
+
+    def lend(self, content: bytes) -> AbstractContextManager[str]:
+        """Put a small file where commands run, for the length of a block."""
 
     def view(self, target: Target) -> Target:
         """Return the target as commands there reach it."""
@@ -188,6 +191,17 @@ class LocalHost:
         """Write a password file for the length of a block."""
         with password.passfile(target, also=also) as path:
             yield path
+
+    @contextmanager
+    def lend(self, content: bytes) -> Iterator[str]:
+        """Write a file for the length of a block."""
+        handle, path = scratch.file(".txt")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+            yield str(path)
+        finally:
+            scratch.remove(path)
 
     def view(self, target: Target) -> Target:
         """Return the target as commands on this machine reach it."""

@@ -14,6 +14,7 @@ from pgtasks import (
     guard,
     host,
     kept,
+    lacking,
     reach,
     recover,
     report,
@@ -82,6 +83,7 @@ class Content:
     collation: str
     bytes: int
     unreadable: tuple[str, ...]
+    lacking: tuple[str, ...]  # that the last restore left out
 
 
 @dataclass(frozen=True)
@@ -210,6 +212,8 @@ def _stamp(found: Readiness) -> Iterator[Finding]:
         return
     if identity.stamp is not None:
         yield Finding("stamp", "ok", identity.stamp.environment)
+        for name in found.content.lacking:
+            yield Finding("left out", "note", f"{name}: the restore went without it")
     elif identity.empty:
         yield Finding("stamp", "note", "none: inv db.create stamps an empty database")
     else:
@@ -375,7 +379,10 @@ def _ask_database(target: Target) -> Content:
             " FROM pg_database WHERE datname = current_database()",
         )[0]
         identity = stamp.identify(conn)
-        return Content(identity, encoding, collation, size, tuple(catalog.unreadable(conn)))
+        return Content(
+            *(identity, encoding, collation, size, tuple(catalog.unreadable(conn))),
+            lacking=lacking.lacking(conn, identity.stamp),
+        )
 
 
 def _tools(target: Target, major: int) -> Iterator[Finding]:

@@ -24,7 +24,8 @@ class Stamp:
     """What a stamp says. `role` is `live`, `new` (a side database) or `old` (kept for undo).
 
     `database` is the name that the database had, or is meant to get; `run` is the ID of the run
-    that made a side database; `kept_owner` owns what this one replaced, where that is another role.
+    that made a side database; `kept_owner` owns what this one replaced, where that is another role;
+    `lacks` names what its restore left out, line by line.
     """
 
     environment: str
@@ -34,6 +35,7 @@ class Stamp:
     role: str = "live"
     run: str = ""
     kept_owner: str = ""
+    lacks: str = ""
 
     def line(self) -> str:
         """Return the stamp as it stands in the comment."""
@@ -45,6 +47,7 @@ class Stamp:
             "role": "" if self.role == "live" else self.role,
             "run": self.run,
             "kept_owner": self.kept_owner,
+            "lacks": self.lacks,
         }
         said = (f"{key}={quote(text, safe='/@:+')}" for key, text in parts.items() if text)
         return f"{_MARK} {' '.join(said)}"

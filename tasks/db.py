@@ -55,7 +55,7 @@ def backup(
 
 
 @task(
-    iterable=["accept"],
+    iterable=["accept", "leave_out"],
     help={
         "accept": "swap in spite of this difference, as the error names it (repeatable)",
         "backup": "ID, latest, ask, or a path (default: the newest complete one)",
@@ -63,6 +63,7 @@ def backup(
         "keep_owners": "refuse where a role is missing, in place of mapping all to the owner",
         "as_superuser": "let what the backup holds run with the rights of a superuser",
         "with_settings": "lay all settings on a new database, of a backup that nobody here made",
+        "leave_out": "go without this constraint, index, trigger or REFRESH (repeatable)",
         "leave_behind": "go on without settings and grants that this role cannot carry over",
     },
 )
@@ -77,6 +78,7 @@ def restore(
     with_settings=False,
     leave_behind=False,
     accept=None,
+    leave_out=None,
     confirm=None,
     json=False,
     dry=False,
@@ -93,6 +95,8 @@ def restore(
 
         target = r.reached()
         insists = "--accept swaps in what differs from the backup" if accept else ""
+        if leave_out:
+            insists = "--leave-out swaps in what lacks a part of the backup"
         if as_superuser:
             insists = "--as-superuser lets what the backup holds do all that a superuser may"
         permit = r.permit(Access.WRITE, confirm=confirm, insists=insists, whole=False)
@@ -106,6 +110,7 @@ def restore(
             with_settings=with_settings,
             leave_behind=leave_behind,
             accept=tuple(accept),
+            leave_out=tuple(leave_out),
             known=journal.holds(backups, "db.backup", found.fingerprint),
         )
         with Lock(target, "db.restore") as lock, telling(target):

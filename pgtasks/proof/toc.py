@@ -18,6 +18,7 @@ from pgtasks.errors import Failed, VersionMismatch
 LIMIT = 512 << 20  # bytes that a table of contents may have
 _PIECE = 1 << 20
 _OLDEST, _NEWEST = (1, 14), (1, 16)  # those of pg_dump 12 and of pg_dump 17 and 18
+POST_DATA = 4  # the section of what comes after the rows
 _CUSTOM, _TAR = 1, 3  # toc.dat of the directory format calls itself tar
 _MOST_DEPENDENCIES = 1 << 20
 
@@ -32,7 +33,8 @@ class Entry:
 
     `oid` is that of the catalog's row it was made from, `definition` the SQL that makes it, `copy`
     the COPY statement of TABLE DATA, `rest` what else pg_restore goes by (tablespace, access
-    method, kind of relation, section, whether there is data).
+    method, kind of relation, section, whether there is data). `number` is the entry's own in its
+    archive, `needs` those of the entries that it depends on.
     """
 
     desc: str
@@ -43,6 +45,9 @@ class Entry:
     definition: bytes = b""
     copy: bytes = b""
     rest: tuple[str, ...] = ()
+    number: int = 0
+    section: int = 0
+    needs: frozenset[int] = frozenset()
 
     @property
     def digest(self) -> str:
@@ -101,7 +106,7 @@ class _Reader:
             self._string()
 
     def _entry(self) -> Entry:
-        self._integer()  # the number of the entry
+        number = self._integer()
         has_data = self._integer()
         self._string()  # the catalog's OID
         oid, tag, desc = self._text(), self._text(), self._text()
@@ -116,9 +121,11 @@ class _Reader:
         relation = self._integer() if self._version >= (1, 16) else 0
         owner = self._text()
         self._string()  # WITH OIDS, of old
+        needs = set()
         for _ in range(_MOST_DEPENDENCIES):
-            if self._string() is None:
+            if (text := self._string()) is None:
                 break
+            needs.add(int(text) if text.isdigit() else 0)
         else:
             raise Failed("not an archive of pg_dump: an entry without end")
         if self._format == _CUSTOM:
@@ -134,6 +141,9 @@ class _Reader:
             definition=definition or b"",
             copy=copy or b"",
             rest=(tablespace, method, str(relation), str(section), str(int(bool(has_data)))),
+            number=number,
+            section=section,
+            needs=frozenset(needs),
         )
 
     def _integer(self) -> int:

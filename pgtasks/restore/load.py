@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 from pgtasks import connection, pipeline, report, tools
 from pgtasks.connection import Connection
 from pgtasks.errors import Failed, NotProven, PgtasksError, Unreachable
 from pgtasks.host import Command, Host
+from pgtasks.proof.toc import Entry
+from pgtasks.restore import leaving
 from pgtasks.restore.plan import Plan, analyze_argv, load_command, restore_argv
 from pgtasks.steps import reach
 
@@ -47,15 +50,24 @@ _CLASSES: Sequence[tuple[str, type[PgtasksError], str]] = (
 
 def run_restore(plan: Plan, host: Host, conn: Connection, *, schema_only: bool = False) -> None:
     """Run pg_restore into the side database, raising what its words mean."""
-    with host.passfile(plan.loading) as passfile:
+    with (
+        host.passfile(plan.loading) as passfile,
+        _list(plan, host) as use_list,
+    ):
         env = tools.environment(host.view(plan.loading), passfile)
-        command = load_command(plan, restore_argv(plan, schema_only=schema_only), env)
+        argv = restore_argv(plan, use_list=use_list, schema_only=schema_only)
+        command = load_command(plan, argv, env)
         if schema_only:
             pipeline.run(host, [command])
             return
         _watch(plan, host, conn, command)
         reach("restore.loaded")
         pipeline.run(host, [load_command(plan, analyze_argv(plan), env)])
+
+
+def _list(plan: Plan, host: Host) -> AbstractContextManager[str]:
+    listed = plan.left.listed(plan.archive)
+    return host.lend(listed) if listed else nullcontext("")
 
 
 def _watch(plan: Plan, host: Host, conn: Connection, command: Command) -> None:
@@ -73,7 +85,7 @@ def _watch(plan: Plan, host: Host, conn: Connection, command: Command) -> None:
         try:
             running.check()
         except Failed as exc:
-            raise classified(exc) from None
+            raise classified(exc, plan.archive) from None
 
 
 def _size(conn: Connection, name: str) -> int:
@@ -83,9 +95,38 @@ def _size(conn: Connection, name: str) -> int:
     return int(found or 0)
 
 
-def classified(failure: Failed) -> PgtasksError:
-    """Return a failure of pg_restore as what it means, its own words kept as the hint."""
-    for pattern, kind, meaning in _CLASSES:
-        if re.search(pattern, failure.hint):
-            return kind(f"pg_restore failed, {meaning}", hint=failure.hint)
-    return failure
+def classified(failure: Failed, archive: Sequence[Entry] = ()) -> PgtasksError:
+    """Return a failure of pg_restore as what it means, its own words kept as the hint.
+
+    Where an entry that comes after the rows of `archive` failed, it is named as --leave-out takes
+    it.
+    """
+    meanings = ((kind, how) for pattern, kind, how in _CLASSES if re.search(pattern, failure.hint))
+    kind, meaning = next(meanings, (Failed, ""))
+    entry = _failed(failure.hint, archive) if kind is Failed else None
+    flag = leaving.flag(entry) if entry else ""
+    if flag:
+        why = re.search(r"ERROR:\s+(.*)", failure.hint)
+        said = f" ({why[1]})" if why else ""
+        return Failed(
+            f"pg_restore failed after the rows{said}: {flag} restores all but that",
+            hint=failure.hint,
+        )
+    return kind(f"pg_restore failed, {meaning}", hint=failure.hint) if meaning else failure
+
+
+def _failed(words: str, archive: Sequence[Entry]) -> Entry | None:
+    """Return the entry whose statement pg_restore says it was at."""
+    said = re.search(r"^\s*Command was: (.*?)\s*(?:^\s*pg_restore: |\Z)", words, re.S | re.M)
+    if said is None:
+        return None
+    # told line by line, each indented
+    statement = _in_one_line(said[1])
+    for entry in archive:
+        if statement in _in_one_line(entry.definition.decode("utf-8", "backslashreplace")):
+            return entry
+    return None
+
+
+def _in_one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -33,10 +33,11 @@ from pgtasks.forget import Trimmed
 from pgtasks.host import Host
 from pgtasks.lock import Lock
 from pgtasks.proof.toc import Entry
-from pgtasks.restore import demands, load, preflight, prove
+from pgtasks.restore import demands, leaving, load, preflight, prove
 from pgtasks.restore.plan import Plan, losses
 from pgtasks.restore.prove import Proven
 from pgtasks.restore.rights import Rights, Wish, decide
+from pgtasks.restore.rights import roles as known_roles
 from pgtasks.stamp import Stamp
 from pgtasks.steps import reach
 from pgtasks.swap import Swapped
@@ -56,6 +57,7 @@ class Options:
     as_superuser: bool = False
     leave_behind: bool = False
     accept: tuple[str, ...] = ()
+    leave_out: tuple[str, ...] = ()
     with_settings: bool = False
     known: bool = True  # the backup was made here, by the project's journal
 
@@ -76,6 +78,7 @@ class Outcome:
         plan = self.plan
         swapped = f"{self.proven.sentence()}, swapped in {report.duration(self.swapped.seconds)}"
         lines = [f"restored {plan.target.database!r} from {plan.origin}: {swapped}"]
+        lines += [f"left out, and missing there until made: {it}" for it in plan.left.names]
         if self.swapped.kept:
             lines.append(f"the old one is kept as {self.swapped.kept!r}: inv db.undo takes it back")
         else:
@@ -151,6 +154,8 @@ def make_plan(
         known=options.known,
         own=options.known and backup.manifest.environment == target.environment,
         withheld=withheld,
+        left=leaving.left(archive, options.leave_out, _unusable(conn, rights, archive)),
+        archive=archive,
     )
     free = preflight.free_bytes(conn, target, host)
     if free is not None:  # what an interrupted run left goes before anything is built
@@ -175,7 +180,11 @@ def _wish(
     home = (made.environment, made.database) == (target.environment, target.database)
     return Wish(
         owner="" if options.no_owner and not replaces else owner,
-        roles=(*saved.roles, *(() if replaces else (saved.owner,))),
+        roles=(
+            *saved.roles,
+            *(() if replaces else (saved.owner,)),
+            *(role for _, roles in leaving.policies(archive) for role in roles if _is_own(role)),
+        ),
         # pg_depend knows nothing of what the first superuser owns, the archive does
         owners=tuple(sorted({entry.owner for entry in archive if _is_own(entry.owner)})),
         own=options.known and home,
@@ -184,6 +193,17 @@ def _wish(
         keep_owners=options.keep_owners,
         as_superuser=options.as_superuser,
     )
+
+
+def _unusable(conn: Connection, rights: Rights, archive: Archive) -> set[int]:
+    """Return the policies for roles that are not here, where nobody asks for these roles."""
+    found = list(leaving.policies(archive)) if rights.mapped else []
+    known = known_roles(conn, {role for _, roles in found for role in roles})
+    return {
+        entry.number
+        for entry, roles in found
+        if any(_is_own(role) and role not in known for role in roles)
+    }
 
 
 def _is_own(role: str) -> bool:
@@ -334,6 +354,7 @@ def _mark(plan: Plan) -> Stamp:
         plan.target.database,
         plan.system,
         origin=plan.origin,
+        lacks="\n".join(plan.left.names),
         role="new",
         run=plan.run,
     )
@@ -384,7 +405,7 @@ def _filled(plan: Plan, lock: Lock, host: Host, say: Say, archive: Archive) -> P
         load.run_restore(replace(plan, jobs=1), host, conn)
     say(f"loaded in {report.duration(time.monotonic() - began)}")
     began = time.monotonic()
-    proven = prove.prove(plan, host, archive, lambda: _anew(plan, lock, host))
+    proven = prove.prove(plan, host, plan.left.kept(archive), lambda: _anew(plan, lock, host))
     say(f"proven in {report.duration(time.monotonic() - began)}: {proven.sentence()}")
     for line in proven.unproven:
         say(f"  not proven: {line}")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from pgtasks.database import DatabaseFacts, Setting
 from pgtasks.errors import Failed
 from pgtasks.host import Command
 from pgtasks.proof.model import LEFT_OUT
+from pgtasks.proof.toc import Entry
+from pgtasks.restore.leaving import NOTHING, Left
 from pgtasks.restore.rights import Rights
 from pgtasks.side import side_name
 from pgtasks.target import Target
@@ -52,7 +54,7 @@ class Plan:
     `facts` is what the side database gets; `notes` are differences worth a line that stop nothing;
     `reader` is the pg_dump that describes the side database, `major` the server's;
     `login` is the target as a login of the load's own reaches it, where there is one; `withheld`
-    are settings of the backup that are not laid.
+    are settings of the backup that are not laid, `left` what of the `archive` is left out.
     """
 
     target: Target
@@ -77,6 +79,8 @@ class Plan:
     major: int = 0
     login: Target | None = None
     withheld: tuple[Setting, ...] = ()
+    left: Left = NOTHING
+    archive: Sequence[Entry] = field(default=(), repr=False)
 
     @property
     def side(self) -> str:
@@ -112,7 +116,8 @@ class Plan:
             self._replaced(),
         ]
         notes = [f"note     {note}" for note in self.notes]
-        return [*lines, *self._setting_lines(), *notes, *self._loss_lines()]
+        left = [f"without  {name}" for name in self.left.names]
+        return [*lines, *left, *self._setting_lines(), *notes, *self._loss_lines()]
 
     def _setting_lines(self) -> list[str]:
         """Return the settings that a database made anew gets, or does not: a backup may say any."""
@@ -159,6 +164,7 @@ class Plan:
             "side": self.side,
             "replaces": self.replaces,
             "notes": list(self.notes),
+            "left_out": list(self.left.names),
             "rows": [
                 {"table": loss.table, "now": loss.now, "backup": loss.backup}
                 for loss in self.losses
@@ -228,11 +234,12 @@ def _count(conn: Connection, table: Relation, estimate: int, end: float) -> tupl
         connection.execute(conn, "SET statement_timeout = 0")
 
 
-def restore_argv(plan: Plan, *, schema_only: bool = False) -> tuple[str, ...]:
+def restore_argv(plan: Plan, *, use_list: str = "", schema_only: bool = False) -> tuple[str, ...]:
     """Return pg_restore's argv; where to comes from its environment."""
     argv = [plan.tools.tool("pg_restore"), "--exit-on-error", "--no-password"]
     argv.append(f"--jobs={plan.jobs}")
     argv += ["--schema-only"] if schema_only else []
+    argv += [f"--use-list={use_list}"] if use_list else []
     if plan.no_owner:
         argv += ["--no-owner", "--no-privileges", f"--role={plan.facts.owner}"]
     return (*argv, f"--dbname={dbname(plan.side)}", str(plan.dump))

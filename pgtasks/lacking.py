@@ -1,0 +1,37 @@
+"""What a restore left out of a database and nobody has made since."""
+
+from __future__ import annotations
+
+from pgtasks import connection
+from pgtasks.connection import Connection
+from pgtasks.names import qualified, quoted
+from pgtasks.stamp import Stamp
+
+# what is there, by kind: schema, table or nothing, name
+_THERE = {
+    "constraint": "SELECT n.nspname, c.relname, o.conname FROM pg_constraint o"
+    " JOIN pg_class c ON c.oid = o.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace",
+    "trigger": "SELECT n.nspname, c.relname, o.tgname FROM pg_trigger o"
+    " JOIN pg_class c ON c.oid = o.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace",
+    "policy": "SELECT n.nspname, c.relname, o.polname FROM pg_policy o"
+    " JOIN pg_class c ON c.oid = o.polrelid JOIN pg_namespace n ON n.oid = c.relnamespace",
+    "rule": "SELECT schemaname, tablename, rulename FROM pg_rules",
+    "index": "SELECT n.nspname, '', c.relname FROM pg_class c"
+    " JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('i', 'I')",
+    "materialized view data": "SELECT schemaname, '', matviewname FROM pg_matviews"
+    " WHERE ispopulated",
+}
+
+
+def lacking(conn: Connection, stamp: Stamp | None) -> tuple[str, ...]:
+    """Return the names of what is not there yet; of other kinds all that was left out."""
+    names = stamp.lacks.splitlines() if stamp else []
+    kinds = {kind for kind in _THERE for name in names if name.startswith(f"{kind} ")}
+    there = {
+        f"{kind} {qualified(schema, table)}.{quoted(name)}"
+        if table
+        else f"{kind} {qualified(schema, name)}"
+        for kind in kinds
+        for schema, table, name in connection.rows(conn, _THERE[kind])
+    }
+    return tuple(name for name in names if name not in there)

@@ -1,0 +1,96 @@
+"""What a restore leaves out: entries that come after the rows, by name, and what hangs on them."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import shlex
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from pgtasks.errors import Refused
+from pgtasks.proof import entries
+from pgtasks.proof.toc import POST_DATA, Entry
+
+_IDENTIFIER = r'(?:"(?:[^"]|"")*"|[a-z_][a-z0-9_$]*)'
+# as pg_dump writes it, see dumpPolicy in its pg_dump.c
+_POLICY = re.compile(
+    rf"CREATE POLICY {_IDENTIFIER} ON {_IDENTIFIER}(?:\.{_IDENTIFIER})?(?: AS RESTRICTIVE)?"
+    rf"(?: FOR [A-Z]+)? TO (?P<roles>{_IDENTIFIER}(?:, {_IDENTIFIER})*)"
+)
+
+
+@dataclass(frozen=True)
+class Left:
+    """What is left out: `names` for people, all of it by the archive's `numbers`."""
+
+    names: tuple[str, ...] = ()
+    numbers: frozenset[int] = frozenset()
+
+    def kept(self, archive: Iterable[Entry]) -> list[Entry]:
+        """Return the entries that are restored."""
+        return [entry for entry in archive if entry.number not in self.numbers]
+
+    def listed(self, archive: Iterable[Entry]) -> bytes:
+        """Return the list that pg_restore goes by (--use-list), empty where all is restored."""
+        if not self.numbers:
+            return b""
+        return "".join(f"{entry.number};\n" for entry in self.kept(archive)).encode()
+
+
+NOTHING = Left()
+
+
+def left(archive: Sequence[Entry], asked: Sequence[str], unusable: Collection[int] = ()) -> Left:
+    """Return what is left out, raising Refused for a name that is none, or holds rows.
+
+    `unusable` are numbers of entries that cannot be restored here, whoever asks.
+    """
+    known: dict[str, list[Entry]] = {}
+    for entry in archive:
+        known.setdefault(_name(entry), []).append(entry)
+    numbers = set(unusable)
+    for text in asked:
+        found = known.get(" ".join(text.split()), [])
+        if not found:
+            raise Refused(f"--leave-out {text!r}: {_nearest(text, known)}")
+        if any(entry.section != POST_DATA for entry in found):
+            raise Refused(
+                f"--leave-out {text!r}: rows, or what rows and other entries rest on; only what "
+                "comes after the rows can be left out (constraints, indexes, triggers, REFRESH)"
+            )
+        numbers |= {entry.number for entry in found}
+    while more := {
+        entry.number for entry in archive if entry.number not in numbers and numbers & entry.needs
+    }:
+        numbers |= more
+    names = dict.fromkeys(_name(entry) for entry in archive if entry.number in numbers)
+    return Left(tuple(names), frozenset(numbers))
+
+
+def _name(entry: Entry) -> str:
+    return entries.name((entry.desc, entry.namespace, entry.tag))
+
+
+def _nearest(text: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(" ".join(text.split()), list(known), 3)
+    names = ", ".join(map(repr, near))
+    return f"did you mean {names}?" if near else "the backup has no entry of that name"
+
+
+def flag(entry: Entry) -> str:
+    """Return what leaves an entry out, ready to paste, nothing where that cannot be."""
+    return f"--leave-out {shlex.quote(_name(entry))}" if entry.section == POST_DATA else ""
+
+
+def policies(archive: Iterable[Entry]) -> Iterator[tuple[Entry, tuple[str, ...]]]:
+    """Yield the row policies that are for certain roles, and those roles."""
+    for entry in archive:
+        text = entry.definition.decode(errors="replace") if entry.desc == "POLICY" else ""
+        if found := _POLICY.match(text):
+            names = re.findall(_IDENTIFIER, found["roles"])
+            yield entry, tuple(map(_unquoted, names))
+
+
+def _unquoted(name: str) -> str:
+    return name[1:-1].replace('""', '"') if name.startswith('"') else name
