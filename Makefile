@@ -25,6 +25,7 @@ check: .venv/installed-dev
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
+	@.venv/bin/bandit --quiet --recursive --configfile pyproject.toml pgtasks tasks
 
 bench: .venv/installed-dev
 	@.venv/bin/python bench/run.py $(ARGS)

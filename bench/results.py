@@ -76,6 +76,12 @@ def block(path: Path) -> str:
     return f"{begin}\n{text(read(path))}\n{end}"
 
 
+def brief_block(path: Path) -> str:
+    """Return the short table of a document between the markers that the README holds it by."""
+    name = path.resolve().relative_to(ROOT)
+    return f"<!-- {name}: in short -->\n{rows.brief(read(path).rows)}\n<!-- end of {name} -->"
+
+
 def markers(path: Path) -> tuple[str, str]:
     """Return the lines before and after the table of a document in a README."""
     whole = path.resolve()

@@ -132,6 +132,18 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(lines + [_line(_cells(row)) for row in rows])
 
 
+# what the README shows: where we win, and where we lose
+_TOLD = ("backup of a nearly empty database", "backup", "restore", "take a restore back")
+_BRIEF = slice(0, 4)  # what, ours, theirs, their ratio
+
+
+def brief(rows: Sequence[Row]) -> str:
+    """Return the comparisons that matter most as a narrow Markdown table."""
+    told = [row for row in rows if row.what in _TOLD and row.ratio is not None]
+    lines = [_line(HEADINGS[_BRIEF]), _line(["---"] * 3 + ["--:"])]
+    return "\n".join(lines + [_line(_cells(row)[_BRIEF]) for row in told])
+
+
 def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 

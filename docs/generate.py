@@ -64,10 +64,7 @@ def tree() -> Any:
 
 def task_table(about: str = "") -> str:
     """Return the table of all tasks, each linked to its reference."""
-    rows = [
-        (f"[`{name}`](docs/tasks.md#{anchor(name)})", said(name)[0].partition(" Example: ")[0])
-        for name in sorted(tasks(), key=_place)
-    ]
+    rows = [(f"[`{name}`](#{anchor(name)})", said(name)[0]) for name in sorted(tasks(), key=_place)]
     return table(("task", "what it does"), rows)
 
 

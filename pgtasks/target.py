@@ -18,7 +18,8 @@ from pgtasks.ssh.login import Login
 if TYPE_CHECKING:
     from pgtasks.host import Host
 
-SOCKET_FOLDERS = ("/var/run/postgresql", "/tmp")  # Debian's and PostgreSQL's own default
+# Debian's and PostgreSQL's own default
+SOCKET_FOLDERS = ("/var/run/postgresql", "/tmp")  # nosec B108
 _PATIENCE = fields.ENVIRONMENT["connect_timeout"].default
 # what speaks of TLS, which no unix socket does
 _TLS = ("sslmode", "sslrootcert", "sslnegotiation", "channel_binding")

@@ -313,14 +313,21 @@ def test_something_is_published() -> None:
     assert published()
 
 
-@pytest.mark.parametrize("readme", ["README.md", "bench/README.md"])
-def test_tables_in_readmes_are_those_of_the_documents(readme: str) -> None:
-    text = (ROOT / readme).read_text("utf-8")
+def test_tables_in_readmes_are_those_of_the_documents() -> None:
+    text = (ROOT / "bench" / "README.md").read_text("utf-8")
     found = re.findall(r"<!-- (bench/results/\S+): printed", text)
-    if readme == "bench/README.md":
-        assert found
+    assert found
     for name in found:
         assert results.block(ROOT / name) in text
+
+
+def test_the_short_table_is_that_of_a_document_with_losing_rows_too() -> None:
+    text = (ROOT / "README.md").read_text("utf-8")
+    (name,) = re.findall(r"<!-- (bench/results/\S+): in short", text)
+    block = results.brief_block(ROOT / name)
+    assert block in text
+    ratios = [float(ratio) for ratio in re.findall(r"\*\*(\d+\.\d+)\*\* \|$", block, re.MULTILINE)]
+    assert min(ratios) < 1 < max(ratios)
 
 
 def test_table_prints_the_block() -> None:

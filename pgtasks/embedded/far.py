@@ -21,7 +21,7 @@ from pgtasks.embedded import lock
 from pgtasks.embedded.account import Account
 from pgtasks.errors import Failed
 
-PLACES = (Path("/var/lib/pgtasks"), Path("/var/tmp/pgtasks"))
+PLACES = (Path("/var/lib/pgtasks"), Path("/var/tmp/pgtasks"))  # nosec B108
 _OWNER = "owner.json"
 
 

@@ -23,7 +23,7 @@ from pgtasks.errors import Failed
 
 PORT = 5432
 LONGEST = 93 - 4  # bytes; leaves room for /.s.PGSQL.5432 on every system
-_PLACES = (Path("/tmp"), Path("/var/tmp"))
+_PLACES = (Path("/tmp"), Path("/var/tmp"))  # nosec B108
 _FILES = (f".s.PGSQL.{PORT}", f".s.PGSQL.{PORT}.lock")
 
 

@@ -174,7 +174,7 @@ def parsed(said: str, began: float, ended: float) -> Facts:
         system=one.get("system", ""),
         distribution=one.get("distribution", ""),
         account=one.get("account", ""),
-        shell=one.get("shell", ""),
+        shell=one.get("shell", ""),  # nosec B604
         home=one.get("home", ""),
         home_writable="home_writable" in one,
         cpus=_number(one.get("cpus", "")),

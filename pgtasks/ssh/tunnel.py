@@ -183,4 +183,4 @@ def _shut(client: socket.socket) -> None:
 def _place() -> str:
     """Return the folder for temporary files, /tmp where its name is too long for a socket."""
     found = tempfile.gettempdir()
-    return found if len(os.fsencode(found)) <= _LONGEST else "/tmp"
+    return found if len(os.fsencode(found)) <= _LONGEST else "/tmp"  # nosec B108
