@@ -12,6 +12,7 @@ from pgtasks.errors import Refused
 from pgtasks.proof import entries
 from pgtasks.proof.toc import POST_DATA, Entry
 
+_WITH_ROWS = ("TABLE", "FOREIGN TABLE", "SEQUENCE")
 _IDENTIFIER = r'(?:"(?:[^"]|"")*"|[a-z_][a-z0-9_$]*)'
 # as pg_dump writes it, see dumpPolicy in its pg_dump.c
 _POLICY = re.compile(
@@ -54,18 +55,30 @@ def left(archive: Sequence[Entry], asked: Sequence[str], unusable: Collection[in
         found = known.get(" ".join(text.split()), [])
         if not found:
             raise Refused(f"--leave-out {text!r}: {_nearest(text, known)}")
-        if any(entry.section != POST_DATA for entry in found):
+        if any(entry.section != POST_DATA and entry.desc != "EXTENSION" for entry in found):
             raise Refused(
                 f"--leave-out {text!r}: rows, or what rows and other entries rest on; only what "
-                "comes after the rows can be left out (constraints, indexes, triggers, REFRESH)"
+                "comes after the rows can be left out (constraints, indexes, triggers, REFRESH), "
+                "and an extension"
             )
         numbers |= {entry.number for entry in found}
+    if any(entry.number in numbers and entry.desc == "EXTENSION" for entry in archive):
+        numbers |= set(_of_extensions(archive))
     while more := {
         entry.number for entry in archive if entry.number not in numbers and numbers & entry.needs
     }:
         numbers |= more
     names = dict.fromkeys(_name(entry) for entry in archive if entry.number in numbers)
     return Left(tuple(names), frozenset(numbers))
+
+
+def _of_extensions(archive: Sequence[Entry]) -> Iterator[int]:
+    """Yield the rows of extensions' own tables, which an archive does not say whose they are."""
+    made = {(entry.namespace, entry.tag) for entry in archive if entry.desc in _WITH_ROWS}
+    for entry in archive:
+        rows = entry.desc in ("TABLE DATA", "SEQUENCE SET")
+        if rows and (entry.namespace, entry.tag) not in made:
+            yield entry.number
 
 
 def _name(entry: Entry) -> str:

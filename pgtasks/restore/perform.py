@@ -33,7 +33,7 @@ from pgtasks.forget import Trimmed
 from pgtasks.host import Host
 from pgtasks.lock import Lock
 from pgtasks.proof.toc import Entry
-from pgtasks.restore import demands, leaving, load, preflight, prove
+from pgtasks.restore import demands, leaving, load, preflight, prove, trying
 from pgtasks.restore.plan import Plan, losses
 from pgtasks.restore.prove import Proven
 from pgtasks.restore.rights import Rights, Wish, decide
@@ -133,6 +133,7 @@ def make_plan(
         lambda grants: demands.demanding(conn, target, backup, archive, grants=grants),
     )
     standing = not beside.missing  # one that is invalid still says what belongs to it
+    spaces = trying.tablespaces(conn, archive, rights.role or rights.user)
     facts, withheld = _facts(conn, target, backup, rights, options, replaces=standing)
     plan = Plan(
         target=target,
@@ -156,11 +157,13 @@ def make_plan(
         withheld=withheld,
         left=leaving.left(archive, options.leave_out, _unusable(conn, rights, archive)),
         archive=archive,
+        no_tablespaces=bool(spaces),
     )
     free = preflight.free_bytes(conn, target, host)
     if free is not None:  # what an interrupted run left goes before anything is built
         free += sum(half.bytes or 0 for half in beside.half_built)
-    plan = replace(plan, notes=tuple(_notes(conn, plan, free, host)), losses=_losses(plan))
+    notes = [*_notes(conn, plan, free, host), *_not_here(spaces)]
+    plan = replace(plan, notes=tuple(notes), losses=_losses(plan))
     preflight.check(plan, conn, free, as_superuser=options.as_superuser)
     return plan
 
@@ -272,6 +275,12 @@ def _notes(conn: Connection, plan: Plan, free: int | None, host: Host) -> list[s
     return notes
 
 
+def _not_here(spaces: Sequence[str]) -> Iterator[str]:
+    if spaces:
+        names = ", ".join(map(repr, spaces))
+        yield f"tablespace {names} is not here to use: all goes to the database's own"
+
+
 def _losses(plan: Plan) -> Any:
     if not plan.replaces:
         return ()
@@ -309,21 +318,22 @@ def restore(
     archive = prove.archived(backup, options.accept)
     plan = make_plan(lock, host, backup, options, archive, replaces=replaces)
     if dry:
-        return plan
+        untried = ", ".join(entry.tag for entry in _restored(plan) if entry.desc == "EXTENSION")
+        notes = (f"not tried under --dry: CREATE EXTENSION {untried}",) if untried else ()
+        return replace(plan, notes=(*plan.notes, *notes))
     for line in plan.lines():
         say(line)
     ask()
     for line in recover.heal(lock):
         say(line)
     reach("restore.checked")
-    with _brought(plan, lock, host, say) as ready:
-        try:
-            proven = _build(ready, lock, host, say, archive)
-            swapped = _swap(ready, lock)
-        except BaseException:
-            _clear(ready, lock)
-            raise
-        reach("restore.swapped")
+    try:
+        proven = _build(plan, lock, host, say)
+        swapped = _swap(plan, lock)
+    except BaseException:
+        _clear(plan, lock)
+        raise
+    reach("restore.swapped")
     found = attached.read(conn, target.database).subscriptions
     disabled = tuple(each.name for each in found if not each.enabled)
     trimmed = forget.trim(lock)
@@ -360,12 +370,14 @@ def _mark(plan: Plan) -> Stamp:
     )
 
 
-def _build(plan: Plan, lock: Lock, host: Host, say: Say, archive: Archive) -> Proven:
+def _build(plan: Plan, lock: Lock, host: Host, say: Say) -> Proven:
     """Build the side database and prove it."""
     conn = lock.connection
     _prepare(plan, conn, say)
-    with _logged_in(plan, conn, say) as ready:
-        return _filled(ready, lock, host, say, archive)
+    with _logged_in(plan, conn, say) as entered:
+        preflight.refuse(trying.obstacles(entered))
+        with _brought(entered, lock, host, say) as ready:
+            return _filled(ready, lock, host, say)
 
 
 @contextmanager
@@ -390,7 +402,7 @@ def _logged_in(plan: Plan, conn: Connection, say: Say) -> Iterator[Plan]:
         yield ready
 
 
-def _filled(plan: Plan, lock: Lock, host: Host, say: Say, archive: Archive) -> Proven:
+def _filled(plan: Plan, lock: Lock, host: Host, say: Say) -> Proven:
     """Load the side database and prove it."""
     conn = lock.connection
     began = time.monotonic()
@@ -405,7 +417,7 @@ def _filled(plan: Plan, lock: Lock, host: Host, say: Say, archive: Archive) -> P
         load.run_restore(replace(plan, jobs=1), host, conn)
     say(f"loaded in {report.duration(time.monotonic() - began)}")
     began = time.monotonic()
-    proven = prove.prove(plan, host, plan.left.kept(archive), lambda: _anew(plan, lock, host))
+    proven = prove.prove(plan, host, _restored(plan), lambda: _anew(plan, lock, host))
     say(f"proven in {report.duration(time.monotonic() - began)}: {proven.sentence()}")
     for line in proven.unproven:
         say(f"  not proven: {line}")
@@ -415,6 +427,14 @@ def _filled(plan: Plan, lock: Lock, host: Host, say: Say, archive: Archive) -> P
         say(f"  --accept {name!r}: nothing of that name differs")
     reach("restore.proven")
     return proven
+
+
+def _restored(plan: Plan) -> list[Entry]:
+    """Return the archive's entries as they are restored."""
+    kept = plan.left.kept(plan.archive)
+    if not plan.no_tablespaces:
+        return kept
+    return [replace(entry, rest=("", *entry.rest[1:])) for entry in kept]
 
 
 def _prepare(plan: Plan, conn: Connection, say: Say) -> None:

@@ -80,6 +80,7 @@ class Plan:
     login: Target | None = None
     withheld: tuple[Setting, ...] = ()
     left: Left = NOTHING
+    no_tablespaces: bool = False
     archive: Sequence[Entry] = field(default=(), repr=False)
 
     @property
@@ -240,6 +241,7 @@ def restore_argv(plan: Plan, *, use_list: str = "", schema_only: bool = False) -
     argv.append(f"--jobs={plan.jobs}")
     argv += ["--schema-only"] if schema_only else []
     argv += [f"--use-list={use_list}"] if use_list else []
+    argv += ["--no-tablespaces"] if plan.no_tablespaces else []
     if plan.no_owner:
         argv += ["--no-owner", "--no-privileges", f"--role={plan.facts.owner}"]
     return (*argv, f"--dbname={dbname(plan.side)}", str(plan.dump))

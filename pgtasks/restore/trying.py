@@ -1,0 +1,59 @@
+"""What looking does not find: tried in the side database, in a transaction that is rolled back."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Iterator
+
+from pgtasks import connection
+from pgtasks.connection import Connection
+from pgtasks.errors import Failed
+from pgtasks.proof import entries
+from pgtasks.proof.toc import Entry
+from pgtasks.restore.plan import Plan
+
+_NOT_MADE = b"-- *not* "  # begins the definition of what is there already, such as schema public
+
+
+def obstacles(plan: Plan) -> Iterator[str]:
+    """Yield one line for each extension that cannot be created where the load creates it.
+
+    Some want a database of a certain name, some a library that the server has to load first.
+    """
+    wanted = plan.left.kept(plan.archive)
+    if not any(entry.desc == "EXTENSION" for entry in wanted):
+        return
+    with connection.session(plan.loading, purpose="db.restore") as conn:
+        connection.execute(conn, "BEGIN")
+        for entry, fault in _faults(conn, wanted):
+            name = entries.name((entry.desc, entry.namespace, entry.tag))
+            yield (
+                f"{name} cannot be created in a database beside {plan.target.database!r} ({fault}):"
+                f" --leave-out {shlex.quote(name)} restores without it and the rows of its tables"
+            )
+        connection.execute(conn, "ROLLBACK")
+
+
+def _faults(conn: Connection, archive: Iterable[Entry]) -> Iterator[tuple[Entry, str]]:
+    for entry in archive:
+        if entry.desc not in ("SCHEMA", "EXTENSION") or entry.definition.startswith(_NOT_MADE):
+            continue
+        connection.execute(conn, "SAVEPOINT attempt")
+        try:
+            connection.execute(conn, entry.definition.decode("utf-8", "backslashreplace"))
+        except Failed as exc:
+            connection.execute(conn, "ROLLBACK TO attempt")
+            if entry.desc == "EXTENSION":
+                yield entry, exc.message
+
+
+def tablespaces(conn: Connection, archive: Iterable[Entry], role: str) -> list[str]:
+    """Return the tablespaces of the archive that are not here, or not for the role to use."""
+    named = {entry.rest[0] for entry in archive if entry.rest and entry.rest[0]}
+    usable = connection.rows(
+        conn,
+        "SELECT spcname FROM pg_tablespace WHERE spcname = ANY(%s)"
+        " AND has_tablespace_privilege(%s, oid, 'CREATE')",
+        (list(named), role),
+    )
+    return sorted(named - {name for (name,) in usable})

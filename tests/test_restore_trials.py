@@ -1,0 +1,103 @@
+"""What stops a restore and shows only when it is tried, or in the server's own folders."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from projects import make_project, put_stamp
+from servers import Cluster
+
+# as pg_cron: it can be created in the database of one name
+FUSSY = """
+DO $$ BEGIN
+  IF current_database() <> '{name}' THEN
+    RAISE EXCEPTION 'can only create extension in database {name}';
+  END IF;
+END $$;
+CREATE TABLE fussy_job (n serial, what text);
+SELECT pg_extension_config_dump('fussy_job', '');
+SELECT pg_extension_config_dump('fussy_job_n_seq', '');
+"""
+
+
+@pytest.fixture
+def fussy(cluster18: Cluster) -> Iterator[str]:
+    """Return the name of a database with an extension that wants to be in that one alone."""
+    folder = Path(tempfile.mkdtemp(prefix="pgt-ext-", dir="/tmp"))
+    folder.chmod(0o755)
+    place = folder / "extension"
+    place.mkdir(mode=0o755)
+    name = cluster18.create()
+    (place / "fussy.control").write_text("default_version = '1.0'\nrelocatable = false\n")
+    (place / "fussy--1.0.sql").write_text(FUSSY.replace("{name}", name))
+    cluster18.execute(f"ALTER SYSTEM SET extension_control_path = '$system:{folder}'")
+    cluster18.execute("SELECT pg_reload_conf()")
+    try:
+        cluster18.execute(
+            """
+            CREATE EXTENSION fussy;
+            INSERT INTO fussy_job (what) VALUES ('every night');
+            CREATE TABLE own AS SELECT 1 AS n;
+            """,
+            name,
+        )
+        put_stamp(cluster18.target(name))
+        yield name
+    finally:
+        cluster18.drop(name)
+        cluster18.execute("ALTER SYSTEM RESET extension_control_path")
+        cluster18.execute("SELECT pg_reload_conf()")
+        shutil.rmtree(folder)
+
+
+def test_an_extension_that_wants_its_own_database_is_named_before_any_row_is_loaded(
+    cluster18: Cluster, fussy: str, inv: Any, tmp_path: Path
+) -> None:
+    root = make_project(tmp_path / "shop", cluster18.url(fussy))
+    assert inv("db.backup", cwd=root).returncode == 0
+    plan = inv("db.restore", "--dry", cwd=root)
+    assert "not tried under --dry: CREATE EXTENSION fussy" in plan.stdout
+    refused = inv("db.restore", cwd=root)
+    assert refused.returncode == 2
+    assert "extension fussy cannot be created in a database beside" in refused.stderr
+    assert f"can only create extension in database {fussy}" in refused.stderr
+    assert "loaded" not in refused.stderr
+    assert [name for name in cluster18.databases() if name.startswith(f"{fussy}__")] == []
+    flags = ("--leave-out", "extension fussy", "--confirm", fussy)
+    done = inv("db.restore", *flags, cwd=root)
+    assert done.returncode == 0, done.stderr
+    assert "without  table data public.fussy_job" in done.stderr
+    assert cluster18.value("SELECT count(*) FROM own", fussy) == 1
+    cluster18.execute("CREATE EXTENSION fussy", fussy)
+
+
+def test_a_tablespace_that_is_not_here_is_done_without(
+    cluster: Cluster, cluster18: Cluster, database: str, project: Path, inv: Any
+) -> None:
+    folder = Path(tempfile.mkdtemp(prefix="pgt-space-", dir="/tmp"))
+    shutil.chown(folder, user=(cluster.folder / "data").stat().st_uid)
+    cluster.execute(f"CREATE TABLESPACE elsewhere LOCATION '{folder}'")
+    other = cluster18.create()
+    (project / "env" / "test.yaml").write_text(f"url: '{cluster18.url(other)}'\n")
+    try:
+        cluster.execute(
+            "CREATE TABLE t (n int PRIMARY KEY) TABLESPACE elsewhere; INSERT INTO t VALUES (1)",
+            database,
+        )
+        assert inv("db.backup").returncode == 0
+        (backup,) = project.glob("backups/dev/*/*/manifest.json")
+        args = ("--env", "test", "--backup", str(backup.parent))
+        done = inv("db.restore", *args, "--as-superuser", "--confirm", other)
+        assert done.returncode == 0, done.stderr
+        assert "tablespace 'elsewhere' is not here to use" in done.stderr
+        assert cluster18.value("SELECT count(*) FROM t", other) == 1
+    finally:
+        cluster18.drop(other)
+        cluster.execute("DROP TABLE IF EXISTS t", database)
+        cluster.execute("DROP TABLESPACE elsewhere")
+        shutil.rmtree(folder)
