@@ -83,6 +83,7 @@ class Host:
         if more.get("backups"):
             self.machine.own(Path("/", more["backups"]))  # a relative one is below the home
         if more.get("sudo_user"):
+            self._real()
             self.needs("sudo")
         block: dict[str, Any] = {"host": self.address, "port": self.port, "user": self.user}
         block |= {"identity": str(self.identity), "known_hosts": str(self.known_hosts)}

@@ -176,7 +176,8 @@ def test_nothing_goes_on_when_the_line_is_lost(
     wanted = "the line was lost" if fault is kill_sshd else f"no answer in {SILENCE} s"
     errors = [line for line in lines if wanted in line]
     assert len(errors) == 1, said
-    assert errors[0].startswith(f"error: {db1.user}@{db1.address}: ")
+    port = "" if db1.port == 22 else f":{db1.port}"
+    assert errors[0].startswith(f"error: {db1.user}@{db1.address}{port}: ")
 
 
 def alive_of_ours(place: DatabaseHost) -> list[str]:
