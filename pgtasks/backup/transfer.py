@@ -87,9 +87,9 @@ def fetch(backup: Backup, folder: Path, *, progress: Progress | None = None) -> 
     """
     began, made = time.monotonic(), backup.manifest
     home = store.home(folder, made.environment, made.database)
+    store.sweep(folder)  # which finishes what a killed run had brought whole
     if _same(home / made.id, backup):
         return Moved(store.load(home / made.id), backup.place, 0.0, already=True)
-    store.sweep(folder)
     with partial.making(home, made.id) as path:
         _refuse_full(made, HERE.free_bytes(str(path)), str(home))
         reach("fetch.begun")
