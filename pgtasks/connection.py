@@ -123,6 +123,8 @@ def connect(
     connection.target, connection.tunnelled = target, target.end is not None
     connection.autocommit = True
     try:
+        if connection.info.parameter_status("server_encoding") == "SQL_ASCII":
+            connection.keep_odd_bytes()
         path, reads_only, connection.pid, may_switch = _begun(connection)
     except BaseException:
         connection.close()
@@ -253,7 +255,14 @@ def rows(
         if isinstance(cursor, sessions.Cursor):
             cursor.limit = limit
         cursor.execute(statement, parameters)
-        return cursor.fetchall()
+        try:
+            return cursor.fetchall()
+        except UnicodeDecodeError:
+            if not isinstance(connection, Session):
+                raise
+            connection.keep_odd_bytes()
+            cursor.scroll(0, mode="absolute")
+            return cursor.fetchall()
 
 
 def value(

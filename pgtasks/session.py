@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -40,8 +41,34 @@ _PINNED = {
 _NO_TIMEOUTS = dict.fromkeys(
     ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"), "0"
 )
+# For names that are not valid in UTF-8: a SQL_ASCII database knows no encoding, and the names of
+# databases and roles are of whoever made them. Each such byte stands as a character of a private
+# area (U+F780 to U+F7FF), which files and terminals take, and is sent back as it came.
+_LENIENT = "pgtasks_utf8"
+_SHOWN = {0xDC00 + byte: 0xF700 + byte for byte in range(0x80, 0x100)}
+_ESCAPED = {shown: escaped for escaped, shown in _SHOWN.items()}
 _CLIENT_LOOKED_FOR = "2s"
 _CANCEL_PATIENCE = 5  # seconds
+
+
+def _codec(name: str) -> codecs.CodecInfo | None:
+    if name != _LENIENT:
+        return None
+    return codecs.CodecInfo(_encoded, _decoded, name=name)
+
+
+def _encoded(text: str, errors: str = "strict") -> tuple[bytes, int]:
+    return codecs.utf_8_encode(text.translate(_ESCAPED), "surrogateescape")
+
+
+def _decoded(data: Any, errors: str = "strict") -> tuple[str, int]:
+    text, length = codecs.utf_8_decode(data, "surrogateescape", True)
+    return text.translate(_SHOWN), length
+
+
+codecs.register(_codec)
+# two names that no other user of the driver in this process has a reason for
+psycopg2.extensions.encodings.update(dict.fromkeys(("UNICODE", "SQL_ASCII", "SQLASCII"), _LENIENT))
 
 
 class Session(psycopg2.extensions.connection):
@@ -60,6 +87,12 @@ class Session(psycopg2.extensions.connection):
         self.cursor_factory = Cursor
         self._turn = RLock()  # of threads: who waits for another thread is not yet watched
         self._place: dict[str, Any] = {**self.info.dsn_parameters, "password": self.info.password}
+
+    def keep_odd_bytes(self) -> None:
+        """Take names that are not valid in UTF-8 from here on."""
+        of_no_encoding = self.info.parameter_status("server_encoding") == "SQL_ASCII"
+        with self.watched(silence.ANSWER):
+            self.set_client_encoding("SQL_ASCII" if of_no_encoding else "UNICODE")
 
     @contextmanager
     def watched(self, limit: float | None = None) -> Iterator[None]:

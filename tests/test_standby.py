@@ -86,7 +86,7 @@ def test_a_backup_of_it_is_proven(shop: Shop, inv: Inv, pair: Pair) -> None:
     done = inv("db.backup", "--env", "prod", "--json", cwd=shop.root)
     assert done.returncode == 0, done.stderr
     made = json.loads(done.stdout)
-    warning = "without the rows of 1 unlogged table, which a standby does not have: passing"
+    warning = "without the rows of 1 unlogged table, which a standby does not have: public.passing"
     assert made["warnings"] == [warning]
     assert f"warning: {warning}" in done.stderr
     assert (made["tables"], made["rows"], made["with_proof"]) == (2, 1000, True)

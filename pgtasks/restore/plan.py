@@ -270,4 +270,7 @@ def load_command(plan: Plan, argv: tuple[str, ...], env: Mapping[str, str]) -> C
         settings["role"] = plan.rights.role
     # those of the backup are there by the time that its statistics are gathered
     options = session.joined(settings) + connection.without_event_triggers(plan.loading)
-    return Command(argv, {**env, "PGOPTIONS": options})
+    env = {**env, "PGOPTIONS": options}
+    if plan.facts.encoding == "SQL_ASCII":  # whose names may be valid in no other
+        env["PGCLIENTENCODING"] = "SQL_ASCII"
+    return Command(argv, env)
