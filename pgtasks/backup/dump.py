@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from pgtasks import plainfile
 from pgtasks.backup import streams
 from pgtasks.backup.compression import argument
 from pgtasks.backup.manifest import Layout
@@ -146,7 +148,7 @@ def contents(host: Host, layout: str, dump: Path) -> list[Entry]:
     path = dump / "toc.dat" if layout == "directory" else dump
     if host == HERE:
         try:
-            with path.open("rb") as file:
+            with os.fdopen(plainfile.opened(path.parent, path.name), "rb") as file:
                 return toc.read(file)
         except OSError as exc:
             raise Failed(f"cannot read {str(path)!r}: {exc.strerror}") from None

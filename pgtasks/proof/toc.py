@@ -9,6 +9,7 @@ way is refused.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO
@@ -21,6 +22,7 @@ _OLDEST, _NEWEST = (1, 14), (1, 16)  # those of pg_dump 12 and of pg_dump 17 and
 POST_DATA = 4  # the section of what comes after the rows
 _CUSTOM, _TAR = 1, 3  # toc.dat of the directory format calls itself tar
 _MOST_DEPENDENCIES = 1 << 20
+_OID = re.compile(r"[0-9]{1,10}")
 
 
 class Cut(Failed):
@@ -137,7 +139,7 @@ class _Reader:
             namespace=namespace,
             tag=tag,
             owner=owner,
-            oid=int(oid) if oid.isdecimal() else 0,
+            oid=int(oid) if _OID.fullmatch(oid) else 0,
             definition=definition or b"",
             copy=copy or b"",
             rest=(tablespace, method, str(relation), str(section), str(int(bool(has_data)))),
