@@ -21,6 +21,7 @@ from pgtasks.host import Host
 FAULTS = {
     "odd": "no plain file",
     "large": "larger than any manifest",
+    "closed": os.strerror(errno.EACCES),
 }
 
 _rooms: weakref.WeakKeyDictionary[Host, Path] = weakref.WeakKeyDictionary()

@@ -60,6 +60,7 @@ $large
 " in (*"
 ./$f
 "*) printf 'large %s\\n' "$f";; (*) set -- "$@" "$f";; esac
+  elif [ -e "$f" ]; then printf 'closed %s\\n' "$f"
   fi
 done
 echo
