@@ -17,6 +17,23 @@ def quoted(name: str) -> str:
     return name if plain and not name[0].isdigit() else f'"{doubled}"'
 
 
+# Bytes of a name that are not valid in UTF-8: a SQL_ASCII database knows no encoding, and the names
+# of databases and roles are of whoever made them. Each stands as a character of a private area
+# (U+F780 to U+F7FF), which files and terminals take, and is sent back as it came.
+_SHOWN = {0xDC00 + byte: 0xF700 + byte for byte in range(0x80, 0x100)}
+_ESCAPED = {shown: escaped for escaped, shown in _SHOWN.items()}
+
+
+def from_bytes(data: bytes) -> str:
+    """Return text of a server or an archive, whatever bytes it holds."""
+    return data.decode("utf-8", "surrogateescape").translate(_SHOWN)
+
+
+def to_bytes(text: str) -> bytes:
+    """Return the bytes that `from_bytes` made text of."""
+    return text.translate(_ESCAPED).encode("utf-8", "surrogateescape")
+
+
 def folder_name(name: str) -> str:
     """Return any name as one that every file system takes: percent-escapes, never hidden."""
     safe = quote(name, safe=" @+=,")

@@ -12,7 +12,7 @@ from typing import Any
 import psycopg2
 import psycopg2.extensions
 
-from pgtasks import silence
+from pgtasks import names, silence
 from pgtasks.errors import VersionMismatch
 from pgtasks.target import Target
 
@@ -41,12 +41,7 @@ _PINNED = {
 _NO_TIMEOUTS = dict.fromkeys(
     ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"), "0"
 )
-# For names that are not valid in UTF-8: a SQL_ASCII database knows no encoding, and the names of
-# databases and roles are of whoever made them. Each such byte stands as a character of a private
-# area (U+F780 to U+F7FF), which files and terminals take, and is sent back as it came.
-_LENIENT = "pgtasks_utf8"
-_SHOWN = {0xDC00 + byte: 0xF700 + byte for byte in range(0x80, 0x100)}
-_ESCAPED = {shown: escaped for escaped, shown in _SHOWN.items()}
+_LENIENT = "pgtasks_utf8"  # the driver's way to names that are not valid in UTF-8
 _CLIENT_LOOKED_FOR = "2s"
 _CANCEL_PATIENCE = 5  # seconds
 
@@ -58,12 +53,11 @@ def _codec(name: str) -> codecs.CodecInfo | None:
 
 
 def _encoded(text: str, errors: str = "strict") -> tuple[bytes, int]:
-    return codecs.utf_8_encode(text.translate(_ESCAPED), "surrogateescape")
+    return names.to_bytes(text), len(text)
 
 
 def _decoded(data: Any, errors: str = "strict") -> tuple[str, int]:
-    text, length = codecs.utf_8_decode(data, "surrogateescape", True)
-    return text.translate(_SHOWN), length
+    return names.from_bytes(bytes(data)), len(data)
 
 
 codecs.register(_codec)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import IO
 
 from pgtasks.errors import Failed, VersionMismatch
+from pgtasks.names import from_bytes
 
 LIMIT = 512 << 20  # bytes that a table of contents may have
 _PIECE = 1 << 20
@@ -159,7 +160,7 @@ class _Reader:
 
     def _text(self) -> str:
         # a database in SQL_ASCII may have any bytes in its names
-        return (self._string() or b"").decode("utf-8", "backslashreplace")
+        return from_bytes(self._string() or b"")
 
     def _bytes(self, length: int) -> bytes:
         if length > self._left:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from pgtasks import connection
 from pgtasks.connection import Connection
 from pgtasks.errors import Failed
+from pgtasks.names import from_bytes
 from pgtasks.proof import entries
 from pgtasks.proof.toc import Entry
 from pgtasks.restore.plan import Plan
@@ -40,7 +41,7 @@ def _faults(conn: Connection, archive: Iterable[Entry]) -> Iterator[tuple[Entry,
             continue
         connection.execute(conn, "SAVEPOINT attempt")
         try:
-            connection.execute(conn, entry.definition.decode("utf-8", "backslashreplace"))
+            connection.execute(conn, from_bytes(entry.definition))
         except Failed as exc:
             connection.execute(conn, "ROLLBACK TO attempt")
             if entry.desc == "EXTENSION":
