@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from projects import make_project, put_stamp
 from servers import Cluster
 
+from pgtasks import connection
 from pgtasks.errors import Refused
 from pgtasks.proof.toc import POST_DATA, Entry
 from pgtasks.restore import leaving
@@ -43,7 +46,12 @@ def test_what_cannot_be_loaded_is_named_and_left_out(
     cluster: Cluster, database: str, project: Path, inv: Any
 ) -> None:
     cluster.execute(BROKEN, database)
-    assert inv("db.backup").returncode == 0
+    made = inv("db.backup")
+    assert made.returncode == 0
+    assert "in a restore's way: constraint public.child.child_parent does not hold" in made.stdout
+    assert (
+        "--leave-out 'constraint public.child.child_parent'" in inv("backup.show", "latest").stdout
+    )
     cluster.execute("DELETE FROM child", database)
     flags: list[str] = []
     for _ in range(3):
@@ -163,3 +171,54 @@ def test_policies_for_roles_that_are_not_here_are_left_out_of_a_mapped_restore(
         cluster18.drop(other)
         cluster18.execute("DROP ROLE plain_dev")
         cluster.execute("DROP TABLE t; DROP ROLE only_reader", database)
+
+
+# earthdistance's ll_to_earth, for one: planned in a view's place, it finds nothing
+INLINED = """
+CREATE TABLE t (n int);
+INSERT INTO t VALUES (1);
+CREATE FUNCTION doubled(n int) RETURNS int STABLE LANGUAGE sql AS 'SELECT n * factor() ';
+CREATE MATERIALIZED VIEW twice AS SELECT doubled(n) FROM t;
+CREATE MATERIALIZED VIEW fine AS SELECT n FROM t;
+"""
+
+
+def test_a_backup_names_the_view_of_ones_own_that_cannot_be_refreshed(
+    cluster: Cluster, fresh_database: Any, inv: Any, tmp_path: Path
+) -> None:
+    """Planning a view runs code: of a superuser's, or another role's, nothing is claimed."""
+    cluster.execute("DROP ROLE IF EXISTS viewer")
+    cluster.execute("CREATE ROLE viewer LOGIN CREATEDB")
+    name = fresh_database(cluster, owner="viewer")
+    target = replace(cluster.target(name), user="viewer")
+    put_stamp(target)
+    with connection.session(target, own_path=True) as conn:
+        connection.execute(conn, "CREATE FUNCTION factor() RETURNS int LANGUAGE sql AS 'SELECT 2'")
+        connection.execute(conn, INLINED)
+    root = make_project(tmp_path / "own", target.url())
+    made = inv("db.backup", "--json", cwd=root)
+    (met,) = json.loads(made.stdout)["obstacles"]
+    assert met.startswith("materialized view data public.twice fails (")
+    assert "--leave-out 'materialized view data public.twice'" in met
+
+
+def test_a_key_that_holds_is_no_obstacle(
+    cluster: Cluster, database: str, project: Path, inv: Any
+) -> None:
+    cluster.execute(
+        """
+        CREATE TABLE p (a int, b text, PRIMARY KEY (a, b)) PARTITION BY LIST (a);
+        CREATE TABLE p1 PARTITION OF p FOR VALUES IN (1);
+        CREATE TABLE c (x int, y text, FOREIGN KEY (x, y) REFERENCES p);
+        CREATE TABLE "odd one" (" k" bigint, y text, FOREIGN KEY (" k", y) REFERENCES p);
+        INSERT INTO p VALUES (1, 'a');
+        INSERT INTO c VALUES (1, 'a'), (NULL, 'z'), (2, NULL);
+        INSERT INTO "odd one" VALUES (1, 'a');
+        CREATE TABLE later (x int, y text);
+        INSERT INTO later VALUES (7, 'q');
+        ALTER TABLE later ADD FOREIGN KEY (x, y) REFERENCES p NOT VALID;
+        """,
+        database,
+    )
+    made = inv("db.backup", "--json")
+    assert json.loads(made.stdout)["obstacles"] == []

@@ -14,8 +14,10 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
+from time import monotonic
 
 from pgtasks import catalog, connection, versiontable
+from pgtasks.backup import obstacles
 from pgtasks.backup.dump import DumpPlan, Words, said_plainly
 from pgtasks.backup.preflight import Source
 from pgtasks.backup.watch import Again, Watch
@@ -64,10 +66,12 @@ class Dumped:
     content: Content
     proof: Proof | None
     warnings: tuple[str, ...]
+    obstacles: tuple[str, ...] = ()  # that a restore will meet
 
 
 def run(attempt: Attempt) -> Dumped:
     """Make a dump and its proof in one snapshot, raising Again where they may not be true."""
+    began = monotonic()
     with ExitStack() as stack:
         exporter, now = (stack.enter_context(_session(attempt.target)) for _ in range(2))
         connection.execute(exporter, SNAPSHOT)
@@ -84,6 +88,10 @@ def run(attempt: Attempt) -> Dumped:
             watch.refuse_moved(locked=False)
         proof = _finished(attempt, snapshot, found, dump, watch)
         watch.refuse_schemas()
+        tables = (*found.tables, *found.others)
+        budget = min(obstacles.MOST, max(obstacles.LEAST, _passed(began) * obstacles.SHARE))
+        # of a backup that nobody wants proven no table is read twice
+        met = obstacles.found(now, snapshot, tables, budget) if proof is not None else []
         return Dumped(
             plan=attempt.plan,
             snapshot_time=_utc(time),
@@ -91,7 +99,12 @@ def run(attempt: Attempt) -> Dumped:
             content=found,
             proof=proof,
             warnings=tuple(words.warnings),
+            obstacles=tuple(met),
         )
+
+
+def _passed(began: float) -> float:
+    return monotonic() - began
 
 
 def _session(target: Target) -> AbstractContextManager[Connection]:

@@ -54,7 +54,8 @@ class Manifest:
 
     `server_version` is a number like 160014, `dump_tool` pg_dump's (16, 14). `layout` is
     `directory` (pg_dump -Fd) or `custom` (-Fc, one file). `rows` is None for a backup without
-    proof. `snapshot_time` is the server's clock in UTC; `warnings` are what was left out and said.
+    proof. `snapshot_time` is the server's clock in UTC; `warnings` are what was left out and said,
+    `obstacles` what a restore will meet.
     """
 
     id: Id
@@ -78,6 +79,7 @@ class Manifest:
     schema_only: bool = False
     excluded_data: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    obstacles: tuple[str, ...] = ()
     made_by: str = ""
     pgtasks: str = ""
     format: int = FORMAT
@@ -106,6 +108,9 @@ class Manifest:
         document["dump_tool"] = list(self.dump_tool)
         document["excluded_data"] = list(self.excluded_data)
         document["warnings"] = list(self.warnings)
+        document["obstacles"] = list(self.obstacles)
+        if not self.obstacles:  # as manifests were before there was such a key
+            del document["obstacles"]
         document["files"] = {
             name: {"size": record.size, "sha256": record.sha256}
             for name, record in sorted(self.files.items())

@@ -30,6 +30,7 @@ def as_json(backup: Backup) -> dict[str, Any]:
     checks = backup.checks
     return {
         **document,
+        "obstacles": list(backup.manifest.obstacles),
         "files": len(document["files"]),
         "path": backup.folder or str(backup.path),
         "where": where(backup),
@@ -60,7 +61,8 @@ class Made:
         ]
         proof = self.backup.proof()
         unproven = proof.unproven if proof else ()
-        return lines + [f"not proven: {item.object}: {item.reason}" for item in unproven]
+        lines += [f"not proven: {item.object}: {item.reason}" for item in unproven]
+        return lines + [f"in a restore's way: {it}" for it in made.obstacles]
 
     def as_json(self) -> dict[str, Any]:
         """Return plain data."""
@@ -106,6 +108,7 @@ class Shown:
             facts.append(("lacks", "all rows (--schema-only)"))
         facts += [("lacks", f"rows of {pattern}") for pattern in made.excluded_data]
         facts += [("warning", warning) for warning in made.warnings]
+        facts += [("obstacle", obstacle) for obstacle in made.obstacles]
         return [f"{name:<9} {text}" for name, text in facts]
 
     def as_json(self) -> dict[str, Any]:

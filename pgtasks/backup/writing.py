@@ -82,6 +82,7 @@ def _manifest(job: Job, dumped: Dumped, id: str) -> Manifest:
         schema_only=job.options.schema_only,
         excluded_data=job.options.exclude_table_data,
         warnings=dumped.warnings,
+        obstacles=dumped.obstacles,
         made_by=journal.who(),
         pgtasks=__version__,
     )
