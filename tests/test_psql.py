@@ -14,6 +14,8 @@ from servers import Cluster
 from pgtasks.errors import Failed, Refused
 from pgtasks.psql import script, session
 from pgtasks.psql.lexer import Lexer
+from pgtasks.seed.load import Rows, load
+from pgtasks.seed.sets import SeedSet
 from pgtasks.target import Target
 from pgtasks.tools import Toolset
 
@@ -402,3 +404,24 @@ def test_a_psql_without_a_restricted_mode_runs_the_same(
 )
 def test_which_psql_has_a_restricted_mode(version: tuple[int, int], restricted: bool) -> None:
     assert session.restricts(Toolset("/x", version, "system")) is restricted
+
+
+def test_a_plain_dump_runs_and_counts(
+    any_cluster: Cluster, fresh_database: Callable[..., str], tmp_path: Path
+) -> None:
+    source, target = fresh_database(any_cluster), any_cluster.target(fresh_database(any_cluster))
+    any_cluster.execute(
+        r"CREATE TABLE t AS SELECT g AS id, E'a\\b\tc\n\\.' || g AS x FROM generate_series(1, 9) g;"
+        r"CREATE FUNCTION f() RETURNS text LANGUAGE sql AS $$ SELECT '\c x'::text $$",
+        source,
+    )
+    place = ["-h", any_cluster.host, "-p", str(any_cluster.port), "-U", any_cluster.superuser]
+    argv = [str(any_cluster.bin / "pg_dump"), *place, "--no-owner", source]
+    dump = subprocess.run(argv, check=True, capture_output=True, text=True).stdout
+    assert "\\restrict " in dump
+    name = files(tmp_path, dump=dump)[0]
+    assert ", committed, " in script.run(target, script.checked([name]))
+    assert any_cluster.value(r"SELECT x FROM t WHERE id = 3", target.database) == "a\\b\tc\n\\.3"
+    any_cluster.execute("DROP TABLE t; DROP FUNCTION f", target.database)
+    loaded = load(target, SeedSet("dump", Path(name), "dump.sql"), "small")
+    assert loaded.tables == (Rows("public.t", 9, 0, 0),)
