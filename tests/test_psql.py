@@ -12,8 +12,9 @@ import pytest
 from servers import Cluster
 
 from pgtasks.errors import Failed, Refused
-from pgtasks.psql import script, session
+from pgtasks.psql import program, script, session
 from pgtasks.psql.lexer import Lexer
+from pgtasks.psql.source import Source
 from pgtasks.seed.load import Rows, load
 from pgtasks.seed.sets import SeedSet
 from pgtasks.target import Target
@@ -208,6 +209,11 @@ ROWS = "\\pset tuples_only on\n\\pset format unaligned\n"
         ("\\if true\n\\if false\n\\echo a\n\\endif\n\\echo b\n\\elif true\n\\echo c\n\\endif", "b"),
         ("\\if :{?none}\n\\else\n\\set none 3\n\\endif\nSELECT :none;", "3"),
         ("SELECT 41 AS n, 'a b' AS w \\gset\nSELECT :n + 1, :'w';", "42|a b"),
+        (
+            "\\set v '(''a'' || 1)'\nSELECT 7 AS n \\gset\nSELECT :v, :n;\n"
+            "\\set v '(''b'')'\nSELECT 8 AS m \\gset\nSELECT :v, :m;",
+            "a1|7\nb|8",
+        ),
         ("SELECT 'a''b' AS w \\gset\nSELECT :'w';", "a'b"),
         ("SELECT 'SELECT ' || g FROM generate_series(1, 2) g \\gexec", "1\n2"),
         ("SELECT 1 AS a \\gx\nSELECT 2 \\g\n\\echo three", "a|1\n2\nthree"),
@@ -252,6 +258,11 @@ def test_what_the_server_says_is_no_command(
     text = f"SELECT $q${value}$q$ AS x \\gset\nSELECT 1 AS a WHERE 2 = :x\n;"
     with pytest.raises(Failed, match=r'x\.sql:\d: ERROR: syntax error at or near ":"'):
         run(text)
+
+
+def test_what_the_server_puts_over_a_text_of_the_file_is_looked_at(run: Callable[..., str]) -> None:
+    with pytest.raises(Failed, match="syntax error"):
+        run("\\set x 1\nSELECT '\\c postgres' AS x \\gset\nSELECT :x;")
 
 
 def test_what_was_asked_cannot_be_redirected(run: Callable[..., str]) -> None:
@@ -425,3 +436,10 @@ def test_a_plain_dump_runs_and_counts(
     any_cluster.execute("DROP TABLE t; DROP FUNCTION f", target.database)
     loaded = load(target, SeedSet("dump", Path(name), "dump.sql"), "small")
     assert loaded.tables == (Rows("public.t", 9, 0, 0),)
+
+
+def test_the_seeds_of_this_repository_pass_as_they_are(tmp_path: Path) -> None:
+    for path in sorted(Path(__file__).parents[1].glob("sql/seeds/*.sql")):
+        found = program.checked((Source(path.name, path),))
+        assert not found.enders
+        assert not found.lenient

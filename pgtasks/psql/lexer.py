@@ -258,9 +258,9 @@ def is_neutral(text: bytes) -> bool:
     """Return whether psql reads a variable's text as a part of a statement, and as nothing else."""
     lexer = Lexer()
     try:
-        pieces = [piece for line in text.split(b"\n") for piece in lexer.pieces(line)]
+        pieces = lexer.pieces(text)
     except commands.Fault:
         return False
     plain = all(isinstance(piece, bytes) for piece in pieces) and not lexer.ambiguous
-    calm = not (lexer.inside or lexer.enders or lexer.bare or b"\\" in text or b"--" in text)
+    calm = not (lexer.inside or lexer.enders or lexer.bare or re.search(rb"\\|--|\n", text))
     return plain and calm and b"copy" not in text.lower()

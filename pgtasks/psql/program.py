@@ -19,12 +19,16 @@ _ENDS_ROWS = (b"\\.", b"\\.\r")
 # set by psql itself, to what the server said
 _SAID_BY_SERVER = ("LAST_ERROR_MESSAGE", "SERVER_VERSION_NAME")
 # Text of a variable that cannot end a statement, open a quote or be a command. A program of the
-# shell looks, as psql has no operators; psql quotes the value for it.
-_LOOK = r"case :'{0}' in (*[!A-Za-z0-9_.,+\ -]*|*--*) echo on;; (*) echo off;; esac"
+# shell looks, as psql has no operators; psql quotes the value for it. What a \gset left as it was
+# has been looked at before, where the file says it.
+_LOOK = r"case :'{0}' in ({same}*[!A-Za-z0-9_.,+\ -]*|*--*) ;; (*) echo on;; esac"
+# What the shell cannot be given (a line end) is not looked at, and counts as unfit.
 _GUARD = (
-    r"\if :{{?{0}}} \if `{look}` \warn '{place}: the text of :{0} is more than a number or a word: "
-    r"write :''{0}'', or use \\gexec' \unset {0} \endif \endif"
+    r"\if :{{?{0}}} \if `{look}` \else \warn '{place}: the text of :{0} is more than a number or a "
+    r"word: write :''{0}'', or use \\gexec' \unset {0} \endif \endif"
 )
+# A text that is not there may not be kept as its own name, which the shell could take for the same.
+_SAVE = r"\if :{{?{0}}} \set {saved} :{0} \else \unset {saved} \endif "
 
 
 @dataclass
@@ -265,9 +269,13 @@ class Copies:
             text = f"\\i {quoted(str(inner))}".encode("utf-8", "surrogateescape")
         if _takes_line(command):
             return b" " + leave + b" " * self.restricted + text
+        names = self._changed(command)
+        saved = "".join(_SAVE.format(name, saved=_saved(name)) for name in names).encode()
         guards = "".join(f" {guard}" for guard in self._guards(reading, command)).encode()
         enter = self._restrict().encode()
-        return b" " + leave + b" " * self.restricted + text + guards + b"    " + enter + b" "
+        return (
+            b" " + leave + b" " * self.restricted + saved + text + guards + b"    " + enter + b" "
+        )
 
     def _entered(self) -> bytes:
         return (self._restrict() + " \\\\ ").encode() if self.restricted else b""
@@ -279,15 +287,24 @@ class Copies:
     def _unrestrict(self) -> str:
         return f"\\unrestrict {self._key}" if self.restricted else ""
 
+    def _changed(self, command: Command) -> list[str]:
+        """Return the variables used as they are to which \\gset may give another text."""
+        return sorted(self.program.bare) if command.name == "gset" else []
+
     def _guards(self, reading: _Reading, command: Command) -> Iterator[str]:
         """Yield what looks at the text of variables that only psql knows, before they are used."""
         known = commands.assigned(command)
-        for name in self.program.bare:
-            set_here = known is not None and known[0] == name and known[1] is None
-            if command.name == "gset" or set_here:
-                place = reading.place.replace("\\", "\\\\").replace("'", "''")
-                look = _LOOK.format(name)
-                yield _GUARD.format(name, look=look, place=place)
+        names = self._changed(command)
+        if known and known[1] is None and known[0] in self.program.bare:
+            names = [known[0]]
+        place = reading.place.replace("\\", "\\\\").replace("'", "''")
+        for name in names:
+            same = f":'{_saved(name)}') echo on;; (" if command.name == "gset" else ""
+            yield _GUARD.format(name, look=_LOOK.format(name, same=same), place=place)
+
+
+def _saved(name: str) -> str:
+    return f"pgtasks_{name}"
 
 
 def _is_sql(piece: Command) -> bool:
