@@ -89,12 +89,14 @@ class Access:
     """How a restore maps what an archive says of roles.
 
     `owner` returns the role that owns what a role of the archive owned; without `owners` all
-    belongs to whom that names, without `grants` no privileges were restored.
+    belongs to whom that names, without `grants` no privileges were restored, without
+    `subscriptions` pg_dump does not say which there are.
     """
 
     owner: Callable[[str], str] = str
     owners: bool = True
     grants: bool = True
+    subscriptions: bool = True
 
 
 AS_SAVED = Access()
@@ -112,19 +114,27 @@ def schema(entries: Iterable[Entry], access: Access = AS_SAVED) -> Schema:
 def _inside(entries: Iterable[Entry], access: Access) -> Iterator[tuple[Key, str, str]]:
     large = []
     for entry in entries:
-        about_database = entry.desc in _ABOUT and entry.tag.startswith("DATABASE ")
-        if entry.desc in _DATA or entry.desc in _NOT_INSIDE or about_database:
+        if _is_left_out(entry, access):
             continue
-        if entry.desc in ("ACL", "DEFAULT ACL") and not access.grants:
-            continue
-        if entry.definition.startswith(_NOT_MADE) and not access.owners:
-            continue  # all that it would say is who owns it
         if _is_large(entry):
             large.append(entry)
             continue
         digest = _unordered(entry) if entry.desc == "ACL" else entry.digest
         yield (entry.desc, entry.namespace, entry.tag), entry.owner, digest
     yield from _large_objects(large)
+
+
+def _is_left_out(entry: Entry, access: Access) -> bool:
+    about = entry.tag.partition(" ")[0] if entry.desc in _ABOUT else entry.desc.partition(" ")[0]
+    return (
+        entry.desc in _DATA
+        or entry.desc in _NOT_INSIDE
+        or (entry.desc in _ABOUT and about == "DATABASE")
+        or (about == "SUBSCRIPTION" and not access.subscriptions)
+        or (entry.desc in ("ACL", "DEFAULT ACL") and not access.grants)
+        # all that it would say is who owns it
+        or (entry.definition.startswith(_NOT_MADE) and not access.owners)
+    )
 
 
 def _unordered(entry: Entry) -> str:

@@ -466,7 +466,7 @@ def _anew(plan: Plan, lock: Lock, host: Host) -> list[Entry]:
         _prepare(scratch, lock.connection, _silent)
         load.run_restore(scratch, host, lock.connection, schema_only=True)
         reach("restore.anew")
-        return prove.described(scratch, host, scratch.side)
+        return prove.described(scratch, host)
     finally:
         _clear(scratch, lock)
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import IO
 
-from pgtasks import connection, journal, pipeline, tools
+from pgtasks import connection, journal, pipeline, session, tools
 from pgtasks import proof as proofs
 from pgtasks.backup import depot, dump
 from pgtasks.backup.store import Backup
@@ -75,7 +75,7 @@ def prove(plan: Plan, host: Host, archive: Sequence[Entry], scratch: Scratch) ->
     expected = plan.backup.proof()
     if expected is None:
         return Proven(None, unused=tuple(plan.accept))
-    with _reading(plan, host, plan.side) as built:
+    with _reading(plan, host) as built:
         actual = proofs.take(plan.proving, jobs=plan.jobs, format=expected.format)
         found = proofs.compare(_restored(plan, expected), actual)
         schema = _schema(plan, archive, built(), scratch)
@@ -147,6 +147,8 @@ def _schema(
             "own, not compared"
         )
     notes = [] if access.grants else ["grants: they were not restored"]
+    if not access.subscriptions and any(it.desc == "SUBSCRIPTION" for it in archive):
+        notes.append("subscriptions: only superusers see them")
     if compared.anew:
         notes.append(f"the text of {_listed(compared.anew)}: {words}")
     return _Schema(compared.differences, tuple(notes))
@@ -164,24 +166,31 @@ def _same_majors(plan: Plan) -> bool:
 
 
 def _access(plan: Plan) -> Access:
+    seen = not plan.rights.plain  # pg_dump leaves subscriptions out for everybody else
     if plan.no_owner:
-        return Access(owner=lambda _: plan.facts.owner, owners=False, grants=False)
-    return entries.AS_SAVED
+        owner = plan.facts.owner
+        return Access(owner=lambda _: owner, owners=False, grants=False, subscriptions=seen)
+    return Access(subscriptions=seen)
 
 
 @contextmanager
-def _reading(plan: Plan, host: Host, name: str) -> Iterator[Callable[[], Sequence[Entry] | Failed]]:
-    """Let pg_dump describe a database beside the block; what is yielded waits for that.
+def _reading(plan: Plan, host: Host) -> Iterator[Callable[[], Sequence[Entry] | Failed]]:
+    """Let pg_dump describe the side database beside the block; what is yielded waits for that.
 
-    It is ended as soon as its table of contents is there, which comes before any row.
+    It has the rights of the sessions that read the rows, and is ended as soon as its table of
+    contents is there, which comes before any row.
     """
     if plan.reader is None:
         yield tuple
         return
-    with host.passfile(plan.target) as passfile:
-        env = tools.environment(host.view(plan.target.at(name)), passfile, read_only=True)
-        env["PGOPTIONS"] += connection.without_event_triggers(plan.target)
-        command = Command(_describing_argv(plan, name), env)
+    with host.passfile(plan.proving) as passfile:
+        env = tools.environment(host.view(plan.proving), passfile, read_only=True)
+        role = {"role": plan.proving.role} if plan.proving.role else {}
+        options = (env["PGOPTIONS"], session.joined(role))
+        env["PGOPTIONS"] = " ".join(filter(None, options)) + connection.without_event_triggers(
+            plan.proving
+        )
+        command = Command(_describing_argv(plan), env)
         reader, writer = os.pipe()
         results: queue.SimpleQueue[list[Entry] | Failed] = queue.SimpleQueue()
         with os.fdopen(reader, "rb") as source:
@@ -205,7 +214,7 @@ def _reading(plan: Plan, host: Host, name: str) -> Iterator[Callable[[], Sequenc
                 yield result
 
 
-def _describing_argv(plan: Plan, name: str) -> tuple[str, ...]:
+def _describing_argv(plan: Plan) -> tuple[str, ...]:
     assert plan.reader is not None
     saved = plan.backup.database().encoding
     return (
@@ -214,7 +223,7 @@ def _describing_argv(plan: Plan, name: str) -> tuple[str, ...]:
         "--compress=0",
         f"--encoding={'SQL_ASCII' if saved == 'SQL_ASCII' else 'UTF8'}",
         "--no-password",
-        f"--dbname={dbname(name)}",
+        f"--dbname={dbname(plan.side)}",
     )
 
 
@@ -237,9 +246,9 @@ def _awaited(
     return results.get()
 
 
-def described(plan: Plan, host: Host, name: str) -> list[Entry]:
-    """Return the entries of a database on the target's server, as pg_dump describes it."""
-    with _reading(plan, host, name) as built:
+def described(plan: Plan, host: Host) -> list[Entry]:
+    """Return the entries of the side database, as pg_dump describes it."""
+    with _reading(plan, host) as built:
         found = built()
     if isinstance(found, Failed):
         raise found
