@@ -392,6 +392,11 @@ class TestRestore:
             "error: the dump is not what the backup's proof says of it, nothing was restored:"
             " 1 difference",
         ]
+        flags = ("--accept", "function public.open_tickets()", "--confirm", database)
+        done = inv("db.restore", "--as-superuser", *flags)
+        assert done.returncode == 0, done.stderr
+        assert "accepted: function public.open_tickets() is not in the dump" in done.stderr
+        assert "nothing of that name differs" not in done.stderr
 
     def test_a_backup_from_before_entries_were_recorded(
         self, cluster: Cluster, database: str, project: Path, inv: Inv

@@ -56,14 +56,17 @@ def archived(backup: Backup, accept: Sequence[str]) -> list[Entry]:
     Before anything of it is run: what the proof recorded of it is compared with what it holds.
     """
     found = dump.contents(backup.host, backup.manifest.layout, backup.dump)
-    expected = backup.proof()
-    if expected is not None and expected.schema is not None:
-        accepted(
-            entries.altered(expected.schema, found),
-            accept,
-            "the dump is not what the backup's proof says of it, nothing was restored",
-        )
+    accepted(
+        _altered(backup.proof(), found),
+        accept,
+        "the dump is not what the backup's proof says of it, nothing was restored",
+    )
     return found
+
+
+def _altered(expected: Proof | None, archive: Sequence[Entry]) -> Iterator[Difference]:
+    if expected is not None and expected.schema is not None:
+        yield from entries.altered(expected.schema, archive)
 
 
 def prove(plan: Plan, host: Host, archive: Sequence[Entry], scratch: Scratch) -> Proven:
@@ -80,7 +83,7 @@ def prove(plan: Plan, host: Host, archive: Sequence[Entry], scratch: Scratch) ->
         found = proofs.compare(_restored(plan, expected), actual)
         schema = _schema(plan, archive, built(), scratch)
     differences = accepted(
-        (*found.differences, *schema.differences),
+        (*_altered(expected, archive), *found.differences, *schema.differences),
         plan.accept,
         "the restored content is not what the backup holds, nothing was replaced",
     )
