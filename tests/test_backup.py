@@ -31,7 +31,7 @@ from backups import (
     until,
 )
 from pgtasks import connection, host, proof, stamp
-from pgtasks.backup import create, dump, store
+from pgtasks.backup import create, dump, manifest, store
 from pgtasks.backup.job import Options
 from pgtasks.backup.shelf import LocalShelf
 from pgtasks.errors import BadConfiguration, Failed, Refused, Unreachable, VersionMismatch
@@ -823,6 +823,21 @@ class TestManyTables:
         assert "lock table is too small" in lines[0]
         assert made.manifest.layout == "custom"
         assert differences(made, restored(made, cluster, fresh_database)) == ()
+
+
+def test_more_files_than_a_manifest_lists_are_one(
+    shop: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(manifest, "MOST_FILES", 2)
+    made, lines = said(replace(shop, jobs=2), tmp_path)
+    assert made.manifest.layout == "custom"
+    assert lines == [
+        "2 tables and large objects or more: one process dumps into one file, not 2 into a folder"
+    ]
+    monkeypatch.setattr(manifest, "LIMIT", 100)
+    with pytest.raises(Failed, match="too many for a manifest: take --jobs 1"):
+        make(shop, tmp_path / "other")
+    assert store.list_backups(tmp_path / "other") == []
 
 
 class TestThatFails:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pgtasks import connection, report, tools
-from pgtasks.backup import attempt, dump, standby, store
+from pgtasks.backup import attempt, dump, manifest, standby, store
 from pgtasks.backup.attempt import Attempt, Dumped
 from pgtasks.backup.job import PLAIN, Job, Options, prepared
 from pgtasks.backup.shelf import Draft, Shelf
@@ -102,6 +102,11 @@ def _notes(job: Job) -> Iterator[str]:
         yield (
             f"{job.source.tables:,} tables, and the server has room for {job.source.locks:,} locks:"
             f" one process dumps, not {job.target.jobs} (see max_locks_per_transaction)"
+        )
+    if job.many_files and not job.streamed:
+        yield (
+            f"{manifest.MOST_FILES:,} tables and large objects or more: one process dumps into "
+            f"one file, not {job.target.jobs} into a folder"
         )
     if job.sealed:
         yield (

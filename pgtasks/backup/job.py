@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pgtasks import connection, database, room, tools
-from pgtasks.backup import compression, dump, preflight, readme, store
+from pgtasks.backup import compression, dump, manifest, preflight, readme, store
 from pgtasks.backup.manifest import Layout
 from pgtasks.backup.preflight import Source
 from pgtasks.backup.shelf import Shelf
@@ -71,7 +71,8 @@ class Job:
     @property
     def jobs(self) -> int:
         """Return how many processes dump: one into a stream, and where there is too little room."""
-        return 1 if self.streamed or self.short_of_locks else self.target.jobs
+        alone = self.streamed or self.short_of_locks or self.many_files
+        return 1 if alone else self.target.jobs
 
     @property
     def streamed(self) -> bool:
@@ -87,6 +88,11 @@ class Job:
     def short_of_locks(self) -> bool:
         """Whether the locks of several processes find no room: workers lock each table again."""
         return self.target.jobs > 1 and self.source.tables >= self.source.locks
+
+    @property
+    def many_files(self) -> bool:
+        """Whether a folder would hold more files than a manifest lists: one process makes one."""
+        return self.target.jobs > 1 and self.source.files >= manifest.MOST_FILES
 
     def plan(self, folder: Path, *, jobs: int | None = None) -> dump.DumpPlan:
         """Return what pg_dump is told to write into `folder`."""

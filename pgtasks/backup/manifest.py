@@ -23,6 +23,7 @@ FORMAT = 1
 NAME = "manifest.json"
 # of the whole file: 480,000 files; a dump with more is one file (layout custom)
 LIMIT = 64 << 20
+MOST_FILES = 400_000  # of a dump that is a folder, so that its manifest stays below that
 _PIECE = 10_000  # files whose lines are laid out at once
 
 ID = r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{4}"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pgtasks import catalog, connection, stamp
-from pgtasks.backup import standby
+from pgtasks.backup import manifest, standby
 from pgtasks.connection import Connection
 from pgtasks.errors import Failed, Refused
 from pgtasks.report import plural
@@ -21,7 +21,8 @@ class Source:
 
     `excluded` are the OIDs that each pattern of --exclude-table-data matches; `sizes` the bytes
     of tables by OID, as well as they could be found out; `tables` counts all that pg_dump locks,
-    `locks` is the room of the server's lock table; `conflicts` and
+    `files` what has a file of its own in a folder (tables, large objects: no more are counted than
+    a folder may have), `locks` is the room of the server's lock table; `conflicts` and
     `unlogged` see `standby`.
     """
 
@@ -31,6 +32,7 @@ class Source:
     encoding: str
     bytes: int
     tables: int
+    files: int
     locks: int
     conflicts: int | None
     unlogged: tuple[str, ...]
@@ -59,19 +61,26 @@ def look(conn: Connection, exclude_table_data: tuple[str, ...] = ()) -> Source:
         "SELECT version(), pg_encoding_to_char(encoding), pg_database_size(oid)"
         " FROM pg_database WHERE datname = current_database()",
     )[0]
+    tables = catalog.number_of_tables(conn)
     return Source(
         server_version=conn.server_version,
         server=server,
         system=stamp.system_identifier(conn),
         encoding=encoding,
         bytes=size,
-        tables=catalog.number_of_tables(conn),
+        tables=tables,
+        files=tables + _large_objects(conn),
         locks=catalog.lock_room(conn),
         conflicts=standby.conflicts(conn),
         unlogged=standby.unlogged(conn),
         excluded=excluded,
         sizes=_sizes(conn),
     )
+
+
+def _large_objects(conn: Connection) -> int:
+    query = "SELECT count(*) FROM (SELECT FROM pg_largeobject_metadata LIMIT %s) AS counted"
+    return int(connection.value(conn, query, (manifest.MOST_FILES,)))
 
 
 def _check_version(conn: Connection) -> None:

@@ -57,7 +57,10 @@ def write(job: Job, dumped: Dumped, draft: Draft, began: float) -> None:
     records[files.SUMS] = files.record(path, files.SUMS)
     seconds = round(time.monotonic() - began, 3)
     made = replace(made, files=records, seconds=seconds)
-    files.write(path / manifest.NAME, manifest.text(made))
+    text = manifest.text(made)
+    if len(text.encode()) > manifest.LIMIT:
+        raise Failed(f"the dump has {len(records):,} files, too many for a manifest: take --jobs 1")
+    files.write(path / manifest.NAME, text)
 
 
 def _manifest(job: Job, dumped: Dumped, id: str) -> Manifest:
