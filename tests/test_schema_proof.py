@@ -405,7 +405,8 @@ class TestRestore:
         assert inv("db.backup").returncode == 0
         [made] = store.list_backups(project / "backups")
         rewriting.put_json(made, "proof.json", {"schema": {"view public.todo": ["a", "b", "c"]}})
-        done = inv("db.restore", "--as-superuser")  # the journal knows nothing of such a manifest
+        # the journal knows nothing of such a manifest
+        done = inv("db.restore", "--as-superuser", "--confirm", database)
         assert done.returncode == 0, done.stderr
         assert "this backup was made before they were recorded" in done.stderr
 
