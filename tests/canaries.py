@@ -6,6 +6,7 @@ developer's files along: the run that did so fails, and says where.
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
@@ -15,6 +16,7 @@ import pytest
 
 # what clean-ups on a test's machine name, and what its programs write to
 PLACES = ("/tmp", "/var/tmp", "/srv", "/srv/backups", "/opt", "/var/lib", "~")
+_PREFIX = "pgtasks-canary-"
 _WORDS = "This file is watched by the tests of pgtasks; they remove it themselves.\n"
 
 
@@ -31,6 +33,7 @@ class Canaries:
         """Lay a file in each folder that is there or can be made, and that we may write to."""
         for place in self._places:
             with suppress(OSError):
+                _sweep(place)
                 if not place.exists():
                     place.mkdir()
                     self._made.append(place)
@@ -39,7 +42,7 @@ class Canaries:
     @staticmethod
     def _lay(place: Path) -> Path:
         with tempfile.NamedTemporaryFile(
-            "w", prefix="pgtasks-canary-", dir=place, delete=False
+            "w", prefix=f"{_PREFIX}{os.getpid()}-", dir=place, delete=False
         ) as file:
             file.write(_WORDS)
         return Path(file.name)
@@ -67,3 +70,13 @@ class Canaries:
         """Say which folders were not left alone."""
         for fault in self.faults:
             terminalreporter.write_line(f"ERROR {fault}", red=True)
+
+
+def _sweep(place: Path) -> None:
+    """Remove what a run that was killed has laid: by its name, its owner and its content."""
+    for path in place.glob(f"{_PREFIX}*-*"):
+        pid = path.name.removeprefix(_PREFIX).partition("-")[0]
+        with suppress(OSError):
+            ours = path.lstat().st_uid == os.geteuid() and path.read_text() == _WORDS
+            if ours and pid.isdecimal() and not Path(f"/proc/{pid}").exists():
+                path.unlink()

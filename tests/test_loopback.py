@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -62,3 +64,19 @@ def test_a_clean_up_that_reaches_too_far_fails_the_run(tmp_path: Path) -> None:
     assert len(canaries.faults) == 1
     assert f"a test emptied {there}" in canaries.faults[0]
     assert [path.name for path in tmp_path.iterdir()] == ["there"]
+
+
+def test_the_files_of_a_killed_run_go_with_the_next_one(tmp_path: Path) -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    canaries = Canaries([str(tmp_path)])
+    canaries.pytest_sessionstart()
+    (mine,) = tmp_path.iterdir()
+    dead = mine.with_name(mine.name.replace(f"-{os.getpid()}-", f"-{ended.pid}-"))
+    other = dead.with_name(f"{dead.name}x")
+    dead.write_text(mine.read_text())
+    other.write_text("somebody's own")
+    Canaries([str(tmp_path)]).pytest_sessionstart()
+    assert mine.exists()
+    assert other.exists()
+    assert not dead.exists()
