@@ -28,7 +28,8 @@ _KEPT_AT_TERMINAL = (
 )
 # settings and secrets: libpq's own, ours, those of Flask-SQLAlchemy and the like
 _OURS = re.compile(
-    r"PG[A-Z]+|PGCONNECT_TIMEOUT|INVOKE_PGTASKS_.*|.*DATABASE_(URL|URI|PASSWORD)|POSTGRES_URL"
+    r"PG[A-Z]+|PGCONNECT_TIMEOUT|INVOKE_PGTASKS_.*|POSTGRES_URL"
+    r"|.*DATABASE_(URL|URI|PASSWORD)|.*READER_PASSWORD"
 )
 _URL_WITH_PASSWORD = re.compile(r"^\w[\w+.-]*://[^\s/@]*:[^\s@]+@")
 _HANDED_OVER = "PGTASKS_VARIABLES"  # says that variables come on stdin

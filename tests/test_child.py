@@ -21,6 +21,7 @@ LIBRARY = Path(child.__file__).parent
 SECRETS = {
     "PROD_DATABASE_URL": "postgresql://u:s3cret@h/d",
     "PROD_DATABASE_PASSWORD": "s3cret",
+    "PROD_READER_PASSWORD": "s3cret",
     "DATABASE_URL": "postgresql://u:s3cret@h/d",
     "INVOKE_PGTASKS_ENVIRONMENTS_PROD_URL": "postgresql://u:s3cret@h/d",
     "PGPASSWORD": "s3cret",

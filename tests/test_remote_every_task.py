@@ -181,6 +181,7 @@ LOCAL = {
     "env.show": "reads settings",
     "env.status": "reads settings",
     "env.use": "writes a choice of this checkout",
+    "help": "reads settings",
     "journal.list": "reads the journal of this checkout",
     "seed.list": "reads the files of this checkout",
     "server.start": "the embedded server runs on this machine alone",
