@@ -98,6 +98,8 @@ def test_a_backup_of_it_is_proven(shop: Shop, inv: Inv, pair: Pair) -> None:
     (shop.root / "env" / "qa.yaml").write_text(f"url: '{pair.primary.url(shop.database + '_qa')}'")
     try:
         place = ["--env", "qa", "--backup", made["path"], "--json"]
+        # another environment's backup, and both servers know superusers alone
+        place += ["--as-superuser", "--confirm", f"{shop.database}_qa"]
         back = inv("db.restore", *place, cwd=shop.root)
         assert back.returncode == 0, back.stderr
         assert pair.primary.value("SELECT count(*) FROM kept", f"{shop.database}_qa") == 1000
