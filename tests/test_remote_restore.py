@@ -176,7 +176,8 @@ def test_a_restore_there_into_a_database_here(
         assert fetched.returncode == 0, fetched.stderr
         done = inv_in(
             *(tmp_path / "shop", "db.restore", "--env", "dev", "--backup", on_host(db1)),
-            "--no-owner",
+            # a superuser owns the database here, and the backup is of another environment
+            *("--no-owner", "--as-superuser", "--confirm", database),
         )
         assert done.returncode == 0, done.stderr
         assert "tables identical" in done.stdout

@@ -229,7 +229,7 @@ def test_shows_its_plan_before_it_asks(cluster: Cluster, backed_up: str, project
     argv = [INV, "db.restore"]
     no = answer(argv, [(question, "no\n")], cwd=project)
     assert no.code == 2
-    assert f"error: 'no' is not '{backed_up}', nothing was done" in no.screen
+    assert f"'no' is not '{backed_up}', nothing was done" in no.screen
     assert rows(cluster, backed_up) == 10
     assert sides(cluster, backed_up) == [half]
     shown, _, after = no.screen.partition(question)

@@ -83,7 +83,7 @@ def prove(plan: Plan, host: Host, archive: Sequence[Entry], scratch: Scratch) ->
         found = proofs.compare(_restored(plan, expected), actual)
         schema = _schema(plan, archive, built(), scratch)
     differences = accepted(
-        (*_altered(expected, archive), *found.differences, *schema.differences),
+        (*_altered(expected, plan.archive), *found.differences, *schema.differences),
         plan.accept,
         "the restored content is not what the backup holds, nothing was replaced",
     )
