@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 from psycopg2 import sql
@@ -17,7 +17,7 @@ from psycopg2.extensions import encrypt_password
 
 from pgtasks import connection, lock
 from pgtasks.connection import Connection
-from pgtasks.errors import Failed, Unreachable
+from pgtasks.errors import Failed, PgtasksError, Unreachable
 from pgtasks.secret import Secret
 from pgtasks.target import Target
 
@@ -61,8 +61,11 @@ def login(conn: Connection, target: Target, side: str, run: str, owner: str) -> 
         except Unreachable as exc:
             raise NoLogin(exc.message) from None
         yield found
-    finally:
-        drop(conn, role)
+    except BaseException:
+        with suppress(PgtasksError):  # a lost server is no news here; the next run drops it
+            drop(conn, role)
+        raise
+    drop(conn, role)
 
 
 def drop(conn: Connection, role: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pgtasks import connection, stamp
+from pgtasks import connection, journal, stamp
 from pgtasks.connection import Connection
 from pgtasks.names import quoted
 from pgtasks.stamp import Stamp
@@ -36,11 +36,13 @@ class Ownership:
     - whom the target's own stamp names as the owner of what it replaced (`kept_owner`, written by
       a swap that changed the owner), and the stamps of those that are ours by this rule.
 
+    Where the target is gone, so is the word of its owner: believed are the connecting role, and the
+    owner that the project's own journal noted at the last restore or undo.
+
     That a role is a member of another says nothing: up to PostgreSQL 15 every role may make others
     members of itself, a superuser is a member of all, and a database may be given to a group by
-    any of its members. So where the target is gone, the connecting role alone is believed. One
-    that is half built is dropped with its stamp too where we are a member of its owner, who himself
-    says that it may go.
+    any of its members. But one that is half built is dropped where we are a member of its owner,
+    who says himself, by its stamp, that it may go.
 
     A half-built one that a killed run had no time to stamp has an owner whom we believe, and is
     empty, which only a look inside tells. An invalid one needs no stamp: its owner has dropped it.
@@ -75,12 +77,14 @@ class Ownership:
             return ""
         if claim.role == "new" and claim.stamp and claim.owner in self.memberships:
             return ""
-        wanted = self.target_owner or self.target.user
-        other = f"not to {wanted!r} as {self.target.database!r} does"
-        if not self.target_owner:
-            other = f"and {self.target.database!r} is gone"
-        way = f"ALTER DATABASE {quoted(claim.name)} OWNER TO {quoted(wanted)}"
-        return f"it belongs to {claim.owner!r}, {other}: if it is yours, {way}"
+        name = self.target.database
+        alter = f"if it is yours, ALTER DATABASE {quoted(claim.name)}"
+        if self.target_owner:
+            owner = self.target_owner
+            other = f"not to {owner!r} as {name!r} does"
+            return f"it belongs to {claim.owner!r}, {other}: {alter} OWNER TO {quoted(owner)}"
+        way = f"{alter} RENAME TO {quoted(name)}, then inv db.recover"
+        return f"it belongs to {claim.owner!r}, and {name!r} is gone, whose owner would tell: {way}"
 
 
 def of(conn: Connection, target: Target) -> Ownership:
@@ -95,10 +99,25 @@ def of(conn: Connection, target: Target) -> Ownership:
     )
     owner, comment = found[0] if found else ("", None)
     owners = {user, owner} - {""}
+    if not found:
+        owners |= _noted(target)
     mark = stamp.split(comment)[1]
     if mark and mark.kept_owner and (mark.system, mark.database) == (system, target.database):
         owners.add(mark.kept_owner)
     return Ownership(system, target, owner, frozenset(owners), _memberships(conn))
+
+
+def _noted(target: Target) -> set[str]:
+    """Return the owner that the journal noted when a run of the project last swapped the target."""
+    try:
+        entries, _ = journal.read(target.journal) if target.journal else ([], 0)
+    except OSError:
+        return set()  # another account's
+    for entry in reversed(entries):
+        here = (entry.environment, entry.database) == (target.environment, target.database)
+        if here and entry.task in ("db.restore", "db.undo") and "owner" in entry.details:
+            return {str(entry.details["owner"])}
+    return set()
 
 
 def _memberships(conn: Connection) -> frozenset[str]:

@@ -73,6 +73,7 @@ class Run:
             self.target = self.target.as_reader()
             self.say(report.printable(f"reads as {self.target.user!r}, the environment's reader"))
         self.target = reach(self.target, self.project.root, start=start, make=not self.dry)
+        self.target = replace(self.target, journal=self.project.folder("backups"))
         return self.target
 
     def landed(self) -> Target:

@@ -61,6 +61,7 @@ class Target:
     maintenance: str = "postgres"
     template: str = "template0"
     keep_old: int | None = None
+    journal: Path | None = field(default=None, compare=False)  # the folder that it lies in
     tools: str = ""
     ssh: Login | None = None
     end: End | None = None

@@ -31,17 +31,14 @@ class Plan:
 
     def lines(self) -> list[str]:
         """Return what a person reads."""
-        lines = [f"undo     {self.database!r} becomes {self.restored} (owner {self.owner!r})"]
+        lines = [
+            f"undo     {self.database!r} becomes {self.restored} (owner {self.restored.owner!r})"
+        ]
         if self.drops:
             lines.append(f"drop     {self.database!r}, which an interrupted DROP left invalid")
         elif self.replaces:
             lines.append(f"keep     {self.database!r} as it is now: the next db.undo takes it")
         return lines
-
-    @property
-    def owner(self) -> str:
-        """Return who owns what comes back."""
-        return self.restored.owner
 
     def as_json(self) -> dict[str, Any]:
         """Return plain data."""
@@ -75,6 +72,7 @@ class Undone:
             "database": self.database,
             "restored": self.restored.name,
             **_dated(self.restored),
+            "owner": self.restored.owner,
             "kept": self.swapped.kept,
             "swap_seconds": round(self.swapped.seconds, 4),
             **self.trimmed.as_json(),

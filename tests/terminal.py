@@ -34,7 +34,8 @@ def answer(
     pid, terminal = pty.fork()
     if pid == 0:
         os.chdir(cwd)
-        os.execve(argv[0], [str(word) for word in argv], {**os.environ, **(env or {})})
+        plain = {"NO_COLOR": "1", **(env or {})}  # what is asserted are words
+        os.execve(argv[0], [str(word) for word in argv], {**os.environ, **plain})
     try:
         screen, seen = "", 0
         for question, text in answers:

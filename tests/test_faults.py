@@ -7,16 +7,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from projects import make_project, put_stamp
 from servers import Cluster
-from test_restore import damage, fill, newest, rows, sides
+from test_restore import CONTENT, damage, newest, rows, sides
 
-from pgtasks import steps
+from pgtasks import loader, steps
 
 OLD, NEW = 10, 1000
 _SWAPPED = ("swap.done", "restore.swapped", "undo.swapped")
@@ -26,10 +26,28 @@ Inv = Callable[..., Any]
 
 
 @pytest.fixture(scope="module")
-def saved(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> str:
+def owner(cluster: Cluster) -> Iterator[str]:
+    """Return a plain role that owns the databases here; the superuser works on them."""
+    name = f"faults{os.getpid()}"
+    cluster.execute(f"CREATE ROLE {name} LOGIN")
+    yield name
+    cluster.execute(f"DROP ROLE {name}")
+
+
+def fill_as(cluster: Cluster, database: str, owner: str) -> None:
+    """Give a database to its owner, and let him fill it."""
+    cluster.execute(f'ALTER DATABASE "{database}" OWNER TO {owner}')
+    session = cluster.connect(database, user=owner)
+    with session.cursor() as cursor:
+        cursor.execute(CONTENT)
+    session.close()
+
+
+@pytest.fixture(scope="module")
+def saved(cluster: Cluster, owner: str, tmp_path_factory: pytest.TempPathFactory) -> str:
     """Return the path of a backup that all tests here restore, each into a database of its own."""
     name = cluster.create()
-    fill(cluster, name)
+    fill_as(cluster, name, owner)
     put_stamp(cluster.target(name))
     shop = make_project(tmp_path_factory.mktemp("saved") / "shop", cluster.url(name))
     inv = Path(sys.executable).parent / "inv"
@@ -40,9 +58,9 @@ def saved(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture
-def damaged(cluster: Cluster, database: str, project: Path) -> str:
+def damaged(cluster: Cluster, database: str, project: Path, owner: str) -> str:
     """Return the project's database, whose content is not what the backup holds."""
-    fill(cluster, database)
+    fill_as(cluster, database, owner)
     damage(cluster, database)
     return database
 
@@ -110,6 +128,8 @@ def test_an_interrupted_restore_leaves_old_or_new(
     assert healed.returncode == 0, healed.stderr
     left = sides(cluster, damaged)
     assert len(left) == (1 if step in _SWAPPED else 0), left
+    logins = "SELECT rolname FROM pg_roles WHERE starts_with(rolname, %s)"
+    assert cluster.execute(logins, parameters=(loader.name(damaged, ""),)) == []
     assert rows(cluster, damaged) == (NEW if step in _SWAPPED else OLD)
 
 

@@ -118,7 +118,7 @@ def test_what_goes_is_named_before_the_question(
     stopped = answer([INV, "db.drop"], [(question, "\x03")], cwd=project)
     assert stopped.code == 130
     assert f"would drop {database!r}, " in stopped.screen.partition("this cannot")[0]
-    assert "error: interrupted at the question, nothing was done" in stopped.screen
+    assert "error: interrupted, not confirmed: nothing was done" in stopped.screen
     assert {*three, database} <= set(cluster.databases())
 
 

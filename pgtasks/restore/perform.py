@@ -98,6 +98,7 @@ class Outcome:
             "sentence": self.proven.sentence(),
             "unproven": list(self.proven.unproven),
             "accepted": [str(each) for each in self.proven.accepted],
+            "owner": self.plan.facts.owner,
             "kept": self.swapped.kept,
             "swap_seconds": round(self.swapped.seconds, 4),
             **self.trimmed.as_json(),
