@@ -1,8 +1,19 @@
-"""Restores: a side database is built and proven, then swapped in; the old one stays for undo."""
+"""Restores: a side database is built and proven, then swapped in; the old one stays for undo.
+
+pick, options   which backup, and what the command line says
+survey          all that is needed, found out before anything is touched; it makes the plan
+plan            the plan: what is built from what, what would be lost
+rights          who owns the result, and with whose rights it is loaded; demands: what wants more
+leaving         what --leave-out goes without; preflight, trying: what stands in the way
+build           the side database: created, loaded (load), compared (prove)
+perform         all of it, in order; outcome: what it did
+"""
 
 from __future__ import annotations
 
-from pgtasks.restore.perform import Options, Outcome, restore
+from pgtasks.restore.options import Options
+from pgtasks.restore.outcome import Outcome
+from pgtasks.restore.perform import restore
 from pgtasks.restore.pick import chosen
 
 __all__ = ["Options", "Outcome", "chosen", "restore"]

@@ -16,7 +16,7 @@ from pgtasks.catalog import Relation
 from pgtasks.connection import Connection
 from pgtasks.database import DatabaseFacts, Setting
 from pgtasks.errors import Failed
-from pgtasks.host import Command
+from pgtasks.host import Command, Host
 from pgtasks.proof.model import LEFT_OUT
 from pgtasks.proof.toc import Entry
 from pgtasks.restore.leaving import NOTHING, Left
@@ -82,6 +82,10 @@ class Plan:
     left: Left = NOTHING
     no_tablespaces: bool = False
     archive: Sequence[Entry] = field(default=(), repr=False)
+
+    def at_hand(self, host: Host) -> bool:
+        """Return whether the backup lies where pg_restore runs."""
+        return self.backup.host == host
 
     @property
     def side(self) -> str:

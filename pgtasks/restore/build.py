@@ -1,0 +1,169 @@
+"""The side database of a restore: created, filled, proven; dropped where that fails."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+
+from pgtasks import connection, database, drop, loader, report, side
+from pgtasks.backup import depot, transfer
+from pgtasks.connection import Connection
+from pgtasks.errors import Failed, Refused
+from pgtasks.host import Host
+from pgtasks.lock import Lock
+from pgtasks.proof.toc import Entry
+from pgtasks.restore import load, preflight, prove, trying
+from pgtasks.restore.plan import Plan
+from pgtasks.restore.prove import Proven
+from pgtasks.stamp import Stamp
+from pgtasks.steps import reach
+
+Say = Callable[[str], None]
+
+
+def build(plan: Plan, lock: Lock, host: Host, say: Say) -> Proven:
+    """Build the side database and prove it."""
+    conn = lock.connection
+    _prepare(plan, conn, say)
+    with _logged_in(plan, conn, say) as entered:
+        preflight.refuse(trying.obstacles(entered))
+        with _brought(entered, lock, host, say) as ready:
+            return _filled(ready, lock, host, say)
+
+
+@contextmanager
+def _logged_in(plan: Plan, conn: Connection, say: Say) -> Iterator[Plan]:
+    """Give the load a login of its own where a superuser's connection is to be kept from it."""
+    if not plan.rights.held:
+        yield plan
+        return
+    with ExitStack() as stack:
+        try:
+            login = loader.login(conn, plan.target, plan.side, plan.run, plan.rights.role)
+            ready = replace(plan, login=stack.enter_context(login))
+        except loader.NoLogin as exc:
+            if not plan.own:
+                raise Refused(
+                    f"a load as {plan.rights.role!r} alone needs a way in for a role of its own "
+                    f"({exc.message}): connect as that role (`user`), or let it have the rights "
+                    "of a superuser with --as-superuser"
+                ) from None
+            say(f"note: the load takes {plan.rights.role!r}'s role by SET ROLE: {exc.message}")
+            ready = plan
+        yield ready
+
+
+@contextmanager
+def _brought(plan: Plan, lock: Lock, host: Host, say: Say) -> Iterator[Plan]:
+    """Have the backup where pg_restore runs for the length of a block."""
+    home = depot.of(plan.target)
+    if plan.at_hand(host) or home is None:
+        yield plan
+        return
+    began, size = time.monotonic(), plan.backup.manifest.size
+    with ExitStack() as stack:
+        with report.Progress("send", size) as progress:
+            lent = stack.enter_context(transfer.lent(plan.backup, home, progress=progress))
+        seconds = report.duration(time.monotonic() - began)
+        say(f"sent to {host.name}: {report.size(size)} in {seconds}, every byte as written")
+        ready = replace(plan, dump=lent.dump)
+        reach("restore.sent")
+        yield ready
+
+
+def _filled(plan: Plan, lock: Lock, host: Host, say: Say) -> Proven:
+    """Load the side database and prove it."""
+    conn = lock.connection
+    began = time.monotonic()
+    try:
+        load.run_restore(plan, host, conn)
+    except load.Deadlocked as exc:
+        if plan.jobs == 1:
+            raise
+        say(f"{exc.message}: once more with one job")
+        drop.drop(conn, plan.target, plan.side)
+        _prepare(plan, conn, say)
+        load.run_restore(replace(plan, jobs=1), host, conn)
+    say(f"loaded in {report.duration(time.monotonic() - began)}")
+    began = time.monotonic()
+    proven = prove.prove(plan, host, restored_entries(plan), lambda: _anew(plan, lock, host))
+    say(f"proven in {report.duration(time.monotonic() - began)}: {proven.sentence()}")
+    for line in proven.unproven:
+        say(f"  not proven: {line}")
+    for each in proven.accepted:
+        say(f"  accepted: {each}")
+    for name in proven.unused:
+        say(f"  --accept {name!r}: nothing of that name differs")
+    reach("restore.proven")
+    return proven
+
+
+def restored_entries(plan: Plan) -> list[Entry]:
+    """Return the archive's entries as they are restored."""
+    kept = plan.left.kept(plan.archive)
+    if not plan.no_tablespaces:
+        return kept
+    return [replace(entry, rest=("", *entry.rest[1:])) for entry in kept]
+
+
+def _prepare(plan: Plan, conn: Connection, say: Say) -> None:
+    """Create the side database, ready for the load."""
+    side.create(conn, plan.target, plan.facts, mark(plan), owner=plan.facts.owner)
+    _lay(plan, conn, say)
+
+
+def _lay(plan: Plan, conn: Connection, say: Say) -> None:
+    """Lay grants and settings on the side database, before the load that may need them."""
+    statements = database.laying_statements(plan.side, plan.facts)
+    for statement in statements:
+        try:
+            connection.execute(conn, statement)
+        except Failed as exc:
+            text = statement.as_string(conn)
+            if not plan.leave_behind:
+                raise Refused(
+                    f"cannot carry over: {text} ({exc.message}): run it as a role that may, "
+                    "or go without with --leave-behind"
+                ) from None
+            say(f"left behind: {text} ({exc.message})")
+
+
+def _anew(plan: Plan, lock: Lock, host: Host) -> list[Entry]:
+    """Load the archive's schema into an empty database and return how the server prints it."""
+    scratch = replace(plan, run=side.new_run_id(lock.connection, plan.target))
+    try:
+        _prepare(scratch, lock.connection, _silent)
+        load.run_restore(scratch, host, lock.connection, schema_only=True)
+        reach("restore.anew")
+        return prove.described(scratch, host)
+    finally:
+        clear(scratch, lock)
+
+
+def _silent(line: str) -> None:
+    """Say nothing."""
+
+
+def mark(plan: Plan) -> Stamp:
+    """Return the stamp of the side database."""
+    return Stamp(
+        plan.target.environment,
+        plan.target.database,
+        plan.system,
+        origin=plan.origin,
+        lacks="\n".join(plan.left.names),
+        role="new",
+        run=plan.run,
+    )
+
+
+def clear(plan: Plan, lock: Lock) -> None:
+    """Drop the side database of a run that failed; what cannot be dropped is left to recover."""
+    try:
+        drop.drop(lock.connection, plan.target, plan.side)
+    except Failed as exc:
+        report.say(f"warning: {plan.side!r} is left, inv db.recover drops it: {exc.message}")
+    except Exception:
+        report.say(f"warning: {plan.side!r} may be left, inv db.recover drops it")

@@ -1,0 +1,57 @@
+"""What a restore did, as a person and a program read it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pgtasks import report
+from pgtasks.forget import Trimmed
+from pgtasks.restore.plan import Plan
+from pgtasks.restore.prove import Proven
+from pgtasks.swap import Swapped
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a restore did."""
+
+    plan: Plan
+    proven: Proven
+    swapped: Swapped
+    trimmed: Trimmed
+    disabled: tuple[str, ...]  # subscriptions, as pg_dump saves them
+    seconds: float
+
+    def lines(self) -> list[str]:
+        """Return what a person reads."""
+        plan = self.plan
+        swapped = f"{self.proven.sentence()}, swapped in {report.duration(self.swapped.seconds)}"
+        lines = [f"restored {plan.target.database!r} from {plan.origin}: {swapped}"]
+        lines += [f"left out, and missing there until made: {it}" for it in plan.left.names]
+        if self.swapped.kept:
+            lines.append(f"the old one is kept as {self.swapped.kept!r}: inv db.undo takes it back")
+        else:
+            lines.append("there was no such database before, so there is nothing to undo")
+        for name in self.disabled:
+            way = "docs/restore.md says how it goes on"
+            lines.append(f"subscription {name!r} is disabled, as pg_dump saves it: {way}")
+        return [*lines, *self.trimmed.lines()]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the outcome as plain data."""
+        return {
+            **self.plan.as_json(),
+            "tables": self.plan.backup.manifest.tables,
+            "rows_restored": self.plan.backup.manifest.rows,
+            "proven": self.proven.comparison is not None,
+            "sentence": self.proven.sentence(),
+            "unproven": list(self.proven.unproven),
+            "accepted": [str(each) for each in self.proven.accepted],
+            "owner": self.plan.facts.owner,
+            "kept": self.swapped.kept,
+            "swap_seconds": round(self.swapped.seconds, 4),
+            **self.trimmed.as_json(),
+            "disabled_subscriptions": list(self.disabled),
+            "seconds": round(self.seconds, 3),
+        }
