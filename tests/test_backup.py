@@ -783,7 +783,10 @@ class TestManyTables:
         with connection.session(target) as conn:
             for _ in range(5):
                 connection.execute(
-                    conn, "".join(f"CREATE TABLE t{n}_{_} AS SELECT {n} AS id;" for n in range(80))
+                    conn,
+                    "".join(
+                        f"CREATE TABLE public.t{n}_{_} AS SELECT {n} AS id;" for n in range(80)
+                    ),
                 )
         return target
 
