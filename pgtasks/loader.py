@@ -21,6 +21,10 @@ from pgtasks.errors import Failed, PgtasksError, Unreachable
 from pgtasks.secret import Secret
 from pgtasks.target import Target
 
+# The comment of a login of ours: a name alone is no identity. Who may comment on another's role
+# (CREATEROLE with ADMIN OPTION, or a superuser) may drop that role himself.
+MARK = "pgtasks: login of a restore"
+
 
 class NoLogin(Failed):
     """Report a server that does not let such a role in."""
@@ -47,9 +51,12 @@ def login(conn: Connection, target: Target, side: str, run: str, owner: str) -> 
     verifier = encrypt_password(password, role, conn, "scram-sha-256")
     connection.execute(
         conn,
-        # BYPASSRLS for the proof alone: the load sets the owner's role, which has its own
-        sql.SQL("CREATE ROLE {} LOGIN BYPASSRLS PASSWORD {} IN ROLE {}").format(
-            sql.Identifier(role), sql.Literal(verifier), sql.Identifier(owner)
+        # both or none: one statement list, one transaction; BYPASSRLS for the proof alone: the
+        # load sets the owner's role, which has its own
+        sql.SQL(
+            "CREATE ROLE {0} LOGIN BYPASSRLS PASSWORD {1} IN ROLE {2}; COMMENT ON ROLE {0} IS {3}"
+        ).format(
+            sql.Identifier(role), sql.Literal(verifier), sql.Identifier(owner), sql.Literal(MARK)
         ),
     )
     try:
@@ -81,7 +88,21 @@ def left(conn: Connection, database: str) -> list[str]:
     """Return the logins that killed runs on a database left; the lock is held, so all of them."""
     found = connection.rows(
         conn,
-        "SELECT rolname FROM pg_roles WHERE rolcanlogin AND starts_with(rolname, %s)",
-        (_start(database),),
+        "SELECT rolname FROM pg_roles WHERE rolcanlogin AND starts_with(rolname, %s)"
+        " AND shobj_description(oid, 'pg_authid') = %s",
+        (_start(database), MARK),
     )
     return [role for (role,) in found if re.fullmatch(r".*_[0-9]{12}[0-9a-f]{2}", role)]
+
+
+def heal(conn: Connection, database: str) -> list[str]:
+    """Drop what killed runs left, and return what was done; what may not be dropped is named."""
+    return [_healed(conn, role) for role in left(conn, database)]
+
+
+def _healed(conn: Connection, role: str) -> str:
+    try:
+        drop(conn, role)
+    except Failed as exc:
+        return f"left role {role!r}, the login of a restore that was interrupted: {exc.message}"
+    return f"dropped role {role!r}, the login of a restore that was interrupted"

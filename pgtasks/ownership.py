@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from pgtasks import connection, journal, stamp
 from pgtasks.connection import Connection
+from pgtasks.errors import PgtasksError
 from pgtasks.names import quoted
 from pgtasks.stamp import Stamp
 from pgtasks.target import Target
@@ -111,8 +112,8 @@ def _noted(target: Target) -> set[str]:
     """Return the owner that the journal noted when a run of the project last swapped the target."""
     try:
         entries, _ = journal.read(target.journal) if target.journal else ([], 0)
-    except OSError:
-        return set()  # another account's
+    except (OSError, PgtasksError):
+        return set()  # another account's, or no file
     for entry in reversed(entries):
         here = (entry.environment, entry.database) == (target.environment, target.database)
         if here and entry.task in ("db.restore", "db.undo") and "owner" in entry.details:

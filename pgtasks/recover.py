@@ -74,9 +74,7 @@ def heal(lock: Lock) -> list[str]:
     for broken in found.broken:
         done += _dropped(lock, broken, "which an interrupted DROP DATABASE left invalid")
     done += [left_alone(other, other.alone) for other in found.alone]
-    for role in loader.left(conn, target.database):
-        loader.drop(conn, role)
-        done.append(f"dropped role {role!r}, the login of a restore that was interrupted")
+    done += loader.heal(conn, target.database)
     if found.closed:
         done.append(_opened(conn, target))
     return done

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -129,8 +130,6 @@ def test_a_member_of_the_owner_undoes_and_another_role_s_groups_say_nothing(
     cluster: Cluster, mallory: str, fresh_database: Callable[..., str]
 ) -> None:
     """Deploy is a member of the owner; mallory makes deploy a member of herself, and of a group."""
-    from dataclasses import replace
-
     roles = {name: f"{name}{os.getpid()}" for name in ("app", "deploy", "team")}
     for name in roles.values():
         cluster.execute(f"CREATE ROLE {name} LOGIN CREATEDB")
@@ -158,8 +157,6 @@ def test_a_member_of_the_owner_undoes_and_another_role_s_groups_say_nothing(
 def test_a_swap_that_changes_the_owner_says_whose_the_kept_one_is(
     cluster: Cluster, mallory: str, fresh_database: Callable[..., str]
 ) -> None:
-    from dataclasses import replace
-
     from test_swap import build_side, content, prepare
 
     from pgtasks import swap, undo
@@ -174,6 +171,16 @@ def test_a_swap_that_changes_the_owner_says_whose_the_kept_one_is(
         with Lock(target, "test") as lock:
             undo.undo(lock)
         assert content(target) == expected
+
+
+def test_a_journal_that_is_no_file_tells_nothing(
+    cluster: Cluster, database: str, tmp_path: Path
+) -> None:
+    (tmp_path / "journal.jsonl").mkdir()
+    target = replace(cluster.target(database), journal=tmp_path)
+    cluster.execute(f'DROP DATABASE "{database}"')
+    with Lock(target, "test") as lock:
+        assert side.find(lock.connection, target) == []
 
 
 def test_ids_follow_each_other_whatever_the_clock_says(

@@ -14,7 +14,8 @@ from projects import make_project, put_stamp
 from psycopg2 import sql
 from servers import Cluster
 
-from pgtasks import connection, loader
+from pgtasks import connection, loader, recover
+from pgtasks.lock import Lock
 
 Inv = Callable[..., Any]
 
@@ -205,12 +206,35 @@ def test_the_login_of_a_killed_restore_goes_with_the_next_run(
     other = loader.name("another", "261128085905d4")
     for each in (role, other):
         cluster18.execute(f"CREATE ROLE {each} LOGIN IN ROLE dev_plain")
+        cluster18.execute(f"COMMENT ON ROLE {each} IS '{loader.MARK}'")
     try:
         done = inv("db.recover", cwd=site)
         assert f"dropped role '{role}', the login of a restore" in done.stdout
         assert logins(cluster18) == [(other,)]
     finally:
         cluster18.execute(f"DROP ROLE {other}")
+
+
+def test_a_login_that_is_left_stops_no_plain_role(
+    people: None, cluster: Cluster, fresh_database: Callable[..., str]
+) -> None:
+    """What a superuser's killed restore left a plain role names; what has no mark nobody drops."""
+    name = fresh_database(cluster, owner="shop_plain")
+    target = replace(cluster.target(name), user="shop_plain")
+    role, unmarked = (loader.name(name, f"2611280859{end}") for end in ("05d4", "06d4"))
+    try:
+        for each in (role, unmarked):
+            cluster.execute(f"CREATE ROLE {each} LOGIN IN ROLE shop_plain")
+        cluster.execute(f"COMMENT ON ROLE {role} IS '{loader.MARK}'")
+        with Lock(target, "test") as lock:
+            (line,) = recover.heal(lock)
+        assert f"left role '{role}', the login of a restore that was interrupted: " in line
+        assert "permission denied" in line
+        with Lock(cluster.target(name), "test") as lock:
+            assert recover.heal(lock) == [line.replace("left", "dropped").partition(": ")[0]]
+        assert logins(cluster) == [(unmarked,)]
+    finally:
+        cluster.execute(f"DROP ROLE IF EXISTS {role}, {unmarked}")
 
 
 def test_settings_that_lead_others_come_with_a_strangers_backup_only_if_asked_for(
