@@ -20,7 +20,9 @@ from terminal import answer
 from pgtasks import connection, stamp
 from pgtasks.errors import Failed, NotProven, Unreachable
 from pgtasks.host import LocalHost
+from pgtasks.proof.toc import POST_DATA, Entry
 from pgtasks.restore.load import classified
+from pgtasks.restore.rights import Rights
 from pgtasks.target import Target
 
 CONTENT = """
@@ -440,6 +442,32 @@ def test_classifies_what_pg_restore_says(words: str, kind: type[Exception]) -> N
     found = classified(Failed("pg_restore failed: exit code 1", hint=words))
     assert type(found) is kind
     assert found.hint == words
+
+
+@pytest.mark.parametrize(
+    ("words", "mapped", "without"),
+    [
+        ('ERROR:  permission denied to set parameter "log_statement"', False, False),
+        ("ERROR:  must be superuser to create an operator class", False, False),
+        ("ERROR:  only superuser can define a leakproof function", False, False),
+        ('ERROR:  permission denied to set session authorization "x"', False, True),
+        ("ERROR:  permission denied for table t\nCommand was: GRANT ALL", False, True),
+        ("ERROR:  permission denied for table t\nCommand was: GRANT ALL", True, False),
+    ],
+)
+def test_names_the_way_out_of_a_load_that_is_held_to_the_owner(
+    words: str, mapped: bool, without: bool
+) -> None:
+    failure = Failed("pg_restore failed: exit code 1", hint=words)
+    held = Rights("postgres", True, "app", mapped, role="app")
+    message = classified(failure, (), held).message
+    assert "'app' may not restore it: --as-superuser restores it" in message
+    assert ("--no-owner" in message) is without
+    assert "--as-superuser" not in classified(failure).message
+    entry = Entry("FUNCTION", "public", "f()", "app", definition=b"CREATE ...", section=POST_DATA)
+    failure = Failed(failure.message, hint=f"{words.splitlines()[0]}\nCommand was: CREATE ...")
+    later = classified(failure, [entry], held).message
+    assert "--leave-out 'function public.f()' restores all but that, --as-superuser" in later
 
 
 def test_knows_the_local_host() -> None:

@@ -51,6 +51,7 @@ def people(cluster: Cluster, cluster18: Cluster) -> Iterator[None]:
         for role in ("shop_plain", "dev_plain", "planted_role"):
             server.execute(f"DROP ROLE IF EXISTS {role}")
     cluster.execute("CREATE ROLE shop_plain LOGIN CREATEDB")
+    cluster.execute("CREATE ROLE dev_plain")
     cluster18.execute("CREATE ROLE dev_plain")
     return None
 
@@ -184,6 +185,25 @@ def test_what_only_a_superuser_restores_is_named_before_anything_is_touched(
         GRANT EXECUTE ON FUNCTION pg_catalog.pg_reload_conf() TO shop_plain;
         CREATE TABLE t (n int);
         ALTER TABLE t OWNER TO shop_plain;
+        CREATE FUNCTION tight(integer) RETURNS integer LANGUAGE sql LEAKPROOF AS 'SELECT $1';
+        CREATE FUNCTION loose(integer) RETURNS integer LANGUAGE plpgsql AS $$
+        BEGIN
+            /*
+    LANGUAGE sql LEAKPROOF SUPPORT x */
+            RETURN $1;
+        END $$;
+        CREATE FUNCTION helped(integer, integer) RETURNS SETOF integer LANGUAGE sql
+          SUPPORT pg_catalog.generate_series_int4_support AS 'SELECT $1';
+        CREATE OPERATOR FAMILY own USING btree;
+        CREATE OPERATOR CLASS own FOR TYPE integer USING btree FAMILY own
+          AS OPERATOR 1 <, OPERATOR 2 <=, OPERATOR 3 =, OPERATOR 4 >=, OPERATOR 5 >,
+             FUNCTION 1 btint4cmp(integer, integer);
+        CREATE TEXT SEARCH PARSER words (START = prsd_start, GETTOKEN = prsd_nexttoken,
+          END = prsd_end, LEXTYPES = prsd_lextype);
+        CREATE TEXT SEARCH TEMPLATE plain (INIT = dsimple_init, LEXIZE = dsimple_lexize);
+        GRANT SELECT ON t TO dev_plain WITH GRANT OPTION;
+        SET ROLE dev_plain;
+        GRANT SELECT ON t TO PUBLIC;
         """,
         name,
     )
@@ -192,6 +212,17 @@ def test_what_only_a_superuser_restores_is_named_before_anything_is_touched(
     assert refused.returncode == 2
     assert "function public.one(integer): is written in C" in refused.stderr
     assert "publication every: is for all tables" in refused.stderr
+    for words in (
+        "function public.tight(integer): is leakproof",
+        "function public.helped(integer, integer): has a support function",
+        "operator class public.own: it is of kind",
+        "operator family public.own: it is of kind",
+        "text search parser public.words: it is of kind",
+        "text search template public.plain: it is of kind",
+        "public.t: is granted by another role than the owner",
+    ):
+        assert words in refused.stderr, refused.stderr
+    assert "loose" not in refused.stderr
     assert "pg_reload_conf(): it grants what is in pg_catalog" in refused.stderr
     assert "role 'postgres' owning something in it beside the owner" in refused.stderr
     done = inv("db.restore", "--as-superuser", "--confirm", name, cwd=root)

@@ -12,11 +12,19 @@ from pgtasks.proof import entries
 from pgtasks.proof.toc import Entry
 from pgtasks.target import Target
 
-_KINDS = ("EVENT TRIGGER", "FOREIGN DATA WRAPPER", "ACCESS METHOD", "PROCEDURAL LANGUAGE")
+_KINDS = (
+    *("EVENT TRIGGER", "FOREIGN DATA WRAPPER", "ACCESS METHOD", "PROCEDURAL LANGUAGE"),
+    *("OPERATOR CLASS", "OPERATOR FAMILY", "TEXT SEARCH PARSER", "TEXT SEARCH TEMPLATE"),
+)
+# the line of options that pg_dump writes before a body, which may hold the same words
+_OPTIONS = r"\A(?:(?!\n    LANGUAGE ).)*\n    LANGUAGE [^\n]*"
 # what the definition of an entry says that only a superuser may: kind, pattern, in words
 _WORDS = (
     ("FUNCTION", r"\n\s*LANGUAGE (c|internal)\b", "is written in C"),
     ("PROCEDURE", r"\n\s*LANGUAGE (c|internal)\b", "is written in C"),
+    ("FUNCTION", rf"(?s){_OPTIONS} LEAKPROOF\b", "is leakproof"),
+    ("FUNCTION", rf"(?s){_OPTIONS} SUPPORT ", "has a support function"),
+    ("ACL", r"(?m)^SET SESSION AUTHORIZATION ", "is granted by another role than the owner"),
     ("PUBLICATION", r"\bFOR (ALL TABLES|TABLES IN SCHEMA)\b", "is for all tables"),
     ("SUBSCRIPTION", r"^CREATE SUBSCRIPTION\b", "is a subscription"),
     ("CAST", r"\bWITHOUT FUNCTION\b", "is a cast without a function"),

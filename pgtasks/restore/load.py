@@ -13,6 +13,7 @@ from pgtasks.host import Command, Host
 from pgtasks.proof.toc import Entry
 from pgtasks.restore import leaving
 from pgtasks.restore.plan import Plan, analyze_argv, load_command, restore_argv
+from pgtasks.restore.rights import Rights
 from pgtasks.steps import reach
 
 _POLL = 0.2  # seconds between looks at the side database's size
@@ -23,6 +24,12 @@ class Deadlocked(Failed):
     """Report jobs of pg_restore that waited for each other."""
 
 
+_NOT_ALLOWED = "this role may not restore it, see --no-owner"
+# what --no-owner leaves out: who owns what, and grants
+_OF_OWNERS = (
+    r"must be owner|must be able to SET ROLE|permission denied to set (?:session|role)|"
+    r"Command was: (?:GRANT|REVOKE|SET SESSION|ALTER [^;]* OWNER TO)"
+)
 # What pg_restore's words mean for the person who reads them: pattern, class, way out.
 _CLASSES: Sequence[tuple[str, type[PgtasksError], str]] = (
     (r"No space left on device|could not extend file", Failed, "the server's disk is full"),
@@ -36,9 +43,10 @@ _CLASSES: Sequence[tuple[str, type[PgtasksError], str]] = (
     (r'role "(?P<name>[^"]+)" does not exist', Failed, "a role is missing, see --no-owner"),
     (r'extension "(?P<name>[^"]+)" is not available', Failed, "an extension is missing"),
     (
-        r"must be owner|permission denied|must be superuser|must be able to SET ROLE",
+        r"must be owner|permission denied|must be (?:a )?superuser|must be able to SET ROLE|"
+        r"[Oo]nly superusers? (?:can|may)|SUPERUSER attribute",
         Failed,
-        "this role may not restore it, see --no-owner",
+        _NOT_ALLOWED,
     ),
     (
         r"could not read from input file|corrupt|unexpected end of file",
@@ -85,7 +93,7 @@ def _watch(plan: Plan, host: Host, conn: Connection, command: Command) -> None:
         try:
             running.check()
         except Failed as exc:
-            raise classified(exc, plan.archive) from None
+            raise classified(exc, plan.archive, plan.rights) from None
 
 
 def _size(conn: Connection, name: str) -> int:
@@ -95,24 +103,38 @@ def _size(conn: Connection, name: str) -> int:
     return int(found or 0)
 
 
-def classified(failure: Failed, archive: Sequence[Entry] = ()) -> PgtasksError:
+def classified(
+    failure: Failed, archive: Sequence[Entry] = (), rights: Rights | None = None
+) -> PgtasksError:
     """Return a failure of pg_restore as what it means, its own words kept as the hint.
 
     Where an entry that comes after the rows of `archive` failed, it is named as --leave-out takes
-    it.
+    it; where the load had the owner's `rights` alone and they did not do, so is --as-superuser.
     """
     meanings = ((kind, how) for pattern, kind, how in _CLASSES if re.search(pattern, failure.hint))
     kind, meaning = next(meanings, (Failed, ""))
+    held = rights if rights and rights.held and meaning == _NOT_ALLOWED else None
+    if held:
+        meaning = _ways(held, failure.hint)
     entry = _failed(failure.hint, archive) if kind is Failed else None
     flag = leaving.flag(entry) if entry else ""
     if flag:
         why = re.search(r"ERROR:\s+(.*)", failure.hint)
         said = f" ({why[1]})" if why else ""
         return Failed(
-            f"pg_restore failed after the rows{said}: {flag} restores all but that",
+            f"pg_restore failed after the rows{said}: {flag} restores all but that"
+            f"{', --as-superuser all of it' if held else ''}",
             hint=failure.hint,
         )
     return kind(f"pg_restore failed, {meaning}", hint=failure.hint) if meaning else failure
+
+
+def _ways(rights: Rights, words: str) -> str:
+    """Return what a load that was held to a plain owner lacks, with the ways out."""
+    without = not rights.mapped and re.search(_OF_OWNERS, words)
+    other = ", --no-owner goes without owners and grants" if without else ""
+    way = "--as-superuser restores it with a superuser's rights"
+    return f"{rights.role!r} may not restore it: {way}{other}"
 
 
 def _failed(words: str, archive: Sequence[Entry]) -> Entry | None:
