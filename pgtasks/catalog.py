@@ -16,13 +16,35 @@ _OF_EXTENSION = (
     "EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass"
     " AND d.objid = c.oid AND d.deptype = 'e')"
 )
-# A cast to text of somebody's own would run instead of the type's output function.
+# A cast to text of somebody's own would run instead of a built-in type's output function.
 _OWN_CAST = (
     "EXISTS (SELECT FROM pg_attribute a JOIN pg_cast k ON k.castsource = a.atttypid"
-    " WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped"
+    " WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.atttypid < 16384"
     " AND k.casttarget = 'text'::regtype AND k.castmethod = 'f' AND k.castfunc >= 16384"
     " AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_cast'::regclass"
     " AND d.objid = k.oid AND d.deptype = 'e'))"
+)
+
+
+# A query of a table plans its indexes and statistics too, and so runs what they call: with the
+# rights of the session, where that is not who wrote it.
+_FOREIGN = (
+    "d.refobjid >= 16384 AND EXISTS (SELECT FROM pg_roles r WHERE NOT r.rolsuper"
+    " AND r.rolname <> current_user AND r.oid = coalesce("
+    "(SELECT proowner FROM pg_proc WHERE oid = d.refobjid"
+    " AND d.refclassid = 'pg_proc'::regclass),"
+    " (SELECT oprowner FROM pg_operator WHERE oid = d.refobjid"
+    " AND d.refclassid = 'pg_operator'::regclass),"
+    " (SELECT typowner FROM pg_type WHERE oid = d.refobjid"
+    " AND d.refclassid = 'pg_type'::regclass)))"
+)
+_FOREIGN_CODE = (
+    "(EXISTS (SELECT FROM pg_index i JOIN pg_depend d ON d.classid = 'pg_class'::regclass"
+    " AND d.objid = i.indexrelid WHERE i.indrelid = c.oid"
+    f" AND (i.indexprs IS NOT NULL OR i.indpred IS NOT NULL) AND {_FOREIGN})"
+    " OR EXISTS (SELECT FROM pg_statistic_ext s JOIN pg_depend d"
+    " ON d.classid = 'pg_statistic_ext'::regclass AND d.objid = s.oid"
+    f" WHERE s.stxrelid = c.oid AND {_FOREIGN}))"
 )
 
 
@@ -40,10 +62,11 @@ class Relation:
     """A table, sequence, materialized view or foreign table of the user's own.
 
     `kind` is pg_class.relkind, `version` another one after each ALTER, `filenode` the name of its
-    file as of the snapshot it was read in, `columns` are sorted by name (byte order), `plain` are
-    those whose type is one of PLAIN_TYPES, `stored` and `virtual` the generated ones, `bytes` is
-    an estimate. Of what belongs to an `extension`, pg_dump saves what `condition` (a WHERE clause
-    or nothing) selects, and where it is None, nothing.
+    file as of the snapshot it was read in. `columns` are sorted by name (byte order): `plain` are
+    those whose type is one of PLAIN_TYPES, `typed` those whose type is not built in, `stored` and
+    `virtual` the generated ones. `bytes` is an estimate; `foreign_code` says that a query of it
+    would run what another role wrote. Of what belongs to an `extension`, pg_dump saves what
+    `condition` (a WHERE clause or nothing) selects, and where it is None, nothing.
     """
 
     oid: int
@@ -55,10 +78,12 @@ class Relation:
     filenode: int
     bytes: int
     own_cast: bool
+    foreign_code: bool
     extension: str
     condition: str | None
     columns: tuple[str, ...]
     plain: frozenset[str] = frozenset()
+    typed: frozenset[str] = frozenset()
     stored: frozenset[str] = frozenset()
     virtual: frozenset[str] = frozenset()
 
@@ -84,7 +109,7 @@ def relations(conn: Connection, kinds: str = "rSmf", *, named: str = "") -> list
         conn,
         "SELECT c.oid, n.nspname, c.relname, c.relkind, c.relpersistence, c.xmin::text,"
         " c.relfilenode::bigint, c.relpages::bigint * current_setting('block_size')::bigint,"
-        f" {_OWN_CAST}, coalesce(e.extname, ''), {_CONDITION}, {_COLUMNS}"
+        f" {_OWN_CAST}, {_FOREIGN_CODE}, coalesce(e.extname, ''), {_CONDITION}, {_COLUMNS}"
         " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
         f" {_EXTENSION}"
         f" WHERE c.relkind = ANY (%(kinds)s) AND c.relpersistence <> 't' AND {OWN_SCHEMA}"
@@ -98,7 +123,8 @@ def relations(conn: Connection, kinds: str = "rSmf", *, named: str = "") -> list
 # a letter for the type, one for what generates it, the name
 _COLUMNS = (
     "CASE WHEN c.relkind = 'r' THEN (SELECT array_agg("
-    "CASE WHEN a.atttypid = ANY (%(plain)s::regtype[]) THEN 'p' ELSE '-' END"
+    "CASE WHEN a.atttypid = ANY (%(plain)s::regtype[]) THEN 'p'"
+    " WHEN a.atttypid >= 16384 THEN 't' ELSE '-' END"
     " || CASE WHEN a.attgenerated = '' THEN '-' ELSE a.attgenerated::text END || a.attname"
     ' ORDER BY a.attname COLLATE "C") FROM pg_attribute a WHERE a.attrelid = c.oid'
     " AND a.attnum > 0 AND NOT a.attisdropped) END"
@@ -117,6 +143,7 @@ def _sorts(columns: Sequence[str]) -> dict[str, Any]:
     return {
         "columns": tuple(column[2:] for column in columns),
         "plain": marked(0, "p"),
+        "typed": marked(0, "t"),
         "stored": marked(1, "s"),
         "virtual": marked(1, "v"),
     }

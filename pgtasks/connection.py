@@ -125,7 +125,7 @@ def connect(
     try:
         if connection.info.parameter_status("server_encoding") == "SQL_ASCII":
             connection.keep_odd_bytes()
-        path, reads_only, connection.pid, may_switch = _begun(connection)
+        path, reads_only, connection.pid, may_switch = _begun(connection, own_path=own_path)
     except BaseException:
         connection.close()
         raise
@@ -152,12 +152,12 @@ def _opened(target: Target, *, read_only: bool, purpose: str, own_path: bool) ->
         raise Unreachable(unreachable_line(target, exc)) from None
 
 
-def _begun(connection: Connection) -> tuple[Any, ...]:
+def _begun(connection: Connection, *, own_path: bool) -> tuple[Any, ...]:
     version = connection.server_version
     try:
-        return rows(connection, sessions.begin(version), limit=ANSWER)[0]
+        return rows(connection, sessions.begin(version, own_path=own_path), limit=ANSWER)[0]
     except Failed:  # a statement of a lost client then goes on to its end, and is rolled back
-        statement = sessions.begin(version, look_for_client=False)
+        statement = sessions.begin(version, own_path=own_path, look_for_client=False)
         return rows(connection, statement, limit=ANSWER)[0]
 
 

@@ -41,6 +41,8 @@ _PINNED = {
 _NO_TIMEOUTS = dict.fromkeys(
     ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"), "0"
 )
+# the first release of each major that knows restrict_nonsystem_relation_kind (CVE-2024-7348)
+_GUARDS = (140013, 150008, 160004, 170000, 180000)
 _LENIENT = "pgtasks_utf8"  # the driver's way to names that are not valid in UTF-8
 _CLIENT_LOOKED_FOR = "2s"
 _CANCEL_PATIENCE = 5  # seconds
@@ -170,7 +172,7 @@ def _escaped(settings: Mapping[str, str]) -> Iterator[tuple[str, str]]:
         yield name, value.replace("\\", "\\\\").replace(" ", "\\ ")
 
 
-def begin(version: int, *, look_for_client: bool = True) -> str:
+def begin(version: int, *, own_path: bool = False, look_for_client: bool = True) -> str:
     """Return the one string that a session begins with, raising VersionMismatch.
 
     Its row is what tells a pooler (search_path and a timeout as they are), the backend's process,
@@ -184,6 +186,9 @@ def begin(version: int, *, look_for_client: bool = True) -> str:
     statements = ["SET idle_session_timeout = 0"]
     if version >= 170000:
         statements.append("SET transaction_timeout = 0")
+    if not own_path and any(first <= version < first - first % 10000 + 10000 for first in _GUARDS):
+        # a view that takes a table's name between a look and a query must not run
+        statements.append("SET restrict_nonsystem_relation_kind = 'view, foreign-table'")
     if look_for_client:
         # lets the server end a statement whose client is gone, where its system can tell (Linux)
         statements.append(f"SET client_connection_check_interval = '{_CLIENT_LOOKED_FOR}'")

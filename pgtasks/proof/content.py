@@ -32,10 +32,12 @@ def content(
     exclude: Sequence[int] = (),
     schema_only: bool = False,
     sizes: Mapping[int, int] | None = None,
+    trusted: bool = False,
 ) -> Content:
     """Return what there is to prove, in the transaction's snapshot; `exclude` are OIDs of tables.
 
-    `sizes` are better estimates than what the catalogs say.
+    `sizes` are better estimates than what the catalogs say. In a `trusted` database code of other
+    roles may run: it has run there already.
     """
     found = catalog.relations(conn)
     number = sum(relation.kind == "r" for relation in found)
@@ -47,6 +49,8 @@ def content(
     for relation in found:
         relation = relation.sized((sizes or {}).get(relation.oid))
         reason = _why_not(relation, exclude, standby)
+        if not reason and relation.foreign_code and not trusted:
+            reason = FOREIGN_CODE
         if not reason:
             proven[relation.kind].append(relation)
             continue
@@ -64,6 +68,10 @@ def content(
     )
 
 
+FOREIGN_CODE = (
+    "a query of it would run what another role wrote, by an index or statistics, with the rights "
+    "of this one: back up as its owner to prove it"
+)
 _KINDS = {"r": "table", "S": "sequence", "m": "materialized view", "f": "foreign table"}
 
 

@@ -38,10 +38,17 @@ PINNED = {
     "idle_in_transaction_session_timeout": "0",
     # compiling costs more than it saves: each table is a query of its own
     "jit": "off",
+    # constraints would be planned, and what they call run
+    "constraint_exclusion": "off",
 }
 
 _PLAIN = "{}"
 _AS_TEXT = '{}::pg_catalog.text COLLATE pg_catalog."C"'
+# As the type's output function says it, which a cast to text need not: that may be anybody's code.
+_BY_OUTPUT = (
+    "CASE WHEN {0} IS DISTINCT FROM NULL THEN pg_catalog.format('%s', {0}) END"
+    ' COLLATE pg_catalog."C"'
+)
 _HASH = "pg_catalog.hash_record_extended(ROW({}), 0)"
 _LINEAR = 1  # the format whose fingerprint is the sum of the records' hashes
 
@@ -84,7 +91,8 @@ def computed(table: Relation, format: int = FORMAT) -> list[str]:
 
 
 def _value(table: Relation, name: str) -> sql.Composed:
-    return sql.SQL(_PLAIN if name in table.plain else _AS_TEXT).format(sql.Identifier(name))
+    text = _BY_OUTPUT if name in table.typed else _AS_TEXT
+    return sql.SQL(_PLAIN if name in table.plain else text).format(sql.Identifier(name))
 
 
 def batch_query(batch: Sequence[tuple[int, Relation]], format: int = FORMAT) -> sql.Composed:

@@ -20,14 +20,15 @@ def take(
     schema_only: bool = False,
     purpose: str = "proof",
     format: int = FORMAT,
+    trusted: bool = False,
 ) -> Proof:
     """Return the proof of a database, read by `jobs` sessions in one snapshot.
 
     Without `snapshot` (an exported one) a snapshot of its own is taken. Tables that match a
     pattern of `exclude_data` (as pg_dump's --exclude-table-data) are named as unproven. `format`
     is that of the proof it will be compared with: it says by which rule rows are hashed. The
-    sessions are read-only. Raises Failed, also for a table that was altered meanwhile (its rows
-    may be gone from the snapshot), and Unreachable.
+    sessions are read-only; `trusted` lets code of other roles run in them. Raises Failed, also for
+    a table that was altered meanwhile (its rows may be gone from the snapshot), and Unreachable.
     """
     with connection.session(target, read_only=True, purpose=purpose) as conn:
         matched = catalog.without_data(conn, exclude_data)
@@ -39,6 +40,7 @@ def take(
             exclude=[oid for oids in matched.values() for oid in oids],
             schema_only=schema_only,
             sizes=sizes,
+            trusted=trusted,
         )
         with Taking(target, snapshot, found, jobs=jobs, purpose=purpose, format=format) as taking:
             return taking.result()

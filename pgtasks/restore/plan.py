@@ -225,7 +225,7 @@ def _rows_now(conn: Connection) -> Mapping[str, tuple[int, bool]]:
 
 def _count(conn: Connection, table: Relation, estimate: int, end: float) -> tuple[int, bool]:
     left = int((end - time.monotonic()) * 1000)
-    if left <= 0:
+    if left <= 0 or table.foreign_code:
         return estimate, True
     place = sql.Identifier(table.schema, table.name)
     which = sql.SQL(table.condition or "")
@@ -273,7 +273,8 @@ def load_command(plan: Plan, argv: tuple[str, ...], env: Mapping[str, str]) -> C
     if plan.rights.role:
         settings["role"] = plan.rights.role
     # those of the backup are there by the time that its statistics are gathered
-    options = session.joined(settings) + connection.without_event_triggers(plan.loading)
+    own = filter(None, (env.get("PGOPTIONS"), session.joined(settings)))
+    options = " ".join(own) + connection.without_event_triggers(plan.loading)
     env = {**env, "PGOPTIONS": options}
     if plan.facts.encoding == "SQL_ASCII":  # whose names may be valid in no other
         env["PGCLIENTENCODING"] = "SQL_ASCII"

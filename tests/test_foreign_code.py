@@ -1,0 +1,127 @@
+"""What a database's owner wrote, and a backup by a mightier role does not run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from servers import Cluster
+
+from backups import make
+from pgtasks import connection, proof
+
+Fresh = Callable[..., str]
+
+# what each would do with the rights of who runs it
+SPEAKS = """
+CREATE FUNCTION speak() RETURNS int LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+  IF current_user <> 'plain_owner' THEN RAISE EXCEPTION 'ran as %', current_user; END IF;
+  RETURN 1;
+END $$;
+CREATE TYPE mood AS ENUM ('a', 'b');
+"""
+# quietly, as no volatile function may be named there
+QUIET = """
+CREATE FUNCTION quiet(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN RETURN $1 + public.speak() - 1; END $$;
+"""
+CAST = """
+CREATE FUNCTION told(mood) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN PERFORM public.speak(); RETURN 'x'; END $$;
+CREATE CAST (mood AS text) WITH FUNCTION told(mood);
+"""
+WAYS = {
+    "a cast": f"{SPEAKS}{CAST} CREATE TABLE t (m mood); INSERT INTO t VALUES ('a'), (NULL)",
+    "a cast below a domain": f"{SPEAKS}{CAST} CREATE DOMAIN d AS mood; CREATE TABLE t (m d);"
+    "INSERT INTO t VALUES ('a'), (NULL)",
+    "a cast of an array": f"{SPEAKS}"
+    "CREATE FUNCTION told(mood[]) RETURNS text LANGUAGE plpgsql AS $$"
+    "BEGIN PERFORM public.speak(); RETURN 'x'; END $$;"
+    "CREATE CAST (mood[] AS text) WITH FUNCTION told(mood[]);"
+    "CREATE TABLE t (m mood[]); INSERT INTO t VALUES ('{a}'), (NULL)",
+    "a foreign key's cast": f"{SPEAKS}"
+    "CREATE FUNCTION told(mood) RETURNS int LANGUAGE plpgsql AS $$"
+    "BEGIN PERFORM public.speak(); RETURN 1; END $$;"
+    "CREATE CAST (mood AS int) WITH FUNCTION told(mood) AS IMPLICIT;"
+    "CREATE TABLE p (id int PRIMARY KEY); INSERT INTO p VALUES (1);"
+    "CREATE TABLE t (m mood REFERENCES p); INSERT INTO t VALUES ('a')",
+    "an index's expression": f"{SPEAKS}{QUIET} CREATE TABLE t (a int); INSERT INTO t VALUES (1);"
+    "CREATE INDEX ON t ((a + quiet(1)))",
+    "an index's condition": f"{SPEAKS}{QUIET} CREATE TABLE t (a int); INSERT INTO t VALUES (1);"
+    "CREATE INDEX ON t (a) WHERE a > quiet(1)",
+    "statistics": f"{SPEAKS}{QUIET} CREATE TABLE t (a int, b int); INSERT INTO t VALUES (1, 2);"
+    "CREATE STATISTICS s ON (a + quiet(1)), b FROM t",
+    "a version table's index": f"{SPEAKS}{QUIET} CREATE TABLE t (version_num varchar);"
+    "INSERT INTO t VALUES ('a1'); CREATE INDEX ON t ((length(version_num) + quiet(1)))",
+}
+
+
+@pytest.fixture
+def owned(cluster: Cluster, fresh_database: Fresh) -> str:
+    """Return a database of a plain role."""
+    if not cluster.value("SELECT count(*) FROM pg_roles WHERE rolname = 'plain_owner'"):
+        cluster.execute("CREATE ROLE plain_owner LOGIN")
+    name = fresh_database(cluster, owner="plain_owner")
+    cluster.execute("GRANT ALL ON SCHEMA public TO plain_owner", name)
+    return name
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_backup_by_a_superuser_runs_none_of_it(
+    cluster: Cluster, owned: str, tmp_path: Path, way: str
+) -> None:
+    cluster.execute(f"SET ROLE plain_owner; {WAYS[way]}", owned)
+    made = make(cluster.target(owned), tmp_path)
+    unproven = made.proof().unproven  # type: ignore[union-attr]
+    assert not any("ran as" in item.reason for item in unproven)
+    named = {item.object for item in unproven}
+    planned = way.startswith(("an index", "statistics", "a version"))
+    assert named == ({"table public.t"} if planned else set())
+    # its owner, whose code it is, proves it all
+    own = proof.take(replace(cluster.target(owned), user="plain_owner"))
+    assert own.unproven == ()
+
+
+def test_it_would_have_run(cluster: Cluster, owned: str) -> None:
+    cluster.execute(f"SET ROLE plain_owner; {WAYS['statistics']}", owned)
+    with pytest.raises(Exception, match="ran as postgres"):
+        cluster.execute("SELECT count(*) FROM t", owned)
+
+
+def test_a_type_of_ones_own_has_the_hash_of_its_text(
+    any_cluster: Cluster, fresh_database: Fresh
+) -> None:
+    """By the output function as by the cast, where nobody made one: old proofs are compared so."""
+    name = fresh_database(any_cluster)
+    any_cluster.execute(
+        "CREATE TYPE mood AS ENUM ('a', 'b'); CREATE TYPE pair AS (a int, b text);"
+        "CREATE DOMAIN d AS int; CREATE TYPE r AS RANGE (subtype = int);"
+        "CREATE TABLE t (a mood, b mood[], c pair, d d, e r, f pair[]);"
+        "INSERT INTO t VALUES ('a', '{a,NULL}', '(1,x)', 3, '[1,2)', '{\"(1,)\"}'),"
+        " (NULL, NULL, NULL, NULL, NULL, NULL), ('b', '{}', '(,)', NULL, 'empty', '{}')",
+        name,
+    )
+    (table,) = proof.take(any_cluster.target(name)).tables
+    by_cast = any_cluster.value(
+        "SELECT sum(hash_numeric_extended(hash_record_extended(ROW("
+        + ", ".join(f'{column}::text COLLATE "C"' for column in "abcdef")
+        + "), 0), 0))::text FROM t",
+        name,
+    )
+    assert table.fingerprint == by_cast
+
+
+def test_a_view_that_takes_a_tables_name_is_not_read(any_cluster: Cluster, target: Any) -> None:
+    known = "SELECT count(*) FROM pg_settings WHERE name = 'restrict_nonsystem_relation_kind'"
+    if not any_cluster.value(known):
+        pytest.skip("this release does not know it")
+    with connection.session(any_cluster.target()) as conn:
+        assert (
+            connection.value(conn, "SHOW restrict_nonsystem_relation_kind") == "view, foreign-table"
+        )
+    with connection.session(any_cluster.target(), own_path=True) as conn:
+        assert connection.value(conn, "SHOW restrict_nonsystem_relation_kind") == ""
