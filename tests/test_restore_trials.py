@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import rewriting
 from projects import make_project, put_stamp
 from servers import Cluster
+
+from pgtasks.backup import store
 
 # as pg_cron: it can be created in the database of one name
 FUSSY = """
@@ -101,3 +104,43 @@ def test_a_tablespace_that_is_not_here_is_done_without(
         cluster.execute("DROP TABLE IF EXISTS t", database)
         cluster.execute("DROP TABLESPACE elsewhere")
         shutil.rmtree(folder)
+
+
+def test_a_lost_database_comes_back_without_its_own_tablespace(
+    cluster: Cluster, database: str, project: Path, inv: Any
+) -> None:
+    folder = Path(tempfile.mkdtemp(prefix="pgt-space-", dir="/tmp"))
+    shutil.chown(folder, user=(cluster.folder / "data").stat().st_uid)
+    cluster.execute(f"CREATE TABLESPACE home LOCATION '{folder}'")
+    try:
+        cluster.execute("CREATE TABLE t (n int PRIMARY KEY); INSERT INTO t VALUES (1)", database)
+        cluster.execute(f'ALTER DATABASE "{database}" SET TABLESPACE home')
+        assert inv("db.backup").returncode == 0
+    finally:
+        cluster.drop(database)
+        cluster.execute("DROP TABLESPACE home")
+        shutil.rmtree(folder)
+    done = inv("db.restore", "--as-superuser", "--confirm", database)
+    assert done.returncode == 0, done.stderr
+    assert "the database's tablespace 'home' is not here to use: it is in pg_default" in done.stderr
+    assert cluster.value("SELECT count(*) FROM t", database) == 1
+
+
+def test_a_lost_database_whose_locale_is_not_here_names_the_way_on(
+    cluster: Cluster, database: str, project: Path, inv: Any
+) -> None:
+    cluster.execute("CREATE TABLE t (n int PRIMARY KEY); INSERT INTO t VALUES (1)", database)
+    assert inv("db.backup").returncode == 0
+    (manifest,) = project.glob("backups/dev/*/*/manifest.json")
+    klingon = dict.fromkeys(("collate", "ctype"), "tlh_QO.UTF-8")
+    rewriting.put_json(store.load(manifest.parent), store.DATABASE, klingon)
+    cluster.drop(database)
+    flags = ("--as-superuser", "--confirm", database)
+    refused = inv("db.restore", *flags)
+    assert refused.returncode == 2
+    assert "the database's locale cannot be had here" in refused.stderr
+    assert "tlh_QO" in refused.stderr
+    assert inv("db.create").returncode == 0
+    done = inv("db.restore", *flags)
+    assert done.returncode == 0, done.stderr
+    assert cluster.value("SELECT count(*) FROM t", database) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -110,8 +111,23 @@ def restored_entries(plan: Plan) -> list[Entry]:
 
 def _prepare(plan: Plan, conn: Connection, say: Say) -> None:
     """Create the side database, ready for the load."""
-    side.create(conn, plan.target, plan.facts, mark(plan), owner=plan.facts.owner)
+    try:
+        side.create(conn, plan.target, plan.facts, mark(plan), owner=plan.facts.owner)
+    except Failed as exc:
+        raise _of_locale(exc, plan) from None
     _lay(plan, conn, say)
+
+
+def _of_locale(failure: Failed, plan: Plan) -> Failed | Refused:
+    """Return why CREATE DATABASE failed, with the way on where the saved locale is not here."""
+    named = re.search(r"locale|collat|\bICU\b", failure.message, re.IGNORECASE)
+    if plan.replaces or not named:
+        return failure
+    first = "inv db.drop, then inv db.create," if plan.invalid else "inv db.create"
+    return Refused(
+        f"the database's locale cannot be had here ({failure.message}): {first} makes the "
+        "database with this server's, then inv db.restore replaces its content"
+    )
 
 
 def _lay(plan: Plan, conn: Connection, say: Say) -> None:

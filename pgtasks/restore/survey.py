@@ -53,6 +53,7 @@ def make_plan(
     standing = not beside.missing  # one that is invalid still says what belongs to it
     spaces = trying.tablespaces(conn, archive, rights.role or rights.user)
     facts, withheld = _facts(conn, target, backup, rights, options, replaces=standing)
+    facts, home = _placed(conn, facts, rights.user)
     plan = Plan(
         target=target,
         backup=backup,
@@ -80,7 +81,7 @@ def make_plan(
     free = preflight.free_bytes(conn, target, host)
     if free is not None:  # what an interrupted run left goes before anything is built
         free += sum(half.bytes or 0 for half in beside.half_built)
-    notes = [*_notes(conn, plan, free, host), *_not_here(spaces)]
+    notes = [*_notes(conn, plan, free, host), *_not_here(spaces), *home]
     plan = replace(plan, notes=tuple(notes), losses=_losses(plan))
     preflight.check(plan, conn, free, as_superuser=options.as_superuser)
     return plan
@@ -156,6 +157,17 @@ def _facts(
         return facts, ()
     laid = tuple(setting for setting in facts.settings if not database.leads(setting))
     return replace(facts, settings=laid), tuple(filter(database.leads, facts.settings))
+
+
+def _placed(
+    conn: Connection, facts: DatabaseFacts, user: str
+) -> tuple[DatabaseFacts, Sequence[str]]:
+    """Return the facts with a tablespace that `user` has here, and a note where it is another."""
+    default = "pg_default"  # CREATE DATABASE does not name it, so that nobody needs a right to it
+    if facts.tablespace == default or not trying.unusable(conn, [facts.tablespace], user):
+        return facts, ()
+    note = f"the database's tablespace {facts.tablespace!r} is not here to use: it is in {default}"
+    return replace(facts, tablespace=default), (note,)
 
 
 def _notes(conn: Connection, plan: Plan, free: int | None, host: Host) -> list[str]:

@@ -50,7 +50,12 @@ def _faults(conn: Connection, archive: Iterable[Entry]) -> Iterator[tuple[Entry,
 
 def tablespaces(conn: Connection, archive: Iterable[Entry], role: str) -> list[str]:
     """Return the tablespaces of the archive that are not here, or not for the role to use."""
-    named = {entry.rest[0] for entry in archive if entry.rest and entry.rest[0]}
+    return unusable(conn, {entry.rest[0] for entry in archive if entry.rest}, role)
+
+
+def unusable(conn: Connection, spaces: Iterable[str], role: str) -> list[str]:
+    """Return those of some tablespaces that are not here, or not for the role to use."""
+    named = {*spaces} - {""}
     usable = connection.rows(
         conn,
         "SELECT spcname FROM pg_tablespace WHERE spcname = ANY(%s)"
