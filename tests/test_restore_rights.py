@@ -229,6 +229,34 @@ def test_what_only_a_superuser_restores_is_named_before_anything_is_touched(
     assert done.returncode == 0, done.stderr
 
 
+def test_what_shows_only_in_the_load_names_the_way_out(
+    people: None,
+    cluster: Cluster,
+    fresh_database: Callable[..., str],
+    inv: Inv,
+    tmp_path: Path,
+) -> None:
+    name = fresh_database(cluster, owner="shop_plain")
+    put_stamp(cluster.target(name))
+    root = make_project(tmp_path / "shop", cluster.url(name))
+    cluster.execute(
+        """
+        CREATE FUNCTION quiet() RETURNS integer LANGUAGE sql SET log_statement = 'none'
+          AS 'SELECT 1';
+        ALTER FUNCTION quiet() OWNER TO shop_plain;
+        """,
+        name,
+    )
+    assert inv("db.backup", cwd=root).returncode == 0
+    failed = inv("db.restore", cwd=root)
+    assert failed.returncode == 1
+    assert "'shop_plain' may not restore it: --as-superuser restores it" in failed.stderr
+    assert "--no-owner" not in failed.stderr
+    assert logins(cluster) == []
+    done = inv("db.restore", "--as-superuser", "--confirm", name, cwd=root)
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_login_of_a_killed_restore_goes_with_the_next_run(
     site: Path, cluster18: Cluster, inv: Inv
 ) -> None:
