@@ -121,6 +121,88 @@ def test_conditions_with_the_same_look_and_another_meaning_are_told_apart(notes:
     assert [each.note for each in found.faults()] == ["when"]
 
 
+# what runs in a session that only reads ends it
+HOSTILE = """
+CREATE FUNCTION run() RETURNS int LANGUAGE plpgsql AS $$ BEGIN
+    IF current_setting('transaction_read_only') = 'on' THEN
+        PERFORM pg_terminate_backend(pg_backend_pid());
+        PERFORM pg_sleep(30);
+    END IF;
+    RETURN 1;
+END $$;
+CREATE FUNCTION evil(anyelement) RETURNS int IMMUTABLE LANGUAGE plpgsql
+    AS $$ BEGIN RETURN public.run(); END $$;
+CREATE FUNCTION lower(varchar) RETURNS text IMMUTABLE LANGUAGE plpgsql
+    AS $$ BEGIN RETURN public.run(); END $$;
+CREATE FUNCTION same(int, int) RETURNS bool IMMUTABLE LANGUAGE plpgsql
+    AS $$ BEGIN RETURN public.run() = 1; END $$;
+CREATE OPERATOR === (FUNCTION = same, LEFTARG = int, RIGHTARG = int);
+CREATE DOMAIN checked AS int CHECK (evil(VALUE) = 1);
+CREATE TYPE own AS (a int);
+CREATE FUNCTION to_int(own) RETURNS int IMMUTABLE LANGUAGE plpgsql
+    AS $$ BEGIN RETURN public.run(); END $$;
+CREATE CAST (own AS int) WITH FUNCTION to_int(own);
+"""
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "OLD.id IS DISTINCT FROM evil(1)",
+        "OLD.id = 1 AND 1 === 2",
+        "OLD.id = '1'::checked",
+        "OLD.id = '(1)'::own::int",
+        "OLD.text = lower('A'::varchar)",
+        "OLD.id IN (1, 2, 3)",  # harmless: its table's index and policy are not
+    ],
+)
+def test_no_code_of_the_database_runs_to_compare(
+    cluster: Cluster, notes: Target, condition: str
+) -> None:
+    cluster.execute(HOSTILE, notes.database)
+    cluster.execute(
+        f"""
+        {TOUCH} {when(condition)}
+        CREATE FUNCTION f(a int DEFAULT evil(1), b int DEFAULT '(1)'::own::int) RETURNS int
+            LANGUAGE sql AS 'SELECT 1';
+        CREATE INDEX ON notes ((id + evil(1)));
+        ALTER TABLE notes ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+        CREATE POLICY p ON notes USING (evil(2) = 1);
+        ALTER DATABASE {notes.database} SET standard_conforming_strings = off;
+        """,
+        notes.database,
+    )
+    f = "CREATE FUNCTION f(a int DEFAULT 1, b int DEFAULT 2) RETURNS int LANGUAGE sql AS 'SELECT 1'"
+    harmless = trigger.verify(files(TOUCH, when("OLD.id IN (1, 2)"), f), notes)
+    assert [each.note for each in harmless.faults()] == ["default values", "when"]
+    same = files(
+        TOUCH, when(condition), f.replace("1,", "evil(1),").replace("2)", "'(1)'::own::int)")
+    )
+    assert not trigger.verify(same, notes).faults()
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "NEW.mood IN ('low', 'high') AND NEW.id > -1",
+        "NEW.mood NOT IN ('low') AND NEW.id BETWEEN 1 AND 5 AND NEW.text LIKE 'a%'",
+        "own_view(NEW.id)",
+        "public.own_view(NEW.id) AND NEW.id IN (1, 2)",
+    ],
+)
+def test_a_condition_with_what_is_a_users_own(
+    cluster: Cluster, notes: Target, condition: str
+) -> None:
+    cluster.execute(
+        "CREATE FUNCTION own_view(int) RETURNS bool LANGUAGE sql AS 'SELECT true'", notes.database
+    )
+    made = files(TOUCH, when(condition))
+    trigger.apply(made, notes)
+    assert not trigger.verify(made, notes).faults()
+    other = trigger.verify(files(TOUCH, when(f"{condition} AND NEW.id <> 7")), notes)
+    assert [each.note for each in other.faults()] == ["when"]
+
+
 @pytest.mark.parametrize(
     ("before", "after", "note"),
     [

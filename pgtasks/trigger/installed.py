@@ -12,7 +12,6 @@ from typing import Any
 
 from pgtasks import connection
 from pgtasks.connection import Connection
-from pgtasks.errors import Failed
 
 # A user's own: not of the system, not of an extension.
 _OWN_SCHEMA = "n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
@@ -20,7 +19,6 @@ _OF_EXTENSION = (
     "EXISTS (SELECT FROM pg_depend d WHERE d.classid = '{catalog}'::regclass"
     " AND d.objid = {oid} AND d.deptype = 'e')"
 )
-_TABLE_NAME = "SELECT %s::pg_catalog.oid::pg_catalog.regclass::pg_catalog.text"
 
 
 @dataclass(frozen=True)
@@ -189,20 +187,17 @@ def _pinned_rows(
         return connection.rows(conn, query, parameters)
 
 
-def explained(conn: Connection, expression: str, table: int | None) -> Any:
-    """Return an expression as the server's planner writes it, None where it cannot be planned.
+def spelled_trigger(conn: Connection, oid: int) -> str:
+    """Return a trigger's definition, names as the session's search_path lets them be written."""
+    return str(
+        connection.value(conn, "SELECT pg_catalog.pg_get_triggerdef(%s::pg_catalog.oid)", (oid,))
+    )
 
-    The statement is only planned: it reads no row, and locks the table no more than a SELECT.
-    """
-    from psycopg2 import sql
 
-    query = sql.SQL("EXPLAIN (VERBOSE, COSTS OFF, FORMAT JSON) SELECT (") + sql.SQL(expression)
-    query += sql.SQL(")")
-    if table is not None:
-        name = sql.SQL(str(connection.value(conn, _TABLE_NAME, (table,))))
-        query += sql.SQL(" FROM ONLY {} AS old, ONLY {} AS new").format(name, name)
-    try:
-        plan = connection.value(conn, query)
-    except Failed:
-        return None
-    return plan[0]["Plan"].get("Output")
+def spelled_defaults(conn: Connection, function: int) -> str:
+    """Return a function's default values in the same way."""
+    query = (
+        "SELECT pg_catalog.pg_get_expr(p.proargdefaults, 0) FROM pg_catalog.pg_proc p"
+        " WHERE p.oid OPERATOR(pg_catalog.=) %s::pg_catalog.oid"
+    )
+    return str(connection.value(conn, query, (function,)))

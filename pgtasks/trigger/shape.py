@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from pgtasks.connection import Connection
-from pgtasks.trigger import installed
+from pgtasks.trigger import expression, installed
 from pgtasks.trigger.expected import expression_text
+from pgtasks.trigger.installed import InstalledFunction, InstalledTrigger
 
 _TIMINGS = {0: "AFTER", 2: "BEFORE", 64: "INSTEAD OF"}  # TRIGGER_TYPE_... in pg_trigger.h
 _EVENTS = {4: "INSERT", 8: "DELETE", 16: "UPDATE", 32: "TRUNCATE"}
@@ -40,47 +41,38 @@ def _parsed(definition: str) -> Any:
     return pglast.parse_sql(definition)[0].stmt
 
 
-def same_expression(conn: Connection, ours: str, theirs: str, *, table: int | None = None) -> bool:
-    """Return whether two expressions are the same to the server.
-
-    The server stores `a IN (1, 2)` as `a = ANY (ARRAY[1, 2])`, with casts where it needs them.
-    Where the texts differ, both are planned by it and what comes out is compared.
-    """
+def same_condition(conn: Connection, ours: str, found: InstalledTrigger) -> bool:
+    """Return whether a trigger's condition is the one that the catalog prints."""
+    theirs = trigger_shape(found.definition)["when"]
     if ours == theirs:
         return True
     if not ours or not theirs:
         return False
-    found = installed.explained(conn, theirs, table)
-    if found is not None:
-        return bool(found == installed.explained(conn, ours, table))
-    return bool(_without_casts(ours) == _without_casts(theirs))
+    spelled = trigger_shape(installed.spelled_trigger(conn, found.oid))["when"]
+    return expression.same(conn, ours, theirs, spelled=spelled, table=found.table_oid)
 
 
-def same_defaults(conn: Connection, ours: Sequence[tuple[str, str]], theirs: str) -> bool:
+def same_defaults(
+    conn: Connection, ours: Sequence[tuple[str, str]], found: InstalledFunction
+) -> bool:
     """Return whether default values, each with its type, are those that the catalog prints."""
-    texts = [expression_text(value) for value in _values(theirs)] if theirs else []
-    return len(texts) == len(ours) and all(
-        same_expression(conn, f"CAST({mine} AS {type_})", f"CAST({text} AS {type_})")
-        for (mine, type_), text in zip(ours, texts, strict=True)
+    theirs = _texts(found.defaults)
+    if len(theirs) != len(ours):
+        return False
+    spelled = _texts(installed.spelled_defaults(conn, found.oid)) if theirs else []
+    return all(
+        mine == text
+        or expression.same(
+            conn,
+            f"CAST({mine} AS {type_})",
+            f"CAST({text} AS {type_})",
+            spelled=f"CAST({along_path} AS {type_})",
+            table=None,
+        )
+        for (mine, type_), text, along_path in zip(ours, theirs, spelled, strict=True)
     )
 
 
-def _without_casts(expression: str) -> Any:
-    return _stripped(_values(expression)[0](skip_none=True))
-
-
-def _values(expressions: str) -> list[Any]:
-    import pglast
-
-    selected: Any = pglast.parse_sql(f"SELECT {expressions}")[0].stmt
-    return [target.val for target in selected.targetList]
-
-
-def _stripped(tree: Any) -> Any:
-    if isinstance(tree, dict):
-        if tree.get("@") == "TypeCast":
-            return _stripped(tree["arg"])
-        return {key: _stripped(value) for key, value in tree.items() if "location" not in key}
-    if isinstance(tree, tuple):
-        return [_stripped(value) for value in tree]
-    return tree
+def _texts(expressions: str) -> list[str]:
+    found = expression.values(expressions) if expressions else []
+    return [expression_text(value) for value in found]

@@ -16,7 +16,7 @@ from pgtasks.trigger import installed
 from pgtasks.trigger.expected import Expected, Function, Trigger
 from pgtasks.trigger.files import SqlFile
 from pgtasks.trigger.installed import InstalledFunction, InstalledTrigger
-from pgtasks.trigger.shape import same_defaults, same_expression, trigger_shape
+from pgtasks.trigger.shape import same_condition, same_defaults, trigger_shape
 
 STATES = ("INSTALLED", "CHANGED", "MISSING", "DISABLED", "ORPHAN")
 
@@ -101,6 +101,8 @@ def verify(files: Sequence[SqlFile], target: Target) -> Verification:
     with session as conn:
         # whoever holds a table locks us out no longer than this
         connection.execute(conn, "SET lock_timeout = '5s'")
+        # a database's own setting must not make other statements of texts that were looked at
+        connection.execute(conn, "SET standard_conforming_strings = on")
         findings = [*_functions(conn, described), *_triggers(conn, described)]
     return Verification(tuple(findings), tuple(described.warnings), tuple(described.unknown))
 
@@ -159,7 +161,7 @@ def _differing_types(
     if function.returns and (oids[-1], given[1]) != (there.returns, there.returns_set):
         yield "return type"
     defaults = [(one.default, one.type) for one in function.arguments if one.default]
-    if not same_defaults(conn, defaults, there.defaults):
+    if not same_defaults(conn, defaults, there):
         yield "default values"
 
 
@@ -227,5 +229,5 @@ def _differing_parts(
             yield part
     if function != found.function:
         yield "function"
-    if not same_expression(conn, ours["when"], theirs["when"], table=found.table_oid):
+    if not same_condition(conn, ours["when"], found):
         yield "when"
