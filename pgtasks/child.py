@@ -17,6 +17,9 @@ import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
+from urllib.parse import unquote
+
+from pgtasks.errors import BadConfiguration
 
 _KEPT = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "TERM", "TZ", "TMPDIR", "LANG", "LANGUAGE")
 # LD_LIBRARY_PATH: where tools of no package find their libpq
@@ -31,7 +34,9 @@ _OURS = re.compile(
     r"PG[A-Z]+|PGCONNECT_TIMEOUT|INVOKE_PGTASKS_.*|POSTGRES_URL"
     r"|.*DATABASE_(URL|URI|PASSWORD)|.*READER_PASSWORD"
 )
-_URL_WITH_PASSWORD = re.compile(r"^\w[\w+.-]*://[^\s/@]*:[^\s@]+@")
+_URL_WITH_PASSWORD = re.compile(
+    r"\w[\w+.-]*://[^\s/@]*:[^\s@]+@|postgres(ql)?(\+\w+)?://.*[?&](ssl)?password=", re.I | re.S
+)
 _HANDED_OVER = "PGTASKS_VARIABLES"  # says that variables come on stdin
 
 
@@ -50,7 +55,9 @@ def for_programs() -> dict[str, str]:
 
 def _is_secret(name: str, value: str) -> bool:
     # whatever its name: settings may refer to any variable as their url
-    return bool(_OURS.fullmatch(name) or _URL_WITH_PASSWORD.match(value))
+    url = value.strip()
+    texts = (url, unquote(url))  # a parameter's name may be escaped too
+    return bool(_OURS.fullmatch(name) or any(map(_URL_WITH_PASSWORD.match, texts)))
 
 
 def captured(
@@ -104,6 +111,19 @@ def _write(writer: int, text: bytes) -> None:
 
 
 def take_over() -> None:
-    """Take the variables that the run which started this one handed over, if it did."""
-    if os.environ.pop(_HANDED_OVER, "") == "stdin":
-        os.environ.update(json.load(sys.stdin.buffer))
+    """Take the variables that the run which started this one handed over, if it did.
+
+    Raises BadConfiguration where stdin holds something else.
+    """
+    if os.environ.pop(_HANDED_OVER, "") != "stdin":
+        return
+    try:
+        variables = json.load(sys.stdin.buffer)
+        if not isinstance(variables, dict):
+            raise ValueError
+        os.environ.update(variables)
+    except (ValueError, TypeError, OSError, RecursionError):
+        raise BadConfiguration(
+            f"{_HANDED_OVER} is 'stdin' and no variables come there: unset it, it is for runs that "
+            "pgtasks starts itself"
+        ) from None

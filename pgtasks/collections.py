@@ -28,9 +28,9 @@ def namespace(file: str | Path) -> Any:
     path = Path(file).resolve()
     root = path.parent
     edge.set_file(path)
-    child.take_over()
     builtin = _builtin_folder()
     try:
+        child.take_over()
         _check_runtime_file(root)
         own = _own_folder(root)
     except PgtasksError as exc:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -169,7 +170,8 @@ def joined(settings: Mapping[str, str]) -> str:
 
 def _escaped(settings: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     for name, value in settings.items():
-        yield name, value.replace("\\", "\\\\").replace(" ", "\\ ")
+        # the server splits at any white space
+        yield name, re.sub(r"([\\\s])", r"\\\1", value)
 
 
 def begin(version: int, *, own_path: bool = False, look_for_client: bool = True) -> str:

@@ -26,6 +26,10 @@ SECRETS = {
     "INVOKE_PGTASKS_ENVIRONMENTS_PROD_URL": "postgresql://u:s3cret@h/d",
     "PGPASSWORD": "s3cret",
     "OF_ANY_NAME": "postgresql+asyncpg://u:s3cret@h/d",
+    "AFTER_A_BLANK": " \tpostgresql://u:s3cret@h/d",
+    "AS_A_PARAMETER": "postgres://u@h/d?password=s3cret",
+    "AS_THE_SECOND": "\npostgresql+psycopg2://h/d?user=u&password=s3cret",
+    "ESCAPED": "postgresql://h/d?user=u&pass%77ord=s3cret",
 }
 
 
@@ -87,6 +91,17 @@ def test_a_run_of_our_own_gets_them_by_a_pipe(monkeypatch: pytest.MonkeyPatch) -
     assert "s3cret" not in before
     assert json.loads(last)["QA_DATABASE_URL"] == "postgresql://u:s3cret@h/d"
     assert json.loads(last)["PGPASSWORD"] == "s3cret " * 20_000
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[1]", '{"A": 1}', '{"A": "\\u0000"}', "[" * 100_000, "\udcff"]
+)
+def test_what_is_no_variables_is_one_line(inv: Any, tmp_path: Path, text: str) -> None:
+    project = make_project(tmp_path / "shop", "postgresql://nobody@127.0.0.1:1/none")
+    done = inv("env.show", cwd=project, env={"PGTASKS_VARIABLES": "stdin"}, input=text)
+    assert done.returncode == 3
+    assert "PGTASKS_VARIABLES is 'stdin' and no variables come there" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_nothing_that_a_task_starts_sees_them(inv: Any, tmp_path: Path) -> None:

@@ -41,6 +41,14 @@ def test_nothing_of_the_process_or_the_role_gets_in(
         any_cluster.execute("DROP ROLE hedged")
 
 
+def test_settings_are_escaped_at_any_white_space() -> None:
+    blanks = " \t\n\r\v\f\\"
+    assert (
+        session.joined({"role": f"a{blanks}b"})
+        == "-c role=a" + "".join(f"\\{blank}" for blank in blanks) + "b"
+    )
+
+
 def test_read_only_is_read_only(target: Target) -> None:
     with (
         connection.session(target, read_only=True) as conn,
