@@ -12,7 +12,7 @@ from typing import Any
 
 from invoke import Collection, Exit, Task
 
-from pgtasks import child, commandline, several
+from pgtasks import child, commandline, mistyped, several
 from pgtasks import task as edge
 from pgtasks.errors import PgtasksError
 
@@ -43,7 +43,7 @@ def namespace(file: str | Path) -> Any:
         _add_own(tree, path, own, taken)
     if FIRST in tree.tasks and tree.default is None:
         tree.default = FIRST
-    _check_command_line(tree)
+    mistyped.teach()
     return tree
 
 
@@ -57,18 +57,6 @@ class _Tree(Collection):  # type: ignore[misc]
 
 def _is_inv() -> bool:
     return Path(sys.argv[0]).stem in ("inv", "invoke")
-
-
-def _check_command_line(tree: Any) -> None:
-    """Let a task or flag that is none end in our words, which say what is near."""
-    if not _is_inv():
-        return
-    from pgtasks import mistyped
-
-    try:
-        mistyped.check(tree, sys.argv[1:])
-    except PgtasksError as exc:
-        raise edge.exit_of(exc, json=commandline.wants_json(sys.argv)) from None
 
 
 def _add_own(tree: Any, path: Path, folder: Path, taken: dict[str, str]) -> None:

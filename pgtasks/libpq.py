@@ -42,7 +42,6 @@ PARAMETERS = (
     "require_auth",
     "gssdelegation",
     "gsslib",
-    "tcp_user_timeout",
     "load_balance_hosts",
 )
 # Where the services of a whole machine stand: Debian, Red Hat, a build of one's own.
@@ -84,7 +83,7 @@ _SCHEME = r"postgres(ql)?(\+[a-z0-9_]+)?|psql|pgsql|postgis"
 # Parameters that say nothing of where a statement goes or who may read it: what drivers and pools
 # of applications take, and what pgtasks sets itself.
 _OF_NO_EFFECT = re.compile(
-    r"application_name|fallback_application_name|client_encoding|keepalives(_\w+)?"
+    r"application_name|fallback_application_name|client_encoding|keepalives(_\w+)?|tcp_user_timeout"
     r"|(prepared_)?statement_cache_size|prepare(d?_\w+)?|pgbouncer|connection_limit|pool_\w+|max_\w+"
     r"|async_fallback|conn_max_age|ssl"
 )

@@ -1,18 +1,20 @@
 """What somebody meant who typed a task, a flag or a value that is none, in one line.
 
 Invoke says "No idea what 'db.bakcup' is!". It loads tasks.py before it parses the tasks of the
-command line, so the tree parses them first, by Invoke's own parser, and says what is near.
+command line, so its Program can be taught by then: what its parser refuses is said in our words.
+Leaned on: Program.parse_tasks, parse_cleanup, collection and core, which are public.
 """
 
 from __future__ import annotations
 
 import difflib
+import functools
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from invoke.parser import ParseError, Parser
+from invoke.parser import ParseError
 from invoke.program import Program
 
 from pgtasks.errors import Failed
@@ -37,21 +39,29 @@ _MEANT = {
 _UNKNOWN = re.compile(r"No idea what '(.*)' is!", re.DOTALL)
 
 
-def check(tree: Any, argv: Sequence[str]) -> None:
-    """Raise Failed for what Invoke's parser would not understand, with what is near."""
-    core = Parser(initial=Program().initial_context, ignore_unknown=True).parse_argv(list(argv))
-    flags = core[0].args
-    if flags["complete"].value or flags["list"].value or flags["help"].value is True:
-        return
-    contexts = tree.to_contexts()
-    names = [context.name for context in contexts]
-    if flags["help"].value and flags["help"].value not in names:
-        raise Failed(_no_task(flags["help"].value, names))
-    parser = Parser(initial=Program().initial_context, contexts=contexts)
-    try:
-        parser.parse_argv(list(core.unparsed))
-    except ParseError as exc:
-        raise Failed(_explained(exc, names, list(core.unparsed))) from None
+def teach() -> None:
+    """Let Invoke's program say what is near to a word that its parser does not know."""
+    for name in ("parse_tasks", "parse_cleanup"):
+        method = getattr(Program, name)
+        if not hasattr(method, "__wrapped__"):
+            setattr(Program, name, _in_our_words(method))
+
+
+def _in_our_words(method: Callable[[Any], None]) -> Callable[[Any], None]:
+    @functools.wraps(method)
+    def wrapped(program: Any) -> None:
+        try:
+            method(program)
+        except ParseError as exc:
+            from pgtasks import commandline
+            from pgtasks.task import exit_of
+
+            names = [context.name for context in program.collection.to_contexts()]
+            words = list(program.core.unparsed)
+            failure = Failed(_explained(exc, names, words))
+            raise exit_of(failure, json=commandline.wants_json(program.argv)) from None
+
+    return wrapped
 
 
 def _explained(exc: ParseError, names: Sequence[str], words: Sequence[str]) -> str:

@@ -40,9 +40,10 @@ class Outcome:
         return self.error or self.said or (lines[0] if len(lines) == 1 else "")
 
     def line(self, width: int) -> str:
-        """Return the line for the end of the run: `prod-eu  done  2.1 s`; its result comes last."""
+        """Return the line for the end of the run: `prod-eu  done  2.1 s`, with its error if any."""
         took = report.duration(self.seconds)
-        return report.printable(f"{self.environment.ljust(width)}  {self.result}  {took}")
+        words = f"{self.environment.ljust(width)}  {self.result}  {took}  {self.error}"
+        return report.printable(words.rstrip())
 
     def as_json(self) -> dict[str, Any]:
         """Return plain data; `result` is the task's own document."""

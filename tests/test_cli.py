@@ -265,13 +265,6 @@ def test_an_own_task_keeps_libpqs_variables_for_its_commands(project: Path, inv:
     assert inv("legacy.where", env={"PGHOST": "db9"}).stdout == "db9\n"
 
 
-def test_a_fault_in_an_own_file_is_a_traceback_that_names_it(project: Path, inv: Inv) -> None:
-    add_task(project, "bad.py", "import nothing_of_this_name\n")
-    done = inv("--list")
-    assert done.returncode == 1
-    assert "tasks/bad.py" in done.stderr
-
-
 def test_a_tasks_folder_of_another_name(project: Path, inv: Inv) -> None:
     (project / "invoke.yaml").write_text("pgtasks: {folders: {tasks: db tasks}}\n")
     (project / "db tasks").mkdir()

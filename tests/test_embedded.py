@@ -466,7 +466,8 @@ def test_a_project_that_is_renamed_while_its_server_runs(ground: Path, project: 
     first = embedded.start(project)
     moved = project.rename(ground / "moved")
     assert started(moved).pid == first.pid
-    assert embedded.start(moved).pid == first.pid
+    # anew: what knows its folder by name, such as pg_control_system(), fails in the old one
+    assert embedded.start(moved).pid != first.pid
     assert kept(started(moved)) == 42
 
     project.mkdir()
@@ -779,11 +780,10 @@ def test_a_project_that_moves_below_a_closed_folder_takes_its_data_along(
 ) -> None:
     first = embedded.start(project)
     moved = project.rename(closed / "moved")
-    assert embedded.start(moved).pid == first.pid
     with pytest.raises(Failed, match=r"can no longer enter .*stop the server of PostgreSQL 16"):
         embedded.start(moved, major=18)
-    embedded.stop(moved)
     second = embedded.start(moved)
+    assert second.pid != first.pid
     assert second.data.is_relative_to(far.PLACES[0])
     assert kept(second) == 42
     assert not list((moved / ".pgtasks").glob("data*"))
@@ -849,7 +849,7 @@ def ordinary(ground: Path) -> Callable[[str, Path], subprocess.CompletedProcess[
     which = next(one for one in FOUND if (one.major, one.origin) == (16, "wheel"))
     wheel = programs.copy_of(which, site).parents[2]
     shutil.copytree(LIBRARY / "embedded", site / "pgtasks" / "embedded")
-    for name in ("__init__.py", "errors.py"):
+    for name in ("__init__.py", "errors.py", "child.py", "report.py", "private.py", "plainfile.py"):
         shutil.copy(LIBRARY / name, site / "pgtasks" / name)
     subprocess.run(["chmod", "-R", "a+rX", site], check=True)
 

@@ -244,14 +244,15 @@ def test_each_environment_is_done_and_one_that_fails_stops_none(shop: Make, inv:
     rows = table(done.stdout)
     assert list(rows) == ["prod-eu", "prod-us", "qa"]
     assert [row[0] for row in rows.values()] == ["done", "failed (4)", "done"]
-    assert re.fullmatch(r"backup \S+ of qa/two words qa: 0 tables, 0 rows, .*", rows["qa"][2])
+    assert re.search(r"^  backup \S+ of qa/two words qa: 0 tables, 0 rows, .*$", done.stdout, re.M)
+    assert len(rows["qa"]) == 2  # what it said stands above, whole
     assert "Connection refused" in rows["prod-us"][2]
     said = done.stderr.splitlines()
     assert said[-1] == "error: 1 of 3 environments failed: prod-us (4)"
     assert re.search(
         r"^prod-eu: postgres@\S+/two words prod-eu \(not protected\)$", done.stderr, re.M
     )
-    assert re.search(r"^prod-eu  done  [\d.]+ m?s  backup ", done.stderr, re.M)
+    assert re.search(r"^prod-eu  done  [\d.]+ m?s$", done.stderr, re.M)
     assert re.search(r"^prod-us  failed \(4\)  [\d.]+ m?s  ann@127.0.0.1:1/", done.stderr, re.M)
     ended = {each["environment"]: each["result"] for each in journaled(root)}
     assert ended.keys() == rows.keys()
@@ -276,7 +277,7 @@ def test_what_says_more_than_a_line_is_shown_whole(shop: Make, inv: Inv) -> None
         f"  {line}" for line in alone if "in use" not in line
     ]
     assert list(table(done.stdout)) == ["two", "one"]
-    assert table(done.stdout)["one"][2].startswith("PostgreSQL 16.")
+    assert len(table(done.stdout)["one"]) == 2
 
 
 def test_json_is_one_document(shop: Make, inv: Inv) -> None:
@@ -444,8 +445,9 @@ def test_nobody_is_asked(shop: Make, cluster: Cluster, password_cluster: Cluster
     assert done.code == 2, done.screen
     rows = table(done.screen.rpartition("error: ")[0])
     assert [row[0] for row in rows.values()] == ["failed (2)", "failed (2)", "done"]
-    assert "is protected, add --confirm" in rows["prod-eu"][2]
-    assert "wants a password" in rows["prod-us"][2]
+    # whole where each one ends, cut in the table
+    assert re.search(r"^prod-eu  failed \(2\) .* is protected, add --confirm", done.screen, re.M)
+    assert re.search(r"^prod-us  failed \(2\) .* wants a password", done.screen, re.M)
 
 
 def test_lines_stay_whole_on_a_terminal(shop: Make) -> None:

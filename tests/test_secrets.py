@@ -347,7 +347,7 @@ def test_a_password_file_that_a_killed_run_left_goes_with_the_next_run(site: Sit
         while not site.cluster.value(asleep):
             assert time.monotonic() < deadline
         process.kill()
-    (left,) = site.temporary.iterdir()
+    (left,) = site.temporary.glob("*.pgpass")
     assert left.stat().st_mode & 0o777 == 0o600
     clean(site.inv("db.run", "--file", "a.sql"))
     assert list(site.temporary.iterdir()) == []

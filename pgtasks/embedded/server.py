@@ -113,11 +113,11 @@ def _start(project: Path, state: Path, major: int | None, prefer: str) -> Server
     found = programs.binaries()
     chosen = programs.choose(found, major=wanted, prefer=prefer, existing=wanted in before)
     account = accounts.for_server(here.data(chosen.major))
+    _end_stale(_readable(here.data(chosen.major)))
     here = _settled(here, account)
     folder = _reachable(chosen, here, account)
     data = _made(here.data(chosen.major), folder, account)
     here = _recorded(here, (before or [chosen.major])[0], chosen.major, folder)
-    _end_stale(data)
     launch = postmaster.Launch(
         folder, data, account, here.log(chosen.major), here.run_lock(chosen.major)
     )
