@@ -29,7 +29,7 @@ NAME_LISTS = (
 # and names it begins with.
 LEADING_SETTINGS = (
     *("session_preload_libraries", "local_preload_libraries", "dynamic_library_path"),
-    *("role", "session_authorization", "session_replication_role"),
+    *("role", "session_authorization", "session_replication_role", "search_path"),
 )
 # It would make the load itself fail, so it arrives with the swap.
 LATE_SETTINGS = ("default_transaction_read_only",)

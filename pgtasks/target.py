@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 # Debian's and PostgreSQL's own default
 SOCKET_FOLDERS = ("/var/run/postgresql", "/tmp")  # nosec B108
+NAME_BYTES = 63  # NAMEDATALEN - 1
 _PATIENCE = fields.ENVIRONMENT["connect_timeout"].default
 # what speaks of TLS, which no unix socket does
 _TLS = ("sslmode", "sslrootcert", "sslnegotiation", "channel_binding")
@@ -154,6 +155,7 @@ def from_environment(environment: Environment) -> Target:
             f"environment {environment.name!r} says ssh: {ssh} and server: embedded, which runs on "
             "this machine alone: keep one"
         )
+    _check_name(environment)
     port = environment.get("port")
     parameters = dict(environment.parameters)
     for key in ("sslmode", "sslrootcert", peer.PARAMETER):
@@ -186,6 +188,16 @@ def from_environment(environment: Environment) -> Target:
         seeds=tuple(environment.get("seeds") or ()),
         backup=environment.get("backup") or {},
     )
+
+
+def _check_name(environment: Environment) -> None:
+    """Refuse a name that the server would cut: what is checked is not what would be worked on."""
+    name = environment.get("database")
+    if len(name.encode("utf-8", "surrogateescape")) > NAME_BYTES:
+        raise BadConfiguration(
+            f"{environment.layer('database')}: database {name!r} is longer than the {NAME_BYTES} "
+            "bytes that a name may have, and PostgreSQL would cut it"
+        )
 
 
 def _default_user(environment: str, ssh: Login | None) -> str:

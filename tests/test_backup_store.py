@@ -138,6 +138,10 @@ class TestFind:
         with pytest.raises(Refused, match=r"no backup at .*: the folder has no manifest\.json"):
             store.find(tmp_path, "dev", "shop", f"{tmp_path}/")
 
+    def test_an_empty_name_is_none(self, tmp_path: Path) -> None:
+        with pytest.raises(Refused, match="--backup '' names no backup"):
+            store.find(tmp_path, "dev", "shop", "")
+
     def test_a_long_list_is_cut(self, tmp_path: Path) -> None:
         for number in range(8):
             put(tmp_path, id=f"{ID}{number}")

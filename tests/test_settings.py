@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from layout import lay_out, said, settings
 
+from pgtasks import project
+from pgtasks.environment import resolve
 from pgtasks.errors import BadConfiguration, Refused
 from pgtasks.target import from_environment
 
@@ -708,3 +710,15 @@ def test_settings_in_code_are_refused(tmp_path: Path) -> None:
     assert settings(tmp_path, runtime="other.py").name == "dev"
     with pytest.raises(BadConfiguration, match=r"^ci\.py: settings of pgtasks stand in YAML"):
         settings(tmp_path, runtime="ci.py")
+
+
+@pytest.mark.parametrize(("name", "fits"), [("x" * 63, True), ("x" * 64, False), ("ü" * 32, False)])
+def test_a_name_that_the_server_would_cut_is_refused(tmp_path: Path, name: str, fits: bool) -> None:
+    (tmp_path / "env").mkdir()
+    (tmp_path / "env" / "qa.yaml").write_text(f"host: h\nuser: u\ndatabase: {name}\n")
+    environment = resolve(project.load(tmp_path), "qa")
+    if fits:
+        assert from_environment(environment).database == name
+    else:
+        with pytest.raises(BadConfiguration, match=r"env/qa\.yaml.*longer than the 63 bytes"):
+            from_environment(environment)

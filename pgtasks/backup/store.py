@@ -258,6 +258,8 @@ def find(folder: Path, environment: str, database: str, which: str | None = None
     Raises Refused naming what is there, Unreadable for one whose manifest cannot be read: a newest
     one that is damaged is not passed over.
     """
+    if which == "":  # an unset variable of a script, say
+        raise Refused("--backup '' names no backup: an ID, the beginning of one, latest, or a path")
     if which is not None and which != LATEST and (os.sep in which or _holds_one(Path(which))):
         return at(Path(which).expanduser())
     there = look(folder)
