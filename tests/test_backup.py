@@ -884,6 +884,11 @@ class TestThatFails:
         )
         target = replace(shop, tools=str(tools))
         if purpose.endswith("proof"):
+            # long enough for its sessions to be met
+            cluster.execute(
+                "CREATE TABLE large AS SELECT md5(n::text) AS x FROM generate_series(1, 400000) n",
+                shop.database,
+            )
             with self._ended(cluster, purpose), pytest.raises(Unreachable, match="ended the"):
                 make(target, tmp_path / "backups")
         else:

@@ -234,6 +234,10 @@ class TestPassword:
         cluster, host, port = place
         name = cluster.create()
         cluster.execute(SHOP, name)
+        # long enough for pg_dump to be seen
+        cluster.execute(
+            "CREATE TABLE large AS SELECT md5(n::text) AS x FROM generate_series(1, 300000) n", name
+        )
         put_stamp(cluster.target(name))
         project = make_project(
             tmp_path / "shop", f"postgresql://postgres@/{name}?host={host}&port={port}"
@@ -248,7 +252,7 @@ class TestPassword:
             done = inv("db.backup", "--json", cwd=project)
             dry = inv("db.backup", "--dry", cwd=project)
         assert done.returncode == 0, done.stderr
-        assert json.loads(done.stdout)["rows"] == 1100
+        assert json.loads(done.stdout)["rows"] == 301_100
         assert any(b"pg_dump" in text and b"--snapshot" in text for text in seen)
         needles = [secret.encode(), quote(secret, safe="").encode(), b"s3cret"]
         for needle in needles:
