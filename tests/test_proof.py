@@ -252,15 +252,15 @@ class TestUnproven:
     def test_a_cast_of_somebody_s_own_does_not_run(self, cluster: Cluster, target: Target) -> None:
         cluster.execute(
             "CREATE TYPE trap AS (x int);"
-            " CREATE FUNCTION spring(trap) RETURNS text LANGUAGE sql AS"
-            " $$ SELECT pg_notify('sprung', 'x')::text $$;"
+            " CREATE FUNCTION spring(trap) RETURNS text LANGUAGE plpgsql AS"
+            " $$ BEGIN RAISE EXCEPTION 'sprung'; END $$;"
             " CREATE CAST (trap AS text) WITH FUNCTION spring(trap);"
             " CREATE TABLE t (id int, x trap); INSERT INTO t VALUES (1, ROW(1))",
             target.database,
         )
         found = proof.take(target)
-        assert found.tables == ()
-        assert "cast to text" in found.unproven[0].reason
+        assert [table.rows for table in found.tables] == [1]
+        assert found.unproven == ()
 
     def test_tables_whose_data_is_left_out(self, zoo: Target) -> None:
         found = proof.take(zoo, exclude_data=("zoo.event_*", 'zoo."T"', "zoo.T"))
@@ -543,7 +543,9 @@ class TestManyTables:
 
 
 def _relation(name: str, *, bytes: int = 0) -> catalog.Relation:
-    return catalog.Relation(1, "public", name, "r", "p", "1", 1, bytes, False, "", None, ("id",))
+    return catalog.Relation(
+        1, "public", name, "r", "p", "1", 1, bytes, False, False, "", None, ("id",)
+    )
 
 
 PATTERNS = [
