@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import fnmatch
-import os
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pgtasks import fields, private, several
+from pgtasks import fields, plainfile, private, several
 from pgtasks.environment import resolve
 from pgtasks.errors import Failed, Refused
 from pgtasks.project import Project
@@ -134,11 +132,5 @@ def remember(project: Project, name: str) -> str:
 
 
 def _write(state: Path, name: str) -> None:
-    if not state.exists():
-        private.folder(state, mode=0o755)  # the account of an embedded server must enter it
-        private.replace(state / ".gitignore", "*\n", mode=0o644)
-    handle, path = tempfile.mkstemp(dir=state, prefix="environment.")
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        os.fchmod(handle, 0o644)
-        file.write(name + "\n")
-    Path(path).replace(state / "environment")
+    private.state(state)
+    plainfile.replace(state, "environment", f"{name}\n".encode(), mode=0o644)

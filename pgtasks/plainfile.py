@@ -6,9 +6,12 @@ A folder may lie behind a link, as whoever named it wants; what is in it may not
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import stat
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 _KINDS = {
@@ -19,6 +22,7 @@ _KINDS = {
     stat.S_IFBLK: "a device",
     stat.S_IFDIR: "a folder",
 }
+_ABANDONED = 3600.0  # seconds
 _OPEN = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
@@ -83,19 +87,35 @@ def read(folder: Path, name: str, *, limit: int) -> bytes:
     return content
 
 
-def replace(folder: Path, name: str, content: bytes) -> None:
-    """Put a small file into a folder, in the place of one that is there, for its owner alone."""
-    beside = folder / f".{name}.{secrets.token_hex(8)}"
+def replace(folder: Path, name: str, content: bytes, *, mode: int = 0o600) -> None:
+    """Put a small file into a folder, in the place of one that is there, whole or not at all.
+
+    Several processes may do so at once: each writes a file of its own, and the last one stays.
+    """
+    _sweep(folder, name)
+    making = folder / f".{name}.{secrets.token_hex(8)}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    handle = os.open(beside, flags, 0o600)
+    handle = os.open(making, flags, 0o600)
     try:
         with os.fdopen(handle, "wb") as file:
-            os.fchmod(handle, 0o600)
+            os.fchmod(handle, mode)
             file.write(content)
-        beside.replace(folder / name)  # in the place of a link, not of what it names
+            file.flush()
+            os.fsync(handle)
+        making.replace(folder / name)  # in the place of a link, not of what it names
     except BaseException:
-        beside.unlink(missing_ok=True)
+        making.unlink(missing_ok=True)
         raise
+
+
+def _sweep(folder: Path, name: str) -> None:
+    """Remove what killed processes left half written: nobody writes a small file for an hour."""
+    pattern = re.compile(rf"\.{re.escape(name)}\.[0-9a-f]{{16}}")
+    for path in folder.iterdir():
+        if pattern.fullmatch(path.name):
+            with suppress(OSError):
+                if time.time() - path.lstat().st_mtime > _ABANDONED:
+                    path.unlink()
 
 
 def walk(folder: Path) -> Iterator[tuple[str, os.stat_result]]:

@@ -30,6 +30,13 @@ def folder(path: Path, *, mode: int = 0o700) -> None:
         _close(path)
 
 
+def state(path: Path) -> None:
+    """Make a project's folder .pgtasks, which git ignores; what is there stays as it is."""
+    folder(path, mode=0o755)  # the account of an embedded server must enter it
+    if not (path / ".gitignore").exists():
+        plainfile.replace(path, ".gitignore", b"*\n", mode=0o644)
+
+
 def _close(path: Path) -> None:
     found = path.stat()
     shared = found.st_mode & stat.S_ISVTX  # as /tmp is
@@ -73,16 +80,3 @@ def opened(path: Path, flags: int) -> int:
         os.close(handle)
         raise plainfile.Odd(path, found)
     return handle
-
-
-def replace(path: Path, text: str, *, mode: int = 0o600) -> None:
-    """Put a small file in the place of one that is there, whole or not at all, durably."""
-    making = path.with_name(f"{path.name}.new")
-    making.unlink(missing_ok=True)  # of a run that was killed, or a link of somebody else's
-    handle = os.open(making, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        os.fchmod(handle, mode)
-        file.write(text)
-        file.flush()
-        os.fsync(handle)
-    making.replace(path)

@@ -8,7 +8,9 @@ import shutil
 import stat
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ import pytest
 from projects import make_project, put_stamp
 from servers import Cluster, identity
 
-from pgtasks import embedded, journal, private
+from pgtasks import embedded, journal, plainfile, private
 from pgtasks.backup import partial
 from pgtasks.errors import Failed
 
@@ -85,7 +87,7 @@ def test_all_that_an_embedded_server_leaves(inv: Any) -> None:
 @pytest.mark.usefixtures("umask")
 def test_a_folder_and_a_file(tmp_path: Path) -> None:
     private.folder(tmp_path / "a" / "b")
-    private.replace(tmp_path / "a" / "c", "text")
+    plainfile.replace(tmp_path / "a", "c", b"text")
     os.close(private.opened(tmp_path / "a" / "d", os.O_RDWR))
     modes = [mode(tmp_path / name) for name in ("a", "a/b", "a/c", "a/d")]
     assert modes == [0o700, 0o700, 0o600, 0o600]
@@ -116,10 +118,36 @@ def test_the_journal_follows_no_link(tmp_path: Path) -> None:
 
 def test_a_record_is_not_written_through_a_link(tmp_path: Path) -> None:
     (tmp_path / "precious").write_text("mine")
-    (tmp_path / "server.json.new").symlink_to(tmp_path / "precious")
-    private.replace(tmp_path / "server.json", "text")
+    (tmp_path / "server.json").symlink_to(tmp_path / "precious")
+    plainfile.replace(tmp_path, "server.json", b"text")
     assert (tmp_path / "precious").read_text() == "mine"
     assert (tmp_path / "server.json").read_text() == "text"
+
+
+def test_a_file_is_whole_however_many_write_it_at_once(tmp_path: Path) -> None:
+    contents = [bytes([97 + n]) * 50_000 for n in range(4)]
+
+    def write(content: bytes) -> None:
+        for _ in range(50):
+            plainfile.replace(tmp_path, "server.json", content)
+            assert (tmp_path / "server.json").read_bytes() in contents
+
+    with ThreadPoolExecutor() as pool:
+        for done in [pool.submit(write, content) for content in contents]:
+            done.result()
+    assert [path.name for path in tmp_path.iterdir()] == ["server.json"]
+
+
+def test_what_a_killed_process_left_half_written_goes(tmp_path: Path) -> None:
+    names = (".server.json.0123456789abcdef", ".server.json.fedcba9876543210", ".server.json.mine")
+    for name in names:
+        (tmp_path / name).write_text("{")
+    two_hours_ago = time.time() - 7200
+    for name in (names[0], names[2]):
+        os.utime(tmp_path / name, (two_hours_ago, two_hours_ago))
+    plainfile.replace(tmp_path, "server.json", b"{}")
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == sorted([names[1], names[2], "server.json"])
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="another account needs root")

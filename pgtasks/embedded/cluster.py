@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from pgtasks import private
+from pgtasks import plainfile
 from pgtasks.embedded.account import Account
 from pgtasks.errors import Failed
 
@@ -141,7 +141,7 @@ def _run(argv: list[str], folder: Path, account: Account, *, text: str = "") -> 
 def _finish(making: Path, data: Path) -> None:
     with (making / "postgresql.conf").open("a", encoding="utf-8") as file:
         file.write(SETTINGS)
-    private.replace(making / _MARK, f"{OWNER}\n", mode=0o644)  # the server reads it too
+    plainfile.replace(making, _MARK, f"{OWNER}\n".encode(), mode=0o644)  # the server reads it too
     making.rename(data)
 
 

@@ -16,7 +16,7 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from pgtasks import private
+from pgtasks import plainfile
 from pgtasks.embedded import lock
 from pgtasks.embedded.account import Account
 from pgtasks.errors import Failed
@@ -124,4 +124,4 @@ def _read(home: Path) -> _Owner | None:
 def _write(home: Path, state: Path) -> None:
     found = state.stat()
     owner = {"state": str(state), "device": found.st_dev, "inode": found.st_ino}
-    private.replace(home / _OWNER, json.dumps(owner) + "\n", mode=0o644)
+    plainfile.replace(home, _OWNER, f"{json.dumps(owner)}\n".encode(), mode=0o644)

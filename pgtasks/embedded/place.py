@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pgtasks import private
+from pgtasks import plainfile, private
 from pgtasks.embedded import far, lock
 from pgtasks.embedded.account import Account
 
@@ -85,10 +85,7 @@ def find(project: Path) -> Place | None:
 def make(project: Path) -> Path:
     """Make the folder .pgtasks of a project, which git ignores, and return it."""
     state = project.resolve() / ".pgtasks"
-    private.folder(state, mode=0o755)  # the server's account must enter it
-    ignore = state / ".gitignore"
-    if not ignore.exists():
-        private.replace(ignore, "*\n", mode=0o644)
+    private.state(state)
     return state
 
 
@@ -132,7 +129,7 @@ def write(place: Place) -> None:
         "programs": {str(major): folder for major, folder in place.programs},
     }
     text = json.dumps(record, indent=2) + "\n"
-    private.replace(place.state / _RECORD, text, mode=0o644)  # it alone knows a far home
+    plainfile.replace(place.state, _RECORD, text.encode(), mode=0o644)  # it alone knows a far home
 
 
 def _read(state: Path) -> dict[str, Any]:
