@@ -24,6 +24,7 @@ from typing import Any
 import psycopg2
 from psycopg2 import sql
 
+from pgtasks import loader
 from pgtasks.secret import Secret
 from pgtasks.target import Target
 
@@ -117,6 +118,11 @@ class Cluster:
         for found in self.databases():
             if found == name or found.startswith((f"{name}__new_", f"{name}__old_")):
                 self._drop(found)
+        for (role,) in self.execute(
+            "SELECT rolname FROM pg_roles WHERE starts_with(rolname, %s)",
+            parameters=(loader.name(name, ""),),
+        ):
+            self.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(role)))
 
     def _drop(self, name: str) -> None:
         # one that refuses connections (kept for undo) can be dropped all the same

@@ -99,8 +99,9 @@ def database_of(root: Path, environment: str = "dev") -> str:
     return text.partition("/t")[2].partition("?")[0].join(("t", ""))
 
 
-def logins(cluster: Cluster) -> list[Any]:
-    return cluster.execute("SELECT rolname FROM pg_roles WHERE rolname ~ '^pgtasks_load_'")
+def logins(cluster: Cluster, database: str) -> list[Any]:
+    query = "SELECT rolname FROM pg_roles WHERE starts_with(rolname, %s)"
+    return cluster.execute(query, parameters=(loader.name(database, ""),))
 
 
 def test_production_into_dev_works_at_the_first_try_and_runs_nothing_as_a_superuser(
@@ -117,7 +118,7 @@ def test_production_into_dev_works_at_the_first_try_and_runs_nothing_as_a_superu
     assert owners == [("dev_plain",)]
     assert cluster18.value("SELECT count(*) FROM bait", dev) == 10
     assert not got_through(cluster18)
-    assert logins(cluster18) == []
+    assert logins(cluster18, dev) == []
 
 
 def test_a_superusers_rights_are_asked_for(site: Path, cluster18: Cluster, inv: Inv) -> None:
@@ -165,7 +166,7 @@ def test_a_restore_of_ones_own_runs_as_the_plain_owner_too(
     assert not got_through(cluster)
     owner = cluster.value("SELECT tableowner FROM pg_tables WHERE tablename = 'bait'", prod)
     assert owner == "shop_plain"
-    assert logins(cluster) == []
+    assert logins(cluster, prod) == []
 
 
 def test_what_only_a_superuser_restores_is_named_before_anything_is_touched(
@@ -252,7 +253,7 @@ def test_what_shows_only_in_the_load_names_the_way_out(
     assert failed.returncode == 1
     assert "'shop_plain' may not restore it: --as-superuser restores it" in failed.stderr
     assert "--no-owner" not in failed.stderr
-    assert logins(cluster) == []
+    assert logins(cluster, name) == []
     done = inv("db.restore", "--as-superuser", "--confirm", name, cwd=root)
     assert done.returncode == 0, done.stderr
 
@@ -269,7 +270,8 @@ def test_the_login_of_a_killed_restore_goes_with_the_next_run(
     try:
         done = inv("db.recover", cwd=site)
         assert f"dropped role '{role}', the login of a restore" in done.stdout
-        assert logins(cluster18) == [(other,)]
+        assert logins(cluster18, dev) == []
+        assert logins(cluster18, "another") == [(other,)]
     finally:
         cluster18.execute(f"DROP ROLE {other}")
 
@@ -291,7 +293,7 @@ def test_a_login_that_is_left_stops_no_plain_role(
         assert "permission denied" in line
         with Lock(cluster.target(name), "test") as lock:
             assert recover.heal(lock) == [line.replace("left", "dropped").partition(": ")[0]]
-        assert logins(cluster) == [(unmarked,)]
+        assert logins(cluster, name) == [(unmarked,)]
     finally:
         cluster.execute(f"DROP ROLE IF EXISTS {role}, {unmarked}")
 
