@@ -236,7 +236,7 @@ def laying_statements(name: str, facts: DatabaseFacts) -> list[sql.Composed]:
     no way but to act as that role).
     """
     return [
-        *_access_statements(name, facts),
+        *access_statements(name, facts),
         *(
             setting_statement(name, setting)
             for setting in facts.settings
@@ -245,7 +245,7 @@ def laying_statements(name: str, facts: DatabaseFacts) -> list[sql.Composed]:
     ]
 
 
-def _access_statements(name: str, facts: DatabaseFacts) -> list[sql.Composed]:
+def access_statements(name: str, facts: DatabaseFacts) -> list[sql.Composed]:
     """Return what makes a new database's access list the facts'; a default one is the default."""
     if facts.grants is None:
         return []
@@ -264,17 +264,27 @@ def _grant(name: str, grant: Grant) -> sql.Composed:
     )
 
 
+def _subject(name: str, role: str) -> sql.Composed:
+    database = sql.Identifier(name)
+    if role:
+        return sql.SQL("ROLE {} IN DATABASE {}").format(sql.Identifier(role), database)
+    return sql.SQL("DATABASE {}").format(database)
+
+
+def reset_statement(name: str, role: str = "") -> sql.Composed:
+    """Return what takes all settings of a database away, or those of one role in it."""
+    return sql.SQL("ALTER {} RESET ALL").format(_subject(name, role))
+
+
 def setting_statement(name: str, setting: Setting) -> sql.Composed:
     """Return the ALTER statement of one setting, its list of names quoted as names."""
-    database = sql.Identifier(name)
-    subject = sql.SQL("DATABASE {}").format(database)
-    if setting.role:
-        subject = sql.SQL("ROLE {} IN DATABASE {}").format(sql.Identifier(setting.role), database)
     value: sql.Composable = sql.Literal(setting.value)
     if setting.name.lower() in NAME_LISTS:
         value = sql.SQL(", ").join(map(sql.Literal, split_names(setting.value)))
     parts = [sql.Identifier(part) for part in setting.name.split(".")]
-    return sql.SQL("ALTER {} SET {} TO {}").format(subject, sql.SQL(".").join(parts), value)
+    return sql.SQL("ALTER {} SET {} TO {}").format(
+        _subject(name, setting.role), sql.SQL(".").join(parts), value
+    )
 
 
 def late_statements(name: str, facts: DatabaseFacts) -> list[sql.Composed]:

@@ -70,7 +70,7 @@ def decide(facts: Facts) -> Decision:
             return Decision.ASK
         raise Refused(
             f"this cannot be undone and there is no terminal to ask on, "
-            f"add --yes or --confirm {shlex.quote(facts.database)}"
+            f"add --yes or {_confirm(facts.database)}"
         )
     return Decision.GO
 
@@ -97,7 +97,23 @@ def _name_needed(facts: Facts, why: str) -> Decision:
         return Decision.GO
     if facts.terminal:
         return Decision.TYPE_NAME
-    raise Refused(f"{why}, add --confirm {shlex.quote(facts.database)}")
+    raise Refused(f"{why}, add {_confirm(facts.database)}")
+
+
+def _confirm(name: str) -> str:
+    """Return the flag as a shell takes it; $'...' is of bash, zsh and ksh."""
+    if name.isprintable():
+        return f"--confirm {shlex.quote(name)}"
+    text = "".join(_escaped(char) for char in name)
+    return f"--confirm $'{text}'"
+
+
+def _escaped(char: str) -> str:
+    if char in "\\'":
+        return f"\\{char}"
+    if char.isprintable():
+        return char
+    return "".join(f"\\x{byte:02x}" for byte in char.encode("utf-8", "surrogateescape"))
 
 
 def _check_facts_agree(facts: Facts) -> None:

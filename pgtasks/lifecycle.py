@@ -132,6 +132,7 @@ class Dropped:
     bytes: int | None = None
     sessions: int = 0
     beside: tuple[str, ...] = ()
+    owners: tuple[str, ...] = ()  # of the dropped one, and of those kept: an undo believes them
     dry: bool = False
 
     def lines(self) -> list[str]:
@@ -152,6 +153,7 @@ class Dropped:
             "existed": self.existed,
             "bytes": self.bytes,
             "sessions": self.sessions,
+            **({"owners": list(self.owners)} if self.existed else {}),
             "dry": self.dry,
         }
 
@@ -171,9 +173,10 @@ def left_to_drop(conn: Connection, target: Target) -> Dropped:
     beside = tuple(kept.lines(found.kept))
     if found.missing:
         return Dropped(name, existed=False, beside=beside, dry=True)
-    size, sessions, template = connection.rows(conn, _SIZE_AND_SESSIONS, (name,))[0]
+    size, sessions, template, owner = connection.rows(conn, _SIZE_AND_SESSIONS, (name,))[0]
     _refuse(name, list(_obstacles(conn, name, template=template)))
-    return Dropped(name, True, size, sessions, beside, dry=True)
+    owners = tuple(sorted({owner, *(side.owner for side in found.kept)}))
+    return Dropped(name, True, size, sessions, beside, owners, dry=True)
 
 
 def _obstacles(conn: Connection, name: str, *, template: bool) -> Iterator[str]:
@@ -206,6 +209,6 @@ _SIZE_AND_SESSIONS = (
     " OR pg_has_role('pg_read_all_stats', 'USAGE') THEN pg_database_size(d.oid) END,"
     # what another role's backend is, only some may see
     " (SELECT count(*) FROM pg_stat_activity a WHERE a.datid = d.oid"
-    "  AND a.backend_type IS DISTINCT FROM 'autovacuum worker'), d.datistemplate"
-    " FROM pg_database d WHERE d.datname = %s"
+    "  AND a.backend_type IS DISTINCT FROM 'autovacuum worker'), d.datistemplate,"
+    " pg_get_userbyid(d.datdba) FROM pg_database d WHERE d.datname = %s"
 )

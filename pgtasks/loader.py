@@ -49,16 +49,10 @@ def login(conn: Connection, target: Target, side: str, run: str, owner: str) -> 
     role, password = name(target.database, run), secrets.token_urlsafe(24)
     # the server and its log see a verifier, as psql's \password sends it
     verifier = encrypt_password(password, role, conn, "scram-sha-256")
-    connection.execute(
-        conn,
-        # both or none: one statement list, one transaction; BYPASSRLS for the proof alone: the
-        # load sets the owner's role, which has its own
-        sql.SQL(
-            "CREATE ROLE {0} LOGIN BYPASSRLS PASSWORD {1} IN ROLE {2}; COMMENT ON ROLE {0} IS {3}"
-        ).format(
-            sql.Identifier(role), sql.Literal(verifier), sql.Identifier(owner), sql.Literal(MARK)
-        ),
-    )
+    try:
+        connection.execute(conn, _statements(role, verifier, owner))
+    except Failed as exc:
+        raise NoLogin(exc.message) from None
     try:
         found = replace(
             target, user=role, password=Secret(password), passfile="", password_command=""
@@ -75,13 +69,26 @@ def login(conn: Connection, target: Target, side: str, run: str, owner: str) -> 
     drop(conn, role)
 
 
-def drop(conn: Connection, role: str) -> None:
-    """Drop a login; one that owns something (what a backup ran made it so) may log in no more."""
+def _statements(role: str, verifier: str, owner: str) -> sql.Composed:
+    # both or none: one statement list, one transaction; BYPASSRLS for the proof alone: the load
+    # sets the owner's role, which has its own
+    return sql.SQL(
+        "CREATE ROLE {0} LOGIN BYPASSRLS PASSWORD {1} IN ROLE {2}; COMMENT ON ROLE {0} IS {3}"
+    ).format(sql.Identifier(role), sql.Literal(verifier), sql.Identifier(owner), sql.Literal(MARK))
+
+
+def drop(conn: Connection, role: str) -> bool:
+    """Drop a login and return whether it is gone; one that owns something may log in no more.
+
+    What a backup ran can have made it an owner.
+    """
     identifier = sql.Identifier(role)
     try:
         connection.execute(conn, sql.SQL("DROP ROLE IF EXISTS {}").format(identifier))
     except Failed:
         connection.execute(conn, sql.SQL("ALTER ROLE {} NOLOGIN").format(identifier))
+        return False
+    return True
 
 
 def left(conn: Connection, database: str) -> list[str]:
@@ -101,8 +108,11 @@ def heal(conn: Connection, database: str) -> list[str]:
 
 
 def _healed(conn: Connection, role: str) -> str:
+    what = f"role {role!r}, the login of a restore that was interrupted"
     try:
-        drop(conn, role)
+        gone = drop(conn, role)
     except Failed as exc:
-        return f"left role {role!r}, the login of a restore that was interrupted: {exc.message}"
-    return f"dropped role {role!r}, the login of a restore that was interrupted"
+        return f"left {what}: {exc.message}"
+    if gone:
+        return f"dropped {what}"
+    return f"left {what}: it owns something and may log in no more"

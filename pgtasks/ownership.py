@@ -38,7 +38,7 @@ class Ownership:
       a swap that changed the owner), and the stamps of those that are ours by this rule.
 
     Where the target is gone, so is the word of its owner: believed are the connecting role, and the
-    owner that the project's own journal noted at the last restore or undo.
+    owners that the project's own journal noted at the last restore, undo or drop.
 
     That a role is a member of another says nothing: up to PostgreSQL 15 every role may make others
     members of itself, a superuser is a member of all, and a database may be given to a group by
@@ -109,15 +109,20 @@ def of(conn: Connection, target: Target) -> Ownership:
 
 
 def _noted(target: Target) -> set[str]:
-    """Return the owner that the journal noted when a run of the project last swapped the target."""
+    """Return the owners that the journal noted at the last swap or drop of the target."""
     try:
         entries, _ = journal.read(target.journal) if target.journal else ([], 0)
     except (OSError, PgtasksError):
         return set()  # another account's, or no file
     for entry in reversed(entries):
         here = (entry.environment, entry.database) == (target.environment, target.database)
-        if here and entry.task in ("db.restore", "db.undo") and "owner" in entry.details:
+        if not here or entry.result != "done":
+            continue
+        if entry.task in ("db.restore", "db.undo") and "owner" in entry.details:
             return {str(entry.details["owner"])}
+        owners = entry.details.get("owners")
+        if entry.task == "db.drop" and isinstance(owners, list):
+            return set(map(str, owners))
     return set()
 
 

@@ -61,6 +61,6 @@ def _alive(pid: str) -> bool:
         os.kill(int(pid), 0)
     except ProcessLookupError:
         return False
-    except PermissionError:
-        pass  # another user's process has got that ID since
+    except (PermissionError, OverflowError, ValueError):
+        pass  # another user's process has got that ID since, or the name is none of ours
     return True

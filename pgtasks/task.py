@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import invoke
 
 from pgtasks import several
-from pgtasks.errors import Interrupted, PgtasksError
+from pgtasks.errors import Interrupted, PgtasksError, Refused
 
 if TYPE_CHECKING:
     from pgtasks.project import Project
@@ -135,6 +135,7 @@ def guarded(body: Callable[..., Any]) -> Callable[..., Any]:
             # a name that the terminal's encoding does not have is no reason to end in a traceback
             sys.stdout.reconfigure(errors="backslashreplace")
         try:
+            _refuse_empty(kwargs)
             with _signals():
                 return body(*args, **kwargs)
         except PgtasksError as exc:
@@ -153,6 +154,13 @@ def guarded(body: Callable[..., Any]) -> Callable[..., Any]:
     wrapped.__code__ = wrapped.__code__.replace(co_name=own)  # type: ignore[attr-defined]
     wrapped.__pgtasks__ = True  # type: ignore[attr-defined]
     return wrapped
+
+
+def _refuse_empty(flags: Mapping[str, Any]) -> None:
+    """Refuse an empty value of a repeatable flag: an unset variable of a script, say."""
+    for name, value in flags.items():
+        if isinstance(value, list) and "" in value:
+            raise Refused(f"--{name.strip('_').replace('_', '-')} '' names nothing")
 
 
 def exit_of(exc: PgtasksError, *, json: bool = False) -> invoke.Exit:

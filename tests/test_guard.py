@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
 from dataclasses import dataclass
 from typing import Any
 
@@ -226,6 +227,15 @@ def test_a_name_that_a_shell_would_split_is_quoted() -> None:
     found = Identity(odd, "7", "a", "", None, False)
     text = str(outcome(facts(WRITE, found, database=odd)))
     assert """--confirm 'my '"'"'shop'"'"'; rm'""" in text
+
+
+@pytest.mark.parametrize("name", ["a\x1b[2J'b", "two\nlines\\", "right\u202eleft ", "\x07é😀"])
+def test_a_name_that_a_terminal_would_obey_is_a_word_of_bash(name: str) -> None:
+    text = str(outcome(facts(WRITE, Identity(name, "7", "a", "", None, False), database=name)))
+    word = text.partition("--confirm ")[2]
+    assert word.isprintable()
+    printed = subprocess.run(["bash", "-c", f"printf %s {word}"], capture_output=True, check=True)
+    assert printed.stdout.decode() == name
 
 
 def test_protection_says_why() -> None:

@@ -222,3 +222,21 @@ def test_a_key_that_holds_is_no_obstacle(
     )
     made = inv("db.backup", "--json")
     assert json.loads(made.stdout)["obstacles"] == []
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("db.restore", "--leave-out", ""),
+        ("db.restore", "--accept", "table x", "--accept", ""),
+        ("db.run", "--file", ""),
+        ("db.backup", "--exclude-table-data", ""),
+        ("seed.load", "--set", ""),
+    ],
+)
+def test_an_empty_value_of_a_repeatable_flag_is_refused(
+    argv: tuple[str, ...], project: Path, inv: Any
+) -> None:
+    flag = argv[-2]
+    done = inv(*argv)
+    assert (done.returncode, done.stderr) == (2, f"error: {flag} '' names nothing\n")

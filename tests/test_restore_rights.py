@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from projects import make_project, put_stamp
 from psycopg2 import sql
 from servers import Cluster
 
-from pgtasks import connection, loader, recover
+from pgtasks import connection, database, loader, recover
 from pgtasks.lock import Lock
 
 Inv = Callable[..., Any]
@@ -321,6 +322,93 @@ def test_settings_that_lead_others_come_with_a_strangers_backup_only_if_asked_fo
     assert cluster.execute(f"{laid} WHERE datname = %s", parameters=(database,)) == [
         (["work_mem=7MB"],)
     ]
+
+
+@pytest.mark.parametrize("mighty", ["pg_execute_server_program", "another_superuser"])
+def test_an_owner_with_a_superusers_rights_by_membership_is_no_plain_one(
+    site: Path, cluster18: Cluster, inv: Inv, mighty: str
+) -> None:
+    cluster18.execute("CREATE ROLE another_superuser SUPERUSER")
+    try:
+        cluster18.execute(
+            f"CREATE ROLE between; GRANT {mighty} TO between; GRANT between TO dev_plain"
+        )
+        refused = inv("db.restore", "--backup", backup_of(site), cwd=site)
+        assert refused.returncode == 2
+        assert f"would belong to 'dev_plain', a member of '{mighty}': give the" in refused.stderr
+        assert not got_through(cluster18)
+    finally:
+        cluster18.execute("DROP ROLE between, another_superuser")
+
+
+def test_a_drop_can_be_undone_where_another_role_owns_the_kept_one(
+    site: Path, cluster18: Cluster, inv: Inv
+) -> None:
+    """The target's owner would tell that the kept one is ours, and goes with the target."""
+    dev = database_of(site)
+    assert inv("db.restore", "--backup", backup_of(site), cwd=site).returncode == 0
+    dropped = inv("db.drop", "--yes", cwd=site)
+    assert dropped.returncode == 0, dropped.stderr
+    assert "inv db.undo brings it back" in dropped.stdout
+    undone = inv("db.undo", cwd=site)
+    assert undone.returncode == 0, undone.stderr
+    assert dev in cluster18.databases()
+
+
+def test_what_a_load_does_to_the_database_itself_is_put_back(
+    people: None,
+    cluster: Cluster,
+    fresh_database: Callable[..., str],
+    inv: Inv,
+    tmp_path: Path,
+) -> None:
+    """The owner may grant on the side database and alter it; so may what runs as the owner."""
+    name = fresh_database(cluster, owner="shop_plain")
+    target = cluster.target(name)
+    setup = "ALTER DATABASE {0} SET work_mem = '7MB'; GRANT CREATE ON DATABASE {0} TO dev_plain"
+    cluster.execute(sql.SQL(setup).format(sql.Identifier(name)))
+    with connection.session(replace(target, user="shop_plain")) as conn:
+        connection.execute(conn, "SET search_path = public")
+        connection.execute(
+            conn,
+            """
+            CREATE FUNCTION planted(text) RETURNS boolean LANGUAGE plpgsql AS $f$
+            BEGIN
+              IF position('__new_' IN current_database()) > 0 THEN
+                EXECUTE format('ALTER DATABASE %I SET search_path = evil', current_database());
+                EXECUTE format('ALTER DATABASE %I RESET work_mem', current_database());
+                EXECUTE format('GRANT CREATE ON DATABASE %I TO PUBLIC', current_database());
+              END IF;
+              RETURN true;
+            END $f$;
+            CREATE TABLE bait (name text CHECK (public.planted(name)));
+            INSERT INTO bait VALUES ('x');
+            """,
+        )
+    put_stamp(target)
+    root = make_project(tmp_path / "shop", cluster.url(name))
+    before = facts(cluster, name)
+    assert inv("db.backup", cwd=root).returncode == 0
+    done = inv("db.restore", cwd=root)
+    assert done.returncode == 0, done.stderr
+    for what in ("setting search_path", "setting work_mem", "grants on the database"):
+        assert f"put back: {what}, which the load had changed" in done.stderr
+    assert facts(cluster, name) == before
+    cluster.execute(
+        sql.SQL("REVOKE ALL ON DATABASE {} FROM dev_plain").format(sql.Identifier(name))
+    )
+    cluster.execute("UPDATE pg_database SET datacl = NULL WHERE datname = %s", parameters=(name,))
+    assert "put back: grants" in inv("db.restore", cwd=root).stderr
+    by_default = cluster.execute(
+        "SELECT has_database_privilege('dev_plain', %s, p) FROM unnest(%s) p",
+        parameters=(name, ["CONNECT", "TEMPORARY", "CREATE"]),
+    )
+    assert by_default == [(True,), (True,), (False,)]
+
+
+def facts(cluster: Cluster, name: str) -> database.DatabaseFacts:
+    with closing(cluster.connect()) as conn:
+        return database.read(conn, name)
 
 
 def test_a_backup_that_nobody_here_made_is_said_to_be_so(site: Path, inv: Inv) -> None:

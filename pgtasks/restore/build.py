@@ -15,7 +15,7 @@ from pgtasks.errors import Failed, Refused
 from pgtasks.host import Host
 from pgtasks.lock import Lock
 from pgtasks.proof.toc import Entry
-from pgtasks.restore import load, preflight, prove, trying
+from pgtasks.restore import intact, load, preflight, prove, trying
 from pgtasks.restore.plan import Plan
 from pgtasks.restore.prove import Proven
 from pgtasks.stamp import Stamp
@@ -77,6 +77,7 @@ def _brought(plan: Plan, lock: Lock, host: Host, say: Say) -> Iterator[Plan]:
 def _filled(plan: Plan, lock: Lock, host: Host, say: Say) -> Proven:
     """Load the side database and prove it."""
     conn = lock.connection
+    before = database.read(conn, plan.side)
     began = time.monotonic()
     try:
         load.run_restore(plan, host, conn)
@@ -97,6 +98,8 @@ def _filled(plan: Plan, lock: Lock, host: Host, say: Say) -> Proven:
         say(f"  accepted: {each}")
     for name in proven.unused:
         say(f"  --accept {name!r}: nothing of that name differs")
+    for what in intact.put_back(conn, before):
+        say(f"  put back: {what}, which the load had changed")
     reach("restore.proven")
     return proven
 

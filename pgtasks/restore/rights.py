@@ -14,15 +14,36 @@ from pgtasks.connection import Connection
 
 Demanding = Callable[[bool], Iterable[str]]  # told whether grants are restored
 _NAMED = 5  # roles that a sentence names
+# What makes a role as mighty as a superuser, in words: its own attribute, and roles whose members
+# run programs and write files on the server, or act as the superuser that they are members of.
+_MIGHT = """
+CASE WHEN r.rolsuper THEN 'a superuser' ELSE (
+  SELECT 'a member of ' || quote_literal(m.rolname) FROM pg_roles m
+  WHERE (m.rolsuper OR m.rolname IN
+      ('pg_execute_server_program', 'pg_write_server_files', 'pg_read_server_files'))
+    AND pg_has_role(r.oid, m.oid, 'MEMBER') ORDER BY m.rolname LIMIT 1) END"""
+# until PostgreSQL 15 who may create roles makes himself a member of those
+_MIGHT_OF_OWNER = f"""
+coalesce({_MIGHT}, CASE WHEN r.rolcreaterole
+  AND current_setting('server_version_num')::int < 160000 THEN 'who may create roles' END, '')"""
 
 
 @dataclass(frozen=True)
 class Role:
-    """A role as the server knows it: `mine` and `owners` say who may act as it."""
+    """A role as the server knows it.
+
+    `might` says what gives it a superuser's rights: `a superuser`, `a member of 'admin'`; a plain
+    role has none.
+    """
 
     name: str
-    superuser: bool
+    might: str
     mine: bool  # the connecting role is a member of it
+
+    @property
+    def superuser(self) -> bool:
+        """Whether it may do what a superuser may, by whatever way."""
+        return bool(self.might)
 
 
 @dataclass(frozen=True)
@@ -92,9 +113,10 @@ def decide(conn: Connection, wish: Wish, demanding: Demanding) -> Rights:
 
     Where `needs` is not empty and no superuser was asked for, it is not to be begun.
     """
-    user, superuser = connection.rows(
-        conn, "SELECT rolname, rolsuper FROM pg_roles WHERE rolname = current_user"
+    user, might = connection.rows(
+        conn, f"SELECT rolname, {_MIGHT} FROM pg_roles r WHERE rolname = current_user"
     )[0]
+    superuser = bool(might)
     owner = wish.owner or user
     known = roles(conn, {owner, *wish.roles, *wish.owners})
     named = sorted({*wish.roles, *wish.owners})
@@ -140,8 +162,9 @@ def _needs(
         only_superusers = all(name in known and known[name].superuser for name in wish.owners)
         if not (wish.own and only_superusers and not rights.mapped):
             yield (
-                f"the result would belong to {rights.owner!r}, a superuser: give the database a "
-                "plain owner (ALTER DATABASE ... OWNER TO), or connect as one (`user`)"
+                f"the result would belong to {rights.owner!r}, {known[rights.owner].might}: "
+                "give the database a plain owner (ALTER DATABASE ... OWNER TO), or connect as one "
+                "(`user`)"
             )
         return
     others = sorted({*wish.owners} - {rights.owner})
@@ -163,7 +186,7 @@ def roles(conn: Connection, names: Iterable[str]) -> dict[str, Role]:
     """Return those of the roles that the server knows, by name."""
     found = connection.rows(
         conn,
-        "SELECT rolname, rolsuper, pg_has_role(oid, 'MEMBER') FROM pg_roles"
+        f"SELECT rolname, {_MIGHT_OF_OWNER}, pg_has_role(oid, 'MEMBER') FROM pg_roles r"
         " WHERE rolname = ANY(%s)",
         (list(names),),
     )
