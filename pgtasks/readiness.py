@@ -15,6 +15,7 @@ from pgtasks import (
     host,
     kept,
     lacking,
+    loader,
     reach,
     recover,
     report,
@@ -95,6 +96,7 @@ class Readiness:
     role: Role
     content: Content | None
     leftovers: Leftovers
+    logins: tuple[str, ...]  # that killed restores left
     backups: tuple[Finding, ...]  # damaged and interrupted ones
     tools: tuple[Finding, ...]
     steps: tuple[Step, ...] = ()  # of the connection, where they were asked for
@@ -270,6 +272,9 @@ def _leftovers(found: Readiness) -> Iterator[Finding]:
     for broken in beside.broken:
         text = f"{broken.name!r}, invalid by an interrupted DROP DATABASE: inv db.recover drops it"
         yield Finding("left over", "note", text)
+    for login in found.logins:
+        text = f"role {login!r}, the login of an interrupted restore: inv db.recover drops it"
+        yield Finding("left over", "note", text)
     yield from found.backups
     for other in beside.alone:
         yield Finding("left alone", "note", f"{other.name!r}: {other.alone}")
@@ -302,12 +307,14 @@ def examine(target: Target, backups: Path) -> Readiness:
         if beside.missing:
             reach.present(None, target)
         server, role = _ask_server(conn), _ask_role(conn, target)
+        logins = tuple(loader.left(conn, target.database))
     return Readiness(
         target=target,
         server=server,
         role=role,
         content=None if beside.closed or beside.invalid else _ask_database(target),
         leftovers=beside,
+        logins=logins,
         backups=(*_broken(target, backups), *_interrupted(target, backups)),
         tools=tuple(_tools(target, server.major)),
     )

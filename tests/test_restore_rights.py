@@ -269,6 +269,9 @@ def test_the_login_of_a_killed_restore_goes_with_the_next_run(
         cluster18.execute(f"CREATE ROLE {each} LOGIN IN ROLE dev_plain")
         cluster18.execute(f"COMMENT ON ROLE {each} IS '{loader.MARK}'")
     try:
+        checked = inv("db.check", cwd=site).stdout
+        assert f"role '{role}', the login of an interrupted restore: inv db.recover" in checked
+        assert other not in checked
         done = inv("db.recover", cwd=site)
         assert f"dropped role '{role}', the login of a restore" in done.stdout
         assert logins(cluster18, dev) == []
