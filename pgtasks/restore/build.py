@@ -28,32 +28,31 @@ def build(plan: Plan, lock: Lock, host: Host, say: Say) -> Proven:
     """Build the side database and prove it."""
     conn = lock.connection
     _prepare(plan, conn, say)
-    with _logged_in(plan, conn, say) as entered:
+    with _logged_in(plan, conn) as entered:
         preflight.refuse(trying.obstacles(entered))
         with _brought(entered, lock, host, say) as ready:
             return _filled(ready, lock, host, say)
 
 
 @contextmanager
-def _logged_in(plan: Plan, conn: Connection, say: Say) -> Iterator[Plan]:
+def _logged_in(plan: Plan, conn: Connection) -> Iterator[Plan]:
     """Give the load a login of its own where a superuser's connection is to be kept from it."""
     if not plan.rights.held:
         yield plan
         return
     with ExitStack() as stack:
+        login = loader.login(conn, plan.target, plan.side, plan.run, plan.rights.role)
         try:
-            login = loader.login(conn, plan.target, plan.side, plan.run, plan.rights.role)
-            ready = replace(plan, login=stack.enter_context(login))
+            entered = stack.enter_context(login)
         except loader.NoLogin as exc:
-            if not plan.own:
-                raise Refused(
-                    f"a load as {plan.rights.role!r} alone needs a way in for a role of its own "
-                    f"({exc.message}): connect as that role (`user`), or let it have the rights "
-                    "of a superuser with --as-superuser"
-                ) from None
-            say(f"note: the load takes {plan.rights.role!r}'s role by SET ROLE: {exc.message}")
-            ready = plan
-        yield ready
+            # never by SET ROLE: who can make a login fail would have a session of this role
+            raise Refused(
+                f"a load as {plan.rights.role!r} alone needs a way in for a role of its own "
+                f"({exc.message}): connect as {plan.rights.role!r} itself (`user`), have "
+                "pg_hba.conf take a password for such a role, or let the load have the rights of "
+                "a superuser with --as-superuser"
+            ) from None
+        yield replace(plan, login=entered)
 
 
 @contextmanager

@@ -70,7 +70,6 @@ class Plan:
     no_owner: bool = False
     leave_behind: bool = False
     known: bool = True  # made here, by the project's journal
-    own: bool = True  # made here, and of this environment
     losses: tuple[Loss, ...] = ()
     notes: tuple[str, ...] = ()
     dump: Path = Path()

@@ -72,7 +72,6 @@ def make_plan(
         reader=tools.for_description(found, major, manifest.dump_tool[0], target),
         major=major,
         known=options.known,
-        own=options.known and backup.manifest.environment == target.environment,
         withheld=withheld,
         left=leaving.left(archive, options.leave_out, _unusable(conn, rights, archive)),
         archive=archive,
