@@ -34,6 +34,7 @@ LEADING_SETTINGS = (
 # It would make the load itself fail, so it arrives with the swap.
 LATE_SETTINGS = ("default_transaction_read_only",)
 
+_PRIVILEGES = ("CONNECT", "CREATE", "TEMPORARY")
 Provider = Literal["libc", "icu", "builtin"]
 _PROVIDERS: Mapping[str, Provider] = {"c": "libc", "i": "icu", "b": "builtin"}
 
@@ -254,6 +255,18 @@ def access_statements(name: str, facts: DatabaseFacts) -> list[sql.Composed]:
     return [close, *(_grant(name, grant) for grant in granted)]
 
 
+def owner_statements(name: str, facts: DatabaseFacts) -> list[sql.Composed]:
+    """Return what gives the owner the privileges that he has of his own, where not all."""
+    own = [grant for grant in facts.grants or () if grant.grantee == facts.owner]
+    kept = {grant.privilege for grant in own if not grant.grantable}
+    if facts.grants is None or kept == set(_PRIVILEGES):
+        return []
+    close = sql.SQL("REVOKE ALL ON DATABASE {} FROM {}").format(
+        sql.Identifier(name), sql.Identifier(facts.owner)
+    )
+    return [close, *(_grant(name, grant) for grant in own)]
+
+
 def _grant(name: str, grant: Grant) -> sql.Composed:
     grantee = sql.Identifier(grant.grantee) if grant.grantee else sql.SQL("PUBLIC")
     return sql.SQL("GRANT {} ON DATABASE {} TO {}{}").format(
@@ -291,6 +304,7 @@ def late_statements(name: str, facts: DatabaseFacts) -> list[sql.Composed]:
     """Return what of the facts goes into the swap itself: what would stop a load, or a drop."""
     mark = sql.SQL("ALTER DATABASE {} IS_TEMPLATE true").format(sql.Identifier(name))
     return [
+        *owner_statements(name, facts),
         *(
             setting_statement(name, setting)
             for setting in facts.settings

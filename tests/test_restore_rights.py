@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import rewriting
 from projects import make_project, put_stamp
 from psycopg2 import sql
 from servers import Cluster
 
 from pgtasks import connection, database, loader, recover
+from pgtasks.backup import store as local
 from pgtasks.lock import Lock
 
 Inv = Callable[..., Any]
@@ -358,55 +360,110 @@ def test_a_drop_can_be_undone_where_another_role_owns_the_kept_one(
     assert dev in cluster18.databases()
 
 
-def test_what_a_load_does_to_the_database_itself_is_put_back(
+PLANTING = """
+CREATE FUNCTION planted(text) RETURNS boolean LANGUAGE plpgsql AS $f$
+BEGIN
+  IF position('__new_' IN current_database()) > 0 THEN
+    %s
+  END IF;
+  RETURN true;
+END $f$;
+CREATE TABLE bait (name text CHECK (public.planted(name)));
+INSERT INTO bait VALUES ('x');
+"""
+
+
+@pytest.fixture
+def owned(
     people: None,
     cluster: Cluster,
     fresh_database: Callable[..., str],
     inv: Inv,
     tmp_path: Path,
+) -> Callable[[str], tuple[str, Path]]:
+    """Return what makes a database of a plain role, and a backup whose load runs statements."""
+
+    def make(statements: str) -> tuple[str, Path]:
+        name = fresh_database(cluster, owner="shop_plain")
+        setup = (
+            "ALTER DATABASE {0} SET work_mem = '7MB'; GRANT CREATE ON DATABASE {0} TO dev_plain;"
+            "REVOKE CREATE ON DATABASE {0} FROM shop_plain"
+        )
+        with connection.session(replace(cluster.target(name), user="shop_plain")) as conn:
+            connection.execute(conn, "SET search_path = public")
+            connection.execute(conn, PLANTING % statements.replace("LIVE", name))
+        cluster.execute(sql.SQL(setup).format(sql.Identifier(name)))
+        put_stamp(cluster.target(name))
+        root = make_project(tmp_path / name, cluster.url(name))
+        assert inv("db.backup", cwd=root).returncode == 0
+        return name, root
+
+    return make
+
+
+ALTERED = """
+EXECUTE format('ALTER DATABASE %I SET search_path = evil', current_database());
+EXECUTE format('ALTER DATABASE %I RESET work_mem', current_database());
+EXECUTE format('GRANT CREATE ON DATABASE %I TO PUBLIC', current_database());
+EXECUTE format('REVOKE ALL ON DATABASE %I FROM shop_plain', current_database());
+EXECUTE format('ALTER DATABASE %I IS_TEMPLATE true', current_database());
+"""
+
+
+def test_what_a_load_does_to_its_database_is_put_back(
+    owned: Callable[[str], tuple[str, Path]], cluster: Cluster, inv: Inv
 ) -> None:
     """The owner may grant on the side database and alter it; so may what runs as the owner."""
-    name = fresh_database(cluster, owner="shop_plain")
-    target = cluster.target(name)
-    setup = "ALTER DATABASE {0} SET work_mem = '7MB'; GRANT CREATE ON DATABASE {0} TO dev_plain"
-    cluster.execute(sql.SQL(setup).format(sql.Identifier(name)))
-    with connection.session(replace(target, user="shop_plain")) as conn:
-        connection.execute(conn, "SET search_path = public")
-        connection.execute(
-            conn,
-            """
-            CREATE FUNCTION planted(text) RETURNS boolean LANGUAGE plpgsql AS $f$
-            BEGIN
-              IF position('__new_' IN current_database()) > 0 THEN
-                EXECUTE format('ALTER DATABASE %I SET search_path = evil', current_database());
-                EXECUTE format('ALTER DATABASE %I RESET work_mem', current_database());
-                EXECUTE format('GRANT CREATE ON DATABASE %I TO PUBLIC', current_database());
-              END IF;
-              RETURN true;
-            END $f$;
-            CREATE TABLE bait (name text CHECK (public.planted(name)));
-            INSERT INTO bait VALUES ('x');
-            """,
-        )
-    put_stamp(target)
-    root = make_project(tmp_path / "shop", cluster.url(name))
+    name, root = owned(ALTERED)
     before = facts(cluster, name)
-    assert inv("db.backup", cwd=root).returncode == 0
     done = inv("db.restore", cwd=root)
     assert done.returncode == 0, done.stderr
-    for what in ("setting search_path", "setting work_mem", "grants on the database"):
-        assert f"put back: {what}, which the load had changed" in done.stderr
+    for what in ("setting search_path", "setting work_mem", "grants on the data", "IS_TEMPLATE"):
+        assert f"put back: {what}" in done.stderr
     assert facts(cluster, name) == before
-    cluster.execute(
-        sql.SQL("REVOKE ALL ON DATABASE {} FROM dev_plain").format(sql.Identifier(name))
-    )
     cluster.execute("UPDATE pg_database SET datacl = NULL WHERE datname = %s", parameters=(name,))
     assert "put back: grants" in inv("db.restore", cwd=root).stderr
-    by_default = cluster.execute(
-        "SELECT has_database_privilege('dev_plain', %s, p) FROM unnest(%s) p",
-        parameters=(name, ["CONNECT", "TEMPORARY", "CREATE"]),
+    for role, wanted in (("dev_plain", [True, True, False]), ("shop_plain", [True] * 3)):
+        by_default = cluster.execute(
+            "SELECT has_database_privilege(%s, %s, p) FROM unnest(%s) p",
+            parameters=(role, name, ["CONNECT", "TEMPORARY", "CREATE"]),
+        )
+        assert [granted for (granted,) in by_default] == wanted
+
+
+def test_what_a_load_does_to_the_target_is_said(
+    owned: Callable[[str], tuple[str, Path]], cluster: Cluster, inv: Inv
+) -> None:
+    name, root = owned(
+        "ALTER DATABASE LIVE SET search_path = evil; CREATE TABLE public.not_in_the_backup ();"
     )
-    assert by_default == [(True,), (True,), (False,)]
+    failed = inv("db.restore", cwd=root)
+    assert failed.returncode == 5, failed.stderr
+    words = f"warning: '{name}' was altered while the backup was loaded: setting search_path\n"
+    assert words in failed.stderr
+
+
+def test_a_target_that_a_load_drops_is_not_said_to_be_as_it_was(
+    owned: Callable[[str], tuple[str, Path]], cluster: Cluster, inv: Inv
+) -> None:
+    """A function cannot drop a database; an entry of an archive that somebody rewrote can."""
+    name, root = owned("")
+    cluster.execute("COMMENT ON TABLE bait IS 'a'; COMMENT ON COLUMN bait.name IS 'b'", name)
+    assert inv("db.backup", cwd=root).returncode == 0
+    assert inv("db.restore", cwd=root).returncode == 0
+    (kept,) = (each for each in cluster.databases() if each.startswith(f"{name}__old_"))
+    made = local.list_backups(root / "backups")[0]
+    contents = rewriting.Contents((made.dump / "toc.dat").read_bytes())
+    comments = [row for row in contents.rows if row.desc == b"COMMENT" and b"bait" in row.tag]
+    for row, dropped in zip(comments, (name, kept), strict=False):
+        row.definition = f'DROP DATABASE "{dropped}" WITH (FORCE)'.encode()
+    made = rewriting.put(made, contents.bytes(contents.rows))
+    rewriting.put_json(made, "proof.json", {"schema": {"view public.none": ["a", "b", "c"]}})
+    failed = inv("db.restore", "--confirm", name, cwd=root)
+    assert failed.returncode == 1, failed.stderr
+    error = failed.stderr.splitlines()[-1]
+    assert error.startswith(f"error: '{name}' was dropped while the backup was loaded; ")
+    assert f"warning: '{kept}', kept for undo, was dropped meanwhile" in failed.stderr
 
 
 def facts(cluster: Cluster, name: str) -> database.DatabaseFacts:

@@ -76,7 +76,7 @@ def _brought(plan: Plan, lock: Lock, host: Host, say: Say) -> Iterator[Plan]:
 def _filled(plan: Plan, lock: Lock, host: Host, say: Say) -> Proven:
     """Load the side database and prove it."""
     conn = lock.connection
-    before = database.read(conn, plan.side)
+    before = intact.look(conn, plan.side)
     began = time.monotonic()
     try:
         load.run_restore(plan, host, conn)
@@ -97,7 +97,7 @@ def _filled(plan: Plan, lock: Lock, host: Host, say: Say) -> Proven:
         say(f"  accepted: {each}")
     for name in proven.unused:
         say(f"  --accept {name!r}: nothing of that name differs")
-    for what in intact.put_back(conn, before):
+    for what in intact.put_back(conn, before) if before else ():
         say(f"  put back: {what}, which the load had changed")
     reach("restore.proven")
     return proven

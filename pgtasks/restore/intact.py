@@ -1,53 +1,85 @@
-"""The side database's own access list and settings: what the load changed of them is put back.
+"""What a load did to databases themselves: with the rights of their owner, beside their content.
 
-A load runs what the backup's source wrote, with the rights of the database's owner, who may grant
-on it and alter its settings. Extensions do so too: postgis_topology adds to its search_path.
+A load runs what the backup's source wrote, and the database's owner may grant on it, alter it and
+drop it. Extensions do so too: postgis_topology adds to the search_path of its database. What was
+changed of the side database is put back; what happened to the target meanwhile is said.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from psycopg2 import sql
 
-from pgtasks import connection, database
+from pgtasks import connection, database, recover, report
 from pgtasks.connection import Connection
 from pgtasks.database import DatabaseFacts, Setting
+from pgtasks.errors import Failed, PgtasksError
+from pgtasks.lock import Lock
 
 
-def put_back(conn: Connection, before: DatabaseFacts) -> Iterator[str]:
-    """Give a database the owner, grants and settings it had `before`; yield what was not so."""
-    now = database.read(conn, before.name)
-    if now.owner != before.owner:
-        _owned(conn, before)
-        yield f"owner {now.owner!r}"
-    if now.grants != before.grants:
-        for statement in _granted(now, before):
-            connection.execute(conn, statement)
-        yield "grants on the database"
-    for setting in _changed(now, before):
-        yield f"setting {setting.name}"
-    if now.settings != before.settings:
-        _set(conn, now, before)
+@dataclass(frozen=True)
+class Condition:
+    """A database as it was before a load; `open` to connections or not."""
+
+    facts: DatabaseFacts
+    open: bool
 
 
-def _owned(conn: Connection, before: DatabaseFacts) -> None:
-    statement = sql.SQL("ALTER DATABASE {} OWNER TO {}")
-    connection.execute(
-        conn, statement.format(sql.Identifier(before.name), sql.Identifier(before.owner))
+def look(conn: Connection, name: str) -> Condition | None:
+    """Return a database as it is, None where there is none."""
+    found = connection.rows(
+        conn, "SELECT datallowconn FROM pg_database WHERE datname = %s", (name,)
     )
+    return Condition(database.read(conn, name), found[0][0]) if found else None
+
+
+def changes(before: Condition, now: Condition) -> Iterator[str]:
+    """Yield what is not as it was, each in some words."""
+    if now.facts.owner != before.facts.owner:
+        yield f"owner {now.facts.owner!r}"
+    if now.facts.grants != before.facts.grants:
+        yield "grants on the database"
+    for setting in _changed(now.facts, before.facts):
+        yield f"setting {setting.name}"
+    if now.facts.template != before.facts.template:
+        yield "IS_TEMPLATE"
+    if now.open != before.open:
+        yield "ALLOW_CONNECTIONS"
+
+
+def put_back(conn: Connection, before: Condition) -> list[str]:
+    """Give a database what it had `before`, and return what was not so."""
+    facts = before.facts
+    now = look(conn, facts.name)
+    if now is None:
+        return []
+    if now.facts.owner != facts.owner:
+        _run(conn, "ALTER DATABASE {} OWNER TO {}", facts.name, facts.owner)
+    if now.facts.grants != facts.grants:
+        for statement in _granted(now.facts, facts):
+            connection.execute(conn, statement)
+    if now.facts.settings != facts.settings:
+        _set(conn, now.facts, facts)
+    if now.facts.template and not facts.template:
+        _run(conn, "ALTER DATABASE {} IS_TEMPLATE false", facts.name)
+    return list(changes(before, now))
+
+
+def _run(conn: Connection, statement: str, *names: str) -> None:
+    connection.execute(conn, sql.SQL(statement).format(*map(sql.Identifier, names)))
 
 
 def _granted(now: DatabaseFacts, before: DatabaseFacts) -> Iterator[sql.Composed]:
-    grantees = {grant.grantee for grant in now.grants or ()} - {before.owner}
-    for grantee in sorted(grantees):
+    name, owner = sql.Identifier(before.name), sql.Identifier(before.owner)
+    for grantee in sorted({grant.grantee for grant in now.grants or ()} - {before.owner}):
         yield sql.SQL("REVOKE ALL ON DATABASE {} FROM {} CASCADE").format(
-            sql.Identifier(before.name), sql.Identifier(grantee) if grantee else sql.SQL("PUBLIC")
+            name, sql.Identifier(grantee) if grantee else sql.SQL("PUBLIC")
         )
+    yield sql.SQL("GRANT ALL ON DATABASE {} TO {}").format(name, owner)
     if before.grants is None:
-        yield sql.SQL(
-            "GRANT ALL ON DATABASE {0} TO {1}; GRANT CONNECT, TEMPORARY ON DATABASE {0} TO PUBLIC"
-        ).format(sql.Identifier(before.name), sql.Identifier(before.owner))
+        yield sql.SQL("GRANT CONNECT, TEMPORARY ON DATABASE {} TO PUBLIC").format(name)
     yield from database.access_statements(before.name, before)
 
 
@@ -63,3 +95,53 @@ def _set(conn: Connection, now: DatabaseFacts, before: DatabaseFacts) -> None:
         connection.execute(conn, database.reset_statement(before.name, role))
     for setting in before.settings:
         connection.execute(conn, database.setting_statement(before.name, setting))
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """The target before a load, and the databases that are kept beside it."""
+
+    target: Condition | None
+    kept: frozenset[str]
+
+    @classmethod
+    def look(cls, lock: Lock, *, replaces: bool) -> Surroundings:
+        """Return what is there now; the target only where it is one that is replaced."""
+        found = look(lock.connection, lock.target.database) if replaces else None
+        return cls(found, _kept(lock))
+
+    def gone(self, lock: Lock, say: Callable[[str], None]) -> bool:
+        """Say what became of them, and return whether the target is there no more."""
+        lines, gone = self._changes(lock)
+        for line in lines:
+            say(f"warning: {line}")
+        return gone
+
+    def tell(self, lock: Lock, failure: BaseException) -> None:
+        """Say what became of them in a restore that failed; raises Failed where the target is gone.
+
+        Nothing is said where the server cannot be asked.
+        """
+        try:
+            lines, gone = self._changes(lock)
+        except PgtasksError:
+            return
+        for line in lines:
+            report.say(f"warning: {line}")
+        if gone:
+            why = failure.message if isinstance(failure, PgtasksError) else "interrupted"
+            raise Failed(f"{lines[0]}; {why}") from None
+
+    def _changes(self, lock: Lock) -> tuple[list[str], bool]:
+        name = lock.target.database
+        now = look(lock.connection, name) if self.target else None
+        gone = self.target is not None and now is None
+        lines = [f"{name!r} was dropped while the backup was loaded"] if gone else []
+        if self.target and now and (altered := list(changes(self.target, now))):
+            lines.append(f"{name!r} was altered while the backup was loaded: {', '.join(altered)}")
+        lost = sorted(self.kept - _kept(lock))
+        return lines + [f"{each!r}, kept for undo, was dropped meanwhile" for each in lost], gone
+
+
+def _kept(lock: Lock) -> frozenset[str]:
+    return frozenset(side.name for side in recover.look(lock.connection, lock.target).kept)

@@ -11,7 +11,7 @@ from pgtasks.backup import verify
 from pgtasks.backup.store import Backup
 from pgtasks.host import Host
 from pgtasks.lock import Lock
-from pgtasks.restore import prove
+from pgtasks.restore import intact, prove
 from pgtasks.restore.build import Say, build, clear, mark, restored_entries
 from pgtasks.restore.options import Options
 from pgtasks.restore.outcome import Outcome
@@ -45,9 +45,9 @@ def restore(
     place = target.at(target.maintenance)
     room.check(conn, place, "the restore", within=0, besides=needed, jobs=options.jobs)
     if backup.host == host:  # else every byte is read on its way there
-        intact = verify.verify(backup, host, read=False, jobs=options.jobs)
-        files, size = report.plural(intact.files, "file"), report.size(intact.bytes)
-        say(f"intact: {files}, {size}, read in {report.duration(intact.seconds)}")
+        verified = verify.verify(backup, host, read=False, jobs=options.jobs)
+        files, size = report.plural(verified.files, "file"), report.size(verified.bytes)
+        say(f"intact: {files}, {size}, read in {report.duration(verified.seconds)}")
     archive = prove.archived(backup, options.accept)
     plan = make_plan(lock, host, backup, options, archive, replaces=replaces)
     if dry:
@@ -62,11 +62,15 @@ def restore(
     for line in recover.heal(lock):
         say(line)
     reach("restore.checked")
+    before = intact.Surroundings.look(lock, replaces=plan.replaces and not plan.invalid)
     try:
         proven = build(plan, lock, host, say)
+        if before.gone(lock, say):
+            plan = replace(plan, replaces=False)
         swapped = _swap(plan, lock)
-    except BaseException:
+    except BaseException as exc:
         clear(plan, lock)
+        before.tell(lock, exc)
         raise
     reach("restore.swapped")
     found = attached.read(conn, target.database).subscriptions
