@@ -17,6 +17,7 @@ from typing import Any
 from invoke.parser import ParseError
 from invoke.program import Program
 
+from pgtasks import topic
 from pgtasks.errors import Failed
 
 # the flag that a word without one is meant for: `inv db.restore 20260131T020003Z-5f1c`
@@ -40,7 +41,7 @@ _UNKNOWN = re.compile(r"No idea what '(.*)' is!", re.DOTALL)
 
 
 def teach() -> None:
-    """Let Invoke's program say what is near to a word that its parser does not know."""
+    """Let Invoke's program say what is near to a word that it does not know, and know `help`."""
     for name in ("parse_tasks", "parse_cleanup"):
         method = getattr(Program, name)
         if not hasattr(method, "__wrapped__"):
@@ -50,8 +51,13 @@ def teach() -> None:
 def _in_our_words(method: Callable[[Any], None]) -> Callable[[Any], None]:
     @functools.wraps(method)
     def wrapped(program: Any) -> None:
+        parses = method.__name__ == "parse_tasks"
         try:
+            if parses:
+                topic.before(program)
             method(program)
+            if parses:
+                topic.after(program)
         except ParseError as exc:
             from pgtasks import commandline
             from pgtasks.task import exit_of

@@ -7,7 +7,7 @@ from pgtasks.task import run, task
 def help_(c, env=None, json=False):
     """Say where you are, and which tasks to begin with.
 
-    Example: inv help
+    Example: inv help db.restore
     """
     with run(c, "help", env=env, json=json) as r:
         from pgtasks.overview import Overview

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from projects import make_project
 
-from pgtasks import namespace
+from pgtasks import connection, namespace
 from pgtasks.overview import FIRST
 
 ID = "20260131T020003Z-5f1c"
@@ -65,6 +65,69 @@ def test_a_value_is_quoted_as_a_shell_takes_it(inv: Any, shop: Path) -> None:
 def test_a_script_gets_its_document(inv: Any, shop: Path) -> None:
     done = inv("db.bakcup", "--json", cwd=shop)
     assert "did you mean db.backup" in json.loads(done.stdout)["error"]
+
+
+@pytest.mark.parametrize(
+    ("words", "task"),
+    [
+        ("help db.restore", "db.restore"),
+        ("help db.drop --yes", "db.drop"),
+        ("help --env dev db.drop", "db.drop"),
+        ("help --json migrate.down --dry", "migrate.down"),
+        ("help backup.show", "backup.show"),  # which takes an ID
+        ("help db.restore db.drop", "db.restore"),
+        ("db.restore help", "db.restore"),
+        ("db.check help db.drop", "db.drop"),
+        ("help help", "help"),
+    ],
+)
+def test_help_of_a_task_runs_nothing(inv: Any, shop: Path, words: str, task: str) -> None:
+    done = inv(*words.split(" "), cwd=shop)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == inv("--help", task, cwd=shop).stdout
+    assert f" {task} " in done.stdout.splitlines()[0]
+
+
+def test_help_of_a_task_leaves_the_database_as_it_is(inv: Any, project: Path, target: Any) -> None:
+    with connection.session(target) as conn:
+        connection.execute(conn, "CREATE TABLE public.kept (id int)")
+    assert inv("db.backup", cwd=project).returncode == 0
+    with connection.session(target) as conn:
+        connection.execute(conn, "INSERT INTO public.kept VALUES (1)")
+        before = connection.rows(
+            conn, "SELECT oid FROM pg_database WHERE datname = current_database()"
+        )
+    for words in (("help", "db.restore"), ("help", "db.drop", "--yes"), ("db.restore", "help")):
+        assert inv(*words, cwd=project).returncode == 0
+    with connection.session(target) as conn:
+        after = connection.rows(
+            conn, "SELECT oid FROM pg_database WHERE datname = current_database()"
+        )
+        assert connection.value(conn, "SELECT count(*) FROM public.kept") == 1
+    assert after == before
+
+
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        ("help db.restor", "unknown task 'db.restor', did you mean db.restore"),
+        ("help db", "'db' is a group of tasks, name one: db."),
+        ("help nosuch", "unknown task 'nosuch', inv --list shows all"),
+    ],
+)
+def test_help_of_what_is_no_task(inv: Any, shop: Path, words: str, answer: str) -> None:
+    done = inv(*words.split(" "), cwd=shop)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert answer in done.stderr
+
+
+def test_a_help_of_the_projects_own_is_left_alone(inv: Any, tmp_path: Path) -> None:
+    project = make_project(tmp_path / "shop", "postgresql://nobody@127.0.0.1:1/none")
+    (project / "tasks").mkdir()
+    (project / "tasks" / "help.py").write_text(
+        "from invoke import task\n\n\n@task\ndef help(c, word):\n    print(f'own {word}')\n"
+    )
+    assert inv("help", "db.check", cwd=project).stdout == "own db.check\n"
 
 
 @pytest.mark.parametrize("words", [(), ("help",)])

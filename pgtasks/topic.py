@@ -1,0 +1,52 @@
+"""`inv help TASK`: the help of a task, as `inv --help TASK` prints it, and nothing is run.
+
+To Invoke, `help db.restore` are two tasks, to be run one after the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+HELP = "help"
+_BODY = "pgtasks_builtin_help"  # the module of our own task: a project's own is left alone
+_WITH_VALUE = ("--env",)  # its flags that take one
+
+
+def before(program: Any) -> None:
+    """Turn `help [FLAGS] TASK` into the help of that task, before the words are parsed.
+
+    The flags and values that the task cannot go without are no matter to its help.
+    """
+    words = list(program.core.unparsed)
+    if words[:1] != [HELP] or not _ours(program):
+        return
+    if topic := next(_positionals(words[1:]), ""):
+        program.args.help.value = topic
+        program.core.unparsed = []
+
+
+def after(program: Any) -> None:
+    """Let `help` among the tasks of a line explain the one behind or before it, and run none."""
+    names = [context.name for context in program.tasks]
+    if HELP not in names or not _ours(program):
+        return
+    number = names.index(HELP)
+    topic = next((name for name in names[number:] + names[:number] if name != HELP), "")
+    if topic and not program.args.help.value:
+        program.args.help.value = topic
+
+
+def _ours(program: Any) -> bool:
+    task = program.collection.tasks.get(HELP)
+    return task is not None and task.body.__module__ == _BODY
+
+
+def _positionals(words: Sequence[str]) -> Iterator[str]:
+    # the flags are not asked of the task: Invoke takes their help away when it lists them
+    rest = iter(words)
+    for word in rest:
+        if not word.startswith("-"):
+            yield word
+        elif word in _WITH_VALUE:
+            next(rest, "")
