@@ -13,7 +13,9 @@ import sys
 from pathlib import Path
 
 from pgtasks import connection, embedded, journal, side
+from pgtasks.drop import drop
 from pgtasks.environment import resolve
+from pgtasks.errors import PgtasksError
 from pgtasks.project import load
 from pgtasks.reach import reach
 from pgtasks.target import from_environment
@@ -39,7 +41,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m clinic.demo", description=__doc__)
     parser.add_argument("--clean", action="store_true", help="remove what the demo made")
     if parser.parse_args().clean:
-        return clean()
+        try:
+            return clean()
+        except PgtasksError as exc:
+            print(f"error: {exc.message}", file=sys.stderr)
+            return exc.exit_code
     for number, (title, task) in enumerate(STORY, 1):
         print(f"\n{number}. {title}", flush=True)
         if code := typed(task):
@@ -96,26 +102,37 @@ def print_end() -> None:
 
 def clean() -> int:
     """Remove the demo's databases and backups, and the server where nothing else lives on it."""
+    if embedded.status(ROOT) is not None:
+        try:
+            others = drop_the_demos()
+        finally:
+            embedded.stop(ROOT)
+        majors = [f"PostgreSQL {server.major}" for server in embedded.servers(ROOT)]
+        others += majors if len(majors) > 1 else []
+        if others:
+            print(f"the server is stopped; its data stays, because of {', '.join(others)}")
+        else:
+            embedded.remove(ROOT)
     shutil.rmtree(ROOT / "backups" / ENVIRONMENT, ignore_errors=True)
-    if embedded.status(ROOT) is None:
-        return 0
-    target = from_environment(resolve(load(ROOT), ENVIRONMENT))
-    target = reach(target, ROOT)
-    with connection.session(target.at(target.maintenance), purpose="demo") as conn:
-        for name in [target.database, *(found.name for found in side.find(conn, target))]:
-            side.drop(conn, name)
-        others = connection.rows(
-            conn,
-            "SELECT datname FROM pg_database WHERE NOT datistemplate AND datname <> %s ORDER BY 1",
-            (target.maintenance,),
-        )
-    if others:
-        embedded.stop(ROOT)
-        names = ", ".join(name for (name,) in others)
-        print(f"the server is stopped; its data stays, because of {names}")
-    else:
-        embedded.remove(ROOT)
     return 0
+
+
+def drop_the_demos() -> list[str]:
+    """Drop the demo's databases on the server, started for it; return those that are left."""
+    target = reach(from_environment(resolve(load(ROOT), ENVIRONMENT)), ROOT)
+    with connection.session(target.at(target.maintenance), purpose="demo") as conn:
+        ours = [found.name for found in side.find(conn, target) if not found.alone]
+        for name in [target.database, *ours]:
+            drop(conn, target, name)
+        return [
+            name
+            for (name,) in connection.rows(
+                conn,
+                "SELECT datname FROM pg_database WHERE NOT datistemplate AND datname <> %s"
+                " ORDER BY 1",
+                (target.maintenance,),
+            )
+        ]
 
 
 if __name__ == "__main__":
