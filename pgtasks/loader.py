@@ -2,13 +2,14 @@
 
 SET ROLE in a superuser's session holds nothing: what the backup's source wrote could set it back.
 So the load's sessions log in as a role that was made for them, a member of the owner and no more.
+The loaded code can be that role, and log in as it elsewhere: so the proof has another one.
 """
 
 from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 
@@ -24,6 +25,10 @@ from pgtasks.target import Target
 # The comment of a login of ours: a name alone is no identity. Who may comment on another's role
 # (CREATEROLE with ADMIN OPTION, or a superuser) may drop that role himself.
 MARK = "pgtasks: login of a restore"
+_OWNS = (
+    "it owns something and can be anything else no more: REASSIGN OWNED BY or DROP OWNED BY in the "
+    "database where that is, then inv db.recover drops it"
+)
 
 
 class NoLogin(Failed):
@@ -31,7 +36,7 @@ class NoLogin(Failed):
 
 
 def name(database: str, run: str) -> str:
-    """Return the name of the login of one run on one database."""
+    """Return how the names of the logins of one run on one database begin."""
     return f"{_start(database)}{run}"
 
 
@@ -40,19 +45,27 @@ def _start(database: str) -> str:
 
 
 @contextmanager
-def login(conn: Connection, target: Target, side: str, run: str, owner: str) -> Iterator[Target]:
+def login(
+    conn: Connection,
+    target: Target,
+    side: str,
+    run: str,
+    owner: str,
+    *,
+    say: Callable[[str], None],
+    reads_all: bool = False,
+) -> Iterator[Target]:
     """Make a login that may do what `owner` may, for the length of a block.
 
-    What is yielded is the target as it reaches it. Raises NoLogin where the server has no way in
-    for it, such as peer authentication alone.
+    What is yielded is the target as it reaches it. With `reads_all` row policies hide nothing from
+    it, where the connecting role may give that: for a proof, never while rows are loaded. Raises
+    NoLogin where it cannot be made or the server does not let it in, such as by peer
+    authentication alone.
     """
-    role, password = name(target.database, run), secrets.token_urlsafe(24)
+    role, password = _name(target.database, run), secrets.token_urlsafe(24)
     # the server and its log see a verifier, as psql's \password sends it
     verifier = encrypt_password(password, role, conn, "scram-sha-256")
-    try:
-        connection.execute(conn, _statements(role, verifier, owner))
-    except Failed as exc:
-        raise NoLogin(exc.message) from None
+    _make(conn, role, verifier, owner, reads_all=reads_all)
     try:
         found = replace(
             target, user=role, password=Secret(password), passfile="", password_command=""
@@ -64,42 +77,100 @@ def login(conn: Connection, target: Target, side: str, run: str, owner: str) -> 
         yield found
     except BaseException:
         with suppress(PgtasksError):  # a lost server is no news here; the next run drops it
-            drop(conn, role)
+            _dropped(conn, role, say)
         raise
-    drop(conn, role)
+    _dropped(conn, role, say)
 
 
-def _statements(role: str, verifier: str, owner: str) -> sql.Composed:
-    # both or none: one statement list, one transaction; BYPASSRLS for the proof alone: the load
-    # sets the owner's role, which has its own
+def _name(database: str, run: str) -> str:
+    # one run makes several, and one that could not be dropped keeps its name
+    return f"{name(database, run)}{secrets.token_hex(2)}"
+
+
+def _make(conn: Connection, role: str, verifier: str, owner: str, *, reads_all: bool) -> None:
+    attempts = [" BYPASSRLS", ""] if reads_all else [""]
+    while attempts:
+        try:
+            connection.execute(conn, _statements(role, verifier, owner, attempts.pop(0)))
+        except Failed as exc:
+            if not attempts:
+                raise NoLogin(exc.message) from None
+        else:
+            return
+
+
+def _statements(role: str, verifier: str, owner: str, attribute: str) -> sql.Composed:
+    # both or none: one statement list, one transaction. Who makes it is a member of it, so that no
+    # other right is needed to end its sessions.
     return sql.SQL(
-        "CREATE ROLE {0} LOGIN BYPASSRLS PASSWORD {1} IN ROLE {2}; COMMENT ON ROLE {0} IS {3}"
-    ).format(sql.Identifier(role), sql.Literal(verifier), sql.Identifier(owner), sql.Literal(MARK))
+        "CREATE ROLE {0} LOGIN{1} PASSWORD {2} IN ROLE {3} ROLE CURRENT_USER;"
+        " COMMENT ON ROLE {0} IS {4}"
+    ).format(
+        sql.Identifier(role),
+        sql.SQL(attribute),
+        sql.Literal(verifier),
+        sql.Identifier(owner),
+        sql.Literal(MARK),
+    )
+
+
+def _dropped(conn: Connection, role: str, say: Callable[[str], None]) -> None:
+    if not drop(conn, role):
+        say(f"warning: left role {role!r}, the login of this restore: {_OWNS}")
 
 
 def drop(conn: Connection, role: str) -> bool:
-    """Drop a login and return whether it is gone; one that owns something may log in no more.
+    """Drop a login, its sessions first, and return whether it is gone.
 
-    What a backup ran can have made it an owner.
+    What a backup ran can have made it an owner of something, and can have logged in as it. One that
+    cannot be dropped has no rights and no way in any more.
     """
-    identifier = sql.Identifier(role)
+    found = connection.rows(
+        conn, "SELECT oid, rolbypassrls FROM pg_roles WHERE rolname = %s", (role,)
+    )
+    for oid, reads_all in found:
+        connection.execute(conn, _closing(conn, role, oid, reads_all=reads_all))
+        with suppress(Failed):  # without the role they have no rights
+            connection.execute(
+                conn,
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usesysid = %s",
+                (oid,),
+            )
     try:
-        connection.execute(conn, sql.SQL("DROP ROLE IF EXISTS {}").format(identifier))
+        connection.execute(conn, sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(role)))
     except Failed:
-        connection.execute(conn, sql.SQL("ALTER ROLE {} NOLOGIN").format(identifier))
         return False
     return True
 
 
+def _closing(conn: Connection, role: str, oid: int, *, reads_all: bool) -> sql.Composed:
+    """Return what takes a login all that it has."""
+    identifier = sql.Identifier(role)
+    groups = connection.rows(
+        conn,
+        "SELECT DISTINCT r.rolname FROM pg_auth_members m JOIN pg_roles r ON r.oid = m.roleid"
+        " WHERE m.member = %s",
+        (oid,),
+    )
+    # who may not give BYPASSRLS may not name it either
+    no_more = sql.SQL("NOLOGIN PASSWORD NULL" + (" NOBYPASSRLS" if reads_all else ""))
+    statements = [sql.SQL("ALTER ROLE {} {}").format(identifier, no_more)]
+    statements += [
+        sql.SQL("REVOKE {} FROM {}").format(sql.Identifier(group), identifier)
+        for (group,) in groups
+    ]
+    return sql.SQL("; ").join(statements)
+
+
 def left(conn: Connection, database: str) -> list[str]:
-    """Return the logins that killed runs on a database left; the lock is held, so all of them."""
+    """Return the logins that runs on a database left; where the lock is held, all of them."""
     found = connection.rows(
         conn,
-        "SELECT rolname FROM pg_roles WHERE rolcanlogin AND starts_with(rolname, %s)"
+        "SELECT rolname FROM pg_roles WHERE starts_with(rolname, %s)"
         " AND shobj_description(oid, 'pg_authid') = %s",
         (_start(database), MARK),
     )
-    return [role for (role,) in found if re.fullmatch(r".*_[0-9]{12}[0-9a-f]{2}", role)]
+    return [role for (role,) in found if re.fullmatch(r".*_[0-9]{12}([0-9a-f]{2}){1,3}", role)]
 
 
 def heal(conn: Connection, database: str) -> list[str]:
@@ -115,4 +186,4 @@ def _healed(conn: Connection, role: str) -> str:
         return f"left {what}: {exc.message}"
     if gone:
         return f"dropped {what}"
-    return f"left {what}: it owns something and may log in no more"
+    return f"left {what}: {_OWNS}"

@@ -273,7 +273,7 @@ def _leftovers(found: Readiness) -> Iterator[Finding]:
         text = f"{broken.name!r}, invalid by an interrupted DROP DATABASE: inv db.recover drops it"
         yield Finding("left over", "note", text)
     for login in found.logins:
-        text = f"role {login!r}, the login of an interrupted restore: inv db.recover drops it"
+        text = f"role {login!r}, the login of a restore: inv db.recover drops it, or says why not"
         yield Finding("left over", "note", text)
     yield from found.backups
     for other in beside.alone:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psycopg2
 import pytest
 from projects import make_project, put_stamp
 from psycopg2 import sql
@@ -54,10 +55,10 @@ def plant(
 ) -> Callable[..., tuple[Path, str]]:
     """Return what makes a project whose database holds the owner's code, and a backup of it."""
 
-    def make(code: str, *, user: str = "") -> tuple[Path, str]:
+    def make(code: str, *, user: str = "", more: str = "") -> tuple[Path, str]:
         name = fresh_database(cluster, owner=owner)
         with closing(cluster.connect(name, user=owner)) as conn, conn.cursor() as cursor:
-            cursor.execute(PLANTED.format(code))
+            cursor.execute(PLANTED.format(code) + more)
         target = cluster.target(name)
         put_stamp(target)
         root = make_project(tmp_path / "shop", target.url())
@@ -131,3 +132,67 @@ def test_a_mighty_role_that_may_make_no_login_loads_nothing_by_itself(
         assert not loot.exists()
     finally:
         cluster.execute("DROP OWNED BY load_runner; DROP ROLE load_runner")
+
+
+@pytest.fixture
+def bank(owner: str, cluster: Cluster, fresh_database: Callable[..., str]) -> str:
+    """Return another database, whose policy hides a row from the owner of the first."""
+    name = fresh_database(cluster)
+    cluster.execute(
+        "CREATE TABLE accounts AS SELECT 'secret' AS what;"
+        " ALTER TABLE accounts ENABLE ROW LEVEL SECURITY;"
+        f" GRANT SELECT ON accounts TO {owner}; GRANT CREATE ON SCHEMA public TO {owner}",
+        name,
+    )
+    return name
+
+
+def test_who_takes_the_login_is_no_more_than_the_owner_and_loses_it(
+    plant: Callable[..., tuple[Path, str]],
+    bank: str,
+    cluster: Cluster,
+    inv: Inv,
+    start_inv: Start,
+) -> None:
+    """The loaded code is the login, and gives it a password that it knows."""
+    known = "EXECUTE format('ALTER ROLE %I PASSWORD ''known''', current_user);"
+    root, name = plant(known)
+    running = halted(start_inv, root, "restore.loaded", "db.restore")
+    ((login,),) = logins(cluster, name)
+    with closing(cluster.connect(bank, user=login)) as taken, taken.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM accounts")
+        assert cursor.fetchone() == (0,)
+        cursor.execute("CREATE TABLE mine ()")  # so that it cannot be dropped
+        running.send_signal(signal.SIGUSR1)
+        _, errors = running.communicate()
+        assert running.returncode == 0, errors
+        assert f"left role '{login}', the login of this restore: it owns something" in errors
+        with pytest.raises(psycopg2.Error, match=r"terminating connection|closed"):
+            cursor.execute("SELECT 1")
+    assert logins(cluster, name) == [(login,)]
+    left = cluster.execute(
+        "SELECT rolcanlogin, rolbypassrls, count(m.roleid) FROM pg_roles r"
+        " LEFT JOIN pg_auth_members m ON m.member = r.oid WHERE rolname = %s GROUP BY 1, 2",
+        parameters=(login,),
+    )
+    assert left == [(False, False, 0)]
+    assert f"role '{login}', the login of a restore" in inv("db.check", cwd=root).stdout
+    assert f"left role '{login}'" in inv("db.recover", cwd=root).stdout
+    cluster.execute("DROP TABLE mine", bank)
+    assert f"dropped role '{login}'" in inv("db.recover", cwd=root).stdout
+    assert logins(cluster, name) == []
+
+
+def test_rows_that_policies_hide_from_the_owner_are_proven_by_another_login(
+    plant: Callable[..., tuple[Path, str]], cluster: Cluster, start_inv: Start
+) -> None:
+    forced = "ALTER TABLE public.bait ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;"
+    root, name = plant("NULL;", more=forced)
+    running = halted(start_inv, root, "restore.loaded", "db.restore")
+    query = "SELECT bool_or(rolbypassrls) FROM pg_roles WHERE starts_with(rolname, %s)"
+    assert cluster.value(query, parameters=(loader.name(name, ""),)) is False
+    running.send_signal(signal.SIGUSR1)
+    output, errors = running.communicate()
+    assert running.returncode == 0, errors
+    assert "1 of 1 table identical, 1 row" in errors + output
+    assert logins(cluster, name) == []

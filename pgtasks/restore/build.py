@@ -28,27 +28,32 @@ def build(plan: Plan, lock: Lock, host: Host, say: Say) -> Proven:
     """Build the side database and prove it."""
     conn = lock.connection
     _prepare(plan, conn, say)
-    with _logged_in(plan, conn) as entered:
+    with _logged_in(plan, conn, say) as entered:
         preflight.refuse(trying.obstacles(entered))
-        with _brought(entered, lock, host, say) as ready:
-            return _filled(ready, lock, host, say)
+    with _brought(plan, lock, host, say) as ready:
+        return _filled(ready, lock, host, say)
 
 
 @contextmanager
-def _logged_in(plan: Plan, conn: Connection) -> Iterator[Plan]:
+def _logged_in(
+    plan: Plan, conn: Connection, say: Say, *, reads_all: bool = False
+) -> Iterator[Plan]:
     """Give the load a login of its own where a superuser's connection is to be kept from it."""
     if not plan.rights.held:
         yield plan
         return
     with ExitStack() as stack:
-        login = loader.login(conn, plan.target, plan.side, plan.run, plan.rights.role)
+        owner = plan.rights.role
+        login = loader.login(
+            conn, plan.target, plan.side, plan.run, owner, say=say, reads_all=reads_all
+        )
         try:
             entered = stack.enter_context(login)
         except loader.NoLogin as exc:
             # never by SET ROLE: who can make a login fail would have a session of this role
             raise Refused(
-                f"a load as {plan.rights.role!r} alone needs a way in for a role of its own "
-                f"({exc.message}): connect as {plan.rights.role!r} itself (`user`), have "
+                f"a load as {owner!r} alone needs a way in for a role of its own "
+                f"({exc.message}): connect as {owner!r} itself (`user`), have "
                 "pg_hba.conf take a password for such a role, or let the load have the rights of "
                 "a superuser with --as-superuser"
             ) from None
@@ -78,18 +83,12 @@ def _filled(plan: Plan, lock: Lock, host: Host, say: Say) -> Proven:
     conn = lock.connection
     before = intact.look(conn, plan.side)
     began = time.monotonic()
-    try:
-        load.run_restore(plan, host, conn)
-    except load.Deadlocked as exc:
-        if plan.jobs == 1:
-            raise
-        say(f"{exc.message}: once more with one job")
-        drop.drop(conn, plan.target, plan.side)
-        _prepare(plan, conn, say)
-        load.run_restore(replace(plan, jobs=1), host, conn)
+    with _logged_in(plan, conn, say) as entered:
+        _load(entered, host, conn, say)
     say(f"loaded in {report.duration(time.monotonic() - began)}")
     began = time.monotonic()
-    proven = prove.prove(plan, host, restored_entries(plan), lambda: _anew(plan, lock, host))
+    with _logged_in(plan, conn, say, reads_all=_has_forced_policies(plan)) as entered:
+        proven = prove.prove(entered, host, restored_entries(plan), lambda: _anew(plan, lock, host))
     say(f"proven in {report.duration(time.monotonic() - began)}: {proven.sentence()}")
     for line in proven.unproven:
         say(f"  not proven: {line}")
@@ -101,6 +100,23 @@ def _filled(plan: Plan, lock: Lock, host: Host, say: Say) -> Proven:
         say(f"  put back: {what}, which the load had changed")
     reach("restore.proven")
     return proven
+
+
+def _load(plan: Plan, host: Host, conn: Connection, say: Say) -> None:
+    try:
+        load.run_restore(plan, host, conn)
+    except load.Deadlocked as exc:
+        if plan.jobs == 1:
+            raise
+        say(f"{exc.message}: once more with one job")
+        drop.drop(conn, plan.target, plan.side)
+        _prepare(plan, conn, say)
+        load.run_restore(replace(plan, jobs=1), host, conn)
+
+
+def _has_forced_policies(plan: Plan) -> bool:
+    """Return whether row policies hold for a table's owner too."""
+    return any(b"FORCE ROW LEVEL SECURITY" in entry.definition for entry in plan.archive)
 
 
 def restored_entries(plan: Plan) -> list[Entry]:
@@ -153,9 +169,10 @@ def _anew(plan: Plan, lock: Lock, host: Host) -> list[Entry]:
     scratch = replace(plan, run=side.new_run_id(lock.connection, plan.target))
     try:
         _prepare(scratch, lock.connection, _silent)
-        load.run_restore(scratch, host, lock.connection, schema_only=True)
-        reach("restore.anew")
-        return prove.described(scratch, host)
+        with _logged_in(scratch, lock.connection, report.say) as entered:
+            load.run_restore(entered, host, lock.connection, schema_only=True)
+            reach("restore.anew")
+            return prove.described(entered, host)
     finally:
         clear(scratch, lock)
 
