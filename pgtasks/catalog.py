@@ -26,8 +26,8 @@ _OWN_CAST = (
 )
 
 
-# A query of a table plans its indexes and statistics too, and so runs what they call: with the
-# rights of the session, where that is not who wrote it.
+# A query of a table plans its indexes, statistics and partition key too, and so runs what they
+# call: with the rights of the session, where that is not who wrote it.
 _FOREIGN = (
     "d.refobjid >= 16384 AND EXISTS (SELECT FROM pg_roles r WHERE NOT r.rolsuper"
     " AND r.rolname <> current_user AND r.oid = coalesce("
@@ -42,6 +42,9 @@ _FOREIGN_CODE = (
     "(EXISTS (SELECT FROM pg_index i JOIN pg_depend d ON d.classid = 'pg_class'::regclass"
     " AND d.objid = i.indexrelid WHERE i.indrelid = c.oid"
     f" AND (i.indexprs IS NOT NULL OR i.indpred IS NOT NULL) AND {_FOREIGN})"
+    " OR EXISTS (SELECT FROM pg_partitioned_table p JOIN pg_depend d"
+    " ON d.classid = 'pg_class'::regclass AND d.objid = p.partrelid"
+    f" WHERE p.partrelid = c.oid AND p.partexprs IS NOT NULL AND {_FOREIGN})"
     " OR EXISTS (SELECT FROM pg_statistic_ext s JOIN pg_depend d"
     " ON d.classid = 'pg_statistic_ext'::regclass AND d.objid = s.oid"
     f" WHERE s.stxrelid = c.oid AND {_FOREIGN}))"

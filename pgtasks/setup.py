@@ -7,18 +7,28 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from psycopg2 import sql
-
-from pgtasks import catalog, connection, embedded, lifecycle, migrate, reach, report, seed, trigger
+from pgtasks import (
+    catalog,
+    connection,
+    embedded,
+    lifecycle,
+    migrate,
+    reach,
+    report,
+    rowcount,
+    seed,
+    trigger,
+)
 from pgtasks.lock import Lock
 from pgtasks.project import Project
 from pgtasks.stamp import Identity
 from pgtasks.target import Target
 
 Say = Callable[[str], None]
+_NAMED = 5  # tables that a line names
 
 
 @dataclass(frozen=True)
@@ -155,10 +165,9 @@ class Setup:
             found = trigger.verify(files, self.target)
             found.check()
             said.append(f"triggers {found.sentence()}")
-        tables, rows = count(self.target)
-        said.append(f"{report.plural(rows, 'row')} in {report.plural(tables, 'table')}")
-        details = {"tables": tables, "rows": rows}
-        return Step("check", "done", "; ".join(said), details=details)
+        counted = count(self.target)
+        said.append(str(counted))
+        return Step("check", "done", "; ".join(said), details=asdict(counted))
 
     def _planned(self) -> Iterator[Step]:
         created = lifecycle.left_to_do(self.target, self.identity)
@@ -227,16 +236,34 @@ def prepare(
     return Setup(project, target, identity, seeds, unseen)
 
 
-def count(target: Target) -> tuple[int, int]:
-    """Return how many tables of a user's own there are, and how many rows are in them."""
+@dataclass(frozen=True)
+class Count:
+    """How many rows there are in how many tables; those of `uncounted` ones are not among them."""
+
+    tables: int
+    rows: int
+    uncounted: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        counted = f"{report.plural(self.rows, 'row')} in {report.plural(self.tables, 'table')}"
+        if not self.uncounted:
+            return counted
+        names = ", ".join(self.uncounted[:_NAMED])
+        more = f" and {len(self.uncounted) - _NAMED} more" if len(self.uncounted) > _NAMED else ""
+        return (
+            f"{counted}, without those of {names}{more}: this role may not read all of it, or an "
+            "index or a policy of another role's would run"
+        )
+
+
+def count(target: Target) -> Count:
+    """Count the rows of a user's own tables, running nothing that another role wrote."""
     with connection.session(target, read_only=True, purpose="count") as conn:
-        found = catalog.relations(conn, "r")
-        query = sql.SQL("SELECT count(*) FROM ONLY {}.{}")
-        rows = 0
-        for each in found:
-            name = sql.Identifier(each.schema), sql.Identifier(each.name)
-            rows += int(connection.value(conn, query.format(*name)))
-    return len(found), rows
+        found = {
+            str(table): rowcount.counted(conn, table) for table in catalog.relations(conn, "r")
+        }
+    uncounted = tuple(name for name, rows in found.items() if rows is None)
+    return Count(len(found), sum(rows or 0 for rows in found.values()), uncounted)
 
 
 def _skipped(name: str, why: str) -> Step:

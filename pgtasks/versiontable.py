@@ -21,7 +21,7 @@ SELECT n.nspname, c.relname
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
 WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND n.nspname !~ '^pg_'
-  -- Alembic makes none of these, and reading it would plan them
+  -- Alembic makes none of these, nor children, and reading it would plan them
   AND NOT c.relrowsecurity AND NOT EXISTS (SELECT FROM pg_catalog.pg_index i
     WHERE i.indrelid = c.oid AND (i.indexprs IS NOT NULL OR i.indpred IS NOT NULL))
   AND NOT EXISTS (SELECT FROM pg_catalog.pg_statistic_ext s WHERE s.stxrelid = c.oid)
@@ -48,7 +48,7 @@ def read(conn: Connection) -> list[VersionTable]:
 
 
 def _revisions(conn: Connection, schema: str, name: str) -> tuple[str, ...]:
-    query = sql.SQL("SELECT version_num FROM {}").format(sql.Identifier(schema, name))
+    query = sql.SQL("SELECT version_num FROM ONLY {}").format(sql.Identifier(schema, name))
     return tuple(sorted(row[0] for row in connection.rows(conn, query) if row[0]))
 
 

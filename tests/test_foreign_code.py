@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from projects import make_project, put_stamp
 from servers import Cluster
 
 from backups import make
@@ -125,3 +127,103 @@ def test_a_view_that_takes_a_tables_name_is_not_read(any_cluster: Cluster, targe
         )
     with connection.session(any_cluster.target(), own_path=True) as conn:
         assert connection.value(conn, "SHOW restrict_nonsystem_relation_kind") == ""
+
+
+# a table's owner says whom a policy is for, and may keep himself to it
+POLICY = """
+CREATE FUNCTION told() RETURNS bool LANGUAGE plpgsql AS $$
+BEGIN PERFORM public.speak(); RETURN true; END $$;
+CREATE TABLE t (a int); INSERT INTO t VALUES (1);
+CREATE POLICY p ON t USING (told());
+ALTER TABLE t ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+"""
+# read without ONLY, the table of the usual name would plan it
+CHILD = """
+CREATE TABLE alembic_version (version_num varchar);
+CREATE TABLE t (CHECK (true)) INHERITS (alembic_version);
+INSERT INTO t VALUES ('a1');
+CREATE INDEX ON t ((length(version_num) + quiet(1)));
+"""
+# a key of a table that a backup leaves out, and of partitions by an expression
+LEFT_OUT = """
+CREATE TABLE p (id int PRIMARY KEY); CREATE TABLE t (a int REFERENCES p);
+CREATE INDEX ON t ((a + quiet(1)));
+"""
+PARTED = """
+CREATE TABLE p (id int PRIMARY KEY);
+CREATE TABLE t (a int REFERENCES p) PARTITION BY RANGE ((a + quiet(1)));
+CREATE TABLE t1 PARTITION OF t FOR VALUES FROM (0) TO (10);
+"""
+
+
+def spoke(cluster: Cluster) -> int:
+    """Return how often somebody else's rights were noticed, as the server's log has it."""
+    return (cluster.folder / "log").read_text(errors="replace").count("ERROR:  ran as ")
+
+
+@pytest.fixture
+def deploy(cluster: Cluster) -> str:
+    """Return a role that is a member of the owner, and no superuser."""
+    if not cluster.value("SELECT count(*) FROM pg_roles WHERE rolname = 'plain_deploy'"):
+        cluster.execute("CREATE ROLE plain_deploy LOGIN CREATEDB IN ROLE pg_read_all_data")
+    cluster.execute("GRANT plain_owner TO plain_deploy")
+    return "plain_deploy"
+
+
+def test_setup_by_a_superuser_runs_none_of_it(
+    inv: Any, cluster: Cluster, owned: str, tmp_path: Path
+) -> None:
+    cluster.execute(f"SET ROLE plain_owner; {WAYS['an index' + chr(39) + 's expression']}", owned)
+    cluster.execute("SET ROLE plain_owner; CREATE TABLE u (a int); INSERT INTO u VALUES (1)", owned)
+    put_stamp(cluster.target(owned))
+    root = make_project(tmp_path / "shop", cluster.target(owned).url())
+    before = spoke(cluster)
+    done = inv("setup", "--json", cwd=root)
+    assert done.returncode == 0, done.stderr
+    assert spoke(cluster) == before
+    check = json.loads(done.stdout)["steps"][-1]
+    assert check["details"] == {"tables": 2, "rows": 1, "uncounted": ["public.t"]}
+    assert "1 row in 2 tables, without those of public.t: " in check["text"]
+
+
+def test_no_count_runs_a_row_policy(
+    inv: Any, cluster: Cluster, owned: str, deploy: str, tmp_path: Path
+) -> None:
+    cluster.execute("SET ROLE plain_owner; CREATE TABLE u (a int)", owned)
+    target = replace(cluster.target(owned), user=deploy)
+    put_stamp(cluster.target(owned))
+    root = make_project(tmp_path / "shop", target.url())
+    assert inv("db.backup", cwd=root).returncode == 0
+    cluster.execute(f"SET ROLE plain_owner; {SPEAKS} {POLICY}", owned)
+    before = spoke(cluster)
+    for task in (("db.restore", "--dry"), ("setup",)):
+        done = inv(*task, cwd=root)
+        assert done.returncode == 0, done.stderr
+    assert spoke(cluster) == before
+    # it would have
+    with (
+        cluster.connect(owned, user=deploy).cursor() as cursor,
+        pytest.raises(Exception, match="ran as"),
+    ):
+        cursor.execute("SELECT count(*) FROM t")
+
+
+@pytest.mark.parametrize(("made", "without"), [(CHILD, ()), (LEFT_OUT, ("t",)), (PARTED, ())])
+def test_nothing_that_a_backup_asks_beside_the_proof_runs_any(
+    cluster: Cluster, owned: str, tmp_path: Path, made: str, without: tuple[str, ...]
+) -> None:
+    cluster.execute(f"SET ROLE plain_owner; {SPEAKS} {QUIET} {made}", owned)
+    before = spoke(cluster)
+    make(cluster.target(owned), tmp_path, exclude_table_data=without)
+    assert spoke(cluster) == before
+
+
+def test_no_session_of_ours_plans_constraints_or_runs_policies(
+    any_cluster: Cluster, fresh_database: Fresh
+) -> None:
+    name = fresh_database(any_cluster)
+    for setting in ("row_security", "constraint_exclusion"):
+        any_cluster.execute(f'ALTER DATABASE "{name}" SET {setting} = on')
+    with connection.session(any_cluster.target(name)) as conn:
+        assert connection.value(conn, "SHOW row_security") == "off"
+        assert connection.value(conn, "SHOW constraint_exclusion") == "off"

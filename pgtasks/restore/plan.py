@@ -8,14 +8,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from psycopg2 import sql
-
-from pgtasks import catalog, connection, report, session
+from pgtasks import catalog, connection, report, rowcount, session
 from pgtasks.backup.store import Backup
 from pgtasks.catalog import Relation
 from pgtasks.connection import Connection
 from pgtasks.database import DatabaseFacts, Setting
-from pgtasks.errors import Failed
 from pgtasks.host import Command, Host
 from pgtasks.proof.model import LEFT_OUT
 from pgtasks.proof.toc import Entry
@@ -224,18 +221,10 @@ def _rows_now(conn: Connection) -> Mapping[str, tuple[int, bool]]:
 
 def _count(conn: Connection, table: Relation, estimate: int, end: float) -> tuple[int, bool]:
     left = int((end - time.monotonic()) * 1000)
-    if left <= 0 or table.foreign_code:
+    if left <= 0:
         return estimate, True
-    place = sql.Identifier(table.schema, table.name)
-    which = sql.SQL(table.condition or "")
-    query = sql.SQL("SELECT count(*) FROM ONLY {} {}").format(place, which)
-    try:
-        connection.execute(conn, "SELECT set_config('statement_timeout', %s, false)", (str(left),))
-        return connection.value(conn, query), False
-    except Failed:  # out of time, or not readable by this role
-        return estimate, True
-    finally:
-        connection.execute(conn, "SET statement_timeout = 0")
+    rows = rowcount.counted(conn, table, condition=table.condition or "", milliseconds=left)
+    return (estimate, True) if rows is None else (rows, False)
 
 
 def restore_argv(plan: Plan, *, use_list: str = "", schema_only: bool = False) -> tuple[str, ...]:
