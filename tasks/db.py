@@ -255,9 +255,19 @@ def shell(c, env=None, write=False, confirm=None):
         "file": "a file of SQL and psql's own commands; repeat it for more, they run in order",
         "sql": "SQL to run behind the files",
         "no_transaction": "each statement for itself: what ran before an error stays",
+        "touch_files": "let the files read and write files of this machine: \\copy, \\o, \\g FILE",
     },
 )
-def run_files(c, file=None, sql="", no_transaction=False, env=None, confirm=None, dry=False):
+def run_files(
+    c,
+    file=None,
+    sql="",
+    no_transaction=False,
+    touch_files=False,
+    env=None,
+    confirm=None,
+    dry=False,
+):
     """Run SQL files, all or nothing. Example: inv db.run --file a.sql --file b.sql"""
     with run(c, "db.run", env=env, dry=dry, journaled=True) as r:
         from pgtasks.guard import Access
@@ -265,7 +275,9 @@ def run_files(c, file=None, sql="", no_transaction=False, env=None, confirm=None
         from pgtasks.psql import script
         from pgtasks.reach import present
 
-        wanted = script.checked(file, sql=sql, transaction=not no_transaction)
+        wanted = script.checked(
+            file, sql=sql, transaction=not no_transaction, touch_files=touch_files
+        )
         r.details.update(wanted.as_json())
         target = r.reached()
         present(r.guarded(Access.WRITE, confirm=confirm), target)

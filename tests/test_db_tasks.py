@@ -369,7 +369,7 @@ def test_run_dry_runs_nothing(project: Path, inv: Inv, cluster: Cluster, databas
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        ([], "no file to run, name one or more: --file FILE"),
+        ([], "nothing to run, name files (--file FILE) or a text (--sql SQL)"),
         (["--file", "nope.sql"], "file 'nope.sql' does not exist"),
         (["--file", "env"], "file 'env' is a folder"),
     ],

@@ -116,6 +116,42 @@ def test_what_a_file_may_not_hold(tmp_path: Path, text: str | bytes, words: str)
     assert refusal(tmp_path, text).startswith(words)
 
 
+@pytest.mark.parametrize(
+    ("text", "touches"),
+    [
+        ("\\copy t from '/srv/secret'", "copy"),
+        ("\\copy (SELECT 'from stdin') to tasks/evil.py", "copy"),
+        ("\\copy (SELECT * FROM stdin) to x", "copy"),
+        ("\\copy t from stdin-x", "copy"),
+        ("\\copy t (a, b) from 'rows.csv' with (format csv)", "copy"),
+        ("\\o tasks/evil.py", "o"),
+        ("\\out tasks/evil.py", "out"),
+        ("SELECT 1 \\g x", "g"),
+        ("SELECT 1 \\gx (format=wrapped) x", "gx"),
+        ("\\if false\n\\o x\n\\endif", "o"),
+        ("\\o", ""),
+        ("SELECT 1 \\g", ""),
+        ("SELECT 1 \\gx (format=wrapped)", ""),
+        ("\\copy t from stdin\n1\n\\.", ""),
+        ("\\copy (SELECT 1) to stdout", ""),
+        ("\\copy (SELECT ')') TO pstdout with (format csv)", ""),
+    ],
+)
+def test_files_are_touched_only_if_that_is_asked_for(
+    tmp_path: Path, text: str, touches: str
+) -> None:
+    (name,) = files(tmp_path, x=text)
+    if touches:
+        words = (
+            rf":[12]: \\{touches} reads or writes a file of this machine: --touch-files lets it$"
+        )
+        with pytest.raises(Refused, match=words):
+            script.checked([name])
+    else:
+        script.checked([name])
+    script.checked([name], touch_files=True)
+
+
 def test_what_a_file_includes_may_not_lead_away_either(tmp_path: Path) -> None:
     (tmp_path / "below").mkdir()
     (tmp_path / "inner.inc").write_text("SELECT 1;\n\\connect postgres\n")
@@ -182,7 +218,7 @@ def run(
     def run(text: str, *, transaction: bool = True, **others: str) -> str:
         files(tmp_path, **others)
         name = files(tmp_path, x=text)[0]
-        made = script.checked([name], transaction=transaction)
+        made = script.checked([name], transaction=transaction, touch_files=True)
         capfd.readouterr()
         sentence = script.run(target, made)
         return sentence + "\n" + capfd.readouterr().out

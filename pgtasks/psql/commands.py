@@ -44,6 +44,8 @@ _PLAIN_FILE = re.compile(rb"""'?[^'"`\\:|]+'?""")
 _DUMPED_KEY = re.compile(rb"[A-Za-z0-9]+")
 _COPY_PROGRAM = re.compile(rb"(?:from|to)\s+program\b", re.IGNORECASE)
 _COPY_ROWS = re.compile(rb"from\s+(p?stdin)\b", re.IGNORECASE)
+_COPY_STREAM = re.compile(rb"\b(?:from|to)\s+p?std(?:in|out)(?=[\s;]|\Z)", re.IGNORECASE)
+_PARENTHESES = re.compile(rb"\([^()]*\)")
 _STRING = re.compile(rb"'(?:[^'\\]|\\.|'')*'|\"[^\"]*\"", re.DOTALL)
 _UNESCAPED = {b"n": b"\n", b"t": b"\t", b"r": b"\r", b"b": b"\b", b"f": b"\f"}
 
@@ -168,6 +170,18 @@ def copies_from_stdin(command: Command) -> bool:
     """Return whether a \\copy reads rows from the file that it stands in."""
     text = command.arguments[0]
     return not text.startswith(b"(") and bool(_COPY_ROWS.search(_STRING.sub(b"''", text)))
+
+
+def touched(command: Command) -> bool:
+    """Return whether a command reads or writes a file of this machine, but for an include."""
+    if command.name == "copy":
+        text, before = _STRING.sub(b"''", command.arguments[0]), b""
+        while text != before:  # a query, lists of columns and options
+            text, before = _PARENTHESES.sub(b" ", text), text
+        return not _COPY_STREAM.search(text)
+    if command.name not in _WITH_FILE:
+        return False
+    return bool(re.sub(rb"^\([^)]*\)", b"", b" ".join(command.arguments)).strip())
 
 
 def file_name(command: Command) -> str:

@@ -36,13 +36,15 @@ class Program:
     """Files that were checked.
 
     `enders` are the statements in them that end a transaction, as (place, words); `opaque` says
-    that there may be more; `lenient` is where ON_ERROR_STOP is turned off.
+    that there may be more; `lenient` is where ON_ERROR_STOP is turned off; `touches` is where
+    and by which command a file of this machine is read or written.
     """
 
     sources: tuple[Source, ...]
     enders: list[tuple[str, int, str]] = field(default_factory=list)
     opaque: bool = False
     lenient: str = ""
+    touches: str = ""
     bare: dict[str, str] = field(default_factory=dict)
     unfit: dict[str, str] = field(default_factory=dict)
     with_commands: set[str] = field(default_factory=set)
@@ -142,6 +144,8 @@ class _Reading:
             self.branches.pop()
         elif _turns_lenient(command):
             program.lenient = program.lenient or self.place
+        if commands.touched(command):
+            program.touches = program.touches or f"{self.place}: \\{command.name}"
         known = commands.assigned(command)
         if known and known[1] is not None and not is_neutral(known[1]):
             program.unfit.setdefault(known[0], self.place)

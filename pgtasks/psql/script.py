@@ -43,17 +43,25 @@ class Script:
         }
 
 
-def checked(names: Sequence[str], *, sql: str = "", transaction: bool = True) -> Script:
+def checked(
+    names: Sequence[str], *, sql: str = "", transaction: bool = True, touch_files: bool = False
+) -> Script:
     """Return the script of these files, raising Refused where one cannot run as it stands.
 
-    `sql` is text that runs behind the files.
+    `sql` is text that runs behind the files. They read and write files of this machine with
+    `touch_files` alone: a file in tasks/ is a program, and one at home may be a secret.
     """
     sources = tuple(Source(name, Path(name)) for name in names)
     if sql:
         sources += (Source("--sql", text=sql.encode("utf-8", "surrogateescape")),)
     if not sources:
-        raise Refused("no file to run, name one or more: --file FILE")
-    return Script(program.checked(sources), transaction)
+        raise Refused("nothing to run, name files (--file FILE) or a text (--sql SQL)")
+    found = program.checked(sources)
+    if found.touches and not touch_files:
+        raise Refused(
+            f"{found.touches} reads or writes a file of this machine: --touch-files lets it"
+        )
+    return Script(found, transaction)
 
 
 def run(target: Target, script: Script) -> str:
