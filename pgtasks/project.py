@@ -25,9 +25,9 @@ _SPELLINGS = {
     "stage": "staging",
 }
 _SUFFIXES = ("yaml", "yml", "json", "py")  # Invoke's order; .py is code, settings are data
-_NAME = re.compile(r"[^\W_][\w.-]{0,62}")
-_URL = "_DATABASE_URL"
-_LIBRARIES = ("sqlalchemy", "async", "sync", "direct", "shadow")  # SQLALCHEMY_DATABASE_URL
+NAME = re.compile(r"[^\W_][\w.-]{0,62}")
+URL = "_DATABASE_URL"
+LIBRARIES = ("sqlalchemy", "async", "sync", "direct", "shadow")  # SQLALCHEMY_DATABASE_URL
 
 
 @dataclass(frozen=True)
@@ -122,15 +122,15 @@ class Project:
             names |= {normalize(name) for name in file.values.get("environments") or {}}
         for variable in self.dotenv:
             names |= self._named_by(variable, names)
-        names |= {name for name in ("prod", "staging") if self.process.get(stem(name) + _URL)}
-        return _told_apart(sorted(filter(_NAME.fullmatch, names)))
+        names |= {name for name in ("prod", "staging") if self.process.get(stem(name) + URL)}
+        return _told_apart(sorted(filter(NAME.fullmatch, names)))
 
     @staticmethod
     def _named_by(variable: str, known: Iterable[str]) -> set[str]:
         """Return the environment that a variable in .env defines: QA_DATABASE_URL is qa's."""
-        prefix = variable.removesuffix(_URL)
+        prefix = variable.removesuffix(URL)
         name = normalize(prefix)
-        if prefix == variable or name in _LIBRARIES or prefix in map(stem, known):
+        if prefix == variable or name in LIBRARIES or prefix in map(stem, known):
             return set()
         return {name}
 
@@ -139,7 +139,7 @@ class Project:
         normal, names = normalize(name), self.environments()
         if normal in names:
             return normal
-        if _NAME.fullmatch(normal) and self.process.get(stem(normal) + _URL):
+        if NAME.fullmatch(normal) and self.process.get(stem(normal) + URL):
             return normal
         near = fields.nearest(normal, names)
         hint = near if near.startswith("known") else f"{near}, known: {', '.join(names)}"
@@ -256,7 +256,7 @@ def _check_environments(environments: Mapping[str, Any], file: str) -> None:
     for key, settings in environments.items():
         place = fields.located(environments, key, file)
         name = normalize(key)
-        if not _NAME.fullmatch(name):
+        if not NAME.fullmatch(name):
             raise BadConfiguration(
                 f"{place}: environment {key!r}, expected letters, digits, - . and _"
             )

@@ -226,6 +226,79 @@ def test_another_name_of_the_url_is_found(inv: Inv, tmp_path: Path) -> None:
     assert inv("env.show", "--url", cwd=root).stdout == "postgresql://u:***@h:5432/shop\n"
 
 
+CHINOOK = "postgresql://u:geheim@db1.example.com/chinook"
+SCRATCH = "postgresql://u:geheim@127.0.0.1/scratch"
+
+
+@pytest.mark.parametrize(
+    ("text", "others", "dev"),
+    [
+        (f"PROD_DATABASE_URL={CHINOOK}\n", {"prod": True}, "embedded"),
+        (f"PRODUCTION_DATABASE_URL={CHINOOK}\n", {"prod": True}, "embedded"),
+        (f"LIVE_DB_URL={CHINOOK}\n", {"prod": True}, "embedded"),
+        (f"DATABASE_URL_PROD={CHINOOK}\n", {"prod": True}, "embedded"),
+        (f"PROD_SHOP_DATABASE_URL={CHINOOK}\n", {"prod_shop": True}, "embedded"),
+        (f"STAGING_DATABASE_URL={CHINOOK}\n", {"staging": False}, "embedded"),
+        (f"QA_PG={CHINOOK}\n", {"qa": False}, "embedded"),
+        (
+            f"PROD_DATABASE_URL={CHINOOK}\nPRODUCTION_DATABASE_URL={SCRATCH}\n",
+            {"prod": True},
+            "embedded",
+        ),
+        (f"PROD_DATABASE_URL={CHINOOK}\nDEV_DATABASE_URL={SCRATCH}\n", {"prod": True}, "scratch"),
+        (f"PROD_DATABASE_URL={CHINOOK}\nDATABASE_URL={SCRATCH}\n", {"prod": True}, "scratch"),
+        (f"DATABASE_URL={CHINOOK}\nDEV_DATABASE_URL={SCRATCH}\n", {}, "scratch"),
+        # two names of one database: it is production's
+        (f"DATABASE_URL={CHINOOK}\nPROD_DATABASE_URL={CHINOOK}\n", {"prod": True}, "embedded"),
+    ],
+)
+def test_a_variable_that_is_named_for_an_environment_is_that_ones(
+    inv: Inv, tmp_path: Path, text: str, others: dict[str, bool], dev: str
+) -> None:
+    root = lay_out(tmp_path / "shop", {".env": text})
+    done = init(root, "--write")
+    assert done.returncode == 0, done.stderr
+    assert "geheim" not in done.stdout
+    for name, protected in others.items():
+        shown = json.loads(inv("env.show", "--env", name, "--json", cwd=root).stdout)["values"]
+        assert shown["database"]["value"] == "chinook"
+        assert bool(shown.get("protected", {}).get("value")) == protected
+        assert ("is prod, protected" in done.stdout) == (name == "prod")
+        assert f"inv db.backup --env {name}" in done.stdout
+        # nothing leads dev there
+        assert "chinook" not in (root / "env" / "dev.yaml").read_text()
+        assert "env.stamp --confirm chinook" not in done.stdout
+    values = json.loads(inv("env.show", "--json", cwd=root).stdout)["values"]
+    assert dev in (values.get("server", {}).get("value"), values["database"]["value"], "")
+    assert (root / "env" / "prod.example.yaml").exists() == (
+        not any(name.startswith("prod") for name in others)
+    )
+    assert init(root, "--write").stdout.count("\nwrite ") == 0
+
+
+def test_the_url_of_alembics_own_file_is_not_devs_where_it_is_productions(tmp_path: Path) -> None:
+    make(
+        lay_out(tmp_path / "shop", {".env": f"PROD_DATABASE_URL={CHINOOK}\n"}),
+        "alembic",
+        "init",
+        "m",
+    )
+    root = tmp_path / "shop"
+    text = (root / "alembic.ini").read_text()
+    (root / "alembic.ini").write_text(text.replace("driver://user:pass@localhost/dbname", CHINOOK))
+    done = init(root, "--write")
+    assert "sqlalchemy.url in alembic.ini leads where PROD_DATABASE_URL does" in done.stdout
+    assert "server: embedded" in (root / "env" / "dev.yaml").read_text()
+
+
+def test_nothing_that_is_written_is_without_effect(inv: Inv, tmp_path: Path) -> None:
+    root = lay_out(tmp_path / "shop", {})
+    assert init(root, "--write").returncode == 0
+    (root / "env" / "prod.example.yaml").rename(root / "env" / "prod.yaml")
+    checked = inv("env.check", cwd=root)
+    assert "no effect" not in checked.stdout + checked.stderr
+
+
 def test_an_invoke_yaml_that_is_there_stays(inv: Inv, flask: Path) -> None:
     lay_out(flask, {"invoke.yaml": "run:\n  echo: false\n"})
     done = init(flask, "--write")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from pgtasks.environment import default_database
 from pgtasks.init.survey import Survey
+from pgtasks.init.urls import environment_of
 
 _TASKS = """\
 import pgtasks
@@ -26,8 +27,6 @@ host: db1.example.com
 database: {database}
 user: {user}
 sslmode: verify-full
-backup:
-  keep: 14
 """
 _IGNORE_DOTENV = "# secrets stay on the machine they belong to\n*.env\n"
 BACKUPS_IGNORED = "backups/.gitignore"
@@ -56,18 +55,17 @@ class Plan:
         """Return the commands to type now."""
         inv = "inv" if self.collection == "tasks" else f"inv -c {self.collection}"
         said = self.survey.database or (self.survey.place.database if self.survey.place else "")
-        if not said:
-            return [
-                f"{inv} env.show  what is set, and where",
-                f"{inv} setup     makes dev: server, database, and what the project has for it",
-            ]
-        steps = {
-            f"{inv} env.show": "what is set, and where",
-            f"{inv} db.backup": "only reads: it works at once",
-            f"{inv} env.stamp --confirm {shlex.quote(said)}": (
+        steps = {f"{inv} env.show": "what is set, and where"}
+        if said:
+            steps[f"{inv} db.backup"] = "only reads: it works at once"
+            steps[f"{inv} env.stamp --confirm {shlex.quote(said)}"] = (
                 "marks the database as dev's, so that a restore may replace it"
-            ),
-        }
+            )
+        else:
+            steps[f"{inv} setup"] = "makes dev: server, database, and what the project has for it"
+        for named in self.survey.others:
+            command = f"{inv} db.backup --env {named.environment}"
+            steps[command] = "only reads: it works at once"
         width = max(map(len, steps))
         return [f"{command.ljust(width)}  {why}" for command, why in steps.items()]
 
@@ -80,7 +78,7 @@ def plan(survey: Survey) -> Plan:
         f"{collection}.py": _TASKS,
         "invoke.yaml": _settings(folders),
         f"{survey.env_folder}/dev.yaml": _dev(survey),
-        f"{survey.env_folder}/prod.example.yaml": _prod(survey),
+        **_others(survey),
         f"{survey.env_folder}/.gitignore": _IGNORE_DOTENV,
         BACKUPS_IGNORED: _IGNORE_ALL,
     }
@@ -123,6 +121,21 @@ def _dev(survey: Survey) -> str:
     return "".join(f"{key}: {_quoted(value)}\n" for key, value in said.items() if value)
 
 
+def _others(survey: Survey) -> dict[str, str]:
+    """Return the files of other environments: an example where nothing is production's."""
+    files = {}
+    for named in survey.others:
+        name = f"{survey.env_folder}/{named.environment}.yaml"
+        if named.by_itself and (named.environment == "prod" or not named.production):
+            continue  # the variable says it all, and `prod` is protected without being told
+        lines = ["# the application's own, as .env or the process says"]
+        lines += ["protected: true"] if named.production else []
+        files[name] = "\n".join([*lines, f"url: ${named.variable}", ""])
+    if not any(named.production for named in survey.others):
+        files[f"{survey.env_folder}/prod.example.yaml"] = _prod(survey)
+    return files
+
+
 def _quoted(value: object) -> str:
     text = str(value)
     plain = text.replace("_", "").replace("-", "").replace(".", "").replace("/", "")
@@ -140,11 +153,21 @@ def _found(survey: Survey) -> list[str]:
     if survey.variable:
         host = f" on {survey.host}" if survey.host else ""
         text = f"{survey.variable} in .env: database {survey.database!r}{host}, becomes dev"
-        said.append(f"{text} (is it production? then call it PROD_DATABASE_URL)")
+        asked = " (is it production? then call it PROD_DATABASE_URL)"
+        said.append(text + ("" if environment_of(survey.variable) else asked))
     elif survey.place:
         said.append(f"sqlalchemy.url in alembic.ini: {survey.place.database!r}, becomes dev")
+    elif survey.others:
+        said.append("no PostgreSQL URL for dev in .env: it gets a server of its own")
     else:
         said.append("no PostgreSQL URL in .env: dev gets a server of its own")
+    for named in survey.others:
+        host = f" on {named.place.host}" if named.place.host else ""
+        protected = ", protected" if named.production else ""
+        said.append(
+            f"{named.variable} in .env: database {named.place.database!r}{host}, "
+            f"is {named.environment}{protected}"
+        )
     if survey.migrations:
         said.append(f"migrations in {survey.migrations}/")
     if survey.tasks == "other":

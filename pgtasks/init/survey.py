@@ -8,26 +8,30 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pgtasks import fields, libpq, project, repository, yamlfile
+from pgtasks import fields, project, repository, yamlfile
 from pgtasks.errors import BadConfiguration
+from pgtasks.init import urls
+from pgtasks.init.urls import Named
 from pgtasks.libpq import Place
 from pgtasks.variables import Found, read_dotenv
 
-# what applications call it, the most telling first
-_URLS = ("DATABASE_URL", "SQLALCHEMY_DATABASE_URI", "SQLALCHEMY_DATABASE_URL", "POSTGRES_URL")
 _ENV_FOLDERS = ("env", "environments", "dbenv")
 _HIDDEN = re.compile(r"^/?env(/|/\*+)?\s*$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Survey:
-    """What was found. `variable` holds the URL, in .env; `place` is that of alembic.ini."""
+    """What was found. `variable` holds dev's URL, in .env; `place` is that of alembic.ini.
+
+    `others` are the variables of other environments.
+    """
 
     root: Path
     variable: str = ""
     database: str = ""
     host: str = ""
     place: Place | None = None
+    others: tuple[Named, ...] = ()
     migrations: str = ""
     env_folder: str = "env"
     env_in_the_way: str = ""
@@ -46,7 +50,9 @@ class Survey:
 def survey(root: Path) -> Survey:
     """Read what a project has; nothing is run and nothing is connected to."""
     notes: list[str] = []
-    url = _url(root, notes)
+    found = urls.read(read_dotenv(root / ".env", ".env", {}), notes)
+    url = next((named for named in found if named.environment == "dev"), None)
+    others = tuple(named for named in found if named is not url)
     ini = _alembic(root)
     names = ("invoke.yaml", "invoke.yml", "invoke.json", "invoke.py")
     settings = next((name for name in names if (root / name).exists()), "")
@@ -54,10 +60,11 @@ def survey(root: Path) -> Survey:
     folder, why = (folders["env"], "") if "env" in folders else _env_folder(root)
     return Survey(
         root=root,
-        variable=url[0] if url else "",
-        database=url[1].database if url else "",
-        host=url[1].host if url else "",
-        place=None if url else _ini_place(ini, notes),
+        variable=url.variable if url else "",
+        database=url.place.database if url else "",
+        host=url.place.host if url else "",
+        place=None if url else _ini_place(ini, others, notes),
+        others=others,
         migrations=_migrations(root, ini),
         env_folder=folder,
         env_in_the_way=why,
@@ -75,25 +82,6 @@ def _named_folders(root: Path) -> dict[str, str]:
     return {key: name for folders in said for key, name in folders.items()}
 
 
-def _url(root: Path, notes: list[str]) -> tuple[str, Place] | None:
-    """Return the variable of .env that holds the database's URL, and what the URL says."""
-    found = read_dotenv(root / ".env", ".env", {})
-    known = [name for name in _URLS if name in found]
-    for name in [*known, *(name for name in found if name not in known)]:
-        if place := _place(found[name], notes if name in known else []):
-            return name, place
-    return None
-
-
-def _place(found: Found, notes: list[str]) -> Place | None:
-    try:
-        return libpq.parse_url(found.value, found.where)
-    except BadConfiguration as exc:
-        if found.value:
-            notes.append(f"{exc.message}: not used")
-        return None
-
-
 def _alembic(root: Path) -> Path | None:
     """Return alembic.ini: beside tasks.py, or in the migrations folder, as Flask-Migrate has it."""
     candidates = [root / "alembic.ini", *sorted(root.glob("*/alembic.ini"))]
@@ -109,11 +97,16 @@ def _setting(ini: Path, name: str) -> str:
     return parser.get("alembic", name, fallback="").replace("%(here)s", str(ini.parent))
 
 
-def _ini_place(ini: Path | None, notes: list[str]) -> Place | None:
+def _ini_place(ini: Path | None, others: tuple[Named, ...], notes: list[str]) -> Place | None:
     url = _setting(ini, "sqlalchemy.url") if ini else ""
     if not ini or not url or url.startswith("driver://"):  # what `alembic init` writes
         return None
-    return _place(Found(url.replace("%%", "%"), f"sqlalchemy.url in {ini.name}"), notes)
+    where = f"sqlalchemy.url in {ini.name}"
+    place = urls.place_of(Found(url.replace("%%", "%"), where), notes)
+    if place and (same := urls.leading_to(place, others)):
+        notes.append(f"{where} leads where {same.variable} does: it is not dev's")
+        return None
+    return place
 
 
 def _migrations(root: Path, ini: Path | None) -> str:

@@ -1,0 +1,107 @@
+"""Which environment each PostgreSQL URL of a project is for: by the name of its variable.
+
+What is not named for an environment is `dev`'s, but never what leads where another one's leads.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from pgtasks import libpq
+from pgtasks.errors import BadConfiguration
+from pgtasks.libpq import Place
+from pgtasks.project import LIBRARIES, NAME, URL, normalize, stem
+from pgtasks.variables import Found
+
+# what applications call it, the most telling first
+_URLS = ("DATABASE_URL", "SQLALCHEMY_DATABASE_URI", "SQLALCHEMY_DATABASE_URL", "POSTGRES_URL")
+_WORDS = ("prod", "prd", "preprod", "staging", "qa", "uat", "test", "demo", "dev")  # worst first
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+
+
+@dataclass(frozen=True)
+class Named:
+    """A variable of .env that holds the URL of one environment's database."""
+
+    environment: str
+    variable: str
+    place: Place
+
+    @property
+    def by_itself(self) -> bool:
+        """Return whether the variable defines the environment without a file."""
+        return self.variable == stem(self.environment) + URL
+
+    @property
+    def production(self) -> bool:
+        """Return whether the name says that it is production's."""
+        return _said(self.environment) == "prod"
+
+
+def environment_of(variable: str) -> str:
+    """Return the environment that a variable is named for, or nothing."""
+    prefix = variable.removesuffix(URL)
+    name = normalize(prefix)
+    if prefix != variable and name not in LIBRARIES and NAME.fullmatch(name):
+        return name
+    return _said(variable)
+
+
+def _said(name: str) -> str:
+    words = {normalize(word) for word in _WORD.findall(name)}
+    word = next((word for word in _WORDS if word in words), "")
+    return "prod" if word == "prd" else word
+
+
+def read(variables: Mapping[str, Found], notes: list[str]) -> tuple[Named, ...]:
+    """Return the variables with a URL, one for each environment, that of `dev` first.
+
+    `notes` gets what was seen and is not used.
+    """
+    found = list(_all(variables, notes))
+    chosen: dict[str, Named] = {}
+    # DEV_DATABASE_URL goes before DATABASE_URL, PROD_DATABASE_URL before PRODUCTION_DATABASE_URL
+    for named in sorted(found, key=lambda named: not named.by_itself):
+        other = chosen.setdefault(named.environment, named)
+        # several without a name are nothing new: a replica's, another application's
+        if other is not named and environment_of(named.variable):
+            notes.append(f"{named.variable} in .env: {other.variable} is {other.environment}")
+    dev = chosen.pop("dev", None)
+    others = tuple(chosen.values())
+    if dev and (same := leading_to(dev.place, others)):
+        notes.append(
+            f"{dev.variable} in .env leads where {same.variable} does: "
+            f"it is {same.environment}'s, not dev's"
+        )
+        dev = None
+    return (dev, *others) if dev else others
+
+
+def leading_to(place: Place, others: tuple[Named, ...]) -> Named | None:
+    """Return the environment beside dev whose database a place is, if there is one."""
+    return next((named for named in others if _where(named.place) == _where(place)), None)
+
+
+def _where(place: Place) -> tuple[str, int, str]:
+    host = "localhost" if place.host in ("127.0.0.1", "::1") else place.host.lower()
+    return host, place.port or 5432, place.database
+
+
+def _all(variables: Mapping[str, Found], notes: list[str]) -> Iterator[Named]:
+    known = [name for name in _URLS if name in variables]
+    for name in [*known, *(name for name in variables if name not in known)]:
+        named = environment_of(name)
+        if place := place_of(variables[name], notes if name in known else []):
+            yield Named(named or "dev", name, place)
+
+
+def place_of(found: Found, notes: list[str]) -> Place | None:
+    """Return where a URL leads, None where it is none of PostgreSQL's; `notes` gets why."""
+    try:
+        return libpq.parse_url(found.value, found.where)
+    except BadConfiguration as exc:
+        if found.value:
+            notes.append(f"{exc.message}: not used")
+        return None
