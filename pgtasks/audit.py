@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pgtasks import choice, libpq, private, report, repository
+from pgtasks import choice, libpq, private, report, repository, typed
 from pgtasks.environment import Environment, resolve
 from pgtasks.errors import Failed, PgtasksError
 from pgtasks.layers import layers
@@ -246,7 +246,8 @@ def _role(project: Project, target: Target) -> Iterator[Finding]:
     known = (Access.STAMP, name, target.database, False, identity, False)
     facts = Facts(*known, lineage=target.lineage)
     if why := guard.protection(facts):
-        yield Finding("note", "stamp", name, f"{why}: inv env.stamp --env {name}")
+        way = typed.task("env.stamp", environment=name)
+        yield Finding("note", "stamp", name, f"{why}: {way}")
 
 
 @contextmanager

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pgtasks import fields, plainfile, private, several
-from pgtasks.environment import resolve
-from pgtasks.errors import Failed, Refused
-from pgtasks.project import Project
+from pgtasks.environment import Environment, resolve
+from pgtasks.errors import Failed, PgtasksError, Refused
+from pgtasks.project import Project, normalize
 
 VARIABLES = ("PGTASKS_ENV", "INVOKE_PGTASKS_ENVIRONMENT")
 ENV_USE = "inv env.use in this checkout"
@@ -80,6 +80,22 @@ def _refuse_protected(project: Project, name: str, source: str) -> None:
             f"environment {name!r}, chosen by {source}, is protected: a remembered choice "
             f"cannot be, name it each time with --env {name}"
         )
+
+
+def must_be_named(project: Project, environment: Environment) -> bool:
+    """Return whether a command needs --env to work on an environment, now and in the next shell.
+
+    A protected one always does: it is never meant by leaving something out.
+    """
+    if environment.protected:
+        return True
+    try:
+        said = [one for one in candidates(project) if one.name]
+    except PgtasksError:
+        return True
+    lasting = [one for one in said if one.lasting]
+    names = {normalize(found[0].name) if found else "dev" for found in (said, lasting)}
+    return names != {environment.name}
 
 
 def expand(project: Project, flag: str) -> list[str]:

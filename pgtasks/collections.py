@@ -12,7 +12,7 @@ from typing import Any
 
 from invoke import Collection, Exit, Task
 
-from pgtasks import child, commandline, mistyped, several
+from pgtasks import child, commandline, mistyped, several, typed
 from pgtasks import task as edge
 from pgtasks.errors import PgtasksError
 
@@ -28,6 +28,7 @@ def namespace(file: str | Path) -> Any:
     path = Path(file).resolve()
     root = path.parent
     edge.set_file(path)
+    typed.set_tree(path)
     builtin = _builtin_folder()
     try:
         child.take_over()

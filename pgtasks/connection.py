@@ -22,7 +22,7 @@ import psycopg2.extensions
 from psycopg2 import sql
 from psycopg2.extensions import make_dsn
 
-from pgtasks import peer
+from pgtasks import peer, typed
 from pgtasks import session as sessions
 from pgtasks.errors import Failed, PgtasksError, Refused, Unreachable
 from pgtasks.secret import redact
@@ -44,13 +44,14 @@ _KEEPALIVE = {"keepalives_idle": "5", "keepalives_interval": "2", "keepalives_co
 # SQLSTATEs after which there is no connection: lost, shut down, timed out
 _ENDED = ("08", "57P", "25P03", "25P04")
 _REQUIRE_AUTH = 160000  # the version of libpq that knows it
-_WAYS_OUT = {
-    r"is not currently accepting connections": ": inv db.recover opens it",
+_WAYS_OUT = {  # tasks stand in braces
+    r"is not currently accepting connections": ": {db.recover} opens it",
     # of servers whose minor version marks none as invalid
     r"database subdirectory": ": a disk is missing, or an interrupted DROP DATABASE left it so, "
     "which DROP DATABASE brings to its end",
-    r'database "[^"]*" does not exist': ": inv db.create makes it",
+    r'database "[^"]*" does not exist': ": {db.create} makes it",
 }
+_TASK = re.compile(r"\{([a-z.]+)\}")
 _POOLED = (
     "the settings that a session begins with are not in force: a connection pooler (PgBouncer?) may"
     " be in between, name the server itself in `host` and `port`"
@@ -186,7 +187,7 @@ def unreachable_line(target: Target, exc: Exception) -> str:
     if words.startswith(("on socket", "at ")):
         words = "connection to server " + words
     way_out = next((way for sign, way in _WAYS_OUT.items() if re.search(sign, words)), "")
-    return f"{target}: {words}{way_out}"
+    return f"{target}: {words}{_TASK.sub(lambda name: typed.task(name[1]), way_out)}"
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pgtasks import connection, libpq, password
+from pgtasks import connection, libpq, password, typed
 from pgtasks.environment import Environment
 from pgtasks.errors import Failed, PgtasksError, Unreachable
 from pgtasks.host import Command
@@ -176,10 +176,11 @@ def _socket_there(host: SshHost, target: Target) -> Step:
 
 
 def _embedded(server: Any) -> Step:
+    start = typed.task("server.start")
     if server is None:
-        return Step("server", False, "never started here, inv server.start makes it")
+        return Step("server", False, f"never started here, {start} makes it")
     if server.pid is None:
-        return Step("server", False, "the embedded server does not run, inv server.start starts it")
+        return Step("server", False, f"the embedded server does not run, {start} starts it")
     return Step("server", True, f"the embedded server runs, PostgreSQL {server.major}")
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pgtasks import choice as choices
-from pgtasks import fields, password, report
+from pgtasks import fields, password, report, typed
 from pgtasks.choice import Candidate, Choice
 from pgtasks.environment import DEFAULT, Environment, resolve
 from pgtasks.errors import PgtasksError, Refused, Unreachable
@@ -182,7 +182,8 @@ def located(target: Target, project: Project) -> Target:
 
     server = embedded.status(project.root, major=target.major)
     if server is None:
-        raise Unreachable(f"{target}: the server was never started, start it with inv server.start")
+        start = typed.task("server.start")
+        raise Unreachable(f"{target}: the server was never started, start it with {start}")
     return replace(target, host=str(server.socket), port=server.port)
 
 

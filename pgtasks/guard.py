@@ -11,6 +11,7 @@ import enum
 import shlex
 from dataclasses import dataclass
 
+from pgtasks import typed
 from pgtasks.errors import Refused
 from pgtasks.stamp import Identity
 
@@ -138,7 +139,7 @@ def _way_out(facts: Facts, identity: Identity) -> str:
             f"{facts.environment!r} inherit from it (inherits: {other})"
         )
     choose = "" if identity.foreign else "choose that one, or "
-    return f"{choose}if it is {facts.environment!r} now, run inv env.stamp"
+    return f"{choose}if it is {facts.environment!r} now, run {typed.task('env.stamp')}"
 
 
 def _contradiction(facts: Facts, identity: Identity) -> str:

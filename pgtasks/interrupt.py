@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from pgtasks import connection
+from pgtasks import connection, typed
 from pgtasks.errors import Interrupted, PgtasksError
 from pgtasks.target import Target
 
@@ -87,5 +87,5 @@ def _difference(name: str, before: tuple[int, bool] | None, after: tuple[int, bo
     if after is None:
         return f"{name!r} is dropped"
     if not after[1]:
-        return f"{name!r} is half dropped, inv db.drop drops the rest"
-    return f"{name!r} is replaced, inv db.undo takes that back"
+        return f"{name!r} is half dropped, {typed.task('db.drop')} drops the rest"
+    return f"{name!r} is replaced, {typed.task('db.undo')} takes that back"

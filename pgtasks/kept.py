@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pgtasks import report
+from pgtasks import report, typed
 from pgtasks.errors import Refused
 from pgtasks.side import Side
 
@@ -13,8 +13,12 @@ def lines(sides: Sequence[Side]) -> list[str]:
     """Return one line for each kept database, oldest first, and one with the way on."""
     if not sides:
         return []
-    newest = [f"kept: {sides[-1]}, inv db.undo brings it back, inv db.forget drops it"]
-    older = [f"kept: {side}, inv db.undo --to {side.run} brings it back" for side in sides[:-1]]
+    undo, drops = typed.task("db.undo"), typed.task("db.forget")
+    newest = [f"kept: {sides[-1]}, {undo} brings it back, {drops} drops it"]
+    older = [
+        f"kept: {side}, {typed.task('db.undo', '--to', side.run)} brings it back"
+        for side in sides[:-1]
+    ]
     return [*older, *newest, *crowd(sides)]
 
 
@@ -22,7 +26,8 @@ def crowd(sides: Sequence[Side]) -> list[str]:
     """Return the line that says how many are kept, and the task that drops all but the newest."""
     if len(sides) < 2:
         return []
-    return [f"{sentence(sides)} are kept: inv db.forget --keep 1 drops all but the newest"]
+    drops = typed.task("db.forget", "--keep 1")
+    return [f"{sentence(sides)} are kept: {drops} drops all but the newest"]
 
 
 def sentence(sides: Sequence[Side]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from psycopg2 import sql
 
-from pgtasks import attached, connection, kept, reach, recover, report, stamp
+from pgtasks import attached, connection, kept, reach, recover, report, stamp, typed
 from pgtasks.connection import Connection
 from pgtasks.drop import drop_plainly
 from pgtasks.errors import Refused
@@ -65,7 +65,7 @@ def left_to_do(target: Target, identity: Identity | None) -> Created:
         return Created(name, environment, False, False, f"stamped {identity.stamp.environment!r}")
     if identity.empty:
         return Created(name, environment, created=False, stamped=True)
-    note = "with content and no stamp: inv env.stamp marks it as this environment's"
+    note = f"with content and no stamp: {typed.task('env.stamp')} marks it as this environment's"
     return Created(name, environment, False, False, note)
 
 

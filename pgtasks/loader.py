@@ -16,7 +16,7 @@ from dataclasses import replace
 from psycopg2 import sql
 from psycopg2.extensions import encrypt_password
 
-from pgtasks import connection, lock
+from pgtasks import connection, lock, typed
 from pgtasks.connection import Connection
 from pgtasks.errors import Failed, PgtasksError, Unreachable
 from pgtasks.secret import Secret
@@ -27,8 +27,12 @@ from pgtasks.target import Target
 MARK = "pgtasks: login of a restore"
 _OWNS = (
     "it owns something and can be anything else no more: REASSIGN OWNED BY or DROP OWNED BY in the "
-    "database where that is, then inv db.recover drops it"
+    "database where that is, then"
 )
+
+
+def _drops() -> str:
+    return f"{typed.task('db.recover')} drops it"
 
 
 class NoLogin(Failed):
@@ -116,7 +120,7 @@ def _statements(role: str, verifier: str, owner: str, attribute: str) -> sql.Com
 
 def _dropped(conn: Connection, role: str, say: Callable[[str], None]) -> None:
     if not drop(conn, role):
-        say(f"warning: left role {role!r}, the login of this restore: {_OWNS}")
+        say(f"warning: left role {role!r}, the login of this restore: {_OWNS} {_drops()}")
 
 
 def drop(conn: Connection, role: str) -> bool:
@@ -186,4 +190,4 @@ def _healed(conn: Connection, role: str) -> str:
         return f"left {what}: {exc.message}"
     if gone:
         return f"dropped {what}"
-    return f"left {what}: {_OWNS}"
+    return f"left {what}: {_OWNS} {_drops()}"

@@ -17,7 +17,7 @@ from typing import Any
 from invoke.parser import ParseError
 from invoke.program import Program
 
-from pgtasks import topic
+from pgtasks import topic, typed
 from pgtasks.errors import Failed
 
 # the flag that a word without one is meant for: `inv db.restore 20260131T020003Z-5f1c`
@@ -73,7 +73,11 @@ def _in_our_words(method: Callable[[Any], None]) -> Callable[[Any], None]:
 def _explained(exc: ParseError, names: Sequence[str], words: Sequence[str]) -> str:
     unknown = _UNKNOWN.fullmatch(str(exc))
     if unknown is None:  # a flag without its value, a positional that is missing
-        help = f" (inv --help {exc.context.name})" if exc.context and exc.context.name else ""
+        help = (
+            f" ({typed.inv('--help', exc.context.name)})"
+            if exc.context and exc.context.name
+            else ""
+        )
         return _lowered(str(exc)) + help
     word, context = unknown[1], exc.context
     task = context.name if context is not None else None
@@ -94,7 +98,7 @@ def _no_task(word: str, names: Sequence[str]) -> str:
     if members:
         return f"{word!r} is a group of tasks, name one: {', '.join(members)}"
     near = _near_tasks(word, names)
-    way_out = f"did you mean {', '.join(near)}" if near else "inv --list shows all"
+    way_out = f"did you mean {', '.join(near)}" if near else f"{typed.inv('--list')} shows all"
     return f"unknown task {word!r}, {way_out}"
 
 
@@ -118,7 +122,7 @@ def _no_flag(word: str, task: str, context: Any) -> str:
     flags = [each for each in context.flags if each.startswith("--")]
     near = difflib.get_close_matches(flag, flags, 1, 0.75)
     way_out = f"did you mean {near[0]}" if near else f"known: {', '.join(flags)}"
-    return f"{task} has no flag {flag!r}, {way_out} (inv --help {task})"
+    return f"{task} has no flag {flag!r}, {way_out} ({typed.inv('--help', task)})"
 
 
 def _no_positional(
@@ -131,6 +135,19 @@ def _no_positional(
     task_meant = word in near or difflib.get_close_matches(word, names, 1, 0.85)
     if f"--{flag}" in context.flags and not task_meant:
         value = shlex.quote(word)
-        return f"{task} takes {word!r} by a flag: inv {task} --{flag} {value}"
-    way_out = f"did you mean the task {', '.join(near)}" if near else f"see inv --help {task}"
+        env = "" if flag == "env" else _environment(words)
+        way = typed.task(task, f"--{flag} {value}", environment=env)
+        return f"{task} takes {word!r} by a flag: {way}"
+    way_out = (
+        f"did you mean the task {', '.join(near)}" if near else f"see {typed.inv('--help', task)}"
+    )
     return f"{task} takes no {word!r}, {way_out}"
+
+
+def _environment(words: Sequence[str]) -> str:
+    """Return what --env says on a command line, or nothing."""
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        flag, equals, value = word.partition("=")
+        if flag == "--env":
+            return value if equals else following
+    return ""

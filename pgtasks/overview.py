@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pgtasks import typed
+
 # as people type them, and what they are for: a line of 80 columns each
 FIRST = (
     ("setup", "server, migrations, triggers, seeds: what is missing"),
@@ -21,6 +23,14 @@ FIRST = (
 )
 
 
+_OF_ALL = ("env.list", "env.use")  # tasks of no one environment
+
+
+def _typed(words: str) -> str:
+    task, *flags = words.split(" ")
+    return typed.inv(task, *flags) if task in _OF_ALL else typed.task(task, *flags)
+
+
 @dataclass(frozen=True)
 class Overview:
     """Where one is, and what there is to do; `environments` are all that are known."""
@@ -32,14 +42,16 @@ class Overview:
 
     def lines(self) -> list[str]:
         """Return what a person reads."""
-        width = max(len(words) for words, _ in FIRST)
+        commands = [(_typed(words), about) for words, about in FIRST]
+        all_tasks, flags = typed.inv("--list"), typed.inv("--help", "db.restore")
+        width = max(len(command) for command, _ in commands)
         return [
             f"environment {self.environment} ({self.reason})",
             f"known: {', '.join(self.environments)}",
             "",
-            *(f"  inv {words.ljust(width)}  {about}" for words, about in FIRST),
+            *(f"  {command.ljust(width)}  {about}" for command, about in commands),
             "",
-            "inv --list shows all tasks, inv --help db.restore the flags of one",
+            f"{all_tasks} shows all tasks, {flags} the flags of one",
         ]
 
     def as_json(self) -> dict[str, Any]:

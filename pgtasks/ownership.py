@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pgtasks import connection, journal, stamp
+from pgtasks import connection, journal, stamp, typed
 from pgtasks.connection import Connection
 from pgtasks.errors import PgtasksError
 from pgtasks.names import quoted
@@ -84,7 +84,7 @@ class Ownership:
             owner = self.target_owner
             other = f"not to {owner!r} as {name!r} does"
             return f"it belongs to {claim.owner!r}, {other}: {alter} OWNER TO {quoted(owner)}"
-        way = f"{alter} RENAME TO {quoted(name)}, then inv db.recover"
+        way = f"{alter} RENAME TO {quoted(name)}, then {typed.task('db.recover')}"
         return f"it belongs to {claim.owner!r}, and {name!r} is gone, whose owner would tell: {way}"
 
 

@@ -6,7 +6,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from pgtasks import connection, password, stamp
+from pgtasks import connection, password, stamp, typed
 from pgtasks.errors import Unreachable
 from pgtasks.silence import ANSWER
 from pgtasks.stamp import Identity
@@ -70,7 +70,8 @@ def _embedded(target: Target, root: Path, *, start: bool, make: bool) -> Target:
     if start and (make or server is not None):
         server = embedded.start(root, major=target.major)
     if server is None or server.pid is None:
-        raise Unreachable(f"{target}: the server does not run, start it with inv server.start")
+        way = typed.task("server.start")
+        raise Unreachable(f"{target}: the server does not run, start it with {way}")
     return replace(target, host=str(server.socket), port=server.port)
 
 
@@ -113,7 +114,8 @@ def valid(identity: Identity | None, target: Target) -> None:
     if identity is not None and identity.invalid:
         raise Unreachable(
             f"{target}: database {target.database!r} is invalid, an interrupted DROP DATABASE left "
-            "it without its content: inv db.drop drops the rest, inv db.restore replaces it"
+            f"it without its content: {typed.task('db.drop')} drops the rest, "
+            f"{typed.task('db.restore')} replaces it"
         )
 
 
@@ -122,7 +124,8 @@ def present(identity: Identity | None, target: Target) -> Identity:
     valid(identity, target)
     if identity is None:
         raise Unreachable(
-            f"{target}: database {target.database!r} does not exist, make it with inv db.create"
+            f"{target}: database {target.database!r} does not exist, "
+            f"make it with {typed.task('db.create')}"
         )
     return identity
 

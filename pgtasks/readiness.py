@@ -23,6 +23,7 @@ from pgtasks import (
     session,
     stamp,
     tools,
+    typed,
 )
 from pgtasks.backup import depot, partial, store
 from pgtasks.connection import Connection
@@ -34,11 +35,6 @@ from pgtasks.recover import Leftovers
 from pgtasks.stamp import Identity
 from pgtasks.target import Target
 
-# into a data folder with a plain role of its own; the one before stays where it is
-_MOVED = (
-    "as whom all that a restore brings would run: inv db.backup && inv server.stop && "
-    "mv .pgtasks .pgtasks-before && inv db.restore --no-owner"
-)
 _BESIDE_JOBS = 3  # connections of a restore beside those of its jobs
 
 
@@ -116,7 +112,8 @@ class Readiness:
     def lines(self) -> list[str]:
         """Return what a person reads."""
         steps = Diagnosis(self.steps).lines() if self.steps else []
-        return [*steps, report.table(("what", "", "found"), map(_row, self.findings()))]
+        rows = map(_row, self.findings())
+        return [*steps, report.table(("what", "", "found"), rows, runs_on=True)]
 
     def summary(self) -> str:
         """Return what one line says: `PostgreSQL 15.4, 12 MB, noted: stamp`."""
@@ -185,7 +182,9 @@ def _database(found: Readiness) -> Iterator[Finding]:
         yield Finding("database", "fault", text)
         return
     if content is None:
-        yield Finding("database", "fault", "refuses connections: inv db.recover opens it")
+        yield Finding(
+            "database", "fault", f"refuses connections: {typed.task('db.recover')} opens it"
+        )
         return
     text = f"{content.encoding}, {content.collation}, {report.size(content.bytes)}"
     if content.identity.empty:
@@ -217,9 +216,9 @@ def _stamp(found: Readiness) -> Iterator[Finding]:
         for name in found.content.lacking:
             yield Finding("left out", "note", f"{name}: the restore went without it")
     elif identity.empty:
-        yield Finding("stamp", "note", "none: inv db.create stamps an empty database")
+        yield Finding("stamp", "note", f"none: {typed.task('db.create')} stamps an empty database")
     else:
-        text = "none, so it counts as protected: inv env.stamp says what it is"
+        text = f"none, so it counts as protected: {typed.task('env.stamp')} says what it is"
         yield Finding("stamp", "note", text)
 
 
@@ -239,8 +238,19 @@ def _rights(found: Readiness) -> Iterator[Finding]:
     elif not role.superuser:
         yield Finding("role", "ok", f"{role.name}, owns the database, may create databases")
     if role.owner_superuser and found.target.embedded:
-        yield Finding("owner", "note", f"{role.owner}, a superuser, {_MOVED}")
+        yield Finding("owner", "note", f"{role.owner}, a superuser, {_moved()}")
     yield from _unreadable(found)
+
+
+def _moved() -> str:
+    """Return the way into a data folder with a plain role of its own; the one before stays."""
+    steps = (
+        typed.task("db.backup"),
+        typed.inv("server.stop"),
+        "mv .pgtasks .pgtasks-before",
+        typed.task("db.restore", "--no-owner"),
+    )
+    return f"as whom all that a restore brings would run: {' && '.join(steps)}"
 
 
 def _unreadable(found: Readiness) -> Iterator[Finding]:
@@ -264,23 +274,23 @@ def _lacking(role: Role) -> Iterator[str]:
 
 
 def _leftovers(found: Readiness) -> Iterator[Finding]:
-    beside = found.leftovers
+    beside, recover_ = found.leftovers, typed.task("db.recover")
     for half in beside.half_built:
         when = "" if half.stamp else " if it is empty, as no stamp says whose it is"
-        text = f"{half.name!r}, half built: inv db.recover drops it{when}"
+        text = f"{half.name!r}, half built: {recover_} drops it{when}"
         yield Finding("left over", "note", text)
     for broken in beside.broken:
-        text = f"{broken.name!r}, invalid by an interrupted DROP DATABASE: inv db.recover drops it"
+        text = f"{broken.name!r}, invalid by an interrupted DROP DATABASE: {recover_} drops it"
         yield Finding("left over", "note", text)
     for login in found.logins:
-        text = f"role {login!r}, the login of a restore: inv db.recover drops it, or says why not"
+        text = f"role {login!r}, the login of a restore: {recover_} drops it, or says why not"
         yield Finding("left over", "note", text)
     yield from found.backups
     for other in beside.alone:
         yield Finding("left alone", "note", f"{other.name!r}: {other.alone}")
     for number, side in enumerate(reversed(beside.kept)):
-        to = f" --to {side.run}" if number else ""
-        yield Finding("kept", "note", f"{side}: for inv db.undo{to}, until inv db.forget")
+        undo = typed.task("db.undo", f"--to {side.run}" if number else "")
+        yield Finding("kept", "note", f"{side}: for {undo}, until {typed.task('db.forget')}")
     for line in kept.crowd(beside.kept):
         yield Finding("kept", "note", line)
 
@@ -296,12 +306,13 @@ def examine(target: Target, backups: Path) -> Readiness:
         if beside.missing and beside.kept:
             raise Unreachable(
                 f"database {target.database!r} does not exist, {beside.kept[-1].name!r} is kept: "
-                "inv db.recover gives it its name back"
+                f"{typed.task('db.recover')} gives it its name back"
             )
         if beside.missing and beside.alone:
             other = beside.alone[-1]
             raise Unreachable(
-                f"database {target.database!r} does not exist: inv db.create makes it; "
+                f"database {target.database!r} does not exist: "
+                f"{typed.task('db.create')} makes it; "
                 f"{other.name!r} is there, {other.alone}"
             )
         if beside.missing:
@@ -344,10 +355,12 @@ def _interrupted(target: Target, backups: Path) -> Iterator[Finding]:
     except PgtasksError as exc:
         yield Finding("left over", "note", f"not looked for on the host: {exc.message}")
     for path in left:
-        yield Finding("left over", "note", f"{path}, an interrupted backup: inv db.recover")
+        yield Finding(
+            "left over", "note", f"{path}, an interrupted backup: {typed.task('db.recover')}"
+        )
     for file in scratch.left(tempfile.gettempdir()):
         holds = ", which may hold a password" if file.suffix == ".pgpass" else ""
-        text = f"{file}, of a killed run{holds}: inv db.recover removes it"
+        text = f"{file}, of a killed run{holds}: {typed.task('db.recover')} removes it"
         yield Finding("left over", "note", text)
 
 

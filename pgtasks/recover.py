@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg2 import sql
 
-from pgtasks import connection, drop, kept, loader, scratch, side, stamp, swap
+from pgtasks import connection, drop, kept, loader, scratch, side, stamp, swap, typed
 from pgtasks.connection import Connection
 from pgtasks.errors import Failed, Unreachable
 from pgtasks.lock import Lock
@@ -121,10 +121,10 @@ def _opened(conn: Connection, target: Target) -> str:
 
 def what_invalid_needs(found: Leftovers, database: str) -> str:
     """Return what an invalid target is, and which tasks end that."""
-    undo = ", inv db.undo brings the newest kept one back" if found.kept else ""
+    undo = f", {typed.task('db.undo')} brings the newest kept one back" if found.kept else ""
     return (
         f"{database!r} is invalid: an interrupted DROP DATABASE left it without its content. "
-        f"inv db.drop drops the rest, inv db.restore replaces it{undo}"
+        f"{typed.task('db.drop')} drops the rest, {typed.task('db.restore')} replaces it{undo}"
     )
 
 

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from pgtasks import fields, journal, report, several
-from pgtasks.choice import Choice, choose
+from pgtasks import fields, journal, report, several, typed
+from pgtasks.choice import Choice, choose, must_be_named
 from pgtasks.environment import Environment, Value, resolve
 from pgtasks.errors import BadConfiguration, PgtasksError, Refused, Unreachable
 from pgtasks.guard import Access, Decision, Facts, decide, protection
@@ -233,8 +233,10 @@ def run(
     report.say_colored(report.printable(target.line()), "(protected)", report.YELLOW)
     current = Run(task, project, choice, environment, target, json, dry, journaled and not dry)
     began = time.monotonic()
+    name = environment.name if must_be_named(project, environment) else ""
     try:
-        yield current
+        with typed.within(task, name):
+            yield current
     except BaseException as exc:
         told = _explained(exc, current.target)
         current.result = _said(told)

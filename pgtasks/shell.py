@@ -6,7 +6,7 @@ import shlex
 import signal
 from collections.abc import Sequence
 
-from pgtasks import commandline, reach, tools
+from pgtasks import commandline, reach, tools, typed
 from pgtasks.errors import Failed, Refused, Unreachable
 from pgtasks.host import HERE, Command
 from pgtasks.target import Target
@@ -40,7 +40,7 @@ def refuse_words(argv: Sequence[str], task: str) -> None:
     sql = words[1] if words[0] in ("-c", "--command") and len(words) == 2 else "SELECT ..."
     raise Refused(
         f"{task} takes no flags of psql, found {shlex.join(words)!r}: pipe SQL into it, or "
-        f"inv db.run --sql {shlex.quote(sql)}"
+        + typed.task("db.run", "--sql", shlex.quote(sql))
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pgtasks import attached, drop, forget, kept, recover, report, side, swap
+from pgtasks import attached, drop, forget, kept, recover, report, side, swap, typed
 from pgtasks.connection import Connection
 from pgtasks.errors import Refused
 from pgtasks.forget import Trimmed
@@ -63,7 +63,8 @@ class Undone:
         took = report.duration(self.swapped.seconds)
         lines = [f"undone in {took}: {self.database!r} is again what it was: {self.restored}"]
         if self.swapped.kept:
-            lines.append("inv db.undo takes this back, inv db.forget drops what was put away")
+            back, drops = typed.task("db.undo"), typed.task("db.forget")
+            lines.append(f"{back} takes this back, {drops} drops what was put away")
         return [*lines, *self.trimmed.lines()]
 
     def as_json(self) -> dict[str, Any]:

@@ -20,7 +20,7 @@ def list_(c, json=False):
 def show(c, env=None, url=False, reveal=False, json=False):
     """Show the settings of an environment, each with its layer."""
     with run(c, "env.show", env=env, json=json) as r:
-        from pgtasks import environments
+        from pgtasks import environments, typed
 
         target = r.target
         if reveal:
@@ -29,7 +29,8 @@ def show(c, env=None, url=False, reveal=False, json=False):
             target = environments.located(target, r.project)
             shown, ssh = target.url(reveal=reveal), target.ssh and str(target.ssh)
             if ssh:
-                r.say(f"as {ssh} sees it; ssh is no part of a url, from here it is inv db.shell")
+                shell = typed.task("db.shell")
+                r.say(f"as {ssh} sees it; ssh is no part of a url, from here it is {shell}")
             said = {"environment": target.environment, "url": shown, "ssh": ssh}
             r.document(said) if json else print(shown)
         else:

@@ -10,7 +10,7 @@ import shlex
 import zlib
 from pathlib import Path
 
-from pgtasks import plainfile
+from pgtasks import plainfile, typed
 
 _HEAD = 4096  # bytes that are looked at
 _GZIP, _CUSTOM, _TAR = b"\x1f\x8b", b"PGDMP", b"ustar"
@@ -34,7 +34,7 @@ def described(path: Path) -> str:
     if head[257:262] == _TAR and head.startswith(b"toc.dat\0"):
         return _no_backup(path, f"it is a dump of pg_dump (format tar); {_way(shown)}")
     if _is_text(head) and (path.suffix == ".sql" or b"PostgreSQL database" in head):
-        return _no_backup(path, f"it is SQL, inv db.run --file {shown} runs it")
+        return _no_backup(path, f"it is SQL, {typed.task('db.run', '--file', shown)} runs it")
     return _no_backup(path, "expected the folder of one")
 
 
@@ -42,7 +42,8 @@ def _gzipped(path: Path, inside: bytes) -> str:
     unpacking = f"gunzip -k {_quoted(path)} unpacks it"
     if path.suffix == ".gz" and _is_text(inside):
         unpacked = _quoted(path.with_suffix(""))
-        return f"it is packed SQL: {unpacking}, inv db.run --file {unpacked} runs it"
+        runs = typed.task("db.run", "--file", unpacked)
+        return f"it is packed SQL: {unpacking}, {runs} runs it"
     return f"it is packed: {unpacking}"
 
 
@@ -60,7 +61,7 @@ def _way(shown: str) -> str:
     return (
         "without a manifest nothing proves it, and stock pg_restore loads it: pg_restore"
         f" --exit-on-error --no-owner --dbname=URL {shown} (an empty database's URL,"
-        " inv env.show --url prints this one's)"
+        f" {typed.task('env.show', '--url')} prints this one's)"
     )
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from pgtasks import decoding, plainfile
+from pgtasks import decoding, plainfile, typed
 from pgtasks.backup import files, foreign, partial
 from pgtasks.backup import manifest as manifests
 from pgtasks.backup.manifest import Manifest
@@ -290,7 +290,8 @@ def _latest(there: Shelved, environment: str, database: str) -> Backup:
             f"no complete backup {where}, only some without all data: name one, {_named(own)}"
         )
     others = there.backups
-    way = f"name one of another, {_named(others)}" if others else "make one with inv db.backup"
+    make = typed.task("db.backup")
+    way = f"name one of another, {_named(others)}" if others else f"make one with {make}"
     raise Refused(f"no backup {where}: {way}")
 
 

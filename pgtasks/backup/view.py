@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-from pgtasks import report
+from pgtasks import report, typed
 from pgtasks.backup.store import Backup
 
 HERE = "here"
@@ -96,7 +96,7 @@ class Shown:
             ("database", report.size(made.database_bytes)),
             ("size", f"{report.size(made.size)}, {report.plural(len(made.files), 'file')}"),
             ("proof", "yes" if made.with_proof else "no"),
-            ("intact", checks.intact or "not verified: inv backup.verify"),
+            ("intact", checks.intact or f"not verified: {typed.task('backup.verify')}"),
             ("proven", checks.proven or "not restored and compared yet"),
             ("path", self.backup.place),
         ]

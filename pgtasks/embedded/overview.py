@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from pgtasks import typed
 from pgtasks.embedded.programs import Binaries
 from pgtasks.embedded.server import Server
 
@@ -20,7 +21,10 @@ class Overview:
         """Return what a person reads."""
         shown = [line for server in self.servers for line in server.lines()]
         found = ", ".join(f"{one.major} ({one.origin})" for one in self.binaries) or "none"
-        return [*(shown or ["no server yet: inv server.start makes one"]), f"found here: {found}"]
+        return [
+            *(shown or [f"no server yet: {typed.task('server.start')} makes one"]),
+            f"found here: {found}",
+        ]
 
     def as_json(self) -> dict[str, Any]:
         """Return plain data with stable keys."""

@@ -13,7 +13,7 @@ from alembic.operations.ops import MigrationScript
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from pgtasks import catalog, connection, report
+from pgtasks import catalog, connection, report, typed
 from pgtasks.errors import Failed, PgtasksError, Refused
 from pgtasks.migrate import plan as planning
 from pgtasks.migrate import state
@@ -226,7 +226,7 @@ def new(scripts: Scripts, target: Target, identity: Identity, message: str) -> W
             if found.word != "up-to-date":
                 raise Refused(
                     f"the database is not at the head of the files: {found.sentence()}: "
-                    "inv migrate.up first"
+                    f"{typed.task('migrate.up')} first"
                 )
             context.run_autogenerate(heads, running)
             return []

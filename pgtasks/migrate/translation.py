@@ -11,7 +11,7 @@ import psycopg2
 from alembic.util import CommandError
 from sqlalchemy import exc
 
-from pgtasks import connection
+from pgtasks import connection, typed
 from pgtasks.errors import BadConfiguration, Failed, PgtasksError, Refused, Unreachable
 from pgtasks.migrate.scripts import Scripts
 from pgtasks.secret import redact
@@ -78,7 +78,7 @@ def _in_our_words(words: str) -> str:
         return words
     return (
         "env.py gives Alembic no models to compare with the database: set target_metadata there, "
-        "or write the file by hand: inv migrate.new --empty -m TEXT"
+        f"or write the file by hand: {typed.task('migrate.new', '--empty -m TEXT')}"
     )
 
 

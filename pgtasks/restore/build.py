@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
-from pgtasks import connection, database, drop, loader, report, side
+from pgtasks import connection, database, drop, loader, report, side, typed
 from pgtasks.backup import depot, transfer
 from pgtasks.connection import Connection
 from pgtasks.errors import Failed, Refused
@@ -141,10 +141,11 @@ def _of_locale(failure: Failed, plan: Plan) -> Failed | Refused:
     named = re.search(r"locale|collat|\bICU\b", failure.message, re.IGNORECASE)
     if plan.replaces or not named:
         return failure
-    first = "inv db.drop, then inv db.create," if plan.invalid else "inv db.create"
+    create, drop_ = typed.task("db.create"), typed.task("db.drop")
+    first = f"{drop_}, then {create}," if plan.invalid else create
     return Refused(
         f"the database's locale cannot be had here ({failure.message}): {first} makes the "
-        "database with this server's, then inv db.restore replaces its content"
+        f"database with this server's, then {typed.task('db.restore')} replaces its content"
     )
 
 
@@ -196,9 +197,10 @@ def mark(plan: Plan) -> Stamp:
 
 def clear(plan: Plan, lock: Lock) -> None:
     """Drop the side database of a run that failed; what cannot be dropped is left to recover."""
+    recover = typed.task("db.recover")
     try:
         drop.drop(lock.connection, plan.target, plan.side)
     except Failed as exc:
-        report.say(f"warning: {plan.side!r} is left, inv db.recover drops it: {exc.message}")
+        report.say(f"warning: {plan.side!r} is left, {recover} drops it: {exc.message}")
     except Exception:
-        report.say(f"warning: {plan.side!r} may be left, inv db.recover drops it")
+        report.say(f"warning: {plan.side!r} may be left, {recover} drops it")

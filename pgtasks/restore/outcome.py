@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from pgtasks import report
+from pgtasks import report, typed
 from pgtasks.forget import Trimmed
 from pgtasks.restore.plan import Plan
 from pgtasks.restore.prove import Proven
@@ -30,7 +30,8 @@ class Outcome:
         lines = [f"restored {plan.target.database!r} from {plan.origin}: {swapped}"]
         lines += [f"left out, and missing there until made: {it}" for it in plan.left.names]
         if self.swapped.kept:
-            lines.append(f"the old one is kept as {self.swapped.kept!r}: inv db.undo takes it back")
+            undo = typed.task("db.undo")
+            lines.append(f"the old one is kept as {self.swapped.kept!r}: {undo} takes it back")
         else:
             lines.append("there was no such database before, so there is nothing to undo")
         for name in self.disabled:

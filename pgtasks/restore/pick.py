@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from pgtasks import report
+from pgtasks import report, typed
 from pgtasks.backup import store, view
 from pgtasks.backup.places import Places
 from pgtasks.backup.store import Backup
@@ -49,7 +49,8 @@ def _age(backup: Backup) -> tuple[str, str]:
 
 def _asked(places: Places) -> Backup:
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise Refused("--backup ask needs a terminal, name the backup: inv backup.list shows them")
+        shows = typed.task("backup.list")
+        raise Refused(f"--backup ask needs a terminal, name the backup: {shows} shows them")
     target = places.target
     of = {"environment": target.environment, "database": target.database}
     listed = {backup.id: backup for backup in store.list_backups(places.folder, **of)}
@@ -62,7 +63,7 @@ def _asked(places: Places) -> Backup:
         (number, backup.id, report.age(view.age(backup)), *_told(backup))
         for number, backup in enumerate(found, 1)
     ]
-    report.say(report.table(("", "backup", "age", "rows", "note"), rows))
+    report.say(report.table(("", "backup", "age", "rows", "note"), rows, whole=("backup",)))
     return chosen(places, found[_number(len(found)) - 1].id)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from psycopg2 import sql
 
-from pgtasks import attached, connection, database, report
+from pgtasks import attached, connection, database, report, typed
 from pgtasks.connection import Connection
 from pgtasks.database import DatabaseFacts
 from pgtasks.errors import Failed, Refused
@@ -182,7 +182,7 @@ def _disk(plan: Plan, free: int | None) -> Iterator[str]:
     if free is not None and free < needed:
         yield (
             f"the server's disk has {report.size(free)} free, the side database needs about "
-            f"{report.size(needed)}: make room, inv db.forget drops kept databases"
+            f"{report.size(needed)}: make room, {typed.task('db.forget')} drops kept databases"
         )
 
 

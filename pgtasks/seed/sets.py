@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pgtasks import typed
 from pgtasks.errors import BadConfiguration, Refused
 from pgtasks.project import Project
 
@@ -107,5 +108,5 @@ def chosen(
 
 def _way_out(environment: str, protection: str) -> str:
     if "no stamp" in protection:
-        return "run inv env.stamp if it is yours to fill"
+        return f"run {typed.task('env.stamp')} if it is yours to fill"
     return f"load it elsewhere than into {environment!r}; --confirm does not change this"

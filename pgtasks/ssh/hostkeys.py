@@ -16,7 +16,7 @@ from pathlib import Path
 
 import paramiko
 
-from pgtasks import child
+from pgtasks import child, typed
 from pgtasks.errors import PgtasksError, Unreachable
 from pgtasks.ssh.config import Settings, trusted_file
 
@@ -121,9 +121,9 @@ def check(settings: Settings, key: paramiko.PKey, *, environment: str = "") -> L
         forget = shlex.join(["ssh-keygen", "-R", settings.name, "-f", plain[0].file])
         raise Distrusted(
             f"{place} is not the one in {where}: somebody may sit in between, or the host was set "
-            f"up anew: when you are sure, {forget} and inv remote.trust"
+            f"up anew: when you are sure, {forget} and {typed.task('remote.trust')}"
         )
-    trust = f"inv remote.trust{f' --env {environment}' if environment else ''}"
+    trust = typed.task("remote.trust", environment=environment)
     also = "".join(
         f" ({line.file}:{line.number} trusts certificates, which are not read here)"
         for line in found

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 import invoke
 import paramiko
 
-from pgtasks import reach, tools
+from pgtasks import reach, tools, typed
 from pgtasks.errors import Failed, Refused, Unreachable
 from pgtasks.host import Command
 from pgtasks.ssh import login
@@ -52,7 +52,8 @@ def on_terminal() -> bool:
 def open_shell(target: Target) -> None:
     """Give the terminal to a login shell on the host until it ends, whatever its exit code."""
     if not on_terminal():
-        raise Refused("remote.shell needs a terminal, inv remote.run 'COMMAND' needs none")
+        way = typed.task("remote.run", "'COMMAND'")
+        raise Refused(f"remote.shell needs a terminal, {way} needs none")
     with _host(target) as host, _attached(host), suppress(invoke.UnexpectedExit):
         host.link.connection.shell()
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pgtasks import connection, report
+from pgtasks import connection, report, typed
 from pgtasks.connection import Connection
 from pgtasks.database import NAME_LISTS, split_names
 from pgtasks.errors import NotProven
@@ -79,8 +79,9 @@ class Verification:
     def check(self, *, strict: bool = False) -> None:
         """Raise NotProven, the findings with it, where something is not as the files say."""
         if self.faults(strict=strict):
+            way = typed.task("trigger.apply")
             raise NotProven(
-                f"files and database differ: {self.sentence()}: inv trigger.apply makes them agree",
+                f"files and database differ: {self.sentence()}: {way} makes them agree",
                 details=self.as_json(),
             )
 
