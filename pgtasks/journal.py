@@ -161,7 +161,11 @@ class Listing:
         if not self.entries:
             return ["the journal has no such entry"]
         headings = ("when (UTC)", "who", "environment", "task", "took", "result")
-        return [report.table(headings, map(_row, self.entries))]
+        return [
+            report.table(
+                headings, map(_row, self.entries), whole=("when (UTC)",), gives=("took", "who")
+            )
+        ]
 
     def as_json(self) -> dict[str, Any]:
         """Return plain data."""

@@ -89,7 +89,8 @@ class Fleet:
             )
             for each in self.outcomes
         ]
-        return [*said, report.table(("environment", "result", "seconds", "what"), rows)]
+        headings = ("environment", "result", "seconds", "what")
+        return [*said, report.table(headings, rows, runs_on=True)]
 
     def as_json(self) -> dict[str, Any]:
         """Return plain data."""

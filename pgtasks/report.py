@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -106,27 +106,51 @@ def result(found: Reported, *, json: bool) -> None:
 
 
 def table(
-    headings: Sequence[str], rows: Iterable[Sequence[Any]], *, width: int | None = None
+    headings: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    *,
+    width: int | None = None,
+    whole: Collection[str] = (),
+    gives: Sequence[str] = (),
+    runs_on: bool = False,
 ) -> str:
     """Return an aligned table; numbers stand right.
 
-    On a terminal it is no wider than that: columns without a value go, then long values are cut.
+    On a terminal it is no wider than that: columns without a value go, then long values are cut,
+    but for those of the columns `whole`: an ID, a time. Where that is too wide still, the columns
+    `gives` go, in their order, which a last line says; then each row becomes a block of lines.
+    With `runs_on` the last column is never cut: the terminal breaks it, so that a command in it
+    can be copied.
     """
     body = [[_cell(value) for value in row] for row in rows]
+    gone: list[str] = []
     width = _terminal_width() if width is None else width
     if width and _total(_widths(headings, body)) > width:
         headings, body = _without_empty(headings, body)
-        body = _cut(headings, body, width)
+        kept = {headings[-1], *whole} if runs_on else set(whole)
+        all_of_it, giving = (headings, body), [name for name in gives if name in headings]
+        while True:
+            laid = _cut(headings, body, width, kept, runs_on=runs_on)
+            if _needed(_widths(headings, laid), runs_on=runs_on) <= width:
+                break
+            if len(gone) == len(giving):
+                return _blocks(*all_of_it)
+            gone.append(giving[len(gone)])
+            headings, body = _without(headings, body, gone[-1])
+        body = laid
     widths = _widths(headings, body)
     right = [
         bool(body) and all(_is_number(row[number]) for row in body)
         for number in range(len(headings))
     ]
-    lines = [_line(headings, widths, right), "  ".join("-" * width for width in widths)]
-    return "\n".join(lines + [_line(row, widths, right) for row in body])
+    rules = [*widths[:-1], min(widths[-1], max(len(headings[-1]), _RUNS_ON))] if runs_on else widths
+    lines = [_line(headings, widths, right), "  ".join("-" * width for width in rules)]
+    lines += [_line(row, widths, right) for row in body]
+    return "\n".join([*lines, *([f"no room for: {', '.join(gone)}"] if gone else [])])
 
 
 _NARROWEST = 8  # no value is cut below this
+_RUNS_ON = 40  # columns that are left to a column which the terminal breaks
 _GAP = 2
 
 
@@ -156,16 +180,54 @@ def _without_empty(
     return [headings[n] for n in kept], [[row[n] for n in kept] for row in body]
 
 
-def _cut(headings: Sequence[str], body: list[list[str]], width: int) -> list[list[str]]:
-    """Return the cells cut so that the table fits, the widest column first."""
+def _without(
+    headings: Sequence[str], body: Sequence[Sequence[str]], name: str
+) -> tuple[list[str], list[list[str]]]:
+    kept = [number for number, heading in enumerate(headings) if heading != name]
+    return [headings[n] for n in kept], [[row[n] for n in kept] for row in body]
+
+
+def _needed(widths: Sequence[int], *, runs_on: bool) -> int:
+    """Return the columns that a table needs; of one that runs on, its last needs only some."""
+    return _total([*widths[:-1], min(widths[-1], _RUNS_ON)] if runs_on else widths)
+
+
+def _cut(
+    headings: Sequence[str],
+    body: list[list[str]],
+    width: int,
+    whole: Collection[str],
+    *,
+    runs_on: bool,
+) -> list[list[str]]:
+    """Return the cells cut so that the table fits, the widest column first.
+
+    They come back as they are where that is not enough.
+    """
     widths = _widths(headings, body)
-    least = [max(len(heading), _NARROWEST) for heading in headings]
-    while _total(widths) > width:
+    least = [
+        most if heading in whole else max(len(heading), _NARROWEST)
+        for heading, most in zip(headings, widths, strict=True)
+    ]
+    while _needed(widths, runs_on=runs_on) > width:
         number = max(range(len(widths)), key=lambda n: widths[n] - least[n])
         if widths[number] <= least[number]:
-            break  # as narrow as it gets
+            return body  # as narrow as it gets
         widths[number] -= 1
     return [list(map(_shortened, row, widths)) for row in body]
+
+
+def _blocks(headings: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    """Return each row as lines of their own, `heading  value`, a blank line between rows."""
+    widest = max(map(len, headings))
+    return "\n\n".join(
+        "\n".join(
+            f"{heading.ljust(widest)}  {value}"
+            for heading, value in zip(headings, row, strict=True)
+            if value not in ("", "-")
+        )
+        for row in body
+    )
 
 
 def _shortened(text: str, most: int) -> str:

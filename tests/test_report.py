@@ -202,6 +202,37 @@ def test_a_table_is_no_wider_than_it_may_be() -> None:
     assert report.table(("a", "b"), [("x" * 100, "y" * 100)], width=0).count("x") == 100
 
 
+ID = "20260131T020003Z-5f1c"
+WHEN = "2026-01-31T02:00:03Z"
+
+
+@pytest.mark.parametrize("width", range(10, 130, 7))
+def test_an_id_and_a_time_are_never_cut(width: int) -> None:
+    headings = ("backup", "size", "rows", "proven", "note")
+    rows = [(ID, "1.2 MB", 1234567, WHEN, "long " * 40), (ID, "1.2 MB", 1, None, "x")]
+    text = report.table(
+        headings, rows, width=width, whole=("backup", "proven"), gives=("note", "rows")
+    )
+    assert (text.count(ID), text.count(WHEN)) == (2, 1)
+    table = not text.startswith("backup  20260131")
+    assert table is (width >= len(ID) + len(WHEN) + len("1.2 MB") + 2 * 2)
+    if table:
+        assert max(map(len, text.splitlines())) <= max(width, 24)
+        assert ("no room for: note" in text) is ("note" not in text.splitlines()[0])
+    else:
+        assert "size    1.2 MB\n" in text
+
+
+def test_what_runs_on_is_whole_and_in_its_column() -> None:
+    statement = "may not create databases (ALTER ROLE shop CREATEDB)" * 3
+    rows = [("role", "note", statement), ("server", "ok", "PostgreSQL 16")]
+    for width in (20, 60, 80):
+        assert statement in report.table(("what", "", "found"), rows, width=width, runs_on=True)
+    lines = report.table(("what", "", "found"), rows, width=60, runs_on=True).splitlines()
+    assert lines[2] == f"role    note  {statement}"
+    assert len(lines[1]) <= 60
+
+
 def test_colours_are_for_terminals_that_show_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     monkeypatch.setenv("TERM", "xterm")

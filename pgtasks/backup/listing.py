@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pgtasks import report
+from pgtasks import report, typed
 from pgtasks.backup.store import Backup
 from pgtasks.backup.view import HERE, age, as_json, where
 from pgtasks.errors import PgtasksError
@@ -49,18 +49,18 @@ class Listing:
 
     def lines(self) -> list[str]:
         """Return a table, and a line for each thing that is not as it should be."""
-        placed = self.placed()
+        placed, recover = self.placed(), typed.task("db.recover")
         lines = self._table(placed) if placed else ["no backups"]
         lines += [f"unreadable: {why}" for _, why in self.unreadable]
         lines += [
-            f"interrupted: {path.name}, the next backup or inv db.recover finishes or removes it"
+            f"interrupted: {path.name}, the next backup or {recover} finishes or removes it"
             for path in self.leftovers
         ]
         if self.there is None:
             return lines
         lines += [f"unreadable: {why}" for _, why in self.there.unreadable]
         return lines + [
-            f"interrupted: {path}, the next backup there or inv db.recover removes it"
+            f"interrupted: {path}, the next backup there or {recover} removes it"
             for path in self.there.leftovers
         ]
 
@@ -108,7 +108,8 @@ class Listing:
         if several:
             headings.insert(1, "of")
         rows = [self._row(one, several=several) for one in placed]
-        return report.table([*headings, "note"], rows).splitlines()
+        whole, gives = ("backup", "intact", "proven"), ("note", "revision", "tables", "rows")
+        return report.table([*headings, "note"], rows, whole=whole, gives=gives).splitlines()
 
     def _row(self, placed: Placed, *, several: bool) -> list[Any]:
         backup = placed.backup

@@ -93,7 +93,7 @@ class Facts:
 
     def lines(self) -> list[str]:
         """Return what a person reads."""
-        return [report.table(("fact", "value"), self._rows())]
+        return [report.table(("fact", "value"), self._rows(), runs_on=True)]
 
     def _rows(self) -> Iterator[tuple[str, str]]:
         yield from (("hostname", self.hostname), ("system", self.system))

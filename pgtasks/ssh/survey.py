@@ -75,7 +75,7 @@ class Survey:
     def lines(self) -> list[str]:
         """Return what a person reads."""
         rows = [(each.subject, each.state, each.text) for each in self.findings()]
-        return [report.table(("what", "", "found"), rows)]
+        return [report.table(("what", "", "found"), rows, runs_on=True)]
 
     def summary(self) -> str:
         """Return what one line says: `PostgreSQL 15.4 on db1, noted: clock`."""
