@@ -20,8 +20,6 @@ from pgtasks.secret import redact
 from pgtasks.target import Target, from_environment
 from pgtasks.variables import read_dotenv
 
-_ENCRYPTED = ("require", "verify-ca", "verify-full")
-_LOOPBACK = re.compile(r"localhost|127\.[0-9.]+|::1|")
 _PATIENCE = 5  # seconds for a server that may be away
 
 
@@ -150,16 +148,16 @@ def _account(target: Target) -> Iterator[Finding]:
 
 def _transport(environment: Environment, target: Target) -> Iterator[Finding]:
     own = {"", target.ssh.host} if target.ssh else {""}  # what ssh encrypts the way to
-    if target.socket or target.embedded or target.host in own or _LOOPBACK.fullmatch(target.host):
+    if target.socket or target.embedded or target.host in own or target.loopback:
         return
     mode = environment.get("sslmode")
     said = f"sslmode {mode!r}" if mode else "no sslmode"
-    if mode not in _ENCRYPTED and target.ssh:
+    if mode not in libpq.ENCRYPTED and target.ssh:
         # one machine may have two names
         text = f"{said}, and ssh ends at {target.ssh.host}: if {target.host} is another machine, "
         text += "the way between is open to listeners, say sslmode: verify-full"
         yield Finding("note", "tls-beyond-ssh", target.environment, text)
-    elif mode not in _ENCRYPTED:
+    elif mode not in libpq.ENCRYPTED:
         yield Finding(
             "fault",
             "tls",

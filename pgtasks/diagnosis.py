@@ -284,7 +284,7 @@ def _answer(client: socket.socket, target: Target) -> Step:
     sslmode = target.parameters.get("sslmode", "prefer")
     if target.socket:
         return Step("answer", True, "a PostgreSQL server")
-    if said == b"N" and sslmode in ("require", "verify-ca", "verify-full"):
+    if said == b"N" and sslmode in libpq.ENCRYPTED:
         return Step("answer", False, f"a PostgreSQL server without TLS, and sslmode is {sslmode}")
     tls = "with" if said == b"S" else "without"
     return Step("answer", True, f"a PostgreSQL server {tls} TLS, sslmode is {sslmode}")

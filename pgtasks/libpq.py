@@ -15,6 +15,7 @@ from pgtasks.errors import BadConfiguration
 from pgtasks.secret import Secret
 
 SSLMODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+ENCRYPTED = SSLMODES[3:]  # those that ask for TLS
 _SSL = {"true": "require", "1": "require", "on": "require", "false": "disable", "0": "disable"}
 
 # Parameters that an environment may carry beyond host, port, database, user and password:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 # Debian's and PostgreSQL's own default
 SOCKET_FOLDERS = ("/var/run/postgresql", "/tmp")  # nosec B108
 NAME_BYTES = 63  # NAMEDATALEN - 1
+_LOOPBACK = re.compile(r"localhost|127\.[0-9.]+|::1|")
 _PATIENCE = fields.ENVIRONMENT["connect_timeout"].default
 # what speaks of TLS, which no unix socket does
 _TLS = ("sslmode", "sslrootcert", "sslnegotiation", "channel_binding")
@@ -77,6 +79,11 @@ class Target:
     def socket(self) -> bool:
         """Whether the server is reached over a unix socket."""
         return self.host.startswith("/")
+
+    @property
+    def loopback(self) -> bool:
+        """Whether the server is reached without leaving the machine."""
+        return not self.host or self.socket or _LOOPBACK.fullmatch(self.host) is not None
 
     def at(self, database: str) -> Target:
         """Return the same place with another database."""

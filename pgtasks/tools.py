@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from pgtasks import peer
+from pgtasks import libpq, peer
 from pgtasks.errors import BadConfiguration, Failed, VersionMismatch
 from pgtasks.host import WHEEL, Command, Host
 from pgtasks.target import Target
@@ -43,7 +43,7 @@ class Toolset:
         return self.version[0]
 
     @property
-    def socket_only(self) -> bool:
+    def without_tls(self) -> bool:
         """Whether the tools lack TLS: libpq would then go plaintext without a word."""
         return WHEEL in self.folder
 
@@ -208,9 +208,14 @@ def for_psql(toolsets: Sequence[Toolset], server: int, target: Target) -> Toolse
 
 
 def _usable(toolsets: Iterable[Toolset], target: Target) -> list[Toolset]:
-    chosen = [tools for tools in toolsets if target.socket or not tools.socket_only]
+    chosen = [tools for tools in toolsets if not tools.without_tls or _needs_no_tls(target)]
     # what the environment's `tools` setting names is used before anything found
     return [t for t in chosen if t.origin == "setting"] or chosen
+
+
+def _needs_no_tls(target: Target) -> bool:
+    """Return whether plaintext neither leaves the machine nor is other than what was asked for."""
+    return target.loopback and target.parameters.get("sslmode") not in libpq.ENCRYPTED
 
 
 def _none_fits(
@@ -224,7 +229,7 @@ def _none_fits(
     there, setting = (" there", "ssh.bin") if target.end else ("", "tools")
     usable = _usable(toolsets, target)
     if named := [tools for tools in usable if tools.origin == "setting"]:
-        others = [t for t in toolsets if t not in named and (target.socket or not t.socket_only)]
+        others = _usable([t for t in toolsets if t not in named], target)
         fitting = next(filter(fits, others), None)
         way = f"leave it out, {fitting} fits" if fitting else "name the folder of one that fits"
         return VersionMismatch(
@@ -235,7 +240,7 @@ def _none_fits(
     why = ""
     if passed := [tools for tools in toolsets if tools not in usable]:
         versions = ", ".join(f"{tools.version[0]}.{tools.version[1]}" for tools in passed)
-        why = f" (those of the wheel, {versions}, have no TLS and serve sockets only)"
+        why = f" (those of the wheel, {versions}, have no TLS, which this needs)"
     return VersionMismatch(
         f"no {tool} fits {target}: wanted {wanted}, found {found}{why}: "
         f"install the PostgreSQL client of that version{there} or name its folder in `{setting}`"
@@ -244,7 +249,6 @@ def _none_fits(
 
 def environment(target: Target, passfile: str, *, read_only: bool = False) -> dict[str, str]:
     """Return the variables that lead a tool to the target, none of them a secret."""
-    from pgtasks import libpq
     from pgtasks.connection import application_name
 
     target = peer.trusted(target)

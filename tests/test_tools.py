@@ -104,9 +104,24 @@ def test_a_mismatch_says_what_was_found_and_where() -> None:
     assert refusal.value.message == (
         "no pg_dump fits ann@db1:5432/shop: wanted 16 or newer, found "
         "15.9 (system, /usr/lib/postgresql/15/bin)"
-        " (those of the wheel, 16.14, have no TLS and serve sockets only): "
+        " (those of the wheel, 16.14, have no TLS, which this needs): "
         "install the PostgreSQL client of that version or name its folder in `tools`"
     )
+
+
+@pytest.mark.parametrize("sslmode", ["", "disable", "prefer", "require", "verify-full"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", "db1", "10.0.0.1"])
+def test_tools_without_tls_serve_what_stays_on_the_machine_in_plaintext(
+    host: str, sslmode: str
+) -> None:
+    parameters = {"sslmode": sslmode} if sslmode else {}
+    target = replace(TCP, host=host, parameters=parameters)
+    if host in ("db1", "10.0.0.1") or sslmode in ("require", "verify-full"):
+        with pytest.raises(VersionMismatch, match="have no TLS, which this needs"):
+            tools.for_dump([SYSTEM[15], WHEEL[16]], 16, target)
+    else:
+        assert tools.for_dump([SYSTEM[15], WHEEL[16]], 16, target) == WHEEL[16]
+        assert tools.for_dump([SYSTEM[16], WHEEL[16]], 16, target) == SYSTEM[16]
 
 
 def test_a_dump_that_no_pg_restore_brings_into_an_old_server_is_said_to_be_so() -> None:
@@ -152,7 +167,7 @@ def test_what_is_installed_here() -> None:
     assert [one.version for one in found] == sorted(one.version for one in found)
     for one in found:
         assert one.version == tuple(map(int, servers.version(Path(one.folder)).split(".")))
-        assert one.socket_only == (one.origin == "wheel")
+        assert one.without_tls == (one.origin == "wheel")
 
 
 def test_a_setting_that_leads_into_the_wheel_serves_sockets_only() -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pgtasks import scratch
+from pgtasks import libpq, scratch
 from pgtasks.errors import PgtasksError, Unreachable
 from pgtasks.host import Command
 from pgtasks.ssh.link import Forbidden, Link
@@ -146,7 +146,7 @@ class Tunnel:
 
 
 def _wants_tls(target: Target) -> bool:
-    modes = ("require", "verify-ca", "verify-full")
+    modes = libpq.ENCRYPTED
     return not target.socket and target.parameters.get("sslmode") in modes
 
 
