@@ -55,11 +55,13 @@ def plant(
 ) -> Callable[..., tuple[Path, str]]:
     """Return what makes a project whose database holds the owner's code, and a backup of it."""
 
-    def make(code: str, *, user: str = "", more: str = "") -> tuple[Path, str]:
-        name = fresh_database(cluster, owner=owner)
-        with closing(cluster.connect(name, user=owner)) as conn, conn.cursor() as cursor:
+    def make(
+        code: str, *, user: str = "", more: str = "", server: Cluster = cluster
+    ) -> tuple[Path, str]:
+        name = fresh_database(server, owner=owner)
+        with closing(server.connect(name, user=owner)) as conn, conn.cursor() as cursor:
             cursor.execute(PLANTED.format(code) + more)
-        target = cluster.target(name)
+        target = server.target(name)
         put_stamp(target)
         root = make_project(tmp_path / "shop", target.url())
         made = inv("db.backup", cwd=root)
@@ -132,6 +134,31 @@ def test_a_mighty_role_that_may_make_no_login_loads_nothing_by_itself(
         assert not loot.exists()
     finally:
         cluster.execute("DROP OWNED BY load_runner; DROP ROLE load_runner")
+
+
+@pytest.mark.parametrize("mighty", ["load_admin", "between_roles"])
+def test_who_may_create_roles_is_as_mighty_as_a_superuser_until_15(
+    plant: Callable[..., tuple[Path, str]], cluster15: Cluster, inv: Inv, mighty: str
+) -> None:
+    """The connecting role, by its own attribute or by membership."""
+    cluster15.execute("DROP ROLE IF EXISTS load_owner, load_admin, between_roles")
+    cluster15.execute(
+        "CREATE ROLE load_owner LOGIN; CREATE ROLE load_admin LOGIN CREATEDB; CREATE ROLE"
+        f" between_roles; ALTER ROLE {mighty} CREATEROLE;"
+        " GRANT load_owner, between_roles, pg_signal_backend TO load_admin"
+    )
+    switch = "PERFORM set_config('role', 'between_roles', false);" * (mighty != "load_admin")
+    grant = f"{switch} GRANT pg_execute_server_program TO load_admin;"
+    root, name = plant(grant, user="load_admin", server=cluster15)
+    done = inv("db.restore", cwd=root)
+    member = "SELECT pg_has_role('load_admin', 'pg_execute_server_program', 'MEMBER')"
+    assert cluster15.value(member) is False
+    if mighty == "load_admin":
+        assert done.returncode == 0, done.stderr
+        assert logins(cluster15, name) == []
+    else:  # which is not inherited, so that no login can be made
+        assert done.returncode == 2
+        assert "permission denied to create role" in done.stderr
 
 
 @pytest.fixture

@@ -15,17 +15,19 @@ from pgtasks.connection import Connection
 Demanding = Callable[[bool], Iterable[str]]  # told whether grants are restored
 _NAMED = 5  # roles that a sentence names
 # What makes a role as mighty as a superuser, in words: its own attribute, and roles whose members
-# run programs and write files on the server, or act as the superuser that they are members of.
+# run programs and write files on the server, or act as the superuser that they are members of;
+# until PostgreSQL 15 who may create roles makes himself a member of those.
 _MIGHT = """
-CASE WHEN r.rolsuper THEN 'a superuser' ELSE (
+CASE WHEN r.rolsuper THEN 'a superuser' ELSE coalesce((
   SELECT 'a member of ' || quote_literal(m.rolname) FROM pg_roles m
   WHERE (m.rolsuper OR m.rolname IN
       ('pg_execute_server_program', 'pg_write_server_files', 'pg_read_server_files'))
-    AND pg_has_role(r.oid, m.oid, 'MEMBER') ORDER BY m.rolname LIMIT 1) END"""
-# until PostgreSQL 15 who may create roles makes himself a member of those
-_MIGHT_OF_OWNER = f"""
-coalesce({_MIGHT}, CASE WHEN r.rolcreaterole
-  AND current_setting('server_version_num')::int < 160000 THEN 'who may create roles' END, '')"""
+    AND pg_has_role(r.oid, m.oid, 'MEMBER') ORDER BY m.rolname LIMIT 1),
+  CASE WHEN current_setting('server_version_num')::int < 160000 THEN (
+    SELECT CASE WHEN m.oid = r.oid THEN '' ELSE 'a member of ' || quote_literal(m.rolname) || ', '
+      END || 'who may create roles' FROM pg_roles m
+    WHERE m.rolcreaterole AND pg_has_role(r.oid, m.oid, 'MEMBER')
+    ORDER BY m.oid <> r.oid, m.rolname LIMIT 1) END, '') END"""
 
 
 @dataclass(frozen=True)
@@ -186,7 +188,7 @@ def roles(conn: Connection, names: Iterable[str]) -> dict[str, Role]:
     """Return those of the roles that the server knows, by name."""
     found = connection.rows(
         conn,
-        f"SELECT rolname, {_MIGHT_OF_OWNER}, pg_has_role(oid, 'MEMBER') FROM pg_roles r"
+        f"SELECT rolname, {_MIGHT}, pg_has_role(oid, 'MEMBER') FROM pg_roles r"
         " WHERE rolname = ANY(%s)",
         (list(names),),
     )
