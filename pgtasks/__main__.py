@@ -7,24 +7,35 @@ import sys
 from pathlib import Path
 
 import pgtasks
-from pgtasks.errors import PgtasksError
+from pgtasks.errors import Failed, Interrupted, PgtasksError
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     options = _parser().parse_args(argv)
-    from pgtasks import report
-    from pgtasks.init import init
-
     try:
+        from pgtasks.init import init
+
         init(Path.cwd(), write=options.write)
     except PgtasksError as exc:
-        report.say(f"error: {exc.message}")
+        _say(exc.message)
         return exc.exit_code
-    except KeyboardInterrupt:
-        report.say("error: interrupted, nothing was written")
-        return 130
+    except OSError as exc:  # a folder that may not be entered, say
+        _say(f"{exc.filename or 'init'}: {exc.strerror or exc}")
+        return Failed.exit_code
+    except KeyboardInterrupt:  # while it writes, Interrupted says what it wrote
+        _say("interrupted")
+        return Interrupted.exit_code
     return 0
+
+
+def _say(message: str) -> None:
+    from pgtasks import report
+
+    try:
+        report.say(f"error: {message}")
+    except OSError:  # nobody hears
+        report.silence(sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -172,6 +173,57 @@ def test_what_would_be_written_is_shown_first(fast: Path) -> None:
     assert "    url: $DATABASE_URL\n" in done.stdout
     assert "geheim" not in done.stdout
     assert contents(fast) == before
+
+
+def test_a_reader_that_leaves_is_no_traceback(fast: Path) -> None:
+    before = contents(fast)
+    for flags, code in (((), 1), (("--write",), 0)):
+        started = subprocess.Popen(
+            [*INIT, *flags],
+            cwd=fast,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert started.stdout
+        assert started.stderr
+        started.stdout.close()  # nobody reads from the first line on
+        said = started.stderr.read()
+        started.stderr.close()
+        assert started.wait(60) == code
+        if code:
+            assert said == "error: nothing was written: the plan was not read to its end\n"
+            assert contents(fast) == before
+    assert said == ""
+    assert (fast / "tasks.py").exists()
+
+
+@pytest.mark.parametrize(
+    ("closed", "words"),
+    [
+        (".", "error: 'tasks.py': Permission denied; nothing was written\n"),
+        (
+            "env",
+            "error: 'env/dev.yaml': Permission denied; written before: tasks.py, invoke.yaml\n",
+        ),
+    ],
+)
+def test_a_folder_without_rights_is_one_line(tmp_path: Path, closed: str, words: str) -> None:
+    root = lay_out(tmp_path / "shop", {".env": "A=b\n"})
+    (root / "env").mkdir()
+    (root / closed).chmod(0o555)
+    # root may write everywhere, unless the right to is taken
+    bare = ["setpriv", "--bounding-set=-dac_override"] if os.geteuid() == 0 else []
+    done = subprocess.run(
+        [*bare, *INIT, "--write"],
+        cwd=root,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+    (root / closed).chmod(0o755)
+    assert (done.returncode, done.stderr) == (1, words)
 
 
 @pytest.mark.parametrize(("typed", "written"), [("y\n", True), ("n\n", False), ("\n", False)])

@@ -6,10 +6,11 @@ Nothing that exists is changed, and no secret is written anywhere.
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from pgtasks import private, report
-from pgtasks.errors import Refused
+from pgtasks.errors import Failed, Interrupted, Refused
 from pgtasks.init.plan import BACKUPS_IGNORED, Plan, plan
 from pgtasks.init.survey import survey
 
@@ -19,14 +20,23 @@ __all__ = ["init"]
 def init(root: Path, *, write: bool = False) -> None:
     """Show what is missing, and write it where `write` or an answer on the terminal says so."""
     made = plan(survey(root))
-    for line in made.lines():
-        report.data(line)
+    # who said --write wants the files, whether or not he reads the plan to its end
+    _show(made.lines(), needed=not write)
     if made.files and not write and not _agreed():
         report.data("nothing was written")
         return
     _write(made, root)
-    for line in made.next_steps():
-        report.data(line)
+    _show(made.next_steps(), needed=False)
+
+
+def _show(lines: Sequence[str], *, needed: bool) -> None:
+    try:
+        for line in lines:
+            report.data(line)
+    except BrokenPipeError:  # as with `| head`
+        report.silence(sys.stdout)
+        if needed:
+            raise Failed("nothing was written: the plan was not read to its end") from None
 
 
 def _agreed() -> bool:
@@ -36,13 +46,32 @@ def _agreed() -> bool:
 
 
 def _write(made: Plan, root: Path) -> None:
+    written: list[str] = []
     for name, text in made.files.items():
-        path = root / name
-        if name == BACKUPS_IGNORED:
-            private.folder(path.parent)
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with path.open("x", encoding="utf-8") as file:
-                file.write(text)
+            _write_file(root / name, text, own=name == BACKUPS_IGNORED)
         except FileExistsError:
-            raise Refused(f"{name!r} appeared meanwhile, it was left as it is") from None
+            so_far = _so_far(written)
+            raise Refused(f"{name!r} appeared meanwhile, it was left as it is; {so_far}") from None
+        except OSError as exc:
+            raise Failed(f"{name!r}: {exc.strerror or exc}; {_so_far(written)}") from None
+        except KeyboardInterrupt:
+            raise Interrupted(f"interrupted, {_so_far(written)}") from None
+        written.append(name)
+
+
+def _write_file(path: Path, text: str, *, own: bool) -> None:
+    if own:
+        private.folder(path.parent)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("x", encoding="utf-8") as file:
+        try:
+            file.write(text)
+            file.flush()
+        except BaseException:
+            path.unlink()  # half a file would count as one that is there
+            raise
+
+
+def _so_far(written: Sequence[str]) -> str:
+    return f"written before: {', '.join(written)}" if written else "nothing was written"
