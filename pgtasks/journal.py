@@ -87,6 +87,11 @@ def read(folder: Path) -> tuple[list[Entry], int]:
     return entries, len(found) - len(entries)
 
 
+def path(folder: Path) -> Path:
+    """Return the journal's file."""
+    return folder / _NAME
+
+
 def holds(folder: Path, task: str, text: str) -> bool:
     """Return whether a task of that name wrote a value into its details, in a run that was done."""
     looked_for = text.encode()

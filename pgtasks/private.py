@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import os
 import pwd
 import stat
@@ -63,6 +64,45 @@ def own(path: Path) -> None:
             f"{str(path)!r} belongs to {_account(found.st_uid)!r}, not to who runs this: "
             "look what is in it, and move it away"
         )
+
+
+def exposed(path: Path, owner: int) -> str:
+    """Return what of a folder, of what is in it and of what is above it others may change.
+
+    Others than this account, root and `owner`, the account whose code is run anyway: in words, or
+    nothing.
+    """
+    trusted = {os.geteuid(), 0, owner}
+    try:
+        above = {*path.absolute().parents, *path.resolve().parents}
+        inside = [path.absolute(), path.resolve(), *path.rglob("*")]
+        for each in (*sorted(above), *inside):
+            if why := _open_to(each.lstat(), trusted, above=each in above):
+                return f"{str(each)!r} {why}"
+    except OSError as exc:
+        return f"{str(path)!r} cannot be looked at ({exc.strerror})"
+    return ""
+
+
+def _open_to(found: os.stat_result, trusted: set[int], *, above: bool) -> str:
+    if found.st_uid not in trusted:
+        return f"belongs to {_account(found.st_uid)!r}"
+    if stat.S_ISLNK(found.st_mode) or (above and found.st_mode & stat.S_ISVTX):
+        return ""  # in a shared folder, such as /tmp, nobody renames what is another's
+    if found.st_mode & _OTHERS_WRITE:
+        return "can be written by every account"
+    if found.st_mode & stat.S_IWGRP and not _is_private(found.st_gid):
+        return "can be written by its group"
+    return ""
+
+
+def _is_private(gid: int) -> bool:
+    """Return whether a group is one account's alone, by the name that they share."""
+    try:
+        group = grp.getgrgid(gid)
+        return pwd.getpwnam(group.gr_name).pw_gid == gid and {*group.gr_mem} <= {group.gr_name}
+    except KeyError:
+        return False
 
 
 def _account(uid: int) -> str:

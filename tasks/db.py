@@ -86,12 +86,12 @@ def restore(
     """Restore a backup: built beside, proven, swapped in."""
     flags = {"jobs": jobs}
     with run(c, "db.restore", env=env, json=json, dry=dry, journaled=True, flags=flags) as r:
-        from pgtasks import host, journal
+        from pgtasks import host
         from pgtasks.backup.places import Places
         from pgtasks.guard import Access
         from pgtasks.interrupt import telling
         from pgtasks.lock import Lock
-        from pgtasks.restore import Options, chosen, restore
+        from pgtasks.restore import Options, chosen, doubt, restore
 
         target = r.reached()
         insists = "--accept swaps in what differs from the backup" if accept else ""
@@ -111,7 +111,7 @@ def restore(
             leave_behind=leave_behind,
             accept=tuple(accept),
             leave_out=tuple(leave_out),
-            known=journal.holds(backups, "db.backup", found.fingerprint),
+            doubt=doubt(found, backups, r.project.root),
         )
         with Lock(target, "db.restore") as lock, telling(target):
             there = host.for_target(target)

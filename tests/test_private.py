@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import grp
 import json
 import os
+import pwd
 import shutil
 import stat
 import subprocess
@@ -190,3 +192,62 @@ def test_a_stranger_puts_folders_of_his_in_the_way(inv: Any) -> None:
         assert {"backups-mode", "backups-owner"} <= checks
     finally:
         shutil.rmtree(root)
+
+
+def handed_over(root: Path, where: Path) -> Path:
+    """Return a copy of the project's backup in another place, with the same manifest."""
+    (manifest,) = root.glob("backups/dev/*/*/manifest.json")
+    return Path(shutil.copytree(manifest.parent, where / manifest.parent.name))
+
+
+@pytest.mark.parametrize("way", ["itself", "a file", "above", "another's", "none"])
+def test_a_backup_that_others_may_change_is_not_known(
+    cluster: Cluster, database: str, tmp_path: Path, inv: Any, way: str
+) -> None:
+    """A database of superusers alone: what is known to have been made here is restored unasked."""
+    if way == "another's" and os.geteuid() != 0:
+        pytest.skip("only root gives a folder to another account")
+    put_stamp(cluster.target(database))
+    root = make_project(tmp_path / "shop", cluster.url(database))
+    assert inv("db.backup", cwd=root).returncode == 0
+    above = tmp_path / "shared"
+    above.mkdir()
+    copied = handed_over(root, above)
+    opened = {"itself": copied, "a file": copied / "dump" / "toc.dat", "above": above}
+    if way in opened:
+        opened[way].chmod(0o777)
+    elif way == "another's":
+        os.chown(copied, identity()["user"], -1)
+    done = inv("db.restore", "--dry", "--backup", str(copied), cwd=root)
+    if way == "none":
+        assert done.returncode == 0, done.stderr
+        return
+    assert done.returncode == 2, done.stderr
+    assert "would belong to 'postgres', a superuser" in done.stderr
+    args = ("db.restore", "--dry", "--as-superuser", "--confirm", database)
+    noted = inv(*args, "--backup", str(copied), cwd=root)
+    assert "another account could have changed this backup: '" in noted.stderr + noted.stdout
+
+
+def test_a_journal_that_others_may_write_tells_nothing(
+    cluster: Cluster, database: str, tmp_path: Path, inv: Any
+) -> None:
+    put_stamp(cluster.target(database))
+    root = make_project(tmp_path / "shop", cluster.url(database))
+    assert inv("db.backup", cwd=root).returncode == 0
+    (root / "backups" / "journal.jsonl").chmod(0o666)
+    refused = inv("db.restore", "--dry", cwd=root)
+    assert refused.returncode == 2, refused.stderr
+    assert "would belong to 'postgres', a superuser" in refused.stderr
+
+
+def test_a_group_of_one_account_is_nobody_else(tmp_path: Path) -> None:
+    """As most systems give each account, with a umask of 002."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    folder.chmod(0o775)
+    mine = private.exposed(folder, os.geteuid())
+    assert mine == "" or os.getgid() != pwd.getpwuid(os.geteuid()).pw_gid
+    if os.geteuid() == 0:
+        os.chown(folder, -1, grp.getgrnam("users").gr_gid)
+        assert private.exposed(folder, 0) == f"{str(folder)!r} can be written by its group"

@@ -14,6 +14,6 @@ from __future__ import annotations
 from pgtasks.restore.options import Options
 from pgtasks.restore.outcome import Outcome
 from pgtasks.restore.perform import restore
-from pgtasks.restore.pick import chosen
+from pgtasks.restore.pick import chosen, doubt
 
-__all__ = ["Options", "Outcome", "chosen", "restore"]
+__all__ = ["Options", "Outcome", "chosen", "doubt", "restore"]

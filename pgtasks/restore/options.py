@@ -17,4 +17,9 @@ class Options:
     accept: tuple[str, ...] = ()
     leave_out: tuple[str, ...] = ()
     with_settings: bool = False
-    known: bool = True  # the backup was made here, by the project's journal
+    doubt: str = ""  # why the backup is not known to have been made here, and to be as it was
+
+    @property
+    def known(self) -> bool:
+        """Return whether the backup was made here and nobody else could change it."""
+        return not self.doubt

@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from pgtasks import report, typed
+from pgtasks import journal, private, report, typed
 from pgtasks.backup import store, view
 from pgtasks.backup.places import Places
 from pgtasks.backup.store import Backup
@@ -37,6 +37,19 @@ def chosen(places: Places, which: str | None) -> Backup:
     if not found:
         raise Refused("; on this machine: ".join(refused))
     return max(found, key=_age)
+
+
+def doubt(backup: Backup, backups: Path, project: Path) -> str:
+    """Return why a backup may be a stranger's, or nothing: by the journal, and by who may write it.
+
+    Who can write to its folder could exchange the dump after every check. Over SSH that is the
+    host's to keep; what lies here of such a backup is looked at.
+    """
+    if not journal.holds(backups, "db.backup", backup.fingerprint):
+        return "no run of this project made this backup, by its journal"
+    owner = project.stat().st_uid
+    open_to = private.exposed(backup.path, owner) or private.exposed(journal.path(backups), owner)
+    return open_to and f"another account could have changed this backup: {open_to}"
 
 
 def _is_path(which: str | None) -> bool:

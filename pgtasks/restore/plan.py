@@ -66,7 +66,7 @@ class Plan:
     invalid: bool = False  # an interrupted DROP left the target: the rest of it is dropped
     no_owner: bool = False
     leave_behind: bool = False
-    known: bool = True  # made here, by the project's journal
+    doubt: str = ""  # as the options have it
     losses: tuple[Loss, ...] = ()
     notes: tuple[str, ...] = ()
     dump: Path = Path()

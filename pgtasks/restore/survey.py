@@ -71,7 +71,7 @@ def make_plan(
         accept=options.accept,
         reader=tools.for_description(found, major, manifest.dump_tool[0], target),
         major=major,
-        known=options.known,
+        doubt=options.doubt,
         withheld=withheld,
         left=leaving.left(archive, options.leave_out, _unusable(conn, rights, archive)),
         archive=archive,
@@ -173,10 +173,10 @@ def _notes(conn: Connection, plan: Plan, free: int | None, host: Host) -> list[s
     notes = []
     if not plan.at_hand(host):
         notes.append(f"{report.size(plan.backup.manifest.size)} go to {host.name} first")
-    if not plan.known:
+    if plan.doubt:
         notes.append(
-            "no run of this project made this backup, by its journal: restoring it runs what its "
-            f"maker wrote (to look first: pg_restore -f - {shlex.quote(str(plan.dump))} | less)"
+            f"{plan.doubt}: restoring it runs what its maker wrote (to look first: pg_restore -f -"
+            f" {shlex.quote(str(plan.dump))} | less)"
         )
     notes += plan.rights.lines()
     saved, now = plan.backup.database(), plan.facts
