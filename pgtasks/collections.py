@@ -12,7 +12,7 @@ from typing import Any
 
 from invoke import Collection, Exit, Task
 
-from pgtasks import child, commandline, mistyped, several, typed
+from pgtasks import child, commandline, early, mistyped, several, typed
 from pgtasks import task as edge
 from pgtasks.errors import PgtasksError
 
@@ -45,6 +45,8 @@ def namespace(file: str | Path) -> Any:
     if FIRST in tree.tasks and tree.default is None:
         tree.default = FIRST
     mistyped.teach()
+    if is_inv():
+        early.watch()
     return tree
 
 
@@ -56,7 +58,8 @@ class _Tree(Collection):  # type: ignore[misc]
             super()._check_default_collision(name)
 
 
-def _is_inv() -> bool:
+def is_inv() -> bool:
+    """Return whether this process is `inv`, not an application that assembles the tree."""
     return Path(sys.argv[0]).stem in ("inv", "invoke")
 
 
@@ -92,7 +95,7 @@ def _builtin_folder() -> Path:
 def _check_runtime_file(root: Path) -> None:
     from pgtasks import project
 
-    if not _is_inv():
+    if not is_inv():
         return
     chosen = commandline.runtime_file(sys.argv[1:], os.environ)
     if chosen:

@@ -17,7 +17,7 @@ from typing import Any
 from invoke.parser import ParseError
 from invoke.program import Program
 
-from pgtasks import topic, typed
+from pgtasks import early, topic, typed
 from pgtasks.errors import Failed
 
 # the flag that a word without one is meant for: `inv db.restore 20260131T020003Z-5f1c`
@@ -41,8 +41,11 @@ _UNKNOWN = re.compile(r"No idea what '(.*)' is!", re.DOTALL)
 
 
 def teach() -> None:
-    """Let Invoke's program say what is near to a word that it does not know, and know `help`."""
-    for name in ("parse_tasks", "parse_cleanup"):
+    """Let Invoke's program say what is near to a word that it does not know, and know `help`.
+
+    From here on Ctrl-C has our line and our exit code, outside of a task too.
+    """
+    for name in ("parse_tasks", "parse_cleanup", "update_config", "execute"):
         method = getattr(Program, name)
         if not hasattr(method, "__wrapped__"):
             setattr(Program, name, _in_our_words(method))
@@ -53,11 +56,14 @@ def _in_our_words(method: Callable[[Any], None]) -> Callable[[Any], None]:
     def wrapped(program: Any) -> None:
         parses = method.__name__ == "parse_tasks"
         try:
+            early.unwatch()
             if parses:
                 topic.before(program)
             method(program)
             if parses:
                 topic.after(program)
+        except KeyboardInterrupt:
+            raise early.ended() from None
         except ParseError as exc:
             from pgtasks import commandline
             from pgtasks.task import exit_of

@@ -477,21 +477,45 @@ def test_a_signal_ends_a_run_in_order(
     assert json.loads(last)["result"] == "interrupted"
 
 
-def test_ctrl_c_before_the_task_begins_is_no_traceback(
-    project: Path, start_inv: Callable[..., Any]
+SLOW = """
+import sys, time
+print('waits', file=sys.stderr, flush=True)
+time.sleep(600)
+"""
+UNWRAPPED = """
+import invoke
+@invoke.task
+def wait(c):
+    import sys, time
+    print('waits', file=sys.stderr, flush=True)
+    time.sleep(600)
+ns.add_task(wait)
+"""
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+@pytest.mark.parametrize(
+    ("file", "text", "task"),
+    [
+        ("tasks/slow.py", SLOW, "db.check"),  # while the tree is loaded
+        ("tasks.py", SLOW, "db.check"),  # behind it, where Invoke goes on
+        ("tasks.py", UNWRAPPED, "wait"),  # in a task that is none of the tree's files
+    ],
+)
+def test_ctrl_c_before_the_task_begins_ends_as_in_it(
+    project: Path, start_inv: Callable[..., Any], file: str, text: str, task: str, as_json: bool
 ) -> None:
-    # while the tree is loaded: a file that takes its time
-    add_task(
-        project,
-        "slow.py",
-        "import sys, time\nprint('loading', file=sys.stderr, flush=True)\ntime.sleep(600)\n",
-    )
-    running = start_inv("db.check")
-    assert running.stderr.readline() == "loading\n"
+    (project / "tasks").mkdir()
+    with (project / file).open("a") as out:
+        out.write(text)
+    words = [task, "--json"] if task != "wait" else ["env.list", "--json", task]
+    running = start_inv(*words) if as_json else start_inv(task)
+    while running.stderr.readline() != "waits\n":
+        assert running.poll() is None
     running.send_signal(signal.SIGINT)
-    _, err = running.communicate(timeout=30)
-    assert running.returncode in (1, 130)
-    assert "Traceback" not in err
+    out, err = running.communicate(timeout=30)
+    assert (running.returncode, err) == (130, "error: interrupted\n")
+    assert ('"exit_code": 130' in out) == as_json
 
 
 # --- what one command line may hold --------------------------------------------------------------
