@@ -25,6 +25,7 @@ from psycopg2.extensions import make_dsn
 from pgtasks import peer, typed
 from pgtasks import session as sessions
 from pgtasks.errors import Failed, PgtasksError, Refused, Unreachable
+from pgtasks.names import quoted
 from pgtasks.secret import redact
 from pgtasks.session import Session
 from pgtasks.silence import ANSWER, Silent
@@ -45,6 +46,9 @@ _KEEPALIVE = {"keepalives_idle": "5", "keepalives_interval": "2", "keepalives_co
 _ENDED = ("08", "57P", "25P03", "25P04")
 _REQUIRE_AUTH = 160000  # the version of libpq that knows it
 _WAYS_OUT = {  # tasks stand in braces
+    r"could not (access|load|open) (file|library)|access to library .* is not allowed": ": if a "
+    "setting names that library, run ALTER DATABASE DATABASE_NAME RESET local_preload_libraries (or"
+    " RESET session_preload_libraries; a role's: ALTER ROLE) in another database",
     r"is not currently accepting connections": ": {db.recover} opens it",
     # of servers whose minor version marks none as invalid
     r"database subdirectory": ": a disk is missing, or an interrupted DROP DATABASE left it so, "
@@ -187,7 +191,8 @@ def unreachable_line(target: Target, exc: Exception) -> str:
     if words.startswith(("on socket", "at ")):
         words = "connection to server " + words
     way_out = next((way for sign, way in _WAYS_OUT.items() if re.search(sign, words)), "")
-    return f"{target}: {words}{_TASK.sub(lambda name: typed.task(name[1]), way_out)}"
+    way_out = _TASK.sub(lambda name: typed.task(name[1]), way_out)
+    return f"{target}: {words}{way_out.replace('DATABASE_NAME', quoted(target.database))}"
 
 
 @contextmanager

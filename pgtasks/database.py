@@ -145,7 +145,7 @@ def _facts_query(server_version: int) -> str:
     return (
         "SELECT pg_get_userbyid(d.datdba), pg_encoding_to_char(d.encoding), d.datcollate,"
         f" d.datctype, {provider}, {locale}, {rules}, d.datconnlimit,"
-        " shobj_description(d.oid, 'pg_database'), t.spcname, d.datacl IS NOT NULL,"
+        f" {stamp.comment('d')}, t.spcname, d.datacl IS NOT NULL,"
         " d.datistemplate"
         " FROM pg_database d JOIN pg_tablespace t ON t.oid = d.dattablespace"
         " WHERE d.datname = %s"

@@ -96,8 +96,7 @@ def namesakes(conn: Connection, target: Target) -> list[str]:
     """
     databases = connection.rows(
         conn,
-        "SELECT datname, shobj_description(oid, 'pg_database') FROM pg_database"
-        " WHERE datname <> %s ORDER BY datname",
+        f"SELECT datname, {stamp.COMMENT} FROM pg_database WHERE datname <> %s ORDER BY datname",
         (target.database,),
     )
     stamps = ((name, stamp.split(comment)[1]) for name, comment in databases)
@@ -117,7 +116,7 @@ def _create_statement(target: Target) -> sql.Composed:
 def _comment(conn: Connection, name: str) -> str:
     comment = connection.value(
         conn,
-        "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = %s",
+        f"SELECT {stamp.COMMENT} FROM pg_database WHERE datname = %s",
         (name,),
     )
     return stamp.split(comment)[0]
@@ -133,6 +132,7 @@ class Dropped:
     sessions: int = 0
     beside: tuple[str, ...] = ()
     owners: tuple[str, ...] = ()  # of the dropped one, and of those kept: an undo believes them
+    system: str = ""  # of the server, where alone it does
     dry: bool = False
 
     def lines(self) -> list[str]:
@@ -153,7 +153,7 @@ class Dropped:
             "existed": self.existed,
             "bytes": self.bytes,
             "sessions": self.sessions,
-            **({"owners": list(self.owners)} if self.existed else {}),
+            **({"owners": list(self.owners), "system": self.system} if self.existed else {}),
             "dry": self.dry,
         }
 
@@ -176,7 +176,8 @@ def left_to_drop(conn: Connection, target: Target) -> Dropped:
     size, sessions, template, owner = connection.rows(conn, _SIZE_AND_SESSIONS, (name,))[0]
     _refuse(name, list(_obstacles(conn, name, template=template)))
     owners = tuple(sorted({owner, *(side.owner for side in found.kept)}))
-    return Dropped(name, True, size, sessions, beside, owners, dry=True)
+    system = stamp.system_identifier(conn)
+    return Dropped(name, True, size, sessions, beside, owners, system, dry=True)
 
 
 def _obstacles(conn: Connection, name: str, *, template: bool) -> Iterator[str]:

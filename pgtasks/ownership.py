@@ -38,7 +38,7 @@ class Ownership:
       a swap that changed the owner), and the stamps of those that are ours by this rule.
 
     Where the target is gone, so is the word of its owner: believed are the connecting role, and the
-    owners that the project's own journal noted at the last restore, undo or drop.
+    owners that the project's own journal noted at the last restore, undo or drop on this server.
 
     That a role is a member of another says nothing: up to PostgreSQL 15 every role may make others
     members of itself, a superuser is a member of all, and a database may be given to a group by
@@ -94,29 +94,31 @@ def of(conn: Connection, target: Target) -> Ownership:
     user = connection.value(conn, "SELECT current_user")
     found = connection.rows(
         conn,
-        "SELECT pg_get_userbyid(datdba), shobj_description(oid, 'pg_database')"
-        " FROM pg_database WHERE datname = %s",
+        f"SELECT pg_get_userbyid(datdba), {stamp.COMMENT} FROM pg_database WHERE datname = %s",
         (target.database,),
     )
     owner, comment = found[0] if found else ("", None)
     owners = {user, owner} - {""}
     if not found:
-        owners |= _noted(target)
+        owners |= _noted(target, system)
     mark = stamp.split(comment)[1]
     if mark and mark.kept_owner and (mark.system, mark.database) == (system, target.database):
         owners.add(mark.kept_owner)
     return Ownership(system, target, owner, frozenset(owners), _memberships(conn))
 
 
-def _noted(target: Target) -> set[str]:
-    """Return the owners that the journal noted at the last swap or drop of the target."""
+def _noted(target: Target, system: str) -> set[str]:
+    """Return the owners that the journal noted at the last swap or drop of the target.
+
+    On this server: a role of the same name on another may be anybody.
+    """
     try:
         entries, _ = journal.read(target.journal) if target.journal else ([], 0)
     except (OSError, PgtasksError):
         return set()  # another account's, or no file
     for entry in reversed(entries):
         here = (entry.environment, entry.database) == (target.environment, target.database)
-        if not here or entry.result != "done":
+        if not here or entry.result != "done" or entry.details.get("system") != system:
             continue
         if entry.task in ("db.restore", "db.undo") and "owner" in entry.details:
             return {str(entry.details["owner"])}

@@ -105,7 +105,7 @@ def _is_empty(target: Target, half: Side) -> bool:
 def _opened(conn: Connection, target: Target) -> str:
     comment = connection.value(
         conn,
-        "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = %s",
+        f"SELECT {stamp.COMMENT} FROM pg_database WHERE datname = %s",
         (target.database,),
     )
     mark = stamp.split(comment)[1]

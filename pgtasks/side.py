@@ -119,7 +119,7 @@ def find(conn: Connection, target: Target) -> list[Side]:
         "SELECT datname, pg_get_userbyid(datdba), CASE WHEN datconnlimit <> %s"
         " AND (has_database_privilege(oid, 'CONNECT')"
         "  OR pg_has_role('pg_read_all_stats', 'USAGE')) THEN pg_database_size(oid) END,"
-        " datallowconn, datconnlimit = %s, shobj_description(oid, 'pg_database'),"
+        f" datallowconn, datconnlimit = %s, {stamp.COMMENT},"
         " extract(epoch FROM clock_timestamp())::float8"
         " FROM pg_database WHERE datname ~ %s",
         (INVALID, INVALID, rf"__(new|old)_{_ID}$"),

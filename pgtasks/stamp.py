@@ -17,6 +17,18 @@ from pgtasks.connection import Connection
 from pgtasks.silence import ANSWER
 
 _MARK = "pgtasks:"
+_LONGEST = 1 << 20  # characters of a comment that are read, the last: it may be a gigabyte
+
+
+def comment(database: str = "pg_database") -> str:
+    """Return the SQL of a database's comment, in a query of pg_database by that name."""
+    return (
+        f"(SELECT CASE WHEN octet_length(c) > {_LONGEST} THEN right(c, {_LONGEST}) ELSE c END"
+        f" FROM shobj_description({database}.oid, 'pg_database') c)"
+    )
+
+
+COMMENT = comment()
 
 
 @dataclass(frozen=True)
@@ -105,7 +117,7 @@ def identify(conn: Connection) -> Identity:
     """Ask a connection which database it is in, on which server, and read the stamp there."""
     database, user, comment, standby = connection.rows(
         conn,
-        "SELECT current_database(), current_user, shobj_description(oid, 'pg_database'),"
+        f"SELECT current_database(), current_user, {COMMENT},"
         " pg_is_in_recovery() FROM pg_database WHERE datname = current_database()",
         limit=ANSWER,
     )[0]
@@ -118,7 +130,7 @@ def glimpse(conn: Connection, database: str) -> Identity | None:
     """Return what another database of the server can see of one, None where there is none."""
     found = connection.rows(
         conn,
-        "SELECT current_user, shobj_description(oid, 'pg_database'), pg_is_in_recovery(),"
+        f"SELECT current_user, {COMMENT}, pg_is_in_recovery(),"
         " datconnlimit = -2 FROM pg_database WHERE datname = %s",
         (database,),
         limit=ANSWER,

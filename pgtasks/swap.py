@@ -96,7 +96,7 @@ def _put_away(conn: Connection, target: Target, kept: str, run: str) -> list[sql
     """Return what turns the target into a kept database: nobody gets in, its stamp says why."""
     comment = connection.value(
         conn,
-        "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = %s",
+        f"SELECT {stamp.COMMENT} FROM pg_database WHERE datname = %s",
         (target.database,),
     )
     text, mark = stamp.split(comment)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pgtasks import attached, drop, forget, kept, recover, report, side, swap, typed
+from pgtasks import attached, drop, forget, kept, recover, report, side, stamp, swap, typed
 from pgtasks.connection import Connection
 from pgtasks.errors import Refused
 from pgtasks.forget import Trimmed
@@ -57,6 +57,7 @@ class Undone:
     restored: Side
     swapped: Swapped
     trimmed: Trimmed
+    system: str
 
     def lines(self) -> list[str]:
         """Return what a person reads."""
@@ -74,6 +75,7 @@ class Undone:
             "restored": self.restored.name,
             **_dated(self.restored),
             "owner": self.restored.owner,
+            "system": self.system,
             "kept": self.swapped.kept,
             "swap_seconds": round(self.swapped.seconds, 4),
             **self.trimmed.as_json(),
@@ -123,7 +125,8 @@ def undo(
     run = side.new_run_id(conn, target)
     swapped = swap.swap_back(lock, target, decided.restored, run, replaces=decided.replaces)
     reach("undo.swapped")
-    return Undone(target.database, decided.restored, swapped, forget.trim(lock))
+    system = stamp.system_identifier(conn)
+    return Undone(target.database, decided.restored, swapped, forget.trim(lock), system)
 
 
 def _refuse(found: Sequence[str]) -> None:

@@ -128,3 +128,17 @@ def test_names_of_any_characters(any_cluster: Cluster, fresh_database: Callable[
         assert connection.value(conn, "SELECT current_database()") == name
         table = sql.Identifier("public", name)
         connection.execute(conn, sql.SQL("CREATE TABLE {} ()").format(table))
+
+
+def test_a_library_that_is_not_there_names_the_setting(
+    any_cluster: Cluster, fresh_database: Callable[..., str]
+) -> None:
+    name = fresh_database(any_cluster)
+    for setting in ("local_preload_libraries", "session_preload_libraries"):
+        any_cluster.execute(f"ALTER DATABASE \"{name}\" SET {setting} = 'nope'")
+        with pytest.raises(
+            Unreachable, match=f"ALTER DATABASE .*{name}.* RESET {setting}|or RESET {setting}"
+        ):
+            connection.connect(any_cluster.target(name))
+        any_cluster.execute(f'ALTER DATABASE "{name}" RESET {setting}')
+        connection.connect(any_cluster.target(name)).close()

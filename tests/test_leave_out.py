@@ -14,7 +14,8 @@ from projects import make_project, put_stamp
 from servers import Cluster
 
 from pgtasks import connection
-from pgtasks.errors import Refused
+from pgtasks.errors import NotProven, Refused
+from pgtasks.proof.difference import Difference, accepted, unused
 from pgtasks.proof.toc import POST_DATA, Entry
 from pgtasks.restore import leaving
 
@@ -105,6 +106,25 @@ def entry(number: int, desc: str, tag: str, *needs: int, text: str = "") -> Entr
         section=section,
         needs=frozenset(needs),
     )
+
+
+def test_a_name_is_what_was_typed_before_it_is_what_looks_alike() -> None:
+    archive = [
+        entry(1, "INDEX", "my  index"),
+        entry(2, "INDEX", "my index"),
+        entry(3, "INDEX", "a  b"),
+    ]
+    for number, typed in ((1, 'index s."my  index"'), (2, 'index s."my index"')):
+        assert leaving.left(archive, [typed]).numbers == {number}
+        assert leaving.flag(archive[number - 1]) == f"--leave-out '{typed}'"
+    assert leaving.left(archive, ['index  s."a b"']).numbers == {3}
+    with pytest.raises(Refused, match="did you mean"):
+        leaving.left(archive, ['index s."my   index"'])
+    both = [Difference('table "a b"', " is missing"), Difference('table "a  b"', " is missing")]
+    with pytest.raises(NotProven) as caught:
+        accepted(both, ['table "a  b"'], "problem")
+    assert caught.value.details["differences"][0]["name"] == 'table "a b"'
+    assert unused(both, ['table "a  b"', 'table "a   b"']) == ['table "a   b"']
 
 
 def test_what_hangs_on_what_is_left_out_goes_too() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Inv
-from projects import put_side
+from projects import make_project, put_side, put_stamp
 from psycopg2 import sql
 from servers import Cluster
 
@@ -181,6 +181,39 @@ def test_a_journal_that_is_no_file_tells_nothing(
     cluster.execute(f'DROP DATABASE "{database}"')
     with Lock(target, "test") as lock:
         assert side.find(lock.connection, target) == []
+
+
+def test_the_journal_s_owners_are_those_of_their_server(
+    cluster: Cluster, cluster18: Cluster, mallory: str, tmp_path: Path, inv: Inv
+) -> None:
+    """An environment that moves to another server finds a role of the same name there."""
+    name = cluster.create(owner=mallory)
+    cluster18.execute(f"DROP ROLE IF EXISTS {mallory}; CREATE ROLE {mallory}")
+    put_stamp(cluster.target(name))
+    root = make_project(tmp_path / "shop", cluster.target(name).url())
+    kept = put_side(cluster, name, "old", "26010203040506", owner=mallory)
+    there = put_side(cluster18, name, "old", "26010203040506", owner=mallory)
+    try:
+        dropped = json.loads(inv("db.drop", "--yes", "--json", cwd=root).stdout)
+        assert dropped["system"] == cluster.value(
+            "SELECT system_identifier::text FROM pg_control_system()"
+        )
+        settings = root / "env" / "dev.yaml"
+        here = settings.read_text()
+        settings.write_text(f"url: '{cluster18.target(name).url()}'\n")
+        refused = inv("db.undo", cwd=root)
+        assert refused.returncode == 2
+        assert f"{there!r}" in refused.stderr
+        assert name not in cluster18.databases()
+        settings.write_text(here)
+        undone = inv("db.undo", "--json", cwd=root)
+        assert undone.returncode == 0, undone.stderr
+        assert json.loads(undone.stdout)["system"] == dropped["system"]
+    finally:
+        cluster.drop(name)
+        cluster.drop(kept)
+        cluster18.drop(there)
+        cluster18.execute(f"DROP ROLE {mallory}")
 
 
 def test_ids_follow_each_other_whatever_the_clock_says(

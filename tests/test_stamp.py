@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 from psycopg2 import sql
@@ -177,3 +179,31 @@ def test_reading_an_identity_writes_nothing(cluster: Cluster, database: str) -> 
     with connection.session(cluster.target(database), read_only=True) as conn:
         assert stamp.identify(conn).empty
         assert connection.value(conn, "SHOW transaction_read_only") == "on"
+
+
+def test_of_a_huge_comment_the_end_is_read(any_cluster: Cluster, fresh_database: Any) -> None:
+    """Whoever owns a database writes its comment, up to a gigabyte of it."""
+    name = fresh_database(any_cluster)
+    target = any_cluster.target(name)
+    with connection.session(any_cluster.target()) as conn:
+        mark = stamp.Stamp("dev", name, stamp.system_identifier(conn)).line()
+        connection.execute(
+            conn,
+            "DO $$ BEGIN EXECUTE format('COMMENT ON DATABASE %%I IS %%L', "
+            f"'{name}', repeat('é', 5000000) || E'\\n{mark}'); END $$",
+            (),
+        )
+        seen = stamp.glimpse(conn, name)
+    with connection.session(target) as conn:
+        inside = stamp.identify(conn)
+    for identity in (seen, inside):
+        assert identity is not None
+        assert identity.stamp is not None
+        assert identity.stamp.database == name
+        assert len(identity.comment) < 1 << 20
+
+
+def test_a_comment_is_read_by_one_query_alone() -> None:
+    sources = Path(stamp.__file__).parent.rglob("*.py")
+    direct = [it.name for it in sources if "shobj_description(" in it.read_text(encoding="utf-8")]
+    assert sorted(direct) == ["loader.py", "stamp.py"]  # a role's is compared by the server

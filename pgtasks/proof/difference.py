@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from pgtasks.errors import NotProven
@@ -32,8 +32,9 @@ def accepted(
     """
     # a table that is missing is so among the tables and among the schema's objects
     found = tuple(dict.fromkeys(differences))
-    names = set(map(_folded, accept))
-    left = [each for each in found if _folded(each.name) not in names]
+    known = {each.name for each in found}
+    names = {meant(name, known) for name in accept}
+    left = [each for each in found if each.name not in names]
     if not left:
         return found
     flags = [f"--accept {shlex.quote(name)}" for name in dict.fromkeys(it.name for it in found)]
@@ -57,8 +58,19 @@ def _hint(left: Sequence[Difference], flags: Sequence[str]) -> Iterable[str]:
 
 def unused(differences: Iterable[Difference], accept: Sequence[str]) -> list[str]:
     """Return what --accept names that does not differ."""
-    names = {_folded(each.name) for each in differences}
-    return [name for name in dict.fromkeys(accept) if _folded(name) not in names]
+    known = {each.name for each in differences}
+    return [name for name in dict.fromkeys(accept) if not meant(name, known)]
+
+
+def meant(typed: str, names: Collection[str]) -> str:
+    """Return which of some names was typed, nothing where none or several may be meant.
+
+    That is the name itself, else the only one that differs in nothing but white space.
+    """
+    if typed in names:
+        return typed
+    alike = {name for name in names if _folded(name) == _folded(typed)}
+    return alike.pop() if len(alike) == 1 else ""
 
 
 def _folded(name: str) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from pgtasks.errors import Refused
 from pgtasks.proof import entries
+from pgtasks.proof.difference import meant
 from pgtasks.proof.toc import POST_DATA, Entry
 
 _WITH_ROWS = ("TABLE", "FOREIGN TABLE", "SEQUENCE")
@@ -52,7 +53,7 @@ def left(archive: Sequence[Entry], asked: Sequence[str], unusable: Collection[in
         known.setdefault(_name(entry), []).append(entry)
     numbers = set(unusable)
     for text in asked:
-        found = known.get(" ".join(text.split()), [])
+        found = known.get(meant(text, known), [])
         if not found:
             raise Refused(f"--leave-out {text!r}: {_nearest(text, known)}")
         if any(entry.section != POST_DATA and entry.desc != "EXTENSION" for entry in found):
@@ -86,7 +87,7 @@ def _name(entry: Entry) -> str:
 
 
 def _nearest(text: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(" ".join(text.split()), list(known), 3)
+    near = difflib.get_close_matches(text, list(known), 3)
     names = ", ".join(map(repr, near))
     return f"did you mean {names}?" if near else "the backup has no entry of that name"
 

@@ -50,6 +50,7 @@ class Outcome:
             "unproven": list(self.proven.unproven),
             "accepted": [str(each) for each in self.proven.accepted],
             "owner": self.plan.facts.owner,
+            "system": self.plan.system,
             "kept": self.swapped.kept,
             "swap_seconds": round(self.swapped.seconds, 4),
             **self.trimmed.as_json(),
