@@ -186,6 +186,7 @@ def unreachable_line(target: Target, exc: Exception) -> str:
     if target.place and target.place.fault:
         return f"{target}: {target.place.fault}"
     words = " ".join(redact(str(exc), target.password).split())
+    words = words.replace(" Is the server", ": is the server")  # of a line of its own
     # of several addresses tried, the last attempt says what the user can act on
     words = words.split("connection to server ")[-1]
     if words.startswith(("on socket", "at ")):

@@ -93,6 +93,15 @@ class Lock:
 
 def holder(conn: Connection, keys: tuple[int, int]) -> str:
     """Return who holds the lock, by the name that its session shows to everybody."""
+    return _holder(conn, keys) or "it ended this moment, try again"
+
+
+def held(conn: Connection, database: str) -> str:
+    """Return who holds the lock of a database, nothing where it is free."""
+    return _holder(conn, (_CLASS, key(database)))
+
+
+def _holder(conn: Connection, keys: tuple[int, int]) -> str:
     found = connection.rows(
         conn,
         "SELECT a.application_name, l.pid FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
@@ -103,7 +112,7 @@ def holder(conn: Connection, keys: tuple[int, int]) -> str:
         limit=ANSWER,
     )
     if not found:
-        return "it ended this moment, try again"
+        return ""
     name, backend = found[0]
     own = re.fullmatch(r"pgtasks (?P<what>.+) (?P<pid>\d+) (?P<who>\S+)", name)
     if own:

@@ -19,7 +19,7 @@ _LINE = 65_536  # bytes of a line of stderr that are read at once
 _GRACE = 5.0  # seconds between SIGTERM and SIGKILL; pg_dump cancels its queries in between
 _HELD = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # what a writer ends with when its reader is gone; as a shell on another host reports it
-_BROKEN_PIPE = (-signal.SIGPIPE, 128 + signal.SIGPIPE)
+BROKEN_PIPE = (-signal.SIGPIPE, 128 + signal.SIGPIPE)
 
 
 class Pipeline:
@@ -93,7 +93,7 @@ class Pipeline:
             stage.drained()
         failed = [stage for stage in self._stages if stage.process.returncode != 0]
         if failed:
-            own = [stage for stage in failed if stage.process.returncode not in _BROKEN_PIPE]
+            own = [stage for stage in failed if stage.process.returncode not in BROKEN_PIPE]
             raise (own or failed)[0].failure()
         return [line for stage in self._stages for line in stage.tail]
 

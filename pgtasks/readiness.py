@@ -16,6 +16,7 @@ from pgtasks import (
     kept,
     lacking,
     loader,
+    lock,
     reach,
     recover,
     report,
@@ -93,6 +94,7 @@ class Readiness:
     content: Content | None
     leftovers: Leftovers
     logins: tuple[str, ...]  # that killed restores left
+    running: str  # who holds the target's lock, if anybody does
     backups: tuple[Finding, ...]  # damaged and interrupted ones
     tools: tuple[Finding, ...]
     steps: tuple[Step, ...] = ()  # of the connection, where they were asked for
@@ -268,14 +270,19 @@ def _lacking(role: Role) -> Iterator[str]:
     if not role.createdb:
         yield f"may not create databases: no restore (ALTER ROLE {quoted(role.name)} CREATEDB)"
     if not role.owns:
-        yield f"is no member of {role.owner}, the owner: no restore, no stamp"
+        grant = f"GRANT {quoted(role.owner)} TO {quoted(role.name)}"
+        yield f"is no member of {role.owner}, the owner: no restore, no stamp ({grant})"
     if not role.signals:
-        yield "ends sessions of its own roles alone (GRANT pg_signal_backend)"
+        grant = f"GRANT pg_signal_backend TO {quoted(role.name)}"
+        yield f"ends sessions of its own roles alone ({grant})"
 
 
 def _leftovers(found: Readiness) -> Iterator[Finding]:
     beside, recover_ = found.leftovers, typed.task("db.recover")
     for half in beside.half_built:
+        if found.running:  # and may be building it
+            yield Finding("running", "note", f"{half.name!r}, not finished: {found.running}")
+            continue
         when = "" if half.stamp else " if it is empty, as no stamp says whose it is"
         text = f"{half.name!r}, half built: {recover_} drops it{when}"
         yield Finding("left over", "note", text)
@@ -283,6 +290,11 @@ def _leftovers(found: Readiness) -> Iterator[Finding]:
         text = f"{broken.name!r}, invalid by an interrupted DROP DATABASE: {recover_} drops it"
         yield Finding("left over", "note", text)
     for login in found.logins:
+        if found.running:
+            yield Finding(
+                "running", "note", f"role {login!r}, a login of a restore: {found.running}"
+            )
+            continue
         text = f"role {login!r}, the login of a restore: {recover_} drops it, or says why not"
         yield Finding("left over", "note", text)
     yield from found.backups
@@ -319,6 +331,7 @@ def examine(target: Target, backups: Path) -> Readiness:
             reach.present(None, target)
         server, role = _ask_server(conn), _ask_role(conn, target)
         logins = tuple(loader.left(conn, target.database))
+        running = lock.held(conn, target.database)
     return Readiness(
         target=target,
         server=server,
@@ -326,6 +339,7 @@ def examine(target: Target, backups: Path) -> Readiness:
         content=None if beside.closed or beside.invalid else _ask_database(target),
         leftovers=beside,
         logins=logins,
+        running=running,
         backups=(*_broken(target, backups), *_interrupted(target, backups)),
         tools=tuple(_tools(target, server.major)),
     )

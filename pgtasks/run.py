@@ -235,7 +235,7 @@ def run(
     began = time.monotonic()
     name = environment.name if must_be_named(project, environment) else ""
     try:
-        with typed.within(task, name):
+        with typed.within(task, name), _pointing(task):
             yield current
     except BaseException as exc:
         told = _explained(exc, current.target)
@@ -247,6 +247,17 @@ def run(
         current.target.close()
         if current.journaled:
             _write_journal(current, time.monotonic() - began)
+
+
+@contextmanager
+def _pointing(task: str) -> Iterator[None]:
+    """Name the task that looks step by step, where a server was not reached and no way is named."""
+    try:
+        yield
+    except Unreachable as exc:
+        if task != "db.check" and not exc.hint and "inv " not in exc.message:
+            exc.hint = f"{typed.task('db.check', '--verbose')} takes the connection step by step"
+        raise
 
 
 def _explained(exc: BaseException, target: Target) -> BaseException:

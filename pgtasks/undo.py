@@ -31,9 +31,8 @@ class Plan:
 
     def lines(self) -> list[str]:
         """Return what a person reads."""
-        lines = [
-            f"undo     {self.database!r} becomes {self.restored} (owner {self.restored.owner!r})"
-        ]
+        owner = self.restored.owner
+        lines = [f"undo     {self.restored} (owner {owner!r}) becomes {self.database!r} again"]
         if self.drops:
             lines.append(f"drop     {self.database!r}, which an interrupted DROP left invalid")
         elif self.replaces:

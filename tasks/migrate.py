@@ -43,15 +43,25 @@ def up(c, env=None, to="head", confirm=None, json=False, dry=False, sql=False):
         "sql": _SQL,
     }
 )
-def down(c, env=None, to=None, steps=None, confirm=None, json=False, dry=False, sql=False):
+def down(
+    c,
+    env=None,
+    to=None,
+    steps=None,
+    confirm=None,
+    yes=False,
+    json=False,
+    dry=False,
+    sql=False,
+):
     """Take migrations back, one where nothing else is said. Example: inv migrate.down --steps 2"""
     with run(c, "migrate.down", env=env, json=json, dry=dry, journaled=True) as r:
         from pgtasks.migrate import downward
 
-        _move(r, "down", downward(to, steps), confirm, sql)
+        _move(r, "down", downward(to, steps), confirm, sql, yes=yes)
 
 
-def _move(r, direction, to, confirm, sql):
+def _move(r, direction, to, confirm, sql, *, yes=None):
     from pgtasks import migrate, trigger
     from pgtasks.errors import Refused
     from pgtasks.guard import Access
@@ -63,27 +73,33 @@ def _move(r, direction, to, confirm, sql):
     plan = migrate.plan(*place, direction, to, exact=False)
     if r.dry:
         # with --sql functions of the project run: the guard's answer is waited for
-        r.guarded(Access.WRITE, confirm=confirm, ask=sql)
+        access = Access.WRITE if sql else _access(plan, yes)
+        r.guarded(access, confirm=confirm, yes=bool(yes), ask=sql)
         r.finish(migrate.with_sql(*place, plan) if sql else plan)
         return
-    plan = _agreed(r, plan, confirm)
+    plan = _agreed(r, plan, confirm, yes)
     if not plan.certain:
         # of several version tables env.py knows which one counts, and it may be asked from here on
         exact = migrate.plan(*place, direction, to, exact=True)
-        plan = exact if exact.steps == plan.steps else _agreed(r, exact, confirm)
+        plan = exact if exact.steps == plan.steps else _agreed(r, exact, confirm, yes)
     target = r.target
     with Lock(target, f"migrate.{direction}"):
         done = migrate.perform(*place, plan)
     r.finish(done.noting(trigger.differences(r.project, target)))
 
 
-def _agreed(r, plan, confirm):
+def _access(plan, yes):
+    """Return what a plan does: one that takes rows away, on the way down, has no undo."""
     from pgtasks.guard import Access
 
+    return Access.DESTROY if plan.loses_rows and yes is not None else Access.WRITE
+
+
+def _agreed(r, plan, confirm, yes):
     if plan.steps:
         for line in plan.announcement():
             r.say(line)
-        r.guarded(Access.WRITE, confirm=confirm)
+        r.guarded(_access(plan, yes), confirm=confirm, yes=bool(yes))
     return plan
 
 

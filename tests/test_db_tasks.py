@@ -25,6 +25,7 @@ from terminal import answer
 
 from pgtasks import reach, stamp
 from pgtasks.libpq import passfile_password
+from pgtasks.lock import Lock
 
 INV = Path(sys.executable).parent / "inv"
 ODD = 'a "quoted" name, ünï 🐘 \'s = 1'
@@ -611,6 +612,36 @@ def test_check_names_what_interrupted_runs_left(
     assert sum(f"{database}__" in line for line in done.stdout.splitlines()) == 2, lines
     assert f"'{database}__new_26112207551800', half built: inv db.recover drops it" in done.stdout
     assert f"'{database}__old_26112207551900', " in done.stdout
+
+
+def test_what_a_run_is_building_is_no_leftover(
+    project: Path, inv: Inv, cluster: Cluster, database: str
+) -> None:
+    side = put_side(cluster, database, "new", "26112207551800")
+    with Lock(cluster.target(database), "db.restore"):
+        done = inv("db.check")
+    assert f"{side!r}, not finished: db.restore, process {os.getpid()} of " in done.stdout
+    assert "left over" not in done.stdout
+    assert f"{side!r}, half built: inv db.recover drops it" in inv("db.check").stdout
+
+
+def test_each_right_that_is_missing_comes_with_its_statement(
+    inv: Inv, tmp_path: Path, cluster: Cluster, fresh_database: Callable[..., str]
+) -> None:
+    database = fresh_database(cluster)
+    cluster.execute('CREATE ROLE "the reader" LOGIN')
+    try:
+        url = cluster.target(database).url().replace("postgres@", "the%20reader@")
+        done = inv("db.check", cwd=make_project(tmp_path / "shop", url))
+        for statement in (
+            'ALTER ROLE "the reader" CREATEDB',
+            'GRANT pg_signal_backend TO "the reader"',
+            'GRANT postgres TO "the reader"',
+        ):
+            assert f"({statement})" in done.stdout, done.stdout + done.stderr
+            cluster.execute(statement)
+    finally:
+        cluster.execute('DROP ROLE "the reader"')
 
 
 def test_check_of_a_database_that_refuses_connections(

@@ -47,7 +47,7 @@ def test_undo_reaches_every_kept_database(
 
     planned = inv("db.undo", "--to", first[-14:], "--dry")
     assert planned.returncode == 0, planned.stderr
-    assert planned.stdout.startswith(f"undo     {database!r} becomes {first!r}, ")
+    assert planned.stdout.startswith(f"undo     {first!r}, ")
     assert sides(cluster, database) == [first, second]
 
     unknown = inv("db.undo", "--to", RUNS[0])
@@ -56,7 +56,7 @@ def test_undo_reaches_every_kept_database(
 
     undone = inv("db.undo", "--to", first, "--json")
     assert undone.returncode == 0, undone.stderr
-    assert f"undo     {database!r} becomes {first!r}, " in undone.stderr
+    assert f"undo     {first!r}, " in undone.stderr
     document = json.loads(undone.stdout)
     assert (document["restored"], document["run"]) == (first, first[-14:])
     assert 0 <= document["age_seconds"] < 600
@@ -78,6 +78,18 @@ def test_check_says_how_each_is_reached_and_what_they_take(
     assert ": for inv db.undo, until inv db.forget" in found[0]
     assert "3 replaced databases, " in found[3]
     assert "are kept: inv db.forget --keep 1 drops all but the newest" in found[3]
+
+
+def test_a_restore_in_no_ones_place_does_not_deny_what_is_kept(
+    cluster: Cluster, database: str, project: Path, inv: Inv, three: list[str]
+) -> None:
+    assert inv("db.backup").returncode == 0
+    assert inv("db.drop", "--yes").returncode == 0
+    done = inv("db.restore")
+    assert done.returncode == 0, done.stderr
+    assert "there was no such database before, so this put nothing away" in done.stdout
+    assert "nothing to undo" not in done.stdout
+    assert "3 replaced databases" in done.stdout
 
 
 def test_forget_keeps_the_newest(

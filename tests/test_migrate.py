@@ -183,9 +183,15 @@ def test_down_takes_one_back_and_says_first_what_is_dropped(inv: Any, shop: Shop
     sql = inv("migrate.down", "--dry", "--sql")
     assert "DROP TABLE tags" in sql.stdout
     assert "-- drops table tags (about 70 rows)" in sql.stdout
+    assert "guard: would refuse: this cannot be undone" in plan.stderr
     assert shop.tables() == ["alembic_version", "notes", "tags"]
 
-    done = inv("migrate.down")
+    asked = inv("migrate.down")
+    assert asked.returncode == 2
+    assert "this cannot be undone and there is no terminal to ask on, add --yes" in asked.stderr
+    assert shop.tables() == ["alembic_version", "notes", "tags"]
+
+    done = inv("migrate.down", "--yes")
     assert done.returncode == 0, done.stderr
     assert "drops table tags (about 70 rows)" in done.stderr
     assert shop.tables() == ["alembic_version", "notes"]

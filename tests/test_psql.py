@@ -479,3 +479,23 @@ def test_the_seeds_of_this_repository_pass_as_they_are(tmp_path: Path) -> None:
         found = program.checked((Source(path.name, path),))
         assert not found.enders
         assert not found.lenient
+
+
+def test_a_reader_that_goes_away_is_named_and_what_became_of_the_work(
+    start_inv: Callable[..., subprocess.Popen[str]],
+    project: Path,
+    cluster: Cluster,
+    database: str,
+) -> None:
+    cluster.execute("CREATE TABLE many (id int)", database)
+    insert = "INSERT INTO many SELECT generate_series(1, 300000) RETURNING id"
+    running = start_inv("db.run", "--sql", insert)
+    assert running.stdout
+    assert running.stderr
+    running.stdout.readline()
+    running.stdout.close()
+    said = running.stderr.read()
+    assert running.wait(60) == 1
+    assert "error: whoever read the results went away, and psql ended: its transaction was" in said
+    assert said.rstrip().endswith("rolled back, nothing of it stays")
+    assert cluster.value("SELECT count(*) FROM many", database) == 0

@@ -451,7 +451,7 @@ def _up(far: Far) -> None:
 
 @trial("migrate.down")
 def _down(far: Far) -> None:
-    far.run("migrate.down")
+    far.run("migrate.down", "--yes")
     assert far.value("SELECT to_regclass('role_module_access')") is None
 
 

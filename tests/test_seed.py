@@ -11,7 +11,7 @@ import pytest
 from projects import make_project, put_stamp
 from servers import Cluster
 
-from pgtasks import seed
+from pgtasks import connection, seed
 from pgtasks.errors import BadConfiguration, Failed, Refused
 from pgtasks.project import load
 from pgtasks.seed.load import Loaded, Rows
@@ -252,6 +252,20 @@ def test_load_and_list_as_tasks(inv: Any, shop: Path) -> None:
     ]
     listed = json.loads(inv("seed.list", "--json").stdout)["sets"]
     assert [(each["set"], each["named"]) for each in listed] == [("core", True), ("demo", True)]
+
+
+def test_a_set_that_cannot_be_loaded_again_is_told_how(
+    inv: Any, shop: Path, target: Target
+) -> None:
+    with connection.session(target) as conn:
+        connection.execute(conn, "CREATE TABLE public.plain (id int PRIMARY KEY)")
+    (shop / "sql" / "seeds" / "plain.sql").write_text(
+        "-- seed: plain\n-- environments: any\nINSERT INTO plain VALUES (1);\n"
+    )
+    assert inv("seed.load", "--set", "plain").returncode == 0
+    again = inv("seed.load", "--set", "plain")
+    assert again.returncode == 1
+    assert "INSERT ... ON CONFLICT DO NOTHING leaves what is there" in again.stderr
 
 
 @pytest.mark.parametrize(

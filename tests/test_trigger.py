@@ -396,6 +396,11 @@ def test_a_table_or_function_that_is_not_there(notes: Target) -> None:
         ("MISSING", ""),
         ("MISSING", "its table is not there"),
     ]
+    # nothing is promised that cannot be done
+    with pytest.raises(Failed, match=r"touch.* on nowhere.nothing cannot be made: its table is"):
+        trigger.plan(made, notes)
+    with pytest.raises(NotProven, match=r"table nowhere.nothing is not there, without which inv"):
+        found.check()
 
 
 @pytest.mark.parametrize(

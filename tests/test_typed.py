@@ -151,3 +151,12 @@ def test_no_message_names_a_command_by_hand() -> None:
     ]
     allowed = ("choice.py: ENV_USE",)
     assert [line for line in left if not line.startswith(allowed)] == []
+
+
+def test_who_meets_no_server_is_led_to_the_steps(inv: Any, tmp_path: Path) -> None:
+    root = make_project(tmp_path / "shop", "postgresql://x@127.0.0.1:1/x", environment="qa")
+    done = inv("db.backup", "--env", "qa", cwd=root)
+    assert done.returncode == 4
+    assert "inv db.check --env qa --verbose takes the connection step by step" in done.stderr
+    assert "refused: is the server running" in done.stderr
+    assert "--verbose" not in inv("db.check", "--env", "qa", cwd=root).stderr

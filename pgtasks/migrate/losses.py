@@ -5,14 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+# where no one table tells
+_OF_ANY_ROWS = ("drops schema", "drops a table", "drops a column", "drops materialized")
+
 
 @dataclass(frozen=True)
 class Loss:
-    """Something that goes. `table` is set where rows go with it, `rows` says how many."""
+    """Something that goes. `table` is set where its rows lose something, `rows` says how many."""
 
     text: str
     table: str = ""
     rows: str = ""
+
+    @property
+    def of_rows(self) -> bool:
+        """Whether rows lose something, or may: what no undo brings back."""
+        return (bool(self.table) and self.rows != "empty") or self.text.startswith(_OF_ANY_ROWS)
 
     def __str__(self) -> str:
         return f"{self.text} ({self.rows})" if self.rows else self.text
@@ -40,7 +48,8 @@ def _losses_of(statement: Any) -> list[Loss]:
         tables = [_named(found) for found in statement.relations or ()]
         return [Loss(f"empties table {table}", table) for table in tables]
     if isinstance(statement, ast.DeleteStmt):
-        return [Loss(f"deletes from table {_named(statement.relation)}")]
+        table = _named(statement.relation)
+        return [Loss(f"deletes from table {table}", table)]
     return []
 
 
@@ -60,7 +69,7 @@ def _columns(statement: Any) -> list[Loss]:
 
     table = _named(statement.relation)
     return [
-        Loss(f"drops column {table}.{command.name}")
+        Loss(f"drops column {table}.{command.name}", table)
         for command in statement.cmds or ()
         if command.subtype == enums.AlterTableType.AT_DropColumn
     ]

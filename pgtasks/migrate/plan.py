@@ -72,6 +72,11 @@ class Plan:
     certain: bool = True
     with_sql: bool = False
 
+    @property
+    def loses_rows(self) -> bool:
+        """Whether rows lose something by it, as far as that can be told."""
+        return any(loss.of_rows for step in self.steps for loss in step.losses)
+
     def lines(self) -> list[str]:
         """Return what a person reads under --dry: each step, and its SQL if that was asked for."""
         if not self.steps:

@@ -204,4 +204,5 @@ def _dropped(kind: str, call: ast.Call, names: Names, batch: str | None) -> Loss
     if noun == "index":
         return Loss(f"drops index {_name(own, schema)}")
     of = batch if batch is not None else _name(table, schema) if table else ""
-    return Loss(f"drops {noun} {of}.{quoted(own)}" if of else f"drops {noun} {quoted(own)}")
+    text = f"drops {noun} {of}.{quoted(own)}" if of else f"drops {noun} {quoted(own)}"
+    return Loss(text, of if noun == "column" else "")

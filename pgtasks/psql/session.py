@@ -14,7 +14,7 @@ from typing import IO, Any
 from pgtasks import scratch, tools
 from pgtasks.errors import Failed, PgtasksError, Unreachable
 from pgtasks.host import HERE, Command
-from pgtasks.pipeline import Pipeline
+from pgtasks.pipeline import BROKEN_PIPE, Pipeline
 from pgtasks.psql.program import Copies, Program, quoted
 from pgtasks.shell import psql
 from pgtasks.target import Target
@@ -175,6 +175,12 @@ class _Run:
                 " ON_ERROR_STOP off, so psql went on behind it",
                 hint=hint,
             )
+        if code in BROKEN_PIPE:
+            # what a pager or `head` did not want: an end of our last file may have been reached
+            ended = self.settings.transaction and not _answers(self.after)
+            undone = "" if self.program.opaque or self.program.enders else ", nothing of it stays"
+            rolled = f": its transaction was rolled back{undone}" if ended else ""
+            return Failed(f"whoever read the results went away, and psql ended{rolled}", hint=hint)
         # psql stops at the first error, so its place is the last one that it names; the word
         # before the message (ERROR, FEHLER) is in the server's language
         places = list(filter(None, map(_PLACE.match, said)))

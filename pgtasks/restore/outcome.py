@@ -33,7 +33,9 @@ class Outcome:
             undo = typed.task("db.undo")
             lines.append(f"the old one is kept as {self.swapped.kept!r}: {undo} takes it back")
         else:
-            lines.append("there was no such database before, so there is nothing to undo")
+            nothing = "there was no such database before, so "
+            nothing += "this put nothing away" if self.trimmed.kept else "there is nothing to undo"
+            lines.append(nothing)
         for name in self.disabled:
             way = "docs/restore.md says how it goes on"
             lines.append(f"subscription {name!r} is disabled, as pg_dump saves it: {way}")

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from pgtasks import report
+from pgtasks.errors import Failed
 from pgtasks.psql import program, session
 from pgtasks.psql.source import Source
 from pgtasks.seed.sets import SeedSet
@@ -112,7 +113,10 @@ def load(target: Target, seed: SeedSet, scale_name: str) -> Loaded:
     checked = program.checked((Source(seed.shown, seed.path),))  # nothing in it may lead elsewhere
     began = time.monotonic()
     with tempfile.TemporaryFile() as out:
-        ran = session.execute(target, checked, _settings(scale), stdout=out)
+        try:
+            ran = session.execute(target, checked, _settings(scale), stdout=out)
+        except Failed as exc:
+            raise _repeatable(exc) from None
         out.seek(0)
         printed = out.read().decode(errors="replace")
     for line in [*ran.said, *printed.splitlines()]:
@@ -125,6 +129,14 @@ def load(target: Target, seed: SeedSet, scale_name: str) -> Loaded:
     counts, changes = ran.answers
     tables = None if counts == "off" else tuple(Rows(**row) for row in json.loads(changes))
     return Loaded(seed.name, scale_name if seed.scales else "", tables, time.monotonic() - began)
+
+
+def _repeatable(exc: Failed) -> Failed:
+    """Say of a row that is there already what lets a set be loaded again."""
+    if not isinstance(exc, Failed) or "duplicate key" not in exc.message:
+        return exc
+    way = "a set is loaded again and again: INSERT ... ON CONFLICT DO NOTHING leaves what is there"
+    return Failed(exc.message, hint="\n".join(filter(None, (exc.hint, way))), details=exc.details)
 
 
 def _settings(scale: int | None) -> session.Settings:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pgtasks import typed
 from pgtasks.project import Project
 from pgtasks.target import Target
 from pgtasks.trigger.apply import Applied, apply, plan
@@ -30,4 +29,4 @@ def differences(project: Project, target: Target) -> tuple[str, ...]:
     found = verify(files, target)
     if not found.faults():
         return ()
-    return (f"trigger files differ: {found.sentence()}: run {typed.task('trigger.apply')}",)
+    return (f"trigger files differ: {found.sentence()}: {found.way_out()}",)

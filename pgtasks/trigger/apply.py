@@ -78,6 +78,9 @@ def plan(files: Sequence[SqlFile], target: Target) -> Applied:
     """
     _ordered(files)
     found = verify(files, target)
+    if (lacking := found.without_table()) and not found.unknown:
+        first = lacking[0]
+        raise Failed(f"{first.where}: {first.name} cannot be made: {first.note}")
     ways = {"MISSING": "created", "CHANGED": "replaced", "DISABLED": "replaced"}
     changes = [
         Change(ways[each.state], each.kind, each.name)

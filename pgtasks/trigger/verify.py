@@ -18,6 +18,7 @@ from pgtasks.trigger.files import SqlFile
 from pgtasks.trigger.installed import InstalledFunction, InstalledTrigger
 from pgtasks.trigger.shape import same_condition, same_defaults, trigger_shape
 
+_NO_TABLE = "its table is not there"
 STATES = ("INSTALLED", "CHANGED", "MISSING", "DISABLED", "ORPHAN")
 
 
@@ -71,6 +72,18 @@ class Verification:
         table = report.table(("state", "kind", "name", "what", "where"), rows).splitlines()
         return [*(table if rows else []), self.sentence()]
 
+    def without_table(self) -> list[Finding]:
+        """Return the triggers whose table is not there: no file that is applied makes one."""
+        return [finding for finding in self.findings if finding.note == _NO_TABLE]
+
+    def way_out(self) -> str:
+        """Return what makes files and database agree."""
+        apply, lacking = typed.task("trigger.apply"), self.without_table()
+        if not lacking:
+            return f"{apply} makes them agree"
+        table = lacking[0].name.partition(" on ")[2]
+        return f"table {table} is not there, without which {apply} fails"
+
     def remarks(self) -> list[str]:
         """Return warnings, and what was not compared."""
         unknown = [f"not compared: {statement}" for statement in self.unknown]
@@ -79,9 +92,8 @@ class Verification:
     def check(self, *, strict: bool = False) -> None:
         """Raise NotProven, the findings with it, where something is not as the files say."""
         if self.faults(strict=strict):
-            way = typed.task("trigger.apply")
             raise NotProven(
-                f"files and database differ: {self.sentence()}: {way} makes them agree",
+                f"files and database differ: {self.sentence()}: {self.way_out()}",
                 details=self.as_json(),
             )
 
@@ -199,7 +211,7 @@ def _judged(
 ) -> Finding:
     name = f"{trigger.name} on {trigger.table}"
     if found is None:
-        note = "" if table is not None else "its table is not there"
+        note = "" if table is not None else _NO_TABLE
         return Finding("trigger", name, "MISSING", trigger.where, note)
     differing = list(_differing_parts(conn, trigger, function, found))
     if differing:
