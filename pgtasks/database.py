@@ -31,6 +31,8 @@ LEADING_SETTINGS = (
     *("session_preload_libraries", "local_preload_libraries", "dynamic_library_path"),
     *("role", "session_authorization", "session_replication_role", "search_path"),
 )
+# A library that is not here lets nobody in.
+PRELOADING = ("session_preload_libraries", "local_preload_libraries")
 # It would make the load itself fail, so it arrives with the swap.
 LATE_SETTINGS = ("default_transaction_read_only",)
 
@@ -284,9 +286,14 @@ def _subject(name: str, role: str) -> sql.Composed:
     return sql.SQL("DATABASE {}").format(database)
 
 
-def reset_statement(name: str, role: str = "") -> sql.Composed:
-    """Return what takes all settings of a database away, or those of one role in it."""
-    return sql.SQL("ALTER {} RESET ALL").format(_subject(name, role))
+def reset_statement(name: str, role: str = "", setting: str = "") -> sql.Composed:
+    """Return what takes a setting of a database away, or all, or those of one role in it."""
+    what = _parameter(setting) if setting else sql.SQL("ALL")
+    return sql.SQL("ALTER {} RESET {}").format(_subject(name, role), what)
+
+
+def _parameter(name: str) -> sql.Composed:
+    return sql.SQL(".").join(map(sql.Identifier, name.split(".")))
 
 
 def setting_statement(name: str, setting: Setting) -> sql.Composed:
@@ -294,9 +301,8 @@ def setting_statement(name: str, setting: Setting) -> sql.Composed:
     value: sql.Composable = sql.Literal(setting.value)
     if setting.name.lower() in NAME_LISTS:
         value = sql.SQL(", ").join(map(sql.Literal, split_names(setting.value)))
-    parts = [sql.Identifier(part) for part in setting.name.split(".")]
     return sql.SQL("ALTER {} SET {} TO {}").format(
-        _subject(name, setting.role), sql.SQL(".").join(parts), value
+        _subject(name, setting.role), _parameter(setting.name), value
     )
 
 

@@ -534,3 +534,33 @@ def test_a_deadlock_with_one_job_is_a_failure(
     assert "deadlock detected" in done.stderr
     assert rows(cluster, backed_up) == 10
     assert sides(cluster, backed_up) == []
+
+
+def test_a_library_of_a_saved_setting_that_is_not_here(
+    cluster: Cluster, database: str, project: Path, inv: Any
+) -> None:
+    """Nobody gets into a database with such a setting, and the load would not."""
+    library = cluster.folder / "libraries" / "gone.so"
+    library.parent.mkdir(exist_ok=True)
+    (made,) = cluster.bin.parent.glob("lib/**/dict_snowball.so")
+    shutil.copy(made, library)
+    setting = sql.SQL("ALTER DATABASE {} SET session_preload_libraries = {}")
+    cluster.execute(setting.format(sql.Identifier(database), sql.Literal(str(library))))
+    cluster.execute(
+        sql.SQL("ALTER DATABASE {} SET work_mem = '7MB'").format(sql.Identifier(database))
+    )
+    cluster.execute("CREATE TABLE t AS SELECT 1 AS n", database)
+    assert inv("db.backup").returncode == 0
+    cluster.drop(database)
+    library.unlink()
+    refused = inv("db.restore")
+    assert refused.returncode == 2, refused.stderr
+    assert "cannot carry over: ALTER DATABASE" in refused.stderr
+    assert "gone.so" in refused.stderr
+    assert "or go without with --leave-behind" in refused.stderr
+    assert not [name for name in cluster.databases() if name.startswith(database)]
+    done = inv("db.restore", "--leave-behind")
+    assert done.returncode == 0, done.stderr
+    assert "left behind: ALTER DATABASE" in done.stderr
+    assert cluster.value("SHOW work_mem", database) == "7MB"
+    assert cluster.value("SHOW session_preload_libraries", database) == ""

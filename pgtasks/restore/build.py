@@ -11,7 +11,7 @@ from dataclasses import replace
 from pgtasks import connection, database, drop, loader, report, side, typed
 from pgtasks.backup import depot, transfer
 from pgtasks.connection import Connection
-from pgtasks.errors import Failed, Refused
+from pgtasks.errors import Failed, PgtasksError, Refused, Unreachable
 from pgtasks.host import Host
 from pgtasks.lock import Lock
 from pgtasks.proof.toc import Entry
@@ -151,18 +151,33 @@ def _of_locale(failure: Failed, plan: Plan) -> Failed | Refused:
 
 def _lay(plan: Plan, conn: Connection, say: Say) -> None:
     """Lay grants and settings on the side database, before the load that may need them."""
-    statements = database.laying_statements(plan.side, plan.facts)
-    for statement in statements:
+    settings = plan.facts.settings
+    libraries = [it for it in settings if it.name.lower() in database.PRELOADING]
+    others = replace(plan.facts, settings=tuple(it for it in settings if it not in libraries))
+    for statement in database.laying_statements(plan.side, others):
         try:
             connection.execute(conn, statement)
         except Failed as exc:
-            text = statement.as_string(conn)
-            if not plan.leave_behind:
-                raise Refused(
-                    f"cannot carry over: {text} ({exc.message}): run it as a role that may, "
-                    "or go without with --leave-behind"
-                ) from None
-            say(f"left behind: {text} ({exc.message})")
+            _leave(plan, statement.as_string(conn), exc, say)
+    for setting in libraries:
+        statement = database.setting_statement(plan.side, setting)
+        try:
+            connection.execute(conn, statement)
+            connection.connect(plan.target.at(plan.side), purpose="db.restore").close()
+        except (Failed, Unreachable) as exc:
+            if isinstance(exc, Unreachable):  # nobody gets in: the library is not here
+                reset = database.reset_statement(plan.side, setting.role, setting.name)
+                connection.execute(conn, reset)
+            _leave(plan, statement.as_string(conn), exc, say)
+
+
+def _leave(plan: Plan, text: str, fault: PgtasksError, say: Say) -> None:
+    if not plan.leave_behind:
+        raise Refused(
+            f"cannot carry over: {text} ({fault.message}): run it as a role that may, "
+            "or go without with --leave-behind"
+        ) from None
+    say(f"left behind: {text} ({fault.message})")
 
 
 def _anew(plan: Plan, lock: Lock, host: Host) -> list[Entry]:
