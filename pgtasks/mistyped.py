@@ -2,7 +2,8 @@
 
 Invoke says "No idea what 'db.bakcup' is!". It loads tasks.py before it parses the tasks of the
 command line, so its Program can be taught by then: what its parser refuses is said in our words.
-Leaned on: Program.parse_tasks, parse_cleanup, collection and core, which are public.
+Leaned on: Program.parse_tasks, parse_cleanup, collection and core, which are public, and
+ParseMachine.complete_flag.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from invoke.parser import ParseError
+from invoke.parser.parser import ParseMachine
 from invoke.program import Program
 
 from pgtasks import early, topic, typed
@@ -37,6 +39,11 @@ _MEANT = {
     "seed.load": "set",
     "setup": "env",
 }
+_TEXTS = ("file", "message")  # flags whose value may look like a task: seed.sql
+# Invoke's words; an argument is shown as Python shows it
+_ARGUMENT = re.compile(r"<Argument: ([\w-]+)[^>]*>")
+_WITHOUT_VALUE = re.compile(rf"{_ARGUMENT.pattern} needed value")
+_POSITIONALS = re.compile(r"did not receive required positional arguments: (.*)")
 _UNKNOWN = re.compile(r"No idea what '(.*)' is!", re.DOTALL)
 
 
@@ -49,6 +56,20 @@ def teach() -> None:
         method = getattr(Program, name)
         if not hasattr(method, "__wrapped__"):
             setattr(Program, name, _in_our_words(method))
+    if not hasattr(ParseMachine.complete_flag, "__wrapped__"):
+        ParseMachine.complete_flag = _with_value(ParseMachine.complete_flag)
+
+
+def _with_value(method: Callable[[Any], None]) -> Callable[[Any], None]:
+    """Let a repeatable flag without its value be refused, as any other: Invoke lets it be."""
+
+    @functools.wraps(method)
+    def wrapped(machine: Any) -> None:
+        method(machine)
+        if machine.flag and machine.flag.kind is list and not machine.flag_got_value:
+            machine.error(f"Flag {machine.flag!r} needed value and was not given one!")
+
+    return wrapped
 
 
 def _in_our_words(method: Callable[[Any], None]) -> Callable[[Any], None]:
@@ -78,13 +99,8 @@ def _in_our_words(method: Callable[[Any], None]) -> Callable[[Any], None]:
 
 def _explained(exc: ParseError, names: Sequence[str], words: Sequence[str]) -> str:
     unknown = _UNKNOWN.fullmatch(str(exc))
-    if unknown is None:  # a flag without its value, a positional that is missing
-        help = (
-            f" ({typed.inv('--help', exc.context.name)})"
-            if exc.context and exc.context.name
-            else ""
-        )
-        return _lowered(str(exc)) + help
+    if unknown is None:
+        return _incomplete(str(exc), exc.context.name if exc.context else None)
     word, context = unknown[1], exc.context
     task = context.name if context is not None else None
     if task is None:
@@ -92,6 +108,22 @@ def _explained(exc: ParseError, names: Sequence[str], words: Sequence[str]) -> s
     if word.startswith("-"):
         return _no_flag(word, task, context)
     return _no_positional(word, task, context, names, words)
+
+
+def _incomplete(text: str, task: str | None) -> str:
+    """Return what a flag without its value lacks, or a task without a positional one."""
+    help = f" ({typed.inv('--help', task)})" if task else ""
+    if task and (missing := _POSITIONALS.search(text)):
+        names = " ".join(map(str.upper, re.findall(r"'(.+?)'", missing[1])))
+        return f"{task} needs {names}: {typed.inv(task, names)}{help}"
+    if flag := _WITHOUT_VALUE.search(text):
+        of = f"{task}: " if task else ""
+        return f"{of}{_flag(flag[1])} needs a value{help}"
+    return _lowered(_ARGUMENT.sub(lambda found: _flag(found[1]), text)) + help
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _lowered(text: str) -> str:
@@ -123,6 +155,10 @@ def _by_last_word(name: str, names: Sequence[str]) -> list[str]:
     return [last[each] for each in near]
 
 
+def _groups(names: Sequence[str]) -> set[str]:
+    return {name.partition(".")[0] for name in names if "." in name}
+
+
 def _no_flag(word: str, task: str, context: Any) -> str:
     flag = word.partition("=")[0]
     flags = [each for each in context.flags if each.startswith("--")]
@@ -138,6 +174,10 @@ def _no_positional(
         return f"--env is given twice; several environments are named with a comma: --env a,{word}"
     near = _near_tasks(word, names)
     flag = _MEANT.get(task, "")
+    group = word.partition(".")[0]
+    if group in _groups(names) and "." in word and word not in near and flag not in _TEXTS:
+        members = [name for name in names if name.startswith(f"{group}.")]
+        return f"unknown task {word!r}, did you mean {', '.join(near or members)}"
     task_meant = word in near or difflib.get_close_matches(word, names, 1, 0.85)
     if f"--{flag}" in context.flags and not task_meant:
         value = shlex.quote(word)

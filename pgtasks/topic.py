@@ -19,7 +19,7 @@ def before(program: Any) -> None:
     The flags and values that the task cannot go without are no matter to its help.
     """
     words = list(program.core.unparsed)
-    if words[:1] != [HELP] or not _ours(program):
+    if not words or not _is_help(program, words[0]):
         return
     if topic := next(_positionals(words[1:]), ""):
         program.args.help.value = topic
@@ -29,17 +29,21 @@ def before(program: Any) -> None:
 def after(program: Any) -> None:
     """Let `help` among the tasks of a line explain the one behind or before it, and run none."""
     names = [context.name for context in program.tasks]
-    if HELP not in names or not _ours(program):
+    number = next((n for n, name in enumerate(names) if _is_help(program, name)), None)
+    if number is None or program.args.help.value:
         return
-    number = names.index(HELP)
-    topic = next((name for name in names[number:] + names[:number] if name != HELP), "")
-    if topic and not program.args.help.value:
+    others = (name for name in names[number:] + names[:number] if not _is_help(program, name))
+    if topic := next(others, ""):
         program.args.help.value = topic
 
 
-def _ours(program: Any) -> bool:
-    task = program.collection.tasks.get(HELP)
-    return task is not None and task.body.__module__ == _BODY
+def _is_help(program: Any, name: str) -> bool:
+    if name.rpartition(".")[2] != HELP:  # of a branch, where our tree is one
+        return False
+    try:
+        return bool(program.collection[name].body.__module__ == _BODY)
+    except KeyError:
+        return False
 
 
 def _positionals(words: Sequence[str]) -> Iterator[str]:

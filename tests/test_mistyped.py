@@ -43,10 +43,17 @@ def names_of(project: Path) -> set[str]:
         ("env.show dev", "env.show takes 'dev' by a flag: inv env.show --env dev"),
         (f"backup.verify {ID}", f"by a flag: inv backup.verify --backup {ID}"),
         ("db.backup prod", "by a flag: inv db.backup --env prod"),
-        ("db.backup db.chekc", "db.backup takes no 'db.chekc', did you mean the task db.check"),
+        ("db.backup db.chekc", "unknown task 'db.chekc', did you mean db.check"),
         ("db.check --env dev --env prod", "--env is given twice; several environments are named"),
-        ("backup.show", "'backup.show' did not receive required positional arguments: 'id'"),
-        ("db.restore --backup", "backup"),
+        ("db.backup db.nope", "unknown task 'db.nope', did you mean db."),
+        ("db.restore env.lists", "unknown task 'env.lists', did you mean env.list"),
+        ("db.run seed.sql", "db.run takes 'seed.sql' by a flag: inv db.run --file seed.sql"),
+        ("backup.show", "backup.show needs ID: inv backup.show ID (inv --help backup.show)"),
+        ("env.use", "env.use needs NAME: inv env.use NAME (inv --help env.use)"),
+        ("db.restore --backup", "db.restore: --backup needs a value (inv --help db.restore)"),
+        ("db.restore --leave-out", "db.restore: --leave-out needs a value"),
+        ("db.restore --accept --dry", "db.restore: --accept needs a value"),
+        ("migrate.new -m", "migrate.new: --message needs a value"),
     ],
 )
 def test_the_answer_names_what_is_near(inv: Any, shop: Path, words: str, answer: str) -> None:
@@ -55,6 +62,7 @@ def test_the_answer_names_what_is_near(inv: Any, shop: Path, words: str, answer:
     assert done.stderr.startswith("error: ")
     assert answer in done.stderr
     assert len(done.stderr.splitlines()) == 1
+    assert "<" not in done.stderr
 
 
 def test_a_value_is_quoted_as_a_shell_takes_it(inv: Any, shop: Path) -> None:
@@ -183,3 +191,14 @@ def test_the_list_is_a_line_for_each_task(inv: Any, shop: Path) -> None:
     tasks = [line for line in lines if line.startswith("  ")]
     assert len(tasks) == len(names_of(shop))
     assert max(map(len, lines)) <= 80
+
+
+def test_help_in_a_branch_of_another_tree_runs_nothing(inv: Any, tmp_path: Path) -> None:
+    project = make_project(tmp_path / "shop", "postgresql://nobody@127.0.0.1:1/none")
+    (project / "tasks.py").write_text(
+        "import invoke, pgtasks\n\nns = invoke.Collection(pg=pgtasks.namespace(__file__))\n"
+    )
+    for words in (("pg.help", "pg.db.drop"), ("pg.db.drop", "pg.help")):
+        done = inv(*words, cwd=project)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert " pg.db.drop " in done.stdout.splitlines()[0]
