@@ -23,6 +23,7 @@ from invoke.program import Program
 import pgtasks
 from docs import generate
 from pgtasks import errors, fields
+from pgtasks.embedded import cluster
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = generate.documents()
@@ -423,3 +424,9 @@ def test_the_changelog_is_one() -> None:
     kinds = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
     assert set(re.findall(r"^### (.+)$", text, re.MULTILINE)) <= kinds
     assert re.findall(r"^- ", text, re.MULTILINE)
+
+
+def test_examples_name_the_role_that_the_embedded_server_lets_in() -> None:
+    for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        roles = re.findall(r"(\w+)@embedded server", path.read_text())
+        assert set(roles) <= {cluster.OWNER}, path
