@@ -62,7 +62,7 @@ class TestArchive:
     @pytest.mark.parametrize("size", [1, 511, 512, 700, 1024])
     def test_cut_short(self, tmp_path: Path, size: int) -> None:
         data = self.stream((tarfile.TarInfo("x"), b"x" * 600)).getvalue()
-        with pytest.raises(archive.CutShort):
+        with pytest.raises(streams.CutShort):
             unpack(io.BytesIO(data[:size]), tmp_path)
 
     def test_no_archive(self, tmp_path: Path) -> None:

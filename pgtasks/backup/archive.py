@@ -17,9 +17,9 @@ from typing import IO
 
 from pgtasks import plainfile
 from pgtasks.backup.manifest import FileRecord
+from pgtasks.backup.streams import CHUNK, CutShort
 from pgtasks.errors import Failed, NotProven
 
-CHUNK = 1 << 20
 _BLOCK = tarfile.BLOCKSIZE
 _END = b"\0" * _BLOCK * 2
 _SKIPPED = (tarfile.XHDTYPE, tarfile.XGLTYPE)  # times and the like, as some tars write them
@@ -37,10 +37,6 @@ class Unread(Failed):
 
 class Unexpected(NotProven):
     """Report a file that an archive should not hold, or not in that size."""
-
-
-class CutShort(Failed):
-    """Report a stream that ended before its archive did."""
 
 
 def pack(

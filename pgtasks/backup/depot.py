@@ -199,7 +199,7 @@ class Depot:
         """Say of what a script failed at which folder it was, and which setting names that."""
         try:
             yield
-        except archive.CutShort:
+        except streams.CutShort:
             raise
         except Failed as exc:
             words = exc.hint.strip().splitlines()[:1]

@@ -14,13 +14,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO
 
-from pgtasks.backup.archive import CHUNK, CutShort
 from pgtasks.errors import Failed, Unreachable
 from pgtasks.host import Command, Host
 from pgtasks.pipeline import Pipeline
 
+CHUNK = 1 << 20  # bytes that are read or written at once
 PATIENCE = 600.0  # seconds; a disk there may be slow, and what tasks do there is short
 _SLOWEST = 1024  # bytes a second that are something, and no drip
+
+
+class CutShort(Failed):
+    """Report a stream that ended before what it holds did."""
 
 
 class Bounded(io.RawIOBase):
