@@ -17,7 +17,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from pgtasks import choice, environments, fields, journal, libpq, password
+from pgtasks import account, choice, environments, fields, journal, libpq, password
 from pgtasks.environment import Environment, resolve
 from pgtasks.errors import Failed, Refused
 from pgtasks.project import Project, find_root, load, normalize
@@ -64,7 +64,7 @@ def _remember(project: Project, name: str) -> None:
     switch = environments.use(project, name)
     entry = journal.Entry(
         when=journal.now(),
-        who=journal.who(),
+        who=account.who(),
         task="set_environment",
         environment=name,
         database=resolve(project, name).get("database"),

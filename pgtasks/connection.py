@@ -9,10 +9,7 @@ operator and cast qualified.
 
 from __future__ import annotations
 
-import getpass
-import os
 import re
-import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any
@@ -22,7 +19,7 @@ import psycopg2.extensions
 from psycopg2 import sql
 from psycopg2.extensions import make_dsn
 
-from pgtasks import peer, typed
+from pgtasks import peer, typed, account
 from pgtasks import session as sessions
 from pgtasks.errors import Failed, PgtasksError, Refused, Unreachable
 from pgtasks.names import quoted
@@ -66,20 +63,6 @@ _NO_EVENT_TRIGGERS = " -c event_triggers=off"
 _switches_off: dict[tuple[str, int, str], bool] = {}
 
 
-def application_name(purpose: str) -> str:
-    """Return the name sessions show in pg_stat_activity: what, pid, who, where (63 bytes)."""
-    host = socket.gethostname().split(".")[0]
-    name = f"pgtasks {purpose} {os.getpid()} {_user()}@{host}"
-    return name.encode("ascii", "replace").decode()[:63]
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a user without an entry, as in a container
-        return str(os.getuid())
-
-
 def conninfo(
     target: Target, *, read_only: bool = False, purpose: str = "", own_path: bool = False
 ) -> dict[str, str]:
@@ -100,7 +83,7 @@ def conninfo(
         "dbname": target.database,
         "user": target.user,
         "client_encoding": "UTF8",
-        "application_name": application_name(purpose),
+        "application_name": account.application_name(purpose),
         "options": " ".join(filter(None, (target.parameters.get("options"), options))),
     }
     if (

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import fcntl
-import getpass
 import json
 import os
 import re
-import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
@@ -42,18 +40,6 @@ class Entry:
 def now() -> str:
     """Return the time of day in UTC, to the second."""
     return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def who() -> str:
-    """Return user@host, through sudo the user who called it."""
-    return f"{os.environ.get('SUDO_USER') or _user()}@{socket.gethostname()}"
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user that has no name
-        return str(os.getuid())
 
 
 def append(folder: Path, entry: Entry) -> None:

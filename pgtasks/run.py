@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from pgtasks import fields, journal, report, several, typed
+from pgtasks import fields, journal, report, several, typed, account
 from pgtasks.choice import Choice, choose, must_be_named
 from pgtasks.environment import Environment, Value, resolve
 from pgtasks.errors import BadConfiguration, PgtasksError, Refused, Unreachable
@@ -287,7 +287,7 @@ def _flag(key: str, value: Any) -> Value:
 def _write_journal(current: Run, seconds: float) -> None:
     entry = journal.Entry(
         when=journal.now(),
-        who=journal.who(),
+        who=account.who(),
         task=current.task,
         environment=current.environment.name,
         database=current.target.database,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pgtasks import fields, libpq, peer
+from pgtasks import account, fields, libpq, peer
 from pgtasks.environment import Environment
 from pgtasks.errors import BadConfiguration
 from pgtasks.secret import Secret
@@ -216,12 +216,11 @@ def _default_user(environment: str, ssh: Login | None) -> str:
 
 def _own_name(environment: str) -> str:
     """Return the account's name, which libpq takes for the role's."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user without an entry in /etc/passwd
-        raise BadConfiguration(
-            f"environment {environment!r} names no user, and this account has no name"
-        ) from None
+    if name := account.user():
+        return name
+    raise BadConfiguration(
+        f"environment {environment!r} names no user, and this account has no name"
+    )
 
 
 def _default_host(port: int) -> str:

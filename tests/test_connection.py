@@ -10,7 +10,7 @@ from conftest import PASSWORD
 from psycopg2 import sql
 from servers import Cluster, free_port
 
-from pgtasks import connection, session
+from pgtasks import account, connection, session
 from pgtasks.errors import Failed, Unreachable, VersionMismatch
 from pgtasks.secret import Secret
 from pgtasks.target import Target
@@ -59,7 +59,7 @@ def test_read_only_is_read_only(target: Target) -> None:
 
 def test_the_name_fits_and_is_ascii(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("USER", "jürgen" * 20)
-    name = connection.application_name("db.backup")
+    name = account.application_name("db.backup")
     assert name.startswith(f"pgtasks db.backup {os.getpid()} j?rgen")
     assert len(name.encode()) == 63
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from conftest import Inv
 
-from pgtasks import journal
+from pgtasks import account, journal
 from pgtasks.errors import Refused
 from pgtasks.journal import Entry
 
@@ -132,14 +132,14 @@ def test_shows_the_newest_of_one_environment(tmp_path: Path) -> None:
 
 def test_who_is_the_one_who_called_sudo(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SUDO_USER", "ann")
-    assert journal.who().startswith("ann@")
+    assert account.who().startswith("ann@")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become a user without a name")
 def test_who_has_a_number_where_there_is_no_name() -> None:
     code = (
-        "import os; from pgtasks import journal\n"
-        "os.setgroups([]); os.setgid(54321); os.setuid(54321); print(journal.who())"
+        "import os; from pgtasks import account\n"
+        "os.setgroups([]); os.setgid(54321); os.setuid(54321); print(account.who())"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],

@@ -6,7 +6,7 @@ import json
 import time
 from dataclasses import replace
 
-from pgtasks import __version__, journal
+from pgtasks import __version__, account
 from pgtasks.backup import dump, files, manifest, readme, store
 from pgtasks.backup.attempt import Dumped
 from pgtasks.backup.job import Job
@@ -86,7 +86,7 @@ def _manifest(job: Job, dumped: Dumped, id: str) -> Manifest:
         excluded_data=job.options.exclude_table_data,
         warnings=dumped.warnings,
         obstacles=dumped.obstacles,
-        made_by=journal.who(),
+        made_by=account.who(),
         pgtasks=__version__,
     )
 
