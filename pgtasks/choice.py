@@ -14,6 +14,7 @@ from pgtasks.project import Project, normalize
 
 VARIABLES = ("PGTASKS_ENV", "INVOKE_PGTASKS_ENVIRONMENT")
 ENV_USE = "inv env.use in this checkout"
+_SIGNS = ",*?["
 
 
 @dataclass(frozen=True)
@@ -106,11 +107,16 @@ def expand(project: Project, flag: str) -> list[str]:
     parts = [part.strip() for part in flag.split(",")]
     if not all(parts):
         raise Refused(f"--env {flag!r}: a name is missing beside a comma")
-    return list(dict.fromkeys(name for part in parts for name in _meant(project, part)))
+    return list(dict.fromkeys(name for part in parts for name in _matching(project, part)))
 
 
-def _meant(project: Project, part: str) -> list[str]:
-    if not several.meant(part):
+def names_several(flag: str) -> bool:
+    """Return whether --env names several environments: `a,b` or `prod-*`."""
+    return any(sign in flag for sign in _SIGNS)
+
+
+def _matching(project: Project, part: str) -> list[str]:
+    if not names_several(part):
         return [project.known(part)]
     names = project.environments()
     found = [name for name in names if fnmatch.fnmatchcase(name, part.lower())]

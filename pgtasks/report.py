@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from pgtasks.errors import Failed, Interrupted
 
+SUMMARY = "PGTASKS_SUMMARY"  # set for a run that is one of several: it says its result in a line
 RED, YELLOW = "31", "33"  # of ECMA-48's "select graphic rendition"
 
 
@@ -95,6 +96,16 @@ class Reported(Protocol):
 
     def as_json(self) -> dict[str, Any]:
         """Return plain data."""
+
+
+def summarize(found: Reported) -> None:
+    """Say a result in one line, for the table of several environments, if this run is one's."""
+    if not os.environ.get(SUMMARY):
+        return
+    summary = getattr(found, "summary", None)
+    text = summary() if summary else next(iter(found.lines()), "")
+    if text and "\n" not in text:  # a table has no such line
+        say(f"summary: {text}")
 
 
 def result(found: Reported, *, json: bool) -> None:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any
 
 from pgtasks import fields, journal, report, several, typed, account
 from pgtasks.choice import Choice, choose, must_be_named
@@ -15,19 +15,10 @@ from pgtasks.environment import Environment, Value, resolve
 from pgtasks.errors import BadConfiguration, PgtasksError, Refused, Unreachable
 from pgtasks.guard import Access, Decision, Facts, decide, protection
 from pgtasks.project import Project
+from pgtasks.report import Reported
 from pgtasks.ssh import login
 from pgtasks.stamp import Identity
 from pgtasks.target import Target, from_environment
-
-
-class Result(Protocol):
-    """What a library function returns to a task: readable by a person and by a program."""
-
-    def lines(self) -> list[str]:
-        """Return what a person reads."""
-
-    def as_json(self) -> dict[str, Any]:
-        """Return plain data with stable keys."""
 
 
 @dataclass(frozen=True)
@@ -196,10 +187,10 @@ class Run:
             if answer.lower() not in ("y", "yes"):
                 raise Refused("not confirmed, nothing was done")
 
-    def finish(self, result: Result) -> None:
+    def finish(self, result: Reported) -> None:
         """Print what the task did, as lines or as one document, and keep it for the journal."""
         self.details.update(result.as_json())
-        several.summarize(result)
+        report.summarize(result)
         if self.json:
             self.document(result.as_json())
         else:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import os
 import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,6 @@ from pgtasks.errors import Refused
 if TYPE_CHECKING:
     from pgtasks.fleet import Call
     from pgtasks.project import Project
-    from pgtasks.run import Result
 
 HELP = {
     "env": "the environment to work on (default: see env.status); several: a,b or 'prod-*'",
@@ -25,14 +23,7 @@ HELP = {
 }
 
 Body = Callable[..., Any]
-_SIGNS = ",*?["
-SUMMARY = "PGTASKS_SUMMARY"  # set for a run that is one of several: it says its result in a line
 _bodies: dict[str, Body] = {}  # of the tasks that take several environments, by full name
-
-
-def meant(flag: str) -> bool:
-    """Return whether --env names several environments: `a,b` or `prod-*`."""
-    return any(sign in flag for sign in _SIGNS)
 
 
 def called(full_name: str, body: Body) -> None:
@@ -48,8 +39,10 @@ def refused(body: Body) -> Body:
 
     @functools.wraps(body)
     def wrapped(c: Any, *args: Any, **kwargs: Any) -> Any:
+        from pgtasks.choice import names_several
+
         flag = kwargs.get("env")
-        if isinstance(flag, str) and meant(flag):
+        if isinstance(flag, str) and names_several(flag):
             raise Refused(
                 f"--env {flag!r} names several environments, which only these tasks take: "
                 + ", ".join(sorted(_bodies))
@@ -71,10 +64,11 @@ def accepted(body: Body) -> Body:
     @functools.wraps(body)
     def wrapped(c: Any, *args: Any, hosts_at_once: str | None = None, **kwargs: Any) -> Any:
         from pgtasks import fleet
+        from pgtasks.choice import names_several
 
         values = signature.bind(c, *args, **kwargs).arguments
         number = fleet.at_once(hosts_at_once)
-        if meant(values.get("env") or ""):
+        if names_several(values.get("env") or ""):
             return _run_each(c, body, values, number)
         return body(c, *args, **kwargs)
 
@@ -83,18 +77,6 @@ def accepted(body: Body) -> Body:
     wrapped.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     wrapped.__several__ = True  # type: ignore[attr-defined]
     return wrapped
-
-
-def summarize(result: Result) -> None:
-    """Say a result in one line, for the table of several environments, if this run is one's."""
-    if not os.environ.get(SUMMARY):
-        return
-    from pgtasks import report
-
-    summary = getattr(result, "summary", None)
-    text = summary() if summary else next(iter(result.lines()), "")
-    if text and "\n" not in text:  # a table has no such line
-        report.say(f"summary: {text}")
 
 
 def _run_each(c: Any, body: Body, values: Mapping[str, Any], at_once: int) -> None:
@@ -111,6 +93,7 @@ def _run_each(c: Any, body: Body, values: Mapping[str, Any], at_once: int) -> No
 
 
 def _call(c: Any, body: Body, values: Mapping[str, Any], project: Project) -> Call:
+    from pgtasks import report
     from pgtasks.fleet import Call, flags
     from pgtasks.task import tasks_file
 
@@ -125,5 +108,5 @@ def _call(c: Any, body: Body, values: Mapping[str, Any], project: Project) -> Ca
         json=bool(values.get("json")),
         runtime=getattr(c.config, "_runtime_path", None),
         dry=bool(c.config.run.dry),
-        env={**project.inherited_libpq, SUMMARY: "1"},
+        env={**project.inherited_libpq, report.SUMMARY: "1"},
     )
