@@ -12,8 +12,7 @@ from typing import Any
 
 from invoke import Collection, Exit, Task
 
-from pgtasks import child, commandline, early, mistyped, several, typed
-from pgtasks import task as edge
+from pgtasks import child, commandline, early, mistyped, several, typed, context, edge
 from pgtasks.errors import PgtasksError
 
 FIRST = "help"  # what `inv` alone runs
@@ -27,7 +26,7 @@ def namespace(file: str | Path) -> Any:
     """
     path = Path(file).resolve()
     root = path.parent
-    edge.set_file(path)
+    context.set_file(path)
     typed.set_tree(path)
     builtin = _builtin_folder()
     try:

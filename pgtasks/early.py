@@ -12,7 +12,7 @@ from typing import Any
 
 from pgtasks import commandline
 from pgtasks.errors import Interrupted
-from pgtasks.task import exit_of
+from pgtasks.edge import exit_of
 
 
 def ended() -> Any:

@@ -9,8 +9,8 @@ from typing import Any
 from invoke.exceptions import AmbiguousEnvVar, UncastableEnvVar
 from invoke.executor import Executor
 
+from pgtasks.edge import exit_of
 from pgtasks.errors import BadConfiguration, PgtasksError, Refused
-from pgtasks.task import exit_of
 
 _LEVELS = ("_system", "_user", "_project", "_runtime")
 

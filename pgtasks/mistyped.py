@@ -87,7 +87,7 @@ def _in_our_words(method: Callable[[Any], None]) -> Callable[[Any], None]:
             raise early.ended() from None
         except ParseError as exc:
             from pgtasks import commandline
-            from pgtasks.task import exit_of
+            from pgtasks.edge import exit_of
 
             names = [context.name for context in program.collection.to_contexts()]
             words = list(program.core.unparsed)

@@ -82,7 +82,7 @@ def accepted(body: Body) -> Body:
 def _run_each(c: Any, body: Body, values: Mapping[str, Any], at_once: int) -> None:
     """Run a task for each environment that --env names, and print how each one went."""
     from pgtasks import choice, fleet, report
-    from pgtasks.task import project_of
+    from pgtasks.context import project_of
 
     project, json = project_of(c), bool(values.get("json"))
     names = choice.expand(project, values["env"])
@@ -94,8 +94,8 @@ def _run_each(c: Any, body: Body, values: Mapping[str, Any], at_once: int) -> No
 
 def _call(c: Any, body: Body, values: Mapping[str, Any], project: Project) -> Call:
     from pgtasks import report
+    from pgtasks.context import tasks_file
     from pgtasks.fleet import Call, flags
-    from pgtasks.task import tasks_file
 
     name = next(name for name, known in _bodies.items() if known is body)
     defaults = {each.name: each.default for each in inspect.signature(body).parameters.values()}

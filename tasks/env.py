@@ -1,12 +1,13 @@
 """Environments: which there are, what they say, which one is chosen."""
 
-from pgtasks.task import project_of, run, task
+from pgtasks.task import run, task
 
 
 @task(name="list")
 def list_(c, json=False):
     """List all environments, the chosen one with a mark."""
     from pgtasks import environments, report
+    from pgtasks.context import project_of
 
     report.result(environments.listing(project_of(c)), json=json)
 
@@ -62,6 +63,7 @@ def check(c, env=None, json=False):
     import invoke
 
     from pgtasks import audit, report
+    from pgtasks.context import project_of
 
     found = audit.audit(project_of(c), env)
     report.result(found, json=json)

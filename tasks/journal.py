@@ -1,6 +1,6 @@
 """The journal: what was done to which database, by whom, when, with what result."""
 
-from pgtasks.task import project_of, task
+from pgtasks.task import task
 
 
 @task(
@@ -13,6 +13,7 @@ from pgtasks.task import project_of, task
 def list_(c, limit=None, env=None, json=False):
     """List what was done, the newest last. Example: inv journal.list --env prod --limit 5"""
     from pgtasks import journal, report
+    from pgtasks.context import project_of
     from pgtasks.project import normalize
 
     folder = project_of(c).folder("backups")

@@ -13,8 +13,8 @@ import pytest
 from terminal import answer
 
 from pgtasks import report
+from pgtasks.edge import exit_of
 from pgtasks.errors import Failed
-from pgtasks.task import exit_of
 
 
 def test_table_aligns_and_flushes_numbers_right() -> None:

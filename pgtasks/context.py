@@ -1,0 +1,39 @@
+"""Which project the task tree belongs to, remembered for the length of the process."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pgtasks.project import Project
+
+_tasks_file: Path | None = None
+_libpq: Mapping[str, str] = {}
+
+
+def set_file(file: Path) -> None:
+    """Say which file the task tree comes from; the project is the folder that it lies in."""
+    global _tasks_file
+    _tasks_file = file
+
+
+def tasks_file() -> Path | None:
+    """Return the file that the task tree comes from, None where no tree was assembled."""
+    return _tasks_file
+
+
+def project_of(c: Any) -> Project:
+    """Return the project that a task's context belongs to, its settings read afresh.
+
+    From here on the process has no PG* variables: a project's own task that never asks keeps them.
+    """
+    global _libpq
+    from pgtasks import libpq, project
+
+    _libpq = {**_libpq, **libpq.detach_variables(os.environ)}
+    runtime = getattr(c.config, "_runtime_path", None)
+    root = _tasks_file.parent if _tasks_file else project.find_root(Path.cwd())
+    return project.load(root, runtime=Path(runtime) if runtime else None, libpq=_libpq)

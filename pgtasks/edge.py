@@ -1,0 +1,86 @@
+"""The edge to Invoke: what a library raises becomes one line and an exit code."""
+
+from __future__ import annotations
+
+import functools
+import io
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import invoke
+
+from pgtasks.errors import Interrupted, PgtasksError, Refused
+
+
+def guarded(body: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap a task's body: library errors become one line and an exit code."""
+
+    @functools.wraps(body)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        from pgtasks import report
+
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            # a name that the terminal's encoding does not have is no reason to end in a traceback
+            sys.stdout.reconfigure(errors="backslashreplace")
+        try:
+            _refuse_empty(kwargs)
+            with _signals():
+                return body(*args, **kwargs)
+        except PgtasksError as exc:
+            raise exit_of(exc, json=bool(kwargs.get("json"))) from exc
+        except KeyboardInterrupt:
+            raise exit_of(Interrupted("interrupted"), json=bool(kwargs.get("json"))) from None
+        except BrokenPipeError:
+            # the reader of our output went away, as with `| head`
+            for stream in (sys.stdout, sys.stderr):
+                report.silence(stream)
+            raise invoke.Exit(code=1) from None
+
+    # Invoke runs equal calls once, and takes tasks of one name and equal code for the same
+    # (Task.__eq__): without this `inv env.status server.status` is env.status alone
+    own = f"{body.__module__}.{body.__qualname__}"
+    wrapped.__code__ = wrapped.__code__.replace(co_name=own)  # type: ignore[attr-defined]
+    wrapped.__pgtasks__ = True  # type: ignore[attr-defined]
+    return wrapped
+
+
+def _refuse_empty(flags: Mapping[str, Any]) -> None:
+    """Refuse an empty value of a repeatable flag: an unset variable of a script, say."""
+    for name, value in flags.items():
+        if isinstance(value, list) and "" in value:
+            raise Refused(f"--{name.strip('_').replace('_', '-')} '' names nothing")
+
+
+def exit_of(exc: PgtasksError, *, json: bool = False) -> invoke.Exit:
+    """Return what makes Invoke print the error and end with its exit code."""
+    from pgtasks import report
+
+    if json:
+        failure = report.failure(exc.message, exc.exit_code, exc.hint)
+        report.document({**failure, **exc.details})
+    error = report.colored(f"error: {report.printable(exc.message)}", "error:", report.RED)
+    hint = (f"  {report.shown(line)}" for line in exc.hint.split("\n") if exc.hint)
+    return invoke.Exit("\n".join([*hint, error]), code=exc.exit_code)
+
+
+@contextmanager
+def _signals() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end a run as Ctrl-C does: in order, with everything undone."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        before = [
+            (sign, signal.signal(sign, interrupt)) for sign in (signal.SIGTERM, signal.SIGHUP)
+        ]
+    except ValueError:  # not the main thread: an application runs the task
+        before = []
+    try:
+        yield
+    finally:
+        for sign, handler in before:
+            signal.signal(sign, handler)
