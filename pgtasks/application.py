@@ -128,12 +128,13 @@ def get_database_url(env: str | None = None, *, driver: str = "", start: bool = 
     """
     project = _project()
     target = from_environment(_environment(env, project))
-    if start and target.embedded:
+    if target.embedded:
         from pgtasks import embedded
 
-        embedded.start(project.root, major=target.major)
-    target = password.unlocked(environments.located(target, project), project.root)
-    return target.url(reveal=True, driver=driver)
+        if start:
+            embedded.start(project.root, major=target.major)
+        target = embedded.located(target, project.root)
+    return password.unlocked(target, project.root).url(reveal=True, driver=driver)
 
 
 def _environment(env: str | None, project: Project | None = None) -> Environment:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pgtasks import choice, libpq, private, report, repository, typed
+from pgtasks import choice, embedded, libpq, private, report, repository, typed
 from pgtasks.environment import Environment, resolve
 from pgtasks.errors import Failed, PgtasksError
 from pgtasks.layers import layers
@@ -251,10 +251,10 @@ def _role(project: Project, target: Target) -> Iterator[Finding]:
 @contextmanager
 def _opened(target: Target, project: Project) -> Iterator[Target]:
     """Yield the target as it is reached for a block; nothing is started or asked for."""
-    from pgtasks import environments, password
+    from pgtasks import password
 
     quick = {**target.parameters, "connect_timeout": str(_PATIENCE)}
-    target = environments.located(replace(target, parameters=quick), project)
+    target = embedded.located(replace(target, parameters=quick), project.root)
     target = password.unlocked(target, project.root)
     if target.ssh:
         from pgtasks.ssh.arrive import arrive

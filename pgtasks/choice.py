@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pgtasks import fields, plainfile, private, several
+from pgtasks import fields, plainfile, private
 from pgtasks.environment import Environment, resolve
 from pgtasks.errors import Failed, PgtasksError, Refused
 from pgtasks.project import Project, normalize

@@ -12,7 +12,7 @@ from typing import Any
 
 from invoke import Collection, Exit, Task
 
-from pgtasks import child, commandline, early, mistyped, several, typed, context, edge
+from pgtasks import child, commandline, context, early, edge, mistyped, several, typed
 from pgtasks.errors import PgtasksError
 
 FIRST = "help"  # what `inv` alone runs

@@ -19,7 +19,7 @@ import psycopg2.extensions
 from psycopg2 import sql
 from psycopg2.extensions import make_dsn
 
-from pgtasks import peer, typed, account
+from pgtasks import account, peer, typed
 from pgtasks import session as sessions
 from pgtasks.errors import Failed, PgtasksError, Refused, Unreachable
 from pgtasks.names import quoted

@@ -11,8 +11,8 @@ import threading
 from typing import Any
 
 from pgtasks import commandline
-from pgtasks.errors import Interrupted
 from pgtasks.edge import exit_of
+from pgtasks.errors import Interrupted
 
 
 def ended() -> Any:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import functools
 import io
+import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import invoke
 
+from pgtasks import commandline, typed
 from pgtasks.errors import Interrupted, PgtasksError, Refused
 
 
@@ -84,3 +86,15 @@ def _signals() -> Iterator[None]:
     finally:
         for sign, handler in before:
             signal.signal(sign, handler)
+
+
+def refuse_words(argv: Sequence[str], task: str) -> None:
+    """Refuse words behind `--`: psql's own flags would be left out without a word."""
+    words = commandline.behind_dashes(argv)
+    if not words:
+        return
+    sql = words[1] if words[0] in ("-c", "--command") and len(words) == 2 else "SELECT ..."
+    raise Refused(
+        f"{task} takes no flags of psql, found {shlex.join(words)!r}: pipe SQL into it, or "
+        + typed.task("db.run", "--sql", shlex.quote(sql))
+    )

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from pgtasks import embedded, fields, libpq
+from pgtasks import fields, libpq
 from pgtasks.errors import BadConfiguration
 from pgtasks.layers import DEFAULT, Keys, Layer, Value, layers, reader_password
 from pgtasks.project import Project
@@ -266,8 +266,7 @@ def _open_ends(environment: Environment, project: Project) -> Environment:
     if "database" not in values:
         values["database"] = Value(default_database(project.root.name, environment.name), DEFAULT)
     if environment.get("server") == "embedded" and not environment.get("user"):
-        role = embedded.role(project.root, major=environment.get("major"))
-        values["user"] = Value(role, DEFAULT)
+        values["user"] = Value(fields.EMBEDDED_ROLE, DEFAULT)
     return replace(environment, values=values)
 
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pgtasks import choice as choices
-from pgtasks import fields, password, report, typed
+from pgtasks import fields, password, report
 from pgtasks.choice import Candidate, Choice
 from pgtasks.environment import DEFAULT, Environment, resolve
-from pgtasks.errors import PgtasksError, Refused, Unreachable
+from pgtasks.errors import PgtasksError
 from pgtasks.layers import Layer, Value, layers
 from pgtasks.project import Project
 from pgtasks.secret import redact
@@ -172,26 +172,6 @@ def _text(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     return str(value)
-
-
-def located(target: Target, project: Project) -> Target:
-    """Return an embedded server's target with the socket it has or would have; starts nothing."""
-    if not target.embedded:
-        return target
-    from pgtasks import embedded
-
-    server = embedded.status(project.root, major=target.major)
-    if server is None:
-        start = typed.task("server.start")
-        raise Unreachable(f"{target}: the server was never started, start it with {start}")
-    return replace(target, host=str(server.socket), port=server.port)
-
-
-def revealed(target: Target, project: Project, *, json: bool) -> Target:
-    """Return the target with its password at hand, raising Refused where it would be recorded."""
-    if json:
-        raise Refused("--reveal and --json do not go together: no secret goes into a document")
-    return password.unlocked(target, project.root)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,8 @@ from pgtasks.errors import BadConfiguration
 from pgtasks.libpq import SSLMODES
 from pgtasks.ssh import login
 
+EMBEDDED_ROLE = "pgtasks"  # as whom an embedded server is used where no `user` is named
+
 
 @dataclass(frozen=True)
 class Field:

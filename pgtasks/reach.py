@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from pathlib import Path
 
 from pgtasks import connection, password, stamp, typed
@@ -72,7 +71,7 @@ def _embedded(target: Target, root: Path, *, start: bool, make: bool) -> Target:
     if server is None or server.pid is None:
         way = typed.task("server.start")
         raise Unreachable(f"{target}: the server does not run, start it with {way}")
-    return replace(target, host=str(server.socket), port=server.port)
+    return server.reached(target)
 
 
 def identify(target: Target) -> Identity | None:

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from psycopg2 import sql
 
-from pgtasks import connection, drop, kept, loader, scratch, side, stamp, swap, typed
+from pgtasks import connection, drop, kept, loader, side, stamp, swap, typed
 from pgtasks.connection import Connection
 from pgtasks.errors import Failed, Unreachable
 from pgtasks.lock import Lock
 from pgtasks.side import Side
 from pgtasks.target import Target
-
-if TYPE_CHECKING:
-    from pgtasks.backup.depot import Depot
 
 
 @dataclass(frozen=True)
@@ -144,13 +139,13 @@ class Recovered:
         return {"done": list(self.done), "kept": [side.name for side in self.kept]}
 
 
-def recover(lock: Lock, backups: Path) -> Recovered:
-    """Heal, sweep what interrupted runs left in folders, and bring back a target that is gone.
+def recover(lock: Lock) -> Recovered:
+    """Heal, and bring back a target that is gone.
 
     A target that is gone gets the name of its newest kept database back.
     """
     conn, target = lock.connection, lock.target
-    done = [*heal(lock), *_swept(target, backups)]
+    done = heal(lock)
     found = look(conn, target)
     if found.invalid:
         done.append(what_invalid_needs(found, target.database))
@@ -160,28 +155,3 @@ def recover(lock: Lock, backups: Path) -> Recovered:
         swap.swap_back(lock, target, newest, run, replaces=False)
         done.append(f"gave {newest.name!r} the name {target.database!r} back, which was gone")
     return Recovered(tuple(done), look(conn, target).kept)
-
-
-def _swept(target: Target, backups: Path) -> list[str]:
-    """Remove interrupted backups and a killed run's temporary files; return what is gone."""
-    from pgtasks.backup import depot, store
-
-    done = list(store.sweep(backups))
-    done += [
-        f"left {path.name!r} alone, a backup whose manifest cannot be read: {why}"
-        for path, why in store.unreadable(backups)
-    ]
-    for path in scratch.left(tempfile.gettempdir()):
-        scratch.remove(path)
-        done.append(f"removed {str(path)!r}, which a killed run left")
-    there = depot.of(target)
-    return done + (_swept_there(there) if there else [])
-
-
-def _swept_there(there: Depot) -> list[str]:
-    """Sweep interrupted backups on a host; a folder that cannot be read is said, no more."""
-    try:
-        gone = [PurePosixPath(path).name for path in there.sweep()]
-    except Failed as exc:
-        return [f"warning: {exc.message}"]
-    return [f"removed {name!r} on {there.host.name}, an interrupted backup" for name in gone]

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pgtasks import fields, journal, report, several, typed, account
+from pgtasks import account, fields, journal, report, typed
 from pgtasks.choice import Choice, choose, must_be_named
 from pgtasks.environment import Environment, Value, resolve
 from pgtasks.errors import BadConfiguration, PgtasksError, Refused, Unreachable

@@ -1,13 +1,12 @@
-"""psql on the terminal, led to the target."""
+"""psql on the terminal, led to the target: on this machine or on the database host."""
 
 from __future__ import annotations
 
-import shlex
 import signal
-from collections.abc import Sequence
+import sys
 
-from pgtasks import commandline, reach, tools, typed
-from pgtasks.errors import Failed, Refused, Unreachable
+from pgtasks import reach, tools
+from pgtasks.errors import Failed, Unreachable
 from pgtasks.host import HERE, Command
 from pgtasks.target import Target
 from pgtasks.tools import Toolset
@@ -32,18 +31,6 @@ def psql(target: Target) -> Toolset:
     return tools.for_psql(tools.available(HERE, target), reach.server_major(target), place)
 
 
-def refuse_words(argv: Sequence[str], task: str) -> None:
-    """Refuse words behind `--`: psql's own flags would be left out without a word."""
-    words = commandline.behind_dashes(argv)
-    if not words:
-        return
-    sql = words[1] if words[0] in ("-c", "--command") and len(words) == 2 else "SELECT ..."
-    raise Refused(
-        f"{task} takes no flags of psql, found {shlex.join(words)!r}: pipe SQL into it, or "
-        + typed.task("db.run", "--sql", shlex.quote(sql))
-    )
-
-
 def worth(target: Target) -> str:
     """Return what a read-only session is worth, for the person who gets it."""
     if target.reader and target.user == target.reader:
@@ -62,3 +49,26 @@ def open_shell(target: Target, *, read_only: bool) -> None:
         raise Unreachable(f"{target}: psql lost the connection")
     if code:
         raise Failed(f"psql ended with exit code {code}")
+
+
+def open_there(target: Target, *, read_only: bool) -> None:
+    """Run the psql of a reached target's host there, on the terminal where there is one."""
+    from pgtasks.ssh import terminal
+    from pgtasks.ssh.host import SshHost
+
+    host = target.place
+    assert isinstance(host, SshHost)
+    there = host.view(target)
+    found = tools.available(host, target)
+    chosen = tools.for_psql(found, reach.server_major(target), target)
+    with host.passfile(target) as passfile:
+        env = tools.environment(there, passfile, read_only=read_only)
+        command = Command((chosen.tool("psql"), "--no-password"), env, stop=signal.SIGHUP)
+        if not terminal.on_terminal():
+            terminal.streamed(host, command, stdin=sys.stdin.fileno())
+            return
+        with terminal.attached(host):
+            code = host.interact(command)
+        if code:
+            kind = Unreachable if code == _LOST else Failed
+            raise kind(f"psql on {host.name} ended with exit code {code}")

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from pgtasks import libpq, peer, account
+from pgtasks import account, libpq, peer
 from pgtasks.errors import BadConfiguration, Failed, VersionMismatch
 from pgtasks.host import WHEEL, Command, Host
 from pgtasks.target import Target
@@ -249,7 +249,6 @@ def _none_fits(
 
 def environment(target: Target, passfile: str, *, read_only: bool = False) -> dict[str, str]:
     """Return the variables that lead a tool to the target, none of them a secret."""
-    from pgtasks.connection import application_name
     target = peer.trusted(target)
     parameters = {**target.parameters, "host": target.host, "port": str(target.port)}
     parameters |= {"user": target.user, "database": target.database}

@@ -148,6 +148,9 @@ def undo(c, env=None, to=None, leave_behind=False, confirm=None, json=False, dry
 def recover(c, env=None, confirm=None, json=False):
     """Heal what an interrupted run left behind."""
     with run(c, "db.recover", env=env, json=json, journaled=True) as r:
+        from dataclasses import replace
+
+        from pgtasks.backup.sweep import sweep
         from pgtasks.guard import Access
         from pgtasks.lock import Lock
         from pgtasks.recover import recover
@@ -155,7 +158,9 @@ def recover(c, env=None, confirm=None, json=False):
         target = r.reached()
         r.guarded(Access.WRITE, confirm=confirm, look=False)
         with Lock(target, "db.recover") as lock:
-            r.finish(recover(lock, r.project.folder("backups")))
+            healed = recover(lock)
+            swept = sweep(target, r.project.folder("backups"))
+            r.finish(replace(healed, done=(*healed.done, *swept)))
 
 
 @task(help={"keep": "how many of them stay, the newest (default: none)"})
@@ -233,11 +238,11 @@ def shell(c, env=None, write=False, confirm=None):
     with run(c, "db.shell", env=env, journaled=write) as r:
         import sys
 
-        from pgtasks import shell
+        from pgtasks import edge, shell
         from pgtasks.guard import Access
         from pgtasks.reach import present
 
-        shell.refuse_words(sys.argv, "db.shell")
+        edge.refuse_words(sys.argv, "db.shell")
         target = r.reached(reads=not write)
         identity = r.guarded(Access.WRITE if write else Access.READ, confirm=confirm)
         present(identity, target)

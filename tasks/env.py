@@ -21,13 +21,18 @@ def list_(c, json=False):
 def show(c, env=None, url=False, reveal=False, json=False):
     """Show the settings of an environment, each with its layer."""
     with run(c, "env.show", env=env, json=json) as r:
-        from pgtasks import environments, typed
+        from pgtasks import embedded, environments, password, typed
+        from pgtasks.errors import Refused
 
         target = r.target
         if reveal:
-            target = environments.revealed(target, r.project, json=json)
+            if json:
+                raise Refused(
+                    "--reveal and --json do not go together: no secret goes into a document"
+                )
+            target = password.unlocked(target, r.project.root)
         if url:
-            target = environments.located(target, r.project)
+            target = embedded.located(target, r.project.root)
             shown, ssh = target.url(reveal=reveal), target.ssh and str(target.ssh)
             if ssh:
                 shell = typed.task("db.shell")

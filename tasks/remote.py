@@ -62,12 +62,12 @@ def psql(c, env=None, write=False, confirm=None):
     with run(c, "remote.psql", env=env, journaled=write) as r:
         import sys
 
-        from pgtasks import shell
+        from pgtasks import edge, shell
         from pgtasks.guard import Access
         from pgtasks.reach import present
-        from pgtasks.ssh import login, terminal
+        from pgtasks.ssh import login
 
-        shell.refuse_words(sys.argv, "remote.psql")
+        edge.refuse_words(sys.argv, "remote.psql")
         login.required(r.target.ssh, r.environment.name)
         target = r.reached(reads=not write)
         identity = r.guarded(Access.WRITE if write else Access.READ, confirm=confirm)
@@ -79,7 +79,7 @@ def psql(c, env=None, write=False, confirm=None):
         if r.dry:
             r.say(f"would open psql on {r.target.ssh}")
         else:
-            terminal.open_psql(target, read_only=bool(protected) and not write)
+            shell.open_there(target, read_only=bool(protected) and not write)
 
 
 @task(name="run", help={"command": "one quoted argument, for the sh there"})

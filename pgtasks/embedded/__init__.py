@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pgtasks.embedded.overview import Overview, Stopped
 from pgtasks.embedded.programs import Binaries, binaries
-from pgtasks.embedded.server import Server, remove, role, servers, start, status, stop
+from pgtasks.embedded.server import Server, located, remove, servers, start, status, stop
 
 __all__ = [
     "Binaries",
@@ -16,8 +16,8 @@ __all__ = [
     "Server",
     "Stopped",
     "binaries",
+    "located",
     "remove",
-    "role",
     "servers",
     "start",
     "status",

@@ -10,12 +10,14 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from pgtasks import plainfile
+from pgtasks import fields, plainfile
 from pgtasks.embedded.account import Account
 from pgtasks.errors import Failed
 
 SUPERUSER = "postgres"
-OWNER = "pgtasks"  # a plain role: owns what the tasks make, and may nothing outside of it
+OWNER = (
+    fields.EMBEDDED_ROLE
+)  # a plain role: owns what the tasks make, and may nothing outside of it
 _MARK = "pgtasks-owner"  # a file in the data folder: its presence says that the role is there
 LONGEST = 950  # bytes of a data folder's path; PostgreSQL cuts what exceeds 1024 (MAXPGPATH)
 # C is everywhere; C.UTF-8 sorts the same and knows letters outside ASCII

@@ -11,13 +11,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pgtasks import report
+from pgtasks import report, typed
 from pgtasks.embedded import account as accounts
 from pgtasks.embedded import cluster, place, postmaster, programs, sockets
 from pgtasks.embedded.account import Account
 from pgtasks.embedded.place import Place
 from pgtasks.embedded.programs import Binaries
-from pgtasks.errors import Failed
+from pgtasks.errors import Failed, Unreachable
+from pgtasks.target import Target
 
 _NO_RIGHT = ": run as the owner of the project folder, or give it to the user who runs this"
 _WAYS_OUT = {
@@ -53,6 +54,14 @@ class Server:
             if self.role != self.superuser
             else f"  roles   {self.superuser}, a superuser, which owns what the tasks make",
         ]
+
+    def reached(self, target: Target) -> Target:
+        """Return a target of this server with its place.
+
+        On data of before there was a plain role, the superuser stands in for that.
+        """
+        user = self.role if target.user == cluster.OWNER else target.user
+        return replace(target, host=str(self.socket), port=self.port, user=user)
 
     def psql(self) -> str:
         """Return the command of a stock psql on this server, as a shell takes it."""
@@ -208,13 +217,6 @@ def status(project: Path, *, major: int | None = None) -> Server | None:
         return _look(here, majors[0]) if here and majors else None
 
 
-def role(project: Path, *, major: int | None = None) -> str:
-    """Return the role that environments of a project connect as, made or not; reads files only."""
-    here = place.find(project)
-    wanted = _wanted(here, major)
-    return cluster.role(here.data(wanted)) if here and wanted else cluster.OWNER
-
-
 def servers(project: Path) -> tuple[Server, ...]:
     """Return the servers of a project, one per major, the one that wins first."""
     with _plainly():
@@ -279,3 +281,14 @@ def _plainly() -> Iterator[None]:
         where = f" at {exc.filename!r}" if exc.filename else ""
         way_out = _WAYS_OUT.get(exc.errno or 0, "")
         raise Failed(f"embedded server: {what}{where}{way_out}") from exc
+
+
+def located(target: Target, root: Path) -> Target:
+    """Return an embedded server's target with the socket it has or would have; starts nothing."""
+    if not target.embedded:
+        return target
+    server = status(root, major=target.major)
+    if server is None:
+        way = typed.task("server.start")
+        raise Unreachable(f"{target}: the server was never started, start it with {way}")
+    return server.reached(target)

@@ -1,4 +1,4 @@
-"""What a person does on a database host: a shell, psql, a command."""
+"""What a person does on a database host: a shell, a command."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from contextlib import contextmanager, suppress
 import invoke
 import paramiko
 
-from pgtasks import reach, tools, typed
-from pgtasks.errors import Failed, Refused, Unreachable
+from pgtasks import typed
+from pgtasks.errors import Refused, Unreachable
 from pgtasks.host import Command
 from pgtasks.ssh import login
 from pgtasks.ssh.host import SshHost
@@ -21,7 +21,6 @@ from pgtasks.ssh.link import Link
 from pgtasks.ssh.process import RemoteProcess
 from pgtasks.target import Target
 
-_LOST = 2  # psql(1), "Exit Status": the connection went bad
 _CHUNK = 1 << 16
 # as `ssh host command` does: in the home folder
 _AT_HOME = 'cd 2>/dev/null; exec /bin/sh -c "$1"'
@@ -54,12 +53,12 @@ def open_shell(target: Target) -> None:
     if not on_terminal():
         way = typed.task("remote.run", "'COMMAND'")
         raise Refused(f"remote.shell needs a terminal, {way} needs none")
-    with _host(target) as host, _attached(host), suppress(invoke.UnexpectedExit):
+    with _host(target) as host, attached(host), suppress(invoke.UnexpectedExit):
         host.link.connection.shell()
 
 
 @contextmanager
-def _attached(host: SshHost) -> Iterator[None]:
+def attached(host: SshHost) -> Iterator[None]:
     """Raise Unreachable where the terminal there is not given, or lost."""
     try:
         yield
@@ -80,30 +79,10 @@ def run(target: Target, command: str) -> None:
     """
     with _host(target) as host:
         argv = ("/bin/sh", "-c", _AT_HOME, "sh", command)
-        _streamed(host, _Typed(argv), stdin=None)
+        streamed(host, _Typed(argv), stdin=None)
 
 
-def open_psql(target: Target, *, read_only: bool) -> None:
-    """Run the psql of a reached target's host there, on the terminal where there is one."""
-    host = target.place
-    assert isinstance(host, SshHost)
-    there = host.view(target)
-    found = tools.available(host, target)
-    chosen = tools.for_psql(found, reach.server_major(target), target)
-    with host.passfile(target) as passfile:
-        env = tools.environment(there, passfile, read_only=read_only)
-        command = Command((chosen.tool("psql"), "--no-password"), env, stop=signal.SIGHUP)
-        if not on_terminal():
-            _streamed(host, command, stdin=sys.stdin.fileno())
-            return
-        with _attached(host):
-            code = host.interact(command)
-        if code:
-            kind = Unreachable if code == _LOST else Failed
-            raise kind(f"psql on {host.name} ended with exit code {code}")
-
-
-def _streamed(host: SshHost, command: Command, *, stdin: int | None) -> None:
+def streamed(host: SshHost, command: Command, *, stdin: int | None) -> None:
     """Run a command with our own streams, raising Failed where it fails."""
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
