@@ -17,7 +17,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from pgtasks import account, choice, environments, fields, journal, libpq, password
+from pgtasks import account, choice, fields, journal, libpq, password
 from pgtasks.environment import Environment, resolve
 from pgtasks.errors import Failed, Refused
 from pgtasks.project import Project, find_root, load, normalize
@@ -61,7 +61,9 @@ def set_environment(name: str, *, remember: bool = False) -> str:
 
 
 def _remember(project: Project, name: str) -> None:
-    switch = environments.use(project, name)
+    from pgtasks import checkout
+
+    switch = checkout.use(project, name)
     entry = journal.Entry(
         when=journal.now(),
         who=account.who(),

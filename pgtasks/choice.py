@@ -5,9 +5,8 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
-from pgtasks import fields, plainfile, private
+from pgtasks import fields
 from pgtasks.environment import Environment, resolve
 from pgtasks.errors import Failed, PgtasksError, Refused
 from pgtasks.project import Project, normalize
@@ -136,23 +135,3 @@ def recall(project: Project) -> str:
     except (OSError, UnicodeDecodeError) as exc:
         path = project.shown(project.state / "environment")
         raise Failed(f"{path} cannot be read: {getattr(exc, 'strerror', None) or exc}") from None
-
-
-def remember(project: Project, name: str) -> str:
-    """Choose `name` for this checkout from now on; a protected environment is refused."""
-    known = project.known(name)
-    if resolve(project, known).protected:
-        raise Refused(
-            f"environment {known!r} is protected, it cannot be a remembered choice: "
-            f"name it each time with --env {known}, or set PGTASKS_ENV in one shell"
-        )
-    try:
-        _write(project.state, known)
-    except OSError as exc:
-        raise Failed(f"{project.shown(project.state)} cannot be written: {exc.strerror}") from None
-    return known
-
-
-def _write(state: Path, name: str) -> None:
-    private.state(state)
-    plainfile.replace(state, "environment", f"{name}\n".encode(), mode=0o644)

@@ -26,7 +26,7 @@ from pgtasks.names import quoted
 from pgtasks.secret import redact
 from pgtasks.session import Session
 from pgtasks.silence import ANSWER, Silent
-from pgtasks.target import Target
+from pgtasks.target import REQUIREPEER, Target
 
 Connection = psycopg2.extensions.connection
 Cursor = psycopg2.extensions.cursor
@@ -88,7 +88,7 @@ def conninfo(
     }
     if (
         known.end
-        and peer.PARAMETER in known.parameters
+        and REQUIREPEER in known.parameters
         and psycopg2.extensions.libpq_version() >= _REQUIRE_AUTH
     ):
         # somebody may come between the look at the socket there and the connection to it

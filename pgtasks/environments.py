@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pgtasks import choice as choices
-from pgtasks import fields, password, report
+from pgtasks import fields, report
 from pgtasks.choice import Candidate, Choice
 from pgtasks.environment import DEFAULT, Environment, resolve
 from pgtasks.errors import PgtasksError
@@ -148,7 +148,7 @@ def _settings(environment: Environment, target: Target) -> Iterator[tuple[str, V
             if value is not None:
                 text = redact(value) if isinstance(value, str) else value
                 if key == "password_command":
-                    text = password.program(value) + (" ..." if " " in value.strip() else "")
+                    text = next(iter(value.split()), "") + (" ..." if " " in value.strip() else "")
                 yield key, Value(text, found.layer if found else DEFAULT)
 
 
@@ -203,40 +203,3 @@ class Status:
                 for candidate in self.candidates
             ],
         }
-
-
-@dataclass(frozen=True)
-class Switch:
-    """A change of the remembered choice; `overruled` is what still wins over it."""
-
-    before: str
-    after: str
-    overruled: str = ""
-
-    def lines(self) -> list[str]:
-        """Return what a person reads."""
-        if self.before == self.after:
-            lines = [f"{self.after} was chosen before"]
-        else:
-            lines = [f"{self.before or 'nothing'} -> {self.after}"]
-        return [*lines, *([f"but {self.overruled} wins over it"] if self.overruled else [])]
-
-    def as_json(self) -> dict[str, Any]:
-        """Return plain data, also for the journal."""
-        return {
-            "from": self.before or None,
-            "to": self.after,
-            "overruled_by": self.overruled or None,
-        }
-
-
-def use(project: Project, name: str) -> Switch:
-    """Choose an environment for this checkout from now on, raising Refused for a protected one."""
-    try:
-        before = choices.choose(project, guarded=False).environment
-    except PgtasksError:  # what was chosen is gone, or broken
-        before = choices.recall(project)
-    after = choices.remember(project, name)
-    now = choices.choose(project, guarded=False)
-    overruled = "" if now.reason == choices.ENV_USE else f"{now.reason} ({now.environment})"
-    return Switch(before, after, overruled)

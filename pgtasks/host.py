@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any, Protocol, cast
 
 from pgtasks import child, password, scratch
 from pgtasks.errors import Failed, PgtasksError
@@ -253,7 +253,7 @@ HERE = LocalHost()
 
 def for_target(target: Target) -> Host:
     """Return the host that a reached target's tools run on: this machine, or over SSH its own."""
-    return target.place or HERE
+    return cast(Host, target.place) or HERE  # what `ssh.arrive` puts there is one
 
 
 def _end_with_parent(sign: signal.Signals) -> Callable[[], None] | None:

@@ -8,36 +8,17 @@ from __future__ import annotations
 import os
 import pwd
 import shlex
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pgtasks.errors import Refused
-
-if TYPE_CHECKING:
-    from pgtasks.target import Target
+from pgtasks.target import REQUIREPEER, SocketFacts, Target
 
 _SERVERS = ("root", "postgres")  # accounts that no stranger has
 _OTHERS_WRITE = 0o002
-PARAMETER = "requirepeer"
 
 
-@dataclass(frozen=True)
-class Facts:
-    """What was seen of a socket; `own` is the account that looked.
-
-    `makers` are the owners of what lies where anybody may write, the socket itself or a folder
-    above it, and what each of them owns there.
-    """
-
-    folder: str
-    own: str
-    owner: str = ""
-    makers: Mapping[str, str] = field(default_factory=dict)
-
-
-def look(folder: str, port: int) -> Facts:
+def look(folder: str, port: int) -> SocketFacts:
     """Return what is to be seen of a socket on this machine."""
     name = f".s.PGSQL.{port}"
     makers: dict[str, str] = {}
@@ -45,7 +26,7 @@ def look(folder: str, port: int) -> Facts:
         for part in (path, *path.parents[:-1]):
             if _uid(part) is not None and _mode(part.parent) & _OTHERS_WRITE:
                 makers.setdefault(_account(_uid(part)), str(part))
-    return Facts(folder, _account(os.geteuid()), _account(_uid(Path(folder, name))), makers)
+    return SocketFacts(folder, _account(os.geteuid()), _account(_uid(Path(folder, name))), makers)
 
 
 def _uid(path: Path) -> int | None:
@@ -96,12 +77,12 @@ printf 'folder\\tlocalhost\\n'
 """
 
 
-def parsed(said: str, own: str) -> Facts:
+def parsed(said: str, own: str) -> SocketFacts:
     """Return what LOOK printed."""
     rows = [line.split("\t") for line in said.splitlines()]
     one = {row[0]: row[1] for row in rows if len(row) == 2}
     makers = {row[1]: row[2] for row in reversed(rows) if len(row) == 3}
-    return Facts(one.get("folder", ""), own, one.get("owner", ""), makers)
+    return SocketFacts(one.get("folder", ""), own, one.get("owner", ""), makers)
 
 
 def trusted(target: Target) -> Target:
@@ -115,16 +96,16 @@ def trusted(target: Target) -> Target:
     facts = target.peer if target.ssh else look(target.host, target.port)
     if facts is None:
         return target
-    wanted = target.parameters.get(PARAMETER)
+    wanted = target.parameters.get(REQUIREPEER)
     if fault := _fault(facts, target, wanted):
         raise Refused(fault)
     if not facts.makers or wanted or not facts.owner or facts.owner.isdigit():
         return target
     # libpq looks once more, at the process that answers
-    return replace(target, parameters={**target.parameters, PARAMETER: facts.owner})
+    return replace(target, parameters={**target.parameters, REQUIREPEER: facts.owner})
 
 
-def _fault(facts: Facts, target: Target, wanted: str | None) -> str:
+def _fault(facts: SocketFacts, target: Target, wanted: str | None) -> str:
     where = f"{target.ssh}: " if target.ssh else ""
     path = f"{facts.folder}/.s.PGSQL.{target.port}"
     if wanted and facts.owner and facts.owner != wanted:

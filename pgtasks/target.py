@@ -6,25 +6,56 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from pgtasks import account, fields, libpq, peer
+from pgtasks import account, fields, libpq
 from pgtasks.environment import Environment
 from pgtasks.errors import BadConfiguration
 from pgtasks.secret import Secret
 from pgtasks.ssh import login
 from pgtasks.ssh.login import Login
 
-if TYPE_CHECKING:
-    from pgtasks.host import Host
-
 # Debian's and PostgreSQL's own default
 SOCKET_FOLDERS = ("/var/run/postgresql", "/tmp")  # nosec B108
+REQUIREPEER = "requirepeer"  # libpq's parameter: the account that a socket belongs to
 NAME_BYTES = 63  # NAMEDATALEN - 1
 _LOOPBACK = re.compile(r"localhost|127\.[0-9.]+|::1|")
 _PATIENCE = fields.ENVIRONMENT["connect_timeout"].default
 # what speaks of TLS, which no unix socket does
 _TLS = ("sslmode", "sslrootcert", "sslnegotiation", "channel_binding")
+
+
+@dataclass(frozen=True)
+class SocketFacts:
+    """What was seen of a socket; `own` is the account that looked.
+
+    `makers` are the owners of what lies where anybody may write, the socket itself or a folder
+    above it, and what each of them owns there.
+    """
+
+    folder: str
+    own: str
+    owner: str = ""
+    makers: Mapping[str, str] = field(default_factory=dict)
+
+
+class Machine(Protocol):
+    """A machine where a target's commands run, as far as a target needs to know it."""
+
+    @property
+    def name(self) -> str:
+        """Return what messages call it."""
+
+    @property
+    def lost(self) -> str:
+        """Return why its line is lost, or nothing."""
+
+    @property
+    def fault(self) -> str:
+        """Return why it forwards nothing, or nothing."""
+
+    def close(self) -> None:
+        """Close what is open to it."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +98,8 @@ class Target:
     tools: str = ""
     ssh: Login | None = None
     end: End | None = None
-    place: Host | None = field(default=None, compare=False, repr=False)
-    peer: peer.Facts | None = field(default=None, compare=False, repr=False)
+    place: Machine | None = field(default=None, compare=False, repr=False)
+    peer: SocketFacts | None = field(default=None, compare=False, repr=False)
     lineage: tuple[str, ...] = field(default=(), compare=False)  # of its environment
     seeds: tuple[str, ...] = ()
     backup: Mapping[str, object] = field(default_factory=dict)
@@ -104,7 +135,7 @@ class Target:
         parameters = dict(self.parameters)
         parameters.pop("hostaddr", None)  # where the tunnel leads to
         if self.end.host.startswith("/"):
-            other = (*_TLS, peer.PARAMETER)  # the tunnel's end is ours
+            other = (*_TLS, REQUIREPEER)  # the tunnel's end is ours
             kept = {key: value for key, value in parameters.items() if key not in other}
             known = replace(self, parameters=kept, end=None, peer=None)
             return replace(known, host=self.end.host, port=self.end.port)
@@ -164,7 +195,7 @@ def from_environment(environment: Environment) -> Target:
     _check_name(environment)
     port = environment.get("port")
     parameters = dict(environment.parameters)
-    for key in ("sslmode", "sslrootcert", peer.PARAMETER):
+    for key in ("sslmode", "sslrootcert", REQUIREPEER):
         if environment.get(key):
             parameters[key] = environment.get(key)
     parameters["connect_timeout"] = str(environment.get("connect_timeout"))

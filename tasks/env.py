@@ -47,9 +47,9 @@ def show(c, env=None, url=False, reveal=False, json=False):
 def use(c, name, json=False):
     """Choose the environment of this checkout. Example: inv env.use test"""
     with run(c, "env.use", env=name, json=json, journaled=True) as r:
-        from pgtasks import environments
+        from pgtasks import checkout
 
-        r.finish(environments.use(r.project, name))
+        r.finish(checkout.use(r.project, name))
 
 
 @task

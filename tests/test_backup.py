@@ -31,7 +31,7 @@ from backups import (
     until,
 )
 from pgtasks import connection, host, proof, stamp
-from pgtasks.backup import create, dump, manifest, store
+from pgtasks.backup import create, dump, layout, manifest, store
 from pgtasks.backup.job import Options
 from pgtasks.backup.shelf import LocalShelf
 from pgtasks.errors import BadConfiguration, Failed, Refused, Unreachable, VersionMismatch
@@ -831,7 +831,7 @@ class TestManyTables:
 def test_more_files_than_a_manifest_lists_are_one(
     shop: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(manifest, "MOST_FILES", 2)
+    monkeypatch.setattr(layout, "MOST_FILES", 2)
     made, lines = said(replace(shop, jobs=2), tmp_path)
     assert made.manifest.layout == "custom"
     assert lines == [

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from layout import lay_out
 
-from pgtasks import choice, project
+from pgtasks import checkout, choice, project
 from pgtasks.errors import BadConfiguration, Failed, Refused
 from pgtasks.project import Project, find_root, normalize
 
@@ -33,7 +33,7 @@ def test_the_first_source_that_says_something_wins(
     assert choice.choose(loaded(root)).reason == "pgtasks.environment in invoke.yaml"
     lay_out(root, {".env": "PGTASKS_ENV=e3\n"})
     assert choice.choose(loaded(root)) == choice.Choice("e3", "PGTASKS_ENV (.env:1)")
-    choice.remember(loaded(root), "e4")
+    checkout.remember(loaded(root), "e4")
     assert choice.choose(loaded(root)) == choice.Choice("e4", "inv env.use in this checkout")
     monkeypatch.setenv("INVOKE_PGTASKS_ENVIRONMENT", "e5")
     assert choice.choose(loaded(root)) == choice.Choice("e5", "INVOKE_PGTASKS_ENVIRONMENT")
@@ -159,7 +159,7 @@ PROTECTED = {"env/eu.yaml": "protected: true\n", "env/prod.yaml": ""}
 def test_a_protected_environment_cannot_be_remembered(tmp_path: Path, name: str) -> None:
     lay_out(tmp_path, PROTECTED)
     with pytest.raises(Refused, match=f"'{name}' is protected, it cannot be a remembered choice"):
-        choice.remember(loaded(tmp_path), name)
+        checkout.remember(loaded(tmp_path), name)
     assert not (tmp_path / ".pgtasks").exists()
 
 
@@ -193,7 +193,7 @@ def test_what_is_said_for_one_command_may_be_protected(
 
 def test_a_choice_belongs_to_one_checkout(root: Path, tmp_path: Path) -> None:
     other = lay_out(tmp_path / "other", {"env/e1.yaml": ""})
-    choice.remember(loaded(root), "E1")
+    checkout.remember(loaded(root), "E1")
     assert choice.recall(loaded(root)) == "e1"
     assert choice.recall(loaded(other)) == ""
     assert (root / ".pgtasks" / ".gitignore").read_text() == "*\n"
@@ -212,7 +212,7 @@ def test_a_choice_that_cannot_be_read_is_said(root: Path) -> None:
 def test_a_choice_that_cannot_be_written_is_said(root: Path) -> None:
     (root / ".pgtasks").write_text("in the way")
     with pytest.raises(Failed, match=r"^\.pgtasks cannot be written: Not a directory$"):
-        choice.remember(loaded(root), "e1")
+        checkout.remember(loaded(root), "e1")
 
 
 # --- the project's root and folders ---

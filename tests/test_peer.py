@@ -21,11 +21,10 @@ from servers import Cluster, identity
 
 from pgtasks import connection, peer, reach, tools
 from pgtasks.errors import Refused, Unreachable
-from pgtasks.peer import Facts
 from pgtasks.secret import Secret
 from pgtasks.ssh import arrive
 from pgtasks.ssh.login import Login
-from pgtasks.target import Target
+from pgtasks.target import SocketFacts, Target
 
 # asks whoever comes for a password in clear, and writes down what comes
 GREEDY = """
@@ -123,7 +122,7 @@ def _name(uid: int) -> str:
 
 @pytest.mark.parametrize("owner", ["root", "postgres", "me"])
 def test_accounts_that_no_stranger_has(owner: str) -> None:
-    facts = Facts("/tmp", "me", owner, {owner: "/tmp/.s.PGSQL.5432"})
+    facts = SocketFacts("/tmp", "me", owner, {owner: "/tmp/.s.PGSQL.5432"})
     target = at("/tmp", ssh=Login("db1"), peer=facts)
     assert peer.trusted(target).parameters == {"requirepeer": owner}
     other = at("/tmp", ssh=Login("db1"), peer=facts, parameters={"requirepeer": "bob"})

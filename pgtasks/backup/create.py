@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pgtasks import connection, report, tools
-from pgtasks.backup import attempt, dump, manifest, standby, store
+from pgtasks.backup import attempt, dump, layout, standby, store
 from pgtasks.backup.attempt import Attempt, Dumped
 from pgtasks.backup.job import PLAIN, Job, Options, prepared
 from pgtasks.backup.shelf import Draft, Shelf
@@ -105,7 +105,7 @@ def _notes(job: Job) -> Iterator[str]:
         )
     if job.many_files and not job.streamed:
         yield (
-            f"{manifest.MOST_FILES:,} tables and large objects or more: one process dumps into "
+            f"{layout.MOST_FILES:,} tables and large objects or more: one process dumps into "
             f"one file, not {job.target.jobs} into a folder"
         )
     if job.sealed:

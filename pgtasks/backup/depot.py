@@ -16,7 +16,7 @@ from pgtasks.backup.manifest import FileRecord
 from pgtasks.backup.mirror import FAULTS, Mirror, room, small_names
 from pgtasks.backup.store import Backup, Checks
 from pgtasks.errors import Failed, Locked, NotProven, PgtasksError, Refused
-from pgtasks.host import Command, Host
+from pgtasks.host import Command, Host, for_target
 from pgtasks.names import folder_name
 from pgtasks.target import Target
 
@@ -257,4 +257,4 @@ def of(target: Target) -> Depot | None:
     """Return the depot of a target whose host was reached, None where that is this machine."""
     if target.place is None or target.ssh is None:
         return None
-    return Depot(target.place, target.ssh.backups)
+    return Depot(for_target(target), target.ssh.backups)

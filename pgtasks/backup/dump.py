@@ -13,7 +13,7 @@ from pathlib import Path
 from pgtasks import plainfile
 from pgtasks.backup import streams
 from pgtasks.backup.compression import argument
-from pgtasks.backup.manifest import Layout
+from pgtasks.backup.layout import Layout
 from pgtasks.errors import Failed
 from pgtasks.host import HERE, Command, Host
 from pgtasks.proof import toc

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from pgtasks import connection, database, room, tools
-from pgtasks.backup import compression, dump, manifest, preflight, readme, store
-from pgtasks.backup.manifest import Layout
+from pgtasks.backup import compression, dump, layout, preflight, readme, store
+from pgtasks.backup.layout import Layout
 from pgtasks.backup.preflight import Source
 from pgtasks.backup.shelf import Shelf
 from pgtasks.connection import Connection
@@ -92,21 +92,21 @@ class Job:
     @property
     def many_files(self) -> bool:
         """Whether a folder would hold more files than a manifest lists: one process makes one."""
-        return self.target.jobs > 1 and self.source.files >= manifest.MOST_FILES
+        return self.target.jobs > 1 and self.source.files >= layout.MOST_FILES
 
     def plan(self, folder: Path, *, jobs: int | None = None) -> dump.DumpPlan:
         """Return what pg_dump is told to write into `folder`."""
         jobs = jobs or self.jobs
-        layout: Layout = self.options.layout or ("directory" if jobs > 1 else "custom")
-        layout = "custom" if self.streamed else layout
+        form: Layout = self.options.layout or ("directory" if jobs > 1 else "custom")
+        form = "custom" if self.streamed else form
         return dump.DumpPlan(
             toolset=self.toolset,
-            path=folder / store.dump_name(layout),
-            layout=layout,
+            path=folder / store.dump_name(form),
+            layout=form,
             compression=self.compression,
             jobs=jobs,
             # a file on this machine is ours to write in any case
-            streamed=layout == "custom" and self.shelf.host == HERE,
+            streamed=form == "custom" and self.shelf.host == HERE,
             schema_only=self.options.schema_only,
             exclude_table_data=self.options.exclude_table_data,
             encoding="SQL_ASCII" if self.source.encoding == "SQL_ASCII" else "UTF8",

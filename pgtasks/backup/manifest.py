@@ -11,11 +11,12 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
 from pgtasks import decoding
+from pgtasks.backup.layout import Layout
 from pgtasks.decoding import Count, Digest, Moment, Seconds
 from pgtasks.errors import NotProven, VersionMismatch
 
@@ -23,7 +24,6 @@ FORMAT = 1
 NAME = "manifest.json"
 # of the whole file: 480,000 files; a dump with more is one file (layout custom)
 LIMIT = 64 << 20
-MOST_FILES = 400_000  # of a dump that is a folder, so that its manifest stays below that
 _PIECE = 10_000  # files whose lines are laid out at once
 
 ID = r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{4}"
@@ -32,7 +32,6 @@ Id = Annotated[str, Meta(pattern=rf"^{ID}\Z")]
 FileName = Annotated[
     str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.+-]*(/[A-Za-z0-9_][A-Za-z0-9_.+-]*)*\Z")
 ]
-Layout = Literal["directory", "custom"]
 Version = Annotated[int, Meta(ge=0, le=10_000_000)]
 Short = Annotated[str, Meta(max_length=1_000)]
 

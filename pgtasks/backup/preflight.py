@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pgtasks import catalog, connection, stamp
-from pgtasks.backup import manifest, standby
+from pgtasks.backup import layout, standby
 from pgtasks.connection import Connection
 from pgtasks.errors import Failed, Refused
 from pgtasks.report import plural
@@ -80,7 +80,7 @@ def look(conn: Connection, exclude_table_data: tuple[str, ...] = ()) -> Source:
 
 def _large_objects(conn: Connection) -> int:
     query = "SELECT count(*) FROM (SELECT FROM pg_largeobject_metadata LIMIT %s) AS counted"
-    return int(connection.value(conn, query, (manifest.MOST_FILES,)))
+    return int(connection.value(conn, query, (layout.MOST_FILES,)))
 
 
 def _check_version(conn: Connection) -> None:

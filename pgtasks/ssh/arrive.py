@@ -9,11 +9,10 @@ from pathlib import Path
 from pgtasks import libpq, peer
 from pgtasks.errors import Failed
 from pgtasks.host import Command
-from pgtasks.peer import Facts
 from pgtasks.secret import Secret
 from pgtasks.ssh.host import SshHost
 from pgtasks.ssh.link import Link
-from pgtasks.target import SOCKET_FOLDERS, Target
+from pgtasks.target import SOCKET_FOLDERS, SocketFacts, Target
 
 
 def arrive(target: Target) -> Target:
@@ -49,7 +48,7 @@ def landed(target: Target) -> tuple[SshHost, Target]:
         raise
 
 
-def _socket(host: SshHost, target: Target, account: str) -> Facts | None:
+def _socket(host: SshHost, target: Target, account: str) -> SocketFacts | None:
     """Return what is to be seen of the server's socket there, None for a target by address.
 
     Without a `host` it is the first in the usual folders, localhost where there is none.
