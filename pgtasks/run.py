@@ -220,7 +220,7 @@ def run(
     choice = choose(project, env)
     given = {key: _flag(key, value) for key, value in (flags or {}).items() if value is not None}
     environment = resolve(project, choice.environment, flags=given)
-    target = from_environment(environment)
+    target = _named(from_environment(environment), project)
     report.say_colored(report.printable(target.line()), "(protected)", report.YELLOW)
     current = Run(task, project, choice, environment, target, json, dry, journaled and not dry)
     began = time.monotonic()
@@ -249,6 +249,14 @@ def _pointing(task: str) -> Iterator[None]:
         if task != "db.check" and not exc.hint and "inv " not in exc.message:
             exc.hint = f"{typed.task('db.check', '--verbose')} takes the connection step by step"
         raise
+
+
+def _named(target: Target, project: Project) -> Target:
+    if not target.embedded:
+        return target
+    from pgtasks import embedded
+
+    return embedded.named(target, project.root)
 
 
 def _explained(exc: BaseException, target: Target) -> BaseException:

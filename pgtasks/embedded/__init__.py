@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pgtasks.embedded.overview import Overview, Stopped
 from pgtasks.embedded.programs import Binaries, binaries
-from pgtasks.embedded.server import Server, located, remove, servers, start, status, stop
+from pgtasks.embedded.server import Server, located, named, remove, servers, start, status, stop
 
 __all__ = [
     "Binaries",
@@ -17,6 +17,7 @@ __all__ = [
     "Stopped",
     "binaries",
     "located",
+    "named",
     "remove",
     "servers",
     "start",

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pgtasks import report, typed
 from pgtasks.embedded import account as accounts
@@ -18,7 +18,9 @@ from pgtasks.embedded.account import Account
 from pgtasks.embedded.place import Place
 from pgtasks.embedded.programs import Binaries
 from pgtasks.errors import Failed, Unreachable
-from pgtasks.target import Target
+
+if TYPE_CHECKING:
+    from pgtasks.target import Target
 
 _NO_RIGHT = ": run as the owner of the project folder, or give it to the user who runs this"
 _WAYS_OUT = {
@@ -55,13 +57,13 @@ class Server:
             else f"  roles   {self.superuser}, a superuser, which owns what the tasks make",
         ]
 
-    def reached(self, target: Target) -> Target:
-        """Return a target of this server with its place.
+    def entered(self, target: Target) -> Target:
+        """Return a target of this server with the role that this one has for the plain one."""
+        return replace(target, user=self.role) if target.user == cluster.OWNER else target
 
-        On data of before there was a plain role, the superuser stands in for that.
-        """
-        user = self.role if target.user == cluster.OWNER else target.user
-        return replace(target, host=str(self.socket), port=self.port, user=user)
+    def reached(self, target: Target) -> Target:
+        """Return a target of this server with its place."""
+        return replace(self.entered(target), host=str(self.socket), port=self.port)
 
     def psql(self) -> str:
         """Return the command of a stock psql on this server, as a shell takes it."""
@@ -281,6 +283,15 @@ def _plainly() -> Iterator[None]:
         where = f" at {exc.filename!r}" if exc.filename else ""
         way_out = _WAYS_OUT.get(exc.errno or 0, "")
         raise Failed(f"embedded server: {what}{where}{way_out}") from exc
+
+
+def named(target: Target, root: Path) -> Target:
+    """Return a target as the role that its server has; reads files only.
+
+    Data of before there was a plain role has the superuser alone.
+    """
+    server = status(root, major=target.major) if target.embedded else None
+    return server.entered(target) if server else target
 
 
 def located(target: Target, root: Path) -> Target:
