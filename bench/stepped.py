@@ -29,9 +29,9 @@ def main() -> None:
     def note(step: str) -> None:
         os.write(handle, f"{time.monotonic()} {step}\n".encode())
 
-    from pgtasks import steps
+    from pgtasks.report import boundaries
 
-    steps.reach = note  # before anybody imports it by name
+    boundaries.reach = note  # before anybody imports it by name
     for name, (module, function) in FUNCTIONS.items():
         home = importlib.import_module(module)
         setattr(home, function, _noted(getattr(home, function), name, note))

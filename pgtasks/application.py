@@ -17,10 +17,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from pgtasks import account, choice, fields, journal, libpq, password
+from pgtasks import choice, fields, journal, libpq, password
 from pgtasks.environment import Environment, resolve
 from pgtasks.errors import Failed, Refused
 from pgtasks.project import Project, find_root, load, normalize
+from pgtasks.report import account
 from pgtasks.target import from_environment
 
 __all__ = [

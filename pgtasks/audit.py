@@ -11,11 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pgtasks import choice, embedded, libpq, private, report, repository, typed
+from pgtasks import choice, embedded, libpq, private, report, repository
 from pgtasks.environment import Environment, resolve
 from pgtasks.errors import Failed, PgtasksError
 from pgtasks.layers import layers
 from pgtasks.project import Project, stem
+from pgtasks.report import typed
 from pgtasks.secret import redact
 from pgtasks.target import Target, from_environment
 from pgtasks.variables import read_dotenv

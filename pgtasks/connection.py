@@ -19,10 +19,11 @@ import psycopg2.extensions
 from psycopg2 import sql
 from psycopg2.extensions import make_dsn
 
-from pgtasks import account, peer, typed
+from pgtasks import peer
 from pgtasks import session as sessions
 from pgtasks.errors import Failed, PgtasksError, Refused, Unreachable
 from pgtasks.names import quoted
+from pgtasks.report import account, typed
 from pgtasks.secret import redact
 from pgtasks.session import Session
 from pgtasks.silence import ANSWER, Silent

@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pgtasks import connection, libpq, password, typed
+from pgtasks import connection, libpq, password
 from pgtasks.environment import Environment
 from pgtasks.errors import Failed, PgtasksError, Unreachable
 from pgtasks.host import Command
+from pgtasks.report import typed
 from pgtasks.target import Target
 
 if TYPE_CHECKING:

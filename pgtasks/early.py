@@ -10,9 +10,9 @@ import sys
 import threading
 from typing import Any
 
-from pgtasks import commandline
 from pgtasks.edge import exit_of
 from pgtasks.errors import Interrupted
+from pgtasks.report import commandline
 
 
 def ended() -> Any:

@@ -13,8 +13,8 @@ from typing import Any
 
 import invoke
 
-from pgtasks import commandline, typed
 from pgtasks.errors import Interrupted, PgtasksError, Refused
+from pgtasks.report import commandline, typed
 
 
 def guarded(body: Callable[..., Any]) -> Callable[..., Any]:

@@ -11,8 +11,8 @@ import enum
 import shlex
 from dataclasses import dataclass
 
-from pgtasks import typed
 from pgtasks.errors import Refused
+from pgtasks.report import typed
 from pgtasks.stamp import Identity
 
 

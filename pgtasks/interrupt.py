@@ -13,8 +13,9 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from pgtasks import connection, typed
+from pgtasks import connection
 from pgtasks.errors import Interrupted, PgtasksError
+from pgtasks.report import typed
 from pgtasks.target import Target
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pgtasks import report, typed
+from pgtasks import report
 from pgtasks.errors import Refused
+from pgtasks.report import typed
 from pgtasks.side import Side
 
 

@@ -8,12 +8,13 @@ from typing import Any
 
 from psycopg2 import sql
 
-from pgtasks import attached, connection, kept, reach, recover, report, stamp, typed
+from pgtasks import attached, connection, kept, reach, recover, report, stamp
 from pgtasks.connection import Connection
 from pgtasks.drop import drop_plainly
 from pgtasks.errors import Refused
 from pgtasks.lock import Lock
 from pgtasks.names import quoted
+from pgtasks.report import typed
 from pgtasks.stamp import Identity, Stamp
 from pgtasks.target import Target
 

@@ -19,8 +19,9 @@ from invoke.parser import ParseError
 from invoke.parser.parser import ParseMachine
 from invoke.program import Program
 
-from pgtasks import early, topic, typed
+from pgtasks import early, topic
 from pgtasks.errors import Failed
+from pgtasks.report import typed
 
 # the flag that a word without one is meant for: `inv db.restore 20260131T020003Z-5f1c`
 _MEANT = {
@@ -86,8 +87,8 @@ def _in_our_words(method: Callable[[Any], None]) -> Callable[[Any], None]:
         except KeyboardInterrupt:
             raise early.ended() from None
         except ParseError as exc:
-            from pgtasks import commandline
             from pgtasks.edge import exit_of
+            from pgtasks.report import commandline
 
             names = [context.name for context in program.collection.to_contexts()]
             words = list(program.core.unparsed)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pgtasks import typed
+from pgtasks.report import typed
 
 # as people type them, and what they are for: a line of 80 columns each
 FIRST = (

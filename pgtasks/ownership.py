@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pgtasks import connection, journal, stamp, typed
+from pgtasks import connection, journal, stamp
 from pgtasks.connection import Connection
 from pgtasks.errors import PgtasksError
 from pgtasks.names import quoted
+from pgtasks.report import typed
 from pgtasks.stamp import Stamp
 from pgtasks.target import Target
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from pgtasks import connection, password, stamp, typed
+from pgtasks import connection, password, stamp
 from pgtasks.errors import Unreachable
+from pgtasks.report import typed
 from pgtasks.silence import ANSWER
 from pgtasks.stamp import Identity
 from pgtasks.target import Target

@@ -24,7 +24,6 @@ from pgtasks import (
     session,
     stamp,
     tools,
-    typed,
 )
 from pgtasks.backup import depot, partial, store
 from pgtasks.connection import Connection
@@ -33,6 +32,7 @@ from pgtasks.errors import Failed, PgtasksError, Refused, Unreachable, VersionMi
 from pgtasks.guard import Access, Facts
 from pgtasks.names import quoted
 from pgtasks.recover import Leftovers
+from pgtasks.report import typed
 from pgtasks.stamp import Identity
 from pgtasks.target import Target
 

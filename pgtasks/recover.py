@@ -7,10 +7,11 @@ from typing import Any
 
 from psycopg2 import sql
 
-from pgtasks import connection, drop, kept, loader, side, stamp, swap, typed
+from pgtasks import connection, drop, kept, loader, side, stamp, swap
 from pgtasks.connection import Connection
 from pgtasks.errors import Failed, Unreachable
 from pgtasks.lock import Lock
+from pgtasks.report import typed
 from pgtasks.side import Side
 from pgtasks.target import Target
 

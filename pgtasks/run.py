@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pgtasks import account, fields, journal, report, typed
+from pgtasks import fields, journal, report
 from pgtasks.choice import Choice, choose, must_be_named
 from pgtasks.environment import Environment, Value, resolve
 from pgtasks.errors import BadConfiguration, PgtasksError, Refused, Unreachable
 from pgtasks.guard import Access, Decision, Facts, decide, protection
 from pgtasks.project import Project
-from pgtasks.report import Reported
+from pgtasks.report import Reported, account, typed
 from pgtasks.ssh import login
 from pgtasks.stamp import Identity
 from pgtasks.target import Target, from_environment

@@ -16,8 +16,8 @@ from pgtasks import connection, database, ownership, report, stamp
 from pgtasks.connection import Connection
 from pgtasks.database import DatabaseFacts
 from pgtasks.ownership import Claim, Ownership
+from pgtasks.report.boundaries import reach
 from pgtasks.stamp import Stamp
-from pgtasks.steps import reach
 from pgtasks.target import Target
 
 INVALID = -2  # pg_database.datconnlimit of a database whose DROP was interrupted

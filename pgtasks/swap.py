@@ -21,9 +21,9 @@ from pgtasks.connection import Connection
 from pgtasks.database import DatabaseFacts
 from pgtasks.errors import Failed, PgtasksError
 from pgtasks.lock import Lock
+from pgtasks.report.boundaries import reach
 from pgtasks.side import Side, side_name
 from pgtasks.stamp import Stamp
-from pgtasks.steps import reach
 from pgtasks.target import Target
 
 _BETWEEN_KILLS = 0.005  # seconds

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
-from pgtasks import account, fields, libpq
+from pgtasks import fields, libpq
 from pgtasks.environment import Environment
 from pgtasks.errors import BadConfiguration
+from pgtasks.report import account
 from pgtasks.secret import Secret
 from pgtasks.ssh import login
 from pgtasks.ssh.login import Login

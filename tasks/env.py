@@ -21,8 +21,9 @@ def list_(c, json=False):
 def show(c, env=None, url=False, reveal=False, json=False):
     """Show the settings of an environment, each with its layer."""
     with run(c, "env.show", env=env, json=json) as r:
-        from pgtasks import embedded, environments, password, typed
+        from pgtasks import embedded, environments, password
         from pgtasks.errors import Refused
+        from pgtasks.report import typed
 
         target = r.target
         if reveal:

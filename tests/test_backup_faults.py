@@ -23,8 +23,8 @@ from projects import make_project, put_stamp
 from servers import Cluster
 
 from backups import SHOP, below, processes_with, until
-from pgtasks import steps
 from pgtasks.backup import store
+from pgtasks.report import boundaries
 
 PASSWORD = "s3cret:with\\odd 'characters' ü"
 Inv = Callable[..., Any]
@@ -56,7 +56,7 @@ def shop(cluster: Cluster, database: str, project: Path) -> Path:
 
 
 class TestKilled:
-    @pytest.mark.parametrize("step", steps.BACKUP)
+    @pytest.mark.parametrize("step", boundaries.BACKUP)
     def test_at_each_step(
         self, cluster: Cluster, database: str, shop: Path, start_inv: Inv, inv: Inv, step: str
     ) -> None:

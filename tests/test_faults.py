@@ -16,7 +16,8 @@ from projects import make_project, put_stamp
 from servers import Cluster
 from test_restore import CONTENT, damage, newest, rows, sides
 
-from pgtasks import loader, steps
+from pgtasks import loader
+from pgtasks.report import boundaries
 
 OLD, NEW = 10, 1000
 _SWAPPED = ("swap.done", "restore.swapped", "undo.swapped")
@@ -106,7 +107,7 @@ def unlocked(inv: Inv, *args: str) -> Any:
 
 
 @pytest.mark.parametrize("fault", [kill, interrupt, end_backends], ids=lambda fault: fault.__name__)
-@pytest.mark.parametrize("step", [*steps.RESTORE, *steps.SWAP])
+@pytest.mark.parametrize("step", [*boundaries.RESTORE, *boundaries.SWAP])
 def test_an_interrupted_restore_leaves_old_or_new(
     cluster: Cluster,
     damaged: str,
@@ -146,7 +147,7 @@ def test_the_next_restore_heals_and_says_so(
 
 
 @pytest.mark.parametrize("fault", [kill, interrupt], ids=lambda fault: fault.__name__)
-@pytest.mark.parametrize("step", [*steps.UNDO, *steps.SWAP])
+@pytest.mark.parametrize("step", [*boundaries.UNDO, *boundaries.SWAP])
 def test_an_interrupted_undo_leaves_old_or_new(
     cluster: Cluster,
     damaged: str,

@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 from conftest import Inv
 
-from pgtasks import account, journal
+from pgtasks import journal
 from pgtasks.errors import Refused
 from pgtasks.journal import Entry
+from pgtasks.report import account
 
 
 def entry(**said: Any) -> Entry:
@@ -138,7 +139,7 @@ def test_who_is_the_one_who_called_sudo(monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become a user without a name")
 def test_who_has_a_number_where_there_is_no_name() -> None:
     code = (
-        "import os; from pgtasks import account\n"
+        "import os; from pgtasks.report import account\n"
         "os.setgroups([]); os.setgid(54321); os.setuid(54321); print(account.who())"
     )
     done = subprocess.run(

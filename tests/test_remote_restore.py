@@ -24,7 +24,7 @@ from test_lifeline import SILENCE, alive_of_ours, sessions
 from test_restore import damage, fill, rows, sides
 from test_ssh_process import clear, left
 
-from pgtasks import steps
+from pgtasks.report import boundaries
 
 NEW = 1000
 _INV = Path(sys.executable).parent / "inv"
@@ -250,7 +250,7 @@ def kill_sshd(process: subprocess.Popen[str], place: DatabaseHost) -> ExitStack:
 
 _CODES = {"kill": -signal.SIGKILL, "interrupt": 130, "cut": 4, "kill_sshd": 4}
 # where another thing lies on the host, or runs there, than at the step before
-_STEPS = ("restore.sent", "restore.created", "restore.loading", "restore.loaded", *steps.SWAP)
+_STEPS = ("restore.sent", "restore.created", "restore.loading", "restore.loaded", *boundaries.SWAP)
 
 
 # a cut line at each of them; the others, which local restores meet too, where they differ here

@@ -28,7 +28,7 @@ from pgtasks.pipeline import Pipeline
 from pgtasks.proof.content import Content, content
 from pgtasks.proof.model import Proof
 from pgtasks.proof.taking import SNAPSHOT, Contended, Moved, Taking, snapshot_of
-from pgtasks.steps import reach
+from pgtasks.report.boundaries import reach
 from pgtasks.target import Target
 
 _PAUSE = 0.02  # seconds between looks at pg_dump and the proof, at first

@@ -20,7 +20,7 @@ from pgtasks.backup.writing import reconciled, write
 from pgtasks.errors import Failed, Unreachable
 from pgtasks.host import Host
 from pgtasks.pipeline import Pipeline
-from pgtasks.steps import reach
+from pgtasks.report.boundaries import reach
 from pgtasks.target import Target
 
 __all__ = ["Options", "create", "plan"]

@@ -10,7 +10,8 @@ import shlex
 import zlib
 from pathlib import Path
 
-from pgtasks import plainfile, typed
+from pgtasks import plainfile
+from pgtasks.report import typed
 
 _HEAD = 4096  # bytes that are looked at
 _GZIP, _CUSTOM, _TAR = b"\x1f\x8b", b"PGDMP", b"ustar"

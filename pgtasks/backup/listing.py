@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pgtasks import report, typed
+from pgtasks import report
 from pgtasks.backup.store import Backup
 from pgtasks.backup.view import HERE, age, as_json, where
 from pgtasks.errors import PgtasksError
+from pgtasks.report import typed
 
 BOTH = "both"
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from pgtasks import decoding, plainfile, typed
+from pgtasks import decoding, plainfile
 from pgtasks.backup import files, foreign, partial
 from pgtasks.backup import manifest as manifests
 from pgtasks.backup.manifest import Manifest
@@ -23,6 +23,7 @@ from pgtasks.host import HERE, Host
 from pgtasks.names import folder_name
 from pgtasks.proof import model as proofs
 from pgtasks.proof.model import Proof
+from pgtasks.report import typed
 
 if TYPE_CHECKING:
     from pgtasks.database import DatabaseFacts

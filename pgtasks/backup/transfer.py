@@ -18,7 +18,7 @@ from pgtasks.backup.store import Backup
 from pgtasks.errors import Failed, NotProven, Refused
 from pgtasks.host import HERE
 from pgtasks.report import Progress
-from pgtasks.steps import reach
+from pgtasks.report.boundaries import reach
 
 _SHOWN = 20  # faults that the hint names
 _SUMMERS = 2  # processes that read files there

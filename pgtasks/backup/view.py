@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-from pgtasks import report, typed
+from pgtasks import report
 from pgtasks.backup.store import Backup
+from pgtasks.report import typed
 
 HERE = "here"
 

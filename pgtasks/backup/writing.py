@@ -6,7 +6,7 @@ import json
 import time
 from dataclasses import replace
 
-from pgtasks import __version__, account
+from pgtasks import __version__
 from pgtasks.backup import dump, files, manifest, readme, store
 from pgtasks.backup.attempt import Dumped
 from pgtasks.backup.job import Job
@@ -16,6 +16,7 @@ from pgtasks.errors import Failed
 from pgtasks.proof.entries import record
 from pgtasks.proof.model import LEFT_OUT, Unproven
 from pgtasks.proof.model import text as proof_text
+from pgtasks.report import account
 
 
 def reconciled(job: Job, dumped: Dumped) -> Dumped:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from pgtasks import typed
 from pgtasks.embedded.programs import Binaries
 from pgtasks.embedded.server import Server
+from pgtasks.report import typed
 
 
 @dataclass(frozen=True)

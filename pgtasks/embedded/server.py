@@ -11,13 +11,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pgtasks import report, typed
+from pgtasks import report
 from pgtasks.embedded import account as accounts
 from pgtasks.embedded import cluster, place, postmaster, programs, sockets
 from pgtasks.embedded.account import Account
 from pgtasks.embedded.place import Place
 from pgtasks.embedded.programs import Binaries
 from pgtasks.errors import Failed, Unreachable
+from pgtasks.report import typed
 
 if TYPE_CHECKING:
     from pgtasks.target import Target

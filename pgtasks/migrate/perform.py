@@ -13,7 +13,7 @@ from alembic.operations.ops import MigrationScript
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from pgtasks import catalog, connection, report, typed
+from pgtasks import catalog, connection, report
 from pgtasks.errors import Failed, PgtasksError, Refused
 from pgtasks.migrate import plan as planning
 from pgtasks.migrate import state
@@ -22,6 +22,7 @@ from pgtasks.migrate.plan import Plan
 from pgtasks.migrate.scripts import Scripts
 from pgtasks.migrate.state import Revision, State
 from pgtasks.migrate.translation import one_line
+from pgtasks.report import typed
 from pgtasks.stamp import Identity
 from pgtasks.target import Target
 

@@ -11,9 +11,10 @@ import psycopg2
 from alembic.util import CommandError
 from sqlalchemy import exc
 
-from pgtasks import connection, typed
+from pgtasks import connection
 from pgtasks.errors import BadConfiguration, Failed, PgtasksError, Refused, Unreachable
 from pgtasks.migrate.scripts import Scripts
+from pgtasks.report import typed
 from pgtasks.secret import redact
 from pgtasks.target import Target
 

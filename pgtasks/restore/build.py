@@ -8,18 +8,19 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
-from pgtasks import connection, database, drop, loader, report, side, typed
+from pgtasks import connection, database, drop, loader, report, side
 from pgtasks.backup import depot, transfer
 from pgtasks.connection import Connection
 from pgtasks.errors import Failed, PgtasksError, Refused, Unreachable
 from pgtasks.host import Host
 from pgtasks.lock import Lock
 from pgtasks.proof.toc import Entry
+from pgtasks.report import typed
+from pgtasks.report.boundaries import reach
 from pgtasks.restore import intact, load, preflight, prove, trying
 from pgtasks.restore.plan import Plan
 from pgtasks.restore.prove import Proven
 from pgtasks.stamp import Stamp
-from pgtasks.steps import reach
 
 Say = Callable[[str], None]
 

@@ -11,10 +11,10 @@ from pgtasks.connection import Connection
 from pgtasks.errors import Failed, NotProven, PgtasksError, Unreachable
 from pgtasks.host import Command, Host
 from pgtasks.proof.toc import Entry
+from pgtasks.report.boundaries import reach
 from pgtasks.restore import leaving
 from pgtasks.restore.plan import Plan, analyze_argv, load_command, restore_argv
 from pgtasks.restore.rights import Rights
-from pgtasks.steps import reach
 
 _POLL = 0.2  # seconds between looks at the side database's size
 _LOOKS_PER_SIZE = 5

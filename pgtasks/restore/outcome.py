@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from pgtasks import report, typed
+from pgtasks import report
 from pgtasks.forget import Trimmed
+from pgtasks.report import typed
 from pgtasks.restore.plan import Plan
 from pgtasks.restore.prove import Proven
 from pgtasks.swap import Swapped

@@ -11,13 +11,13 @@ from pgtasks.backup import verify
 from pgtasks.backup.store import Backup
 from pgtasks.host import Host
 from pgtasks.lock import Lock
+from pgtasks.report.boundaries import reach
 from pgtasks.restore import intact, prove
 from pgtasks.restore.build import Say, build, clear, mark, restored_entries
 from pgtasks.restore.options import Options
 from pgtasks.restore.outcome import Outcome
 from pgtasks.restore.plan import Plan
 from pgtasks.restore.survey import make_plan
-from pgtasks.steps import reach
 from pgtasks.swap import Swapped
 
 

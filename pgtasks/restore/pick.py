@@ -6,11 +6,12 @@ import os
 import sys
 from pathlib import Path
 
-from pgtasks import journal, private, report, typed
+from pgtasks import journal, private, report
 from pgtasks.backup import store, view
 from pgtasks.backup.places import Places
 from pgtasks.backup.store import Backup
 from pgtasks.errors import Refused
+from pgtasks.report import typed
 
 
 def chosen(places: Places, which: str | None) -> Backup:

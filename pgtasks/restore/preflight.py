@@ -6,11 +6,12 @@ from collections.abc import Iterable, Iterator
 
 from psycopg2 import sql
 
-from pgtasks import attached, connection, database, report, typed
+from pgtasks import attached, connection, database, report
 from pgtasks.connection import Connection
 from pgtasks.database import DatabaseFacts
 from pgtasks.errors import Failed, Refused
 from pgtasks.host import Host
+from pgtasks.report import typed
 from pgtasks.restore.plan import Plan
 from pgtasks.target import Target
 

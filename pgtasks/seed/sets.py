@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pgtasks import typed
 from pgtasks.errors import BadConfiguration, Refused
 from pgtasks.project import Project
+from pgtasks.report import typed
 
 _HEAD = re.compile(r"^--\s*(seed|environments|scales):\s*(.*?)\s*$")
 ANYWHERE, UNPROTECTED = "any", "unprotected"

@@ -16,8 +16,9 @@ from pathlib import Path
 
 import paramiko
 
-from pgtasks import child, typed
+from pgtasks import child
 from pgtasks.errors import PgtasksError, Unreachable
+from pgtasks.report import typed
 from pgtasks.ssh.config import Settings, trusted_file
 
 _WAIT = 20  # seconds for ssh-keygen

@@ -12,9 +12,9 @@ from contextlib import contextmanager, suppress
 import invoke
 import paramiko
 
-from pgtasks import typed
 from pgtasks.errors import Refused, Unreachable
 from pgtasks.host import Command
+from pgtasks.report import typed
 from pgtasks.ssh import login
 from pgtasks.ssh.host import SshHost
 from pgtasks.ssh.link import Link

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pgtasks import commandline
+from pgtasks.report import commandline
 
 _tree: Path | None = None  # the file of the task tree
 _environment = ""  # of the run that is open, where it must be named
