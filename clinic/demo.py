@@ -14,11 +14,11 @@ from pathlib import Path
 
 from pgtasks import connection, embedded, journal, side
 from pgtasks.drop import drop
-from pgtasks.environment import resolve
 from pgtasks.errors import PgtasksError
-from pgtasks.project import load
 from pgtasks.reach import reach
-from pgtasks.target import from_environment
+from pgtasks.settings.environment import resolve
+from pgtasks.settings.project import load
+from pgtasks.settings.target import from_environment
 
 ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENT = "demo"

@@ -17,12 +17,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from pgtasks import choice, fields, journal, libpq, password
-from pgtasks.environment import Environment, resolve
+from pgtasks import journal, password
 from pgtasks.errors import Failed, Refused
-from pgtasks.project import Project, find_root, load, normalize
 from pgtasks.report import account
-from pgtasks.target import from_environment
+from pgtasks.settings import fields, libpq, selection
+from pgtasks.settings.environment import Environment, resolve
+from pgtasks.settings.project import Project, find_root, load, normalize
+from pgtasks.settings.target import from_environment
 
 __all__ = [
     "discover",
@@ -44,7 +45,7 @@ def discover() -> str:
     From PGTASKS_ENV, what `inv env.use` chose, the project's .env or invoke.yaml, else dev. Unlike
     a task, an application may be told by a file that it is in a protected environment.
     """
-    return choice.choose(_project(), guarded=False).environment
+    return selection.choose(_project(), guarded=False).environment
 
 
 def set_environment(name: str, *, remember: bool = False) -> str:
@@ -142,7 +143,7 @@ def get_database_url(env: str | None = None, *, driver: str = "", start: bool = 
 
 def _environment(env: str | None, project: Project | None = None) -> Environment:
     project = project or _project()
-    return resolve(project, env or choice.choose(project, guarded=False).environment)
+    return resolve(project, env or selection.choose(project, guarded=False).environment)
 
 
 def _project() -> Project:

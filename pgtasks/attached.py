@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pgtasks import connection, report
 from pgtasks.connection import Connection
 from pgtasks.names import quoted
-from pgtasks.target import Target
+from pgtasks.settings.target import Target
 
 
 @dataclass(frozen=True)

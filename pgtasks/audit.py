@@ -11,15 +11,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pgtasks import choice, embedded, libpq, private, report, repository
-from pgtasks.environment import Environment, resolve
+from pgtasks import embedded, private, report, repository
 from pgtasks.errors import Failed, PgtasksError
-from pgtasks.layers import layers
-from pgtasks.project import Project, stem
 from pgtasks.report import typed
-from pgtasks.secret import redact
-from pgtasks.target import Target, from_environment
-from pgtasks.variables import read_dotenv
+from pgtasks.settings import libpq, selection
+from pgtasks.settings.environment import Environment, resolve
+from pgtasks.settings.layers import layers
+from pgtasks.settings.project import Project, stem
+from pgtasks.settings.secret import redact
+from pgtasks.settings.target import Target, from_environment
+from pgtasks.settings.variables import read_dotenv
 
 _PATIENCE = 5  # seconds for a server that may be away
 
@@ -277,7 +278,7 @@ def _project(project: Project) -> Iterator[Finding]:
     if own.exists() and (fault := libpq.passfile_fault(own)):
         yield Finding("fault", "passfile", "", fault)
     try:
-        choice.choose(project)
+        selection.choose(project)
     except PgtasksError as exc:
         yield Finding("fault", "choice", "", exc.message)
 

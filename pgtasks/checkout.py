@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pgtasks import choice as choices
 from pgtasks import plainfile, private
-from pgtasks.environment import resolve
 from pgtasks.errors import Failed, PgtasksError, Refused
-from pgtasks.project import Project
+from pgtasks.settings import selection as choices
+from pgtasks.settings.environment import resolve
+from pgtasks.settings.project import Project
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,7 @@ def _builtin_folder() -> Path:
 
 
 def _check_runtime_file(root: Path) -> None:
-    from pgtasks import project
+    from pgtasks.settings import project
 
     if not is_inv():
         return
@@ -103,7 +103,7 @@ def _check_runtime_file(root: Path) -> None:
 
 
 def _own_folder(root: Path) -> Path:
-    from pgtasks import project
+    from pgtasks.settings import project
 
     return project.load(root).folder("tasks").resolve()
 

@@ -24,10 +24,10 @@ from pgtasks import session as sessions
 from pgtasks.errors import Failed, PgtasksError, Refused, Unreachable
 from pgtasks.names import quoted
 from pgtasks.report import account, typed
-from pgtasks.secret import redact
 from pgtasks.session import Session
+from pgtasks.settings.secret import redact
+from pgtasks.settings.target import REQUIREPEER, Target
 from pgtasks.silence import ANSWER, Silent
-from pgtasks.target import REQUIREPEER, Target
 
 Connection = psycopg2.extensions.connection
 Cursor = psycopg2.extensions.cursor

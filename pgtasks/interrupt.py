@@ -16,7 +16,7 @@ from typing import Any
 from pgtasks import connection
 from pgtasks.errors import Interrupted, PgtasksError
 from pgtasks.report import typed
-from pgtasks.target import Target
+from pgtasks.settings.target import Target
 
 
 @contextmanager

@@ -15,8 +15,8 @@ from pgtasks.errors import Refused
 from pgtasks.lock import Lock
 from pgtasks.names import quoted
 from pgtasks.report import typed
+from pgtasks.settings.target import Target
 from pgtasks.stamp import Identity, Stamp
-from pgtasks.target import Target
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ from pgtasks import connection, lock
 from pgtasks.connection import Connection
 from pgtasks.errors import Failed, PgtasksError, Unreachable
 from pgtasks.report import typed
-from pgtasks.secret import Secret
-from pgtasks.target import Target
+from pgtasks.settings.secret import Secret
+from pgtasks.settings.target import Target
 
 # The comment of a login of ours: a name alone is no identity. Who may comment on another's role
 # (CREATEROLE with ADMIN OPTION, or a superuser) may drop that role himself.

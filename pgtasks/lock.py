@@ -12,8 +12,8 @@ from types import TracebackType
 from pgtasks import connection
 from pgtasks.connection import Connection, FellSilent
 from pgtasks.errors import Locked, PgtasksError
+from pgtasks.settings.target import Target
 from pgtasks.silence import ANSWER
-from pgtasks.target import Target
 
 _CLASS = 0x7067_746B  # "pgtk": keeps our keys apart from an application's own advisory locks
 _BEAT = 2.0  # seconds between signs of life

@@ -9,8 +9,8 @@ from pgtasks.connection import Connection
 from pgtasks.errors import PgtasksError
 from pgtasks.names import quoted
 from pgtasks.report import typed
+from pgtasks.settings.target import Target
 from pgtasks.stamp import Stamp
-from pgtasks.target import Target
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from pgtasks import child, libpq, scratch
+from pgtasks import child, scratch
 from pgtasks.errors import BadConfiguration, Refused
-from pgtasks.secret import Secret, redact
-from pgtasks.target import Target
+from pgtasks.settings import libpq
+from pgtasks.settings.secret import Secret, redact
+from pgtasks.settings.target import Target
 
 _MOST = 65536  # bytes that a password_command may print
 _LOOK = 0.1  # seconds between looks at whether it has ended

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pgtasks.errors import Refused
-from pgtasks.target import REQUIREPEER, SocketFacts, Target
+from pgtasks.settings.target import REQUIREPEER, SocketFacts, Target
 
 _SERVERS = ("root", "postgres")  # accounts that no stranger has
 _OTHERS_WRITE = 0o002

@@ -8,9 +8,9 @@ from pathlib import Path
 from pgtasks import connection, password, stamp
 from pgtasks.errors import Unreachable
 from pgtasks.report import typed
+from pgtasks.settings.target import Target
 from pgtasks.silence import ANSWER
 from pgtasks.stamp import Identity
-from pgtasks.target import Target
 
 _CHANGING = 10.0  # seconds to wait for a DROP or RENAME of another session
 _WANTS_PASSWORD = "no password supplied"  # libpq's own words, in no other language

@@ -33,8 +33,8 @@ from pgtasks.guard import Access, Facts
 from pgtasks.names import quoted
 from pgtasks.recover import Leftovers
 from pgtasks.report import typed
+from pgtasks.settings.target import Target
 from pgtasks.stamp import Identity
-from pgtasks.target import Target
 
 _BESIDE_JOBS = 3  # connections of a restore beside those of its jobs
 

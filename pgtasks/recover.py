@@ -12,8 +12,8 @@ from pgtasks.connection import Connection
 from pgtasks.errors import Failed, Unreachable
 from pgtasks.lock import Lock
 from pgtasks.report import typed
+from pgtasks.settings.target import Target
 from pgtasks.side import Side
-from pgtasks.target import Target
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from pgtasks import connection
 from pgtasks.connection import Connection
 from pgtasks.errors import Unreachable
 from pgtasks.report import plural
+from pgtasks.settings.target import Target
 from pgtasks.silence import ANSWER
-from pgtasks.target import Target
 
 # Each row is a limit, and how many sessions count towards it now. Those of databases and roles do
 # not hold a superuser, who may also use what a server keeps back.

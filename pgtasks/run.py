@@ -9,16 +9,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pgtasks import fields, journal, report
-from pgtasks.choice import Choice, choose, must_be_named
-from pgtasks.environment import Environment, Value, resolve
+from pgtasks import journal, report
 from pgtasks.errors import BadConfiguration, PgtasksError, Refused, Unreachable
 from pgtasks.guard import Access, Decision, Facts, decide, protection
-from pgtasks.project import Project
 from pgtasks.report import Reported, account, typed
-from pgtasks.ssh import login
+from pgtasks.settings import fields, ssh
+from pgtasks.settings.environment import Environment, Value, resolve
+from pgtasks.settings.project import Project
+from pgtasks.settings.selection import Choice, choose, must_be_named
+from pgtasks.settings.target import Target, from_environment
 from pgtasks.stamp import Identity
-from pgtasks.target import Target, from_environment
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ class Run:
 
         Raises Refused where the environment has no such host.
         """
-        login.required(self.target.ssh, self.environment.name)
+        ssh.required(self.target.ssh, self.environment.name)
         facts = self._facts(Access.WRITE, None, confirm=confirm)
         if self.dry:
             self._say_what_is_asked(facts)

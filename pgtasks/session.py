@@ -15,7 +15,7 @@ import psycopg2.extensions
 
 from pgtasks import names, silence
 from pgtasks.errors import VersionMismatch
-from pgtasks.target import Target
+from pgtasks.settings.target import Target
 
 OLDEST, NEWEST = 14, 18  # majors of servers that are tested
 

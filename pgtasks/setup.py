@@ -23,9 +23,9 @@ from pgtasks import (
     trigger,
 )
 from pgtasks.lock import Lock
-from pgtasks.project import Project
+from pgtasks.settings.project import Project
+from pgtasks.settings.target import Target
 from pgtasks.stamp import Identity
-from pgtasks.target import Target
 
 Say = Callable[[str], None]
 _NAMED = 5  # tables that a line names

@@ -15,7 +15,7 @@ from pgtasks.errors import Refused
 
 if TYPE_CHECKING:
     from pgtasks.fleet import Call
-    from pgtasks.project import Project
+    from pgtasks.settings.project import Project
 
 HELP = {
     "env": "the environment to work on (default: see env.status); several: a,b or 'prod-*'",
@@ -39,7 +39,7 @@ def refused(body: Body) -> Body:
 
     @functools.wraps(body)
     def wrapped(c: Any, *args: Any, **kwargs: Any) -> Any:
-        from pgtasks.choice import names_several
+        from pgtasks.settings.selection import names_several
 
         flag = kwargs.get("env")
         if isinstance(flag, str) and names_several(flag):
@@ -64,7 +64,7 @@ def accepted(body: Body) -> Body:
     @functools.wraps(body)
     def wrapped(c: Any, *args: Any, hosts_at_once: str | None = None, **kwargs: Any) -> Any:
         from pgtasks import fleet
-        from pgtasks.choice import names_several
+        from pgtasks.settings.selection import names_several
 
         values = signature.bind(c, *args, **kwargs).arguments
         number = fleet.at_once(hosts_at_once)
@@ -81,11 +81,12 @@ def accepted(body: Body) -> Body:
 
 def _run_each(c: Any, body: Body, values: Mapping[str, Any], at_once: int) -> None:
     """Run a task for each environment that --env names, and print how each one went."""
-    from pgtasks import choice, fleet, report
+    from pgtasks import fleet, report
     from pgtasks.context import project_of
+    from pgtasks.settings import selection
 
     project, json = project_of(c), bool(values.get("json"))
-    names = choice.expand(project, values["env"])
+    names = selection.expand(project, values["env"])
     found = fleet.run(names, _call(c, body, values, project), at_once=at_once)
     if not json or found.exit_code == 0:  # else it is in the one document of the failure
         report.result(found, json=json)

@@ -8,7 +8,7 @@ import sys
 from pgtasks import reach, tools
 from pgtasks.errors import Failed, Unreachable
 from pgtasks.host import HERE, Command
-from pgtasks.target import Target
+from pgtasks.settings.target import Target
 from pgtasks.tools import Toolset
 
 _LOST = 2  # psql(1), "Exit Status": the connection went bad

@@ -17,8 +17,8 @@ from pgtasks.connection import Connection
 from pgtasks.database import DatabaseFacts
 from pgtasks.ownership import Claim, Ownership
 from pgtasks.report.boundaries import reach
+from pgtasks.settings.target import Target
 from pgtasks.stamp import Stamp
-from pgtasks.target import Target
 
 INVALID = -2  # pg_database.datconnlimit of a database whose DROP was interrupted
 _NAME_BYTES = 63  # NAMEDATALEN - 1

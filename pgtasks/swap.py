@@ -22,9 +22,9 @@ from pgtasks.database import DatabaseFacts
 from pgtasks.errors import Failed, PgtasksError
 from pgtasks.lock import Lock
 from pgtasks.report.boundaries import reach
+from pgtasks.settings.target import Target
 from pgtasks.side import Side, side_name
 from pgtasks.stamp import Stamp
-from pgtasks.target import Target
 
 _BETWEEN_KILLS = 0.005  # seconds
 

@@ -7,11 +7,12 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from pgtasks import libpq, peer
+from pgtasks import peer
 from pgtasks.errors import BadConfiguration, Failed, VersionMismatch
 from pgtasks.host import WHEEL, Command, Host
 from pgtasks.report import account
-from pgtasks.target import Target
+from pgtasks.settings import libpq
+from pgtasks.settings.target import Target
 
 # Debian's /usr/bin/pg_dump is a wrapper that picks a cluster; the real ones lie by major
 _FOLDERS = (

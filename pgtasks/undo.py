@@ -14,9 +14,9 @@ from pgtasks.lock import Lock
 from pgtasks.recover import Leftovers
 from pgtasks.report import typed
 from pgtasks.report.boundaries import reach
+from pgtasks.settings.target import Target
 from pgtasks.side import Side
 from pgtasks.swap import Swapped
-from pgtasks.target import Target
 
 Say = Callable[[str], None]
 

@@ -6,10 +6,11 @@ from pgtasks.task import run, task
 @task(name="list")
 def list_(c, json=False):
     """List all environments, the chosen one with a mark."""
-    from pgtasks import environments, report
+    from pgtasks import report
     from pgtasks.context import project_of
+    from pgtasks.settings import views
 
-    report.result(environments.listing(project_of(c)), json=json)
+    report.result(views.listing(project_of(c)), json=json)
 
 
 @task(
@@ -21,9 +22,10 @@ def list_(c, json=False):
 def show(c, env=None, url=False, reveal=False, json=False):
     """Show the settings of an environment, each with its layer."""
     with run(c, "env.show", env=env, json=json) as r:
-        from pgtasks import embedded, environments, password
+        from pgtasks import embedded, password
         from pgtasks.errors import Refused
         from pgtasks.report import typed
+        from pgtasks.settings import views
 
         target = r.target
         if reveal:
@@ -41,7 +43,7 @@ def show(c, env=None, url=False, reveal=False, json=False):
             said = {"environment": target.environment, "url": shown, "ssh": ssh}
             r.document(said) if json else print(shown)
         else:
-            r.finish(environments.shown(r.environment, target, r.choice.reason, reveal=reveal))
+            r.finish(views.shown(r.environment, target, r.choice.reason, reveal=reveal))
 
 
 @task(help={"name": "the environment to choose; a protected one is refused"})
@@ -57,10 +59,10 @@ def use(c, name, json=False):
 def status(c, json=False):
     """Say which environment is chosen, and why that one."""
     with run(c, "env.status", json=json) as r:
-        from pgtasks import choice, environments
+        from pgtasks.settings import selection, views
 
-        candidates = tuple(choice.candidates(r.project))
-        r.finish(environments.Status(r.choice, r.target, candidates))
+        candidates = tuple(selection.candidates(r.project))
+        r.finish(views.Status(r.choice, r.target, candidates))
 
 
 @task(help={"env": "check this environment alone (default: all)"})

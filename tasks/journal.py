@@ -14,7 +14,7 @@ def list_(c, limit=None, env=None, json=False):
     """List what was done, the newest last. Example: inv journal.list --env prod --limit 5"""
     from pgtasks import journal, report
     from pgtasks.context import project_of
-    from pgtasks.project import normalize
+    from pgtasks.settings.project import normalize
 
     folder = project_of(c).folder("backups")
     shown = journal.newest(folder, limit=limit, environment=env and normalize(env))

@@ -14,9 +14,10 @@ from pgtasks.task import run, task
 def trust(c, env=None, fingerprint=None, yes=False, json=False, dry=False):
     """Show the keys of the hosts on the way, and trust them."""
     with run(c, "remote.trust", env=env, json=json, dry=dry, journaled=True) as r:
-        from pgtasks.ssh import login, trust
+        from pgtasks.settings import ssh
+        from pgtasks.ssh import trust
 
-        wanted = login.required(r.target.ssh, r.environment.name)
+        wanted = ssh.required(r.target.ssh, r.environment.name)
         judge = None if r.dry else trust.judge(r.target, fingerprint, yes=yes)
         r.finish(trust.trust(wanted, judge, environment=r.environment.name))
 
@@ -65,10 +66,10 @@ def psql(c, env=None, write=False, confirm=None):
         from pgtasks import edge, shell
         from pgtasks.guard import Access
         from pgtasks.reach import present
-        from pgtasks.ssh import login
+        from pgtasks.settings import ssh
 
         edge.refuse_words(sys.argv, "remote.psql")
-        login.required(r.target.ssh, r.environment.name)
+        ssh.required(r.target.ssh, r.environment.name)
         target = r.reached(reads=not write)
         identity = r.guarded(Access.WRITE if write else Access.READ, confirm=confirm)
         present(identity, target)

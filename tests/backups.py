@@ -22,7 +22,7 @@ from pgtasks.backup.shelf import LocalShelf
 from pgtasks.backup.store import Backup
 from pgtasks.proof import toc
 from pgtasks.proof.toc import Entry
-from pgtasks.target import Target
+from pgtasks.settings.target import Target
 
 SHOP = """
 CREATE TABLE customers (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text NOT NULL);

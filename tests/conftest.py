@@ -31,7 +31,7 @@ from network import db1, db2, db18, jump, network  # noqa: F401  fixtures, see n
 from projects import make_project, put_stamp
 from servers import Cluster
 
-from pgtasks.target import Target
+from pgtasks.settings.target import Target
 
 PASSWORD = "s3cret:with\\odd 'characters' ü"
 _CLEARED = ("PG", "INVOKE_", "FABRIC_", "PGTASKS_")

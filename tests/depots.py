@@ -19,8 +19,8 @@ from pgtasks.backup.depot import Depot
 from pgtasks.backup.job import Options
 from pgtasks.backup.shelf import FarShelf
 from pgtasks.backup.store import Backup
-from pgtasks.ssh.login import Login
-from pgtasks.target import Target
+from pgtasks.settings.ssh import Login
+from pgtasks.settings.target import Target
 
 ODD = 'it\'s "a" größe 🐘/x=y %41'
 Fresh = Callable[..., str]

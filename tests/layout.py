@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from pgtasks import project
-from pgtasks.environment import Environment, resolve
+from pgtasks.settings import project
+from pgtasks.settings.environment import Environment, resolve
 
 
 def lay_out(root: Path, files: Mapping[str, str]) -> Path:

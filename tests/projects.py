@@ -8,7 +8,7 @@ from psycopg2 import sql
 from servers import Cluster
 
 from pgtasks import connection, stamp
-from pgtasks.target import Target
+from pgtasks.settings.target import Target
 
 
 def put_stamp(target: Target) -> None:

@@ -25,8 +25,8 @@ import psycopg2
 from psycopg2 import sql
 
 from pgtasks import loader
-from pgtasks.secret import Secret
-from pgtasks.target import Target
+from pgtasks.settings.secret import Secret
+from pgtasks.settings.target import Target
 
 SUPERUSER = "postgres"
 SYSTEM_FOLDERS = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin")

@@ -24,7 +24,7 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from pgtasks import database, journal, variables, yamlfile
+from pgtasks import database, journal
 from pgtasks.backup import archive, depot, dump, files, listing, manifest, mirror, store, view
 from pgtasks.backup.manifest import FileRecord, Manifest
 from pgtasks.database import DatabaseFacts, Grant, Setting
@@ -32,6 +32,7 @@ from pgtasks.errors import PgtasksError
 from pgtasks.host import HERE
 from pgtasks.proof import model
 from pgtasks.proof.model import Proof, SequenceProof, TableProof, Unproven
+from pgtasks.settings import variables, yamlfile
 
 ID = "20250101T000000Z-aaaa"
 _CANARY = "../../../../canary"  # beside the folder of a trial, from a backup's

@@ -12,9 +12,10 @@ import pytest
 from layout import lay_out
 from servers import Cluster
 
-from pgtasks import audit, connection, project, stamp
+from pgtasks import audit, connection, stamp
 from pgtasks.audit import Finding
-from pgtasks.target import Target
+from pgtasks.settings import project
+from pgtasks.settings.target import Target
 
 SAFE = (
     "host: db1.invalid\ndatabase: shop\nuser: owner\nsslmode: verify-full\n"

@@ -38,7 +38,7 @@ from pgtasks.errors import BadConfiguration, Failed, Refused, Unreachable, Versi
 from pgtasks.host import HERE
 from pgtasks.proof.entries import schema as schema_of
 from pgtasks.restore import plan
-from pgtasks.target import Target
+from pgtasks.settings.target import Target
 
 ZOO = (Path(__file__).parent / "zoo.sql").read_text(encoding="utf-8")
 ODD_NAMES = ["plain", 'it\'s a "name"', "größe 🐘/x=y %41", "-dash", "é" * 31]

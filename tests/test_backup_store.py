@@ -24,7 +24,7 @@ from pgtasks.backup.verify import verify
 from pgtasks.errors import BadConfiguration, Failed, Locked, NotProven, Refused, VersionMismatch
 from pgtasks.proof.model import SequenceProof
 from pgtasks.proof.toc import Entry
-from pgtasks.target import Target
+from pgtasks.settings.target import Target
 from pgtasks.tools import Toolset
 
 HOST = host.LocalHost()

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from layout import lay_out
 
-from pgtasks import checkout, choice, project
+from pgtasks import checkout
 from pgtasks.errors import BadConfiguration, Failed, Refused
-from pgtasks.project import Project, find_root, normalize
+from pgtasks.settings import project, selection
+from pgtasks.settings.project import Project, find_root, normalize
 
 NAMES = [f"e{number}" for number in range(9)]
 
@@ -26,23 +27,25 @@ def loaded(root: Path, runtime: str = "") -> Project:
 def test_the_first_source_that_says_something_wins(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert choice.choose(loaded(root)) == choice.Choice("dev", "default, nothing chooses another")
+    assert selection.choose(loaded(root)) == selection.Choice(
+        "dev", "default, nothing chooses another"
+    )
     lay_out(Path.home(), {".invoke.yaml": "pgtasks: {environment: e1}\n"})
-    assert choice.choose(loaded(root)).environment == "e1"
+    assert selection.choose(loaded(root)).environment == "e1"
     lay_out(root, {"invoke.yaml": "pgtasks: {environment: e2}\n"})
-    assert choice.choose(loaded(root)).reason == "pgtasks.environment in invoke.yaml"
+    assert selection.choose(loaded(root)).reason == "pgtasks.environment in invoke.yaml"
     lay_out(root, {".env": "PGTASKS_ENV=e3\n"})
-    assert choice.choose(loaded(root)) == choice.Choice("e3", "PGTASKS_ENV (.env:1)")
+    assert selection.choose(loaded(root)) == selection.Choice("e3", "PGTASKS_ENV (.env:1)")
     checkout.remember(loaded(root), "e4")
-    assert choice.choose(loaded(root)) == choice.Choice("e4", "inv env.use in this checkout")
+    assert selection.choose(loaded(root)) == selection.Choice("e4", "inv env.use in this checkout")
     monkeypatch.setenv("INVOKE_PGTASKS_ENVIRONMENT", "e5")
-    assert choice.choose(loaded(root)) == choice.Choice("e5", "INVOKE_PGTASKS_ENVIRONMENT")
+    assert selection.choose(loaded(root)) == selection.Choice("e5", "INVOKE_PGTASKS_ENVIRONMENT")
     monkeypatch.setenv("PGTASKS_ENV", "e6")
-    assert choice.choose(loaded(root)) == choice.Choice("e6", "PGTASKS_ENV")
+    assert selection.choose(loaded(root)) == selection.Choice("e6", "PGTASKS_ENV")
     lay_out(root, {"ci.yaml": "pgtasks: {environment: e7}\n"})
-    assert choice.choose(loaded(root, "ci.yaml")).reason == "pgtasks.environment in ci.yaml"
-    assert choice.choose(loaded(root, "ci.yaml"), "e8") == choice.Choice("e8", "--env")
-    said = [(one.source, one.name) for one in choice.candidates(loaded(root, "ci.yaml"), "e8")]
+    assert selection.choose(loaded(root, "ci.yaml")).reason == "pgtasks.environment in ci.yaml"
+    assert selection.choose(loaded(root, "ci.yaml"), "e8") == selection.Choice("e8", "--env")
+    said = [(one.source, one.name) for one in selection.candidates(loaded(root, "ci.yaml"), "e8")]
     assert [name for _, name in said] == ["e8", "e7", "e6", "e5", "e4", "e3", "e2", "e1"]
 
 
@@ -68,7 +71,7 @@ def test_names_have_one_spelling(spelling: str, name: str) -> None:
 @pytest.mark.parametrize("asked", ["prod", "PROD", "production"])
 def test_a_file_is_found_in_whatever_spelling(tmp_path: Path, file: str, asked: str) -> None:
     lay_out(tmp_path, {file: ""})
-    assert choice.choose(loaded(tmp_path), asked).environment == "prod"
+    assert selection.choose(loaded(tmp_path), asked).environment == "prod"
 
 
 @pytest.mark.parametrize(
@@ -78,11 +81,11 @@ def test_a_variable_of_the_process_defines_what_is_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, asked: str
 ) -> None:
     monkeypatch.setenv(variable, "postgresql://h/d")
-    assert choice.choose(loaded(tmp_path), asked).environment == asked.lower()
+    assert selection.choose(loaded(tmp_path), asked).environment == asked.lower()
     assert asked.lower() not in loaded(tmp_path).environments()
     monkeypatch.setenv(variable, "")
     with pytest.raises(Refused, match="unknown environment"):
-        choice.choose(loaded(tmp_path), asked)
+        selection.choose(loaded(tmp_path), asked)
 
 
 def test_all_environments_are_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,7 +120,7 @@ def test_all_environments_are_known(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_an_unknown_environment_is_refused(tmp_path: Path, asked: str, message: str) -> None:
     lay_out(tmp_path, {"env/prod.yaml": ""})
     with pytest.raises(Refused) as caught:
-        choice.choose(loaded(tmp_path), asked)
+        selection.choose(loaded(tmp_path), asked)
     assert (caught.value.message, caught.value.exit_code) == (message, 2)
 
 
@@ -126,7 +129,7 @@ def test_an_unknown_choice_names_its_source(
 ) -> None:
     monkeypatch.setenv("PGTASKS_ENV", "nowhere")
     with pytest.raises(Refused, match=r"'nowhere'.* \(from PGTASKS_ENV\)$"):
-        choice.choose(loaded(tmp_path))
+        selection.choose(loaded(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -176,26 +179,26 @@ def test_a_remembered_choice_that_is_protected_is_refused(
 ) -> None:
     lay_out(tmp_path, {**PROTECTED, file: text})
     with pytest.raises(Refused, match="is protected: a remembered choice cannot be"):
-        choice.choose(loaded(tmp_path))
-    assert choice.choose(loaded(tmp_path), "eu").environment == "eu"
+        selection.choose(loaded(tmp_path))
+    assert selection.choose(loaded(tmp_path), "eu").environment == "eu"
     # an application must know where it is, and is asked nothing by the guard
-    assert choice.choose(loaded(tmp_path), guarded=False).environment == "eu"
+    assert selection.choose(loaded(tmp_path), guarded=False).environment == "eu"
 
 
 def test_what_is_said_for_one_command_may_be_protected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lay_out(tmp_path, {**PROTECTED, "ci.yaml": "pgtasks: {environment: eu}\n"})
-    assert choice.choose(loaded(tmp_path, "ci.yaml")).environment == "eu"
+    assert selection.choose(loaded(tmp_path, "ci.yaml")).environment == "eu"
     monkeypatch.setenv("PGTASKS_ENV", "prod")
-    assert choice.choose(loaded(tmp_path)).environment == "prod"
+    assert selection.choose(loaded(tmp_path)).environment == "prod"
 
 
 def test_a_choice_belongs_to_one_checkout(root: Path, tmp_path: Path) -> None:
     other = lay_out(tmp_path / "other", {"env/e1.yaml": ""})
     checkout.remember(loaded(root), "E1")
-    assert choice.recall(loaded(root)) == "e1"
-    assert choice.recall(loaded(other)) == ""
+    assert selection.recall(loaded(root)) == "e1"
+    assert selection.recall(loaded(other)) == ""
     assert (root / ".pgtasks" / ".gitignore").read_text() == "*\n"
     assert [path.name for path in sorted((root / ".pgtasks").iterdir())] == [
         ".gitignore",
@@ -206,7 +209,7 @@ def test_a_choice_belongs_to_one_checkout(root: Path, tmp_path: Path) -> None:
 def test_a_choice_that_cannot_be_read_is_said(root: Path) -> None:
     (root / ".pgtasks" / "environment").mkdir(parents=True)
     with pytest.raises(Failed, match=r"^\.pgtasks/environment cannot be read: Is a directory$"):
-        choice.choose(loaded(root))
+        selection.choose(loaded(root))
 
 
 def test_a_choice_that_cannot_be_written_is_said(root: Path) -> None:

@@ -13,8 +13,8 @@ from servers import Cluster, free_port
 from pgtasks import connection, session
 from pgtasks.errors import Failed, Unreachable, VersionMismatch
 from pgtasks.report import account
-from pgtasks.secret import Secret
-from pgtasks.target import Target
+from pgtasks.settings.secret import Secret
+from pgtasks.settings.target import Target
 
 
 def test_nothing_of_the_process_or_the_role_gets_in(

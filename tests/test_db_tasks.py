@@ -24,8 +24,8 @@ from servers import Cluster, free_port
 from terminal import answer
 
 from pgtasks import reach, stamp
-from pgtasks.libpq import passfile_password
 from pgtasks.lock import Lock
+from pgtasks.settings.libpq import passfile_password
 
 INV = Path(sys.executable).parent / "inv"
 ODD = 'a "quoted" name, ünï 🐘 \'s = 1'

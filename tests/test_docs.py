@@ -22,8 +22,9 @@ from invoke.program import Program
 
 import pgtasks
 from docs import generate
-from pgtasks import errors, fields
+from pgtasks import errors
 from pgtasks.embedded import cluster
+from pgtasks.settings import fields
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = generate.documents()

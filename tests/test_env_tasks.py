@@ -16,7 +16,7 @@ from servers import Cluster
 from terminal import answer
 
 from pgtasks import connection, stamp
-from pgtasks.target import Target
+from pgtasks.settings.target import Target
 
 INV = Path(sys.executable).parent / "inv"
 TASKS = "import pgtasks\n\nns = pgtasks.namespace(__file__)\n"

@@ -24,9 +24,10 @@ from servers import Cluster
 from terminal import answer
 
 import pgtasks
-from pgtasks import choice, fleet, outcome
+from pgtasks import fleet, outcome
 from pgtasks.outcome import Fleet, Outcome
-from pgtasks.project import load
+from pgtasks.settings import selection
+from pgtasks.settings.project import load
 
 ROOT = Path(__file__).resolve().parent.parent
 INV = Path(sys.executable).parent / "inv"
@@ -116,7 +117,7 @@ def alive(pid: int) -> bool:
 def test_names_and_patterns(tmp_path: Path, flag: str, names: list[str]) -> None:
     project = load(make_project(tmp_path, "postgresql:///x", environment="prod-eu"))
     (tmp_path / "env" / "Prod-US.yaml").write_text(NOWHERE)
-    assert choice.expand(project, flag) == names
+    assert selection.expand(project, flag) == names
 
 
 @pytest.mark.parametrize(

@@ -22,10 +22,10 @@ from pgtasks.backup import archive, depot, mirror, streams
 from pgtasks.backup.depot import Depot
 from pgtasks.errors import Failed, NotProven, Unreachable
 from pgtasks.host import HERE
+from pgtasks.settings.ssh import Login
 from pgtasks.ssh import facts
 from pgtasks.ssh.host import SshHost
 from pgtasks.ssh.link import Link
-from pgtasks.ssh.login import Login
 
 MIB = 1 << 20
 

@@ -11,10 +11,10 @@ import pytest
 from psycopg2.extensions import make_dsn, parse_dsn
 from servers import Cluster
 
-from pgtasks import libpq
 from pgtasks.errors import BadConfiguration
-from pgtasks.libpq import Place
-from pgtasks.secret import Secret
+from pgtasks.settings import libpq
+from pgtasks.settings.libpq import Place
+from pgtasks.settings.secret import Secret
 
 FULL = "postgresql://al%40ice:p%3Ass%2F%40%25w@db.example:6543/my%20db?sslmode=verify-full"
 

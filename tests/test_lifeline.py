@@ -19,9 +19,9 @@ from test_ssh_process import clear, left, running
 from pgtasks.errors import Unreachable
 from pgtasks.host import Command
 from pgtasks.pipeline import Pipeline
+from pgtasks.settings.ssh import Login
 from pgtasks.ssh.host import SshHost
 from pgtasks.ssh.link import Link
-from pgtasks.ssh.login import Login
 
 SILENCE = 5
 # a run with a lock, a password file, a sent file, a statement and a command at work
@@ -44,7 +44,7 @@ def work(c, what):
         from pgtasks.host import Command
         from pgtasks.lock import Lock
         from pgtasks.pipeline import Pipeline
-        from pgtasks.secret import Secret
+        from pgtasks.settings.secret import Secret
         target = r.reached()
         host, known = target.place, replace(target, password=Secret("hush"))
         command = Command(("/bin/sh", "-c", SCRIPTS.get(what, "exec sleep 4713")))

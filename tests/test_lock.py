@@ -15,7 +15,7 @@ from servers import Cluster, threads
 from pgtasks import connection, lock
 from pgtasks.errors import Locked, PgtasksError, Unreachable
 from pgtasks.lock import Lock
-from pgtasks.target import Target
+from pgtasks.settings.target import Target
 
 
 def until(condition: Callable[[], object], seconds: float = 30) -> None:
@@ -99,7 +99,7 @@ def test_is_free_when_the_block_ends_badly(target: Target) -> None:
 HOLDER = """
 import sys, time
 from pgtasks.lock import Lock
-from pgtasks.target import Target
+from pgtasks.settings.target import Target
 host, port, database = sys.argv[1:4]
 with Lock(Target("dev", host, int(port), database, "postgres"), "db.restore"):
     print("held", flush=True)

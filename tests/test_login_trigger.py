@@ -13,7 +13,7 @@ from servers import Cluster
 
 from pgtasks import connection, reach
 from pgtasks.errors import Unreachable
-from pgtasks.target import Target
+from pgtasks.settings.target import Target
 
 # it has nothing to do with who may read: it writes, and whoever only reads cannot log in
 TRIGGER = """

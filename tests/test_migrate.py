@@ -29,11 +29,11 @@ from pgtasks.lock import Lock
 from pgtasks.migrate import source
 from pgtasks.migrate.losses import losses
 from pgtasks.migrate.scripts import Scripts, variable
-from pgtasks.project import load
 from pgtasks.reach import identify, present
-from pgtasks.secret import Secret
+from pgtasks.settings.project import load
+from pgtasks.settings.secret import Secret
+from pgtasks.settings.target import Target
 from pgtasks.stamp import Identity
-from pgtasks.target import Target
 
 COMPUTED = "whose name its source computes"
 ENV = """

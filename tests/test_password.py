@@ -19,8 +19,8 @@ from terminal import answer
 
 from pgtasks import connection, password, reach, scratch
 from pgtasks.errors import BadConfiguration, Refused, Unreachable
-from pgtasks.secret import Secret
-from pgtasks.target import Target
+from pgtasks.settings.secret import Secret
+from pgtasks.settings.target import Target
 
 INV = Path(sys.executable).parent / "inv"
 
@@ -199,8 +199,8 @@ def test_without_a_password_the_passfile_is_the_settings_own() -> None:
 
 def test_what_a_killed_run_left_is_swept() -> None:
     code = (
-        "import sys, os; from pgtasks import password; from pgtasks.secret import Secret\n"
-        "from pgtasks.target import Target\n"
+        "import sys, os; from pgtasks import password; from pgtasks.settings.secret import Secret\n"
+        "from pgtasks.settings.target import Target\n"
         "made = password.passfile(Target('dev', 'h', 1, 'd', 'u', password=Secret('x')))\n"
         "print(made.__enter__(), flush=True); os.kill(os.getpid(), 9)\n"
     )

@@ -21,10 +21,10 @@ from servers import Cluster, identity
 
 from pgtasks import connection, peer, reach, tools
 from pgtasks.errors import Refused, Unreachable
-from pgtasks.secret import Secret
+from pgtasks.settings.secret import Secret
+from pgtasks.settings.ssh import Login
+from pgtasks.settings.target import SocketFacts, Target
 from pgtasks.ssh import arrive
-from pgtasks.ssh.login import Login
-from pgtasks.target import SocketFacts, Target
 
 # asks whoever comes for a password in clear, and writes down what comes
 GREEDY = """

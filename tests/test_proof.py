@@ -28,7 +28,7 @@ from pgtasks.proof.model import (
     text,
 )
 from pgtasks.proof.taking import Contended, Taking
-from pgtasks.target import Target
+from pgtasks.settings.target import Target
 
 ZOO = (Path(__file__).parent / "zoo.sql").read_text(encoding="utf-8")
 Fresh = Callable[..., str]

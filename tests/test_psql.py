@@ -17,7 +17,7 @@ from pgtasks.psql.lexer import Lexer
 from pgtasks.psql.source import Source
 from pgtasks.seed.load import Rows, load
 from pgtasks.seed.sets import SeedSet
-from pgtasks.target import Target
+from pgtasks.settings.target import Target
 from pgtasks.tools import Toolset
 
 

@@ -10,9 +10,10 @@ import pytest
 from projects import make_project, put_stamp
 from servers import Cluster
 
-from pgtasks import audit, project
-from pgtasks.environment import resolve
-from pgtasks.target import from_environment
+from pgtasks import audit
+from pgtasks.settings import project
+from pgtasks.settings.environment import resolve
+from pgtasks.settings.target import from_environment
 
 
 @pytest.fixture

@@ -48,8 +48,8 @@ from pgtasks.backup.verify import verify
 from pgtasks.backup.watch import Again
 from pgtasks.errors import Failed, NotProven, VersionMismatch
 from pgtasks.host import HERE
-from pgtasks.ssh.login import Login
-from pgtasks.target import Target
+from pgtasks.settings.ssh import Login
+from pgtasks.settings.target import Target
 
 
 class TestStreamed:

@@ -18,7 +18,7 @@ from pgtasks.backup.manifest import LIMIT
 from pgtasks.backup.store import Backup, Checks
 from pgtasks.backup.verify import verify
 from pgtasks.errors import Failed, NotProven
-from pgtasks.target import Target
+from pgtasks.settings.target import Target
 
 IDS = [f"20200101T00000{number}Z-aaaa" for number in range(7)]
 

@@ -23,7 +23,7 @@ from pgtasks.host import LocalHost
 from pgtasks.proof.toc import POST_DATA, Entry
 from pgtasks.restore.load import classified
 from pgtasks.restore.rights import Rights
-from pgtasks.target import Target
+from pgtasks.settings.target import Target
 
 CONTENT = """
 CREATE SCHEMA "odd schema";

@@ -13,7 +13,7 @@ from servers import Cluster
 
 from pgtasks import connection, room
 from pgtasks.errors import Unreachable
-from pgtasks.target import Target
+from pgtasks.settings.target import Target
 
 
 @pytest.fixture

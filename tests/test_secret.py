@@ -8,7 +8,7 @@ import pickle
 
 import pytest
 
-from pgtasks.secret import Secret, redact
+from pgtasks.settings.secret import Secret, redact
 
 
 def test_no_way_of_printing_shows_it() -> None:

@@ -13,11 +13,11 @@ from servers import Cluster
 
 from pgtasks import connection, seed
 from pgtasks.errors import BadConfiguration, Failed, Refused
-from pgtasks.project import load
 from pgtasks.seed.load import Loaded, Rows
 from pgtasks.seed.load import load as load_set
 from pgtasks.seed.sets import SeedSet, chosen, parse
-from pgtasks.target import Target
+from pgtasks.settings.project import load
+from pgtasks.settings.target import Target
 
 TABLES = """
 CREATE TABLE roles (id int PRIMARY KEY, name text);

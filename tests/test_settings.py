@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from layout import lay_out, said, settings
 
-from pgtasks import project
-from pgtasks.environment import resolve
 from pgtasks.errors import BadConfiguration, Refused
-from pgtasks.target import from_environment
+from pgtasks.settings import project
+from pgtasks.settings.environment import resolve
+from pgtasks.settings.target import from_environment
 
 INVOKE = "pgtasks:\n  environments:\n    dev: {{{}}}\n"
 VARIABLE = "INVOKE_PGTASKS_ENVIRONMENTS_DEV_"

@@ -17,7 +17,7 @@ from pgtasks.connection import FellSilent
 from pgtasks.host import HERE, Command
 from pgtasks.lock import Lock
 from pgtasks.session import Session
-from pgtasks.target import Target
+from pgtasks.settings.target import Target
 
 LONG = 30.0  # seconds in which each of these tests must have ended: the bounds are made small
 

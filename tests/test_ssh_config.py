@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from pgtasks.errors import BadConfiguration
+from pgtasks.settings.ssh import Login
 from pgtasks.ssh import config
 from pgtasks.ssh.config import Settings, settings
-from pgtasks.ssh.login import Login
 from pgtasks.ssh.route import Route
 
 # there is no configuration of the machine that would say anything of these hosts

@@ -15,8 +15,8 @@ import pytest
 from hosts import DatabaseHost, keygen
 from sites import until
 
+from pgtasks.settings.ssh import Login
 from pgtasks.ssh import keys
-from pgtasks.ssh.login import Login
 from pgtasks.ssh.route import Denied, Route
 
 _PASSPHRASE = "pässphrase"

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from pgtasks.environment import resolve
 from pgtasks.errors import BadConfiguration, Refused
-from pgtasks.project import load
-from pgtasks.ssh import login
-from pgtasks.ssh.login import Login
-from pgtasks.target import Target, from_environment
+from pgtasks.settings import ssh
+from pgtasks.settings.environment import resolve
+from pgtasks.settings.project import load
+from pgtasks.settings.ssh import Login
+from pgtasks.settings.target import Target, from_environment
 
 
 def target(root: Path, text: str, *, name: str = "prod") -> Target:
@@ -66,8 +66,8 @@ class TestText:
     def test_it_reads_as_it_is_written(self) -> None:
         texts = ["db1", "deploy@db1", "deploy@db1:2222", "deploy@[2001:db8::1]:2222"]
         for text in texts:
-            said: dict[str, Any] = login.parse(text, "ssh")
-            assert str(login.from_settings(said, "ssh")) == text
+            said: dict[str, Any] = ssh.parse(text, "ssh")
+            assert str(ssh.from_settings(said, "ssh")) == text
 
 
 class TestBlock:
@@ -165,6 +165,6 @@ class TestVariable:
 
 
 def test_an_environment_without_a_host_has_no_login() -> None:
-    assert login.from_settings({}, "env/dev.yaml") is None
+    assert ssh.from_settings({}, "env/dev.yaml") is None
     with pytest.raises(Refused, match="environment 'dev' has no ssh"):
-        login.required(None, "dev")
+        ssh.required(None, "dev")

@@ -22,9 +22,9 @@ from test_pipeline import open_files, sh
 from pgtasks.errors import Failed, Unreachable
 from pgtasks.host import Command
 from pgtasks.pipeline import Pipeline, run
+from pgtasks.settings.ssh import Login
 from pgtasks.ssh.host import SshHost
 from pgtasks.ssh.link import Link
-from pgtasks.ssh.login import Login
 
 MIB = 1 << 20
 Reach = Callable[..., SshHost]

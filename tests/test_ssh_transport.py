@@ -9,10 +9,10 @@ from hosts import DatabaseHost
 
 from pgtasks import connection
 from pgtasks.host import Command
+from pgtasks.settings.ssh import Login
+from pgtasks.settings.target import Target
 from pgtasks.ssh.arrive import arrive
 from pgtasks.ssh.host import SshHost
-from pgtasks.ssh.login import Login
-from pgtasks.target import Target
 
 
 @pytest.fixture

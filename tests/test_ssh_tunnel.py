@@ -23,9 +23,9 @@ from test_ssh_process import clear, left
 from pgtasks import child, connection, reach, tools
 from pgtasks.errors import PgtasksError, Unreachable
 from pgtasks.host import Command
-from pgtasks.secret import Secret
-from pgtasks.ssh.login import Login
-from pgtasks.target import Target
+from pgtasks.settings.secret import Secret
+from pgtasks.settings.ssh import Login
+from pgtasks.settings.target import Target
 
 MIB = 1 << 20
 NAME = "db.example.test"

@@ -23,12 +23,13 @@ import strangers
 from servers import Cluster
 
 from backups import SHOP
-from pgtasks import journal, variables, yamlfile
+from pgtasks import journal
 from pgtasks.backup import archive, files, manifest, partial, store, transfer
 from pgtasks.backup.manifest import FileRecord
 from pgtasks.backup.store import Backup
 from pgtasks.errors import BadConfiguration, NotProven, Refused
 from pgtasks.host import LocalHost
+from pgtasks.settings import variables, yamlfile
 
 ID = strangers.ID
 NEWER = "20250102T000000Z-bbbb"

@@ -20,8 +20,8 @@ from servers import Cluster
 from pgtasks import connection, database, drop, forget, recover, side, stamp, swap, undo
 from pgtasks.errors import Failed, Refused
 from pgtasks.lock import Lock
+from pgtasks.settings.target import Target
 from pgtasks.stamp import Stamp
-from pgtasks.target import Target
 
 ODD_NAMES = ["plain", 'it\'s a "name"', "größe 🐘 x=y", "n" * 63, "é" * 31]
 
@@ -244,7 +244,7 @@ sys.path.insert(0, {tests!r})
 from test_swap import build_side
 from pgtasks import swap
 from pgtasks.lock import Lock
-from pgtasks.target import Target
+from pgtasks.settings.target import Target
 target = Target(environment="dev", host={host!r}, port={port}, database={name!r}, user={user!r})
 with Lock(target, "test") as lock:
     side_name, made, facts = build_side(lock, "new")

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 import servers
 
-from pgtasks import libpq, tools
+from pgtasks import tools
 from pgtasks.errors import BadConfiguration, VersionMismatch
 from pgtasks.host import LocalHost
-from pgtasks.secret import Secret
-from pgtasks.target import Target
+from pgtasks.settings import libpq
+from pgtasks.settings.secret import Secret
+from pgtasks.settings.target import Target
 from pgtasks.tools import Toolset
 
 ALL = frozenset({"gzip", "none", "zstd", "lz4"})

@@ -40,7 +40,7 @@ from pgtasks.backup.store import Backup
 from pgtasks.backup.verify import verify
 from pgtasks.errors import Failed, Locked, NotProven, Refused
 from pgtasks.host import HERE
-from pgtasks.target import Target
+from pgtasks.settings.target import Target
 
 
 class TestFetch:

@@ -12,7 +12,7 @@ from servers import Cluster
 
 from pgtasks import trigger
 from pgtasks.errors import Failed, NotProven, Refused
-from pgtasks.target import Target
+from pgtasks.settings.target import Target
 from pgtasks.trigger.files import SqlFile
 
 TABLE = """

@@ -12,10 +12,10 @@ import pytest
 from projects import make_project, put_side
 from servers import Cluster
 
-from pgtasks import choice
-from pgtasks.environment import resolve
-from pgtasks.project import load
-from pgtasks.target import Target
+from pgtasks.settings import selection
+from pgtasks.settings.environment import resolve
+from pgtasks.settings.project import load
+from pgtasks.settings.target import Target
 
 RUN = "26112207551800"
 _PRINTED = re.compile(r"inv ((?:-\S+ \S+ )*)([a-z]+\.[a-z]+)((?: --[a-z]+ [\w.-]+)*)")
@@ -82,11 +82,11 @@ def test_when_env_is_named(
     (root / "env/qa.yaml").write_text("inherits: dev\n")
     (root / "env/prod.yaml").write_text("host: db\ndatabase: shop\nprotected: true\n")
     if remembered:
-        choice.remember(load(root), remembered)
+        selection.remember(load(root), remembered)
     for name, value in process.items():
         monkeypatch.setenv(name, value)
     project = load(root)
-    assert choice.must_be_named(project, resolve(project, environment)) is needed
+    assert selection.must_be_named(project, resolve(project, environment)) is needed
 
 
 def test_another_file_is_named(inv: Any, project: Path, tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def test_what_is_kept_and_left_over_is_named_with_its_environment(
 
 def test_no_message_names_a_command_by_hand() -> None:
     """What is written as `inv TASK` in a string of the library leads to dev from anywhere."""
-    package = Path(choice.__file__).parent
+    package = Path(selection.__file__).parent
     by_hand = re.compile(r"""(?<!`)\binv [a-z]+\.[a-z]+""")
     left = [
         f"{path.relative_to(package)}: {line.strip()}"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pgtasks import yamlfile
 from pgtasks.errors import BadConfiguration
+from pgtasks.settings import yamlfile
 
 
 @pytest.mark.parametrize(

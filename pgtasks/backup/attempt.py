@@ -29,7 +29,7 @@ from pgtasks.proof.content import Content, content
 from pgtasks.proof.model import Proof
 from pgtasks.proof.taking import SNAPSHOT, Contended, Moved, Taking, snapshot_of
 from pgtasks.report.boundaries import reach
-from pgtasks.target import Target
+from pgtasks.settings.target import Target
 
 _PAUSE = 0.02  # seconds between looks at pg_dump and the proof, at first
 _LONGEST_PAUSE = 0.25

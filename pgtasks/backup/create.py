@@ -21,7 +21,7 @@ from pgtasks.errors import Failed, Unreachable
 from pgtasks.host import Host
 from pgtasks.pipeline import Pipeline
 from pgtasks.report.boundaries import reach
-from pgtasks.target import Target
+from pgtasks.settings.target import Target
 
 __all__ = ["Options", "create", "plan"]
 

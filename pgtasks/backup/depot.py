@@ -18,7 +18,7 @@ from pgtasks.backup.store import Backup, Checks
 from pgtasks.errors import Failed, Locked, NotProven, PgtasksError, Refused
 from pgtasks.host import Command, Host, for_target
 from pgtasks.names import folder_name
-from pgtasks.target import Target
+from pgtasks.settings.target import Target
 
 DEFAULT = "pgtasks-backups"
 _LINES = 64 << 20  # bytes of lines that a script prints: some 500,000 names

@@ -16,7 +16,7 @@ from pgtasks.connection import Connection
 from pgtasks.database import DatabaseFacts
 from pgtasks.errors import VersionMismatch
 from pgtasks.host import HERE, Command, Host
-from pgtasks.target import Target
+from pgtasks.settings.target import Target
 from pgtasks.tools import Toolset
 
 

@@ -11,7 +11,7 @@ from pgtasks.backup.depot import Depot
 from pgtasks.backup.listing import Listing, There
 from pgtasks.backup.store import Backup
 from pgtasks.errors import PgtasksError, Refused
-from pgtasks.target import Target
+from pgtasks.settings.target import Target
 
 
 @dataclass(frozen=True)

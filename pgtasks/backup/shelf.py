@@ -20,7 +20,7 @@ from pgtasks.backup.mirror import room
 from pgtasks.backup.store import Backup
 from pgtasks.errors import Failed, Refused
 from pgtasks.host import Host
-from pgtasks.target import Target
+from pgtasks.settings.target import Target
 
 
 class Draft(Protocol):

@@ -6,7 +6,7 @@ from pgtasks import connection
 from pgtasks.connection import Connection
 from pgtasks.errors import Failed, PgtasksError
 from pgtasks.report import plural
-from pgtasks.target import Target
+from pgtasks.settings.target import Target
 
 _SHOWN = 5  # tables that a warning names
 

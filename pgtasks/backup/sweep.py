@@ -9,7 +9,7 @@ from pgtasks import scratch
 from pgtasks.backup import depot, store
 from pgtasks.backup.depot import Depot
 from pgtasks.errors import Failed
-from pgtasks.target import Target
+from pgtasks.settings.target import Target
 
 
 def sweep(target: Target, backups: Path) -> list[str]:

@@ -10,9 +10,10 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from pgtasks import fields, plainfile
+from pgtasks import plainfile
 from pgtasks.embedded.account import Account
 from pgtasks.errors import Failed
+from pgtasks.settings import fields
 
 SUPERUSER = "postgres"
 OWNER = (

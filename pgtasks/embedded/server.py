@@ -21,7 +21,7 @@ from pgtasks.errors import Failed, Unreachable
 from pgtasks.report import typed
 
 if TYPE_CHECKING:
-    from pgtasks.target import Target
+    from pgtasks.settings.target import Target
 
 _NO_RIGHT = ": run as the owner of the project folder, or give it to the user who runs this"
 _WAYS_OUT = {

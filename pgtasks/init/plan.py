@@ -6,9 +6,9 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pgtasks.environment import default_database
 from pgtasks.init.survey import Survey
 from pgtasks.init.urls import environment_of
+from pgtasks.settings.environment import default_database
 
 _TASKS = """\
 import pgtasks

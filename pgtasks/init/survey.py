@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pgtasks import fields, project, repository, yamlfile
+from pgtasks import repository
 from pgtasks.errors import BadConfiguration
 from pgtasks.init import urls
 from pgtasks.init.urls import Named
-from pgtasks.libpq import Place
-from pgtasks.variables import Found, read_dotenv
+from pgtasks.settings import fields, project, yamlfile
+from pgtasks.settings.libpq import Place
+from pgtasks.settings.variables import Found, read_dotenv
 
 _ENV_FOLDERS = ("env", "environments", "dbenv")
 _HIDDEN = re.compile(r"^/?env(/|/\*+)?\s*$", re.MULTILINE)

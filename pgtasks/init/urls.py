@@ -9,11 +9,11 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from pgtasks import libpq
 from pgtasks.errors import BadConfiguration
-from pgtasks.libpq import Place
-from pgtasks.project import LIBRARIES, NAME, URL, normalize, stem
-from pgtasks.variables import Found
+from pgtasks.settings import libpq
+from pgtasks.settings.libpq import Place
+from pgtasks.settings.project import LIBRARIES, NAME, URL, normalize, stem
+from pgtasks.settings.variables import Found
 
 # what applications call it, the most telling first
 _URLS = ("DATABASE_URL", "SQLALCHEMY_DATABASE_URI", "SQLALCHEMY_DATABASE_URL", "POSTGRES_URL")

@@ -30,8 +30,8 @@ from pgtasks.migrate import scripts as where
 from pgtasks.migrate.ledger import LOCK_TIMEOUT, Ledger
 from pgtasks.migrate.scripts import Scripts
 from pgtasks.migrate.translation import Translation, one_line
+from pgtasks.settings.target import Target
 from pgtasks.stamp import Identity
-from pgtasks.target import Target
 
 _WHERE_AM_I = (
     "SELECT pg_catalog.current_database(), (SELECT system_identifier::pg_catalog.text"

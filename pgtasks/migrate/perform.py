@@ -23,8 +23,8 @@ from pgtasks.migrate.scripts import Scripts
 from pgtasks.migrate.state import Revision, State
 from pgtasks.migrate.translation import one_line
 from pgtasks.report import typed
+from pgtasks.settings.target import Target
 from pgtasks.stamp import Identity
-from pgtasks.target import Target
 
 _SHOWN = 120  # characters of a statement that a hint shows
 

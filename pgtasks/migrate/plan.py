@@ -29,7 +29,7 @@ from pgtasks.migrate.envpy import EnvPy, bare
 from pgtasks.migrate.losses import Loss
 from pgtasks.migrate.scripts import Scripts
 from pgtasks.migrate.state import Revision, State
-from pgtasks.target import Target
+from pgtasks.settings.target import Target
 from pgtasks.versiontable import VersionTable
 
 

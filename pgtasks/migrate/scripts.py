@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pgtasks.errors import Refused
-from pgtasks.project import Project
-from pgtasks.target import Target
+from pgtasks.settings.project import Project
+from pgtasks.settings.target import Target
 
 if TYPE_CHECKING:
     from alembic.config import Config

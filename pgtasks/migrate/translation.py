@@ -15,8 +15,8 @@ from pgtasks import connection
 from pgtasks.errors import BadConfiguration, Failed, PgtasksError, Refused, Unreachable
 from pgtasks.migrate.scripts import Scripts
 from pgtasks.report import typed
-from pgtasks.secret import redact
-from pgtasks.target import Target
+from pgtasks.settings.secret import redact
+from pgtasks.settings.target import Target
 
 
 class Translation:

@@ -8,7 +8,7 @@ from pgtasks import catalog, connection
 from pgtasks.proof.content import content
 from pgtasks.proof.model import FORMAT, Proof
 from pgtasks.proof.taking import SNAPSHOT, Taking, snapshot_of
-from pgtasks.target import Target
+from pgtasks.settings.target import Target
 
 
 def take(

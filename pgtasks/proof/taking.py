@@ -26,7 +26,7 @@ from pgtasks.proof.expression import (
     sequence_query,
 )
 from pgtasks.proof.model import FORMAT, Proof, SequenceProof, TableProof, Unproven
-from pgtasks.target import Target
+from pgtasks.settings.target import Target
 
 _SEQUENCES_AT_ONCE = 500
 # A table that fails with one of these is named as unproven: it may not be read, or not as text (a

@@ -14,7 +14,7 @@ from pgtasks.errors import Failed, Refused
 from pgtasks.psql import program, session
 from pgtasks.psql.program import Program
 from pgtasks.psql.source import Source
-from pgtasks.target import Target
+from pgtasks.settings.target import Target
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from pgtasks.errors import Failed, PgtasksError, Unreachable
 from pgtasks.host import HERE, Command
 from pgtasks.pipeline import BROKEN_PIPE, Pipeline
 from pgtasks.psql.program import Copies, Program, quoted
+from pgtasks.settings.target import Target
 from pgtasks.shell import psql
-from pgtasks.target import Target
 from pgtasks.tools import Toolset
 
 _PLACE = re.compile(r"^psql:(?P<shown>.+):(?P<line>\d+): (?P<words>.+)$")

@@ -10,7 +10,7 @@ from pgtasks.backup.store import Backup
 from pgtasks.connection import Connection
 from pgtasks.proof import entries
 from pgtasks.proof.toc import Entry
-from pgtasks.target import Target
+from pgtasks.settings.target import Target
 
 _KINDS = (
     *("EVENT TRIGGER", "FOREIGN DATA WRAPPER", "ACCESS METHOD", "PROCEDURAL LANGUAGE"),

@@ -18,8 +18,8 @@ from pgtasks.proof.model import LEFT_OUT
 from pgtasks.proof.toc import Entry
 from pgtasks.restore.leaving import NOTHING, Left
 from pgtasks.restore.rights import Rights
+from pgtasks.settings.target import Target
 from pgtasks.side import side_name
-from pgtasks.target import Target
 from pgtasks.tools import Toolset
 
 _COUNT_SECONDS = 5.0  # for all counts together; what is not counted by then is estimated

@@ -13,7 +13,7 @@ from pgtasks.errors import Failed, Refused
 from pgtasks.host import Host
 from pgtasks.report import typed
 from pgtasks.restore.plan import Plan
-from pgtasks.target import Target
+from pgtasks.settings.target import Target
 
 
 def check(plan: Plan, conn: Connection, free: int | None, *, as_superuser: bool = False) -> None:

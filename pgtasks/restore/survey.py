@@ -19,7 +19,7 @@ from pgtasks.restore.options import Options
 from pgtasks.restore.plan import Plan, losses
 from pgtasks.restore.rights import Rights, Wish, decide
 from pgtasks.restore.rights import roles as known_roles
-from pgtasks.target import Target
+from pgtasks.settings.target import Target
 
 Archive = Sequence[Entry]
 

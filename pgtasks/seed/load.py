@@ -13,7 +13,7 @@ from pgtasks.errors import Failed
 from pgtasks.psql import program, session
 from pgtasks.psql.source import Source
 from pgtasks.seed.sets import SeedSet
-from pgtasks.target import Target
+from pgtasks.settings.target import Target
 
 # Asked in the transaction of the load itself: rows that only this transaction wrote, in tables
 # rather than in their partitions. A load that is cut short asks nothing and changes nothing.

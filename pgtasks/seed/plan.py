@@ -8,10 +8,10 @@ from typing import Any
 
 from pgtasks import report
 from pgtasks.errors import Refused
-from pgtasks.project import Project
 from pgtasks.seed.load import Loaded, Outcome, load
 from pgtasks.seed.sets import SeedSet, chosen, known
-from pgtasks.target import Target
+from pgtasks.settings.project import Project
+from pgtasks.settings.target import Target
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pgtasks.errors import BadConfiguration, Refused
-from pgtasks.project import Project
 from pgtasks.report import typed
+from pgtasks.settings.project import Project
 
 _HEAD = re.compile(r"^--\s*(seed|environments|scales):\s*(.*?)\s*$")
 ANYWHERE, UNPROTECTED = "any", "unprotected"

@@ -6,13 +6,14 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from pgtasks import libpq, peer
+from pgtasks import peer
 from pgtasks.errors import Failed
 from pgtasks.host import Command
-from pgtasks.secret import Secret
+from pgtasks.settings import libpq
+from pgtasks.settings.secret import Secret
+from pgtasks.settings.target import SOCKET_FOLDERS, SocketFacts, Target
 from pgtasks.ssh.host import SshHost
 from pgtasks.ssh.link import Link
-from pgtasks.target import SOCKET_FOLDERS, SocketFacts, Target
 
 
 def arrive(target: Target) -> Target:

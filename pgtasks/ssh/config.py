@@ -19,8 +19,8 @@ from pathlib import Path
 
 from pgtasks import child
 from pgtasks.errors import BadConfiguration
-from pgtasks.ssh import login
-from pgtasks.ssh.login import Login
+from pgtasks.settings import ssh
+from pgtasks.settings.ssh import Login
 
 _WAIT = 20  # seconds; a `Match exec` in the configuration may take its time
 _SSH = Path("~/.ssh")
@@ -88,7 +88,7 @@ def settings(wanted: Login) -> Settings:
     said, unread = _asked(wanted) if shutil.which("ssh") else _parsed(wanted)
     one = {key: values[0] for key, values in said.items() if values}
     host, user = one.get("hostname", wanted.host), one.get("user") or getpass.getuser()
-    port = int(one.get("port", login.PORT))
+    port = int(one.get("port", ssh.PORT))
     alias = one.get("hostkeyalias", "")
     tokens = _tokens(wanted.host, host, port, user, alias)
     identities = _paths(said.get("identityfile", []), tokens)
@@ -119,7 +119,7 @@ def settings(wanted: Login) -> Settings:
 
 
 def _name(host: str, port: int) -> str:
-    return host if port == login.PORT else f"[{host}]:{port}"
+    return host if port == ssh.PORT else f"[{host}]:{port}"
 
 
 def _tokens(original: str, host: str, port: int, user: str, alias: str) -> Mapping[str, str]:

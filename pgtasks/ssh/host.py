@@ -15,10 +15,10 @@ from pathlib import Path
 from pgtasks import password
 from pgtasks.errors import BadConfiguration, Failed, Unreachable
 from pgtasks.host import SHORT, Command, Sink, Source
+from pgtasks.settings.target import Target
 from pgtasks.ssh.link import Link
 from pgtasks.ssh.process import RemoteProcess
 from pgtasks.ssh.tunnel import Tunnel
-from pgtasks.target import Target
 
 _TAIL = 4000  # characters of what a command said last
 

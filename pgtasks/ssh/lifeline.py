@@ -15,8 +15,8 @@ from collections.abc import Callable
 import paramiko
 
 from pgtasks.errors import Unreachable
+from pgtasks.settings.ssh import Login
 from pgtasks.ssh import wrapper
-from pgtasks.ssh.login import Login
 from pgtasks.ssh.transport import Transport
 
 _BEATS = 4  # signs of life in the time after which silence counts as the end

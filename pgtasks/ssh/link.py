@@ -10,8 +10,8 @@ from functools import partial
 import paramiko
 
 from pgtasks.errors import Failed, Unreachable
+from pgtasks.settings.ssh import Login
 from pgtasks.ssh.lifeline import Lifeline, Speechless
-from pgtasks.ssh.login import Login
 from pgtasks.ssh.route import Route
 from pgtasks.ssh.transport import Transport
 

@@ -15,11 +15,11 @@ import paramiko
 
 from pgtasks import child, report
 from pgtasks.errors import BadConfiguration, PgtasksError, Unreachable
+from pgtasks.settings.ssh import Login
+from pgtasks.settings.ssh import parse as parse_login
 from pgtasks.ssh import config, hostkeys
 from pgtasks.ssh.config import Settings
 from pgtasks.ssh.keys import Keys
-from pgtasks.ssh.login import Login
-from pgtasks.ssh.login import parse as parse_login
 from pgtasks.ssh.transport import Transport
 
 _PROHIBITED = 1  # RFC 4254, section 5.1

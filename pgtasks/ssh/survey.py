@@ -12,12 +12,13 @@ from pgtasks import connection, password, reach, report, tools
 from pgtasks.backup import depot
 from pgtasks.errors import PgtasksError, Unreachable, VersionMismatch
 from pgtasks.readiness import Finding
-from pgtasks.ssh import arrive, facts, hostkeys, login
+from pgtasks.settings import ssh
+from pgtasks.settings.target import Target
+from pgtasks.ssh import arrive, facts, hostkeys
 from pgtasks.ssh.config import below_home
 from pgtasks.ssh.facts import Facts
 from pgtasks.ssh.host import SshHost
 from pgtasks.ssh.link import Forbidden
-from pgtasks.target import Target
 
 _CLOCKS_APART = 2.0  # seconds; the names of backups are times
 _LONG_WAY = 0.1  # seconds for a round trip: a command takes three
@@ -111,7 +112,7 @@ def examine(target: Target, root: Path) -> Survey:
 
     A server that does not answer is a finding.
     """
-    login.required(target.ssh, target.environment)
+    ssh.required(target.ssh, target.environment)
     target = password.unlocked(target, root)
     host, there = arrive.landed(target)
     try:
@@ -122,7 +123,7 @@ def examine(target: Target, root: Path) -> Survey:
 
 def ask(target: Target) -> Facts:
     """Return what the host of a target says of itself, raising Unreachable."""
-    login.required(target.ssh, target.environment)
+    ssh.required(target.ssh, target.environment)
     host, there = arrive.landed(target)
     try:
         return facts.ask(host, _backups_folder(there))

@@ -15,11 +15,11 @@ import paramiko
 from pgtasks.errors import Refused, Unreachable
 from pgtasks.host import Command
 from pgtasks.report import typed
-from pgtasks.ssh import login
+from pgtasks.settings import ssh
+from pgtasks.settings.target import Target
 from pgtasks.ssh.host import SshHost
 from pgtasks.ssh.link import Link
 from pgtasks.ssh.process import RemoteProcess
-from pgtasks.target import Target
 
 _CHUNK = 1 << 16
 # as `ssh host command` does: in the home folder
@@ -35,7 +35,7 @@ class _Typed(Command):
 
 @contextmanager
 def _host(target: Target) -> Iterator[SshHost]:
-    wanted = login.required(target.ssh, target.environment)
+    wanted = ssh.required(target.ssh, target.environment)
     host = SshHost(Link(wanted, environment=target.environment))
     try:
         yield host

@@ -10,12 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pgtasks import libpq, scratch
+from pgtasks import scratch
 from pgtasks.errors import PgtasksError, Unreachable
 from pgtasks.host import Command
+from pgtasks.settings import libpq
+from pgtasks.settings.target import End, Target
 from pgtasks.ssh.link import Forbidden, Link
 from pgtasks.ssh.process import CHUNK, RemoteProcess, write
-from pgtasks.target import End, Target
 
 if TYPE_CHECKING:
     from paramiko import Channel

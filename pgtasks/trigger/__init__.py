@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pgtasks.project import Project
-from pgtasks.target import Target
+from pgtasks.settings.project import Project
+from pgtasks.settings.target import Target
 from pgtasks.trigger.apply import Applied, apply, plan
 from pgtasks.trigger.files import needed, read
 from pgtasks.trigger.verify import Finding, Verification, verify

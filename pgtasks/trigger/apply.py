@@ -12,7 +12,7 @@ import psycopg2
 from pgtasks import connection, interrupt, report
 from pgtasks.connection import Connection
 from pgtasks.errors import Failed, PgtasksError, Refused
-from pgtasks.target import Target
+from pgtasks.settings.target import Target
 from pgtasks.trigger import expected, installed
 from pgtasks.trigger.files import SqlFile, Statement, line_of, statements
 from pgtasks.trigger.verify import verify

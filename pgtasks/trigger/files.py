@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pgtasks.errors import Failed, Refused
-from pgtasks.project import Project
+from pgtasks.settings.project import Project
 
 FOLDERS = ("functions", "triggers")  # functions first: triggers name them
 

@@ -11,7 +11,7 @@ from pgtasks.connection import Connection
 from pgtasks.database import NAME_LISTS, split_names
 from pgtasks.errors import NotProven
 from pgtasks.report import typed
-from pgtasks.target import Target
+from pgtasks.settings.target import Target
 from pgtasks.trigger import expected as files_say
 from pgtasks.trigger import installed
 from pgtasks.trigger.expected import Expected, Function, Trigger

@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote
 
 from pgtasks.errors import BadConfiguration
-from pgtasks.secret import Secret
+from pgtasks.settings.secret import Secret
 
 SSLMODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 ENCRYPTED = SSLMODES[3:]  # those that ask for TLS

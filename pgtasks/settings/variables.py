@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pgtasks.errors import BadConfiguration
-from pgtasks.yamlfile import text_of
+from pgtasks.settings.yamlfile import text_of
 
 if TYPE_CHECKING:
     from dotenv.parser import Original

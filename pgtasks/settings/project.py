@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pgtasks import fields, yamlfile
 from pgtasks.errors import BadConfiguration, Refused
-from pgtasks.variables import Found, Variables, read_dotenv
+from pgtasks.settings import fields, yamlfile
+from pgtasks.settings.variables import Found, Variables, read_dotenv
 
 ALWAYS = ("dev", "test")  # embedded where nothing else defines them
 _SPELLINGS = {

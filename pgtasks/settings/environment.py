@@ -8,12 +8,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from pgtasks import fields, libpq
 from pgtasks.errors import BadConfiguration
-from pgtasks.layers import DEFAULT, Keys, Layer, Value, layers, reader_password
-from pgtasks.project import Project
-from pgtasks.secret import Secret
-from pgtasks.ssh import login
+from pgtasks.settings import fields, libpq
+from pgtasks.settings import ssh as login
+from pgtasks.settings.layers import DEFAULT, Keys, Layer, Value, layers, reader_password
+from pgtasks.settings.project import Project
+from pgtasks.settings.secret import Secret
 
 __all__ = ["DEFAULT", "Environment", "Value", "resolve"]
 

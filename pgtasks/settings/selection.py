@@ -6,10 +6,10 @@ import fnmatch
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pgtasks import fields
-from pgtasks.environment import Environment, resolve
 from pgtasks.errors import Failed, PgtasksError, Refused
-from pgtasks.project import Project, normalize
+from pgtasks.settings import fields
+from pgtasks.settings.environment import Environment, resolve
+from pgtasks.settings.project import Project, normalize
 
 VARIABLES = ("PGTASKS_ENV", "INVOKE_PGTASKS_ENVIRONMENT")
 ENV_USE = "inv env.use in this checkout"

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from pgtasks.errors import BadConfiguration
-from pgtasks.libpq import SSLMODES
-from pgtasks.ssh import login
+from pgtasks.settings import ssh
+from pgtasks.settings.libpq import SSLMODES
 
 EMBEDDED_ROLE = "pgtasks"  # as whom an embedded server is used where no `user` is named
 
@@ -102,7 +102,7 @@ ENVIRONMENT = _fields(
         "block",
         "the database host over SSH: user@host:port, or a block; `none` for none",
         inside=SSH,
-        short=login.parse,
+        short=ssh.parse,
     ),
     Field(
         "jobs",

@@ -7,15 +7,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pgtasks import choice as choices
-from pgtasks import fields, report
-from pgtasks.choice import Candidate, Choice
-from pgtasks.environment import DEFAULT, Environment, resolve
+from pgtasks import report
 from pgtasks.errors import PgtasksError
-from pgtasks.layers import Layer, Value, layers
-from pgtasks.project import Project
-from pgtasks.secret import redact
-from pgtasks.target import Target, from_environment
+from pgtasks.settings import fields
+from pgtasks.settings import selection as choices
+from pgtasks.settings.environment import DEFAULT, Environment, resolve
+from pgtasks.settings.layers import Layer, Value, layers
+from pgtasks.settings.project import Project
+from pgtasks.settings.secret import redact
+from pgtasks.settings.selection import Candidate, Choice
+from pgtasks.settings.target import Target, from_environment
 
 _SECRET = re.compile(
     r"pass(word|wd|phrase)|secret|token|credential|(api|private|access)_?key", re.I

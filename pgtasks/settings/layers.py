@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pgtasks import fields, libpq, yamlfile
 from pgtasks.errors import BadConfiguration
-from pgtasks.project import Project, SettingsFile, normalize, stem
-from pgtasks.secret import Secret
-from pgtasks.variables import Found, Source, Variables
+from pgtasks.settings import fields, libpq, yamlfile
+from pgtasks.settings.project import Project, SettingsFile, normalize, stem
+from pgtasks.settings.secret import Secret
+from pgtasks.settings.variables import Found, Source, Variables
 
 DEFAULT = "default"
 _PREFIX = "INVOKE_PGTASKS_ENVIRONMENTS_"

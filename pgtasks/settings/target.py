@@ -8,13 +8,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
-from pgtasks import fields, libpq
-from pgtasks.environment import Environment
 from pgtasks.errors import BadConfiguration
 from pgtasks.report import account
-from pgtasks.secret import Secret
-from pgtasks.ssh import login
-from pgtasks.ssh.login import Login
+from pgtasks.settings import fields, libpq
+from pgtasks.settings import ssh as login
+from pgtasks.settings.environment import Environment
+from pgtasks.settings.secret import Secret
+from pgtasks.settings.ssh import Login
 
 # Debian's and PostgreSQL's own default
 SOCKET_FOLDERS = ("/var/run/postgresql", "/tmp")  # nosec B108
