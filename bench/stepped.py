@@ -1,7 +1,7 @@
 """Run `inv` and note when each step boundary is passed: `python -m bench.stepped FD TASK ...`.
 
 A line per boundary goes to the file descriptor: the clock's seconds, the boundary's name. To the
-boundaries of `pgtasks.steps` come the beginnings and ends of a few functions.
+boundaries of `pgtasks.report.boundaries` come the beginnings and ends of a few functions.
 """
 
 from __future__ import annotations

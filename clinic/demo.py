@@ -12,9 +12,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pgtasks import connection, embedded, journal, side
+from pgtasks import connection, embedded, side
 from pgtasks.drop import drop
 from pgtasks.errors import PgtasksError
+from pgtasks.host import journal
 from pgtasks.reach import reach
 from pgtasks.settings.environment import resolve
 from pgtasks.settings.project import load

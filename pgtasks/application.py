@@ -17,8 +17,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from pgtasks import journal, password
 from pgtasks.errors import Failed, Refused
+from pgtasks.host import journal, password
 from pgtasks.report import account
 from pgtasks.settings import fields, libpq, selection
 from pgtasks.settings.environment import Environment, resolve
@@ -63,7 +63,7 @@ def set_environment(name: str, *, remember: bool = False) -> str:
 
 
 def _remember(project: Project, name: str) -> None:
-    from pgtasks import checkout
+    from pgtasks.host import checkout
 
     switch = checkout.use(project, name)
     entry = journal.Entry(

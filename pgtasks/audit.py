@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pgtasks import embedded, private, report, repository
+from pgtasks import embedded, report
 from pgtasks.errors import Failed, PgtasksError
+from pgtasks.host import git, private
 from pgtasks.report import typed
 from pgtasks.settings import libpq, selection
 from pgtasks.settings.environment import Environment, resolve
@@ -121,7 +122,7 @@ def _identity(target: Target) -> Iterator[Finding]:
     if mode & 0o077:
         text = f"ssh.identity {str(path)!r} can be read by others (mode {mode:04o}): chmod 600"
         yield Finding("fault", "identity", name, text)
-    if repository.tracks(path):
+    if git.tracks(path):
         text = f"git tracks the private key {str(path)!r}: make another one, and keep it out of git"
         yield Finding("fault", "key-in-git", name, text)
 
@@ -132,7 +133,7 @@ def _passwords_in_files(project: Project, name: str) -> Iterator[Finding]:
         if not layer.password or ", " in layer.password_layer:
             continue
         path = project.root / re.sub(r":\d+$", "", layer.password_layer)
-        if repository.tracks(path):
+        if git.tracks(path):
             yield Finding(
                 "fault",
                 "password-in-file",
@@ -253,13 +254,13 @@ def _role(project: Project, target: Target) -> Iterator[Finding]:
 @contextmanager
 def _opened(target: Target, project: Project) -> Iterator[Target]:
     """Yield the target as it is reached for a block; nothing is started or asked for."""
-    from pgtasks import password
+    from pgtasks.host import password
 
     quick = {**target.parameters, "connect_timeout": str(_PATIENCE)}
     target = embedded.located(replace(target, parameters=quick), project.root)
     target = password.unlocked(target, project.root)
     if target.ssh:
-        from pgtasks.ssh.arrive import arrive
+        from pgtasks.host.ssh.login import arrive
 
         target = arrive(replace(target, ssh=replace(target.ssh, connect_timeout=_PATIENCE)))
     try:
@@ -290,11 +291,11 @@ def _env_folder(project: Project) -> Iterator[Finding]:
     if (folder / "pyvenv.cfg").exists():
         yield Finding("fault", "env-folder", "", f"{shown}/ is a virtual environment: {way_out}")
         return
-    hidden = repository.ignores(folder / "dev.yaml")
+    hidden = git.ignores(folder / "dev.yaml")
     if hidden:
         yield Finding("fault", "env-folder", "", f"git ignores {shown}/ ({hidden}): {way_out}")
     if hidden is None and folder.is_dir():
-        yield Finding("unchecked", "git", "", f"what git ignores and tracks: {repository.WHY_NOT}")
+        yield Finding("unchecked", "git", "", f"what git ignores and tracks: {git.WHY_NOT}")
 
 
 def _open_backups(project: Project) -> Iterator[Finding]:
@@ -341,7 +342,7 @@ def _dotenv_files(project: Project) -> list[Path]:
 
 def _tracked_secrets(project: Project) -> Iterator[Finding]:
     for path in _dotenv_files(project):
-        if repository.tracks(path):
+        if git.tracks(path):
             yield Finding(
                 "fault",
                 "dotenv-in-git",

@@ -12,8 +12,9 @@ from typing import Any
 
 from invoke import Collection, Exit, Task
 
-from pgtasks import child, context, early, edge, mistyped, several
+from pgtasks import context, early, edge, mistyped, several
 from pgtasks.errors import PgtasksError
+from pgtasks.host import child
 from pgtasks.report import commandline, typed
 
 FIRST = "help"  # what `inv` alone runs

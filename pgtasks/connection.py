@@ -19,9 +19,9 @@ import psycopg2.extensions
 from psycopg2 import sql
 from psycopg2.extensions import make_dsn
 
-from pgtasks import peer
 from pgtasks import session as sessions
 from pgtasks.errors import Failed, PgtasksError, Refused, Unreachable
+from pgtasks.host import peer
 from pgtasks.names import quoted
 from pgtasks.report import account, typed
 from pgtasks.session import Session

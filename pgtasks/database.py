@@ -98,7 +98,7 @@ class DatabaseFacts:
 
         Raises NotProven for one that holds anything else; `where` opens the error.
         """
-        from pgtasks import decoding
+        from pgtasks.host import decoding
 
         return decoding.decode(content, cls, where)
 

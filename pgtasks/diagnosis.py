@@ -11,17 +11,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pgtasks import connection, password
+from pgtasks import connection
 from pgtasks.errors import Failed, PgtasksError, Unreachable
-from pgtasks.host import Command
+from pgtasks.host import password
+from pgtasks.host.local import Command
 from pgtasks.report import typed
 from pgtasks.settings import libpq
 from pgtasks.settings.environment import Environment
 from pgtasks.settings.target import Target
 
 if TYPE_CHECKING:
-    from pgtasks.ssh.host import SshHost
-    from pgtasks.ssh.link import Link
+    from pgtasks.host.ssh.host import SshHost
+    from pgtasks.host.ssh.link import Link
 
 # SSLRequest: length 8, code 80877103. Every server answers it with one byte before anything else
 # (protocol-flow, "SSL Session Encryption").
@@ -110,10 +111,10 @@ def _steps(target: Target, environment: Environment, root: Path) -> Generator[St
 
 
 def _over_ssh(target: Target, environment: Environment, root: Path) -> Iterator[Step]:
-    from pgtasks.ssh import arrive
-    from pgtasks.ssh.hostkeys import Distrusted
-    from pgtasks.ssh.lifeline import Speechless
-    from pgtasks.ssh.route import Denied
+    from pgtasks.host.ssh import login
+    from pgtasks.host.ssh.hostkeys import Distrusted
+    from pgtasks.host.ssh.route import Denied
+    from pgtasks.host.ssh.watchdog import Speechless
 
     failing: dict[type[PgtasksError], str] = {
         Distrusted: "host key",
@@ -121,7 +122,7 @@ def _over_ssh(target: Target, environment: Environment, root: Path) -> Iterator[
         Speechless: "command",
     }
     try:
-        host, target = arrive.landed(target)
+        host, target = login.landed(target)
     except PgtasksError as exc:
         kinds = [name for kind, name in failing.items() if isinstance(exc, kind)]
         yield Step(kinds[0] if kinds else "ssh", False, exc.message)
@@ -135,7 +136,7 @@ def _over_ssh(target: Target, environment: Environment, root: Path) -> Iterator[
 
 def _landed(link: Link) -> Iterator[Step]:
     """Yield the steps that were taken when a link is open."""
-    from pgtasks.ssh.hostkeys import fingerprint
+    from pgtasks.host.ssh.hostkeys import fingerprint
 
     settings, transport = link.settings, link.transport
     through = f" through {', '.join(settings.jumps)}" if settings.jumps else ""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pgtasks import connection, journal, stamp
+from pgtasks import connection, stamp
 from pgtasks.connection import Connection
 from pgtasks.errors import PgtasksError
+from pgtasks.host import journal
 from pgtasks.names import quoted
 from pgtasks.report import typed
 from pgtasks.settings.target import Target

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from pgtasks import connection, password, stamp
+from pgtasks import connection, stamp
 from pgtasks.errors import Unreachable
+from pgtasks.host import password
 from pgtasks.report import typed
 from pgtasks.settings.target import Target
 from pgtasks.silence import ANSWER
@@ -28,7 +29,7 @@ def reach(target: Target, root: Path, *, start: bool = True, make: bool = True) 
         target = _embedded(target, root, start=start, make=make)
     target = password.unlocked(target, root)
     if target.ssh:
-        from pgtasks.ssh.arrive import arrive
+        from pgtasks.host.ssh.login import arrive
 
         target = arrive(target)
     try:

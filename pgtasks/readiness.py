@@ -12,7 +12,6 @@ from pgtasks import (
     catalog,
     connection,
     guard,
-    host,
     kept,
     lacking,
     loader,
@@ -20,16 +19,16 @@ from pgtasks import (
     reach,
     recover,
     report,
-    scratch,
     session,
     stamp,
-    tools,
 )
 from pgtasks.backup import depot, partial, store
 from pgtasks.connection import Connection
 from pgtasks.diagnosis import Diagnosis, Step
 from pgtasks.errors import Failed, PgtasksError, Refused, Unreachable, VersionMismatch
 from pgtasks.guard import Access, Facts
+from pgtasks.host import tempfiles, tools
+from pgtasks.host.local import HERE, for_target
 from pgtasks.names import quoted
 from pgtasks.recover import Leftovers
 from pgtasks.report import typed
@@ -372,7 +371,7 @@ def _interrupted(target: Target, backups: Path) -> Iterator[Finding]:
         yield Finding(
             "left over", "note", f"{path}, an interrupted backup: {typed.task('db.recover')}"
         )
-    for file in scratch.left(tempfile.gettempdir()):
+    for file in tempfiles.left(tempfile.gettempdir()):
         holds = ", which may hold a password" if file.suffix == ".pgpass" else ""
         text = f"{file}, of a killed run{holds}: {typed.task('db.recover')} removes it"
         yield Finding("left over", "note", text)
@@ -423,14 +422,14 @@ def _tools(target: Target, major: int) -> Iterator[Finding]:
     """Yield which tools would dump this server, and over SSH the psql on this machine."""
     on = f" on {target.ssh}" if target.ssh else ""
     try:
-        found = tools.available(host.for_target(target), target)
+        found = tools.available(for_target(target), target)
         yield Finding("tools", "ok", f"{tools.for_dump(found, major, target)}{on}")
     except VersionMismatch as exc:
         yield Finding("tools", "fault", exc.message)
     if not target.ssh:
         return
     try:
-        own = tools.for_psql(tools.available(host.HERE, target), major, target.here())
+        own = tools.for_psql(tools.available(HERE, target), major, target.here())
         yield Finding("psql", "ok", f"{own} on this machine")
     except VersionMismatch:
         text = "none on this machine: db.run, db.shell and seed.load need one"

@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pgtasks import journal, report
+from pgtasks import report
 from pgtasks.errors import BadConfiguration, PgtasksError, Refused, Unreachable
 from pgtasks.guard import Access, Decision, Facts, decide, protection
+from pgtasks.host import journal
 from pgtasks.report import Reported, account, typed
 from pgtasks.settings import fields, ssh
 from pgtasks.settings.environment import Environment, Value, resolve
@@ -70,7 +71,7 @@ class Run:
     def landed(self) -> Target:
         """Return the target with its host logged in to, if it has one; its server is not asked."""
         if self.target.ssh and self.target.place is None:
-            from pgtasks.ssh.arrive import landed
+            from pgtasks.host.ssh.login import landed
 
             _, self.target = landed(self.target)
         return self.target

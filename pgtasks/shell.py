@@ -5,11 +5,12 @@ from __future__ import annotations
 import signal
 import sys
 
-from pgtasks import reach, tools
+from pgtasks import reach
 from pgtasks.errors import Failed, Unreachable
-from pgtasks.host import HERE, Command
+from pgtasks.host import tools
+from pgtasks.host.local import HERE, Command
+from pgtasks.host.tools import Toolset
 from pgtasks.settings.target import Target
-from pgtasks.tools import Toolset
 
 _LOST = 2  # psql(1), "Exit Status": the connection went bad
 
@@ -53,8 +54,8 @@ def open_shell(target: Target, *, read_only: bool) -> None:
 
 def open_there(target: Target, *, read_only: bool) -> None:
     """Run the psql of a reached target's host there, on the terminal where there is one."""
-    from pgtasks.ssh import terminal
-    from pgtasks.ssh.host import SshHost
+    from pgtasks.host.ssh import terminal
+    from pgtasks.host.ssh.host import SshHost
 
     host = target.place
     assert isinstance(host, SshHost)

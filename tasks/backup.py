@@ -36,8 +36,9 @@ def show(c, id, on_host=False, env=None, json=False):
 def verify(c, backup=None, on_host=False, env=None, json=False):
     """Read every byte of a backup against its checksum. Example: inv backup.verify"""
     with run(c, "backup.verify", env=env, json=json, journaled=True) as r:
-        from pgtasks import report, tools
+        from pgtasks import report
         from pgtasks.backup.verify import verify
+        from pgtasks.host import tools
 
         found = _places(r).find(backup, on_host=on_host)
         options = {"toolsets": tools.available(found.host, r.target), "jobs": r.target.jobs}

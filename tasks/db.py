@@ -29,9 +29,9 @@ def backup(
     """Back up the database, with the proof of its content. Example: inv db.backup --note 'x'"""
     flags = {"jobs": jobs}
     with run(c, "db.backup", env=env, json=json, dry=dry, journaled=True, flags=flags) as r:
-        from pgtasks import host
         from pgtasks.backup import create, job, shelf, view
         from pgtasks.guard import Access
+        from pgtasks.host.local import for_target
         from pgtasks.lock import Lock
 
         shelf.check(r.target, on_host=on_host)
@@ -45,7 +45,7 @@ def backup(
             note=note,
         )
         lies = shelf.of(target, r.project.folder("backups"), on_host=on_host)
-        place = {"shelf": lies, "host": host.for_target(target)}
+        place = {"shelf": lies, "host": for_target(target)}
         if r.dry:
             r.finish(view.Planned(create.plan(target, **place, options=options)))
             return
@@ -86,9 +86,9 @@ def restore(
     """Restore a backup: built beside, proven, swapped in."""
     flags = {"jobs": jobs}
     with run(c, "db.restore", env=env, json=json, dry=dry, journaled=True, flags=flags) as r:
-        from pgtasks import host
         from pgtasks.backup.places import Places
         from pgtasks.guard import Access
+        from pgtasks.host.local import for_target
         from pgtasks.interrupt import telling
         from pgtasks.lock import Lock
         from pgtasks.restore import Options, chosen, doubt, restore
@@ -114,7 +114,7 @@ def restore(
             doubt=doubt(found, backups, r.project.root),
         )
         with Lock(target, "db.restore") as lock, telling(target):
-            there = host.for_target(target)
+            there = for_target(target)
             r.finish(restore(lock, there, found, options, say=r.say, ask=permit.ask, dry=r.dry))
 
 

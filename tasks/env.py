@@ -22,8 +22,9 @@ def list_(c, json=False):
 def show(c, env=None, url=False, reveal=False, json=False):
     """Show the settings of an environment, each with its layer."""
     with run(c, "env.show", env=env, json=json) as r:
-        from pgtasks import embedded, password
+        from pgtasks import embedded
         from pgtasks.errors import Refused
+        from pgtasks.host import password
         from pgtasks.report import typed
         from pgtasks.settings import views
 
@@ -50,7 +51,7 @@ def show(c, env=None, url=False, reveal=False, json=False):
 def use(c, name, json=False):
     """Choose the environment of this checkout. Example: inv env.use test"""
     with run(c, "env.use", env=name, json=json, journaled=True) as r:
-        from pgtasks import checkout
+        from pgtasks.host import checkout
 
         r.finish(checkout.use(r.project, name))
 

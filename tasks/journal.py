@@ -12,8 +12,9 @@ from pgtasks.task import task
 )
 def list_(c, limit=None, env=None, json=False):
     """List what was done, the newest last. Example: inv journal.list --env prod --limit 5"""
-    from pgtasks import journal, report
+    from pgtasks import report
     from pgtasks.context import project_of
+    from pgtasks.host import journal
     from pgtasks.settings.project import normalize
 
     folder = project_of(c).folder("backups")

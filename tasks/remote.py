@@ -14,8 +14,8 @@ from pgtasks.task import run, task
 def trust(c, env=None, fingerprint=None, yes=False, json=False, dry=False):
     """Show the keys of the hosts on the way, and trust them."""
     with run(c, "remote.trust", env=env, json=json, dry=dry, journaled=True) as r:
+        from pgtasks.host.ssh import trust
         from pgtasks.settings import ssh
-        from pgtasks.ssh import trust
 
         wanted = ssh.required(r.target.ssh, r.environment.name)
         judge = None if r.dry else trust.judge(r.target, fingerprint, yes=yes)
@@ -26,7 +26,7 @@ def trust(c, env=None, fingerprint=None, yes=False, json=False, dry=False):
 def check(c, env=None, json=False):
     """Check the way to the host, and what is there."""
     with run(c, "remote.check", env=env, json=json) as r:
-        from pgtasks.ssh import survey
+        from pgtasks.host.ssh import survey
 
         found = survey.examine(r.target, r.project.root)
         if json:
@@ -39,7 +39,7 @@ def check(c, env=None, json=False):
 def facts(c, env=None, json=False):
     """Show what the host says of itself."""
     with run(c, "remote.facts", env=env, json=json) as r:
-        from pgtasks.ssh import survey
+        from pgtasks.host.ssh import survey
 
         r.finish(survey.ask(r.target))
 
@@ -48,7 +48,7 @@ def facts(c, env=None, json=False):
 def shell(c, env=None, confirm=None):
     """Open a login shell on the host."""
     with run(c, "remote.shell", env=env, journaled=True) as r:
-        from pgtasks.ssh import terminal
+        from pgtasks.host.ssh import terminal
 
         r.guarded_host(confirm=confirm)
         if r.dry:
@@ -87,7 +87,7 @@ def psql(c, env=None, write=False, confirm=None):
 def run_command(c, command, env=None, confirm=None, dry=False):
     """Run a command on the host. Example: inv remote.run 'df -h /srv'"""
     with run(c, "remote.run", env=env, dry=dry, journaled=True) as r:
-        from pgtasks.ssh import terminal
+        from pgtasks.host.ssh import terminal
 
         r.guarded_host(confirm=confirm)
         if r.dry:

@@ -15,11 +15,12 @@ from typing import Any
 
 from servers import Cluster
 
-from pgtasks import host, proof
+from pgtasks import proof
 from pgtasks.backup import create
 from pgtasks.backup.job import Options
 from pgtasks.backup.shelf import LocalShelf
 from pgtasks.backup.store import Backup
+from pgtasks.host.local import for_target
 from pgtasks.proof import toc
 from pgtasks.proof.toc import Entry
 from pgtasks.settings.target import Target
@@ -43,7 +44,7 @@ def said(target: Target, folder: Path, **options: Any) -> tuple[Backup, list[str
     made = create.create(
         target,
         shelf=LocalShelf(folder),
-        host=host.for_target(target),
+        host=for_target(target),
         options=Options(**options),
         say=lines.append,
         quiet=True,

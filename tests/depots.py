@@ -13,12 +13,14 @@ from hosts import DatabaseHost
 from projects import make_project, put_stamp
 
 from backups import SHOP, below, make
-from pgtasks import host, reach, scratch
+from pgtasks import reach
 from pgtasks.backup import create, depot, store
 from pgtasks.backup.depot import Depot
 from pgtasks.backup.job import Options
 from pgtasks.backup.shelf import FarShelf
 from pgtasks.backup.store import Backup
+from pgtasks.host import tempfiles
+from pgtasks.host.local import for_target
 from pgtasks.settings.ssh import Login
 from pgtasks.settings.target import Target
 
@@ -81,7 +83,7 @@ def make_there(target: Target, say: Callable[[str], None] | None = None, **more:
     return create.create(
         target,
         shelf=FarShelf(far_of(target)),
-        host=host.for_target(target),
+        host=for_target(target),
         options=Options(**more),
         say=say,
         quiet=True,
@@ -151,7 +153,7 @@ def path_of(project: Path, made: dict[str, Any]) -> Path:
 def left_here(project: Path) -> list[str]:
     """Return temporary folders in a project and below /tmp that nobody works with."""
     partials = [name for name in below(project / "backups") if ".partial" in name]
-    return partials + [str(path) for path in scratch.left("/tmp")]
+    return partials + [str(path) for path in tempfiles.left("/tmp")]
 
 
 def halted(start_inv: Inv, project: Path, step: str, *words: str) -> Any:

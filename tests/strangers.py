@@ -24,12 +24,13 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from pgtasks import database, journal
+from pgtasks import database
 from pgtasks.backup import archive, depot, dump, files, listing, manifest, mirror, store, view
 from pgtasks.backup.manifest import FileRecord, Manifest
 from pgtasks.database import DatabaseFacts, Grant, Setting
 from pgtasks.errors import PgtasksError
-from pgtasks.host import HERE
+from pgtasks.host import journal
+from pgtasks.host.local import HERE
 from pgtasks.proof import model
 from pgtasks.proof.model import Proof, SequenceProof, TableProof, Unproven
 from pgtasks.settings import variables, yamlfile

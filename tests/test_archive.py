@@ -11,13 +11,11 @@ from typing import IO, Any
 import pytest
 
 from backups import below
-from pgtasks.backup import (
-    archive,
-    streams,
-)
+from pgtasks.backup import archive
 from pgtasks.backup.manifest import FileRecord
 from pgtasks.errors import Failed, NotProven
-from pgtasks.host import HERE, Command
+from pgtasks.host import streams
+from pgtasks.host.local import HERE, Command
 
 
 def unpack(source: IO[bytes], folder: Path, *tell: archive.Tell) -> dict[str, FileRecord]:

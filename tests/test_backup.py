@@ -30,12 +30,12 @@ from backups import (
     said,
     until,
 )
-from pgtasks import connection, host, proof, stamp
+from pgtasks import connection, proof, stamp
 from pgtasks.backup import create, dump, layout, manifest, store
 from pgtasks.backup.job import Options
 from pgtasks.backup.shelf import LocalShelf
 from pgtasks.errors import BadConfiguration, Failed, Refused, Unreachable, VersionMismatch
-from pgtasks.host import HERE
+from pgtasks.host.local import HERE, for_target
 from pgtasks.proof.entries import schema as schema_of
 from pgtasks.restore import plan
 from pgtasks.settings.target import Target
@@ -268,7 +268,7 @@ class TestOptions:
         lines = create.plan(
             shop,
             shelf=LocalShelf(tmp_path),
-            host=host.for_target(shop),
+            host=for_target(shop),
             options=Options(schema_only=True),
         )
         text = "\n".join(lines)

@@ -16,18 +16,19 @@ import pytest
 from servers import Cluster
 
 from backups import SHOP, below, make
-from pgtasks import host, names
+from pgtasks import names
 from pgtasks.backup import compression, dump, files, listing, manifest, partial, store, view
 from pgtasks.backup.manifest import FileRecord, Manifest
 from pgtasks.backup.store import Backup
 from pgtasks.backup.verify import verify
 from pgtasks.errors import BadConfiguration, Failed, Locked, NotProven, Refused, VersionMismatch
+from pgtasks.host.local import LocalHost
+from pgtasks.host.tools import Toolset
 from pgtasks.proof.model import SequenceProof
 from pgtasks.proof.toc import Entry
 from pgtasks.settings.target import Target
-from pgtasks.tools import Toolset
 
-HOST = host.LocalHost()
+HOST = LocalHost()
 PLAIN = Manifest(
     id="20250101T000000Z-aaaa",
     environment="dev",

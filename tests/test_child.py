@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from projects import make_project
 
-from pgtasks import child
+from pgtasks.host import child
 
 LIBRARY = Path(child.__file__).parent
 SECRETS = {
@@ -76,7 +76,7 @@ _PRINT = "import json, os; print(json.dumps(dict(os.environ)))"
 def test_a_run_of_our_own_gets_them_by_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("QA_DATABASE_URL", "postgresql://u:s3cret@h/d")
     plain, secret = child.for_own_runs({"PGPASSWORD": "s3cret " * 20_000})
-    code = f"from pgtasks import child; child.take_over(); {_PRINT}"
+    code = f"from pgtasks.host import child; child.take_over(); {_PRINT}"
     first = "print(open('/proc/self/environ').read());" if Path("/proc/self").exists() else ""
     with child.handed_over(secret) as variables:  # type: ignore[union-attr]
         done = subprocess.run(

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from layout import lay_out
 
-from pgtasks import checkout
 from pgtasks.errors import BadConfiguration, Failed, Refused
+from pgtasks.host import checkout
 from pgtasks.settings import project, selection
 from pgtasks.settings.project import Project, find_root, normalize
 

@@ -17,15 +17,15 @@ from hosts import DatabaseHost
 from sites import until
 from test_pipeline import sh
 
-from pgtasks import tools
-from pgtasks.backup import archive, depot, mirror, streams
+from pgtasks.backup import archive, depot, mirror
 from pgtasks.backup.depot import Depot
 from pgtasks.errors import Failed, NotProven, Unreachable
-from pgtasks.host import HERE
+from pgtasks.host import streams, tools
+from pgtasks.host.local import HERE
+from pgtasks.host.ssh import facts
+from pgtasks.host.ssh.host import SshHost
+from pgtasks.host.ssh.link import Link
 from pgtasks.settings.ssh import Login
-from pgtasks.ssh import facts
-from pgtasks.ssh.host import SshHost
-from pgtasks.ssh.link import Link
 
 MIB = 1 << 20
 
@@ -185,7 +185,7 @@ def test_a_list_of_backups_ends(
     monkeypatch: pytest.MonkeyPatch,
     script: str,
 ) -> None:
-    monkeypatch.setattr("pgtasks.backup.streams.PATIENCE", 2.0)
+    monkeypatch.setattr("pgtasks.host.streams.PATIENCE", 2.0)
     monkeypatch.setattr("pgtasks.backup.depot._LISTING", 64 * MIB)
     there = hostile(script)
     (account,) = {"/home/" + there.host.name.partition("@")[0]}

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from conftest import Inv
 
-from pgtasks import journal
 from pgtasks.errors import Refused
-from pgtasks.journal import Entry
+from pgtasks.host import journal
+from pgtasks.host.journal import Entry
 from pgtasks.report import account
 
 
@@ -96,7 +96,8 @@ def test_writers_at_once_lose_no_line(tmp_path: Path) -> None:
 def test_readers_and_writers_wait_for_a_writer(tmp_path: Path, call: str) -> None:
     journal.append(tmp_path, entry())
     code = (
-        "import pathlib, sys; from pgtasks import journal; folder = pathlib.Path(sys.argv[1])\n"
+        "import pathlib, sys; from pgtasks.host import journal\n"
+        "folder = pathlib.Path(sys.argv[1])\n"
         f"entry = journal.read(folder)[0][0]; print(flush=True); input(); journal.{call}"
     )
     argv = [sys.executable, "-c", code, str(tmp_path)]

@@ -17,11 +17,11 @@ from sites import until
 from test_ssh_process import clear, left, running
 
 from pgtasks.errors import Unreachable
-from pgtasks.host import Command
-from pgtasks.pipeline import Pipeline
+from pgtasks.host.local import Command
+from pgtasks.host.pipeline import Pipeline
+from pgtasks.host.ssh.host import SshHost
+from pgtasks.host.ssh.link import Link
 from pgtasks.settings.ssh import Login
-from pgtasks.ssh.host import SshHost
-from pgtasks.ssh.link import Link
 
 SILENCE = 5
 # a run with a lock, a password file, a sent file, a statement and a command at work
@@ -43,7 +43,7 @@ def work(c, what):
         from pgtasks import connection, interrupt
         from pgtasks.host import Command
         from pgtasks.lock import Lock
-        from pgtasks.pipeline import Pipeline
+        from pgtasks.host.pipeline import Pipeline
         from pgtasks.settings.secret import Secret
         target = r.reached()
         host, known = target.place, replace(target, password=Secret("hush"))

@@ -17,8 +17,9 @@ from conftest import PASSWORD
 from servers import Cluster
 from terminal import answer
 
-from pgtasks import connection, password, reach, scratch
+from pgtasks import connection, reach
 from pgtasks.errors import BadConfiguration, Refused, Unreachable
+from pgtasks.host import password, tempfiles
 from pgtasks.settings.secret import Secret
 from pgtasks.settings.target import Target
 
@@ -199,7 +200,8 @@ def test_without_a_password_the_passfile_is_the_settings_own() -> None:
 
 def test_what_a_killed_run_left_is_swept() -> None:
     code = (
-        "import sys, os; from pgtasks import password; from pgtasks.settings.secret import Secret\n"
+        "import sys, os; from pgtasks.host import password\n"
+        "from pgtasks.settings.secret import Secret\n"
         "from pgtasks.settings.target import Target\n"
         "made = password.passfile(Target('dev', 'h', 1, 'd', 'u', password=Secret('x')))\n"
         "print(made.__enter__(), flush=True); os.kill(os.getpid(), 9)\n"
@@ -208,7 +210,7 @@ def test_what_a_killed_run_left_is_swept() -> None:
     left = Path(done.stdout.strip())
     assert (done.returncode, left.exists()) == (-signal.SIGKILL, True)
     with password.passfile(target(password=Secret("y"))) as own:
-        scratch.sweep()
+        tempfiles.sweep()
         assert not left.exists()
         assert Path(own).exists()
 

@@ -19,12 +19,13 @@ from hosts import DatabaseHost
 from projects import make_project, put_stamp
 from servers import Cluster, identity
 
-from pgtasks import connection, peer, reach, tools
+from pgtasks import connection, reach
 from pgtasks.errors import Refused, Unreachable
+from pgtasks.host import peer, tools
+from pgtasks.host.ssh import login
 from pgtasks.settings.secret import Secret
 from pgtasks.settings.ssh import Login
 from pgtasks.settings.target import SocketFacts, Target
-from pgtasks.ssh import arrive
 
 # asks whoever comes for a password in clear, and writes down what comes
 GREEDY = """
@@ -161,7 +162,7 @@ def away(db1: DatabaseHost) -> Iterator[Callable[..., Target]]:
             ssh=Login(**db1.place(silence=5)),
             **more,
         )
-        opened.append(arrive.arrive(wanted))
+        opened.append(login.arrive(wanted))
         return opened[-1]
 
     yield make

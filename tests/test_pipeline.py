@@ -14,8 +14,8 @@ import pytest
 from servers import threads
 
 from pgtasks.errors import Failed
-from pgtasks.host import Command, LocalHost
-from pgtasks.pipeline import Pipeline, run
+from pgtasks.host.local import Command, LocalHost
+from pgtasks.host.pipeline import Pipeline, run
 
 HOST = LocalHost()
 
@@ -183,7 +183,7 @@ def test_a_stage_gets_the_signal_that_ends_it_in_order(tmp_path: Path) -> None:
 
 
 def test_a_stage_that_does_not_listen_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pgtasks.pipeline._GRACE", 0.2)
+    monkeypatch.setattr("pgtasks.host.pipeline._GRACE", 0.2)
     seen: list[str] = []
     script = sh('trap "" TERM; echo ready >&2; while :; do :; done')
     with Pipeline(HOST, [script], on_line=seen.append) as pipeline:
@@ -194,7 +194,7 @@ def test_a_stage_that_does_not_listen_is_killed(monkeypatch: pytest.MonkeyPatch)
 def test_a_process_left_behind_does_not_hold_the_run_up(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("pgtasks.pipeline._GRACE", 0.2)
+    monkeypatch.setattr("pgtasks.host.pipeline._GRACE", 0.2)
     # it keeps the stage's stderr open in a session of its own, as ssh's master does
     script = sh('setsid sleep 60 & echo $! >"$1"; echo done >&2', tmp_path / "pid")
     try:
@@ -207,7 +207,7 @@ def test_a_process_left_behind_does_not_hold_the_run_up(
 PARENT = """
 import sys
 from pgtasks.host import Command, LocalHost
-from pgtasks.pipeline import Pipeline
+from pgtasks.host.pipeline import Pipeline
 
 commands = [Command(("/bin/sh", "-c", script)) for script in sys.argv[1:]]
 with Pipeline(LocalHost(), commands, on_line=lambda line: print(line, flush=True)) as pipeline:
@@ -277,7 +277,7 @@ def test_children_start_in_a_process_that_was_forked() -> None:
     # the parent that a child must not outlive is the one that starts it, not the one that
     # imported the module
     code = (
-        "import os, pgtasks.host as h, pgtasks.pipeline as p\n"
+        "import os, pgtasks.host.local as h, pgtasks.host.pipeline as p\n"
         "child = os.fork()\n"
         "if not child:\n"
         "    p.run(h.LocalHost(), [h.Command(('/bin/true',))]); os._exit(0)\n"

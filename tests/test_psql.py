@@ -12,13 +12,13 @@ import pytest
 from servers import Cluster
 
 from pgtasks.errors import Failed, Refused
+from pgtasks.host.tools import Toolset
 from pgtasks.psql import program, script, session
 from pgtasks.psql.lexer import Lexer
 from pgtasks.psql.source import Source
 from pgtasks.seed.load import Rows, load
 from pgtasks.seed.sets import SeedSet
 from pgtasks.settings.target import Target
-from pgtasks.tools import Toolset
 
 
 def files(folder: Path, **texts: str | bytes) -> list[str]:

@@ -33,7 +33,7 @@ from hosts import DatabaseHost
 from servers import Cluster
 
 from backups import SHOP, below, differences, make, restored, until
-from pgtasks import host, reach
+from pgtasks import reach
 from pgtasks.backup import (
     create,
     dump,
@@ -47,7 +47,7 @@ from pgtasks.backup.store import Backup
 from pgtasks.backup.verify import verify
 from pgtasks.backup.watch import Again
 from pgtasks.errors import Failed, NotProven, VersionMismatch
-from pgtasks.host import HERE
+from pgtasks.host.local import HERE, LocalHost, for_target
 from pgtasks.settings.ssh import Login
 from pgtasks.settings.target import Target
 
@@ -87,7 +87,7 @@ class TestStreamed:
 
     def test_the_plan_says_so(self, there: Target, tmp_path: Path) -> None:
         shelf = LocalShelf(tmp_path)
-        text = "\n".join(create.plan(there, shelf=shelf, host=host.for_target(there)))
+        text = "\n".join(create.plan(there, shelf=shelf, host=for_target(there)))
         assert "--format=custom" in text
         assert "its output comes here" in text
         assert below(tmp_path) == []
@@ -99,7 +99,7 @@ class TestStreamed:
         tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr(host.LocalHost, "bundled", ())  # as if the wheel were not installed
+        monkeypatch.setattr(LocalHost, "bundled", ())  # as if the wheel were not installed
         name = filled(db18, fresh_database)
         login = Login(**db18.place(bin=str(db18.bin)))
         target = Target("prod", db18.sockets, 5432, name, db18.user, ssh=login)
@@ -129,7 +129,7 @@ class TestStreamed:
     def test_a_dump_that_no_tool_here_unpacks_is_said_to_be_one(
         self, there: Target, tmp_path: Path
     ) -> None:
-        job = prepared(there, host.for_target(there), LocalShelf(tmp_path), Options())
+        job = prepared(there, for_target(there), LocalShelf(tmp_path), Options())
         assert not job.sealed
         assert list(create._notes(job)) == []
         sealed = replace(job, compression="zstd:1")

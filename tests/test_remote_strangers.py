@@ -11,13 +11,13 @@ from depots import dat, everything, make_there
 from hosts import DatabaseHost
 
 from backups import below
-from pgtasks import journal
 from pgtasks.backup import manifest, store, transfer
 from pgtasks.backup.depot import Depot
 from pgtasks.backup.manifest import LIMIT
 from pgtasks.backup.store import Backup, Checks
 from pgtasks.backup.verify import verify
 from pgtasks.errors import Failed, NotProven
+from pgtasks.host import journal
 from pgtasks.settings.target import Target
 
 IDS = [f"20200101T00000{number}Z-aaaa" for number in range(7)]

@@ -19,7 +19,7 @@ from terminal import answer
 
 from pgtasks import connection, stamp
 from pgtasks.errors import Failed, NotProven, Unreachable
-from pgtasks.host import LocalHost
+from pgtasks.host.local import LocalHost
 from pgtasks.proof.toc import POST_DATA, Entry
 from pgtasks.restore.load import classified
 from pgtasks.restore.rights import Rights

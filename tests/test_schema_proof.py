@@ -17,9 +17,9 @@ import schemas
 from schemas import Restored
 from servers import Cluster
 
-from pgtasks import host
 from pgtasks.backup import dump, store
 from pgtasks.errors import Failed, NotProven, VersionMismatch
+from pgtasks.host.local import HERE
 from pgtasks.proof import entries, toc
 from pgtasks.proof.difference import Difference, accepted, unused
 from pgtasks.proof.toc import Entry
@@ -49,7 +49,7 @@ class TestContents:
         schemas.tool(any_cluster, "pg_dump", f"-F{layout[0]}", f"--file={path}", name)
         listed = schemas.tool(any_cluster, "pg_restore", "--list", str(path)).decode()
         wanted = [line for line in listed.splitlines() if line[:1].isdecimal()]
-        found = dump.contents(host.HERE, layout, path)
+        found = dump.contents(HERE, layout, path)
         assert len(found) > 200
         # what pg_restore does not list: of the archive, and of the database
         unlisted = ("ENCODING", "STDSTRINGS", "SEARCHPATH", "DATABASE")

@@ -12,9 +12,10 @@ import psycopg2
 import pytest
 from servers import Cluster, running, wheel_bin
 
-from pgtasks import connection, pipeline, silence
+from pgtasks import connection, silence
 from pgtasks.connection import FellSilent
-from pgtasks.host import HERE, Command
+from pgtasks.host import pipeline
+from pgtasks.host.local import HERE, Command
 from pgtasks.lock import Lock
 from pgtasks.session import Session
 from pgtasks.settings.target import Target

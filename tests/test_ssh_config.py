@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from pgtasks.errors import BadConfiguration
+from pgtasks.host.ssh import config
+from pgtasks.host.ssh.config import Settings, settings
+from pgtasks.host.ssh.route import Route
 from pgtasks.settings.ssh import Login
-from pgtasks.ssh import config
-from pgtasks.ssh.config import Settings, settings
-from pgtasks.ssh.route import Route
 
 # there is no configuration of the machine that would say anything of these hosts
 

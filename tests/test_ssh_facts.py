@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from pgtasks.ssh import facts
-from pgtasks.ssh.facts import Disk
+from pgtasks.host.ssh import facts
+from pgtasks.host.ssh.facts import Disk
 
 DEBIAN = """\
 clock\t1790000010.250000000

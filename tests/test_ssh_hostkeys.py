@@ -12,9 +12,9 @@ import paramiko
 import pytest
 
 from pgtasks.errors import BadConfiguration, PgtasksError
-from pgtasks.ssh import hostkeys
-from pgtasks.ssh.config import Settings
-from pgtasks.ssh.hostkeys import Distrusted, Unknown
+from pgtasks.host.ssh import hostkeys
+from pgtasks.host.ssh.config import Settings
+from pgtasks.host.ssh.hostkeys import Distrusted, Unknown
 
 
 class Key:

@@ -15,9 +15,9 @@ import pytest
 from hosts import DatabaseHost, keygen
 from sites import until
 
+from pgtasks.host.ssh import auth
+from pgtasks.host.ssh.route import Denied, Route
 from pgtasks.settings.ssh import Login
-from pgtasks.ssh import keys
-from pgtasks.ssh.route import Denied, Route
 
 _PASSPHRASE = "pässphrase"
 
@@ -285,22 +285,22 @@ class TestPublicHalf:
         key = make(tmp_path / "id", kind, passphrase=_PASSPHRASE)
         said = public(key).split()[1]
         key.with_name("id.pub").unlink()
-        assert keys.public_half(str(key)) == said
+        assert auth.public_half(str(key)) == said
 
     def test_stands_beside_an_older_one(self, tmp_path: Path) -> None:
         key = make(tmp_path / "id", "rsa", "-m", "PEM")
-        assert keys.public_half(str(key)) == public(key).split()[1]
+        assert auth.public_half(str(key)) == public(key).split()[1]
         key.with_name("id.pub").unlink()
-        assert keys.public_half(str(key)) == ""
+        assert auth.public_half(str(key)) == ""
 
     def test_is_not_guessed(self, tmp_path: Path) -> None:
         path = tmp_path / "id"
-        assert keys.public_half(str(path)) == ""
+        assert auth.public_half(str(path)) == ""
         for text in ("", "a b", "-----BEGIN OPENSSH PRIVATE KEY-----\n!\n"):
             path.write_text(text)
-            assert keys.public_half(str(path)) == ""
+            assert auth.public_half(str(path)) == ""
         keygen(path)
         lines = path.read_text().splitlines()
         path.with_name("id.pub").unlink()
         path.write_text("\n".join([lines[0], lines[1][:20], lines[-1]]))
-        assert keys.public_half(str(path)) == ""
+        assert auth.public_half(str(path)) == ""

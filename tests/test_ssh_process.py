@@ -20,11 +20,11 @@ from sites import until
 from test_pipeline import open_files, sh
 
 from pgtasks.errors import Failed, Unreachable
-from pgtasks.host import Command
-from pgtasks.pipeline import Pipeline, run
+from pgtasks.host.local import Command
+from pgtasks.host.pipeline import Pipeline, run
+from pgtasks.host.ssh.host import SshHost
+from pgtasks.host.ssh.link import Link
 from pgtasks.settings.ssh import Login
-from pgtasks.ssh.host import SshHost
-from pgtasks.ssh.link import Link
 
 MIB = 1 << 20
 Reach = Callable[..., SshHost]
@@ -257,7 +257,7 @@ _TALK = {
 def test_a_login_shell_that_never_stops_talking(
     db1: DatabaseHost, monkeypatch: pytest.MonkeyPatch, talk: str, when: str
 ) -> None:
-    monkeypatch.setattr("pgtasks.ssh.process._QUEUE", 0)
+    monkeypatch.setattr("pgtasks.host.ssh.process._QUEUE", 0)
     user = db1.user_with(role=False, shell="/bin/bash")
     profile = db1.path(f"/home/{user}/.bashrc")
     if when == "lifeline":
@@ -335,7 +335,7 @@ def test_a_stage_gets_the_signal_that_ends_it_in_order(there: SshHost) -> None:
 def test_a_stage_that_does_not_listen_is_killed(
     there: SshHost, db1: DatabaseHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pgtasks.pipeline._GRACE", 0.2)
+    monkeypatch.setattr("pgtasks.host.pipeline._GRACE", 0.2)
     seen: list[str] = []
     script = sh('trap "" TERM; echo ready >&2; while :; do sleep 0.01; done')
     with Pipeline(there, [script], on_line=seen.append) as pipeline:
@@ -348,7 +348,7 @@ def test_a_stage_that_does_not_listen_is_killed(
 def test_a_process_left_behind_does_not_hold_the_run_up(
     reach_db1: Reach, db1: DatabaseHost, tmp_path: Path, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pgtasks.ssh.process._GRACE", 1.0)
+    monkeypatch.setattr("pgtasks.host.ssh.process._GRACE", 1.0)
     there = reach_db1(silence=5)
     script = sh(f"{said}echo words >&2; setsid sleep 4715 & exit 0")
     try:
@@ -365,7 +365,7 @@ def test_output_that_comes_late_is_waited_for(
     reach_db1: Reach, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The command is long over when the last of its output comes: nothing of it is left out."""
-    monkeypatch.setattr("pgtasks.ssh.process._GRACE", 0.0)
+    monkeypatch.setattr("pgtasks.host.ssh.process._GRACE", 0.0)
     there = reach_db1(silence=5)
     with (tmp_path / "out").open("wb") as sink:
         run(there, [sh("sleep 3; head -c 20000000 /dev/zero")], stdout=sink)

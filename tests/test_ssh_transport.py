@@ -8,11 +8,11 @@ import pytest
 from hosts import DatabaseHost
 
 from pgtasks import connection
-from pgtasks.host import Command
+from pgtasks.host.local import Command
+from pgtasks.host.ssh.host import SshHost
+from pgtasks.host.ssh.login import arrive
 from pgtasks.settings.ssh import Login
 from pgtasks.settings.target import Target
-from pgtasks.ssh.arrive import arrive
-from pgtasks.ssh.host import SshHost
 
 
 @pytest.fixture

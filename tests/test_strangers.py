@@ -23,12 +23,12 @@ import strangers
 from servers import Cluster
 
 from backups import SHOP
-from pgtasks import journal
 from pgtasks.backup import archive, files, manifest, partial, store, transfer
 from pgtasks.backup.manifest import FileRecord
 from pgtasks.backup.store import Backup
 from pgtasks.errors import BadConfiguration, NotProven, Refused
-from pgtasks.host import LocalHost
+from pgtasks.host import journal
+from pgtasks.host.local import LocalHost
 from pgtasks.settings import variables, yamlfile
 
 ID = strangers.ID
@@ -395,7 +395,7 @@ def test_the_end_of_a_long_journal_takes_no_memory(tmp_path: Path) -> None:
             file.write(line * 10_000)
         file.write(b"x" * (3 << 20) + b"\n" + line)
     code = (
-        "import sys, pathlib; from pgtasks import journal;"
+        "import sys, pathlib; from pgtasks.host import journal;"
         "found = journal.newest(pathlib.Path(sys.argv[1]), limit='5');"
         "print(len(found.entries), found.unreadable)"
     )

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import servers
 
-from pgtasks import tools
 from pgtasks.errors import BadConfiguration, VersionMismatch
-from pgtasks.host import LocalHost
+from pgtasks.host import tools
+from pgtasks.host.local import LocalHost
+from pgtasks.host.tools import Toolset
 from pgtasks.settings import libpq
 from pgtasks.settings.secret import Secret
 from pgtasks.settings.target import Target
-from pgtasks.tools import Toolset
 
 ALL = frozenset({"gzip", "none", "zstd", "lz4"})
 PLAIN = frozenset({"gzip", "none"})

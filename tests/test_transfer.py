@@ -26,7 +26,6 @@ from depots import (
 from hosts import DatabaseHost
 
 from backups import below, differences, restored, until
-from pgtasks import host
 from pgtasks.backup import (
     archive,
     manifest,
@@ -39,7 +38,7 @@ from pgtasks.backup.depot import Depot
 from pgtasks.backup.store import Backup
 from pgtasks.backup.verify import verify
 from pgtasks.errors import Failed, Locked, NotProven, Refused
-from pgtasks.host import HERE
+from pgtasks.host.local import HERE, LocalHost
 from pgtasks.settings.target import Target
 
 
@@ -127,7 +126,7 @@ class TestFetch:
         self, there: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         made = make_there(there)
-        monkeypatch.setattr(host.LocalHost, "free_bytes", lambda self, path: 1000)
+        monkeypatch.setattr(LocalHost, "free_bytes", lambda self, path: 1000)
         with pytest.raises(Failed, match=f"no room for backup {made.id}: .* has 1.0 kB free"):
             transfer.fetch(made, tmp_path)
 

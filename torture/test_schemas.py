@@ -15,7 +15,7 @@ from servers import Cluster
 
 from backups import make
 from pgtasks.errors import NotProven
-from pgtasks.host import HERE
+from pgtasks.host.local import HERE
 from pgtasks.lock import Lock
 from pgtasks.proof import entries
 from pgtasks.restore import Options, restore

@@ -15,10 +15,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import IO
 
-from pgtasks import plainfile
 from pgtasks.backup.manifest import FileRecord
-from pgtasks.backup.streams import CHUNK, CutShort
 from pgtasks.errors import Failed, NotProven
+from pgtasks.host import plainfile
+from pgtasks.host.streams import CHUNK, CutShort
 
 _BLOCK = tarfile.BLOCKSIZE
 _END = b"\0" * _BLOCK * 2

@@ -23,8 +23,8 @@ from pgtasks.backup.preflight import Source
 from pgtasks.backup.watch import Again, Watch
 from pgtasks.connection import Connection
 from pgtasks.errors import Failed
-from pgtasks.host import Host
-from pgtasks.pipeline import Pipeline
+from pgtasks.host.local import Host
+from pgtasks.host.pipeline import Pipeline
 from pgtasks.proof.content import Content, content
 from pgtasks.proof.model import Proof
 from pgtasks.proof.taking import SNAPSHOT, Contended, Moved, Taking, snapshot_of

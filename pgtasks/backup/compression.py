@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from pgtasks.errors import BadConfiguration, VersionMismatch
-from pgtasks.tools import Toolset
+from pgtasks.host.tools import Toolset
 
 AUTO = "auto"
 # zstd 1 is as fast as gzip 1 is at a fifth more bytes; gzip is what every pg_restore can read

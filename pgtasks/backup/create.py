@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from pgtasks import connection, report, tools
+from pgtasks import connection, report
 from pgtasks.backup import attempt, dump, layout, standby, store
 from pgtasks.backup.attempt import Attempt, Dumped
 from pgtasks.backup.job import PLAIN, Job, Options, prepared
@@ -18,8 +18,9 @@ from pgtasks.backup.store import Backup
 from pgtasks.backup.watch import Again
 from pgtasks.backup.writing import reconciled, write
 from pgtasks.errors import Failed, Unreachable
-from pgtasks.host import Host
-from pgtasks.pipeline import Pipeline
+from pgtasks.host import tools
+from pgtasks.host.local import Host
+from pgtasks.host.pipeline import Pipeline
 from pgtasks.report.boundaries import reach
 from pgtasks.settings.target import Target
 

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import IO
 
-from pgtasks.backup import archive, mirror, scripts, store, streams
+from pgtasks.backup import archive, mirror, scripts, store
 from pgtasks.backup.archive import Tell
 from pgtasks.backup.manifest import FileRecord
 from pgtasks.backup.mirror import FAULTS, Mirror, room, small_names
 from pgtasks.backup.store import Backup, Checks
 from pgtasks.errors import Failed, Locked, NotProven, PgtasksError, Refused
-from pgtasks.host import Command, Host, for_target
+from pgtasks.host import streams
+from pgtasks.host.local import Command, Host, for_target
 from pgtasks.names import folder_name
 from pgtasks.settings.target import Target
 

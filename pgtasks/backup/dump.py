@@ -10,16 +10,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pgtasks import plainfile
-from pgtasks.backup import streams
 from pgtasks.backup.compression import argument
 from pgtasks.backup.layout import Layout
 from pgtasks.errors import Failed
-from pgtasks.host import HERE, Command, Host
+from pgtasks.host import plainfile, streams
+from pgtasks.host.local import HERE, Command, Host
+from pgtasks.host.tools import Toolset
 from pgtasks.proof import toc
 from pgtasks.proof.model import SequenceProof
 from pgtasks.proof.toc import Entry
-from pgtasks.tools import Toolset
 
 LOCK_WAIT = 300  # seconds that pg_dump waits for a table somebody holds exclusively
 # pg_dump's progress is read, so it must not be translated; the data's encoding is set apart

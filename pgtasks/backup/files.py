@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from pgtasks import plainfile
 from pgtasks.backup.manifest import FileRecord
 from pgtasks.backup.partial import sync
+from pgtasks.host import plainfile
 
 SUMS = "SHA256SUMS"
 _CHUNK = 1 << 20

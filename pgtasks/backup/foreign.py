@@ -10,7 +10,7 @@ import shlex
 import zlib
 from pathlib import Path
 
-from pgtasks import plainfile
+from pgtasks.host import plainfile
 from pgtasks.report import typed
 
 _HEAD = 4096  # bytes that are looked at

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pgtasks import connection, database, room, tools
+from pgtasks import connection, database, room
 from pgtasks.backup import compression, dump, layout, preflight, readme, store
 from pgtasks.backup.layout import Layout
 from pgtasks.backup.preflight import Source
@@ -15,9 +15,10 @@ from pgtasks.backup.shelf import Shelf
 from pgtasks.connection import Connection
 from pgtasks.database import DatabaseFacts
 from pgtasks.errors import VersionMismatch
-from pgtasks.host import HERE, Command, Host
+from pgtasks.host import tools
+from pgtasks.host.local import HERE, Command, Host
+from pgtasks.host.tools import Toolset
 from pgtasks.settings.target import Target
-from pgtasks.tools import Toolset
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from pgtasks import decoding
 from pgtasks.backup.layout import Layout
-from pgtasks.decoding import Count, Digest, Moment, Seconds
 from pgtasks.errors import NotProven, VersionMismatch
+from pgtasks.host import decoding
+from pgtasks.host.decoding import Count, Digest, Moment, Seconds
 
 FORMAT = 1
 NAME = "manifest.json"

@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from pgtasks import scratch
 from pgtasks.backup import archive, scripts, store
 from pgtasks.backup import manifest as manifests
 from pgtasks.backup.manifest import Manifest
 from pgtasks.backup.store import Backup
 from pgtasks.errors import NotProven, PgtasksError, Refused
-from pgtasks.host import Host
+from pgtasks.host import tempfiles
+from pgtasks.host.local import Host
 
 FAULTS = {
     "odd": "no plain file",
@@ -33,8 +33,8 @@ def room(host: Host) -> Path:
     It goes with the host's object; what a killed run leaves, the next one removes.
     """
     if host not in _rooms:
-        _rooms[host] = scratch.folder()
-        weakref.finalize(host, scratch.remove, _rooms[host])
+        _rooms[host] = tempfiles.folder()
+        weakref.finalize(host, tempfiles.remove, _rooms[host])
     return Path(tempfile.mkdtemp(dir=_rooms[host]))
 
 

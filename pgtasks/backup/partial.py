@@ -16,8 +16,8 @@ from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 
-from pgtasks import private
 from pgtasks.errors import Failed, Locked
+from pgtasks.host import private
 
 _LOCK = ".lock"
 _SUFFIX = ".partial"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from pgtasks.backup.manifest import LIMIT as LARGEST
-from pgtasks.host import Command
+from pgtasks.host.local import Command
 
 BUSY, THERE = "busy", "there"
 CHECKS = 64 << 10  # bytes that the checks beside a backup may have

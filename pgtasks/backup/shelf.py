@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
 
-from pgtasks import host as hosts
 from pgtasks.backup import archive, depot, files, manifest, partial, store
 from pgtasks.backup.depot import Depot, Partial
 from pgtasks.backup.manifest import FileRecord
 from pgtasks.backup.mirror import room
 from pgtasks.backup.store import Backup
 from pgtasks.errors import Failed, Refused
-from pgtasks.host import Host
+from pgtasks.host.local import HERE, Host
 from pgtasks.settings.target import Target
 
 
@@ -70,7 +69,7 @@ class LocalShelf:
     """The backups folder of this machine."""
 
     base: Path
-    host: Host = hosts.HERE
+    host: Host = HERE
 
     def home(self, environment: str, database: str) -> str:
         """Return the folder of one database's backups."""

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from pgtasks import decoding, plainfile
 from pgtasks.backup import files, foreign, partial
 from pgtasks.backup import manifest as manifests
 from pgtasks.backup.manifest import Manifest
-from pgtasks.decoding import Moment
 from pgtasks.errors import NotProven, PgtasksError, Refused
-from pgtasks.host import HERE, Host
+from pgtasks.host import decoding, plainfile
+from pgtasks.host.decoding import Moment
+from pgtasks.host.local import HERE, Host
 from pgtasks.names import folder_name
 from pgtasks.proof import model as proofs
 from pgtasks.proof.model import Proof

@@ -5,10 +5,10 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path, PurePosixPath
 
-from pgtasks import scratch
 from pgtasks.backup import depot, store
 from pgtasks.backup.depot import Depot
 from pgtasks.errors import Failed
+from pgtasks.host import tempfiles
 from pgtasks.settings.target import Target
 
 
@@ -19,8 +19,8 @@ def sweep(target: Target, backups: Path) -> list[str]:
         f"left {path.name!r} alone, a backup whose manifest cannot be read: {why}"
         for path, why in store.unreadable(backups)
     ]
-    for path in scratch.left(tempfile.gettempdir()):
-        scratch.remove(path)
+    for path in tempfiles.left(tempfile.gettempdir()):
+        tempfiles.remove(path)
         done.append(f"removed {str(path)!r}, which a killed run left")
     there = depot.of(target)
     return done + (_swept_there(there) if there else [])

@@ -10,13 +10,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
-from pgtasks import journal, report
-from pgtasks.backup import archive, files, manifest, partial, scripts, store, streams
+from pgtasks import report
+from pgtasks.backup import archive, files, manifest, partial, scripts, store
 from pgtasks.backup.depot import Depot, Partial, holding
 from pgtasks.backup.manifest import FileRecord, Manifest
 from pgtasks.backup.store import Backup
 from pgtasks.errors import Failed, NotProven, Refused
-from pgtasks.host import HERE
+from pgtasks.host import journal, streams
+from pgtasks.host.local import HERE
 from pgtasks.report import Progress
 from pgtasks.report.boundaries import reach
 

@@ -10,17 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pgtasks import journal, tools
 from pgtasks.backup import archive, depot, files, manifest, store
 from pgtasks.backup.compression import algorithm
 from pgtasks.backup.dump import check_listed
 from pgtasks.backup.manifest import FileRecord
 from pgtasks.backup.store import Backup
 from pgtasks.errors import Failed, NotProven, VersionMismatch
-from pgtasks.host import Command, Host
-from pgtasks.pipeline import Pipeline
+from pgtasks.host import journal, tools
+from pgtasks.host.local import Command, Host
+from pgtasks.host.pipeline import Pipeline
+from pgtasks.host.tools import Toolset
 from pgtasks.report import Progress, duration, plural, size
-from pgtasks.tools import Toolset
 
 _PAUSE = 0.2
 _SHOWN = 20  # faults that the hint names

@@ -10,9 +10,9 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from pgtasks import plainfile
 from pgtasks.embedded.account import Account
 from pgtasks.errors import Failed
+from pgtasks.host import plainfile
 from pgtasks.settings import fields
 
 SUPERUSER = "postgres"

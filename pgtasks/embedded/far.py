@@ -16,10 +16,10 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from pgtasks import plainfile
 from pgtasks.embedded import lock
 from pgtasks.embedded.account import Account
 from pgtasks.errors import Failed
+from pgtasks.host import plainfile
 
 PLACES = (Path("/var/lib/pgtasks"), Path("/var/tmp/pgtasks"))  # nosec B108
 _OWNER = "owner.json"

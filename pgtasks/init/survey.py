@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pgtasks import repository
 from pgtasks.errors import BadConfiguration
+from pgtasks.host import git
 from pgtasks.init import urls
 from pgtasks.init.urls import Named
 from pgtasks.settings import fields, project, yamlfile
@@ -150,7 +150,7 @@ def _fault(root: Path, name: str) -> str:
         return f"{name}/ is a virtual environment"
     if folder.exists() and not folder.is_dir():
         return f"{name} is a file"
-    hidden = repository.ignores(folder / "dev.yaml")
+    hidden = git.ignores(folder / "dev.yaml")
     if hidden is None and name == "env":
         hidden = ".gitignore" if _HIDDEN.search(_text(root / ".gitignore")) else ""
     if hidden:

@@ -24,8 +24,9 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, event, pool
 
-from pgtasks import connection, interrupt, password, report
+from pgtasks import connection, interrupt, report
 from pgtasks.errors import BadConfiguration, Failed, Refused
+from pgtasks.host import password
 from pgtasks.migrate import scripts as where
 from pgtasks.migrate.ledger import LOCK_TIMEOUT, Ledger
 from pgtasks.migrate.scripts import Scripts

@@ -13,9 +13,9 @@ from typing import Any
 
 from msgspec import Struct
 
-from pgtasks import decoding
-from pgtasks.decoding import Count, Number
 from pgtasks.errors import NotProven
+from pgtasks.host import decoding
+from pgtasks.host.decoding import Count, Number
 from pgtasks.names import qualified
 from pgtasks.proof.entries import Recorded
 

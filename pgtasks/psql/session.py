@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from pgtasks import scratch, tools
 from pgtasks.errors import Failed, PgtasksError, Unreachable
-from pgtasks.host import HERE, Command
-from pgtasks.pipeline import BROKEN_PIPE, Pipeline
+from pgtasks.host import tempfiles, tools
+from pgtasks.host.local import HERE, Command
+from pgtasks.host.pipeline import BROKEN_PIPE, Pipeline
+from pgtasks.host.tools import Toolset
 from pgtasks.psql.program import Copies, Program, quoted
 from pgtasks.settings.target import Target
 from pgtasks.shell import psql
-from pgtasks.tools import Toolset
 
 _PLACE = re.compile(r"^psql:(?P<shown>.+):(?P<line>\d+): (?P<words>.+)$")
 _LOST = 2  # psql(1), "Exit Status": the connection went bad
@@ -94,7 +94,7 @@ def execute(
 ) -> Ran:
     """Run the files, raising Failed with file and line of the first error, or Unreachable."""
     toolset = psql(target)
-    folder = scratch.folder()
+    folder = tempfiles.folder()
     try:
         with HERE.passfile(target) as passfile:
             copies = Copies(folder, program, restricted=restricts(toolset))
@@ -109,7 +109,7 @@ def execute(
                     raise run.explained(exc, pipeline.codes[0]) from None
             return run.ended([run.translated(line) for line in said])
     finally:
-        scratch.remove(folder)
+        tempfiles.remove(folder)
 
 
 class _Run:

@@ -12,7 +12,7 @@ from pgtasks import connection, database, drop, loader, report, side
 from pgtasks.backup import depot, transfer
 from pgtasks.connection import Connection
 from pgtasks.errors import Failed, PgtasksError, Refused, Unreachable
-from pgtasks.host import Host
+from pgtasks.host.local import Host
 from pgtasks.lock import Lock
 from pgtasks.proof.toc import Entry
 from pgtasks.report import typed

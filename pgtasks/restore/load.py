@@ -6,10 +6,11 @@ import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 
-from pgtasks import connection, pipeline, report, tools
+from pgtasks import connection, report
 from pgtasks.connection import Connection
 from pgtasks.errors import Failed, NotProven, PgtasksError, Unreachable
-from pgtasks.host import Command, Host
+from pgtasks.host import pipeline, tools
+from pgtasks.host.local import Command, Host
 from pgtasks.proof.toc import Entry
 from pgtasks.report.boundaries import reach
 from pgtasks.restore import leaving

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pgtasks import attached, drop, forget, recover, report, room, swap
 from pgtasks.backup import verify
 from pgtasks.backup.store import Backup
-from pgtasks.host import Host
+from pgtasks.host.local import Host
 from pgtasks.lock import Lock
 from pgtasks.report.boundaries import reach
 from pgtasks.restore import intact, prove

@@ -6,11 +6,12 @@ import os
 import sys
 from pathlib import Path
 
-from pgtasks import journal, private, report
+from pgtasks import report
 from pgtasks.backup import store, view
 from pgtasks.backup.places import Places
 from pgtasks.backup.store import Backup
 from pgtasks.errors import Refused
+from pgtasks.host import journal, private
 from pgtasks.report import typed
 
 

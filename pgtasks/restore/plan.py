@@ -13,14 +13,14 @@ from pgtasks.backup.store import Backup
 from pgtasks.catalog import Relation
 from pgtasks.connection import Connection
 from pgtasks.database import DatabaseFacts, Setting
-from pgtasks.host import Command, Host
+from pgtasks.host.local import Command, Host
+from pgtasks.host.tools import Toolset
 from pgtasks.proof.model import LEFT_OUT
 from pgtasks.proof.toc import Entry
 from pgtasks.restore.leaving import NOTHING, Left
 from pgtasks.restore.rights import Rights
 from pgtasks.settings.target import Target
 from pgtasks.side import side_name
-from pgtasks.tools import Toolset
 
 _COUNT_SECONDS = 5.0  # for all counts together; what is not counted by then is estimated
 

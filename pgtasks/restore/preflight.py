@@ -10,7 +10,7 @@ from pgtasks import attached, connection, database, report
 from pgtasks.connection import Connection
 from pgtasks.database import DatabaseFacts
 from pgtasks.errors import Failed, Refused
-from pgtasks.host import Host
+from pgtasks.host.local import Host
 from pgtasks.report import typed
 from pgtasks.restore.plan import Plan
 from pgtasks.settings.target import Target

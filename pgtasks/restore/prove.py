@@ -10,12 +10,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import IO
 
-from pgtasks import connection, journal, pipeline, session, tools
+from pgtasks import connection, session
 from pgtasks import proof as proofs
 from pgtasks.backup import depot, dump
 from pgtasks.backup.store import Backup
 from pgtasks.errors import Failed, PgtasksError
-from pgtasks.host import Command, Host
+from pgtasks.host import journal, pipeline, tools
+from pgtasks.host.local import Command, Host
 from pgtasks.proof import Comparison, Proof, entries, toc
 from pgtasks.proof.difference import Difference, accepted, unused
 from pgtasks.proof.entries import Access, Key

@@ -7,11 +7,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from pgtasks import connection, database, recover, report, side, stamp, tools
+from pgtasks import connection, database, recover, report, side, stamp
 from pgtasks.backup.store import Backup
 from pgtasks.connection import Connection
 from pgtasks.database import DatabaseFacts, Setting
-from pgtasks.host import Host
+from pgtasks.host import tools
+from pgtasks.host.local import Host
 from pgtasks.lock import Lock
 from pgtasks.proof.toc import Entry
 from pgtasks.restore import demands, leaving, preflight, trying

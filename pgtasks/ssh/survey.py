@@ -8,17 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pgtasks import connection, password, reach, report, tools
+from pgtasks import connection, reach, report
 from pgtasks.backup import depot
 from pgtasks.errors import PgtasksError, Unreachable, VersionMismatch
+from pgtasks.host import password, tools
+from pgtasks.host.ssh import facts, hostkeys, login
+from pgtasks.host.ssh.config import below_home
+from pgtasks.host.ssh.facts import Facts
+from pgtasks.host.ssh.host import SshHost
+from pgtasks.host.ssh.link import Forbidden
 from pgtasks.readiness import Finding
 from pgtasks.settings import ssh
 from pgtasks.settings.target import Target
-from pgtasks.ssh import arrive, facts, hostkeys
-from pgtasks.ssh.config import below_home
-from pgtasks.ssh.facts import Facts
-from pgtasks.ssh.host import SshHost
-from pgtasks.ssh.link import Forbidden
 
 _CLOCKS_APART = 2.0  # seconds; the names of backups are times
 _LONG_WAY = 0.1  # seconds for a round trip: a command takes three
@@ -114,7 +115,7 @@ def examine(target: Target, root: Path) -> Survey:
     """
     ssh.required(target.ssh, target.environment)
     target = password.unlocked(target, root)
-    host, there = arrive.landed(target)
+    host, there = login.landed(target)
     try:
         return _examined(host, there)
     finally:
@@ -124,7 +125,7 @@ def examine(target: Target, root: Path) -> Survey:
 def ask(target: Target) -> Facts:
     """Return what the host of a target says of itself, raising Unreachable."""
     ssh.required(target.ssh, target.environment)
-    host, there = arrive.landed(target)
+    host, there = login.landed(target)
     try:
         return facts.ask(host, _backups_folder(there))
     finally:

@@ -12,13 +12,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from pgtasks import password
 from pgtasks.errors import BadConfiguration, Failed, Unreachable
-from pgtasks.host import SHORT, Command, Sink, Source
+from pgtasks.host import password
+from pgtasks.host.local import SHORT, Command, Sink, Source
+from pgtasks.host.ssh.link import Link
+from pgtasks.host.ssh.process import RemoteProcess
+from pgtasks.host.ssh.tunnel import Tunnel
 from pgtasks.settings.target import Target
-from pgtasks.ssh.link import Link
-from pgtasks.ssh.process import RemoteProcess
-from pgtasks.ssh.tunnel import Tunnel
 
 _TAIL = 4000  # characters of what a command said last
 

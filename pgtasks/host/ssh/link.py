@@ -10,10 +10,10 @@ from functools import partial
 import paramiko
 
 from pgtasks.errors import Failed, Unreachable
+from pgtasks.host.ssh.route import Route
+from pgtasks.host.ssh.transport import Transport
+from pgtasks.host.ssh.watchdog import Lifeline, Speechless
 from pgtasks.settings.ssh import Login
-from pgtasks.ssh.lifeline import Lifeline, Speechless
-from pgtasks.ssh.route import Route
-from pgtasks.ssh.transport import Transport
 
 _PROHIBITED, _NO_SUCH_KIND = 1, 3  # RFC 4254, section 5.1
 

@@ -7,9 +7,9 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from pgtasks import peer
 from pgtasks.errors import BadConfiguration, Failed, VersionMismatch
-from pgtasks.host import WHEEL, Command, Host
+from pgtasks.host import peer
+from pgtasks.host.local import WHEEL, Command, Host
 from pgtasks.report import account
 from pgtasks.settings import libpq
 from pgtasks.settings.target import Target

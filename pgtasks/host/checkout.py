@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pgtasks import plainfile, private
 from pgtasks.errors import Failed, PgtasksError, Refused
+from pgtasks.host import plainfile, private
 from pgtasks.settings import selection as choices
 from pgtasks.settings.environment import resolve
 from pgtasks.settings.project import Project

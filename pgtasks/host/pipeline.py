@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from types import TracebackType
 
 from pgtasks.errors import PgtasksError
-from pgtasks.host import Command, Host, Process, Sink, Source
+from pgtasks.host.local import Command, Host, Process, Sink, Source
 
 _TAIL = 40  # lines of stderr that are kept of each stage
 _LINE = 65_536  # bytes of a line of stderr that are read at once

@@ -13,13 +13,13 @@ import invoke
 import paramiko
 
 from pgtasks.errors import Refused, Unreachable
-from pgtasks.host import Command
+from pgtasks.host.local import Command
+from pgtasks.host.ssh.host import SshHost
+from pgtasks.host.ssh.link import Link
+from pgtasks.host.ssh.process import RemoteProcess
 from pgtasks.report import typed
 from pgtasks.settings import ssh
 from pgtasks.settings.target import Target
-from pgtasks.ssh.host import SshHost
-from pgtasks.ssh.link import Link
-from pgtasks.ssh.process import RemoteProcess
 
 _CHUNK = 1 << 16
 # as `ssh host command` does: in the home folder

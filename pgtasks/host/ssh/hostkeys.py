@@ -16,10 +16,10 @@ from pathlib import Path
 
 import paramiko
 
-from pgtasks import child
 from pgtasks.errors import PgtasksError, Unreachable
+from pgtasks.host import child
+from pgtasks.host.ssh.config import Settings, trusted_file
 from pgtasks.report import typed
-from pgtasks.ssh.config import Settings, trusted_file
 
 _WAIT = 20  # seconds for ssh-keygen
 _MARKED = ("@revoked", "@cert-authority")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from pgtasks import child
+from pgtasks.host import child
 
 WHY_NOT = "no git here, or no repository of this user's"
 

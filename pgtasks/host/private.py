@@ -8,8 +8,8 @@ import pwd
 import stat
 from pathlib import Path
 
-from pgtasks import plainfile
 from pgtasks.errors import Failed
+from pgtasks.host import plainfile
 
 _OTHERS_WRITE = 0o002
 

@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from pgtasks import child, scratch
 from pgtasks.errors import BadConfiguration, Refused
+from pgtasks.host import child, tempfiles
 from pgtasks.settings import libpq
 from pgtasks.settings.secret import Secret, redact
 from pgtasks.settings.target import Target
@@ -151,13 +151,13 @@ def passfile(target: Target, *, also: Sequence[str] = ()) -> Iterator[str]:
     if target.password is None:
         yield target.passfile
         return
-    handle, path = scratch.file(".pgpass")
+    handle, path = tempfiles.file(".pgpass")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(passfile_text(target.here(), also))
         yield str(path)
     finally:
-        scratch.remove(path)
+        tempfiles.remove(path)
 
 
 def passfile_text(target: Target, also: Sequence[str]) -> str:

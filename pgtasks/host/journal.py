@@ -12,8 +12,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import IO, Any
 
-from pgtasks import plainfile, private, report
+from pgtasks import report
 from pgtasks.errors import Failed, NotProven, Refused
+from pgtasks.host import plainfile, private
 
 _NAME = "journal.jsonl"
 _BLOCK = 64 << 10  # bytes that are read at once, from the end
@@ -130,7 +131,7 @@ def _backwards(file: IO[bytes], end: int) -> Iterator[bytes | None]:
 
 
 def _entry(line: bytes) -> Entry | None:
-    from pgtasks import decoding
+    from pgtasks.host import decoding
 
     try:
         # a name that is no UTF-8 stands there as half of a surrogate pair, which json alone reads

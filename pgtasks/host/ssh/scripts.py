@@ -10,7 +10,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 
-from pgtasks.host import Command
+from pgtasks.host.local import Command
 
 OVER = 254  # the exit code of a command that does not start, since its run is over
 _LOOKS = 5  # of the watcher there, in the time after which silence counts as the end

@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from typing import IO
 
 from pgtasks.errors import Failed, Unreachable
-from pgtasks.host import Command, Host
-from pgtasks.pipeline import Pipeline
+from pgtasks.host.local import Command, Host
+from pgtasks.host.pipeline import Pipeline
 
 CHUNK = 1 << 20  # bytes that are read or written at once
 PATIENCE = 600.0  # seconds; a disk there may be slow, and what tasks do there is short

@@ -15,9 +15,9 @@ from collections.abc import Callable
 import paramiko
 
 from pgtasks.errors import Unreachable
+from pgtasks.host.ssh import scripts
+from pgtasks.host.ssh.transport import Transport
 from pgtasks.settings.ssh import Login
-from pgtasks.ssh import wrapper
-from pgtasks.ssh.transport import Transport
 
 _BEATS = 4  # signs of life in the time after which silence counts as the end
 _CHUNK = 4096
@@ -43,8 +43,8 @@ class Lifeline:
         self._over = threading.Event()
         mark = secrets.token_hex(8)
         channel.settimeout(login.channel_timeout)
-        channel.exec_command(wrapper.begin_lifeline(login.sudo_user))  # nosec B601
-        channel.sendall(wrapper.lifeline(mark, login.silence))
+        channel.exec_command(scripts.begin_lifeline(login.sudo_user))  # nosec B601
+        channel.sendall(scripts.lifeline(mark, login.silence))
         self.room = self._word_after(f"\n{mark} ".encode())
         self.answered = time.monotonic()
         for work in (self._beat, self._listen):

@@ -17,8 +17,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pgtasks import child
 from pgtasks.errors import BadConfiguration
+from pgtasks.host import child
 from pgtasks.settings import ssh
 from pgtasks.settings.ssh import Login
 

@@ -18,7 +18,7 @@ import paramiko
 from paramiko.auth_strategy import AuthSource, AuthStrategy
 from paramiko.pkey import UnknownKeyType
 
-from pgtasks.ssh.config import Settings
+from pgtasks.host.ssh.config import Settings
 
 _OPENSSH = re.compile(
     rb"-----BEGIN OPENSSH PRIVATE KEY-----(.+?)-----END OPENSSH PRIVATE KEY-----", re.DOTALL
