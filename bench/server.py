@@ -18,9 +18,9 @@ from typing import Any
 
 import psycopg2
 
-from pgtasks.embedded import account, programs
-from pgtasks.embedded.programs import Binaries
 from pgtasks.errors import Failed
+from pgtasks.server.embedded import account, programs
+from pgtasks.server.embedded.programs import Binaries
 
 USER = "postgres"
 PORT = 5432

@@ -17,7 +17,7 @@ from typing import Any
 # called through their modules, so that they can be replaced there
 FUNCTIONS = {
     "verify": ("pgtasks.backup.verify", "verify"),
-    "proof": ("pgtasks.proof", "take"),
+    "proof": ("pgtasks.server.proof", "take"),
 }
 
 

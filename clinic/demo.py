@@ -12,11 +12,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pgtasks import connection, embedded, side
+from pgtasks import side
 from pgtasks.drop import drop
 from pgtasks.errors import PgtasksError
 from pgtasks.host import journal
-from pgtasks.reach import reach
+from pgtasks.server import connection, embedded
+from pgtasks.server.reach import reach
 from pgtasks.settings.environment import resolve
 from pgtasks.settings.project import load
 from pgtasks.settings.target import from_environment

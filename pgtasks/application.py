@@ -133,7 +133,7 @@ def get_database_url(env: str | None = None, *, driver: str = "", start: bool = 
     project = _project()
     target = from_environment(_environment(env, project))
     if target.embedded:
-        from pgtasks import embedded
+        from pgtasks.server import embedded
 
         if start:
             embedded.start(project.root, major=target.major)

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pgtasks import connection, report
-from pgtasks.connection import Connection
-from pgtasks.names import quoted
+from pgtasks import report
+from pgtasks.server import connection
+from pgtasks.server.connection import Connection
+from pgtasks.server.quoting import quoted
 from pgtasks.settings.target import Target
 
 

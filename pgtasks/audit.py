@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pgtasks import embedded, report
+from pgtasks import report
 from pgtasks.errors import Failed, PgtasksError
 from pgtasks.host import git, private
 from pgtasks.report import typed
+from pgtasks.server import embedded
 from pgtasks.settings import libpq, selection
 from pgtasks.settings.environment import Environment, resolve
 from pgtasks.settings.layers import layers
@@ -220,8 +221,8 @@ def _place(target: Target) -> tuple[object, ...]:
 
 def _role(project: Project, target: Target) -> Iterator[Finding]:
     """Ask the server what the role may do, and the database which stamp it has."""
-    from pgtasks import connection, guard, reach
-    from pgtasks.guard import Access, Facts
+    from pgtasks.server import connection, guard, reach
+    from pgtasks.server.guard import Access, Facts
 
     name = target.environment
     try:

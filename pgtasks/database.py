@@ -14,8 +14,8 @@ from typing import Any, Literal
 
 from psycopg2 import sql
 
-from pgtasks import connection, stamp
-from pgtasks.connection import Connection
+from pgtasks.server import connection, stamp
+from pgtasks.server.connection import Connection
 
 # Their values are lists of names, each quoted for itself: PostgreSQL's GUC_LIST_QUOTE variables
 # (variable_is_guc_list_quote in src/include/utils/guc.h).

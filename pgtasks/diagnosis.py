@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pgtasks import connection
 from pgtasks.errors import Failed, PgtasksError, Unreachable
 from pgtasks.host import password
 from pgtasks.host.local import Command
 from pgtasks.report import typed
+from pgtasks.server import connection
 from pgtasks.settings import libpq
 from pgtasks.settings.environment import Environment
 from pgtasks.settings.target import Target
@@ -97,7 +97,7 @@ def _steps(target: Target, environment: Environment, root: Path) -> Generator[St
         yield from _over_ssh(target, environment, root)
         return
     if target.embedded:
-        from pgtasks import embedded
+        from pgtasks.server import embedded
 
         server = embedded.status(root, major=target.major)
         yield _embedded(server)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from psycopg2 import sql
 
-from pgtasks import attached, connection
+from pgtasks import attached
 from pgtasks.attached import Subscription
-from pgtasks.connection import Connection
 from pgtasks.errors import Failed
+from pgtasks.server import connection
+from pgtasks.server.connection import Connection
 from pgtasks.settings.target import Target
 
 

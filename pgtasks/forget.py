@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from pgtasks import drop, kept, recover
-from pgtasks.connection import Connection
 from pgtasks.errors import Failed, Refused
-from pgtasks.lock import Lock
 from pgtasks.recover import Leftovers
+from pgtasks.server.connection import Connection
+from pgtasks.server.lock import Lock
 from pgtasks.settings.target import Target
 from pgtasks.side import Side
 

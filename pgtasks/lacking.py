@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pgtasks import connection
-from pgtasks.connection import Connection
-from pgtasks.names import qualified, quoted
-from pgtasks.stamp import Stamp
+from pgtasks.server import connection
+from pgtasks.server.connection import Connection
+from pgtasks.server.quoting import qualified, quoted
+from pgtasks.server.stamp import Stamp
 
 # what is there, by kind: schema, table or nothing, name
 _THERE = {

@@ -8,15 +8,16 @@ from typing import Any
 
 from psycopg2 import sql
 
-from pgtasks import attached, connection, kept, reach, recover, report, stamp
-from pgtasks.connection import Connection
+from pgtasks import attached, kept, recover, report
 from pgtasks.drop import drop_plainly
 from pgtasks.errors import Refused
-from pgtasks.lock import Lock
-from pgtasks.names import quoted
 from pgtasks.report import typed
+from pgtasks.server import connection, reach, stamp
+from pgtasks.server.connection import Connection
+from pgtasks.server.lock import Lock
+from pgtasks.server.quoting import quoted
+from pgtasks.server.stamp import Identity, Stamp
 from pgtasks.settings.target import Target
-from pgtasks.stamp import Identity, Stamp
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,10 @@ from dataclasses import replace
 from psycopg2 import sql
 from psycopg2.extensions import encrypt_password
 
-from pgtasks import connection, lock
-from pgtasks.connection import Connection
 from pgtasks.errors import Failed, PgtasksError, Unreachable
 from pgtasks.report import typed
+from pgtasks.server import connection, lock
+from pgtasks.server.connection import Connection
 from pgtasks.settings.secret import Secret
 from pgtasks.settings.target import Target
 

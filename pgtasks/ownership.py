@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pgtasks import connection, stamp
-from pgtasks.connection import Connection
 from pgtasks.errors import PgtasksError
 from pgtasks.host import journal
-from pgtasks.names import quoted
 from pgtasks.report import typed
+from pgtasks.server import connection, stamp
+from pgtasks.server.connection import Connection
+from pgtasks.server.quoting import quoted
+from pgtasks.server.stamp import Stamp
 from pgtasks.settings.target import Target
-from pgtasks.stamp import Stamp
 
 
 @dataclass(frozen=True)

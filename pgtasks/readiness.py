@@ -8,32 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pgtasks import (
-    catalog,
-    connection,
-    guard,
-    kept,
-    lacking,
-    loader,
-    lock,
-    reach,
-    recover,
-    report,
-    session,
-    stamp,
-)
+from pgtasks import kept, lacking, loader, recover, report
 from pgtasks.backup import depot, partial, store
-from pgtasks.connection import Connection
 from pgtasks.diagnosis import Diagnosis, Step
 from pgtasks.errors import Failed, PgtasksError, Refused, Unreachable, VersionMismatch
-from pgtasks.guard import Access, Facts
 from pgtasks.host import tempfiles, tools
 from pgtasks.host.local import HERE, for_target
-from pgtasks.names import quoted
 from pgtasks.recover import Leftovers
 from pgtasks.report import typed
+from pgtasks.server import catalog, connection, guard, lock, reach, session, stamp
+from pgtasks.server.connection import Connection
+from pgtasks.server.guard import Access, Facts
+from pgtasks.server.quoting import quoted
+from pgtasks.server.stamp import Identity
 from pgtasks.settings.target import Target
-from pgtasks.stamp import Identity
 
 _BESIDE_JOBS = 3  # connections of a restore beside those of its jobs
 

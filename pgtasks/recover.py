@@ -7,11 +7,12 @@ from typing import Any
 
 from psycopg2 import sql
 
-from pgtasks import connection, drop, kept, loader, side, stamp, swap
-from pgtasks.connection import Connection
+from pgtasks import drop, kept, loader, side, swap
 from pgtasks.errors import Failed, Unreachable
-from pgtasks.lock import Lock
 from pgtasks.report import typed
+from pgtasks.server import connection, stamp
+from pgtasks.server.connection import Connection
+from pgtasks.server.lock import Lock
 from pgtasks.settings.target import Target
 from pgtasks.side import Side
 

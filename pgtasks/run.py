@@ -11,15 +11,15 @@ from typing import Any
 
 from pgtasks import report
 from pgtasks.errors import BadConfiguration, PgtasksError, Refused, Unreachable
-from pgtasks.guard import Access, Decision, Facts, decide, protection
 from pgtasks.host import journal
 from pgtasks.report import Reported, account, typed
+from pgtasks.server.guard import Access, Decision, Facts, decide, protection
+from pgtasks.server.stamp import Identity
 from pgtasks.settings import fields, ssh
 from pgtasks.settings.environment import Environment, Value, resolve
 from pgtasks.settings.project import Project
 from pgtasks.settings.selection import Choice, choose, must_be_named
 from pgtasks.settings.target import Target, from_environment
-from pgtasks.stamp import Identity
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Run:
         `reads` is for a task that only reads: a protected environment's reader does that. Under
         `dry` a server that was never started is not made: there is nothing to plan from.
         """
-        from pgtasks.reach import reach
+        from pgtasks.server.reach import reach
 
         if reads and self.target.protected and self.target.as_reader() != self.target:
             self.target = self.target.as_reader()
@@ -117,7 +117,7 @@ class Run:
 
         For a task that shows its plan first and asks then. Raises Refused at once.
         """
-        from pgtasks.reach import glimpse, identify, valid
+        from pgtasks.server.reach import glimpse, identify, valid
 
         identity = identify(self.target) if look else glimpse(self.target)
         if whole and look:
@@ -255,7 +255,7 @@ def _pointing(task: str) -> Iterator[None]:
 def _named(target: Target, project: Project) -> Target:
     if not target.embedded:
         return target
-    from pgtasks import embedded
+    from pgtasks.server import embedded
 
     return embedded.named(target, project.root)
 

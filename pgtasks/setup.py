@@ -10,22 +10,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from pgtasks import (
-    catalog,
-    connection,
-    embedded,
-    lifecycle,
-    migrate,
-    reach,
-    report,
-    rowcount,
-    seed,
-    trigger,
-)
-from pgtasks.lock import Lock
+from pgtasks import lifecycle, migrate, report, seed, trigger
+from pgtasks.server import catalog, connection, embedded, reach, rowcount
+from pgtasks.server.lock import Lock
+from pgtasks.server.stamp import Identity
 from pgtasks.settings.project import Project
 from pgtasks.settings.target import Target
-from pgtasks.stamp import Identity
 
 Say = Callable[[str], None]
 _NAMED = 5  # tables that a line names

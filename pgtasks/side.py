@@ -12,13 +12,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from pgtasks import connection, database, ownership, report, stamp
-from pgtasks.connection import Connection
+from pgtasks import database, ownership, report
 from pgtasks.database import DatabaseFacts
 from pgtasks.ownership import Claim, Ownership
 from pgtasks.report.boundaries import reach
+from pgtasks.server import connection, stamp
+from pgtasks.server.connection import Connection
+from pgtasks.server.stamp import Stamp
 from pgtasks.settings.target import Target
-from pgtasks.stamp import Stamp
 
 INVALID = -2  # pg_database.datconnlimit of a database whose DROP was interrupted
 _NAME_BYTES = 63  # NAMEDATALEN - 1

@@ -16,15 +16,16 @@ from dataclasses import dataclass, replace
 import psycopg2
 from psycopg2 import sql
 
-from pgtasks import connection, database, stamp
-from pgtasks.connection import Connection
+from pgtasks import database
 from pgtasks.database import DatabaseFacts
 from pgtasks.errors import Failed, PgtasksError
-from pgtasks.lock import Lock
 from pgtasks.report.boundaries import reach
+from pgtasks.server import connection, stamp
+from pgtasks.server.connection import Connection
+from pgtasks.server.lock import Lock
+from pgtasks.server.stamp import Stamp
 from pgtasks.settings.target import Target
 from pgtasks.side import Side, side_name
-from pgtasks.stamp import Stamp
 
 _BETWEEN_KILLS = 0.005  # seconds
 

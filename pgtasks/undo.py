@@ -6,14 +6,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pgtasks import attached, drop, forget, kept, recover, report, side, stamp, swap
-from pgtasks.connection import Connection
+from pgtasks import attached, drop, forget, kept, recover, report, side, swap
 from pgtasks.errors import Refused
 from pgtasks.forget import Trimmed
-from pgtasks.lock import Lock
 from pgtasks.recover import Leftovers
 from pgtasks.report import typed
 from pgtasks.report.boundaries import reach
+from pgtasks.server import stamp
+from pgtasks.server.connection import Connection
+from pgtasks.server.lock import Lock
 from pgtasks.settings.target import Target
 from pgtasks.side import Side
 from pgtasks.swap import Swapped

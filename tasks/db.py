@@ -30,9 +30,9 @@ def backup(
     flags = {"jobs": jobs}
     with run(c, "db.backup", env=env, json=json, dry=dry, journaled=True, flags=flags) as r:
         from pgtasks.backup import create, job, shelf, view
-        from pgtasks.guard import Access
         from pgtasks.host.local import for_target
-        from pgtasks.lock import Lock
+        from pgtasks.server.guard import Access
+        from pgtasks.server.lock import Lock
 
         shelf.check(r.target, on_host=on_host)
         target = r.reached(reads=True)
@@ -87,11 +87,11 @@ def restore(
     flags = {"jobs": jobs}
     with run(c, "db.restore", env=env, json=json, dry=dry, journaled=True, flags=flags) as r:
         from pgtasks.backup.places import Places
-        from pgtasks.guard import Access
         from pgtasks.host.local import for_target
-        from pgtasks.interrupt import telling
-        from pgtasks.lock import Lock
         from pgtasks.restore import Options, chosen, doubt, restore
+        from pgtasks.server.guard import Access
+        from pgtasks.server.interrupt import telling
+        from pgtasks.server.lock import Lock
 
         target = r.reached()
         insists = "--accept swaps in what differs from the backup" if accept else ""
@@ -127,9 +127,9 @@ def restore(
 def undo(c, env=None, to=None, leave_behind=False, confirm=None, json=False, dry=False):
     """Take the last restore back, in milliseconds."""
     with run(c, "db.undo", env=env, json=json, dry=dry, journaled=True) as r:
-        from pgtasks.guard import Access
-        from pgtasks.interrupt import telling
-        from pgtasks.lock import Lock
+        from pgtasks.server.guard import Access
+        from pgtasks.server.interrupt import telling
+        from pgtasks.server.lock import Lock
         from pgtasks.undo import plan, undo
 
         target = r.reached()
@@ -151,9 +151,9 @@ def recover(c, env=None, confirm=None, json=False):
         from dataclasses import replace
 
         from pgtasks.backup.sweep import sweep
-        from pgtasks.guard import Access
-        from pgtasks.lock import Lock
         from pgtasks.recover import recover
+        from pgtasks.server.guard import Access
+        from pgtasks.server.lock import Lock
 
         target = r.reached()
         r.guarded(Access.WRITE, confirm=confirm, look=False)
@@ -170,9 +170,9 @@ def forget(c, env=None, keep=None, confirm=None, yes=False, json=False, dry=Fals
         from dataclasses import replace
 
         from pgtasks.forget import forget, number, plan
-        from pgtasks.guard import Access
-        from pgtasks.interrupt import telling
-        from pgtasks.lock import Lock
+        from pgtasks.server.guard import Access
+        from pgtasks.server.interrupt import telling
+        from pgtasks.server.lock import Lock
 
         staying = number(keep)
         target = r.reached()
@@ -193,9 +193,9 @@ def create(c, env=None, confirm=None, json=False, dry=False):
     with run(c, "db.create", env=env, json=json, dry=dry, journaled=True) as r:
         from dataclasses import replace
 
-        from pgtasks.guard import Access
         from pgtasks.lifecycle import create, left_to_do
-        from pgtasks.lock import Lock
+        from pgtasks.server.guard import Access
+        from pgtasks.server.lock import Lock
 
         target = r.reached()
         plan = left_to_do(target, r.guarded(Access.READ))
@@ -212,11 +212,11 @@ def drop(c, env=None, confirm=None, yes=False, json=False, dry=False):
     with run(c, "db.drop", env=env, json=json, dry=dry, journaled=True) as r:
         from dataclasses import replace
 
-        from pgtasks import reach
-        from pgtasks.guard import Access
-        from pgtasks.interrupt import telling
         from pgtasks.lifecycle import drop, left_to_drop
-        from pgtasks.lock import Lock
+        from pgtasks.server import reach
+        from pgtasks.server.guard import Access
+        from pgtasks.server.interrupt import telling
+        from pgtasks.server.lock import Lock
 
         target = r.reached()
         permit = None
@@ -238,9 +238,10 @@ def shell(c, env=None, write=False, confirm=None):
     with run(c, "db.shell", env=env, journaled=write) as r:
         import sys
 
-        from pgtasks import edge, shell
-        from pgtasks.guard import Access
-        from pgtasks.reach import present
+        from pgtasks import edge
+        from pgtasks.server.guard import Access
+        from pgtasks.server.psql import shell
+        from pgtasks.server.reach import present
 
         edge.refuse_words(sys.argv, "db.shell")
         target = r.reached(reads=not write)
@@ -275,10 +276,10 @@ def run_files(
 ):
     """Run SQL files, all or nothing. Example: inv db.run --file a.sql --file b.sql"""
     with run(c, "db.run", env=env, dry=dry, journaled=True) as r:
-        from pgtasks.guard import Access
-        from pgtasks.lock import Lock
-        from pgtasks.psql import script
-        from pgtasks.reach import present
+        from pgtasks.server.guard import Access
+        from pgtasks.server.lock import Lock
+        from pgtasks.server.psql import script
+        from pgtasks.server.reach import present
 
         wanted = script.checked(
             file, sql=sql, transaction=not no_transaction, touch_files=touch_files

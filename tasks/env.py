@@ -22,10 +22,10 @@ def list_(c, json=False):
 def show(c, env=None, url=False, reveal=False, json=False):
     """Show the settings of an environment, each with its layer."""
     with run(c, "env.show", env=env, json=json) as r:
-        from pgtasks import embedded
         from pgtasks.errors import Refused
         from pgtasks.host import password
         from pgtasks.report import typed
+        from pgtasks.server import embedded
         from pgtasks.settings import views
 
         target = r.target
@@ -84,11 +84,11 @@ def check(c, env=None, json=False):
 def stamp(c, env=None, confirm=None, json=False, dry=False):
     """Write into the database which environment it belongs to."""
     with run(c, "env.stamp", env=env, json=json, dry=dry, journaled=True) as r:
-        from pgtasks import reach, stamping
-        from pgtasks.guard import Access
-        from pgtasks.lock import Lock
+        from pgtasks.server import reach, restamp
+        from pgtasks.server.guard import Access
+        from pgtasks.server.lock import Lock
 
         target = r.reached(reads=r.dry)
         identity = reach.present(r.guarded(Access.STAMP, confirm=confirm), target)
         with Lock(target, "env.stamp") as lock:
-            r.finish((stamping.planned if r.dry else stamping.put)(lock, identity))
+            r.finish((restamp.planned if r.dry else restamp.put)(lock, identity))

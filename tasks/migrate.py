@@ -64,8 +64,8 @@ def down(
 def _move(r, direction, to, confirm, sql, *, yes=None):
     from pgtasks import migrate, trigger
     from pgtasks.errors import Refused
-    from pgtasks.guard import Access
-    from pgtasks.lock import Lock
+    from pgtasks.server.guard import Access
+    from pgtasks.server.lock import Lock
 
     if sql and not r.dry:
         raise Refused("--sql shows the SQL of a plan, add --dry")
@@ -90,7 +90,7 @@ def _move(r, direction, to, confirm, sql, *, yes=None):
 
 def _access(plan, yes):
     """Return what a plan does: one that takes rows away, on the way down, has no undo."""
-    from pgtasks.guard import Access
+    from pgtasks.server.guard import Access
 
     return Access.DESTROY if plan.loses_rows and yes is not None else Access.WRITE
 
@@ -105,8 +105,8 @@ def _agreed(r, plan, confirm, yes):
 
 def _place(r, *, reads=False):
     from pgtasks import migrate
-    from pgtasks.guard import Access
-    from pgtasks.reach import present
+    from pgtasks.server.guard import Access
+    from pgtasks.server.reach import present
 
     scripts = migrate.needed(r.project)
     target = r.reached(reads=reads)

@@ -63,9 +63,10 @@ def psql(c, env=None, write=False, confirm=None):
     with run(c, "remote.psql", env=env, journaled=write) as r:
         import sys
 
-        from pgtasks import edge, shell
-        from pgtasks.guard import Access
-        from pgtasks.reach import present
+        from pgtasks import edge
+        from pgtasks.server.guard import Access
+        from pgtasks.server.psql import shell
+        from pgtasks.server.reach import present
         from pgtasks.settings import ssh
 
         edge.refuse_words(sys.argv, "remote.psql")

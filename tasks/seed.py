@@ -16,9 +16,9 @@ def load(c, set_=None, env=None, scale="small", confirm=None, json=False, dry=Fa
     """Load seed sets; one that is there already is no change. Example: inv seed.load --set core"""
     with run(c, "seed.load", env=env, json=json, dry=dry, journaled=True) as r:
         from pgtasks import seed
-        from pgtasks.guard import Access
-        from pgtasks.lock import Lock
-        from pgtasks.reach import present
+        from pgtasks.server.guard import Access
+        from pgtasks.server.lock import Lock
+        from pgtasks.server.reach import present
 
         target = r.reached()
         protection = r.protection(present(r.guarded(Access.READ), target))

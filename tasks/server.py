@@ -9,7 +9,7 @@ def start(c, env=None, major=None, json=False, dry=False):
     """Start the embedded server of an environment."""
     flags = {"major": major}
     with run(c, "server.start", env=env, json=json, dry=dry, journaled=True, flags=flags) as r:
-        from pgtasks import embedded
+        from pgtasks.server import embedded
 
         if not r.target.embedded:
             name, ssh = r.environment.name, r.target.ssh
@@ -28,7 +28,7 @@ def start(c, env=None, major=None, json=False, dry=False):
 def stop(c, json=False, dry=False):
     """Stop this project's embedded servers; their data stays."""
     with run(c, "server.stop", json=json, dry=dry, journaled=True) as r:
-        from pgtasks import embedded
+        from pgtasks.server import embedded
 
         running = tuple(one for one in embedded.servers(r.project.root) if one.pid)
         if not r.dry:
@@ -44,6 +44,6 @@ def status(c, json=False):
 
 
 def _overview(r):
-    from pgtasks import embedded
+    from pgtasks.server import embedded
 
     return embedded.Overview(embedded.servers(r.project.root), embedded.binaries())

@@ -11,8 +11,8 @@ def setup(c, env=None, scale="small", confirm=None, json=False, dry=False):
     """
     with run(c, "setup", env=env, json=json, dry=dry, journaled=True) as r:
         from pgtasks import setup
-        from pgtasks.guard import Access
-        from pgtasks.lock import Lock
+        from pgtasks.server.guard import Access
+        from pgtasks.server.lock import Lock
 
         asleep = setup.asleep(r.project, r.target) if r.dry else None
         server, target = (asleep, r.target) if asleep else setup.server(r.reached)

@@ -15,14 +15,14 @@ from typing import Any
 
 from servers import Cluster
 
-from pgtasks import proof
 from pgtasks.backup import create
 from pgtasks.backup.job import Options
 from pgtasks.backup.shelf import LocalShelf
 from pgtasks.backup.store import Backup
 from pgtasks.host.local import for_target
-from pgtasks.proof import toc
-from pgtasks.proof.toc import Entry
+from pgtasks.server import proof
+from pgtasks.server.proof import toc
+from pgtasks.server.proof.toc import Entry
 from pgtasks.settings.target import Target
 
 SHOP = """

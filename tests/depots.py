@@ -13,7 +13,6 @@ from hosts import DatabaseHost
 from projects import make_project, put_stamp
 
 from backups import SHOP, below, make
-from pgtasks import reach
 from pgtasks.backup import create, depot, store
 from pgtasks.backup.depot import Depot
 from pgtasks.backup.job import Options
@@ -21,6 +20,7 @@ from pgtasks.backup.shelf import FarShelf
 from pgtasks.backup.store import Backup
 from pgtasks.host import tempfiles
 from pgtasks.host.local import for_target
+from pgtasks.server import reach
 from pgtasks.settings.ssh import Login
 from pgtasks.settings.target import Target
 

@@ -10,9 +10,9 @@ import random
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pgtasks import catalog
-from pgtasks.proof import expression
-from pgtasks.proof.model import FORMAT
+from pgtasks.server import catalog
+from pgtasks.server.proof import fingerprint
+from pgtasks.server.proof.model import FORMAT
 
 # a type, and an expression of a value: {n} is a small number, so that values repeat
 _TYPES = (
@@ -80,7 +80,7 @@ def state(conn: Any, table: Table, format: int = FORMAT) -> tuple[Any, Any]:
             f"SELECT array_agg(v ORDER BY v) FROM (SELECT ROW({listed})::text AS v FROM edited.t) s"
         )
         content = cursor.fetchone()[0]
-        cursor.execute(expression.row_count(0, table.relation, format))
+        cursor.execute(fingerprint.row_count(0, table.relation, format))
         return content, cursor.fetchone()[1:]
 
 
@@ -124,7 +124,7 @@ def trials(conn: Any, number: int, seed: int, format: int = FORMAT) -> Tally:
     chance, tally = random.Random(seed), Tally()
     with conn.cursor() as cursor:
         cursor.execute("BEGIN")
-        cursor.execute(expression.pin_statement())
+        cursor.execute(fingerprint.pin_statement())
         for trial in range(number):
             if trial % _PAIRS_PER_TABLE == 0:
                 made = table(conn, chance)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from servers import Cluster
 
-from pgtasks.psql.commands import Command, Fault
-from pgtasks.psql.lexer import Lexer
+from pgtasks.server.psql.commands import Command, Fault
+from pgtasks.server.psql.lexer import Lexer
 
 _PARTS = (
     *("'", "''", "E'", "e'", "'e", "N'", "b'", "U&'", "aE'", "1e'", "_E'", "\\'", "\\\\'", "'\\"),

@@ -7,7 +7,7 @@ from pathlib import Path
 from psycopg2 import sql
 from servers import Cluster
 
-from pgtasks import connection, stamp
+from pgtasks.server import connection, stamp
 from pgtasks.settings.target import Target
 
 

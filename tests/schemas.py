@@ -8,9 +8,9 @@ from pathlib import Path
 
 from servers import Cluster
 
-from pgtasks.proof import entries, toc
-from pgtasks.proof.difference import Difference
-from pgtasks.proof.toc import Entry
+from pgtasks.server.proof import entries, toc
+from pgtasks.server.proof.difference import Difference
+from pgtasks.server.proof.toc import Entry
 
 _HERE = Path(__file__).parent
 EVERYTHING = "".join(

@@ -25,14 +25,15 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from pgtasks import database
-from pgtasks.backup import archive, depot, dump, files, listing, manifest, mirror, store, view
+from pgtasks.backup import archive, depot, files, listing, manifest, mirror, store, view
 from pgtasks.backup.manifest import FileRecord, Manifest
 from pgtasks.database import DatabaseFacts, Grant, Setting
 from pgtasks.errors import PgtasksError
 from pgtasks.host import journal
 from pgtasks.host.local import HERE
-from pgtasks.proof import model
-from pgtasks.proof.model import Proof, SequenceProof, TableProof, Unproven
+from pgtasks.server.dump import pg_dump
+from pgtasks.server.proof import model
+from pgtasks.server.proof.model import Proof, SequenceProof, TableProof, Unproven
 from pgtasks.settings import variables, yamlfile
 
 ID = "20250101T000000Z-aaaa"
@@ -261,7 +262,7 @@ def tocs(data: st.DataObject, folder: Path) -> None:
     rows = data.draw(st.lists(row, min_size=1, max_size=3))
     number = data.draw(st.sampled_from([len(rows)] * 6 + [-1, 2**31, 2**32 - 1]))
     (folder / "dump.pgdump").write_bytes(spoiled(data, _toc(rows, number)))
-    found = dump.contents(HERE, "custom", folder / "dump.pgdump")
+    found = pg_dump.contents(HERE, "custom", folder / "dump.pgdump")
     assert all(len(entry.digest) == 32 for entry in found)
 
 

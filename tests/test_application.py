@@ -19,8 +19,8 @@ from servers import Cluster
 from sqlalchemy.pool import NullPool
 
 import pgtasks
-from pgtasks import embedded
 from pgtasks.errors import BadConfiguration, Refused, Unreachable
+from pgtasks.server import embedded
 
 PUBLIC = [
     "current_env",

@@ -12,8 +12,9 @@ import pytest
 from layout import lay_out
 from servers import Cluster
 
-from pgtasks import audit, connection, stamp
+from pgtasks import audit
 from pgtasks.audit import Finding
+from pgtasks.server import connection, stamp
 from pgtasks.settings import project
 from pgtasks.settings.target import Target
 

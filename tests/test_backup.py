@@ -30,14 +30,15 @@ from backups import (
     said,
     until,
 )
-from pgtasks import connection, proof, stamp
-from pgtasks.backup import create, dump, layout, manifest, store
+from pgtasks.backup import create, manifest, store
 from pgtasks.backup.job import Options
 from pgtasks.backup.shelf import LocalShelf
 from pgtasks.errors import BadConfiguration, Failed, Refused, Unreachable, VersionMismatch
 from pgtasks.host.local import HERE, for_target
-from pgtasks.proof.entries import schema as schema_of
 from pgtasks.restore import plan
+from pgtasks.server import connection, proof, stamp
+from pgtasks.server.dump import layout, pg_dump
+from pgtasks.server.proof.entries import schema as schema_of
 from pgtasks.settings.target import Target
 
 ZOO = (Path(__file__).parent / "zoo.sql").read_text(encoding="utf-8")
@@ -631,7 +632,7 @@ class TestRewritten:
         monkeypatch: pytest.MonkeyPatch,
         statement: str,
     ) -> None:
-        monkeypatch.setattr("pgtasks.backup.attempt._MOST_LOCKED", 0)
+        monkeypatch.setattr("pgtasks.server.dump.attempt._MOST_LOCKED", 0)
         # the workers of several would notice the one who waits; the proof has to
         alone = replace(shop, jobs=1)
         once = f"DO $$ BEGIN IF {{0}} = 1 THEN {statement}; END IF; END $$"
@@ -652,7 +653,7 @@ class TestRewritten:
         made = make(replace(shop, tools=str(tools)), tmp_path / "backups")
         copy = restored(made, cluster, fresh_database)
         assert differences(made, copy) == ()
-        archive = dump.contents(HERE, made.manifest.layout, made.dump)
+        archive = pg_dump.contents(HERE, made.manifest.layout, made.dump)
         assert schema_of(archive) == schema_of(described(cluster, copy.database))
 
 
@@ -798,7 +799,7 @@ class TestManyTables:
         tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr("pgtasks.catalog.lock_room", lambda conn: 400)
+        monkeypatch.setattr("pgtasks.server.catalog.lock_room", lambda conn: 400)
         made, lines = said(crowded, tmp_path)
         assert lines == [
             "400 tables, and the server has room for 400 locks: one process dumps, not 2 "
@@ -1020,7 +1021,7 @@ class TestTasks:
     def test_one_at_a_time(
         self, cluster: Cluster, target: Target, project: Path, inv: Callable[..., Any]
     ) -> None:
-        from pgtasks.lock import Lock
+        from pgtasks.server.lock import Lock
 
         with Lock(target, "a restore"):
             done = inv("db.backup")

@@ -16,16 +16,17 @@ import pytest
 from servers import Cluster
 
 from backups import SHOP, below, make
-from pgtasks import names
-from pgtasks.backup import compression, dump, files, listing, manifest, partial, store, view
+from pgtasks.backup import files, listing, manifest, partial, store, view
 from pgtasks.backup.manifest import FileRecord, Manifest
 from pgtasks.backup.store import Backup
 from pgtasks.backup.verify import verify
 from pgtasks.errors import BadConfiguration, Failed, Locked, NotProven, Refused, VersionMismatch
 from pgtasks.host.local import LocalHost
 from pgtasks.host.tools import Toolset
-from pgtasks.proof.model import SequenceProof
-from pgtasks.proof.toc import Entry
+from pgtasks.server import quoting
+from pgtasks.server.dump import compression, pg_dump
+from pgtasks.server.proof.model import SequenceProof
+from pgtasks.server.proof.toc import Entry
 from pgtasks.settings.target import Target
 
 HOST = LocalHost()
@@ -243,11 +244,11 @@ class TestFolderNames:
         ],
     )
     def test_there_and_back(self, name: str, expected: str) -> None:
-        assert names.folder_name(name) == expected
-        assert names.from_folder_name(expected) == name
+        assert quoting.folder_name(name) == expected
+        assert quoting.from_folder_name(expected) == name
 
     def test_of_the_longest_database(self) -> None:
-        assert len(names.folder_name("🐘" * 15 + "abc")) < 255
+        assert len(quoting.folder_name("🐘" * 15 + "abc")) < 255
 
 
 @pytest.fixture(scope="module")
@@ -455,7 +456,7 @@ class TestCompression:
 
 class TestWordsOfPgDump:
     def test_plan(self) -> None:
-        plan = dump.DumpPlan(
+        plan = pg_dump.DumpPlan(
             OLD, Path("/b/dump"), "directory", "gzip:1", 3, True, ("a*", "-b"), "UTF8"
         )
         argv = plan.argv("0001")
@@ -468,7 +469,7 @@ class TestWordsOfPgDump:
         assert not [word for word in streamed if word.startswith(("--jobs", "--file"))]
 
     def test_locks_are_heard_of(self) -> None:
-        words = dump.Words()
+        words = pg_dump.Words()
         for line in ("pg_dump: reading schemas", "pg_dump: reading user-defined tables"):
             words.hear(line)
             assert not words.locked.is_set()
@@ -488,8 +489,8 @@ class TestWordsOfPgDump:
             "  1",
             "pg_dump: finished item 1",
         ]
-        assert dump.faults(lines).splitlines() == lines[1:5]
-        assert dump.faults(lines[:1]) == ""
+        assert pg_dump.faults(lines).splitlines() == lines[1:5]
+        assert pg_dump.faults(lines[:1]) == ""
 
     def test_sequences(self) -> None:
         entries = [
@@ -504,12 +505,12 @@ class TestWordsOfPgDump:
             ),
             Entry("TABLE DATA", "s", "t", "", 3),
         ]
-        assert dump.sequences(entries) == (
+        assert pg_dump.sequences(entries) == (
             SequenceProof("we'i\"rd", "d.o\nt", -5, True),
             SequenceProof("s", "a", 1, False),
         )
         with pytest.raises(Failed, match="does not say where sequence 'a' stands"):
-            dump.sequences([replace(entries[0], definition=b"SELECT 1")])
+            pg_dump.sequences([replace(entries[0], definition=b"SELECT 1")])
 
 
 class TestView:

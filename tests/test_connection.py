@@ -10,9 +10,9 @@ from conftest import PASSWORD
 from psycopg2 import sql
 from servers import Cluster, free_port
 
-from pgtasks import connection, session
 from pgtasks.errors import Failed, Unreachable, VersionMismatch
 from pgtasks.report import account
+from pgtasks.server import connection, session
 from pgtasks.settings.secret import Secret
 from pgtasks.settings.target import Target
 

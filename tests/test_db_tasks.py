@@ -23,8 +23,8 @@ from psycopg2 import sql
 from servers import Cluster, free_port
 from terminal import answer
 
-from pgtasks import reach, stamp
-from pgtasks.lock import Lock
+from pgtasks.server import reach, stamp
+from pgtasks.server.lock import Lock
 from pgtasks.settings.libpq import passfile_password
 
 INV = Path(sys.executable).parent / "inv"
@@ -260,7 +260,7 @@ def test_drop_refuses_the_maintenance_database(project: Path, inv: Inv, cluster:
 def test_drop_waits_for_nobody_who_holds_the_lock(
     project: Path, inv: Inv, cluster: Cluster, database: str
 ) -> None:
-    from pgtasks.lock import Lock
+    from pgtasks.server.lock import Lock
 
     with Lock(cluster.target(database), "db.restore"):
         done = inv("db.drop", "--yes")
@@ -283,7 +283,7 @@ def write(project: Path, **files: str) -> list[str]:
 def test_run_waits_for_nobody_who_holds_the_lock(
     project: Path, inv: Inv, start_inv: Callable[..., Any], cluster: Cluster, database: str
 ) -> None:
-    from pgtasks.lock import Lock
+    from pgtasks.server.lock import Lock
 
     flags = write(project, make="CREATE TABLE t (a int);")
     with Lock(cluster.target(database), "db.restore"):

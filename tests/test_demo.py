@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pgtasks import embedded
+from pgtasks.server import embedded
 
 ROOT = Path(__file__).resolve().parent.parent
 _COPIED = ("pgtasks", "tasks", "clinic", "env")

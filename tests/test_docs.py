@@ -23,7 +23,7 @@ from invoke.program import Program
 import pgtasks
 from docs import generate
 from pgtasks import errors
-from pgtasks.embedded import cluster
+from pgtasks.server.embedded import datadir
 from pgtasks.settings import fields
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -430,4 +430,4 @@ def test_the_changelog_is_one() -> None:
 def test_examples_name_the_role_that_the_embedded_server_lets_in() -> None:
     for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
         roles = re.findall(r"(\w+)@embedded server", path.read_text())
-        assert set(roles) <= {cluster.OWNER}, path
+        assert set(roles) <= {datadir.OWNER}, path

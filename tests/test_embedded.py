@@ -22,10 +22,19 @@ import psycopg2
 import pytest
 from projects import make_project
 
-from pgtasks import embedded
-from pgtasks.embedded import account, cluster, far, lock, place, postmaster, programs, sockets
-from pgtasks.embedded.programs import Binaries
 from pgtasks.errors import BadConfiguration, Failed, PgtasksError, VersionMismatch
+from pgtasks.server import embedded
+from pgtasks.server.embedded import (
+    account,
+    datadir,
+    filelock,
+    folders,
+    home,
+    postmaster,
+    programs,
+    sockets,
+)
+from pgtasks.server.embedded.programs import Binaries
 
 FOUND = embedded.binaries()
 LIBRARY = Path(embedded.__file__).parents[1]
@@ -35,7 +44,7 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self").exists(), reason="there i
 START = """
 import json, sys
 from pathlib import Path
-from pgtasks import embedded
+from pgtasks.server import embedded
 server = embedded.start(Path(sys.argv[1]), major=int(sys.argv[2]))
 print(json.dumps([str(server.data), str(server.bin), str(server.socket), server.pid]), flush=True)
 """
@@ -219,7 +228,7 @@ def test_status_and_a_second_start_start_no_process(project: Path) -> None:
     code = """
 import sys
 from pathlib import Path
-from pgtasks import embedded
+from pgtasks.server import embedded
 def refuse(event, args):
     assert event not in ("subprocess.Popen", "os.fork", "os.posix_spawn", "os.system"), event
 sys.addaudithook(refuse)
@@ -278,7 +287,7 @@ def test_a_data_folder_in_use_out_of_sight_is_left_alone(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(postmaster, "_ORPHANS_END", 0.05)
-    held = lock.take(project / ".pgtasks" / "data-16.lock")
+    held = filelock.take(project / ".pgtasks" / "data-16.lock")
     assert held is not None
     with pytest.raises(Failed, match="in use by a server that cannot be seen"):
         embedded.start(project)
@@ -424,7 +433,7 @@ def test_nothing_of_the_callers_environment_reaches_the_server(ground: Path) -> 
     }
     server = start_elsewhere(ground, env=nonsense)
     assert run_sql(server, "SHOW server_encoding") == "UTF8"
-    assert run_sql(server, "SELECT datcollate FROM pg_database LIMIT 1") in cluster.LOCALES
+    assert run_sql(server, "SELECT datcollate FROM pg_database LIMIT 1") in datadir.LOCALES
     assert run_sql(server, "SELECT upper('ä')") == "Ä"
     names = Path(f"/proc/{server.pid}/environ").read_bytes().split(b"\0")
     assert not [name for name in names if name.startswith((b"PGHOST", b"PGPASS", b"PGOPT", b"TZ"))]
@@ -518,7 +527,7 @@ def test_a_root_without_all_rights_still_knows_its_own_server(ground: Path, proj
     code = """
 import os, sys
 from pathlib import Path
-from pgtasks import embedded
+from pgtasks.server import embedded
 try:
     os.stat(f"/proc/{sys.argv[1]}/cwd")
 except PermissionError:
@@ -689,11 +698,11 @@ def test_bad_words_are_named(project: Path) -> None:
 def test_a_locale_that_is_not_there_gives_way_to_the_next(ground: Path) -> None:
     owner = account.for_server(ground / "data")
     which = next(one for one in FOUND if one.major == 16)
-    cluster.make(which.bin, ground / "data", owner, locales=("xx_XX.UTF-8", "C"))
+    datadir.make(which.bin, ground / "data", owner, locales=("xx_XX.UTF-8", "C"))
     conf = (ground / "data" / "postgresql.conf").read_text()
     assert re.search(r"^lc_time = '?C'?\s", conf, re.MULTILINE)
     with pytest.raises(Failed, match=r'invalid locale name "xx_XX\.UTF-8"'):
-        cluster.make(which.bin, ground / "more", owner, locales=("xx_XX.UTF-8",))
+        datadir.make(which.bin, ground / "more", owner, locales=("xx_XX.UTF-8",))
     assert [path.name for path in ground.iterdir()] == ["data"]
 
 
@@ -713,7 +722,7 @@ def closed(ground: Path) -> Iterator[Path]:
 @as_root
 def test_below_a_closed_folder_data_lies_elsewhere(closed: Path) -> None:
     server = embedded.start(closed, major=16)
-    assert server.data.is_relative_to(far.PLACES[0])
+    assert server.data.is_relative_to(home.PLACES[0])
     assert server.data.parent.stat().st_uid == 0
     assert run_sql(server, "SELECT 1") == 1
     assert embedded.status(closed) == server
@@ -784,7 +793,7 @@ def test_a_project_that_moves_below_a_closed_folder_takes_its_data_along(
         embedded.start(moved, major=18)
     second = embedded.start(moved)
     assert second.pid != first.pid
-    assert second.data.is_relative_to(far.PLACES[0])
+    assert second.data.is_relative_to(home.PLACES[0])
     assert kept(second) == 42
     assert not list((moved / ".pgtasks").glob("data*"))
 
@@ -793,7 +802,7 @@ def test_a_project_that_moves_below_a_closed_folder_takes_its_data_along(
 def test_far_data_follows_its_project_and_not_a_copy_of_it(closed: Path, project: Path) -> None:
     original = embedded_far(closed, project)
     moved = original.rename(closed / "renamed")
-    home = place.find(moved)
+    home = folders.find(moved)
     assert home is not None
     copied = copy_project(moved, closed / "copied")
     assert embedded.status(copied) is None
@@ -903,7 +912,7 @@ def test_an_ordinary_user_runs_it_all_in_the_project(ground: Path, ordinary: Any
     again = embedded.start(project)  # root, as the owner of the data
     assert Path(f"/proc/{again.pid}").stat().st_uid == project.stat().st_uid
     assert str(again.pid) in ordinary(START, project).stdout
-    code = "import sys; from pathlib import Path; from pgtasks import embedded\n"
+    code = "import sys; from pathlib import Path; from pgtasks.server import embedded\n"
     assert ordinary(f"{code}embedded.remove(Path(sys.argv[1]))", project).returncode == 0
     assert list(project.iterdir()) == []
 
@@ -917,7 +926,7 @@ def test_an_ordinary_user_is_told_what_is_not_theirs(ground: Path, ordinary: Any
     assert "run as the owner of the project folder" in refused
     embedded.start(project, major=16)
     for call in ("start", "status", "stop", "remove"):
-        code = "import sys; from pathlib import Path; from pgtasks import embedded\n"
+        code = "import sys; from pathlib import Path; from pgtasks.server import embedded\n"
         told = ordinary(f"{code}embedded.{call}(Path(sys.argv[1]))", project).stderr
         assert "Failed: " in told.splitlines()[-1]
         assert "run as" in told.splitlines()[-1]

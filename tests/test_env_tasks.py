@@ -15,7 +15,7 @@ from layout import lay_out
 from servers import Cluster
 from terminal import answer
 
-from pgtasks import connection, stamp
+from pgtasks.server import connection, stamp
 from pgtasks.settings.target import Target
 
 INV = Path(sys.executable).parent / "inv"
@@ -544,7 +544,7 @@ def slow(c, json=False):
         print(target.database, flush=True)
         with open("gate") as gate:
             gate.read()
-        from pgtasks import connection
+        from pgtasks.server import connection
         with connection.session(r.target) as conn:
             print(connection.value(conn, "SELECT current_database()"), r.environment.name)
 """

@@ -404,7 +404,7 @@ from pgtasks.task import run, task
 def close_books(c, how=None, env=None, json=False):
     '''Close the books.'''
     with run(c, "books.close", env=env, json=json, journaled=True) as r:
-        from pgtasks.guard import Access
+        from pgtasks.server.guard import Access
         r.reached()
         r.guarded(Access.WRITE)
         r.say("half way")

@@ -13,7 +13,7 @@ from projects import make_project, put_stamp
 from servers import Cluster
 
 from backups import make
-from pgtasks import connection, proof
+from pgtasks.server import connection, proof
 
 Fresh = Callable[..., str]
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from pgtasks.errors import Refused
-from pgtasks.guard import Access, Decision, Facts, decide, protection
-from pgtasks.stamp import Identity, Stamp
+from pgtasks.server.guard import Access, Decision, Facts, decide, protection
+from pgtasks.server.stamp import Identity, Stamp
 
 GO, TYPE, ASK = Decision.GO, Decision.TYPE_NAME, Decision.ASK
 READ, WRITE, DESTROY, STAMP = Access.READ, Access.WRITE, Access.DESTROY, Access.STAMP

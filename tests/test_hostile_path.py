@@ -17,7 +17,7 @@ from conftest import Inv
 from projects import make_project, put_stamp
 from servers import Cluster, running, wheel_bin
 
-from pgtasks import stamp
+from pgtasks.server import stamp
 
 LIBRARY = Path(stamp.__file__).resolve().parent
 HOSTILE = (Path(__file__).parent / "hostile.sql").read_text()

@@ -23,8 +23,9 @@ from test_faults import halted, interrupt
 from test_restore import sides
 from test_swap import prepare, swap_in
 
-from pgtasks import connection, drop
-from pgtasks.lock import Lock
+from pgtasks import drop
+from pgtasks.server import connection
+from pgtasks.server.lock import Lock
 
 INV = Path(sys.executable).parent / "inv"
 RUNS = ("26010203040506", "26010203040507", "26112207551800")

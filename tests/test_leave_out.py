@@ -13,11 +13,11 @@ import pytest
 from projects import make_project, put_stamp
 from servers import Cluster
 
-from pgtasks import connection
 from pgtasks.errors import NotProven, Refused
-from pgtasks.proof.difference import Difference, accepted, unused
-from pgtasks.proof.toc import POST_DATA, Entry
 from pgtasks.restore import leaving
+from pgtasks.server import connection
+from pgtasks.server.proof.difference import Difference, accepted, unused
+from pgtasks.server.proof.toc import POST_DATA, Entry
 
 # a key that does not hold, a REFRESH and an index that fail under pg_restore's search_path
 BROKEN = """

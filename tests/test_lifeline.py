@@ -40,9 +40,9 @@ SCRIPTS = {
 def work(c, what):
     with run(c, "work") as r:
         from dataclasses import replace
-        from pgtasks import connection, interrupt
+        from pgtasks.server import connection, interrupt
         from pgtasks.host import Command
-        from pgtasks.lock import Lock
+        from pgtasks.server.lock import Lock
         from pgtasks.host.pipeline import Pipeline
         from pgtasks.settings.secret import Secret
         target = r.reached()

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from servers import Cluster, threads
 
-from pgtasks import connection, lock
 from pgtasks.errors import Locked, PgtasksError, Unreachable
-from pgtasks.lock import Lock
+from pgtasks.server import connection, lock
+from pgtasks.server.lock import Lock
 from pgtasks.settings.target import Target
 
 
@@ -98,7 +98,7 @@ def test_is_free_when_the_block_ends_badly(target: Target) -> None:
 
 HOLDER = """
 import sys, time
-from pgtasks.lock import Lock
+from pgtasks.server.lock import Lock
 from pgtasks.settings.target import Target
 host, port, database = sys.argv[1:4]
 with Lock(Target("dev", host, int(port), database, "postgres"), "db.restore"):

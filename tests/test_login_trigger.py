@@ -11,8 +11,8 @@ from conftest import Inv
 from projects import make_project, put_stamp
 from servers import Cluster
 
-from pgtasks import connection, reach
 from pgtasks.errors import Unreachable
+from pgtasks.server import connection, reach
 from pgtasks.settings.target import Target
 
 # it has nothing to do with who may read: it writes, and whoever only reads cannot log in

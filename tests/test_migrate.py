@@ -25,15 +25,15 @@ from sqlalchemy import create_engine
 
 from pgtasks import migrate
 from pgtasks.errors import BadConfiguration, Failed, PgtasksError, Refused
-from pgtasks.lock import Lock
 from pgtasks.migrate import source
 from pgtasks.migrate.losses import losses
 from pgtasks.migrate.scripts import Scripts, variable
-from pgtasks.reach import identify, present
+from pgtasks.server.lock import Lock
+from pgtasks.server.reach import identify, present
+from pgtasks.server.stamp import Identity
 from pgtasks.settings.project import load
 from pgtasks.settings.secret import Secret
 from pgtasks.settings.target import Target
-from pgtasks.stamp import Identity
 
 COMPUTED = "whose name its source computes"
 ENV = """

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from projects import make_project
 
-from pgtasks import connection, namespace
+from pgtasks import namespace
 from pgtasks.overview import FIRST
+from pgtasks.server import connection
 
 ID = "20260131T020003Z-5f1c"
 

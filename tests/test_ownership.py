@@ -14,8 +14,9 @@ from projects import make_project, put_side, put_stamp
 from psycopg2 import sql
 from servers import Cluster
 
-from pgtasks import connection, side
-from pgtasks.lock import Lock
+from pgtasks import side
+from pgtasks.server import connection
+from pgtasks.server.lock import Lock
 
 FAR = "99123123595999"  # later than every run
 

@@ -17,9 +17,9 @@ from conftest import PASSWORD
 from servers import Cluster
 from terminal import answer
 
-from pgtasks import connection, reach
 from pgtasks.errors import BadConfiguration, Refused, Unreachable
 from pgtasks.host import password, tempfiles
+from pgtasks.server import connection, reach
 from pgtasks.settings.secret import Secret
 from pgtasks.settings.target import Target
 

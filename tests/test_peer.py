@@ -19,10 +19,10 @@ from hosts import DatabaseHost
 from projects import make_project, put_stamp
 from servers import Cluster, identity
 
-from pgtasks import connection, reach
 from pgtasks.errors import Refused, Unreachable
 from pgtasks.host import peer, tools
 from pgtasks.host.ssh import login
+from pgtasks.server import connection, reach
 from pgtasks.settings.secret import Secret
 from pgtasks.settings.ssh import Login
 from pgtasks.settings.target import SocketFacts, Target

@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 from servers import Cluster, free_port
 
-from pgtasks import connection
 from pgtasks.errors import Refused
+from pgtasks.server import connection
 
 PGBOUNCER = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
 

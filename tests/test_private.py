@@ -20,10 +20,10 @@ import pytest
 from projects import make_project, put_stamp
 from servers import Cluster, identity
 
-from pgtasks import embedded
 from pgtasks.backup import partial
 from pgtasks.errors import Failed
 from pgtasks.host import journal, plainfile, private
+from pgtasks.server import embedded
 
 
 @pytest.fixture(params=[0o000, 0o077])

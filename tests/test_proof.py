@@ -13,21 +13,14 @@ import pytest
 from psycopg2 import sql
 from servers import Cluster, threads
 
-from pgtasks import catalog, connection, proof
-from pgtasks.backup.dump import Words
-from pgtasks.backup.watch import Again, Watch
 from pgtasks.errors import Failed, NotProven
-from pgtasks.proof import expression
-from pgtasks.proof.content import content
-from pgtasks.proof.model import (
-    Proof,
-    SequenceProof,
-    TableProof,
-    Unproven,
-    parse,
-    text,
-)
-from pgtasks.proof.taking import Contended, Taking
+from pgtasks.server import catalog, connection, proof
+from pgtasks.server.dump.pg_dump import Words
+from pgtasks.server.dump.watch import Again, Watch
+from pgtasks.server.proof import fingerprint
+from pgtasks.server.proof.model import Proof, SequenceProof, TableProof, Unproven, parse, text
+from pgtasks.server.proof.reader import Contended, Taking
+from pgtasks.server.proof.scope import content
 from pgtasks.settings.target import Target
 
 ZOO = (Path(__file__).parent / "zoo.sql").read_text(encoding="utf-8")
@@ -493,7 +486,7 @@ def _until(condition: Callable[[], Any], seconds: float = 30) -> None:
 
 class TestManyTables:
     def test_are_read_in_batches(self, cluster: Cluster, target: Target) -> None:
-        number = 3 * expression.BATCH_TABLES + 7
+        number = 3 * fingerprint.BATCH_TABLES + 7
         with connection.session(target) as conn:
             for start in range(0, number, 100):
                 connection.execute(
@@ -538,7 +531,7 @@ class TestManyTables:
     )
     def test_the_largest_first(self, sizes: list[int], expected: list[list[int]]) -> None:
         tables = [_relation(f"t{n}", bytes=size) for n, size in enumerate(sizes)]
-        found = expression.batches(enumerate(tables))
+        found = fingerprint.batches(enumerate(tables))
         assert [[number for number, _ in batch] for batch in found] == expected
 
 
@@ -581,7 +574,7 @@ class TestPatterns:
 class TestExpression:
     def test_quotes_every_name(self) -> None:
         table = replace(_relation('na"me'), schema="s s", columns=('a"b', "%s", "t"))
-        statement = expression.row_count(7, table)
+        statement = fingerprint.row_count(7, table)
         assert isinstance(statement, sql.Composed)
         found = repr(statement)
         assert "ONLY" in found

@@ -13,11 +13,11 @@ from servers import Cluster
 
 from pgtasks.errors import Failed, Refused
 from pgtasks.host.tools import Toolset
-from pgtasks.psql import program, script, session
-from pgtasks.psql.lexer import Lexer
-from pgtasks.psql.source import Source
 from pgtasks.seed.load import Rows, load
 from pgtasks.seed.sets import SeedSet
+from pgtasks.server.psql import program, script, session
+from pgtasks.server.psql.lexer import Lexer
+from pgtasks.server.psql.source import Source
 from pgtasks.settings.target import Target
 
 

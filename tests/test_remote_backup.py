@@ -33,21 +33,17 @@ from hosts import DatabaseHost
 from servers import Cluster
 
 from backups import SHOP, below, differences, make, restored, until
-from pgtasks import reach
-from pgtasks.backup import (
-    create,
-    dump,
-    store,
-    transfer,
-)
+from pgtasks.backup import create, store, transfer
 from pgtasks.backup.depot import Depot
 from pgtasks.backup.job import Options, prepared
 from pgtasks.backup.shelf import LocalShelf
 from pgtasks.backup.store import Backup
 from pgtasks.backup.verify import verify
-from pgtasks.backup.watch import Again
 from pgtasks.errors import Failed, NotProven, VersionMismatch
 from pgtasks.host.local import HERE, LocalHost, for_target
+from pgtasks.server import reach
+from pgtasks.server.dump import pg_dump
+from pgtasks.server.dump.watch import Again
 from pgtasks.settings.ssh import Login
 from pgtasks.settings.target import Target
 
@@ -123,7 +119,7 @@ class TestStreamed:
         assert data[11] == 0
         data[11] = 3  # PG_COMPRESSION_ZSTD, in the header since pg_dump 16
         made.dump.write_bytes(data)
-        found = dump.sequences(dump.contents(HERE, "custom", made.dump))
+        found = pg_dump.sequences(pg_dump.contents(HERE, "custom", made.dump))
         assert [one.value for one in found] == [100, 1000]
 
     def test_a_dump_that_no_tool_here_unpacks_is_said_to_be_one(

@@ -25,7 +25,7 @@ from servers import Cluster
 from terminal import Ended, answer
 from test_cli import TASKS
 
-from pgtasks import stamp
+from pgtasks.server import stamp
 
 ROOT = Path(__file__).resolve().parent.parent
 INV = Path(sys.executable).parent / "inv"

@@ -17,12 +17,12 @@ from psycopg2 import sql
 from servers import Cluster
 from terminal import answer
 
-from pgtasks import connection, stamp
 from pgtasks.errors import Failed, NotProven, Unreachable
 from pgtasks.host.local import LocalHost
-from pgtasks.proof.toc import POST_DATA, Entry
 from pgtasks.restore.load import classified
 from pgtasks.restore.rights import Rights
+from pgtasks.server import connection, stamp
+from pgtasks.server.proof.toc import POST_DATA, Entry
 from pgtasks.settings.target import Target
 
 CONTENT = """
@@ -254,7 +254,7 @@ def test_a_plan_is_printed_once(cluster: Cluster, backed_up: str, project: Path)
 def test_refuses_while_another_run_holds_the_lock(
     cluster: Cluster, backed_up: str, inv: Inv, target: Target
 ) -> None:
-    from pgtasks.lock import Lock
+    from pgtasks.server.lock import Lock
 
     with Lock(target, "test of the lock"):
         refused = inv("db.restore")

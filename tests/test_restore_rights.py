@@ -16,9 +16,10 @@ from projects import make_project, put_stamp
 from psycopg2 import sql
 from servers import Cluster
 
-from pgtasks import connection, database, loader, recover
+from pgtasks import database, loader, recover
 from pgtasks.backup import store as local
-from pgtasks.lock import Lock
+from pgtasks.server import connection
+from pgtasks.server.lock import Lock
 
 Inv = Callable[..., Any]
 

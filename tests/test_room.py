@@ -11,8 +11,8 @@ from conftest import Inv
 from projects import make_project, put_stamp
 from servers import Cluster
 
-from pgtasks import connection, room
 from pgtasks.errors import Unreachable
+from pgtasks.server import connection, room
 from pgtasks.settings.target import Target
 
 

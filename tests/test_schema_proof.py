@@ -17,12 +17,13 @@ import schemas
 from schemas import Restored
 from servers import Cluster
 
-from pgtasks.backup import dump, store
+from pgtasks.backup import store
 from pgtasks.errors import Failed, NotProven, VersionMismatch
 from pgtasks.host.local import HERE
-from pgtasks.proof import entries, toc
-from pgtasks.proof.difference import Difference, accepted, unused
-from pgtasks.proof.toc import Entry
+from pgtasks.server.dump import pg_dump
+from pgtasks.server.proof import entries, toc
+from pgtasks.server.proof.difference import Difference, accepted, unused
+from pgtasks.server.proof.toc import Entry
 
 Fresh = Callable[..., str]
 Inv = Callable[..., Any]
@@ -49,7 +50,7 @@ class TestContents:
         schemas.tool(any_cluster, "pg_dump", f"-F{layout[0]}", f"--file={path}", name)
         listed = schemas.tool(any_cluster, "pg_restore", "--list", str(path)).decode()
         wanted = [line for line in listed.splitlines() if line[:1].isdecimal()]
-        found = dump.contents(HERE, layout, path)
+        found = pg_dump.contents(HERE, layout, path)
         assert len(found) > 200
         # what pg_restore does not list: of the archive, and of the database
         unlisted = ("ENCODING", "STDSTRINGS", "SEARCHPATH", "DATABASE")

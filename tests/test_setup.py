@@ -15,7 +15,7 @@ from test_migrate import revision, write_env
 from test_seed import CORE, DEMO, TABLES, sets
 from test_trigger import ON_NOTES, TOUCH
 
-from pgtasks import embedded
+from pgtasks.server import embedded
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

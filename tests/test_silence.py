@@ -12,12 +12,12 @@ import psycopg2
 import pytest
 from servers import Cluster, running, wheel_bin
 
-from pgtasks import connection, silence
-from pgtasks.connection import FellSilent
 from pgtasks.host import pipeline
 from pgtasks.host.local import HERE, Command
-from pgtasks.lock import Lock
-from pgtasks.session import Session
+from pgtasks.server import connection, silence
+from pgtasks.server.connection import FellSilent
+from pgtasks.server.lock import Lock
+from pgtasks.server.session import Session
 from pgtasks.settings.target import Target
 
 LONG = 30.0  # seconds in which each of these tests must have ended: the bounds are made small
@@ -105,7 +105,7 @@ def test_a_server_that_stands_still(alone: Cluster) -> None:
 def test_ctrl_c_is_not_held_up_by_a_server_that_stands_still(
     alone: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pgtasks.session._CANCEL_PATIENCE", 2)
+    monkeypatch.setattr("pgtasks.server.session._CANCEL_PATIENCE", 2)
     with (
         connection.session(alone.target()) as conn,
         soon(),

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import pytest
 from hosts import DatabaseHost
 
-from pgtasks import connection
 from pgtasks.host.local import Command
 from pgtasks.host.ssh.host import SshHost
 from pgtasks.host.ssh.login import arrive
+from pgtasks.server import connection
 from pgtasks.settings.ssh import Login
 from pgtasks.settings.target import Target
 

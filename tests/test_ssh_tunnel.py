@@ -20,10 +20,10 @@ from network import Network
 from sites import until
 from test_ssh_process import clear, left
 
-from pgtasks import connection, reach
 from pgtasks.errors import PgtasksError, Unreachable
 from pgtasks.host import child, tools
 from pgtasks.host.local import Command
+from pgtasks.server import connection, reach
 from pgtasks.settings.secret import Secret
 from pgtasks.settings.ssh import Login
 from pgtasks.settings.target import Target

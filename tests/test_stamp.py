@@ -10,9 +10,9 @@ import pytest
 from psycopg2 import sql
 from servers import Cluster
 
-from pgtasks import connection, reach, stamp
 from pgtasks.errors import Unreachable
-from pgtasks.stamp import Identity, Stamp
+from pgtasks.server import connection, reach, stamp
+from pgtasks.server.stamp import Identity, Stamp
 
 ODD = "d\"b' ☃ %s=\n\\"
 

@@ -17,11 +17,12 @@ import pytest
 from psycopg2 import sql
 from servers import Cluster
 
-from pgtasks import connection, database, drop, forget, recover, side, stamp, swap, undo
+from pgtasks import database, drop, forget, recover, side, swap, undo
 from pgtasks.errors import Failed, Refused
-from pgtasks.lock import Lock
+from pgtasks.server import connection, stamp
+from pgtasks.server.lock import Lock
+from pgtasks.server.stamp import Stamp
 from pgtasks.settings.target import Target
-from pgtasks.stamp import Stamp
 
 ODD_NAMES = ["plain", 'it\'s a "name"', "größe 🐘 x=y", "n" * 63, "é" * 31]
 
@@ -243,7 +244,7 @@ import sys
 sys.path.insert(0, {tests!r})
 from test_swap import build_side
 from pgtasks import swap
-from pgtasks.lock import Lock
+from pgtasks.server.lock import Lock
 from pgtasks.settings.target import Target
 target = Target(environment="dev", host={host!r}, port={port}, database={name!r}, user={user!r})
 with Lock(target, "test") as lock:

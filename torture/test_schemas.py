@@ -16,9 +16,9 @@ from servers import Cluster
 from backups import make
 from pgtasks.errors import NotProven
 from pgtasks.host.local import HERE
-from pgtasks.lock import Lock
-from pgtasks.proof import entries
 from pgtasks.restore import Options, restore
+from pgtasks.server.lock import Lock
+from pgtasks.server.proof import entries
 
 SERVERS = ["cluster15", "cluster", "cluster18"]
 

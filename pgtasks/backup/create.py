@@ -9,19 +9,21 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from pgtasks import connection, report
-from pgtasks.backup import attempt, dump, layout, standby, store
-from pgtasks.backup.attempt import Attempt, Dumped
+from pgtasks import report
+from pgtasks.backup import store
 from pgtasks.backup.job import PLAIN, Job, Options, prepared
 from pgtasks.backup.shelf import Draft, Shelf
 from pgtasks.backup.store import Backup
-from pgtasks.backup.watch import Again
 from pgtasks.backup.writing import reconciled, write
 from pgtasks.errors import Failed, Unreachable
 from pgtasks.host import tools
 from pgtasks.host.local import Host
 from pgtasks.host.pipeline import Pipeline
 from pgtasks.report.boundaries import reach
+from pgtasks.server import connection
+from pgtasks.server.dump import attempt, layout, pg_dump, standby
+from pgtasks.server.dump.attempt import Attempt, Dumped
+from pgtasks.server.dump.watch import Again
 from pgtasks.settings.target import Target
 
 __all__ = ["Options", "create", "plan"]
@@ -137,7 +139,7 @@ def _globals(job: Job, env: Mapping[str, str], path: Path) -> Iterator[Callable[
                 if job.options.globals_passwords:
                     raise
                 file.unlink()
-                words = dump.faults(exc.hint.splitlines()).partition("\n")[0]
+                words = pg_dump.faults(exc.hint.splitlines()).partition("\n")[0]
                 return [f"the server's roles are not in this backup: {words or exc.message}"]
             return []
 

@@ -18,7 +18,7 @@ from pgtasks.backup.store import Backup, Checks
 from pgtasks.errors import Failed, Locked, NotProven, PgtasksError, Refused
 from pgtasks.host import streams
 from pgtasks.host.local import Command, Host, for_target
-from pgtasks.names import folder_name
+from pgtasks.server.quoting import folder_name
 from pgtasks.settings.target import Target
 
 DEFAULT = "pgtasks-backups"

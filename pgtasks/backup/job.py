@@ -7,17 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pgtasks import connection, database, room
-from pgtasks.backup import compression, dump, layout, preflight, readme, store
-from pgtasks.backup.layout import Layout
-from pgtasks.backup.preflight import Source
+from pgtasks import database
+from pgtasks.backup import readme, store
 from pgtasks.backup.shelf import Shelf
-from pgtasks.connection import Connection
 from pgtasks.database import DatabaseFacts
 from pgtasks.errors import VersionMismatch
 from pgtasks.host import tools
 from pgtasks.host.local import HERE, Command, Host
 from pgtasks.host.tools import Toolset
+from pgtasks.server import connection, room
+from pgtasks.server.connection import Connection
+from pgtasks.server.dump import compression, layout, pg_dump
+from pgtasks.server.dump import source as preflight
+from pgtasks.server.dump.layout import Layout
+from pgtasks.server.dump.source import Source
 from pgtasks.settings.target import Target
 
 
@@ -95,12 +98,12 @@ class Job:
         """Whether a folder would hold more files than a manifest lists: one process makes one."""
         return self.target.jobs > 1 and self.source.files >= layout.MOST_FILES
 
-    def plan(self, folder: Path, *, jobs: int | None = None) -> dump.DumpPlan:
+    def plan(self, folder: Path, *, jobs: int | None = None) -> pg_dump.DumpPlan:
         """Return what pg_dump is told to write into `folder`."""
         jobs = jobs or self.jobs
         form: Layout = self.options.layout or ("directory" if jobs > 1 else "custom")
         form = "custom" if self.streamed else form
-        return dump.DumpPlan(
+        return pg_dump.DumpPlan(
             toolset=self.toolset,
             path=folder / store.dump_name(form),
             layout=form,
@@ -115,7 +118,7 @@ class Job:
 
     def globals(self, env: Mapping[str, str]) -> Command:
         """Return the command that prints the server's roles."""
-        return dump.globals_command(
+        return pg_dump.globals_command(
             self.toolset,
             env,
             maintenance=self.target.maintenance,

@@ -15,10 +15,10 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from pgtasks.backup.layout import Layout
 from pgtasks.errors import NotProven, VersionMismatch
 from pgtasks.host import decoding
 from pgtasks.host.decoding import Count, Digest, Moment, Seconds
+from pgtasks.server.dump.layout import Layout
 
 FORMAT = 1
 NAME = "manifest.json"

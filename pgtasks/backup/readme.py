@@ -7,11 +7,12 @@ from collections.abc import Sequence
 
 from psycopg2 import sql
 
-from pgtasks import database, stamp
+from pgtasks import database
 from pgtasks.backup.manifest import Manifest
 from pgtasks.backup.store import DATABASE, GLOBALS, PROOF, dump_name
-from pgtasks.connection import Connection
 from pgtasks.database import DatabaseFacts
+from pgtasks.server import stamp
+from pgtasks.server.connection import Connection
 
 NAME = "README.txt"
 SETTINGS = "settings.sql"

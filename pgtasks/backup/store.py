@@ -20,10 +20,10 @@ from pgtasks.errors import NotProven, PgtasksError, Refused
 from pgtasks.host import decoding, plainfile
 from pgtasks.host.decoding import Moment
 from pgtasks.host.local import HERE, Host
-from pgtasks.names import folder_name
-from pgtasks.proof import model as proofs
-from pgtasks.proof.model import Proof
 from pgtasks.report import typed
+from pgtasks.server.proof import model as proofs
+from pgtasks.server.proof.model import Proof
+from pgtasks.server.quoting import folder_name
 
 if TYPE_CHECKING:
     from pgtasks.database import DatabaseFacts

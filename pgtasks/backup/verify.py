@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from pgtasks.backup import archive, depot, files, manifest, store
-from pgtasks.backup.compression import algorithm
-from pgtasks.backup.dump import check_listed
 from pgtasks.backup.manifest import FileRecord
 from pgtasks.backup.store import Backup
 from pgtasks.errors import Failed, NotProven, VersionMismatch
@@ -21,6 +19,8 @@ from pgtasks.host.local import Command, Host
 from pgtasks.host.pipeline import Pipeline
 from pgtasks.host.tools import Toolset
 from pgtasks.report import Progress, duration, plural, size
+from pgtasks.server.dump.compression import algorithm
+from pgtasks.server.dump.pg_dump import check_listed
 
 _PAUSE = 0.2
 _SHOWN = 20  # faults that the hint names

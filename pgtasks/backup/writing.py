@@ -7,23 +7,24 @@ import time
 from dataclasses import replace
 
 from pgtasks import __version__
-from pgtasks.backup import dump, files, manifest, readme, store
-from pgtasks.backup.attempt import Dumped
+from pgtasks.backup import files, manifest, readme, store
 from pgtasks.backup.job import Job
 from pgtasks.backup.manifest import Manifest
 from pgtasks.backup.shelf import Draft
 from pgtasks.errors import Failed
-from pgtasks.proof.entries import record
-from pgtasks.proof.model import LEFT_OUT, Unproven
-from pgtasks.proof.model import text as proof_text
 from pgtasks.report import account
+from pgtasks.server.dump import pg_dump
+from pgtasks.server.dump.attempt import Dumped
+from pgtasks.server.proof.entries import record
+from pgtasks.server.proof.model import LEFT_OUT, Unproven
+from pgtasks.server.proof.model import text as proof_text
 
 
 def reconciled(job: Job, dumped: Dumped) -> Dumped:
     """Hold the proof against the dump's own table of contents, and take the sequences from it."""
     if dumped.proof is None:
         return dumped
-    entries = dump.contents(job.shelf.host, dumped.plan.layout, dumped.plan.path)
+    entries = pg_dump.contents(job.shelf.host, dumped.plan.layout, dumped.plan.path)
     dumped_oids = {entry.oid for entry in entries if entry.desc == "TABLE DATA"}
     absent = {str(table) for table in dumped.content.tables if table.oid not in dumped_oids}
     if absent and not job.options.exclude_table_data and not job.options.schema_only:
@@ -31,7 +32,7 @@ def reconciled(job: Job, dumped: Dumped) -> Dumped:
     proof = replace(
         dumped.proof,
         tables=tuple(table for table in dumped.proof.tables if str(table) not in absent),
-        sequences=dump.sequences(entries),
+        sequences=pg_dump.sequences(entries),
         schema=record(entries),
         unproven=(
             *dumped.proof.unproven,

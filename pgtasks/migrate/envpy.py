@@ -24,15 +24,16 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, event, pool
 
-from pgtasks import connection, interrupt, report
+from pgtasks import report
 from pgtasks.errors import BadConfiguration, Failed, Refused
 from pgtasks.host import password
 from pgtasks.migrate import scripts as where
 from pgtasks.migrate.ledger import LOCK_TIMEOUT, Ledger
 from pgtasks.migrate.scripts import Scripts
 from pgtasks.migrate.translation import Translation, one_line
+from pgtasks.server import connection, interrupt
+from pgtasks.server.stamp import Identity
 from pgtasks.settings.target import Target
-from pgtasks.stamp import Identity
 
 _WHERE_AM_I = (
     "SELECT pg_catalog.current_database(), (SELECT system_identifier::pg_catalog.text"

@@ -13,7 +13,7 @@ from alembic.operations.ops import MigrationScript
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from pgtasks import catalog, connection, report
+from pgtasks import report
 from pgtasks.errors import Failed, PgtasksError, Refused
 from pgtasks.migrate import plan as planning
 from pgtasks.migrate import state
@@ -23,8 +23,9 @@ from pgtasks.migrate.scripts import Scripts
 from pgtasks.migrate.state import Revision, State
 from pgtasks.migrate.translation import one_line
 from pgtasks.report import typed
+from pgtasks.server import catalog, connection
+from pgtasks.server.stamp import Identity
 from pgtasks.settings.target import Target
-from pgtasks.stamp import Identity
 
 _SHOWN = 120  # characters of a statement that a hint shows
 

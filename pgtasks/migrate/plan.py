@@ -21,16 +21,17 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 
-from pgtasks import connection, report, versiontable
-from pgtasks.connection import Connection
+from pgtasks import report
 from pgtasks.errors import Refused
 from pgtasks.migrate import source, state
 from pgtasks.migrate.envpy import EnvPy, bare
 from pgtasks.migrate.losses import Loss
 from pgtasks.migrate.scripts import Scripts
 from pgtasks.migrate.state import Revision, State
+from pgtasks.server import connection, versiontable
+from pgtasks.server.connection import Connection
+from pgtasks.server.versiontable import VersionTable
 from pgtasks.settings.target import Target
-from pgtasks.versiontable import VersionTable
 
 
 @dataclass(frozen=True)

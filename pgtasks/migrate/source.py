@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from pgtasks.migrate.losses import Loss, losses
-from pgtasks.names import qualified, quoted
+from pgtasks.server.quoting import qualified, quoted
 
 _RUN_SQL = ("execute", "exec_driver_sql")
 _BATCH = "batch_alter_table"

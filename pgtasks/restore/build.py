@@ -8,19 +8,20 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
-from pgtasks import connection, database, drop, loader, report, side
+from pgtasks import database, drop, loader, report, side
 from pgtasks.backup import depot, transfer
-from pgtasks.connection import Connection
 from pgtasks.errors import Failed, PgtasksError, Refused, Unreachable
 from pgtasks.host.local import Host
-from pgtasks.lock import Lock
-from pgtasks.proof.toc import Entry
 from pgtasks.report import typed
 from pgtasks.report.boundaries import reach
 from pgtasks.restore import intact, load, preflight, prove, trying
 from pgtasks.restore.plan import Plan
 from pgtasks.restore.prove import Proven
-from pgtasks.stamp import Stamp
+from pgtasks.server import connection
+from pgtasks.server.connection import Connection
+from pgtasks.server.lock import Lock
+from pgtasks.server.proof.toc import Entry
+from pgtasks.server.stamp import Stamp
 
 Say = Callable[[str], None]
 

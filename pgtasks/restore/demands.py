@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from pgtasks import connection
 from pgtasks.backup.store import Backup
-from pgtasks.connection import Connection
-from pgtasks.proof import entries
-from pgtasks.proof.toc import Entry
+from pgtasks.server import connection
+from pgtasks.server.connection import Connection
+from pgtasks.server.proof import entries
+from pgtasks.server.proof.toc import Entry
 from pgtasks.settings.target import Target
 
 _KINDS = (

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 
 from psycopg2 import sql
 
-from pgtasks import connection, database, recover, report
-from pgtasks.connection import Connection
+from pgtasks import database, recover, report
 from pgtasks.database import DatabaseFacts, Setting
 from pgtasks.errors import Failed, PgtasksError
-from pgtasks.lock import Lock
+from pgtasks.server import connection
+from pgtasks.server.connection import Connection
+from pgtasks.server.lock import Lock
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from pgtasks.errors import Refused
-from pgtasks.proof import entries
-from pgtasks.proof.difference import meant
-from pgtasks.proof.toc import POST_DATA, Entry
+from pgtasks.server.proof import entries
+from pgtasks.server.proof.difference import meant
+from pgtasks.server.proof.toc import POST_DATA, Entry
 
 _WITH_ROWS = ("TABLE", "FOREIGN TABLE", "SEQUENCE")
 _IDENTIFIER = r'(?:"(?:[^"]|"")*"|[a-z_][a-z0-9_$]*)'

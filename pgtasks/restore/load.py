@@ -6,16 +6,17 @@ import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 
-from pgtasks import connection, report
-from pgtasks.connection import Connection
+from pgtasks import report
 from pgtasks.errors import Failed, NotProven, PgtasksError, Unreachable
 from pgtasks.host import pipeline, tools
 from pgtasks.host.local import Command, Host
-from pgtasks.proof.toc import Entry
 from pgtasks.report.boundaries import reach
 from pgtasks.restore import leaving
 from pgtasks.restore.plan import Plan, analyze_argv, load_command, restore_argv
 from pgtasks.restore.rights import Rights
+from pgtasks.server import connection
+from pgtasks.server.connection import Connection
+from pgtasks.server.proof.toc import Entry
 
 _POLL = 0.2  # seconds between looks at the side database's size
 _LOOKS_PER_SIZE = 5

@@ -6,11 +6,10 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from pgtasks import attached, drop, forget, recover, report, room, swap
+from pgtasks import attached, drop, forget, recover, report, swap
 from pgtasks.backup import verify
 from pgtasks.backup.store import Backup
 from pgtasks.host.local import Host
-from pgtasks.lock import Lock
 from pgtasks.report.boundaries import reach
 from pgtasks.restore import intact, prove
 from pgtasks.restore.build import Say, build, clear, mark, restored_entries
@@ -18,6 +17,8 @@ from pgtasks.restore.options import Options
 from pgtasks.restore.outcome import Outcome
 from pgtasks.restore.plan import Plan
 from pgtasks.restore.survey import make_plan
+from pgtasks.server import room
+from pgtasks.server.lock import Lock
 from pgtasks.swap import Swapped
 
 

@@ -8,17 +8,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from pgtasks import catalog, connection, report, rowcount, session
+from pgtasks import report
 from pgtasks.backup.store import Backup
-from pgtasks.catalog import Relation
-from pgtasks.connection import Connection
 from pgtasks.database import DatabaseFacts, Setting
 from pgtasks.host.local import Command, Host
 from pgtasks.host.tools import Toolset
-from pgtasks.proof.model import LEFT_OUT
-from pgtasks.proof.toc import Entry
 from pgtasks.restore.leaving import NOTHING, Left
 from pgtasks.restore.rights import Rights
+from pgtasks.server import catalog, connection, rowcount, session
+from pgtasks.server.catalog import Relation
+from pgtasks.server.connection import Connection
+from pgtasks.server.proof.model import LEFT_OUT
+from pgtasks.server.proof.toc import Entry
 from pgtasks.settings.target import Target
 from pgtasks.side import side_name
 

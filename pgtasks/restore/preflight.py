@@ -6,13 +6,14 @@ from collections.abc import Iterable, Iterator
 
 from psycopg2 import sql
 
-from pgtasks import attached, connection, database, report
-from pgtasks.connection import Connection
+from pgtasks import attached, database, report
 from pgtasks.database import DatabaseFacts
 from pgtasks.errors import Failed, Refused
 from pgtasks.host.local import Host
 from pgtasks.report import typed
 from pgtasks.restore.plan import Plan
+from pgtasks.server import connection
+from pgtasks.server.connection import Connection
 from pgtasks.settings.target import Target
 
 

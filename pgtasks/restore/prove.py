@@ -10,19 +10,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import IO
 
-from pgtasks import connection, session
-from pgtasks import proof as proofs
-from pgtasks.backup import depot, dump
+from pgtasks.backup import depot
 from pgtasks.backup.store import Backup
 from pgtasks.errors import Failed, PgtasksError
 from pgtasks.host import journal, pipeline, tools
 from pgtasks.host.local import Command, Host
-from pgtasks.proof import Comparison, Proof, entries, toc
-from pgtasks.proof.difference import Difference, accepted, unused
-from pgtasks.proof.entries import Access, Key
-from pgtasks.proof.toc import Entry
 from pgtasks.report import plural
 from pgtasks.restore.plan import Plan, dbname
+from pgtasks.server import connection, session
+from pgtasks.server import proof as proofs
+from pgtasks.server.dump import pg_dump
+from pgtasks.server.proof import Comparison, Proof, entries, toc
+from pgtasks.server.proof.difference import Difference, accepted, unused
+from pgtasks.server.proof.entries import Access, Key
+from pgtasks.server.proof.toc import Entry
 
 _SLICE = 0.5  # seconds of waiting in one piece, so that a signal is heard
 _NAMED = 5  # entries that a note names
@@ -56,7 +57,7 @@ def archived(backup: Backup, accept: Sequence[str]) -> list[Entry]:
 
     Before anything of it is run: what the proof recorded of it is compared with what it holds.
     """
-    found = dump.contents(backup.host, backup.manifest.layout, backup.dump)
+    found = pg_dump.contents(backup.host, backup.manifest.layout, backup.dump)
     accepted(
         _altered(backup.proof(), found),
         accept,

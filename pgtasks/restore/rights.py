@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from pgtasks import connection
-from pgtasks.connection import Connection
+from pgtasks.server import connection
+from pgtasks.server.connection import Connection
 
 Demanding = Callable[[bool], Iterable[str]]  # told whether grants are restored
 _NAMED = 5  # roles that a sentence names

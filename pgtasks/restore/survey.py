@@ -7,19 +7,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from pgtasks import connection, database, recover, report, side, stamp
+from pgtasks import database, recover, report, side
 from pgtasks.backup.store import Backup
-from pgtasks.connection import Connection
 from pgtasks.database import DatabaseFacts, Setting
 from pgtasks.host import tools
 from pgtasks.host.local import Host
-from pgtasks.lock import Lock
-from pgtasks.proof.toc import Entry
 from pgtasks.restore import demands, leaving, preflight, trying
 from pgtasks.restore.options import Options
 from pgtasks.restore.plan import Plan, losses
 from pgtasks.restore.rights import Rights, Wish, decide
 from pgtasks.restore.rights import roles as known_roles
+from pgtasks.server import connection, stamp
+from pgtasks.server.connection import Connection
+from pgtasks.server.lock import Lock
+from pgtasks.server.proof.toc import Entry
 from pgtasks.settings.target import Target
 
 Archive = Sequence[Entry]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Iterator
 
-from pgtasks import connection
-from pgtasks.connection import Connection
 from pgtasks.errors import Failed
-from pgtasks.names import from_bytes
-from pgtasks.proof import entries
-from pgtasks.proof.toc import Entry
 from pgtasks.restore.plan import Plan
+from pgtasks.server import connection
+from pgtasks.server.connection import Connection
+from pgtasks.server.proof import entries
+from pgtasks.server.proof.toc import Entry
+from pgtasks.server.quoting import from_bytes
 
 _NOT_MADE = b"-- *not* "  # begins the definition of what is there already, such as schema public
 

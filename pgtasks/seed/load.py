@@ -10,9 +10,9 @@ from typing import Any
 
 from pgtasks import report
 from pgtasks.errors import Failed
-from pgtasks.psql import program, session
-from pgtasks.psql.source import Source
 from pgtasks.seed.sets import SeedSet
+from pgtasks.server.psql import program, session
+from pgtasks.server.psql.source import Source
 from pgtasks.settings.target import Target
 
 # Asked in the transaction of the load itself: rows that only this transaction wrote, in tables

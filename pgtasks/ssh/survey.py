@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pgtasks import connection, reach, report
+from pgtasks import report
 from pgtasks.backup import depot
 from pgtasks.errors import PgtasksError, Unreachable, VersionMismatch
 from pgtasks.host import password, tools
@@ -18,6 +18,7 @@ from pgtasks.host.ssh.facts import Facts
 from pgtasks.host.ssh.host import SshHost
 from pgtasks.host.ssh.link import Forbidden
 from pgtasks.readiness import Finding
+from pgtasks.server import connection, reach
 from pgtasks.settings import ssh
 from pgtasks.settings.target import Target
 

@@ -9,9 +9,10 @@ from typing import Any
 
 import psycopg2
 
-from pgtasks import connection, interrupt, report
-from pgtasks.connection import Connection
+from pgtasks import report
 from pgtasks.errors import Failed, PgtasksError, Refused
+from pgtasks.server import connection, interrupt
+from pgtasks.server.connection import Connection
 from pgtasks.settings.target import Target
 from pgtasks.trigger import expected, installed
 from pgtasks.trigger.files import SqlFile, Statement, line_of, statements

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from pgtasks.names import quoted
+from pgtasks.server.quoting import quoted
 from pgtasks.trigger.files import SqlFile, Statement, statements
 
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from pgtasks import connection
-from pgtasks.connection import Connection
 from pgtasks.errors import Failed
+from pgtasks.server import connection
+from pgtasks.server.connection import Connection
 
 _NAMES = {
     "FuncCall": "funcname",

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pgtasks import connection
-from pgtasks.connection import Connection
+from pgtasks.server import connection
+from pgtasks.server.connection import Connection
 
 # A user's own: not of the system, not of an extension.
 _OWN_SCHEMA = "n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pgtasks.connection import Connection
+from pgtasks.server.connection import Connection
 from pgtasks.trigger import expression, installed
 from pgtasks.trigger.expected import expression_text
 from pgtasks.trigger.installed import InstalledFunction, InstalledTrigger

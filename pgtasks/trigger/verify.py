@@ -6,11 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pgtasks import connection, report
-from pgtasks.connection import Connection
+from pgtasks import report
 from pgtasks.database import NAME_LISTS, split_names
 from pgtasks.errors import NotProven
 from pgtasks.report import typed
+from pgtasks.server import connection
+from pgtasks.server.connection import Connection
 from pgtasks.settings.target import Target
 from pgtasks.trigger import expected as files_say
 from pgtasks.trigger import installed

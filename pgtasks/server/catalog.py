@@ -1,0 +1,310 @@
+"""Queries of the system catalogs: what is in a database, who may read it, what is in its way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pgtasks.server import connection
+from pgtasks.server.connection import Connection
+from pgtasks.server.quoting import qualified, quoted
+
+# What is a user's own by its schema; pg_dump draws the same line.
+OWN_SCHEMA = "n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
+_OF_EXTENSION = (
+    "EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass"
+    " AND d.objid = c.oid AND d.deptype = 'e')"
+)
+# A cast to text of somebody's own would run instead of a built-in type's output function.
+_OWN_CAST = (
+    "EXISTS (SELECT FROM pg_attribute a JOIN pg_cast k ON k.castsource = a.atttypid"
+    " WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.atttypid < 16384"
+    " AND k.casttarget = 'text'::regtype AND k.castmethod = 'f' AND k.castfunc >= 16384"
+    " AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_cast'::regclass"
+    " AND d.objid = k.oid AND d.deptype = 'e'))"
+)
+
+
+# A query of a table plans its indexes, statistics and partition key too, and so runs what they
+# call: with the rights of the session, where that is not who wrote it.
+_FOREIGN = (
+    "d.refobjid >= 16384 AND EXISTS (SELECT FROM pg_roles r WHERE NOT r.rolsuper"
+    " AND r.rolname <> current_user AND r.oid = coalesce("
+    "(SELECT proowner FROM pg_proc WHERE oid = d.refobjid"
+    " AND d.refclassid = 'pg_proc'::regclass),"
+    " (SELECT oprowner FROM pg_operator WHERE oid = d.refobjid"
+    " AND d.refclassid = 'pg_operator'::regclass),"
+    " (SELECT typowner FROM pg_type WHERE oid = d.refobjid"
+    " AND d.refclassid = 'pg_type'::regclass)))"
+)
+_FOREIGN_CODE = (
+    "(EXISTS (SELECT FROM pg_index i JOIN pg_depend d ON d.classid = 'pg_class'::regclass"
+    " AND d.objid = i.indexrelid WHERE i.indrelid = c.oid"
+    f" AND (i.indexprs IS NOT NULL OR i.indpred IS NOT NULL) AND {_FOREIGN})"
+    " OR EXISTS (SELECT FROM pg_partitioned_table p JOIN pg_depend d"
+    " ON d.classid = 'pg_class'::regclass AND d.objid = p.partrelid"
+    f" WHERE p.partrelid = c.oid AND p.partexprs IS NOT NULL AND {_FOREIGN})"
+    " OR EXISTS (SELECT FROM pg_statistic_ext s JOIN pg_depend d"
+    " ON d.classid = 'pg_statistic_ext'::regclass AND d.objid = s.oid"
+    f" WHERE s.stxrelid = c.oid AND {_FOREIGN}))"
+)
+
+
+# Types whose values are equal only where their text is, too: they need not be made text to be
+# hashed, which is a third of a proof's work. Not among them: numeric and jsonb (1.0 = 1.00), float
+# (-0 = 0), enum (its hash is an OID's), char (trailing blanks), interval (24 h = 1 d).
+PLAIN_TYPES = (
+    *("int2", "int4", "int8", "oid", "bool", "uuid"),
+    *("date", "time", "timestamp", "timestamptz", "bytea"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """A table, sequence, materialized view or foreign table of the user's own.
+
+    `kind` is pg_class.relkind, `version` another one after each ALTER, `filenode` the name of its
+    file as of the snapshot it was read in. `columns` are sorted by name (byte order): `plain` are
+    those whose type is one of PLAIN_TYPES, `typed` those whose type is not built in, `stored` and
+    `virtual` the generated ones. `bytes` is an estimate; `foreign_code` says that a query of it
+    would run what another role wrote. Of what belongs to an `extension`, pg_dump saves what
+    `condition` (a WHERE clause or nothing) selects, and where it is None, nothing.
+    """
+
+    oid: int
+    schema: str
+    name: str
+    kind: str
+    persistence: str
+    version: str
+    filenode: int
+    bytes: int
+    own_cast: bool
+    foreign_code: bool
+    extension: str
+    condition: str | None
+    columns: tuple[str, ...]
+    plain: frozenset[str] = frozenset()
+    typed: frozenset[str] = frozenset()
+    stored: frozenset[str] = frozenset()
+    virtual: frozenset[str] = frozenset()
+
+    @property
+    def dumped(self) -> bool:
+        """Whether pg_dump saves rows of it: of an extension, only what that asks for."""
+        return not self.extension or self.condition is not None
+
+    def sized(self, bytes: int | None) -> Relation:
+        """Return the same relation with a better estimate of its size."""
+        return self if bytes is None else replace(self, bytes=bytes)
+
+    def __str__(self) -> str:
+        return qualified(self.schema, self.name)
+
+
+def relations(conn: Connection, kinds: str = "rSmf", *, named: str = "") -> list[Relation]:
+    """Return the user's own relations of some kinds, or of one name, in the transaction's snapshot.
+
+    No relation is locked, and none is asked for its size: either would wait behind an ALTER.
+    """
+    found = connection.rows(
+        conn,
+        "SELECT c.oid, n.nspname, c.relname, c.relkind, c.relpersistence, c.xmin::text,"
+        " c.relfilenode::bigint, c.relpages::bigint * current_setting('block_size')::bigint,"
+        f" {_OWN_CAST}, {_FOREIGN_CODE}, coalesce(e.extname, ''), {_CONDITION}, {_COLUMNS}"
+        " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+        f" {_EXTENSION}"
+        f" WHERE c.relkind = ANY (%(kinds)s) AND c.relpersistence <> 't' AND {OWN_SCHEMA}"
+        f"{' AND c.relname = %(named)s' if named else ''}"
+        ' ORDER BY n.nspname COLLATE "C", c.relname COLLATE "C"',
+        {"kinds": list(kinds), "plain": list(PLAIN_TYPES), "named": named},
+    )
+    return [Relation(*row[:-1], **_sorts(row[-1] or ())) for row in found]
+
+
+# a letter for the type, one for what generates it, the name
+_COLUMNS = (
+    "CASE WHEN c.relkind = 'r' THEN (SELECT array_agg("
+    "CASE WHEN a.atttypid = ANY (%(plain)s::regtype[]) THEN 'p'"
+    " WHEN a.atttypid >= 16384 THEN 't' ELSE '-' END"
+    " || CASE WHEN a.attgenerated = '' THEN '-' ELSE a.attgenerated::text END || a.attname"
+    ' ORDER BY a.attname COLLATE "C") FROM pg_attribute a WHERE a.attrelid = c.oid'
+    " AND a.attnum > 0 AND NOT a.attisdropped) END"
+)
+_EXTENSION = (
+    "LEFT JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = c.oid"
+    " AND d.objsubid = 0 AND d.deptype = 'e' LEFT JOIN pg_extension e ON e.oid = d.refobjid"
+)
+_CONDITION = "e.extcondition[array_position(e.extconfig, c.oid)]"
+
+
+def _sorts(columns: Sequence[str]) -> dict[str, Any]:
+    def marked(place: int, letter: str) -> frozenset[str]:
+        return frozenset(column[2:] for column in columns if column[place] == letter)
+
+    return {
+        "columns": tuple(column[2:] for column in columns),
+        "plain": marked(0, "p"),
+        "typed": marked(0, "t"),
+        "stored": marked(1, "s"),
+        "virtual": marked(1, "v"),
+    }
+
+
+def sizes(conn: Connection) -> dict[int, int]:
+    """Return the bytes of the user's own tables with their TOAST, without their indexes.
+
+    Waits for tables that are locked exclusively: set lock_timeout.
+    """
+    found = connection.rows(
+        conn,
+        "SELECT c.oid, pg_table_size(c.oid) FROM pg_class c"
+        " JOIN pg_namespace n ON n.oid = c.relnamespace"
+        f" WHERE c.relkind IN ('r', 'm') AND c.relpersistence <> 't' AND {OWN_SCHEMA}",
+    )
+    return {oid: size for oid, size in found if size is not None}
+
+
+def unreadable(conn: Connection) -> list[str]:
+    """Return what the role cannot read of what pg_dump reads, one line each.
+
+    One such table makes pg_dump fail; leaving its data out does not help, pg_dump locks it anyway.
+    """
+    found = connection.rows(
+        conn,
+        "SELECT c.relkind = 'S', n.nspname, c.relname,"
+        " has_schema_privilege(n.oid, 'USAGE'), has_table_privilege(c.oid, 'SELECT'),"
+        " row_security_active(c.oid)"
+        " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE c.relkind IN ('r', 'p', 'S') AND c.relpersistence <> 't'"
+        f" AND {OWN_SCHEMA} AND NOT {_OF_EXTENSION}"
+        " AND NOT (has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')"
+        " AND NOT row_security_active(c.oid))"
+        ' ORDER BY n.nspname COLLATE "C", c.relname COLLATE "C"',
+    )
+    lines = []
+    for is_sequence, schema, name, usage, select, _ in found:
+        kind = "sequence" if is_sequence else "table"
+        why = "row level security hides rows of it from this role"
+        if not select:
+            why = "no SELECT"
+        if not usage:
+            why = f"no USAGE on schema {quoted(schema)}"
+        lines.append(f"{kind} {qualified(schema, name)}: {why}")
+    return lines + _unreadable_large_objects(conn)
+
+
+def _unreadable_large_objects(conn: Connection) -> list[str]:
+    found = connection.value(
+        conn,
+        "SELECT count(*) FROM pg_largeobject_metadata m WHERE NOT ("
+        " current_setting('lo_compat_privileges')::bool OR pg_has_role(m.lomowner, 'USAGE')"
+        " OR (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)"
+        " OR EXISTS (SELECT FROM aclexplode(m.lomacl) a WHERE a.privilege_type = 'SELECT'"
+        "  AND (a.grantee = 0 OR pg_has_role(a.grantee, 'USAGE'))))",
+    )
+    return [f"{found} large objects: no SELECT"] if found else []
+
+
+def without_data(conn: Connection, patterns: Iterable[str]) -> dict[str, list[int]]:
+    """Return the OIDs of what holds rows and matches a pattern of --exclude-table-data.
+
+    Patterns are psql's, read as pg_dump reads them: a name without a schema is looked for along
+    the role's own search_path, where anybody's operators may lie: hence all is qualified.
+    """
+    regexes = {pattern: pattern_regexes(pattern) for pattern in patterns}
+    everywhere = all(schema for schema, _ in regexes.values())
+    path = connection.PATH if everywhere else connection.own_path(conn)
+    with connection.searching(conn, path):
+        return {pattern: _matching(conn, *found) for pattern, found in regexes.items()}
+
+
+def _matching(conn: Connection, schema: str, name: str) -> list[int]:
+    where = "n.nspname OPERATOR(pg_catalog.~) %s" if schema else "%s::pg_catalog.text IS NULL"
+    visible = "" if schema else " AND pg_catalog.pg_table_is_visible(c.oid)"
+    found = connection.rows(
+        conn,
+        "SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n"
+        " ON n.oid OPERATOR(pg_catalog.=) c.relnamespace"
+        " WHERE c.relkind OPERATOR(pg_catalog.=) ANY"
+        " (ARRAY['r', 'S', 'f']::pg_catalog.\"char\"[])"
+        f" AND {where}{visible} AND c.relname OPERATOR(pg_catalog.~) %s",
+        (schema or None, name),
+    )
+    return [row[0] for row in found]
+
+
+def pattern_regexes(pattern: str) -> tuple[str, str]:
+    """Return the regular expressions for schema (or nothing) and name of one of psql's patterns.
+
+    See "Patterns" in psql's manual page: outside double quotes letters are folded, `*` and `?`
+    are wildcards and a dot parts schema and name; of a third part the first is the database.
+    """
+    parts, quotes = [""], False
+    position = 0
+    while position < len(pattern):
+        letter = pattern[position]
+        if letter == '"':
+            if quotes and pattern[position + 1 : position + 2] == '"':
+                parts[-1] += '"'
+                position += 1
+            else:
+                quotes = not quotes
+        elif letter == "." and not quotes:
+            parts.append("")
+        else:
+            parts[-1] += _regex_of(letter, quotes=quotes)
+        position += 1
+    schema = f"^({parts[-2]})$" if len(parts) > 1 else ""
+    return schema, f"^({parts[-1]})$"
+
+
+def _regex_of(letter: str, *, quotes: bool) -> str:
+    if quotes:
+        return f"\\{letter}" if letter in r"|*+?()[]{}.^$\\" else letter
+    if letter == "$":
+        return "\\$"
+    return {"*": ".*", "?": "."}.get(letter, letter.lower())
+
+
+def number_of_tables(conn: Connection) -> int:
+    """Return how many tables of the user's own there are, partitioned ones included."""
+    return int(
+        connection.value(
+            conn,
+            "SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+            f" WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND {OWN_SCHEMA}",
+        )
+    )
+
+
+def lock_room(conn: Connection) -> int:
+    """Return how many locks the server's table holds, over all sessions."""
+    return int(
+        connection.value(
+            conn,
+            "SELECT current_setting('max_locks_per_transaction')::bigint"
+            " * (current_setting('max_connections')::bigint"
+            " + current_setting('max_prepared_transactions')::bigint)",
+        )
+    )
+
+
+def invalid_indexes(conn: Connection) -> list[str]:
+    """Return the indexes that serve no query, but for those that a session builds right now."""
+    found = connection.rows(
+        conn,
+        "SELECT n.nspname, x.relname FROM pg_catalog.pg_index i"
+        " JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid"
+        " JOIN pg_catalog.pg_namespace n ON n.oid = x.relnamespace"
+        f" WHERE NOT i.indisvalid AND x.relkind = 'i' AND {OWN_SCHEMA} AND NOT EXISTS ("
+        " SELECT FROM pg_catalog.pg_stat_progress_create_index p"
+        " WHERE p.relid = i.indrelid) ORDER BY 1, 2",
+    )
+    return [qualified(*row) for row in found]
+
+
+def extensions(conn: Connection) -> dict[str, str]:
+    """Return the installed extensions and their versions."""
+    return dict(connection.rows(conn, "SELECT extname, extversion FROM pg_extension ORDER BY 1"))

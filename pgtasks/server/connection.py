@@ -1,0 +1,293 @@
+"""Connections to PostgreSQL: only what the target says, settings pinned, errors in one line.
+
+A session asks questions of ours: it finds names in pg_catalog alone, whatever the role, the
+database or the server says, for whoever may create functions in a schema of the role's path could
+run them as the role. What runs a user's own files connects with `own_path=True`, as the user's
+application would, and is asked questions of ours within `pinned(...)` or with every name,
+operator and cast qualified.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from typing import Any
+
+import psycopg2
+import psycopg2.extensions
+from psycopg2 import sql
+from psycopg2.extensions import make_dsn
+
+from pgtasks.errors import Failed, PgtasksError, Refused, Unreachable
+from pgtasks.host import peer
+from pgtasks.report import account, typed
+from pgtasks.server import session as sessions
+from pgtasks.server.quoting import quoted
+from pgtasks.server.session import Session
+from pgtasks.server.silence import ANSWER, Silent
+from pgtasks.settings.secret import redact
+from pgtasks.settings.target import REQUIREPEER, Target
+
+Connection = psycopg2.extensions.connection
+Cursor = psycopg2.extensions.cursor
+PATH = sessions.PATH
+
+
+class FellSilent(Unreachable):
+    """Report a server that was given up because nothing answered."""
+
+
+# what a dead line or server is noticed by, on either side
+_KEEPALIVE = {"keepalives_idle": "5", "keepalives_interval": "2", "keepalives_count": "3"}
+# SQLSTATEs after which there is no connection: lost, shut down, timed out
+_ENDED = ("08", "57P", "25P03", "25P04")
+_REQUIRE_AUTH = 160000  # the version of libpq that knows it
+_WAYS_OUT = {  # tasks stand in braces
+    r"could not (access|load|open) (file|library)|access to library .* is not allowed": ": if a "
+    "setting names that library, run ALTER DATABASE DATABASE_NAME RESET local_preload_libraries (or"
+    " RESET session_preload_libraries; a role's: ALTER ROLE) in another database",
+    r"is not currently accepting connections": ": {db.recover} opens it",
+    # of servers whose minor version marks none as invalid
+    r"database subdirectory": ": a disk is missing, or an interrupted DROP DATABASE left it so, "
+    "which DROP DATABASE brings to its end",
+    r'database "[^"]*" does not exist': ": {db.create} makes it",
+}
+_TASK = re.compile(r"\{([a-z.]+)\}")
+_POOLED = (
+    "the settings that a session begins with are not in force: a connection pooler (PgBouncer?) may"
+    " be in between, name the server itself in `host` and `port`"
+)
+_NO_EVENT_TRIGGERS = " -c event_triggers=off"
+# Where a role may switch event triggers off, by address and role: whoever may not and asks for it
+# at the login is refused. Known from the first session on, which is in the maintenance database.
+_switches_off: dict[tuple[str, int, str], bool] = {}
+
+
+def conninfo(
+    target: Target, *, read_only: bool = False, purpose: str = "", own_path: bool = False
+) -> dict[str, str]:
+    """Return libpq parameters for the target, each given, so that none is inherited."""
+    known = peer.trusted(target)
+    target = known.here()
+    options = sessions.options(
+        read_only=read_only,
+        own_path=own_path,
+        event_triggers=own_path or not switches_event_triggers_off(target),
+        role=target.role,
+    )
+    parameters = {
+        **target.parameters,
+        **_KEEPALIVE,
+        "host": target.host,
+        "port": str(target.port),
+        "dbname": target.database,
+        "user": target.user,
+        "client_encoding": "UTF8",
+        "application_name": account.application_name(purpose),
+        "options": " ".join(filter(None, (target.parameters.get("options"), options))),
+    }
+    if (
+        known.end
+        and REQUIREPEER in known.parameters
+        and psycopg2.extensions.libpq_version() >= _REQUIRE_AUTH
+    ):
+        # somebody may come between the look at the socket there and the connection to it
+        parameters.setdefault("require_auth", "!password")
+    if target.password is not None:
+        parameters["password"] = target.password.reveal()
+    elif target.passfile:
+        parameters["passfile"] = target.passfile
+    return parameters
+
+
+def connect(
+    target: Target, *, read_only: bool = False, purpose: str = "", own_path: bool = False
+) -> Connection:
+    """Connect in autocommit, raising Unreachable or VersionMismatch; the caller closes.
+
+    `own_path` leaves search_path and what else a user's own files may lean on as the role has it.
+    """
+    connection = _opened(target, read_only=read_only, purpose=purpose, own_path=own_path)
+    connection.target, connection.tunnelled = target, target.end is not None
+    connection.autocommit = True
+    try:
+        if connection.info.parameter_status("server_encoding") == "SQL_ASCII":
+            connection.keep_odd_bytes()
+        path, reads_only, connection.pid, may_switch = _begun(connection, own_path=own_path)
+    except BaseException:
+        connection.close()
+        raise
+    if reads_only != ("on" if read_only else "off") or not (own_path or path == PATH):
+        connection.close()
+        raise Refused(f"{target}: {_POOLED}")
+    _switches_off[_address(target)] = may_switch
+    return connection
+
+
+def _opened(target: Target, *, read_only: bool, purpose: str, own_path: bool) -> Session:
+    parameters: dict[str, Any] = conninfo(
+        target, read_only=read_only, purpose=purpose, own_path=own_path
+    )
+    try:
+        return Session(make_dsn(**parameters))
+    except psycopg2.Error as exc:
+        if "unsupported startup parameter" in str(exc):
+            raise Refused(f"{target}: {_POOLED}") from None
+        if "CONTEXT:" in str(exc) and not own_path:  # a function ran at the login
+            parameters["options"] += _NO_EVENT_TRIGGERS
+            with suppress(psycopg2.Error):
+                return Session(make_dsn(**parameters))
+        raise Unreachable(unreachable_line(target, exc)) from None
+
+
+def _begun(connection: Connection, *, own_path: bool) -> tuple[Any, ...]:
+    version = connection.server_version
+    try:
+        return rows(connection, sessions.begin(version, own_path=own_path), limit=ANSWER)[0]
+    except Failed:  # a statement of a lost client then goes on to its end, and is rolled back
+        statement = sessions.begin(version, own_path=own_path, look_for_client=False)
+        return rows(connection, statement, limit=ANSWER)[0]
+
+
+def _address(target: Target) -> tuple[str, int, str]:
+    place = target.here()
+    return place.host, place.port, place.user
+
+
+def switches_event_triggers_off(target: Target) -> bool:
+    """Return whether the target's role is known to be allowed that (17 and later)."""
+    return _switches_off.get(_address(target), False)
+
+
+def without_event_triggers(target: Target) -> str:
+    """Return what a tool's PGOPTIONS get so that event triggers do not fire, if that may be."""
+    return _NO_EVENT_TRIGGERS if switches_event_triggers_off(target) else ""
+
+
+def unreachable_line(target: Target, exc: Exception) -> str:
+    """Return libpq's own words in one line, the password left out; on a tunnel's fault that."""
+    if target.place and target.place.fault:
+        return f"{target}: {target.place.fault}"
+    words = " ".join(redact(str(exc), target.password).split())
+    words = words.replace(" Is the server", ": is the server")  # of a line of its own
+    # of several addresses tried, the last attempt says what the user can act on
+    words = words.split("connection to server ")[-1]
+    if words.startswith(("on socket", "at ")):
+        words = "connection to server " + words
+    way_out = next((way for sign, way in _WAYS_OUT.items() if re.search(sign, words)), "")
+    way_out = _TASK.sub(lambda name: typed.task(name[1]), way_out)
+    return f"{target}: {words}{way_out.replace('DATABASE_NAME', quoted(target.database))}"
+
+
+@contextmanager
+def session(
+    target: Target, *, read_only: bool = False, purpose: str = "", own_path: bool = False
+) -> Iterator[Connection]:
+    """Connect for the length of a block, as `connect` does."""
+    connection = connect(target, read_only=read_only, purpose=purpose, own_path=own_path)
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def own_path(connection: Connection) -> str:
+    """Return the search_path that the role has in this database, whatever the session's is.
+
+    Asked in a session that pins nothing: only the server knows all places that set it.
+    """
+    assert isinstance(connection, Session)
+    with session(connection.target, read_only=True, purpose="path", own_path=True) as plain:
+        return str(value(plain, "SHOW search_path"))
+
+
+@contextmanager
+def searching(connection: Connection, path: str) -> Iterator[None]:
+    """Search for names along another path, for the length of a block that does not fail."""
+    before = value(connection, "SHOW search_path")
+    change = "SELECT pg_catalog.set_config('search_path', %s, false)"
+    execute(connection, change, (path,))
+    yield
+    execute(connection, change, (before,))
+
+
+def pinned(connection: Connection) -> AbstractContextManager[None]:
+    """Search for names in pg_catalog alone, for questions of ours in a session of a user's own."""
+    return searching(connection, PATH)
+
+
+Statement = str | sql.Composable
+Parameters = Sequence[Any] | Mapping[str, Any] | None
+
+
+def execute(connection: Connection, statement: Statement, parameters: Parameters = None) -> None:
+    """Run one statement, raising Failed with the server's words.
+
+    It may take its time while the server lives: `silence` says how that is known.
+    """
+    with translated(), connection.cursor() as cursor:
+        cursor.execute(statement, parameters)
+
+
+def rows(
+    connection: Connection,
+    statement: Statement,
+    parameters: Parameters = None,
+    *,
+    limit: float | None = None,
+) -> list[tuple[Any, ...]]:
+    """Return all rows of one query, raising Unreachable after `limit` seconds.
+
+    `limit=ANSWER` is for what no server needs long for, however large the database is; without one
+    a query takes what it takes while the server lives.
+    """
+    with translated(), connection.cursor() as cursor:
+        if isinstance(cursor, sessions.Cursor):
+            cursor.limit = limit
+        cursor.execute(statement, parameters)
+        try:
+            return cursor.fetchall()
+        except UnicodeDecodeError:
+            if not isinstance(connection, Session):
+                raise
+            connection.keep_odd_bytes()
+            cursor.scroll(0, mode="absolute")
+            return cursor.fetchall()
+
+
+def value(
+    connection: Connection,
+    statement: Statement,
+    parameters: Parameters = None,
+    *,
+    limit: float | None = None,
+) -> Any:
+    """Return the first column of the first row, None where there is no row; else as `rows`."""
+    found = rows(connection, statement, parameters, limit=limit)
+    return found[0][0] if found else None
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn the driver's errors into ours: a lost server is Unreachable, the rest Failed."""
+    try:
+        yield
+    except psycopg2.Error as exc:
+        raise translate(exc) from None
+
+
+def translate(exc: psycopg2.Error) -> PgtasksError:
+    """Return our error for one of the driver's, its first line as the message.
+
+    One that the driver raises about its own use is a bug of ours, and raised as it is.
+    """
+    if isinstance(exc, Silent):
+        return FellSilent(str(exc))
+    if exc.pgcode is None and isinstance(exc, psycopg2.ProgrammingError):
+        raise exc
+    words = str(exc).strip() or exc.__class__.__name__
+    first, _, rest = redact(words).partition("\n")
+    if exc.pgcode is None or exc.pgcode.startswith(_ENDED):
+        return Unreachable(f"the server ended the connection: {first}", hint=rest)
+    return Failed(first[:1].lower() + first[1:] if first.startswith("ERROR") else first, hint=rest)

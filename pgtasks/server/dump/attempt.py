@@ -1,0 +1,230 @@
+"""One attempt at a consistent dump: snapshot, pg_dump, proof, and the check that both saw it.
+
+What pg_dump and the proof read by name must be what the snapshot has under that name, see `watch`:
+a table that is rewritten or gives its name away after the snapshot and before pg_dump's lock is
+dumped as empty, or with another table's rows, with exit code 0. The proof's sessions lock the
+tables right when pg_dump does, else a waiting ALTER would come between, and they check what they
+have read before they let go of it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from time import monotonic
+
+from pgtasks.errors import Failed
+from pgtasks.host.local import Host
+from pgtasks.host.pipeline import Pipeline
+from pgtasks.report.boundaries import reach
+from pgtasks.server import catalog, connection, versiontable
+from pgtasks.server.connection import Connection
+from pgtasks.server.dump import obstacles
+from pgtasks.server.dump.pg_dump import DumpPlan, Words, said_plainly
+from pgtasks.server.dump.source import Source
+from pgtasks.server.dump.watch import Again, Watch
+from pgtasks.server.proof.model import Proof
+from pgtasks.server.proof.reader import SNAPSHOT, Contended, Moved, Taking, snapshot_of
+from pgtasks.server.proof.scope import Content, content
+from pgtasks.settings.target import Target
+
+_PAUSE = 0.02  # seconds between looks at pg_dump and the proof, at first
+_LONGEST_PAUSE = 0.25
+_SHARE = 4  # the lock table's part that the proof may fill: pg_dump and its workers need theirs
+_MOST_LOCKED = 2000  # tables that one session locks ahead
+# what several processes fail with and one does not
+_OF_WORKERS = {
+    "out of shared memory": "the server's lock table is too small for several processes",
+    "could not obtain lock on relation": "somebody waits to alter a table",
+}
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What an attempt works with. `with_proof` is the user's wish, `lock` whether to lock ahead."""
+
+    target: Target
+    host: Host
+    plan: DumpPlan
+    source: Source
+    env: Mapping[str, str]
+    with_proof: bool
+    lock: bool
+    progress: Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Dumped:
+    """What an attempt brought: `snapshot_time` is the server's clock, UTC."""
+
+    plan: DumpPlan
+    snapshot_time: str
+    revision: str
+    content: Content
+    proof: Proof | None
+    warnings: tuple[str, ...]
+    obstacles: tuple[str, ...] = ()  # that a restore will meet
+
+
+def run(attempt: Attempt) -> Dumped:
+    """Make a dump and its proof in one snapshot, raising Again where they may not be true."""
+    began = monotonic()
+    with ExitStack() as stack:
+        exporter, now = (stack.enter_context(_session(attempt.target)) for _ in range(2))
+        connection.execute(exporter, SNAPSHOT)
+        snapshot, time = connection.rows(exporter, "SELECT pg_export_snapshot(), now()")[0]
+        words = Words()
+        dump = stack.enter_context(_started(attempt, snapshot, words, stack))
+        reach("backup.dumping")
+        found = _content(attempt, exporter)
+        watch = Watch(exporter, now, found, words, attempt.progress)
+        revision = _revision(now, snapshot, watch)
+        _await_locks(attempt, dump, watch)
+        watch.refuse_moved(locked=True)
+        if dump.wait(0):  # its locks may have been gone before that
+            watch.refuse_moved(locked=False)
+        proof = _finished(attempt, snapshot, found, dump, watch)
+        watch.refuse_schemas()
+        tables = (*found.tables, *found.others)
+        budget = min(obstacles.MOST, max(obstacles.LEAST, _passed(began) * obstacles.SHARE))
+        # of a backup that nobody wants proven no table is read twice
+        met = obstacles.found(now, snapshot, tables, budget) if proof is not None else []
+        return Dumped(
+            plan=attempt.plan,
+            snapshot_time=_utc(time),
+            revision=revision,
+            content=found,
+            proof=proof,
+            warnings=tuple(words.warnings),
+            obstacles=tuple(met),
+        )
+
+
+def _passed(began: float) -> float:
+    return monotonic() - began
+
+
+def _session(target: Target) -> AbstractContextManager[Connection]:
+    return connection.session(target, read_only=True, purpose="db.backup")
+
+
+def _utc(time: datetime) -> str:
+    return time.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _started(attempt: Attempt, snapshot: str, words: Words, stack: ExitStack) -> Pipeline:
+    command = attempt.plan.command(snapshot, attempt.env)
+    sink = None
+    if attempt.plan.streamed:
+        handle = os.open(attempt.plan.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        sink = stack.enter_context(os.fdopen(handle, "wb"))
+    return Pipeline(attempt.host, [command], stdout=sink, on_line=words.hear)
+
+
+def _content(attempt: Attempt, conn: Connection) -> Content:
+    # patterns mean what they mean in the snapshot, as they do to pg_dump
+    matched = catalog.without_data(conn, attempt.plan.exclude_table_data)
+    return content(
+        conn,
+        exclude=[oid for oids in matched.values() for oid in oids],
+        schema_only=attempt.plan.schema_only,
+        sizes=attempt.source.sizes,
+    )
+
+
+def _await_locks(attempt: Attempt, dump: Pipeline, watch: Watch) -> None:
+    while not watch.words.locked.wait(_PAUSE):
+        if dump.wait(0):
+            _check(attempt, dump, watch)
+            return
+
+
+def _check(attempt: Attempt, dump: Pipeline, watch: Watch) -> None:
+    """Raise what made pg_dump fail, Again where a new snapshot may help."""
+    try:
+        dump.check()
+    except Failed as exc:
+        failure = said_plainly(exc)
+        for words, why in _OF_WORKERS.items():
+            if words in failure.hint and attempt.plan.jobs > 1:
+                raise Again(why, serial=True, hint=failure.hint) from None
+        watch.explain(failure.hint)  # such as a table that was dropped before it was locked
+        raise failure from None
+
+
+def _finished(
+    attempt: Attempt, snapshot: str, found: Content, dump: Pipeline, watch: Watch
+) -> Proof | None:
+    """Wait for pg_dump and the proof side by side; either one's failure ends the other."""
+    if not attempt.with_proof:
+        _wait(attempt, dump, watch, None)
+        return None
+    # the dump itself says where the sequences stand
+    wanted = replace(found, sequences=())
+    lock = attempt.lock and _fits(attempt, found)
+    try:
+        with Taking(
+            *(attempt.target, snapshot, wanted),
+            jobs=attempt.target.jobs,
+            lock=lock,
+            purpose="db.backup proof",
+            # what is locked ahead has its columns from when pg_dump held its locks
+            check=None if lock else watch.refuse_columns,
+        ) as taking:
+            _wait(attempt, dump, watch, taking)
+            proof = taking.result()
+    except Contended as exc:
+        raise Again(f"somebody waits to alter a table ({exc.message})", early=True) from None
+    except Moved as exc:
+        raise Again(exc.message) from None
+    except Failed as exc:
+        watch.explain(f"{exc.message}\n{exc.hint}".strip())  # such as a table that was dropped
+        raise
+    watch.refuse_unread(found, proof)
+    return proof
+
+
+def _fits(attempt: Attempt, found: Content) -> bool:
+    locks = len(found.tables) * attempt.target.jobs
+    return len(found.tables) <= _MOST_LOCKED and locks * _SHARE <= attempt.source.locks
+
+
+def _wait(attempt: Attempt, dump: Pipeline, watch: Watch, taking: Taking | None) -> None:
+    pause, ended, schema_read = _PAUSE, False, False
+    while True:
+        if not ended and (ended := dump.wait(pause)):
+            _check(attempt, dump, watch)
+        if not schema_read and (ended or watch.words.begun):
+            watch.refuse_renamed()
+            schema_read = True
+        if taking is None or taking.wait(pause if ended else 0):
+            if taking is not None:
+                taking.result()
+            if ended:
+                return
+        watch.look()
+        pause = min(pause * 1.5, _LONGEST_PAUSE)
+
+
+def _revision(conn: Connection, snapshot: str, watch: Watch) -> str:
+    """Return Alembic's revision as of the snapshot, several joined by commas, or nothing."""
+    connection.execute(conn, SNAPSHOT)
+    try:
+        snapshot_of(conn, snapshot)
+        tables = versiontable.read(conn)
+        homes = [
+            relation
+            for name in {table.name for table in tables}
+            for relation in catalog.relations(conn, "r", named=name)
+        ]
+        watch.refuse_moved(locked=True, tables=homes)
+        return ",".join(versiontable.revisions(tables))
+    except Failed as exc:
+        connection.execute(conn, "ROLLBACK")
+        watch.explain(exc.message)
+        raise
+    finally:
+        connection.execute(conn, "ROLLBACK")

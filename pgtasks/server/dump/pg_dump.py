@@ -1,0 +1,181 @@
+"""pg_dump, pg_dumpall and pg_restore as a backup uses them: what to run, and what they say."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pgtasks.errors import Failed
+from pgtasks.host import plainfile, streams
+from pgtasks.host.local import HERE, Command, Host
+from pgtasks.host.tools import Toolset
+from pgtasks.server.dump.compression import argument
+from pgtasks.server.dump.layout import Layout
+from pgtasks.server.proof import toc
+from pgtasks.server.proof.model import SequenceProof
+from pgtasks.server.proof.toc import Entry
+
+LOCK_WAIT = 300  # seconds that pg_dump waits for a table somebody holds exclusively
+# pg_dump's progress is read, so it must not be translated; the data's encoding is set apart
+_PLAIN_WORDS = {"LC_ALL": "C"}
+CONTENTS = 512 << 20  # bytes: the table of contents of a million objects or so
+_FAULT = re.compile(r"^pg_dump(all)?: (error|detail|hint|warning|fatal):")
+_OTHER = re.compile(r"^pg_dump(all)?: ")
+
+
+@dataclass(frozen=True)
+class DumpPlan:
+    """All that pg_dump is told.
+
+    `path` is on the host where the dump will lie; a streamed one comes by pg_dump's stdout.
+    """
+
+    toolset: Toolset
+    path: Path
+    layout: Layout
+    compression: str
+    jobs: int
+    schema_only: bool = False
+    exclude_table_data: tuple[str, ...] = ()
+    encoding: str = "UTF8"
+    streamed: bool = False
+
+    def argv(self, snapshot: str) -> tuple[str, ...]:
+        """Return pg_dump's argv."""
+        where = () if self.streamed else (f"--file={self.path}",)
+        jobs = (f"--jobs={self.jobs}",) if self.layout == "directory" else ()
+        return (
+            self.toolset.tool("pg_dump"),
+            f"--format={self.layout}",
+            *where,
+            *jobs,
+            argument(self.compression, self.toolset.major),
+            f"--encoding={self.encoding}",
+            f"--snapshot={snapshot}",
+            f"--lock-wait-timeout={LOCK_WAIT * 1000}",
+            "--no-password",
+            # every file is read and synced after it, in parallel
+            "--no-sync",
+            "--verbose",
+            *(("--schema-only",) if self.schema_only else ()),
+            *(f"--exclude-table-data={pattern}" for pattern in self.exclude_table_data),
+        )
+
+    def command(self, snapshot: str, env: Mapping[str, str]) -> Command:
+        """Return pg_dump as a command."""
+        return Command(self.argv(snapshot), {**env, **_PLAIN_WORDS})
+
+
+def globals_command(
+    toolset: Toolset, env: Mapping[str, str], *, maintenance: str, passwords: bool
+) -> Command:
+    """Return the command that prints roles and tablespaces as SQL.
+
+    Without passwords it reads pg_roles, which everybody may; with them pg_authid, which only
+    superusers may.
+    """
+    argv = [toolset.tool("pg_dumpall"), "--globals-only", "--no-password"]
+    argv.append(f"--database={maintenance}")
+    if not passwords:
+        argv.append("--no-role-passwords")
+    return Command(tuple(argv), {**env, **_PLAIN_WORDS})
+
+
+class Words:
+    """What pg_dump says while it works: read line by line from its stderr.
+
+    `locked` is set when it holds its locks on all tables; `begun` are the tables whose data it has
+    begun to write, as pg_dump names them.
+    """
+
+    _BEFORE_LOCKS = "pg_dump: reading user-defined tables"
+    _BEGUN = re.compile(r'^pg_dump: dumping contents of table "(.*)"$')
+    _WARNING = re.compile(r"^pg_dump: warning: (.*)$")
+
+    def __init__(self) -> None:
+        self.locked = threading.Event()
+        self.begun: list[str] = []
+        self.warnings: list[str] = []
+        self._locking = False
+
+    def hear(self, line: str) -> None:
+        """Take in one line."""
+        if self._locking and _OTHER.match(line) and not _FAULT.match(line):
+            self.locked.set()  # what it does next; a lock that failed is a fault
+        if line == self._BEFORE_LOCKS:
+            self._locking = True
+        elif found := self._BEGUN.match(line):
+            self.begun.append(found[1])
+        elif found := self._WARNING.match(line):
+            self.warnings.append(found[1])
+
+
+def faults(lines: Iterable[str]) -> str:
+    """Return the lines of --verbose that speak of a fault, with those that go on from them."""
+    kept, inside = [], False
+    for line in lines:
+        inside = bool(_FAULT.match(line)) or (inside and not _OTHER.match(line))
+        if inside:
+            kept.append(line)
+    return "\n".join(kept)
+
+
+def said_plainly(failure: Failed) -> Failed:
+    """Return a failure of pg_dump without its talk of progress."""
+    message = failure.message
+    if "No space left on device" in failure.hint:
+        message = "pg_dump failed, no space is left where the backup is written: make room there"
+    return Failed(message, hint=faults(failure.hint.splitlines()) or failure.hint)
+
+
+def check_listed(host: Host, toolset: Toolset, dump: Path) -> None:
+    """Let pg_restore list a dump, raising Failed where it cannot."""
+    argv = (toolset.tool("pg_restore"), "--list", str(dump))
+    host.capture(Command(argv), seconds=600, most=CONTENTS)
+
+
+_FIRST = 1 << 20  # bytes that are asked of another host at first
+
+
+def contents(host: Host, layout: str, dump: Path) -> list[Entry]:
+    """Return the table of contents of a dump on a host, raising Failed where it is none."""
+    path = dump / "toc.dat" if layout == "directory" else dump
+    if host == HERE:
+        try:
+            with os.fdopen(plainfile.opened(path.parent, path.name), "rb") as file:
+                return toc.read(file)
+        except OSError as exc:
+            raise Failed(f"cannot read {str(path)!r}: {exc.strerror}") from None
+    size = _FIRST
+    while True:  # how long it is shows when it is read
+        command = Command(("head", "-c", str(size), str(path)))
+        with streams.reading(host, command, most=size) as source:
+            head = source.read()
+        try:
+            return toc.read(io.BytesIO(head))
+        except toc.Cut:
+            if len(head) < size or size >= toc.LIMIT:
+                raise
+        size *= 8
+
+
+_SETVAL = re.compile(rb", (-?\d+), (true|false)\);\s*\Z")
+
+
+def sequences(entries: Iterable[Entry]) -> tuple[SequenceProof, ...]:
+    """Return where the sequences stand by the dump itself: they ignore snapshots."""
+    return tuple(
+        sorted((_sequence(entry) for entry in entries if entry.desc == "SEQUENCE SET"), key=str)
+    )
+
+
+def _sequence(entry: Entry) -> SequenceProof:
+    found = _SETVAL.search(entry.definition)
+    if found is None:
+        raise Failed(f"the dump does not say where sequence {entry.tag!r} stands")
+    return SequenceProof(entry.namespace, entry.tag, int(found[1]), found[2] == b"true")

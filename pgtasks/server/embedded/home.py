@@ -1,0 +1,127 @@
+"""A home for data outside the project, where the server's account cannot enter the project.
+
+That is so for root below a folder of mode 0700, such as /root: instead of opening that folder,
+data and binaries go to /var/lib/pgtasks/ID, and PROJECT/.pgtasks points there. Each home names the
+`.pgtasks` folder it belongs to, by path and by identity (device and inode), so that a renamed
+project keeps its home and a copied one gets another.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from pgtasks.errors import Failed
+from pgtasks.host import plainfile
+from pgtasks.server.embedded import filelock
+from pgtasks.server.embedded.account import Account
+
+PLACES = (Path("/var/lib/pgtasks"), Path("/var/tmp/pgtasks"))  # nosec B108
+_OWNER = "owner.json"
+
+
+@dataclass(frozen=True)
+class _Owner:
+    state: str  # path of the .pgtasks folder
+    device: int
+    inode: int
+
+    def is_at(self, state: Path) -> bool:
+        try:
+            found = state.stat()
+        except OSError:
+            return False
+        return (found.st_dev, found.st_ino) == (self.device, self.inode)
+
+    def lives_elsewhere(self, state: Path) -> bool:
+        there = Path(self.state)
+        return not self.is_at(state) and there != state and self.is_at(there)
+
+
+def claim(state: Path, account: Account) -> Path:
+    """Make a new home for a project's `.pgtasks` folder that the account can enter."""
+    for _ in range(10):  # another project's last home may take the base with it
+        home = _base(account) / secrets.token_hex(6)
+        try:
+            home.mkdir(mode=0o700)
+        except FileNotFoundError:
+            continue
+        home.chmod(0o755)
+        _write(home, state)
+        return home
+    raise Failed(f"cannot make a folder for data in {str(PLACES[0])!r}")
+
+
+def mine(home: Path, state: Path) -> bool:
+    """Tell whether the home that a `.pgtasks` folder names is its own; one left behind is adopted.
+
+    False for a copy of a project whose original is still where it was: the two must not share.
+    """
+    owner = _read(home)
+    if owner is None or owner.lives_elsewhere(state):
+        return False
+    if owner.is_at(state) and owner.state == str(state):
+        return True
+    # moved, by rename or to another file system; those who may not write have no need to
+    return not os.access(home, os.W_OK) or _adopt(home, state)
+
+
+def _adopt(home: Path, state: Path) -> bool:
+    with filelock.held(home / "owner.lock", seconds=10):
+        owner = _read(home)
+        if owner is None or owner.lives_elsewhere(state):
+            return False
+        _write(home, state)
+    return True
+
+
+def remove(home: Path) -> None:
+    """Delete a home, and the folder of all homes with the last one."""
+    shutil.rmtree(home)
+    try:
+        home.parent.rmdir()
+    except OSError:
+        pass
+
+
+def _base(account: Account) -> Path:
+    for base in PLACES:
+        try:
+            base.mkdir(mode=0o700)
+            base.chmod(0o755)
+        except FileExistsError:
+            pass
+        except OSError:
+            continue
+        if _is_safe(base) and account.reaches(base):
+            return base
+    tried = " nor ".join(repr(str(base)) for base in PLACES)
+    raise Failed(
+        f"account {account.name!r} can enter neither the project nor {tried}: "
+        "move the project, or run as an ordinary user"
+    )
+
+
+def _is_safe(base: Path) -> bool:
+    """Tell whether a folder is no link, and ours alone to write to."""
+    found = base.lstat()
+    ours = found.st_uid == os.geteuid() and not found.st_mode & 0o022
+    return stat.S_ISDIR(found.st_mode) and ours
+
+
+def _read(home: Path) -> _Owner | None:
+    try:
+        return _Owner(**json.loads((home / _OWNER).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _write(home: Path, state: Path) -> None:
+    found = state.stat()
+    owner = {"state": str(state), "device": found.st_dev, "inode": found.st_ino}
+    plainfile.replace(home, _OWNER, f"{json.dumps(owner)}\n".encode(), mode=0o644)

@@ -1,0 +1,306 @@
+"""Start, stop and find the embedded servers of a project: one per major version."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pgtasks import report
+from pgtasks.errors import Failed, Unreachable
+from pgtasks.report import typed
+from pgtasks.server.embedded import account as accounts
+from pgtasks.server.embedded import datadir, folders, postmaster, programs, sockets
+from pgtasks.server.embedded.account import Account
+from pgtasks.server.embedded.folders import Place
+from pgtasks.server.embedded.programs import Binaries
+
+if TYPE_CHECKING:
+    from pgtasks.settings.target import Target
+
+_NO_RIGHT = ": run as the owner of the project folder, or give it to the user who runs this"
+_WAYS_OUT = {
+    errno.EACCES: _NO_RIGHT,
+    errno.EPERM: _NO_RIGHT,
+    errno.EROFS: ": the server needs a project folder that it can write to",
+    errno.ENOSPC: ": make room and try again, nothing half-made stays",
+}
+
+
+@dataclass(frozen=True)
+class Server:
+    """An embedded server, running or stopped."""
+
+    data: Path
+    bin: Path
+    major: int
+    socket: Path  # folder of mode 0700, owned by the server's account
+    port: int
+    superuser: str
+    role: str  # that environments connect as, unless they name a `user`
+    pid: int | None  # of the postmaster; None while it is stopped
+
+    def lines(self) -> list[str]:
+        """Return what a person reads."""
+        state = f"running, pid {self.pid}" if self.pid else "stopped"
+        return [
+            f"PostgreSQL {self.major}: {state}",
+            f"  data    {self.data}",
+            f"  socket  {self.socket}",
+            f"  psql    {self.psql()}",
+            f"  roles   {self.role}, which owns what the tasks make; {self.superuser}, a superuser"
+            if self.role != self.superuser
+            else f"  roles   {self.superuser}, a superuser, which owns what the tasks make",
+        ]
+
+    def entered(self, target: Target) -> Target:
+        """Return a target of this server with the role that this one has for the plain one."""
+        return replace(target, user=self.role) if target.user == datadir.OWNER else target
+
+    def reached(self, target: Target) -> Target:
+        """Return a target of this server with its place."""
+        return replace(self.entered(target), host=str(self.socket), port=self.port)
+
+    def psql(self) -> str:
+        """Return the command of a stock psql on this server, as a shell takes it."""
+        program = shlex.quote(str(self.bin / "psql"))
+        return f"{program} -h {self.socket} -p {self.port} -U {self.role}"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain data with stable keys."""
+        return {
+            "major": self.major,
+            "running": self.pid is not None,
+            "pid": self.pid,
+            "data": str(self.data),
+            "bin": str(self.bin),
+            "socket": str(self.socket),
+            "port": self.port,
+            "superuser": self.superuser,
+            "role": self.role,
+        }
+
+
+def start(project: Path, *, major: int | None = None, prefer: str = "") -> Server:
+    """Start the server of a project, made if missing, and wait until it accepts connections.
+
+    Without `major` an existing data folder decides, else the newest of the preferred origin
+    ("system" unless `prefer` says "wheel"). Servers of several majors may run side by side.
+    """
+    if not project.is_dir():
+        raise Failed(f"no such project folder: {str(project)!r}")
+    with _plainly():
+        if found := _running(project, major):
+            return found
+        state = folders.make(project)
+        with folders.changing(state):  # by now another terminal may have started it
+            return _running(project, major) or _start(project, state, major, prefer)
+
+
+def _running(project: Path, major: int | None) -> Server | None:
+    """Return the server that `start` would return, if it needs nothing."""
+    here = folders.find(project)
+    wanted = _wanted(here, major)
+    if here is None or wanted is None:
+        return None
+    data = _readable(here.data(wanted))
+    found = postmaster.running(data)
+    if found is None or not found.accepts or postmaster.stale(found, data):
+        return None
+    return _server(here, wanted, found)
+
+
+def _wanted(here: Place | None, major: int | None) -> int | None:
+    return major or next(iter(here.majors() if here else ()), None)
+
+
+def _start(project: Path, state: Path, major: int | None, prefer: str) -> Server:
+    here = folders.find(project) or Place(state, state)
+    before, wanted = here.majors(), _wanted(here, major)
+    found = programs.binaries()
+    chosen = programs.choose(found, major=wanted, prefer=prefer, existing=wanted in before)
+    account = accounts.for_server(here.data(chosen.major))
+    _end_stale(_readable(here.data(chosen.major)))
+    here = _settled(here, account)
+    folder = _reachable(chosen, here, account)
+    data = _made(here.data(chosen.major), folder, account)
+    here = _recorded(here, (before or [chosen.major])[0], chosen.major, folder)
+    launch = postmaster.Launch(
+        folder, data, account, here.log(chosen.major), here.run_lock(chosen.major)
+    )
+    return _server(here, chosen.major, postmaster.start(launch))
+
+
+def _end_stale(data: Path) -> None:
+    """Stop a server that lets nobody in any more, so that one that does takes its place."""
+    found = postmaster.running(data)
+    if found and found.accepts and (why := postmaster.stale(found, data)):
+        report.say(f"the embedded server is started anew: {why} while it ran")
+        postmaster.stop(data, "fast")
+
+
+def _made(data: Path, folder: Path, account: Account) -> Path:
+    """Return a data folder that the account can start a server on, made if missing."""
+    datadir.check_path(data)
+    if data.exists():
+        datadir.hand_over(data, account)
+    else:
+        datadir.make(folder, data, account)
+    return data
+
+
+def _settled(here: Place, account: Account) -> Place:
+    if here.home != here.state or account.reaches(here.state):
+        return here
+    running = [major for major in here.majors() if postmaster.running(here.data(major))]
+    if running:
+        raise Failed(
+            f"account {account.name!r} can no longer enter {str(here.state)!r}: stop the server "
+            f"of PostgreSQL {running[0]} first, its data moves at the next start"
+        )
+    return folders.settle(here, account)
+
+
+def _reachable(chosen: Binaries, here: Place, account: Account) -> Path:
+    if account.reaches(chosen.bin / "initdb", chosen.bin / "postgres"):
+        return chosen.bin
+    if chosen.origin != "wheel":
+        raise Failed(f"account {account.name!r} cannot run the programs in {str(chosen.bin)!r}")
+    return programs.copy_of(chosen, here.home)
+
+
+def _recorded(here: Place, winner: int, major: int, folder: Path) -> Place:
+    """Write what later calls need: which major wins, and what each last ran with."""
+    known = {**dict(here.programs), major: str(folder)}
+    recorded = replace(here, major=winner, programs=tuple(sorted(known.items())))
+    if recorded != here:
+        folders.write(recorded)
+    return recorded
+
+
+def stop(project: Path, *, mode: str = "fast", major: int | None = None) -> Server | None:
+    """Stop the servers of a project, or that of one major; None where none runs.
+
+    Returns the stopped server (of several, the one of the winning major).
+    """
+    with _plainly():
+        here = folders.find(project)
+        if here is None:
+            return None
+        with folders.changing(here.state):
+            stopped = [one for one in _majors(here, major) if _stop(here, one, mode)]
+        return _server(here, stopped[0], None) if stopped else None
+
+
+def _majors(here: Place, major: int | None) -> list[int]:
+    return [one for one in here.majors() if major in (None, one)]
+
+
+def _stop(here: Place, major: int, mode: str) -> bool:
+    data = _readable(here.data(major))
+    stopped = postmaster.stop(data, mode)
+    if stopped:
+        sockets.remove(data, data.stat().st_uid)
+    return stopped is not None
+
+
+def status(project: Path, *, major: int | None = None) -> Server | None:
+    """Return the server that `start` would return, running or not; None if never initialised.
+
+    Reads files only: no process is started, nothing is locked.
+    """
+    with _plainly():
+        here = folders.find(project)
+        majors = _majors(here, major) if here else []
+        return _look(here, majors[0]) if here and majors else None
+
+
+def servers(project: Path) -> tuple[Server, ...]:
+    """Return the servers of a project, one per major, the one that wins first."""
+    with _plainly():
+        here = folders.find(project)
+        return tuple(_look(here, major) for major in here.majors()) if here else ()
+
+
+def _look(here: Place, major: int) -> Server:
+    return _server(here, major, postmaster.running(_readable(here.data(major))))
+
+
+def remove(project: Path) -> None:
+    """Stop the servers of a project and delete all that pgtasks made for them."""
+    with _plainly():
+        here = folders.find(project)
+        if here is None:
+            return
+        with folders.changing(here.state):
+            for major in here.majors():
+                data = _readable(here.data(major))
+                postmaster.stop(data, "immediate")
+                sockets.remove(data, data.stat().st_uid)
+            folders.delete(here)
+
+
+def _server(here: Place, major: int, found: postmaster.PidFile | None) -> Server:
+    data = here.data(major)
+    return Server(
+        data=data,
+        bin=_bin(here, major),
+        major=major,
+        socket=found.socket if found else next(sockets.candidates(data, data.stat().st_uid)),
+        port=found.port if found else sockets.PORT,
+        superuser=datadir.SUPERUSER,
+        role=datadir.role(data),
+        pid=found.pid if found else None,
+    )
+
+
+def _bin(here: Place, major: int) -> Path:
+    last = here.bin(major)
+    if (last / "postgres").is_file():
+        return last
+    # the project moved together with a wheel inside it, or the package was replaced
+    return next((one.bin for one in programs.binaries() if one.major == major), last)
+
+
+def _readable(data: Path) -> Path:
+    """Return a data folder that this account may look into, else raise Failed."""
+    if data.exists() and not os.access(data, os.R_OK | os.X_OK):
+        accounts.for_server(data)
+    return data
+
+
+@contextmanager
+def _plainly() -> Iterator[None]:
+    """Turn what the system says of a file into one line with the way out."""
+    try:
+        yield
+    except OSError as exc:
+        what = (exc.strerror or str(exc)).lower()
+        where = f" at {exc.filename!r}" if exc.filename else ""
+        way_out = _WAYS_OUT.get(exc.errno or 0, "")
+        raise Failed(f"embedded server: {what}{where}{way_out}") from exc
+
+
+def named(target: Target, root: Path) -> Target:
+    """Return a target as the role that its server has; reads files only.
+
+    Data of before there was a plain role has the superuser alone.
+    """
+    server = status(root, major=target.major) if target.embedded else None
+    return server.entered(target) if server else target
+
+
+def located(target: Target, root: Path) -> Target:
+    """Return an embedded server's target with the socket it has or would have; starts nothing."""
+    if not target.embedded:
+        return target
+    server = status(root, major=target.major)
+    if server is None:
+        way = typed.task("server.start")
+        raise Unreachable(f"{target}: the server was never started, start it with {way}")
+    return server.reached(target)

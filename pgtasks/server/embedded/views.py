@@ -1,0 +1,56 @@
+"""What tasks print of embedded servers: for a person and for a program."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pgtasks.report import typed
+from pgtasks.server.embedded.programs import Binaries
+from pgtasks.server.embedded.server import Server
+
+
+@dataclass(frozen=True)
+class Overview:
+    """The servers of a project, and what could be run here."""
+
+    servers: tuple[Server, ...]
+    binaries: tuple[Binaries, ...]
+
+    def lines(self) -> list[str]:
+        """Return what a person reads."""
+        shown = [line for server in self.servers for line in server.lines()]
+        found = ", ".join(f"{one.major} ({one.origin})" for one in self.binaries) or "none"
+        return [
+            *(shown or [f"no server yet: {typed.task('server.start')} makes one"]),
+            f"found here: {found}",
+        ]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain data with stable keys."""
+        return {
+            "servers": [server.as_json() for server in self.servers],
+            "binaries": [
+                {"major": one.major, "bin": str(one.bin), "origin": one.origin}
+                for one in self.binaries
+            ],
+        }
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """The servers that were running, as they were then; under `dry` they still are."""
+
+    servers: tuple[Server, ...]
+    dry: bool = False
+
+    def lines(self) -> list[str]:
+        """Return what a person reads."""
+        done = "would be stopped" if self.dry else "stopped"
+        shown = [f"PostgreSQL {one.major}: {done} (pid {one.pid})" for one in self.servers]
+        return shown or ["no server is running"]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain data with stable keys."""
+        key = "would_stop" if self.dry else "stopped"
+        return {key: [{"major": one.major, "pid": one.pid} for one in self.servers]}

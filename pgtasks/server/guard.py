@@ -1,0 +1,163 @@
+"""The guard: one pure function that decides whether a task may work on a target.
+
+Three facts must agree: the environment that was chosen, the stamp in the database, and what the
+connection itself says. Reads are let through but for a stamp that contradicts them, because a
+backup under the wrong label is a trap of its own.
+"""
+
+from __future__ import annotations
+
+import enum
+import shlex
+from dataclasses import dataclass
+
+from pgtasks.errors import Refused
+from pgtasks.report import typed
+from pgtasks.server.stamp import Identity
+
+
+class Access(enum.Enum):
+    """What a task is about to do."""
+
+    READ = "read"
+    WRITE = "write"  # changes content; undo or a backup brings it back
+    DESTROY = "destroy"  # has no undo: drop, forget, prune
+    STAMP = "stamp"  # writes the stamp itself, so a foreign one is no obstacle
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that the decision rests on. `identity` is None where the database does not exist.
+
+    `lineage` are the environments that the chosen one inherits from: a standby has the stamp of
+    its primary, which may be one of them.
+    """
+
+    access: Access
+    environment: str
+    database: str
+    protected: bool
+    identity: Identity | None
+    terminal: bool
+    confirm: str | None = None
+    yes: bool = False
+    lineage: tuple[str, ...] = ()
+    insists: str = ""  # what is asked for that wants the name typed whatever the target
+
+
+class Decision(enum.Enum):
+    """What is left to do before the task may go on."""
+
+    GO = "go"
+    TYPE_NAME = "type the database's name"
+    ASK = "answer y/N"
+
+
+def decide(facts: Facts) -> Decision:
+    """Return what is left to do, raising Refused where the task must not go on."""
+    _check_facts_agree(facts)
+    if facts.access is Access.READ:
+        return Decision.GO
+    if facts.identity is not None and facts.identity.standby:
+        raise Refused("the server is a standby, which only reads: name its primary")
+    if facts.confirm is not None and facts.confirm != facts.database:
+        raise Refused(
+            f"--confirm {facts.confirm!r} is not the database's name, expected {facts.database!r}"
+        )
+    if why := protection(facts):
+        return _name_needed(facts, why)
+    if facts.access is Access.DESTROY and not facts.yes and facts.confirm is None:
+        if facts.terminal:
+            return Decision.ASK
+        raise Refused(
+            f"this cannot be undone and there is no terminal to ask on, "
+            f"add --yes or {_confirm(facts.database)}"
+        )
+    return Decision.GO
+
+
+def protection(facts: Facts) -> str:
+    """Return why the target counts as protected, or nothing."""
+    if facts.protected:
+        return f"environment {facts.environment!r} is protected"
+    if facts.insists:
+        return facts.insists
+    identity = facts.identity
+    if identity is None:
+        return ""
+    if identity.stamp is None and not identity.empty:
+        return f"database {facts.database!r} has content and no stamp, so it counts as protected"
+    if facts.access is Access.STAMP and (contradiction := _contradiction(facts, identity)):
+        # relabelled by mistake, another environment's database would be open to every write
+        return contradiction
+    return ""
+
+
+def _name_needed(facts: Facts, why: str) -> Decision:
+    if facts.confirm == facts.database:
+        return Decision.GO
+    if facts.terminal:
+        return Decision.TYPE_NAME
+    raise Refused(f"{why}, add {_confirm(facts.database)}")
+
+
+def _confirm(name: str) -> str:
+    """Return the flag as a shell takes it; $'...' is of bash, zsh and ksh."""
+    if name.isprintable():
+        return f"--confirm {shlex.quote(name)}"
+    text = "".join(_escaped(char) for char in name)
+    return f"--confirm $'{text}'"
+
+
+def _escaped(char: str) -> str:
+    if char in "\\'":
+        return f"\\{char}"
+    if char.isprintable():
+        return char
+    return "".join(f"\\x{byte:02x}" for byte in char.encode("utf-8", "surrogateescape"))
+
+
+def _check_facts_agree(facts: Facts) -> None:
+    identity = facts.identity
+    if identity is None:
+        return
+    if identity.database != facts.database:
+        raise Refused(
+            f"the connection is in database {identity.database!r}, "
+            f"expected {facts.database!r}: is a pooler in between?"
+        )
+    contradiction = _contradiction(facts, identity)
+    if contradiction and facts.access is not Access.STAMP:
+        raise Refused(f"{contradiction}: {_way_out(facts, identity)}")
+
+
+def _way_out(facts: Facts, identity: Identity) -> str:
+    if identity.standby and identity.stamp is not None:
+        other = identity.stamp.environment
+        return (
+            "it is a standby, with the stamp of its primary: choose that one, or let "
+            f"{facts.environment!r} inherit from it (inherits: {other})"
+        )
+    choose = "" if identity.foreign else "choose that one, or "
+    return f"{choose}if it is {facts.environment!r} now, run {typed.task('env.stamp')}"
+
+
+def _contradiction(facts: Facts, identity: Identity) -> str:
+    """Return how the stamp contradicts what was chosen, or nothing."""
+    stamp = identity.stamp
+    if stamp is None:
+        return ""
+    if identity.foreign:
+        return (
+            f"the stamp in {identity.database!r} (server {identity.system}) belongs to "
+            f"database {stamp.database!r} on server {stamp.system}, environment "
+            f"{stamp.environment!r}"
+        )
+    if identity.standby and stamp.environment in facts.lineage:
+        return ""
+    if stamp.environment != facts.environment:
+        return (
+            f"database {identity.database!r} is stamped {stamp.environment!r}, "
+            f"the chosen environment is {facts.environment!r}"
+        )
+    return ""

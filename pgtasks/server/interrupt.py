@@ -1,0 +1,92 @@
+"""Ctrl-C during a long statement, and what it leaves.
+
+libpq waits for the server through every signal, and Python raises KeyboardInterrupt only when the
+driver has returned: without help, Ctrl-C during CREATE INDEX is answered when the index is there.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from pgtasks.errors import Interrupted, PgtasksError
+from pgtasks.report import typed
+from pgtasks.server import connection
+from pgtasks.settings.target import Target
+
+
+@contextmanager
+def cancelling(connections: Collection[Any]) -> Iterator[None]:
+    """Cancel what runs on these connections as soon as a signal comes, for the length of a block.
+
+    The collection may grow meanwhile. The signal's own handler runs when the driver returns. In
+    another thread than the main one, which gets no signals, nothing is done.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    watcher = threading.Thread(target=_watch, args=(reader, connections), daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(writer)  # the watcher reads the end of the file
+        watcher.join()
+        os.close(reader)
+
+
+def _watch(reader: int, connections: Collection[Any]) -> None:
+    while os.read(reader, 1):
+        for running in list(connections):
+            try:
+                running.cancel()
+            except Exception:  # closed, lost, or of a driver without cancel
+                continue
+
+
+@contextmanager
+def telling(target: Target) -> Iterator[None]:
+    """Say in what state a target is when Ctrl-C ends a block that replaces or drops it.
+
+    The block writes nothing into the target's database itself. The server is asked; where it does
+    not answer, nothing is claimed.
+    """
+    before = _state(target)
+    try:
+        yield
+    except KeyboardInterrupt:
+        try:
+            after = _state(target)
+        except PgtasksError:
+            raise Interrupted("interrupted") from None
+        raise Interrupted(f"interrupted; {_difference(target.database, before, after)}") from None
+
+
+def _state(target: Target) -> tuple[int, bool] | None:
+    """Return the OID of the target's database and whether it is valid, None where it is gone."""
+    place = target.at(target.maintenance)
+    with connection.session(place, read_only=True, purpose="interrupted") as conn:
+        found = connection.rows(
+            conn,
+            "SELECT oid::bigint, datconnlimit <> -2 FROM pg_database WHERE datname = %s",
+            (target.database,),
+        )
+    return (found[0][0], found[0][1]) if found else None
+
+
+def _difference(name: str, before: tuple[int, bool] | None, after: tuple[int, bool] | None) -> str:
+    if before == after:
+        return f"{name!r} is as it was" if before else f"{name!r} is not there, as before"
+    if after is None:
+        return f"{name!r} is dropped"
+    if not after[1]:
+        return f"{name!r} is half dropped, {typed.task('db.drop')} drops the rest"
+    return f"{name!r} is replaced, {typed.task('db.undo')} takes that back"

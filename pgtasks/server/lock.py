@@ -1,0 +1,120 @@
+"""One run per target database: an advisory lock on a connection to the maintenance database."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import signal
+import threading
+from types import TracebackType
+
+from pgtasks.errors import Locked, PgtasksError
+from pgtasks.server import connection
+from pgtasks.server.connection import Connection, FellSilent
+from pgtasks.server.silence import ANSWER
+from pgtasks.settings.target import Target
+
+_CLASS = 0x7067_746B  # "pgtk": keeps our keys apart from an application's own advisory locks
+_BEAT = 2.0  # seconds between signs of life
+_SILENCE = 15  # seconds after which the server frees the lock of a run that fell silent
+
+
+def key(database: str) -> int:
+    """Return the second half of the lock's key: 31 bits of the database's name."""
+    digest = hashlib.sha256(database.encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1
+
+
+class Lock:
+    """Hold the lock of one target for a block, raising Locked with who holds it.
+
+    `connection` is the session that holds it: what must not happen without the lock, such as the
+    swap, runs there. The server frees the lock when the session ends, or falls silent.
+    """
+
+    def __init__(self, target: Target, purpose: str) -> None:
+        self.target, self.purpose = target, purpose
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._silence: FellSilent | None = None
+        self._in_main = threading.current_thread() is threading.main_thread()
+
+    def __enter__(self) -> Lock:
+        place = self.target.at(self.target.maintenance)
+        self.connection = connection.connect(place, purpose=self.purpose)
+        try:
+            self._take()
+        except BaseException:
+            self.connection.close()
+            raise
+        self._thread = threading.Thread(target=self._beat, daemon=True)
+        self._thread.start()
+        return self
+
+    def _take(self) -> None:
+        keys = (_CLASS, key(self.target.database))
+        attempt = "SELECT pg_try_advisory_lock(%s, %s)"
+        if not connection.value(self.connection, attempt, keys, limit=ANSWER):
+            raise Locked(f"{self.target} is locked by another run: {holder(self.connection, keys)}")
+        connection.execute(self.connection, f"SET idle_session_timeout = '{_SILENCE}s'")
+
+    def _beat(self) -> None:
+        while not self._stop.wait(_BEAT):
+            try:
+                # the session serialises what several threads ask of it
+                connection.value(self.connection, "SELECT 1", limit=ANSWER)
+            except FellSilent as exc:
+                # a tool that the run waits for may wait for the same server, and has no limit
+                self._silence = exc
+                if self._in_main and not self._stop.is_set():
+                    os.kill(os.getpid(), signal.SIGINT)
+                return
+            except PgtasksError:
+                return  # the next statement of the run meets the same fault and reports it
+
+    def check(self) -> None:
+        """Raise Unreachable where the lock's session is gone."""
+        connection.value(self.connection, "SELECT 1", limit=ANSWER)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop.set()
+        if self._thread:
+            self._thread.join()
+        self.connection.close()
+        if self._silence and kind and issubclass(kind, KeyboardInterrupt):
+            raise FellSilent(f"{self.target}: {self._silence.message}") from None
+
+
+def holder(conn: Connection, keys: tuple[int, int]) -> str:
+    """Return who holds the lock, by the name that its session shows to everybody."""
+    return _holder(conn, keys) or "it ended this moment, try again"
+
+
+def held(conn: Connection, database: str) -> str:
+    """Return who holds the lock of a database, nothing where it is free."""
+    return _holder(conn, (_CLASS, key(database)))
+
+
+def _holder(conn: Connection, keys: tuple[int, int]) -> str:
+    found = connection.rows(
+        conn,
+        "SELECT a.application_name, l.pid FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
+        " WHERE l.locktype = 'advisory' AND l.classid = %s AND l.objid = %s AND l.objsubid = 2"
+        " AND l.granted"
+        " AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())",
+        keys,
+        limit=ANSWER,
+    )
+    if not found:
+        return ""
+    name, backend = found[0]
+    own = re.fullmatch(r"pgtasks (?P<what>.+) (?P<pid>\d+) (?P<who>\S+)", name)
+    if own:
+        return f"{own['what']}, process {own['pid']} of {own['who']}"
+    return f"{name or 'a session without a name'}, backend {backend}"

@@ -1,0 +1,146 @@
+"""Compare two proofs: differences by name, and what could not be compared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pgtasks.report import count, plural
+from pgtasks.server.proof.difference import Difference
+from pgtasks.server.proof.model import Proof, TableProof
+from pgtasks.server.quoting import quoted
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How two proofs differ. `skipped` names what was not compared, and why.
+
+    `tables` and `rows` are those of the proof that was expected, `identical_tables` how many of
+    them were found to be the same.
+    """
+
+    differences: tuple[Difference, ...]
+    skipped: tuple[str, ...]
+    tables: int
+    identical_tables: int
+    rows: int
+
+    @property
+    def identical(self) -> bool:
+        """Whether nothing that was compared differs."""
+        return not self.differences
+
+    def __str__(self) -> str:
+        return (
+            f"{count(self.identical_tables)} of {plural(self.tables, 'table')} identical, "
+            f"{plural(self.rows, 'row')}"
+        )
+
+
+def compare(expected: Proof, actual: Proof) -> Comparison:
+    """Compare the rows that a database should hold with those that it holds.
+
+    What `expected` names as unproven is not compared. The schema is compared apart: `entries`.
+    """
+    return Comparison(
+        differences=(
+            *_tables(expected, actual),
+            *_large_objects(expected, actual),
+            *_sequences(expected, actual),
+        ),
+        skipped=tuple(_skipped(expected, actual)),
+        tables=len(expected.tables),
+        identical_tables=_identical_tables(expected, actual),
+        rows=expected.rows,
+    )
+
+
+def _unproven(*proofs: Proof) -> set[str]:
+    return {item.object for proof in proofs for item in proof.unproven}
+
+
+def _identical_tables(expected: Proof, actual: Proof) -> int:
+    return len(set(expected.tables) & set(actual.tables))
+
+
+def _tables(expected: Proof, actual: Proof) -> Iterator[Difference]:
+    there = {str(table): table for table in actual.tables}
+    wanted = {str(table): table for table in expected.tables}
+    failed = {item.object: item.reason for item in actual.unproven}
+    others = _of_another_version(expected, actual)
+    for name, table in wanted.items():
+        if name in others:
+            continue
+        if name in there:
+            yield from _table(f"table {name}", table, there[name])
+        elif f"table {name}" in failed:
+            yield Difference(f"table {name}", f" could not be read: {failed[f'table {name}']}")
+        else:
+            yield Difference(f"table {name}", " is missing")
+    unproven = _unproven(expected)
+    for name in there.keys() - wanted.keys():
+        if expected.tables and f"table {name}" not in unproven:
+            yield Difference(f"table {name}", " should not be there")
+
+
+def _table(name: str, wanted: TableProof, found: TableProof) -> Iterator[Difference]:
+    rows = plural(wanted.rows, "row")
+    if wanted.rows != found.rows:
+        yield Difference(name, f": {rows} expected, {count(found.rows)} found")
+    elif wanted.fingerprint != found.fingerprint:
+        yield Difference(name, f": {rows} as expected, but their content differs")
+
+
+def _of_another_version(expected: Proof, actual: Proof) -> dict[str, str]:
+    """Return tables that an extension makes whose version is not the expected one."""
+    versions = [proof.extensions for proof in (expected, actual)]
+    return {
+        table: extension
+        for table, extension in expected.of_extensions.items()
+        if extension in versions[1] and versions[0].get(extension) != versions[1][extension]
+    }
+
+
+def _computed(expected: Proof, actual: Proof) -> Iterator[str]:
+    for table, columns in expected.computed.items():
+        there = actual.computed.get(table, {})
+        for column, fingerprint in columns.items():
+            if there.get(column, fingerprint) != fingerprint:
+                yield (
+                    f"generated column {table}.{quoted(column)}: computed anew, "
+                    "and not all of its values are those that the source had"
+                )
+
+
+def _large_objects(expected: Proof, actual: Proof) -> Iterator[Difference]:
+    if "large objects" in _unproven(expected):
+        return
+    nothing = TableProof("", "", 0, "0")
+    wanted, found = expected.large_objects or nothing, actual.large_objects or nothing
+    if expected.large_objects or (expected.tables and actual.large_objects):
+        yield from _table("large objects", wanted, found)
+
+
+def _sequences(expected: Proof, actual: Proof) -> Iterator[Difference]:
+    there = {str(sequence): sequence for sequence in actual.sequences}
+    for sequence in expected.sequences:
+        found = there.get(str(sequence))
+        if found is None:
+            yield Difference(f"sequence {sequence}", " is missing")
+        elif found != sequence:
+            wanted, there_is = (_stands(it.value, it.called) for it in (sequence, found))
+            yield Difference(f"sequence {sequence}", f": {wanted} expected, {there_is} found")
+
+
+def _stands(value: int, called: bool) -> str:
+    return f"{value} ({'handed out' if called else 'not yet handed out'})"
+
+
+def _skipped(expected: Proof, actual: Proof) -> Iterator[str]:
+    yield from _computed(expected, actual)
+    for table, extension in _of_another_version(expected, actual).items():
+        yield f"table {table}: extension {extension} has another version"
+    for name, version in sorted(expected.extensions.items()):
+        found = actual.extensions.get(name, version)
+        if found != version:
+            yield f"extension {name}: version {version} expected, {found} found"

@@ -1,0 +1,319 @@
+"""What the entries of an archive say of a schema: recorded, and compared with another archive's.
+
+An entry is known by kind, schema and name. What pg_dump knows by more than that (operators by
+their operands) has several entries of one name, which are compared together.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from pgtasks.server.proof.difference import Difference
+from pgtasks.server.proof.toc import Entry
+from pgtasks.server.quoting import qualified, quoted
+
+Key = tuple[str, str, str]
+Group = Counter[tuple[str, str]]  # owner and digest of the entries of one key
+Schema = Mapping[Key, Group]
+
+_LARGE = ("BLOB", "BLOB METADATA")
+_MANY = ("ACL", "DEFAULT ACL")
+_ABOUT = ("ACL", "COMMENT", "SECURITY LABEL")
+# rows have a proof of their own
+_DATA = ("TABLE DATA", "SEQUENCE SET", "BLOBS", "STATISTICS DATA")
+# about the archive, and about the database itself, which pg_restore leaves alone
+_NOT_INSIDE = ("ENCODING", "STDSTRINGS", "SEARCHPATH", "DATABASE", "DATABASE PROPERTIES")
+# what belongs to whom its table, or what else it is a part of, belongs to
+_NOT_OWNED = (
+    *_ABOUT,
+    *("CAST", "TRANSFORM", "ACCESS METHOD", "EXTENSION", "USER MAPPING", "SEQUENCE OWNED BY"),
+    *("CONSTRAINT", "CHECK CONSTRAINT", "FK CONSTRAINT", "DEFAULT", "INDEX", "INDEX ATTACH"),
+    *("TABLE ATTACH", "RULE", "TRIGGER", "POLICY", "ROW SECURITY", "MATERIALIZED VIEW DATA"),
+    *("PUBLICATION TABLE", "PUBLICATION TABLES IN SCHEMA"),
+)
+_ALL_LARGE = "LARGE OBJECTS"  # the tag of what is said of large objects
+_NOT_MADE = b"-- *not* "  # begins the definition of what is there already, such as schema public
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """An entry as a proof keeps it; those of all large objects are one for each kind."""
+
+    desc: str
+    namespace: str
+    tag: str
+    owner: str
+    digest: str
+
+
+def record(entries: Iterable[Entry]) -> tuple[Recorded, ...]:
+    """Return what a proof keeps of an archive: every entry that pg_restore would act upon."""
+    rows, large = [], dict[str, list[str]]()
+    for entry in entries:
+        if _is_large(entry):
+            line = f"{entry.namespace}\0{entry.tag}\0{entry.owner}\0{entry.digest}"
+            large.setdefault(entry.desc, []).append(line)
+        else:
+            rows.append(Recorded(entry.desc, entry.namespace, entry.tag, entry.owner, entry.digest))
+    for desc, lines in large.items():
+        rows.append(Recorded(desc, "", _ALL_LARGE, "", _digest("\n".join(sorted(lines)))))
+    return tuple(sorted(rows, key=lambda row: (row.desc, row.namespace, row.tag, row.digest)))
+
+
+def altered(recorded: Iterable[Recorded], entries: Iterable[Entry]) -> Iterator[Difference]:
+    """Yield how an archive differs from what was recorded of it."""
+    wanted, found = _rows_by_key(recorded), _rows_by_key(record(entries))
+    for key in sorted(wanted.keys() | found.keys()):
+        if key not in found:
+            yield Difference(name(key), " is missing from the dump")
+        elif key not in wanted:
+            yield Difference(name(key), " was added to the dump")
+        elif wanted[key] != found[key]:
+            yield Difference(name(key), " is not in the dump as the proof has it")
+
+
+def _rows_by_key(rows: Iterable[Recorded]) -> dict[Key, Group]:
+    found: dict[Key, Group] = {}
+    for row in rows:
+        key = (row.desc, row.namespace, row.tag)
+        found.setdefault(key, Counter())[row.owner, row.digest] += 1
+    return found
+
+
+@dataclass(frozen=True)
+class Access:
+    """How a restore maps what an archive says of roles.
+
+    `owner` returns the role that owns what a role of the archive owned; without `owners` all
+    belongs to whom that names, without `grants` no privileges were restored, without
+    `subscriptions` pg_dump does not say which there are.
+    """
+
+    owner: Callable[[str], str] = str
+    owners: bool = True
+    grants: bool = True
+    subscriptions: bool = True
+
+
+AS_SAVED = Access()
+
+
+def schema(entries: Iterable[Entry], access: Access = AS_SAVED) -> Schema:
+    """Return what an archive says of a schema, as a restore with that access makes it."""
+    found: dict[Key, Group] = {}
+    for key, owner, digest in _inside(entries, access):
+        owner = "" if key[0] in _NOT_OWNED or not owner else access.owner(owner)
+        found.setdefault(key, Counter())[owner, digest] += 1
+    return found
+
+
+def _inside(entries: Iterable[Entry], access: Access) -> Iterator[tuple[Key, str, str]]:
+    large = []
+    for entry in entries:
+        if _is_left_out(entry, access):
+            continue
+        if _is_large(entry):
+            large.append(entry)
+            continue
+        digest = _unordered(entry) if entry.desc == "ACL" else entry.digest
+        yield (entry.desc, entry.namespace, entry.tag), entry.owner, digest
+    yield from _large_objects(large)
+
+
+def _is_left_out(entry: Entry, access: Access) -> bool:
+    about = entry.tag.partition(" ")[0] if entry.desc in _ABOUT else entry.desc.partition(" ")[0]
+    return (
+        entry.desc in _DATA
+        or entry.desc in _NOT_INSIDE
+        or (entry.desc in _ABOUT and about == "DATABASE")
+        or (about == "SUBSCRIPTION" and not access.subscriptions)
+        or (entry.desc in ("ACL", "DEFAULT ACL") and not access.grants)
+        # all that it would say is who owns it
+        or (entry.definition.startswith(_NOT_MADE) and not access.owners)
+    )
+
+
+def _unordered(entry: Entry) -> str:
+    """Return a digest of statements whose order says when each was granted, no more."""
+    return hashlib.sha256(b"\n".join(sorted(entry.definition.splitlines()))).hexdigest()[:32]
+
+
+def _is_large(entry: Entry) -> bool:
+    return entry.desc in _LARGE or (
+        entry.desc in _ABOUT and re.match(r"LARGE OBJECTS? \d", entry.tag) is not None
+    )
+
+
+def _large_objects(entries: Iterable[Entry]) -> Iterator[tuple[Key, str, str]]:
+    """Yield owner, grants, comment of each large object, whatever pg_dump puts into one entry.
+
+    Since 17 it makes one entry of those with the same owner and grants, whose definition lists
+    them; the grants are written for the first and mean all.
+    """
+    entries = list(entries)
+    grouped = {entry.tag: _oids(entry) for entry in entries if entry.desc in _LARGE}
+    for entry in entries:
+        if entry.desc in _LARGE:
+            for oid in _oids(entry):
+                yield (entry.desc[:4], "", _ALL_LARGE), entry.owner, oid
+            continue
+        which = entry.tag.split(" ", 2)[2]
+        first = which.partition("..")[0]
+        text = entry.definition.decode("utf-8", "backslashreplace")
+        for oid in grouped.get(which, [which]):
+            own = text.replace(f"LARGE OBJECT {first} ", f"LARGE OBJECT {oid} ")
+            yield (entry.desc, "", _ALL_LARGE), "", _digest(own)
+
+
+def _oids(entry: Entry) -> list[str]:
+    return entry.definition.decode().split() if entry.desc == "BLOB METADATA" else [entry.tag]
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """How a schema differs from the one it should be.
+
+    `anew` are texts that the server prints otherwise than the archive has them, whoever loads it.
+    """
+
+    differences: tuple[Difference, ...]
+    anew: tuple[Key, ...] = ()
+
+
+def compare(wanted: Schema, found: Schema, anew: Callable[[], Schema]) -> Compared:
+    """Compare what an archive says with what a database is that it was loaded into.
+
+    `anew` gives what an empty database is that the archive's schema alone was loaded into. It is
+    asked only where a text differs, or where something is there besides, which may have come from
+    the template. What is missing, or belongs to another role, is a difference in any case.
+    """
+    differing = _differing(wanted, found)
+    open_ones = [key for key in differing if key not in wanted or _in_text(key, wanted, found)]
+    loaded = anew() if open_ones else {}
+    printed = tuple(key for key in open_ones if loaded.get(key) == found[key])
+    left = [key for key in differing if key not in printed]
+    return Compared(tuple(_difference(key, wanted, found) for key in left), printed)
+
+
+def compare_across(wanted: Schema, found: Schema) -> Compared:
+    """Compare schemas of two major versions, which print most texts in ways of their own.
+
+    Comments and grants are the same everywhere, but for those on what comes with the server.
+    """
+    differing = _differing(wanted, found)
+    printed = tuple(
+        key
+        for key in differing
+        if not _is_own(key) or (key[0] not in _ABOUT and _in_text(key, wanted, found))
+    )
+    left = [key for key in differing if key not in printed]
+    return Compared(tuple(_difference(key, wanted, found) for key in left), printed)
+
+
+def _differing(wanted: Schema, found: Schema) -> list[Key]:
+    keys = wanted.keys() | found.keys()
+    return sorted(key for key in keys if wanted.get(key) != found.get(key))
+
+
+def _in_text(key: Key, wanted: Schema, found: Schema) -> bool:
+    """Return whether both have it, of the same owners."""
+    return key in wanted and key in found and _owners(wanted[key]) == _owners(found[key])
+
+
+def _is_own(key: Key) -> bool:
+    """Return whether an entry is of the user's own, not of what comes with the server."""
+    desc, namespace, tag = key
+    public = tag == ("public" if desc == "SCHEMA" else "SCHEMA public")
+    return not public and namespace not in ("pg_catalog", "information_schema")
+
+
+def _difference(key: Key, wanted: Schema, found: Schema) -> Difference:
+    what, is_are = name(key), "are" if key[0] in _MANY or key[2] == _ALL_LARGE else "is"
+    if key == ("SCHEMA", "", "public"):
+        # pg_dump names it only where it is not as it comes with a database
+        return Difference(what, " belongs to another role, or is not there")
+    if key not in found:
+        return Difference(what, f" {is_are} missing")
+    if key not in wanted:
+        return Difference(what, " should not be there")
+    before, after = _owners(wanted[key]), _owners(found[key])
+    if before.keys() != after.keys() and key[2] != _ALL_LARGE:
+        return Difference(what, f" has another owner: {_said(before)} expected, {_said(after)}")
+    return Difference(what, f" {is_are} defined differently")
+
+
+def _owners(group: Group) -> Counter[str]:
+    owners: Counter[str] = Counter()
+    for (owner, _), number in group.items():
+        owners[owner] += number
+    return owners
+
+
+def _said(owners: Counter[str]) -> str:
+    return ", ".join(repr(owner) for owner in sorted(owners))
+
+
+# kinds whose tag is the name of a table and a name of their own
+_OF_TABLES = {
+    "CONSTRAINT": "constraint",
+    "CHECK CONSTRAINT": "constraint",
+    "FK CONSTRAINT": "constraint",
+    "DEFAULT": "default",
+    "RULE": "rule",
+    "TRIGGER": "trigger",
+    "POLICY": "policy",
+}
+# kinds whose tag is more than a name
+_SIGNED = (
+    *("FUNCTION", "PROCEDURE", "AGGREGATE", "CAST", "TRANSFORM", "USER MAPPING"),
+    *("PUBLICATION TABLE", "PUBLICATION TABLES IN SCHEMA"),
+)
+_WORDS = {"ACL": "grants on", "COMMENT": "comment on", "SECURITY LABEL": "security label on"}
+# the kind that the tag of such an entry begins with
+_NAMED = re.compile(
+    r"(LARGE OBJECT|FOREIGN DATA WRAPPER|FOREIGN SERVER|FOREIGN TABLE|MATERIALIZED VIEW"
+    r"|EVENT TRIGGER|ACCESS METHOD|OPERATOR CLASS|OPERATOR FAMILY|TEXT SEARCH [A-Z]+"
+    r"|PROCEDURAL LANGUAGE|DOMAIN CONSTRAINT|[A-Z]+) (.*)",
+    re.DOTALL,
+)
+
+
+def name(key: Key) -> str:
+    """Return the name of an entry for people and for --accept: `constraint public.bill.paid`."""
+    desc, namespace, tag = key
+    if tag == _ALL_LARGE:
+        text = f"{_WORDS.get(desc, 'owners of')} large objects"
+    elif desc in _WORDS:
+        parts = _NAMED.fullmatch(tag)
+        kind, rest = (f"{parts[1].lower()} ", parts[2]) if parts else ("", tag)
+        plain = re.search(r"[(). ]", rest) is None  # else more than a name: arguments, a column
+        text = f"{_WORDS[desc]} {kind}{_placed(namespace, quoted(rest) if plain else rest)}"
+    elif desc == "DEFAULT ACL":
+        text = tag.lower() + (f" in schema {quoted(namespace)}" if namespace else "")
+    elif desc in _OF_TABLES and tag.count(" ") == 1:
+        table, own = tag.split(" ")
+        text = f"{_OF_TABLES[desc]} {qualified(namespace, table)}.{quoted(own)}"
+    else:
+        tag = tag.removeprefix(f"{desc} ")  # CAST (a AS b)
+        text = f"{_OF_TABLES.get(desc, desc.lower())} "
+        text += _placed(namespace, tag if desc in _SIGNED else quoted(tag))
+    return _printable(text)
+
+
+def _placed(namespace: str, name: str) -> str:
+    return f"{quoted(namespace)}.{name}" if namespace else name
+
+
+def _printable(text: str) -> str:
+    if text.isprintable():
+        return text
+    escaped = text.replace("\\", "\\\\")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in escaped)

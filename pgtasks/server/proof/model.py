@@ -1,0 +1,177 @@
+"""What a proof holds, and its JSON.
+
+Tables, sequences and schema objects are known by their name alone: an OID means nothing in the
+database that a backup is restored into.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import astuple, dataclass, field
+from typing import Any
+
+from msgspec import Struct
+
+from pgtasks.errors import NotProven
+from pgtasks.host import decoding
+from pgtasks.host.decoding import Count, Number
+from pgtasks.server.proof.entries import Recorded
+from pgtasks.server.quoting import qualified
+
+FORMAT = 2  # of the proofs that are written
+KNOWN = (1, 2)  # each is compared by its own rule, see `expression`
+LEFT_OUT = "its data is left out"  # why a table is unproven that no dump has rows of
+
+
+@dataclass(frozen=True, slots=True)
+class TableProof:
+    """Rows of one table and their order-free fingerprint (a sum of 64-bit hashes, as text)."""
+
+    schema: str
+    name: str
+    rows: int
+    fingerprint: str
+
+    def __str__(self) -> str:
+        return qualified(self.schema, self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceProof:
+    """Where a sequence stands."""
+
+    schema: str
+    name: str
+    value: int
+    called: bool
+
+    def __str__(self) -> str:
+        return qualified(self.schema, self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Unproven:
+    """What a proof says nothing about, and why: `table "public"."x"`, `row security applies`."""
+
+    object: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What one snapshot of a database holds.
+
+    `schema` are the entries of the archive, None where the proof was written before they were
+    recorded. `large_objects` is None where the database has none or they could not be read (then
+    `unproven` says so). By table, `computed` has the fingerprints of its generated columns, whose
+    values a restore computes anew, and `of_extensions` the extension that makes it.
+    """
+
+    server_version: int
+    tables: tuple[TableProof, ...] = ()
+    sequences: tuple[SequenceProof, ...] = ()
+    extensions: Mapping[str, str] = field(default_factory=dict)
+    schema: tuple[Recorded, ...] | None = None
+    large_objects: TableProof | None = None
+    unproven: tuple[Unproven, ...] = ()
+    computed: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    of_extensions: Mapping[str, str] = field(default_factory=dict)
+    format: int = FORMAT
+
+    @property
+    def major(self) -> int:
+        """Return the major version of the server it was taken on."""
+        return self.server_version // 10000
+
+    @property
+    def rows(self) -> int:
+        """Return the rows of all tables."""
+        return sum(table.rows for table in self.tables)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the document that `parse` reads."""
+        return {
+            "format": self.format,
+            "server_version": self.server_version,
+            "rows": self.rows,
+            "tables": [_columns(table) for table in self.tables],
+            "sequences": [[s.schema, s.name, s.value, s.called] for s in self.sequences],
+            "extensions": dict(self.extensions),
+            "large_objects": _columns(self.large_objects) if self.large_objects else None,
+            "unproven": [[item.object, item.reason] for item in self.unproven],
+            "schema": None if self.schema is None else [astuple(each) for each in self.schema],
+            "computed": dict(self.computed),
+            "of_extensions": dict(self.of_extensions),
+        }
+
+
+_Table = tuple[str, str, Count, str]
+
+
+class _Form(Struct):
+    format: int
+
+
+class _Document(Struct):
+    """A proof as its file holds it; what is counted anew is not read."""
+
+    server_version: Count
+    tables: list[_Table]
+    sequences: list[tuple[str, str, Number, bool]]
+    extensions: dict[str, str]
+    large_objects: _Table | None
+    unproven: list[tuple[str, str]]
+    # by name: digests of another kind, as proofs had them before entries were recorded
+    schema: dict[str, tuple[str, str, str]] | list[tuple[str, str, str, str, str]] | None
+    computed: dict[str, dict[str, str]] = {}
+    of_extensions: dict[str, str] = {}
+
+
+def parse(content: bytes, where: str = "the proof") -> Proof:
+    """Return the proof that `text` wrote, raising NotProven for one that cannot be read."""
+    form = decoding.decode(content, _Form, where).format
+    if form not in KNOWN:
+        known = ", ".join(map(str, KNOWN))
+        raise NotProven(f"{where} has format {form!r}, known: {known}")
+    said = decoding.decode(content, _Document, where)
+    return Proof(
+        format=form,
+        server_version=said.server_version,
+        tables=tuple(TableProof(*columns) for columns in said.tables),
+        sequences=tuple(SequenceProof(*columns) for columns in said.sequences),
+        extensions=said.extensions,
+        large_objects=TableProof(*said.large_objects) if said.large_objects else None,
+        unproven=tuple(Unproven(*columns) for columns in said.unproven),
+        schema=_recorded(said.schema),
+        computed=said.computed,
+        of_extensions=said.of_extensions,
+    )
+
+
+def _recorded(found: object) -> tuple[Recorded, ...] | None:
+    return tuple(Recorded(*row) for row in found) if isinstance(found, list) else None
+
+
+def _columns(table: TableProof) -> list[Any]:
+    return [table.schema, table.name, table.rows, table.fingerprint]
+
+
+def text(proof: Proof) -> str:
+    """Return the proof as it is written to a file: one line per object, so that it diffs well."""
+    document = proof.as_json()
+    parts = [f"{json.dumps(key)}: {_laid(value)}" for key, value in document.items()]
+    return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
+def _laid(value: Any) -> str:
+    """Return JSON with one line per item of a list or a mapping."""
+    if isinstance(value, list) and value:
+        return "[\n" + ",\n".join(json.dumps(item, ensure_ascii=False) for item in value) + "\n]"
+    if isinstance(value, dict) and value:
+        lines = (
+            f"{json.dumps(key, ensure_ascii=False)}: {json.dumps(item, ensure_ascii=False)}"
+            for key, item in value.items()
+        )
+        return "{\n" + ",\n".join(lines) + "\n}"
+    return json.dumps(value)

@@ -1,0 +1,270 @@
+"""A proof being taken: sessions side by side in one snapshot, that can be ended at any moment."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from types import TracebackType
+
+import psycopg2
+
+from pgtasks.errors import Failed
+from pgtasks.server import catalog, connection
+from pgtasks.server.catalog import Relation
+from pgtasks.server.connection import Connection
+from pgtasks.server.proof import naming
+from pgtasks.server.proof.fingerprint import (
+    batch_query,
+    batches,
+    computed,
+    large_objects_query,
+    lock_statement,
+    pin_statement,
+    sequence_query,
+)
+from pgtasks.server.proof.model import FORMAT, Proof, SequenceProof, TableProof, Unproven
+from pgtasks.server.proof.scope import Content
+from pgtasks.settings.target import Target
+
+_SEQUENCES_AT_ONCE = 500
+# A table that fails with one of these is named as unproven: it may not be read, or not as text (a
+# row beyond 1 GB, a broken type), or not at all (an index over a function that finds nothing along
+# our search_path: SELECT plans with it, COPY does not). Anything else ends the proof.
+_OF_THE_TABLE = ("22", "42", "54", "XX", "0A")
+_LOCK_NOT_AVAILABLE = "55P03"
+_SLICE = 0.5  # seconds of waiting in one piece, so that a signal is heard
+SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+
+
+class Contended(Failed):
+    """Report that a table could not be locked at once: somebody waits to alter it."""
+
+
+class Moved(Failed):
+    """Report tables that are not what the snapshot has any more: truncated, altered, renamed."""
+
+
+def snapshot_of(conn: Connection, snapshot: str | None) -> str:
+    """Put the open transaction on an exported snapshot, or export its own; return its name."""
+    if snapshot is None:
+        return str(connection.value(conn, "SELECT pg_export_snapshot()"))
+    connection.execute(conn, "SET TRANSACTION SNAPSHOT %s", (snapshot,))
+    return snapshot
+
+
+Step = Callable[[Connection], None]
+
+
+class Taking:
+    """A proof being taken, by sessions in threads of their own; leaving the block ends them.
+
+    With `lock`, each session locks all tables before it reads the first, raising Contended where
+    it would have to wait; without, tables are locked batch by batch, each batch in a transaction
+    that imports the snapshot anew, so that no table is held longer than it is read. `check` gets
+    the tables of each batch that was read, while they are locked, and raises what it does not like.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        snapshot: str,
+        found: Content,
+        *,
+        jobs: int = 2,
+        lock: bool = False,
+        purpose: str = "proof",
+        format: int = FORMAT,
+        check: Callable[[Sequence[Relation]], None] | None = None,
+    ) -> None:
+        self.target, self.snapshot, self.content = target, snapshot, found
+        self.purpose, self.format, self._check = purpose, format, check
+        self._lock = lock and bool(found.tables)
+        self._stop = threading.Event()
+        self._failure: BaseException | None = None
+        self._tables: dict[int, TableProof] = {}
+        self._computed: dict[str, dict[str, str]] = {}
+        self._sequences: dict[int, SequenceProof] = {}
+        self._unproven: list[Unproven] = list(found.unproven)
+        self._large: TableProof | None = None
+        self._extensions: dict[str, str] = {}
+        self._version = 0
+        self._connections: list[Connection] = []
+        self._steps: queue.SimpleQueue[Step] = queue.SimpleQueue()
+        for step in self._planned():
+            self._steps.put(step)
+        number = max(1, min(jobs, self._steps.qsize()))
+        self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(number)]
+
+    def __enter__(self) -> Taking:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def _planned(self) -> Iterable[Step]:
+        """Yield the work, tables by size."""
+        yield self._read_extensions
+        parts = list(batches(enumerate(self.content.tables)))
+        yield from (self._counting(part) for part in parts if len(part) == 1)
+        if self.content.large_objects:
+            yield self._read_large_objects
+        yield from (self._counting(part) for part in parts if len(part) > 1)
+        sequences = list(enumerate(self.content.sequences))
+        for start in range(0, len(sequences), _SEQUENCES_AT_ONCE):
+            yield self._reading(sequences[start : start + _SEQUENCES_AT_ONCE])
+
+    def _work(self) -> None:
+        try:
+            with connection.session(self.target, read_only=True, purpose=self.purpose) as conn:
+                self._connections.append(conn)
+                try:
+                    self._work_on(conn)
+                finally:
+                    self._connections.remove(conn)
+        except BaseException as exc:
+            if self._failure is None:
+                self._failure = exc
+            self.cancel()
+
+    def _work_on(self, conn: Connection) -> None:
+        connection.execute(conn, pin_statement())
+        self._version = conn.server_version
+        if self._lock:
+            self._begin(conn)
+            self._lock_tables(conn)
+        while not self._stop.is_set():
+            try:
+                step = self._steps.get_nowait()
+            except queue.Empty:
+                return
+            if not self._lock:
+                self._begin(conn)
+            step(conn)
+            if not self._lock:
+                connection.execute(conn, "COMMIT")
+
+    def _begin(self, conn: Connection) -> None:
+        connection.execute(conn, SNAPSHOT)
+        snapshot_of(conn, self.snapshot)
+
+    def _lock_tables(self, conn: Connection) -> None:
+        try:
+            with conn.cursor() as cursor:
+                cursor.execute(lock_statement(self.content.tables))
+        except psycopg2.Error as exc:
+            if exc.pgcode == _LOCK_NOT_AVAILABLE:
+                raise Contended(str(exc).partition("\n")[0]) from None
+            raise connection.translate(exc) from None
+
+    def _counting(self, part: list[tuple[int, Relation]]) -> Step:
+        return lambda conn: self._count(conn, part)
+
+    def _count(self, conn: Connection, part: list[tuple[int, Relation]]) -> None:
+        """Count a batch; where it fails for what one table holds, each table by itself."""
+        connection.execute(conn, "SAVEPOINT batch")
+        try:
+            with conn.cursor() as cursor:
+                cursor.execute(batch_query(part, self.format))
+                found = cursor.fetchall()
+        except psycopg2.Error as exc:
+            if not (exc.pgcode or "").startswith(_OF_THE_TABLE):
+                raise connection.translate(exc) from None
+            connection.execute(conn, "ROLLBACK TO batch")
+            if len(part) == 1:
+                reason = str(exc).strip().partition("\n")[0]
+                self._unproven.append(Unproven(f"table {part[0][1]}", reason))
+            else:
+                for item in part:
+                    self._count(conn, [item])
+            return
+        connection.execute(conn, "RELEASE SAVEPOINT batch")
+        self._refuse_moved(conn, [table for _, table in part])
+        if self._check:
+            self._check([table for _, table in part])
+        for number, rows, fingerprint, apart in found:
+            table = self.content.tables[number]
+            self._tables[number] = TableProof(table.schema, table.name, rows, fingerprint or "0")
+            columns = computed(table, self.format)
+            if columns and rows:
+                self._computed[str(table)] = dict(zip(columns, apart, strict=True))
+
+    def _refuse_moved(self, conn: Connection, relations: Sequence[Relation]) -> None:
+        """Check that what was read, and is still locked, is what the snapshot has."""
+        if names := naming.moved(conn, relations):
+            raise Moved(f"altered meanwhile: {', '.join(map(str, names))}")
+
+    def _reading(self, part: list[tuple[int, Relation]]) -> Step:
+        def read(conn: Connection) -> None:
+            found = connection.rows(conn, sequence_query(part))
+            self._refuse_moved(conn, [sequence for _, sequence in part])
+            for number, value, called in found:
+                relation = self.content.sequences[number]
+                self._sequences[number] = SequenceProof(
+                    relation.schema, relation.name, value, called
+                )
+
+        return read
+
+    def _read_extensions(self, conn: Connection) -> None:
+        self._extensions = catalog.extensions(conn)
+
+    def _read_large_objects(self, conn: Connection) -> None:
+        connection.execute(conn, "SAVEPOINT large")
+        try:
+            with conn.cursor() as cursor:
+                cursor.execute(large_objects_query(self.format))
+                number, fingerprint = cursor.fetchall()[0]
+        except psycopg2.Error as exc:
+            if not (exc.pgcode or "").startswith(_OF_THE_TABLE):
+                raise connection.translate(exc) from None
+            connection.execute(conn, "ROLLBACK TO large")
+            reason = str(exc).strip().partition("\n")[0]
+            self._unproven.append(Unproven("large objects", reason))
+        else:
+            self._large = TableProof("pg_catalog", "pg_largeobject", number, fingerprint or "0")
+
+    def wait(self, seconds: float = 0.0) -> bool:
+        """Wait at most `seconds`; return whether nothing is left to wait for."""
+        end = time.monotonic() + seconds
+        for thread in self._threads:
+            thread.join(max(0.0, end - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)
+
+    def result(self) -> Proof:
+        """Wait for the end and return the proof, raising what ended it early."""
+        while not self.wait(_SLICE):
+            pass
+        if self._failure is not None:
+            raise self._failure
+        return Proof(
+            format=self.format,
+            server_version=self._version,
+            tables=tuple(table for _, table in sorted(self._tables.items())),
+            sequences=tuple(sequence for _, sequence in sorted(self._sequences.items())),
+            extensions=self._extensions,
+            large_objects=self._large,
+            unproven=tuple(sorted(self._unproven, key=lambda item: item.object)),
+            computed=dict(sorted(self._computed.items())),
+            of_extensions={str(it): it.extension for it in self.content.tables if it.extension},
+        )
+
+    def cancel(self) -> None:
+        """Ask all sessions to stop what they do."""
+        self._stop.set()
+        for conn in list(self._connections):
+            try:
+                conn.cancel()
+            except psycopg2.Error:
+                continue  # it ended by itself
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        # again and again: a cancel that arrives between two statements is lost
+        while not self.wait():
+            self.cancel()
+            self.wait(0.05)

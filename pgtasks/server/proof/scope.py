@@ -1,0 +1,91 @@
+"""What there is to prove in a snapshot, and what cannot be proven."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pgtasks.server import catalog, connection
+from pgtasks.server.catalog import Relation
+from pgtasks.server.connection import Connection
+from pgtasks.server.proof.model import LEFT_OUT, Unproven
+
+
+@dataclass(frozen=True)
+class Content:
+    """What there is to prove in a snapshot, and what there is that cannot be proven.
+
+    `others` are tables with rows that are dumped but not proven, `number` counts all tables.
+    """
+
+    tables: tuple[Relation, ...] = ()
+    sequences: tuple[Relation, ...] = ()
+    unproven: tuple[Unproven, ...] = ()
+    others: tuple[Relation, ...] = ()
+    large_objects: bool = True
+    number: int = 0
+
+
+def content(
+    conn: Connection,
+    *,
+    exclude: Sequence[int] = (),
+    schema_only: bool = False,
+    sizes: Mapping[int, int] | None = None,
+    trusted: bool = False,
+) -> Content:
+    """Return what there is to prove, in the transaction's snapshot; `exclude` are OIDs of tables.
+
+    `sizes` are better estimates than what the catalogs say. In a `trusted` database code of other
+    roles may run: it has run there already.
+    """
+    found = catalog.relations(conn)
+    number = sum(relation.kind == "r" for relation in found)
+    if schema_only:
+        return Content(large_objects=False, number=number)
+    standby = bool(connection.value(conn, "SELECT pg_is_in_recovery()"))
+    proven: dict[str, list[Relation]] = {"r": [], "S": []}
+    others, unproven = [], []
+    for relation in found:
+        relation = relation.sized((sizes or {}).get(relation.oid))
+        reason = _why_not(relation, exclude, standby)
+        if not reason and relation.foreign_code and not trusted:
+            reason = FOREIGN_CODE
+        if not reason:
+            proven[relation.kind].append(relation)
+            continue
+        unproven.append(Unproven(f"{_KINDS[relation.kind]} {relation}", reason))
+        if relation.kind == "r" and relation.dumped and relation.oid not in exclude:
+            others.append(relation)
+    large = bool(connection.value(conn, "SELECT EXISTS (SELECT FROM pg_largeobject_metadata)"))
+    return Content(
+        tuple(proven["r"]),
+        tuple(proven["S"]),
+        tuple(unproven),
+        tuple(others),
+        large_objects=large,
+        number=number,
+    )
+
+
+FOREIGN_CODE = (
+    "a query of it would run what another role wrote, by an index or statistics, with the rights "
+    "of this one: back up as its owner to prove it"
+)
+_KINDS = {"r": "table", "S": "sequence", "m": "materialized view", "f": "foreign table"}
+
+
+def _why_not(relation: Relation, exclude: Sequence[int], standby: bool) -> str:
+    if not relation.dumped:
+        return "it belongs to an extension, which makes it anew"
+    if relation.oid in exclude:
+        return LEFT_OUT
+    if relation.kind == "m":
+        return "a restore computes it anew"
+    if relation.kind == "f":
+        return "its data is on another server"
+    if relation.own_cast:
+        return "a cast to text of somebody's own would run in place of its type's output"
+    if standby and relation.persistence == "u":
+        return "it is unlogged, and a standby has nothing of it"
+    return ""

@@ -1,0 +1,46 @@
+"""Take a proof of a database as it is now, or as an exported snapshot sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pgtasks.server import catalog, connection
+from pgtasks.server.proof.model import FORMAT, Proof
+from pgtasks.server.proof.reader import SNAPSHOT, Taking, snapshot_of
+from pgtasks.server.proof.scope import content
+from pgtasks.settings.target import Target
+
+
+def take(
+    target: Target,
+    *,
+    snapshot: str | None = None,
+    jobs: int = 2,
+    exclude_data: Sequence[str] = (),
+    schema_only: bool = False,
+    purpose: str = "proof",
+    format: int = FORMAT,
+    trusted: bool = False,
+) -> Proof:
+    """Return the proof of a database, read by `jobs` sessions in one snapshot.
+
+    Without `snapshot` (an exported one) a snapshot of its own is taken. Tables that match a
+    pattern of `exclude_data` (as pg_dump's --exclude-table-data) are named as unproven. `format`
+    is that of the proof it will be compared with: it says by which rule rows are hashed. The
+    sessions are read-only; `trusted` lets code of other roles run in them. Raises Failed, also for
+    a table that was altered meanwhile (its rows may be gone from the snapshot), and Unreachable.
+    """
+    with connection.session(target, read_only=True, purpose=purpose) as conn:
+        matched = catalog.without_data(conn, exclude_data)
+        sizes = catalog.sizes(conn)
+        connection.execute(conn, SNAPSHOT)
+        snapshot = snapshot_of(conn, snapshot)
+        found = content(
+            conn,
+            exclude=[oid for oids in matched.values() for oid in oids],
+            schema_only=schema_only,
+            sizes=sizes,
+            trusted=trusted,
+        )
+        with Taking(target, snapshot, found, jobs=jobs, purpose=purpose, format=format) as taking:
+            return taking.result()

@@ -1,0 +1,179 @@
+"""The table of contents of pg_dump's archives, read as it stands in the file.
+
+A custom-format file begins with it, in the directory format it is toc.dat. The layout is that of
+pg_backup_archiver.c (WriteHead, WriteToc). What is read comes from a stranger: every length is
+held against what may be read at most, and an archive that ends too early or goes on in another
+way is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import IO
+
+from pgtasks.errors import Failed, VersionMismatch
+from pgtasks.server.quoting import from_bytes
+
+LIMIT = 512 << 20  # bytes that a table of contents may have
+_PIECE = 1 << 20
+_OLDEST, _NEWEST = (1, 14), (1, 16)  # those of pg_dump 12 and of pg_dump 17 and 18
+POST_DATA = 4  # the section of what comes after the rows
+_CUSTOM, _TAR = 1, 3  # toc.dat of the directory format calls itself tar
+_MOST_DEPENDENCIES = 1 << 20
+_OID = re.compile(r"[0-9]{1,10}")
+
+
+class Cut(Failed):
+    """Report an archive that ends within its table of contents."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry: `desc` is its kind (`TABLE`, `ACL`), `tag` its name without the schema.
+
+    `oid` is that of the catalog's row it was made from, `definition` the SQL that makes it, `copy`
+    the COPY statement of TABLE DATA, `rest` what else pg_restore goes by (tablespace, access
+    method, kind of relation, section, whether there is data). `number` is the entry's own in its
+    archive, `needs` those of the entries that it depends on.
+    """
+
+    desc: str
+    namespace: str
+    tag: str
+    owner: str
+    oid: int = 0
+    definition: bytes = b""
+    copy: bytes = b""
+    rest: tuple[str, ...] = ()
+    number: int = 0
+    section: int = 0
+    needs: frozenset[int] = frozenset()
+
+    @property
+    def digest(self) -> str:
+        """Return a digest of all that pg_restore makes of it, but for kind, name and owner."""
+        parts = (self.definition, self.copy, "\0".join(self.rest).encode())
+        digest = hashlib.sha256()
+        for part in parts:
+            digest.update(b"%d:" % len(part))
+            digest.update(part)
+        return digest.hexdigest()[:32]
+
+
+def read(source: IO[bytes], *, limit: int = LIMIT) -> list[Entry]:
+    """Read the table of contents from the beginning of an archive.
+
+    Raises Cut where `source` ends before it does, Failed for what is none, VersionMismatch for one
+    of a pg_dump that is not known.
+    """
+    return _Reader(source, limit).entries()
+
+
+class _Reader:
+    def __init__(self, source: IO[bytes], limit: int) -> None:
+        self._source, self._left = source, limit
+        self._integer_bytes = self._offset_bytes = 0
+        self._format, self._version = 0, (0, 0)
+
+    def entries(self) -> list[Entry]:
+        self._head()
+        number = self._integer()
+        if not 0 <= number <= self._left:
+            raise Failed(f"not an archive of pg_dump: {number} entries")
+        return [self._entry() for _ in range(number)]
+
+    def _head(self) -> None:
+        if self._bytes(5) != b"PGDMP":
+            raise Failed("not an archive of pg_dump: it does not begin with PGDMP")
+        major, minor, _, self._integer_bytes, self._offset_bytes, self._format = self._bytes(6)
+        self._version = (major, minor)
+        if not _OLDEST <= self._version <= _NEWEST:
+            raise VersionMismatch(
+                f"an archive of format {major}.{minor}, this pgtasks reads "
+                f"{'.'.join(map(str, _OLDEST))} to {'.'.join(map(str, _NEWEST))}: upgrade it"
+            )
+        if not (1 <= self._integer_bytes <= 8 and 1 <= self._offset_bytes <= 16):
+            raise Failed("not an archive of pg_dump: its integers have an impossible size")
+        if self._format not in (_CUSTOM, _TAR):
+            raise Failed(f"an archive of kind {self._format}, expected custom or directory")
+        if self._version >= (1, 15):
+            self._bytes(1)  # the compression's algorithm
+        else:
+            self._integer()
+        for _ in range(7):  # when it was made
+            self._integer()
+        for _ in range(3):  # the database, the versions of server and pg_dump
+            self._string()
+
+    def _entry(self) -> Entry:
+        number = self._integer()
+        has_data = self._integer()
+        self._string()  # the catalog's OID
+        oid, tag, desc = self._text(), self._text(), self._text()
+        section, definition = self._integer(), self._string()
+        self._string()  # the DROP statement: only pg_restore --clean runs it
+        copy, namespace, tablespace, method = (
+            self._string(),
+            self._text(),
+            self._text(),
+            self._text(),
+        )
+        relation = self._integer() if self._version >= (1, 16) else 0
+        owner = self._text()
+        self._string()  # WITH OIDS, of old
+        needs = set()
+        for _ in range(_MOST_DEPENDENCIES):
+            if (text := self._string()) is None:
+                break
+            needs.add(int(text) if text.isdigit() else 0)
+        else:
+            raise Failed("not an archive of pg_dump: an entry without end")
+        if self._format == _CUSTOM:
+            self._bytes(1 + self._offset_bytes)
+        else:
+            self._string()  # the file that holds its data
+        return Entry(
+            desc=desc,
+            namespace=namespace,
+            tag=tag,
+            owner=owner,
+            oid=int(oid) if _OID.fullmatch(oid) else 0,
+            definition=definition or b"",
+            copy=copy or b"",
+            rest=(tablespace, method, str(relation), str(section), str(int(bool(has_data)))),
+            number=number,
+            section=section,
+            needs=frozenset(needs),
+        )
+
+    def _integer(self) -> int:
+        raw = self._bytes(1 + self._integer_bytes)
+        value = int.from_bytes(raw[1:], "little")
+        return -value if raw[0] else value
+
+    def _string(self) -> bytes | None:
+        length = self._integer()
+        return None if length < 0 else self._bytes(length)
+
+    def _text(self) -> str:
+        # a database in SQL_ASCII may have any bytes in its names
+        return from_bytes(self._string() or b"")
+
+    def _bytes(self, length: int) -> bytes:
+        if length > self._left:
+            raise Failed("not an archive of pg_dump: its table of contents has no end")
+        self._left -= length
+        # a length that is a lie must not take that much memory
+        small = length <= _PIECE
+        found = self._source.read(length) if small else b"".join(self._pieces(length))
+        if len(found) != length:
+            raise Cut("the archive ends within its table of contents")
+        return found
+
+    def _pieces(self, length: int) -> Iterator[bytes]:
+        while length and (piece := self._source.read(min(length, _PIECE))):
+            length -= len(piece)
+            yield piece

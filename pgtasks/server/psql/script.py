@@ -1,0 +1,106 @@
+"""SQL files, run by psql: errors are fatal, one transaction around all of them."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pgtasks import report
+from pgtasks.errors import Failed, Refused
+from pgtasks.server.psql import program, session
+from pgtasks.server.psql.program import Program
+from pgtasks.server.psql.source import Source
+from pgtasks.settings.target import Target
+
+
+@dataclass(frozen=True)
+class Script:
+    """Files that run in order, in one transaction or each statement for itself."""
+
+    program: Program
+    transaction: bool = True
+
+    @property
+    def _what(self) -> str:
+        return report.plural(len(self.program.sources), "file")
+
+    def lines(self) -> list[str]:
+        """Return the plan."""
+        around = "in one transaction" if self.transaction else "each statement for itself"
+        sources = self.program.sources
+        sizes = (f"  {source.shown} ({report.size(source.size)})" for source in sources)
+        return [f"would run {self._what}, {around}:", *sizes]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain data."""
+        return {
+            "files": [source.shown for source in self.program.sources],
+            "transaction": self.transaction,
+        }
+
+
+def checked(
+    names: Sequence[str], *, sql: str = "", transaction: bool = True, touch_files: bool = False
+) -> Script:
+    """Return the script of these files, raising Refused where one cannot run as it stands.
+
+    `sql` is text that runs behind the files. They read and write files of this machine with
+    `touch_files` alone: a file in tasks/ is a program, and one at home may be a secret.
+    """
+    sources = tuple(Source(name, Path(name)) for name in names)
+    if sql:
+        sources += (Source("--sql", text=sql.encode("utf-8", "surrogateescape")),)
+    if not sources:
+        raise Refused("nothing to run, name files (--file FILE) or a text (--sql SQL)")
+    found = program.checked(sources)
+    if found.touches and not touch_files:
+        raise Refused(
+            f"{found.touches} reads or writes a file of this machine: --touch-files lets it"
+        )
+    return Script(found, transaction)
+
+
+def run(target: Target, script: Script) -> str:
+    """Run the files: results on stdout, notices and errors on stderr as they come.
+
+    Returns the sentence that says what was done. Raises Failed with file and line of the first
+    error, and where a file has rolled back what ran before; nothing of the files stays then, unless
+    they run without a transaction or end it themselves, which is said.
+    """
+    began = time.monotonic()
+    settings = session.Settings(script.transaction)
+    ran = session.execute(target, script.program, settings, stdout=_stdout(), on_line=report.say)
+    took = report.duration(time.monotonic() - began)
+    return f"ran {script._what}{_ended(script, ran)}, {took}"
+
+
+def _ended(script: Script, ran: session.Ran) -> str:
+    """Return how the transaction ended, raising Failed where a part was rolled back."""
+    enders = script.program.enders
+    if ran.kept:
+        return ", committed"
+    if not script.transaction:
+        if ran.open:
+            raise Failed("a transaction was open at the end and is rolled back: COMMIT is missing")
+        lenient = script.program.lenient
+        return f" ({lenient} turns ON_ERROR_STOP off, psql went on behind errors)" * bool(lenient)
+    which = ", ".join(f"{place}:{line} ({words})" for place, line, words in enders[:3])
+    which = which or "a statement"
+    if any(words in ("ROLLBACK", "ABORT") for _, _, words in enders) or not enders:
+        raise Failed(
+            f"{which} ended the transaction that the files run in: what it held may be rolled back,"
+            " what ran behind it stays"
+        )
+    return f"; {which} ended the transaction, what ran behind it was each statement for itself"
+
+
+def _stdout() -> int | None:
+    """Return what psql writes results to, None where the shell has closed it."""
+    if sys.stdout is None:
+        return None
+    sys.stdout.flush()  # what was said before stays before
+    return sys.stdout.fileno()

@@ -1,0 +1,247 @@
+"""One run of psql: what is asked before the files and after them, and how it ended."""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+import signal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from pgtasks.errors import Failed, PgtasksError, Unreachable
+from pgtasks.host import tempfiles, tools
+from pgtasks.host.local import HERE, Command
+from pgtasks.host.pipeline import BROKEN_PIPE, Pipeline
+from pgtasks.host.tools import Toolset
+from pgtasks.server.psql.program import Copies, Program, quoted
+from pgtasks.server.psql.shell import psql
+from pgtasks.settings.target import Target
+
+_PLACE = re.compile(r"^psql:(?P<shown>.+):(?P<line>\d+): (?P<words>.+)$")
+_LOST = 2  # psql(1), "Exit Status": the connection went bad
+# Since these minor releases (and 18) psql has \restrict.
+_RESTRICTED = {13: 22, 14: 19, 15: 14, 16: 10, 17: 6}
+# The session, and the transaction in it: its number grows by one with each, a statement outside of
+# a block is one too. COPY goes to \o, and no \pset changes it.
+_LOCK = (
+    "FROM pg_catalog.pg_locks WHERE locktype OPERATOR(pg_catalog.=) 'virtualxid'::pg_catalog.text"
+)
+_LOCK += " AND pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()"
+_ASKED = f"""COPY (SELECT pg_catalog.json_build_object(
+  'pid', pg_catalog.pg_backend_pid(), 'database', pg_catalog.current_database(),
+  'system', s.system_identifier::pg_catalog.text, 'transaction',
+  (SELECT virtualtransaction {_LOCK}))
+  FROM pg_catalog.pg_control_system() s) TO STDOUT;
+"""
+_BLOCK = f"SELECT virtualtransaction AS {{0}} {_LOCK} \\gset\n"
+# What a file may have set that would change how the rest is read, or stop at no error.
+_RESET = r"""\o
+\set ON_ERROR_STOP on
+\set ECHO none
+\set SINGLELINE off
+\set SINGLESTEP off
+\set FETCH_COUNT 0
+\set AUTOCOMMIT on
+\set ON_ERROR_ROLLBACK off
+\timing off
+"""
+
+
+@dataclass(frozen=True)
+class Ran:
+    """How a run of psql ended.
+
+    `kept` says that the transaction that was begun held all of it, `open` that a block was open at
+    the end; `answers` are those to the questions that came last in it.
+    """
+
+    kept: bool
+    open: bool
+    answers: tuple[str, ...]
+    said: tuple[str, ...]
+
+
+def restricts(toolset: Toolset) -> bool:
+    """Return whether a psql has a restricted mode."""
+    major, minor = toolset.version
+    return major >= 18 or minor >= _RESTRICTED.get(major, 10**6)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How psql runs the files: in a transaction, its flags, what is asked for at the end.
+
+    `undone` ends the message of an error behind which nothing stays.
+    """
+
+    transaction: bool
+    flags: tuple[str, ...] = ()
+    begin: str = ""  # SQL behind BEGIN
+    questions: tuple[str, ...] = ()
+    undone: str = ""
+
+
+def execute(
+    target: Target,
+    program: Program,
+    settings: Settings,
+    *,
+    stdout: IO[bytes] | int | None,
+    on_line: Callable[[str], None] | None = None,
+) -> Ran:
+    """Run the files, raising Failed with file and line of the first error, or Unreachable."""
+    toolset = psql(target)
+    folder = tempfiles.folder()
+    try:
+        with HERE.passfile(target) as passfile:
+            copies = Copies(folder, program, restricted=restricts(toolset))
+            run = _Run(program, settings, copies, heard=on_line is not None)
+            made = run.command(toolset, target, passfile)
+            with Pipeline(
+                HERE, [made], stdout=stdout, on_line=run.told(on_line) if on_line else None
+            ) as pipeline:
+                try:
+                    said = pipeline.check()
+                except Failed as exc:
+                    raise run.explained(exc, pipeline.codes[0]) from None
+            return run.ended([run.translated(line) for line in said])
+    finally:
+        tempfiles.remove(folder)
+
+
+class _Run:
+    """What psql is given, and what it said; `heard` says that its words are shown as they come."""
+
+    def __init__(
+        self, program: Program, settings: Settings, copies: Copies, *, heard: bool
+    ) -> None:
+        self.program, self.settings, self.copies, self.heard = program, settings, copies, heard
+        self.before, self.after = copies.folder / "before", copies.folder / "after"
+        own = re.escape(str(copies.folder))
+        self._own = re.compile(rf"^psql:{own}/(\d+)\.sql:(\d+): ")
+
+    def command(self, toolset: Toolset, target: Target, passfile: str) -> Command:
+        """Return what runs our first file, the files, and our last one."""
+        begin = f"BEGIN;\n{self.settings.begin}\n" if self.settings.transaction else ""
+        first = self.copies.text(f"\\o {quoted(str(self.before))}\n{_ASKED}\\o\n{begin}", "")
+        files = [first, *self.copies.files(), self.copies.text(self._last(), "")]
+        argv = [toolset.tool("psql"), "--no-psqlrc", "--no-password", "--quiet"]
+        argv += [*self.settings.flags, "--set=ON_ERROR_STOP=1"]
+        argv += [f"--file={path}" for path in files]
+        return Command(tuple(argv), tools.environment(target.here(), passfile), stop=signal.SIGINT)
+
+    def _last(self) -> str:
+        """Return the file that asks where psql is, and commits."""
+        word = f"pgtasks_{secrets.token_hex(4)}"
+        asked = f"SET client_encoding = 'UTF8';\n\\o {quoted(str(self.after))}\n" + _ASKED * 2
+        asked += "".join(f"COPY ({question}) TO STDOUT;\n" for question in self.settings.questions)
+        if not self.settings.transaction:
+            return f"{_RESET}{asked}\\o\n"
+        # outside of a block each statement has a transaction of its own: there is none to commit
+        same = f"SELECT (virtualtransaction OPERATOR(pg_catalog.=) :'{word}') AS {word} {_LOCK}"
+        commit = f"{_BLOCK.format(word)}{same} \\gset\n\\if :{word}\nCOMMIT;\n\\endif\n"
+        return f"{_RESET}{asked}\\o\n{commit}"
+
+    def told(self, on_line: Callable[[str], None]) -> Callable[[str], None]:
+        """Return what passes on a line of psql's stderr, the file named that it speaks of."""
+        return lambda line: on_line(self.translated(line))
+
+    def translated(self, line: str) -> str:
+        """Return a line of psql's stderr with the place in the file that a copy was made of."""
+        found = self._own.match(line)
+        if not found:
+            for source in self.program.sources:
+                if line.startswith(prefix := f"psql:{source.path}:"):
+                    return f"psql:{source.shown}:{line[len(prefix) :]}"
+            return line
+        shown = self.copies.shown[int(found[1]) - 1]
+        number = min(int(found[2]), self.copies.lengths.get(found[1], int(found[2])))
+        return f"psql:{shown}:{number}: {line[found.end() :]}" if shown else line[found.end() :]
+
+    def explained(self, exc: Failed, code: int | None) -> PgtasksError:
+        """Return the failure with file and line, and what psql said where nobody has heard it."""
+        said = [self.translated(line) for line in exc.hint.splitlines()]
+        hint = "" if self.heard else "\n".join(said)
+        if code == _LOST:
+            return Unreachable(said[-1] if said else "psql lost the connection")
+        if self.settings.transaction and (words := self._at_end(exc)):
+            if not self.program.lenient:
+                return Failed(f"at COMMIT: {words}{self._stays('', 0)}", hint=hint)
+            return Failed(
+                f"an error ended the transaction, nothing of it stays: {self.program.lenient} turns"
+                " ON_ERROR_STOP off, so psql went on behind it",
+                hint=hint,
+            )
+        if code in BROKEN_PIPE:
+            # what a pager or `head` did not want: an end of our last file may have been reached
+            ended = self.settings.transaction and not _answers(self.after)
+            undone = "" if self.program.opaque or self.program.enders else ", nothing of it stays"
+            rolled = f": its transaction was rolled back{undone}" if ended else ""
+            return Failed(f"whoever read the results went away, and psql ended{rolled}", hint=hint)
+        # psql stops at the first error, so its place is the last one that it names; the word
+        # before the message (ERROR, FEHLER) is in the server's language
+        places = list(filter(None, map(_PLACE.match, said)))
+        if not places:
+            return Failed(exc.message, hint=hint)
+        place = places[-1]
+        words = " ".join(place["words"].split())
+        stays = self._stays(place["shown"], int(place["line"]))
+        return Failed(f"{place['shown']}:{place['line']}: {words}{stays}", hint=hint)
+
+    def _at_end(self, exc: Failed) -> str:
+        """Return what was said of our own last file, if that was the last that psql spoke of."""
+        places = list(filter(None, map(self._own.match, exc.hint.splitlines())))
+        if not places or int(places[-1][1]) != len(self.copies.shown):
+            return ""
+        return " ".join(places[-1].string[places[-1].end() :].split())
+
+    def _stays(self, shown: str, line: int) -> str:
+        """Return what is to be said of a part that may stay."""
+        if not self.settings.transaction:
+            return ""
+        order = [source.shown for source in self.program.sources]
+        for place, number, words in self.program.enders:
+            later = place == shown and number > line
+            if place in order and shown in order and order.index(place) > order.index(shown):
+                later = True
+            if not later:
+                return f"; {place}:{number} ({words}) ends the transaction, so a part may stay"
+        return "; a part may stay" if self.program.opaque else self.settings.undone
+
+    def ended(self, said: Sequence[str]) -> Ran:
+        """Return how the run ended, raising Failed where psql is not where it began."""
+        began, *ends = _answers(self.before) + _answers(self.after)[:2]
+        first, second = (json.loads(end) for end in (*ends, "{}", "{}")[:2])
+        begun = json.loads(began)
+        for fact in ("pid", "database", "system"):
+            if begun[fact] != first.get(fact):
+                raise Failed(
+                    f"psql is not in the session that began: {_session(first)}, "
+                    f"it was in {_session(begun)}: look at both"
+                )
+        one = first["transaction"]
+        return Ran(
+            kept=self.settings.transaction and one == _next(begun["transaction"]),
+            open=one == second["transaction"],
+            answers=tuple(_answers(self.after)[2:]),
+            said=tuple(said),
+        )
+
+
+def _answers(path: Path) -> list[str]:
+    """Return the lines of COPY in a file."""
+    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    return [line.replace("\\\\", "\\") for line in text.splitlines()]
+
+
+def _next(transaction: str) -> str:
+    process, _, number = transaction.partition("/")
+    return f"{process}/{int(number) + 1}"
+
+
+def _session(facts: dict[str, Any]) -> str:
+    database, pid = facts.get("database"), facts.get("pid")
+    return f"database {database!r}, process {pid}"

@@ -1,0 +1,75 @@
+"""psql on the terminal, led to the target: on this machine or on the database host."""
+
+from __future__ import annotations
+
+import signal
+import sys
+
+from pgtasks.errors import Failed, Unreachable
+from pgtasks.host import tools
+from pgtasks.host.local import HERE, Command
+from pgtasks.host.tools import Toolset
+from pgtasks.server import reach
+from pgtasks.settings.target import Target
+
+_LOST = 2  # psql(1), "Exit Status": the connection went bad
+
+
+def command(toolset: Toolset, target: Target, passfile: str, *, read_only: bool) -> Command:
+    """Return psql with its user's psqlrc; it does not ask for a password, which we did."""
+    argv = (toolset.tool("psql"), "--no-password")
+    env = tools.environment(target.here(), passfile, read_only=read_only)
+    return Command(argv, env, stop=signal.SIGHUP)
+
+
+def psql(target: Target) -> Toolset:
+    """Return the tools on this machine whose psql fits the target's server.
+
+    psql works here, over SSH too: the files, \\i, \\copy and the psqlrc that people mean are
+    those of this machine, and what it says goes through the tunnel.
+    """
+    place = target.here()
+    return tools.for_psql(tools.available(HERE, target), reach.server_major(target), place)
+
+
+def worth(target: Target) -> str:
+    """Return what a read-only session is worth, for the person who gets it."""
+    if target.reader and target.user == target.reader:
+        return f"role {target.user!r} is what keeps it: SET can lift the read-only setting"
+    return (
+        "this is a belt against slips, no lock: SET can lift it, only a role that cannot write "
+        f"(reader: ROLE in env/{target.environment}.yaml) is one"
+    )
+
+
+def open_shell(target: Target, *, read_only: bool) -> None:
+    """Give the terminal to psql until it ends, raising Failed where it ends badly."""
+    with HERE.passfile(target) as passfile:
+        code = HERE.interact(command(psql(target), target, passfile, read_only=read_only))
+    if code == _LOST:
+        raise Unreachable(f"{target}: psql lost the connection")
+    if code:
+        raise Failed(f"psql ended with exit code {code}")
+
+
+def open_there(target: Target, *, read_only: bool) -> None:
+    """Run the psql of a reached target's host there, on the terminal where there is one."""
+    from pgtasks.host.ssh import terminal
+    from pgtasks.host.ssh.host import SshHost
+
+    host = target.place
+    assert isinstance(host, SshHost)
+    there = host.view(target)
+    found = tools.available(host, target)
+    chosen = tools.for_psql(found, reach.server_major(target), target)
+    with host.passfile(target) as passfile:
+        env = tools.environment(there, passfile, read_only=read_only)
+        command = Command((chosen.tool("psql"), "--no-password"), env, stop=signal.SIGHUP)
+        if not terminal.on_terminal():
+            terminal.streamed(host, command, stdin=sys.stdin.fileno())
+            return
+        with terminal.attached(host):
+            code = host.interact(command)
+        if code:
+            kind = Unreachable if code == _LOST else Failed
+            raise kind(f"psql on {host.name} ended with exit code {code}")

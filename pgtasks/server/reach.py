@@ -1,0 +1,162 @@
+"""From a target on paper to one that answers: server started, password at hand."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from pgtasks.errors import Unreachable
+from pgtasks.host import password
+from pgtasks.report import typed
+from pgtasks.server import connection, stamp
+from pgtasks.server.silence import ANSWER
+from pgtasks.server.stamp import Identity
+from pgtasks.settings.target import Target
+
+_CHANGING = 10.0  # seconds to wait for a DROP or RENAME of another session
+_WANTS_PASSWORD = "no password supplied"  # libpq's own words, in no other language
+
+
+def reach(target: Target, root: Path, *, start: bool = True, make: bool = True) -> Target:
+    """Return the target as its server is reached, raising Unreachable.
+
+    The embedded server is started where it does not run (`start=False`: that is Unreachable), and
+    made where it was never started (`make=False`: that is Unreachable); a
+    password is asked for on a terminal where the server wants one and none is set. A database host
+    over SSH is logged in to; whoever calls closes the target then.
+    """
+    if target.embedded:
+        target = _embedded(target, root, start=start, make=make)
+    target = password.unlocked(target, root)
+    if target.ssh:
+        from pgtasks.host.ssh.login import arrive
+
+        target = arrive(target)
+    try:
+        return answering(target)
+    except BaseException:
+        target.close()
+        raise
+
+
+def answering(target: Target) -> Target:
+    """Return the target with the password that lets us in, raising Unreachable."""
+    try:
+        _knock(target)
+    except Unreachable as exc:
+        if _WANTS_PASSWORD not in exc.message:
+            raise
+        target = password.asked(target)
+        _knock(target)
+    return target
+
+
+def _knock(target: Target) -> None:
+    place = target.at(target.maintenance)
+    try:
+        connection.connect(place, read_only=True, purpose="reach").close()
+    except Unreachable as exc:
+        if f'database "{place.database}" does not exist' not in exc.message:
+            raise
+        raise Unreachable(
+            f"{place}: there is no database {place.database!r} to hold the lock in, "
+            "name one that is there in `maintenance`"
+        ) from None
+
+
+def _embedded(target: Target, root: Path, *, start: bool, make: bool) -> Target:
+    from pgtasks.server import embedded
+
+    server = embedded.status(root, major=target.major)
+    if start and (make or server is not None):
+        server = embedded.start(root, major=target.major)
+    if server is None or server.pid is None:
+        way = typed.task("server.start")
+        raise Unreachable(f"{target}: the server does not run, start it with {way}")
+    return server.reached(target)
+
+
+def identify(target: Target) -> Identity | None:
+    """Return what the target's database says of itself, None where it does not exist.
+
+    One that another session drops or renames while we look is looked for once more when that is
+    done. One that an interrupted DROP left lets nobody in: it is `invalid`, as seen from outside.
+    """
+    found, _ = _look(target)
+    tries, deadline = 2, time.monotonic() + _CHANGING  # it may be renamed there and back
+    while found is not None:
+        try:
+            with connection.session(target, read_only=True, purpose="identify") as conn:
+                return stamp.identify(conn)
+        except Unreachable:
+            before, (found, changing) = found, _look(target)
+            if found == before and changing and time.monotonic() < deadline:
+                time.sleep(0.05)
+            elif found == before and (tries := tries - 1) == 0:
+                seen = glimpse(target)
+                if seen and seen.invalid:
+                    return seen
+                raise
+    return None
+
+
+def glimpse(target: Target) -> Identity | None:
+    """Return what the server says of the target's database, which may refuse connections itself.
+
+    Whether it has content cannot be seen from outside; it is taken as empty.
+    """
+    place = target.at(target.maintenance)
+    with connection.session(place, read_only=True, purpose="identify") as conn:
+        return stamp.glimpse(conn, target.database)
+
+
+def valid(identity: Identity | None, target: Target) -> None:
+    """Raise Unreachable for a database that an interrupted DROP left, with the ways out."""
+    if identity is not None and identity.invalid:
+        raise Unreachable(
+            f"{target}: database {target.database!r} is invalid, an interrupted DROP DATABASE left "
+            f"it without its content: {typed.task('db.drop')} drops the rest, "
+            f"{typed.task('db.restore')} replaces it"
+        )
+
+
+def present(identity: Identity | None, target: Target) -> Identity:
+    """Return the identity of a database that must be there, else raise Unreachable."""
+    valid(identity, target)
+    if identity is None:
+        raise Unreachable(
+            f"{target}: database {target.database!r} does not exist, "
+            f"make it with {typed.task('db.create')}"
+        )
+    return identity
+
+
+def exists(target: Target) -> bool:
+    """Return whether the target's database exists on its server."""
+    return _look(target)[0] is not None
+
+
+def _look(target: Target) -> tuple[int | None, bool]:
+    """Return the database's OID, None where it does not exist, and whether it is changing.
+
+    DROP and RENAME lock it as an object from beginning to end.
+    """
+    place = target.at(target.maintenance)
+    with connection.session(place, read_only=True, purpose="identify") as conn:
+        found = connection.rows(
+            conn,
+            "SELECT d.oid::bigint, EXISTS (SELECT FROM pg_locks l WHERE l.locktype = 'object'"
+            " AND l.classid = 'pg_database'::regclass AND l.objid = d.oid"
+            " AND l.mode = 'AccessExclusiveLock' AND l.granted)"
+            " FROM pg_database d WHERE d.datname = %s",
+            (target.database,),
+            limit=ANSWER,
+        )
+    return (found[0][0], found[0][1]) if found else (None, False)
+
+
+def server_major(target: Target) -> int:
+    """Return the major version of the target's server."""
+    place = target.at(target.maintenance)
+    with connection.session(place, read_only=True, purpose="version") as conn:
+        return conn.server_version // 10000

@@ -1,0 +1,48 @@
+"""How many sessions a server, a database and a role have room for, before work begins."""
+
+from __future__ import annotations
+
+from pgtasks.errors import Unreachable
+from pgtasks.report import plural
+from pgtasks.server import connection
+from pgtasks.server.connection import Connection
+from pgtasks.server.silence import ANSWER
+from pgtasks.settings.target import Target
+
+# Each row is a limit, and how many sessions count towards it now. Those of databases and roles do
+# not hold a superuser, who may also use what a server keeps back.
+_LIMITS = """
+WITH me AS (SELECT oid, rolname, rolsuper, rolconnlimit FROM pg_roles WHERE rolname = session_user),
+  seen AS (SELECT datid, usesysid FROM pg_stat_activity WHERE usesysid IS NOT NULL)
+SELECT format('role %%I', rolname), 'CONNECTION LIMIT', rolconnlimit,
+  (SELECT count(*) FROM seen WHERE usesysid = me.oid)
+  FROM me WHERE NOT rolsuper AND rolconnlimit >= 0
+UNION ALL SELECT format('database %%I', datname), 'CONNECTION LIMIT', datconnlimit,
+  (SELECT count(*) FROM seen WHERE datid = d.oid)
+  FROM me, pg_database d WHERE NOT rolsuper AND datconnlimit >= 0 AND datname = %(database)s
+UNION ALL SELECT 'the server', 'max_connections', current_setting('max_connections')::int
+  - CASE WHEN rolsuper THEN 0 ELSE current_setting('superuser_reserved_connections')::int
+    + coalesce(current_setting('reserved_connections', true)::int, 0) END,
+  (SELECT count(*) FROM seen)
+  FROM me
+"""
+
+
+def check(
+    conn: Connection, target: Target, work: str, *, within: int, besides: int = 0, jobs: int = 1
+) -> None:
+    """Raise Unreachable where the sessions of a work would not be let in.
+
+    It needs `within` sessions in the target's database at once, and `besides` in others. The
+    session that asks is taken to be one of them.
+    """
+    limits = connection.rows(conn, _LIMITS, {"database": target.database}, limit=ANSWER)
+    for whose, name, limit, used in limits:
+        needed = within + (0 if whose.startswith("database ") else besides)
+        free = max(limit - used, 0)
+        if free + 1 < needed:
+            fewer = " or use fewer --jobs" if jobs > 1 else ""
+            raise Unreachable(
+                f"{target}: {work} needs {plural(needed, 'session')} at once and {whose} has room"
+                f" for {free + 1} ({used} of {name} {limit} are in use): raise it{fewer}"
+            )

@@ -1,0 +1,59 @@
+"""Alembic's version tables: found by their shape, read without any code of the project.
+
+A project may call its version table what it likes (`version_table`, `version_table_schema` in its
+env.py). What they have in common is their only column: `version_num`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from psycopg2 import sql
+
+from pgtasks.server import connection
+from pgtasks.server.connection import Connection
+
+USUAL = "alembic_version"
+
+_TABLES = """
+SELECT n.nspname, c.relname
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND n.nspname !~ '^pg_'
+  -- Alembic makes none of these, nor children, and reading it would plan them
+  AND NOT c.relrowsecurity AND NOT EXISTS (SELECT FROM pg_catalog.pg_index i
+    WHERE i.indrelid = c.oid AND (i.indexprs IS NOT NULL OR i.indpred IS NOT NULL))
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_statistic_ext s WHERE s.stxrelid = c.oid)
+GROUP BY n.nspname, c.relname
+HAVING pg_catalog.array_agg(a.attname::pg_catalog.text) = '{version_num}'
+   AND pg_catalog.bool_and(a.atttypid IN (1043, 25)) -- varchar, text
+ORDER BY n.nspname, c.relname
+"""
+
+
+@dataclass(frozen=True)
+class VersionTable:
+    """One version table and the revisions that it holds."""
+
+    schema: str
+    name: str
+    revisions: tuple[str, ...] = ()
+
+
+def read(conn: Connection) -> list[VersionTable]:
+    """Return the version tables that this role may read, in the transaction's snapshot."""
+    names = connection.rows(conn, _TABLES)
+    return [VersionTable(schema, name, _revisions(conn, schema, name)) for schema, name in names]
+
+
+def _revisions(conn: Connection, schema: str, name: str) -> tuple[str, ...]:
+    query = sql.SQL("SELECT version_num FROM ONLY {}").format(sql.Identifier(schema, name))
+    return tuple(sorted(row[0] for row in connection.rows(conn, query) if row[0]))
+
+
+def revisions(tables: Iterable[VersionTable]) -> tuple[str, ...]:
+    """Return the revisions of a database: those of tables with the usual name, else of all."""
+    tables = list(tables)
+    usual = [table for table in tables if table.name == USUAL]
+    return tuple(sorted({each for table in usual or tables for each in table.revisions}))
