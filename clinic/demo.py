@@ -12,8 +12,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pgtasks import side
-from pgtasks.drop import drop
+from pgtasks.database import side
+from pgtasks.database.drop import drop
 from pgtasks.errors import PgtasksError
 from pgtasks.host import journal
 from pgtasks.server import connection, embedded

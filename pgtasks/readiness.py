@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pgtasks import kept, lacking, loader, recover, report
+from pgtasks import report
 from pgtasks.backup import depot, partial, store
+from pgtasks.database import kept, lacking, loader, recover
+from pgtasks.database.recover import Leftovers
 from pgtasks.diagnosis import Diagnosis, Step
 from pgtasks.errors import Failed, PgtasksError, Refused, Unreachable, VersionMismatch
 from pgtasks.host import tempfiles, tools
 from pgtasks.host.local import HERE, for_target
-from pgtasks.recover import Leftovers
 from pgtasks.report import typed
 from pgtasks.server import catalog, connection, guard, lock, reach, session, stamp
 from pgtasks.server.connection import Connection

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from pgtasks import lifecycle, migrate, report, seed, trigger
+from pgtasks import migrate, report, seed, trigger
+from pgtasks.database import create
 from pgtasks.server import catalog, connection, embedded, reach, rowcount
 from pgtasks.server.lock import Lock
 from pgtasks.server.stamp import Identity
@@ -102,9 +103,9 @@ class Setup:
         return Outcome(self.target, (server, *steps))
 
     def _database(self, lock: Lock) -> Step:
-        created = lifecycle.create(lock)
+        created = create.create(lock)
         if created.created and self.target.embedded:
-            for name in lifecycle.namesakes(lock.connection, self.target):
+            for name in create.namesakes(lock.connection, self.target):
                 report.say(
                     f"note: this server has {name!r} too, stamped {self.target.environment!r}: if "
                     f"that is the one you mean (a renamed folder?), say database: {name}"
@@ -160,7 +161,7 @@ class Setup:
         return Step("check", "done", "; ".join(said), details=asdict(counted))
 
     def _planned(self) -> Iterator[Step]:
-        created = lifecycle.left_to_do(self.target, self.identity)
+        created = create.left_to_do(self.target, self.identity)
         text = replace(created, dry=True).lines()[0]
         yield Step("database", "planned", f"{text}, unless it is there" if self.unseen else text)
         scripts = migrate.find(self.project)

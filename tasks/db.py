@@ -127,10 +127,10 @@ def restore(
 def undo(c, env=None, to=None, leave_behind=False, confirm=None, json=False, dry=False):
     """Take the last restore back, in milliseconds."""
     with run(c, "db.undo", env=env, json=json, dry=dry, journaled=True) as r:
+        from pgtasks.database.undo import plan, undo
         from pgtasks.server.guard import Access
         from pgtasks.server.interrupt import telling
         from pgtasks.server.lock import Lock
-        from pgtasks.undo import plan, undo
 
         target = r.reached()
         permit = r.permit(Access.WRITE, confirm=confirm, whole=False)
@@ -151,7 +151,7 @@ def recover(c, env=None, confirm=None, json=False):
         from dataclasses import replace
 
         from pgtasks.backup.sweep import sweep
-        from pgtasks.recover import recover
+        from pgtasks.database.recover import recover
         from pgtasks.server.guard import Access
         from pgtasks.server.lock import Lock
 
@@ -169,7 +169,7 @@ def forget(c, env=None, keep=None, confirm=None, yes=False, json=False, dry=Fals
     with run(c, "db.forget", env=env, json=json, dry=dry, journaled=True) as r:
         from dataclasses import replace
 
-        from pgtasks.forget import forget, number, plan
+        from pgtasks.database.forget import forget, number, plan
         from pgtasks.server.guard import Access
         from pgtasks.server.interrupt import telling
         from pgtasks.server.lock import Lock
@@ -193,7 +193,7 @@ def create(c, env=None, confirm=None, json=False, dry=False):
     with run(c, "db.create", env=env, json=json, dry=dry, journaled=True) as r:
         from dataclasses import replace
 
-        from pgtasks.lifecycle import create, left_to_do
+        from pgtasks.database.create import create, left_to_do
         from pgtasks.server.guard import Access
         from pgtasks.server.lock import Lock
 
@@ -212,7 +212,7 @@ def drop(c, env=None, confirm=None, yes=False, json=False, dry=False):
     with run(c, "db.drop", env=env, json=json, dry=dry, journaled=True) as r:
         from dataclasses import replace
 
-        from pgtasks.lifecycle import drop, left_to_drop
+        from pgtasks.database.create import drop, left_to_drop
         from pgtasks.server import reach
         from pgtasks.server.guard import Access
         from pgtasks.server.interrupt import telling

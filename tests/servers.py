@@ -24,7 +24,7 @@ from typing import Any
 import psycopg2
 from psycopg2 import sql
 
-from pgtasks import loader
+from pgtasks.database import loader
 from pgtasks.settings.secret import Secret
 from pgtasks.settings.target import Target
 

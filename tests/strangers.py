@@ -24,10 +24,10 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from pgtasks import database
 from pgtasks.backup import archive, depot, files, listing, manifest, mirror, store, view
 from pgtasks.backup.manifest import FileRecord, Manifest
-from pgtasks.database import DatabaseFacts, Grant, Setting
+from pgtasks.database import properties
+from pgtasks.database.properties import DatabaseFacts, Grant, Setting
 from pgtasks.errors import PgtasksError
 from pgtasks.host import journal
 from pgtasks.host.local import HERE
@@ -194,8 +194,8 @@ def facts(data: st.DataObject, folder: Path) -> None:
     """The facts of a database that the manifest knows."""
     path = _put(folder, {store.DATABASE: spoiled(data, _text(changed(data, FACTS.as_json())))})
     found = store.load(path).database()
-    assert database.laying_statements("x", found) is not None
-    assert database.late_statements("x", found) is not None
+    assert properties.laying_statements("x", found) is not None
+    assert properties.late_statements("x", found) is not None
 
 
 def checks(data: st.DataObject, folder: Path) -> None:

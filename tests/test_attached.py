@@ -15,7 +15,7 @@ from psycopg2 import sql
 from servers import Cluster
 from test_db_tasks import as_role, plain  # noqa: F401
 
-from pgtasks import attached
+from pgtasks.database import attached
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from projects import make_project, put_stamp
 from servers import Cluster
 from test_restore import CONTENT, damage, newest, rows, sides
 
-from pgtasks import loader
+from pgtasks.database import loader
 from pgtasks.report import boundaries
 
 OLD, NEW = 10, 1000

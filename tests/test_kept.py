@@ -23,7 +23,7 @@ from test_faults import halted, interrupt
 from test_restore import sides
 from test_swap import prepare, swap_in
 
-from pgtasks import drop
+from pgtasks.database import drop
 from pgtasks.server import connection
 from pgtasks.server.lock import Lock
 

@@ -15,7 +15,7 @@ from projects import make_project, put_stamp
 from psycopg2 import sql
 from servers import Cluster
 
-from pgtasks import loader
+from pgtasks.database import loader
 
 Inv = Callable[..., Any]
 Start = Callable[..., Any]

@@ -14,7 +14,7 @@ from projects import make_project, put_side, put_stamp
 from psycopg2 import sql
 from servers import Cluster
 
-from pgtasks import side
+from pgtasks.database import side
 from pgtasks.server import connection
 from pgtasks.server.lock import Lock
 
@@ -160,7 +160,7 @@ def test_a_swap_that_changes_the_owner_says_whose_the_kept_one_is(
 ) -> None:
     from test_swap import build_side, content, prepare
 
-    from pgtasks import swap, undo
+    from pgtasks.database import swap, undo
 
     target = prepare(cluster, fresh_database(cluster), "old")
     with Lock(target, "test") as lock:

@@ -16,8 +16,8 @@ from projects import make_project, put_stamp
 from psycopg2 import sql
 from servers import Cluster
 
-from pgtasks import database, loader, recover
 from pgtasks.backup import store as local
+from pgtasks.database import loader, properties, recover
 from pgtasks.server import connection
 from pgtasks.server.lock import Lock
 
@@ -467,9 +467,9 @@ def test_a_target_that_a_load_drops_is_not_said_to_be_as_it_was(
     assert f"warning: '{kept}', kept for undo, was dropped meanwhile" in failed.stderr
 
 
-def facts(cluster: Cluster, name: str) -> database.DatabaseFacts:
+def facts(cluster: Cluster, name: str) -> properties.DatabaseFacts:
     with closing(cluster.connect()) as conn:
-        return database.read(conn, name)
+        return properties.read(conn, name)
 
 
 def test_a_backup_that_nobody_here_made_is_said_to_be_so(site: Path, inv: Inv) -> None:

@@ -17,7 +17,7 @@ import pytest
 from psycopg2 import sql
 from servers import Cluster
 
-from pgtasks import database, drop, forget, recover, side, swap, undo
+from pgtasks.database import drop, forget, properties, recover, side, swap, undo
 from pgtasks.errors import Failed, Refused
 from pgtasks.server import connection, stamp
 from pgtasks.server.lock import Lock
@@ -45,12 +45,12 @@ def mark(lock: Lock, run: str) -> Stamp:
     return Stamp("dev", lock.target.database, system, origin="test", role="new", run=run)
 
 
-def build_side(lock: Lock, text: str) -> tuple[str, Stamp, database.DatabaseFacts]:
-    facts = database.read(lock.connection, lock.target.database)
+def build_side(lock: Lock, text: str) -> tuple[str, Stamp, properties.DatabaseFacts]:
+    facts = properties.read(lock.connection, lock.target.database)
     made = mark(lock, side.new_run_id(lock.connection, lock.target))
     name = side.create(lock.connection, lock.target, facts, made, owner=facts.owner)
     prepare_side(lock.target.at(name), text)
-    for statement in database.laying_statements(name, facts):
+    for statement in properties.laying_statements(name, facts):
         connection.execute(lock.connection, statement)
     return name, made, facts
 
@@ -105,9 +105,9 @@ def test_carries_everything_that_belongs_to_the_database(
             "COMMENT ON DATABASE {} IS 'the text\nof two lines'",
         ):
             connection.execute(conn, sql.SQL(statement).format(name))
-        before = database.read(conn, target.database)
+        before = properties.read(conn, target.database)
         swap_in(lock)
-        after = database.read(conn, target.database)
+        after = properties.read(conn, target.database)
         assert after == before
         assert after.template
         assert after.comment == "the text\nof two lines"
@@ -118,7 +118,7 @@ def test_carries_everything_that_belongs_to_the_database(
             == 17
         )
         undo.undo(lock)
-        assert database.read(conn, target.database) == before
+        assert properties.read(conn, target.database) == before
         forget.forget(lock)
         drop.drop(conn, target, target.database)
         connection.execute(conn, 'DROP ROLE "swap\'s reader"')
@@ -129,9 +129,9 @@ def test_leaves_a_default_access_list_the_default(
 ) -> None:
     target = prepare(cluster, fresh_database(cluster), "old")
     with Lock(target, "test") as lock:
-        assert database.read(lock.connection, target.database).grants is None
+        assert properties.read(lock.connection, target.database).grants is None
         swap_in(lock)
-        assert database.read(lock.connection, target.database).grants is None
+        assert properties.read(lock.connection, target.database).grants is None
 
 
 def test_leaves_a_live_stamp_and_a_closed_kept_database(
@@ -243,7 +243,7 @@ _SWAPPER = """
 import sys
 sys.path.insert(0, {tests!r})
 from test_swap import build_side
-from pgtasks import swap
+from pgtasks.database import swap
 from pgtasks.server.lock import Lock
 from pgtasks.settings.target import Target
 target = Target(environment="dev", host={host!r}, port={port}, database={name!r}, user={user!r})

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pgtasks import database
 from pgtasks.backup import readme, store
 from pgtasks.backup.shelf import Shelf
-from pgtasks.database import DatabaseFacts
+from pgtasks.database import properties
+from pgtasks.database.properties import DatabaseFacts
 from pgtasks.errors import VersionMismatch
 from pgtasks.host import tools
 from pgtasks.host.local import HERE, Command, Host
@@ -133,7 +133,7 @@ def prepared(target: Target, host: Host, shelf: Shelf, options: Options) -> Job:
     """
     with connection.session(target, read_only=True, purpose="db.backup") as conn:
         source = preflight.look(conn, options.exclude_table_data)
-        facts = database.read(conn, target.database)
+        facts = properties.read(conn, target.database)
         settings = readme.settings(conn, facts)
         toolset = tools.for_dump(tools.available(host, target), source.major, target)
         readers = _readers(toolset, host, shelf, target)

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 from psycopg2 import sql
 
-from pgtasks import database
 from pgtasks.backup.manifest import Manifest
 from pgtasks.backup.store import DATABASE, GLOBALS, PROOF, dump_name
-from pgtasks.database import DatabaseFacts
+from pgtasks.database import properties
+from pgtasks.database.properties import DatabaseFacts
 from pgtasks.server import stamp
 from pgtasks.server.connection import Connection
 
@@ -66,7 +66,7 @@ def _restore(manifest: Manifest, facts: DatabaseFacts, *, has_globals: bool) -> 
     if has_globals:
         words = "Roles and tablespaces (it complains of those that exist, and goes on):"
         steps.insert(0, (words, [f"{psql} --file={GLOBALS}"]))
-    if database.late_statements(facts.name, facts):
+    if properties.late_statements(facts.name, facts):
         again = f"{psql} --set=ON_ERROR_STOP=1 --set=late=1 --file={SETTINGS}"
         steps.append(("The settings that would have stopped the load:", [again]))
     numbered = (
@@ -122,13 +122,13 @@ def settings(conn: Connection, facts: DatabaseFacts) -> str:
     name = sql.Identifier(facts.name)
     statements = [
         sql.SQL("ALTER DATABASE {} OWNER TO {}").format(name, sql.Identifier(facts.owner)),
-        *database.laying_statements(facts.name, facts),
+        *properties.laying_statements(facts.name, facts),
         sql.SQL("ALTER DATABASE {} CONNECTION LIMIT {}").format(
             name, sql.Literal(facts.connection_limit)
         ),
         stamp.comment_statement(facts.name, facts.comment, None),
     ]
-    late = database.late_statements(facts.name, facts)
+    late = properties.late_statements(facts.name, facts)
     if not late:
         return _lines(conn, statements)
     return f"{_lines(conn, statements)}\\if :{{?late}}\n{_lines(conn, late)}\\endif\n"

@@ -26,7 +26,7 @@ from pgtasks.server.proof.model import Proof
 from pgtasks.server.quoting import folder_name
 
 if TYPE_CHECKING:
-    from pgtasks.database import DatabaseFacts
+    from pgtasks.database.properties import DatabaseFacts
 
 PROOF = "proof.json"
 DATABASE = "database.json"
@@ -103,7 +103,7 @@ class Backup:
 
     def database(self) -> DatabaseFacts:
         """Return the facts of the database itself (owner, grants, settings, comment text)."""
-        from pgtasks.database import DatabaseFacts
+        from pgtasks.database.properties import DatabaseFacts
 
         return DatabaseFacts.parse(self._content(DATABASE), self._named(DATABASE))
 

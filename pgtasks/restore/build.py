@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
-from pgtasks import database, drop, loader, report, side
+from pgtasks import report
 from pgtasks.backup import depot, transfer
+from pgtasks.database import drop, loader, properties, side
 from pgtasks.errors import Failed, PgtasksError, Refused, Unreachable
 from pgtasks.host.local import Host
 from pgtasks.report import typed
@@ -154,21 +155,21 @@ def _of_locale(failure: Failed, plan: Plan) -> Failed | Refused:
 def _lay(plan: Plan, conn: Connection, say: Say) -> None:
     """Lay grants and settings on the side database, before the load that may need them."""
     settings = plan.facts.settings
-    libraries = [it for it in settings if it.name.lower() in database.PRELOADING]
+    libraries = [it for it in settings if it.name.lower() in properties.PRELOADING]
     others = replace(plan.facts, settings=tuple(it for it in settings if it not in libraries))
-    for statement in database.laying_statements(plan.side, others):
+    for statement in properties.laying_statements(plan.side, others):
         try:
             connection.execute(conn, statement)
         except Failed as exc:
             _leave(plan, statement.as_string(conn), exc, say)
     for setting in libraries:
-        statement = database.setting_statement(plan.side, setting)
+        statement = properties.setting_statement(plan.side, setting)
         try:
             connection.execute(conn, statement)
             connection.connect(plan.target.at(plan.side), purpose="db.restore").close()
         except (Failed, Unreachable) as exc:
             if isinstance(exc, Unreachable):  # nobody gets in: the library is not here
-                reset = database.reset_statement(plan.side, setting.role, setting.name)
+                reset = properties.reset_statement(plan.side, setting.role, setting.name)
                 connection.execute(conn, reset)
             _leave(plan, statement.as_string(conn), exc, say)
 

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 from psycopg2 import sql
 
-from pgtasks import database, recover, report
-from pgtasks.database import DatabaseFacts, Setting
+from pgtasks import report
+from pgtasks.database import properties, recover
+from pgtasks.database.properties import DatabaseFacts, Setting
 from pgtasks.errors import Failed, PgtasksError
 from pgtasks.server import connection
 from pgtasks.server.connection import Connection
@@ -33,7 +34,7 @@ def look(conn: Connection, name: str) -> Condition | None:
     found = connection.rows(
         conn, "SELECT datallowconn FROM pg_database WHERE datname = %s", (name,)
     )
-    return Condition(database.read(conn, name), found[0][0]) if found else None
+    return Condition(properties.read(conn, name), found[0][0]) if found else None
 
 
 def changes(before: Condition, now: Condition) -> Iterator[str]:
@@ -81,7 +82,7 @@ def _granted(now: DatabaseFacts, before: DatabaseFacts) -> Iterator[sql.Composed
     yield sql.SQL("GRANT ALL ON DATABASE {} TO {}").format(name, owner)
     if before.grants is None:
         yield sql.SQL("GRANT CONNECT, TEMPORARY ON DATABASE {} TO PUBLIC").format(name)
-    yield from database.access_statements(before.name, before)
+    yield from properties.access_statements(before.name, before)
 
 
 def _changed(now: DatabaseFacts, before: DatabaseFacts) -> list[Setting]:
@@ -93,9 +94,9 @@ def _changed(now: DatabaseFacts, before: DatabaseFacts) -> list[Setting]:
 
 def _set(conn: Connection, now: DatabaseFacts, before: DatabaseFacts) -> None:
     for role in sorted({setting.role for setting in now.settings}):
-        connection.execute(conn, database.reset_statement(before.name, role))
+        connection.execute(conn, properties.reset_statement(before.name, role))
     for setting in before.settings:
-        connection.execute(conn, database.setting_statement(before.name, setting))
+        connection.execute(conn, properties.setting_statement(before.name, setting))
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,11 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from pgtasks import attached, drop, forget, recover, report, swap
+from pgtasks import report
 from pgtasks.backup import verify
 from pgtasks.backup.store import Backup
+from pgtasks.database import attached, drop, forget, recover, swap
+from pgtasks.database.swap import Swapped
 from pgtasks.host.local import Host
 from pgtasks.report.boundaries import reach
 from pgtasks.restore import intact, prove
@@ -19,7 +21,6 @@ from pgtasks.restore.plan import Plan
 from pgtasks.restore.survey import make_plan
 from pgtasks.server import room
 from pgtasks.server.lock import Lock
-from pgtasks.swap import Swapped
 
 
 def restore(

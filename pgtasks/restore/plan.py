@@ -10,7 +10,8 @@ from typing import Any
 
 from pgtasks import report
 from pgtasks.backup.store import Backup
-from pgtasks.database import DatabaseFacts, Setting
+from pgtasks.database.properties import DatabaseFacts, Setting
+from pgtasks.database.side import side_name
 from pgtasks.host.local import Command, Host
 from pgtasks.host.tools import Toolset
 from pgtasks.restore.leaving import NOTHING, Left
@@ -21,7 +22,6 @@ from pgtasks.server.connection import Connection
 from pgtasks.server.proof.model import LEFT_OUT
 from pgtasks.server.proof.toc import Entry
 from pgtasks.settings.target import Target
-from pgtasks.side import side_name
 
 _COUNT_SECONDS = 5.0  # for all counts together; what is not counted by then is estimated
 

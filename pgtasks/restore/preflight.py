@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator
 
 from psycopg2 import sql
 
-from pgtasks import attached, database, report
-from pgtasks.database import DatabaseFacts
+from pgtasks import report
+from pgtasks.database import attached, properties
+from pgtasks.database.properties import DatabaseFacts
 from pgtasks.errors import Failed, Refused
 from pgtasks.host.local import Host
 from pgtasks.report import typed
@@ -153,8 +154,8 @@ def _not_carried(conn: Connection, plan: Plan) -> Iterator[str]:
 def trial(conn: Connection, name: str, facts: DatabaseFacts) -> list[str]:
     """Return what of the facts this role cannot lay on the database `name`."""
     statements = [
-        *database.laying_statements(name, facts),
-        *database.late_statements(name, facts),
+        *properties.laying_statements(name, facts),
+        *properties.late_statements(name, facts),
     ]
     faults = []
     connection.execute(conn, "BEGIN")

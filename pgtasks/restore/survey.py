@@ -7,9 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from pgtasks import database, recover, report, side
+from pgtasks import report
 from pgtasks.backup.store import Backup
-from pgtasks.database import DatabaseFacts, Setting
+from pgtasks.database import properties, recover, side
+from pgtasks.database.properties import DatabaseFacts, Setting
 from pgtasks.host import tools
 from pgtasks.host.local import Host
 from pgtasks.restore import demands, leaving, preflight, trying
@@ -99,7 +100,7 @@ def _wish(
 ) -> Wish:
     """Return who shall own the result, as far as it is known without the server's roles."""
     saved, made = backup.database(), backup.manifest
-    owner = database.owner(conn, target.database) if replaces else saved.owner
+    owner = properties.owner(conn, target.database) if replaces else saved.owner
     home = (made.environment, made.database) == (target.environment, target.database)
     return Wish(
         owner="" if options.no_owner and not replaces else owner,
@@ -148,7 +149,7 @@ def _facts(
     """
     saved = backup.database()
     if replaces:
-        own = database.read(conn, target.database)
+        own = properties.read(conn, target.database)
         return replace(own, encoding=saved.encoding), ()
     facts = replace(saved, name=target.database)
     if rights.mapped:
@@ -156,8 +157,8 @@ def _facts(
         facts = replace(facts, owner=rights.owner, grants=None, settings=settings)
     if options.known or options.with_settings:
         return facts, ()
-    laid = tuple(setting for setting in facts.settings if not database.leads(setting))
-    return replace(facts, settings=laid), tuple(filter(database.leads, facts.settings))
+    laid = tuple(setting for setting in facts.settings if not properties.leads(setting))
+    return replace(facts, settings=laid), tuple(filter(properties.leads, facts.settings))
 
 
 def _placed(

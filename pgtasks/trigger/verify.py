@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from pgtasks import report
-from pgtasks.database import NAME_LISTS, split_names
+from pgtasks.database.properties import NAME_LISTS, split_names
 from pgtasks.errors import NotProven
 from pgtasks.report import typed
 from pgtasks.server import connection

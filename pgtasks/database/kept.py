@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pgtasks import report
+from pgtasks.database.side import Side
 from pgtasks.errors import Refused
 from pgtasks.report import typed
-from pgtasks.side import Side
 
 
 def lines(sides: Sequence[Side]) -> list[str]:

@@ -7,14 +7,14 @@ from typing import Any
 
 from psycopg2 import sql
 
-from pgtasks import drop, kept, loader, side, swap
+from pgtasks.database import drop, kept, loader, side, swap
+from pgtasks.database.side import Side
 from pgtasks.errors import Failed, Unreachable
 from pgtasks.report import typed
 from pgtasks.server import connection, stamp
 from pgtasks.server.connection import Connection
 from pgtasks.server.lock import Lock
 from pgtasks.settings.target import Target
-from pgtasks.side import Side
 
 
 @dataclass(frozen=True)

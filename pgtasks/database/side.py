@@ -12,9 +12,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from pgtasks import database, ownership, report
-from pgtasks.database import DatabaseFacts
-from pgtasks.ownership import Claim, Ownership
+from pgtasks import report
+from pgtasks.database import ownership, properties
+from pgtasks.database.ownership import Claim, Ownership
+from pgtasks.database.properties import DatabaseFacts
 from pgtasks.report.boundaries import reach
 from pgtasks.server import connection, stamp
 from pgtasks.server.connection import Connection
@@ -176,7 +177,7 @@ def create(
 ) -> str:
     """Create the side database that `mark` describes and return its name."""
     name = side_name(target.database, "new", mark.run)
-    statement = database.create_statement(
+    statement = properties.create_statement(
         name, facts, template=target.template, owner=owner, server_version=conn.server_version
     )
     connection.execute(conn, statement)

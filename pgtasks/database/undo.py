@@ -6,18 +6,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pgtasks import attached, drop, forget, kept, recover, report, side, swap
+from pgtasks import report
+from pgtasks.database import attached, drop, forget, kept, recover, side, swap
+from pgtasks.database.forget import Trimmed
+from pgtasks.database.recover import Leftovers
+from pgtasks.database.side import Side
+from pgtasks.database.swap import Swapped
 from pgtasks.errors import Refused
-from pgtasks.forget import Trimmed
-from pgtasks.recover import Leftovers
 from pgtasks.report import typed
 from pgtasks.report.boundaries import reach
 from pgtasks.server import stamp
 from pgtasks.server.connection import Connection
 from pgtasks.server.lock import Lock
 from pgtasks.settings.target import Target
-from pgtasks.side import Side
-from pgtasks.swap import Swapped
 
 Say = Callable[[str], None]
 

@@ -8,8 +8,9 @@ from typing import Any
 
 from psycopg2 import sql
 
-from pgtasks import attached, kept, recover, report
-from pgtasks.drop import drop_plainly
+from pgtasks import report
+from pgtasks.database import attached, kept, recover
+from pgtasks.database.drop import drop_plainly
 from pgtasks.errors import Refused
 from pgtasks.report import typed
 from pgtasks.server import connection, reach, stamp

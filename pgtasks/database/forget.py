@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pgtasks import drop, kept, recover
+from pgtasks.database import drop, kept, recover
+from pgtasks.database.recover import Leftovers
+from pgtasks.database.side import Side
 from pgtasks.errors import Failed, Refused
-from pgtasks.recover import Leftovers
 from pgtasks.server.connection import Connection
 from pgtasks.server.lock import Lock
 from pgtasks.settings.target import Target
-from pgtasks.side import Side
 
 
 @dataclass(frozen=True)

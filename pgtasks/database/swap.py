@@ -16,8 +16,9 @@ from dataclasses import dataclass, replace
 import psycopg2
 from psycopg2 import sql
 
-from pgtasks import database
-from pgtasks.database import DatabaseFacts
+from pgtasks.database import properties
+from pgtasks.database.properties import DatabaseFacts
+from pgtasks.database.side import Side, side_name
 from pgtasks.errors import Failed, PgtasksError
 from pgtasks.report.boundaries import reach
 from pgtasks.server import connection, stamp
@@ -25,7 +26,6 @@ from pgtasks.server.connection import Connection
 from pgtasks.server.lock import Lock
 from pgtasks.server.stamp import Stamp
 from pgtasks.settings.target import Target
-from pgtasks.side import Side, side_name
 
 _BETWEEN_KILLS = 0.005  # seconds
 
@@ -53,7 +53,7 @@ def swap_in(
         sql.SQL("ALTER DATABASE {} CONNECTION LIMIT {}").format(
             sql.Identifier(target.database), sql.Literal(facts.connection_limit)
         ),
-        *database.late_statements(target.database, facts),
+        *properties.late_statements(target.database, facts),
         stamp.comment_statement(target.database, facts.comment, live),
     ]
     names = (target.database, side) if replaces else (side,)

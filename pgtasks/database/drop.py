@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from psycopg2 import sql
 
-from pgtasks import attached
-from pgtasks.attached import Subscription
+from pgtasks.database import attached
+from pgtasks.database.attached import Subscription
 from pgtasks.errors import Failed
 from pgtasks.server import connection
 from pgtasks.server.connection import Connection
