@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pgtasks import report
-from pgtasks.backup import depot, partial, store
+from pgtasks.backup.store import local, remote, staging
 from pgtasks.database import kept, lacking, loader, recover
 from pgtasks.database.recover import Leftovers
 from pgtasks.diagnosis import Diagnosis, Step
@@ -335,7 +335,7 @@ def examine(target: Target, backups: Path) -> Readiness:
 
 def _broken(target: Target, backups: Path) -> Iterator[Finding]:
     """Yield the backups of this machine that cannot be restored; the newest of all is a fault."""
-    there = store.look(backups)
+    there = local.look(backups)
     own = there.of(target.environment, target.database)
     unreadable = there.unreadable_of(target.environment, target.database)
     newest = max((*(one.id for one in own), *(path.name for path, _ in unreadable)), default="")
@@ -350,9 +350,9 @@ def _broken(target: Target, backups: Path) -> Iterator[Finding]:
 
 def _interrupted(target: Target, backups: Path) -> Iterator[Finding]:
     """Yield what interrupted runs left in folders, here and on the database host."""
-    left = [str(path) for path in partial.leftovers(backups)]
+    left = [str(path) for path in staging.leftovers(backups)]
     try:
-        there = depot.of(target)
+        there = remote.of(target)
         left += there.mirror().leftovers() if there else []
     except PgtasksError as exc:
         yield Finding("left over", "note", f"not looked for on the host: {exc.message}")

@@ -7,7 +7,7 @@ _ON_HOST = {"on_host": "the one on the database host, also where there is one he
 
 
 def _places(r):
-    from pgtasks.backup.places import Places
+    from pgtasks.backup.find import Places
 
     return Places(r.project.folder("backups"), r.target, r.landed)
 
@@ -27,9 +27,9 @@ def list_(c, env=None, all=False, json=False):
 def show(c, id, on_host=False, env=None, json=False):
     """Show all that is known of one backup. Example: inv backup.show latest"""
     with run(c, "backup.show", env=env, json=json) as r:
-        from pgtasks.backup import view
+        from pgtasks.backup import views
 
-        r.finish(view.Shown(_places(r).find(id, on_host=on_host)))
+        r.finish(views.Shown(_places(r).find(id, on_host=on_host)))
 
 
 @task(several=True, help=_ON_HOST)
@@ -52,7 +52,7 @@ def fetch(c, id, env=None, json=False):
     """Bring a backup from the database host to this machine. Example: inv backup.fetch latest"""
     with run(c, "backup.fetch", env=env, json=json, journaled=True) as r:
         from pgtasks import report
-        from pgtasks.backup import transfer
+        from pgtasks.backup.store import transfer
 
         places = _places(r)
         found = places.there(id, small=False)
@@ -66,7 +66,7 @@ def send(c, id, env=None, json=False):
     """Bring a backup from this machine to the database host. Example: inv backup.send latest"""
     with run(c, "backup.send", env=env, json=json, journaled=True) as r:
         from pgtasks import report
-        from pgtasks.backup import transfer
+        from pgtasks.backup.store import transfer
 
         places = _places(r)
         there, found = places.depot(), places.here(id)

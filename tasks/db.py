@@ -29,12 +29,14 @@ def backup(
     """Back up the database, with the proof of its content. Example: inv db.backup --note 'x'"""
     flags = {"jobs": jobs}
     with run(c, "db.backup", env=env, json=json, dry=dry, journaled=True, flags=flags) as r:
-        from pgtasks.backup import create, job, shelf, view
+        from pgtasks.backup import create, views
+        from pgtasks.backup.dump import job
+        from pgtasks.backup.store import destination
         from pgtasks.host.local import for_target
         from pgtasks.server.guard import Access
         from pgtasks.server.lock import Lock
 
-        shelf.check(r.target, on_host=on_host)
+        destination.check(r.target, on_host=on_host)
         target = r.reached(reads=True)
         r.guarded(Access.READ)
         options = job.for_target(
@@ -44,14 +46,14 @@ def backup(
             proof=proof,
             note=note,
         )
-        lies = shelf.of(target, r.project.folder("backups"), on_host=on_host)
+        lies = destination.of(target, r.project.folder("backups"), on_host=on_host)
         place = {"shelf": lies, "host": for_target(target)}
         if r.dry:
-            r.finish(view.Planned(create.plan(target, **place, options=options)))
+            r.finish(views.Planned(create.plan(target, **place, options=options)))
             return
         with Lock(target, "db.backup"):
             made = create.create(target, **place, options=options, say=r.say, quiet=r.json)
-        r.finish(view.Made(made))
+        r.finish(views.Made(made))
 
 
 @task(
@@ -86,9 +88,9 @@ def restore(
     """Restore a backup: built beside, proven, swapped in."""
     flags = {"jobs": jobs}
     with run(c, "db.restore", env=env, json=json, dry=dry, journaled=True, flags=flags) as r:
-        from pgtasks.backup.places import Places
+        from pgtasks.backup.find import Places
+        from pgtasks.backup.restore import Options, chosen, doubt, restore
         from pgtasks.host.local import for_target
-        from pgtasks.restore import Options, chosen, doubt, restore
         from pgtasks.server.guard import Access
         from pgtasks.server.interrupt import telling
         from pgtasks.server.lock import Lock

@@ -16,9 +16,9 @@ from typing import Any
 from servers import Cluster
 
 from pgtasks.backup import create
-from pgtasks.backup.job import Options
-from pgtasks.backup.shelf import LocalShelf
-from pgtasks.backup.store import Backup
+from pgtasks.backup.dump.job import Options
+from pgtasks.backup.store.destination import LocalShelf
+from pgtasks.backup.store.local import Backup
 from pgtasks.host.local import for_target
 from pgtasks.server import proof
 from pgtasks.server.proof import toc

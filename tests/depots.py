@@ -13,11 +13,13 @@ from hosts import DatabaseHost
 from projects import make_project, put_stamp
 
 from backups import SHOP, below, make
-from pgtasks.backup import create, depot, store
-from pgtasks.backup.depot import Depot
-from pgtasks.backup.job import Options
-from pgtasks.backup.shelf import FarShelf
-from pgtasks.backup.store import Backup
+from pgtasks.backup import create
+from pgtasks.backup.dump.job import Options
+from pgtasks.backup.store import local as store
+from pgtasks.backup.store import remote
+from pgtasks.backup.store.destination import FarShelf
+from pgtasks.backup.store.local import Backup
+from pgtasks.backup.store.remote import Depot
 from pgtasks.host import tempfiles
 from pgtasks.host.local import for_target
 from pgtasks.server import reach
@@ -73,7 +75,7 @@ def far(there: Target) -> Depot:
 
 
 def far_of(target: Target) -> Depot:
-    found = depot.of(target)
+    found = remote.of(target)
     assert found is not None
     return found
 

@@ -24,8 +24,10 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from pgtasks.backup import archive, depot, files, listing, manifest, mirror, store, view
-from pgtasks.backup.manifest import FileRecord, Manifest
+from pgtasks.backup import listing, views
+from pgtasks.backup.format import files, manifest
+from pgtasks.backup.format.manifest import FileRecord, Manifest
+from pgtasks.backup.store import local, remote, remote_index, tarstream
 from pgtasks.database import properties
 from pgtasks.database.properties import DatabaseFacts, Grant, Setting
 from pgtasks.errors import PgtasksError
@@ -135,7 +137,7 @@ def made(records: dict[str, FileRecord]) -> Manifest:
 
 
 def _put(folder: Path, contents: dict[str, bytes]) -> Path:
-    path = store.home(folder, "dev", "shop") / ID
+    path = local.home(folder, "dev", "shop") / ID
     path.mkdir(parents=True)
     records = {
         name: FileRecord(len(content), hashlib.sha256(content).hexdigest())
@@ -149,15 +151,15 @@ def _put(folder: Path, contents: dict[str, bytes]) -> Path:
 
 def _shown(folder: Path) -> None:
     """Read a backups folder as all tasks do that list."""
-    there = store.look(folder)
+    there = local.look(folder)
     unreadable = [(path, why.message) for path, why in there.unreadable]
     shown = listing.Listing(there.backups, unreadable, [])
     json.dumps(shown.as_json())
     assert all(isinstance(line, str) for line in (*shown.lines(), shown.summary()))
     for backup in there.backups:
-        json.dumps(view.Shown(backup).as_json())
-        assert all(view.Shown(backup).lines())
-        assert store.find(folder, "dev", "shop", backup.id).id == backup.path.name
+        json.dumps(views.Shown(backup).as_json())
+        assert all(views.Shown(backup).lines())
+        assert local.find(folder, "dev", "shop", backup.id).id == backup.path.name
     assert len(there.backups) + len(unreadable) == 1
 
 
@@ -177,14 +179,14 @@ def manifests(data: st.DataObject, folder: Path) -> None:
     content = laid(document).encode("utf-8", "surrogatepass")
     (path / manifest.NAME).write_bytes(spoiled(data, content))
     _shown(folder)
-    store.find(folder, "dev", "shop")
+    local.find(folder, "dev", "shop")
 
 
 def proofs(data: st.DataObject, folder: Path) -> None:
     """A proof that the manifest knows."""
     document = changed(data, json.loads(model.text(PROOF)))
-    path = _put(folder, {store.PROOF: spoiled(data, _text(document))})
-    proof = store.load(path).proof()
+    path = _put(folder, {local.PROOF: spoiled(data, _text(document))})
+    proof = local.load(path).proof()
     assert proof is not None
     assert isinstance(model.text(proof), str)
     assert all(map(str, (*proof.tables, *proof.sequences)))
@@ -192,8 +194,8 @@ def proofs(data: st.DataObject, folder: Path) -> None:
 
 def facts(data: st.DataObject, folder: Path) -> None:
     """The facts of a database that the manifest knows."""
-    path = _put(folder, {store.DATABASE: spoiled(data, _text(changed(data, FACTS.as_json())))})
-    found = store.load(path).database()
+    path = _put(folder, {local.DATABASE: spoiled(data, _text(changed(data, FACTS.as_json())))})
+    found = local.load(path).database()
     assert properties.laying_statements("x", found) is not None
     assert properties.late_statements("x", found) is not None
 
@@ -201,10 +203,10 @@ def facts(data: st.DataObject, folder: Path) -> None:
 def checks(data: st.DataObject, folder: Path) -> None:
     """The checks beside a backup."""
     path = _put(folder, {"dump.pgdump": b"x"})
-    (path / store.CHECKS).write_bytes(spoiled(data, _text(changed(data, CHECKS))))
+    (path / local.CHECKS).write_bytes(spoiled(data, _text(changed(data, CHECKS))))
     _shown(folder)
-    store.load(path).record(damage=data.draw(st.text(max_size=10_000)))
-    assert store.load(path).checks.text()
+    local.load(path).record(damage=data.draw(st.text(max_size=10_000)))
+    assert local.load(path).checks.text()
 
 
 _MEMBERS = st.tuples(
@@ -229,8 +231,8 @@ def tar(data: st.DataObject) -> bytes:
 def archives(data: st.DataObject, folder: Path) -> None:
     """An archive of what is expected, and of what is not."""
     expected = {"dump/1": FileRecord(5, "a" * 64), "x": FileRecord(0, "b" * 64)}
-    admit = data.draw(st.sampled_from([mirror.admit, archive.admitting(expected)]))
-    found = archive.unpack(io.BytesIO(tar(data)), folder, admit=admit)
+    admit = data.draw(st.sampled_from([remote_index.admit, tarstream.admitting(expected)]))
+    found = tarstream.unpack(io.BytesIO(tar(data)), folder, admit=admit)
     assert all((folder / name).is_file() for name in found)
 
 
@@ -280,7 +282,7 @@ def journals(data: st.DataObject, folder: Path) -> None:
     assert all(isinstance(line, str) for line in found.lines())
 
 
-class Answers(depot.Depot):
+class Answers(remote.Depot):
     """A depot on a host that says what it likes."""
 
     def __init__(self, answer: bytes) -> None:
@@ -387,9 +389,9 @@ def _replace(path: Path, kind: str) -> None:
 
 def folders(data: st.DataObject, folder: Path) -> None:
     """A backup's folder with something else where a file was."""
-    path = _put(folder, {"dump.pgdump": b"x", store.PROOF: b"{}", store.DATABASE: b"{}"})
-    backup = store.load(path)
-    names = [*backup.manifest.files, store.CHECKS, ".hidden", "dump"]
+    path = _put(folder, {"dump.pgdump": b"x", local.PROOF: b"{}", local.DATABASE: b"{}"})
+    backup = local.load(path)
+    names = [*backup.manifest.files, local.CHECKS, ".hidden", "dump"]
     for name in data.draw(st.lists(st.sampled_from(names), max_size=3)):
         _replace(
             path / name, data.draw(st.sampled_from(["link", "pipe", "folder", "loop", "zero"]))
@@ -398,9 +400,9 @@ def folders(data: st.DataObject, folder: Path) -> None:
     files.below(path)
     unfit = files.unfit(path, backup.manifest.files)
     try:
-        archive.pack(io.BytesIO(), path, backup.manifest.files)
+        tarstream.pack(io.BytesIO(), path, backup.manifest.files)
         assert unfit == []
-    except archive.Unread:
+    except tarstream.Unread:
         assert unfit != []
     for read in (backup.proof, backup.database, lambda: backup.checks):
         try:
@@ -410,7 +412,7 @@ def folders(data: st.DataObject, folder: Path) -> None:
     try:
         backup.record(intact=journal.now())
     except OSError:
-        assert (path / store.CHECKS).is_dir()
+        assert (path / local.CHECKS).is_dir()
 
 
 Trial = Callable[[st.DataObject, Path], None]

@@ -11,16 +11,16 @@ from typing import IO, Any
 import pytest
 
 from backups import below
-from pgtasks.backup import archive
-from pgtasks.backup.manifest import FileRecord
+from pgtasks.backup.format.manifest import FileRecord
+from pgtasks.backup.store import tarstream
 from pgtasks.errors import Failed, NotProven
 from pgtasks.host import streams
 from pgtasks.host.local import HERE, Command
 
 
-def unpack(source: IO[bytes], folder: Path, *tell: archive.Tell) -> dict[str, FileRecord]:
+def unpack(source: IO[bytes], folder: Path, *tell: tarstream.Tell) -> dict[str, FileRecord]:
     """Unpack an archive of which nothing is known before."""
-    return archive.unpack(source, folder, *tell, admit=lambda name, size: None)
+    return tarstream.unpack(source, folder, *tell, admit=lambda name, size: None)
 
 
 class TestArchive:
@@ -75,7 +75,7 @@ class TestArchive:
             (source / name).write_bytes(data)
         stream = io.BytesIO()
         told: list[int] = []
-        sent = archive.pack(stream, source, contents, told.append)
+        sent = tarstream.pack(stream, source, contents, told.append)
         copy.mkdir()
         assert unpack(io.BytesIO(stream.getvalue()), copy, told.append) == sent
         assert {name: (copy / name).read_bytes() for name in contents} == contents
@@ -90,8 +90,8 @@ class TestArchive:
                 os.truncate(path, 2_000_000)
                 return super().write(data)
 
-        with pytest.raises(archive.Unread, match="x: 1,000,000 bytes went missing"):
-            archive.pack(Sink(), tmp_path, ["x"])
+        with pytest.raises(tarstream.Unread, match="x: 1,000,000 bytes went missing"):
+            tarstream.pack(Sink(), tmp_path, ["x"])
 
 
 class TestStreams:
@@ -116,7 +116,7 @@ class TestStreams:
         def read() -> None:
             script = "head -c 700 /dev/zero | tr '\\0' x; echo why >&2; exit 3"
             with streams.reading(HERE, Command(("/bin/sh", "-c", script)), most=1 << 20) as source:
-                archive._exactly(source, 1000)
+                tarstream._exactly(source, 1000)
 
         with pytest.raises(Failed, match="sh failed: exit code 3") as info:
             read()

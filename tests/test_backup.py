@@ -30,12 +30,14 @@ from backups import (
     said,
     until,
 )
-from pgtasks.backup import create, manifest, store
-from pgtasks.backup.job import Options
-from pgtasks.backup.shelf import LocalShelf
+from pgtasks.backup import create
+from pgtasks.backup.dump.job import Options
+from pgtasks.backup.format import manifest
+from pgtasks.backup.restore import plan
+from pgtasks.backup.store import local
+from pgtasks.backup.store.destination import LocalShelf
 from pgtasks.errors import BadConfiguration, Failed, Refused, Unreachable, VersionMismatch
 from pgtasks.host.local import HERE, for_target
-from pgtasks.restore import plan
 from pgtasks.server import connection, proof, stamp
 from pgtasks.server.dump import layout, pg_dump
 from pgtasks.server.proof.entries import schema as schema_of
@@ -72,7 +74,7 @@ class TestRoundTrip:
         assert found is not None
         assert len(found.sequences) == 5
         assert manifest.complete
-        assert store.find(tmp_path, "dev", target.database) == made
+        assert local.find(tmp_path, "dev", target.database) == made
 
     def test_files_are_the_owner_s_alone_and_summed(self, shop: Target, tmp_path: Path) -> None:
         before = os.umask(0)
@@ -201,7 +203,7 @@ class TestOptions:
         assert (made.manifest.tables, made.manifest.rows) == (2, 0)
         assert not made.manifest.complete
         with pytest.raises(Refused, match="no complete backup"):
-            store.find(tmp_path, "dev", shop.database)
+            local.find(tmp_path, "dev", shop.database)
 
     def test_rows_of_some_tables_left_out(
         self, cluster: Cluster, shop: Target, fresh_database: Fresh, tmp_path: Path
@@ -469,7 +471,7 @@ class TestRewritten:
         assert lines == ["altered meanwhile: public.orders: once more with a new snapshot"]
         assert made.manifest.rows == 100
         assert differences(made, restored(made, cluster, fresh_database)) == ()
-        assert len(store.list_backups(tmp_path / "backups")) == 1
+        assert len(local.list_backups(tmp_path / "backups")) == 1
 
     @pytest.mark.parametrize(
         ("statement", "proof"),
@@ -772,8 +774,8 @@ class TestNames:
             cluster.execute("CREATE TABLE t ()", name)
             made = make(target, tmp_path, proof=False)
             assert made.path.parent.parent == tmp_path / "dev"
-            assert store.find(tmp_path, "dev", name) == made
-        assert {backup.manifest.database for backup in store.list_backups(tmp_path)} == set(names)
+            assert local.find(tmp_path, "dev", name) == made
+        assert {backup.manifest.database for backup in local.list_backups(tmp_path)} == set(names)
 
 
 class TestManyTables:
@@ -841,7 +843,7 @@ def test_more_files_than_a_manifest_lists_are_one(
     monkeypatch.setattr(manifest, "LIMIT", 100)
     with pytest.raises(Failed, match="too many for a manifest: take --jobs 1"):
         make(shop, tmp_path / "other")
-    assert store.list_backups(tmp_path / "other") == []
+    assert local.list_backups(tmp_path / "other") == []
 
 
 class TestThatFails:
@@ -930,7 +932,7 @@ def test_real_databases_come_back(
     copy = restored(made, any_cluster, fresh_database)
     assert differences(made, copy) == ()
     assert dump_text(any_cluster, copy) == dump_text(any_cluster, settled)
-    first = store.find(tmp_path / "first", "dev", target.database)
+    first = local.find(tmp_path / "first", "dev", target.database)
     assert differences(first, copy) == ()
     assert made.manifest.rows == {"pagila": 46273, "chinook": 15607}[name]
 
@@ -1016,7 +1018,7 @@ class TestTasks:
         done = inv("db.backup")
         assert done.returncode == 2
         assert "elsewhere" in done.stderr
-        assert store.list_backups(project / "backups") == []
+        assert local.list_backups(project / "backups") == []
 
     def test_one_at_a_time(
         self, cluster: Cluster, target: Target, project: Path, inv: Callable[..., Any]

@@ -16,9 +16,11 @@ import pytest
 from servers import Cluster
 
 from backups import SHOP, below, make
-from pgtasks.backup import files, listing, manifest, partial, store, view
-from pgtasks.backup.manifest import FileRecord, Manifest
-from pgtasks.backup.store import Backup
+from pgtasks.backup import listing, views
+from pgtasks.backup.format import files, manifest
+from pgtasks.backup.format.manifest import FileRecord, Manifest
+from pgtasks.backup.store import local, staging
+from pgtasks.backup.store.local import Backup
 from pgtasks.backup.verify import verify
 from pgtasks.errors import BadConfiguration, Failed, Locked, NotProven, Refused, VersionMismatch
 from pgtasks.host.local import LocalHost
@@ -58,10 +60,10 @@ ID = "20250101T000000Z-000"  # the last digit tells them apart
 def put(folder: Path, **changes: object) -> Backup:
     """Write a backup that is nothing but its manifest."""
     made = replace(PLAIN, **changes)  # type: ignore[arg-type]
-    path = store.home(folder, made.environment, made.database) / made.id
+    path = local.home(folder, made.environment, made.database) / made.id
     path.mkdir(parents=True)
     (path / "manifest.json").write_text(manifest.text(made), encoding="utf-8")
-    return store.load(path)
+    return local.load(path)
 
 
 class TestManifest:
@@ -103,9 +105,9 @@ class TestFind:
         )
         put(tmp_path, id=ID + "4", snapshot_time="2025-01-05T00:00:00.000000Z", database="shop2")
         put(tmp_path, id=ID + "5", snapshot_time="2025-01-06T00:00:00.000000Z", environment="prod")
-        assert store.find(tmp_path, "dev", "shop") == newest
-        assert store.find(tmp_path, "dev", "shop", "latest") == newest
-        listed = store.list_backups(tmp_path, environment="dev", database="shop")
+        assert local.find(tmp_path, "dev", "shop") == newest
+        assert local.find(tmp_path, "dev", "shop", "latest") == newest
+        listed = local.list_backups(tmp_path, environment="dev", database="shop")
         assert [backup.id for backup in listed] == [f"{ID}{number}" for number in (3, 2, 0, 1)]
 
     def test_by_id_by_its_beginning_by_path(
@@ -114,94 +116,94 @@ class TestFind:
         own = put(tmp_path, id="20250101T000000Z-aaaa")
         other = put(tmp_path, id="20250102T000000Z-bbbb")
         prod = put(tmp_path, id="20250102T000000Z-cccc", environment="prod")
-        assert store.find(tmp_path, "dev", "shop", "20250101T000000Z-aaaa") == own
-        assert store.find(tmp_path, "dev", "shop", "20250102") == other
-        assert store.find(tmp_path, "dev", "shop", "20250102T000000Z-c") == prod
-        assert store.find(tmp_path, "dev", "shop", str(prod.path)) == prod
-        assert store.find(tmp_path, "dev", "shop", str(prod.path / "manifest.json")) == prod
+        assert local.find(tmp_path, "dev", "shop", "20250101T000000Z-aaaa") == own
+        assert local.find(tmp_path, "dev", "shop", "20250102") == other
+        assert local.find(tmp_path, "dev", "shop", "20250102T000000Z-c") == prod
+        assert local.find(tmp_path, "dev", "shop", str(prod.path)) == prod
+        assert local.find(tmp_path, "dev", "shop", str(prod.path / "manifest.json")) == prod
         moved = tmp_path / "elsewhere" / "renamed"
         moved.parent.mkdir()
         shutil.copytree(own.path, moved)
         monkeypatch.chdir(moved.parent)
-        assert store.find(tmp_path, "dev", "shop", "renamed").manifest == own.manifest
+        assert local.find(tmp_path, "dev", "shop", "renamed").manifest == own.manifest
         with pytest.raises(Refused, match="is the beginning of 2 IDs: 20250102T000000Z-bbbb, 2025"):
-            store.find(tmp_path, "dev", "shop", "2025")
+            local.find(tmp_path, "dev", "shop", "2025")
 
     def test_what_is_not_there(self, tmp_path: Path) -> None:
         with pytest.raises(Refused, match=r"no backup of .*: make one with inv db\.backup"):
-            store.find(tmp_path, "dev", "shop")
+            local.find(tmp_path, "dev", "shop")
         put(tmp_path, id=ID + "7", environment="prod")
         with pytest.raises(Refused, match=r"no backup of .*: name one of another, .*7$"):
-            store.find(tmp_path, "dev", "shop")
+            local.find(tmp_path, "dev", "shop")
         with pytest.raises(Refused, match="unknown backup '8', there is none of this database"):
-            store.find(tmp_path, "dev", "shop", "8")
+            local.find(tmp_path, "dev", "shop", "8")
         with pytest.raises(Refused, match="expected the folder of one"):
-            store.find(tmp_path, "dev", "shop", "/nowhere/at/all")
+            local.find(tmp_path, "dev", "shop", "/nowhere/at/all")
         with pytest.raises(Refused, match=r"no backup at .*: the folder has no manifest\.json"):
-            store.find(tmp_path, "dev", "shop", f"{tmp_path}/")
+            local.find(tmp_path, "dev", "shop", f"{tmp_path}/")
 
     def test_an_empty_name_is_none(self, tmp_path: Path) -> None:
         with pytest.raises(Refused, match="--backup '' names no backup"):
-            store.find(tmp_path, "dev", "shop", "")
+            local.find(tmp_path, "dev", "shop", "")
 
     def test_a_long_list_is_cut(self, tmp_path: Path) -> None:
         for number in range(8):
             put(tmp_path, id=f"{ID}{number}")
         with pytest.raises(Refused, match=r"there is 2\S+7, \S+6, \S+5, \S+4, \S+3 and 3 more$"):
-            store.find(tmp_path, "dev", "shop", "y")
+            local.find(tmp_path, "dev", "shop", "y")
 
     def test_one_that_cannot_be_read_is_named_and_not_listed(self, tmp_path: Path) -> None:
         good, bad = put(tmp_path, id=ID + "1"), put(tmp_path, id=ID + "2")
         (bad.path / "manifest.json").write_text("x")
-        assert store.list_backups(tmp_path) == [good]
-        [(path, why)] = store.unreadable(tmp_path)
+        assert local.list_backups(tmp_path) == [good]
+        [(path, why)] = local.unreadable(tmp_path)
         assert path == bad.path
         assert "not a manifest" in why
-        lines = listing.Listing([good], store.unreadable(tmp_path), []).lines()
+        lines = listing.Listing([good], local.unreadable(tmp_path), []).lines()
         assert lines[-1].startswith("unreadable: ")
 
     def test_files_beside_are_no_backups(self, tmp_path: Path) -> None:
         (tmp_path / "journal.jsonl").write_text("{}")
         (tmp_path / "README.md").write_text("x")
-        home = store.home(tmp_path, "dev", "shop")
+        home = local.home(tmp_path, "dev", "shop")
         home.mkdir(parents=True)
         (home / "file").write_text("x")
-        assert store.list_backups(tmp_path) == []
-        assert store.unreadable(tmp_path) == []
+        assert local.list_backups(tmp_path) == []
+        assert local.unreadable(tmp_path) == []
 
 
 class TestPartial:
     def test_is_swept_when_its_run_is_dead(self, tmp_path: Path) -> None:
-        home = store.home(tmp_path, "dev", "shop")
-        with partial.making(home, "1") as path:
+        home = local.home(tmp_path, "dev", "shop")
+        with staging.making(home, "1") as path:
             (path / "dump").mkdir()
             (path / "dump" / "x").write_text("x")
-            assert partial.leftovers(tmp_path) == []
-            assert store.sweep(tmp_path) == []
+            assert staging.leftovers(tmp_path) == []
+            assert local.sweep(tmp_path) == []
             shutil.copytree(path, home / ".2.partial")
-            assert [left.name for left in partial.leftovers(tmp_path)] == [".2.partial"]
-            assert store.sweep(tmp_path) == ["removed '.2.partial', an interrupted backup"]
+            assert [left.name for left in staging.leftovers(tmp_path)] == [".2.partial"]
+            assert local.sweep(tmp_path) == ["removed '.2.partial', an interrupted backup"]
             assert path.exists()
         assert below(tmp_path) == ["dev", "dev/shop"]
 
     def test_without_a_lock_only_when_it_is_old(self, tmp_path: Path) -> None:
-        path = store.home(tmp_path, "dev", "shop") / ".1.partial"
+        path = local.home(tmp_path, "dev", "shop") / ".1.partial"
         path.mkdir(parents=True)
-        assert store.sweep(tmp_path) == []
+        assert local.sweep(tmp_path) == []
         os.utime(path, (0, 0))
-        assert store.sweep(tmp_path) == ["removed '.1.partial', an interrupted backup"]
+        assert local.sweep(tmp_path) == ["removed '.1.partial', an interrupted backup"]
 
     def test_finished_is_not_swept(self, tmp_path: Path) -> None:
-        home = store.home(tmp_path, "dev", "shop")
-        with partial.making(home, "1") as path:
-            final = partial.finish(path, "1")
+        home = local.home(tmp_path, "dev", "shop")
+        with staging.making(home, "1") as path:
+            final = staging.finish(path, "1")
         assert below(tmp_path) == ["dev", "dev/shop", "dev/shop/1"]
         os.utime(final, (0, 0))
-        assert store.sweep(tmp_path) == []
+        assert local.sweep(tmp_path) == []
 
     def test_goes_with_an_exception(self, tmp_path: Path) -> None:
         def interrupted() -> None:
-            with partial.making(tmp_path / "a" / "b", "1") as path:
+            with staging.making(tmp_path / "a" / "b", "1") as path:
                 (path / "x").write_text("x")
                 raise KeyboardInterrupt
 
@@ -211,21 +213,21 @@ class TestPartial:
 
     def test_one_of_the_same_name(self, tmp_path: Path) -> None:
         (tmp_path / ".1.partial").mkdir()
-        with pytest.raises(Locked, match="another run is making"), partial.making(tmp_path, "1"):
+        with pytest.raises(Locked, match="another run is making"), staging.making(tmp_path, "1"):
             pass
         assert below(tmp_path) == [".1.partial"]
 
     def test_holds_its_lock(self, tmp_path: Path) -> None:
         with (
-            partial.making(tmp_path, "1") as path,
+            staging.making(tmp_path, "1") as path,
             (path / ".lock").open("rb") as other,
             pytest.raises(BlockingIOError),
         ):
             fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def test_ids_sort_by_time(self) -> None:
-        assert partial.new_id()[:8] == f"{datetime.now(timezone.utc):%Y%m%d}"
-        assert len({partial.new_id() for _ in range(50)}) == 50
+        assert staging.new_id()[:8] == f"{datetime.now(timezone.utc):%Y%m%d}"
+        assert len({staging.new_id() for _ in range(50)}) == 50
 
 
 class TestFolderNames:
@@ -265,7 +267,7 @@ def made(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Backup:
 def copied(made: Backup, tmp_path: Path) -> Backup:
     path = tmp_path / made.path.parent.relative_to(made.path.parents[2]) / made.id
     shutil.copytree(made.path, path)
-    return store.load(path)
+    return local.load(path)
 
 
 class TestVerify:
@@ -291,7 +293,7 @@ class TestVerify:
         for number, name in enumerate(names):
             folder = tmp_path / str(number)
             shutil.copytree(made.path, folder)
-            backup, path = store.load(folder), folder / name
+            backup, path = local.load(folder), folder / name
             content = path.read_bytes()
             for position in {0, len(content) // 2, len(content) - 1}:
                 changed = bytearray(content)
@@ -336,7 +338,7 @@ class TestVerify:
         assert copied.checks.damaged is not None
         assert "globals.sql" in copied.checks.damage
         assert "DAMAGED" in "\n".join(listing.Listing([copied], [], []).lines())
-        assert any(line.startswith("damaged") for line in view.Shown(copied).lines())
+        assert any(line.startswith("damaged") for line in views.Shown(copied).lines())
         (copied.path / "globals.sql").write_bytes(content)
         verify(copied, HOST)
         assert copied.checks.damaged is None
@@ -350,7 +352,7 @@ class TestVerify:
         records = {**copied.manifest.files, name: files.record(copied.path, name)}
         lying = replace(copied.manifest, files=records)
         (copied.path / "manifest.json").write_text(manifest.text(lying), encoding="utf-8")
-        backup = store.load(copied.path)
+        backup = local.load(copied.path)
         verify(backup, HOST, read=False)
         with pytest.raises(NotProven, match="pg_restore cannot read its dump"):
             verify(backup, HOST)
@@ -372,7 +374,7 @@ class TestVerify:
 
     def test_a_note_that_cannot_be_read_counts_for_nothing(self, copied: Backup) -> None:
         (copied.path / "checks.json").write_text("{")
-        assert copied.checks == store.Checks()
+        assert copied.checks == local.Checks()
         verify(copied, HOST)
         assert copied.checks.intact
 
@@ -517,8 +519,8 @@ class TestView:
     def test_age(self) -> None:
         backup = Backup(Path("/x"), PLAIN)
         now = datetime(2025, 1, 1, tzinfo=timezone.utc) + timedelta(hours=3)
-        assert view.age(backup, now) == 3 * 3600
-        assert view.age(backup, now - timedelta(days=1)) == 0
+        assert views.age(backup, now) == 3 * 3600
+        assert views.age(backup, now - timedelta(days=1)) == 0
 
     def test_listing_says_what_a_backup_lacks(self, tmp_path: Path) -> None:
         backups = [
@@ -533,7 +535,7 @@ class TestView:
         assert lines[5].startswith("interrupted: .4.partial")
 
     def test_json_is_json(self, copied: Backup) -> None:
-        for shown in (view.Shown(copied), view.Made(copied), listing.Listing([copied], [], [])):
+        for shown in (views.Shown(copied), views.Made(copied), listing.Listing([copied], [], [])):
             json.dumps(shown.as_json())
             assert all(isinstance(line, str) for line in shown.lines())
 

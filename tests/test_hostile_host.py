@@ -17,8 +17,8 @@ from hosts import DatabaseHost
 from sites import until
 from test_pipeline import sh
 
-from pgtasks.backup import archive, depot, mirror
-from pgtasks.backup.depot import Depot
+from pgtasks.backup.store import remote, remote_index, tarstream
+from pgtasks.backup.store.remote import Depot
 from pgtasks.errors import Failed, NotProven, Unreachable
 from pgtasks.host import streams, tools
 from pgtasks.host.local import HERE
@@ -108,7 +108,7 @@ def test_an_archive_of_small_files_has_no_large_ones(
 ) -> None:
     source = io.BufferedReader(Endless(head))  # type: ignore[arg-type]
     with pytest.raises(NotProven, match=words):
-        archive.unpack(source, tmp_path, admit=mirror.admit)
+        tarstream.unpack(source, tmp_path, admit=remote_index.admit)
 
 
 # the scripts' lines
@@ -117,7 +117,7 @@ def test_an_archive_of_small_files_has_no_large_ones(
 @pytest.mark.parametrize("content", [b"x" * 100_000, b"dead a/b/.c.partial\n" * 5_000_000])
 def test_lines_have_a_bound(content: bytes) -> None:
     with pytest.raises(Failed, match="longer than any of ours"):
-        for _ in depot._lines(io.BytesIO(content)):
+        for _ in remote._lines(io.BytesIO(content)):
             pass
 
 
@@ -134,8 +134,8 @@ def test_numbers_that_are_none() -> None:
     )
     found = facts.parsed(said, 1.0, 2.0)
     assert (found.cpus, found.memory, found.disks) == (0, 0, ())
-    assert depot._listed(f"- 1 1 1 {digits} a b c ./x")[1] == 0
-    assert depot._free(f"x 1 1 {digits}") is None
+    assert remote._listed(f"- 1 1 1 {digits} a b c ./x")[1] == 0
+    assert remote._free(f"x 1 1 {digits}") is None
 
 
 # a host
@@ -186,7 +186,7 @@ def test_a_list_of_backups_ends(
     script: str,
 ) -> None:
     monkeypatch.setattr("pgtasks.host.streams.PATIENCE", 2.0)
-    monkeypatch.setattr("pgtasks.backup.depot._LISTING", 64 * MIB)
+    monkeypatch.setattr("pgtasks.backup.store.remote._LISTING", 64 * MIB)
     there = hostile(script)
     (account,) = {"/home/" + there.host.name.partition("@")[0]}
     db1.path(f"{account}/head").write_bytes(header("prod/x/1/manifest.json", 3 << 30))

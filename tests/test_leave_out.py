@@ -13,8 +13,8 @@ import pytest
 from projects import make_project, put_stamp
 from servers import Cluster
 
+from pgtasks.backup.restore import leaving
 from pgtasks.errors import NotProven, Refused
-from pgtasks.restore import leaving
 from pgtasks.server import connection
 from pgtasks.server.proof.difference import Difference, accepted, unused
 from pgtasks.server.proof.toc import POST_DATA, Entry

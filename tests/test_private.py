@@ -20,7 +20,7 @@ import pytest
 from projects import make_project, put_stamp
 from servers import Cluster, identity
 
-from pgtasks.backup import partial
+from pgtasks.backup.store import staging
 from pgtasks.errors import Failed
 from pgtasks.host import journal, plainfile, private
 from pgtasks.server import embedded
@@ -175,7 +175,7 @@ def test_a_stranger_puts_folders_of_his_in_the_way(inv: Any) -> None:
                 os.setgid(alice["group"])
                 os.setuid(alice["user"])
                 try:
-                    with partial.making(backups / "dev" / "shop", "1"):
+                    with staging.making(backups / "dev" / "shop", "1"):
                         pass
                 except Failed as exc:
                     code = 0 if "belongs to 'nobody'" in exc.message else 2

@@ -33,11 +33,12 @@ from hosts import DatabaseHost
 from servers import Cluster
 
 from backups import SHOP, below, differences, make, restored, until
-from pgtasks.backup import create, store, transfer
-from pgtasks.backup.depot import Depot
-from pgtasks.backup.job import Options, prepared
-from pgtasks.backup.shelf import LocalShelf
-from pgtasks.backup.store import Backup
+from pgtasks.backup import create
+from pgtasks.backup.dump.job import Options, prepared
+from pgtasks.backup.store import local, transfer
+from pgtasks.backup.store.destination import LocalShelf
+from pgtasks.backup.store.local import Backup
+from pgtasks.backup.store.remote import Depot
 from pgtasks.backup.verify import verify
 from pgtasks.errors import Failed, NotProven, VersionMismatch
 from pgtasks.host.local import HERE, LocalHost, for_target
@@ -73,7 +74,7 @@ class TestStreamed:
     ) -> None:
         target = reached(filled(db1, fresh_database, ODD), environment)
         made = make(target, tmp_path)
-        assert store.find(tmp_path, environment, ODD) == made
+        assert local.find(tmp_path, environment, ODD) == made
         proof = made.proof()
         assert proof is not None
         assert len(proof.sequences) == 2
@@ -149,7 +150,7 @@ class TestStreamed:
         assert done.returncode == 1
         assert "error: cannot write what pg_dump sends: File too large" in done.stderr
         assert left_here(big) == []
-        assert store.list_backups(big / "backups") == []
+        assert local.list_backups(big / "backups") == []
 
     def test_tools_too_old_there(self, db18: DatabaseHost, fresh_database: Fresh) -> None:
         login = Login(**db18.place())

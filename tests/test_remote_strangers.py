@@ -11,10 +11,11 @@ from depots import dat, everything, make_there
 from hosts import DatabaseHost
 
 from backups import below
-from pgtasks.backup import manifest, store, transfer
-from pgtasks.backup.depot import Depot
-from pgtasks.backup.manifest import LIMIT
-from pgtasks.backup.store import Backup, Checks
+from pgtasks.backup.format import manifest
+from pgtasks.backup.format.manifest import LIMIT
+from pgtasks.backup.store import local, transfer
+from pgtasks.backup.store.local import Backup, Checks
+from pgtasks.backup.store.remote import Depot
 from pgtasks.backup.verify import verify
 from pgtasks.errors import Failed, NotProven
 from pgtasks.host import journal
@@ -90,7 +91,7 @@ def test_what_is_no_plain_file_is_not_read(
     if ".hidden" not in plant:
         with pytest.raises(NotProven, match=r"which is no plain file|not part of|missing"):
             transfer.fetch(made, tmp_path)
-        assert store.list_backups(tmp_path) == []
+        assert local.list_backups(tmp_path) == []
 
 
 def test_what_is_written_beside_follows_no_link(

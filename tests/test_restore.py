@@ -17,10 +17,10 @@ from psycopg2 import sql
 from servers import Cluster
 from terminal import answer
 
+from pgtasks.backup.restore.load import classified
+from pgtasks.backup.restore.rights import Rights
 from pgtasks.errors import Failed, NotProven, Unreachable
 from pgtasks.host.local import LocalHost
-from pgtasks.restore.load import classified
-from pgtasks.restore.rights import Rights
 from pgtasks.server import connection, stamp
 from pgtasks.server.proof.toc import POST_DATA, Entry
 from pgtasks.settings.target import Target
@@ -296,7 +296,7 @@ def forge_proof(folder: Path) -> None:
     """Change a row count in the proof and sign it anew, as no accident would."""
     import hashlib
 
-    from pgtasks.backup import manifest as manifests
+    from pgtasks.backup.format import manifest as manifests
 
     proof = folder / "proof.json"
     proof.chmod(0o600)

@@ -16,7 +16,7 @@ from projects import make_project, put_stamp
 from psycopg2 import sql
 from servers import Cluster
 
-from pgtasks.backup import store as local
+from pgtasks.backup.store import local
 from pgtasks.database import loader, properties, recover
 from pgtasks.server import connection
 from pgtasks.server.lock import Lock

@@ -23,9 +23,10 @@ import strangers
 from servers import Cluster
 
 from backups import SHOP
-from pgtasks.backup import archive, files, manifest, partial, store, transfer
-from pgtasks.backup.manifest import FileRecord
-from pgtasks.backup.store import Backup
+from pgtasks.backup.format import files, manifest
+from pgtasks.backup.format.manifest import FileRecord
+from pgtasks.backup.store import local, staging, tarstream, transfer
+from pgtasks.backup.store.local import Backup
 from pgtasks.errors import BadConfiguration, NotProven, Refused
 from pgtasks.host import journal
 from pgtasks.host.local import LocalHost
@@ -46,7 +47,7 @@ def put(folder: Path, id: str = ID, **changes: Any) -> Backup:
     content = b"x" * 100
     records = {"dump.pgdump": FileRecord(100, hashlib.sha256(content).hexdigest())}
     made = replace(strangers.made(records), id=id, with_proof=False, rows=None, **changes)
-    path = store.home(folder, made.environment, made.database) / id
+    path = local.home(folder, made.environment, made.database) / id
     path.mkdir(parents=True)
     (path / "dump.pgdump").write_bytes(content)
     (path / manifest.NAME).write_text(manifest.text(made))
@@ -86,15 +87,15 @@ def test_a_file_has_a_plain_name_below_its_folder(name: str) -> None:
 def test_a_folder_is_named_for_its_backup(tmp_path: Path) -> None:
     first, second = put(tmp_path), put(tmp_path, NEWER)
     shutil.copy(second.path / manifest.NAME, first.path / manifest.NAME)
-    assert [backup.id for backup in store.list_backups(tmp_path)] == [NEWER]
+    assert [backup.id for backup in local.list_backups(tmp_path)] == [NEWER]
     words = f"backup {ID} is damaged: .*{ID}/manifest.json: the manifest of backup {NEWER}"
     with pytest.raises(NotProven, match=words):
-        store.find(tmp_path, "dev", "shop", ID)
+        local.find(tmp_path, "dev", "shop", ID)
     with pytest.raises(NotProven, match=f"the manifest of backup {NEWER}"):
-        store.find(tmp_path, "dev", "shop", str(first.path))
+        local.find(tmp_path, "dev", "shop", str(first.path))
     # who names a folder that bears no ID means what is in it
     moved = second.path.rename(tmp_path / "moved")
-    assert store.find(tmp_path, "dev", "shop", str(moved)).id == NEWER
+    assert local.find(tmp_path, "dev", "shop", str(moved)).id == NEWER
 
 
 # kinds
@@ -132,12 +133,12 @@ def test_what_is_no_plain_file_is_named_at_once(tmp_path: Path, name: str, kind:
         assert files.odd(backup.path) == [f"{name}: {kind}"]
     if name == "dump.pgdump":
         assert files.unfit(backup.path, backup.manifest.files) == [f"{name}: {kind}"]
-        with pytest.raises(archive.Unread, match=f"{name}: {kind}"):
-            archive.pack(io.BytesIO(), backup.path, [name])
+        with pytest.raises(tarstream.Unread, match=f"{name}: {kind}"):
+            tarstream.pack(io.BytesIO(), backup.path, [name])
     if name == "manifest.json":
         with pytest.raises(NotProven, match=f"manifest.json: {kind}"):
-            store.load(backup.path)
-    assert backup.checks == store.Checks()
+            local.load(backup.path)
+    assert backup.checks == local.Checks()
 
 
 def test_a_folder_behind_a_link_is_no_part_of_a_backup(tmp_path: Path) -> None:
@@ -148,8 +149,8 @@ def test_a_folder_behind_a_link_is_no_part_of_a_backup(tmp_path: Path) -> None:
     (tmp_path / "made" / "dump").symlink_to(secret)
     records = {"dump/1": FileRecord(100, "a" * 64)}
     assert files.unfit(tmp_path / "made", records) == ["dump/1: a symbolic link"]
-    with pytest.raises(archive.Unread):
-        archive.pack(io.BytesIO(), tmp_path / "made", records)
+    with pytest.raises(tarstream.Unread):
+        tarstream.pack(io.BytesIO(), tmp_path / "made", records)
 
 
 @pytest.mark.parametrize("name", ["checks.json", ".checks.json"])
@@ -190,7 +191,7 @@ def test_an_archive_of_known_files_holds_no_others(tmp_path: Path) -> None:
         info.size = size
         stream = io.BytesIO(info.tobuf() + b"x" * 512 + bytes(1024))
         with pytest.raises(NotProven, match=words):
-            archive.unpack(stream, tmp_path, admit=archive.admitting(expected))
+            tarstream.unpack(stream, tmp_path, admit=tarstream.admitting(expected))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -206,12 +207,12 @@ def test_a_damaged_newest_one_is_not_passed_over(tmp_path: Path) -> None:
         for which in (None, "latest"):
             words = rf"^the newest backup {NEWER} cannot be read, --backup {ID} takes the newest"
             with pytest.raises(NotProven, match=words):
-                store.find(tmp_path, "dev", "shop", which)
+                local.find(tmp_path, "dev", "shop", which)
         for which in (NEWER, "20250102"):
             words = rf"^backup {NEWER} is damaged: .*{NEWER}/manifest\.json: "
             with pytest.raises(NotProven, match=words):
-                store.find(tmp_path, "dev", "shop", which)
-        assert store.find(tmp_path, "dev", "shop", ID).id == good.id
+                local.find(tmp_path, "dev", "shop", which)
+        assert local.find(tmp_path, "dev", "shop", ID).id == good.id
         (bad.path / manifest.NAME).touch()
 
 
@@ -220,8 +221,8 @@ def test_an_older_damaged_one_and_that_of_another_database_stop_nothing(tmp_path
     (old.path / manifest.NAME).unlink()
     (other.path / manifest.NAME).write_text("x")
     (good.path.parent / "notes").mkdir()
-    assert store.find(tmp_path, "dev", "shop").id == good.id
-    assert len(store.unreadable(tmp_path)) == 3
+    assert local.find(tmp_path, "dev", "shop").id == good.id
+    assert len(local.unreadable(tmp_path)) == 3
 
 
 def test_tasks_name_a_damaged_newest_backup(
@@ -251,22 +252,22 @@ def test_tasks_name_a_damaged_newest_backup(
 @pytest.mark.parametrize("lock", [True, False])
 def test_one_that_lacks_its_name_alone_is_finished(tmp_path: Path, lock: bool) -> None:
     backup = put(tmp_path)
-    path = backup.path.rename(backup.path.with_name(partial.name(ID)))
+    path = backup.path.rename(backup.path.with_name(staging.name(ID)))
     if lock:
         (path / ".lock").touch()
-    assert partial.leftovers(tmp_path) == [path]
-    assert store.list_backups(tmp_path) == []
-    assert store.sweep(tmp_path) == [
+    assert staging.leftovers(tmp_path) == [path]
+    assert local.list_backups(tmp_path) == []
+    assert local.sweep(tmp_path) == [
         f"finished backup {ID}, which an interrupted run had written whole"
     ]
-    assert [one.id for one in store.list_backups(tmp_path)] == [ID]
+    assert [one.id for one in local.list_backups(tmp_path)] == [ID]
     assert not (backup.path / ".lock").exists()
 
 
 @pytest.mark.parametrize("how", ["cut", "missing", "taken", "another"])
 def test_one_that_lacks_more_is_removed(tmp_path: Path, how: str) -> None:
     backup = put(tmp_path)
-    path = backup.path.rename(backup.path.with_name(partial.name(ID)))
+    path = backup.path.rename(backup.path.with_name(staging.name(ID)))
     (path / ".lock").touch()
     if how == "cut":
         (path / "dump.pgdump").write_bytes(b"x")
@@ -275,18 +276,18 @@ def test_one_that_lacks_more_is_removed(tmp_path: Path, how: str) -> None:
     elif how == "taken":
         put(tmp_path)
     else:
-        path.rename(path.with_name(partial.name(NEWER)))
-    assert [line.split(",")[1] for line in store.sweep(tmp_path)] == [" an interrupted backup"]
-    assert len(store.list_backups(tmp_path)) == (how == "taken")
+        path.rename(path.with_name(staging.name(NEWER)))
+    assert [line.split(",")[1] for line in local.sweep(tmp_path)] == [" an interrupted backup"]
+    assert len(local.list_backups(tmp_path)) == (how == "taken")
 
 
 def test_a_link_in_the_place_of_one_is_left(tmp_path: Path) -> None:
     (tmp_path / "precious").mkdir()
-    home = store.home(tmp_path / "backups", "dev", "shop")
+    home = local.home(tmp_path / "backups", "dev", "shop")
     home.mkdir(parents=True)
-    (home / partial.name(ID)).symlink_to(tmp_path / "precious")
+    (home / staging.name(ID)).symlink_to(tmp_path / "precious")
     os.utime(tmp_path / "precious", (0, 0))
-    assert store.sweep(tmp_path / "backups") == []
+    assert local.sweep(tmp_path / "backups") == []
     assert (tmp_path / "precious").is_dir()
 
 
@@ -326,9 +327,9 @@ def test_a_dump_of_other_tools_is_told_the_way(
     Path(name).write_bytes(content)
     for which in (name, f"{tmp_path}/{name}"):
         with pytest.raises(Refused, match=f"^no backup at '.*{name}': "):
-            store.find(tmp_path / "backups", "dev", "shop", which)
+            local.find(tmp_path / "backups", "dev", "shop", which)
     with pytest.raises(Refused, match=words):
-        store.find(tmp_path / "backups", "dev", "shop", name)
+        local.find(tmp_path / "backups", "dev", "shop", name)
 
 
 def test_a_folder_that_is_no_backup(tmp_path: Path) -> None:
@@ -341,9 +342,9 @@ def test_a_folder_that_is_no_backup(tmp_path: Path) -> None:
         ("nope", "expected the folder of one"),
     ):
         with pytest.raises(Refused, match=words):
-            store.find(tmp_path / "backups", "dev", "shop", f"{tmp_path}/{which}")
+            local.find(tmp_path / "backups", "dev", "shop", f"{tmp_path}/{which}")
     with pytest.raises(NotProven, match=r"manifest\.json: No such file"):
-        store.find(tmp_path / "backups", "dev", "shop", f"{tmp_path}/{ID}")
+        local.find(tmp_path / "backups", "dev", "shop", f"{tmp_path}/{ID}")
 
 
 # bounds
@@ -357,20 +358,20 @@ def test_a_manifest_has_a_bound_that_no_database_meets(tmp_path: Path) -> None:
     backup = put(tmp_path)
     os.truncate(backup.path / manifest.NAME, manifest.LIMIT + 1)
     with pytest.raises(NotProven, match="larger than 67,108,864 bytes"):
-        store.load(backup.path)
-    assert store.list_backups(tmp_path) == []
+        local.load(backup.path)
+    assert local.list_backups(tmp_path) == []
 
 
 def test_a_proof_is_read_as_the_manifest_knows_it(tmp_path: Path) -> None:
     path = tmp_path / "x"
     path.mkdir()
-    (path / store.PROOF).write_bytes(b"{}")
+    (path / local.PROOF).write_bytes(b"{}")
     for record, words in (
         (FileRecord(2, "a" * 64), "proof.json: its content was changed"),
         (FileRecord(1, "a" * 64), "proof.json: larger than 1 bytes"),
     ):
         with pytest.raises(NotProven, match=words):
-            Backup(path, strangers.made({store.PROOF: record})).proof()
+            Backup(path, strangers.made({local.PROOF: record})).proof()
     with pytest.raises(NotProven, match=r"proof\.json: missing"):
         Backup(path, strangers.made({})).proof()
 

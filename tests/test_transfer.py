@@ -26,16 +26,11 @@ from depots import (
 from hosts import DatabaseHost
 
 from backups import below, differences, restored, until
-from pgtasks.backup import (
-    archive,
-    manifest,
-    mirror,
-    partial,
-    store,
-    transfer,
-)
-from pgtasks.backup.depot import Depot
-from pgtasks.backup.store import Backup
+from pgtasks.backup.format import manifest
+from pgtasks.backup.store import local as store
+from pgtasks.backup.store import remote_index, staging, tarstream, transfer
+from pgtasks.backup.store.local import Backup
+from pgtasks.backup.store.remote import Depot
 from pgtasks.backup.verify import verify
 from pgtasks.errors import Failed, Locked, NotProven, Refused
 from pgtasks.host.local import HERE, LocalHost
@@ -86,14 +81,14 @@ class TestFetch:
         self, there: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         made = make_there(there)
-        real = archive.unpack
+        real = tarstream.unpack
 
         def unpack(source: Any, folder: Path, tell: Any = None, **options: Any) -> Any:
             data = source.read()
             at = data.index(b"PGDMP")
             return real(io.BytesIO(data[:at] + b"XXXXX" + data[at + 5 :]), folder, tell, **options)
 
-        monkeypatch.setattr(archive, "unpack", unpack)
+        monkeypatch.setattr(tarstream, "unpack", unpack)
         with pytest.raises(NotProven, match=r"is damaged on the way here: dump/toc\.dat"):
             transfer.fetch(made, tmp_path)
         assert store.list_backups(tmp_path) == []
@@ -102,7 +97,7 @@ class TestFetch:
 
         made = make_there(there)
         home = store.home(tmp_path, "prod", there.database)
-        with partial.making(home, made.id), pytest.raises(Locked, match="another run is making"):
+        with staging.making(home, made.id), pytest.raises(Locked, match="another run is making"):
             transfer.fetch(made, tmp_path)
 
     def test_full_disk_here(
@@ -116,7 +111,7 @@ class TestFetch:
                 return real("/dev/full", os.O_WRONLY)
             return real(path, flags, *more, **options)
 
-        monkeypatch.setattr(archive.os, "open", open_full)
+        monkeypatch.setattr(tarstream.os, "open", open_full)
         with pytest.raises(Failed, match=r"cannot write .*: No space left on device"):
             transfer.fetch(made, tmp_path)
         assert store.list_backups(tmp_path) == []
@@ -308,11 +303,11 @@ class TestPartials:
         assert len(far.sweep()) == 1
 
     def test_folders_here_of_killed_runs(self, tmp_path: Path, monkeypatch: Any) -> None:
-        monkeypatch.setattr(mirror.tempfile, "tempdir", str(tmp_path))
+        monkeypatch.setattr(remote_index.tempfile, "tempdir", str(tmp_path))
         (tmp_path / "pgtasks-run-4194304-x").mkdir()  # beyond the highest process ID
         (tmp_path / f"pgtasks-run-{os.getppid()}-x").mkdir()
         there: Any = type("Place", (), {})()
-        assert mirror.room(there).is_dir()
+        assert remote_index.room(there).is_dir()
         names = {path.name.split("-")[2] for path in tmp_path.iterdir()}
         assert names == {str(os.getpid()), str(os.getppid())}
         del there

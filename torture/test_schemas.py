@@ -14,9 +14,9 @@ from schemas import Restored
 from servers import Cluster
 
 from backups import make
+from pgtasks.backup.restore import Options, restore
 from pgtasks.errors import NotProven
 from pgtasks.host.local import HERE
-from pgtasks.restore import Options, restore
 from pgtasks.server.lock import Lock
 from pgtasks.server.proof import entries
 

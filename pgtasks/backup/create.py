@@ -10,11 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from pgtasks import report
-from pgtasks.backup import store
-from pgtasks.backup.job import PLAIN, Job, Options, prepared
-from pgtasks.backup.shelf import Draft, Shelf
-from pgtasks.backup.store import Backup
-from pgtasks.backup.writing import reconciled, write
+from pgtasks.backup.dump.job import PLAIN, Job, Options, prepared
+from pgtasks.backup.dump.write import reconciled, write
+from pgtasks.backup.store import local
+from pgtasks.backup.store.destination import Draft, Shelf
+from pgtasks.backup.store.local import Backup
 from pgtasks.errors import Failed, Unreachable
 from pgtasks.host import tools
 from pgtasks.host.local import Host
@@ -125,7 +125,7 @@ def _silent(line: str) -> None:
 @contextmanager
 def _globals(job: Job, env: Mapping[str, str], path: Path) -> Iterator[Callable[[], list[str]]]:
     """Save the roles beside the dump; what is yielded waits for that and returns warnings."""
-    file = path / store.GLOBALS
+    file = path / local.GLOBALS
     handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with (
         os.fdopen(handle, "wb") as sink,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path, PurePosixPath
 
-from pgtasks.backup import depot, store
-from pgtasks.backup.depot import Depot
+from pgtasks.backup.store import local, remote
+from pgtasks.backup.store.remote import Depot
 from pgtasks.errors import Failed
 from pgtasks.host import tempfiles
 from pgtasks.settings.target import Target
@@ -14,15 +14,15 @@ from pgtasks.settings.target import Target
 
 def sweep(target: Target, backups: Path) -> list[str]:
     """Remove interrupted backups and a killed run's temporary files; return what is gone."""
-    done = list(store.sweep(backups))
+    done = list(local.sweep(backups))
     done += [
         f"left {path.name!r} alone, a backup whose manifest cannot be read: {why}"
-        for path, why in store.unreadable(backups)
+        for path, why in local.unreadable(backups)
     ]
     for path in tempfiles.left(tempfile.gettempdir()):
         tempfiles.remove(path)
         done.append(f"removed {str(path)!r}, which a killed run left")
-    there = depot.of(target)
+    there = remote.of(target)
     return done + (_swept_there(there) if there else [])
 
 

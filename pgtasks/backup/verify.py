@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pgtasks.backup import archive, depot, files, manifest, store
-from pgtasks.backup.manifest import FileRecord
-from pgtasks.backup.store import Backup
+from pgtasks.backup.format import files, manifest
+from pgtasks.backup.format.manifest import FileRecord
+from pgtasks.backup.store import local, remote, tarstream
+from pgtasks.backup.store.local import Backup
 from pgtasks.errors import Failed, NotProven, VersionMismatch
 from pgtasks.host import journal, tools
 from pgtasks.host.local import Command, Host
@@ -110,20 +111,20 @@ def _record(backup: Backup, **changes: str | None) -> None:
     try:
         checks = backup.record(**changes)
         if backup.folder:
-            depot.holding(backup).note(backup, checks)
+            remote.holding(backup).note(backup, checks)
     except (OSError, Failed):
         pass  # the folder may be read-only: the check itself stands
 
 
 def _check_manifest(backup: Backup) -> None:
     """Read the manifest anew."""
-    if store.load(backup.path).manifest != backup.manifest:
+    if local.load(backup.path).manifest != backup.manifest:
         raise NotProven(f"backup {backup.id}: the manifest was changed")
 
 
 def _check_names(backup: Backup, there: set[str]) -> None:
     """Compare the files there are with those the manifest names."""
-    beside = {manifest.NAME, store.CHECKS}
+    beside = {manifest.NAME, local.CHECKS}
     missing = backup.manifest.files.keys() - there
     extra = there - backup.manifest.files.keys() - beside
     faults = [f"{name}: missing" for name in sorted(missing)]
@@ -152,9 +153,9 @@ def _check_there(backup: Backup, jobs: int, progress: Progress | None) -> None:
     def look(names: set[str]) -> None:
         _check_names(backup, names)
 
-    found = depot.holding(backup).sums(backup.folder, jobs, names=look, tell=tell)
+    found = remote.holding(backup).sums(backup.folder, jobs, names=look, tell=tell)
     records = {name: found[name] for name in backup.manifest.files}
-    _refuse(backup, archive.differences(backup.manifest.files, records))
+    _refuse(backup, tarstream.differences(backup.manifest.files, records))
 
 
 def _check_here(backup: Backup, jobs: int, progress: Progress | None) -> None:
@@ -191,7 +192,7 @@ def _fault(folder: Path, name: str, expected: FileRecord) -> str:
         found = files.record(folder, name)
     except OSError as exc:
         return f"{name}: {exc.strerror}"
-    fault = archive.difference(expected, found)
+    fault = tarstream.difference(expected, found)
     return f"{name}: {fault}" if fault else ""
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pgtasks import report
-from pgtasks.backup import depot
+from pgtasks.backup.store import remote
 from pgtasks.errors import PgtasksError, Unreachable, VersionMismatch
 from pgtasks.host import password, tools
 from pgtasks.host.ssh import facts, hostkeys, login
@@ -134,7 +134,7 @@ def ask(target: Target) -> Facts:
 
 
 def _backups_folder(target: Target) -> str:
-    return (target.ssh.backups if target.ssh else "") or depot.DEFAULT
+    return (target.ssh.backups if target.ssh else "") or remote.DEFAULT
 
 
 def _examined(host: SshHost, target: Target) -> Survey:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from psycopg2 import sql
 
-from pgtasks.backup.manifest import Manifest
-from pgtasks.backup.store import DATABASE, GLOBALS, PROOF, dump_name
+from pgtasks.backup.format.manifest import Manifest
+from pgtasks.backup.store.local import DATABASE, GLOBALS, PROOF, dump_name
 from pgtasks.database import properties
 from pgtasks.database.properties import DatabaseFacts
 from pgtasks.server import stamp

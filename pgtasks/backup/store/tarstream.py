@@ -15,7 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import IO
 
-from pgtasks.backup.manifest import FileRecord
+from pgtasks.backup.format.manifest import FileRecord
 from pgtasks.errors import Failed, NotProven
 from pgtasks.host import plainfile
 from pgtasks.host.streams import CHUNK, CutShort

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import IO, Any
 
 from pgtasks import report
-from pgtasks.backup import archive, files, manifest, partial, scripts, store
-from pgtasks.backup.depot import Depot, Partial, holding
-from pgtasks.backup.manifest import FileRecord, Manifest
-from pgtasks.backup.store import Backup
+from pgtasks.backup.format import files, manifest
+from pgtasks.backup.format.manifest import FileRecord, Manifest
+from pgtasks.backup.store import local, scripts, staging, tarstream
+from pgtasks.backup.store.local import Backup
+from pgtasks.backup.store.remote import Depot, Partial, holding
 from pgtasks.errors import Failed, NotProven, Refused
 from pgtasks.host import journal, streams
 from pgtasks.host.local import HERE
@@ -87,16 +88,16 @@ def fetch(backup: Backup, folder: Path, *, progress: Progress | None = None) -> 
     is not as it was written, Failed for a full disk; nothing of it is left here then.
     """
     began, made = time.monotonic(), backup.manifest
-    home = store.home(folder, made.environment, made.database)
-    store.sweep(folder)  # which finishes what a killed run had brought whole
+    home = local.home(folder, made.environment, made.database)
+    local.sweep(folder)  # which finishes what a killed run had brought whole
     if _same(home / made.id, backup):
-        return Moved(store.load(home / made.id), backup.place, 0.0, already=True)
-    with partial.making(home, made.id) as path:
+        return Moved(local.load(home / made.id), backup.place, 0.0, already=True)
+    with staging.making(home, made.id) as path:
         _refuse_full(made, HERE.free_bytes(str(path)), str(home))
         reach("fetch.begun")
         _receive(backup, path, progress)
         reach("fetch.written")
-        got = store.load(partial.finish(path, made.id))
+        got = local.load(staging.finish(path, made.id))
     got.record(intact=journal.now(), proven=backup.checks.proven)
     return Moved(got, backup.place, time.monotonic() - began)
 
@@ -106,7 +107,7 @@ def _same(path: Path, backup: Backup) -> bool:
     if not path.exists():
         return False
     try:
-        same = store.load(path).manifest == backup.manifest
+        same = local.load(path).manifest == backup.manifest
     except NotProven:
         same = False
     if not same:
@@ -128,19 +129,19 @@ def _receive(backup: Backup, path: Path, progress: Progress | None) -> None:
     packed = scripts.pack(backup.folder, names)
     try:
         with streams.reading(backup.host, packed, most=most) as source:
-            admit = archive.admitting(made.files)
-            found = archive.unpack(source, path, _Count(progress), admit=admit)
-    except archive.Unexpected as exc:
+            admit = tarstream.admitting(made.files)
+            found = tarstream.unpack(source, path, _Count(progress), admit=admit)
+    except tarstream.Unexpected as exc:
         raise _damaged(made, [exc.message], backup.host.name) from None
-    if faults := archive.differences(made.files, found):
+    if faults := tarstream.differences(made.files, found):
         there = holding(backup).sums(backup.folder, _SUMMERS)
-        on_the_way = archive.differences(
+        on_the_way = tarstream.differences(
             found, {name: there[name] for name in found.keys() & there}
         )
         raise _damaged(made, faults, "the way here" if on_the_way else backup.host.name)
     files.write(path / manifest.NAME, manifest.text(made))
     for folder in (path, *(each for each in path.iterdir() if each.is_dir())):
-        partial.sync(folder)
+        staging.sync(folder)
 
 
 def _damaged(made: Manifest, faults: Sequence[str], where: str) -> NotProven:
@@ -194,18 +195,18 @@ def _deliver(backup: Backup, depot: Depot, there: Partial, progress: Progress | 
 
     def pack(sink: IO[bytes]) -> None:
         names = [*made.files, manifest.NAME]
-        read.update(archive.pack(sink, backup.path, names, _Count(progress)))
+        read.update(tarstream.pack(sink, backup.path, names, _Count(progress)))
 
     try:
         depot.unpack(there.path, pack)
-    except archive.Unread as exc:
+    except tarstream.Unread as exc:
         raise _damaged(made, [exc.message], HERE.name) from None
     read.pop(manifest.NAME)
-    if faults := archive.differences(made.files, read):
+    if faults := tarstream.differences(made.files, read):
         raise _damaged(made, faults, HERE.name)
     arrived = depot.sums(there.path, _SUMMERS)
     arrived.pop(manifest.NAME, None)
-    if faults := archive.differences(made.files, arrived):
+    if faults := tarstream.differences(made.files, arrived):
         raise _damaged(made, faults, f"the way to {depot.host.name}")
 
 

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 from pgtasks import report
+from pgtasks.backup.restore import leaving
+from pgtasks.backup.restore.plan import Plan, analyze_argv, load_command, restore_argv
+from pgtasks.backup.restore.rights import Rights
 from pgtasks.errors import Failed, NotProven, PgtasksError, Unreachable
 from pgtasks.host import pipeline, tools
 from pgtasks.host.local import Command, Host
 from pgtasks.report.boundaries import reach
-from pgtasks.restore import leaving
-from pgtasks.restore.plan import Plan, analyze_argv, load_command, restore_argv
-from pgtasks.restore.rights import Rights
 from pgtasks.server import connection
 from pgtasks.server.connection import Connection
 from pgtasks.server.proof.toc import Entry

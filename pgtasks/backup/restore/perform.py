@@ -8,17 +8,17 @@ from dataclasses import replace
 
 from pgtasks import report
 from pgtasks.backup import verify
-from pgtasks.backup.store import Backup
+from pgtasks.backup.restore import intact, prove
+from pgtasks.backup.restore.build import Say, build, clear, mark, restored_entries
+from pgtasks.backup.restore.options import Options
+from pgtasks.backup.restore.outcome import Outcome
+from pgtasks.backup.restore.plan import Plan
+from pgtasks.backup.restore.survey import make_plan
+from pgtasks.backup.store.local import Backup
 from pgtasks.database import attached, drop, forget, recover, swap
 from pgtasks.database.swap import Swapped
 from pgtasks.host.local import Host
 from pgtasks.report.boundaries import reach
-from pgtasks.restore import intact, prove
-from pgtasks.restore.build import Say, build, clear, mark, restored_entries
-from pgtasks.restore.options import Options
-from pgtasks.restore.outcome import Outcome
-from pgtasks.restore.plan import Plan
-from pgtasks.restore.survey import make_plan
 from pgtasks.server import room
 from pgtasks.server.lock import Lock
 

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from pgtasks.backup import files, foreign, partial
-from pgtasks.backup import manifest as manifests
-from pgtasks.backup.manifest import Manifest
+from pgtasks.backup.format import files, foreign
+from pgtasks.backup.format import manifest as manifests
+from pgtasks.backup.format.manifest import Manifest
+from pgtasks.backup.store import staging
 from pgtasks.errors import NotProven, PgtasksError, Refused
 from pgtasks.host import decoding, plainfile
 from pgtasks.host.decoding import Moment
@@ -369,11 +370,11 @@ def sweep(folder: Path) -> list[str]:
     One that was written whole and lacks its final name alone gets it.
     """
     said = []
-    for path in partial.leftovers(folder):
+    for path in staging.leftovers(folder):
         id = _whole(path)
-        if id and partial.settle(path, id):
+        if id and staging.settle(path, id):
             said.append(f"finished backup {id}, which an interrupted run had written whole")
-        elif partial.discard(path):
+        elif staging.discard(path):
             said.append(f"removed {path.name!r}, an interrupted backup")
     return said
 
@@ -384,5 +385,5 @@ def _whole(path: Path) -> str:
         made = load(path).manifest
     except PgtasksError:
         return ""
-    whole = partial.name(made.id) == path.name and not files.unfit(path, made.files)
+    whole = staging.name(made.id) == path.name and not files.unfit(path, made.files)
     return made.id if whole else ""

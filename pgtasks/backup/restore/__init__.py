@@ -11,9 +11,9 @@ perform         all of it, in order; outcome: what it did
 
 from __future__ import annotations
 
-from pgtasks.restore.options import Options
-from pgtasks.restore.outcome import Outcome
-from pgtasks.restore.perform import restore
-from pgtasks.restore.pick import chosen, doubt
+from pgtasks.backup.restore.choose import chosen, doubt
+from pgtasks.backup.restore.options import Options
+from pgtasks.backup.restore.outcome import Outcome
+from pgtasks.backup.restore.perform import restore
 
 __all__ = ["Options", "Outcome", "chosen", "doubt", "restore"]

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from pgtasks.backup import archive, scripts, store
-from pgtasks.backup import manifest as manifests
-from pgtasks.backup.manifest import Manifest
-from pgtasks.backup.store import Backup
+from pgtasks.backup.format import manifest as manifests
+from pgtasks.backup.format.manifest import Manifest
+from pgtasks.backup.store import local, scripts, tarstream
+from pgtasks.backup.store.local import Backup
 from pgtasks.errors import NotProven, PgtasksError, Refused
 from pgtasks.host import tempfiles
 from pgtasks.host.local import Host
@@ -40,7 +40,7 @@ def room(host: Host) -> Path:
 
 def place(path: Path, name: str) -> None:
     """Make the folder of a backup whose name a host says, raising NotProven for another's."""
-    folder = archive.checked(name)
+    folder = tarstream.checked(name)
     if len(folder.parts) != 3:
         raise NotProven(f"the host lists {name!r}, which is no backup's folder")
     try:
@@ -52,7 +52,7 @@ def place(path: Path, name: str) -> None:
 def admit(name: str, size: int) -> None:
     """Raise NotProven for what a host sends beside manifests and checks, or too large."""
     parts = name.split("/")
-    most = {manifests.NAME: manifests.LIMIT, store.CHECKS: scripts.CHECKS}
+    most = {manifests.NAME: manifests.LIMIT, local.CHECKS: scripts.CHECKS}
     if len(parts) != 4 or size > most.get(parts[-1], -1):
         raise NotProven(f"the host sends {name!r} of {size:,} bytes, which is no manifest")
 
@@ -74,19 +74,19 @@ class Mirror:
         self, *, environment: str | None = None, database: str | None = None
     ) -> list[Backup]:
         """Return the finished backups there, newest first."""
-        found = store.list_backups(self.path, environment=environment, database=database)
+        found = local.list_backups(self.path, environment=environment, database=database)
         return [self._there(backup) for backup in found]
 
     def find(self, environment: str, database: str, which: str | None = None) -> Backup:
         """Return one backup as `store.find` does; a path is one on the host."""
         try:
             if which and os.sep in which:
-                return self._there(store.load(self._mirrored(which)))
-            return self._there(store.find(self.path, environment, database, which))
+                return self._there(local.load(self._mirrored(which)))
+            return self._there(local.find(self.path, environment, database, which))
         except Refused as exc:
             raise Refused(f"on {self.host.name}: {exc.message}") from None
-        except store.Unreadable as exc:
-            raise store.Unreadable(self._worded(exc.message), id=exc.id) from None
+        except local.Unreadable as exc:
+            raise local.Unreadable(self._worded(exc.message), id=exc.id) from None
         except PgtasksError as exc:
             raise type(exc)(self._worded(exc.message)) from None
 
@@ -104,7 +104,7 @@ class Mirror:
 
     def unreadable(self) -> list[tuple[str, str]]:
         """Return the folders there that have no readable manifest, with why."""
-        found = store.unreadable(self.path)
+        found = local.unreadable(self.path)
         where = f"{self.host.name}:"
         return [(where + self._name(path), self._worded(why)) for path, why in found]
 
@@ -122,5 +122,5 @@ class Mirror:
 
 def small_names(made: Manifest) -> list[str]:
     """Return the names of a backup's files but for its dump."""
-    dump = store.dump_name(made.layout)
+    dump = local.dump_name(made.layout)
     return [name for name in made.files if name.split("/")[0] != dump and "/" not in name]

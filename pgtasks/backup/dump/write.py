@@ -7,10 +7,11 @@ import time
 from dataclasses import replace
 
 from pgtasks import __version__
-from pgtasks.backup import files, manifest, readme, store
-from pgtasks.backup.job import Job
-from pgtasks.backup.manifest import Manifest
-from pgtasks.backup.shelf import Draft
+from pgtasks.backup.dump.job import Job
+from pgtasks.backup.format import files, manifest, readme
+from pgtasks.backup.format.manifest import Manifest
+from pgtasks.backup.store import local
+from pgtasks.backup.store.destination import Draft
 from pgtasks.errors import Failed
 from pgtasks.report import account
 from pgtasks.server.dump import pg_dump
@@ -45,12 +46,12 @@ def reconciled(job: Job, dumped: Dumped) -> Dumped:
 def write(job: Job, dumped: Dumped, draft: Draft, began: float) -> None:
     """Write what goes beside the dump, the manifest last."""
     path = draft.path
-    has_globals = (path / store.GLOBALS).exists()
+    has_globals = (path / local.GLOBALS).exists()
     made = _manifest(job, dumped, draft.id)
-    files.write(path / store.DATABASE, _json(job.facts.as_json()))
+    files.write(path / local.DATABASE, _json(job.facts.as_json()))
     files.write(path / readme.SETTINGS, job.settings)
     if dumped.proof is not None:
-        files.write(path / store.PROOF, proof_text(dumped.proof))
+        files.write(path / local.PROOF, proof_text(dumped.proof))
     passwords = job.options.globals_passwords
     words = readme.text(made, job.facts, has_globals=has_globals, passwords=passwords)
     files.write(path / readme.NAME, words)

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pgtasks.backup import depot, partial, store
-from pgtasks.backup.depot import Depot
 from pgtasks.backup.listing import Listing, There
-from pgtasks.backup.store import Backup
+from pgtasks.backup.store import local, remote, staging
+from pgtasks.backup.store.local import Backup
+from pgtasks.backup.store.remote import Depot
 from pgtasks.errors import PgtasksError, Refused
 from pgtasks.settings.target import Target
 
@@ -24,7 +24,7 @@ class Places:
 
     def depot(self) -> Depot:
         """Return the folder on the host, raising Refused where the target has none."""
-        found = depot.of(self.landed()) if self.target.ssh else None
+        found = remote.of(self.landed()) if self.target.ssh else None
         if found is None:
             raise Refused(
                 f"environment {self.target.environment!r} has no ssh, "
@@ -34,7 +34,7 @@ class Places:
 
     def here(self, which: str | None) -> Backup:
         """Return one of the backups here, as `store.find` does."""
-        return store.find(self.folder, self.target.environment, self.target.database, which)
+        return local.find(self.folder, self.target.environment, self.target.database, which)
 
     def there(self, which: str | None, *, small: bool = True) -> Backup:
         """Return one of the backups on the host; with `small` all of it is here but its dump."""
@@ -58,9 +58,9 @@ class Places:
 
     def listing(self, environment: str | None = None) -> Listing:
         """Return what lies here and there; of a host that is not reached, why."""
-        shelved = store.look(self.folder)
+        shelved = local.look(self.folder)
         unreadable = [(path, why.message) for path, why in shelved.unreadable]
-        here = (shelved.of(environment, None), unreadable, partial.leftovers(self.folder))
+        here = (shelved.of(environment, None), unreadable, staging.leftovers(self.folder))
         return Listing(*here, self._there(environment) if self.target.ssh else None)
 
     def _there(self, environment: str | None) -> There:

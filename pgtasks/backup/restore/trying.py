@@ -5,8 +5,8 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Iterator
 
+from pgtasks.backup.restore.plan import Plan
 from pgtasks.errors import Failed
-from pgtasks.restore.plan import Plan
 from pgtasks.server import connection
 from pgtasks.server.connection import Connection
 from pgtasks.server.proof import entries

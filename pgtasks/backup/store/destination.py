@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
 
-from pgtasks.backup import archive, depot, files, manifest, partial, store
-from pgtasks.backup.depot import Depot, Partial
-from pgtasks.backup.manifest import FileRecord
-from pgtasks.backup.mirror import room
-from pgtasks.backup.store import Backup
+from pgtasks.backup.format import files, manifest
+from pgtasks.backup.format.manifest import FileRecord
+from pgtasks.backup.store import local, remote, staging, tarstream
+from pgtasks.backup.store.local import Backup
+from pgtasks.backup.store.remote import Depot, Partial
+from pgtasks.backup.store.remote_index import room
 from pgtasks.errors import Failed, Refused
 from pgtasks.host.local import HERE, Host
 from pgtasks.settings.target import Target
@@ -73,17 +74,17 @@ class LocalShelf:
 
     def home(self, environment: str, database: str) -> str:
         """Return the folder of one database's backups."""
-        return str(store.home(self.base, environment, database))
+        return str(local.home(self.base, environment, database))
 
     def sweep(self) -> list[str]:
         """Tidy up after interrupted runs, and say what was done."""
-        return store.sweep(self.base)
+        return local.sweep(self.base)
 
     @contextmanager
     def making(self, environment: str, database: str) -> Iterator[Draft]:
         """Make a backup in a folder with a temporary name."""
-        id = partial.new_id()
-        with partial.making(store.home(self.base, environment, database), id) as path:
+        id = staging.new_id()
+        with staging.making(local.home(self.base, environment, database), id) as path:
             yield _LocalDraft(id, path)
 
 
@@ -103,7 +104,7 @@ class _LocalDraft:
         return files.records(self.path, files.below(self.path), jobs=jobs)
 
     def finish(self) -> Backup:
-        return store.load(partial.finish(self.path, self.id))
+        return local.load(staging.finish(self.path, self.id))
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ class FarShelf:
     @contextmanager
     def making(self, environment: str, database: str) -> Iterator[Draft]:
         """Make a backup there in a folder with a temporary name."""
-        id = partial.new_id()
+        id = staging.new_id()
         with self.depot.making(environment, database, id) as there:
             assert there is not None
             try:
@@ -161,11 +162,11 @@ class _FarDraft:
         def pack(sink: IO[bytes]) -> None:
             names = files.below(self.path)
             names.remove(manifest.NAME)
-            archive.pack(sink, self.path, [*names, manifest.NAME])
+            tarstream.pack(sink, self.path, [*names, manifest.NAME])
 
         self.depot.unpack(self.there.path, pack)
         folder = self.depot.finish(self.there, self.id)
-        made = store.load(self.path).manifest
+        made = local.load(self.path).manifest
         return Backup(self.path, made, self.depot.host, folder)
 
 
@@ -180,5 +181,5 @@ def check(target: Target, *, on_host: bool) -> None:
 
 def of(target: Target, folder: Path, *, on_host: bool = False) -> Shelf:
     """Return where a backup of a reached target is to lie: here, or `on_host` on its host."""
-    far = depot.of(target) if on_host else None
+    far = remote.of(target) if on_host else None
     return FarShelf(far) if far else LocalShelf(folder)

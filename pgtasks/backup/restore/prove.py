@@ -10,13 +10,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import IO
 
-from pgtasks.backup import depot
-from pgtasks.backup.store import Backup
+from pgtasks.backup.restore.plan import Plan, dbname
+from pgtasks.backup.store import remote
+from pgtasks.backup.store.local import Backup
 from pgtasks.errors import Failed, PgtasksError
 from pgtasks.host import journal, pipeline, tools
 from pgtasks.host.local import Command, Host
 from pgtasks.report import plural
-from pgtasks.restore.plan import Plan, dbname
 from pgtasks.server import connection, session
 from pgtasks.server import proof as proofs
 from pgtasks.server.dump import pg_dump
@@ -264,6 +264,6 @@ def _record(backup: Backup) -> None:
     try:
         checks = backup.record(proven=journal.now())
         if backup.folder:
-            depot.holding(backup).note(backup, checks)
+            remote.holding(backup).note(backup, checks)
     except (OSError, PgtasksError):
         pass  # the folder may be read-only: the proof itself stands

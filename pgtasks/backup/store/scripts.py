@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from pgtasks.backup.manifest import LIMIT as LARGEST
+from pgtasks.backup.format.manifest import LIMIT as LARGEST
 from pgtasks.host.local import Command
 
 BUSY, THERE = "busy", "there"

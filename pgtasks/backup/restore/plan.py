@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from pgtasks import report
-from pgtasks.backup.store import Backup
+from pgtasks.backup.restore.leaving import NOTHING, Left
+from pgtasks.backup.restore.rights import Rights
+from pgtasks.backup.store.local import Backup
 from pgtasks.database.properties import DatabaseFacts, Setting
 from pgtasks.database.side import side_name
 from pgtasks.host.local import Command, Host
 from pgtasks.host.tools import Toolset
-from pgtasks.restore.leaving import NOTHING, Left
-from pgtasks.restore.rights import Rights
 from pgtasks.server import catalog, connection, rowcount, session
 from pgtasks.server.catalog import Relation
 from pgtasks.server.connection import Connection

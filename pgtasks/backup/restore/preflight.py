@@ -7,12 +7,12 @@ from collections.abc import Iterable, Iterator
 from psycopg2 import sql
 
 from pgtasks import report
+from pgtasks.backup.restore.plan import Plan
 from pgtasks.database import attached, properties
 from pgtasks.database.properties import DatabaseFacts
 from pgtasks.errors import Failed, Refused
 from pgtasks.host.local import Host
 from pgtasks.report import typed
-from pgtasks.restore.plan import Plan
 from pgtasks.server import connection
 from pgtasks.server.connection import Connection
 from pgtasks.settings.target import Target

@@ -9,15 +9,15 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 from pgtasks import report
-from pgtasks.backup import depot, transfer
+from pgtasks.backup.restore import intact, load, preflight, prove, trying
+from pgtasks.backup.restore.plan import Plan
+from pgtasks.backup.restore.prove import Proven
+from pgtasks.backup.store import remote, transfer
 from pgtasks.database import drop, loader, properties, side
 from pgtasks.errors import Failed, PgtasksError, Refused, Unreachable
 from pgtasks.host.local import Host
 from pgtasks.report import typed
 from pgtasks.report.boundaries import reach
-from pgtasks.restore import intact, load, preflight, prove, trying
-from pgtasks.restore.plan import Plan
-from pgtasks.restore.prove import Proven
 from pgtasks.server import connection
 from pgtasks.server.connection import Connection
 from pgtasks.server.lock import Lock
@@ -66,7 +66,7 @@ def _logged_in(
 @contextmanager
 def _brought(plan: Plan, lock: Lock, host: Host, say: Say) -> Iterator[Plan]:
     """Have the backup where pg_restore runs for the length of a block."""
-    home = depot.of(plan.target)
+    home = remote.of(plan.target)
     if plan.at_hand(host) or home is None:
         yield plan
         return

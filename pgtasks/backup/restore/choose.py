@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 
 from pgtasks import report
-from pgtasks.backup import store, view
-from pgtasks.backup.places import Places
-from pgtasks.backup.store import Backup
+from pgtasks.backup import views
+from pgtasks.backup.find import Places
+from pgtasks.backup.store import local
+from pgtasks.backup.store.local import Backup
 from pgtasks.errors import Refused
 from pgtasks.host import journal, private
 from pgtasks.report import typed
@@ -30,7 +31,7 @@ def chosen(places: Places, which: str | None) -> Backup:
             found.append(look(which))
         except Refused as exc:
             refused.append(exc.message)
-        except store.Unreadable as exc:
+        except local.Unreadable as exc:
             unreadable.append(exc)
     for broken in unreadable:
         # the same one in the other place, or a newer one, passes nothing over
@@ -68,14 +69,14 @@ def _asked(places: Places) -> Backup:
         raise Refused(f"--backup ask needs a terminal, name the backup: {shows} shows them")
     target = places.target
     of = {"environment": target.environment, "database": target.database}
-    listed = {backup.id: backup for backup in store.list_backups(places.folder, **of)}
+    listed = {backup.id: backup for backup in local.list_backups(places.folder, **of)}
     if target.ssh:
         listed |= {backup.id: backup for backup in places.depot().mirror().backups(**of)}
     found = sorted(listed.values(), key=lambda backup: backup.id, reverse=True)
     if not found:
         return places.find(None)  # says what is there
     rows = [
-        (number, backup.id, report.age(view.age(backup)), *_told(backup))
+        (number, backup.id, report.age(views.age(backup)), *_told(backup))
         for number, backup in enumerate(found, 1)
     ]
     report.say(report.table(("", "backup", "age", "rows", "note"), rows, whole=("backup",)))

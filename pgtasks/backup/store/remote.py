@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import IO
 
-from pgtasks.backup import archive, mirror, scripts, store
-from pgtasks.backup.archive import Tell
-from pgtasks.backup.manifest import FileRecord
-from pgtasks.backup.mirror import FAULTS, Mirror, room, small_names
-from pgtasks.backup.store import Backup, Checks
+from pgtasks.backup.format.manifest import FileRecord
+from pgtasks.backup.store import local, remote_index, scripts, tarstream
+from pgtasks.backup.store.local import Backup, Checks
+from pgtasks.backup.store.remote_index import FAULTS, Mirror, room, small_names
+from pgtasks.backup.store.tarstream import Tell
 from pgtasks.errors import Failed, Locked, NotProven, PgtasksError, Refused
 from pgtasks.host import streams
 from pgtasks.host.local import Command, Host, for_target
@@ -74,8 +74,8 @@ class Depot:
                 elif kind in FAULTS:
                     faults[rest] = FAULTS[kind]
                 else:
-                    mirror.place(path, rest)
-            archive.unpack(source, path, admit=mirror.admit)
+                    remote_index.place(path, rest)
+            tarstream.unpack(source, path, admit=remote_index.admit)
         return Mirror(self.host, path, base, tuple(dead), faults)
 
     def small(self, backup: Backup) -> Backup:
@@ -86,7 +86,7 @@ class Depot:
             most = sum(one.size + _FRAME for one in expected.values()) + _FRAME
             packed = scripts.pack(backup.folder, names)
             with self._reading(packed, "read", most=most) as source:
-                archive.unpack(source, backup.path, admit=archive.admitting(expected))
+                tarstream.unpack(source, backup.path, admit=tarstream.admitting(expected))
         return backup
 
     def sums(
@@ -167,7 +167,7 @@ class Depot:
 
     def note(self, backup: Backup, checks: Checks) -> None:
         """Write down there when a backup was verified or drilled."""
-        self.put(f"{backup.folder}/{store.CHECKS}", checks.text().encode())
+        self.put(f"{backup.folder}/{local.CHECKS}", checks.text().encode())
 
     def unpack(self, path: str, send: Callable[[IO[bytes]], None]) -> None:
         """Let a function write an archive, whose files come into a folder there."""

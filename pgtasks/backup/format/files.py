@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from pgtasks.backup.manifest import FileRecord
-from pgtasks.backup.partial import sync
+from pgtasks.backup.format.manifest import FileRecord
+from pgtasks.backup.store.staging import sync
 from pgtasks.host import plainfile
 
 SUMS = "SHA256SUMS"

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from pgtasks import report
+from pgtasks.backup.restore.plan import Plan
+from pgtasks.backup.restore.prove import Proven
 from pgtasks.database.forget import Trimmed
 from pgtasks.database.swap import Swapped
 from pgtasks.report import typed
-from pgtasks.restore.plan import Plan
-from pgtasks.restore.prove import Proven
 
 
 @dataclass(frozen=True)

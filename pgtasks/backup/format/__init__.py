@@ -1,0 +1,7 @@
+"""What a backup is on disk.
+
+manifest  what it is, and the checksum of every file in it
+files     its files: hashed, laid
+readme    the file that tells a person without pgtasks how to restore
+foreign   dumps that somebody else made
+"""
