@@ -18,7 +18,7 @@ def new(c, message=None, env=None, empty=False, json=False):
     inv migrate.new -m 'add the notes table'
     """
     with run(c, "migrate.new", env=env, json=json) as r:
-        from pgtasks import migrate
+        from pgtasks.schema import migrate
 
         if empty:
             r.finish(migrate.new_empty(migrate.needed(r.project), message or ""))
@@ -56,14 +56,14 @@ def down(
 ):
     """Take migrations back, one where nothing else is said. Example: inv migrate.down --steps 2"""
     with run(c, "migrate.down", env=env, json=json, dry=dry, journaled=True) as r:
-        from pgtasks.migrate import downward
+        from pgtasks.schema.migrate import downward
 
         _move(r, "down", downward(to, steps), confirm, sql, yes=yes)
 
 
 def _move(r, direction, to, confirm, sql, *, yes=None):
-    from pgtasks import migrate, trigger
     from pgtasks.errors import Refused
+    from pgtasks.schema import migrate, trigger
     from pgtasks.server.guard import Access
     from pgtasks.server.lock import Lock
 
@@ -104,7 +104,7 @@ def _agreed(r, plan, confirm, yes):
 
 
 def _place(r, *, reads=False):
-    from pgtasks import migrate
+    from pgtasks.schema import migrate
     from pgtasks.server.guard import Access
     from pgtasks.server.reach import present
 
@@ -117,6 +117,6 @@ def _place(r, *, reads=False):
 def status(c, env=None, json=False):
     """Say where the database stands against the files."""
     with run(c, "migrate.status", env=env, json=json) as r:
-        from pgtasks import migrate
+        from pgtasks.schema import migrate
 
         r.finish(migrate.status(*_place(r, reads=True)))

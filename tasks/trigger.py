@@ -7,7 +7,7 @@ from pgtasks.task import run, task
 def apply(c, env=None, confirm=None, json=False, dry=False):
     """Apply all function and trigger files in one transaction. Example: inv trigger.apply --dry"""
     with run(c, "trigger.apply", env=env, json=json, dry=dry, journaled=True) as r:
-        from pgtasks import trigger
+        from pgtasks.schema import trigger
         from pgtasks.server.guard import Access
         from pgtasks.server.lock import Lock
         from pgtasks.server.reach import present
@@ -29,7 +29,7 @@ def apply(c, env=None, confirm=None, json=False, dry=False):
 def verify(c, env=None, strict=False, json=False):
     """Compare the files with the database; exit 5 on a difference."""
     with run(c, "trigger.verify", env=env, json=json) as r:
-        from pgtasks import trigger
+        from pgtasks.schema import trigger
         from pgtasks.server.guard import Access
         from pgtasks.server.reach import present
 

@@ -23,11 +23,11 @@ from projects import make_project, put_stamp
 from servers import Cluster
 from sqlalchemy import create_engine
 
-from pgtasks import migrate
 from pgtasks.errors import BadConfiguration, Failed, PgtasksError, Refused
-from pgtasks.migrate import source
-from pgtasks.migrate.losses import losses
-from pgtasks.migrate.scripts import Scripts, variable
+from pgtasks.schema import migrate
+from pgtasks.schema.migrate import source
+from pgtasks.schema.migrate.losses import losses
+from pgtasks.schema.migrate.scripts import Scripts, variable
 from pgtasks.server.lock import Lock
 from pgtasks.server.reach import identify, present
 from pgtasks.server.stamp import Identity

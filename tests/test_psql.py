@@ -13,8 +13,8 @@ from servers import Cluster
 
 from pgtasks.errors import Failed, Refused
 from pgtasks.host.tools import Toolset
-from pgtasks.seed.load import Rows, load
-from pgtasks.seed.sets import SeedSet
+from pgtasks.schema.seed.load import Rows, load
+from pgtasks.schema.seed.sets import SeedSet
 from pgtasks.server.psql import program, script, session
 from pgtasks.server.psql.lexer import Lexer
 from pgtasks.server.psql.source import Source

@@ -11,11 +11,11 @@ import pytest
 from projects import make_project, put_stamp
 from servers import Cluster
 
-from pgtasks import seed
 from pgtasks.errors import BadConfiguration, Failed, Refused
-from pgtasks.seed.load import Loaded, Rows
-from pgtasks.seed.load import load as load_set
-from pgtasks.seed.sets import SeedSet, chosen, parse
+from pgtasks.schema import seed
+from pgtasks.schema.seed.load import Loaded, Rows
+from pgtasks.schema.seed.load import load as load_set
+from pgtasks.schema.seed.sets import SeedSet, chosen, parse
 from pgtasks.server import connection
 from pgtasks.settings.project import load
 from pgtasks.settings.target import Target

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from servers import Cluster
 
-from pgtasks import trigger
 from pgtasks.errors import Failed, NotProven, Refused
+from pgtasks.schema import trigger
+from pgtasks.schema.trigger.files import SqlFile
 from pgtasks.settings.target import Target
-from pgtasks.trigger.files import SqlFile
 
 TABLE = """
 CREATE TYPE mood AS ENUM ('low', 'high');

@@ -10,7 +10,7 @@ from typing import Any
 
 from pgtasks import report
 from pgtasks.errors import Failed
-from pgtasks.seed.sets import SeedSet
+from pgtasks.schema.seed.sets import SeedSet
 from pgtasks.server.psql import program, session
 from pgtasks.server.psql.source import Source
 from pgtasks.settings.target import Target

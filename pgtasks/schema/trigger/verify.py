@@ -10,15 +10,15 @@ from pgtasks import report
 from pgtasks.database.properties import NAME_LISTS, split_names
 from pgtasks.errors import NotProven
 from pgtasks.report import typed
+from pgtasks.schema.trigger import expected as files_say
+from pgtasks.schema.trigger import installed
+from pgtasks.schema.trigger.expected import Expected, Function, Trigger
+from pgtasks.schema.trigger.files import SqlFile
+from pgtasks.schema.trigger.installed import InstalledFunction, InstalledTrigger
+from pgtasks.schema.trigger.normalize import same_condition, same_defaults, trigger_shape
 from pgtasks.server import connection
 from pgtasks.server.connection import Connection
 from pgtasks.settings.target import Target
-from pgtasks.trigger import expected as files_say
-from pgtasks.trigger import installed
-from pgtasks.trigger.expected import Expected, Function, Trigger
-from pgtasks.trigger.files import SqlFile
-from pgtasks.trigger.installed import InstalledFunction, InstalledTrigger
-from pgtasks.trigger.shape import same_condition, same_defaults, trigger_shape
 
 _NO_TABLE = "its table is not there"
 STATES = ("INSTALLED", "CHANGED", "MISSING", "DISABLED", "ORPHAN")

@@ -8,8 +8,8 @@ from typing import Any
 
 from pgtasks import report
 from pgtasks.errors import Refused
-from pgtasks.seed.load import Loaded, Outcome, load
-from pgtasks.seed.sets import SeedSet, chosen, known
+from pgtasks.schema.seed.load import Loaded, Outcome, load
+from pgtasks.schema.seed.sets import SeedSet, chosen, known
 from pgtasks.settings.project import Project
 from pgtasks.settings.target import Target
 

@@ -12,8 +12,8 @@ from alembic.util import CommandError
 from sqlalchemy import exc
 
 from pgtasks.errors import BadConfiguration, Failed, PgtasksError, Refused, Unreachable
-from pgtasks.migrate.scripts import Scripts
 from pgtasks.report import typed
+from pgtasks.schema.migrate.scripts import Scripts
 from pgtasks.server import connection
 from pgtasks.settings.secret import redact
 from pgtasks.settings.target import Target

@@ -9,7 +9,7 @@ from typing import Any
 from alembic.script import Script, ScriptDirectory
 
 from pgtasks import report
-from pgtasks.migrate.scripts import Scripts
+from pgtasks.schema.migrate.scripts import Scripts
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from pgtasks.schema.trigger.files import SqlFile, Statement, statements
 from pgtasks.server.quoting import quoted
-from pgtasks.trigger.files import SqlFile, Statement, statements
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from pgtasks.migrate.losses import Loss, losses
+from pgtasks.schema.migrate.losses import Loss, losses
 from pgtasks.server.quoting import qualified, quoted
 
 _RUN_SQL = ("execute", "exec_driver_sql")

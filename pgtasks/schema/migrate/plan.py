@@ -23,11 +23,11 @@ from alembic.util import CommandError
 
 from pgtasks import report
 from pgtasks.errors import Refused
-from pgtasks.migrate import source, state
-from pgtasks.migrate.envpy import EnvPy, bare
-from pgtasks.migrate.losses import Loss
-from pgtasks.migrate.scripts import Scripts
-from pgtasks.migrate.state import Revision, State
+from pgtasks.schema.migrate import source, state
+from pgtasks.schema.migrate.envpy import EnvPy, bare
+from pgtasks.schema.migrate.losses import Loss
+from pgtasks.schema.migrate.scripts import Scripts
+from pgtasks.schema.migrate.state import Revision, State
 from pgtasks.server import connection, versiontable
 from pgtasks.server.connection import Connection
 from pgtasks.server.versiontable import VersionTable

@@ -27,10 +27,10 @@ from sqlalchemy import Connection, create_engine, event, pool
 from pgtasks import report
 from pgtasks.errors import BadConfiguration, Failed, Refused
 from pgtasks.host import password
-from pgtasks.migrate import scripts as where
-from pgtasks.migrate.ledger import LOCK_TIMEOUT, Ledger
-from pgtasks.migrate.scripts import Scripts
-from pgtasks.migrate.translation import Translation, one_line
+from pgtasks.schema.migrate import scripts as where
+from pgtasks.schema.migrate.errors import Translation, one_line
+from pgtasks.schema.migrate.ledger import LOCK_TIMEOUT, Ledger
+from pgtasks.schema.migrate.scripts import Scripts
 from pgtasks.server import connection, interrupt
 from pgtasks.server.stamp import Identity
 from pgtasks.settings.target import Target

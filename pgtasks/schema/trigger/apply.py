@@ -11,12 +11,12 @@ import psycopg2
 
 from pgtasks import report
 from pgtasks.errors import Failed, PgtasksError, Refused
+from pgtasks.schema.trigger import expected, installed
+from pgtasks.schema.trigger.files import SqlFile, Statement, line_of, statements
+from pgtasks.schema.trigger.verify import verify
 from pgtasks.server import connection, interrupt
 from pgtasks.server.connection import Connection
 from pgtasks.settings.target import Target
-from pgtasks.trigger import expected, installed
-from pgtasks.trigger.files import SqlFile, Statement, line_of, statements
-from pgtasks.trigger.verify import verify
 
 LOCK_TIMEOUT = "5s"  # CREATE TRIGGER waits for writers, and writers that come later wait for it
 

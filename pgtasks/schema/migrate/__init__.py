@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pgtasks.migrate.perform import (
+from pgtasks.schema.migrate.perform import (
     Outcome,
     Written,
     new,
@@ -12,9 +12,9 @@ from pgtasks.migrate.perform import (
     status,
     with_sql,
 )
-from pgtasks.migrate.plan import Plan, downward
-from pgtasks.migrate.scripts import Scripts, find, needed
-from pgtasks.migrate.state import Revision, State
+from pgtasks.schema.migrate.plan import Plan, downward
+from pgtasks.schema.migrate.scripts import Scripts, find, needed
+from pgtasks.schema.migrate.state import Revision, State
 
 __all__ = [
     "Outcome",

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from pgtasks.schema.trigger.apply import Applied, apply, plan
+from pgtasks.schema.trigger.files import needed, read
+from pgtasks.schema.trigger.verify import Finding, Verification, verify
 from pgtasks.settings.project import Project
 from pgtasks.settings.target import Target
-from pgtasks.trigger.apply import Applied, apply, plan
-from pgtasks.trigger.files import needed, read
-from pgtasks.trigger.verify import Finding, Verification, verify
 
 __all__ = [
     "Applied",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pgtasks.seed.load import Loaded, Outcome
-from pgtasks.seed.plan import Listing, Plan, listing, plan
-from pgtasks.seed.sets import SeedSet, known
+from pgtasks.schema.seed.load import Loaded, Outcome
+from pgtasks.schema.seed.plan import Listing, Plan, listing, plan
+from pgtasks.schema.seed.sets import SeedSet, known
 
 __all__ = ["Listing", "Loaded", "Outcome", "Plan", "SeedSet", "known", "listing", "plan"]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from pgtasks.schema.trigger import expression, installed
+from pgtasks.schema.trigger.expected import expression_text
+from pgtasks.schema.trigger.installed import InstalledFunction, InstalledTrigger
 from pgtasks.server.connection import Connection
-from pgtasks.trigger import expression, installed
-from pgtasks.trigger.expected import expression_text
-from pgtasks.trigger.installed import InstalledFunction, InstalledTrigger
 
 _TIMINGS = {0: "AFTER", 2: "BEFORE", 64: "INSTEAD OF"}  # TRIGGER_TYPE_... in pg_trigger.h
 _EVENTS = {4: "INSERT", 8: "DELETE", 16: "UPDATE", 32: "TRUNCATE"}

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from pgtasks import migrate, report, seed, trigger
+from pgtasks import report
 from pgtasks.database import create
+from pgtasks.schema import migrate, seed, trigger
 from pgtasks.server import catalog, connection, embedded, reach, rowcount
 from pgtasks.server.lock import Lock
 from pgtasks.server.stamp import Identity

@@ -15,14 +15,14 @@ from alembic.script import ScriptDirectory
 
 from pgtasks import report
 from pgtasks.errors import Failed, PgtasksError, Refused
-from pgtasks.migrate import plan as planning
-from pgtasks.migrate import state
-from pgtasks.migrate.envpy import EnvPy, bare
-from pgtasks.migrate.plan import Plan
-from pgtasks.migrate.scripts import Scripts
-from pgtasks.migrate.state import Revision, State
-from pgtasks.migrate.translation import one_line
 from pgtasks.report import typed
+from pgtasks.schema.migrate import plan as planning
+from pgtasks.schema.migrate import state
+from pgtasks.schema.migrate.envpy import EnvPy, bare
+from pgtasks.schema.migrate.errors import one_line
+from pgtasks.schema.migrate.plan import Plan
+from pgtasks.schema.migrate.scripts import Scripts
+from pgtasks.schema.migrate.state import Revision, State
 from pgtasks.server import catalog, connection
 from pgtasks.server.stamp import Identity
 from pgtasks.settings.target import Target
