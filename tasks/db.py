@@ -304,14 +304,14 @@ def check(c, env=None, verbose=False, json=False):
     with run(c, "db.check", env=env, json=json) as r:
         from dataclasses import replace
 
-        from pgtasks import diagnosis, readiness
+        from pgtasks.health import connection, database
 
         steps = ()
         if verbose:
-            taken = diagnosis.diagnose(r.target, r.environment, r.project.root)
+            taken = connection.diagnose(r.target, r.environment, r.project.root)
             taken.check()
             steps = taken.steps
-        found = readiness.examine(r.reached(reads=True), r.project.folder("backups"))
+        found = database.examine(r.reached(reads=True), r.project.folder("backups"))
         found = replace(found, steps=steps)
         if json:
             found.check()  # the findings are in the one document of the failure

@@ -71,10 +71,11 @@ def check(c, env=None, json=False):
     """Check the settings of all environments."""
     import invoke
 
-    from pgtasks import audit, report
+    from pgtasks import report
     from pgtasks.context import project_of
+    from pgtasks.health import settings
 
-    found = audit.audit(project_of(c), env)
+    found = settings.audit(project_of(c), env)
     report.result(found, json=json)
     if found.faults:
         raise invoke.Exit(code=3)

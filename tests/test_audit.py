@@ -12,8 +12,8 @@ import pytest
 from layout import lay_out
 from servers import Cluster
 
-from pgtasks import audit
-from pgtasks.audit import Finding
+from pgtasks.health import settings
+from pgtasks.health.settings import Finding
 from pgtasks.server import connection, stamp
 from pgtasks.settings import project
 from pgtasks.settings.target import Target
@@ -28,7 +28,7 @@ needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="git is not i
 def found(root: Path, name: str | None = None) -> dict[tuple[str, str], Finding]:
     """Return the findings by check and environment."""
     loaded = project.load(root)
-    return {(one.check, one.environment): one for one in audit.audit(loaded, name).findings}
+    return {(one.check, one.environment): one for one in settings.audit(loaded, name).findings}
 
 
 def git(root: Path, *argv: str) -> None:
@@ -45,7 +45,7 @@ def safe_place(server: Cluster, database: str) -> str:
 
 def test_a_project_as_it_should_be_has_no_findings(tmp_path: Path) -> None:
     lay_out(tmp_path, {"env/dev.yaml": "server: embedded\n"})
-    checked = audit.audit(project.load(tmp_path))
+    checked = settings.audit(project.load(tmp_path))
     kinds = {(one.level, one.check) for one in checked.findings}
     assert kinds <= {("unchecked", "git")}  # tmp_path is no repository
     assert checked.environments == ("dev", "test")
@@ -244,7 +244,7 @@ def test_one_host_logged_in_to_in_two_ways_is_one_place(tmp_path: Path) -> None:
             "env/eu.yaml": f"{place}ssh: ops@127.0.0.2:1\n",
         },
     )
-    said = [one.message for one in audit.audit(project.load(tmp_path)).findings]
+    said = [one.message for one in settings.audit(project.load(tmp_path)).findings]
     same = [text for text in said if "is the same database" in text]
     assert same == ["'qa' is the same database, owner@socket:5432/shop on ops@127.0.0.1:1"]
 
@@ -286,7 +286,7 @@ def test_a_tracked_dotenv_file_is_a_fault(tmp_path: Path) -> None:
     git(tmp_path, "add", "-f", ".env", "env/prod.env")
     messages = [
         one.message
-        for one in audit.audit(project.load(tmp_path)).findings
+        for one in settings.audit(project.load(tmp_path)).findings
         if one.check == "dotenv-in-git"
     ]
     assert [message.split(",")[0] for message in messages] == [
@@ -332,7 +332,7 @@ def test_without_git_what_it_knows_is_unchecked(
 
 
 def unused(root: Path) -> list[str]:
-    findings = audit.audit(project.load(root)).findings
+    findings = settings.audit(project.load(root)).findings
     return [one.message for one in findings if one.check == "unused-url"]
 
 
@@ -355,7 +355,7 @@ def test_a_url_that_nothing_uses_is_named(tmp_path: Path, monkeypatch: pytest.Mo
 def test_notes_are_no_faults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", "postgresql://h/d")
     lay_out(tmp_path, {"env/dev.yaml": ""})
-    assert audit.audit(project.load(tmp_path)).faults == 0
+    assert settings.audit(project.load(tmp_path)).faults == 0
 
 
 def test_a_choice_that_cannot_be_is_a_fault(tmp_path: Path) -> None:
@@ -410,11 +410,11 @@ def test_the_examples_of_this_repository_hold(tmp_path: Path) -> None:
         },
     )
     (tmp_path / "env" / "prod.env").chmod(0o600)
-    checked = audit.audit(project.load(tmp_path))
+    checked = settings.audit(project.load(tmp_path))
     assert checked.environments == ("demo", "dev", "prod", "test")
     assert {one.level for one in checked.findings} <= {"unchecked"}
     loaded = project.load(tmp_path)
-    found = {name: audit.resolve(loaded, name) for name in checked.environments}
+    found = {name: settings.resolve(loaded, name) for name in checked.environments}
     assert found["prod"].protected
     assert found["prod"].password is not None
     assert found["demo"].get("seeds") == ("core", "clinic")

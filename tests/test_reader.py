@@ -10,7 +10,7 @@ import pytest
 from projects import make_project, put_stamp
 from servers import Cluster
 
-from pgtasks import audit
+from pgtasks.health import settings
 from pgtasks.settings import project
 from pgtasks.settings.environment import resolve
 from pgtasks.settings.target import from_environment
@@ -80,7 +80,7 @@ def test_a_shell_without_a_reader_says_what_its_setting_is_worth(
     done = inv("db.shell", "--env", "prod", input="SELECT 1;", cwd=prod)
     assert "a belt against slips, no lock" in done.stderr
     assert "reader: ROLE in env/prod.yaml" in done.stderr
-    findings = {one.check: one for one in audit.audit(project.load(prod), "prod").findings}
+    findings = {one.check: one for one in settings.audit(project.load(prod), "prod").findings}
     assert findings["reader"].level == "note"
 
 

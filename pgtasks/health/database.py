@@ -12,8 +12,8 @@ from pgtasks import report
 from pgtasks.backup.store import local, remote, staging
 from pgtasks.database import kept, lacking, loader, recover
 from pgtasks.database.recover import Leftovers
-from pgtasks.diagnosis import Diagnosis, Step
 from pgtasks.errors import Failed, PgtasksError, Refused, Unreachable, VersionMismatch
+from pgtasks.health.connection import Diagnosis, Step
 from pgtasks.host import tempfiles, tools
 from pgtasks.host.local import HERE, for_target
 from pgtasks.report import typed

@@ -11,13 +11,13 @@ from typing import Any
 from pgtasks import report
 from pgtasks.backup.store import remote
 from pgtasks.errors import PgtasksError, Unreachable, VersionMismatch
+from pgtasks.health.database import Finding
 from pgtasks.host import password, tools
 from pgtasks.host.ssh import facts, hostkeys, login
 from pgtasks.host.ssh.config import below_home
 from pgtasks.host.ssh.facts import Facts
 from pgtasks.host.ssh.host import SshHost
 from pgtasks.host.ssh.link import Forbidden
-from pgtasks.readiness import Finding
 from pgtasks.server import connection, reach
 from pgtasks.settings import ssh
 from pgtasks.settings.target import Target
