@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pgtasks.application import (
+    from pgtasks.service.environment import (
         discover,
         get_config,
         get_database_url,
@@ -67,6 +67,6 @@ def __dir__() -> list[str]:
 
 
 def _application() -> Any:
-    from pgtasks import application
+    from pgtasks.service import environment
 
-    return application
+    return environment
