@@ -39,7 +39,7 @@ def nothing(c):
 """
 _SETTINGS = """\
 tasks:
-  executor_class: pgtasks.executor.TaskExecutor
+  executor_class: pgtasks.cli.executor.TaskExecutor
 pgtasks:
   environment: {environment}
 """

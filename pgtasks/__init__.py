@@ -1,7 +1,8 @@
 """Database tasks for Python teams on PostgreSQL: `inv db.backup`, `inv db.restore`, and more.
 
-A project's tasks.py needs `namespace`; its application the rest, described in
-`pgtasks.application`. `current_env` is what `discover()` returns at the moment it is read.
+A project's tasks.py needs `namespace`, tasks of its own `task` and `run`, described in
+`pgtasks.cli.task`; its application the rest, described in `pgtasks.service.environment`.
+`current_env` is what `discover()` returns at the moment it is read.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pgtasks.cli.task import run, task
     from pgtasks.service.environment import (
         discover,
         get_config,
@@ -32,7 +34,9 @@ __all__ = [
     "is_testing",
     "namespace",
     "normalize",
+    "run",
     "set_environment",
+    "task",
 ]
 
 __version__ = "0.1.0"
@@ -40,21 +44,17 @@ __version__ = "0.1.0"
 
 def namespace(file: str) -> object:
     """Return the task tree for a project's tasks.py: `ns = pgtasks.namespace(__file__)`."""
-    try:
-        from pgtasks.collections import namespace as assembled
+    from pgtasks.cli.tree import namespace as assembled
 
-        return assembled(file)
-    except KeyboardInterrupt:
-        from pgtasks import early
-        from pgtasks.collections import is_inv
-
-        if is_inv():
-            raise early.ended() from None
-        raise
+    return assembled(file)
 
 
 def __getattr__(name: str) -> Any:
     # `inv --list` imports this package on every press of TAB: the application's part waits
+    if name in ("run", "task"):
+        from pgtasks.cli import task
+
+        return getattr(task, name)
     if name == "current_env":
         return _application().discover()
     if name in __all__:

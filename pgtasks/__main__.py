@@ -14,7 +14,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     options = _parser().parse_args(argv)
     try:
-        from pgtasks.init import init
+        from pgtasks.cli.init import init
 
         init(Path.cwd(), write=options.write)
     except PgtasksError as exc:

@@ -1,6 +1,6 @@
 """Backups: list, show, verify, fetch, send. They are made by `inv db.backup`."""
 
-from pgtasks.task import run, task
+from pgtasks import run, task
 
 _ID = {"id": "an ID, the beginning of one, latest, or a path"}
 _ON_HOST = {"on_host": "the one on the database host, also where there is one here"}

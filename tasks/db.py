@@ -1,6 +1,6 @@
 """The database itself: create, check, back up, restore, undo."""
 
-from pgtasks.task import run, task
+from pgtasks import run, task
 
 
 @task(
@@ -240,7 +240,7 @@ def shell(c, env=None, write=False, confirm=None):
     with run(c, "db.shell", env=env, journaled=write) as r:
         import sys
 
-        from pgtasks import edge
+        from pgtasks.cli import edge
         from pgtasks.server.guard import Access
         from pgtasks.server.psql import shell
         from pgtasks.server.reach import present

@@ -1,13 +1,13 @@
 """Environments: which there are, what they say, which one is chosen."""
 
-from pgtasks.task import run, task
+from pgtasks import run, task
 
 
 @task(name="list")
 def list_(c, json=False):
     """List all environments, the chosen one with a mark."""
     from pgtasks import report
-    from pgtasks.context import project_of
+    from pgtasks.cli.context import project_of
     from pgtasks.settings import views
 
     report.result(views.listing(project_of(c)), json=json)
@@ -72,7 +72,7 @@ def check(c, env=None, json=False):
     import invoke
 
     from pgtasks import report
-    from pgtasks.context import project_of
+    from pgtasks.cli.context import project_of
     from pgtasks.health import settings
 
     found = settings.audit(project_of(c), env)

@@ -1,6 +1,6 @@
 """What to begin with."""
 
-from pgtasks.task import run, task
+from pgtasks import run, task
 
 
 @task(name="help")
@@ -10,7 +10,7 @@ def help_(c, env=None, json=False):
     Example: inv help db.restore
     """
     with run(c, "help", env=env, json=json) as r:
-        from pgtasks.overview import Overview
+        from pgtasks.cli.overview import Overview
 
         known = r.project.environments()
         r.finish(Overview(r.environment.name, r.choice.reason, str(r.target), known))

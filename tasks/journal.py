@@ -1,6 +1,6 @@
 """The journal: what was done to which database, by whom, when, with what result."""
 
-from pgtasks.task import task
+from pgtasks import task
 
 
 @task(
@@ -13,7 +13,7 @@ from pgtasks.task import task
 def list_(c, limit=None, env=None, json=False):
     """List what was done, the newest last. Example: inv journal.list --env prod --limit 5"""
     from pgtasks import report
-    from pgtasks.context import project_of
+    from pgtasks.cli.context import project_of
     from pgtasks.host import journal
     from pgtasks.settings.project import normalize
 

@@ -1,6 +1,6 @@
 """Migrations: Alembic, on the database that --env names and on no other."""
 
-from pgtasks.task import run, task
+from pgtasks import run, task
 
 _TO = "a revision, head, or +1 and -1 from here"
 

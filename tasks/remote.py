@@ -1,6 +1,6 @@
 """The database host, reached over SSH."""
 
-from pgtasks.task import run, task
+from pgtasks import run, task
 
 
 @task(
@@ -63,7 +63,7 @@ def psql(c, env=None, write=False, confirm=None):
     with run(c, "remote.psql", env=env, journaled=write) as r:
         import sys
 
-        from pgtasks import edge
+        from pgtasks.cli import edge
         from pgtasks.server.guard import Access
         from pgtasks.server.psql import shell
         from pgtasks.server.reach import present

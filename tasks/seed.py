@@ -1,6 +1,6 @@
 """Seed data: sets of rows that belong into an environment."""
 
-from pgtasks.task import run, task
+from pgtasks import run, task
 
 _SCALE = "how much: a scale that the set's file names"
 

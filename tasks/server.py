@@ -1,7 +1,7 @@
 """The embedded server: start, stop, status."""
 
+from pgtasks import run, task
 from pgtasks.errors import Refused
-from pgtasks.task import run, task
 
 
 @task(help={"major": "PostgreSQL's major version (default: that of the data, else the newest)"})

@@ -1,6 +1,6 @@
 """Everything at once: what a fresh checkout needs."""
 
-from pgtasks.task import run, task
+from pgtasks import run, task
 
 
 @task(help={"scale": "how much the seed sets hold: small, or a scale that their files name"})

@@ -1,6 +1,6 @@
 """Functions and triggers as files in sql/functions and sql/triggers."""
 
-from pgtasks.task import run, task
+from pgtasks import run, task
 
 
 @task

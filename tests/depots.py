@@ -132,7 +132,8 @@ def make_site(folder: Path, settings: dict[str, Any], target: Target) -> Path:
     made = make_project(folder, "postgresql://nobody@nowhere/none")
     (made / "env" / "field.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
     (made / "invoke.yaml").write_text(
-        "tasks:\n  executor_class: pgtasks.executor.TaskExecutor\npgtasks:\n  environment: field\n"
+        "tasks:\n  executor_class: pgtasks.cli.executor.TaskExecutor\n"
+        "pgtasks:\n  environment: field\n"
     )
     return made
 

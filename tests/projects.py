@@ -37,7 +37,7 @@ def make_project(folder: Path, url: str, *, environment: str = "dev") -> Path:
     (folder / "env").mkdir(parents=True)
     (folder / "tasks.py").write_text("import pgtasks\n\nns = pgtasks.namespace(__file__)\n")
     (folder / "invoke.yaml").write_text(
-        "tasks:\n  executor_class: pgtasks.executor.TaskExecutor\npgtasks: {}\n"
+        "tasks:\n  executor_class: pgtasks.cli.executor.TaskExecutor\npgtasks: {}\n"
     )
     (folder / "env" / f"{environment}.yaml").write_text(f"url: '{url}'\n", encoding="utf-8")
     return folder

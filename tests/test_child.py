@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 from projects import make_project
 
+import pgtasks
 from pgtasks.host import child
 
-LIBRARY = Path(child.__file__).parent
+LIBRARY = Path(pgtasks.__file__).parent
 SECRETS = {
     "PROD_DATABASE_URL": "postgresql://u:s3cret@h/d",
     "PROD_DATABASE_PASSWORD": "s3cret",

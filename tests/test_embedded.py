@@ -22,6 +22,7 @@ import psycopg2
 import pytest
 from projects import make_project
 
+import pgtasks
 from pgtasks.errors import BadConfiguration, Failed, PgtasksError, VersionMismatch
 from pgtasks.server import embedded
 from pgtasks.server.embedded import (
@@ -37,7 +38,7 @@ from pgtasks.server.embedded import (
 from pgtasks.server.embedded.programs import Binaries
 
 FOUND = embedded.binaries()
-LIBRARY = Path(embedded.__file__).parents[1]
+LIBRARY = Path(pgtasks.__file__).parent
 PYTHONPATH = os.pathsep.join([str(LIBRARY.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can run this")
 needs_proc = pytest.mark.skipif(not Path("/proc/self").exists(), reason="there is no /proc")
@@ -857,9 +858,7 @@ def ordinary(ground: Path) -> Callable[[str, Path], subprocess.CompletedProcess[
     site = ground / "site"
     which = next(one for one in FOUND if (one.major, one.origin) == (16, "wheel"))
     wheel = programs.copy_of(which, site).parents[2]
-    shutil.copytree(LIBRARY / "embedded", site / "pgtasks" / "embedded")
-    for name in ("__init__.py", "errors.py", "child.py", "report.py", "private.py", "plainfile.py"):
-        shutil.copy(LIBRARY / name, site / "pgtasks" / name)
+    shutil.copytree(LIBRARY, site / "pgtasks")
     subprocess.run(["chmod", "-R", "a+rX", site], check=True)
 
     def run(code: str, project: Path) -> subprocess.CompletedProcess[str]:

@@ -20,7 +20,7 @@ from pgtasks.settings.target import Target
 
 INV = Path(sys.executable).parent / "inv"
 TASKS = "import pgtasks\n\nns = pgtasks.namespace(__file__)\n"
-SETTINGS = "tasks:\n  executor_class: pgtasks.executor.TaskExecutor\npgtasks: {}\n"
+SETTINGS = "tasks:\n  executor_class: pgtasks.cli.executor.TaskExecutor\npgtasks: {}\n"
 Inv = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -534,7 +534,7 @@ def test_nonsense_in_libpqs_variables_changes_nothing(
 
 SLOW = """
 from pathlib import Path
-from pgtasks.task import run, task
+from pgtasks import run, task
 
 @task
 def slow(c, json=False):

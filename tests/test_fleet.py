@@ -24,8 +24,8 @@ from servers import Cluster
 from terminal import answer
 
 import pgtasks
-from pgtasks import fleet, outcome
-from pgtasks.outcome import Fleet, Outcome
+from pgtasks.cli import group_result, parallel
+from pgtasks.cli.group_result import Fleet, Outcome
 from pgtasks.settings import selection
 from pgtasks.settings.project import load
 
@@ -202,7 +202,7 @@ def test_flags_are_given_on_as_they_came(words: Sequence[str]) -> None:
 
     body = inspect.signature(tree[task].body)
     defaults = {each.name: each.default for each in body.parameters.values()}
-    assert parsed([task, *fleet.flags(parsed(words), defaults)]) == parsed(words)
+    assert parsed([task, *parallel.flags(parsed(words), defaults)]) == parsed(words)
 
 
 @pytest.mark.parametrize(
@@ -231,7 +231,7 @@ def test_the_order_of_exit_codes_is_documented() -> None:
     said = re.search(r"worst of all: (130.*?and last 6)", text, re.DOTALL)
     assert said
     documented = [int(code) for code in re.findall(r"\d+", said[1])]
-    assert documented == [code for code in reversed(outcome._SEVERITY) if code]
+    assert documented == [code for code in reversed(group_result._SEVERITY) if code]
 
 
 # --- runs ----------------------------------------------------------------------------------------
@@ -398,7 +398,7 @@ def test_a_tree_that_is_a_branch_of_another(shop: Make, inv: Inv) -> None:
 
 
 SEVERAL = """
-from pgtasks.task import run, task
+from pgtasks import run, task
 
 @task(several=True, help={"how": "how"})
 def close_books(c, how=None, env=None, json=False):
@@ -544,7 +544,7 @@ def test_all_end_when_the_run_is_killed(shop: Make, start_inv: Callable[..., Any
 
 
 STUBBORN = """
-from pgtasks.task import run, task
+from pgtasks import run, task
 
 @task(several=True)
 def go(c, env=None, json=False):

@@ -17,9 +17,9 @@ from conftest import Inv
 from projects import make_project, put_stamp
 from servers import Cluster, running, wheel_bin
 
-from pgtasks.server import stamp
+import pgtasks
 
-LIBRARY = Path(stamp.__file__).resolve().parent
+LIBRARY = Path(pgtasks.__file__).resolve().parent
 HOSTILE = (Path(__file__).parent / "hostile.sql").read_text()
 CONTENT = """
 SET search_path = pg_catalog;

@@ -357,11 +357,11 @@ def test_an_invoke_yaml_that_is_there_stays(inv: Inv, flask: Path) -> None:
     by_hand = [line for line in done.stdout.splitlines() if line.startswith("by hand")]
     assert by_hand == [
         "by hand  add to invoke.yaml:  pgtasks: {folders: {env: environments, tasks: dbtasks}}",
-        "by hand  add to invoke.yaml:  tasks: {executor_class: pgtasks.executor.TaskExecutor}",
+        "by hand  add to invoke.yaml:  tasks: {executor_class: pgtasks.cli.executor.TaskExecutor}",
     ]
     assert (flask / "invoke.yaml").read_text() == "run:\n  echo: false\n"
     text = "pgtasks: {folders: {env: environments, tasks: dbtasks}}\n"
-    text += "tasks: {executor_class: pgtasks.executor.TaskExecutor}\n"
+    text += "tasks: {executor_class: pgtasks.cli.executor.TaskExecutor}\n"
     lay_out(flask, {"invoke.yaml": text})
     assert "by hand" not in init(flask, "--write").stdout
     assert inv("-c", "dbtasks", "env.show", cwd=flask).returncode == 0

@@ -27,7 +27,7 @@ SILENCE = 5
 # a run with a lock, a password file, a sent file, a statement and a command at work
 TASK = """
 import subprocess, threading
-from pgtasks.task import run, task
+from pgtasks import run, task
 
 SCRIPTS = {
     "quiet": "sleep 4711 & exec sleep 4712",

@@ -10,7 +10,7 @@ import pytest
 from projects import make_project
 
 from pgtasks import namespace
-from pgtasks.overview import FIRST
+from pgtasks.cli.overview import FIRST
 from pgtasks.server import connection
 
 ID = "20260131T020003Z-5f1c"

@@ -13,7 +13,7 @@ import pytest
 from terminal import answer
 
 from pgtasks import report
-from pgtasks.edge import exit_of
+from pgtasks.cli.edge import exit_of
 from pgtasks.errors import Failed
 
 

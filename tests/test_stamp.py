@@ -10,6 +10,7 @@ import pytest
 from psycopg2 import sql
 from servers import Cluster
 
+import pgtasks
 from pgtasks.errors import Unreachable
 from pgtasks.server import connection, reach, stamp
 from pgtasks.server.stamp import Identity, Stamp
@@ -204,6 +205,6 @@ def test_of_a_huge_comment_the_end_is_read(any_cluster: Cluster, fresh_database:
 
 
 def test_a_comment_is_read_by_one_query_alone() -> None:
-    sources = Path(stamp.__file__).parent.rglob("*.py")
+    sources = Path(pgtasks.__file__).parent.rglob("*.py")
     direct = [it.name for it in sources if "shobj_description(" in it.read_text(encoding="utf-8")]
     assert sorted(direct) == ["loader.py", "stamp.py"]  # a role's is compared by the server

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from pgtasks import report
+from pgtasks.cli.group_result import Fleet, Outcome
 from pgtasks.errors import Interrupted, Refused
 from pgtasks.host.child import for_own_runs, handed_over
 from pgtasks.host.local import HERE, Command
-from pgtasks.outcome import Fleet, Outcome
 
 AT_ONCE = 4
 _MOST = 64

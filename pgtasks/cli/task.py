@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import invoke
 
-from pgtasks import several
-from pgtasks.context import project_of
+from pgtasks.cli import group
+from pgtasks.cli.context import project_of
 
 if TYPE_CHECKING:
-    from pgtasks.run import Run
+    from pgtasks.cli.run import Run
 
 # One wording for the flags that many tasks share.
 SHARED_HELP = {
@@ -70,10 +70,10 @@ def _declared(body: Callable[..., Any], help: dict[str, str], options: dict[str,
     ]
     texts = {name: SHARED_HELP[name] for name in names if name in SHARED_HELP}
     if options.pop("several", False):
-        body = several.accepted(body)
-        texts |= several.HELP
+        body = group.accepted(body)
+        texts |= group.HELP
     elif "env" in names:
-        body = several.refused(body)
+        body = group.refused(body)
     if "short" in options:
         options["klass"] = ShortTask
     return invoke.task(help={**texts, **help}, auto_shortflags=False, **options)(body)
@@ -82,7 +82,7 @@ def _declared(body: Callable[..., Any], help: dict[str, str], options: dict[str,
 @contextmanager
 def run(c: Any, name: str, **options: Any) -> Iterator[Run]:
     """Open the run of a task: `with run(c, "db.backup", env=env, json=json) as r:`."""
-    from pgtasks.run import run as open_run
+    from pgtasks.cli.run import run as open_run
 
     options["dry"] = options.get("dry") or bool(c.config.run.dry)
     with open_run(project_of(c), name, **options) as current:

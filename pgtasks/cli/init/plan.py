@@ -6,8 +6,8 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pgtasks.init.survey import Survey
-from pgtasks.init.urls import environment_of
+from pgtasks.cli.init.survey import Survey
+from pgtasks.cli.init.urls import environment_of
 from pgtasks.settings.environment import default_database
 
 _TASKS = """\
@@ -15,7 +15,7 @@ import pgtasks
 
 ns = pgtasks.namespace(__file__)
 """
-_EXECUTOR = "pgtasks.executor.TaskExecutor"
+_EXECUTOR = "pgtasks.cli.executor.TaskExecutor"
 _PROD = """\
 # Copy to prod.yaml and fill in. No secret belongs here: the password stands in prod.env beside it
 # (DATABASE_PASSWORD=..., mode 0600, ignored by git), in ~/.pgpass, or comes from a

@@ -9,7 +9,7 @@ from typing import Any
 from invoke.exceptions import AmbiguousEnvVar, UncastableEnvVar
 from invoke.executor import Executor
 
-from pgtasks.edge import exit_of
+from pgtasks.cli.edge import exit_of
 from pgtasks.errors import BadConfiguration, PgtasksError, Refused
 
 _LEVELS = ("_system", "_user", "_project", "_runtime")

@@ -10,7 +10,7 @@ import sys
 import threading
 from typing import Any
 
-from pgtasks.edge import exit_of
+from pgtasks.cli.edge import exit_of
 from pgtasks.errors import Interrupted
 from pgtasks.report import commandline
 

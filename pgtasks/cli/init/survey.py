@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pgtasks.cli.init import urls
+from pgtasks.cli.init.urls import Named
 from pgtasks.errors import BadConfiguration
 from pgtasks.host import git
-from pgtasks.init import urls
-from pgtasks.init.urls import Named
 from pgtasks.settings import fields, project, yamlfile
 from pgtasks.settings.libpq import Place
 from pgtasks.settings.variables import Found, read_dotenv

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pgtasks.errors import Refused
 
 if TYPE_CHECKING:
-    from pgtasks.fleet import Call
+    from pgtasks.cli.parallel import Call
     from pgtasks.settings.project import Project
 
 HELP = {
@@ -63,11 +63,11 @@ def accepted(body: Body) -> Body:
 
     @functools.wraps(body)
     def wrapped(c: Any, *args: Any, hosts_at_once: str | None = None, **kwargs: Any) -> Any:
-        from pgtasks import fleet
+        from pgtasks.cli import parallel
         from pgtasks.settings.selection import names_several
 
         values = signature.bind(c, *args, **kwargs).arguments
-        number = fleet.at_once(hosts_at_once)
+        number = parallel.at_once(hosts_at_once)
         if names_several(values.get("env") or ""):
             return _run_each(c, body, values, number)
         return body(c, *args, **kwargs)
@@ -81,13 +81,14 @@ def accepted(body: Body) -> Body:
 
 def _run_each(c: Any, body: Body, values: Mapping[str, Any], at_once: int) -> None:
     """Run a task for each environment that --env names, and print how each one went."""
-    from pgtasks import fleet, report
-    from pgtasks.context import project_of
+    from pgtasks import report
+    from pgtasks.cli import parallel
+    from pgtasks.cli.context import project_of
     from pgtasks.settings import selection
 
     project, json = project_of(c), bool(values.get("json"))
     names = selection.expand(project, values["env"])
-    found = fleet.run(names, _call(c, body, values, project), at_once=at_once)
+    found = parallel.run(names, _call(c, body, values, project), at_once=at_once)
     if not json or found.exit_code == 0:  # else it is in the one document of the failure
         report.result(found, json=json)
     found.check()
@@ -95,8 +96,8 @@ def _run_each(c: Any, body: Body, values: Mapping[str, Any], at_once: int) -> No
 
 def _call(c: Any, body: Body, values: Mapping[str, Any], project: Project) -> Call:
     from pgtasks import report
-    from pgtasks.context import tasks_file
-    from pgtasks.fleet import Call, flags
+    from pgtasks.cli.context import tasks_file
+    from pgtasks.cli.parallel import Call, flags
 
     name = next(name for name, known in _bodies.items() if known is body)
     defaults = {each.name: each.default for each in inspect.signature(body).parameters.values()}

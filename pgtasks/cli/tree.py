@@ -12,7 +12,7 @@ from typing import Any
 
 from invoke import Collection, Exit, Task
 
-from pgtasks import context, early, edge, mistyped, several
+from pgtasks.cli import context, early, edge, group, mistyped
 from pgtasks.errors import PgtasksError
 from pgtasks.host import child
 from pgtasks.report import commandline, typed
@@ -88,7 +88,7 @@ def _add_own(tree: Any, path: Path, folder: Path, taken: dict[str, str]) -> None
 
 def _builtin_folder() -> Path:
     """Return where the built-in collections lie: in the wheel, or beside the package."""
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parents[1]
     inside = package / "tasks"
     return inside if inside.is_dir() else package.parent / "tasks"
 
@@ -128,7 +128,7 @@ def _add(tree: Any, path: Path, folder: Path, taken: dict[str, str], *, own: boo
         if full in taken and own:
             _say_replaced(task, home, task_name)
         taken[full] = str(path)
-        several.called(tree.transform(full), task.body)
+        group.called(tree.transform(full), task.body)
         default = bool(task.is_default) or task_name == path.stem
         home.add_task(task, name=task_name, default=default and not alone)
 

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pgtasks import report
+from pgtasks.cli.init.plan import BACKUPS_IGNORED, Plan, plan
+from pgtasks.cli.init.survey import survey
 from pgtasks.errors import Failed, Interrupted, Refused
 from pgtasks.host import private
-from pgtasks.init.plan import BACKUPS_IGNORED, Plan, plan
-from pgtasks.init.survey import survey
 
 __all__ = ["init"]
 

@@ -19,7 +19,7 @@ from invoke.parser import ParseError
 from invoke.parser.parser import ParseMachine
 from invoke.program import Program
 
-from pgtasks import early, topic
+from pgtasks.cli import early, topic
 from pgtasks.errors import Failed
 from pgtasks.report import typed
 
@@ -87,7 +87,7 @@ def _in_our_words(method: Callable[[Any], None]) -> Callable[[Any], None]:
         except KeyboardInterrupt:
             raise early.ended() from None
         except ParseError as exc:
-            from pgtasks.edge import exit_of
+            from pgtasks.cli.edge import exit_of
             from pgtasks.report import commandline
 
             names = [context.name for context in program.collection.to_contexts()]
