@@ -44,9 +44,17 @@ __version__ = "0.1.0"
 
 def namespace(file: str) -> object:
     """Return the task tree for a project's tasks.py: `ns = pgtasks.namespace(__file__)`."""
-    from pgtasks.cli.tree import namespace as assembled
+    try:
+        from pgtasks.cli.tree import namespace as assembled
 
-    return assembled(file)
+        return assembled(file)
+    except KeyboardInterrupt:
+        from pgtasks.cli import early
+        from pgtasks.cli.tree import is_inv
+
+        if is_inv():
+            raise early.ended() from None
+        raise
 
 
 def __getattr__(name: str) -> Any:
