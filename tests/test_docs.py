@@ -22,10 +22,9 @@ from invoke.program import Program
 
 import pgtasks
 from docs import generate
-from pgtasks import errors, fields
+from pgtasks import errors
 from pgtasks.server.embedded import datadir
 from pgtasks.settings import fields
-from pgtasks.embedded import cluster
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = generate.documents()
