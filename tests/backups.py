@@ -17,8 +17,8 @@ from servers import Cluster
 
 from pgtasks.backup import create
 from pgtasks.backup.dump.job import Options
+from pgtasks.backup.format.backup import Backup
 from pgtasks.backup.store.destination import LocalShelf
-from pgtasks.backup.store.local import Backup
 from pgtasks.host.local import for_target
 from pgtasks.server import proof
 from pgtasks.server.proof import toc

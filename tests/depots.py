@@ -15,10 +15,10 @@ from projects import make_project, put_stamp
 from backups import SHOP, below, make
 from pgtasks.backup import create
 from pgtasks.backup.dump.job import Options
+from pgtasks.backup.format.backup import Backup
 from pgtasks.backup.store import local as store
 from pgtasks.backup.store import remote
 from pgtasks.backup.store.destination import FarShelf
-from pgtasks.backup.store.local import Backup
 from pgtasks.backup.store.remote import Depot
 from pgtasks.host import tempfiles
 from pgtasks.host.local import for_target

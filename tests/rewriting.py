@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from pgtasks.backup.format import files, manifest
+from pgtasks.backup.format.backup import Backup
 from pgtasks.backup.store import local
-from pgtasks.backup.store.local import Backup
 
 _DATA = (b"TABLE DATA", b"SEQUENCE SET", b"BLOBS")
 _ARCHIVE = (b"ENCODING", b"STDSTRINGS", b"SEARCHPATH", b"DATABASE")

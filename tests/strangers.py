@@ -25,7 +25,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from pgtasks.backup import listing, views
-from pgtasks.backup.format import files, manifest
+from pgtasks.backup.format import files, manifest, names
 from pgtasks.backup.format.manifest import FileRecord, Manifest
 from pgtasks.backup.store import local, remote, remote_index, tarstream
 from pgtasks.database import properties
@@ -185,7 +185,7 @@ def manifests(data: st.DataObject, folder: Path) -> None:
 def proofs(data: st.DataObject, folder: Path) -> None:
     """A proof that the manifest knows."""
     document = changed(data, json.loads(model.text(PROOF)))
-    path = _put(folder, {local.PROOF: spoiled(data, _text(document))})
+    path = _put(folder, {names.PROOF: spoiled(data, _text(document))})
     proof = local.load(path).proof()
     assert proof is not None
     assert isinstance(model.text(proof), str)
@@ -194,7 +194,7 @@ def proofs(data: st.DataObject, folder: Path) -> None:
 
 def facts(data: st.DataObject, folder: Path) -> None:
     """The facts of a database that the manifest knows."""
-    path = _put(folder, {local.DATABASE: spoiled(data, _text(changed(data, FACTS.as_json())))})
+    path = _put(folder, {names.DATABASE: spoiled(data, _text(changed(data, FACTS.as_json())))})
     found = local.load(path).database()
     assert properties.laying_statements("x", found) is not None
     assert properties.late_statements("x", found) is not None
@@ -203,7 +203,7 @@ def facts(data: st.DataObject, folder: Path) -> None:
 def checks(data: st.DataObject, folder: Path) -> None:
     """The checks beside a backup."""
     path = _put(folder, {"dump.pgdump": b"x"})
-    (path / local.CHECKS).write_bytes(spoiled(data, _text(changed(data, CHECKS))))
+    (path / names.CHECKS).write_bytes(spoiled(data, _text(changed(data, CHECKS))))
     _shown(folder)
     local.load(path).record(damage=data.draw(st.text(max_size=10_000)))
     assert local.load(path).checks.text()
@@ -389,10 +389,10 @@ def _replace(path: Path, kind: str) -> None:
 
 def folders(data: st.DataObject, folder: Path) -> None:
     """A backup's folder with something else where a file was."""
-    path = _put(folder, {"dump.pgdump": b"x", local.PROOF: b"{}", local.DATABASE: b"{}"})
+    path = _put(folder, {"dump.pgdump": b"x", names.PROOF: b"{}", names.DATABASE: b"{}"})
     backup = local.load(path)
-    names = [*backup.manifest.files, local.CHECKS, ".hidden", "dump"]
-    for name in data.draw(st.lists(st.sampled_from(names), max_size=3)):
+    present = [*backup.manifest.files, names.CHECKS, ".hidden", "dump"]
+    for name in data.draw(st.lists(st.sampled_from(present), max_size=3)):
         _replace(
             path / name, data.draw(st.sampled_from(["link", "pipe", "folder", "loop", "zero"]))
         )
@@ -412,7 +412,7 @@ def folders(data: st.DataObject, folder: Path) -> None:
     try:
         backup.record(intact=journal.now())
     except OSError:
-        assert (path / local.CHECKS).is_dir()
+        assert (path / names.CHECKS).is_dir()
 
 
 Trial = Callable[[st.DataObject, Path], None]

@@ -18,9 +18,9 @@ from servers import Cluster
 from backups import SHOP, below, make
 from pgtasks.backup import listing, views
 from pgtasks.backup.format import files, manifest
+from pgtasks.backup.format.backup import Backup, Checks
 from pgtasks.backup.format.manifest import FileRecord, Manifest
 from pgtasks.backup.store import local, staging
-from pgtasks.backup.store.local import Backup
 from pgtasks.backup.verify import verify
 from pgtasks.errors import BadConfiguration, Failed, Locked, NotProven, Refused, VersionMismatch
 from pgtasks.host.local import LocalHost
@@ -374,7 +374,7 @@ class TestVerify:
 
     def test_a_note_that_cannot_be_read_counts_for_nothing(self, copied: Backup) -> None:
         (copied.path / "checks.json").write_text("{")
-        assert copied.checks == local.Checks()
+        assert copied.checks == Checks()
         verify(copied, HOST)
         assert copied.checks.intact
 

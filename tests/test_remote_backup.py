@@ -35,9 +35,9 @@ from servers import Cluster
 from backups import SHOP, below, differences, make, restored, until
 from pgtasks.backup import create
 from pgtasks.backup.dump.job import Options, prepared
+from pgtasks.backup.format.backup import Backup
 from pgtasks.backup.store import local, transfer
 from pgtasks.backup.store.destination import LocalShelf
-from pgtasks.backup.store.local import Backup
 from pgtasks.backup.store.remote import Depot
 from pgtasks.backup.verify import verify
 from pgtasks.errors import Failed, NotProven, VersionMismatch

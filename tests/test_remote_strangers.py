@@ -12,9 +12,9 @@ from hosts import DatabaseHost
 
 from backups import below
 from pgtasks.backup.format import manifest
+from pgtasks.backup.format.backup import Backup, Checks
 from pgtasks.backup.format.manifest import LIMIT
 from pgtasks.backup.store import local, transfer
-from pgtasks.backup.store.local import Backup, Checks
 from pgtasks.backup.store.remote import Depot
 from pgtasks.backup.verify import verify
 from pgtasks.errors import Failed, NotProven

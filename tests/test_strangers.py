@@ -23,10 +23,10 @@ import strangers
 from servers import Cluster
 
 from backups import SHOP
-from pgtasks.backup.format import files, manifest
+from pgtasks.backup.format import files, manifest, names
+from pgtasks.backup.format.backup import Backup, Checks
 from pgtasks.backup.format.manifest import FileRecord
 from pgtasks.backup.store import local, staging, tarstream, transfer
-from pgtasks.backup.store.local import Backup
 from pgtasks.errors import BadConfiguration, NotProven, Refused
 from pgtasks.host import journal
 from pgtasks.host.local import LocalHost
@@ -138,7 +138,7 @@ def test_what_is_no_plain_file_is_named_at_once(tmp_path: Path, name: str, kind:
     if name == "manifest.json":
         with pytest.raises(NotProven, match=f"manifest.json: {kind}"):
             local.load(backup.path)
-    assert backup.checks == local.Checks()
+    assert backup.checks == Checks()
 
 
 def test_a_folder_behind_a_link_is_no_part_of_a_backup(tmp_path: Path) -> None:
@@ -365,13 +365,13 @@ def test_a_manifest_has_a_bound_that_no_database_meets(tmp_path: Path) -> None:
 def test_a_proof_is_read_as_the_manifest_knows_it(tmp_path: Path) -> None:
     path = tmp_path / "x"
     path.mkdir()
-    (path / local.PROOF).write_bytes(b"{}")
+    (path / names.PROOF).write_bytes(b"{}")
     for record, words in (
         (FileRecord(2, "a" * 64), "proof.json: its content was changed"),
         (FileRecord(1, "a" * 64), "proof.json: larger than 1 bytes"),
     ):
         with pytest.raises(NotProven, match=words):
-            Backup(path, strangers.made({local.PROOF: record})).proof()
+            Backup(path, strangers.made({names.PROOF: record})).proof()
     with pytest.raises(NotProven, match=r"proof\.json: missing"):
         Backup(path, strangers.made({})).proof()
 

@@ -27,9 +27,9 @@ from hosts import DatabaseHost
 
 from backups import below, differences, restored, until
 from pgtasks.backup.format import manifest
+from pgtasks.backup.format.backup import Backup
 from pgtasks.backup.store import local as store
 from pgtasks.backup.store import remote_index, staging, tarstream, transfer
-from pgtasks.backup.store.local import Backup
 from pgtasks.backup.store.remote import Depot
 from pgtasks.backup.verify import verify
 from pgtasks.errors import Failed, Locked, NotProven, Refused

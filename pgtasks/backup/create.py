@@ -12,9 +12,9 @@ from pathlib import Path
 from pgtasks import report
 from pgtasks.backup.dump.job import PLAIN, Job, Options, prepared
 from pgtasks.backup.dump.write import reconciled, write
-from pgtasks.backup.store import local
+from pgtasks.backup.format import names
+from pgtasks.backup.format.backup import Backup
 from pgtasks.backup.store.destination import Draft, Shelf
-from pgtasks.backup.store.local import Backup
 from pgtasks.errors import Failed, Unreachable
 from pgtasks.host import tools
 from pgtasks.host.local import Host
@@ -125,7 +125,7 @@ def _silent(line: str) -> None:
 @contextmanager
 def _globals(job: Job, env: Mapping[str, str], path: Path) -> Iterator[Callable[[], list[str]]]:
     """Save the roles beside the dump; what is yielded waits for that and returns warnings."""
-    file = path / local.GLOBALS
+    file = path / names.GLOBALS
     handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with (
         os.fdopen(handle, "wb") as sink,

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from pgtasks.backup.format.backup import Backup
 from pgtasks.backup.listing import Listing, There
 from pgtasks.backup.store import local, remote, staging
-from pgtasks.backup.store.local import Backup
 from pgtasks.backup.store.remote import Depot
 from pgtasks.errors import PgtasksError, Refused
 from pgtasks.settings.target import Target

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pgtasks import report
-from pgtasks.backup.store.local import Backup
+from pgtasks.backup.format.backup import Backup
 from pgtasks.backup.views import HERE, age, as_json, where
 from pgtasks.errors import PgtasksError
 from pgtasks.report import typed

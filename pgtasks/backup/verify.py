@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pgtasks.backup.format import files, manifest
+from pgtasks.backup.format import files, manifest, names
+from pgtasks.backup.format.backup import Backup
 from pgtasks.backup.format.manifest import FileRecord
 from pgtasks.backup.store import local, remote, tarstream
-from pgtasks.backup.store.local import Backup
 from pgtasks.errors import Failed, NotProven, VersionMismatch
 from pgtasks.host import journal, tools
 from pgtasks.host.local import Command, Host
@@ -124,7 +124,7 @@ def _check_manifest(backup: Backup) -> None:
 
 def _check_names(backup: Backup, there: set[str]) -> None:
     """Compare the files there are with those the manifest names."""
-    beside = {manifest.NAME, local.CHECKS}
+    beside = {manifest.NAME, names.CHECKS}
     missing = backup.manifest.files.keys() - there
     extra = there - backup.manifest.files.keys() - beside
     faults = [f"{name}: missing" for name in sorted(missing)]

@@ -8,6 +8,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from pgtasks import report
+from pgtasks.backup.format.backup import Backup
 from pgtasks.backup.store.local import Backup
 from pgtasks.report import typed
 

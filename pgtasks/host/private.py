@@ -26,7 +26,7 @@ def folder(path: Path, *, mode: int = 0o700) -> None:
         except FileExistsError:
             continue  # another run was faster
         each.chmod(mode)
-        _sync(each.parent)
+        sync(each.parent)
     if not missing:
         _close(path)
 
@@ -45,7 +45,8 @@ def _close(path: Path) -> None:
         path.chmod(stat.S_IMODE(found.st_mode) & ~_OTHERS_WRITE)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Write a file's content, or a folder's list of names, to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

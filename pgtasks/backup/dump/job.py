@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pgtasks.backup.format import readme
-from pgtasks.backup.store import local
+from pgtasks.backup.format import names, readme
 from pgtasks.backup.store.destination import Shelf
 from pgtasks.database import properties
 from pgtasks.database.properties import DatabaseFacts
@@ -106,7 +105,7 @@ class Job:
         form = "custom" if self.streamed else form
         return pg_dump.DumpPlan(
             toolset=self.toolset,
-            path=folder / local.dump_name(form),
+            path=folder / names.dump_name(form),
             layout=form,
             compression=self.compression,
             jobs=jobs,

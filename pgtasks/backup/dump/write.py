@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import replace
+from importlib import metadata
 
-from pgtasks import __version__
 from pgtasks.backup.dump.job import Job
-from pgtasks.backup.format import files, manifest, readme
+from pgtasks.backup.format import files, manifest, names, readme
 from pgtasks.backup.format.manifest import Manifest
-from pgtasks.backup.store import local
 from pgtasks.backup.store.destination import Draft
 from pgtasks.errors import Failed
 from pgtasks.report import account
@@ -46,12 +45,12 @@ def reconciled(job: Job, dumped: Dumped) -> Dumped:
 def write(job: Job, dumped: Dumped, draft: Draft, began: float) -> None:
     """Write what goes beside the dump, the manifest last."""
     path = draft.path
-    has_globals = (path / local.GLOBALS).exists()
+    has_globals = (path / names.GLOBALS).exists()
     made = _manifest(job, dumped, draft.id)
-    files.write(path / local.DATABASE, _json(job.facts.as_json()))
+    files.write(path / names.DATABASE, _json(job.facts.as_json()))
     files.write(path / readme.SETTINGS, job.settings)
     if dumped.proof is not None:
-        files.write(path / local.PROOF, proof_text(dumped.proof))
+        files.write(path / names.PROOF, proof_text(dumped.proof))
     passwords = job.options.globals_passwords
     words = readme.text(made, job.facts, has_globals=has_globals, passwords=passwords)
     files.write(path / readme.NAME, words)
@@ -90,7 +89,7 @@ def _manifest(job: Job, dumped: Dumped, id: str) -> Manifest:
         warnings=dumped.warnings,
         obstacles=dumped.obstacles,
         made_by=account.who(),
-        pgtasks=__version__,
+        pgtasks=metadata.version("pgtasks"),
     )
 
 

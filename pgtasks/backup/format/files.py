@@ -10,8 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from pgtasks.backup.format.manifest import FileRecord
-from pgtasks.backup.store.staging import sync
-from pgtasks.host import plainfile
+from pgtasks.host import plainfile, private
 
 SUMS = "SHA256SUMS"
 _CHUNK = 1 << 20
@@ -86,7 +85,7 @@ def records(folder: Path, names: Iterable[str], *, jobs: int) -> dict[str, FileR
     for path in folder.rglob("*"):
         if path.is_dir():
             path.chmod(0o700)
-            sync(path)
+            private.sync(path)
     return named
 
 

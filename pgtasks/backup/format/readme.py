@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from psycopg2 import sql
 
 from pgtasks.backup.format.manifest import Manifest
-from pgtasks.backup.store.local import DATABASE, GLOBALS, PROOF, dump_name
+from pgtasks.backup.format.names import DATABASE, GLOBALS, PROOF, dump_name
 from pgtasks.database import properties
 from pgtasks.database.properties import DatabaseFacts
 from pgtasks.server import stamp

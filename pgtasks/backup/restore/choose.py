@@ -9,8 +9,8 @@ from pathlib import Path
 from pgtasks import report
 from pgtasks.backup import views
 from pgtasks.backup.find import Places
+from pgtasks.backup.format.backup import Backup
 from pgtasks.backup.store import local
-from pgtasks.backup.store.local import Backup
 from pgtasks.errors import Refused
 from pgtasks.host import journal, private
 from pgtasks.report import typed

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import IO
 
+from pgtasks.backup.format.backup import Backup
 from pgtasks.backup.restore.plan import Plan, dbname
 from pgtasks.backup.store import remote
-from pgtasks.backup.store.local import Backup
 from pgtasks.errors import Failed, PgtasksError
 from pgtasks.host import journal, pipeline, tools
 from pgtasks.host.local import Command, Host

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from pgtasks.backup.format import files, manifest
+from pgtasks.backup.format.backup import Backup
 from pgtasks.backup.format.manifest import FileRecord
 from pgtasks.backup.store import local, remote, staging, tarstream
-from pgtasks.backup.store.local import Backup
 from pgtasks.backup.store.remote import Depot, Partial
 from pgtasks.backup.store.remote_index import room
 from pgtasks.errors import Failed, Refused

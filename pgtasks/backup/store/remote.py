@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import IO
 
+from pgtasks.backup.format import names
+from pgtasks.backup.format.backup import Backup, Checks
 from pgtasks.backup.format.manifest import FileRecord
-from pgtasks.backup.store import local, remote_index, scripts, tarstream
-from pgtasks.backup.store.local import Backup, Checks
+from pgtasks.backup.store import remote_index, scripts, tarstream
 from pgtasks.backup.store.remote_index import FAULTS, Mirror, room, small_names
 from pgtasks.backup.store.tarstream import Tell
 from pgtasks.errors import Failed, Locked, NotProven, PgtasksError, Refused
@@ -167,7 +168,7 @@ class Depot:
 
     def note(self, backup: Backup, checks: Checks) -> None:
         """Write down there when a backup was verified or drilled."""
-        self.put(f"{backup.folder}/{local.CHECKS}", checks.text().encode())
+        self.put(f"{backup.folder}/{names.CHECKS}", checks.text().encode())
 
     def unpack(self, path: str, send: Callable[[IO[bytes]], None]) -> None:
         """Let a function write an archive, whose files come into a folder there."""

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pgtasks.backup.format import manifest as manifests
+from pgtasks.backup.format import names
+from pgtasks.backup.format.backup import Backup
 from pgtasks.backup.format.manifest import Manifest
 from pgtasks.backup.store import local, scripts, tarstream
-from pgtasks.backup.store.local import Backup
 from pgtasks.errors import NotProven, PgtasksError, Refused
 from pgtasks.host import tempfiles
 from pgtasks.host.local import Host
@@ -52,7 +53,7 @@ def place(path: Path, name: str) -> None:
 def admit(name: str, size: int) -> None:
     """Raise NotProven for what a host sends beside manifests and checks, or too large."""
     parts = name.split("/")
-    most = {manifests.NAME: manifests.LIMIT, local.CHECKS: scripts.CHECKS}
+    most = {manifests.NAME: manifests.LIMIT, names.CHECKS: scripts.CHECKS}
     if len(parts) != 4 or size > most.get(parts[-1], -1):
         raise NotProven(f"the host sends {name!r} of {size:,} bytes, which is no manifest")
 
@@ -122,5 +123,5 @@ class Mirror:
 
 def small_names(made: Manifest) -> list[str]:
     """Return the names of a backup's files but for its dump."""
-    dump = local.dump_name(made.layout)
+    dump = names.dump_name(made.layout)
     return [name for name in made.files if name.split("/")[0] != dump and "/" not in name]

@@ -65,20 +65,11 @@ def finish(path: Path, id: str) -> Path:
     Its lock goes after that: a folder with a temporary name always has one.
     """
     final = path.parent / id
-    sync(path)
+    private.sync(path)
     path.rename(final)
-    sync(path.parent)
+    private.sync(path.parent)
     (final / _LOCK).unlink(missing_ok=True)
     return final
-
-
-def sync(path: Path) -> None:
-    """Write a file's content, or a folder's list of names, to the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _locked(path: Path) -> tuple[Path, int]:

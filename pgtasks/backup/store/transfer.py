@@ -12,12 +12,12 @@ from typing import IO, Any
 
 from pgtasks import report
 from pgtasks.backup.format import files, manifest
+from pgtasks.backup.format.backup import Backup
 from pgtasks.backup.format.manifest import FileRecord, Manifest
 from pgtasks.backup.store import local, scripts, staging, tarstream
-from pgtasks.backup.store.local import Backup
 from pgtasks.backup.store.remote import Depot, Partial, holding
 from pgtasks.errors import Failed, NotProven, Refused
-from pgtasks.host import journal, streams
+from pgtasks.host import journal, private, streams
 from pgtasks.host.local import HERE
 from pgtasks.report import Progress
 from pgtasks.report.boundaries import reach
@@ -141,7 +141,7 @@ def _receive(backup: Backup, path: Path, progress: Progress | None) -> None:
         raise _damaged(made, faults, "the way here" if on_the_way else backup.host.name)
     files.write(path / manifest.NAME, manifest.text(made))
     for folder in (path, *(each for each in path.iterdir() if each.is_dir())):
-        staging.sync(folder)
+        private.sync(folder)
 
 
 def _damaged(made: Manifest, faults: Sequence[str], where: str) -> NotProven:

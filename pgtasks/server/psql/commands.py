@@ -48,6 +48,8 @@ _COPY_STREAM = re.compile(rb"\b(?:from|to)\s+p?std(?:in|out)(?=[\s;]|\Z)", re.IG
 _PARENTHESES = re.compile(rb"\([^()]*\)")
 _STRING = re.compile(rb"'(?:[^'\\]|\\.|'')*'|\"[^\"]*\"", re.DOTALL)
 _UNESCAPED = {b"n": b"\n", b"t": b"\t", b"r": b"\r", b"b": b"\b", b"f": b"\f"}
+# encodings in which a byte of a character may be a backslash: psql's lexer follows them, not ours
+UNSAFE_ENCODINGS = ("sjis", "shift", "big5", "gbk", "uhc", "gb18030", "johab", "win932", "win936")
 
 
 class Fault(Exception):
@@ -159,8 +161,6 @@ def _check_copy(text: bytes) -> None:
 
 
 def _check_encoding(name: bytes) -> None:
-    from pgtasks.server.psql.lexer import UNSAFE_ENCODINGS
-
     word = name.strip(b"'\"").decode("ascii", "replace").lower().replace("_", "").replace("-", "")
     if not word.isalnum() or word.startswith(UNSAFE_ENCODINGS):
         raise Fault(f"\\encoding {word}: convert the file to UTF-8 (iconv)")

@@ -48,9 +48,7 @@ _ESCAPED = re.compile(rb"(?:[^'\\]+|\\.|'')*", re.DOTALL)
 _GOES_ON = re.compile(rb"(?:[ \t\f\v]|--[^\r]*)*\r(?:\s|--[^\r]*\r)*'")
 _NESTED = re.compile(rb"/\*|\*/")
 _BACKSLASHES = re.compile(rb"\\+\Z")
-# encodings in which a byte of a character may be a backslash: psql's lexer follows them, not ours
-UNSAFE_ENCODINGS = ("sjis", "shift", "big5", "gbk", "uhc", "gb18030", "johab", "win932", "win936")
-_ENCODING = re.compile("|".join(UNSAFE_ENCODINGS).encode(), re.IGNORECASE)
+_ENCODING = re.compile("|".join(commands.UNSAFE_ENCODINGS).encode(), re.IGNORECASE)
 _STANDARD = re.compile(rb"standard_conforming_strings\s*(=|to)\s*'?(on|true|yes|1)\b", re.I)
 
 QUOTE, ESCAPED, NAME, DOLLAR, COMMENT = "'", "E'", '"', "$", "/*"
