@@ -1,5 +1,5 @@
 # make demo    see the whole of it run: needs Python 3.10 or newer, nothing else
-# make test    all tests, on real servers        make check   ruff, ruff format, mypy
+# make test    all tests, on real servers        make check   ruff, mypy, import-linter, bandit
 # make torture random trials, many times as long  make bench   the benchmark
 # make clean   stop and remove what these made
 #
@@ -25,6 +25,7 @@ check: .venv/installed-dev
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
+	@.venv/bin/lint-imports --no-cache --no-logo
 	@.venv/bin/bandit --quiet --recursive --configfile pyproject.toml pgtasks tasks
 
 bench: .venv/installed-dev

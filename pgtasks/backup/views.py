@@ -9,7 +9,6 @@ from typing import Any
 
 from pgtasks import report
 from pgtasks.backup.format.backup import Backup
-from pgtasks.backup.store.local import Backup
 from pgtasks.report import typed
 
 HERE = "here"

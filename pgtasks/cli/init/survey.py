@@ -72,7 +72,7 @@ def survey(root: Path) -> Survey:
         tasks=_tasks(root),
         tasks_folder=(root / "tasks").is_dir(),
         settings=settings,
-        executor="pgtasks.executor" in _text(root / settings) if settings else False,
+        executor="pgtasks.cli.executor" in _text(root / settings) if settings else False,
         folders=folders,
         notes=tuple(notes),
     )
