@@ -1,8 +1,10 @@
 """What a run says: to a person, to a program, to the journal.
 
-account     who runs this
-output      lines, tables, progress and documents
-boundaries  the steps of long operations, where tests and benchmarks listen
+account      who runs this
+output       lines, tables, progress and documents
+commandline  what the command line says before Invoke acts on it
+typed        commands as they must be typed here and now
+boundaries   the steps of long operations, where tests and benchmarks listen
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ silence       a server that no longer answers
 interrupt     Ctrl-C in the middle of a statement
 reach         from a target on paper to one that answers
 catalog       what the catalogs say of tables, columns and indexes
+rowcount      rows, counted where that runs no code of others
 quoting       names as SQL and a shell take them
 stamp         which environment a database belongs to, written into it
 restamp       what env.stamp does

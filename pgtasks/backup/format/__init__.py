@@ -1,5 +1,7 @@
 """What a backup is on disk.
 
+backup    one finished backup, and what was found out about it since
+names     the names of its files
 manifest  what it is, and the checksum of every file in it
 files     its files: hashed, laid
 readme    the file that tells a person without pgtasks how to restore

@@ -1,6 +1,10 @@
 """Adopt an existing project: `python -m pgtasks init` reads what is there and adds what is missing.
 
 Nothing that exists is changed, and no secret is written anywhere.
+
+survey  what an existing project has
+urls    which environment each of its URLs is for
+plan    what it lacks: the text of each file
 """
 
 from __future__ import annotations

@@ -1,4 +1,9 @@
-"""Seeds: sets of rows that belong into an environment, as SQL files."""
+"""Seeds: sets of rows that belong into an environment, as SQL files.
+
+sets  which sets there are, and where they belong
+plan  which sets are loaded where
+load  sets loaded through psql, each in one transaction
+"""
 
 from __future__ import annotations
 

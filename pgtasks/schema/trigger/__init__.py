@@ -1,4 +1,13 @@
-"""Functions and triggers as files: applied in one transaction, compared with the database."""
+"""Functions and triggers as files: applied in one transaction, compared with the database.
+
+files       the project's SQL files of functions and triggers
+expected    what the files say that a database has
+installed   what the catalog says that it has
+normalize   what two definitions must have in common to be the same
+expression  whether two expressions are the same to the server
+verify      files and database compared
+apply       the files applied, in one transaction
+"""
 
 from __future__ import annotations
 

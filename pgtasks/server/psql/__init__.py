@@ -24,4 +24,5 @@ source      a file, or a text, and what is no SQL at all
 program     the files with all that they include, checked, and the copies that psql gets
 session     psql's run: what is asked before and after, how it ended
 script      db.run
+shell       psql on a terminal, here or on the database host
 """
