@@ -26,7 +26,7 @@ def trust(c, env=None, fingerprint=None, yes=False, json=False, dry=False):
 def check(c, env=None, json=False):
     """Check the way to the host, and what is there."""
     with run(c, "remote.check", env=env, json=json) as r:
-        from pgtasks.host.ssh import survey
+        from pgtasks.health import host as survey
 
         found = survey.examine(r.target, r.project.root)
         if json:
@@ -39,7 +39,7 @@ def check(c, env=None, json=False):
 def facts(c, env=None, json=False):
     """Show what the host says of itself."""
     with run(c, "remote.facts", env=env, json=json) as r:
-        from pgtasks.host.ssh import survey
+        from pgtasks.health import host as survey
 
         r.finish(survey.ask(r.target))
 

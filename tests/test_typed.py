@@ -12,6 +12,8 @@ import pytest
 from projects import make_project, put_side
 from servers import Cluster
 
+import pgtasks
+from pgtasks.host import checkout
 from pgtasks.settings import selection
 from pgtasks.settings.environment import resolve
 from pgtasks.settings.project import load
@@ -82,7 +84,7 @@ def test_when_env_is_named(
     (root / "env/qa.yaml").write_text("inherits: dev\n")
     (root / "env/prod.yaml").write_text("host: db\ndatabase: shop\nprotected: true\n")
     if remembered:
-        selection.remember(load(root), remembered)
+        checkout.remember(load(root), remembered)
     for name, value in process.items():
         monkeypatch.setenv(name, value)
     project = load(root)
@@ -141,7 +143,7 @@ def test_what_is_kept_and_left_over_is_named_with_its_environment(
 
 def test_no_message_names_a_command_by_hand() -> None:
     """What is written as `inv TASK` in a string of the library leads to dev from anywhere."""
-    package = Path(selection.__file__).parent
+    package = Path(pgtasks.__file__).parent
     by_hand = re.compile(r"""(?<!`)\binv [a-z]+\.[a-z]+""")
     left = [
         f"{path.relative_to(package)}: {line.strip()}"
@@ -149,7 +151,7 @@ def test_no_message_names_a_command_by_hand() -> None:
         for line in path.read_text(encoding="utf-8").splitlines()
         if by_hand.search(line) and "typed." not in line and not line.lstrip().startswith("#")
     ]
-    allowed = ("choice.py: ENV_USE",)
+    allowed = ("settings/selection.py: ENV_USE",)
     assert [line for line in left if not line.startswith(allowed)] == []
 
 
