@@ -41,7 +41,7 @@ def work(c, what):
     with run(c, "work") as r:
         from dataclasses import replace
         from pgtasks.server import connection, interrupt
-        from pgtasks.host import Command
+        from pgtasks.host.local import Command
         from pgtasks.server.lock import Lock
         from pgtasks.host.pipeline import Pipeline
         from pgtasks.settings.secret import Secret

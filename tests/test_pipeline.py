@@ -206,7 +206,7 @@ def test_a_process_left_behind_does_not_hold_the_run_up(
 
 PARENT = """
 import sys
-from pgtasks.host import Command, LocalHost
+from pgtasks.host.local import Command, LocalHost
 from pgtasks.host.pipeline import Pipeline
 
 commands = [Command(("/bin/sh", "-c", script)) for script in sys.argv[1:]]
