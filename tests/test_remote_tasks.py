@@ -514,7 +514,7 @@ class TestTrust:
         assert not known.exists()
         line = error(site.run("remote.trust", "--fingerprint", f"nowhere={own}"), 2)
         assert "'nowhere', expected one of" in line
-        for text in ("", "SHA256:short", "x=", f"{own},{theirs}"):
+        for text in (" ", "SHA256:short", "x=", f"{own},{theirs}"):
             assert "expected SHA256:" in error(site.run("remote.trust", "--fingerprint", text), 2)
         line = error(site.run("remote.trust"), 2)
         assert f"add --fingerprint {named(db2.jump)}={theirs} or --yes" in line
