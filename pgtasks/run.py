@@ -249,13 +249,18 @@ def run(
             _write_journal(current, time.monotonic() - began)
 
 
+# libpq's words, before there is a connection
+_NOT_REACHED = ("connection to server", "could not translate host name")
+
+
 @contextmanager
 def _pointing(task: str) -> Iterator[None]:
     """Name the task that looks step by step, where a server was not reached and no way is named."""
     try:
         yield
     except Unreachable as exc:
-        if task != "db.check" and not exc.hint and "inv " not in exc.message:
+        not_reached = any(words in exc.message for words in _NOT_REACHED)
+        if not_reached and task != "db.check" and not exc.hint and "inv " not in exc.message:
             exc.hint = f"{typed.task('db.check', '--verbose')} takes the connection step by step"
         raise
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -612,6 +613,22 @@ def test_check_names_what_interrupted_runs_left(
     assert sum(f"{database}__" in line for line in done.stdout.splitlines()) == 2, lines
     assert f"'{database}__new_26112207551800', half built: inv db.recover drops it" in done.stdout
     assert f"'{database}__old_26112207551900', " in done.stdout
+
+
+@pytest.mark.parametrize("columns", ["80", "40"])
+def test_ids_times_and_ways_out_are_whole_on_a_narrow_terminal(
+    project: Path, inv: Inv, cluster: Cluster, database: str, columns: str
+) -> None:
+    made = [json.loads(inv("db.backup", "--json").stdout)["id"] for _ in range(2)]
+    inv("backup.verify", "--backup", made[0])
+    cluster.create(f"{database}__new_26112207551800")
+    env = {"COLUMNS": columns}
+    listed = answer([INV, "backup.list"], [], cwd=project, env=env).screen
+    assert all(f"{backup}" in listed for backup in made), listed
+    journal = answer([INV, "journal.list"], [], cwd=project, env=env).screen
+    assert len(re.findall(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", journal)) == 3, journal
+    checked = answer([INV, "db.check"], [], cwd=project, env=env).screen
+    assert f"'{database}__new_26112207551800', half built: inv db.recover drops it if" in checked
 
 
 def test_what_a_run_is_building_is_no_leftover(

@@ -165,7 +165,7 @@ def test_up_says_where_trigger_files_differ(inv: Any, shop: Shop) -> None:
     text = "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'"
     (shop.root / "sql" / "functions").mkdir(parents=True)
     (shop.root / "sql" / "functions" / "f.sql").write_text(text)
-    assert "run inv trigger.apply" in inv("migrate.up").stdout.splitlines()[-1]
+    assert "inv trigger.apply makes them agree" in inv("migrate.up").stdout.splitlines()[-1]
     shop.cluster.execute(text, shop.target.database)
     assert document(inv("migrate.up", "--json"))["notes"] == []
 
