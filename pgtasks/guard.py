@@ -21,7 +21,7 @@ class Access(enum.Enum):
 
     READ = "read"
     WRITE = "write"  # changes content; undo or a backup brings it back
-    DESTROY = "destroy"  # has no undo: drop, forget, prune
+    DESTROY = "destroy"  # has no undo: drop, forget, a downgrade that takes rows
     STAMP = "stamp"  # writes the stamp itself, so a foreign one is no obstacle
 
 
