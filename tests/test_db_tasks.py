@@ -578,8 +578,8 @@ def test_check_of_a_plain_role(
     assert found["role"] == (
         "note",
         f"{role} may not create databases: no restore (ALTER ROLE {role} CREATEDB); "
-        "is no member of postgres, the owner: no restore, no stamp; "
-        "ends sessions of its own roles alone (GRANT pg_signal_backend)",
+        f"is no member of postgres, the owner: no restore, no stamp (GRANT postgres TO {role}); "
+        f"ends sessions of its own roles alone (GRANT pg_signal_backend TO {role})",
     )
     assert found["reading"][0] == "fault"
     assert "1 object, the first is table public.hidden: no SELECT" in found["reading"][1]

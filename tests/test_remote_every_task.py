@@ -297,12 +297,12 @@ def _run(far: Far) -> None:
         "CREATE TABLE probe (id int, text text);\n\\copy probe FROM rows.csv CSV\n"
         "\\i more.sql\n\\copy probe TO out.csv CSV\nSELECT current_database();\n"
     )
-    done = far.run("db.run", "--file", "first.sql")
+    done = far.run("db.run", "--file", "first.sql", "--touch-files")
     assert far.database in done.stdout
     assert far.value("SELECT string_agg(text, ' ' ORDER BY id) FROM probe") == "one zwei drei"
     assert (far.root / "out.csv").read_text() == "1,one\n2,zwei\n3,drei\n"
     (far.root / "bad.sql").write_text("DROP TABLE probe;\nSELECT 1/0;\n")
-    failed = far.run("db.run", "--file", "bad.sql", code=1)
+    failed = far.run("db.run", "--file", "bad.sql", "--touch-files", code=1)
     assert failed.stderr.splitlines()[-1] == "error: bad.sql:2: ERROR: division by zero"
     assert far.value("SELECT count(*) FROM probe") == 3
 
