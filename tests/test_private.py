@@ -59,6 +59,7 @@ def test_all_that_a_backup_leaves(
 ) -> None:
     put_stamp(cluster.target(database))
     root = make_project(tmp_path / "shop", cluster.url(database))
+    root.chmod(0o755)  # else others could exchange the backup, which would then be a stranger's
     for argv in (("db.backup",), ("env.use", "dev"), ("backup.verify",), ("db.restore",)):
         done = inv(*argv, cwd=root)
         assert done.returncode == 0, done.stderr

@@ -24,8 +24,8 @@ def say(line: str = "") -> None:
 
 def ask(question: str) -> str:
     """Ask the person at the terminal and return the answer; Ctrl-C there raises Interrupted."""
-    _talk(shown(question))
     try:
+        _talk(shown(question))
         return sys.stdin.readline().strip()
     except KeyboardInterrupt:
         _talk("\n")  # what follows is no part of the question's line
