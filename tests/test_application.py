@@ -32,7 +32,9 @@ PUBLIC = [
     "is_testing",
     "namespace",
     "normalize",
+    "run",
     "set_environment",
+    "task",
 ]
 
 
