@@ -15,6 +15,8 @@ inv(*args, ...)         runs the real `inv` in `project` or in `cwd`
 
 from __future__ import annotations
 
+import ast
+import importlib
 import os
 import signal
 import subprocess
@@ -36,6 +38,26 @@ from pgtasks.settings.target import Target
 PASSWORD = "s3cret:with\\odd 'characters' ü"
 _CLEARED = ("PG", "INVOKE_", "FABRIC_", "PGTASKS_")
 _INV = Path(sys.executable).parent / "inv"
+_LIBRARY = Path(__file__).parent.parent / "pgtasks"
+
+
+def _globals() -> Iterator[tuple[Any, str]]:
+    """Yield what the library's functions assign at module level: (module, name)."""
+    for path in sorted(_LIBRARY.rglob("*.py")):
+        nodes = [
+            node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Global)
+        ]
+        if nodes:
+            dotted = ".".join(path.relative_to(_LIBRARY.parent).with_suffix("").parts)
+            module = importlib.import_module(dotted)
+            yield from ((module, name) for node in nodes for name in node.names)
+
+
+# What a process remembers, as it is before any test: a run of `inv` has a process of its own, tests
+# share theirs. The thread that watches for silence serves them all.
+_AT_FIRST = [
+    (module, name, getattr(module, name)) for module, name in _globals() if name != "_watcher"
+]
 
 
 def _clear(environ: Any) -> None:
@@ -68,6 +90,8 @@ def _clean_environment(
         if name.startswith(_CLEARED) or name.endswith("DATABASE_URL"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+    for module, name, value in _AT_FIRST:
+        monkeypatch.setattr(module, name, value)
 
 
 @pytest.fixture(scope="session")
