@@ -1,8 +1,8 @@
 """Write the parts of the documentation that the code already says: tasks, flags, settings.
 
 `python -m docs.generate` rewrites what stands between `<!-- generated: NAME -->` and
-`<!-- end of NAME -->` in README.md and docs/; tests/test_docs.py fails where they differ. NAME is
-`tasks`, `settings BLOCK`, or `task TASK`.
+`<!-- end of NAME -->` in README.md and docs/; tests/whole/test_docs.py fails where they differ.
+NAME is `tasks`, `settings BLOCK`, or `task TASK`.
 """
 
 from __future__ import annotations

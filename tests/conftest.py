@@ -5,6 +5,7 @@ cluster15               the system's PostgreSQL 15; skips with a reason where th
 system_cluster          the system's newest PostgreSQL, whatever its major
 any_cluster             each of the three in turn
 password_cluster        the wheel's 16: asks everybody for a password, socket and 127.0.0.1
+plain(options)          makes a role that is no superuser, see roles.py
 fresh_database(cluster) makes an empty database, dropped after the test with all beside it
 database, target        an empty database on `cluster`: its name, its Target
 project                 a folder with tasks.py, invoke.yaml and env/dev.yaml, whose url leads to
@@ -31,6 +32,7 @@ from canaries import Canaries
 from depots import big, far, local, reached, shop, shop_project, there  # noqa: F401
 from network import db1, db2, db18, jump, network  # noqa: F401  fixtures, see network.py
 from projects import make_project, put_stamp
+from roles import plain  # noqa: F401
 from servers import Cluster
 
 from pgtasks.settings.target import Target

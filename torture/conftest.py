@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 _TESTS = Path(__file__).parent.parent / "tests"
-sys.path.insert(0, str(_TESTS))
+sys.path[:0] = [str(_TESTS), str(_TESTS / "support")]
 _SPEC = importlib.util.spec_from_file_location("tests_conftest", _TESTS / "conftest.py")
 assert _SPEC is not None
 assert _SPEC.loader is not None

@@ -1,0 +1,212 @@
+"""Restore and undo interrupted at every step: the target is the old or the new one, whole."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from halting import NEW, OLD, Start, halted, interrupt
+from projects import make_project, put_stamp
+from restores import CONTENT, damage, newest, rows, sides
+from servers import Cluster
+
+from pgtasks.database import loader
+from pgtasks.report import boundaries
+
+_SWAPPED = ("swap.done", "restore.swapped", "undo.swapped")
+
+Inv = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def owner(cluster: Cluster) -> Iterator[str]:
+    """Return a plain role that owns the databases here; the superuser works on them."""
+    name = f"faults{os.getpid()}"
+    cluster.execute(f"CREATE ROLE {name} LOGIN")
+    yield name
+    cluster.execute(f"DROP ROLE {name}")
+
+
+def fill_as(cluster: Cluster, database: str, owner: str) -> None:
+    """Give a database to its owner, and let him fill it."""
+    cluster.execute(f'ALTER DATABASE "{database}" OWNER TO {owner}')
+    session = cluster.connect(database, user=owner)
+    with session.cursor() as cursor:
+        cursor.execute(CONTENT)
+    session.close()
+
+
+@pytest.fixture(scope="module")
+def saved(cluster: Cluster, owner: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return the path of a backup that all tests here restore, each into a database of its own."""
+    name = cluster.create()
+    fill_as(cluster, name, owner)
+    put_stamp(cluster.target(name))
+    shop = make_project(tmp_path_factory.mktemp("saved") / "shop", cluster.url(name))
+    inv = Path(sys.executable).parent / "inv"
+    done = subprocess.run([inv, "db.backup"], cwd=shop, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    cluster.drop(name)
+    return newest(shop)
+
+
+@pytest.fixture
+def damaged(cluster: Cluster, database: str, project: Path, owner: str) -> str:
+    """Return the project's database, whose content is not what the backup holds."""
+    fill_as(cluster, database, owner)
+    damage(cluster, database)
+    return database
+
+
+def kill(process: subprocess.Popen[str], cluster: Cluster) -> None:
+    os.kill(process.pid, signal.SIGKILL)
+
+
+def end_backends(process: subprocess.Popen[str], cluster: Cluster) -> None:
+    """End every session of the run on the server, then let the run go on by interrupting it."""
+    cluster.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE application_name LIKE %s AND pid <> pg_backend_pid()",
+        parameters=(f"pgtasks% {process.pid} %",),
+    )
+    os.killpg(process.pid, signal.SIGINT)
+
+
+def unlocked(inv: Inv, *args: str) -> Any:
+    """Run a task as soon as the server has freed the lock of a run that was killed."""
+    deadline = time.monotonic() + 30
+    while True:
+        done = inv(*args)
+        if done.returncode != 6 or time.monotonic() > deadline:
+            return done
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize("fault", [kill, interrupt, end_backends], ids=lambda fault: fault.__name__)
+@pytest.mark.parametrize("step", [*boundaries.RESTORE, *boundaries.SWAP])
+def test_an_interrupted_restore_leaves_old_or_new(
+    cluster: Cluster,
+    damaged: str,
+    saved: str,
+    inv: Inv,
+    start_inv: Start,
+    step: str,
+    fault: Callable[..., None],
+) -> None:
+    process = halted(start_inv, step, "db.restore", "--backup", saved)
+    fault(process, cluster)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == (-signal.SIGKILL if fault is kill else 130)
+    if fault is not kill:
+        words = "replaced, inv db.undo takes that back" if step in _SWAPPED else "as it was"
+        assert said.endswith(f"error: interrupted; {damaged!r} is {words}\n"), said
+    assert rows(cluster, damaged) == (NEW if step in _SWAPPED else OLD)
+    healed = unlocked(inv, "db.recover")
+    assert healed.returncode == 0, healed.stderr
+    left = sides(cluster, damaged)
+    assert len(left) == (1 if step in _SWAPPED else 0), left
+    logins = "SELECT rolname FROM pg_roles WHERE starts_with(rolname, %s)"
+    assert cluster.execute(logins, parameters=(loader.name(damaged, ""),)) == []
+    assert rows(cluster, damaged) == (NEW if step in _SWAPPED else OLD)
+
+
+def test_the_next_restore_heals_and_says_so(
+    cluster: Cluster, damaged: str, saved: str, inv: Inv, start_inv: Start
+) -> None:
+    process = halted(start_inv, "restore.loading", "db.restore", "--backup", saved)
+    kill(process, cluster)
+    process.communicate(timeout=60)
+    done = unlocked(inv, "db.restore", "--backup", saved)
+    assert done.returncode == 0, done.stderr
+    assert "interrupted run left half built" in done.stderr
+    assert len(sides(cluster, damaged)) == 1
+
+
+@pytest.mark.parametrize("fault", [kill, interrupt], ids=lambda fault: fault.__name__)
+@pytest.mark.parametrize("step", [*boundaries.UNDO, *boundaries.SWAP])
+def test_an_interrupted_undo_leaves_old_or_new(
+    cluster: Cluster,
+    damaged: str,
+    saved: str,
+    inv: Inv,
+    start_inv: Start,
+    step: str,
+    fault: Callable[..., None],
+) -> None:
+    assert inv("db.restore", "--backup", saved).returncode == 0
+    process = halted(start_inv, step, "db.undo")
+    fault(process, cluster)
+    process.communicate(timeout=60)
+    assert rows(cluster, damaged) == (OLD if step in _SWAPPED else NEW)
+    assert len(sides(cluster, damaged)) == 1
+    assert unlocked(inv, "db.undo").returncode == 0
+    assert rows(cluster, damaged) == (NEW if step in _SWAPPED else OLD)
+
+
+def test_pg_restore_ends_with_a_killed_run(
+    cluster: Cluster, damaged: str, saved: str, start_inv: Start
+) -> None:
+    process = halted(start_inv, "restore.loading", "db.restore", "--backup", saved)
+    kill(process, cluster)
+    process.communicate(timeout=60)
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        sessions = cluster.value(
+            "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE %s",
+            parameters=(f"pgtasks% {process.pid} %",),
+        )
+        if not sessions:
+            break
+        time.sleep(0.05)
+    assert not sessions
+
+
+def test_recover_opens_a_database_that_refuses_connections(
+    cluster: Cluster, damaged: str, inv: Inv
+) -> None:
+    cluster.execute(f'ALTER DATABASE "{damaged}" ALLOW_CONNECTIONS false')
+    closed = inv("db.backup")
+    assert closed.returncode == 4
+    assert "inv db.recover" in closed.stderr
+    healed = inv("db.recover")
+    assert healed.returncode == 0, healed.stderr
+    assert "opened" in healed.stdout
+    assert rows(cluster, damaged) == OLD
+
+
+def test_recover_brings_a_kept_database_back_when_the_target_is_gone(
+    cluster: Cluster, damaged: str, saved: str, inv: Inv
+) -> None:
+    assert inv("db.restore", "--backup", saved).returncode == 0
+    cluster.execute(f'DROP DATABASE "{damaged}" WITH (FORCE)')
+    healed = inv("db.recover")
+    assert healed.returncode == 0, healed.stderr
+    assert rows(cluster, damaged) == OLD
+    assert sides(cluster, damaged) == []
+
+
+def test_recover_says_when_there_is_nothing_to_heal(damaged: str, inv: Inv, tmp_path: Path) -> None:
+    healed = inv("db.recover", env={"TMPDIR": str(tmp_path)})  # others are killed in /tmp
+    assert healed.returncode == 0
+    assert healed.stdout == "nothing to heal\n"
+
+
+def test_a_run_keeps_its_target_when_the_environment_is_switched(
+    cluster: Cluster, damaged: str, saved: str, inv: Inv, start_inv: Start, project: Path
+) -> None:
+    """Settings and choice change while the restore waits: it ends where it began."""
+    process = halted(start_inv, "restore.checked", "db.restore", "--backup", saved)
+    (project / "env" / "dev.yaml").write_text("host: 192.0.2.1\n")
+    (project / "env" / "other.yaml").write_text("host: 192.0.2.1\n")
+    assert inv("env.use", "other").returncode == 0
+    os.kill(process.pid, signal.SIGUSR1)
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert rows(cluster, damaged) == NEW

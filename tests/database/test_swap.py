@@ -1,0 +1,308 @@
+"""The swap: one transaction, old or new and nothing between, undone the same way."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import psycopg2
+import pytest
+from paths import SUPPORT
+from psycopg2 import sql
+from servers import Cluster
+from swaps import build_side, content, prepare, prepare_side, swap_in
+
+from pgtasks.database import drop, forget, properties, recover, side, swap, undo
+from pgtasks.errors import Failed, Refused
+from pgtasks.server import connection, stamp
+from pgtasks.server.lock import Lock
+from pgtasks.settings.target import Target
+
+ODD_NAMES = ["plain", 'it\'s a "name"', "größe 🐘 x=y", "n" * 63, "é" * 31]
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_swaps_and_undoes_whatever_the_name(
+    cluster: Cluster, fresh_database: Callable[..., str], name: str
+) -> None:
+    target = prepare(cluster, fresh_database(cluster, name), "old")
+    with Lock(target, "test") as lock:
+        swap_in(lock)
+        assert content(target) == "new"
+        undo.undo(lock)
+        assert content(target) == "old"
+        undo.undo(lock)
+        assert content(target) == "new"
+        assert len(forget.forget(lock).dropped) == 1
+        with pytest.raises(Refused, match="nothing to return to"):
+            undo.undo(lock)
+
+
+def test_carries_everything_that_belongs_to_the_database(
+    any_cluster: Cluster, fresh_database: Callable[..., str]
+) -> None:
+    target = prepare(any_cluster, fresh_database(any_cluster), "old")
+    name = sql.Identifier(target.database)
+    with Lock(target, "test") as lock:
+        conn = lock.connection
+        connection.execute(conn, 'DROP ROLE IF EXISTS "swap\'s reader"')
+        connection.execute(conn, 'CREATE ROLE "swap\'s reader"')
+        for statement in (
+            "ALTER DATABASE {} CONNECTION LIMIT 17",
+            "ALTER DATABASE {} IS_TEMPLATE true",
+            'ALTER DATABASE {} SET search_path TO "$user", \'odd, "schema\', public',
+            "ALTER DATABASE {} SET work_mem TO '5MB'",
+            "ALTER DATABASE {} SET app.tenant TO 'it''s'",
+            "ALTER DATABASE {} SET default_transaction_read_only TO on",
+            "ALTER ROLE \"swap's reader\" IN DATABASE {} SET work_mem TO '1MB'",
+            "REVOKE ALL ON DATABASE {} FROM PUBLIC",
+            'GRANT CONNECT ON DATABASE {} TO "swap\'s reader" WITH GRANT OPTION',
+            "COMMENT ON DATABASE {} IS 'the text\nof two lines'",
+        ):
+            connection.execute(conn, sql.SQL(statement).format(name))
+        before = properties.read(conn, target.database)
+        swap_in(lock)
+        after = properties.read(conn, target.database)
+        assert after == before
+        assert after.template
+        assert after.comment == "the text\nof two lines"
+        assert (
+            connection.value(
+                conn, "SELECT datconnlimit FROM pg_database WHERE datname = %s", (target.database,)
+            )
+            == 17
+        )
+        undo.undo(lock)
+        assert properties.read(conn, target.database) == before
+        forget.forget(lock)
+        drop.drop(conn, target, target.database)
+        connection.execute(conn, 'DROP ROLE "swap\'s reader"')
+
+
+def test_leaves_a_default_access_list_the_default(
+    cluster: Cluster, fresh_database: Callable[..., str]
+) -> None:
+    target = prepare(cluster, fresh_database(cluster), "old")
+    with Lock(target, "test") as lock:
+        assert properties.read(lock.connection, target.database).grants is None
+        swap_in(lock)
+        assert properties.read(lock.connection, target.database).grants is None
+
+
+def test_leaves_a_live_stamp_and_a_closed_kept_database(
+    cluster: Cluster, fresh_database: Callable[..., str]
+) -> None:
+    target = prepare(cluster, fresh_database(cluster), "old")
+    with Lock(target, "test") as lock:
+        swapped = swap_in(lock)
+        identity = _identity(target)
+        assert identity.stamp
+        assert (identity.stamp.role, identity.foreign) == ("live", False)
+        (kept,) = recover.look(lock.connection, target).kept
+        assert kept.name == swapped.kept
+        assert not kept.open
+        assert kept.stamp
+        assert kept.stamp.role == "old"
+
+
+def _identity(target: Target) -> stamp.Identity:
+    with connection.session(target) as conn:
+        return stamp.identify(conn)
+
+
+@contextmanager
+def hammering(target: Target, clients: int) -> Iterator[list[str]]:
+    """Connect in a loop from several threads; yield what each successful look saw."""
+    seen: list[str] = []
+    stop = threading.Event()
+
+    def loop() -> None:
+        while not stop.is_set():
+            try:
+                seen.append(content(target))
+            except Exception:
+                continue  # a moment without the database, or an ended session: tried again
+
+    threads = [threading.Thread(target=loop) for _ in range(clients)]
+    for thread in threads:
+        thread.start()
+    try:
+        deadline = time.monotonic() + 30
+        while not seen and time.monotonic() < deadline:
+            stop.wait(0.01)
+        yield seen
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+def test_succeeds_while_eight_clients_reconnect(
+    cluster: Cluster, fresh_database: Callable[..., str]
+) -> None:
+    target = prepare(cluster, fresh_database(cluster), "old")
+    with Lock(target, "test") as lock:
+        name, made, facts = build_side(lock, "new")
+        with hammering(target, 8) as seen:
+            swap.swap_in(lock, target, name, made, facts=facts, replaces=True)
+            swapped_at = len(seen)
+            deadline = time.monotonic() + 30
+            while len(seen) < swapped_at + 20 and time.monotonic() < deadline:
+                time.sleep(0.01)
+        assert set(seen) == {"old", "new"}
+        assert seen[-1] == "new"
+
+
+def test_ends_a_session_that_holds_a_transaction_open(
+    cluster: Cluster, fresh_database: Callable[..., str]
+) -> None:
+    target = prepare(cluster, fresh_database(cluster), "old")
+    idle = connection.connect(target)
+    connection.execute(idle, "BEGIN")
+    connection.execute(idle, "LOCK TABLE public.content")
+    with Lock(target, "test") as lock:
+        swap_in(lock)
+    with pytest.raises(psycopg2.OperationalError):
+        idle.cursor().execute("SELECT 1")
+    idle.close()
+
+
+def test_rolls_back_when_a_session_cannot_be_ended(
+    cluster: Cluster, fresh_database: Callable[..., str]
+) -> None:
+    with connection.session(cluster.target()) as conn:
+        connection.execute(conn, "DROP ROLE IF EXISTS plain_owner")
+        connection.execute(conn, "CREATE ROLE plain_owner LOGIN CREATEDB")
+    name = fresh_database(cluster, owner="plain_owner")
+    target = _as(cluster.target(name), "plain_owner")
+    prepare_side(target, "old")
+    superuser = connection.connect(cluster.target(name))
+    with Lock(target, "test") as lock:
+        side_name, made, facts = build_side(lock, "new")
+        with pytest.raises(Failed, match="everything is as before"):
+            swap.swap_in(lock, target, side_name, made, facts=facts, replaces=True)
+        assert connection.value(lock.connection, "SELECT 1") == 1
+        assert content(target) == "old"
+        superuser.close()
+        swap.swap_in(lock, target, side_name, made, facts=facts, replaces=True)
+        assert content(target) == "new"
+
+
+def _as(target: Target, user: str) -> Target:
+    from dataclasses import replace
+
+    return replace(target, user=user)
+
+
+_SWAPPER = """
+import sys
+sys.path.insert(0, {support!r})
+from swaps import build_side
+from pgtasks.database import swap
+from pgtasks.server.lock import Lock
+from pgtasks.settings.target import Target
+target = Target(environment="dev", host={host!r}, port={port}, database={name!r}, user={user!r})
+with Lock(target, "test") as lock:
+    side_name, made, facts = build_side(lock, "new")
+    swap.swap_in(lock, target, side_name, made, facts=facts, replaces=True)
+"""
+
+
+@pytest.mark.parametrize("step", ["swap.ready", "swap.done"])
+def test_a_killed_swap_leaves_the_old_or_the_new(
+    cluster: Cluster, fresh_database: Callable[..., str], step: str
+) -> None:
+    target = prepare(cluster, fresh_database(cluster), "old")
+    halted = start_swapper(cluster, target, step)
+    os.kill(halted.pid, signal.SIGKILL)
+    halted.communicate()
+    assert content(target) == ("old" if step == "swap.ready" else "new")
+    with lock_when_free(target) as lock:
+        found = recover.look(lock.connection, target)
+        done = recover.heal(lock)
+        assert (len(found.half_built), len(done)) == ((1, 1) if step == "swap.ready" else (0, 0))
+        assert recover.look(lock.connection, target).half_built == ()
+
+
+def start_swapper(cluster: Cluster, target: Target, step: str) -> subprocess.Popen[str]:
+    script = _SWAPPER.format(
+        support=str(SUPPORT),
+        host=cluster.host,
+        port=cluster.port,
+        name=target.database,
+        user=target.user,
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PGTASKS_HALT_AT": step},
+    )
+    assert process.stderr
+    assert f"halted at {step}" in process.stderr.readline()
+    return process
+
+
+@contextmanager
+def lock_when_free(target: Target) -> Iterator[Lock]:
+    """Take the lock as soon as the server has noticed that its holder is gone."""
+    from pgtasks.errors import Locked
+
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            with Lock(target, "test") as lock:
+                yield lock
+                return
+        except Locked:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+
+
+def test_a_backend_killed_in_the_middle_rolls_back(
+    cluster: Cluster, fresh_database: Callable[..., str]
+) -> None:
+    with connection.session(cluster.target()) as conn:
+        connection.execute(conn, "DROP ROLE IF EXISTS held_owner")
+        connection.execute(conn, "CREATE ROLE held_owner LOGIN CREATEDB")
+    name = fresh_database(cluster, owner="held_owner")
+    target = _as(cluster.target(name), "held_owner")
+    prepare_side(target, "old")
+    blocker = connection.connect(cluster.target(name))  # a superuser's, which RENAME waits for
+    with Lock(target, "test") as lock:
+        side_name, made, facts = build_side(lock, "new")
+        pid = lock.connection.info.backend_pid
+        killer = threading.Thread(target=end_when_renaming, args=(cluster, pid))
+        killer.start()
+        with pytest.raises(Failed, match="everything is as before"):
+            swap.swap_in(lock, target, side_name, made, facts=facts, replaces=True)
+        killer.join()
+    blocker.close()
+    assert content(target) == "old"
+
+
+def end_when_renaming(cluster: Cluster, pid: int) -> None:
+    with connection.session(cluster.target()) as conn:
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            query = connection.value(
+                conn, "SELECT query FROM pg_stat_activity WHERE pid = %s", (pid,)
+            )
+            if "RENAME" in (query or ""):
+                connection.execute(conn, "SELECT pg_terminate_backend(%s)", (pid,))
+                return
+            time.sleep(0.01)
+
+
+def test_long_names_do_not_meet() -> None:
+    names = ["a" * 63, "a" * 62 + "b"]
+    made = {side.side_name(name, "new", "26112207000012") for name in names}
+    assert len(made) == 2
+    assert all(len(name.encode()) <= 63 for name in made)

@@ -1,0 +1,21 @@
+"""Shell scripts as commands, and the files that this process has open."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from pathlib import Path
+
+from pgtasks.host.local import Command
+
+
+def sh(script: str, *args: object, stop: signal.Signals = signal.SIGTERM) -> Command:
+    return Command(("/bin/sh", "-c", script, "sh", *map(str, args)), stop=stop)
+
+
+def open_files() -> list[str]:
+    links = []
+    for path in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # the one that lists this folder
+            links.append(str(path.readlink()))
+    return sorted(links)

@@ -1,0 +1,43 @@
+"""A database with content, its damage, and what stands beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from servers import Cluster
+
+CONTENT = """
+CREATE SCHEMA "odd schema";
+CREATE TYPE mood AS ENUM ('sad', 'ok');
+CREATE TABLE people (id serial PRIMARY KEY, name text NOT NULL UNIQUE, mood mood);
+CREATE TABLE "odd schema"."it's 🐘" (n int REFERENCES people, "t" text CHECK (t <> ''));
+CREATE VIEW happy AS SELECT * FROM people WHERE mood = 'ok';
+CREATE MATERIALIZED VIEW counted AS SELECT count(*) FROM people;
+CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+CREATE TRIGGER touch BEFORE UPDATE ON people FOR EACH ROW EXECUTE FUNCTION touch();
+INSERT INTO people (name, mood) SELECT 'name ' || i, 'ok' FROM generate_series(1, 1000) i;
+INSERT INTO "odd schema"."it's 🐘" SELECT i, md5(i::text) FROM generate_series(1, 1000) i;
+"""
+
+
+def fill(cluster: Cluster, database: str) -> None:
+    cluster.execute(CONTENT, database)
+
+
+def rows(cluster: Cluster, database: str, table: str = "people") -> int:
+    return cluster.value(f"SELECT count(*) FROM {table}", database)
+
+
+def sides(cluster: Cluster, database: str) -> list[str]:
+    return [name for name in cluster.databases() if name.startswith(f"{database}__")]
+
+
+def damage(cluster: Cluster, database: str) -> None:
+    cluster.execute(
+        'DROP TABLE "odd schema"."it\'s 🐘"; DELETE FROM people WHERE id > 10', database
+    )
+
+
+def newest(project: Path) -> str:
+    found = sorted(path.parent for path in project.glob("backups/*/*/*/manifest.json"))
+    return str(found[-1])

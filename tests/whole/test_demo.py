@@ -1,0 +1,72 @@
+"""`make clean` after `make demo`: what it removes, and what stays, on a server of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from paths import ROOT
+
+from pgtasks.server import embedded
+
+_COPIED = ("pgtasks", "tasks", "clinic", "env")
+Inv = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def checkout() -> Iterator[Path]:
+    """A copy of what `make clean` works with, below a folder that every account may enter."""
+    folder = Path(tempfile.mkdtemp(prefix="pgtasks-test-", dir="/tmp"))
+    folder.chmod(0o755)
+    copy = folder / "checkout"
+    for name in _COPIED:
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("Makefile", "tasks.py", "invoke.yaml"):
+        shutil.copy(ROOT / name, copy)
+    yield copy
+    embedded.remove(copy)
+    shutil.rmtree(folder)
+
+
+def clean(checkout: Path) -> str:
+    """Run `make clean` with this Python's packages as .venv; return what it said."""
+    (checkout / ".venv").symlink_to(sys.prefix)
+    environ = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
+    done = subprocess.run(
+        ["make", "--no-print-directory", "clean"],
+        cwd=checkout,
+        env=environ,
+        text=True,
+        capture_output=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not (checkout / ".venv").is_symlink()
+    return done.stdout
+
+
+def test_clean_removes_what_the_demo_made_and_nothing_else(inv: Inv, checkout: Path) -> None:
+    # one story, as a server of its own takes seconds
+    for words in ("db.create --env demo", "db.backup --env demo", "db.restore --env demo"):
+        done = inv(*words.split(), cwd=checkout)
+        assert done.returncode == 0, done.stderr
+    assert inv("db.create", cwd=checkout).returncode == 0
+    embedded.stop(checkout)
+
+    # another environment lives on the server, which was stopped: it is stopped again
+    assert clean(checkout) == "the server is stopped; its data stays, because of checkout_dev\n"
+    found = embedded.status(checkout)
+    assert found is not None
+    assert found.pid is None
+    assert not (checkout / "backups" / "demo").exists()
+
+    # nothing else lives there, and it runs
+    assert inv("db.drop", "--yes", cwd=checkout).returncode == 0
+    assert clean(checkout) == ""
+    assert not (checkout / ".pgtasks").exists()
+    assert clean(checkout) == ""
