@@ -20,7 +20,7 @@ from sites import until
 from pgtasks.backup.store import remote, remote_index, tarstream
 from pgtasks.backup.store.remote import Depot
 from pgtasks.errors import Failed, NotProven, Unreachable
-from pgtasks.host import streams, tools
+from pgtasks.host import disk, streams, tools
 from pgtasks.host.local import HERE
 from pgtasks.host.ssh import facts
 from pgtasks.host.ssh.host import SshHost
@@ -135,7 +135,7 @@ def test_numbers_that_are_none() -> None:
     found = facts.parsed(said, 1.0, 2.0)
     assert (found.cpus, found.memory, found.disks) == (0, 0, ())
     assert remote._listed(f"- 1 1 1 {digits} a b c ./x")[1] == 0
-    assert remote._free(f"x 1 1 {digits}") is None
+    assert disk.parse("/", f"x {digits} 1 {digits} 1% /") is None
 
 
 # a host

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from pgtasks.host import disk
+from pgtasks.host.disk import Disk
 from pgtasks.host.ssh import facts
-from pgtasks.host.ssh.facts import Disk
 
 DEBIAN = """\
 clock\t1790000010.250000000
@@ -86,3 +87,8 @@ def test_no_answer_at_all() -> None:
     found = facts.parsed("", 1.0, 2.0)
     assert found.hostname == ""
     assert facts.described_clock(found) == "not known"
+
+
+def test_df_with_its_heading_and_a_file_system_of_two_words() -> None:
+    text = "Filesystem 1024-blocks Used Available Capacity Mounted on\n/dev/a b 10 4 6 40% /srv\n"
+    assert disk.parse("/srv/x", text) == Disk("/srv/x", "/srv", 10_240, 6_144)

@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pgtasks import report
+from pgtasks.host import disk
+from pgtasks.host.disk import Disk
 from pgtasks.host.local import Command
 from pgtasks.host.ssh.host import SshHost
 from pgtasks.host.tools import Toolset
@@ -41,21 +43,6 @@ shift
 for d in "$near" "${{TMPDIR:-/tmp}}" "$@"; do disk "$d"; done
 :
 """.format(programs=" ".join(_PROGRAMS))
-
-# the last line of `df -P`; the name of the file system may hold spaces
-_DF = re.compile(
-    r"\s(?P<size>[0-9]{1,18})\s+-?[0-9]+\s+(?P<free>-?[0-9]{1,18})\s+\S+\s+(?P<mount>/.*)$"
-)
-
-
-@dataclass(frozen=True)
-class Disk:
-    """The file system of a folder, in bytes."""
-
-    folder: str
-    mount: str
-    size: int
-    free: int
 
 
 @dataclass(frozen=True)
@@ -105,8 +92,8 @@ class Facts:
         yield "home", self.home if self.home_writable else f"{self.home} (not writable)"
         yield "clock", described_clock(self)
         yield "backups folder", described_folder(self.backups)
-        for disk in self.disks:
-            yield f"disk of {disk.folder}", described_disk(disk)
+        for each in self.disks:
+            yield f"disk of {each.folder}", described_disk(each)
         for tools in self.tools:
             yield "PostgreSQL tools", f"{tools}, compression: {', '.join(_compressions(tools))}"
         yield "programs", ", ".join(self.programs.values())
@@ -147,9 +134,9 @@ def described_folder(folder: Folder) -> str:
     return f"{folder.path} ({folder.rights}{'' if folder.writable else ', not writable'})"
 
 
-def described_disk(disk: Disk) -> str:
+def described_disk(found: Disk) -> str:
     """Return what is free on a disk."""
-    return f"{report.size(disk.free)} free of {report.size(disk.size)} on {disk.mount}"
+    return f"{report.size(found.free)} free of {report.size(found.size)} on {found.mount}"
 
 
 def ask(host: SshHost, backups: str, *folders: str) -> Facts:
@@ -207,10 +194,8 @@ def _clock(text: str, began: float, ended: float) -> tuple[float | None, float]:
 
 def _disks(pairs: list[list[str]]) -> Iterator[Disk]:
     for key, value in pairs:
-        found = _DF.search(value) if key.startswith("disk ") else None
-        if found:
-            size, free = int(found["size"]) * 1024, int(found["free"]) * 1024
-            yield Disk(key.removeprefix("disk "), found["mount"], size, free)
+        if key.startswith("disk ") and (found := disk.parse(key.removeprefix("disk "), value)):
+            yield found
 
 
 def _number(text: str) -> int:

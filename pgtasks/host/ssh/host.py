@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pgtasks.errors import BadConfiguration, Failed, Unreachable
-from pgtasks.host import password
+from pgtasks.host import disk, password
 from pgtasks.host.local import SHORT, Command, Sink, Source
 from pgtasks.host.ssh.link import Link
 from pgtasks.host.ssh.process import RemoteProcess
@@ -146,9 +146,10 @@ class SshHost:
         """Return the free bytes of the file system that holds `path`, None if unknown."""
         try:
             text = self.capture(Command(("df", "-Pk", "--", path)))
-            return int(text.splitlines()[-1].split()[3]) * 1024
-        except (Failed, IndexError, ValueError):
+        except Failed:
             return None
+        found = disk.parse(path, text)
+        return found.free if found else None
 
     def tunnel(self, target: Target) -> Target:
         """Return the target with an end on this machine that leads to its server."""
