@@ -12,8 +12,8 @@ from typing import Any
 
 from pgtasks.backup.format import files, manifest, names
 from pgtasks.backup.format.backup import Backup
-from pgtasks.backup.format.manifest import FileRecord
-from pgtasks.backup.store import local, remote, tarstream
+from pgtasks.backup.format.records import FileRecord, difference, differences, names_differing
+from pgtasks.backup.store import local, remote
 from pgtasks.errors import Failed, NotProven, VersionMismatch
 from pgtasks.host import journal, tools
 from pgtasks.host.local import Command, Host
@@ -124,11 +124,8 @@ def _check_manifest(backup: Backup) -> None:
 
 def _check_names(backup: Backup, there: set[str]) -> None:
     """Compare the files there are with those the manifest names."""
-    beside = {manifest.NAME, names.CHECKS}
-    missing = backup.manifest.files.keys() - there
-    extra = there - backup.manifest.files.keys() - beside
-    faults = [f"{name}: missing" for name in sorted(missing)]
-    _refuse(backup, faults + [f"{name}: not part of the backup" for name in sorted(extra)])
+    actual = there - {manifest.NAME, names.CHECKS}
+    _refuse(backup, names_differing(backup.manifest.files, actual))
 
 
 def _refuse(backup: Backup, faults: Sequence[str]) -> None:
@@ -155,7 +152,7 @@ def _check_there(backup: Backup, jobs: int, progress: Progress | None) -> None:
 
     found = remote.holding(backup).sums(backup.folder, jobs, names=look, tell=tell)
     records = {name: found[name] for name in backup.manifest.files}
-    _refuse(backup, tarstream.differences(backup.manifest.files, records))
+    _refuse(backup, differences(backup.manifest.files, records))
 
 
 def _check_here(backup: Backup, jobs: int, progress: Progress | None) -> None:
@@ -192,7 +189,7 @@ def _fault(folder: Path, name: str, expected: FileRecord) -> str:
         found = files.record(folder, name)
     except OSError as exc:
         return f"{name}: {exc.strerror}"
-    fault = tarstream.difference(expected, found)
+    fault = difference(expected, found)
     return f"{name}: {fault}" if fault else ""
 
 

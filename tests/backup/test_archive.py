@@ -11,7 +11,7 @@ from typing import IO, Any
 import pytest
 
 from backups import below
-from pgtasks.backup.format.manifest import FileRecord
+from pgtasks.backup.format.records import FileRecord
 from pgtasks.backup.store import tarstream
 from pgtasks.errors import Failed, NotProven
 from pgtasks.host import streams

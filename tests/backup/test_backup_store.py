@@ -19,7 +19,8 @@ from backups import SHOP, below, make
 from pgtasks.backup import listing, views
 from pgtasks.backup.format import files, manifest
 from pgtasks.backup.format.backup import Backup, Checks
-from pgtasks.backup.format.manifest import FileRecord, Manifest
+from pgtasks.backup.format.manifest import Manifest
+from pgtasks.backup.format.records import FileRecord
 from pgtasks.backup.store import local, staging
 from pgtasks.backup.verify import verify
 from pgtasks.errors import BadConfiguration, Failed, Locked, NotProven, Refused, VersionMismatch

@@ -25,7 +25,7 @@ from servers import Cluster
 from backups import SHOP
 from pgtasks.backup.format import files, manifest, names
 from pgtasks.backup.format.backup import Backup, Checks
-from pgtasks.backup.format.manifest import FileRecord
+from pgtasks.backup.format.records import FileRecord
 from pgtasks.backup.store import local, staging, tarstream, transfer
 from pgtasks.errors import BadConfiguration, NotProven, Refused
 from pgtasks.host import journal

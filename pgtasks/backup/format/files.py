@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from pgtasks.backup.format.manifest import FileRecord
+from pgtasks.backup.format.records import FileRecord, size_difference
 from pgtasks.host import plainfile, private
 
 SUMS = "SHA256SUMS"
@@ -48,10 +48,10 @@ def odd(folder: Path) -> list[str]:
 
 def unfit(folder: Path, records: Mapping[str, FileRecord]) -> list[str]:
     """Return a line for each file that is no plain one of the size that its record says."""
-    return [fault for name, one in records.items() if (fault := _unfit(folder, name, one.size))]
+    return [fault for name, record in records.items() if (fault := _unfit(folder, name, record))]
 
 
-def _unfit(folder: Path, name: str, size: int) -> str:
+def _unfit(folder: Path, name: str, expected: FileRecord) -> str:
     try:
         handle = plainfile.opened(folder, name)
     except OSError as exc:
@@ -60,7 +60,8 @@ def _unfit(folder: Path, name: str, size: int) -> str:
         found = os.fstat(handle).st_size
     finally:
         os.close(handle)
-    return "" if found == size else f"{name}: {found:,} bytes, {size:,} were written"
+    fault = size_difference(expected, found)
+    return f"{name}: {fault}" if fault else ""
 
 
 def record(folder: Path, name: str, *, durable: bool = False) -> FileRecord:

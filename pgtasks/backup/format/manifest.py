@@ -15,9 +15,10 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
+from pgtasks.backup.format.records import FileRecord
 from pgtasks.errors import NotProven, VersionMismatch
 from pgtasks.host import decoding
-from pgtasks.host.decoding import Count, Digest, Moment, Seconds
+from pgtasks.host.decoding import Count, Moment, Seconds
 from pgtasks.server.dump.layout import Layout
 
 FORMAT = 1
@@ -38,14 +39,6 @@ Short = Annotated[str, Meta(max_length=1_000)]
 
 class _Form(Struct):
     format: int
-
-
-@dataclass(frozen=True, slots=True)
-class FileRecord:
-    """Size in bytes and SHA-256 (hex) of one file."""
-
-    size: Count
-    sha256: Digest
 
 
 @dataclass(frozen=True)

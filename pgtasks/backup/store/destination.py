@@ -14,7 +14,7 @@ from typing import IO, Protocol
 
 from pgtasks.backup.format import files, manifest
 from pgtasks.backup.format.backup import Backup
-from pgtasks.backup.format.manifest import FileRecord
+from pgtasks.backup.format.records import FileRecord, Unread
 from pgtasks.backup.store import local, remote, staging, tarstream
 from pgtasks.backup.store.remote import Depot, Partial
 from pgtasks.backup.store.remote_index import room
@@ -154,7 +154,8 @@ class _FarDraft:
 
     def records(self, jobs: int) -> dict[str, FileRecord]:
         there = self.depot.sums(self.there.path, jobs)
-        return {**there, **files.records(self.path, files.below(self.path), jobs=jobs)}
+        records = {name: _read(name, found) for name, found in there.items()}
+        return {**records, **files.records(self.path, files.below(self.path), jobs=jobs)}
 
     def finish(self) -> Backup:
         """Send what is small, the manifest last."""
@@ -168,6 +169,12 @@ class _FarDraft:
         folder = self.depot.finish(self.there, self.id)
         made = local.load(self.path).manifest
         return Backup(self.path, made, self.depot.host, folder)
+
+
+def _read(name: str, found: FileRecord | Unread) -> FileRecord:
+    if isinstance(found, Unread):
+        raise Failed(f"{name}: {found.reason}")
+    return found
 
 
 def check(target: Target, *, on_host: bool) -> None:

@@ -12,12 +12,12 @@ from typing import IO
 
 from pgtasks.backup.format import names
 from pgtasks.backup.format.backup import Backup, Checks
-from pgtasks.backup.format.manifest import FileRecord
+from pgtasks.backup.format.records import FileRecord, Reading, Unread
 from pgtasks.backup.store import remote_index, scripts, tarstream
 from pgtasks.backup.store.remote_index import FAULTS, Mirror, room, small_names
 from pgtasks.backup.store.tarstream import Tell
 from pgtasks.errors import Failed, Locked, NotProven, PgtasksError, Refused
-from pgtasks.host import streams
+from pgtasks.host import disk, streams
 from pgtasks.host.local import Command, Host, for_target
 from pgtasks.server.quoting import folder_name
 from pgtasks.settings.target import Target
@@ -97,8 +97,8 @@ class Depot:
         *,
         names: Callable[[set[str]], None] | None = None,
         tell: Tell | None = None,
-    ) -> dict[str, FileRecord]:
-        """Return the records of all files below a folder there; what cannot be read has no sum.
+    ) -> Reading:
+        """Return the records of all files below a folder there.
 
         `names` gets those of the files before they are read, `tell` the bytes read since. Raises
         NotProven for what is neither file nor folder.
@@ -118,7 +118,10 @@ class Depot:
                 found[plain] = sha256
                 if tell:
                     tell(sizes.get(plain, 0))
-        return {name: FileRecord(size, found.get(name, "")) for name, size in sizes.items()}
+        return {
+            name: FileRecord(size, found[name]) if name in found else Unread()
+            for name, size in sizes.items()
+        }
 
     # what is made there
 
@@ -144,7 +147,8 @@ class Depot:
             if kind == "at":
                 path = rest
             elif kind == "free":
-                free = _free(rest)
+                found = disk.parse(path, rest)
+                free = found.free if found else None
             else:
                 swept.append(rest)
         try:
@@ -245,14 +249,6 @@ def _listed(line: str) -> tuple[str, int, str]:
     if len(fields) < 9 or not _SIZE.fullmatch(fields[4]):
         return line, 0, ""
     return fields[8].removeprefix("./"), int(fields[4]), ""
-
-
-def _free(line: str) -> int | None:
-    """Return the free bytes of a line that df prints."""
-    try:
-        return int(line[:_LINE].split()[3]) * 1024
-    except (IndexError, ValueError):
-        return None
 
 
 def of(target: Target) -> Depot | None:

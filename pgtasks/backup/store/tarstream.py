@@ -15,7 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import IO
 
-from pgtasks.backup.format.manifest import FileRecord
+from pgtasks.backup.format.records import FileRecord, size_difference
 from pgtasks.errors import Failed, NotProven
 from pgtasks.host import plainfile
 from pgtasks.host.streams import CHUNK, CutShort
@@ -136,8 +136,8 @@ def admitting(expected: Mapping[str, FileRecord]) -> Admit:
     def admit(name: str, size: int) -> None:
         if name not in expected:
             raise Unexpected(f"{name}: not part of the backup")
-        if size != expected[name].size:
-            raise Unexpected(f"{name}: {difference(expected[name], FileRecord(size, ''))}")
+        if fault := size_difference(expected[name], size):
+            raise Unexpected(f"{name}: {fault}")
 
     return admit
 
@@ -222,22 +222,3 @@ def _exactly(source: IO[bytes], size: int) -> bytes:
             raise CutShort("the archive ends too early")
         said += more
     return said
-
-
-def differences(expected: Mapping[str, FileRecord], found: Mapping[str, FileRecord]) -> list[str]:
-    """Return one line for each file that is not as it should be."""
-    lines = [f"{name}: missing" for name in sorted(expected.keys() - found.keys())]
-    lines += [f"{name}: not part of the backup" for name in sorted(found.keys() - expected.keys())]
-    for name in sorted(expected.keys() & found.keys()):
-        if fault := difference(expected[name], found[name]):
-            lines.append(f"{name}: {fault}")
-    return lines
-
-
-def difference(expected: FileRecord, found: FileRecord) -> str:
-    """Return how a file differs from its record, or nothing."""
-    if found.size != expected.size:
-        return f"{found.size:,} bytes, {expected.size:,} were written"
-    if not found.sha256:
-        return "cannot be read"
-    return "" if found == expected else "its content was changed"

@@ -13,7 +13,8 @@ from typing import IO, Any
 from pgtasks import report
 from pgtasks.backup.format import files, manifest
 from pgtasks.backup.format.backup import Backup
-from pgtasks.backup.format.manifest import FileRecord, Manifest
+from pgtasks.backup.format.manifest import Manifest
+from pgtasks.backup.format.records import FileRecord, differences
 from pgtasks.backup.store import local, scripts, staging, tarstream
 from pgtasks.backup.store.remote import Depot, Partial, holding
 from pgtasks.errors import Failed, NotProven, Refused
@@ -133,11 +134,9 @@ def _receive(backup: Backup, path: Path, progress: Progress | None) -> None:
             found = tarstream.unpack(source, path, _Count(progress), admit=admit)
     except tarstream.Unexpected as exc:
         raise _damaged(made, [exc.message], backup.host.name) from None
-    if faults := tarstream.differences(made.files, found):
+    if faults := differences(made.files, found):
         there = holding(backup).sums(backup.folder, _SUMMERS)
-        on_the_way = tarstream.differences(
-            found, {name: there[name] for name in found.keys() & there}
-        )
+        on_the_way = differences(found, {name: there[name] for name in found.keys() & there})
         raise _damaged(made, faults, "the way here" if on_the_way else backup.host.name)
     files.write(path / manifest.NAME, manifest.text(made))
     for folder in (path, *(each for each in path.iterdir() if each.is_dir())):
@@ -202,11 +201,11 @@ def _deliver(backup: Backup, depot: Depot, there: Partial, progress: Progress | 
     except tarstream.Unread as exc:
         raise _damaged(made, [exc.message], HERE.name) from None
     read.pop(manifest.NAME)
-    if faults := tarstream.differences(made.files, read):
+    if faults := differences(made.files, read):
         raise _damaged(made, faults, HERE.name)
-    arrived = depot.sums(there.path, _SUMMERS)
-    arrived.pop(manifest.NAME, None)
-    if faults := tarstream.differences(made.files, arrived):
+    sums = depot.sums(there.path, _SUMMERS)
+    arrived = {name: record for name, record in sums.items() if name != manifest.NAME}
+    if faults := differences(made.files, arrived):
         raise _damaged(made, faults, f"the way to {depot.host.name}")
 
 
