@@ -1,17 +1,40 @@
 """Everything that can go wrong, one class per exit code.
 
-PgtasksError            1  a task failed
-├── Failed              1  a tool or a statement failed
-├── Refused             2  guard, unknown environment, bad flag, prompt without a terminal
-├── BadConfiguration    3  a file, a URL, a type, a password command
-├── Unreachable         4  server, database, password, SSH
-├── NotProven           5  proof or verification failed
-├── Locked              6  another run holds the target
-├── VersionMismatch     7  a tool or a server does not fit
-└── Interrupted       130  Ctrl-C or a signal
+PgtasksError              1  a task failed
+├── Failed                1  a tool or a statement failed
+│   ├── CutShort             host.streams: a stream ended too early
+│   ├── Forbidden            host.ssh.link: sshd is configured not to open such a channel
+│   ├── Contended            server.proof.reader: a table is locked by another session
+│   ├── Moved                server.proof.reader: a table changed after the snapshot
+│   ├── Cut                  server.proof.toc: an archive ends within its table of contents
+│   ├── NoLogin              database.loader: the server does not let the loading role in
+│   ├── Deadlocked           backup.restore.load: jobs of pg_restore waited for each other
+│   └── Unread               backup.store.tarstream: a file cannot be read to its end
+├── Refused               2  guard, unknown environment, bad flag, prompt without a terminal
+├── BadConfiguration      3  a file, a URL, a type, a password command
+├── Unreachable           4  server, database, password, SSH
+│   ├── FellSilent           server.connection: the server stopped answering
+│   ├── Denied               host.ssh.route: the host accepts none of our keys
+│   ├── Speechless           host.ssh.watchdog: the host starts no command
+│   └── Distrusted           host.ssh.hostkeys: the host's key is not the known one
+│       └── Unknown          host.ssh.hostkeys: the host's key is not known
+├── NotProven             5  proof or verification failed
+│   ├── Unreadable           backup.store.local: the manifest cannot be read
+│   └── Unexpected           backup.store.tarstream: an archive holds a file that it should not
+├── Locked                6  another run holds the target
+├── VersionMismatch       7  a tool or a server does not fit
+└── Interrupted         130  Ctrl-C or a signal
 
-Messages are one line: lowercase, the value in repr, then the way out. `hint` holds what may follow
-on lines of its own, such as the last words of a tool; `details` is what --json says besides.
+Caught inside the library, never seen by a user:
+
+Again                        server.dump.watch: the attempt is worthless, another may succeed
+Fault                        server.psql.commands: a psql command is not allowed at this place
+Silent                       server.silence: psycopg2's OperationalError of a session given up
+MoreWanted                   host.ssh.auth: paramiko's SSHException, one factor is not enough
+Odd                          host.plainfile: OSError for what is not a plain file
+
+Messages are one line: lowercase, the value in repr, then the way out. `hint` holds further lines,
+such as the last words of a tool; `details` is added to the document of --json.
 """
 
 from __future__ import annotations

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import inspect
+import pkgutil
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import pgtasks
+from pgtasks import errors
 
 ROOT = Path(pgtasks.__file__).parent
 ROOMS = {
@@ -33,3 +38,38 @@ def test_the_index_of_a_package_names_its_modules_once(package: Path) -> None:
     index = ast.get_docstring(ast.parse((package / "__init__.py").read_text())) or ""
     named = re.findall(r"^(\w+)(?: {2,}|/ +)\S", index, re.MULTILINE)
     assert sorted(named) == sorted(modules(package))
+
+
+def exceptions() -> Iterator[type[BaseException]]:
+    """Yield every exception class that a module of the library defines."""
+    for found in pkgutil.walk_packages(pgtasks.__path__, "pgtasks."):
+        if not found.name.startswith(("pgtasks.__main__", "pgtasks.tasks")):
+            module = importlib.import_module(found.name)
+            for _, kind in inspect.getmembers(module, inspect.isclass):
+                if issubclass(kind, BaseException) and kind.__module__ == found.name:
+                    yield kind
+
+
+def depth(kind: type[BaseException]) -> int:
+    """Return how many classes of ours stand above an exception."""
+    return sum(each.__module__.startswith("pgtasks.") for each in kind.__mro__[1:])
+
+
+def test_the_tree_of_errors_shows_all_of_them() -> None:
+    tree = re.findall(
+        r"^((?:[│ ] {3})*(?:[├└]── )?)([A-Z]\w+) +(?:(\d+)|([\w.]+):) ", errors.__doc__ or "", re.M
+    )
+    shown = {
+        (name, len(branch) // 4, f"pgtasks.{module or 'errors'}", int(code or 0))
+        for branch, name, code, module in tree
+    }
+    assert len(shown) == len(tree)
+    assert shown == {
+        (
+            kind.__name__,
+            depth(kind),
+            kind.__module__,
+            getattr(kind, "exit_code", 0) if kind.__module__ == errors.__name__ else 0,
+        )
+        for kind in exceptions()
+    }
