@@ -63,7 +63,7 @@ def exit_of(exc: PgtasksError, *, json: bool = False) -> invoke.Exit:
     if json:
         failure = report.failure(exc.message, exc.exit_code, exc.hint)
         report.document({**failure, **exc.details})
-    error = report.colored(f"error: {report.printable(exc.message)}", "error:", report.RED)
+    error = report.painted(f"error: {report.printable(exc.message)}", sys.stderr)
     hint = (f"  {report.shown(line)}" for line in exc.hint.split("\n") if exc.hint)
     return invoke.Exit("\n".join([*hint, error]), code=exc.exit_code)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ from typing import Any
 from pgtasks import report
 from pgtasks.errors import BadConfiguration, PgtasksError, Refused, Unreachable
 from pgtasks.host import journal
-from pgtasks.report import Reported, account, typed
+from pgtasks.report import Console, Reported, account, typed
 from pgtasks.server.guard import Access, Decision, Facts, decide, protection
 from pgtasks.server.stamp import Identity
 from pgtasks.settings import fields, ssh
@@ -49,9 +48,14 @@ class Run:
     result: str = "done"
     details: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def console(self) -> Console:
+        """Return what the task says to a person and asks."""
+        return Console(quiet=self.json)
+
     def say(self, line: str = "") -> None:
         """Print talk on stderr."""
-        report.say(line)
+        self.console.say(line)
 
     def reached(self, *, start: bool = True, reads: bool = False) -> Target:
         """Return the target as its server is reached; the embedded server is started.
@@ -161,7 +165,7 @@ class Run:
             database=self.target.database,
             protected=self.target.protected,
             identity=identity,
-            terminal=sys.stdin.isatty() and sys.stderr.isatty(),
+            terminal=self.console.interactive,
             confirm=confirm,
             yes=yes,
             lineage=self.environment.lineage,
@@ -179,14 +183,12 @@ class Run:
 
     def _ask(self, decision: Decision, facts: Facts) -> None:
         if decision is Decision.TYPE_NAME:
-            report.say(protection(facts))
-            typed = report.ask("type the database's name to go on: ")
+            self.say(protection(facts))
+            typed = self.console.ask("type the database's name to go on: ")
             if typed != facts.database:
                 raise Refused(f"{typed!r} is not {facts.database!r}, nothing was done")
-        elif decision is Decision.ASK:
-            answer = report.ask("this cannot be undone, go on? [y/N] ")
-            if answer.lower() not in ("y", "yes"):
-                raise Refused("not confirmed, nothing was done")
+        elif decision is Decision.ASK and not self.console.confirm("this cannot be undone, go on?"):
+            raise Refused("not confirmed, nothing was done")
 
     def finish(self, result: Reported) -> None:
         """Print what the task did, as lines or as one document, and keep it for the journal."""
@@ -222,7 +224,7 @@ def run(
     given = {key: _flag(key, value) for key, value in (flags or {}).items() if value is not None}
     environment = resolve(project, choice.environment, flags=given)
     target = _named(from_environment(environment), project)
-    report.say_colored(report.printable(target.line()), "(protected)", report.YELLOW)
+    report.say(report.printable(target.line()))
     current = Run(task, project, choice, environment, target, json, dry, journaled and not dry)
     began = time.monotonic()
     name = environment.name if must_be_named(project, environment) else ""

@@ -7,7 +7,6 @@ import selectors
 import shlex
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from pgtasks.errors import BadConfiguration, Refused
 from pgtasks.host import child, tempfiles
+from pgtasks.report import CONSOLE
 from pgtasks.settings import libpq
 from pgtasks.settings.secret import Secret, redact
 from pgtasks.settings.target import Target
@@ -126,15 +126,12 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 def asked(target: Target) -> Target:
     """Return the target with a password typed on the terminal, else raise Refused."""
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise Refused(
-            f"{target}: the server wants a password and there is no terminal to ask on: "
-            "set password_command, a passfile or the environment's dotenv file"
-        )
-    import getpass
-
+    CONSOLE.require(
+        f"{target}: the server wants a password and there is no terminal to ask on: "
+        "set password_command, a passfile or the environment's dotenv file"
+    )
     try:
-        typed = getpass.getpass(f"password for {target}: ", stream=sys.stderr)
+        typed = CONSOLE.ask_secret(f"password for {target}: ")
     except EOFError:
         raise Refused(f"{target}: no password was typed") from None
     return replace(target, password=Secret(typed))

@@ -1,7 +1,12 @@
 """What a run says: to a person, to a program, to the journal.
 
 account      who runs this
-output       lines, tables, progress and documents
+text         numbers, sizes and times as people write them; control characters written out
+terminal     what stdout and stderr lead to: width, colours
+table        tables, on a terminal no wider than that
+progress     how far long work is
+console      the person at the terminal: said, asked, confirmed, chosen
+output       data: lines, or one JSON document
 commandline  what the command line says before Invoke acts on it
 typed        commands as they must be typed here and now
 boundaries   the steps of long operations, where tests and benchmarks listen
@@ -9,51 +14,41 @@ boundaries   the steps of long operations, where tests and benchmarks listen
 
 from __future__ import annotations
 
+from pgtasks.report.console import CONSOLE, Console, Say, is_yes, say
 from pgtasks.report.output import (
-    RED,
     SUMMARY,
-    YELLOW,
-    Progress,
     Reported,
-    age,
-    ask,
-    colored,
-    count,
     data,
     document,
-    duration,
     failure,
-    plural,
-    printable,
     result,
-    say,
-    say_colored,
-    shown,
     silence,
-    size,
     summarize,
-    table,
 )
+from pgtasks.report.progress import Progress
+from pgtasks.report.table import table
+from pgtasks.report.terminal import painted
+from pgtasks.report.text import age, count, duration, plural, printable, shown, size
 
 __all__ = [
-    "RED",
+    "CONSOLE",
     "SUMMARY",
-    "YELLOW",
+    "Console",
     "Progress",
     "Reported",
+    "Say",
     "age",
-    "ask",
-    "colored",
     "count",
     "data",
     "document",
     "duration",
     "failure",
+    "is_yes",
+    "painted",
     "plural",
     "printable",
     "result",
     "say",
-    "say_colored",
     "shown",
     "silence",
     "size",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 from pgtasks import report
@@ -13,7 +12,7 @@ from pgtasks.backup.format.backup import Backup
 from pgtasks.backup.store import local
 from pgtasks.errors import Refused
 from pgtasks.host import journal, private
-from pgtasks.report import typed
+from pgtasks.report import CONSOLE, typed
 
 
 def chosen(places: Places, which: str | None) -> Backup:
@@ -64,9 +63,8 @@ def _age(backup: Backup) -> tuple[str, str]:
 
 
 def _asked(places: Places) -> Backup:
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        shows = typed.task("backup.list")
-        raise Refused(f"--backup ask needs a terminal, name the backup: {shows} shows them")
+    shows = typed.task("backup.list")
+    CONSOLE.require(f"--backup ask needs a terminal, name the backup: {shows} shows them")
     target = places.target
     of = {"environment": target.environment, "database": target.database}
     listed = {backup.id: backup for backup in local.list_backups(places.folder, **of)}
@@ -76,21 +74,10 @@ def _asked(places: Places) -> Backup:
     if not found:
         return places.find(None)  # says what is there
     rows = [
-        (number, backup.id, report.age(views.age(backup)), *_told(backup))
-        for number, backup in enumerate(found, 1)
+        (each.id, report.age(views.age(each)), each.manifest.rows, each.manifest.note)
+        for each in found
     ]
-    report.say(report.table(("", "backup", "age", "rows", "note"), rows, whole=("backup",)))
-    return chosen(places, found[_number(len(found)) - 1].id)
-
-
-def _told(backup: Backup) -> tuple[int | None, str]:
-    return backup.manifest.rows, backup.manifest.note
-
-
-def _number(most: int) -> int:
-    """Ask for a number from 1 to `most` until it is one; an empty answer is none."""
-    while answer := report.ask(f"which one? [1-{most}] "):
-        if answer.isascii() and answer.isdecimal() and 1 <= int(answer) <= most:
-            return int(answer)
-        report.say(f"{answer!r} is none of 1 to {most}")
-    raise Refused("no backup was chosen, nothing was done")
+    number = CONSOLE.choose(("backup", "age", "rows", "note"), rows, whole=("backup",))
+    if number is None:
+        raise Refused("no backup was chosen, nothing was done")
+    return chosen(places, found[number].id)

@@ -18,6 +18,7 @@ from pgtasks.cli.init.plan import BACKUPS_IGNORED, Plan, plan
 from pgtasks.cli.init.survey import survey
 from pgtasks.errors import Failed, Interrupted, Refused
 from pgtasks.host import private
+from pgtasks.report import CONSOLE
 
 __all__ = ["init"]
 
@@ -45,9 +46,8 @@ def _show(lines: Sequence[str], *, needed: bool) -> None:
 
 
 def _agreed() -> bool:
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise Refused("nothing was written: no terminal to ask on, add --write")
-    return report.ask("write these files? [y/N] ").lower() in ("y", "yes")
+    CONSOLE.require("nothing was written: no terminal to ask on, add --write")
+    return CONSOLE.confirm("write these files?")
 
 
 def _write(made: Plan, root: Path) -> None:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import base64
 import binascii
-import getpass
 import os
 import re
 import struct
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +17,7 @@ from paramiko.auth_strategy import AuthSource, AuthStrategy
 from paramiko.pkey import UnknownKeyType
 
 from pgtasks.host.ssh.config import Settings
+from pgtasks.report import CONSOLE
 
 _OPENSSH = re.compile(
     rb"-----BEGIN OPENSSH PRIVATE KEY-----(.+?)-----END OPENSSH PRIVATE KEY-----", re.DOTALL
@@ -127,11 +126,11 @@ class Keys(AuthStrategy):
             raise paramiko.SSHException(path) from None
 
     def _unlocked(self, path: str) -> paramiko.PKey:
-        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        if not CONSOLE.interactive:
             self.tried.append(f"{path} (it has a passphrase, and there is no terminal: ssh-add it)")
             raise paramiko.SSHException(path)
         for _ in range(_ASKED):
-            typed = getpass.getpass(f"passphrase for {path}: ", stream=sys.stderr)
+            typed = CONSOLE.ask_secret(f"passphrase for {path}: ")
             if not typed:
                 break
             try:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from pgtasks import report
 from pgtasks.errors import Refused
 from pgtasks.host.ssh import hostkeys
 from pgtasks.host.ssh.config import Settings, below_home, trusted_file
 from pgtasks.host.ssh.hostkeys import Distrusted, Unknown
 from pgtasks.host.ssh.route import Route
+from pgtasks.report import CONSOLE, is_yes
 from pgtasks.settings.ssh import Login
 from pgtasks.settings.target import Target
 
@@ -114,8 +113,7 @@ def judge(target: Target, fingerprints: Sequence[str], *, yes: bool) -> Judge:
         )
     if yes:
         return lambda key, hosts: None
-    terminal = sys.stdin.isatty() and sys.stderr.isatty()
-    return _asked if terminal else _unanswered(protected=target.protected)
+    return _asked if CONSOLE.interactive else _unanswered(protected=target.protected)
 
 
 def _matching(fingerprints: Sequence[str]) -> Judge:
@@ -163,10 +161,10 @@ def _bare(fingerprint: str) -> str:
 
 
 def _asked(key: Shown, hosts: Sequence[Settings]) -> None:
-    report.say(f"{key}")
-    report.say("compare it with what the host's administrator says (there: ssh-keygen -l -f KEY)")
-    answer = report.ask("trust it? [y/N] ")
-    if answer.lower() not in ("y", "yes") and _bare(answer) != _bare(key.fingerprint):
+    CONSOLE.say(f"{key}")
+    CONSOLE.say("compare it with what the host's administrator says (there: ssh-keygen -l -f KEY)")
+    answer = CONSOLE.ask("trust it? [y/N] ")
+    if not is_yes(answer) and _bare(answer) != _bare(key.fingerprint):
         raise Refused(f"the key of {key.name} is not trusted, nothing was written")
 
 

@@ -1,0 +1,113 @@
+"""How far long work is: a live bar on a terminal, a line now and then in a log."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import deque
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from pgtasks.report import terminal
+from pgtasks.report.text import duration, printable, size
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+
+_SAMPLES = 100  # that the rate is taken from: of the last ten seconds
+_NARROWEST, _WIDEST = 10, 40  # cells of a bar
+_BESIDE = 60  # cells that are left to what stands beside it
+
+
+class Progress:
+    """Show how far long work is, in bytes.
+
+    `total` is the work as well as it is known; the bar stays below its end until the block is left.
+    Nothing is drawn of work that is over at once. No thread draws: programs are started while a bar
+    stands, and a fork inherits locks that other threads hold.
+    """
+
+    _EVERY = 10.0  # seconds between the lines in a log
+    _AFTER = 0.3  # seconds before a bar is drawn at all
+    _BETWEEN = 0.1  # seconds between two drawings
+
+    def __init__(self, what: str, total: int = 0, *, quiet: bool = False) -> None:
+        self.what, self.total = what, total
+        self._done, self._note = 0, ""
+        self._quiet, self._drawn = quiet, terminal.is_drawn_on(sys.stderr)
+        self._bar: Bar | None = None
+        self._begun = time.monotonic()
+        self._seen = deque([(self._begun, 0)], maxlen=_SAMPLES)
+        self._next = self._begun + (self._AFTER if self._drawn else self._EVERY)
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def advance(self, more: int) -> None:
+        """Add bytes to those that are done."""
+        self.update(self._done + more, self._note)
+
+    def update(self, done: int, note: str = "") -> None:
+        """Set how many bytes are done."""
+        self._done, self._note = done, printable(note)
+        now = time.monotonic()
+        if self._quiet or now < self._next:
+            return
+        self._next = now + (self._BETWEEN if self._drawn else self._EVERY)
+        if self._drawn:
+            self._draw(now)
+        else:
+            self._log(now - self._begun)
+
+    def _draw(self, now: float) -> None:
+        if self._bar is None:
+            self._bar = _bar(self.what, self.total)
+            self._bar.start()
+            terminal.keep_line(bar=True)
+        self._seen.append((now, self._done))
+        shown = min(self._done, self.total - 1) if self.total else self._done
+        task, state = self._bar.task_ids[0], f"{self._state()}  {self._note}".rstrip()
+        self._bar.update(task, completed=shown, state=state, refresh=True)
+
+    def _state(self) -> str:
+        """Return what stands behind the bar: `1.2 GB of 3.4 GB  120 MB/s  18 s left`."""
+        of = f" of {size(self.total)}" if self._done < self.total else ""
+        (before, less), (now, done) = self._seen[0], self._seen[-1]
+        rate = (done - less) / max(now - before, 1e-3)
+        left = self.total - done
+        time_left = f"{duration(max(1.0, left / rate))} left" if rate > 0 and left > 0 else ""
+        return f"{size(done)}{of}  {size(rate)}/s  {time_left}".rstrip()
+
+    def _log(self, seconds: float) -> None:
+        of = f" of about {size(self.total)}" if self.total else ""
+        terminal.talk(f"  {self.what}: {size(self._done)}{of}, {duration(seconds)} {self._note}\n")
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._draw(time.monotonic())
+            self._bar.stop()
+            terminal.keep_line(bar=False)
+
+
+def _bar(what: str, total: int) -> Bar:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    console = Console(stderr=True)
+    bar = Progress(
+        TextColumn("  {task.description}", markup=False),
+        BarColumn(max(_NARROWEST, min(_WIDEST, console.width - _BESIDE))),
+        TextColumn("{task.fields[state]}", markup=False),
+        console=console,
+        auto_refresh=False,
+        redirect_stdout=False,
+        redirect_stderr=False,
+        transient=True,
+    )
+    bar.add_task(what, total=total or None, state="")
+    return bar

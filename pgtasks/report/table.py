@@ -1,0 +1,202 @@
+"""Tables: aligned, and on a terminal no wider than that is."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import zip_longest
+from typing import Any, TextIO
+
+from pgtasks.report import terminal
+from pgtasks.report.text import count, printable
+
+Measure = Callable[[str], int]
+
+_NARROWEST = 8  # cells: no value is cut below this
+_RUNS_ON = 40  # cells that are left to a column which is folded
+_GAP = 2
+
+# A command as messages name it: half of one, pasted into a shell, would be another command.
+_VALUE = r"(?:'[^']*'|[^\s'-]\S*)"
+_COMMAND = re.compile(rf"\binv(?: -\w {_VALUE})* [\w.-]+(?: --[\w-]+(?: {_VALUE})?)*")
+_GLUE = "\0"  # no cell has one: control characters are written out
+
+
+def table(
+    headings: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    *,
+    width: int | None = None,
+    whole: Collection[str] = (),
+    gives: Sequence[str] = (),
+    runs_on: bool = False,
+    indent: int = 0,
+    stream: TextIO | None = None,
+) -> str:
+    """Return an aligned table for `stream` (default: stdout); numbers stand right.
+
+    On a terminal it is no wider than that: columns without a value go, then long values are cut,
+    but for those of the columns `whole`: an ID, a time. Where that is too wide still, the columns
+    `gives` go, in their order, which a last line says; then each row becomes a block of lines.
+    With `runs_on` the last column is never cut: it is folded between words, and no command in it
+    is broken, so that it can be copied.
+    """
+    texts = [tuple(map(_text, row)) for row in rows]
+    grid = _Grid(tuple(headings), texts, runs_on)
+    width = terminal.columns(stream or sys.stdout) if width is None else width
+    lines = grid.fitted(width - indent, whole, gives) if width else grid.lines()
+    return "\n".join(f"{' ' * indent}{line}".rstrip() for line in lines)
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return count(value)
+    return printable(str(value))
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """The texts of a table, of one line or several; `measure` returns the cells a line takes."""
+
+    headings: tuple[str, ...]
+    body: list[tuple[str, ...]]
+    runs_on: bool
+    measure: Measure = len
+
+    @property
+    def widths(self) -> list[int]:
+        """Return the cells that each column takes."""
+        return [
+            max(self.measure(line) for text in column for line in text.split("\n"))
+            for column in zip(self.headings, *self.body, strict=True)
+        ]
+
+    def needed(self, widths: Sequence[int]) -> int:
+        """Return the cells that a line takes: a column that can be folded takes only some."""
+        last = min(widths[-1], _RUNS_ON) if self.runs_on else widths[-1]
+        return _total([*widths[:-1], last])
+
+    def lines(self) -> list[str]:
+        """Return headings, rules and rows."""
+        widths = self.widths
+        rules = list(widths)
+        if self.runs_on:
+            rules[-1] = min(widths[-1], max(len(self.headings[-1]), _RUNS_ON))
+        columns = list(zip(*self.body, strict=True)) or [()] * len(widths)
+        right = [bool(column) and all(map(_is_number, column)) for column in columns]
+        rows = [self.headings, tuple("-" * cells for cells in rules), *self.body]
+        return [line for row in rows for line in self._row(row, widths, right)]
+
+    def _row(self, row: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> list[str]:
+        parts = zip_longest(*(text.split("\n") for text in row), fillvalue="")
+        return [
+            (" " * _GAP).join(map(self._justified, line, widths, right)).rstrip() for line in parts
+        ]
+
+    def _justified(self, text: str, width: int, right: bool) -> str:
+        space = " " * (width - self.measure(text))
+        return f"{space}{text}" if right else f"{text}{space}"
+
+    def fitted(self, width: int, whole: Collection[str], gives: Sequence[str]) -> list[str]:
+        """Return lines that are no wider than a terminal, see `table`."""
+        grid = replace(self, measure=_measure(self))
+        if _total(grid.widths) <= width:
+            return grid.lines()
+        grid = all_of_it = grid.without_empty()
+        kept, gone = {*whole, *(grid.headings[-1:] if self.runs_on else ())}, list[str]()
+        giving = [name for name in gives if name in grid.headings]
+        while (cut := grid.cut(width, kept)) is None:
+            if not giving:
+                return all_of_it.blocks()
+            gone.append(giving.pop(0))
+            grid = grid.without(gone[-1])
+        return [*cut.lines(), *([f"no room for: {', '.join(gone)}"] if gone else [])]
+
+    def cut(self, width: int, whole: Collection[str]) -> _Grid | None:
+        """Return the table with its widest columns cut so that it fits, None where that fails."""
+        widths = self.widths
+        least = [
+            most if heading in whole else max(len(heading), _NARROWEST)
+            for heading, most in zip(self.headings, widths, strict=True)
+        ]
+        while self.needed(widths) > width:
+            number = max(range(len(widths)), key=lambda n: widths[n] - least[n])
+            if widths[number] <= least[number]:
+                return None  # as narrow as it gets
+            widths[number] -= 1
+        body = [tuple(map(self._shortened, row, widths)) for row in self.body]
+        if self.runs_on:
+            room = width - _total([*widths[:-1], 0])
+            body = [(*row[:-1], "\n".join(_folded(row[-1], room, self.measure))) for row in body]
+        return replace(self, body=body)
+
+    def _shortened(self, text: str, most: int) -> str:
+        return text if self.measure(text) <= most else f"{_cropped(text, most - 1)}…"
+
+    def without_empty(self) -> _Grid:
+        """Return the table without the columns that hold nothing."""
+        columns = zip(*self.body, strict=True)
+        return self._of([n for n, column in enumerate(columns) if {*column} - {"", "-"}])
+
+    def without(self, name: str) -> _Grid:
+        """Return the table without the columns of a name."""
+        return self._of([n for n, heading in enumerate(self.headings) if heading != name])
+
+    def _of(self, numbers: Sequence[int]) -> _Grid:
+        body = [tuple(row[n] for n in numbers) for row in self.body]
+        return replace(self, headings=tuple(self.headings[n] for n in numbers), body=body)
+
+    def blocks(self) -> list[str]:
+        """Return each row as lines of their own, `heading  value`, a blank line between rows."""
+        widest = max(map(len, self.headings))
+        lines: list[str] = []
+        for row in self.body:
+            lines += [
+                f"{heading.ljust(widest)}  {value}"
+                for heading, value in zip(self.headings, row, strict=True)
+                if value not in ("", "-")
+            ]
+            lines.append("")
+        return lines[:-1]
+
+
+def _total(widths: Sequence[int]) -> int:
+    return sum(widths) + _GAP * (len(widths) - 1)
+
+
+def _is_number(text: str) -> bool:
+    return text == "-" or text[:1].isdecimal()
+
+
+def _measure(grid: _Grid) -> Measure:
+    """Return what counts cells: characters, or where a text has others than ASCII, rich's rules."""
+    if all(text.isascii() for row in (grid.headings, *grid.body) for text in row):
+        return len
+    from rich.cells import cell_len
+
+    return cell_len
+
+
+def _cropped(text: str, cells: int) -> str:
+    if text.isascii():
+        return text[:cells]
+    from rich.cells import set_cell_size
+
+    return set_cell_size(text, cells)
+
+
+def _folded(text: str, width: int, measure: Measure) -> list[str]:
+    """Return a text in lines that are no wider, but where one word or command is."""
+    glued = _COMMAND.sub(lambda command: command[0].replace(" ", _GLUE), text)
+    first, *words = glued.split(" ")
+    lines = [first]
+    for word in words:
+        if measure(f"{lines[-1]} {word}") <= width:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return [line.replace(_GLUE, " ") for line in lines]

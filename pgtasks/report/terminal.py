@@ -1,0 +1,88 @@
+"""What stdout and stderr lead to: a terminal or not, its width, the colours it may show."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+from typing import TextIO
+
+WIDTH = "PGTASKS_WIDTH"  # columns, set for a run whose output another one shows on its terminal
+
+_RED, _GREEN, _YELLOW, _BOLD_RED = "31", "32", "33", "1;31"  # "select graphic rendition", ECMA-48
+_COLORS = {
+    "ok": _GREEN,
+    "done": _GREEN,
+    "INSTALLED": _GREEN,
+    "note": _YELLOW,
+    "warning": _YELLOW,
+    "protected": _YELLOW,
+    "unchecked": _YELLOW,
+    "interrupted": _YELLOW,
+    "DISABLED": _YELLOW,
+    "ORPHAN": _YELLOW,
+    "error": _RED,
+    "fault": _RED,
+    "failed": _RED,
+    "FAILED": _RED,
+    "CHANGED": _RED,
+    "MISSING": _RED,
+    "DAMAGED": _BOLD_RED,
+}
+_WORDS = "|".join(_COLORS)
+# a state stands in a column of its own, opens a line, or ends it in parentheses
+_STATE = re.compile(
+    rf"(?:^|(?<=  ))(?P<cell>(?P<word>{_WORDS})(?: \(\d+\))?)(?=  |$)"
+    rf"|^(?P<opening>{_WORDS}):|\((?P<closing>protected)\)$"
+)
+
+_UNDRAW = "\r\033[2K"  # to the beginning of the line, erase it: ECMA-48
+_bar_stands = False
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Return whether a stream leads to a terminal; one that was closed does not."""
+    return stream is not None and not stream.closed and stream.isatty()
+
+
+def is_drawn_on(stream: TextIO | None) -> bool:
+    """Return whether a stream leads to a terminal that can move its cursor."""
+    return is_terminal(stream) and os.environ.get("TERM") not in (None, "", "dumb")
+
+
+def columns(stream: TextIO | None) -> int | None:
+    """Return the columns of the terminal that a stream's text ends on, None where there is none."""
+    if is_terminal(stream):
+        return shutil.get_terminal_size().columns
+    width = os.environ.get(WIDTH, "")
+    return int(width) if width.isascii() and width.isdecimal() else None
+
+
+def painted(text: str, stream: TextIO | None) -> str:
+    """Return lines with the state of each in colour, where a stream shows that (NO_COLOR: none).
+
+    The text must have been escaped: see `text.shown`.
+    """
+    if os.environ.get("NO_COLOR") or not is_drawn_on(stream):
+        return text
+    return "\n".join(_STATE.sub(_colored, line, count=1) for line in text.split("\n"))
+
+
+def _colored(match: re.Match[str]) -> str:
+    word = match["word"] or match["opening"] or match["closing"]
+    return f"\033[{_COLORS[word]}m{match[0]}\033[0m"
+
+
+def talk(text: str) -> None:
+    """Write to stderr at once, so that lines of several threads stay whole; above a bar."""
+    if sys.stderr is None:  # closed by the shell: print would take stdout instead
+        return
+    sys.stderr.write(f"{_UNDRAW if _bar_stands else ''}{text}")
+    sys.stderr.flush()
+
+
+def keep_line(*, bar: bool) -> None:
+    """Say whether a bar stands on the last line of the terminal, which is drawn again and again."""
+    global _bar_stands
+    _bar_stands = bar

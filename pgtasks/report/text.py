@@ -1,0 +1,61 @@
+"""Text for people: numbers, sizes and times as they are written, names of any origin made safe."""
+
+from __future__ import annotations
+
+
+def shown(text: str) -> str:
+    """Return lines as a terminal may have them: what is neither text, tab nor line end is escaped.
+
+    Escape sequences could hide what is said, and direction marks turn it round.
+    """
+    return "\n".join(
+        line if line.isprintable() else "\t".join(map(printable, line.split("\t")))
+        for line in text.split("\n")
+    )
+
+
+def printable(text: str) -> str:
+    """Return text whose control characters are written out: names may hold any."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def count(number: int) -> str:
+    """Return a number as people write it: 812,004."""
+    return f"{number:,}"
+
+
+def plural(number: int, noun: str) -> str:
+    """Return `1 table`, `17 tables`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def size(number: float) -> str:
+    """Return bytes as people write them: 217 MB (powers of 1000, as `ls --si` does)."""
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if abs(number) < 999.5 or unit == "TB":
+            digits = 0 if unit == "B" or number >= 9.95 else 1
+            return f"{number:.{digits}f} {unit}"
+        number /= 1000
+    raise AssertionError("unreachable")
+
+
+def duration(seconds: float) -> str:
+    """Return a time as people write it: 120 ms, 4.2 s, 3 min 05 s, 2 h 10 min."""
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 99.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def age(seconds: float) -> str:
+    """Return how long ago something was: 40 s, 5 min, 3 h, 2 d."""
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length * (2 if unit != "min" else 1):
+            return f"{int(seconds // length)} {unit}"
+    return f"{int(seconds)} s"
