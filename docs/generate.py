@@ -14,15 +14,18 @@ from typing import Any
 
 from pgtasks import namespace
 from pgtasks.settings import fields
+from pgtasks.settings.blocks import Backup, Settings
+from pgtasks.settings.project import PROJECT, Folders
+from pgtasks.settings.ssh import Login
 
 ROOT = Path(__file__).resolve().parent.parent
 _BLOCK = re.compile(r"(<!-- generated: (.+?) -->\n).*?(<!-- end of \2 -->)", re.DOTALL)
 _SETTINGS = {
-    "environment": fields.ENVIRONMENT,
-    "backup": fields.BACKUP,
-    "ssh": fields.SSH,
-    "project": fields.PROJECT,
-    "folders": fields.FOLDERS,
+    "environment": fields.of(Settings),
+    "backup": fields.of(Backup),
+    "ssh": fields.of(Login),
+    "project": PROJECT,
+    "folders": fields.of(Folders),
 }
 # the main job first; a collection that is not named here goes to the end
 _COLLECTIONS = (
@@ -114,8 +117,8 @@ def _code(line: str) -> str:
 def settings_table(block: str) -> str:
     """Return the table of one block of settings."""
     rows = [
-        (f"`{field.name}`", _kind(field), _default(field), field.help)
-        for field in _SETTINGS[block].values()
+        (f"`{name}`", _kind(field), _default(field), field.help)
+        for name, field in _SETTINGS[block].items()
     ]
     return table(("setting", "type", "default", "what it says"), rows)
 
@@ -132,7 +135,7 @@ def _kind(field: fields.Field) -> str:
 def _default(field: fields.Field) -> str:
     if isinstance(field.default, bool):
         return f"`{str(field.default).lower()}`"
-    return "" if field.default is None else f"`{field.default}`"
+    return "" if field.default in (None, "", ()) else f"`{field.default}`"
 
 
 def table(headings: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:

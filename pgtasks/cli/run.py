@@ -15,6 +15,7 @@ from pgtasks.report import Console, Reported, account, typed
 from pgtasks.server.guard import Access, Decision, Facts, decide, protection
 from pgtasks.server.stamp import Identity
 from pgtasks.settings import fields, ssh
+from pgtasks.settings.blocks import Settings
 from pgtasks.settings.environment import Environment, Value, resolve
 from pgtasks.settings.project import Project
 from pgtasks.settings.selection import Choice, choose, must_be_named
@@ -286,7 +287,7 @@ def _said(exc: BaseException) -> str:
 def _flag(key: str, value: Any) -> Value:
     """Return a setting given as a flag, in its type; a bad one is refused."""
     try:
-        return Value(fields.check(fields.ENVIRONMENT[key], value, f"--{key}"), f"--{key}")
+        return Value(fields.check(fields.of(Settings)[key], value, f"--{key}"), f"--{key}")
     except BadConfiguration as exc:
         raise Refused(exc.message) from None
 

@@ -154,7 +154,7 @@ def _transport(environment: Environment, target: Target) -> Iterator[Finding]:
     own = {"", target.ssh.host} if target.ssh else {""}  # what ssh encrypts the way to
     if target.socket or target.embedded or target.host in own or target.loopback:
         return
-    mode = environment.get("sslmode")
+    mode = environment.settings.sslmode
     said = f"sslmode {mode!r}" if mode else "no sslmode"
     if mode not in libpq.ENCRYPTED and target.ssh:
         # one machine may have two names
@@ -179,7 +179,7 @@ def _transport(environment: Environment, target: Target) -> Iterator[Finding]:
 
 
 def _policy(environment: Environment) -> Iterator[Finding]:
-    keep = environment.get("backup").get("keep")
+    keep = environment.settings.backup.keep
     if keep is not None:
         text = f"backup: {{keep: {keep}}} has no effect yet: no task deletes backups"
         yield Finding("note", "backup-policy", environment.name, text)

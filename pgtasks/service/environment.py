@@ -21,6 +21,7 @@ from pgtasks.errors import Failed, Refused
 from pgtasks.host import journal, password
 from pgtasks.report import account
 from pgtasks.settings import fields, libpq, selection
+from pgtasks.settings.blocks import Settings
 from pgtasks.settings.environment import Environment, resolve
 from pgtasks.settings.project import Project, find_root, load, normalize
 from pgtasks.settings.target import from_environment
@@ -71,7 +72,7 @@ def _remember(project: Project, name: str) -> None:
         who=account.who(),
         task="set_environment",
         environment=name,
-        database=resolve(project, name).get("database"),
+        database=resolve(project, name).settings.database,
         result="done",
         seconds=0.0,
         details=switch.as_json(),
@@ -110,9 +111,17 @@ def get_config(env: str | None = None) -> Mapping[str, Any]:
     No password is in it, so that it may be logged: see get_database_url.
     """
     environment = _environment(env)
-    config = {name: environment.get(name) for name in fields.ENVIRONMENT if name != "url"}
+    config = {name: _said(environment, name) for name in fields.of(Settings) if name != "url"}
     config["environment"] = environment.name
     return MappingProxyType({name: _frozen(value) for name, value in config.items()})
+
+
+def _said(environment: Environment, name: str) -> Any:
+    """Return the value of a setting, None where it has none; of a block what is set in it."""
+    if fields.of(Settings)[name].kind == "block":
+        return environment.block(name)
+    value = getattr(environment.settings, name)
+    return None if value in ("", ()) else value
 
 
 def _frozen(value: Any) -> Any:

@@ -1,11 +1,12 @@
 """What a project says: files, variables, layers, an environment, a target. Values alone.
 
-fields       the settings there are: names, types, defaults
+fields       how a setting is declared and checked
 yamlfile     YAML files
 variables    dotenv files and the variables of the process
 libpq        URLs and variables of libpq
 secret       a text that prints as ***
 ssh          what an environment says of its database host
+blocks       what an environment can say: one record for each block
 project      a project: its folder and its settings
 layers       which file says what
 environment  an environment, all layers folded

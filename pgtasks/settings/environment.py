@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -11,6 +12,7 @@ from typing import Any
 from pgtasks.errors import BadConfiguration
 from pgtasks.settings import fields, libpq
 from pgtasks.settings import ssh as login
+from pgtasks.settings.blocks import EMBEDDED, Settings
 from pgtasks.settings.layers import DEFAULT, Keys, Layer, Value, layers, reader_password
 from pgtasks.settings.project import Project
 from pgtasks.settings.secret import Secret
@@ -26,14 +28,17 @@ _REPLACED: Mapping[str, tuple[str, ...]] = {
 }
 _SETTINGS_OF_A_URL = ("sslmode", "sslrootcert", "requirepeer", "connect_timeout", "passfile")
 _PLACES = ("host", "port", "server", "service")
+_FIELDS = fields.of(Settings)
+EMBEDDED_ROLE = "pgtasks"  # as whom an embedded server is used where no `user` is named
 
 
 @dataclass(frozen=True)
 class Environment:
     """An environment's settings; `parameters` are further libpq parameters of its URL.
 
-    `values` holds those of a block by dotted name (`backup.keep`), `settings` the application's
-    own by the keys that lead to them; `place` is the layer that says where the database lives.
+    `values` are those that a layer says, each with that layer, of a block by dotted name
+    (`backup.keep`); `application` are the application's own by the keys that lead to them. `place`
+    is the layer that says where the database lives.
     """
 
     name: str
@@ -41,31 +46,25 @@ class Environment:
     password: Secret | None = None
     password_layer: str = ""
     parameters: Mapping[str, str] = field(default_factory=dict)
-    settings: Mapping[Keys, Value] = field(default_factory=dict)
+    application: Mapping[Keys, Value] = field(default_factory=dict)
     place: str = ""
     lineage: tuple[str, ...] = ()  # itself, then what it inherits from, the nearest first
     reader_password: Secret | None = None
 
-    def get(self, name: str) -> Any:
-        """Return the value of one setting, its default where no layer says anything.
+    @functools.cached_property
+    def settings(self) -> Settings:
+        """Return all settings, with the defaults of those that no layer says."""
+        values = {key: value.value for key, value in self.values.items()}
+        return fields.build(Settings, {**values, "settings": self._application()})
 
-        A block is a mapping of what is set in it.
-        """
-        setting = fields.ENVIRONMENT[name]
-        if setting.kind == "block":
-            return self._block(name)
-        found = self.values.get(name)
-        return found.value if found else setting.default
+    def _application(self) -> dict[str, Any]:
+        return _nested({keys: value.value for keys, value in self.application.items()})
 
-    def _block(self, name: str) -> dict[str, Any]:
+    def block(self, name: str) -> dict[str, Any]:
+        """Return what layers say of one block."""
         if name == "settings":
-            return _nested({keys: value.value for keys, value in self.settings.items()})
-        start = f"{name}."
-        return {
-            key.removeprefix(start): value.value
-            for key, value in self.values.items()
-            if key.startswith(start)
-        }
+            return self._application()
+        return {key: found.value for key, found in fields.inner(self.values, name).items()}
 
     def layer(self, name: str) -> str:
         """Return where the value of one setting came from."""
@@ -75,12 +74,12 @@ class Environment:
     @property
     def protected(self) -> bool:
         """Whether a write needs the database's name."""
-        return bool(self.get("protected"))
+        return self.settings.protected
 
 
-def _nested(settings: Mapping[Keys, Any]) -> dict[str, Any]:
+def _nested(application: Mapping[Keys, Any]) -> dict[str, Any]:
     tree: dict[str, Any] = {}
-    for keys, value in settings.items():
+    for keys, value in application.items():
         node = tree
         for key in keys[:-1]:
             node = node.setdefault(key, {})
@@ -98,7 +97,7 @@ def resolve(
     for layer in stack:
         environment = _laid_over(environment, layer)
     environment = _filled_by_libpq(environment, project)
-    if environment.get("reader") and (found := reader_password(project, name)):
+    if environment.settings.reader and (found := reader_password(project, name)):
         environment = replace(environment, reader_password=Secret(found.value))
     return _open_ends(environment, project)
 
@@ -133,7 +132,7 @@ def _laid_over(below: Environment, layer: Layer) -> Environment:
         password=password[0],
         password_layer=password[1],
         parameters=parameters,
-        settings=_settings_laid_over(below.settings, layer.settings),
+        application=_application_laid_over(below.application, layer.application),
         place=named or below.place,
     )
 
@@ -156,7 +155,7 @@ def _names_a_place(layer: Layer) -> str:
 
 def _another_user(below: Environment, layer: Layer) -> bool:
     user = layer.values.get("user")
-    return user is not None and user.value != below.get("user")
+    return user is not None and user.value != below.settings.user
 
 
 def _cleared(below: Environment, layer: Layer) -> dict[str, Value]:
@@ -187,7 +186,7 @@ def _place_values(layer: Layer) -> dict[str, Value]:
     }
     return {
         key: Value(
-            fields.check(fields.ENVIRONMENT[key], value, f"{layer.place_layer}: {key}"),
+            fields.check(_FIELDS[key], value, f"{layer.place_layer}: {key}"),
             layer.place_layer,
             layer.environment,
         )
@@ -196,7 +195,7 @@ def _place_values(layer: Layer) -> dict[str, Value]:
     }
 
 
-def _settings_laid_over(
+def _application_laid_over(
     below: Mapping[Keys, Value], above: Mapping[Keys, Value]
 ) -> Mapping[Keys, Value]:
     """Merge the application's settings key by key; a value replaces a block and a block a value."""
@@ -211,7 +210,7 @@ def _hidden(keys: Keys, above: Iterable[Keys]) -> bool:
 def _filled_by_libpq(environment: Environment, project: Project) -> Environment:
     """Let PG* variables fill an unprotected environment that names no place at all."""
     inherited = project.inherited_libpq
-    if environment.protected or environment.place or environment.get("ssh"):
+    if environment.protected or environment.place or environment.block("ssh"):
         return environment
     if inherited.get("PGSERVICE"):
         place = libpq.service_place(inherited["PGSERVICE"], inherited, "PGSERVICE")
@@ -226,11 +225,9 @@ def _filled_by_libpq(environment: Environment, project: Project) -> Environment:
         if inherited.get(variable)
     }
     values = {
-        key: Value(
-            fields.check(fields.ENVIRONMENT[key], text, libpq.VARIABLES[key]), libpq.VARIABLES[key]
-        )
+        key: Value(fields.check(_FIELDS[key], text, libpq.VARIABLES[key]), libpq.VARIABLES[key])
         for key, text in said.items()
-        if key in fields.ENVIRONMENT
+        if key in _FIELDS
     }
     if inherited.get("PGPASSFILE"):
         values["passfile"] = Value(inherited["PGPASSFILE"], "PGPASSFILE")
@@ -259,14 +256,14 @@ def _filled_password(environment: Environment, password: Secret | None, layer: s
 def _open_ends(environment: Environment, project: Project) -> Environment:
     """Name the database where no layer names one, and lead relative paths from the root."""
     values = dict(environment.values)
-    for key, setting in fields.dotted(fields.ENVIRONMENT).items():
+    for key, setting in fields.dotted(Settings).items():
         if setting.kind == "path" and key in values and values[key].value != "system":
             path = project.root / Path(values[key].value).expanduser()
             values[key] = replace(values[key], value=str(path))
     if "database" not in values:
         values["database"] = Value(default_database(project.root.name, environment.name), DEFAULT)
-    if environment.get("server") == "embedded" and not environment.get("user"):
-        values["user"] = Value(fields.EMBEDDED_ROLE, DEFAULT)
+    if environment.settings.server == EMBEDDED and not environment.settings.user:
+        values["user"] = Value(EMBEDDED_ROLE, DEFAULT)
     return replace(environment, values=values)
 
 

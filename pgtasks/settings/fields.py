@@ -1,18 +1,22 @@
-"""The settings there are: names, types, defaults, and the one line for a wrong one."""
+"""How a setting is declared and checked: its type, default and text, the one line for a wrong one.
+
+A block of settings is a frozen dataclass, each of its fields declared by `text`, `path`, `number`,
+`flag`, `names` or `block`. What a file may say is checked against it, what the layers come to is
+built of it.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from pgtasks.errors import BadConfiguration
-from pgtasks.settings import ssh
-from pgtasks.settings.libpq import SSLMODES
 
-EMBEDDED_ROLE = "pgtasks"  # as whom an embedded server is used where no `user` is named
+Block = TypeVar("Block")
 
 
 @dataclass(frozen=True)
@@ -20,143 +24,108 @@ class Field:
     """One setting.
 
     `kind` is text, path (relative to the project), number (within `range`), flag, list, or block:
-    of the fields of `inside`, of anything where that is None. `short` makes a block of a text.
+    of the fields of `record`, of anything where that is None. `short` makes a block of a text.
+    Text that no layer says is empty, a number None.
     """
 
-    name: str
     kind: str
     help: str
     default: Any = None
     choices: tuple[str, ...] = ()
     range: tuple[int, int] = (0, 10**9)
-    inside: Mapping[str, Field] | None = None
+    record: type | None = None
     short: Callable[[str, str], dict[str, Any]] | None = None
 
-
-def _fields(*fields: Field) -> dict[str, Field]:
-    return {field.name: field for field in fields}
-
-
-BACKUP = _fields(
-    Field(
-        "compression",
-        "text",
-        "auto, gzip:1, zstd:1, lz4:1 or none; auto takes zstd where the tools can",
-    ),
-    Field("keep", "number", "how many backups a policy keeps at least"),
-    Field("globals_passwords", "flag", "save password hashes of roles too", default=False),
-)
-
-_SECONDS = (1, 3600)
-
-SSH = _fields(
-    Field("host", "text", "name or address of the database host, or its alias in ~/.ssh/config"),
-    Field("user", "text", "account there"),
-    Field("port", "number", "port of its sshd", range=(1, 65535)),
-    Field("identity", "path", "file of the private key"),
-    Field("jump", "text", "user@host to go through, several separated by commas; `none` for none"),
-    Field("known_hosts", "path", "file of the host keys that are trusted"),
-    Field("connect_timeout", "number", "seconds until its port answers", 10, range=_SECONDS),
-    Field("banner_timeout", "number", "seconds until its sshd says its name", 15, range=_SECONDS),
-    Field("auth_timeout", "number", "seconds until it lets us in", 30, range=_SECONDS),
-    Field("channel_timeout", "number", "seconds until a command starts", 30, range=_SECONDS),
-    Field("silence", "number", "seconds without an answer: the line is cut", 20, range=(5, 3600)),
-    Field("bin", "text", "folder of pg_dump, pg_restore and psql there"),
-    Field("backups", "text", "folder for backups there"),
-    Field("sudo_user", "text", "account that the commands run as there, through sudo"),
-)
-
-ENVIRONMENT = _fields(
-    Field("url", "text", "postgresql://user@host:port/database, or $VARIABLE that holds it"),
-    Field("service", "text", "a section of the libpq service file"),
-    Field("host", "text", "name, address or folder of the socket"),
-    Field("port", "number", "port of the server", default=5432, range=(1, 65535)),
-    Field("database", "text", "name of the database"),
-    Field("user", "text", "role to connect as"),
-    Field("sslmode", "text", "libpq's sslmode", choices=SSLMODES),
-    Field("sslrootcert", "path", "file of the certificate authority, or `system`"),
-    Field("requirepeer", "text", "the account that runs the server of a socket, as for libpq"),
-    Field(
-        "connect_timeout",
-        "number",
-        "seconds until a silent server counts as away",
-        default=10,
-        range=(1, 1000),
-    ),
-    Field("server", "text", "`embedded`: pgtasks runs the server itself", choices=("embedded",)),
-    Field("major", "number", "major version of the embedded server", range=(1, 99)),
-    Field("inherits", "text", "the environment whose settings fill the gaps"),
-    Field("protected", "flag", "writes need the database's name", default=False),
-    Field("reader", "text", "role that cannot write: tasks that read a protected database use it"),
-    Field("password_command", "text", "a program that prints the password"),
-    Field(
-        "password_command_timeout",
-        "number",
-        "seconds until a password_command that prints nothing is ended",
-        default=30,
-        range=(1, 3600),
-    ),
-    Field("passfile", "path", "file in the form of ~/.pgpass"),
-    Field(
-        "ssh",
-        "block",
-        "the database host over SSH: user@host:port, or a block; `none` for none",
-        inside=SSH,
-        short=ssh.parse,
-    ),
-    Field(
-        "jobs",
-        "number",
-        "processes that dump and restore at once",
-        default=2,
-        range=(1, 1000),
-    ),
-    Field("seeds", "list", "seed sets that belong into this environment"),
-    Field("maintenance", "text", "database that locks and swaps work from", default="postgres"),
-    Field("template", "text", "template of new databases", default="template0"),
-    Field(
-        "keep_old",
-        "number",
-        "how many replaced databases stay for db.undo, older ones are dropped; without it all",
-        range=(1, 1000),
-    ),
-    Field("tools", "path", "folder of pg_dump, pg_restore and psql"),
-    Field("backup", "block", "how backups are made", inside=BACKUP),
-    Field("settings", "block", "the application's own settings, handed through to it"),
-)
+    @property
+    def inside(self) -> Mapping[str, Field]:
+        """Return the fields of a block by name."""
+        return of(self.record) if self.record else {}
 
 
-def dotted(fields: Mapping[str, Field]) -> dict[str, Field]:
+def _declared(field: Field, **default: Any) -> Any:
+    return dataclasses.field(metadata={"setting": field}, **default)
+
+
+def text(help: str, *, default: str = "", choices: tuple[str, ...] = ()) -> Any:
+    """Declare a setting of type str."""
+    return _declared(Field("text", help, default, choices), default=default)
+
+
+def path(help: str) -> Any:
+    """Declare a setting of type str that names a file or folder."""
+    return _declared(Field("path", help, ""), default="")
+
+
+def number(help: str, *, default: int | None = None, range: tuple[int, int] = Field.range) -> Any:
+    """Declare a setting of type int, or `int | None` where it has no default."""
+    return _declared(Field("number", help, default, range=range), default=default)
+
+
+def flag(help: str) -> Any:
+    """Declare a setting of type bool, False unless it is said."""
+    return _declared(Field("flag", help, False), default=False)
+
+
+def names(help: str) -> Any:
+    """Declare a setting of type tuple[str, ...]."""
+    return _declared(Field("list", help, ()), default=())
+
+
+def block(
+    help: str,
+    record: type | None = None,
+    *,
+    short: Callable[[str, str], dict[str, Any]] | None = None,
+    optional: bool = False,
+) -> Any:
+    """Declare a block: of the type `record` (None where `optional`), or a mapping of anything."""
+    field = Field("block", help, record=record, short=short)
+    if optional:
+        return _declared(field, default=None)
+    return _declared(field, default_factory=record or dict)
+
+
+def of(record: type) -> Mapping[str, Field]:
+    """Return the fields of a record by name."""
+    declared = dataclasses.fields(record)
+    return {field.name: field.metadata["setting"] for field in declared}
+
+
+def dotted(record: type) -> dict[str, Field]:
     """Return the fields that hold a value, those of blocks by dotted names (`backup.keep`)."""
-    found: dict[str, Field] = {}
-    for key, field in fields.items():
-        found.update({f"{key}.{inner}": own for inner, own in (field.inside or {}).items()})
+    fields: dict[str, Field] = {}
+    for key, field in of(record).items():
+        fields.update({f"{key}.{inner}": own for inner, own in field.inside.items()})
         if field.kind != "block" or field.short:
-            found[key] = field
-    return found
+            fields[key] = field
+    return fields
 
 
-FOLDERS = _fields(
-    *(
-        Field(name, "text", f"folder of {name}, below the project", default=name)
-        for name in ("tasks", "sql", "migrations", "env", "backups")
-    )
-)
+def inner(values: Mapping[str, Any], block: str) -> dict[str, Any]:
+    """Return the values of one block out of those by dotted name."""
+    start = f"{block}."
+    return {key[len(start) :]: value for key, value in values.items() if key.startswith(start)}
 
-PROJECT = _fields(
-    Field("environment", "text", "the environment where nothing else chooses one"),
-    Field("folders", "block", "names of the project's folders", inside=FOLDERS),
-    Field("environments", "block", "environments, by name"),
-)
+
+def build(record: type[Block], values: Mapping[str, Any]) -> Block:
+    """Return the record that values of the right types make, those of its blocks by dotted name."""
+    own: dict[str, Any] = {}
+    for name, field in of(record).items():
+        if field.record and (inside := inner(values, name)):
+            own[name] = build(field.record, inside)
+        elif name in values:
+            own[name] = values[name]
+    return record(**own)
+
 
 _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return `did you mean 'x'` for the known word nearest to `word`, else the known ones."""
-    names = sorted(known)
-    close = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
-    return f"did you mean {close[0]!r}" if close else f"known: {', '.join(names)}"
+    words = sorted(known)
+    close = difflib.get_close_matches(word, words, n=1, cutoff=0.6)
+    return f"did you mean {close[0]!r}" if close else f"known: {', '.join(words)}"
 
 
 def check(field: Field, value: Any, where: str) -> Any:
@@ -265,10 +234,10 @@ def _checked_one(field: Field, value: Any, file: str, place: str, full: str) -> 
     if field.kind != "block":
         return check(field, value, f"{place}: {full}")
     if field.short and isinstance(value, str):
-        return checked(field.inside or {}, field.short(value, f"{place}: {full}"), file, block=full)
+        return checked(field.inside, field.short(value, f"{place}: {full}"), file, block=full)
     if not isinstance(value, dict):
         raise BadConfiguration(f"{place}: {full}: {_shown(value)}, expected a block of keys")
-    if field.inside is None:
+    if field.record is None:
         return value
     return checked(field.inside, value, file, block=full)
 

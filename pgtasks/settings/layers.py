@@ -9,6 +9,7 @@ from typing import Any
 
 from pgtasks.errors import BadConfiguration
 from pgtasks.settings import fields, libpq, yamlfile
+from pgtasks.settings.blocks import EMBEDDED, Settings
 from pgtasks.settings.project import Project, SettingsFile, normalize, stem
 from pgtasks.settings.secret import Secret
 from pgtasks.settings.variables import Found, Source, Variables
@@ -39,12 +40,13 @@ class Layer:
     """What one source says of one environment.
 
     `values` are its settings, those of a block by dotted name (`backup.keep`); `place` is its url
-    or service taken apart. What comes `late` is not there for every run: a variable, a -f file.
+    or service taken apart; `application` are the application's own. What comes `late` is not there
+    for every run: a variable, a -f file.
     """
 
     environment: str
     values: Mapping[str, Value] = field(default_factory=dict)
-    settings: Mapping[Keys, Value] = field(default_factory=dict)
+    application: Mapping[Keys, Value] = field(default_factory=dict)
     place: libpq.Place | None = None
     place_layer: str = ""
     password: Secret | None = None
@@ -61,7 +63,9 @@ def layers(project: Project, name: str, heirs: tuple[str, ...] = ()) -> list[Lay
         (lay.values["inherits"] for lay in reversed(own) if "inherits" in lay.values), None
     )
     inherited = _inherited(project, name, parent, heirs) if parent else []
-    known = {keys: value for layer in (*inherited, *own) for keys, value in layer.settings.items()}
+    known = {
+        keys: value for layer in (*inherited, *own) for keys, value in layer.application.items()
+    }
     late = [*_variable_layers(project, name, known)]
     late += [_settings_layer(project, file, name) for file in project.files if file.layer == "-f"]
     return [defaults, *inherited, *own, *(_harmless(layer) for layer in late)]
@@ -74,7 +78,7 @@ def _lasting(project: Project) -> list[SettingsFile]:
 def _defaults(name: str) -> Layer:
     values = {}
     if name in ("dev", "test"):
-        values["server"] = Value("embedded", DEFAULT, name)
+        values["server"] = Value(EMBEDDED, DEFAULT, name)
     if name == "prod":
         values["protected"] = Value(True, f"{DEFAULT} of prod", name)
     return Layer(name, values)
@@ -111,9 +115,7 @@ def _file_layer(project: Project, name: str) -> Layer:
 
 def _settings_layer(project: Project, file: SettingsFile, name: str) -> Layer:
     block = f"pgtasks.environments.{name}"
-    return _layer(
-        project, name, file.environment(name), file.name, block=block, late=file.layer == "-f"
-    )
+    return _layer(project, name, file.of(name), file.name, block=block, late=file.layer == "-f")
 
 
 def _layer(
@@ -126,11 +128,11 @@ def _layer(
     late: bool = False,
 ) -> Layer:
     """Return the layer of a block of keys, raising BadConfiguration with the line of a bad one."""
-    checked = fields.checked(fields.ENVIRONMENT, block_of_keys, file, block=block)
-    settings = _leaves(block_of_keys.get("settings") or {}, (), file, name)
+    checked = fields.checked(fields.of(Settings), block_of_keys, file, block=block)
+    application = _leaves(block_of_keys.get("settings") or {}, (), file, name)
     checked.pop("settings", None)
     values = dict(_flat(checked, block_of_keys, file, name))
-    return _placed(project, name, values, settings, late=late)
+    return _placed(project, name, values, application, late=late)
 
 
 def _flat(
@@ -161,7 +163,7 @@ def _placed(
     project: Project,
     name: str,
     values: dict[str, Value],
-    settings: Mapping[Keys, Value],
+    application: Mapping[Keys, Value],
     *,
     password: Found | None = None,
     late: bool = False,
@@ -177,7 +179,8 @@ def _placed(
         place, layer_name = _url_place(values.pop("url"), project.variables(name))
     secret = Secret(password.value) if password else place.password if place else None
     where = password.where if password else layer_name
-    return Layer(name, values, settings, place, layer_name, secret, where if secret else "", late)
+    where = where if secret else ""
+    return Layer(name, values, application, place, layer_name, secret, where, late)
 
 
 def _refuse_two_places(values: Mapping[str, Value]) -> None:
@@ -211,8 +214,8 @@ def _variable_layers(project: Project, name: str, known: Mapping[Keys, Value]) -
         values = {"url": Value(url.value, url.where, name)} if url else {}
         values |= _invoke_variables(project, source, name)
         password = _named(source, name, "DATABASE_PASSWORD", bare=source.file == own_file)
-        settings = _invoke_settings(source, name, known)
-        yield _placed(project, name, values, settings, password=password, late=True)
+        application = _application_variables(source, name, known)
+        yield _placed(project, name, values, application, password=password, late=True)
 
 
 def reader_password(project: Project, name: str) -> Found | None:
@@ -234,7 +237,7 @@ def _means_dev(project: Project, name: str, source: Source) -> bool:
     """Return whether a bare DATABASE_URL in the project's .env is dev's (nothing else is)."""
     if name != "dev" or source.file != ".env" or project.environment_file("dev"):
         return False
-    return not any(file.environment("dev") for file in _lasting(project))
+    return not any(file.of("dev") for file in _lasting(project))
 
 
 def _invoke_variables(project: Project, source: Source, name: str) -> dict[str, Value]:
@@ -258,7 +261,7 @@ def _of_variable(key: str, found: Found, name: str) -> dict[str, Value]:
     setting = _DOTTED[key]
     if setting.short is None:
         return {key: Value(fields.check(setting, found.value, found.where), found.where, name)}
-    inside = fields.checked(setting.inside or {}, setting.short(found.value, found.where), key)
+    inside = fields.checked(setting.inside, setting.short(found.value, found.where), key)
     return {f"{key}.{inner}": Value(value, found.where, name) for inner, value in inside.items()}
 
 
@@ -268,10 +271,12 @@ def _of_a_longer_name(project: Project, name: str, variable: str) -> bool:
     return any(variable.startswith(f"{_PREFIX}{stem(other)}_") for other in longer)
 
 
-_DOTTED = fields.dotted(fields.ENVIRONMENT)
+_DOTTED = fields.dotted(Settings)
 
 
-def _invoke_settings(source: Source, name: str, known: Mapping[Keys, Value]) -> dict[Keys, Value]:
+def _application_variables(
+    source: Source, name: str, known: Mapping[Keys, Value]
+) -> dict[Keys, Value]:
     """Return the application's settings that variables override.
 
     As with Invoke's own, only what a file says can be overridden, in the type of that value.

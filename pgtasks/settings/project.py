@@ -6,12 +6,13 @@ import functools
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pgtasks.errors import BadConfiguration, Refused
 from pgtasks.settings import fields, yamlfile
+from pgtasks.settings.fields import Field, text
 from pgtasks.settings.variables import Found, Variables, read_dotenv
 
 ALWAYS = ("dev", "test")  # embedded where nothing else defines them
@@ -31,17 +32,37 @@ LIBRARIES = ("sqlalchemy", "async", "sync", "direct", "shadow")  # SQLALCHEMY_DA
 
 
 @dataclass(frozen=True)
+class Folders:
+    """The names of a project's folders."""
+
+    tasks: str = text("folder of tasks, below the project", default="tasks")
+    sql: str = text("folder of sql, below the project", default="sql")
+    migrations: str = text("folder of migrations, below the project", default="migrations")
+    env: str = text("folder of env, below the project", default="env")
+    backups: str = text("folder of backups, below the project", default="backups")
+
+
+PROJECT = {
+    "environment": Field("text", "the environment where nothing else chooses one"),
+    "folders": Field("block", "names of the project's folders", record=Folders),
+    "environments": Field("block", "environments, by name"),
+}
+
+
+@dataclass(frozen=True)
 class SettingsFile:
     """The `pgtasks` block of one of Invoke's files: `layer` is system, user, project or -f."""
 
     layer: str
     name: str
-    values: Mapping[str, Any]
+    environment: str = ""
+    folders: Mapping[str, str] = field(default_factory=dict)
+    environments: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
-    def environment(self, name: str) -> Mapping[str, Any]:
+    def of(self, environment: str) -> Mapping[str, Any]:
         """Return what this file says of one environment; the block knows the lines of its keys."""
-        for key, block in (self.values.get("environments") or {}).items():
-            if normalize(key) == name:
+        for key, block in self.environments.items():
+            if normalize(key) == environment:
                 return block or {}
         return {}
 
@@ -57,10 +78,11 @@ class Project:
 
     def folder(self, name: str) -> Path:
         """Return one of the folders tasks, sql, migrations, env, backups (`pgtasks.folders`)."""
-        said = [(file.layer, file.values.get("folders", {}).get(name)) for file in self.files]
+        said = [(file.layer, file.folders.get(name)) for file in self.files]
         runtime = [folder for layer, folder in said if layer == "-f"]
         others = [folder for layer, folder in said if layer != "-f"]
-        low_to_high = [name, *others, self._folder_variable(name), *runtime]
+        default = PROJECT["folders"].inside[name].default
+        low_to_high = [default, *others, self._folder_variable(name), *runtime]
         setting = next(folder for folder in reversed(low_to_high) if folder)
         return self.root / Path(setting).expanduser()
 
@@ -119,7 +141,7 @@ class Project:
         names = {*ALWAYS}
         names |= {normalize(path.stem) for path in self._env_folder(".yaml", ".yml", ".env")}
         for file in self.files:
-            names |= {normalize(name) for name in file.values.get("environments") or {}}
+            names |= {normalize(name) for name in file.environments}
         for variable in self.dotenv:
             names |= self._named_by(variable, names)
         names |= {name for name in ("prod", "staging") if self.process.get(stem(name) + URL)}
@@ -226,7 +248,7 @@ def read_runtime(path: Path, root: Path) -> SettingsFile:
     if path.suffix.lstrip(".") not in _SUFFIXES:
         raise Refused(f"config file {str(path)!r}, expected .{', .'.join(_SUFFIXES)}")
     file = _read("-f", path, root)
-    if "env" in file.values.get("folders", {}):
+    if "env" in file.folders:
         raise BadConfiguration(f"{file.name}: folders.env: {_ENV_FOLDER}")
     return file
 
@@ -238,17 +260,23 @@ def _read(layer: str, path: Path, root: Path) -> SettingsFile:
             raise BadConfiguration(
                 f"{name}: settings of pgtasks stand in YAML or JSON, not in code"
             )
-        return SettingsFile(layer, name, {})
+        return SettingsFile(layer, name)
     whole = yamlfile.read(path, name)
     block = whole.get("pgtasks") or {}
-    if layer == "-f" and "pgtasks" not in whole and set(whole) & set(fields.ENVIRONMENT):
+    if layer == "-f" and "pgtasks" not in whole and _is_of_an_environment(whole):
         # with -f env/prod.yaml Invoke would read it, and act on the default environment
         raise Refused(f"{name} is the file of an environment: choose that with --env, not with -f")
     if not isinstance(block, dict):
         raise BadConfiguration(f"{name}: pgtasks: expected a block of keys")
-    values = fields.checked(fields.PROJECT, block, name, block="pgtasks")
-    _check_environments(values.get("environments") or {}, name)
-    return SettingsFile(layer, name, values)
+    file = SettingsFile(layer, name, **fields.checked(PROJECT, block, name, block="pgtasks"))
+    _check_environments(file.environments, name)
+    return file
+
+
+def _is_of_an_environment(whole: Mapping[str, Any]) -> bool:
+    from pgtasks.settings.blocks import Settings
+
+    return not fields.of(Settings).keys().isdisjoint(whole)
 
 
 def _check_environments(environments: Mapping[str, Any], file: str) -> None:

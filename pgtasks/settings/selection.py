@@ -38,7 +38,7 @@ def candidates(project: Project, flag: str | None = None) -> Iterator[Candidate]
     files = list(reversed(project.files))
     yield Candidate("--env", flag or "")
     for file in (file for file in files if file.layer == "-f"):
-        yield Candidate(f"pgtasks.environment in {file.name}", file.values.get("environment", ""))
+        yield Candidate(f"pgtasks.environment in {file.name}", file.environment)
     for variable in VARIABLES:
         yield Candidate(variable, project.process.get(variable, ""))
     yield Candidate(ENV_USE, recall(project), lasting=True)
@@ -47,7 +47,7 @@ def candidates(project: Project, flag: str | None = None) -> Iterator[Candidate]
             yield Candidate(found.where, found.value, lasting=True)
     for file in (file for file in files if file.layer != "-f"):
         source = f"pgtasks.environment in {file.name}"
-        yield Candidate(source, file.values.get("environment", ""), lasting=True)
+        yield Candidate(source, file.environment, lasting=True)
 
 
 def choose(project: Project, flag: str | None = None, *, guarded: bool = True) -> Choice:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pgtasks.errors import BadConfiguration, Refused
+from pgtasks.settings.fields import number, path, text
 
 PORT = 22
 NONE = "none"  # in place of a host: the layers below say one, and here it is not wanted
@@ -19,29 +19,30 @@ _TEXT = re.compile(
 _ADDRESS = re.compile(r"[0-9a-fA-F]*:[0-9a-fA-F.]*:[0-9a-fA-F:.]*(?:%\w+)?")  # IPv6, no brackets
 
 
+_SECONDS = (1, 3600)
+
+
 @dataclass(frozen=True)
 class Login:
     """Where to log in, as whom, and how long to wait (seconds).
 
-    Empty is what ~/.ssh/config says. `silence` is how long the line may give no sign of life;
-    `bin` the folder of PostgreSQL's tools there, `backups` the folder for backups there,
-    `sudo_user` who runs the commands there.
+    Empty is what ~/.ssh/config says.
     """
 
-    host: str
-    user: str = ""
-    port: int | None = None
-    identity: str = ""
-    jump: str = ""
-    known_hosts: str = ""
-    connect_timeout: int = 10
-    banner_timeout: int = 15
-    auth_timeout: int = 30
-    channel_timeout: int = 30
-    silence: int = 20
-    bin: str = ""
-    backups: str = ""
-    sudo_user: str = ""
+    host: str = text("name or address of the database host, or its alias in ~/.ssh/config")
+    user: str = text("account there")
+    port: int | None = number("port of its sshd", range=(1, 65535))
+    identity: str = path("file of the private key")
+    jump: str = text("user@host to go through, several separated by commas; `none` for none")
+    known_hosts: str = path("file of the host keys that are trusted")
+    connect_timeout: int = number("seconds until its port answers", default=10, range=_SECONDS)
+    banner_timeout: int = number("seconds until its sshd says its name", default=15, range=_SECONDS)
+    auth_timeout: int = number("seconds until it lets us in", default=30, range=_SECONDS)
+    channel_timeout: int = number("seconds until a command starts", default=30, range=_SECONDS)
+    silence: int = number("seconds without an answer: the line is cut", default=20, range=(5, 3600))
+    bin: str = text("folder of pg_dump, pg_restore and psql there")
+    backups: str = text("folder for backups there")
+    sudo_user: str = text("account that the commands run as there, through sudo")
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
@@ -49,36 +50,39 @@ class Login:
         return f"{self.user}@{host}{port}" if self.user else f"{host}{port}"
 
 
-def parse(text: str, where: str) -> dict[str, Any]:
+def parse(login: str, where: str) -> dict[str, Any]:
     """Parse `user@host:port` into settings, raising BadConfiguration."""
-    if _ADDRESS.fullmatch(text.strip()):
-        return {"host": text.strip()}
-    found = _TEXT.fullmatch(text.strip())
+    if _ADDRESS.fullmatch(login.strip()):
+        return {"host": login.strip()}
+    found = _TEXT.fullmatch(login.strip())
     host = (found["v6"] or found["host"]) if found else ""
     # ssh would read what begins with a dash as an option
     if not found or host.startswith("-") or (found["user"] or "").startswith("-"):
-        raise BadConfiguration(f"{where}: {text!r}, expected user@host or user@host:port")
+        raise BadConfiguration(f"{where}: {login!r}, expected user@host or user@host:port")
     said = {"host": host, "user": found["user"], "port": found["port"]}
     return {key: value for key, value in said.items() if value}
 
 
-def from_settings(settings: Mapping[str, Any], where: str) -> Login | None:
+def checked(login: Login | None, where: str) -> Login | None:
     """Return the login that an environment's `ssh` block makes, None where there is none."""
-    if not settings or settings.get("host") == NONE:
+    if login is None or login.host == NONE:
         return None
-    if "host" not in settings:
+    if not login.host:
         raise BadConfiguration(f"{where}: ssh: no host, say ssh: {{host: db1.example.com}}")
-    known = parse(str(settings["host"]), f"{where}: ssh.host")  # it may say user@host too
-    for jump in str(settings.get("jump") or "").split(","):
+    for jump in login.jump.split(","):
         if jump.strip() and jump.strip() != NONE:
             parse(jump, f"{where}: ssh.jump")
-    sudo_user = str(settings.get("sudo_user") or "")
-    if not re.fullmatch(r"[A-Za-z0-9_.][A-Za-z0-9_.-]*|", sudo_user):
-        raise BadConfiguration(f"{where}: ssh.sudo_user: {sudo_user!r}, expected an account's name")
-    values = {**known, **{key: v for key, v in settings.items() if key != "host"}}
-    if "port" in values:
-        values["port"] = int(values["port"])
-    return Login(**values)
+    if not re.fullmatch(r"[A-Za-z0-9_.][A-Za-z0-9_.-]*|", login.sudo_user):
+        raise BadConfiguration(
+            f"{where}: ssh.sudo_user: {login.sudo_user!r}, expected an account's name"
+        )
+    host = parse(login.host, f"{where}: ssh.host")  # it may say user@host too
+    return replace(
+        login,
+        host=host["host"],
+        user=login.user or host.get("user", ""),
+        port=login.port or int(host.get("port", 0)) or None,
+    )
 
 
 def required(login: Login | None, environment: str) -> Login:

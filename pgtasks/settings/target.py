@@ -10,8 +10,9 @@ from typing import Protocol
 
 from pgtasks.errors import BadConfiguration
 from pgtasks.report import account
-from pgtasks.settings import fields, libpq
+from pgtasks.settings import libpq
 from pgtasks.settings import ssh as login
+from pgtasks.settings.blocks import EMBEDDED, Backup, Settings
 from pgtasks.settings.environment import Environment
 from pgtasks.settings.secret import Secret
 from pgtasks.settings.ssh import Login
@@ -21,7 +22,6 @@ SOCKET_FOLDERS = ("/var/run/postgresql", "/tmp")  # nosec B108
 REQUIREPEER = "requirepeer"  # libpq's parameter: the account that a socket belongs to
 NAME_BYTES = 63  # NAMEDATALEN - 1
 _LOOPBACK = re.compile(r"localhost|127\.[0-9.]+|::1|")
-_PATIENCE = fields.ENVIRONMENT["connect_timeout"].default
 # what speaks of TLS, which no unix socket does
 _TLS = ("sslmode", "sslrootcert", "sslnegotiation", "channel_binding")
 
@@ -85,15 +85,15 @@ class Target:
     password: Secret | None = None
     passfile: str = ""
     password_command: str = ""
-    password_command_timeout: int = 30  # seconds
+    password_command_timeout: int = Settings.password_command_timeout  # seconds
     reader: str = ""  # the role that reads where the environment is protected
     reader_password: Secret | None = None
     parameters: Mapping[str, str] = field(default_factory=dict)
     embedded: bool = False
     major: int | None = None
-    jobs: int = 2
-    maintenance: str = "postgres"
-    template: str = "template0"
+    jobs: int = Settings.jobs
+    maintenance: str = Settings.maintenance
+    template: str = Settings.template
     keep_old: int | None = None
     journal: Path | None = field(default=None, compare=False)  # the folder that it lies in
     tools: str = ""
@@ -103,7 +103,7 @@ class Target:
     peer: SocketFacts | None = field(default=None, compare=False, repr=False)
     lineage: tuple[str, ...] = field(default=(), compare=False)  # of its environment
     seeds: tuple[str, ...] = ()
-    backup: Mapping[str, object] = field(default_factory=dict)
+    backup: Backup = field(default_factory=Backup)
     role: str = ""  # that sessions take when they begin, as SET ROLE does
 
     @property
@@ -157,7 +157,7 @@ class Target:
         """
         shown = self.password.reveal() if self.password and reveal else ""
         parameters = dict(self.parameters)
-        if parameters.get("connect_timeout") == str(_PATIENCE):
+        if parameters.get("connect_timeout") == str(Settings.connect_timeout):
             del parameters["connect_timeout"]
         if self.passfile and not self.password:
             parameters["passfile"] = self.passfile
@@ -186,51 +186,52 @@ class Target:
 
 def from_environment(environment: Environment) -> Target:
     """Return the target of an environment; an embedded server has no host until it runs."""
-    embedded = environment.get("server") == "embedded"
-    ssh = login.from_settings(environment.get("ssh"), environment.layer("ssh.host"))
+    settings = environment.settings
+    embedded = settings.server == EMBEDDED
+    ssh = login.checked(settings.ssh, environment.layer("ssh.host"))
     if embedded and ssh:
         raise BadConfiguration(
             f"environment {environment.name!r} says ssh: {ssh} and server: embedded, which runs on "
             "this machine alone: keep one"
         )
     _check_name(environment)
-    port = environment.get("port")
-    parameters = dict(environment.parameters)
-    for key in ("sslmode", "sslrootcert", REQUIREPEER):
-        if environment.get(key):
-            parameters[key] = environment.get(key)
-    parameters["connect_timeout"] = str(environment.get("connect_timeout"))
+    own = {
+        "sslmode": settings.sslmode,
+        "sslrootcert": settings.sslrootcert,
+        REQUIREPEER: settings.requirepeer,
+        "connect_timeout": str(settings.connect_timeout),
+    }
     return Target(
         environment=environment.name,
         lineage=environment.lineage,
-        host=environment.get("host") or ("" if embedded or ssh else _default_host(port)),
-        port=port,
-        database=environment.get("database"),
-        user=environment.get("user") or _default_user(environment.name, ssh),
+        host=settings.host or ("" if embedded or ssh else _default_host(settings.port)),
+        port=settings.port,
+        database=settings.database,
+        user=settings.user or _default_user(environment.name, ssh),
         protected=environment.protected,
         password=environment.password,
-        passfile=environment.get("passfile") or "",
-        password_command=environment.get("password_command") or "",
-        password_command_timeout=environment.get("password_command_timeout"),
-        reader=environment.get("reader") or "",
+        passfile=settings.passfile,
+        password_command=settings.password_command,
+        password_command_timeout=settings.password_command_timeout,
+        reader=settings.reader,
         reader_password=environment.reader_password,
-        parameters=parameters,
+        parameters={**environment.parameters, **{key: text for key, text in own.items() if text}},
         embedded=embedded,
-        major=environment.get("major"),
-        jobs=environment.get("jobs"),
-        maintenance=environment.get("maintenance"),
-        template=environment.get("template"),
-        keep_old=environment.get("keep_old"),
-        tools=environment.get("tools") or "",
+        major=settings.major,
+        jobs=settings.jobs,
+        maintenance=settings.maintenance,
+        template=settings.template,
+        keep_old=settings.keep_old,
+        tools=settings.tools,
         ssh=ssh,
-        seeds=tuple(environment.get("seeds") or ()),
-        backup=environment.get("backup") or {},
+        seeds=settings.seeds,
+        backup=settings.backup,
     )
 
 
 def _check_name(environment: Environment) -> None:
     """Refuse a name that the server would cut: what is checked is not what would be worked on."""
-    name = environment.get("database")
+    name = environment.settings.database
     if len(name.encode("utf-8", "surrogateescape")) > NAME_BYTES:
         raise BadConfiguration(
             f"{environment.layer('database')}: database {name!r} is longer than the {NAME_BYTES} "

@@ -11,6 +11,7 @@ from pgtasks import report
 from pgtasks.errors import PgtasksError
 from pgtasks.settings import fields
 from pgtasks.settings import selection as choices
+from pgtasks.settings.blocks import Settings
 from pgtasks.settings.environment import DEFAULT, Environment, resolve
 from pgtasks.settings.layers import Layer, Value, layers
 from pgtasks.settings.project import Project
@@ -90,7 +91,7 @@ def _sources(project: Project, name: str) -> tuple[str, ...]:
 
 def _said(layer: Layer, name: str) -> Iterator[str]:
     if layer.environment == name:
-        values = [*layer.values.values(), *layer.settings.values()]
+        values = [*layer.values.values(), *layer.application.values()]
         found = [layer.place_layer, layer.password_layer, *(value.layer for value in values)]
         yield from (one for one in found if one and not one.startswith(DEFAULT))
 
@@ -131,7 +132,7 @@ def shown(environment: Environment, target: Target, reason: str, *, reveal: bool
     ]
     values += [
         (".".join(("settings", *keys)), replace(found, value=_masked(keys[-1], found.value)))
-        for keys, found in environment.settings.items()
+        for keys, found in environment.application.items()
     ]
     return Shown(
         environment.name, reason, environment.protected, str(target), tuple(dict(values).items())
@@ -140,11 +141,12 @@ def shown(environment: Environment, target: Target, reason: str, *, reveal: bool
 
 def _settings(environment: Environment, target: Target) -> Iterator[tuple[str, Value]]:
     effective = {"host": target.host or None, "user": target.user or None}
-    for name, setting in fields.ENVIRONMENT.items():
+    for name, setting in fields.of(Settings).items():
         inner = [key for key in environment.values if key.startswith(f"{name}.")]
         for key in [name, *inner]:
             found = environment.values.get(key)
-            value = found.value if found else setting.default
+            default = None if setting.default in ("", ()) else setting.default
+            value = found.value if found else default
             value = effective.get(key) if value is None else value
             if value is not None:
                 text = redact(value) if isinstance(value, str) else value

@@ -418,5 +418,5 @@ def test_the_examples_of_this_repository_hold(tmp_path: Path) -> None:
     found = {name: settings.resolve(loaded, name) for name in checked.environments}
     assert found["prod"].protected
     assert found["prod"].password is not None
-    assert found["demo"].get("seeds") == ("core", "clinic")
-    assert {found[name].get("server") for name in ("dev", "test", "demo")} == {"embedded"}
+    assert found["demo"].settings.seeds == ("core", "clinic")
+    assert {found[name].settings.server for name in ("dev", "test", "demo")} == {"embedded"}

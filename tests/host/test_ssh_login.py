@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pgtasks.errors import BadConfiguration, Refused
-from pgtasks.settings import ssh
+from pgtasks.settings import fields, ssh
 from pgtasks.settings.environment import resolve
 from pgtasks.settings.project import load
 from pgtasks.settings.ssh import Login
@@ -67,7 +67,7 @@ class TestText:
         texts = ["db1", "deploy@db1", "deploy@db1:2222", "deploy@[2001:db8::1]:2222"]
         for text in texts:
             said: dict[str, Any] = ssh.parse(text, "ssh")
-            assert str(ssh.from_settings(said, "ssh")) == text
+            assert str(ssh.checked(fields.build(Login, said), "ssh")) == text
 
 
 class TestBlock:
@@ -165,6 +165,6 @@ class TestVariable:
 
 
 def test_an_environment_without_a_host_has_no_login() -> None:
-    assert ssh.from_settings({}, "env/dev.yaml") is None
+    assert ssh.checked(None, "env/dev.yaml") is None
     with pytest.raises(Refused, match="environment 'dev' has no ssh"):
         ssh.required(None, "dev")

@@ -38,7 +38,7 @@ def qa(project: Path, cluster: Cluster, fresh_database: Callable[..., str]) -> P
 
 
 def test_the_next_step_of_a_restore_is_for_its_environment(inv: Any, qa: Path) -> None:
-    database = resolve(load(qa), "prod").get("database")
+    database = resolve(load(qa), "prod").settings.database
     for words in (("env.stamp",), ("db.restore",)):
         if words == ("db.restore",):
             assert inv("db.backup", "--env", "prod").returncode == 0

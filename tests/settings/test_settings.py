@@ -42,7 +42,7 @@ def test_each_layer_wins_over_those_below(
     found = settings(tmp_path, runtime="ci.yaml" if height == len(LADDER) else "")
     _, value, layer, _, _ = LADDER[height - 1]
     layer = layer.replace("~/.invoke.yaml", f"{Path.home()}/.invoke.yaml:3")
-    assert (found.get("jobs"), found.layer("jobs")) == (value, layer)
+    assert (found.settings.jobs, found.layer("jobs")) == (value, layer)
 
 
 def test_each_key_comes_from_its_own_layer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,11 +56,11 @@ def test_each_key_comes_from_its_own_layer(tmp_path: Path, monkeypatch: pytest.M
         },
     )
     found = settings(tmp_path)
-    assert found.get("backup") == {"keep": 9, "compression": "lz4", "globals_passwords": True}
+    assert found.block("backup") == {"keep": 9, "compression": "lz4", "globals_passwords": True}
     assert found.layer("backup.keep") == "INVOKE_PGTASKS_ENVIRONMENTS_DEV_BACKUP_KEEP"
     assert found.layer("backup.compression") == "env/base.yaml:1"
     assert found.layer("backup.globals_passwords") == "invoke.yaml:3"
-    assert found.get("seeds") == ("b", "c")  # a list is replaced
+    assert found.settings.seeds == ("b", "c")  # a list is replaced
     assert found.layer("port") == "default"
 
 
@@ -82,19 +82,19 @@ def test_the_database_is_named_after_project_and_environment(
 ) -> None:
     root = lay_out(tmp_path / folder, {f"env/{name}.yaml": "server: embedded\n"})
     found = settings(root, name)
-    assert (found.get("database"), found.layer("database")) == (database, "default")
+    assert (found.settings.database, found.layer("database")) == (database, "default")
 
 
 def test_long_names_of_projects_do_not_make_one_database_of_two(tmp_path: Path) -> None:
     root = lay_out(tmp_path / ("x" * 90), {})
-    names = {settings(root, name).get("database") for name in ("dev", "test")}
+    names = {settings(root, name).settings.database for name in ("dev", "test")}
     assert len(names) == 2
 
 
 def test_dev_and_test_are_embedded_and_no_other(tmp_path: Path) -> None:
     lay_out(tmp_path, {"env/qa.yaml": "jobs: 1\n", "env/heir.yaml": "inherits: dev\n"})
-    kinds = [settings(tmp_path, name).get("server") for name in ("dev", "test", "qa", "heir")]
-    assert kinds == ["embedded", "embedded", None, "embedded"]
+    kinds = [settings(tmp_path, name).settings.server for name in ("dev", "test", "qa", "heir")]
+    assert kinds == ["embedded", "embedded", "", "embedded"]
 
 
 PLACES = {
@@ -110,9 +110,9 @@ def test_a_place_replaces_the_place_below(tmp_path: Path, lower: str, upper: str
     heir = f"inherits: base\n{PLACES[upper]}"
     lay_out(tmp_path, {"env/base.yaml": PLACES[lower], "env/qa.yaml": heir})
     found = settings(tmp_path, "qa")
-    hosts = {"url": "url-host", "host": "plain-host", "server": None}
-    assert found.get("host") == hosts[upper]
-    assert found.get("server") == ("embedded" if upper == "server" else None)
+    hosts = {"url": "url-host", "host": "plain-host", "server": ""}
+    assert found.settings.host == hosts[upper]
+    assert found.settings.server == ("embedded" if upper == "server" else "")
     assert bool(found.password) == (upper == "url")
 
 
@@ -125,7 +125,7 @@ def test_a_url_that_is_silent_on_tls_does_not_end_it(
     assert said(found, "host", "sslmode") == ("b", "verify-full")
     assert from_environment(found).parameters["sslrootcert"] == str(tmp_path / "ca.pem")
     monkeypatch.setenv("PROD_DATABASE_URL", "postgresql://u@b/d?sslmode=require")
-    assert settings(tmp_path, "prod").get("sslmode") == "require"
+    assert settings(tmp_path, "prod").settings.sslmode == "require"
 
 
 def test_a_password_goes_with_its_place_and_its_user(
@@ -155,8 +155,8 @@ def test_a_database_host_is_a_place(tmp_path: Path) -> None:
     lay_out(tmp_path, {**texts, "env/test.yaml": "ssh: db1\nserver: embedded\n"})
     found = [settings(tmp_path, name, libpq=inherited) for name in ("dev", "qa")]
     assert [said(one, "host", "port", "user", "server") for one in found] == [
-        (None, 5432, None, None),
-        (None, 5432, "bob", None),
+        ("", 5432, "", ""),
+        ("", 5432, "bob", ""),
     ]
     targets = [from_environment(one) for one in found]
     assert [(one.host, one.user, one.embedded) for one in targets] == [
@@ -193,7 +193,7 @@ def test_an_ancestors_ssh_host_does_not_serve_another_place(tmp_path: Path) -> N
             "env/local.yaml": "inherits: prod\nhost: localhost\n",
         },
     )
-    hosts = [settings(tmp_path, name).get("ssh") for name in ("prod", "copy", "local")]
+    hosts = [settings(tmp_path, name).block("ssh") for name in ("prod", "copy", "local")]
     assert hosts == [{"host": "db1", "user": "ops"}, {"host": "db1", "user": "ops"}, {}]
 
 
@@ -218,7 +218,7 @@ def test_paths_are_led_from_the_project(tmp_path: Path) -> None:
     paths = said(settings(tmp_path), "passfile", "tools", "sslrootcert")
     assert paths == (f"{Path.home()}/p", f"{tmp_path}/bin", "/abs/ca.pem")
     lay_out(tmp_path, {"env/dev.yaml": "host: h\nsslrootcert: system\n"})
-    assert settings(tmp_path).get("sslrootcert") == "system"
+    assert settings(tmp_path).settings.sslrootcert == "system"
 
 
 def test_a_service_names_the_place(tmp_path: Path) -> None:
@@ -271,33 +271,33 @@ def test_variables_say_where(
     lay_out(tmp_path, {"env/qa.yaml": "", **files})
     for name, text in variables.items():
         monkeypatch.setenv(name, text)
-    assert settings(tmp_path, "qa").get("host") == host
+    assert settings(tmp_path, "qa").settings.host == host
 
 
 @pytest.mark.parametrize(
     ("files", "host"),
     [
         ({}, "a"),
-        ({"env/dev.yaml": "seeds: [x]\n"}, None),
-        ({"invoke.yaml": INVOKE.format("jobs: 3")}, None),
-        ({"invoke.yaml": "pgtasks:\n  environments:\n    Development: {jobs: 3}\n"}, None),
+        ({"env/dev.yaml": "seeds: [x]\n"}, ""),
+        ({"invoke.yaml": INVOKE.format("jobs: 3")}, ""),
+        ({"invoke.yaml": "pgtasks:\n  environments:\n    Development: {jobs: 3}\n"}, ""),
         ({"env/dev.env": f"DATABASE_URL={B}\n"}, "b"),
         ({"env/test.yaml": "seeds: [x]\n"}, "a"),
     ],
 )
 def test_a_bare_url_in_dotenv_is_devs_where_nothing_else_defines_dev(
-    tmp_path: Path, files: dict[str, str], host: str | None
+    tmp_path: Path, files: dict[str, str], host: str
 ) -> None:
     lay_out(tmp_path, {".env": f"DATABASE_URL={A}\n", **files})
-    assert settings(tmp_path).get("host") == host
-    assert settings(tmp_path, "test").get("host") is None
+    assert settings(tmp_path).settings.host == host
+    assert settings(tmp_path, "test").settings.host == ""
 
 
 def test_a_bare_url_of_the_shell_is_never_devs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", A)
-    assert settings(tmp_path).get("server") == "embedded"
+    assert settings(tmp_path).settings.server == "embedded"
 
 
 def test_a_runtime_file_about_something_else_leaves_the_url_of_dotenv(tmp_path: Path) -> None:
@@ -342,7 +342,7 @@ def test_dotenv_is_read_as_applications_read_it(
 
 def test_a_virtual_environment_called_dotenv_is_no_file_of_variables(tmp_path: Path) -> None:
     (tmp_path / ".env").mkdir()
-    assert settings(tmp_path).get("server") == "embedded"
+    assert settings(tmp_path).settings.server == "embedded"
 
 
 @pytest.mark.parametrize(
@@ -357,8 +357,8 @@ def test_a_name_with_a_hyphen_has_variables_with_an_underscore(
 ) -> None:
     lay_out(tmp_path, {"env/eu-west.yaml": "", "env/eu.yaml": "host: x\n"})
     monkeypatch.setenv(variable, A)
-    assert settings(tmp_path, name).get("host") == value
-    assert settings(tmp_path, "eu").get("host") == "x"
+    assert settings(tmp_path, name).settings.host == value
+    assert settings(tmp_path, "eu").settings.host == "x"
 
 
 def test_values_of_variables_have_types(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -541,15 +541,15 @@ def test_settings_of_the_application_are_merged_key_by_key(
     for key, text in {"SEC_HARD": "on", "HOSTS": "b,c", "R": "0.25", "UNKNOWN": "z"}.items():
         monkeypatch.setenv(prefix + key, text)
     found = settings(tmp_path, "qa")
-    assert found.get("settings") == {
+    assert found.settings.settings == {
         "sec": {"minutes": 5, "hard": True},
         "hosts": ["b", "c"],
         "r": 0.25,
         "name": None,
         "list": [],
     }
-    assert found.settings["sec", "minutes"].layer == "env/qa.yaml:2"
-    assert found.settings["sec", "hard"].layer == f"{prefix}SEC_HARD"
+    assert found.application["sec", "minutes"].layer == "env/qa.yaml:2"
+    assert found.application["sec", "hard"].layer == f"{prefix}SEC_HARD"
 
 
 @pytest.mark.parametrize(
@@ -566,7 +566,7 @@ def test_a_value_replaces_a_block_and_a_block_a_value(
 ) -> None:
     heir = f"inherits: base\nsettings: {upper}\n"
     lay_out(tmp_path, {"env/base.yaml": f"settings: {lower}\n", "env/qa.yaml": heir})
-    assert settings(tmp_path, "qa").get("settings") == expected
+    assert settings(tmp_path, "qa").settings.settings == expected
 
 
 # --- faults ---

@@ -29,4 +29,4 @@ def settings(
 
 def said(environment: Environment, *names: str) -> tuple[object, ...]:
     """Return values of an environment, for comparison in one line."""
-    return tuple(environment.get(name) for name in names)
+    return tuple(getattr(environment.settings, name) for name in names)

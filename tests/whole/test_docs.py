@@ -26,6 +26,9 @@ from docs import generate
 from pgtasks import errors
 from pgtasks.server.embedded import datadir
 from pgtasks.settings import fields
+from pgtasks.settings.blocks import Backup, Settings
+from pgtasks.settings.project import PROJECT, Folders
+from pgtasks.settings.ssh import Login
 
 DOCUMENTS = generate.documents()
 _OTHERS = ("CHANGELOG.md", "backups/README.md", "bench/README.md")
@@ -91,9 +94,9 @@ def test_every_flag_is_documented() -> None:
 
 def test_every_setting_is_documented() -> None:
     text = read(ROOT / "docs" / "configuration.md")
-    blocks = (fields.ENVIRONMENT, fields.PROJECT, fields.BACKUP, fields.SSH)
-    for field in [field for block in blocks for field in block.values()]:
-        assert f"| `{field.name}` |" in text
+    blocks = (PROJECT, *map(fields.of, (Settings, Backup, Login, Folders)))
+    for name, field in [pair for block in blocks for pair in block.items()]:
+        assert f"| `{name}` |" in text
         assert field.help in text
 
 
@@ -184,11 +187,11 @@ def test_every_example_of_settings_is_accepted(path: Path) -> None:
     for block in blocks(read(path), "yaml"):
         whole = yaml.safe_load(block)
         if "pgtasks" in whole:
-            fields.checked(fields.PROJECT, whole["pgtasks"], named(path))
+            fields.checked(PROJECT, whole["pgtasks"], named(path))
             for settings in whole["pgtasks"].get("environments", {}).values():
-                fields.checked(fields.ENVIRONMENT, settings, named(path))
+                fields.checked(fields.of(Settings), settings, named(path))
         else:
-            fields.checked(fields.ENVIRONMENT, whole, named(path))
+            fields.checked(fields.of(Settings), whole, named(path))
 
 
 @pytest.mark.parametrize("path", PROSE, ids=named)

@@ -45,12 +45,10 @@ PLAIN = Options()
 
 def for_target(target: Target, **flags: Any) -> Options:
     """Return the options that flags and the environment's `backup` settings make together."""
-    settings = target.backup
-    compression = settings.get("compression")
     return Options(
         **flags,
-        compression=None if compression is None else str(compression),
-        globals_passwords=bool(settings.get("globals_passwords")),
+        compression=target.backup.compression or None,
+        globals_passwords=target.backup.globals_passwords,
     )
 
 

@@ -13,6 +13,7 @@ from pgtasks.cli.init.urls import Named
 from pgtasks.errors import BadConfiguration
 from pgtasks.host import git
 from pgtasks.settings import fields, project, yamlfile
+from pgtasks.settings.blocks import Settings
 from pgtasks.settings.libpq import Place
 from pgtasks.settings.variables import Found, read_dotenv
 
@@ -79,7 +80,7 @@ def survey(root: Path) -> Survey:
 
 
 def _named_folders(root: Path) -> dict[str, str]:
-    said = [file.values.get("folders", {}) for file in project.load(root).files]
+    said = [file.folders for file in project.load(root).files]
     return {key: name for folders in said for key, name in folders.items()}
 
 
@@ -161,7 +162,7 @@ def _fault(root: Path, name: str) -> str:
 
 def _ours(path: Path) -> bool:
     try:
-        fields.checked(fields.ENVIRONMENT, yamlfile.read(path, path.name), path.name)
+        fields.checked(fields.of(Settings), yamlfile.read(path, path.name), path.name)
     except BadConfiguration:
         return False
     return True

@@ -13,12 +13,10 @@ from pathlib import Path
 from pgtasks.errors import Failed
 from pgtasks.host import plainfile
 from pgtasks.server.embedded.account import Account
-from pgtasks.settings import fields
+from pgtasks.settings.environment import EMBEDDED_ROLE
 
 SUPERUSER = "postgres"
-OWNER = (
-    fields.EMBEDDED_ROLE
-)  # a plain role: owns what the tasks make, and may nothing outside of it
+OWNER = EMBEDDED_ROLE  # a plain role: owns what the tasks make, and may nothing outside of it
 _MARK = "pgtasks-owner"  # a file in the data folder: its presence says that the role is there
 LONGEST = 950  # bytes of a data folder's path; PostgreSQL cuts what exceeds 1024 (MAXPGPATH)
 # C is everywhere; C.UTF-8 sorts the same and knows letters outside ASCII

@@ -1,0 +1,46 @@
+"""Records of settings: what is declared is what they hold."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, get_type_hints
+
+import pytest
+
+from pgtasks.settings import fields
+from pgtasks.settings.blocks import Backup, Settings
+from pgtasks.settings.project import Folders
+from pgtasks.settings.ssh import Login
+
+RECORDS = (Settings, Backup, Login, Folders)
+TYPES: Mapping[str, tuple[Any, ...]] = {
+    "text": (str,),
+    "path": (str,),
+    "number": (int, int | None),
+    "flag": (bool,),
+    "list": (tuple[str, ...],),
+    "block": (Backup, Login | None, Mapping[str, Any]),
+}
+
+
+@pytest.mark.parametrize("record", RECORDS)
+def test_a_setting_is_declared_in_the_type_of_its_attribute(record: type) -> None:
+    hints = get_type_hints(record)
+    for name, field in fields.of(record).items():
+        assert hints[name] in TYPES[field.kind], name
+        if field.kind == "number":
+            assert (hints[name] is int) == (field.default is not None), name
+
+
+@pytest.mark.parametrize("record", RECORDS)
+def test_a_default_is_one_that_a_file_could_say(record: type) -> None:
+    for name, field in fields.of(record).items():
+        if field.kind != "block" and field.default not in (None, "", ()):
+            assert fields.check(field, field.default, name) == getattr(record(), name)
+
+
+def test_what_is_said_is_kept_and_what_is_not_has_its_default() -> None:
+    settings = fields.build(Settings, {"jobs": 5, "backup.keep": 3, "ssh.host": "db1"})
+    changed = {"jobs": 5, "backup": Backup(keep=3), "ssh": Login("db1")}
+    assert settings == dataclasses.replace(Settings(), **changed)
