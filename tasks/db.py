@@ -117,7 +117,9 @@ def restore(
         )
         with Lock(target, "db.restore") as lock, telling(target):
             there = for_target(target)
-            r.finish(restore(lock, there, found, options, say=r.say, ask=permit.ask, dry=r.dry))
+            r.finish(
+                restore(lock, there, found, options, console=r.console, ask=permit.ask, dry=r.dry)
+            )
 
 
 @task(

@@ -17,6 +17,7 @@ from backups import make
 from pgtasks.backup.restore import Options, restore
 from pgtasks.errors import NotProven
 from pgtasks.host.local import HERE
+from pgtasks.report import CONSOLE
 from pgtasks.server.lock import Lock
 from pgtasks.server.proof import entries
 
@@ -65,7 +66,7 @@ def test_no_rewritten_dump_is_restored(
         for what, changed in rewriting.rewritten(raw, random.Random(cluster.major), 200):
             backup = rewriting.put(made, changed)
             try:
-                restore(lock, HERE, backup, Options(1), say=str, ask=lambda: None)
+                restore(lock, HERE, backup, Options(1), console=CONSOLE, ask=lambda: None)
             except NotProven as exc:
                 refused.append(exc.message)
             else:

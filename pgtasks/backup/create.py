@@ -161,7 +161,7 @@ def _dumped(job: Job, env: Mapping[str, str], draft: Draft, say: Say, *, quiet: 
                 with_proof=job.options.proof,
                 # locking ahead gives up where somebody waits; the last attempts wait themselves
                 lock=late < _LATE and early < _EARLY,
-                progress=progress.update,
+                progress=progress,
             )
             try:
                 return attempt.run(trial)

@@ -110,5 +110,5 @@ def _call(c: Any, body: Body, values: Mapping[str, Any], project: Project) -> Ca
         json=bool(values.get("json")),
         runtime=getattr(c.config, "_runtime_path", None),
         dry=bool(c.config.run.dry),
-        env={**project.inherited_libpq, report.SUMMARY: "1"},
+        env={**project.inherited_libpq, report.SUMMARY: "1", **report.lent_width(indent=2)},
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,14 +13,12 @@ from pgtasks.database.recover import Leftovers
 from pgtasks.database.side import Side
 from pgtasks.database.swap import Swapped
 from pgtasks.errors import Refused
-from pgtasks.report import typed
+from pgtasks.report import Say, typed
 from pgtasks.report.boundaries import reach
 from pgtasks.server import stamp
 from pgtasks.server.connection import Connection
 from pgtasks.server.lock import Lock
 from pgtasks.settings.target import Target
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)

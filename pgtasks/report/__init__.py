@@ -27,7 +27,7 @@ from pgtasks.report.output import (
 )
 from pgtasks.report.progress import Progress
 from pgtasks.report.table import table
-from pgtasks.report.terminal import painted
+from pgtasks.report.terminal import lent_width, painted
 from pgtasks.report.text import age, count, duration, plural, printable, shown, size
 
 __all__ = [
@@ -44,6 +44,7 @@ __all__ = [
     "duration",
     "failure",
     "is_yes",
+    "lent_width",
     "painted",
     "plural",
     "printable",

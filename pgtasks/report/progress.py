@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
 _SAMPLES = 100  # that the rate is taken from: of the last ten seconds
-_NARROWEST, _WIDEST = 10, 40  # cells of a bar
+_NARROWEST, _WIDEST = 10, 40  # cells of a bar; on a terminal without that room there is none
 _BESIDE = 60  # cells that are left to what stands beside it
 
 
@@ -43,6 +43,15 @@ class Progress:
     def __enter__(self) -> Progress:
         return self
 
+    @property
+    def due(self) -> bool:
+        """Return whether an update would be shown now: to look how far work is may cost."""
+        return not self._quiet and time.monotonic() >= self._next
+
+    def expect(self, total: int) -> None:
+        """Set how many bytes the work is, where that was not known from the start."""
+        self.total = total
+
     def advance(self, more: int) -> None:
         """Add bytes to those that are done."""
         self.update(self._done + more, self._note)
@@ -50,9 +59,9 @@ class Progress:
     def update(self, done: int, note: str = "") -> None:
         """Set how many bytes are done."""
         self._done, self._note = done, printable(note)
-        now = time.monotonic()
-        if self._quiet or now < self._next:
+        if not self.due:
             return
+        now = time.monotonic()
         self._next = now + (self._BETWEEN if self._drawn else self._EVERY)
         if self._drawn:
             self._draw(now)
@@ -97,17 +106,22 @@ class Progress:
 def _bar(what: str, total: int) -> Bar:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
+    from rich.table import Column
 
     console = Console(stderr=True)
+    # what is left of the line: nothing is broken, and nothing else gives way
+    rest = Column(no_wrap=True, ratio=1)
+    width = min(_WIDEST, console.width - _BESIDE)
     bar = Progress(
         TextColumn("  {task.description}", markup=False),
-        BarColumn(max(_NARROWEST, min(_WIDEST, console.width - _BESIDE))),
-        TextColumn("{task.fields[state]}", markup=False),
+        *([BarColumn(width)] if width >= _NARROWEST else []),
+        TextColumn("{task.fields[state]}", markup=False, table_column=rest),
         console=console,
         auto_refresh=False,
         redirect_stdout=False,
         redirect_stderr=False,
         transient=True,
+        expand=True,
     )
     bar.add_task(what, total=total or None, state="")
     return bar

@@ -59,6 +59,12 @@ def columns(stream: TextIO | None) -> int | None:
     return int(width) if width.isascii() and width.isdecimal() else None
 
 
+def lent_width(*, indent: int) -> dict[str, str]:
+    """Return what lets a run lay its tables out for our terminal, on which we indent them."""
+    width = columns(sys.stdout)
+    return {WIDTH: str(width - indent)} if width else {}
+
+
 def painted(text: str, stream: TextIO | None) -> str:
     """Return lines with the state of each in colour, where a stream shows that (NO_COLOR: none).
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from pgtasks import report
 from pgtasks.database import create
+from pgtasks.report import Say
 from pgtasks.schema import migrate, seed, trigger
 from pgtasks.server import catalog, connection, embedded, reach, rowcount
 from pgtasks.server.lock import Lock
@@ -19,7 +20,6 @@ from pgtasks.server.stamp import Identity
 from pgtasks.settings.project import Project
 from pgtasks.settings.target import Target
 
-Say = Callable[[str], None]
 _NAMED = 5  # tables that a line names
 
 

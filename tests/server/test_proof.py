@@ -15,6 +15,7 @@ from psycopg2 import sql
 from servers import Cluster, threads
 
 from pgtasks.errors import Failed, NotProven
+from pgtasks.report import Progress
 from pgtasks.server import catalog, connection, proof
 from pgtasks.server.dump.pg_dump import Words
 from pgtasks.server.dump.watch import Again, Watch
@@ -425,7 +426,7 @@ class TestSnapshot:
             connection.execute(exporter, "BEGIN ISOLATION LEVEL REPEATABLE READ")
             snapshot = connection.value(exporter, "SELECT pg_export_snapshot()")
             found = content(exporter)
-            watch = Watch(exporter, now, found, Words(), lambda done: None)
+            watch = Watch(exporter, now, found, Words(), Progress("backup"))
             with Taking(target, snapshot, found, check=watch.refuse_columns) as taking:
                 assert taking.result().rows == 1
             cluster.execute(

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
 import re
 import select
 import signal
+import struct
+import termios
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from rich.cells import cell_len
 
 _PATIENCE = 60.0  # seconds for a program to ask or to end
 
@@ -29,13 +34,22 @@ def answer(
     *,
     cwd: Path,
     env: Mapping[str, str] | None = None,
+    columns: int = 80,
+    **streams: int,
 ) -> Ended:
-    """Run a program on a terminal; each answer is typed when its question (a pattern) is shown."""
+    """Run a program on a terminal; each answer is typed when its question (a pattern) is shown.
+
+    `streams` (stdout, stderr) lead elsewhere than to the terminal.
+    """
     pid, terminal = pty.fork()
     if pid == 0:
         os.chdir(cwd)
+        fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+        for name, file in streams.items():
+            os.dup2(file, {"stdout": 1, "stderr": 2}[name])
         plain = {"NO_COLOR": "1", **(env or {})}  # what is asserted are words
-        os.execve(argv[0], [str(word) for word in argv], {**os.environ, **plain})
+        inherited = {key: value for key, value in os.environ.items() if key != "COLUMNS"}
+        os.execve(argv[0], [str(word) for word in argv], {**inherited, **plain})
     try:
         screen, seen = "", 0
         for question, text in answers:
@@ -66,3 +80,25 @@ def _read(terminal: int) -> str | None:
         return os.read(terminal, 65536).decode(errors="replace") or None
     except OSError:  # Linux: the other end is closed
         return None
+
+
+def lines(screen: str, columns: int) -> list[str]:
+    """Return the lines of a terminal as they stand at the end, raising where one is too wide.
+
+    Knows what a bar and a line in colour need: carriage return, up, erase line, cursor, colours.
+    """
+    shown, row = [""], 0
+    for part in re.findall(r"\x1b\[[\d;?]*[A-Za-z]|\n|\r|[^\x1b\n\r]+", screen):
+        if part == "\n":
+            row += 1
+            shown += [""] * (row == len(shown))
+        elif part.endswith("A") and part[0] == "\x1b":
+            row -= int(part[2:-1] or 1)
+        elif part.endswith("K") and part[0] == "\x1b":
+            shown[row] = ""
+        elif part == "\r":
+            pass  # what follows erases the line, or begins the next one
+        elif part[0] != "\x1b":
+            shown[row] += part
+            assert cell_len(shown[row]) <= columns, f"wider than {columns}: {shown[row]!r}"
+    return shown

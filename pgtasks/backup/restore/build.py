@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
@@ -16,7 +16,7 @@ from pgtasks.backup.store import remote, transfer
 from pgtasks.database import drop, loader, properties, side
 from pgtasks.errors import Failed, PgtasksError, Refused, Unreachable
 from pgtasks.host.local import Host
-from pgtasks.report import typed
+from pgtasks.report import Console, Say, typed
 from pgtasks.report.boundaries import reach
 from pgtasks.server import connection
 from pgtasks.server.connection import Connection
@@ -24,17 +24,15 @@ from pgtasks.server.lock import Lock
 from pgtasks.server.proof.toc import Entry
 from pgtasks.server.stamp import Stamp
 
-Say = Callable[[str], None]
 
-
-def build(plan: Plan, lock: Lock, host: Host, say: Say) -> Proven:
+def build(plan: Plan, lock: Lock, host: Host, console: Console) -> Proven:
     """Build the side database and prove it."""
     conn = lock.connection
-    _prepare(plan, conn, say)
-    with _logged_in(plan, conn, say) as entered:
+    _prepare(plan, conn, console.say)
+    with _logged_in(plan, conn, console.say) as entered:
         preflight.refuse(trying.obstacles(entered))
-    with _brought(plan, lock, host, say) as ready:
-        return _filled(ready, lock, host, say)
+    with _brought(plan, host, console) as ready:
+        return _filled(ready, lock, host, console)
 
 
 @contextmanager
@@ -64,7 +62,7 @@ def _logged_in(
 
 
 @contextmanager
-def _brought(plan: Plan, lock: Lock, host: Host, say: Say) -> Iterator[Plan]:
+def _brought(plan: Plan, host: Host, console: Console) -> Iterator[Plan]:
     """Have the backup where pg_restore runs for the length of a block."""
     home = remote.of(plan.target)
     if plan.at_hand(host) or home is None:
@@ -72,26 +70,30 @@ def _brought(plan: Plan, lock: Lock, host: Host, say: Say) -> Iterator[Plan]:
         return
     began, size = time.monotonic(), plan.backup.manifest.size
     with ExitStack() as stack:
-        with report.Progress("send", size) as progress:
+        with console.progress("send", size) as progress:
             lent = stack.enter_context(transfer.lent(plan.backup, home, progress=progress))
         seconds = report.duration(time.monotonic() - began)
-        say(f"sent to {host.name}: {report.size(size)} in {seconds}, every byte as written")
+        console.say(f"sent to {host.name}: {report.size(size)} in {seconds}, every byte as written")
         ready = replace(plan, dump=lent.dump)
         reach("restore.sent")
         yield ready
 
 
-def _filled(plan: Plan, lock: Lock, host: Host, say: Say) -> Proven:
+def _filled(plan: Plan, lock: Lock, host: Host, console: Console) -> Proven:
     """Load the side database and prove it."""
-    conn = lock.connection
+    conn, say = lock.connection, console.say
     before = intact.look(conn, plan.side)
     began = time.monotonic()
     with _logged_in(plan, conn, say) as entered:
-        _load(entered, host, conn, say)
+        _load(entered, host, conn, console)
     say(f"loaded in {report.duration(time.monotonic() - began)}")
     began = time.monotonic()
     with _logged_in(plan, conn, say, reads_all=_has_forced_policies(plan)) as entered:
-        proven = prove.prove(entered, host, restored_entries(plan), lambda: _anew(plan, lock, host))
+        archive = restored_entries(plan)
+        with console.progress("prove") as progress:
+            proven = prove.prove(
+                entered, host, archive, lambda: _anew(plan, lock, host), progress=progress
+            )
     say(f"proven in {report.duration(time.monotonic() - began)}: {proven.sentence()}")
     for line in proven.unproven:
         say(f"  not proven: {line}")
@@ -105,16 +107,16 @@ def _filled(plan: Plan, lock: Lock, host: Host, say: Say) -> Proven:
     return proven
 
 
-def _load(plan: Plan, host: Host, conn: Connection, say: Say) -> None:
+def _load(plan: Plan, host: Host, conn: Connection, console: Console) -> None:
     try:
-        load.run_restore(plan, host, conn)
+        load.run_restore(plan, host, conn, console)
     except load.Deadlocked as exc:
         if plan.jobs == 1:
             raise
-        say(f"{exc.message}: once more with one job")
+        console.say(f"{exc.message}: once more with one job")
         drop.drop(conn, plan.target, plan.side)
-        _prepare(plan, conn, say)
-        load.run_restore(replace(plan, jobs=1), host, conn)
+        _prepare(plan, conn, console.say)
+        load.run_restore(replace(plan, jobs=1), host, conn, console)
 
 
 def _has_forced_policies(plan: Plan) -> bool:
@@ -189,7 +191,7 @@ def _anew(plan: Plan, lock: Lock, host: Host) -> list[Entry]:
     try:
         _prepare(scratch, lock.connection, _silent)
         with _logged_in(scratch, lock.connection, report.say) as entered:
-            load.run_restore(entered, host, lock.connection, schema_only=True)
+            load.load_schema(entered, host)
             reach("restore.anew")
             return prove.described(entered, host)
     finally:

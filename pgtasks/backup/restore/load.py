@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
-from pgtasks import report
 from pgtasks.backup.restore import leaving
 from pgtasks.backup.restore.plan import Plan, analyze_argv, load_command, restore_argv
 from pgtasks.backup.restore.rights import Rights
 from pgtasks.errors import Failed, NotProven, PgtasksError, Unreachable
 from pgtasks.host import pipeline, tools
 from pgtasks.host.local import Command, Host
+from pgtasks.report import Console
 from pgtasks.report.boundaries import reach
 from pgtasks.server import connection
 from pgtasks.server.connection import Connection
@@ -58,21 +58,27 @@ _CLASSES: Sequence[tuple[str, type[PgtasksError], str]] = (
 )
 
 
-def run_restore(plan: Plan, host: Host, conn: Connection, *, schema_only: bool = False) -> None:
+def run_restore(plan: Plan, host: Host, conn: Connection, console: Console) -> None:
     """Run pg_restore into the side database, raising what its words mean."""
-    with (
-        host.passfile(plan.loading) as passfile,
-        _list(plan, host) as use_list,
-    ):
-        env = tools.environment(host.view(plan.loading), passfile)
-        argv = restore_argv(plan, use_list=use_list, schema_only=schema_only)
-        command = load_command(plan, argv, env)
-        if schema_only:
-            pipeline.run(host, [command])
-            return
-        _watch(plan, host, conn, command)
+    with _lent(plan, host) as (env, use_list):
+        argv = restore_argv(plan, use_list=use_list)
+        _watch(plan, host, conn, load_command(plan, argv, env), console)
         reach("restore.loaded")
         pipeline.run(host, [load_command(plan, analyze_argv(plan), env)])
+
+
+def load_schema(plan: Plan, host: Host) -> None:
+    """Run pg_restore into the side database for the schema alone."""
+    with _lent(plan, host) as (env, use_list):
+        argv = restore_argv(plan, use_list=use_list, schema_only=True)
+        pipeline.run(host, [load_command(plan, argv, env)])
+
+
+@contextmanager
+def _lent(plan: Plan, host: Host) -> Iterator[tuple[dict[str, str], str]]:
+    """Yield pg_restore's environment and the path of its list, for the length of a block."""
+    with host.passfile(plan.loading) as passfile, _list(plan, host) as use_list:
+        yield tools.environment(host.view(plan.loading), passfile), use_list
 
 
 def _list(plan: Plan, host: Host) -> AbstractContextManager[str]:
@@ -80,17 +86,17 @@ def _list(plan: Plan, host: Host) -> AbstractContextManager[str]:
     return host.lend(listed) if listed else nullcontext("")
 
 
-def _watch(plan: Plan, host: Host, conn: Connection, command: Command) -> None:
+def _watch(plan: Plan, host: Host, conn: Connection, command: Command, console: Console) -> None:
     total = plan.backup.manifest.database_bytes
     looks = 0
     with (
         pipeline.Pipeline(host, [command]) as running,
-        report.Progress("restore", total) as progress,
+        console.progress("restore", total) as progress,
     ):
         reach("restore.loading")
         while not running.wait(_POLL):
             looks += 1
-            if looks % _LOOKS_PER_SIZE == 0:
+            if looks % _LOOKS_PER_SIZE == 0 and progress.due:
                 progress.update(_size(conn, plan.side))
         try:
             running.check()

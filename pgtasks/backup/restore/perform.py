@@ -10,7 +10,7 @@ from pgtasks import report
 from pgtasks.backup import verify
 from pgtasks.backup.format.backup import Backup
 from pgtasks.backup.restore import intact, prove
-from pgtasks.backup.restore.build import Say, build, clear, mark, restored_entries
+from pgtasks.backup.restore.build import build, clear, mark, restored_entries
 from pgtasks.backup.restore.options import Options
 from pgtasks.backup.restore.outcome import Outcome
 from pgtasks.backup.restore.plan import Plan
@@ -18,6 +18,7 @@ from pgtasks.backup.restore.survey import make_plan
 from pgtasks.database import attached, drop, forget, recover, swap
 from pgtasks.database.swap import Swapped
 from pgtasks.host.local import Host
+from pgtasks.report import Console
 from pgtasks.report.boundaries import reach
 from pgtasks.server import room
 from pgtasks.server.lock import Lock
@@ -29,7 +30,7 @@ def restore(
     backup: Backup,
     options: Options,
     *,
-    say: Say,
+    console: Console,
     ask: Callable[[], None],
     dry: bool = False,
 ) -> Outcome | Plan:
@@ -38,7 +39,7 @@ def restore(
     `ask` is called between the plan and the first thing that is written. Raises NotProven where
     backup or result is not what was saved; the target is then untouched.
     """
-    began = time.monotonic()
+    began, say = time.monotonic(), console.say
     target, conn = lock.target, lock.connection
     beside = recover.look(conn, target)
     replaces = not (beside.missing or beside.invalid)
@@ -47,7 +48,8 @@ def restore(
     place = target.at(target.maintenance)
     room.check(conn, place, "the restore", within=0, besides=needed, jobs=options.jobs)
     if backup.host == host:  # else every byte is read on its way there
-        verified = verify.verify(backup, host, read=False, jobs=options.jobs)
+        with console.progress("verify", backup.manifest.size) as progress:
+            verified = verify.verify(backup, host, read=False, jobs=options.jobs, progress=progress)
         files, size = report.plural(verified.files, "file"), report.size(verified.bytes)
         say(f"intact: {files}, {size}, read in {report.duration(verified.seconds)}")
     archive = prove.archived(backup, options.accept)
@@ -66,7 +68,7 @@ def restore(
     reach("restore.checked")
     before = intact.Surroundings.look(lock, replaces=plan.replaces and not plan.invalid)
     try:
-        proven = build(plan, lock, host, say)
+        proven = build(plan, lock, host, console)
         if before.gone(lock, say):
             plan = replace(plan, replaces=False)
         swapped = _swap(plan, lock)

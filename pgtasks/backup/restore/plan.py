@@ -153,8 +153,8 @@ class Plan:
             )
             for loss in changed
         ]
-        text = report.table(("table", "rows now", "rows in the backup"), cells)
-        return [f"  {line}" for line in text.splitlines()]
+        headings = ("table", "rows now", "rows in the backup")
+        return report.table(headings, cells, indent=2).splitlines()
 
     def as_json(self) -> dict[str, Any]:
         """Return the plan as plain data."""

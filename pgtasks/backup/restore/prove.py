@@ -16,7 +16,7 @@ from pgtasks.backup.store import remote
 from pgtasks.errors import Failed, PgtasksError
 from pgtasks.host import journal, pipeline, tools
 from pgtasks.host.local import Command, Host
-from pgtasks.report import plural
+from pgtasks.report import Progress, plural
 from pgtasks.server import connection, session
 from pgtasks.server import proof as proofs
 from pgtasks.server.dump import pg_dump
@@ -71,7 +71,9 @@ def _altered(expected: Proof | None, archive: Sequence[Entry]) -> Iterator[Diffe
         yield from entries.altered(expected.schema, archive)
 
 
-def prove(plan: Plan, host: Host, archive: Sequence[Entry], scratch: Scratch) -> Proven:
+def prove(
+    plan: Plan, host: Host, archive: Sequence[Entry], scratch: Scratch, *, progress: Progress
+) -> Proven:
     """Compare the side database with its backup, raising NotProven.
 
     `scratch` loads the archive's schema alone into an empty database and returns its entries: it
@@ -81,7 +83,13 @@ def prove(plan: Plan, host: Host, archive: Sequence[Entry], scratch: Scratch) ->
     if expected is None:
         return Proven(None, unused=tuple(plan.accept))
     with _reading(plan, host) as built:
-        actual = proofs.take(plan.proving, jobs=plan.jobs, format=expected.format, trusted=True)
+        actual = proofs.take(
+            plan.proving,
+            jobs=plan.jobs,
+            format=expected.format,
+            trusted=True,
+            progress=progress,
+        )
         found = proofs.compare(_restored(plan, expected), actual)
         schema = _schema(plan, archive, built(), scratch)
     differences = accepted(

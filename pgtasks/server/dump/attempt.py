@@ -10,7 +10,7 @@ have read before they let go of it.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -19,6 +19,7 @@ from time import monotonic
 from pgtasks.errors import Failed
 from pgtasks.host.local import Host
 from pgtasks.host.pipeline import Pipeline
+from pgtasks.report import Progress
 from pgtasks.report.boundaries import reach
 from pgtasks.server import catalog, connection, versiontable
 from pgtasks.server.connection import Connection
@@ -53,7 +54,7 @@ class Attempt:
     env: Mapping[str, str]
     with_proof: bool
     lock: bool
-    progress: Callable[[int], None]
+    progress: Progress
 
 
 @dataclass(frozen=True)
@@ -205,7 +206,7 @@ def _wait(attempt: Attempt, dump: Pipeline, watch: Watch, taking: Taking | None)
                 taking.result()
             if ended:
                 return
-        watch.look()
+        watch.look(taking)
         pause = min(pause * 1.5, _LONGEST_PAUSE)
 
 

@@ -9,14 +9,16 @@ pg_dump has read the schema, and schemas, whose names no lock keeps, until the e
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
+from pgtasks.report import Progress
 from pgtasks.server import connection
 from pgtasks.server.catalog import Relation
 from pgtasks.server.connection import Connection
 from pgtasks.server.dump.pg_dump import Words
 from pgtasks.server.proof import naming
 from pgtasks.server.proof.model import Proof
+from pgtasks.server.proof.reader import Taking
 from pgtasks.server.proof.scope import Content
 from pgtasks.server.quoting import quoted
 
@@ -53,7 +55,7 @@ class Watch:
         now: Connection,
         content: Content,
         words: Words,
-        progress: Callable[[int], None],
+        progress: Progress,
     ) -> None:
         self._now, self.words, self._progress = now, words, progress
         self._tables = (*content.tables, *content.others)
@@ -119,9 +121,9 @@ class Watch:
         gone = [key for key, name in self._names.items() if now.get(key) != name]
         return [str(self._names[key]) for key in gone]
 
-    def look(self) -> None:
-        """Say how far the dump is, now and then."""
-        if time.monotonic() - self._looked < _LOOK:
+    def look(self, proof: Taking | None) -> None:
+        """Show now and then how far the dump is, with its proof where that is read beside it."""
+        if not self._progress.due or time.monotonic() - self._looked < _LOOK:
             return
         running = connection.rows(
             self._now,
@@ -132,5 +134,5 @@ class Watch:
         for oid, processed in running:
             if oid in self._by_oid:
                 done -= max(self._by_oid[oid].bytes - processed, 0)
-        self._progress(done)
+        self._progress.update((done + proof.bytes_read) // 2 if proof else done)
         self._looked = time.monotonic()

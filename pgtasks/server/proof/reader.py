@@ -231,6 +231,11 @@ class Taking:
             thread.join(max(0.0, end - time.monotonic()))
         return not any(thread.is_alive() for thread in self._threads)
 
+    @property
+    def bytes_read(self) -> int:
+        """Return the estimated bytes of the tables that were read."""
+        return sum(self.content.tables[number].bytes for number in list(self._tables))
+
     def result(self) -> Proof:
         """Wait for the end and return the proof, raising what ended it early."""
         while not self.wait(_SLICE):

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pgtasks.report import Progress
 from pgtasks.server import catalog, connection
 from pgtasks.server.proof.model import FORMAT, Proof
 from pgtasks.server.proof.reader import SNAPSHOT, Taking, snapshot_of
 from pgtasks.server.proof.scope import content
 from pgtasks.settings.target import Target
+
+_LOOK = 0.2  # seconds between looks at how far it is
 
 
 def take(
@@ -21,6 +24,7 @@ def take(
     purpose: str = "proof",
     format: int = FORMAT,
     trusted: bool = False,
+    progress: Progress | None = None,
 ) -> Proof:
     """Return the proof of a database, read by `jobs` sessions in one snapshot.
 
@@ -43,4 +47,13 @@ def take(
             trusted=trusted,
         )
         with Taking(target, snapshot, found, jobs=jobs, purpose=purpose, format=format) as taking:
+            if progress is not None:
+                _show(taking, progress)
             return taking.result()
+
+
+def _show(taking: Taking, progress: Progress) -> None:
+    """Show how far a proof is until it ends."""
+    progress.expect(sum(table.bytes for table in taking.content.tables))
+    while not taking.wait(_LOOK):
+        progress.update(taking.bytes_read)
