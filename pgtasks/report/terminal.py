@@ -31,9 +31,10 @@ _COLORS = {
     "DAMAGED": _BOLD_RED,
 }
 _WORDS = "|".join(_COLORS)
-# a state stands in a column of its own, opens a line, or ends it in parentheses
+# a state stands in a column of its own, opens a line, or ends it in parentheses; a last `note` is
+# the heading of the notes
 _STATE = re.compile(
-    rf"(?:^|(?<=  ))(?P<cell>(?P<word>{_WORDS})(?: \(\d+\))?)(?=  |$)"
+    rf"(?:^|(?<=  ))(?!note$)(?P<word>{_WORDS})(?: \(\d+\))?(?=  |$)"
     rf"|^(?P<opening>{_WORDS}):|\((?P<closing>protected)\)$"
 )
 

@@ -95,7 +95,7 @@ for line in ("warning: x", "note: x", "an error: x", "prod: u@h (protected)", "x
     report.say(line)
 report.data(report.table(("what", "", "found"), [
     ("a", "ok", "x"), ("b", "note", "y"), ("c", "fault", "z"), ("d", "okay", "\x1b[32mok")]))
-report.data("backup  DAMAGED  x\nprod  failed (4)  1 s\nFAILED  server")
+report.data("backup  intact  note\nbackup  DAMAGED  x\nprod  failed (4)  1 s\nFAILED  server")
 """
 
 
