@@ -1,6 +1,7 @@
 """A PostgreSQL server that is asked in SQL.
 
 connection    sessions of ours: opened, asked, their errors translated
+records       rows of a query as records
 session       what a session begins with, and how its statements are watched
 silence       a server that no longer answers
 interrupt     Ctrl-C in the middle of a statement

@@ -162,6 +162,7 @@ def sizes(conn: Connection) -> dict[int, int]:
         "SELECT c.oid, pg_table_size(c.oid) FROM pg_class c"
         " JOIN pg_namespace n ON n.oid = c.relnamespace"
         f" WHERE c.relkind IN ('r', 'm') AND c.relpersistence <> 't' AND {OWN_SCHEMA}",
+        into=tuple[int, int | None],
     )
     return {oid: size for oid, size in found if size is not None}
 
@@ -174,17 +175,17 @@ def unreadable(conn: Connection) -> list[str]:
     found = connection.rows(
         conn,
         "SELECT c.relkind = 'S', n.nspname, c.relname,"
-        " has_schema_privilege(n.oid, 'USAGE'), has_table_privilege(c.oid, 'SELECT'),"
-        " row_security_active(c.oid)"
+        " has_schema_privilege(n.oid, 'USAGE'), has_table_privilege(c.oid, 'SELECT')"
         " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
         " WHERE c.relkind IN ('r', 'p', 'S') AND c.relpersistence <> 't'"
         f" AND {OWN_SCHEMA} AND NOT {_OF_EXTENSION}"
         " AND NOT (has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')"
         " AND NOT row_security_active(c.oid))"
         ' ORDER BY n.nspname COLLATE "C", c.relname COLLATE "C"',
+        into=tuple[bool, str, str, bool, bool],
     )
     lines = []
-    for is_sequence, schema, name, usage, select, _ in found:
+    for is_sequence, schema, name, usage, select in found:
         kind = "sequence" if is_sequence else "table"
         why = "row level security hides rows of it from this role"
         if not select:
@@ -223,7 +224,7 @@ def without_data(conn: Connection, patterns: Iterable[str]) -> dict[str, list[in
 def _matching(conn: Connection, schema: str, name: str) -> list[int]:
     where = "n.nspname OPERATOR(pg_catalog.~) %s" if schema else "%s::pg_catalog.text IS NULL"
     visible = "" if schema else " AND pg_catalog.pg_table_is_visible(c.oid)"
-    found = connection.rows(
+    return connection.rows(
         conn,
         "SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n"
         " ON n.oid OPERATOR(pg_catalog.=) c.relnamespace"
@@ -231,8 +232,8 @@ def _matching(conn: Connection, schema: str, name: str) -> list[int]:
         " (ARRAY['r', 'S', 'f']::pg_catalog.\"char\"[])"
         f" AND {where}{visible} AND c.relname OPERATOR(pg_catalog.~) %s",
         (schema or None, name),
+        into=int,
     )
-    return [row[0] for row in found]
 
 
 def pattern_regexes(pattern: str) -> tuple[str, str]:
@@ -293,7 +294,7 @@ def lock_room(conn: Connection) -> int:
 
 def invalid_indexes(conn: Connection) -> list[str]:
     """Return the indexes that serve no query, but for those that a session builds right now."""
-    found = connection.rows(
+    names = connection.rows(
         conn,
         "SELECT n.nspname, x.relname FROM pg_catalog.pg_index i"
         " JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid"
@@ -301,10 +302,12 @@ def invalid_indexes(conn: Connection) -> list[str]:
         f" WHERE NOT i.indisvalid AND x.relkind = 'i' AND {OWN_SCHEMA} AND NOT EXISTS ("
         " SELECT FROM pg_catalog.pg_stat_progress_create_index p"
         " WHERE p.relid = i.indrelid) ORDER BY 1, 2",
+        into=tuple[str, str],
     )
-    return [qualified(*row) for row in found]
+    return [qualified(*name) for name in names]
 
 
 def extensions(conn: Connection) -> dict[str, str]:
     """Return the installed extensions and their versions."""
-    return dict(connection.rows(conn, "SELECT extname, extversion FROM pg_extension ORDER BY 1"))
+    query = "SELECT extname, extversion FROM pg_extension ORDER BY 1"
+    return dict(connection.rows(conn, query, into=tuple[str, str]))

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from typing import Any
+from typing import Any, overload
 
 import psycopg2
 import psycopg2.extensions
@@ -24,6 +24,7 @@ from pgtasks.host import peer
 from pgtasks.report import account, typed
 from pgtasks.server import session as sessions
 from pgtasks.server.quoting import quoted
+from pgtasks.server.records import Record, records
 from pgtasks.server.session import Session
 from pgtasks.server.silence import ANSWER, Silent
 from pgtasks.settings.secret import redact
@@ -230,30 +231,70 @@ def execute(connection: Connection, statement: Statement, parameters: Parameters
         cursor.execute(statement, parameters)
 
 
+@overload
+def rows(
+    connection: Connection,
+    statement: Statement,
+    parameters: Parameters = None,
+    *,
+    into: type[Record],
+    limit: float | None = None,
+) -> list[Record]: ...
+@overload
 def rows(
     connection: Connection,
     statement: Statement,
     parameters: Parameters = None,
     *,
     limit: float | None = None,
-) -> list[tuple[Any, ...]]:
+) -> list[tuple[Any, ...]]: ...
+def rows(
+    connection: Connection,
+    statement: Statement,
+    parameters: Parameters = None,
+    *,
+    into: type[Any] | None = None,
+    limit: float | None = None,
+) -> list[Any]:
     """Return all rows of one query, raising Unreachable after `limit` seconds.
 
-    `limit=ANSWER` is for what no server needs long for, however large the database is; without one
-    a query takes what it takes while the server lives.
+    `into` is what a row becomes: a dataclass with the columns as attributes, a `tuple[int, str]`,
+    or the type of the only column. `limit=ANSWER` is for what no server needs long for, however
+    large the database is; without one a query takes what it takes while the server lives.
     """
     with translated(), connection.cursor() as cursor:
         if isinstance(cursor, sessions.Cursor):
             cursor.limit = limit
         cursor.execute(statement, parameters)
-        try:
-            return cursor.fetchall()
-        except UnicodeDecodeError:
-            if not isinstance(connection, Session):
-                raise
-            connection.keep_odd_bytes()
-            cursor.scroll(0, mode="absolute")
-            return cursor.fetchall()
+        found = _fetched(connection, cursor)
+        return (
+            found
+            if into is None
+            else records(found, [column.name for column in cursor.description or ()], into)
+        )
+
+
+def _fetched(connection: Connection, cursor: Cursor) -> list[tuple[Any, ...]]:
+    try:
+        return cursor.fetchall()
+    except UnicodeDecodeError:
+        if not isinstance(connection, Session):
+            raise
+        connection.keep_odd_bytes()
+        cursor.scroll(0, mode="absolute")
+        return cursor.fetchall()
+
+
+def row(
+    connection: Connection,
+    statement: Statement,
+    parameters: Parameters = None,
+    *,
+    into: type[Record],
+    limit: float | None = None,
+) -> Record | None:
+    """Return the first row, None where there is none; else as `rows`."""
+    return next(iter(rows(connection, statement, parameters, into=into, limit=limit)), None)
 
 
 def value(

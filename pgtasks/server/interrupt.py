@@ -74,12 +74,12 @@ def _state(target: Target) -> tuple[int, bool] | None:
     """Return the OID of the target's database and whether it is valid, None where it is gone."""
     place = target.at(target.maintenance)
     with connection.session(place, read_only=True, purpose="interrupted") as conn:
-        found = connection.rows(
+        return connection.row(
             conn,
             "SELECT oid::bigint, datconnlimit <> -2 FROM pg_database WHERE datname = %s",
             (target.database,),
+            into=tuple[int, bool],
         )
-    return (found[0][0], found[0][1]) if found else None
 
 
 def _difference(name: str, before: tuple[int, bool] | None, after: tuple[int, bool] | None) -> str:

@@ -102,18 +102,19 @@ def held(conn: Connection, database: str) -> str:
 
 
 def _holder(conn: Connection, keys: tuple[int, int]) -> str:
-    found = connection.rows(
+    holder = connection.row(
         conn,
         "SELECT a.application_name, l.pid FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
         " WHERE l.locktype = 'advisory' AND l.classid = %s AND l.objid = %s AND l.objsubid = 2"
         " AND l.granted"
         " AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())",
         keys,
+        into=tuple[str, int],
         limit=ANSWER,
     )
-    if not found:
+    if holder is None:
         return ""
-    name, backend = found[0]
+    name, backend = holder
     own = re.fullmatch(r"pgtasks (?P<what>.+) (?P<pid>\d+) (?P<who>\S+)", name)
     if own:
         return f"{own['what']}, process {own['pid']} of {own['who']}"

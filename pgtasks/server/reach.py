@@ -143,16 +143,17 @@ def _look(target: Target) -> tuple[int | None, bool]:
     """
     place = target.at(target.maintenance)
     with connection.session(place, read_only=True, purpose="identify") as conn:
-        found = connection.rows(
+        seen = connection.row(
             conn,
             "SELECT d.oid::bigint, EXISTS (SELECT FROM pg_locks l WHERE l.locktype = 'object'"
             " AND l.classid = 'pg_database'::regclass AND l.objid = d.oid"
             " AND l.mode = 'AccessExclusiveLock' AND l.granted)"
             " FROM pg_database d WHERE d.datname = %s",
             (target.database,),
+            into=tuple[int, bool],
             limit=ANSWER,
         )
-    return (found[0][0], found[0][1]) if found else (None, False)
+    return seen or (None, False)
 
 
 def server_major(target: Target) -> int:

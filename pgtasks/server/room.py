@@ -36,7 +36,10 @@ def check(
     It needs `within` sessions in the target's database at once, and `besides` in others. The
     session that asks is taken to be one of them.
     """
-    limits = connection.rows(conn, _LIMITS, {"database": target.database}, limit=ANSWER)
+    parameters = {"database": target.database}
+    limits = connection.rows(
+        conn, _LIMITS, parameters, into=tuple[str, str, int, int], limit=ANSWER
+    )
     for whose, name, limit, used in limits:
         needed = within + (0 if whose.startswith("database ") else besides)
         free = max(limit - used, 0)

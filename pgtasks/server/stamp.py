@@ -119,6 +119,7 @@ def identify(conn: Connection) -> Identity:
         conn,
         f"SELECT current_database(), current_user, {COMMENT},"
         " pg_is_in_recovery() FROM pg_database WHERE datname = current_database()",
+        into=tuple[str, str, str | None, bool],
         limit=ANSWER,
     )[0]
     text, found = split(comment)
@@ -128,16 +129,17 @@ def identify(conn: Connection) -> Identity:
 
 def glimpse(conn: Connection, database: str) -> Identity | None:
     """Return what another database of the server can see of one, None where there is none."""
-    found = connection.rows(
+    seen = connection.row(
         conn,
         f"SELECT current_user, {COMMENT}, pg_is_in_recovery(),"
         " datconnlimit = -2 FROM pg_database WHERE datname = %s",
         (database,),
+        into=tuple[str, str | None, bool, bool],
         limit=ANSWER,
     )
-    if not found:
+    if seen is None:
         return None
-    user, comment, standby, invalid = found[0]
+    user, comment, standby, invalid = seen
     text, mark = split(comment)
     return Identity(database, system_identifier(conn), user, text, mark, True, standby, invalid)
 

@@ -43,13 +43,13 @@ class VersionTable:
 
 def read(conn: Connection) -> list[VersionTable]:
     """Return the version tables that this role may read, in the transaction's snapshot."""
-    names = connection.rows(conn, _TABLES)
+    names = connection.rows(conn, _TABLES, into=tuple[str, str])
     return [VersionTable(schema, name, _revisions(conn, schema, name)) for schema, name in names]
 
 
 def _revisions(conn: Connection, schema: str, name: str) -> tuple[str, ...]:
     query = sql.SQL("SELECT version_num FROM ONLY {}").format(sql.Identifier(schema, name))
-    return tuple(sorted(row[0] for row in connection.rows(conn, query) if row[0]))
+    return tuple(sorted(filter(None, connection.rows(conn, query, into=str))))
 
 
 def revisions(tables: Iterable[VersionTable]) -> tuple[str, ...]:

@@ -76,7 +76,8 @@ def run(attempt: Attempt) -> Dumped:
     with ExitStack() as stack:
         exporter, now = (stack.enter_context(_session(attempt.target)) for _ in range(2))
         connection.execute(exporter, SNAPSHOT)
-        snapshot, time = connection.rows(exporter, "SELECT pg_export_snapshot(), now()")[0]
+        query = "SELECT pg_export_snapshot(), now()"
+        snapshot, time = connection.rows(exporter, query, into=tuple[str, datetime])[0]
         words = Words()
         dump = stack.enter_context(_started(attempt, snapshot, words, stack))
         reach("backup.dumping")

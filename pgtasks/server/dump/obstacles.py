@@ -25,14 +25,15 @@ MOST, LEAST, SHARE = 5.0, 0.2, 0.05  # seconds, and the part of the backup's own
 _FIRST_OWN_OID = 16384  # FirstNormalObjectId: what is below came with the server
 
 _KEYS = f"""
-SELECT n.nspname, c.relname, o.conname, c.relkind = 'p', c.oid, pn.nspname, p.relname,
-  p.relkind = 'p', p.oid,
+SELECT n.nspname AS schema, c.relname AS "table", o.conname AS name, c.relkind = 'p' AS whole,
+  c.oid, pn.nspname AS to_schema, p.relname AS to_table, p.relkind = 'p' AS to_whole,
+  p.oid AS to_oid,
   ARRAY(SELECT a.attname::text FROM unnest(o.conkey) WITH ORDINALITY k(n, i)
-    JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.n ORDER BY k.i),
+    JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.n ORDER BY k.i) AS columns,
   ARRAY(SELECT a.attname::text FROM unnest(o.confkey) WITH ORDINALITY k(n, i)
-    JOIN pg_attribute a ON a.attrelid = p.oid AND a.attnum = k.n ORDER BY k.i),
+    JOIN pg_attribute a ON a.attrelid = p.oid AND a.attnum = k.n ORDER BY k.i) AS to_columns,
   ARRAY(SELECT q.oprname::text FROM unnest(o.conpfeqop) WITH ORDINALITY k(op, i)
-    JOIN pg_operator q ON q.oid = k.op ORDER BY k.i)
+    JOIN pg_operator q ON q.oid = k.op ORDER BY k.i) AS operators
 FROM pg_constraint o JOIN pg_class c ON c.oid = o.conrelid
 JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_class p ON p.oid = o.confrelid
 JOIN pg_namespace pn ON pn.oid = p.relnamespace
@@ -65,9 +66,9 @@ class _Key:
     to_table: str
     to_whole: bool
     to_oid: int
-    columns: list[str]
-    to_columns: list[str]
-    operators: list[str]
+    columns: tuple[str, ...]
+    to_columns: tuple[str, ...]
+    operators: tuple[str, ...]
 
     def query(self) -> sql.Composed:
         """Return the query that finds a row whose key is not there."""
@@ -125,7 +126,7 @@ def _extensions(conn: Connection) -> Iterator[str]:
 
 
 def _views(conn: Connection, end: float) -> Iterator[str]:
-    for schema, name, definition in connection.rows(conn, _VIEWS):
+    for schema, name, definition in connection.rows(conn, _VIEWS, into=tuple[str, str, str]):
         if fault := _fault(conn, f"EXPLAIN {definition}", end):
             data = f"materialized view data {qualified(schema, name)}"
             yield f"{data} fails ({fault}): a restore wants {_flag(data)}"
@@ -135,8 +136,7 @@ def _keys(
     conn: Connection, tables: Sequence[Relation], coded: Set[int], end: float
 ) -> Iterator[str]:
     """Look at foreign keys, but for those whose query would plan what is `coded` by others."""
-    for row in connection.rows(conn, _KEYS):
-        key = _Key(*row)
+    for key in connection.rows(conn, _KEYS, into=_Key):
         if coded & {key.oid, key.to_oid} or (coded and (key.whole or key.to_whole)):
             continue
         broken: list[bool] = []

@@ -60,6 +60,7 @@ def look(conn: Connection, exclude_table_data: tuple[str, ...] = ()) -> Source:
         conn,
         "SELECT version(), pg_encoding_to_char(encoding), pg_database_size(oid)"
         " FROM pg_database WHERE datname = current_database()",
+        into=tuple[str, str, int],
     )[0]
     tables = catalog.number_of_tables(conn)
     return Source(

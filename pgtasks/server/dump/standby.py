@@ -24,12 +24,13 @@ def conflicts(conn: Connection) -> int | None:
 
 def unlogged(conn: Connection) -> tuple[str, ...]:
     """Return the tables that are empty here and may not be so on the primary; none on a primary."""
-    found = connection.rows(
+    names = connection.rows(
         conn,
         "SELECT oid::regclass::text FROM pg_class WHERE relkind = 'r' AND relpersistence = 'u'"
         " AND pg_is_in_recovery() ORDER BY 1",
+        into=str,
     )
-    return tuple(name for (name,) in found)
+    return tuple(names)
 
 
 def left_out(tables: tuple[str, ...]) -> list[str]:

@@ -129,6 +129,7 @@ class Watch:
             self._now,
             "SELECT relid::bigint, bytes_processed FROM pg_stat_progress_copy"
             " WHERE datname = current_database() AND command = 'COPY TO'",
+            into=tuple[int, int],
         )
         done = sum(self._sizes.get(name, 0) for name in self.words.begun)
         for oid, processed in running:

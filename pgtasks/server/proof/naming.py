@@ -30,7 +30,7 @@ def moved(
     if not relations:
         return []
     touched = " OR version <> (SELECT xmin::text FROM pg_class c WHERE c.oid = r.oid)"
-    found = connection.rows(
+    numbers = connection.rows(
         conn,
         "SELECT number FROM unnest(%s::oid[], %s::text[], %s::text[], %s::bigint[], %s::text[])"
         " WITH ORDINALITY AS r(oid, schema, name, file, version, number)"
@@ -44,8 +44,9 @@ def moved(
             [relation.filenode for relation in relations],
             [relation.version for relation in relations],
         ),
+        into=int,
     )
-    return [relations[number - 1] for (number,) in found]
+    return [relations[number - 1] for number in numbers]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,9 @@ class Named:
 def schemas(conn: Connection) -> dict[int, tuple[str, str]]:
     """Return name and version of the user's own schemas: any ALTER makes a new version."""
     found = connection.rows(
-        conn, f"SELECT oid, nspname, xmin::text FROM pg_namespace n WHERE {OWN_SCHEMA}"
+        conn,
+        f"SELECT oid, nspname, xmin::text FROM pg_namespace n WHERE {OWN_SCHEMA}",
+        into=tuple[int, str, str],
     )
     return {oid: (name, version) for oid, name, version in found}
 
@@ -120,8 +123,13 @@ def names(conn: Connection) -> dict[tuple[str, int], Named]:
         "SELECT 'pg_namespace', n.oid, 'schema', 0::oid, '', n.nspname, NULL"
         f" FROM pg_namespace n WHERE {OWN_SCHEMA}"
     )
-    found = connection.rows(conn, " UNION ALL ".join(queries))
-    return {(catalog, oid): Named(*rest) for catalog, oid, *rest in found}
+    found = connection.rows(
+        conn, " UNION ALL ".join(queries), into=tuple[str, int, str, int, str, str, str | None]
+    )
+    return {
+        (catalog, oid): Named(kind, parent, schema, name, more)
+        for catalog, oid, kind, parent, schema, name, more in found
+    }
 
 
 def columns(conn: Connection, oids: Sequence[int]) -> dict[int, str | None]:
@@ -130,5 +138,6 @@ def columns(conn: Connection, oids: Sequence[int]) -> dict[int, str | None]:
         conn,
         f"SELECT x.oid, {_MORE['pg_class']} FROM pg_class x WHERE x.oid = ANY (%s::oid[])",
         (list(oids),),
+        into=tuple[int, str | None],
     )
     return dict(found)

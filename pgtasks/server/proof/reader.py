@@ -196,7 +196,7 @@ class Taking:
 
     def _reading(self, part: list[tuple[int, Relation]]) -> Step:
         def read(conn: Connection) -> None:
-            found = connection.rows(conn, sequence_query(part))
+            found = connection.rows(conn, sequence_query(part), into=tuple[int, int, bool])
             self._refuse_moved(conn, [sequence for _, sequence in part])
             for number, value, called in found:
                 relation = self.content.sequences[number]
