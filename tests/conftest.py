@@ -11,7 +11,8 @@ database, target        an empty database on `cluster`: its name, its Target
 project                 a folder with tasks.py, invoke.yaml and env/dev.yaml, whose url leads to
                         `database`, stamped `dev` as `inv db.create` does
 those of depots.py      a database on db1 and its backups, for tests of backups over SSH
-inv(*args, ...)         runs the real `inv` in `project` or in `cwd`
+inv(*args, ...)         runs the real `inv` in `project` or in `cwd`, in a fork: see prefork.py
+new_inv(*args, ...)     the same in a Python of its own
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ import servers
 from canaries import Canaries
 from depots import big, far, local, reached, shop, shop_project, there  # noqa: F401
 from network import db1, db2, db18, jump, network  # noqa: F401  fixtures, see network.py
+from prefork import Prefork, possible
 from projects import make_project, put_stamp
 from roles import plain  # noqa: F401
 from servers import Cluster
@@ -178,12 +180,43 @@ def project(tmp_path: Path, target: Target) -> Path:
 Inv = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
+@pytest.fixture(scope="session")
+def prefork() -> Iterator[Prefork | None]:
+    """Return what runs `inv` without starting a Python each time, None where there is none."""
+    if not possible():
+        yield None
+        return
+    forks = Prefork(_INV)
+    yield forks
+    forks.close()
+
+
 @pytest.fixture
-def inv(request: pytest.FixtureRequest) -> Inv:
+def inv(prefork: Prefork | None, new_inv: Inv, request: pytest.FixtureRequest) -> Inv:
     """Return what runs `inv`: `inv("db.check", "--json", cwd=..., env={...}, input=...)`.
 
     Without `cwd` it runs in `project`; without `input` its stdin is empty; no terminal.
     """
+
+    def run(
+        *args: str,
+        cwd: Path | None = None,
+        env: dict[str, str] | None = None,
+        input: str = "",
+        seconds: float = 120,
+    ) -> subprocess.CompletedProcess[str]:
+        environ = {**os.environ, **(env or {})}
+        if prefork is None or not prefork.like(environ):
+            return new_inv(*args, cwd=cwd, env=env, input=input, seconds=seconds)
+        cwd = cwd or request.getfixturevalue("project")
+        return prefork.run(args, cwd=cwd, env=environ, input=input, seconds=seconds)
+
+    return run
+
+
+@pytest.fixture
+def new_inv(request: pytest.FixtureRequest) -> Inv:
+    """Return what runs `inv` as `inv` does, each time in a Python that starts for it."""
 
     def run(
         *args: str,

@@ -101,7 +101,7 @@ class Cluster:
     def create(self, name: str = "", *, owner: str = "") -> str:
         """Create an empty database and return its name."""
         self._made += 1
-        name = name or f"t{os.getpid()}_{self._made}"
+        name = name or f"t{self._made:04}"  # as long as any other: lines are cut and wrapped
         statement = sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name))
         if owner:
             statement += sql.SQL(" OWNER {}").format(sql.Identifier(owner))

@@ -141,12 +141,16 @@ def template(db1: DatabaseHost, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 @pytest.fixture
 def nowhere(
-    db1: DatabaseHost, cluster: Cluster, inv: Inv, tmp_path: Path, request: pytest.FixtureRequest
+    db1: DatabaseHost,
+    cluster: Cluster,
+    new_inv: Inv,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
 ) -> Iterator[Far]:
     """Return a project whose database is not there yet."""
     database = cluster.create()
     cluster.execute("CREATE TABLE untouched ()", database)
-    made = Far(clinic(tmp_path / "clinic"), db1, database, cluster, inv)
+    made = Far(clinic(tmp_path / "clinic"), db1, database, cluster, new_inv)
     made.settings()
     try:
         yield made
