@@ -31,7 +31,7 @@ def main() -> None:
 
     from pgtasks.report import boundaries
 
-    boundaries.reach = note  # before anybody imports it by name
+    boundaries.boundary = note  # before anybody imports it by name
     for name, (module, function) in FUNCTIONS.items():
         home = importlib.import_module(module)
         setattr(home, function, _noted(getattr(home, function), name, note))

@@ -15,7 +15,7 @@ PgtasksError              1  a task failed
 ├── Unreachable           4  server, database, password, SSH
 │   ├── FellSilent           server.connection: the server stopped answering
 │   ├── Denied               host.ssh.route: the host accepts none of our keys
-│   ├── Speechless           host.ssh.watchdog: the host starts no command
+│   ├── NoCommand            host.ssh.watchdog: the host starts no command
 │   └── Distrusted           host.ssh.hostkeys: the host's key is not the known one
 │       └── Unknown          host.ssh.hostkeys: the host's key is not known
 ├── NotProven             5  proof or verification failed
@@ -27,7 +27,7 @@ PgtasksError              1  a task failed
 
 Caught inside the library, never seen by a user:
 
-Again                        server.dump.watch: the attempt is worthless, another may succeed
+Retry                        server.dump.watch: the attempt is worthless, another may succeed
 Fault                        server.psql.commands: a psql command is not allowed at this place
 Silent                       server.silence: psycopg2's OperationalError of a session given up
 MoreWanted                   host.ssh.auth: paramiko's SSHException, one factor is not enough

@@ -89,7 +89,7 @@ def restore(
     flags = {"jobs": jobs}
     with run(c, "db.restore", env=env, json=json, dry=dry, journaled=True, flags=flags) as r:
         from pgtasks.backup.find import Places
-        from pgtasks.backup.restore import Options, chosen, doubt, restore
+        from pgtasks.backup.restore import RestoreOptions, chosen, doubt, restore
         from pgtasks.host.local import for_target
         from pgtasks.server.guard import Access
         from pgtasks.server.interrupt import telling
@@ -104,7 +104,7 @@ def restore(
         permit = r.permit(Access.WRITE, confirm=confirm, insists=insists, whole=False)
         backups = r.project.folder("backups")
         found = chosen(Places(backups, target, r.landed), backup)
-        options = Options(
+        options = RestoreOptions(
             target.jobs,
             no_owner=no_owner,
             keep_owners=keep_owners,

@@ -14,7 +14,7 @@ from schemas import Restored
 from servers import Cluster
 
 from backups import make
-from pgtasks.backup.restore import Options, restore
+from pgtasks.backup.restore import RestoreOptions, restore
 from pgtasks.errors import NotProven
 from pgtasks.host.local import HERE
 from pgtasks.report import CONSOLE
@@ -66,7 +66,7 @@ def test_no_rewritten_dump_is_restored(
         for what, changed in rewriting.rewritten(raw, random.Random(cluster.major), 200):
             backup = rewriting.put(made, changed)
             try:
-                restore(lock, HERE, backup, Options(1), console=CONSOLE, ask=lambda: None)
+                restore(lock, HERE, backup, RestoreOptions(1), console=CONSOLE, ask=lambda: None)
             except NotProven as exc:
                 refused.append(exc.message)
             else:

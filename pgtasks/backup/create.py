@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pgtasks import report
-from pgtasks.backup.dump.job import PLAIN, Job, Options, prepared
+from pgtasks.backup.dump.job import PLAIN, DumpOptions, Job, prepared
 from pgtasks.backup.dump.write import reconciled, write
 from pgtasks.backup.format import names
 from pgtasks.backup.format.backup import Backup
@@ -19,14 +19,14 @@ from pgtasks.errors import Failed, Unreachable
 from pgtasks.host import tools
 from pgtasks.host.local import Host
 from pgtasks.host.pipeline import Pipeline
-from pgtasks.report.boundaries import reach
+from pgtasks.report.boundaries import boundary
 from pgtasks.server import connection
 from pgtasks.server.dump import attempt, layout, pg_dump, standby
 from pgtasks.server.dump.attempt import Attempt, Dumped
-from pgtasks.server.dump.watch import Again
+from pgtasks.server.dump.watch import Retry
 from pgtasks.settings.target import Target
 
-__all__ = ["Options", "create", "plan"]
+__all__ = ["DumpOptions", "create", "plan"]
 
 # An attempt that fails before data is written costs little, and a writer that truncates all the
 # time hits the moment between snapshot and lock more often than not.
@@ -37,7 +37,9 @@ _BREATH = 0.03  # seconds before the next one, times the number of those before
 Say = Callable[[str], None]
 
 
-def plan(target: Target, *, shelf: Shelf, host: Host, options: Options = PLAIN) -> Sequence[str]:
+def plan(
+    target: Target, *, shelf: Shelf, host: Host, options: DumpOptions = PLAIN
+) -> Sequence[str]:
     """Return what `create` would do, line by line; reads the server, writes nothing."""
     job = prepared(target, host, shelf, options)
     path = f"{shelf.home(target.environment, target.database)}/ID"
@@ -59,7 +61,7 @@ def create(
     *,
     shelf: Shelf,
     host: Host,
-    options: Options = PLAIN,
+    options: DumpOptions = PLAIN,
     say: Say | None = None,
     quiet: bool = False,
 ) -> Backup:
@@ -81,7 +83,7 @@ def create(
         shelf.making(target.environment, target.database) as draft,
         host.passfile(target, also=(target.maintenance,)) as passfile,
     ):
-        reach("backup.begun")
+        boundary("backup.begun")
         env = tools.environment(host.view(target), passfile, read_only=True)
         env["PGOPTIONS"] += connection.without_event_triggers(target)
         with _globals(job, env, draft.path) as finish_globals:
@@ -90,13 +92,13 @@ def create(
             if not options.schema_only:
                 warnings += standby.left_out(job.source.unlogged)
         dumped = reconciled(job, dumped)
-        reach("backup.dumped")
+        boundary("backup.dumped")
         for warning in warnings:
             say(f"warning: {warning}")
         write(job, replace(dumped, warnings=tuple(warnings)), draft, began)
-        reach("backup.written")
+        boundary("backup.written")
         made = draft.finish()
-        reach("backup.renamed")
+        boundary("backup.renamed")
     return made
 
 
@@ -165,7 +167,7 @@ def _dumped(job: Job, env: Mapping[str, str], draft: Draft, say: Say, *, quiet: 
             )
             try:
                 return attempt.run(trial)
-            except Again as exc:
+            except Retry as exc:
                 again = exc
             except (Failed, Unreachable) as exc:
                 raise standby.explained(exc, job.target, job.source.conflicts) from None

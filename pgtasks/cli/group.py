@@ -26,7 +26,7 @@ Body = Callable[..., Any]
 _bodies: dict[str, Body] = {}  # of the tasks that take several environments, by full name
 
 
-def called(full_name: str, body: Body) -> None:
+def register(full_name: str, body: Body) -> None:
     """Take note of the name by which a task is called, to call it once more."""
     if hasattr(body, "__several__"):
         _bodies[full_name] = inspect.unwrap(body)
@@ -34,7 +34,7 @@ def called(full_name: str, body: Body) -> None:
         _bodies.pop(full_name, None)  # it took the place of one that does
 
 
-def refused(body: Body) -> Body:
+def for_one_environment(body: Body) -> Body:
     """Wrap the body of a task that works on one environment: several are refused."""
 
     @functools.wraps(body)
@@ -52,7 +52,7 @@ def refused(body: Body) -> Body:
     return wrapped
 
 
-def accepted(body: Body) -> Body:
+def for_each_environment(body: Body) -> Body:
     """Wrap the body of a task that takes several environments: it never knows.
 
     The task gets a flag more, --hosts-at-once.
@@ -88,10 +88,10 @@ def _run_each(c: Any, body: Body, values: Mapping[str, Any], at_once: int) -> No
 
     project, json = project_of(c), bool(values.get("json"))
     names = selection.expand(project, values["env"])
-    found = parallel.run(names, _call(c, body, values, project), at_once=at_once)
-    if not json or found.exit_code == 0:  # else it is in the one document of the failure
-        report.result(found, json=json)
-    found.check()
+    results = parallel.run(names, _call(c, body, values, project), at_once=at_once)
+    if not json or results.exit_code == 0:  # else it is in the one document of the failure
+        report.result(results, json=json)
+    results.check()
 
 
 def _call(c: Any, body: Body, values: Mapping[str, Any], project: Project) -> Call:

@@ -16,7 +16,7 @@ _SEVERITY = (0, 6, 2, 7, 3, 4, 1, 5, 130)
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RunResult:
     """How one environment's run ended; `output` is its stdout, `said` its result in a line."""
 
     environment: str
@@ -41,20 +41,20 @@ class Outcome:
 
     def line(self, width: int) -> str:
         """Return the line for the end of the run: `prod-eu  done  2.1 s`, with its error if any."""
-        took = report.duration(self.seconds)
-        words = f"{self.environment.ljust(width)}  {self.result}  {took}  {self.error}"
+        duration = report.duration(self.seconds)
+        words = f"{self.environment.ljust(width)}  {self.result}  {duration}  {self.error}"
         return report.printable(words.rstrip())
 
     def as_json(self) -> dict[str, Any]:
         """Return plain data; `result` is the task's own document."""
-        said = _document(self.output)
-        error, hint = said.pop("error", self.error or None), said.pop("hint", "")
-        said.pop("exit_code", None)
+        document = _document(self.output)
+        error, hint = document.pop("error", self.error or None), document.pop("hint", "")
+        document.pop("exit_code", None)
         return {
             "environment": self.environment,
             "exit_code": self.exit_code,
             "seconds": round(self.seconds, 3),
-            "result": said or None,
+            "result": document or None,
             "error": error if self.exit_code else None,
             "hint": hint,
         }
@@ -62,17 +62,17 @@ class Outcome:
 
 def _document(text: str) -> dict[str, Any]:
     try:
-        said = json.loads(text)
+        document = json.loads(text)
     except ValueError:
         return {}
-    return said if isinstance(said, dict) else {"result": said}
+    return document if isinstance(document, dict) else {"result": document}
 
 
 @dataclass(frozen=True)
-class Fleet:
+class GroupResult:
     """How the runs of all environments ended, in the order in which these were named."""
 
-    outcomes: Sequence[Outcome]
+    outcomes: Sequence[RunResult]
 
     @property
     def exit_code(self) -> int:
@@ -81,7 +81,7 @@ class Fleet:
 
     def lines(self) -> list[str]:
         """Return what each said: in the table of all where that is a line, else above it."""
-        said = [line for each in self.outcomes for line in _block(each)]
+        blocks = [line for each in self.outcomes for line in _block(each)]
         rows = [
             (
                 *(each.environment, each.result, f"{each.seconds:.1f}"),
@@ -90,7 +90,7 @@ class Fleet:
             for each in self.outcomes
         ]
         headings = ("environment", "result", "seconds", "what")
-        return [*said, report.table(headings, rows, runs_on=True)]
+        return [*blocks, report.table(headings, rows, runs_on=True)]
 
     def as_json(self) -> dict[str, Any]:
         """Return plain data."""
@@ -116,7 +116,7 @@ def _severity(code: int) -> int:
     return _SEVERITY.index(code) if code in _SEVERITY else _SEVERITY.index(1)
 
 
-def _block(outcome: Outcome) -> list[str]:
+def _block(outcome: RunResult) -> list[str]:
     lines = outcome.output.splitlines()
     if len(lines) < 2:
         return []

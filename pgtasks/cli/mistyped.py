@@ -120,7 +120,7 @@ def _incomplete(text: str, task: str | None) -> str:
     if flag := _WITHOUT_VALUE.search(text):
         of = f"{task}: " if task else ""
         return f"{of}{_flag(flag[1])} needs a value{help}"
-    return _lowered(_ARGUMENT.sub(lambda found: _flag(found[1]), text)) + help
+    return _lowered(_ARGUMENT.sub(lambda match: _flag(match[1]), text)) + help
 
 
 def _flag(name: str) -> str:

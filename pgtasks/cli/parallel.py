@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from pgtasks import report
-from pgtasks.cli.group_result import Fleet, Outcome
+from pgtasks.cli.group_result import GroupResult, RunResult
 from pgtasks.errors import Interrupted, Refused
 from pgtasks.host.child import for_own_runs, handed_over
 from pgtasks.host.local import HERE, Command
@@ -75,7 +75,7 @@ def flags(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> tuple[str, 
         if isinstance(value, bool):
             words.append(f"--{flag}" if value else f"--no-{flag}")
         elif isinstance(value, list | tuple):
-            words += [f"--{flag}={one}" for one in value]
+            words += [f"--{flag}={item}" for item in value]
         else:
             words.append(f"--{flag}={value}")
     return tuple(words)
@@ -89,14 +89,14 @@ def at_once(value: object) -> int:
     return int(text)
 
 
-def run(environments: Sequence[str], call: Call, *, at_once: int) -> Fleet:
+def run(environments: Sequence[str], call: Call, *, at_once: int) -> GroupResult:
     """Run a task for each environment, so many at once, saying how each one goes.
 
     Interrupted, it ends those that run, begins no other, and returns what there is. To be called
     from the main thread: see `host`.
     """
     waiting, running = collections.deque(environments), list[_Child]()
-    ended: dict[str, Outcome] = {}
+    ended: dict[str, RunResult] = {}
     width = max(map(len, environments))
     try:
         while waiting or running:
@@ -110,14 +110,14 @@ def run(environments: Sequence[str], call: Call, *, at_once: int) -> Fleet:
     finally:
         _end(running)
         _collect(running, ended, width)
-    return Fleet([ended.get(name) or _not_begun(name) for name in environments])
+    return GroupResult([ended.get(name) or _not_begun(name) for name in environments])
 
 
-def _not_begun(environment: str) -> Outcome:
-    return Outcome(environment, Interrupted.exit_code, 0.0, error="not begun")
+def _not_begun(environment: str) -> RunResult:
+    return RunResult(environment, Interrupted.exit_code, 0.0, error="not begun")
 
 
-def _collect(running: list[_Child], ended: dict[str, Outcome], width: int) -> None:
+def _collect(running: list[_Child], ended: dict[str, RunResult], width: int) -> None:
     """Relay what the runs say, and move those that have ended, saying how."""
     for child in list(running):
         over = child.ended()
@@ -198,7 +198,7 @@ class _Child:
         own = kind == self.environment  # the target line
         report.say(report.printable(line if own else f"{self.environment}: {line}"))
 
-    def outcome(self) -> Outcome:
+    def outcome(self) -> RunResult:
         """Return how it ended; to be called when it has, and all is read."""
         for pipe in (self._output, self._talk):
             pipe.close()
@@ -207,7 +207,7 @@ class _Child:
         if code < 0:  # before its task began, or without having ended in order
             error = f"ended by {signal.Signals(-code).name}"
             code = Interrupted.exit_code if self._stopped else 1
-        return Outcome(
+        return RunResult(
             *(self.environment, code, time.monotonic() - self._began, output),
             error=error if code else "",
             said=self._kept["summary"],

@@ -12,7 +12,7 @@ from pgtasks import report
 from pgtasks.errors import BadConfiguration, PgtasksError, Refused, Unreachable
 from pgtasks.host import journal
 from pgtasks.report import Console, Reported, account, typed
-from pgtasks.server.guard import Access, Decision, Facts, decide, protection
+from pgtasks.server.guard import Access, Decision, Evidence, decide, protection
 from pgtasks.server.stamp import Identity
 from pgtasks.settings import fields, ssh
 from pgtasks.settings.blocks import Settings
@@ -159,8 +159,8 @@ class Run:
         *,
         confirm: str | None = None,
         yes: bool = False,
-    ) -> Facts:
-        return Facts(
+    ) -> Evidence:
+        return Evidence(
             access=access,
             environment=self.environment.name,
             database=self.target.database,
@@ -172,7 +172,7 @@ class Run:
             lineage=self.environment.lineage,
         )
 
-    def _say_what_is_asked(self, facts: Facts) -> None:
+    def _say_what_is_asked(self, facts: Evidence) -> None:
         try:
             decision = decide(facts)
         except Refused as exc:
@@ -182,7 +182,7 @@ class Run:
             if facts.access is not Access.READ:
                 self.say(f"guard: {asks}")
 
-    def _ask(self, decision: Decision, facts: Facts) -> None:
+    def _ask(self, decision: Decision, facts: Evidence) -> None:
         if decision is Decision.TYPE_NAME:
             self.say(protection(facts))
             typed = self.console.ask("type the database's name to go on: ")

@@ -70,10 +70,10 @@ def _declared(body: Callable[..., Any], help: dict[str, str], options: dict[str,
     ]
     texts = {name: SHARED_HELP[name] for name in names if name in SHARED_HELP}
     if options.pop("several", False):
-        body = group.accepted(body)
+        body = group.for_each_environment(body)
         texts |= group.HELP
     elif "env" in names:
-        body = group.refused(body)
+        body = group.for_one_environment(body)
     if "short" in options:
         options["klass"] = ShortTask
     return invoke.task(help={**texts, **help}, auto_shortflags=False, **options)(body)

@@ -119,16 +119,16 @@ def _add(tree: Any, path: Path, folder: Path, taken: dict[str, str], *, own: boo
     """Add the tasks of one file: as a collection, or at the root where it holds one of its name."""
     module = _loaded(path, folder, own=own)
     name = path.stem.replace("_", "-") if own else path.stem
-    found = {task.name or key: task for key, task in vars(module).items() if isinstance(task, Task)}
-    alone = list(found) == [path.stem]
-    for task_name, task in found.items():
+    tasks = {task.name or key: task for key, task in vars(module).items() if isinstance(task, Task)}
+    alone = list(tasks) == [path.stem]
+    for task_name, task in tasks.items():
         _wrap(task)
         home = tree if alone else _collection(tree, name)
         full = task_name if alone else f"{name}.{task_name}"
         if full in taken and own:
             _say_replaced(task, home, task_name)
         taken[full] = str(path)
-        group.called(tree.transform(full), task.body)
+        group.register(tree.transform(full), task.body)
         default = bool(task.is_default) or task_name == path.stem
         home.add_task(task, name=task_name, default=default and not alone)
 
@@ -139,18 +139,18 @@ def _collection(tree: Any, name: str) -> Any:
     return tree.collections[name]
 
 
-def _say_replaced(found: Any, home: Any, name: str) -> None:
+def _say_replaced(collection: Any, home: Any, name: str) -> None:
     """Let `inv --list` show that a project's own task stands in the place of a built-in one."""
     home.tasks.pop(home.transform(name), None)
-    doc = (found.body.__doc__ or "").strip()
+    doc = (collection.body.__doc__ or "").strip()
     first, newline, rest = doc.partition("\n")
     own = f"{first} (this project's own){newline}{rest}"
-    found.__doc__ = own if doc else "This project's own."
+    collection.__doc__ = own if doc else "This project's own."
 
 
-def _wrap(found: Any) -> None:
-    if not hasattr(found.body, "__pgtasks__"):
-        found.body = edge.guarded(found.body)
+def _wrap(collection: Any) -> None:
+    if not hasattr(collection.body, "__pgtasks__"):
+        collection.body = edge.guarded(collection.body)
 
 
 def _loaded(path: Path, folder: Path, *, own: bool) -> ModuleType:

@@ -1,16 +1,16 @@
-"""A whole database on a server: created, dropped, built beside, swapped, undone, recovered.
+"""A whole database on a server: create, drop, swap, undo, recover.
 
-properties  what belongs to it beside its content: owner, grants, settings, limit, comment
-side        databases beside a target: half built, or kept for undo
-ownership   whose such a database is
-attached    what hangs on a database from outside: slots, subscriptions, prepared transactions
-kept        the databases that restores put away
-loader      a login for the sessions of a load
-lacking     what the last restore left out
-swap        both renames in one statement string
-create      its first moment, and what a drop would end
-drop        DROP DATABASE, whoever is connected
-forget      the end of what was kept
-undo        the swap backwards
-recover     what interrupted runs left behind
+properties  the properties of a database: owner, grants, settings, limit, comment
+side        side databases: incomplete, or kept for undo
+ownership   decide whether a side database is pgtasks' own
+attached    slots, subscriptions and prepared transactions of a database
+kept        the databases that restores replaced
+loader      a login role for the sessions of a load
+lacking     the objects that the last restore left out
+swap        rename both databases in one transaction
+create      create a database, or drop it for good
+drop        DROP DATABASE, ending its sessions
+forget      drop kept databases
+undo        swap a kept database back
+recover     clean up after interrupted runs
 """

@@ -1,7 +1,7 @@
-"""What is attached to a database itself, not to its content, and stays with it when it is renamed.
+"""What belongs to a database by its OID, and stays with it when it is renamed.
 
-Prepared transactions, replication slots and subscriptions know their database by its OID: no dump
-and no swap carries them over.
+Prepared transactions, replication slots and subscriptions refer to their database by its OID. No
+dump and no swap moves them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pgtasks.settings.target import Target
 
 @dataclass(frozen=True)
 class Slot:
-    """A logical replication slot; `pid` is the backend that reads it, None where nobody does."""
+    """A logical replication slot; `pid` is the backend that uses it, None if it is inactive."""
 
     name: str
     pid: int | None = None
@@ -26,7 +26,7 @@ class Slot:
 
 @dataclass(frozen=True)
 class Subscription:
-    """A subscription; `slot` is its slot on the publisher, empty where it has none."""
+    """A subscription; `slot` is its slot on the publisher, empty if it has none."""
 
     name: str
     enabled: bool
@@ -35,7 +35,7 @@ class Subscription:
 
 @dataclass(frozen=True)
 class Attached:
-    """All that is attached to one database; of prepared transactions their identifiers."""
+    """The slots, subscriptions and prepared transactions of one database."""
 
     prepared: tuple[str, ...] = ()
     slots: tuple[Slot, ...] = ()
@@ -43,7 +43,7 @@ class Attached:
 
 
 def read(conn: Connection, database: str) -> Attached:
-    """Return what is attached to a database; `conn` is in any database of its server."""
+    """Return the attachments of a database; `conn` may be in any database of the server."""
     prepared = connection.rows(
         conn, "SELECT gid FROM pg_prepared_xacts WHERE database = %s ORDER BY 1", (database,)
     )
@@ -54,7 +54,7 @@ def read(conn: Connection, database: str) -> Attached:
     )
     subscriptions = connection.rows(
         conn,
-        # each column by its name: subconninfo is not for everybody
+        # columns by name, because only superusers may read subconninfo
         "SELECT s.subname, s.subenabled, coalesce(s.subslotname, '') FROM pg_subscription s"
         " JOIN pg_database d ON d.oid = s.subdbid WHERE d.datname = %s ORDER BY 1",
         (database,),
@@ -69,21 +69,21 @@ def read(conn: Connection, database: str) -> Attached:
 def keep_from_putting_away(
     conn: Connection, target: Target, *, leave_behind: bool = False
 ) -> Iterator[str]:
-    """Yield one line for each thing that would go on in a target's database when it is put away.
+    """Yield one line for each attachment that would stay active after the database is replaced.
 
-    `conn` is in any database of the server. With `leave_behind` slots are left there. A
-    subscription that is disabled does nothing there, and is no obstacle.
+    `conn` may be in any database of the server. With `leave_behind`, slots may stay. A disabled
+    subscription does nothing and is no obstacle.
     """
-    name, found = target.database, read(conn, target.database)
-    if found.prepared:
-        yield _prepared(name, found)
-    if found.slots and not leave_behind:
-        names = ", ".join(slot.name for slot in found.slots)
+    name, attachments = target.database, read(conn, target.database)
+    if attachments.prepared:
+        yield _prepared(name, attachments)
+    if attachments.slots and not leave_behind:
+        names = ", ".join(slot.name for slot in attachments.slots)
         yield (
             f"replication slots of {name!r} ({names}) would stay with the database that is put "
             "away: drop them, or go without with --leave-behind"
         )
-    for subscription in found.subscriptions:
+    for subscription in attachments.subscriptions:
         if subscription.enabled:
             yield (
                 f"subscription {subscription.name!r} of {name!r} would go on in the database that "
@@ -92,21 +92,21 @@ def keep_from_putting_away(
 
 
 def keep_from_dropping(conn: Connection, database: str) -> Iterator[str]:
-    """Yield one line for each thing without whose end PostgreSQL drops no database."""
-    found = read(conn, database)
-    if found.prepared:
-        yield _prepared(database, found)
-    for slot in found.slots:
+    """Yield one line for each attachment for which PostgreSQL refuses to drop the database."""
+    attachments = read(conn, database)
+    if attachments.prepared:
+        yield _prepared(database, attachments)
+    for slot in attachments.slots:
         if slot.pid is not None:
             yield f"replication slot {slot.name!r} is read by backend {slot.pid}: end who reads it"
-    for subscription in found.subscriptions:
+    for subscription in attachments.subscriptions:
         yield f"subscription {subscription.name!r}: in {database!r}, {_ending(subscription)}"
 
 
-def _prepared(name: str, found: Attached) -> str:
-    number = report.plural(len(found.prepared), "prepared transaction")
+def _prepared(name: str, attachments: Attached) -> str:
+    number = report.plural(len(attachments.prepared), "prepared transaction")
     return (
-        f"{number} in {name!r} ({', '.join(map(repr, found.prepared))}): finish with "
+        f"{number} in {name!r} ({', '.join(map(repr, attachments.prepared))}): finish with "
         "COMMIT PREPARED or ROLLBACK PREPARED there"
     )
 
@@ -123,7 +123,7 @@ def _ending(subscription: Subscription) -> str:
 
 
 def statements(subscription: Subscription) -> tuple[str, ...]:
-    """Return what drops a subscription, in its database, and lets the publisher's slot be."""
+    """Return the statements that drop a subscription and leave the publisher's slot alone."""
     name = quoted(subscription.name)
     detach = (
         f"ALTER SUBSCRIPTION {name} DISABLE;",

@@ -1,4 +1,4 @@
-"""A database's first and last moment: created empty and stamped, or dropped for good."""
+"""Create a database, empty and stamped, or drop it for good."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from pgtasks.settings.target import Target
 
 @dataclass(frozen=True)
 class Created:
-    """What a create did, or would do; `note` says why it leaves an existing database alone."""
+    """The result of a create; `note` says why it leaves an existing database alone."""
 
     database: str
     environment: str
@@ -60,7 +60,7 @@ class Created:
 
 
 def left_to_do(target: Target, identity: Identity | None) -> Created:
-    """Return what a create would do to a database that says `identity` of itself."""
+    """Return the plan of a create for a database with this identity."""
     name, environment = target.database, target.environment
     if identity is None:
         return Created(name, environment, created=True, stamped=True)
@@ -73,10 +73,10 @@ def left_to_do(target: Target, identity: Identity | None) -> Created:
 
 
 def create(lock: Lock) -> Created:
-    """Create the target's database empty, in UTF-8, and stamp it; what is there stays as it is.
+    """Create the target's database, empty and in UTF-8, and stamp it, unless it exists.
 
-    The lock is held, so that of two runs one creates and the other finds it done. Raises
-    Unreachable for one that an interrupted DROP left.
+    The caller holds the lock, so that of two runs only one creates it. Raises Unreachable for a
+    database that an interrupted DROP left.
     """
     conn, target = lock.connection, lock.target
     identity = reach.identify(target)
@@ -87,15 +87,15 @@ def create(lock: Lock) -> Created:
     if plan.stamped:
         # a kill between these two leaves an empty database, which the next create stamps
         text = "" if plan.created else _comment(conn, target.database)
-        mark = Stamp(target.environment, target.database, stamp.system_identifier(conn))
-        connection.execute(conn, stamp.comment_statement(target.database, text, mark))
+        new_stamp = Stamp(target.environment, target.database, stamp.system_identifier(conn))
+        connection.execute(conn, stamp.comment_statement(target.database, text, new_stamp))
     return plan
 
 
 def namesakes(conn: Connection, target: Target) -> list[str]:
-    """Return the other databases of the server that are stamped as this environment's.
+    """Return the other databases of the server with a stamp of this environment.
 
-    Where a project's folder was renamed, and with it the default name, one of them is the old one.
+    If the folder of a project was renamed, and thus the default name, one of them is the old one.
     """
     databases = connection.rows(
         conn,
@@ -105,8 +105,9 @@ def namesakes(conn: Connection, target: Target) -> list[str]:
     stamps = ((name, stamp.split(comment)[1]) for name, comment in databases)
     return [
         name
-        for name, mark in stamps
-        if mark and (mark.environment, mark.database) == (target.environment, name)
+        for name, their_stamp in stamps
+        if their_stamp
+        and (their_stamp.environment, their_stamp.database) == (target.environment, name)
     ]
 
 
@@ -127,15 +128,15 @@ def _comment(conn: Connection, name: str) -> str:
 
 @dataclass(frozen=True)
 class Dropped:
-    """What a drop ended, or would end. `existed` is false where there was nothing to drop."""
+    """The result of a drop. `existed` is false if there was nothing to drop."""
 
     database: str
     existed: bool
     bytes: int | None = None
     sessions: int = 0
     beside: tuple[str, ...] = ()
-    owners: tuple[str, ...] = ()  # of the dropped one, and of those kept: an undo believes them
-    system: str = ""  # of the server, where alone it does
+    owners: tuple[str, ...] = ()  # of the dropped database and the kept ones: an undo trusts them
+    system: str = ""  # of the server, the only one where they count
     dry: bool = False
 
     def lines(self) -> list[str]:
@@ -162,9 +163,9 @@ class Dropped:
 
 
 def left_to_drop(conn: Connection, target: Target) -> Dropped:
-    """Return what a drop would do; `conn` is in the maintenance database.
+    """Return the plan of a drop; `conn` is in the maintenance database.
 
-    Raises Refused for the database that locks are held in, and where PostgreSQL would refuse.
+    Raises Refused for the maintenance database, and if PostgreSQL would refuse the drop.
     """
     name = target.database
     if name == target.maintenance:
@@ -172,13 +173,13 @@ def left_to_drop(conn: Connection, target: Target) -> Dropped:
             f"{name!r} is the maintenance database that locks are held in, "
             "it is not pgtasks' to drop"
         )
-    found = recover.look(conn, target)
-    beside = tuple(kept.lines(found.kept))
-    if found.missing:
+    leftovers = recover.look(conn, target)
+    beside = tuple(kept.lines(leftovers.kept))
+    if leftovers.missing:
         return Dropped(name, existed=False, beside=beside, dry=True)
     size, sessions, template, owner = connection.rows(conn, _SIZE_AND_SESSIONS, (name,))[0]
     _refuse(name, list(_obstacles(conn, name, template=template)))
-    owners = tuple(sorted({owner, *(side.owner for side in found.kept)}))
+    owners = tuple(sorted({owner, *(side.owner for side in leftovers.kept)}))
     system = stamp.system_identifier(conn)
     return Dropped(name, True, size, sessions, beside, owners, system, dry=True)
 
@@ -189,16 +190,16 @@ def _obstacles(conn: Connection, name: str, *, template: bool) -> Iterator[str]:
     yield from attached.keep_from_dropping(conn, name)
 
 
-def _refuse(name: str, found: Sequence[str]) -> None:
-    if len(found) == 1:
-        raise Refused(f"cannot drop {name!r}: {found[0]}")
-    if found:
-        number = report.plural(len(found), "thing")
-        raise Refused(f"cannot drop {name!r}: {number} stand in the way", hint="\n".join(found))
+def _refuse(name: str, obstacles: Sequence[str]) -> None:
+    if len(obstacles) == 1:
+        raise Refused(f"cannot drop {name!r}: {obstacles[0]}")
+    if obstacles:
+        number = report.plural(len(obstacles), "thing")
+        raise Refused(f"cannot drop {name!r}: {number} stand in the way", hint="\n".join(obstacles))
 
 
 def drop(lock: Lock) -> Dropped:
-    """Drop the target's database and end the sessions in it; what is kept for undo stays.
+    """Drop the target's database and end its sessions; databases kept for undo stay.
 
     Raises Refused as `left_to_drop` does.
     """
@@ -211,7 +212,7 @@ def drop(lock: Lock) -> Dropped:
 _SIZE_AND_SESSIONS = (
     "SELECT CASE WHEN has_database_privilege(d.oid, 'CONNECT')"
     " OR pg_has_role('pg_read_all_stats', 'USAGE') THEN pg_database_size(d.oid) END,"
-    # what another role's backend is, only some may see
+    # only some roles may see the type of another role's backend
     " (SELECT count(*) FROM pg_stat_activity a WHERE a.datid = d.oid"
     "  AND a.backend_type IS DISTINCT FROM 'autovacuum worker'), d.datistemplate,"
     " pg_get_userbyid(d.datdba) FROM pg_database d WHERE d.datname = %s"

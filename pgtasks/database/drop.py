@@ -1,4 +1,4 @@
-"""DROP DATABASE, with what may stand in its way: autovacuum, subscriptions, a template's mark."""
+"""DROP DATABASE in spite of autovacuum, subscriptions and the template flag."""
 
 from __future__ import annotations
 
@@ -13,43 +13,43 @@ from pgtasks.settings.target import Target
 
 
 def drop(conn: Connection, target: Target, name: str) -> list[str]:
-    """Drop a side database of a target, its subscriptions first; return what stays elsewhere.
+    """Drop a side database and its subscriptions; return a line for each slot that stays.
 
-    `conn` is in the maintenance database. A subscription's slot on the publisher is let be: the
-    database that replaced this one may use the same.
+    `conn` is in the maintenance database. It leaves the slot on the publisher alone, because the
+    database that replaced this one may use it.
     """
-    said = _drop_subscriptions(conn, target, name)
+    lines = _drop_subscriptions(conn, target, name)
     if _is(conn, "datistemplate", name):
         connection.execute(conn, _alter(name, "IS_TEMPLATE false"))
     drop_plainly(conn, name)
-    return said
+    return lines
 
 
 def drop_plainly(conn: Connection, name: str) -> None:
-    """Drop a database that may not be there, and end the sessions in it."""
+    """Drop a database if it exists, and end its sessions."""
     forced = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
     try:
         connection.execute(conn, forced)
     except Failed:
-        # FORCE wants the right to end an autovacuum worker, which only few roles have. Without it
-        # PostgreSQL ends the worker itself, and waits 5 s for it and for who is about to leave.
+        # FORCE requires the right to end an autovacuum worker, which few roles have. Without FORCE,
+        # PostgreSQL ends the worker itself, and waits 5 s for it and for closing sessions.
         if not _only_autovacuum(conn, name):
             raise
         connection.execute(conn, sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(name)))
 
 
 def _only_autovacuum(conn: Connection, name: str) -> bool:
-    """Return whether no session is left in a database but those that have no role.
+    """Return whether only sessions without a role are left in a database.
 
-    Sessions that this role may end are ended.
+    It ends the sessions that this role may end.
     """
-    found = connection.rows(
+    rows = connection.rows(
         conn,
-        # what another role's backend is, only some may see: autovacuum has no role at all
+        # only some roles may see the type of another role's backend; autovacuum has no role
         "SELECT pid FROM pg_stat_activity WHERE datname = %s AND usesysid IS NOT NULL",
         (name,),
     )
-    for (pid,) in found:
+    for (pid,) in rows:
         try:
             connection.execute(conn, "SELECT pg_terminate_backend(%s)", (pid,))
         except Failed:
@@ -58,15 +58,15 @@ def _only_autovacuum(conn: Connection, name: str) -> bool:
 
 
 def _drop_subscriptions(conn: Connection, target: Target, name: str) -> list[str]:
-    found = attached.read(conn, name).subscriptions
-    if not found:
+    subscriptions = attached.read(conn, name).subscriptions
+    if not subscriptions:
         return []
     closed = not _is(conn, "datallowconn", name)
     if closed:
         connection.execute(conn, _alter(name, "ALLOW_CONNECTIONS true"))
     try:
         with connection.session(target.at(name), purpose="drop") as inside:
-            for subscription in found:
+            for subscription in subscriptions:
                 _drop_subscription(inside, name, subscription)
     except BaseException:
         if closed:
@@ -76,7 +76,7 @@ def _drop_subscriptions(conn: Connection, target: Target, name: str) -> list[str
         f"subscription {subscription.name!r} went with {name!r}; slot {subscription.slot!r} stays "
         "on its publisher: where nothing else uses it, drop it there"
         f" (SELECT pg_drop_replication_slot({sql.Literal(subscription.slot).as_string(conn)}))"
-        for subscription in found
+        for subscription in subscriptions
         if subscription.slot
     ]
 

@@ -1,4 +1,4 @@
-"""Forget: drop the databases that were put away, all but those that are to stay for undo."""
+"""Drop the databases kept for undo, except the newest ones."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pgtasks.settings.target import Target
 
 @dataclass(frozen=True)
 class Forgotten:
-    """What a forget dropped, or would drop; `said` is what stays elsewhere or was left alone."""
+    """The result of a forget; `said` are lines on slots that stay and databases left alone."""
 
     dropped: tuple[Side, ...]
     dry: bool
@@ -42,7 +42,7 @@ class Forgotten:
 
 
 def number(keep: str | None) -> int:
-    """Return how many are to stay, as it was typed, raising Refused where it is no number."""
+    """Return the number given with --keep, raising Refused if it is not a number."""
     if keep is None:
         return 0
     if not keep.isdecimal():
@@ -51,49 +51,49 @@ def number(keep: str | None) -> int:
 
 
 def plan(conn: Connection, target: Target, keep: int = 0) -> Forgotten:
-    """Return what a forget would drop, all kept databases but the newest `keep`."""
-    found = recover.look(conn, target)
-    alone = [recover.left_alone(side, side.alone) for side in found.alone if side.role == "old"]
-    going = _going(found, keep)
-    staying = tuple(side for side in found.kept if side not in going)
+    """Return the plan of a forget: all kept databases except the newest `keep`."""
+    leftovers = recover.look(conn, target)
+    alone = [recover.left_alone(side, side.alone) for side in leftovers.alone if side.role == "old"]
+    going = _going(leftovers, keep)
+    staying = tuple(side for side in leftovers.kept if side not in going)
     return Forgotten(going, dry=True, kept=staying, said=tuple(alone))
 
 
-def _going(found: Leftovers, keep: int) -> tuple[Side, ...]:
-    broken = [side for side in found.broken if side.role == "old"]
-    return (*broken, *found.kept[: max(len(found.kept) - keep, 0)])
+def _going(leftovers: Leftovers, keep: int) -> tuple[Side, ...]:
+    broken = [side for side in leftovers.broken if side.role == "old"]
+    return (*broken, *leftovers.kept[: max(len(leftovers.kept) - keep, 0)])
 
 
 def forget(lock: Lock, keep: int = 0) -> Forgotten:
-    """Drop the kept databases of the target, all but the newest `keep`.
+    """Drop the kept databases of the target, except the newest `keep`.
 
-    Raises Failed where one cannot be dropped, when the others are.
+    Raises Failed if one cannot be dropped, after the others were dropped.
     """
     decided = plan(lock.connection, lock.target, keep)
-    dropped, said, faults = _drop(lock, decided.dropped)
+    dropped, lines, faults = _drop(lock, decided.dropped)
     if faults:
-        gone = "".join(f"; dropped {side}" for side in dropped)
-        raise Failed(f"{faults[0]}{gone}", hint="\n".join(faults[1:]))
+        drops = "".join(f"; dropped {side}" for side in dropped)
+        raise Failed(f"{faults[0]}{drops}", hint="\n".join(faults[1:]))
     staying = recover.look(lock.connection, lock.target).kept
-    return Forgotten(tuple(dropped), False, staying, (*said, *decided.said))
+    return Forgotten(tuple(dropped), False, staying, (*lines, *decided.said))
 
 
 def _drop(lock: Lock, sides: Sequence[Side]) -> tuple[list[Side], list[str], list[str]]:
-    """Drop sides, and return those that are gone, what stays elsewhere, and what failed."""
-    dropped, said, faults = [], [], []
+    """Drop side databases; return the dropped ones, lines on slots that stay, and the errors."""
+    dropped, lines, faults = [], [], []
     for side in sides:
         try:
-            said += drop.drop(lock.connection, lock.target, side.name)
+            lines += drop.drop(lock.connection, lock.target, side.name)
         except Failed as exc:
             faults.append(f"{side.name!r} cannot be dropped: {exc.message}")
         else:
             dropped.append(side)
-    return dropped, said, faults
+    return dropped, lines, faults
 
 
 @dataclass(frozen=True)
 class Trimmed:
-    """What is kept after a swap, and what `keep_old` dropped of it."""
+    """The databases kept after a swap, and those that `keep_old` dropped."""
 
     kept: tuple[Side, ...]
     dropped: tuple[Side, ...] = ()
@@ -102,8 +102,8 @@ class Trimmed:
 
     def lines(self) -> list[str]:
         """Return what a person reads."""
-        gone = [f"dropped {side}: keep_old is {self.bound}" for side in self.dropped]
-        return [*gone, *self.said, *(kept.crowd(self.kept) if self.bound is None else ())]
+        drops = [f"dropped {side}: keep_old is {self.bound}" for side in self.dropped]
+        return [*drops, *self.said, *(kept.crowd(self.kept) if self.bound is None else ())]
 
     def as_json(self) -> dict[str, Any]:
         """Return plain data."""
@@ -114,15 +114,15 @@ class Trimmed:
 
 
 def trim(lock: Lock) -> Trimmed:
-    """Drop the oldest kept databases beyond the target's `keep_old`; without one nothing.
+    """Drop the oldest kept databases beyond the target's `keep_old`, if that is set.
 
-    What cannot be dropped is said: the swap before it is done.
+    An error is only reported, because the swap before it is done.
     """
-    found = recover.look(lock.connection, lock.target)
+    leftovers = recover.look(lock.connection, lock.target)
     bound = lock.target.keep_old
     if bound is None:
-        return Trimmed(found.kept)
-    dropped, said, faults = _drop(lock, found.kept[: max(len(found.kept) - bound, 0)])
-    said += [f"warning: {fault}" for fault in faults]
-    staying = tuple(side for side in found.kept if side not in dropped)
-    return Trimmed(staying, tuple(dropped), tuple(said), bound)
+        return Trimmed(leftovers.kept)
+    dropped, lines, faults = _drop(lock, leftovers.kept[: max(len(leftovers.kept) - bound, 0)])
+    lines += [f"warning: {fault}" for fault in faults]
+    staying = tuple(side for side in leftovers.kept if side not in dropped)
+    return Trimmed(staying, tuple(dropped), tuple(lines), bound)

@@ -1,4 +1,4 @@
-"""The databases that restores and undos put away: what is said of them, which one is meant."""
+"""The databases that restores and undos replaced: describe them, find one by name."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pgtasks.report import typed
 
 
 def lines(sides: Sequence[Side]) -> list[str]:
-    """Return one line for each kept database, oldest first, and one with the way on."""
+    """Return one line for each kept database, oldest first, and one with the tasks to use."""
     if not sides:
         return []
     undo, drops = typed.task("db.undo"), typed.task("db.forget")
@@ -24,7 +24,7 @@ def lines(sides: Sequence[Side]) -> list[str]:
 
 
 def crowd(sides: Sequence[Side]) -> list[str]:
-    """Return the line that says how many are kept, and the task that drops all but the newest."""
+    """Return the line with the number of kept databases and the task that drops the older ones."""
     if len(sides) < 2:
         return []
     drops = typed.task("db.forget", "--keep 1")
@@ -32,7 +32,7 @@ def crowd(sides: Sequence[Side]) -> list[str]:
 
 
 def sentence(sides: Sequence[Side]) -> str:
-    """Return how many databases there are and their size: `3 replaced databases, 360 MB`."""
+    """Return the number of databases and their size: `3 replaced databases, 360 MB`."""
     sizes = [side.bytes for side in sides]
     known = [size for size in sizes if size is not None]
     held = f", {report.size(sum(known))}" if len(known) == len(sizes) else ""
@@ -40,9 +40,9 @@ def sentence(sides: Sequence[Side]) -> str:
 
 
 def named(sides: Sequence[Side], to: str | None, *, database: str) -> Side:
-    """Return the kept database that `to` means: its name or its run's ID, None the newest.
+    """Return the kept database with the name or the run ID `to`; None means the newest.
 
-    Raises Refused where there is none, or none of that name.
+    Raises Refused if there is none, or none of that name.
     """
     if not sides:
         raise Refused(

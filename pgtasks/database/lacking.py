@@ -1,4 +1,4 @@
-"""What a restore left out of a database and nobody has made since."""
+"""Find the objects that a restore left out and that are still missing."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pgtasks.server.connection import Connection
 from pgtasks.server.quoting import qualified, quoted
 from pgtasks.server.stamp import Stamp
 
-# what is there, by kind: schema, table or nothing, name
+# existing objects by kind: schema, table (or empty), name
 _THERE = {
     "constraint": "SELECT n.nspname, c.relname, o.conname FROM pg_constraint o"
     " JOIN pg_class c ON c.oid = o.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace",
@@ -24,14 +24,14 @@ _THERE = {
 
 
 def lacking(conn: Connection, stamp: Stamp | None) -> tuple[str, ...]:
-    """Return the names of what is not there yet; of other kinds all that was left out."""
+    """Return the names of the missing objects; objects of other kinds count as missing."""
     names = stamp.lacks.splitlines() if stamp else []
     kinds = {kind for kind in _THERE for name in names if name.startswith(f"{kind} ")}
-    there = {
+    present = {
         f"{kind} {qualified(schema, table)}.{quoted(name)}"
         if table
         else f"{kind} {qualified(schema, name)}"
         for kind in kinds
         for schema, table, name in connection.rows(conn, _THERE[kind])
     }
-    return tuple(name for name in names if name not in there)
+    return tuple(name for name in names if name not in present)

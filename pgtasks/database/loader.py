@@ -1,8 +1,8 @@
-"""A login of a load's own, where a superuser restores for a plain owner.
+"""Create a login role for a load, if a superuser restores for a plain owner.
 
-SET ROLE in a superuser's session holds nothing: what the backup's source wrote could set it back.
-So the load's sessions log in as a role that was made for them, a member of the owner and no more.
-The loaded code can be that role, and log in as it elsewhere: so the proof has another one.
+SET ROLE in a superuser's session does not protect: code in the backup could reset it. So the
+sessions of the load log in as a role that is created for them, a member of the owner only. The
+loaded code runs as that role, and can open other sessions as it, so the proof uses another role.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from pgtasks.server.connection import Connection
 from pgtasks.settings.secret import Secret
 from pgtasks.settings.target import Target
 
-# The comment of a login of ours: a name alone is no identity. Who may comment on another's role
-# (CREATEROLE with ADMIN OPTION, or a superuser) may drop that role himself.
+# The comment of our login roles, because a name proves nothing. A role that may comment on another
+# role (CREATEROLE with ADMIN OPTION, or a superuser) may also drop it.
 MARK = "pgtasks: login of a restore"
 _OWNS = (
     "it owns something and can be anything else no more: REASSIGN OWNED BY or DROP OWNED BY in the "
@@ -37,11 +37,11 @@ def _drops() -> str:
 
 
 class NoLogin(Failed):
-    """Report a server that does not let such a role in."""
+    """The server does not let such a role in."""
 
 
 def name(database: str, run: str) -> str:
-    """Return how the names of the logins of one run on one database begin."""
+    """Return the beginning of the login names of one run on one database."""
     return f"{_start(database)}{run}"
 
 
@@ -60,35 +60,35 @@ def login(
     say: Callable[[str], None],
     reads_all: bool = False,
 ) -> Iterator[Target]:
-    """Make a login that may do what `owner` may, for the length of a block.
+    """Create a login with the rights of `owner` for the length of a block.
 
-    What is yielded is the target as it reaches it. With `reads_all` row policies hide nothing from
-    it, where the connecting role may give that: for a proof, never while rows are loaded. Raises
-    NoLogin where it cannot be made or the server does not let it in, such as by peer
-    authentication alone.
+    Yields the target with that login. With `reads_all`, row policies do not apply to it, if the
+    connecting role may grant that: for a proof, never while rows are loaded. Raises NoLogin if the
+    role cannot be created or the server does not let it in, for example with peer
+    authentication only.
     """
     role, password = _name(target.database, run), secrets.token_urlsafe(24)
-    # the server and its log see a verifier, as psql's \password sends it
+    # the server and its log see only a verifier, as with psql's \password
     verifier = encrypt_password(password, role, conn, "scram-sha-256")
     _make(conn, role, verifier, owner, reads_all=reads_all)
     try:
-        found = replace(
+        login_target = replace(
             target, user=role, password=Secret(password), passfile="", password_command=""
         )
         try:
-            connection.connect(found.at(side), purpose="db.restore").close()
+            connection.connect(login_target.at(side), purpose="db.restore").close()
         except Unreachable as exc:
             raise NoLogin(exc.message) from None
-        yield found
+        yield login_target
     except BaseException:
-        with suppress(PgtasksError):  # a lost server is no news here; the next run drops it
+        with suppress(PgtasksError):  # if the server is lost, the next run drops the role
             _dropped(conn, role, say)
         raise
     _dropped(conn, role, say)
 
 
 def _name(database: str, run: str) -> str:
-    # one run makes several, and one that could not be dropped keeps its name
+    # one run creates several, and a role that could not be dropped keeps its name
     return f"{name(database, run)}{secrets.token_hex(2)}"
 
 
@@ -105,8 +105,8 @@ def _make(conn: Connection, role: str, verifier: str, owner: str, *, reads_all: 
 
 
 def _statements(role: str, verifier: str, owner: str, attribute: str) -> sql.Composed:
-    # both or none: one statement list, one transaction. Who makes it is a member of it, so that no
-    # other right is needed to end its sessions.
+    # both or none, in one transaction. The creating role is a member of the login, so that it needs
+    # no other right to end the sessions of the login.
     return sql.SQL(
         "CREATE ROLE {0} LOGIN{1} PASSWORD {2} IN ROLE {3} ROLE CURRENT_USER;"
         " COMMENT ON ROLE {0} IS {4}"
@@ -125,15 +125,15 @@ def _dropped(conn: Connection, role: str, say: Callable[[str], None]) -> None:
 
 
 def drop(conn: Connection, role: str) -> bool:
-    """Drop a login, its sessions first, and return whether it is gone.
+    """End the sessions of a login and drop it; return whether it was dropped.
 
-    What a backup ran can have made it an owner of something, and can have logged in as it. One that
-    cannot be dropped has no rights and no way in any more.
+    Code of a backup can have created objects that it owns, and can have logged in as it. A login
+    that cannot be dropped loses its rights and its right to log in.
     """
-    found = connection.rows(
+    rows = connection.rows(
         conn, "SELECT oid, rolbypassrls FROM pg_roles WHERE rolname = %s", (role,)
     )
-    for oid, reads_all in found:
+    for oid, reads_all in rows:
         connection.execute(conn, _closing(conn, role, oid, reads_all=reads_all))
         with suppress(Failed):  # without the role they have no rights
             connection.execute(
@@ -149,7 +149,7 @@ def drop(conn: Connection, role: str) -> bool:
 
 
 def _closing(conn: Connection, role: str, oid: int, *, reads_all: bool) -> sql.Composed:
-    """Return what takes a login all that it has."""
+    """Return the statements that take all rights from a login."""
     identifier = sql.Identifier(role)
     groups = connection.rows(
         conn,
@@ -157,7 +157,7 @@ def _closing(conn: Connection, role: str, oid: int, *, reads_all: bool) -> sql.C
         " WHERE m.member = %s",
         (oid,),
     )
-    # who may not give BYPASSRLS may not name it either
+    # a role that may not grant BYPASSRLS may not name it either
     no_more = sql.SQL("NOLOGIN PASSWORD NULL" + (" NOBYPASSRLS" if reads_all else ""))
     statements = [sql.SQL("ALTER ROLE {} {}").format(identifier, no_more)]
     statements += [
@@ -168,27 +168,27 @@ def _closing(conn: Connection, role: str, oid: int, *, reads_all: bool) -> sql.C
 
 
 def left(conn: Connection, database: str) -> list[str]:
-    """Return the logins that runs on a database left; where the lock is held, all of them."""
-    found = connection.rows(
+    """Return the logins that runs on a database left, if the caller holds the lock."""
+    rows = connection.rows(
         conn,
         "SELECT rolname FROM pg_roles WHERE starts_with(rolname, %s)"
         " AND shobj_description(oid, 'pg_authid') = %s",
         (_start(database), MARK),
     )
-    return [role for (role,) in found if re.fullmatch(r".*_[0-9]{12}([0-9a-f]{2}){1,3}", role)]
+    return [role for (role,) in rows if re.fullmatch(r".*_[0-9]{12}([0-9a-f]{2}){1,3}", role)]
 
 
 def heal(conn: Connection, database: str) -> list[str]:
-    """Drop what killed runs left, and return what was done; what may not be dropped is named."""
+    """Drop the logins of killed runs; return a line for each, also for those that stay."""
     return [_healed(conn, role) for role in left(conn, database)]
 
 
 def _healed(conn: Connection, role: str) -> str:
-    what = f"role {role!r}, the login of a restore that was interrupted"
+    description = f"role {role!r}, the login of a restore that was interrupted"
     try:
-        gone = drop(conn, role)
+        is_dropped = drop(conn, role)
     except Failed as exc:
-        return f"left {what}: {exc.message}"
-    if gone:
-        return f"dropped {what}"
-    return f"left {what}: {_OWNS} {_drops()}"
+        return f"left {description}: {exc.message}"
+    if is_dropped:
+        return f"dropped {description}"
+    return f"left {description}: {_OWNS} {_drops()}"

@@ -1,4 +1,4 @@
-"""Whose side database it is: a name is no identity, and a stamp says what its owner wrote."""
+"""Decide whether a side database is pgtasks' own, by its stamp and its owner."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pgtasks.settings.target import Target
 
 @dataclass(frozen=True)
 class Claim:
-    """What a database of a side database's name says of itself; `run` and `role` are its name's."""
+    """A database with the name of a side database; `run` and `role` come from the name."""
 
     name: str
     role: str
@@ -28,50 +28,50 @@ class Claim:
 
 @dataclass(frozen=True)
 class Ownership:
-    """What tells whether a database beside a target is ours.
+    """The facts that decide whether a database beside a target is ours.
 
-    It is ours with a stamp of this server and this target, of the run and the role that its name
-    says, and with an owner whom we believe. A stamp is a comment, which the owner of a database
-    may write as he likes, so that it is the owner that carries it. Believed are
+    It is ours if its stamp names this server, this target, and the run and the role of its name,
+    and if we trust its owner. The stamp is a comment, which the owner of a database may write, so
+    the owner decides. We trust
 
     - the owner of the target;
     - the role that we connect as;
-    - whom the target's own stamp names as the owner of what it replaced (`kept_owner`, written by
-      a swap that changed the owner), and the stamps of those that are ours by this rule.
+    - the owner of the replaced database that the target's own stamp names (`kept_owner`, written by
+      a swap that changed the owner), and those named by stamps that are ours by this rule.
 
-    Where the target is gone, so is the word of its owner: believed are the connecting role, and the
-    owners that the project's own journal noted at the last restore, undo or drop on this server.
+    If the target does not exist, we trust the connecting role, and the owners that the project's
+    own journal recorded at the last restore, undo or drop on this server.
 
-    That a role is a member of another says nothing: up to PostgreSQL 15 every role may make others
-    members of itself, a superuser is a member of all, and a database may be given to a group by
-    any of its members. But one that is half built is dropped where we are a member of its owner,
-    who says himself, by its stamp, that it may go.
+    Membership proves nothing: up to PostgreSQL 15 every role may make others members of itself, a
+    superuser is a member of all roles, and any member of a group may give a database to the group.
+    But an incomplete side database may be dropped if we are a member of its owner, who allows that
+    with the stamp.
 
-    A half-built one that a killed run had no time to stamp has an owner whom we believe, and is
-    empty, which only a look inside tells. An invalid one needs no stamp: its owner has dropped it.
+    A side database that a killed run had no time to stamp has an owner that we trust, and is empty,
+    which the caller checks. An invalid database needs no stamp: its owner has dropped it.
     """
 
     system: str
     target: Target
-    target_owner: str  # empty where the target is gone
+    target_owner: str  # empty if the target does not exist
     owners: frozenset[str]
     memberships: frozenset[str]
 
     def believing(self, owner: str) -> Ownership:
-        """Return the same with one more owner who is believed."""
+        """Return the same facts with one more trusted owner."""
         owners = self.owners | {owner}
         return Ownership(self.system, self.target, self.target_owner, owners, self.memberships)
 
     def objection(self, claim: Claim) -> str:
-        """Return why a database is none of ours, with the way out; nothing where it is ours."""
-        mark = claim.stamp
-        if mark is None:
+        """Return why a database is not ours, with the way out; an empty text if it is ours."""
+        its_stamp = claim.stamp
+        if its_stamp is None:
             if claim.role == "old" and not claim.invalid:
                 return "no stamp says that a run of ours made it"
             return self._of_owner(claim)
-        if (mark.system, mark.database) != (self.system, self.target.database):
-            return f"its stamp is of database {mark.database!r} on server {mark.system}"
-        if (mark.role, mark.run) != (claim.role, claim.run):
+        if (its_stamp.system, its_stamp.database) != (self.system, self.target.database):
+            return f"its stamp is of database {its_stamp.database!r} on server {its_stamp.system}"
+        if (its_stamp.role, its_stamp.run) != (claim.role, claim.run):
             return "its stamp is not of the run in its name"
         return self._of_owner(claim)
 
@@ -91,33 +91,37 @@ class Ownership:
 
 
 def of(conn: Connection, target: Target) -> Ownership:
-    """Return what the server says of a target's owner and of the connecting role."""
+    """Read the owner of a target and the connecting role from the server."""
     system = stamp.system_identifier(conn)
     user = connection.value(conn, "SELECT current_user")
-    found = connection.rows(
+    rows = connection.rows(
         conn,
         f"SELECT pg_get_userbyid(datdba), {stamp.COMMENT} FROM pg_database WHERE datname = %s",
         (target.database,),
     )
-    owner, comment = found[0] if found else ("", None)
+    owner, comment = rows[0] if rows else ("", None)
     owners = {user, owner} - {""}
-    if not found:
+    if not rows:
         owners |= _noted(target, system)
-    mark = stamp.split(comment)[1]
-    if mark and mark.kept_owner and (mark.system, mark.database) == (system, target.database):
-        owners.add(mark.kept_owner)
+    target_stamp = stamp.split(comment)[1]
+    if (
+        target_stamp
+        and target_stamp.kept_owner
+        and (target_stamp.system, target_stamp.database) == (system, target.database)
+    ):
+        owners.add(target_stamp.kept_owner)
     return Ownership(system, target, owner, frozenset(owners), _memberships(conn))
 
 
 def _noted(target: Target, system: str) -> set[str]:
-    """Return the owners that the journal noted at the last swap or drop of the target.
+    """Return the owners that the journal recorded at the last swap or drop of the target.
 
-    On this server: a role of the same name on another may be anybody.
+    Only on this server: a role of the same name on another server can be anybody.
     """
     try:
         entries, _ = journal.read(target.journal) if target.journal else ([], 0)
     except (OSError, PgtasksError):
-        return set()  # another account's, or no file
+        return set()  # the file belongs to another account, or is not a file
     for entry in reversed(entries):
         here = (entry.environment, entry.database) == (target.environment, target.database)
         if not here or entry.result != "done" or entry.details.get("system") != system:
@@ -131,15 +135,15 @@ def _noted(target: Target, system: str) -> set[str]:
 
 
 def _memberships(conn: Connection) -> frozenset[str]:
-    """Return the roles that the connecting one is a member of; a superuser's right to all is none.
+    """Return the roles that the connecting role is a direct or indirect member of.
 
-    Not those of PostgreSQL itself, such as pg_monitor: all kinds of roles are members of them.
+    A superuser's right to all roles does not count, nor do predefined roles such as pg_monitor.
     """
-    found = connection.rows(
+    rows = connection.rows(
         conn,
         "WITH RECURSIVE above (role) AS ("
         "  SELECT oid FROM pg_roles WHERE rolname = current_user"
         "  UNION SELECT m.roleid FROM pg_auth_members m JOIN above ON m.member = above.role)"
         " SELECT rolname FROM above JOIN pg_roles ON oid = role WHERE rolname !~ '^pg_'",
     )
-    return frozenset(row[0] for row in found)
+    return frozenset(row[0] for row in rows)

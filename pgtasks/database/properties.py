@@ -1,7 +1,7 @@
-"""What belongs to a database beside its content: owner, grants, settings, limit, comment.
+"""The properties of a database: owner, grants, settings, connection limit, comment.
 
-pg_dump saves these only with --create, and a swap by rename would lose them: backups keep them in
-a file of their own, and restores lay them on the side database.
+pg_dump saves these only with --create, and a swap by rename would lose them. Backups save them in
+a separate file, and restores apply them to the side database.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from psycopg2 import sql
 from pgtasks.server import connection, stamp
 from pgtasks.server.connection import Connection
 
-# Their values are lists of names, each quoted for itself: PostgreSQL's GUC_LIST_QUOTE variables
+# Their values are lists of quoted names: PostgreSQL's GUC_LIST_QUOTE variables
 # (variable_is_guc_list_quote in src/include/utils/guc.h).
 NAME_LISTS = (
     "local_preload_libraries",
@@ -25,15 +25,14 @@ NAME_LISTS = (
     "session_preload_libraries",
     "temp_tablespaces",
 )
-# What decides which code a session runs before anything of its own: libraries, and whose rights
-# and names it begins with.
+# Settings that decide which code a session runs at its start: libraries, role and search_path.
 LEADING_SETTINGS = (
     *("session_preload_libraries", "local_preload_libraries", "dynamic_library_path"),
     *("role", "session_authorization", "session_replication_role", "search_path"),
 )
-# A library that is not here lets nobody in.
+# If the server lacks such a library, no session can start.
 PRELOADING = ("session_preload_libraries", "local_preload_libraries")
-# It would make the load itself fail, so it arrives with the swap.
+# These would make the load fail, so the swap applies them.
 LATE_SETTINGS = ("default_transaction_read_only",)
 
 _PRIVILEGES = ("CONNECT", "CREATE", "TEMPORARY")
@@ -60,11 +59,11 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class DatabaseFacts:
-    """What CREATE DATABASE and ALTER DATABASE say; `grants` is None where they are the default.
+class DatabaseProperties:
+    """The options of CREATE DATABASE and ALTER DATABASE; `grants` is None for the default ones.
 
-    `provider` is libc, icu or builtin; `owners` own something inside, `roles` are they and all
-    that may use something.
+    `provider` is libc, icu or builtin; `owners` own objects in the database, `roles` are the owners
+    and all roles with privileges.
     """
 
     name: str
@@ -93,22 +92,22 @@ class DatabaseFacts:
         return dataclasses.asdict(self)
 
     @classmethod
-    def parse(cls, content: bytes, where: str) -> DatabaseFacts:
-        """Return the facts of a JSON document; keys of a later version are left out.
+    def parse(cls, content: bytes, where: str) -> DatabaseProperties:
+        """Return the properties of a JSON document; keys of a later version are ignored.
 
-        Raises NotProven for one that holds anything else; `where` opens the error.
+        Raises NotProven for an invalid document; `where` begins the message.
         """
         from pgtasks.host import decoding
 
         return decoding.decode(content, cls, where)
 
 
-def read(conn: Connection, name: str) -> DatabaseFacts:
-    """Read the facts of one database of the connection's server, the stamp left out."""
+def read(conn: Connection, name: str) -> DatabaseProperties:
+    """Read the properties of a database of the connection's server, without its stamp."""
     row = connection.rows(conn, _facts_query(conn.server_version), (name,))[0]
     owner, encoding, collate, ctype, provider, locale, rules, limit, *rest = row
     comment, space, granted, template = rest
-    return DatabaseFacts(
+    return DatabaseProperties(
         name=name,
         owner=owner,
         encoding=encoding,
@@ -117,7 +116,7 @@ def read(conn: Connection, name: str) -> DatabaseFacts:
         provider=_PROVIDERS[provider],
         locale=locale or "",
         icu_rules=rules or "",
-        connection_limit=max(limit, -1),  # -2: an interrupted DROP left it
+        connection_limit=max(limit, -1),  # -2: left by an interrupted DROP
         comment=stamp.split(comment)[0],
         tablespace=space,
         grants=_grants(conn, name) if granted else None,
@@ -129,11 +128,11 @@ def read(conn: Connection, name: str) -> DatabaseFacts:
 
 
 def owner(conn: Connection, name: str) -> str:
-    """Return the role that owns a database."""
-    found = connection.value(
+    """Return the owner of a database."""
+    value = connection.value(
         conn, "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = %s", (name,)
     )
-    return str(found or "")
+    return str(value or "")
 
 
 def _facts_query(server_version: int) -> str:
@@ -155,34 +154,34 @@ def _facts_query(server_version: int) -> str:
 
 
 def _grants(conn: Connection, name: str) -> tuple[Grant, ...]:
-    found = connection.rows(
+    rows = connection.rows(
         conn,
         "SELECT CASE WHEN a.grantee = 0 THEN '' ELSE pg_get_userbyid(a.grantee) END,"
         " a.privilege_type, a.is_grantable FROM pg_database d, aclexplode(d.datacl) a"
         " WHERE d.datname = %s ORDER BY 1, 2",
         (name,),
     )
-    return tuple(Grant(*row) for row in found)
+    return tuple(Grant(*row) for row in rows)
 
 
 def _settings(conn: Connection, name: str) -> tuple[Setting, ...]:
-    found = connection.rows(
+    rows = connection.rows(
         conn,
         "SELECT unnest(s.setconfig), coalesce(r.rolname, '')"
         " FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase"
         " LEFT JOIN pg_roles r ON r.oid = s.setrole WHERE d.datname = %s ORDER BY 2, 1",
         (name,),
     )
-    parted = ((text.partition("="), role) for text, role in found)
+    parted = ((text.partition("="), role) for text, role in rows)
     return tuple(Setting(key, value, role) for (key, _, value), role in parted)
 
 
 def _roles(conn: Connection, name: str, kinds: str) -> tuple[str, ...]:
-    """Return the roles that something in the database depends on, but for built-in ones.
+    """Return the roles that objects in the database depend on, except predefined ones.
 
     `kinds` are letters of pg_shdepend.deptype: o owns, a may use, i may use from the start.
     """
-    found = connection.rows(
+    rows = connection.rows(
         conn,
         "SELECT DISTINCT r.rolname FROM pg_shdepend s JOIN pg_roles r ON r.oid = s.refobjid"
         " JOIN pg_database d ON d.oid = s.dbid AND d.datname = %s"
@@ -190,13 +189,13 @@ def _roles(conn: Connection, name: str, kinds: str) -> tuple[str, ...]:
         " AND s.deptype::text = ANY(%s) ORDER BY 1",
         (name, list(kinds)),
     )
-    return tuple(row[0] for row in found)
+    return tuple(row[0] for row in rows)
 
 
 def create_statement(
-    name: str, facts: DatabaseFacts, *, template: str, owner: str, server_version: int
+    name: str, facts: DatabaseProperties, *, template: str, owner: str, server_version: int
 ) -> sql.Composed:
-    """Return CREATE DATABASE with the facts' encoding and locale."""
+    """Return CREATE DATABASE with the encoding and locale of the properties."""
     parts: list[sql.Composable] = [
         sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE {} ENCODING {}").format(
             sql.Identifier(name),
@@ -215,7 +214,7 @@ def create_statement(
     return sql.SQL(" ").join(parts)
 
 
-def _provider(facts: DatabaseFacts, server_version: int) -> sql.Composable:
+def _provider(facts: DatabaseProperties, server_version: int) -> sql.Composable:
     if facts.provider == "icu":
         rules = sql.SQL(" ICU_RULES {}").format(sql.Literal(facts.icu_rules))
         icu = sql.SQL("LOCALE_PROVIDER icu ICU_LOCALE {}").format(sql.Literal(facts.locale))
@@ -228,15 +227,15 @@ def _provider(facts: DatabaseFacts, server_version: int) -> sql.Composable:
 
 
 def leads(setting: Setting) -> bool:
-    """Return whether a stranger's setting would lead sessions of others: of a role, or of code."""
+    """Whether a setting of an untrusted backup could affect a role or run code."""
     return bool(setting.role) or setting.name.lower() in LEADING_SETTINGS
 
 
-def laying_statements(name: str, facts: DatabaseFacts) -> list[sql.Composed]:
-    """Return what lays grants and settings on the new database `name`, LATE_SETTINGS left out.
+def laying_statements(name: str, facts: DatabaseProperties) -> list[sql.Composed]:
+    """Return the statements that apply grants and settings, without LATE_SETTINGS.
 
-    Grants are laid by the owner: a grantor of another name is not carried over (PostgreSQL has
-    no way but to act as that role).
+    The owner grants the privileges: other grantors are not preserved, because only a session as
+    that role could do so.
     """
     return [
         *access_statements(name, facts),
@@ -248,8 +247,8 @@ def laying_statements(name: str, facts: DatabaseFacts) -> list[sql.Composed]:
     ]
 
 
-def access_statements(name: str, facts: DatabaseFacts) -> list[sql.Composed]:
-    """Return what makes a new database's access list the facts'; a default one is the default."""
+def access_statements(name: str, facts: DatabaseProperties) -> list[sql.Composed]:
+    """Return the statements that set a new database's access list, unless it is the default."""
     if facts.grants is None:
         return []
     close = sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(name))
@@ -257,8 +256,8 @@ def access_statements(name: str, facts: DatabaseFacts) -> list[sql.Composed]:
     return [close, *(_grant(name, grant) for grant in granted)]
 
 
-def owner_statements(name: str, facts: DatabaseFacts) -> list[sql.Composed]:
-    """Return what gives the owner the privileges that he has of his own, where not all."""
+def owner_statements(name: str, facts: DatabaseProperties) -> list[sql.Composed]:
+    """Return the statements that set the owner's own privileges, if not all are granted."""
     own = [grant for grant in facts.grants or () if grant.grantee == facts.owner]
     kept = {grant.privilege for grant in own if not grant.grantable}
     if facts.grants is None or kept == set(_PRIVILEGES):
@@ -287,9 +286,9 @@ def _subject(name: str, role: str) -> sql.Composed:
 
 
 def reset_statement(name: str, role: str = "", setting: str = "") -> sql.Composed:
-    """Return what takes a setting of a database away, or all, or those of one role in it."""
-    what = _parameter(setting) if setting else sql.SQL("ALL")
-    return sql.SQL("ALTER {} RESET {}").format(_subject(name, role), what)
+    """Return the statement that resets a setting of a database, or all settings of a role in it."""
+    parameter = _parameter(setting) if setting else sql.SQL("ALL")
+    return sql.SQL("ALTER {} RESET {}").format(_subject(name, role), parameter)
 
 
 def _parameter(name: str) -> sql.Composed:
@@ -297,7 +296,7 @@ def _parameter(name: str) -> sql.Composed:
 
 
 def setting_statement(name: str, setting: Setting) -> sql.Composed:
-    """Return the ALTER statement of one setting, its list of names quoted as names."""
+    """Return the ALTER statement of one setting, with each name of a list quoted."""
     value: sql.Composable = sql.Literal(setting.value)
     if setting.name.lower() in NAME_LISTS:
         value = sql.SQL(", ").join(map(sql.Literal, split_names(setting.value)))
@@ -306,9 +305,9 @@ def setting_statement(name: str, setting: Setting) -> sql.Composed:
     )
 
 
-def late_statements(name: str, facts: DatabaseFacts) -> list[sql.Composed]:
-    """Return what of the facts goes into the swap itself: what would stop a load, or a drop."""
-    mark = sql.SQL("ALTER DATABASE {} IS_TEMPLATE true").format(sql.Identifier(name))
+def late_statements(name: str, facts: DatabaseProperties) -> list[sql.Composed]:
+    """Return the statements for the swap itself, which would stop a load or a drop before it."""
+    as_template = sql.SQL("ALTER DATABASE {} IS_TEMPLATE true").format(sql.Identifier(name))
     return [
         *owner_statements(name, facts),
         *(
@@ -316,12 +315,12 @@ def late_statements(name: str, facts: DatabaseFacts) -> list[sql.Composed]:
             for setting in facts.settings
             if setting.name in LATE_SETTINGS
         ),
-        *([mark] if facts.template else []),
+        *([as_template] if facts.template else []),
     ]
 
 
 def split_names(text: str) -> list[str]:
     """Split a list of names as the server stores it: `"$user", public`."""
-    found = re.findall(r'"((?:[^"]|"")*)"|([^,\s"]+)', text)
-    names = [quoted.replace('""', '"') or plain for quoted, plain in found]
+    matches = re.findall(r'"((?:[^"]|"")*)"|([^,\s"]+)', text)
+    names = [quoted.replace('""', '"') or plain for quoted, plain in matches]
     return names or [""]

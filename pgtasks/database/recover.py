@@ -1,4 +1,4 @@
-"""What interrupted runs left behind: found, healed, and said."""
+"""Find and clean up what interrupted runs left behind."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from pgtasks.settings.target import Target
 
 @dataclass(frozen=True)
 class Leftovers:
-    """What stands beside a target, and what state the target itself is in.
+    """The side databases of a target, and the state of the target itself.
 
-    `broken` are side databases that an interrupted DROP left, `alone` those that are none of ours.
+    `broken` are side databases that an interrupted DROP left, `alone` those that are not ours.
     """
 
     half_built: tuple[Side, ...]
@@ -34,9 +34,9 @@ class Leftovers:
 
 
 def look(conn: Connection, target: Target) -> Leftovers:
-    """Look from the maintenance database; nothing is changed."""
+    """Read the state from the maintenance database, without changing anything."""
     sides = side.find(conn, target)
-    ours = [found for found in sides if not found.alone]
+    ours = [each for each in sides if not each.alone]
     row = connection.rows(
         conn,
         "SELECT datallowconn, datconnlimit = %s FROM pg_database WHERE datname = %s",
@@ -44,10 +44,10 @@ def look(conn: Connection, target: Target) -> Leftovers:
     )
     is_open, invalid = row[0] if row else (True, False)
     return Leftovers(
-        half_built=tuple(found for found in ours if found.role == "new" and not found.invalid),
-        kept=tuple(found for found in ours if found.role == "old" and not found.invalid),
-        broken=tuple(found for found in ours if found.invalid),
-        alone=tuple(found for found in sides if found.alone),
+        half_built=tuple(each for each in ours if each.role == "new" and not each.invalid),
+        kept=tuple(each for each in ours if each.role == "old" and not each.invalid),
+        broken=tuple(each for each in ours if each.invalid),
+        alone=tuple(each for each in sides if each.alone),
         missing=not row,
         closed=not is_open and not invalid,
         invalid=invalid,
@@ -55,48 +55,48 @@ def look(conn: Connection, target: Target) -> Leftovers:
 
 
 def heal(lock: Lock) -> list[str]:
-    """Drop half-built and broken side databases and open a closed target; return what was done.
+    """Drop incomplete and broken side databases, open a closed target, return what was done.
 
-    The lock is held, so that no half-built side database belongs to a living run. What cannot be
-    dropped is said, and stops nothing.
+    The caller holds the lock, so that no incomplete side database belongs to a running process. An
+    error of one drop is reported, and does not stop the others.
     """
     conn, target = lock.connection, lock.target
-    found = look(conn, target)
+    leftovers = look(conn, target)
     done = []
-    for half in found.half_built:
+    for half in leftovers.half_built:
         if half.stamp is None and not _is_empty(target, half):
             done.append(left_alone(half, "no stamp says that a run of ours made it"))
             continue
         done += _dropped(lock, half, "which an interrupted run left half built")
-    for broken in found.broken:
+    for broken in leftovers.broken:
         done += _dropped(lock, broken, "which an interrupted DROP DATABASE left invalid")
-    done += [left_alone(other, other.alone) for other in found.alone]
+    done += [left_alone(other, other.alone) for other in leftovers.alone]
     done += loader.heal(conn, target.database)
-    if found.closed:
+    if leftovers.closed:
         done.append(_opened(conn, target))
     return done
 
 
 def left_alone(other: Side, why: str) -> str:
-    """Return the line that names a database which is none of ours, or may be none."""
+    """Return the line for a database that is not ours, or may not be."""
     return f"left {other.name!r} alone: {why}"
 
 
 def _dropped(lock: Lock, side: Side, why: str) -> list[str]:
     try:
-        said = drop.drop(lock.connection, lock.target, side.name)
+        lines = drop.drop(lock.connection, lock.target, side.name)
     except Failed as exc:
         return [f"left {side.name!r}, {why}: {exc.message}"]
-    return [f"dropped {side.name!r}, {why}", *said]
+    return [f"dropped {side.name!r}, {why}", *lines]
 
 
 def _is_empty(target: Target, half: Side) -> bool:
-    """Return whether a database is empty, as one is that a run had no time to stamp."""
+    """Return whether a database is empty."""
     try:
         with connection.session(target.at(half.name), read_only=True, purpose="recover") as conn:
             return stamp.identify(conn).empty
     except Unreachable:
-        return False  # closed to connections: none of ours is before it is kept
+        return False  # it refuses connections, which ours do only once they are kept
 
 
 def _opened(conn: Connection, target: Target) -> str:
@@ -105,20 +105,20 @@ def _opened(conn: Connection, target: Target) -> str:
         f"SELECT {stamp.COMMENT} FROM pg_database WHERE datname = %s",
         (target.database,),
     )
-    mark = stamp.split(comment)[1]
+    its_stamp = stamp.split(comment)[1]
     statement = sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(
         sql.Identifier(target.database)
     )
-    if mark is None or mark.database != target.database:
+    if its_stamp is None or its_stamp.database != target.database:
         way = statement.as_string(conn)
         return f"left {target.database!r} closed to connections: it has no stamp of ours, {way}"
     connection.execute(conn, statement)
     return f"opened {target.database!r}, which refused connections"
 
 
-def what_invalid_needs(found: Leftovers, database: str) -> str:
-    """Return what an invalid target is, and which tasks end that."""
-    undo = f", {typed.task('db.undo')} brings the newest kept one back" if found.kept else ""
+def what_invalid_needs(leftovers: Leftovers, database: str) -> str:
+    """Return the line for an invalid target, with the tasks to use."""
+    undo = f", {typed.task('db.undo')} brings the newest kept one back" if leftovers.kept else ""
     return (
         f"{database!r} is invalid: an interrupted DROP DATABASE left it without its content. "
         f"{typed.task('db.drop')} drops the rest, {typed.task('db.restore')} replaces it{undo}"
@@ -127,7 +127,7 @@ def what_invalid_needs(found: Leftovers, database: str) -> str:
 
 @dataclass(frozen=True)
 class Recovered:
-    """What a recover did, and what is still kept for undo."""
+    """The result of a recover, and the databases still kept for undo."""
 
     done: tuple[str, ...]
     kept: tuple[Side, ...]
@@ -142,17 +142,17 @@ class Recovered:
 
 
 def recover(lock: Lock) -> Recovered:
-    """Heal, and bring back a target that is gone.
+    """Clean up, and bring back a target that does not exist.
 
-    A target that is gone gets the name of its newest kept database back.
+    The newest kept database then gets the target's name.
     """
     conn, target = lock.connection, lock.target
     done = heal(lock)
-    found = look(conn, target)
-    if found.invalid:
-        done.append(what_invalid_needs(found, target.database))
-    if found.missing and found.kept:
-        newest = found.kept[-1]
+    leftovers = look(conn, target)
+    if leftovers.invalid:
+        done.append(what_invalid_needs(leftovers, target.database))
+    if leftovers.missing and leftovers.kept:
+        newest = leftovers.kept[-1]
         run = side.new_run_id(conn, target)
         swap.swap_back(lock, target, newest, run, replaces=False)
         done.append(f"gave {newest.name!r} the name {target.database!r} back, which was gone")

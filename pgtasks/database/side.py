@@ -1,6 +1,6 @@
-"""Side databases: where new content is built (NAME__new_ID), and what it replaced (NAME__old_ID).
+"""Side databases: new content being built (NAME__new_ID), and replaced databases (NAME__old_ID).
 
-What a run of ours made is told by its stamp and its owner (see `Ownership`), never by its name.
+Stamp and owner say whether one is ours (see `Ownership`), never the name.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from datetime import datetime, timedelta
 from pgtasks import report
 from pgtasks.database import ownership, properties
 from pgtasks.database.ownership import Claim, Ownership
-from pgtasks.database.properties import DatabaseFacts
-from pgtasks.report.boundaries import reach
+from pgtasks.database.properties import DatabaseProperties
+from pgtasks.report.boundaries import boundary
 from pgtasks.server import connection, stamp
 from pgtasks.server.connection import Connection
 from pgtasks.server.stamp import Stamp
@@ -32,20 +32,20 @@ _TIME = "%y%m%d%H%M%S"
 class Side:
     """A database with the name of a side database: `role` is new or old, `run` the ID of its run.
 
-    `alone` says why it is none of ours and is left alone, with the way out; it is empty where it is
-    ours. `age` are the seconds since its run began, by the server's clock.
+    `alone` says why it is not ours and is left alone, with the way out; it is empty if it is ours.
+    `age` is the number of seconds since its run began, by the server's clock.
     """
 
     name: str
     role: str
     run: str
     owner: str
-    bytes: int | None  # None where this role may not ask
-    open: bool  # whether it accepts connections
-    invalid: bool  # an interrupted DROP DATABASE left it: it can be dropped, nothing else
+    bytes: int | None  # None if this role may not read it
+    open: bool  # accepts connections
+    invalid: bool  # left by an interrupted DROP DATABASE: it can only be dropped
     text: str  # its comment without the stamp
     stamp: Stamp | None
-    age: float | None = None  # None where the ID is no time
+    age: float | None = None  # None if the ID is not a time
     alone: str = ""
 
     def __str__(self) -> str:
@@ -62,35 +62,35 @@ class Side:
 
 
 def new_run_id(conn: Connection, target: Target) -> str:
-    """Return an ID that sorts after those of all side databases of ours.
+    """Return an ID that sorts after the IDs of all our side databases.
 
-    It is the time in UTC to the second, by the server's clock, and two digits of chance. Where that
-    clock went back, or a second sees two runs, it follows the newest that there is.
+    It is the server's time in UTC, in seconds, and two random digits. If the clock went back, or if
+    two runs begin in the same second, it is the successor of the newest ID.
     """
     now = connection.value(
         conn, "SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYMMDDHH24MISS')"
     )
-    newest = max((found.run for found in find(conn, target) if not found.alone), default="")
+    newest = max((side.run for side in find(conn, target) if not side.alone), default="")
     made = f"{now}{secrets.token_hex(1)}"
     return made if made > newest else following(newest)
 
 
 def following(run: str) -> str:
-    """Return the next ID after one."""
+    """Return the successor of an ID."""
     second, chance = run[:-2], int(run[-2:], 16)
     if chance < 0xFF:
         return f"{second}{chance + 1:02x}"
     try:
         return (datetime.strptime(second, _TIME) + timedelta(seconds=1)).strftime(_TIME) + "00"
-    except ValueError:  # digits that are no time
+    except ValueError:  # the digits are not a time
         return f"{int(second) + 1:012d}00"
 
 
 def side_name(name: str, role: str, run: str) -> str:
     """Return the name of a side database, at most 63 bytes.
 
-    PostgreSQL cuts longer names in silence, and two databases could meet in one: a long name is
-    shortened here, with a hash of the whole.
+    PostgreSQL truncates longer names silently, so that two names could become the same. A long name
+    is shortened and gets a hash of the whole name.
     """
     suffix = f"__{role}_{run}"
     return _stem(name, _NAME_BYTES - len(suffix)) + suffix
@@ -104,19 +104,19 @@ def _stem(name: str, room: int) -> str:
     return raw[: room - 9].decode(errors="ignore") + "_" + digest
 
 
-def _is_side_of(name: str, found: str) -> re.Match[str] | None:
-    match = re.search(rf"__(new|old)_({_ID})$", found)
-    if match and found == side_name(name, match[1], match[2]):
+def _is_side_of(name: str, other: str) -> re.Match[str] | None:
+    match = re.search(rf"__(new|old)_({_ID})$", other)
+    if match and other == side_name(name, match[1], match[2]):
         return match
     return None
 
 
 def find(conn: Connection, target: Target) -> list[Side]:
-    """Return the databases with names of a target's side databases, oldest first.
+    """Return the databases with the name of a side database of a target, oldest first.
 
-    Those that are none of ours are among them, and say why. `conn` is in any database there.
+    They include those that are not ours, with the reason. `conn` may be in any database.
     """
-    found = connection.rows(
+    rows = connection.rows(
         conn,
         "SELECT datname, pg_get_userbyid(datdba), CASE WHEN datconnlimit <> %s"
         " AND (has_database_privilege(oid, 'CONNECT')"
@@ -126,7 +126,7 @@ def find(conn: Connection, target: Target) -> list[Side]:
         " FROM pg_database WHERE datname ~ %s",
         (INVALID, INVALID, rf"__(new|old)_{_ID}$"),
     )
-    sides = [side for row in found if (side := _side(target, *row))]
+    sides = [side for row in rows if (side := _side(target, *row))]
     judged = _judged(sides, ownership.of(conn, target))
     return sorted(judged, key=lambda side: side.run)
 
@@ -144,20 +144,20 @@ def _side(
     match = _is_side_of(target.database, name)
     if match is None:
         return None
-    text, mark = stamp.split(comment)
+    text, its_stamp = stamp.split(comment)
     role, run = match[1], match[2]
-    return Side(name, role, run, owner, size, is_open, invalid, text, mark, _age(run, now))
+    return Side(name, role, run, owner, size, is_open, invalid, text, its_stamp, _age(run, now))
 
 
 def _age(run: str, now: float) -> float | None:
     try:
         return now - datetime.strptime(f"{run[:-2]}+0000", f"{_TIME}%z").timestamp()
-    except ValueError:  # digits that are no time
+    except ValueError:  # the digits are not a time
         return None
 
 
 def _judged(sides: Iterable[Side], whose: Ownership) -> list[Side]:
-    """Return the sides, each with why it is none of ours; who owns one of ours may name another."""
+    """Return the side databases, each with the reason if it is not ours."""
     sides, believed = list(sides), whose
     while True:
         judged = [replace(side, alone=believed.objection(_claim(side))) for side in sides]
@@ -173,15 +173,15 @@ def _claim(side: Side) -> Claim:
 
 
 def create(
-    conn: Connection, target: Target, facts: DatabaseFacts, mark: Stamp, *, owner: str
+    conn: Connection, target: Target, facts: DatabaseProperties, mark: Stamp, *, owner: str
 ) -> str:
-    """Create the side database that `mark` describes and return its name."""
+    """Create the side database that the stamp describes and return its name."""
     name = side_name(target.database, "new", mark.run)
     statement = properties.create_statement(
         name, facts, template=target.template, owner=owner, server_version=conn.server_version
     )
     connection.execute(conn, statement)
-    reach("restore.created")
+    boundary("restore.created")
     connection.execute(conn, stamp.comment_statement(name, facts.comment, mark))
-    reach("restore.marked")
+    boundary("restore.marked")
     return name

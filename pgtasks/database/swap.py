@@ -1,8 +1,8 @@
-"""The swap: both renames, with all that goes with them, in one statement string.
+"""The swap: both renames and the statements that belong to them, in one statement string.
 
-RENAME locks a database and makes newcomers wait, then waits up to 5 s for the sessions inside to
-end. So the string goes to the server as a whole, on the connection that holds the lock, while a
-second connection ends sessions until it comes back. Nothing is committed before its end: a kill at
+RENAME locks a database, makes new sessions wait, and waits up to 5 s for the existing sessions to
+end. The string is sent to the server as a whole, on the connection that holds the lock, while a
+second connection ends sessions until it returns. Nothing is committed before its end: a kill at
 any moment leaves the old names or the new ones.
 """
 
@@ -17,10 +17,10 @@ import psycopg2
 from psycopg2 import sql
 
 from pgtasks.database import properties
-from pgtasks.database.properties import DatabaseFacts
+from pgtasks.database.properties import DatabaseProperties
 from pgtasks.database.side import Side, side_name
 from pgtasks.errors import Failed, PgtasksError
-from pgtasks.report.boundaries import reach
+from pgtasks.report.boundaries import boundary
 from pgtasks.server import connection, stamp
 from pgtasks.server.connection import Connection
 from pgtasks.server.lock import Lock
@@ -32,18 +32,19 @@ _BETWEEN_KILLS = 0.005  # seconds
 
 @dataclass(frozen=True)
 class Swapped:
-    """How a swap went: the name of the kept database (none: nothing was replaced), seconds."""
+    """The result of a swap: the kept database (empty if nothing was replaced) and the seconds."""
 
     kept: str
     seconds: float
 
 
 def swap_in(
-    lock: Lock, target: Target, side: str, mark: Stamp, *, facts: DatabaseFacts, replaces: bool
+    lock: Lock, target: Target, side: str, mark: Stamp, *, facts: DatabaseProperties, replaces: bool
 ) -> Swapped:
-    """Give the side database the target's name; what it replaces is kept as NAME__old_ID.
+    """Give the side database the target's name; keep the replaced one as NAME__old_ID.
 
-    `facts` are the target's own (or the saved ones of a lost database), `mark` its new stamp.
+    `facts` are the properties of the target (or the saved ones of a lost database), `mark` is its
+    new stamp.
     """
     kept = side_name(target.database, "old", mark.run) if replaces else ""
     live = replace(mark, role="live", run="", kept_owner=_kept_owner(lock, target, facts.owner))
@@ -61,7 +62,7 @@ def swap_in(
 
 
 def swap_back(lock: Lock, target: Target, kept: Side, run: str, *, replaces: bool) -> Swapped:
-    """Give a kept database its name back; what stands there now is kept under the ID `run`."""
+    """Give a kept database its name back; keep the current one under the ID `run`."""
     away = side_name(target.database, "old", run) if replaces else ""
     mark = _live_mark(lock, target, kept)
     statements = [
@@ -77,24 +78,24 @@ def swap_back(lock: Lock, target: Target, kept: Side, run: str, *, replaces: boo
 def _live_mark(lock: Lock, target: Target, kept: Side) -> Stamp:
     owner = _kept_owner(lock, target, kept.owner)
     if kept.stamp is not None:
-        # where nothing is replaced, what it says of another one stays true
+        # if nothing is replaced, its note on another database stays true
         return replace(kept.stamp, role="live", run="", kept_owner=owner or kept.stamp.kept_owner)
     system = stamp.system_identifier(lock.connection)
     return Stamp(target.environment, target.database, system, kept_owner=owner)
 
 
 def _kept_owner(lock: Lock, target: Target, owner: str) -> str:
-    """Return who owns the target that is replaced, where that is another role than `owner`."""
-    found = connection.value(
+    """Return the owner of the replaced target, if it is not `owner`."""
+    value = connection.value(
         lock.connection,
         "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = %s",
         (target.database,),
     )
-    return "" if found in (None, owner) else str(found)
+    return "" if value in (None, owner) else str(value)
 
 
 def _put_away(conn: Connection, target: Target, kept: str, run: str) -> list[sql.Composable]:
-    """Return what turns the target into a kept database: nobody gets in, its stamp says why."""
+    """Return the statements that turn the target into a kept database, closed and stamped."""
     comment = connection.value(
         conn,
         f"SELECT {stamp.COMMENT} FROM pg_database WHERE datname = %s",
@@ -118,22 +119,22 @@ def _rename(before: str, after: str) -> sql.Composed:
 
 
 def _run(lock: Lock, names: Sequence[str], statements: Sequence[sql.Composable]) -> float:
-    """Send the string and return its seconds, raising Failed with everything as it was."""
+    """Send the string and return its seconds; if it raises Failed, nothing has changed."""
     conn = lock.connection
-    found = connection.rows(
+    rows = connection.rows(
         conn, "SELECT oid FROM pg_database WHERE datname = ANY(%s)", (list(names),)
     )
     text = sql.SQL(";\n").join(
         [
             sql.SQL("BEGIN"),
-            # a lost client must not leave the transaction, and with it the names, locked
+            # the transaction of a lost client must not keep the names locked
             sql.SQL("SET LOCAL idle_in_transaction_session_timeout = '5s'"),
             *statements,
             sql.SQL("COMMIT"),
         ]
     )
-    with _Ender(lock.target, [row[0] for row in found]) as ender:
-        reach("swap.ready")
+    with _Ender(lock.target, [row[0] for row in rows]) as ender:
+        boundary("swap.ready")
         began = time.monotonic()
         try:
             with connection.translated(), conn.cursor() as cursor:
@@ -142,7 +143,7 @@ def _run(lock: Lock, names: Sequence[str], statements: Sequence[sql.Composable])
             _roll_back(conn)
             raise ender.explained(exc) from None
         seconds = time.monotonic() - began
-    reach("swap.done")
+    boundary("swap.done")
     return seconds
 
 
@@ -152,11 +153,11 @@ def _roll_back(conn: Connection) -> None:
         with conn.cursor() as cursor:
             cursor.execute("ROLLBACK")
     except psycopg2.Error:
-        pass  # the connection is gone, and with it the transaction
+        pass  # the connection is lost, and its transaction rolled back
 
 
 class _Ender:
-    """End the sessions in some databases, again and again, until the block ends."""
+    """End the sessions of some databases repeatedly, until the block ends."""
 
     def __init__(self, target: Target, oids: Sequence[int]) -> None:
         self._target, self._oids = target, list(oids)
@@ -173,7 +174,7 @@ class _Ender:
     def _loop(self) -> None:
         while not self._stop.is_set():
             try:
-                # one at a time, so that one session that may not be ended does not spare the rest
+                # one at a time, so that a session that may not be ended does not protect the others
                 for pid in self._pids():
                     self._end(pid)
             except PgtasksError as exc:
@@ -182,23 +183,23 @@ class _Ender:
             self._stop.wait(_BETWEEN_KILLS)
 
     def _pids(self) -> list[int]:
-        found = connection.rows(
+        rows = connection.rows(
             self._connection,
             "SELECT pid FROM pg_stat_activity WHERE datid = ANY(%s::oid[])"
-            # the type is hidden from those who may end a session and not read its statistics
+            # a role may be allowed to end a session but not to read its type
             " AND pid <> pg_backend_pid() AND backend_type IS DISTINCT FROM 'autovacuum worker'",
             (self._oids,),
         )
-        return [row[0] for row in found]
+        return [row[0] for row in rows]
 
     def _end(self, pid: int) -> None:
         try:
             connection.execute(self._connection, "SELECT pg_terminate_backend(%s)", (pid,))
         except Failed as exc:
-            self._fault = exc  # RENAME's own limit of 5 s reports it
+            self._fault = exc  # RENAME reports it after its limit of 5 s
 
     def explained(self, exc: PgtasksError) -> PgtasksError:
-        """Return the swap's failure with what kept sessions from ending."""
+        """Return the error of a swap with the sessions that did not end."""
         hint = "\n".join(filter(None, [exc.hint, self._fault.message if self._fault else ""]))
         failure = Failed(f"the swap was rolled back, everything is as before: {exc.message}")
         failure.hint = hint

@@ -1,4 +1,4 @@
-"""Undo: the swap backwards, to the newest kept database or to one that is named."""
+"""Swap back to the newest kept database, or to a named one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pgtasks.database.side import Side
 from pgtasks.database.swap import Swapped
 from pgtasks.errors import Refused
 from pgtasks.report import Say, typed
-from pgtasks.report.boundaries import reach
+from pgtasks.report.boundaries import boundary
 from pgtasks.server import stamp
 from pgtasks.server.connection import Connection
 from pgtasks.server.lock import Lock
@@ -22,13 +22,13 @@ from pgtasks.settings.target import Target
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What an undo would do: bring `restored` back in the place of the target, if that is there."""
+class UndoPlan:
+    """The plan of an undo: `restored` replaces the target, if that exists."""
 
     database: str
     restored: Side
     replaces: bool
-    drops: bool  # the target is invalid: what an interrupted DROP left of it is dropped
+    drops: bool  # the target is invalid, left by an interrupted DROP, and is dropped
 
     def lines(self) -> list[str]:
         """Return what a person reads."""
@@ -51,7 +51,7 @@ def _dated(restored: Side) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Undone:
-    """What an undo brought back, how the swap went, and what is kept now."""
+    """The result of an undo: the restored database, the swap, and the kept databases."""
 
     database: str
     restored: Side
@@ -61,8 +61,8 @@ class Undone:
 
     def lines(self) -> list[str]:
         """Return what a person reads."""
-        took = report.duration(self.swapped.seconds)
-        lines = [f"undone in {took}: {self.database!r} is again what it was: {self.restored}"]
+        duration = report.duration(self.swapped.seconds)
+        lines = [f"undone in {duration}: {self.database!r} is again what it was: {self.restored}"]
         if self.swapped.kept:
             back, drops = typed.task("db.undo"), typed.task("db.forget")
             lines.append(f"{back} takes this back, {drops} drops what was put away")
@@ -84,34 +84,34 @@ class Undone:
 
 def plan(
     conn: Connection, target: Target, to: str | None = None, *, leave_behind: bool = False
-) -> Plan:
-    """Return what an undo to the newest kept database, or to the one named, would do.
+) -> UndoPlan:
+    """Return the plan of an undo to the newest kept database, or to a named one.
 
-    With `leave_behind` replication slots may stay with what is put away. Raises Refused where
-    there is no such database, or where something keeps the target from being put away.
+    With `leave_behind`, replication slots may stay with the replaced database. Raises Refused if
+    there is no such database, or if something prevents the swap.
     """
-    found = recover.look(conn, target)
-    decided = _plan(found, target, to)
+    leftovers = recover.look(conn, target)
+    decided = _plan(leftovers, target, to)
     if decided.replaces:
         _refuse(list(attached.keep_from_putting_away(conn, target, leave_behind=leave_behind)))
     return decided
 
 
-def _plan(found: Leftovers, target: Target, to: str | None) -> Plan:
-    alone = [other for other in found.alone if other.role == "old"]
-    named = [other for other in alone if to in (other.name, other.run) or not found.kept]
+def _plan(leftovers: Leftovers, target: Target, to: str | None) -> UndoPlan:
+    alone = [other for other in leftovers.alone if other.role == "old"]
+    named = [other for other in alone if to in (other.name, other.run) or not leftovers.kept]
     if named:
         lines = [recover.left_alone(other, other.alone) for other in named]
         raise Refused(f"nothing to return to is ours: {lines[0]}", hint="\n".join(lines[1:]))
-    restored = kept.named(found.kept, to, database=target.database)
-    replaces = not (found.missing or found.invalid)
-    return Plan(target.database, restored, replaces=replaces, drops=found.invalid)
+    restored = kept.named(leftovers.kept, to, database=target.database)
+    replaces = not (leftovers.missing or leftovers.invalid)
+    return UndoPlan(target.database, restored, replaces=replaces, drops=leftovers.invalid)
 
 
 def undo(
     lock: Lock, to: str | None = None, *, leave_behind: bool = False, say: Say = lambda line: None
 ) -> Undone:
-    """Swap a kept database back; what it replaces is kept, so that an undo can be undone.
+    """Swap a kept database back; keep the current one, so that an undo can be undone.
 
     `to` is its name or the ID of its run, None the newest. Raises Refused as `plan` does.
     """
@@ -119,18 +119,20 @@ def undo(
     for line in recover.heal(lock):
         say(line)
     decided = plan(conn, target, to, leave_behind=leave_behind)
-    reach("undo.checked")
+    boundary("undo.checked")
     if decided.drops:
         drop.drop_plainly(conn, target.database)
     run = side.new_run_id(conn, target)
     swapped = swap.swap_back(lock, target, decided.restored, run, replaces=decided.replaces)
-    reach("undo.swapped")
+    boundary("undo.swapped")
     system = stamp.system_identifier(conn)
     return Undone(target.database, decided.restored, swapped, forget.trim(lock), system)
 
 
-def _refuse(found: Sequence[str]) -> None:
-    if len(found) == 1:
-        raise Refused(f"cannot undo: {found[0]}")
-    if found:
-        raise Refused(f"cannot undo: {len(found)} things stand in the way", hint="\n".join(found))
+def _refuse(obstacles: Sequence[str]) -> None:
+    if len(obstacles) == 1:
+        raise Refused(f"cannot undo: {obstacles[0]}")
+    if obstacles:
+        raise Refused(
+            f"cannot undo: {len(obstacles)} things stand in the way", hint="\n".join(obstacles)
+        )

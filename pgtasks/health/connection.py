@@ -37,7 +37,7 @@ _WORDS = {
 
 
 @dataclass(frozen=True)
-class Step:
+class ConnectionStep:
     """One step of a connection and what was found: `ok` is false for the one that failed."""
 
     name: str
@@ -49,10 +49,10 @@ class Step:
 class Diagnosis:
     """The steps that were taken, up to the first that failed."""
 
-    steps: tuple[Step, ...]
+    steps: tuple[ConnectionStep, ...]
 
     @property
-    def failed(self) -> Step | None:
+    def failed(self) -> ConnectionStep | None:
         """Return the step that failed, if one did."""
         return next((step for step in self.steps if not step.ok), None)
 
@@ -92,7 +92,9 @@ def diagnose(target: Target, environment: Environment, root: Path) -> Diagnosis:
     return Diagnosis(tuple(taken))
 
 
-def _steps(target: Target, environment: Environment, root: Path) -> Generator[Step, None, None]:
+def _steps(
+    target: Target, environment: Environment, root: Path
+) -> Generator[ConnectionStep, None, None]:
     if target.ssh:
         yield from _over_ssh(target, environment, root)
         return
@@ -110,22 +112,22 @@ def _steps(target: Target, environment: Environment, root: Path) -> Generator[St
     yield from _logged_in(target, environment, root)
 
 
-def _over_ssh(target: Target, environment: Environment, root: Path) -> Iterator[Step]:
+def _over_ssh(target: Target, environment: Environment, root: Path) -> Iterator[ConnectionStep]:
     from pgtasks.host.ssh import login
     from pgtasks.host.ssh.hostkeys import Distrusted
     from pgtasks.host.ssh.route import Denied
-    from pgtasks.host.ssh.watchdog import Speechless
+    from pgtasks.host.ssh.watchdog import NoCommand
 
     failing: dict[type[PgtasksError], str] = {
         Distrusted: "host key",
         Denied: "ssh login",
-        Speechless: "command",
+        NoCommand: "command",
     }
     try:
         host, target = login.landed(target)
     except PgtasksError as exc:
         kinds = [name for kind, name in failing.items() if isinstance(exc, kind)]
-        yield Step(kinds[0] if kinds else "ssh", False, exc.message)
+        yield ConnectionStep(kinds[0] if kinds else "ssh", False, exc.message)
         return
     try:
         yield from _landed(host.link)
@@ -134,60 +136,64 @@ def _over_ssh(target: Target, environment: Environment, root: Path) -> Iterator[
         host.close()
 
 
-def _landed(link: Link) -> Iterator[Step]:
+def _landed(link: Link) -> Iterator[ConnectionStep]:
     """Yield the steps that were taken when a link is open."""
     from pgtasks.host.ssh.hostkeys import fingerprint
 
     settings, transport = link.settings, link.transport
     through = f" through {', '.join(settings.jumps)}" if settings.jumps else ""
     version = transport.remote_version.removeprefix("SSH-2.0-")
-    yield Step("ssh", True, f"{settings.host} port {settings.port}{through}: {version}")
+    yield ConnectionStep("ssh", True, f"{settings.host} port {settings.port}{through}: {version}")
     key = transport.get_remote_server_key()
-    yield Step("host key", True, f"{key.get_name()} {fingerprint(key)}, as it is known")
+    yield ConnectionStep("host key", True, f"{key.get_name()} {fingerprint(key)}, as it is known")
     with_key = link.connection.connect_kwargs["auth_strategy"].tried[-1]
-    yield Step("ssh login", True, f"{settings.user}, with {with_key}")
+    yield ConnectionStep("ssh login", True, f"{settings.user}, with {with_key}")
     account = link.login.sudo_user or settings.user
-    yield Step("command", True, f"commands run there as {account}")
+    yield ConnectionStep("command", True, f"commands run there as {account}")
 
 
 def _through_tunnel(
     host: SshHost, target: Target, environment: Environment, root: Path
-) -> Iterator[Step]:
+) -> Iterator[ConnectionStep]:
     if target.socket:
         yield _socket_there(host, target)
-    there = f"{target.host}:{target.port}"
+    address = f"{target.host}:{target.port}"
     try:
         target = host.tunnel(target)
     except PgtasksError as exc:
-        yield Step("tunnel", False, exc.message)
+        yield ConnectionStep("tunnel", False, exc.message)
         return
     end = target.end
     assert end is not None
     local = f"{end.host}/.s.PGSQL.{end.port}" if end.host[:1] == "/" else f"{end.host}:{end.port}"
-    yield Step("tunnel", True, f"{local} here leads to {there} there")
+    yield ConnectionStep("tunnel", True, f"{local} here leads to {address} there")
     yield _answer_through(target)
     yield from _logged_in(target, environment, root)
 
 
-def _socket_there(host: SshHost, target: Target) -> Step:
+def _socket_there(host: SshHost, target: Target) -> ConnectionStep:
     command = Command(("/bin/sh", "-c", 'ls -A -- "$1"', "sh", target.host))
     try:
         names = host.capture(command).split("\n")
     except Failed as exc:
-        return Step("socket", False, f"folder {target.host!r} there: {exc.hint or exc.message}")
+        return ConnectionStep(
+            "socket", False, f"folder {target.host!r} there: {exc.hint or exc.message}"
+        )
     return _socket_among(names, target)
 
 
-def _embedded(server: Any) -> Step:
+def _embedded(server: Any) -> ConnectionStep:
     start = typed.task("server.start")
     if server is None:
-        return Step("server", False, f"never started here, {start} makes it")
+        return ConnectionStep("server", False, f"never started here, {start} makes it")
     if server.pid is None:
-        return Step("server", False, f"the embedded server does not run, {start} starts it")
-    return Step("server", True, f"the embedded server runs, PostgreSQL {server.major}")
+        return ConnectionStep(
+            "server", False, f"the embedded server does not run, {start} starts it"
+        )
+    return ConnectionStep("server", True, f"the embedded server runs, PostgreSQL {server.major}")
 
 
-def _through_socket(target: Target) -> Iterator[Step]:
+def _through_socket(target: Target) -> Iterator[ConnectionStep]:
     yield _socket_file(target)
     path = _path(target)
     with socket.socket(socket.AF_UNIX) as client:
@@ -195,9 +201,9 @@ def _through_socket(target: Target) -> Iterator[Step]:
         try:
             client.connect(path)
         except OSError as exc:
-            yield Step("connect", False, f"{path}: {_words(exc)}")
+            yield ConnectionStep("connect", False, f"{path}: {_words(exc)}")
             return
-        yield Step("connect", True, f"{path} accepts connections")
+        yield ConnectionStep("connect", True, f"{path} accepts connections")
         yield _answer(client, target)
 
 
@@ -205,21 +211,21 @@ def _path(target: Target) -> str:
     return f"{target.host}/.s.PGSQL.{target.port}"
 
 
-def _socket_file(target: Target) -> Step:
+def _socket_file(target: Target) -> ConnectionStep:
     folder = Path(target.host)
     try:
-        found = [other.name for other in folder.iterdir() if _is_socket(other)]
+        sockets = [other.name for other in folder.iterdir() if _is_socket(other)]
     except OSError as exc:
-        return Step("socket", False, f"folder {target.host!r}: {exc.strerror}")
-    return _socket_among(found, target)
+        return ConnectionStep("socket", False, f"folder {target.host!r}: {exc.strerror}")
+    return _socket_among(sockets, target)
 
 
-def _socket_among(names: Iterable[str], target: Target) -> Step:
+def _socket_among(names: Iterable[str], target: Target) -> ConnectionStep:
     path, ports = _path(target), _ports(names)
     if target.port in ports:
-        return Step("socket", True, f"{path} is there")
+        return ConnectionStep("socket", True, f"{path} is there")
     others = f"there are ports {', '.join(map(str, ports))}" if ports else "no server runs there"
-    return Step("socket", False, f"{path} is not there, {others}")
+    return ConnectionStep("socket", False, f"{path} is not there, {others}")
 
 
 def _ports(names: Iterable[str]) -> list[int]:
@@ -235,15 +241,15 @@ def _is_socket(path: Path) -> bool:
         return False
 
 
-def _through_tcp(target: Target) -> Iterator[Step]:
+def _through_tcp(target: Target) -> Iterator[ConnectionStep]:
     host = target.parameters.get("hostaddr") or target.host
     try:
-        found = socket.getaddrinfo(host, target.port, type=socket.SOCK_STREAM)
+        resolved = socket.getaddrinfo(host, target.port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as exc:
-        yield Step("name", False, f"{host!r}: {getattr(exc, 'strerror', None) or exc}")
+        yield ConnectionStep("name", False, f"{host!r}: {getattr(exc, 'strerror', None) or exc}")
         return
-    addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
-    yield Step("name", True, f"{host} is {', '.join(addresses)}")
+    addresses = list(dict.fromkeys(str(entry[4][0]) for entry in resolved))
+    yield ConnectionStep("name", True, f"{host} is {', '.join(addresses)}")
     faults = []
     for address in addresses:
         try:
@@ -252,13 +258,15 @@ def _through_tcp(target: Target) -> Iterator[Step]:
             faults.append(f"{address} port {target.port}: {_words(exc)}")
             continue
         with client:
-            yield Step("connect", True, f"{address} port {target.port} accepts connections")
+            yield ConnectionStep(
+                "connect", True, f"{address} port {target.port} accepts connections"
+            )
             yield _answer(client, target)
             return
-    yield Step("connect", False, "; ".join(faults))
+    yield ConnectionStep("connect", False, "; ".join(faults))
 
 
-def _answer_through(target: Target) -> Step:
+def _answer_through(target: Target) -> ConnectionStep:
     """Ask at this machine's end of a tunnel what answers there."""
     end = target.end
     assert end is not None
@@ -268,44 +276,48 @@ def _answer_through(target: Target) -> Step:
         try:
             client.connect(_path(target.here()) if unix else (end.host, end.port))
         except OSError as exc:
-            return Step("answer", False, f"no answer: {_words(exc)}")
+            return ConnectionStep("answer", False, f"no answer: {_words(exc)}")
         return _answer(client, target)
 
 
-def _answer(client: socket.socket, target: Target) -> Step:
+def _answer(client: socket.socket, target: Target) -> ConnectionStep:
     """Ask what accepted the connection whether it speaks TLS: only PostgreSQL says S or N."""
     if target.parameters.get("sslnegotiation") == "direct":
-        return Step("answer", True, "not asked: sslnegotiation is direct")
+        return ConnectionStep("answer", True, "not asked: sslnegotiation is direct")
     try:
         client.sendall(_SSL_REQUEST)
-        said = client.recv(1)
+        reply = client.recv(1)
     except OSError as exc:
-        return Step("answer", False, f"no answer: {_words(exc)}")
-    if said not in (b"S", b"N"):
-        what = "it closed the connection" if not said else "it does not speak the protocol"
-        return Step("answer", False, f"what listens there is no PostgreSQL server: {what}")
+        return ConnectionStep("answer", False, f"no answer: {_words(exc)}")
+    if reply not in (b"S", b"N"):
+        behaviour = "it closed the connection" if not reply else "it does not speak the protocol"
+        return ConnectionStep(
+            "answer", False, f"what listens there is no PostgreSQL server: {behaviour}"
+        )
     sslmode = target.parameters.get("sslmode", "prefer")
     if target.socket:
-        return Step("answer", True, "a PostgreSQL server")
-    if said == b"N" and sslmode in libpq.ENCRYPTED:
-        return Step("answer", False, f"a PostgreSQL server without TLS, and sslmode is {sslmode}")
-    tls = "with" if said == b"S" else "without"
-    return Step("answer", True, f"a PostgreSQL server {tls} TLS, sslmode is {sslmode}")
+        return ConnectionStep("answer", True, "a PostgreSQL server")
+    if reply == b"N" and sslmode in libpq.ENCRYPTED:
+        return ConnectionStep(
+            "answer", False, f"a PostgreSQL server without TLS, and sslmode is {sslmode}"
+        )
+    tls = "with" if reply == b"S" else "without"
+    return ConnectionStep("answer", True, f"a PostgreSQL server {tls} TLS, sslmode is {sslmode}")
 
 
-def _logged_in(target: Target, environment: Environment, root: Path) -> Iterator[Step]:
+def _logged_in(target: Target, environment: Environment, root: Path) -> Iterator[ConnectionStep]:
     try:
         target = password.unlocked(target, root)
     except PgtasksError as exc:
-        yield Step("password", False, exc.message)
+        yield ConnectionStep("password", False, exc.message)
         return
-    yield Step("password", True, _source(target, environment))
+    yield ConnectionStep("password", True, _source(target, environment))
     for name, place in (("login", target.at(target.maintenance)), ("database", target)):
         try:
             with connection.session(place, read_only=True, purpose="diagnosis"):
-                yield Step(name, True, f"{target.user} gets into {place.database!r}")
+                yield ConnectionStep(name, True, f"{target.user} gets into {place.database!r}")
         except Unreachable as exc:
-            yield Step(name, False, exc.message)
+            yield ConnectionStep(name, False, exc.message)
             return
 
 

@@ -13,13 +13,13 @@ from pgtasks.backup.store import local, remote, staging
 from pgtasks.database import kept, lacking, loader, recover
 from pgtasks.database.recover import Leftovers
 from pgtasks.errors import Failed, PgtasksError, Refused, Unreachable, VersionMismatch
-from pgtasks.health.connection import Diagnosis, Step
+from pgtasks.health.connection import ConnectionStep, Diagnosis
 from pgtasks.host import tempfiles, tools
 from pgtasks.host.local import HERE, for_target
 from pgtasks.report import typed
 from pgtasks.server import catalog, connection, guard, lock, reach, session, stamp
 from pgtasks.server.connection import Connection
-from pgtasks.server.guard import Access, Facts
+from pgtasks.server.guard import Access, Evidence
 from pgtasks.server.quoting import quoted
 from pgtasks.server.stamp import Identity
 from pgtasks.settings.target import Target
@@ -37,7 +37,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Server:
+class ServerFacts:
     """What the server says of itself; `free` connections are those that this role may take."""
 
     version: str
@@ -77,7 +77,7 @@ class Readiness:
     """All that was found out about a target. `content` is None where nobody gets in."""
 
     target: Target
-    server: Server
+    server: ServerFacts
     role: Role
     content: Content | None
     leftovers: Leftovers
@@ -85,7 +85,7 @@ class Readiness:
     running: str  # who holds the target's lock, if anybody does
     backups: tuple[Finding, ...]  # damaged and interrupted ones
     tools: tuple[Finding, ...]
-    steps: tuple[Step, ...] = ()  # of the connection, where they were asked for
+    steps: tuple[ConnectionStep, ...] = ()  # of the connection, where they were asked for
 
     def findings(self) -> list[Finding]:
         """Return what was looked at, each with the way out where something is wrong."""
@@ -116,7 +116,7 @@ class Readiness:
     def as_json(self) -> dict[str, Any]:
         """Return plain data."""
         content = self.content
-        mark = content.identity.stamp if content else None
+        its_stamp = content.identity.stamp if content else None
         return {
             "environment": self.target.environment,
             "database": self.target.database,
@@ -125,7 +125,7 @@ class Readiness:
             "server": self.server.version,
             "encoding": content.encoding if content else None,
             "bytes": content.bytes if content else None,
-            "stamp": mark.environment if mark else None,
+            "stamp": its_stamp.environment if its_stamp else None,
             "free_connections": self.server.free,
             "findings": [vars(finding) for finding in self.findings()],
             **({"steps": [vars(step) for step in self.steps]} if self.steps else {}),
@@ -145,7 +145,7 @@ def _row(finding: Finding) -> tuple[str, str, str]:
     return finding.subject, finding.state, finding.text
 
 
-def _version(server: Server) -> Finding:
+def _version(server: ServerFacts) -> Finding:
     text = f"PostgreSQL {server.version}"
     if server.major > session.NEWEST:
         text += f": newer than what is tested, {session.NEWEST}"
@@ -155,20 +155,20 @@ def _version(server: Server) -> Finding:
     return Finding("server", "ok", text)
 
 
-def _connections(found: Readiness) -> Iterator[Finding]:
-    wanted = found.target.jobs + _BESIDE_JOBS
-    text = f"{found.server.free} free, {found.server.connections} in use"
-    if found.server.free < wanted:
-        text += f": a restore with jobs {found.target.jobs} takes {wanted}"
+def _connections(readiness: Readiness) -> Iterator[Finding]:
+    wanted = readiness.target.jobs + _BESIDE_JOBS
+    text = f"{readiness.server.free} free, {readiness.server.connections} in use"
+    if readiness.server.free < wanted:
+        text += f": a restore with jobs {readiness.target.jobs} takes {wanted}"
         yield Finding("connections", "fault", text)
     else:
         yield Finding("connections", "ok", text)
 
 
-def _database(found: Readiness) -> Iterator[Finding]:
-    content = found.content
-    if found.leftovers.invalid:
-        text = recover.what_invalid_needs(found.leftovers, found.target.database)
+def _database(readiness: Readiness) -> Iterator[Finding]:
+    content = readiness.content
+    if readiness.leftovers.invalid:
+        text = recover.what_invalid_needs(readiness.leftovers, readiness.target.database)
         yield Finding("database", "fault", text)
         return
     if content is None:
@@ -187,13 +187,13 @@ def _database(found: Readiness) -> Iterator[Finding]:
         )
 
 
-def _stamp(found: Readiness) -> Iterator[Finding]:
-    if found.content is None:
+def _stamp(readiness: Readiness) -> Iterator[Finding]:
+    if readiness.content is None:
         return
-    target, identity = found.target, found.content.identity
+    target, identity = readiness.target, readiness.content.identity
     try:
         guard.decide(
-            Facts(
+            Evidence(
                 *(Access.READ, target.environment, target.database, False, identity, False),
                 lineage=target.lineage,
             )
@@ -203,7 +203,7 @@ def _stamp(found: Readiness) -> Iterator[Finding]:
         return
     if identity.stamp is not None:
         yield Finding("stamp", "ok", identity.stamp.environment)
-        for name in found.content.lacking:
+        for name in readiness.content.lacking:
             yield Finding("left out", "note", f"{name}: the restore went without it")
     elif identity.empty:
         yield Finding("stamp", "note", f"none: {typed.task('db.create')} stamps an empty database")
@@ -212,13 +212,13 @@ def _stamp(found: Readiness) -> Iterator[Finding]:
         yield Finding("stamp", "note", text)
 
 
-def _rights(found: Readiness) -> Iterator[Finding]:
-    role = found.role
-    if found.target.reader == found.target.user:
+def _rights(readiness: Readiness) -> Iterator[Finding]:
+    role = readiness.role
+    if readiness.target.reader == readiness.target.user:
         writes = role.superuser or role.owns
         text = ", can write: name one that cannot" if writes else ", which reads here"
         yield Finding("role", "note" if writes else "ok", f"{role.name}, the reader{text}")
-        yield from _unreadable(found)
+        yield from _unreadable(readiness)
         return
     if role.superuser:
         yield Finding("role", "ok", f"{role.name}, superuser")
@@ -227,9 +227,9 @@ def _rights(found: Readiness) -> Iterator[Finding]:
         yield Finding("role", "note", f"{role.name} " + "; ".join(lacking))
     elif not role.superuser:
         yield Finding("role", "ok", f"{role.name}, owns the database, may create databases")
-    if role.owner_superuser and found.target.embedded:
+    if role.owner_superuser and readiness.target.embedded:
         yield Finding("owner", "note", f"{role.owner}, a superuser, {_moved()}")
-    yield from _unreadable(found)
+    yield from _unreadable(readiness)
 
 
 def _moved() -> str:
@@ -243,9 +243,9 @@ def _moved() -> str:
     return f"as whom all that a restore brings would run: {' && '.join(steps)}"
 
 
-def _unreadable(found: Readiness) -> Iterator[Finding]:
-    role = found.role
-    unreadable = found.content.unreadable if found.content else ()
+def _unreadable(readiness: Readiness) -> Iterator[Finding]:
+    role = readiness.role
+    unreadable = readiness.content.unreadable if readiness.content else ()
     if unreadable:
         number = report.plural(len(unreadable), "object")
         text = f"{role.name} cannot read {number}, the first is {unreadable[0]}: no backup"
@@ -265,11 +265,11 @@ def _lacking(role: Role) -> Iterator[str]:
         yield f"ends sessions of its own roles alone ({grant})"
 
 
-def _leftovers(found: Readiness) -> Iterator[Finding]:
-    beside, recover_ = found.leftovers, typed.task("db.recover")
+def _leftovers(readiness: Readiness) -> Iterator[Finding]:
+    beside, recover_ = readiness.leftovers, typed.task("db.recover")
     for half in beside.half_built:
-        if found.running:  # and may be building it
-            yield Finding("running", "note", f"{half.name!r}, not finished: {found.running}")
+        if readiness.running:  # and may be building it
+            yield Finding("running", "note", f"{half.name!r}, not finished: {readiness.running}")
             continue
         when = "" if half.stamp else " if it is empty, as no stamp says whose it is"
         text = f"{half.name!r}, half built: {recover_} drops it{when}"
@@ -277,15 +277,15 @@ def _leftovers(found: Readiness) -> Iterator[Finding]:
     for broken in beside.broken:
         text = f"{broken.name!r}, invalid by an interrupted DROP DATABASE: {recover_} drops it"
         yield Finding("left over", "note", text)
-    for login in found.logins:
-        if found.running:
+    for login in readiness.logins:
+        if readiness.running:
             yield Finding(
-                "running", "note", f"role {login!r}, a login of a restore: {found.running}"
+                "running", "note", f"role {login!r}, a login of a restore: {readiness.running}"
             )
             continue
         text = f"role {login!r}, the login of a restore: {recover_} drops it, or says why not"
         yield Finding("left over", "note", text)
-    yield from found.backups
+    yield from readiness.backups
     for other in beside.alone:
         yield Finding("left alone", "note", f"{other.name!r}: {other.alone}")
     for number, side in enumerate(reversed(beside.kept)):
@@ -335,10 +335,12 @@ def examine(target: Target, backups: Path) -> Readiness:
 
 def _broken(target: Target, backups: Path) -> Iterator[Finding]:
     """Yield the backups of this machine that cannot be restored; the newest of all is a fault."""
-    there = local.look(backups)
-    own = there.of(target.environment, target.database)
-    unreadable = there.unreadable_of(target.environment, target.database)
-    newest = max((*(one.id for one in own), *(path.name for path, _ in unreadable)), default="")
+    folders = local.look(backups)
+    own = folders.of(target.environment, target.database)
+    unreadable = folders.unreadable_of(target.environment, target.database)
+    newest = max(
+        (*(own_backup.id for own_backup in own), *(path.name for path, _ in unreadable)), default=""
+    )
     for path, why in unreadable:
         text = f"{path.name} cannot be read: {why.message}"
         yield Finding("backup", "fault" if path.name == newest else "note", text)
@@ -352,8 +354,8 @@ def _interrupted(target: Target, backups: Path) -> Iterator[Finding]:
     """Yield what interrupted runs left in folders, here and on the database host."""
     left = [str(path) for path in staging.leftovers(backups)]
     try:
-        there = remote.of(target)
-        left += there.mirror().leftovers() if there else []
+        store = remote.of(target)
+        left += store.mirror().leftovers() if store else []
     except PgtasksError as exc:
         yield Finding("left over", "note", f"not looked for on the host: {exc.message}")
     for path in left:
@@ -366,7 +368,7 @@ def _interrupted(target: Target, backups: Path) -> Iterator[Finding]:
         yield Finding("left over", "note", text)
 
 
-def _ask_server(conn: Connection) -> Server:
+def _ask_server(conn: Connection) -> ServerFacts:
     version, standby, used, free = connection.rows(
         conn,
         "SELECT current_setting('server_version'), pg_is_in_recovery(), used.all,"
@@ -376,11 +378,11 @@ def _ask_server(conn: Connection) -> Server:
         " - coalesce(current_setting('reserved_connections', true)::int, 0) - used.all"
         " FROM (SELECT sum(numbackends)::int AS all FROM pg_stat_database) used",
     )[0]
-    return Server(version.split()[0], conn.server_version // 10000, standby, used, free)
+    return ServerFacts(version.split()[0], conn.server_version // 10000, standby, used, free)
 
 
 def _ask_role(conn: Connection, target: Target) -> Role:
-    found = connection.rows(
+    rows = connection.rows(
         conn,
         "SELECT r.rolname, r.rolsuper, r.rolcreatedb OR r.rolsuper, pg_get_userbyid(d.datdba),"
         " pg_has_role(d.datdba, 'USAGE'), pg_has_role('pg_signal_backend', 'USAGE'),"
@@ -388,9 +390,9 @@ def _ask_role(conn: Connection, target: Target) -> Role:
         " WHERE r.rolname = current_user AND d.datname = %s",
         (target.database,),
     )
-    if not found:  # dropped between two looks
+    if not rows:  # dropped between two looks
         reach.present(None, target)
-    return Role(*found[0])
+    return Role(*rows[0])
 
 
 def _ask_database(target: Target) -> Content:
@@ -411,8 +413,8 @@ def _tools(target: Target, major: int) -> Iterator[Finding]:
     """Yield which tools would dump this server, and over SSH the psql on this machine."""
     on = f" on {target.ssh}" if target.ssh else ""
     try:
-        found = tools.available(for_target(target), target)
-        yield Finding("tools", "ok", f"{tools.for_dump(found, major, target)}{on}")
+        toolsets = tools.available(for_target(target), target)
+        yield Finding("tools", "ok", f"{tools.for_dump(toolsets, major, target)}{on}")
     except VersionMismatch as exc:
         yield Finding("tools", "fault", exc.message)
     if not target.ssh:

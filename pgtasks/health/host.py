@@ -15,7 +15,7 @@ from pgtasks.health.database import Finding
 from pgtasks.host import password, tools
 from pgtasks.host.ssh import facts, hostkeys, login
 from pgtasks.host.ssh.config import below_home
-from pgtasks.host.ssh.facts import Facts
+from pgtasks.host.ssh.facts import HostFacts
 from pgtasks.host.ssh.host import SshHost
 from pgtasks.host.ssh.link import Forbidden
 from pgtasks.server import connection, reach
@@ -61,7 +61,7 @@ class Survey:
     login: str
     unapplied: tuple[str, ...]
     forwards: bool
-    facts: Facts
+    facts: HostFacts
     server: Server
 
     def findings(self) -> list[Finding]:
@@ -83,8 +83,8 @@ class Survey:
     def summary(self) -> str:
         """Return what one line says: `PostgreSQL 15.4 on db1, noted: clock`."""
         noted = [finding.subject for finding in self.findings() if finding.state == "note"]
-        what = f"PostgreSQL {self.server.version} on {self.facts.hostname}"
-        return f"{what}, noted: {', '.join(noted)}" if noted else what
+        summary = f"PostgreSQL {self.server.version} on {self.facts.hostname}"
+        return f"{summary}, noted: {', '.join(noted)}" if noted else summary
 
     def as_json(self) -> dict[str, Any]:
         """Return plain data."""
@@ -116,19 +116,19 @@ def examine(target: Target, root: Path) -> Survey:
     """
     ssh.required(target.ssh, target.environment)
     target = password.unlocked(target, root)
-    host, there = login.landed(target)
+    host, host_target = login.landed(target)
     try:
-        return _examined(host, there)
+        return _examined(host, host_target)
     finally:
         host.close()
 
 
-def ask(target: Target) -> Facts:
+def ask(target: Target) -> HostFacts:
     """Return what the host of a target says of itself, raising Unreachable."""
     ssh.required(target.ssh, target.environment)
-    host, there = login.landed(target)
+    host, host_target = login.landed(target)
     try:
-        return facts.ask(host, _backups_folder(there))
+        return facts.ask(host, _backups_folder(host_target))
     finally:
         host.close()
 
@@ -199,69 +199,71 @@ def _forwards(host: SshHost, target: Target) -> bool:
     return True
 
 
-def _login(found: Survey) -> Iterator[Finding]:
-    ssh = found.target.ssh
+def _login(survey: Survey) -> Iterator[Finding]:
+    ssh = survey.target.ssh
     assert ssh is not None
-    way = " through ".join([str(ssh), *(key.host for key in reversed(found.keys[:-1]))])
-    took = report.duration(found.seconds)
-    yield Finding("ssh", "ok", f"{way} in {took}, by {below_home(found.login)}")
-    for number, key in enumerate(found.keys, 1):
-        subject = "host key" if number == len(found.keys) else "jump host key"
+    way = " through ".join([str(ssh), *(key.host for key in reversed(survey.keys[:-1]))])
+    duration = report.duration(survey.seconds)
+    yield Finding("ssh", "ok", f"{way} in {duration}, by {below_home(survey.login)}")
+    for number, key in enumerate(survey.keys, 1):
+        subject = "host key" if number == len(survey.keys) else "jump host key"
         yield Finding(
             subject, "ok", f"{key.kind} {key.fingerprint}, known by {below_home(key.known)}"
         )
-    for line in found.unapplied:
+    for line in survey.unapplied:
         yield Finding("ssh_config", "note", f"{line} has no effect here")
-    far = found.trip > _LONG_WAY
-    slow = f": far away, a command takes {report.duration(3 * found.trip)}" if far else ""
-    text = f"{report.duration(found.trip)} there and back{slow}"
+    far = survey.trip > _LONG_WAY
+    slow = f": far away, a command takes {report.duration(3 * survey.trip)}" if far else ""
+    text = f"{report.duration(survey.trip)} there and back{slow}"
     yield Finding("line", "note" if far else "ok", text)
     if ssh.sudo_user:
-        text = f"commands run as {found.facts.account}; each connection is a process there"
+        text = f"commands run as {survey.facts.account}; each connection is a process there"
         yield Finding("sudo", "ok", text)
-    elif not found.forwards:
+    elif not survey.forwards:
         text = "sshd forwards no sockets (AllowStreamLocalForwarding): each connection is a process"
         yield Finding("relay", "note", f"{text} there")
 
 
-def _machine(said: Facts, jobs: int) -> Iterator[Finding]:
-    what = [said.distribution or said.system]
-    if said.cpus:
-        what.append(report.plural(said.cpus, "CPU"))
-    if said.memory:
-        what.append(f"{report.size(said.memory)} of memory")
-    yield Finding("host", "ok", f"{said.hostname}: {', '.join(what)}")
-    if 0 < said.cpus < jobs:
-        yield Finding("jobs", "note", f"{jobs} are no faster than {said.cpus} there")
-    apart = abs(said.clock or 0.0) - said.doubt > _CLOCKS_APART
-    text = facts.described_clock(said)
+def _machine(host_facts: HostFacts, jobs: int) -> Iterator[Finding]:
+    parts = [host_facts.distribution or host_facts.system]
+    if host_facts.cpus:
+        parts.append(report.plural(host_facts.cpus, "CPU"))
+    if host_facts.memory:
+        parts.append(f"{report.size(host_facts.memory)} of memory")
+    yield Finding("host", "ok", f"{host_facts.hostname}: {', '.join(parts)}")
+    if 0 < host_facts.cpus < jobs:
+        yield Finding("jobs", "note", f"{jobs} are no faster than {host_facts.cpus} there")
+    apart = abs(host_facts.clock or 0.0) - host_facts.doubt > _CLOCKS_APART
+    text = facts.described_clock(host_facts)
     if apart:
         text += ": the names of backups are times, of our clock"
     yield Finding("clock", "note" if apart else "ok", text)
 
 
-def _server(found: Survey) -> Finding:
-    if found.server.fault:
-        return Finding("server", "fault", found.server.fault)
-    target = found.target
+def _server(survey: Survey) -> Finding:
+    if survey.server.fault:
+        return Finding("server", "fault", survey.server.fault)
+    target = survey.target
     place = f"{target.host}:{target.port}"
     return Finding(
-        "server", "ok", f"PostgreSQL {found.server.version} on {place}, as {target.user}"
+        "server", "ok", f"PostgreSQL {survey.server.version} on {place}, as {target.user}"
     )
 
 
-def _tools(found: Survey) -> Iterator[Finding]:
+def _tools(survey: Survey) -> Iterator[Finding]:
     """Yield which tools dump and restore this server, and what they cannot do."""
-    there, major, target = found.facts.tools, found.server.major, found.target
-    if not there:
+    toolsets, major, target = survey.facts.tools, survey.server.major, survey.target
+    if not toolsets:
         text = "no pg_dump there: install the PostgreSQL client, or name its folder in `ssh.bin`"
         yield Finding("tools", "fault", text)
         return
     if not major:
-        yield Finding("tools", "note", f"{', '.join(map(str, there))}, for a server of any version")
+        yield Finding(
+            "tools", "note", f"{', '.join(map(str, toolsets))}, for a server of any version"
+        )
         return
     try:
-        chosen = tools.for_dump(there, major, target)
+        chosen = tools.for_dump(toolsets, major, target)
     except VersionMismatch as exc:
         yield Finding("tools", "fault", exc.message)
         return
@@ -270,27 +272,27 @@ def _tools(found: Survey) -> Iterator[Finding]:
         text = "gzip: zstd is faster and smaller, pg_dump 16 or newer has it where built with it"
         yield Finding("compression", "note", text)
     try:
-        tools.for_restore(there, major, chosen.major, "gzip", target)
+        tools.for_restore(toolsets, major, chosen.major, "gzip", target)
     except VersionMismatch as exc:
         yield Finding("restore", "note", exc.message)
 
 
-def _disks(said: Facts) -> Iterator[Finding]:
-    for disk in said.disks:
+def _disks(host_facts: HostFacts) -> Iterator[Finding]:
+    for disk in host_facts.disks:
         little = disk.free < _LITTLE * disk.size
         text = f"{disk.folder}: {facts.described_disk(disk)}"
         yield Finding("disk", "note" if little else "ok", text)
 
 
-def _backups(said: Facts) -> Iterator[Finding]:
+def _backups(host_facts: HostFacts) -> Iterator[Finding]:
     """Yield what `db.backup --on-host` and what fetches and sends backups rests on."""
-    text = facts.described_folder(said.backups)
-    if said.backups.writable:
+    text = facts.described_folder(host_facts.backups)
+    if host_facts.backups.writable:
         yield Finding("backups there", "ok", text)
     else:
         yield Finding("backups there", "note", f"{text}: no db.backup --on-host, no backup.send")
-    lacking = [] if "tar" in said.programs else ["tar"]
-    if not {"sha256sum", "shasum"} & said.programs.keys():
+    lacking = [] if "tar" in host_facts.programs else ["tar"]
+    if not {"sha256sum", "shasum"} & host_facts.programs.keys():
         lacking.append("sha256sum")
     if lacking:
         text = f"no {' and no '.join(lacking)}: no db.backup --on-host, backup.fetch, backup.send"

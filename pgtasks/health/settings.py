@@ -222,7 +222,7 @@ def _place(target: Target) -> tuple[object, ...]:
 def _role(project: Project, target: Target) -> Iterator[Finding]:
     """Ask the server what the role may do, and the database which stamp it has."""
     from pgtasks.server import connection, guard, reach
-    from pgtasks.server.guard import Access, Facts
+    from pgtasks.server.guard import Access, Evidence
 
     name = target.environment
     try:
@@ -246,7 +246,7 @@ def _role(project: Project, target: Target) -> Iterator[Finding]:
             f"role {target.user!r} is a superuser: use one that owns the database and no more",
         )
     known = (Access.STAMP, name, target.database, False, identity, False)
-    facts = Facts(*known, lineage=target.lineage)
+    facts = Evidence(*known, lineage=target.lineage)
     if why := guard.protection(facts):
         way = typed.task("env.stamp", environment=name)
         yield Finding("note", "stamp", name, f"{why}: {way}")

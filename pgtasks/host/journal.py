@@ -69,9 +69,9 @@ def _line(entry: Entry) -> bytes:
 
 def read(folder: Path) -> tuple[list[Entry], int]:
     """Return all entries, oldest first, and how many lines could not be read."""
-    found = list(_entries(folder))
-    entries = [entry for entry in reversed(found) if entry is not None]
-    return entries, len(found) - len(entries)
+    all_entries = list(_entries(folder))
+    entries = [entry for entry in reversed(all_entries) if entry is not None]
+    return entries, len(all_entries) - len(entries)
 
 
 def path(folder: Path) -> Path:
@@ -142,7 +142,7 @@ def _entry(line: bytes) -> Entry | None:
 
 
 @dataclass(frozen=True)
-class Listing:
+class JournalList:
     """Entries to show, oldest first, and how many lines could not be read on the way to them."""
 
     entries: tuple[Entry, ...]
@@ -169,11 +169,13 @@ class Listing:
 
 def _row(entry: Entry) -> tuple[str, ...]:
     when = entry.when.replace("T", " ").rstrip("Z")
-    took = report.duration(entry.seconds)
-    return when, entry.who, entry.environment, entry.task, took, " ".join(entry.result.split())
+    duration = report.duration(entry.seconds)
+    return when, entry.who, entry.environment, entry.task, duration, " ".join(entry.result.split())
 
 
-def newest(folder: Path, *, limit: str | None = None, environment: str | None = None) -> Listing:
+def newest(
+    folder: Path, *, limit: str | None = None, environment: str | None = None
+) -> JournalList:
     """Return the newest entries, of one environment where it is named.
 
     Raises Refused where `limit`, as it was typed, is no number above 0.
@@ -188,7 +190,7 @@ def newest(folder: Path, *, limit: str | None = None, environment: str | None = 
             fitting.append(entry)
             if len(fitting) == number:
                 break
-    return Listing(tuple(reversed(fitting)), unreadable)
+    return JournalList(tuple(reversed(fitting)), unreadable)
 
 
 def _number(limit: str) -> int:

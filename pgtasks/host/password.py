@@ -84,12 +84,12 @@ def program(command: str) -> str:
 def _output(process: subprocess.Popen[bytes], seconds: float) -> tuple[str, str]:
     """Return what a program prints until it ends or says too much, raising TimeoutError."""
     streams = [stream for stream in (process.stdout, process.stderr) if stream is not None]
-    found = {stream.fileno(): b"" for stream in streams}
+    output = {stream.fileno(): b"" for stream in streams}
     deadline = time.monotonic() + seconds
     with selectors.DefaultSelector() as selector:
         for stream in streams:
             selector.register(stream, selectors.EVENT_READ)
-        while selector.get_map() and max(map(len, found.values())) < _MOST:
+        while selector.get_map() and max(map(len, output.values())) < _MOST:
             ready = selector.select(_LOOK)
             # a daemon that it left behind, such as an agent, may keep the pipes open
             if not ready and process.poll() is not None:
@@ -98,12 +98,12 @@ def _output(process: subprocess.Popen[bytes], seconds: float) -> tuple[str, str]
                 raise TimeoutError
             for key, _ in ready:
                 chunk = os.read(key.fd, _MOST)
-                found[key.fd] += chunk
+                output[key.fd] += chunk
                 if not chunk:
                     selector.unregister(key.fileobj)
-    if max(map(len, found.values())) < _MOST:
+    if max(map(len, output.values())) < _MOST:
         _wait(process, deadline)
-    out, err = (text[:_MOST].decode(errors="replace") for text in found.values())
+    out, err = (text[:_MOST].decode(errors="replace") for text in output.values())
     return out, err
 
 

@@ -77,12 +77,12 @@ printf 'folder\\tlocalhost\\n'
 """
 
 
-def parsed(said: str, own: str) -> SocketFacts:
+def parsed(text: str, own: str) -> SocketFacts:
     """Return what LOOK printed."""
-    rows = [line.split("\t") for line in said.splitlines()]
-    one = {row[0]: row[1] for row in rows if len(row) == 2}
+    rows = [line.split("\t") for line in text.splitlines()]
+    fields = {row[0]: row[1] for row in rows if len(row) == 2}
     makers = {row[1]: row[2] for row in reversed(rows) if len(row) == 3}
-    return SocketFacts(one.get("folder", ""), own, one.get("owner", ""), makers)
+    return SocketFacts(fields.get("folder", ""), own, fields.get("owner", ""), makers)
 
 
 def trusted(target: Target) -> Target:
@@ -110,12 +110,12 @@ def _fault(facts: SocketFacts, target: Target, wanted: str | None) -> str:
     path = f"{facts.folder}/.s.PGSQL.{target.port}"
     if wanted and facts.owner and facts.owner != wanted:
         return f"{where}{path!r} belongs to {facts.owner!r}, requirepeer says {wanted!r}"
-    for maker, what in facts.makers.items():
+    for maker, entry in facts.makers.items():
         if maker not in (*_SERVERS, facts.own, wanted):
-            folder = shlex.quote(what.rpartition("/")[0] or "/")
+            folder = shlex.quote(entry.rpartition("/")[0] or "/")
             return (
-                f"{where}{what!r} belongs to {maker!r}, and anybody may write to {folder}: nothing "
-                f"is sent there; where {maker!r} runs the server say requirepeer: {maker}, else "
-                "name the server's own folder in host"
+                f"{where}{entry!r} belongs to {maker!r}, and anybody may write to {folder}: "
+                f"nothing is sent there; where {maker!r} runs the server say requirepeer: {maker}, "
+                "else name the server's own folder in host"
             )
     return ""

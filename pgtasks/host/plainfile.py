@@ -53,10 +53,10 @@ def opened(folder: Path, name: str, flags: int = os.O_RDONLY) -> int:
         handle = _at(at, last, flags, folder / name)
     finally:
         os.close(at)
-    found = kind(os.fstat(handle).st_mode)
-    if found:
+    fault = kind(os.fstat(handle).st_mode)
+    if fault:
         os.close(handle)
-        raise Odd(folder / name, found)
+        raise Odd(folder / name, fault)
     return handle
 
 
@@ -68,9 +68,9 @@ def _at(folder: int, name: str, flags: int, path: Path) -> int:
         raise
     except OSError:
         # a link, a folder's place taken by a file, a socket: the system's words name none of them
-        found = kind(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
-        if found and not (flags & os.O_DIRECTORY and found == _KINDS[stat.S_IFDIR]):
-            raise Odd(path, found) from None
+        fault = kind(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
+        if fault and not (flags & os.O_DIRECTORY and fault == _KINDS[stat.S_IFDIR]):
+            raise Odd(path, fault) from None
         raise
 
 
@@ -128,9 +128,9 @@ def walk(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
         above = pending.pop()
         with os.scandir(folder / above) as entries:
             for entry in entries:
-                found = entry.stat(follow_symlinks=False)
+                status = entry.stat(follow_symlinks=False)
                 name = f"{above}{entry.name}"
-                if stat.S_ISDIR(found.st_mode):
+                if stat.S_ISDIR(status.st_mode):
                     pending.append(f"{name}/")
                 else:
-                    yield name, found
+                    yield name, status

@@ -39,10 +39,10 @@ def state(path: Path) -> None:
 
 
 def _close(path: Path) -> None:
-    found = path.stat()
-    shared = found.st_mode & stat.S_ISVTX  # as /tmp is
-    if found.st_uid == os.geteuid() and found.st_mode & _OTHERS_WRITE and not shared:
-        path.chmod(stat.S_IMODE(found.st_mode) & ~_OTHERS_WRITE)
+    status = path.stat()
+    shared = status.st_mode & stat.S_ISVTX  # as /tmp is
+    if status.st_uid == os.geteuid() and status.st_mode & _OTHERS_WRITE and not shared:
+        path.chmod(stat.S_IMODE(status.st_mode) & ~_OTHERS_WRITE)
 
 
 def sync(path: Path) -> None:
@@ -57,12 +57,12 @@ def sync(path: Path) -> None:
 def own(path: Path) -> None:
     """Raise Failed for a folder, or a link to one, that a stranger put where ours are."""
     try:
-        found, above = path.lstat(), path.parent.stat()
+        status, above = path.lstat(), path.parent.stat()
     except FileNotFoundError:
         return
-    if found.st_uid not in (os.geteuid(), 0, above.st_uid):
+    if status.st_uid not in (os.geteuid(), 0, above.st_uid):
         raise Failed(
-            f"{str(path)!r} belongs to {_account(found.st_uid)!r}, not to who runs this: "
+            f"{str(path)!r} belongs to {_account(status.st_uid)!r}, not to who runs this: "
             "look what is in it, and move it away"
         )
 
@@ -85,14 +85,14 @@ def exposed(path: Path, owner: int) -> str:
     return ""
 
 
-def _open_to(found: os.stat_result, trusted: set[int], *, above: bool) -> str:
-    if found.st_uid not in trusted:
-        return f"belongs to {_account(found.st_uid)!r}"
-    if stat.S_ISLNK(found.st_mode) or (above and found.st_mode & stat.S_ISVTX):
+def _open_to(status: os.stat_result, trusted: set[int], *, above: bool) -> str:
+    if status.st_uid not in trusted:
+        return f"belongs to {_account(status.st_uid)!r}"
+    if stat.S_ISLNK(status.st_mode) or (above and status.st_mode & stat.S_ISVTX):
         return ""  # in a shared folder, such as /tmp, nobody renames what is another's
-    if found.st_mode & _OTHERS_WRITE:
+    if status.st_mode & _OTHERS_WRITE:
         return "can be written by every account"
-    if found.st_mode & stat.S_IWGRP and not _is_private(found.st_gid):
+    if status.st_mode & stat.S_IWGRP and not _is_private(status.st_gid):
         return "can be written by its group"
     return ""
 
@@ -117,7 +117,7 @@ def opened(path: Path, flags: int) -> int:
     """Open a plain file, made for its owner alone where it is missing; raises OSError."""
     mode = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     handle = os.open(path, flags | mode | os.O_CREAT, 0o600)
-    if found := plainfile.kind(os.fstat(handle).st_mode):
+    if fault := plainfile.kind(os.fstat(handle).st_mode):
         os.close(handle)
-        raise plainfile.Odd(path, found)
+        raise plainfile.Odd(path, fault)
     return handle

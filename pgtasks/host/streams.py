@@ -33,8 +33,8 @@ class Bounded(io.RawIOBase):
     Raises Failed for more, Unreachable for a command that goes on and sends nothing.
     """
 
-    def __init__(self, handle: int, what: str, most: int, patience: float) -> None:
-        self._handle, self._what = handle, what
+    def __init__(self, handle: int, name: str, most: int, patience: float) -> None:
+        self._handle, self._what = handle, name
         self.most, self.patience = most, patience
         self._waited, self._come = 0.0, 0
         self._ready = select.poll()

@@ -35,15 +35,15 @@ def sweep(place: str | None = None) -> None:
 
 def left(place: str) -> list[Path]:
     """Return what killed runs of this user left behind."""
-    found = []
+    paths = []
     for path in Path(place).glob(f"{_PREFIX}*-*"):
         try:
             mine = path.lstat().st_uid == os.getuid()
         except OSError:
             continue  # another run was faster
         if mine and not _alive(path.name.removeprefix(_PREFIX).split("-")[0]):
-            found.append(path)
-    return found
+            paths.append(path)
+    return paths
 
 
 def remove(path: Path) -> None:

@@ -59,8 +59,8 @@ class Toolset:
 
 def parse_version(text: str) -> tuple[int, int] | None:
     """Parse `pg_dump (PostgreSQL) 16.14 (Debian ...)` into (16, 14); a beta counts as minor 0."""
-    found = re.search(r"\(PostgreSQL\) ([0-9]{1,4})(?:\.([0-9]{1,4}))?", text)
-    return (int(found[1]), int(found[2] or 0)) if found else None
+    match = re.search(r"\(PostgreSQL\) ([0-9]{1,4})(?:\.([0-9]{1,4}))?", text)
+    return (int(match[1]), int(match[2] or 0)) if match else None
 
 
 # Prints one line for each folder with a pg_dump: where it was found, the folder, its version, what
@@ -114,10 +114,12 @@ def _toolset(line: str) -> Toolset | None:
     """Return what a line of the look says, None for a pg_dump that does not run."""
     if line.count("\t") != 3:
         raise Failed(f"the look for PostgreSQL's tools printed {line[:_SHOWN]!r}")
-    origin, folder, said, configured = line.split("\t")
-    version = parse_version(said)
+    origin, folder, version_text, configured = line.split("\t")
+    version = parse_version(version_text)
     if version is None and origin == "setting":
-        raise BadConfiguration(f"tools: {folder}/pg_dump is not PostgreSQL's: {said or 'silent'}")
+        raise BadConfiguration(
+            f"tools: {folder}/pg_dump is not PostgreSQL's: {version_text or 'silent'}"
+        )
     if version is None:
         return None  # built for other libraries, say
     return Toolset(folder, version, origin, _compressions(origin, version, configured))
@@ -228,7 +230,7 @@ def _none_fits(
     fits: Callable[[Toolset], bool],
 ) -> VersionMismatch:
     """Return the error of a tool that is not there; of those that were passed over it says why."""
-    there, setting = (" there", "ssh.bin") if target.end else ("", "tools")
+    where, setting = (" there", "ssh.bin") if target.end else ("", "tools")
     usable = _usable(toolsets, target)
     if named := [tools for tools in usable if tools.origin == "setting"]:
         others = _usable([t for t in toolsets if t not in named], target)
@@ -238,14 +240,14 @@ def _none_fits(
             f"no {tool} fits {target}: wanted {wanted}, and `{setting}` names "
             f"{', '.join(f'{t.version[0]}.{t.version[1]} in {t.folder!r}' for t in named)}: {way}"
         )
-    found = ", ".join(str(tools) for tools in usable) or "none"
+    names = ", ".join(str(tools) for tools in usable) or "none"
     why = ""
     if passed := [tools for tools in toolsets if tools not in usable]:
         versions = ", ".join(f"{tools.version[0]}.{tools.version[1]}" for tools in passed)
         why = f" (those of the wheel, {versions}, have no TLS, which this needs)"
     return VersionMismatch(
-        f"no {tool} fits {target}: wanted {wanted}, found {found}{why}: "
-        f"install the PostgreSQL client of that version{there} or name its folder in `{setting}`"
+        f"no {tool} fits {target}: wanted {wanted}, found {names}{why}: "
+        f"install the PostgreSQL client of that version{where} or name its folder in `{setting}`"
     )
 
 

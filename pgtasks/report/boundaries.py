@@ -52,7 +52,7 @@ UNDO = (
 ALL = (*BACKUP, *FETCH, *SEND, *RESTORE_SENT, *RESTORE_ANEW, *RESTORE, *SWAP, *UNDO)
 
 
-def reach(step: str) -> None:
+def boundary(step: str) -> None:
     """Pass a step boundary; halt there where a test asks for it."""
     if os.environ.get("PGTASKS_HALT_AT") != step:
         return

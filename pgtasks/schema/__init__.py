@@ -1,7 +1,7 @@
-"""The project's files against the database.
+"""The files of a project and its database: migrations, triggers, seeds, setup.
 
-setup     an empty database up to one with schema, triggers and seeds
-migrate/  migrations, by Alembic
-trigger/  trigger files, and what is installed of them
+setup     bring an empty database up to schema, triggers and seeds
+migrate/  Alembic migrations
+trigger/  trigger files, and the triggers that are installed
 seed/     sets of rows
 """

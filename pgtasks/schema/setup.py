@@ -1,6 +1,6 @@
-"""Bring an environment up from whatever is there: database, migrations, triggers, seeds, check.
+"""Set up an environment: database, migrations, triggers, seeds, check.
 
-Run again, it finds everything done. A part that the project does not have is skipped, and said.
+A second run changes nothing. A part that the project lacks is skipped, with a message.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _NAMED = 5  # tables that a line names
 
 
 @dataclass(frozen=True)
-class Step:
-    """What became of one part: done, unchanged, skipped, or planned under --dry."""
+class SetupStep:
+    """The result of one part: done, unchanged, skipped, or planned with --dry."""
 
     name: str
     result: str
@@ -35,8 +35,8 @@ class Step:
 
     def line(self) -> str:
         """Return what a person reads."""
-        took = report.duration(self.seconds) if self.result in ("done", "unchanged") else "-"
-        return f"{self.name:10}  {self.result:9}  {took:>7}  {self.text}"
+        duration = report.duration(self.seconds) if self.result in ("done", "unchanged") else "-"
+        return f"{self.name:10}  {self.result:9}  {duration:>7}  {self.text}"
 
     def as_json(self) -> dict[str, Any]:
         """Return plain data with stable keys."""
@@ -50,18 +50,18 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What a setup did; each step's line was said when it ended."""
+class SetUp:
+    """The result of a setup; the line of each step was printed when it ended."""
 
     target: Target
-    steps: tuple[Step, ...]
+    steps: tuple[SetupStep, ...]
 
     def lines(self) -> list[str]:
         """Return what a person reads."""
-        took = report.duration(sum(step.seconds for step in self.steps))
+        duration = report.duration(sum(step.seconds for step in self.steps))
         if any(step.result == "planned" for step in self.steps):
             return ["nothing was done, this is the plan"]
-        return [f"{self.target.environment} is ready: {self.target} ({took})"]
+        return [f"{self.target.environment} is ready: {self.target} ({duration})"]
 
     def as_json(self) -> dict[str, Any]:
         """Return plain data with stable keys."""
@@ -74,19 +74,19 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Setup:
-    """All that a setup needs to know, settled before anything is written.
+    """Everything that a setup needs, collected before it writes anything.
 
-    `unseen` is a database on a server that does not run, which a plan does not start.
+    `unseen` is true if the server of the database does not run, because a plan does not start it.
     """
 
     project: Project
     target: Target
     identity: Identity | None
-    seeds: seed.Plan | None
+    seeds: seed.SeedPlan | None
     unseen: bool = False
 
-    def perform(self, lock: Lock, server: Step, *, say: Say) -> Outcome:
-        """Take the steps in order, saying each as it ends; a step that fails ends the setup."""
+    def perform(self, lock: Lock, server: SetupStep, *, say: Say) -> SetUp:
+        """Run the steps in order, printing each as it ends; the first failure ends the setup."""
         done = [server]
         parts = (self._database, self._migrations, self._triggers, self._seeds, self._check)
         for part in parts:
@@ -94,16 +94,16 @@ class Setup:
             step = replace(part(lock), seconds=time.monotonic() - began)
             say(step.line())
             done.append(step)
-        return Outcome(self.target, tuple(done))
+        return SetUp(self.target, tuple(done))
 
-    def plan(self, server: Step, *, say: Say) -> Outcome:
-        """Return what would be done; the database is only read."""
+    def plan(self, server: SetupStep, *, say: Say) -> SetUp:
+        """Return the planned steps, without changing the database."""
         steps = tuple(self._planned())
         for step in steps:
             say(step.line())
-        return Outcome(self.target, (server, *steps))
+        return SetUp(self.target, (server, *steps))
 
-    def _database(self, lock: Lock) -> Step:
+    def _database(self, lock: Lock) -> SetupStep:
         created = create.create(lock)
         if created.created and self.target.embedded:
             for name in create.namesakes(lock.connection, self.target):
@@ -112,9 +112,9 @@ class Setup:
                     f"that is the one you mean (a renamed folder?), say database: {name}"
                 )
         result = "done" if created.changes else "unchanged"
-        return Step("database", result, created.lines()[0], details=created.as_json())
+        return SetupStep("database", result, created.lines()[0], details=created.as_json())
 
-    def _migrations(self, lock: Lock) -> Step:
+    def _migrations(self, lock: Lock) -> SetupStep:
         scripts = migrate.find(self.project)
         if scripts is None:
             return _skipped("migrations", _no_migrations(self.project))
@@ -125,69 +125,71 @@ class Setup:
         text = outcome.state.sentence()
         if outcome.applied:
             text = f"{report.plural(len(outcome.applied), 'revision')} applied; {text}"
-        return Step("migrations", result, text, details=outcome.as_json())
+        return SetupStep("migrations", result, text, details=outcome.as_json())
 
-    def _triggers(self, lock: Lock) -> Step:
+    def _triggers(self, lock: Lock) -> SetupStep:
         files = trigger.read(self.project)
         if not files:
             return _skipped("triggers", _no_triggers(self.project))
-        found = trigger.verify(files, self.target)
-        if not found.faults() and not found.unknown:
-            # CREATE TRIGGER would lock tables that are in use, for nothing
-            return Step("triggers", "unchanged", found.sentence())
+        verification = trigger.verify(files, self.target)
+        if not verification.faults() and not verification.unknown:
+            # CREATE TRIGGER would lock tables in use without need
+            return SetupStep("triggers", "unchanged", verification.sentence())
         applied = trigger.apply(files, self.target)
         for warning in applied.warnings:
             report.say(f"warning: {warning}")
         result = "done" if applied.changes else "unchanged"
-        return Step("triggers", result, applied.sentence())
+        return SetupStep("triggers", result, applied.sentence())
 
-    def _seeds(self, lock: Lock) -> Step:
+    def _seeds(self, lock: Lock) -> SetupStep:
         if self.seeds is None:
             return _skipped("seeds", f"environment {self.target.environment!r} names none")
         outcome = self.seeds.load(self.target, say=lambda line: None)
         changed = [loaded for loaded in outcome.sets if loaded.changed]
         text = "; ".join(loaded.lines()[-1] for loaded in outcome.sets)
         result = "done" if changed else "unchanged"
-        return Step("seeds", result, text, details=outcome.as_json())
+        return SetupStep("seeds", result, text, details=outcome.as_json())
 
-    def _check(self, lock: Lock) -> Step:
+    def _check(self, lock: Lock) -> SetupStep:
         files = trigger.read(self.project)
-        said = []
+        parts = []
         if files:
-            found = trigger.verify(files, self.target)
-            found.check()
-            said.append(f"triggers {found.sentence()}")
+            verification = trigger.verify(files, self.target)
+            verification.check()
+            parts.append(f"triggers {verification.sentence()}")
         counted = count(self.target)
-        said.append(str(counted))
-        return Step("check", "done", "; ".join(said), details=asdict(counted))
+        parts.append(str(counted))
+        return SetupStep("check", "done", "; ".join(parts), details=asdict(counted))
 
-    def _planned(self) -> Iterator[Step]:
+    def _planned(self) -> Iterator[SetupStep]:
         created = create.left_to_do(self.target, self.identity)
         text = replace(created, dry=True).lines()[0]
-        yield Step("database", "planned", f"{text}, unless it is there" if self.unseen else text)
+        yield SetupStep(
+            "database", "planned", f"{text}, unless it is there" if self.unseen else text
+        )
         scripts = migrate.find(self.project)
         if scripts is None:
             yield _skipped("migrations", _no_migrations(self.project))
         elif self.unseen:
-            yield Step("migrations", "planned", "those that the database lacks")
+            yield SetupStep("migrations", "planned", "those that the database lacks")
         elif self.identity is None:
-            yield Step("migrations", "planned", "all, on the new database")
+            yield SetupStep("migrations", "planned", "all, on the new database")
         else:
             state = migrate.status(scripts, self.target, self.identity)
-            yield Step("migrations", "planned", state.sentence())
+            yield SetupStep("migrations", "planned", state.sentence())
         files = trigger.read(self.project)
         if files:
-            yield Step("triggers", "planned", report.plural(len(files), "file"))
+            yield SetupStep("triggers", "planned", report.plural(len(files), "file"))
         else:
             yield _skipped("triggers", _no_triggers(self.project))
         if self.seeds is None:
             yield _skipped("seeds", f"environment {self.target.environment!r} names none")
         else:
-            yield Step("seeds", "planned", "; ".join(self.seeds.lines()))
+            yield SetupStep("seeds", "planned", "; ".join(self.seeds.lines()))
 
 
-def server(reached: Callable[[], Target]) -> tuple[Step, Target]:
-    """Reach the server, which starts an embedded one, and return the first step."""
+def server(reached: Callable[[], Target]) -> tuple[SetupStep, Target]:
+    """Connect to the server, starting an embedded one, and return the first step."""
     began = time.monotonic()
     target = reached()
     place = target.at(target.maintenance)
@@ -196,19 +198,19 @@ def server(reached: Callable[[], Target]) -> tuple[Step, Target]:
     kind = "embedded, " if target.embedded else ""
     over = f" on {target.ssh}" if target.ssh else ""
     text = f"{kind}PostgreSQL {version} at {target.host}:{target.port}{over}"
-    return Step("server", "done", text, time.monotonic() - began), target
+    return SetupStep("server", "done", text, time.monotonic() - began), target
 
 
-def asleep(project: Project, target: Target) -> Step | None:
-    """Return the step of an embedded server that does not run; it is not started."""
+def asleep(project: Project, target: Target) -> SetupStep | None:
+    """Return the step for an embedded server that does not run, without starting it."""
     if not target.embedded:
         return None
-    found = embedded.status(project.root, major=target.major)
-    if found is None:
-        return Step("server", "planned", "would make and start the embedded server")
-    if found.pid is None:
-        text = f"would start the embedded server, PostgreSQL {found.major}"
-        return Step("server", "planned", text)
+    server = embedded.status(project.root, major=target.major)
+    if server is None:
+        return SetupStep("server", "planned", "would make and start the embedded server")
+    if server.pid is None:
+        text = f"would start the embedded server, PostgreSQL {server.major}"
+        return SetupStep("server", "planned", text)
     return None
 
 
@@ -221,7 +223,7 @@ def prepare(
     protection: str,
     unseen: bool = False,
 ) -> Setup:
-    """Settle what a setup will do, raising Refused for seeds that may not go there."""
+    """Prepare a setup, raising Refused for seeds that may not be loaded there."""
     seeds = None
     if target.seeds:
         seeds = seed.plan(project, target, (), scale=scale, protection=protection)
@@ -230,7 +232,7 @@ def prepare(
 
 @dataclass(frozen=True)
 class Count:
-    """How many rows there are in how many tables; those of `uncounted` ones are not among them."""
+    """The number of tables and of their rows, without the rows of `uncounted` tables."""
 
     tables: int
     rows: int
@@ -249,17 +251,17 @@ class Count:
 
 
 def count(target: Target) -> Count:
-    """Count the rows of a user's own tables, running nothing that another role wrote."""
+    """Count the rows of all user tables without running code of other roles."""
     with connection.session(target, read_only=True, purpose="count") as conn:
-        found = {
+        counts = {
             str(table): rowcount.counted(conn, table) for table in catalog.relations(conn, "r")
         }
-    uncounted = tuple(name for name, rows in found.items() if rows is None)
-    return Count(len(found), sum(rows or 0 for rows in found.values()), uncounted)
+    uncounted = tuple(name for name, rows in counts.items() if rows is None)
+    return Count(len(counts), sum(rows or 0 for rows in counts.values()), uncounted)
 
 
-def _skipped(name: str, why: str) -> Step:
-    return Step(name, "skipped", why)
+def _skipped(name: str, why: str) -> SetupStep:
+    return SetupStep(name, "skipped", why)
 
 
 def _no_migrations(project: Project) -> str:

@@ -26,7 +26,7 @@ class Access(enum.Enum):
 
 
 @dataclass(frozen=True)
-class Facts:
+class Evidence:
     """All that the decision rests on. `identity` is None where the database does not exist.
 
     `lineage` are the environments that the chosen one inherits from: a standby has the stamp of
@@ -53,7 +53,7 @@ class Decision(enum.Enum):
     ASK = "answer y/N"
 
 
-def decide(facts: Facts) -> Decision:
+def decide(facts: Evidence) -> Decision:
     """Return what is left to do, raising Refused where the task must not go on."""
     _check_facts_agree(facts)
     if facts.access is Access.READ:
@@ -76,7 +76,7 @@ def decide(facts: Facts) -> Decision:
     return Decision.GO
 
 
-def protection(facts: Facts) -> str:
+def protection(facts: Evidence) -> str:
     """Return why the target counts as protected, or nothing."""
     if facts.protected:
         return f"environment {facts.environment!r} is protected"
@@ -93,7 +93,7 @@ def protection(facts: Facts) -> str:
     return ""
 
 
-def _name_needed(facts: Facts, why: str) -> Decision:
+def _name_needed(facts: Evidence, why: str) -> Decision:
     if facts.confirm == facts.database:
         return Decision.GO
     if facts.terminal:
@@ -117,7 +117,7 @@ def _escaped(char: str) -> str:
     return "".join(f"\\x{byte:02x}" for byte in char.encode("utf-8", "surrogateescape"))
 
 
-def _check_facts_agree(facts: Facts) -> None:
+def _check_facts_agree(facts: Evidence) -> None:
     identity = facts.identity
     if identity is None:
         return
@@ -131,7 +131,7 @@ def _check_facts_agree(facts: Facts) -> None:
         raise Refused(f"{contradiction}: {_way_out(facts, identity)}")
 
 
-def _way_out(facts: Facts, identity: Identity) -> str:
+def _way_out(facts: Evidence, identity: Identity) -> str:
     if identity.standby and identity.stamp is not None:
         other = identity.stamp.environment
         return (
@@ -142,7 +142,7 @@ def _way_out(facts: Facts, identity: Identity) -> str:
     return f"{choose}if it is {facts.environment!r} now, run {typed.task('env.stamp')}"
 
 
-def _contradiction(facts: Facts, identity: Identity) -> str:
+def _contradiction(facts: Evidence, identity: Identity) -> str:
     """Return how the stamp contradicts what was chosen, or nothing."""
     stamp = identity.stamp
     if stamp is None:

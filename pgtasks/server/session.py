@@ -184,9 +184,9 @@ def begin(version: int, *, own_path: bool = False, look_for_client: bool = True)
     and whether the role may switch event triggers off.
     """
     if version < OLDEST * 10000:
-        found = f"{version // 10000}.{version % 10000}"
+        shown_version = f"{version // 10000}.{version % 10000}"
         raise VersionMismatch(
-            f"the server is PostgreSQL {found}, servers {OLDEST} to {NEWEST} are supported"
+            f"the server is PostgreSQL {shown_version}, servers {OLDEST} to {NEWEST} are supported"
         )
     statements = ["SET idle_session_timeout = 0"]
     if version >= 170000:

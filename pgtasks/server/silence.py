@@ -139,8 +139,8 @@ class _Asking(threading.Thread):
                 "SELECT state FROM pg_catalog.pg_stat_activity WHERE pid OPERATOR(pg_catalog.=) %s",
                 (self._wait.pid,),
             )
-            found = cursor.fetchone()
-            return str(found[0]) if found else None
+            row = cursor.fetchone()
+            return str(row[0]) if row else None
 
 
 def _give_up(wait: Wait, fault: str) -> None:

@@ -61,8 +61,8 @@ class Stamp:
             "kept_owner": self.kept_owner,
             "lacks": self.lacks,
         }
-        said = (f"{key}={quote(text, safe='/@:+')}" for key, text in parts.items() if text)
-        return f"{_MARK} {' '.join(said)}"
+        words = (f"{key}={quote(text, safe='/@:+')}" for key, text in parts.items() if text)
+        return f"{_MARK} {' '.join(words)}"
 
 
 def split(comment: str | None) -> tuple[str, Stamp | None]:
@@ -71,8 +71,8 @@ def split(comment: str | None) -> tuple[str, Stamp | None]:
     before, _, last = text.rpartition("\n")
     if not last.startswith(_MARK):
         return text, None
-    said = dict(part.split("=", 1) for part in last[len(_MARK) :].split() if "=" in part)
-    values = {key: unquote(value) for key, value in said.items()}
+    fields = dict(part.split("=", 1) for part in last[len(_MARK) :].split() if "=" in part)
+    values = {key: unquote(value) for key, value in fields.items()}
     known = Stamp.__dataclass_fields__
     if not {"environment", "database", "system"} <= values.keys():
         return text, None
@@ -109,8 +109,8 @@ class Identity:
 def system_identifier(conn: Connection) -> str:
     """Return the server's system identifier, as `pg_controldata` prints it."""
     query = "SELECT system_identifier::text FROM pg_control_system()"
-    found = connection.value(conn, query, limit=ANSWER)
-    return str(found)
+    value = connection.value(conn, query, limit=ANSWER)
+    return str(value)
 
 
 def identify(conn: Connection) -> Identity:
@@ -122,9 +122,9 @@ def identify(conn: Connection) -> Identity:
         into=tuple[str, str, str | None, bool],
         limit=ANSWER,
     )[0]
-    text, found = split(comment)
+    text, its_stamp = split(comment)
     system, empty = system_identifier(conn), _is_empty(conn)
-    return Identity(database, system, user, text, found, empty, standby)
+    return Identity(database, system, user, text, its_stamp, empty, standby)
 
 
 def glimpse(conn: Connection, database: str) -> Identity | None:
@@ -140,8 +140,10 @@ def glimpse(conn: Connection, database: str) -> Identity | None:
     if seen is None:
         return None
     user, comment, standby, invalid = seen
-    text, mark = split(comment)
-    return Identity(database, system_identifier(conn), user, text, mark, True, standby, invalid)
+    text, its_stamp = split(comment)
+    return Identity(
+        database, system_identifier(conn), user, text, its_stamp, True, standby, invalid
+    )
 
 
 # Objects made after initdb have OIDs from 16384 on (FirstNormalObjectId in access/transam.h). What

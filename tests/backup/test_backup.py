@@ -32,7 +32,7 @@ from backups import (
     until,
 )
 from pgtasks.backup import create
-from pgtasks.backup.dump.job import Options
+from pgtasks.backup.dump.job import DumpOptions
 from pgtasks.backup.format import manifest
 from pgtasks.backup.restore import plan
 from pgtasks.backup.store import local
@@ -273,7 +273,7 @@ class TestOptions:
             shop,
             shelf=LocalShelf(tmp_path),
             host=for_target(shop),
-            options=Options(schema_only=True),
+            options=DumpOptions(schema_only=True),
         )
         text = "\n".join(lines)
         assert "--schema-only" in text

@@ -472,7 +472,7 @@ class TestWordsOfPgDump:
         assert not [word for word in streamed if word.startswith(("--jobs", "--file"))]
 
     def test_locks_are_heard_of(self) -> None:
-        words = pg_dump.Words()
+        words = pg_dump.DumpLog()
         for line in ("pg_dump: reading schemas", "pg_dump: reading user-defined tables"):
             words.hear(line)
             assert not words.locked.is_set()

@@ -34,7 +34,7 @@ from servers import Cluster
 
 from backups import SHOP, below, differences, make, restored, until
 from pgtasks.backup import create
-from pgtasks.backup.dump.job import Options, prepared
+from pgtasks.backup.dump.job import DumpOptions, prepared
 from pgtasks.backup.format.backup import Backup
 from pgtasks.backup.store import local, transfer
 from pgtasks.backup.store.destination import LocalShelf
@@ -44,7 +44,7 @@ from pgtasks.errors import Failed, NotProven, VersionMismatch
 from pgtasks.host.local import HERE, LocalHost, for_target
 from pgtasks.server import reach
 from pgtasks.server.dump import pg_dump
-from pgtasks.server.dump.watch import Again
+from pgtasks.server.dump.watch import Retry
 from pgtasks.settings.ssh import Login
 from pgtasks.settings.target import Target
 
@@ -126,7 +126,7 @@ class TestStreamed:
     def test_a_dump_that_no_tool_here_unpacks_is_said_to_be_one(
         self, there: Target, tmp_path: Path
     ) -> None:
-        job = prepared(there, for_target(there), LocalShelf(tmp_path), Options())
+        job = prepared(there, for_target(there), LocalShelf(tmp_path), DumpOptions())
         assert not job.sealed
         assert list(create._notes(job)) == []
         sealed = replace(job, compression="zstd:1")
@@ -217,7 +217,7 @@ class TestOnHost:
             runs.append(attempt)
             done = real(attempt)
             if len(runs) == 1:
-                raise Again("as if rewritten")
+                raise Retry("as if rewritten")
             return done
 
         monkeypatch.setattr(create.attempt, "run", run)

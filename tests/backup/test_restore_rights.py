@@ -467,7 +467,7 @@ def test_a_target_that_a_load_drops_is_not_said_to_be_as_it_was(
     assert f"warning: '{kept}', kept for undo, was dropped meanwhile" in failed.stderr
 
 
-def facts(cluster: Cluster, name: str) -> properties.DatabaseFacts:
+def facts(cluster: Cluster, name: str) -> properties.DatabaseProperties:
     with closing(cluster.connect()) as conn:
         return properties.read(conn, name)
 

@@ -63,13 +63,13 @@ class Shop:
     def place(self) -> tuple[Scripts, Target, Identity]:
         return self.scripts, self.target, self.identity
 
-    def plan(self, direction: str, to: str, *, exact: bool = False) -> migrate.Plan:
+    def plan(self, direction: str, to: str, *, exact: bool = False) -> migrate.MigrationPlan:
         return migrate.plan(*self.place, direction, to, exact=exact)
 
-    def up(self, to: str = "head") -> migrate.Outcome:
+    def up(self, to: str = "head") -> migrate.Migrated:
         return migrate.perform(self.scripts, self.target, self.identity, self.plan("up", to))
 
-    def down(self, to: str = "-1") -> migrate.Outcome:
+    def down(self, to: str = "-1") -> migrate.Migrated:
         return migrate.perform(self.scripts, self.target, self.identity, self.plan("down", to))
 
     def new(self, message: str) -> migrate.Written:

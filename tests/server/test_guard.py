@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pgtasks.errors import Refused
-from pgtasks.server.guard import Access, Decision, Facts, decide, protection
+from pgtasks.server.guard import Access, Decision, Evidence, decide, protection
 from pgtasks.server.stamp import Identity, Stamp
 
 GO, TYPE, ASK = Decision.GO, Decision.TYPE_NAME, Decision.ASK
@@ -30,8 +30,8 @@ def identity(stamp: str, *, empty: bool, database: str = NAME) -> Identity:
     return Identity(database, "7", "alice", "", STAMPS[stamp], empty)
 
 
-def facts(access: Access, found: Identity | None, **others: Any) -> Facts:
-    return Facts(
+def facts(access: Access, found: Identity | None, **others: Any) -> Evidence:
+    return Evidence(
         **{
             "access": access,
             "environment": "dev",
@@ -44,7 +44,7 @@ def facts(access: Access, found: Identity | None, **others: Any) -> Facts:
     )
 
 
-def outcome(given: Facts) -> Decision | str:
+def outcome(given: Evidence) -> Decision | str:
     try:
         return decide(given)
     except Refused as exc:
@@ -63,7 +63,7 @@ class Row:
     confirm: str
     yes: bool
 
-    def facts(self) -> Facts:
+    def facts(self) -> Evidence:
         found = None
         if self.content != "absent":
             found = identity(self.stamp, empty=self.content == "empty")
@@ -218,7 +218,7 @@ def test_a_database_that_is_not_there_can_be_made() -> None:
         ),
     ],
 )
-def test_a_refusal_names_the_facts_and_the_way_out(given: Facts, message: str) -> None:
+def test_a_refusal_names_the_facts_and_the_way_out(given: Evidence, message: str) -> None:
     assert outcome(given) == f"refused: {message}"
 
 

@@ -17,8 +17,8 @@ from servers import Cluster, threads
 from pgtasks.errors import Failed, NotProven
 from pgtasks.report import Progress
 from pgtasks.server import catalog, connection, proof
-from pgtasks.server.dump.pg_dump import Words
-from pgtasks.server.dump.watch import Again, Watch
+from pgtasks.server.dump.pg_dump import DumpLog
+from pgtasks.server.dump.watch import Retry, Watch
 from pgtasks.server.proof import fingerprint
 from pgtasks.server.proof.model import Proof, SequenceProof, TableProof, Unproven, parse, text
 from pgtasks.server.proof.reader import Contended, Taking
@@ -426,7 +426,7 @@ class TestSnapshot:
             connection.execute(exporter, "BEGIN ISOLATION LEVEL REPEATABLE READ")
             snapshot = connection.value(exporter, "SELECT pg_export_snapshot()")
             found = content(exporter)
-            watch = Watch(exporter, now, found, Words(), Progress("backup"))
+            watch = Watch(exporter, now, found, DumpLog(), Progress("backup"))
             with Taking(target, snapshot, found, check=watch.refuse_columns) as taking:
                 assert taking.result().rows == 1
             cluster.execute(
@@ -435,7 +435,7 @@ class TestSnapshot:
                 target.database,
             )
             with (
-                pytest.raises(Again, match=r"altered meanwhile: public\.t"),
+                pytest.raises(Retry, match=r"altered meanwhile: public\.t"),
                 Taking(target, snapshot, found, check=watch.refuse_columns) as taking,
             ):
                 taking.result()

@@ -16,7 +16,7 @@ from typing import Any
 from servers import Cluster
 
 from pgtasks.backup import create
-from pgtasks.backup.dump.job import Options
+from pgtasks.backup.dump.job import DumpOptions
 from pgtasks.backup.format.backup import Backup
 from pgtasks.backup.store.destination import LocalShelf
 from pgtasks.host.local import for_target
@@ -45,7 +45,7 @@ def said(target: Target, folder: Path, **options: Any) -> tuple[Backup, list[str
         target,
         shelf=LocalShelf(folder),
         host=for_target(target),
-        options=Options(**options),
+        options=DumpOptions(**options),
         say=lines.append,
         quiet=True,
     )

@@ -14,7 +14,7 @@ from projects import make_project, put_stamp
 
 from backups import SHOP, below, make
 from pgtasks.backup import create
-from pgtasks.backup.dump.job import Options
+from pgtasks.backup.dump.job import DumpOptions
 from pgtasks.backup.format.backup import Backup
 from pgtasks.backup.store import local as store
 from pgtasks.backup.store import remote
@@ -86,7 +86,7 @@ def make_there(target: Target, say: Callable[[str], None] | None = None, **more:
         target,
         shelf=FarShelf(far_of(target)),
         host=for_target(target),
-        options=Options(**more),
+        options=DumpOptions(**more),
         say=say,
         quiet=True,
     )

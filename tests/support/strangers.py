@@ -30,7 +30,7 @@ from pgtasks.backup.format.manifest import Manifest
 from pgtasks.backup.format.records import FileRecord, Unread
 from pgtasks.backup.store import local, remote, remote_index, tarstream
 from pgtasks.database import properties
-from pgtasks.database.properties import DatabaseFacts, Grant, Setting
+from pgtasks.database.properties import DatabaseProperties, Grant, Setting
 from pgtasks.errors import PgtasksError
 from pgtasks.host import journal
 from pgtasks.host.local import HERE
@@ -45,7 +45,7 @@ MEMORY = 32 << 20  # bytes that a trial may take; what it reads is smaller than 
 _ADDRESSES = 1 << 30  # a thread reserves some hundred million of them
 _MEASURED = 15  # of so many trials one is measured
 st.text().validate()  # Hypothesis makes its table of characters now: 200 MB, nothing of a trial
-FACTS = DatabaseFacts(
+FACTS = DatabaseProperties(
     *("shop", "ann", "UTF8", "C", "C"),
     grants=(Grant("bob", "CONNECT"),),
     settings=(Setting("search_path", "a, b", "ann"),),

@@ -29,7 +29,7 @@ def mark(lock: Lock, run: str) -> Stamp:
     return Stamp("dev", lock.target.database, system, origin="test", role="new", run=run)
 
 
-def build_side(lock: Lock, text: str) -> tuple[str, Stamp, properties.DatabaseFacts]:
+def build_side(lock: Lock, text: str) -> tuple[str, Stamp, properties.DatabaseProperties]:
     facts = properties.read(lock.connection, lock.target.database)
     made = mark(lock, side.new_run_id(lock.connection, lock.target))
     name = side.create(lock.connection, lock.target, facts, made, owner=facts.owner)

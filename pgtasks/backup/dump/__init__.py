@@ -1,5 +1,5 @@
 """The dump of a backup.
 
-job    what is dumped, with which tools, to where
-write  what is written beside the dump: proof, manifest, readme
+job    the content, tools and destination of a backup
+write  write the files beside the dump: proof, manifest, README
 """

@@ -1,4 +1,4 @@
-"""What a backup is to be, and all that must be known before it begins."""
+"""Prepare a backup: options, tools, number of jobs, layout."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from pgtasks.backup.format import names, readme
 from pgtasks.backup.store.destination import Shelf
 from pgtasks.database import properties
-from pgtasks.database.properties import DatabaseFacts
+from pgtasks.database.properties import DatabaseProperties
 from pgtasks.errors import VersionMismatch
 from pgtasks.host import tools
 from pgtasks.host.local import HERE, Command, Host
@@ -25,10 +25,10 @@ from pgtasks.settings.target import Target
 
 
 @dataclass(frozen=True)
-class Options:
-    """What a backup shall hold and how. `compression` is pg_dump's (`gzip:1`), `auto` or None.
+class DumpOptions:
+    """The options of a backup. `compression` is pg_dump's (`gzip:1`), `auto` or None.
 
-    `layout` is `directory`, `custom`, or None: a folder where several processes write, else a file.
+    `layout` is `directory`, `custom`, or None: a folder if several processes write, else a file.
     """
 
     schema_only: bool = False
@@ -40,12 +40,12 @@ class Options:
     layout: Layout | None = None
 
 
-PLAIN = Options()
+PLAIN = DumpOptions()
 
 
-def for_target(target: Target, **flags: Any) -> Options:
-    """Return the options that flags and the environment's `backup` settings make together."""
-    return Options(
+def for_target(target: Target, **flags: Any) -> DumpOptions:
+    """Return the options from the flags and the environment's `backup` settings."""
+    return DumpOptions(
         **flags,
         compression=target.backup.compression or None,
         globals_passwords=target.backup.globals_passwords,
@@ -54,16 +54,16 @@ def for_target(target: Target, **flags: Any) -> Options:
 
 @dataclass(frozen=True)
 class Job:
-    """All that a backup needs to know, found out before anything is written.
+    """Everything that a backup needs, collected before it writes anything.
 
-    `host` is where `toolset` dumps; `reader` are the tools that read the dump where it will lie.
+    `toolset` runs on `host`; `reader` are the tools that read the dump at its destination.
     """
 
     target: Target
     host: Host
-    options: Options
+    options: DumpOptions
     source: Source
-    facts: DatabaseFacts
+    facts: DatabaseProperties
     settings: str
     toolset: Toolset
     compression: str
@@ -72,32 +72,32 @@ class Job:
 
     @property
     def jobs(self) -> int:
-        """Return how many processes dump: one into a stream, and where there is too little room."""
+        """Return the number of dump processes; one for a stream, or if locks or files are short."""
         alone = self.streamed or self.short_of_locks or self.many_files
         return 1 if alone else self.target.jobs
 
     @property
     def streamed(self) -> bool:
-        """Whether the dump comes over the line."""
+        """Whether the dump is streamed over SSH."""
         return self.host != self.shelf.host
 
     @property
     def sealed(self) -> bool:
-        """Whether the tools where the dump will lie can list it and not unpack it."""
+        """Whether the tools at the destination can list the dump but not decompress it."""
         return compression.algorithm(self.compression) not in self.reader.compressions
 
     @property
     def short_of_locks(self) -> bool:
-        """Whether the locks of several processes find no room: workers lock each table again."""
+        """Whether the lock table is too small for several processes, which all lock each table."""
         return self.target.jobs > 1 and self.source.tables >= self.source.locks
 
     @property
     def many_files(self) -> bool:
-        """Whether a folder would hold more files than a manifest lists: one process makes one."""
+        """Whether a folder would have more files than a manifest may list."""
         return self.target.jobs > 1 and self.source.files >= layout.MOST_FILES
 
     def plan(self, folder: Path, *, jobs: int | None = None) -> pg_dump.DumpPlan:
-        """Return what pg_dump is told to write into `folder`."""
+        """Return the plan of pg_dump for a backup in `folder`."""
         jobs = jobs or self.jobs
         form: Layout = self.options.layout or ("directory" if jobs > 1 else "custom")
         form = "custom" if self.streamed else form
@@ -107,7 +107,7 @@ class Job:
             layout=form,
             compression=self.compression,
             jobs=jobs,
-            # a file on this machine is ours to write in any case
+            # pgtasks itself writes a file on this machine
             streamed=form == "custom" and self.shelf.host == HERE,
             schema_only=self.options.schema_only,
             exclude_table_data=self.options.exclude_table_data,
@@ -124,10 +124,10 @@ class Job:
         )
 
 
-def prepared(target: Target, host: Host, shelf: Shelf, options: Options) -> Job:
-    """Look at source and tools, raising for what cannot work.
+def prepared(target: Target, host: Host, shelf: Shelf, options: DumpOptions) -> Job:
+    """Check source and tools, and return the job.
 
-    That is Refused, VersionMismatch, or Unreachable where not all sessions would be let in.
+    Raises Refused, VersionMismatch, or Unreachable if the server has too few free connections.
     """
     with connection.session(target, read_only=True, purpose="db.backup") as conn:
         source = preflight.look(conn, options.exclude_table_data)
@@ -149,21 +149,22 @@ def prepared(target: Target, host: Host, shelf: Shelf, options: Options) -> Job:
 def _check_room(conn: Connection, job: Job) -> None:
     dumping = job.jobs + 1 if job.jobs > 1 else 1
     proving = job.target.jobs if job.options.proof else 0
-    # two keep the snapshot and watch; one beside them prints the roles
+    # two hold the snapshot and watch; one more prints the roles
     needed = 2 + dumping + proving
     room.check(conn, job.target, "the backup", within=needed, besides=1, jobs=job.target.jobs)
 
 
 def _readers(toolset: Toolset, host: Host, shelf: Shelf, target: Target) -> list[Toolset]:
-    """Return the tools that read the dump where it will lie, raising VersionMismatch for none."""
+    """Return the tools that read the dump at its destination, raising VersionMismatch for none."""
     if shelf.host == host:
         return [toolset]
-    found = tools.available(shelf.host, target)
-    fitting = tools.for_reading(found, toolset.major)
+    toolsets = tools.available(shelf.host, target)
+    fitting = tools.for_reading(toolsets, toolset.major)
     if not fitting:
+        names = ", ".join(map(str, toolsets)) or "none"
         raise VersionMismatch(
             f"no pg_restore on {shelf.host.name} reads what pg_dump {toolset} on {host.name} "
-            f"writes, found {', '.join(map(str, found)) or 'none'}: install the PostgreSQL client "
-            f"of version {toolset.major} or newer, or let the backup stay there with --on-host"
+            f"writes, found {names}: install the PostgreSQL client of "
+            f"version {toolset.major} or newer, or let the backup stay there with --on-host"
         )
     return fitting

@@ -1,4 +1,4 @@
-"""What is written beside the dump: proof, facts, README, checksums, and the manifest last."""
+"""Write the files beside the dump: proof, properties, README, checksums, and the manifest last."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pgtasks.server.proof.model import text as proof_text
 
 
 def reconciled(job: Job, dumped: Dumped) -> Dumped:
-    """Hold the proof against the dump's own table of contents, and take the sequences from it."""
+    """Compare the proof with the dump's table of contents, and take the sequences from the dump."""
     if dumped.proof is None:
         return dumped
     entries = pg_dump.contents(job.shelf.host, dumped.plan.layout, dumped.plan.path)
@@ -43,7 +43,7 @@ def reconciled(job: Job, dumped: Dumped) -> Dumped:
 
 
 def write(job: Job, dumped: Dumped, draft: Draft, began: float) -> None:
-    """Write what goes beside the dump, the manifest last."""
+    """Write the files beside the dump, the manifest last."""
     path = draft.path
     has_globals = (path / names.GLOBALS).exists()
     made = _manifest(job, dumped, draft.id)

@@ -21,7 +21,7 @@ from pgtasks.server.proof import model as proofs
 from pgtasks.server.proof.model import Proof
 
 if TYPE_CHECKING:
-    from pgtasks.database.properties import DatabaseFacts
+    from pgtasks.database.properties import DatabaseProperties
 
 _DAMAGE = 4_000  # characters of it that are kept
 
@@ -86,11 +86,11 @@ class Backup:
             return None
         return proofs.parse(self._content(names.PROOF), self._named(names.PROOF))
 
-    def database(self) -> DatabaseFacts:
+    def database(self) -> DatabaseProperties:
         """Return the facts of the database itself (owner, grants, settings, comment text)."""
-        from pgtasks.database.properties import DatabaseFacts
+        from pgtasks.database.properties import DatabaseProperties
 
-        return DatabaseFacts.parse(self._content(names.DATABASE), self._named(names.DATABASE))
+        return DatabaseProperties.parse(self._content(names.DATABASE), self._named(names.DATABASE))
 
     def globals(self) -> str:
         """Return the SQL that makes the roles, empty where they could not be read."""

@@ -10,7 +10,7 @@ from psycopg2 import sql
 from pgtasks.backup.format.manifest import Manifest
 from pgtasks.backup.format.names import DATABASE, GLOBALS, PROOF, dump_name
 from pgtasks.database import properties
-from pgtasks.database.properties import DatabaseFacts
+from pgtasks.database.properties import DatabaseProperties
 from pgtasks.server import stamp
 from pgtasks.server.connection import Connection
 
@@ -18,7 +18,9 @@ NAME = "README.txt"
 SETTINGS = "settings.sql"
 
 
-def text(manifest: Manifest, facts: DatabaseFacts, *, has_globals: bool, passwords: bool) -> str:
+def text(
+    manifest: Manifest, facts: DatabaseProperties, *, has_globals: bool, passwords: bool
+) -> str:
     """Return the text; its commands run as they stand in the backup's folder."""
     tool = ".".join(map(str, manifest.dump_tool))
     rows = "" if manifest.rows is None else f", {manifest.rows:,} rows"
@@ -48,7 +50,7 @@ def _whole() -> str:
     return "IS IT WHOLE?\n\n    sha256sum --check --quiet SHA256SUMS\n\nsays nothing if it is."
 
 
-def _restore(manifest: Manifest, facts: DatabaseFacts, *, has_globals: bool) -> str:
+def _restore(manifest: Manifest, facts: DatabaseProperties, *, has_globals: bool) -> str:
     name, dump = _dbname(facts.name), dump_name(manifest.layout)
     psql = "psql --no-psqlrc --dbname=postgres"
     steps = [
@@ -92,7 +94,7 @@ def _which_tools(manifest: Manifest) -> str:
     )
 
 
-def _createdb(facts: DatabaseFacts) -> str:
+def _createdb(facts: DatabaseProperties) -> str:
     options = [
         "--template=template0",
         f"--encoding={facts.encoding}",
@@ -114,7 +116,7 @@ def _dbname(name: str) -> str:
     return shlex.quote(name)
 
 
-def settings(conn: Connection, facts: DatabaseFacts) -> str:
+def settings(conn: Connection, facts: DatabaseProperties) -> str:
     """Return the SQL that lays owner, privileges, settings and comment on the database.
 
     Settings that would stop a load come last, for a psql that is told `late`.

@@ -1,27 +1,27 @@
-"""Restores: a side database is built and proven, then swapped in; the old one stays for undo.
+"""Restores: build and prove a side database, then swap it in and keep the old one for undo.
 
-choose     which backup
-options    what the command line says
-survey     all that is needed, found out before anything is touched; it makes the plan
-plan       what is built from what, what would be lost
-rights     who owns the result, and with whose rights it is loaded
-demands    what only a superuser restores
-leaving    what --leave-out goes without
-preflight  what stands in the way, found by looking
-trying     what stands in the way, found by trying
-build      the side database: created, filled, proven
-load       pg_restore and statistics
-prove      its rows and its schema compared with the backup's
-intact     what the load did to databases themselves
-perform    all of it, in order
-outcome    what it did
+choose     choose the backup
+options    the options of the command line
+survey     collect everything that a restore needs, and make the plan
+plan       the plan: what is built and replaced, what would be lost
+rights     the owner of the result, and the rights of the load
+demands    the objects that need a superuser
+leaving    the objects that --leave-out omits
+preflight  find obstacles by reading
+trying     find obstacles by trying, in a transaction rolled back
+build      create, load and prove the side database
+load       run pg_restore and gather statistics
+prove      compare rows and schema with the backup
+intact     find changes that the load made to other databases
+perform    run all steps in order
+outcome    the result
 """
 
 from __future__ import annotations
 
 from pgtasks.backup.restore.choose import chosen, doubt
-from pgtasks.backup.restore.options import Options
-from pgtasks.backup.restore.outcome import Outcome
+from pgtasks.backup.restore.options import RestoreOptions
+from pgtasks.backup.restore.outcome import Restored
 from pgtasks.backup.restore.perform import restore
 
-__all__ = ["Options", "Outcome", "chosen", "doubt", "restore"]
+__all__ = ["RestoreOptions", "Restored", "chosen", "doubt", "restore"]

@@ -1,4 +1,4 @@
-"""The side database of a restore: created, filled, proven; dropped where that fails."""
+"""Create, load and prove the side database of a restore; drop it if that fails."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from dataclasses import replace
 
 from pgtasks import report
 from pgtasks.backup.restore import intact, load, preflight, prove, trying
-from pgtasks.backup.restore.plan import Plan
+from pgtasks.backup.restore.plan import RestorePlan
 from pgtasks.backup.restore.prove import Proven
 from pgtasks.backup.store import remote, transfer
 from pgtasks.database import drop, loader, properties, side
 from pgtasks.errors import Failed, PgtasksError, Refused, Unreachable
 from pgtasks.host.local import Host
 from pgtasks.report import Console, Say, typed
-from pgtasks.report.boundaries import reach
+from pgtasks.report.boundaries import boundary
 from pgtasks.server import connection
 from pgtasks.server.connection import Connection
 from pgtasks.server.lock import Lock
@@ -25,7 +25,7 @@ from pgtasks.server.proof.toc import Entry
 from pgtasks.server.stamp import Stamp
 
 
-def build(plan: Plan, lock: Lock, host: Host, console: Console) -> Proven:
+def build(plan: RestorePlan, lock: Lock, host: Host, console: Console) -> Proven:
     """Build the side database and prove it."""
     conn = lock.connection
     _prepare(plan, conn, console.say)
@@ -37,9 +37,9 @@ def build(plan: Plan, lock: Lock, host: Host, console: Console) -> Proven:
 
 @contextmanager
 def _logged_in(
-    plan: Plan, conn: Connection, say: Say, *, reads_all: bool = False
-) -> Iterator[Plan]:
-    """Give the load a login of its own where a superuser's connection is to be kept from it."""
+    plan: RestorePlan, conn: Connection, say: Say, *, reads_all: bool = False
+) -> Iterator[RestorePlan]:
+    """Give the load its own login, if it must not have a superuser's connection."""
     if not plan.rights.held:
         yield plan
         return
@@ -51,7 +51,7 @@ def _logged_in(
         try:
             entered = stack.enter_context(login)
         except loader.NoLogin as exc:
-            # never by SET ROLE: who can make a login fail would have a session of this role
+            # never with SET ROLE: code that makes the login fail would get a session of this role
             raise Refused(
                 f"a load as {owner!r} alone needs a way in for a role of its own "
                 f"({exc.message}): connect as {owner!r} itself (`user`), have "
@@ -62,7 +62,7 @@ def _logged_in(
 
 
 @contextmanager
-def _brought(plan: Plan, host: Host, console: Console) -> Iterator[Plan]:
+def _brought(plan: RestorePlan, host: Host, console: Console) -> Iterator[RestorePlan]:
     """Have the backup where pg_restore runs for the length of a block."""
     home = remote.of(plan.target)
     if plan.at_hand(host) or home is None:
@@ -75,11 +75,11 @@ def _brought(plan: Plan, host: Host, console: Console) -> Iterator[Plan]:
         seconds = report.duration(time.monotonic() - began)
         console.say(f"sent to {host.name}: {report.size(size)} in {seconds}, every byte as written")
         ready = replace(plan, dump=lent.dump)
-        reach("restore.sent")
+        boundary("restore.sent")
         yield ready
 
 
-def _filled(plan: Plan, lock: Lock, host: Host, console: Console) -> Proven:
+def _filled(plan: RestorePlan, lock: Lock, host: Host, console: Console) -> Proven:
     """Load the side database and prove it."""
     conn, say = lock.connection, console.say
     before = intact.look(conn, plan.side)
@@ -101,13 +101,13 @@ def _filled(plan: Plan, lock: Lock, host: Host, console: Console) -> Proven:
         say(f"  accepted: {each}")
     for name in proven.unused:
         say(f"  --accept {name!r}: nothing of that name differs")
-    for what in intact.put_back(conn, before) if before else ():
-        say(f"  put back: {what}, which the load had changed")
-    reach("restore.proven")
+    for change in intact.put_back(conn, before) if before else ():
+        say(f"  put back: {change}, which the load had changed")
+    boundary("restore.proven")
     return proven
 
 
-def _load(plan: Plan, host: Host, conn: Connection, console: Console) -> None:
+def _load(plan: RestorePlan, host: Host, conn: Connection, console: Console) -> None:
     try:
         load.run_restore(plan, host, conn, console)
     except load.Deadlocked as exc:
@@ -119,20 +119,20 @@ def _load(plan: Plan, host: Host, conn: Connection, console: Console) -> None:
         load.run_restore(replace(plan, jobs=1), host, conn, console)
 
 
-def _has_forced_policies(plan: Plan) -> bool:
-    """Return whether row policies hold for a table's owner too."""
+def _has_forced_policies(plan: RestorePlan) -> bool:
+    """Return whether row policies apply to a table's owner too."""
     return any(b"FORCE ROW LEVEL SECURITY" in entry.definition for entry in plan.archive)
 
 
-def restored_entries(plan: Plan) -> list[Entry]:
-    """Return the archive's entries as they are restored."""
+def restored_entries(plan: RestorePlan) -> list[Entry]:
+    """Return the archive entries that are restored."""
     kept = plan.left.kept(plan.archive)
     if not plan.no_tablespaces:
         return kept
     return [replace(entry, rest=("", *entry.rest[1:])) for entry in kept]
 
 
-def _prepare(plan: Plan, conn: Connection, say: Say) -> None:
+def _prepare(plan: RestorePlan, conn: Connection, say: Say) -> None:
     """Create the side database, ready for the load."""
     try:
         side.create(conn, plan.target, plan.facts, mark(plan), owner=plan.facts.owner)
@@ -141,8 +141,8 @@ def _prepare(plan: Plan, conn: Connection, say: Say) -> None:
     _lay(plan, conn, say)
 
 
-def _of_locale(failure: Failed, plan: Plan) -> Failed | Refused:
-    """Return why CREATE DATABASE failed, with the way on where the saved locale is not here."""
+def _of_locale(failure: Failed, plan: RestorePlan) -> Failed | Refused:
+    """Return the error of CREATE DATABASE, with a way out if the saved locale is missing."""
     named = re.search(r"locale|collat|\bICU\b", failure.message, re.IGNORECASE)
     if plan.replaces or not named:
         return failure
@@ -154,11 +154,13 @@ def _of_locale(failure: Failed, plan: Plan) -> Failed | Refused:
     )
 
 
-def _lay(plan: Plan, conn: Connection, say: Say) -> None:
-    """Lay grants and settings on the side database, before the load that may need them."""
+def _lay(plan: RestorePlan, conn: Connection, say: Say) -> None:
+    """Apply grants and settings to the side database before the load, which may need them."""
     settings = plan.facts.settings
-    libraries = [it for it in settings if it.name.lower() in properties.PRELOADING]
-    others = replace(plan.facts, settings=tuple(it for it in settings if it not in libraries))
+    libraries = [preload for preload in settings if preload.name.lower() in properties.PRELOADING]
+    others = replace(
+        plan.facts, settings=tuple(preload for preload in settings if preload not in libraries)
+    )
     for statement in properties.laying_statements(plan.side, others):
         try:
             connection.execute(conn, statement)
@@ -170,13 +172,13 @@ def _lay(plan: Plan, conn: Connection, say: Say) -> None:
             connection.execute(conn, statement)
             connection.connect(plan.target.at(plan.side), purpose="db.restore").close()
         except (Failed, Unreachable) as exc:
-            if isinstance(exc, Unreachable):  # nobody gets in: the library is not here
+            if isinstance(exc, Unreachable):  # no session can start: the server lacks the library
                 reset = properties.reset_statement(plan.side, setting.role, setting.name)
                 connection.execute(conn, reset)
             _leave(plan, statement.as_string(conn), exc, say)
 
 
-def _leave(plan: Plan, text: str, fault: PgtasksError, say: Say) -> None:
+def _leave(plan: RestorePlan, text: str, fault: PgtasksError, say: Say) -> None:
     if not plan.leave_behind:
         raise Refused(
             f"cannot carry over: {text} ({fault.message}): run it as a role that may, "
@@ -185,24 +187,24 @@ def _leave(plan: Plan, text: str, fault: PgtasksError, say: Say) -> None:
     say(f"left behind: {text} ({fault.message})")
 
 
-def _anew(plan: Plan, lock: Lock, host: Host) -> list[Entry]:
-    """Load the archive's schema into an empty database and return how the server prints it."""
+def _anew(plan: RestorePlan, lock: Lock, host: Host) -> list[Entry]:
+    """Load the archive's schema into an empty database and return how pg_dump prints it."""
     scratch = replace(plan, run=side.new_run_id(lock.connection, plan.target))
     try:
         _prepare(scratch, lock.connection, _silent)
         with _logged_in(scratch, lock.connection, report.say) as entered:
             load.load_schema(entered, host)
-            reach("restore.anew")
+            boundary("restore.anew")
             return prove.described(entered, host)
     finally:
         clear(scratch, lock)
 
 
 def _silent(line: str) -> None:
-    """Say nothing."""
+    """Print nothing."""
 
 
-def mark(plan: Plan) -> Stamp:
+def mark(plan: RestorePlan) -> Stamp:
     """Return the stamp of the side database."""
     return Stamp(
         plan.target.environment,
@@ -215,8 +217,8 @@ def mark(plan: Plan) -> Stamp:
     )
 
 
-def clear(plan: Plan, lock: Lock) -> None:
-    """Drop the side database of a run that failed; what cannot be dropped is left to recover."""
+def clear(plan: RestorePlan, lock: Lock) -> None:
+    """Drop the side database of a failed run; if that fails, leave it to db.recover."""
     recover = typed.task("db.recover")
     try:
         drop.drop(lock.connection, plan.target, plan.side)

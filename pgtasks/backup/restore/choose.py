@@ -1,4 +1,4 @@
-"""Which backup a restore works with; on a terminal a list to choose from."""
+"""Choose the backup to restore, on a terminal from a list."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ def chosen(places: Places, which: str | None) -> Backup:
         return _asked(places)
     if not places.target.ssh or _is_path(which):
         return places.here(which)
-    found, refused, unreadable = [], [], []
+    backups, refused, unreadable = [], [], []
     for look in (places.there, places.here):
         try:
-            found.append(look(which))
+            backups.append(look(which))
         except Refused as exc:
             refused.append(exc.message)
         except local.Unreadable as exc:
             unreadable.append(exc)
     for broken in unreadable:
         # the same one in the other place, or a newer one, passes nothing over
-        if not any(backup.id >= broken.id for backup in found):
+        if not any(backup.id >= broken.id for backup in backups):
             raise broken
-    if not found:
+    if not backups:
         raise Refused("; on this machine: ".join(refused))
-    return max(found, key=_age)
+    return max(backups, key=_age)
 
 
 def doubt(backup: Backup, backups: Path, project: Path) -> str:
-    """Return why a backup may be a stranger's, or nothing: by the journal, and by who may write it.
+    """Return why a backup may come from somebody else, by the journal and by who may write to it.
 
-    Who can write to its folder could exchange the dump after every check. Over SSH that is the
-    host's to keep; what lies here of such a backup is looked at.
+    Another account that can write to its folder could exchange the dump after every check. Over SSH
+    the host is trusted with that; only the files on this machine are checked.
     """
     if not journal.holds(backups, "db.backup", backup.fingerprint):
         return "no run of this project made this backup, by its journal"
@@ -70,14 +70,14 @@ def _asked(places: Places) -> Backup:
     listed = {backup.id: backup for backup in local.list_backups(places.folder, **of)}
     if target.ssh:
         listed |= {backup.id: backup for backup in places.depot().mirror().backups(**of)}
-    found = sorted(listed.values(), key=lambda backup: backup.id, reverse=True)
-    if not found:
-        return places.find(None)  # says what is there
+    newest_first = sorted(listed.values(), key=lambda backup: backup.id, reverse=True)
+    if not newest_first:
+        return places.find(None)  # names the existing ones
     rows = [
         (each.id, report.age(views.age(each)), each.manifest.rows, each.manifest.note)
-        for each in found
+        for each in newest_first
     ]
     number = CONSOLE.choose(("backup", "age", "rows", "note"), rows, whole=("backup",))
     if number is None:
         raise Refused("no backup was chosen, nothing was done")
-    return chosen(places, found[number].id)
+    return chosen(places, newest_first[number].id)

@@ -1,4 +1,4 @@
-"""What of a backup only a superuser restores, by the entries of its archive."""
+"""Find the objects of a backup that need a superuser, by the entries of its archive."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _KINDS = (
     *("EVENT TRIGGER", "FOREIGN DATA WRAPPER", "ACCESS METHOD", "PROCEDURAL LANGUAGE"),
     *("OPERATOR CLASS", "OPERATOR FAMILY", "TEXT SEARCH PARSER", "TEXT SEARCH TEMPLATE"),
 )
-# the line of options that pg_dump writes before a body, which may hold the same words
+# the options that pg_dump writes before a body, which may contain the same words
 _OPTIONS = r"\A(?:(?!\n    LANGUAGE ).)*\n    LANGUAGE [^\n]*"
-# what the definition of an entry says that only a superuser may: kind, pattern, in words
+# definitions that need a superuser: kind, pattern, description
 _WORDS = (
     ("FUNCTION", r"\n\s*LANGUAGE (c|internal)\b", "is written in C"),
     ("PROCEDURE", r"\n\s*LANGUAGE (c|internal)\b", "is written in C"),
@@ -41,7 +41,7 @@ def demanding(
     *,
     grants: bool,
 ) -> Iterator[str]:
-    """Yield one line for each kind of thing, with the way out; `grants`: they are restored too."""
+    """Yield one line for each kind of object, with the way out; with `grants` they are restored."""
     archive = [entry for entry in archive if grants or entry.desc != "ACL"]
     for why, names in _by_reason(archive).items():
         more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
@@ -52,12 +52,12 @@ def demanding(
 
 
 def _by_reason(archive: Sequence[Entry]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
+    demands: dict[str, list[str]] = {}
     for entry in archive:
         if why := _why(entry):
             name = entries.name((entry.desc, entry.namespace, entry.tag))
-            found.setdefault(why, []).append(name)
-    return found
+            demands.setdefault(why, []).append(name)
+    return demands
 
 
 def _why(entry: Entry) -> str:
@@ -80,7 +80,7 @@ def _extensions(conn: Connection, target: Target, backup: Backup) -> Iterator[st
         (sorted(proof.extensions if proof else ()),),
     )
     for (name,) in untrusted:
-        # plpgsql comes with every database
+        # every database has plpgsql
         if name != "plpgsql" and target.template in ("template0", "template1"):
             as_one = " (user: postgres)" if target.embedded else ""
             yield (
@@ -90,6 +90,6 @@ def _extensions(conn: Connection, target: Target, backup: Backup) -> Iterator[st
 
 
 def _public(archive: Sequence[Entry]) -> Iterator[str]:
-    # since 15 the schema belongs to the database's owner
+    # since 15 the database's owner owns the schema
     if any(entry.desc == "ACL" and entry.tag == "SCHEMA public" for entry in archive):
         yield "grants on schema public are the superuser's to give, who owns it below PostgreSQL 15"

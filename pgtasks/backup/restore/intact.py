@@ -1,8 +1,8 @@
-"""What a load did to databases themselves: with the rights of their owner, beside their content.
+"""Find changes that a load made to the properties of databases.
 
-A load runs what the backup's source wrote, and the database's owner may grant on it, alter it and
-drop it. Extensions do so too: postgis_topology adds to the search_path of its database. What was
-changed of the side database is put back; what happened to the target meanwhile is said.
+A load runs code of the backup with the rights of the database's owner, who may grant privileges on
+the database, alter it and drop it. Extensions do that too: postgis_topology extends the search_path
+of its database. Changes of the side database are reverted; changes of the target are reported.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from psycopg2 import sql
 
 from pgtasks import report
 from pgtasks.database import properties, recover
-from pgtasks.database.properties import DatabaseFacts, Setting
+from pgtasks.database.properties import DatabaseProperties, Setting
 from pgtasks.errors import Failed, PgtasksError
 from pgtasks.server import connection
 from pgtasks.server.connection import Connection
@@ -23,22 +23,20 @@ from pgtasks.server.lock import Lock
 
 @dataclass(frozen=True)
 class Condition:
-    """A database as it was before a load; `open` to connections or not."""
+    """The properties of a database before a load; `open` if it accepts connections."""
 
-    facts: DatabaseFacts
+    facts: DatabaseProperties
     open: bool
 
 
 def look(conn: Connection, name: str) -> Condition | None:
-    """Return a database as it is, None where there is none."""
-    found = connection.rows(
-        conn, "SELECT datallowconn FROM pg_database WHERE datname = %s", (name,)
-    )
-    return Condition(properties.read(conn, name), found[0][0]) if found else None
+    """Return the condition of a database, None if it does not exist."""
+    rows = connection.rows(conn, "SELECT datallowconn FROM pg_database WHERE datname = %s", (name,))
+    return Condition(properties.read(conn, name), rows[0][0]) if rows else None
 
 
 def changes(before: Condition, now: Condition) -> Iterator[str]:
-    """Yield what is not as it was, each in some words."""
+    """Yield a description of each difference."""
     if now.facts.owner != before.facts.owner:
         yield f"owner {now.facts.owner!r}"
     if now.facts.grants != before.facts.grants:
@@ -52,7 +50,7 @@ def changes(before: Condition, now: Condition) -> Iterator[str]:
 
 
 def put_back(conn: Connection, before: Condition) -> list[str]:
-    """Give a database what it had `before`, and return what was not so."""
+    """Restore the properties of a database, and return what had changed."""
     facts = before.facts
     now = look(conn, facts.name)
     if now is None:
@@ -73,7 +71,7 @@ def _run(conn: Connection, statement: str, *names: str) -> None:
     connection.execute(conn, sql.SQL(statement).format(*map(sql.Identifier, names)))
 
 
-def _granted(now: DatabaseFacts, before: DatabaseFacts) -> Iterator[sql.Composed]:
+def _granted(now: DatabaseProperties, before: DatabaseProperties) -> Iterator[sql.Composed]:
     name, owner = sql.Identifier(before.name), sql.Identifier(before.owner)
     for grantee in sorted({grant.grantee for grant in now.grants or ()} - {before.owner}):
         yield sql.SQL("REVOKE ALL ON DATABASE {} FROM {} CASCADE").format(
@@ -85,14 +83,14 @@ def _granted(now: DatabaseFacts, before: DatabaseFacts) -> Iterator[sql.Composed
     yield from properties.access_statements(before.name, before)
 
 
-def _changed(now: DatabaseFacts, before: DatabaseFacts) -> list[Setting]:
+def _changed(now: DatabaseProperties, before: DatabaseProperties) -> list[Setting]:
     added = [setting for setting in now.settings if setting not in before.settings]
     names = {(setting.name, setting.role) for setting in now.settings}
     lost = [setting for setting in before.settings if (setting.name, setting.role) not in names]
     return added + lost
 
 
-def _set(conn: Connection, now: DatabaseFacts, before: DatabaseFacts) -> None:
+def _set(conn: Connection, now: DatabaseProperties, before: DatabaseProperties) -> None:
     for role in sorted({setting.role for setting in now.settings}):
         connection.execute(conn, properties.reset_statement(before.name, role))
     for setting in before.settings:
@@ -101,48 +99,48 @@ def _set(conn: Connection, now: DatabaseFacts, before: DatabaseFacts) -> None:
 
 @dataclass(frozen=True)
 class Surroundings:
-    """The target before a load, and the databases that are kept beside it."""
+    """The target before a load, and the databases kept beside it."""
 
     target: Condition | None
     kept: frozenset[str]
 
     @classmethod
     def look(cls, lock: Lock, *, replaces: bool) -> Surroundings:
-        """Return what is there now; the target only where it is one that is replaced."""
-        found = look(lock.connection, lock.target.database) if replaces else None
-        return cls(found, _kept(lock))
+        """Return the current state, with the target only if it is replaced."""
+        condition = look(lock.connection, lock.target.database) if replaces else None
+        return cls(condition, _kept(lock))
 
     def gone(self, lock: Lock, say: Callable[[str], None]) -> bool:
-        """Say what became of them, and return whether the target is there no more."""
-        lines, gone = self._changes(lock)
+        """Report the changes, and return whether the target no longer exists."""
+        lines, is_gone = self._changes(lock)
         for line in lines:
             say(f"warning: {line}")
-        return gone
+        return is_gone
 
     def tell(self, lock: Lock, failure: BaseException) -> None:
-        """Say what became of them in a restore that failed; raises Failed where the target is gone.
+        """Report the changes of a failed restore; raise Failed if the target no longer exists.
 
-        Nothing is said where the server cannot be asked.
+        Reports nothing if the server cannot be reached.
         """
         try:
-            lines, gone = self._changes(lock)
+            lines, is_gone = self._changes(lock)
         except PgtasksError:
             return
         for line in lines:
             report.say(f"warning: {line}")
-        if gone:
+        if is_gone:
             why = failure.message if isinstance(failure, PgtasksError) else "interrupted"
             raise Failed(f"{lines[0]}; {why}") from None
 
     def _changes(self, lock: Lock) -> tuple[list[str], bool]:
         name = lock.target.database
         now = look(lock.connection, name) if self.target else None
-        gone = self.target is not None and now is None
-        lines = [f"{name!r} was dropped while the backup was loaded"] if gone else []
+        is_gone = self.target is not None and now is None
+        lines = [f"{name!r} was dropped while the backup was loaded"] if is_gone else []
         if self.target and now and (altered := list(changes(self.target, now))):
             lines.append(f"{name!r} was altered while the backup was loaded: {', '.join(altered)}")
         lost = sorted(self.kept - _kept(lock))
-        return lines + [f"{each!r}, kept for undo, was dropped meanwhile" for each in lost], gone
+        return lines + [f"{each!r}, kept for undo, was dropped meanwhile" for each in lost], is_gone
 
 
 def _kept(lock: Lock) -> frozenset[str]:

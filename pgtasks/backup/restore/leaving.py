@@ -1,4 +1,4 @@
-"""What a restore leaves out: entries that come after the rows, by name, and what hangs on them."""
+"""Leave out archive entries that come after the rows, with the entries that depend on them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pgtasks.server.proof.toc import POST_DATA, Entry
 
 _WITH_ROWS = ("TABLE", "FOREIGN TABLE", "SEQUENCE")
 _IDENTIFIER = r'(?:"(?:[^"]|"")*"|[a-z_][a-z0-9_$]*)'
-# as pg_dump writes it, see dumpPolicy in its pg_dump.c
+# as pg_dump writes it, see dumpPolicy in pg_dump.c
 _POLICY = re.compile(
     rf"CREATE POLICY {_IDENTIFIER} ON {_IDENTIFIER}(?:\.{_IDENTIFIER})?(?: AS RESTRICTIVE)?"
     rf"(?: FOR [A-Z]+)? TO (?P<roles>{_IDENTIFIER}(?:, {_IDENTIFIER})*)"
@@ -24,7 +24,7 @@ _POLICY = re.compile(
 
 @dataclass(frozen=True)
 class Left:
-    """What is left out: `names` for people, all of it by the archive's `numbers`."""
+    """The omitted entries: `names` for a person, `numbers` of all of them in the archive."""
 
     names: tuple[str, ...] = ()
     numbers: frozenset[int] = frozenset()
@@ -34,7 +34,7 @@ class Left:
         return [entry for entry in archive if entry.number not in self.numbers]
 
     def listed(self, archive: Iterable[Entry]) -> bytes:
-        """Return the list that pg_restore goes by (--use-list), empty where all is restored."""
+        """Return the list for pg_restore (--use-list), empty if everything is restored."""
         if not self.numbers:
             return b""
         return "".join(f"{entry.number};\n" for entry in self.kept(archive)).encode()
@@ -44,25 +44,25 @@ NOTHING = Left()
 
 
 def left(archive: Sequence[Entry], asked: Sequence[str], unusable: Collection[int] = ()) -> Left:
-    """Return what is left out, raising Refused for a name that is none, or holds rows.
+    """Return the omitted entries, raising Refused for a name that is unknown or has rows.
 
-    `unusable` are numbers of entries that cannot be restored here, whoever asks.
+    `unusable` are the numbers of entries that cannot be restored here in any case.
     """
     known: dict[str, list[Entry]] = {}
     for entry in archive:
         known.setdefault(_name(entry), []).append(entry)
     numbers = set(unusable)
     for text in asked:
-        found = known.get(meant(text, known), [])
-        if not found:
+        entries = known.get(meant(text, known), [])
+        if not entries:
             raise Refused(f"--leave-out {text!r}: {_nearest(text, known)}")
-        if any(entry.section != POST_DATA and entry.desc != "EXTENSION" for entry in found):
+        if any(entry.section != POST_DATA and entry.desc != "EXTENSION" for entry in entries):
             raise Refused(
                 f"--leave-out {text!r}: rows, or what rows and other entries rest on; only what "
                 "comes after the rows can be left out (constraints, indexes, triggers, REFRESH), "
                 "and an extension"
             )
-        numbers |= {entry.number for entry in found}
+        numbers |= {entry.number for entry in entries}
     if any(entry.number in numbers and entry.desc == "EXTENSION" for entry in archive):
         numbers |= set(_of_extensions(archive))
     while more := {
@@ -74,7 +74,7 @@ def left(archive: Sequence[Entry], asked: Sequence[str], unusable: Collection[in
 
 
 def _of_extensions(archive: Sequence[Entry]) -> Iterator[int]:
-    """Yield the rows of extensions' own tables, which an archive does not say whose they are."""
+    """Yield the rows of tables of extensions, which an archive does not mark as such."""
     made = {(entry.namespace, entry.tag) for entry in archive if entry.desc in _WITH_ROWS}
     for entry in archive:
         rows = entry.desc in ("TABLE DATA", "SEQUENCE SET")
@@ -93,16 +93,16 @@ def _nearest(text: str, known: Iterable[str]) -> str:
 
 
 def flag(entry: Entry) -> str:
-    """Return what leaves an entry out, ready to paste, nothing where that cannot be."""
+    """Return the flag that leaves an entry out, empty if that is not possible."""
     return f"--leave-out {shlex.quote(_name(entry))}" if entry.section == POST_DATA else ""
 
 
 def policies(archive: Iterable[Entry]) -> Iterator[tuple[Entry, tuple[str, ...]]]:
-    """Yield the row policies that are for certain roles, and those roles."""
+    """Yield the row policies for named roles, with those roles."""
     for entry in archive:
         text = entry.definition.decode(errors="replace") if entry.desc == "POLICY" else ""
-        if found := _POLICY.match(text):
-            names = re.findall(_IDENTIFIER, found["roles"])
+        if match := _POLICY.match(text):
+            names = re.findall(_IDENTIFIER, match["roles"])
             yield entry, tuple(map(_unquoted, names))
 
 

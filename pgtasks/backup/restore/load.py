@@ -1,4 +1,4 @@
-"""The load of a side database: pg_restore, statistics."""
+"""Load a side database: pg_restore, statistics."""
 
 from __future__ import annotations
 
@@ -7,13 +7,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from pgtasks.backup.restore import leaving
-from pgtasks.backup.restore.plan import Plan, analyze_argv, load_command, restore_argv
+from pgtasks.backup.restore.plan import (
+    RestorePlan,
+    analyze_argv,
+    load_command,
+    restore_argv,
+)
 from pgtasks.backup.restore.rights import Rights
 from pgtasks.errors import Failed, NotProven, PgtasksError, Unreachable
 from pgtasks.host import pipeline, tools
 from pgtasks.host.local import Command, Host
 from pgtasks.report import Console
-from pgtasks.report.boundaries import reach
+from pgtasks.report.boundaries import boundary
 from pgtasks.server import connection
 from pgtasks.server.connection import Connection
 from pgtasks.server.proof.toc import Entry
@@ -23,16 +28,16 @@ _LOOKS_PER_SIZE = 5
 
 
 class Deadlocked(Failed):
-    """Report jobs of pg_restore that waited for each other."""
+    """The jobs of pg_restore waited for each other."""
 
 
 _NOT_ALLOWED = "this role may not restore it, see --no-owner"
-# what --no-owner leaves out: who owns what, and grants
+# what --no-owner leaves out: owners and grants
 _OF_OWNERS = (
     r"must be owner|must be able to SET ROLE|permission denied to set (?:session|role)|"
     r"Command was: (?:GRANT|REVOKE|SET SESSION|ALTER [^;]* OWNER TO)"
 )
-# What pg_restore's words mean for the person who reads them: pattern, class, way out.
+# The meaning of pg_restore's messages: pattern, class, way out.
 _CLASSES: Sequence[tuple[str, type[PgtasksError], str]] = (
     (r"No space left on device|could not extend file", Failed, "the server's disk is full"),
     (
@@ -58,16 +63,16 @@ _CLASSES: Sequence[tuple[str, type[PgtasksError], str]] = (
 )
 
 
-def run_restore(plan: Plan, host: Host, conn: Connection, console: Console) -> None:
+def run_restore(plan: RestorePlan, host: Host, conn: Connection, console: Console) -> None:
     """Run pg_restore into the side database, raising what its words mean."""
     with _lent(plan, host) as (env, use_list):
         argv = restore_argv(plan, use_list=use_list)
         _watch(plan, host, conn, load_command(plan, argv, env), console)
-        reach("restore.loaded")
+        boundary("restore.loaded")
         pipeline.run(host, [load_command(plan, analyze_argv(plan), env)])
 
 
-def load_schema(plan: Plan, host: Host) -> None:
+def load_schema(plan: RestorePlan, host: Host) -> None:
     """Run pg_restore into the side database for the schema alone."""
     with _lent(plan, host) as (env, use_list):
         argv = restore_argv(plan, use_list=use_list, schema_only=True)
@@ -75,25 +80,27 @@ def load_schema(plan: Plan, host: Host) -> None:
 
 
 @contextmanager
-def _lent(plan: Plan, host: Host) -> Iterator[tuple[dict[str, str], str]]:
+def _lent(plan: RestorePlan, host: Host) -> Iterator[tuple[dict[str, str], str]]:
     """Yield pg_restore's environment and the path of its list, for the length of a block."""
     with host.passfile(plan.loading) as passfile, _list(plan, host) as use_list:
         yield tools.environment(host.view(plan.loading), passfile), use_list
 
 
-def _list(plan: Plan, host: Host) -> AbstractContextManager[str]:
+def _list(plan: RestorePlan, host: Host) -> AbstractContextManager[str]:
     listed = plan.left.listed(plan.archive)
     return host.lend(listed) if listed else nullcontext("")
 
 
-def _watch(plan: Plan, host: Host, conn: Connection, command: Command, console: Console) -> None:
+def _watch(
+    plan: RestorePlan, host: Host, conn: Connection, command: Command, console: Console
+) -> None:
     total = plan.backup.manifest.database_bytes
     looks = 0
     with (
         pipeline.Pipeline(host, [command]) as running,
         console.progress("restore", total) as progress,
     ):
-        reach("restore.loading")
+        boundary("restore.loading")
         while not running.wait(_POLL):
             looks += 1
             if looks % _LOOKS_PER_SIZE == 0 and progress.due:
@@ -105,19 +112,19 @@ def _watch(plan: Plan, host: Host, conn: Connection, command: Command, console: 
 
 
 def _size(conn: Connection, name: str) -> int:
-    found = connection.value(
+    size = connection.value(
         conn, "SELECT pg_database_size(oid) FROM pg_database WHERE datname = %s", (name,)
     )
-    return int(found or 0)
+    return int(size or 0)
 
 
 def classified(
     failure: Failed, archive: Sequence[Entry] = (), rights: Rights | None = None
 ) -> PgtasksError:
-    """Return a failure of pg_restore as what it means, its own words kept as the hint.
+    """Translate an error of pg_restore, keeping its message as the hint.
 
-    Where an entry that comes after the rows of `archive` failed, it is named as --leave-out takes
-    it; where the load had the owner's `rights` alone and they did not do, so is --as-superuser.
+    If an entry of `archive` after the rows failed, the error names it as --leave-out takes it. If
+    the load had only the owner's `rights` and they did not suffice, it names --as-superuser.
     """
     meanings = ((kind, how) for pattern, kind, how in _CLASSES if re.search(pattern, failure.hint))
     kind, meaning = next(meanings, (Failed, ""))
@@ -128,9 +135,9 @@ def classified(
     flag = leaving.flag(entry) if entry else ""
     if flag:
         why = re.search(r"ERROR:\s+(.*)", failure.hint)
-        said = f" ({why[1]})" if why else ""
+        reason = f" ({why[1]})" if why else ""
         return Failed(
-            f"pg_restore failed after the rows{said}: {flag} restores all but that"
+            f"pg_restore failed after the rows{reason}: {flag} restores all but that"
             f"{', --as-superuser all of it' if held else ''}",
             hint=failure.hint,
         )
@@ -138,7 +145,7 @@ def classified(
 
 
 def _ways(rights: Rights, words: str) -> str:
-    """Return what a load that was held to a plain owner lacks, with the ways out."""
+    """Return the ways out if a load with the rights of a plain owner was denied something."""
     without = not rights.mapped and re.search(_OF_OWNERS, words)
     other = ", --no-owner goes without owners and grants" if without else ""
     way = "--as-superuser restores it with a superuser's rights"
@@ -146,12 +153,12 @@ def _ways(rights: Rights, words: str) -> str:
 
 
 def _failed(words: str, archive: Sequence[Entry]) -> Entry | None:
-    """Return the entry whose statement pg_restore says it was at."""
-    said = re.search(r"^\s*Command was: (.*?)\s*(?:^\s*pg_restore: |\Z)", words, re.S | re.M)
-    if said is None:
+    """Return the entry whose statement pg_restore names in its error."""
+    command = re.search(r"^\s*Command was: (.*?)\s*(?:^\s*pg_restore: |\Z)", words, re.S | re.M)
+    if command is None:
         return None
-    # told line by line, each indented
-    statement = _in_one_line(said[1])
+    # it prints each line indented
+    statement = _in_one_line(command[1])
     for entry in archive:
         if statement in _in_one_line(entry.definition.decode("utf-8", "backslashreplace")):
             return entry

@@ -1,4 +1,4 @@
-"""What the command line says of a restore."""
+"""The options of a restore on the command line."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Options:
-    """What the command line says of a restore."""
+class RestoreOptions:
+    """The options of a restore on the command line."""
 
     jobs: int
     no_owner: bool = False
@@ -17,7 +17,7 @@ class Options:
     accept: tuple[str, ...] = ()
     leave_out: tuple[str, ...] = ()
     with_settings: bool = False
-    doubt: str = ""  # why the backup is not known to have been made here, and to be as it was
+    doubt: str = ""  # why the backup may not come from this project, or may have been changed
 
     @property
     def known(self) -> bool:

@@ -1,4 +1,4 @@
-"""What a restore did, as a person and a program read it."""
+"""The result of a restore, for a person and for a program."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pgtasks import report
-from pgtasks.backup.restore.plan import Plan
+from pgtasks.backup.restore.plan import RestorePlan
 from pgtasks.backup.restore.prove import Proven
 from pgtasks.database.forget import Trimmed
 from pgtasks.database.swap import Swapped
@@ -14,10 +14,10 @@ from pgtasks.report import typed
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What a restore did."""
+class Restored:
+    """The result of a restore."""
 
-    plan: Plan
+    plan: RestorePlan
     proven: Proven
     swapped: Swapped
     trimmed: Trimmed
@@ -29,7 +29,9 @@ class Outcome:
         plan = self.plan
         swapped = f"{self.proven.sentence()}, swapped in {report.duration(self.swapped.seconds)}"
         lines = [f"restored {plan.target.database!r} from {plan.origin}: {swapped}"]
-        lines += [f"left out, and missing there until made: {it}" for it in plan.left.names]
+        lines += [
+            f"left out, and missing there until made: {missing}" for missing in plan.left.names
+        ]
         if self.swapped.kept:
             undo = typed.task("db.undo")
             lines.append(f"the old one is kept as {self.swapped.kept!r}: {undo} takes it back")

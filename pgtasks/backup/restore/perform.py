@@ -1,4 +1,4 @@
-"""A restore from beginning to end, or its plan alone."""
+"""Run a restore from beginning to end, or make only its plan."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from pgtasks.backup import verify
 from pgtasks.backup.format.backup import Backup
 from pgtasks.backup.restore import intact, prove
 from pgtasks.backup.restore.build import build, clear, mark, restored_entries
-from pgtasks.backup.restore.options import Options
-from pgtasks.backup.restore.outcome import Outcome
-from pgtasks.backup.restore.plan import Plan
+from pgtasks.backup.restore.options import RestoreOptions
+from pgtasks.backup.restore.outcome import Restored
+from pgtasks.backup.restore.plan import RestorePlan
 from pgtasks.backup.restore.survey import make_plan
 from pgtasks.database import attached, drop, forget, recover, swap
 from pgtasks.database.swap import Swapped
 from pgtasks.host.local import Host
 from pgtasks.report import Console
-from pgtasks.report.boundaries import reach
+from pgtasks.report.boundaries import boundary
 from pgtasks.server import room
 from pgtasks.server.lock import Lock
 
@@ -28,22 +28,22 @@ def restore(
     lock: Lock,
     host: Host,
     backup: Backup,
-    options: Options,
+    options: RestoreOptions,
     *,
     console: Console,
     ask: Callable[[], None],
     dry: bool = False,
-) -> Outcome | Plan:
+) -> Restored | RestorePlan:
     """Restore a backup into the lock's target; with `dry` return the plan.
 
-    `ask` is called between the plan and the first thing that is written. Raises NotProven where
-    backup or result is not what was saved; the target is then untouched.
+    `ask` is called between the plan and the first write. Raises NotProven if the backup is damaged
+    or the result differs from it; the target is then unchanged.
     """
     began, say = time.monotonic(), console.say
     target, conn = lock.target, lock.connection
     beside = recover.look(conn, target)
     replaces = not (beside.missing or beside.invalid)
-    # beside the lock: pg_restore's or the proof's, one that describes, one that ends sessions
+    # beside the lock: of pg_restore or the proof, of pg_dump, one that ends sessions
     needed = options.jobs + 3
     place = target.at(target.maintenance)
     room.check(conn, place, "the restore", within=0, besides=needed, jobs=options.jobs)
@@ -65,7 +65,7 @@ def restore(
     ask()
     for line in recover.heal(lock):
         say(line)
-    reach("restore.checked")
+    boundary("restore.checked")
     before = intact.Surroundings.look(lock, replaces=plan.replaces and not plan.invalid)
     try:
         proven = build(plan, lock, host, console)
@@ -76,15 +76,15 @@ def restore(
         clear(plan, lock)
         before.tell(lock, exc)
         raise
-    reach("restore.swapped")
-    found = attached.read(conn, target.database).subscriptions
-    disabled = tuple(each.name for each in found if not each.enabled)
+    boundary("restore.swapped")
+    subscriptions = attached.read(conn, target.database).subscriptions
+    disabled = tuple(each.name for each in subscriptions if not each.enabled)
     trimmed = forget.trim(lock)
-    return Outcome(plan, proven, swapped, trimmed, disabled, time.monotonic() - began)
+    return Restored(plan, proven, swapped, trimmed, disabled, time.monotonic() - began)
 
 
-def _swap(plan: Plan, lock: Lock) -> Swapped:
-    if plan.invalid:  # it cannot be renamed, and has no content that could be kept
+def _swap(plan: RestorePlan, lock: Lock) -> Swapped:
+    if plan.invalid:  # it cannot be renamed, and has no content to keep
         drop.drop_plainly(lock.connection, plan.target.database)
     return swap.swap_in(
         lock, plan.target, plan.side, mark(plan), facts=plan.facts, replaces=plan.replaces

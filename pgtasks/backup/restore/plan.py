@@ -1,4 +1,4 @@
-"""The plan of a restore: what is built from what, and what would be lost."""
+"""The plan of a restore: what is built and replaced, and what would be lost."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pgtasks import report
 from pgtasks.backup.format.backup import Backup
 from pgtasks.backup.restore.leaving import NOTHING, Left
 from pgtasks.backup.restore.rights import Rights
-from pgtasks.database.properties import DatabaseFacts, Setting
+from pgtasks.database.properties import DatabaseProperties, Setting
 from pgtasks.database.side import side_name
 from pgtasks.host.local import Command, Host
 from pgtasks.host.tools import Toolset
@@ -23,14 +23,14 @@ from pgtasks.server.proof.model import LEFT_OUT
 from pgtasks.server.proof.toc import Entry
 from pgtasks.settings.target import Target
 
-_COUNT_SECONDS = 5.0  # for all counts together; what is not counted by then is estimated
+_COUNT_SECONDS = 5.0  # for all counts together; tables not counted by then are estimated
 
 
 @dataclass(frozen=True)
 class Loss:
-    """One table's rows now and in the backup, None where the table is not there.
+    """The rows of a table now and in the backup, None if the table does not exist there.
 
-    Those of an `unproven` table are in the backup, and nobody has counted them.
+    The rows of an `unproven` table are in the backup, but were not counted.
     """
 
     table: str
@@ -41,33 +41,33 @@ class Loss:
 
     @property
     def differs(self) -> bool:
-        """Whether a restore changes the number of rows, or may."""
+        """Whether a restore changes the number of rows, or may change it."""
         return self.now != self.backup or self.unproven
 
 
 @dataclass(frozen=True)
-class Plan:
-    """All that a restore needs to know, found out before anything is touched.
+class RestorePlan:
+    """Everything that a restore needs, collected before it changes anything.
 
-    `facts` is what the side database gets; `notes` are differences worth a line that stop nothing;
+    `facts` are the properties of the side database; `notes` are differences that stop nothing;
     `reader` is the pg_dump that describes the side database, `major` the server's;
-    `login` is the target as a login of the load's own reaches it, where there is one; `withheld`
-    are settings of the backup that are not laid, `left` what of the `archive` is left out.
+    `login` is the target with the login of the load, if there is one; `withheld` are settings of
+    the backup that are not applied, `left` the entries of the `archive` that are left out.
     """
 
     target: Target
     backup: Backup
     tools: Toolset
-    facts: DatabaseFacts
+    facts: DatabaseProperties
     system: str
     run: str
     replaces: bool
     jobs: int
     rights: Rights
-    invalid: bool = False  # an interrupted DROP left the target: the rest of it is dropped
+    invalid: bool = False  # an interrupted DROP left the target, and the restore drops it
     no_owner: bool = False
     leave_behind: bool = False
-    doubt: str = ""  # as the options have it
+    doubt: str = ""  # from the options
     losses: tuple[Loss, ...] = ()
     notes: tuple[str, ...] = ()
     dump: Path = Path()
@@ -81,7 +81,7 @@ class Plan:
     archive: Sequence[Entry] = field(default=(), repr=False)
 
     def at_hand(self, host: Host) -> bool:
-        """Return whether the backup lies where pg_restore runs."""
+        """Return whether the backup is on the host of pg_restore."""
         return self.backup.host == host
 
     @property
@@ -91,22 +91,22 @@ class Plan:
 
     @property
     def loading(self) -> Target:
-        """Return the side database as the sessions of the load reach it."""
+        """Return the side database for the sessions of the load."""
         return replace((self.login or self.target).at(self.side), role=self.rights.role)
 
     @property
     def proving(self) -> Target:
-        """Return the side database as the sessions that read it for the proof reach it."""
+        """Return the side database for the sessions of the proof."""
         return self.login.at(self.side) if self.login else self.loading
 
     @property
     def origin(self) -> str:
-        """Return where the content comes from, as the stamp keeps it."""
+        """Return the origin of the content for the stamp."""
         manifest = self.backup.manifest
         return f"{manifest.environment}/{manifest.database}@{manifest.id}"
 
     def lines(self) -> list[str]:
-        """Return the plan as a person reads it."""
+        """Return the plan for a person."""
         manifest = self.backup.manifest
         rows = "rows not counted" if manifest.rows is None else report.plural(manifest.rows, "row")
         content = f"{report.plural(manifest.tables, 'table')}, {rows}"
@@ -122,11 +122,11 @@ class Plan:
         return [*lines, *left, *self._setting_lines(), *notes, *self._loss_lines()]
 
     def _setting_lines(self) -> list[str]:
-        """Return the settings that a database made anew gets, or does not: a backup may say any."""
+        """Return the settings that a new database gets or does not get from the backup."""
         if self.replaces:
             return []
-        laid = [f"setting  {_setting(setting)}" for setting in self.facts.settings]
-        return laid + [
+        lines = [f"setting  {_setting(setting)}" for setting in self.facts.settings]
+        return lines + [
             f"setting  not laid, --with-settings does: {_setting(setting)}"
             for setting in self.withheld
         ]
@@ -185,7 +185,7 @@ def _setting(setting: Setting) -> str:
 
 
 def losses(conn: Connection, backup: Backup) -> tuple[Loss, ...]:
-    """Compare the rows of the target (`conn` is in it) with those of the backup, by table."""
+    """Compare the rows of the target with those of the backup; `conn` is in the target."""
     proof = backup.proof()
     if proof is None:
         return ()
@@ -205,9 +205,9 @@ def losses(conn: Connection, backup: Backup) -> tuple[Loss, ...]:
 
 
 def _rows_now(conn: Connection) -> Mapping[str, tuple[int, bool]]:
-    """Return rows by table and whether the number is an estimate.
+    """Return the rows by table, and whether each number is an estimate.
 
-    Of an extension's tables, what a backup would have of them: the others are made anew.
+    For a table of an extension, only the rows that a backup would save: others are created again.
     """
     estimates = dict(
         connection.rows(conn, "SELECT oid, greatest(reltuples, 0)::bigint FROM pg_class")
@@ -228,8 +228,10 @@ def _count(conn: Connection, table: Relation, estimate: int, end: float) -> tupl
     return (estimate, True) if rows is None else (rows, False)
 
 
-def restore_argv(plan: Plan, *, use_list: str = "", schema_only: bool = False) -> tuple[str, ...]:
-    """Return pg_restore's argv; where to comes from its environment."""
+def restore_argv(
+    plan: RestorePlan, *, use_list: str = "", schema_only: bool = False
+) -> tuple[str, ...]:
+    """Return the argv of pg_restore; its environment names the database."""
     argv = [plan.tools.tool("pg_restore"), "--exit-on-error", "--no-password"]
     argv.append(f"--jobs={plan.jobs}")
     argv += ["--schema-only"] if schema_only else []
@@ -240,31 +242,31 @@ def restore_argv(plan: Plan, *, use_list: str = "", schema_only: bool = False) -
     return (*argv, f"--dbname={dbname(plan.side)}", str(plan.dump))
 
 
-def analyze_argv(plan: Plan) -> tuple[str, ...]:
+def analyze_argv(plan: RestorePlan) -> tuple[str, ...]:
     """Return the argv that gathers the side database's statistics."""
     options = ("--analyze-only", "--quiet", "--no-password", f"--jobs={plan.jobs}")
     return (plan.tools.tool("vacuumdb"), *options, f"--dbname={dbname(plan.side)}")
 
 
 def dbname(name: str) -> str:
-    """Return a database's name for --dbname, where a name with `=` would be read as conninfo."""
+    """Return a name for --dbname, which would read a name with `=` as a connection string."""
     escaped = name.replace("\\", "\\\\").replace("'", "\\'")
     return f"dbname='{escaped}'"
 
 
-def load_command(plan: Plan, argv: tuple[str, ...], env: Mapping[str, str]) -> Command:
-    """Return a command of the load: nothing of the side database needs to reach the disk early.
+def load_command(plan: RestorePlan, argv: tuple[str, ...], env: Mapping[str, str]) -> Command:
+    """Return a command of the load, with synchronous_commit off.
 
-    The swap's commit does, and flushes all that came before it.
+    The commit of the swap flushes everything before it.
     """
     settings = dict.fromkeys(("statement_timeout", "lock_timeout"), "0")
     settings |= dict.fromkeys(("synchronous_commit", "default_transaction_read_only"), "off")
     if plan.rights.role:
         settings["role"] = plan.rights.role
-    # those of the backup are there by the time that its statistics are gathered
+    # those of the backup exist by the time that its statistics are gathered
     own = filter(None, (env.get("PGOPTIONS"), session.joined(settings)))
     options = " ".join(own) + connection.without_event_triggers(plan.loading)
     env = {**env, "PGOPTIONS": options}
-    if plan.facts.encoding == "SQL_ASCII":  # whose names may be valid in no other
+    if plan.facts.encoding == "SQL_ASCII":  # whose names may be invalid in any other
         env["PGCLIENTENCODING"] = "SQL_ASCII"
     return Command(argv, env)

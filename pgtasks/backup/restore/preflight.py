@@ -1,4 +1,4 @@
-"""The preflight of a restore: everything that would stop it, found before anything is touched."""
+"""The preflight of a restore: find everything that would stop it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 from psycopg2 import sql
 
 from pgtasks import report
-from pgtasks.backup.restore.plan import Plan
+from pgtasks.backup.restore.plan import RestorePlan
 from pgtasks.database import attached, properties
-from pgtasks.database.properties import DatabaseFacts
+from pgtasks.database.properties import DatabaseProperties
 from pgtasks.errors import Failed, Refused
 from pgtasks.host.local import Host
 from pgtasks.report import typed
@@ -18,29 +18,31 @@ from pgtasks.server.connection import Connection
 from pgtasks.settings.target import Target
 
 
-def check(plan: Plan, conn: Connection, free: int | None, *, as_superuser: bool = False) -> None:
-    """Raise Refused with all that stands in the way; `conn` is in the maintenance database.
+def check(
+    plan: RestorePlan, conn: Connection, free: int | None, *, as_superuser: bool = False
+) -> None:
+    """Raise Refused with all obstacles; `conn` is in the maintenance database.
 
-    `free` are the bytes that the server's disk has, None where that is not known.
+    `free` is the number of free bytes on the server's disk, None if unknown.
     """
     refuse(obstacles(plan, conn, free, as_superuser=as_superuser))
 
 
 def refuse(obstacles: Iterable[str]) -> None:
-    """Raise Refused with all that was found to stand in the way."""
-    found = list(obstacles)
-    if len(found) == 1:
-        raise Refused(f"cannot restore: {found[0]}")
-    if found:
+    """Raise Refused with the obstacles, if there are any."""
+    messages = list(obstacles)
+    if len(messages) == 1:
+        raise Refused(f"cannot restore: {messages[0]}")
+    if messages:
         raise Refused(
-            f"cannot restore: {len(found)} things stand in the way", hint="\n".join(found)
+            f"cannot restore: {len(messages)} things stand in the way", hint="\n".join(messages)
         )
 
 
 def obstacles(
-    plan: Plan, conn: Connection, free: int | None, *, as_superuser: bool
+    plan: RestorePlan, conn: Connection, free: int | None, *, as_superuser: bool
 ) -> Iterator[str]:
-    """Yield one line for each thing that stands in the way, with the way out."""
+    """Yield one line for each obstacle, with the way out."""
     yield from _rights(conn, plan)
     if not as_superuser:
         yield from demanded(plan)
@@ -63,7 +65,7 @@ def is_superuser(conn: Connection) -> bool:
     )
 
 
-def _rights(conn: Connection, plan: Plan) -> Iterator[str]:
+def _rights(conn: Connection, plan: RestorePlan) -> Iterator[str]:
     may_create, user = connection.rows(
         conn, "SELECT rolcreatedb OR rolsuper, rolname FROM pg_roles WHERE rolname = current_user"
     )[0]
@@ -79,16 +81,16 @@ def _rights(conn: Connection, plan: Plan) -> Iterator[str]:
 
 
 def _not_member(conn: Connection, roles: Iterable[str]) -> list[str]:
-    found = connection.rows(
+    rows = connection.rows(
         conn,
         "SELECT r FROM unnest(%s::text[]) r WHERE to_regrole(quote_ident(r)) IS NOT NULL"
         " AND NOT pg_has_role(to_regrole(quote_ident(r))::oid, 'MEMBER')",
         (list(roles),),
     )
-    return [row[0] for row in found]
+    return [row[0] for row in rows]
 
 
-def _roles(conn: Connection, plan: Plan) -> Iterator[str]:
+def _roles(conn: Connection, plan: RestorePlan) -> Iterator[str]:
     if plan.no_owner and _absent(conn, plan.facts.owner):
         yield f"role {plan.facts.owner!r} does not exist here"
     for role in plan.rights.absent:
@@ -107,27 +109,27 @@ def _absent(conn: Connection, role: str) -> bool:
     return not connection.rows(conn, "SELECT true FROM pg_roles WHERE rolname = %s", (role,))
 
 
-def _extensions(conn: Connection, plan: Plan) -> Iterator[str]:
+def _extensions(conn: Connection, plan: RestorePlan) -> Iterator[str]:
     proof = plan.backup.proof()
     for name, version in sorted((proof.extensions if proof else {}).items()):
-        found = connection.rows(
+        rows = connection.rows(
             conn,
             "SELECT bool_or(NOT superuser OR trusted) FROM pg_available_extension_versions"
             " WHERE name = %s HAVING count(*) > 0",
             (name,),
         )
-        if not found:
+        if not rows:
             yield f"extension {name!r} (version {version}) is not available on this server"
 
 
-def demanded(plan: Plan) -> Iterator[str]:
-    """Yield what needs a superuser, with the way out."""
+def demanded(plan: RestorePlan) -> Iterator[str]:
+    """Yield the objects that need a superuser, with the way out."""
     for need in plan.rights.needs:
         yield f"{need}{', or --as-superuser' if plan.rights.superuser else ''}"
 
 
 def _sessions(conn: Connection, target: Target) -> Iterator[str]:
-    found = connection.rows(
+    rows = connection.rows(
         conn,
         "SELECT coalesce(a.usename, '?'), count(*) FROM pg_stat_activity a"
         " LEFT JOIN pg_roles r ON r.oid = a.usesysid"
@@ -138,21 +140,21 @@ def _sessions(conn: Connection, target: Target) -> Iterator[str]:
         " GROUP BY 1 ORDER BY 1",
         (target.database,),
     )
-    for user, number in found:
+    for user, number in rows:
         yield (
             f"{report.plural(number, 'session')} of role {user!r} in {target.database!r} cannot be "
             "ended by this role: grant it pg_signal_backend (sessions of superusers end by hand)"
         )
 
 
-def _not_carried(conn: Connection, plan: Plan) -> Iterator[str]:
-    """Try the target's own settings and grants on it once more, in a transaction rolled back."""
+def _not_carried(conn: Connection, plan: RestorePlan) -> Iterator[str]:
+    """Apply the target's own settings and grants again, in a transaction that is rolled back."""
     for fault in trial(conn, plan.target.database, plan.facts):
         yield f"{fault}: run it as a role that may, or go without with --leave-behind"
 
 
-def trial(conn: Connection, name: str, facts: DatabaseFacts) -> list[str]:
-    """Return what of the facts this role cannot lay on the database `name`."""
+def trial(conn: Connection, name: str, facts: DatabaseProperties) -> list[str]:
+    """Return the properties that this role may not set on the database `name`."""
     statements = [
         *properties.laying_statements(name, facts),
         *properties.late_statements(name, facts),
@@ -169,7 +171,7 @@ def trial(conn: Connection, name: str, facts: DatabaseFacts) -> list[str]:
 
 
 def attempt(conn: Connection, statement: sql.Composed) -> str:
-    """Run a statement below a savepoint; return what it failed with, or nothing."""
+    """Run a statement after a savepoint; return its error, empty if there is none."""
     text = statement.as_string(conn)
     connection.execute(conn, "SAVEPOINT attempt")
     try:
@@ -180,7 +182,7 @@ def attempt(conn: Connection, statement: sql.Composed) -> str:
     return ""
 
 
-def _disk(plan: Plan, free: int | None) -> Iterator[str]:
+def _disk(plan: RestorePlan, free: int | None) -> Iterator[str]:
     needed = plan.backup.manifest.database_bytes
     if free is not None and free < needed:
         yield (
@@ -190,11 +192,11 @@ def _disk(plan: Plan, free: int | None) -> Iterator[str]:
 
 
 def free_bytes(conn: Connection, target: Target, host: Host) -> int | None:
-    """Return the free bytes of the server's disk, None where its host cannot know."""
+    """Return the free bytes of the server's disk, None if they are unknown."""
     if not target.socket:
         return None
     try:
         folder = connection.value(conn, "SHOW data_directory")
     except Failed:
-        return None  # the role may not ask
+        return None  # the role may not read it
     return host.free_bytes(folder)

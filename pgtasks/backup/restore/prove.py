@@ -1,4 +1,4 @@
-"""The proof of a side database: its rows with the backup's proof, its schema with the archive."""
+"""Prove a side database: compare its rows with the proof, and its schema with the archive."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import IO
 
 from pgtasks.backup.format.backup import Backup
-from pgtasks.backup.restore.plan import Plan, dbname
+from pgtasks.backup.restore.plan import RestorePlan, dbname
 from pgtasks.backup.store import remote
 from pgtasks.errors import Failed, PgtasksError
 from pgtasks.host import journal, pipeline, tools
@@ -25,18 +25,18 @@ from pgtasks.server.proof.difference import Difference, accepted, unused
 from pgtasks.server.proof.entries import Access, Key
 from pgtasks.server.proof.toc import Entry
 
-_SLICE = 0.5  # seconds of waiting in one piece, so that a signal is heard
-_NAMED = 5  # entries that a note names
+_SLICE = 0.5  # seconds of one wait, so that signals are handled
+_NAMED = 5  # number of entries that a note names
 
 Scratch = Callable[[], list[Entry]]
 
 
 @dataclass(frozen=True)
 class Proven:
-    """What the comparison of a side database with its backup found.
+    """The result of comparing a side database with its backup.
 
-    `comparison` is None for a backup that was taken without a proof, `accepted` are differences
-    that were accepted by name.
+    `comparison` is None for a backup without a proof; `accepted` are the differences that were
+    accepted by name.
     """
 
     comparison: Comparison | None
@@ -45,7 +45,7 @@ class Proven:
     unused: tuple[str, ...] = ()
 
     def sentence(self) -> str:
-        """Return the line for the person: `17 of 17 tables identical, 812,004 rows`."""
+        """Return the line for a person: `17 of 17 tables identical, 812,004 rows`."""
         if self.comparison is None:
             return "not proven: the backup was taken without a proof"
         also = f", {plural(len(self.accepted), 'difference')} accepted" if self.accepted else ""
@@ -53,17 +53,17 @@ class Proven:
 
 
 def archived(backup: Backup, accept: Sequence[str]) -> list[Entry]:
-    """Return the entries of the backup's archive, raising NotProven where it is another one.
+    """Return the entries of the backup's archive, raising NotProven if they differ from the proof.
 
-    Before anything of it is run: what the proof recorded of it is compared with what it holds.
+    This compares the archive with the entries in the proof, before any of it runs.
     """
-    found = pg_dump.contents(backup.host, backup.manifest.layout, backup.dump)
+    contents = pg_dump.contents(backup.host, backup.manifest.layout, backup.dump)
     accepted(
-        _altered(backup.proof(), found),
+        _altered(backup.proof(), contents),
         accept,
         "the dump is not what the backup's proof says of it, nothing was restored",
     )
-    return found
+    return contents
 
 
 def _altered(expected: Proof | None, archive: Sequence[Entry]) -> Iterator[Difference]:
@@ -72,12 +72,12 @@ def _altered(expected: Proof | None, archive: Sequence[Entry]) -> Iterator[Diffe
 
 
 def prove(
-    plan: Plan, host: Host, archive: Sequence[Entry], scratch: Scratch, *, progress: Progress
+    plan: RestorePlan, host: Host, archive: Sequence[Entry], scratch: Scratch, *, progress: Progress
 ) -> Proven:
     """Compare the side database with its backup, raising NotProven.
 
-    `scratch` loads the archive's schema alone into an empty database and returns its entries: it
-    is asked where a text is not as the archive has it, as servers print some of them anew.
+    `scratch` loads only the archive's schema into an empty database and returns its entries. It is
+    called if a definition differs, because a server may print some definitions differently.
     """
     expected = plan.backup.proof()
     if expected is None:
@@ -90,22 +90,22 @@ def prove(
             trusted=True,
             progress=progress,
         )
-        found = proofs.compare(_restored(plan, expected), actual)
+        comparison = proofs.compare(_restored(plan, expected), actual)
         schema = _schema(plan, archive, built(), scratch)
     differences = accepted(
-        (*_altered(expected, plan.archive), *found.differences, *schema.differences),
+        (*_altered(expected, plan.archive), *comparison.differences, *schema.differences),
         plan.accept,
         "the restored content is not what the backup holds, nothing was replaced",
     )
     if not differences and not plan.left.numbers:
         _record(plan.backup)
     unproven = [f"{item.object}: {item.reason}" for item in expected.unproven]
-    notes = (*_older(expected), *unproven, *found.skipped, *schema.notes)
-    return Proven(found, notes, differences, tuple(unused(differences, plan.accept)))
+    notes = (*_older(expected), *unproven, *comparison.skipped, *schema.notes)
+    return Proven(comparison, notes, differences, tuple(unused(differences, plan.accept)))
 
 
-def _restored(plan: Plan, expected: Proof) -> Proof:
-    """Return what is expected of a restore that leaves an extension's rows out."""
+def _restored(plan: RestorePlan, expected: Proof) -> Proof:
+    """Return the expected proof of a restore that leaves out the rows of an extension."""
     left = {
         (entry.desc, entry.namespace, entry.tag)
         for entry in plan.archive
@@ -117,10 +117,12 @@ def _restored(plan: Plan, expected: Proof) -> Proof:
     return replace(
         expected,
         tables=tuple(
-            it for it in expected.tables if ("TABLE DATA", it.schema, it.name) not in left
+            item for item in expected.tables if ("TABLE DATA", item.schema, item.name) not in left
         ),
         sequences=tuple(
-            it for it in expected.sequences if ("SEQUENCE SET", it.schema, it.name) not in left
+            item
+            for item in expected.sequences
+            if ("SEQUENCE SET", item.schema, item.name) not in left
         ),
         extensions={
             name: version for name, version in expected.extensions.items() if name not in extensions
@@ -140,27 +142,27 @@ class _Schema:
 
 
 def _schema(
-    plan: Plan, archive: Sequence[Entry], built: Sequence[Entry] | Failed, scratch: Scratch
+    plan: RestorePlan, archive: Sequence[Entry], built: Sequence[Entry] | Failed, scratch: Scratch
 ) -> _Schema:
-    """Compare the archive's entries with those of the side database."""
+    """Compare the entries of the archive with those of the side database."""
     if plan.reader is None:
         return _Schema(notes=("schema: no pg_dump is here that reads this server",))
     if isinstance(built, Failed):
-        said = built.hint.strip().partition("\n")[0] or built.message
-        return _Schema((Difference("schema", f" could not be read: {said}"),))
+        reason = built.hint.strip().partition("\n")[0] or built.message
+        return _Schema((Difference("schema", f" could not be read: {reason}"),))
     access = _access(plan)
-    wanted, found = entries.schema(archive, access), entries.schema(built)
+    wanted, actual = entries.schema(archive, access), entries.schema(built)
     if _same_majors(plan):
-        compared = entries.compare(wanted, found, lambda: entries.schema(scratch()))
+        compared = entries.compare(wanted, actual, lambda: entries.schema(scratch()))
         words = "printed anew by the server, from the backup's schema alone the same"
     else:
-        compared = entries.compare_across(wanted, found)
+        compared = entries.compare_across(wanted, actual)
         words = (
             f"PostgreSQL {plan.backup.manifest.major} and {plan.major} print it in ways of their "
             "own, not compared"
         )
     notes = [] if access.grants else ["grants: they were not restored"]
-    if not access.subscriptions and any(it.desc == "SUBSCRIPTION" for it in archive):
+    if not access.subscriptions and any(entry.desc == "SUBSCRIPTION" for entry in archive):
         notes.append("subscriptions: only superusers see them")
     if compared.anew:
         notes.append(f"the text of {_listed(compared.anew)}: {words}")
@@ -172,14 +174,14 @@ def _listed(keys: Sequence[Key]) -> str:
     return ", ".join(map(entries.name, keys[:_NAMED])) + more
 
 
-def _same_majors(plan: Plan) -> bool:
-    """Return whether server and pg_dump are of the majors that the archive was made with."""
+def _same_majors(plan: RestorePlan) -> bool:
+    """Return whether server and pg_dump have the major versions of the archive."""
     made = plan.backup.manifest
     return (made.major, made.dump_tool[0]) == (plan.major, plan.reader and plan.reader.major)
 
 
-def _access(plan: Plan) -> Access:
-    seen = not plan.rights.plain  # pg_dump leaves subscriptions out for everybody else
+def _access(plan: RestorePlan) -> Access:
+    seen = not plan.rights.plain  # pg_dump leaves subscriptions out for other roles
     if plan.no_owner:
         owner = plan.facts.owner
         return Access(owner=lambda _: owner, owners=False, grants=False, subscriptions=seen)
@@ -187,11 +189,11 @@ def _access(plan: Plan) -> Access:
 
 
 @contextmanager
-def _reading(plan: Plan, host: Host) -> Iterator[Callable[[], Sequence[Entry] | Failed]]:
-    """Let pg_dump describe the side database beside the block; what is yielded waits for that.
+def _reading(plan: RestorePlan, host: Host) -> Iterator[Callable[[], Sequence[Entry] | Failed]]:
+    """Run pg_dump on the side database during the block; the yielded function waits for it.
 
-    It has the rights of the sessions that read the rows, and is ended as soon as its table of
-    contents is there, which comes before any row.
+    It has the rights of the sessions that read the rows, and is ended when its table of contents is
+    complete, which is before any row.
     """
     if plan.reader is None:
         yield tuple
@@ -216,18 +218,18 @@ def _reading(plan: Plan, host: Host) -> Iterator[Callable[[], Sequence[Entry] | 
             with running:
 
                 def result() -> Sequence[Entry] | Failed:
-                    found = _awaited(thread, results)
-                    if isinstance(found, toc.Cut):
+                    entries = _awaited(thread, results)
+                    if isinstance(entries, toc.Cut):
                         try:
                             running.check()
                         except Failed as exc:
                             return exc
-                    return found
+                    return entries
 
                 yield result
 
 
-def _describing_argv(plan: Plan) -> tuple[str, ...]:
+def _describing_argv(plan: RestorePlan) -> tuple[str, ...]:
     assert plan.reader is not None
     saved = plan.backup.database().encoding
     return (
@@ -245,10 +247,10 @@ def _read(source: IO[bytes], results: queue.SimpleQueue[list[Entry] | Failed]) -
         results.put(toc.read(source))
     except Failed as exc:
         results.put(exc)
-    except (OSError, ValueError) as exc:  # the block ended before
+    except (OSError, ValueError) as exc:  # the block ended first
         results.put(Failed(str(exc)))
     finally:
-        source.close()  # pg_dump, which goes on with rows, ends by that
+        source.close()  # this ends pg_dump, which continues with rows
 
 
 def _awaited(
@@ -259,13 +261,13 @@ def _awaited(
     return results.get()
 
 
-def described(plan: Plan, host: Host) -> list[Entry]:
-    """Return the entries of the side database, as pg_dump describes it."""
+def described(plan: RestorePlan, host: Host) -> list[Entry]:
+    """Return the entries of the side database from pg_dump."""
     with _reading(plan, host) as built:
-        found = built()
-    if isinstance(found, Failed):
-        raise found
-    return list(found)
+        entries = built()
+    if isinstance(entries, Failed):
+        raise entries
+    return list(entries)
 
 
 def _record(backup: Backup) -> None:
@@ -274,4 +276,4 @@ def _record(backup: Backup) -> None:
         if backup.folder:
             remote.holding(backup).note(backup, checks)
     except (OSError, PgtasksError):
-        pass  # the folder may be read-only: the proof itself stands
+        pass  # the folder may be read-only; the proof counts anyway

@@ -1,7 +1,7 @@
-"""As whom a restore loads, and to whom its result belongs: a plain role wherever there is one.
+"""The rights of a load, and the owner of its result: a plain role if there is one.
 
-A load runs what the backup's source wrote: defaults, checks, functions of indexes. So its sessions
-have no more rights than the owner of the result, and a superuser's only where that was asked for.
+A load runs code of the backup: defaults, check constraints, functions of indexes. So its sessions
+have the rights of the result's owner only, and those of a superuser only if that was asked for.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 from pgtasks.server import connection
 from pgtasks.server.connection import Connection
 
-Demanding = Callable[[bool], Iterable[str]]  # told whether grants are restored
-_NAMED = 5  # roles that a sentence names
-# What makes a role as mighty as a superuser, in words: its own attribute, and roles whose members
-# run programs and write files on the server, or act as the superuser that they are members of;
-# until PostgreSQL 15 who may create roles makes himself a member of those.
+Demanding = Callable[[bool], Iterable[str]]  # called with whether grants are restored
+_NAMED = 5  # number of roles that a sentence names
+# What gives a role the power of a superuser: its own attribute, and membership in roles that may
+# run programs or write files on the server, or in a superuser role; until PostgreSQL 15 a role with
+# CREATEROLE can make itself a member of those.
 _MIGHT = """
 CASE WHEN r.rolsuper THEN 'a superuser' ELSE coalesce((
   SELECT 'a member of ' || quote_literal(m.rolname) FROM pg_roles m
@@ -32,33 +32,33 @@ CASE WHEN r.rolsuper THEN 'a superuser' ELSE coalesce((
 
 @dataclass(frozen=True)
 class Role:
-    """A role as the server knows it.
+    """A role of the server.
 
-    `might` says what gives it a superuser's rights: `a superuser`, `a member of 'admin'`; a plain
-    role has none.
+    `might` says what gives it a superuser's rights: `a superuser`, `a member of 'admin'`; it is
+    empty for a plain role.
     """
 
     name: str
     might: str
-    mine: bool  # the connecting role is a member of it
+    mine: bool  # the connecting role is a member
 
     @property
     def superuser(self) -> bool:
-        """Whether it may do what a superuser may, by whatever way."""
+        """Whether it may do what a superuser may, directly or indirectly."""
         return bool(self.might)
 
 
 @dataclass(frozen=True)
 class Wish:
-    """What is known before the server is asked.
+    """The facts that are known before the server's roles are read.
 
-    `own` is a backup of the very database that it goes back to, and known to have been made here;
-    `elsewhere` one of another environment, for an unprotected target.
+    `own` means a backup of the same database that is known to come from this project; `elsewhere`
+    one of another environment, for an unprotected target.
     """
 
-    owner: str  # of the result, empty for the connecting role
-    roles: tuple[str, ...]  # that the backup names
-    owners: tuple[str, ...]  # those of them that own something
+    owner: str  # owner of the result, empty for the connecting role
+    roles: tuple[str, ...]  # roles that the backup names
+    owners: tuple[str, ...]  # those that own something
     own: bool
     elsewhere: bool
     no_owner: bool = False
@@ -68,12 +68,12 @@ class Wish:
 
 @dataclass(frozen=True)
 class Rights:
-    """Who owns the result, and with whose rights the load's sessions run.
+    """The owner of the result, and the role of the load's sessions.
 
-    `mapped`: owners and grants of the backup are left out, and `missing` is why. `role` is what the
-    sessions run as, empty for the connecting role. `needs` is what a superuser is needed for;
-    `absent` roles are not on the server, of `not_mine` the connecting role is no member: they stand
-    in the way where nothing is mapped.
+    `mapped` means that owners and grants of the backup are left out, because of `missing`. `role`
+    is the role of the sessions, empty for the connecting role. `needs` are the reasons for a
+    superuser. `absent` roles do not exist on the server, and the connecting role is not a member of
+    the `not_mine` ones: both are obstacles unless the owners are left out.
     """
 
     user: str
@@ -88,32 +88,32 @@ class Rights:
 
     @property
     def plain(self) -> bool:
-        """Whether the load has no superuser's rights."""
+        """Whether the load does not have the rights of a superuser."""
         return bool(self.role) or not self.superuser
 
     @property
     def held(self) -> bool:
-        """Whether a superuser's connection must be kept from the load."""
+        """Whether the load must not get a superuser's connection."""
         return self.superuser and bool(self.role)
 
     def lines(self) -> list[str]:
-        """Return what the plan says of it."""
-        found = []
+        """Return the lines of the plan."""
+        lines = []
         if self.mapped and self.missing:
-            found.append(
+            lines.append(
                 f"all belongs to {self.owner!r}, without grants: {_listed(self.missing)} of the "
                 "backup cannot be given anything here (--keep-owners: not so)"
             )
         if self.superuser and not self.role:
             why = f": {self.needs[0]}" if self.needs else ""
-            found.append(f"what the backup holds runs with the rights of a superuser{why}")
-        return found
+            lines.append(f"what the backup holds runs with the rights of a superuser{why}")
+        return lines
 
 
 def decide(conn: Connection, wish: Wish, demanding: Demanding) -> Rights:
-    """Return the rights of a load; `demanding` says what of the backup only a superuser restores.
+    """Return the rights of a load; `demanding` returns the objects that need a superuser.
 
-    Where `needs` is not empty and no superuser was asked for, it is not to be begun.
+    If `needs` is not empty and no superuser was asked for, the load must not begin.
     """
     user, might = connection.rows(
         conn, f"SELECT rolname, {_MIGHT} FROM pg_roles r WHERE rolname = current_user"
@@ -124,7 +124,7 @@ def decide(conn: Connection, wish: Wish, demanding: Demanding) -> Rights:
     named = sorted({*wish.roles, *wish.owners})
     absent = tuple(name for name in named if name not in known)
     not_mine = tuple(name for name in wish.owners if name in known and not known[name].mine)
-    # a plain role gives nothing away: the new owner would need CREATE in the schema, and has it
+    # a plain role cannot change owners: the new owner would need CREATE in the schema, and has it
     # only at the end of the load
     plain = superuser and not wish.as_superuser and owner in known and not known[owner].superuser
     others = [name for name in wish.owners if plain and name != owner]
@@ -137,7 +137,7 @@ def decide(conn: Connection, wish: Wish, demanding: Demanding) -> Rights:
     if not mapped:
         rights = replace(rights, absent=absent, not_mine=not_mine)
     needs = tuple(_needs(rights, wish, known, demanding(not mapped)))
-    # of a role that is no superuser the preflight says what it lacks
+    # the preflight names what a role without a superuser's rights lacks
     if needs or owner not in known or (wish.as_superuser and superuser):
         return replace(rights, needs=needs)
     return replace(rights, role=_role(rights, wish, known))
@@ -145,7 +145,7 @@ def decide(conn: Connection, wish: Wish, demanding: Demanding) -> Rights:
 
 def _role(rights: Rights, wish: Wish, known: Mapping[str, Role]) -> str:
     if known[rights.owner].superuser:
-        return ""  # a database of superusers alone, as it was
+        return ""  # a database of superusers only, as it was
     if rights.owner == rights.user:
         return ""
     return rights.owner if rights.mapped or set(wish.owners) <= {rights.owner} else ""
@@ -154,7 +154,7 @@ def _role(rights: Rights, wish: Wish, known: Mapping[str, Role]) -> str:
 def _needs(
     rights: Rights, wish: Wish, known: Mapping[str, Role], demanding: Iterable[str]
 ) -> Iterable[str]:
-    """Yield what the load would have to have a superuser's rights for."""
+    """Yield the reasons why the load needs the rights of a superuser."""
     if not rights.superuser:
         yield from demanding
         return
@@ -185,11 +185,11 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def roles(conn: Connection, names: Iterable[str]) -> dict[str, Role]:
-    """Return those of the roles that the server knows, by name."""
-    found = connection.rows(
+    """Return the roles that exist on the server, by name."""
+    rows = connection.rows(
         conn,
         f"SELECT rolname, {_MIGHT}, pg_has_role(oid, 'MEMBER') FROM pg_roles r"
         " WHERE rolname = ANY(%s)",
         (list(names),),
     )
-    return {row[0]: Role(*row) for row in found}
+    return {row[0]: Role(*row) for row in rows}

@@ -1,4 +1,4 @@
-"""All that a restore needs to know, found out before anything is touched."""
+"""Collect everything that a restore needs, before it changes anything."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 from pgtasks import report
 from pgtasks.backup.format.backup import Backup
 from pgtasks.backup.restore import demands, leaving, preflight, trying
-from pgtasks.backup.restore.options import Options
-from pgtasks.backup.restore.plan import Plan, losses
+from pgtasks.backup.restore.options import RestoreOptions
+from pgtasks.backup.restore.plan import RestorePlan, losses
 from pgtasks.backup.restore.rights import Rights, Wish, decide
 from pgtasks.backup.restore.rights import roles as known_roles
 from pgtasks.database import properties, recover, side
-from pgtasks.database.properties import DatabaseFacts, Setting
+from pgtasks.database.properties import DatabaseProperties, Setting
 from pgtasks.host import tools
 from pgtasks.host.local import Host
 from pgtasks.server import connection, stamp
@@ -31,18 +31,18 @@ def make_plan(
     lock: Lock,
     host: Host,
     backup: Backup,
-    options: Options,
+    options: RestoreOptions,
     archive: Archive,
     *,
     replaces: bool,
-) -> Plan:
-    """Find out all that a restore needs and raise what stands in its way; nothing is touched."""
+) -> RestorePlan:
+    """Return the plan of a restore, raising for obstacles, without changing anything."""
     target, conn = lock.target, lock.connection
     manifest = backup.manifest
-    found, major = tools.available(host, target), conn.server_version // 10000
+    toolsets, major = tools.available(host, target), conn.server_version // 10000
     beside = recover.look(conn, target)
     toolset = tools.for_restore(
-        found,
+        toolsets,
         major,
         manifest.dump_tool[0],
         manifest.compression.partition(":")[0],
@@ -53,11 +53,11 @@ def make_plan(
         _wish(conn, target, backup, options, archive, replaces=not beside.missing),
         lambda grants: demands.demanding(conn, target, backup, archive, grants=grants),
     )
-    standing = not beside.missing  # one that is invalid still says what belongs to it
+    standing = not beside.missing  # an invalid database still has its properties
     spaces = trying.tablespaces(conn, archive, rights.role or rights.user)
     facts, withheld = _facts(conn, target, backup, rights, options, replaces=standing)
     facts, home = _placed(conn, facts, rights.user)
-    plan = Plan(
+    plan = RestorePlan(
         target=target,
         backup=backup,
         tools=toolset,
@@ -72,7 +72,7 @@ def make_plan(
         leave_behind=options.leave_behind,
         dump=backup.dump,
         accept=options.accept,
-        reader=tools.for_description(found, major, manifest.dump_tool[0], target),
+        reader=tools.for_description(toolsets, major, manifest.dump_tool[0], target),
         major=major,
         doubt=options.doubt,
         withheld=withheld,
@@ -81,7 +81,7 @@ def make_plan(
         no_tablespaces=bool(spaces),
     )
     free = preflight.free_bytes(conn, target, host)
-    if free is not None:  # what an interrupted run left goes before anything is built
+    if free is not None:  # what an interrupted run left is dropped before anything is built
         free += sum(half.bytes or 0 for half in beside.half_built)
     notes = [*_notes(conn, plan, free, host), *_not_here(spaces), *home]
     plan = replace(plan, notes=tuple(notes), losses=_losses(plan))
@@ -93,12 +93,12 @@ def _wish(
     conn: Connection,
     target: Target,
     backup: Backup,
-    options: Options,
+    options: RestoreOptions,
     archive: Archive,
     *,
     replaces: bool,
 ) -> Wish:
-    """Return who shall own the result, as far as it is known without the server's roles."""
+    """Return the owner of the result, as far as it is known without the server's roles."""
     saved, made = backup.database(), backup.manifest
     owner = properties.owner(conn, target.database) if replaces else saved.owner
     home = (made.environment, made.database) == (target.environment, target.database)
@@ -109,7 +109,7 @@ def _wish(
             *(() if replaces else (saved.owner,)),
             *(role for _, roles in leaving.policies(archive) for role in roles if _is_own(role)),
         ),
-        # pg_depend knows nothing of what the first superuser owns, the archive does
+        # pg_shdepend does not list objects of the first superuser, the archive does
         owners=tuple(sorted({entry.owner for entry in archive if _is_own(entry.owner)})),
         own=options.known and home,
         elsewhere=made.environment != target.environment and not target.protected,
@@ -120,18 +120,18 @@ def _wish(
 
 
 def _unusable(conn: Connection, rights: Rights, archive: Archive) -> set[int]:
-    """Return the policies for roles that are not here, where nobody asks for these roles."""
-    found = list(leaving.policies(archive)) if rights.mapped else []
-    known = known_roles(conn, {role for _, roles in found for role in roles})
+    """Return the policies for missing roles, if owners and grants are left out."""
+    policies = list(leaving.policies(archive)) if rights.mapped else []
+    known = known_roles(conn, {role for _, roles in policies for role in roles})
     return {
         entry.number
-        for entry, roles in found
+        for entry, roles in policies
         if any(_is_own(role) and role not in known for role in roles)
     }
 
 
 def _is_own(role: str) -> bool:
-    return bool(role) and not role.startswith("pg_")  # no role of a user's own is called so
+    return bool(role) and not role.startswith("pg_")  # no user role has such a name
 
 
 def _facts(
@@ -139,13 +139,13 @@ def _facts(
     target: Target,
     backup: Backup,
     rights: Rights,
-    options: Options,
+    options: RestoreOptions,
     *,
     replaces: bool,
-) -> tuple[DatabaseFacts, tuple[Setting, ...]]:
-    """Return what the side database gets, and which settings it does not get unless asked for.
+) -> tuple[DatabaseProperties, tuple[Setting, ...]]:
+    """Return the properties of the side database, and the settings that it gets only if asked for.
 
-    The target's own facts, or those that the backup saved.
+    These are the target's own properties, or those of the backup.
     """
     saved = backup.database()
     if replaces:
@@ -157,22 +157,22 @@ def _facts(
         facts = replace(facts, owner=rights.owner, grants=None, settings=settings)
     if options.known or options.with_settings:
         return facts, ()
-    laid = tuple(setting for setting in facts.settings if not properties.leads(setting))
-    return replace(facts, settings=laid), tuple(filter(properties.leads, facts.settings))
+    applied = tuple(setting for setting in facts.settings if not properties.leads(setting))
+    return replace(facts, settings=applied), tuple(filter(properties.leads, facts.settings))
 
 
 def _placed(
-    conn: Connection, facts: DatabaseFacts, user: str
-) -> tuple[DatabaseFacts, Sequence[str]]:
-    """Return the facts with a tablespace that `user` has here, and a note where it is another."""
-    default = "pg_default"  # CREATE DATABASE does not name it, so that nobody needs a right to it
+    conn: Connection, facts: DatabaseProperties, user: str
+) -> tuple[DatabaseProperties, Sequence[str]]:
+    """Return the properties with a tablespace that `user` may use, and a note if it is another."""
+    default = "pg_default"  # CREATE DATABASE does not name it, so that no right to it is needed
     if facts.tablespace == default or not trying.unusable(conn, [facts.tablespace], user):
         return facts, ()
     note = f"the database's tablespace {facts.tablespace!r} is not here to use: it is in {default}"
     return replace(facts, tablespace=default), (note,)
 
 
-def _notes(conn: Connection, plan: Plan, free: int | None, host: Host) -> list[str]:
+def _notes(conn: Connection, plan: RestorePlan, free: int | None, host: Host) -> list[str]:
     notes = []
     if not plan.at_hand(host):
         notes.append(f"{report.size(plan.backup.manifest.size)} go to {host.name} first")
@@ -186,10 +186,10 @@ def _notes(conn: Connection, plan: Plan, free: int | None, host: Host) -> list[s
     manifest = plan.backup.manifest
     if manifest.environment != plan.target.environment:
         notes.append(f"the backup is of environment {manifest.environment!r}")
-    for what in ("collate", "ctype", "provider", "locale"):
-        before, after = getattr(saved, what), getattr(now, what)
+    for field in ("collate", "ctype", "provider", "locale"):
+        before, after = getattr(saved, field), getattr(now, field)
         if before != after:
-            notes.append(f"{what} is {after!r} here, it was {before!r}: sort orders may differ")
+            notes.append(f"{field} is {after!r} here, it was {before!r}: sort orders may differ")
     here = conn.server_version // 10000
     if manifest.major != here:
         notes.append(f"the backup is of PostgreSQL {manifest.major}, this is {here}")
@@ -208,7 +208,7 @@ def _not_here(spaces: Sequence[str]) -> Iterator[str]:
         yield f"tablespace {names} is not here to use: all goes to the database's own"
 
 
-def _losses(plan: Plan) -> Any:
+def _losses(plan: RestorePlan) -> Any:
     if not plan.replaces:
         return ()
     with connection.session(plan.target, read_only=True, purpose="db.restore") as conn:

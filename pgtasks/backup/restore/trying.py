@@ -1,11 +1,11 @@
-"""What looking does not find: tried in the side database, in a transaction that is rolled back."""
+"""Find obstacles by trying in the side database, in a transaction that is rolled back."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Iterator
 
-from pgtasks.backup.restore.plan import Plan
+from pgtasks.backup.restore.plan import RestorePlan
 from pgtasks.errors import Failed
 from pgtasks.server import connection
 from pgtasks.server.connection import Connection
@@ -13,13 +13,13 @@ from pgtasks.server.proof import entries
 from pgtasks.server.proof.toc import Entry
 from pgtasks.server.quoting import from_bytes
 
-_NOT_MADE = b"-- *not* "  # begins the definition of what is there already, such as schema public
+_NOT_MADE = b"-- *not* "  # begins the definition of an existing object, such as schema public
 
 
-def obstacles(plan: Plan) -> Iterator[str]:
-    """Yield one line for each extension that cannot be created where the load creates it.
+def obstacles(plan: RestorePlan) -> Iterator[str]:
+    """Yield one line for each extension that cannot be created in the side database.
 
-    Some want a database of a certain name, some a library that the server has to load first.
+    Some need a database of a certain name, some a library that the server must load first.
     """
     wanted = plan.left.kept(plan.archive)
     if not any(entry.desc == "EXTENSION" for entry in wanted):
@@ -49,12 +49,12 @@ def _faults(conn: Connection, archive: Iterable[Entry]) -> Iterator[tuple[Entry,
 
 
 def tablespaces(conn: Connection, archive: Iterable[Entry], role: str) -> list[str]:
-    """Return the tablespaces of the archive that are not here, or not for the role to use."""
+    """Return the tablespaces of the archive that do not exist, or that the role may not use."""
     return unusable(conn, {entry.rest[0] for entry in archive if entry.rest}, role)
 
 
 def unusable(conn: Connection, spaces: Iterable[str], role: str) -> list[str]:
-    """Return those of some tablespaces that are not here, or not for the role to use."""
+    """Return those of the tablespaces that do not exist, or that the role may not use."""
     named = {*spaces} - {""}
     usable = connection.rows(
         conn,

@@ -21,7 +21,7 @@ from pgtasks.errors import Failed, NotProven, Refused
 from pgtasks.host import journal, private, streams
 from pgtasks.host.local import HERE
 from pgtasks.report import Progress
-from pgtasks.report.boundaries import reach
+from pgtasks.report.boundaries import boundary
 
 _SHOWN = 20  # faults that the hint names
 _SUMMERS = 2  # processes that read files there
@@ -95,9 +95,9 @@ def fetch(backup: Backup, folder: Path, *, progress: Progress | None = None) -> 
         return Moved(local.load(home / made.id), backup.place, 0.0, already=True)
     with staging.making(home, made.id) as path:
         _refuse_full(made, HERE.free_bytes(str(path)), str(home))
-        reach("fetch.begun")
+        boundary("fetch.begun")
         _receive(backup, path, progress)
-        reach("fetch.written")
+        boundary("fetch.written")
         got = local.load(staging.finish(path, made.id))
     got.record(intact=journal.now(), proven=backup.checks.proven)
     return Moved(got, backup.place, time.monotonic() - began)
@@ -163,7 +163,7 @@ def send(backup: Backup, depot: Depot, *, progress: Progress | None = None) -> M
             found = _there(backup, depot)
             return Moved(found, str(backup.path), 0.0, already=True)
         _deliver(backup, depot, there, progress)
-        reach("send.written")
+        boundary("send.written")
         folder = depot.finish(there, made.id)
     sent = replace(backup, host=depot.host, folder=folder)
     depot.note(sent, replace(backup.checks, intact=journal.now(), damaged=None, damage=""))
@@ -189,7 +189,7 @@ def _deliver(backup: Backup, depot: Depot, there: Partial, progress: Progress | 
     """Send the files of a backup into a temporary folder there, and let that host read them."""
     made = backup.manifest
     _refuse_full(made, there.free, str(depot))
-    reach("send.begun")
+    boundary("send.begun")
     read: dict[str, FileRecord] = {}
 
     def pack(sink: IO[bytes]) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pgtasks import report
-from pgtasks.cli.init.plan import BACKUPS_IGNORED, Plan, plan
+from pgtasks.cli.init.plan import BACKUPS_IGNORED, InitPlan, plan
 from pgtasks.cli.init.survey import survey
 from pgtasks.errors import Failed, Interrupted, Refused
 from pgtasks.host import private
@@ -50,7 +50,7 @@ def _agreed() -> bool:
     return CONSOLE.confirm("write these files?")
 
 
-def _write(made: Plan, root: Path) -> None:
+def _write(made: InitPlan, root: Path) -> None:
     written: list[str] = []
     for name, text in made.files.items():
         try:

@@ -34,7 +34,7 @@ _IGNORE_ALL = "# backups are data, not code\n*\n!.gitignore\n"
 
 
 @dataclass(frozen=True)
-class Plan:
+class InitPlan:
     """The files to write, by name, and the lines for a person."""
 
     survey: Survey
@@ -44,21 +44,21 @@ class Plan:
 
     def lines(self) -> list[str]:
         """Return what was found, and the files with their text."""
-        said = [f"found  {line}" for line in (*_found(self.survey), *self.survey.notes)]
+        lines = [f"found  {line}" for line in (*_found(self.survey), *self.survey.notes)]
         for name, text in self.files.items():
-            said += ["", f"write  {name}", *(f"    {line}".rstrip() for line in text.splitlines())]
+            lines += ["", f"write  {name}", *(f"    {line}".rstrip() for line in text.splitlines())]
         if not self.files:
-            said += ["nothing to write, all of it is there"]
-        return [*said, *(f"by hand  {line}" for line in self.by_hand), ""]
+            lines += ["nothing to write, all of it is there"]
+        return [*lines, *(f"by hand  {line}" for line in self.by_hand), ""]
 
     def next_steps(self) -> list[str]:
         """Return the commands to type now."""
         inv = "inv" if self.collection == "tasks" else f"inv -c {self.collection}"
-        said = self.survey.database or (self.survey.place.database if self.survey.place else "")
+        database = self.survey.database or (self.survey.place.database if self.survey.place else "")
         steps = {f"{inv} env.show": "what is set, and where"}
-        if said:
+        if database:
             steps[f"{inv} db.backup"] = "only reads: it works at once"
-            steps[f"{inv} env.stamp --confirm {shlex.quote(said)}"] = (
+            steps[f"{inv} env.stamp --confirm {shlex.quote(database)}"] = (
                 "marks the database as dev's, so that a restore may replace it"
             )
         else:
@@ -70,7 +70,7 @@ class Plan:
         return [f"{command.ljust(width)}  {why}" for command, why in steps.items()]
 
 
-def plan(survey: Survey) -> Plan:
+def plan(survey: Survey) -> InitPlan:
     """Return what is missing; no file that is there is in it."""
     folders = _folders(survey)
     collection = "dbtasks" if survey.tasks == "other" else "tasks"
@@ -85,7 +85,7 @@ def plan(survey: Survey) -> Plan:
     if survey.settings:
         del wanted["invoke.yaml"]
     files = {name: text for name, text in wanted.items() if not survey.has(name)}
-    return Plan(survey, files, tuple(_by_hand(survey, folders)), collection)
+    return InitPlan(survey, files, tuple(_by_hand(survey, folders)), collection)
 
 
 def _folders(survey: Survey) -> dict[str, str]:
@@ -116,9 +116,14 @@ def _dev(survey: Survey) -> str:
         own = "# a server that pgtasks runs itself, in .pgtasks/\nserver: embedded\n"
         # the default is the folder's name: a folder that is renamed keeps its database
         return f"{own}database: {_quoted(default_database(survey.root.resolve().name, 'dev'))}\n"
-    said = {"host": place.host, "port": place.port, "database": place.database, "user": place.user}
-    said["sslmode"] = place.parameters.get("sslmode")
-    return "".join(f"{key}: {_quoted(value)}\n" for key, value in said.items() if value)
+    fields = {
+        "host": place.host,
+        "port": place.port,
+        "database": place.database,
+        "user": place.user,
+    }
+    fields["sslmode"] = place.parameters.get("sslmode")
+    return "".join(f"{key}: {_quoted(value)}\n" for key, value in fields.items() if value)
 
 
 def _others(survey: Survey) -> dict[str, str]:
@@ -149,44 +154,44 @@ def _prod(survey: Survey) -> str:
 
 
 def _found(survey: Survey) -> list[str]:
-    said = []
+    lines = []
     if survey.variable:
         host = f" on {survey.host}" if survey.host else ""
         text = f"{survey.variable} in .env: database {survey.database!r}{host}, becomes dev"
-        asked = " (is it production? then call it PROD_DATABASE_URL)"
-        said.append(text + ("" if environment_of(survey.variable) else asked))
+        question = " (is it production? then call it PROD_DATABASE_URL)"
+        lines.append(text + ("" if environment_of(survey.variable) else question))
     elif survey.place:
-        said.append(f"sqlalchemy.url in alembic.ini: {survey.place.database!r}, becomes dev")
+        lines.append(f"sqlalchemy.url in alembic.ini: {survey.place.database!r}, becomes dev")
     elif survey.others:
-        said.append("no PostgreSQL URL for dev in .env: it gets a server of its own")
+        lines.append("no PostgreSQL URL for dev in .env: it gets a server of its own")
     else:
-        said.append("no PostgreSQL URL in .env: dev gets a server of its own")
+        lines.append("no PostgreSQL URL in .env: dev gets a server of its own")
     for named in survey.others:
         host = f" on {named.place.host}" if named.place.host else ""
         protected = ", protected" if named.production else ""
-        said.append(
+        lines.append(
             f"{named.variable} in .env: database {named.place.database!r}{host}, "
             f"is {named.environment}{protected}"
         )
     if survey.migrations:
-        said.append(f"migrations in {survey.migrations}/")
+        lines.append(f"migrations in {survey.migrations}/")
     if survey.tasks == "other":
-        said.append("tasks of another tool: ours go to dbtasks.py, type inv -c dbtasks")
+        lines.append("tasks of another tool: ours go to dbtasks.py, type inv -c dbtasks")
     if survey.env_in_the_way:
-        said.append(f"{survey.env_in_the_way}: environments go to {survey.env_folder}/")
-    return said
+        lines.append(f"{survey.env_in_the_way}: environments go to {survey.env_folder}/")
+    return lines
 
 
 def _by_hand(survey: Survey, folders: Mapping[str, str]) -> list[str]:
-    said = []
+    lines = []
     if survey.settings and folders:
         pairs = ", ".join(f"{key}: {name}" for key, name in folders.items())
-        said.append(f"add to {survey.settings}:  pgtasks: {{folders: {{{pairs}}}}}")
+        lines.append(f"add to {survey.settings}:  pgtasks: {{folders: {{{pairs}}}}}")
     if survey.settings and not survey.executor:
-        said.append(f"add to {survey.settings}:  tasks: {{executor_class: {_EXECUTOR}}}")
+        lines.append(f"add to {survey.settings}:  tasks: {{executor_class: {_EXECUTOR}}}")
     if survey.place and survey.place.password and not survey.has(f"{survey.env_folder}/dev.env"):
-        said.append(
+        lines.append(
             f"the password of alembic.ini goes into {survey.env_folder}/dev.env:  "
             "DATABASE_PASSWORD=..."
         )
-    return said
+    return lines

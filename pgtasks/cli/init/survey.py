@@ -52,9 +52,9 @@ class Survey:
 def survey(root: Path) -> Survey:
     """Read what a project has; nothing is run and nothing is connected to."""
     notes: list[str] = []
-    found = urls.read(read_dotenv(root / ".env", ".env", {}), notes)
-    url = next((named for named in found if named.environment == "dev"), None)
-    others = tuple(named for named in found if named is not url)
+    named_urls = urls.read(read_dotenv(root / ".env", ".env", {}), notes)
+    url = next((named for named in named_urls if named.environment == "dev"), None)
+    others = tuple(named for named in named_urls if named is not url)
     ini = _alembic(root)
     names = ("invoke.yaml", "invoke.yml", "invoke.json", "invoke.py")
     settings = next((name for name in names if (root / name).exists()), "")
@@ -80,8 +80,8 @@ def survey(root: Path) -> Survey:
 
 
 def _named_folders(root: Path) -> dict[str, str]:
-    said = [file.folders for file in project.load(root).files]
-    return {key: name for folders in said for key, name in folders.items()}
+    blocks = [file.folders for file in project.load(root).files]
+    return {key: name for folders in blocks for key, name in folders.items()}
 
 
 def _alembic(root: Path) -> Path | None:
@@ -113,8 +113,8 @@ def _ini_place(ini: Path | None, others: tuple[Named, ...], notes: list[str]) ->
 
 def _migrations(root: Path, ini: Path | None) -> str:
     """Return the folder of the migrations as it is named from the root, empty without any."""
-    said = _setting(ini, "script_location") if ini else _in_pyproject(root)
-    folder = root / said if said else ini.parent if ini else root / "migrations"
+    location = _setting(ini, "script_location") if ini else _in_pyproject(root)
+    folder = root / location if location else ini.parent if ini else root / "migrations"
     if not (folder / "env.py").is_file() or not folder.is_relative_to(root):
         return ""
     return folder.relative_to(root).as_posix()
@@ -126,8 +126,8 @@ def _in_pyproject(root: Path) -> str:
     except (OSError, UnicodeDecodeError):
         return ""
     block = text.partition("[tool.alembic]")[2].partition("\n[")[0]
-    found = re.search(r"""^script_location\s*=\s*["']([^"']+)["']""", block, re.MULTILINE)
-    return found[1].replace("%(here)s", str(root)) if found else ""
+    match = re.search(r"""^script_location\s*=\s*["']([^"']+)["']""", block, re.MULTILINE)
+    return match[1].replace("%(here)s", str(root)) if match else ""
 
 
 def _tasks(root: Path) -> str:

@@ -60,10 +60,10 @@ def read(variables: Mapping[str, Found], notes: list[str]) -> tuple[Named, ...]:
 
     `notes` gets what was seen and is not used.
     """
-    found = list(_all(variables, notes))
+    named_urls = list(_all(variables, notes))
     chosen: dict[str, Named] = {}
     # DEV_DATABASE_URL goes before DATABASE_URL, PROD_DATABASE_URL before PRODUCTION_DATABASE_URL
-    for named in sorted(found, key=lambda named: not named.by_itself):
+    for named in sorted(named_urls, key=lambda named: not named.by_itself):
         other = chosen.setdefault(named.environment, named)
         # several without a name are nothing new: a replica's, another application's
         if other is not named and environment_of(named.variable):
@@ -97,11 +97,11 @@ def _all(variables: Mapping[str, Found], notes: list[str]) -> Iterator[Named]:
             yield Named(named or "dev", name, place)
 
 
-def place_of(found: Found, notes: list[str]) -> Place | None:
+def place_of(variable: Found, notes: list[str]) -> Place | None:
     """Return where a URL leads, None where it is none of PostgreSQL's; `notes` gets why."""
     try:
-        return libpq.parse_url(found.value, found.where)
+        return libpq.parse_url(variable.value, variable.where)
     except BadConfiguration as exc:
-        if found.value:
+        if variable.value:
             notes.append(f"{exc.message}: not used")
         return None

@@ -161,8 +161,8 @@ def public_half(path: str) -> str:
             content = Path(file).read_bytes()
         except OSError:
             continue
-        if found := _OPENSSH.search(content):
-            if half := _unencrypted(found[1]):
+        if match := _OPENSSH.search(content):
+            if half := _unencrypted(match[1]):
                 return half
         elif file.endswith(".pub"):
             words = content.decode("utf-8", "replace").split()

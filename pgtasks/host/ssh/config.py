@@ -85,17 +85,20 @@ class Settings:
 
 def settings(wanted: Login) -> Settings:
     """Return how to reach a host: the login's own words, and what the configuration adds."""
-    said, unread = _asked(wanted) if shutil.which("ssh") else _parsed(wanted)
-    one = {key: values[0] for key, values in said.items() if values}
-    host, user = one.get("hostname", wanted.host), one.get("user") or getpass.getuser()
-    port = int(one.get("port", ssh.PORT))
-    alias = one.get("hostkeyalias", "")
+    answers, unread = _asked(wanted) if shutil.which("ssh") else _parsed(wanted)
+    first_values = {key: values[0] for key, values in answers.items() if values}
+    host, user = (
+        first_values.get("hostname", wanted.host),
+        first_values.get("user") or getpass.getuser(),
+    )
+    port = int(first_values.get("port", ssh.PORT))
+    alias = first_values.get("hostkeyalias", "")
     tokens = _tokens(wanted.host, host, port, user, alias)
-    identities = _paths(said.get("identityfile", []), tokens)
-    known = _paths(_known_hosts(one, "user"), tokens)
-    shared = _paths(_known_hosts(one, "global"), tokens)
-    jumps = wanted.jump or _expanded(one.get("proxyjump", "none"), tokens)
-    proxy = "none" if wanted.jump else one.get("proxycommand", "none")
+    identities = _paths(answers.get("identityfile", []), tokens)
+    known = _paths(_known_hosts(first_values, "user"), tokens)
+    shared = _paths(_known_hosts(first_values, "global"), tokens)
+    jumps = wanted.jump or _expanded(first_values.get("proxyjump", "none"), tokens)
+    proxy = "none" if wanted.jump else first_values.get("proxycommand", "none")
     return Settings(
         host=host,
         port=port,
@@ -103,18 +106,20 @@ def settings(wanted: Login) -> Settings:
         name=alias or _name(host, port),
         plain="" if alias else host,
         identities=(wanted.identity,) if wanted.identity else identities,
-        identities_only=bool(wanted.identity) or one.get("identitiesonly") == "yes",
-        agent=_expanded(one.get("identityagent", "SSH_AUTH_SOCK"), tokens),
+        identities_only=bool(wanted.identity) or first_values.get("identitiesonly") == "yes",
+        agent=_expanded(first_values.get("identityagent", "SSH_AUTH_SOCK"), tokens),
         known_hosts=(wanted.known_hosts,) if wanted.known_hosts else known,
         shared_hosts=() if wanted.known_hosts else shared,
-        hashed=one.get("hashknownhosts") == "yes" and not wanted.known_hosts,
+        hashed=first_values.get("hashknownhosts") == "yes" and not wanted.known_hosts,
         jumps=() if jumps == "none" else tuple(part.strip() for part in jumps.split(",")),
         proxy_command="" if proxy == "none" else _expanded(proxy, tokens),
-        revoked="".join(_paths([one.get("revokedhostkeys", "none")], tokens)),
+        revoked="".join(_paths([first_values.get("revokedhostkeys", "none")], tokens)),
         algorithms={
-            kind: tuple(one[key].split(",")) for key, kind in _ALGORITHMS.items() if key in one
+            kind: tuple(first_values[key].split(","))
+            for key, kind in _ALGORITHMS.items()
+            if key in first_values
         },
-        unapplied=(*unread, *_unapplied(one)),
+        unapplied=(*unread, *_unapplied(first_values)),
     )
 
 
@@ -131,7 +136,7 @@ def _tokens(original: str, host: str, port: int, user: str, alias: str) -> Mappi
 
 
 def _expanded(text: str, tokens: Mapping[str, str]) -> str:
-    return re.sub("%(.)", lambda found: tokens.get(found[1], found[0]), text)
+    return re.sub("%(.)", lambda match: tokens.get(match[1], match[0]), text)
 
 
 def trusted_file(wanted: Settings) -> Path:
@@ -182,11 +187,11 @@ def _account_home() -> Path | None:
 
 
 def _by_key(lines: Sequence[str]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
+    by_key: dict[str, list[str]] = {}
     for line in lines:
         key, _, value = line.partition(" ")
-        found.setdefault(key, []).append(value)
-    return found
+        by_key.setdefault(key, []).append(value)
+    return by_key
 
 
 def _parsed(wanted: Login) -> tuple[Mapping[str, list[str]], Sequence[str]]:
@@ -197,18 +202,18 @@ def _parsed(wanted: Login) -> tuple[Mapping[str, list[str]], Sequence[str]]:
     own = (_SSH / "config").expanduser()
     text = own.read_text("utf-8", "replace") if own.is_file() else ""
     try:
-        found = SSHConfig.from_text(text).lookup(wanted.host)
+        options = SSHConfig.from_text(text).lookup(wanted.host)
     except (ConfigParseError, CouldNotCanonicalize, ValueError) as exc:
         raise BadConfiguration(f"{own}: {exc}") from None
-    said = {key: value if isinstance(value, list) else [value] for key, value in found.items()}
+    answers = {key: value if isinstance(value, list) else [value] for key, value in options.items()}
     for key, value in (("user", wanted.user), ("port", str(wanted.port or ""))):
         if value:
-            said[key] = [value]
+            answers[key] = [value]
     keys = [path for path in sorted(_SSH.expanduser().glob("id_*")) if path.suffix != ".pub"]
-    said.setdefault("identityfile", list(map(str, keys)))
+    answers.setdefault("identityfile", list(map(str, keys)))
     lines = map(str.strip, text.splitlines())
     includes = [line for line in lines if line.lower().startswith("include ")]
-    return said, [f"{line} (there is no ssh program to ask)" for line in includes]
+    return answers, [f"{line} (there is no ssh program to ask)" for line in includes]
 
 
 def _paths(names: Sequence[str], tokens: Mapping[str, str]) -> tuple[str, ...]:
@@ -217,17 +222,17 @@ def _paths(names: Sequence[str], tokens: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(str(Path(os.path.expandvars(name)).expanduser()) for name in expanded)
 
 
-def _known_hosts(one: Mapping[str, str], of: str) -> list[str]:
+def _known_hosts(values: Mapping[str, str], of: str) -> list[str]:
     """Return the files of `user` or `global` known hosts; ~ in them is HOME, as everywhere."""
     usual = {"user": str(_SSH / "known_hosts"), "global": "/etc/ssh/ssh_known_hosts"}
     account = _account_home()
-    files = _NEXT_PATH.split(one.get(f"{of}knownhostsfile", usual[of]))
+    files = _NEXT_PATH.split(values.get(f"{of}knownhostsfile", usual[of]))
     if account:
         start = f"{account}/.ssh/"
         files = [f"{_SSH}/{f.removeprefix(start)}" if f.startswith(start) else f for f in files]
     return files
 
 
-def _unapplied(one: Mapping[str, str]) -> list[str]:
-    said = {key: one.get(key, usual[0]) for key, usual in _NOT_APPLIED.items()}
-    return [f"{key} {value}" for key, value in said.items() if value not in _NOT_APPLIED[key]]
+def _unapplied(values: Mapping[str, str]) -> list[str]:
+    options = {key: values.get(key, usual[0]) for key, usual in _NOT_APPLIED.items()}
+    return [f"{key} {value}" for key, value in options.items() if value not in _NOT_APPLIED[key]]

@@ -56,7 +56,7 @@ class Folder:
 
 
 @dataclass(frozen=True)
-class Facts:
+class HostFacts:
     """What a host says of itself. `clock` is how many seconds its clock goes before ours, if known.
 
     `doubt` is by how much that may be wrong: the answer was on its way so long.
@@ -115,7 +115,7 @@ def _compressions(tools: Toolset) -> list[str]:
     return sorted(tools.compressions - {"none"})
 
 
-def described_clock(facts: Facts) -> str:
+def described_clock(facts: HostFacts) -> str:
     """Return how far apart the clocks are, and by how much that may be wrong."""
     if facts.clock is None:
         return "not known"
@@ -134,45 +134,45 @@ def described_folder(folder: Folder) -> str:
     return f"{folder.path} ({folder.rights}{'' if folder.writable else ', not writable'})"
 
 
-def described_disk(found: Disk) -> str:
+def described_disk(disk: Disk) -> str:
     """Return what is free on a disk."""
-    return f"{report.size(found.free)} free of {report.size(found.size)} on {found.mount}"
+    return f"{report.size(disk.free)} free of {report.size(disk.size)} on {disk.mount}"
 
 
-def ask(host: SshHost, backups: str, *folders: str) -> Facts:
+def ask(host: SshHost, backups: str, *folders: str) -> HostFacts:
     """Ask a host for its facts; `folders` are those whose disks count besides."""
     from pgtasks.host import tools
 
     began = time.time()
     argv = ("/bin/sh", "-c", _ASK, "sh", backups, *(folder for folder in folders if folder))
-    said = host.capture(Command(argv, {"LC_ALL": "C"}))
-    found = parsed(said, began, time.time())
+    text = host.capture(Command(argv, {"LC_ALL": "C"}))
+    facts = parsed(text, began, time.time())
     bin = host.link.login.bin
-    return Facts(**{**vars(found), "tools": tools.installed(host, setting=bin)})
+    return HostFacts(**{**vars(facts), "tools": tools.installed(host, setting=bin)})
 
 
-def parsed(said: str, began: float, ended: float) -> Facts:
+def parsed(text: str, began: float, ended: float) -> HostFacts:
     """Return what a host's answer says; it was given between two times (seconds, our clock)."""
-    pairs = [line.split("\t", 1) for line in said.splitlines() if "\t" in line]
-    one = dict(pairs)
-    clock, doubt = _clock(one.get("clock", ""), began, ended)
-    return Facts(
-        hostname=one.get("hostname", ""),
-        system=one.get("system", ""),
-        distribution=one.get("distribution", ""),
-        account=one.get("account", ""),
-        shell=one.get("shell", ""),  # nosec B604
-        home=one.get("home", ""),
-        home_writable="home_writable" in one,
-        cpus=_number(one.get("cpus", "")),
-        memory=_number(one.get("memory", "")) * 1024,
+    pairs = [line.split("\t", 1) for line in text.splitlines() if "\t" in line]
+    fields = dict(pairs)
+    clock, doubt = _clock(fields.get("clock", ""), began, ended)
+    return HostFacts(
+        hostname=fields.get("hostname", ""),
+        system=fields.get("system", ""),
+        distribution=fields.get("distribution", ""),
+        account=fields.get("account", ""),
+        shell=fields.get("shell", ""),  # nosec B604
+        home=fields.get("home", ""),
+        home_writable="home_writable" in fields,
+        cpus=_number(fields.get("cpus", "")),
+        memory=_number(fields.get("memory", "")) * 1024,
         clock=clock,
         doubt=doubt,
         backups=Folder(
-            one.get("backups", ""),
-            exists="backups_rights" in one,
-            rights=one.get("backups_rights", ""),
-            writable="backups_writable" in one,
+            fields.get("backups", ""),
+            exists="backups_rights" in fields,
+            rights=fields.get("backups_rights", ""),
+            writable="backups_writable" in fields,
         ),
         disks=tuple(_disks(pairs)),
         programs={
@@ -187,15 +187,17 @@ def _clock(text: str, began: float, ended: float) -> tuple[float | None, float]:
     if not seconds.isdecimal():
         return None, 0.0
     whole = not fraction.isdecimal()  # a date(1) without %N
-    there = float(seconds) + (0.5 if whole else float(f"0.{fraction}"))
+    their_time = float(seconds) + (0.5 if whole else float(f"0.{fraction}"))
     doubt = (ended - began) / 2 + (0.5 if whole else 0.0)
-    return round(there - (began + ended) / 2, 2), round(doubt, 2)
+    return round(their_time - (began + ended) / 2, 2), round(doubt, 2)
 
 
 def _disks(pairs: list[list[str]]) -> Iterator[Disk]:
     for key, value in pairs:
-        if key.startswith("disk ") and (found := disk.parse(key.removeprefix("disk "), value)):
-            yield found
+        if key.startswith("disk ") and (
+            parsed_disk := disk.parse(key.removeprefix("disk "), value)
+        ):
+            yield parsed_disk
 
 
 def _number(text: str) -> int:

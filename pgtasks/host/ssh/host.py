@@ -59,8 +59,8 @@ class SshHost:
         """Return what a short command prints, raising Failed with its own words."""
         process = self.start(command, stdin=stdin, stdout=subprocess.PIPE)
         assert process.stdout is not None
-        said: list[bytes] = []
-        drain = threading.Thread(target=lambda: said.append(process.words()), daemon=True)
+        chunks: list[bytes] = []
+        drain = threading.Thread(target=lambda: chunks.append(process.words()), daemon=True)
         drain.start()
         with _limit(process, seconds) as late, process.stdout as stream:
             printed = stream.read(most + 1)
@@ -71,7 +71,7 @@ class SshHost:
         if late.is_set():
             raise Unreachable(f"{self.name}: {command}: no answer within {seconds:g} s")
         if code != 0:
-            raise process.failure(b"".join(said).decode(errors="replace").strip()[-_TAIL:])
+            raise process.failure(b"".join(chunks).decode(errors="replace").strip()[-_TAIL:])
         return printed.decode(errors="replace")
 
     def interact(self, command: Command) -> int:
@@ -133,14 +133,14 @@ class SshHost:
 
     def _lent(self, key: str, path: str) -> str:
         """Return the path of a file of this machine in the run's room there."""
-        there = f"{self.link.room}/{key}"
-        if path != there and (there, path) not in self._there:
+        remote_path = f"{self.link.room}/{key}"
+        if path != remote_path and (remote_path, path) not in self._there:
             try:
-                self.put(there, Path(path).read_bytes())
+                self.put(remote_path, Path(path).read_bytes())
             except OSError as exc:
                 raise BadConfiguration(f"{key} {path!r}: {exc.strerror}") from None
-            self._there.add((there, path))
-        return there
+            self._there.add((remote_path, path))
+        return remote_path
 
     def free_bytes(self, path: str) -> int | None:
         """Return the free bytes of the file system that holds `path`, None if unknown."""
@@ -148,8 +148,8 @@ class SshHost:
             text = self.capture(Command(("df", "-Pk", "--", path)))
         except Failed:
             return None
-        found = disk.parse(path, text)
-        return found.free if found else None
+        parsed = disk.parse(path, text)
+        return parsed.free if parsed else None
 
     def tunnel(self, target: Target) -> Target:
         """Return the target with an end on this machine that leads to its server."""

@@ -100,20 +100,22 @@ def _of(settings: Settings) -> list[Line]:
     """Return the lines for a host; as for ssh, one without the port serves where none has it."""
     files = (*settings.known_hosts, *settings.shared_hosts)
     everything = list(lines(files))
-    found = [line for line in everything if line.is_for(settings.name)]
-    if settings.plain and not any(not line.marker for line in found):
-        found += [line for line in everything if line.is_for(settings.plain) and line not in found]
-    return found
+    matching = [line for line in everything if line.is_for(settings.name)]
+    if settings.plain and not any(not line.marker for line in matching):
+        matching += [
+            line for line in everything if line.is_for(settings.plain) and line not in matching
+        ]
+    return matching
 
 
 def check(settings: Settings, key: paramiko.PKey, *, environment: str = "") -> Line:
     """Return the line that knows the key of a host, raising Distrusted where none does."""
-    found = _of(settings)
+    lines = _of(settings)
     text, place = key.get_base64(), f"{settings.name}: its {described(key)}"
-    revoked = [f"{line.file}:{line.number}" for line in found if line.revokes(text)]
+    revoked = [f"{line.file}:{line.number}" for line in lines if line.revokes(text)]
     if revoked or _in_revoked_file(settings, key):
         raise Distrusted(f"{place} is revoked by {(*revoked, settings.revoked)[0]}")
-    plain = [line for line in found if not line.marker]
+    plain = [line for line in lines if not line.marker]
     known = next((line for line in plain if line.key == text), None)
     if known:
         return known
@@ -127,7 +129,7 @@ def check(settings: Settings, key: paramiko.PKey, *, environment: str = "") -> L
     trust = typed.task("remote.trust", environment=environment)
     also = "".join(
         f" ({line.file}:{line.number} trusts certificates, which are not read here)"
-        for line in found
+        for line in lines
         if line.marker == "@cert-authority"
     )
     raise Unknown(f"{place} is unknown{also}: {trust} trusts it")

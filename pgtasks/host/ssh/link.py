@@ -12,7 +12,7 @@ import paramiko
 from pgtasks.errors import Failed, Unreachable
 from pgtasks.host.ssh.route import Route
 from pgtasks.host.ssh.transport import Transport
-from pgtasks.host.ssh.watchdog import Lifeline, Speechless
+from pgtasks.host.ssh.watchdog import NoCommand, Watchdog
 from pgtasks.settings.ssh import Login
 
 _PROHIBITED, _NO_SUCH_KIND = 1, 3  # RFC 4254, section 5.1
@@ -35,11 +35,11 @@ class Link:
         self.transport: Transport = self.connection.transport
         self.opened = time.monotonic() - began
         try:
-            self.lifeline = Lifeline(self.session(), login, self._lose)
+            self.lifeline = Watchdog(self.session(), login, self._lose)
         except BaseException as exc:
             self.route.close()
             if isinstance(exc, (paramiko.SSHException, OSError, EOFError)):
-                raise Speechless(f"{self}: no command starts there: {exc}") from None
+                raise NoCommand(f"{self}: no command starts there: {exc}") from None
             raise
 
     def __str__(self) -> str:
@@ -70,18 +70,22 @@ class Link:
 
     def port(self, host: str, port: int) -> paramiko.Channel:
         """Open a channel to a port that is reached from there, raising Forbidden likewise."""
-        there = partial(self.transport.open_channel, "direct-tcpip", (host, port), ("127.0.0.1", 0))
-        return self._channel(f"{host}:{port}", there)
+        open_channel = partial(
+            self.transport.open_channel, "direct-tcpip", (host, port), ("127.0.0.1", 0)
+        )
+        return self._channel(f"{host}:{port}", open_channel)
 
-    def _channel(self, what: str, open_it: Callable[..., paramiko.Channel]) -> paramiko.Channel:
+    def _channel(self, purpose: str, open_it: Callable[..., paramiko.Channel]) -> paramiko.Channel:
         if self.lost:
             raise Unreachable(f"{self}: {self.lost}")
         try:
             return open_it(timeout=float(self.login.channel_timeout))
         except paramiko.ChannelException as exc:
             if exc.code in (_PROHIBITED, _NO_SUCH_KIND):
-                raise Forbidden(f"{self}: sshd opens no channel for {what}: {exc.text}") from None
-            raise Unreachable(f"{self}: {what}: {exc.text.lower()}") from None
+                raise Forbidden(
+                    f"{self}: sshd opens no channel for {purpose}: {exc.text}"
+                ) from None
+            raise Unreachable(f"{self}: {purpose}: {exc.text.lower()}") from None
         except (paramiko.SSHException, OSError, EOFError) as exc:
             raise Unreachable(f"{self}: {self.lost or exc}") from None
 

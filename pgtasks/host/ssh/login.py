@@ -78,7 +78,7 @@ def _with_password(target: Target) -> Target:
     text = path.read_text("utf-8", "replace")
     for host in hosts:
         wanted = (host, str(target.port), target.database, target.user)
-        found = libpq.passfile_password(text, wanted)
-        if found:
-            return replace(target, password=Secret(found))
+        password = libpq.passfile_password(text, wanted)
+        if password:
+            return replace(target, password=Secret(password))
     return target

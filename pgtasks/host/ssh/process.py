@@ -121,16 +121,16 @@ class RemoteProcess:
 
     def _begin(self) -> bytes:
         """Read up to the mark and return what came after it."""
-        mark = f"\n{self.mark}\n".encode()
-        said = b""
+        marker = f"\n{self.mark}\n".encode()
+        received = b""
         with self._bounded_beginning():
-            while len(said) < _BANNER and (more := self._channel.recv(CHUNK)):
-                said += more
-                _, found, rest = said.partition(mark)
-                if found:
+            while len(received) < _BANNER and (more := self._channel.recv(CHUNK)):
+                received += more
+                _, separator, rest = received.partition(marker)
+                if separator:
                     self._begun, self._quiet_since = True, time.monotonic()
                     return rest
-        self._banner = said[-_WORDS:]
+        self._banner = received[-_WORDS:]
         self._channel.close()
         return b""
 
@@ -178,10 +178,10 @@ class RemoteProcess:
     def words(self) -> bytes:
         """Wait for the end of stderr and return the last of what the command said on it."""
         assert self.stderr is not None
-        said = b""
+        received = b""
         while more := self.stderr.read(_WORDS):
-            said = (said + more)[-_WORDS:]
-        return said
+            received = (received + more)[-_WORDS:]
+        return received
 
     def poll(self) -> int | None:
         """Return the exit code, None while the command runs or its output is on the way."""
@@ -290,14 +290,14 @@ class _Stderr(io.RawIOBase):
 
     def _next(self, size: int) -> bytes:
         channel = self._process._channel
-        mark = f"\n{self._process.mark}\n".encode()
+        marker = f"\n{self._process.mark}\n".encode()
         while not self._begun:
             more = channel.recv_stderr(CHUNK)
             self._before = (self._before + more)[-_BANNER:]
-            _, found, rest = self._before.partition(mark)
-            if found or not more:
+            _, separator, rest = self._before.partition(marker)
+            if separator or not more:
                 # a shell that started no command of ours said why
-                self._begun, self._before = True, rest if found else self._before
+                self._begun, self._before = True, rest if separator else self._before
         if self._before:
             data, self._before = self._before[:size], self._before[size:]
             return data

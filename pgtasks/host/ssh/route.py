@@ -198,9 +198,11 @@ def _hosts(last: Settings, login: Login, heirs: tuple[Settings, ...] = ()) -> li
 
 def _jump(login: Login, jump: str) -> Login:
     """Return the login of a jump host: the same file knows its key."""
-    said = parse_login(jump, "ssh.jump")
-    port = int(said["port"]) if "port" in said else None
-    return Login(said["host"], said.get("user", ""), port, known_hosts=login.known_hosts)
+    jump_login = parse_login(jump, "ssh.jump")
+    port = int(jump_login["port"]) if "port" in jump_login else None
+    return Login(
+        jump_login["host"], jump_login.get("user", ""), port, known_hosts=login.known_hosts
+    )
 
 
 def _transport(settings: Settings, *args: Any, **options: Any) -> Transport:

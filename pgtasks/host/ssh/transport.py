@@ -101,18 +101,18 @@ class Transport(paramiko.Transport):
         # paramiko writes a message under a channel's lock and sends it outside: another thread may
         # send the end before it, and sshd closes the whole connection on what comes after an end.
         # Here its lock for sending is held.
-        said = data.asbytes()[:5]
-        if said[0] in _OF_A_CHANNEL:
-            number = int.from_bytes(said[1:], "big")
+        header = data.asbytes()[:5]
+        if header[0] in _OF_A_CHANNEL:
+            number = int.from_bytes(header[1:], "big")
             if number in self._ended:
                 return
-            if said[0] == _CLOSE:
+            if header[0] == _CLOSE:
                 self._ended.add(number)
         try:
             super()._send_message(data)  # type: ignore[misc]
         except EOFError:
             # paramiko's word where the connection went in this moment; a socket's is OSError
-            if said[0] not in (_EOF, _CLOSE):
+            if header[0] not in (_EOF, _CLOSE):
                 raise ConnectionResetError("the connection is closed") from None
 
     def _parse_channel_open_success(self, message: paramiko.Message) -> None:

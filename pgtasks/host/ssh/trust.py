@@ -20,7 +20,7 @@ _TOLD = re.compile(r"(?:(?P<host>[^=]+)=)?(?P<print>(?:SHA256:)?[A-Za-z0-9+/]{43
 
 
 @dataclass(frozen=True)
-class Shown:
+class PresentedKey:
     """The key that a host shows; `file` holds it, once it is trusted."""
 
     host: str
@@ -37,7 +37,7 @@ class Shown:
 class Judge(Protocol):
     """Decides on a key that nobody knows yet."""
 
-    def __call__(self, key: Shown, hosts: Sequence[Settings]) -> None:
+    def __call__(self, key: PresentedKey, hosts: Sequence[Settings]) -> None:
         """Raise Refused, or Unreachable, where the key is not to be trusted.
 
         `hosts` are all on the way: each of them could answer for another one.
@@ -51,7 +51,7 @@ class Trusted:
     A plan (`dry`) ends at the first key that is not known: nobody logs in past it.
     """
 
-    keys: list[Shown] = field(default_factory=list)
+    keys: list[PresentedKey] = field(default_factory=list)
     dry: bool = False
 
     def lines(self) -> list[str]:
@@ -85,18 +85,18 @@ def trust(login: Login, judge: Judge | None, *, environment: str = "") -> Truste
     return done
 
 
-def _judged(route: Route, settings: Settings, judge: Judge | None) -> Shown:
+def _judged(route: Route, settings: Settings, judge: Judge | None) -> PresentedKey:
     key = route.presented(settings)
     kind, print_ = key.get_name(), hostkeys.fingerprint(key)
     try:
         line = hostkeys.check(settings, key)
     except Unknown:
-        shown = Shown(str(settings), settings.name, kind, print_)
+        shown = PresentedKey(str(settings), settings.name, kind, print_)
         if judge:
             judge(shown, route.hosts)
         path = hostkeys.trust(settings, key) if judge else trusted_file(settings)
-        return Shown(str(settings), settings.name, kind, print_, str(path), new=True)
-    return Shown(str(settings), settings.name, kind, print_, f"{line.file}:{line.number}")
+        return PresentedKey(str(settings), settings.name, kind, print_, str(path), new=True)
+    return PresentedKey(str(settings), settings.name, kind, print_, f"{line.file}:{line.number}")
 
 
 def judge(target: Target, fingerprints: Sequence[str], *, yes: bool) -> Judge:
@@ -120,7 +120,7 @@ def _matching(fingerprints: Sequence[str]) -> Judge:
     """Return who takes a key only by a fingerprint that was given for its own host."""
     told = [_told(text) for text in fingerprints]
 
-    def judge(key: Shown, hosts: Sequence[Settings]) -> None:
+    def judge(key: PresentedKey, hosts: Sequence[Settings]) -> None:
         wanted = {_bare(print_) for host, print_ in told if _meant(host, hosts) == key.name}
         if _bare(key.fingerprint) not in wanted:
             raise Distrusted(f"{key} has no fingerprint that was given for it: it is not trusted")
@@ -130,10 +130,10 @@ def _matching(fingerprints: Sequence[str]) -> Judge:
 
 def _told(text: str) -> tuple[str, str]:
     """Return the host, nothing where none is named, and the fingerprint of `HOST=SHA256:...`."""
-    found = _TOLD.fullmatch(text.strip())
-    if found is None:
+    match = _TOLD.fullmatch(text.strip())
+    if match is None:
         raise Refused(f"--fingerprint {text!r}, expected SHA256:... or HOST=SHA256:...")
-    return found["host"] or "", found["print"]
+    return match["host"] or "", match["print"]
 
 
 def _meant(host: str, hosts: Sequence[Settings]) -> str:
@@ -146,10 +146,10 @@ def _meant(host: str, hosts: Sequence[Settings]) -> str:
             f"several hosts are on the way ({names}), each has its own key: "
             f"say --fingerprint {hosts[-1].name}=SHA256:..."
         )
-    meant = {each.name for each in hosts if host.lower() in _names(each)}
-    if len(meant) != 1:
+    matching = {each.name for each in hosts if host.lower() in _names(each)}
+    if len(matching) != 1:
         raise Refused(f"--fingerprint of {host!r}, expected one of {names}")
-    return meant.pop()
+    return matching.pop()
 
 
 def _names(host: Settings) -> set[str]:
@@ -160,7 +160,7 @@ def _bare(fingerprint: str) -> str:
     return fingerprint.strip().removeprefix("SHA256:").rstrip("=")
 
 
-def _asked(key: Shown, hosts: Sequence[Settings]) -> None:
+def _asked(key: PresentedKey, hosts: Sequence[Settings]) -> None:
     CONSOLE.say(f"{key}")
     CONSOLE.say("compare it with what the host's administrator says (there: ssh-keygen -l -f KEY)")
     answer = CONSOLE.ask("trust it? [y/N] ")
@@ -171,7 +171,7 @@ def _asked(key: Shown, hosts: Sequence[Settings]) -> None:
 def _unanswered(*, protected: bool) -> Judge:
     also = "" if protected else " or --yes"
 
-    def judge(key: Shown, hosts: Sequence[Settings]) -> None:
+    def judge(key: PresentedKey, hosts: Sequence[Settings]) -> None:
         host = f"{key.name}=" if len(hosts) > 1 else ""
         raise Refused(
             f"{key} is unknown, and there is no terminal to ask on: when it is what the host's "

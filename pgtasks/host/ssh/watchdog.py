@@ -25,11 +25,11 @@ _BANNER = 1 << 20  # bytes that a login shell may print before the lifeline begi
 _LONGEST = 1024  # characters of a room's path
 
 
-class Speechless(Unreachable):
+class NoCommand(Unreachable):
     """Report a host that lets us in and starts no command."""
 
 
-class Lifeline:
+class Watchdog:
     """A lifeline at work; `lose` is called, once, with why the line is no more.
 
     `room` is the folder of this run there, gone with it.
@@ -52,33 +52,35 @@ class Lifeline:
 
     def _word_after(self, mark: bytes) -> str:
         """Return the rest of the mark's line; a login shell may have printed its own before."""
-        said, deadline = b"", time.monotonic() + self._login.channel_timeout
+        received, deadline = b"", time.monotonic() + self._login.channel_timeout
         try:
-            while b"\n" not in said.partition(mark)[2]:
+            while b"\n" not in received.partition(mark)[2]:
                 # the whole of it has this time, whatever comes meanwhile
                 self._channel.settimeout(max(deadline - time.monotonic(), 0.001))
                 more = self._channel.recv(_CHUNK)
-                if not more or len(said) > _BANNER:
-                    raise Speechless(f"{self._login}: no command starts there: {self._why(said)}")
-                said += more
+                if not more or len(received) > _BANNER:
+                    raise NoCommand(
+                        f"{self._login}: no command starts there: {self._why(received)}"
+                    )
+                received += more
         except TimeoutError:
             seconds = self._login.channel_timeout
-            raise Speechless(
+            raise NoCommand(
                 f"{self._login}: no command starts there within {seconds} s (channel_timeout)"
             ) from None
-        return self._room(said.partition(mark)[2].split(b"\n")[0])
+        return self._room(received.partition(mark)[2].split(b"\n")[0])
 
-    def _room(self, said: bytes) -> str:
+    def _room(self, received: bytes) -> str:
         """Return the path of the room; what a host says is input, and this goes into commands."""
-        path = said.decode(errors="replace")
+        path = received.decode(errors="replace")
         if not path.startswith("/") or len(path) > _LONGEST or not path.isprintable():
-            raise Speechless(f"{self._login}: no folder for a run there: {path[:_LONGEST]!r}")
+            raise NoCommand(f"{self._login}: no folder for a run there: {path[:_LONGEST]!r}")
         return path
 
-    def _why(self, said: bytes) -> str:
-        if len(said) > _BANNER:
+    def _why(self, received: bytes) -> str:
+        if len(received) > _BANNER:
             return f"its login shell printed more than {_BANNER:,} bytes"
-        words = said + self._channel.recv_stderr(_CHUNK)
+        words = received + self._channel.recv_stderr(_CHUNK)
         self._channel.status_event.wait(self._login.channel_timeout)
         code = self._channel.exit_status
         last = words.decode(errors="replace").strip().splitlines()[-1:] or ["no word why"]

@@ -1,20 +1,20 @@
-"""Migrations: Alembic under a guard that knows which database it is in.
+"""Run Alembic migrations on one target, and on no other database.
 
-scripts  where a project keeps its migrations
-state    what a database's revision is against the project's files
-plan     what an upgrade or downgrade would do
-source   what a revision takes away, read from its source
-losses   what its SQL takes away
-envpy    a project's env.py, run against one target
-ledger   what a run committed, statement by statement
-perform  upgrade, downgrade, new revision files
-errors   what Alembic, SQLAlchemy and the project raise, in one line
+scripts  the folder and the configuration of a project's migrations
+state    compare the revision of a database with the files
+plan     the steps of an upgrade or downgrade, before it runs
+source   find what a revision drops, from its source
+losses   find what its SQL drops
+envpy    run a project's env.py against one target
+ledger   record the statements that a run has committed
+perform  upgrade, downgrade, write new revision files
+errors   translate the exceptions of Alembic, SQLAlchemy and the project
 """
 
 from __future__ import annotations
 
 from pgtasks.schema.migrate.perform import (
-    Outcome,
+    Migrated,
     Written,
     new,
     new_empty,
@@ -23,13 +23,13 @@ from pgtasks.schema.migrate.perform import (
     status,
     with_sql,
 )
-from pgtasks.schema.migrate.plan import Plan, downward
+from pgtasks.schema.migrate.plan import MigrationPlan, downward
 from pgtasks.schema.migrate.scripts import Scripts, find, needed
 from pgtasks.schema.migrate.state import Revision, State
 
 __all__ = [
-    "Outcome",
-    "Plan",
+    "Migrated",
+    "MigrationPlan",
     "Revision",
     "Scripts",
     "State",

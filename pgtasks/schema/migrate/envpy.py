@@ -1,10 +1,10 @@
-"""Run a project's env.py against one target, and against no other place.
+"""Run a project's env.py against one target, and against no other database.
 
-An env.py may take its URL from anywhere: alembic.ini, a variable, an application's settings, a
-line of its own. It is offered the target in all the ways that are in use: a connection in
-`config.attributes["connection"]`, `sqlalchemy.url`, DATABASE_URL, PGTASKS_ENV. And it is checked:
-every connection that SQLAlchemy opens meanwhile is asked where it is before it is handed out, and
-the one that env.py gives to Alembic is asked again before Alembic touches anything.
+An env.py may take its URL from anywhere: alembic.ini, a variable, an application's settings, its
+own text. It gets the target in every way that is in use: as a connection in
+`config.attributes["connection"]`, as `sqlalchemy.url`, as DATABASE_URL and as PGTASKS_ENV. Every
+connection that SQLAlchemy opens meanwhile is checked before it is used, and the connection that
+env.py gives to Alembic is checked again before Alembic uses it.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ Work = Callable[[Any, MigrationContext], Iterable[Any]]
 
 
 class EnvPy:
-    """One target, as a project's env.py is to reach it.
+    """Run a project's env.py against one target.
 
-    `read_only` makes every session refuse to write; what env.py itself prints goes to stderr.
+    `read_only` makes every session refuse to write. The output of env.py goes to stderr.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class EnvPy:
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[tuple[Config, ScriptDirectory]]:
-        """Set the stage for a block: folder, variables, listeners, a connection to hand over."""
+        """Set folder, variables, listeners and a connection for the length of a block."""
         with contextlib.ExitStack() as stack:
             path = stack.enter_context(password.passfile(self.target))
             stack.enter_context(_surroundings(self.scripts, self._variables(path)))
@@ -86,7 +86,7 @@ class EnvPy:
     def run(
         self, config: Config, directory: ScriptDirectory, work: Work, **options: Any
     ) -> Iterator[EnvironmentContext]:
-        """Run env.py once, `work` in its run_migrations; Alembic's context lives for the block."""
+        """Run env.py once, with `work` as its migrations; Alembic's context lasts for the block."""
         called: list[bool] = []
 
         def checked_work(heads: Any, context: MigrationContext) -> Iterable[Any]:
@@ -99,7 +99,7 @@ class EnvPy:
         with context:
             directory.run_env()
             if self.translation.fault is not None:
-                raise self.translation.fault  # env.py caught it and went on
+                raise self.translation.fault  # env.py caught the exception and continued
             if not called:
                 shown = self.scripts.shown(directory.env_py_location)
                 raise Failed(f"{shown} ended without running migrations, nothing was done")
@@ -121,7 +121,7 @@ class EnvPy:
         began = given.in_transaction()
         row = given.exec_driver_sql(_WHERE_AM_I).one()
         if not began:
-            given.rollback()  # else Alembic would take the transaction for the caller's
+            given.rollback()  # else Alembic would treat the transaction as the caller's
         self._check(tuple(row))
 
     def _check(self, row: tuple[Any, ...]) -> None:
@@ -144,7 +144,7 @@ class EnvPy:
 
     @contextlib.contextmanager
     def _listening(self) -> Iterator[None]:
-        """Ask each new connection of SQLAlchemy's where it is, whatever engine made it."""
+        """Check the database of each new connection of SQLAlchemy, whatever engine opened it."""
         entries: list[pool.ConnectionPoolEntry] = []
         connections: list[Any] = []
 
@@ -155,7 +155,7 @@ class EnvPy:
             try:
                 cursor.execute(_WHERE_AM_I)
                 row = cursor.fetchone()
-            except Exception:  # no PostgreSQL: an application's cache, which is no business of ours
+            except Exception:  # not PostgreSQL: an application's cache, for example
                 opened.rollback()
                 return
             self._check(tuple(row))
@@ -172,7 +172,7 @@ class EnvPy:
         finally:
             event.remove(pool.Pool, "connect", on_connect)
             for entry in entries:
-                # an application's pool keeps its connections, and would hand a read-only one to
+                # an application's pool keeps its connections, and would give a read-only one to
                 # the next run of env.py
                 entry.invalidate()
 
@@ -190,7 +190,7 @@ class EnvPy:
 
 @contextlib.contextmanager
 def bare(scripts: Scripts) -> Iterator[tuple[Config, ScriptDirectory]]:
-    """Set the stage for work that runs no env.py and reaches no server."""
+    """Set folder and variables for work that runs no env.py and opens no connection."""
     with _surroundings(scripts, {}), Translation(scripts).applied():
         config = where.config(scripts)
         yield config, ScriptDirectory.from_config(config)
@@ -198,12 +198,12 @@ def bare(scripts: Scripts) -> Iterator[tuple[Config, ScriptDirectory]]:
 
 @contextlib.contextmanager
 def _surroundings(scripts: Scripts, variables: Mapping[str, str]) -> Iterator[None]:
-    """Lend the process to a project's own code: its folder, some variables, our stderr."""
+    """Run a block with the project's folder, some variables, and stdout sent to stderr."""
     before, folder, path = dict(os.environ), Path.cwd(), list(sys.path)
     os.environ.update(variables)
     os.chdir(scripts.root)  # relative paths in alembic.ini are relative to where `alembic` runs
     sys.path.insert(0, str(scripts.root))
-    logging.disable(logging.INFO)  # also where env.py sets up logging: Alembic says what we say
+    logging.disable(logging.INFO)  # also if env.py configures logging
     try:
         with contextlib.redirect_stdout(sys.stderr):
             yield
@@ -217,7 +217,7 @@ def _surroundings(scripts: Scripts, variables: Mapping[str, str]) -> Iterator[No
 
 @contextlib.contextmanager
 def _application(directory: ScriptDirectory) -> Iterator[None]:
-    """Enter the Flask application for an env.py that asks for it, as `flask db` does."""
+    """Enter the context of the Flask application if env.py uses it, as `flask db` does."""
     text = Path(directory.env_py_location).read_text(encoding="utf-8", errors="replace")
     if "current_app" not in text:
         yield

@@ -1,4 +1,4 @@
-"""What a project's code, Alembic and SQLAlchemy raise, in one line that says where."""
+"""Translate exceptions of a project's code, Alembic and SQLAlchemy into one line with the place."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pgtasks.settings.target import Target
 
 
 class Translation:
-    """Translate what is raised in a block. `fault` is ours already, whatever became of it."""
+    """Translate the exceptions of a block. `fault` is an error of pgtasks that was raised in it."""
 
     def __init__(self, scripts: Scripts, target: Target | None = None) -> None:
         self.scripts = scripts
@@ -29,13 +29,13 @@ class Translation:
 
     @contextlib.contextmanager
     def applied(self) -> Iterator[None]:
-        """Translate for the length of a block."""
+        """Translate the exceptions of a block."""
         try:
             yield
         except PgtasksError:
             raise
         except (Exception, SystemExit) as error:
-            # what env.py made of our refusal is not what the user needs to read
+            # the user needs our own error, not the one that env.py made of it
             raise self.fault or self._translated(error) from error
 
     def _translated(self, error: BaseException) -> PgtasksError:
@@ -43,7 +43,7 @@ class Translation:
             return Refused(_in_our_words(one_line(str(error))))
         if isinstance(error, exc.DBAPIError):
             return self._database_error(error)
-        # code that cannot even be loaded is a matter of how the project is set up
+        # code that cannot be loaded is an error in the configuration of the project
         kind = BadConfiguration if isinstance(error, (ImportError, SystemExit)) else Failed
         return kind(f"{self._place(error)}: {type(error).__name__}: {self._words(error)}")
 
@@ -53,13 +53,13 @@ class Translation:
             return Failed(f"{place}: {self._words(error.orig)}")
         if error.statement is None:
             return Unreachable(f"{place}: cannot connect: {self._words(error.orig)}")
-        found = connection.translate(error.orig)
+        error_of_ours = connection.translate(error.orig)
         statement = one_line(error.statement)[:200]
-        hint = "\n".join(filter(None, [found.hint, f"in: {statement}"]))
-        return type(found)(f"{place}: {self._words(found.message)}", hint=hint)
+        hint = "\n".join(filter(None, [error_of_ours.hint, f"in: {statement}"]))
+        return type(error_of_ours)(f"{place}: {self._words(error_of_ours.message)}", hint=hint)
 
     def _place(self, error: BaseException) -> str:
-        """Return file and line of the project's own code that an error came from."""
+        """Return the file and the line of the project's code that raised an error."""
         if isinstance(error, SyntaxError) and error.filename:
             return f"{self.scripts.shown(error.filename)}:{error.lineno}"
         frames = traceback.extract_tb(error.__traceback__)

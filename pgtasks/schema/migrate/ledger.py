@@ -1,8 +1,8 @@
-"""What a run of migrations committed, statement by statement, as SQLAlchemy sends it.
+"""Record the statements that a run of migrations has committed, as SQLAlchemy sends them.
 
-A revision may leave the transaction that it runs in (`autocommit_block`, a commit of its own): what
-ran up to there stays when a later statement fails. A connection that a revision opens past
-SQLAlchemy is not seen.
+A revision may leave its transaction (`autocommit_block`, its own commit). The statements before
+that stay, even if a later statement fails. Connections that a revision opens without SQLAlchemy
+are not recorded.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Any
 
 from sqlalchemy import Engine, event
 
-LOCK_TIMEOUT = "5s"  # a statement that waits longer for a lock makes everybody else wait behind it
-# These wait for all older transactions, lock nothing meanwhile that others need, and leave an
-# invalid index behind where they are cut short.
+LOCK_TIMEOUT = "5s"  # while a statement waits for a lock, all other sessions queue behind it
+# These wait for all older transactions without blocking others, and leave an invalid index behind
+# when they are interrupted.
 _CONCURRENT = re.compile(r"\bCONCURRENTLY\b", re.IGNORECASE)
 _READS = re.compile(
     r"\s*(SELECT|SHOW|SET|BEGIN|COMMIT|ROLLBACK|SAVEPOINT|RELEASE)\b", re.IGNORECASE
@@ -24,16 +24,16 @@ _READS = re.compile(
 
 
 class Ledger:
-    """Statements of the revision that runs which were committed already, in order."""
+    """The statements of the current revision that are already committed, in order."""
 
     def __init__(self) -> None:
         self.committed: list[str] = []
-        self._open: dict[int, list[str]] = {}  # by connection, which may be invalid by now
+        self._open: dict[int, list[str]] = {}  # by connection, which may have become invalid
         self._waiting: set[Any] = set()
 
     @contextlib.contextmanager
     def kept(self) -> Iterator[None]:
-        """Listen to all engines for the length of a block."""
+        """Record the statements of all engines for the length of a block."""
         listeners = (
             ("before_cursor_execute", self._before),
             ("after_cursor_execute", self._after),
@@ -49,12 +49,12 @@ class Ledger:
                 event.remove(Engine, name, listener)
 
     def revision_done(self) -> None:
-        """Forget what was committed: it belongs to a revision that has come to its end."""
+        """Clear the record, because the revision has ended."""
         self.committed.clear()
         self._open.clear()
 
     def _before(self, conn: Any, cursor: Any, statement: str, *_: Any) -> None:
-        """Lift our limit on waiting for locks for statements that wait by design."""
+        """Remove our lock_timeout for statements that wait by design."""
         session = conn.connection.dbapi_connection
         if bool(_CONCURRENT.search(statement)) != (session in self._waiting):
             waits = session not in self._waiting

@@ -1,17 +1,17 @@
-"""What the SQL of a migration takes away: tables, columns, rows."""
+"""Find the tables, columns and rows that the SQL of a migration drops."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-# where no one table tells
+# of no single table
 _OF_ANY_ROWS = ("drops schema", "drops a table", "drops a column", "drops materialized")
 
 
 @dataclass(frozen=True)
 class Loss:
-    """Something that goes. `table` is set where its rows lose something, `rows` says how many."""
+    """An object that is dropped. `table` is set if rows of it lose data, `rows` is their number."""
 
     text: str
     table: str = ""
@@ -19,7 +19,7 @@ class Loss:
 
     @property
     def of_rows(self) -> bool:
-        """Whether rows lose something, or may: what no undo brings back."""
+        """Whether rows lose data, or may, which no undo restores."""
         return (bool(self.table) and self.rows != "empty") or self.text.startswith(_OF_ANY_ROWS)
 
     def __str__(self) -> str:
@@ -27,7 +27,7 @@ class Loss:
 
 
 def losses(sql: str) -> tuple[Loss, ...]:
-    """Return what some SQL drops or empties."""
+    """Return the objects that some SQL drops or empties."""
     import pglast
 
     try:
@@ -45,7 +45,7 @@ def _losses_of(statement: Any) -> list[Loss]:
     if isinstance(statement, ast.AlterTableStmt):
         return _columns(statement)
     if isinstance(statement, ast.TruncateStmt):
-        tables = [_named(found) for found in statement.relations or ()]
+        tables = [_named(relation) for relation in statement.relations or ()]
         return [Loss(f"empties table {table}", table) for table in tables]
     if isinstance(statement, ast.DeleteStmt):
         table = _named(statement.relation)
@@ -58,9 +58,9 @@ def _dropped(statement: Any) -> list[Loss]:
 
     kind = statement.removeType.name.removeprefix("OBJECT_").replace("_", " ").lower()
     cascade = " cascade" if statement.behavior == enums.DropBehavior.DROP_CASCADE else ""
-    found = [_dotted(each) for each in statement.objects]
+    names = [_dotted(each) for each in statement.objects]
     return [
-        Loss(f"drops {kind} {name}{cascade}", name if kind == "table" else "") for name in found
+        Loss(f"drops {kind} {name}{cascade}", name if kind == "table" else "") for name in names
     ]
 
 
@@ -81,10 +81,10 @@ def _named(node: Any) -> str:
     return str(stream.RawStream()(node))
 
 
-def _dotted(found: Any) -> str:
-    """Return a name out of what DROP carries: names, a type, or a function with its types."""
+def _dotted(node: Any) -> str:
+    """Return the name of an object of a DROP: names, a type, or a function with its types."""
     from pglast import stream
 
-    if not isinstance(found, tuple):
-        found = getattr(found, "objname", None) or getattr(found, "names", None) or (found,)
-    return ".".join(stream.maybe_double_quote_name(part.sval) for part in found)
+    if not isinstance(node, tuple):
+        node = getattr(node, "objname", None) or getattr(node, "names", None) or (node,)
+    return ".".join(stream.maybe_double_quote_name(part.sval) for part in node)

@@ -20,7 +20,7 @@ from pgtasks.schema.migrate import plan as planning
 from pgtasks.schema.migrate import state
 from pgtasks.schema.migrate.envpy import EnvPy, bare
 from pgtasks.schema.migrate.errors import one_line
-from pgtasks.schema.migrate.plan import Plan
+from pgtasks.schema.migrate.plan import MigrationPlan
 from pgtasks.schema.migrate.scripts import Scripts
 from pgtasks.schema.migrate.state import Revision, State
 from pgtasks.server import catalog, connection
@@ -32,15 +32,15 @@ _SHOWN = 120  # characters of a statement that a hint shows
 
 @dataclass(frozen=True)
 class Applied:
-    """A revision that was run, and how long that took, its commit included where it has one."""
+    """A revision that was run; the time includes its commit, if it has its own."""
 
     revision: Revision
     seconds: float
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What an upgrade or downgrade did. `notes` is what the user should do next."""
+class Migrated:
+    """The result of an upgrade or downgrade. `notes` says what the user should do next."""
 
     direction: str
     before: tuple[str, ...]
@@ -49,8 +49,8 @@ class Outcome:
     seconds: float
     notes: tuple[str, ...] = ()
 
-    def noting(self, notes: Sequence[str]) -> Outcome:
-        """Return the outcome with what the user should do next."""
+    def noting(self, notes: Sequence[str]) -> Migrated:
+        """Return the result with notes on what the user should do next."""
         return replace(self, notes=tuple(notes))
 
     def lines(self) -> list[str]:
@@ -86,9 +86,9 @@ class Outcome:
 
 
 def status(scripts: Scripts, target: Target, identity: Identity) -> State:
-    """Return where the database stands; it is only read."""
-    found = planning.where(EnvPy(scripts, target, identity, read_only=True))
-    return replace(found, invalid_indexes=_invalid_indexes(target))
+    """Return the state of the database, without changing it."""
+    state = planning.where(EnvPy(scripts, target, identity, read_only=True))
+    return replace(state, invalid_indexes=_invalid_indexes(target))
 
 
 def _invalid_indexes(target: Target) -> tuple[str, ...]:
@@ -98,30 +98,32 @@ def _invalid_indexes(target: Target) -> tuple[str, ...]:
 
 def plan(
     scripts: Scripts, target: Target, identity: Identity, direction: str, to: str, *, exact: bool
-) -> Plan:
-    """Return what would be run; the database is only read.
+) -> MigrationPlan:
+    """Return the plan of a run, without changing the database.
 
-    With `exact` env.py is asked where the database is; without, no code of the project runs.
+    With `exact`, env.py reports the current revision; without, no code of the project runs.
     """
     if not exact:
         return planning.make(scripts, target, direction, to)
     return planning.exact(EnvPy(scripts, target, identity, read_only=True), direction, to)
 
 
-def with_sql(scripts: Scripts, target: Target, identity: Identity, made: Plan) -> Plan:
-    """Return a plan with its SQL: the revisions' functions are run in Alembic's --sql mode."""
+def with_sql(
+    scripts: Scripts, target: Target, identity: Identity, made: MigrationPlan
+) -> MigrationPlan:
+    """Return a plan with its SQL, which the revisions print in Alembic's --sql mode."""
     return planning.with_sql(EnvPy(scripts, target, identity, read_only=True), made)
 
 
-def perform(scripts: Scripts, target: Target, identity: Identity, made: Plan) -> Outcome:
-    """Run a plan, raising Refused where the database is not any more what it was made for.
+def perform(scripts: Scripts, target: Target, identity: Identity, made: MigrationPlan) -> Migrated:
+    """Run a plan, raising Refused if the database has changed since the plan was made.
 
-    Whether revisions are committed one by one or together is for env.py to say
+    env.py decides whether revisions are committed one by one or together
     (`transaction_per_migration`). The caller holds the target's lock.
     """
     run = _Perform(EnvPy(scripts, target, identity), made)
     if not made.steps:
-        return Outcome(made.direction, made.state.current, made.state, (), 0.0)
+        return Migrated(made.direction, made.state.current, made.state, (), 0.0)
     began = time.monotonic()
     try:
         run.run()
@@ -129,13 +131,13 @@ def perform(scripts: Scripts, target: Target, identity: Identity, made: Plan) ->
         raise run.explained(exc) from exc
     seconds = time.monotonic() - began
     after = status(scripts, target, identity)
-    return Outcome(made.direction, made.state.current, after, tuple(run.done), seconds)
+    return Migrated(made.direction, made.state.current, after, tuple(run.done), seconds)
 
 
 class _Perform:
-    """A plan being run: which revisions are done, what the one that runs has committed."""
+    """A run of a plan, with the revisions done and the statements of the current one committed."""
 
-    def __init__(self, envpy: EnvPy, made: Plan) -> None:
+    def __init__(self, envpy: EnvPy, made: MigrationPlan) -> None:
         self.envpy, self.made = envpy, made
         self.done: list[Applied] = []
         self._began = False
@@ -163,19 +165,19 @@ class _Perform:
             self.done.append(Applied(revision, time.monotonic() - began))
 
     def explained(self, exc: PgtasksError) -> PgtasksError:
-        """Say with the fault where it left the database."""
+        """Add the state of the database to an error."""
         if isinstance(exc, Refused) or not self._began:
             return exc
         made, done = self.made, self.done
         failed = made.steps[len(done)].revision if len(done) < len(made.steps) else None
-        what = f"revision {failed.id}" if failed else "the last commit"
+        described = f"revision {failed.id}" if failed else "the last commit"
         committed = [one_line(each)[:_SHOWN] for each in self.envpy.ledger.committed]
         left, invalid = self._left(committed)
         hint = "\n".join([exc.hint, *(f"stays: {each}" for each in committed), *invalid]).strip()
-        return type(exc)(f"{what} failed: {exc.message}; {left}", hint=hint)
+        return type(exc)(f"{described} failed: {exc.message}; {left}", hint=hint)
 
     def _left(self, committed: Sequence[str]) -> tuple[str, list[str]]:
-        """Return where the fault left the database, and what is to be done about its indexes."""
+        """Return the state of the database after an error, and what to do about its indexes."""
         try:
             now = status(self.envpy.scripts, self.envpy.target, self.envpy.identity)
         except PgtasksError as unknown:
@@ -189,7 +191,7 @@ class _Perform:
         return at, now.invalid_lines()
 
 
-def _check_unmoved(heads: Any, made: Plan) -> None:
+def _check_unmoved(heads: Any, made: MigrationPlan) -> None:
     if tuple(sorted(heads)) != made.state.current:
         now = ", ".join(heads) or "no revision"
         raise Refused(f"another run moved the database meanwhile, it is at {now}: look again")
@@ -209,14 +211,14 @@ class Written:
 
     def as_json(self) -> dict[str, Any]:
         """Return plain data with stable keys."""
-        found = self.revision
-        return {"revision": found.id, "message": found.message, "file": found.file}
+        revision = self.revision
+        return {"revision": revision.id, "message": revision.message, "file": revision.file}
 
 
 def new(scripts: Scripts, target: Target, identity: Identity, message: str) -> Written:
-    """Write a revision file of what the models have and the database has not.
+    """Write a revision file from the difference between the models and the database.
 
-    Raises Refused where they agree, and where the database is not at the head of the files.
+    Raises Refused if they agree, or if the database is not at the head of the files.
     """
     _check_message(message)
     envpy = EnvPy(scripts, target, identity, read_only=True)
@@ -224,10 +226,10 @@ def new(scripts: Scripts, target: Target, identity: Identity, message: str) -> W
         context = RevisionContext(config, directory, _arguments(message, autogenerate=True))
 
         def compare(heads: Any, running: MigrationContext) -> list[Any]:
-            found = state.compare(tuple(heads), directory, scripts)
-            if found.word != "up-to-date":
+            current = state.compare(tuple(heads), directory, scripts)
+            if current.word != "up-to-date":
                 raise Refused(
-                    f"the database is not at the head of the files: {found.sentence()}: "
+                    f"the database is not at the head of the files: {current.sentence()}: "
                     f"{typed.task('migrate.up')} first"
                 )
             context.run_autogenerate(heads, running)
@@ -249,7 +251,7 @@ def _is_empty(script: MigrationScript) -> bool:
 
 
 def new_empty(scripts: Scripts, message: str) -> Written:
-    """Write a revision file whose functions are to be filled by hand; no server is reached."""
+    """Write a revision file with empty functions, without a connection."""
     _check_message(message)
     with bare(scripts) as (config, directory):
         context = RevisionContext(config, directory, _arguments(message, autogenerate=False))

@@ -1,8 +1,8 @@
-"""What an upgrade or downgrade would do, told before it does it.
+"""Plan an upgrade or downgrade.
 
-A plan is made from the files' identifiers, the version table and the source of what a downgrade
-drops: importing a revision file runs what stands outside its functions, as every tool of Alembic's
-does, and that is all of the project's code that runs.
+A plan uses the identifiers of the files, the version table, and the source of the functions. The
+only code of the project that runs is the code outside the functions of a revision file, when the
+file is imported, as in every tool that uses Alembic.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ from pgtasks.settings.target import Target
 
 
 @dataclass(frozen=True)
-class Step:
-    """One revision to go up or down.
+class MigrationStep:
+    """One revision of an upgrade or downgrade.
 
-    `losses` is what its source says that it drops. `sql` is there where it was asked for: what its
-    function would run, None where that cannot be told without running it (it reads the database,
-    or is not written for Alembic's --sql mode).
+    `losses` are the objects that it drops, by its source. `sql` is set if it was asked for: the
+    statements of its function, None if only a run can tell them (the function reads the database,
+    or does not support Alembic's --sql mode).
     """
 
     revision: Revision
@@ -59,32 +59,32 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """The steps of one run. `direction` is up or down; `state` is what it starts from.
+class MigrationPlan:
+    """The steps of one run. `direction` is up or down; `state` is the state before the run.
 
-    `certain` says whether the version table could be told without asking env.py; `with_sql`
-    whether the steps hold their SQL.
+    `certain` says whether the version table is known without env.py, `with_sql` whether the steps
+    contain their SQL.
     """
 
     direction: str
     target: str
     state: State
-    steps: tuple[Step, ...]
+    steps: tuple[MigrationStep, ...]
     certain: bool = True
     with_sql: bool = False
 
     @property
     def loses_rows(self) -> bool:
-        """Whether rows lose something by it, as far as that can be told."""
+        """Whether rows lose data, as far as the source and the SQL show it."""
         return any(loss.of_rows for step in self.steps for loss in step.losses)
 
     def lines(self) -> list[str]:
-        """Return what a person reads under --dry: each step, and its SQL if that was asked for."""
+        """Return the lines for --dry: each step, and its SQL if that was asked for."""
         if not self.steps:
             return [f"nothing to do: {self.state.sentence()}"]
         return [line for step in self.steps for line in self._lines(step)]
 
-    def _lines(self, step: Step) -> list[str]:
+    def _lines(self, step: MigrationStep) -> list[str]:
         sign = "-- " if self.with_sql else ""
         lines = [f"{sign}{self.direction} {step.revision} ({step.revision.file})"]
         lines += [f"{sign or '  '}{loss}" for loss in step.losses]
@@ -93,7 +93,7 @@ class Plan:
         return lines
 
     def announcement(self) -> list[str]:
-        """Return what a person reads before anything is run."""
+        """Return the lines that are printed before a run."""
         lines: list[str] = []
         for step in self.steps:
             lines.append(f"{self.direction} {step.revision}")
@@ -116,9 +116,9 @@ def _without_sql(sql: str | None) -> str:
 
 
 def downward(to: str | None, steps: str | None) -> str:
-    """Return how far down, in Alembic's words: one step where nothing is said.
+    """Return the destination of a downgrade in Alembic's syntax, one step by default.
 
-    Everything at once is never the default: sqitch's was, and its users lost schemas by it.
+    Reverting everything is never the default: it was in sqitch, and users lost schemas.
     """
     if to is not None and steps is not None:
         raise Refused("--to and --steps both say how far, keep one")
@@ -129,10 +129,11 @@ def downward(to: str | None, steps: str | None) -> str:
     return f"-{int(steps or 1)}"
 
 
-def make(scripts: Scripts, target: Target, direction: str, to: str) -> Plan:
-    """Read the database's revision and return the way from there; no code of the project runs.
+def make(scripts: Scripts, target: Target, direction: str, to: str) -> MigrationPlan:
+    """Read the revision of the database and return the plan; no code of the project runs.
 
-    `to` is Alembic's: a revision, `head`, `base`, `+1`, `-1`. Raises Refused where there is no way.
+    `to` has Alembic's syntax: a revision, `head`, `base`, `+1`, `-1`. Raises Refused if there is
+    no path to it.
     """
     with bare(scripts) as (_, directory):
         with connection.session(target, read_only=True, purpose="migrate") as conn:
@@ -145,29 +146,29 @@ def make(scripts: Scripts, target: Target, direction: str, to: str) -> Plan:
 def _of_these_files(
     tables: Sequence[VersionTable], directory: ScriptDirectory
 ) -> list[VersionTable]:
-    """Return the version tables whose revisions the files know; all where they know none."""
+    """Return the version tables with revisions of these files, or all tables if there is none."""
     files = {script.revision for script in directory.walk_revisions()}
     return [table for table in tables if files & set(table.revisions)] or list(tables)
 
 
-def exact(envpy: EnvPy, direction: str, to: str) -> Plan:
-    """Return the way from where Alembic's own context says that the database is.
+def exact(envpy: EnvPy, direction: str, to: str) -> MigrationPlan:
+    """Return the plan from the revision that Alembic's own context reports.
 
-    env.py is run, and no function of a revision.
+    env.py runs, but no function of a revision does.
     """
     with envpy.opened() as (config, directory), _looking(envpy, config, directory) as look:
-        found = _planned(directory, envpy.scripts, envpy.target, direction, to, look.current)
-        return replace(found, certain=True)
+        plan = _planned(directory, envpy.scripts, envpy.target, direction, to, look.current)
+        return replace(plan, certain=True)
 
 
 def where(envpy: EnvPy) -> State:
-    """Return where Alembic's own context says that the database stands."""
+    """Return the state that Alembic's own context reports."""
     with envpy.opened() as (config, directory), _looking(envpy, config, directory) as look:
         return state.compare(look.current, directory, envpy.scripts)
 
 
-def with_sql(envpy: EnvPy, made: Plan) -> Plan:
-    """Return a plan with the SQL of its steps: their functions run in Alembic's --sql mode."""
+def with_sql(envpy: EnvPy, made: MigrationPlan) -> MigrationPlan:
+    """Return a plan with the SQL of its steps, which run in Alembic's --sql mode."""
     with envpy.opened() as (config, directory), _looking(envpy, config, directory) as look:
         way = moves(directory, made.direction, made.target, look.current, made.state)
         sqls = {move.revision.revision: _sql(look.run, look.context, move) for move in way}
@@ -177,7 +178,7 @@ def with_sql(envpy: EnvPy, made: Plan) -> Plan:
 
 @dataclass(frozen=True)
 class _Look:
-    """What env.py told Alembic: the database's revisions, and the contexts that it made."""
+    """The revisions that env.py reported to Alembic, and the contexts that it created."""
 
     current: tuple[str, ...]
     context: MigrationContext
@@ -203,21 +204,21 @@ def _planned(
     direction: str,
     to: str,
     current: Sequence[str],
-) -> Plan:
-    found = state.compare(current, directory, scripts)
+) -> MigrationPlan:
+    position = state.compare(current, directory, scripts)
     steps = tuple(
         _step(directory, scripts, target, move.revision.revision, direction)
-        for move in moves(directory, direction, to, current, found)
+        for move in moves(directory, direction, to, current, position)
     )
-    return Plan(direction, to, found, steps)
+    return MigrationPlan(direction, to, position, steps)
 
 
 def _step(
     directory: ScriptDirectory, scripts: Scripts, target: Target, name: str, direction: str
-) -> Step:
+) -> MigrationStep:
     script = directory.get_revision(name)
     lost = source.read(Path(script.path), f"{direction}grade")
-    return Step(state.revision(script, scripts), _with_rows(lost, target))
+    return MigrationStep(state.revision(script, scripts), _with_rows(lost, target))
 
 
 def moves(
@@ -225,11 +226,11 @@ def moves(
     direction: str,
     target: str,
     current: Sequence[str],
-    found: State,
+    position: State,
 ) -> list[Any]:
-    """Return Alembic's own steps, raising Refused with a way out where there are none."""
-    if found.unknown:
-        unknown = ", ".join(found.unknown)
+    """Return Alembic's own steps, raising Refused with a way out if there are none."""
+    if position.unknown:
+        unknown = ", ".join(position.unknown)
         raise Refused(
             f"the database is at {unknown}, which no file here has: "
             "are these files older than the database?"
@@ -240,11 +241,11 @@ def moves(
         return list(find(target, tuple(current)))  # type: ignore[arg-type]
     except CommandError as exc:
         words = " ".join(str(exc).split())
-        raise Refused(f"no way {direction} to {target!r}: {words}; {found.sentence()}") from exc
+        raise Refused(f"no way {direction} to {target!r}: {words}; {position.sentence()}") from exc
 
 
 def _sql(run: EnvironmentContext, context: MigrationContext, move: Any) -> str | None:
-    """Return what a step would run, by Alembic's own --sql mode."""
+    """Return the SQL of a step, by Alembic's --sql mode."""
     buffer = io.StringIO()
     options = {**context.opts, "as_sql": True, "output_buffer": buffer, "literal_binds": True}
     offline = MigrationContext.configure(dialect=context.dialect, opts=options)
@@ -252,26 +253,26 @@ def _sql(run: EnvironmentContext, context: MigrationContext, move: Any) -> str |
     try:
         with Operations.context(offline):
             move.migration_fn()
-    except Exception:  # whatever a revision does that needs an answer from the database
+    except Exception:  # the revision needs an answer from the database
         return None
     finally:
         run.context_opts["as_sql"] = False
     return buffer.getvalue()
 
 
-def _with_rows(found: Sequence[Loss], target: Target) -> tuple[Loss, ...]:
-    """Say of each table that goes how many rows go with it, as the server estimates them."""
-    if not any(loss.table for loss in found):
-        return tuple(found)
+def _with_rows(losses: Sequence[Loss], target: Target) -> tuple[Loss, ...]:
+    """Add to each dropped table its number of rows, as the server estimates it."""
+    if not any(loss.table for loss in losses):
+        return tuple(losses)
     session = connection.session(target, read_only=True, purpose="migrate", own_path=True)
     with session as conn:
-        return tuple(replace(loss, rows=_rows(conn, loss.table)) for loss in found)
+        return tuple(replace(loss, rows=_rows(conn, loss.table)) for loss in losses)
 
 
 def _rows(conn: Connection, table: str) -> str:
     if not table:
         return ""
-    # along the path that the revision itself finds the table by
+    # with the search_path that the revision itself uses
     oid = connection.value(conn, "SELECT pg_catalog.to_regclass(%s)::pg_catalog.oid", (table,))
     with connection.pinned(conn):
         estimate = connection.value(

@@ -1,4 +1,4 @@
-"""Where a project keeps its migrations, as Alembic's own configuration says it."""
+"""Find the migrations of a project by Alembic's own configuration."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from pgtasks.settings.target import Target
 if TYPE_CHECKING:
     from alembic.config import Config
 
-# drivers that look a password up where PGPASSFILE says
+# drivers that read the password file of PGPASSFILE
 _READ_PASSFILE = ("", "psycopg2", "psycopg2cffi", "psycopg", "psycopg_async", "asyncpg")
 _DRIVER = re.compile(r"^(?:postgres|postgresql)\+(\w+)://")
 
 
 @dataclass(frozen=True)
 class Scripts:
-    """A project's migrations. `folder` is what script_location says where no ini says anything.
+    """A project's migrations. `folder` is the default of script_location.
 
-    `ini` and `toml` are what the stock tool reads, None where the project has none.
+    `ini` and `toml` are the files that Alembic itself reads, None if the project has none.
     """
 
     root: Path
@@ -34,18 +34,22 @@ class Scripts:
     url: str = ""
 
     def shown(self, path: str | Path | None) -> str:
-        """Return a path below the project as people write it."""
+        """Return a path relative to the project."""
         if path is None:
             return "?"
-        found = Path(path)
-        return str(found.relative_to(self.root)) if found.is_relative_to(self.root) else str(found)
+        absolute = Path(path)
+        return (
+            str(absolute.relative_to(self.root))
+            if absolute.is_relative_to(self.root)
+            else str(absolute)
+        )
 
 
 def find(project: Project) -> Scripts | None:
-    """Return the project's migrations, None where it has none.
+    """Return the project's migrations, None if it has none.
 
-    Looked for in this order: alembic.ini beside tasks.py, then in the migrations folder (where
-    Flask-Migrate keeps it), `[tool.alembic]` in pyproject.toml, a bare env.py in that folder.
+    It looks for alembic.ini beside tasks.py, then in the migrations folder (where Flask-Migrate
+    keeps it), then for `[tool.alembic]` in pyproject.toml, then for env.py in that folder.
     """
     folder = project.folder("migrations")
     places = (project.root / "alembic.ini", folder / "alembic.ini")
@@ -59,9 +63,9 @@ def find(project: Project) -> Scripts | None:
 
 
 def needed(project: Project) -> Scripts:
-    """Return the project's migrations, raising Refused where it has none."""
-    found = find(project)
-    if found is None:
+    """Return the project's migrations, raising Refused if it has none."""
+    scripts = find(project)
+    if scripts is None:
         name = project.folder("migrations").name
         if (project.root / "manage.py").is_file():
             raise Refused(
@@ -72,7 +76,7 @@ def needed(project: Project) -> Scripts:
             f"no migrations here: neither alembic.ini nor {name}/env.py: "
             f"begin with `alembic init {name}`"
         )
-    return found
+    return scripts
 
 
 def _toml(path: Path) -> Path | None:
@@ -84,9 +88,9 @@ def _toml(path: Path) -> Path | None:
 
 
 def config(scripts: Scripts, target: Target | None = None) -> Config:
-    """Return Alembic's configuration, its sqlalchemy.url leading to the target.
+    """Return Alembic's configuration, with the target as its sqlalchemy.url.
 
-    What Alembic itself has to say goes to stderr.
+    Alembic's own messages go to stderr.
     """
     from alembic.config import Config
 
@@ -101,16 +105,16 @@ def config(scripts: Scripts, target: Target | None = None) -> Config:
 
 
 def _escaped(text: str) -> str:
-    # configparser takes a lone % for the beginning of a reference
+    # configparser treats a single % as the beginning of a reference
     return text.replace("%", "%%")
 
 
 def variable(scripts: Scripts, target: Target) -> str:
-    """Return DATABASE_URL for an env.py or an application that reads it.
+    """Return the DATABASE_URL for an env.py or an application that reads it.
 
-    The scheme is that of the project's own DATABASE_URL, on which an application may depend.
-    Where there is none it is plain postgresql://, unless SQLAlchemy's driver for that is not here
-    (psycopg2 up to SQLAlchemy 2.0, psycopg since).
+    The scheme is that of the project's own DATABASE_URL, because an application may depend on it.
+    If there is none, the scheme is postgresql://, unless SQLAlchemy's driver for it is not
+    installed (psycopg2 up to SQLAlchemy 2.0, psycopg since).
     """
     if scripts.url:
         return _url(target, _driver(scripts.url))
@@ -128,22 +132,22 @@ def _default_driver_works() -> bool:
 
 
 def _driver(url: str) -> str:
-    found = _DRIVER.match(url)
-    return found[1] if found else ""
+    match = _DRIVER.match(url)
+    return match[1] if match else ""
 
 
 def _reads_passfile(driver: str, target: Target) -> bool:
     if driver == "asyncpg" and target.password is not None:
-        # it takes the escapes of a password file for part of the password
+        # it treats the escapes of a password file as part of the password
         text = target.password.reveal()
         return text == text.strip() and not {":", "\\"} & set(text)
     return driver in _READ_PASSFILE
 
 
 def _url(target: Target, driver: str) -> str:
-    """Return the target's URL for a driver, without its password where PGPASSFILE is read."""
+    """Return the target's URL for a driver, without the password if it reads PGPASSFILE."""
     target = target.here()
-    # how long to wait is called otherwise by drivers that are not libpq's
+    # drivers without libpq have another name for the timeout
     parameters = {key: v for key, v in target.parameters.items() if key != "connect_timeout"}
     if driver == "asyncpg" and "sslmode" in parameters:
         parameters["ssl"] = parameters.pop("sslmode")

@@ -1,4 +1,4 @@
-"""What a revision's function takes away, read from its source: nothing of it is run."""
+"""Find what a function of a revision drops, from its source, without running it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pgtasks.server.quoting import qualified, quoted
 
 _RUN_SQL = ("execute", "exec_driver_sql")
 _BATCH = "batch_alter_table"
-# what Alembic's operations take away, and the places of its arguments: name, table
+# what Alembic's operations drop, and the positions of the arguments: name, table
 _DROPS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "drop_table": ("table", ("table_name",)),
     "drop_column": ("column", ("table_name", "column_name")),
@@ -24,7 +24,7 @@ Names = Mapping[str, str]
 
 
 def read(path: Path, function: str) -> tuple[Loss, ...]:
-    """Return what `upgrade` or `downgrade` of a revision file takes away."""
+    """Return what `upgrade` or `downgrade` of a revision file drops."""
     try:
         module = ast.parse(path.read_text(encoding="utf-8"))
     except (OSError, SyntaxError, UnicodeDecodeError, ValueError):
@@ -33,7 +33,7 @@ def read(path: Path, function: str) -> tuple[Loss, ...]:
 
 
 class _Reader:
-    """One revision file: its functions and its constants that are text."""
+    """One revision file, with its functions and its text constants."""
 
     def __init__(self, module: ast.Module) -> None:
         self.functions = {
@@ -50,11 +50,11 @@ class _Reader:
         self._read: set[str] = set()
 
     def losses(self, function: str) -> tuple[Loss, ...]:
-        """Return what a function takes away, with the functions of the file that it calls."""
-        found = self.functions.get(function)
-        if found is None:
+        """Return what a function drops, including the functions of the file that it calls."""
+        node = self.functions.get(function)
+        if node is None:
             return (Loss(f"its file has no function {function}"),)
-        if all(_does_nothing(statement) for statement in found.body):
+        if all(_does_nothing(statement) for statement in node.body):
             return (Loss("its downgrade does nothing"),) if function == "downgrade" else ()
         lost = list(self._function(function))
         return tuple(dict.fromkeys(lost))
@@ -91,7 +91,7 @@ class _Reader:
             yield from self._block(body, names, batches)
 
     def _bound(self, loop: ast.For, names: Names) -> list[Names]:
-        """Return the names of each pass of a loop over texts that the file holds."""
+        """Return the loop variables of each iteration over constant texts."""
         sequence: ast.expr | None = loop.iter
         if isinstance(sequence, ast.Name):
             sequence = self.lists.get(sequence.id)
@@ -127,7 +127,7 @@ def _raised(exc: ast.expr) -> str:
 
 
 def _text(node: ast.expr, names: Names) -> str | None:
-    """Return the text that an expression is without running anything, None where it is computed."""
+    """Return the value of a constant text expression, None if it must be computed."""
     if isinstance(node, ast.Constant):
         return node.value if isinstance(node.value, str) else None
     if isinstance(node, ast.Name):
@@ -150,7 +150,7 @@ def _part(value: ast.expr) -> ast.expr:
 
 
 def _batches(statement: ast.With, names: Names) -> dict[str, str]:
-    """Return the tables of `with op.batch_alter_table("t") as batch`, by the name of the batch."""
+    """Return the tables of `with op.batch_alter_table("t") as batch`, by the name `batch`."""
     return {
         item.optional_vars.id: _table(item.context_expr, names)
         for item in statement.items
@@ -184,7 +184,7 @@ def _sql(node: ast.expr, names: Names) -> Iterator[Loss]:
 
 
 def _dropped(kind: str, call: ast.Call, names: Names, batch: str | None) -> Loss:
-    """Return what a call of one of Alembic's operations drops; `batch` is the table of a batch."""
+    """Return what a call of an Alembic operation drops; `batch` is the table of a batch."""
     noun, parameters = _DROPS[kind]
     if batch is not None:
         parameters = tuple(each for each in parameters if each != "table_name")

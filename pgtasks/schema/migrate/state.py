@@ -1,4 +1,4 @@
-"""What a database's revision is against the project's migration files."""
+"""Compare the revision of a database with the project's migration files."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Revision:
 
 @dataclass(frozen=True)
 class State:
-    """Where a database stands. `unknown` are revisions of the database that no file has.
+    """The state of a database. `unknown` are its revisions that no file has.
 
     `word` is one of
 
@@ -37,8 +37,8 @@ class State:
     diverged     it has some that the files do not, and lacks others; or the files have several
                  heads, and the database not all of them
 
-    `invalid_indexes` are what a CREATE INDEX CONCURRENTLY that was cut short left behind: they cost
-    and serve nobody.
+    `invalid_indexes` were left by an interrupted CREATE INDEX CONCURRENTLY: writes maintain them,
+    and no query uses them.
     """
 
     word: str
@@ -57,7 +57,7 @@ class State:
         return lines + [f"  {line}" for line in self.invalid_lines()]
 
     def invalid_lines(self) -> list[str]:
-        """Return what is to be done about each invalid index."""
+        """Return a line for each invalid index, with what to do about it."""
         return [
             f"invalid index {name}: REINDEX INDEX CONCURRENTLY {name} makes it whole, "
             f"DROP INDEX CONCURRENTLY {name} removes it"
@@ -78,12 +78,12 @@ class State:
 
 
 def revision(script: Script, scripts: Scripts) -> Revision:
-    """Return what is worth saying of one migration file."""
+    """Return the facts about one migration file."""
     return Revision(script.revision, script.doc, scripts.shown(script.path))
 
 
 def compare(current: Sequence[str], directory: ScriptDirectory, scripts: Scripts) -> State:
-    """Compare the revisions that a database has with those of the files."""
+    """Compare the revisions of a database with those of the files."""
     files = {script.revision: script for script in directory.walk_revisions()}
     heads = tuple(sorted(directory.get_heads()))
     known = [name for name in current if name in files]
@@ -100,9 +100,9 @@ def compare(current: Sequence[str], directory: ScriptDirectory, scripts: Scripts
 
 
 def _between(directory: ScriptDirectory, current: Sequence[str], target: str) -> list[Script]:
-    """Return what an upgrade would run, first to last."""
-    found = directory.iterate_revisions(target, tuple(current), implicit_base=True)
-    return list(reversed(list(found)))
+    """Return the revisions that an upgrade would run, in order."""
+    scripts = directory.iterate_revisions(target, tuple(current), implicit_base=True)
+    return list(reversed(list(scripts)))
 
 
 def _word(stamped: bool, known: bool, unknown: bool, pending: int, heads: int) -> str:

@@ -1,14 +1,14 @@
-"""Seeds: sets of rows that belong into an environment, as SQL files.
+"""Seed sets: rows for an environment, as SQL files.
 
-sets  which sets there are, and where they belong
-plan  which sets are loaded where
-load  sets loaded through psql, each in one transaction
+sets  the sets, and the environments that each may be loaded into
+plan  choose the sets to load
+load  load sets through psql, each in one transaction
 """
 
 from __future__ import annotations
 
-from pgtasks.schema.seed.load import Loaded, Outcome
-from pgtasks.schema.seed.plan import Listing, Plan, listing, plan
+from pgtasks.schema.seed.load import Loaded, Seeded
+from pgtasks.schema.seed.plan import SeedList, SeedPlan, listing, plan
 from pgtasks.schema.seed.sets import SeedSet, known
 
-__all__ = ["Listing", "Loaded", "Outcome", "Plan", "SeedSet", "known", "listing", "plan"]
+__all__ = ["Loaded", "SeedList", "SeedPlan", "SeedSet", "Seeded", "known", "listing", "plan"]

@@ -1,4 +1,4 @@
-"""Load seed sets through psql, each in one transaction, and say what that changed."""
+"""Load seed sets through psql, each in one transaction, and report the changes."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from pgtasks.server.psql import program, session
 from pgtasks.server.psql.source import Source
 from pgtasks.settings.target import Target
 
-# Asked in the transaction of the load itself: rows that only this transaction wrote, in tables
-# rather than in their partitions. A load that is cut short asks nothing and changes nothing.
+# Runs in the transaction of the load, and thus counts only rows that this transaction wrote, by
+# table rather than by partition. An interrupted load runs no query and changes nothing.
 _CHANGES = """
 SELECT coalesce(pg_catalog.json_agg(pg_catalog.row_to_json(t) ORDER BY t."table"), '[]')
 FROM (
@@ -51,7 +51,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Loaded:
-    """What loading one set did. `tables` is None where the server does not count."""
+    """The result of loading one set. `tables` is None if the server does not count rows."""
 
     name: str
     scale: str
@@ -65,17 +65,19 @@ class Loaded:
 
     def lines(self) -> list[str]:
         """Return what a person reads."""
-        took = f"in {report.duration(self.seconds)}"
+        duration = f"in {report.duration(self.seconds)}"
         at = f" at scale {self.scale}" if self.scale else ""
         if self.tables is None:
-            return [f"loaded {self.name}{at} {took} (track_counts is off, rows are not counted)"]
+            return [
+                f"loaded {self.name}{at} {duration} (track_counts is off, rows are not counted)"
+            ]
         if not self.tables:
-            return [f"{self.name}{at} is there already, no row was changed ({took})"]
+            return [f"{self.name}{at} is there already, no row was changed ({duration})"]
         rows = sum(each.inserted + each.updated + each.deleted for each in self.tables)
         lines = [f"  {each.table}: {each}" for each in self.tables]
         count = report.plural(rows, "row")
         tables = report.plural(len(self.tables), "table")
-        return [*lines, f"loaded {self.name}{at}: {count} in {tables} {took}"]
+        return [*lines, f"loaded {self.name}{at}: {count} in {tables} {duration}"]
 
     def as_json(self) -> dict[str, Any]:
         """Return plain data with stable keys."""
@@ -90,8 +92,8 @@ class Loaded:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What loading several sets did."""
+class Seeded:
+    """The result of loading several sets."""
 
     sets: tuple[Loaded, ...]
 
@@ -105,12 +107,12 @@ class Outcome:
 
 
 def load(target: Target, seed: SeedSet, scale_name: str) -> Loaded:
-    """Load one set, raising Failed with file and line; nothing of it stays then.
+    """Load one set. Raise Failed with file and line if it fails; it is then rolled back.
 
     The caller holds the target's lock.
     """
     scale = seed.scale(scale_name)
-    checked = program.checked((Source(seed.shown, seed.path),))  # nothing in it may lead elsewhere
+    checked = program.checked((Source(seed.shown, seed.path),))  # raises for \connect
     began = time.monotonic()
     with tempfile.TemporaryFile() as out:
         try:
@@ -132,7 +134,7 @@ def load(target: Target, seed: SeedSet, scale_name: str) -> Loaded:
 
 
 def _repeatable(exc: Failed) -> Failed:
-    """Say of a row that is there already what lets a set be loaded again."""
+    """Add to a duplicate key error how to write a set that can be loaded again."""
     if not isinstance(exc, Failed) or "duplicate key" not in exc.message:
         return exc
     way = "a set is loaded again and again: INSERT ... ON CONFLICT DO NOTHING leaves what is there"
@@ -140,13 +142,13 @@ def _repeatable(exc: Failed) -> Failed:
 
 
 def _settings(scale: int | None) -> session.Settings:
-    """Return how psql loads a set: the file, all in one transaction, and two questions."""
+    """Return the psql settings for a load: one transaction, and two queries at its end."""
     flags = ["--no-align", "--tuples-only"]
     flags += [] if scale is None else [f"--set=scale={scale}"]
     return session.Settings(
         transaction=True,
         flags=tuple(flags),
-        # a role's own limits are for an application's statements
+        # timeouts of the role are meant for an application's statements
         begin="SET LOCAL statement_timeout = 0;",
         questions=(_COUNTS, _CHANGES),
         undone="; nothing of it stays",

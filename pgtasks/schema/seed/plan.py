@@ -1,4 +1,4 @@
-"""Which seed sets are loaded where, and which there are."""
+"""Choose the seed sets to load, and list all of them."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing import Any
 
 from pgtasks import report
 from pgtasks.errors import Refused
-from pgtasks.schema.seed.load import Loaded, Outcome, load
+from pgtasks.schema.seed.load import Loaded, Seeded, load
 from pgtasks.schema.seed.sets import SeedSet, chosen, known
 from pgtasks.settings.project import Project
 from pgtasks.settings.target import Target
 
 
 @dataclass(frozen=True)
-class Plan:
-    """The sets to load, in order, each at a scale that it has."""
+class SeedPlan:
+    """The sets to load, in order, each with a scale that it has."""
 
     sets: tuple[SeedSet, ...]
     scale: str
 
     def lines(self) -> list[str]:
-        """Return what a person reads under --dry."""
+        """Return the lines for --dry."""
         return [f"would load {each.name}{self._at(each)} from {each.shown}" for each in self.sets]
 
     def _at(self, seed: SeedSet) -> str:
@@ -35,25 +35,26 @@ class Plan:
             "sets": [{"set": each.name, "file": each.shown} for each in self.sets],
         }
 
-    def load(self, target: Target, *, say: Callable[[str], None]) -> Outcome:
-        """Load all sets in order; the caller holds the lock. What was loaded before a fault stays.
+    def load(self, target: Target, *, say: Callable[[str], None]) -> Seeded:
+        """Load all sets in order. Sets that were loaded before an error stay.
 
-        Each set is a transaction of its own, so that a large one does not redo the small ones.
+        Each set has its own transaction, so that a failure of a large set keeps the small ones. The
+        caller holds the lock.
         """
         done: list[Loaded] = []
         for each in self.sets:
             say(f"loading {each.name}{self._at(each)}")
             done.append(load(target, each, self.scale))
-        return Outcome(tuple(done))
+        return Seeded(tuple(done))
 
 
 def plan(
     project: Project, target: Target, names: Sequence[str], *, scale: str, protection: str
-) -> Plan:
-    """Return what to load: the sets named, else those of the environment's `seeds`.
+) -> SeedPlan:
+    """Return the plan for the named sets, or for the environment's `seeds`.
 
-    Raises Refused for an unknown set or scale, for a set that may not go there, and where neither
-    names any.
+    Raises Refused for an unknown set or scale, for a set that may not be loaded there, and if
+    neither names a set.
     """
     sets = known(project)
     wanted = list(names) or list(target.seeds)
@@ -62,15 +63,15 @@ def plan(
             f"environment {target.environment!r} names no seeds, name a set with --set: "
             f"{', '.join(sets) or 'there are none'}"
         )
-    found = chosen(sets, wanted, environment=target.environment, protection=protection)
-    for each in found:
+    selected = chosen(sets, wanted, environment=target.environment, protection=protection)
+    for each in selected:
         each.scale(scale)
-    return Plan(tuple(found), scale)
+    return SeedPlan(tuple(selected), scale)
 
 
 @dataclass(frozen=True)
-class Listing:
-    """The sets there are, and which of them an environment names."""
+class SeedList:
+    """All sets, and those that an environment names."""
 
     sets: tuple[SeedSet, ...]
     named: tuple[str, ...]
@@ -107,6 +108,6 @@ class Listing:
         }
 
 
-def listing(project: Project, target: Target) -> Listing:
-    """Return the project's seed sets; nothing is connected to."""
-    return Listing(tuple(known(project).values()), target.seeds)
+def listing(project: Project, target: Target) -> SeedList:
+    """Return the project's seed sets, without a connection."""
+    return SeedList(tuple(known(project).values()), target.seeds)

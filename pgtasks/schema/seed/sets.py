@@ -1,8 +1,8 @@
-"""Seed sets: SQL files whose head says what they are called and where they belong.
+"""Seed sets: SQL files whose head gives their name, environments and scales.
 
 -- seed: clinic                                the name of the set (else the file's own)
 -- environments: any | unprotected             where it may be loaded (else unprotected)
--- scales: small=2 medium=20 large=280         what :scale is at each size (else it has no sizes)
+-- scales: small=2 medium=20 large=280         the value of :scale for each scale (else none)
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ANYWHERE, UNPROTECTED = "any", "unprotected"
 
 @dataclass(frozen=True)
 class SeedSet:
-    """One set. `environments` is any or unprotected; `scales` is what :scale is, by name."""
+    """One set. `environments` is any or unprotected; `scales` has the values of :scale by name."""
 
     name: str
     path: Path
@@ -31,7 +31,7 @@ class SeedSet:
     scales: Mapping[str, int] = field(default_factory=dict)
 
     def scale(self, name: str) -> int | None:
-        """Return what :scale is at a size, None for a set without sizes, else raise Refused."""
+        """Return the value of :scale, None for a set without scales; raise Refused if unknown."""
         if not self.scales:
             return None
         if name not in self.scales:
@@ -41,35 +41,35 @@ class SeedSet:
 
 
 def known(project: Project) -> dict[str, SeedSet]:
-    """Return the project's seed sets by name, raising BadConfiguration for a head it cannot use."""
-    found: dict[str, SeedSet] = {}
+    """Return the project's seed sets by name, raising BadConfiguration for an invalid head."""
+    sets: dict[str, SeedSet] = {}
     for path in sorted((project.folder("sql") / "seeds").glob("*.sql")):
         shown = str(path.relative_to(project.root) if path.is_relative_to(project.root) else path)
         made = parse(path.read_text(encoding="utf-8-sig", errors="replace"), path, shown)
-        if made.name in found:
+        if made.name in sets:
             raise BadConfiguration(
-                f"{shown}: seed {made.name!r} is in {found[made.name].shown} too, rename one"
+                f"{shown}: seed {made.name!r} is in {sets[made.name].shown} too, rename one"
             )
-        found[made.name] = made
-    return found
+        sets[made.name] = made
+    return sets
 
 
 def parse(text: str, path: Path, shown: str) -> SeedSet:
-    """Return the set that a file's head describes: its comment lines before anything else."""
-    said: dict[str, str] = {}
+    """Return the set that the head of a file describes, its first comment lines."""
+    fields: dict[str, str] = {}
     for number, line in enumerate(text.splitlines(), 1):
         if line.strip() and not line.startswith("--"):
             break
         head = _HEAD.match(line)
         if head:
             _check(head[1], head[2], f"{shown}:{number}")
-            said[head[1]] = head[2]
+            fields[head[1]] = head[2]
     return SeedSet(
-        said.get("seed", path.stem),
+        fields.get("seed", path.stem),
         path,
         shown,
-        said.get("environments", UNPROTECTED),
-        {name: int(number) for name, number in _scales(said.get("scales", ""))},
+        fields.get("environments", UNPROTECTED),
+        {name: int(number) for name, number in _scales(fields.get("scales", ""))},
     )
 
 
@@ -91,9 +91,9 @@ def _check(key: str, value: str, where: str) -> None:
 def chosen(
     sets: Mapping[str, SeedSet], wanted: Sequence[str], *, environment: str, protection: str
 ) -> list[SeedSet]:
-    """Return the sets of these names in their order, raising Refused for one that may not go in.
+    """Return the named sets in their order, raising Refused for one that may not be loaded.
 
-    `protection` says why the target counts as protected, and is empty where it does not.
+    `protection` says why the target counts as protected; it is empty if it does not.
     """
     for name in wanted:
         if name not in sets:

@@ -1,25 +1,25 @@
-"""Functions and triggers as files: applied in one transaction, compared with the database.
+"""Functions and triggers in files: apply them in one transaction, compare them with the database.
 
 files       the project's SQL files of functions and triggers
-expected    what the files say that a database has
-installed   what the catalog says that it has
-normalize   what two definitions must have in common to be the same
-expression  whether two expressions are the same to the server
-verify      files and database compared
-apply       the files applied, in one transaction
+expected    the functions and triggers that the files describe
+installed   the functions and triggers in the catalog
+normalize   normal forms, to compare two definitions
+expression  compare two expressions as the server plans them
+verify      compare the files with the database
+apply       apply the files in one transaction
 """
 
 from __future__ import annotations
 
 from pgtasks.schema.trigger.apply import Applied, apply, plan
 from pgtasks.schema.trigger.files import needed, read
-from pgtasks.schema.trigger.verify import Finding, Verification, verify
+from pgtasks.schema.trigger.verify import Difference, Verification, verify
 from pgtasks.settings.project import Project
 from pgtasks.settings.target import Target
 
 __all__ = [
     "Applied",
-    "Finding",
+    "Difference",
     "Verification",
     "apply",
     "differences",
@@ -31,11 +31,11 @@ __all__ = [
 
 
 def differences(project: Project, target: Target) -> tuple[str, ...]:
-    """Return a line for who has just migrated, nothing where files and database agree."""
+    """Return a warning after a migration if files and database differ."""
     files = read(project)
     if not files:
         return ()
-    found = verify(files, target)
-    if not found.faults():
+    verification = verify(files, target)
+    if not verification.faults():
         return ()
-    return (f"trigger files differ: {found.sentence()}: {found.way_out()}",)
+    return (f"trigger files differ: {verification.sentence()}: {verification.way_out()}",)

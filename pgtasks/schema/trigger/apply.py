@@ -1,4 +1,4 @@
-"""Apply the files of functions and triggers: all of them, in one transaction."""
+"""Apply all files of functions and triggers in one transaction."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from pgtasks.server import connection, interrupt
 from pgtasks.server.connection import Connection
 from pgtasks.settings.target import Target
 
-LOCK_TIMEOUT = "5s"  # CREATE TRIGGER waits for writers, and writers that come later wait for it
+LOCK_TIMEOUT = "5s"  # CREATE TRIGGER waits for writers, and later writers wait for it
 
 
 @dataclass(frozen=True)
 class Change:
-    """What became of one function or trigger: created, replaced or dropped."""
+    """A change of one function or trigger: created, replaced or dropped."""
 
     what: str
     kind: str
@@ -32,7 +32,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Applied:
-    """What applying the files did, or by `planned` would do."""
+    """The changes that the files made, or would make if `planned`."""
 
     files: tuple[str, ...]
     changes: tuple[Change, ...]
@@ -41,9 +41,9 @@ class Applied:
     seconds: float
     planned: bool = False
 
-    def count(self, what: str) -> int:
-        """Return how many functions and triggers changed in one way."""
-        return sum(1 for change in self.changes if change.what == what)
+    def count(self, kind: str) -> int:
+        """Return the number of changes of one kind."""
+        return sum(1 for change in self.changes if change.what == kind)
 
     def sentence(self) -> str:
         """Return the result in one line."""
@@ -73,27 +73,27 @@ class Applied:
 
 
 def plan(files: Sequence[SqlFile], target: Target) -> Applied:
-    """Return what applying the files would change, as far as they can be compared.
+    """Return the changes that the files would make, as far as they can be compared.
 
-    Nothing is tried: to apply and roll back would lock tables that are in use.
+    It does not apply the files and roll back, because that would lock tables in use.
     """
     _ordered(files)
-    found = verify(files, target)
-    if (lacking := found.without_table()) and not found.unknown:
+    verification = verify(files, target)
+    if (lacking := verification.without_table()) and not verification.unknown:
         first = lacking[0]
         raise Failed(f"{first.where}: {first.name} cannot be made: {first.note}")
     ways = {"MISSING": "created", "CHANGED": "replaced", "DISABLED": "replaced"}
     changes = [
         Change(ways[each.state], each.kind, each.name)
-        for each in found.findings
+        for each in verification.findings
         if each.state in ways
     ]
-    unknown = tuple(f"not compared: {statement}" for statement in found.unknown)
+    unknown = tuple(f"not compared: {statement}" for statement in verification.unknown)
     return Applied(
         files=tuple(file.name for file in files),
         changes=tuple(changes),
-        unchanged=found.count("INSTALLED"),
-        warnings=(*found.warnings, *unknown),
+        unchanged=verification.count("INSTALLED"),
+        warnings=(*verification.warnings, *unknown),
         seconds=0.0,
         planned=True,
     )
@@ -102,7 +102,7 @@ def plan(files: Sequence[SqlFile], target: Target) -> Applied:
 def apply(files: Sequence[SqlFile], target: Target) -> Applied:
     """Run all files in one transaction.
 
-    Raises Failed with file and line, and nothing is changed then. The caller holds the lock.
+    Raises Failed with file and line; nothing is changed then. The caller holds the lock.
     """
     began = time.monotonic()
     described = expected.read(files)
@@ -122,7 +122,7 @@ def apply(files: Sequence[SqlFile], target: Target) -> Applied:
     return Applied(
         files=tuple(file.name for file in files),
         changes=tuple(changes),
-        # what a DO block makes is not described anywhere
+        # the effect of a DO block is not known
         unchanged=max(0, len(described.functions) + len(described.triggers) - touched),
         warnings=tuple(described.warnings),
         seconds=time.monotonic() - began,
@@ -152,25 +152,25 @@ def _run(conn: Connection, statement: Statement) -> None:
 
 
 def _located(exc: psycopg2.Error, statement: Statement) -> PgtasksError:
-    """Return the fault with file and line, as near as the server says."""
-    found = connection.translate(exc)
-    if not isinstance(found, Failed):
-        return found
+    """Return the error with file and line, as exactly as the server reports it."""
+    error = connection.translate(exc)
+    if not isinstance(error, Failed):
+        return error
     position = getattr(exc.diag, "statement_position", None)
     line = statement.line
     if position:
         line = line_of(statement.file.text, statement.start + int(position) - 1)
-    words = exc.diag.message_primary or found.message
+    words = exc.diag.message_primary or error.message
     hint = "\n".join(filter(None, (exc.diag.message_detail, exc.diag.message_hint)))
     return Failed(f"{statement.file.name}:{line}: {words}; nothing was changed", hint=hint)
 
 
 def _changes(before: dict[tuple[str, str], str], after: dict[tuple[str, str], str]) -> list[Change]:
-    """Compare two readings of the catalog."""
-    found = []
+    """Return the differences between two reads of the catalog."""
+    changes = []
     for kind, name in sorted(before.keys() | after.keys()):
         old, new = before.get((kind, name)), after.get((kind, name))
         if old != new:
-            what = "created" if old is None else "dropped" if new is None else "replaced"
-            found.append(Change(what, kind, name))
-    return found
+            action = "created" if old is None else "dropped" if new is None else "replaced"
+            changes.append(Change(action, kind, name))
+    return changes

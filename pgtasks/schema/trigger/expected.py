@@ -1,4 +1,4 @@
-"""What the files say that a database has: functions and triggers."""
+"""Parse the files into the functions and triggers that they describe."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ class Function:
     language: str
     body: str | None
     options: dict[str, str]
-    settings: dict[str, tuple[str, ...] | None]  # None: FROM CURRENT, known to the server alone
+    settings: dict[str, tuple[str, ...] | None]  # None: FROM CURRENT, which only the server knows
     where: str
     procedure: bool = False
 
     @property
     def signature(self) -> str:
-        """Return the text that to_regprocedure understands."""
-        inputs = ", ".join(one.type for one in self.arguments if one.mode in "ibv")
+        """Return the signature as to_regprocedure accepts it."""
+        inputs = ", ".join(argument.type for argument in self.arguments if argument.mode in "ibv")
         return f"{self.name}({inputs})"
 
     @property
     def unpinned(self) -> bool:
-        """Whether it is a trigger function that leaves search_path to its caller."""
+        """Whether it is a trigger function that uses the caller's search_path."""
         return self.returns == "trigger" and "search_path" not in self.settings
 
 
@@ -61,7 +61,7 @@ class Trigger:
 
 @dataclass
 class Expected:
-    """All that the files describe, and what in them `verify` knows nothing of."""
+    """The functions and triggers of the files, and the statements that `verify` cannot compare."""
 
     functions: dict[str, Function] = field(default_factory=dict)
     triggers: dict[tuple[str, str], Trigger] = field(default_factory=dict)
@@ -70,7 +70,7 @@ class Expected:
 
 
 def read(files: Iterable[SqlFile]) -> Expected:
-    """Parse the files; where two describe one object the last one counts, and that is said."""
+    """Parse the files. If two describe the same object, the last one counts, with a warning."""
     expected = Expected()
     for file in files:
         for statement in statements(file):
@@ -98,17 +98,17 @@ def _take(expected: Expected, statement: Statement) -> None:
         _twice(expected, expected.triggers.get(key), statement, f"{trigger.name} on {key[0]}")
         expected.triggers[key] = trigger
     elif isinstance(node, ast.DropStmt) and node.removeType == enums.ObjectType.OBJECT_TRIGGER:
-        for found in node.objects or ():
-            *table, name = [part.sval for part in found]
+        for item in node.objects or ():
+            *table, name = [part.sval for part in item]
             expected.triggers.pop((_dotted(table), name), None)
     elif not (isinstance(node, ast.AlterTableStmt) and _enabling(expected, node)):
         expected.unknown.append(f"{statement.where}: {_kind(node)}")
 
 
 def _by_column(node: Any) -> bool:
-    """Whether a type is `table.column%TYPE`: what that was when it was created is not kept."""
+    """Whether a type is `table.column%TYPE`, which the server does not store."""
     types = [each.argType for each in node.parameters or ()] + [node.returnType]
-    return any(found is not None and found.pct_type for found in types)
+    return any(type_ is not None and type_.pct_type for type_ in types)
 
 
 def _twice(expected: Expected, before: Any, statement: Statement, name: str) -> None:
@@ -123,7 +123,7 @@ def _kind(node: Any) -> str:
 
 
 def _enabling(expected: Expected, node: Any) -> bool:
-    """Take ALTER TABLE ... ENABLE and DISABLE TRIGGER; return whether it was nothing else."""
+    """Apply ALTER TABLE ... ENABLE or DISABLE TRIGGER; return whether it was only that."""
     states = {
         "AT_EnableTrig": "O",
         "AT_DisableTrig": "D",
@@ -169,18 +169,18 @@ def _function(node: Any, where: str) -> Function:
 
 def _argument(node: Any) -> Argument:
     default = expression_text(node.defexpr) if node.defexpr else ""
-    mode = node.mode.value.replace("d", "i")  # d: no mode is written, which is IN
+    mode = node.mode.value.replace("d", "i")  # d: no mode given, which means IN
     return Argument(mode, node.name or "", type_text(node.argType), default)
 
 
-def _options(found: dict[str, Any]) -> dict[str, str]:
-    """Return the options in pg_proc's words, its defaults where the file says nothing."""
+def _options(options: dict[str, Any]) -> dict[str, str]:
+    """Return the options with pg_proc's names, and its defaults for those not given."""
 
     def flag(name: str) -> str:
-        return "true" if name in found and found[name].boolval else "false"
+        return "true" if name in options and options[name].boolval else "false"
 
-    volatility = found["volatility"].sval if "volatility" in found else "volatile"
-    parallel = found["parallel"].sval.lower() if "parallel" in found else "unsafe"
+    volatility = options["volatility"].sval if "volatility" in options else "volatile"
+    parallel = options["parallel"].sval.lower() if "parallel" in options else "unsafe"
     return {
         "volatility": {"immutable": "i", "stable": "s", "volatile": "v"}[volatility],
         "parallel": {"safe": "s", "restricted": "r", "unsafe": "u"}.get(parallel, parallel),
@@ -206,7 +206,7 @@ def _constant(node: Any) -> str:
 
 
 def type_text(node: Any) -> str:
-    """Return a type's name as SQL; SETOF is left out, it is said elsewhere."""
+    """Return the name of a type as SQL, without SETOF."""
     from pglast import stream
 
     text = str(stream.RawStream()(node))

@@ -1,8 +1,8 @@
-"""Whether two expressions are the same to the server, and that none of them is computed to tell.
+"""Compare two expressions as the server plans them, without evaluating either.
 
-Planning computes what is constant: an IMMUTABLE function of a user's, in a condition or in an
-index, a policy or a view of the table that it is asked of, would run with the rights of this
-session. So nothing is planned but names of pg_catalog, and never on the table itself.
+The planner evaluates constants: an IMMUTABLE function of a user, in the condition or in an index, a
+policy or a view of the table, would run with the rights of this session. So only names of
+pg_catalog are planned, and never on the table itself.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _PLANNED = {
     *("RowExpr", "A_ArrayExpr", "A_Indirection", "A_Indices", "SQLValueFunction"),
     *("String", "Integer", "Float", "Boolean", "BitString"),
 }
-# Columns as the server's own types; those of a user's types are left out.
+# Columns of the server's own types; columns of user-defined types are left out.
 _COLUMNS = """
 WITH RECURSIVE columns (number, name, type, modifier) AS (
     SELECT attnum, attname, atttypid, atttypmod FROM pg_attribute
@@ -45,18 +45,18 @@ ORDER BY c.number
 def same(conn: Connection, ours: str, theirs: str, *, spelled: str, table: int | None) -> bool:
     """Return whether two expressions are the same to the server.
 
-    The server stores `a IN (1, 2)` as `a = ANY (ARRAY[1, 2])`, with casts where it needs them. What
-    names nothing of a user's is planned by it and compared; else the texts are, without casts.
-    `spelled` is `theirs` with names as the session's search_path lets them be written.
+    The server stores `a IN (1, 2)` as `a = ANY (ARRAY[1, 2])`, with casts as needed. Expressions
+    without user-defined names are planned and compared; of others the texts, without casts.
+    `spelled` is `theirs` with the names as the session's search_path shortens them.
     """
     if not (_of_the_system(ours) and _of_the_system(theirs)):
         return _plain(ours) in (_plain(theirs), _plain(spelled))
     with connection.pinned(conn):
-        found = _explained(conn, theirs, table)
+        their_plan = _explained(conn, theirs, table)
         mine = _explained(conn, ours, table)
-    if found is None or mine is None:
+    if their_plan is None or mine is None:
         return _plain(ours) in (_plain(theirs), _plain(spelled))
-    return bool(found == mine)
+    return bool(their_plan == mine)
 
 
 def values(expressions: str) -> list[Any]:
@@ -71,7 +71,7 @@ def _selected(expressions: str) -> Any:
 
 
 def _of_the_system(expression: str) -> bool:
-    """Whether all that it names is pg_catalog's, where names are looked up there alone."""
+    """Whether every name in it belongs to pg_catalog, if only that is searched."""
     for node in _nodes(_selected(f"({expression})")(skip_none=True)):
         name = node.get(_NAMES.get(node["@"], ""), ())
         if node["@"] not in _PLANNED or (len(name) > 1 and name[0]["sval"] != "pg_catalog"):
@@ -91,9 +91,9 @@ def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
 
 
 def _explained(conn: Connection, expression: str, table: int | None) -> Any:
-    """Return an expression as the server's planner writes it, None where it cannot be planned.
+    """Return an expression as the server's planner prints it, None if it cannot be planned.
 
-    The rows old and new stand for the table's: its indexes and policies would be planned too.
+    The rows old and new replace the table, whose indexes and policies would be planned too.
     """
     from psycopg2 import sql
 
@@ -116,7 +116,7 @@ def _explained(conn: Connection, expression: str, table: int | None) -> Any:
 
 
 def _plain(expression: str) -> Any:
-    """Return an expression's tree without casts, IN, LIKE and BETWEEN as the server stores them."""
+    """Return the tree of an expression without casts, in the form that the server stores."""
     return _stripped(values(expression)[0](skip_none=True)) if expression else None
 
 

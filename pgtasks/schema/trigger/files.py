@@ -1,4 +1,4 @@
-"""The project's SQL files of functions and triggers, taken apart by PostgreSQL's own parser."""
+"""Read the project's SQL files of functions and triggers with PostgreSQL's own parser."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Statement:
 
     @property
     def line(self) -> int:
-        """Return the line that it begins on."""
+        """Return the number of its first line."""
         return line_of(self.file.text, self.start)
 
     @property
@@ -46,7 +46,7 @@ def line_of(text: str, position: int) -> int:
 
 
 def read(project: Project) -> tuple[SqlFile, ...]:
-    """Return the files in the order in which they are applied: functions, triggers, by name."""
+    """Return the files in the order of their application: functions, triggers, by name."""
     return tuple(_read(project))
 
 
@@ -62,14 +62,14 @@ def _read(project: Project) -> Iterator[SqlFile]:
 
 
 def needed(project: Project) -> tuple[SqlFile, ...]:
-    """Return the files, raising Refused where there are none."""
-    found = read(project)
-    if not found:
+    """Return the files, raising Refused if there are none."""
+    files = read(project)
+    if not files:
         folder = project.folder("sql").name
         raise Refused(
             f"no trigger files here: {folder}/functions and {folder}/triggers hold no *.sql"
         )
-    return found
+    return files
 
 
 def statements(file: SqlFile) -> list[Statement]:
@@ -77,7 +77,7 @@ def statements(file: SqlFile) -> list[Statement]:
     import pglast
 
     try:
-        found = pglast.parse_sql(file.text)
+        parsed = pglast.parse_sql(file.text)
     except pglast.parser.ParseError as exc:
         position = exc.args[1] if len(exc.args) > 1 else 0
         line = line_of(file.text, position or 0)
@@ -85,7 +85,7 @@ def statements(file: SqlFile) -> list[Statement]:
         if "\\" in str(exc.args[0]):
             hint = "these files are sent to the server as they are: commands of psql do not work"
         raise Failed(f"{file.name}:{line}: {exc.args[0]}", hint=hint) from None
-    return [_statement(file, raw) for raw in found]
+    return [_statement(file, raw) for raw in parsed]
 
 
 def _statement(file: SqlFile, raw: Any) -> Statement:

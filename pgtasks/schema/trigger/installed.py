@@ -1,7 +1,7 @@
-"""What the catalog says a database has: functions and triggers.
+"""Read the functions and triggers of a database from its catalog.
 
-The session has the role's own search_path, as files name things: names are looked up along it,
-all else is asked within `connection.pinned`.
+The session has the role's own search_path, as the files use it. Names are looked up with it; all
+other queries run within `connection.pinned`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from pgtasks.server import connection
 from pgtasks.server.connection import Connection
 
-# A user's own: not of the system, not of an extension.
+# User objects: not of the system, not of an extension.
 _OWN_SCHEMA = "n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
 _OF_EXTENSION = (
     "EXISTS (SELECT FROM pg_depend d WHERE d.classid = '{catalog}'::regclass"
@@ -52,34 +52,34 @@ class InstalledTrigger:
 
 
 def function_oids(conn: Connection, signatures: Sequence[str]) -> list[int | None]:
-    """Return the function of each signature, None where there is none."""
+    """Return the OID of each signature, None if there is no such function."""
     return _oids(conn, "to_regprocedure", signatures)
 
 
 def table_oids(conn: Connection, names: Sequence[str]) -> list[int | None]:
-    """Return the table of each name, None where there is none."""
+    """Return the OID of each table name, None if there is no such table."""
     return _oids(conn, "to_regclass", names)
 
 
 def type_oids(conn: Connection, names: Sequence[str]) -> list[int | None]:
-    """Return the type of each name, None where there is none."""
+    """Return the OID of each type name, None if there is no such type."""
     return _oids(conn, "to_regtype", names)
 
 
 def _oids(conn: Connection, lookup: str, names: Sequence[str]) -> list[int | None]:
-    found = connection.rows(
+    rows = connection.rows(
         conn,
         f"SELECT pg_catalog.{lookup}(name)::pg_catalog.oid"
         " FROM pg_catalog.unnest(%s::pg_catalog.text[]) WITH ORDINALITY AS n (name, number)"
         " ORDER BY number",
         (list(names),),
     )
-    return [row[0] for row in found]
+    return [row[0] for row in rows]
 
 
 def functions(conn: Connection, oids: Sequence[int]) -> dict[int, InstalledFunction]:
-    """Return the functions of these oids."""
-    found = _pinned_rows(
+    """Return the functions with these OIDs."""
+    rows = _pinned_rows(
         conn,
         "SELECT p.oid, l.lanname, p.prosrc, p.prosqlbody IS NOT NULL, p.prorettype,"
         " p.proretset, p.prokind = 'p',"
@@ -91,7 +91,7 @@ def functions(conn: Connection, oids: Sequence[int]) -> dict[int, InstalledFunct
         " FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang WHERE p.oid = ANY (%s::oid[])",
         (list(oids),),
     )
-    return {row[0]: _function(*row) for row in found}
+    return {row[0]: _function(*row) for row in rows}
 
 
 def _function(
@@ -137,8 +137,8 @@ def _function(
 
 
 def triggers(conn: Connection) -> list[InstalledTrigger]:
-    """Return all triggers of a user's own: not the clones that partitions get of their parent's."""
-    found = _pinned_rows(
+    """Return all user triggers, without those that partitions inherit."""
+    rows = _pinned_rows(
         conn,
         "SELECT t.oid, t.tgname, c.oid, format('%I.%I', n.nspname, c.relname), t.tgfoid,"
         " pg_get_triggerdef(t.oid), t.tgenabled::text"
@@ -149,20 +149,20 @@ def triggers(conn: Connection) -> list[InstalledTrigger]:
         f" AND NOT {_OF_EXTENSION.format(catalog='pg_class', oid='c.oid')}"
         " ORDER BY n.nspname, c.relname, t.tgname",
     )
-    return [InstalledTrigger(*row) for row in found]
+    return [InstalledTrigger(*row) for row in rows]
 
 
 def definitions(conn: Connection) -> dict[tuple[str, str], str]:
-    """Return the text of every function and trigger of a user's own, by kind and name."""
-    found = _pinned_rows(
+    """Return the definition of every user function and trigger, by kind and name."""
+    rows = _pinned_rows(
         conn,
         "SELECT p.oid, pg_get_functiondef(p.oid) || coalesce(p.proacl::text, '')"
         " FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace"
         f" WHERE p.prokind IN ('f', 'p') AND {_OWN_SCHEMA}"
         f" AND NOT {_OF_EXTENSION.format(catalog='pg_proc', oid='p.oid')}",
     )
-    signatures = _signatures(conn, [oid for oid, _ in found])
-    made = {("function", signatures[oid]): text for oid, text in found}
+    signatures = _signatures(conn, [oid for oid, _ in rows])
+    made = {("function", signatures[oid]): text for oid, text in rows}
     for trigger in triggers(conn):
         name = f"{trigger.name} on {trigger.table}"
         made[("trigger", name)] = f"{trigger.definition} {trigger.enabled}"
@@ -170,14 +170,14 @@ def definitions(conn: Connection) -> dict[tuple[str, str], str]:
 
 
 def _signatures(conn: Connection, oids: Sequence[int]) -> dict[int, str]:
-    """Return the functions' names as they are written along the session's search_path."""
-    found = connection.rows(
+    """Return the functions' names as the session's search_path shortens them."""
+    rows = connection.rows(
         conn,
         "SELECT oid, oid::pg_catalog.regprocedure::pg_catalog.text"
         " FROM pg_catalog.unnest(%s::pg_catalog.oid[]) AS o (oid)",
         (list(oids),),
     )
-    return dict(found)
+    return dict(rows)
 
 
 def _pinned_rows(
@@ -188,14 +188,14 @@ def _pinned_rows(
 
 
 def spelled_trigger(conn: Connection, oid: int) -> str:
-    """Return a trigger's definition, names as the session's search_path lets them be written."""
+    """Return the definition of a trigger, with names as the search_path shortens them."""
     return str(
         connection.value(conn, "SELECT pg_catalog.pg_get_triggerdef(%s::pg_catalog.oid)", (oid,))
     )
 
 
 def spelled_defaults(conn: Connection, function: int) -> str:
-    """Return a function's default values in the same way."""
+    """Return the default values of a function, with names as the search_path shortens them."""
     query = (
         "SELECT pg_catalog.pg_get_expr(p.proargdefaults, 0) FROM pg_catalog.pg_proc p"
         " WHERE p.oid OPERATOR(pg_catalog.=) %s::pg_catalog.oid"

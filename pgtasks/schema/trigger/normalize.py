@@ -1,4 +1,4 @@
-"""Normal forms: what two pieces of SQL must have in common to be the same definition."""
+"""Normal forms, to compare two definitions in SQL."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _EVENTS = {4: "INSERT", 8: "DELETE", 16: "UPDATE", 32: "TRUNCATE"}
 def trigger_shape(definition: Any) -> dict[str, Any]:
     """Return the parts of a CREATE TRIGGER, given as text or as its parse tree.
 
-    Table and function are left out: names mean something only in the database.
+    It leaves out table and function, because only the database can resolve their names.
     """
     node = _parsed(definition) if isinstance(definition, str) else definition
     events = [name for bit, name in _EVENTS.items() if node.events & bit]
@@ -41,25 +41,25 @@ def _parsed(definition: str) -> Any:
     return pglast.parse_sql(definition)[0].stmt
 
 
-def same_condition(conn: Connection, ours: str, found: InstalledTrigger) -> bool:
+def same_condition(conn: Connection, ours: str, trigger: InstalledTrigger) -> bool:
     """Return whether a trigger's condition is the one that the catalog prints."""
-    theirs = trigger_shape(found.definition)["when"]
+    theirs = trigger_shape(trigger.definition)["when"]
     if ours == theirs:
         return True
     if not ours or not theirs:
         return False
-    spelled = trigger_shape(installed.spelled_trigger(conn, found.oid))["when"]
-    return expression.same(conn, ours, theirs, spelled=spelled, table=found.table_oid)
+    spelled = trigger_shape(installed.spelled_trigger(conn, trigger.oid))["when"]
+    return expression.same(conn, ours, theirs, spelled=spelled, table=trigger.table_oid)
 
 
 def same_defaults(
-    conn: Connection, ours: Sequence[tuple[str, str]], found: InstalledFunction
+    conn: Connection, ours: Sequence[tuple[str, str]], function: InstalledFunction
 ) -> bool:
     """Return whether default values, each with its type, are those that the catalog prints."""
-    theirs = _texts(found.defaults)
+    theirs = _texts(function.defaults)
     if len(theirs) != len(ours):
         return False
-    spelled = _texts(installed.spelled_defaults(conn, found.oid)) if theirs else []
+    spelled = _texts(installed.spelled_defaults(conn, function.oid)) if theirs else []
     return all(
         mine == text
         or expression.same(
@@ -74,5 +74,5 @@ def same_defaults(
 
 
 def _texts(expressions: str) -> list[str]:
-    found = expression.values(expressions) if expressions else []
-    return [expression_text(value) for value in found]
+    texts = expression.values(expressions) if expressions else []
+    return [expression_text(value) for value in texts]

@@ -1,4 +1,4 @@
-"""Compare the trigger files with the database: nothing is written, no row is read."""
+"""Compare the trigger files with the database, without writing or reading rows."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ STATES = ("INSTALLED", "CHANGED", "MISSING", "DISABLED", "ORPHAN")
 
 
 @dataclass(frozen=True)
-class Finding:
+class Difference:
     """One function or trigger. `where` is file and line, empty for an orphan.
 
     INSTALLED  the database has it as the file describes it
@@ -44,18 +44,18 @@ class Finding:
 
 @dataclass(frozen=True)
 class Verification:
-    """The findings. `unknown` are statements of the files that are not compared."""
+    """The result. `unknown` are the statements of the files that cannot be compared."""
 
-    findings: tuple[Finding, ...]
+    findings: tuple[Difference, ...]
     warnings: tuple[str, ...]
     unknown: tuple[str, ...]
 
     def count(self, state: str) -> int:
-        """Return how many are in one state."""
+        """Return the number of objects in one state."""
         return sum(1 for finding in self.findings if finding.state == state)
 
-    def faults(self, *, strict: bool = False) -> list[Finding]:
-        """Return what is not as the files say; orphans count where `strict`."""
+    def faults(self, *, strict: bool = False) -> list[Difference]:
+        """Return the objects that differ from the files; orphans count if `strict`."""
         good = ("INSTALLED",) if strict else ("INSTALLED", "ORPHAN")
         return [finding for finding in self.findings if finding.state not in good]
 
@@ -69,17 +69,19 @@ class Verification:
 
     def lines(self) -> list[str]:
         """Return what a person reads: all that is not installed, then the count."""
-        found = [finding for finding in self.findings if finding.state != "INSTALLED"]
-        rows = [(each.state, each.kind, each.name, each.note or "", each.where) for each in found]
+        findings = [finding for finding in self.findings if finding.state != "INSTALLED"]
+        rows = [
+            (each.state, each.kind, each.name, each.note or "", each.where) for each in findings
+        ]
         table = report.table(("state", "kind", "name", "what", "where"), rows).splitlines()
         return [*(table if rows else []), self.sentence()]
 
-    def without_table(self) -> list[Finding]:
-        """Return the triggers whose table is not there: no file that is applied makes one."""
+    def without_table(self) -> list[Difference]:
+        """Return the triggers whose table does not exist, which no trigger file can create."""
         return [finding for finding in self.findings if finding.note == _NO_TABLE]
 
     def way_out(self) -> str:
-        """Return what makes files and database agree."""
+        """Return the way to make files and database agree."""
         apply, lacking = typed.task("trigger.apply"), self.without_table()
         if not lacking:
             return f"{apply} makes them agree"
@@ -87,12 +89,12 @@ class Verification:
         return f"table {table} is not there, without which {apply} fails"
 
     def remarks(self) -> list[str]:
-        """Return warnings, and what was not compared."""
+        """Return the warnings, and the statements that were not compared."""
         unknown = [f"not compared: {statement}" for statement in self.unknown]
         return [*(f"warning: {warning}" for warning in self.warnings), *unknown]
 
     def check(self, *, strict: bool = False) -> None:
-        """Raise NotProven, the findings with it, where something is not as the files say."""
+        """Raise NotProven with the findings if the database differs from the files."""
         if self.faults(strict=strict):
             raise NotProven(
                 f"files and database differ: {self.sentence()}: {self.way_out()}",
@@ -114,94 +116,99 @@ def verify(files: Sequence[SqlFile], target: Target) -> Verification:
     described = files_say.read(files)
     session = connection.session(target, read_only=True, purpose="verify", own_path=True)
     with session as conn:
-        # whoever holds a table locks us out no longer than this
+        # the longest wait for a lock on a table
         connection.execute(conn, "SET lock_timeout = '5s'")
-        # a database's own setting must not make other statements of texts that were looked at
+        # a setting of the database must not change the meaning of the texts
         connection.execute(conn, "SET standard_conforming_strings = on")
         findings = [*_functions(conn, described), *_triggers(conn, described)]
     return Verification(tuple(findings), tuple(described.warnings), tuple(described.unknown))
 
 
-def _functions(conn: Connection, described: Expected) -> Iterator[Finding]:
+def _functions(conn: Connection, described: Expected) -> Iterator[Difference]:
     wanted = list(described.functions.values())
     oids = installed.function_oids(conn, [function.signature for function in wanted])
-    found = installed.functions(conn, [oid for oid in oids if oid is not None])
+    by_oid = installed.functions(conn, [oid for oid in oids if oid is not None])
     for function, oid in zip(wanted, oids, strict=True):
-        there = found.get(oid) if oid is not None else None
-        if there is None:
+        actual = by_oid.get(oid) if oid is not None else None
+        if actual is None:
             yield _finding(function, "MISSING")
             continue
-        differing = list(_differing(conn, function, there))
+        differing = list(_differing(conn, function, actual))
         yield _finding(function, "CHANGED" if differing else "INSTALLED", ", ".join(differing))
 
 
-def _finding(function: Function, state: str, note: str = "") -> Finding:
+def _finding(function: Function, state: str, note: str = "") -> Difference:
     if state == "INSTALLED" and function.body is None:
         note = "its BEGIN ATOMIC body is not compared"
     kind = "procedure" if function.procedure else "function"
-    return Finding(kind, function.signature, state, function.where, note)
+    return Difference(kind, function.signature, state, function.where, note)
 
 
-def _differing(conn: Connection, function: Function, there: InstalledFunction) -> Iterator[str]:
-    """Yield what differs, in the words of CREATE FUNCTION."""
+def _differing(conn: Connection, function: Function, actual: InstalledFunction) -> Iterator[str]:
+    """Yield the differing parts, as CREATE FUNCTION names them."""
     if function.body is None:
-        if not there.atomic:
+        if not actual.atomic:
             yield "body"
-    elif there.atomic or function.body != there.body:
+    elif actual.atomic or function.body != actual.body:
         yield "body"
-    if function.language != there.language:
+    if function.language != actual.language:
         yield "language"
-    if function.procedure != there.procedure:
+    if function.procedure != actual.procedure:
         yield "kind"
-    yield from _differing_types(conn, function, there)
+    yield from _differing_types(conn, function, actual)
     for name, value in function.options.items():
-        if there.options[name] != value:
+        if actual.options[name] != value:
             yield name
-    for name in sorted(function.settings.keys() | there.settings.keys()):
-        if not _same_setting(function, there, name):
+    for name in sorted(function.settings.keys() | actual.settings.keys()):
+        if not _same_setting(function, actual, name):
             yield name
 
 
 def _differing_types(
-    conn: Connection, function: Function, there: InstalledFunction
+    conn: Connection, function: Function, actual: InstalledFunction
 ) -> Iterator[str]:
-    names = [one.type for one in function.arguments]
+    names = [argument.type for argument in function.arguments]
     oids = installed.type_oids(conn, [*names, function.returns or "void"])
     arguments = [
-        (one.mode, one.name, oid) for one, oid in zip(function.arguments, oids, strict=False)
+        (argument.mode, argument.name, oid)
+        for argument, oid in zip(function.arguments, oids, strict=False)
     ]
-    if tuple(arguments) != there.arguments:
+    if tuple(arguments) != actual.arguments:
         yield "arguments"
     given = function.returns, function.returns_set
-    if function.returns and (oids[-1], given[1]) != (there.returns, there.returns_set):
+    if function.returns and (oids[-1], given[1]) != (actual.returns, actual.returns_set):
         yield "return type"
-    defaults = [(one.default, one.type) for one in function.arguments if one.default]
-    if not same_defaults(conn, defaults, there):
+    defaults = [
+        (argument.default, argument.type) for argument in function.arguments if argument.default
+    ]
+    if not same_defaults(conn, defaults, actual):
         yield "default values"
 
 
-def _same_setting(function: Function, there: InstalledFunction, name: str) -> bool:
-    if name not in function.settings or name not in there.settings:
+def _same_setting(function: Function, actual: InstalledFunction, name: str) -> bool:
+    if name not in function.settings or name not in actual.settings:
         return False
-    values, value = function.settings[name], there.settings[name]
-    if values is None:  # FROM CURRENT: whatever it was then
+    values, value = function.settings[name], actual.settings[name]
+    if values is None:  # FROM CURRENT: the value at that time
         return True
     if name in NAME_LISTS:
         return list(values) == split_names(value)
     return ", ".join(values) == value
 
 
-def _triggers(conn: Connection, described: Expected) -> Iterator[Finding]:
+def _triggers(conn: Connection, described: Expected) -> Iterator[Difference]:
     wanted = list(described.triggers.values())
     tables = installed.table_oids(conn, [trigger.table for trigger in wanted])
     functions = installed.function_oids(conn, [f"{trigger.function}()" for trigger in wanted])
-    there = {(found.table_oid, found.name): found for found in installed.triggers(conn)}
+    installed_triggers = {
+        (actual.table_oid, actual.name): actual for actual in installed.triggers(conn)
+    }
     for trigger, table, function in zip(wanted, tables, functions, strict=True):
-        found = there.pop((table, trigger.name), None) if table is not None else None
-        yield _judged(conn, trigger, table, function, found)
-    for orphan in there.values():
+        actual = installed_triggers.pop((table, trigger.name), None) if table is not None else None
+        yield _judged(conn, trigger, table, function, actual)
+    for orphan in installed_triggers.values():
         note = "no file knows it" + ("" if orphan.enabled != "D" else ", disabled")
-        yield Finding("trigger", f"{orphan.name} on {orphan.table}", "ORPHAN", "", note)
+        yield Difference("trigger", f"{orphan.name} on {orphan.table}", "ORPHAN", "", note)
 
 
 def _judged(
@@ -209,21 +216,21 @@ def _judged(
     trigger: Trigger,
     table: int | None,
     function: int | None,
-    found: InstalledTrigger | None,
-) -> Finding:
+    actual: InstalledTrigger | None,
+) -> Difference:
     name = f"{trigger.name} on {trigger.table}"
-    if found is None:
+    if actual is None:
         note = "" if table is not None else _NO_TABLE
-        return Finding("trigger", name, "MISSING", trigger.where, note)
-    differing = list(_differing_parts(conn, trigger, function, found))
+        return Difference("trigger", name, "MISSING", trigger.where, note)
+    differing = list(_differing_parts(conn, trigger, function, actual))
     if differing:
-        return Finding("trigger", name, "CHANGED", trigger.where, ", ".join(differing))
-    if found.enabled != trigger.enabled:
-        silent = found.enabled == "D" or (found.enabled == "R" and trigger.enabled in "OA")
-        said = _ENABLED[found.enabled]
+        return Difference("trigger", name, "CHANGED", trigger.where, ", ".join(differing))
+    if actual.enabled != trigger.enabled:
+        silent = actual.enabled == "D" or (actual.enabled == "R" and trigger.enabled in "OA")
+        firing = _ENABLED[actual.enabled]
         state = "DISABLED" if silent else "CHANGED"
-        return Finding("trigger", name, state, trigger.where, said)
-    return Finding("trigger", name, "INSTALLED", trigger.where)
+        return Difference("trigger", name, state, trigger.where, firing)
+    return Difference("trigger", name, "INSTALLED", trigger.where)
 
 
 _ENABLED = {
@@ -235,14 +242,14 @@ _ENABLED = {
 
 
 def _differing_parts(
-    conn: Connection, trigger: Trigger, function: int | None, found: InstalledTrigger
+    conn: Connection, trigger: Trigger, function: int | None, actual: InstalledTrigger
 ) -> Iterator[str]:
-    """Yield what differs, in the words of CREATE TRIGGER."""
-    ours, theirs = trigger_shape(trigger.node), trigger_shape(found.definition)
+    """Yield the differing parts, as CREATE TRIGGER names them."""
+    ours, theirs = trigger_shape(trigger.node), trigger_shape(actual.definition)
     for part, value in ours.items():
         if part != "when" and theirs[part] != value:
             yield part
-    if function != found.function:
+    if function != actual.function:
         yield "function"
-    if not same_condition(conn, ours["when"], found):
+    if not same_condition(conn, ours["when"], actual):
         yield "when"

@@ -20,13 +20,13 @@ from pgtasks.errors import Failed
 from pgtasks.host.local import Host
 from pgtasks.host.pipeline import Pipeline
 from pgtasks.report import Progress
-from pgtasks.report.boundaries import reach
+from pgtasks.report.boundaries import boundary
 from pgtasks.server import catalog, connection, versiontable
 from pgtasks.server.connection import Connection
 from pgtasks.server.dump import obstacles
-from pgtasks.server.dump.pg_dump import DumpPlan, Words, said_plainly
+from pgtasks.server.dump.pg_dump import DumpLog, DumpPlan, said_plainly
 from pgtasks.server.dump.source import Source
-from pgtasks.server.dump.watch import Again, Watch
+from pgtasks.server.dump.watch import Retry, Watch
 from pgtasks.server.proof.model import Proof
 from pgtasks.server.proof.reader import SNAPSHOT, Contended, Moved, Taking, snapshot_of
 from pgtasks.server.proof.scope import Content, content
@@ -78,30 +78,30 @@ def run(attempt: Attempt) -> Dumped:
         connection.execute(exporter, SNAPSHOT)
         query = "SELECT pg_export_snapshot(), now()"
         snapshot, time = connection.rows(exporter, query, into=tuple[str, datetime])[0]
-        words = Words()
+        words = DumpLog()
         dump = stack.enter_context(_started(attempt, snapshot, words, stack))
-        reach("backup.dumping")
-        found = _content(attempt, exporter)
-        watch = Watch(exporter, now, found, words, attempt.progress)
+        boundary("backup.dumping")
+        content = _content(attempt, exporter)
+        watch = Watch(exporter, now, content, words, attempt.progress)
         revision = _revision(now, snapshot, watch)
         _await_locks(attempt, dump, watch)
         watch.refuse_moved(locked=True)
         if dump.wait(0):  # its locks may have been gone before that
             watch.refuse_moved(locked=False)
-        proof = _finished(attempt, snapshot, found, dump, watch)
+        proof = _finished(attempt, snapshot, content, dump, watch)
         watch.refuse_schemas()
-        tables = (*found.tables, *found.others)
+        tables = (*content.tables, *content.others)
         budget = min(obstacles.MOST, max(obstacles.LEAST, _passed(began) * obstacles.SHARE))
         # of a backup that nobody wants proven no table is read twice
-        met = obstacles.found(now, snapshot, tables, budget) if proof is not None else []
+        warnings = obstacles.found(now, snapshot, tables, budget) if proof is not None else []
         return Dumped(
             plan=attempt.plan,
             snapshot_time=_utc(time),
             revision=revision,
-            content=found,
+            content=content,
             proof=proof,
             warnings=tuple(words.warnings),
-            obstacles=tuple(met),
+            obstacles=tuple(warnings),
         )
 
 
@@ -117,7 +117,7 @@ def _utc(time: datetime) -> str:
     return time.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-def _started(attempt: Attempt, snapshot: str, words: Words, stack: ExitStack) -> Pipeline:
+def _started(attempt: Attempt, snapshot: str, words: DumpLog, stack: ExitStack) -> Pipeline:
     command = attempt.plan.command(snapshot, attempt.env)
     sink = None
     if attempt.plan.streamed:
@@ -152,21 +152,21 @@ def _check(attempt: Attempt, dump: Pipeline, watch: Watch) -> None:
         failure = said_plainly(exc)
         for words, why in _OF_WORKERS.items():
             if words in failure.hint and attempt.plan.jobs > 1:
-                raise Again(why, serial=True, hint=failure.hint) from None
+                raise Retry(why, serial=True, hint=failure.hint) from None
         watch.explain(failure.hint)  # such as a table that was dropped before it was locked
         raise failure from None
 
 
 def _finished(
-    attempt: Attempt, snapshot: str, found: Content, dump: Pipeline, watch: Watch
+    attempt: Attempt, snapshot: str, content: Content, dump: Pipeline, watch: Watch
 ) -> Proof | None:
     """Wait for pg_dump and the proof side by side; either one's failure ends the other."""
     if not attempt.with_proof:
         _wait(attempt, dump, watch, None)
         return None
     # the dump itself says where the sequences stand
-    wanted = replace(found, sequences=())
-    lock = attempt.lock and _fits(attempt, found)
+    wanted = replace(content, sequences=())
+    lock = attempt.lock and _fits(attempt, content)
     try:
         with Taking(
             *(attempt.target, snapshot, wanted),
@@ -179,19 +179,19 @@ def _finished(
             _wait(attempt, dump, watch, taking)
             proof = taking.result()
     except Contended as exc:
-        raise Again(f"somebody waits to alter a table ({exc.message})", early=True) from None
+        raise Retry(f"somebody waits to alter a table ({exc.message})", early=True) from None
     except Moved as exc:
-        raise Again(exc.message) from None
+        raise Retry(exc.message) from None
     except Failed as exc:
         watch.explain(f"{exc.message}\n{exc.hint}".strip())  # such as a table that was dropped
         raise
-    watch.refuse_unread(found, proof)
+    watch.refuse_unread(content, proof)
     return proof
 
 
-def _fits(attempt: Attempt, found: Content) -> bool:
-    locks = len(found.tables) * attempt.target.jobs
-    return len(found.tables) <= _MOST_LOCKED and locks * _SHARE <= attempt.source.locks
+def _fits(attempt: Attempt, content: Content) -> bool:
+    locks = len(content.tables) * attempt.target.jobs
+    return len(content.tables) <= _MOST_LOCKED and locks * _SHARE <= attempt.source.locks
 
 
 def _wait(attempt: Attempt, dump: Pipeline, watch: Watch, taking: Taking | None) -> None:

@@ -41,8 +41,8 @@ def algorithm(compression: str) -> str:
 
 
 def _check(wanted: str) -> None:
-    found = re.fullmatch(r"(gzip|zstd|lz4|none)(?::([0-9]{1,2}))?", wanted)
-    fits = found is not None and (found[2] is None or _in_range(found[1], int(found[2])))
+    match = re.fullmatch(r"(gzip|zstd|lz4|none)(?::([0-9]{1,2}))?", wanted)
+    fits = match is not None and (match[2] is None or _in_range(match[1], int(match[2])))
     if not fits:
         raise BadConfiguration(
             f"backup.compression: {wanted!r}, expected auto, none, gzip:1 to gzip:9, "

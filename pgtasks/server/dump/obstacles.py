@@ -103,7 +103,9 @@ def found(conn: Connection, snapshot: str, tables: Sequence[Relation], seconds: 
     connection.execute(conn, SNAPSHOT)
     try:
         snapshot_of(conn, snapshot)
-        coded = {it.oid for it in catalog.relations(conn, "rp") if it.foreign_code}
+        coded = {
+            relation.oid for relation in catalog.relations(conn, "rp") if relation.foreign_code
+        }
         views = [] if coded else _views(conn, end)
         return [*_extensions(conn), *views, *_keys(conn, tables, coded, end)]
     except Failed:

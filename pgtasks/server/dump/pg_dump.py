@@ -86,7 +86,7 @@ def globals_command(
     return Command(tuple(argv), {**env, **_PLAIN_WORDS})
 
 
-class Words:
+class DumpLog:
     """What pg_dump says while it works: read line by line from its stderr.
 
     `locked` is set when it holds its locks on all tables; `begun` are the tables whose data it has
@@ -109,10 +109,10 @@ class Words:
             self.locked.set()  # what it does next; a lock that failed is a fault
         if line == self._BEFORE_LOCKS:
             self._locking = True
-        elif found := self._BEGUN.match(line):
-            self.begun.append(found[1])
-        elif found := self._WARNING.match(line):
-            self.warnings.append(found[1])
+        elif match := self._BEGUN.match(line):
+            self.begun.append(match[1])
+        elif match := self._WARNING.match(line):
+            self.warnings.append(match[1])
 
 
 def faults(lines: Iterable[str]) -> str:
@@ -175,7 +175,7 @@ def sequences(entries: Iterable[Entry]) -> tuple[SequenceProof, ...]:
 
 
 def _sequence(entry: Entry) -> SequenceProof:
-    found = _SETVAL.search(entry.definition)
-    if found is None:
+    match = _SETVAL.search(entry.definition)
+    if match is None:
         raise Failed(f"the dump does not say where sequence {entry.tag!r} stands")
-    return SequenceProof(entry.namespace, entry.tag, int(found[1]), found[2] == b"true")
+    return SequenceProof(entry.namespace, entry.tag, int(match[1]), match[2] == b"true")

@@ -94,15 +94,15 @@ def _check_version(conn: Connection) -> None:
 
 def _check_readable(conn: Connection) -> None:
     """Refuse what this role cannot read: pg_dump fails at the first such table."""
-    found = catalog.unreadable(conn)
-    if not found:
+    unreadable = catalog.unreadable(conn)
+    if not unreadable:
         return
     user = connection.value(conn, "SELECT current_user")
-    more = [f"and {len(found) - _SHOWN} more"] if len(found) > _SHOWN else []
+    more = [f"and {len(unreadable) - _SHOWN} more"] if len(unreadable) > _SHOWN else []
     raise Refused(
-        f"role {user!r} cannot read all of the database, {plural(len(found), 'object')}: "
+        f"role {user!r} cannot read all of the database, {plural(len(unreadable), 'object')}: "
         "back up as their owner, or grant it pg_read_all_data (and BYPASSRLS for row security)",
-        hint="\n".join(found[:_SHOWN] + more),
+        hint="\n".join(unreadable[:_SHOWN] + more),
     )
 
 

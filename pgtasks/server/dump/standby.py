@@ -13,13 +13,13 @@ _SHOWN = 5  # tables that a warning names
 
 def conflicts(conn: Connection) -> int | None:
     """Return how often replay has ended what read this database, None on a primary."""
-    found = connection.value(
+    value = connection.value(
         conn,
         "SELECT confl_tablespace + confl_lock + confl_snapshot + confl_bufferpin + confl_deadlock"
         " FROM pg_stat_database_conflicts"
         " WHERE datname = current_database() AND pg_is_in_recovery()",
     )
-    return None if found is None else int(found)
+    return None if value is None else int(value)
 
 
 def unlogged(conn: Connection) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from pgtasks.report import Progress
 from pgtasks.server import connection
 from pgtasks.server.catalog import Relation
 from pgtasks.server.connection import Connection
-from pgtasks.server.dump.pg_dump import Words
+from pgtasks.server.dump.pg_dump import DumpLog
 from pgtasks.server.proof import naming
 from pgtasks.server.proof.model import Proof
 from pgtasks.server.proof.reader import Taking
@@ -26,7 +26,7 @@ _LOOK = 0.5  # seconds between looks at how far the dump is
 _SHOWN = 10  # names that a message holds
 
 
-class Again(Exception):
+class Retry(Exception):
     """Say that the attempt is worthless and another one may be better.
 
     `early` means before pg_dump began to write data; `serial` that its workers were in the way;
@@ -40,10 +40,10 @@ class Again(Exception):
         self.why, self.early, self.serial, self.hint = why, early, serial, hint
 
 
-def _altered(names: Iterable[str], *, early: bool, hint: str = "") -> Again:
+def _altered(names: Iterable[str], *, early: bool, hint: str = "") -> Retry:
     listed = sorted(set(names))
     more = f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""
-    return Again(f"altered meanwhile: {', '.join(listed[:_SHOWN])}{more}", early=early, hint=hint)
+    return Retry(f"altered meanwhile: {', '.join(listed[:_SHOWN])}{more}", early=early, hint=hint)
 
 
 class Watch:
@@ -54,7 +54,7 @@ class Watch:
         exporter: Connection,
         now: Connection,
         content: Content,
-        words: Words,
+        words: DumpLog,
         progress: Progress,
     ) -> None:
         self._now, self.words, self._progress = now, words, progress
@@ -84,7 +84,11 @@ class Watch:
         """
         now = naming.columns(self._now, [table.oid for table in tables])
         known = {table: self._names.get(("pg_class", table.oid)) for table in tables}
-        if names := [str(it) for it, was in known.items() if was and was.more != now.get(it.oid)]:
+        if names := [
+            str(relation)
+            for relation, was in known.items()
+            if was and was.more != now.get(relation.oid)
+        ]:
             raise _altered(names, early=False)
 
     def refuse_renamed(self) -> None:
@@ -100,9 +104,9 @@ class Watch:
     def refuse_schemas(self) -> None:
         """Raise Again where a schema was altered: no lock keeps its name."""
         now = naming.schemas(self._now)
-        gone = [known for oid, known in self._schemas.items() if now.get(oid) != known]
-        if gone:
-            raise _altered((f"schema {quoted(name)}" for name, _ in gone), early=False)
+        changed = [known for oid, known in self._schemas.items() if now.get(oid) != known]
+        if changed:
+            raise _altered((f"schema {quoted(name)}" for name, _ in changed), early=False)
 
     def refuse_unread(self, before: Content, proof: Proof) -> None:
         """Raise Again where the proof could not read a table since that was altered."""
@@ -118,8 +122,8 @@ class Watch:
 
     def _renamed(self) -> list[str]:
         now = naming.names(self._now)
-        gone = [key for key, name in self._names.items() if now.get(key) != name]
-        return [str(self._names[key]) for key in gone]
+        changed = [key for key, name in self._names.items() if now.get(key) != name]
+        return [str(self._names[key]) for key in changed]
 
     def look(self, proof: Taking | None) -> None:
         """Show now and then how far the dump is, with its proof where that is read beside it."""

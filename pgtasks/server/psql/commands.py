@@ -88,18 +88,18 @@ def scan(line: bytes, at: int) -> tuple[Command, int]:
 
 
 def _arguments(name: str, line: bytes, at: int) -> tuple[list[bytes], int]:
-    found: list[bytes] = []
+    arguments: list[bytes] = []
     while True:
         blank = _BLANK.match(line, at)
         at = blank.end() if blank else at
         if at >= len(line) or line[at : at + 1] == b"\\":
-            return found, at
+            return arguments, at
         argument = _ARGUMENT.match(line, at)
         if argument is None:
             if line[at : at + 1] == b"`":
                 raise Fault(f"\\{name}: backquotes run a program of this machine")
             raise Fault(f"\\{name}: a quote is not closed on its line")
-        found.append(argument[0])
+        arguments.append(argument[0])
         at = argument.end()
         if line[at : at + 1] in (b"'", b'"'):
             raise Fault(f"\\{name}: a quote is not closed on its line")
@@ -206,13 +206,13 @@ def _has_variable(argument: bytes) -> bool:
 
 def literal(argument: bytes) -> bytes:
     """Return the text of an argument without variables."""
-    found = []
+    parts = []
     for quoted, plain in re.findall(
         rb"'((?:[^'\\]|\\.|'')*)'|((?:\"[^\"]*\"|[^'])+)", argument, re.S
     ):
         text = re.sub(rb"''|\\([0-7]{1,3}|x[0-9A-Fa-f]{1,2}|.)", _unescaped, quoted, flags=re.S)
-        found.append(text if quoted else plain)
-    return b"".join(found)
+        parts.append(text if quoted else plain)
+    return b"".join(parts)
 
 
 def _unescaped(escape: re.Match[bytes]) -> bytes:

@@ -86,7 +86,7 @@ class Lexer:
         """
         if self._is_rows(line):
             return [line]
-        found: list[bytes | Command] = []
+        pieces: list[bytes | Command] = []
         begin = at = 0
         while at < len(line):
             if self.inside:
@@ -99,17 +99,17 @@ class Lexer:
                 break
             if token.lastgroup == "command":
                 if token.start() > begin:
-                    found.append(line[begin : token.start()])
+                    pieces.append(line[begin : token.start()])
                 command, at = commands.scan(line, token.start())
-                found.append(replace(command, begun=self.begun))
+                pieces.append(replace(command, begun=self.begun))
                 begin = at
                 self._after(command)
             else:
                 at = token.end()
                 self._take(token.lastgroup or "", token[0], line)
         if begin < len(line):
-            found.append(line[begin:])
-        return found
+            pieces.append(line[begin:])
+        return pieces
 
     def _is_rows(self, line: bytes) -> bool:
         """Take a whole line of a statement that only writes rows, if it is that simple."""
@@ -148,11 +148,11 @@ class Lexer:
         return end + len(self._tag)
 
     def _uncommented(self, line: bytes, at: int) -> int:
-        for mark in _NESTED.finditer(line, at):
-            self._comments += 1 if mark[0] == b"/*" else -1
+        for match in _NESTED.finditer(line, at):
+            self._comments += 1 if match[0] == b"/*" else -1
             if not self._comments:
                 self.inside = ""
-                return mark.end()
+                return match.end()
         return len(line)
 
     def _take(self, kind: str, text: bytes, line: bytes) -> None:
@@ -203,8 +203,8 @@ class Lexer:
             self._begins = max(self._begins - 1, 0)
 
     def _setting(self, word: bytes, line: bytes) -> None:
-        if word in (b"client_encoding", b"names") and (found := _ENCODING.search(line)):
-            self.fault = f"client encoding {found[0].decode()!r}: a byte of a character may be a"
+        if word in (b"client_encoding", b"names") and (match := _ENCODING.search(line)):
+            self.fault = f"client encoding {match[0].decode()!r}: a byte of a character may be a"
             self.fault += " backslash in it, convert the file to UTF-8 (iconv)"
         if word == b"standard_conforming_strings" and not _STANDARD.search(line):
             self.fault = "standard_conforming_strings off: strings would end elsewhere, leave it on"

@@ -214,13 +214,13 @@ class Copies:
 
     def files(self) -> list[Path]:
         """Return what psql is to run in place of the program's files."""
-        found: list[Path] = []
+        paths: list[Path] = []
         for source in self.program.sources:
             if source.path is not None and source.shown not in self.program.with_commands:
-                found += self._as_it_is(source.path)
+                paths += self._as_it_is(source.path)
             else:
-                found.append(self.copy(source))
-        return found
+                paths.append(self.copy(source))
+        return paths
 
     def _as_it_is(self, path: Path) -> list[Path]:
         if not self.restricted:

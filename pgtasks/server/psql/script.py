@@ -56,12 +56,12 @@ def checked(
         sources += (Source("--sql", text=sql.encode("utf-8", "surrogateescape")),)
     if not sources:
         raise Refused("nothing to run, name files (--file FILE) or a text (--sql SQL)")
-    found = program.checked(sources)
-    if found.touches and not touch_files:
+    whole = program.checked(sources)
+    if whole.touches and not touch_files:
         raise Refused(
-            f"{found.touches} reads or writes a file of this machine: --touch-files lets it"
+            f"{whole.touches} reads or writes a file of this machine: --touch-files lets it"
         )
-    return Script(found, transaction)
+    return Script(whole, transaction)
 
 
 def run(target: Target, script: Script) -> str:
@@ -74,8 +74,8 @@ def run(target: Target, script: Script) -> str:
     began = time.monotonic()
     settings = session.Settings(script.transaction)
     ran = session.execute(target, script.program, settings, stdout=_stdout(), on_line=report.say)
-    took = report.duration(time.monotonic() - began)
-    return f"ran {script._what}{_ended(script, ran)}, {took}"
+    duration = report.duration(time.monotonic() - began)
+    return f"ran {script._what}{_ended(script, ran)}, {duration}"
 
 
 def _ended(script: Script, ran: session.Ran) -> str:

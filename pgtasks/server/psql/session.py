@@ -104,10 +104,10 @@ def execute(
                 HERE, [made], stdout=stdout, on_line=run.told(on_line) if on_line else None
             ) as pipeline:
                 try:
-                    said = pipeline.check()
+                    stderr = pipeline.check()
                 except Failed as exc:
                     raise run.explained(exc, pipeline.codes[0]) from None
-            return run.ended([run.translated(line) for line in said])
+            return run.ended([run.translated(line) for line in stderr])
     finally:
         tempfiles.remove(folder)
 
@@ -136,14 +136,16 @@ class _Run:
     def _last(self) -> str:
         """Return the file that asks where psql is, and commits."""
         word = f"pgtasks_{secrets.token_hex(4)}"
-        asked = f"SET client_encoding = 'UTF8';\n\\o {quoted(str(self.after))}\n" + _ASKED * 2
-        asked += "".join(f"COPY ({question}) TO STDOUT;\n" for question in self.settings.questions)
+        commands = f"SET client_encoding = 'UTF8';\n\\o {quoted(str(self.after))}\n" + _ASKED * 2
+        commands += "".join(
+            f"COPY ({question}) TO STDOUT;\n" for question in self.settings.questions
+        )
         if not self.settings.transaction:
-            return f"{_RESET}{asked}\\o\n"
+            return f"{_RESET}{commands}\\o\n"
         # outside of a block each statement has a transaction of its own: there is none to commit
         same = f"SELECT (virtualtransaction OPERATOR(pg_catalog.=) :'{word}') AS {word} {_LOCK}"
         commit = f"{_BLOCK.format(word)}{same} \\gset\n\\if :{word}\nCOMMIT;\n\\endif\n"
-        return f"{_RESET}{asked}\\o\n{commit}"
+        return f"{_RESET}{commands}\\o\n{commit}"
 
     def told(self, on_line: Callable[[str], None]) -> Callable[[str], None]:
         """Return what passes on a line of psql's stderr, the file named that it speaks of."""
@@ -151,22 +153,22 @@ class _Run:
 
     def translated(self, line: str) -> str:
         """Return a line of psql's stderr with the place in the file that a copy was made of."""
-        found = self._own.match(line)
-        if not found:
+        match = self._own.match(line)
+        if not match:
             for source in self.program.sources:
                 if line.startswith(prefix := f"psql:{source.path}:"):
                     return f"psql:{source.shown}:{line[len(prefix) :]}"
             return line
-        shown = self.copies.shown[int(found[1]) - 1]
-        number = min(int(found[2]), self.copies.lengths.get(found[1], int(found[2])))
-        return f"psql:{shown}:{number}: {line[found.end() :]}" if shown else line[found.end() :]
+        shown = self.copies.shown[int(match[1]) - 1]
+        number = min(int(match[2]), self.copies.lengths.get(match[1], int(match[2])))
+        return f"psql:{shown}:{number}: {line[match.end() :]}" if shown else line[match.end() :]
 
     def explained(self, exc: Failed, code: int | None) -> PgtasksError:
         """Return the failure with file and line, and what psql said where nobody has heard it."""
-        said = [self.translated(line) for line in exc.hint.splitlines()]
-        hint = "" if self.heard else "\n".join(said)
+        lines = [self.translated(line) for line in exc.hint.splitlines()]
+        hint = "" if self.heard else "\n".join(lines)
         if code == _LOST:
-            return Unreachable(said[-1] if said else "psql lost the connection")
+            return Unreachable(lines[-1] if lines else "psql lost the connection")
         if self.settings.transaction and (words := self._at_end(exc)):
             if not self.program.lenient:
                 return Failed(f"at COMMIT: {words}{self._stays('', 0)}", hint=hint)
@@ -183,7 +185,7 @@ class _Run:
             return Failed(f"whoever read the results went away, and psql ended{rolled}", hint=hint)
         # psql stops at the first error, so its place is the last one that it names; the word
         # before the message (ERROR, FEHLER) is in the server's language
-        places = list(filter(None, map(_PLACE.match, said)))
+        places = list(filter(None, map(_PLACE.match, lines)))
         if not places:
             return Failed(exc.message, hint=hint)
         place = places[-1]
@@ -211,7 +213,7 @@ class _Run:
                 return f"; {place}:{number} ({words}) ends the transaction, so a part may stay"
         return "; a part may stay" if self.program.opaque else self.settings.undone
 
-    def ended(self, said: Sequence[str]) -> Ran:
+    def ended(self, stderr: Sequence[str]) -> Ran:
         """Return how the run ended, raising Failed where psql is not where it began."""
         began, *ends = _answers(self.before) + _answers(self.after)[:2]
         first, second = (json.loads(end) for end in (*ends, "{}", "{}")[:2])
@@ -222,12 +224,12 @@ class _Run:
                     f"psql is not in the session that began: {_session(first)}, "
                     f"it was in {_session(begun)}: look at both"
                 )
-        one = first["transaction"]
+        transaction = first["transaction"]
         return Ran(
-            kept=self.settings.transaction and one == _next(begun["transaction"]),
-            open=one == second["transaction"],
+            kept=self.settings.transaction and transaction == _next(begun["transaction"]),
+            open=transaction == second["transaction"],
             answers=tuple(_answers(self.after)[2:]),
-            said=tuple(said),
+            said=tuple(stderr),
         )
 
 

@@ -59,11 +59,11 @@ def open_there(target: Target, *, read_only: bool) -> None:
 
     host = target.place
     assert isinstance(host, SshHost)
-    there = host.view(target)
-    found = tools.available(host, target)
-    chosen = tools.for_psql(found, reach.server_major(target), target)
+    host_target = host.view(target)
+    toolsets = tools.available(host, target)
+    chosen = tools.for_psql(toolsets, reach.server_major(target), target)
     with host.passfile(target) as passfile:
-        env = tools.environment(there, passfile, read_only=read_only)
+        env = tools.environment(host_target, passfile, read_only=read_only)
         command = Command((chosen.tool("psql"), "--no-password"), env, stop=signal.SIGHUP)
         if not terminal.on_terminal():
             terminal.streamed(host, command, stdin=sys.stdin.fileno())

@@ -60,12 +60,12 @@ class Source:
             raise Refused(f"file {self.shown!r} {_no_file(self.path)}")
         with self.open() as stream:
             head = stream.read(_LOOK)
-        for magic, what, way in _MAGIC:
+        for magic, kind, way in _MAGIC:
             if head.startswith(magic):
-                raise Refused(f"file {self.shown!r} {what}, not SQL: {self._way(way)}")
+                raise Refused(f"file {self.shown!r} {kind}, not SQL: {self._way(way)}")
         if b"\0" in head:
-            what = "is UTF-16 text without a mark" if _alternates(head) else "is binary"
-            raise Refused(f"file {self.shown!r} {what}, not SQL that psql reads")
+            kind = "is UTF-16 text without a mark" if _alternates(head) else "is binary"
+            raise Refused(f"file {self.shown!r} {kind}, not SQL that psql reads")
 
     def _way(self, way: str) -> str:
         import shlex
