@@ -32,27 +32,25 @@ def backup(
         from pgtasks.backup import create, views
         from pgtasks.backup.dump import job
         from pgtasks.backup.store import destination
-        from pgtasks.host.local import for_target
         from pgtasks.server.guard import Access
         from pgtasks.server.lock import Lock
 
         destination.check(r.target, on_host=on_host)
-        target = r.reached(reads=True)
+        reached = r.reached(reads=True)
         r.guarded(Access.READ)
         options = job.for_target(
-            target,
+            reached.target,
             schema_only=schema_only,
             exclude_table_data=tuple(exclude_table_data),
             proof=proof,
             note=note,
         )
-        lies = destination.of(target, r.project.folder("backups"), on_host=on_host)
-        place = {"shelf": lies, "host": for_target(target)}
+        shelf = destination.of(reached, r.project.folder("backups"), on_host=on_host)
         if r.dry:
-            r.finish(views.Planned(create.plan(target, **place, options=options)))
+            r.finish(views.Planned(create.plan(reached, shelf=shelf, options=options)))
             return
-        with Lock(target, "db.backup"):
-            made = create.create(target, **place, options=options, say=r.say, quiet=r.json)
+        with Lock(reached.target, "db.backup"):
+            made = create.create(reached, shelf=shelf, options=options, say=r.say, quiet=r.json)
         r.finish(views.Made(made))
 
 
@@ -90,12 +88,11 @@ def restore(
     with run(c, "db.restore", env=env, json=json, dry=dry, journaled=True, flags=flags) as r:
         from pgtasks.backup.find import Places
         from pgtasks.backup.restore import RestoreOptions, chosen, doubt, restore
-        from pgtasks.host.local import for_target
         from pgtasks.server.guard import Access
         from pgtasks.server.interrupt import telling
         from pgtasks.server.lock import Lock
 
-        target = r.reached()
+        target = r.reached().target
         insists = "--accept swaps in what differs from the backup" if accept else ""
         if leave_out:
             insists = "--leave-out swaps in what lacks a part of the backup"
@@ -116,9 +113,8 @@ def restore(
             doubt=doubt(found, backups, r.project.root),
         )
         with Lock(target, "db.restore") as lock, telling(target):
-            there = for_target(target)
             r.finish(
-                restore(lock, there, found, options, console=r.console, ask=permit.ask, dry=r.dry)
+                restore(lock, r.host, found, options, console=r.console, ask=permit.ask, dry=r.dry)
             )
 
 
@@ -136,7 +132,7 @@ def undo(c, env=None, to=None, leave_behind=False, confirm=None, json=False, dry
         from pgtasks.server.interrupt import telling
         from pgtasks.server.lock import Lock
 
-        target = r.reached()
+        target = r.reached().target
         permit = r.permit(Access.WRITE, confirm=confirm, whole=False)
         with Lock(target, "db.undo") as lock, telling(target):
             planned = plan(lock.connection, target, to, leave_behind=leave_behind)
@@ -159,11 +155,11 @@ def recover(c, env=None, confirm=None, json=False):
         from pgtasks.server.guard import Access
         from pgtasks.server.lock import Lock
 
-        target = r.reached()
+        reached = r.reached()
         r.guarded(Access.WRITE, confirm=confirm, look=False)
-        with Lock(target, "db.recover") as lock:
+        with Lock(reached.target, "db.recover") as lock:
             healed = recover(lock)
-            swept = sweep(target, r.project.folder("backups"))
+            swept = sweep(reached, r.project.folder("backups"))
             r.finish(replace(healed, done=(*healed.done, *swept)))
 
 
@@ -179,7 +175,7 @@ def forget(c, env=None, keep=None, confirm=None, yes=False, json=False, dry=Fals
         from pgtasks.server.lock import Lock
 
         staying = number(keep)
-        target = r.reached()
+        target = r.reached().target
         permit = r.permit(Access.DESTROY, confirm=confirm, yes=yes, whole=False)
         with Lock(target, "db.forget") as lock, telling(target):
             planned = plan(lock.connection, target, staying)
@@ -201,7 +197,7 @@ def create(c, env=None, confirm=None, json=False, dry=False):
         from pgtasks.server.guard import Access
         from pgtasks.server.lock import Lock
 
-        target = r.reached()
+        target = r.reached().target
         plan = left_to_do(target, r.guarded(Access.READ))
         if r.dry or not plan.changes:
             return r.finish(replace(plan, dry=r.dry))
@@ -222,7 +218,7 @@ def drop(c, env=None, confirm=None, yes=False, json=False, dry=False):
         from pgtasks.server.interrupt import telling
         from pgtasks.server.lock import Lock
 
-        target = r.reached()
+        target = r.reached().target
         permit = None
         if reach.exists(target):
             permit = r.permit(Access.DESTROY, confirm=confirm, yes=yes, whole=False)
@@ -248,7 +244,7 @@ def shell(c, env=None, write=False, confirm=None):
         from pgtasks.server.reach import present
 
         edge.refuse_words(sys.argv, "db.shell")
-        target = r.reached(reads=not write)
+        target = r.reached(reads=not write).target
         identity = r.guarded(Access.WRITE if write else Access.READ, confirm=confirm)
         present(identity, target)
         protected = r.protection(identity)
@@ -289,7 +285,7 @@ def run_files(
             file, sql=sql, transaction=not no_transaction, touch_files=touch_files
         )
         r.details.update(wanted.as_json())
-        target = r.reached()
+        target = r.reached().target
         present(r.guarded(Access.WRITE, confirm=confirm), target)
         if r.dry:
             return r.finish(wanted)

@@ -89,7 +89,7 @@ def stamp(c, env=None, confirm=None, json=False, dry=False):
         from pgtasks.server.guard import Access
         from pgtasks.server.lock import Lock
 
-        target = r.reached(reads=r.dry)
+        target = r.reached(reads=r.dry).target
         identity = reach.present(r.guarded(Access.STAMP, confirm=confirm), target)
         with Lock(target, "env.stamp") as lock:
             r.finish((restamp.planned if r.dry else restamp.put)(lock, identity))

@@ -109,7 +109,7 @@ def _place(r, *, reads=False):
     from pgtasks.server.reach import present
 
     scripts = migrate.needed(r.project)
-    target = r.reached(reads=reads)
+    target = r.reached(reads=reads).target
     return scripts, target, present(r.guarded(Access.READ), target)
 
 

@@ -71,17 +71,17 @@ def psql(c, env=None, write=False, confirm=None):
 
         edge.refuse_words(sys.argv, "remote.psql")
         ssh.required(r.target.ssh, r.environment.name)
-        target = r.reached(reads=not write)
+        reached = r.reached(reads=not write)
         identity = r.guarded(Access.WRITE if write else Access.READ, confirm=confirm)
-        present(identity, target)
+        present(identity, reached.target)
         protected = r.protection(identity)
         if protected and not write:
             r.say(f"read-only, as {protected}; --write and its name let it be changed")
-            r.say(shell.worth(target))
+            r.say(shell.worth(reached.target))
         if r.dry:
             r.say(f"would open psql on {r.target.ssh}")
         else:
-            shell.open_there(target, read_only=bool(protected) and not write)
+            shell.open_there(reached, read_only=bool(protected) and not write)
 
 
 @task(name="run", help={"command": "one quoted argument, for the sh there"})

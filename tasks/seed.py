@@ -20,7 +20,7 @@ def load(c, set_=None, env=None, scale="small", confirm=None, json=False, dry=Fa
         from pgtasks.server.lock import Lock
         from pgtasks.server.reach import present
 
-        target = r.reached()
+        target = r.reached().target
         protection = r.protection(present(r.guarded(Access.READ), target))
         plan = seed.plan(r.project, target, set_, scale=scale, protection=protection)
         r.guarded(Access.WRITE, confirm=confirm)

@@ -13,7 +13,7 @@ def apply(c, env=None, confirm=None, json=False, dry=False):
         from pgtasks.server.reach import present
 
         files = trigger.needed(r.project)
-        target = r.reached()
+        target = r.reached().target
         present(r.guarded(Access.WRITE, confirm=confirm), target)
         if r.dry:
             done = trigger.plan(files, target)
@@ -34,7 +34,7 @@ def verify(c, env=None, strict=False, json=False):
         from pgtasks.server.reach import present
 
         files = trigger.needed(r.project)
-        target = r.reached(reads=True)
+        target = r.reached(reads=True).target
         present(r.guarded(Access.READ), target)
         found = trigger.verify(files, target)
         for line in found.remarks():

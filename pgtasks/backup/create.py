@@ -17,14 +17,13 @@ from pgtasks.backup.format.backup import Backup
 from pgtasks.backup.store.destination import Draft, Shelf
 from pgtasks.errors import Failed, Unreachable
 from pgtasks.host import tools
-from pgtasks.host.local import Host
 from pgtasks.host.pipeline import Pipeline
 from pgtasks.report.boundaries import boundary
 from pgtasks.server import connection
 from pgtasks.server.dump import attempt, layout, pg_dump, standby
 from pgtasks.server.dump.attempt import Attempt, Dumped
 from pgtasks.server.dump.watch import Retry
-from pgtasks.settings.target import Target
+from pgtasks.server.reach import Reached
 
 __all__ = ["DumpOptions", "create", "plan"]
 
@@ -37,11 +36,10 @@ _BREATH = 0.03  # seconds before the next one, times the number of those before
 Say = Callable[[str], None]
 
 
-def plan(
-    target: Target, *, shelf: Shelf, host: Host, options: DumpOptions = PLAIN
-) -> Sequence[str]:
+def plan(reached: Reached, *, shelf: Shelf, options: DumpOptions = PLAIN) -> Sequence[str]:
     """Return what `create` would do, line by line; reads the server, writes nothing."""
-    job = prepared(target, host, shelf, options)
+    target, host = reached.target, reached.host
+    job = prepared(reached, shelf, options)
     path = f"{shelf.home(target.environment, target.database)}/ID"
     argv = job.plan(Path(path.removeprefix(f"{host.name}:"))).argv("SNAPSHOT")
     proof = "taken in the dump's own snapshot" if options.proof else "none"
@@ -57,26 +55,26 @@ def plan(
 
 
 def create(
-    target: Target,
+    reached: Reached,
     *,
     shelf: Shelf,
-    host: Host,
     options: DumpOptions = PLAIN,
     say: Say | None = None,
     quiet: bool = False,
 ) -> Backup:
     """Make a backup on a shelf and return it, finished and durable.
 
-    `host` is where pg_dump runs. The guard and the lock are the caller's. `say` gets what happens
-    on the way (a new snapshot, what was left out); `quiet` shows no progress. Raises Refused
-    (unreadable tables, a pattern that matches nothing), Failed, Unreachable, VersionMismatch;
-    nothing is left then.
+    pg_dump runs on the target's host. The guard and the lock are the caller's. `say` gets what
+    happens on the way (a new snapshot, what was left out); `quiet` shows no progress. Raises
+    Refused (unreadable tables, a pattern that matches nothing), Failed, Unreachable,
+    VersionMismatch; nothing is left then.
     """
+    target, host = reached.target, reached.host
     began = time.monotonic()
     say = say or _silent
     for left in shelf.sweep():
         say(left)
-    job = prepared(target, host, shelf, options)
+    job = prepared(reached, shelf, options)
     for note in _notes(job):
         say(note)
     with (
@@ -84,7 +82,7 @@ def create(
         host.passfile(target, also=(target.maintenance,)) as passfile,
     ):
         boundary("backup.begun")
-        env = tools.environment(host.view(target), passfile, read_only=True)
+        env = tools.environment(reached.there, passfile, read_only=True)
         env["PGOPTIONS"] += connection.without_event_triggers(target)
         with _globals(job, env, draft.path) as finish_globals:
             dumped = _dumped(job, env, draft, say, quiet=quiet)

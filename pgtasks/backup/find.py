@@ -11,6 +11,7 @@ from pgtasks.backup.listing import Listing, There
 from pgtasks.backup.store import local, remote, staging
 from pgtasks.backup.store.remote import Depot
 from pgtasks.errors import PgtasksError, Refused
+from pgtasks.host.local import Host
 from pgtasks.settings.target import Target
 
 
@@ -20,11 +21,11 @@ class Places:
 
     folder: Path
     target: Target
-    landed: Callable[[], Target]
+    landed: Callable[[], Host]
 
     def depot(self) -> Depot:
         """Return the folder on the host, raising Refused where the target has none."""
-        found = remote.of(self.landed()) if self.target.ssh else None
+        found = remote.of(self.landed(), self.target.ssh) if self.target.ssh else None
         if found is None:
             raise Refused(
                 f"environment {self.target.environment!r} has no ssh, "

@@ -9,10 +9,10 @@ from pgtasks.backup.store import local, remote
 from pgtasks.backup.store.remote import Depot
 from pgtasks.errors import Failed
 from pgtasks.host import tempfiles
-from pgtasks.settings.target import Target
+from pgtasks.server.reach import Reached
 
 
-def sweep(target: Target, backups: Path) -> list[str]:
+def sweep(reached: Reached, backups: Path) -> list[str]:
     """Remove interrupted backups and a killed run's temporary files; return what is gone."""
     done = list(local.sweep(backups))
     done += [
@@ -22,7 +22,7 @@ def sweep(target: Target, backups: Path) -> list[str]:
     for path in tempfiles.left(tempfile.gettempdir()):
         tempfiles.remove(path)
         done.append(f"removed {str(path)!r}, which a killed run left")
-    there = remote.of(target)
+    there = remote.of(reached.host, reached.target.ssh)
     return done + (_swept_there(there) if there else [])
 
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pgtasks import report
 from pgtasks.errors import BadConfiguration, PgtasksError, Refused, Unreachable
 from pgtasks.host import journal
+from pgtasks.host.local import HERE, Host
 from pgtasks.report import Console, Reported, account, typed
 from pgtasks.server.guard import Access, Decision, Evidence, decide, protection
+from pgtasks.server.reach import Reached, glimpse, identify, reach, valid
 from pgtasks.server.stamp import Identity
 from pgtasks.settings import fields, ssh
 from pgtasks.settings.blocks import Settings
@@ -48,6 +50,9 @@ class Run:
     journaled: bool = True
     result: str = "done"
     details: dict[str, Any] = field(default_factory=dict)
+    host: Host = HERE  # where its commands run, once it is reached or logged in to
+    _reached: Reached | None = None
+    _open: ExitStack = field(default_factory=ExitStack)
 
     @property
     def console(self) -> Console:
@@ -58,28 +63,39 @@ class Run:
         """Print talk on stderr."""
         self.console.say(line)
 
-    def reached(self, *, start: bool = True, reads: bool = False) -> Target:
-        """Return the target as its server is reached; the embedded server is started.
+    def reached(self, *, start: bool = True, reads: bool = False) -> Reached:
+        """Reach the target's server; the embedded server is started.
 
         `reads` is for a task that only reads: a protected environment's reader does that. Under
         `dry` a server that was never started is not made: there is nothing to plan from.
         """
-        from pgtasks.server.reach import reach
-
+        if self._reached:
+            return self._reached
         if reads and self.target.protected and self.target.as_reader() != self.target:
             self.target = self.target.as_reader()
             self.say(report.printable(f"reads as {self.target.user!r}, the environment's reader"))
-        self.target = reach(self.target, self.project.root, start=start, make=not self.dry)
-        self.target = replace(self.target, journal=self.project.folder("backups"))
-        return self.target
+        target = replace(self.target, journal=self.project.folder("backups"))
+        self._reached = reach(target, self.project.root, start=start, make=not self.dry)
+        self._open.callback(self._reached.close)
+        self.target, self.host = self._reached.target, self._reached.host
+        return self._reached
 
-    def landed(self) -> Target:
-        """Return the target with its host logged in to, if it has one; its server is not asked."""
-        if self.target.ssh and self.target.place is None:
+    def landed(self) -> Host:
+        """Return the target's host, logged in to if it is another one; no server is asked."""
+        if self.target.ssh and self.host is HERE:
             from pgtasks.host.ssh.login import landed
 
-            _, self.target = landed(self.target)
-        return self.target
+            self.host, self.target = landed(self.target)
+            self._open.callback(self.host.close)
+        return self.host
+
+    def explained(self, exc: PgtasksError) -> PgtasksError:
+        """Return what a lost line made fail as the loss itself: what met it first is no news."""
+        return (self._reached or Reached(self.target, self.host)).explained(exc)
+
+    def close(self) -> None:
+        """Close what was opened to reach the target."""
+        self._open.close()
 
     def guarded(
         self,
@@ -122,8 +138,6 @@ class Run:
 
         For a task that shows its plan first and asks then. Raises Refused at once.
         """
-        from pgtasks.server.reach import glimpse, identify, valid
-
         identity = identify(self.target) if look else glimpse(self.target)
         if whole and look:
             valid(identity, self.target)
@@ -233,13 +247,13 @@ def run(
         with typed.within(task, name), _pointing(task):
             yield current
     except BaseException as exc:
-        told = _explained(exc, current.target)
+        told = current.explained(exc) if isinstance(exc, PgtasksError) else exc
         current.result = _said(told)
         if told is exc:
             raise
         raise told from None
     finally:
-        current.target.close()
+        current.close()
         if current.journaled:
             _write_journal(current, time.monotonic() - began)
 
@@ -266,15 +280,6 @@ def _named(target: Target, project: Project) -> Target:
     from pgtasks.server import embedded
 
     return embedded.named(target, project.root)
-
-
-def _explained(exc: BaseException, target: Target) -> BaseException:
-    """Return what a lost line made fail as the loss itself: what met it first is no news."""
-    lost = target.place.lost if target.place else ""
-    if not lost or not isinstance(exc, PgtasksError) or lost in exc.message:
-        return exc
-    assert target.place is not None
-    return Unreachable(f"{target.place.name}: {lost}", hint=exc.message)
 
 
 def _said(exc: BaseException) -> str:

@@ -15,7 +15,8 @@ from pgtasks.errors import Failed, PgtasksError, Unreachable
 from pgtasks.host import password
 from pgtasks.host.local import Command
 from pgtasks.report import typed
-from pgtasks.server import connection
+from pgtasks.server import reach
+from pgtasks.server.reach import Reached
 from pgtasks.settings import libpq
 from pgtasks.settings.environment import Environment
 from pgtasks.settings.target import Target
@@ -109,7 +110,7 @@ def _steps(
         yield from _through_socket(target)
     else:
         yield from _through_tcp(target)
-    yield from _logged_in(target, environment, root)
+    yield from _logged_in(Reached(target), environment, root)
 
 
 def _over_ssh(target: Target, environment: Environment, root: Path) -> Iterator[ConnectionStep]:
@@ -159,16 +160,16 @@ def _through_tunnel(
         yield _socket_there(host, target)
     address = f"{target.host}:{target.port}"
     try:
-        target = host.tunnel(target)
+        reached = reach.tunnelled(host, target)
     except PgtasksError as exc:
         yield ConnectionStep("tunnel", False, exc.message)
         return
-    end = target.end
+    end = reached.target.end
     assert end is not None
     local = f"{end.host}/.s.PGSQL.{end.port}" if end.host[:1] == "/" else f"{end.host}:{end.port}"
     yield ConnectionStep("tunnel", True, f"{local} here leads to {address} there")
-    yield _answer_through(target)
-    yield from _logged_in(target, environment, root)
+    yield _answer_through(reached.target)
+    yield from _logged_in(reached, environment, root)
 
 
 def _socket_there(host: SshHost, target: Target) -> ConnectionStep:
@@ -305,17 +306,18 @@ def _answer(client: socket.socket, target: Target) -> ConnectionStep:
     return ConnectionStep("answer", True, f"a PostgreSQL server {tls} TLS, sslmode is {sslmode}")
 
 
-def _logged_in(target: Target, environment: Environment, root: Path) -> Iterator[ConnectionStep]:
+def _logged_in(reached: Reached, environment: Environment, root: Path) -> Iterator[ConnectionStep]:
     try:
-        target = password.unlocked(target, root)
+        target = password.unlocked(reached.target, root)
     except PgtasksError as exc:
         yield ConnectionStep("password", False, exc.message)
         return
     yield ConnectionStep("password", True, _source(target, environment))
-    for name, place in (("login", target.at(target.maintenance)), ("database", target)):
+    reached = replace(reached, target=target)
+    for name, database in (("login", target.maintenance), ("database", target.database)):
         try:
-            with connection.session(place, read_only=True, purpose="diagnosis"):
-                yield ConnectionStep(name, True, f"{target.user} gets into {place.database!r}")
+            with reached.at(database).session(read_only=True, purpose="diagnosis"):
+                yield ConnectionStep(name, True, f"{target.user} gets into {database!r}")
         except Unreachable as exc:
             yield ConnectionStep(name, False, exc.message)
             return

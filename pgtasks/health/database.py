@@ -15,12 +15,13 @@ from pgtasks.database.recover import Leftovers
 from pgtasks.errors import Failed, PgtasksError, Refused, Unreachable, VersionMismatch
 from pgtasks.health.connection import ConnectionStep, Diagnosis
 from pgtasks.host import tempfiles, tools
-from pgtasks.host.local import HERE, for_target
+from pgtasks.host.local import HERE
 from pgtasks.report import typed
 from pgtasks.server import catalog, connection, guard, lock, reach, session, stamp
 from pgtasks.server.connection import Connection
 from pgtasks.server.guard import Access, Evidence
 from pgtasks.server.quoting import quoted
+from pgtasks.server.reach import Reached
 from pgtasks.server.stamp import Identity
 from pgtasks.settings.target import Target
 
@@ -295,13 +296,14 @@ def _leftovers(readiness: Readiness) -> Iterator[Finding]:
         yield Finding("kept", "note", line)
 
 
-def examine(target: Target, backups: Path) -> Readiness:
+def examine(reached: Reached, backups: Path) -> Readiness:
     """Look at everything that the tasks rest on; nothing is changed.
 
     Raises Unreachable where the database does not exist.
     """
-    place = target.at(target.maintenance)
-    with connection.session(place, read_only=True, purpose="db.check") as conn:
+    target = reached.target
+    place = reached.at(target.maintenance)
+    with place.session(read_only=True, purpose="db.check") as conn:
         beside = recover.look(conn, target)
         if beside.missing and beside.kept:
             raise Unreachable(
@@ -328,8 +330,8 @@ def examine(target: Target, backups: Path) -> Readiness:
         leftovers=beside,
         logins=logins,
         running=running,
-        backups=(*_broken(target, backups), *_interrupted(target, backups)),
-        tools=tuple(_tools(target, server.major)),
+        backups=(*_broken(target, backups), *_interrupted(reached, backups)),
+        tools=tuple(_tools(reached, server.major)),
     )
 
 
@@ -350,11 +352,11 @@ def _broken(target: Target, backups: Path) -> Iterator[Finding]:
             yield Finding("backup", "fault" if backup.id == newest else "note", text)
 
 
-def _interrupted(target: Target, backups: Path) -> Iterator[Finding]:
+def _interrupted(reached: Reached, backups: Path) -> Iterator[Finding]:
     """Yield what interrupted runs left in folders, here and on the database host."""
     left = [str(path) for path in staging.leftovers(backups)]
     try:
-        store = remote.of(target)
+        store = remote.of(reached.host, reached.target.ssh)
         left += store.mirror().leftovers() if store else []
     except PgtasksError as exc:
         yield Finding("left over", "note", f"not looked for on the host: {exc.message}")
@@ -409,11 +411,12 @@ def _ask_database(target: Target) -> Content:
         )
 
 
-def _tools(target: Target, major: int) -> Iterator[Finding]:
+def _tools(reached: Reached, major: int) -> Iterator[Finding]:
     """Yield which tools would dump this server, and over SSH the psql on this machine."""
+    target = reached.target
     on = f" on {target.ssh}" if target.ssh else ""
     try:
-        toolsets = tools.available(for_target(target), target)
+        toolsets = tools.available(reached.host, target)
         yield Finding("tools", "ok", f"{tools.for_dump(toolsets, major, target)}{on}")
     except VersionMismatch as exc:
         yield Finding("tools", "fault", exc.message)

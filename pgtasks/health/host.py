@@ -160,9 +160,10 @@ def _examined(host: SshHost, target: Target) -> Survey:
 def _answer(host: SshHost, target: Target) -> tuple[Target, Server]:
     """Return the target as it is reached, and its server."""
     try:
-        target = reach.answering(host.tunnel(target))
-        place = target.at(target.maintenance)
-        with connection.session(place, read_only=True, purpose="remote.check") as conn:
+        reached = reach.answering(reach.tunnelled(host, target))
+        target = reached.target
+        place = reached.at(target.maintenance)
+        with place.session(read_only=True, purpose="remote.check") as conn:
             # who may not read the setting sees none
             version, data = connection.rows(
                 conn,

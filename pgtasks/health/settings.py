@@ -6,10 +6,10 @@ import re
 import shlex
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pgtasks import report
 from pgtasks.errors import Failed, PgtasksError
@@ -23,6 +23,9 @@ from pgtasks.settings.project import Project, stem
 from pgtasks.settings.secret import redact
 from pgtasks.settings.target import Target, from_environment
 from pgtasks.settings.variables import read_dotenv
+
+if TYPE_CHECKING:
+    from pgtasks.server.reach import Reached
 
 _PATIENCE = 5  # seconds for a server that may be away
 
@@ -227,13 +230,13 @@ def _role(project: Project, target: Target) -> Iterator[Finding]:
     name = target.environment
     try:
         with (
-            _opened(target, project) as target,
-            connection.session(target, read_only=True, purpose="env.check") as conn,
+            _opened(target, project) as reached,
+            reached.session(read_only=True, purpose="env.check") as conn,
         ):
             superuser = connection.value(
                 conn, "SELECT rolsuper FROM pg_roles WHERE rolname = current_user"
             )
-            identity = reach.identify(target)
+            identity = reach.identify(reached.target)
     except PgtasksError as exc:
         level = "unchecked" if exc.exit_code == 4 else "fault"
         yield Finding(level, "server", name, f"role and stamp: {exc.message}")
@@ -253,21 +256,18 @@ def _role(project: Project, target: Target) -> Iterator[Finding]:
 
 
 @contextmanager
-def _opened(target: Target, project: Project) -> Iterator[Target]:
-    """Yield the target as it is reached for a block; nothing is started or asked for."""
+def _opened(target: Target, project: Project) -> Iterator[Reached]:
+    """Reach a target for the length of a block; nothing is started or asked for."""
     from pgtasks.host import password
+    from pgtasks.server import reach
 
     quick = {**target.parameters, "connect_timeout": str(_PATIENCE)}
     target = embedded.located(replace(target, parameters=quick), project.root)
     target = password.unlocked(target, project.root)
     if target.ssh:
-        from pgtasks.host.ssh.login import arrive
-
-        target = arrive(replace(target, ssh=replace(target.ssh, connect_timeout=_PATIENCE)))
-    try:
-        yield target
-    finally:
-        target.close()
+        target = replace(target, ssh=replace(target.ssh, connect_timeout=_PATIENCE))
+    with closing(reach.opened(target)) as reached:
+        yield reached
 
 
 def _project(project: Project) -> Iterator[Finding]:

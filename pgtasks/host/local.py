@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Protocol, cast
+from typing import IO, Any, Protocol
 
 from pgtasks.errors import Failed, PgtasksError
 from pgtasks.host import child, password, tempfiles
@@ -84,10 +84,6 @@ class Host(Protocol):
     def lost(self) -> str:
         """Return why nothing runs there any more, nothing as long as it does."""
 
-    @property
-    def fault(self) -> str:
-        """Return why the last connection by way of it did not come about, nothing if it did."""
-
     def start(self, command: Command, *, stdin: Source, stdout: Sink) -> Process:
         """Start a command; its stderr is a pipe, its process group its own."""
 
@@ -122,7 +118,6 @@ class LocalHost:
 
     name: str = "this machine"
     lost: str = ""
-    fault: str = ""
 
     @property
     def bundled(self) -> tuple[str, ...]:
@@ -249,11 +244,6 @@ def signal_name(number: int) -> str:
 
 
 HERE = LocalHost()
-
-
-def for_target(target: Target) -> Host:
-    """Return the host that a reached target's tools run on: this machine, or over SSH its own."""
-    return cast(Host, target.place) or HERE  # what `ssh.arrive` puts there is one
 
 
 def _end_with_parent(sign: signal.Signals) -> Callable[[], None] | None:

@@ -16,6 +16,7 @@ from pgtasks.report import Say
 from pgtasks.schema import migrate, seed, trigger
 from pgtasks.server import catalog, connection, embedded, reach, rowcount
 from pgtasks.server.lock import Lock
+from pgtasks.server.reach import Reached
 from pgtasks.server.stamp import Identity
 from pgtasks.settings.project import Project
 from pgtasks.settings.target import Target
@@ -188,10 +189,10 @@ class Setup:
             yield SetupStep("seeds", "planned", "; ".join(self.seeds.lines()))
 
 
-def server(reached: Callable[[], Target]) -> tuple[SetupStep, Target]:
+def server(reached: Callable[[], Reached]) -> tuple[SetupStep, Target]:
     """Connect to the server, starting an embedded one, and return the first step."""
     began = time.monotonic()
-    target = reached()
+    target = reached().target
     place = target.at(target.maintenance)
     with connection.session(place, read_only=True, purpose="setup") as conn:
         version = connection.value(conn, "SHOW server_version")

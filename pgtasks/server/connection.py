@@ -167,9 +167,7 @@ def without_event_triggers(target: Target) -> str:
 
 
 def unreachable_line(target: Target, exc: Exception) -> str:
-    """Return libpq's own words in one line, the password left out; on a tunnel's fault that."""
-    if target.place and target.place.fault:
-        return f"{target}: {target.place.fault}"
+    """Return libpq's own words in one line, the password left out."""
     words = " ".join(redact(str(exc), target.password).split())
     words = words.replace(" Is the server", ": is the server")  # of a line of its own
     # of several addresses tried, the last attempt says what the user can act on

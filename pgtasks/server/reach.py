@@ -3,63 +3,140 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from pgtasks.errors import Unreachable
+from pgtasks.errors import PgtasksError, Unreachable
 from pgtasks.host import password
+from pgtasks.host.local import HERE, Host
 from pgtasks.report import typed
 from pgtasks.server import connection, stamp
+from pgtasks.server.connection import Connection
 from pgtasks.server.silence import ANSWER
 from pgtasks.server.stamp import Identity
 from pgtasks.settings.target import Target
 
+if TYPE_CHECKING:
+    from pgtasks.host.ssh.host import SshHost
+    from pgtasks.host.ssh.tunnel import Tunnel
+
 _CHANGING = 10.0  # seconds to wait for a DROP or RENAME of another session
-_WANTS_PASSWORD = "no password supplied"  # libpq's own words, in no other language
+# libpq's own words, in no other language
+_WANTS_PASSWORD = "no password supplied"
+_NO_CONNECTION = "connection to server"
 
 
-def reach(target: Target, root: Path, *, start: bool = True, make: bool = True) -> Target:
-    """Return the target as its server is reached, raising Unreachable.
+@dataclass(frozen=True)
+class Reached:
+    """A target that answers, and the host where its commands run.
+
+    Whoever reached it closes it.
+    """
+
+    target: Target
+    host: Host = HERE
+    tunnel: Tunnel | None = None  # from this machine to the server, where the host is another one
+
+    @property
+    def there(self) -> Target:
+        """Return the target as commands on its host reach it."""
+        return self.host.view(self.target)
+
+    def at(self, database: str) -> Reached:
+        """Return the same place with another database."""
+        return replace(self, target=self.target.at(database))
+
+    def connect(self, **options: Any) -> Connection:
+        """Connect as `connection.connect` does; a tunnel's own fault is raised as that."""
+        try:
+            return connection.connect(self.target, **options)
+        except Unreachable as exc:
+            raise self.explained(exc) from None
+
+    @contextmanager
+    def session(self, **options: Any) -> Iterator[Connection]:
+        """Connect for the length of a block."""
+        made = self.connect(**options)
+        try:
+            yield made
+        finally:
+            made.close()
+
+    def explained(self, exc: PgtasksError) -> PgtasksError:
+        """Return the error for what a lost line or a tunnel made fail: libpq only saw it end."""
+        if (lost := self.host.lost) and lost not in exc.message:
+            return Unreachable(f"{self.host.name}: {lost}", hint=exc.message)
+        if self.tunnel and self.tunnel.fault and _NO_CONNECTION in exc.message:
+            return Unreachable(f"{self.target}: {self.tunnel.fault}")
+        return exc
+
+    def close(self) -> None:
+        """Let go of the host, which closes the tunnel."""
+        self.host.close()
+
+
+def reach(target: Target, root: Path, *, start: bool = True, make: bool = True) -> Reached:
+    """Reach the target's server, raising Unreachable.
 
     The embedded server is started where it does not run (`start=False`: that is Unreachable), and
     made where it was never started (`make=False`: that is Unreachable); a
     password is asked for on a terminal where the server wants one and none is set. A database host
-    over SSH is logged in to; whoever calls closes the target then.
+    over SSH is logged in to.
     """
     if target.embedded:
         target = _embedded(target, root, start=start, make=make)
-    target = password.unlocked(target, root)
-    if target.ssh:
-        from pgtasks.host.ssh.login import arrive
-
-        target = arrive(target)
+    reached = opened(password.unlocked(target, root))
     try:
-        return answering(target)
+        return answering(reached)
     except BaseException:
-        target.close()
+        reached.close()
         raise
 
 
-def answering(target: Target) -> Target:
-    """Return the target with the password that lets us in, raising Unreachable."""
+def opened(target: Target) -> Reached:
+    """Return what leads to the target's server, which is not asked yet; raises Unreachable."""
+    if not target.ssh:
+        return Reached(target)
+    from pgtasks.host.ssh.login import landed
+
+    host, target = landed(target)
     try:
-        _knock(target)
+        return tunnelled(host, target)
+    except BaseException:
+        host.close()
+        raise
+
+
+def tunnelled(host: SshHost, target: Target) -> Reached:
+    """Return what leads through a tunnel to a server on a host."""
+    tunnel = host.tunnel(target)
+    return Reached(replace(target, end=tunnel.end), host, tunnel)
+
+
+def answering(reached: Reached) -> Reached:
+    """Return it with the password that lets us in, raising Unreachable."""
+    try:
+        _knock(reached)
     except Unreachable as exc:
         if _WANTS_PASSWORD not in exc.message:
             raise
-        target = password.asked(target)
-        _knock(target)
-    return target
+        reached = replace(reached, target=password.asked(reached.target))
+        _knock(reached)
+    return reached
 
 
-def _knock(target: Target) -> None:
-    place = target.at(target.maintenance)
+def _knock(reached: Reached) -> None:
+    place = reached.at(reached.target.maintenance)
     try:
-        connection.connect(place, read_only=True, purpose="reach").close()
+        place.connect(read_only=True, purpose="reach").close()
     except Unreachable as exc:
-        if f'database "{place.database}" does not exist' not in exc.message:
+        if f'database "{place.target.database}" does not exist' not in exc.message:
             raise
         raise Unreachable(
-            f"{place}: there is no database {place.database!r} to hold the lock in, "
+            f"{place.target}: there is no database {place.target.database!r} to hold the lock in, "
             "name one that is there in `maintenance`"
         ) from None
 

@@ -6,7 +6,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
 
 from pgtasks.errors import BadConfiguration
 from pgtasks.report import account
@@ -40,25 +39,6 @@ class SocketFacts:
     makers: Mapping[str, str] = field(default_factory=dict)
 
 
-class Machine(Protocol):
-    """A machine where a target's commands run, as far as a target needs to know it."""
-
-    @property
-    def name(self) -> str:
-        """Return what messages call it."""
-
-    @property
-    def lost(self) -> str:
-        """Return why its line is lost, or nothing."""
-
-    @property
-    def fault(self) -> str:
-        """Return why it forwards nothing, or nothing."""
-
-    def close(self) -> None:
-        """Close what is open to it."""
-
-
 @dataclass(frozen=True)
 class End:
     """This machine's end of a tunnel: a socket's folder, or an address, and a port."""
@@ -71,9 +51,8 @@ class End:
 class Target:
     """Where an environment's database lives. `host` is a name, an address or a socket folder.
 
-    Over SSH that is as the database host itself sees it, and open until the target is reached;
-    `end` is then where this machine's clients go, `place` where its commands run, `peer` what was
-    seen of the socket there.
+    Over SSH that is as the database host itself sees it, and open until the host is logged in to;
+    `end` is then where this machine's clients go, `peer` what was seen of the socket there.
     """
 
     environment: str
@@ -99,7 +78,6 @@ class Target:
     tools: str = ""
     ssh: Login | None = None
     end: End | None = None
-    place: Machine | None = field(default=None, compare=False, repr=False)
     peer: SocketFacts | None = field(default=None, compare=False, repr=False)
     lineage: tuple[str, ...] = field(default=(), compare=False)  # of its environment
     seeds: tuple[str, ...] = ()
@@ -143,11 +121,6 @@ class Target:
         # the name stays, so that the server's certificate is held against it
         parameters["hostaddr"] = self.end.host
         return replace(self, port=self.end.port, parameters=parameters, end=None)
-
-    def close(self) -> None:
-        """Close what reaching the target opened."""
-        if self.place is not None:
-            self.place.close()
 
     def url(self, *, reveal: bool = False, driver: str = "") -> str:
         """Return the URL, its password as *** unless `reveal`.

@@ -38,10 +38,11 @@ from pgtasks.backup.restore import plan
 from pgtasks.backup.store import local
 from pgtasks.backup.store.destination import LocalShelf
 from pgtasks.errors import BadConfiguration, Failed, Refused, Unreachable, VersionMismatch
-from pgtasks.host.local import HERE, for_target
+from pgtasks.host.local import HERE
 from pgtasks.server import connection, proof, stamp
 from pgtasks.server.dump import layout, pg_dump
 from pgtasks.server.proof.entries import schema as schema_of
+from pgtasks.server.reach import Reached
 from pgtasks.settings.target import Target
 
 ZOO = (SUPPORT / "zoo.sql").read_text(encoding="utf-8")
@@ -270,9 +271,8 @@ class TestOptions:
 
     def test_the_plan_writes_nothing(self, shop: Target, tmp_path: Path) -> None:
         lines = create.plan(
-            shop,
+            Reached(shop),
             shelf=LocalShelf(tmp_path),
-            host=for_target(shop),
             options=DumpOptions(schema_only=True),
         )
         text = "\n".join(lines)

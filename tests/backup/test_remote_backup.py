@@ -41,17 +41,23 @@ from pgtasks.backup.store.destination import LocalShelf
 from pgtasks.backup.store.remote import Depot
 from pgtasks.backup.verify import verify
 from pgtasks.errors import Failed, NotProven, VersionMismatch
-from pgtasks.host.local import HERE, LocalHost, for_target
+from pgtasks.host.local import HERE, LocalHost
 from pgtasks.server import reach
 from pgtasks.server.dump import pg_dump
 from pgtasks.server.dump.watch import Retry
+from pgtasks.server.reach import Reached
 from pgtasks.settings.ssh import Login
 from pgtasks.settings.target import Target
 
 
 class TestStreamed:
     def test_is_as_a_local_one(
-        self, db1: DatabaseHost, there: Target, local: Backup, tmp_path: Path, fresh_database: Fresh
+        self,
+        db1: DatabaseHost,
+        there: Reached,
+        local: Backup,
+        tmp_path: Path,
+        fresh_database: Fresh,
     ) -> None:
         made = make(there, tmp_path / "streamed")
         assert made.manifest.layout == "custom"
@@ -67,7 +73,7 @@ class TestStreamed:
     def test_odd_names(
         self,
         db1: DatabaseHost,
-        reached: Callable[..., Target],
+        reached: Callable[..., Reached],
         fresh_database: Fresh,
         tmp_path: Path,
         environment: str,
@@ -79,12 +85,12 @@ class TestStreamed:
         assert proof is not None
         assert len(proof.sequences) == 2
 
-    def test_is_one_file_whatever_was_asked_for(self, there: Target, tmp_path: Path) -> None:
+    def test_is_one_file_whatever_was_asked_for(self, there: Reached, tmp_path: Path) -> None:
         assert make(there, tmp_path, layout="directory").manifest.layout == "custom"
 
-    def test_the_plan_says_so(self, there: Target, tmp_path: Path) -> None:
+    def test_the_plan_says_so(self, there: Reached, tmp_path: Path) -> None:
         shelf = LocalShelf(tmp_path)
-        text = "\n".join(create.plan(there, shelf=shelf, host=for_target(there)))
+        text = "\n".join(create.plan(there, shelf=shelf))
         assert "--format=custom" in text
         assert "its output comes here" in text
         assert below(tmp_path) == []
@@ -101,12 +107,12 @@ class TestStreamed:
         login = Login(**db18.place(bin=str(db18.bin)))
         target = Target("prod", db18.sockets, 5432, name, db18.user, ssh=login)
         old = make_folder_of_tools(tmp_path / "old", "16.1")
-        target = replace(reach.reach(target, Path()), tools=str(old))
+        reached = reach.reach(replace(target, tools=str(old)), Path())
         try:
             with pytest.raises(VersionMismatch, match="no pg_restore on this machine reads what"):
-                make(target, tmp_path / "backups")
+                make(reached, tmp_path / "backups")
         finally:
-            target.close()
+            reached.close()
         assert below(tmp_path / "backups") == []
 
     def test_what_the_tools_here_list_and_do_not_unpack(
@@ -124,9 +130,9 @@ class TestStreamed:
         assert [one.value for one in found] == [100, 1000]
 
     def test_a_dump_that_no_tool_here_unpacks_is_said_to_be_one(
-        self, there: Target, tmp_path: Path
+        self, there: Reached, tmp_path: Path
     ) -> None:
-        job = prepared(there, for_target(there), LocalShelf(tmp_path), DumpOptions())
+        job = prepared(there, LocalShelf(tmp_path), DumpOptions())
         assert not job.sealed
         assert list(create._notes(job)) == []
         sealed = replace(job, compression="zstd:1")
@@ -156,12 +162,12 @@ class TestStreamed:
         login = Login(**db18.place())
         name = filled(db18, fresh_database)
         target = Target("prod", db18.sockets, 5432, name, db18.user, ssh=login)
-        target = reach.reach(target, Path())
+        reached = reach.reach(target, Path())
         try:
             with pytest.raises(VersionMismatch, match=r"no pg_dump fits .*: wanted 18 or newer"):
-                make_there(target)
+                make_there(reached)
         finally:
-            target.close()
+            reached.close()
 
 
 def make_folder_of_tools(folder: Path, version: str) -> Path:
@@ -175,7 +181,7 @@ def make_folder_of_tools(folder: Path, version: str) -> Path:
 
 class TestOnHost:
     def test_is_as_a_local_one(
-        self, db1: DatabaseHost, there: Target, local: Backup, far: Depot
+        self, db1: DatabaseHost, there: Reached, local: Backup, far: Depot
     ) -> None:
         made = make_there(there, note="ünï 🐘")
         assert (made.manifest.layout, made.manifest.note) == ("directory", "ünï 🐘")
@@ -195,20 +201,20 @@ class TestOnHost:
         relative = made.folder.removeprefix(f"{db1.backups}/")
         assert set(everything(db1)) == {relative, *(f"{relative}/{name}" for name in wanted)}
 
-    def test_restores_there(self, db1: DatabaseHost, there: Target, fresh_database: Fresh) -> None:
+    def test_restores_there(self, db1: DatabaseHost, there: Reached, fresh_database: Fresh) -> None:
         made = make_there(there)
         name = fresh_database(db1.cluster, owner=db1.user)
         argv = (db1.bin / "pg_restore", "-e", "-h", db1.sockets, "-d", name, str(made.dump))
         db1.do(*argv, user=db1.user)
         assert differences(made, db1.cluster.target(name)) == ()
 
-    def test_one_process_writes_a_file(self, db1: DatabaseHost, there: Target) -> None:
-        made = make_there(replace(there, jobs=1))
+    def test_one_process_writes_a_file(self, db1: DatabaseHost, there: Reached) -> None:
+        made = make_there(replace(there, target=replace(there.target, jobs=1)))
         assert made.manifest.layout == "custom"
         assert verify(made, made.host).structure == "read"
 
     def test_begins_anew(
-        self, db1: DatabaseHost, there: Target, monkeypatch: pytest.MonkeyPatch
+        self, db1: DatabaseHost, there: Reached, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """What a worthless attempt wrote there is gone before the next one."""
         real, runs = create.attempt.run, []
@@ -230,7 +236,7 @@ class TestOnHost:
     def test_odd_names_and_no_folder_yet(
         self,
         db1: DatabaseHost,
-        reached: Callable[..., Target],
+        reached: Callable[..., Reached],
         fresh_database: Fresh,
         tmp_path: Path,
     ) -> None:
@@ -246,7 +252,7 @@ class TestOnHost:
         db1.do("rm", "-r", folder)
 
     def test_in_the_home_there_unless_said(
-        self, db1: DatabaseHost, reached: Callable[..., Target], shop: str
+        self, db1: DatabaseHost, reached: Callable[..., Reached], shop: str
     ) -> None:
         home = db1.do("sh", "-c", f"echo ~{db1.user}").strip()
         for setting, wanted in (("", "pgtasks-backups"), ("~/a b", "a b"), ("c/d", "c/d")):
@@ -255,7 +261,7 @@ class TestOnHost:
             db1.do("rm", "-r", f"{home}/{wanted}")
 
     def test_by_another_account(
-        self, db1: DatabaseHost, reached: Callable[..., Target], shop: str
+        self, db1: DatabaseHost, reached: Callable[..., Reached], shop: str
     ) -> None:
         made = make_there(reached(shop, sudo_user="postgres", backups="/var/tmp/b"))
         assert db1.do("stat", "-c", "%U", made.folder).strip() == "postgres"
@@ -263,7 +269,7 @@ class TestOnHost:
         db1.do("rm", "-r", "/var/tmp/b")
 
     def test_a_folder_that_takes_nothing(
-        self, db1: DatabaseHost, reached: Callable[..., Target], shop: str
+        self, db1: DatabaseHost, reached: Callable[..., Reached], shop: str
     ) -> None:
         target = reached(shop, backups="/srv/none")
         with pytest.raises(Failed, match=r"'?/srv/none'?: Permission denied.*ssh\.backups") as info:
@@ -272,7 +278,7 @@ class TestOnHost:
         assert far_of(target).mirror().backups() == []
 
     def test_a_folder_that_may_not_be_read(
-        self, db1: DatabaseHost, reached: Callable[..., Target], shop: str
+        self, db1: DatabaseHost, reached: Callable[..., Reached], shop: str
     ) -> None:
         db1.do("install", "-d", "-m", "700", "/srv/secret")
         with pytest.raises(Failed, match=r"Permission denied.*ssh\.backups"):
@@ -280,7 +286,7 @@ class TestOnHost:
         with pytest.raises(Failed, match=r"Permission denied.*ssh\.backups"):
             far_of(reached(shop, backups="/srv/secret/deeper")).mirror()
 
-    def test_full_disk(self, db1: DatabaseHost, shop: str, there: Target, far: Depot) -> None:
+    def test_full_disk(self, db1: DatabaseHost, shop: str, there: Reached, far: Depot) -> None:
         db1.cluster.execute(
             "CREATE TABLE big AS SELECT md5(random()::text) AS x FROM generate_series(1, 100000);"
             f"ALTER TABLE big OWNER TO {db1.user}",
@@ -294,7 +300,7 @@ class TestOnHost:
             assert far.mirror().backups() == []
 
     def test_full_disk_for_the_small_files(
-        self, db1: DatabaseHost, there: Target, far: Depot, monkeypatch: pytest.MonkeyPatch
+        self, db1: DatabaseHost, there: Reached, far: Depot, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         real = create.reconciled
 
@@ -324,17 +330,17 @@ class TestOnHost:
 
 class TestVerify:
     def test_what_lies_there_is_read_there(
-        self, db1: DatabaseHost, there: Target, far: Depot
+        self, db1: DatabaseHost, there: Reached, far: Depot
     ) -> None:
         made = make_there(there)
-        seen = there.place.link.transport.packetizer  # type: ignore[union-attr]
+        seen = there.host.link.transport.packetizer  # type: ignore[attr-defined]
         done = verify(made, made.host)
         assert (done.structure, done.files) == ("read", len(made.manifest.files) + 1)
         assert seen is not None
         [listed] = far.mirror().backups()
         assert listed.checks.intact == done.when
 
-    def test_damage(self, db1: DatabaseHost, there: Target, far: Depot) -> None:
+    def test_damage(self, db1: DatabaseHost, there: Reached, far: Depot) -> None:
         made = make_there(there)
         name = dat(made)
         spoil(db1, f"{made.folder}/{name}")
@@ -356,14 +362,14 @@ class TestVerify:
         with pytest.raises(NotProven, match=f"{name}: 0 bytes, "):
             verify(made, made.host)
 
-    def test_a_file_that_cannot_be_read(self, db1: DatabaseHost, there: Target) -> None:
+    def test_a_file_that_cannot_be_read(self, db1: DatabaseHost, there: Reached) -> None:
         made = make_there(there)
         db1.do("chown", "root", f"{made.folder}/{dat(made)}")
         with pytest.raises(NotProven, match=f"{dat(made)}: cannot be read"):
             verify(made, made.host)
 
     def test_a_manifest_that_was_changed(
-        self, db1: DatabaseHost, there: Target, far: Depot
+        self, db1: DatabaseHost, there: Reached, far: Depot
     ) -> None:
         made = make_there(there)
         db1.do("sed", "-i", "s/prod/dev1/", f"{made.folder}/manifest.json")

@@ -19,7 +19,7 @@ from pgtasks.backup.store.remote import Depot
 from pgtasks.backup.verify import verify
 from pgtasks.errors import Failed, NotProven
 from pgtasks.host import journal
-from pgtasks.settings.target import Target
+from pgtasks.server.reach import Reached
 
 IDS = [f"20200101T00000{number}Z-aaaa" for number in range(7)]
 
@@ -35,7 +35,7 @@ def _planted(db1: DatabaseHost, folder: str, id: str, script: str) -> str:
 
 
 def test_one_that_is_odd_ends_no_list(
-    db1: DatabaseHost, there: Target, far: Depot, tmp_path: Path
+    db1: DatabaseHost, there: Reached, far: Depot, tmp_path: Path
 ) -> None:
     made = make_there(there)
     evil = replace(made.manifest, id="/../../../../srv/shop/tasks")
@@ -62,13 +62,13 @@ def test_one_that_is_odd_ends_no_list(
         why = said[f"{made.host.name}:{path}"]
         assert why.startswith(f"{made.host.name}:{path}/manifest.json: ")
         assert words.strip() in why
-    assert found.find("prod", there.database).id == made.id
+    assert found.find("prod", there.target.database).id == made.id
     with pytest.raises(NotProven, match=f"backup {IDS[0]} is damaged: .*no plain file"):
-        found.find("prod", there.database, IDS[0])
+        found.find("prod", there.target.database, IDS[0])
     newest = "20990101T000000Z-aaaa"
     _planted(db1, made.folder, newest, "rm manifest.json")
     with pytest.raises(NotProven, match=f"the newest backup {newest} cannot be read, --backup"):
-        far.mirror().find("prod", there.database)
+        far.mirror().find("prod", there.target.database)
     assert below(tmp_path) == []
 
 
@@ -82,7 +82,7 @@ def test_one_that_is_odd_ends_no_list(
     ],
 )
 def test_what_is_no_plain_file_is_not_read(
-    db1: DatabaseHost, there: Target, plant: str, kind: str, tmp_path: Path
+    db1: DatabaseHost, there: Reached, plant: str, kind: str, tmp_path: Path
 ) -> None:
     made = make_there(there)
     db1.do("sh", "-c", f'cd "$0" && {plant.format(dat(made))}', made.folder)
@@ -95,7 +95,7 @@ def test_what_is_no_plain_file_is_not_read(
 
 
 def test_what_is_written_beside_follows_no_link(
-    db1: DatabaseHost, there: Target, far: Depot
+    db1: DatabaseHost, there: Reached, far: Depot
 ) -> None:
     made = make_there(there)
     precious = f"{db1.backups}/precious"

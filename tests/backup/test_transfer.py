@@ -34,12 +34,12 @@ from pgtasks.backup.store.remote import Depot
 from pgtasks.backup.verify import verify
 from pgtasks.errors import Failed, Locked, NotProven, Refused
 from pgtasks.host.local import HERE, LocalHost
-from pgtasks.settings.target import Target
+from pgtasks.server.reach import Reached
 
 
 class TestFetch:
     def test_comes_whole(
-        self, there: Target, tmp_path: Path, db1: DatabaseHost, fresh_database: Fresh
+        self, there: Reached, tmp_path: Path, db1: DatabaseHost, fresh_database: Fresh
     ) -> None:
         made = make_there(there)
         done = transfer.fetch(made, tmp_path)
@@ -54,7 +54,7 @@ class TestFetch:
         assert transfer.fetch(made, tmp_path).already
         assert [name for name in below(tmp_path) if name.endswith(".partial")] == []
 
-    def test_another_one_of_that_id(self, there: Target, tmp_path: Path) -> None:
+    def test_another_one_of_that_id(self, there: Reached, tmp_path: Path) -> None:
         made = make_there(there)
         got = transfer.fetch(made, tmp_path).backup
         changed = replace(got.manifest, note="another")
@@ -65,7 +65,7 @@ class TestFetch:
         with pytest.raises(Refused, match="another"):
             transfer.fetch(made, tmp_path)
 
-    def test_damage_there(self, db1: DatabaseHost, there: Target, tmp_path: Path) -> None:
+    def test_damage_there(self, db1: DatabaseHost, there: Reached, tmp_path: Path) -> None:
         made = make_there(there)
         spoil(db1, f"{made.folder}/{dat(made)}")
         wanted = f"{made.id} is damaged on {made.host.name}: {dat(made)}: its content was changed"
@@ -78,7 +78,7 @@ class TestFetch:
         assert not [name for name in below(tmp_path) if made.id in name]
 
     def test_damage_on_the_way(
-        self, there: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, there: Reached, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         made = make_there(there)
         real = tarstream.unpack
@@ -93,15 +93,15 @@ class TestFetch:
             transfer.fetch(made, tmp_path)
         assert store.list_backups(tmp_path) == []
 
-    def test_two_at_once(self, there: Target, tmp_path: Path) -> None:
+    def test_two_at_once(self, there: Reached, tmp_path: Path) -> None:
 
         made = make_there(there)
-        home = store.home(tmp_path, "prod", there.database)
+        home = store.home(tmp_path, "prod", there.target.database)
         with staging.making(home, made.id), pytest.raises(Locked, match="another run is making"):
             transfer.fetch(made, tmp_path)
 
     def test_full_disk_here(
-        self, db1: DatabaseHost, there: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, db1: DatabaseHost, there: Reached, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         made = make_there(there)
         real = os.open
@@ -118,7 +118,7 @@ class TestFetch:
         assert not [name for name in below(tmp_path) if made.id in name]
 
     def test_no_room_is_said_first(
-        self, there: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, there: Reached, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         made = make_there(there)
         monkeypatch.setattr(LocalHost, "free_bytes", lambda self, path: 1000)
@@ -222,7 +222,7 @@ class TestLent:
         with transfer.lent(local, far) as one, transfer.lent(local, far) as two:
             assert one.folder != two.folder
 
-    def test_one_that_lies_there_stays(self, there: Target, far: Depot) -> None:
+    def test_one_that_lies_there_stays(self, there: Reached, far: Depot) -> None:
         made = make_there(there)
         with transfer.lent(made, far) as lent:
             assert lent == made
@@ -280,14 +280,14 @@ class TestEnded:
 
 class TestPartials:
     def test_of_dead_runs_are_swept(
-        self, db1: DatabaseHost, shop: str, reached: Callable[..., Target]
+        self, db1: DatabaseHost, shop: str, reached: Callable[..., Reached]
     ) -> None:
         killed, far = reached(shop), far_of(reached(shop))
         left = far_of(killed).making("prod", "x", "20250101T000000Z-0000")
         assert left.__enter__() is not None
         assert far.sweep() == []  # its run lives
         assert far.mirror().leftovers() == []
-        killed.place.link.transport.close()  # type: ignore[union-attr]
+        killed.host.link.transport.close()  # type: ignore[attr-defined]
         until(lambda: far.mirror().leftovers())  # the lifeline has ended the run
         [name] = far.mirror().leftovers()
         assert name.endswith("/prod/x/.20250101T000000Z-0000.partial")

@@ -45,8 +45,8 @@ def work(c, what):
         from pgtasks.server.lock import Lock
         from pgtasks.host.pipeline import Pipeline
         from pgtasks.settings.secret import Secret
-        target = r.reached()
-        host, known = target.place, replace(target, password=Secret("hush"))
+        target = r.reached().target
+        host, known = r.host, replace(target, password=Secret("hush"))
         command = Command(("/bin/sh", "-c", SCRIPTS.get(what, "exec sleep 4713")))
         with Lock(target, "work"), host.passfile(known), connection.session(target) as conn:
             source = open("/dev/zero", "rb") if what == "reading" else None

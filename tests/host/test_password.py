@@ -251,7 +251,7 @@ def test_each_way_leads_in(locked: Target, tmp_path: Path, way: str) -> None:
         path.chmod(0o600)
         locked = replace(locked, passfile="" if way == "home" else str(path))
     reached = reach.reach(locked, tmp_path)
-    with connection.session(reached) as conn:
+    with reached.session() as conn:
         assert connection.value(conn, "SELECT current_database()") == locked.database
 
 

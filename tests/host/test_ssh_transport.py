@@ -9,27 +9,27 @@ from hosts import DatabaseHost
 
 from pgtasks.host.local import Command
 from pgtasks.host.ssh.host import SshHost
-from pgtasks.host.ssh.login import arrive
-from pgtasks.server import connection
+from pgtasks.server import connection, reach
+from pgtasks.server.reach import Reached
 from pgtasks.settings.ssh import Login
 from pgtasks.settings.target import Target
 
 
 @pytest.fixture
-def reached(db1: DatabaseHost) -> Iterator[Target]:
+def reached(db1: DatabaseHost) -> Iterator[Reached]:
     """Return a target on the host, reached."""
     login = Login(**db1.place())
     wanted = Target("far", db1.sockets, 5432, "postgres", db1.user, ssh=login)
-    target = arrive(wanted)
-    yield target
-    target.close()
+    made = reach.opened(wanted)
+    yield made
+    made.close()
 
 
-def test_what_comes_after_the_end_of_a_channel_is_not_sent(reached: Target) -> None:
+def test_what_comes_after_the_end_of_a_channel_is_not_sent(reached: Reached) -> None:
     """Of two threads, one ends the channel while the other has its message written already."""
-    host = reached.place
+    host = reached.host
     assert isinstance(host, SshHost)
-    path = f"{reached.host}/.s.PGSQL.{reached.port}"
+    path = f"{reached.target.host}/.s.PGSQL.{reached.target.port}"
     for _ in range(3):  # sshd gives the channel's number again
         channel = host.link.socket(path)
         late = channel._send_eof()  # type: ignore[attr-defined]
@@ -40,7 +40,7 @@ def test_what_comes_after_the_end_of_a_channel_is_not_sent(reached: Target) -> N
     assert not host.link.lost
 
 
-def test_many_connections_through_one_tunnel(reached: Target) -> None:
+def test_many_connections_through_one_tunnel(reached: Reached) -> None:
     for number in range(100):
-        with connection.session(reached, read_only=True) as conn:
+        with reached.session(read_only=True) as conn:
             assert connection.value(conn, "SELECT %s", (number,)) == number

@@ -24,6 +24,7 @@ from pgtasks.errors import PgtasksError, Unreachable
 from pgtasks.host import child, tools
 from pgtasks.host.local import Command
 from pgtasks.server import connection, reach
+from pgtasks.server.reach import Reached
 from pgtasks.settings.secret import Secret
 from pgtasks.settings.ssh import Login
 from pgtasks.settings.target import Target
@@ -32,15 +33,15 @@ MIB = 1 << 20
 NAME = "db.example.test"
 PASSWORD = "s3cret of the real server"
 
-Reach = Callable[..., Target]
+Reach = Callable[..., Reached]
 
 
 @pytest.fixture
 def reached(db1: DatabaseHost) -> Iterator[Reach]:
     """Return what reaches db1's server; closed after the test, with nothing left there."""
-    opened: list[Target] = []
+    opened: list[Reached] = []
 
-    def make(ssh: dict[str, Any] | None = None, **more: Any) -> Target:
+    def make(ssh: dict[str, Any] | None = None, **more: Any) -> Reached:
         place = Login(**db1.place(**(ssh or {})))
         known = {"host": db1.sockets, "port": db1.cluster.port, "user": db1.user, **more}
         wanted = Target(environment="prod", database="postgres", ssh=place, **known)
@@ -48,8 +49,8 @@ def reached(db1: DatabaseHost) -> Iterator[Reach]:
         return opened[-1]
 
     yield make
-    for target in opened:
-        target.close()
+    for made in opened:
+        made.close()
     try:
         db1.quiet()
         assert left(db1) == []
@@ -57,20 +58,20 @@ def reached(db1: DatabaseHost) -> Iterator[Reach]:
         clear(db1)
 
 
-def who(target: Target) -> str:
-    with connection.session(target) as conn:
+def who(reached: Reached) -> str:
+    with reached.session() as conn:
         return str(connection.value(conn, "SELECT current_user"))
 
 
 def test_the_socket_here_is_ours_alone(reached: Reach) -> None:
-    target = reached()
-    assert target.end is not None
-    folder = Path(target.end.host)
+    made = reached()
+    assert made.target.end is not None
+    folder = Path(made.target.end.host)
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-    target.close()
+    made.close()
     assert not folder.exists()
     with pytest.raises(Unreachable):
-        connection.connect(target)
+        made.connect()
 
 
 def test_a_long_folder_for_temporary_files_is_no_hindrance(
@@ -101,12 +102,12 @@ def test_sockets_that_killed_runs_left_are_swept(reached: Reach) -> None:
 
 
 def test_many_connections_at_once(reached: Reach) -> None:
-    target = reached()
+    made = reached()
     faults: list[BaseException] = []
 
     def work() -> None:
         try:
-            with connection.session(target) as conn:
+            with made.session() as conn:
                 for size in (1, 100_000, 3_000_000):
                     text = connection.value(conn, "SELECT repeat('x', %s)", (size,))
                     assert text == "x" * size
@@ -126,13 +127,13 @@ def test_many_connections_at_once(reached: Reach) -> None:
 
 def test_much_data_goes_through_both_ways(reached: Reach, tmp_path: Path) -> None:
     """100 MiB by COPY, there and back, the same bytes."""
-    target = reached()
+    made = reached()
     line = b"0123456789abcdef" * 64
     rows = 100 * MIB // len(line)
     with (tmp_path / "in").open("wb") as file:
         for number in range(rows):
             file.write(b"%d\t%s\n" % (number, line))
-    with connection.session(target) as conn, conn.cursor() as cursor:
+    with made.session() as conn, conn.cursor() as cursor:
         cursor.execute("CREATE TEMPORARY TABLE much (n int, t text)")
         with (tmp_path / "in").open("rb") as source:
             cursor.copy_expert("COPY much FROM STDIN", source, size=MIB)
@@ -143,7 +144,7 @@ def test_much_data_goes_through_both_ways(reached: Reach, tmp_path: Path) -> Non
 
 
 def test_a_statement_is_cancelled_through_it(reached: Reach) -> None:
-    with connection.session(reached()) as conn:
+    with reached().session() as conn:
         threading.Timer(0.3, conn.cancel).start()
         with pytest.raises(PgtasksError, match="canceling statement due to user request"):
             connection.execute(conn, "SELECT pg_sleep(60)")
@@ -171,33 +172,32 @@ def test_a_relay_takes_over(db1: DatabaseHost, reached: Reach, program: str) -> 
             with pytest.raises(Unreachable, match="none of socat, python3, perl and nc is there"):
                 reached()
             return
-        target = reached()
-        assert who(target) == db1.user
-        with connection.session(target) as conn:
+        made = reached()
+        assert who(made) == db1.user
+        with made.session() as conn:
             text = connection.value(conn, "SELECT repeat('x', 5000000)")
             assert len(text) == 5_000_000
             assert connection.value(conn, "SELECT length(%s)", ("y" * 5_000_000,)) == 5_000_000
-        target.close()
+        made.close()
         db1.quiet()
 
 
 def test_another_account_is_reached_by_a_relay(reached: Reach) -> None:
-    target = reached(ssh={"sudo_user": "postgres"}, user="postgres")
-    assert who(target) == "postgres"
-    assert target.place is not None
-    assert target.place.capture(Command(("id", "-un"))) == "postgres\n"
+    made = reached(ssh={"sudo_user": "postgres"}, user="postgres")
+    assert who(made) == "postgres"
+    assert made.host.capture(Command(("id", "-un"))) == "postgres\n"
 
 
 def test_a_connection_that_sshd_has_no_session_for_says_so(
     db1: DatabaseHost, reached: Reach
 ) -> None:
     with db1.start_sshd(MaxSessions="3"):
-        target = reached(ssh={"sudo_user": "postgres"}, user="postgres")
-        with connection.session(target) as one, connection.session(target) as other:
+        made = reached(ssh={"sudo_user": "postgres"}, user="postgres")
+        with made.session() as one, made.session() as other:
             with pytest.raises(Unreachable, match="MaxSessions"):
-                connection.connect(target)
+                made.connect()
             assert connection.value(one, "SELECT 1") == connection.value(other, "SELECT 1")
-        target.close()
+        made.close()
 
 
 class hidden:
@@ -253,9 +253,9 @@ def authority(tls: DatabaseHost, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def by_tls(tls: DatabaseHost, authority: Path) -> Iterator[Reach]:
-    opened: list[Target] = []
+    opened: list[Reached] = []
 
-    def make(mode: str, *, host: str = NAME, root: Path | str = authority, **more: Any) -> Target:
+    def make(mode: str, *, host: str = NAME, root: Path | str = authority, **more: Any) -> Reached:
         parameters = {"sslmode": mode, "sslrootcert": str(root), "connect_timeout": "10"}
         wanted = Target(
             environment="prod",
@@ -271,14 +271,14 @@ def by_tls(tls: DatabaseHost, authority: Path) -> Iterator[Reach]:
         return opened[-1]
 
     yield make
-    for target in opened:
-        target.close()
+    for made in opened:
+        made.close()
     tls.quiet()
     assert left(tls) == []
 
 
-def speaks_tls(target: Target) -> bool:
-    with connection.session(target) as conn:
+def speaks_tls(reached: Reached) -> bool:
+    with reached.session() as conn:
         query = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
         return bool(connection.value(conn, query))
 
@@ -313,20 +313,18 @@ def test_a_password_file_here_is_read_for_the_real_server(by_tls: Reach, mode: s
 
 
 def test_tools_there_verify_with_the_certificate_of_this_machine(by_tls: Reach) -> None:
-    target = by_tls("verify-full", password=Secret(PASSWORD))
-    place = target.place
-    assert place is not None
-    with place.passfile(target) as passfile:
-        env = tools.environment(place.view(target), passfile)
+    made = by_tls("verify-full", password=Secret(PASSWORD))
+    with made.host.passfile(made.target) as passfile:
+        env = tools.environment(made.there, passfile)
         argv = ("psql", "-XAtc", "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()")
-        assert place.capture(Command(argv, env)) == "t\n"
+        assert made.host.capture(Command(argv, env)) == "t\n"
 
 
 def test_children_here_go_through_it_too(by_tls: Reach) -> None:
     psql = shutil.which("psql")
     if psql is None:
         pytest.skip("psql is not installed here")
-    target = by_tls("verify-full", password=Secret(PASSWORD))
+    target = by_tls("verify-full", password=Secret(PASSWORD)).target
     env = {**child.for_tools(), **tools.environment(target.here(), ""), "PGPASSWORD": PASSWORD}
     done = subprocess.run([psql, "-XAtc", "SELECT 1"], env=env, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr

@@ -21,8 +21,8 @@ from servers import Cluster, identity
 
 from pgtasks.errors import Refused, Unreachable
 from pgtasks.host import peer, tools
-from pgtasks.host.ssh import login
 from pgtasks.server import connection, reach
+from pgtasks.server.reach import Reached
 from pgtasks.settings.secret import Secret
 from pgtasks.settings.ssh import Login
 from pgtasks.settings.target import SocketFacts, Target
@@ -151,28 +151,28 @@ def test_an_environment_says_whose_it_is(
 
 
 @pytest.fixture
-def away(db1: DatabaseHost) -> Iterator[Callable[..., Target]]:
+def away(db1: DatabaseHost) -> Iterator[Callable[..., Reached]]:
     """Return what logs in to db1 for a server that is not there."""
-    opened: list[Target] = []
+    opened: list[Reached] = []
 
-    def make(host: str = "", **more: Any) -> Target:
+    def make(host: str = "", **more: Any) -> Reached:
         wanted = Target(
             *("prod", host, 5431, "shop", "ann"),
             password=Secret("hush"),
             ssh=Login(**db1.place(silence=5)),
             **more,
         )
-        opened.append(login.arrive(wanted))
+        opened.append(reach.opened(wanted))
         return opened[-1]
 
     yield make
-    for target in opened:
-        target.close()
+    for made in opened:
+        made.close()
 
 
 @pytest.mark.parametrize("named", [False, True])
 def test_a_strangers_socket_there_gets_nothing(
-    db1: DatabaseHost, away: Callable[..., Target], named: bool
+    db1: DatabaseHost, away: Callable[..., Reached], named: bool
 ) -> None:
     mallory = db1.user_with(role=False)
     path = f"{db1.temporary}/.s.PGSQL.5431"
@@ -181,15 +181,14 @@ def test_a_strangers_socket_there_gets_nothing(
     try:
         while "ready" not in log.read_text():
             assert process.poll() is None, log.read_text()
-        target = away(db1.temporary if named else "")
+        made = away(db1.temporary if named else "")
         with pytest.raises(Refused) as refusal:
-            reach.answering(target)
+            reach.answering(made)
         assert refusal.value.message.startswith(
             f"{db1.user}@{db1.address}: '{path}' belongs to {mallory!r}, and anybody may write to"
         )
-        assert target.place is not None
         with pytest.raises(Refused):
-            tools.environment(target.place.view(target), "")
+            tools.environment(made.there, "")
         assert "hush" not in log.read_text()
         if named:  # by libpq: not in clear
             mine = away(db1.temporary, parameters={"requirepeer": mallory})
@@ -210,10 +209,11 @@ def test_the_servers_own_socket_there_is_used(db1: DatabaseHost) -> None:
             *("prod", host, db1.cluster.port, "postgres", db1.user),
             ssh=Login(**db1.place(silence=5)),
         )
-        target = reach.reach(wanted, Path())
+        made = reach.reach(wanted, Path())
+        target = made.target
         try:
             assert target.host == db1.sockets
             assert target.peer is not None
             assert (target.peer.owner, target.peer.makers) == ("postgres", {})
         finally:
-            target.close()
+            made.close()

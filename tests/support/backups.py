@@ -19,10 +19,10 @@ from pgtasks.backup import create
 from pgtasks.backup.dump.job import DumpOptions
 from pgtasks.backup.format.backup import Backup
 from pgtasks.backup.store.destination import LocalShelf
-from pgtasks.host.local import for_target
 from pgtasks.server import proof
 from pgtasks.server.proof import toc
 from pgtasks.server.proof.toc import Entry
+from pgtasks.server.reach import Reached
 from pgtasks.settings.target import Target
 
 SHOP = """
@@ -33,18 +33,17 @@ INSERT INTO orders (customer, total) SELECT g % 100 + 1, g * 1.5 FROM generate_s
 """
 
 
-def make(target: Target, folder: Path, **options: Any) -> Backup:
+def make(target: Target | Reached, folder: Path, **options: Any) -> Backup:
     """Make a backup, quietly."""
     return said(target, folder, **options)[0]
 
 
-def said(target: Target, folder: Path, **options: Any) -> tuple[Backup, list[str]]:
+def said(target: Target | Reached, folder: Path, **options: Any) -> tuple[Backup, list[str]]:
     """Make a backup and return it with what was said on the way."""
     lines: list[str] = []
     made = create.create(
-        target,
+        target if isinstance(target, Reached) else Reached(target),
         shelf=LocalShelf(folder),
-        host=for_target(target),
         options=DumpOptions(**options),
         say=lines.append,
         quiet=True,

@@ -21,8 +21,8 @@ from pgtasks.backup.store import remote
 from pgtasks.backup.store.destination import FarShelf
 from pgtasks.backup.store.remote import Depot
 from pgtasks.host import tempfiles
-from pgtasks.host.local import for_target
 from pgtasks.server import reach
+from pgtasks.server.reach import Reached
 from pgtasks.settings.ssh import Login
 from pgtasks.settings.target import Target
 
@@ -46,46 +46,45 @@ def shop(db1: DatabaseHost, fresh_database: Fresh) -> Iterator[str]:
 
 
 @pytest.fixture
-def reached(db1: DatabaseHost) -> Iterator[Callable[..., Target]]:
+def reached(db1: DatabaseHost) -> Iterator[Callable[..., Reached]]:
     """Return what reaches a database on db1 over SSH."""
-    targets: list[Target] = []
+    opened: list[Reached] = []
 
-    def open_target(database: str, environment: str = "prod", **ssh: Any) -> Target:
+    def open_target(database: str, environment: str = "prod", **ssh: Any) -> Reached:
         login = Login(**db1.place(**{"backups": db1.backups, "silence": 5, **ssh}))
         user = login.sudo_user or db1.user
         there = Target(environment, db1.sockets, db1.cluster.port, database, user, ssh=login)
-        targets.append(reach.reach(there, Path()))
-        return targets[-1]
+        opened.append(reach.reach(there, Path()))
+        return opened[-1]
 
     yield open_target
-    for target in targets:
-        target.close()
+    for made in opened:
+        made.close()
 
 
 @pytest.fixture
-def there(reached: Callable[..., Target], shop: str) -> Target:
+def there(reached: Callable[..., Reached], shop: str) -> Reached:
     """Return the target of `shop`, reached over SSH."""
     return reached(shop)
 
 
 @pytest.fixture
-def far(there: Target) -> Depot:
+def far(there: Reached) -> Depot:
     """Return the backups folder on db1."""
     return far_of(there)
 
 
-def far_of(target: Target) -> Depot:
-    found = remote.of(target)
+def far_of(reached: Reached) -> Depot:
+    found = remote.of(reached.host, reached.target.ssh)
     assert found is not None
     return found
 
 
-def make_there(target: Target, say: Callable[[str], None] | None = None, **more: Any) -> Backup:
+def make_there(reached: Reached, say: Callable[[str], None] | None = None, **more: Any) -> Backup:
     """Make a backup that stays on the host."""
     return create.create(
-        target,
-        shelf=FarShelf(far_of(target)),
-        host=for_target(target),
+        reached,
+        shelf=FarShelf(far_of(reached)),
         options=DumpOptions(**more),
         say=say,
         quiet=True,

@@ -15,12 +15,13 @@ from pgtasks.errors import VersionMismatch
 from pgtasks.host import tools
 from pgtasks.host.local import HERE, Command, Host
 from pgtasks.host.tools import Toolset
-from pgtasks.server import connection, room
+from pgtasks.server import room
 from pgtasks.server.connection import Connection
 from pgtasks.server.dump import compression, layout, pg_dump
 from pgtasks.server.dump import source as preflight
 from pgtasks.server.dump.layout import Layout
 from pgtasks.server.dump.source import Source
+from pgtasks.server.reach import Reached
 from pgtasks.settings.target import Target
 
 
@@ -124,12 +125,13 @@ class Job:
         )
 
 
-def prepared(target: Target, host: Host, shelf: Shelf, options: DumpOptions) -> Job:
+def prepared(reached: Reached, shelf: Shelf, options: DumpOptions) -> Job:
     """Check source and tools, and return the job.
 
     Raises Refused, VersionMismatch, or Unreachable if the server has too few free connections.
     """
-    with connection.session(target, read_only=True, purpose="db.backup") as conn:
+    target, host = reached.target, reached.host
+    with reached.session(read_only=True, purpose="db.backup") as conn:
         source = preflight.look(conn, options.exclude_table_data)
         facts = properties.read(conn, target.database)
         settings = readme.settings(conn, facts)

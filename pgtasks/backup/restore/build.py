@@ -64,7 +64,7 @@ def _logged_in(
 @contextmanager
 def _brought(plan: RestorePlan, host: Host, console: Console) -> Iterator[RestorePlan]:
     """Have the backup where pg_restore runs for the length of a block."""
-    home = remote.of(plan.target)
+    home = remote.of(host, plan.target.ssh)
     if plan.at_hand(host) or home is None:
         yield plan
         return

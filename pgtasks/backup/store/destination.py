@@ -20,6 +20,7 @@ from pgtasks.backup.store.remote import Depot, Partial
 from pgtasks.backup.store.remote_index import room
 from pgtasks.errors import Failed, Refused
 from pgtasks.host.local import HERE, Host
+from pgtasks.server.reach import Reached
 from pgtasks.settings.target import Target
 
 
@@ -186,7 +187,7 @@ def check(target: Target, *, on_host: bool) -> None:
         )
 
 
-def of(target: Target, folder: Path, *, on_host: bool = False) -> Shelf:
-    """Return where a backup of a reached target is to lie: here, or `on_host` on its host."""
-    far = remote.of(target) if on_host else None
+def of(reached: Reached, folder: Path, *, on_host: bool = False) -> Shelf:
+    """Return where a backup is to lie: here, or `on_host` on the target's host."""
+    far = remote.of(reached.host, reached.target.ssh) if on_host else None
     return FarShelf(far) if far else LocalShelf(folder)

@@ -18,9 +18,9 @@ from pgtasks.backup.store.remote_index import FAULTS, Mirror, room, small_names
 from pgtasks.backup.store.tarstream import Tell
 from pgtasks.errors import Failed, Locked, NotProven, PgtasksError, Refused
 from pgtasks.host import disk, streams
-from pgtasks.host.local import Command, Host, for_target
+from pgtasks.host.local import Command, Host
 from pgtasks.server.quoting import folder_name
-from pgtasks.settings.target import Target
+from pgtasks.settings.ssh import Login
 
 DEFAULT = "pgtasks-backups"
 _LINES = 64 << 20  # bytes of lines that a script prints: some 500,000 names
@@ -251,8 +251,6 @@ def _listed(line: str) -> tuple[str, int, str]:
     return fields[8].removeprefix("./"), int(fields[4]), ""
 
 
-def of(target: Target) -> Depot | None:
-    """Return the depot of a target whose host was reached, None where that is this machine."""
-    if target.place is None or target.ssh is None:
-        return None
-    return Depot(for_target(target), target.ssh.backups)
+def of(host: Host, ssh: Login | None) -> Depot | None:
+    """Return the depot on a host that was logged in to, None where that is this machine."""
+    return Depot(host, ssh.backups) if ssh else None

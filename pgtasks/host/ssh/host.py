@@ -44,11 +44,6 @@ class SshHost:
         dead = not self.link.transport.is_active()
         return self.link.why_lost(1.0 if dead else 0)
 
-    @property
-    def fault(self) -> str:
-        """Return why the last connection through a tunnel did not come about, if so."""
-        return next((tunnel.fault for tunnel in self._tunnels if tunnel.fault), "")
-
     def start(self, command: Command, *, stdin: Source, stdout: Sink) -> RemoteProcess:
         """Start a command there; its bytes go through the channel."""
         return RemoteProcess(self.link, command, stdin=stdin, stdout=stdout)
@@ -151,11 +146,10 @@ class SshHost:
         parsed = disk.parse(path, text)
         return parsed.free if parsed else None
 
-    def tunnel(self, target: Target) -> Target:
-        """Return the target with an end on this machine that leads to its server."""
-        made = Tunnel(self.link, target)
-        self._tunnels.append(made)
-        return replace(target, end=made.end)
+    def tunnel(self, target: Target) -> Tunnel:
+        """Return a tunnel from this machine to the target's server, open as long as the host is."""
+        self._tunnels.append(Tunnel(self.link, target))
+        return self._tunnels[-1]
 
     def close(self) -> None:
         """Close the tunnels and the connection."""

@@ -1,4 +1,4 @@
-"""From a target on a database host to one that answers here: link, lifeline, tunnel."""
+"""Log in to a database host, and see there where its server is."""
 
 from __future__ import annotations
 
@@ -16,19 +16,6 @@ from pgtasks.settings.secret import Secret
 from pgtasks.settings.target import SOCKET_FOLDERS, SocketFacts, Target
 
 
-def arrive(target: Target) -> Target:
-    """Return the target with its host at hand and a tunnel to its server, raising Unreachable.
-
-    Whoever calls closes `place`.
-    """
-    host, there = landed(target)
-    try:
-        return host.tunnel(there)
-    except BaseException:
-        host.close()
-        raise
-
-
 def landed(target: Target) -> tuple[SshHost, Target]:
     """Return a host, which whoever calls closes, and the target as it is without a tunnel."""
     assert target.ssh is not None
@@ -38,7 +25,6 @@ def landed(target: Target) -> tuple[SshHost, Target]:
         facts = _socket(host, target, account)
         there = replace(
             target,
-            place=host,
             host=facts.folder if facts else target.host,
             user=target.user or account,
             peer=facts,

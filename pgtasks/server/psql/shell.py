@@ -10,6 +10,7 @@ from pgtasks.host import tools
 from pgtasks.host.local import HERE, Command
 from pgtasks.host.tools import Toolset
 from pgtasks.server import reach
+from pgtasks.server.reach import Reached
 from pgtasks.settings.target import Target
 
 _LOST = 2  # psql(1), "Exit Status": the connection went bad
@@ -52,18 +53,17 @@ def open_shell(target: Target, *, read_only: bool) -> None:
         raise Failed(f"psql ended with exit code {code}")
 
 
-def open_there(target: Target, *, read_only: bool) -> None:
-    """Run the psql of a reached target's host there, on the terminal where there is one."""
+def open_there(reached: Reached, *, read_only: bool) -> None:
+    """Run the psql of the target's host there, on the terminal where there is one."""
     from pgtasks.host.ssh import terminal
     from pgtasks.host.ssh.host import SshHost
 
-    host = target.place
+    target, host = reached.target, reached.host
     assert isinstance(host, SshHost)
-    host_target = host.view(target)
     toolsets = tools.available(host, target)
     chosen = tools.for_psql(toolsets, reach.server_major(target), target)
     with host.passfile(target) as passfile:
-        env = tools.environment(host_target, passfile, read_only=read_only)
+        env = tools.environment(reached.there, passfile, read_only=read_only)
         command = Command((chosen.tool("psql"), "--no-password"), env, stop=signal.SIGHUP)
         if not terminal.on_terminal():
             terminal.streamed(host, command, stdin=sys.stdin.fileno())
