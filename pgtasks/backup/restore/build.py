@@ -63,7 +63,7 @@ def _logged_in(
 
 @contextmanager
 def _brought(plan: RestorePlan, host: Host, console: Console) -> Iterator[RestorePlan]:
-    """Have the backup where pg_restore runs for the length of a block."""
+    """Copy the backup to the host of pg_restore for the length of a block, if it is elsewhere."""
     home = remote.of(host, plan.target.ssh)
     if plan.at_hand(host) or home is None:
         yield plan

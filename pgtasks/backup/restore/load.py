@@ -64,7 +64,7 @@ _CLASSES: Sequence[tuple[str, type[PgtasksError], str]] = (
 
 
 def run_restore(plan: RestorePlan, host: Host, conn: Connection, console: Console) -> None:
-    """Run pg_restore into the side database, raising what its words mean."""
+    """Run pg_restore into the side database, translating its errors."""
     with _lent(plan, host) as (env, use_list):
         argv = restore_argv(plan, use_list=use_list)
         _watch(plan, host, conn, load_command(plan, argv, env), console)

@@ -47,7 +47,7 @@ def restore(
     needed = options.jobs + 3
     place = target.at(target.maintenance)
     room.check(conn, place, "the restore", within=0, besides=needed, jobs=options.jobs)
-    if backup.host == host:  # else every byte is read on its way there
+    if backup.host == host:  # else every byte is checked during the transfer
         with console.progress("verify", backup.manifest.size) as progress:
             verified = verify.verify(backup, host, read=False, jobs=options.jobs, progress=progress)
         files, size = report.plural(verified.files, "file"), report.size(verified.bytes)
