@@ -30,7 +30,7 @@ def stop(c, json=False, dry=False):
     with run(c, "server.stop", json=json, dry=dry, journaled=True) as r:
         from pgtasks.server import embedded
 
-        running = tuple(one for one in embedded.servers(r.project.root) if one.pid)
+        running = tuple(server for server in embedded.servers(r.project.root) if server.pid)
         if not r.dry:
             embedded.stop(r.project.root)
         r.finish(embedded.Stopped(running, dry=r.dry))

@@ -59,8 +59,8 @@ class Audit:
     def lines(self) -> list[str]:
         """Return the findings, then the sum."""
         checked = report.plural(len(self.environments), "environment")
-        said = f"{checked} checked, {report.plural(self.faults, 'fault')}"
-        return [*(finding.line() for finding in self.findings), said]
+        summary = f"{checked} checked, {report.plural(self.faults, 'fault')}"
+        return [*(finding.line() for finding in self.findings), summary]
 
     def as_json(self) -> dict[str, Any]:
         """Return plain data."""

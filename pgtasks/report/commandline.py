@@ -19,7 +19,7 @@ def runtime_file(argv: Sequence[str], environ: Mapping[str, str]) -> str | None:
 
     Behind a task's name -f may be a flag of the task: there only a settings file counts.
     """
-    found, behind_task, words = None, False, iter(argv)
+    path, behind_task, words = None, False, iter(argv)
     for word in words:
         flag, equals, value = word.partition("=")
         if word == "--":
@@ -27,12 +27,12 @@ def runtime_file(argv: Sequence[str], environ: Mapping[str, str]) -> str | None:
         if flag in _FLAGS:
             value = value if equals else next(words, "")
             if value and (not behind_task or Path(value).suffix in _SUFFIXES):
-                found = value
+                path = value
         elif word in _WITH_VALUE and not behind_task:
             next(words, "")
         elif not word.startswith("-"):
             behind_task = True
-    return found or environ.get("INVOKE_RUNTIME_CONFIG")
+    return path or environ.get("INVOKE_RUNTIME_CONFIG")
 
 
 def wants_json(argv: Sequence[str]) -> bool:

@@ -52,20 +52,20 @@ def _escaped(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
 
 
-def result(found: Reported, *, json: bool) -> None:
+def result(reported: Reported, *, json: bool) -> None:
     """Print what a task found, as lines or as one document."""
     if json:
-        document(found.as_json())
+        document(reported.as_json())
     else:
-        data("\n".join(found.lines()))
+        data("\n".join(reported.lines()))
 
 
-def summarize(found: Reported) -> None:
+def summarize(reported: Reported) -> None:
     """Say a result in one line, for the table of several environments, if this run is one's."""
     if not os.environ.get(SUMMARY):
         return
-    summary = getattr(found, "summary", None)
-    text = summary() if summary else next(iter(found.lines()), "")
+    summary = getattr(reported, "summary", None)
+    text = summary() if summary else next(iter(reported.lines()), "")
     if text and "\n" not in text:  # a table has no such line
         say(f"summary: {text}")
 

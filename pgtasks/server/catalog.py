@@ -108,7 +108,7 @@ def relations(conn: Connection, kinds: str = "rSmf", *, named: str = "") -> list
 
     No relation is locked, and none is asked for its size: either would wait behind an ALTER.
     """
-    found = connection.rows(
+    rows = connection.rows(
         conn,
         "SELECT c.oid, n.nspname, c.relname, c.relkind, c.relpersistence, c.xmin::text,"
         " c.relfilenode::bigint, c.relpages::bigint * current_setting('block_size')::bigint,"
@@ -120,7 +120,7 @@ def relations(conn: Connection, kinds: str = "rSmf", *, named: str = "") -> list
         ' ORDER BY n.nspname COLLATE "C", c.relname COLLATE "C"',
         {"kinds": list(kinds), "plain": list(PLAIN_TYPES), "named": named},
     )
-    return [Relation(*row[:-1], **_sorts(row[-1] or ())) for row in found]
+    return [Relation(*row[:-1], **_sorts(row[-1] or ())) for row in rows]
 
 
 # a letter for the type, one for what generates it, the name
@@ -157,14 +157,14 @@ def sizes(conn: Connection) -> dict[int, int]:
 
     Waits for tables that are locked exclusively: set lock_timeout.
     """
-    found = connection.rows(
+    rows = connection.rows(
         conn,
         "SELECT c.oid, pg_table_size(c.oid) FROM pg_class c"
         " JOIN pg_namespace n ON n.oid = c.relnamespace"
         f" WHERE c.relkind IN ('r', 'm') AND c.relpersistence <> 't' AND {OWN_SCHEMA}",
         into=tuple[int, int | None],
     )
-    return {oid: size for oid, size in found if size is not None}
+    return {oid: size for oid, size in rows if size is not None}
 
 
 def unreadable(conn: Connection) -> list[str]:
@@ -172,7 +172,7 @@ def unreadable(conn: Connection) -> list[str]:
 
     One such table makes pg_dump fail; leaving its data out does not help, pg_dump locks it anyway.
     """
-    found = connection.rows(
+    rows = connection.rows(
         conn,
         "SELECT c.relkind = 'S', n.nspname, c.relname,"
         " has_schema_privilege(n.oid, 'USAGE'), has_table_privilege(c.oid, 'SELECT')"
@@ -185,7 +185,7 @@ def unreadable(conn: Connection) -> list[str]:
         into=tuple[bool, str, str, bool, bool],
     )
     lines = []
-    for is_sequence, schema, name, usage, select in found:
+    for is_sequence, schema, name, usage, select in rows:
         kind = "sequence" if is_sequence else "table"
         why = "row level security hides rows of it from this role"
         if not select:
@@ -197,7 +197,7 @@ def unreadable(conn: Connection) -> list[str]:
 
 
 def _unreadable_large_objects(conn: Connection) -> list[str]:
-    found = connection.value(
+    number = connection.value(
         conn,
         "SELECT count(*) FROM pg_largeobject_metadata m WHERE NOT ("
         " current_setting('lo_compat_privileges')::bool OR pg_has_role(m.lomowner, 'USAGE')"
@@ -205,7 +205,7 @@ def _unreadable_large_objects(conn: Connection) -> list[str]:
         " OR EXISTS (SELECT FROM aclexplode(m.lomacl) a WHERE a.privilege_type = 'SELECT'"
         "  AND (a.grantee = 0 OR pg_has_role(a.grantee, 'USAGE'))))",
     )
-    return [f"{found} large objects: no SELECT"] if found else []
+    return [f"{number} large objects: no SELECT"] if number else []
 
 
 def without_data(conn: Connection, patterns: Iterable[str]) -> dict[str, list[int]]:
@@ -218,7 +218,7 @@ def without_data(conn: Connection, patterns: Iterable[str]) -> dict[str, list[in
     everywhere = all(schema for schema, _ in regexes.values())
     path = connection.PATH if everywhere else connection.own_path(conn)
     with connection.searching(conn, path):
-        return {pattern: _matching(conn, *found) for pattern, found in regexes.items()}
+        return {pattern: _matching(conn, *regex) for pattern, regex in regexes.items()}
 
 
 def _matching(conn: Connection, schema: str, name: str) -> list[int]:

@@ -64,12 +64,12 @@ class Environment:
         """Return what layers say of one block."""
         if name == "settings":
             return self._application()
-        return {key: found.value for key, found in fields.inner(self.values, name).items()}
+        return {key: value.value for key, value in fields.inner(self.values, name).items()}
 
     def layer(self, name: str) -> str:
         """Return where the value of one setting came from."""
-        found = self.values.get(name)
-        return found.layer if found else DEFAULT
+        value = self.values.get(name)
+        return value.layer if value else DEFAULT
 
     @property
     def protected(self) -> bool:
@@ -97,15 +97,15 @@ def resolve(
     for layer in stack:
         environment = _laid_over(environment, layer)
     environment = _filled_by_libpq(environment, project)
-    if environment.settings.reader and (found := reader_password(project, name)):
-        environment = replace(environment, reader_password=Secret(found.value))
+    if environment.settings.reader and (password := reader_password(project, name)):
+        environment = replace(environment, reader_password=Secret(password.value))
     return _open_ends(environment, project)
 
 
 def _lineage(stack: Iterable[Layer], name: str) -> tuple[str, ...]:
     # a heir's default comes before its ancestors, its files after them
     order = dict.fromkeys(layer.environment for layer in reversed(list(stack)))
-    return (name, *(one for one in order if one != name))
+    return (name, *(each for each in order if each != name))
 
 
 def _laid_over(below: Environment, layer: Layer) -> Environment:
@@ -177,7 +177,7 @@ def _cleared(below: Environment, layer: Layer) -> dict[str, Value]:
 
 def _place_values(layer: Layer) -> dict[str, Value]:
     place = layer.place or libpq.Place()
-    said: dict[str, Any] = {
+    values: dict[str, Any] = {
         "host": place.host,
         "port": place.port,
         "database": place.database,
@@ -190,7 +190,7 @@ def _place_values(layer: Layer) -> dict[str, Value]:
             layer.place_layer,
             layer.environment,
         )
-        for key, value in said.items()
+        for key, value in values.items()
         if value
     }
 

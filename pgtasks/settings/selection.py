@@ -43,8 +43,8 @@ def candidates(project: Project, flag: str | None = None) -> Iterator[Candidate]
         yield Candidate(variable, project.process.get(variable, ""))
     yield Candidate(ENV_USE, recall(project), lasting=True)
     for variable in VARIABLES:
-        if found := project.dotenv.get(variable):
-            yield Candidate(found.where, found.value, lasting=True)
+        if variable_set := project.dotenv.get(variable):
+            yield Candidate(variable_set.where, variable_set.value, lasting=True)
     for file in (file for file in files if file.layer != "-f"):
         source = f"pgtasks.environment in {file.name}"
         yield Candidate(source, file.environment, lasting=True)
@@ -90,11 +90,11 @@ def must_be_named(project: Project, environment: Environment) -> bool:
     if environment.protected:
         return True
     try:
-        said = [one for one in candidates(project) if one.name]
+        named_candidates = [candidate for candidate in candidates(project) if candidate.name]
     except PgtasksError:
         return True
-    lasting = [one for one in said if one.lasting]
-    names = {normalize(found[0].name) if found else "dev" for found in (said, lasting)}
+    lasting = [candidate for candidate in named_candidates if candidate.lasting]
+    names = {normalize(named[0].name) if named else "dev" for named in (named_candidates, lasting)}
     return names != {environment.name}
 
 
@@ -118,12 +118,12 @@ def _matching(project: Project, part: str) -> list[str]:
     if not names_several(part):
         return [project.known(part)]
     names = project.environments()
-    found = [name for name in names if fnmatch.fnmatchcase(name, part.lower())]
-    if not found:
+    matches = [name for name in names if fnmatch.fnmatchcase(name, part.lower())]
+    if not matches:
         near = fields.nearest(part, names)
         hint = near if near.startswith("known") else f"{near}, known: {', '.join(names)}"
         raise Refused(f"no environment matches {part!r}, {hint}")
-    return found
+    return matches
 
 
 def recall(project: Project) -> str:

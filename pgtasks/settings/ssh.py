@@ -54,13 +54,13 @@ def parse(login: str, where: str) -> dict[str, Any]:
     """Parse `user@host:port` into settings, raising BadConfiguration."""
     if _ADDRESS.fullmatch(login.strip()):
         return {"host": login.strip()}
-    found = _TEXT.fullmatch(login.strip())
-    host = (found["v6"] or found["host"]) if found else ""
+    match = _TEXT.fullmatch(login.strip())
+    host = (match["v6"] or match["host"]) if match else ""
     # ssh would read what begins with a dash as an option
-    if not found or host.startswith("-") or (found["user"] or "").startswith("-"):
+    if not match or host.startswith("-") or (match["user"] or "").startswith("-"):
         raise BadConfiguration(f"{where}: {login!r}, expected user@host or user@host:port")
-    said = {"host": host, "user": found["user"], "port": found["port"]}
-    return {key: value for key, value in said.items() if value}
+    values = {"host": host, "user": match["user"], "port": match["port"]}
+    return {key: value for key, value in values.items() if value}
 
 
 def checked(login: Login | None, where: str) -> Login | None:

@@ -37,8 +37,8 @@ class Source:
 
     def find(self, name: str) -> Found | None:
         """Return the variable `name`, or None where it is unset or empty."""
-        found = self.values.get(name)
-        return found if found and found.value else None
+        variable = self.values.get(name)
+        return variable if variable and variable.value else None
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,8 @@ class Variables:
 
     def find(self, name: str) -> Found | None:
         """Return the variable `name`, or None where it is unset or empty everywhere."""
-        found = [source.find(name) for source in self.sources()]
-        return next((one for one in reversed(found) if one), None)
+        variables = [source.find(name) for source in self.sources()]
+        return next((each for each in reversed(variables) if each), None)
 
 
 def read_dotenv(path: Path, name: str, process: Mapping[str, str]) -> dict[str, Found]:
@@ -71,7 +71,7 @@ def read_dotenv(path: Path, name: str, process: Mapping[str, str]) -> dict[str, 
     text = text_of(path, name)
     from dotenv.parser import parse_stream
 
-    found: dict[str, Found] = {}
+    variables: dict[str, Found] = {}
     values: dict[str, str] = {}
     known = ChainMap(dict(process), values)
     for binding in parse_stream(io.StringIO(text)):
@@ -81,8 +81,8 @@ def read_dotenv(path: Path, name: str, process: Mapping[str, str]) -> dict[str, 
         if binding.key is not None and binding.value is not None:
             where = f"{binding.key} ({place})"
             value = values[binding.key] = _resolved(binding.value, known, place)
-            found[binding.key] = Found(value, where, name)
-    return found
+            variables[binding.key] = Found(value, where, name)
+    return variables
 
 
 def _line(original: Original) -> int:

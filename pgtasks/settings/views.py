@@ -41,7 +41,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Listing:
+class EnvironmentList:
     """All environments of a project."""
 
     environments: tuple[Line, ...]
@@ -65,13 +65,13 @@ class Listing:
         return {"environments": [line.as_json() for line in self.environments]}
 
 
-def listing(project: Project) -> Listing:
+def listing(project: Project) -> EnvironmentList:
     """Return all environments; one that cannot be used is listed with its fault."""
     try:
         current = choices.choose(project).environment
     except PgtasksError:
         current = ""
-    return Listing(tuple(_line(project, name, current) for name in project.environments()))
+    return EnvironmentList(tuple(_line(project, name, current) for name in project.environments()))
 
 
 def _line(project: Project, name: str, current: str) -> Line:
@@ -85,19 +85,19 @@ def _line(project: Project, name: str, current: str) -> Line:
 
 def _sources(project: Project, name: str) -> tuple[str, ...]:
     """Return the files and variables that say something of an environment itself."""
-    said = [one for layer in layers(project, name) for one in _said(layer, name)]
-    return tuple(dict.fromkeys(re.sub(r":\d+(?=$|,|\))", "", one) for one in said))
+    sources = [source for layer in layers(project, name) for source in _said(layer, name)]
+    return tuple(dict.fromkeys(re.sub(r":\d+(?=$|,|\))", "", source) for source in sources))
 
 
 def _said(layer: Layer, name: str) -> Iterator[str]:
     if layer.environment == name:
         values = [*layer.values.values(), *layer.application.values()]
-        found = [layer.place_layer, layer.password_layer, *(value.layer for value in values)]
-        yield from (one for one in found if one and not one.startswith(DEFAULT))
+        origins = [layer.place_layer, layer.password_layer, *(value.layer for value in values)]
+        yield from (origin for origin in origins if origin and not origin.startswith(DEFAULT))
 
 
 @dataclass(frozen=True)
-class Shown:
+class EnvironmentShown:
     """One environment with each value's layer; no secret is in it."""
 
     environment: str
@@ -108,7 +108,7 @@ class Shown:
 
     def lines(self) -> list[str]:
         """Return a table."""
-        rows = [(name, _text(found.value), found.layer) for name, found in self.values]
+        rows = [(name, _text(value.value), value.layer) for name, value in self.values]
         return [report.table(("setting", "value", "layer"), rows)]
 
     def as_json(self) -> dict[str, Any]:
@@ -119,22 +119,24 @@ class Shown:
             "protected": self.protected,
             "target": self.target,
             "values": {
-                name: {"value": found.value, "layer": found.layer} for name, found in self.values
+                name: {"value": value.value, "layer": value.layer} for name, value in self.values
             },
         }
 
 
-def shown(environment: Environment, target: Target, reason: str, *, reveal: bool = False) -> Shown:
+def shown(
+    environment: Environment, target: Target, reason: str, *, reveal: bool = False
+) -> EnvironmentShown:
     """Return every value with its layer, passwords as ***; `reveal` shows the target's own."""
     values = [*_settings(environment, target), *_password(environment, target, reveal=reveal)]
     values += [
         (name, Value(text, environment.place)) for name, text in environment.parameters.items()
     ]
     values += [
-        (".".join(("settings", *keys)), replace(found, value=_masked(keys[-1], found.value)))
-        for keys, found in environment.application.items()
+        (".".join(("settings", *keys)), replace(value, value=_masked(keys[-1], value.value)))
+        for keys, value in environment.application.items()
     ]
-    return Shown(
+    return EnvironmentShown(
         environment.name, reason, environment.protected, str(target), tuple(dict(values).items())
     )
 

@@ -92,8 +92,8 @@ def parse(text: str, name: str) -> Mapping:
     try:
         loaded = _load(text)
     except yaml.MarkedYAMLError as exc:
-        mark = exc.problem_mark or exc.context_mark
-        line = f":{mark.line + 1}" if mark else ""
+        position = exc.problem_mark or exc.context_mark
+        line = f":{position.line + 1}" if position else ""
         raise BadConfiguration(f"{name}{line}: {exc.problem or exc.context}") from None
     except (yaml.YAMLError, ValueError) as exc:
         raise BadConfiguration(f"{name}: {' '.join(str(exc).split())}") from None

@@ -87,7 +87,7 @@ def copy_project(source: Path, target: Path) -> Path:
     return target
 
 
-def run_sql(server: embedded.Server, statement: str, *, database: str = "postgres") -> Any:
+def run_sql(server: embedded.EmbeddedServer, statement: str, *, database: str = "postgres") -> Any:
     connection = psycopg2.connect(
         host=str(server.socket), port=server.port, user=server.superuser, dbname=database
     )
@@ -97,7 +97,7 @@ def run_sql(server: embedded.Server, statement: str, *, database: str = "postgre
         return cursor.fetchone()[0] if cursor.description else None
 
 
-def kept(server: embedded.Server) -> Any:
+def kept(server: embedded.EmbeddedServer) -> Any:
     return run_sql(server, "SELECT n FROM kept")
 
 
@@ -116,7 +116,7 @@ def is_alive(pid: int | None) -> bool:
     return False
 
 
-def kill(server: embedded.Server) -> None:
+def kill(server: embedded.EmbeddedServer) -> None:
     assert server.pid
     os.kill(server.pid, signal.SIGKILL)
     until(lambda: not is_alive(server.pid))
@@ -135,12 +135,12 @@ def python(code: str, *args: object, **options: Any) -> subprocess.Popen[str]:
     )
 
 
-def start_elsewhere(project: Path, **options: Any) -> embedded.Server:
+def start_elsewhere(project: Path, **options: Any) -> embedded.EmbeddedServer:
     """Start a project's server in another process and return what that one saw."""
     out, err = python(START, project, 16, **options).communicate(timeout=60)
     assert out, err
     data, folder, socket, pid = json.loads(out)
-    return embedded.Server(
+    return embedded.EmbeddedServer(
         Path(data), Path(folder), 16, Path(socket), 5432, "postgres", "pgtasks", pid
     )
 
@@ -206,7 +206,7 @@ def test_many_terminals_at_once_get_one_server(ground: Path) -> None:
     assert run_sql(started(ground), "SELECT 1") == 1
 
 
-def started(project: Path) -> embedded.Server:
+def started(project: Path) -> embedded.EmbeddedServer:
     server = embedded.status(project)
     assert server is not None
     assert server.pid

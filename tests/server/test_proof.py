@@ -21,7 +21,7 @@ from pgtasks.server.dump.pg_dump import DumpLog
 from pgtasks.server.dump.watch import Retry, Watch
 from pgtasks.server.proof import fingerprint
 from pgtasks.server.proof.model import Proof, SequenceProof, TableProof, Unproven, parse, text
-from pgtasks.server.proof.reader import Contended, Taking
+from pgtasks.server.proof.reader import Contended, ProofReader
 from pgtasks.server.proof.scope import content
 from pgtasks.settings.target import Target
 
@@ -427,7 +427,7 @@ class TestSnapshot:
             snapshot = connection.value(exporter, "SELECT pg_export_snapshot()")
             found = content(exporter)
             watch = Watch(exporter, now, found, DumpLog(), Progress("backup"))
-            with Taking(target, snapshot, found, check=watch.refuse_columns) as taking:
+            with ProofReader(target, snapshot, found, check=watch.refuse_columns) as taking:
                 assert taking.result().rows == 1
             cluster.execute(
                 "ALTER TABLE t RENAME a TO c; ALTER TABLE t RENAME b TO a;"
@@ -436,7 +436,7 @@ class TestSnapshot:
             )
             with (
                 pytest.raises(Retry, match=r"altered meanwhile: public\.t"),
-                Taking(target, snapshot, found, check=watch.refuse_columns) as taking,
+                ProofReader(target, snapshot, found, check=watch.refuse_columns) as taking,
             ):
                 taking.result()
 
@@ -452,7 +452,7 @@ class TestSnapshot:
             snapshot = connection.value(conn, "SELECT pg_export_snapshot()")
             found = content(conn)
             cursor.execute("BEGIN; LOCK TABLE t")
-            with Taking(target, snapshot, found, lock=True) as taking:
+            with ProofReader(target, snapshot, found, lock=True) as taking:
                 assert taking.wait(30)
                 with pytest.raises(Contended):
                     taking.result()
@@ -466,7 +466,7 @@ class TestSnapshot:
             snapshot = connection.value(conn, "SELECT pg_export_snapshot()")
             found = content(conn)
             cursor.execute("BEGIN; LOCK TABLE t")
-            with Taking(target, snapshot, found, purpose="waiting"):
+            with ProofReader(target, snapshot, found, purpose="waiting"):
                 _until(lambda: _sessions(cluster, "waiting", " AND wait_event_type = 'Lock'"))
             assert not _sessions(cluster, "waiting")
         blocker.close()

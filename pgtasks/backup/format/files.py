@@ -42,8 +42,8 @@ def below(folder: Path) -> list[str]:
 
 def odd(folder: Path) -> list[str]:
     """Return a line for each thing below a folder, hidden too, that is neither file nor folder."""
-    found = ((name, plainfile.kind(seen.st_mode)) for name, seen in plainfile.walk(folder))
-    return sorted(f"{name}: {kind}" for name, kind in found if kind)
+    kinds = ((name, plainfile.kind(seen.st_mode)) for name, seen in plainfile.walk(folder))
+    return sorted(f"{name}: {kind}" for name, kind in kinds if kind)
 
 
 def unfit(folder: Path, records: Mapping[str, FileRecord]) -> list[str]:
@@ -57,10 +57,10 @@ def _unfit(folder: Path, name: str, expected: FileRecord) -> str:
     except OSError as exc:
         return f"{name}: {exc.strerror}"
     try:
-        found = os.fstat(handle).st_size
+        size = os.fstat(handle).st_size
     finally:
         os.close(handle)
-    fault = size_difference(expected, found)
+    fault = size_difference(expected, size)
     return f"{name}: {fault}" if fault else ""
 
 
@@ -81,8 +81,8 @@ def records(folder: Path, names: Iterable[str], *, jobs: int) -> dict[str, FileR
     """Return the records of files below a folder by their relative names, made durable."""
     with ThreadPoolExecutor(jobs) as pool:
         chosen = list(names)
-        found = pool.map(lambda name: record(folder, name, durable=True), chosen)
-        named = dict(zip(chosen, found, strict=True))
+        file_records = pool.map(lambda name: record(folder, name, durable=True), chosen)
+        named = dict(zip(chosen, file_records, strict=True))
     for path in folder.rglob("*"):
         if path.is_dir():
             path.chmod(0o700)
@@ -92,4 +92,4 @@ def records(folder: Path, names: Iterable[str], *, jobs: int) -> dict[str, FileR
 
 def sums(records: Mapping[str, FileRecord]) -> str:
     """Return the text that `sha256sum --check` reads."""
-    return "".join(f"{one.sha256}  {name}\n" for name, one in sorted(records.items()))
+    return "".join(f"{record.sha256}  {name}\n" for name, record in sorted(records.items()))

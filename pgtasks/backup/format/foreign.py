@@ -54,8 +54,8 @@ def _folder(path: Path, shown: str) -> str:
     return _no_backup(path, "the folder has no manifest.json")
 
 
-def _no_backup(path: Path, what: str) -> str:
-    return f"no backup at {str(path)!r}: {what}"
+def _no_backup(path: Path, fault: str) -> str:
+    return f"no backup at {str(path)!r}: {fault}"
 
 
 def _way(shown: str) -> str:

@@ -153,4 +153,4 @@ def _files(manifest: Manifest, *, has_globals: bool, passwords: bool) -> str:
     if manifest.with_proof:
         lines.append((PROOF, "rows and fingerprint of every table, to compare a restore with"))
     width = max(len(name) for name, _ in lines)
-    return "FILES\n\n" + "\n".join(f"    {name.ljust(width)}  {what}" for name, what in lines)
+    return "FILES\n\n" + "\n".join(f"    {name.ljust(width)}  {purpose}" for name, purpose in lines)

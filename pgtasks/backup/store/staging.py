@@ -124,8 +124,8 @@ def settle(path: Path, id: str) -> bool:
 
 
 def _partials(folder: Path) -> list[Path]:
-    found = folder.glob(f"[!.]*/[!.]*/.*{_SUFFIX}")
-    return sorted(path for path in found if path.is_dir() and not path.is_symlink())
+    folders = folder.glob(f"[!.]*/[!.]*/.*{_SUFFIX}")
+    return sorted(path for path in folders if path.is_dir() and not path.is_symlink())
 
 
 def _dead(path: Path) -> bool:

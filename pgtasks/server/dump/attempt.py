@@ -28,7 +28,7 @@ from pgtasks.server.dump.pg_dump import DumpLog, DumpPlan, said_plainly
 from pgtasks.server.dump.source import Source
 from pgtasks.server.dump.watch import Retry, Watch
 from pgtasks.server.proof.model import Proof
-from pgtasks.server.proof.reader import SNAPSHOT, Contended, Moved, Taking, snapshot_of
+from pgtasks.server.proof.reader import SNAPSHOT, Contended, Moved, ProofReader, snapshot_of
 from pgtasks.server.proof.scope import Content, content
 from pgtasks.settings.target import Target
 
@@ -71,7 +71,7 @@ class Dumped:
 
 
 def run(attempt: Attempt) -> Dumped:
-    """Make a dump and its proof in one snapshot, raising Again where they may not be true."""
+    """Make a dump and its proof in one snapshot, raising Retry if they may be wrong."""
     began = monotonic()
     with ExitStack() as stack:
         exporter, now = (stack.enter_context(_session(attempt.target)) for _ in range(2))
@@ -145,7 +145,7 @@ def _await_locks(attempt: Attempt, dump: Pipeline, watch: Watch) -> None:
 
 
 def _check(attempt: Attempt, dump: Pipeline, watch: Watch) -> None:
-    """Raise what made pg_dump fail, Again where a new snapshot may help."""
+    """Raise the error of pg_dump, or Retry if a new snapshot may help."""
     try:
         dump.check()
     except Failed as exc:
@@ -168,7 +168,7 @@ def _finished(
     wanted = replace(content, sequences=())
     lock = attempt.lock and _fits(attempt, content)
     try:
-        with Taking(
+        with ProofReader(
             *(attempt.target, snapshot, wanted),
             jobs=attempt.target.jobs,
             lock=lock,
@@ -194,7 +194,7 @@ def _fits(attempt: Attempt, content: Content) -> bool:
     return len(content.tables) <= _MOST_LOCKED and locks * _SHARE <= attempt.source.locks
 
 
-def _wait(attempt: Attempt, dump: Pipeline, watch: Watch, taking: Taking | None) -> None:
+def _wait(attempt: Attempt, dump: Pipeline, watch: Watch, taking: ProofReader | None) -> None:
     pause, ended, schema_read = _PAUSE, False, False
     while True:
         if not ended and (ended := dump.wait(pause)):

@@ -18,7 +18,7 @@ from pgtasks.server.connection import Connection
 from pgtasks.server.dump.pg_dump import DumpLog
 from pgtasks.server.proof import naming
 from pgtasks.server.proof.model import Proof
-from pgtasks.server.proof.reader import Taking
+from pgtasks.server.proof.reader import ProofReader
 from pgtasks.server.proof.scope import Content
 from pgtasks.server.quoting import quoted
 
@@ -68,7 +68,7 @@ class Watch:
         self._looked = time.monotonic()
 
     def refuse_moved(self, *, locked: bool, tables: Sequence[Relation] | None = None) -> None:
-        """Raise Again where a table (of all) is not what the snapshot has under its name.
+        """Raise Retry where a table (of all) is not what the snapshot has under its name.
 
         Unless tables are locked since they were read, one that was anything else in between
         counts too.
@@ -78,7 +78,7 @@ class Watch:
             raise _altered(map(str, moved), early=True)
 
     def refuse_columns(self, tables: Sequence[Relation]) -> None:
-        """Raise Again where columns of some tables, which are locked, were altered.
+        """Raise Retry where columns of some tables, which are locked, were altered.
 
         Where two exchange their names, who reads by them gets no error. Other threads may call it.
         """
@@ -92,7 +92,7 @@ class Watch:
             raise _altered(names, early=False)
 
     def refuse_renamed(self) -> None:
-        """Raise Again where a name leads elsewhere, or a sequence began anew, before it was read.
+        """Raise Retry where a name leads elsewhere, or a sequence began anew, before it was read.
 
         To be called when pg_dump has read the schema, where sequences stand included.
         """
@@ -102,20 +102,22 @@ class Watch:
             raise _altered(names, early=True)
 
     def refuse_schemas(self) -> None:
-        """Raise Again where a schema was altered: no lock keeps its name."""
+        """Raise Retry where a schema was altered: no lock keeps its name."""
         now = naming.schemas(self._now)
         changed = [known for oid, known in self._schemas.items() if now.get(oid) != known]
         if changed:
             raise _altered((f"schema {quoted(name)}" for name, _ in changed), early=False)
 
     def refuse_unread(self, before: Content, proof: Proof) -> None:
-        """Raise Again where the proof could not read a table since that was altered."""
-        unread = {item.object for item in proof.unproven} - {it.object for it in before.unproven}
-        if unread and (names := [it for it in self._renamed() if f"table {it}" in unread]):
+        """Raise Retry where the proof could not read a table since that was altered."""
+        unread = {item.object for item in proof.unproven} - {
+            name.object for name in before.unproven
+        }
+        if unread and (names := [name for name in self._renamed() if f"table {name}" in unread]):
             raise _altered(names, early=False)
 
     def explain(self, hint: str) -> None:
-        """Raise Again for a failure, whose words are `hint`, in spite of an altered schema."""
+        """Raise Retry for a failure, whose words are `hint`, in spite of an altered schema."""
         tables = [str(table) for table in naming.moved(self._now, self._tables)]
         if names := tables or self._renamed():
             raise _altered(names, early=not self.words.begun, hint=hint)
@@ -125,7 +127,7 @@ class Watch:
         changed = [key for key, name in self._names.items() if now.get(key) != name]
         return [str(self._names[key]) for key in changed]
 
-    def look(self, proof: Taking | None) -> None:
+    def look(self, proof: ProofReader | None) -> None:
         """Show now and then how far the dump is, with its proof where that is read beside it."""
         if not self._progress.due or time.monotonic() - self._looked < _LOOK:
             return

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from pgtasks.server.embedded.programs import Binaries, binaries
 from pgtasks.server.embedded.server import (
-    Server,
+    EmbeddedServer,
     located,
     named,
     remove,
@@ -32,8 +32,8 @@ from pgtasks.server.embedded.views import Overview, Stopped
 
 __all__ = [
     "Binaries",
+    "EmbeddedServer",
     "Overview",
-    "Server",
     "Stopped",
     "binaries",
     "located",

@@ -65,28 +65,32 @@ def make(programs: Path, data: Path, account: Account, *, locales: Sequence[str]
     """Make a data folder with the first of the locales that this system has."""
     sweep(data)
     making = data.with_name(f"{data.name}.new-{secrets.token_hex(4)}")
-    said = ""
+    stderr = ""
     try:
         for locale in locales:
             making.mkdir(mode=0o700)
             account.take(making)
-            said = _run(initdb_argv(programs, making, locale), making.parent, account)
-            said = said or _add_roles(programs, making, account)
-            if not said:
+            stderr = _run(initdb_argv(programs, making, locale), making.parent, account)
+            stderr = stderr or _add_roles(programs, making, account)
+            if not stderr:
                 _finish(making, data)
                 return
             shutil.rmtree(making, ignore_errors=True)
-            if "locale" not in said:
+            if "locale" not in stderr:
                 break
     finally:
         shutil.rmtree(making, ignore_errors=True)
-    raise Failed(f"initdb could not make {str(data)!r}: {complaint(said)}", hint=said.strip())
+    raise Failed(f"initdb could not make {str(data)!r}: {complaint(stderr)}", hint=stderr.strip())
 
 
-def complaint(said: str) -> str:
+def complaint(stderr: str) -> str:
     """Return the line in which a PostgreSQL program says what is wrong, else its last one."""
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    worst = (line for line in lines if any(mark in line for mark in ("PANIC:", "FATAL:", "error:")))
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    worst = (
+        line
+        for line in lines
+        if any(severity in line for severity in ("PANIC:", "FATAL:", "error:"))
+    )
     return next(worst, lines[-1] if lines else "no reason given")
 
 
@@ -97,8 +101,8 @@ def _add_roles(programs: Path, making: Path, account: Account) -> str:
     """
     argv = [str(programs / "postgres"), "--single", "-D", str(making), "template1"]
     # it ends with 0 after an error too, and says its errors among other words
-    said = _run(argv, making.parent, account, text=_ROLES)
-    faults = [line for line in said.splitlines() if re.search(r"\b(ERROR|FATAL|PANIC):", line)]
+    stderr = _run(argv, making.parent, account, text=_ROLES)
+    faults = [line for line in stderr.splitlines() if re.search(r"\b(ERROR|FATAL|PANIC):", line)]
     return "\n".join(faults)
 
 
@@ -133,10 +137,10 @@ def _run(argv: list[str], folder: Path, account: Account, *, text: str = "") -> 
         )
     except OSError as exc:
         return f"{exc.filename or argv[0]}: {exc.strerror}"
-    said = done.stderr.decode(errors="replace")
+    stderr = done.stderr.decode(errors="replace")
     if done.returncode == 0:
-        return said if text else ""
-    return said or f"FATAL: it ended with status {done.returncode}"
+        return stderr if text else ""
+    return stderr or f"FATAL: it ended with status {done.returncode}"
 
 
 def _finish(making: Path, data: Path) -> None:
@@ -167,8 +171,8 @@ def sweep(data: Path) -> None:
 
 def hand_over(data: Path, account: Account) -> None:
     """Make a copied data folder usable again: `cp -r` by root changes its owner."""
-    found = data.stat()
-    if account.other and found.st_uid != account.uid:
+    status = data.stat()
+    if account.other and status.st_uid != account.uid:
         account.take_tree(data.resolve())
-    if found.st_mode & 0o027:
+    if status.st_mode & 0o027:
         data.chmod(0o700)  # PostgreSQL takes 0700 and 0750, nothing else

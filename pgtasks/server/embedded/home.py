@@ -33,14 +33,14 @@ class _Owner:
 
     def is_at(self, state: Path) -> bool:
         try:
-            found = state.stat()
+            status = state.stat()
         except OSError:
             return False
-        return (found.st_dev, found.st_ino) == (self.device, self.inode)
+        return (status.st_dev, status.st_ino) == (self.device, self.inode)
 
     def lives_elsewhere(self, state: Path) -> bool:
-        there = Path(self.state)
-        return not self.is_at(state) and there != state and self.is_at(there)
+        its_state = Path(self.state)
+        return not self.is_at(state) and its_state != state and self.is_at(its_state)
 
 
 def claim(state: Path, account: Account) -> Path:
@@ -109,9 +109,9 @@ def _base(account: Account) -> Path:
 
 def _is_safe(base: Path) -> bool:
     """Tell whether a folder is no link, and ours alone to write to."""
-    found = base.lstat()
-    ours = found.st_uid == os.geteuid() and not found.st_mode & 0o022
-    return stat.S_ISDIR(found.st_mode) and ours
+    status = base.lstat()
+    ours = status.st_uid == os.geteuid() and not status.st_mode & 0o022
+    return stat.S_ISDIR(status.st_mode) and ours
 
 
 def _read(home: Path) -> _Owner | None:
@@ -122,6 +122,6 @@ def _read(home: Path) -> _Owner | None:
 
 
 def _write(home: Path, state: Path) -> None:
-    found = state.stat()
-    owner = {"state": str(state), "device": found.st_dev, "inode": found.st_ino}
+    status = state.stat()
+    owner = {"state": str(state), "device": status.st_dev, "inode": status.st_ino}
     plainfile.replace(home, _OWNER, f"{json.dumps(owner)}\n".encode(), mode=0o644)

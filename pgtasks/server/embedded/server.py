@@ -33,7 +33,7 @@ _WAYS_OUT = {
 
 
 @dataclass(frozen=True)
-class Server:
+class EmbeddedServer:
     """An embedded server, running or stopped."""
 
     data: Path
@@ -86,7 +86,7 @@ class Server:
         }
 
 
-def start(project: Path, *, major: int | None = None, prefer: str = "") -> Server:
+def start(project: Path, *, major: int | None = None, prefer: str = "") -> EmbeddedServer:
     """Start the server of a project, made if missing, and wait until it accepts connections.
 
     Without `major` an existing data folder decides, else the newest of the preferred origin
@@ -95,35 +95,35 @@ def start(project: Path, *, major: int | None = None, prefer: str = "") -> Serve
     if not project.is_dir():
         raise Failed(f"no such project folder: {str(project)!r}")
     with _plainly():
-        if found := _running(project, major):
-            return found
+        if running := _running(project, major):
+            return running
         state = folders.make(project)
         with folders.changing(state):  # by now another terminal may have started it
             return _running(project, major) or _start(project, state, major, prefer)
 
 
-def _running(project: Path, major: int | None) -> Server | None:
+def _running(project: Path, major: int | None) -> EmbeddedServer | None:
     """Return the server that `start` would return, if it needs nothing."""
     here = folders.find(project)
     wanted = _wanted(here, major)
     if here is None or wanted is None:
         return None
     data = _readable(here.data(wanted))
-    found = postmaster.running(data)
-    if found is None or not found.accepts or postmaster.stale(found, data):
+    pid_file = postmaster.running(data)
+    if pid_file is None or not pid_file.accepts or postmaster.stale(pid_file, data):
         return None
-    return _server(here, wanted, found)
+    return _server(here, wanted, pid_file)
 
 
 def _wanted(here: Place | None, major: int | None) -> int | None:
     return major or next(iter(here.majors() if here else ()), None)
 
 
-def _start(project: Path, state: Path, major: int | None, prefer: str) -> Server:
+def _start(project: Path, state: Path, major: int | None, prefer: str) -> EmbeddedServer:
     here = folders.find(project) or Place(state, state)
     before, wanted = here.majors(), _wanted(here, major)
-    found = programs.binaries()
-    chosen = programs.choose(found, major=wanted, prefer=prefer, existing=wanted in before)
+    installed = programs.binaries()
+    chosen = programs.choose(installed, major=wanted, prefer=prefer, existing=wanted in before)
     account = accounts.for_server(here.data(chosen.major))
     _end_stale(_readable(here.data(chosen.major)))
     here = _settled(here, account)
@@ -138,8 +138,8 @@ def _start(project: Path, state: Path, major: int | None, prefer: str) -> Server
 
 def _end_stale(data: Path) -> None:
     """Stop a server that lets nobody in any more, so that one that does takes its place."""
-    found = postmaster.running(data)
-    if found and found.accepts and (why := postmaster.stale(found, data)):
+    pid_file = postmaster.running(data)
+    if pid_file and pid_file.accepts and (why := postmaster.stale(pid_file, data)):
         report.say(f"the embedded server is started anew: {why} while it ran")
         postmaster.stop(data, "fast")
 
@@ -183,7 +183,7 @@ def _recorded(here: Place, winner: int, major: int, folder: Path) -> Place:
     return recorded
 
 
-def stop(project: Path, *, mode: str = "fast", major: int | None = None) -> Server | None:
+def stop(project: Path, *, mode: str = "fast", major: int | None = None) -> EmbeddedServer | None:
     """Stop the servers of a project, or that of one major; None where none runs.
 
     Returns the stopped server (of several, the one of the winning major).
@@ -193,12 +193,12 @@ def stop(project: Path, *, mode: str = "fast", major: int | None = None) -> Serv
         if here is None:
             return None
         with folders.changing(here.state):
-            stopped = [one for one in _majors(here, major) if _stop(here, one, mode)]
+            stopped = [each for each in _majors(here, major) if _stop(here, each, mode)]
         return _server(here, stopped[0], None) if stopped else None
 
 
 def _majors(here: Place, major: int | None) -> list[int]:
-    return [one for one in here.majors() if major in (None, one)]
+    return [each for each in here.majors() if major in (None, each)]
 
 
 def _stop(here: Place, major: int, mode: str) -> bool:
@@ -209,7 +209,7 @@ def _stop(here: Place, major: int, mode: str) -> bool:
     return stopped is not None
 
 
-def status(project: Path, *, major: int | None = None) -> Server | None:
+def status(project: Path, *, major: int | None = None) -> EmbeddedServer | None:
     """Return the server that `start` would return, running or not; None if never initialised.
 
     Reads files only: no process is started, nothing is locked.
@@ -220,14 +220,14 @@ def status(project: Path, *, major: int | None = None) -> Server | None:
         return _look(here, majors[0]) if here and majors else None
 
 
-def servers(project: Path) -> tuple[Server, ...]:
+def servers(project: Path) -> tuple[EmbeddedServer, ...]:
     """Return the servers of a project, one per major, the one that wins first."""
     with _plainly():
         here = folders.find(project)
         return tuple(_look(here, major) for major in here.majors()) if here else ()
 
 
-def _look(here: Place, major: int) -> Server:
+def _look(here: Place, major: int) -> EmbeddedServer:
     return _server(here, major, postmaster.running(_readable(here.data(major))))
 
 
@@ -245,17 +245,17 @@ def remove(project: Path) -> None:
             folders.delete(here)
 
 
-def _server(here: Place, major: int, found: postmaster.PidFile | None) -> Server:
+def _server(here: Place, major: int, pid_file: postmaster.PidFile | None) -> EmbeddedServer:
     data = here.data(major)
-    return Server(
+    return EmbeddedServer(
         data=data,
         bin=_bin(here, major),
         major=major,
-        socket=found.socket if found else next(sockets.candidates(data, data.stat().st_uid)),
-        port=found.port if found else sockets.PORT,
+        socket=pid_file.socket if pid_file else next(sockets.candidates(data, data.stat().st_uid)),
+        port=pid_file.port if pid_file else sockets.PORT,
         superuser=datadir.SUPERUSER,
         role=datadir.role(data),
-        pid=found.pid if found else None,
+        pid=pid_file.pid if pid_file else None,
     )
 
 
@@ -264,7 +264,7 @@ def _bin(here: Place, major: int) -> Path:
     if (last / "postgres").is_file():
         return last
     # the project moved together with a wheel inside it, or the package was replaced
-    return next((one.bin for one in programs.binaries() if one.major == major), last)
+    return next((binaries.bin for binaries in programs.binaries() if binaries.major == major), last)
 
 
 def _readable(data: Path) -> Path:
@@ -280,10 +280,10 @@ def _plainly() -> Iterator[None]:
     try:
         yield
     except OSError as exc:
-        what = (exc.strerror or str(exc)).lower()
+        reason = (exc.strerror or str(exc)).lower()
         where = f" at {exc.filename!r}" if exc.filename else ""
         way_out = _WAYS_OUT.get(exc.errno or 0, "")
-        raise Failed(f"embedded server: {what}{where}{way_out}") from exc
+        raise Failed(f"embedded server: {reason}{where}{way_out}") from exc
 
 
 def named(target: Target, root: Path) -> Target:

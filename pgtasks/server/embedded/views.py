@@ -7,23 +7,26 @@ from typing import Any
 
 from pgtasks.report import typed
 from pgtasks.server.embedded.programs import Binaries
-from pgtasks.server.embedded.server import Server
+from pgtasks.server.embedded.server import EmbeddedServer
 
 
 @dataclass(frozen=True)
 class Overview:
     """The servers of a project, and what could be run here."""
 
-    servers: tuple[Server, ...]
+    servers: tuple[EmbeddedServer, ...]
     binaries: tuple[Binaries, ...]
 
     def lines(self) -> list[str]:
         """Return what a person reads."""
         shown = [line for server in self.servers for line in server.lines()]
-        found = ", ".join(f"{one.major} ({one.origin})" for one in self.binaries) or "none"
+        names = (
+            ", ".join(f"{binaries.major} ({binaries.origin})" for binaries in self.binaries)
+            or "none"
+        )
         return [
             *(shown or [f"no server yet: {typed.task('server.start')} makes one"]),
-            f"found here: {found}",
+            f"found here: {names}",
         ]
 
     def as_json(self) -> dict[str, Any]:
@@ -31,8 +34,8 @@ class Overview:
         return {
             "servers": [server.as_json() for server in self.servers],
             "binaries": [
-                {"major": one.major, "bin": str(one.bin), "origin": one.origin}
-                for one in self.binaries
+                {"major": binaries.major, "bin": str(binaries.bin), "origin": binaries.origin}
+                for binaries in self.binaries
             ],
         }
 
@@ -41,16 +44,16 @@ class Overview:
 class Stopped:
     """The servers that were running, as they were then; under `dry` they still are."""
 
-    servers: tuple[Server, ...]
+    servers: tuple[EmbeddedServer, ...]
     dry: bool = False
 
     def lines(self) -> list[str]:
         """Return what a person reads."""
         done = "would be stopped" if self.dry else "stopped"
-        shown = [f"PostgreSQL {one.major}: {done} (pid {one.pid})" for one in self.servers]
+        shown = [f"PostgreSQL {server.major}: {done} (pid {server.pid})" for server in self.servers]
         return shown or ["no server is running"]
 
     def as_json(self) -> dict[str, Any]:
         """Return plain data with stable keys."""
         key = "would_stop" if self.dry else "stopped"
-        return {key: [{"major": one.major, "pid": one.pid} for one in self.servers]}
+        return {key: [{"major": server.major, "pid": server.pid} for server in self.servers]}

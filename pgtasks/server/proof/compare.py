@@ -64,30 +64,30 @@ def _identical_tables(expected: Proof, actual: Proof) -> int:
 
 
 def _tables(expected: Proof, actual: Proof) -> Iterator[Difference]:
-    there = {str(table): table for table in actual.tables}
+    by_name = {str(table): table for table in actual.tables}
     wanted = {str(table): table for table in expected.tables}
     failed = {item.object: item.reason for item in actual.unproven}
     others = _of_another_version(expected, actual)
     for name, table in wanted.items():
         if name in others:
             continue
-        if name in there:
-            yield from _table(f"table {name}", table, there[name])
+        if name in by_name:
+            yield from _table(f"table {name}", table, by_name[name])
         elif f"table {name}" in failed:
             yield Difference(f"table {name}", f" could not be read: {failed[f'table {name}']}")
         else:
             yield Difference(f"table {name}", " is missing")
     unproven = _unproven(expected)
-    for name in there.keys() - wanted.keys():
+    for name in by_name.keys() - wanted.keys():
         if expected.tables and f"table {name}" not in unproven:
             yield Difference(f"table {name}", " should not be there")
 
 
-def _table(name: str, wanted: TableProof, found: TableProof) -> Iterator[Difference]:
+def _table(name: str, wanted: TableProof, actual: TableProof) -> Iterator[Difference]:
     rows = plural(wanted.rows, "row")
-    if wanted.rows != found.rows:
-        yield Difference(name, f": {rows} expected, {count(found.rows)} found")
-    elif wanted.fingerprint != found.fingerprint:
+    if wanted.rows != actual.rows:
+        yield Difference(name, f": {rows} expected, {count(actual.rows)} found")
+    elif wanted.fingerprint != actual.fingerprint:
         yield Difference(name, f": {rows} as expected, but their content differs")
 
 
@@ -103,9 +103,9 @@ def _of_another_version(expected: Proof, actual: Proof) -> dict[str, str]:
 
 def _computed(expected: Proof, actual: Proof) -> Iterator[str]:
     for table, columns in expected.computed.items():
-        there = actual.computed.get(table, {})
+        computed = actual.computed.get(table, {})
         for column, fingerprint in columns.items():
-            if there.get(column, fingerprint) != fingerprint:
+            if computed.get(column, fingerprint) != fingerprint:
                 yield (
                     f"generated column {table}.{quoted(column)}: computed anew, "
                     "and not all of its values are those that the source had"
@@ -116,19 +116,19 @@ def _large_objects(expected: Proof, actual: Proof) -> Iterator[Difference]:
     if "large objects" in _unproven(expected):
         return
     nothing = TableProof("", "", 0, "0")
-    wanted, found = expected.large_objects or nothing, actual.large_objects or nothing
+    wanted, present = expected.large_objects or nothing, actual.large_objects or nothing
     if expected.large_objects or (expected.tables and actual.large_objects):
-        yield from _table("large objects", wanted, found)
+        yield from _table("large objects", wanted, present)
 
 
 def _sequences(expected: Proof, actual: Proof) -> Iterator[Difference]:
-    there = {str(sequence): sequence for sequence in actual.sequences}
+    by_name = {str(sequence): sequence for sequence in actual.sequences}
     for sequence in expected.sequences:
-        found = there.get(str(sequence))
-        if found is None:
+        other = by_name.get(str(sequence))
+        if other is None:
             yield Difference(f"sequence {sequence}", " is missing")
-        elif found != sequence:
-            wanted, there_is = (_stands(it.value, it.called) for it in (sequence, found))
+        elif other != sequence:
+            wanted, there_is = (_stands(each.value, each.called) for each in (sequence, other))
             yield Difference(f"sequence {sequence}", f": {wanted} expected, {there_is} found")
 
 
@@ -141,6 +141,6 @@ def _skipped(expected: Proof, actual: Proof) -> Iterator[str]:
     for table, extension in _of_another_version(expected, actual).items():
         yield f"table {table}: extension {extension} has another version"
     for name, version in sorted(expected.extensions.items()):
-        found = actual.extensions.get(name, version)
-        if found != version:
-            yield f"extension {name}: version {version} expected, {found} found"
+        actual_version = actual.extensions.get(name, version)
+        if actual_version != version:
+            yield f"extension {name}: version {version} expected, {actual_version} found"

@@ -31,18 +31,23 @@ def accepted(
     The error lists those that are left, with the flags that accept them; --json lists all.
     """
     # a table that is missing is so among the tables and among the schema's objects
-    found = tuple(dict.fromkeys(differences))
-    known = {each.name for each in found}
+    unique = tuple(dict.fromkeys(differences))
+    known = {each.name for each in unique}
     names = {meant(name, known) for name in accept}
-    left = [each for each in found if each.name not in names]
+    left = [each for each in unique if each.name not in names]
     if not left:
-        return found
-    flags = [f"--accept {shlex.quote(name)}" for name in dict.fromkeys(it.name for it in found)]
+        return unique
+    flags = [
+        f"--accept {shlex.quote(name)}"
+        for name in dict.fromkeys(difference.name for difference in unique)
+    ]
     raise NotProven(
         f"{problem}: {plural(len(left), 'difference')}",
         hint="\n".join(_hint(left, flags)),
         details={
-            "differences": [{"name": it.name, "difference": str(it)} for it in left],
+            "differences": [
+                {"name": difference.name, "difference": str(difference)} for difference in left
+            ],
             "accept": " ".join(flags),
         },
     )

@@ -66,22 +66,22 @@ def record(entries: Iterable[Entry]) -> tuple[Recorded, ...]:
 
 def altered(recorded: Iterable[Recorded], entries: Iterable[Entry]) -> Iterator[Difference]:
     """Yield how an archive differs from what was recorded of it."""
-    wanted, found = _rows_by_key(recorded), _rows_by_key(record(entries))
-    for key in sorted(wanted.keys() | found.keys()):
-        if key not in found:
+    wanted, actual = _rows_by_key(recorded), _rows_by_key(record(entries))
+    for key in sorted(wanted.keys() | actual.keys()):
+        if key not in actual:
             yield Difference(name(key), " is missing from the dump")
         elif key not in wanted:
             yield Difference(name(key), " was added to the dump")
-        elif wanted[key] != found[key]:
+        elif wanted[key] != actual[key]:
             yield Difference(name(key), " is not in the dump as the proof has it")
 
 
 def _rows_by_key(rows: Iterable[Recorded]) -> dict[Key, Group]:
-    found: dict[Key, Group] = {}
+    groups: dict[Key, Group] = {}
     for row in rows:
         key = (row.desc, row.namespace, row.tag)
-        found.setdefault(key, Counter())[row.owner, row.digest] += 1
-    return found
+        groups.setdefault(key, Counter())[row.owner, row.digest] += 1
+    return groups
 
 
 @dataclass(frozen=True)
@@ -104,11 +104,11 @@ AS_SAVED = Access()
 
 def schema(entries: Iterable[Entry], access: Access = AS_SAVED) -> Schema:
     """Return what an archive says of a schema, as a restore with that access makes it."""
-    found: dict[Key, Group] = {}
+    groups: dict[Key, Group] = {}
     for key, owner, digest in _inside(entries, access):
         owner = "" if key[0] in _NOT_OWNED or not owner else access.owner(owner)
-        found.setdefault(key, Counter())[owner, digest] += 1
-    return found
+        groups.setdefault(key, Counter())[owner, digest] += 1
+    return groups
 
 
 def _inside(entries: Iterable[Entry], access: Access) -> Iterator[tuple[Key, str, str]]:
@@ -188,44 +188,44 @@ class Compared:
     anew: tuple[Key, ...] = ()
 
 
-def compare(wanted: Schema, found: Schema, anew: Callable[[], Schema]) -> Compared:
+def compare(wanted: Schema, actual: Schema, anew: Callable[[], Schema]) -> Compared:
     """Compare what an archive says with what a database is that it was loaded into.
 
     `anew` gives what an empty database is that the archive's schema alone was loaded into. It is
     asked only where a text differs, or where something is there besides, which may have come from
     the template. What is missing, or belongs to another role, is a difference in any case.
     """
-    differing = _differing(wanted, found)
-    open_ones = [key for key in differing if key not in wanted or _in_text(key, wanted, found)]
+    differing = _differing(wanted, actual)
+    open_ones = [key for key in differing if key not in wanted or _in_text(key, wanted, actual)]
     loaded = anew() if open_ones else {}
-    printed = tuple(key for key in open_ones if loaded.get(key) == found[key])
+    printed = tuple(key for key in open_ones if loaded.get(key) == actual[key])
     left = [key for key in differing if key not in printed]
-    return Compared(tuple(_difference(key, wanted, found) for key in left), printed)
+    return Compared(tuple(_difference(key, wanted, actual) for key in left), printed)
 
 
-def compare_across(wanted: Schema, found: Schema) -> Compared:
+def compare_across(wanted: Schema, actual: Schema) -> Compared:
     """Compare schemas of two major versions, which print most texts in ways of their own.
 
     Comments and grants are the same everywhere, but for those on what comes with the server.
     """
-    differing = _differing(wanted, found)
+    differing = _differing(wanted, actual)
     printed = tuple(
         key
         for key in differing
-        if not _is_own(key) or (key[0] not in _ABOUT and _in_text(key, wanted, found))
+        if not _is_own(key) or (key[0] not in _ABOUT and _in_text(key, wanted, actual))
     )
     left = [key for key in differing if key not in printed]
-    return Compared(tuple(_difference(key, wanted, found) for key in left), printed)
+    return Compared(tuple(_difference(key, wanted, actual) for key in left), printed)
 
 
-def _differing(wanted: Schema, found: Schema) -> list[Key]:
-    keys = wanted.keys() | found.keys()
-    return sorted(key for key in keys if wanted.get(key) != found.get(key))
+def _differing(wanted: Schema, actual: Schema) -> list[Key]:
+    keys = wanted.keys() | actual.keys()
+    return sorted(key for key in keys if wanted.get(key) != actual.get(key))
 
 
-def _in_text(key: Key, wanted: Schema, found: Schema) -> bool:
+def _in_text(key: Key, wanted: Schema, actual: Schema) -> bool:
     """Return whether both have it, of the same owners."""
-    return key in wanted and key in found and _owners(wanted[key]) == _owners(found[key])
+    return key in wanted and key in actual and _owners(wanted[key]) == _owners(actual[key])
 
 
 def _is_own(key: Key) -> bool:
@@ -235,19 +235,19 @@ def _is_own(key: Key) -> bool:
     return not public and namespace not in ("pg_catalog", "information_schema")
 
 
-def _difference(key: Key, wanted: Schema, found: Schema) -> Difference:
-    what, is_are = name(key), "are" if key[0] in _MANY or key[2] == _ALL_LARGE else "is"
+def _difference(key: Key, wanted: Schema, actual: Schema) -> Difference:
+    named, is_are = name(key), "are" if key[0] in _MANY or key[2] == _ALL_LARGE else "is"
     if key == ("SCHEMA", "", "public"):
         # pg_dump names it only where it is not as it comes with a database
-        return Difference(what, " belongs to another role, or is not there")
-    if key not in found:
-        return Difference(what, f" {is_are} missing")
+        return Difference(named, " belongs to another role, or is not there")
+    if key not in actual:
+        return Difference(named, f" {is_are} missing")
     if key not in wanted:
-        return Difference(what, " should not be there")
-    before, after = _owners(wanted[key]), _owners(found[key])
+        return Difference(named, " should not be there")
+    before, after = _owners(wanted[key]), _owners(actual[key])
     if before.keys() != after.keys() and key[2] != _ALL_LARGE:
-        return Difference(what, f" has another owner: {_said(before)} expected, {_said(after)}")
-    return Difference(what, f" {is_are} defined differently")
+        return Difference(named, f" has another owner: {_said(before)} expected, {_said(after)}")
+    return Difference(named, f" {is_are} defined differently")
 
 
 def _owners(group: Group) -> Counter[str]:

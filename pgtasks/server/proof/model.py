@@ -134,23 +134,23 @@ def parse(content: bytes, where: str = "the proof") -> Proof:
     if form not in KNOWN:
         known = ", ".join(map(str, KNOWN))
         raise NotProven(f"{where} has format {form!r}, known: {known}")
-    said = decoding.decode(content, _Document, where)
+    document = decoding.decode(content, _Document, where)
     return Proof(
         format=form,
-        server_version=said.server_version,
-        tables=tuple(TableProof(*columns) for columns in said.tables),
-        sequences=tuple(SequenceProof(*columns) for columns in said.sequences),
-        extensions=said.extensions,
-        large_objects=TableProof(*said.large_objects) if said.large_objects else None,
-        unproven=tuple(Unproven(*columns) for columns in said.unproven),
-        schema=_recorded(said.schema),
-        computed=said.computed,
-        of_extensions=said.of_extensions,
+        server_version=document.server_version,
+        tables=tuple(TableProof(*columns) for columns in document.tables),
+        sequences=tuple(SequenceProof(*columns) for columns in document.sequences),
+        extensions=document.extensions,
+        large_objects=TableProof(*document.large_objects) if document.large_objects else None,
+        unproven=tuple(Unproven(*columns) for columns in document.unproven),
+        schema=_recorded(document.schema),
+        computed=document.computed,
+        of_extensions=document.of_extensions,
     )
 
 
-def _recorded(found: object) -> tuple[Recorded, ...] | None:
-    return tuple(Recorded(*row) for row in found) if isinstance(found, list) else None
+def _recorded(value: object) -> tuple[Recorded, ...] | None:
+    return tuple(Recorded(*row) for row in value) if isinstance(value, list) else None
 
 
 def _columns(table: TableProof) -> list[Any]:

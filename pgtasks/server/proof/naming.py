@@ -70,12 +70,12 @@ class Named:
 
 def schemas(conn: Connection) -> dict[int, tuple[str, str]]:
     """Return name and version of the user's own schemas: any ALTER makes a new version."""
-    found = connection.rows(
+    rows = connection.rows(
         conn,
         f"SELECT oid, nspname, xmin::text FROM pg_namespace n WHERE {OWN_SCHEMA}",
         into=tuple[int, str, str],
     )
-    return {oid: (name, version) for oid, name, version in found}
+    return {oid: (name, version) for oid, name, version in rows}
 
 
 # What pg_dump prints names of as they are now, or asks the server to print as it is now: kind,
@@ -123,21 +123,21 @@ def names(conn: Connection) -> dict[tuple[str, int], Named]:
         "SELECT 'pg_namespace', n.oid, 'schema', 0::oid, '', n.nspname, NULL"
         f" FROM pg_namespace n WHERE {OWN_SCHEMA}"
     )
-    found = connection.rows(
+    rows = connection.rows(
         conn, " UNION ALL ".join(queries), into=tuple[str, int, str, int, str, str, str | None]
     )
     return {
         (catalog, oid): Named(kind, parent, schema, name, more)
-        for catalog, oid, kind, parent, schema, name, more in found
+        for catalog, oid, kind, parent, schema, name, more in rows
     }
 
 
 def columns(conn: Connection, oids: Sequence[int]) -> dict[int, str | None]:
     """Return the digest of the columns of some relations, as `names` has it."""
-    found = connection.rows(
+    rows = connection.rows(
         conn,
         f"SELECT x.oid, {_MORE['pg_class']} FROM pg_class x WHERE x.oid = ANY (%s::oid[])",
         (list(oids),),
         into=tuple[int, str | None],
     )
-    return dict(found)
+    return dict(rows)

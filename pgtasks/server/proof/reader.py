@@ -57,7 +57,7 @@ def snapshot_of(conn: Connection, snapshot: str | None) -> str:
 Step = Callable[[Connection], None]
 
 
-class Taking:
+class ProofReader:
     """A proof being taken, by sessions in threads of their own; leaving the block ends them.
 
     With `lock`, each session locks all tables before it reads the first, raising Contended where
@@ -70,7 +70,7 @@ class Taking:
         self,
         target: Target,
         snapshot: str,
-        found: Content,
+        content: Content,
         *,
         jobs: int = 2,
         lock: bool = False,
@@ -78,15 +78,15 @@ class Taking:
         format: int = FORMAT,
         check: Callable[[Sequence[Relation]], None] | None = None,
     ) -> None:
-        self.target, self.snapshot, self.content = target, snapshot, found
+        self.target, self.snapshot, self.content = target, snapshot, content
         self.purpose, self.format, self._check = purpose, format, check
-        self._lock = lock and bool(found.tables)
+        self._lock = lock and bool(content.tables)
         self._stop = threading.Event()
         self._failure: BaseException | None = None
         self._tables: dict[int, TableProof] = {}
         self._computed: dict[str, dict[str, str]] = {}
         self._sequences: dict[int, SequenceProof] = {}
-        self._unproven: list[Unproven] = list(found.unproven)
+        self._unproven: list[Unproven] = list(content.unproven)
         self._large: TableProof | None = None
         self._extensions: dict[str, str] = {}
         self._version = 0
@@ -97,7 +97,7 @@ class Taking:
         number = max(1, min(jobs, self._steps.qsize()))
         self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(number)]
 
-    def __enter__(self) -> Taking:
+    def __enter__(self) -> ProofReader:
         for thread in self._threads:
             thread.start()
         return self
@@ -196,9 +196,9 @@ class Taking:
 
     def _reading(self, part: list[tuple[int, Relation]]) -> Step:
         def read(conn: Connection) -> None:
-            found = connection.rows(conn, sequence_query(part), into=tuple[int, int, bool])
+            rows = connection.rows(conn, sequence_query(part), into=tuple[int, int, bool])
             self._refuse_moved(conn, [sequence for _, sequence in part])
-            for number, value, called in found:
+            for number, value, called in rows:
                 relation = self.content.sequences[number]
                 self._sequences[number] = SequenceProof(
                     relation.schema, relation.name, value, called

@@ -39,14 +39,14 @@ def content(
     `sizes` are better estimates than what the catalogs say. In a `trusted` database code of other
     roles may run: it has run there already.
     """
-    found = catalog.relations(conn)
-    number = sum(relation.kind == "r" for relation in found)
+    relations = catalog.relations(conn)
+    number = sum(relation.kind == "r" for relation in relations)
     if schema_only:
         return Content(large_objects=False, number=number)
     standby = bool(connection.value(conn, "SELECT pg_is_in_recovery()"))
     proven: dict[str, list[Relation]] = {"r": [], "S": []}
     others, unproven = [], []
-    for relation in found:
+    for relation in relations:
         relation = relation.sized((sizes or {}).get(relation.oid))
         reason = _why_not(relation, exclude, standby)
         if not reason and relation.foreign_code and not trusted:

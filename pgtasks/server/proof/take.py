@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pgtasks.report import Progress
 from pgtasks.server import catalog, connection
 from pgtasks.server.proof.model import FORMAT, Proof
-from pgtasks.server.proof.reader import SNAPSHOT, Taking, snapshot_of
+from pgtasks.server.proof.reader import SNAPSHOT, ProofReader, snapshot_of
 from pgtasks.server.proof.scope import content
 from pgtasks.settings.target import Target
 
@@ -39,20 +39,22 @@ def take(
         sizes = catalog.sizes(conn)
         connection.execute(conn, SNAPSHOT)
         snapshot = snapshot_of(conn, snapshot)
-        found = content(
+        scope = content(
             conn,
             exclude=[oid for oids in matched.values() for oid in oids],
             schema_only=schema_only,
             sizes=sizes,
             trusted=trusted,
         )
-        with Taking(target, snapshot, found, jobs=jobs, purpose=purpose, format=format) as taking:
+        with ProofReader(
+            target, snapshot, scope, jobs=jobs, purpose=purpose, format=format
+        ) as taking:
             if progress is not None:
                 _show(taking, progress)
             return taking.result()
 
 
-def _show(taking: Taking, progress: Progress) -> None:
+def _show(taking: ProofReader, progress: Progress) -> None:
     """Show how far a proof is until it ends."""
     progress.expect(sum(table.bytes for table in taking.content.tables))
     while not taking.wait(_LOOK):

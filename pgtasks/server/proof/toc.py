@@ -168,10 +168,10 @@ class _Reader:
         self._left -= length
         # a length that is a lie must not take that much memory
         small = length <= _PIECE
-        found = self._source.read(length) if small else b"".join(self._pieces(length))
-        if len(found) != length:
+        data = self._source.read(length) if small else b"".join(self._pieces(length))
+        if len(data) != length:
             raise Cut("the archive ends within its table of contents")
-        return found
+        return data
 
     def _pieces(self, length: int) -> Iterator[bytes]:
         while length and (piece := self._source.read(min(length, _PIECE))):
