@@ -33,6 +33,7 @@ from canaries import Canaries
 from depots import big, far, local, reached, shop, shop_project, there  # noqa: F401
 from network import db1, db2, db18, jump, network  # noqa: F401  fixtures, see network.py
 from prefork import Prefork, possible
+from progress import Progress
 from projects import make_project, put_stamp
 from roles import plain  # noqa: F401
 from servers import Cluster
@@ -75,6 +76,8 @@ def pytest_configure(config: pytest.Config) -> None:
     _clear(os.environ)
     if not hasattr(config, "workerinput"):  # one for all processes of the run
         config.pluginmanager.register(Canaries())
+        if config.option.verbose == 0:
+            config.pluginmanager.register(Progress())
     # hundreds of starts of `inv` need not compile the same files each time
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 

@@ -229,7 +229,8 @@ def test_tasks_name_a_damaged_newest_backup(
     project: Path, cluster: Cluster, database: str, inv: Inv
 ) -> None:
     cluster.psql(database, SHOP)
-    old, new = (json.loads(inv("db.backup", "--json").stdout) for _ in range(2))
+    made = [json.loads(inv("db.backup", "--json").stdout) for _ in range(2)]
+    old, new = sorted(made, key=lambda each: str(each["id"]))  # of one second: by chance
     (Path(new["path"]) / manifest.NAME).write_text("x")
     said = f"the newest backup {new['id']} cannot be read, --backup {old['id']} takes the newest"
     for words in (("backup.verify",), ("db.restore", "--dry"), ("backup.show", "latest")):
