@@ -1,4 +1,4 @@
-"""Which project the task tree belongs to, remembered for the length of the process."""
+"""The project that the task tree belongs to, stored for the process."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ _libpq: Mapping[str, str] = {}
 
 
 def set_file(file: Path) -> None:
-    """Say which file the task tree comes from; the project is the folder that it lies in."""
+    """Set the file of the task tree; the project is its folder."""
     global _tasks_file
     _tasks_file = file
 
 
 def tasks_file() -> Path | None:
-    """Return the file that the task tree comes from, None where no tree was assembled."""
+    """Return the file of the task tree, None if no tree was assembled."""
     return _tasks_file
 
 
 def project_of(c: Any) -> Project:
-    """Return the project that a task's context belongs to, its settings read afresh.
+    """Return the project of a task's context, reading its settings again.
 
-    From here on the process has no PG* variables: a project's own task that never asks keeps them.
+    This removes the PG* variables from the process; a project's own task that never calls it keeps
+    them.
     """
     global _libpq
     from pgtasks.settings import libpq, project

@@ -1,6 +1,6 @@
-"""Ctrl-C before a task begins, and between two: the line and the exit code that it has in one.
+"""Handle Ctrl-C before a task begins, or between two, as in a task.
 
-Invoke itself ends with exit code 1 then, and says nothing.
+Invoke itself would end with exit code 1 and no message.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from pgtasks.report import commandline
 
 
 def ended() -> Any:
-    """Return what makes Invoke end as after Ctrl-C in a task."""
+    """Return the exception that makes Invoke end as after Ctrl-C in a task."""
     return exit_of(Interrupted("interrupted"), json=commandline.wants_json(sys.argv))
 
 
 def watch() -> None:
-    """Let Ctrl-C end the run from here on: nothing of ours is there to catch it."""
+    """Make Ctrl-C end the process, while no code of ours can catch KeyboardInterrupt."""
     main = threading.current_thread() is threading.main_thread()
     if main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _end)
 
 
 def unwatch() -> None:
-    """Let Ctrl-C be KeyboardInterrupt again."""
+    """Make Ctrl-C raise KeyboardInterrupt again."""
     if signal.getsignal(signal.SIGINT) is _end:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -1,4 +1,4 @@
-"""The edge to Invoke: what a library raises becomes one line and an exit code."""
+"""Turn the errors of a task into one line and an exit code for Invoke."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pgtasks.report import commandline, typed
 
 
 def guarded(body: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap a task's body: library errors become one line and an exit code."""
+    """Wrap the body of a task, so that errors become one line and an exit code."""
 
     @functools.wraps(body)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
@@ -36,7 +36,7 @@ def guarded(body: Callable[..., Any]) -> Callable[..., Any]:
         except KeyboardInterrupt:
             raise exit_of(Interrupted("interrupted"), json=bool(kwargs.get("json"))) from None
         except BrokenPipeError:
-            # the reader of our output went away, as with `| head`
+            # the reader of our output has closed it, as with `| head`
             for stream in (sys.stdout, sys.stderr):
                 report.silence(stream)
             raise invoke.Exit(code=1) from None
@@ -50,14 +50,14 @@ def guarded(body: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _refuse_empty(flags: Mapping[str, Any]) -> None:
-    """Refuse an empty value of a repeatable flag: an unset variable of a script, say."""
+    """Refuse an empty value of a repeatable flag, such as an unset variable of a script."""
     for name, value in flags.items():
         if isinstance(value, list) and "" in value:
             raise Refused(f"--{name.strip('_').replace('_', '-')} '' names nothing")
 
 
 def exit_of(exc: PgtasksError, *, json: bool = False) -> invoke.Exit:
-    """Return what makes Invoke print the error and end with its exit code."""
+    """Return the exception that makes Invoke print the error and end with its exit code."""
     from pgtasks import report
 
     if json:
@@ -70,7 +70,7 @@ def exit_of(exc: PgtasksError, *, json: bool = False) -> invoke.Exit:
 
 @contextmanager
 def _signals() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end a run as Ctrl-C does: in order, with everything undone."""
+    """Make SIGTERM and SIGHUP end a run as Ctrl-C does, with all cleanup."""
 
     def interrupt(number: int, frame: object) -> None:
         raise KeyboardInterrupt
@@ -89,7 +89,7 @@ def _signals() -> Iterator[None]:
 
 
 def refuse_words(argv: Sequence[str], task: str) -> None:
-    """Refuse words behind `--`: psql's own flags would be left out without a word."""
+    """Refuse words after `--`, because flags for psql would be ignored silently."""
     words = commandline.behind_dashes(argv)
     if not words:
         return

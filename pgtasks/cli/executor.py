@@ -1,4 +1,4 @@
-"""What `tasks.executor_class` in invoke.yaml names: errors before a task begins, in one line."""
+"""The executor for `tasks.executor_class` in invoke.yaml: one-line errors before a task begins."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class TaskExecutor(Executor):  # type: ignore[misc]
     """Refuse a -f file that does not exist, and a variable that Invoke cannot use."""
 
     def execute(self, *tasks: Any) -> Any:
-        """Run the tasks, errors of Invoke's own configuration in one line."""
+        """Run the tasks, with errors of Invoke's own configuration in one line."""
         try:
             self._check_runtime_file()
             self._check_variables()
@@ -34,7 +34,7 @@ class TaskExecutor(Executor):  # type: ignore[misc]
             raise Refused(f"config file {chosen!r} does not exist")
 
     def _check_variables(self) -> None:
-        # pgtasks reads its own settings, and INVOKE_PGTASKS_... in their types. Invoke would cast
+        # pgtasks reads INVOKE_PGTASKS_... itself, with the types of its settings. Invoke would cast
         # those by what the file holds: `false` is true to it, a list an error.
         for level in _LEVELS:
             getattr(self.config, level, {}).pop("pgtasks", None)

@@ -1,6 +1,6 @@
-"""What --env means to a task: one environment, or several (`a,b`, `prod-*`) to run it for.
+"""Run a task for the environments that --env names: one, or several (`a,b`, `prod-*`).
 
-Loaded with the task tree, so nothing heavy is imported here.
+This is loaded with the task tree, so it imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ _bodies: dict[str, Body] = {}  # of the tasks that take several environments, by
 
 
 def register(full_name: str, body: Body) -> None:
-    """Take note of the name by which a task is called, to call it once more."""
+    """Store the name of a task, to call it for each environment."""
     if hasattr(body, "__several__"):
         _bodies[full_name] = inspect.unwrap(body)
     else:
-        _bodies.pop(full_name, None)  # it took the place of one that does
+        _bodies.pop(full_name, None)  # it replaces a task that takes several
 
 
 def for_one_environment(body: Body) -> Body:
-    """Wrap the body of a task that works on one environment: several are refused."""
+    """Wrap the body of a task for one environment, so that several are refused."""
 
     @functools.wraps(body)
     def wrapped(c: Any, *args: Any, **kwargs: Any) -> Any:
@@ -53,9 +53,9 @@ def for_one_environment(body: Body) -> Body:
 
 
 def for_each_environment(body: Body) -> Body:
-    """Wrap the body of a task that takes several environments: it never knows.
+    """Wrap the body of a task, so that it runs once for each environment.
 
-    The task gets a flag more, --hosts-at-once.
+    The task gets an additional flag, --hosts-at-once.
     """
     signature = inspect.signature(body)
     if not {"env", "json"} <= signature.parameters.keys():
@@ -80,7 +80,7 @@ def for_each_environment(body: Body) -> Body:
 
 
 def _run_each(c: Any, body: Body, values: Mapping[str, Any], at_once: int) -> None:
-    """Run a task for each environment that --env names, and print how each one went."""
+    """Run a task for each environment that --env names, and print the results."""
     from pgtasks import report
     from pgtasks.cli import parallel
     from pgtasks.cli.context import project_of
@@ -89,7 +89,7 @@ def _run_each(c: Any, body: Body, values: Mapping[str, Any], at_once: int) -> No
     project, json = project_of(c), bool(values.get("json"))
     names = selection.expand(project, values["env"])
     results = parallel.run(names, _call(c, body, values, project), at_once=at_once)
-    if not json or results.exit_code == 0:  # else it is in the one document of the failure
+    if not json or results.exit_code == 0:  # else the document of the failure contains it
         report.result(results, json=json)
     results.check()
 
@@ -103,7 +103,7 @@ def _call(c: Any, body: Body, values: Mapping[str, Any], project: Project) -> Ca
     defaults = {each.name: each.default for each in inspect.signature(body).parameters.values()}
     own = {key: values[key] for key in [*defaults][1:] if key in values}
     return Call(
-        # a tree that is a branch of another one has longer names there
+        # in another tree that contains ours, the names are longer
         task=next((word for word in sys.argv[1:] if word.endswith(f".{name}")), name),
         tasks_file=tasks_file() or project.root / "tasks.py",
         words=flags({key: own[key] for key in own if key not in ("env", "json")}, defaults),

@@ -1,4 +1,4 @@
-"""How the runs of several environments ended: the line of each, the table of all."""
+"""The results of the runs of several environments: a line for each, a table of all."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 from pgtasks import errors, report
 from pgtasks.errors import Interrupted
 
-# What needs somebody most comes last: the exit code of all is the latest of theirs. A locked target
-# is being looked after by another run.
+# From the least to the most severe; the exit code of all is the most severe one. A locked target is
+# the least, because another run is working on it.
 _SEVERITY = (0, 6, 2, 7, 3, 4, 1, 5, 130)
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """How one environment's run ended; `output` is its stdout, `said` its result in a line."""
+    """The result of one environment's run; `output` is its stdout, `said` its result in a line."""
 
     environment: str
     exit_code: int
@@ -35,7 +35,7 @@ class RunResult:
 
     @property
     def summary(self) -> str:
-        """Return what a line says of it: its error, its result, or all that it printed."""
+        """Return the result in one line: the error, the result, or the whole output."""
         lines = self.output.splitlines()
         return self.error or self.said or (lines[0] if len(lines) == 1 else "")
 
@@ -70,17 +70,17 @@ def _document(text: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class GroupResult:
-    """How the runs of all environments ended, in the order in which these were named."""
+    """The results of all environments, in the order in which they were named."""
 
     outcomes: Sequence[RunResult]
 
     @property
     def exit_code(self) -> int:
-        """Return the worst exit code of all."""
+        """Return the most severe exit code."""
         return max((each.exit_code for each in self.outcomes), key=_severity)
 
     def lines(self) -> list[str]:
-        """Return what each said: in the table of all where that is a line, else above it."""
+        """Return the output of each run, above the table of all if it is longer than a line."""
         blocks = [line for each in self.outcomes for line in _block(each)]
         rows = [
             (
@@ -100,7 +100,7 @@ class GroupResult:
         }
 
     def check(self) -> None:
-        """Raise the error of the worst exit code, where not all is done."""
+        """Raise the error with the most severe exit code, if a run failed."""
         failed = [each for each in self.outcomes if each.exit_code]
         if failed:
             named = ", ".join(f"{each.environment} ({each.exit_code})" for each in failed)

@@ -1,8 +1,8 @@
-"""What somebody meant who typed a task, a flag or a value that is none, in one line.
+"""Suggest the nearest task, flag or command for one that is mistyped, in one line.
 
 Invoke says "No idea what 'db.bakcup' is!". It loads tasks.py before it parses the tasks of the
-command line, so its Program can be taught by then: what its parser refuses is said in our words.
-Leaned on: Program.parse_tasks, parse_cleanup, collection and core, which are public, and
+command line, so that this module can replace the errors of its parser. It depends on
+Program.parse_tasks, parse_cleanup, collection and core, which are public, and on
 ParseMachine.complete_flag.
 """
 
@@ -23,7 +23,7 @@ from pgtasks.cli import early, topic
 from pgtasks.errors import Failed
 from pgtasks.report import typed
 
-# the flag that a word without one is meant for: `inv db.restore 20260131T020003Z-5f1c`
+# the flag for a value without one: `inv db.restore 20260131T020003Z-5f1c`
 _MEANT = {
     "db.backup": "env",
     "db.check": "env",
@@ -49,9 +49,9 @@ _UNKNOWN = re.compile(r"No idea what '(.*)' is!", re.DOTALL)
 
 
 def teach() -> None:
-    """Let Invoke's program say what is near to a word that it does not know, and know `help`.
+    """Make Invoke's program suggest the nearest words, and support `help`.
 
-    From here on Ctrl-C has our line and our exit code, outside of a task too.
+    From then on Ctrl-C has our message and exit code outside of a task too.
     """
     for name in ("parse_tasks", "parse_cleanup", "update_config", "execute"):
         method = getattr(Program, name)
@@ -62,7 +62,7 @@ def teach() -> None:
 
 
 def _with_value(method: Callable[[Any], None]) -> Callable[[Any], None]:
-    """Let a repeatable flag without its value be refused, as any other: Invoke lets it be."""
+    """Refuse a repeatable flag without a value, which Invoke accepts."""
 
     @functools.wraps(method)
     def wrapped(machine: Any) -> None:
@@ -112,7 +112,7 @@ def _explained(exc: ParseError, names: Sequence[str], words: Sequence[str]) -> s
 
 
 def _incomplete(text: str, task: str | None) -> str:
-    """Return what a flag without its value lacks, or a task without a positional one."""
+    """Return the error for a flag without its value, or a task without its positional."""
     help = f" ({typed.inv('--help', task)})" if task else ""
     if task and (missing := _POSITIONALS.search(text)):
         names = " ".join(map(str.upper, re.findall(r"'(.+?)'", missing[1])))
@@ -142,7 +142,7 @@ def _no_task(word: str, names: Sequence[str]) -> str:
 
 
 def _near_tasks(word: str, names: Sequence[str]) -> list[str]:
-    """Return the tasks that a word may mean: spelled alike, or without their group."""
+    """Return the tasks with a similar name, or with this name in a collection."""
     name = word.replace(":", ".").replace("_", "-").lower()
     if name in names:
         return [name]
@@ -192,7 +192,7 @@ def _no_positional(
 
 
 def _environment(words: Sequence[str]) -> str:
-    """Return what --env says on a command line, or nothing."""
+    """Return the value of --env on a command line, or an empty text."""
     for word, following in zip(words, [*words[1:], ""], strict=True):
         flag, equals, value = word.partition("=")
         if flag == "--env":

@@ -1,4 +1,4 @@
-"""What `inv` alone says: where one is, and the tasks to begin with. Nothing is reached for it."""
+"""The output of `inv` without a task: the environment, and the tasks to begin with."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from pgtasks.report import typed
 
-# as people type them, and what they are for: a line of 80 columns each
+# the command and its purpose: a line of 80 columns each
 FIRST = (
     ("setup", "server, migrations, triggers, seeds: what is missing"),
     ("db.check", "server, role, stamp, leftovers: is all as it should be?"),
@@ -23,7 +23,7 @@ FIRST = (
 )
 
 
-_OF_ALL = ("env.list", "env.use")  # tasks of no one environment
+_OF_ALL = ("env.list", "env.use")  # tasks without an environment
 
 
 def _typed(words: str) -> str:
@@ -33,7 +33,7 @@ def _typed(words: str) -> str:
 
 @dataclass(frozen=True)
 class Overview:
-    """Where one is, and what there is to do; `environments` are all that are known."""
+    """The environment and the first tasks; `environments` are all known ones."""
 
     environment: str
     reason: str

@@ -1,7 +1,7 @@
-"""One task for several environments at once: each in an `inv` of its own, as if typed there.
+"""Run one task for several environments at once, each in its own `inv` process.
 
-So signals, connections, output and journal of one never touch those of another, and one that
-fails stops no other. Nobody can answer a question there: what would ask is refused.
+Signals, connections, output and journal of the runs are thus separate, and a failure of one stops
+no other. These runs cannot ask questions: a task that needs an answer is refused.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from pgtasks.host.local import HERE, Command
 
 AT_ONCE = 4
 _MOST = 64
-_LOOK = 0.05  # seconds between looks at whether one has ended
-_GRACE = 20.0  # seconds between SIGTERM and SIGKILL: each ends processes and sessions of its own
-_PIPE = 1 << 20  # bytes: no pipe holds more (pipe(7), pipe-max-size)
+_LOOK = 0.05  # seconds between checks whether a run has ended
+_GRACE = 20.0  # seconds between SIGTERM and SIGKILL, for a run to end its processes and sessions
+_PIPE = 1 << 20  # bytes: the largest pipe (pipe(7), pipe-max-size)
 
 
 @dataclass(frozen=True)
 class Call:
-    """A task's call, as it is typed once more for each environment.
+    """The command line of a task, repeated for each environment.
 
-    `tasks_file` is the file that holds the task tree; `words` are the task's flags without --env.
+    `tasks_file` is the file of the task tree; `words` are the task's flags without --env.
     """
 
     task: str
@@ -58,7 +58,7 @@ class Call:
 
 
 def _program() -> tuple[str, ...]:
-    """Return what starts Invoke: the script of this process, where it is one."""
+    """Return the command that starts Invoke, the script of this process if possible."""
     script = Path(sys.argv[0])
     if script.name in ("inv", "invoke") and script.is_file():
         return sys.executable, str(script)
@@ -66,7 +66,7 @@ def _program() -> tuple[str, ...]:
 
 
 def flags(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the flags that give a task these values, those left out that are its defaults."""
+    """Return the flags for these values of a task, without those that are defaults."""
     words: list[str] = []
     for name, value in values.items():
         flag = name.strip("_").replace("_", "-")
@@ -82,7 +82,7 @@ def flags(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> tuple[str, 
 
 
 def at_once(value: object) -> int:
-    """Return how many environments are worked on at once; what is no such number is refused."""
+    """Return the number of --hosts-at-once, raising Refused for an invalid one."""
     text = str(AT_ONCE if value is None else value)
     if not (text.isdecimal() and text.isascii() and 1 <= int(text) <= _MOST):
         raise Refused(f"--hosts-at-once: {text!r}, expected a number from 1 to {_MOST}")
@@ -90,10 +90,10 @@ def at_once(value: object) -> int:
 
 
 def run(environments: Sequence[str], call: Call, *, at_once: int) -> GroupResult:
-    """Run a task for each environment, so many at once, saying how each one goes.
+    """Run a task for each environment, `at_once` at a time, and report each run.
 
-    Interrupted, it ends those that run, begins no other, and returns what there is. To be called
-    from the main thread: see `host`.
+    After Ctrl-C it ends the current runs, starts no other, and returns the results so far. Call it
+    from the main thread, see `host`.
     """
     waiting, running = collections.deque(environments), list[_Child]()
     ended: dict[str, RunResult] = {}
@@ -106,7 +106,7 @@ def run(environments: Sequence[str], call: Call, *, at_once: int) -> GroupResult
             _collect(running, ended, width)
             time.sleep(_LOOK)
     except KeyboardInterrupt:
-        pass  # in its outcomes
+        pass  # the results show it
     finally:
         _end(running)
         _collect(running, ended, width)
@@ -118,7 +118,7 @@ def _not_begun(environment: str) -> RunResult:
 
 
 def _collect(running: list[_Child], ended: dict[str, RunResult], width: int) -> None:
-    """Relay what the runs say, and move those that have ended, saying how."""
+    """Pass on the output of the runs, and report and collect those that have ended."""
     for child in list(running):
         over = child.ended()
         child.pump()
@@ -129,7 +129,7 @@ def _collect(running: list[_Child], ended: dict[str, RunResult], width: int) -> 
 
 
 def _end(children: Sequence[_Child]) -> None:
-    """End the runs that are left in order; at a second Ctrl-C, or after a while, at once."""
+    """Terminate the remaining runs, and kill them after a second Ctrl-C or a timeout."""
     try:
         for child in children:
             child.end(signal.SIGTERM)
@@ -149,9 +149,10 @@ def _end(children: Sequence[_Child]) -> None:
 
 
 class _Child:
-    """The run of one environment: its talk is relayed, its stdout and its error are kept.
+    """The run of one environment; stderr is passed on, stdout and the error are stored.
 
-    No thread reads for it: a child is told of its parent's death once for each thread of that.
+    No thread reads from it, because a child gets the parent-death signal once for each thread of
+    its parent.
     """
 
     def __init__(self, environment: str, call: Call) -> None:
@@ -171,17 +172,17 @@ class _Child:
         self._output, self._talk = _Pipe(self.process.stdout), _Pipe(self.process.stderr)
 
     def ended(self) -> bool:
-        """Return whether it has ended."""
+        """Return whether the run has ended."""
         return self.process.poll() is not None
 
     def end(self, sign: signal.Signals) -> None:
-        """Signal it, unless it has ended."""
+        """Send it a signal, unless it has ended."""
         if not self.ended():
             self._stopped = True
             self.process.end(sign)
 
     def pump(self) -> None:
-        """Read what it has written."""
+        """Read its output so far."""
         self._output.read()
         self._talk.read()
         *whole, rest = self._talk.held.split(b"\n")
@@ -192,19 +193,19 @@ class _Child:
     def _hear(self, line: str) -> None:
         kind, colon, rest = line.partition(": ")
         if colon and kind in self._kept:
-            self._kept[kind] = rest  # for the line of its end
+            self._kept[kind] = rest  # for the line at its end
             return
         self._last = line or self._last
         own = kind == self.environment  # the target line
         report.say(report.printable(line if own else f"{self.environment}: {line}"))
 
     def outcome(self) -> RunResult:
-        """Return how it ended; to be called when it has, and all is read."""
+        """Return its result, once it has ended and all output is read."""
         for pipe in (self._output, self._talk):
             pipe.close()
         output = self._output.held.decode("utf-8", "backslashreplace").rstrip()
         code, error = self.process.returncode, self._kept["error"] or self._last
-        if code < 0:  # before its task began, or without having ended in order
+        if code < 0:  # before its task began, or without cleanup
             error = f"ended by {signal.Signals(-code).name}"
             code = Interrupted.exit_code if self._stopped else 1
         return RunResult(
@@ -215,7 +216,7 @@ class _Child:
 
 
 class _Pipe:
-    """What a pipe has brought: read without waiting, as a grandchild may keep it open."""
+    """The output of a pipe, read without blocking, because a grandchild may keep it open."""
 
     def __init__(self, stream: IO[bytes] | None) -> None:
         assert stream is not None
@@ -224,12 +225,12 @@ class _Pipe:
         os.set_blocking(stream.fileno(), False)
 
     def read(self) -> None:
-        """Read what is there: all of it, where the writer has ended."""
+        """Read the available bytes, which are all if the writer has ended."""
         try:
             self.held += os.read(self._stream.fileno(), _PIPE)
         except BlockingIOError:
             pass
 
     def close(self) -> None:
-        """Let go of the pipe."""
+        """Close the pipe."""
         self._stream.close()

@@ -1,6 +1,6 @@
-"""Tasks with standard flags, as Invoke runs them.
+"""The decorator for tasks, with standard flags.
 
-What a file in `tasks/` imports. Nothing heavy is imported here: `inv --list` loads it.
+The files in `tasks/` import this. It imports nothing heavy, because `inv --list` loads it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pgtasks.cli.context import project_of
 if TYPE_CHECKING:
     from pgtasks.cli.run import Run
 
-# One wording for the flags that many tasks share.
+# The help of flags that many tasks share.
 SHARED_HELP = {
     "env": "the environment to work on (default: see env.status)",
     "json": "print one JSON document on stdout",
@@ -33,25 +33,25 @@ _ENV_OF_SEVERAL = (
 
 
 class ShortTask(invoke.Task):  # type: ignore[misc]
-    """A task some of whose flags have a short form too: `short={"message": "m"}`."""
+    """A task with short forms of some flags: `short={"message": "m"}`."""
 
     def __init__(self, *args: Any, short: Mapping[str, str], **options: Any) -> None:
         super().__init__(*args, **options)
         self.short = short
 
     def arg_opts(self, name: str, default: Any, taken_names: set[str]) -> dict[str, Any]:
-        """Return what Invoke makes a flag from, its short name added."""
+        """Return Invoke's options of a flag, with its short name."""
         opts: dict[str, Any] = super().arg_opts(name, default, taken_names)
         opts["names"] += [self.short[name]] if name in self.short else []
         return opts
 
 
 def task(*args: Any, help: Mapping[str, str] | None = None, **options: Any) -> Any:
-    """Declare a task: Invoke's own decorator with long flags only and the shared help texts.
+    """Declare a task, with long flags only and the shared help texts.
 
-    Short flags are given by hand (`short={"message": "m"}`): Invoke's own choice of letters
-    changes with every new flag and shadows `inv`'s (-e, -f, -d ...). `several=True` is for a task
-    with `env` and `json`: where --env names several environments, it runs for each of them.
+    Short flags are explicit (`short={"message": "m"}`): those that Invoke chooses change with every
+    new flag and shadow `inv`'s own (-e, -f, -d ...). `several=True` is for a task with `env` and
+    `json`: if --env names several environments, it runs for each of them.
     """
     if args and callable(args[0]) and not options and help is None:
         return _declared(args[0], {}, {})
@@ -63,7 +63,7 @@ def task(*args: Any, help: Mapping[str, str] | None = None, **options: Any) -> A
 
 
 def _declared(body: Callable[..., Any], help: dict[str, str], options: dict[str, Any]) -> Any:
-    # the first paragraph is what a list shows: the example is for --help
+    # a list shows the first paragraph; the example is for --help
     body.__doc__ = (body.__doc__ or "").replace(" Example: ", "\n\nExample: ")
     names = body.__code__.co_varnames[
         1 : body.__code__.co_argcount + body.__code__.co_kwonlyargcount

@@ -1,6 +1,6 @@
-"""`inv help TASK`: the help of a task, as `inv --help TASK` prints it, and nothing is run.
+"""`inv help TASK` prints the help of a task, as `inv --help TASK` does, and runs nothing.
 
-To Invoke, `help db.restore` are two tasks, to be run one after the other.
+For Invoke alone, `help db.restore` would be two tasks to run one after the other.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 HELP = "help"
-_BODY = "pgtasks_builtin_help"  # the module of our own task: a project's own is left alone
-_WITH_VALUE = ("--env",)  # its flags that take one
+_BODY = "pgtasks_builtin_help"  # the module of our own task; a project's own `help` is left alone
+_WITH_VALUE = ("--env",)  # its flags that take a value
 
 
 def before(program: Any) -> None:
     """Turn `help [FLAGS] TASK` into the help of that task, before the words are parsed.
 
-    The flags and values that the task cannot go without are no matter to its help.
+    Required flags and values of the task are not needed for its help.
     """
     words = list(program.core.unparsed)
     if not words or not _is_help(program, words[0]):
@@ -27,7 +27,7 @@ def before(program: Any) -> None:
 
 
 def after(program: Any) -> None:
-    """Let `help` among the tasks of a line explain the one behind or before it, and run none."""
+    """Make `help` print the help of the task after or before it, and run none."""
     names = [context.name for context in program.tasks]
     number = next((n for n, name in enumerate(names) if _is_help(program, name)), None)
     if number is None or program.args.help.value:
@@ -38,7 +38,7 @@ def after(program: Any) -> None:
 
 
 def _is_help(program: Any, name: str) -> bool:
-    if name.rpartition(".")[2] != HELP:  # of a branch, where our tree is one
+    if name.rpartition(".")[2] != HELP:  # with the name of a branch, if our tree is one
         return False
     try:
         return bool(program.collection[name].body.__module__ == _BODY)
@@ -47,7 +47,7 @@ def _is_help(program: Any, name: str) -> bool:
 
 
 def _positionals(words: Sequence[str]) -> Iterator[str]:
-    # the flags are not asked of the task: Invoke takes their help away when it lists them
+    # not the task's own flags: Invoke removes their help when it lists them
     rest = iter(words)
     for word in rest:
         if not word.startswith("-"):

@@ -1,4 +1,4 @@
-"""The task tree: the built-in collections, and a project's own files in its `tasks/` laid over."""
+"""The task tree: the built-in collections, overridden by a project's own files in `tasks/`."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from pgtasks.errors import PgtasksError
 from pgtasks.host import child
 from pgtasks.report import commandline, typed
 
-FIRST = "help"  # what `inv` alone runs
+FIRST = "help"  # the task for `inv` without one
 
 
 def namespace(file: str | Path) -> Any:
     """Return the task tree for the project whose tasks.py is `file`.
 
-    `ns = pgtasks.namespace(__file__)` is all that tasks.py needs. Each file in the project's
-    `tasks/` is a collection; where both have a task of one name, the project's own wins.
+    tasks.py needs only `ns = pgtasks.namespace(__file__)`. Each file in the project's `tasks/` is a
+    collection; if both have a task of the same name, the project's own is used.
     """
     path = Path(file).resolve()
     root = path.parent
@@ -52,7 +52,7 @@ def namespace(file: str | Path) -> Any:
 
 
 class _Tree(Collection):  # type: ignore[misc]
-    """The task tree: its task for `inv` alone gives way to a default that tasks.py names."""
+    """The task tree; a default task that tasks.py names replaces `help`."""
 
     def _check_default_collision(self, name: str) -> None:
         if self.default != FIRST:
@@ -60,12 +60,12 @@ class _Tree(Collection):  # type: ignore[misc]
 
 
 def is_inv() -> bool:
-    """Return whether this process is `inv`, not an application that assembles the tree."""
+    """Return whether this process is `inv`, not an application that loads the tree."""
     return Path(sys.argv[0]).stem in ("inv", "invoke")
 
 
 def _add_own(tree: Any, path: Path, folder: Path, taken: dict[str, str]) -> None:
-    """Add one of the project's own files; one that cannot be loaded is said, and left out."""
+    """Add one of the project's own files; if it cannot be loaded, print why and skip it."""
     try:
         _add(tree, path, folder, taken, own=True)
     except (Exception, SystemExit) as exc:
@@ -87,7 +87,7 @@ def _add_own(tree: Any, path: Path, folder: Path, taken: dict[str, str]) -> None
 
 
 def _builtin_folder() -> Path:
-    """Return where the built-in collections lie: in the wheel, or beside the package."""
+    """Return the folder of the built-in collections, in the wheel or beside the package."""
     package = Path(__file__).resolve().parents[1]
     inside = package / "tasks"
     return inside if inside.is_dir() else package.parent / "tasks"
@@ -116,7 +116,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _add(tree: Any, path: Path, folder: Path, taken: dict[str, str], *, own: bool) -> None:
-    """Add the tasks of one file: as a collection, or at the root where it holds one of its name."""
+    """Add the tasks of one file as a collection; a task with the file's name goes to the root."""
     module = _loaded(path, folder, own=own)
     name = path.stem.replace("_", "-") if own else path.stem
     tasks = {task.name or key: task for key, task in vars(module).items() if isinstance(task, Task)}
@@ -140,7 +140,7 @@ def _collection(tree: Any, name: str) -> Any:
 
 
 def _say_replaced(collection: Any, home: Any, name: str) -> None:
-    """Let `inv --list` show that a project's own task stands in the place of a built-in one."""
+    """Make `inv --list` show that a project's own task replaces a built-in one."""
     home.tasks.pop(home.transform(name), None)
     doc = (collection.body.__doc__ or "").strip()
     first, newline, rest = doc.partition("\n")
@@ -154,7 +154,7 @@ def _wrap(collection: Any) -> None:
 
 
 def _loaded(path: Path, folder: Path, *, own: bool) -> ModuleType:
-    """Load one file as a module of its own, so that no folder needs to be a package."""
+    """Load one file as a module, so that its folder need not be a package."""
     name = f"{'tasks' if own else 'pgtasks_builtin'}.{path.stem}"
     if own and str(folder) not in sys.path:
         sys.path.append(str(folder))

@@ -1,10 +1,10 @@
-"""Adopt an existing project: `python -m pgtasks init` reads what is there and adds what is missing.
+"""Set up a project: `python -m pgtasks init` reads its files and adds the missing ones.
 
-Nothing that exists is changed, and no secret is written anywhere.
+It changes no existing file, and writes no secret.
 
-survey  what an existing project has
-urls    which environment each of its URLs is for
-plan    what it lacks: the text of each file
+survey  read the files of an existing project
+urls    assign its URLs to environments
+plan    the missing files and their text
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ __all__ = ["init"]
 
 
 def init(root: Path, *, write: bool = False) -> None:
-    """Show what is missing, and write it where `write` or an answer on the terminal says so."""
+    """Show the missing files, and write them if `write` or an answer on the terminal says so."""
     made = plan(survey(root))
-    # who said --write wants the files, whether or not he reads the plan to its end
+    # with --write the files are written even if the reader of the plan closes its end
     _show(made.lines(), needed=not write)
     if made.files and not write and not _agreed():
         report.data("nothing was written")
@@ -74,7 +74,7 @@ def _write_file(path: Path, text: str, *, own: bool) -> None:
             file.write(text)
             file.flush()
         except BaseException:
-            path.unlink()  # half a file would count as one that is there
+            path.unlink()  # half a file would count as an existing one
             raise
 
 

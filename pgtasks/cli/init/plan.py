@@ -1,4 +1,4 @@
-"""What a project lacks: the text of each file that is to be written, and what a person must do."""
+"""The files that a project lacks, with their text, and the steps left to a person."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ class InitPlan:
     survey: Survey
     files: Mapping[str, str]
     by_hand: tuple[str, ...]
-    collection: str  # tasks, or what `inv -c` must name
+    collection: str  # tasks, or the name for `inv -c`
 
     def lines(self) -> list[str]:
-        """Return what was found, and the files with their text."""
+        """Return the findings, and the files with their text."""
         lines = [f"found  {line}" for line in (*_found(self.survey), *self.survey.notes)]
         for name, text in self.files.items():
             lines += ["", f"write  {name}", *(f"    {line}".rstrip() for line in text.splitlines())]
@@ -71,7 +71,7 @@ class InitPlan:
 
 
 def plan(survey: Survey) -> InitPlan:
-    """Return what is missing; no file that is there is in it."""
+    """Return the missing files, none of which exists."""
     folders = _folders(survey)
     collection = "dbtasks" if survey.tasks == "other" else "tasks"
     wanted = {
@@ -89,7 +89,7 @@ def plan(survey: Survey) -> InitPlan:
 
 
 def _folders(survey: Survey) -> dict[str, str]:
-    """Return the folders whose names must be said, those that are said already left out."""
+    """Return the folders that need a setting and do not have one yet."""
     folders = {}
     if survey.env_folder != "env":
         folders["env"] = survey.env_folder
@@ -114,7 +114,7 @@ def _dev(survey: Survey) -> str:
     place = survey.place
     if place is None:
         own = "# a server that pgtasks runs itself, in .pgtasks/\nserver: embedded\n"
-        # the default is the folder's name: a folder that is renamed keeps its database
+        # the default is the folder's name: this keeps the database if the folder is renamed
         return f"{own}database: {_quoted(default_database(survey.root.resolve().name, 'dev'))}\n"
     fields = {
         "host": place.host,
@@ -127,12 +127,12 @@ def _dev(survey: Survey) -> str:
 
 
 def _others(survey: Survey) -> dict[str, str]:
-    """Return the files of other environments: an example where nothing is production's."""
+    """Return the files of other environments, with an example if there is no production."""
     files = {}
     for named in survey.others:
         name = f"{survey.env_folder}/{named.environment}.yaml"
         if named.by_itself and (named.environment == "prod" or not named.production):
-            continue  # the variable says it all, and `prod` is protected without being told
+            continue  # the variable suffices, and `prod` is protected by default
         lines = ["# the application's own, as .env or the process says"]
         lines += ["protected: true"] if named.production else []
         files[name] = "\n".join([*lines, f"url: ${named.variable}", ""])

@@ -1,4 +1,4 @@
-"""What an existing project has: its database's URL, migrations, tasks, and folders in the way."""
+"""Read an existing project: its database URLs, migrations, tasks, and folders in the way."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _HIDDEN = re.compile(r"^/?env(/|/\*+)?\s*$", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Survey:
-    """What was found. `variable` holds dev's URL, in .env; `place` is that of alembic.ini.
+    """The findings. `variable` is that of dev's URL in .env; `place` comes from alembic.ini.
 
     `others` are the variables of other environments.
     """
@@ -37,20 +37,20 @@ class Survey:
     migrations: str = ""
     env_folder: str = "env"
     env_in_the_way: str = ""
-    tasks: str = ""  # ours, other, or nothing
+    tasks: str = ""  # ours, other, or empty
     tasks_folder: bool = False
-    settings: str = ""  # the name of Invoke's project file, where there is one
-    executor: bool = False  # whether it names ours
-    folders: Mapping[str, str] = field(default_factory=dict)  # what it says of folders
+    settings: str = ""  # name of Invoke's project file, if it exists
+    executor: bool = False  # whether it names our executor
+    folders: Mapping[str, str] = field(default_factory=dict)  # its settings of folders
     notes: tuple[str, ...] = ()
 
     def has(self, name: str) -> bool:
-        """Return whether a file is there."""
+        """Return whether a file exists."""
         return (self.root / name).exists()
 
 
 def survey(root: Path) -> Survey:
-    """Read what a project has; nothing is run and nothing is connected to."""
+    """Read the files of a project, without running code or connecting."""
     notes: list[str] = []
     named_urls = urls.read(read_dotenv(root / ".env", ".env", {}), notes)
     url = next((named for named in named_urls if named.environment == "dev"), None)
@@ -85,7 +85,7 @@ def _named_folders(root: Path) -> dict[str, str]:
 
 
 def _alembic(root: Path) -> Path | None:
-    """Return alembic.ini: beside tasks.py, or in the migrations folder, as Flask-Migrate has it."""
+    """Return alembic.ini, beside tasks.py or in the migrations folder, as with Flask-Migrate."""
     candidates = [root / "alembic.ini", *sorted(root.glob("*/alembic.ini"))]
     return next((path for path in candidates if path.is_file()), None)
 
@@ -112,7 +112,7 @@ def _ini_place(ini: Path | None, others: tuple[Named, ...], notes: list[str]) ->
 
 
 def _migrations(root: Path, ini: Path | None) -> str:
-    """Return the folder of the migrations as it is named from the root, empty without any."""
+    """Return the migrations folder relative to the root, empty if there is none."""
     location = _setting(ini, "script_location") if ini else _in_pyproject(root)
     folder = root / location if location else ini.parent if ini else root / "migrations"
     if not (folder / "env.py").is_file() or not folder.is_relative_to(root):
@@ -139,7 +139,7 @@ def _tasks(root: Path) -> str:
 
 
 def _env_folder(root: Path) -> tuple[str, str]:
-    """Return the first folder that can hold the settings, and what is in the way of `env`."""
+    """Return the first usable folder for the settings, and why `env` is not usable."""
     faults = {name: _fault(root, name) for name in _ENV_FOLDERS}
     free = next((name for name, fault in faults.items() if not fault), "pgtasks-env")
     return free, faults["env"]

@@ -1,6 +1,7 @@
-"""Which environment each PostgreSQL URL of a project is for: by the name of its variable.
+"""Assign the PostgreSQL URLs of a project to environments, by the names of their variables.
 
-What is not named for an environment is `dev`'s, but never what leads where another one's leads.
+A URL whose variable names no environment belongs to `dev`, unless it leads to another
+environment's database.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from pgtasks.settings.libpq import Place
 from pgtasks.settings.project import LIBRARIES, NAME, URL, normalize, stem
 from pgtasks.settings.variables import Found
 
-# what applications call it, the most telling first
+# names that applications use, the clearest first
 _URLS = ("DATABASE_URL", "SQLALCHEMY_DATABASE_URI", "SQLALCHEMY_DATABASE_URL", "POSTGRES_URL")
-_WORDS = ("prod", "prd", "preprod", "staging", "qa", "uat", "test", "demo", "dev")  # worst first
+_WORDS = ("prod", "prd", "preprod", "staging", "qa", "uat", "test", "demo", "dev")  # in this order
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 
 
@@ -36,12 +37,12 @@ class Named:
 
     @property
     def production(self) -> bool:
-        """Return whether the name says that it is production's."""
+        """Return whether the name means production."""
         return _said(self.environment) == "prod"
 
 
 def environment_of(variable: str) -> str:
-    """Return the environment that a variable is named for, or nothing."""
+    """Return the environment that a variable's name contains, or an empty text."""
     prefix = variable.removesuffix(URL)
     name = normalize(prefix)
     if prefix != variable and name not in LIBRARIES and NAME.fullmatch(name):
@@ -56,16 +57,16 @@ def _said(name: str) -> str:
 
 
 def read(variables: Mapping[str, Found], notes: list[str]) -> tuple[Named, ...]:
-    """Return the variables with a URL, one for each environment, that of `dev` first.
+    """Return the variables with a URL, one for each environment, `dev` first.
 
-    `notes` gets what was seen and is not used.
+    It adds a note for each unused URL to `notes`.
     """
     named_urls = list(_all(variables, notes))
     chosen: dict[str, Named] = {}
     # DEV_DATABASE_URL goes before DATABASE_URL, PROD_DATABASE_URL before PRODUCTION_DATABASE_URL
     for named in sorted(named_urls, key=lambda named: not named.by_itself):
         other = chosen.setdefault(named.environment, named)
-        # several without a name are nothing new: a replica's, another application's
+        # several without an environment are common: a replica's, another application's
         if other is not named and environment_of(named.variable):
             notes.append(f"{named.variable} in .env: {other.variable} is {other.environment}")
     dev = chosen.pop("dev", None)
@@ -80,7 +81,7 @@ def read(variables: Mapping[str, Found], notes: list[str]) -> tuple[Named, ...]:
 
 
 def leading_to(place: Place, others: tuple[Named, ...]) -> Named | None:
-    """Return the environment beside dev whose database a place is, if there is one."""
+    """Return the environment other than dev that has this database, if there is one."""
     return next((named for named in others if _where(named.place) == _where(place)), None)
 
 
@@ -98,7 +99,7 @@ def _all(variables: Mapping[str, Found], notes: list[str]) -> Iterator[Named]:
 
 
 def place_of(variable: Found, notes: list[str]) -> Place | None:
-    """Return where a URL leads, None where it is none of PostgreSQL's; `notes` gets why."""
+    """Return the parts of a URL, None if it is not a PostgreSQL URL, with the reason in `notes`."""
     try:
         return libpq.parse_url(variable.value, variable.where)
     except BadConfiguration as exc:

@@ -1,18 +1,18 @@
-"""The database host over SSH: one Fabric connection, on it commands, tunnels and bytes.
+"""The database host over SSH: commands, tunnels and transfers on one Fabric connection.
 
-config      what OpenSSH's own configuration says of a host
-hostkeys    who the host must be
-auth        who we are
-transport   the transport, able to open unix sockets there
-route       the way there: jump hosts, host keys, the login
-trust       keys that nobody knows yet, and a person who does
-link        the connection of a run
-watchdog    the process there that keeps what a run promises
-scripts     the shell text that starts a command there
-process     a command that runs there
-tunnel      a socket here that leads to the server's socket there
-host        the Host that features see
+config      read OpenSSH's own configuration of a host
+hostkeys    check the host's key
+auth        log in with keys
+transport   paramiko's transport, with channels to Unix sockets
+route       connect through jump hosts, checking each host key
+trust       let a person trust unknown host keys
+link        the SSH connection of a run
+watchdog    a process on the host that cleans up after a lost run
+scripts     the shell scripts that start commands on the host
+process     a command that runs on the host
+tunnel      a local socket that is forwarded to the server
+host        the Host protocol over SSH
 login       from a target on paper to one that answers
-facts       what a host says of itself
-terminal    a shell or a command there, for a person
+facts       facts about a host
+terminal    an interactive shell or command on the host
 """

@@ -1,4 +1,4 @@
-"""Who we are to a host: keys of the agent, key files, a passphrase asked for on a terminal."""
+"""Log in to a host with keys of the agent or of files, asking for passphrases on a terminal."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ _OPENSSH = re.compile(
     rb"-----BEGIN OPENSSH PRIVATE KEY-----(.+?)-----END OPENSSH PRIVATE KEY-----", re.DOTALL
 )
 _AGENT = "SSH_AUTH_SOCK"
-_ASKED = 3  # times for a passphrase, as ssh does
+_ASKED = 3  # attempts at a passphrase, as in ssh
 _MAGIC = b"openssh-key-v1\0"
 
 
 class MoreWanted(paramiko.SSHException):
-    """Report a host that took a key and wants something else besides."""
+    """The host accepted a key and requires another factor."""
 
 
 class _Key(AuthSource):
-    """A key, or a key file whose passphrase is asked for when its turn comes."""
+    """A key, or a key file whose passphrase is asked for when it is tried."""
 
     def __init__(self, strategy: Keys, name: str, key: paramiko.PKey | None = None) -> None:
         super().__init__(strategy.settings.user)
@@ -41,7 +41,7 @@ class _Key(AuthSource):
     def authenticate(self, transport: paramiko.Transport) -> list[str]:
         strategy = self.strategy
         if not transport.is_active():
-            # sshd hangs up after MaxAuthTries keys
+            # sshd disconnects after MaxAuthTries keys
             strategy.tried.append(f"{self.name} (not any more: it hung up before)")
             raise paramiko.SSHException(self.name)
         key = self.key or strategy.opened(self.name)
@@ -49,16 +49,16 @@ class _Key(AuthSource):
         wanted = transport.auth_publickey(self.username, key)
         if wanted:
             strategy.tried[-1] += f" (taken, and it wants {' or '.join(wanted)} too)"
-            raise MoreWanted(self.name)  # the next key may be what it wants
+            raise MoreWanted(self.name)  # the next key may be the other factor
         strategy.taken = self.name
         return wanted
 
 
 @dataclass
 class Keys(AuthStrategy):
-    """Try keys as ssh does: those of the agent, then the files.
+    """Try keys as ssh does, first those of the agent, then the files.
 
-    `tried` says which, in words; `taken` is the one that let us in.
+    `tried` describes them; `taken` is the key that was accepted.
     """
 
     settings: Settings
@@ -70,7 +70,7 @@ class Keys(AuthStrategy):
         super().__init__(ssh_config=paramiko.SSHConfig())
 
     def get_sources(self) -> Iterator[AuthSource]:
-        """Yield what to log in with, in order: the agent's keys of the files go first."""
+        """Yield the keys in order, with the agent's keys of the configured files first."""
         public = {path: public_half(path) for path in self.settings.identities}
         agent = {key.get_base64(): key for key in self._of_agent()}
         ours = [half for half in public.values() if half in agent]
@@ -80,7 +80,7 @@ class Keys(AuthStrategy):
         for path, half in public.items():
             if half not in agent and Path(path).is_file() and not path.endswith(".pub"):
                 yield _Key(self, path)
-            elif not half and len(public) == 1:  # not one of ssh's usual names
+            elif not half and len(public) == 1:  # not one of ssh's default names
                 self.tried.append(f"{path} (no such file)")
 
     def _of_agent(self) -> tuple[Any, ...]:
@@ -88,7 +88,7 @@ class Keys(AuthStrategy):
         if not (socket and Path(socket).is_socket()):
             return ()
         before = os.environ.get(_AGENT)
-        os.environ[_AGENT] = socket  # where paramiko looks, which takes no other word
+        os.environ[_AGENT] = socket  # the only place where paramiko looks
         try:
             self._agent = paramiko.Agent()
             return tuple(self._agent.get_keys())
@@ -110,15 +110,15 @@ class Keys(AuthStrategy):
         return os.environ.get(_AGENT, "") if where == _AGENT else str(Path(where).expanduser())
 
     def close(self) -> None:
-        """Let go of the agent."""
+        """Close the connection to the agent."""
         if self._agent is not None:
             self._agent.close()
 
     def opened(self, path: str) -> paramiko.PKey:
-        """Return the key of a file, raising SSHException where it cannot be read."""
+        """Return the key of a file, raising SSHException if it cannot be read."""
         try:
             return paramiko.PKey.from_path(path)
-        except (paramiko.PasswordRequiredException, TypeError):  # both mean a passphrase
+        except (paramiko.PasswordRequiredException, TypeError):  # both: a passphrase is needed
             return self._unlocked(path)
         except (OSError, ValueError, UnknownKeyType, paramiko.SSHException) as exc:
             why = getattr(exc, "strerror", None) or str(exc) or "not a private key"
@@ -134,7 +134,7 @@ class Keys(AuthStrategy):
             if not typed:
                 break
             try:
-                # by place: paramiko 5 renamed it; the types know an older paramiko, that took text
+                # positional: paramiko 5 renamed it; the types are those of an older paramiko
                 return paramiko.PKey.from_path(path, typed.encode())  # type: ignore[arg-type]
             except ValueError:
                 continue
@@ -151,10 +151,10 @@ def _named(key: Any) -> str:
 
 
 def public_half(path: str) -> str:
-    """Return the public key of a key file in base64, nothing where it cannot be seen.
+    """Return the public key of a key file in base64, empty if it cannot be read.
 
-    It stands in the .pub file beside it (which may be all that is there), or in the file itself:
-    OpenSSH's form encrypts the private half alone (PROTOCOL.key).
+    It is in the .pub file beside it (the private key may be in the agent only), or in the file
+    itself: OpenSSH's format encrypts only the private part (PROTOCOL.key).
     """
     for file in (path, f"{path}.pub"):
         try:
@@ -171,12 +171,12 @@ def public_half(path: str) -> str:
 
 
 def _unencrypted(armoured: bytes) -> str:
-    """Return the public key within a private one: the fourth text, after a number."""
+    """Return the public key in a private one: the fourth text, after a number."""
     try:
         data = base64.b64decode(b"".join(armoured.split()))
         texts, place = [], len(_MAGIC)
         for number in range(4):
-            place += 4 if number == 3 else 0  # how many keys: one
+            place += 4 if number == 3 else 0  # number of keys: one
             (length,) = struct.unpack_from(">I", data, place)
             texts.append(data[place + 4 : place + 4 + length])
             place += 4 + length

@@ -1,4 +1,4 @@
-"""What a database host says of itself, asked in one command: each has its price over SSH."""
+"""Read facts about a database host with one command, because each command costs time over SSH."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from pgtasks.host.local import Command
 from pgtasks.host.ssh.host import SshHost
 from pgtasks.host.tools import Toolset
 
-# what a task may need there, beside the PostgreSQL tools
+# programs that a task may need, beside the PostgreSQL tools
 _PROGRAMS = ("tar", "sha256sum", "shasum", "setsid", "sudo", "socat", "python3", "perl", "nc")
 
-# $1: the backups folder, below the home folder unless absolute; then folders whose disks count
+# $1: the backups folder, relative to the home folder; then folders whose disks are checked
 _ASK = """\
 say() {{ printf '%s\\t%s\\n' "$1" "$2"; }}
 disk() {{ say "disk $1" "$(df -Pk -- "$1" 2>/dev/null | tail -n 1)"; }}
@@ -47,7 +47,7 @@ for d in "$near" "${{TMPDIR:-/tmp}}" "$@"; do disk "$d"; done
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder that may not be there yet; `writable`: files can be written, or it can be made."""
+    """A folder that may not exist yet; `writable` if it, or else its parent, can be written to."""
 
     path: str
     exists: bool
@@ -57,9 +57,9 @@ class Folder:
 
 @dataclass(frozen=True)
 class HostFacts:
-    """What a host says of itself. `clock` is how many seconds its clock goes before ours, if known.
+    """Facts about a host. `clock` is the number of seconds that its clock is ahead, if known.
 
-    `doubt` is by how much that may be wrong: the answer was on its way so long.
+    `doubt` is the uncertainty of `clock`, the time that the answer took.
     """
 
     hostname: str
@@ -70,7 +70,7 @@ class HostFacts:
     home: str
     home_writable: bool
     cpus: int
-    memory: int  # bytes, 0 where it does not say
+    memory: int  # bytes, 0 if unknown
     clock: float | None
     doubt: float
     backups: Folder
@@ -116,7 +116,7 @@ def _compressions(tools: Toolset) -> list[str]:
 
 
 def described_clock(facts: HostFacts) -> str:
-    """Return how far apart the clocks are, and by how much that may be wrong."""
+    """Return the difference of the clocks and its uncertainty."""
     if facts.clock is None:
         return "not known"
     if abs(facts.clock) <= facts.doubt:
@@ -126,7 +126,7 @@ def described_clock(facts: HostFacts) -> str:
 
 
 def described_folder(folder: Folder) -> str:
-    """Return where a folder is, whose it is, and whether it can be written to."""
+    """Return the path, mode and owner of a folder, and whether it can be written to."""
     if not folder.exists:
         return (
             f"{folder.path} (to be made{'' if folder.writable else ', which this account may not'})"
@@ -135,12 +135,12 @@ def described_folder(folder: Folder) -> str:
 
 
 def described_disk(disk: Disk) -> str:
-    """Return what is free on a disk."""
+    """Return the free space of a disk."""
     return f"{report.size(disk.free)} free of {report.size(disk.size)} on {disk.mount}"
 
 
 def ask(host: SshHost, backups: str, *folders: str) -> HostFacts:
-    """Ask a host for its facts; `folders` are those whose disks count besides."""
+    """Read the facts of a host; `folders` are more folders whose disks are checked."""
     from pgtasks.host import tools
 
     began = time.time()
@@ -152,7 +152,7 @@ def ask(host: SshHost, backups: str, *folders: str) -> HostFacts:
 
 
 def parsed(text: str, began: float, ended: float) -> HostFacts:
-    """Return what a host's answer says; it was given between two times (seconds, our clock)."""
+    """Parse the answer of a host, which was given between two times (seconds, our clock)."""
     pairs = [line.split("\t", 1) for line in text.splitlines() if "\t" in line]
     fields = dict(pairs)
     clock, doubt = _clock(fields.get("clock", ""), began, ended)
@@ -182,7 +182,7 @@ def parsed(text: str, began: float, ended: float) -> HostFacts:
 
 
 def _clock(text: str, began: float, ended: float) -> tuple[float | None, float]:
-    """Return how far a clock goes before ours, and the doubt; whole seconds are the least known."""
+    """Return how far a clock is ahead, and the uncertainty, larger for whole seconds."""
     seconds, _, fraction = text.partition(".")
     if not seconds.isdecimal():
         return None, 0.0

@@ -1,4 +1,4 @@
-"""Host keys: a host is who its key says it is, and a key is trusted by hand alone."""
+"""Host keys: check the key of a host; only a person can trust a new one."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ _MARKED = ("@revoked", "@cert-authority")
 
 
 class Distrusted(Unreachable):
-    """Report a host whose key is not the one that is known of it."""
+    """The key of the host is not the known one."""
 
 
 class Unknown(Distrusted):
-    """Report a host whose key is in no file, with what it takes to trust it."""
+    """The key of the host is in no file; the error names the task that trusts it."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a known_hosts file: its marker, the names it is for, the key."""
+    """One line of a known_hosts file: marker, names, key."""
 
     file: str
     number: int
@@ -45,23 +45,23 @@ class Line:
     key: str
 
     def is_for(self, name: str) -> bool:
-        """Return whether the line is for a host: by name, pattern or hash (sshd(8))."""
+        """Return whether the line is for a host, by name, pattern or hash (sshd(8))."""
         if self.names.startswith("|1|"):
             return _hashed(self.names, name)
         from fnmatch import fnmatchcase
 
-        # OpenSSH's patterns know * and ?, no brackets: those are part of [host]:port
+        # OpenSSH's patterns have * and ?, but no brackets, which are part of [host]:port
         patterns = [part.replace("[", "[[]") for part in self.names.lower().split(",")]
         refused = any(fnmatchcase(name.lower(), p[1:]) for p in patterns if p[:1] == "!")
         return not refused and any(fnmatchcase(name.lower(), p) for p in patterns if p[:1] != "!")
 
     def revokes(self, key: str) -> bool:
-        """Return whether the line says that a key is not to be trusted any more."""
+        """Return whether the line revokes a key."""
         return self.marker == "@revoked" and self.key == key
 
 
 def lines(files: Sequence[str]) -> Iterator[Line]:
-    """Yield the lines of known_hosts files; a file that is not there is empty."""
+    """Yield the lines of known_hosts files, skipping files that do not exist."""
     for file in files:
         try:
             text = Path(file).read_text("utf-8", "replace")
@@ -77,7 +77,7 @@ def lines(files: Sequence[str]) -> Iterator[Line]:
 
 
 def _hashed(names: str, name: str) -> bool:
-    """Return whether `|1|salt|hash` is a hash of a name: its HMAC-SHA1 by the salt."""
+    """Return whether `|1|salt|hash` is the HMAC-SHA1 of a name."""
     try:
         salt, hashed = map(base64.b64decode, names.split("|")[2:4])
     except (ValueError, binascii.Error):
@@ -92,12 +92,12 @@ def fingerprint(key: paramiko.PKey) -> str:
 
 
 def known_types(settings: Settings) -> list[str]:
-    """Return the types of the keys that are known of a host."""
+    """Return the types of the known keys of a host."""
     return [line.kind for line in _of(settings) if not line.marker]
 
 
 def _of(settings: Settings) -> list[Line]:
-    """Return the lines for a host; as for ssh, one without the port serves where none has it."""
+    """Return the lines for a host, or as ssh does, those without the port if there are none."""
     files = (*settings.known_hosts, *settings.shared_hosts)
     everything = list(lines(files))
     matching = [line for line in everything if line.is_for(settings.name)]
@@ -109,7 +109,7 @@ def _of(settings: Settings) -> list[Line]:
 
 
 def check(settings: Settings, key: paramiko.PKey, *, environment: str = "") -> Line:
-    """Return the line that knows the key of a host, raising Distrusted where none does."""
+    """Return the line with the key of a host, raising Distrusted if there is none."""
     lines = _of(settings)
     text, place = key.get_base64(), f"{settings.name}: its {described(key)}"
     revoked = [f"{line.file}:{line.number}" for line in lines if line.revokes(text)]
@@ -136,7 +136,7 @@ def check(settings: Settings, key: paramiko.PKey, *, environment: str = "") -> L
 
 
 def described(key: paramiko.PKey) -> str:
-    """Return a key's type and fingerprint, as people compare them."""
+    """Return the type and fingerprint of a key."""
     return f"{key.get_name()} key {fingerprint(key)}"
 
 
@@ -153,7 +153,7 @@ def _in_revoked_file(settings: Settings, key: paramiko.PKey) -> bool:
 
 
 def _in_krl(path: str, key: paramiko.PKey) -> bool:
-    """Ask ssh-keygen, which knows the binary form, whether it revokes a key."""
+    """Return whether a binary revocation list revokes a key, by ssh-keygen."""
     with tempfile.NamedTemporaryFile("w", suffix=".pub") as public:
         public.write(f"{key.get_name()} {key.get_base64()}\n")
         public.flush()
@@ -168,7 +168,7 @@ def _in_krl(path: str, key: paramiko.PKey) -> bool:
 
 
 class Policy(paramiko.MissingHostKeyPolicy):
-    """Hold the host's key against the files; paramiko itself knows of none, so it always asks."""
+    """Check the host's key with the files; paramiko itself has none, so it always calls this."""
 
     def __init__(self, settings: Settings, environment: str) -> None:
         self.settings, self.environment = settings, environment
@@ -181,7 +181,7 @@ class Policy(paramiko.MissingHostKeyPolicy):
 
 
 def trust(settings: Settings, key: paramiko.PKey) -> Path:
-    """Append a host's key to the file that counts and return it, raising PgtasksError."""
+    """Append a host's key to the known_hosts file and return the file, raising PgtasksError."""
     path = trusted_file(settings)
     name = settings.name.lower()
     name = paramiko.HostKeys.hash_host(name) if settings.hashed else name

@@ -1,4 +1,4 @@
-"""The connection of a run to a database host: opened once, watched, closed with the run."""
+"""The SSH connection of a run: opened once, watched, closed with the run."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _PROHIBITED, _NO_SUCH_KIND = 1, 3  # RFC 4254, section 5.1
 
 
 class Link:
-    """An open connection to a host. `lost` says why it is no more, as long as that is not us.
+    """An open connection to a host. `lost` says why it ended, unless we closed it.
 
-    `opened` is how many seconds it took.
+    `opened` is the number of seconds that it took to open.
     """
 
     def __init__(self, login: Login, *, environment: str = "") -> None:
@@ -47,7 +47,7 @@ class Link:
 
     @property
     def room(self) -> str:
-        """Return the folder of this run there, gone with it."""
+        """Return the folder of this run on the host, which is removed with the run."""
         return self.lifeline.room
 
     def _lose(self, why: str) -> None:
@@ -56,7 +56,7 @@ class Link:
         self.transport.close()
 
     def why_lost(self, seconds: float) -> str:
-        """Return `lost`, giving a line that is being lost some time to be known as such."""
+        """Return `lost`, after waiting shortly for a loss to be detected."""
         self._gone.wait(seconds)
         return self.lost
 
@@ -65,11 +65,11 @@ class Link:
         return self._channel("one more command (MaxSessions?)", self.transport.open_session)
 
     def socket(self, path: str) -> paramiko.Channel:
-        """Open a channel to a unix socket there, raising Forbidden where sshd allows none."""
+        """Open a channel to a Unix socket on the host, raising Forbidden if sshd allows none."""
         return self._channel(path, partial(self.transport.open_socket, path))
 
     def port(self, host: str, port: int) -> paramiko.Channel:
-        """Open a channel to a port that is reached from there, raising Forbidden likewise."""
+        """Open a channel to a port as seen from the host, raising Forbidden if sshd allows none."""
         open_channel = partial(
             self.transport.open_channel, "direct-tcpip", (host, port), ("127.0.0.1", 0)
         )
@@ -90,10 +90,10 @@ class Link:
             raise Unreachable(f"{self}: {self.lost or exc}") from None
 
     def close(self) -> None:
-        """Close the connection; what still runs there is ended by the lifeline."""
+        """Close the connection; the watchdog ends what still runs on the host."""
         self.lifeline.close()
         self.route.close()
 
 
 class Forbidden(Failed):
-    """Report a channel that the host's sshd is told not to open."""
+    """The host's sshd is configured not to open such a channel."""

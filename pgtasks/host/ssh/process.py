@@ -1,4 +1,4 @@
-"""A command that runs on the host: a channel that behaves like a local child process."""
+"""A command on the host, which behaves like a local child process."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ if TYPE_CHECKING:
     from pgtasks.host.ssh.link import Link
 
 CHUNK = 1 << 18
-LOST = 255  # the code of a command whose end nobody has told
-_GONE = (OSError, EOFError)  # what paramiko raises on a connection that is no more
+LOST = 255  # exit code of a command whose end is not known
+_GONE = (OSError, EOFError)  # what paramiko raises on a closed connection
 _BANNER = 1 << 20  # bytes that a login shell may print before our command begins
-_WORDS = 1 << 16  # bytes of what a command says on stderr: its last ones
-_SHOWN = 500  # characters of what a login shell says instead of starting a command
+_WORDS = 1 << 16  # last bytes of stderr that are kept
+_SHOWN = 500  # characters of a login shell's message instead of a command
 _LOOK = 0.1  # seconds
-_GRACE = 5.0  # seconds that a process which the command left behind may hold its stdout
-_QUEUE = 30.0  # seconds that what a channel brings may wait behind what others do
-_SAYING = 2.0  # seconds in which a line that is being lost is known as such
+_GRACE = 5.0  # seconds that a process left by the command may keep its stdout open
+_QUEUE = 30.0  # seconds that data of a channel may wait behind that of others
+_SAYING = 2.0  # seconds in which the loss of a connection is detected
 
 
 class RemoteProcess:
-    """A command on the host; stdin and stdout are files of this machine, or pipes to it.
+    """A command on the host; stdin and stdout are local files, or pipes.
 
-    `returncode` is that of a local process; LOST where how the command ended is not known, or not
-    all it sent has come: that is no success, whatever the command itself said.
+    `returncode` is that of a local process, or LOST if the end of the command is not known or not
+    all of its output has arrived: that is a failure, whatever the command itself reported.
     """
 
     def __init__(self, link: Link, command: Command, *, stdin: Source, stdout: Sink) -> None:
@@ -73,7 +73,7 @@ class RemoteProcess:
         if source is not None:
             self._thread(self._write, source)
         else:
-            with suppress(*_GONE):  # the line: how the command ends says so
+            with suppress(*_GONE):  # connection lost: the exit code shows it
                 self._channel.shutdown_write()
 
     def _sink(self, stdout: Sink) -> int | None:
@@ -91,7 +91,7 @@ class RemoteProcess:
         return thread
 
     def _read(self, sink: int | None) -> None:
-        """Take what the command prints, from the mark on, into the sink."""
+        """Copy the output of the command after the mark into the sink."""
         try:
             data = self._begin()
             while self._begun and (data or (data := self._channel.recv(CHUNK))):
@@ -101,26 +101,26 @@ class RemoteProcess:
                 self._quiet_since, data = time.monotonic(), b""
             self._whole = self._whole or bool(self._channel.eof_received)
         except _GONE:
-            pass  # the line: not all has come
+            pass  # connection lost: output is missing
         finally:
             if sink is not None:
                 os.close(sink)
 
     def _passed_on(self, data: bytes, sink: int | None) -> bool:
-        """Write into the sink; where that fails, such as on a full disk, end the command."""
+        """Write into the sink; if that fails, as with a full disk, end the command."""
         try:
             if sink is not None:
                 write(sink, data)
         except OSError as exc:
             self._fault = exc
-            unread = isinstance(exc, ConnectionError)  # the reader of a pipe or socket is gone
+            unread = isinstance(exc, ConnectionError)  # the reader of a pipe or socket closed it
             self.link.lifeline.signal(self.mark, signal.SIGPIPE if unread else signal.SIGTERM)
             self._channel.close()
             return False
         return True
 
     def _begin(self) -> bytes:
-        """Read up to the mark and return what came after it."""
+        """Read up to the mark and return the bytes after it."""
         marker = f"\n{self.mark}\n".encode()
         received = b""
         with self._bounded_beginning():
@@ -136,7 +136,7 @@ class RemoteProcess:
 
     @contextmanager
     def _bounded_beginning(self) -> Iterator[None]:
-        """Close the channel when a block takes too long: a host may go on talking for ever."""
+        """Close the channel if a block takes too long, because a host may send without end."""
 
         def close() -> None:
             self._late = True
@@ -152,7 +152,7 @@ class RemoteProcess:
 
     @property
     def _limit(self) -> float:
-        """Return how long a command may take to begin: its first words may wait behind data."""
+        """Return the timeout for the start of a command, whose output may wait behind data."""
         return self.link.login.channel_timeout + _QUEUE
 
     def _write(self, source: int | None) -> None:
@@ -162,7 +162,7 @@ class RemoteProcess:
         ready.register(source, select.POLLIN)
         try:
             while not self._channel.closed:
-                # in slices: a writer before us that stays silent must not keep us from the end
+                # in slices, so that a silent writer does not keep us from noticing the end
                 if not ready.poll(_LOOK * 1000):
                     continue
                 data = os.read(source, CHUNK)
@@ -171,12 +171,12 @@ class RemoteProcess:
                     return
                 self._channel.sendall(data)
         except _GONE:
-            pass  # the command does not read any more; how it ends says why
+            pass  # the command no longer reads; its exit code says why
         finally:
-            os.close(source)  # so that a writer before us meets a broken pipe
+            os.close(source)  # so that the writer gets a broken pipe
 
     def words(self) -> bytes:
-        """Wait for the end of stderr and return the last of what the command said on it."""
+        """Wait for the end of stderr and return its last bytes."""
         assert self.stderr is not None
         received = b""
         while more := self.stderr.read(_WORDS):
@@ -184,7 +184,7 @@ class RemoteProcess:
         return received
 
     def poll(self) -> int | None:
-        """Return the exit code, None while the command runs or its output is on the way."""
+        """Return the exit code, None while the command runs or output is missing."""
         if self.returncode is None and self._channel.status_event.is_set():
             self._ended_at = self._ended_at or time.monotonic()
             if self._held_open():
@@ -197,17 +197,17 @@ class RemoteProcess:
         return self.returncode
 
     def _held_open(self) -> bool:
-        """Return whether a process that the command left behind holds its stdout.
+        """Return whether a process left by the command keeps its stdout open.
 
-        That is so when a sign of life came from there long after the command's end and the last of
-        its output: on a slow or stuck line the rest may still be on its way.
+        That is so if a keepalive arrived long after the command's end and its last output.
+        Otherwise, on a slow connection, the rest of the output may still arrive.
         """
         if not self._reader.is_alive() or self._channel.closed or self._ended_at is None:
             return False
         return self.link.lifeline.answered - max(self._ended_at, self._quiet_since) > _GRACE
 
     def _verdict(self) -> int:
-        """Return the exit code; what was not told, or did not come whole, is no success."""
+        """Return the exit code, LOST if it is unknown or output is missing."""
         signalled = self.link.transport.signals.get(self._channel.chanid)
         status = self._channel.exit_status
         if signalled is not None or status >= 0:
@@ -236,12 +236,12 @@ class RemoteProcess:
                 raise subprocess.TimeoutExpired(self.command.argv, timeout or 0)
 
     def close(self) -> None:
-        """Let go of the command: nothing more is read, and the lifeline ends what is left of it."""
+        """Stop reading from the command; the watchdog ends what is left of it."""
         self.end(signal.SIGTERM)
         self._channel.close()
 
     def end(self, sign: signal.Signals) -> None:
-        """Signal the command and what it started, which may be about to begin."""
+        """Send a signal to the command and its children, even if it is about to begin."""
         if self.returncode is not None:
             return
         told = self.link.lifeline.signal(self.mark, sign)
@@ -250,7 +250,7 @@ class RemoteProcess:
             self._channel.close()
 
     def failure(self, hint: str) -> PgtasksError:
-        """Return the error for a command that ended badly."""
+        """Return the error for a failed command."""
         code, where = self.returncode, self.link
         if self._fault and not isinstance(self._fault, ConnectionError):
             return Failed(f"cannot write what {self.command} sends: {self._fault.strerror}")
@@ -274,7 +274,7 @@ class RemoteProcess:
 
 
 class _Stderr(io.RawIOBase):
-    """What the command says, without what a login shell said before it."""
+    """The stderr of the command, without that of the login shell before it."""
 
     def __init__(self, process: RemoteProcess) -> None:
         self._process, self._before = process, b""
@@ -296,7 +296,7 @@ class _Stderr(io.RawIOBase):
             self._before = (self._before + more)[-_BANNER:]
             _, separator, rest = self._before.partition(marker)
             if separator or not more:
-                # a shell that started no command of ours said why
+                # the shell started no command, and said why
                 self._begun, self._before = True, rest if separator else self._before
         if self._before:
             data, self._before = self._before[:size], self._before[size:]
@@ -305,7 +305,7 @@ class _Stderr(io.RawIOBase):
 
 
 def _copy(file: IO[bytes] | int) -> int:
-    """Return a handle of our own: whoever gave us the file may close it at any time."""
+    """Return a copy of a handle, because the caller may close the file at any time."""
     return os.dup(file if isinstance(file, int) else file.fileno())
 
 

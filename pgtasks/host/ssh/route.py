@@ -1,4 +1,4 @@
-"""The way to a host: past its jump hosts, each one who its key says it is, to a login."""
+"""Connect to a host through its jump hosts, checking the key of each."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ from pgtasks.settings.ssh import parse as parse_login
 
 _PROHIBITED = 1  # RFC 4254, section 5.1
 
-# what it has to say is in the exceptions; without a handler logging prints tracebacks
+# its messages are in the exceptions; without a handler, logging prints tracebacks
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 logging.getLogger("paramiko").propagate = False
 
 
 class Denied(Unreachable):
-    """Report a host that lets none of our keys in."""
+    """The host accepts none of our keys."""
 
 
 class Route:
-    """The hosts on the way, the last one is where it leads; `connections` to those reached.
+    """The hosts on the way, ending at the destination, and the `connections` so far.
 
-    `key` is what the last login was made with.
+    `key` is the key of the last login.
     """
 
     def __init__(self, login: Login, *, environment: str = "") -> None:
@@ -99,7 +99,7 @@ class Route:
             connection.connect_kwargs["sock"] = self._socket(settings)
             connection.open()
         except BaseException as exc:
-            connection.client.close()  # Fabric closes none that was not opened whole
+            connection.client.close()  # Fabric does not close a connection that failed to open
             raise self._explained(exc, settings, keys) from None
         finally:
             keys.close()
@@ -107,7 +107,7 @@ class Route:
         self.key = keys.taken
 
     def presented(self, settings: Settings) -> paramiko.PKey:
-        """Return the key that the next host shows; nobody logs in."""
+        """Return the key of the next host, without a login."""
         try:
             transport = _transport(settings, self._socket(settings))
             transport.banner_timeout = self.login.banner_timeout
@@ -120,7 +120,7 @@ class Route:
             raise self._explained(exc, settings) from None
 
     def _socket(self, settings: Settings) -> Any:
-        """Return what leads to the next host's sshd: a socket, or a channel of the host before."""
+        """Return a socket to the next host's sshd, or a channel of the host before."""
         seconds = float(self.login.connect_timeout)
         if self.connections:
             open_channel = self.connections[-1].transport.open_channel
@@ -129,12 +129,12 @@ class Route:
         if settings.proxy_command:
             return self._proxied(settings.proxy_command)
         made = socket.create_connection((settings.host, settings.port), seconds)
-        # paramiko leaves it off: a small message after another would wait for its receipt, 40 ms
+        # paramiko does not set it: small messages would wait 40 ms for an acknowledgement
         made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return made
 
     def _proxied(self, command: str) -> socket.socket:
-        """Return a socket that a ProxyCommand serves."""
+        """Return a socket to a ProxyCommand."""
         ours, theirs = socket.socketpair()
         with theirs:
             argv, end = ["/bin/sh", "-c", f"exec {command}"], theirs.fileno()
@@ -146,7 +146,7 @@ class Route:
     def _explained(
         self, exc: BaseException, settings: Settings, keys: Keys | None = None
     ) -> BaseException:
-        """Return what went wrong, in one line; what is ours already, or no error, as it is."""
+        """Return an error in one line; our own errors are unchanged."""
         if isinstance(exc, PgtasksError) or not isinstance(exc, Exception):
             return exc
         place, login = f"ssh {settings}", self.login
@@ -179,7 +179,7 @@ class Route:
 def _hosts(last: Settings, login: Login, heirs: tuple[Settings, ...] = ()) -> list[Settings]:
     """Return the hosts on the way, as ssh finds them.
 
-    Several jump hosts are the whole way; the first of them may need jump hosts of its own.
+    Several jump hosts are the whole path; the first of them may have jump hosts of its own.
     """
     way: list[Settings] = []
     for number, jump in enumerate(last.jumps):
@@ -197,7 +197,7 @@ def _hosts(last: Settings, login: Login, heirs: tuple[Settings, ...] = ()) -> li
 
 
 def _jump(login: Login, jump: str) -> Login:
-    """Return the login of a jump host: the same file knows its key."""
+    """Return the login of a jump host, with the same known_hosts file."""
     jump_login = parse_login(jump, "ssh.jump")
     port = int(jump_login["port"]) if "port" in jump_login else None
     return Login(

@@ -1,8 +1,8 @@
-"""The shell text that starts a command on the host.
+"""The shell scripts that start a command on the host.
 
-sshd hands one line to the account's login shell, whatever that is. Ours is always the same and
-valid in all of them; the real script comes as the first line of stdin, so that no process list
-shows it and nothing has to survive a foreign shell's quoting.
+sshd passes one line to the account's login shell, which can be any shell. Our line is always the
+same and valid in all of them. The real script is the first line of stdin, so that no process list
+shows it, and no unknown shell has to parse its quotes.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from collections.abc import Mapping
 
 from pgtasks.host.local import Command
 
-OVER = 254  # the exit code of a command that does not start, since its run is over
-_LOOKS = 5  # of the watcher there, in the time after which silence counts as the end
+OVER = 254  # exit code of a command that does not start because its run has ended
+_LOOKS = 5  # checks of the watcher during the time of `silence`
 
-# `read` takes no byte beyond its line (POSIX), so what follows on stdin is the command's own
+# `read` takes no byte beyond its line (POSIX), so the rest of stdin belongs to the command
 _BEGIN = """/bin/sh -c 'IFS= read -r s; eval "$(printf %b "$s")"'"""
 
-# What a command sees of the account's own variables; an application's or libpq's are no business
-# of pg_dump there either.
+# The variables of the account that a command gets; those of an application or of libpq must not
+# affect pg_dump on the host either.
 _KEPT = ("HOME", "PATH", "USER", "LOGNAME", "SHELL", "TMPDIR", "LANG", "TZ")
 
-# The mark tells what a login shell printed from what the command prints.
+# The mark separates the output of the login shell from that of the command.
 _COMMAND = """\
 umask 077
 cd /
@@ -123,7 +123,7 @@ over $watcher
 
 
 def begin(sudo_user: str = "") -> str:
-    """Return the line for the login shell; with `sudo_user` all that follows runs as that account.
+    """Return the line for the login shell; with `sudo_user` the rest runs as that account.
 
     Below sudo the script gets a session of its own, as sshd gives one to every command.
     """
@@ -133,9 +133,9 @@ def begin(sudo_user: str = "") -> str:
 
 
 def begin_lifeline(sudo_user: str = "") -> str:
-    """Return the login shell's line for the lifeline, whose end is the end of the connection.
+    """Return the login shell's line for the watchdog, whose end ends the connection.
 
-    Below sudo it may not end sshd's session: the shell above, which is the account's, does.
+    Below sudo it may not end sshd's session; the account's own shell above it does.
     """
     if sudo_user:
         below = begin(sudo_user).removeprefix("exec ")
@@ -145,7 +145,7 @@ def begin_lifeline(sudo_user: str = "") -> str:
 
 
 def command(wanted: Command, mark: str, room: str) -> bytes:
-    """Return the line that starts a command in a run's room, saying `mark` first."""
+    """Return the line that starts a command in a run's folder, printing `mark` first."""
     argv = ("/bin/sh", "-c", _REGISTER, mark, *wanted.argv) if room else wanted.argv
     variables = {**wanted.env, **({"PGTASKS_ROOM": room} if room else {})}
     return _line(_COMMAND.format(mark=mark, variables=_given(variables), argv=shlex.join(argv)))
@@ -157,15 +157,15 @@ def _given(variables: Mapping[str, str]) -> str:
 
 
 def lifeline(mark: str, silence: int) -> bytes:
-    """Return the line of the process that keeps a run's room and its promises there.
+    """Return the line of the watchdog, which owns a run's folder and cleans up after it.
 
-    When it hears nothing for `silence` seconds, or its stdin ends, the run is over: whatever it
-    started is ended, first gently, its room goes, and then the SSH session with all tunnels in it.
+    If it hears nothing for `silence` seconds, or its stdin ends, the run is over: it terminates
+    the run's processes, then kills them, removes the folder, and ends the SSH session.
     """
     pause = max(1, silence // _LOOKS)
     return _line(_LIFELINE.format(mark=mark, pause=pause, patience=-(-silence // pause)))
 
 
 def _line(script: str) -> bytes:
-    """Return a script in one line, as printf's %b reads it."""
+    """Return a script in one line, for printf's %b."""
     return script.replace("\\", "\\\\").replace("\n", "\\n").encode() + b"\n"

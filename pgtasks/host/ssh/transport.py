@@ -1,4 +1,4 @@
-"""paramiko's transport, able to open unix sockets on the other side."""
+"""paramiko's transport, with channels to Unix sockets of the host."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ _OPEN = b"\x5a"  # SSH_MSG_CHANNEL_OPEN
 _EOF = 96  # SSH_MSG_CHANNEL_EOF
 _CLOSE = 97  # SSH_MSG_CHANNEL_CLOSE
 _OF_A_CHANNEL = range(93, 101)  # what speaks of an open channel (RFC 4254, section 9)
-# bytes that wait here for the line: more would keep signs of life waiting behind them
+# unsent bytes: more would delay the keepalives behind them
 _WAITING = 1 << 17
 
 
 class Transport(paramiko.Transport):
-    """A transport that prefers ciphers in one pass, and opens unix sockets there.
+    """A transport that prefers authenticated ciphers, and opens Unix sockets of the host.
 
-    `heard` is when the other side last sent anything; `signals` has the number of the signal that
-    ended a command by its channel's number (0: one that this system has no name for).
+    `heard` is the time of the last message; `signals` has the number of the signal that ended a
+    command, by its channel's number (0: a signal that this system does not have).
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         ciphers = self.get_security_options().ciphers
-        # twice as fast here as a cipher and a MAC one after the other
+        # twice as fast as a cipher and a separate MAC
         self.get_security_options().ciphers = tuple(
             sorted(ciphers, key=lambda name: "gcm" not in name)
         )
@@ -39,13 +39,13 @@ class Transport(paramiko.Transport):
         self._held: list[Any] = []  # messages that wait for new keys
         self.heard = time.monotonic()
         self.signals: dict[int, int] = {}
-        self._ended: set[int] = set()  # the other side's numbers of channels that we closed
+        self._ended: set[int] = set()  # the host's numbers of channels that we closed
         self._read_message = self.packetizer.read_message
         self.packetizer.read_message = self._hear  # type: ignore[method-assign]
         _wait_little(self.sock)
 
     def _hear(self) -> Any:
-        """Return the next message; paramiko does not tell which signal ended a command."""
+        """Return the next message, noting signals, which paramiko does not report."""
         kind, message = self._read_message()
         self.heard = time.monotonic()
         if kind == _REQUEST[0]:
@@ -53,7 +53,7 @@ class Transport(paramiko.Transport):
         return kind, message
 
     def allow(self, algorithms: Mapping[str, Sequence[str]]) -> None:
-        """Use none but these of each kind, raising SSHException where paramiko has none of them."""
+        """Allow only these algorithms of each kind, raising SSHException if paramiko has none."""
         options = self.get_security_options()
         for kind, allowed in algorithms.items():
             kept = tuple(name for name in getattr(options, kind) if name in allowed)
@@ -63,7 +63,7 @@ class Transport(paramiko.Transport):
             setattr(options, kind, kept)
 
     def prefer_keys(self, types: list[str]) -> None:
-        """Ask for a host key of one of these types first: those that are known."""
+        """Prefer host keys of these types, which are the known ones."""
         options = self.get_security_options()
         wanted = [name for kind in types for name in _signatures(kind)]
         first = [name for name in wanted if name in options.key_types]
@@ -71,7 +71,7 @@ class Transport(paramiko.Transport):
         options.key_types = (*first, *rest)
 
     def open_socket(self, path: str, *, timeout: float) -> paramiko.Channel:
-        """Open a channel to a unix socket there (OpenSSH's PROTOCOL, section 2.4)."""
+        """Open a channel to a Unix socket of the host (OpenSSH's PROTOCOL, section 2.4)."""
         self._opening.path = path
         try:
             return self.open_channel(_SOCKET, timeout=timeout)
@@ -111,14 +111,14 @@ class Transport(paramiko.Transport):
         try:
             super()._send_message(data)  # type: ignore[misc]
         except EOFError:
-            # paramiko's word where the connection went in this moment; a socket's is OSError
+            # paramiko raises this if the connection just closed; a socket raises OSError
             if header[0] not in (_EOF, _CLOSE):
                 raise ConnectionResetError("the connection is closed") from None
 
     def _parse_channel_open_success(self, message: paramiko.Message) -> None:
         begin = message.packet.tell()
         message.get_int()
-        self._ended.discard(message.get_int())  # numbers are given again
+        self._ended.discard(message.get_int())  # numbers are reused
         message.packet.seek(begin)
         super()._parse_channel_open_success(message)  # type: ignore[misc]
 
@@ -137,11 +137,11 @@ def _note_signal(transport: Any, message: paramiko.Message) -> None:
 
 
 def _wait_little(sock: Any) -> None:
-    """Keep few unsent bytes in the kernel, where the system can be told so."""
+    """Limit the unsent bytes in the kernel, if the system supports that."""
     option = getattr(socket, "TCP_NOTSENT_LOWAT", None)
     if option is None or not isinstance(sock, socket.socket):
         return
-    if sock.family in (socket.AF_INET, socket.AF_INET6):  # not that of a ProxyCommand
+    if sock.family in (socket.AF_INET, socket.AF_INET6):  # not the socket of a ProxyCommand
         sock.setsockopt(socket.IPPROTO_TCP, option, _WAITING)
 
 

@@ -1,4 +1,4 @@
-"""Trust in the keys of a host and its jump hosts: by a person's word, and never silently."""
+"""Trust the keys of a host and its jump hosts, if a person says so."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _TOLD = re.compile(r"(?:(?P<host>[^=]+)=)?(?P<print>(?:SHA256:)?[A-Za-z0-9+/]{43
 
 @dataclass(frozen=True)
 class PresentedKey:
-    """The key that a host shows; `file` holds it, once it is trusted."""
+    """The key that a host presents; `file` contains it once it is trusted."""
 
     host: str
     name: str
@@ -35,20 +35,20 @@ class PresentedKey:
 
 
 class Judge(Protocol):
-    """Decides on a key that nobody knows yet."""
+    """Decides whether to trust an unknown key."""
 
     def __call__(self, key: PresentedKey, hosts: Sequence[Settings]) -> None:
-        """Raise Refused, or Unreachable, where the key is not to be trusted.
+        """Raise Refused or Unreachable if the key is not trusted.
 
-        `hosts` are all on the way: each of them could answer for another one.
+        `hosts` are all hosts on the way, because each could answer for another.
         """
 
 
 @dataclass
 class Trusted:
-    """The keys of all hosts on the way; the last one is where it leads.
+    """The keys of all hosts on the way, ending at the destination.
 
-    A plan (`dry`) ends at the first key that is not known: nobody logs in past it.
+    A plan (`dry`) ends at the first unknown key, because that host is not logged in to.
     """
 
     keys: list[PresentedKey] = field(default_factory=list)
@@ -68,11 +68,11 @@ class Trusted:
 
 
 def trust(login: Login, judge: Judge | None, *, environment: str = "") -> Trusted:
-    """Have every unknown key on the way judged, and keep those that are trusted.
+    """Let the judge decide on every unknown key on the way, and store the trusted ones.
 
-    Without a judge nothing is kept: that is the plan.
-    Each jump host is logged in to, for the key of the next. Raises Unreachable for a key that is
-    not the one that is known: it is not replaced.
+    Without a judge, as in a plan, nothing is stored. The key of the next host requires a login to
+    the jump host before it. Raises Unreachable for a key that differs from the known one, which is
+    not replaced.
     """
     done = Trusted(dry=judge is None)
     with Route(login, environment=environment) as route:
@@ -100,7 +100,7 @@ def _judged(route: Route, settings: Settings, judge: Judge | None) -> PresentedK
 
 
 def judge(target: Target, fingerprints: Sequence[str], *, yes: bool) -> Judge:
-    """Return who decides on the keys of a target's host: fingerprints, --yes, a person, nobody.
+    """Return the judge for a target's host: fingerprints, --yes, a person, or nobody.
 
     Raises Refused for --yes on a protected environment.
     """
@@ -117,7 +117,7 @@ def judge(target: Target, fingerprints: Sequence[str], *, yes: bool) -> Judge:
 
 
 def _matching(fingerprints: Sequence[str]) -> Judge:
-    """Return who takes a key only by a fingerprint that was given for its own host."""
+    """Return a judge that accepts a key only by a fingerprint for its own host."""
     told = [_told(text) for text in fingerprints]
 
     def judge(key: PresentedKey, hosts: Sequence[Settings]) -> None:
@@ -129,7 +129,7 @@ def _matching(fingerprints: Sequence[str]) -> Judge:
 
 
 def _told(text: str) -> tuple[str, str]:
-    """Return the host, nothing where none is named, and the fingerprint of `HOST=SHA256:...`."""
+    """Return host and fingerprint of `HOST=SHA256:...`; the host may be empty."""
     match = _TOLD.fullmatch(text.strip())
     if match is None:
         raise Refused(f"--fingerprint {text!r}, expected SHA256:... or HOST=SHA256:...")
@@ -137,7 +137,7 @@ def _told(text: str) -> tuple[str, str]:
 
 
 def _meant(host: str, hosts: Sequence[Settings]) -> str:
-    """Return the name of the host that a fingerprint was given for, raising Refused in doubt."""
+    """Return the host of a fingerprint, raising Refused if it is not unique."""
     names = ", ".join(each.name for each in hosts)
     if not host and len(hosts) == 1:
         return hosts[0].name

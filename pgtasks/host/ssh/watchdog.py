@@ -1,7 +1,7 @@
-"""The lifeline: a small process on the host that keeps what a run promises there.
+"""The watchdog: a small process on the host that cleans up after a run.
 
-It owns the run's room, and ends what the run started when it hears nothing more of us
-(`wrapper.lifeline` is its text). We take its own silence for the end of the line.
+It owns the run's folder, and ends the processes of the run when it hears nothing from us
+(`scripts.lifeline` is its text). If it does not answer, we treat the connection as lost.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from pgtasks.host.ssh import scripts
 from pgtasks.host.ssh.transport import Transport
 from pgtasks.settings.ssh import Login
 
-_BEATS = 4  # signs of life in the time after which silence counts as the end
+_BEATS = 4  # keepalives during the time of `silence`
 _CHUNK = 4096
-_BANNER = 1 << 20  # bytes that a login shell may print before the lifeline begins
-_LONGEST = 1024  # characters of a room's path
+_BANNER = 1 << 20  # bytes that a login shell may print before the watchdog begins
+_LONGEST = 1024  # characters of a folder's path
 
 
 class NoCommand(Unreachable):
-    """Report a host that lets us in and starts no command."""
+    """The host accepts the login but starts no command."""
 
 
 class Watchdog:
-    """A lifeline at work; `lose` is called, once, with why the line is no more.
+    """A running watchdog; `lose` is called once, with the reason, if the connection is lost.
 
-    `room` is the folder of this run there, gone with it.
+    `room` is the folder of this run on the host, which is removed with the run.
     """
 
     def __init__(self, channel: paramiko.Channel, login: Login, lose: Callable[[str], None]):
@@ -51,11 +51,11 @@ class Watchdog:
             threading.Thread(target=work, daemon=True).start()
 
     def _word_after(self, mark: bytes) -> str:
-        """Return the rest of the mark's line; a login shell may have printed its own before."""
+        """Return the rest of the line after the mark; a login shell may print before it."""
         received, deadline = b"", time.monotonic() + self._login.channel_timeout
         try:
             while b"\n" not in received.partition(mark)[2]:
-                # the whole of it has this time, whatever comes meanwhile
+                # a limit for all of it, whatever is received meanwhile
                 self._channel.settimeout(max(deadline - time.monotonic(), 0.001))
                 more = self._channel.recv(_CHUNK)
                 if not more or len(received) > _BANNER:
@@ -71,7 +71,7 @@ class Watchdog:
         return self._room(received.partition(mark)[2].split(b"\n")[0])
 
     def _room(self, received: bytes) -> str:
-        """Return the path of the room; what a host says is input, and this goes into commands."""
+        """Return the path of the folder, checked because it goes into commands."""
         path = received.decode(errors="replace")
         if not path.startswith("/") or len(path) > _LONGEST or not path.isprintable():
             raise NoCommand(f"{self._login}: no folder for a run there: {path[:_LONGEST]!r}")
@@ -87,16 +87,16 @@ class Watchdog:
         return f"{last[0]} (exit code {code})"
 
     def _beat(self) -> None:
-        """Give signs of life, as long as there is anybody to give them to."""
+        """Send keepalives until the connection ends."""
         pause = self._login.silence / _BEATS
         while self._tell(".") and not self._over.wait(pause):
             pass
 
     def _listen(self) -> None:
-        """Hear the answers, and take their absence for the end.
+        """Read the answers; if none arrives in time, the connection is lost.
 
-        Not the thread that sends: on a cut line that one may be stuck in a full buffer. Whatever
-        else comes counts as well, since answers wait behind it.
+        This is not the thread that sends, which may be stuck in a full buffer if the connection is
+        cut. Other messages count too, because answers wait behind them.
         """
         self._channel.settimeout(self._login.silence / _BEATS)
         why = f"no answer in {self._login.silence} s, the line is cut"
@@ -121,16 +121,16 @@ class Watchdog:
         return True
 
     def signal(self, mark: str, sign: signal.Signals) -> bool:
-        """Send a signal to a command and all in its group; return whether the line takes it.
+        """Send a signal to a command and its process group; return whether it could be sent.
 
-        A command that has not begun by then does not begin.
+        A command that has not begun by then does not begin at all.
         """
         return self._tell(f"{sign.name.removeprefix('SIG')} {mark}")
 
     def ended(self, mark: str) -> None:
-        """Say that a command has ended, so that nobody signals another process of its ID."""
+        """Report that a command has ended, so that its process ID is not signalled again."""
         self._tell(f"-{mark}")
 
     def close(self) -> None:
-        """Give no more signs of life."""
+        """Stop the keepalives."""
         self._over.set()

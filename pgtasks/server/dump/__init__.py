@@ -1,11 +1,11 @@
-"""pg_dump, as a backup runs it.
+"""Run pg_dump for a backup.
 
-layout       the two forms of an archive that are kept
-compression  how a dump is compressed
-source       the database that is dumped, as it was just before its snapshot
-standby      what a standby makes of a dump
-obstacles    what would keep a backup from coming back, seen before it is made
-pg_dump      what pg_dump is told, and what it says
-attempt      one dump and its proof, of one snapshot
-watch        what changed beside it, so that it begins anew
+layout       the two archive formats
+compression  choose the compression of a dump
+source       check the database before its snapshot
+standby      dumps of a hot standby
+obstacles    objects that a restore would fail at
+pg_dump      the commands, and the log of pg_dump
+attempt      one dump and its proof, in one snapshot
+watch        detect changes during a dump, which require another attempt
 """

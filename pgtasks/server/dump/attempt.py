@@ -1,10 +1,9 @@
-"""One attempt at a consistent dump: snapshot, pg_dump, proof, and the check that both saw it.
+"""One attempt at a consistent dump: snapshot, pg_dump, proof, and a check for changes.
 
-What pg_dump and the proof read by name must be what the snapshot has under that name, see `watch`:
-a table that is rewritten or gives its name away after the snapshot and before pg_dump's lock is
-dumped as empty, or with another table's rows, with exit code 0. The proof's sessions lock the
-tables right when pg_dump does, else a waiting ALTER would come between, and they check what they
-have read before they let go of it.
+pg_dump and the proof must read the tables that the snapshot has under each name, see `watch`: if a
+table is rewritten, or renamed, after the snapshot and before pg_dump's lock, pg_dump saves no rows,
+or those of another table, with exit code 0. The sessions of the proof lock the tables as soon as
+pg_dump does, so that no waiting ALTER comes between, and check the tables before they unlock them.
 """
 
 from __future__ import annotations
@@ -32,11 +31,11 @@ from pgtasks.server.proof.reader import SNAPSHOT, Contended, Moved, ProofReader,
 from pgtasks.server.proof.scope import Content, content
 from pgtasks.settings.target import Target
 
-_PAUSE = 0.02  # seconds between looks at pg_dump and the proof, at first
+_PAUSE = 0.02  # first interval of checks on pg_dump and the proof, in seconds
 _LONGEST_PAUSE = 0.25
-_SHARE = 4  # the lock table's part that the proof may fill: pg_dump and its workers need theirs
-_MOST_LOCKED = 2000  # tables that one session locks ahead
-# what several processes fail with and one does not
+_SHARE = 4  # the share of the lock table for the proof; pg_dump and its workers need the rest
+_MOST_LOCKED = 2000  # tables that one session locks in advance
+# an error of several processes that one would not have
 _OF_WORKERS = {
     "out of shared memory": "the server's lock table is too small for several processes",
     "could not obtain lock on relation": "somebody waits to alter a table",
@@ -45,7 +44,7 @@ _OF_WORKERS = {
 
 @dataclass(frozen=True)
 class Attempt:
-    """What an attempt works with. `with_proof` is the user's wish, `lock` whether to lock ahead."""
+    """The parameters of an attempt. `lock` says whether to lock tables in advance."""
 
     target: Target
     host: Host
@@ -59,7 +58,7 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Dumped:
-    """What an attempt brought: `snapshot_time` is the server's clock, UTC."""
+    """The result of an attempt; `snapshot_time` is the server's clock, in UTC."""
 
     plan: DumpPlan
     snapshot_time: str
@@ -67,7 +66,7 @@ class Dumped:
     content: Content
     proof: Proof | None
     warnings: tuple[str, ...]
-    obstacles: tuple[str, ...] = ()  # that a restore will meet
+    obstacles: tuple[str, ...] = ()  # obstacles to a restore
 
 
 def run(attempt: Attempt) -> Dumped:
@@ -86,13 +85,13 @@ def run(attempt: Attempt) -> Dumped:
         revision = _revision(now, snapshot, watch)
         _await_locks(attempt, dump, watch)
         watch.refuse_moved(locked=True)
-        if dump.wait(0):  # its locks may have been gone before that
+        if dump.wait(0):  # its locks may have been released before
             watch.refuse_moved(locked=False)
         proof = _finished(attempt, snapshot, content, dump, watch)
         watch.refuse_schemas()
         tables = (*content.tables, *content.others)
         budget = min(obstacles.MOST, max(obstacles.LEAST, _passed(began) * obstacles.SHARE))
-        # of a backup that nobody wants proven no table is read twice
+        # without a proof, no table is read twice
         warnings = obstacles.found(now, snapshot, tables, budget) if proof is not None else []
         return Dumped(
             plan=attempt.plan,
@@ -127,7 +126,7 @@ def _started(attempt: Attempt, snapshot: str, words: DumpLog, stack: ExitStack) 
 
 
 def _content(attempt: Attempt, conn: Connection) -> Content:
-    # patterns mean what they mean in the snapshot, as they do to pg_dump
+    # patterns match names of the snapshot, as in pg_dump
     matched = catalog.without_data(conn, attempt.plan.exclude_table_data)
     return content(
         conn,
@@ -153,18 +152,18 @@ def _check(attempt: Attempt, dump: Pipeline, watch: Watch) -> None:
         for words, why in _OF_WORKERS.items():
             if words in failure.hint and attempt.plan.jobs > 1:
                 raise Retry(why, serial=True, hint=failure.hint) from None
-        watch.explain(failure.hint)  # such as a table that was dropped before it was locked
+        watch.explain(failure.hint)  # for example, a table was dropped before it was locked
         raise failure from None
 
 
 def _finished(
     attempt: Attempt, snapshot: str, content: Content, dump: Pipeline, watch: Watch
 ) -> Proof | None:
-    """Wait for pg_dump and the proof side by side; either one's failure ends the other."""
+    """Wait for pg_dump and the proof in parallel; a failure of one ends the other."""
     if not attempt.with_proof:
         _wait(attempt, dump, watch, None)
         return None
-    # the dump itself says where the sequences stand
+    # the dump itself has the values of the sequences
     wanted = replace(content, sequences=())
     lock = attempt.lock and _fits(attempt, content)
     try:
@@ -173,7 +172,7 @@ def _finished(
             jobs=attempt.target.jobs,
             lock=lock,
             purpose="db.backup proof",
-            # what is locked ahead has its columns from when pg_dump held its locks
+            # tables locked in advance have the columns that they had when pg_dump locked them
             check=None if lock else watch.refuse_columns,
         ) as taking:
             _wait(attempt, dump, watch, taking)
@@ -183,7 +182,7 @@ def _finished(
     except Moved as exc:
         raise Retry(exc.message) from None
     except Failed as exc:
-        watch.explain(f"{exc.message}\n{exc.hint}".strip())  # such as a table that was dropped
+        watch.explain(f"{exc.message}\n{exc.hint}".strip())  # for example, a table was dropped
         raise
     watch.refuse_unread(content, proof)
     return proof
@@ -212,7 +211,7 @@ def _wait(attempt: Attempt, dump: Pipeline, watch: Watch, taking: ProofReader | 
 
 
 def _revision(conn: Connection, snapshot: str, watch: Watch) -> str:
-    """Return Alembic's revision as of the snapshot, several joined by commas, or nothing."""
+    """Return Alembic's revisions in the snapshot, joined by commas, or an empty text."""
     connection.execute(conn, SNAPSHOT)
     try:
         snapshot_of(conn, snapshot)

@@ -1,4 +1,4 @@
-"""How a dump is compressed: chosen from what pg_dump at hand can do."""
+"""Choose the compression of a dump from those that pg_dump supports."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from pgtasks.errors import BadConfiguration, VersionMismatch
 from pgtasks.host.tools import Toolset
 
 AUTO = "auto"
-# zstd 1 is as fast as gzip 1 is at a fifth more bytes; gzip is what every pg_restore can read
+# zstd 1 is as fast as gzip 1, which needs a fifth more bytes; every pg_restore can read gzip
 _PREFERRED = ("zstd:1", "gzip:1")
 _LEVELS = {"gzip": (1, 9), "zstd": (1, 22), "lz4": (1, 12)}
 
 
 def chosen(wanted: str | None, toolset: Toolset, readers: Sequence[Toolset] = ()) -> str:
-    """Return the compression of a dump by these tools: `zstd:1`, `gzip:6`, `lz4`, `none`.
+    """Return the compression for these tools: `zstd:1`, `gzip:6`, `lz4`, `none`.
 
-    Where nothing is wanted, one that some of `readers` can unpack, if any are given. Raises
-    BadConfiguration for words that mean none, VersionMismatch for one that the tools lack.
+    By default, it is one that some of `readers` can decompress, if any are given. Raises
+    BadConfiguration for an invalid value, VersionMismatch for one that the tools lack.
     """
     if wanted in (None, AUTO):
         usable = toolset.compressions
@@ -56,7 +56,7 @@ def _in_range(name: str, level: int) -> bool:
 
 
 def argument(compression: str, major: int) -> str:
-    """Return pg_dump's option; before version 16 it knows gzip by its level alone."""
+    """Return pg_dump's option; before version 16 it takes only a gzip level."""
     if major >= 16:
         return f"--compress={compression}"
     name, _, level = compression.partition(":")

@@ -1,7 +1,7 @@
-"""What will stand in a restore's way, as far as the source can be asked for it in little time.
+"""Find objects that a restore would fail at, as far as that takes little time.
 
-Nothing is claimed of what was not looked at: keys are looked at from the smallest table on, and
-views only where planning them runs no code with more rights than its owner has.
+Objects that were not checked are not mentioned. Foreign keys are checked from the smallest table
+on, and views only if planning them runs no code with more rights than their owner has.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from pgtasks.server.proof.naming import moved
 from pgtasks.server.proof.reader import SNAPSHOT, snapshot_of
 from pgtasks.server.quoting import qualified, quoted
 
-MOST, LEAST, SHARE = 5.0, 0.2, 0.05  # seconds, and the part of the backup's own time
-_FIRST_OWN_OID = 16384  # FirstNormalObjectId: what is below came with the server
+MOST, LEAST, SHARE = 5.0, 0.2, 0.05  # seconds, and share of the backup's own time
+_FIRST_OWN_OID = 16384  # FirstNormalObjectId: lower OIDs belong to the server
 
 _KEYS = f"""
 SELECT n.nspname AS schema, c.relname AS "table", o.conname AS name, c.relkind = 'p' AS whole,
@@ -55,7 +55,7 @@ WHERE c.relkind = 'm' AND c.relispopulated AND c.relowner = (SELECT r.oid FROM p
 
 @dataclass(frozen=True)
 class _Key:
-    """A foreign key: both tables with their columns; `wholes` are partitioned ones."""
+    """A foreign key with both tables and their columns; `wholes` are partitioned tables."""
 
     schema: str
     table: str
@@ -71,7 +71,7 @@ class _Key:
     operators: tuple[str, ...]
 
     def query(self) -> sql.Composed:
-        """Return the query that finds a row whose key is not there."""
+        """Return the query that finds a row without its referenced row."""
         pairs = list(zip(self.columns, self.operators, self.to_columns, strict=True))
         return sql.SQL(
             "SELECT true FROM {} c WHERE {} AND NOT EXISTS (SELECT FROM {} p WHERE {}) LIMIT 1"
@@ -95,9 +95,9 @@ def _from(schema: str, table: str, whole: bool) -> sql.Composed:
 
 
 def found(conn: Connection, snapshot: str, tables: Sequence[Relation], seconds: float) -> list[str]:
-    """Return one line for each obstacle, as the snapshot has it, after at most `seconds`.
+    """Return one line for each obstacle in the snapshot, after at most `seconds`.
 
-    `tables` are those of the snapshot: one that was rewritten since reads as empty.
+    `tables` are those of the snapshot; a table that was rewritten since appears empty.
     """
     end = time.monotonic() + seconds
     connection.execute(conn, SNAPSHOT)
@@ -109,7 +109,7 @@ def found(conn: Connection, snapshot: str, tables: Sequence[Relation], seconds: 
         views = [] if coded else _views(conn, end)
         return [*_extensions(conn), *views, *_keys(conn, tables, coded, end)]
     except Failed:
-        return []  # what cannot be asked is not claimed
+        return []  # no line for what cannot be checked
     finally:
         connection.execute(conn, "ROLLBACK")
 
@@ -137,7 +137,7 @@ def _views(conn: Connection, end: float) -> Iterator[str]:
 def _keys(
     conn: Connection, tables: Sequence[Relation], coded: Set[int], end: float
 ) -> Iterator[str]:
-    """Look at foreign keys, but for those whose query would plan what is `coded` by others."""
+    """Check foreign keys, except those whose query would plan tables with code of others."""
     for key in connection.rows(conn, _KEYS, into=_Key):
         if coded & {key.oid, key.to_oid} or (coded and (key.whole or key.to_whole)):
             continue
@@ -149,7 +149,7 @@ def _keys(
 
 
 def _as_they_were(conn: Connection, key: _Key, tables: Sequence[Relation]) -> bool:
-    """Return whether the names of a query meant what they meant in the snapshot, rows and all."""
+    """Return whether the tables of a query are still those of the snapshot."""
     return not moved(conn, _read_by(key, tables))
 
 
@@ -162,7 +162,7 @@ def _read_by(key: _Key, tables: Sequence[Relation]) -> list[Relation]:
 def _fault(
     conn: Connection, query: str | sql.Composed, end: float, broken: list[bool] | None = None
 ) -> str:
-    """Run a query within the time that is left; return its fault, nothing where time is up."""
+    """Run a query within the remaining time; return its error, empty if the time is up."""
     left = int((end - time.monotonic()) * 1000)
     if left <= 0:
         return ""

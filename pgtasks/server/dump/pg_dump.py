@@ -1,4 +1,4 @@
-"""pg_dump, pg_dumpall and pg_restore as a backup uses them: what to run, and what they say."""
+"""The commands pg_dump, pg_dumpall and pg_restore of a backup, and their messages."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from pgtasks.server.proof import toc
 from pgtasks.server.proof.model import SequenceProof
 from pgtasks.server.proof.toc import Entry
 
-LOCK_WAIT = 300  # seconds that pg_dump waits for a table somebody holds exclusively
-# pg_dump's progress is read, so it must not be translated; the data's encoding is set apart
+LOCK_WAIT = 300  # seconds that pg_dump waits for a table that is locked exclusively
+# the messages of pg_dump must not be translated; this does not affect the encoding of data
 _PLAIN_WORDS = {"LC_ALL": "C"}
 CONTENTS = 512 << 20  # bytes: the table of contents of a million objects or so
 _FAULT = re.compile(r"^pg_dump(all)?: (error|detail|hint|warning|fatal):")
@@ -30,9 +30,9 @@ _OTHER = re.compile(r"^pg_dump(all)?: ")
 
 @dataclass(frozen=True)
 class DumpPlan:
-    """All that pg_dump is told.
+    """The options of pg_dump.
 
-    `path` is on the host where the dump will lie; a streamed one comes by pg_dump's stdout.
+    `path` is on the host of the destination; a streamed dump is written to stdout.
     """
 
     toolset: Toolset
@@ -59,7 +59,7 @@ class DumpPlan:
             f"--snapshot={snapshot}",
             f"--lock-wait-timeout={LOCK_WAIT * 1000}",
             "--no-password",
-            # every file is read and synced after it, in parallel
+            # every file is read and flushed afterwards, in parallel
             "--no-sync",
             "--verbose",
             *(("--schema-only",) if self.schema_only else ()),
@@ -76,8 +76,8 @@ def globals_command(
 ) -> Command:
     """Return the command that prints roles and tablespaces as SQL.
 
-    Without passwords it reads pg_roles, which everybody may; with them pg_authid, which only
-    superusers may.
+    Without passwords it reads pg_roles, which any role may read; with passwords it reads pg_authid,
+    which only superusers may read.
     """
     argv = [toolset.tool("pg_dumpall"), "--globals-only", "--no-password"]
     argv.append(f"--database={maintenance}")
@@ -87,10 +87,10 @@ def globals_command(
 
 
 class DumpLog:
-    """What pg_dump says while it works: read line by line from its stderr.
+    """The log of pg_dump, read line by line from its stderr.
 
-    `locked` is set when it holds its locks on all tables; `begun` are the tables whose data it has
-    begun to write, as pg_dump names them.
+    `locked` is set when it has locked all tables; `begun` are the tables whose data it has started
+    to write, as pg_dump names them.
     """
 
     _BEFORE_LOCKS = "pg_dump: reading user-defined tables"
@@ -104,9 +104,9 @@ class DumpLog:
         self._locking = False
 
     def hear(self, line: str) -> None:
-        """Take in one line."""
+        """Process one line."""
         if self._locking and _OTHER.match(line) and not _FAULT.match(line):
-            self.locked.set()  # what it does next; a lock that failed is a fault
+            self.locked.set()  # the next step; a failed lock is an error
         if line == self._BEFORE_LOCKS:
             self._locking = True
         elif match := self._BEGUN.match(line):
@@ -116,7 +116,7 @@ class DumpLog:
 
 
 def faults(lines: Iterable[str]) -> str:
-    """Return the lines of --verbose that speak of a fault, with those that go on from them."""
+    """Return the lines of --verbose that report an error, with their continuation lines."""
     kept, inside = [], False
     for line in lines:
         inside = bool(_FAULT.match(line)) or (inside and not _OTHER.match(line))
@@ -126,7 +126,7 @@ def faults(lines: Iterable[str]) -> str:
 
 
 def said_plainly(failure: Failed) -> Failed:
-    """Return a failure of pg_dump without its talk of progress."""
+    """Return an error of pg_dump without its progress messages."""
     message = failure.message
     if "No space left on device" in failure.hint:
         message = "pg_dump failed, no space is left where the backup is written: make room there"
@@ -134,16 +134,16 @@ def said_plainly(failure: Failed) -> Failed:
 
 
 def check_listed(host: Host, toolset: Toolset, dump: Path) -> None:
-    """Let pg_restore list a dump, raising Failed where it cannot."""
+    """Make pg_restore list a dump, raising Failed if it cannot."""
     argv = (toolset.tool("pg_restore"), "--list", str(dump))
     host.capture(Command(argv), seconds=600, most=CONTENTS)
 
 
-_FIRST = 1 << 20  # bytes that are asked of another host at first
+_FIRST = 1 << 20  # bytes that are first read from another host
 
 
 def contents(host: Host, layout: str, dump: Path) -> list[Entry]:
-    """Return the table of contents of a dump on a host, raising Failed where it is none."""
+    """Return the table of contents of a dump on a host, raising Failed if it is invalid."""
     path = dump / "toc.dat" if layout == "directory" else dump
     if host == HERE:
         try:
@@ -152,7 +152,7 @@ def contents(host: Host, layout: str, dump: Path) -> list[Entry]:
         except OSError as exc:
             raise Failed(f"cannot read {str(path)!r}: {exc.strerror}") from None
     size = _FIRST
-    while True:  # how long it is shows when it is read
+    while True:  # its length is known only when it is read
         command = Command(("head", "-c", str(size), str(path)))
         with streams.reading(host, command, most=size) as source:
             head = source.read()
@@ -168,7 +168,7 @@ _SETVAL = re.compile(rb", (-?\d+), (true|false)\);\s*\Z")
 
 
 def sequences(entries: Iterable[Entry]) -> tuple[SequenceProof, ...]:
-    """Return where the sequences stand by the dump itself: they ignore snapshots."""
+    """Return the values of the sequences in the dump, because sequences ignore snapshots."""
     return tuple(
         sorted((_sequence(entry) for entry in entries if entry.desc == "SEQUENCE SET"), key=str)
     )

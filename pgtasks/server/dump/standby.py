@@ -1,4 +1,4 @@
-"""A hot standby as the source of a backup: replay may end what reads there."""
+"""Back up a hot standby, where the replay of WAL may cancel queries."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pgtasks.server import connection
 from pgtasks.server.connection import Connection
 from pgtasks.settings.target import Target
 
-_SHOWN = 5  # tables that a warning names
+_SHOWN = 5  # number of tables that a warning names
 
 
 def conflicts(conn: Connection) -> int | None:
-    """Return how often replay has ended what read this database, None on a primary."""
+    """Return the number of queries that replay cancelled in this database, None on a primary."""
     value = connection.value(
         conn,
         "SELECT confl_tablespace + confl_lock + confl_snapshot + confl_bufferpin + confl_deadlock"
@@ -23,7 +23,7 @@ def conflicts(conn: Connection) -> int | None:
 
 
 def unlogged(conn: Connection) -> tuple[str, ...]:
-    """Return the tables that are empty here and may not be so on the primary; none on a primary."""
+    """Return the unlogged tables, which are empty on a standby; none on a primary."""
     names = connection.rows(
         conn,
         "SELECT oid::regclass::text FROM pg_class WHERE relkind = 'r' AND relpersistence = 'u'"
@@ -34,7 +34,7 @@ def unlogged(conn: Connection) -> tuple[str, ...]:
 
 
 def left_out(tables: tuple[str, ...]) -> list[str]:
-    """Return the warning that the rows of unlogged tables are not in the backup, if there are."""
+    """Return the warning that the backup lacks the rows of unlogged tables, if there are any."""
     if not tables:
         return []
     more = f" and {len(tables) - _SHOWN} more" if len(tables) > _SHOWN else ""
@@ -45,9 +45,9 @@ def left_out(tables: tuple[str, ...]) -> list[str]:
 
 
 def explained(exc: PgtasksError, target: Target, before: int | None) -> PgtasksError:
-    """Return the error of a backup that failed, the standby's where replay has ended it.
+    """Return the error of a failed backup, naming the standby if replay cancelled it.
 
-    The session that is ended hears of a closed connection, if that; the server counts.
+    The cancelled session may only see a closed connection, so this uses the server's counters.
     """
     if before is None or not _more(target, before):
         return exc

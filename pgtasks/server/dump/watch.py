@@ -1,9 +1,9 @@
-"""What became of a snapshot's names while a backup reads by them, and how far its dump is.
+"""Detect changes of names during a backup, and show the progress of its dump.
 
-pg_dump and the proof take names from the snapshot, but whatever they name is looked up as it is
-now, and what servers print of a definition has the names of now. So a backup is true only where
-names still lead to what the snapshot has under them: tables until they are locked, all else until
-pg_dump has read the schema, and schemas, whose names no lock keeps, until the end.
+pg_dump and the proof read names from the snapshot, but a name is resolved when it is used, and the
+server prints definitions with the current names. So a backup is correct only if each name still
+refers to the same object: tables until they are locked, other objects until pg_dump has read the
+schema, and schemas, whose names no lock protects, until the end.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from pgtasks.server.proof.reader import ProofReader
 from pgtasks.server.proof.scope import Content
 from pgtasks.server.quoting import quoted
 
-_LOOK = 0.5  # seconds between looks at how far the dump is
-_SHOWN = 10  # names that a message holds
+_LOOK = 0.5  # seconds between updates of the progress
+_SHOWN = 10  # number of names in a message
 
 
 class Retry(Exception):
-    """Say that the attempt is worthless and another one may be better.
+    """The attempt is useless, but another may succeed.
 
-    `early` means before pg_dump began to write data; `serial` that its workers were in the way;
-    `hint` is what a tool said, where that is why.
+    `early` means before pg_dump wrote data; `serial` means that its workers were the problem;
+    `hint` is the message of a tool, if that is the reason.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ def _altered(names: Iterable[str], *, early: bool, hint: str = "") -> Retry:
 
 
 class Watch:
-    """Look from outside the snapshot, on `now`; `exporter` is the transaction that has it."""
+    """Watch on the connection `now`, outside the snapshot of the transaction `exporter`."""
 
     def __init__(
         self,
@@ -62,25 +62,24 @@ class Watch:
         self._sequences = content.sequences
         self._names = naming.names(exporter)
         self._schemas = naming.schemas(exporter)
-        # pg_dump names a table without quotes
+        # pg_dump prints a table without quotes
         self._sizes = {f"{table.schema}.{table.name}": table.bytes for table in self._tables}
         self._by_oid = {table.oid: table for table in self._tables}
         self._looked = time.monotonic()
 
     def refuse_moved(self, *, locked: bool, tables: Sequence[Relation] | None = None) -> None:
-        """Raise Retry where a table (of all) is not what the snapshot has under its name.
+        """Raise Retry if the name of any table refers to another table than in the snapshot.
 
-        Unless tables are locked since they were read, one that was anything else in between
-        counts too.
+        Unless tables stay locked after they were read, a temporary change counts too.
         """
         tables = self._tables if tables is None else tables
         if moved := naming.moved(self._now, tables, untouched=not locked):
             raise _altered(map(str, moved), early=True)
 
     def refuse_columns(self, tables: Sequence[Relation]) -> None:
-        """Raise Retry where columns of some tables, which are locked, were altered.
+        """Raise Retry if columns of some locked tables were altered.
 
-        Where two exchange their names, who reads by them gets no error. Other threads may call it.
+        If two columns exchange their names, a query gets no error. Other threads may call this.
         """
         now = naming.columns(self._now, [table.oid for table in tables])
         known = {table: self._names.get(("pg_class", table.oid)) for table in tables}
@@ -92,9 +91,9 @@ class Watch:
             raise _altered(names, early=False)
 
     def refuse_renamed(self) -> None:
-        """Raise Retry where a name leads elsewhere, or a sequence began anew, before it was read.
+        """Raise Retry if a name refers to another object, or a sequence was reset, before the read.
 
-        To be called when pg_dump has read the schema, where sequences stand included.
+        Call it after pg_dump has read the schema and the values of sequences.
         """
         names = self._renamed()
         names += map(str, naming.moved(self._now, self._sequences, untouched=True))
@@ -102,14 +101,14 @@ class Watch:
             raise _altered(names, early=True)
 
     def refuse_schemas(self) -> None:
-        """Raise Retry where a schema was altered: no lock keeps its name."""
+        """Raise Retry if a schema was altered, because no lock protects its name."""
         now = naming.schemas(self._now)
         changed = [known for oid, known in self._schemas.items() if now.get(oid) != known]
         if changed:
             raise _altered((f"schema {quoted(name)}" for name, _ in changed), early=False)
 
     def refuse_unread(self, before: Content, proof: Proof) -> None:
-        """Raise Retry where the proof could not read a table since that was altered."""
+        """Raise Retry if the proof could not read a table because it was altered."""
         unread = {item.object for item in proof.unproven} - {
             name.object for name in before.unproven
         }
@@ -117,7 +116,7 @@ class Watch:
             raise _altered(names, early=False)
 
     def explain(self, hint: str) -> None:
-        """Raise Retry for a failure, whose words are `hint`, in spite of an altered schema."""
+        """Raise Retry for a failure with this `hint` if a schema was altered."""
         tables = [str(table) for table in naming.moved(self._now, self._tables)]
         if names := tables or self._renamed():
             raise _altered(names, early=not self.words.begun, hint=hint)
