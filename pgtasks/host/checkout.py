@@ -1,4 +1,4 @@
-"""What a checkout remembers: the environment that was chosen for it."""
+"""The environment that was chosen for a checkout."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pgtasks.settings.project import Project
 
 @dataclass(frozen=True)
 class Switch:
-    """A change of the remembered choice; `overruled` is what still wins over it."""
+    """A change of the stored choice; `overruled` names what still overrides it."""
 
     before: str
     after: str
@@ -42,7 +42,7 @@ def use(project: Project, name: str) -> Switch:
     """Choose an environment for this checkout from now on, raising Refused for a protected one."""
     try:
         before = choices.choose(project, guarded=False).environment
-    except PgtasksError:  # what was chosen is gone, or broken
+    except PgtasksError:  # the previous choice no longer exists, or is invalid
         before = choices.recall(project)
     after = remember(project, name)
     now = choices.choose(project, guarded=False)

@@ -1,9 +1,9 @@
-"""The variables that programs started here get: what they need, and no secret of the project's.
+"""The environment variables of programs that pgtasks starts, without secrets of the project.
 
-What is in a process's first environment can be read as long as it runs, by its user and by what it
-starts. PostgreSQL's own tools get a short list of variables. Programs that the user configured (ssh
-and what it runs, git, password_command) may need any variable of his, and get all but those that
-pgtasks reads secrets from. Runs of our own get these by a pipe.
+The initial environment of a process can be read while it runs, by its user and by its children.
+PostgreSQL's own tools get a short list of variables. Programs that the user configured (ssh and its
+children, git, password_command) may need any variable, and get all except those that pgtasks reads
+secrets from. Runs of pgtasks itself get these through a pipe.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from urllib.parse import unquote
 from pgtasks.errors import BadConfiguration
 
 _KEPT = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "TERM", "TZ", "TMPDIR", "LANG", "LANGUAGE")
-# LD_LIBRARY_PATH: where tools of no package find their libpq
+# LD_LIBRARY_PATH: for tools that are not from a package
 _KEPT_PREFIXES = ("LC_", "KRB5", "SSL_CERT", "LD_LIBRARY_PATH")
-# for a person at a terminal: psql's pager, editor, history and psqlrc
+# for psql on a terminal: pager, editor, history and psqlrc
 _KEPT_AT_TERMINAL = (
     *("PAGER", "EDITOR", "VISUAL", "LESS", "DISPLAY", "COLUMNS", "LINES"),
     *("PSQLRC", "PSQL_HISTORY", "PSQL_PAGER", "PSQL_EDITOR"),
@@ -37,11 +37,11 @@ _OURS = re.compile(
 _URL_WITH_PASSWORD = re.compile(
     r"\w[\w+.-]*://[^\s/@]*:[^\s@]+@|postgres(ql)?(\+\w+)?://.*[?&](ssl)?password=", re.I | re.S
 )
-_HANDED_OVER = "PGTASKS_VARIABLES"  # says that variables come on stdin
+_HANDED_OVER = "PGTASKS_VARIABLES"  # set if variables come on stdin
 
 
 def for_tools(*, terminal: bool = False) -> dict[str, str]:
-    """Return the variables that a tool of PostgreSQL gets."""
+    """Return the variables for a PostgreSQL tool."""
     names = _KEPT + (_KEPT_AT_TERMINAL if terminal else ())
     kept = {key: os.environ[key] for key in names if key in os.environ}
     kept.update({k: v for k, v in os.environ.items() if k.startswith(_KEPT_PREFIXES)})
@@ -49,12 +49,12 @@ def for_tools(*, terminal: bool = False) -> dict[str, str]:
 
 
 def for_programs() -> dict[str, str]:
-    """Return the variables that a program gets which the user configured."""
+    """Return the variables for a program that the user configured."""
     return {key: value for key, value in os.environ.items() if not _is_secret(key, value)}
 
 
 def _is_secret(name: str, value: str) -> bool:
-    # whatever its name: settings may refer to any variable as their url
+    # of any name, because settings may use any variable as their url
     url = value.strip()
     texts = (url, unquote(url))  # a parameter's name may be escaped too
     return bool(_OURS.fullmatch(name) or any(map(_URL_WITH_PASSWORD.match, texts)))
@@ -63,9 +63,9 @@ def _is_secret(name: str, value: str) -> bool:
 def captured(
     argv: Sequence[str], *, input: str | None = None, cwd: Path | None = None, seconds: float
 ) -> subprocess.CompletedProcess[str]:
-    """Run a program that the user configured to its end.
+    """Run a program that the user configured, and wait for it.
 
-    Raises OSError where it cannot be run, and subprocess.TimeoutExpired.
+    Raises OSError if it cannot be run, and subprocess.TimeoutExpired.
     """
     return subprocess.run(
         argv,
@@ -82,7 +82,7 @@ def captured(
 
 
 def for_own_runs(more: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
-    """Return the variables of a run of our own, and those that go to it by a pipe."""
+    """Return the variables for a run of pgtasks, and those that it gets through a pipe."""
     known = {**os.environ, **more}
     secret = {key: value for key, value in known.items() if _is_secret(key, value)}
     plain = {key: value for key, value in known.items() if key not in secret}
@@ -90,9 +90,9 @@ def for_own_runs(more: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str
 
 
 def handed_over(variables: Mapping[str, str]) -> IO[bytes] | None:
-    """Return a pipe from which a run of our own takes these variables, None where there are none.
+    """Return a pipe with variables for a run of pgtasks, None if there are none.
 
-    The caller closes it when the run has been started.
+    The caller closes it after starting the run.
     """
     if not variables:
         return None
@@ -107,13 +107,13 @@ def _write(writer: int, text: bytes) -> None:
         with os.fdopen(writer, "wb") as pipe:
             pipe.write(text)
     except BrokenPipeError:
-        pass  # the run ended before it asked
+        pass  # the run ended before it read them
 
 
 def take_over() -> None:
-    """Take the variables that the run which started this one handed over, if it did.
+    """Set the variables that the parent run passed through a pipe, if it did.
 
-    Raises BadConfiguration where stdin holds something else.
+    Raises BadConfiguration if stdin contains something else.
     """
     if os.environ.pop(_HANDED_OVER, "") != "stdin":
         return

@@ -1,8 +1,8 @@
-"""What others wrote, decoded: its kind, types, ranges and size are checked before it is used.
+"""Decode untrusted documents, checking types, ranges and size.
 
-A backup may come from anybody, and so may what a host answers. A document is decoded straight into
-a type, so that what is not asked for is never built. Imported where something is decoded: msgspec
-has no part in `inv --list`.
+A backup may come from anybody, and so may the answers of a host. A document is decoded directly
+into a type, so that unknown parts are never built. Import this only where it is used, to keep
+msgspec out of `inv --list`.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ Moment = Annotated[  # UTC, as the server's clock or the journal says it
 ]
 Digest = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]  # a SHA-256
 
-# no text of a database holds one, and neither libpq nor a file's name takes one
+# a NUL is in no text of a database, and invalid for libpq and file names
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
 
 def decode(content: bytes, kind: type[T], where: str) -> T:
-    """Return a JSON document as the type that it is to have; `where` opens the error.
+    """Decode a JSON document into a type; `where` begins the error message.
 
     Raises NotProven for anything else.
     """
@@ -43,7 +43,7 @@ def decode(content: bytes, kind: type[T], where: str) -> T:
 
 
 def convert(value: Any, kind: type[T], where: str) -> T:
-    """Return decoded JSON as the type that it is to have, raising NotProven for anything else."""
+    """Convert decoded JSON into a type, raising NotProven if it does not match."""
     try:
         return msgspec.convert(value, kind)
     except (ValueError, RecursionError) as exc:
@@ -51,7 +51,7 @@ def convert(value: Any, kind: type[T], where: str) -> T:
 
 
 def _why(exc: Exception) -> str:
-    """Return msgspec's words in ours: `tables: expected int, got str`."""
+    """Return the message of msgspec as `tables: expected int, got str`."""
     if isinstance(exc, RecursionError):
         return "nested too deep"
     words, _, place = str(exc).replace("`", "").partition(" - at ")

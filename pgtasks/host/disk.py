@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-# the name of the file system, at the beginning of the line, may hold spaces
+# the name of the file system at the beginning of the line may contain spaces
 _LINE = re.compile(
     r"\s(?P<size>[0-9]{1,18})\s+-?[0-9]+\s+(?P<free>-?[0-9]{1,18})\s+\S+\s+(?P<mount>/.*)$"
 )
-_LONGEST = 16_384  # characters of a line that are looked at
+_LONGEST = 16_384  # characters of a line that are read
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Disk:
 
 
 def parse(folder: str, text: str) -> Disk | None:
-    """Return the file system in the last line of df's output, None where there is none."""
+    """Return the file system in the last line of df's output, None if there is none."""
     last = text.rstrip("\n").rpartition("\n")[2][:_LONGEST]
     columns = _LINE.search(last)
     if columns is None:

@@ -1,4 +1,4 @@
-"""What git knows of a file: whether it is tracked, whether it is ignored. Git may be absent."""
+"""Ask git whether a file is tracked or ignored. Git may be absent."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ WHY_NOT = "no git here, or no repository of this user's"
 
 
 def tracks(path: Path) -> bool:
-    """Return whether git tracks a file; not, where there is no git."""
+    """Return whether git tracks a file, false without git."""
     done = _git(path, "ls-files", "--error-unmatch", "--", path.name)
     return done is not None and done.returncode == 0
 
 
 def ignores(path: Path) -> str | None:
-    """Return the pattern that hides a path (`.gitignore:3:env/`), None where there is no git.
+    """Return the pattern that ignores a path (`.gitignore:3:env/`), None without git.
 
     The path need not exist.
     """

@@ -17,16 +17,16 @@ from pgtasks.errors import Failed, NotProven, Refused
 from pgtasks.host import plainfile, private
 
 _NAME = "journal.jsonl"
-_BLOCK = 64 << 10  # bytes that are read at once, from the end
+_BLOCK = 64 << 10  # bytes per read, from the end
 _LONGEST = 1 << 20  # bytes of a line
-_CUT = 4_000  # characters of a result that is too long
+_CUT = 4_000  # characters that are kept of a long result
 _FOR_EVER = 1e9  # seconds
-_SHOWN = 20  # entries, where no number is given
+_SHOWN = 20  # default number of entries
 
 
 @dataclass(frozen=True)
 class Entry:
-    """Who did what, where, when (UTC), with what result, in how many seconds."""
+    """One operation: who, what, where, when (UTC), the result, the seconds."""
 
     when: str
     who: str
@@ -44,22 +44,22 @@ def now() -> str:
 
 
 def append(folder: Path, entry: Entry) -> None:
-    """Append one line; readers and other writers never see half of it."""
+    """Append one line, so that readers and other writers never see a part of it."""
     private.folder(folder)
     handle = private.opened(folder / _NAME, os.O_RDWR | os.O_APPEND)
     with os.fdopen(handle, "rb+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         size = file.seek(0, os.SEEK_END)
-        # a line that a full disk or a lost machine cut must not swallow the next one
+        # a truncated line, after a full disk or a crash, must not swallow the next one
         file.seek(max(size - 1, 0))
         broken = size and file.read(1) != b"\n"
         file.write((b"\n" if broken else b"") + _line(entry))
 
 
 def _line(entry: Entry) -> bytes:
-    """Return an entry as it is written; one too long to be read again goes without its details."""
+    """Return the line of an entry, without its details if it would be too long to read again."""
     text = json.dumps(asdict(entry), ensure_ascii=False, default=str) + "\n"
-    # a file name that is no UTF-8 becomes an escape, which JSON reads
+    # a file name that is not UTF-8 becomes an escape, which JSON can contain
     line = text.encode("utf-8", "backslashreplace")
     if len(line) <= _LONGEST:
         return line
@@ -68,7 +68,7 @@ def _line(entry: Entry) -> bytes:
 
 
 def read(folder: Path) -> tuple[list[Entry], int]:
-    """Return all entries, oldest first, and how many lines could not be read."""
+    """Return all entries, oldest first, and the number of unreadable lines."""
     all_entries = list(_entries(folder))
     entries = [entry for entry in reversed(all_entries) if entry is not None]
     return entries, len(all_entries) - len(entries)
@@ -80,7 +80,7 @@ def path(folder: Path) -> Path:
 
 
 def holds(folder: Path, task: str, text: str) -> bool:
-    """Return whether a task of that name wrote a value into its details, in a run that was done."""
+    """Return whether a successful run of a task wrote this value into its details."""
     looked_for = text.encode()
     entries = (_entry(line) for line in _lines(folder) if line and looked_for in line)
     return any(
@@ -92,14 +92,14 @@ def holds(folder: Path, task: str, text: str) -> bool:
 
 
 def _entries(folder: Path) -> Iterator[Entry | None]:
-    """Yield the journal's entries, the newest first; None for a line that is none."""
+    """Yield the journal's entries, newest first, and None for an invalid line."""
     for line in _lines(folder):
         if line is None or line.strip():
             yield _entry(line or b"")
 
 
 def _lines(folder: Path) -> Iterator[bytes | None]:
-    """Yield the journal's lines, the newest first; None for one that is too long."""
+    """Yield the journal's lines, newest first, and None for one that is too long."""
     try:
         handle = plainfile.opened(folder, _NAME)
     except FileNotFoundError:
@@ -107,14 +107,14 @@ def _lines(folder: Path) -> Iterator[bytes | None]:
     except OSError as exc:
         raise Failed(f"{str(folder / _NAME)!r}: {exc.strerror}") from None
     with os.fdopen(handle, "rb") as file:
-        fcntl.flock(file, fcntl.LOCK_SH)  # behind its end so far nobody is in the midst of a line
+        fcntl.flock(file, fcntl.LOCK_SH)  # no line before the current end is incomplete
         end = file.seek(0, os.SEEK_END)
         fcntl.flock(file, fcntl.LOCK_UN)
         yield from _backwards(file, end)
 
 
 def _backwards(file: IO[bytes], end: int) -> Iterator[bytes | None]:
-    """Yield the lines of a file before a place, the last one first; None for one too long."""
+    """Yield the lines of a file before a position, last first, and None for one too long."""
     tail, cut = b"", False
     while end:
         start = max(0, end - _BLOCK)
@@ -134,7 +134,7 @@ def _entry(line: bytes) -> Entry | None:
     from pgtasks.host import decoding
 
     try:
-        # a name that is no UTF-8 stands there as half of a surrogate pair, which json alone reads
+        # a name that is not UTF-8 is half of a surrogate pair, which only json can read
         entry = decoding.convert(json.loads(line), Entry, _NAME)
     except (ValueError, RecursionError, NotProven):
         return None
@@ -143,7 +143,7 @@ def _entry(line: bytes) -> Entry | None:
 
 @dataclass(frozen=True)
 class JournalList:
-    """Entries to show, oldest first, and how many lines could not be read on the way to them."""
+    """The entries to show, oldest first, and the number of unreadable lines among them."""
 
     entries: tuple[Entry, ...]
     unreadable: int = 0
@@ -176,9 +176,9 @@ def _row(entry: Entry) -> tuple[str, ...]:
 def newest(
     folder: Path, *, limit: str | None = None, environment: str | None = None
 ) -> JournalList:
-    """Return the newest entries, of one environment where it is named.
+    """Return the newest entries, optionally of one environment.
 
-    Raises Refused where `limit`, as it was typed, is no number above 0.
+    Raises Refused if `limit`, as it was typed, is not a number above 0.
     """
     number = _SHOWN if limit is None else _number(limit)
     fitting: list[Entry] = []

@@ -1,4 +1,4 @@
-"""Where a password comes from, and the file through which child processes get it."""
+"""Get a password, and pass it to child processes in a file."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from pgtasks.settings import libpq
 from pgtasks.settings.secret import Secret, redact
 from pgtasks.settings.target import Target
 
-_MOST = 65536  # bytes that a password_command may print
-_LOOK = 0.1  # seconds between looks at whether it has ended
+_MOST = 65536  # most bytes that a password_command may print
+_LOOK = 0.1  # seconds between checks whether it has ended
 
 
 def unlocked(target: Target, root: Path | None = None) -> Target:
-    """Return the target with what its password_command prints, if it has one.
+    """Return the target with the password of its password_command, if it has one.
 
-    The program runs in `root`, the project's. Raises BadConfiguration for one that fails, and for
-    a passfile that libpq would ignore.
+    The program runs in `root`, the project's folder. Raises BadConfiguration if it fails, and for a
+    passfile that libpq would ignore.
     """
     if target.password is None and target.password_command:
         return replace(target, password=_printed(target, root))
@@ -77,12 +77,12 @@ def _printed(target: Target, root: Path | None) -> Secret:
 
 
 def program(command: str) -> str:
-    """Return the program of a password_command: its arguments may hold a token."""
+    """Return the program of a password_command without its arguments, which may be secret."""
     return next(iter(command.split()), "")
 
 
 def _output(process: subprocess.Popen[bytes], seconds: float) -> tuple[str, str]:
-    """Return what a program prints until it ends or says too much, raising TimeoutError."""
+    """Return the output of a program until it ends or prints too much, raising TimeoutError."""
     streams = [stream for stream in (process.stdout, process.stderr) if stream is not None]
     output = {stream.fileno(): b"" for stream in streams}
     deadline = time.monotonic() + seconds
@@ -91,7 +91,7 @@ def _output(process: subprocess.Popen[bytes], seconds: float) -> tuple[str, str]
             selector.register(stream, selectors.EVENT_READ)
         while selector.get_map() and max(map(len, output.values())) < _MOST:
             ready = selector.select(_LOOK)
-            # a daemon that it left behind, such as an agent, may keep the pipes open
+            # a daemon that it started, such as an agent, may keep the pipes open
             if not ready and process.poll() is not None:
                 break
             if time.monotonic() > deadline:
@@ -115,7 +115,7 @@ def _wait(process: subprocess.Popen[bytes], deadline: float) -> None:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a program that still runs, with what it started; its pipes may stay open elsewhere."""
+    """End a program and its children; other processes may keep its pipes open."""
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
@@ -139,11 +139,11 @@ def asked(target: Target) -> Target:
 
 @contextmanager
 def passfile(target: Target, *, also: Sequence[str] = ()) -> Iterator[str]:
-    """Yield the path of a password file for child processes, or nothing where none is needed.
+    """Yield the path of a password file for child processes, or None if none is needed.
 
-    It serves connections to the target's own database, and to those in `also`, on its own server
-    and no other. The file is readable by its owner alone and goes with the block, also after an
-    exception; what a killed run leaves is removed by the next one.
+    It has the password for the target's database, and for those in `also`, on its own server only.
+    Only its owner can read the file. It is removed at the end of the block, also after an
+    exception; the next run removes that of a killed run.
     """
     if target.password is None:
         yield target.passfile
@@ -158,7 +158,7 @@ def passfile(target: Target, *, also: Sequence[str] = ()) -> Iterator[str]:
 
 
 def passfile_text(target: Target, also: Sequence[str]) -> str:
-    """Return the password file of a target with a password, as its clients reach it."""
+    """Return the content of the password file of a target, with its client address."""
     assert target.password is not None
     return libpq.passfile_text(
         host=target.host,

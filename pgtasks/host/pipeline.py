@@ -1,4 +1,4 @@
-"""Pipelines: processes joined by pipes, every exit status checked, none left behind."""
+"""Pipelines: processes connected by pipes; every exit status is checked, no process is left."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from types import TracebackType
 from pgtasks.errors import PgtasksError
 from pgtasks.host.local import Command, Host, Process, Sink, Source
 
-_TAIL = 40  # lines of stderr that are kept of each stage
-_LINE = 65_536  # bytes of a line of stderr that are read at once
+_TAIL = 40  # last lines of stderr that are kept of each stage
+_LINE = 65_536  # bytes of a line of stderr per read
 _GRACE = 5.0  # seconds between SIGTERM and SIGKILL; pg_dump cancels its queries in between
 _HELD = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-# what a writer ends with when its reader is gone; as a shell on another host reports it
+# exit code of a writer whose reader has ended; also as a remote shell reports it
 BROKEN_PIPE = (-signal.SIGPIPE, 128 + signal.SIGPIPE)
 
 
 class Pipeline:
-    """A running pipeline; leaving its block ends what still runs.
+    """A running pipeline; leaving its block ends the remaining processes.
 
-    `on_line` gets each line of stderr as it comes (from a thread of its own). To be started from
-    the main thread: see `host`.
+    `on_line` is called with each line of stderr, in another thread. Start it from the main thread,
+    see `host`.
     """
 
     def __init__(
@@ -53,17 +53,17 @@ class Pipeline:
         for number, command in enumerate(self.commands):
             last = number == len(self.commands) - 1
             sink = stdout if last else subprocess.PIPE
-            with _signals_held():  # between its start and its place in the list it is nobody's
+            with _signals_held():  # an exception before it is in the list would lose it
                 process = host.start(command, stdin=upstream, stdout=sink)
                 self._stages.append(_Stage(command, process, on_line))
             if number:
-                # the writer must see a dead reader as a broken pipe, so only the reader holds it
+                # only the reader may hold it, so that its death is a broken pipe for the writer
                 self._stages[-2].close_stdout()
             upstream = process.stdout
 
     @property
     def codes(self) -> list[int | None]:
-        """Return the exit codes of the stages, minus a signal's number, None while one runs."""
+        """Return the exit codes of the stages, negative for a signal, None while one runs."""
         return [stage.process.poll() for stage in self._stages]
 
     def running(self) -> bool:
@@ -83,10 +83,10 @@ class Pipeline:
         return True
 
     def check(self) -> list[str]:
-        """Wait for all stages and return the last lines of stderr, raising what a bad exit means.
+        """Wait for all stages and return the last lines of stderr, raising for a failed stage.
 
-        The first stage that failed by itself is blamed: one that died of a broken pipe only
-        mirrors the failure of its reader.
+        The error is that of the first stage that failed by itself; a broken pipe is only the result
+        of the reader's failure.
         """
         self.wait()
         for stage in self._stages:
@@ -98,7 +98,7 @@ class Pipeline:
         return [line for stage in self._stages for line in stage.tail]
 
     def kill(self) -> None:
-        """End every stage that still runs: SIGTERM first, SIGKILL for what does not listen."""
+        """End every running stage, first with SIGTERM, then with SIGKILL."""
         impatient: KeyboardInterrupt | None = None
         for gently in (True, False):
             for stage in self._stages:
@@ -106,13 +106,13 @@ class Pipeline:
             try:
                 if self.wait(_GRACE):
                     break
-            except KeyboardInterrupt as exc:  # Ctrl-C once more: no grace, but no orphan either
+            except KeyboardInterrupt as exc:  # a second Ctrl-C: kill at once, but leave no process
                 impatient = exc
         if impatient:
             raise impatient
 
     def close(self) -> None:
-        """End what still runs and let go of all pipes."""
+        """End the running stages and close all pipes."""
         try:
             self.kill()
         finally:
@@ -132,7 +132,7 @@ class Pipeline:
 
 
 class _Stage:
-    """One process of a pipeline, its stderr drained by a thread: a full pipe would stop it."""
+    """One process of a pipeline; a thread reads its stderr, because a full pipe would block it."""
 
     def __init__(
         self,
@@ -158,38 +158,38 @@ class _Stage:
         if self._on_line and not self._fault:
             try:
                 self._on_line(line)
-            except Exception as exc:  # raised where it can be caught; draining goes on
+            except Exception as exc:  # raised later by `drained`; reading continues
                 self._fault = exc
 
     def drained(self) -> None:
-        """Wait until all of stderr is read, raising what `on_line` raised."""
-        # a process that the tool left behind may hold the pipe: that is no reason to wait for ever
+        """Wait until stderr is read, raising the exception of `on_line`."""
+        # a process that the tool left may keep the pipe open, so the wait has a limit
         self._thread.join(_GRACE)
         if self._fault:
             raise self._fault
 
     def failure(self) -> PgtasksError:
-        """Return the error for a stage that ended badly."""
+        """Return the error for a failed stage."""
         return self.process.failure("\n".join(self.tail))
 
     def end(self, *, gently: bool) -> None:
-        """Signal the process and all that it started, unless it has ended."""
+        """Send a signal to the process and its children, unless it has ended."""
         self.process.end(self.command.stop if gently else signal.SIGKILL)
 
     def close_stdout(self) -> None:
-        """Let go of the pipe that the next stage reads."""
+        """Close the pipe that the next stage reads."""
         if self.process.stdout:
             self.process.stdout.close()
 
     def close(self) -> None:
-        """Let go of the pipes; to be called when the process has ended."""
+        """Close the pipes, after the process has ended."""
         self.close_stdout()
         self._thread.join(_GRACE)
 
 
 @contextmanager
 def _signals_held() -> Iterator[None]:
-    """Hold back signals that have a handler in Python until the end of a block."""
+    """Block signals with a Python handler until the end of a block."""
     if threading.current_thread() is not threading.main_thread():
         yield  # no handler runs here
         return
@@ -210,6 +210,6 @@ def _signals_held() -> Iterator[None]:
 def run(
     host: Host, commands: Sequence[Command], *, stdin: Source = None, stdout: Sink = None
 ) -> list[str]:
-    """Run a pipeline to its end and return its last lines of stderr, raising Failed."""
+    """Run a pipeline and return its last lines of stderr, raising Failed."""
     with Pipeline(host, commands, stdin=stdin, stdout=stdout) as pipeline:
         return pipeline.check()

@@ -1,6 +1,6 @@
-"""Plain files in folders that others may have filled: no link is followed, no pipe waited for.
+"""Regular files in untrusted folders: no link is followed, and no pipe is opened.
 
-A folder may lie behind a link, as whoever named it wants; what is in it may not.
+The path of the folder may contain links, but no name in it may be one.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ _OPEN = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
 class Odd(OSError):
-    """Report what is no plain file; `strerror` says what it is instead."""
+    """The file is not a regular file; `strerror` says what it is."""
 
     def __init__(self, path: str | Path, why: str) -> None:
         super().__init__(0, why, str(path))
 
 
 def kind(mode: int) -> str:
-    """Return what a file's mode says that it is: nothing for a plain file, `a named pipe`."""
+    """Return the kind of a file by its mode: `a named pipe`, empty for a regular file."""
     return "" if stat.S_ISREG(mode) else _KINDS.get(stat.S_IFMT(mode), "no plain file")
 
 
 def opened(folder: Path, name: str, flags: int = os.O_RDONLY) -> int:
-    """Open a plain file below a folder by its relative name; raises Odd for anything else.
+    """Open a regular file below a folder by its relative name, raising Odd for anything else.
 
     No part of the name may be a link, the folder itself may. What O_CREAT makes is its owner's.
     """
@@ -61,13 +61,13 @@ def opened(folder: Path, name: str, flags: int = os.O_RDONLY) -> int:
 
 
 def _at(folder: int, name: str, flags: int, path: Path) -> int:
-    """Open one name of a folder that is open, raising Odd that says why where that is refused."""
+    """Open a name in an open folder, raising Odd with the reason if that fails."""
     try:
         return os.open(name, flags | _OPEN, 0o600, dir_fd=folder)
     except FileNotFoundError:
         raise
     except OSError:
-        # a link, a folder's place taken by a file, a socket: the system's words name none of them
+        # a link, a file instead of a folder, a socket: the system's message does not say which
         fault = kind(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
         if fault and not (flags & os.O_DIRECTORY and fault == _KINDS[stat.S_IFDIR]):
             raise Odd(path, fault) from None
@@ -75,22 +75,22 @@ def _at(folder: int, name: str, flags: int, path: Path) -> int:
 
 
 def read(folder: Path, name: str, *, limit: int) -> bytes:
-    """Read a plain file below a folder, raising Odd for another kind or more than `limit` bytes."""
+    """Read a regular file below a folder, raising Odd for another kind or above `limit` bytes."""
     handle = opened(folder, name)
     with os.fdopen(handle, "rb") as file:
         size = os.fstat(handle).st_size
         if size > limit:
             raise Odd(folder / name, f"larger than {limit:,} bytes")
-        content = file.read(size + 1)  # room for so much is made at once
+        content = file.read(size + 1)  # this allocates the whole size at once
     if len(content) > size:
         raise Odd(folder / name, "it grew while it was read")
     return content
 
 
 def replace(folder: Path, name: str, content: bytes, *, mode: int = 0o600) -> None:
-    """Put a small file into a folder, in the place of one that is there, whole or not at all.
+    """Write a small file into a folder atomically, replacing an existing one.
 
-    Several processes may do so at once: each writes a file of its own, and the last one stays.
+    Several processes may do so at once: each writes its own temporary file, and the last one wins.
     """
     _sweep(folder, name)
     making = folder / f".{name}.{secrets.token_hex(8)}"
@@ -102,14 +102,14 @@ def replace(folder: Path, name: str, content: bytes, *, mode: int = 0o600) -> No
             file.write(content)
             file.flush()
             os.fsync(handle)
-        making.replace(folder / name)  # in the place of a link, not of what it names
+        making.replace(folder / name)  # this replaces a link itself, not its destination
     except BaseException:
         making.unlink(missing_ok=True)
         raise
 
 
 def _sweep(folder: Path, name: str) -> None:
-    """Remove what killed processes left half written: nobody writes a small file for an hour."""
+    """Remove temporary files of killed processes, those older than an hour."""
     pattern = re.compile(rf"\.{re.escape(name)}\.[0-9a-f]{{16}}")
     for path in folder.iterdir():
         if pattern.fullmatch(path.name):
@@ -119,9 +119,9 @@ def _sweep(folder: Path, name: str) -> None:
 
 
 def walk(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
-    """Yield all that is below a folder but folders: its relative name, and what it is.
+    """Yield everything below a folder except folders: the relative name, and its status.
 
-    A link comes as a link: nothing behind it is looked at.
+    Links are not followed.
     """
     pending = [""]
     while pending:

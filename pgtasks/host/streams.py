@@ -1,6 +1,6 @@
-"""Commands whose stdout we read or whose stdin we write, wherever they run.
+"""Read the stdout or write the stdin of commands on any host.
 
-What a host sends has a bound: in bytes, and in the time in which nothing comes, or next to nothing.
+The output of a host is limited, in bytes and in the time that it may send (nearly) nothing.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from pgtasks.errors import Failed, Unreachable
 from pgtasks.host.local import Command, Host
 from pgtasks.host.pipeline import Pipeline
 
-CHUNK = 1 << 20  # bytes that are read or written at once
-PATIENCE = 600.0  # seconds; a disk there may be slow, and what tasks do there is short
-_SLOWEST = 1024  # bytes a second that are something, and no drip
+CHUNK = 1 << 20  # bytes per read or write
+PATIENCE = 600.0  # seconds; the host's disk may be slow, and the commands of tasks are short
+_SLOWEST = 1024  # lowest accepted rate, in bytes per second
 
 
 class CutShort(Failed):
-    """Report a stream that ended before what it holds did."""
+    """The stream ended too early."""
 
 
 class Bounded(io.RawIOBase):
-    """What a command prints: at most `most` bytes, and some of them in `patience` seconds.
+    """The output of a command: at most `most` bytes, and some of them in `patience` seconds.
 
-    Raises Failed for more, Unreachable for a command that goes on and sends nothing.
+    Raises Failed for more bytes, Unreachable for a command that sends nothing.
     """
 
     def __init__(self, handle: int, name: str, most: int, patience: float) -> None:
@@ -65,23 +65,23 @@ class Bounded(io.RawIOBase):
 
 
 class Source(io.BufferedReader):
-    """A bounded stream; `wait` gives what comes next more time."""
+    """A bounded stream; `wait` allows a longer pause."""
 
     def read(self, size: int | None = -1) -> bytes:
-        """Read some bytes: what is asked for may be a size that a stranger says."""
+        """Read at most some bytes, because the requested size may come from an untrusted source."""
         return super().read(size if size is None or size < 0 else min(size, CHUNK))
 
     def wait(self, seconds: float) -> None:
-        """Let nothing come for so long."""
+        """Allow a pause of this many seconds."""
         assert isinstance(self.raw, Bounded)
         self.raw.patience = max(self.raw.patience, seconds)
 
 
 @contextmanager
 def reading(host: Host, command: Command, *, most: int, patience: float = 0) -> Iterator[Source]:
-    """Yield what a command prints, raising what its end means when the block has read enough.
+    """Yield the output of a command, and check its exit code after the block.
 
-    Where the block meets an end that comes too early, what the command died of is said instead.
+    If the output ends too early, the error of the command is raised instead.
     """
     reader, writer = _pipe()
     bounded = Bounded(reader, f"{host.name}: {command}", most, patience or PATIENCE)
@@ -95,13 +95,13 @@ def reading(host: Host, command: Command, *, most: int, patience: float = 0) -> 
                 pipeline.check()
                 raise
             while source.read(CHUNK):
-                pass  # such as an archive's padding; a command whose reader is gone fails
+                pass  # for example the padding of an archive; a command fails if its reader closes
             pipeline.check()
 
 
 @contextmanager
 def writing(host: Host, command: Command) -> Iterator[IO[bytes]]:
-    """Yield the stdin of a command, and wait for its end after the block."""
+    """Yield the stdin of a command, and wait for the command after the block."""
     reader, writer = _pipe()
     with os.fdopen(writer, "wb", buffering=0) as sink:
         with _given(reader):
@@ -118,7 +118,7 @@ def writing(host: Host, command: Command) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def _given(handle: int) -> Iterator[None]:
-    """Let go of a handle that a command has got: its other end must see when that one is done."""
+    """Close a handle that a command has, so that the other end sees the command's end."""
     try:
         yield
     finally:
@@ -128,8 +128,8 @@ def _given(handle: int) -> Iterator[None]:
 def _pipe() -> tuple[int, int]:
     reader, writer = os.pipe()
     try:
-        # fewer turns between the threads on both ends
+        # fewer switches between the threads on both ends
         fcntl.fcntl(writer, getattr(fcntl, "F_SETPIPE_SZ", 1031), CHUNK)
     except OSError:
-        pass  # not Linux, or an account's share of pipes is used up
+        pass  # not Linux, or the account's limit for pipes is reached
     return reader, writer

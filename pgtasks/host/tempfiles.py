@@ -1,6 +1,6 @@
-"""Temporary files and folders of a run: what a killed run left, the next one removes.
+"""Temporary files and folders of a run; the next run removes those of a killed one.
 
-Their names hold the process ID of their run. Only this user may look into them.
+Their names contain the process ID of their run. Only this user can read them.
 """
 
 from __future__ import annotations
@@ -14,27 +14,27 @@ _PREFIX = "pgtasks-run-"
 
 
 def file(suffix: str) -> tuple[int, Path]:
-    """Make a temporary file and return it open, with its path."""
+    """Create a temporary file and return it open, with its path."""
     sweep()
     handle, path = tempfile.mkstemp(prefix=f"{_PREFIX}{os.getpid()}-", suffix=suffix)
     return handle, Path(path)
 
 
 def folder(*, within: str | None = None) -> Path:
-    """Make a temporary folder, in the system's place for those or `within` another one."""
+    """Create a temporary folder, in the system's folder for them or in `within`."""
     place = within or tempfile.gettempdir()
     sweep(place)
     return Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=place))
 
 
 def sweep(place: str | None = None) -> None:
-    """Remove what killed runs of this user left behind."""
+    """Remove the temporary files of killed runs of this user."""
     for path in left(place or tempfile.gettempdir()):
         remove(path)
 
 
 def left(place: str) -> list[Path]:
-    """Return what killed runs of this user left behind."""
+    """Return the temporary files of killed runs of this user."""
     paths = []
     for path in Path(place).glob(f"{_PREFIX}*-*"):
         try:
@@ -47,7 +47,7 @@ def left(place: str) -> list[Path]:
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a folder that may be gone already."""
+    """Remove a file or a folder, if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -62,5 +62,5 @@ def _alive(pid: str) -> bool:
     except ProcessLookupError:
         return False
     except (PermissionError, OverflowError, ValueError):
-        pass  # another user's process has got that ID since, or the name is none of ours
+        pass  # another user's process has that ID now, or the name is not ours
     return True

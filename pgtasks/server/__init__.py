@@ -1,22 +1,22 @@
-"""A PostgreSQL server that is asked in SQL.
+"""A PostgreSQL server, and SQL sessions on it.
 
-connection    sessions of ours: opened, asked, their errors translated
+connection    open sessions, run queries, translate errors
 records       rows of a query as records
-session       what a session begins with, and how its statements are watched
+session       the settings of a session, and limits of its statements
 silence       a server that no longer answers
-interrupt     Ctrl-C in the middle of a statement
+interrupt     Ctrl-C during a statement
 reach         from a target on paper to one that answers
-catalog       what the catalogs say of tables, columns and indexes
-rowcount      rows, counted where that runs no code of others
-quoting       names as SQL and a shell take them
-stamp         which environment a database belongs to, written into it
-restamp       what env.stamp does
-lock          one run at a time on a database
-guard         whether a task may work on a target
-room          whether there are connections to be had
-versiontable  where a schema's version is written
-psql/         SQL files and a terminal, by psql
-dump/         pg_dump: its plan, its words, the source that it reads
-proof/        what a database holds, counted and hashed
+catalog       queries of the system catalogs
+rowcount      count rows without running code of others
+quoting       quote names for SQL and for a shell
+stamp         the stamp that names a database's environment
+restamp       write the stamp of an existing database
+lock          lock a database, so that one run at a time works on it
+guard         decide whether a task may work on a target
+room          check that enough connections are free
+versiontable  the version table of migrations
+psql/         run SQL files and a terminal with psql
+dump/         run pg_dump in a snapshot
+proof/        count and hash the content of a database
 embedded/     the server that pgtasks runs itself
 """

@@ -1,4 +1,4 @@
-"""Queries of the system catalogs: what is in a database, who may read it, what is in its way."""
+"""Queries of the system catalogs: relations, privileges, extensions, locks."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pgtasks.server import connection
 from pgtasks.server.connection import Connection
 from pgtasks.server.quoting import qualified, quoted
 
-# What is a user's own by its schema; pg_dump draws the same line.
+# User schemas, by the same rule as in pg_dump.
 OWN_SCHEMA = "n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
 _OF_EXTENSION = (
     "EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass"
     " AND d.objid = c.oid AND d.deptype = 'e')"
 )
-# A cast to text of somebody's own would run instead of a built-in type's output function.
+# A user-defined cast to text would run instead of a built-in type's output function.
 _OWN_CAST = (
     "EXISTS (SELECT FROM pg_attribute a JOIN pg_cast k ON k.castsource = a.atttypid"
     " WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.atttypid < 16384"
@@ -26,8 +26,8 @@ _OWN_CAST = (
 )
 
 
-# A query of a table plans its indexes, statistics and partition key too, and so runs what they
-# call: with the rights of the session, where that is not who wrote it.
+# A query of a table also plans its indexes, statistics and partition key, and thus runs the
+# functions that they call, with the rights of the session.
 _FOREIGN = (
     "d.refobjid >= 16384 AND EXISTS (SELECT FROM pg_roles r WHERE NOT r.rolsuper"
     " AND r.rolname <> current_user AND r.oid = coalesce("
@@ -62,7 +62,7 @@ PLAIN_TYPES = (
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """A table, sequence, materialized view or foreign table of the user's own.
+    """A user-defined table, sequence, materialized view or foreign table.
 
     `kind` is pg_class.relkind, `version` another one after each ALTER, `filenode` the name of its
     file as of the snapshot it was read in. `columns` are sorted by name (byte order): `plain` are
@@ -92,11 +92,11 @@ class Relation:
 
     @property
     def dumped(self) -> bool:
-        """Whether pg_dump saves rows of it: of an extension, only what that asks for."""
+        """Whether pg_dump saves its rows; of an extension, only those that it requests."""
         return not self.extension or self.condition is not None
 
     def sized(self, bytes: int | None) -> Relation:
-        """Return the same relation with a better estimate of its size."""
+        """Return the relation with a better estimate of its size."""
         return self if bytes is None else replace(self, bytes=bytes)
 
     def __str__(self) -> str:
@@ -106,7 +106,7 @@ class Relation:
 def relations(conn: Connection, kinds: str = "rSmf", *, named: str = "") -> list[Relation]:
     """Return the user's own relations of some kinds, or of one name, in the transaction's snapshot.
 
-    No relation is locked, and none is asked for its size: either would wait behind an ALTER.
+    It locks no relation and reads no size, because both would wait for an ALTER.
     """
     rows = connection.rows(
         conn,
@@ -123,7 +123,7 @@ def relations(conn: Connection, kinds: str = "rSmf", *, named: str = "") -> list
     return [Relation(*row[:-1], **_sorts(row[-1] or ())) for row in rows]
 
 
-# a letter for the type, one for what generates it, the name
+# a letter for the type, one for how it is generated, the name
 _COLUMNS = (
     "CASE WHEN c.relkind = 'r' THEN (SELECT array_agg("
     "CASE WHEN a.atttypid = ANY (%(plain)s::regtype[]) THEN 'p'"
@@ -153,7 +153,7 @@ def _sorts(columns: Sequence[str]) -> dict[str, Any]:
 
 
 def sizes(conn: Connection) -> dict[int, int]:
-    """Return the bytes of the user's own tables with their TOAST, without their indexes.
+    """Return the bytes of the user tables with their TOAST tables, without their indexes.
 
     Waits for tables that are locked exclusively: set lock_timeout.
     """
@@ -168,9 +168,9 @@ def sizes(conn: Connection) -> dict[int, int]:
 
 
 def unreadable(conn: Connection) -> list[str]:
-    """Return what the role cannot read of what pg_dump reads, one line each.
+    """Return one line for each object that pg_dump reads and the role may not read.
 
-    One such table makes pg_dump fail; leaving its data out does not help, pg_dump locks it anyway.
+    One such table makes pg_dump fail, even if its data is left out, because pg_dump locks it.
     """
     rows = connection.rows(
         conn,
@@ -209,10 +209,10 @@ def _unreadable_large_objects(conn: Connection) -> list[str]:
 
 
 def without_data(conn: Connection, patterns: Iterable[str]) -> dict[str, list[int]]:
-    """Return the OIDs of what holds rows and matches a pattern of --exclude-table-data.
+    """Return the OIDs of relations with rows that match a pattern of --exclude-table-data.
 
-    Patterns are psql's, read as pg_dump reads them: a name without a schema is looked for along
-    the role's own search_path, where anybody's operators may lie: hence all is qualified.
+    Patterns have psql's syntax, as in pg_dump: a name without a schema is looked up with the role's
+    own search_path. Others may have created operators there, so every name is qualified.
     """
     regexes = {pattern: pattern_regexes(pattern) for pattern in patterns}
     everywhere = all(schema for schema, _ in regexes.values())
@@ -270,7 +270,7 @@ def _regex_of(letter: str, *, quotes: bool) -> str:
 
 
 def number_of_tables(conn: Connection) -> int:
-    """Return how many tables of the user's own there are, partitioned ones included."""
+    """Return the number of user tables, including partitioned ones."""
     return int(
         connection.value(
             conn,
@@ -281,7 +281,7 @@ def number_of_tables(conn: Connection) -> int:
 
 
 def lock_room(conn: Connection) -> int:
-    """Return how many locks the server's table holds, over all sessions."""
+    """Return the size of the server's lock table, for all sessions."""
     return int(
         connection.value(
             conn,
@@ -293,7 +293,7 @@ def lock_room(conn: Connection) -> int:
 
 
 def invalid_indexes(conn: Connection) -> list[str]:
-    """Return the indexes that serve no query, but for those that a session builds right now."""
+    """Return the invalid indexes, except those that a session is building."""
     names = connection.rows(
         conn,
         "SELECT n.nspname, x.relname FROM pg_catalog.pg_index i"

@@ -1,8 +1,8 @@
-"""The guard: one pure function that decides whether a task may work on a target.
+"""The guard: decide whether a task may work on a target.
 
-Three facts must agree: the environment that was chosen, the stamp in the database, and what the
-connection itself says. Reads are let through but for a stamp that contradicts them, because a
-backup under the wrong label is a trap of its own.
+Three facts must agree: the chosen environment, the stamp in the database, and the database and the
+server that the connection itself reports. Reads are allowed unless the stamp contradicts them,
+because a backup with the wrong label is dangerous too.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from pgtasks.server.stamp import Identity
 
 
 class Access(enum.Enum):
-    """What a task is about to do."""
+    """What a task does to a database."""
 
     READ = "read"
-    WRITE = "write"  # changes content; undo or a backup brings it back
-    DESTROY = "destroy"  # has no undo: drop, forget, a downgrade that takes rows
-    STAMP = "stamp"  # writes the stamp itself, so a foreign one is no obstacle
+    WRITE = "write"  # changes content; an undo or a backup restores it
+    DESTROY = "destroy"  # has no undo: drop, forget, a downgrade that deletes rows
+    STAMP = "stamp"  # writes the stamp itself, so a foreign one does not matter
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """All that the decision rests on. `identity` is None where the database does not exist.
+    """The facts for the decision. `identity` is None if the database does not exist.
 
     `lineage` are the environments that the chosen one inherits from: a standby has the stamp of
     its primary, which may be one of them.
@@ -42,11 +42,11 @@ class Evidence:
     confirm: str | None = None
     yes: bool = False
     lineage: tuple[str, ...] = ()
-    insists: str = ""  # what is asked for that wants the name typed whatever the target
+    insists: str = ""  # the reason why the name must be typed on any target
 
 
 class Decision(enum.Enum):
-    """What is left to do before the task may go on."""
+    """What must happen before the task may continue."""
 
     GO = "go"
     TYPE_NAME = "type the database's name"
@@ -54,7 +54,7 @@ class Decision(enum.Enum):
 
 
 def decide(facts: Evidence) -> Decision:
-    """Return what is left to do, raising Refused where the task must not go on."""
+    """Return what must happen first, raising Refused if the task must not continue."""
     _check_facts_agree(facts)
     if facts.access is Access.READ:
         return Decision.GO
@@ -77,7 +77,7 @@ def decide(facts: Evidence) -> Decision:
 
 
 def protection(facts: Evidence) -> str:
-    """Return why the target counts as protected, or nothing."""
+    """Return why the target counts as protected, or an empty text."""
     if facts.protected:
         return f"environment {facts.environment!r} is protected"
     if facts.insists:
@@ -88,7 +88,7 @@ def protection(facts: Evidence) -> str:
     if identity.stamp is None and not identity.empty:
         return f"database {facts.database!r} has content and no stamp, so it counts as protected"
     if facts.access is Access.STAMP and (contradiction := _contradiction(facts, identity)):
-        # relabelled by mistake, another environment's database would be open to every write
+        # with a wrong new stamp, another environment's database would be open to every write
         return contradiction
     return ""
 
@@ -102,7 +102,7 @@ def _name_needed(facts: Evidence, why: str) -> Decision:
 
 
 def _confirm(name: str) -> str:
-    """Return the flag as a shell takes it; $'...' is of bash, zsh and ksh."""
+    """Return the flag quoted for a shell; $'...' works in bash, zsh and ksh."""
     if name.isprintable():
         return f"--confirm {shlex.quote(name)}"
     text = "".join(_escaped(char) for char in name)
@@ -143,7 +143,7 @@ def _way_out(facts: Evidence, identity: Identity) -> str:
 
 
 def _contradiction(facts: Evidence, identity: Identity) -> str:
-    """Return how the stamp contradicts what was chosen, or nothing."""
+    """Return how the stamp contradicts the chosen environment, or an empty text."""
     stamp = identity.stamp
     if stamp is None:
         return ""

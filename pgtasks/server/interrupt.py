@@ -1,7 +1,7 @@
-"""Ctrl-C during a long statement, and what it leaves.
+"""Handle Ctrl-C during a long statement.
 
-libpq waits for the server through every signal, and Python raises KeyboardInterrupt only when the
-driver has returned: without help, Ctrl-C during CREATE INDEX is answered when the index is there.
+libpq keeps waiting for the server after a signal, and Python raises KeyboardInterrupt only when the
+driver returns: without this module, Ctrl-C during CREATE INDEX takes effect when it is done.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from pgtasks.settings.target import Target
 
 @contextmanager
 def cancelling(connections: Collection[Any]) -> Iterator[None]:
-    """Cancel what runs on these connections as soon as a signal comes, for the length of a block.
+    """Cancel the statements of these connections when a signal arrives, during a block.
 
-    The collection may grow meanwhile. The signal's own handler runs when the driver returns. In
-    another thread than the main one, which gets no signals, nothing is done.
+    The collection may grow meanwhile. The signal's own handler runs when the driver returns. Only
+    the main thread gets signals; in any other thread this does nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -38,7 +38,7 @@ def cancelling(connections: Collection[Any]) -> Iterator[None]:
         yield
     finally:
         signal.set_wakeup_fd(before)
-        os.close(writer)  # the watcher reads the end of the file
+        os.close(writer)  # the watcher reads an end of file
         watcher.join()
         os.close(reader)
 
@@ -48,16 +48,16 @@ def _watch(reader: int, connections: Collection[Any]) -> None:
         for running in list(connections):
             try:
                 running.cancel()
-            except Exception:  # closed, lost, or of a driver without cancel
+            except Exception:  # closed, lost, or a driver without cancel
                 continue
 
 
 @contextmanager
 def telling(target: Target) -> Iterator[None]:
-    """Say in what state a target is when Ctrl-C ends a block that replaces or drops it.
+    """Report the state of a target if Ctrl-C ends a block that replaces or drops it.
 
-    The block writes nothing into the target's database itself. The server is asked; where it does
-    not answer, nothing is claimed.
+    The block writes nothing into the target's database itself. The state is read from the server;
+    if it does not answer, nothing is claimed.
     """
     before = _state(target)
     try:
@@ -71,7 +71,7 @@ def telling(target: Target) -> Iterator[None]:
 
 
 def _state(target: Target) -> tuple[int, bool] | None:
-    """Return the OID of the target's database and whether it is valid, None where it is gone."""
+    """Return the OID of the target's database and whether it is valid, None if it is missing."""
     place = target.at(target.maintenance)
     with connection.session(place, read_only=True, purpose="interrupted") as conn:
         return connection.row(

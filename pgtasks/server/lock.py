@@ -15,9 +15,9 @@ from pgtasks.server.connection import Connection, FellSilent
 from pgtasks.server.silence import ANSWER
 from pgtasks.settings.target import Target
 
-_CLASS = 0x7067_746B  # "pgtk": keeps our keys apart from an application's own advisory locks
-_BEAT = 2.0  # seconds between signs of life
-_SILENCE = 15  # seconds after which the server frees the lock of a run that fell silent
+_CLASS = 0x7067_746B  # "pgtk": separates our keys from an application's own advisory locks
+_BEAT = 2.0  # seconds between keepalives
+_SILENCE = 15  # seconds after which the server releases the lock of a silent run
 
 
 def key(database: str) -> int:
@@ -27,10 +27,10 @@ def key(database: str) -> int:
 
 
 class Lock:
-    """Hold the lock of one target for a block, raising Locked with who holds it.
+    """Hold the lock of a target for a block, raising Locked with the holder's name.
 
-    `connection` is the session that holds it: what must not happen without the lock, such as the
-    swap, runs there. The server frees the lock when the session ends, or falls silent.
+    `connection` is the session that holds the lock. Statements that must not run without the lock,
+    such as the swap, run there. The server releases the lock when the session ends or is silent.
     """
 
     def __init__(self, target: Target, purpose: str) -> None:
@@ -62,19 +62,19 @@ class Lock:
     def _beat(self) -> None:
         while not self._stop.wait(_BEAT):
             try:
-                # the session serialises what several threads ask of it
+                # the session serializes the statements of several threads
                 connection.value(self.connection, "SELECT 1", limit=ANSWER)
             except FellSilent as exc:
-                # a tool that the run waits for may wait for the same server, and has no limit
+                # a tool that the run waits for may wait for the same server, without a limit
                 self._silence = exc
                 if self._in_main and not self._stop.is_set():
                     os.kill(os.getpid(), signal.SIGINT)
                 return
             except PgtasksError:
-                return  # the next statement of the run meets the same fault and reports it
+                return  # the next statement of the run gets the same error and reports it
 
     def check(self) -> None:
-        """Raise Unreachable where the lock's session is gone."""
+        """Raise Unreachable if the lock's session is lost."""
         connection.value(self.connection, "SELECT 1", limit=ANSWER)
 
     def __exit__(
@@ -92,12 +92,12 @@ class Lock:
 
 
 def holder(conn: Connection, keys: tuple[int, int]) -> str:
-    """Return who holds the lock, by the name that its session shows to everybody."""
+    """Return the holder of the lock, by the application_name of its session."""
     return _holder(conn, keys) or "it ended this moment, try again"
 
 
 def held(conn: Connection, database: str) -> str:
-    """Return who holds the lock of a database, nothing where it is free."""
+    """Return the holder of a database's lock, or an empty text."""
     return _holder(conn, (_CLASS, key(database)))
 
 

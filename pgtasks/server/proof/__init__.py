@@ -1,15 +1,15 @@
-"""Proof of content: what one snapshot of a database holds, in a form that can be compared.
+"""The proof: the content of a database in one snapshot, in a form that can be compared.
 
-take         reads a database as it is now, or as an exported snapshot sees it
-scope        what there is to prove in a snapshot
-naming       what names lead to in a snapshot, and now
+take         take the proof of a database now, or in an exported snapshot
+scope        the relations of a snapshot that a proof covers
+naming       the objects that names refer to, in a snapshot and now
 fingerprint  the SQL that counts and fingerprints tables
-reader       sessions side by side in one snapshot
-model        what a proof holds, and its JSON
+reader       parallel sessions in one snapshot
+model        the content of a proof, and its JSON
 toc          the table of contents of an archive of pg_dump
-entries      what its entries say of a schema
-compare      says in sentences how two proofs differ
-difference   differences by name, and which of them are accepted
+entries      its entries, recorded and compared
+compare      compare two proofs
+difference   differences by name, and their acceptance
 """
 
 from pgtasks.server.proof.compare import Comparison, compare

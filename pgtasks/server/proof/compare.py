@@ -1,4 +1,4 @@
-"""Compare two proofs: differences by name, and what could not be compared."""
+"""Compare two proofs: differences by name, and what was not compared."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from pgtasks.server.quoting import quoted
 
 @dataclass(frozen=True)
 class Comparison:
-    """How two proofs differ. `skipped` names what was not compared, and why.
+    """The result of comparing two proofs. `skipped` names what was not compared, and why.
 
-    `tables` and `rows` are those of the proof that was expected, `identical_tables` how many of
-    them were found to be the same.
+    `tables` and `rows` are the numbers of the expected proof, `identical_tables` the number of
+    identical tables.
     """
 
     differences: tuple[Difference, ...]
@@ -27,7 +27,7 @@ class Comparison:
 
     @property
     def identical(self) -> bool:
-        """Whether nothing that was compared differs."""
+        """Whether there is no difference."""
         return not self.differences
 
     def __str__(self) -> str:
@@ -38,9 +38,9 @@ class Comparison:
 
 
 def compare(expected: Proof, actual: Proof) -> Comparison:
-    """Compare the rows that a database should hold with those that it holds.
+    """Compare the expected rows of a database with the actual ones.
 
-    What `expected` names as unproven is not compared. The schema is compared apart: `entries`.
+    Unproven tables of `expected` are not compared. `entries` compares the schema.
     """
     return Comparison(
         differences=(
@@ -92,7 +92,7 @@ def _table(name: str, wanted: TableProof, actual: TableProof) -> Iterator[Differ
 
 
 def _of_another_version(expected: Proof, actual: Proof) -> dict[str, str]:
-    """Return tables that an extension makes whose version is not the expected one."""
+    """Return tables of extensions with another version than expected."""
     versions = [proof.extensions for proof in (expected, actual)]
     return {
         table: extension

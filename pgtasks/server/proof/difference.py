@@ -1,4 +1,4 @@
-"""Differences by name, and what is done about them: each name is the way on, as --accept NAME."""
+"""Differences with names, which --accept NAME accepts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pgtasks.errors import NotProven
 from pgtasks.report import plural
 
-_SHOWN = 20  # differences that an error names
+_SHOWN = 20  # number of differences in an error
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +26,11 @@ class Difference:
 def accepted(
     differences: Iterable[Difference], accept: Sequence[str], problem: str
 ) -> tuple[Difference, ...]:
-    """Return the differences, raising NotProven where one of them is not accepted by its name.
+    """Return the differences, raising NotProven if one of them is not accepted by its name.
 
-    The error lists those that are left, with the flags that accept them; --json lists all.
+    The error lists the differences that are not accepted, with the flags that accept them.
     """
-    # a table that is missing is so among the tables and among the schema's objects
+    # a missing table is a difference of the tables and of the schema's objects
     unique = tuple(dict.fromkeys(differences))
     known = {each.name for each in unique}
     names = {meant(name, known) for name in accept}
@@ -62,15 +62,15 @@ def _hint(left: Sequence[Difference], flags: Sequence[str]) -> Iterable[str]:
 
 
 def unused(differences: Iterable[Difference], accept: Sequence[str]) -> list[str]:
-    """Return what --accept names that does not differ."""
+    """Return the names of --accept without a difference."""
     known = {each.name for each in differences}
     return [name for name in dict.fromkeys(accept) if not meant(name, known)]
 
 
 def meant(typed: str, names: Collection[str]) -> str:
-    """Return which of some names was typed, nothing where none or several may be meant.
+    """Return the name that was typed, empty if none or several match.
 
-    That is the name itself, else the only one that differs in nothing but white space.
+    It is the name itself, else the only one that differs only in white space.
     """
     if typed in names:
         return typed

@@ -1,7 +1,7 @@
-"""What the entries of an archive say of a schema: recorded, and compared with another archive's.
+"""Record the entries of an archive, and compare them with those of another archive.
 
-An entry is known by kind, schema and name. What pg_dump knows by more than that (operators by
-their operands) has several entries of one name, which are compared together.
+An entry is identified by kind, schema and name. Objects that need more (operators and their
+operands) have several entries of the same name, which are compared together.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ Schema = Mapping[Key, Group]
 _LARGE = ("BLOB", "BLOB METADATA")
 _MANY = ("ACL", "DEFAULT ACL")
 _ABOUT = ("ACL", "COMMENT", "SECURITY LABEL")
-# rows have a proof of their own
+# rows have their own proof
 _DATA = ("TABLE DATA", "SEQUENCE SET", "BLOBS", "STATISTICS DATA")
-# about the archive, and about the database itself, which pg_restore leaves alone
+# entries of the archive and of the database itself, which pg_restore ignores
 _NOT_INSIDE = ("ENCODING", "STDSTRINGS", "SEARCHPATH", "DATABASE", "DATABASE PROPERTIES")
-# what belongs to whom its table, or what else it is a part of, belongs to
+# objects that belong to the owner of their table or other parent
 _NOT_OWNED = (
     *_ABOUT,
     *("CAST", "TRANSFORM", "ACCESS METHOD", "EXTENSION", "USER MAPPING", "SEQUENCE OWNED BY"),
@@ -35,13 +35,13 @@ _NOT_OWNED = (
     *("TABLE ATTACH", "RULE", "TRIGGER", "POLICY", "ROW SECURITY", "MATERIALIZED VIEW DATA"),
     *("PUBLICATION TABLE", "PUBLICATION TABLES IN SCHEMA"),
 )
-_ALL_LARGE = "LARGE OBJECTS"  # the tag of what is said of large objects
-_NOT_MADE = b"-- *not* "  # begins the definition of what is there already, such as schema public
+_ALL_LARGE = "LARGE OBJECTS"  # the tag of entries on large objects
+_NOT_MADE = b"-- *not* "  # begins the definition of an existing object, such as schema public
 
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """An entry as a proof keeps it; those of all large objects are one for each kind."""
+    """An entry in a proof; the entries of all large objects are combined for each kind."""
 
     desc: str
     namespace: str
@@ -51,7 +51,7 @@ class Recorded:
 
 
 def record(entries: Iterable[Entry]) -> tuple[Recorded, ...]:
-    """Return what a proof keeps of an archive: every entry that pg_restore would act upon."""
+    """Return the entries of an archive for a proof, all that pg_restore would restore."""
     rows, large = [], dict[str, list[str]]()
     for entry in entries:
         if _is_large(entry):
@@ -65,7 +65,7 @@ def record(entries: Iterable[Entry]) -> tuple[Recorded, ...]:
 
 
 def altered(recorded: Iterable[Recorded], entries: Iterable[Entry]) -> Iterator[Difference]:
-    """Yield how an archive differs from what was recorded of it."""
+    """Yield the differences of an archive from its recorded entries."""
     wanted, actual = _rows_by_key(recorded), _rows_by_key(record(entries))
     for key in sorted(wanted.keys() | actual.keys()):
         if key not in actual:
@@ -86,11 +86,11 @@ def _rows_by_key(rows: Iterable[Recorded]) -> dict[Key, Group]:
 
 @dataclass(frozen=True)
 class Access:
-    """How a restore maps what an archive says of roles.
+    """How a restore maps the roles of an archive.
 
-    `owner` returns the role that owns what a role of the archive owned; without `owners` all
-    belongs to whom that names, without `grants` no privileges were restored, without
-    `subscriptions` pg_dump does not say which there are.
+    `owner` returns the new owner of the objects of a role of the archive. Without `owners` that
+    role owns everything; without `grants` no privileges were restored; without `subscriptions`
+    pg_dump does not list them.
     """
 
     owner: Callable[[str], str] = str
@@ -103,7 +103,7 @@ AS_SAVED = Access()
 
 
 def schema(entries: Iterable[Entry], access: Access = AS_SAVED) -> Schema:
-    """Return what an archive says of a schema, as a restore with that access makes it."""
+    """Return the schema of an archive as a restore with that access creates it."""
     groups: dict[Key, Group] = {}
     for key, owner, digest in _inside(entries, access):
         owner = "" if key[0] in _NOT_OWNED or not owner else access.owner(owner)
@@ -132,13 +132,13 @@ def _is_left_out(entry: Entry, access: Access) -> bool:
         or (entry.desc in _ABOUT and about == "DATABASE")
         or (about == "SUBSCRIPTION" and not access.subscriptions)
         or (entry.desc in ("ACL", "DEFAULT ACL") and not access.grants)
-        # all that it would say is who owns it
+        # it would only name the owner
         or (entry.definition.startswith(_NOT_MADE) and not access.owners)
     )
 
 
 def _unordered(entry: Entry) -> str:
-    """Return a digest of statements whose order says when each was granted, no more."""
+    """Return a digest of statements, ignoring their order."""
     return hashlib.sha256(b"\n".join(sorted(entry.definition.splitlines()))).hexdigest()[:32]
 
 
