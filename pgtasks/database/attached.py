@@ -45,25 +45,28 @@ class Attached:
 def read(conn: Connection, database: str) -> Attached:
     """Return the attachments of a database; `conn` may be in any database of the server."""
     prepared = connection.rows(
-        conn, "SELECT gid FROM pg_prepared_xacts WHERE database = %s ORDER BY 1", (database,)
+        conn,
+        "SELECT gid FROM pg_prepared_xacts WHERE database = %s ORDER BY 1",
+        (database,),
+        into=str,
     )
     slots = connection.rows(
         conn,
-        "SELECT slot_name, active_pid FROM pg_replication_slots WHERE database = %s ORDER BY 1",
+        "SELECT slot_name AS name, active_pid AS pid FROM pg_replication_slots"
+        " WHERE database = %s ORDER BY 1",
         (database,),
+        into=Slot,
     )
     subscriptions = connection.rows(
         conn,
         # columns by name, because only superusers may read subconninfo
-        "SELECT s.subname, s.subenabled, coalesce(s.subslotname, '') FROM pg_subscription s"
-        " JOIN pg_database d ON d.oid = s.subdbid WHERE d.datname = %s ORDER BY 1",
+        "SELECT s.subname AS name, s.subenabled AS enabled, coalesce(s.subslotname, '') AS slot"
+        " FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid"
+        " WHERE d.datname = %s ORDER BY 1",
         (database,),
+        into=Subscription,
     )
-    return Attached(
-        tuple(row[0] for row in prepared),
-        tuple(Slot(*row) for row in slots),
-        tuple(Subscription(*row) for row in subscriptions),
-    )
+    return Attached(tuple(prepared), tuple(slots), tuple(subscriptions))
 
 
 def keep_from_putting_away(

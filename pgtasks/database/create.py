@@ -101,6 +101,7 @@ def namesakes(conn: Connection, target: Target) -> list[str]:
         conn,
         f"SELECT datname, {stamp.COMMENT} FROM pg_database WHERE datname <> %s ORDER BY datname",
         (target.database,),
+        into=tuple[str, str | None],
     )
     stamps = ((name, stamp.split(comment)[1]) for name, comment in databases)
     return [
@@ -177,7 +178,9 @@ def left_to_drop(conn: Connection, target: Target) -> Dropped:
     beside = tuple(kept.lines(leftovers.kept))
     if leftovers.missing:
         return Dropped(name, existed=False, beside=beside, dry=True)
-    size, sessions, template, owner = connection.rows(conn, _SIZE_AND_SESSIONS, (name,))[0]
+    size, sessions, template, owner = connection.rows(
+        conn, _SIZE_AND_SESSIONS, (name,), into=tuple[int | None, int, bool, str]
+    )[0]
     _refuse(name, list(_obstacles(conn, name, template=template)))
     owners = tuple(sorted({owner, *(side.owner for side in leftovers.kept)}))
     system = stamp.system_identifier(conn)

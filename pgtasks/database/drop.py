@@ -43,13 +43,14 @@ def _only_autovacuum(conn: Connection, name: str) -> bool:
 
     It ends the sessions that this role may end.
     """
-    rows = connection.rows(
+    pids = connection.rows(
         conn,
         # only some roles may see the type of another role's backend; autovacuum has no role
         "SELECT pid FROM pg_stat_activity WHERE datname = %s AND usesysid IS NOT NULL",
         (name,),
+        into=int,
     )
-    for (pid,) in rows:
+    for pid in pids:
         try:
             connection.execute(conn, "SELECT pg_terminate_backend(%s)", (pid,))
         except Failed:

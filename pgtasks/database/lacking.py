@@ -32,6 +32,6 @@ def lacking(conn: Connection, stamp: Stamp | None) -> tuple[str, ...]:
         if table
         else f"{kind} {qualified(schema, name)}"
         for kind in kinds
-        for schema, table, name in connection.rows(conn, _THERE[kind])
+        for schema, table, name in connection.rows(conn, _THERE[kind], into=tuple[str, str, str])
     }
     return tuple(name for name in names if name not in present)

@@ -131,7 +131,10 @@ def drop(conn: Connection, role: str) -> bool:
     that cannot be dropped loses its rights and its right to log in.
     """
     rows = connection.rows(
-        conn, "SELECT oid, rolbypassrls FROM pg_roles WHERE rolname = %s", (role,)
+        conn,
+        "SELECT oid, rolbypassrls FROM pg_roles WHERE rolname = %s",
+        (role,),
+        into=tuple[int, bool],
     )
     for oid, reads_all in rows:
         connection.execute(conn, _closing(conn, role, oid, reads_all=reads_all))
@@ -156,26 +159,27 @@ def _closing(conn: Connection, role: str, oid: int, *, reads_all: bool) -> sql.C
         "SELECT DISTINCT r.rolname FROM pg_auth_members m JOIN pg_roles r ON r.oid = m.roleid"
         " WHERE m.member = %s",
         (oid,),
+        into=str,
     )
     # a role that may not grant BYPASSRLS may not name it either
     no_more = sql.SQL("NOLOGIN PASSWORD NULL" + (" NOBYPASSRLS" if reads_all else ""))
     statements = [sql.SQL("ALTER ROLE {} {}").format(identifier, no_more)]
     statements += [
-        sql.SQL("REVOKE {} FROM {}").format(sql.Identifier(group), identifier)
-        for (group,) in groups
+        sql.SQL("REVOKE {} FROM {}").format(sql.Identifier(group), identifier) for group in groups
     ]
     return sql.SQL("; ").join(statements)
 
 
 def left(conn: Connection, database: str) -> list[str]:
     """Return the logins that runs on a database left, if the caller holds the lock."""
-    rows = connection.rows(
+    roles = connection.rows(
         conn,
         "SELECT rolname FROM pg_roles WHERE starts_with(rolname, %s)"
         " AND shobj_description(oid, 'pg_authid') = %s",
         (_start(database), MARK),
+        into=str,
     )
-    return [role for (role,) in rows if re.fullmatch(r".*_[0-9]{12}([0-9a-f]{2}){1,3}", role)]
+    return [role for role in roles if re.fullmatch(r".*_[0-9]{12}([0-9a-f]{2}){1,3}", role)]
 
 
 def heal(conn: Connection, database: str) -> list[str]:

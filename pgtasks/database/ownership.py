@@ -94,14 +94,15 @@ def of(conn: Connection, target: Target) -> Ownership:
     """Read the owner of a target and the connecting role from the server."""
     system = stamp.system_identifier(conn)
     user = connection.value(conn, "SELECT current_user")
-    rows = connection.rows(
+    seen = connection.row(
         conn,
         f"SELECT pg_get_userbyid(datdba), {stamp.COMMENT} FROM pg_database WHERE datname = %s",
         (target.database,),
+        into=tuple[str, str | None],
     )
-    owner, comment = rows[0] if rows else ("", None)
+    owner, comment = seen or ("", None)
     owners = {user, owner} - {""}
-    if not rows:
+    if seen is None:
         owners |= _noted(target, system)
     target_stamp = stamp.split(comment)[1]
     if (
@@ -139,11 +140,12 @@ def _memberships(conn: Connection) -> frozenset[str]:
 
     A superuser's right to all roles does not count, nor do predefined roles such as pg_monitor.
     """
-    rows = connection.rows(
+    names = connection.rows(
         conn,
         "WITH RECURSIVE above (role) AS ("
         "  SELECT oid FROM pg_roles WHERE rolname = current_user"
         "  UNION SELECT m.roleid FROM pg_auth_members m JOIN above ON m.member = above.role)"
         " SELECT rolname FROM above JOIN pg_roles ON oid = role WHERE rolname !~ '^pg_'",
+        into=str,
     )
-    return frozenset(row[0] for row in rows)
+    return frozenset(names)

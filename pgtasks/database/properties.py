@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from psycopg2 import sql
@@ -37,7 +36,6 @@ LATE_SETTINGS = ("default_transaction_read_only",)
 
 _PRIVILEGES = ("CONNECT", "CREATE", "TEMPORARY")
 Provider = Literal["libc", "icu", "builtin"]
-_PROVIDERS: Mapping[str, Provider] = {"c": "libc", "i": "icu", "b": "builtin"}
 
 
 @dataclass(frozen=True)
@@ -104,26 +102,15 @@ class DatabaseProperties:
 
 def read(conn: Connection, name: str) -> DatabaseProperties:
     """Read the properties of a database of the connection's server, without its stamp."""
-    row = connection.rows(conn, _facts_query(conn.server_version), (name,))[0]
-    owner, encoding, collate, ctype, provider, locale, rules, limit, *rest = row
-    comment, space, granted, template = rest
-    return DatabaseProperties(
-        name=name,
-        owner=owner,
-        encoding=encoding,
-        collate=collate,
-        ctype=ctype,
-        provider=_PROVIDERS[provider],
-        locale=locale or "",
-        icu_rules=rules or "",
-        connection_limit=max(limit, -1),  # -2: left by an interrupted DROP
-        comment=stamp.split(comment)[0],
-        tablespace=space,
-        grants=_grants(conn, name) if granted else None,
+    query = _facts_query(conn.server_version)
+    properties = connection.rows(conn, query, (name,), into=DatabaseProperties)[0]
+    return replace(
+        properties,
+        comment=stamp.split(properties.comment)[0],
+        grants=None if properties.grants is None else _grants(conn, name),
         settings=_settings(conn, name),
         roles=_roles(conn, name, "oai"),
         owners=_roles(conn, name, "o"),
-        template=template,
     )
 
 
@@ -136,32 +123,35 @@ def owner(conn: Connection, name: str) -> str:
 
 
 def _facts_query(server_version: int) -> str:
-    locale = "NULL::text"  # column names: pg_database of 14, 15, 17
+    locale = "NULL"  # column names: pg_database of 14, 15, 17
     if server_version >= 170000:
         locale = "d.datlocale"
     elif server_version >= 150000:
         locale = "d.daticulocale"
-    rules = "d.daticurules" if server_version >= 160000 else "NULL::text"
+    rules = "d.daticurules" if server_version >= 160000 else "NULL"
     provider = "d.datlocprovider" if server_version >= 150000 else "'c'"
-    return (
-        "SELECT pg_get_userbyid(d.datdba), pg_encoding_to_char(d.encoding), d.datcollate,"
-        f" d.datctype, {provider}, {locale}, {rules}, d.datconnlimit,"
-        f" {stamp.comment('d')}, t.spcname, d.datacl IS NOT NULL,"
-        " d.datistemplate"
-        " FROM pg_database d JOIN pg_tablespace t ON t.oid = d.dattablespace"
-        " WHERE d.datname = %s"
-    )
+    return f"""
+SELECT d.datname AS name, pg_get_userbyid(d.datdba) AS owner,
+  pg_encoding_to_char(d.encoding) AS encoding, d.datcollate AS "collate", d.datctype AS ctype,
+  CASE {provider} WHEN 'i' THEN 'icu' WHEN 'b' THEN 'builtin' ELSE 'libc' END AS provider,
+  coalesce({locale}, '') AS locale, coalesce({rules}, '') AS icu_rules,
+  -- -2: an interrupted DROP left it
+  greatest(d.datconnlimit, -1) AS connection_limit,
+  coalesce({stamp.comment("d")}, '') AS comment, t.spcname AS tablespace,
+  CASE WHEN d.datacl IS NOT NULL THEN ARRAY[]::text[] END AS grants, d.datistemplate AS template
+FROM pg_database d JOIN pg_tablespace t ON t.oid = d.dattablespace WHERE d.datname = %s"""
 
 
 def _grants(conn: Connection, name: str) -> tuple[Grant, ...]:
-    rows = connection.rows(
+    grants = connection.rows(
         conn,
-        "SELECT CASE WHEN a.grantee = 0 THEN '' ELSE pg_get_userbyid(a.grantee) END,"
-        " a.privilege_type, a.is_grantable FROM pg_database d, aclexplode(d.datacl) a"
-        " WHERE d.datname = %s ORDER BY 1, 2",
+        "SELECT CASE WHEN a.grantee = 0 THEN '' ELSE pg_get_userbyid(a.grantee) END AS grantee,"
+        " a.privilege_type AS privilege, a.is_grantable AS grantable"
+        " FROM pg_database d, aclexplode(d.datacl) a WHERE d.datname = %s ORDER BY 1, 2",
         (name,),
+        into=Grant,
     )
-    return tuple(Grant(*row) for row in rows)
+    return tuple(grants)
 
 
 def _settings(conn: Connection, name: str) -> tuple[Setting, ...]:
@@ -171,6 +161,7 @@ def _settings(conn: Connection, name: str) -> tuple[Setting, ...]:
         " FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase"
         " LEFT JOIN pg_roles r ON r.oid = s.setrole WHERE d.datname = %s ORDER BY 2, 1",
         (name,),
+        into=tuple[str, str],
     )
     parted = ((text.partition("="), role) for text, role in rows)
     return tuple(Setting(key, value, role) for (key, _, value), role in parted)
@@ -181,15 +172,16 @@ def _roles(conn: Connection, name: str, kinds: str) -> tuple[str, ...]:
 
     `kinds` are letters of pg_shdepend.deptype: o owns, a may use, i may use from the start.
     """
-    rows = connection.rows(
+    roles = connection.rows(
         conn,
         "SELECT DISTINCT r.rolname FROM pg_shdepend s JOIN pg_roles r ON r.oid = s.refobjid"
         " JOIN pg_database d ON d.oid = s.dbid AND d.datname = %s"
         " WHERE s.refclassid = 'pg_authid'::regclass AND r.rolname !~ '^pg_'"
         " AND s.deptype::text = ANY(%s) ORDER BY 1",
         (name, list(kinds)),
+        into=str,
     )
-    return tuple(row[0] for row in rows)
+    return tuple(roles)
 
 
 def create_statement(

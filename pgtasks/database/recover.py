@@ -37,18 +37,19 @@ def look(conn: Connection, target: Target) -> Leftovers:
     """Read the state from the maintenance database, without changing anything."""
     sides = side.find(conn, target)
     ours = [each for each in sides if not each.alone]
-    row = connection.rows(
+    seen = connection.row(
         conn,
         "SELECT datallowconn, datconnlimit = %s FROM pg_database WHERE datname = %s",
         (side.INVALID, target.database),
+        into=tuple[bool, bool],
     )
-    is_open, invalid = row[0] if row else (True, False)
+    is_open, invalid = seen or (True, False)
     return Leftovers(
         half_built=tuple(each for each in ours if each.role == "new" and not each.invalid),
         kept=tuple(each for each in ours if each.role == "old" and not each.invalid),
         broken=tuple(each for each in ours if each.invalid),
         alone=tuple(each for each in sides if each.alone),
-        missing=not row,
+        missing=seen is None,
         closed=not is_open and not invalid,
         invalid=invalid,
     )

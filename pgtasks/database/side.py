@@ -125,6 +125,7 @@ def find(conn: Connection, target: Target) -> list[Side]:
         " extract(epoch FROM clock_timestamp())::float8"
         " FROM pg_database WHERE datname ~ %s",
         (INVALID, INVALID, rf"__(new|old)_{_ID}$"),
+        into=tuple[str, str, int | None, bool, bool, str | None, float],
     )
     sides = [side for row in rows if (side := _side(target, *row))]
     judged = _judged(sides, ownership.of(conn, target))

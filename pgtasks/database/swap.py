@@ -121,9 +121,8 @@ def _rename(before: str, after: str) -> sql.Composed:
 def _run(lock: Lock, names: Sequence[str], statements: Sequence[sql.Composable]) -> float:
     """Send the string and return its seconds; if it raises Failed, nothing has changed."""
     conn = lock.connection
-    rows = connection.rows(
-        conn, "SELECT oid FROM pg_database WHERE datname = ANY(%s)", (list(names),)
-    )
+    query = "SELECT oid FROM pg_database WHERE datname = ANY(%s)"
+    oids = connection.rows(conn, query, (list(names),), into=int)
     text = sql.SQL(";\n").join(
         [
             sql.SQL("BEGIN"),
@@ -133,7 +132,7 @@ def _run(lock: Lock, names: Sequence[str], statements: Sequence[sql.Composable])
             sql.SQL("COMMIT"),
         ]
     )
-    with _Ender(lock.target, [row[0] for row in rows]) as ender:
+    with _Ender(lock.target, oids) as ender:
         boundary("swap.ready")
         began = time.monotonic()
         try:
@@ -183,14 +182,14 @@ class _Ender:
             self._stop.wait(_BETWEEN_KILLS)
 
     def _pids(self) -> list[int]:
-        rows = connection.rows(
+        return connection.rows(
             self._connection,
             "SELECT pid FROM pg_stat_activity WHERE datid = ANY(%s::oid[])"
             # a role may be allowed to end a session but not to read its type
             " AND pid <> pg_backend_pid() AND backend_type IS DISTINCT FROM 'autovacuum worker'",
             (self._oids,),
+            into=int,
         )
-        return [row[0] for row in rows]
 
     def _end(self, pid: int) -> None:
         try:

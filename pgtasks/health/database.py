@@ -379,6 +379,7 @@ def _ask_server(conn: Connection) -> ServerFacts:
         # since PostgreSQL 16
         " - coalesce(current_setting('reserved_connections', true)::int, 0) - used.all"
         " FROM (SELECT sum(numbackends)::int AS all FROM pg_stat_database) used",
+        into=tuple[str, bool, int, int],
     )[0]
     return ServerFacts(version.split()[0], conn.server_version // 10000, standby, used, free)
 
@@ -403,6 +404,7 @@ def _ask_database(target: Target) -> Content:
             conn,
             "SELECT pg_encoding_to_char(encoding), datcollate, pg_database_size(oid)"
             " FROM pg_database WHERE datname = current_database()",
+            into=tuple[str, str, int],
         )[0]
         identity = stamp.identify(conn)
         return Content(

@@ -169,6 +169,7 @@ def _answer(host: SshHost, target: Target) -> tuple[Target, Server]:
                 conn,
                 "SELECT current_setting('server_version'),"
                 " (SELECT setting FROM pg_settings WHERE name = 'data_directory')",
+                into=tuple[str, str | None],
             )[0]
             major = conn.server_version // 10000
             return target, Server(version.split()[0], major, data or "")

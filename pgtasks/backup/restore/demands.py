@@ -78,8 +78,9 @@ def _extensions(conn: Connection, target: Target, backup: Backup) -> Iterator[st
         "SELECT name FROM pg_available_extension_versions WHERE name = ANY(%s)"
         " GROUP BY name HAVING bool_and(superuser AND NOT trusted) ORDER BY 1",
         (sorted(proof.extensions if proof else ()),),
+        into=str,
     )
-    for (name,) in untrusted:
+    for name in untrusted:
         # every database has plpgsql
         if name != "plpgsql" and target.template in ("template0", "template1"):
             as_one = " (user: postgres)" if target.embedded else ""

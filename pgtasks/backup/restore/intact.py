@@ -31,8 +31,9 @@ class Condition:
 
 def look(conn: Connection, name: str) -> Condition | None:
     """Return the condition of a database, None if it does not exist."""
-    rows = connection.rows(conn, "SELECT datallowconn FROM pg_database WHERE datname = %s", (name,))
-    return Condition(properties.read(conn, name), rows[0][0]) if rows else None
+    query = "SELECT datallowconn FROM pg_database WHERE datname = %s"
+    is_open = connection.row(conn, query, (name,), into=bool)
+    return None if is_open is None else Condition(properties.read(conn, name), is_open)
 
 
 def changes(before: Condition, now: Condition) -> Iterator[str]:

@@ -209,9 +209,8 @@ def _rows_now(conn: Connection) -> Mapping[str, tuple[int, bool]]:
 
     For a table of an extension, only the rows that a backup would save: others are created again.
     """
-    estimates = dict(
-        connection.rows(conn, "SELECT oid, greatest(reltuples, 0)::bigint FROM pg_class")
-    )
+    query = "SELECT oid, greatest(reltuples, 0)::bigint FROM pg_class"
+    estimates = dict(connection.rows(conn, query, into=tuple[int, int]))
     tables = [table for table in catalog.relations(conn, "r") if table.dumped]
     end = time.monotonic() + _COUNT_SECONDS
     return {

@@ -115,9 +115,8 @@ def decide(conn: Connection, wish: Wish, demanding: Demanding) -> Rights:
 
     If `needs` is not empty and no superuser was asked for, the load must not begin.
     """
-    user, might = connection.rows(
-        conn, f"SELECT rolname, {_MIGHT} FROM pg_roles r WHERE rolname = current_user"
-    )[0]
+    query = f"SELECT rolname, {_MIGHT} FROM pg_roles r WHERE rolname = current_user"
+    user, might = connection.rows(conn, query, into=tuple[str, str])[0]
     superuser = bool(might)
     owner = wish.owner or user
     known = roles(conn, {owner, *wish.roles, *wish.owners})
@@ -188,8 +187,9 @@ def roles(conn: Connection, names: Iterable[str]) -> dict[str, Role]:
     """Return the roles that exist on the server, by name."""
     rows = connection.rows(
         conn,
-        f"SELECT rolname, {_MIGHT}, pg_has_role(oid, 'MEMBER') FROM pg_roles r"
-        " WHERE rolname = ANY(%s)",
+        f"SELECT rolname AS name, {_MIGHT} AS might, pg_has_role(oid, 'MEMBER') AS mine"
+        " FROM pg_roles r WHERE rolname = ANY(%s)",
         (list(names),),
+        into=Role,
     )
-    return {row[0]: Role(*row) for row in rows}
+    return {role.name: role for role in rows}

@@ -61,5 +61,6 @@ def unusable(conn: Connection, spaces: Iterable[str], role: str) -> list[str]:
         "SELECT spcname FROM pg_tablespace WHERE spcname = ANY(%s)"
         " AND has_tablespace_privilege(%s, oid, 'CREATE')",
         (list(named), role),
+        into=str,
     )
-    return sorted(named - {name for (name,) in usable})
+    return sorted(named.difference(usable))

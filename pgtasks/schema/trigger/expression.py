@@ -99,7 +99,9 @@ def _explained(conn: Connection, expression: str, table: int | None) -> Any:
 
     query = sql.SQL("EXPLAIN (VERBOSE, COSTS OFF, FORMAT JSON) SELECT (") + sql.SQL(expression)
     query += sql.SQL(")")
-    columns = connection.rows(conn, _COLUMNS, (table,)) if table is not None else []
+    columns = []
+    if table is not None:
+        columns = connection.rows(conn, _COLUMNS, (table,), into=tuple[str, str])
     if columns:
         row = sql.SQL(", ").join(
             sql.Identifier(name) + sql.SQL(f" {type_}") for name, type_ in columns

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from pgtasks.server import connection
+from pgtasks.server.catalog import OWN_SCHEMA
 from pgtasks.server.connection import Connection
+from pgtasks.server.records import Record
 
-# User objects: not of the system, not of an extension.
-_OWN_SCHEMA = "n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
 _OF_EXTENSION = (
     "EXISTS (SELECT FROM pg_depend d WHERE d.classid = '{catalog}'::regclass"
     " AND d.objid = {oid} AND d.deptype = 'e')"
@@ -73,83 +73,95 @@ def _oids(conn: Connection, lookup: str, names: Sequence[str]) -> list[int | Non
         " FROM pg_catalog.unnest(%s::pg_catalog.text[]) WITH ORDINALITY AS n (name, number)"
         " ORDER BY number",
         (list(names),),
+        into=tuple[int | None],
     )
-    return [row[0] for row in rows]
+    return [oid for (oid,) in rows]
 
 
 def functions(conn: Connection, oids: Sequence[int]) -> dict[int, InstalledFunction]:
     """Return the functions with these OIDs."""
     rows = _pinned_rows(
         conn,
-        "SELECT p.oid, l.lanname, p.prosrc, p.prosqlbody IS NOT NULL, p.prorettype,"
-        " p.proretset, p.prokind = 'p',"
-        " coalesce(p.proargmodes::text[], '{}'), coalesce(p.proargnames, '{}'),"
-        " coalesce(p.proallargtypes::oid[], string_to_array(p.proargtypes::text, ' ')::oid[]),"
-        " coalesce(pg_get_expr(p.proargdefaults, 0), ''), p.provolatile::text,"
-        " p.proparallel::text, p.proisstrict, p.prosecdef, p.proleakproof,"
-        " coalesce(p.proconfig, '{}')"
+        "SELECT p.oid, l.lanname AS language, p.prosrc AS body,"
+        " p.prosqlbody IS NOT NULL AS atomic, p.prorettype AS returns,"
+        " p.proretset AS returns_set, p.prokind = 'p' AS procedure,"
+        " coalesce(p.proargmodes::text[], '{}') AS modes, coalesce(p.proargnames, '{}') AS names,"
+        " coalesce(p.proallargtypes::bigint[],"
+        "  string_to_array(p.proargtypes::text, ' ')::bigint[]) AS types,"
+        " coalesce(pg_get_expr(p.proargdefaults, 0), '') AS defaults,"
+        " p.provolatile::text AS volatility, p.proparallel::text AS parallel,"
+        " p.proisstrict AS strict, p.prosecdef AS definer, p.proleakproof AS leakproof,"
+        " coalesce(p.proconfig, '{}') AS config"
         " FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang WHERE p.oid = ANY (%s::oid[])",
         (list(oids),),
+        into=_Row,
     )
-    return {row[0]: _function(*row) for row in rows}
+    return {row.oid: _function(row) for row in rows}
 
 
-def _function(
-    oid: int,
-    language: str,
-    body: str,
-    atomic: bool,
-    returns: int,
-    returns_set: bool,
-    procedure: bool,
-    modes: list[str],
-    names: list[str],
-    types: list[int],
-    defaults: str,
-    volatility: str,
-    parallel: str,
-    strict: bool,
-    definer: bool,
-    leakproof: bool,
-    config: list[str],
-) -> InstalledFunction:
-    modes = modes or ["i"] * len(types)
-    names = names or [""] * len(types)
+@dataclass(frozen=True)
+class _Row:
+    """A row of pg_proc as it is read: modes and names are empty where all are the usual ones."""
+
+    oid: int
+    language: str
+    body: str
+    atomic: bool
+    returns: int
+    returns_set: bool
+    procedure: bool
+    modes: tuple[str, ...]
+    names: tuple[str, ...]
+    types: tuple[int, ...]
+    defaults: str
+    volatility: str
+    parallel: str
+    strict: bool
+    definer: bool
+    leakproof: bool
+    config: tuple[str, ...]
+
+
+def _function(row: _Row) -> InstalledFunction:
+    modes = row.modes or ["i"] * len(row.types)
+    names = row.names or [""] * len(row.types)
+    settings = (setting.partition("=") for setting in row.config)
     return InstalledFunction(
-        oid=oid,
-        language=language,
-        body=body,
-        atomic=atomic,
-        returns=returns,
-        returns_set=returns_set,
-        procedure=procedure,
-        arguments=tuple(zip(modes, names, map(int, types), strict=True)),
-        defaults=defaults,
+        oid=row.oid,
+        language=row.language,
+        body=row.body,
+        atomic=row.atomic,
+        returns=row.returns,
+        returns_set=row.returns_set,
+        procedure=row.procedure,
+        arguments=tuple(zip(modes, names, row.types, strict=True)),
+        defaults=row.defaults,
         options={
-            "volatility": volatility,
-            "parallel": parallel,
-            "strict": str(strict).lower(),
-            "security definer": str(definer).lower(),
-            "leakproof": str(leakproof).lower(),
+            "volatility": row.volatility,
+            "parallel": row.parallel,
+            "strict": str(row.strict).lower(),
+            "security definer": str(row.definer).lower(),
+            "leakproof": str(row.leakproof).lower(),
         },
-        settings={name.lower(): value for name, _, value in (c.partition("=") for c in config)},
+        settings={name.lower(): value for name, _, value in settings},
     )
 
 
 def triggers(conn: Connection) -> list[InstalledTrigger]:
     """Return all user triggers, without those that partitions inherit."""
-    rows = _pinned_rows(
+    return _pinned_rows(
         conn,
-        "SELECT t.oid, t.tgname, c.oid, format('%I.%I', n.nspname, c.relname), t.tgfoid,"
-        " pg_get_triggerdef(t.oid), t.tgenabled::text"
+        "SELECT t.oid, t.tgname AS name, c.oid AS table_oid,"
+        " format('%I.%I', n.nspname, c.relname) AS table, t.tgfoid AS function,"
+        " pg_get_triggerdef(t.oid) AS definition, t.tgenabled::text AS enabled"
         " FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid"
         " JOIN pg_namespace n ON n.oid = c.relnamespace"
-        f" WHERE NOT t.tgisinternal AND t.tgparentid = 0 AND {_OWN_SCHEMA}"
+        f" WHERE NOT t.tgisinternal AND t.tgparentid = 0 AND {OWN_SCHEMA}"
         f" AND NOT {_OF_EXTENSION.format(catalog='pg_trigger', oid='t.oid')}"
         f" AND NOT {_OF_EXTENSION.format(catalog='pg_class', oid='c.oid')}"
         " ORDER BY n.nspname, c.relname, t.tgname",
+        into=InstalledTrigger,
     )
-    return [InstalledTrigger(*row) for row in rows]
 
 
 def definitions(conn: Connection) -> dict[tuple[str, str], str]:
@@ -158,8 +170,9 @@ def definitions(conn: Connection) -> dict[tuple[str, str], str]:
         conn,
         "SELECT p.oid, pg_get_functiondef(p.oid) || coalesce(p.proacl::text, '')"
         " FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace"
-        f" WHERE p.prokind IN ('f', 'p') AND {_OWN_SCHEMA}"
+        f" WHERE p.prokind IN ('f', 'p') AND {OWN_SCHEMA}"
         f" AND NOT {_OF_EXTENSION.format(catalog='pg_proc', oid='p.oid')}",
+        into=tuple[int, str],
     )
     signatures = _signatures(conn, [oid for oid, _ in rows])
     made = {("function", signatures[oid]): text for oid, text in rows}
@@ -176,15 +189,16 @@ def _signatures(conn: Connection, oids: Sequence[int]) -> dict[int, str]:
         "SELECT oid, oid::pg_catalog.regprocedure::pg_catalog.text"
         " FROM pg_catalog.unnest(%s::pg_catalog.oid[]) AS o (oid)",
         (list(oids),),
+        into=tuple[int, str],
     )
     return dict(rows)
 
 
 def _pinned_rows(
-    conn: Connection, query: str, parameters: tuple[Any, ...] | None = None
-) -> list[tuple[Any, ...]]:
+    conn: Connection, query: str, parameters: tuple[Any, ...] | None = None, *, into: type[Record]
+) -> list[Record]:
     with connection.pinned(conn):
-        return connection.rows(conn, query, parameters)
+        return connection.rows(conn, query, parameters, into=into)
 
 
 def spelled_trigger(conn: Connection, oid: int) -> str:
