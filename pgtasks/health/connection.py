@@ -166,7 +166,9 @@ def _through_tunnel(
         return
     end = reached.target.end
     assert end is not None
-    local = f"{end.host}/.s.PGSQL.{end.port}" if end.host[:1] == "/" else f"{end.host}:{end.port}"
+    local = f"{end.host}:{end.port}"
+    if end.host.startswith("/"):
+        local = libpq.socket_path(end.host, end.port)
     yield ConnectionStep("tunnel", True, f"{local} here leads to {address} there")
     yield _answer_through(reached.target)
     yield from _logged_in(reached, environment, root)
@@ -209,7 +211,7 @@ def _through_socket(target: Target) -> Iterator[ConnectionStep]:
 
 
 def _path(target: Target) -> str:
-    return f"{target.host}/.s.PGSQL.{target.port}"
+    return libpq.socket_path(target.host, target.port)
 
 
 def _socket_file(target: Target) -> ConnectionStep:
@@ -231,7 +233,8 @@ def _socket_among(names: Iterable[str], target: Target) -> ConnectionStep:
 
 def _ports(names: Iterable[str]) -> list[int]:
     """Return the ports of the sockets among files; each has a .lock file beside it."""
-    ports = (name.removeprefix(".s.PGSQL.") for name in names if name.startswith(".s.PGSQL."))
+    sockets = (name for name in names if name.startswith(libpq.SOCKET))
+    ports = (name.removeprefix(libpq.SOCKET) for name in sockets)
     return sorted(int(port) for port in ports if port.isdecimal())
 
 
@@ -298,7 +301,7 @@ def _answer(client: socket.socket, target: Target) -> ConnectionStep:
     sslmode = target.parameters.get("sslmode", "prefer")
     if target.socket:
         return ConnectionStep("answer", True, "a PostgreSQL server")
-    if reply == b"N" and sslmode in libpq.ENCRYPTED:
+    if reply == b"N" and libpq.wants_tls(target.parameters):
         return ConnectionStep(
             "answer", False, f"a PostgreSQL server without TLS, and sslmode is {sslmode}"
         )

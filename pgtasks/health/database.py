@@ -15,9 +15,10 @@ from pgtasks.database.recover import Leftovers
 from pgtasks.errors import Failed, PgtasksError, Refused, Unreachable, VersionMismatch
 from pgtasks.health.connection import ConnectionStep, Diagnosis
 from pgtasks.host import tempfiles, tools
+from pgtasks.host.installations import NEWEST
 from pgtasks.host.local import HERE
 from pgtasks.report import typed
-from pgtasks.server import catalog, connection, guard, lock, reach, session, stamp
+from pgtasks.server import catalog, connection, guard, lock, reach, stamp
 from pgtasks.server.connection import Connection
 from pgtasks.server.guard import Access, Evidence
 from pgtasks.server.quoting import quoted
@@ -148,8 +149,8 @@ def _row(finding: Finding) -> tuple[str, str, str]:
 
 def _version(server: ServerFacts) -> Finding:
     text = f"PostgreSQL {server.version}"
-    if server.major > session.NEWEST:
-        text += f": newer than what is tested, {session.NEWEST}"
+    if server.major > NEWEST:
+        text += f": newer than what is tested, {NEWEST}"
         return Finding("server", "note", text)
     if server.standby:
         return Finding("server", "note", f"{text}, a standby: it can be read, not written")

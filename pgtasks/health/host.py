@@ -19,7 +19,7 @@ from pgtasks.host.ssh.facts import HostFacts
 from pgtasks.host.ssh.host import SshHost
 from pgtasks.host.ssh.link import Forbidden
 from pgtasks.server import connection, reach
-from pgtasks.settings import ssh
+from pgtasks.settings import libpq, ssh
 from pgtasks.settings.target import Target
 
 _CLOCKS_APART = 2.0  # seconds; the names of backups are times
@@ -193,7 +193,7 @@ def _forwards(host: SshHost, target: Target) -> bool:
     if not target.socket or target.end is None:
         return True
     try:
-        host.link.socket(f"{target.host}/.s.PGSQL.{target.port}").close()
+        host.link.socket(libpq.socket_path(target.host, target.port)).close()
     except (Forbidden, Unreachable):
         if host.link.lost:
             raise

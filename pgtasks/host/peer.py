@@ -6,12 +6,13 @@ A password goes to a socket of the account that runs the server, and to no other
 from __future__ import annotations
 
 import os
-import pwd
 import shlex
 from dataclasses import replace
 from pathlib import Path
 
 from pgtasks.errors import Refused
+from pgtasks.report import account
+from pgtasks.settings import libpq
 from pgtasks.settings.target import REQUIREPEER, SocketFacts, Target
 
 _SERVERS = ("root", "postgres")  # accounts that no stranger has
@@ -20,13 +21,13 @@ _OTHERS_WRITE = 0o002
 
 def look(folder: str, port: int) -> SocketFacts:
     """Return what is to be seen of a socket on this machine."""
-    name = f".s.PGSQL.{port}"
+    path = Path(libpq.socket_path(folder, port))
     makers: dict[str, str] = {}
-    for path in (Path(folder, name), Path(os.path.realpath(folder), name)):
-        for part in (path, *path.parents[:-1]):
+    for each in (path, Path(os.path.realpath(folder), path.name)):
+        for part in (each, *each.parents[:-1]):
             if _uid(part) is not None and _mode(part.parent) & _OTHERS_WRITE:
                 makers.setdefault(_account(_uid(part)), str(part))
-    return SocketFacts(folder, _account(os.geteuid()), _account(_uid(Path(folder, name))), makers)
+    return SocketFacts(folder, _account(os.geteuid()), _account(_uid(path)), makers)
 
 
 def _uid(path: Path) -> int | None:
@@ -45,12 +46,7 @@ def _mode(path: Path) -> int:
 
 def _account(uid: int | None) -> str:
     """Return an account's name, its number where it has none."""
-    if uid is None:
-        return ""
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
+    return "" if uid is None else account.name_of(uid)
 
 
 # $1: the port, then folders to look in, the first with a socket counts, or the only one
@@ -58,11 +54,11 @@ LOOK = """\
 port=$1; shift
 owner() { set -f; set -- $(ls -ld -- "$1" 2>/dev/null); echo "$3"; }
 for d in "$@"; do
-  s=$d/.s.PGSQL.$port
+  s=$d/SOCKET$port
   [ $# -eq 1 ] || [ -S "$s" ] || continue
   printf 'folder\\t%s\\n' "$d"
   [ ! -S "$s" ] || printf 'owner\\t%s\\n' "$(owner "$s")"
-  for p in "$s" "$(cd -P -- "$d" 2>/dev/null && pwd -P)/.s.PGSQL.$port"; do
+  for p in "$s" "$(cd -P -- "$d" 2>/dev/null && pwd -P)/SOCKET$port"; do
     while [ -n "$p" ]; do
       up=${p%/*}
       case $(ls -ldL -- "${up:-/}" 2>/dev/null) in
@@ -74,7 +70,7 @@ for d in "$@"; do
   exit
 done
 printf 'folder\\tlocalhost\\n'
-"""
+""".replace("SOCKET", libpq.SOCKET).replace("SOCKET", libpq.SOCKET)
 
 
 def parsed(text: str, own: str) -> SocketFacts:
@@ -107,7 +103,7 @@ def trusted(target: Target) -> Target:
 
 def _fault(facts: SocketFacts, target: Target, wanted: str | None) -> str:
     where = f"{target.ssh}: " if target.ssh else ""
-    path = f"{facts.folder}/.s.PGSQL.{target.port}"
+    path = libpq.socket_path(facts.folder, target.port)
     if wanted and facts.owner and facts.owner != wanted:
         return f"{where}{path!r} belongs to {facts.owner!r}, requirepeer says {wanted!r}"
     for maker, entry in facts.makers.items():

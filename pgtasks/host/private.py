@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pgtasks.errors import Failed
 from pgtasks.host import plainfile
+from pgtasks.report import account
 
 _OTHERS_WRITE = 0o002
 
@@ -62,7 +63,7 @@ def own(path: Path) -> None:
         return
     if status.st_uid not in (os.geteuid(), 0, above.st_uid):
         raise Failed(
-            f"{str(path)!r} belongs to {_account(status.st_uid)!r}, not to who runs this: "
+            f"{str(path)!r} belongs to {account.name_of(status.st_uid)!r}, not to who runs this: "
             "look what is in it, and move it away"
         )
 
@@ -87,7 +88,7 @@ def exposed(path: Path, owner: int) -> str:
 
 def _open_to(status: os.stat_result, trusted: set[int], *, above: bool) -> str:
     if status.st_uid not in trusted:
-        return f"belongs to {_account(status.st_uid)!r}"
+        return f"belongs to {account.name_of(status.st_uid)!r}"
     if stat.S_ISLNK(status.st_mode) or (above and status.st_mode & stat.S_ISVTX):
         return ""  # in a shared folder, such as /tmp, nobody renames what is another's
     if status.st_mode & _OTHERS_WRITE:
@@ -104,13 +105,6 @@ def _is_private(gid: int) -> bool:
         return pwd.getpwnam(group.gr_name).pw_gid == gid and {*group.gr_mem} <= {group.gr_name}
     except KeyError:
         return False
-
-
-def _account(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
 
 
 def opened(path: Path, flags: int) -> int:

@@ -9,20 +9,12 @@ from dataclasses import dataclass, field
 
 from pgtasks.errors import BadConfiguration, Failed, VersionMismatch
 from pgtasks.host import peer
-from pgtasks.host.local import WHEEL, Command, Host
+from pgtasks.host.installations import FOLDERS, FROM_SOURCE, WHEEL
+from pgtasks.host.local import Command, Host
 from pgtasks.report import account
 from pgtasks.settings import libpq
 from pgtasks.settings.target import Target
 
-# Debian's /usr/bin/pg_dump is a wrapper that picks a cluster; the real ones lie by major
-_FOLDERS = (
-    "/usr/lib/postgresql/*/bin",
-    "/usr/pgsql-*/bin",
-    "/opt/homebrew/opt/postgresql@*/bin",
-    "/usr/local/opt/postgresql@*/bin",
-    "/Applications/Postgres.app/Contents/Versions/*/bin",
-    "/usr/local/pgsql/bin",
-)
 _SETS_TRANSACTION_TIMEOUT = 17  # the first pg_restore that does, and the first server to know it
 _PLAIN = ("/usr/bin", "/usr/local/bin", "/opt/homebrew/bin")
 
@@ -85,9 +77,17 @@ case $p in ({plain}|*{wheel}*) ;; (/*) look system "$p";; esac
 case $seen in (*/*) ;; (*) for d in {plain_words}; do look system "$d"; done;; esac
 for d in "$@"; do look wheel "$d"; done
 :
-""".format(
-    folders=" ".join(_FOLDERS), plain="|".join(_PLAIN), plain_words=" ".join(_PLAIN), wheel=WHEEL
-)
+"""
+
+
+def _script() -> str:
+    """Return the look for the tools in all folders where they may be."""
+    return _LOOK.format(
+        folders=" ".join((*FOLDERS, FROM_SOURCE)),
+        plain="|".join(_PLAIN),
+        plain_words=" ".join(_PLAIN),
+        wheel=WHEEL,
+    )
 
 
 def available(host: Host, target: Target) -> tuple[Toolset, ...]:
@@ -105,7 +105,7 @@ def installed(host: Host, *, setting: str = "") -> tuple[Toolset, ...]:
 
 @functools.lru_cache(maxsize=8)
 def _installed(host: Host, setting: str) -> tuple[Toolset, ...]:
-    argv = ("/bin/sh", "-c", _LOOK, "sh", setting, *host.bundled)
+    argv = ("/bin/sh", "-c", _script(), "sh", setting, *host.bundled)
     found = filter(None, map(_toolset, host.capture(Command(argv)).splitlines()))
     return tuple(sorted(found, key=lambda tools: (tools.version, tools.origin)))
 
@@ -219,7 +219,7 @@ def _usable(toolsets: Iterable[Toolset], target: Target) -> list[Toolset]:
 
 def _needs_no_tls(target: Target) -> bool:
     """Return whether plaintext neither leaves the machine nor is other than what was asked for."""
-    return target.loopback and target.parameters.get("sslmode") not in libpq.ENCRYPTED
+    return target.loopback and not libpq.wants_tls(target.parameters)
 
 
 def _none_fits(

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import getpass
 import os
+import pwd
 import socket
 
 _LONGEST = 63  # bytes of an application_name: NAMEDATALEN - 1
+
+
+def name_of(uid: int) -> str:
+    """Return the name of an account, its number where it has none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
 
 
 def user() -> str | None:
@@ -19,15 +28,16 @@ def user() -> str | None:
 
 def who() -> str:
     """Return user@host, through sudo the user who called it."""
-    return f"{os.environ.get('SUDO_USER') or _name()}@{socket.gethostname()}"
+    return f"{os.environ.get('SUDO_USER') or name()}@{socket.gethostname()}"
 
 
 def application_name(purpose: str) -> str:
     """Return the name sessions show in pg_stat_activity: what, pid, who, where (63 bytes)."""
     host = socket.gethostname().split(".")[0]
-    name = f"pgtasks {purpose} {os.getpid()} {_name()}@{host}"
-    return name.encode("ascii", "replace").decode()[:_LONGEST]
+    shown = f"pgtasks {purpose} {os.getpid()} {name()}@{host}"
+    return shown.encode("ascii", "replace").decode()[:_LONGEST]
 
 
-def _name() -> str:
+def name() -> str:
+    """Return the account's name, its number where it has none."""
     return user() or str(os.getuid())

@@ -14,10 +14,9 @@ import psycopg2
 import psycopg2.extensions
 
 from pgtasks.errors import VersionMismatch
+from pgtasks.host.installations import NEWEST, OLDEST
 from pgtasks.server import quoting, silence
 from pgtasks.settings.target import Target
-
-OLDEST, NEWEST = 14, 18  # majors of servers that are tested
 
 # What names, literals and texts mean; pg_temp stands last: unnamed it would come first, for tables
 # and types.

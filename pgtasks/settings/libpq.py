@@ -78,6 +78,7 @@ VARIABLES = {
 }
 
 
+SOCKET = ".s.PGSQL."  # begins the name of a server's unix socket, its port ends it
 _VARIABLE = re.compile(r"PG[A-Z]+|PGCONNECT_TIMEOUT")
 _OF_THE_PLACE = ("host", "port", "dbname", "user", "password")
 _SCHEME = r"postgres(ql)?(\+[a-z0-9_]+)?|psql|pgsql|postgis"
@@ -218,6 +219,16 @@ def make_url(
     url = f"{scheme}://{login + '@' if login else ''}{location}/{quote(database, safe='')}"
     options = "&".join(f"{key}={quote(value, safe='/')}" for key, value in query.items())
     return f"{url}?{options}" if options else url
+
+
+def wants_tls(parameters: Mapping[str, str]) -> bool:
+    """Return whether parameters ask for TLS; without sslmode libpq takes what the server offers."""
+    return parameters.get("sslmode") in ENCRYPTED
+
+
+def socket_path(folder: str | Path, port: int) -> str:
+    """Return the path of a server's unix socket."""
+    return f"{folder}/{SOCKET}{port}"
 
 
 def variables(environ: Mapping[str, str]) -> dict[str, str]:

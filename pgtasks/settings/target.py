@@ -230,6 +230,6 @@ def _own_name(environment: str) -> str:
 
 def _default_host(port: int) -> str:
     for folder in SOCKET_FOLDERS:
-        if (Path(folder) / f".s.PGSQL.{port}").exists():
+        if Path(libpq.socket_path(folder, port)).exists():
             return folder
     return "localhost"

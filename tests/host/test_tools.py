@@ -208,7 +208,7 @@ def test_a_broken_installation_hides_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = fake(tmp_path, "exit 127")
-    monkeypatch.setattr(tools, "_FOLDERS", (folder, *tools._FOLDERS))
+    monkeypatch.setattr(tools, "FOLDERS", (folder, *tools.FOLDERS))
     found = tools.installed(LocalHost())
     assert folder not in {one.folder for one in found}
     assert {one.major for one in found} >= {16, 18}

@@ -6,7 +6,6 @@ for `ssh`. paramiko's parser, which ignores Include in silence, only serves wher
 
 from __future__ import annotations
 
-import getpass
 import os
 import pwd
 import re
@@ -19,6 +18,7 @@ from pathlib import Path
 
 from pgtasks.errors import BadConfiguration
 from pgtasks.host import child
+from pgtasks.report import account
 from pgtasks.settings import ssh
 from pgtasks.settings.ssh import Login
 
@@ -89,7 +89,7 @@ def settings(wanted: Login) -> Settings:
     first_values = {key: values[0] for key, values in answers.items() if values}
     host, user = (
         first_values.get("hostname", wanted.host),
-        first_values.get("user") or getpass.getuser(),
+        first_values.get("user") or account.name(),
     )
     port = int(first_values.get("port", ssh.PORT))
     alias = first_values.get("hostkeyalias", "")
@@ -131,7 +131,7 @@ def _tokens(original: str, host: str, port: int, user: str, alias: str) -> Mappi
     """Return what ssh_config(5) puts for its tokens."""
     here = socket.gethostname()
     tokens = {"%": "%", "d": str(Path("~").expanduser()), "h": host, "n": original, "p": str(port)}
-    tokens |= {"r": user, "u": getpass.getuser(), "i": str(os.getuid()), "k": alias or original}
+    tokens |= {"r": user, "u": account.name(), "i": str(os.getuid()), "k": alias or original}
     return tokens | {"l": here, "L": here.partition(".")[0]}
 
 

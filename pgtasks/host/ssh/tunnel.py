@@ -76,7 +76,7 @@ class Tunnel:
 
     def _way(self) -> Callable[[socket.socket], None]:
         """Return what carries a connection, having tried it: a server that is not there says so."""
-        path = f"{self.target.host}/.s.PGSQL.{self.target.port}"
+        path = libpq.socket_path(self.target.host, self.target.port)
         if not self.target.socket:
             address = self.target.parameters.get("hostaddr") or self.target.host
             self.link.port(address, self.target.port).close()
@@ -114,7 +114,7 @@ class Tunnel:
             return listener
         self._folder = str(tempfiles.folder(within=_place()))
         listener = socket.socket(socket.AF_UNIX)
-        listener.bind(f"{self._folder}/.s.PGSQL.{self.target.port}")
+        listener.bind(libpq.socket_path(self._folder, self.target.port))
         listener.listen(_WAITING)
         self.end = End(self._folder, self.target.port)
         return listener
@@ -147,8 +147,7 @@ class Tunnel:
 
 
 def _wants_tls(target: Target) -> bool:
-    modes = libpq.ENCRYPTED
-    return not target.socket and target.parameters.get("sslmode") in modes
+    return not target.socket and libpq.wants_tls(target.parameters)
 
 
 def _carried(client: socket.socket, channel: Channel) -> None:

@@ -47,7 +47,6 @@ class Source:
 
 def look(conn: Connection, exclude_table_data: tuple[str, ...] = ()) -> Source:
     """Look at the source, raising Refused for what would make the dump fail or mean nothing."""
-    _check_version(conn)
     _check_readable(conn)
     excluded = catalog.without_data(conn, exclude_table_data)
     for pattern, oids in excluded.items():
@@ -82,14 +81,6 @@ def look(conn: Connection, exclude_table_data: tuple[str, ...] = ()) -> Source:
 def _large_objects(conn: Connection) -> int:
     query = "SELECT count(*) FROM (SELECT FROM pg_largeobject_metadata LIMIT %s) AS counted"
     return int(connection.value(conn, query, (layout.MOST_FILES,)))
-
-
-def _check_version(conn: Connection) -> None:
-    if conn.server_version < 140000:
-        raise Refused(
-            f"the server is PostgreSQL {conn.server_version // 10000}, "
-            "servers 14 to 18 are supported"
-        )
 
 
 def _check_readable(conn: Connection) -> None:

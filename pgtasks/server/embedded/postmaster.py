@@ -18,6 +18,7 @@ from pathlib import Path
 from pgtasks.errors import BadConfiguration, Failed
 from pgtasks.server.embedded import datadir, filelock, sockets
 from pgtasks.server.embedded.account import Account
+from pgtasks.settings import libpq
 
 _PROC = Path("/proc")
 _SIGNALS = {"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}
@@ -79,7 +80,7 @@ def stale(found: PidFile, data: Path) -> str:
 
     Its files were moved while it ran, or its socket was swept out of a folder for temporary files.
     """
-    if not (found.socket / f".s.PGSQL.{found.port}").exists():
+    if not Path(libpq.socket_path(found.socket, found.port)).exists():
         return "its socket is gone"
     if Path(found.data) != data:
         return "its folder was moved"
@@ -130,7 +131,7 @@ def _answers(found: PidFile) -> bool:
     with sockets_api.socket(sockets_api.AF_UNIX) as client:
         client.settimeout(5)
         try:
-            client.connect(str(found.socket / f".s.PGSQL.{found.port}"))
+            client.connect(libpq.socket_path(found.socket, found.port))
         except OSError:
             return False
     return True

