@@ -86,7 +86,7 @@ def create(lock: Lock) -> Created:
         connection.execute(conn, _create_statement(target))
     if plan.stamped:
         # a kill between these two leaves an empty database, which the next create stamps
-        text = "" if plan.created else _comment(conn, target.database)
+        text = "" if plan.created else stamp.read(conn, target.database)[0]
         new_stamp = Stamp(target.environment, target.database, stamp.system_identifier(conn))
         connection.execute(conn, stamp.comment_statement(target.database, text, new_stamp))
     return plan
@@ -116,15 +116,6 @@ def _create_statement(target: Target) -> sql.Composed:
     return sql.SQL("CREATE DATABASE {} TEMPLATE {} ENCODING 'UTF8'").format(
         sql.Identifier(target.database), sql.Identifier(target.template)
     )
-
-
-def _comment(conn: Connection, name: str) -> str:
-    comment = connection.value(
-        conn,
-        f"SELECT {stamp.COMMENT} FROM pg_database WHERE datname = %s",
-        (name,),
-    )
-    return stamp.split(comment)[0]
 
 
 @dataclass(frozen=True)

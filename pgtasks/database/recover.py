@@ -101,12 +101,7 @@ def _is_empty(target: Target, half: Side) -> bool:
 
 
 def _opened(conn: Connection, target: Target) -> str:
-    comment = connection.value(
-        conn,
-        f"SELECT {stamp.COMMENT} FROM pg_database WHERE datname = %s",
-        (target.database,),
-    )
-    its_stamp = stamp.split(comment)[1]
+    _, its_stamp = stamp.read(conn, target.database)
     statement = sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(
         sql.Identifier(target.database)
     )

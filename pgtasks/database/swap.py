@@ -96,12 +96,7 @@ def _kept_owner(lock: Lock, target: Target, owner: str) -> str:
 
 def _put_away(conn: Connection, target: Target, kept: str, run: str) -> list[sql.Composable]:
     """Return the statements that turn the target into a kept database, closed and stamped."""
-    comment = connection.value(
-        conn,
-        f"SELECT {stamp.COMMENT} FROM pg_database WHERE datname = %s",
-        (target.database,),
-    )
-    text, mark = stamp.split(comment)
+    text, mark = stamp.read(conn, target.database)
     system = stamp.system_identifier(conn)
     mark = mark or Stamp(target.environment, target.database, system)
     mark = replace(mark, database=target.database, system=system, role="old", run=run)

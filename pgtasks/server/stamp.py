@@ -113,6 +113,12 @@ def system_identifier(conn: Connection) -> str:
     return str(value)
 
 
+def read(conn: Connection, database: str) -> tuple[str, Stamp | None]:
+    """Return the comment of a database of the server without its stamp, and the stamp."""
+    query = f"SELECT {COMMENT} FROM pg_database WHERE datname = %s"
+    return split(connection.value(conn, query, (database,)))
+
+
 def identify(conn: Connection) -> Identity:
     """Ask a connection which database it is in, on which server, and read the stamp there."""
     database, user, comment, standby = connection.rows(

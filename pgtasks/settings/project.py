@@ -15,6 +15,7 @@ from pgtasks.settings import fields, yamlfile
 from pgtasks.settings.fields import Field, text
 from pgtasks.settings.variables import Found, Variables, read_dotenv
 
+_STATE = ".pgtasks"
 ALWAYS = ("dev", "test")  # embedded where nothing else defines them
 _SPELLINGS = {
     "development": "dev",
@@ -29,6 +30,11 @@ _SUFFIXES = ("yaml", "yml", "json", "py")  # Invoke's order; .py is code, settin
 NAME = re.compile(r"[^\W_][\w.-]{0,62}")
 URL = "_DATABASE_URL"
 LIBRARIES = ("sqlalchemy", "async", "sync", "direct", "shadow")  # SQLALCHEMY_DATABASE_URL
+
+
+def state(root: Path) -> Path:
+    """Return the folder of what belongs to one checkout of a project alone."""
+    return root / _STATE
 
 
 @dataclass(frozen=True)
@@ -101,7 +107,7 @@ class Project:
     @property
     def state(self) -> Path:
         """Return the folder of what belongs to this checkout alone."""
-        return self.root / ".pgtasks"
+        return state(self.root)
 
     @functools.cached_property
     def dotenv(self) -> dict[str, Found]:
@@ -198,7 +204,7 @@ def find_root(start: Path) -> Path:
 
 
 def _is_root(folder: Path) -> bool:
-    marks = ("invoke.yaml", "invoke.yml", "invoke.json", ".pgtasks", "env/dev.yaml")
+    marks = ("invoke.yaml", "invoke.yml", "invoke.json", _STATE, "env/dev.yaml")
     if any((folder / mark).exists() for mark in marks):
         return True
     # an application has modules called tasks.py too

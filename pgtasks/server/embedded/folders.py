@@ -20,6 +20,7 @@ from pgtasks.host import plainfile, private
 from pgtasks.server.embedded import filelock
 from pgtasks.server.embedded import home as far
 from pgtasks.server.embedded.account import Account
+from pgtasks.settings import project as projects
 
 _RECORD = "server.json"
 _LOCK = "server.lock"
@@ -67,7 +68,7 @@ def _list(folder: Path) -> list[Path]:
 
 def find(project: Path) -> Place | None:
     """Return the place of a project, or None where nothing was ever started."""
-    state = project.resolve() / ".pgtasks"
+    state = projects.state(project.resolve())
     if not state.is_dir():
         return None
     record = _read(state)
@@ -85,7 +86,7 @@ def find(project: Path) -> Place | None:
 
 def make(project: Path) -> Path:
     """Make the folder .pgtasks of a project, which git ignores, and return it."""
-    state = project.resolve() / ".pgtasks"
+    state = projects.state(project.resolve())
     private.state(state)
     return state
 
