@@ -15,7 +15,7 @@ from typing import Any
 from pgtasks import namespace
 from pgtasks.settings import fields
 from pgtasks.settings.blocks import Backup, Settings
-from pgtasks.settings.project import PROJECT, Folders
+from pgtasks.settings.project import FOLDERS, PROJECT
 from pgtasks.settings.ssh import Login
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -25,7 +25,7 @@ _SETTINGS = {
     "backup": fields.of(Backup),
     "ssh": fields.of(Login),
     "project": PROJECT,
-    "folders": fields.of(Folders),
+    "folders": FOLDERS,
 }
 # the main job first; a collection that is not named here goes to the end
 _COLLECTIONS = (

@@ -3,7 +3,7 @@
 account      who runs this
 text         numbers, sizes and times as people write them; control characters written out
 terminal     what stdout and stderr lead to: width, colours
-table        tables, on a terminal no wider than that
+tables       tables, on a terminal no wider than that
 progress     how far long work is
 console      the person at the terminal: said, asked, confirmed, chosen
 output       data: lines, or one JSON document
@@ -14,21 +14,25 @@ boundaries   the steps of long operations, where tests and benchmarks listen
 
 from __future__ import annotations
 
-from pgtasks.report.console import CONSOLE, Console, Say, is_yes, say
-from pgtasks.report.output import (
-    SUMMARY,
-    Reported,
-    data,
-    document,
-    failure,
-    result,
-    silence,
-    summarize,
-)
-from pgtasks.report.progress import Progress
-from pgtasks.report.table import table
-from pgtasks.report.terminal import lent_width, painted
-from pgtasks.report.text import age, count, duration, plural, printable, shown, size
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pgtasks.report.console import CONSOLE, Console, Say, is_yes, say
+    from pgtasks.report.output import (
+        SUMMARY,
+        Reported,
+        data,
+        document,
+        failure,
+        result,
+        silence,
+        summarize,
+    )
+    from pgtasks.report.progress import Progress
+    from pgtasks.report.tables import table
+    from pgtasks.report.terminal import lent_width, painted
+    from pgtasks.report.text import age, count, duration, plural, printable, shown, size
 
 __all__ = [
     "CONSOLE",
@@ -56,3 +60,15 @@ __all__ = [
     "summarize",
     "table",
 ]
+
+_MODULES = ("console", "output", "progress", "tables", "terminal", "text")
+
+
+def __getattr__(name: str) -> Any:
+    # `inv --list` imports this package on every press of TAB, and says nothing by it
+    if name in __all__:
+        for module in _MODULES:
+            found = vars(importlib.import_module(f"{__name__}.{module}"))
+            if name in found:
+                return found[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -10,7 +10,7 @@ from typing import Any
 from pgtasks.errors import Interrupted, Refused
 from pgtasks.report import terminal
 from pgtasks.report.progress import Progress
-from pgtasks.report.table import table
+from pgtasks.report.tables import table
 from pgtasks.report.text import shown
 
 Say = Callable[[str], None]

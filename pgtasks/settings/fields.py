@@ -24,8 +24,8 @@ class Field:
     """One setting.
 
     `kind` is text, path (relative to the project), number (within `range`), flag, list, or block:
-    of the fields of `record`, of anything where that is None. `short` makes a block of a text.
-    Text that no layer says is empty, a number None.
+    of the fields `inside`, of anything where that is None. `record` is what a block becomes,
+    `short` makes one of a text. Text that no layer says is empty, a number None.
     """
 
     kind: str
@@ -33,13 +33,9 @@ class Field:
     default: Any = None
     choices: tuple[str, ...] = ()
     range: tuple[int, int] = (0, 10**9)
+    inside: Mapping[str, Field] | None = None
     record: type | None = None
     short: Callable[[str, str], dict[str, Any]] | None = None
-
-    @property
-    def inside(self) -> Mapping[str, Field]:
-        """Return the fields of a block by name."""
-        return of(self.record) if self.record else {}
 
 
 def _declared(field: Field, **default: Any) -> Any:
@@ -79,7 +75,8 @@ def block(
     optional: bool = False,
 ) -> Any:
     """Declare a block: of the type `record` (None where `optional`), or a mapping of anything."""
-    field = Field("block", help, record=record, short=short)
+    inside = of(record) if record else None
+    field = Field("block", help, inside=inside, record=record, short=short)
     if optional:
         return _declared(field, default=None)
     return _declared(field, default_factory=record or dict)
@@ -95,7 +92,7 @@ def dotted(record: type) -> dict[str, Field]:
     """Return the fields that hold a value, those of blocks by dotted names (`backup.keep`)."""
     fields: dict[str, Field] = {}
     for key, field in of(record).items():
-        fields.update({f"{key}.{inner}": own for inner, own in field.inside.items()})
+        fields.update({f"{key}.{inner}": own for inner, own in (field.inside or {}).items()})
         if field.kind != "block" or field.short:
             fields[key] = field
     return fields
@@ -234,10 +231,10 @@ def _checked_one(field: Field, value: Any, file: str, place: str, full: str) -> 
     if field.kind != "block":
         return check(field, value, f"{place}: {full}")
     if field.short and isinstance(value, str):
-        return checked(field.inside, field.short(value, f"{place}: {full}"), file, block=full)
+        return checked(field.inside or {}, field.short(value, f"{place}: {full}"), file, block=full)
     if not isinstance(value, dict):
         raise BadConfiguration(f"{place}: {full}: {_shown(value)}, expected a block of keys")
-    if field.record is None:
+    if field.inside is None:
         return value
     return checked(field.inside, value, file, block=full)
 

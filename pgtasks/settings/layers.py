@@ -261,7 +261,7 @@ def _of_variable(key: str, found: Found, name: str) -> dict[str, Value]:
     setting = _DOTTED[key]
     if setting.short is None:
         return {key: Value(fields.check(setting, found.value, found.where), found.where, name)}
-    inside = fields.checked(setting.inside, setting.short(found.value, found.where), key)
+    inside = fields.checked(setting.inside or {}, setting.short(found.value, found.where), key)
     return {f"{key}.{inner}": Value(value, found.where, name) for inner, value in inside.items()}
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from pgtasks.errors import BadConfiguration, Refused
 from pgtasks.settings import fields, yamlfile
-from pgtasks.settings.fields import Field, text
+from pgtasks.settings.fields import Field
 from pgtasks.settings.variables import Found, Variables, read_dotenv
 
 _STATE = ".pgtasks"
@@ -37,20 +37,13 @@ def state(root: Path) -> Path:
     return root / _STATE
 
 
-@dataclass(frozen=True)
-class Folders:
-    """The names of a project's folders."""
-
-    tasks: str = text("folder of tasks, below the project", default="tasks")
-    sql: str = text("folder of sql, below the project", default="sql")
-    migrations: str = text("folder of migrations, below the project", default="migrations")
-    env: str = text("folder of env, below the project", default="env")
-    backups: str = text("folder of backups, below the project", default="backups")
-
-
+FOLDERS = {
+    name: Field("text", f"folder of {name}, below the project", default=name)
+    for name in ("tasks", "sql", "migrations", "env", "backups")
+}
 PROJECT = {
     "environment": Field("text", "the environment where nothing else chooses one"),
-    "folders": Field("block", "names of the project's folders", record=Folders),
+    "folders": Field("block", "names of the project's folders", inside=FOLDERS),
     "environments": Field("block", "environments, by name"),
 }
 
@@ -87,8 +80,7 @@ class Project:
         said = [(file.layer, file.folders.get(name)) for file in self.files]
         runtime = [folder for layer, folder in said if layer == "-f"]
         others = [folder for layer, folder in said if layer != "-f"]
-        default = PROJECT["folders"].inside[name].default
-        low_to_high = [default, *others, self._folder_variable(name), *runtime]
+        low_to_high = [FOLDERS[name].default, *others, self._folder_variable(name), *runtime]
         setting = next(folder for folder in reversed(low_to_high) if folder)
         return self.root / Path(setting).expanduser()
 

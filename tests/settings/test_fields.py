@@ -10,10 +10,9 @@ import pytest
 
 from pgtasks.settings import fields
 from pgtasks.settings.blocks import Backup, Settings
-from pgtasks.settings.project import Folders
 from pgtasks.settings.ssh import Login
 
-RECORDS = (Settings, Backup, Login, Folders)
+RECORDS = (Settings, Backup, Login)
 TYPES: Mapping[str, tuple[Any, ...]] = {
     "text": (str,),
     "path": (str,),

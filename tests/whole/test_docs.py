@@ -27,7 +27,7 @@ from pgtasks import errors
 from pgtasks.server.embedded import datadir
 from pgtasks.settings import fields
 from pgtasks.settings.blocks import Backup, Settings
-from pgtasks.settings.project import PROJECT, Folders
+from pgtasks.settings.project import FOLDERS, PROJECT
 from pgtasks.settings.ssh import Login
 
 DOCUMENTS = generate.documents()
@@ -94,7 +94,7 @@ def test_every_flag_is_documented() -> None:
 
 def test_every_setting_is_documented() -> None:
     text = read(ROOT / "docs" / "configuration.md")
-    blocks = (PROJECT, *map(fields.of, (Settings, Backup, Login, Folders)))
+    blocks = (PROJECT, FOLDERS, *map(fields.of, (Settings, Backup, Login)))
     for name, field in [pair for block in blocks for pair in block.items()]:
         assert f"| `{name}` |" in text
         assert field.help in text
