@@ -10,6 +10,7 @@ import argparse
 import shutil
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 from pgtasks.database import side
@@ -121,7 +122,8 @@ def clean() -> int:
 
 def drop_the_demos() -> list[str]:
     """Drop the demo's databases on the server, started for it; return those that are left."""
-    target = reach(from_environment(resolve(load(ROOT), ENVIRONMENT)), ROOT).target
+    with closing(reach(from_environment(resolve(load(ROOT), ENVIRONMENT)), ROOT)) as reached:
+        target = reached.target
     with connection.session(target.at(target.maintenance), purpose="demo") as conn:
         ours = [found.name for found in side.find(conn, target) if not found.alone]
         for name in [target.database, *ours]:

@@ -33,11 +33,10 @@ def backup(
         from pgtasks.backup.dump import job
         from pgtasks.backup.store import destination
         from pgtasks.server.guard import Access
-        from pgtasks.server.lock import Lock
 
         destination.check(r.target, on_host=on_host)
         reached = r.reached(reads=True)
-        r.guarded(Access.READ)
+        r.guarded(Access.READ, keep=True)
         options = job.for_target(
             reached.target,
             schema_only=schema_only,
@@ -49,7 +48,7 @@ def backup(
         if r.dry:
             r.finish(views.Planned(create.plan(reached, shelf=shelf, options=options)))
             return
-        with Lock(reached.target, "db.backup"):
+        with reached.lock("db.backup"):
             made = create.create(reached, shelf=shelf, options=options, say=r.say, quiet=r.json)
         r.finish(views.Made(made))
 
@@ -90,7 +89,6 @@ def restore(
         from pgtasks.backup.restore import RestoreOptions, chosen, doubt, restore
         from pgtasks.server.guard import Access
         from pgtasks.server.interrupt import telling
-        from pgtasks.server.lock import Lock
 
         target = r.reached().target
         insists = "--accept swaps in what differs from the backup" if accept else ""
@@ -112,7 +110,7 @@ def restore(
             leave_out=tuple(leave_out),
             doubt=doubt(found, backups, r.project.root),
         )
-        with Lock(target, "db.restore") as lock, telling(target):
+        with r.reached().lock("db.restore") as lock, telling(target):
             r.finish(
                 restore(lock, r.host, found, options, console=r.console, ask=permit.ask, dry=r.dry)
             )
@@ -130,11 +128,10 @@ def undo(c, env=None, to=None, leave_behind=False, confirm=None, json=False, dry
         from pgtasks.database.undo import plan, undo
         from pgtasks.server.guard import Access
         from pgtasks.server.interrupt import telling
-        from pgtasks.server.lock import Lock
 
         target = r.reached().target
         permit = r.permit(Access.WRITE, confirm=confirm, whole=False)
-        with Lock(target, "db.undo") as lock, telling(target):
+        with r.reached().lock("db.undo") as lock, telling(target):
             planned = plan(lock.connection, target, to, leave_behind=leave_behind)
             if r.dry:
                 return r.finish(planned)
@@ -153,11 +150,10 @@ def recover(c, env=None, confirm=None, json=False):
         from pgtasks.backup.sweep import sweep
         from pgtasks.database.recover import recover
         from pgtasks.server.guard import Access
-        from pgtasks.server.lock import Lock
 
         reached = r.reached()
         r.guarded(Access.WRITE, confirm=confirm, look=False)
-        with Lock(reached.target, "db.recover") as lock:
+        with reached.lock("db.recover") as lock:
             healed = recover(lock)
             swept = sweep(reached, r.project.folder("backups"))
             r.finish(replace(healed, done=(*healed.done, *swept)))
@@ -172,12 +168,11 @@ def forget(c, env=None, keep=None, confirm=None, yes=False, json=False, dry=Fals
         from pgtasks.database.forget import forget, number, plan
         from pgtasks.server.guard import Access
         from pgtasks.server.interrupt import telling
-        from pgtasks.server.lock import Lock
 
         staying = number(keep)
         target = r.reached().target
         permit = r.permit(Access.DESTROY, confirm=confirm, yes=yes, whole=False)
-        with Lock(target, "db.forget") as lock, telling(target):
+        with r.reached().lock("db.forget") as lock, telling(target):
             planned = plan(lock.connection, target, staying)
             if r.dry or not planned.dropped:
                 return r.finish(replace(planned, dry=r.dry))
@@ -195,14 +190,13 @@ def create(c, env=None, confirm=None, json=False, dry=False):
 
         from pgtasks.database.create import create, left_to_do
         from pgtasks.server.guard import Access
-        from pgtasks.server.lock import Lock
 
         target = r.reached().target
         plan = left_to_do(target, r.guarded(Access.READ))
         if r.dry or not plan.changes:
             return r.finish(replace(plan, dry=r.dry))
         r.guarded(Access.WRITE, confirm=confirm)
-        with Lock(target, "db.create") as lock:
+        with r.reached().lock("db.create") as lock:
             return r.finish(create(lock))
 
 
@@ -213,16 +207,14 @@ def drop(c, env=None, confirm=None, yes=False, json=False, dry=False):
         from dataclasses import replace
 
         from pgtasks.database.create import drop, left_to_drop
-        from pgtasks.server import reach
         from pgtasks.server.guard import Access
         from pgtasks.server.interrupt import telling
-        from pgtasks.server.lock import Lock
 
         target = r.reached().target
         permit = None
-        if reach.exists(target):
+        if r.reached().exists():
             permit = r.permit(Access.DESTROY, confirm=confirm, yes=yes, whole=False)
-        with Lock(target, "db.drop") as lock, telling(target):
+        with r.reached().lock("db.drop") as lock, telling(target):
             planned = left_to_drop(lock.connection, target)
             if r.dry or not (permit and planned.existed):
                 return r.finish(replace(planned, dry=r.dry))
@@ -277,7 +269,6 @@ def run_files(
     """Run SQL files, all or nothing. Example: inv db.run --file a.sql --file b.sql"""
     with run(c, "db.run", env=env, dry=dry, journaled=True) as r:
         from pgtasks.server.guard import Access
-        from pgtasks.server.lock import Lock
         from pgtasks.server.psql import script
         from pgtasks.server.reach import present
 
@@ -289,7 +280,7 @@ def run_files(
         present(r.guarded(Access.WRITE, confirm=confirm), target)
         if r.dry:
             return r.finish(wanted)
-        with Lock(target, "db.run"):
+        with r.reached().lock("db.run"):
             return r.say(script.run(target, wanted))
 
 

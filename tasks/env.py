@@ -87,9 +87,8 @@ def stamp(c, env=None, confirm=None, json=False, dry=False):
     with run(c, "env.stamp", env=env, json=json, dry=dry, journaled=True) as r:
         from pgtasks.server import reach, restamp
         from pgtasks.server.guard import Access
-        from pgtasks.server.lock import Lock
 
         target = r.reached(reads=r.dry).target
         identity = reach.present(r.guarded(Access.STAMP, confirm=confirm), target)
-        with Lock(target, "env.stamp") as lock:
+        with r.reached().lock("env.stamp") as lock:
             r.finish((restamp.planned if r.dry else restamp.put)(lock, identity))

@@ -65,7 +65,6 @@ def _move(r, direction, to, confirm, sql, *, yes=None):
     from pgtasks.errors import Refused
     from pgtasks.schema import migrate, trigger
     from pgtasks.server.guard import Access
-    from pgtasks.server.lock import Lock
 
     if sql and not r.dry:
         raise Refused("--sql shows the SQL of a plan, add --dry")
@@ -83,7 +82,7 @@ def _move(r, direction, to, confirm, sql, *, yes=None):
         exact = migrate.plan(*place, direction, to, exact=True)
         plan = exact if exact.steps == plan.steps else _agreed(r, exact, confirm, yes)
     target = r.target
-    with Lock(target, f"migrate.{direction}"):
+    with r.reached().lock(f"migrate.{direction}"):
         done = migrate.perform(*place, plan)
     r.finish(done.noting(trigger.differences(r.project, target)))
 

@@ -17,7 +17,6 @@ def load(c, set_=None, env=None, scale="small", confirm=None, json=False, dry=Fa
     with run(c, "seed.load", env=env, json=json, dry=dry, journaled=True) as r:
         from pgtasks.schema import seed
         from pgtasks.server.guard import Access
-        from pgtasks.server.lock import Lock
         from pgtasks.server.reach import present
 
         target = r.reached().target
@@ -26,7 +25,7 @@ def load(c, set_=None, env=None, scale="small", confirm=None, json=False, dry=Fa
         r.guarded(Access.WRITE, confirm=confirm)
         if r.dry:
             return r.finish(plan)
-        with Lock(target, "seed.load"):
+        with r.reached().lock("seed.load"):
             return r.finish(plan.load(target, say=r.say))
 
 

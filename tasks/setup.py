@@ -12,7 +12,6 @@ def setup(c, env=None, scale="small", confirm=None, json=False, dry=False):
     with run(c, "setup", env=env, json=json, dry=dry, journaled=True) as r:
         from pgtasks.schema import setup
         from pgtasks.server.guard import Access
-        from pgtasks.server.lock import Lock
 
         asleep = setup.asleep(r.project, r.target) if r.dry else None
         server, target = (asleep, r.target) if asleep else setup.server(r.reached)
@@ -29,5 +28,5 @@ def setup(c, env=None, scale="small", confirm=None, json=False, dry=False):
         r.guarded(Access.WRITE, confirm=confirm)
         if r.dry:
             return r.finish(made.plan(server, say=r.say))
-        with Lock(target, "setup") as lock:
+        with r.reached().lock("setup") as lock:
             return r.finish(made.perform(lock, server, say=r.say))

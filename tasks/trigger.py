@@ -9,7 +9,6 @@ def apply(c, env=None, confirm=None, json=False, dry=False):
     with run(c, "trigger.apply", env=env, json=json, dry=dry, journaled=True) as r:
         from pgtasks.schema import trigger
         from pgtasks.server.guard import Access
-        from pgtasks.server.lock import Lock
         from pgtasks.server.reach import present
 
         files = trigger.needed(r.project)
@@ -18,7 +17,7 @@ def apply(c, env=None, confirm=None, json=False, dry=False):
         if r.dry:
             done = trigger.plan(files, target)
         else:
-            with Lock(target, "trigger.apply"):
+            with r.reached().lock("trigger.apply"):
                 done = trigger.apply(files, target)
         for warning in done.warnings:
             r.say(f"warning: {warning}")

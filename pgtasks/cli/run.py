@@ -14,7 +14,7 @@ from pgtasks.host import journal
 from pgtasks.host.local import HERE, Host
 from pgtasks.report import Console, Reported, account, typed
 from pgtasks.server.guard import Access, Decision, Evidence, decide, protection
-from pgtasks.server.reach import Reached, glimpse, identify, reach, valid
+from pgtasks.server.reach import Reached, reach, valid
 from pgtasks.server.stamp import Identity
 from pgtasks.settings import fields, ssh
 from pgtasks.settings.blocks import Settings
@@ -107,18 +107,27 @@ class Run:
         ask: bool = False,
         insists: str = "",
         whole: bool = True,
+        keep: bool = False,
     ) -> Identity | None:
         """Let the guard decide, asking on the terminal where it wants that.
 
         `look=False` is for a database that may refuse connections: its stamp alone is read;
         `whole=False` for a task that ends with one which an interrupted DROP left.
-        `insists` is why the name must be typed on any target, as on a protected one.
+        `insists` is why the name must be typed on any target, as on a protected one. `keep` leaves
+        the session that asked the database open for `Reached.reading`.
 
         Returns what the database says of itself, None where it does not exist. Under `dry` the
         plan says what the guard would ask for, and nothing is asked unless `ask` says so.
         """
         permit = self.permit(
-            access, confirm=confirm, yes=yes, look=look, ask=ask, insists=insists, whole=whole
+            access,
+            confirm=confirm,
+            yes=yes,
+            look=look,
+            ask=ask,
+            insists=insists,
+            whole=whole,
+            keep=keep,
         )
         permit.ask()
         return permit.identity
@@ -133,12 +142,14 @@ class Run:
         ask: bool = False,
         insists: str = "",
         whole: bool = True,
+        keep: bool = False,
     ) -> Permit:
         """Let the guard decide, as `guarded` does; what is to be asked is left to the permit.
 
         For a task that shows its plan first and asks then. Raises Refused at once.
         """
-        identity = identify(self.target) if look else glimpse(self.target)
+        reached = self.reached()
+        identity = reached.identify(keep=keep) if look else reached.glimpse()
         if whole and look:
             valid(identity, self.target)
         facts = self._facts(access, identity, confirm=confirm, yes=yes)

@@ -303,26 +303,25 @@ def examine(reached: Reached, backups: Path) -> Readiness:
     Raises Unreachable where the database does not exist.
     """
     target = reached.target
-    place = reached.at(target.maintenance)
-    with place.session(read_only=True, purpose="db.check") as conn:
-        beside = recover.look(conn, target)
-        if beside.missing and beside.kept:
-            raise Unreachable(
-                f"database {target.database!r} does not exist, {beside.kept[-1].name!r} is kept: "
-                f"{typed.task('db.recover')} gives it its name back"
-            )
-        if beside.missing and beside.alone:
-            other = beside.alone[-1]
-            raise Unreachable(
-                f"database {target.database!r} does not exist: "
-                f"{typed.task('db.create')} makes it; "
-                f"{other.name!r} is there, {other.alone}"
-            )
-        if beside.missing:
-            reach.present(None, target)
-        server, role = _ask_server(conn), _ask_role(conn, target)
-        logins = tuple(loader.left(conn, target.database))
-        running = lock.held(conn, target.database)
+    conn = reached.maintenance()
+    beside = recover.look(conn, target)
+    if beside.missing and beside.kept:
+        raise Unreachable(
+            f"database {target.database!r} does not exist, {beside.kept[-1].name!r} is kept: "
+            f"{typed.task('db.recover')} gives it its name back"
+        )
+    if beside.missing and beside.alone:
+        other = beside.alone[-1]
+        raise Unreachable(
+            f"database {target.database!r} does not exist: "
+            f"{typed.task('db.create')} makes it; "
+            f"{other.name!r} is there, {other.alone}"
+        )
+    if beside.missing:
+        reach.present(None, target)
+    server, role = _ask_server(conn), _ask_role(conn, target)
+    logins = tuple(loader.left(conn, target.database))
+    running = lock.held(conn, target.database)
     return Readiness(
         target=target,
         server=server,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -162,8 +163,7 @@ def _answer(host: SshHost, target: Target) -> tuple[Target, Server]:
     try:
         reached = reach.answering(reach.tunnelled(host, target))
         target = reached.target
-        place = reached.at(target.maintenance)
-        with place.session(read_only=True, purpose="remote.check") as conn:
+        with closing(reached.maintenance()) as conn:
             # who may not read the setting sees none
             version, data = connection.rows(
                 conn,

@@ -224,7 +224,7 @@ def _place(target: Target) -> tuple[object, ...]:
 
 def _role(project: Project, target: Target) -> Iterator[Finding]:
     """Ask the server what the role may do, and the database which stamp it has."""
-    from pgtasks.server import connection, guard, reach
+    from pgtasks.server import connection, guard
     from pgtasks.server.guard import Access, Evidence
 
     name = target.environment
@@ -236,7 +236,7 @@ def _role(project: Project, target: Target) -> Iterator[Finding]:
             superuser = connection.value(
                 conn, "SELECT rolsuper FROM pg_roles WHERE rolname = current_user"
             )
-            identity = reach.identify(reached.target)
+            identity = reached.identify()
     except PgtasksError as exc:
         level = "unchecked" if exc.exit_code == 4 else "fault"
         yield Finding(level, "server", name, f"role and stamp: {exc.message}")

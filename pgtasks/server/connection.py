@@ -191,6 +191,12 @@ def session(
         connection.close()
 
 
+def rename(connection: Connection, purpose: str) -> None:
+    """Let the server show a session that goes on as one for another purpose."""
+    name = account.application_name(purpose)
+    value(connection, "SELECT set_config('application_name', %s, false)", (name,), limit=ANSWER)
+
+
 def own_path(connection: Connection) -> str:
     """Return the search_path that the role has in this database, whatever the session's is.
 

@@ -33,16 +33,16 @@ class Lock:
     such as the swap, run there. The server releases the lock when the session ends or is silent.
     """
 
-    def __init__(self, target: Target, purpose: str) -> None:
+    def __init__(self, target: Target, purpose: str, session: Connection | None = None) -> None:
         self.target, self.purpose = target, purpose
+        self._session = session  # an open one in the maintenance database, which is taken over
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._silence: FellSilent | None = None
         self._in_main = threading.current_thread() is threading.main_thread()
 
     def __enter__(self) -> Lock:
-        place = self.target.at(self.target.maintenance)
-        self.connection = connection.connect(place, purpose=self.purpose)
+        self.connection = self._taken_over() or self._connected()
         try:
             self._take()
         except BaseException:
@@ -51,6 +51,22 @@ class Lock:
         self._thread = threading.Thread(target=self._beat, daemon=True)
         self._thread.start()
         return self
+
+    def _connected(self) -> Connection:
+        return connection.connect(self.target.at(self.target.maintenance), purpose=self.purpose)
+
+    def _taken_over(self) -> Connection | None:
+        """Return the session that is open by now, None where it ended while a person was asked."""
+        session, self._session = self._session, None
+        if session is None:
+            return None
+        try:
+            connection.rename(session, self.purpose)
+            connection.execute(session, "SET default_transaction_read_only = off")
+        except PgtasksError:
+            session.close()
+            return None
+        return session
 
     def _take(self) -> None:
         keys = (_CLASS, key(self.target.database))

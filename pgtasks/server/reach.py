@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from pgtasks.host.local import HERE, Host
 from pgtasks.report import typed
 from pgtasks.server import connection, stamp
 from pgtasks.server.connection import Connection
+from pgtasks.server.lock import Lock
 from pgtasks.server.silence import ANSWER
 from pgtasks.server.stamp import Identity
 from pgtasks.settings.target import Target
@@ -39,6 +40,8 @@ class Reached:
     target: Target
     host: Host = HERE
     tunnel: Tunnel | None = None  # from this machine to the server, where the host is another one
+    # those that are kept: maintenance, identify
+    _sessions: dict[str, Connection] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def there(self) -> Target:
@@ -65,6 +68,94 @@ class Reached:
         finally:
             made.close()
 
+    @contextmanager
+    def reading(self, purpose: str) -> Iterator[Connection]:
+        """Read the database for the length of a block, in the session that `identify` kept."""
+        kept = self._sessions.pop("identify", None)
+        conn = kept or self.connect(read_only=True, purpose=purpose)
+        try:
+            if kept:
+                connection.rename(kept, purpose)
+            yield conn
+        finally:
+            conn.close()
+
+    def maintenance(self) -> Connection:
+        """Return the session in the maintenance database, opened when first needed; it reads."""
+        conn = self._sessions.get("maintenance")
+        if conn is None or conn.closed:
+            conn = self.at(self.target.maintenance).connect(read_only=True, purpose="reach")
+            self._sessions["maintenance"] = conn
+        return conn
+
+    def lock(self, purpose: str) -> Lock:
+        """Return the lock of the target, which takes the maintenance session over."""
+        return Lock(self.target, purpose, self._sessions.pop("maintenance", None))
+
+    def identify(self, *, keep: bool = False) -> Identity | None:
+        """Return what the target's database says of itself, None where it does not exist.
+
+        One that another session drops or renames meanwhile is looked for once more when that is
+        done. One that an interrupted DROP left lets nobody in: it is `invalid`, as seen from
+        outside. With `keep` the session stays open for `reading`, until this is closed.
+        """
+        oid, _ = self._look()
+        tries, deadline = 2, time.monotonic() + _CHANGING  # it may be renamed there and back
+        while oid is not None:
+            try:
+                return self._identified(keep=keep)
+            except Unreachable:
+                before, (oid, changing) = oid, self._look()
+                if oid == before and changing and time.monotonic() < deadline:
+                    time.sleep(0.05)
+                elif oid == before and (tries := tries - 1) == 0:
+                    seen = self.glimpse()
+                    if seen and seen.invalid:
+                        return seen
+                    raise
+        return None
+
+    def _identified(self, *, keep: bool) -> Identity:
+        conn = self.connect(read_only=True, purpose="identify")
+        try:
+            identity = stamp.identify(conn)
+        except BaseException:
+            conn.close()
+            raise
+        if keep:
+            self._sessions["identify"] = conn
+        else:
+            conn.close()
+        return identity
+
+    def glimpse(self) -> Identity | None:
+        """Return what the server says of the target's database, which may refuse connections.
+
+        Whether it has content cannot be seen from outside; it is taken as empty.
+        """
+        return stamp.glimpse(self.maintenance(), self.target.database)
+
+    def exists(self) -> bool:
+        """Return whether the target's database exists on its server."""
+        return self._look()[0] is not None
+
+    def _look(self) -> tuple[int | None, bool]:
+        """Return the database's OID, None where it does not exist, and whether it is changing.
+
+        DROP and RENAME lock it as an object from beginning to end.
+        """
+        seen = connection.row(
+            self.maintenance(),
+            "SELECT d.oid::bigint, EXISTS (SELECT FROM pg_locks l WHERE l.locktype = 'object'"
+            " AND l.classid = 'pg_database'::regclass AND l.objid = d.oid"
+            " AND l.mode = 'AccessExclusiveLock' AND l.granted)"
+            " FROM pg_database d WHERE d.datname = %s",
+            (self.target.database,),
+            into=tuple[int, bool],
+            limit=ANSWER,
+        )
+        return seen or (None, False)
+
     def explained(self, exc: PgtasksError) -> PgtasksError:
         """Return the error for what a lost line or a tunnel made fail: libpq only saw it end."""
         if (lost := self.host.lost) and lost not in exc.message:
@@ -74,7 +165,9 @@ class Reached:
         return exc
 
     def close(self) -> None:
-        """Let go of the host, which closes the tunnel."""
+        """Close the sessions that were kept, and the host with its tunnel."""
+        while self._sessions:
+            self._sessions.popitem()[1].close()
         self.host.close()
 
 
@@ -129,15 +222,15 @@ def answering(reached: Reached) -> Reached:
 
 
 def _knock(reached: Reached) -> None:
-    place = reached.at(reached.target.maintenance)
+    target = reached.target
     try:
-        place.connect(read_only=True, purpose="reach").close()
+        reached.maintenance()
     except Unreachable as exc:
-        if f'database "{place.target.database}" does not exist' not in exc.message:
+        if f'database "{target.maintenance}" does not exist' not in exc.message:
             raise
         raise Unreachable(
-            f"{place.target}: there is no database {place.target.database!r} to hold the lock in, "
-            "name one that is there in `maintenance`"
+            f"{target.at(target.maintenance)}: there is no database {target.maintenance!r} to hold "
+            "the lock in, name one that is there in `maintenance`"
         ) from None
 
 
@@ -154,37 +247,9 @@ def _embedded(target: Target, root: Path, *, start: bool, make: bool) -> Target:
 
 
 def identify(target: Target) -> Identity | None:
-    """Return what the target's database says of itself, None where it does not exist.
-
-    One that another session drops or renames while we look is looked for once more when that is
-    done. One that an interrupted DROP left lets nobody in: it is `invalid`, as seen from outside.
-    """
-    found, _ = _look(target)
-    tries, deadline = 2, time.monotonic() + _CHANGING  # it may be renamed there and back
-    while found is not None:
-        try:
-            with connection.session(target, read_only=True, purpose="identify") as conn:
-                return stamp.identify(conn)
-        except Unreachable:
-            before, (found, changing) = found, _look(target)
-            if found == before and changing and time.monotonic() < deadline:
-                time.sleep(0.05)
-            elif found == before and (tries := tries - 1) == 0:
-                seen = glimpse(target)
-                if seen and seen.invalid:
-                    return seen
-                raise
-    return None
-
-
-def glimpse(target: Target) -> Identity | None:
-    """Return what the server says of the target's database, which may refuse connections itself.
-
-    Whether it has content cannot be seen from outside; it is taken as empty.
-    """
-    place = target.at(target.maintenance)
-    with connection.session(place, read_only=True, purpose="identify") as conn:
-        return stamp.glimpse(conn, target.database)
+    """Return what a database says of itself, as `Reached.identify` does, in sessions of its own."""
+    with closing(Reached(target)) as reached:
+        return reached.identify()
 
 
 def valid(identity: Identity | None, target: Target) -> None:
@@ -206,31 +271,6 @@ def present(identity: Identity | None, target: Target) -> Identity:
             f"make it with {typed.task('db.create')}"
         )
     return identity
-
-
-def exists(target: Target) -> bool:
-    """Return whether the target's database exists on its server."""
-    return _look(target)[0] is not None
-
-
-def _look(target: Target) -> tuple[int | None, bool]:
-    """Return the database's OID, None where it does not exist, and whether it is changing.
-
-    DROP and RENAME lock it as an object from beginning to end.
-    """
-    place = target.at(target.maintenance)
-    with connection.session(place, read_only=True, purpose="identify") as conn:
-        seen = connection.row(
-            conn,
-            "SELECT d.oid::bigint, EXISTS (SELECT FROM pg_locks l WHERE l.locktype = 'object'"
-            " AND l.classid = 'pg_database'::regclass AND l.objid = d.oid"
-            " AND l.mode = 'AccessExclusiveLock' AND l.granted)"
-            " FROM pg_database d WHERE d.datname = %s",
-            (target.database,),
-            into=tuple[int, bool],
-            limit=ANSWER,
-        )
-    return seen or (None, False)
 
 
 def server_major(target: Target) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from servers import Cluster
 import pgtasks
 from pgtasks.errors import Unreachable
 from pgtasks.server import connection, reach, stamp
+from pgtasks.server.reach import Reached
 from pgtasks.server.stamp import Identity, Stamp
 
 ODD = "d\"b' ☃ %s=\n\\"
@@ -170,10 +172,12 @@ def test_a_closed_database_shows_its_stamp(cluster: Cluster, database: str) -> N
         connection.execute(conn, stamp.comment_statement(database, "text", made))
     name = sql.Identifier(database)
     cluster.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(name))
-    found = reach.glimpse(target)
+    with closing(Reached(target)) as reached:
+        found = reached.glimpse()
     assert found is not None
     assert (found.stamp, found.comment, found.foreign) == (made, "text", False)
-    assert reach.glimpse(cluster.target("nowhere")) is None
+    with closing(Reached(cluster.target("nowhere"))) as reached:
+        assert reached.glimpse() is None
 
 
 def test_reading_an_identity_writes_nothing(cluster: Cluster, database: str) -> None:

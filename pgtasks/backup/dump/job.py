@@ -131,7 +131,7 @@ def prepared(reached: Reached, shelf: Shelf, options: DumpOptions) -> Job:
     Raises Refused, VersionMismatch, or Unreachable if the server has too few free connections.
     """
     target, host = reached.target, reached.host
-    with reached.session(read_only=True, purpose="db.backup") as conn:
+    with reached.reading("db.backup") as conn:
         source = preflight.look(conn, options.exclude_table_data)
         facts = properties.read(conn, target.database)
         settings = readme.settings(conn, facts)
