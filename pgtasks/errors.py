@@ -31,6 +31,8 @@ Retry                        server.dump.watch: the attempt is worthless, anothe
 Fault                        server.psql.commands: a psql command is not allowed at this place
 Silent                       server.silence: psycopg2's OperationalError of a session given up
 MoreWanted                   host.ssh.auth: paramiko's SSHException, one factor is not enough
+SyntaxFault                  schema.parser: text is not SQL
+TooDeep                      schema.parser: SQL is nested too deeply for the parser's tree
 Odd                          host.plainfile: OSError for what is not a plain file
 
 Messages are one line: lowercase, the value in repr, then the way out. `hint` holds further lines,

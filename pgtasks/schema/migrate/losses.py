@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
+
+from pgtasks.schema import parser
+from pgtasks.server.quoting import quoted
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+    from postgast import pg_query_pb2 as pb
 
 # of no single table
 _OF_ANY_ROWS = ("drops schema", "drops a table", "drops a column", "drops materialized")
@@ -28,63 +35,60 @@ class Loss:
 
 def losses(sql: str) -> tuple[Loss, ...]:
     """Return the objects that some SQL drops or empties."""
-    import pglast
-
     try:
-        statements = [raw.stmt for raw in pglast.parse_sql(sql)]
-    except pglast.parser.ParseError:
+        statements = parser.parse(sql)
+    except parser.SyntaxFault:
         return (Loss("what it drops cannot be told: PostgreSQL's parser does not know its SQL"),)
-    return tuple(loss for statement in statements for loss in _losses_of(statement))
+    return tuple(loss for statement in statements for loss in _losses_of(statement.node))
 
 
-def _losses_of(statement: Any) -> list[Loss]:
-    from pglast import ast
+def _losses_of(node: Message | None) -> list[Loss]:
+    from postgast import pg_query_pb2 as pb
 
-    if isinstance(statement, ast.DropStmt):
-        return _dropped(statement)
-    if isinstance(statement, ast.AlterTableStmt):
-        return _columns(statement)
-    if isinstance(statement, ast.TruncateStmt):
-        tables = [_named(relation) for relation in statement.relations or ()]
+    if node is None:
+        return [Loss("what it drops cannot be told: its SQL is nested too deeply")]
+    if isinstance(node, pb.DropStmt):
+        return _dropped(node)
+    if isinstance(node, pb.AlterTableStmt):
+        return _columns(node)
+    if isinstance(node, pb.TruncateStmt):
+        tables = [parser.relation(each.range_var) for each in node.relations]
         return [Loss(f"empties table {table}", table) for table in tables]
-    if isinstance(statement, ast.DeleteStmt):
-        table = _named(statement.relation)
+    if isinstance(node, pb.DeleteStmt):
+        table = parser.relation(node.relation)
         return [Loss(f"deletes from table {table}", table)]
     return []
 
 
-def _dropped(statement: Any) -> list[Loss]:
-    from pglast import enums
+def _dropped(node: pb.DropStmt) -> list[Loss]:
+    from postgast import pg_query_pb2 as pb
 
-    kind = statement.removeType.name.removeprefix("OBJECT_").replace("_", " ").lower()
-    cascade = " cascade" if statement.behavior == enums.DropBehavior.DROP_CASCADE else ""
-    names = [_dotted(each) for each in statement.objects]
+    kind = pb.ObjectType.Name(node.remove_type).removeprefix("OBJECT_").replace("_", " ").lower()
+    cascade = " cascade" if node.behavior == pb.DROP_CASCADE else ""
     return [
-        Loss(f"drops {kind} {name}{cascade}", name if kind == "table" else "") for name in names
+        Loss(f"drops {kind} {name}{cascade}", name if kind == "table" else "")
+        for name in map(_name, node.objects)
     ]
 
 
-def _columns(statement: Any) -> list[Loss]:
-    from pglast import enums
+def _columns(node: pb.AlterTableStmt) -> list[Loss]:
+    from postgast import pg_query_pb2 as pb
 
-    table = _named(statement.relation)
+    table = parser.relation(node.relation)
+    commands = [each.alter_table_cmd for each in node.cmds]
     return [
         Loss(f"drops column {table}.{command.name}", table)
-        for command in statement.cmds or ()
-        if command.subtype == enums.AlterTableType.AT_DropColumn
+        for command in commands
+        if command.subtype == pb.AT_DropColumn
     ]
 
 
-def _named(node: Any) -> str:
-    from pglast import stream
-
-    return str(stream.RawStream()(node))
-
-
-def _dotted(node: Any) -> str:
-    """Return the name of an object of a DROP: names, a type, or a function with its types."""
-    from pglast import stream
-
-    if not isinstance(node, tuple):
-        node = getattr(node, "objname", None) or getattr(node, "names", None) or (node,)
-    return ".".join(stream.maybe_double_quote_name(part.sval) for part in node)
+def _name(node: pb.Node) -> str:
+    """Return the name of an object of a DROP: a name, its parts, a type, a function."""
+    if node.HasField("list"):
+        return ".".join(map(_name, node.list.items))
+    if node.HasField("object_with_args"):
+        return parser.dotted(node.object_with_args.objname)
+    if node.HasField("type_name"):
+        return parser.type_text(node.type_name)
+    return quoted(node.string.sval)

@@ -131,11 +131,11 @@ def apply(files: Sequence[SqlFile], target: Target) -> Applied:
 
 def _ordered(files: Sequence[SqlFile]) -> list[Statement]:
     """Return all statements in order, raising Refused for one that ends the transaction."""
-    from pglast import ast
+    from postgast import pg_query_pb2 as pb
 
     ordered = [statement for file in files for statement in statements(file)]
     for statement in ordered:
-        if isinstance(statement.node, ast.TransactionStmt):
+        if isinstance(statement.node, pb.TransactionStmt):
             raise Refused(
                 f"{statement.where}: {statement.text.strip().split()[0].upper()} in a trigger file:"
                 " all files run in one transaction, take it out"

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
+from pgtasks.schema import parser
 from pgtasks.schema.trigger.files import SqlFile, Statement, statements
-from pgtasks.server.quoting import quoted
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+    from postgast import pg_query_pb2 as pb
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ class Trigger:
     name: str
     table: str  # quoted
     function: str  # quoted
-    node: Any
+    definition: str
     where: str
     enabled: str = "O"
 
@@ -85,102 +89,129 @@ def read(files: Iterable[SqlFile]) -> Expected:
 
 
 def _take(expected: Expected, statement: Statement) -> None:
-    from pglast import ast, enums
+    from postgast import pg_query_pb2 as pb
 
     node = statement.node
-    if isinstance(node, ast.CreateFunctionStmt) and not _by_column(node):
-        function = _function(node, statement.where)
+    if isinstance(node, pb.CreateFunctionStmt) and not _by_column(node):
+        function = _function(node, statement)
         _twice(expected, expected.functions.get(function.signature), statement, function.signature)
         expected.functions[function.signature] = function
-    elif isinstance(node, ast.CreateTrigStmt):
-        trigger = _trigger(node, statement.where)
+    elif isinstance(node, pb.CreateTrigStmt):
+        trigger = _trigger(node, statement)
         key = (trigger.table, trigger.name)
         _twice(expected, expected.triggers.get(key), statement, f"{trigger.name} on {key[0]}")
         expected.triggers[key] = trigger
-    elif isinstance(node, ast.DropStmt) and node.removeType == enums.ObjectType.OBJECT_TRIGGER:
-        for item in node.objects or ():
-            *table, name = [part.sval for part in item]
-            expected.triggers.pop((_dotted(table), name), None)
-    elif not (isinstance(node, ast.AlterTableStmt) and _enabling(expected, node)):
+    elif isinstance(node, pb.DropStmt) and node.remove_type == pb.OBJECT_TRIGGER:
+        for item in node.objects:
+            *table, name = item.list.items
+            expected.triggers.pop((parser.dotted(table), name.string.sval), None)
+    elif not (isinstance(node, pb.AlterTableStmt) and _enabling(expected, node)):
         expected.unknown.append(f"{statement.where}: {_kind(node)}")
 
 
-def _by_column(node: Any) -> bool:
+def _by_column(node: pb.CreateFunctionStmt) -> bool:
     """Whether a type is `table.column%TYPE`, which the server does not store."""
-    types = [each.argType for each in node.parameters or ()] + [node.returnType]
-    return any(type_ is not None and type_.pct_type for type_ in types)
+    types = [each.function_parameter.arg_type for each in node.parameters]
+    return any(each.pct_type for each in (*types, node.return_type))
 
 
-def _twice(expected: Expected, before: Any, statement: Statement, name: str) -> None:
+def _twice(
+    expected: Expected, before: Function | Trigger | None, statement: Statement, name: str
+) -> None:
     if before is not None:
         expected.warnings.append(
             f"{statement.where}: {name} is described at {before.where} too, the last one counts"
         )
 
 
-def _kind(node: Any) -> str:
+def _kind(node: Message | None) -> str:
+    if node is None:
+        return "nested too deeply to be compared"
     return type(node).__name__.removesuffix("Stmt")
 
 
-def _enabling(expected: Expected, node: Any) -> bool:
+def _enabling(expected: Expected, node: pb.AlterTableStmt) -> bool:
     """Apply ALTER TABLE ... ENABLE or DISABLE TRIGGER; return whether it was only that."""
-    states = {
-        "AT_EnableTrig": "O",
-        "AT_DisableTrig": "D",
-        "AT_EnableReplicaTrig": "R",
-        "AT_EnableAlwaysTrig": "A",
+    from postgast import pg_query_pb2 as pb
+
+    states: dict[int, str] = {
+        pb.AT_EnableTrig: "O",
+        pb.AT_DisableTrig: "D",
+        pb.AT_EnableReplicaTrig: "R",
+        pb.AT_EnableAlwaysTrig: "A",
     }
-    table = _relation(node.relation)
-    for command in node.cmds or ():
-        state = states.get(command.subtype.name)
-        known = expected.triggers.get((table, command.name or ""))
+    table = parser.relation(node.relation)
+    for command in (each.alter_table_cmd for each in node.cmds):
+        state = states.get(command.subtype)
+        known = expected.triggers.get((table, command.name))
         if state is None or known is None:
             return False
-        expected.triggers[(table, known.name)] = Trigger(
-            known.name, known.table, known.function, known.node, known.where, state
-        )
+        expected.triggers[(table, known.name)] = replace(known, enabled=state)
     return True
 
 
-def _trigger(node: Any, where: str) -> Trigger:
-    function = _dotted(part.sval for part in node.funcname)
-    return Trigger(node.trigname, _relation(node.relation), function, node, where)
-
-
-def _function(node: Any, where: str) -> Function:
-    options = {
-        option.defname: option.arg for option in node.options or () if option.defname != "set"
-    }
-    arguments = tuple(_argument(each) for each in node.parameters or ())
-    body = options.get("as")
-    return Function(
-        name=_dotted(part.sval for part in node.funcname),
-        arguments=arguments,
-        returns=type_text(node.returnType) if node.returnType else "",
-        returns_set=bool(node.returnType and node.returnType.setof),
-        language=options["language"].sval if "language" in options else "sql",
-        body=body[0].sval if body else None,
-        options=_options(options),
-        settings=dict(_setting(each.arg) for each in node.options or () if each.defname == "set"),
-        where=where,
-        procedure=bool(node.is_procedure),
+def _trigger(node: pb.CreateTrigStmt, statement: Statement) -> Trigger:
+    return Trigger(
+        name=node.trigname,
+        table=parser.relation(node.relation),
+        function=parser.dotted(node.funcname),
+        definition=statement.text,
+        where=statement.where,
     )
 
 
-def _argument(node: Any) -> Argument:
-    default = expression_text(node.defexpr) if node.defexpr else ""
-    mode = node.mode.value.replace("d", "i")  # d: no mode given, which means IN
-    return Argument(mode, node.name or "", type_text(node.argType), default)
+def _function(node: pb.CreateFunctionStmt, statement: Statement) -> Function:
+    clauses = [each.def_elem for each in node.options]
+    options = {each.defname: each.arg for each in clauses if each.defname != "set"}
+    return Function(
+        name=parser.dotted(node.funcname),
+        arguments=_arguments(node, parser.defaults(statement.text)),
+        returns=parser.type_text(node.return_type) if node.HasField("return_type") else "",
+        returns_set=node.return_type.setof,
+        language=options["language"].string.sval if "language" in options else "sql",
+        body=options["as"].list.items[0].string.sval if "as" in options else None,
+        options=_options(options),
+        settings=dict(
+            _setting(each.arg.variable_set_stmt) for each in clauses if each.defname == "set"
+        ),
+        where=statement.where,
+        procedure=node.is_procedure,
+    )
 
 
-def _options(options: dict[str, Any]) -> dict[str, str]:
+def _arguments(node: pb.CreateFunctionStmt, defaults: Iterable[str]) -> tuple[Argument, ...]:
+    values = iter(defaults)
+    return tuple(
+        Argument(
+            mode=_mode(each),
+            name=each.name,
+            type=parser.type_text(each.arg_type),
+            default=next(values) if each.HasField("defexpr") else "",
+        )
+        for each in (parameter.function_parameter for parameter in node.parameters)
+    )
+
+
+def _mode(node: pb.FunctionParameter) -> str:
+    from postgast import pg_query_pb2 as pb
+
+    modes: dict[int, str] = {
+        pb.FUNC_PARAM_OUT: "o",
+        pb.FUNC_PARAM_INOUT: "b",
+        pb.FUNC_PARAM_VARIADIC: "v",
+        pb.FUNC_PARAM_TABLE: "t",
+    }
+    return modes.get(node.mode, "i")
+
+
+def _options(options: Mapping[str, pb.Node]) -> dict[str, str]:
     """Return the options with pg_proc's names, and its defaults for those not given."""
 
     def flag(name: str) -> str:
-        return "true" if name in options and options[name].boolval else "false"
+        return "true" if name in options and options[name].boolean.boolval else "false"
 
-    volatility = options["volatility"].sval if "volatility" in options else "volatile"
-    parallel = options["parallel"].sval.lower() if "parallel" in options else "unsafe"
+    volatility = options["volatility"].string.sval if "volatility" in options else "volatile"
+    parallel = options["parallel"].string.sval.lower() if "parallel" in options else "unsafe"
     return {
         "volatility": {"immutable": "i", "stable": "s", "volatile": "v"}[volatility],
         "parallel": {"safe": "s", "restricted": "r", "unsafe": "u"}.get(parallel, parallel),
@@ -190,39 +221,15 @@ def _options(options: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _setting(node: Any) -> tuple[str, tuple[str, ...] | None]:
-    """Return a SET clause as a name and its values."""
-    if node.kind.name == "VAR_SET_CURRENT":
+def _setting(node: pb.VariableSetStmt) -> tuple[str, tuple[str, ...] | None]:
+    """Return a SET clause as a name and its values, None if only the server knows them."""
+    from postgast import pg_query_pb2 as pb
+
+    if node.kind == pb.VAR_SET_CURRENT or not all(each.HasField("a_const") for each in node.args):
         return node.name.lower(), None
-    return node.name.lower(), tuple(_constant(each) for each in node.args or ())
+    return node.name.lower(), tuple(_constant(each.a_const) for each in node.args)
 
 
-def _constant(node: Any) -> str:
-    value = node.val
-    for attribute in ("sval", "fval", "ival", "boolval"):
-        if hasattr(value, attribute):
-            return str(getattr(value, attribute))
-    return expression_text(node)
-
-
-def type_text(node: Any) -> str:
-    """Return the name of a type as SQL, without SETOF."""
-    from pglast import stream
-
-    text = str(stream.RawStream()(node))
-    return text.removeprefix("SETOF ").removeprefix("setof ")
-
-
-def expression_text(node: Any) -> str:
-    """Return an expression as SQL."""
-    from pglast import stream
-
-    return str(stream.RawStream()(node))
-
-
-def _relation(node: Any) -> str:
-    return _dotted(filter(None, (node.schemaname, node.relname)))
-
-
-def _dotted(parts: Iterable[str]) -> str:
-    return ".".join(map(quoted, parts))
+def _constant(node: pb.A_Const) -> str:
+    kind = node.WhichOneof("val")
+    return str(getattr(getattr(node, kind), kind)) if kind else ""

@@ -7,12 +7,16 @@ pg_catalog are planned, and never on the table itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pgtasks.errors import Failed
+from pgtasks.schema import parser
 from pgtasks.server import connection
 from pgtasks.server.connection import Connection
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+    from postgast import pg_query_pb2 as pb
 
 _NAMES = {
     "FuncCall": "funcname",
@@ -25,7 +29,7 @@ _PLANNED = {
     *("SelectStmt", "ResTarget", "ColumnRef", "A_Star", "A_Const", "TypeCast", "NamedArgExpr"),
     *("BoolExpr", "NullTest", "BooleanTest", "CoalesceExpr", "MinMaxExpr", "CaseExpr", "CaseWhen"),
     *("RowExpr", "A_ArrayExpr", "A_Indirection", "A_Indices", "SQLValueFunction"),
-    *("String", "Integer", "Float", "Boolean", "BitString"),
+    *("List", "String", "Integer", "Float", "Boolean", "BitString"),
 }
 # Columns of the server's own types; columns of user-defined types are left out.
 _COLUMNS = """
@@ -46,48 +50,35 @@ def same(conn: Connection, ours: str, theirs: str, *, spelled: str, table: int |
     """Return whether two expressions are the same to the server.
 
     The server stores `a IN (1, 2)` as `a = ANY (ARRAY[1, 2])`, with casts as needed. Expressions
-    without user-defined names are planned and compared; of others the texts, without casts.
+    without user-defined names are planned and compared; of others the trees, without casts.
     `spelled` is `theirs` with the names as the session's search_path shortens them.
     """
-    if not (_of_the_system(ours) and _of_the_system(theirs)):
-        return _plain(ours) in (_plain(theirs), _plain(spelled))
-    with connection.pinned(conn):
-        their_plan = _explained(conn, theirs, table)
-        mine = _explained(conn, ours, table)
-    if their_plan is None or mine is None:
-        return _plain(ours) in (_plain(theirs), _plain(spelled))
-    return bool(their_plan == mine)
+    try:
+        mine, printed, along_path = (parser.expression(sql) for sql in (ours, theirs, spelled))
+    except (parser.TooDeep, parser.SyntaxFault):
+        return False
+    if _tree(mine) == _tree(printed):
+        return True
+    if _of_the_system(mine) and _of_the_system(printed):
+        with connection.pinned(conn):
+            plans = [_explained(conn, sql, table) for sql in (ours, theirs)]
+        if None not in plans:
+            return bool(plans[0] == plans[1])
+    plain = _tree(mine, stored=True)
+    return plain in (_tree(printed, stored=True), _tree(along_path, stored=True))
 
 
-def values(expressions: str) -> list[Any]:
-    """Return the parse trees of a list of expressions."""
-    return [target.val for target in _selected(expressions).targetList]
-
-
-def _selected(expressions: str) -> Any:
-    import pglast
-
-    return pglast.parse_sql(f"SELECT {expressions}")[0].stmt
-
-
-def _of_the_system(expression: str) -> bool:
+def _of_the_system(expression: Message) -> bool:
     """Whether every name in it belongs to pg_catalog, if only that is searched."""
-    for node in _nodes(_selected(f"({expression})")(skip_none=True)):
-        name = node.get(_NAMES.get(node["@"], ""), ())
-        if node["@"] not in _PLANNED or (len(name) > 1 and name[0]["sval"] != "pg_catalog"):
+    from postgast import walk
+
+    for _, node in walk(expression):
+        kind = type(node).__name__
+        name: Any = getattr(node, _NAMES.get(kind, ""), ())
+        foreign = len(name) > 1 and name[0].string.sval != "pg_catalog"
+        if kind not in _PLANNED or foreign:
             return False
     return True
-
-
-def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
-    if isinstance(tree, dict):
-        if "@" in tree:
-            yield tree
-        for value in tree.values():
-            yield from _nodes(value)
-    elif isinstance(tree, tuple):
-        for value in tree:
-            yield from _nodes(value)
 
 
 def _explained(conn: Connection, expression: str, table: int | None) -> Any:
@@ -117,38 +108,66 @@ def _explained(conn: Connection, expression: str, table: int | None) -> Any:
     return plan[0]["Plan"].get("Output")
 
 
-def _plain(expression: str) -> Any:
-    """Return the tree of an expression without casts, in the form that the server stores."""
-    return _stripped(values(expression)[0](skip_none=True)) if expression else None
+def _tree(node: Message, *, stored: bool = False) -> Any:
+    """Return an expression as plain data to compare, without positions in the text.
+
+    With `stored` it has no casts, and IN, LIKE and BETWEEN are in the form that the server stores.
+    """
+    from postgast import pg_query_pb2 as pb
+    from postgast import unwrap_node
+
+    node = unwrap_node(node)
+    if stored and isinstance(node, pb.TypeCast):
+        return _tree(node.arg, stored=True)
+    if stored and isinstance(node, pb.A_Const):  # -1 is stored as '-1'::integer
+        kind = node.WhichOneof("val")
+        return [str(getattr(getattr(node, kind), kind))] if kind else []
+    if stored and isinstance(node, pb.A_Expr):
+        node = _stored(node)
+    fields = {
+        field.name: _value(value, stored=stored)
+        for field, value in node.ListFields()
+        if not field.name.endswith(("location", "list_start", "list_end"))
+    }
+    return type(node).__name__, fields
 
 
-def _stripped(tree: Any) -> Any:
-    if isinstance(tree, tuple):
-        return [_stripped(value) for value in tree]
-    if not isinstance(tree, dict):
-        return tree
-    if tree.get("@") == "TypeCast":
-        return _stripped(tree["arg"])
-    if tree.get("@") == "A_Const":  # -1 is stored as '-1'::integer
-        return [str(value) for key, value in tree.get("val", {}).items() if key != "@"]
-    if tree.get("@") == "A_Expr" and isinstance(tree["kind"], dict):
-        return _stripped(_stored(tree, tree["kind"]["name"]))
-    places = ("location", "list_start", "list_end")
-    return {key: _stripped(value) for key, value in tree.items() if not key.endswith(places)}
+def _value(value: Any, *, stored: bool) -> Any:
+    from google.protobuf.message import Message
+
+    if isinstance(value, Message):
+        return _tree(value, stored=stored)
+    if isinstance(value, (str, int)):
+        return value
+    return [_value(each, stored=stored) for each in value]
 
 
-def _stored(tree: dict[str, Any], kind: str) -> dict[str, Any]:
-    if kind == "AEXPR_IN" and len(tree["rexpr"]) == 1:
-        return {**tree, "kind": "AEXPR_OP", "rexpr": tree["rexpr"][0]}
-    if kind == "AEXPR_IN":
-        elements = {"@": "A_ArrayExpr", "elements": tree["rexpr"]}
-        every = tree["name"][-1]["sval"] != "="  # NOT IN
-        return {**tree, "kind": "AEXPR_OP_ALL" if every else "AEXPR_OP_ANY", "rexpr": elements}
-    if kind == "AEXPR_BETWEEN":
-        ends = tuple(
-            {**tree, "kind": "AEXPR_OP", "name": ({"@": "String", "sval": operator},), "rexpr": end}
-            for operator, end in zip((">=", "<="), tree["rexpr"], strict=True)
-        )
-        both = {"#": "BoolExprType", "name": "AND_EXPR", "value": 0}
-        return {"@": "BoolExpr", "boolop": both, "args": ends}
-    return {**tree, "kind": "AEXPR_OP" if kind in ("AEXPR_LIKE", "AEXPR_ILIKE") else kind}
+def _stored(node: pb.A_Expr) -> pb.A_Expr | pb.BoolExpr:
+    from postgast import pg_query_pb2 as pb
+
+    if node.kind == pb.AEXPR_IN:
+        values = node.rexpr.list.items
+        if len(values) == 1:
+            return _operation(node, pb.AEXPR_OP, right=values[0])
+        every = node.name[-1].string.sval != "="  # NOT IN
+        array = pb.Node(a_array_expr=pb.A_ArrayExpr(elements=values))
+        return _operation(node, pb.AEXPR_OP_ALL if every else pb.AEXPR_OP_ANY, right=array)
+    if node.kind == pb.AEXPR_BETWEEN:
+        ends = [
+            pb.Node(a_expr=_operation(node, pb.AEXPR_OP, right=end, operator=operator))
+            for operator, end in zip((">=", "<="), node.rexpr.list.items, strict=True)
+        ]
+        return pb.BoolExpr(boolop=pb.AND_EXPR, args=ends)
+    if node.kind in (pb.AEXPR_LIKE, pb.AEXPR_ILIKE):
+        return _operation(node, pb.AEXPR_OP, right=node.rexpr)
+    return node
+
+
+def _operation(
+    node: pb.A_Expr, kind: pb.A_Expr_Kind, *, right: pb.Node, operator: str = ""
+) -> pb.A_Expr:
+    """Return a copy of another kind, with another right operand."""
+    from postgast import pg_query_pb2 as pb
+
+    name = [pb.Node(string=pb.String(sval=operator))] if operator else node.name
+    return pb.A_Expr(kind=kind, name=name, lexpr=node.lexpr, rexpr=right)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from pgtasks.errors import Failed, Refused
+from pgtasks.schema import parser
 from pgtasks.settings.project import Project
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
 
 FOLDERS = ("functions", "triggers")  # functions first: triggers name them
 
@@ -22,12 +26,12 @@ class SqlFile:
 
 @dataclass(frozen=True)
 class Statement:
-    """One statement of a file; `node` is its parse tree."""
+    """One statement of a file; `node` is its parse tree, None if it is nested too deeply."""
 
     file: SqlFile
     start: int
     text: str
-    node: Any
+    node: Message | None
 
     @property
     def line(self) -> int:
@@ -74,21 +78,12 @@ def needed(project: Project) -> tuple[SqlFile, ...]:
 
 def statements(file: SqlFile) -> list[Statement]:
     """Return a file's statements, raising Failed with the line of a syntax error."""
-    import pglast
-
     try:
-        parsed = pglast.parse_sql(file.text)
-    except pglast.parser.ParseError as exc:
-        position = exc.args[1] if len(exc.args) > 1 else 0
-        line = line_of(file.text, position or 0)
+        parsed = parser.parse(file.text)
+    except parser.SyntaxFault as exc:
+        line = line_of(file.text, exc.position)
         hint = ""
-        if "\\" in str(exc.args[0]):
+        if "\\" in str(exc):
             hint = "these files are sent to the server as they are: commands of psql do not work"
-        raise Failed(f"{file.name}:{line}: {exc.args[0]}", hint=hint) from None
-    return [_statement(file, raw) for raw in parsed]
-
-
-def _statement(file: SqlFile, raw: Any) -> Statement:
-    start = raw.stmt_location or 0
-    end = start + raw.stmt_len if raw.stmt_len else len(file.text)
-    return Statement(file, start, file.text[start:end], raw.stmt)
+        raise Failed(f"{file.name}:{line}: {exc}", hint=hint) from None
+    return [Statement(file, each.start, each.text, each.node) for each in parsed]
