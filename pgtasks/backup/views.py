@@ -110,7 +110,7 @@ class Shown:
         facts += [("lacks", f"rows of {pattern}") for pattern in made.excluded_data]
         facts += [("warning", warning) for warning in made.warnings]
         facts += [("obstacle", obstacle) for obstacle in made.obstacles]
-        return [f"{name:<9} {text}" for name, text in facts]
+        return [report.hanging(f"{name:<9} ", text) for name, text in facts]
 
     def as_json(self) -> dict[str, Any]:
         """Return plain data, each file with its size and checksum."""

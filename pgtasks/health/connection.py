@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pgtasks import report
 from pgtasks.errors import Failed, PgtasksError, Unreachable
 from pgtasks.host import password
 from pgtasks.host.local import Command
@@ -61,7 +62,7 @@ class Diagnosis:
         """Return what a person reads."""
         width = max(len(step.name) for step in self.steps)
         return [
-            f"{'ok' if step.ok else 'FAILED':6}  {step.name:{width}}  {step.text}"
+            report.hanging(f"{'ok' if step.ok else 'FAILED':6}  {step.name:{width}}  ", step.text)
             for step in self.steps
         ]
 

@@ -41,7 +41,8 @@ class Finding:
 
     def line(self) -> str:
         """Return what a person reads."""
-        return f"{self.level:<10} {self.environment or 'project':<10} {self.message}"
+        start = f"{self.level:<10} {self.environment or 'project':<10} "
+        return report.hanging(start, self.message)
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
         summarize,
     )
     from pgtasks.report.progress import Progress
-    from pgtasks.report.tables import table
+    from pgtasks.report.tables import hanging, table
     from pgtasks.report.terminal import lent_width, painted
     from pgtasks.report.text import age, count, duration, plural, printable, shown, size
 
@@ -47,6 +47,7 @@ __all__ = [
     "document",
     "duration",
     "failure",
+    "hanging",
     "is_yes",
     "lent_width",
     "painted",

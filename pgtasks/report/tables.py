@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import zip_longest
+from itertools import chain, zip_longest
 from typing import Any, TextIO
 
 from pgtasks.report import terminal
@@ -21,7 +21,7 @@ _GAP = 2
 # A command as messages name it: half of one, pasted into a shell, would be another command.
 _VALUE = r"(?:'[^']*'|[^\s'-]\S*)"
 _COMMAND = re.compile(rf"\binv(?: -\w {_VALUE})* [\w.-]+(?: --[\w-]+(?: {_VALUE})?)*")
-_GLUE = "\0"  # no cell has one: control characters are written out
+_GLUE = "\u00a0"  # of one cell; in texts it is written out, see `printable`
 
 
 def table(
@@ -103,7 +103,7 @@ class _Grid:
 
     def fitted(self, width: int, whole: Collection[str], gives: Sequence[str]) -> list[str]:
         """Return lines that are no wider than a terminal, see `table`."""
-        grid = replace(self, measure=_measure(self))
+        grid = replace(self, measure=_measure(chain(self.headings, *self.body)))
         if _total(grid.widths) <= width:
             return grid.lines()
         grid = all_of_it = grid.without_empty()
@@ -164,6 +164,18 @@ class _Grid:
         return lines[:-1]
 
 
+def hanging(start: str, text: str) -> str:
+    """Return a line of a list for stdout; what a terminal has no room for goes on below `text`.
+
+    It is folded as the last column of a table that runs on is.
+    """
+    room = (terminal.columns(sys.stdout) or 0) - len(start)
+    if room < _RUNS_ON or not text.isprintable():
+        return f"{start}{text}"
+    below = "\n" + " " * len(start)
+    return start + below.join(_folded(text, room, _measure([text])))
+
+
 def _total(widths: Sequence[int]) -> int:
     return sum(widths) + _GAP * (len(widths) - 1)
 
@@ -172,9 +184,9 @@ def _is_number(text: str) -> bool:
     return text == "-" or text[:1].isdecimal()
 
 
-def _measure(grid: _Grid) -> Measure:
+def _measure(texts: Iterable[str]) -> Measure:
     """Return what counts cells: characters, or where a text has others than ASCII, rich's rules."""
-    if all(text.isascii() for row in (grid.headings, *grid.body) for text in row):
+    if all(map(str.isascii, texts)):
         return len
     from rich.cells import cell_len
 

@@ -44,6 +44,24 @@ def test_a_table_is_no_wider_than_it_may_be() -> None:
     assert report.table(("a", "b"), [("x" * 100, "y" * 100)], width=0).count("x") == 100
 
 
+@pytest.mark.parametrize("columns", [40, 60, 80])
+def test_a_line_of_a_list_hangs(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (
+        "用户 gets into 'postgres', as " + "pg_hba.conf says " * 6 + "inv db.check --env 'the shop'"
+    )
+    assert report.hanging("ok      login     ", text) == f"ok      login     {text}"
+    monkeypatch.setenv("PGTASKS_WIDTH", str(columns))
+    lines = report.hanging("ok      login     ", text).splitlines()
+    if columns == 40:  # no room beside it
+        assert lines == [f"ok      login     {text}"]
+    else:
+        assert lines[0].startswith("ok      login     用户 gets into")
+        assert {line[:18] for line in lines[1:]} == {" " * 18}
+        assert " ".join(line[18:] for line in lines) == text
+        assert max(map(len, lines)) <= columns
+        assert "inv db.check --env 'the shop'" in lines[-1]
+
+
 ID = "20260131T020003Z-5f1c"
 WHEN = "2026-01-31T02:00:03Z"
 

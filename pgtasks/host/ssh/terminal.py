@@ -18,6 +18,7 @@ from pgtasks.host.ssh.host import SshHost
 from pgtasks.host.ssh.link import Link
 from pgtasks.host.ssh.process import RemoteProcess
 from pgtasks.report import typed
+from pgtasks.report.terminal import is_terminal
 from pgtasks.settings import ssh
 from pgtasks.settings.target import Target
 
@@ -45,7 +46,7 @@ def _host(target: Target) -> Iterator[SshHost]:
 
 def on_terminal() -> bool:
     """Return whether there is a person to talk to."""
-    return sys.stdin.isatty() and sys.stdout.isatty()
+    return is_terminal(sys.stdin) and is_terminal(sys.stdout)
 
 
 def open_shell(target: Target) -> None:
