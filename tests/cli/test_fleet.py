@@ -442,7 +442,8 @@ def test_nobody_is_asked(shop: Make, cluster: Cluster, password_cluster: Cluster
     (root / "env" / "prod-us.yaml").write_text(f"{place}database: postgres\n")
     add_task(root, "books.py", SEVERAL)
     # on a terminal, where a run of one environment would ask
-    done = answer([INV, "books.close-books", "--env", "prod-*,dev"], [], cwd=root)
+    argv = [INV, "books.close-books", "--env", "prod-*,dev"]
+    done = answer(argv, [], cwd=root, columns=500)
     assert done.code == 2, done.screen
     rows = table(done.screen.rpartition("error: ")[0])
     assert [row[0] for row in rows.values()] == ["failed (2)", "failed (2)", "done"]

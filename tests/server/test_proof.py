@@ -20,9 +20,11 @@ from pgtasks.server import catalog, connection, proof
 from pgtasks.server.dump.pg_dump import DumpLog
 from pgtasks.server.dump.watch import Retry, Watch
 from pgtasks.server.proof import fingerprint
+from pgtasks.server.proof.fingerprint import BATCH_BYTES
 from pgtasks.server.proof.model import Proof, SequenceProof, TableProof, Unproven, parse, text
 from pgtasks.server.proof.reader import Contended, ProofReader
 from pgtasks.server.proof.scope import content
+from pgtasks.server.proof.take import show
 from pgtasks.settings.target import Target
 
 ZOO = (SUPPORT / "zoo.sql").read_text(encoding="utf-8")
@@ -419,6 +421,38 @@ class TestSnapshot:
             with pytest.raises(Failed, match=r"altered meanwhile: public\.t"):
                 proof.take(target, snapshot=snapshot)
         exporter.close()
+
+    def test_it_shows_how_far_it_is(self, cluster: Cluster, target: Target) -> None:
+        cluster.execute("CREATE TABLE t AS SELECT generate_series(1, 10) AS id", target.database)
+        cluster.execute("CREATE TABLE big (id int, t text)", target.database)
+        cluster.execute(
+            "ALTER TABLE big ALTER t SET STORAGE EXTERNAL; INSERT INTO big"
+            " SELECT g, repeat('x', 1000000)"
+            f" FROM generate_series(1, {2 + BATCH_BYTES // 10**6}) g",
+            target.database,
+        )
+        shown: list[tuple[int, int]] = []
+        holder = cluster.connect(target.database)
+        cursor = holder.cursor()
+
+        class Kept(Progress):
+            def update(self, done: int, note: str = "") -> None:
+                shown.append((done, self.total))
+                if done or len(shown) == 100:
+                    cursor.execute("ROLLBACK")
+
+        with connection.session(target) as exporter:
+            connection.execute(exporter, "BEGIN ISOLATION LEVEL REPEATABLE READ")
+            snapshot = connection.value(exporter, "SELECT pg_export_snapshot()")
+            found = content(exporter, sizes=catalog.sizes(exporter))
+            cursor.execute("BEGIN; LOCK TABLE t IN ACCESS EXCLUSIVE MODE")
+            with ProofReader(target, snapshot, found, jobs=1) as taking:
+                show(taking, Kept("prove"))
+                assert taking.result().rows == 20
+        holder.close()
+        assert [done for done, _ in shown] == sorted(done for done, _ in shown)
+        done, total = shown[-1]
+        assert BATCH_BYTES < done < total < BATCH_BYTES * 1.5
 
     def test_columns_that_exchange_their_names(self, cluster: Cluster, target: Target) -> None:
         cluster.execute("CREATE TABLE t AS SELECT 1 AS a, 2 AS b", target.database)

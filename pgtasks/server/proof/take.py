@@ -50,11 +50,11 @@ def take(
             target, snapshot, scope, jobs=jobs, purpose=purpose, format=format
         ) as taking:
             if progress is not None:
-                _show(taking, progress)
+                show(taking, progress)
             return taking.result()
 
 
-def _show(taking: ProofReader, progress: Progress) -> None:
+def show(taking: ProofReader, progress: Progress) -> None:
     """Show how far a proof is until it ends."""
     progress.expect(sum(table.bytes for table in taking.content.tables))
     while not taking.wait(_LOOK):
