@@ -1,6 +1,6 @@
 # make demo    see the whole of it run: needs Python 3.10 or newer, nothing else
 # make test    all tests, on real servers        make check   ruff, mypy, import-linter, bandit
-# make torture random trials, many times as long  make bench   the benchmark
+# make torture random trials, for hours; ARGS="--minutes 10" for a slice, --seed N for the same ones  make bench   the benchmark
 # make clean   stop and remove what these made
 #
 # All paths are relative, so a checkout whose own path has spaces in it works.

@@ -54,6 +54,7 @@ def test_no_rewritten_dump_is_restored(
     fresh_database: Callable[..., str],
     tmp_path: Path,
     request: pytest.FixtureRequest,
+    seed: int,
 ) -> None:
     cluster: Cluster = request.getfixturevalue(server)
     target = cluster.target(fresh_database(cluster))
@@ -63,7 +64,7 @@ def test_no_rewritten_dump_is_restored(
     raw = (made.dump / "toc.dat").read_bytes()
     accepted, refused = [], []
     with Lock(target, "db.restore") as lock:
-        for what, changed in rewriting.rewritten(raw, random.Random(cluster.major), 200):
+        for what, changed in rewriting.rewritten(raw, random.Random(seed + cluster.major), 200):
             backup = rewriting.put(made, changed)
             try:
                 restore(lock, HERE, backup, RestoreOptions(1), console=CONSOLE, ask=lambda: None)

@@ -10,5 +10,5 @@ import strangers
 
 @pytest.mark.parametrize("number", range(4))
 @pytest.mark.parametrize("name", strangers.TRIALS)
-def test_made_up_input(tmp_path: Path, name: str, number: int) -> None:
-    strangers.run(name, tmp_path, examples=5000, number=100 + number)
+def test_made_up_input(tmp_path: Path, name: str, seed: int, number: int) -> None:
+    strangers.run(name, tmp_path, examples=5000, number=seed + number)

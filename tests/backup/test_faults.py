@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from halting import NEW, OLD, Start, halted, interrupt
+from matrix import matrix
 from projects import make_project, put_stamp
 from restores import CONTENT, damage, newest, rows, sides
 from servers import Cluster
@@ -89,8 +90,7 @@ def unlocked(inv: Inv, *args: str) -> Any:
         time.sleep(0.1)
 
 
-@pytest.mark.parametrize("fault", [kill, interrupt, end_backends], ids=lambda fault: fault.__name__)
-@pytest.mark.parametrize("step", [*boundaries.RESTORE, *boundaries.SWAP])
+@matrix(step=[*boundaries.RESTORE, *boundaries.SWAP], fault=[kill, interrupt, end_backends])
 def test_an_interrupted_restore_leaves_old_or_new(
     cluster: Cluster,
     damaged: str,
@@ -129,8 +129,7 @@ def test_the_next_restore_heals_and_says_so(
     assert len(sides(cluster, damaged)) == 1
 
 
-@pytest.mark.parametrize("fault", [kill, interrupt], ids=lambda fault: fault.__name__)
-@pytest.mark.parametrize("step", [*boundaries.UNDO, *boundaries.SWAP])
+@matrix(step=[*boundaries.UNDO, *boundaries.SWAP], fault=[kill, interrupt])
 def test_an_interrupted_undo_leaves_old_or_new(
     cluster: Cluster,
     damaged: str,

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from halting import OLD, halted
 from hosts import DatabaseHost
+from matrix import matrix
 from projects import make_project, put_stamp
 from remains import clear, left
 from restores import damage, fill, rows, sides
@@ -259,17 +260,7 @@ _CODES = {"kill": -signal.SIGKILL, "interrupt": 130, "cut": 4, "kill_sshd": 4}
 _STEPS = ("restore.sent", "restore.created", "restore.loading", "restore.loaded", *boundaries.SWAP)
 
 
-# a cut line at each of them; the others, which local restores meet too, where they differ here
-_FAULTS = [(step, cut) for step in _STEPS] + [
-    (step, fault)
-    for step in ("restore.sent", "restore.loading", "swap.ready")
-    for fault in (kill, interrupt, kill_sshd)
-]
-
-
-@pytest.mark.parametrize(
-    ("step", "fault"), _FAULTS, ids=[f"{fault.__name__}-{step}" for step, fault in _FAULTS]
-)
+@matrix(step=list(_STEPS), fault=[cut, kill, interrupt, kill_sshd])
 def test_an_interrupted_restore_leaves_old_or_new(
     db1: DatabaseHost,
     shop: Path,

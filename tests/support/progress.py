@@ -29,6 +29,7 @@ _WAYS = {
     r"needs root|only root can|only root gives|^no account": "run as root",
     r"SAMPLE_DATA": "SAMPLE_DATA=folder-of-samples make test",
     r"not a git checkout": "git clone",
+    r"minutes of this slice were over": "make torture, without --minutes",
 }
 
 

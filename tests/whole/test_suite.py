@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import matrix
 import progress
 import pytest
 from paths import ROOT
@@ -80,9 +81,45 @@ def test_a_line_says_how_far_a_run_is(tmp_path: Path, monkeypatch: pytest.Monkey
         ("PgBouncer is not installed", "apt install pgbouncer"),
         ("this system has no PostgreSQL server of its own (14 to 18)", "apt install postgresql"),
         ("another account needs root", "run as root"),
+        ("the 8 minutes of this slice were over", "make torture"),
         ("this release does not know it", ""),
     ],
 )
 def test_each_reason_comes_with_its_way(reason: str, way: str) -> None:
     assert progress.way(reason).startswith(way)
     assert bool(progress.way(reason)) == bool(way)
+
+
+def test_a_slice_has_each_value_and_the_whole_has_each_combination() -> None:
+    fields = {"step": list("abcde"), "fault": [1, 2], "place": ["x"]}
+    kept = matrix.cells(whole=False, **fields)
+    assert [set(column) for column in zip(*kept, strict=True)] == [set("abcde"), {1, 2}, {"x"}]
+    assert len(kept) == 5
+    assert len(set(matrix.cells(whole=True, **fields))) == 10
+
+
+def torture(*args: str) -> str:
+    """Collect the trials, or make some, and return what is said of it."""
+    argv = [sys.executable, "-m", "pytest", "torture", *args]
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def test_the_same_seed_makes_the_same_trials_and_another_makes_others() -> None:
+    def order(text: str) -> list[str]:
+        return [line for line in text.splitlines() if line.startswith("torture/test_")]
+
+    first, again, other = (
+        order(torture("--collect-only", "-q", "--seed", seed)) for seed in ("7", "7", "8")
+    )
+    assert first == again != other
+    assert sorted(first) == sorted(other)
+    assert len(first) > 800
+    seeds = {re.search(r"^seed (\d+),", torture("--collect-only"), re.M)[1] for _ in range(2)}  # type: ignore[index]
+    assert len(seeds) == 2
+
+
+def test_a_slice_begins_no_trial_when_its_time_is_over() -> None:
+    said = torture("--minutes", "0", "-k", "test_made_up_input", "-n", "2")
+    assert re.search(r" 44  the 0 minutes of this slice were over: make torture,", said)
