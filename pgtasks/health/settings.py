@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import shlex
 import stat
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,14 +75,24 @@ class Audit:
 def audit(project: Project, name: str | None = None) -> Audit:
     """Check one environment or all, and the project around them; nothing is written or started."""
     names = [project.known(name)] if name else project.environments()
-    found = [finding for name in names for finding in _environment(project, name)]
+    targets = _targets(project)
+    found = [finding for name in names for finding in _environment(project, name, targets)]
     found += _project(project)
     order = ("fault", "note", "unchecked")
     found.sort(key=lambda finding: order.index(finding.level))
     return Audit(tuple(names), tuple(found))
 
 
-def _environment(project: Project, name: str) -> Iterator[Finding]:
+def _targets(project: Project) -> list[Target]:
+    """Return the targets of all environments but those that cannot be used."""
+    targets = []
+    for name in project.environments():
+        with suppress(PgtasksError):  # it has a finding of its own
+            targets.append(from_environment(resolve(project, name)))
+    return targets
+
+
+def _environment(project: Project, name: str, targets: Iterable[Target]) -> Iterator[Finding]:
     try:
         environment = resolve(project, name)
         target = from_environment(environment)
@@ -105,7 +115,7 @@ def _environment(project: Project, name: str) -> Iterator[Finding]:
         yield from _transport(environment, target)
         yield from _policy(environment)
         yield from _reader(target)
-        yield from _shared_place(project, target)
+        yield from _shared_place(target, targets)
         yield from _role(project, target)
 
 
@@ -199,18 +209,12 @@ def _reader(target: Target) -> Iterator[Finding]:
         yield Finding("note", "reader", target.environment, text)
 
 
-def _shared_place(project: Project, target: Target) -> Iterator[Finding]:
-    for other in project.environments():
-        try:
-            same = other != target.environment and _same(
-                from_environment(resolve(project, other)), target
-            )
-        except PgtasksError:
-            continue  # has a finding of its own
-        if same:
-            yield Finding(
-                "fault", "shared", target.environment, f"{other!r} is the same database, {target}"
-            )
+def _shared_place(target: Target, targets: Iterable[Target]) -> Iterator[Finding]:
+    name = target.environment
+    for other in targets:
+        if other.environment != name and _same(other, target):
+            text = f"{other.environment!r} is the same database, {target}"
+            yield Finding("fault", "shared", name, text)
 
 
 def _same(one: Target, other: Target) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pgtasks.errors import BadConfiguration
-from pgtasks.settings import fields, libpq, yamlfile
+from pgtasks.settings import fields, libpq
 from pgtasks.settings.blocks import EMBEDDED, Settings
 from pgtasks.settings.project import Project, SettingsFile, normalize, stem
 from pgtasks.settings.secret import Secret
@@ -109,8 +109,7 @@ def _file_layer(project: Project, name: str) -> Layer:
     path = project.environment_file(name)
     if path is None:
         return Layer(name)
-    shown = project.shown(path)
-    return _layer(project, name, yamlfile.read(path, shown), shown)
+    return _layer(project, name, project.document(path), project.shown(path))
 
 
 def _settings_layer(project: Project, file: SettingsFile, name: str) -> Layer:

@@ -102,16 +102,35 @@ class Project:
         return state(self.root)
 
     @functools.cached_property
+    def _documents(self) -> dict[Path, yamlfile.Mapping]:
+        return {}
+
+    @functools.cached_property
+    def _variables(self) -> dict[Path, dict[str, Found]]:
+        return {}
+
+    def document(self, path: Path) -> yamlfile.Mapping:
+        """Return the content of an environment's YAML file, read once."""
+        if path not in self._documents:
+            self._documents[path] = yamlfile.read(path, self.shown(path))
+        return self._documents[path]
+
+    def _read_variables(self, path: Path) -> dict[str, Found]:
+        """Return the variables of a dotenv file, read once."""
+        if path not in self._variables:
+            self._variables[path] = read_dotenv(path, self.shown(path), self.process)
+        return self._variables[path]
+
+    @property
     def dotenv(self) -> dict[str, Found]:
         """Return the variables of the project's .env."""
-        return read_dotenv(self.root / ".env", ".env", self.process)
+        return self._read_variables(self.root / ".env")
 
     def variables(self, environment: str) -> Variables:
         """Return the variables that count for one environment."""
         path = self.folder("env") / f"{environment}.env"
-        name = self.shown(path)
-        own = read_dotenv(path, name, self.process)
-        return Variables(self.process, {name: own, ".env": self.dotenv})
+        own = self._read_variables(path)
+        return Variables(self.process, {self.shown(path): own, ".env": self.dotenv})
 
     def environment_file(self, name: str) -> Path | None:
         """Return env/NAME.yaml in whatever spelling it is there, or None."""

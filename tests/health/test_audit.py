@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,8 +17,9 @@ from servers import Cluster
 from pgtasks.health import settings
 from pgtasks.health.settings import Finding
 from pgtasks.server import connection, stamp
-from pgtasks.settings import project
+from pgtasks.settings import project, variables, yamlfile
 from pgtasks.settings.target import Target
+from pgtasks.settings.yamlfile import text_of
 
 SAFE = (
     "host: db1.invalid\ndatabase: shop\nuser: owner\nsslmode: verify-full\n"
@@ -51,6 +53,25 @@ def test_a_project_as_it_should_be_has_no_findings(tmp_path: Path) -> None:
     assert kinds <= {("unchecked", "git")}  # tmp_path is no repository
     assert checked.environments == ("dev", "test")
     assert checked.lines()[-1] == "2 environments checked, 0 faults"
+
+
+def test_each_file_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: Counter[str] = Counter()
+
+    def counted(path: Path, name: str) -> str:
+        read[name] += 1
+        return text_of(path, name)
+
+    for module in (variables, yamlfile):
+        monkeypatch.setattr(module, "text_of", counted)
+    files = {f"env/e{number}.yaml": f"inherits: base\ndatabase: d{number}\n" for number in range(9)}
+    files |= {"env/e1.env": "PGX=1\n", "env/base.yaml": SAFE, ".env": "A=1\n", "invoke.yaml": ""}
+    files |= {f"env/p{number}.yaml": f"{SAFE}protected: true\n" for number in range(2)}
+    lay_out(tmp_path, files)
+    for path in tmp_path.rglob("*.env"):
+        path.chmod(0o600)
+    settings.audit(project.load(tmp_path))
+    assert read == dict.fromkeys(files, 1)
 
 
 def test_every_environment_is_validated(tmp_path: Path) -> None:
