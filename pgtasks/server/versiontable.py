@@ -12,21 +12,22 @@ from dataclasses import dataclass
 from psycopg2 import sql
 
 from pgtasks.server import connection
+from pgtasks.server.catalog import OWN_SCHEMA
 from pgtasks.server.connection import Connection
 
 USUAL = "alembic_version"
 
-_TABLES = """
+_TABLES = f"""
 SELECT n.nspname, c.relname
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND n.nspname !~ '^pg_'
+WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND {OWN_SCHEMA}
   -- Alembic makes none of these, nor children, and reading it would plan them
   AND NOT c.relrowsecurity AND NOT EXISTS (SELECT FROM pg_catalog.pg_index i
     WHERE i.indrelid = c.oid AND (i.indexprs IS NOT NULL OR i.indpred IS NOT NULL))
   AND NOT EXISTS (SELECT FROM pg_catalog.pg_statistic_ext s WHERE s.stxrelid = c.oid)
 GROUP BY n.nspname, c.relname
-HAVING pg_catalog.array_agg(a.attname::pg_catalog.text) = '{version_num}'
+HAVING pg_catalog.array_agg(a.attname::pg_catalog.text) = '{{version_num}}'
    AND pg_catalog.bool_and(a.atttypid IN (1043, 25)) -- varchar, text
 ORDER BY n.nspname, c.relname
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 import shutil
 from pathlib import Path
 
@@ -52,6 +53,14 @@ class TestHost:
         assert str(one) == "deploy@db1.example.com:2222"
         assert one.name == "[db1.example.com]:2222"
         assert one.plain == "db1.example.com"
+
+    def test_an_account_without_a_name(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def nameless() -> str:
+            raise KeyError("getpwuid(): uid not found")
+
+        monkeypatch.setattr(getpass, "getuser", nameless)
+        text = "Host db\n User deploy\n IdentityFile /keys/%u\n"
+        assert found(text).identities == (f"/keys/{os.getuid()}",)
 
     def test_the_environments_own_words_win(self) -> None:
         text = "Host db\n HostName db1\n User ann\n Port 2222\n IdentityFile ~/.ssh/ann\n"
