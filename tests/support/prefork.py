@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 _AT_START = ("PYTHON", "LC_", "LANG", "LD_")  # variables that a Python or its loader reads first
-_PACKAGES = ("pgtasks", "invoke", "fabric", "paramiko", "sqlalchemy", "alembic", "pglast", "rich")
+_PACKAGES = ("pgtasks", "invoke", "fabric", "paramiko", "sqlalchemy", "alembic", "postgast", "rich")
 _LENGTH = struct.Struct("!I")
 _GONE = 10.0  # seconds until the process that forks must have ended
 
