@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pgtasks.cli.call import call
     from pgtasks.cli.task import run, task
     from pgtasks.service.environment import (
         discover,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     current_env: str
 
 __all__ = [
+    "call",
     "current_env",
     "discover",
     "get_config",
@@ -63,6 +65,10 @@ def __getattr__(name: str) -> Any:
         from pgtasks.cli import task
 
         return getattr(task, name)
+    if name == "call":
+        from pgtasks.cli.call import call
+
+        return call
     if name == "current_env":
         return _application().discover()
     if name in __all__:

@@ -3,6 +3,7 @@
 tree          assemble the task tree of a project's tasks.py
 context       the project that the tree belongs to
 task          the decorator that declares a task
+call          one task calls another one
 edge          turn errors into one line and an exit code
 early         Ctrl-C before a task begins, or between two
 executor      Invoke's executor, with our error messages

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from pgtasks.settings.project import Project
 
 _tasks_file: Path | None = None
+_tree: Any = None
 _libpq: Mapping[str, str] = {}
 
 
@@ -23,6 +24,17 @@ def set_file(file: Path) -> None:
 def tasks_file() -> Path | None:
     """Return the file of the task tree, None if no tree was assembled."""
     return _tasks_file
+
+
+def set_tree(tree: Any) -> None:
+    """Remember the task tree, so that one task can call another one."""
+    global _tree
+    _tree = tree
+
+
+def tree() -> Any:
+    """Return the task tree, None where none was assembled."""
+    return _tree
 
 
 def project_of(c: Any) -> Project:

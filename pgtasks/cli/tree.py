@@ -45,6 +45,7 @@ def namespace(file: str | Path) -> Any:
         _add_own(tree, path, own, taken)
     if FIRST in tree.tasks and tree.default is None:
         tree.default = FIRST
+    context.set_tree(tree)
     mistyped.teach()
     if is_inv():
         early.watch()

@@ -23,6 +23,7 @@ from pgtasks.errors import BadConfiguration, Refused, Unreachable
 from pgtasks.server import embedded
 
 PUBLIC = [
+    "call",
     "current_env",
     "discover",
     "get_config",
