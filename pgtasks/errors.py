@@ -9,8 +9,9 @@ PgtasksError              1  a task failed
 │   ├── Cut                  server.proof.toc: an archive ends within its table of contents
 │   ├── NoLogin              database.loader: the server does not let the loading role in
 │   ├── Deadlocked           backup.restore.load: jobs of pg_restore waited for each other
-│   └── Unread               backup.store.tarstream: a file cannot be read to its end
+│   └── Unread               backup.store.filestream: a file cannot be read to its end
 ├── Refused               2  guard, unknown environment, bad flag, prompt without a terminal
+│   └── Exists               backup.store.base: the store has a backup of that ID
 ├── BadConfiguration      3  a file, a URL, a type, a password command
 ├── Unreachable           4  server, database, password, SSH
 │   ├── FellSilent           server.connection: the server stopped answering
@@ -19,8 +20,8 @@ PgtasksError              1  a task failed
 │   └── Distrusted           host.ssh.hostkeys: the host's key is not the known one
 │       └── Unknown          host.ssh.hostkeys: the host's key is not known
 ├── NotProven             5  proof or verification failed
-│   ├── Unreadable           backup.store.local: the manifest cannot be read
-│   └── Unexpected           backup.store.tarstream: an archive holds a file that it should not
+│   ├── Unreadable           backup.store.base: the manifest cannot be read
+│   └── Unexpected           backup.store.filestream: a file does not belong to the backup
 ├── Locked                6  another run holds the target
 ├── VersionMismatch       7  a tool or a server does not fit
 └── Interrupted         130  Ctrl-C or a signal

@@ -6,17 +6,17 @@ _ID = {"id": "an ID, the beginning of one, latest, or a path"}
 _ON_HOST = {"on_host": "the one on the database host, also where there is one here"}
 
 
-def _places(r):
-    from pgtasks.backup.find import Places
+def _finder(r):
+    from pgtasks.backup.find import Finder
 
-    return Places(r.project.folder("backups"), r.target, r.landed)
+    return Finder(r.project.folder("backups"), r.target, r.landed)
 
 
 @task(several=True, name="list", help={"all": "those of all environments"})
 def list_(c, env=None, all=False, json=False):
     """List the backups of an environment, here and on its host. Example: inv backup.list"""
     with run(c, "backup.list", env=env, json=json) as r:
-        found = _places(r).listing(None if all else r.environment.name)
+        found = _finder(r).listing(None if all else r.environment.name)
         if json:
             found.check()  # what lies here is in the one document of the failure
         r.finish(found)
@@ -29,7 +29,7 @@ def show(c, id, on_host=False, env=None, json=False):
     with run(c, "backup.show", env=env, json=json) as r:
         from pgtasks.backup import views
 
-        r.finish(views.Shown(_places(r).find(id, on_host=on_host)))
+        r.finish(views.Shown(_finder(r).find(id, "there" if on_host else "nearest")))
 
 
 @task(several=True, help=_ON_HOST)
@@ -40,7 +40,7 @@ def verify(c, backup=None, on_host=False, env=None, json=False):
         from pgtasks.backup.verify import verify
         from pgtasks.host import tools
 
-        found = _places(r).find(backup, on_host=on_host)
+        found = _finder(r).find(backup, "there" if on_host else "nearest")
         options = {"toolsets": tools.available(found.host, r.target), "jobs": r.target.jobs}
         with report.Progress("verify", found.manifest.size, quiet=r.json) as progress:
             done = verify(found, found.host, **options, progress=progress)
@@ -54,10 +54,10 @@ def fetch(c, id, env=None, json=False):
         from pgtasks import report
         from pgtasks.backup.store import transfer
 
-        places = _places(r)
-        found = places.there(id, small=False)
+        finder = _finder(r)
+        found = finder.find(id, "there")
         with report.Progress("fetch", found.manifest.size, quiet=r.json) as progress:
-            done = transfer.fetch(found, places.folder, progress=progress)
+            done = transfer.copy(found, finder.here, progress=progress)
         r.finish(done)
 
 
@@ -68,8 +68,8 @@ def send(c, id, env=None, json=False):
         from pgtasks import report
         from pgtasks.backup.store import transfer
 
-        places = _places(r)
-        there, found = places.depot(), places.here(id)
+        finder = _finder(r)
+        there, found = finder.there(), finder.find(id, "here")
         with report.Progress("send", found.manifest.size, quiet=r.json) as progress:
-            done = transfer.send(found, there, progress=progress)
+            done = transfer.copy(found, there, progress=progress)
         r.finish(done)

@@ -44,12 +44,12 @@ def backup(
             proof=proof,
             note=note,
         )
-        shelf = destination.of(reached, r.project.folder("backups"), on_host=on_host)
+        store = destination.of(reached, r.project.folder("backups"), on_host=on_host)
         if r.dry:
-            r.finish(views.Planned(create.plan(reached, shelf=shelf, options=options)))
+            r.finish(views.Planned(create.plan(reached, store=store, options=options)))
             return
         with reached.lock("db.backup"):
-            made = create.create(reached, shelf=shelf, options=options, say=r.say, quiet=r.json)
+            made = create.create(reached, store=store, options=options, say=r.say, quiet=r.json)
         r.finish(views.Made(made))
 
 
@@ -85,8 +85,8 @@ def restore(
     """Restore a backup: built beside, proven, swapped in."""
     flags = {"jobs": jobs}
     with run(c, "db.restore", env=env, json=json, dry=dry, journaled=True, flags=flags) as r:
-        from pgtasks.backup.find import Places
-        from pgtasks.backup.restore import RestoreOptions, chosen, doubt, restore
+        from pgtasks.backup.find import Finder
+        from pgtasks.backup.restore import RestoreOptions, doubt, restore
         from pgtasks.server.guard import Access
         from pgtasks.server.interrupt import telling
 
@@ -98,7 +98,7 @@ def restore(
             insists = "--as-superuser lets what the backup holds do all that a superuser may"
         permit = r.permit(Access.WRITE, confirm=confirm, insists=insists, whole=False)
         backups = r.project.folder("backups")
-        found = chosen(Places(backups, target, r.landed), backup)
+        found = Finder(backups, target, r.landed).find(backup, "newest")
         options = RestoreOptions(
             target.jobs,
             no_owner=no_owner,

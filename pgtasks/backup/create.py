@@ -13,8 +13,7 @@ from pgtasks import report
 from pgtasks.backup.dump.job import PLAIN, DumpOptions, Job, prepared
 from pgtasks.backup.dump.write import reconciled, write
 from pgtasks.backup.format import names
-from pgtasks.backup.format.backup import Backup
-from pgtasks.backup.store.destination import Draft, Shelf
+from pgtasks.backup.store.base import Backup, Draft, Store
 from pgtasks.errors import Failed, Unreachable
 from pgtasks.host import tools
 from pgtasks.host.pipeline import Pipeline
@@ -36,18 +35,18 @@ _BREATH = 0.03  # seconds before the next one, times the number of those before
 Say = Callable[[str], None]
 
 
-def plan(reached: Reached, *, shelf: Shelf, options: DumpOptions = PLAIN) -> Sequence[str]:
+def plan(reached: Reached, *, store: Store, options: DumpOptions = PLAIN) -> Sequence[str]:
     """Return what `create` would do, line by line; reads the server, writes nothing."""
-    target, host = reached.target, reached.host
-    job = prepared(reached, shelf, options)
-    path = f"{shelf.home(target.environment, target.database)}/ID"
-    argv = job.plan(Path(path.removeprefix(f"{host.name}:"))).argv("SNAPSHOT")
+    target = reached.target
+    job = prepared(reached, store, options)
+    path = f"{store.home(target.environment, target.database)}/ID"
+    argv = job.plan(Path(path)).argv("SNAPSHOT")
     proof = "taken in the dump's own snapshot" if options.proof else "none"
     streamed = ", its output comes here" if job.streamed else ""
     return [
         f"source   {target}, {report.size(job.source.bytes)}, PostgreSQL {job.source.major}",
         f"tools    pg_dump {job.toolset}, {job.jobs} jobs, compression {job.compression}",
-        f"folder   {path}",
+        f"folder   {store.prefix}{path}",
         f"run      {' '.join(argv)}{streamed}",
         f"run      {' '.join(job.globals({}).argv)}",
         f"proof    {proof}",
@@ -57,12 +56,12 @@ def plan(reached: Reached, *, shelf: Shelf, options: DumpOptions = PLAIN) -> Seq
 def create(
     reached: Reached,
     *,
-    shelf: Shelf,
+    store: Store,
     options: DumpOptions = PLAIN,
     say: Say | None = None,
     quiet: bool = False,
 ) -> Backup:
-    """Make a backup on a shelf and return it, finished and durable.
+    """Make a backup in a store and return it, finished and durable.
 
     pg_dump runs on the target's host. The guard and the lock are the caller's. `say` gets what
     happens on the way (a new snapshot, what was left out); `quiet` shows no progress. Raises
@@ -72,13 +71,13 @@ def create(
     target, host = reached.target, reached.host
     began = time.monotonic()
     say = say or _silent
-    for left in shelf.sweep():
+    for left in store.sweep():
         say(left)
-    job = prepared(reached, shelf, options)
+    job = prepared(reached, store, options)
     for note in _notes(job):
         say(note)
     with (
-        shelf.making(target.environment, target.database) as draft,
+        store.draft(target.environment, target.database) as draft,
         host.passfile(target, also=(target.maintenance,)) as passfile,
     ):
         boundary("backup.begun")
@@ -113,7 +112,7 @@ def _notes(job: Job) -> Iterator[str]:
         )
     if job.sealed:
         yield (
-            f"warning: no pg_restore on {job.shelf.host.name} unpacks {job.compression}: "
+            f"warning: no pg_restore on {job.store.host.name} unpacks {job.compression}: "
             "backup.verify and db.restore need one that does"
         )
 

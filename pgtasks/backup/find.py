@@ -1,77 +1,129 @@
-"""Where the backups of an environment lie: on this machine, and on its database host."""
+"""Which backup `--backup` means, of those on this machine and those on the database host."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from pgtasks.backup.format.backup import Backup
-from pgtasks.backup.listing import Listing, There
-from pgtasks.backup.store import local, remote, staging
-from pgtasks.backup.store.remote import Depot
+from pgtasks import report
+from pgtasks.backup import views
+from pgtasks.backup.listing import Listing, Part
+from pgtasks.backup.store import choice, remote
+from pgtasks.backup.store.base import Backup, Store, Unreadable, newest_first
+from pgtasks.backup.store.local import LocalStore
 from pgtasks.errors import PgtasksError, Refused
 from pgtasks.host.local import Host
+from pgtasks.report import CONSOLE, typed
 from pgtasks.settings.target import Target
+
+Look = Literal["here", "there", "nearest", "newest"]
+"""Where to look: in one place; here and, for what is not here, there; in both for the newest."""
 
 
 @dataclass(frozen=True)
-class Places:
-    """The backups folder here, and the one on the target's host, which `landed` logs in to."""
+class Finder:
+    """The stores of a target: the backups folder here and its host's, which `landed` logs in to."""
 
     folder: Path
     target: Target
     landed: Callable[[], Host]
 
-    def depot(self) -> Depot:
-        """Return the folder on the host, raising Refused where the target has none."""
-        found = remote.of(self.landed(), self.target.ssh) if self.target.ssh else None
-        if found is None:
+    @property
+    def here(self) -> Store:
+        """Return the backups folder of this machine."""
+        return LocalStore(self.folder)
+
+    def there(self) -> Store:
+        """Return the store on the host, raising Refused where the target has none."""
+        store = remote.of(self.landed(), self.target.ssh) if self.target.ssh else None
+        if store is None:
             raise Refused(
                 f"environment {self.target.environment!r} has no ssh, "
                 "its backups lie on this machine alone"
             )
-        return found
+        return store
 
-    def here(self, which: str | None) -> Backup:
-        """Return one of the backups here, as `store.find` does."""
-        return local.find(self.folder, self.target.environment, self.target.database, which)
+    def find(self, which: str | None, look: Look = "nearest") -> Backup:
+        """Return the backup that a user names: latest (or None), ask, a path, an ID, its beginning.
 
-    def there(self, which: str | None, *, small: bool = True) -> Backup:
-        """Return one of the backups on the host; with `small` all of it is here but its dump."""
-        far, target = self.depot(), self.target
-        found = far.mirror().find(target.environment, target.database, which)
-        return far.small(found) if small else found
+        `ask` lists them on the terminal and reads a number. Raises Refused where there is none,
+        Unreadable for one whose manifest cannot be read.
+        """
+        kind = choice.kind(which)
+        if kind == "ask":
+            which = self._ask(look)
+        if look == "here" or not (self.target.ssh or look == "there"):
+            return self._in(self.here, which)
+        if look == "there":
+            return self._in(self.there(), which)
+        return self._newest(which) if look == "newest" and kind != "path" else self._nearest(which)
 
-    def find(self, which: str | None, *, on_host: bool = False) -> Backup:
-        """Return a backup from here, or from the host where there is none here or `on_host`."""
-        if on_host:
-            return self.there(which)
+    def _in(self, store: Store, which: str | None) -> Backup:
+        return store.find(self.target.environment, self.target.database, which)
+
+    def _nearest(self, which: str | None) -> Backup:
         try:
-            return self.here(which)
+            return self._in(self.here, which)
         except Refused as here:
-            if not self.target.ssh:
-                raise
             try:
-                return self.there(which)
+                return self._in(self.there(), which)
             except Refused as there:
                 raise Refused(f"{here.message}; {there.message}") from None
 
+    def _newest(self, which: str | None) -> Backup:
+        """Return the newest of both places, and of one that lies in both the one there."""
+        backups, refused, unreadable = [], [], []
+        for store in (self.there(), self.here):
+            try:
+                backups.append(self._in(store, which))
+            except Refused as exc:
+                refused.append(exc.message)
+            except Unreadable as exc:
+                unreadable.append(exc)
+        for broken in unreadable:
+            # the same one in the other place, or a newer one, passes nothing over
+            if not any(backup.id >= broken.id for backup in backups):
+                raise broken
+        if not backups:
+            raise Refused("; on this machine: ".join(refused))
+        return newest_first(backups)[0]
+
+    def _ask(self, look: Look) -> str | None:
+        """Return the ID of the backup that is chosen from a list, None where there is none."""
+        shows = typed.task("backup.list")
+        CONSOLE.require(f"--backup ask needs a terminal, name the backup: {shows} shows them")
+        backups = {backup.id: backup for store in self._stores(look) for backup in self._own(store)}
+        offered = sorted(backups.values(), key=lambda backup: backup.id, reverse=True)
+        if not offered:
+            return None
+        rows = [
+            (each.id, report.age(views.age(each)), each.manifest.rows, each.manifest.note)
+            for each in offered
+        ]
+        number = CONSOLE.choose(("backup", "age", "rows", "note"), rows, whole=("backup",))
+        if number is None:
+            raise Refused("no backup was chosen, nothing was done")
+        return offered[number].id
+
+    def _stores(self, look: Look) -> Sequence[Store]:
+        here = [self.here] if look != "there" else []
+        return [*here, self.there()] if self.target.ssh and look != "here" else here
+
+    def _own(self, store: Store) -> Sequence[Backup]:
+        return store.list().of(self.target.environment, self.target.database)
+
     def listing(self, environment: str | None = None) -> Listing:
         """Return what lies here and there; of a host that is not reached, why."""
-        shelved = local.look(self.folder)
-        unreadable = [(path, why.message) for path, why in shelved.unreadable]
-        here = (shelved.of(environment, None), unreadable, staging.leftovers(self.folder))
-        return Listing(*here, self._there(environment) if self.target.ssh else None)
+        parts = [Part(self.here.name, self.here.list().only(environment))]
+        if self.target.ssh:
+            parts.append(self._part_there(environment))
+        return Listing(parts)
 
-    def _there(self, environment: str | None) -> There:
+    def _part_there(self, environment: str | None) -> Part:
         try:
-            mirror = self.depot().mirror()
+            store = self.there()
+            return Part(store.name, store.list().only(environment))
         except PgtasksError as exc:
-            return There(str(self.target.ssh), fault=exc)
-        return There(
-            mirror.host.name,
-            mirror.backups(environment=environment),
-            mirror.unreadable(),
-            mirror.leftovers(),
-        )
+            return Part(str(self.target.ssh), fault=exc)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pgtasks import report
-from pgtasks.backup.format.backup import Backup
-from pgtasks.backup.views import HERE, age, as_json, where
+from pgtasks.backup.store.base import Backup, Contents
+from pgtasks.backup.views import age, as_json
 from pgtasks.errors import PgtasksError
 from pgtasks.report import typed
 
@@ -17,98 +16,85 @@ BOTH = "both"
 
 
 @dataclass(frozen=True)
-class There:
-    """What lies on a database host, or the `fault` for which that is not known."""
+class Part:
+    """What lies in one store, or the `fault` for which that is not known."""
 
-    host: str
-    backups: Sequence[Backup] = ()
-    unreadable: Sequence[tuple[str, str]] = ()
-    leftovers: Sequence[str] = ()
+    name: str
+    contents: Contents = field(default_factory=Contents)
     fault: PgtasksError | None = None
 
 
 @dataclass(frozen=True)
 class Placed:
-    """A backup and where it lies; `twin` is the same one on the host."""
+    """A backup, and the same one where it lies in other stores besides."""
 
     backup: Backup
-    where: str
-    twin: Backup | None = None
+    twins: Sequence[Backup] = ()
+
+    @property
+    def where(self) -> str:
+        """Return the name of its store, or `both`."""
+        return BOTH if self.twins else self.backup.store.name
 
 
 @dataclass(frozen=True)
 class Listing:
-    """Backups, newest first, and folders that look like one and cannot be read.
+    """The backups of some stores, newest first, and what looks like one and cannot be read."""
 
-    `there` is what lies on the database host, None for a target that has none.
-    """
-
-    backups: Sequence[Backup]
-    unreadable: Sequence[tuple[Path, str]]
-    leftovers: Sequence[Path]
-    there: There | None = None
+    parts: Sequence[Part]
 
     def lines(self) -> list[str]:
         """Return a table, and a line for each thing that is not as it should be."""
         placed, recover = self.placed(), typed.task("db.recover")
         lines = self._table(placed) if placed else ["no backups"]
-        lines += [f"unreadable: {why}" for _, why in self.unreadable]
-        lines += [
-            f"interrupted: {path.name}, the next backup or {recover} finishes or removes it"
-            for path in self.leftovers
-        ]
-        if self.there is None:
-            return lines
-        lines += [f"unreadable: {why}" for _, why in self.there.unreadable]
-        return lines + [
-            f"interrupted: {path}, the next backup there or {recover} removes it"
-            for path in self.there.leftovers
-        ]
+        for part in self.parts:
+            lines += [f"unreadable: {broken.error.message}" for broken in part.contents.broken]
+            lines += [
+                f"interrupted: {place}, the next backup there or {recover} finishes or removes it"
+                for place in part.contents.interrupted
+            ]
+        return lines
 
     def summary(self) -> str:
         """Return what one line says: `3 backups, the newest 5 h old`."""
         placed = self.placed()
-        number = len(self.unreadable) + len(self.there.unreadable if self.there else ())
+        number = sum(len(part.contents.broken) for part in self.parts)
         beside = f", {number} that cannot be read" if number else ""
         if not placed:
             return f"no backups{beside}"
-        newest = report.age(min(age(one.backup) for one in placed))
+        newest = report.age(min(age(each.backup) for each in placed))
         return f"{report.plural(len(placed), 'backup')}, the newest {newest} old{beside}"
 
     def check(self) -> None:
-        """Raise why the host was not asked, if so."""
-        if self.there is None or self.there.fault is None:
-            return
-        fault = self.there.fault
-        raise type(fault)(
-            f"the backups of this machine alone are listed: {fault.message}",
-            hint=fault.hint,
-            details=self.as_json(),
-        )
+        """Raise why a store was not asked, if so."""
+        for part in self.parts:
+            if part.fault is not None:
+                raise type(part.fault)(
+                    f"the backups of this machine alone are listed: {part.fault.message}",
+                    hint=part.fault.hint,
+                    details=self.as_json(),
+                )
 
     def placed(self) -> list[Placed]:
-        """Return each backup with where it lies; the same one in both places comes once."""
-        if self.there is None:
-            return [Placed(backup, HERE) for backup in self.backups]
-        there = {backup.id: backup for backup in self.there.backups}
-        placed = []
-        for backup in self.backups:
-            twin = there.get(backup.id)
-            if twin is not None and _same(backup, twin):
-                placed.append(Placed(backup, BOTH, there.pop(backup.id)))
-            else:
-                placed.append(Placed(backup, HERE))
-        placed += [Placed(backup, where(backup)) for backup in there.values()]
-        return sorted(placed, key=_when, reverse=True)
+        """Return each backup with where it lies; the same one in several stores comes once."""
+        placed: dict[tuple[str, int], Placed] = {}
+        for number, part in enumerate(self.parts):
+            for backup in part.contents.backups:
+                first = placed.get((backup.id, 0))
+                if number and first and _same(first.backup, backup):
+                    placed[backup.id, 0] = replace(first, twins=(*first.twins, backup))
+                else:
+                    placed[backup.id, number] = Placed(backup)
+        return sorted(placed.values(), key=_when, reverse=True)
 
     def _table(self, placed: Sequence[Placed]) -> list[str]:
         headings = ["backup", "age", "size", "tables", "rows", "revision", "intact", "proven"]
-        if self.there is not None:
+        if len(self.parts) > 1:
             headings.insert(1, "where")
-        several = len({_of(one.backup) for one in placed}) > 1
+        several = len({_of(each.backup) for each in placed}) > 1
         if several:
             headings.insert(1, "of")
-        rows = [self._row(one, several=several) for one in placed]
+        rows = [self._row(each, several=several) for each in placed]
         whole, gives = ("backup", "intact", "proven"), ("note", "revision", "tables", "rows")
         return report.table([*headings, "note"], rows, whole=whole, gives=gives).splitlines()
 
@@ -118,7 +104,7 @@ class Listing:
         return [
             made.id,
             *([_of(backup)] if several else []),
-            *([placed.where] if self.there is not None else []),
+            *([placed.where] if len(self.parts) > 1 else []),
             report.age(age(backup)),
             report.size(made.size),
             made.tables,
@@ -131,23 +117,22 @@ class Listing:
 
     def as_json(self) -> dict[str, Any]:
         """Return plain data."""
-        there = self.there or There("")
-        unreadable = (*self.unreadable, *there.unreadable)
+        broken = [broken for part in self.parts for broken in part.contents.broken]
         return {
-            "backups": [_document(one) for one in self.placed()],
-            "unreadable": [{"path": str(path), "error": error} for path, error in unreadable],
-            "interrupted": [str(path) for path in (*self.leftovers, *there.leftovers)],
+            "backups": [_document(each) for each in self.placed()],
+            "unreadable": [{"path": each.place, "error": each.error.message} for each in broken],
+            "interrupted": [place for part in self.parts for place in part.contents.interrupted],
         }
 
 
 def _document(placed: Placed) -> dict[str, Any]:
-    there = {"there": placed.twin.folder} if placed.twin else {}
+    there = {"there": placed.twins[0].folder} if placed.twins else {}
     return {**as_json(placed.backup), "where": placed.where, **there}
 
 
-def _same(here: Backup, there: Backup) -> bool:
-    damaged = here.checks.damaged or there.checks.damaged
-    return not damaged and here.manifest == there.manifest
+def _same(first: Backup, second: Backup) -> bool:
+    damaged = first.checks.damaged or second.checks.damaged
+    return not damaged and first.manifest == second.manifest
 
 
 def _when(placed: Placed) -> tuple[str, str]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import tempfile
-from pathlib import Path, PurePosixPath
+from collections.abc import Sequence
+from pathlib import Path
 
-from pgtasks.backup.store import local, remote
-from pgtasks.backup.store.remote import Depot
+from pgtasks.backup.store import remote
+from pgtasks.backup.store.base import Store
+from pgtasks.backup.store.local import LocalStore
 from pgtasks.errors import Failed
 from pgtasks.host import tempfiles
 from pgtasks.server.reach import Reached
@@ -14,22 +16,23 @@ from pgtasks.server.reach import Reached
 
 def sweep(reached: Reached, backups: Path) -> list[str]:
     """Remove interrupted backups and a killed run's temporary files; return what is gone."""
-    done = list(local.sweep(backups))
+    here = LocalStore(backups)
+    done = [*here.sweep()]
     done += [
-        f"left {path.name!r} alone, a backup whose manifest cannot be read: {why}"
-        for path, why in local.unreadable(backups)
+        f"left {broken.name!r} alone, a backup whose manifest cannot be read: "
+        f"{broken.error.message}"
+        for broken in here.list().broken
     ]
     for path in tempfiles.left(tempfile.gettempdir()):
         tempfiles.remove(path)
         done.append(f"removed {str(path)!r}, which a killed run left")
     there = remote.of(reached.host, reached.target.ssh)
-    return done + (_swept_there(there) if there else [])
+    return [*done, *(_swept(there) if there else ())]
 
 
-def _swept_there(there: Depot) -> list[str]:
-    """Sweep interrupted backups on a host; a folder that cannot be read is said, no more."""
+def _swept(store: Store) -> Sequence[str]:
+    """Sweep a store; one that cannot be read is a warning."""
     try:
-        gone = [PurePosixPath(path).name for path in there.sweep()]
+        return store.sweep()
     except Failed as exc:
         return [f"warning: {exc.message}"]
-    return [f"removed {name!r} on {there.host.name}, an interrupted backup" for name in gone]

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from pgtasks.backup.format import files, manifest, names
-from pgtasks.backup.format.backup import Backup
-from pgtasks.backup.format.records import FileRecord, difference, differences, names_differing
-from pgtasks.backup.store import local, remote
+from pgtasks.backup.format import manifest, names
+from pgtasks.backup.format.records import differences, names_differing
+from pgtasks.backup.store import tree
+from pgtasks.backup.store.base import Backup, damaged
+from pgtasks.backup.store.filestream import counting
 from pgtasks.errors import Failed, NotProven, VersionMismatch
 from pgtasks.host import journal, tools
 from pgtasks.host.local import Command, Host
@@ -24,7 +23,6 @@ from pgtasks.server.dump.compression import algorithm
 from pgtasks.server.dump.pg_dump import check_listed
 
 _PAUSE = 0.2
-_SHOWN = 20  # faults that the hint names
 
 
 @dataclass(frozen=True)
@@ -81,8 +79,7 @@ def verify(
     with _recorded(backup, when, record=record):
         _check_manifest(backup)
         toolset = _reader(backup, toolsets or tools.installed(host))
-        check = _check_there if backup.folder else _check_here
-        check(backup, jobs, progress)
+        _check_files(backup, jobs, progress)
         _check_structure(backup, host, toolset, read=read)
     return Verification(
         id=backup.id,
@@ -101,96 +98,33 @@ def _recorded(backup: Backup, when: str, *, record: bool) -> Iterator[None]:
         yield
     except NotProven as exc:
         if record:
-            _record(backup, intact=None, damaged=when, damage=exc.message)
+            backup.record(intact=None, damaged=when, damage=exc.message)
         raise
     if record:
-        _record(backup, intact=when, damaged=None, damage="")
-
-
-def _record(backup: Backup, **changes: str | None) -> None:
-    try:
-        checks = backup.record(**changes)
-        if backup.folder:
-            remote.holding(backup).note(backup, checks)
-    except (OSError, Failed):
-        pass  # the folder may be read-only: the check itself stands
+        backup.record(intact=when, damaged=None, damage="")
 
 
 def _check_manifest(backup: Backup) -> None:
     """Read the manifest anew."""
-    if local.load(backup.path).manifest != backup.manifest:
+    if tree.manifest_in(backup.path) != backup.manifest:
         raise NotProven(f"backup {backup.id}: the manifest was changed")
 
 
-def _check_names(backup: Backup, there: set[str]) -> None:
-    """Compare the files there are with those the manifest names."""
-    actual = there - {manifest.NAME, names.CHECKS}
-    _refuse(backup, names_differing(backup.manifest.files, actual))
+def _check_files(backup: Backup, jobs: int, progress: Progress | None) -> None:
+    """Have the store read every file, and compare what it read with the records."""
+
+    def check_names(actual: set[str]) -> None:
+        beside = {manifest.NAME, names.CHECKS}
+        _refuse(backup, names_differing(backup.manifest.files, actual - beside))
+
+    tell = counting(progress.update) if progress else None
+    reading = backup.store.records(backup, jobs, check=check_names, tell=tell)
+    _refuse(backup, differences(backup.manifest.files, reading))
 
 
 def _refuse(backup: Backup, faults: Sequence[str]) -> None:
-    if not faults:
-        return
-    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-    raise NotProven(
-        f"backup {backup.id} is damaged: {faults[0]}{more}", hint="\n".join(faults[1:_SHOWN])
-    )
-
-
-def _check_there(backup: Backup, jobs: int, progress: Progress | None) -> None:
-    """Let the host that it lies on read every file, and compare what it says with the records."""
-    done = 0
-
-    def tell(bytes: int) -> None:
-        nonlocal done
-        done += bytes
-        if progress is not None:
-            progress.update(done)
-
-    def look(names: set[str]) -> None:
-        _check_names(backup, names)
-
-    found = remote.holding(backup).sums(backup.folder, jobs, names=look, tell=tell)
-    records = {name: found[name] for name in backup.manifest.files}
-    _refuse(backup, differences(backup.manifest.files, records))
-
-
-def _check_here(backup: Backup, jobs: int, progress: Progress | None) -> None:
-    """Read every file against its record, the largest first, several at once."""
-    try:
-        _refuse(backup, files.odd(backup.path))
-        _check_names(backup, set(files.below(backup.path)))
-    except OSError as exc:  # such as a folder that may not be looked into
-        raise NotProven(f"backup {backup.id}: {exc.filename}: {exc.strerror}") from None
-    wanted = sorted(backup.manifest.files.items(), key=lambda item: -item[1].size)
-    done, faults = 0, []
-    with ThreadPoolExecutor(max(1, jobs)) as pool:
-        pending: dict[Future[str], int] = {
-            pool.submit(_fault, backup.path, name, expected): expected.size
-            for name, expected in wanted
-        }
-        try:
-            while pending:
-                ended, _ = wait(pending, return_when=FIRST_COMPLETED)
-                for future in ended:
-                    done += pending.pop(future)
-                    faults += [future.result()] if future.result() else []
-                if progress is not None:
-                    progress.update(done)
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-    _refuse(backup, sorted(faults))
-
-
-def _fault(folder: Path, name: str, expected: FileRecord) -> str:
-    """Return what is wrong with a file, or nothing."""
-    try:
-        found = files.record(folder, name)
-    except OSError as exc:
-        return f"{name}: {exc.strerror}"
-    fault = difference(expected, found)
-    return f"{name}: {fault}" if fault else ""
+    if faults:
+        raise damaged(backup.id, faults)
 
 
 def _reader(backup: Backup, toolsets: Sequence[Toolset]) -> Toolset:
@@ -199,11 +133,10 @@ def _reader(backup: Backup, toolsets: Sequence[Toolset]) -> Toolset:
     for fitting in tools.for_reading(toolsets, made.dump_tool[0]):
         if algorithm(made.compression) in fitting.compressions:
             return fitting
-    where = f"on {backup.host.name}" if backup.folder else "here"
     found = ", ".join(map(str, toolsets)) or "none"
     raise VersionMismatch(
-        f"no pg_restore {where} reads backup {backup.id}: wanted {made.dump_tool[0]} or newer "
-        f"with {algorithm(made.compression)}, found {found}"
+        f"no pg_restore on {backup.host.name} reads backup {backup.id}: "
+        f"wanted {made.dump_tool[0]} or newer with {algorithm(made.compression)}, found {found}"
     )
 
 

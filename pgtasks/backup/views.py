@@ -8,21 +8,14 @@ from datetime import datetime, timezone
 from typing import Any
 
 from pgtasks import report
-from pgtasks.backup.format.backup import Backup
+from pgtasks.backup.store.base import Backup
 from pgtasks.report import typed
-
-HERE = "here"
 
 
 def age(backup: Backup, now: datetime | None = None) -> float:
     """Return the seconds since the backup's snapshot."""
     taken = datetime.fromisoformat(backup.manifest.snapshot_time.replace("Z", "+00:00"))
     return max(0.0, ((now or datetime.now(timezone.utc)) - taken).total_seconds())
-
-
-def where(backup: Backup) -> str:
-    """Return the place where it lies: here, or the name of a host."""
-    return backup.host.name if backup.folder else HERE
 
 
 def as_json(backup: Backup) -> dict[str, Any]:
@@ -33,8 +26,8 @@ def as_json(backup: Backup) -> dict[str, Any]:
         **document,
         "obstacles": list(backup.manifest.obstacles),
         "files": len(document["files"]),
-        "path": backup.folder or str(backup.path),
-        "where": where(backup),
+        "path": backup.folder,
+        "where": backup.store.name,
         "size": backup.manifest.size,
         "complete": backup.manifest.complete,
         "age_seconds": round(age(backup)),

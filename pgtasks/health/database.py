@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from pgtasks import report
-from pgtasks.backup.store import local, remote, staging
+from pgtasks.backup.store import remote
+from pgtasks.backup.store.local import LocalStore
 from pgtasks.database import kept, lacking, loader, recover
 from pgtasks.database.recover import Leftovers
 from pgtasks.errors import Failed, PgtasksError, Refused, Unreachable, VersionMismatch
@@ -337,15 +338,13 @@ def examine(reached: Reached, backups: Path) -> Readiness:
 
 def _broken(target: Target, backups: Path) -> Iterator[Finding]:
     """Yield the backups of this machine that cannot be restored; the newest of all is a fault."""
-    folders = local.look(backups)
-    own = folders.of(target.environment, target.database)
-    unreadable = folders.unreadable_of(target.environment, target.database)
-    newest = max(
-        (*(own_backup.id for own_backup in own), *(path.name for path, _ in unreadable)), default=""
-    )
-    for path, why in unreadable:
-        text = f"{path.name} cannot be read: {why.message}"
-        yield Finding("backup", "fault" if path.name == newest else "note", text)
+    contents = LocalStore(backups).list()
+    own = contents.of(target.environment, target.database)
+    broken = contents.broken_of(target.environment, target.database)
+    newest = max((*(each.id for each in own), *(each.name for each in broken)), default="")
+    for each in broken:
+        text = f"{each.name} cannot be read: {each.error.message}"
+        yield Finding("backup", "fault" if each.name == newest else "note", text)
     for backup in own:
         if when := backup.checks.damaged:
             text = f"{backup.id} was damaged at {when}: {backup.checks.damage}"
@@ -354,10 +353,10 @@ def _broken(target: Target, backups: Path) -> Iterator[Finding]:
 
 def _interrupted(reached: Reached, backups: Path) -> Iterator[Finding]:
     """Yield what interrupted runs left in folders, here and on the database host."""
-    left = [str(path) for path in staging.leftovers(backups)]
+    left = [*LocalStore(backups).list().interrupted]
     try:
         store = remote.of(reached.host, reached.target.ssh)
-        left += store.mirror().leftovers() if store else []
+        left += store.list().interrupted if store else []
     except PgtasksError as exc:
         yield Finding("left over", "note", f"not looked for on the host: {exc.message}")
     for path in left:

@@ -18,13 +18,9 @@ BACKUP = (
     "backup.written",  # every file is written and synced, the manifest too
     "backup.renamed",  # the folder has its final name
 )
-FETCH = (
-    "fetch.begun",  # the folder with its temporary name is there
-    "fetch.written",  # every file has come and is as it was written
-)
-SEND = (
-    "send.begun",  # the folder with its temporary name is there, on the host
-    "send.written",  # every file is there and is as it was written
+TRANSFER = (
+    "transfer.begun",  # the folder with its temporary name is there
+    "transfer.written",  # every file has arrived and is as it was written
 )
 RESTORE = (
     "restore.checked",  # preflight is over, nothing is touched
@@ -49,7 +45,7 @@ UNDO = (
     "undo.checked",  # the kept database is found, nothing is touched
     "undo.swapped",  # the kept database has the target's name
 )
-ALL = (*BACKUP, *FETCH, *SEND, *RESTORE_SENT, *RESTORE_ANEW, *RESTORE, *SWAP, *UNDO)
+ALL = (*BACKUP, *TRANSFER, *RESTORE_SENT, *RESTORE_ANEW, *RESTORE, *SWAP, *UNDO)
 
 
 def boundary(step: str) -> None:

@@ -6,21 +6,16 @@ import io
 import os
 import tarfile
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pytest
 
-from backups import below
+from backups import below, unpacked
 from pgtasks.backup.format.records import FileRecord
-from pgtasks.backup.store import tarstream
+from pgtasks.backup.store import filestream, tarstream
 from pgtasks.errors import Failed, NotProven
 from pgtasks.host import streams
 from pgtasks.host.local import HERE, Command
-
-
-def unpack(source: IO[bytes], folder: Path, *tell: tarstream.Tell) -> dict[str, FileRecord]:
-    """Unpack an archive of which nothing is known before."""
-    return tarstream.unpack(source, folder, *tell, admit=lambda name, size: None)
 
 
 class TestArchive:
@@ -35,7 +30,7 @@ class TestArchive:
     @pytest.mark.parametrize("name", ["/etc/x", "../x", "a/../../x", "a/.."])
     def test_names_that_lead_elsewhere(self, tmp_path: Path, name: str) -> None:
         with pytest.raises(NotProven, match="lies elsewhere"):
-            unpack(self.stream((tarfile.TarInfo(name), b"x")), tmp_path)
+            unpacked(self.stream((tarfile.TarInfo(name), b"x")), tmp_path)
         assert below(tmp_path) == []
 
     @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE])
@@ -43,29 +38,29 @@ class TestArchive:
         info = tarfile.TarInfo("x")
         info.type, info.linkname = kind, "/etc/passwd"
         with pytest.raises(NotProven, match="no plain file"):
-            unpack(self.stream((info, b"")), tmp_path)
+            unpacked(self.stream((info, b"")), tmp_path)
         assert below(tmp_path) == []
 
     def test_a_name_that_comes_twice(self, tmp_path: Path) -> None:
         members = [(tarfile.TarInfo("x"), b"1"), (tarfile.TarInfo("x"), b"2")]
         with pytest.raises(NotProven, match="'x' twice"):
-            unpack(self.stream(*members), tmp_path)
+            unpacked(self.stream(*members), tmp_path)
 
     @pytest.mark.parametrize("format", [tarfile.GNU_FORMAT, tarfile.USTAR_FORMAT])
     def test_long_names(self, tmp_path: Path, format: int) -> None:
         name = "/".join(["a" * 60] * 3)
-        unpack(self.stream((tarfile.TarInfo(name), b"x" * 600), format=format), tmp_path)
+        unpacked(self.stream((tarfile.TarInfo(name), b"x" * 600), format=format), tmp_path)
         assert (tmp_path / name).read_bytes() == b"x" * 600
 
     @pytest.mark.parametrize("size", [1, 511, 512, 700, 1024])
     def test_cut_short(self, tmp_path: Path, size: int) -> None:
         data = self.stream((tarfile.TarInfo("x"), b"x" * 600)).getvalue()
         with pytest.raises(streams.CutShort):
-            unpack(io.BytesIO(data[:size]), tmp_path)
+            unpacked(io.BytesIO(data[:size]), tmp_path)
 
     def test_no_archive(self, tmp_path: Path) -> None:
         with pytest.raises(NotProven, match="no archive"):
-            unpack(io.BytesIO(b"Welcome!" * 100), tmp_path)
+            unpacked(io.BytesIO(b"Welcome!" * 100), tmp_path)
 
     def test_there_and_back(self, tmp_path: Path) -> None:
         source, copy = tmp_path / "a", tmp_path / "b"
@@ -75,9 +70,11 @@ class TestArchive:
             (source / name).write_bytes(data)
         stream = io.BytesIO()
         told: list[int] = []
-        sent = tarstream.pack(stream, source, contents, told.append)
+        sent: dict[str, FileRecord] = {}
+        leaving = filestream.measured(filestream.opened(source, contents), sent, told.append)
+        tarstream.pack(stream, leaving)
         copy.mkdir()
-        assert unpack(io.BytesIO(stream.getvalue()), copy, told.append) == sent
+        assert unpacked(io.BytesIO(stream.getvalue()), copy, told.append) == sent
         assert {name: (copy / name).read_bytes() for name in contents} == contents
         assert sum(told) == 2 * sum(map(len, contents.values()))
 
@@ -90,8 +87,8 @@ class TestArchive:
                 os.truncate(path, 2_000_000)
                 return super().write(data)
 
-        with pytest.raises(tarstream.Unread, match="x: 1,000,000 bytes went missing"):
-            tarstream.pack(Sink(), tmp_path, ["x"])
+        with pytest.raises(filestream.Unread, match="x: 1,000,000 bytes went missing"):
+            tarstream.pack(Sink(), filestream.opened(tmp_path, ["x"]))
 
 
 class TestStreams:

@@ -35,8 +35,7 @@ from pgtasks.backup import create
 from pgtasks.backup.dump.job import DumpOptions
 from pgtasks.backup.format import manifest
 from pgtasks.backup.restore import plan
-from pgtasks.backup.store import local
-from pgtasks.backup.store.destination import LocalShelf
+from pgtasks.backup.store.local import LocalStore
 from pgtasks.errors import BadConfiguration, Failed, Refused, Unreachable, VersionMismatch
 from pgtasks.host.local import HERE
 from pgtasks.server import connection, proof, stamp
@@ -76,7 +75,7 @@ class TestRoundTrip:
         assert found is not None
         assert len(found.sequences) == 5
         assert manifest.complete
-        assert local.find(tmp_path, "dev", target.database) == made
+        assert LocalStore(tmp_path).find("dev", target.database) == made
 
     def test_files_are_the_owner_s_alone_and_summed(self, shop: Target, tmp_path: Path) -> None:
         before = os.umask(0)
@@ -205,7 +204,7 @@ class TestOptions:
         assert (made.manifest.tables, made.manifest.rows) == (2, 0)
         assert not made.manifest.complete
         with pytest.raises(Refused, match="no complete backup"):
-            local.find(tmp_path, "dev", shop.database)
+            LocalStore(tmp_path).find("dev", shop.database)
 
     def test_rows_of_some_tables_left_out(
         self, cluster: Cluster, shop: Target, fresh_database: Fresh, tmp_path: Path
@@ -272,7 +271,7 @@ class TestOptions:
     def test_the_plan_writes_nothing(self, shop: Target, tmp_path: Path) -> None:
         lines = create.plan(
             Reached(shop),
-            shelf=LocalShelf(tmp_path),
+            store=LocalStore(tmp_path),
             options=DumpOptions(schema_only=True),
         )
         text = "\n".join(lines)
@@ -472,7 +471,7 @@ class TestRewritten:
         assert lines == ["altered meanwhile: public.orders: once more with a new snapshot"]
         assert made.manifest.rows == 100
         assert differences(made, restored(made, cluster, fresh_database)) == ()
-        assert len(local.list_backups(tmp_path / "backups")) == 1
+        assert len(LocalStore(tmp_path / "backups").list().backups) == 1
 
     @pytest.mark.parametrize(
         ("statement", "proof"),
@@ -775,8 +774,10 @@ class TestNames:
             cluster.execute("CREATE TABLE t ()", name)
             made = make(target, tmp_path, proof=False)
             assert made.path.parent.parent == tmp_path / "dev"
-            assert local.find(tmp_path, "dev", name) == made
-        assert {backup.manifest.database for backup in local.list_backups(tmp_path)} == set(names)
+            assert LocalStore(tmp_path).find("dev", name) == made
+        assert {backup.manifest.database for backup in LocalStore(tmp_path).list().backups} == set(
+            names
+        )
 
 
 class TestManyTables:
@@ -844,7 +845,7 @@ def test_more_files_than_a_manifest_lists_are_one(
     monkeypatch.setattr(manifest, "LIMIT", 100)
     with pytest.raises(Failed, match="too many for a manifest: take --jobs 1"):
         make(shop, tmp_path / "other")
-    assert local.list_backups(tmp_path / "other") == []
+    assert LocalStore(tmp_path / "other").list().backups == []
 
 
 class TestThatFails:
@@ -933,7 +934,7 @@ def test_real_databases_come_back(
     copy = restored(made, any_cluster, fresh_database)
     assert differences(made, copy) == ()
     assert dump_text(any_cluster, copy) == dump_text(any_cluster, settled)
-    first = local.find(tmp_path / "first", "dev", target.database)
+    first = LocalStore(tmp_path / "first").find("dev", target.database)
     assert differences(first, copy) == ()
     assert made.manifest.rows == {"pagila": 46273, "chinook": 15607}[name]
 
@@ -1018,7 +1019,7 @@ class TestTasks:
         done = inv("db.backup")
         assert done.returncode == 2
         assert "elsewhere" in done.stderr
-        assert local.list_backups(project / "backups") == []
+        assert LocalStore(project / "backups").list().backups == []
 
     def test_one_at_a_time(
         self, cluster: Cluster, target: Target, project: Path, inv: Callable[..., Any]

@@ -23,7 +23,7 @@ from projects import make_project, put_stamp
 from servers import Cluster
 
 from backups import SHOP, below, processes_with, until
-from pgtasks.backup.store import local
+from pgtasks.backup.store.local import LocalStore
 from pgtasks.report import boundaries
 
 PASSWORD = "s3cret:with\\odd 'characters' ü"
@@ -76,8 +76,8 @@ class TestKilled:
         assert ("an interrupted backup" in done.stderr) is not (finished or whole)
         assert ("finished backup " in done.stderr) is whole
         assert partials(folder) == []
-        assert len(local.list_backups(folder)) == 1 + (finished or whole)
-        for backup in local.list_backups(folder):
+        assert len(LocalStore(folder).list().backups) == 1 + (finished or whole)
+        for backup in LocalStore(folder).list().backups:
             assert inv("backup.verify", "--backup", backup.id).returncode == 0
 
     def test_recover_sweeps_too(self, shop: Path, start_inv: Inv, inv: Inv) -> None:
@@ -95,7 +95,7 @@ class TestKilled:
         process = halted(start_inv, "backup.dumped")
         [name] = partials(shop / "backups")
         assert json.loads(inv("backup.list", "--json").stdout)["interrupted"] == []
-        assert local.sweep(shop / "backups") == []
+        assert LocalStore(shop / "backups").sweep() == []
         assert inv("db.backup").returncode == 6
         assert partials(shop / "backups") == [name]
         os.kill(process.pid, signal.SIGKILL)
@@ -126,7 +126,7 @@ class TestInterrupted:
         os.killpg(process.pid, sign)
         assert process.wait(30) == 130
         assert partials(shop / "backups") == []
-        assert local.list_backups(shop / "backups") == []
+        assert LocalStore(shop / "backups").list().backups == []
         assert not processes_with(str(shop / "backups"))
         assert sessions(cluster, database) == 0
         [entry] = (shop / "backups" / "journal.jsonl").read_text().splitlines()
@@ -159,7 +159,7 @@ class TestFullDisk:
         assert done.returncode == 1
         assert "pg_dump failed" in done.stderr
         assert partials(shop / "backups") == []
-        assert local.list_backups(shop / "backups") == []
+        assert LocalStore(shop / "backups").list().backups == []
 
     def test_of_our_own_files(self, cluster: Cluster, database: str, shop: Path) -> None:
         # the dump is smaller than what stands beside it: JSON needs two characters for a quote
@@ -170,7 +170,7 @@ class TestFullDisk:
         assert done.returncode == 1, done.stderr
         assert "Traceback" not in done.stderr
         assert partials(shop / "backups") == []
-        assert len(local.list_backups(shop / "backups")) == 1
+        assert len(LocalStore(shop / "backups").list().backups) == 1
 
     def _limited(self, shop: Path, size: int) -> Any:
         def limit() -> None:

@@ -15,13 +15,15 @@ from pathlib import Path
 import pytest
 from servers import Cluster
 
-from backups import SHOP, below, make
-from pgtasks.backup import listing, views
+from backups import SHOP, below, listed, local_backup, make
+from pgtasks.backup import views
 from pgtasks.backup.format import files, manifest
-from pgtasks.backup.format.backup import Backup, Checks
+from pgtasks.backup.format.checks import Checks
 from pgtasks.backup.format.manifest import Manifest
 from pgtasks.backup.format.records import FileRecord
-from pgtasks.backup.store import local, staging
+from pgtasks.backup.store import staging
+from pgtasks.backup.store.base import Backup
+from pgtasks.backup.store.local import LocalStore
 from pgtasks.backup.verify import verify
 from pgtasks.errors import BadConfiguration, Failed, Locked, NotProven, Refused, VersionMismatch
 from pgtasks.host.local import LocalHost
@@ -61,10 +63,10 @@ ID = "20250101T000000Z-000"  # the last digit tells them apart
 def put(folder: Path, **changes: object) -> Backup:
     """Write a backup that is nothing but its manifest."""
     made = replace(PLAIN, **changes)  # type: ignore[arg-type]
-    path = local.home(folder, made.environment, made.database) / made.id
+    path = Path(LocalStore(folder).home(made.environment, made.database)) / made.id
     path.mkdir(parents=True)
     (path / "manifest.json").write_text(manifest.text(made), encoding="utf-8")
-    return local.load(path)
+    return local_backup(path)
 
 
 class TestManifest:
@@ -106,9 +108,9 @@ class TestFind:
         )
         put(tmp_path, id=ID + "4", snapshot_time="2025-01-05T00:00:00.000000Z", database="shop2")
         put(tmp_path, id=ID + "5", snapshot_time="2025-01-06T00:00:00.000000Z", environment="prod")
-        assert local.find(tmp_path, "dev", "shop") == newest
-        assert local.find(tmp_path, "dev", "shop", "latest") == newest
-        listed = local.list_backups(tmp_path, environment="dev", database="shop")
+        assert LocalStore(tmp_path).find("dev", "shop") == newest
+        assert LocalStore(tmp_path).find("dev", "shop", "latest") == newest
+        listed = LocalStore(tmp_path).list().of("dev", "shop")
         assert [backup.id for backup in listed] == [f"{ID}{number}" for number in (3, 2, 0, 1)]
 
     def test_by_id_by_its_beginning_by_path(
@@ -117,90 +119,90 @@ class TestFind:
         own = put(tmp_path, id="20250101T000000Z-aaaa")
         other = put(tmp_path, id="20250102T000000Z-bbbb")
         prod = put(tmp_path, id="20250102T000000Z-cccc", environment="prod")
-        assert local.find(tmp_path, "dev", "shop", "20250101T000000Z-aaaa") == own
-        assert local.find(tmp_path, "dev", "shop", "20250102") == other
-        assert local.find(tmp_path, "dev", "shop", "20250102T000000Z-c") == prod
-        assert local.find(tmp_path, "dev", "shop", str(prod.path)) == prod
-        assert local.find(tmp_path, "dev", "shop", str(prod.path / "manifest.json")) == prod
+        assert LocalStore(tmp_path).find("dev", "shop", "20250101T000000Z-aaaa") == own
+        assert LocalStore(tmp_path).find("dev", "shop", "20250102") == other
+        assert LocalStore(tmp_path).find("dev", "shop", "20250102T000000Z-c") == prod
+        assert LocalStore(tmp_path).find("dev", "shop", str(prod.path)) == prod
+        assert LocalStore(tmp_path).find("dev", "shop", str(prod.path / "manifest.json")) == prod
         moved = tmp_path / "elsewhere" / "renamed"
         moved.parent.mkdir()
         shutil.copytree(own.path, moved)
         monkeypatch.chdir(moved.parent)
-        assert local.find(tmp_path, "dev", "shop", "renamed").manifest == own.manifest
+        assert LocalStore(tmp_path).find("dev", "shop", "renamed").manifest == own.manifest
         with pytest.raises(Refused, match="is the beginning of 2 IDs: 20250102T000000Z-bbbb, 2025"):
-            local.find(tmp_path, "dev", "shop", "2025")
+            LocalStore(tmp_path).find("dev", "shop", "2025")
 
     def test_what_is_not_there(self, tmp_path: Path) -> None:
         with pytest.raises(Refused, match=r"no backup of .*: make one with inv db\.backup"):
-            local.find(tmp_path, "dev", "shop")
+            LocalStore(tmp_path).find("dev", "shop")
         put(tmp_path, id=ID + "7", environment="prod")
         with pytest.raises(Refused, match=r"no backup of .*: name one of another, .*7$"):
-            local.find(tmp_path, "dev", "shop")
+            LocalStore(tmp_path).find("dev", "shop")
         with pytest.raises(Refused, match="unknown backup '8', there is none of this database"):
-            local.find(tmp_path, "dev", "shop", "8")
+            LocalStore(tmp_path).find("dev", "shop", "8")
         with pytest.raises(Refused, match="expected the folder of one"):
-            local.find(tmp_path, "dev", "shop", "/nowhere/at/all")
+            LocalStore(tmp_path).find("dev", "shop", "/nowhere/at/all")
         with pytest.raises(Refused, match=r"no backup at .*: the folder has no manifest\.json"):
-            local.find(tmp_path, "dev", "shop", f"{tmp_path}/")
+            LocalStore(tmp_path).find("dev", "shop", f"{tmp_path}/")
 
     def test_an_empty_name_is_none(self, tmp_path: Path) -> None:
         with pytest.raises(Refused, match="--backup '' names no backup"):
-            local.find(tmp_path, "dev", "shop", "")
+            LocalStore(tmp_path).find("dev", "shop", "")
 
     def test_a_long_list_is_cut(self, tmp_path: Path) -> None:
         for number in range(8):
             put(tmp_path, id=f"{ID}{number}")
         with pytest.raises(Refused, match=r"there is 2\S+7, \S+6, \S+5, \S+4, \S+3 and 3 more$"):
-            local.find(tmp_path, "dev", "shop", "y")
+            LocalStore(tmp_path).find("dev", "shop", "y")
 
     def test_one_that_cannot_be_read_is_named_and_not_listed(self, tmp_path: Path) -> None:
         good, bad = put(tmp_path, id=ID + "1"), put(tmp_path, id=ID + "2")
         (bad.path / "manifest.json").write_text("x")
-        assert local.list_backups(tmp_path) == [good]
-        [(path, why)] = local.unreadable(tmp_path)
-        assert path == bad.path
-        assert "not a manifest" in why
-        lines = listing.Listing([good], local.unreadable(tmp_path), []).lines()
+        assert LocalStore(tmp_path).list().backups == [good]
+        [broken] = LocalStore(tmp_path).list().broken
+        assert broken.place == str(bad.path)
+        assert "not a manifest" in broken.error.message
+        lines = listed([good], broken=[broken]).lines()
         assert lines[-1].startswith("unreadable: ")
 
     def test_files_beside_are_no_backups(self, tmp_path: Path) -> None:
         (tmp_path / "journal.jsonl").write_text("{}")
         (tmp_path / "README.md").write_text("x")
-        home = local.home(tmp_path, "dev", "shop")
+        home = Path(LocalStore(tmp_path).home("dev", "shop"))
         home.mkdir(parents=True)
         (home / "file").write_text("x")
-        assert local.list_backups(tmp_path) == []
-        assert local.unreadable(tmp_path) == []
+        assert LocalStore(tmp_path).list().backups == []
+        assert LocalStore(tmp_path).list().broken == []
 
 
 class TestPartial:
     def test_is_swept_when_its_run_is_dead(self, tmp_path: Path) -> None:
-        home = local.home(tmp_path, "dev", "shop")
+        home = Path(LocalStore(tmp_path).home("dev", "shop"))
         with staging.making(home, "1") as path:
             (path / "dump").mkdir()
             (path / "dump" / "x").write_text("x")
             assert staging.leftovers(tmp_path) == []
-            assert local.sweep(tmp_path) == []
+            assert LocalStore(tmp_path).sweep() == []
             shutil.copytree(path, home / ".2.partial")
             assert [left.name for left in staging.leftovers(tmp_path)] == [".2.partial"]
-            assert local.sweep(tmp_path) == ["removed '.2.partial', an interrupted backup"]
+            assert LocalStore(tmp_path).sweep() == ["removed '.2.partial', an interrupted backup"]
             assert path.exists()
         assert below(tmp_path) == ["dev", "dev/shop"]
 
     def test_without_a_lock_only_when_it_is_old(self, tmp_path: Path) -> None:
-        path = local.home(tmp_path, "dev", "shop") / ".1.partial"
+        path = Path(LocalStore(tmp_path).home("dev", "shop")) / ".1.partial"
         path.mkdir(parents=True)
-        assert local.sweep(tmp_path) == []
+        assert LocalStore(tmp_path).sweep() == []
         os.utime(path, (0, 0))
-        assert local.sweep(tmp_path) == ["removed '.1.partial', an interrupted backup"]
+        assert LocalStore(tmp_path).sweep() == ["removed '.1.partial', an interrupted backup"]
 
     def test_finished_is_not_swept(self, tmp_path: Path) -> None:
-        home = local.home(tmp_path, "dev", "shop")
+        home = Path(LocalStore(tmp_path).home("dev", "shop"))
         with staging.making(home, "1") as path:
             final = staging.finish(path, "1")
         assert below(tmp_path) == ["dev", "dev/shop", "dev/shop/1"]
         os.utime(final, (0, 0))
-        assert local.sweep(tmp_path) == []
+        assert LocalStore(tmp_path).sweep() == []
 
     def test_goes_with_an_exception(self, tmp_path: Path) -> None:
         def interrupted() -> None:
@@ -268,7 +270,7 @@ def made(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Backup:
 def copied(made: Backup, tmp_path: Path) -> Backup:
     path = tmp_path / made.path.parent.relative_to(made.path.parents[2]) / made.id
     shutil.copytree(made.path, path)
-    return local.load(path)
+    return local_backup(path)
 
 
 class TestVerify:
@@ -294,7 +296,7 @@ class TestVerify:
         for number, name in enumerate(names):
             folder = tmp_path / str(number)
             shutil.copytree(made.path, folder)
-            backup, path = local.load(folder), folder / name
+            backup, path = local_backup(folder), folder / name
             content = path.read_bytes()
             for position in {0, len(content) // 2, len(content) - 1}:
                 changed = bytearray(content)
@@ -338,7 +340,7 @@ class TestVerify:
         assert copied.checks.intact is None
         assert copied.checks.damaged is not None
         assert "globals.sql" in copied.checks.damage
-        assert "DAMAGED" in "\n".join(listing.Listing([copied], [], []).lines())
+        assert "DAMAGED" in "\n".join(listed([copied]).lines())
         assert any(line.startswith("damaged") for line in views.Shown(copied).lines())
         (copied.path / "globals.sql").write_bytes(content)
         verify(copied, HOST)
@@ -353,7 +355,7 @@ class TestVerify:
         records = {**copied.manifest.files, name: files.record(copied.path, name)}
         lying = replace(copied.manifest, files=records)
         (copied.path / "manifest.json").write_text(manifest.text(lying), encoding="utf-8")
-        backup = local.load(copied.path)
+        backup = local_backup(copied.path)
         verify(backup, HOST, read=False)
         with pytest.raises(NotProven, match="pg_restore cannot read its dump"):
             verify(backup, HOST)
@@ -518,25 +520,25 @@ class TestWordsOfPgDump:
 
 class TestView:
     def test_age(self) -> None:
-        backup = Backup(Path("/x"), PLAIN)
+        backup = local_backup(Path("/x"), PLAIN)
         now = datetime(2025, 1, 1, tzinfo=timezone.utc) + timedelta(hours=3)
         assert views.age(backup, now) == 3 * 3600
         assert views.age(backup, now - timedelta(days=1)) == 0
 
     def test_listing_says_what_a_backup_lacks(self, tmp_path: Path) -> None:
         backups = [
-            put(tmp_path, id=ID + "1", schema_only=True, note="why"),
+            put(tmp_path, id=ID + "3", schema_only=True, note="why"),
             put(tmp_path, id=ID + "2", excluded_data=("logs*",)),
-            put(tmp_path, id=ID + "3", with_proof=False, rows=None),
+            put(tmp_path, id=ID + "1", with_proof=False, rows=None),
         ]
-        lines = listing.Listing(backups, [], [tmp_path / ".4.partial"]).lines()
+        lines = listed(backups, interrupted=[f"{tmp_path}/.4.partial"]).lines()
         assert lines[2].endswith("schema only; why")
         assert "  without rows of logs*; ünï" in lines[3]
         assert "  no proof; ünï" in lines[4]
-        assert lines[5].startswith("interrupted: .4.partial")
+        assert lines[5].startswith(f"interrupted: {tmp_path}/.4.partial")
 
     def test_json_is_json(self, copied: Backup) -> None:
-        for shown in (views.Shown(copied), views.Made(copied), listing.Listing([copied], [], [])):
+        for shown in (views.Shown(copied), views.Made(copied), listed([copied])):
             json.dumps(shown.as_json())
             assert all(isinstance(line, str) for line in shown.lines())
 

@@ -35,10 +35,10 @@ from servers import Cluster
 from backups import SHOP, below, differences, make, restored, until
 from pgtasks.backup import create
 from pgtasks.backup.dump.job import DumpOptions, prepared
-from pgtasks.backup.format.backup import Backup
-from pgtasks.backup.store import local, transfer
-from pgtasks.backup.store.destination import LocalShelf
-from pgtasks.backup.store.remote import Depot
+from pgtasks.backup.store import transfer
+from pgtasks.backup.store.base import Backup
+from pgtasks.backup.store.local import LocalStore
+from pgtasks.backup.store.remote import RemoteStore
 from pgtasks.backup.verify import verify
 from pgtasks.errors import Failed, NotProven, VersionMismatch
 from pgtasks.host.local import HERE, LocalHost
@@ -80,7 +80,7 @@ class TestStreamed:
     ) -> None:
         target = reached(filled(db1, fresh_database, ODD), environment)
         made = make(target, tmp_path)
-        assert local.find(tmp_path, environment, ODD) == made
+        assert LocalStore(tmp_path).find(environment, ODD) == made
         proof = made.proof()
         assert proof is not None
         assert len(proof.sequences) == 2
@@ -89,8 +89,8 @@ class TestStreamed:
         assert make(there, tmp_path, layout="directory").manifest.layout == "custom"
 
     def test_the_plan_says_so(self, there: Reached, tmp_path: Path) -> None:
-        shelf = LocalShelf(tmp_path)
-        text = "\n".join(create.plan(there, shelf=shelf))
+        shelf = LocalStore(tmp_path)
+        text = "\n".join(create.plan(there, store=shelf))
         assert "--format=custom" in text
         assert "its output comes here" in text
         assert below(tmp_path) == []
@@ -132,7 +132,7 @@ class TestStreamed:
     def test_a_dump_that_no_tool_here_unpacks_is_said_to_be_one(
         self, there: Reached, tmp_path: Path
     ) -> None:
-        job = prepared(there, LocalShelf(tmp_path), DumpOptions())
+        job = prepared(there, LocalStore(tmp_path), DumpOptions())
         assert not job.sealed
         assert list(create._notes(job)) == []
         sealed = replace(job, compression="zstd:1")
@@ -156,7 +156,7 @@ class TestStreamed:
         assert done.returncode == 1
         assert "error: cannot write what pg_dump sends: File too large" in done.stderr
         assert left_here(big) == []
-        assert local.list_backups(big / "backups") == []
+        assert LocalStore(big / "backups").list().backups == []
 
     def test_tools_too_old_there(self, db18: DatabaseHost, fresh_database: Fresh) -> None:
         login = Login(**db18.place())
@@ -181,14 +181,14 @@ def make_folder_of_tools(folder: Path, version: str) -> Path:
 
 class TestOnHost:
     def test_is_as_a_local_one(
-        self, db1: DatabaseHost, there: Reached, local: Backup, far: Depot
+        self, db1: DatabaseHost, there: Reached, local: Backup, far: RemoteStore
     ) -> None:
         made = make_there(there, note="ünï 🐘")
         assert (made.manifest.layout, made.manifest.note) == ("directory", "ünï 🐘")
         assert made.proof() == local.proof()
         assert made.database() == local.database()
         assert made.manifest.files.keys() == local.manifest.files.keys()
-        [listed] = far.mirror().backups()
+        [listed] = far.list().backups
         assert listed.manifest == made.manifest
         assert listed.folder == made.folder
         assert made.folder.startswith(f"{db1.backups}/prod/")
@@ -244,9 +244,9 @@ class TestOnHost:
         target = reached(filled(db1, fresh_database, ODD), ODD, backups=folder)
         made = make_there(target)
         assert made.folder.startswith(f"{folder}/")
-        assert far_of(target).mirror().find(ODD, ODD).manifest == made.manifest
+        assert far_of(target).find(ODD, ODD).manifest == made.manifest
         assert verify(made, made.host).structure == "read"
-        got = transfer.fetch(made, tmp_path).backup
+        got = transfer.copy(made, LocalStore(tmp_path)).backup
         assert verify(got, HERE).structure == "read"
         assert db1.do("stat", "-c", "%a", folder).strip() == "700"
         db1.do("rm", "-r", folder)
@@ -275,18 +275,20 @@ class TestOnHost:
         with pytest.raises(Failed, match=r"'?/srv/none'?: Permission denied.*ssh\.backups") as info:
             make_there(target)
         assert "\n" not in info.value.message
-        assert far_of(target).mirror().backups() == []
+        assert far_of(target).list().backups == []
 
     def test_a_folder_that_may_not_be_read(
         self, db1: DatabaseHost, reached: Callable[..., Reached], shop: str
     ) -> None:
         db1.do("install", "-d", "-m", "700", "/srv/secret")
         with pytest.raises(Failed, match=r"Permission denied.*ssh\.backups"):
-            far_of(reached(shop, backups="/srv/secret")).mirror()
+            far_of(reached(shop, backups="/srv/secret")).list()
         with pytest.raises(Failed, match=r"Permission denied.*ssh\.backups"):
-            far_of(reached(shop, backups="/srv/secret/deeper")).mirror()
+            far_of(reached(shop, backups="/srv/secret/deeper")).list()
 
-    def test_full_disk(self, db1: DatabaseHost, shop: str, there: Reached, far: Depot) -> None:
+    def test_full_disk(
+        self, db1: DatabaseHost, shop: str, there: Reached, far: RemoteStore
+    ) -> None:
         db1.cluster.execute(
             "CREATE TABLE big AS SELECT md5(random()::text) AS x FROM generate_series(1, 100000);"
             f"ALTER TABLE big OWNER TO {db1.user}",
@@ -297,10 +299,10 @@ class TestOnHost:
                 make_there(there)
             assert "No space left on device" in info.value.message + info.value.hint
             assert everything(db1) == []
-            assert far.mirror().backups() == []
+            assert far.list().backups == []
 
     def test_full_disk_for_the_small_files(
-        self, db1: DatabaseHost, there: Reached, far: Depot, monkeypatch: pytest.MonkeyPatch
+        self, db1: DatabaseHost, there: Reached, far: RemoteStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         real = create.reconciled
 
@@ -314,7 +316,7 @@ class TestOnHost:
             with pytest.raises(Failed, match="No space left on device"):
                 make_there(there)
             assert everything(db1) == []
-            assert far.mirror().backups() == []
+            assert far.list().backups == []
 
     def test_tools_missing_there(self, db1: DatabaseHost, shop: str, reached: Any) -> None:
         with db1.hidden_tools(), pytest.raises(VersionMismatch, match="no pg_dump fits"):
@@ -330,23 +332,23 @@ class TestOnHost:
 
 class TestVerify:
     def test_what_lies_there_is_read_there(
-        self, db1: DatabaseHost, there: Reached, far: Depot
+        self, db1: DatabaseHost, there: Reached, far: RemoteStore
     ) -> None:
         made = make_there(there)
         seen = there.host.link.transport.packetizer  # type: ignore[attr-defined]
         done = verify(made, made.host)
         assert (done.structure, done.files) == ("read", len(made.manifest.files) + 1)
         assert seen is not None
-        [listed] = far.mirror().backups()
+        [listed] = far.list().backups
         assert listed.checks.intact == done.when
 
-    def test_damage(self, db1: DatabaseHost, there: Reached, far: Depot) -> None:
+    def test_damage(self, db1: DatabaseHost, there: Reached, far: RemoteStore) -> None:
         made = make_there(there)
         name = dat(made)
         spoil(db1, f"{made.folder}/{name}")
         with pytest.raises(NotProven, match=f"damaged: {name}: its content was changed"):
             verify(made, made.host)
-        [listed] = far.mirror().backups()
+        [listed] = far.list().backups
         assert listed.checks.damaged
         db1.do("rm", f"{made.folder}/{name}")
         with pytest.raises(NotProven, match=f"{name}: missing"):
@@ -369,15 +371,17 @@ class TestVerify:
             verify(made, made.host)
 
     def test_a_manifest_that_was_changed(
-        self, db1: DatabaseHost, there: Reached, far: Depot
+        self, db1: DatabaseHost, there: Reached, far: RemoteStore
     ) -> None:
         made = make_there(there)
         db1.do("sed", "-i", "s/prod/dev1/", f"{made.folder}/manifest.json")
-        found = far.mirror()
-        assert found.backups() == []
-        [(path, why)] = found.unreadable()
-        assert path == made.place
-        assert why.startswith(f"{made.place}/manifest.json: the manifest was changed")
+        found = far.list()
+        assert found.backups == []
+        [broken] = found.broken
+        assert broken.place == made.place
+        assert broken.error.message.startswith(
+            f"{made.place}/manifest.json: the manifest was changed"
+        )
 
 
 class TestTasks:

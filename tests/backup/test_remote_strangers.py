@@ -12,10 +12,12 @@ from hosts import DatabaseHost
 
 from backups import below
 from pgtasks.backup.format import manifest
-from pgtasks.backup.format.backup import Backup, Checks
+from pgtasks.backup.format.checks import Checks
 from pgtasks.backup.format.manifest import LIMIT
-from pgtasks.backup.store import local, transfer
-from pgtasks.backup.store.remote import Depot
+from pgtasks.backup.store import transfer
+from pgtasks.backup.store.base import Backup
+from pgtasks.backup.store.local import LocalStore
+from pgtasks.backup.store.remote import RemoteStore
 from pgtasks.backup.verify import verify
 from pgtasks.errors import Failed, NotProven
 from pgtasks.host import journal
@@ -35,7 +37,7 @@ def _planted(db1: DatabaseHost, folder: str, id: str, script: str) -> str:
 
 
 def test_one_that_is_odd_ends_no_list(
-    db1: DatabaseHost, there: Reached, far: Depot, tmp_path: Path
+    db1: DatabaseHost, there: Reached, far: RemoteStore, tmp_path: Path
 ) -> None:
     made = make_there(there)
     evil = replace(made.manifest, id="/../../../../srv/shop/tasks")
@@ -54,21 +56,21 @@ def test_one_that_is_odd_ends_no_list(
         for id, script in zip(IDS, scripts.values(), strict=True)
     ]
     db1.do("ln", "-s", "/etc/passwd", f"{made.folder}/checks.json")
-    found = far.mirror()
-    [listed] = found.backups()
+    found = far.list()
+    [listed] = found.backups
     assert (listed.folder, listed.checks) == (made.folder, Checks())
-    said = dict(found.unreadable())
+    said = {each.place: each.error.message for each in found.broken}
     for path, words in zip(paths, scripts, strict=True):
         why = said[f"{made.host.name}:{path}"]
         assert why.startswith(f"{made.host.name}:{path}/manifest.json: ")
         assert words.strip() in why
-    assert found.find("prod", there.target.database).id == made.id
+    assert far.find("prod", there.target.database).id == made.id
     with pytest.raises(NotProven, match=f"backup {IDS[0]} is damaged: .*no plain file"):
-        found.find("prod", there.target.database, IDS[0])
+        far.find("prod", there.target.database, IDS[0])
     newest = "20990101T000000Z-aaaa"
     _planted(db1, made.folder, newest, "rm manifest.json")
     with pytest.raises(NotProven, match=f"the newest backup {newest} cannot be read, --backup"):
-        far.mirror().find("prod", there.target.database)
+        far.find("prod", there.target.database)
     assert below(tmp_path) == []
 
 
@@ -90,12 +92,12 @@ def test_what_is_no_plain_file_is_not_read(
         verify(made, made.host)
     if ".hidden" not in plant:
         with pytest.raises(NotProven, match=r"which is no plain file|not part of|missing"):
-            transfer.fetch(made, tmp_path)
-        assert local.list_backups(tmp_path) == []
+            transfer.copy(made, LocalStore(tmp_path))
+        assert LocalStore(tmp_path).list().backups == []
 
 
 def test_what_is_written_beside_follows_no_link(
-    db1: DatabaseHost, there: Reached, far: Depot
+    db1: DatabaseHost, there: Reached, far: RemoteStore
 ) -> None:
     made = make_there(there)
     precious = f"{db1.backups}/precious"
@@ -115,14 +117,14 @@ def test_what_is_written_beside_follows_no_link(
 
 
 def test_nothing_leaves_where_a_name_or_a_kind_is_odd(
-    db1: DatabaseHost, far: Depot, local: Backup, tmp_path: Path
+    db1: DatabaseHost, far: RemoteStore, local: Backup, tmp_path: Path
 ) -> None:
     secret = tmp_path / "id_prod"
     secret.write_bytes((local.path / dat(local)).read_bytes())
     (local.path / dat(local)).unlink()
     (local.path / dat(local)).symlink_to(secret)
     with pytest.raises(NotProven, match=f"on this machine: {dat(local)}: a symbolic link"):
-        transfer.send(local, far)
+        transfer.copy(local, far)
     lending = transfer.lent(local, far)
     with pytest.raises(NotProven, match="a symbolic link"):
         lending.__enter__()

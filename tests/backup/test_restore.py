@@ -262,6 +262,7 @@ def forge_proof(folder: Path) -> None:
     import hashlib
 
     from pgtasks.backup.format import manifest as manifests
+    from pgtasks.backup.format.records import FileRecord
 
     proof = folder / "proof.json"
     proof.chmod(0o600)
@@ -270,7 +271,7 @@ def forge_proof(folder: Path) -> None:
     path = folder / "manifest.json"
     path.chmod(0o600)
     manifest = manifests.parse(path.read_bytes(), "manifest")
-    record = manifests.FileRecord(len(text.encode()), hashlib.sha256(text.encode()).hexdigest())
+    record = FileRecord(len(text.encode()), hashlib.sha256(text.encode()).hexdigest())
     files = {**manifest.files, "proof.json": record}
     sums = folder / "SHA256SUMS"
     if sums.exists() and "SHA256SUMS" in files:
@@ -278,7 +279,7 @@ def forge_proof(folder: Path) -> None:
         sums.chmod(0o600)
         sums.write_text(sums.read_text().replace(old, record.sha256))
         data = sums.read_bytes()
-        files["SHA256SUMS"] = manifests.FileRecord(len(data), hashlib.sha256(data).hexdigest())
+        files["SHA256SUMS"] = FileRecord(len(data), hashlib.sha256(data).hexdigest())
     path.write_text(manifests.text(replace(manifest, files=files)))
 
 

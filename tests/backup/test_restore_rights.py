@@ -16,7 +16,7 @@ from projects import make_project, put_stamp
 from psycopg2 import sql
 from servers import Cluster
 
-from pgtasks.backup.store import local
+from pgtasks.backup.store.local import LocalStore
 from pgtasks.database import loader, properties, recover
 from pgtasks.server import connection
 from pgtasks.server.lock import Lock
@@ -453,7 +453,7 @@ def test_a_target_that_a_load_drops_is_not_said_to_be_as_it_was(
     assert inv("db.backup", cwd=root).returncode == 0
     assert inv("db.restore", cwd=root).returncode == 0
     (kept,) = (each for each in cluster.databases() if each.startswith(f"{name}__old_"))
-    made = local.list_backups(root / "backups")[0]
+    made = LocalStore(root / "backups").list().backups[0]
     contents = rewriting.Contents((made.dump / "toc.dat").read_bytes())
     comments = [row for row in contents.rows if row.desc == b"COMMENT" and b"bait" in row.tag]
     for row, dropped in zip(comments, (name, kept), strict=False):

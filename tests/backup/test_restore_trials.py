@@ -13,8 +13,8 @@ import rewriting
 from projects import make_project, put_stamp
 from servers import Cluster
 
+from backups import local_backup
 from pgtasks.backup.format import names
-from pgtasks.backup.store import local
 
 # as pg_cron: it can be created in the database of one name
 FUSSY = """
@@ -134,7 +134,7 @@ def test_a_lost_database_whose_locale_is_not_here_names_the_way_on(
     assert inv("db.backup").returncode == 0
     (manifest,) = project.glob("backups/dev/*/*/manifest.json")
     klingon = dict.fromkeys(("collate", "ctype"), "tlh_QO.UTF-8")
-    rewriting.put_json(local.load(manifest.parent), names.DATABASE, klingon)
+    rewriting.put_json(local_backup(manifest.parent), names.DATABASE, klingon)
     cluster.drop(database)
     flags = ("--as-superuser", "--confirm", database)
     refused = inv("db.restore", *flags)

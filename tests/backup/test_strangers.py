@@ -22,11 +22,13 @@ import pytest
 import strangers
 from servers import Cluster
 
-from backups import SHOP
+from backups import SHOP, local_backup, unpacked
 from pgtasks.backup.format import files, manifest, names
-from pgtasks.backup.format.backup import Backup, Checks
+from pgtasks.backup.format.checks import Checks
 from pgtasks.backup.format.records import FileRecord
-from pgtasks.backup.store import local, staging, tarstream, transfer
+from pgtasks.backup.store import filestream, staging, tarstream, transfer
+from pgtasks.backup.store.base import Backup
+from pgtasks.backup.store.local import LocalStore
 from pgtasks.errors import BadConfiguration, NotProven, Refused
 from pgtasks.host import journal
 from pgtasks.host.local import LocalHost
@@ -47,11 +49,11 @@ def put(folder: Path, id: str = ID, **changes: Any) -> Backup:
     content = b"x" * 100
     records = {"dump.pgdump": FileRecord(100, hashlib.sha256(content).hexdigest())}
     made = replace(strangers.made(records), id=id, with_proof=False, rows=None, **changes)
-    path = local.home(folder, made.environment, made.database) / id
+    path = Path(LocalStore(folder).home(made.environment, made.database)) / id
     path.mkdir(parents=True)
     (path / "dump.pgdump").write_bytes(content)
     (path / manifest.NAME).write_text(manifest.text(made))
-    return Backup(path, made)
+    return local_backup(path, made)
 
 
 # names
@@ -87,15 +89,15 @@ def test_a_file_has_a_plain_name_below_its_folder(name: str) -> None:
 def test_a_folder_is_named_for_its_backup(tmp_path: Path) -> None:
     first, second = put(tmp_path), put(tmp_path, NEWER)
     shutil.copy(second.path / manifest.NAME, first.path / manifest.NAME)
-    assert [backup.id for backup in local.list_backups(tmp_path)] == [NEWER]
+    assert [backup.id for backup in LocalStore(tmp_path).list().backups] == [NEWER]
     words = f"backup {ID} is damaged: .*{ID}/manifest.json: the manifest of backup {NEWER}"
     with pytest.raises(NotProven, match=words):
-        local.find(tmp_path, "dev", "shop", ID)
+        LocalStore(tmp_path).find("dev", "shop", ID)
     with pytest.raises(NotProven, match=f"the manifest of backup {NEWER}"):
-        local.find(tmp_path, "dev", "shop", str(first.path))
+        LocalStore(tmp_path).find("dev", "shop", str(first.path))
     # who names a folder that bears no ID means what is in it
     moved = second.path.rename(tmp_path / "moved")
-    assert local.find(tmp_path, "dev", "shop", str(moved)).id == NEWER
+    assert LocalStore(tmp_path).find("dev", "shop", str(moved)).id == NEWER
 
 
 # kinds
@@ -133,11 +135,11 @@ def test_what_is_no_plain_file_is_named_at_once(tmp_path: Path, name: str, kind:
         assert files.odd(backup.path) == [f"{name}: {kind}"]
     if name == "dump.pgdump":
         assert files.unfit(backup.path, backup.manifest.files) == [f"{name}: {kind}"]
-        with pytest.raises(tarstream.Unread, match=f"{name}: {kind}"):
-            tarstream.pack(io.BytesIO(), backup.path, [name])
+        with pytest.raises(filestream.Unread, match=f"{name}: {kind}"):
+            tarstream.pack(io.BytesIO(), filestream.opened(backup.path, [name]))
     if name == "manifest.json":
         with pytest.raises(NotProven, match=f"manifest.json: {kind}"):
-            local.load(backup.path)
+            local_backup(backup.path)
     assert backup.checks == Checks()
 
 
@@ -149,8 +151,8 @@ def test_a_folder_behind_a_link_is_no_part_of_a_backup(tmp_path: Path) -> None:
     (tmp_path / "made" / "dump").symlink_to(secret)
     records = {"dump/1": FileRecord(100, "a" * 64)}
     assert files.unfit(tmp_path / "made", records) == ["dump/1: a symbolic link"]
-    with pytest.raises(tarstream.Unread):
-        tarstream.pack(io.BytesIO(), tmp_path / "made", records)
+    with pytest.raises(filestream.Unread):
+        tarstream.pack(io.BytesIO(), filestream.opened(tmp_path / "made", records))
 
 
 @pytest.mark.parametrize("name", ["checks.json", ".checks.json"])
@@ -172,9 +174,9 @@ def test_nothing_leaves_this_machine_before_all_is_looked_at(tmp_path: Path) -> 
     secret.write_text("x" * 100)
     (backup.path / "dump.pgdump").unlink()
     (backup.path / "dump.pgdump").symlink_to(secret)
-    nowhere: Any = None  # a depot that is asked for anything
+    nowhere: Any = None  # a store that must not be asked for anything
     with pytest.raises(NotProven, match=r"damaged on this machine: dump.pgdump: a symbolic link"):
-        transfer.send(backup, nowhere)
+        transfer.copy(backup, nowhere)
     elsewhere = strangers.Answers(b"")
     elsewhere.host = LocalHost()
     with pytest.raises(NotProven, match="a symbolic link"), transfer.lent(backup, elsewhere):
@@ -191,7 +193,7 @@ def test_an_archive_of_known_files_holds_no_others(tmp_path: Path) -> None:
         info.size = size
         stream = io.BytesIO(info.tobuf() + b"x" * 512 + bytes(1024))
         with pytest.raises(NotProven, match=words):
-            tarstream.unpack(stream, tmp_path, admit=tarstream.admitting(expected))
+            unpacked(stream, tmp_path, admit=filestream.expecting(expected))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -207,12 +209,12 @@ def test_a_damaged_newest_one_is_not_passed_over(tmp_path: Path) -> None:
         for which in (None, "latest"):
             words = rf"^the newest backup {NEWER} cannot be read, --backup {ID} takes the newest"
             with pytest.raises(NotProven, match=words):
-                local.find(tmp_path, "dev", "shop", which)
+                LocalStore(tmp_path).find("dev", "shop", which)
         for which in (NEWER, "20250102"):
             words = rf"^backup {NEWER} is damaged: .*{NEWER}/manifest\.json: "
             with pytest.raises(NotProven, match=words):
-                local.find(tmp_path, "dev", "shop", which)
-        assert local.find(tmp_path, "dev", "shop", ID).id == good.id
+                LocalStore(tmp_path).find("dev", "shop", which)
+        assert LocalStore(tmp_path).find("dev", "shop", ID).id == good.id
         (bad.path / manifest.NAME).touch()
 
 
@@ -221,8 +223,8 @@ def test_an_older_damaged_one_and_that_of_another_database_stop_nothing(tmp_path
     (old.path / manifest.NAME).unlink()
     (other.path / manifest.NAME).write_text("x")
     (good.path.parent / "notes").mkdir()
-    assert local.find(tmp_path, "dev", "shop").id == good.id
-    assert len(local.unreadable(tmp_path)) == 3
+    assert LocalStore(tmp_path).find("dev", "shop").id == good.id
+    assert len(LocalStore(tmp_path).list().broken) == 3
 
 
 def test_tasks_name_a_damaged_newest_backup(
@@ -257,11 +259,11 @@ def test_one_that_lacks_its_name_alone_is_finished(tmp_path: Path, lock: bool) -
     if lock:
         (path / ".lock").touch()
     assert staging.leftovers(tmp_path) == [path]
-    assert local.list_backups(tmp_path) == []
-    assert local.sweep(tmp_path) == [
+    assert LocalStore(tmp_path).list().backups == []
+    assert LocalStore(tmp_path).sweep() == [
         f"finished backup {ID}, which an interrupted run had written whole"
     ]
-    assert [one.id for one in local.list_backups(tmp_path)] == [ID]
+    assert [one.id for one in LocalStore(tmp_path).list().backups] == [ID]
     assert not (backup.path / ".lock").exists()
 
 
@@ -278,17 +280,19 @@ def test_one_that_lacks_more_is_removed(tmp_path: Path, how: str) -> None:
         put(tmp_path)
     else:
         path.rename(path.with_name(staging.name(NEWER)))
-    assert [line.split(",")[1] for line in local.sweep(tmp_path)] == [" an interrupted backup"]
-    assert len(local.list_backups(tmp_path)) == (how == "taken")
+    assert [line.split(",")[1] for line in LocalStore(tmp_path).sweep()] == [
+        " an interrupted backup"
+    ]
+    assert len(LocalStore(tmp_path).list().backups) == (how == "taken")
 
 
 def test_a_link_in_the_place_of_one_is_left(tmp_path: Path) -> None:
     (tmp_path / "precious").mkdir()
-    home = local.home(tmp_path / "backups", "dev", "shop")
+    home = Path(LocalStore(tmp_path / "backups").home("dev", "shop"))
     home.mkdir(parents=True)
     (home / staging.name(ID)).symlink_to(tmp_path / "precious")
     os.utime(tmp_path / "precious", (0, 0))
-    assert local.sweep(tmp_path / "backups") == []
+    assert LocalStore(tmp_path / "backups").sweep() == []
     assert (tmp_path / "precious").is_dir()
 
 
@@ -328,9 +332,9 @@ def test_a_dump_of_other_tools_is_told_the_way(
     Path(name).write_bytes(content)
     for which in (name, f"{tmp_path}/{name}"):
         with pytest.raises(Refused, match=f"^no backup at '.*{name}': "):
-            local.find(tmp_path / "backups", "dev", "shop", which)
+            LocalStore(tmp_path / "backups").find("dev", "shop", which)
     with pytest.raises(Refused, match=words):
-        local.find(tmp_path / "backups", "dev", "shop", name)
+        LocalStore(tmp_path / "backups").find("dev", "shop", name)
 
 
 def test_a_folder_that_is_no_backup(tmp_path: Path) -> None:
@@ -343,9 +347,9 @@ def test_a_folder_that_is_no_backup(tmp_path: Path) -> None:
         ("nope", "expected the folder of one"),
     ):
         with pytest.raises(Refused, match=words):
-            local.find(tmp_path / "backups", "dev", "shop", f"{tmp_path}/{which}")
+            LocalStore(tmp_path / "backups").find("dev", "shop", f"{tmp_path}/{which}")
     with pytest.raises(NotProven, match=r"manifest\.json: No such file"):
-        local.find(tmp_path / "backups", "dev", "shop", f"{tmp_path}/{ID}")
+        LocalStore(tmp_path / "backups").find("dev", "shop", f"{tmp_path}/{ID}")
 
 
 # bounds
@@ -359,8 +363,8 @@ def test_a_manifest_has_a_bound_that_no_database_meets(tmp_path: Path) -> None:
     backup = put(tmp_path)
     os.truncate(backup.path / manifest.NAME, manifest.LIMIT + 1)
     with pytest.raises(NotProven, match="larger than 67,108,864 bytes"):
-        local.load(backup.path)
-    assert local.list_backups(tmp_path) == []
+        local_backup(backup.path)
+    assert LocalStore(tmp_path).list().backups == []
 
 
 def test_a_proof_is_read_as_the_manifest_knows_it(tmp_path: Path) -> None:
@@ -372,9 +376,9 @@ def test_a_proof_is_read_as_the_manifest_knows_it(tmp_path: Path) -> None:
         (FileRecord(1, "a" * 64), "proof.json: larger than 1 bytes"),
     ):
         with pytest.raises(NotProven, match=words):
-            Backup(path, strangers.made({names.PROOF: record})).proof()
+            local_backup(path, strangers.made({names.PROOF: record})).proof()
     with pytest.raises(NotProven, match=r"proof\.json: missing"):
-        Backup(path, strangers.made({})).proof()
+        local_backup(path, strangers.made({})).proof()
 
 
 def _below(megabytes: int, code: str, *argv: str) -> subprocess.CompletedProcess[str]:

@@ -25,12 +25,12 @@ from depots import (
 )
 from hosts import DatabaseHost
 
-from backups import below, differences, restored, until
+from backups import below, differences, local_backup, restored, until
 from pgtasks.backup.format import manifest
-from pgtasks.backup.format.backup import Backup
-from pgtasks.backup.store import local as store
-from pgtasks.backup.store import remote_index, staging, tarstream, transfer
-from pgtasks.backup.store.remote import Depot
+from pgtasks.backup.store import filestream, remote_index, staging, tarstream, transfer
+from pgtasks.backup.store.base import Backup
+from pgtasks.backup.store.local import LocalStore
+from pgtasks.backup.store.remote import RemoteStore
 from pgtasks.backup.verify import verify
 from pgtasks.errors import Failed, Locked, NotProven, Refused
 from pgtasks.host.local import HERE, LocalHost
@@ -42,39 +42,39 @@ class TestFetch:
         self, there: Reached, tmp_path: Path, db1: DatabaseHost, fresh_database: Fresh
     ) -> None:
         made = make_there(there)
-        done = transfer.fetch(made, tmp_path)
+        done = transfer.copy(made, LocalStore(tmp_path))
         assert not done.already
         got = done.backup
-        assert store.list_backups(tmp_path) == [got]
+        assert LocalStore(tmp_path).list().backups == [got]
         assert got.manifest == made.manifest
         assert got.checks.intact
         assert verify(got, HERE).structure == "read"
         assert differences(got, restored(got, db1.cluster, fresh_database)) == ()
         assert {path.stat().st_mode & 0o777 for path in got.path.rglob("*")} == {0o600, 0o700}
-        assert transfer.fetch(made, tmp_path).already
+        assert transfer.copy(made, LocalStore(tmp_path)).already
         assert [name for name in below(tmp_path) if name.endswith(".partial")] == []
 
     def test_another_one_of_that_id(self, there: Reached, tmp_path: Path) -> None:
         made = make_there(there)
-        got = transfer.fetch(made, tmp_path).backup
+        got = transfer.copy(made, LocalStore(tmp_path)).backup
         changed = replace(got.manifest, note="another")
         (got.path / manifest.NAME).write_text(manifest.text(changed))
         with pytest.raises(Refused, match=f"there is another backup {made.id} in"):
-            transfer.fetch(made, tmp_path)
+            transfer.copy(made, LocalStore(tmp_path))
         (got.path / manifest.NAME).unlink()
         with pytest.raises(Refused, match="another"):
-            transfer.fetch(made, tmp_path)
+            transfer.copy(made, LocalStore(tmp_path))
 
     def test_damage_there(self, db1: DatabaseHost, there: Reached, tmp_path: Path) -> None:
         made = make_there(there)
         spoil(db1, f"{made.folder}/{dat(made)}")
         wanted = f"{made.id} is damaged on {made.host.name}: {dat(made)}: its content was changed"
         with pytest.raises(NotProven, match=wanted):
-            transfer.fetch(made, tmp_path)
+            transfer.copy(made, LocalStore(tmp_path))
         db1.do("rm", f"{made.folder}/{dat(made)}")
         with pytest.raises(NotProven, match=f"damaged on {made.host.name}: {dat(made)}: missing"):
-            transfer.fetch(made, tmp_path)
-        assert store.list_backups(tmp_path) == []
+            transfer.copy(made, LocalStore(tmp_path))
+        assert LocalStore(tmp_path).list().backups == []
         assert not [name for name in below(tmp_path) if made.id in name]
 
     def test_damage_on_the_way(
@@ -83,22 +83,22 @@ class TestFetch:
         made = make_there(there)
         real = tarstream.unpack
 
-        def unpack(source: Any, folder: Path, tell: Any = None, **options: Any) -> Any:
+        def unpack(source: Any) -> Any:
             data = source.read()
             at = data.index(b"PGDMP")
-            return real(io.BytesIO(data[:at] + b"XXXXX" + data[at + 5 :]), folder, tell, **options)
+            return real(io.BytesIO(data[:at] + b"XXXXX" + data[at + 5 :]))
 
         monkeypatch.setattr(tarstream, "unpack", unpack)
         with pytest.raises(NotProven, match=r"is damaged on the way here: dump/toc\.dat"):
-            transfer.fetch(made, tmp_path)
-        assert store.list_backups(tmp_path) == []
+            transfer.copy(made, LocalStore(tmp_path))
+        assert LocalStore(tmp_path).list().backups == []
 
     def test_two_at_once(self, there: Reached, tmp_path: Path) -> None:
 
         made = make_there(there)
-        home = store.home(tmp_path, "prod", there.target.database)
+        home = Path(LocalStore(tmp_path).home("prod", there.target.database))
         with staging.making(home, made.id), pytest.raises(Locked, match="another run is making"):
-            transfer.fetch(made, tmp_path)
+            transfer.copy(made, LocalStore(tmp_path))
 
     def test_full_disk_here(
         self, db1: DatabaseHost, there: Reached, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -111,10 +111,10 @@ class TestFetch:
                 return real("/dev/full", os.O_WRONLY)
             return real(path, flags, *more, **options)
 
-        monkeypatch.setattr(tarstream.os, "open", open_full)
+        monkeypatch.setattr(filestream.os, "open", open_full)
         with pytest.raises(Failed, match=r"cannot write .*: No space left on device"):
-            transfer.fetch(made, tmp_path)
-        assert store.list_backups(tmp_path) == []
+            transfer.copy(made, LocalStore(tmp_path))
+        assert LocalStore(tmp_path).list().backups == []
         assert not [name for name in below(tmp_path) if made.id in name]
 
     def test_no_room_is_said_first(
@@ -123,43 +123,43 @@ class TestFetch:
         made = make_there(there)
         monkeypatch.setattr(LocalHost, "free_bytes", lambda self, path: 1000)
         with pytest.raises(Failed, match=f"no room for backup {made.id}: .* has 1.0 kB free"):
-            transfer.fetch(made, tmp_path)
+            transfer.copy(made, LocalStore(tmp_path))
 
 
 class TestSend:
-    def test_goes_whole(self, db1: DatabaseHost, far: Depot, local: Backup) -> None:
-        sent = transfer.send(local, far)
+    def test_goes_whole(self, db1: DatabaseHost, far: RemoteStore, local: Backup) -> None:
+        sent = transfer.copy(local, far)
         assert not sent.already
-        [listed] = far.mirror().backups()
+        [listed] = far.list().backups
         assert listed.folder == sent.backup.folder
         assert listed.manifest == local.manifest
         assert listed.checks.intact
         assert verify(sent.backup, far.host).structure == "read"
         modes = db1.do("find", sent.backup.folder, "-printf", "%m %U\n").splitlines()
         assert len(set(modes)) == 2
-        assert transfer.send(local, far).already
+        assert transfer.copy(local, far).already
         assert not [name for name in everything(db1) if name.endswith(".partial")]
 
-    def test_another_one_of_that_id(self, far: Depot, local: Backup) -> None:
-        transfer.send(local, far)
+    def test_another_one_of_that_id(self, far: RemoteStore, local: Backup) -> None:
+        transfer.copy(local, far)
         changed = replace(local.manifest, note="another")
         (local.path / manifest.NAME).write_text(manifest.text(changed))
-        with pytest.raises(Refused, match=f"there is another backup {local.id} on"):
-            transfer.send(store.load(local.path), far)
+        with pytest.raises(Refused, match=f"there is another backup {local.id} in '{far.prefix}"):
+            transfer.copy(local_backup(local.path), far)
 
-    def test_damage_here(self, db1: DatabaseHost, far: Depot, local: Backup) -> None:
+    def test_damage_here(self, db1: DatabaseHost, far: RemoteStore, local: Backup) -> None:
         path = local.path / dat(local)
         path.write_bytes(path.read_bytes()[:-1] + b"x")
         wanted = f"{local.id} is damaged on this machine: {dat(local)}: its content was changed"
         with pytest.raises(NotProven, match=wanted):
-            transfer.send(local, far)
+            transfer.copy(local, far)
         path.unlink()
         with pytest.raises(NotProven, match=f"on this machine: {dat(local)}: No such file"):
-            transfer.send(local, far)
+            transfer.copy(local, far)
         assert everything(db1) == []
 
     def test_damage_on_the_way(
-        self, db1: DatabaseHost, far: Depot, local: Backup, monkeypatch: pytest.MonkeyPatch
+        self, db1: DatabaseHost, far: RemoteStore, local: Backup, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         real = far.unpack
 
@@ -170,65 +170,67 @@ class TestSend:
         monkeypatch.setattr(far, "unpack", unpack)
         wanted = f"is damaged on the way to {far.host.name}: {dat(local)}: its content"
         with pytest.raises(NotProven, match=wanted):
-            transfer.send(local, far)
+            transfer.copy(local, far)
         assert everything(db1) == []
 
-    def test_no_room_there(self, db1: DatabaseHost, far: Depot, local: Backup) -> None:
+    def test_no_room_there(self, db1: DatabaseHost, far: RemoteStore, local: Backup) -> None:
         with db1.full_disk(db1.backups, 400_000):
             with pytest.raises(Failed, match=f"no room for backup {local.id}: it has .* free"):
-                transfer.send(local, far)
+                transfer.copy(local, far)
             assert everything(db1) == []
 
     def test_full_disk_there(
-        self, db1: DatabaseHost, far: Depot, local: Backup, monkeypatch: pytest.MonkeyPatch
+        self, db1: DatabaseHost, far: RemoteStore, local: Backup, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(transfer, "_refuse_full", lambda *args: None)
         with db1.full_disk(db1.backups, 16384):
             with pytest.raises(Failed, match=r"cannot be written: .*No space left on device"):
-                transfer.send(local, far)
+                transfer.copy(local, far)
             assert everything(db1) == []
 
-    def test_two_at_once(self, far: Depot, local: Backup) -> None:
+    def test_two_at_once(self, far: RemoteStore, local: Backup) -> None:
         with (
-            far.making("prod", local.manifest.database, local.id),
+            far.draft("prod", local.manifest.database, local.id),
             pytest.raises(Locked, match="another run is making"),
         ):
-            transfer.send(local, far)
+            transfer.copy(local, far)
 
-    def test_to_and_fro(self, far: Depot, local: Backup, tmp_path: Path) -> None:
+    def test_to_and_fro(self, far: RemoteStore, local: Backup, tmp_path: Path) -> None:
         local.record(proven="2025-01-01T00:00:00Z")
-        transfer.send(local, far)
-        [listed] = far.mirror().backups()
-        got = transfer.fetch(listed, tmp_path / "other").backup
+        transfer.copy(local, far)
+        [listed] = far.list().backups
+        got = transfer.copy(listed, LocalStore(tmp_path / "other")).backup
         assert got.manifest == local.manifest
         assert got.checks.proven == "2025-01-01T00:00:00Z"
 
 
 class TestLent:
-    def test_lies_there_for_a_while(self, db1: DatabaseHost, far: Depot, local: Backup) -> None:
+    def test_lies_there_for_a_while(
+        self, db1: DatabaseHost, far: RemoteStore, local: Backup
+    ) -> None:
         with transfer.lent(local, far) as lent:
             assert lent.host is far.host
             sums = db1.do("sh", "-c", 'cd "$0" && sha256sum -c SHA256SUMS', lent.folder)
             assert sums.count(": OK\n") == len(local.manifest.files) - 1
-            found = far.mirror()
-            assert found.backups() == []
-            assert found.leftovers() == []
+            found = far.list()
+            assert found.backups == []
+            assert found.interrupted == []
             pg_restore = db1.bin / "pg_restore"
             assert "TABLE DATA public customers" in db1.do(pg_restore, "--list", str(lent.dump))
             assert lent.proof() == local.proof()
         assert everything(db1) == []
 
-    def test_twice_at_once(self, far: Depot, local: Backup) -> None:
+    def test_twice_at_once(self, far: RemoteStore, local: Backup) -> None:
         with transfer.lent(local, far) as one, transfer.lent(local, far) as two:
             assert one.folder != two.folder
 
-    def test_one_that_lies_there_stays(self, there: Reached, far: Depot) -> None:
+    def test_one_that_lies_there_stays(self, there: Reached, far: RemoteStore) -> None:
         made = make_there(there)
         with transfer.lent(made, far) as lent:
             assert lent == made
-        assert len(far.mirror().backups()) == 1
+        assert len(far.list().backups) == 1
 
-    def test_damage_is_found(self, db1: DatabaseHost, far: Depot, local: Backup) -> None:
+    def test_damage_is_found(self, db1: DatabaseHost, far: RemoteStore, local: Backup) -> None:
         path = local.path / dat(local)
         path.write_bytes(path.read_bytes()[:-1] + b"x")
         lending = transfer.lent(local, far)
@@ -241,19 +243,18 @@ class TestEnded:
     """The line is cut, or the run killed, on the way: nothing is listed, nothing stays."""
 
     @pytest.mark.parametrize(
-        ("how", "step"),
+        ("how", "verb", "step"),
         [
-            ("cut", "send.written"),
-            ("cut", "fetch.begun"),
-            ("cut", "fetch.written"),
-            ("killed", "send.begun"),
-            ("killed", "fetch.written"),
+            ("cut", "send", "transfer.written"),
+            ("cut", "fetch", "transfer.begun"),
+            ("cut", "fetch", "transfer.written"),
+            ("killed", "send", "transfer.begun"),
+            ("killed", "fetch", "transfer.written"),
         ],
     )
     def test_on_the_way(
-        self, big: Path, db1: DatabaseHost, start_inv: Inv, inv: Inv, step: str, how: str
+        self, big: Path, db1: DatabaseHost, start_inv: Inv, inv: Inv, step: str, how: str, verb: str
     ) -> None:
-        verb = step.partition(".")[0]
         made = inv("db.backup", *(["--on-host"] if verb == "fetch" else []), cwd=big)
         assert made.returncode == 0, made.stderr
         process = halted(start_inv, big, step, f"backup.{verb}", "latest")
@@ -262,14 +263,16 @@ class TestEnded:
                 db1.quiet()
                 os.kill(process.pid, signal.SIGUSR1)
                 # what has come is whole without the line
-                assert process.wait(60) == (0 if step == "fetch.written" else 4)
+                assert process.wait(60) == (
+                    0 if (verb, step) == ("fetch", "transfer.written") else 4
+                )
         else:
             process.kill()
             process.wait()
         db1.quiet()
         listed = json.loads(inv("backup.list", "--json", cwd=big).stdout)
         [backup] = listed["backups"]
-        whole = step == "fetch.written" and how == "cut"
+        whole = (verb, step, how) == ("fetch", "transfer.written", "cut")
         assert (backup["where"] == "both") is whole
         assert inv(f"backup.{verb}", "latest", cwd=big).returncode == 0
         [backup] = json.loads(inv("backup.list", "--json", cwd=big).stdout)["backups"]
@@ -283,19 +286,19 @@ class TestPartials:
         self, db1: DatabaseHost, shop: str, reached: Callable[..., Reached]
     ) -> None:
         killed, far = reached(shop), far_of(reached(shop))
-        left = far_of(killed).making("prod", "x", "20250101T000000Z-0000")
+        left = far_of(killed).draft("prod", "x", "20250101T000000Z-0000")
         assert left.__enter__() is not None
         assert far.sweep() == []  # its run lives
-        assert far.mirror().leftovers() == []
+        assert far.list().interrupted == []
         killed.host.link.transport.close()  # type: ignore[attr-defined]
-        until(lambda: far.mirror().leftovers())  # the lifeline has ended the run
-        [name] = far.mirror().leftovers()
+        until(lambda: far.list().interrupted)  # the lifeline has ended the run
+        [name] = far.list().interrupted
         assert name.endswith("/prod/x/.20250101T000000Z-0000.partial")
         assert len(far.sweep()) == 1
         assert everything(db1) == []
         left.__exit__(None, None, None)
 
-    def test_without_a_run_s_name_after_a_minute(self, db1: DatabaseHost, far: Depot) -> None:
+    def test_without_a_run_s_name_after_a_minute(self, db1: DatabaseHost, far: RemoteStore) -> None:
         path = f"{db1.backups}/prod/x/.1.partial"
         db1.do("mkdir", "-p", path, user=db1.user)
         assert far.sweep() == []

@@ -17,8 +17,9 @@ from commands import sh
 from hosts import DatabaseHost
 from sites import until
 
-from pgtasks.backup.store import remote, remote_index, tarstream
-from pgtasks.backup.store.remote import Depot
+from backups import unpacked
+from pgtasks.backup.store import lines, remote_index
+from pgtasks.backup.store.remote import RemoteStore
 from pgtasks.errors import Failed, NotProven, Unreachable
 from pgtasks.host import disk, streams, tools
 from pgtasks.host.local import HERE
@@ -108,7 +109,7 @@ def test_an_archive_of_small_files_has_no_large_ones(
 ) -> None:
     source = io.BufferedReader(Endless(head))  # type: ignore[arg-type]
     with pytest.raises(NotProven, match=words):
-        tarstream.unpack(source, tmp_path, admit=remote_index.admit)
+        unpacked(source, tmp_path, admit=remote_index.admit)
 
 
 # the scripts' lines
@@ -117,7 +118,7 @@ def test_an_archive_of_small_files_has_no_large_ones(
 @pytest.mark.parametrize("content", [b"x" * 100_000, b"dead a/b/.c.partial\n" * 5_000_000])
 def test_lines_have_a_bound(content: bytes) -> None:
     with pytest.raises(Failed, match="longer than any of ours"):
-        for _ in remote._lines(io.BytesIO(content)):
+        for _ in lines.words(io.BytesIO(content)):
             pass
 
 
@@ -134,7 +135,7 @@ def test_numbers_that_are_none() -> None:
     )
     found = facts.parsed(said, 1.0, 2.0)
     assert (found.cpus, found.memory, found.disks) == (0, 0, ())
-    assert remote._listed(f"- 1 1 1 {digits} a b c ./x")[1] == 0
+    assert lines.listed(f"- 1 1 1 {digits} a b c ./x")[1] == 0
     assert disk.parse("/", f"x {digits} 1 {digits} 1% /") is None
 
 
@@ -142,7 +143,7 @@ def test_numbers_that_are_none() -> None:
 
 
 @pytest.fixture
-def hostile(db1: DatabaseHost) -> Iterator[Callable[[str], Depot]]:
+def hostile(db1: DatabaseHost) -> Iterator[Callable[[str], RemoteStore]]:
     """Return what makes a host whose tar is a script."""
     user = db1.user_with(role=False, shell="/bin/bash")
     home = db1.path(f"/home/{user}")
@@ -152,11 +153,11 @@ def hostile(db1: DatabaseHost) -> Iterator[Callable[[str], Depot]]:
     (home / ".bashrc").write_text("export PATH=~/bin:$PATH\n")
     opened: list[SshHost] = []
 
-    def make(script: str) -> Depot:
+    def make(script: str) -> RemoteStore:
         (home / "bin" / "tar").write_text(f"#!/bin/sh\n{script}\n")
         (home / "bin" / "tar").chmod(0o755)
         opened.append(SshHost(Link(Login(**db1.place(user=user)))))
-        return Depot(opened[-1], "b")
+        return RemoteStore(opened[-1], "b")
 
     yield make
     for host in opened:
@@ -180,7 +181,7 @@ def hostile(db1: DatabaseHost) -> Iterator[Callable[[str], Depot]]:
     ],
 )
 def test_a_list_of_backups_ends(
-    hostile: Callable[[str], Depot],
+    hostile: Callable[[str], RemoteStore],
     db1: DatabaseHost,
     monkeypatch: pytest.MonkeyPatch,
     script: str,
@@ -192,5 +193,5 @@ def test_a_list_of_backups_ends(
     db1.path(f"{account}/head").write_bytes(header("prod/x/1/manifest.json", 3 << 30))
     began = time.monotonic()
     with pytest.raises((Failed, NotProven, Unreachable), match=r"^[^\n]*$"):
-        there.mirror()
+        there.list()
     assert time.monotonic() - began < 30

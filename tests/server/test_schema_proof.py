@@ -17,7 +17,7 @@ import schemas
 from schemas import Restored
 from servers import Cluster
 
-from pgtasks.backup.store import local
+from pgtasks.backup.store.local import LocalStore
 from pgtasks.errors import Failed, NotProven, VersionMismatch
 from pgtasks.host.local import HERE
 from pgtasks.server.dump import pg_dump
@@ -381,7 +381,7 @@ class TestRestore:
     ) -> None:
         cluster.execute(REPRINTED, database)
         assert inv("db.backup").returncode == 0
-        [made] = local.list_backups(project / "backups")
+        [made] = LocalStore(project / "backups").list().backups
         raw = (made.dump / "toc.dat").read_bytes()
         rewriting.put(made, raw.replace(b"WHERE open", b"WHERE true"))
         assert inv("backup.verify").returncode == 0
@@ -404,7 +404,7 @@ class TestRestore:
     ) -> None:
         cluster.execute(REPRINTED, database)
         assert inv("db.backup").returncode == 0
-        [made] = local.list_backups(project / "backups")
+        [made] = LocalStore(project / "backups").list().backups
         rewriting.put_json(made, "proof.json", {"schema": {"view public.todo": ["a", "b", "c"]}})
         # the journal knows nothing of such a manifest
         done = inv("db.restore", "--as-superuser", "--confirm", database)

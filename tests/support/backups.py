@@ -9,16 +9,21 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from servers import Cluster
 
 from pgtasks.backup import create
 from pgtasks.backup.dump.job import DumpOptions
-from pgtasks.backup.format.backup import Backup
-from pgtasks.backup.store.destination import LocalShelf
+from pgtasks.backup.format.manifest import Manifest
+from pgtasks.backup.format.records import FileRecord
+from pgtasks.backup.listing import Listing, Part
+from pgtasks.backup.store import filestream, tarstream, tree
+from pgtasks.backup.store.base import Backup, Contents
+from pgtasks.backup.store.filestream import Admit, Tell
+from pgtasks.backup.store.local import LocalStore
 from pgtasks.server import proof
 from pgtasks.server.proof import toc
 from pgtasks.server.proof.toc import Entry
@@ -33,6 +38,30 @@ INSERT INTO orders (customer, total) SELECT g % 100 + 1, g * 1.5 FROM generate_s
 """
 
 
+def local_backup(path: Path, known: Manifest | None = None) -> Backup:
+    """Return the backup in a folder of this machine, with its manifest or another one."""
+    return Backup(path, known or tree.manifest_in(path), LocalStore(path.parent), str(path))
+
+
+def listed(backups: Sequence[Backup], **more: Any) -> Listing:
+    """Return the list of some backups of one store."""
+    return Listing([Part("here", Contents(backups, **more))])
+
+
+def unpacked(
+    source: IO[bytes],
+    folder: Path,
+    tell: Tell | None = None,
+    *,
+    admit: Admit = lambda name, size: None,
+) -> dict[str, FileRecord]:
+    """Write the files of an archive below a folder, and return their records."""
+    records: dict[str, FileRecord] = {}
+    files = filestream.admitted(tarstream.unpack(source), admit)
+    filestream.laid(folder, filestream.measured(files, records, tell))
+    return records
+
+
 def make(target: Target | Reached, folder: Path, **options: Any) -> Backup:
     """Make a backup, quietly."""
     return said(target, folder, **options)[0]
@@ -43,7 +72,7 @@ def said(target: Target | Reached, folder: Path, **options: Any) -> tuple[Backup
     lines: list[str] = []
     made = create.create(
         target if isinstance(target, Reached) else Reached(target),
-        shelf=LocalShelf(folder),
+        store=LocalStore(folder),
         options=DumpOptions(**options),
         say=lines.append,
         quiet=True,

@@ -15,11 +15,10 @@ from projects import make_project, put_stamp
 from backups import SHOP, below, make
 from pgtasks.backup import create
 from pgtasks.backup.dump.job import DumpOptions
-from pgtasks.backup.format.backup import Backup
-from pgtasks.backup.store import local as store
 from pgtasks.backup.store import remote
-from pgtasks.backup.store.destination import FarShelf
-from pgtasks.backup.store.remote import Depot
+from pgtasks.backup.store.base import Backup
+from pgtasks.backup.store.local import LocalStore
+from pgtasks.backup.store.remote import RemoteStore
 from pgtasks.host import tempfiles
 from pgtasks.server import reach
 from pgtasks.server.reach import Reached
@@ -69,12 +68,12 @@ def there(reached: Callable[..., Reached], shop: str) -> Reached:
 
 
 @pytest.fixture
-def far(there: Reached) -> Depot:
+def far(there: Reached) -> RemoteStore:
     """Return the backups folder on db1."""
     return far_of(there)
 
 
-def far_of(reached: Reached) -> Depot:
+def far_of(reached: Reached) -> RemoteStore:
     found = remote.of(reached.host, reached.target.ssh)
     assert found is not None
     return found
@@ -84,7 +83,7 @@ def make_there(reached: Reached, say: Callable[[str], None] | None = None, **mor
     """Make a backup that stays on the host."""
     return create.create(
         reached,
-        shelf=FarShelf(far_of(reached)),
+        store=far_of(reached),
         options=DumpOptions(**more),
         say=say,
         quiet=True,
@@ -149,7 +148,7 @@ def big(db1: DatabaseHost, shop: str, shop_project: Path) -> Path:
 
 
 def path_of(project: Path, made: dict[str, Any]) -> Path:
-    return store.home(project / "backups", "field", made["database"]) / made["id"]
+    return Path(LocalStore(project / "backups").home("field", made["database"])) / made["id"]
 
 
 def left_here(project: Path) -> list[str]:

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from backups import local_backup
 from pgtasks.backup.format import files, manifest
-from pgtasks.backup.format.backup import Backup
-from pgtasks.backup.store import local
+from pgtasks.backup.store.base import Backup
 
 _DATA = (b"TABLE DATA", b"SEQUENCE SET", b"BLOBS")
 _ARCHIVE = (b"ENCODING", b"STDSTRINGS", b"SEARCHPATH", b"DATABASE")
@@ -203,4 +203,4 @@ def _put(backup: Backup, path: Path, content: bytes) -> Backup:
     records[files.SUMS] = files.record(backup.path, files.SUMS)
     made = replace(backup.manifest, files=records)
     (backup.path / manifest.NAME).write_text(manifest.text(made), encoding="utf-8")
-    return local.load(backup.path)
+    return local_backup(backup.path)

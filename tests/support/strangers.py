@@ -24,11 +24,13 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
+from backups import local_backup, unpacked
 from pgtasks.backup import listing, views
 from pgtasks.backup.format import files, manifest, names
 from pgtasks.backup.format.manifest import Manifest
 from pgtasks.backup.format.records import FileRecord, Unread
-from pgtasks.backup.store import local, remote, remote_index, tarstream
+from pgtasks.backup.store import filestream, remote, remote_index, tarstream
+from pgtasks.backup.store.local import LocalStore
 from pgtasks.database import properties
 from pgtasks.database.properties import DatabaseProperties, Grant, Setting
 from pgtasks.errors import PgtasksError
@@ -138,7 +140,7 @@ def made(records: dict[str, FileRecord]) -> Manifest:
 
 
 def _put(folder: Path, contents: dict[str, bytes]) -> Path:
-    path = local.home(folder, "dev", "shop") / ID
+    path = Path(LocalStore(folder).home("dev", "shop")) / ID
     path.mkdir(parents=True)
     records = {
         name: FileRecord(len(content), hashlib.sha256(content).hexdigest())
@@ -152,16 +154,15 @@ def _put(folder: Path, contents: dict[str, bytes]) -> Path:
 
 def _shown(folder: Path) -> None:
     """Read a backups folder as all tasks do that list."""
-    there = local.look(folder)
-    unreadable = [(path, why.message) for path, why in there.unreadable]
-    shown = listing.Listing(there.backups, unreadable, [])
+    there = LocalStore(folder).list()
+    shown = listing.Listing([listing.Part("here", there)])
     json.dumps(shown.as_json())
     assert all(isinstance(line, str) for line in (*shown.lines(), shown.summary()))
     for backup in there.backups:
         json.dumps(views.Shown(backup).as_json())
         assert all(views.Shown(backup).lines())
-        assert local.find(folder, "dev", "shop", backup.id).id == backup.path.name
-    assert len(there.backups) + len(unreadable) == 1
+        assert LocalStore(folder).find("dev", "shop", backup.id).id == backup.path.name
+    assert len(there.backups) + len(there.broken) == 1
 
 
 def manifests(data: st.DataObject, folder: Path) -> None:
@@ -180,14 +181,14 @@ def manifests(data: st.DataObject, folder: Path) -> None:
     content = laid(document).encode("utf-8", "surrogatepass")
     (path / manifest.NAME).write_bytes(spoiled(data, content))
     _shown(folder)
-    local.find(folder, "dev", "shop")
+    LocalStore(folder).find("dev", "shop")
 
 
 def proofs(data: st.DataObject, folder: Path) -> None:
     """A proof that the manifest knows."""
     document = changed(data, json.loads(model.text(PROOF)))
     path = _put(folder, {names.PROOF: spoiled(data, _text(document))})
-    proof = local.load(path).proof()
+    proof = local_backup(path).proof()
     assert proof is not None
     assert isinstance(model.text(proof), str)
     assert all(map(str, (*proof.tables, *proof.sequences)))
@@ -196,7 +197,7 @@ def proofs(data: st.DataObject, folder: Path) -> None:
 def facts(data: st.DataObject, folder: Path) -> None:
     """The facts of a database that the manifest knows."""
     path = _put(folder, {names.DATABASE: spoiled(data, _text(changed(data, FACTS.as_json())))})
-    found = local.load(path).database()
+    found = local_backup(path).database()
     assert properties.laying_statements("x", found) is not None
     assert properties.late_statements("x", found) is not None
 
@@ -206,8 +207,8 @@ def checks(data: st.DataObject, folder: Path) -> None:
     path = _put(folder, {"dump.pgdump": b"x"})
     (path / names.CHECKS).write_bytes(spoiled(data, _text(changed(data, CHECKS))))
     _shown(folder)
-    local.load(path).record(damage=data.draw(st.text(max_size=10_000)))
-    assert local.load(path).checks.text()
+    local_backup(path).record(damage=data.draw(st.text(max_size=10_000)))
+    assert local_backup(path).checks.text()
 
 
 _MEMBERS = st.tuples(
@@ -232,8 +233,8 @@ def tar(data: st.DataObject) -> bytes:
 def archives(data: st.DataObject, folder: Path) -> None:
     """An archive of what is expected, and of what is not."""
     expected = {"dump/1": FileRecord(5, "a" * 64), "x": FileRecord(0, "b" * 64)}
-    admit = data.draw(st.sampled_from([remote_index.admit, tarstream.admitting(expected)]))
-    found = tarstream.unpack(io.BytesIO(tar(data)), folder, admit=admit)
+    admit = data.draw(st.sampled_from([remote_index.admit, filestream.expecting(expected)]))
+    found = unpacked(io.BytesIO(tar(data)), folder, admit=admit)
     assert all((folder / name).is_file() for name in found)
 
 
@@ -283,8 +284,8 @@ def journals(data: st.DataObject, folder: Path) -> None:
     assert all(isinstance(line, str) for line in found.lines())
 
 
-class Answers(remote.Depot):
-    """A depot on a host that says what it likes."""
+class Answers(remote.RemoteStore):
+    """A store on a host that says what it likes."""
 
     def __init__(self, answer: bytes) -> None:
         super().__init__(HERE)
@@ -324,11 +325,10 @@ def answers(data: st.DataObject, folder: Path) -> None:
     """What a host says of its backups, and of the files of one."""
     said = b"\n".join(data.draw(_LINES)) + b"\n\n"
     if data.draw(st.booleans()):
-        found = Answers(spoiled(data, said + tar(data))).mirror()
-        assert found.path.is_dir()
-        assert all(backup.folder for backup in found.backups())
-        assert all(isinstance(why, str) for _, why in found.unreadable())
-        assert isinstance(found.leftovers(), list)
+        found = Answers(spoiled(data, said + tar(data))).list()
+        assert all(backup.folder for backup in found.backups)
+        assert all(isinstance(each.error.message, str) for each in found.broken)
+        assert all(isinstance(place, str) for place in found.interrupted)
     else:
         sums = b"\n".join(data.draw(_LINES)) + b"\n"
         found_sums = Answers(spoiled(data, said + sums)).sums("x", 1)
@@ -391,7 +391,7 @@ def _replace(path: Path, kind: str) -> None:
 def folders(data: st.DataObject, folder: Path) -> None:
     """A backup's folder with something else where a file was."""
     path = _put(folder, {"dump.pgdump": b"x", names.PROOF: b"{}", names.DATABASE: b"{}"})
-    backup = local.load(path)
+    backup = local_backup(path)
     present = [*backup.manifest.files, names.CHECKS, ".hidden", "dump"]
     for name in data.draw(st.lists(st.sampled_from(present), max_size=3)):
         _replace(
@@ -401,19 +401,18 @@ def folders(data: st.DataObject, folder: Path) -> None:
     files.below(path)
     unfit = files.unfit(path, backup.manifest.files)
     try:
-        tarstream.pack(io.BytesIO(), path, backup.manifest.files)
+        tarstream.pack(io.BytesIO(), filestream.opened(path, backup.manifest.files))
         assert unfit == []
-    except tarstream.Unread:
+    except filestream.Unread:
         assert unfit != []
     for read in (backup.proof, backup.database, lambda: backup.checks):
         try:
             read()
         except PgtasksError:
             pass
-    try:
-        backup.record(intact=journal.now())
-    except OSError:
-        assert (path / names.CHECKS).is_dir()
+    now = journal.now()
+    backup.record(intact=now)
+    assert backup.checks.intact == now or (path / names.CHECKS).is_dir()
 
 
 Trial = Callable[[st.DataObject, Path], None]

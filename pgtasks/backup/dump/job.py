@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pgtasks.backup.format import names, readme
-from pgtasks.backup.store.destination import Shelf
+from pgtasks.backup.store.base import Store
 from pgtasks.database import properties
 from pgtasks.database.properties import DatabaseProperties
 from pgtasks.errors import VersionMismatch
@@ -68,7 +68,7 @@ class Job:
     settings: str
     toolset: Toolset
     compression: str
-    shelf: Shelf
+    store: Store
     reader: Toolset
 
     @property
@@ -80,7 +80,7 @@ class Job:
     @property
     def streamed(self) -> bool:
         """Whether the dump is streamed over SSH."""
-        return self.host != self.shelf.host
+        return self.host != self.store.host
 
     @property
     def sealed(self) -> bool:
@@ -109,7 +109,7 @@ class Job:
             compression=self.compression,
             jobs=jobs,
             # pgtasks itself writes a file on this machine
-            streamed=form == "custom" and self.shelf.host == HERE,
+            streamed=form == "custom" and self.store.host == HERE,
             schema_only=self.options.schema_only,
             exclude_table_data=self.options.exclude_table_data,
             encoding="SQL_ASCII" if self.source.encoding == "SQL_ASCII" else "UTF8",
@@ -125,7 +125,7 @@ class Job:
         )
 
 
-def prepared(reached: Reached, shelf: Shelf, options: DumpOptions) -> Job:
+def prepared(reached: Reached, store: Store, options: DumpOptions) -> Job:
     """Check source and tools, and return the job.
 
     Raises Refused, VersionMismatch, or Unreachable if the server has too few free connections.
@@ -136,12 +136,12 @@ def prepared(reached: Reached, shelf: Shelf, options: DumpOptions) -> Job:
         facts = properties.read(conn, target.database)
         settings = readme.settings(conn, facts)
         toolset = tools.for_dump(tools.available(host, target), source.major, target)
-        readers = _readers(toolset, host, shelf, target)
+        readers = _readers(toolset, host, store, target)
         chosen = compression.chosen(options.compression, toolset, readers)
         unpacking = [each for each in readers if compression.algorithm(chosen) in each.compressions]
         job = Job(
             *(target, host, options, source, facts, settings, toolset, chosen),
-            shelf=shelf,
+            store=store,
             reader=(unpacking or readers)[0],
         )
         _check_room(conn, job)
@@ -156,16 +156,16 @@ def _check_room(conn: Connection, job: Job) -> None:
     room.check(conn, job.target, "the backup", within=needed, besides=1, jobs=job.target.jobs)
 
 
-def _readers(toolset: Toolset, host: Host, shelf: Shelf, target: Target) -> list[Toolset]:
+def _readers(toolset: Toolset, host: Host, store: Store, target: Target) -> list[Toolset]:
     """Return the tools that read the dump at its destination, raising VersionMismatch for none."""
-    if shelf.host == host:
+    if store.host == host:
         return [toolset]
-    toolsets = tools.available(shelf.host, target)
+    toolsets = tools.available(store.host, target)
     fitting = tools.for_reading(toolsets, toolset.major)
     if not fitting:
         names = ", ".join(map(str, toolsets)) or "none"
         raise VersionMismatch(
-            f"no pg_restore on {shelf.host.name} reads what pg_dump {toolset} on {host.name} "
+            f"no pg_restore on {store.host.name} reads what pg_dump {toolset} on {host.name} "
             f"writes, found {names}: install the PostgreSQL client of "
             f"version {toolset.major} or newer, or let the backup stay there with --on-host"
         )

@@ -10,7 +10,7 @@ from importlib import metadata
 from pgtasks.backup.dump.job import Job
 from pgtasks.backup.format import files, manifest, names, readme
 from pgtasks.backup.format.manifest import Manifest
-from pgtasks.backup.store.destination import Draft
+from pgtasks.backup.store.base import Draft
 from pgtasks.errors import Failed
 from pgtasks.report import account
 from pgtasks.server.dump import pg_dump
@@ -24,7 +24,7 @@ def reconciled(job: Job, dumped: Dumped) -> Dumped:
     """Compare the proof with the dump's table of contents, and take the sequences from the dump."""
     if dumped.proof is None:
         return dumped
-    entries = pg_dump.contents(job.shelf.host, dumped.plan.layout, dumped.plan.path)
+    entries = pg_dump.contents(job.store.host, dumped.plan.layout, dumped.plan.path)
     dumped_oids = {entry.oid for entry in entries if entry.desc == "TABLE DATA"}
     absent = {str(table) for table in dumped.content.tables if table.oid not in dumped_oids}
     if absent and not job.options.exclude_table_data and not job.options.schema_only:

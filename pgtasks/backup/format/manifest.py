@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
@@ -109,6 +110,11 @@ class Manifest:
             for name, record in sorted(self.files.items())
         }
         return document
+
+
+def is_id(name: str) -> bool:
+    """Return whether a name has the form of a backup's ID."""
+    return re.fullmatch(ID, name) is not None
 
 
 def text(manifest: Manifest) -> str:

@@ -1,6 +1,6 @@
 """Restores: build and prove a side database, then swap it in and keep the old one for undo.
 
-choose     choose the backup
+doubt      decide whether a backup may come from somebody else
 options    the options of the command line
 survey     collect everything that a restore needs, and make the plan
 plan       the plan: what is built and replaced, what would be lost
@@ -19,9 +19,9 @@ outcome    the result
 
 from __future__ import annotations
 
-from pgtasks.backup.restore.choose import chosen, doubt
+from pgtasks.backup.restore.doubt import doubt
 from pgtasks.backup.restore.options import RestoreOptions
 from pgtasks.backup.restore.outcome import Restored
 from pgtasks.backup.restore.perform import restore
 
-__all__ = ["RestoreOptions", "Restored", "chosen", "doubt", "restore"]
+__all__ = ["RestoreOptions", "Restored", "doubt", "restore"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from pgtasks.backup.format.backup import Backup
+from pgtasks.backup.store.base import Backup
 from pgtasks.server import connection
 from pgtasks.server.connection import Connection
 from pgtasks.server.proof import entries

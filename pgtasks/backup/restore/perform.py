@@ -8,13 +8,13 @@ from dataclasses import replace
 
 from pgtasks import report
 from pgtasks.backup import verify
-from pgtasks.backup.format.backup import Backup
 from pgtasks.backup.restore import intact, prove
 from pgtasks.backup.restore.build import build, clear, mark, restored_entries
 from pgtasks.backup.restore.options import RestoreOptions
 from pgtasks.backup.restore.outcome import Restored
 from pgtasks.backup.restore.plan import RestorePlan
 from pgtasks.backup.restore.survey import make_plan
+from pgtasks.backup.store.base import Backup
 from pgtasks.database import attached, drop, forget, recover, swap
 from pgtasks.database.swap import Swapped
 from pgtasks.host.local import Host

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from pgtasks import report
-from pgtasks.backup.format.backup import Backup
 from pgtasks.backup.restore.leaving import NOTHING, Left
 from pgtasks.backup.restore.rights import Rights
+from pgtasks.backup.store.base import Backup
 from pgtasks.database.properties import DatabaseProperties, Setting
 from pgtasks.database.side import side_name
 from pgtasks.host.local import Command, Host

@@ -10,10 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import IO
 
-from pgtasks.backup.format.backup import Backup
 from pgtasks.backup.restore.plan import RestorePlan, dbname
-from pgtasks.backup.store import remote
-from pgtasks.errors import Failed, PgtasksError
+from pgtasks.backup.store.base import Backup
+from pgtasks.errors import Failed
 from pgtasks.host import journal, pipeline, tools
 from pgtasks.host.local import Command, Host
 from pgtasks.report import Progress, plural
@@ -98,7 +97,7 @@ def prove(
         "the restored content is not what the backup holds, nothing was replaced",
     )
     if not differences and not plan.left.numbers:
-        _record(plan.backup)
+        plan.backup.record(proven=journal.now())
     unproven = [f"{item.object}: {item.reason}" for item in expected.unproven]
     notes = (*_older(expected), *unproven, *comparison.skipped, *schema.notes)
     return Proven(comparison, notes, differences, tuple(unused(differences, plan.accept)))
@@ -268,12 +267,3 @@ def described(plan: RestorePlan, host: Host) -> list[Entry]:
     if isinstance(entries, Failed):
         raise entries
     return list(entries)
-
-
-def _record(backup: Backup) -> None:
-    try:
-        checks = backup.record(proven=journal.now())
-        if backup.folder:
-            remote.holding(backup).note(backup, checks)
-    except (OSError, PgtasksError):
-        pass  # the folder may be read-only; the proof counts anyway

@@ -8,12 +8,12 @@ from dataclasses import replace
 from typing import Any
 
 from pgtasks import report
-from pgtasks.backup.format.backup import Backup
 from pgtasks.backup.restore import demands, leaving, preflight, trying
 from pgtasks.backup.restore.options import RestoreOptions
 from pgtasks.backup.restore.plan import RestorePlan, losses
 from pgtasks.backup.restore.rights import Rights, Wish, decide
 from pgtasks.backup.restore.rights import roles as known_roles
+from pgtasks.backup.store.base import Backup
 from pgtasks.database import properties, recover, side
 from pgtasks.database.properties import DatabaseProperties, Setting
 from pgtasks.host import tools

@@ -1,11 +1,16 @@
 """Where backups lie.
 
-local         folders of this machine
-staging       a backup that is not complete yet
-destination   where a new one goes
-remote        folders of the database host
-remote_index  the small files of a host's backups, kept here for the length of a run
+base          what every store can do, and the backups that it holds
+choice        what --backup means in a store
+tree          folders of backups on this machine
+local         the store of this machine
+staging       a backup on this machine that is not complete yet
+remote        the store of a database host
+remote_index  the manifests of a host's backups, kept here for the length of a run
 scripts       the shell text that does a store's work on a host
-tarstream     files as a tar stream, in which backups travel
-transfer      backups fetched and sent
+lines         what those scripts print
+filestream    files on their way from one place to another
+tarstream     the same as a tar archive, which is how they go over the line
+transfer      backups copied from one store to another, and lent
+destination   where a new one goes
 """

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-import re
+import os
 import secrets
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from pathlib import PurePosixPath
-from typing import IO
+from pathlib import Path, PurePosixPath
 
-from pgtasks.backup.format import names
-from pgtasks.backup.format.backup import Backup, Checks
+from pgtasks.backup.format import files, names
+from pgtasks.backup.format import manifest as manifests
+from pgtasks.backup.format.checks import Checks
 from pgtasks.backup.format.records import FileRecord, Reading, Unread
-from pgtasks.backup.store import remote_index, scripts, tarstream
-from pgtasks.backup.store.remote_index import FAULTS, Mirror, room, small_names
-from pgtasks.backup.store.tarstream import Tell
+from pgtasks.backup.store import (
+    choice,
+    filestream,
+    lines,
+    remote_index,
+    scripts,
+    staging,
+    tarstream,
+    tree,
+)
+from pgtasks.backup.store.base import Backup, CheckNames, Contents, Exists
+from pgtasks.backup.store.filestream import FileStream, FileStreams, Tell
+from pgtasks.backup.store.remote_index import FAULTS, Index, room, small_names
 from pgtasks.errors import Failed, Locked, NotProven, PgtasksError, Refused
 from pgtasks.host import disk, streams
 from pgtasks.host.local import Command, Host
@@ -23,97 +33,105 @@ from pgtasks.server.quoting import folder_name
 from pgtasks.settings.ssh import Login
 
 DEFAULT = "pgtasks-backups"
-_LINES = 64 << 20  # bytes of lines that a script prints: some 500,000 names
-_LINE = 16_384  # of one of them
 _LISTING = 4 << 30  # bytes of all manifests; they lie on this machine's disk meanwhile
 _FRAME = 16_384  # bytes beside one file in an archive, and at its end
 _READ = 1_000_000  # bytes a second that a host reads of its own disk at least
-_SIZE = re.compile(r"[0-9]{1,18}")
 _LARGEST = 10**13  # bytes of a backup whose reading is waited for
-_KINDS = {
-    "l": "a symbolic link",
-    "p": "a named pipe",
-    "s": "a socket",
-    "b": "a device",
-    "c": "a device",
-}
+_READERS = 2  # processes that read there what has arrived
 
 
-@dataclass(frozen=True)
-class Partial:
-    """A temporary folder there; `free` are the bytes that its disk has, None if unknown."""
-
-    path: str
-    free: int | None
-    swept: tuple[str, ...] = ()
-
-
-class Depot:
+class RemoteStore:
     """The folder `ssh.backups` on a host: absolute, or below the home of the account there."""
 
     def __init__(self, host: Host, folder: str = "") -> None:
         self.host, self.folder = host, folder or DEFAULT
+        self.name, self.prefix = host.name, f"{host.name}:"
 
     def __str__(self) -> str:
-        return f"{self.host.name}:{self.folder}"
+        return f"{self.prefix}{self.folder}"
 
     def home(self, environment: str, database: str) -> str:
-        """Return the name of the folder of one database's backups in it."""
-        return f"{folder_name(environment)}/{folder_name(database)}"
+        """Return the folder of one database's backups, as the setting names it."""
+        return f"{self.folder}/{_home(environment, database)}"
 
     # what is there
 
-    def mirror(self) -> Mirror:
-        """Return what lies there, with all manifests."""
-        path, base, dead, faults = room(self.host), "", [], {}
+    def list(self) -> Contents:
+        """Return what lies there; all manifests come here."""
+        index = self._index()
+        return index.contents(self)
+
+    def _index(self) -> Index:
+        path, below, dead, faults = room(self.host), "", [], {}
         with self._reading(scripts.listing(self.folder), "read", most=_LISTING) as source:
-            for kind, _, rest in _lines(source):
+            for kind, _, rest in lines.words(source):
                 if kind == "base":
-                    base = rest
+                    below = rest
                 elif kind == "dead":
                     dead.append(rest)
                 elif kind in FAULTS:
                     faults[rest] = FAULTS[kind]
                 else:
                     remote_index.place(path, rest)
-            tarstream.unpack(source, path, admit=remote_index.admit)
-        return Mirror(self.host, path, base, tuple(dead), faults)
+            manifests_there = filestream.admitted(tarstream.unpack(source), remote_index.admit)
+            filestream.laid(path, manifests_there)
+        return Index(self.prefix, path, below, tuple(dead), faults)
 
-    def small(self, backup: Backup) -> Backup:
-        """Return a backup that lies there with all of it here but the dump."""
-        names = [name for name in small_names(backup.manifest) if not (backup.path / name).exists()]
-        if names:
-            expected = {name: backup.manifest.files[name] for name in names}
-            most = sum(one.size + _FRAME for one in expected.values()) + _FRAME
-            packed = scripts.pack(backup.folder, names)
-            with self._reading(packed, "read", most=most) as source:
-                tarstream.unpack(source, backup.path, admit=tarstream.admitting(expected))
-        return backup
+    def find(self, environment: str, database: str, which: str | None = None) -> Backup:
+        """Return a backup by its path there, or as `choice.select` finds it among them."""
+        index = self._index()
+        try:
+            if which is not None and os.sep in which:
+                return index.at(which, self)
+            return choice.select(index.contents(self), environment, database, which)
+        except Refused as exc:
+            raise Refused(f"on {self.name}: {exc.message}") from None
+
+    def dump(self, backup: Backup) -> Path:
+        """Return the dump where it lies, a path on the host."""
+        return Path(backup.folder) / names.dump_name(backup.manifest.layout)
+
+    def read(self, backup: Backup, names: Sequence[str] = ()) -> FileStreams:
+        """Yield files from an archive that tar writes there."""
+        expected = {name: backup.manifest.files[name] for name in names or backup.manifest.files}
+        # folders are named whole: a dump may have more files than a command has room for
+        packed = {name if names else name.split("/")[0] for name in expected}
+        most = sum(each.size + _FRAME for each in expected.values()) + _FRAME * (len(packed) + 1)
+        with self._reading(scripts.pack(backup.folder, sorted(packed)), "read", most) as source:
+            yield from tarstream.unpack(source)
+
+    def complete(self, backup: Backup) -> None:
+        """Bring all of a backup here but the dump."""
+        missing = [
+            name for name in small_names(backup.manifest) if not (backup.path / name).exists()
+        ]
+        if missing:
+            admit = filestream.expecting({name: backup.manifest.files[name] for name in missing})
+            with closing(self.read(backup, missing)) as arriving:
+                filestream.laid(backup.path, filestream.admitted(arriving, admit))
+
+    def records(
+        self, backup: Backup, jobs: int, *, check: CheckNames, tell: Tell | None = None
+    ) -> Reading:
+        """Let the host read the files."""
+        reading = self.sums(backup.folder, jobs, check=check, tell=tell)
+        return {name: reading[name] for name in backup.manifest.files if name in reading}
 
     def sums(
-        self,
-        folder: str,
-        jobs: int,
-        *,
-        names: Callable[[set[str]], None] | None = None,
-        tell: Tell | None = None,
+        self, folder: str, jobs: int, *, check: CheckNames | None = None, tell: Tell | None = None
     ) -> Reading:
-        """Return the records of all files below a folder there.
-
-        `names` gets those of the files before they are read, `tell` the bytes read since. Raises
-        NotProven for what is neither file nor folder.
-        """
+        """Return the records of all files below a folder there."""
         sizes, found = {}, {}
         with self._reading(scripts.sums(folder, max(1, jobs)), "read") as source:
-            for line in _raw(source):
-                name, size, kind = _listed(line)
+            for line in lines.raw(source):
+                name, size, kind = lines.listed(line)
                 if kind:
-                    raise NotProven(f"{self.host.name}:{folder}/{name}: {kind}")
+                    raise NotProven(f"{self.prefix}{folder}/{name}: {kind}")
                 sizes[name] = size
             source.wait(min(sum(sizes.values()), _LARGEST) / _READ)
-            if names:
-                names(set(sizes))
-            for sha256, _, name in _lines(source):
+            if check:
+                check(set(sizes))
+            for sha256, _, name in lines.words(source):
                 plain = name.strip(" *").removeprefix("./")
                 found[plain] = sha256
                 if tell:
@@ -123,45 +141,43 @@ class Depot:
             for name, size in sizes.items()
         }
 
-    # what is made there
+    # what is written there
 
     @contextmanager
-    def making(
-        self, environment: str, database: str, id: str, *, name: str = ""
-    ) -> Iterator[Partial | None]:
-        """Make a temporary folder there for the length of a block, and remove it then.
+    def draft(self, environment: str, database: str, id: str = "") -> Iterator[RemoteDraft]:
+        """Make a backup there in a folder with a temporary name.
 
-        Yields None where there is a finished backup of that ID. `name` sets the folder apart from
-        that of another run with the same backup. Where the line is lost, the next run removes it.
-        Raises Locked where another run makes that backup, Failed where nothing can be written.
+        Where the line is lost, the next run removes it.
         """
-        home = self.home(environment, database)
-        path, free, swept = "", None, []
-        script = scripts.make(self.folder, home, f".{name or id}.partial", id)
-        for kind, _, rest in self._said(script):
+        id = id or staging.new_id()
+        path, free = self._make(_home(environment, database), id)
+        try:
+            yield RemoteDraft(self, id, room(self.host), Path(path), free)
+        except OSError as exc:  # such as a full disk here
+            raise Failed(f"cannot write {str(exc.filename)!r}: {exc.strerror}") from None
+        finally:
+            self.remove(path)
+
+    def _make(self, home: str, id: str) -> tuple[str, int | None]:
+        """Make a temporary folder; return its path, and the bytes for which there is room."""
+        path, free = "", None
+        script = scripts.make(self.folder, home, staging.name(id), id)
+        for kind, _, rest in self._run(script):
             if kind == scripts.THERE:
-                yield None
-                return
+                raise Exists(f"backup {id} is there already")
             if kind == scripts.BUSY:
-                raise Locked(f"another run is making backup {id} on {self.host.name}")
+                raise Locked(f"another run is making backup {id} on {self.name}")
             if kind == "at":
                 path = rest
             elif kind == "free":
                 found = disk.parse(path, rest)
                 free = found.free if found else None
-            else:
-                swept.append(rest)
-        try:
-            yield Partial(path, free, tuple(swept))
-        finally:
-            self.remove(path)
+        return path, free
 
-    def finish(self, partial: Partial, id: str) -> str:
-        """Make a temporary folder durable, give it its final name and return where it is."""
-        for kind, _, _ in self._said(scripts.finish(partial.path, id)):
-            if kind == scripts.THERE:
-                raise Refused(f"there is another backup {id} on {self.host.name}")
-        return str(PurePosixPath(partial.path).with_name(id))
+    def note(self, backup: Backup, checks: Checks) -> None:
+        """Write the checks there, and beside what is here of the backup."""
+        self.put(f"{backup.folder}/{names.CHECKS}", checks.text().encode())
+        checks.write(backup.path)
 
     def put(self, path: str, content: bytes) -> None:
         """Write a small file there, in the place of one that is there."""
@@ -170,39 +186,47 @@ class Depot:
         with self._worded("written"), streams.writing(self.host, command) as sink:
             sink.write(content)
 
-    def note(self, backup: Backup, checks: Checks) -> None:
-        """Write down there when a backup was verified or drilled."""
-        self.put(f"{backup.folder}/{names.CHECKS}", checks.text().encode())
-
-    def unpack(self, path: str, send: Callable[[IO[bytes]], None]) -> None:
-        """Let a function write an archive, whose files come into a folder there."""
+    def unpack(self, path: str, arriving: Iterable[FileStream]) -> None:
+        """Write files below a folder there."""
         with self._worded("written"), streams.writing(self.host, scripts.unpack(path)) as sink:
-            send(sink)
+            tarstream.pack(sink, arriving)
+
+    def finish(self, path: str, id: str) -> str:
+        """Make a temporary folder durable, give it its final name and return where it is."""
+        for kind, _, _ in self._run(scripts.finish(path, id)):
+            if kind == scripts.THERE:
+                raise Refused(f"there is another backup {id} on {self.name}")
+        return str(PurePosixPath(path).with_name(id))
 
     def remove(self, path: str) -> None:
         """Remove a folder there, if the line still stands."""
         try:
-            self._said(scripts.remove(path))
+            self._run(scripts.remove(path))
         except PgtasksError:
             pass  # the next run's sweep does it
 
-    def sweep(self) -> list[str]:
-        """Remove what interrupted runs left there, and return it; living runs are left alone."""
-        return [rest for _, _, rest in self._said(scripts.sweep(self.folder))]
+    def sweep(self) -> Sequence[str]:
+        """Remove what interrupted runs left there; living runs are left alone."""
+        gone = [PurePosixPath(rest).name for _, _, rest in self._run(scripts.sweep(self.folder))]
+        return [f"removed {name!r} on {self.name}, an interrupted backup" for name in gone]
 
-    def _said(self, command: Command) -> list[tuple[str, str, str]]:
+    # scripts there
+
+    def _run(self, command: Command) -> Sequence[tuple[str, str, str]]:
         """Return the lines that a script prints; it may have to write much to disk before."""
         with self._reading(command, "written") as source:
-            return list(_lines(source))
+            return [*lines.words(source)]
 
     @contextmanager
-    def _reading(self, command: Command, what: str, most: int = _LINES) -> Iterator[streams.Source]:
+    def _reading(
+        self, command: Command, what: str, most: int = lines.MOST
+    ) -> Iterator[streams.Source]:
         with self._worded(what), streams.reading(self.host, command, most=most) as source:
             yield source
 
     @contextmanager
     def _worded(self, what: str) -> Iterator[None]:
-        """Say of what a script failed at which folder it was, and which setting names that."""
+        """Name the folder and the setting behind it when a script fails."""
         try:
             yield
         except streams.CutShort:
@@ -216,41 +240,48 @@ class Depot:
             ) from None
 
 
-def holding(backup: Backup) -> Depot:
-    """Return the depot that a backup lies in."""
-    return Depot(backup.host, str(PurePosixPath(backup.folder).parents[2]))
+@dataclass(frozen=True)
+class RemoteDraft:
+    """A backup that is written below a temporary name on a host."""
+
+    store: RemoteStore
+    id: str
+    path: Path
+    folder: Path
+    free: int | None
+
+    def clear(self, path: Path) -> None:
+        """Remove a file or a folder there."""
+        self.store.remove(str(path))
+
+    def write(self, streams: Iterable[FileStream]) -> Reading:
+        """Send files, and let the host read what has arrived."""
+        self.store.unpack(str(self.folder), streams)
+        return self.store.sums(str(self.folder), _READERS)
+
+    def records(self, jobs: int) -> dict[str, FileRecord]:
+        """Let the host read what the tools wrote there, and read the small files here."""
+        records = {}
+        for name, found in self.store.sums(str(self.folder), jobs).items():
+            if isinstance(found, Unread):
+                raise Failed(f"{self.store.prefix}{self.folder}/{name}: {found.reason}")
+            records[name] = found
+        return records | files.records(self.path, files.below(self.path), jobs=jobs)
+
+    def finish(self) -> Backup:
+        """Send what is small, the manifest last."""
+        small = files.below(self.path)
+        small.remove(manifests.NAME)
+        ordered = [*small, manifests.NAME]
+        self.store.unpack(str(self.folder), filestream.opened(self.path, ordered))
+        folder = self.store.finish(str(self.folder), self.id)
+        return Backup(self.path, tree.manifest_in(self.path), self.store, folder)
 
 
-def _lines(source: IO[bytes]) -> Iterator[tuple[str, str, str]]:
-    """Read lines up to an empty one or the end; yield each as its first word and the rest."""
-    for line in _raw(source):
-        yield line.partition(" ")
+def _home(environment: str, database: str) -> str:
+    return f"{folder_name(environment)}/{folder_name(database)}"
 
 
-def _raw(source: IO[bytes]) -> Iterator[str]:
-    left = _LINES
-    while (line := source.readline(_LINE)) not in (b"", b"\n"):
-        left -= len(line)
-        if left < 0 or (len(line) == _LINE and line[-1:] != b"\n"):
-            raise Failed("the lines that came from the host are longer than any of ours")
-        yield line.rstrip(b"\n").decode("utf-8", "surrogateescape")
-
-
-def _listed(line: str) -> tuple[str, int, str]:
-    """Return name, size and kind (nothing: a file) from a line of ls.
-
-    What is none, such as half a name, is a name.
-    """
-    fields = line.split(None, 8)
-    if len(fields) < 5:
-        return line, 0, ""
-    if kind := _KINDS.get(fields[0][:1]):
-        return fields[-1].removeprefix("./"), 0, kind
-    if len(fields) < 9 or not _SIZE.fullmatch(fields[4]):
-        return line, 0, ""
-    return fields[8].removeprefix("./"), int(fields[4]), ""
-
-
-def of(host: Host, ssh: Login | None) -> Depot | None:
-    """Return the depot on a host that was logged in to, None where that is this machine."""
-    return Depot(host, ssh.backups) if ssh else None
+def of(host: Host, ssh: Login | None) -> RemoteStore | None:
+    """Return the store on a host that was logged in to, None where that is this machine."""
+    return RemoteStore(host, ssh.backups) if ssh else None

@@ -7,14 +7,14 @@ import os
 import tempfile
 import weakref
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pgtasks.backup.format import manifest as manifests
 from pgtasks.backup.format import names
-from pgtasks.backup.format.backup import Backup
 from pgtasks.backup.format.manifest import Manifest
-from pgtasks.backup.store import local, scripts, tarstream
+from pgtasks.backup.store import scripts, tarstream, tree
+from pgtasks.backup.store.base import Backup, Broken, Contents, Store, Unreadable, newest_first
 from pgtasks.errors import NotProven, PgtasksError, Refused
 from pgtasks.host import tempfiles
 from pgtasks.host.local import Host
@@ -59,66 +59,53 @@ def admit(name: str, size: int) -> None:
 
 
 @dataclass(frozen=True)
-class Mirror:
-    """What lies in a host's backups folder `base`; `path` holds the manifests as they lie there.
+class Index:
+    """The manifests of a host's backups folder `base`, in `path` as they lie there.
 
-    `faults` says why a manifest did not come, by its name below `base`.
+    `faults` says why a manifest did not come, by its name below `base`; `dead` are the temporary
+    folders of runs that ended without a word.
     """
 
-    host: Host
+    prefix: str
     path: Path
     base: str
     dead: tuple[str, ...]
     faults: Mapping[str, str] = field(default_factory=dict)
 
-    def backups(
-        self, *, environment: str | None = None, database: str | None = None
-    ) -> list[Backup]:
-        """Return the finished backups there, newest first."""
-        found = local.list_backups(self.path, environment=environment, database=database)
-        return [self._there(backup) for backup in found]
+    def contents(self, store: Store) -> Contents:
+        """Return what lies in the store, in words that name the host's own paths."""
+        backups, broken = [], []
+        for path, manifest in tree.manifests_below(self.path):
+            if isinstance(manifest, PgtasksError):
+                place = f"{self.prefix}{self._folder(path)}"
+                home = path.relative_to(self.path).parts[:-1]
+                broken.append(Broken(home, path.name, place, self._worded(manifest)))
+            else:
+                backups.append(Backup(path, manifest, store, self._folder(path)))
+        interrupted = [f"{self.prefix}{self.base}/{name}" for name in self.dead]
+        return Contents(newest_first(backups), broken, interrupted)
 
-    def find(self, environment: str, database: str, which: str | None = None) -> Backup:
-        """Return one backup as `store.find` does; a path is one on the host."""
+    def at(self, folder: str, store: Store) -> Backup:
+        """Return the backup of a folder there, or of its manifest, raising Refused for no such."""
+        folder = folder.removesuffix(f"/{manifests.NAME}")
+        path = self.path / os.path.relpath(folder, self.base)
+        if not path.is_relative_to(self.path) or ".." in path.parts or not path.is_dir():
+            raise Refused(f"no backup at {folder!r}, they lie below {self.base!r}")
         try:
-            if which and os.sep in which:
-                return self._there(local.load(self._mirrored(which)))
-            return self._there(local.find(self.path, environment, database, which))
-        except Refused as exc:
-            raise Refused(f"on {self.host.name}: {exc.message}") from None
-        except local.Unreadable as exc:
-            raise local.Unreadable(self._worded(exc.message), id=exc.id) from None
-        except PgtasksError as exc:
-            raise type(exc)(self._worded(exc.message)) from None
+            return Backup(path, tree.manifest_in(path), store, self._folder(path))
+        except NotProven as exc:
+            raise Unreadable(self._worded(exc).message, id=path.name) from None
 
-    def _mirrored(self, path: str) -> Path:
-        found = self.path / os.path.relpath(path, self.base)
-        if not found.is_relative_to(self.path) or ".." in found.parts or not found.is_dir():
-            raise Refused(f"no backup at {path!r}, they lie below {self.base!r}")
-        return found
-
-    def _there(self, backup: Backup) -> Backup:
-        return replace(backup, host=self.host, folder=self._name(backup.path))
-
-    def _name(self, path: Path) -> str:
+    def _folder(self, path: Path) -> str:
         return f"{self.base}/{path.relative_to(self.path).as_posix()}"
 
-    def unreadable(self) -> list[tuple[str, str]]:
-        """Return the folders there that have no readable manifest, with why."""
-        found = local.unreadable(self.path)
-        where = f"{self.host.name}:"
-        return [(where + self._name(path), self._worded(why)) for path, why in found]
-
-    def _worded(self, why: str) -> str:
-        """Return words about what lies in `path` as words about what lies on the host."""
+    def _worded(self, error: PgtasksError) -> PgtasksError:
+        """Return an error about what lies in `path` as one about what lies on the host."""
+        words = error.message
         for name, fault in self.faults.items():
             missing = f"{self.path / name}: {os.strerror(errno.ENOENT)}"
-            why = why.replace(missing, f"{self.path / name}: {fault}")
-        return why.replace(str(self.path), f"{self.host.name}:{self.base}")
-
-    def leftovers(self) -> list[str]:
-        """Return the temporary folders of runs that ended without a word."""
-        return [f"{self.host.name}:{self.base}/{name}" for name in self.dead]
+            words = words.replace(missing, f"{self.path / name}: {fault}")
+        return type(error)(words.replace(str(self.path), f"{self.prefix}{self.base}"))
 
 
 def small_names(made: Manifest) -> list[str]:

@@ -1,31 +1,27 @@
-"""Backups on their way between this machine and a database host, checked where they arrive."""
+"""Backups on their way from one store to another, checked where they arrive."""
 
 from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from pgtasks import report
-from pgtasks.backup.format import files, manifest
-from pgtasks.backup.format.backup import Backup
-from pgtasks.backup.format.manifest import Manifest
+from pgtasks.backup.format import files
+from pgtasks.backup.format import manifest as manifests
 from pgtasks.backup.format.records import FileRecord, differences
-from pgtasks.backup.store import local, scripts, staging, tarstream
-from pgtasks.backup.store.remote import Depot, Partial, holding
-from pgtasks.errors import Failed, NotProven, Refused
-from pgtasks.host import journal, private, streams
-from pgtasks.host.local import HERE
+from pgtasks.backup.store import filestream
+from pgtasks.backup.store.base import Backup, Draft, Exists, Store, damaged
+from pgtasks.backup.store.filestream import FileStream, counting
+from pgtasks.errors import Failed, Refused
+from pgtasks.host import journal
 from pgtasks.report import Progress
 from pgtasks.report.boundaries import boundary
 
-_SHOWN = 20  # faults that the hint names
-_SUMMERS = 2  # processes that read files there
-_FRAME = 8192  # bytes of what goes before and behind a file in an archive, and behind the last
+_READERS = 2  # processes that read the files where they lie
 _SPARE = 1 << 20  # bytes that a disk should have beside what comes onto it
 
 
@@ -70,159 +66,96 @@ class Moved:
         }
 
 
-class _Count:
-    """Tell a bar how many bytes went by."""
+def copy(backup: Backup, to: Store, *, progress: Progress | None = None) -> Moved:
+    """Bring a backup into another store, with what is known of it there.
 
-    def __init__(self, progress: Progress | None) -> None:
-        self._progress, self._done = progress, 0
-
-    def __call__(self, bytes: int) -> None:
-        self._done += bytes
-        if self._progress is not None:
-            self._progress.update(self._done)
-
-
-def fetch(backup: Backup, folder: Path, *, progress: Progress | None = None) -> Moved:
-    """Bring a backup that lies on a host into the backups folder here.
-
-    Raises Refused where another one of that ID is here, NotProven that says on which side a file
-    is not as it was written, Failed for a full disk; nothing of it is left here then.
+    Raises Refused where another one of that ID is there, NotProven that says on which side a file
+    is not as it was written, Failed for a full disk; nothing of it is left there then.
     """
-    began, made = time.monotonic(), backup.manifest
-    home = local.home(folder, made.environment, made.database)
-    local.sweep(folder)  # which finishes what a killed run had brought whole
-    if _same(home / made.id, backup):
-        return Moved(local.load(home / made.id), backup.place, 0.0, already=True)
-    with staging.making(home, made.id) as path:
-        _refuse_full(made, HERE.free_bytes(str(path)), str(home))
-        boundary("fetch.begun")
-        _receive(backup, path, progress)
-        boundary("fetch.written")
-        got = local.load(staging.finish(path, made.id))
-    got.record(intact=journal.now(), proven=backup.checks.proven)
-    return Moved(got, backup.place, time.monotonic() - began)
-
-
-def _same(path: Path, backup: Backup) -> bool:
-    """Return whether a folder here holds the same backup, raising Refused for another one."""
-    if not path.exists():
-        return False
+    began, manifest = time.monotonic(), backup.manifest
     try:
-        same = local.load(path).manifest == backup.manifest
-    except NotProven:
-        same = False
-    if not same:
-        raise Refused(f"there is another backup {backup.id} in {str(path)!r}, move it away first")
-    return True
+        with (
+            closing(backup.store.read(backup)) as files_there,
+            to.draft(manifest.environment, manifest.database, backup.id) as draft,
+        ):
+            _bring(backup, files_there, draft, to, progress)
+            files.write(draft.path / manifests.NAME, manifests.text(manifest))
+            boundary("transfer.written")
+            copied = draft.finish()
+    except Exists:
+        return Moved(_same(backup, to), backup.place, 0.0, already=True)
+    copied.record(intact=journal.now(), proven=backup.checks.proven)
+    return Moved(copied, backup.place, time.monotonic() - began)
 
 
-def _refuse_full(made: Manifest, free: int | None, where: str) -> None:
-    if free is not None and free < made.size + _SPARE:
-        size, room = report.size(made.size), report.size(free)
-        raise Failed(f"no room for backup {made.id}: it has {size}, {where!r} has {room} free")
-
-
-def _receive(backup: Backup, path: Path, progress: Progress | None) -> None:
-    """Write the files of a backup as they come, and its manifest last."""
-    made = backup.manifest
-    names = sorted({name.split("/")[0] for name in made.files})
-    most = made.size + _FRAME * (len(made.files) + len(names) + 2)
-    packed = scripts.pack(backup.folder, names)
-    try:
-        with streams.reading(backup.host, packed, most=most) as source:
-            admit = tarstream.admitting(made.files)
-            found = tarstream.unpack(source, path, _Count(progress), admit=admit)
-    except tarstream.Unexpected as exc:
-        raise _damaged(made, [exc.message], backup.host.name) from None
-    if faults := differences(made.files, found):
-        there = holding(backup).sums(backup.folder, _SUMMERS)
-        on_the_way = differences(found, {name: there[name] for name in found.keys() & there})
-        raise _damaged(made, faults, "the way here" if on_the_way else backup.host.name)
-    files.write(path / manifest.NAME, manifest.text(made))
-    for folder in (path, *(each for each in path.iterdir() if each.is_dir())):
-        private.sync(folder)
-
-
-def _damaged(made: Manifest, faults: Sequence[str], where: str) -> NotProven:
-    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-    return NotProven(
-        f"backup {made.id} is damaged on {where}: {faults[0]}{more}",
-        hint="\n".join(faults[1:_SHOWN]),
+def _same(backup: Backup, store: Store) -> Backup:
+    """Return the same backup as it lies in a store, raising Refused for another one."""
+    manifest = backup.manifest
+    for other in store.list().backups:
+        if other.manifest == manifest:
+            return other
+    home = store.home(manifest.environment, manifest.database)
+    raise Refused(
+        f"there is another backup {backup.id} in {f'{store.prefix}{home}'!r}, move it away first"
     )
 
 
-def send(backup: Backup, depot: Depot, *, progress: Progress | None = None) -> Moved:
-    """Bring a backup from here into the backups folder of a host.
-
-    Raises what `fetch` raises; nothing of it is left there then.
-    """
-    began, made = time.monotonic(), backup.manifest
-    _refuse_unfit(backup)
-    with depot.making(made.environment, made.database, made.id) as there:
-        if there is None:
-            found = _there(backup, depot)
-            return Moved(found, str(backup.path), 0.0, already=True)
-        _deliver(backup, depot, there, progress)
-        boundary("send.written")
-        folder = depot.finish(there, made.id)
-    sent = replace(backup, host=depot.host, folder=folder)
-    depot.note(sent, replace(backup.checks, intact=journal.now(), damaged=None, damage=""))
-    return Moved(sent, str(backup.path), time.monotonic() - began)
-
-
-def _there(backup: Backup, depot: Depot) -> Backup:
-    """Return the same backup as it lies on the host, raising Refused for another one."""
-    mine = backup.manifest
-    for found in depot.mirror().backups(environment=mine.environment, database=mine.database):
-        if found.manifest == mine:
-            return found
-    raise Refused(f"there is another backup {mine.id} on {depot}, move it away first")
-
-
-def _refuse_unfit(backup: Backup) -> None:
-    """Raise NotProven, before a byte leaves this machine, where a file is not what it should be."""
-    if faults := files.unfit(backup.path, backup.manifest.files):
-        raise _damaged(backup.manifest, faults, HERE.name)
-
-
-def _deliver(backup: Backup, depot: Depot, there: Partial, progress: Progress | None) -> None:
-    """Send the files of a backup into a temporary folder there, and let that host read them."""
-    made = backup.manifest
-    _refuse_full(made, there.free, str(depot))
-    boundary("send.begun")
+def _bring(
+    backup: Backup,
+    files_there: Iterable[FileStream],
+    draft: Draft,
+    to: Store,
+    progress: Progress | None,
+) -> None:
+    """Write the files of a backup into a draft, and compare what is read and what arrives."""
+    expected = backup.manifest.files
+    _refuse_full(backup, draft, to)
+    boundary("transfer.begun")
     read: dict[str, FileRecord] = {}
-
-    def pack(sink: IO[bytes]) -> None:
-        names = [*made.files, manifest.NAME]
-        read.update(tarstream.pack(sink, backup.path, names, _Count(progress)))
-
+    tell = counting(progress.update) if progress else None
     try:
-        depot.unpack(there.path, pack)
-    except tarstream.Unread as exc:
-        raise _damaged(made, [exc.message], HERE.name) from None
-    read.pop(manifest.NAME)
-    if faults := differences(made.files, read):
-        raise _damaged(made, faults, HERE.name)
-    sums = depot.sums(there.path, _SUMMERS)
-    arrived = {name: record for name, record in sums.items() if name != manifest.NAME}
-    if faults := differences(made.files, arrived):
-        raise _damaged(made, faults, f"the way to {depot.host.name}")
+        wanted = filestream.admitted(files_there, filestream.expecting(expected))
+        arrived = draft.write(filestream.measured(wanted, read, tell))
+    except (filestream.Unread, filestream.Unexpected) as exc:
+        raise damaged(backup.id, [exc.message], backup.host.name) from None
+    if faults := differences(expected, read):
+        raise damaged(backup.id, faults, _culprit(backup, read))
+    if faults := differences(expected, arrived):
+        raise damaged(backup.id, faults, f"the way to {to.host.name}")
+
+
+def _refuse_full(backup: Backup, draft: Draft, to: Store) -> None:
+    needed = backup.manifest.size
+    if draft.free is not None and draft.free < needed + _SPARE:
+        home = to.home(backup.manifest.environment, backup.manifest.database)
+        raise Failed(
+            f"no room for backup {backup.id}: it has {report.size(needed)}, "
+            f"{f'{to.prefix}{home}'!r} has {report.size(draft.free)} free"
+        )
+
+
+def _culprit(backup: Backup, read: Mapping[str, FileRecord]) -> str:
+    """Return where files were changed: where they lie, or on their way from there."""
+    there = backup.store.records(backup, _READERS, check=lambda names: None)
+    arrived_as_it_lies = not differences(read, {name: there[name] for name in read.keys() & there})
+    return backup.host.name if arrived_as_it_lies else "the way here"
 
 
 @contextmanager
-def lent(backup: Backup, depot: Depot, *, progress: Progress | None = None) -> Iterator[Backup]:
-    """Have a backup on a host for the length of a block, every byte of it checked there.
+def lent(backup: Backup, to: Store, *, progress: Progress | None = None) -> Iterator[Backup]:
+    """Have a backup on a store's host for the length of a block, every byte of it checked there.
 
-    One that lies there already, the same, is read there and used as it is. What was brought is
-    removed at the end, or by the next run there.
+    One that its own store reads there is used as it is. What was brought is removed at the end, or
+    by the next run there.
     """
-    made = backup.manifest
-    if backup.host is depot.host:
+    if backup.host is to.host:
         yield backup
         return
-    _refuse_unfit(backup)
-    name = f"{made.id}-{secrets.token_hex(2)}"
-    with depot.making(made.environment, made.database, name) as there:
-        assert there is not None
-        _deliver(backup, depot, there, progress)
-        yield replace(backup, host=depot.host, folder=there.path)
+    manifest = backup.manifest
+    name = f"{backup.id}-{secrets.token_hex(2)}"
+    with (
+        closing(backup.store.read(backup)) as files_there,
+        to.draft(manifest.environment, manifest.database, name) as draft,
+    ):
+        _bring(backup, files_there, draft, to, progress)
+        yield replace(backup, store=to, folder=str(draft.folder))

@@ -1,0 +1,21 @@
+"""Decide whether a backup may come from somebody else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pgtasks.backup.store.base import Backup
+from pgtasks.host import journal, private
+
+
+def doubt(backup: Backup, backups: Path, project: Path) -> str:
+    """Return why a backup may come from somebody else, by the journal and by who may write to it.
+
+    Another account that can write to its folder could exchange the dump after every check. Over SSH
+    the host is trusted with that; only the files on this machine are checked.
+    """
+    if not journal.holds(backups, "db.backup", backup.fingerprint):
+        return "no run of this project made this backup, by its journal"
+    owner = project.stat().st_uid
+    open_to = private.exposed(backup.path, owner) or private.exposed(journal.path(backups), owner)
+    return open_to and f"another account could have changed this backup: {open_to}"
