@@ -1,4 +1,4 @@
-"""What an application asks.
+"""The interface for applications.
 
-environment  which environment it is in, and the URL of its database
+environment  the environment of a process, and the URL of its database
 """

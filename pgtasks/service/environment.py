@@ -1,12 +1,12 @@
-"""What an application asks: which environment this is, its settings, where its database lives.
+"""The interface for applications: the environment, its settings, the URL of its database.
 
     from pgtasks import get_config, get_database_url, is_production
 
     engine = create_engine(get_database_url(driver="psycopg2"))
     session_minutes = get_config()["settings"]["security"]["session_minutes"]
 
-The project is found from the working directory upwards, or named by PGTASKS_ROOT. Every call reads
-the files and variables as they are then: nothing is remembered from one call to the next.
+The project is searched from the working directory upwards, or named by PGTASKS_ROOT. Every call
+reads the files and variables again.
 """
 
 from __future__ import annotations
@@ -41,19 +41,19 @@ _KINDS = ("dev", "test", "prod")
 
 
 def discover() -> str:
-    """Return the environment that this process works in: `dev`, `test`, `prod` ...
+    """Return the environment of this process: `dev`, `test`, `prod` ...
 
-    From PGTASKS_ENV, what `inv env.use` chose, the project's .env or invoke.yaml, else dev. Unlike
-    a task, an application may be told by a file that it is in a protected environment.
+    It comes from PGTASKS_ENV, from `inv env.use`, from the project's .env or invoke.yaml, else it
+    is dev. Unlike for a task, a file may choose a protected environment.
     """
     return selection.choose(_project(), guarded=False).environment
 
 
 def set_environment(name: str, *, remember: bool = False) -> str:
-    """Choose the environment of this process and its children, and return its one spelling.
+    """Choose the environment of this process and its children, and return its normal name.
 
-    With `remember` of this checkout too, as `inv env.use` does: journaled, and refused for a
-    protected environment. Raises Refused for an environment that there is not.
+    With `remember`, choose it for this checkout too, as `inv env.use` does, with a line in the
+    journal, and refused for a protected environment. Raises Refused for an unknown environment.
     """
     project = _project()
     known = project.known(name)
@@ -108,7 +108,7 @@ def _descends(env: str | None, ancestor: str) -> bool:
 def get_config(env: str | None = None) -> Mapping[str, Any]:
     """Return an environment's settings, read-only; the application's own are in `settings`.
 
-    No password is in it, so that it may be logged: see get_database_url.
+    They contain no password, so that they may be logged: see get_database_url.
     """
     environment = _environment(env)
     config = {name: _said(environment, name) for name in fields.of(Settings) if name != "url"}
@@ -117,7 +117,7 @@ def get_config(env: str | None = None) -> Mapping[str, Any]:
 
 
 def _said(environment: Environment, name: str) -> Any:
-    """Return the value of a setting, None where it has none; of a block what is set in it."""
+    """Return the value of a setting, None if it has none; of a block, its settings."""
     if fields.of(Settings)[name].kind == "block":
         return environment.block(name)
     value = getattr(environment.settings, name)

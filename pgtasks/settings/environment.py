@@ -1,4 +1,4 @@
-"""Environments: their layers folded into one value per setting, each with where it came from."""
+"""Environments: merge their layers into one value per setting, each with its origin."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _REPLACED: Mapping[str, tuple[str, ...]] = {
 _SETTINGS_OF_A_URL = ("sslmode", "sslrootcert", "requirepeer", "connect_timeout", "passfile")
 _PLACES = ("host", "port", "server", "service")
 _FIELDS = fields.of(Settings)
-EMBEDDED_ROLE = "pgtasks"  # as whom an embedded server is used where no `user` is named
+EMBEDDED_ROLE = "pgtasks"  # default user of an embedded server
 
 
 @dataclass(frozen=True)
@@ -48,12 +48,12 @@ class Environment:
     parameters: Mapping[str, str] = field(default_factory=dict)
     application: Mapping[Keys, Value] = field(default_factory=dict)
     place: str = ""
-    lineage: tuple[str, ...] = ()  # itself, then what it inherits from, the nearest first
+    lineage: tuple[str, ...] = ()  # itself, then its ancestors, the nearest first
     reader_password: Secret | None = None
 
     @functools.cached_property
     def settings(self) -> Settings:
-        """Return all settings, with the defaults of those that no layer says."""
+        """Return all settings, with defaults for those that no layer sets."""
         values = {key: value.value for key, value in self.values.items()}
         return fields.build(Settings, {**values, "settings": self._application()})
 
@@ -61,13 +61,13 @@ class Environment:
         return _nested({keys: value.value for keys, value in self.application.items()})
 
     def block(self, name: str) -> dict[str, Any]:
-        """Return what layers say of one block."""
+        """Return the settings of one block that layers set."""
         if name == "settings":
             return self._application()
         return {key: value.value for key, value in fields.inner(self.values, name).items()}
 
     def layer(self, name: str) -> str:
-        """Return where the value of one setting came from."""
+        """Return the layer of one setting's value."""
         value = self.values.get(name)
         return value.layer if value else DEFAULT
 
@@ -90,7 +90,7 @@ def _nested(application: Mapping[Keys, Any]) -> dict[str, Any]:
 def resolve(
     project: Project, name: str, *, flags: Mapping[str, Value] | None = None
 ) -> Environment:
-    """Fold all layers of the environment `name`, low to high; nothing is connected to."""
+    """Merge all layers of the environment `name`, low to high, without a connection."""
     name = project.known(name)
     stack = [*layers(project, name), Layer(name, dict(flags or {}))]
     environment = Environment(name, {}, lineage=_lineage(stack, name))
@@ -109,7 +109,7 @@ def _lineage(stack: Iterable[Layer], name: str) -> tuple[str, ...]:
 
 
 def _laid_over(below: Environment, layer: Layer) -> Environment:
-    """Return the settings below with one layer laid over them."""
+    """Return the lower settings, overridden by one layer."""
     _refuse_unprotecting(below, layer)
     values = _cleared(below, layer)
     named = _names_a_place(layer)
@@ -147,7 +147,7 @@ def _refuse_unprotecting(below: Environment, layer: Layer) -> None:
 
 
 def _names_a_place(layer: Layer) -> str:
-    """Return the layer's words for the place it names, nothing where it names none."""
+    """Return how a layer names a server or database, empty if it does not."""
     if layer.place:
         return layer.place_layer
     return next((layer.values[key].layer for key in _PLACES if key in layer.values), "")
@@ -159,7 +159,7 @@ def _another_user(below: Environment, layer: Layer) -> bool:
 
 
 def _cleared(below: Environment, layer: Layer) -> dict[str, Value]:
-    """Return the values below that still count."""
+    """Return the lower values that still count."""
     kinds = [key for key in ("server", "host") if key in layer.values]
     replaced = {key for kind in kinds for key in _REPLACED[kind]}
     if layer.place:
@@ -208,7 +208,7 @@ def _hidden(keys: Keys, above: Iterable[Keys]) -> bool:
 
 
 def _filled_by_libpq(environment: Environment, project: Project) -> Environment:
-    """Let PG* variables fill an unprotected environment that names no place at all."""
+    """Use PG* variables in an unprotected environment that names no server and no database."""
     inherited = project.inherited_libpq
     if environment.protected or environment.place or environment.block("ssh"):
         return environment
@@ -254,7 +254,7 @@ def _filled_password(environment: Environment, password: Secret | None, layer: s
 
 
 def _open_ends(environment: Environment, project: Project) -> Environment:
-    """Name the database where no layer names one, and lead relative paths from the root."""
+    """Set the default database, and make relative paths absolute."""
     values = dict(environment.values)
     for key, setting in fields.dotted(Settings).items():
         if setting.kind == "path" and key in values and values[key].value != "system":
@@ -268,8 +268,8 @@ def _open_ends(environment: Environment, project: Project) -> Environment:
 
 
 def default_database(project: str, environment: str) -> str:
-    """Return PROJECT_ENVIRONMENT in letters, digits and _, short enough to be followed by an ID."""
+    """Return PROJECT_ENVIRONMENT in letters, digits and _, short enough to append an ID."""
     parts = (re.sub(r"[^a-z0-9_]+", "_", part.lower()) for part in (project, environment))
     first, second = (part.strip("_") for part in parts)
-    # the project's name is cut, so that no two environments share a database
+    # the project's name is truncated, so that no two environments share a database
     return f"{first[: max(0, 47 - len(second))]}_{second}".strip("_")

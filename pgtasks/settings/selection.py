@@ -1,4 +1,4 @@
-"""Which environment a task works on, and why that one."""
+"""Choose the environment of a task, and say why."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Candidate:
-    """What one source says, empty where it is silent. `lasting`: it outlives the command."""
+    """The name that one source gives, or an empty text. `lasting`: it outlives the command."""
 
     source: str
     name: str
@@ -34,7 +34,7 @@ class Candidate:
 
 
 def candidates(project: Project, flag: str | None = None) -> Iterator[Candidate]:
-    """Yield what may choose the environment; the first that says something does."""
+    """Yield the sources of a choice; the first with a name counts."""
     files = list(reversed(project.files))
     yield Candidate("--env", flag or "")
     for file in (file for file in files if file.layer == "-f"):
@@ -53,8 +53,8 @@ def candidates(project: Project, flag: str | None = None) -> Iterator[Candidate]
 def choose(project: Project, flag: str | None = None, *, guarded: bool = True) -> Choice:
     """Return the environment to work on: flag, -f file, PGTASKS_ENV, env.use, files, else dev.
 
-    What a file remembers can never be a protected environment, so that nobody writes to one
-    without having said so; `guarded=False` is for an application, which must know where it is.
+    A stored choice cannot be a protected environment, so that nobody writes to one without naming
+    it; `guarded=False` is for an application, for which a file may choose any.
     """
     if flag is not None:
         return Choice(project.known(flag), "--env")
@@ -85,7 +85,7 @@ def _refuse_protected(project: Project, name: str, source: str) -> None:
 def must_be_named(project: Project, environment: Environment) -> bool:
     """Return whether a command needs --env to work on an environment, now and in the next shell.
 
-    A protected one always does: it is never meant by leaving something out.
+    A protected one always does, because it is never a default.
     """
     if environment.protected:
         return True
@@ -127,7 +127,7 @@ def _matching(project: Project, part: str) -> list[str]:
 
 
 def recall(project: Project) -> str:
-    """Return what `inv env.use` chose for this checkout, or nothing."""
+    """Return the choice of `inv env.use` for this checkout, or an empty text."""
     try:
         return (project.state / "environment").read_text(encoding="utf-8").strip()
     except (FileNotFoundError, NotADirectoryError):

@@ -1,4 +1,4 @@
-"""How to log in to a database host: the `ssh` setting of an environment."""
+"""The `ssh` setting of an environment: the login to a database host."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pgtasks.errors import BadConfiguration, Refused
 from pgtasks.settings.fields import number, path, text
 
 PORT = 22
-NONE = "none"  # in place of a host: the layers below say one, and here it is not wanted
-# user@host:port, the host in brackets where it has colons of its own
+NONE = "none"  # in place of a host: removes the host of lower layers
+# user@host:port, with brackets around a host that contains colons
 _TEXT = re.compile(
     r"(?:ssh://)?(?:(?P<user>[^@\s]+)@)?(?:\[(?P<v6>[0-9a-fA-F:.%\w]+)\]|(?P<host>[^\s:@/\[\]]+))"
     r"(?::(?P<port>[0-9]{1,5}))?/?"
@@ -24,9 +24,9 @@ _SECONDS = (1, 3600)
 
 @dataclass(frozen=True)
 class Login:
-    """Where to log in, as whom, and how long to wait (seconds).
+    """The login to a host, and its timeouts in seconds.
 
-    Empty is what ~/.ssh/config says.
+    Empty values come from ~/.ssh/config.
     """
 
     host: str = text("name or address of the database host, or its alias in ~/.ssh/config")
@@ -56,7 +56,7 @@ def parse(login: str, where: str) -> dict[str, Any]:
         return {"host": login.strip()}
     match = _TEXT.fullmatch(login.strip())
     host = (match["v6"] or match["host"]) if match else ""
-    # ssh would read what begins with a dash as an option
+    # ssh would read a leading dash as an option
     if not match or host.startswith("-") or (match["user"] or "").startswith("-"):
         raise BadConfiguration(f"{where}: {login!r}, expected user@host or user@host:port")
     values = {"host": host, "user": match["user"], "port": match["port"]}
@@ -64,7 +64,7 @@ def parse(login: str, where: str) -> dict[str, Any]:
 
 
 def checked(login: Login | None, where: str) -> Login | None:
-    """Return the login that an environment's `ssh` block makes, None where there is none."""
+    """Return the login of an environment's `ssh` block, None if there is none."""
     if login is None or login.host == NONE:
         return None
     if not login.host:
@@ -86,7 +86,7 @@ def checked(login: Login | None, where: str) -> Login | None:
 
 
 def required(login: Login | None, environment: str) -> Login:
-    """Return the login of an environment, raising Refused where it has none."""
+    """Return the login of an environment, raising Refused if it has none."""
     if login is None:
         raise Refused(
             f"environment {environment!r} has no ssh, its database is reached from this machine: "

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from dotenv.parser import Original
 
 
-_LONGEST = 64 << 10  # characters of a value, what it refers to put in
+_LONGEST = 64 << 10  # characters of a value, with its references replaced
 
 
 @dataclass(frozen=True)
 class Found:
-    """A variable's value and where it stands: `DEV_DATABASE_URL` or `DEV_DATABASE_URL (.env:3)`."""
+    """A variable's value and its place: `DEV_DATABASE_URL` or `DEV_DATABASE_URL (.env:3)`."""
 
     value: str
     where: str
@@ -30,13 +30,13 @@ class Found:
 
 @dataclass(frozen=True)
 class Source:
-    """The variables of one place: of the process where `file` is empty, else of a dotenv file."""
+    """The variables of a dotenv file, or of the process if `file` is empty."""
 
     file: str
     values: Mapping[str, Found]
 
     def find(self, name: str) -> Found | None:
-        """Return the variable `name`, or None where it is unset or empty."""
+        """Return the variable `name`, or None if it is unset or empty."""
         variable = self.values.get(name)
         return variable if variable and variable.value else None
 
@@ -55,7 +55,7 @@ class Variables:
         yield Source("", {name: Found(value, name) for name, value in self.process.items()})
 
     def find(self, name: str) -> Found | None:
-        """Return the variable `name`, or None where it is unset or empty everywhere."""
+        """Return the variable `name`, or None if it is unset or empty everywhere."""
         variables = [source.find(name) for source in self.sources()]
         return next((each for each in reversed(variables) if each), None)
 

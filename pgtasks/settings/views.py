@@ -1,4 +1,4 @@
-"""What there is to say of environments: which there are, what one says, which one is chosen."""
+"""The output of env.list, env.show and env.status."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class EnvironmentList:
 
 
 def listing(project: Project) -> EnvironmentList:
-    """Return all environments; one that cannot be used is listed with its fault."""
+    """Return all environments, with the error of an unusable one."""
     try:
         current = choices.choose(project).environment
     except PgtasksError:
@@ -84,7 +84,7 @@ def _line(project: Project, name: str, current: str) -> Line:
 
 
 def _sources(project: Project, name: str) -> tuple[str, ...]:
-    """Return the files and variables that say something of an environment itself."""
+    """Return the files and variables with settings of an environment."""
     sources = [source for layer in layers(project, name) for source in _said(layer, name)]
     return tuple(dict.fromkeys(re.sub(r":\d+(?=$|,|\))", "", source) for source in sources))
 
@@ -98,7 +98,7 @@ def _said(layer: Layer, name: str) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class EnvironmentShown:
-    """One environment with each value's layer; no secret is in it."""
+    """One environment with the layer of each value, without secrets."""
 
     environment: str
     reason: str
@@ -181,14 +181,14 @@ def _text(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Status:
-    """Which environment is chosen, and what each source of a choice says."""
+    """The chosen environment, and the name that each source gives."""
 
     choice: Choice
     target: Target
     candidates: tuple[Candidate, ...]
 
     def lines(self) -> list[str]:
-        """Return the choice, then all that could have chosen, the first first."""
+        """Return the choice, then all sources in their order."""
         rows = [(candidate.source, candidate.name) for candidate in self.candidates]
         return [
             f"{self.choice.environment} ({self.choice.reason})",

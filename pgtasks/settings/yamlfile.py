@@ -115,9 +115,9 @@ def _load(text: str) -> Any:
 
 
 def _measure(node: yaml.Node, known: dict[int, _Size | None], depth: int) -> _Size:
-    """Return how many values a node stands for, and how deep, raising where that is too much.
+    """Return the number of values of a node and its depth, raising if either is too large.
 
-    An alias stands for all that it names each time: nine of nine of nine are soon a billion.
+    An alias counts as all of its values each time: nested aliases grow exponentially.
     """
     if id(node) in known:
         size = known[id(node)]
@@ -192,6 +192,6 @@ def text_of(path: Path, name: str) -> str:
 
 
 def read(path: Path, name: str) -> Mapping:
-    """Read one file, raising BadConfiguration where it cannot be read."""
+    """Read one file, raising BadConfiguration if it cannot be read."""
     text = text_of(path, name)
     return _parse_json(text, name) if path.suffix == ".json" else parse(text, name)

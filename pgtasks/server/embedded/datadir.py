@@ -1,4 +1,4 @@
-"""A data folder: made by initdb under a temporary name, and named when it is whole."""
+"""Create a data folder with initdb under a temporary name, and rename it when complete."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from pgtasks.server.embedded.account import Account
 from pgtasks.settings.environment import EMBEDDED_ROLE
 
 SUPERUSER = "postgres"
-OWNER = EMBEDDED_ROLE  # a plain role: owns what the tasks make, and may nothing outside of it
-_MARK = "pgtasks-owner"  # a file in the data folder: its presence says that the role is there
+OWNER = EMBEDDED_ROLE  # a plain role, which owns the databases of the tasks
+_MARK = "pgtasks-owner"  # a file in the data folder, which exists if the role does
 LONGEST = 950  # bytes of a data folder's path; PostgreSQL cuts what exceeds 1024 (MAXPGPATH)
 # C is everywhere; C.UTF-8 sorts the same and knows letters outside ASCII
 LOCALES = ("C.UTF-8", "C")
@@ -38,13 +38,13 @@ log_min_duration_statement = -1
 
 
 def environment(programs: Path) -> dict[str, str]:
-    """Return the environment of initdb and the server: nothing of the user's, no PG* variable."""
+    """Return the variables of initdb and the server, without the user's and PG* variables."""
     path = os.pathsep.join([str(programs), "/usr/local/bin", "/usr/bin", "/bin"])
     return {"PATH": path, "LANG": "C.UTF-8", "LC_MESSAGES": "C"}
 
 
 def initdb_argv(programs: Path, data: Path, locale: str) -> list[str]:
-    """Return the command that makes a data folder.
+    """Return the command that creates a data folder.
 
     Trust is safe there: the socket lies in a folder that only the server's account can enter, and
     no port is opened. Without an encoding of its own initdb makes SQL_ASCII under LC_ALL=C.
@@ -62,7 +62,7 @@ def initdb_argv(programs: Path, data: Path, locale: str) -> list[str]:
 
 
 def make(programs: Path, data: Path, account: Account, *, locales: Sequence[str] = LOCALES) -> None:
-    """Make a data folder with the first of the locales that this system has."""
+    """Create a data folder with the first locale that this system has."""
     sweep(data)
     making = data.with_name(f"{data.name}.new-{secrets.token_hex(4)}")
     stderr = ""
@@ -84,7 +84,7 @@ def make(programs: Path, data: Path, account: Account, *, locales: Sequence[str]
 
 
 def complaint(stderr: str) -> str:
-    """Return the line in which a PostgreSQL program says what is wrong, else its last one."""
+    """Return the error line of a PostgreSQL program, else its last line."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
     worst = (
         line
@@ -95,9 +95,9 @@ def complaint(stderr: str) -> str:
 
 
 def _add_roles(programs: Path, making: Path, account: Account) -> str:
-    """Make the plain role while no server runs; return what went wrong, nothing if nothing did.
+    """Create the plain role in single-user mode; return the error, empty if there is none.
 
-    In single-user mode, so that a data folder that has its name has its roles.
+    This is done before the folder gets its name, so that a data folder always has its roles.
     """
     argv = [str(programs / "postgres"), "--single", "-D", str(making), "template1"]
     # it ends with 0 after an error too, and says its errors among other words
@@ -107,9 +107,9 @@ def _add_roles(programs: Path, making: Path, account: Account) -> str:
 
 
 def role(data: Path) -> str:
-    """Return the role that environments connect as: of a folder without the mark the superuser.
+    """Return the role that environments connect as, the superuser without the mark.
 
-    Such a folder was made before there was a plain role, and its databases belong to the superuser.
+    A folder without it comes from an earlier version, and the superuser owns its databases.
     """
     try:
         (data / _MARK).lstat()
@@ -121,9 +121,9 @@ def role(data: Path) -> str:
 
 
 def _run(argv: list[str], folder: Path, account: Account, *, text: str = "") -> str:
-    """Run initdb or postgres; return what it said on its way down, nothing when it succeeded.
+    """Run initdb or postgres; return its error messages, empty if it succeeded.
 
-    With `text` for its stdin that is all that it said.
+    With `text` for its stdin, return all of its messages.
     """
     try:
         done = subprocess.run(
@@ -151,7 +151,7 @@ def _finish(making: Path, data: Path) -> None:
 
 
 def check_path(data: Path) -> None:
-    """Raise Failed for a path that PostgreSQL would cut, or that its pid file cannot hold."""
+    """Raise Failed for a path that PostgreSQL would truncate, or that breaks its pid file."""
     project = str(data.parent.parent)
     if "\n" in project:
         raise Failed(f"PostgreSQL takes no line break in a path, rename {project!r}")
@@ -164,7 +164,7 @@ def check_path(data: Path) -> None:
 
 
 def sweep(data: Path) -> None:
-    """Delete what an initdb that was killed left behind."""
+    """Delete the folders of killed initdb processes."""
     for old in data.parent.glob(f"{data.name}.new-*"):
         shutil.rmtree(old, ignore_errors=True)
 
@@ -175,4 +175,4 @@ def hand_over(data: Path, account: Account) -> None:
     if account.other and status.st_uid != account.uid:
         account.take_tree(data.resolve())
     if status.st_mode & 0o027:
-        data.chmod(0o700)  # PostgreSQL takes 0700 and 0750, nothing else
+        data.chmod(0o700)  # PostgreSQL accepts only 0700 and 0750

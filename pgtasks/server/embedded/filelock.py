@@ -1,4 +1,4 @@
-"""Locks on files (flock): they end with their last holder, however that one ends."""
+"""Locks on files (flock), which the system releases when the process ends."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from pgtasks.errors import Locked
 
 
 def take(path: Path) -> int | None:
-    """Lock a file, made if missing, and return its descriptor, or None where another holds it.
+    """Lock a file, creating it if missing; return its descriptor, None if it is locked.
 
-    Where the file system has no locks at all (some network mounts), the answer is a descriptor.
+    On a file system without locks (some network mounts) it returns a descriptor.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -32,7 +32,7 @@ def take(path: Path) -> int | None:
 
 
 def _is_gone(descriptor: int, path: Path) -> bool:
-    # whoever held it before may have deleted the file: a lock on that one binds nobody
+    # the last holder may have deleted the file, and a lock on it has no effect
     try:
         return not os.path.samestat(os.fstat(descriptor), path.stat())
     except FileNotFoundError:
@@ -41,7 +41,7 @@ def _is_gone(descriptor: int, path: Path) -> bool:
 
 @contextmanager
 def held(path: Path, *, seconds: float) -> Iterator[None]:
-    """Hold the lock on a file; raise Locked when another run still has it after so many seconds."""
+    """Hold the lock on a file, raising Locked if it is still locked after some seconds."""
     deadline = time.monotonic() + seconds
     while (descriptor := take(path)) is None:
         if time.monotonic() > deadline:

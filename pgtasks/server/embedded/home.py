@@ -1,4 +1,4 @@
-"""A home for data outside the project, where the server's account cannot enter the project.
+"""A folder for data outside the project, if the server's account cannot enter the project.
 
 That is so for root below a folder of mode 0700, such as /root: instead of opening that folder,
 data and binaries go to /var/lib/pgtasks/ID, and PROJECT/.pgtasks points there. Each home names the

@@ -42,8 +42,8 @@ class EmbeddedServer:
     socket: Path  # folder of mode 0700, owned by the server's account
     port: int
     superuser: str
-    role: str  # that environments connect as, unless they name a `user`
-    pid: int | None  # of the postmaster; None while it is stopped
+    role: str  # the default role of environments
+    pid: int | None  # process ID of the postmaster, None while it is stopped
 
     def lines(self) -> list[str]:
         """Return what a person reads."""
@@ -67,7 +67,7 @@ class EmbeddedServer:
         return replace(self.entered(target), host=str(self.socket), port=self.port)
 
     def psql(self) -> str:
-        """Return the command of a stock psql on this server, as a shell takes it."""
+        """Return the command of psql for this server, quoted for a shell."""
         program = shlex.quote(str(self.bin / "psql"))
         return f"{program} -h {self.socket} -p {self.port} -U {self.role}"
 
@@ -87,7 +87,7 @@ class EmbeddedServer:
 
 
 def start(project: Path, *, major: int | None = None, prefer: str = "") -> EmbeddedServer:
-    """Start the server of a project, made if missing, and wait until it accepts connections.
+    """Start the server of a project, creating it if missing, and wait until it is ready.
 
     Without `major` an existing data folder decides, else the newest of the preferred origin
     ("system" unless `prefer` says "wheel"). Servers of several majors may run side by side.
@@ -137,7 +137,7 @@ def _start(project: Path, state: Path, major: int | None, prefer: str) -> Embedd
 
 
 def _end_stale(data: Path) -> None:
-    """Stop a server that lets nobody in any more, so that one that does takes its place."""
+    """Stop a server that no longer accepts connections, so that it can be replaced."""
     pid_file = postmaster.running(data)
     if pid_file and pid_file.accepts and (why := postmaster.stale(pid_file, data)):
         report.say(f"the embedded server is started anew: {why} while it ran")
@@ -145,7 +145,7 @@ def _end_stale(data: Path) -> None:
 
 
 def _made(data: Path, folder: Path, account: Account) -> Path:
-    """Return a data folder that the account can start a server on, made if missing."""
+    """Return a data folder that the account can use, creating it if missing."""
     datadir.check_path(data)
     if data.exists():
         datadir.hand_over(data, account)
@@ -175,7 +175,7 @@ def _reachable(chosen: Binaries, here: Place, account: Account) -> Path:
 
 
 def _recorded(here: Place, winner: int, major: int, folder: Path) -> Place:
-    """Write what later calls need: which major wins, and what each last ran with."""
+    """Write the preferred major version, and the last binaries of each, for later calls."""
     known = {**dict(here.programs), major: str(folder)}
     recorded = replace(here, major=winner, programs=tuple(sorted(known.items())))
     if recorded != here:
@@ -184,7 +184,7 @@ def _recorded(here: Place, winner: int, major: int, folder: Path) -> Place:
 
 
 def stop(project: Path, *, mode: str = "fast", major: int | None = None) -> EmbeddedServer | None:
-    """Stop the servers of a project, or that of one major; None where none runs.
+    """Stop the servers of a project, or that of one major; return None if none runs.
 
     Returns the stopped server (of several, the one of the winning major).
     """
@@ -232,7 +232,7 @@ def _look(here: Place, major: int) -> EmbeddedServer:
 
 
 def remove(project: Path) -> None:
-    """Stop the servers of a project and delete all that pgtasks made for them."""
+    """Stop the servers of a project and delete all files that pgtasks created for them."""
     with _plainly():
         here = folders.find(project)
         if here is None:
@@ -276,7 +276,7 @@ def _readable(data: Path) -> Path:
 
 @contextmanager
 def _plainly() -> Iterator[None]:
-    """Turn what the system says of a file into one line with the way out."""
+    """Translate an error of the file system into one line with the way out."""
     try:
         yield
     except OSError as exc:

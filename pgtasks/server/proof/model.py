@@ -1,4 +1,4 @@
-"""What a proof holds, and its JSON.
+"""The content of a proof, and its JSON.
 
 Tables, sequences and schema objects are known by their name alone: an OID means nothing in the
 database that a backup is restored into.
@@ -39,7 +39,7 @@ class TableProof:
 
 @dataclass(frozen=True, slots=True)
 class SequenceProof:
-    """Where a sequence stands."""
+    """The value of a sequence."""
 
     schema: str
     name: str
@@ -52,7 +52,7 @@ class SequenceProof:
 
 @dataclass(frozen=True, slots=True)
 class Unproven:
-    """What a proof says nothing about, and why: `table "public"."x"`, `row security applies`."""
+    """An object without a proof, and why: `table "public"."x"`, `row security applies`."""
 
     object: str
     reason: str
@@ -60,7 +60,7 @@ class Unproven:
 
 @dataclass(frozen=True)
 class Proof:
-    """What one snapshot of a database holds.
+    """The content of one snapshot of a database.
 
     `schema` are the entries of the archive, None where the proof was written before they were
     recorded. `large_objects` is None where the database has none or they could not be read (then
@@ -114,7 +114,7 @@ class _Form(Struct):
 
 
 class _Document(Struct):
-    """A proof as its file holds it; what is counted anew is not read."""
+    """A proof in its file, without the totals, which are computed."""
 
     server_version: Count
     tables: list[_Table]
@@ -129,7 +129,7 @@ class _Document(Struct):
 
 
 def parse(content: bytes, where: str = "the proof") -> Proof:
-    """Return the proof that `text` wrote, raising NotProven for one that cannot be read."""
+    """Parse a proof that `text` wrote, raising NotProven if it is invalid."""
     form = decoding.decode(content, _Form, where).format
     if form not in KNOWN:
         known = ", ".join(map(str, KNOWN))
@@ -158,7 +158,7 @@ def _columns(table: TableProof) -> list[Any]:
 
 
 def text(proof: Proof) -> str:
-    """Return the proof as it is written to a file: one line per object, so that it diffs well."""
+    """Return the proof as text for a file, one line per object, so that it diffs well."""
     document = proof.as_json()
     parts = [f"{json.dumps(key)}: {_laid(value)}" for key, value in document.items()]
     return "{\n" + ",\n".join(parts) + "\n}\n"

@@ -1,4 +1,4 @@
-"""What names lead to: in a snapshot, and now.
+"""Find the objects that names refer to, in a snapshot and now.
 
 A snapshot keeps rows as they were, catalogs included, but whatever is named in a query is looked up
 as it is now, in a snapshot too.

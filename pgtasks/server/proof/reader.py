@@ -1,4 +1,4 @@
-"""A proof being taken: sessions side by side in one snapshot, that can be ended at any moment."""
+"""Take a proof with parallel sessions in one snapshot, which can be cancelled at any time."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ _SEQUENCES_AT_ONCE = 500
 # our search_path: SELECT plans with it, COPY does not). Anything else ends the proof.
 _OF_THE_TABLE = ("22", "42", "54", "XX", "0A")
 _LOCK_NOT_AVAILABLE = "55P03"
-_SLICE = 0.5  # seconds of waiting in one piece, so that a signal is heard
+_SLICE = 0.5  # seconds of one wait, so that signals are handled
 SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
 
 class Contended(Failed):
-    """Report that a table could not be locked at once: somebody waits to alter it."""
+    """A table could not be locked at once, because another session waits to alter it."""
 
 
 class Moved(Failed):
-    """Report tables that are not what the snapshot has any more: truncated, altered, renamed."""
+    """Tables differ from the snapshot, because they were truncated, altered or renamed."""
 
 
 def snapshot_of(conn: Connection, snapshot: str | None) -> str:
@@ -58,7 +58,7 @@ Step = Callable[[Connection], None]
 
 
 class ProofReader:
-    """A proof being taken, by sessions in threads of their own; leaving the block ends them.
+    """Take a proof with sessions in threads; leaving the block ends them.
 
     With `lock`, each session locks all tables before it reads the first, raising Contended where
     it would have to wait; without, tables are locked batch by batch, each batch in a transaction
@@ -161,7 +161,7 @@ class ProofReader:
         return lambda conn: self._count(conn, part)
 
     def _count(self, conn: Connection, part: list[tuple[int, Relation]]) -> None:
-        """Count a batch; where it fails for what one table holds, each table by itself."""
+        """Count a batch, or each table by itself if one of them fails."""
         connection.execute(conn, "SAVEPOINT batch")
         try:
             with conn.cursor() as cursor:
@@ -190,7 +190,7 @@ class ProofReader:
                 self._computed[str(table)] = dict(zip(columns, apart, strict=True))
 
     def _refuse_moved(self, conn: Connection, relations: Sequence[Relation]) -> None:
-        """Check that what was read, and is still locked, is what the snapshot has."""
+        """Check that the tables read, which are still locked, are those of the snapshot."""
         if names := naming.moved(conn, relations):
             raise Moved(f"altered meanwhile: {', '.join(map(str, names))}")
 
@@ -225,7 +225,7 @@ class ProofReader:
             self._large = TableProof("pg_catalog", "pg_largeobject", number, fingerprint or "0")
 
     def wait(self, seconds: float = 0.0) -> bool:
-        """Wait at most `seconds`; return whether nothing is left to wait for."""
+        """Wait at most `seconds`; return whether the proof is complete."""
         end = time.monotonic() + seconds
         for thread in self._threads:
             thread.join(max(0.0, end - time.monotonic()))
@@ -237,7 +237,7 @@ class ProofReader:
         return sum(self.content.tables[number].bytes for number in list(self._tables))
 
     def result(self) -> Proof:
-        """Wait for the end and return the proof, raising what ended it early."""
+        """Wait for the end and return the proof, raising the error that ended it."""
         while not self.wait(_SLICE):
             pass
         if self._failure is not None:
@@ -255,13 +255,13 @@ class ProofReader:
         )
 
     def cancel(self) -> None:
-        """Ask all sessions to stop what they do."""
+        """Cancel the statements of all sessions."""
         self._stop.set()
         for conn in list(self._connections):
             try:
                 conn.cancel()
             except psycopg2.Error:
-                continue  # it ended by itself
+                continue  # it has ended
 
     def __exit__(
         self,

@@ -1,4 +1,4 @@
-"""What there is to prove in a snapshot, and what cannot be proven."""
+"""The tables of a snapshot that a proof covers, and those that it cannot."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pgtasks.server.proof.model import LEFT_OUT, Unproven
 
 @dataclass(frozen=True)
 class Content:
-    """What there is to prove in a snapshot, and what there is that cannot be proven.
+    """The tables of a snapshot that a proof covers, and those that it cannot.
 
     `others` are tables with rows that are dumped but not proven, `number` counts all tables.
     """

@@ -1,4 +1,4 @@
-"""Take a proof of a database as it is now, or as an exported snapshot sees it."""
+"""Take the proof of a database now, or in an exported snapshot."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pgtasks.server.proof.reader import SNAPSHOT, ProofReader, snapshot_of
 from pgtasks.server.proof.scope import content
 from pgtasks.settings.target import Target
 
-_LOOK = 0.2  # seconds between looks at how far it is
+_LOOK = 0.2  # seconds between updates of the progress
 
 
 def take(
@@ -55,7 +55,7 @@ def take(
 
 
 def show(taking: ProofReader, progress: Progress) -> None:
-    """Show how far a proof is until it ends."""
+    """Show the progress of a proof until it ends."""
     progress.expect(sum(table.bytes for table in taking.content.tables))
     while not taking.wait(_LOOK):
         progress.update(taking.bytes_read)

@@ -1,4 +1,4 @@
-"""The table of contents of pg_dump's archives, read as it stands in the file.
+"""Parse the table of contents of pg_dump's archives.
 
 A custom-format file begins with it, in the directory format it is toc.dat. The layout is that of
 pg_backup_archiver.c (WriteHead, WriteToc). What is read comes from a stranger: every length is
@@ -27,7 +27,7 @@ _OID = re.compile(r"[0-9]{1,10}")
 
 
 class Cut(Failed):
-    """Report an archive that ends within its table of contents."""
+    """The archive ends within its table of contents."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Entry:
 
     @property
     def digest(self) -> str:
-        """Return a digest of all that pg_restore makes of it, but for kind, name and owner."""
+        """Return a digest of everything that pg_restore uses, except kind, name and owner."""
         parts = (self.definition, self.copy, "\0".join(self.rest).encode())
         digest = hashlib.sha256()
         for part in parts:
@@ -166,7 +166,7 @@ class _Reader:
         if length > self._left:
             raise Failed("not an archive of pg_dump: its table of contents has no end")
         self._left -= length
-        # a length that is a lie must not take that much memory
+        # a false length must not allocate that much memory
         small = length <= _PIECE
         data = self._source.read(length) if small else b"".join(self._pieces(length))
         if len(data) != length:

@@ -1,4 +1,4 @@
-"""SQL files through psql, which stays in the database that was checked.
+"""Run SQL files with psql, which stays in the checked database.
 
 A file is read twice before a statement of it runs. `lexer` follows it as psql's own lexer would, so
 that a backslash is a command where it is one for psql, and nowhere else; `commands` says which
@@ -18,11 +18,11 @@ mode alone would not do: psql runs backquotes in the argument of \\unrestrict it
 Afterwards psql is asked by a file of our own, which nothing before it can redirect, whether it is
 still in the session and in the transaction that began.
 
-lexer       where psql sees a command, a statement's end, rows of COPY
-commands    the commands of psql that a file may use
-source      a file, or a text, and what is no SQL at all
-program     the files with all that they include, checked, and the copies that psql gets
-session     psql's run: what is asked before and after, how it ended
-script      db.run
-shell       psql on a terminal, here or on the database host
+lexer       find commands, ends of statements and rows of COPY as psql does
+commands    the psql commands that a file may use
+source      a file or a text, refusing what is not SQL
+program     check the files with their includes, and make copies for psql
+session     one run of psql, with queries before and after the files
+script      the files of db.run
+shell       psql on a terminal, local or on the database host
 """

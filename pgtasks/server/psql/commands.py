@@ -1,4 +1,4 @@
-"""The commands of psql (psql(1), "Meta-Commands") that a file may use, and how they are read."""
+"""The psql commands (psql(1), "Meta-Commands") that a file may use, and their parser."""
 
 from __future__ import annotations
 
@@ -9,10 +9,15 @@ _NAME = re.compile(rb"\\([^\s\\]*)")
 _ARGUMENT = re.compile(rb"""(?:'(?:[^'\\]|\\.|'')*'|"[^"]*"|[^\s'"`\\])+""", re.DOTALL)
 _BLANK = re.compile(rb"\s*")
 
-INCLUDES = {"i": False, "include": False, "ir": True, "include_relative": True}  # relative?
+INCLUDES = {
+    "i": False,
+    "include": False,
+    "ir": True,
+    "include_relative": True,
+}  # relative
 SENDING = ("g", "gx", "gset", "gexec", "crosstabview")
 BRANCHES = ("if", "elif", "else", "endif")
-# Of pg_dump's plain text, which says them around its content: the run has a mode of its own.
+# pg_dump writes these around a plain dump; our run has its own restricted mode.
 RESTRICTIONS = ("restrict", "unrestrict")
 _WITH_FILE = ("o", "out", "g", "gx")
 _PRINTING = "echo qecho warn timing errverbose pset x a t f H html C T title p print o out"
@@ -39,7 +44,7 @@ _WHY = {
     "quit": "ends the file half-way: put what follows between \\if and \\endif",
     ".": "stands where no rows of COPY are",
 }
-# What psql would read in another way than `scan`, or open as a program.
+# What psql would parse differently from `scan`, or open as a program.
 _PLAIN_FILE = re.compile(rb"""'?[^'"`\\:|]+'?""")
 _DUMPED_KEY = re.compile(rb"[A-Za-z0-9]+")
 _COPY_PROGRAM = re.compile(rb"(?:from|to)\s+program\b", re.IGNORECASE)
@@ -53,14 +58,14 @@ UNSAFE_ENCODINGS = ("sjis", "shift", "big5", "gbk", "uhc", "gb18030", "johab", "
 
 
 class Fault(Exception):
-    """Say why a command may not stand where it stands."""
+    """A command is not allowed at this place."""
 
 
 @dataclass(frozen=True)
 class Command:
-    """One command as it was written, its arguments with their quotes.
+    """One command as written, with the quotes of its arguments.
 
-    `begun` says that it stands inside of a statement.
+    `begun` says that it is inside a statement.
     """
 
     name: str
@@ -70,9 +75,9 @@ class Command:
 
 
 def scan(line: bytes, at: int) -> tuple[Command, int]:
-    """Return the command that begins at a backslash, and where what follows it begins.
+    """Return the command at a backslash, and the position after it.
 
-    Raises Fault for one that may not be used.
+    Raises Fault for a command that is not allowed.
     """
     named = _NAME.match(line, at)
     assert named is not None
@@ -82,7 +87,7 @@ def scan(line: bytes, at: int) -> tuple[Command, int]:
         return Command(name, (line[named.end() :].strip(),), line[at:].rstrip()), len(line)
     arguments, end = _arguments(name, line, named.end())
     text = line[at:end].rstrip()
-    if line[end : end + 2] == b"\\\\":  # ends a command, SQL goes on
+    if line[end : end + 2] == b"\\\\":  # ends a command, SQL continues
         end += 2
     return Command(name, tuple(arguments), text), end
 
@@ -118,9 +123,9 @@ def check_name(name: str) -> None:
 
 
 def check(command: Command, *, alone: bool = True) -> None:
-    """Raise Fault where the arguments of a command lead out of psql or change how it reads.
+    """Raise Fault if the arguments of a command run a program or change how psql parses.
 
-    `alone` says that nothing else stands on its line.
+    `alone` says that nothing else is on its line.
     """
     first = command.arguments[0] if command.arguments else b""
     if command.name in INCLUDES and len(command.arguments) != 1:
@@ -167,13 +172,13 @@ def _check_encoding(name: bytes) -> None:
 
 
 def copies_from_stdin(command: Command) -> bool:
-    """Return whether a \\copy reads rows from the file that it stands in."""
+    """Return whether a \\copy reads rows from its own file."""
     text = command.arguments[0]
     return not text.startswith(b"(") and bool(_COPY_ROWS.search(_STRING.sub(b"''", text)))
 
 
 def touched(command: Command) -> bool:
-    """Return whether a command reads or writes a file of this machine, but for an include."""
+    """Return whether a command, other than an include, reads or writes a local file."""
     if command.name == "copy":
         text, before = _STRING.sub(b"''", command.arguments[0]), b""
         while text != before:  # a query, lists of columns and options
@@ -190,7 +195,7 @@ def file_name(command: Command) -> str:
 
 
 def assigned(command: Command) -> tuple[str, bytes | None] | None:
-    """Return the variable that a command sets, with its text, None where only psql knows it."""
+    """Return the variable that a command sets, and its text, None if only psql knows it."""
     if command.name not in ("set", "getenv") or not command.arguments:
         return None
     name = command.arguments[0].decode("utf-8", "surrogateescape")

@@ -1,4 +1,4 @@
-"""Where psql sees a command: its lexer for SQL, line by line (psqlscan.l of PostgreSQL)."""
+"""A lexer for SQL as psql reads it, line by line (psqlscan.l of PostgreSQL)."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _PARTS = (
 _ROWS = re.compile(rb"%s(?:\(%s\)%s)*(;?)[ \t\r]*" % (_PARTS, _PARTS, _PARTS))
 _ROWS_BEGIN = re.compile(rb"\s*(insert|update|delete|values)\b", re.IGNORECASE)
 _ESCAPED = re.compile(rb"(?:[^'\\]+|\\.|'')*", re.DOTALL)
-# a carriage return ends a line for psql's lexer: a string goes on behind it
+# psql's lexer ends a line at a carriage return; a string continues after it
 _GOES_ON = re.compile(rb"(?:[ \t\f\v]|--[^\r]*)*\r(?:\s|--[^\r]*\r)*'")
 _NESTED = re.compile(rb"/\*|\*/")
 _BACKSLASHES = re.compile(rb"\\+\Z")
@@ -67,7 +67,7 @@ class Lexer:
         self.inside = ""
         self.begun = False
         self.copies = 0
-        self.opaque = False  # a statement begins with what only psql knows
+        self.opaque = False  # a statement begins with a variable that only psql knows
         self.ambiguous = False  # a string that ends elsewhere if backslashes count in it
         self.fault = ""
         self.bare: set[str] = set()
@@ -76,11 +76,11 @@ class Lexer:
         self._comments = self._parens = self._begins = 0
         self._words: list[bytes] = []
         self._last_word = b""
-        self._sections = self._last_sections = 0  # of the statement, of the one before
+        self._sections = self._last_sections = 0  # of this statement, of the one before
         self._rows = False
 
     def pieces(self, line: bytes) -> list[bytes | Command]:
-        """Return a line, which has no line end, as SQL and commands.
+        """Split a line, without its line end, into SQL and commands.
 
         Raises commands.Fault for a command that cannot be read.
         """
@@ -112,7 +112,7 @@ class Lexer:
         return pieces
 
     def _is_rows(self, line: bytes) -> bool:
-        """Take a whole line of a statement that only writes rows, if it is that simple."""
+        """Accept a whole line of a statement that only writes rows, if it is simple enough."""
         if self.inside or self._parens:
             return False
         head = None if self.begun else _ROWS_BEGIN.match(line)
@@ -128,7 +128,7 @@ class Lexer:
         return True
 
     def _closed(self, line: bytes, at: int) -> int:
-        """Return where what is open goes on as plain SQL, the line's end if it stays open."""
+        """Return the position after an open quote or comment, the line's end if it stays open."""
         if self.inside == COMMENT:
             return self._uncommented(line, at)
         if self.inside == ESCAPED:
@@ -210,7 +210,7 @@ class Lexer:
             self.fault = "standard_conforming_strings off: strings would end elsewhere, leave it on"
 
     def _joined(self, line: bytes) -> None:
-        """End a statement that goes to the server together with the next one."""
+        """End a statement that is sent to the server together with the next one."""
         self._note_ender()
         self._sections += self._rows
         self._rows, self._words = False, []
@@ -228,12 +228,12 @@ class Lexer:
             self.enders.append(words[0].upper())
 
     def _after(self, command: Command) -> None:
-        """Follow what a command does to the statement that has begun."""
+        """Apply a command to the current statement."""
         if command.name in commands.SENDING:
             if self.begun:
                 self._ended(b"")
             else:
-                self.copies += self._last_sections  # the statement before, once more
+                self.copies += self._last_sections  # the previous statement again
             self.opaque |= command.name == "gexec"
         elif command.name in ("r", "reset"):
             self.begun, self._parens, self._begins, self._rows = False, 0, 0, False
@@ -243,7 +243,7 @@ class Lexer:
 
 
 def ends_transaction(words: list[str]) -> bool:
-    """Return whether a statement of these first words ends the transaction that it runs in."""
+    """Return whether a statement with these first words ends its transaction."""
     if not words or words[0] not in ("commit", "end", "rollback", "abort", "prepare"):
         return False
     if words[0] == "prepare":
@@ -253,7 +253,7 @@ def ends_transaction(words: list[str]) -> bool:
 
 
 def is_neutral(text: bytes) -> bool:
-    """Return whether psql reads a variable's text as a part of a statement, and as nothing else."""
+    """Return whether psql can read the text of a variable only as part of a statement."""
     lexer = Lexer()
     try:
         pieces = lexer.pieces(text)

@@ -1,4 +1,4 @@
-"""The files that psql is to run with all that they include: checked, and the copies it gets."""
+"""Check the files for psql and all files that they include, and make copies for psql."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from pgtasks.server.psql.commands import Command, Fault
 from pgtasks.server.psql.lexer import Lexer, is_neutral
 from pgtasks.server.psql.source import Source
 
-_DEEP = 16  # files within files
-_MANY = 1000  # files in all
+_DEEP = 16  # depth of includes
+_MANY = 1000  # number of files
 _ENDS_ROWS = (b"\\.", b"\\.\r")
-# set by psql itself, to what the server said
+# set by psql itself, from answers of the server
 _SAID_BY_SERVER = ("LAST_ERROR_MESSAGE", "SERVER_VERSION_NAME")
 # Text of a variable that cannot end a statement, open a quote or be a command. A program of the
 # shell looks, as psql has no operators; psql quotes the value for it. What a \gset left as it was
@@ -33,7 +33,7 @@ _SAVE = r"\if :{{?{0}}} \set {saved} :{0} \else \unset {saved} \endif "
 
 @dataclass
 class Program:
-    """Files that were checked.
+    """Checked files.
 
     `enders` are the statements in them that end a transaction, as (place, words); `opaque` says
     that there may be more; `lenient` is where ON_ERROR_STOP is turned off; `touches` is where
@@ -48,11 +48,11 @@ class Program:
     bare: dict[str, str] = field(default_factory=dict)
     unfit: dict[str, str] = field(default_factory=dict)
     with_commands: set[str] = field(default_factory=set)
-    files: int = 0  # that are included
+    files: int = 0  # included files
 
 
 def checked(sources: tuple[Source, ...]) -> Program:
-    """Return the program of these files, raising Refused where one may not run as it stands."""
+    """Return the program of these files, raising Refused if one may not run."""
     program = Program(sources, unfit=dict.fromkeys(_SAID_BY_SERVER, "psql"))
     for source in sources:
         source.check()
@@ -67,13 +67,13 @@ def checked(sources: tuple[Source, ...]) -> Program:
 
 
 class _Reading:
-    """One pass over a source, which checks it, and gives each line in pieces."""
+    """One pass over a source, which checks it and splits each line."""
 
     def __init__(self, program: Program, source: Source, *, within: int = 0) -> None:
         self.program, self.source, self.within = program, source, within
         self.lexer = Lexer()
         self.number = 0
-        self.rows = 0  # sections of rows of COPY that come next
+        self.rows = 0  # number of COPY sections that follow
         self.branches: list[int] = []
 
     @property
@@ -82,11 +82,11 @@ class _Reading:
         return f"{self.source.shown}:{self.number}"
 
     def refused(self, why: str) -> Refused:
-        """Return the error for the line that was read last."""
+        """Return the error for the current line."""
         return Refused(f"{self.place}: {why}")
 
     def lines(self) -> Iterator[tuple[bytes, list[bytes | Command]]]:
-        """Yield each line as it stands, and its pieces; rows of COPY have none."""
+        """Yield each line and its pieces; rows of COPY have none."""
         with self.source.open() as stream:
             for raw in stream:
                 self.number += 1
@@ -116,7 +116,7 @@ class _Reading:
         return pieces
 
     def _noted(self) -> None:
-        """Keep what the lexer has seen in a line for the program."""
+        """Record the findings of the lexer in a line."""
         lexer, program = self.lexer, self.program
         if lexer.fault:
             raise self.refused(lexer.fault)
@@ -133,7 +133,7 @@ class _Reading:
         lexer.bare, lexer.enders, lexer.opaque = set(), [], False
 
     def _note(self, command: Command) -> None:
-        """Keep what a command does for the program."""
+        """Record the effect of a command."""
         program = self.program
         program.with_commands.add(self.source.shown)
         if command.name == "if":
@@ -153,7 +153,7 @@ class _Reading:
             self._include(command)
 
     def _include(self, command: Command) -> None:
-        """Read what a file includes."""
+        """Read an included file."""
         inner = include(self.source, command)
         if self.within >= _DEEP:
             raise Fault(f"\\{command.name} {inner.shown}: more than {_DEEP} files within files")
@@ -169,14 +169,14 @@ class _Reading:
 
 
 class _Copying(_Reading):
-    """The pass that makes a copy: what the file includes is copied, not read once more."""
+    """The pass that makes a copy of a file and of the files that it includes."""
 
     def _include(self, command: Command) -> None:
         pass
 
 
 def include(source: Source, command: Command) -> Source:
-    """Return what a file includes: \\ir from its own folder, \\i from where psql runs."""
+    """Return an included file: \\ir is relative to its own folder, \\i to psql's."""
     path = Path(commands.file_name(command)).expanduser()
     if commands.INCLUDES[command.name] and source.path is not None:
         path = source.path.parent / path
@@ -184,7 +184,7 @@ def include(source: Source, command: Command) -> Source:
 
 
 def _turns_lenient(command: Command) -> bool:
-    """Return whether psql goes on behind errors from here."""
+    """Return whether psql continues after errors from here on."""
     if command.name not in ("set", "unset") or command.arguments[:1] != (b"ON_ERROR_STOP",):
         return False
     value = commands.literal(b"".join(command.arguments[1:])).lower()
@@ -196,12 +196,12 @@ class Copies:
 
     def __init__(self, folder: Path, program: Program, *, restricted: bool) -> None:
         self.folder, self.program, self.restricted = folder, program, restricted
-        self.shown: list[str] = []  # by the number that is a copy's name
+        self.shown: list[str] = []  # by the number in a copy's name
         self.lengths: dict[str, int] = {}  # lines, by a copy's name
         self._key = ""
 
     def text(self, text: str, shown: str) -> Path:
-        """Write a file of ours."""
+        """Write a file for psql."""
         path = self._path(shown)
         path.write_text(text, encoding="utf-8", errors="surrogateescape")
         return path
@@ -213,7 +213,7 @@ class Copies:
         return self.folder / f"{len(self.shown)}.sql"
 
     def files(self) -> list[Path]:
-        """Return what psql is to run in place of the program's files."""
+        """Return the files for psql in place of the program's files."""
         paths: list[Path] = []
         for source in self.program.sources:
             if source.path is not None and source.shown not in self.program.with_commands:
@@ -229,7 +229,7 @@ class Copies:
         return [enter, path, self.text(self._unrestrict() + "\n", "")]
 
     def copy(self, source: Source) -> Path:
-        """Write the copy of a file, and of all that it includes."""
+        """Write the copy of a file, and of the files that it includes."""
         path = self._path(source.shown)
         reading = _Copying(Program(()), source)
         with path.open("wb") as out:
@@ -240,7 +240,7 @@ class Copies:
                 else:
                     out.write(raw)
                 if pieces and _takes_line(pieces[-1]):
-                    # the next line is the first that can be restricted
+                    # the next line is the first that can be in restricted mode
                     out.write(self._entered())
             # a last line may have no end; a last statement without one is sent from here
             self.lengths[path.stem] = reading.number
@@ -260,7 +260,7 @@ class Copies:
         return line
 
     def _command(self, reading: _Reading, command: Command) -> bytes:
-        """Return a line's part for one command, after which psql is restricted again.
+        """Return the text for one command, after which psql is restricted again.
 
         Blanks stand before \\restrict: in some encodings of the client the last bytes of an
         argument could take what follows for their own.
@@ -292,11 +292,11 @@ class Copies:
         return f"\\unrestrict {self._key}" if self.restricted else ""
 
     def _changed(self, command: Command) -> list[str]:
-        """Return the variables used as they are to which \\gset may give another text."""
+        """Return the unquoted variables that \\gset may change."""
         return sorted(self.program.bare) if command.name == "gset" else []
 
     def _guards(self, reading: _Reading, command: Command) -> Iterator[str]:
-        """Yield what looks at the text of variables that only psql knows, before they are used."""
+        """Yield checks of variables that only psql knows, before they are used."""
         known = commands.assigned(command)
         names = self._changed(command)
         if known and known[1] is None and known[0] in self.program.bare:
@@ -312,7 +312,7 @@ def _saved(name: str) -> str:
 
 
 def _is_sql(piece: Command) -> bool:
-    """Return whether a command is a statement that reads rows from the file, as COPY does."""
+    """Return whether a command is a COPY that reads rows from the file."""
     return piece.name == "copy" and commands.copies_from_stdin(piece)
 
 
@@ -321,11 +321,11 @@ def _copy_statement(command: Command) -> bytes:
 
 
 def _takes_line(piece: bytes | Command) -> bool:
-    """Return whether psql takes the rest of the line for a command's argument."""
+    """Return whether psql treats the rest of the line as the command's argument."""
     return isinstance(piece, Command) and piece.name == "copy" and not _is_sql(piece)
 
 
 def quoted(text: str) -> str:
-    """Return text as an argument of one of psql's commands."""
+    """Return text quoted as an argument of a psql command."""
     escaped = text.replace("\\", "\\\\").replace("'", "''")
     return f"'{escaped}'"

@@ -1,4 +1,4 @@
-"""SQL files, run by psql: errors are fatal, one transaction around all of them."""
+"""Run SQL files with psql, in one transaction, ending at the first error."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pgtasks.settings.target import Target
 
 @dataclass(frozen=True)
 class Script:
-    """Files that run in order, in one transaction or each statement for itself."""
+    """Files that run in order, in one transaction or each statement in its own."""
 
     program: Program
     transaction: bool = True
@@ -46,10 +46,10 @@ class Script:
 def checked(
     names: Sequence[str], *, sql: str = "", transaction: bool = True, touch_files: bool = False
 ) -> Script:
-    """Return the script of these files, raising Refused where one cannot run as it stands.
+    """Return the script of these files, raising Refused if one may not run.
 
-    `sql` is text that runs behind the files. They read and write files of this machine with
-    `touch_files` alone: a file in tasks/ is a program, and one at home may be a secret.
+    `sql` is text that runs after the files. They may read and write local files only with
+    `touch_files`: a file in tasks/ is a program, and one at home may be a secret.
     """
     sources = tuple(Source(name, Path(name)) for name in names)
     if sql:
@@ -65,11 +65,11 @@ def checked(
 
 
 def run(target: Target, script: Script) -> str:
-    """Run the files: results on stdout, notices and errors on stderr as they come.
+    """Run the files, with results on stdout, notices and errors on stderr.
 
-    Returns the sentence that says what was done. Raises Failed with file and line of the first
-    error, and where a file has rolled back what ran before; nothing of the files stays then, unless
-    they run without a transaction or end it themselves, which is said.
+    Returns a sentence with the result. Raises Failed with file and line of the first error, and if
+    a file has rolled back the transaction. Everything is rolled back then, unless the files run
+    without a transaction or end it themselves, which the error says.
     """
     began = time.monotonic()
     settings = session.Settings(script.transaction)
@@ -79,7 +79,7 @@ def run(target: Target, script: Script) -> str:
 
 
 def _ended(script: Script, ran: session.Ran) -> str:
-    """Return how the transaction ended, raising Failed where a part was rolled back."""
+    """Return how the transaction ended, raising Failed if a part was rolled back."""
     enders = script.program.enders
     if ran.kept:
         return ", committed"
@@ -99,8 +99,8 @@ def _ended(script: Script, ran: session.Ran) -> str:
 
 
 def _stdout() -> int | None:
-    """Return what psql writes results to, None where the shell has closed it."""
+    """Return the file for results, None if the shell has closed stdout."""
     if sys.stdout is None:
         return None
-    sys.stdout.flush()  # what was said before stays before
+    sys.stdout.flush()  # keep the order of the output
     return sys.stdout.fileno()

@@ -1,4 +1,4 @@
-"""One run of psql: what is asked before the files and after them, and how it ended."""
+"""One run of psql, with queries before and after the files, and its result."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pgtasks.server.psql.shell import psql
 from pgtasks.settings.target import Target
 
 _PLACE = re.compile(r"^psql:(?P<shown>.+):(?P<line>\d+): (?P<words>.+)$")
-_LOST = 2  # psql(1), "Exit Status": the connection went bad
+_LOST = 2  # psql(1), "Exit Status": the connection was lost
 # Since these minor releases (and 18) psql has \restrict.
 _RESTRICTED = {13: 22, 14: 19, 15: 14, 16: 10, 17: 6}
 # The session, and the transaction in it: its number grows by one with each, a statement outside of
@@ -37,7 +37,7 @@ _ASKED = f"""COPY (SELECT pg_catalog.json_build_object(
   FROM pg_catalog.pg_control_system() s) TO STDOUT;
 """
 _BLOCK = f"SELECT virtualtransaction AS {{0}} {_LOCK} \\gset\n"
-# What a file may have set that would change how the rest is read, or stop at no error.
+# Variables that a file may have set, and that change the parser or the handling of errors.
 _RESET = r"""\o
 \set ON_ERROR_STOP on
 \set ECHO none
@@ -52,10 +52,10 @@ _RESET = r"""\o
 
 @dataclass(frozen=True)
 class Ran:
-    """How a run of psql ended.
+    """The result of a run of psql.
 
-    `kept` says that the transaction that was begun held all of it, `open` that a block was open at
-    the end; `answers` are those to the questions that came last in it.
+    `kept` says that the transaction contained everything, `open` that a transaction block was open
+    at the end; `answers` are the results of the last queries in it.
     """
 
     kept: bool
@@ -72,14 +72,14 @@ def restricts(toolset: Toolset) -> bool:
 
 @dataclass(frozen=True)
 class Settings:
-    """How psql runs the files: in a transaction, its flags, what is asked for at the end.
+    """How psql runs the files: transaction, flags, and queries at the end.
 
-    `undone` ends the message of an error behind which nothing stays.
+    `undone` ends the message of an error after which everything is rolled back.
     """
 
     transaction: bool
     flags: tuple[str, ...] = ()
-    begin: str = ""  # SQL behind BEGIN
+    begin: str = ""  # SQL after BEGIN
     questions: tuple[str, ...] = ()
     undone: str = ""
 
@@ -113,7 +113,7 @@ def execute(
 
 
 class _Run:
-    """What psql is given, and what it said; `heard` says that its words are shown as they come."""
+    """The input and the messages of psql; `heard` says that its messages are printed."""
 
     def __init__(
         self, program: Program, settings: Settings, copies: Copies, *, heard: bool
@@ -124,7 +124,7 @@ class _Run:
         self._own = re.compile(rf"^psql:{own}/(\d+)\.sql:(\d+): ")
 
     def command(self, toolset: Toolset, target: Target, passfile: str) -> Command:
-        """Return what runs our first file, the files, and our last one."""
+        """Return the command that runs our first file, the files, and our last file."""
         begin = f"BEGIN;\n{self.settings.begin}\n" if self.settings.transaction else ""
         first = self.copies.text(f"\\o {quoted(str(self.before))}\n{_ASKED}\\o\n{begin}", "")
         files = [first, *self.copies.files(), self.copies.text(self._last(), "")]
@@ -134,7 +134,7 @@ class _Run:
         return Command(tuple(argv), tools.environment(target.here(), passfile), stop=signal.SIGINT)
 
     def _last(self) -> str:
-        """Return the file that asks where psql is, and commits."""
+        """Return the file that checks the session, and commits."""
         word = f"pgtasks_{secrets.token_hex(4)}"
         commands = f"SET client_encoding = 'UTF8';\n\\o {quoted(str(self.after))}\n" + _ASKED * 2
         commands += "".join(
@@ -142,17 +142,17 @@ class _Run:
         )
         if not self.settings.transaction:
             return f"{_RESET}{commands}\\o\n"
-        # outside of a block each statement has a transaction of its own: there is none to commit
+        # without a block each statement has its own transaction, and there is none to commit
         same = f"SELECT (virtualtransaction OPERATOR(pg_catalog.=) :'{word}') AS {word} {_LOCK}"
         commit = f"{_BLOCK.format(word)}{same} \\gset\n\\if :{word}\nCOMMIT;\n\\endif\n"
         return f"{_RESET}{commands}\\o\n{commit}"
 
     def told(self, on_line: Callable[[str], None]) -> Callable[[str], None]:
-        """Return what passes on a line of psql's stderr, the file named that it speaks of."""
+        """Return the function that prints psql's stderr with the names of the original files."""
         return lambda line: on_line(self.translated(line))
 
     def translated(self, line: str) -> str:
-        """Return a line of psql's stderr with the place in the file that a copy was made of."""
+        """Return a line of psql's stderr with the place in the original file of a copy."""
         match = self._own.match(line)
         if not match:
             for source in self.program.sources:
@@ -164,7 +164,7 @@ class _Run:
         return f"psql:{shown}:{number}: {line[match.end() :]}" if shown else line[match.end() :]
 
     def explained(self, exc: Failed, code: int | None) -> PgtasksError:
-        """Return the failure with file and line, and what psql said where nobody has heard it."""
+        """Return the error with file and line, and psql's messages if they were not printed."""
         lines = [self.translated(line) for line in exc.hint.splitlines()]
         hint = "" if self.heard else "\n".join(lines)
         if code == _LOST:
@@ -194,14 +194,14 @@ class _Run:
         return Failed(f"{place['shown']}:{place['line']}: {words}{stays}", hint=hint)
 
     def _at_end(self, exc: Failed) -> str:
-        """Return what was said of our own last file, if that was the last that psql spoke of."""
+        """Return the last message of psql, if it is about our own last file."""
         places = list(filter(None, map(self._own.match, exc.hint.splitlines())))
         if not places or int(places[-1][1]) != len(self.copies.shown):
             return ""
         return " ".join(places[-1].string[places[-1].end() :].split())
 
     def _stays(self, shown: str, line: int) -> str:
-        """Return what is to be said of a part that may stay."""
+        """Return the note on a part that may have been committed."""
         if not self.settings.transaction:
             return ""
         order = [source.shown for source in self.program.sources]
@@ -214,7 +214,7 @@ class _Run:
         return "; a part may stay" if self.program.opaque else self.settings.undone
 
     def ended(self, stderr: Sequence[str]) -> Ran:
-        """Return how the run ended, raising Failed where psql is not where it began."""
+        """Return the result, raising Failed if psql is no longer in its first session."""
         began, *ends = _answers(self.before) + _answers(self.after)[:2]
         first, second = (json.loads(end) for end in (*ends, "{}", "{}")[:2])
         begun = json.loads(began)

@@ -1,4 +1,4 @@
-"""A file that psql is to run, or a text; what is no SQL is told by its first bytes."""
+"""A file or a text for psql; files that are not SQL are detected by their first bytes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pgtasks.errors import Refused
 
 _LOOK = 8192  # bytes
 _BOM = b"\xef\xbb\xbf"
-# What a file begins with, what it is, and the way to SQL.
+# First bytes of a file, its kind, and the way to SQL.
 _MAGIC = (
     (b"\x1f\x8b", "is compressed by gzip", "gunzip -c {0} > {1}"),
     (b"BZh", "is compressed by bzip2", "bunzip2 -c {0} > {1}"),
@@ -38,12 +38,12 @@ class Source:
 
     @property
     def size(self) -> int:
-        """Return the bytes that there are to run."""
+        """Return the number of bytes."""
         return self.path.stat().st_size if self.path else len(self.text)
 
     @contextmanager
     def open(self) -> Iterator[IO[bytes]]:
-        """Open it to be read line by line, behind a byte order mark, raising Refused."""
+        """Open it for reading by line, after a byte order mark, raising Refused."""
         try:
             with self.path.open("rb") if self.path else io.BytesIO(self.text) as stream:
                 if stream.read(3) != _BOM:
@@ -53,7 +53,7 @@ class Source:
             raise Refused(f"file {self.shown!r}: {exc.strerror}") from None
 
     def check(self) -> None:
-        """Raise Refused for what is no file, or no SQL."""
+        """Raise Refused for anything but a file with SQL."""
         if self.path is None:
             return
         if not self.path.is_file():
