@@ -41,8 +41,8 @@ def show(c, env=None, url=False, reveal=False, json=False):
             if ssh:
                 shell = typed.task("db.shell")
                 r.say(f"as {ssh} sees it; ssh is no part of a url, from here it is {shell}")
-            said = {"environment": target.environment, "url": shown, "ssh": ssh}
-            r.document(said) if json else print(shown)
+            document = {"environment": target.environment, "url": shown, "ssh": ssh}
+            r.document(document) if json else print(shown)
         else:
             r.finish(views.shown(r.environment, target, r.choice.reason, reveal=reveal))
 
@@ -75,9 +75,9 @@ def check(c, env=None, json=False):
     from pgtasks.cli.context import project_of
     from pgtasks.health import settings
 
-    found = settings.audit(project_of(c), env)
-    report.result(found, json=json)
-    if found.faults:
+    audit = settings.audit(project_of(c), env)
+    report.result(audit, json=json)
+    if audit.faults:
         raise invoke.Exit(code=3)
 
 

@@ -28,11 +28,11 @@ def check(c, env=None, json=False):
     with run(c, "remote.check", env=env, json=json) as r:
         from pgtasks.health import host as survey
 
-        found = survey.examine(r.target, r.project.root)
+        survey_result = survey.examine(r.target, r.project.root)
         if json:
-            found.check()  # the findings are in the one document of the failure
-        r.finish(found)
-        found.check()
+            survey_result.check()  # the findings are in the one document of the failure
+        r.finish(survey_result)
+        survey_result.check()
 
 
 @task(several=True)

@@ -35,10 +35,10 @@ def verify(c, env=None, strict=False, json=False):
         files = trigger.needed(r.project)
         target = r.reached(reads=True).target
         present(r.guarded(Access.READ), target)
-        found = trigger.verify(files, target)
-        for line in found.remarks():
+        verification = trigger.verify(files, target)
+        for line in verification.remarks():
             r.say(line)
         if json:
-            found.check(strict=strict)  # the findings are in the one document of the failure
-        r.finish(found)
-        found.check(strict=strict)
+            verification.check(strict=strict)  # the findings are in the one document of the failure
+        r.finish(verification)
+        verification.check(strict=strict)

@@ -103,7 +103,7 @@ class Progress:
             terminal.keep_line(bar=False)
 
 
-def _bar(what: str, total: int) -> Bar:
+def _bar(label: str, total: int) -> Bar:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
     from rich.table import Column
@@ -123,5 +123,5 @@ def _bar(what: str, total: int) -> Bar:
         transient=True,
         expand=True,
     )
-    bar.add_task(what, total=total or None, state="")
+    bar.add_task(label, total=total or None, state="")
     return bar

@@ -139,24 +139,24 @@ def defaults(function: str) -> list[str]:
     """Return the texts of the default values in a CREATE FUNCTION."""
     words = _words(function)
     _until(words, "(")
-    found, end = [], ","
+    parsed, end = [], ","
     while end == ",":
         parameter, end = _until(words, ",", ")")
         for number, word in enumerate(parameter):
             if word.upper() == "DEFAULT" or word == "=":
-                found.append("\n".join(parameter[number + 1 :]))
+                parsed.append("\n".join(parameter[number + 1 :]))
                 break
-    return found
+    return parsed
 
 
 def separated(expressions: str) -> list[str]:
     """Return the texts of the expressions in a comma-separated list."""
     words = _words(expressions)
-    found, end = [], "," if expressions else ""
+    parts, end = [], "," if expressions else ""
     while end == ",":
         expression, end = _until(words, ",")
-        found.append("\n".join(expression))
-    return found
+        parts.append("\n".join(expression))
+    return parts
 
 
 def _words(sql: str) -> Iterator[str]:

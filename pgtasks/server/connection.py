@@ -270,11 +270,11 @@ def rows(
         if isinstance(cursor, sessions.Cursor):
             cursor.limit = limit
         cursor.execute(statement, parameters)
-        found = _fetched(connection, cursor)
+        fetched = _fetched(connection, cursor)
         return (
-            found
+            fetched
             if into is None
-            else records(found, [column.name for column in cursor.description or ()], into)
+            else records(fetched, [column.name for column in cursor.description or ()], into)
         )
 
 
@@ -309,8 +309,8 @@ def value(
     limit: float | None = None,
 ) -> Any:
     """Return the first column of the first row, None where there is no row; else as `rows`."""
-    found = rows(connection, statement, parameters, limit=limit)
-    return found[0][0] if found else None
+    fetched = rows(connection, statement, parameters, limit=limit)
+    return fetched[0][0] if fetched else None
 
 
 @contextmanager

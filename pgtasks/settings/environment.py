@@ -219,19 +219,19 @@ def _filled_by_libpq(environment: Environment, project: Project) -> Environment:
         )
         environment = _filled(environment, _place_values(layer), place.parameters)
         environment = _filled_password(environment, place.password, layer.place_layer)
-    said = {
+    named_values = {
         key: inherited[variable]
         for key, variable in libpq.VARIABLES.items()
         if inherited.get(variable)
     }
     values = {
         key: Value(fields.check(_FIELDS[key], text, libpq.VARIABLES[key]), libpq.VARIABLES[key])
-        for key, text in said.items()
+        for key, text in named_values.items()
         if key in _FIELDS
     }
     if inherited.get("PGPASSFILE"):
         values["passfile"] = Value(inherited["PGPASSFILE"], "PGPASSFILE")
-    environment = _filled(environment, values, said)
+    environment = _filled(environment, values, named_values)
     password = inherited.get("PGPASSWORD")
     return _filled_password(environment, Secret(password) if password else None, "PGPASSWORD")
 

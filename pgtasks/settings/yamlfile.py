@@ -126,7 +126,9 @@ def _measure(node: yaml.Node, known: dict[int, _Size | None], depth: int) -> _Si
         return size
     known[id(node)] = None
     below = [_measure(each, known, depth + 1) for each in _parts(node, depth)]
-    size = _Size(1 + sum(one.values for one in below), 1 + max((s.depth for s in below), default=0))
+    size = _Size(
+        1 + sum(child.values for child in below), 1 + max((s.depth for s in below), default=0)
+    )
     if size.values > MOST:
         raise _fault(node, f"more than {MOST:,} values, those of aliases counted each time")
     if size.depth > _DEEPEST:

@@ -43,7 +43,7 @@ class Left:
 NOTHING = Left()
 
 
-def left(archive: Sequence[Entry], asked: Sequence[str], unusable: Collection[int] = ()) -> Left:
+def left(archive: Sequence[Entry], wanted: Sequence[str], unusable: Collection[int] = ()) -> Left:
     """Return the omitted entries, raising Refused for a name that is unknown or has rows.
 
     `unusable` are the numbers of entries that cannot be restored here in any case.
@@ -52,7 +52,7 @@ def left(archive: Sequence[Entry], asked: Sequence[str], unusable: Collection[in
     for entry in archive:
         known.setdefault(_name(entry), []).append(entry)
     numbers = set(unusable)
-    for text in asked:
+    for text in wanted:
         entries = known.get(meant(text, known), [])
         if not entries:
             raise Refused(f"--leave-out {text!r}: {_nearest(text, known)}")

@@ -12,7 +12,7 @@ scripts     the shell scripts that start commands on the host
 process     a command that runs on the host
 tunnel      a local socket that is forwarded to the server
 host        the Host protocol over SSH
-login       from a target on paper to one that answers
+login       log in to the host of a target
 facts       facts about a host
 terminal    an interactive shell or command on the host
 """

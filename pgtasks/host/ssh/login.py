@@ -1,4 +1,4 @@
-"""Log in to a database host, and see there where its server is."""
+"""Log in to a database host, and find its server there."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ def landed(target: Target) -> tuple[SshHost, Target]:
     try:
         account = target.ssh.sudo_user or host.link.settings.user
         facts = _socket(host, target, account)
-        there = replace(
+        host_target = replace(
             target,
             host=facts.folder if facts else target.host,
             user=target.user or account,
             peer=facts,
         )
-        return host, _with_password(there)
+        return host, _with_password(host_target)
     except BaseException:
         host.close()
         raise
 
 
 def _socket(host: SshHost, target: Target, account: str) -> SocketFacts | None:
-    """Return what is to be seen of the server's socket there, None for a target by address.
+    """Return the facts about the server's socket on the host, None for a target by address.
 
-    Without a `host` it is the first in the usual folders, localhost where there is none.
+    Without a `host` it is the first socket in the usual folders, localhost if there is none.
     """
     if target.host and not target.socket:
         return None

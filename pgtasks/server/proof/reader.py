@@ -166,7 +166,7 @@ class ProofReader:
         try:
             with conn.cursor() as cursor:
                 cursor.execute(batch_query(part, self.format))
-                found = cursor.fetchall()
+                results = cursor.fetchall()
         except psycopg2.Error as exc:
             if not (exc.pgcode or "").startswith(_OF_THE_TABLE):
                 raise connection.translate(exc) from None
@@ -182,7 +182,7 @@ class ProofReader:
         self._refuse_moved(conn, [table for _, table in part])
         if self._check:
             self._check([table for _, table in part])
-        for number, rows, fingerprint, apart in found:
+        for number, rows, fingerprint, apart in results:
             table = self.content.tables[number]
             self._tables[number] = TableProof(table.schema, table.name, rows, fingerprint or "0")
             columns = computed(table, self.format)
@@ -251,7 +251,9 @@ class ProofReader:
             large_objects=self._large,
             unproven=tuple(sorted(self._unproven, key=lambda item: item.object)),
             computed=dict(sorted(self._computed.items())),
-            of_extensions={str(it): it.extension for it in self.content.tables if it.extension},
+            of_extensions={
+                str(each): each.extension for each in self.content.tables if each.extension
+            },
         )
 
     def cancel(self) -> None:
