@@ -1,4 +1,4 @@
-"""What a run brings: data on stdout, as lines or as one JSON document where asked for."""
+"""Print results on stdout, as lines or as one JSON document."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from pgtasks.report.console import say
 from pgtasks.report.terminal import painted
 from pgtasks.report.text import shown
 
-SUMMARY = "PGTASKS_SUMMARY"  # set for a run that is one of several: it says its result in a line
+SUMMARY = "PGTASKS_SUMMARY"  # set for one of several runs, which prints its result in a line
 
 
 class Reported(Protocol):
-    """What a task found or did."""
+    """The result of a task."""
 
     def lines(self) -> list[str]:
         """Return what a person reads."""
@@ -27,7 +27,7 @@ class Reported(Protocol):
 
 
 def data(text: str) -> None:
-    """Print data, raising Failed where stdout takes none (a reader that left: BrokenPipeError)."""
+    """Print data, raising Failed if stdout fails (BrokenPipeError if its reader has closed it)."""
     _put(painted(shown(text), sys.stdout))
 
 
@@ -48,12 +48,12 @@ def _put(text: str) -> None:
 
 
 def _escaped(text: str) -> str:
-    """Return JSON with the characters escaped that a terminal would obey."""
+    """Return JSON with control characters of a terminal escaped."""
     return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
 
 
 def result(reported: Reported, *, json: bool) -> None:
-    """Print what a task found, as lines or as one document."""
+    """Print the result of a task, as lines or as one document."""
     if json:
         document(reported.as_json())
     else:
@@ -61,7 +61,7 @@ def result(reported: Reported, *, json: bool) -> None:
 
 
 def summarize(reported: Reported) -> None:
-    """Say a result in one line, for the table of several environments, if this run is one's."""
+    """Print a result in one line for the table of several environments, if this is one of them."""
     if not os.environ.get(SUMMARY):
         return
     summary = getattr(reported, "summary", None)
@@ -71,12 +71,12 @@ def summarize(reported: Reported) -> None:
 
 
 def failure(error: str, exit_code: int, hint: str) -> Mapping[str, Any]:
-    """Return the document that stands for a failed run under --json."""
+    """Return the JSON document of a failed run."""
     return {"error": error, "exit_code": exit_code, "hint": hint}
 
 
 def silence(stream: Any) -> None:
-    """Lead a stream that cannot be written to nowhere: Python flushes it once more at its end."""
+    """Redirect a broken stream to the null device, because Python flushes it at its end."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stream.fileno())
     os.close(nowhere)

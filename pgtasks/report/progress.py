@@ -1,4 +1,4 @@
-"""How far long work is: a live bar on a terminal, a line now and then in a log."""
+"""The progress of long work: a live bar on a terminal, occasional lines in a log."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _BESIDE = 60  # cells that are left to what stands beside it
 
 
 class Progress:
-    """Show how far long work is, in bytes.
+    """Show the progress of long work, in bytes.
 
     `total` is the work as well as it is known; the bar stays below its end until the block is left.
     Nothing is drawn of work that is over at once. No thread draws: programs are started while a bar
@@ -45,19 +45,19 @@ class Progress:
 
     @property
     def due(self) -> bool:
-        """Return whether an update would be shown now: to look how far work is may cost."""
+        """Return whether an update would be shown now, because measuring progress may be costly."""
         return not self._quiet and time.monotonic() >= self._next
 
     def expect(self, total: int) -> None:
-        """Set how many bytes the work is, where that was not known from the start."""
+        """Set the total number of bytes, if it was not known from the start."""
         self.total = total
 
     def advance(self, more: int) -> None:
-        """Add bytes to those that are done."""
+        """Add to the number of bytes done."""
         self.update(self._done + more, self._note)
 
     def update(self, done: int, note: str = "") -> None:
-        """Set how many bytes are done."""
+        """Set the number of bytes done."""
         self._done, self._note = done, printable(note)
         if not self.due:
             return
@@ -79,7 +79,7 @@ class Progress:
         self._bar.update(task, completed=shown, state=state, refresh=True)
 
     def _state(self) -> str:
-        """Return what stands behind the bar: `1.2 GB of 3.4 GB  120 MB/s  18 s left`."""
+        """Return the text after the bar: `1.2 GB of 3.4 GB  120 MB/s  18 s left`."""
         of = f" of {size(self.total)}" if self._done < self.total else ""
         (before, less), (now, done) = self._seen[0], self._seen[-1]
         rate = (done - less) / max(now - before, 1e-3)

@@ -1,12 +1,12 @@
-"""Text for people: numbers, sizes and times as they are written, names of any origin made safe."""
+"""Text for people: numbers, sizes and times, and names of any origin made safe."""
 
 from __future__ import annotations
 
 
 def shown(text: str) -> str:
-    """Return lines as a terminal may have them: what is neither text, tab nor line end is escaped.
+    """Return lines that are safe for a terminal, with control characters escaped.
 
-    Escape sequences could hide what is said, and direction marks turn it round.
+    Escape sequences could hide text, and direction marks could reverse it.
     """
     return "\n".join(
         line if line.isprintable() else "\t".join(map(printable, line.split("\t")))
@@ -15,14 +15,14 @@ def shown(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Return text whose control characters are written out: names may hold any."""
+    """Return text with its control characters escaped, because names may contain any."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def count(number: int) -> str:
-    """Return a number as people write it: 812,004."""
+    """Return a number for a person: 812,004."""
     return f"{number:,}"
 
 
@@ -32,7 +32,7 @@ def plural(number: int, noun: str) -> str:
 
 
 def size(number: float) -> str:
-    """Return bytes as people write them: 217 MB (powers of 1000, as `ls --si` does)."""
+    """Return bytes for a person: 217 MB (powers of 1000, as with `ls --si`)."""
     for unit in ("B", "kB", "MB", "GB", "TB"):
         if abs(number) < 999.5 or unit == "TB":
             digits = 0 if unit == "B" or number >= 9.95 else 1
@@ -42,7 +42,7 @@ def size(number: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a time as people write it: 120 ms, 4.2 s, 3 min 05 s, 2 h 10 min."""
+    """Return a duration for a person: 120 ms, 4.2 s, 3 min 05 s, 2 h 10 min."""
     if seconds < 0.9995:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 99.95:
@@ -54,7 +54,7 @@ def duration(seconds: float) -> str:
 
 
 def age(seconds: float) -> str:
-    """Return how long ago something was: 40 s, 5 min, 3 h, 2 d."""
+    """Return an age for a person: 40 s, 5 min, 3 h, 2 d."""
     for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= length * (2 if unit != "min" else 1):
             return f"{int(seconds // length)} {unit}"

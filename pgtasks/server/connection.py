@@ -1,10 +1,9 @@
 """Connections to PostgreSQL: only what the target says, settings pinned, errors in one line.
 
-A session asks questions of ours: it finds names in pg_catalog alone, whatever the role, the
-database or the server says, for whoever may create functions in a schema of the role's path could
-run them as the role. What runs a user's own files connects with `own_path=True`, as the user's
-application would, and is asked questions of ours within `pinned(...)` or with every name,
-operator and cast qualified.
+A session looks names up in pg_catalog only, whatever the role, the database or the server sets:
+a role that may create functions in a schema of the search_path could otherwise run them as our
+role. Sessions for a user's own files use `own_path=True`, as the user's application would. Our own
+queries in such a session run within `pinned(...)`, or with every name, operator and cast qualified.
 """
 
 from __future__ import annotations
@@ -36,15 +35,15 @@ PATH = sessions.PATH
 
 
 class FellSilent(Unreachable):
-    """Report a server that was given up because nothing answered."""
+    """The server stopped answering, and the session was closed."""
 
 
-# what a dead line or server is noticed by, on either side
+# to detect a lost connection or server, on both sides
 _KEEPALIVE = {"keepalives_idle": "5", "keepalives_interval": "2", "keepalives_count": "3"}
-# SQLSTATEs after which there is no connection: lost, shut down, timed out
+# SQLSTATEs that end the connection: lost, shut down, timed out
 _ENDED = ("08", "57P", "25P03", "25P04")
-_REQUIRE_AUTH = 160000  # the version of libpq that knows it
-_WAYS_OUT = {  # tasks stand in braces
+_REQUIRE_AUTH = 160000  # first version of libpq that supports it
+_WAYS_OUT = {  # tasks are in braces
     r"could not (access|load|open) (file|library)|access to library .* is not allowed": ": if a "
     "setting names that library, run ALTER DATABASE DATABASE_NAME RESET local_preload_libraries (or"
     " RESET session_preload_libraries; a role's: ALTER ROLE) in another database",
@@ -68,7 +67,7 @@ _switches_off: dict[tuple[str, int, str], bool] = {}
 def conninfo(
     target: Target, *, read_only: bool = False, purpose: str = "", own_path: bool = False
 ) -> dict[str, str]:
-    """Return libpq parameters for the target, each given, so that none is inherited."""
+    """Return libpq parameters for the target, all of them set, so that none is inherited."""
     known = peer.trusted(target)
     target = known.here()
     options = sessions.options(
@@ -105,9 +104,9 @@ def conninfo(
 def connect(
     target: Target, *, read_only: bool = False, purpose: str = "", own_path: bool = False
 ) -> Connection:
-    """Connect in autocommit, raising Unreachable or VersionMismatch; the caller closes.
+    """Connect in autocommit mode, raising Unreachable or VersionMismatch; the caller closes.
 
-    `own_path` leaves search_path and what else a user's own files may lean on as the role has it.
+    `own_path` keeps the role's own search_path and other settings that a user's files may need.
     """
     connection = _opened(target, read_only=read_only, purpose=purpose, own_path=own_path)
     connection.target, connection.tunnelled = target, target.end is not None
@@ -157,17 +156,17 @@ def _address(target: Target) -> tuple[str, int, str]:
 
 
 def switches_event_triggers_off(target: Target) -> bool:
-    """Return whether the target's role is known to be allowed that (17 and later)."""
+    """Return whether the target's role may switch event triggers off (17 and later)."""
     return _switches_off.get(_address(target), False)
 
 
 def without_event_triggers(target: Target) -> str:
-    """Return what a tool's PGOPTIONS get so that event triggers do not fire, if that may be."""
+    """Return the PGOPTIONS that keep event triggers from firing, if the role may set them."""
     return _NO_EVENT_TRIGGERS if switches_event_triggers_off(target) else ""
 
 
 def unreachable_line(target: Target, exc: Exception) -> str:
-    """Return libpq's own words in one line, the password left out."""
+    """Return libpq's message in one line, without the password."""
     words = " ".join(redact(str(exc), target.password).split())
     words = words.replace(" Is the server", ": is the server")  # of a line of its own
     # of several addresses tried, the last attempt says what the user can act on
@@ -192,7 +191,7 @@ def session(
 
 
 def rename(connection: Connection, purpose: str) -> None:
-    """Let the server show a session that goes on as one for another purpose."""
+    """Change the application_name of a session to another purpose."""
     name = account.application_name(purpose)
     value(connection, "SELECT set_config('application_name', %s, false)", (name,), limit=ANSWER)
 
@@ -200,7 +199,7 @@ def rename(connection: Connection, purpose: str) -> None:
 def own_path(connection: Connection) -> str:
     """Return the search_path that the role has in this database, whatever the session's is.
 
-    Asked in a session that pins nothing: only the server knows all places that set it.
+    This opens a session without pinned settings, because only the server knows all of its sources.
     """
     assert isinstance(connection, Session)
     with session(connection.target, read_only=True, purpose="path", own_path=True) as plain:
@@ -209,7 +208,7 @@ def own_path(connection: Connection) -> str:
 
 @contextmanager
 def searching(connection: Connection, path: str) -> Iterator[None]:
-    """Search for names along another path, for the length of a block that does not fail."""
+    """Use another search_path for the length of a block."""
     before = value(connection, "SHOW search_path")
     change = "SELECT pg_catalog.set_config('search_path', %s, false)"
     execute(connection, change, (path,))
@@ -218,7 +217,7 @@ def searching(connection: Connection, path: str) -> Iterator[None]:
 
 
 def pinned(connection: Connection) -> AbstractContextManager[None]:
-    """Search for names in pg_catalog alone, for questions of ours in a session of a user's own."""
+    """Look names up in pg_catalog only, for our own queries in a session with `own_path`."""
     return searching(connection, PATH)
 
 
@@ -227,9 +226,9 @@ Parameters = Sequence[Any] | Mapping[str, Any] | None
 
 
 def execute(connection: Connection, statement: Statement, parameters: Parameters = None) -> None:
-    """Run one statement, raising Failed with the server's words.
+    """Run one statement, raising Failed with the server's message.
 
-    It may take its time while the server lives: `silence` says how that is known.
+    It may run as long as the server is alive, which `silence` checks.
     """
     with translated(), connection.cursor() as cursor:
         cursor.execute(statement, parameters)
@@ -297,7 +296,7 @@ def row(
     into: type[Record],
     limit: float | None = None,
 ) -> Record | None:
-    """Return the first row, None where there is none; else as `rows`."""
+    """Return the first row, or None, as `rows` does."""
     return next(iter(rows(connection, statement, parameters, into=into, limit=limit)), None)
 
 
@@ -308,14 +307,14 @@ def value(
     *,
     limit: float | None = None,
 ) -> Any:
-    """Return the first column of the first row, None where there is no row; else as `rows`."""
+    """Return the first column of the first row, or None, as `rows` does."""
     fetched = rows(connection, statement, parameters, limit=limit)
     return fetched[0][0] if fetched else None
 
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Turn the driver's errors into ours: a lost server is Unreachable, the rest Failed."""
+    """Translate the driver's errors: a lost server into Unreachable, others into Failed."""
     try:
         yield
     except psycopg2.Error as exc:
@@ -323,9 +322,9 @@ def translated() -> Iterator[None]:
 
 
 def translate(exc: psycopg2.Error) -> PgtasksError:
-    """Return our error for one of the driver's, its first line as the message.
+    """Return our error for an error of the driver, with its first line as the message.
 
-    One that the driver raises about its own use is a bug of ours, and raised as it is.
+    An error about the use of the driver is a bug in pgtasks, and raised unchanged.
     """
     if isinstance(exc, Silent):
         return FellSilent(str(exc))

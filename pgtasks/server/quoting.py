@@ -1,4 +1,4 @@
-"""Names as people read them, and as file systems take them."""
+"""Quote names for people and for file systems."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from urllib.parse import quote, unquote
 
 
 def qualified(schema: str, name: str) -> str:
-    """Return a name as SQL writes it, quoted only where it must be."""
+    """Return a qualified name in SQL, quoted only if necessary."""
     return f"{quoted(schema)}.{quoted(name)}"
 
 
 def quoted(name: str) -> str:
-    """Return an identifier for people: quotes where it has more than a-z, 0-9 and _."""
+    """Return an identifier, quoted if it has more than a-z, 0-9 and _."""
     plain = name.isascii() and name.islower() and name.replace("_", "a").isalnum()
     doubled = name.replace('"', '""')
     return name if plain and not name[0].isdigit() else f'"{doubled}"'
@@ -25,17 +25,17 @@ _ESCAPED = {shown: escaped for escaped, shown in _SHOWN.items()}
 
 
 def from_bytes(data: bytes) -> str:
-    """Return text of a server or an archive, whatever bytes it holds."""
+    """Decode text of a server or an archive, with any bytes."""
     return data.decode("utf-8", "surrogateescape").translate(_SHOWN)
 
 
 def to_bytes(text: str) -> bytes:
-    """Return the bytes that `from_bytes` made text of."""
+    """Encode text that `from_bytes` decoded."""
     return text.translate(_ESCAPED).encode("utf-8", "surrogateescape")
 
 
 def folder_name(name: str) -> str:
-    """Return any name as one that every file system takes: percent-escapes, never hidden."""
+    """Return a name that is valid in every file system: percent-escaped, never hidden."""
     safe = quote(name, safe=" @+=,")
     return f"%2E{safe[1:]}" if safe.startswith(".") else safe
 

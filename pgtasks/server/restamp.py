@@ -1,4 +1,4 @@
-"""Write a database's stamp by hand: to adopt one, or to say that it changed its environment."""
+"""Write the stamp of an existing database, or of one that changes its environment."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pgtasks.server.stamp import Identity, Stamp
 
 @dataclass(frozen=True)
 class Stamped:
-    """What the stamp said before, and what it says now."""
+    """The stamp before, and the stamp now."""
 
     database: str
     before: str
@@ -35,13 +35,13 @@ class Stamped:
 
 
 def planned(lock: Lock, identity: Identity) -> Stamped:
-    """Return what `put` would write."""
+    """Return the stamp that `put` would write."""
     before = identity.stamp.line() if identity.stamp else ""
     return Stamped(identity.database, before, _stamp(lock, identity).line())
 
 
 def put(lock: Lock, identity: Identity) -> Stamped:
-    """Write the stamp of the lock's target; the rest of the comment stays as it is."""
+    """Write the stamp of the lock's target, keeping the rest of the comment."""
     plan = planned(lock, identity)
     if plan.before != plan.after:
         statement = stamp.comment_statement(
@@ -52,6 +52,6 @@ def put(lock: Lock, identity: Identity) -> Stamped:
 
 
 def _stamp(lock: Lock, identity: Identity) -> Stamp:
-    # where its content came from stays true, whoever owns it now
+    # the origin of the content stays true
     origin = identity.stamp.origin if identity.stamp else ""
     return Stamp(lock.target.environment, identity.database, identity.system, origin)

@@ -1,4 +1,4 @@
-"""How many sessions a server, a database and a role have room for, before work begins."""
+"""Check that server, database and role allow enough connections."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ UNION ALL SELECT 'the server', 'max_connections', current_setting('max_connectio
 def check(
     conn: Connection, target: Target, work: str, *, within: int, besides: int = 0, jobs: int = 1
 ) -> None:
-    """Raise Unreachable where the sessions of a work would not be let in.
+    """Raise Unreachable if the server would refuse some of the needed sessions.
 
-    It needs `within` sessions in the target's database at once, and `besides` in others. The
-    session that asks is taken to be one of them.
+    These are `within` sessions in the target's database at once, and `besides` in others, including
+    the session that checks.
     """
     parameters = {"database": target.database}
     limits = connection.rows(

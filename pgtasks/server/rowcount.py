@@ -1,4 +1,4 @@
-"""The rows of a table, counted where that runs nothing but PostgreSQL's own code."""
+"""Count the rows of a table, if that runs only PostgreSQL's own code."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from pgtasks.server.connection import Connection
 def counted(
     conn: Connection, table: Relation, *, condition: str = "", milliseconds: int = 0
 ) -> int | None:
-    """Return how many rows of a table a WHERE clause selects, None where they cannot be counted.
+    """Return the number of rows that a WHERE clause selects, None if they cannot be counted.
 
-    They cannot where the query would run what another role wrote, where a row policy applies to
-    this role, where it may not read the table, and within the time that is given (0 is no bound).
+    They cannot if the query would run code of another role, if a row policy applies to this role,
+    if it may not read the table, or if the time is too short (0 means no limit).
     """
     if table.foreign_code:
         return None

@@ -1,11 +1,11 @@
-"""Notice a server that has fallen silent in the middle of a statement.
+"""Detect a server that stops answering during a statement.
 
-libpq waits for an answer for ever, and keepalives see a living machine where a stopped server, a
-proxy or a firewall that forgot the session is all that lives. So every statement of ours is
-watched. A small question has a limit. Other work may take what it takes while the server lives:
-after some seconds of silence it is asked through another session. Where that one is not answered
-either, or says that the first one waits for a statement which was sent long ago, the first
-session's socket is shut, and the driver returns.
+libpq waits for an answer without limit, and TCP keepalives do not detect a stopped server, or a
+proxy or firewall that dropped the session. So every statement is watched. A small query has a
+limit. Other statements may run as long as the server is alive: after some seconds without an
+answer, another session checks. If that one gets no answer either, or if the server reports that the
+first session is idle although its statement was sent long ago, the socket of the first session is
+shut down, and the driver returns.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from typing import Any
 
 import psycopg2
 
-ANSWER = 40.0  # seconds that a small question may take
-_DOUBT = 12.0  # seconds of silence after which another session asks
+ANSWER = 40.0  # seconds that a small query may take
+_DOUBT = 12.0  # seconds of silence after which another session checks
 _PATIENCE = 12  # seconds that the other session may take to connect, and to be answered
-_AGAIN = 4.0  # seconds until it is asked once more whether the server waits for us
+_AGAIN = 4.0  # seconds until it checks again whether the server waits for us
 _TICK = 1.0
 
 
 class Silent(psycopg2.OperationalError):
-    """Say that a session was given up because nothing answered."""
+    """A session was closed because the server did not answer."""
 
 
 @dataclass(eq=False)
 class Wait:
-    """A statement that runs. `pid` is its backend where the server itself has said it, else 0."""
+    """A running statement. `pid` is its backend, 0 if the server has not reported it."""
 
     socket: int
     place: Mapping[str, Any]
@@ -57,7 +57,7 @@ _watcher: threading.Thread | None = None
 
 @contextmanager
 def watched(wait: Wait) -> Iterator[None]:
-    """Watch a statement for the length of a block, raising Silent where it was given up."""
+    """Watch a statement for the length of a block, raising Silent if it was given up."""
     global _watcher
     with _lock:
         _waits.add(wait)
@@ -72,7 +72,7 @@ def watched(wait: Wait) -> Iterator[None]:
             raise Silent(wait.fault) from None
         raise
     finally:
-        with _lock:  # from here on nobody shuts the socket
+        with _lock:  # from here on the socket is not shut down
             _waits.discard(wait)
 
 
@@ -98,7 +98,7 @@ def _look(wait: Wait, now: float) -> None:
 
 
 def _judge(wait: Wait) -> None:
-    """Ask another session what the silent one does, and give that one up where it is lost."""
+    """Check the silent session from another one, and give it up if it is lost."""
     asking = _Asking(wait)
     asking.start()
     asking.join(_PATIENCE + _PATIENCE / 2)

@@ -17,7 +17,7 @@ from pgtasks.settings.target import SOCKET_FOLDERS, SocketFacts, Target
 
 
 def landed(target: Target) -> tuple[SshHost, Target]:
-    """Return a host, which whoever calls closes, and the target as it is without a tunnel."""
+    """Return a host, which the caller closes, and the target without a tunnel."""
     assert target.ssh is not None
     host = SshHost(Link(target.ssh, environment=target.environment))
     try:
@@ -51,9 +51,9 @@ def _socket(host: SshHost, target: Target, account: str) -> SocketFacts | None:
 
 
 def _with_password(target: Target) -> Target:
-    """Return the target with what a password file here says of its real place.
+    """Return the target with its password from a local password file, by its real address.
 
-    libpq would look the tunnel's end up, which no line in it names.
+    libpq would look up the address of the tunnel, which the file does not contain.
     """
     if target.password is not None or target.password_command:
         return target
