@@ -386,15 +386,18 @@ def _ask_server(conn: Connection) -> ServerFacts:
 def _ask_role(conn: Connection, target: Target) -> Role:
     rows = connection.rows(
         conn,
-        "SELECT r.rolname, r.rolsuper, r.rolcreatedb OR r.rolsuper, pg_get_userbyid(d.datdba),"
-        " pg_has_role(d.datdba, 'USAGE'), pg_has_role('pg_signal_backend', 'USAGE'),"
-        " o.rolsuper FROM pg_roles r, pg_database d JOIN pg_roles o ON o.oid = d.datdba"
+        "SELECT r.rolname AS name, r.rolsuper AS superuser,"
+        " r.rolcreatedb OR r.rolsuper AS createdb, pg_get_userbyid(d.datdba) AS owner,"
+        " pg_has_role(d.datdba, 'USAGE') AS owns,"
+        " pg_has_role('pg_signal_backend', 'USAGE') AS signals, o.rolsuper AS owner_superuser"
+        " FROM pg_roles r, pg_database d JOIN pg_roles o ON o.oid = d.datdba"
         " WHERE r.rolname = current_user AND d.datname = %s",
         (target.database,),
+        into=Role,
     )
     if not rows:  # dropped between two looks
         reach.present(None, target)
-    return Role(*rows[0])
+    return rows[0]
 
 
 def _ask_database(target: Target) -> Content:

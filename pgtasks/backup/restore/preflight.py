@@ -66,9 +66,8 @@ def is_superuser(conn: Connection) -> bool:
 
 
 def _rights(conn: Connection, plan: RestorePlan) -> Iterator[str]:
-    may_create, user = connection.rows(
-        conn, "SELECT rolcreatedb OR rolsuper, rolname FROM pg_roles WHERE rolname = current_user"
-    )[0]
+    query = "SELECT rolcreatedb OR rolsuper, rolname FROM pg_roles WHERE rolname = current_user"
+    may_create, user = connection.rows(conn, query, into=tuple[bool, str])[0]
     if not may_create:
         yield f"role {user!r} may not create databases: ALTER ROLE {user} CREATEDB"
     if plan.target.database == plan.target.maintenance:
@@ -81,13 +80,13 @@ def _rights(conn: Connection, plan: RestorePlan) -> Iterator[str]:
 
 
 def _not_member(conn: Connection, roles: Iterable[str]) -> list[str]:
-    rows = connection.rows(
+    return connection.rows(
         conn,
         "SELECT r FROM unnest(%s::text[]) r WHERE to_regrole(quote_ident(r)) IS NOT NULL"
         " AND NOT pg_has_role(to_regrole(quote_ident(r))::oid, 'MEMBER')",
         (list(roles),),
+        into=str,
     )
-    return [row[0] for row in rows]
 
 
 def _roles(conn: Connection, plan: RestorePlan) -> Iterator[str]:
@@ -106,19 +105,14 @@ def _roles(conn: Connection, plan: RestorePlan) -> Iterator[str]:
 
 
 def _absent(conn: Connection, role: str) -> bool:
-    return not connection.rows(conn, "SELECT true FROM pg_roles WHERE rolname = %s", (role,))
+    return not connection.value(conn, "SELECT true FROM pg_roles WHERE rolname = %s", (role,))
 
 
 def _extensions(conn: Connection, plan: RestorePlan) -> Iterator[str]:
     proof = plan.backup.proof()
     for name, version in sorted((proof.extensions if proof else {}).items()):
-        rows = connection.rows(
-            conn,
-            "SELECT bool_or(NOT superuser OR trusted) FROM pg_available_extension_versions"
-            " WHERE name = %s HAVING count(*) > 0",
-            (name,),
-        )
-        if not rows:
+        query = "SELECT EXISTS (SELECT FROM pg_available_extension_versions WHERE name = %s)"
+        if not connection.value(conn, query, (name,)):
             yield f"extension {name!r} (version {version}) is not available on this server"
 
 
@@ -139,6 +133,7 @@ def _sessions(conn: Connection, target: Target) -> Iterator[str]:
         "  OR NOT (pg_has_role(a.usesysid, 'USAGE') OR pg_has_role('pg_signal_backend', 'USAGE')))"
         " GROUP BY 1 ORDER BY 1",
         (target.database,),
+        into=tuple[str, int],
     )
     for user, number in rows:
         yield (
