@@ -36,13 +36,12 @@ def show(c, id, on_host=False, env=None, json=False):
 def verify(c, backup=None, on_host=False, env=None, json=False):
     """Read every byte of a backup against its checksum. Example: inv backup.verify"""
     with run(c, "backup.verify", env=env, json=json, journaled=True) as r:
-        from pgtasks import report
         from pgtasks.backup.verify import verify
         from pgtasks.host import tools
 
         found = _finder(r).find(backup, "there" if on_host else "nearest")
         options = {"toolsets": tools.available(found.host, r.target), "jobs": r.target.jobs}
-        with report.Progress("verify", found.manifest.size, quiet=r.json) as progress:
+        with r.console.progress("verify", found.manifest.size) as progress:
             done = verify(found, found.host, **options, progress=progress)
         r.finish(done)
 
@@ -51,12 +50,11 @@ def verify(c, backup=None, on_host=False, env=None, json=False):
 def fetch(c, id, env=None, json=False):
     """Bring a backup from the database host to this machine. Example: inv backup.fetch latest"""
     with run(c, "backup.fetch", env=env, json=json, journaled=True) as r:
-        from pgtasks import report
         from pgtasks.backup.store import transfer
 
         finder = _finder(r)
         found = finder.find(id, "there")
-        with report.Progress("fetch", found.manifest.size, quiet=r.json) as progress:
+        with r.console.progress("fetch", found.manifest.size) as progress:
             done = transfer.copy(found, finder.here, progress=progress)
         r.finish(done)
 
@@ -65,11 +63,10 @@ def fetch(c, id, env=None, json=False):
 def send(c, id, env=None, json=False):
     """Bring a backup from this machine to the database host. Example: inv backup.send latest"""
     with run(c, "backup.send", env=env, json=json, journaled=True) as r:
-        from pgtasks import report
         from pgtasks.backup.store import transfer
 
         finder = _finder(r)
         there, found = finder.there(), finder.find(id, "here")
-        with report.Progress("send", found.manifest.size, quiet=r.json) as progress:
+        with r.console.progress("send", found.manifest.size) as progress:
             done = transfer.copy(found, there, progress=progress)
         r.finish(done)

@@ -49,7 +49,7 @@ def backup(
             r.finish(views.Planned(create.plan(reached, store=store, options=options)))
             return
         with reached.lock("db.backup"):
-            made = create.create(reached, store=store, options=options, say=r.say, quiet=r.json)
+            made = create.create(reached, store=store, options=options, console=r.console)
         r.finish(views.Made(made))
 
 

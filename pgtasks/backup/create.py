@@ -17,6 +17,7 @@ from pgtasks.backup.store.base import Backup, Draft, Store
 from pgtasks.errors import Failed, Unreachable
 from pgtasks.host import tools
 from pgtasks.host.pipeline import Pipeline
+from pgtasks.report import CONSOLE, Console
 from pgtasks.report.boundaries import boundary
 from pgtasks.server import connection
 from pgtasks.server.dump import attempt, layout, pg_dump, standby
@@ -30,9 +31,6 @@ __all__ = ["DumpOptions", "create", "plan"]
 # time hits the moment between snapshot and lock more often than not.
 _EARLY, _LATE = 10, 3
 _BREATH = 0.03  # seconds before the next one, times the number of those before
-
-
-Say = Callable[[str], None]
 
 
 def plan(reached: Reached, *, store: Store, options: DumpOptions = PLAIN) -> Sequence[str]:
@@ -58,24 +56,22 @@ def create(
     *,
     store: Store,
     options: DumpOptions = PLAIN,
-    say: Say | None = None,
-    quiet: bool = False,
+    console: Console = CONSOLE,
 ) -> Backup:
     """Make a backup in a store and return it, finished and durable.
 
-    pg_dump runs on the target's host. The guard and the lock are the caller's. `say` gets what
-    happens on the way (a new snapshot, what was left out); `quiet` shows no progress. Raises
+    pg_dump runs on the target's host. The guard and the lock are the caller's. The console shows
+    progress, and is told what happens on the way (a new snapshot, what was left out). Raises
     Refused (unreadable tables, a pattern that matches nothing), Failed, Unreachable,
     VersionMismatch; nothing is left then.
     """
     target, host = reached.target, reached.host
     began = time.monotonic()
-    say = say or _silent
     for left in store.sweep():
-        say(left)
+        console.say(left)
     job = prepared(reached, store, options)
     for note in _notes(job):
-        say(note)
+        console.say(note)
     with (
         store.draft(target.environment, target.database) as draft,
         host.passfile(target, also=(target.maintenance,)) as passfile,
@@ -84,14 +80,14 @@ def create(
         env = tools.environment(reached.there, passfile, read_only=True)
         env["PGOPTIONS"] += connection.without_event_triggers(target)
         with _globals(job, env, draft.path) as finish_globals:
-            dumped = _dumped(job, env, draft, say, quiet=quiet)
+            dumped = _dumped(job, env, draft, console)
             warnings = [*dumped.warnings, *finish_globals()]
             if not options.schema_only:
                 warnings += standby.left_out(job.source.unlogged)
         dumped = reconciled(job, dumped)
         boundary("backup.dumped")
         for warning in warnings:
-            say(f"warning: {warning}")
+            console.say(f"warning: {warning}")
         write(job, replace(dumped, warnings=tuple(warnings)), draft, began)
         boundary("backup.written")
         made = draft.finish()
@@ -115,10 +111,6 @@ def _notes(job: Job) -> Iterator[str]:
             f"warning: no pg_restore on {job.store.host.name} unpacks {job.compression}: "
             "backup.verify and db.restore need one that does"
         )
-
-
-def _silent(line: str) -> None:
-    """Say nothing."""
 
 
 @contextmanager
@@ -145,11 +137,11 @@ def _globals(job: Job, env: Mapping[str, str], path: Path) -> Iterator[Callable[
         yield finish
 
 
-def _dumped(job: Job, env: Mapping[str, str], draft: Draft, say: Say, *, quiet: bool) -> Dumped:
+def _dumped(job: Job, env: Mapping[str, str], draft: Draft, console: Console) -> Dumped:
     """Attempt the dump until one attempt is consistent, raising Failed that names the tables."""
     early, late, again = 0, 0, None
     plan = job.plan(draft.folder)
-    with report.Progress("backup", sum(job.source.sizes.values()), quiet=quiet) as progress:
+    with console.progress("backup", sum(job.source.sizes.values())) as progress:
         while early <= _EARLY and late <= _LATE:
             trial = Attempt(
                 target=job.target,
@@ -169,7 +161,7 @@ def _dumped(job: Job, env: Mapping[str, str], draft: Draft, say: Say, *, quiet: 
             except (Failed, Unreachable) as exc:
                 raise standby.explained(exc, job.target, job.source.conflicts) from None
             early, late = early + again.early, late + (not again.early)
-            say(f"{again.why}: once more with a new snapshot")
+            console.say(f"{again.why}: once more with a new snapshot")
             draft.clear(plan.path)
             plan = job.plan(draft.folder, jobs=1) if again.serial else plan
             time.sleep(_BREATH * (early + late))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from consoles import Recorder
 from depots import (
     ODD,
     Fresh,
@@ -227,10 +228,10 @@ class TestOnHost:
             return done
 
         monkeypatch.setattr(create.attempt, "run", run)
-        lines: list[str] = []
-        made = make_there(there, lines.append)
+        console = Recorder()
+        made = make_there(there, console)
         assert len(runs) == 2
-        assert lines == ["as if rewritten: once more with a new snapshot"]
+        assert console.lines == ["as if rewritten: once more with a new snapshot"]
         assert verify(made, made.host).structure == "read"
 
     def test_odd_names_and_no_folder_yet(

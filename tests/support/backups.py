@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from consoles import Recorder
 from servers import Cluster
 
 from pgtasks.backup import create
@@ -69,15 +70,14 @@ def make(target: Target | Reached, folder: Path, **options: Any) -> Backup:
 
 def said(target: Target | Reached, folder: Path, **options: Any) -> tuple[Backup, list[str]]:
     """Make a backup and return it with what was said on the way."""
-    lines: list[str] = []
+    console = Recorder()
     made = create.create(
         target if isinstance(target, Reached) else Reached(target),
         store=LocalStore(folder),
         options=DumpOptions(**options),
-        say=lines.append,
-        quiet=True,
+        console=console,
     )
-    return made, lines
+    return made, console.lines
 
 
 def restored(backup: Backup, cluster: Cluster, fresh: Callable[..., str]) -> Target:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from consoles import Recorder
 from hosts import DatabaseHost
 from projects import make_project, put_stamp
 
@@ -20,6 +21,7 @@ from pgtasks.backup.store.base import Backup
 from pgtasks.backup.store.local import LocalStore
 from pgtasks.backup.store.remote import RemoteStore
 from pgtasks.host import tempfiles
+from pgtasks.report import Console
 from pgtasks.server import reach
 from pgtasks.server.reach import Reached
 from pgtasks.settings.ssh import Login
@@ -79,14 +81,13 @@ def far_of(reached: Reached) -> RemoteStore:
     return found
 
 
-def make_there(reached: Reached, say: Callable[[str], None] | None = None, **more: Any) -> Backup:
+def make_there(reached: Reached, console: Console | None = None, **more: Any) -> Backup:
     """Make a backup that stays on the host."""
     return create.create(
         reached,
         store=far_of(reached),
         options=DumpOptions(**more),
-        say=say,
-        quiet=True,
+        console=console or Recorder(),
     )
 
 
