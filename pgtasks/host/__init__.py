@@ -8,6 +8,7 @@ tools          pg_dump, pg_restore and psql of a fitting version
 password       passwords: asked for, from a program, in a password file
 peer           whose a server's socket is
 child          what a program that we start gets to see
+orphans        end the commands of a run that was killed
 disk           the file system of a folder, as df prints it
 plainfile      plain files in folders that others may have filled
 private        folders and files of ours, for this account alone

@@ -6,20 +6,18 @@ which one it is.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shutil
 import signal
 import subprocess
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Protocol
 
 from pgtasks.errors import Failed, PgtasksError
-from pgtasks.host import child, installations, password, tempfiles
+from pgtasks.host import child, installations, orphans, password, tempfiles
 from pgtasks.settings.target import Target
 
 SHORT = 16 << 20  # bytes that a short command may print on another host
@@ -134,7 +132,6 @@ class LocalHost:
                 stderr=subprocess.PIPE,
                 env={**child.for_tools(), **command.env},
                 start_new_session=True,
-                preexec_fn=_end_with_parent(command.stop),
             )
         except OSError as exc:
             raise Failed(f"cannot run {command.argv[0]!r}: {exc.strerror}") from None
@@ -209,11 +206,30 @@ class LocalHost:
 
 
 class LocalProcess(subprocess.Popen[bytes]):
-    """A child of this process, in a process group of its own."""
+    """A child of this process, in a process group of its own, which ends with this process."""
+
+    _ended = False
 
     def __init__(self, command: Command, *args: Any, **options: Any) -> None:
         self.command = command
         super().__init__(*args, **options)
+        orphans.watch(self.pid, command.stop)
+
+    def poll(self) -> int | None:
+        """Return the exit code, minus a signal's number, None while it runs."""
+        return self._seen(super().poll())
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the end, raising subprocess.TimeoutExpired."""
+        super().wait(timeout)
+        self._seen(self.returncode)
+        return self.returncode
+
+    def _seen(self, exit_code: int | None) -> int | None:
+        if exit_code is not None and not self._ended:
+            self._ended = True
+            orphans.forget(self.pid)
+        return exit_code
 
     def end(self, sign: signal.Signals) -> None:
         """Signal the process and all that it started, unless it has ended."""
@@ -239,22 +255,3 @@ def signal_name(number: int) -> str:
 
 
 HERE = LocalHost()
-
-
-def _end_with_parent(sign: signal.Signals) -> Callable[[], None] | None:
-    """Return what makes a child end when its parent is killed, None where the system has no way.
-
-    Linux sends the signal when the thread that forked ends: start children from the main thread
-    (prctl(2), PR_SET_PDEATHSIG). Elsewhere the next run finds what is left.
-    """
-    if sys.platform != "linux":
-        return None
-    prctl = ctypes.CDLL(None, use_errno=True).prctl
-    parent = os.getpid()
-
-    def arm() -> None:
-        prctl(1, sign)
-        if os.getppid() != parent:  # the parent died before the line above
-            os._exit(1)
-
-    return arm

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +16,8 @@ from commands import open_files, sh
 from servers import threads
 
 from pgtasks.errors import Failed
-from pgtasks.host.local import Command, LocalHost
+from pgtasks.host import orphans
+from pgtasks.host.local import Command, LocalHost, LocalProcess
 from pgtasks.host.pipeline import Pipeline, run
 
 HOST = LocalHost()
@@ -33,6 +35,12 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+@pytest.fixture(autouse=True, scope="module")
+def shell() -> None:
+    """Start the one shell of this process before anything counts children and open files."""
+    orphans.forget(0)
 
 
 def children() -> str:
@@ -195,7 +203,7 @@ def test_a_process_left_behind_does_not_hold_the_run_up(
 
 PARENT = """
 import sys
-from pgtasks.host.local import Command, LocalHost
+from pgtasks.host.local import Command, LocalHost, LocalProcess
 from pgtasks.host.pipeline import Pipeline
 
 commands = [Command(("/bin/sh", "-c", script)) for script in sys.argv[1:]]
@@ -232,6 +240,30 @@ def test_children_end_with_their_parent(sign: signal.Signals) -> None:
         parent.send_signal(sign)
         parent.wait(20)
         until(lambda: not any(map(alive, pids)))
+
+
+def test_a_command_outlives_the_thread_that_started_it() -> None:
+    started: list[LocalProcess] = []
+    command = Command(("/bin/sh", "-c", "read -r _"))
+    thread = threading.Thread(
+        target=lambda: started.append(HOST.start(command, stdin=subprocess.PIPE, stdout=None))
+    )
+    thread.start()
+    thread.join()
+    [process] = started
+    with process:
+        assert process.stdin is not None
+        process.stdin.write(b"go on\n")
+    assert process.returncode == 0
+
+
+def test_what_has_ended_is_signalled_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines: list[str] = []
+    monkeypatch.setattr("pgtasks.host.orphans._tell", lines.append)
+    with HOST.start(Command(("/bin/true",)), stdin=None, stdout=None) as process:
+        process.wait(20)
+        process.poll()
+    assert lines == [f"TERM {process.pid}\n", f"- {process.pid}\n"]
 
 
 class Hasty(LocalHost):
