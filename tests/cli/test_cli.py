@@ -533,7 +533,7 @@ def go(c):
         while not pathlib.Path("go").exists():
             time.sleep(0.01)
         from pgtasks.server import connection
-        with connection.session(r.reached()) as conn:
+        with connection.session(r.reached().target) as conn:
             print(r.environment.name, connection.value(conn, "SELECT current_database()"))
 """
 

@@ -78,7 +78,7 @@ def typed(python: Path, tmp_path: Path) -> Iterator[Typed]:
         '"""Own tasks."""\nfrom pgtasks import run, task\n\n@task\ndef world(c, env=None):\n'
         '    """Greet."""\n    with run(c, "hello.world", env=env) as r:\n'
         "        from pgtasks.server import connection\n"
-        "        with connection.session(r.reached()) as conn:\n"
+        "        with connection.session(r.reached().target) as conn:\n"
         '            print(connection.value(conn, "SELECT current_database()"))\n'
     )
     typed = Typed(folder, python)
