@@ -74,6 +74,7 @@ def for_each_environment(body: Body) -> Body:
 
     more = inspect.Parameter("hosts_at_once", inspect.Parameter.KEYWORD_ONLY, default=None)
     parameters = [*signature.parameters.values(), more]
+    # what Task.argspec reads
     wrapped.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     wrapped.__several__ = True  # type: ignore[attr-defined]
     return wrapped

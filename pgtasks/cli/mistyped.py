@@ -41,7 +41,7 @@ _MEANT = {
     "setup": "env",
 }
 _TEXTS = ("file", "message")  # flags whose value may look like a task: seed.sql
-# Invoke's words; an argument is shown as Python shows it
+# Invoke's words; an argument is shown by Argument.__repr__
 _ARGUMENT = re.compile(r"<Argument: ([\w-]+)[^>]*>")
 _WITHOUT_VALUE = re.compile(rf"{_ARGUMENT.pattern} needed value")
 _POSITIONALS = re.compile(r"did not receive required positional arguments: (.*)")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pgtasks.host import tools
-from pgtasks.host.installations import FOLDERS
+from pgtasks.host.installations import FOLDERS, WHEEL, in_wheel
 from pgtasks.host.local import LocalHost
 from pgtasks.server.embedded import programs
 
@@ -39,3 +39,13 @@ def test_clients_and_servers_are_found_in_the_same_folders(
     assert str(there) in {each.folder for each in tools.installed(LocalHost())}
     assert there in {each.bin for each in programs.binaries() if each.major == 16}
     tools._installed.cache_clear()
+
+
+def test_the_wheel_is_laid_out_as_we_read_it() -> None:
+    binaries = [each for each in programs.binaries() if each.origin == "wheel"]
+    assert [each.major for each in binaries] == [18, 16]
+    assert {each.bin.parent for each in binaries} == set(in_wheel())
+    for folder in in_wheel():
+        assert {"bin", "lib", "share"} <= {path.name for path in folder.iterdir()}
+        libraries = (folder.parent.parent / f"{WHEEL}.libs", folder.parent / ".dylibs")
+        assert any(path.is_dir() for path in libraries)
