@@ -272,6 +272,14 @@ def test_a_missing_file_of_settings(project: Path, inv: Inv, executor: bool) -> 
     assert json.loads(as_json.stdout)["exit_code"] == 2
 
 
+def test_a_missing_file_of_settings_for_invoke_as_a_module(tmp_path: Path) -> None:
+    """The name of the program is then not inv, and the executor looks for the file."""
+    shop = make_project(tmp_path / "shop", "postgresql://nobody@127.0.0.1:1/none")
+    argv = [sys.executable, "-m", "invoke", "-f", "nope.yaml", "env.list"]
+    done = subprocess.run(argv, cwd=shop, capture_output=True, text=True, check=False)
+    assert one_error(done, 2) == "error: config file 'nope.yaml' does not exist"
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -17,7 +17,7 @@ from migrations import revision, write_env
 from pgtasks.errors import Unreachable
 from pgtasks.schema.migrate import state
 from pgtasks.schema.migrate.errors import Translation
-from pgtasks.schema.migrate.plan import moves
+from pgtasks.schema.migrate.plan import _sql, moves
 from pgtasks.schema.migrate.scripts import Scripts
 
 
@@ -53,6 +53,20 @@ def test_steps_are_alembics_own(
     found = moves(directory, direction, to, current, position)
 
     assert [(each.revision.revision, each.migration_fn.__name__) for each in found] == steps
+
+
+def test_a_step_prints_its_sql(scripts: Scripts) -> None:
+    asks = "from alembic import context\nassert context.is_offline_mode()\nop.execute('SELECT 3')"
+    revision(scripts.folder, "three", "two", asks)
+    directory = ScriptDirectory(scripts.folder)
+    [move] = moves(directory, "up", "head", ("two",), state.compare(("two",), directory, scripts))
+
+    with EnvironmentContext(Config(), directory) as run:
+        sql = _sql(run, MigrationContext.configure(dialect_name="postgresql"), move)
+        assert not run.is_offline_mode()
+
+    assert sql is not None
+    assert "SELECT 3;" in sql
 
 
 def test_env_py_is_found_and_run(scripts: Scripts) -> None:

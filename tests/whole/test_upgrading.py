@@ -224,8 +224,10 @@ def _attributes(kind: type) -> set[str]:
 
 
 def _says(tree: ast.AST, text: str) -> bool:
+    """Whether a string has the text; a docstring does not count."""
+    docstrings = [node.value for node in ast.walk(tree) if isinstance(node, ast.Expr)]
     return any(
-        isinstance(node, ast.Constant) and isinstance(node.value, str) and text in node.value
+        isinstance(node, ast.Constant) and text in str(node.value) and node not in docstrings
         for node in ast.walk(tree)
     )
 
@@ -236,14 +238,13 @@ def mentions(source: str, part: str) -> bool:
     What a library calls, and we do not, is named in a comment with its class: `Task.__eq__`.
     """
     tree, (name, _, text) = ast.parse(source), part.partition(": ")
-    found: set[object] = set()
-    for node in ast.walk(tree):
-        found |= {getattr(node, field, None) for field in ("attr", "id", "name", "arg")}
-        found |= {node.value} if isinstance(node, ast.Constant) else set()
+    fields = ("attr", "id", "name", "arg")
+    found = {getattr(node, field, None) for node in ast.walk(tree) for field in fields}
     if text:
         return text in found or _says(tree, text)
     *_, last = names = name.split(".")
-    return last in found or (len(names) > 1 and ".".join(names[-2:]) in source)
+    strings = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+    return last in found | strings or (len(names) > 1 and ".".join(names[-2:]) in source)
 
 
 # ---- the list
@@ -356,7 +357,7 @@ def test_an_entry_is_read_or_refused() -> None:
 
 
 def test_an_entry_that_is_out_of_date_is_told() -> None:
-    source = "channel.exit_status\n'Timeout opening'"
+    source = "'Error reading'\nchannel.exit_status\nprint('Timeout opening')"
     assert mentions(source, "paramiko.Channel.exit_status")
     assert not mentions(source, "paramiko.Channel.status_event")
     assert mentions("f(x)  # which Task.__eq__ compares", "invoke.tasks.Task.__eq__")
