@@ -73,6 +73,9 @@ def _clear(environ: Any) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Let no setting of the developer's reach a server or a session fixture."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        # a background job of a script ignores it, and what a test starts would inherit that
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     _clear(os.environ)
     if not hasattr(config, "workerinput"):  # one for all processes of the run
         config.pluginmanager.register(Canaries())
