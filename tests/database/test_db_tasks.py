@@ -616,7 +616,8 @@ def test_what_a_run_is_building_is_no_leftover(
     with Lock(cluster.target(database), "db.restore"):
         done = inv("db.check")
     assert f"{side!r}, not finished: db.restore, process {os.getpid()} of " in done.stdout
-    assert "left over" not in done.stdout
+    lines = [line for line in done.stdout.splitlines() if "of a killed run" not in line]
+    assert "left over" not in "\n".join(lines)  # other tests kill theirs meanwhile
     assert f"{side!r}, half built: inv db.recover drops it" in inv("db.check").stdout
 
 
