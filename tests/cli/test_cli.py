@@ -273,9 +273,11 @@ def test_a_missing_file_of_settings(project: Path, inv: Inv, executor: bool) -> 
 
 
 def test_a_missing_file_of_settings_for_invoke_as_a_module(tmp_path: Path) -> None:
-    """The name of the program is then not inv, and the executor looks for the file."""
+    """The executor alone looks for the file where the task is one that reads no settings."""
     shop = make_project(tmp_path / "shop", "postgresql://nobody@127.0.0.1:1/none")
-    argv = [sys.executable, "-m", "invoke", "-f", "nope.yaml", "env.list"]
+    with (shop / "tasks.py").open("a") as file:
+        file.write("\nimport invoke\n@invoke.task\ndef hello(c):\n    pass\nns.add_task(hello)\n")
+    argv = [sys.executable, "-m", "invoke", "-f", "nope.yaml", "hello"]
     done = subprocess.run(argv, cwd=shop, capture_output=True, text=True, check=False)
     assert one_error(done, 2) == "error: config file 'nope.yaml' does not exist"
 
