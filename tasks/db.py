@@ -48,7 +48,7 @@ def backup(
         if r.dry:
             r.finish(views.Planned(create.plan(reached, store=store, options=options)))
             return
-        with reached.lock("db.backup"):
+        with r.lock():
             made = create.create(reached, store=store, options=options, console=r.console)
         r.finish(views.Made(made))
 
@@ -96,7 +96,7 @@ def restore(
             insists = "--leave-out swaps in what lacks a part of the backup"
         if as_superuser:
             insists = "--as-superuser lets what the backup holds do all that a superuser may"
-        permit = r.permit(Access.WRITE, confirm=confirm, insists=insists, whole=False)
+        permit = r.permit(Access.WRITE, confirm=confirm, insists=insists)
         backups = r.project.folder("backups")
         found = Finder(backups, target, r.landed).find(backup, "newest")
         options = RestoreOptions(
@@ -110,7 +110,7 @@ def restore(
             leave_out=tuple(leave_out),
             doubt=doubt(found, backups, r.project.root),
         )
-        with r.reached().lock("db.restore") as lock, telling(target):
+        with r.lock() as lock, telling(target):
             r.finish(
                 restore(lock, r.host, found, options, console=r.console, ask=permit.ask, dry=r.dry)
             )
@@ -130,8 +130,8 @@ def undo(c, env=None, to=None, leave_behind=False, confirm=None, json=False, dry
         from pgtasks.server.interrupt import telling
 
         target = r.reached().target
-        permit = r.permit(Access.WRITE, confirm=confirm, whole=False)
-        with r.reached().lock("db.undo") as lock, telling(target):
+        permit = r.permit(Access.WRITE, confirm=confirm)
+        with r.lock() as lock, telling(target):
             planned = plan(lock.connection, target, to, leave_behind=leave_behind)
             if r.dry:
                 return r.finish(planned)
@@ -153,7 +153,7 @@ def recover(c, env=None, confirm=None, json=False):
 
         reached = r.reached()
         r.guarded(Access.WRITE, confirm=confirm, look=False)
-        with reached.lock("db.recover") as lock:
+        with r.lock() as lock:
             healed = recover(lock)
             swept = sweep(reached, r.project.folder("backups"))
             r.finish(replace(healed, done=(*healed.done, *swept)))
@@ -171,8 +171,8 @@ def forget(c, env=None, keep=None, confirm=None, yes=False, json=False, dry=Fals
 
         staying = number(keep)
         target = r.reached().target
-        permit = r.permit(Access.DESTROY, confirm=confirm, yes=yes, whole=False)
-        with r.reached().lock("db.forget") as lock, telling(target):
+        permit = r.permit(Access.DESTROY, confirm=confirm, yes=yes)
+        with r.lock() as lock, telling(target):
             planned = plan(lock.connection, target, staying)
             if r.dry or not planned.dropped:
                 return r.finish(replace(planned, dry=r.dry))
@@ -196,7 +196,7 @@ def create(c, env=None, confirm=None, json=False, dry=False):
         if r.dry or not plan.changes:
             return r.finish(replace(plan, dry=r.dry))
         r.guarded(Access.WRITE, confirm=confirm)
-        with r.reached().lock("db.create") as lock:
+        with r.lock() as lock:
             return r.finish(create(lock))
 
 
@@ -213,8 +213,8 @@ def drop(c, env=None, confirm=None, yes=False, json=False, dry=False):
         target = r.reached().target
         permit = None
         if r.reached().exists():
-            permit = r.permit(Access.DESTROY, confirm=confirm, yes=yes, whole=False)
-        with r.reached().lock("db.drop") as lock, telling(target):
+            permit = r.permit(Access.DESTROY, confirm=confirm, yes=yes)
+        with r.lock() as lock, telling(target):
             planned = left_to_drop(lock.connection, target)
             if r.dry or not (permit and planned.existed):
                 return r.finish(replace(planned, dry=r.dry))
@@ -268,20 +268,14 @@ def run_files(
 ):
     """Run SQL files, all or nothing. Example: inv db.run --file a.sql --file b.sql"""
     with run(c, "db.run", env=env, dry=dry, journaled=True) as r:
-        from pgtasks.server.guard import Access
         from pgtasks.server.psql import script
-        from pgtasks.server.reach import present
 
         wanted = script.checked(
             file, sql=sql, transaction=not no_transaction, touch_files=touch_files
         )
         r.details.update(wanted.as_json())
-        target = r.reached().target
-        present(r.guarded(Access.WRITE, confirm=confirm), target)
-        if r.dry:
-            return r.finish(wanted)
-        with r.reached().lock("db.run"):
-            return r.say(script.run(target, wanted))
+        with r.writing(confirm=confirm):
+            return r.finish(wanted) if r.dry else r.say(script.run(r.target, wanted))
 
 
 @task(

@@ -90,5 +90,5 @@ def stamp(c, env=None, confirm=None, json=False, dry=False):
 
         target = r.reached(reads=r.dry).target
         identity = reach.present(r.guarded(Access.STAMP, confirm=confirm), target)
-        with r.reached().lock("env.stamp") as lock:
+        with r.lock() as lock:
             r.finish((restamp.planned if r.dry else restamp.put)(lock, identity))

@@ -82,7 +82,7 @@ def _move(r, direction, to, confirm, sql, *, yes=None):
         exact = migrate.plan(*place, direction, to, exact=True)
         plan = exact if exact.steps == plan.steps else _agreed(r, exact, confirm, yes)
     target = r.target
-    with r.reached().lock(f"migrate.{direction}"):
+    with r.lock():
         done = migrate.perform(*place, plan)
     r.finish(done.noting(trigger.differences(r.project, target)))
 

@@ -22,11 +22,8 @@ def load(c, set_=None, env=None, scale="small", confirm=None, json=False, dry=Fa
         target = r.reached().target
         protection = r.protection(present(r.guarded(Access.READ), target))
         plan = seed.plan(r.project, target, set_, scale=scale, protection=protection)
-        r.guarded(Access.WRITE, confirm=confirm)
-        if r.dry:
-            return r.finish(plan)
-        with r.reached().lock("seed.load"):
-            return r.finish(plan.load(target, say=r.say))
+        with r.writing(confirm=confirm):
+            return r.finish(plan if r.dry else plan.load(target, say=r.say))
 
 
 @task(name="list")

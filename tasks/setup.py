@@ -28,5 +28,5 @@ def setup(c, env=None, scale="small", confirm=None, json=False, dry=False):
         r.guarded(Access.WRITE, confirm=confirm)
         if r.dry:
             return r.finish(made.plan(server, say=r.say))
-        with r.reached().lock("setup") as lock:
+        with r.lock() as lock:
             return r.finish(made.perform(lock, server, say=r.say))

@@ -8,17 +8,10 @@ def apply(c, env=None, confirm=None, json=False, dry=False):
     """Apply all function and trigger files in one transaction. Example: inv trigger.apply --dry"""
     with run(c, "trigger.apply", env=env, json=json, dry=dry, journaled=True) as r:
         from pgtasks.schema import trigger
-        from pgtasks.server.guard import Access
-        from pgtasks.server.reach import present
 
         files = trigger.needed(r.project)
-        target = r.reached().target
-        present(r.guarded(Access.WRITE, confirm=confirm), target)
-        if r.dry:
-            done = trigger.plan(files, target)
-        else:
-            with r.reached().lock("trigger.apply"):
-                done = trigger.apply(files, target)
+        with r.writing(confirm=confirm) as lock:
+            done = (trigger.apply if lock else trigger.plan)(files, r.target)
         for warning in done.warnings:
             r.say(f"warning: {warning}")
         r.finish(done)

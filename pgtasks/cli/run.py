@@ -14,7 +14,8 @@ from pgtasks.host import journal
 from pgtasks.host.local import HERE, Host
 from pgtasks.report import Console, Reported, account, typed
 from pgtasks.server.guard import Access, Decision, Evidence, decide, protection
-from pgtasks.server.reach import Reached, reach, valid
+from pgtasks.server.lock import Lock
+from pgtasks.server.reach import Reached, present, reach, valid
 from pgtasks.server.stamp import Identity
 from pgtasks.settings import fields, ssh
 from pgtasks.settings.blocks import Settings
@@ -105,61 +106,64 @@ class Run:
         yes: bool = False,
         look: bool = True,
         ask: bool = False,
-        insists: str = "",
-        whole: bool = True,
         keep: bool = False,
     ) -> Identity | None:
         """Let the guard decide, asking on the terminal where it wants that.
 
-        `look=False` is for a database that may refuse connections: its stamp alone is read;
-        `whole=False` for a task that ends with one which an interrupted DROP left.
-        `insists` is why the name must be typed on any target, as on a protected one. `keep` leaves
-        the session that asked the database open for `Reached.reading`.
+        `look=False` is for a database that may refuse connections: its stamp alone is read. `keep`
+        leaves the session that asked the database open for `Reached.reading`.
 
-        Returns what the database says of itself, None where it does not exist. Under `dry` the
-        plan says what the guard would ask for, and nothing is asked unless `ask` says so.
-        """
-        permit = self.permit(
-            access,
-            confirm=confirm,
-            yes=yes,
-            look=look,
-            ask=ask,
-            insists=insists,
-            whole=whole,
-            keep=keep,
-        )
-        permit.ask()
-        return permit.identity
-
-    def permit(
-        self,
-        access: Access,
-        *,
-        confirm: str | None = None,
-        yes: bool = False,
-        look: bool = True,
-        ask: bool = False,
-        insists: str = "",
-        whole: bool = True,
-        keep: bool = False,
-    ) -> Permit:
-        """Let the guard decide, as `guarded` does; what is to be asked is left to the permit.
-
-        For a task that shows its plan first and asks then. Raises Refused at once.
+        Returns what the database says of itself, None where it does not exist; raises Unreachable
+        for one that an interrupted DROP left. Under `dry` the plan says what the guard would ask
+        for, and nothing is asked unless `ask` says so.
         """
         reached = self.reached()
         identity = reached.identify(keep=keep) if look else reached.glimpse()
-        if whole and look:
+        if look:
             valid(identity, self.target)
         facts = self._facts(access, identity, confirm=confirm, yes=yes)
-        facts = replace(facts, insists=insists)
-        if self.dry and not ask:
+        self._permit(facts, dry=self.dry and not ask).ask()
+        return identity
+
+    def permit(
+        self, access: Access, *, confirm: str | None = None, yes: bool = False, insists: str = ""
+    ) -> Permit:
+        """Let the guard decide; what is to be asked is left to the permit.
+
+        For a task that shows its plan first and asks then, and that may end with a database which
+        an interrupted DROP left. `insists` is why the name must be typed on any target, as on a
+        protected one. Raises Refused at once.
+        """
+        identity = self.reached().identify()
+        facts = self._facts(access, identity, confirm=confirm, yes=yes)
+        return self._permit(replace(facts, insists=insists), dry=self.dry)
+
+    def _permit(self, facts: Evidence, *, dry: bool) -> Permit:
+        if dry:
             self._say_what_is_asked(facts)
-            return Permit(identity, lambda: None)
+            return Permit(facts.identity, lambda: None)
         decision = decide(facts)
         asks = decision is not Decision.GO
-        return Permit(identity, lambda: self._ask(decision, facts), asks)
+        return Permit(facts.identity, lambda: self._ask(decision, facts), asks)
+
+    def lock(self) -> Lock:
+        """Return the lock of the target, for the task of this run."""
+        return self.reached().lock(self.task)
+
+    @contextmanager
+    def writing(self, *, confirm: str | None = None) -> Iterator[Lock | None]:
+        """Let the guard decide on a write to a database that is there; hold its lock for the block.
+
+        Under `dry` the plan says what the guard would ask for, and the block gets None: it holds no
+        lock and must change nothing.
+        """
+        self.reached()
+        present(self.guarded(Access.WRITE, confirm=confirm), self.target)
+        if self.dry:
+            yield None
+        else:
+            with self.lock() as lock:
+                yield lock
 
     def guarded_host(self, *, confirm: str | None = None) -> None:
         """Let the guard decide on work on the database host, whose database is not looked at.

@@ -1,0 +1,76 @@
+"""A project's own task that writes: guard and lock by one verb."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from conftest import Inv
+from servers import Cluster
+
+from pgtasks.server.lock import Lock
+
+OWN = '''"""Own."""
+from pgtasks import run, task
+
+
+@task
+def close(c, env=None, confirm=None, dry=False):
+    """Close the books."""
+    with run(c, "own.close", env=env, dry=dry, journaled=True) as r:
+        with r.writing(confirm=confirm) as lock:
+            print(lock and lock.purpose)
+        print("released")
+'''
+
+
+@pytest.fixture
+def books(project: Path) -> Path:
+    """Return a project with a task of its own that writes."""
+    (project / "tasks").mkdir(exist_ok=True)
+    (project / "tasks" / "own.py").write_text(OWN)
+    return project
+
+
+def protect(root: Path) -> None:
+    with (root / "env" / "dev.yaml").open("a") as file:
+        file.write("\nprotected: true\n")
+
+
+def test_holds_the_lock_in_the_name_of_the_run(books: Path, inv: Inv) -> None:
+    done = inv("own.close", cwd=books)
+    assert (done.returncode, done.stdout) == (0, "own.close\nreleased\n"), done.stderr
+    entry = json.loads((books / "backups" / "journal.jsonl").read_text())
+    assert (entry["task"], entry["result"]) == ("own.close", "done")
+
+
+def test_is_refused_while_another_run_holds_the_lock(
+    books: Path, inv: Inv, cluster: Cluster, database: str
+) -> None:
+    with Lock(cluster.target(database), "db.restore"):
+        done = inv("own.close", cwd=books)
+        planned = inv("own.close", "--dry", cwd=books)
+    assert (done.returncode, done.stdout) == (6, "")
+    assert "is locked by another run: db.restore, process " in done.stderr
+    assert (planned.returncode, planned.stdout) == (0, "None\nreleased\n")
+
+
+def test_a_protected_target_wants_its_name(books: Path, inv: Inv, database: str) -> None:
+    protect(books)
+    done = inv("own.close", "--env=dev", cwd=books)
+    assert (done.returncode, done.stdout) == (2, "")
+    planned = inv("own.close", "--env=dev", "--dry", cwd=books)
+    assert (planned.returncode, planned.stdout) == (0, "None\nreleased\n")
+    assert "guard: would refuse: " in planned.stderr
+    confirmed = inv("own.close", "--env=dev", f"--confirm={database}", cwd=books)
+    assert (confirmed.returncode, confirmed.stdout) == (0, "own.close\nreleased\n")
+
+
+def test_a_database_that_is_not_there_is_named(
+    books: Path, inv: Inv, cluster: Cluster, database: str
+) -> None:
+    cluster.drop(database)
+    done = inv("own.close", cwd=books)
+    assert (done.returncode, done.stdout) == (4, "")
+    assert f"database {database!r} does not exist, make it with inv db.create" in done.stderr
