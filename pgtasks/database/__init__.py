@@ -4,6 +4,7 @@ properties  the properties of a database: owner, grants, settings, limit, commen
 side        side databases: incomplete, or kept for undo
 ownership   decide whether a side database is pgtasks' own
 attached    slots, subscriptions and prepared transactions of a database
+obstacles   what stops a database from being built and put in place
 kept        the databases that restores replaced
 loader      a login role for the sessions of a load
 lacking     the objects that the last restore left out

@@ -14,7 +14,7 @@ from pgtasks.backup.restore.plan import RestorePlan, losses
 from pgtasks.backup.restore.rights import Rights, Wish, decide
 from pgtasks.backup.restore.rights import roles as known_roles
 from pgtasks.backup.store.base import Backup
-from pgtasks.database import properties, recover, side
+from pgtasks.database import obstacles, properties, recover, side
 from pgtasks.database.properties import DatabaseProperties, Setting
 from pgtasks.host import tools
 from pgtasks.host.local import Host
@@ -80,7 +80,7 @@ def make_plan(
         archive=archive,
         no_tablespaces=bool(spaces),
     )
-    free = preflight.free_bytes(conn, target, host)
+    free = obstacles.free_bytes(conn, target, host)
     if free is not None:  # what an interrupted run left is dropped before anything is built
         free += sum(half.bytes or 0 for half in beside.half_built)
     notes = [*_notes(conn, plan, free, host), *_not_here(spaces), *home]
