@@ -29,8 +29,9 @@ class Pair:
     standby: Cluster
 
     def catch_up(self) -> None:
-        """Wait until the standby has replayed what the primary has written."""
-        position = self.primary.value("SELECT pg_current_wal_lsn()::text")
+        """Wait until the standby has replayed what the primary has committed."""
+        # what a commit that does not wait for its WAL has inserted, written yet or not
+        position = self.primary.value("SELECT pg_current_wal_insert_lsn()::text")
         deadline = time.monotonic() + 60
         while not self.standby.value(
             "SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn", parameters=(position,)
