@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -290,8 +291,16 @@ def test_an_interrupted_restore_leaves_old_or_new(
     assert rows(db1.cluster, name) == swapped
 
 
+@pytest.fixture
+def temporary(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Return a folder for temporary files that runs of other tests do not sweep."""
+    with tempfile.TemporaryDirectory(prefix="pgt-") as folder:
+        monkeypatch.setenv("TMPDIR", folder)
+        yield Path(folder)
+
+
 def test_the_next_restore_heals_and_says_so(
-    db1: DatabaseHost, shop: Path, start_inv: Callable[..., Any]
+    db1: DatabaseHost, shop: Path, start_inv: Callable[..., Any], temporary: Path
 ) -> None:
     def start(*args: str, env: dict[str, str]) -> Any:
         return start_inv(*args, cwd=shop, env=env)
@@ -301,9 +310,9 @@ def test_the_next_restore_heals_and_says_so(
         process.communicate(timeout=60)
     db1.quiet()
     left_here = f"pgtasks-*{process.pid}-*"
-    assert list(Path("/tmp").glob(left_here))
+    assert list(temporary.glob(left_here))
     done = inv_in(shop, "db.restore", "--backup", here(shop))
-    assert not list(Path("/tmp").glob(left_here))
+    assert not list(temporary.glob(left_here))
     assert done.returncode == 0, done.stderr
     assert "interrupted run left half built" in done.stderr
     assert rows(db1.cluster, name_of(shop)) == NEW

@@ -191,7 +191,7 @@ def test_another_account_is_reached_by_a_relay(reached: Reach) -> None:
 def test_a_connection_that_sshd_has_no_session_for_says_so(
     db1: DatabaseHost, reached: Reach
 ) -> None:
-    with db1.start_sshd(MaxSessions="3"):
+    with db1.start_sshd(MaxSessions="4"):
         made = reached(ssh={"sudo_user": "postgres"}, user="postgres")
         with made.session() as one, made.session() as other:
             with pytest.raises(Unreachable, match="MaxSessions"):
