@@ -15,7 +15,7 @@ def _finder(r):
 @task(several=True, name="list", help={"all": "those of all environments"})
 def list_(c, env=None, all=False, json=False):
     """List the backups of an environment, here and on its host. Example: inv backup.list"""
-    with run(c, "backup.list", env=env, json=json) as r:
+    with run(c, env=env, json=json) as r:
         found = _finder(r).listing(None if all else r.environment.name)
         if json:
             found.check()  # what lies here is in the one document of the failure
@@ -26,7 +26,7 @@ def list_(c, env=None, all=False, json=False):
 @task(help=_ID | _ON_HOST)
 def show(c, id, on_host=False, env=None, json=False):
     """Show all that is known of one backup. Example: inv backup.show latest"""
-    with run(c, "backup.show", env=env, json=json) as r:
+    with run(c, env=env, json=json) as r:
         from pgtasks.backup import views
 
         r.finish(views.Shown(_finder(r).find(id, "there" if on_host else "nearest")))
@@ -35,7 +35,7 @@ def show(c, id, on_host=False, env=None, json=False):
 @task(several=True, help=_ON_HOST)
 def verify(c, backup=None, on_host=False, env=None, json=False):
     """Read every byte of a backup against its checksum. Example: inv backup.verify"""
-    with run(c, "backup.verify", env=env, json=json, journaled=True) as r:
+    with run(c, env=env, json=json, journaled=True) as r:
         from pgtasks.backup.verify import verify
         from pgtasks.host import tools
 
@@ -49,7 +49,7 @@ def verify(c, backup=None, on_host=False, env=None, json=False):
 @task(several=True, help=_ID)
 def fetch(c, id, env=None, json=False):
     """Bring a backup from the database host to this machine. Example: inv backup.fetch latest"""
-    with run(c, "backup.fetch", env=env, json=json, journaled=True) as r:
+    with run(c, env=env, json=json, journaled=True) as r:
         from pgtasks.backup.store import transfer
 
         finder = _finder(r)
@@ -62,7 +62,7 @@ def fetch(c, id, env=None, json=False):
 @task(several=True, help=_ID)
 def send(c, id, env=None, json=False):
     """Bring a backup from this machine to the database host. Example: inv backup.send latest"""
-    with run(c, "backup.send", env=env, json=json, journaled=True) as r:
+    with run(c, env=env, json=json, journaled=True) as r:
         from pgtasks.backup.store import transfer
 
         finder = _finder(r)

@@ -28,7 +28,7 @@ def backup(
 ):
     """Back up the database, with the proof of its content. Example: inv db.backup --note 'x'"""
     flags = {"jobs": jobs}
-    with run(c, "db.backup", env=env, json=json, dry=dry, journaled=True, flags=flags) as r:
+    with run(c, env=env, json=json, dry=dry, journaled=True, flags=flags) as r:
         from pgtasks.backup import create, views
         from pgtasks.backup.dump import job
         from pgtasks.backup.store import destination
@@ -84,7 +84,7 @@ def restore(
 ):
     """Restore a backup: built beside, proven, swapped in."""
     flags = {"jobs": jobs}
-    with run(c, "db.restore", env=env, json=json, dry=dry, journaled=True, flags=flags) as r:
+    with run(c, env=env, json=json, dry=dry, journaled=True, flags=flags) as r:
         from pgtasks.backup.find import Finder
         from pgtasks.backup.restore import RestoreOptions, doubt, restore
         from pgtasks.server.guard import Access
@@ -124,7 +124,7 @@ def restore(
 )
 def undo(c, env=None, to=None, leave_behind=False, confirm=None, json=False, dry=False):
     """Take the last restore back, in milliseconds."""
-    with run(c, "db.undo", env=env, json=json, dry=dry, journaled=True) as r:
+    with run(c, env=env, json=json, dry=dry, journaled=True) as r:
         from pgtasks.database.undo import plan, undo
         from pgtasks.server.guard import Access
         from pgtasks.server.interrupt import telling
@@ -144,7 +144,7 @@ def undo(c, env=None, to=None, leave_behind=False, confirm=None, json=False, dry
 @task
 def recover(c, env=None, confirm=None, json=False):
     """Heal what an interrupted run left behind."""
-    with run(c, "db.recover", env=env, json=json, journaled=True) as r:
+    with run(c, env=env, json=json, journaled=True) as r:
         from dataclasses import replace
 
         from pgtasks.backup.sweep import sweep
@@ -162,7 +162,7 @@ def recover(c, env=None, confirm=None, json=False):
 @task(help={"keep": "how many of them stay, the newest (default: none)"})
 def forget(c, env=None, keep=None, confirm=None, yes=False, json=False, dry=False):
     """Drop the databases that restores replaced, kept for undo."""
-    with run(c, "db.forget", env=env, json=json, dry=dry, journaled=True) as r:
+    with run(c, env=env, json=json, dry=dry, journaled=True) as r:
         from dataclasses import replace
 
         from pgtasks.database.forget import forget, number, plan
@@ -185,7 +185,7 @@ def forget(c, env=None, keep=None, confirm=None, yes=False, json=False, dry=Fals
 @task
 def create(c, env=None, confirm=None, json=False, dry=False):
     """Create the database, empty and stamped, unless it is there."""
-    with run(c, "db.create", env=env, json=json, dry=dry, journaled=True) as r:
+    with run(c, env=env, json=json, dry=dry, journaled=True) as r:
         from dataclasses import replace
 
         from pgtasks.database.create import create, left_to_do
@@ -203,7 +203,7 @@ def create(c, env=None, confirm=None, json=False, dry=False):
 @task
 def drop(c, env=None, confirm=None, yes=False, json=False, dry=False):
     """Drop the database, whoever is connected. There is no undo."""
-    with run(c, "db.drop", env=env, json=json, dry=dry, journaled=True) as r:
+    with run(c, env=env, json=json, dry=dry, journaled=True) as r:
         from dataclasses import replace
 
         from pgtasks.database.create import drop, left_to_drop
@@ -227,7 +227,7 @@ def drop(c, env=None, confirm=None, yes=False, json=False, dry=False):
 @task(help={"write": "let a protected database be written to, its name given or typed"})
 def shell(c, env=None, write=False, confirm=None):
     """Open psql on the database; a protected one is only read."""
-    with run(c, "db.shell", env=env, journaled=write) as r:
+    with run(c, env=env, journaled=write) as r:
         import sys
 
         from pgtasks.cli import edge
@@ -267,7 +267,7 @@ def run_files(
     dry=False,
 ):
     """Run SQL files, all or nothing. Example: inv db.run --file a.sql --file b.sql"""
-    with run(c, "db.run", env=env, dry=dry, journaled=True) as r:
+    with run(c, env=env, dry=dry, journaled=True) as r:
         from pgtasks.server.psql import script
 
         wanted = script.checked(
@@ -284,7 +284,7 @@ def run_files(
 )
 def check(c, env=None, verbose=False, json=False):
     """Check server, database, role, stamp, tools, leftovers."""
-    with run(c, "db.check", env=env, json=json) as r:
+    with run(c, env=env, json=json) as r:
         from dataclasses import replace
 
         from pgtasks.health import connection, database

@@ -21,7 +21,7 @@ def list_(c, json=False):
 )
 def show(c, env=None, url=False, reveal=False, json=False):
     """Show the settings of an environment, each with its layer."""
-    with run(c, "env.show", env=env, json=json) as r:
+    with run(c, env=env, json=json) as r:
         from pgtasks.errors import Refused
         from pgtasks.host import password
         from pgtasks.report import typed
@@ -50,7 +50,7 @@ def show(c, env=None, url=False, reveal=False, json=False):
 @task(help={"name": "the environment to choose; a protected one is refused"})
 def use(c, name, json=False):
     """Choose the environment of this checkout. Example: inv env.use test"""
-    with run(c, "env.use", env=name, json=json, journaled=True) as r:
+    with run(c, env=name, json=json, journaled=True) as r:
         from pgtasks.host import checkout
 
         r.finish(checkout.use(r.project, name))
@@ -59,7 +59,7 @@ def use(c, name, json=False):
 @task
 def status(c, json=False):
     """Say which environment is chosen, and why that one."""
-    with run(c, "env.status", json=json) as r:
+    with run(c, json=json) as r:
         from pgtasks.settings import selection, views
 
         candidates = tuple(selection.candidates(r.project))
@@ -84,7 +84,7 @@ def check(c, env=None, json=False):
 @task
 def stamp(c, env=None, confirm=None, json=False, dry=False):
     """Write into the database which environment it belongs to."""
-    with run(c, "env.stamp", env=env, json=json, dry=dry, journaled=True) as r:
+    with run(c, env=env, json=json, dry=dry, journaled=True) as r:
         from pgtasks.server import reach, restamp
         from pgtasks.server.guard import Access
 

@@ -9,7 +9,7 @@ def help_(c, env=None, json=False):
 
     Example: inv help db.restore
     """
-    with run(c, "help", env=env, json=json) as r:
+    with run(c, env=env, json=json) as r:
         from pgtasks.cli.overview import Overview
 
         known = r.project.environments()

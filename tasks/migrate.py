@@ -17,7 +17,7 @@ def new(c, message=None, env=None, empty=False, json=False):
 
     inv migrate.new -m 'add the notes table'
     """
-    with run(c, "migrate.new", env=env, json=json) as r:
+    with run(c, env=env, json=json) as r:
         from pgtasks.schema import migrate
 
         if empty:
@@ -32,7 +32,7 @@ _SQL = "with --dry: show the SQL; the revisions' functions run in Alembic's --sq
 @task(help={"to": f"where to go: {_TO} (default: head)", "sql": _SQL})
 def up(c, env=None, to="head", confirm=None, json=False, dry=False, sql=False):
     """Apply pending migrations. Example: inv migrate.up --dry"""
-    with run(c, "migrate.up", env=env, json=json, dry=dry, journaled=True) as r:
+    with run(c, env=env, json=json, dry=dry, journaled=True) as r:
         _move(r, "up", to, confirm, sql)
 
 
@@ -55,7 +55,7 @@ def down(
     sql=False,
 ):
     """Take migrations back, one where nothing else is said. Example: inv migrate.down --steps 2"""
-    with run(c, "migrate.down", env=env, json=json, dry=dry, journaled=True) as r:
+    with run(c, env=env, json=json, dry=dry, journaled=True) as r:
         from pgtasks.schema.migrate import downward
 
         _move(r, "down", downward(to, steps), confirm, sql, yes=yes)
@@ -115,7 +115,7 @@ def _place(r, *, reads=False):
 @task
 def status(c, env=None, json=False):
     """Say where the database stands against the files."""
-    with run(c, "migrate.status", env=env, json=json) as r:
+    with run(c, env=env, json=json) as r:
         from pgtasks.schema import migrate
 
         r.finish(migrate.status(*_place(r, reads=True)))

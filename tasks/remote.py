@@ -13,7 +13,7 @@ from pgtasks import run, task
 )
 def trust(c, env=None, fingerprint=None, yes=False, json=False, dry=False):
     """Show the keys of the hosts on the way, and trust them."""
-    with run(c, "remote.trust", env=env, json=json, dry=dry, journaled=True) as r:
+    with run(c, env=env, json=json, dry=dry, journaled=True) as r:
         from pgtasks.host.ssh import trust
         from pgtasks.settings import ssh
 
@@ -25,7 +25,7 @@ def trust(c, env=None, fingerprint=None, yes=False, json=False, dry=False):
 @task(several=True)
 def check(c, env=None, json=False):
     """Check the way to the host, and what is there."""
-    with run(c, "remote.check", env=env, json=json) as r:
+    with run(c, env=env, json=json) as r:
         from pgtasks.health import host as survey
 
         survey_result = survey.examine(r.target, r.project.root)
@@ -38,7 +38,7 @@ def check(c, env=None, json=False):
 @task(several=True)
 def facts(c, env=None, json=False):
     """Show what the host says of itself."""
-    with run(c, "remote.facts", env=env, json=json) as r:
+    with run(c, env=env, json=json) as r:
         from pgtasks.health import host as survey
 
         r.finish(survey.ask(r.target))
@@ -47,7 +47,7 @@ def facts(c, env=None, json=False):
 @task
 def shell(c, env=None, confirm=None):
     """Open a login shell on the host."""
-    with run(c, "remote.shell", env=env, journaled=True) as r:
+    with run(c, env=env, journaled=True) as r:
         from pgtasks.host.ssh import terminal
 
         r.guarded_host(confirm=confirm)
@@ -60,7 +60,7 @@ def shell(c, env=None, confirm=None):
 @task(help={"write": "let a protected database be written to, its name given or typed"})
 def psql(c, env=None, write=False, confirm=None):
     """Open the host's own psql; a protected database is only read."""
-    with run(c, "remote.psql", env=env, journaled=write) as r:
+    with run(c, env=env, journaled=write) as r:
         import sys
 
         from pgtasks.cli import edge
@@ -87,7 +87,7 @@ def psql(c, env=None, write=False, confirm=None):
 @task(name="run", help={"command": "one quoted argument, for the sh there"})
 def run_command(c, command, env=None, confirm=None, dry=False):
     """Run a command on the host. Example: inv remote.run 'df -h /srv'"""
-    with run(c, "remote.run", env=env, dry=dry, journaled=True) as r:
+    with run(c, env=env, dry=dry, journaled=True) as r:
         from pgtasks.host.ssh import terminal
 
         r.guarded_host(confirm=confirm)

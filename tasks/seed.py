@@ -14,7 +14,7 @@ _SCALE = "how much: a scale that the set's file names"
 )
 def load(c, set_=None, env=None, scale="small", confirm=None, json=False, dry=False):
     """Load seed sets; one that is there already is no change. Example: inv seed.load --set core"""
-    with run(c, "seed.load", env=env, json=json, dry=dry, journaled=True) as r:
+    with run(c, env=env, json=json, dry=dry, journaled=True) as r:
         from pgtasks.schema import seed
         from pgtasks.server.guard import Access
         from pgtasks.server.reach import present
@@ -29,7 +29,7 @@ def load(c, set_=None, env=None, scale="small", confirm=None, json=False, dry=Fa
 @task(name="list")
 def list_(c, env=None, json=False):
     """List the seed sets, those of the environment marked."""
-    with run(c, "seed.list", env=env, json=json) as r:
+    with run(c, env=env, json=json) as r:
         from pgtasks.schema import seed
 
         r.finish(seed.listing(r.project, r.target))

@@ -8,7 +8,7 @@ from pgtasks.errors import Refused
 def start(c, env=None, major=None, json=False, dry=False):
     """Start the embedded server of an environment."""
     flags = {"major": major}
-    with run(c, "server.start", env=env, json=json, dry=dry, journaled=True, flags=flags) as r:
+    with run(c, env=env, json=json, dry=dry, journaled=True, flags=flags) as r:
         from pgtasks.server import embedded
 
         if not r.target.embedded:
@@ -27,7 +27,7 @@ def start(c, env=None, major=None, json=False, dry=False):
 @task
 def stop(c, json=False, dry=False):
     """Stop this project's embedded servers; their data stays."""
-    with run(c, "server.stop", json=json, dry=dry, journaled=True) as r:
+    with run(c, json=json, dry=dry, journaled=True) as r:
         from pgtasks.server import embedded
 
         running = tuple(server for server in embedded.servers(r.project.root) if server.pid)
@@ -39,7 +39,7 @@ def stop(c, json=False, dry=False):
 @task
 def status(c, json=False):
     """Show this project's embedded servers, and what could run."""
-    with run(c, "server.status", json=json) as r:
+    with run(c, json=json) as r:
         r.finish(_overview(r))
 
 

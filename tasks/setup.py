@@ -9,7 +9,7 @@ def setup(c, env=None, scale="small", confirm=None, json=False, dry=False):
 
     Safe to run again: what is done is left as it is. Example: inv setup --scale medium
     """
-    with run(c, "setup", env=env, json=json, dry=dry, journaled=True) as r:
+    with run(c, env=env, json=json, dry=dry, journaled=True) as r:
         from pgtasks.schema import setup
         from pgtasks.server.guard import Access
 

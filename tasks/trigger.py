@@ -6,7 +6,7 @@ from pgtasks import run, task
 @task
 def apply(c, env=None, confirm=None, json=False, dry=False):
     """Apply all function and trigger files in one transaction. Example: inv trigger.apply --dry"""
-    with run(c, "trigger.apply", env=env, json=json, dry=dry, journaled=True) as r:
+    with run(c, env=env, json=json, dry=dry, journaled=True) as r:
         from pgtasks.schema import trigger
 
         files = trigger.needed(r.project)
@@ -20,7 +20,7 @@ def apply(c, env=None, confirm=None, json=False, dry=False):
 @task(help={"strict": "count triggers that no file knows as faults too"})
 def verify(c, env=None, strict=False, json=False):
     """Compare the files with the database; exit 5 on a difference."""
-    with run(c, "trigger.verify", env=env, json=json) as r:
+    with run(c, env=env, json=json) as r:
         from pgtasks.schema import trigger
         from pgtasks.server.guard import Access
         from pgtasks.server.reach import present

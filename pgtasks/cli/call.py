@@ -28,7 +28,8 @@ def call(name: str, c: Any, **flags: Any) -> None:
         known = ", ".join(sorted(parameters)) or "none"
         raise Refused(f"task {name!r} has no flag {unknown[0]!r}, it has: {known}")
     lists: dict[str, Any] = {each: [] for each in task.iterable}
-    body(c, **lists | {parameters[flag]: value for flag, value in flags.items()})
+    with context.running(getattr(task.body, "__pgtasks__", name)):
+        body(c, **lists | {parameters[flag]: value for flag, value in flags.items()})
 
 
 def _task(name: str) -> Task:

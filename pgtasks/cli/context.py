@@ -1,9 +1,11 @@
-"""The project that the task tree belongs to, stored for the process."""
+"""The project that the task tree belongs to, and the task that runs, stored for the process."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
 _tasks_file: Path | None = None
 _tree: Any = None
 _libpq: Mapping[str, str] = {}
+_task = ContextVar("task", default="")
 
 
 def set_file(file: Path) -> None:
@@ -35,6 +38,24 @@ def set_tree(tree: Any) -> None:
 def tree() -> Any:
     """Return the task tree, None where none was assembled."""
     return _tree
+
+
+@contextmanager
+def running(task: str) -> Iterator[None]:
+    """Set the full name of the task that runs in the block."""
+    before = _task.set(task)
+    try:
+        yield
+    finally:
+        _task.reset(before)
+
+
+def task() -> str:
+    """Return the full name of the task that runs."""
+    name = _task.get()
+    if not name:
+        raise TypeError("no task of the tree that pgtasks.namespace returns is running")
+    return name
 
 
 def project_of(c: Any) -> Project:

@@ -13,12 +13,16 @@ from typing import Any
 
 import invoke
 
+from pgtasks.cli import context
 from pgtasks.errors import Interrupted, PgtasksError, Refused
 from pgtasks.report import commandline, typed
 
 
-def guarded(body: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap the body of a task, so that errors become one line and an exit code."""
+def guarded(body: Callable[..., Any], name: str) -> Callable[..., Any]:
+    """Wrap the body of a task, so that errors become one line and an exit code.
+
+    `name` is the task's full name in the tree: its run is called so.
+    """
 
     @functools.wraps(body)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
@@ -29,7 +33,7 @@ def guarded(body: Callable[..., Any]) -> Callable[..., Any]:
             sys.stdout.reconfigure(errors="backslashreplace")
         try:
             _refuse_empty(kwargs)
-            with _signals():
+            with context.running(name), _signals():
                 return body(*args, **kwargs)
         except PgtasksError as exc:
             raise exit_of(exc, json=bool(kwargs.get("json"))) from exc
@@ -45,7 +49,7 @@ def guarded(body: Callable[..., Any]) -> Callable[..., Any]:
     # (Task.__eq__): without this `inv env.status server.status` is env.status alone
     own = f"{body.__module__}.{body.__qualname__}"
     wrapped.__code__ = wrapped.__code__.replace(co_name=own)  # type: ignore[attr-defined]
-    wrapped.__pgtasks__ = True  # type: ignore[attr-defined]
+    wrapped.__pgtasks__ = name  # type: ignore[attr-defined]
     return wrapped
 
 

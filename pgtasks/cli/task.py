@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import invoke
 
-from pgtasks.cli import group
-from pgtasks.cli.context import project_of
+from pgtasks.cli import context, group
 
 if TYPE_CHECKING:
     from pgtasks.cli.run import Run
@@ -80,10 +79,13 @@ def _declared(body: Callable[..., Any], help: dict[str, str], options: dict[str,
 
 
 @contextmanager
-def run(c: Any, name: str, **options: Any) -> Iterator[Run]:
-    """Open the run of a task: `with run(c, "db.backup", env=env, json=json) as r:`."""
+def run(c: Any, **options: Any) -> Iterator[Run]:
+    """Open the run of a task: `with run(c, env=env, json=json) as r:`.
+
+    Its name is that of the task in the tree.
+    """
     from pgtasks.cli.run import run as open_run
 
     options["dry"] = options.get("dry") or bool(c.config.run.dry)
-    with open_run(project_of(c), name, **options) as current:
+    with open_run(context.project_of(c), context.task(), **options) as current:
         yield current

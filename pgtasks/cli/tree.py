@@ -123,12 +123,12 @@ def _add(tree: Any, path: Path, folder: Path, taken: dict[str, str], *, own: boo
     tasks = {task.name or key: task for key, task in vars(module).items() if isinstance(task, Task)}
     alone = list(tasks) == [path.stem]
     for task_name, task in tasks.items():
-        _wrap(task)
         home = tree if alone else _collection(tree, name)
         full = task_name if alone else f"{name}.{task_name}"
         if full in taken and own:
             _say_replaced(task, home, task_name)
         taken[full] = str(path)
+        _wrap(task, tree.transform(full))
         group.register(tree.transform(full), task.body)
         default = bool(task.is_default) or task_name == path.stem
         home.add_task(task, name=task_name, default=default and not alone)
@@ -140,18 +140,18 @@ def _collection(tree: Any, name: str) -> Any:
     return tree.collections[name]
 
 
-def _say_replaced(collection: Any, home: Any, name: str) -> None:
+def _say_replaced(task: Any, home: Any, name: str) -> None:
     """Make `inv --list` show that a project's own task replaces a built-in one."""
     home.tasks.pop(home.transform(name), None)
-    doc = (collection.body.__doc__ or "").strip()
+    doc = (task.body.__doc__ or "").strip()
     first, newline, rest = doc.partition("\n")
     own = f"{first} (this project's own){newline}{rest}"
-    collection.__doc__ = own if doc else "This project's own."
+    task.__doc__ = own if doc else "This project's own."
 
 
-def _wrap(collection: Any) -> None:
-    if not hasattr(collection.body, "__pgtasks__"):
-        collection.body = edge.guarded(collection.body)
+def _wrap(task: Any, name: str) -> None:
+    if not hasattr(task.body, "__pgtasks__"):
+        task.body = edge.guarded(task.body, name)
 
 
 def _loaded(path: Path, folder: Path, *, own: bool) -> ModuleType:

@@ -10,7 +10,7 @@ import pytest
 
 OWN = '''"""Own."""
 import pgtasks
-from pgtasks import task
+from pgtasks import run, task
 from pgtasks.errors import PgtasksError
 
 
@@ -18,6 +18,13 @@ from pgtasks.errors import PgtasksError
 def backup(c):
     """Back up with a note."""
     pgtasks.call("db.backup", c, note="before deploy", json=True)
+
+
+@task
+def deploy_all(c):
+    """Back up, then do more."""
+    with run(c, journaled=True):
+        pgtasks.call("db.backup", c)
 
 
 @task
@@ -50,6 +57,13 @@ def test_runs_a_task_with_flags_and_defaults(shop: Path, inv: Any) -> None:
     assert json.loads(done.stdout)["note"] == "before deploy"
     entry = json.loads((shop / "backups" / "journal.jsonl").read_text())
     assert (entry["task"], entry["result"]) == ("db.backup", "done")
+
+
+def test_each_run_has_the_name_of_its_task(shop: Path, inv: Any) -> None:
+    done = inv("own.deploy-all", cwd=shop)
+    assert done.returncode == 0, done.stderr
+    journal = (shop / "backups" / "journal.jsonl").read_text().splitlines()
+    assert [json.loads(line)["task"] for line in journal] == ["db.backup", "own.deploy-all"]
 
 
 def test_a_failure_is_that_of_the_called_task(shop: Path, inv: Any) -> None:

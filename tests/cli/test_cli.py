@@ -176,7 +176,7 @@ def test_an_own_file_is_a_collection(project: Path, inv: Inv) -> None:
         "month_end.py",
         '"""Own."""\nfrom pgtasks import run, task\n\n'
         '@task\ndef close_books(c, env=None):\n    """Close the books."""\n'
-        '    with run(c, "x", env=env) as r:\n        print(r.target.environment)\n',
+        "    with run(c, env=env) as r:\n        print(r.target.environment)\n",
     )
     assert "month-end.close-books" in inv("--list").stdout
     assert inv("month-end.close-books").stdout == "dev\n"
@@ -439,7 +439,7 @@ from pgtasks import run, task
 @task
 def go(c, env=None, json=False):
     import sys, time
-    with run(c, "nap.go", env=env, json=json, journaled=True) as r:
+    with run(c, env=env, json=json, journaled=True) as r:
         try:
             print("asleep", file=sys.stderr, flush=True)
             while True:
@@ -538,7 +538,7 @@ from pgtasks import run, task
 @task
 def go(c):
     import pathlib, sys, time
-    with run(c, "wait.go") as r:
+    with run(c) as r:
         print("begun", file=sys.stderr, flush=True)
         while not pathlib.Path("go").exists():
             time.sleep(0.01)

@@ -406,7 +406,7 @@ from pgtasks import run, task
 @task(several=True, help={"how": "how"})
 def close_books(c, how=None, env=None, json=False):
     '''Close the books.'''
-    with run(c, "books.close", env=env, json=json, journaled=True) as r:
+    with run(c, env=env, json=json, journaled=True) as r:
         from pgtasks.server.guard import Access
         r.reached()
         r.guarded(Access.WRITE)
@@ -556,7 +556,7 @@ def go(c, env=None, json=False):
     parent = os.getppid()
     for sign in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(sign, signal.SIG_IGN)
-    with run(c, "mule.go", env=env, json=json) as r:
+    with run(c, env=env, json=json) as r:
         print("deaf", file=sys.stderr, flush=True)
         while os.getppid() == parent:  # it stays behind no failed test
             time.sleep(0.05)

@@ -18,7 +18,7 @@ from pgtasks import run, task
 @task
 def close(c, env=None, confirm=None, dry=False):
     """Close the books."""
-    with run(c, "own.close", env=env, dry=dry, journaled=True) as r:
+    with run(c, env=env, dry=dry, journaled=True) as r:
         with r.writing(confirm=confirm) as lock:
             print(lock and lock.purpose)
         print("released")

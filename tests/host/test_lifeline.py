@@ -38,7 +38,7 @@ SCRIPTS = {
 
 @task(help={"what": "what to do"})
 def work(c, what):
-    with run(c, "work") as r:
+    with run(c) as r:
         from dataclasses import replace
         from pgtasks.server import connection, interrupt
         from pgtasks.host.local import Command

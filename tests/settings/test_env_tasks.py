@@ -539,7 +539,7 @@ from pgtasks import run, task
 @task
 def slow(c, json=False):
     '''Say where it works, before and after another terminal chooses another environment.'''
-    with run(c, "slow") as r:
+    with run(c) as r:
         target = r.reached().target
         print(target.database, flush=True)
         with open("gate") as gate:

@@ -76,7 +76,7 @@ def typed(python: Path, tmp_path: Path) -> Iterator[Typed]:
     (folder / "tasks.py").write_text("import pgtasks\nns = pgtasks.namespace(__file__)\n")
     (folder / "tasks" / "hello.py").write_text(
         '"""Own tasks."""\nfrom pgtasks import run, task\n\n@task\ndef world(c, env=None):\n'
-        '    """Greet."""\n    with run(c, "hello.world", env=env) as r:\n'
+        '    """Greet."""\n    with run(c, env=env) as r:\n'
         "        from pgtasks.server import connection\n"
         "        with connection.session(r.reached().target) as conn:\n"
         '            print(connection.value(conn, "SELECT current_database()"))\n'
