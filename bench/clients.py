@@ -6,7 +6,6 @@ import itertools
 import threading
 import time
 from dataclasses import dataclass, field
-from types import TracebackType
 
 import psycopg2
 
@@ -45,12 +44,7 @@ class Clients:
                 else:
                     self.failed += 1
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        exc: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stop.set()
         for thread in self._threads:
             thread.join()

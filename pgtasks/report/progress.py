@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import time
 from collections import deque
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from pgtasks.report import terminal
@@ -91,12 +90,7 @@ class Progress:
         of = f" of about {size(self.total)}" if self.total else ""
         terminal.talk(f"  {self.what}: {size(self._done)}{of}, {duration(seconds)} {self._note}\n")
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        exc: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._bar is not None:
             self._draw(time.monotonic())
             self._bar.stop()

@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import threading
-from types import TracebackType
 
 from pgtasks.errors import Locked, PgtasksError
 from pgtasks.server import connection
@@ -93,12 +92,7 @@ class Lock:
         """Raise Unreachable if the lock's session is lost."""
         connection.value(self.connection, "SELECT 1", limit=ANSWER)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        exc: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._stop.set()
         if self._thread:
             self._thread.join()

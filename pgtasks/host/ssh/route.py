@@ -7,7 +7,6 @@ import socket
 import subprocess
 from dataclasses import replace
 from functools import partial
-from types import TracebackType
 from typing import Any
 
 import fabric
@@ -50,12 +49,7 @@ class Route:
     def __enter__(self) -> Route:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        exc: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:

@@ -6,7 +6,6 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from types import TracebackType
 
 import psycopg2
 
@@ -265,12 +264,7 @@ class ProofReader:
             except psycopg2.Error:
                 continue  # it has ended
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        exc: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         # again and again: a cancel that arrives between two statements is lost
         while not self.wait():
             self.cancel()
