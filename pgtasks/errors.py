@@ -3,25 +3,25 @@
 PgtasksError              1  a task failed
 ├── Failed                1  a tool or a statement failed
 │   ├── CutShort             host.streams: a stream ended too early
-│   ├── Forbidden            host.ssh.link: sshd is configured not to open such a channel
-│   ├── Contended            server.proof.reader: a table is locked by another session
-│   ├── Moved                server.proof.reader: a table changed after the snapshot
-│   ├── Cut                  server.proof.toc: an archive ends within its table of contents
-│   ├── NoLogin              database.loader: the server does not let the loading role in
+│   ├── ChannelForbidden     host.ssh.link: sshd is configured not to open such a channel
+│   ├── TableLocked          server.proof.reader: a table is locked by another session
+│   ├── TableChanged         server.proof.reader: a table changed after the snapshot
+│   ├── Truncated            server.proof.toc: an archive ends within its table of contents
+│   ├── RoleDenied           database.loader: the loading role cannot connect
 │   ├── Deadlocked           backup.restore.load: jobs of pg_restore waited for each other
-│   └── Unread               backup.store.filestream: a file cannot be read to its end
+│   └── UnreadableFile       backup.store.filestream: a file cannot be read to its end
 ├── Refused               2  guard, unknown environment, bad flag, prompt without a terminal
-│   └── Exists               backup.store.base: the store has a backup of that ID
+│   └── BackupExists         backup.store.base: the store has a backup of that ID
 ├── BadConfiguration      3  a file, a URL, a type, a password command
 ├── Unreachable           4  server, database, password, SSH
-│   ├── FellSilent           server.connection: the server stopped answering
-│   ├── Denied               host.ssh.route: the host accepts none of our keys
+│   ├── NoAnswer             server.connection: the server stopped answering
+│   ├── LoginDenied          host.ssh.route: the host accepts none of our keys
 │   ├── NoCommand            host.ssh.watchdog: the host starts no command
-│   └── Distrusted           host.ssh.hostkeys: the host's key is not the known one
-│       └── Unknown          host.ssh.hostkeys: the host's key is not known
+│   └── HostKeyError         host.ssh.hostkeys: the host's key is not the known one
+│       └── UnknownHostKey   host.ssh.hostkeys: the host's key is not known
 ├── NotProven             5  proof or verification failed
-│   ├── Unreadable           backup.store.base: the manifest cannot be read
-│   └── Unexpected           backup.store.filestream: a file does not belong to the backup
+│   ├── UnreadableManifest   backup.store.base: the manifest cannot be read
+│   └── UnexpectedFile       backup.store.filestream: a file does not belong to the backup
 ├── Locked                6  another run holds the target
 ├── VersionMismatch       7  a tool or a server does not fit
 └── Interrupted         130  Ctrl-C or a signal
@@ -29,12 +29,12 @@ PgtasksError              1  a task failed
 Caught inside the library, never seen by a user:
 
 Retry                        server.dump.watch: the attempt is worthless, another may succeed
-Fault                        server.psql.commands: a psql command is not allowed at this place
-Silent                       server.silence: psycopg2's OperationalError of a session given up
-MoreWanted                   host.ssh.auth: paramiko's SSHException, one factor is not enough
+CommandNotAllowed            server.psql.commands: psql must not run a command at this place
+SessionLost                  server.silence: psycopg2's OperationalError, the server is silent
+AnotherFactorNeeded          host.ssh.auth: paramiko's SSHException, one factor is not enough
 SyntaxFault                  schema.parser: text is not SQL
 TooDeep                      schema.parser: SQL is nested too deeply for the parser's tree
-Odd                          host.plainfile: OSError for what is not a plain file
+UnusableFile                 host.plainfile: OSError, not a regular file or too large
 
 Messages are one line: lowercase, the value in repr, then the way out. `hint` holds further lines,
 such as the last words of a tool; `details` is added to the document of --json.
@@ -47,7 +47,7 @@ from typing import Any
 
 
 class PgtasksError(Exception):
-    """Carry one line for the user and the exit code of the process."""
+    """An error with a one-line message for the user and an exit code."""
 
     exit_code = 1
 
@@ -61,53 +61,53 @@ class PgtasksError(Exception):
 
 
 class Failed(PgtasksError):
-    """Report a tool or a statement that failed."""
+    """A tool or a statement failed."""
 
 
 class Refused(PgtasksError):
-    """Report a request that pgtasks will not carry out."""
+    """pgtasks refuses the request."""
 
     exit_code = 2
 
 
 class BadConfiguration(PgtasksError):
-    """Report a setting that cannot be used, with the file it stands in."""
+    """A setting is invalid; the message names its file."""
 
     exit_code = 3
 
 
 class Unreachable(PgtasksError):
-    """Report a server, database or host that does not answer or lets nobody in."""
+    """A server, a database or a host does not answer, or denies the login."""
 
     exit_code = 4
 
 
 class NotProven(PgtasksError):
-    """Report content that is not what its proof or checksum says."""
+    """Content differs from its proof or its checksum."""
 
     exit_code = 5
 
 
 class Locked(PgtasksError):
-    """Report a target that another run works on."""
+    """Another run holds the lock of the target."""
 
     exit_code = 6
 
 
 class VersionMismatch(PgtasksError):
-    """Report a tool or server whose version does not fit."""
+    """The version of a tool or a server does not fit."""
 
     exit_code = 7
 
 
 class Interrupted(PgtasksError):
-    """Report a run that was stopped from outside."""
+    """The run was interrupted by Ctrl-C or a signal."""
 
     exit_code = 130
 
 
 def of(exit_code: int) -> type[PgtasksError]:
-    """Return the class for an exit code, Failed for one that none has."""
+    """Return the class for an exit code, Failed for an unknown one."""
     return next(
         (kind for kind in PgtasksError.__subclasses__() if kind.exit_code == exit_code), Failed
     )

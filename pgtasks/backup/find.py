@@ -11,7 +11,7 @@ from pgtasks import report
 from pgtasks.backup import views
 from pgtasks.backup.listing import Listing, Part
 from pgtasks.backup.store import choice, remote
-from pgtasks.backup.store.base import Backup, Store, Unreadable, newest_first
+from pgtasks.backup.store.base import Backup, Store, UnreadableManifest, newest_first
 from pgtasks.backup.store.local import LocalStore
 from pgtasks.errors import PgtasksError, Refused
 from pgtasks.host.local import Host
@@ -49,7 +49,7 @@ class Finder:
         """Return the backup that a user names: latest (or None), ask, a path, an ID, its beginning.
 
         `ask` lists them on the terminal and reads a number. Raises Refused where there is none,
-        Unreadable for one whose manifest cannot be read.
+        UnreadableManifest for one whose manifest cannot be read.
         """
         kind = choice.kind(which)
         if kind == "ask":
@@ -80,7 +80,7 @@ class Finder:
                 backups.append(self._in(store, which))
             except Refused as exc:
                 refused.append(exc.message)
-            except Unreadable as exc:
+            except UnreadableManifest as exc:
                 unreadable.append(exc)
         for broken in unreadable:
             # the same one in the other place, or a newer one, passes nothing over

@@ -36,8 +36,8 @@ def _drops() -> str:
     return f"{typed.task('db.recover')} drops it"
 
 
-class NoLogin(Failed):
-    """The server does not let such a role in."""
+class RoleDenied(Failed):
+    """The role cannot be created, or cannot connect."""
 
 
 def name(database: str, run: str) -> str:
@@ -63,9 +63,8 @@ def login(
     """Create a login with the rights of `owner` for the length of a block.
 
     Yields the target with that login. With `reads_all`, row policies do not apply to it, if the
-    connecting role may grant that: for a proof, never while rows are loaded. Raises NoLogin if the
-    role cannot be created or the server does not let it in, for example with peer
-    authentication only.
+    connecting role may grant that: for a proof, never while rows are loaded. Raises RoleDenied if
+    the role cannot be created or cannot connect, for example with peer authentication only.
     """
     role, password = _name(target.database, run), secrets.token_urlsafe(24)
     # the server and its log see only a verifier, as with psql's \password
@@ -78,7 +77,7 @@ def login(
         try:
             connection.connect(login_target.at(side), purpose="db.restore").close()
         except Unreachable as exc:
-            raise NoLogin(exc.message) from None
+            raise RoleDenied(exc.message) from None
         yield login_target
     except BaseException:
         with suppress(PgtasksError):  # if the server is lost, the next run drops the role
@@ -99,7 +98,7 @@ def _make(conn: Connection, role: str, verifier: str, owner: str, *, reads_all: 
             connection.execute(conn, _statements(role, verifier, owner, attempts.pop(0)))
         except Failed as exc:
             if not attempts:
-                raise NoLogin(exc.message) from None
+                raise RoleDenied(exc.message) from None
         else:
             return
 

@@ -116,13 +116,13 @@ def _steps(
 
 def _over_ssh(target: Target, environment: Environment, root: Path) -> Iterator[ConnectionStep]:
     from pgtasks.host.ssh import login
-    from pgtasks.host.ssh.hostkeys import Distrusted
-    from pgtasks.host.ssh.route import Denied
+    from pgtasks.host.ssh.hostkeys import HostKeyError
+    from pgtasks.host.ssh.route import LoginDenied
     from pgtasks.host.ssh.watchdog import NoCommand
 
     failing: dict[type[PgtasksError], str] = {
-        Distrusted: "host key",
-        Denied: "ssh login",
+        HostKeyError: "host key",
+        LoginDenied: "ssh login",
         NoCommand: "command",
     }
     try:

@@ -18,7 +18,7 @@ from pgtasks.host.ssh import facts, hostkeys, login
 from pgtasks.host.ssh.config import below_home
 from pgtasks.host.ssh.facts import HostFacts
 from pgtasks.host.ssh.host import SshHost
-from pgtasks.host.ssh.link import Forbidden
+from pgtasks.host.ssh.link import ChannelForbidden
 from pgtasks.server import connection, reach
 from pgtasks.settings import libpq, ssh
 from pgtasks.settings.target import Target
@@ -194,7 +194,7 @@ def _forwards(host: SshHost, target: Target) -> bool:
         return True
     try:
         host.link.socket(libpq.socket_path(target.host, target.port)).close()
-    except (Forbidden, Unreachable):
+    except (ChannelForbidden, Unreachable):
         if host.link.lost:
             raise
         return False

@@ -31,8 +31,8 @@ _PATIENCE = 5  # seconds for a server that may be away
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One thing to know: a fault, a note, or a check that could not be made."""
+class SettingsFinding:
+    """The result of one check: a fault, a note, or that it could not be made."""
 
     level: str  # fault, note, unchecked
     check: str  # stable name, for scripts
@@ -50,7 +50,7 @@ class Audit:
     """All findings, faults first."""
 
     environments: tuple[str, ...]
-    findings: tuple[Finding, ...]
+    findings: tuple[SettingsFinding, ...]
 
     @property
     def faults(self) -> int:
@@ -92,18 +92,20 @@ def _targets(project: Project) -> list[Target]:
     return targets
 
 
-def _environment(project: Project, name: str, targets: Iterable[Target]) -> Iterator[Finding]:
+def _environment(
+    project: Project, name: str, targets: Iterable[Target]
+) -> Iterator[SettingsFinding]:
     try:
         environment = resolve(project, name)
         target = from_environment(environment)
     except PgtasksError as exc:
-        yield Finding("fault", "settings", name, exc.message)
+        yield SettingsFinding("fault", "settings", name, exc.message)
         return
     yield from _passfile(target)
     yield from _identity(target)
     yield from _passwords_in_files(project, name)
     if target.database == target.maintenance:
-        yield Finding(
+        yield SettingsFinding(
             "fault",
             "maintenance",
             name,
@@ -119,12 +121,12 @@ def _environment(project: Project, name: str, targets: Iterable[Target]) -> Iter
         yield from _role(project, target)
 
 
-def _passfile(target: Target) -> Iterator[Finding]:
+def _passfile(target: Target) -> Iterator[SettingsFinding]:
     if target.passfile and (fault := libpq.passfile_fault(Path(target.passfile))):
-        yield Finding("fault", "passfile", target.environment, fault)
+        yield SettingsFinding("fault", "passfile", target.environment, fault)
 
 
-def _identity(target: Target) -> Iterator[Finding]:
+def _identity(target: Target) -> Iterator[SettingsFinding]:
     """Look at the private key that the environment names; those of ~/.ssh are ssh's own matter."""
     if not (target.ssh and target.ssh.identity):
         return
@@ -132,24 +134,26 @@ def _identity(target: Target) -> Iterator[Finding]:
     try:
         mode = stat.S_IMODE(path.stat().st_mode)
     except OSError as exc:
-        yield Finding("fault", "identity", name, f"ssh.identity {str(path)!r}: {exc.strerror}")
+        yield SettingsFinding(
+            "fault", "identity", name, f"ssh.identity {str(path)!r}: {exc.strerror}"
+        )
         return
     if mode & 0o077:
         text = f"ssh.identity {str(path)!r} can be read by others (mode {mode:04o}): chmod 600"
-        yield Finding("fault", "identity", name, text)
+        yield SettingsFinding("fault", "identity", name, text)
     if git.tracks(path):
         text = f"git tracks the private key {str(path)!r}: make another one, and keep it out of git"
-        yield Finding("fault", "key-in-git", name, text)
+        yield SettingsFinding("fault", "key-in-git", name, text)
 
 
-def _passwords_in_files(project: Project, name: str) -> Iterator[Finding]:
+def _passwords_in_files(project: Project, name: str) -> Iterator[SettingsFinding]:
     """Yield the YAML files in git whose url holds a password."""
     for layer in layers(project, name):
         if not layer.password or ", " in layer.password_layer:
             continue
         path = project.root / re.sub(r":\d+$", "", layer.password_layer)
         if git.tracks(path):
-            yield Finding(
+            yield SettingsFinding(
                 "fault",
                 "password-in-file",
                 name,
@@ -158,13 +162,13 @@ def _passwords_in_files(project: Project, name: str) -> Iterator[Finding]:
             )
 
 
-def _account(target: Target) -> Iterator[Finding]:
+def _account(target: Target) -> Iterator[SettingsFinding]:
     if target.ssh and "root" in (target.ssh.user, target.ssh.sudo_user):
         text = "commands run on the host as root: use an account that may do no more than it must"
-        yield Finding("fault", "ssh-root", target.environment, text)
+        yield SettingsFinding("fault", "ssh-root", target.environment, text)
 
 
-def _transport(environment: Environment, target: Target) -> Iterator[Finding]:
+def _transport(environment: Environment, target: Target) -> Iterator[SettingsFinding]:
     own = {"", target.ssh.host} if target.ssh else {""}  # what ssh encrypts the way to
     if target.socket or target.embedded or target.host in own or target.loopback:
         return
@@ -174,9 +178,9 @@ def _transport(environment: Environment, target: Target) -> Iterator[Finding]:
         # one machine may have two names
         text = f"{said}, and ssh ends at {target.ssh.host}: if {target.host} is another machine, "
         text += "the way between is open to listeners, say sslmode: verify-full"
-        yield Finding("note", "tls-beyond-ssh", target.environment, text)
+        yield SettingsFinding("note", "tls-beyond-ssh", target.environment, text)
     elif mode not in libpq.ENCRYPTED:
-        yield Finding(
+        yield SettingsFinding(
             "fault",
             "tls",
             target.environment,
@@ -184,7 +188,7 @@ def _transport(environment: Environment, target: Target) -> Iterator[Finding]:
             "listeners, say sslmode: verify-full",
         )
     elif mode == "require":
-        yield Finding(
+        yield SettingsFinding(
             "note",
             "tls-unverified",
             target.environment,
@@ -192,29 +196,29 @@ def _transport(environment: Environment, target: Target) -> Iterator[Finding]:
         )
 
 
-def _policy(environment: Environment) -> Iterator[Finding]:
+def _policy(environment: Environment) -> Iterator[SettingsFinding]:
     keep = environment.settings.backup.keep
     if keep is not None:
         text = f"backup: {{keep: {keep}}} has no effect yet: no task deletes backups"
-        yield Finding("note", "backup-policy", environment.name, text)
+        yield SettingsFinding("note", "backup-policy", environment.name, text)
 
 
-def _reader(target: Target) -> Iterator[Finding]:
+def _reader(target: Target) -> Iterator[SettingsFinding]:
     if not target.reader:
         text = "no reader: tasks that only read, and db.shell, use a role that can write: say "
         text += "reader: ROLE, one with pg_read_all_data alone"
-        yield Finding("note", "reader", target.environment, text)
+        yield SettingsFinding("note", "reader", target.environment, text)
     elif target.reader == target.user:
         text = f"reader {target.reader!r} is the role that writes, name another one"
-        yield Finding("note", "reader", target.environment, text)
+        yield SettingsFinding("note", "reader", target.environment, text)
 
 
-def _shared_place(target: Target, targets: Iterable[Target]) -> Iterator[Finding]:
+def _shared_place(target: Target, targets: Iterable[Target]) -> Iterator[SettingsFinding]:
     name = target.environment
     for other in targets:
         if other.environment != name and _same(other, target):
             text = f"{other.environment!r} is the same database, {target}"
-            yield Finding("fault", "shared", name, text)
+            yield SettingsFinding("fault", "shared", name, text)
 
 
 def _same(one: Target, other: Target) -> bool:
@@ -227,7 +231,7 @@ def _place(target: Target) -> tuple[object, ...]:
     return target.host, target.port, target.database, target.embedded, over
 
 
-def _role(project: Project, target: Target) -> Iterator[Finding]:
+def _role(project: Project, target: Target) -> Iterator[SettingsFinding]:
     """Ask the server what the role may do, and the database which stamp it has."""
     from pgtasks.server import connection, guard
     from pgtasks.server.guard import Access, Evidence
@@ -244,10 +248,10 @@ def _role(project: Project, target: Target) -> Iterator[Finding]:
             identity = reached.identify()
     except PgtasksError as exc:
         level = "unchecked" if exc.exit_code == 4 else "fault"
-        yield Finding(level, "server", name, f"role and stamp: {exc.message}")
+        yield SettingsFinding(level, "server", name, f"role and stamp: {exc.message}")
         return
     if superuser:
-        yield Finding(
+        yield SettingsFinding(
             "fault",
             "superuser",
             name,
@@ -257,7 +261,7 @@ def _role(project: Project, target: Target) -> Iterator[Finding]:
     facts = Evidence(*known, lineage=target.lineage)
     if why := guard.protection(facts):
         way = typed.task("env.stamp", environment=name)
-        yield Finding("note", "stamp", name, f"{why}: {way}")
+        yield SettingsFinding("note", "stamp", name, f"{why}: {way}")
 
 
 @contextmanager
@@ -275,7 +279,7 @@ def _opened(target: Target, project: Project) -> Iterator[Reached]:
         yield reached
 
 
-def _project(project: Project) -> Iterator[Finding]:
+def _project(project: Project) -> Iterator[SettingsFinding]:
     yield from _env_folder(project)
     yield from _tracked_secrets(project)
     yield from _readable_secrets(project)
@@ -283,28 +287,32 @@ def _project(project: Project) -> Iterator[Finding]:
     yield from _unused(project)
     own = Path("~/.pgpass").expanduser()
     if own.exists() and (fault := libpq.passfile_fault(own)):
-        yield Finding("fault", "passfile", "", fault)
+        yield SettingsFinding("fault", "passfile", "", fault)
     try:
         selection.choose(project)
     except PgtasksError as exc:
-        yield Finding("fault", "choice", "", exc.message)
+        yield SettingsFinding("fault", "choice", "", exc.message)
 
 
-def _env_folder(project: Project) -> Iterator[Finding]:
+def _env_folder(project: Project) -> Iterator[SettingsFinding]:
     folder = project.folder("env")
     shown = project.shown(folder)
     way_out = "give the settings a folder of their own, folders: {env: NAME} in invoke.yaml"
     if (folder / "pyvenv.cfg").exists():
-        yield Finding("fault", "env-folder", "", f"{shown}/ is a virtual environment: {way_out}")
+        yield SettingsFinding(
+            "fault", "env-folder", "", f"{shown}/ is a virtual environment: {way_out}"
+        )
         return
     hidden = git.ignores(folder / "dev.yaml")
     if hidden:
-        yield Finding("fault", "env-folder", "", f"git ignores {shown}/ ({hidden}): {way_out}")
+        yield SettingsFinding(
+            "fault", "env-folder", "", f"git ignores {shown}/ ({hidden}): {way_out}"
+        )
     if hidden is None and folder.is_dir():
-        yield Finding("unchecked", "git", "", f"what git ignores and tracks: {git.WHY_NOT}")
+        yield SettingsFinding("unchecked", "git", "", f"what git ignores and tracks: {git.WHY_NOT}")
 
 
-def _open_backups(project: Project) -> Iterator[Finding]:
+def _open_backups(project: Project) -> Iterator[SettingsFinding]:
     """Yield what lets other accounts put their own into the backups folder, or has let them."""
     folder = project.folder("backups")
     if not folder.is_dir():
@@ -312,22 +320,24 @@ def _open_backups(project: Project) -> Iterator[Finding]:
     mode, shown = stat.S_IMODE(folder.stat().st_mode), project.shown(folder)
     if mode & 0o002:
         text = f"{shown}/ can be written to by others (mode {mode:04o}): "
-        yield Finding("fault", "backups-mode", "", f"{text}chmod 700 {shlex.quote(shown)}")
+        yield SettingsFinding("fault", "backups-mode", "", f"{text}chmod 700 {shlex.quote(shown)}")
     for path in (*folder.glob("[!.]*"), *folder.glob("[!.]*/[!.]*")):
         try:
             private.own(path)
         except Failed as exc:
-            yield Finding("fault", "backups-owner", "", exc.message)
+            yield SettingsFinding("fault", "backups-owner", "", exc.message)
 
 
-def _readable_secrets(project: Project) -> Iterator[Finding]:
+def _readable_secrets(project: Project) -> Iterator[SettingsFinding]:
     """Yield the dotenv files with a password in them that other accounts may read."""
     for path in _dotenv_files(project):
         mode = stat.S_IMODE(path.stat().st_mode)
         if mode & 0o077 and _holds_password(path, project):
             shown = project.shown(path)
             text = f"{shown} holds a password and can be read by others (mode {mode:04o}): "
-            yield Finding("fault", "dotenv-mode", "", f"{text}chmod 600 {shlex.quote(shown)}")
+            yield SettingsFinding(
+                "fault", "dotenv-mode", "", f"{text}chmod 600 {shlex.quote(shown)}"
+            )
 
 
 def _holds_password(path: Path, project: Project) -> bool:
@@ -346,10 +356,10 @@ def _dotenv_files(project: Project) -> list[Path]:
     return [path for path in files if path.is_file()]
 
 
-def _tracked_secrets(project: Project) -> Iterator[Finding]:
+def _tracked_secrets(project: Project) -> Iterator[SettingsFinding]:
     for path in _dotenv_files(project):
         if git.tracks(path):
-            yield Finding(
+            yield SettingsFinding(
                 "fault",
                 "dotenv-in-git",
                 "",
@@ -358,7 +368,7 @@ def _tracked_secrets(project: Project) -> Iterator[Finding]:
             )
 
 
-def _unused(project: Project) -> Iterator[Finding]:
+def _unused(project: Project) -> Iterator[SettingsFinding]:
     """Yield each DATABASE_URL that no environment uses."""
     used = set(_urls(project))
     found = project.dotenv.get("DATABASE_URL")
@@ -366,12 +376,14 @@ def _unused(project: Project) -> Iterator[Finding]:
     wheres += [found.where] if found and found.value else []
     for where in wheres:
         if where not in used:
-            yield Finding("note", "unused-url", "", f"{where} is set, and no environment uses it")
+            yield SettingsFinding(
+                "note", "unused-url", "", f"{where} is set, and no environment uses it"
+            )
     names = set(map(stem, project.environments()))
     for variable in project.process:
         prefix = variable.removesuffix("_DATABASE_URL")
         if prefix not in (variable, *names):
-            yield Finding(
+            yield SettingsFinding(
                 "note", "unused-url", "", f"{variable} is set, and there is no such environment"
             )
 

@@ -26,8 +26,8 @@ _ABANDONED = 3600.0  # seconds
 _OPEN = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
-class Odd(OSError):
-    """The file is not a regular file; `strerror` says what it is."""
+class UnusableFile(OSError):
+    """A file is refused: not a regular file, or too large; `strerror` has the reason."""
 
     def __init__(self, path: str | Path, why: str) -> None:
         super().__init__(0, why, str(path))
@@ -39,9 +39,10 @@ def kind(mode: int) -> str:
 
 
 def opened(folder: Path, name: str, flags: int = os.O_RDONLY) -> int:
-    """Open a regular file below a folder by its relative name, raising Odd for anything else.
+    """Open a regular file below a folder, by its relative name; raises UnusableFile.
 
-    No part of the name may be a link, the folder itself may. What O_CREAT makes is its owner's.
+    No part of the name may be a link, the path of the folder may be one. O_CREAT makes a file that
+    only its owner can read.
     """
     *above, last = name.split("/")
     at = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -56,12 +57,12 @@ def opened(folder: Path, name: str, flags: int = os.O_RDONLY) -> int:
     fault = kind(os.fstat(handle).st_mode)
     if fault:
         os.close(handle)
-        raise Odd(folder / name, fault)
+        raise UnusableFile(folder / name, fault)
     return handle
 
 
 def _at(folder: int, name: str, flags: int, path: Path) -> int:
-    """Open a name in an open folder, raising Odd with the reason if that fails."""
+    """Open a name in an open folder, raising UnusableFile with the reason if that fails."""
     try:
         return os.open(name, flags | _OPEN, 0o600, dir_fd=folder)
     except FileNotFoundError:
@@ -70,20 +71,20 @@ def _at(folder: int, name: str, flags: int, path: Path) -> int:
         # a link, a file instead of a folder, a socket: the system's message does not say which
         fault = kind(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
         if fault and not (flags & os.O_DIRECTORY and fault == _KINDS[stat.S_IFDIR]):
-            raise Odd(path, fault) from None
+            raise UnusableFile(path, fault) from None
         raise
 
 
 def read(folder: Path, name: str, *, limit: int) -> bytes:
-    """Read a regular file below a folder, raising Odd for another kind or above `limit` bytes."""
+    """Read a regular file of at most `limit` bytes below a folder, raising UnusableFile."""
     handle = opened(folder, name)
     with os.fdopen(handle, "rb") as file:
         size = os.fstat(handle).st_size
         if size > limit:
-            raise Odd(folder / name, f"larger than {limit:,} bytes")
+            raise UnusableFile(folder / name, f"larger than {limit:,} bytes")
         content = file.read(size + 1)  # this allocates the whole size at once
     if len(content) > size:
-        raise Odd(folder / name, "it grew while it was read")
+        raise UnusableFile(folder / name, "it grew while it was read")
     return content
 
 

@@ -113,5 +113,5 @@ def opened(path: Path, flags: int) -> int:
     handle = os.open(path, flags | mode | os.O_CREAT, 0o600)
     if fault := plainfile.kind(os.fstat(handle).st_mode):
         os.close(handle)
-        raise plainfile.Odd(path, fault)
+        raise plainfile.UnusableFile(path, fault)
     return handle

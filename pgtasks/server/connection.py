@@ -25,7 +25,7 @@ from pgtasks.server import session as sessions
 from pgtasks.server.quoting import quoted
 from pgtasks.server.records import Record, records
 from pgtasks.server.session import Session
-from pgtasks.server.silence import ANSWER, Silent
+from pgtasks.server.silence import ANSWER, SessionLost
 from pgtasks.settings.secret import redact
 from pgtasks.settings.target import REQUIREPEER, Target
 
@@ -34,7 +34,7 @@ Cursor = psycopg2.extensions.cursor
 PATH = sessions.PATH
 
 
-class FellSilent(Unreachable):
+class NoAnswer(Unreachable):
     """The server stopped answering, and the session was closed."""
 
 
@@ -326,8 +326,8 @@ def translate(exc: psycopg2.Error) -> PgtasksError:
 
     An error about the use of the driver is a bug in pgtasks, and raised unchanged.
     """
-    if isinstance(exc, Silent):
-        return FellSilent(str(exc))
+    if isinstance(exc, SessionLost):
+        return NoAnswer(str(exc))
     if exc.pgcode is None and isinstance(exc, psycopg2.ProgrammingError):
         raise exc
     words = str(exc).strip() or exc.__class__.__name__

@@ -10,7 +10,7 @@ import threading
 
 from pgtasks.errors import Locked, PgtasksError
 from pgtasks.server import connection
-from pgtasks.server.connection import Connection, FellSilent
+from pgtasks.server.connection import Connection, NoAnswer
 from pgtasks.server.silence import ANSWER
 from pgtasks.settings.target import Target
 
@@ -37,7 +37,7 @@ class Lock:
         self._session = session  # an open one in the maintenance database, which is taken over
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
-        self._silence: FellSilent | None = None
+        self._silence: NoAnswer | None = None
         self._in_main = threading.current_thread() is threading.main_thread()
 
     def __enter__(self) -> Lock:
@@ -79,7 +79,7 @@ class Lock:
             try:
                 # the session serializes the statements of several threads
                 connection.value(self.connection, "SELECT 1", limit=ANSWER)
-            except FellSilent as exc:
+            except NoAnswer as exc:
                 # a tool that the run waits for may wait for the same server, without a limit
                 self._silence = exc
                 if self._in_main and not self._stop.is_set():
@@ -98,7 +98,7 @@ class Lock:
             self._thread.join()
         self.connection.close()
         if self._silence and kind and issubclass(kind, KeyboardInterrupt):
-            raise FellSilent(f"{self.target}: {self._silence.message}") from None
+            raise NoAnswer(f"{self.target}: {self._silence.message}") from None
 
 
 def holder(conn: Connection, keys: tuple[int, int]) -> str:

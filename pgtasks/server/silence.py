@@ -28,7 +28,7 @@ _AGAIN = 4.0  # seconds until it checks again whether the server waits for us
 _TICK = 1.0
 
 
-class Silent(psycopg2.OperationalError):
+class SessionLost(psycopg2.OperationalError):
     """A session was closed because the server did not answer."""
 
 
@@ -57,7 +57,7 @@ _watcher: threading.Thread | None = None
 
 @contextmanager
 def watched(wait: Wait) -> Iterator[None]:
-    """Watch a statement for the length of a block, raising Silent if it was given up."""
+    """Watch a statement for the length of a block, raising SessionLost if it was given up."""
     global _watcher
     with _lock:
         _waits.add(wait)
@@ -69,7 +69,7 @@ def watched(wait: Wait) -> Iterator[None]:
         yield
     except psycopg2.Error:
         if wait.fault:
-            raise Silent(wait.fault) from None
+            raise SessionLost(wait.fault) from None
         raise
     finally:
         with _lock:  # from here on the socket is not shut down

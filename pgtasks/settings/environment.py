@@ -176,7 +176,7 @@ def _cleared(below: Environment, layer: Layer) -> dict[str, Value]:
 
 
 def _place_values(layer: Layer) -> dict[str, Value]:
-    place = layer.place or libpq.Place()
+    place = layer.place or libpq.ConnInfo()
     values: dict[str, Any] = {
         "host": place.host,
         "port": place.port,

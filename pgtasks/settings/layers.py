@@ -47,7 +47,7 @@ class Layer:
     environment: str
     values: Mapping[str, Value] = field(default_factory=dict)
     application: Mapping[Keys, Value] = field(default_factory=dict)
-    place: libpq.Place | None = None
+    place: libpq.ConnInfo | None = None
     place_layer: str = ""
     password: Secret | None = None
     password_layer: str = ""
@@ -192,7 +192,7 @@ def _refuse_two_places(values: Mapping[str, Value]) -> None:
         )
 
 
-def _url_place(value: Value, variables: Variables) -> tuple[libpq.Place, str]:
+def _url_place(value: Value, variables: Variables) -> tuple[libpq.ConnInfo, str]:
     reference = re.fullmatch(r"\$(?:(\w+)|\{(\w+)\})", value.value.strip())
     if not reference:
         return libpq.parse_url(value.value, value.layer), value.layer

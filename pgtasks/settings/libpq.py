@@ -92,8 +92,8 @@ _OF_NO_EFFECT = re.compile(
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a URL or a service points: each part empty where it says nothing."""
+class ConnInfo:
+    """The connection parameters of a URL or a service; empty where it has none."""
 
     host: str = ""
     port: int | None = None
@@ -103,7 +103,7 @@ class Place:
     parameters: Mapping[str, str] = field(default_factory=dict)
 
 
-def parse_url(url: str, where: str) -> Place:
+def parse_url(url: str, where: str) -> ConnInfo:
     """Parse a PostgreSQL URL; `where` opens the error, which shows nothing that may be secret.
 
     Accepted: postgres://, postgresql://, SQLAlchemy's postgresql+driver:// and what django-environ
@@ -121,7 +121,7 @@ def parse_url(url: str, where: str) -> Place:
     parameters = _query(query)
     host, port = _location(location, where)
     password = parameters.pop("password", "") or unquote(password)
-    return Place(
+    return ConnInfo(
         host=_one_host(parameters.pop("host", "") or unquote(host), where),
         port=_port(parameters.pop("port", "") or port, where),
         database=parameters.pop("dbname", "") or unquote(path),
@@ -260,7 +260,7 @@ def parse_service_file(text: str) -> dict[str, dict[str, str]]:
     return services
 
 
-def service_place(name: str, variables: Mapping[str, str], where: str) -> Place:
+def service_place(name: str, variables: Mapping[str, str], where: str) -> ConnInfo:
     """Look a service up: PGSERVICEFILE, ~/.pg_service.conf, then PGSYSCONFDIR."""
     own = variables.get("PGSERVICEFILE") or str(Path("~/.pg_service.conf").expanduser())
     system = variables.get("PGSYSCONFDIR")
@@ -280,9 +280,9 @@ def _read(path: str) -> str:
         return ""
 
 
-def _service_place(values: Mapping[str, str], where: str) -> Place:
+def _service_place(values: Mapping[str, str], where: str) -> ConnInfo:
     password = values.get("password")
-    return Place(
+    return ConnInfo(
         host=_one_host(values.get("host", ""), where),
         port=_port(values.get("port", ""), where),
         database=values.get("dbname", ""),

@@ -21,7 +21,7 @@ from pgtasks.backup.format import files, manifest, names
 from pgtasks.backup.format.checks import Checks
 from pgtasks.backup.format.records import FileRecord, Reading
 from pgtasks.backup.store import choice, filestream, staging, transfer, tree
-from pgtasks.backup.store.base import Backup, CheckNames, Contents, Draft, Exists, Store
+from pgtasks.backup.store.base import Backup, BackupExists, CheckNames, Contents, Draft, Store
 from pgtasks.backup.store.filestream import FileStream, FileStreams, Tell
 from pgtasks.backup.store.local import LocalStore
 from pgtasks.backup.verify import verify
@@ -72,7 +72,7 @@ class ObjectStore:
         id = id or staging.new_id()
         folder = f"{self.home(environment, database)}/{id}"
         if f"{folder}/{manifest.NAME}" in self.objects:
-            raise Exists(f"backup {id} is there already")
+            raise BackupExists(f"backup {id} is there already")
         path = self.folder()
         yield ObjectDraft(self, id, path, path, folder)
         shutil.rmtree(path)

@@ -135,7 +135,7 @@ def test_what_is_no_plain_file_is_named_at_once(tmp_path: Path, name: str, kind:
         assert files.odd(backup.path) == [f"{name}: {kind}"]
     if name == "dump.pgdump":
         assert files.unfit(backup.path, backup.manifest.files) == [f"{name}: {kind}"]
-        with pytest.raises(filestream.Unread, match=f"{name}: {kind}"):
+        with pytest.raises(filestream.UnreadableFile, match=f"{name}: {kind}"):
             tarstream.pack(io.BytesIO(), filestream.opened(backup.path, [name]))
     if name == "manifest.json":
         with pytest.raises(NotProven, match=f"manifest.json: {kind}"):
@@ -151,7 +151,7 @@ def test_a_folder_behind_a_link_is_no_part_of_a_backup(tmp_path: Path) -> None:
     (tmp_path / "made" / "dump").symlink_to(secret)
     records = {"dump/1": FileRecord(100, "a" * 64)}
     assert files.unfit(tmp_path / "made", records) == ["dump/1: a symbolic link"]
-    with pytest.raises(filestream.Unread):
+    with pytest.raises(filestream.UnreadableFile):
         tarstream.pack(io.BytesIO(), filestream.opened(tmp_path / "made", records))
 
 

@@ -528,7 +528,7 @@ def test_several_tasks_on_one_line_each_keep_their_target(
 def test_tasks_of_one_name_on_one_line_all_run(project: Path, inv: Inv) -> None:
     done = inv("env.status", "server.status", "migrate.status")
     assert "nothing chooses another" in done.stdout
-    assert "found here: " in done.stdout
+    assert "installed: " in done.stdout
     assert "no migrations here" in one_error(done, 2)
 
 

@@ -15,7 +15,7 @@ from paths import ROOT
 from servers import Cluster
 
 from pgtasks.health import settings
-from pgtasks.health.settings import Finding
+from pgtasks.health.settings import SettingsFinding
 from pgtasks.server import connection, stamp
 from pgtasks.settings import project, variables, yamlfile
 from pgtasks.settings.target import Target
@@ -28,7 +28,7 @@ SAFE = (
 needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
 
 
-def found(root: Path, name: str | None = None) -> dict[tuple[str, str], Finding]:
+def found(root: Path, name: str | None = None) -> dict[tuple[str, str], SettingsFinding]:
     """Return the findings by check and environment."""
     loaded = project.load(root)
     return {(one.check, one.environment): one for one in settings.audit(loaded, name).findings}

@@ -14,7 +14,7 @@ import pytest
 from pgtasks.errors import BadConfiguration, PgtasksError
 from pgtasks.host.ssh import hostkeys
 from pgtasks.host.ssh.config import Settings
-from pgtasks.host.ssh.hostkeys import Distrusted, Unknown
+from pgtasks.host.ssh.hostkeys import HostKeyError, UnknownHostKey
 
 
 class Key:
@@ -61,7 +61,7 @@ def host(file: Path, *, port: int = 22, revoked: str = "", shared: Sequence[str]
 
 def refusal(settings: Settings, key: Key, environment: str = "prod") -> str:
     """Return why a key is not taken."""
-    with pytest.raises(Distrusted) as caught:
+    with pytest.raises(HostKeyError) as caught:
         hostkeys.check(settings, key.key, environment=environment)
     assert "\n" not in caught.value.message
     return caught.value.message
@@ -130,7 +130,7 @@ class TestRefused:
             f"db1.example.com: its ssh-ed25519 key {hostkeys.fingerprint(key.key)} is unknown: "
             "inv remote.trust --env prod trusts it"
         )
-        with pytest.raises(Unknown):
+        with pytest.raises(UnknownHostKey):
             hostkeys.check(host(file), key.key)
 
     def test_a_changed_key(self, key: Key, other: Key, file: Path) -> None:
@@ -138,9 +138,9 @@ class TestRefused:
         said = refusal(host(file), key)
         assert f"is not the one in {file}:1 (ssh-ed25519): somebody may sit in between" in said
         assert f"ssh-keygen -R db1.example.com -f {file}" in said
-        with pytest.raises(Distrusted) as caught:
+        with pytest.raises(HostKeyError) as caught:
             hostkeys.check(host(file), key.key)
-        assert not isinstance(caught.value, Unknown)
+        assert not isinstance(caught.value, UnknownHostKey)
 
     def test_the_way_out_of_a_changed_key_works(self, key: Key, other: Key, file: Path) -> None:
         settings = host(file, port=2222)

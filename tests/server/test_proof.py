@@ -22,7 +22,7 @@ from pgtasks.server.dump.watch import Retry, Watch
 from pgtasks.server.proof import fingerprint
 from pgtasks.server.proof.fingerprint import BATCH_BYTES
 from pgtasks.server.proof.model import Proof, SequenceProof, TableProof, Unproven, parse, text
-from pgtasks.server.proof.reader import Contended, ProofReader
+from pgtasks.server.proof.reader import ProofReader, TableLocked
 from pgtasks.server.proof.scope import content
 from pgtasks.server.proof.take import show
 from pgtasks.settings.target import Target
@@ -488,7 +488,7 @@ class TestSnapshot:
             cursor.execute("BEGIN; LOCK TABLE t")
             with ProofReader(target, snapshot, found, lock=True) as taking:
                 assert taking.wait(30)
-                with pytest.raises(Contended):
+                with pytest.raises(TableLocked):
                     taking.result()
         blocker.close()
 

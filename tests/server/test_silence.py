@@ -15,7 +15,7 @@ from servers import Cluster, running, wheel_bin
 from pgtasks.host import pipeline
 from pgtasks.host.local import HERE, Command
 from pgtasks.server import connection, silence
-from pgtasks.server.connection import FellSilent
+from pgtasks.server.connection import NoAnswer
 from pgtasks.server.lock import Lock
 from pgtasks.server.session import Session
 from pgtasks.settings.target import Target
@@ -60,13 +60,13 @@ def test_the_bounds_add_up_to_less_than_a_minute(monkeypatch: pytest.MonkeyPatch
 
 def test_a_statement_that_never_arrives(target: Target) -> None:
     with connection.session(target) as conn, stopped(pid_of(conn)), soon():
-        with pytest.raises(FellSilent, match="did not reach the server"):
+        with pytest.raises(NoAnswer, match="did not reach the server"):
             connection.execute(conn, "SELECT 1")
         assert conn.closed
 
 
 def test_a_small_question_has_a_limit(target: Target) -> None:
-    answer = pytest.raises(FellSilent, match="did not answer for 1 seconds")
+    answer = pytest.raises(NoAnswer, match="did not answer for 1 seconds")
     with connection.session(target) as conn, soon(), answer:
         connection.value(conn, "SELECT 1 FROM pg_sleep(60)", limit=1)
 
@@ -92,7 +92,7 @@ def alone() -> Iterator[Cluster]:
 
 
 def test_a_server_that_stands_still(alone: Cluster) -> None:
-    answer = pytest.raises(FellSilent, match="a second session is not answered")
+    answer = pytest.raises(NoAnswer, match="a second session is not answered")
     with (
         connection.session(alone.target()) as conn,
         soon(),
@@ -116,7 +116,7 @@ def test_ctrl_c_is_not_held_up_by_a_server_that_stands_still(
 
 
 def test_a_run_ends_that_waits_for_a_tool_beside_a_silent_lock(target: Target) -> None:
-    with soon(), pytest.raises(FellSilent, match="did not reach the server"):
+    with soon(), pytest.raises(NoAnswer, match="did not reach the server"):
         _sleep_beside_a_silent_lock(target)
 
 

@@ -13,13 +13,13 @@ from servers import Cluster
 
 from pgtasks.errors import BadConfiguration
 from pgtasks.settings import libpq
-from pgtasks.settings.libpq import Place
+from pgtasks.settings.libpq import ConnInfo
 from pgtasks.settings.secret import Secret
 
 FULL = "postgresql://al%40ice:p%3Ass%2F%40%25w@db.example:6543/my%20db?sslmode=verify-full"
 
 
-def place(url: str) -> Place:
+def place(url: str) -> ConnInfo:
     return libpq.parse_url(url, "DEV_DATABASE_URL")
 
 
@@ -170,7 +170,7 @@ def test_a_service_is_looked_up_where_libpq_looks(tmp_path: Path) -> None:
     system.write_text("[everywhere]\nhost=db3\n")
     variables = {"PGSERVICEFILE": str(own), "PGSYSCONFDIR": str(tmp_path)}
     found = libpq.service_place("shop", variables, "env/dev.yaml:1")
-    assert found == Place("db1", 6000, "shop", "alice", Secret("s3cret"), {"sslmode": "require"})
+    assert found == ConnInfo("db1", 6000, "shop", "alice", Secret("s3cret"), {"sslmode": "require"})
     assert libpq.service_place("everywhere", variables, "x").host == "db3"
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from servers import Cluster
 
-from pgtasks.server.psql.commands import Command, Fault
+from pgtasks.server.psql.commands import Command, CommandNotAllowed
 from pgtasks.server.psql.lexer import Lexer
 
 _PARTS = (
@@ -92,7 +92,7 @@ def ours(lines: list[str]) -> list[str] | None:
         for line in lines:
             pieces = lexer.pieces(line.encode())
             found += [piece for piece in pieces if isinstance(piece, Command)]
-    except Fault:
+    except CommandNotAllowed:
         return None
     return [each.arguments[0].decode() for each in found if each.name == "warn"]
 

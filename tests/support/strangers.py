@@ -403,7 +403,7 @@ def folders(data: st.DataObject, folder: Path) -> None:
     try:
         tarstream.pack(io.BytesIO(), filestream.opened(path, backup.manifest.files))
         assert unfit == []
-    except filestream.Unread:
+    except filestream.UnreadableFile:
         assert unfit != []
     for read in (backup.proof, backup.database, lambda: backup.checks):
         try:

@@ -50,7 +50,7 @@ def _logged_in(
         )
         try:
             entered = stack.enter_context(login)
-        except loader.NoLogin as exc:
+        except loader.RoleDenied as exc:
             # never with SET ROLE: code that makes the login fail would get a session of this role
             raise Refused(
                 f"a load as {owner!r} alone needs a way in for a role of its own "

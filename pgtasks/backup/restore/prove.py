@@ -218,7 +218,7 @@ def _reading(plan: RestorePlan, host: Host) -> Iterator[Callable[[], Sequence[En
 
                 def result() -> Sequence[Entry] | Failed:
                     entries = _awaited(thread, results)
-                    if isinstance(entries, toc.Cut):
+                    if isinstance(entries, toc.Truncated):
                         try:
                             running.check()
                         except Failed as exc:

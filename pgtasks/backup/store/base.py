@@ -58,14 +58,14 @@ class Store(Protocol):
     def find(self, environment: str, database: str, which: str | None = None) -> Backup:
         """Return the backup that `--backup` names, as `choice.select` does.
 
-        Raises Refused where there is none, Unreadable for one whose manifest cannot be read.
+        Raises Refused if there is none, UnreadableManifest if its manifest cannot be read.
         """
 
     def draft(self, environment: str, database: str, id: str = "") -> AbstractContextManager[Draft]:
-        """Make a backup for the length of a block; what is not finished then is removed.
+        """Create a backup for the length of a block; an unfinished one is removed at its end.
 
-        Without an ID it gets a new one. Raises Exists where the store has a backup of that ID,
-        Locked where another run makes it, Failed where nothing can be written.
+        Without an ID it gets a new one. Raises BackupExists if the store has a backup of that ID,
+        Locked if another run creates it, Failed if nothing can be written.
         """
 
     def dump(self, backup: Backup) -> Path:
@@ -132,11 +132,11 @@ class Draft(Protocol):
 CheckNames = Callable[[set[str]], None]
 
 
-class Exists(Refused):
+class BackupExists(Refused):
     """Report an ID that a store has a finished backup of."""
 
 
-class Unreadable(NotProven):
+class UnreadableManifest(NotProven):
     """Report a backup that was asked for and whose manifest cannot be read."""
 
     def __init__(self, message: str, *, id: str, hint: str = "") -> None:

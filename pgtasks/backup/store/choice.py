@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from pgtasks.backup.format import manifest
-from pgtasks.backup.store.base import Backup, Broken, Contents, Unreadable
+from pgtasks.backup.store.base import Backup, Broken, Contents, UnreadableManifest
 from pgtasks.errors import Refused
 from pgtasks.report import typed
 
@@ -40,8 +40,8 @@ def select(contents: Contents, environment: str, database: str, which: str | Non
 
     The latest is the newest complete one of this environment and database (neither --schema-only
     nor with data left out). An ID of this environment and database goes before one of another.
-    Raises Refused naming what is there, Unreadable for one whose manifest cannot be read: a newest
-    one that is damaged is not passed over.
+    Raises Refused with the known backups, UnreadableManifest if its manifest cannot be read: a
+    damaged newest backup is not skipped.
     """
     if which is None or which == "latest":
         return _latest(contents, environment, database)
@@ -71,12 +71,12 @@ def _latest(contents: Contents, environment: str, database: str) -> Backup:
 
 
 def _refuse_passing_over(broken: Sequence[Broken], chosen: Backup | None) -> None:
-    """Raise Unreadable where a backup newer than the chosen one cannot be read."""
+    """Raise UnreadableManifest where a backup newer than the chosen one cannot be read."""
     newest = max(broken, key=lambda each: each.name, default=None)
     if newest is None or (chosen is not None and newest.name < chosen.id):
         return
     way = f"--backup {chosen.id} takes the newest that can" if chosen else "no other is there"
-    raise Unreadable(
+    raise UnreadableManifest(
         f"the newest backup {newest.name} cannot be read, {way}: {newest.error.message}",
         id=newest.name,
     )
@@ -94,7 +94,7 @@ def _by_id(backups: Sequence[Backup], broken: Sequence[Broken], which: str) -> B
         raise Refused(f"{which!r} is the beginning of {len(fitting)} IDs: {_listed(fitting)}")
     for id in fitting:
         if id in faults:
-            raise Unreadable(f"backup {id} is damaged: {faults[id].message}", id=id)
+            raise UnreadableManifest(f"backup {id} is damaged: {faults[id].message}", id=id)
     return next((backup for backup in backups if backup.id in fitting), None)
 
 

@@ -33,24 +33,24 @@ class FileStream:
 FileStreams = Generator[FileStream, None, None]
 
 
-class Unread(Failed):
+class UnreadableFile(Failed):
     """Report a file that cannot be read whole."""
 
 
-class Unexpected(NotProven):
+class UnexpectedFile(NotProven):
     """Report a file that does not belong to a backup, or not in that size."""
 
 
 def opened(folder: Path, names: Iterable[str]) -> FileStreams:
     """Yield files below a folder.
 
-    Raises Unread for a file that is not there, is no plain file, or gets shorter meanwhile.
+    Raises UnreadableFile for a file that is missing, not regular, or gets shorter meanwhile.
     """
     for name in names:
         try:
             handle = plainfile.opened(folder, name)
         except OSError as exc:
-            raise Unread(f"{name}: {exc.strerror}") from None
+            raise UnreadableFile(f"{name}: {exc.strerror}") from None
         with os.fdopen(handle, "rb", buffering=0) as file:
             size = os.fstat(handle).st_size
             yield FileStream(name, size, _chunks(name, file.read, size))
@@ -62,7 +62,7 @@ def _chunks(name: str, read: Callable[[int], bytes | None], size: int) -> Iterat
         left -= len(chunk)
         yield chunk
     if left:
-        raise Unread(f"{name}: {left:,} bytes went missing while it was read")
+        raise UnreadableFile(f"{name}: {left:,} bytes went missing while it was read")
 
 
 def measured(
@@ -112,9 +112,9 @@ def expecting(records: Mapping[str, FileRecord]) -> Admit:
 
     def admit(name: str, size: int) -> None:
         if name not in records:
-            raise Unexpected(f"{name}: not part of the backup")
+            raise UnexpectedFile(f"{name}: not part of the backup")
         if fault := size_difference(records[name], size):
-            raise Unexpected(f"{name}: {fault}")
+            raise UnexpectedFile(f"{name}: {fault}")
 
     return admit
 

@@ -17,11 +17,11 @@ from pgtasks.backup.format.records import FileRecord, Reading, Unread
 from pgtasks.backup.store import choice, filestream, staging, tree
 from pgtasks.backup.store.base import (
     Backup,
+    BackupExists,
     Broken,
     CheckNames,
     Contents,
-    Exists,
-    Unreadable,
+    UnreadableManifest,
     damaged,
     newest_first,
 )
@@ -74,7 +74,7 @@ class LocalStore:
     def at(self, path: Path) -> Backup:
         """Return the backup of any folder of this machine, named by it or by its manifest.
 
-        Raises Refused where there is none, Unreadable for one whose manifest cannot be read.
+        Raises Refused if there is none, UnreadableManifest if its manifest cannot be read.
         """
         path = path.parent if path.name == manifests.NAME else path
         if not path.exists():
@@ -85,7 +85,7 @@ class LocalStore:
         try:
             return Backup(path, read(path), self, str(path))
         except NotProven as exc:
-            raise Unreadable(exc.message, id=path.name) from None
+            raise UnreadableManifest(exc.message, id=path.name) from None
 
     @contextmanager
     def draft(self, environment: str, database: str, id: str = "") -> Iterator[LocalDraft]:
@@ -94,7 +94,7 @@ class LocalStore:
         if id:
             self.sweep()  # which finishes what a killed run had brought whole
             if (home / id).exists():
-                raise Exists(f"backup {id} is there already")
+                raise BackupExists(f"backup {id} is there already")
         id = id or staging.new_id()
         with staging.making(home, id) as path:
             yield LocalDraft(self, id, path)

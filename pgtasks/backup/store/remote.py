@@ -23,7 +23,7 @@ from pgtasks.backup.store import (
     tarstream,
     tree,
 )
-from pgtasks.backup.store.base import Backup, CheckNames, Contents, Exists
+from pgtasks.backup.store.base import Backup, BackupExists, CheckNames, Contents
 from pgtasks.backup.store.filestream import FileStream, FileStreams, Tell
 from pgtasks.backup.store.remote_index import FAULTS, Index, room, small_names
 from pgtasks.errors import Failed, Locked, NotProven, PgtasksError, Refused
@@ -164,7 +164,7 @@ class RemoteStore:
         script = scripts.make(self.folder, home, staging.name(id), id)
         for kind, _, rest in self._run(script):
             if kind == scripts.THERE:
-                raise Exists(f"backup {id} is there already")
+                raise BackupExists(f"backup {id} is there already")
             if kind == scripts.BUSY:
                 raise Locked(f"another run is making backup {id} on {self.name}")
             if kind == "at":

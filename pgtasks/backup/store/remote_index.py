@@ -14,7 +14,14 @@ from pgtasks.backup.format import manifest as manifests
 from pgtasks.backup.format import names
 from pgtasks.backup.format.manifest import Manifest
 from pgtasks.backup.store import scripts, tarstream, tree
-from pgtasks.backup.store.base import Backup, Broken, Contents, Store, Unreadable, newest_first
+from pgtasks.backup.store.base import (
+    Backup,
+    Broken,
+    Contents,
+    Store,
+    UnreadableManifest,
+    newest_first,
+)
 from pgtasks.errors import NotProven, PgtasksError, Refused
 from pgtasks.host import tempfiles
 from pgtasks.host.local import Host
@@ -94,7 +101,7 @@ class Index:
         try:
             return Backup(path, tree.manifest_in(path), store, self._folder(path))
         except NotProven as exc:
-            raise Unreadable(self._worded(exc).message, id=path.name) from None
+            raise UnreadableManifest(self._worded(exc).message, id=path.name) from None
 
     def _folder(self, path: Path) -> str:
         return f"{self.base}/{path.relative_to(self.path).as_posix()}"

@@ -14,7 +14,7 @@ from pgtasks.backup.format import files
 from pgtasks.backup.format import manifest as manifests
 from pgtasks.backup.format.records import FileRecord, differences
 from pgtasks.backup.store import filestream
-from pgtasks.backup.store.base import Backup, Draft, Exists, Store, damaged
+from pgtasks.backup.store.base import Backup, BackupExists, Draft, Store, damaged
 from pgtasks.backup.store.filestream import FileStream, counting
 from pgtasks.errors import Failed, Refused
 from pgtasks.host import journal
@@ -26,8 +26,8 @@ _SPARE = 1 << 20  # bytes that a disk should have beside what comes onto it
 
 
 @dataclass(frozen=True)
-class Moved:
-    """A backup that was brought from one place to another, or was there already."""
+class Transferred:
+    """The result of a transfer: the copy, or the equal backup that was there `already`."""
 
     backup: Backup
     source: str
@@ -66,7 +66,7 @@ class Moved:
         }
 
 
-def copy(backup: Backup, to: Store, *, progress: Progress | None = None) -> Moved:
+def copy(backup: Backup, to: Store, *, progress: Progress | None = None) -> Transferred:
     """Bring a backup into another store, with what is known of it there.
 
     Raises Refused where another one of that ID is there, NotProven that says on which side a file
@@ -82,10 +82,10 @@ def copy(backup: Backup, to: Store, *, progress: Progress | None = None) -> Move
             files.write(draft.path / manifests.NAME, manifests.text(manifest))
             boundary("transfer.written")
             copied = draft.finish()
-    except Exists:
-        return Moved(_same(backup, to), backup.place, 0.0, already=True)
+    except BackupExists:
+        return Transferred(_same(backup, to), backup.place, 0.0, already=True)
     copied.record(intact=journal.now(), proven=backup.checks.proven)
-    return Moved(copied, backup.place, time.monotonic() - began)
+    return Transferred(copied, backup.place, time.monotonic() - began)
 
 
 def _same(backup: Backup, store: Store) -> Backup:
@@ -116,7 +116,7 @@ def _bring(
     try:
         wanted = filestream.admitted(files_there, filestream.expecting(expected))
         arrived = draft.write(filestream.measured(wanted, read, tell))
-    except (filestream.Unread, filestream.Unexpected) as exc:
+    except (filestream.UnreadableFile, filestream.UnexpectedFile) as exc:
         raise damaged(backup.id, [exc.message], backup.host.name) from None
     if faults := differences(expected, read):
         raise damaged(backup.id, faults, _culprit(backup, read))

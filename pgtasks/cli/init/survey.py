@@ -14,7 +14,7 @@ from pgtasks.errors import BadConfiguration
 from pgtasks.host import git
 from pgtasks.settings import fields, project, yamlfile
 from pgtasks.settings.blocks import Settings
-from pgtasks.settings.libpq import Place
+from pgtasks.settings.libpq import ConnInfo
 from pgtasks.settings.variables import Found, read_dotenv
 
 _ENV_FOLDERS = ("env", "environments", "dbenv")
@@ -32,7 +32,7 @@ class Survey:
     variable: str = ""
     database: str = ""
     host: str = ""
-    place: Place | None = None
+    place: ConnInfo | None = None
     others: tuple[Named, ...] = ()
     migrations: str = ""
     env_folder: str = "env"
@@ -99,7 +99,7 @@ def _setting(ini: Path, name: str) -> str:
     return parser.get("alembic", name, fallback="").replace("%(here)s", str(ini.parent))
 
 
-def _ini_place(ini: Path | None, others: tuple[Named, ...], notes: list[str]) -> Place | None:
+def _ini_place(ini: Path | None, others: tuple[Named, ...], notes: list[str]) -> ConnInfo | None:
     url = _setting(ini, "sqlalchemy.url") if ini else ""
     if not ini or not url or url.startswith("driver://"):  # what `alembic init` writes
         return None

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from pgtasks.errors import BadConfiguration
 from pgtasks.settings import libpq
-from pgtasks.settings.libpq import Place
+from pgtasks.settings.libpq import ConnInfo
 from pgtasks.settings.project import LIBRARIES, NAME, URL, normalize, stem
 from pgtasks.settings.variables import Found
 
@@ -28,7 +28,7 @@ class Named:
 
     environment: str
     variable: str
-    place: Place
+    place: ConnInfo
 
     @property
     def by_itself(self) -> bool:
@@ -80,12 +80,12 @@ def read(variables: Mapping[str, Found], notes: list[str]) -> tuple[Named, ...]:
     return (dev, *others) if dev else others
 
 
-def leading_to(place: Place, others: tuple[Named, ...]) -> Named | None:
+def leading_to(place: ConnInfo, others: tuple[Named, ...]) -> Named | None:
     """Return the environment other than dev that has this database, if there is one."""
     return next((named for named in others if _where(named.place) == _where(place)), None)
 
 
-def _where(place: Place) -> tuple[str, int, str]:
+def _where(place: ConnInfo) -> tuple[str, int, str]:
     host = "localhost" if place.host in ("127.0.0.1", "::1") else place.host.lower()
     return host, place.port or 5432, place.database
 
@@ -98,7 +98,7 @@ def _all(variables: Mapping[str, Found], notes: list[str]) -> Iterator[Named]:
             yield Named(named or "dev", name, place)
 
 
-def place_of(variable: Found, notes: list[str]) -> Place | None:
+def place_of(variable: Found, notes: list[str]) -> ConnInfo | None:
     """Return the parts of a URL, None if it is not a PostgreSQL URL, with the reason in `notes`."""
     try:
         return libpq.parse_url(variable.value, variable.where)

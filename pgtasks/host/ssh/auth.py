@@ -27,7 +27,7 @@ _ASKED = 3  # attempts at a passphrase, as in ssh
 _MAGIC = b"openssh-key-v1\0"
 
 
-class MoreWanted(paramiko.SSHException):
+class AnotherFactorNeeded(paramiko.SSHException):
     """The host accepted a key and requires another factor."""
 
 
@@ -49,7 +49,7 @@ class _Key(AuthSource):
         wanted = transport.auth_publickey(self.username, key)
         if wanted:
             strategy.tried[-1] += f" (taken, and it wants {' or '.join(wanted)} too)"
-            raise MoreWanted(self.name)  # the next key may be the other factor
+            raise AnotherFactorNeeded(self.name)  # the next key may be the other factor
         strategy.taken = self.name
         return wanted
 

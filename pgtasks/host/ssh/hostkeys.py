@@ -25,11 +25,11 @@ _WAIT = 20  # seconds for ssh-keygen
 _MARKED = ("@revoked", "@cert-authority")
 
 
-class Distrusted(Unreachable):
-    """The key of the host is not the known one."""
+class HostKeyError(Unreachable):
+    """The key of the host is not the known one, or cannot be checked."""
 
 
-class Unknown(Distrusted):
+class UnknownHostKey(HostKeyError):
     """The key of the host is in no file; the error names the task that trusts it."""
 
 
@@ -68,7 +68,7 @@ def lines(files: Sequence[str]) -> Iterator[Line]:
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as exc:
-            raise Distrusted(f"known hosts {file}: {exc.strerror}") from None
+            raise HostKeyError(f"known hosts {file}: {exc.strerror}") from None
         for number, raw in enumerate(text.splitlines(), 1):
             parts = raw.split()
             marker = parts.pop(0) if parts and parts[0] in _MARKED else ""
@@ -109,12 +109,12 @@ def _of(settings: Settings) -> list[Line]:
 
 
 def check(settings: Settings, key: paramiko.PKey, *, environment: str = "") -> Line:
-    """Return the line with the key of a host, raising Distrusted if there is none."""
+    """Return the line with the key of a host, raising HostKeyError if there is none."""
     lines = _of(settings)
     text, place = key.get_base64(), f"{settings.name}: its {described(key)}"
     revoked = [f"{line.file}:{line.number}" for line in lines if line.revokes(text)]
     if revoked or _in_revoked_file(settings, key):
-        raise Distrusted(f"{place} is revoked by {(*revoked, settings.revoked)[0]}")
+        raise HostKeyError(f"{place} is revoked by {(*revoked, settings.revoked)[0]}")
     plain = [line for line in lines if not line.marker]
     known = next((line for line in plain if line.key == text), None)
     if known:
@@ -122,7 +122,7 @@ def check(settings: Settings, key: paramiko.PKey, *, environment: str = "") -> L
     if plain:
         where = ", ".join(f"{line.file}:{line.number} ({line.kind})" for line in plain)
         forget = shlex.join(["ssh-keygen", "-R", settings.name, "-f", plain[0].file])
-        raise Distrusted(
+        raise HostKeyError(
             f"{place} is not the one in {where}: somebody may sit in between, or the host was set "
             f"up anew: when you are sure, {forget} and {typed.task('remote.trust')}"
         )
@@ -132,7 +132,7 @@ def check(settings: Settings, key: paramiko.PKey, *, environment: str = "") -> L
         for line in lines
         if line.marker == "@cert-authority"
     )
-    raise Unknown(f"{place} is unknown{also}: {trust} trusts it")
+    raise UnknownHostKey(f"{place} is unknown{also}: {trust} trusts it")
 
 
 def described(key: paramiko.PKey) -> str:
@@ -146,7 +146,7 @@ def _in_revoked_file(settings: Settings, key: paramiko.PKey) -> bool:
     try:
         content = Path(settings.revoked).read_bytes()
     except OSError as exc:
-        raise Distrusted(f"RevokedHostKeys {settings.revoked}: {exc.strerror}") from None
+        raise HostKeyError(f"RevokedHostKeys {settings.revoked}: {exc.strerror}") from None
     if content.startswith(b"SSHKRL\n"):
         return _in_krl(settings.revoked, key)
     return key.get_base64().encode() in content
@@ -161,9 +161,9 @@ def _in_krl(path: str, key: paramiko.PKey) -> bool:
         try:
             done = child.captured(argv, seconds=_WAIT)
         except (OSError, subprocess.TimeoutExpired) as exc:
-            raise Distrusted(f"RevokedHostKeys {path}: ssh-keygen: {exc}") from None
+            raise HostKeyError(f"RevokedHostKeys {path}: ssh-keygen: {exc}") from None
     if done.returncode != 0 and "REVOKED" not in done.stdout:
-        raise Distrusted(f"RevokedHostKeys {path}: {done.stderr.strip() or 'not read'}")
+        raise HostKeyError(f"RevokedHostKeys {path}: {done.stderr.strip() or 'not read'}")
     return done.returncode != 0
 
 
@@ -176,7 +176,7 @@ class Policy(paramiko.MissingHostKeyPolicy):
     def missing_host_key(
         self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey
     ) -> None:
-        """Raise Distrusted unless the key is known."""
+        """Raise HostKeyError unless the key is known."""
         check(self.settings, key, environment=self.environment)
 
 

@@ -65,11 +65,11 @@ class Link:
         return self._channel("one more command (MaxSessions?)", self.transport.open_session)
 
     def socket(self, path: str) -> paramiko.Channel:
-        """Open a channel to a Unix socket on the host, raising Forbidden if sshd allows none."""
+        """Open a channel to a Unix socket on the host; raises ChannelForbidden."""
         return self._channel(path, partial(self.transport.open_socket, path))
 
     def port(self, host: str, port: int) -> paramiko.Channel:
-        """Open a channel to a port as seen from the host, raising Forbidden if sshd allows none."""
+        """Open a channel to a port as seen from the host; raises ChannelForbidden."""
         open_channel = partial(
             self.transport.open_channel, "direct-tcpip", (host, port), ("127.0.0.1", 0)
         )
@@ -82,7 +82,7 @@ class Link:
             return open_it(timeout=float(self.login.channel_timeout))
         except paramiko.ChannelException as exc:
             if exc.code in (_PROHIBITED, _NO_SUCH_KIND):
-                raise Forbidden(
+                raise ChannelForbidden(
                     f"{self}: sshd opens no channel for {purpose}: {exc.text}"
                 ) from None
             raise Unreachable(f"{self}: {purpose}: {exc.text.lower()}") from None
@@ -95,5 +95,5 @@ class Link:
         self.route.close()
 
 
-class Forbidden(Failed):
+class ChannelForbidden(Failed):
     """The host's sshd is configured not to open such a channel."""

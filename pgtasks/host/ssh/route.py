@@ -29,7 +29,7 @@ logging.getLogger("paramiko").addHandler(logging.NullHandler())
 logging.getLogger("paramiko").propagate = False
 
 
-class Denied(Unreachable):
+class LoginDenied(Unreachable):
     """The host accepts none of our keys."""
 
 
@@ -146,7 +146,7 @@ class Route:
         place, login = f"ssh {settings}", self.login
         if isinstance(exc, paramiko.AuthenticationException):
             tried = ", ".join(keys.tried if keys else ()) or "no key was there to try"
-            return Denied(f"{place}: not let in as {settings.user!r}: {tried}")
+            return LoginDenied(f"{place}: not let in as {settings.user!r}: {tried}")
         if isinstance(exc, socket.gaierror):
             return Unreachable(f"{place}: no such name: {str(exc.strerror).lower()}")
         if isinstance(exc, TimeoutError) or str(exc) == "Timeout opening channel.":

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from pgtasks.errors import Refused
 from pgtasks.host.ssh import hostkeys
 from pgtasks.host.ssh.config import Settings, below_home, trusted_file
-from pgtasks.host.ssh.hostkeys import Distrusted, Unknown
+from pgtasks.host.ssh.hostkeys import HostKeyError, UnknownHostKey
 from pgtasks.host.ssh.route import Route
 from pgtasks.report import CONSOLE, is_yes
 from pgtasks.settings.ssh import Login
@@ -90,7 +90,7 @@ def _judged(route: Route, settings: Settings, judge: Judge | None) -> PresentedK
     kind, print_ = key.get_name(), hostkeys.fingerprint(key)
     try:
         line = hostkeys.check(settings, key)
-    except Unknown:
+    except UnknownHostKey:
         shown = PresentedKey(str(settings), settings.name, kind, print_)
         if judge:
             judge(shown, route.hosts)
@@ -123,7 +123,7 @@ def _matching(fingerprints: Sequence[str]) -> Judge:
     def judge(key: PresentedKey, hosts: Sequence[Settings]) -> None:
         wanted = {_bare(print_) for host, print_ in told if _meant(host, hosts) == key.name}
         if _bare(key.fingerprint) not in wanted:
-            raise Distrusted(f"{key} has no fingerprint that was given for it: it is not trusted")
+            raise HostKeyError(f"{key} has no fingerprint that was given for it: it is not trusted")
 
     return judge
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from pgtasks.errors import PgtasksError, Unreachable
 from pgtasks.host import tempfiles
 from pgtasks.host.local import Command
-from pgtasks.host.ssh.link import Forbidden, Link
+from pgtasks.host.ssh.link import ChannelForbidden, Link
 from pgtasks.host.ssh.process import CHUNK, RemoteProcess, write
 from pgtasks.settings import libpq
 from pgtasks.settings.target import End, Target
@@ -85,7 +85,7 @@ class Tunnel:
             try:
                 self.link.socket(path).close()
                 return lambda client: _carried(client, self.link.socket(path))
-            except (Forbidden, Unreachable):
+            except (ChannelForbidden, Unreachable):
                 # sshd says the same of one it may not forward as of one that is not there
                 if self.link.lost:
                     raise

@@ -27,7 +27,13 @@ from pgtasks.server.dump.pg_dump import DumpLog, DumpPlan, said_plainly
 from pgtasks.server.dump.source import Source
 from pgtasks.server.dump.watch import Retry, Watch
 from pgtasks.server.proof.model import Proof
-from pgtasks.server.proof.reader import SNAPSHOT, Contended, Moved, ProofReader, snapshot_of
+from pgtasks.server.proof.reader import (
+    SNAPSHOT,
+    ProofReader,
+    TableChanged,
+    TableLocked,
+    snapshot_of,
+)
 from pgtasks.server.proof.scope import Content, content
 from pgtasks.settings.target import Target
 
@@ -177,9 +183,9 @@ def _finished(
         ) as taking:
             _wait(attempt, dump, watch, taking)
             proof = taking.result()
-    except Contended as exc:
+    except TableLocked as exc:
         raise Retry(f"somebody waits to alter a table ({exc.message})", early=True) from None
-    except Moved as exc:
+    except TableChanged as exc:
         raise Retry(exc.message) from None
     except Failed as exc:
         watch.explain(f"{exc.message}\n{exc.hint}".strip())  # for example, a table was dropped

@@ -158,7 +158,7 @@ def contents(host: Host, layout: str, dump: Path) -> list[Entry]:
             head = source.read()
         try:
             return toc.read(io.BytesIO(head))
-        except toc.Cut:
+        except toc.Truncated:
             if len(head) < size or size >= toc.LIMIT:
                 raise
         size *= 8

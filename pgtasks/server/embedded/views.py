@@ -1,4 +1,4 @@
-"""What tasks print of embedded servers: for a person and for a program."""
+"""The output of tasks about embedded servers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pgtasks.server.embedded.server import EmbeddedServer
 
 @dataclass(frozen=True)
 class Overview:
-    """The servers of a project, and what could be run here."""
+    """The servers of a project, and the installed binaries."""
 
     servers: tuple[EmbeddedServer, ...]
     binaries: tuple[Binaries, ...]
@@ -25,8 +25,8 @@ class Overview:
             or "none"
         )
         return [
-            *(shown or [f"no server yet: {typed.task('server.start')} makes one"]),
-            f"found here: {names}",
+            *(shown or [f"no server yet: {typed.task('server.start')} creates one"]),
+            f"installed: {names}",
         ]
 
     def as_json(self) -> dict[str, Any]:
@@ -42,7 +42,7 @@ class Overview:
 
 @dataclass(frozen=True)
 class Stopped:
-    """The servers that were running, as they were then; under `dry` they still are."""
+    """The servers that were stopped; under `dry`, that would be stopped."""
 
     servers: tuple[EmbeddedServer, ...]
     dry: bool = False

@@ -37,11 +37,11 @@ _SLICE = 0.5  # seconds of one wait, so that signals are handled
 SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
 
-class Contended(Failed):
+class TableLocked(Failed):
     """A table could not be locked at once, because another session waits to alter it."""
 
 
-class Moved(Failed):
+class TableChanged(Failed):
     """Tables differ from the snapshot, because they were truncated, altered or renamed."""
 
 
@@ -59,7 +59,7 @@ Step = Callable[[Connection], None]
 class ProofReader:
     """Take a proof with sessions in threads; leaving the block ends them.
 
-    With `lock`, each session locks all tables before it reads the first, raising Contended where
+    With `lock`, each session locks all tables before it reads the first, raising TableLocked where
     it would have to wait; without, tables are locked batch by batch, each batch in a transaction
     that imports the snapshot anew, so that no table is held longer than it is read. `check` gets
     the tables of each batch that was read, while they are locked, and raises what it does not like.
@@ -153,7 +153,7 @@ class ProofReader:
                 cursor.execute(lock_statement(self.content.tables))
         except psycopg2.Error as exc:
             if exc.pgcode == _LOCK_NOT_AVAILABLE:
-                raise Contended(str(exc).partition("\n")[0]) from None
+                raise TableLocked(str(exc).partition("\n")[0]) from None
             raise connection.translate(exc) from None
 
     def _counting(self, part: list[tuple[int, Relation]]) -> Step:
@@ -191,7 +191,7 @@ class ProofReader:
     def _refuse_moved(self, conn: Connection, relations: Sequence[Relation]) -> None:
         """Check that the tables read, which are still locked, are those of the snapshot."""
         if names := naming.moved(conn, relations):
-            raise Moved(f"altered meanwhile: {', '.join(map(str, names))}")
+            raise TableChanged(f"altered meanwhile: {', '.join(map(str, names))}")
 
     def _reading(self, part: list[tuple[int, Relation]]) -> Step:
         def read(conn: Connection) -> None:

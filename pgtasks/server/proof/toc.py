@@ -26,7 +26,7 @@ _MOST_DEPENDENCIES = 1 << 20
 _OID = re.compile(r"[0-9]{1,10}")
 
 
-class Cut(Failed):
+class Truncated(Failed):
     """The archive ends within its table of contents."""
 
 
@@ -66,7 +66,7 @@ class Entry:
 def read(source: IO[bytes], *, limit: int = LIMIT) -> list[Entry]:
     """Read the table of contents from the beginning of an archive.
 
-    Raises Cut where `source` ends before it does, Failed for what is none, VersionMismatch for one
+    Raises Truncated if `source` ends within it, Failed for anything else, VersionMismatch for one
     of a pg_dump that is not known.
     """
     return _Reader(source, limit).entries()
@@ -170,7 +170,7 @@ class _Reader:
         small = length <= _PIECE
         data = self._source.read(length) if small else b"".join(self._pieces(length))
         if len(data) != length:
-            raise Cut("the archive ends within its table of contents")
+            raise Truncated("the archive ends within its table of contents")
         return data
 
     def _pieces(self, length: int) -> Iterator[bytes]:

@@ -57,8 +57,8 @@ _UNESCAPED = {b"n": b"\n", b"t": b"\t", b"r": b"\r", b"b": b"\b", b"f": b"\f"}
 UNSAFE_ENCODINGS = ("sjis", "shift", "big5", "gbk", "uhc", "gb18030", "johab", "win932", "win936")
 
 
-class Fault(Exception):
-    """A command is not allowed at this place."""
+class CommandNotAllowed(Exception):
+    """psql must not run the command at this place."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Command:
 def scan(line: bytes, at: int) -> tuple[Command, int]:
     """Return the command at a backslash, and the position after it.
 
-    Raises Fault for a command that is not allowed.
+    Raises CommandNotAllowed for a command that is not allowed.
     """
     named = _NAME.match(line, at)
     assert named is not None
@@ -102,65 +102,73 @@ def _arguments(name: str, line: bytes, at: int) -> tuple[list[bytes], int]:
         argument = _ARGUMENT.match(line, at)
         if argument is None:
             if line[at : at + 1] == b"`":
-                raise Fault(f"\\{name}: backquotes run a program of this machine")
-            raise Fault(f"\\{name}: a quote is not closed on its line")
+                raise CommandNotAllowed(f"\\{name}: backquotes run a program of this machine")
+            raise CommandNotAllowed(f"\\{name}: a quote is not closed on its line")
         arguments.append(argument[0])
         at = argument.end()
         if line[at : at + 1] in (b"'", b'"'):
-            raise Fault(f"\\{name}: a quote is not closed on its line")
+            raise CommandNotAllowed(f"\\{name}: a quote is not closed on its line")
         if line[at : at + 1] == b"`":
-            raise Fault(f"\\{name}: backquotes run a program of this machine")
+            raise CommandNotAllowed(f"\\{name}: backquotes run a program of this machine")
 
 
 def check_name(name: str) -> None:
-    """Raise Fault for a command that a file may not use."""
+    """Raise CommandNotAllowed for a command that a file may not use."""
     if name in _HARMLESS or _DESCRIBES.fullmatch(name):
         return
     if name in ("c", "connect"):
-        raise Fault(f"\\connect {_AWAY}: remove it (pg_dump writes one with --create)")
+        raise CommandNotAllowed(f"\\connect {_AWAY}: remove it (pg_dump writes one with --create)")
     why = _WHY.get(name, "is not among the commands of psql that a file may use here")
-    raise Fault(f"\\{name} {why}" if ":" in why else f"\\{name} {why}: remove it")
+    raise CommandNotAllowed(f"\\{name} {why}" if ":" in why else f"\\{name} {why}: remove it")
 
 
 def check(command: Command, *, alone: bool = True) -> None:
-    """Raise Fault if the arguments of a command run a program or change how psql parses.
+    """Raise CommandNotAllowed if the arguments run a program or change how psql parses.
 
     `alone` says that nothing else is on its line.
     """
     first = command.arguments[0] if command.arguments else b""
     if command.name in INCLUDES and len(command.arguments) != 1:
-        raise Fault(f"\\{command.name}: expected the name of one file")
+        raise CommandNotAllowed(f"\\{command.name}: expected the name of one file")
     if command.name in INCLUDES or (command.name in _WITH_FILE and not first.startswith(b"(")):
         if first and not all(map(_PLAIN_FILE.fullmatch, command.arguments)):
-            raise Fault(
+            raise CommandNotAllowed(
                 f"\\{command.name} {first.decode('utf-8', 'replace')}: "
                 "expected a plain file name, no program, no variable"
             )
     elif command.name in _WITH_FILE and re.search(rb"[|:\\]", b" ".join(command.arguments)):
-        raise Fault(f"\\{command.name}: expected options and a plain file name, no program")
+        raise CommandNotAllowed(
+            f"\\{command.name}: expected options and a plain file name, no program"
+        )
     if command.name in RESTRICTIONS and not (
         alone and len(command.arguments) == 1 and _DUMPED_KEY.fullmatch(first)
     ):
-        raise Fault(f"\\{command.name}: expected one word on a line of its own, as in a dump")
+        raise CommandNotAllowed(
+            f"\\{command.name}: expected one word on a line of its own, as in a dump"
+        )
     if command.begun and (command.name in INCLUDES or command.name == "copy"):
-        raise Fault(f"\\{command.name} inside of a statement: end that with a semicolon")
+        raise CommandNotAllowed(
+            f"\\{command.name} inside of a statement: end that with a semicolon"
+        )
     if command.name == "copy":
         _check_copy(first)
     if command.name == "encoding":
         _check_encoding(first)
     if command.name in ("set", "getenv") and first.upper() in (b"SINGLELINE", b"SINGLESTEP"):
-        raise Fault(f"\\set {first.decode()}: psql would read the file in another way: remove it")
+        raise CommandNotAllowed(
+            f"\\set {first.decode()}: psql would read the file in another way: remove it"
+        )
     if command.name in ("set", "unset", "getenv") and not re.fullmatch(rb"[\w\x80-\xff]*", first):
-        raise Fault(f"\\{command.name}: expected the plain name of a variable")
+        raise CommandNotAllowed(f"\\{command.name}: expected the plain name of a variable")
 
 
 def _check_copy(text: bytes) -> None:
     plain = _STRING.sub(b"''", text)
     if _COPY_PROGRAM.search(text):
-        raise Fault("\\copy ... program runs a program of this machine: remove it")
+        raise CommandNotAllowed("\\copy ... program runs a program of this machine: remove it")
     rows = _COPY_ROWS.search(plain)
     if rows and rows[1].lower() == b"pstdin":
-        raise Fault(
+        raise CommandNotAllowed(
             "\\copy from pstdin: nothing is read from the terminal, use COPY ... FROM STDIN"
         )
 
@@ -168,7 +176,7 @@ def _check_copy(text: bytes) -> None:
 def _check_encoding(name: bytes) -> None:
     word = name.strip(b"'\"").decode("ascii", "replace").lower().replace("_", "").replace("-", "")
     if not word.isalnum() or word.startswith(UNSAFE_ENCODINGS):
-        raise Fault(f"\\encoding {word}: convert the file to UTF-8 (iconv)")
+        raise CommandNotAllowed(f"\\encoding {word}: convert the file to UTF-8 (iconv)")
 
 
 def copies_from_stdin(command: Command) -> bool:

@@ -82,7 +82,7 @@ class Lexer:
     def pieces(self, line: bytes) -> list[bytes | Command]:
         """Split a line, without its line end, into SQL and commands.
 
-        Raises commands.Fault for a command that cannot be read.
+        Raises commands.CommandNotAllowed for a command that cannot be read.
         """
         if self._is_rows(line):
             return [line]
@@ -257,7 +257,7 @@ def is_neutral(text: bytes) -> bool:
     lexer = Lexer()
     try:
         pieces = lexer.pieces(text)
-    except commands.Fault:
+    except commands.CommandNotAllowed:
         return False
     plain = all(isinstance(piece, bytes) for piece in pieces) and not lexer.ambiguous
     calm = not (lexer.inside or lexer.enders or lexer.bare or re.search(rb"\\|--|\n", text))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pgtasks.errors import Refused
 from pgtasks.server.psql import commands
-from pgtasks.server.psql.commands import Command, Fault
+from pgtasks.server.psql.commands import Command, CommandNotAllowed
 from pgtasks.server.psql.lexer import Lexer, is_neutral
 from pgtasks.server.psql.source import Source
 
@@ -110,7 +110,7 @@ class _Reading:
                 if isinstance(piece, Command):
                     commands.check(piece, alone=len(pieces) == 1)
                     self._note(piece)
-        except Fault as exc:
+        except CommandNotAllowed as exc:
             raise self.refused(str(exc)) from None
         self._noted()
         return pieces
@@ -139,7 +139,7 @@ class _Reading:
         if command.name == "if":
             self.branches.append(self.number)
         elif command.name in commands.BRANCHES and not self.branches:
-            raise Fault(f"\\{command.name} without its \\if")
+            raise CommandNotAllowed(f"\\{command.name} without its \\if")
         elif command.name == "endif":
             self.branches.pop()
         elif _turns_lenient(command):
@@ -156,14 +156,18 @@ class _Reading:
         """Read an included file."""
         inner = include(self.source, command)
         if self.within >= _DEEP:
-            raise Fault(f"\\{command.name} {inner.shown}: more than {_DEEP} files within files")
+            raise CommandNotAllowed(
+                f"\\{command.name} {inner.shown}: more than {_DEEP} files within files"
+            )
         self.program.files += 1
         if self.program.files > _MANY:
-            raise Fault(f"\\{command.name} {inner.shown}: more than {_MANY} files in one run")
+            raise CommandNotAllowed(
+                f"\\{command.name} {inner.shown}: more than {_MANY} files in one run"
+            )
         try:
             inner.check()
         except Refused as exc:
-            raise Fault(f"\\{command.name}: {exc.message}") from None
+            raise CommandNotAllowed(f"\\{command.name}: {exc.message}") from None
         for _ in _Reading(self.program, inner, within=self.within + 1).lines():
             pass
 
