@@ -653,7 +653,7 @@ def test_a_major_that_is_not_there_is_named_with_those_that_are(ground: Path) ->
 def test_data_whose_programs_are_gone_names_the_ways_out(project: Path) -> None:
     state = project / ".pgtasks"
     (state / "data-16").rename(state / "data-13")
-    with pytest.raises(VersionMismatch, match=r"is of PostgreSQL 13, .*install 13, or ask for"):
+    with pytest.raises(VersionMismatch, match=r"is of PostgreSQL 13, .*install 13, or choose"):
         embedded.start(project)
     status = embedded.status(project)
     assert status is not None

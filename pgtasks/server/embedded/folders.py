@@ -132,9 +132,8 @@ def write(folders: Folders) -> None:
         "programs": {str(major): folder for major, folder in folders.programs},
     }
     text = json.dumps(record, indent=2) + "\n"
-    plainfile.replace(
-        folders.state, _RECORD, text.encode(), mode=0o644
-    )  # nothing else names the home
+    # nothing else names the home, so it is never incomplete
+    plainfile.replace(folders.state, _RECORD, text.encode(), mode=0o644)
 
 
 def _read(state: Path) -> dict[str, Any]:
