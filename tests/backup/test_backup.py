@@ -18,7 +18,9 @@ from typing import Any
 import pytest
 from paths import SUPPORT
 from psycopg2 import sql
+from schemas import tool
 from servers import Cluster
+from waiting import until
 
 from backups import (
     SHOP,
@@ -29,7 +31,6 @@ from backups import (
     make,
     restored,
     said,
-    until,
 )
 from pgtasks.backup import create
 from pgtasks.backup.dump.job import DumpOptions
@@ -341,11 +342,8 @@ class TestWhoMay:
         self, cluster: Cluster, owner: Target
     ) -> None:
         cluster.execute("CREATE TABLE own.x ()", owner.database)
-        place = ["-h", cluster.host, "-p", str(cluster.port), "-U", "plain", owner.database]
-        done = subprocess.run(
-            [cluster.bin / "pg_dump", "--exclude-table-data=own.x", *place], capture_output=True
-        )
-        assert b"permission denied for table x" in done.stderr
+        with pytest.raises(AssertionError, match="permission denied for table x"):
+            tool(cluster, "pg_dump", "--exclude-table-data=own.x", owner.database, user="plain")
 
     def test_passwords_of_roles_it_may_not_see(self, owner: Target, tmp_path: Path) -> None:
         with pytest.raises(Failed, match="pg_dumpall failed") as caught:
@@ -451,16 +449,10 @@ class TestRewritten:
             cursor.execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT pg_export_snapshot()")
             snapshot = cursor.fetchone()[0]
             cluster.execute("TRUNCATE orders", shop.database)
-            place = ["-h", cluster.host, "-p", str(cluster.port), "-U", cluster.superuser]
-            done = subprocess.run(
-                [cluster.bin / "pg_dump", *place, f"--snapshot={snapshot}", "-a", shop.database],
-                capture_output=True,
-                text=True,
-            )
+            dumped = tool(cluster, "pg_dump", f"--snapshot={snapshot}", "-a", shop.database)
         exporter.close()
-        assert done.returncode == 0
-        assert "customer 50" in done.stdout
-        assert "1498.5" not in done.stdout  # a row of orders that the snapshot holds
+        assert b"customer 50" in dumped
+        assert b"1498.5" not in dumped  # a row of orders that the snapshot holds
 
     def test_is_found_out_and_tried_again(
         self, cluster: Cluster, shop: Target, fresh_database: Fresh, tmp_path: Path
@@ -691,9 +683,7 @@ class TestExtensions:
         assert len(differences(made, copy)) == 2
         with connection.session(copy) as conn:  # `made` is made anew, one row of `kept` too
             assert plan.losses(conn, made) == (plan.Loss("public.kept", 0, 4),)
-        place = ["-h", any_cluster.host, "-p", str(any_cluster.port), "-U", any_cluster.superuser]
-        argv = [any_cluster.bin / "pg_restore", "-ea", *place, "-d", copy.database, made.dump]
-        subprocess.run(argv, check=True)
+        tool(any_cluster, "pg_restore", "-ea", "-d", copy.database, made.dump)
         assert differences(made, copy) == ()
         any_cluster.execute("UPDATE kept SET id = 9 WHERE id = 2", copy.database)
         assert len(differences(made, copy)) == 1
@@ -753,11 +743,7 @@ class TestSettings:
                 before = proof.take(cluster.target(name))
                 cluster.execute(f"DROP DATABASE {name}")
                 cluster.execute(create_database)
-                place = ["-h", cluster.host, "-p", str(cluster.port), "-U", "postgres", "-d", name]
-                done = subprocess.run(
-                    [cluster.bin / "pg_restore", "-e", *place, made.dump], capture_output=True
-                )
-                assert done.returncode == 0, done.stderr
+                tool(cluster, "pg_restore", "-e", "-d", name, made.dump)
                 assert proof.take(cluster.target(name)) == before
                 assert differences(made, cluster.target(name)) == ()
             finally:
@@ -940,13 +926,9 @@ def test_real_databases_come_back(
 
 
 def dump_text(cluster: Cluster, target: Target) -> str:
-    place = ["-h", cluster.host, "-p", str(cluster.port), "-U", cluster.superuser]
-    done = subprocess.run(
-        [cluster.bin / "pg_dump", *place, target.database], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
+    text = tool(cluster, "pg_dump", target.database).decode()
     # random keys, since the minor releases of August 2025
-    return re.sub(r"^\\(un)?restrict .*$", "", done.stdout, flags=re.MULTILINE)
+    return re.sub(r"^\\(un)?restrict .*$", "", text, flags=re.MULTILINE)
 
 
 @pytest.fixture(params=["pagila", "chinook"])

@@ -19,24 +19,17 @@ from urllib.parse import quote
 
 import pytest
 import servers
+from halting import halted
 from projects import make_project, put_stamp
 from servers import Cluster
+from waiting import until
 
-from backups import SHOP, below, processes_with, until
+from backups import SHOP, below, processes_with
 from pgtasks.backup.store.local import LocalStore
 from pgtasks.report import boundaries
 
 PASSWORD = "s3cret:with\\odd 'characters' ü"
 Inv = Callable[..., Any]
-
-
-def halted(start_inv: Inv, step: str, *args: str, **options: Any) -> Any:
-    """Start a backup and return its process when it stands at a step."""
-    process = start_inv("db.backup", *args, env={"PGTASKS_HALT_AT": step}, **options)
-    for line in process.stderr:
-        if line.strip() == f"halted at {step}":
-            return process
-    raise AssertionError(f"ended before {step}, with {process.wait()}")
 
 
 def sessions(cluster: Cluster, database: str) -> int:
@@ -61,7 +54,7 @@ class TestKilled:
         self, cluster: Cluster, database: str, shop: Path, start_inv: Inv, inv: Inv, step: str
     ) -> None:
         folder = shop / "backups"
-        process = halted(start_inv, step)
+        process = halted(start_inv, step, "db.backup")
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
         until(lambda: not processes_with(str(folder)))
@@ -81,7 +74,7 @@ class TestKilled:
             assert inv("backup.verify", "--backup", backup.id).returncode == 0
 
     def test_recover_sweeps_too(self, shop: Path, start_inv: Inv, inv: Inv) -> None:
-        process = halted(start_inv, "backup.dumped")
+        process = halted(start_inv, "backup.dumped", "db.backup")
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
         assert len(partials(shop / "backups")) == 1
@@ -92,7 +85,7 @@ class TestKilled:
     def test_another_run_leaves_a_living_one_alone(
         self, shop: Path, start_inv: Inv, inv: Inv
     ) -> None:
-        process = halted(start_inv, "backup.dumped")
+        process = halted(start_inv, "backup.dumped", "db.backup")
         [name] = partials(shop / "backups")
         assert json.loads(inv("backup.list", "--json").stdout)["interrupted"] == []
         assert LocalStore(shop / "backups").sweep() == []
@@ -122,7 +115,7 @@ class TestInterrupted:
         step: str,
         sign: signal.Signals,
     ) -> None:
-        process = halted(start_inv, step)
+        process = halted(start_inv, step, "db.backup")
         os.killpg(process.pid, sign)
         assert process.wait(30) == 130
         assert partials(shop / "backups") == []

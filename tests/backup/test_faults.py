@@ -17,6 +17,7 @@ from matrix import matrix
 from projects import make_project, put_stamp
 from restores import CONTENT, damage, newest, rows, sides
 from servers import Cluster
+from waiting import until
 
 from pgtasks.database import loader
 from pgtasks.report import boundaries
@@ -155,16 +156,8 @@ def test_pg_restore_ends_with_a_killed_run(
     process = halted(start_inv, "restore.loading", "db.restore", "--backup", saved)
     kill(process, cluster)
     process.communicate(timeout=60)
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        sessions = cluster.value(
-            "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE %s",
-            parameters=(f"pgtasks% {process.pid} %",),
-        )
-        if not sessions:
-            break
-        time.sleep(0.05)
-    assert not sessions
+    query = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE %s"
+    until(lambda: not cluster.value(query, parameters=(f"pgtasks% {process.pid} %",)), seconds=20)
 
 
 def test_recover_opens_a_database_that_refuses_connections(

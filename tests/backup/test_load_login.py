@@ -11,6 +11,7 @@ from typing import Any
 
 import psycopg2
 import pytest
+from halting import Start, halted
 from projects import make_project, put_stamp
 from psycopg2 import sql
 from servers import Cluster
@@ -18,7 +19,6 @@ from servers import Cluster
 from pgtasks.database import loader
 
 Inv = Callable[..., Any]
-Start = Callable[..., Any]
 
 # The owner's code in a row's CHECK: it does something in the load alone, as the session's own role.
 PLANTED = """
@@ -79,14 +79,6 @@ def logins(cluster: Cluster, database: str) -> list[Any]:
     return cluster.execute(query, parameters=(loader.name(database, ""),))
 
 
-def halted(start_inv: Start, root: Path, step: str, *args: str) -> Any:
-    process = start_inv(*args, cwd=root, env={"PGTASKS_HALT_AT": step})
-    for line in process.stderr:
-        if line.startswith(f"halted at {step}"):
-            return process
-    raise AssertionError(f"never reached {step}")
-
-
 def side_of(cluster: Cluster, name: str) -> str:
     (found,) = (each for each in cluster.databases() if each.startswith(f"{name}__new_"))
     return found
@@ -97,7 +89,7 @@ def test_an_owner_who_keeps_the_login_out_gets_no_load_as_a_superuser(
 ) -> None:
     """The side database is the owner's too: a limit of connections holds for all but superusers."""
     root, name = plant("EXECUTE 'ALTER ROLE load_owner SUPERUSER';")
-    running = halted(start_inv, root, "restore.marked", "db.restore")
+    running = halted(start_inv, "restore.marked", "db.restore", cwd=root)
     with closing(cluster.connect(user=owner)) as conn, conn.cursor() as cursor:
         statement = sql.SQL("ALTER DATABASE {} CONNECTION LIMIT 0")
         cursor.execute(statement.format(sql.Identifier(side_of(cluster, name))))
@@ -184,7 +176,7 @@ def test_who_takes_the_login_is_no_more_than_the_owner_and_loses_it(
     """The loaded code is the login, and gives it a password that it knows."""
     known = "EXECUTE format('ALTER ROLE %I PASSWORD ''known''', current_user);"
     root, name = plant(known)
-    running = halted(start_inv, root, "restore.loaded", "db.restore")
+    running = halted(start_inv, "restore.loaded", "db.restore", cwd=root)
     ((login,),) = logins(cluster, name)
     with closing(cluster.connect(bank, user=login)) as taken, taken.cursor() as cursor:
         cursor.execute("SELECT count(*) FROM accounts")
@@ -215,7 +207,7 @@ def test_rows_that_policies_hide_from_the_owner_are_proven_by_another_login(
 ) -> None:
     forced = "ALTER TABLE public.bait ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;"
     root, name = plant("NULL;", more=forced)
-    running = halted(start_inv, root, "restore.loaded", "db.restore")
+    running = halted(start_inv, "restore.loaded", "db.restore", cwd=root)
     query = "SELECT bool_or(rolbypassrls) FROM pg_roles WHERE starts_with(rolname, %s)"
     assert cluster.value(query, parameters=(loader.name(name, ""),)) is False
     running.send_signal(signal.SIGUSR1)

@@ -23,17 +23,18 @@ from depots import (
     everything,
     far_of,
     filled,
-    halted,
     left_here,
     make_there,
     path_of,
     plain,
     spoil,
 )
+from halting import halted
 from hosts import DatabaseHost
 from servers import Cluster
+from waiting import until
 
-from backups import SHOP, below, differences, make, restored, until
+from backups import SHOP, below, differences, make, restored
 from pgtasks.backup import create
 from pgtasks.backup.dump.job import DumpOptions, prepared
 from pgtasks.backup.store import transfer
@@ -477,7 +478,7 @@ class TestEnded:
         words: tuple[str, ...],
         how: str,
     ) -> None:
-        process = halted(start_inv, big, step, *words)
+        process = halted(start_inv, step, *words, cwd=big)
         if how == "cut":
             with db1.cut():
                 db1.quiet()  # the silence is over
@@ -493,7 +494,7 @@ class TestEnded:
     def test_interrupted(
         self, shop_project: Path, db1: DatabaseHost, start_inv: Inv, step: str
     ) -> None:
-        process = halted(start_inv, shop_project, step, "db.backup", "--on-host")
+        process = halted(start_inv, step, "db.backup", "--on-host", cwd=shop_project)
         assert any(name.endswith(".partial") for name in everything(db1))
         os.killpg(process.pid, signal.SIGINT)
         assert process.wait(60) == 130

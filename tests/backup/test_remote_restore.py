@@ -24,7 +24,7 @@ from remains import clear, left
 from restores import damage, fill, rows, sides
 from servers import Cluster
 from sessions import SILENCE, alive_of_ours, sessions
-from sites import until
+from waiting import until
 
 from pgtasks.report import boundaries
 
@@ -271,10 +271,7 @@ def test_an_interrupted_restore_leaves_old_or_new(
 ) -> None:
     name = name_of(shop)
 
-    def start(*args: str, env: dict[str, str]) -> Any:
-        return start_inv(*args, cwd=shop, env=env)
-
-    process = halted(start, step, "db.restore", "--backup", here(shop))
+    process = halted(start_inv, step, "db.restore", "--backup", here(shop), cwd=shop)
     with fault(process, db1):
         _, said = process.communicate(timeout=90)
         until(lambda: not alive_of_ours(db1), lambda: f"{alive_of_ours(db1)}")
@@ -302,10 +299,7 @@ def temporary(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def test_the_next_restore_heals_and_says_so(
     db1: DatabaseHost, shop: Path, start_inv: Callable[..., Any], temporary: Path
 ) -> None:
-    def start(*args: str, env: dict[str, str]) -> Any:
-        return start_inv(*args, cwd=shop, env=env)
-
-    process = halted(start, "restore.loading", "db.restore", "--backup", here(shop))
+    process = halted(start_inv, "restore.loading", "db.restore", "--backup", here(shop), cwd=shop)
     with kill(process, db1):
         process.communicate(timeout=60)
     db1.quiet()

@@ -18,14 +18,15 @@ from depots import (
     dat,
     everything,
     far_of,
-    halted,
     left_here,
     make_there,
     spoil,
 )
+from halting import halted
 from hosts import DatabaseHost
+from waiting import until
 
-from backups import below, differences, local_backup, restored, until
+from backups import below, differences, local_backup, restored
 from pgtasks.backup.format import manifest
 from pgtasks.backup.store import filestream, remote_index, staging, tarstream, transfer
 from pgtasks.backup.store.base import Backup
@@ -257,7 +258,7 @@ class TestEnded:
     ) -> None:
         made = inv("db.backup", *(["--on-host"] if verb == "fetch" else []), cwd=big)
         assert made.returncode == 0, made.stderr
-        process = halted(start_inv, big, step, f"backup.{verb}", "latest")
+        process = halted(start_inv, step, f"backup.{verb}", "latest", cwd=big)
         if how == "cut":
             with db1.cut():
                 db1.quiet()

@@ -8,7 +8,6 @@ import os
 import re
 import signal
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from paths import ROOT
 from projects import make_project, put_stamp
 from servers import Cluster
 from terminal import answer
+from waiting import until
 
 import pgtasks
 from pgtasks.cli import group_result, parallel
@@ -68,14 +68,6 @@ def table(text: str) -> dict[str, list[str]]:
 def journaled(project: Path) -> list[dict[str, Any]]:
     lines = (project / "backups" / "journal.jsonl").read_text().splitlines()
     return [json.loads(line) for line in lines]
-
-
-def until(found: Callable[[], Any], what: str) -> Any:
-    deadline = time.monotonic() + 60
-    while not (result := found()):
-        assert time.monotonic() < deadline, what
-        time.sleep(0.02)
-    return result
 
 
 def children(pid: int) -> set[int]:
@@ -494,7 +486,7 @@ def test_no_more_than_that_many_at_once(
         one = left.pop()
         freed.add(one)
         os.kill(one, signal.SIGUSR1)
-        until(lambda one=one: not alive(one), "a run does not end")
+        until(lambda one=one: not alive(one), lambda: "a run does not end")
         if waiting:
             waiting -= 1
             lines = [running.stderr.readline() for _ in range(3)]
@@ -543,7 +535,7 @@ def test_all_end_when_the_run_is_killed(shop: Make, start_inv: Callable[..., Any
     begun = halt(running, 2)
     assert len(begun) == 2
     running.kill()
-    until(lambda: not any(map(alive, begun)), "a run outlives the one that started it")
+    until(lambda: not any(map(alive, begun)), lambda: "a run outlives the one that started it")
     assert sorted(each["result"] for each in journaled(root)) == ["interrupted"] * 2
 
 

@@ -14,6 +14,7 @@ from projects import make_project, put_side
 from psycopg2 import sql
 from roles import as_role
 from servers import Cluster
+from waiting import until
 
 from pgtasks.database import attached
 
@@ -130,14 +131,9 @@ def go_on(subscribed: Subscribed) -> None:
     cluster.execute("TRUNCATE tariff", name)
     cluster.execute("ALTER SUBSCRIPTION hq ENABLE", name)
     cluster.execute("ALTER SUBSCRIPTION hq REFRESH PUBLICATION", name)
-    deadline = time.monotonic() + 60
-    while cluster.value("SELECT count(*) FROM tariff", name) < 2:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until(lambda: cluster.value("SELECT count(*) FROM tariff", name) == 2)
     cluster.execute("INSERT INTO tariff VALUES (3)", subscribed.publisher)
-    while cluster.value("SELECT count(*) FROM tariff", name) < 3:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until(lambda: cluster.value("SELECT count(*) FROM tariff", name) == 3)
 
 
 def test_recover_drops_a_half_built_one_and_lets_the_publisher_s_slot_be(

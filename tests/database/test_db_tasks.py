@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from psycopg2 import sql
 from roles import as_role
 from servers import Cluster, free_port
 from terminal import answer
+from waiting import until
 
 from pgtasks.server import reach, stamp
 from pgtasks.server.lock import Lock
@@ -412,13 +412,6 @@ def test_run_works_on_a_database_of_any_name(
     done = inv("db.run", "--file=-odd 'file.sql", cwd=project)
     assert done.returncode == 0, done.stderr
     assert ODD in done.stdout
-
-
-def until(condition: Callable[[], object], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.02)
 
 
 # --- db.shell ----------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from restores import sides
 from servers import Cluster
 from swaps import prepare, swap_in
 from terminal import answer
+from waiting import until
 
 from pgtasks.database import drop
 from pgtasks.server import connection
@@ -200,14 +201,11 @@ def test_autovacuum_keeps_no_plain_role_from_dropping(tmp_path: Path) -> None:
 
 
 def wait_for_autovacuum(cluster: Cluster, name: str) -> None:
-    deadline = time.monotonic() + 60
     query = (
         "SELECT count(*) FROM pg_stat_progress_vacuum p JOIN pg_stat_activity a USING (pid)"
         " WHERE a.datname = %s AND backend_type = 'autovacuum worker'"
     )
-    while not cluster.value(query, parameters=(name,)):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until(lambda: cluster.value(query, parameters=(name,)))
 
 
 def test_a_session_that_may_not_be_ended_keeps_a_database(cluster: Cluster, database: str) -> None:

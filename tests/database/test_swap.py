@@ -17,6 +17,7 @@ from paths import SUPPORT
 from psycopg2 import sql
 from servers import Cluster
 from swaps import build_side, content, prepare, prepare_side, swap_in
+from waiting import until
 
 from pgtasks.database import drop, forget, properties, recover, side, swap, undo
 from pgtasks.errors import Failed, Refused
@@ -133,9 +134,7 @@ def hammering(target: Target, clients: int) -> Iterator[list[str]]:
     for thread in threads:
         thread.start()
     try:
-        deadline = time.monotonic() + 30
-        while not seen and time.monotonic() < deadline:
-            stop.wait(0.01)
+        until(lambda: seen)
         yield seen
     finally:
         stop.set()
@@ -152,9 +151,7 @@ def test_succeeds_while_eight_clients_reconnect(
         with hammering(target, 8) as seen:
             swap.swap_in(lock, target, name, made, facts=facts, replaces=True)
             swapped_at = len(seen)
-            deadline = time.monotonic() + 30
-            while len(seen) < swapped_at + 20 and time.monotonic() < deadline:
-                time.sleep(0.01)
+            until(lambda: len(seen) >= swapped_at + 20)
         assert set(seen) == {"old", "new"}
         assert seen[-1] == "new"
 
@@ -289,16 +286,12 @@ def test_a_backend_killed_in_the_middle_rolls_back(
 
 
 def end_when_renaming(cluster: Cluster, pid: int) -> None:
+    end = (
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE pid = %s AND query LIKE '%%RENAME%%'"
+    )
     with connection.session(cluster.target()) as conn:
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline:
-            query = connection.value(
-                conn, "SELECT query FROM pg_stat_activity WHERE pid = %s", (pid,)
-            )
-            if "RENAME" in (query or ""):
-                connection.execute(conn, "SELECT pg_terminate_backend(%s)", (pid,))
-                return
-            time.sleep(0.01)
+        until(lambda: connection.value(conn, end, (pid,)))
 
 
 def test_long_names_do_not_meet() -> None:

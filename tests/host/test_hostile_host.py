@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from commands import sh
 from hosts import DatabaseHost
-from sites import until
+from waiting import until
 
 from backups import unpacked
 from pgtasks.backup.store import lines, remote_index

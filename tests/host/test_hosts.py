@@ -21,7 +21,7 @@ from hosts import DatabaseHost, Host
 from machines import Process
 from network import Network
 from paths import ROOT, SUPPORT
-from sites import until
+from waiting import until
 
 MIB = 1 << 20
 _PATIENCE = 60

@@ -15,7 +15,7 @@ import pytest
 from hosts import DatabaseHost, Host
 from remains import clear, left, running
 from sessions import SILENCE, alive_of_ours, sessions
-from sites import until
+from waiting import until
 
 from pgtasks.errors import Unreachable
 from pgtasks.host.local import Command

@@ -6,14 +6,14 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from commands import open_files, sh
 from servers import threads
+from waiting import until
 
 from pgtasks.errors import Failed
 from pgtasks.host import orphans
@@ -21,13 +21,6 @@ from pgtasks.host.local import Command, LocalHost, LocalProcess
 from pgtasks.host.pipeline import Pipeline, run
 
 HOST = LocalHost()
-
-
-def until(condition: Callable[[], object], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.01)
 
 
 def alive(pid: int) -> bool:
@@ -156,14 +149,14 @@ def test_what_on_line_raises_is_raised_and_stderr_still_drained() -> None:
 
 
 def test_wait_has_one_limit_for_all_stages() -> None:
-    with Pipeline(HOST, [sh("sleep 60"), sh("sleep 60")]) as pipeline:
+    with Pipeline(HOST, [sh("sleep 600"), sh("sleep 600")]) as pipeline:
         assert not pipeline.wait(0.05)
         assert pipeline.codes == [None, None]
     assert pipeline.codes == [-signal.SIGTERM, -signal.SIGTERM]
 
 
 def test_leaving_the_block_ends_what_a_stage_started(tmp_path: Path) -> None:
-    script = sh('sleep 60 & echo $! >"$1"; wait', tmp_path / "pid")
+    script = sh('sleep 600 & echo $! >"$1"; wait', tmp_path / "pid")
     with Pipeline(HOST, [script]):
         until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
         pid = int((tmp_path / "pid").read_text())
@@ -193,7 +186,7 @@ def test_a_process_left_behind_does_not_hold_the_run_up(
 ) -> None:
     monkeypatch.setattr("pgtasks.host.pipeline._GRACE", 0.2)
     # it keeps the stage's stderr open in a session of its own, as ssh's master does
-    script = sh('setsid sleep 60 & echo $! >"$1"; echo done >&2', tmp_path / "pid")
+    script = sh('setsid sleep 600 & echo $! >"$1"; echo done >&2', tmp_path / "pid")
     try:
         assert run(HOST, [script]) == ["done"]
     finally:
@@ -235,7 +228,7 @@ def a_parent_of(*scripts: str) -> Iterator[tuple[subprocess.Popen[str], list[int
 
 @pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGINT])
 def test_children_end_with_their_parent(sign: signal.Signals) -> None:
-    with a_parent_of(*["echo $$ >&2; exec sleep 60"] * 2) as (parent, pids):
+    with a_parent_of(*["echo $$ >&2; exec sleep 600"] * 2) as (parent, pids):
         assert all(map(alive, pids))
         parent.send_signal(sign)
         parent.wait(20)
@@ -278,7 +271,7 @@ class Hasty(LocalHost):
 def test_ctrl_c_while_a_stage_is_started_leaves_no_orphan() -> None:
     alone = children()
     with pytest.raises(KeyboardInterrupt):
-        Pipeline(Hasty(), [sh("exec sleep 60"), sh("exec sleep 60")])
+        Pipeline(Hasty(), [sh("exec sleep 600"), sh("exec sleep 600")])
     assert children() == alone
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
@@ -327,4 +320,4 @@ def test_capture_says_what_a_short_command_said() -> None:
         HOST.capture(sh("echo why >&2; exit 4"))
     assert failure.value.hint == "why"
     with pytest.raises(Failed, match=r"^sh: no answer within 0\.1 s$"):
-        HOST.capture(sh("exec sleep 60"), seconds=0.1)
+        HOST.capture(sh("exec sleep 600"), seconds=0.1)

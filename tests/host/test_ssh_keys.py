@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from hosts import DatabaseHost, keygen
-from sites import until
+from waiting import until
 
 from pgtasks.host.ssh import auth
 from pgtasks.host.ssh.route import LoginDenied, Route

@@ -18,7 +18,7 @@ import pytest
 from commands import open_files, sh
 from hosts import DatabaseHost
 from remains import clear, left, running
-from sites import until
+from waiting import until
 
 from pgtasks.errors import Failed, Unreachable
 from pgtasks.host.local import Command

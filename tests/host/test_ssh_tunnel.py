@@ -18,7 +18,7 @@ from hosts import DatabaseHost
 from machines import Machine
 from network import Network
 from remains import clear, left
-from sites import until
+from waiting import until
 
 from pgtasks.errors import PgtasksError, Unreachable
 from pgtasks.host import child, tools

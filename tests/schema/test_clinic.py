@@ -28,6 +28,7 @@ from clinics import (
     psql,
 )
 from psycopg2 import errors
+from schemas import tool
 from servers import Cluster
 from sqlalchemy.orm import Session, configure_mappers
 
@@ -275,10 +276,10 @@ def test_the_models_read_and_write(seeded: Clinic) -> None:
 def test_a_restored_copy_is_equal_and_alive(seeded: Clinic, tmp_path: Path, jobs: str) -> None:
     cluster = seeded.cluster
     dump = tmp_path / "clinic.dump"
-    pg(seeded, "pg_dump", "-Fc", "-f", str(dump), seeded.name)
+    tool(cluster, "pg_dump", "-Fc", "-f", dump, seeded.name, user=OWNER)
     other = cluster.create(owner=OWNER)
     try:
-        pg(seeded, "pg_restore", "-e", "-j", jobs, "-d", other, str(dump))
+        tool(cluster, "pg_restore", "-e", "-j", jobs, "-d", other, dump, user=OWNER)
         assert content(cluster, other) == content(cluster, seeded.name)
         copy = Clinic(cluster, other)
         copy.run("UPDATE hospitals SET phone = '1' WHERE code = 'H0001'")
@@ -289,27 +290,12 @@ def test_a_restored_copy_is_equal_and_alive(seeded: Clinic, tmp_path: Path, jobs
         cluster.drop(other)
 
 
-def test_data_alone_restores_into_a_migrated_database(
-    seeded: Clinic, templates: Templates, tmp_path: Path
-) -> None:
-    dump = tmp_path / "data.dump"
+def test_data_alone_restores_into_a_migrated_database(seeded: Clinic, templates: Templates) -> None:
+    cluster = seeded.cluster
     left_out = ("-a", "-Fc", "-T", "alembic_version")
-    pg(seeded, "pg_dump", *left_out, "-f", str(dump), seeded.name)
-    with cloned(seeded.cluster, templates.bare(seeded.cluster)) as other:
+    dump = tool(cluster, "pg_dump", *left_out, seeded.name, user=OWNER)
+    with cloned(cluster, templates.bare(cluster)) as other:
         # the triggers fire here: they keep what is given, and the audit log is told to be quiet
-        quiet = {"PGOPTIONS": "-c clinic.audit=off"}
-        pg(seeded, "pg_restore", "-e", "-d", other.name, str(dump), **quiet)
-        assert content(seeded.cluster, other.name) == content(seeded.cluster, seeded.name)
-
-
-def pg(clinic: Clinic, tool: str, *words: str, **environment: str) -> None:
-    cluster = clinic.cluster
-    place = ["-h", cluster.host, "-p", str(cluster.port), "-U", OWNER]
-    done = subprocess.run(
-        [cluster.bin / tool, *place, *words],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+        load = ("pg_restore", "-e", "-d", other.name)
+        tool(cluster, *load, input=dump, user=OWNER, options="-c clinic.audit=off")
+        assert content(cluster, other.name) == content(cluster, seeded.name)

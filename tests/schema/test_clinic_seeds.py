@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
 import zlib
 from collections.abc import Iterator
 
@@ -22,6 +20,7 @@ from clinics import (
     migrate,
     psql,
 )
+from schemas import tool
 from servers import Cluster
 
 SEED = ROOT / "sql" / "seeds" / "clinic.sql"
@@ -141,14 +140,7 @@ def test_every_scale_has_a_size_and_small_is_about_ten_thousand_rows(seeded: Cli
 
 
 def test_the_text_compresses_like_real_text(seeded: Clinic) -> None:
-    cluster = seeded.cluster
-    place = ["-h", cluster.host, "-p", str(cluster.port), "-U", OWNER]
-    dumped = subprocess.run(
-        [cluster.bin / "pg_dump", *place, seeded.name],
-        env=os.environ,
-        capture_output=True,
-        check=True,
-    ).stdout
+    dumped = tool(seeded.cluster, "pg_dump", seeded.name, user=OWNER)
     assert 2.5 < len(dumped) / len(zlib.compress(dumped, 6)) < 4
 
 

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 import types
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +21,7 @@ import pytest
 from projects import make_project, put_stamp
 from servers import Cluster
 from sqlalchemy import create_engine
+from waiting import until
 
 from migrations import HANDED_OVER, revision, write_env
 from pgtasks.errors import BadConfiguration, Failed, PgtasksError, Refused
@@ -683,9 +683,7 @@ def test_ctrl_c_in_a_long_statement_ends_it_at_once(
     revision(shop.folder, "three", "two", "op.execute('SELECT pg_sleep(600)')")
     process = start_inv("migrate.up")
     running = "SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(600)'"
-    deadline = time.monotonic() + 60
-    while not shop.cluster.value(running) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    until(lambda: shop.cluster.value(running))
 
     os.killpg(process.pid, sign)
     _, said = process.communicate(timeout=60)
@@ -744,28 +742,27 @@ def test_an_index_is_built_concurrently_however_long_others_take(shop: Shop) -> 
     reader.autocommit = False
     reader.cursor().execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; SELECT 1")
 
+    # an index that waits longer than other statements may
+    waiting = (
+        "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'CREATE INDEX CONC%'"
+        " AND wait_event_type = 'Lock' AND query_start < now() - interval '6 s'"
+    )
+
+    def let_go() -> None:
+        try:
+            until(lambda: shop.cluster.value(waiting))
+        finally:
+            reader.rollback()
+
     with ThreadPoolExecutor(1) as pool:
-        waited = pool.submit(longer_than_the_limit, shop, reader.rollback)
+        waited = pool.submit(let_go)
         assert len(shop.up().applied) == 1
-        assert waited.result()
+        waited.result()
 
     reader.close()
     assert shop.status().invalid_indexes == ()
     # what comes after it has the limit again
     assert shop.cluster.value("SELECT value FROM waits", shop.target.database) == "5s"
-
-
-def longer_than_the_limit(shop: Shop, then: Callable[[], object]) -> bool:
-    """Wait until an index waits longer than other statements may, then let it go on."""
-    waiting = (
-        "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'CREATE INDEX CONC%'"
-        " AND wait_event_type = 'Lock' AND query_start < now() - interval '6 s'"
-    )
-    deadline = time.monotonic() + 60
-    while not (came := shop.cluster.value(waiting)) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    then()
-    return bool(came)
 
 
 def test_an_invalid_index_is_named_by_status(inv: Any, shop: Shop) -> None:

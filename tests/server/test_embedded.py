@@ -13,7 +13,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from typing import Any
 import psycopg2
 import pytest
 from projects import make_project
+from waiting import until
 
 import pgtasks
 from pgtasks.errors import BadConfiguration, Failed, PgtasksError, VersionMismatch
@@ -99,14 +99,6 @@ def run_sql(server: embedded.EmbeddedServer, statement: str, *, database: str = 
 
 def kept(server: embedded.EmbeddedServer) -> Any:
     return run_sql(server, "SELECT n FROM kept")
-
-
-def until(condition: Callable[[], Any], seconds: float = 20) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (result := condition()):
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.01)
-    return result
 
 
 def is_alive(pid: int | None) -> bool:

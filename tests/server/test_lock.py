@@ -5,24 +5,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from servers import Cluster, threads
+from waiting import until
 
 from pgtasks.errors import Locked, PgtasksError, Unreachable
 from pgtasks.server import connection, lock
 from pgtasks.server.lock import Lock
 from pgtasks.settings.target import Target
-
-
-def until(condition: Callable[[], object], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.02)
 
 
 def is_free(target: Target) -> bool:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import subprocess
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from paths import SUPPORT
 from psycopg2 import sql
 from servers import Cluster, threads
+from waiting import until
 
 from pgtasks.errors import Failed, NotProven
 from pgtasks.report import Progress
@@ -501,7 +500,7 @@ class TestSnapshot:
             found = content(conn)
             cursor.execute("BEGIN; LOCK TABLE t")
             with ProofReader(target, snapshot, found, purpose="waiting"):
-                _until(lambda: _sessions(cluster, "waiting", " AND wait_event_type = 'Lock'"))
+                until(lambda: _sessions(cluster, "waiting", " AND wait_event_type = 'Lock'"))
             assert not _sessions(cluster, "waiting")
         blocker.close()
 
@@ -511,13 +510,6 @@ def _sessions(cluster: Cluster, purpose: str, also: str = "") -> int:
         f"SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE %s{also}",
         parameters=(f"pgtasks {purpose} %",),
     )
-
-
-def _until(condition: Callable[[], Any], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
 
 
 class TestManyTables:

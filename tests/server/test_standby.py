@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import servers
 from conftest import Inv
 from projects import make_project, put_stamp
 from servers import Cluster
+from waiting import until
 
 # so that replay ends at once what stands in its way
 IMPATIENT = {"max_standby_streaming_delay": "0"}
@@ -32,12 +32,8 @@ class Pair:
         """Wait until the standby has replayed what the primary has committed."""
         # what a commit that does not wait for its WAL has inserted, written yet or not
         position = self.primary.value("SELECT pg_current_wal_insert_lsn()::text")
-        deadline = time.monotonic() + 60
-        while not self.standby.value(
-            "SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn", parameters=(position,)
-        ):
-            assert time.monotonic() < deadline, "the standby does not catch up"
-            time.sleep(0.02)
+        replayed = "SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn"
+        until(lambda: self.standby.value(replayed, parameters=(position,)))
 
 
 @dataclass(frozen=True)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import os
 import stat
-import subprocess
 import sys
 import textwrap
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 from consoles import Recorder
+from schemas import contents, dump, tool
 from servers import Cluster
 
 from pgtasks.backup import create
@@ -26,7 +24,6 @@ from pgtasks.backup.store.base import Backup, Contents
 from pgtasks.backup.store.filestream import Admit, Tell
 from pgtasks.backup.store.local import LocalStore
 from pgtasks.server import proof
-from pgtasks.server.proof import toc
 from pgtasks.server.proof.toc import Entry
 from pgtasks.server.reach import Reached
 from pgtasks.settings.target import Target
@@ -83,11 +80,7 @@ def said(target: Target | Reached, folder: Path, **options: Any) -> tuple[Backup
 def restored(backup: Backup, cluster: Cluster, fresh: Callable[..., str]) -> Target:
     """Restore a backup by hand with pg_restore; return the target of the new database."""
     name = fresh(cluster)
-    place = ["-h", cluster.host, "-p", str(cluster.port), "-U", cluster.superuser, "-d", name]
-    done = subprocess.run(
-        [cluster.bin / "pg_restore", "-e", *place, backup.dump], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
+    tool(cluster, "pg_restore", "-e", "-d", name, backup.dump)
     return cluster.target(name)
 
 
@@ -100,19 +93,7 @@ def differences(backup: Backup, target: Target) -> tuple[str, ...]:
 
 def described(cluster: Cluster, name: str) -> list[Entry]:
     """Return the entries of a database as pg_dump of its server's major describes it."""
-    place = ["-h", cluster.host, "-p", str(cluster.port), "-U", cluster.superuser, "-d", name]
-    done = subprocess.run([cluster.bin / "pg_dump", "-Fc", "-Z0", *place], capture_output=True)
-    assert done.returncode == 0, done.stderr
-    return toc.read(io.BytesIO(done.stdout))
-
-
-def until(condition: Callable[[], Any], seconds: float = 60) -> Any:
-    """Wait for a condition and return what it gave."""
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
-    return found
+    return contents(dump(cluster, name))
 
 
 def below(folder: Path) -> list[str]:

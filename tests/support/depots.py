@@ -156,11 +156,3 @@ def left_here(project: Path) -> list[str]:
     """Return temporary folders in a project and below /tmp that nobody works with."""
     partials = [name for name in below(project / "backups") if ".partial" in name]
     return partials + [str(path) for path in tempfiles.left("/tmp")]
-
-
-def halted(start_inv: Inv, project: Path, step: str, *words: str) -> Any:
-    process = start_inv(*words, cwd=project, env={"PGTASKS_HALT_AT": step})
-    for line in process.stderr:
-        if line.strip() == f"halted at {step}":
-            return process
-    raise AssertionError(f"ended before {step}, with {process.wait()}")

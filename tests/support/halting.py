@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 from servers import Cluster
 
@@ -15,9 +16,11 @@ OLD, NEW = 10, 1000
 Start = Callable[..., "subprocess.Popen[str]"]
 
 
-def halted(start_inv: Start, step: str, *args: str) -> subprocess.Popen[str]:
+def halted(
+    start_inv: Start, step: str, *args: str, cwd: Path | None = None
+) -> subprocess.Popen[str]:
     """Start a run that halts at a step, and return it when it is there."""
-    process = start_inv(*args, env={"PGTASKS_HALT_AT": step})
+    process = start_inv(*args, cwd=cwd, env={"PGTASKS_HALT_AT": step})
     assert process.stderr
     seen = []
     for line in process.stderr:

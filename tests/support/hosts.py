@@ -20,7 +20,7 @@ from loopback import Loopback
 from machines import PATH, Machine, Process
 from psycopg2 import sql
 from servers import Cluster
-from sites import PATIENCE, until
+from waiting import PATIENCE, until
 
 _SSHD = {
     "Port": "22",

@@ -21,7 +21,8 @@ from typing import Any
 import pytest
 import servers
 from machines import PATH, Process
-from sites import PATIENCE, Site, until
+from sites import Site
+from waiting import PATIENCE, until
 
 _MARK = "PGTASKS_TEST_HOST"
 # where a path begins in a command line or a script; a word's own slashes (s/a/b/) begin none

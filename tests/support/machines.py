@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import ClassVar
 
 import servers
-from sites import PATIENCE, Site
+from sites import Site
+from waiting import PATIENCE
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _KINDS = ("mnt", "net", "uts", "ipc")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
 import subprocess
+from pathlib import Path
 
 from paths import SUPPORT
 from servers import Cluster
@@ -40,12 +42,24 @@ def load(
 
 
 def tool(
-    cluster: Cluster, name: str, *args: str, input: bytes = b"", by: Cluster | None = None
+    cluster: Cluster,
+    name: str,
+    *args: str | Path,
+    input: bytes = b"",
+    by: Cluster | None = None,
+    user: str = "",
+    options: str = "",
 ) -> bytes:
-    """Run one of PostgreSQL's tools on a server and return what it prints."""
-    place = ["-h", cluster.host, "-p", str(cluster.port), "-U", cluster.superuser]
+    """Run one of PostgreSQL's tools on a server and return what it prints.
+
+    `by` is the server whose tool it is, `options` are the settings of its sessions.
+    """
+    place = ["-h", cluster.host, "-p", str(cluster.port), "-U", user or cluster.superuser]
     done = subprocess.run(
-        [(by or cluster).bin / name, *place, *args], input=input, capture_output=True
+        [(by or cluster).bin / name, *place, *args],
+        input=input,
+        capture_output=True,
+        env={**os.environ, "PGOPTIONS": options},
     )
     assert done.returncode == 0, done.stderr.decode()
     return done.stdout

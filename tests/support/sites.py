@@ -5,20 +5,10 @@ from __future__ import annotations
 import shutil
 import socket
 import subprocess
-import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-PATIENCE = 30.0  # seconds for what the kernel does in milliseconds
-
-
-def until(condition: Callable[[], object], otherwise: Callable[[], str]) -> None:
-    """Wait until something holds; after half a minute without it, say what is there instead."""
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, otherwise()
-        time.sleep(0.01)
+from waiting import until
 
 
 class Site:

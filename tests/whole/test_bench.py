@@ -11,7 +11,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from typing import Any
 import pytest
 from paths import ROOT
 from servers import Cluster
+from waiting import until
 
 from bench import cli, contest, measure, results, rows
 from bench.cases import restore
@@ -131,10 +131,7 @@ def test_an_interrupted_run_removes_all(
 def test_a_killed_run_leaves_no_server(started: subprocess.Popen[str]) -> None:
     postmaster, room = server_of(started.pid)
     started.kill()
-    deadline = time.monotonic() + 60
-    while alive(postmaster):
-        assert time.monotonic() < deadline, "the server outlived its benchmark"
-        time.sleep(0.05)
+    until(lambda: not alive(postmaster))
     subprocess.run(["rm", "-rf", room], check=True)
 
 
@@ -295,10 +292,7 @@ def test_a_failing_command_is_an_error_with_its_words() -> None:
 
 def test_clients_count_what_failed(cluster: Cluster) -> None:
     with Clients(cluster.url("not_there"), number=2) as clients:
-        deadline = time.monotonic() + 60
-        while clients.probes < 10:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        until(lambda: clients.probes >= 10)
     assert clients.failed == clients.probes
 
 

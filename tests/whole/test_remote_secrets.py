@@ -14,7 +14,7 @@ from hosts import DatabaseHost
 from network import Network
 from projects import make_project
 from psycopg2 import sql
-from sites import until
+from waiting import until
 from watching import INV, SECRET, TOKEN, watched
 
 _ROLE = "clerk"

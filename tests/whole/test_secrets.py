@@ -6,7 +6,6 @@ import json
 import os
 import shlex
 import subprocess
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 import servers
 from projects import make_project, put_stamp
 from servers import Cluster
+from waiting import until
 from watching import INV, SECRET, TOKEN, Watched, watched
 
 PROGRAMS = ("pg_dump", "pg_dumpall", "pg_restore", "psql", "vacuumdb")
@@ -265,9 +265,7 @@ def test_a_password_file_that_a_killed_run_left_goes_with_the_next_run(site: Sit
     asleep = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%%'"
     quiet = subprocess.DEVNULL
     with subprocess.Popen(argv, cwd=site.project, env=env, stdout=quiet, stderr=quiet) as process:
-        deadline = time.monotonic() + 60
-        while not site.cluster.value(asleep):
-            assert time.monotonic() < deadline
+        until(lambda: site.cluster.value(asleep))
         process.kill()
     (left,) = site.temporary.glob("*.pgpass")
     assert left.stat().st_mode & 0o777 == 0o600
