@@ -29,7 +29,7 @@ def show(c, id, on_host=False, env=None, json=False):
     with run(c, env=env, json=json) as r:
         from pgtasks.backup import views
 
-        r.finish(views.Shown(_finder(r).find(id, "there" if on_host else "nearest")))
+        r.finish(views.BackupShown(_finder(r).find(id, "there" if on_host else "nearest")))
 
 
 @task(several=True, help=_ON_HOST)

@@ -46,11 +46,11 @@ def backup(
         )
         store = destination.of(reached, r.project.folder("backups"), on_host=on_host)
         if r.dry:
-            r.finish(views.Planned(create.plan(reached, store=store, options=options)))
+            r.finish(views.BackupPlan(create.plan(reached, store=store, options=options)))
             return
         with r.lock():
             made = create.create(reached, store=store, options=options, console=r.console)
-        r.finish(views.Made(made))
+        r.finish(views.BackupMade(made))
 
 
 @task(

@@ -1,13 +1,13 @@
-"""A backup from beginning to end: made, found, verified, moved, restored.
+"""A backup from beginning to end: created, found, verified, transferred, restored.
 
 create    a backup of a target
-find      which backup --backup means, here and on the database host
-listing   what backup.list prints
-views     what backup.show and db.backup print
-verify    whether a backup is as it was written
-sweep     what interrupted runs left
-format/   what a backup is on disk: its manifest, its files
-store/    where backups lie: this machine, the database host
-dump/     the job of a dump, and what is written beside it
-restore/  a backup brought back: built beside, proven, swapped in
+find      find the backup that --backup means, here and on the database host
+listing   the output of backup.list
+views     the output of backup.show and db.backup
+verify    check the files of a backup against their checksums
+sweep     remove the files of interrupted runs
+format/   the files of a backup: manifest, checksums, README
+store/    stores of backups: this machine, the database host
+dump/     the dump, and the files beside it
+restore/  restore a backup: build it beside the target, prove it, swap it in
 """

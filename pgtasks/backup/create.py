@@ -1,4 +1,4 @@
-"""Make a backup: one snapshot, the dump and its proof, checked, written down, renamed."""
+"""Create a backup: the dump and the proof of one snapshot, then the manifest."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from pgtasks.server.reach import Reached
 
 __all__ = ["DumpOptions", "create", "plan"]
 
-# An attempt that fails before data is written costs little, and a writer that truncates all the
-# time hits the moment between snapshot and lock more often than not.
+# An attempt that fails before data is written costs little. With a session that truncates tables
+# all the time, most attempts fail between snapshot and lock.
 _EARLY, _LATE = 10, 3
-_BREATH = 0.03  # seconds before the next one, times the number of those before
+_BREATH = 0.03  # seconds before the next attempt, times the number of attempts so far
 
 
 def plan(reached: Reached, *, store: Store, options: DumpOptions = PLAIN) -> Sequence[str]:
-    """Return what `create` would do, line by line; reads the server, writes nothing."""
+    """Return the plan of `create`, line by line; reads the server, writes nothing."""
     target = reached.target
     job = prepared(reached, store, options)
     path = f"{store.home(target.environment, target.database)}/ID"
@@ -58,12 +58,12 @@ def create(
     options: DumpOptions = PLAIN,
     console: Console = CONSOLE,
 ) -> Backup:
-    """Make a backup in a store and return it, finished and durable.
+    """Create a backup in a store and return it when it is complete and durable.
 
-    pg_dump runs on the target's host. The guard and the lock are the caller's. The console shows
-    progress, and is told what happens on the way (a new snapshot, what was left out). Raises
-    Refused (unreadable tables, a pattern that matches nothing), Failed, Unreachable,
-    VersionMismatch; nothing is left then.
+    pg_dump runs on the target's host. The caller has passed the guard and holds the lock. The
+    console shows progress and notes (a new snapshot, tables left out). Raises Refused (unreadable
+    tables, a pattern that matches nothing), Failed, Unreachable, VersionMismatch, and then leaves
+    no files.
     """
     target, host = reached.target, reached.host
     began = time.monotonic()
@@ -115,7 +115,7 @@ def _notes(job: Job) -> Iterator[str]:
 
 @contextmanager
 def _globals(job: Job, env: Mapping[str, str], path: Path) -> Iterator[Callable[[], list[str]]]:
-    """Save the roles beside the dump; what is yielded waits for that and returns warnings."""
+    """Save the roles beside the dump; the yielded function waits for that and returns warnings."""
     file = path / names.GLOBALS
     handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with (
@@ -131,14 +131,14 @@ def _globals(job: Job, env: Mapping[str, str], path: Path) -> Iterator[Callable[
                     raise
                 file.unlink()
                 words = pg_dump.faults(exc.hint.splitlines()).partition("\n")[0]
-                return [f"the server's roles are not in this backup: {words or exc.message}"]
+                return [f"the roles of the server are not in this backup: {words or exc.message}"]
             return []
 
         yield finish
 
 
 def _dumped(job: Job, env: Mapping[str, str], draft: Draft, console: Console) -> Dumped:
-    """Attempt the dump until one attempt is consistent, raising Failed that names the tables."""
+    """Repeat the dump until it is consistent; raises Failed with the names of the tables."""
     early, late, again = 0, 0, None
     plan = job.plan(draft.folder)
     with console.progress("backup", sum(job.source.sizes.values())) as progress:
@@ -150,7 +150,7 @@ def _dumped(job: Job, env: Mapping[str, str], draft: Draft, console: Console) ->
                 source=job.source,
                 env=env,
                 with_proof=job.options.proof,
-                # locking ahead gives up where somebody waits; the last attempts wait themselves
+                # early attempts give up if a table is locked; the last ones wait for the lock
                 lock=late < _LATE and early < _EARLY,
                 progress=progress,
             )

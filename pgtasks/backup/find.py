@@ -1,4 +1,4 @@
-"""Which backup `--backup` means, of those on this machine and those on the database host."""
+"""Find the backup that `--backup` means, on this machine and on the database host."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal
 
 from pgtasks import report
 from pgtasks.backup import views
-from pgtasks.backup.listing import Listing, Part
+from pgtasks.backup.listing import BackupList, Part
 from pgtasks.backup.store import choice, remote
 from pgtasks.backup.store.base import Backup, Store, UnreadableManifest, newest_first
 from pgtasks.backup.store.local import LocalStore
@@ -24,7 +24,7 @@ Look = Literal["here", "there", "nearest", "newest"]
 
 @dataclass(frozen=True)
 class Finder:
-    """The stores of a target: the backups folder here and its host's, which `landed` logs in to."""
+    """The stores of a target: the backups folder here, and that of the host, after a login."""
 
     folder: Path
     target: Target
@@ -36,20 +36,20 @@ class Finder:
         return LocalStore(self.folder)
 
     def there(self) -> Store:
-        """Return the store on the host, raising Refused where the target has none."""
+        """Return the store on the host, raising Refused if the target has none."""
         store = remote.of(self.landed(), self.target.ssh) if self.target.ssh else None
         if store is None:
             raise Refused(
                 f"environment {self.target.environment!r} has no ssh, "
-                "its backups lie on this machine alone"
+                "its backups are on this machine only"
             )
         return store
 
     def find(self, which: str | None, look: Look = "nearest") -> Backup:
-        """Return the backup that a user names: latest (or None), ask, a path, an ID, its beginning.
+        """Return the backup that a user names: latest (or None), ask, a path or an ID.
 
-        `ask` lists them on the terminal and reads a number. Raises Refused where there is none,
-        UnreadableManifest for one whose manifest cannot be read.
+        `ask` lists the backups on the terminal and reads a number. Raises Refused if there is none,
+        UnreadableManifest if its manifest cannot be read.
         """
         kind = choice.kind(which)
         if kind == "ask":
@@ -73,7 +73,7 @@ class Finder:
                 raise Refused(f"{here.message}; {there.message}") from None
 
     def _newest(self, which: str | None) -> Backup:
-        """Return the newest of both places, and of one that lies in both the one there."""
+        """Return the newest backup of both stores; if both have it, the one on the host."""
         backups, refused, unreadable = [], [], []
         for store in (self.there(), self.here):
             try:
@@ -83,7 +83,7 @@ class Finder:
             except UnreadableManifest as exc:
                 unreadable.append(exc)
         for broken in unreadable:
-            # the same one in the other place, or a newer one, passes nothing over
+            # no newer backup is skipped if the other store has the same one, or a newer one
             if not any(backup.id >= broken.id for backup in backups):
                 raise broken
         if not backups:
@@ -91,7 +91,7 @@ class Finder:
         return newest_first(backups)[0]
 
     def _ask(self, look: Look) -> str | None:
-        """Return the ID of the backup that is chosen from a list, None where there is none."""
+        """Return the ID of the backup that a person chooses from a list, None if there is none."""
         shows = typed.task("backup.list")
         CONSOLE.require(f"--backup ask needs a terminal, name the backup: {shows} shows them")
         backups = {backup.id: backup for store in self._stores(look) for backup in self._own(store)}
@@ -114,12 +114,12 @@ class Finder:
     def _own(self, store: Store) -> Sequence[Backup]:
         return store.list().of(self.target.environment, self.target.database)
 
-    def listing(self, environment: str | None = None) -> Listing:
-        """Return what lies here and there; of a host that is not reached, why."""
+    def listing(self, environment: str | None = None) -> BackupList:
+        """Return the backups of both stores, and the error if the host cannot be reached."""
         parts = [Part(self.here.name, self.here.list().only(environment))]
         if self.target.ssh:
             parts.append(self._part_there(environment))
-        return Listing(parts)
+        return BackupList(parts)
 
     def _part_there(self, environment: str | None) -> Part:
         try:

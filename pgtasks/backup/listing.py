@@ -1,4 +1,4 @@
-"""The list of an environment's backups, here and on its host, as people and programs read it."""
+"""The output of backup.list: the backups of an environment, here and on its host."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BOTH = "both"
 
 @dataclass(frozen=True)
 class Part:
-    """What lies in one store, or the `fault` for which that is not known."""
+    """The contents of one store, or the error that prevented reading it."""
 
     name: str
     contents: Contents = field(default_factory=Contents)
@@ -26,7 +26,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Placed:
-    """A backup, and the same one where it lies in other stores besides."""
+    """A backup, and the same backup in other stores."""
 
     backup: Backup
     twins: Sequence[Backup] = ()
@@ -38,25 +38,25 @@ class Placed:
 
 
 @dataclass(frozen=True)
-class Listing:
-    """The backups of some stores, newest first, and what looks like one and cannot be read."""
+class BackupList:
+    """The backups of one or more stores, newest first, and the unreadable ones."""
 
     parts: Sequence[Part]
 
     def lines(self) -> list[str]:
-        """Return a table, and a line for each thing that is not as it should be."""
+        """Return a table, then a line for each unreadable or interrupted backup."""
         placed, recover = self.placed(), typed.task("db.recover")
         lines = self._table(placed) if placed else ["no backups"]
         for part in self.parts:
             lines += [f"unreadable: {broken.error.message}" for broken in part.contents.broken]
             lines += [
-                f"interrupted: {place}, the next backup there or {recover} finishes or removes it"
+                f"interrupted: {place}, the next backup there or {recover} completes or removes it"
                 for place in part.contents.interrupted
             ]
         return lines
 
     def summary(self) -> str:
-        """Return what one line says: `3 backups, the newest 5 h old`."""
+        """Return one line: `3 backups, the newest 5 h old`."""
         placed = self.placed()
         number = sum(len(part.contents.broken) for part in self.parts)
         beside = f", {number} that cannot be read" if number else ""
@@ -66,17 +66,17 @@ class Listing:
         return f"{report.plural(len(placed), 'backup')}, the newest {newest} old{beside}"
 
     def check(self) -> None:
-        """Raise why a store was not asked, if so."""
+        """Raise the error of a store that could not be read."""
         for part in self.parts:
             if part.fault is not None:
                 raise type(part.fault)(
-                    f"the backups of this machine alone are listed: {part.fault.message}",
+                    f"only the backups of this machine are listed: {part.fault.message}",
                     hint=part.fault.hint,
                     details=self.as_json(),
                 )
 
     def placed(self) -> list[Placed]:
-        """Return each backup with where it lies; the same one in several stores comes once."""
+        """Return each backup once, also if several stores have it."""
         placed: dict[tuple[str, int], Placed] = {}
         for number, part in enumerate(self.parts):
             for backup in part.contents.backups:
@@ -144,7 +144,7 @@ def _of(backup: Backup) -> str:
 
 
 def _note(backup: Backup) -> str:
-    """Return what a person should know at a glance: what it lacks, then the note."""
+    """Return the last column: what the backup lacks, then its note."""
     made = backup.manifest
     lacks = ["schema only"] if made.schema_only else []
     lacks += [f"without rows of {', '.join(made.excluded_data)}"] if made.excluded_data else []

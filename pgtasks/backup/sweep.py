@@ -1,4 +1,4 @@
-"""What interrupted runs left where backups lie, and in the system's folder for temporary files."""
+"""Remove the files that interrupted runs left in stores and in the folder for temporary files."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ from pgtasks.server.reach import Reached
 
 
 def sweep(reached: Reached, backups: Path) -> list[str]:
-    """Remove interrupted backups and a killed run's temporary files; return what is gone."""
+    """Remove interrupted backups and temporary files of killed runs; return a line for each."""
     here = LocalStore(backups)
     done = [*here.sweep()]
     done += [
-        f"left {broken.name!r} alone, a backup whose manifest cannot be read: "
-        f"{broken.error.message}"
+        f"left {broken.name!r} alone, its manifest cannot be read: {broken.error.message}"
         for broken in here.list().broken
     ]
     for path in tempfiles.left(tempfile.gettempdir()):
@@ -31,7 +30,7 @@ def sweep(reached: Reached, backups: Path) -> list[str]:
 
 
 def _swept(store: Store) -> Sequence[str]:
-    """Sweep a store; one that cannot be read is a warning."""
+    """Sweep a store; if it cannot be read, return a warning."""
     try:
         return store.sweep()
     except Failed as exc:

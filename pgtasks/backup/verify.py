@@ -1,4 +1,4 @@
-"""Verify a backup: every byte against its checksum, no file missing or extra, a dump that reads."""
+"""Verify a backup: its files, every byte against its checksum, and the structure of the dump."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _PAUSE = 0.2
 
 @dataclass(frozen=True)
 class Verification:
-    """What was read. `structure` says how the dump itself was checked: read or listed."""
+    """The result of a verification. pg_restore has `read` or `listed` the dump: `structure`."""
 
     id: str
     files: int
@@ -68,12 +68,12 @@ def verify(
     record: bool = True,
     progress: Progress | None = None,
 ) -> Verification:
-    """Re-read a backup whole, raising NotProven that names the file which is not as it was.
+    """Read a whole backup again, raising NotProven with the name of a file that has changed.
 
-    Every byte is read against its SHA-256; the dump's table of contents must parse, and with
-    `read` pg_restore reads all of the dump besides (unpacking every byte; a restore that follows
-    at once does not need it). `record` writes down when. Without toolsets, those of the host are
-    looked for; where none can read the dump, VersionMismatch.
+    Every file is compared with its SHA-256, and the dump's table of contents must parse. With
+    `read`, pg_restore also reads and decompresses all of the dump, which a restore right after it
+    does not need. `record` stores the time of the check. Without `toolsets`, those of the host are
+    used; raises VersionMismatch if none can read the dump.
     """
     began, when = time.monotonic(), journal.now()
     with _recorded(backup, when, record=record):
@@ -93,7 +93,7 @@ def verify(
 
 @contextmanager
 def _recorded(backup: Backup, when: str, *, record: bool) -> Iterator[None]:
-    """Write down how the check of a block ended."""
+    """Record the result of the check in a block."""
     try:
         yield
     except NotProven as exc:
@@ -105,13 +105,13 @@ def _recorded(backup: Backup, when: str, *, record: bool) -> Iterator[None]:
 
 
 def _check_manifest(backup: Backup) -> None:
-    """Read the manifest anew."""
+    """Read the manifest again."""
     if tree.manifest_in(backup.path) != backup.manifest:
         raise NotProven(f"backup {backup.id}: the manifest was changed")
 
 
 def _check_files(backup: Backup, jobs: int, progress: Progress | None) -> None:
-    """Have the store read every file, and compare what it read with the records."""
+    """Let the store read every file, and compare them with the records."""
 
     def check_names(actual: set[str]) -> None:
         beside = {manifest.NAME, names.CHECKS}
@@ -152,7 +152,7 @@ def _check_structure(backup: Backup, host: Host, toolset: Toolset, *, read: bool
 
 
 def _read(backup: Backup, host: Host, toolset: Toolset) -> None:
-    """Let pg_restore turn all of the dump into a script that nobody keeps."""
+    """Let pg_restore convert the whole dump to SQL, which is discarded."""
     argv = (toolset.tool("pg_restore"), "--file=/dev/null", str(backup.dump))
     with Pipeline(host, [Command(argv)]) as reading:
         while not reading.wait(_PAUSE):

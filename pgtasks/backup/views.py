@@ -1,4 +1,4 @@
-"""Backups as people and programs read them."""
+"""The output of db.backup and backup.show."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def age(backup: Backup, now: datetime | None = None) -> float:
 
 
 def as_json(backup: Backup) -> dict[str, Any]:
-    """Return what is known of a backup without its list of files."""
+    """Return the facts about a backup as plain data, without its list of files."""
     document = backup.manifest.as_json()
     checks = backup.checks
     return {
@@ -38,8 +38,8 @@ def as_json(backup: Backup) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Made:
-    """A backup that was just made."""
+class BackupMade:
+    """The result of db.backup."""
 
     backup: Backup
 
@@ -56,7 +56,7 @@ class Made:
         proof = self.backup.proof()
         unproven = proof.unproven if proof else ()
         lines += [f"not proven: {item.object}: {item.reason}" for item in unproven]
-        return lines + [f"in a restore's way: {it}" for it in made.obstacles]
+        return lines + [f"would stop a restore: {obstacle}" for obstacle in made.obstacles]
 
     def as_json(self) -> dict[str, Any]:
         """Return plain data."""
@@ -67,8 +67,8 @@ class Made:
 
 
 @dataclass(frozen=True)
-class Shown:
-    """One backup, with all that its manifest says."""
+class BackupShown:
+    """The result of backup.show."""
 
     backup: Backup
 
@@ -111,8 +111,8 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Planned:
-    """What a backup would do."""
+class BackupPlan:
+    """The plan of db.backup."""
 
     steps: Sequence[str]
 

@@ -359,7 +359,7 @@ class TestWhoMay:
         (tools / "pg_dumpall").write_text("#!/bin/sh\necho 'pg_dumpall: error: no' >&2\nexit 1\n")
         (tools / "pg_dumpall").chmod(0o755)
         made, lines = said(replace(shop, tools=str(tools)), tmp_path / "backups")
-        words = "the server's roles are not in this backup: pg_dumpall: error: no"
+        words = "the roles of the server are not in this backup: pg_dumpall: error: no"
         assert made.manifest.warnings == (words,)
         assert f"warning: {words}" in lines
         assert made.globals() == ""

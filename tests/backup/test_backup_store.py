@@ -94,7 +94,7 @@ class TestManifest:
 
     def test_of_a_newer_pgtasks(self) -> None:
         text = manifest.text(replace(PLAIN, format=99))
-        with pytest.raises(VersionMismatch, match="format 99, this pgtasks knows 1"):
+        with pytest.raises(VersionMismatch, match="format 99, this pgtasks reads 1"):
             manifest.parse(text.encode(), "x")
 
 
@@ -341,7 +341,7 @@ class TestVerify:
         assert copied.checks.damaged is not None
         assert "globals.sql" in copied.checks.damage
         assert "DAMAGED" in "\n".join(listed([copied]).lines())
-        assert any(line.startswith("damaged") for line in views.Shown(copied).lines())
+        assert any(line.startswith("damaged") for line in views.BackupShown(copied).lines())
         (copied.path / "globals.sql").write_bytes(content)
         verify(copied, HOST)
         assert copied.checks.damaged is None
@@ -538,7 +538,7 @@ class TestView:
         assert lines[5].startswith(f"interrupted: {tmp_path}/.4.partial")
 
     def test_json_is_json(self, copied: Backup) -> None:
-        for shown in (views.Shown(copied), views.Made(copied), listed([copied])):
+        for shown in (views.BackupShown(copied), views.BackupMade(copied), listed([copied])):
             json.dumps(shown.as_json())
             assert all(isinstance(line, str) for line in shown.lines())
 

@@ -49,7 +49,7 @@ def test_what_cannot_be_loaded_is_named_and_left_out(
     cluster.execute(BROKEN, database)
     made = inv("db.backup")
     assert made.returncode == 0
-    assert "in a restore's way: constraint public.child.child_parent does not hold" in made.stdout
+    assert "would stop a restore: constraint public.child.child_parent does not hold" in made.stdout
     assert (
         "--leave-out 'constraint public.child.child_parent'" in inv("backup.show", "latest").stdout
     )

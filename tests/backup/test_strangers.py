@@ -319,7 +319,7 @@ def _gzip(content: bytes) -> bytes:
             _gzip(b"PGDMP\0"),
             "packed: gunzip -k old.dump.gz unpacks it$",
         ),
-        ("old.zst", b"\x28\xb5\x2f\xfdx", "it is packed: unpack it with zstd -d old.zst"),
+        ("old.zst", b"\x28\xb5\x2f\xfdx", "it is compressed: unpack it with zstd -d old.zst"),
         ("old.tar", b"toc.dat".ljust(257, b"\0") + b"ustar\0", r"pg_dump \(format tar\)"),
         ("picture.png", b"\x89PNG\0", "expected the folder of one"),
         ("empty", b"", "expected the folder of one"),

@@ -18,7 +18,7 @@ from pgtasks.backup import create
 from pgtasks.backup.dump.job import DumpOptions
 from pgtasks.backup.format.manifest import Manifest
 from pgtasks.backup.format.records import FileRecord
-from pgtasks.backup.listing import Listing, Part
+from pgtasks.backup.listing import BackupList, Part
 from pgtasks.backup.store import filestream, tarstream, tree
 from pgtasks.backup.store.base import Backup, Contents
 from pgtasks.backup.store.filestream import Admit, Tell
@@ -41,9 +41,9 @@ def local_backup(path: Path, known: Manifest | None = None) -> Backup:
     return Backup(path, known or tree.manifest_in(path), LocalStore(path.parent), str(path))
 
 
-def listed(backups: Sequence[Backup], **more: Any) -> Listing:
+def listed(backups: Sequence[Backup], **more: Any) -> BackupList:
     """Return the list of some backups of one store."""
-    return Listing([Part("here", Contents(backups, **more))])
+    return BackupList([Part("here", Contents(backups, **more))])
 
 
 def unpacked(

@@ -159,8 +159,8 @@ def _shown(folder: Path) -> None:
     json.dumps(shown.as_json())
     assert all(isinstance(line, str) for line in (*shown.lines(), shown.summary()))
     for backup in there.backups:
-        json.dumps(views.Shown(backup).as_json())
-        assert all(views.Shown(backup).lines())
+        json.dumps(views.BackupShown(backup).as_json())
+        assert all(views.BackupShown(backup).lines())
         assert LocalStore(folder).find("dev", "shop", backup.id).id == backup.path.name
     assert len(there.backups) + len(there.broken) == 1
 

@@ -1,10 +1,10 @@
-"""What a backup is on disk.
+"""The files of a backup.
 
-names     the names of its files
-records   the records of files, and how files differ from them
-manifest  what it is, and the checksum of every file in it
-checks    when it was last verified and proven
-files     its files: hashed, laid
-readme    the file that tells a person without pgtasks how to restore
-foreign   dumps that somebody else made
+names     the names of the files
+records   sizes and checksums of files, and differences from them
+manifest  the description of a backup, with the checksum of each file
+checks    when a backup was last verified and proven
+files     write, read and hash files
+readme    README.txt: how to restore without pgtasks
+foreign   recognize dumps of other tools
 """

@@ -1,4 +1,4 @@
-"""What was found out about a backup since it was made: a file of its own beside the manifest."""
+"""The checks of a backup since its creation, in a file beside the manifest."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from pgtasks.errors import NotProven
 from pgtasks.host import decoding, plainfile
 from pgtasks.host.decoding import Moment
 
-_DAMAGE = 4_000  # characters of it that are kept
+_DAMAGE = 4_000  # characters of the damage that are kept
 
 
 @dataclass(frozen=True)
 class Checks:
-    """When a backup was last found intact, damaged, proven (UTC, as the journal writes it)."""
+    """When a backup was last found intact, damaged or proven (UTC, as in the journal)."""
 
     intact: str | None = None
     proven: str | None = None
@@ -27,7 +27,7 @@ class Checks:
 
     @classmethod
     def read(cls, folder: Path) -> Checks:
-        """Return the checks of a backup; one whose file cannot be read counts as never checked."""
+        """Return the checks of a backup; none if their file cannot be read."""
         try:
             return cls.parse(plainfile.read(folder, names.CHECKS, limit=names.LIMITS[names.CHECKS]))
         except (OSError, NotProven):
@@ -35,16 +35,16 @@ class Checks:
 
     @classmethod
     def parse(cls, content: bytes) -> Checks:
-        """Return the checks that a file holds, raising NotProven for anything else."""
+        """Parse the content of the file, raising NotProven for anything else."""
         decoded = decoding.decode(content, _Checks, names.CHECKS)
         return cls(decoded.intact, decoded.proven, decoded.damaged, decoded.damage)
 
     def text(self) -> str:
-        """Return them as they are written."""
+        """Return the content of the file."""
         return json.dumps({**asdict(self), "damage": self.damage[:_DAMAGE]}) + "\n"
 
     def write(self, folder: Path) -> None:
-        """Replace the checks of a backup; raises OSError where the folder cannot be written."""
+        """Replace the file in a folder; raises OSError if it cannot be written."""
         plainfile.replace(folder, names.CHECKS, self.text().encode())
 
 

@@ -1,4 +1,4 @@
-"""The files of a backup: written for their owner alone, read again, hashed, synced."""
+"""Write, read, hash and sync the files of a backup."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _CHUNK = 1 << 20
 
 
 def write(path: Path, text: str) -> None:
-    """Write a file that only its owner may read; it is on the disk when this returns."""
+    """Write a file that only its owner can read, and sync it to the disk."""
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
         file.write(text)
@@ -26,7 +26,7 @@ def write(path: Path, text: str) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a folder, if it is there."""
+    """Remove a file or a folder, if it exists."""
     if path.is_dir():
         shutil.rmtree(path)
     else:
@@ -34,20 +34,20 @@ def remove(path: Path) -> None:
 
 
 def below(folder: Path) -> list[str]:
-    """Return the names of all files below a folder that are not hidden, sorted."""
+    """Return the sorted names of all files below a folder, without hidden ones."""
     return sorted(
         name for name, _ in plainfile.walk(folder) if not name.rpartition("/")[2].startswith(".")
     )
 
 
 def odd(folder: Path) -> list[str]:
-    """Return a line for each thing below a folder, hidden too, that is neither file nor folder."""
+    """Return a line for each entry below a folder that is neither a regular file nor a folder."""
     kinds = ((name, plainfile.kind(seen.st_mode)) for name, seen in plainfile.walk(folder))
     return sorted(f"{name}: {kind}" for name, kind in kinds if kind)
 
 
 def unfit(folder: Path, records: Mapping[str, FileRecord]) -> list[str]:
-    """Return a line for each file that is no plain one of the size that its record says."""
+    """Return a line for each file that is not regular, or not of the recorded size."""
     return [fault for name, record in records.items() if (fault := _unfit(folder, name, record))]
 
 
@@ -65,7 +65,7 @@ def _unfit(folder: Path, name: str, expected: FileRecord) -> str:
 
 
 def record(folder: Path, name: str, *, durable: bool = False) -> FileRecord:
-    """Read a file and return its size and checksum; `durable` shuts and syncs it besides."""
+    """Read a file and return its record; `durable` also restricts its mode and syncs it."""
     digest, size = hashlib.sha256(), 0
     with os.fdopen(plainfile.opened(folder, name), "rb", buffering=0) as file:
         while chunk := file.read(_CHUNK):
@@ -78,7 +78,7 @@ def record(folder: Path, name: str, *, durable: bool = False) -> FileRecord:
 
 
 def records(folder: Path, names: Iterable[str], *, jobs: int) -> dict[str, FileRecord]:
-    """Return the records of files below a folder by their relative names, made durable."""
+    """Make files below a folder durable, and return their records by relative name."""
     with ThreadPoolExecutor(jobs) as pool:
         chosen = list(names)
         file_records = pool.map(lambda name: record(folder, name, durable=True), chosen)
@@ -91,5 +91,5 @@ def records(folder: Path, names: Iterable[str], *, jobs: int) -> dict[str, FileR
 
 
 def sums(records: Mapping[str, FileRecord]) -> str:
-    """Return the text that `sha256sum --check` reads."""
+    """Return the input of `sha256sum --check`."""
     return "".join(f"{record.sha256}  {name}\n" for name, record in sorted(records.items()))

@@ -1,6 +1,6 @@
-"""What lies where a backup was expected: dumps of other tools, known by their first bytes.
+"""Recognize dumps of other tools by their first bytes.
 
-They have no manifest, so nothing here can prove them; stock tools load them.
+They have no manifest, so a restore could not be proven. PostgreSQL's own tools load them.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from pathlib import Path
 from pgtasks.host import plainfile
 from pgtasks.report import typed
 
-_HEAD = 4096  # bytes that are looked at
+_HEAD = 4096  # bytes that are read of a file
 _GZIP, _CUSTOM, _TAR = b"\x1f\x8b", b"PGDMP", b"ustar"
 _PACKED = {b"\x28\xb5\x2f\xfd": "zstd -d", b"\x04\x22\x4d\x18": "lz4 -d", b"\xfd7zXZ\0": "xz -dk"}
 _PACKED[b"BZh"] = "bzip2 -dk"
 
 
 def described(path: Path) -> str:
-    """Return the line that says what a path is instead of a backup, and what to do with it."""
+    """Describe a path that is not a backup, and the command that loads it."""
     shown = _quoted(path)
     if path.is_dir():
         return _folder(path, shown)
@@ -29,7 +29,7 @@ def described(path: Path) -> str:
         return _no_backup(path, _gzipped(path, _unpacked(head)))
     for magic, command in _PACKED.items():
         if head.startswith(magic):
-            return _no_backup(path, f"it is packed: unpack it with {command} {shown}")
+            return _no_backup(path, f"it is compressed: unpack it with {command} {shown}")
     if head.startswith(_CUSTOM):
         return _no_backup(path, f"it is a dump of pg_dump (format custom); {_way(shown)}")
     if head[257:262] == _TAR and head.startswith(b"toc.dat\0"):
@@ -44,8 +44,8 @@ def _gzipped(path: Path, inside: bytes) -> str:
     if path.suffix == ".gz" and _is_text(inside):
         unpacked = _quoted(path.with_suffix(""))
         runs = typed.task("db.run", "--file", unpacked)
-        return f"it is packed SQL: {unpacking}, {runs} runs it"
-    return f"it is packed: {unpacking}"
+        return f"it is compressed SQL: {unpacking}, {runs} runs it"
+    return f"it is compressed: {unpacking}"
 
 
 def _folder(path: Path, shown: str) -> str:
@@ -67,7 +67,7 @@ def _way(shown: str) -> str:
 
 
 def _head(folder: Path, name: str) -> bytes:
-    """Return the first bytes of a plain file, nothing for what cannot be read."""
+    """Return the first bytes of a regular file, nothing if it cannot be read."""
     try:
         with os.fdopen(plainfile.opened(folder, name), "rb") as file:
             return file.read(_HEAD)

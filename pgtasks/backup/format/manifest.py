@@ -1,7 +1,7 @@
-"""The manifest: what a backup is, and the checksum of every file in it.
+"""The manifest: the description of a backup, with the checksum of each file.
 
-It is written last, and its own checksum is in it: `parse` accepts exactly the bytes that `text`
-wrote, so that no byte of it can change unnoticed.
+It is written last and contains its own checksum. `parse` accepts only the exact bytes that `text`
+wrote, so that every change is detected.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ FORMAT = 1
 NAME = "manifest.json"
 # of the whole file: 480,000 files; a dump with more is one file (layout custom)
 LIMIT = 64 << 20
-_PIECE = 10_000  # files whose lines are laid out at once
+_PIECE = 10_000  # files whose lines are formatted at once
 
 ID = r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{4}"
 Id = Annotated[str, Meta(pattern=rf"^{ID}\Z")]
-# below the backup's folder, whatever the system: no `..`, nothing hidden, no odd character
+# a path below the backup's folder on any system: no `..`, no hidden name, no special character
 FileName = Annotated[
     str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.+-]*(/[A-Za-z0-9_][A-Za-z0-9_.+-]*)*\Z")
 ]
@@ -44,12 +44,12 @@ class _Form(Struct):
 
 @dataclass(frozen=True)
 class Manifest:
-    """All that is known of a backup without reading its dump.
+    """All facts about a backup, without its dump.
 
-    `server_version` is a number like 160014, `dump_tool` pg_dump's (16, 14). `layout` is
-    `directory` (pg_dump -Fd) or `custom` (-Fc, one file). `rows` is None for a backup without
-    proof. `snapshot_time` is the server's clock in UTC; `warnings` are what was left out and said,
-    `obstacles` what a restore will meet.
+    `server_version` is a number like 160014, `dump_tool` the version of pg_dump, like (16, 14).
+    `layout` is `directory` (pg_dump -Fd) or `custom` (-Fc, one file). `rows` is None for a backup
+    without proof. `snapshot_time` is the server's time in UTC. `warnings` name what was left out,
+    `obstacles` what will stop a restore.
     """
 
     id: Id
@@ -83,17 +83,17 @@ class Manifest:
 
     @property
     def major(self) -> int:
-        """Return the major version of the server it was made from."""
+        """Return the major version of the server."""
         return self.server_version // 10000
 
     @property
     def complete(self) -> bool:
-        """Whether all data of the database is in it."""
+        """Whether the backup contains all data of the database."""
         return not self.schema_only and not self.excluded_data
 
     @property
     def size(self) -> int:
-        """Return the bytes of all files but the manifest's own."""
+        """Return the bytes of all files except the manifest."""
         return sum(record.size for record in self.files.values())
 
     def as_json(self) -> dict[str, Any]:
@@ -103,7 +103,7 @@ class Manifest:
         document["excluded_data"] = list(self.excluded_data)
         document["warnings"] = list(self.warnings)
         document["obstacles"] = list(self.obstacles)
-        if not self.obstacles:  # as manifests were before there was such a key
+        if not self.obstacles:  # manifests of earlier versions lack the key
             del document["obstacles"]
         document["files"] = {
             name: {"size": record.size, "sha256": record.sha256}
@@ -113,24 +113,24 @@ class Manifest:
 
 
 def is_id(name: str) -> bool:
-    """Return whether a name has the form of a backup's ID."""
+    """Return whether a name has the form of a backup ID."""
     return re.fullmatch(ID, name) is not None
 
 
 def text(manifest: Manifest) -> str:
-    """Return the manifest as it is written, its checksum at the end."""
+    """Return the content of the file, with its checksum at the end."""
     return "".join(_pieces(manifest, _checksum(manifest)))
 
 
 def parse(content: bytes, where: str) -> Manifest:
-    """Return the manifest that `text` wrote; `where` opens the error.
+    """Parse a manifest that `text` wrote; `where` begins the error message.
 
-    Raises NotProven for anything else, VersionMismatch for one of a newer pgtasks.
+    Raises NotProven for anything else, VersionMismatch for that of a newer pgtasks.
     """
     no_manifest = f"{where}: not a manifest"
     form = decoding.decode(content, _Form, no_manifest).format
     if form > FORMAT:
-        raise VersionMismatch(f"{where}: format {form}, this pgtasks knows {FORMAT}: upgrade it")
+        raise VersionMismatch(f"{where}: format {form}, this pgtasks reads {FORMAT}: upgrade it")
     manifest = decoding.decode(content, Manifest, no_manifest)
     if not _written(manifest, content):
         raise NotProven(f"{where}: the manifest was changed after it was written")
@@ -138,7 +138,7 @@ def parse(content: bytes, where: str) -> Manifest:
 
 
 def _written(manifest: Manifest, content: bytes) -> bool:
-    """Return whether `text` would write the very same."""
+    """Return whether `text` would write the same content."""
     at, rest = 0, memoryview(content)
     for piece in _pieces(manifest, _checksum(manifest)):
         expected = piece.encode("utf-8", "surrogatepass")
@@ -156,9 +156,9 @@ def _checksum(manifest: Manifest) -> str:
 
 
 def _pieces(manifest: Manifest, checksum: str | None) -> Iterator[str]:
-    """Yield the text of a document piece by piece: many files are many lines.
+    """Yield the text of a document in pieces, because many files are many lines.
 
-    It is what json.dumps(indent=2, sort_keys=True) writes.
+    The text equals the output of json.dumps(indent=2, sort_keys=True).
     """
     document = replace(manifest, files={}).as_json()
     if checksum is not None:

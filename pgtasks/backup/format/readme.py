@@ -1,4 +1,4 @@
-"""The README.txt of a backup: how a stranger restores it with PostgreSQL's own tools."""
+"""The README.txt of a backup: how to restore it with only PostgreSQL's own tools."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SETTINGS = "settings.sql"
 def text(
     manifest: Manifest, facts: DatabaseProperties, *, has_globals: bool, passwords: bool
 ) -> str:
-    """Return the text; its commands run as they stand in the backup's folder."""
+    """Return the text; its commands work as written in the folder of the backup."""
     tool = ".".join(map(str, manifest.dump_tool))
     rows = "" if manifest.rows is None else f", {manifest.rows:,} rows"
     parts = [
@@ -40,7 +40,7 @@ def text(
 def _lacking(manifest: Manifest) -> list[str]:
     lines = []
     if manifest.schema_only:
-        lines.append("It holds the schema alone, no rows.")
+        lines.append("It has the schema only, no rows.")
     if manifest.excluded_data:
         lines.append(f"Rows were left out of: {', '.join(manifest.excluded_data)}")
     return lines + [f"Warning: {warning}" for warning in manifest.warnings]
@@ -60,13 +60,13 @@ def _restore(manifest: Manifest, facts: DatabaseProperties, *, has_globals: bool
             [f"{psql} --set=ON_ERROR_STOP=1 --file={SETTINGS}"],
         ),
         (
-            "Its content (--jobs=4 is faster, where nothing is partitioned):",
+            "Its content (--jobs=4 is faster, unless tables are partitioned):",
             [f"pg_restore --exit-on-error --dbname={name} {dump}"],
         ),
         ("Statistics for the planner:", [f"vacuumdb --analyze-only --dbname={name}"]),
     ]
     if has_globals:
-        words = "Roles and tablespaces (it complains of those that exist, and goes on):"
+        words = "Roles and tablespaces (errors for existing ones can be ignored):"
         steps.insert(0, (words, [f"{psql} --file={GLOBALS}"]))
     if properties.late_statements(facts.name, facts):
         again = f"{psql} --set=ON_ERROR_STOP=1 --set=late=1 --file={SETTINGS}"
@@ -109,7 +109,7 @@ def _createdb(facts: DatabaseProperties) -> str:
 
 
 def _dbname(name: str) -> str:
-    """Return an option's value that means this database: a name with = in it would be parsed."""
+    """Return the value of --dbname; a name with = would be read as a connection string."""
     if "=" in name or name.startswith(("postgres://", "postgresql://")):
         escaped = name.replace("\\", "\\\\").replace("'", "\\'")
         name = f"dbname='{escaped}'"
@@ -117,9 +117,9 @@ def _dbname(name: str) -> str:
 
 
 def settings(conn: Connection, facts: DatabaseProperties) -> str:
-    """Return the SQL that lays owner, privileges, settings and comment on the database.
+    """Return the SQL that sets owner, privileges, settings and comment of the database.
 
-    Settings that would stop a load come last, for a psql that is told `late`.
+    Settings that would stop a load come last, and need psql with --set=late=1.
     """
     name = sql.Identifier(facts.name)
     statements = [
@@ -142,8 +142,8 @@ def _lines(conn: Connection, statements: Sequence[sql.Composed]) -> str:
 
 def _files(manifest: Manifest, *, has_globals: bool, passwords: bool) -> str:
     lines = [
-        ("manifest.json", "what this backup is, and size and SHA-256 of every other file"),
-        (dump_name(manifest.layout), f"what pg_dump wrote (--format={manifest.layout})"),
+        ("manifest.json", "description of this backup, size and SHA-256 of every other file"),
+        (dump_name(manifest.layout), f"the dump (pg_dump --format={manifest.layout})"),
         (SETTINGS, "SQL for the database itself"),
         (DATABASE, "the same facts for programs"),
     ]

@@ -1,4 +1,4 @@
-"""The records of files, and how files differ from them."""
+"""Sizes and checksums of files, and differences from them."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ class Unread:
 
 
 Reading = Mapping[str, FileRecord | Unread]
-"""What was read of files, by their names."""
+"""The records of the files that were read, by name."""
 
 
 def names_differing(expected: Collection[str], actual: Collection[str]) -> list[str]:
-    """Return a line for each file that is missing, then for each that should not be there."""
+    """Return a line for each missing file, then for each unexpected one."""
     missing, extra = set(expected) - set(actual), set(actual) - set(expected)
     lines = [f"{name}: missing" for name in sorted(missing)]
     return lines + [f"{name}: not part of the backup" for name in sorted(extra)]
 
 
 def differences(expected: Mapping[str, FileRecord], actual: Reading) -> list[str]:
-    """Return one line for each file that is not as it should be."""
+    """Return one line for each file that is missing, unexpected or different."""
     lines = names_differing(expected.keys(), actual.keys())
     for name in sorted(expected.keys() & actual.keys()):
         if fault := difference(expected[name], actual[name]):

@@ -158,7 +158,7 @@ def check_path(data: Path) -> None:
     length = len(os.fsencode(data))
     if length > LONGEST:
         raise Failed(
-            f"the data folder's path has {length} bytes, PostgreSQL allows {LONGEST}:   "
+            f"the data folder's path has {length} bytes, PostgreSQL allows {LONGEST}: "
             f"move the project to a shorter path than {project!r}"
         )
 

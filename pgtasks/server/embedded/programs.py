@@ -113,7 +113,7 @@ def choose(
     known = ", ".join(f"{candidate.major} ({candidate.origin})" for candidate in ranked)
     if existing:
         raise VersionMismatch(
-            f"the data folder is of PostgreSQL {major}, installed here: {known}: install {major},  "
+            f"the data folder is of PostgreSQL {major}, installed here: {known}: install {major}, "
             "or choose another major, which starts with an empty data folder beside it"
         )
     raise VersionMismatch(f"PostgreSQL {major} is not installed here, only {known}")
