@@ -139,7 +139,7 @@ def _globals(job: Job, env: Mapping[str, str], path: Path) -> Iterator[Callable[
 
 def _dumped(job: Job, env: Mapping[str, str], draft: Draft, console: Console) -> Dumped:
     """Repeat the dump until it is consistent; raises Failed with the names of the tables."""
-    early, late, again = 0, 0, None
+    early, late, retry = 0, 0, None
     plan = job.plan(draft.folder)
     with console.progress("backup", sum(job.source.sizes.values())) as progress:
         while early <= _EARLY and late <= _LATE:
@@ -157,13 +157,13 @@ def _dumped(job: Job, env: Mapping[str, str], draft: Draft, console: Console) ->
             try:
                 return attempt.run(trial)
             except Retry as exc:
-                again = exc
+                retry = exc
             except (Failed, Unreachable) as exc:
                 raise standby.explained(exc, job.target, job.source.conflicts) from None
-            early, late = early + again.early, late + (not again.early)
-            console.say(f"{again.why}: once more with a new snapshot")
+            early, late = early + retry.early, late + (not retry.early)
+            console.say(f"{retry.why}: once more with a new snapshot")
             draft.clear(plan.path)
-            plan = job.plan(draft.folder, jobs=1) if again.serial else plan
+            plan = job.plan(draft.folder, jobs=1) if retry.serial else plan
             time.sleep(_BREATH * (early + late))
-    assert again is not None
-    raise Failed(f"no consistent backup in {early + late} attempts: {again.why}", hint=again.hint)
+    assert retry is not None
+    raise Failed(f"no consistent backup in {early + late} attempts: {retry.why}", hint=retry.hint)

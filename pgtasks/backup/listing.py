@@ -126,8 +126,8 @@ class BackupList:
 
 
 def _document(placed: Placed) -> dict[str, Any]:
-    there = {"there": placed.twins[0].folder} if placed.twins else {}
-    return {**as_json(placed.backup), "where": placed.where, **there}
+    elsewhere = {"there": placed.twins[0].folder} if placed.twins else {}
+    return {**as_json(placed.backup), "where": placed.where, **elsewhere}
 
 
 def _same(first: Backup, second: Backup) -> bool:

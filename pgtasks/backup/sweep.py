@@ -25,8 +25,8 @@ def sweep(reached: Reached, backups: Path) -> list[str]:
     for path in tempfiles.left(tempfile.gettempdir()):
         tempfiles.remove(path)
         done.append(f"removed {str(path)!r}, which a killed run left")
-    there = remote.of(reached.host, reached.target.ssh)
-    return [*done, *(_swept(there) if there else ())]
+    remote_store = remote.of(reached.host, reached.target.ssh)
+    return [*done, *(_swept(remote_store) if remote_store else ())]
 
 
 def _swept(store: Store) -> Sequence[str]:

@@ -29,7 +29,7 @@ class TestArchive:
 
     @pytest.mark.parametrize("name", ["/etc/x", "../x", "a/../../x", "a/.."])
     def test_names_that_lead_elsewhere(self, tmp_path: Path, name: str) -> None:
-        with pytest.raises(NotProven, match="lies elsewhere"):
+        with pytest.raises(NotProven, match="leads out of its folder"):
             unpacked(self.stream((tarfile.TarInfo(name), b"x")), tmp_path)
         assert below(tmp_path) == []
 
@@ -59,7 +59,7 @@ class TestArchive:
             unpacked(io.BytesIO(data[:size]), tmp_path)
 
     def test_no_archive(self, tmp_path: Path) -> None:
-        with pytest.raises(NotProven, match="no archive"):
+        with pytest.raises(NotProven, match="not a tar archive"):
             unpacked(io.BytesIO(b"Welcome!" * 100), tmp_path)
 
     def test_there_and_back(self, tmp_path: Path) -> None:

@@ -138,9 +138,9 @@ class TestFind:
         put(tmp_path, id=ID + "7", environment="prod")
         with pytest.raises(Refused, match=r"no backup of .*: name one of another, .*7$"):
             LocalStore(tmp_path).find("dev", "shop")
-        with pytest.raises(Refused, match="unknown backup '8', there is none of this database"):
+        with pytest.raises(Refused, match="unknown backup '8', this database has none"):
             LocalStore(tmp_path).find("dev", "shop", "8")
-        with pytest.raises(Refused, match="expected the folder of one"):
+        with pytest.raises(Refused, match="expected the folder of a backup"):
             LocalStore(tmp_path).find("dev", "shop", "/nowhere/at/all")
         with pytest.raises(Refused, match=r"no backup at .*: the folder has no manifest\.json"):
             LocalStore(tmp_path).find("dev", "shop", f"{tmp_path}/")

@@ -246,7 +246,7 @@ def test_tasks_name_a_damaged_newest_backup(
     listed = json.loads(inv("backup.list", "--json").stdout)
     assert [one["id"] for one in listed["backups"]] == [old["id"]]
     assert [one["path"] for one in listed["unreadable"]] == [new["path"]]
-    assert f"left {new['id']!r} alone, a backup whose manifest cannot" in inv("db.recover").stdout
+    assert f"left {new['id']!r} alone, its manifest cannot" in inv("db.recover").stdout
 
 
 # interrupted ones
@@ -261,7 +261,7 @@ def test_one_that_lacks_its_name_alone_is_finished(tmp_path: Path, lock: bool) -
     assert staging.leftovers(tmp_path) == [path]
     assert LocalStore(tmp_path).list().backups == []
     assert LocalStore(tmp_path).sweep() == [
-        f"finished backup {ID}, which an interrupted run had written whole"
+        f"completed backup {ID}: an interrupted run had written all of it"
     ]
     assert [one.id for one in LocalStore(tmp_path).list().backups] == [ID]
     assert not (backup.path / ".lock").exists()
@@ -317,12 +317,12 @@ def _gzip(content: bytes) -> bytes:
         (
             "old.dump.gz",
             _gzip(b"PGDMP\0"),
-            "packed: gunzip -k old.dump.gz unpacks it$",
+            "compressed: gunzip -k old.dump.gz unpacks it$",
         ),
         ("old.zst", b"\x28\xb5\x2f\xfdx", "it is compressed: unpack it with zstd -d old.zst"),
         ("old.tar", b"toc.dat".ljust(257, b"\0") + b"ustar\0", r"pg_dump \(format tar\)"),
-        ("picture.png", b"\x89PNG\0", "expected the folder of one"),
-        ("empty", b"", "expected the folder of one"),
+        ("picture.png", b"\x89PNG\0", "expected the folder of a backup"),
+        ("empty", b"", "expected the folder of a backup"),
     ],
 )
 def test_a_dump_of_other_tools_is_told_the_way(
@@ -344,7 +344,7 @@ def test_a_folder_that_is_no_backup(tmp_path: Path) -> None:
     for which, words in (
         ("old.dir", r"a dump of pg_dump \(format directory\)"),
         (".", r"the folder has no manifest\.json"),
-        ("nope", "expected the folder of one"),
+        ("nope", "expected the folder of a backup"),
     ):
         with pytest.raises(Refused, match=words):
             LocalStore(tmp_path / "backups").find("dev", "shop", f"{tmp_path}/{which}")

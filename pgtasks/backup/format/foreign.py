@@ -36,7 +36,7 @@ def described(path: Path) -> str:
         return _no_backup(path, f"it is a dump of pg_dump (format tar); {_way(shown)}")
     if _is_text(head) and (path.suffix == ".sql" or b"PostgreSQL database" in head):
         return _no_backup(path, f"it is SQL, {typed.task('db.run', '--file', shown)} runs it")
-    return _no_backup(path, "expected the folder of one")
+    return _no_backup(path, "expected the folder of a backup")
 
 
 def _gzipped(path: Path, inside: bytes) -> str:

@@ -1,16 +1,16 @@
-"""Where backups lie.
+"""Stores of backups.
 
-base          what every store can do, and the backups that it holds
-choice        what --backup means in a store
+base          the protocol of a store, and a backup in one
+choice        find the backup that --backup means in a store
 tree          folders of backups on this machine
 local         the store of this machine
-staging       a backup on this machine that is not complete yet
+staging       the temporary folder of an incomplete backup on this machine
 remote        the store of a database host
-remote_index  the manifests of a host's backups, kept here for the length of a run
-scripts       the shell text that does a store's work on a host
-lines         what those scripts print
-filestream    files on their way from one place to another
-tarstream     the same as a tar archive, which is how they go over the line
-transfer      backups copied from one store to another, and lent
-destination   where a new one goes
+remote_index  a local copy of the manifests of a host, for one run
+scripts       the shell scripts that a store runs on its host
+lines         parse the output of those scripts
+filestream    streams of files between stores
+tarstream     such a stream as a tar archive, for transfers over SSH
+transfer      copy a backup to another store, permanently or for one restore
+destination   the store of a new backup
 """

@@ -1,9 +1,9 @@
-"""Where backups lie: what every store can do, and the backups that it holds.
+"""The protocol of a store of backups, and a backup in one.
 
-A feature asks the store of a backup, never what kind of store it is. `LocalStore` and `RemoteStore`
-implement the protocol. One that keeps its files where no program can open them (an object store, an
-encrypting one) names this machine as its `host`, drafts in a temporary folder, and brings a dump
-there when `dump` is called.
+Features use the protocol and do not distinguish kinds of stores. `LocalStore` and `RemoteStore`
+implement it. A store whose files no program can open (an object store, an encrypted one) would have
+this machine as its `host`, drafts in a temporary folder, and would download a dump when `dump` is
+called.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ _SHOWN = 20  # faults that a hint names
 
 
 class Store(Protocol):
-    """A place where backups lie."""
+    """A store of backups."""
 
     @property
     def name(self) -> str:
-        """Return what a list calls the store: `here`, or the name of a host."""
+        """Return the name of the store in lists: `here`, or that of a host."""
 
     @property
     def prefix(self) -> str:
-        """Return what stands before a path in it, so that a person knows where that is."""
+        """Return the prefix of paths in messages, which names the host."""
 
     @property
     def host(self) -> Host:
@@ -53,7 +53,7 @@ class Store(Protocol):
         """Return the folder of one database's backups, without the prefix."""
 
     def list(self) -> Contents:
-        """Return what lies in the store; a backup that cannot be read never hides the others."""
+        """Return the contents of the store, also if some backups cannot be read."""
 
     def find(self, environment: str, database: str, which: str | None = None) -> Backup:
         """Return the backup that `--backup` names, as `choice.select` does.
@@ -69,75 +69,75 @@ class Store(Protocol):
         """
 
     def dump(self, backup: Backup) -> Path:
-        """Return what pg_restore reads on `host`: a folder (layout directory) or a file."""
+        """Return the path of the dump on `host`: a folder (layout directory) or a file."""
 
     def read(self, backup: Backup, names: Sequence[str] = ()) -> FileStreams:
-        """Return files of a backup as they come, all of its files without names.
+        """Return a stream of files of a backup, by default of all.
 
-        Raises NotProven, before anything is read, for what the store knows to be damaged. Who does
-        not read to the end closes it.
+        Raises NotProven before anything is read, if the store knows that a file is damaged. A
+        caller that does not read to the end must close the stream.
         """
 
     def complete(self, backup: Backup) -> None:
-        """Bring all of a backup but its dump into its `path`."""
+        """Copy all files of a backup, except its dump, into its `path`."""
 
     def records(
         self, backup: Backup, jobs: int, *, check: CheckNames, tell: Tell | None = None
     ) -> Reading:
-        """Read every file that the manifest names, and return what was read.
+        """Read every file in the manifest, and return their records.
 
-        `check` gets the names of all files that are there before one is read. Raises NotProven for
-        what is neither file nor folder.
+        `check` gets the names of all existing files before the first is read. Raises NotProven for
+        anything that is neither a regular file nor a folder.
         """
 
     def note(self, backup: Backup, checks: Checks) -> None:
-        """Write down when a backup was verified or proven; raises Failed or OSError."""
+        """Store the checks of a backup; raises Failed or OSError."""
 
     def sweep(self) -> Sequence[str]:
-        """Tidy up after interrupted runs and say what was done; living runs are left alone."""
+        """Clean up after interrupted runs, and return a line for each backup."""
 
 
 class Draft(Protocol):
-    """A backup in the making."""
+    """A backup that is being created."""
 
     @property
     def id(self) -> str:
-        """Return the ID that it will have."""
+        """Return the ID of the backup."""
 
     @property
     def path(self) -> Path:
-        """Return the folder of this machine for small files."""
+        """Return the local folder for small files."""
 
     @property
     def folder(self) -> Path:
-        """Return the folder where tools write, as the store's host sees it."""
+        """Return the folder for the dump, on the host of the store."""
 
     @property
     def free(self) -> int | None:
-        """Return the bytes for which there is room, None if unknown."""
+        """Return the number of free bytes, None if unknown."""
 
     def clear(self, path: Path) -> None:
-        """Remove a dump that is worth nothing."""
+        """Remove the dump of a failed attempt."""
 
     def write(self, files: Iterable[FileStream]) -> Reading:
-        """Write files into the draft, durably, and return their records as they arrived."""
+        """Write files durably, and return the records of what arrived."""
 
     def records(self, jobs: int) -> dict[str, FileRecord]:
-        """Return the records of all files, these durable and their owner's alone."""
+        """Return the records of all files, made durable and readable only by their owner."""
 
     def finish(self) -> Backup:
-        """Give the backup its final name, durably; its manifest lies in `path`."""
+        """Give the backup its final name, durably; its manifest is in `path`."""
 
 
 CheckNames = Callable[[set[str]], None]
 
 
 class BackupExists(Refused):
-    """Report an ID that a store has a finished backup of."""
+    """The store has a complete backup with that ID."""
 
 
 class UnreadableManifest(NotProven):
-    """Report a backup that was asked for and whose manifest cannot be read."""
+    """The manifest of the requested backup cannot be read."""
 
     def __init__(self, message: str, *, id: str, hint: str = "") -> None:
         super().__init__(message, hint=hint)
@@ -145,7 +145,7 @@ class UnreadableManifest(NotProven):
 
 
 def damaged(id: str, faults: Sequence[str], where: str = "") -> NotProven:
-    """Return the error of a backup whose files have faults."""
+    """Return the error for a backup with damaged files."""
     place = f" on {where}" if where else ""
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
     hint = "\n".join(faults[1:_SHOWN])
@@ -154,10 +154,10 @@ def damaged(id: str, faults: Sequence[str], where: str = "") -> NotProven:
 
 @dataclass(frozen=True)
 class Backup:
-    """One finished backup: `folder` is where it lies in its store.
+    """A complete backup; `folder` is its path in the store.
 
-    `path` is a folder of this machine with what is small of it: the manifest, the checks beside it,
-    and the rest as soon as it is asked for.
+    `path` is a local folder with its small files: first the manifest and the checks, the others
+    when they are needed.
     """
 
     path: Path
@@ -172,38 +172,38 @@ class Backup:
 
     @property
     def host(self) -> Host:
-        """Return the host whose tools read it."""
+        """Return the host whose tools read the dump."""
         return self.store.host
 
     @property
     def fingerprint(self) -> str:
-        """Return the SHA-256 of its manifest, by which the journal knows it."""
+        """Return the SHA-256 of its manifest, which identifies it in the journal."""
         return hashlib.sha256(manifests.text(self.manifest).encode()).hexdigest()
 
     @property
     def dump(self) -> Path:
-        """Return what pg_restore reads on the backup's host."""
+        """Return the path of the dump on the backup's host."""
         return self.store.dump(self)
 
     @property
     def place(self) -> str:
-        """Return where it lies, for people: a path, with its host before it if that is another."""
+        """Return its path for messages, with the name of another host before it."""
         return f"{self.store.prefix}{self.folder}"
 
     def proof(self) -> Proof | None:
-        """Return the proof of its content, None for a backup without one; raises NotProven."""
+        """Return the proof of its content, None if it has none; raises NotProven."""
         if not self.manifest.with_proof:
             return None
         return proofs.parse(self._content(names.PROOF), self._named(names.PROOF))
 
     def database(self) -> DatabaseProperties:
-        """Return the facts of the database itself (owner, grants, settings, comment text)."""
+        """Return the properties of the database (owner, grants, settings, comment)."""
         from pgtasks.database.properties import DatabaseProperties
 
         return DatabaseProperties.parse(self._content(names.DATABASE), self._named(names.DATABASE))
 
     def globals(self) -> str:
-        """Return the SQL that makes the roles, empty where they could not be read."""
+        """Return the SQL that creates the roles, empty if they could not be read."""
         if names.GLOBALS not in self.manifest.files:
             return ""
         try:
@@ -217,20 +217,20 @@ class Backup:
         return Checks.read(self.path)
 
     def record(self, **changes: str | None) -> None:
-        """Write down when it was verified or proven: fields of Checks; its files stay as they are.
+        """Store the time of a check, given as fields of Checks.
 
-        A store that takes no note keeps none: the check itself stands.
+        A store that is read-only is no error, because the check itself succeeded.
         """
         try:
             self.store.note(self, replace(self.checks, **changes))  # type: ignore[arg-type]
         except (OSError, PgtasksError):
-            pass  # such as a folder that is read-only
+            pass  # for example a read-only folder
 
     def _named(self, name: str) -> str:
         return f"backup {self.id}: {name}"
 
     def _content(self, name: str) -> bytes:
-        """Return a small file as the manifest knows it, raising NotProven for any other content."""
+        """Return the content of a small file, raising NotProven if it differs from the manifest."""
         expected = self.manifest.files.get(name)
         if expected is None:
             raise NotProven(f"{self._named(name)}: missing")
@@ -247,7 +247,7 @@ class Backup:
 
 @dataclass(frozen=True)
 class Broken:
-    """What lies where a backup would, below two folders' names, and why it cannot be read."""
+    """An unreadable backup; `home` are the two folders above it."""
 
     home: tuple[str, ...]
     name: str
@@ -257,14 +257,14 @@ class Broken:
 
 @dataclass(frozen=True)
 class Contents:
-    """What lies in a store: finished backups, newest first; what is broken or was interrupted."""
+    """The contents of a store: complete backups, newest first; unreadable and interrupted ones."""
 
     backups: Sequence[Backup] = ()
     broken: Sequence[Broken] = ()
     interrupted: Sequence[str] = ()
 
     def of(self, environment: str | None, database: str | None = None) -> list[Backup]:
-        """Return the backups of an environment, a database; names are those of the manifests."""
+        """Return the backups of an environment and a database, by the names in the manifests."""
         return [
             backup
             for backup in self.backups
@@ -273,11 +273,11 @@ class Contents:
         ]
 
     def only(self, environment: str | None) -> Contents:
-        """Return the same with the backups of one environment alone, of all for None."""
+        """Return the contents with the backups of one environment only; None means all."""
         return replace(self, backups=self.of(environment))
 
     def broken_of(self, environment: str, database: str) -> list[Broken]:
-        """Return what is broken and lies, with a backup's name, where theirs lie."""
+        """Return the unreadable backups in the folder of an environment and a database."""
         home = (folder_name(environment), folder_name(database))
         return [
             broken for broken in self.broken if broken.home == home and manifests.is_id(broken.name)

@@ -1,4 +1,4 @@
-"""What `--backup X` means: latest, ask, a path, an ID or the beginning of one."""
+"""Find what `--backup X` means: latest, ask, a path, an ID or the beginning of one."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _SHOWN = 5  # backups that an error names
 
 
 def kind(which: str | None) -> Kind:
-    """Return what kind of name it is; nothing at all is the latest.
+    """Return the kind of a name; None means the latest.
 
-    A word without a slash is a path where a backup lies there. Raises Refused for an empty one.
+    A word without a slash is a path if a backup exists there. Raises Refused for an empty name.
     """
-    if which == "":  # an unset variable of a script, say
+    if which == "":  # for example an unset variable in a script
         raise Refused("--backup '' names no backup: an ID, the beginning of one, latest, or a path")
     if which is None or which == "latest":
         return "latest"
@@ -31,7 +31,7 @@ def kind(which: str | None) -> Kind:
 
 
 def holds_backup(path: Path) -> bool:
-    """Return whether a folder has a manifest, of whatever kind."""
+    """Return whether a folder has a manifest, valid or not."""
     return os.path.lexists(path / manifest.NAME)
 
 
@@ -48,7 +48,7 @@ def select(contents: Contents, environment: str, database: str, which: str | Non
     own, broken = contents.of(environment, database), contents.broken_of(environment, database)
     backup = _by_id(own, broken, which) or _by_id(contents.backups, contents.broken, which)
     if backup is None:
-        known = f"there is {_named(own)}" if own else "there is none of this database"
+        known = f"there is {_named(own)}" if own else "this database has none"
         raise Refused(f"unknown backup {which!r}, {known}")
     return backup
 
@@ -71,11 +71,11 @@ def _latest(contents: Contents, environment: str, database: str) -> Backup:
 
 
 def _refuse_passing_over(broken: Sequence[Broken], chosen: Backup | None) -> None:
-    """Raise UnreadableManifest where a backup newer than the chosen one cannot be read."""
+    """Raise UnreadableManifest if a backup newer than the chosen one cannot be read."""
     newest = max(broken, key=lambda each: each.name, default=None)
     if newest is None or (chosen is not None and newest.name < chosen.id):
         return
-    way = f"--backup {chosen.id} takes the newest that can" if chosen else "no other is there"
+    way = f"--backup {chosen.id} takes the newest that can" if chosen else "there is no other"
     raise UnreadableManifest(
         f"the newest backup {newest.name} cannot be read, {way}: {newest.error.message}",
         id=newest.name,
@@ -83,7 +83,7 @@ def _refuse_passing_over(broken: Sequence[Broken], chosen: Backup | None) -> Non
 
 
 def _by_id(backups: Sequence[Backup], broken: Sequence[Broken], which: str) -> Backup | None:
-    """Return the backup of an ID or of its beginning, raising why it cannot be read."""
+    """Return the backup with an ID or its unique beginning, raising if it cannot be read."""
     faults = {each.name: each.error for each in broken}
     for backup in backups:
         if backup.id == which:

@@ -1,4 +1,4 @@
-"""Where a new backup goes: to this machine, or to the database host."""
+"""The store of a new backup: this machine, or the database host."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from pgtasks.settings.target import Target
 
 
 def check(target: Target, *, on_host: bool) -> None:
-    """Raise Refused where the host is to keep a backup and is this machine."""
+    """Raise Refused for --on-host if the target has no host."""
     if on_host and not target.ssh:
         raise Refused(
             f"--on-host: environment {target.environment!r} has no ssh, "
-            "its backups lie on this machine"
+            "its backups are on this machine"
         )
 
 
 def of(reached: Reached, folder: Path, *, on_host: bool = False) -> Store:
-    """Return the store for a backup: `folder` here, or `on_host` the one of the target's host."""
-    far = remote.of(reached.host, reached.target.ssh) if on_host else None
-    return far or LocalStore(folder)
+    """Return the store of a backup: the local `folder`, or with `on_host` that of the host."""
+    remote_store = remote.of(reached.host, reached.target.ssh) if on_host else None
+    return remote_store or LocalStore(folder)

@@ -1,6 +1,6 @@
-"""Files on their way from one place to another: names, sizes, and bytes as they come.
+"""Streams of files between stores: names, sizes and content.
 
-A stream is read once and in order. The bytes of a file are gone when the next one is asked for.
+A stream is read once and in order: the content of a file before the next file.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Admit = Callable[[str, int], None]
 
 @dataclass(frozen=True)
 class FileStream:
-    """A file with a relative name, `size` bytes of which come in `chunks`."""
+    """A file with a relative name, whose `size` bytes are read from `chunks`."""
 
     name: str
     size: int
@@ -34,11 +34,11 @@ FileStreams = Generator[FileStream, None, None]
 
 
 class UnreadableFile(Failed):
-    """Report a file that cannot be read whole."""
+    """A file cannot be read to its end."""
 
 
 class UnexpectedFile(NotProven):
-    """Report a file that does not belong to a backup, or not in that size."""
+    """A file does not belong to the backup, or has another size."""
 
 
 def opened(folder: Path, names: Iterable[str]) -> FileStreams:
@@ -62,15 +62,15 @@ def _chunks(name: str, read: Callable[[int], bytes | None], size: int) -> Iterat
         left -= len(chunk)
         yield chunk
     if left:
-        raise UnreadableFile(f"{name}: {left:,} bytes went missing while it was read")
+        raise UnreadableFile(f"{name}: {left:,} bytes were lost while it was read")
 
 
 def measured(
     files: Iterable[FileStream], records: dict[str, FileRecord], tell: Tell | None = None
 ) -> Iterator[FileStream]:
-    """Yield the same files, and put the record of each into `records` when it was read whole.
+    """Yield the same files, and add the record of each to `records` when it has been read.
 
-    `tell` gets the bytes that were read since it was told last.
+    `tell` is called with the number of bytes since its last call.
     """
     for file in files:
         yield replace(file, chunks=_measured(file, records, tell))
@@ -89,7 +89,7 @@ def _measured(
 
 
 def counting(update: Callable[[int], None]) -> Tell:
-    """Return what adds up the bytes it is told of, for an `update` that wants their sum."""
+    """Return a function that adds up bytes, and calls `update` with the sum."""
     total = 0
 
     def tell(size: int) -> None:
@@ -101,14 +101,14 @@ def counting(update: Callable[[int], None]) -> Tell:
 
 
 def admitted(files: Iterable[FileStream], admit: Admit) -> Iterator[FileStream]:
-    """Yield the same files, after `admit` has raised for a name or a size that may not be."""
+    """Yield the same files; `admit` raises for a name or a size that is not allowed."""
     for file in files:
         admit(file.name, file.size)
         yield file
 
 
 def expecting(records: Mapping[str, FileRecord]) -> Admit:
-    """Return what admits the files that a backup has, in their sizes."""
+    """Return a check for `admitted`: only the files in `records`, with their sizes."""
 
     def admit(name: str, size: int) -> None:
         if name not in records:
@@ -120,12 +120,12 @@ def expecting(records: Mapping[str, FileRecord]) -> Admit:
 
 
 def laid(folder: Path, files: Iterable[FileStream]) -> None:
-    """Write files below a folder, each new, durable and its owner's alone.
+    """Create files below a folder, durable and readable only by their owner.
 
-    Raises NotProven for a name that comes twice, OSError for what cannot be written.
+    Raises NotProven if a name occurs twice, OSError if a file cannot be written.
     """
     pending: list[Future[None]] = []
-    # the disk writes one file while the next one comes in
+    # one file is flushed to the disk while the next one arrives
     with ThreadPoolExecutor(1) as pool:
         for file in files:
             handle = _made(folder / file.name)
@@ -145,7 +145,7 @@ def _made(path: Path) -> int:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     except (FileExistsError, NotADirectoryError):
-        raise NotProven(f"the archive holds {path.name!r} twice") from None
+        raise NotProven(f"the archive contains {path.name!r} twice") from None
 
 
 def _write(handle: int, chunk: bytes) -> None:

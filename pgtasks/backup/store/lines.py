@@ -1,4 +1,4 @@
-"""Lines that the scripts of a host's store print, before an archive or alone."""
+"""Parse the lines that the scripts of a remote store print, before an archive or alone."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import IO
 from pgtasks.errors import Failed
 
 MOST = 64 << 20  # bytes of lines that a script prints: some 500,000 names
-_LINE = 16_384  # of one of them
+_LINE = 16_384  # of one line
 _SIZE = re.compile(r"[0-9]{1,18}")
 _KINDS = {
     "l": "a symbolic link",
@@ -21,25 +21,25 @@ _KINDS = {
 
 
 def words(source: IO[bytes]) -> Iterator[tuple[str, str, str]]:
-    """Read lines up to an empty one or the end; yield each as its first word and the rest."""
+    """Read lines up to an empty one or the end; yield the first word and the rest of each."""
     for line in raw(source):
         yield line.partition(" ")
 
 
 def raw(source: IO[bytes]) -> Iterator[str]:
-    """Read lines up to an empty one or the end, raising Failed for more than there can be."""
+    """Read lines up to an empty one or the end, raising Failed if they exceed the limits."""
     left = MOST
     while (line := source.readline(_LINE)) not in (b"", b"\n"):
         left -= len(line)
         if left < 0 or (len(line) == _LINE and line[-1:] != b"\n"):
-            raise Failed("the lines that came from the host are longer than any of ours")
+            raise Failed("the host sent longer lines than expected")
         yield line.rstrip(b"\n").decode("utf-8", "surrogateescape")
 
 
 def listed(line: str) -> tuple[str, int, str]:
-    """Return name, size and kind (nothing: a file) from a line of ls.
+    """Return name, size and kind (empty for a file) from a line of ls.
 
-    What is none, such as half a name, is a name.
+    Any other line, such as part of a name, is a name.
     """
     fields = line.split(None, 8)
     if len(fields) < 5:

@@ -49,7 +49,7 @@ class LocalStore:
         return self.base / folder_name(environment) / folder_name(database)
 
     def list(self) -> Contents:
-        """Return what lies in the folder."""
+        """Return the contents of the folder."""
         backups, broken = [], []
         for path, manifest in tree.manifests_below(self.base):
             if isinstance(manifest, PgtasksError):
@@ -72,13 +72,13 @@ class LocalStore:
             raise
 
     def at(self, path: Path) -> Backup:
-        """Return the backup of any folder of this machine, named by it or by its manifest.
+        """Return the backup in any local folder, given the folder or its manifest.
 
         Raises Refused if there is none, UnreadableManifest if its manifest cannot be read.
         """
         path = path.parent if path.name == manifests.NAME else path
         if not path.exists():
-            raise Refused(f"no backup at {str(path)!r}: expected the folder of one")
+            raise Refused(f"no backup at {str(path)!r}: expected the folder of a backup")
         if not (choice.holds_backup(path) or (path.is_dir() and is_id(path.name))):
             raise Refused(foreign.described(path))
         read = tree.own_manifest if is_id(path.resolve().name) else tree.manifest_in
@@ -89,22 +89,22 @@ class LocalStore:
 
     @contextmanager
     def draft(self, environment: str, database: str, id: str = "") -> Iterator[LocalDraft]:
-        """Make a backup in a folder with a temporary name."""
+        """Create a backup in a folder with a temporary name."""
         home = self._home(environment, database)
         if id:
-            self.sweep()  # which finishes what a killed run had brought whole
+            self.sweep()  # which completes the backup of a killed run, if all its files are there
             if (home / id).exists():
-                raise BackupExists(f"backup {id} is there already")
+                raise BackupExists(f"backup {id} exists already")
         id = id or staging.new_id()
         with staging.making(home, id) as path:
             yield LocalDraft(self, id, path)
 
     def dump(self, backup: Backup) -> Path:
-        """Return the dump where it lies."""
+        """Return the path of the dump."""
         return backup.path / names.dump_name(backup.manifest.layout)
 
     def read(self, backup: Backup, names: Sequence[str] = ()) -> FileStreams:
-        """Return the files one after the other, after each was seen to have its size."""
+        """Return a stream of files, after the size of each was checked."""
         expected = backup.manifest.files
         chosen = {name: expected[name] for name in names or expected}
         if faults := files.unfit(backup.path, chosen):
@@ -112,17 +112,17 @@ class LocalStore:
         return filestream.opened(backup.path, chosen)
 
     def complete(self, backup: Backup) -> None:
-        """Do nothing: all of it is here."""
+        """Do nothing: all files are here."""
 
     def records(
         self, backup: Backup, jobs: int, *, check: CheckNames, tell: Tell | None = None
     ) -> Reading:
-        """Read the files, the largest first, several at once."""
+        """Read the files in parallel, the largest first."""
         try:
             if odd := files.odd(backup.path):
                 raise damaged(backup.id, odd)
             check(set(files.below(backup.path)))
-        except OSError as exc:  # such as a folder that may not be looked into
+        except OSError as exc:  # for example a folder without read permission
             raise NotProven(f"backup {backup.id}: {exc.filename}: {exc.strerror}") from None
         return _read_all(backup.path, backup.manifest.files, jobs, tell)
 
@@ -131,15 +131,15 @@ class LocalStore:
         checks.write(backup.path)
 
     def sweep(self) -> Sequence[str]:
-        """Tidy up after interrupted backups.
+        """Clean up after interrupted backups.
 
-        One that was written whole and lacks its final name alone gets it.
+        A backup that lacks only its final name gets it.
         """
         done = []
         for path in staging.leftovers(self.base):
             id = _whole(path)
             if id and staging.settle(path, id):
-                done.append(f"finished backup {id}, which an interrupted run had written whole")
+                done.append(f"completed backup {id}: an interrupted run had written all of it")
             elif staging.discard(path):
                 done.append(f"removed {path.name!r}, an interrupted backup")
         return done
@@ -147,7 +147,7 @@ class LocalStore:
 
 @dataclass(frozen=True)
 class LocalDraft:
-    """A backup that is written below a temporary name."""
+    """A backup that is being written to a folder with a temporary name."""
 
     store: LocalStore
     id: str
@@ -155,7 +155,7 @@ class LocalDraft:
 
     @property
     def folder(self) -> Path:
-        """Return the same folder: tools write into it."""
+        """Return the same folder, into which the tools write."""
         return self.path
 
     @property
@@ -168,7 +168,7 @@ class LocalDraft:
         files.remove(path)
 
     def write(self, streams: Iterable[FileStream]) -> Reading:
-        """Write files; their records are those of what was written."""
+        """Write files, and return their records."""
         records: dict[str, FileRecord] = {}
         filestream.laid(self.path, filestream.measured(streams, records))
         for folder in self.path.iterdir():
@@ -216,7 +216,7 @@ def _read(folder: Path, name: str) -> FileRecord | Unread:
 
 
 def _whole(path: Path) -> str:
-    """Return the ID of a backup in the making to which nothing is missing, nothing for another."""
+    """Return the ID of an incomplete backup that lacks only its final name, else nothing."""
     try:
         manifest = tree.manifest_in(path)
     except PgtasksError:

@@ -1,4 +1,4 @@
-"""The backups folder of a database host, worked with from here."""
+"""The backups folder of a database host."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ from pgtasks.server.quoting import folder_name
 from pgtasks.settings.ssh import Login
 
 DEFAULT = "pgtasks-backups"
-_LISTING = 4 << 30  # bytes of all manifests; they lie on this machine's disk meanwhile
+_LISTING = 4 << 30  # bytes of all manifests, which are copied to this machine
 _FRAME = 16_384  # bytes beside one file in an archive, and at its end
-_READ = 1_000_000  # bytes a second that a host reads of its own disk at least
-_LARGEST = 10**13  # bytes of a backup whose reading is waited for
-_READERS = 2  # processes that read there what has arrived
+_READ = 1_000_000  # lowest rate at which a host reads its own disk, in bytes per second
+_LARGEST = 10**13  # largest backup, in bytes, for the timeout of reading it
+_READERS = 2  # processes on the host that read the received files
 
 
 class RemoteStore:
-    """The folder `ssh.backups` on a host: absolute, or below the home of the account there."""
+    """The folder `ssh.backups` on a host: absolute, or relative to the home folder there."""
 
     def __init__(self, host: Host, folder: str = "") -> None:
         self.host, self.folder = host, folder or DEFAULT
@@ -54,10 +54,10 @@ class RemoteStore:
         """Return the folder of one database's backups, as the setting names it."""
         return f"{self.folder}/{_home(environment, database)}"
 
-    # what is there
+    # the contents
 
     def list(self) -> Contents:
-        """Return what lies there; all manifests come here."""
+        """Return the contents of the folder, with a local copy of all manifests."""
         index = self._index()
         return index.contents(self)
 
@@ -78,7 +78,7 @@ class RemoteStore:
         return Index(self.prefix, path, below, tuple(dead), faults)
 
     def find(self, environment: str, database: str, which: str | None = None) -> Backup:
-        """Return a backup by its path there, or as `choice.select` finds it among them."""
+        """Return a backup by its path on the host, or as `choice.select` finds it."""
         index = self._index()
         try:
             if which is not None and os.sep in which:
@@ -88,20 +88,20 @@ class RemoteStore:
             raise Refused(f"on {self.name}: {exc.message}") from None
 
     def dump(self, backup: Backup) -> Path:
-        """Return the dump where it lies, a path on the host."""
+        """Return the path of the dump on the host."""
         return Path(backup.folder) / names.dump_name(backup.manifest.layout)
 
     def read(self, backup: Backup, names: Sequence[str] = ()) -> FileStreams:
-        """Yield files from an archive that tar writes there."""
+        """Yield files from an archive that tar writes on the host."""
         expected = {name: backup.manifest.files[name] for name in names or backup.manifest.files}
-        # folders are named whole: a dump may have more files than a command has room for
+        # the arguments are folders: a dump may have more files than a command line can name
         packed = {name if names else name.split("/")[0] for name in expected}
         most = sum(each.size + _FRAME for each in expected.values()) + _FRAME * (len(packed) + 1)
         with self._reading(scripts.pack(backup.folder, sorted(packed)), "read", most) as source:
             yield from tarstream.unpack(source)
 
     def complete(self, backup: Backup) -> None:
-        """Bring all of a backup here but the dump."""
+        """Copy all files of a backup to this machine, except the dump."""
         missing = [
             name for name in small_names(backup.manifest) if not (backup.path / name).exists()
         ]
@@ -120,8 +120,8 @@ class RemoteStore:
     def sums(
         self, folder: str, jobs: int, *, check: CheckNames | None = None, tell: Tell | None = None
     ) -> Reading:
-        """Return the records of all files below a folder there."""
-        sizes, found = {}, {}
+        """Return the records of all files below a folder on the host."""
+        sizes, sums = {}, {}
         with self._reading(scripts.sums(folder, max(1, jobs)), "read") as source:
             for line in lines.raw(source):
                 name, size, kind = lines.listed(line)
@@ -133,87 +133,87 @@ class RemoteStore:
                 check(set(sizes))
             for sha256, _, name in lines.words(source):
                 plain = name.strip(" *").removeprefix("./")
-                found[plain] = sha256
+                sums[plain] = sha256
                 if tell:
                     tell(sizes.get(plain, 0))
         return {
-            name: FileRecord(size, found[name]) if name in found else Unread()
+            name: FileRecord(size, sums[name]) if name in sums else Unread()
             for name, size in sizes.items()
         }
 
-    # what is written there
+    # writing
 
     @contextmanager
     def draft(self, environment: str, database: str, id: str = "") -> Iterator[RemoteDraft]:
-        """Make a backup there in a folder with a temporary name.
+        """Create a backup in a folder with a temporary name.
 
-        Where the line is lost, the next run removes it.
+        If the connection is lost, the next run removes it.
         """
         id = id or staging.new_id()
         path, free = self._make(_home(environment, database), id)
         try:
             yield RemoteDraft(self, id, room(self.host), Path(path), free)
-        except OSError as exc:  # such as a full disk here
+        except OSError as exc:  # for example a full local disk
             raise Failed(f"cannot write {str(exc.filename)!r}: {exc.strerror}") from None
         finally:
             self.remove(path)
 
     def _make(self, home: str, id: str) -> tuple[str, int | None]:
-        """Make a temporary folder; return its path, and the bytes for which there is room."""
+        """Create a temporary folder; return its path and the number of free bytes."""
         path, free = "", None
         script = scripts.make(self.folder, home, staging.name(id), id)
         for kind, _, rest in self._run(script):
             if kind == scripts.THERE:
-                raise BackupExists(f"backup {id} is there already")
+                raise BackupExists(f"backup {id} exists already")
             if kind == scripts.BUSY:
-                raise Locked(f"another run is making backup {id} on {self.name}")
+                raise Locked(f"another run is creating backup {id} on {self.name}")
             if kind == "at":
                 path = rest
             elif kind == "free":
-                found = disk.parse(path, rest)
-                free = found.free if found else None
+                file_system = disk.parse(path, rest)
+                free = file_system.free if file_system else None
         return path, free
 
     def note(self, backup: Backup, checks: Checks) -> None:
-        """Write the checks there, and beside what is here of the backup."""
+        """Write the checks to the host, and to the local copy."""
         self.put(f"{backup.folder}/{names.CHECKS}", checks.text().encode())
         checks.write(backup.path)
 
     def put(self, path: str, content: bytes) -> None:
-        """Write a small file there, in the place of one that is there."""
+        """Write a small file on the host, replacing an existing one."""
         before, _, name = path.rpartition("/")
         command = scripts.replace(path, f"{before}/.{name}.{secrets.token_hex(8)}")
         with self._worded("written"), streams.writing(self.host, command) as sink:
             sink.write(content)
 
     def unpack(self, path: str, arriving: Iterable[FileStream]) -> None:
-        """Write files below a folder there."""
+        """Write files below a folder on the host."""
         with self._worded("written"), streams.writing(self.host, scripts.unpack(path)) as sink:
             tarstream.pack(sink, arriving)
 
     def finish(self, path: str, id: str) -> str:
-        """Make a temporary folder durable, give it its final name and return where it is."""
+        """Make a temporary folder durable, give it its final name, and return its path."""
         for kind, _, _ in self._run(scripts.finish(path, id)):
             if kind == scripts.THERE:
                 raise Refused(f"there is another backup {id} on {self.name}")
         return str(PurePosixPath(path).with_name(id))
 
     def remove(self, path: str) -> None:
-        """Remove a folder there, if the line still stands."""
+        """Remove a folder on the host, if the connection still works."""
         try:
             self._run(scripts.remove(path))
         except PgtasksError:
-            pass  # the next run's sweep does it
+            pass  # the next run removes it
 
     def sweep(self) -> Sequence[str]:
-        """Remove what interrupted runs left there; living runs are left alone."""
-        gone = [PurePosixPath(rest).name for _, _, rest in self._run(scripts.sweep(self.folder))]
-        return [f"removed {name!r} on {self.name}, an interrupted backup" for name in gone]
+        """Remove the folders of interrupted runs, not those of active ones."""
+        removed = [PurePosixPath(rest).name for _, _, rest in self._run(scripts.sweep(self.folder))]
+        return [f"removed {name!r} on {self.name}, an interrupted backup" for name in removed]
 
-    # scripts there
+    # scripts
 
     def _run(self, command: Command) -> Sequence[tuple[str, str, str]]:
-        """Return the lines that a script prints; it may have to write much to disk before."""
+        """Return the lines that a script prints; first it may write much to the disk."""
         with self._reading(command, "written") as source:
             return [*lines.words(source)]
 
@@ -242,7 +242,7 @@ class RemoteStore:
 
 @dataclass(frozen=True)
 class RemoteDraft:
-    """A backup that is written below a temporary name on a host."""
+    """A backup that is being written to a folder with a temporary name on a host."""
 
     store: RemoteStore
     id: str
@@ -251,25 +251,25 @@ class RemoteDraft:
     free: int | None
 
     def clear(self, path: Path) -> None:
-        """Remove a file or a folder there."""
+        """Remove a file or a folder on the host."""
         self.store.remove(str(path))
 
     def write(self, streams: Iterable[FileStream]) -> Reading:
-        """Send files, and let the host read what has arrived."""
+        """Send files, and let the host read the received ones."""
         self.store.unpack(str(self.folder), streams)
         return self.store.sums(str(self.folder), _READERS)
 
     def records(self, jobs: int) -> dict[str, FileRecord]:
-        """Let the host read what the tools wrote there, and read the small files here."""
+        """Let the host read the dump, and read the small files here."""
         records = {}
-        for name, found in self.store.sums(str(self.folder), jobs).items():
-            if isinstance(found, Unread):
-                raise Failed(f"{self.store.prefix}{self.folder}/{name}: {found.reason}")
-            records[name] = found
+        for name, record in self.store.sums(str(self.folder), jobs).items():
+            if isinstance(record, Unread):
+                raise Failed(f"{self.store.prefix}{self.folder}/{name}: {record.reason}")
+            records[name] = record
         return records | files.records(self.path, files.below(self.path), jobs=jobs)
 
     def finish(self) -> Backup:
-        """Send what is small, the manifest last."""
+        """Send the small files, the manifest last."""
         small = files.below(self.path)
         small.remove(manifests.NAME)
         ordered = [*small, manifests.NAME]
@@ -283,5 +283,5 @@ def _home(environment: str, database: str) -> str:
 
 
 def of(host: Host, ssh: Login | None) -> RemoteStore | None:
-    """Return the store on a host that was logged in to, None where that is this machine."""
+    """Return the store on a host after the login, None if that is this machine."""
     return RemoteStore(host, ssh.backups) if ssh else None

@@ -1,4 +1,4 @@
-"""What is small of the backups on a database host, on this machine for the length of a run."""
+"""A local copy of the small files of the backups on a database host, for one run."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ _rooms: weakref.WeakKeyDictionary[Host, Path] = weakref.WeakKeyDictionary()
 
 
 def room(host: Host) -> Path:
-    """Return a new folder on this machine for what is small of what lies on a host.
+    """Create a local folder for the small files of a host's backups.
 
-    It goes with the host's object; what a killed run leaves, the next one removes.
+    It is removed with the host object; the next run removes that of a killed run.
     """
     if host not in _rooms:
         _rooms[host] = tempfiles.folder()
@@ -47,10 +47,10 @@ def room(host: Host) -> Path:
 
 
 def place(path: Path, name: str) -> None:
-    """Make the folder of a backup whose name a host says, raising NotProven for another's."""
+    """Create the local folder of a backup that a host lists, raising NotProven for another name."""
     folder = tarstream.checked(name)
     if len(folder.parts) != 3:
-        raise NotProven(f"the host lists {name!r}, which is no backup's folder")
+        raise NotProven(f"the host lists {name!r}, which is not the folder of a backup")
     try:
         (path / folder).mkdir(parents=True, exist_ok=True)
     except OSError as exc:
@@ -58,19 +58,19 @@ def place(path: Path, name: str) -> None:
 
 
 def admit(name: str, size: int) -> None:
-    """Raise NotProven for what a host sends beside manifests and checks, or too large."""
+    """Raise NotProven unless a file is a manifest or its checks, within the size limit."""
     parts = name.split("/")
     most = {manifests.NAME: manifests.LIMIT, names.CHECKS: scripts.CHECKS}
     if len(parts) != 4 or size > most.get(parts[-1], -1):
-        raise NotProven(f"the host sends {name!r} of {size:,} bytes, which is no manifest")
+        raise NotProven(f"the host sends {name!r} of {size:,} bytes, which is not a manifest")
 
 
 @dataclass(frozen=True)
 class Index:
-    """The manifests of a host's backups folder `base`, in `path` as they lie there.
+    """A copy in `path` of the manifests below the folder `base` of a host.
 
-    `faults` says why a manifest did not come, by its name below `base`; `dead` are the temporary
-    folders of runs that ended without a word.
+    `faults` are the reasons for missing manifests, by their names below `base`; `dead` are the
+    temporary folders of killed runs.
     """
 
     prefix: str
@@ -80,7 +80,7 @@ class Index:
     faults: Mapping[str, str] = field(default_factory=dict)
 
     def contents(self, store: Store) -> Contents:
-        """Return what lies in the store, in words that name the host's own paths."""
+        """Return the contents of the store, with the host's paths in messages."""
         backups, broken = [], []
         for path, manifest in tree.manifests_below(self.path):
             if isinstance(manifest, PgtasksError):
@@ -93,11 +93,11 @@ class Index:
         return Contents(newest_first(backups), broken, interrupted)
 
     def at(self, folder: str, store: Store) -> Backup:
-        """Return the backup of a folder there, or of its manifest, raising Refused for no such."""
+        """Return the backup in a folder of the host, by the path of folder or manifest."""
         folder = folder.removesuffix(f"/{manifests.NAME}")
         path = self.path / os.path.relpath(folder, self.base)
         if not path.is_relative_to(self.path) or ".." in path.parts or not path.is_dir():
-            raise Refused(f"no backup at {folder!r}, they lie below {self.base!r}")
+            raise Refused(f"no backup at {folder!r}, backups are below {self.base!r}")
         try:
             return Backup(path, tree.manifest_in(path), store, self._folder(path))
         except NotProven as exc:
@@ -107,7 +107,7 @@ class Index:
         return f"{self.base}/{path.relative_to(self.path).as_posix()}"
 
     def _worded(self, error: PgtasksError) -> PgtasksError:
-        """Return an error about what lies in `path` as one about what lies on the host."""
+        """Return an error about a file in `path` as one about the file on the host."""
         words = error.message
         for name, fault in self.faults.items():
             missing = f"{self.path / name}: {os.strerror(errno.ENOENT)}"
@@ -116,6 +116,6 @@ class Index:
 
 
 def small_names(made: Manifest) -> list[str]:
-    """Return the names of a backup's files but for its dump."""
+    """Return the names of a backup's files, without its dump."""
     dump = names.dump_name(made.layout)
     return [name for name in made.files if name.split("/")[0] != dump and "/" not in name]

@@ -1,6 +1,6 @@
-"""What runs on a host to keep backups there: POSIX shell, one script per step.
+"""The shell scripts of a remote store: POSIX shell, one script per step.
 
-A step costs three round trips, so each does all it can.
+A step costs three round trips, so each does as much as possible.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from pgtasks.backup.format.manifest import LIMIT as LARGEST
 from pgtasks.host.local import Command
 
 BUSY, THERE = "busy", "there"
-CHECKS = 64 << 10  # bytes that the checks beside a backup may have
+CHECKS = 64 << 10  # bytes of the file of checks
 
-# `alive` says whether a folder in the making belongs to a run: it names the run's room, which the
-# lifeline removes with the folder around it when the run ends, however it ends. One that names none
-# yet is somebody's for a minute; one that cannot be looked into is another account's, and a folder
-# of another account in the room's place is no room.
+# `alive` tells whether a temporary folder belongs to an active run. The folder names the run's
+# room, which the watchdog removes when the run ends, however it ends. A folder that names none
+# counts as alive for one minute. One that cannot be read belongs to another account, and a folder
+# of another account at the room's path does not count.
 _BASE = """\
 umask 077
 case $1 in (/*) base=$1;; ('~'/*) base=$HOME/${1#??};; (*) base=$HOME/$1;; esac
@@ -37,8 +37,8 @@ dead() {
 sweep() { dead | while IFS= read -r d; do rm -rf -- "$d" && printf 'swept %s\\n' "$d"; done; }
 """
 
-# $1, $2: blocks of 512 bytes that a manifest and the checks beside it may have. Says where the
-# folder is; what is dead, what is finished, which file is no plain one or too large; after an empty
+# $1, $2: limits of a manifest and of its checks, in blocks of 512 bytes. Prints the path of the
+# folder; dead folders, complete backups, files that are not regular or too large; after an empty
 # line the manifests
 _LIST = """\
 printf 'base %s\\n' "$base"
@@ -88,8 +88,8 @@ cd .. || exit 1
 mv -- "$1" "$2" && { sync . 2>/dev/null || sync; } && rm -f -- "$2/.room"
 """
 
-# $1: the file, $2: the new name. Nothing that is there is written to, nor moved into: no link is
-# followed
+# $1: the file, $2: the new name. An existing file is not written to, an existing folder not moved
+# into: no link is followed
 _REPLACE = """\
 umask 077
 set -C
@@ -98,9 +98,9 @@ rm -f -- "$2"
 exit 1
 """
 
-# $1: a folder, $2: processes. What ls says of all that is no folder, then, after an empty line, the
-# sum of each file as it is known. A process writes its lines at once: too few for a pipe to tear
-# them.
+# $1: a folder, $2: processes. Prints the lines of ls for everything but folders; after an empty
+# line the checksum of each file. A process writes its lines in one piece that is small enough for a
+# pipe to keep whole.
 _SUMS = """\
 cd -- "$1" || exit 1
 if command -v sha256sum >/dev/null; then sum=sha256sum
@@ -115,50 +115,50 @@ find . -type f ! -name '.*' -print0 | xargs -0 -P "$2" -n $((n < 32 ? n : 32)) $
 
 
 def listing(folder: str) -> Command:
-    """Return what lists the backups folder: lines, then the manifests as an archive."""
+    """Return the command that lists the backups folder: lines, then the manifests as an archive."""
     return _script(_BASE + _LIST, folder, str(LARGEST // 512), str(CHECKS // 512))
 
 
 def make(folder: str, home: str, partial: str, id: str) -> Command:
-    """Return what sweeps the backups folder and makes a temporary folder in it.
+    """Return the command that sweeps the backups folder and creates a temporary folder in it.
 
-    Says BUSY where another run makes the same backup, THERE where it is finished.
+    It prints BUSY if another run creates the same backup, THERE if that is complete.
     """
     return _script(_BASE + _MAKE, folder, home, partial, id)
 
 
 def sweep(folder: str) -> Command:
-    """Return what removes the temporary folders of dead runs, a line for each."""
+    """Return the command that removes the temporary folders of dead runs, a line for each."""
     return _script(f'{_BASE}cd -- "$base" 2>/dev/null || exit 0\nsweep\n', folder)
 
 
 def finish(partial: str, id: str) -> Command:
-    """Return what makes a folder durable and gives it its name; says THERE if taken."""
+    """Return the command that makes a folder durable and renames it; it prints THERE if taken."""
     return _script(_FINISH, partial, id)
 
 
 def sums(folder: str, jobs: int) -> Command:
-    """Return what reads all files below a folder: lines of ls, then `SHA256  ./NAME`."""
+    """Return the command that reads all files below a folder: lines of ls, then `SHA256 ./NAME`."""
     return _script(_SUMS, folder, str(jobs))
 
 
 def pack(folder: str, names: Iterable[str]) -> Command:
-    """Return what sends files and folders below a folder as an archive."""
+    """Return the command that sends files and folders below a folder as an archive."""
     return _script('cd -- "$1" && shift && exec tar -cf - -- "$@"', folder, *names)
 
 
 def unpack(folder: str) -> Command:
-    """Return what writes the files of an archive from stdin."""
+    """Return the command that writes the files of an archive from stdin."""
     return _script('umask 077; exec tar -xof - -C "$1"', folder)
 
 
 def remove(path: str) -> Command:
-    """Return what removes a file or a folder."""
+    """Return the command that removes a file or a folder."""
     return _script('rm -rf -- "$1"', path)
 
 
 def replace(path: str, beside: str) -> Command:
-    """Return what puts stdin in the place of a small file; `beside` is new, its name meanwhile."""
+    """Return the command that replaces a small file by stdin, through the new file `beside`."""
     return _script(_REPLACE, path, beside)
 
 

@@ -1,7 +1,7 @@
-"""A backup in the making: a folder with a temporary name, alive as long as its run is.
+"""The temporary folder of an incomplete backup.
 
-The run holds a flock on a file in the folder; the system frees it when the run ends, however it
-ends. So a folder whose lock is free belongs to nobody and is swept.
+Its run holds a lock (flock) on a file in the folder, which the system releases when the run ends,
+however it ends. So a folder whose lock is free is removed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pgtasks.host import private
 
 _LOCK = ".lock"
 _SUFFIX = ".partial"
-_NEW = 60.0  # seconds in which a folder without a lock may be one that gets or has lost it now
+_NEW = 60.0  # seconds in which a folder without a lock may belong to a run that begins or ends
 
 
 def new_id() -> str:
@@ -36,10 +36,10 @@ def name(id: str) -> str:
 
 @contextmanager
 def making(home: Path, id: str) -> Iterator[Path]:
-    """Make the temporary folder of a backup for the length of a block, and remove it then.
+    """Create the temporary folder of a backup for the length of a block.
 
-    Inside the block `finish` gives it its final name. Raises Failed where nothing can be written,
-    Locked where another run makes the same.
+    Inside the block, `finish` gives it its final name; otherwise it is removed. Raises Failed if
+    nothing can be written, Locked if another run creates the same backup.
     """
     try:
         for folder in (home.parent, home):
@@ -47,12 +47,12 @@ def making(home: Path, id: str) -> Iterator[Path]:
             private.folder(folder)
         path, handle = _locked(home / name(id))
     except FileExistsError:
-        raise Locked(f"another run is making backup {id} in {str(home)!r}") from None
+        raise Locked(f"another run is creating backup {id} in {str(home)!r}") from None
     except OSError as exc:
         raise Failed(f"cannot write below {str(home)!r}: {exc.strerror}") from None
     try:
         yield path
-    except OSError as exc:  # such as a full disk
+    except OSError as exc:  # for example a full disk
         raise Failed(f"cannot write {str(exc.filename or path)!r}: {exc.strerror}") from None
     finally:
         _remove(path)
@@ -62,7 +62,7 @@ def making(home: Path, id: str) -> Iterator[Path]:
 def finish(path: Path, id: str) -> Path:
     """Give the folder its final name, durably, and return it.
 
-    Its lock goes after that: a folder with a temporary name always has one.
+    Its lock is removed after that, because a folder with a temporary name needs one.
     """
     final = path.parent / id
     private.sync(path)
@@ -73,7 +73,7 @@ def finish(path: Path, id: str) -> Path:
 
 
 def _locked(path: Path) -> tuple[Path, int]:
-    """Make the folder and lock it, again where a sweep removed it in between."""
+    """Create and lock the folder; repeat that if a sweep removed it in between."""
     while True:
         path.mkdir(mode=0o700)
         try:
@@ -90,7 +90,7 @@ def _locked(path: Path) -> tuple[Path, int]:
 
 
 def _remove(path: Path) -> None:
-    """Remove a folder, again where a child that is being ended still wrote into it."""
+    """Remove a folder; repeat that if a child process still wrote into it."""
     for _ in range(20):
         shutil.rmtree(path, ignore_errors=True)
         if not path.exists():
@@ -104,7 +104,7 @@ def leftovers(folder: Path) -> list[Path]:
 
 
 def discard(path: Path) -> bool:
-    """Remove what an interrupted backup left behind, if it is still there and nobody's."""
+    """Remove the folder of an interrupted backup, if it still exists and no run holds it."""
     with _held(path) as ours:
         if ours:
             _remove(path)
@@ -112,13 +112,13 @@ def discard(path: Path) -> bool:
 
 
 def settle(path: Path, id: str) -> bool:
-    """Finish a backup whose run has died, if it is still there, nobody's, and its name is free."""
+    """Complete a backup whose run has died, if no run holds it and its name is free."""
     with _held(path) as ours:
         if not ours or (path.parent / id).exists():
             return False
         try:
             finish(path, id)
-        except OSError:  # such as a folder that another account made
+        except OSError:  # for example a folder of another account
             return False
         return True
 
@@ -135,14 +135,14 @@ def _dead(path: Path) -> bool:
 
 @contextmanager
 def _held(path: Path) -> Iterator[bool]:
-    """Hold the lock of a folder whose run has died; False for any other."""
+    """Hold the lock of a folder whose run has died; yields False for any other folder."""
     try:
         handle = os.open(path / _LOCK, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
         yield path.exists() and (_finished_before(path) or _age(path) > _NEW)
         return
     except OSError:
-        yield False  # another user's
+        yield False  # of another user
         return
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -156,7 +156,7 @@ def _held(path: Path) -> Iterator[bool]:
 
 
 def _finished_before(path: Path) -> bool:
-    """Return whether a folder was written whole by a version that took the lock away too early."""
+    """Return whether a folder is complete but not renamed, by an earlier version of pgtasks."""
     return os.path.lexists(path / "manifest.json")
 
 

@@ -1,6 +1,7 @@
-"""Files as a tar stream: the form in which backups go over the line.
+"""Streams of files as tar archives, for transfers over SSH.
 
-What comes in is read by us and not by tar: plain files with names below some folder, nothing else.
+Received archives are parsed here, not by tar: only regular files with names below a folder are
+accepted.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from pgtasks.host.streams import CHUNK, CutShort
 
 _BLOCK = tarfile.BLOCKSIZE
 _END = b"\0" * _BLOCK * 2
-_SKIPPED = (tarfile.XHDTYPE, tarfile.XGLTYPE)  # times and the like, as some tars write them
+_SKIPPED = (tarfile.XHDTYPE, tarfile.XGLTYPE)  # extended headers, with times
 
-_LONGEST = 64 << 10  # bytes of a name, or of what some tars write beside one
+_LONGEST = 64 << 10  # bytes of a name or an extended header
 _MOST = 2_000_000  # files and folders
 
 
@@ -51,9 +52,9 @@ def _put(sink: IO[bytes], data: bytes) -> None:
 
 
 def unpack(source: IO[bytes]) -> Iterator[FileStream]:
-    """Yield the files of an archive as they come; folders are made for the files in them.
+    """Yield the files of an archive in their order, without its folders.
 
-    Raises NotProven for what is no plain file or lies elsewhere, CutShort where bytes are missing.
+    Raises NotProven for anything but regular files below the folder, CutShort if bytes are missing.
     """
     for info in _members(source):
         if not info.isdir():
@@ -72,7 +73,7 @@ def _chunks(source: IO[bytes], size: int) -> Iterator[bytes]:
 
 
 def _members(source: IO[bytes]) -> Iterable[tarfile.TarInfo]:
-    """Read the headers of files and folders; whoever asks for the next one has read the file."""
+    """Yield the headers of files and folders; the caller reads each file before the next header."""
     longer = ""
     for _ in range(_MOST):
         block = _block(source)
@@ -81,7 +82,7 @@ def _members(source: IO[bytes]) -> Iterable[tarfile.TarInfo]:
         info = _header_of(block)
         if info.type == tarfile.GNUTYPE_LONGNAME or info.type in _SKIPPED:
             if info.size > _LONGEST:
-                raise NotProven(f"what came is no archive of ours: a name of {info.size:,} bytes")
+                raise NotProven(f"not an archive of ours: a name of {info.size:,} bytes")
             text = _exactly(source, info.size)
             _exactly(source, -info.size % _BLOCK)
             if info.type == tarfile.GNUTYPE_LONGNAME:
@@ -89,41 +90,41 @@ def _members(source: IO[bytes]) -> Iterable[tarfile.TarInfo]:
             continue
         info.name, longer = longer or info.name, ""
         if info.type not in (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.DIRTYPE):
-            raise NotProven(f"the archive holds {info.name!r}, which is no plain file")
+            raise NotProven(f"the archive contains {info.name!r}, which is not a regular file")
         yield info
-    raise NotProven(f"the archive holds more than {_MOST:,} files")
+    raise NotProven(f"the archive contains more than {_MOST:,} files")
 
 
 def _header_of(block: bytes) -> tarfile.TarInfo:
     try:
         info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
     except tarfile.HeaderError as exc:
-        raise NotProven(f"what came is no archive: {exc}") from None
+        raise NotProven(f"not a tar archive: {exc}") from None
     if info.size < 0:  # a number of base 256 has a sign
-        raise NotProven(f"what came is no archive: {info.name!r} has {info.size} bytes")
+        raise NotProven(f"not a tar archive: {info.name!r} has {info.size} bytes")
     return info
 
 
 def _block(source: IO[bytes]) -> bytes:
-    """Return the next header, nothing at the archive's end; a stream of nothing is an empty one."""
+    """Return the next header, nothing at the end; an empty stream is an empty archive."""
     first = source.read(1)
     block = first + _exactly(source, _BLOCK - 1) if first else b""
     return block if block.strip(b"\0") else b""
 
 
 def checked(name: str) -> Path:
-    """Return a name as a path below some folder, raising NotProven for one that leads elsewhere."""
+    """Return a name as a relative path, raising NotProven if it leads out of the folder."""
     path = Path(name)
     if path.is_absolute() or ".." in path.parts or "\0" in name or not path.parts:
-        raise NotProven(f"the archive holds {name!r}, which lies elsewhere")
+        raise NotProven(f"the archive contains {name!r}, which leads out of its folder")
     return path
 
 
 def _exactly(source: IO[bytes], size: int) -> bytes:
-    said = b""
-    while len(said) < size:
-        more = source.read(size - len(said))
-        if not more:
+    data = b""
+    while len(data) < size:
+        chunk = source.read(size - len(data))
+        if not chunk:
             raise CutShort("the archive ends too early")
-        said += more
-    return said
+        data += chunk
+    return data

@@ -1,4 +1,4 @@
-"""Backups on their way from one store to another, checked where they arrive."""
+"""Copy backups from one store to another, checking them at the destination."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from pgtasks.host import journal
 from pgtasks.report import Progress
 from pgtasks.report.boundaries import boundary
 
-_READERS = 2  # processes that read the files where they lie
-_SPARE = 1 << 20  # bytes that a disk should have beside what comes onto it
+_READERS = 2  # processes that read the files at the source
+_SPARE = 1 << 20  # bytes that should stay free on the disk of the destination
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Transferred:
     already: bool = False
 
     def summary(self) -> str:
-        """Return what one line says."""
+        """Return one line."""
         made = self.backup.manifest
         if self.already:
             return f"backup {made.id} is there already"
@@ -67,10 +67,10 @@ class Transferred:
 
 
 def copy(backup: Backup, to: Store, *, progress: Progress | None = None) -> Transferred:
-    """Bring a backup into another store, with what is known of it there.
+    """Copy a backup to another store, with the times of its checks.
 
-    Raises Refused where another one of that ID is there, NotProven that says on which side a file
-    is not as it was written, Failed for a full disk; nothing of it is left there then.
+    Raises Refused if the store has a different backup with that ID, NotProven if a file was
+    changed, naming the side, and Failed for a full disk. Then no file is left there.
     """
     began, manifest = time.monotonic(), backup.manifest
     try:
@@ -89,7 +89,7 @@ def copy(backup: Backup, to: Store, *, progress: Progress | None = None) -> Tran
 
 
 def _same(backup: Backup, store: Store) -> Backup:
-    """Return the same backup as it lies in a store, raising Refused for another one."""
+    """Return the equal backup in a store, raising Refused for a different one."""
     manifest = backup.manifest
     for other in store.list().backups:
         if other.manifest == manifest:
@@ -107,7 +107,7 @@ def _bring(
     to: Store,
     progress: Progress | None,
 ) -> None:
-    """Write the files of a backup into a draft, and compare what is read and what arrives."""
+    """Write the files of a backup into a draft, and compare the files read and written."""
     expected = backup.manifest.files
     _refuse_full(backup, draft, to)
     boundary("transfer.begun")
@@ -135,18 +135,18 @@ def _refuse_full(backup: Backup, draft: Draft, to: Store) -> None:
 
 
 def _culprit(backup: Backup, read: Mapping[str, FileRecord]) -> str:
-    """Return where files were changed: where they lie, or on their way from there."""
-    there = backup.store.records(backup, _READERS, check=lambda names: None)
-    arrived_as_it_lies = not differences(read, {name: there[name] for name in read.keys() & there})
-    return backup.host.name if arrived_as_it_lies else "the way here"
+    """Return the place where files were changed: the source, or the connection."""
+    actual = backup.store.records(backup, _READERS, check=lambda names: None)
+    damaged_at_source = not differences(read, {name: actual[name] for name in read.keys() & actual})
+    return backup.host.name if damaged_at_source else "the way here"
 
 
 @contextmanager
 def lent(backup: Backup, to: Store, *, progress: Progress | None = None) -> Iterator[Backup]:
-    """Have a backup on a store's host for the length of a block, every byte of it checked there.
+    """Provide a backup on the host of a store for the length of a block, with every byte checked.
 
-    One that its own store reads there is used as it is. What was brought is removed at the end, or
-    by the next run there.
+    A backup that is already on that host is used directly. A copy is removed at the end, or by the
+    next run there.
     """
     if backup.host is to.host:
         yield backup

@@ -1,4 +1,4 @@
-"""Folders of backups on this machine: ENVIRONMENT/DATABASE/ID below some folder."""
+"""Local folders of backups: ENVIRONMENT/DATABASE/ID below a base folder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pgtasks.host import plainfile
 
 
 def manifests_below(folder: Path) -> Iterator[tuple[Path, Manifest | PgtasksError]]:
-    """Yield each folder that may hold a backup, with its manifest or why that cannot be read."""
+    """Yield each folder that may be a backup, with its manifest or the error of reading it."""
     for path in sorted(folder.glob("[!.]*/[!.]*/[!.]*")):
         if path.is_dir():
             try:
@@ -22,7 +22,7 @@ def manifests_below(folder: Path) -> Iterator[tuple[Path, Manifest | PgtasksErro
 
 
 def manifest_in(path: Path) -> Manifest:
-    """Return the manifest in a backup's folder, raising NotProven where it cannot be read."""
+    """Return the manifest in a folder, raising NotProven if it cannot be read."""
     where = str(path / manifests.NAME)
     try:
         content = plainfile.read(path, manifests.NAME, limit=manifests.LIMIT)
@@ -32,11 +32,11 @@ def manifest_in(path: Path) -> Manifest:
 
 
 def own_manifest(path: Path) -> Manifest:
-    """Return the manifest in a folder named for its ID, raising NotProven for another backup's."""
+    """Return the manifest in a folder, raising NotProven if the folder's name is not its ID."""
     manifest = manifest_in(path)
     if manifest.id != path.name:
         where = path / manifests.NAME
         raise NotProven(
-            f"{where}: the manifest of backup {manifest.id}, whose name the folder lacks"
+            f"{where}: the manifest is of backup {manifest.id}, which is not the name of the folder"
         )
     return manifest
