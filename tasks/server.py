@@ -13,7 +13,7 @@ def start(c, env=None, major=None, json=False, dry=False):
 
         if not r.target.embedded:
             name, ssh = r.environment.name, r.target.ssh
-            why = f": it is on {ssh}, and embedded ones run on this machine alone" if ssh else ""
+            why = f": it is on {ssh}, and embedded ones run on this machine only" if ssh else ""
             raise Refused(
                 f"environment {name!r} has no embedded server{why}, choose one with --env"
             )

@@ -35,7 +35,7 @@ class UnusableFile(OSError):
 
 def kind(mode: int) -> str:
     """Return the kind of a file by its mode: `a named pipe`, empty for a regular file."""
-    return "" if stat.S_ISREG(mode) else _KINDS.get(stat.S_IFMT(mode), "no plain file")
+    return "" if stat.S_ISREG(mode) else _KINDS.get(stat.S_IFMT(mode), "not a regular file")
 
 
 def opened(folder: Path, name: str, flags: int = os.O_RDONLY) -> int:

@@ -1,15 +1,15 @@
-"""What a run says: to a person, to a program, to the journal.
+"""The output of a run, for a person and for a program.
 
-account      who runs this
-text         numbers, sizes and times as people write them; control characters written out
-terminal     what stdout and stderr lead to: width, colours
-tables       tables, on a terminal no wider than that
-progress     how far long work is
-console      the person at the terminal: said, asked, confirmed, chosen
-output       data: lines, or one JSON document
-commandline  what the command line says before Invoke acts on it
-typed        commands as they must be typed here and now
-boundaries   the steps of long operations, where tests and benchmarks listen
+account      the account of this process
+text         format numbers, sizes and times; escape control characters
+terminal     terminals: width and colours of stdout and stderr
+tables       tables that fit the width of the terminal
+progress     progress of long work
+console      messages to a person, and questions
+output       results on stdout: lines, or one JSON document
+commandline  read the command line before Invoke does
+typed        commands with the flags that they need here
+boundaries   the steps of long operations, for tests and benchmarks
 """
 
 from __future__ import annotations
@@ -66,10 +66,10 @@ _MODULES = ("console", "output", "progress", "tables", "terminal", "text")
 
 
 def __getattr__(name: str) -> Any:
-    # `inv --list` imports this package on every press of TAB, and says nothing by it
+    # `inv --list` and TAB import this package, and print nothing with it
     if name in __all__:
         for module in _MODULES:
-            found = vars(importlib.import_module(f"{__name__}.{module}"))
-            if name in found:
-                return found[name]
+            names = vars(importlib.import_module(f"{__name__}.{module}"))
+            if name in names:
+                return names[name]
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""Who runs this: the account of this process, as a person and as a server know it."""
+"""The account of this process, for messages and for application_name."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _LONGEST = 63  # bytes of an application_name: NAMEDATALEN - 1
 
 
 def name_of(uid: int) -> str:
-    """Return the name of an account, its number where it has none."""
+    """Return the name of an account, its number if it has none."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
@@ -19,7 +19,7 @@ def name_of(uid: int) -> str:
 
 
 def user() -> str | None:
-    """Return the account's name, None where it has none, as in a container without an entry."""
+    """Return the account's name, None without an entry in the password database."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):
@@ -27,17 +27,17 @@ def user() -> str | None:
 
 
 def who() -> str:
-    """Return user@host, through sudo the user who called it."""
+    """Return user@host; under sudo, the user who called it."""
     return f"{os.environ.get('SUDO_USER') or name()}@{socket.gethostname()}"
 
 
 def application_name(purpose: str) -> str:
-    """Return the name sessions show in pg_stat_activity: what, pid, who, where (63 bytes)."""
+    """Return the application_name of a session: purpose, process ID, user@host (63 bytes)."""
     host = socket.gethostname().split(".")[0]
     shown = f"pgtasks {purpose} {os.getpid()} {name()}@{host}"
     return shown.encode("ascii", "replace").decode()[:_LONGEST]
 
 
 def name() -> str:
-    """Return the account's name, its number where it has none."""
+    """Return the account's name, its number if it has none."""
     return user() or str(os.getuid())

@@ -1,7 +1,7 @@
 """The boundaries between the steps of long operations, by name, in one place.
 
-A test halts a run at one of them: with `PGTASKS_HALT_AT=restore.loaded` in its environment the run
-says so on stderr when it arrives there and waits for a signal; SIGUSR1 lets it go on. Nothing else
+A test can halt a run at a step: with `PGTASKS_HALT_AT=restore.loaded` in its environment, the run
+prints a line on stderr at that step, and waits for a signal; SIGUSR1 lets it continue. Nothing else
 reads the variable.
 """
 
@@ -14,42 +14,42 @@ import sys
 BACKUP = (
     "backup.begun",  # the folder with its temporary name is there
     "backup.dumping",  # the snapshot is exported, pg_dump runs
-    "backup.dumped",  # dump and proof are done, nothing is written of the manifest
-    "backup.written",  # every file is written and synced, the manifest too
+    "backup.dumped",  # dump and proof are done, the manifest is not written
+    "backup.written",  # every file is written and synced, also the manifest
     "backup.renamed",  # the folder has its final name
 )
 TRANSFER = (
     "transfer.begun",  # the folder with its temporary name is there
-    "transfer.written",  # every file has arrived and is as it was written
+    "transfer.written",  # every file has arrived and was checked
 )
 RESTORE = (
-    "restore.checked",  # preflight is over, nothing is touched
-    "restore.created",  # the side database is there and has no comment yet
-    "restore.marked",  # the side database carries its stamp
+    "restore.checked",  # the preflight is done, nothing is changed
+    "restore.created",  # the side database exists and has no comment yet
+    "restore.marked",  # the side database has its stamp
     "restore.loading",  # pg_restore runs
     "restore.loaded",  # pg_restore is done
     "restore.proven",  # the side database equals the proof
     "restore.swapped",  # the side database has the target's name
 )
 RESTORE_ANEW = (
-    "restore.anew",  # the schema is in a scratch database besides, to see how it is printed
+    "restore.anew",  # the schema is also in a scratch database, to see how the server prints it
 )
 RESTORE_SENT = (
-    "restore.sent",  # a backup from here lies on the database host
+    "restore.sent",  # a local backup was copied to the database host
 )
 SWAP = (
-    "swap.ready",  # the lock is held, the statement is not sent
-    "swap.done",  # the statement came back
+    "swap.ready",  # the lock is held, the statement is not sent yet
+    "swap.done",  # the statement has returned
 )
 UNDO = (
-    "undo.checked",  # the kept database is found, nothing is touched
+    "undo.checked",  # the kept database is found, nothing is changed
     "undo.swapped",  # the kept database has the target's name
 )
 ALL = (*BACKUP, *TRANSFER, *RESTORE_SENT, *RESTORE_ANEW, *RESTORE, *SWAP, *UNDO)
 
 
 def boundary(step: str) -> None:
-    """Pass a step boundary; halt there where a test asks for it."""
+    """Pass a step boundary; halt there if a test asks for it."""
     if os.environ.get("PGTASKS_HALT_AT") != step:
         return
     if step not in ALL:

@@ -1,7 +1,7 @@
-"""What the command line says before Invoke acts on it: its -f file, and whether JSON is wanted.
+"""Read the command line before Invoke does: the -f file, and whether JSON is wanted.
 
-Invoke reads a -f file after the task tree and before its executor; a file that it cannot read ends
-there in a traceback. So the tree looks at it first.
+Invoke reads a -f file between the task tree and its executor, and prints a traceback for a file
+that it cannot read. So the tree checks the file first.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ _WITH_VALUE = ("-c", "--collection", "-r", "--search-root", "-T", "--command-tim
 
 
 def runtime_file(argv: Sequence[str], environ: Mapping[str, str]) -> str | None:
-    """Return the -f file of an `inv` command line, else what INVOKE_RUNTIME_CONFIG names.
+    """Return the -f file of an `inv` command line, else that of INVOKE_RUNTIME_CONFIG.
 
-    Behind a task's name -f may be a flag of the task: there only a settings file counts.
+    After the name of a task, -f may be a flag of the task: there only a settings file counts.
     """
     path, behind_task, words = None, False, iter(argv)
     for word in words:
@@ -36,11 +36,11 @@ def runtime_file(argv: Sequence[str], environ: Mapping[str, str]) -> str | None:
 
 
 def wants_json(argv: Sequence[str]) -> bool:
-    """Return whether a task of the command line was asked for one document."""
+    """Return whether the command line has the flag --json for a task."""
     return "--json" in argv
 
 
 def behind_dashes(argv: Sequence[str]) -> list[str]:
-    """Return the words behind a lone `--`, which Invoke passes to no task."""
+    """Return the words after `--`, which Invoke does not pass to tasks."""
     words = list(argv)
     return words[words.index("--") + 1 :] if "--" in words else []

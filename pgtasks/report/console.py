@@ -1,4 +1,4 @@
-"""The person at the terminal: what is said and asked, on stderr. Data goes to stdout: `output`."""
+"""Messages to a person, and questions, on stderr. Results go to stdout, see `output`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Console:
-    """What is said to a person and asked; `quiet` shows no progress, as a program reads along."""
+    """Messages and questions; with `quiet`, for programs, no progress is shown."""
 
     quiet: bool = False
 
@@ -28,31 +28,31 @@ class Console:
         return terminal.is_terminal(sys.stdin) and terminal.is_terminal(sys.stderr)
 
     def require(self, otherwise: str) -> None:
-        """Raise Refused with the way out where nobody can be asked."""
+        """Raise Refused with the message `otherwise` if nobody can be asked."""
         if not self.interactive:
             raise Refused(otherwise)
 
     def say(self, line: str = "") -> None:
-        """Print a line or several, whatever a server, a host or a backup put into them."""
+        """Print one or more lines, with control characters escaped."""
         terminal.talk(f"{terminal.painted(shown(line), sys.stderr)}\n")
 
     def ask(self, question: str) -> str:
-        """Return the answer to a question; Ctrl-C there raises Interrupted."""
+        """Return the answer to a question; Ctrl-C raises Interrupted."""
         try:
             terminal.talk(shown(question))
             return sys.stdin.readline().strip()
         except KeyboardInterrupt:
-            terminal.talk("\n")  # what follows is no part of the question's line
+            terminal.talk("\n")  # the next output begins on a new line
             raise Interrupted("interrupted, not confirmed: nothing was done") from None
 
     def ask_secret(self, question: str) -> str:
-        """Return an answer that is not shown while it is typed; raises EOFError for none."""
+        """Return an answer that is not echoed; raises EOFError without an answer."""
         import getpass
 
         return getpass.getpass(shown(question), stream=sys.stderr)
 
     def confirm(self, question: str) -> bool:
-        """Return whether the answer to a question is yes; no answer is none."""
+        """Return whether the answer to a question is yes."""
         return is_yes(self.ask(f"{question} [y/N] "))
 
     def choose(
@@ -62,22 +62,22 @@ class Console:
         *,
         whole: Collection[str] = (),
     ) -> int | None:
-        """Show a numbered table and return the index of the row that is chosen, None for none."""
+        """Show a numbered table and return the index of the chosen row, None without an answer."""
         numbered = [(number, *row) for number, row in enumerate(rows, 1)]
         self.say(table(("", *headings), numbered, whole=whole, stream=sys.stderr))
         most = len(numbered)
         while answer := self.ask(f"which one? [1-{most}] "):
             if answer.isascii() and answer.isdecimal() and 1 <= int(answer) <= most:
                 return int(answer) - 1
-            self.say(f"{answer!r} is none of 1 to {most}")
+            self.say(f"{answer!r}, expected 1 to {most}")
         return None
 
     def progress(self, what: str, total: int = 0) -> Progress:
-        """Return what shows how far long work is; `total` is the work in bytes, 0 if unknown."""
+        """Return the progress of long work; `total` is in bytes, 0 if unknown."""
         return Progress(what, total, quiet=self.quiet)
 
 
-CONSOLE = Console()  # for what no run's own console reaches
+CONSOLE = Console()  # for code without the console of a run
 say = CONSOLE.say
 
 

@@ -13,7 +13,7 @@ from pgtasks.report.console import say
 from pgtasks.report.terminal import painted
 from pgtasks.report.text import shown
 
-SUMMARY = "PGTASKS_SUMMARY"  # set for one of several runs, which prints its result in a line
+SUMMARY = "PGTASKS_SUMMARY"  # set for one of several runs, which then prints one line
 
 
 class Reported(Protocol):
@@ -27,13 +27,13 @@ class Reported(Protocol):
 
 
 def data(text: str) -> None:
-    """Print data, raising Failed if stdout fails (BrokenPipeError if its reader has closed it)."""
+    """Print text on stdout, raising Failed, or BrokenPipeError if its reader has closed it."""
     _put(painted(shown(text), sys.stdout))
 
 
 def document(value: Any) -> None:
     """Print one JSON document."""
-    # a name that is no UTF-8 becomes an escape, which JSON reads
+    # a name that is not UTF-8 becomes an escape, which JSON allows
     text = json.dumps(value, indent=2, ensure_ascii=False, default=str)
     _put(_escaped(text.encode("utf-8", "backslashreplace").decode()))
 
@@ -48,12 +48,12 @@ def _put(text: str) -> None:
 
 
 def _escaped(text: str) -> str:
-    """Return JSON with control characters of a terminal escaped."""
+    """Return JSON with control characters escaped."""
     return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
 
 
 def result(reported: Reported, *, json: bool) -> None:
-    """Print the result of a task, as lines or as one document."""
+    """Print the result of a task, as lines or as one JSON document."""
     if json:
         document(reported.as_json())
     else:

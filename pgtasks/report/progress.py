@@ -13,22 +13,22 @@ from pgtasks.report.text import duration, printable, size
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
-_SAMPLES = 100  # that the rate is taken from: of the last ten seconds
-_NARROWEST, _WIDEST = 10, 40  # cells of a bar; on a terminal without that room there is none
-_BESIDE = 60  # cells that are left to what stands beside it
+_SAMPLES = 100  # samples for the rate, of the last ten seconds
+_NARROWEST, _WIDEST = 10, 40  # cells of a bar; a terminal without room for it shows none
+_BESIDE = 60  # cells for the text beside it
 
 
 class Progress:
     """Show the progress of long work, in bytes.
 
-    `total` is the work as well as it is known; the bar stays below its end until the block is left.
-    Nothing is drawn of work that is over at once. No thread draws: programs are started while a bar
-    stands, and a fork inherits locks that other threads hold.
+    `total` may be an estimate: the bar reaches its end only with the block. Short work shows no
+    bar. No thread draws, because programs are started while a bar is shown, and a fork inherits
+    locks that other threads hold.
     """
 
     _EVERY = 10.0  # seconds between the lines in a log
-    _AFTER = 0.3  # seconds before a bar is drawn at all
-    _BETWEEN = 0.1  # seconds between two drawings
+    _AFTER = 0.3  # seconds before a bar is shown
+    _BETWEEN = 0.1  # seconds between updates
 
     def __init__(self, what: str, total: int = 0, *, quiet: bool = False) -> None:
         self.what, self.total = what, total
@@ -44,11 +44,11 @@ class Progress:
 
     @property
     def due(self) -> bool:
-        """Return whether an update would be shown now, because measuring progress may be costly."""
+        """Return whether an update would be shown now; measuring the progress may be expensive."""
         return not self._quiet and time.monotonic() >= self._next
 
     def expect(self, total: int) -> None:
-        """Set the total number of bytes, if it was not known from the start."""
+        """Set the total number of bytes, once it is known."""
         self.total = total
 
     def advance(self, more: int) -> None:
@@ -103,7 +103,7 @@ def _bar(label: str, total: int) -> Bar:
     from rich.table import Column
 
     console = Console(stderr=True)
-    # what is left of the line: nothing is broken, and nothing else gives way
+    # the bar takes the rest of the line
     rest = Column(no_wrap=True, ratio=1)
     width = min(_WIDEST, console.width - _BESIDE)
     bar = Progress(

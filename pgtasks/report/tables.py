@@ -1,4 +1,4 @@
-"""Tables: aligned, and on a terminal no wider than that is."""
+"""Aligned tables that fit the width of the terminal."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from pgtasks.report.text import count, printable
 
 Measure = Callable[[str], int]
 
-_NARROWEST = 8  # cells: no value is cut below this
-_RUNS_ON = 40  # cells that are left to a column which is folded
+_NARROWEST = 8  # cells: values are not cut below this
+_RUNS_ON = 40  # cells for a column that is folded
 _GAP = 2
 
-# A command as messages name it: half of one, pasted into a shell, would be another command.
+# A command in a message is not split: half of it, pasted into a shell, would be another command.
 _VALUE = r"(?:'[^']*'|[^\s'-]\S*)"
 _COMMAND = re.compile(rf"\binv(?: -\w {_VALUE})* [\w.-]+(?: --[\w-]+(?: {_VALUE})?)*")
-_GLUE = "\u00a0"  # of one cell; in texts it is written out, see `printable`
+_GLUE = "\u00a0"  # of one cell; in texts it is escaped, see `printable`
 
 
 def table(
@@ -35,13 +35,13 @@ def table(
     indent: int = 0,
     stream: TextIO | None = None,
 ) -> str:
-    """Return an aligned table for `stream` (default: stdout); numbers stand right.
+    """Return an aligned table for `stream` (default: stdout); numbers are right-aligned.
 
-    On a terminal it is no wider than that: columns without a value go, then long values are cut,
-    but for those of the columns `whole`: an ID, a time. Where that is too wide still, the columns
-    `gives` go, in their order, which a last line says; then each row becomes a block of lines.
-    With `runs_on` the last column is never cut: it is folded between words, and no command in it
-    is broken, so that it can be copied.
+    On a terminal the table fits its width. First, columns without values are omitted. Then long
+    values are cut, except in the columns `whole` (an ID, a time). Then the columns `gives` are
+    omitted in that order, and a last line names them. Finally each row becomes a block of lines.
+    With `runs_on` the last column is not cut but folded between words, without breaking a command,
+    so that it can be copied.
     """
     texts = [tuple(map(_text, row)) for row in rows]
     grid = _Grid(tuple(headings), texts, runs_on)
@@ -60,7 +60,7 @@ def _text(value: Any) -> str:
 
 @dataclass(frozen=True)
 class _Grid:
-    """The texts of a table, of one line or several; `measure` returns the cells a line takes."""
+    """The cells of a table, each with one or more lines; `measure` returns the width of a line."""
 
     headings: tuple[str, ...]
     body: list[tuple[str, ...]]
@@ -69,19 +69,19 @@ class _Grid:
 
     @property
     def widths(self) -> list[int]:
-        """Return the cells that each column takes."""
+        """Return the width of each column."""
         return [
             max(self.measure(line) for text in column for line in text.split("\n"))
             for column in zip(self.headings, *self.body, strict=True)
         ]
 
     def needed(self, widths: Sequence[int]) -> int:
-        """Return the cells that a line takes: a column that can be folded takes only some."""
+        """Return the minimum width of a line; a column that can be folded needs little."""
         last = min(widths[-1], _RUNS_ON) if self.runs_on else widths[-1]
         return _total([*widths[:-1], last])
 
     def lines(self) -> list[str]:
-        """Return headings, rules and rows."""
+        """Return the lines of headings, rules and rows."""
         widths = self.widths
         rules = list(widths)
         if self.runs_on:
@@ -102,22 +102,22 @@ class _Grid:
         return f"{space}{text}" if right else f"{text}{space}"
 
     def fitted(self, width: int, whole: Collection[str], gives: Sequence[str]) -> list[str]:
-        """Return lines that are no wider than a terminal, see `table`."""
+        """Return lines that fit a width, see `table`."""
         grid = replace(self, measure=_measure(chain(self.headings, *self.body)))
         if _total(grid.widths) <= width:
             return grid.lines()
         grid = all_of_it = grid.without_empty()
-        kept, gone = {*whole, *(grid.headings[-1:] if self.runs_on else ())}, list[str]()
+        kept, omitted = {*whole, *(grid.headings[-1:] if self.runs_on else ())}, list[str]()
         giving = [name for name in gives if name in grid.headings]
         while (cut := grid.cut(width, kept)) is None:
             if not giving:
                 return all_of_it.blocks()
-            gone.append(giving.pop(0))
-            grid = grid.without(gone[-1])
-        return [*cut.lines(), *([f"no room for: {', '.join(gone)}"] if gone else [])]
+            omitted.append(giving.pop(0))
+            grid = grid.without(omitted[-1])
+        return [*cut.lines(), *([f"no room for: {', '.join(omitted)}"] if omitted else [])]
 
     def cut(self, width: int, whole: Collection[str]) -> _Grid | None:
-        """Return the table with its widest columns cut so that it fits, None where that fails."""
+        """Return the table with its widest columns cut so that it fits, None if it cannot."""
         widths = self.widths
         least = [
             most if heading in whole else max(len(heading), _NARROWEST)
@@ -126,7 +126,7 @@ class _Grid:
         while self.needed(widths) > width:
             number = max(range(len(widths)), key=lambda n: widths[n] - least[n])
             if widths[number] <= least[number]:
-                return None  # as narrow as it gets
+                return None  # it cannot be narrower
             widths[number] -= 1
         body = [tuple(map(self._shortened, row, widths)) for row in self.body]
         if self.runs_on:
@@ -138,12 +138,12 @@ class _Grid:
         return text if self.measure(text) <= most else f"{_cropped(text, most - 1)}…"
 
     def without_empty(self) -> _Grid:
-        """Return the table without the columns that hold nothing."""
+        """Return the table without its empty columns."""
         columns = zip(*self.body, strict=True)
         return self._of([n for n, column in enumerate(columns) if {*column} - {"", "-"}])
 
     def without(self, name: str) -> _Grid:
-        """Return the table without the columns of a name."""
+        """Return the table without the columns of this name."""
         return self._of([n for n, heading in enumerate(self.headings) if heading != name])
 
     def _of(self, numbers: Sequence[int]) -> _Grid:
@@ -151,7 +151,7 @@ class _Grid:
         return replace(self, headings=tuple(self.headings[n] for n in numbers), body=body)
 
     def blocks(self) -> list[str]:
-        """Return each row as lines of their own, `heading  value`, a blank line between rows."""
+        """Return each row as a block of lines `heading value`, with blank lines between."""
         widest = max(map(len, self.headings))
         lines: list[str] = []
         for row in self.body:
@@ -165,9 +165,9 @@ class _Grid:
 
 
 def hanging(start: str, text: str) -> str:
-    """Return a line of a list for stdout; what a terminal has no room for goes on below `text`.
+    """Return a line of a list for stdout, folded to the width of the terminal below `text`.
 
-    It is folded as the last column of a table that runs on is.
+    It is folded like the last column of a table with `runs_on`.
     """
     room = (terminal.columns(sys.stdout) or 0) - len(start)
     if room < _RUNS_ON or not text.isprintable():
@@ -185,7 +185,7 @@ def _is_number(text: str) -> bool:
 
 
 def _measure(texts: Iterable[str]) -> Measure:
-    """Return what counts cells: characters, or where a text has others than ASCII, rich's rules."""
+    """Return the function for widths: len, or that of rich if a text is not ASCII."""
     if all(map(str.isascii, texts)):
         return len
     from rich.cells import cell_len
@@ -202,7 +202,7 @@ def _cropped(text: str, cells: int) -> str:
 
 
 def _folded(text: str, width: int, measure: Measure) -> list[str]:
-    """Return a text in lines that are no wider, but where one word or command is."""
+    """Fold a text into lines of at most `width`, unless one word or command is wider."""
     glued = _COMMAND.sub(lambda command: command[0].replace(" ", _GLUE), text)
     first, *words = glued.split(" ")
     lines = [first]

@@ -1,4 +1,4 @@
-"""What stdout and stderr lead to: a terminal or not, its width, the colours it may show."""
+"""Terminals: whether stdout and stderr lead to one, its width and its colours."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import shutil
 import sys
 from typing import TextIO
 
-WIDTH = "PGTASKS_WIDTH"  # columns, set for a run whose output another one shows on its terminal
+WIDTH = "PGTASKS_WIDTH"  # columns, set for a run whose output another run shows on its terminal
 
 _RED, _GREEN, _YELLOW, _BOLD_RED = "31", "32", "33", "1;31"  # "select graphic rendition", ECMA-48
 _COLORS = {
@@ -31,19 +31,19 @@ _COLORS = {
     "DAMAGED": _BOLD_RED,
 }
 _WORDS = "|".join(_COLORS)
-# a state stands in a column of its own, opens a line, or ends it in parentheses; a last `note` is
-# the heading of the notes
+# a state is in its own column, begins a line, or ends it in parentheses; a last `note` is the
+# heading of the notes
 _STATE = re.compile(
     rf"(?:^|(?<=  ))(?!note$)(?P<word>{_WORDS})(?: \(\d+\))?(?=  |$)"
     rf"|^(?P<opening>{_WORDS}):|\((?P<closing>protected)\)$"
 )
 
-_UNDRAW = "\r\033[2K"  # to the beginning of the line, erase it: ECMA-48
+_UNDRAW = "\r\033[2K"  # move to the beginning of the line and erase it: ECMA-48
 _bar_stands = False
 
 
 def is_terminal(stream: TextIO | None) -> bool:
-    """Return whether a stream leads to a terminal; one that was closed does not."""
+    """Return whether a stream leads to a terminal; a closed one does not."""
     return stream is not None and not stream.closed and stream.isatty()
 
 
@@ -53,7 +53,7 @@ def is_drawn_on(stream: TextIO | None) -> bool:
 
 
 def columns(stream: TextIO | None) -> int | None:
-    """Return the columns of the terminal that a stream's text ends on, None where there is none."""
+    """Return the width of the terminal that shows a stream, None if there is none."""
     if is_terminal(stream):
         return shutil.get_terminal_size().columns
     width = os.environ.get(WIDTH, "")
@@ -61,13 +61,13 @@ def columns(stream: TextIO | None) -> int | None:
 
 
 def lent_width(*, indent: int) -> dict[str, str]:
-    """Return what lets a run lay its tables out for our terminal, on which we indent them."""
+    """Return the variables with which a run fits its tables to our terminal, less the indent."""
     width = columns(sys.stdout)
     return {WIDTH: str(width - indent)} if width else {}
 
 
 def painted(text: str, stream: TextIO | None) -> str:
-    """Return lines with the state of each in colour, where a stream shows that (NO_COLOR: none).
+    """Return lines with their states in colour, if the stream shows colours (see NO_COLOR).
 
     The text must have been escaped: see `text.shown`.
     """
@@ -82,14 +82,14 @@ def _colored(match: re.Match[str]) -> str:
 
 
 def talk(text: str) -> None:
-    """Write to stderr at once, so that lines of several threads stay whole; above a bar."""
-    if sys.stderr is None:  # closed by the shell: print would take stdout instead
+    """Write to stderr above a bar, in one piece, so that threads do not mix their lines."""
+    if sys.stderr is None:  # closed by the shell: print would use stdout instead
         return
     sys.stderr.write(f"{_UNDRAW if _bar_stands else ''}{text}")
     sys.stderr.flush()
 
 
 def keep_line(*, bar: bool) -> None:
-    """Say whether a bar stands on the last line of the terminal, which is drawn again and again."""
+    """Note whether a bar is shown on the last line of the terminal."""
     global _bar_stands
     _bar_stands = bar

@@ -1,10 +1,10 @@
-"""Text for people: numbers, sizes and times, and names of any origin made safe."""
+"""Text for people: numbers, sizes, times, and escaped control characters."""
 
 from __future__ import annotations
 
 
 def shown(text: str) -> str:
-    """Return lines that are safe for a terminal, with control characters escaped.
+    """Return lines with control characters escaped, for a terminal.
 
     Escape sequences could hide text, and direction marks could reverse it.
     """

@@ -1,8 +1,8 @@
-"""Commands as they must be typed here and now: what a message names can be copied.
+"""Commands in messages, with the flags that they need here, so that they can be copied.
 
-The task tree may have another file than tasks.py, lie elsewhere than above the working directory
-or be a branch of another one; a run may be of an environment that is not chosen by itself. A
-command that is printed has the flags that lead it to the same place.
+The task tree may be in another file than tasks.py, in a folder that is not above the working
+directory, or be a branch of another tree. The environment of a run may not be the default one. A
+printed command has the flags for the same tree and environment.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from pathlib import Path
 from pgtasks.report import commandline
 
 _tree: Path | None = None  # the file of the task tree
-_environment = ""  # of the run that is open, where it must be named
-_branch = ""  # of another tree, which ours is
+_environment = ""  # of the open run, if commands must name it
+_branch = ""  # of another tree that includes ours
 
 
 def set_tree(file: Path) -> None:
-    """Say which file the task tree comes from."""
+    """Set the file of the task tree."""
     global _tree
     _tree = file
 
 
 @contextmanager
 def within(task: str, environment: str) -> Iterator[None]:
-    """Let commands lead to the environment of a run of `task`; empty where none needs naming."""
+    """Set the environment of a run of `task` for commands, empty if they need not name it."""
     global _environment, _branch
     before = _environment, _branch
     _environment, _branch = environment, _branch_of(task)
@@ -44,9 +44,9 @@ def _branch_of(task: str) -> str:
 
 
 def task(name: str, *words: str, environment: str = "") -> str:
-    """Return `inv TASK` with flags, by default for the environment of the run that is open.
+    """Return `inv TASK` with flags, by default for the environment of the open run.
 
-    `words` are printed as they are, several flags may stand in one.
+    `words` are not quoted; one of them may contain several flags.
     """
     chosen = environment or _environment
     env = ["--env", shlex.quote(chosen)] if chosen else []
@@ -54,7 +54,7 @@ def task(name: str, *words: str, environment: str = "") -> str:
 
 
 def inv(*words: str) -> str:
-    """Return `inv` with the flags that lead it to this task tree, then `words` as they are."""
+    """Return `inv` with the flags for this task tree, then `words`, which are not quoted."""
     return " ".join(["inv", *map(shlex.quote, _core()), *filter(None, words)])
 
 
@@ -64,7 +64,7 @@ def _core() -> list[str]:
 
 
 def _leading(tree: Path) -> list[str]:
-    """Return -r and -c where Invoke would not find the tree without them."""
+    """Return -r and -c if Invoke would not find the tree without them."""
     package = tree.stem == "__init__"
     root, name = (tree.parent.parent, tree.parent.name) if package else (tree.parent, tree.stem)
     root_words = [] if _nearest(name) == tree else ["-r", str(root)]
@@ -72,7 +72,7 @@ def _leading(tree: Path) -> list[str]:
 
 
 def _nearest(name: str) -> Path | None:
-    """Return the file that Invoke takes for a tree's name: at or above the working directory."""
+    """Return the file that Invoke finds for a tree's name, at or above the working directory."""
     here = Path.cwd()
     for folder in (here, *here.parents):
         for file in (folder / f"{name}.py", folder / name / "__init__.py"):

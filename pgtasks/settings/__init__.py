@@ -1,16 +1,16 @@
-"""What a project says: files, variables, layers, an environment, a target. Values alone.
+"""The settings of a project: files, variables, layers, environments, targets. Only values.
 
-fields       how a setting is declared and checked
+fields       declare and check settings
 yamlfile     YAML files
 variables    dotenv files and the variables of the process
 libpq        URLs and variables of libpq
-secret       a text that prints as ***
-ssh          what an environment says of its database host
-blocks       what an environment can say: one record for each block
-project      a project: its folder and its settings
-layers       which file says what
-environment  an environment, all layers folded
-target       where an environment's database lives
-selection    which environment a task works on
-views        what env.list, env.show and env.status print
+secret       a password that prints as ***
+ssh          the login to the database host of an environment
+blocks       the settings of an environment: one record for each block
+project      a project: its folders and settings files
+layers       the layers of an environment
+environment  an environment, merged from its layers
+target       the address of an environment's database
+selection    choose the environment of a task
+views        the output of env.list, env.show and env.status
 """

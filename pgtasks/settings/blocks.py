@@ -1,4 +1,4 @@
-"""What an environment can say: one record for each block, with the defaults of all settings."""
+"""The settings of an environment: one record for each block, with all defaults."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pgtasks.settings.fields import block, flag, names, number, path, text
 from pgtasks.settings.libpq import SSLMODES
 from pgtasks.settings.ssh import Login
 
-EMBEDDED = "embedded"  # what `server` says of one that pgtasks runs
+EMBEDDED = "embedded"  # the value of `server` for a server that pgtasks runs
 
 
 @dataclass(frozen=True)
@@ -19,58 +19,58 @@ class Backup:
     """How backups are made."""
 
     compression: str = text(
-        "auto, gzip:1, zstd:1, lz4:1 or none; auto takes zstd where the tools can"
+        "auto, gzip:1, zstd:1, lz4:1 or none; auto is zstd if the tools support it"
     )
-    keep: int | None = number("how many backups a policy keeps at least")
-    globals_passwords: bool = flag("save password hashes of roles too")
+    keep: int | None = number("minimum number of backups that a policy keeps")
+    globals_passwords: bool = flag("also save the password hashes of roles")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What an environment says, all its layers folded.
+    """The settings of an environment, merged from its layers.
 
-    `url` is taken apart into host, port, database and user, and empty; `settings` is the
+    `url` is split into host, port, database and user, and empty here; `settings` is the
     application's own block.
     """
 
-    url: str = text("postgresql://user@host:port/database, or $VARIABLE that holds it")
-    service: str = text("a section of the libpq service file")
-    host: str = text("name, address or folder of the socket")
+    url: str = text("postgresql://user@host:port/database, or a $VARIABLE with it")
+    service: str = text("section of the libpq service file")
+    host: str = text("name, address or socket folder of the server")
     port: int = number("port of the server", default=5432, range=(1, 65535))
     database: str = text("name of the database")
     user: str = text("role to connect as")
     sslmode: str = text("libpq's sslmode", choices=SSLMODES)
     sslrootcert: str = path("file of the certificate authority, or `system`")
-    requirepeer: str = text("the account that runs the server of a socket, as for libpq")
+    requirepeer: str = text("account that runs the server of a socket, as for libpq")
     connect_timeout: int = number(
-        "seconds until a silent server counts as away", default=10, range=(1, 1000)
+        "seconds until a connection attempt fails", default=10, range=(1, 1000)
     )
     server: str = text("`embedded`: pgtasks runs the server itself", choices=(EMBEDDED,))
     major: int | None = number("major version of the embedded server", range=(1, 99))
-    inherits: str = text("the environment whose settings fill the gaps")
-    protected: bool = flag("writes need the database's name")
-    reader: str = text("role that cannot write: tasks that read a protected database use it")
-    password_command: str = text("a program that prints the password")
+    inherits: str = text("environment that provides the missing settings")
+    protected: bool = flag("whether writes require the name of the database")
+    reader: str = text("read-only role, for tasks that read a protected database")
+    password_command: str = text("program that prints the password")
     password_command_timeout: int = number(
-        "seconds until a password_command that prints nothing is ended",
+        "seconds until a password_command is ended",
         default=30,
         range=(1, 3600),
     )
-    passfile: str = path("file in the form of ~/.pgpass")
+    passfile: str = path("password file, with the format of ~/.pgpass")
     ssh: Login | None = block(
-        "the database host over SSH: user@host:port, or a block; `none` for none",
+        "database host over SSH: user@host:port, or a block; `none` for none",
         Login,
         short=ssh.parse,
         optional=True,
     )
-    jobs: int = number("processes that dump and restore at once", default=2, range=(1, 1000))
-    seeds: tuple[str, ...] = names("seed sets that belong into this environment")
-    maintenance: str = text("database that locks and swaps work from", default="postgres")
-    template: str = text("template of new databases", default="template0")
+    jobs: int = number("parallel processes of a dump or restore", default=2, range=(1, 1000))
+    seeds: tuple[str, ...] = names("seed sets for this environment")
+    maintenance: str = text("maintenance database, for locks and swaps", default="postgres")
+    template: str = text("template for new databases", default="template0")
     keep_old: int | None = number(
-        "how many replaced databases stay for db.undo, older ones are dropped; without it all",
+        "number of replaced databases that are kept for db.undo; all by default",
         range=(1, 1000),
     )
-    tools: str = path("folder of pg_dump, pg_restore and psql")
+    tools: str = path("folder with pg_dump, pg_restore and psql")
     backup: Backup = block("how backups are made", Backup)
-    settings: Mapping[str, Any] = block("the application's own settings, handed through to it")
+    settings: Mapping[str, Any] = block("the application's own settings")

@@ -19,8 +19,8 @@ from pgtasks.settings.secret import Secret
 
 __all__ = ["DEFAULT", "Environment", "Value", "resolve"]
 
-# What no longer counts of the layers below where a layer names a place of its own. How a place is
-# reached (sslmode, connect_timeout) stays: a URL that is silent on TLS must not end it.
+# Settings of lower layers that do not apply if a layer names another server. sslmode and
+# connect_timeout still apply: a URL without sslmode must not turn TLS off.
 _REPLACED: Mapping[str, tuple[str, ...]] = {
     "url": ("host", "port", "database", "user", "service", "server"),
     "server": ("host", "port", "user", "service", "sslmode", "sslrootcert", "requirepeer"),
@@ -36,9 +36,9 @@ EMBEDDED_ROLE = "pgtasks"  # default user of an embedded server
 class Environment:
     """An environment's settings; `parameters` are further libpq parameters of its URL.
 
-    `values` are those that a layer says, each with that layer, of a block by dotted name
-    (`backup.keep`); `application` are the application's own by the keys that lead to them. `place`
-    is the layer that says where the database lives.
+    `values` are those that a layer sets, each with its layer; those of a block by dotted name
+    (`backup.keep`). `application` are the application's own, by their path of keys. `place` is the
+    layer that names the server.
     """
 
     name: str
@@ -73,7 +73,7 @@ class Environment:
 
     @property
     def protected(self) -> bool:
-        """Whether a write needs the database's name."""
+        """Whether a write requires the name of the database."""
         return self.settings.protected
 
 
@@ -103,7 +103,7 @@ def resolve(
 
 
 def _lineage(stack: Iterable[Layer], name: str) -> tuple[str, ...]:
-    # a heir's default comes before its ancestors, its files after them
+    # the default of an heir comes before its ancestors, its files after them
     order = dict.fromkeys(layer.environment for layer in reversed(list(stack)))
     return (name, *(each for each in order if each != name))
 
@@ -115,7 +115,7 @@ def _laid_over(below: Environment, layer: Layer) -> Environment:
     named = _names_a_place(layer)
     password = (below.password, below.password_layer)
     if named or _another_user(below, layer):
-        password = (None, "")  # it was given for a place and a user that count no more
+        password = (None, "")  # it was for a server and a user that no longer apply
     parameters = {} if layer.place or "server" in layer.values else dict(below.parameters)
     if "host" in layer.values:
         parameters.pop("hostaddr", None)
@@ -159,7 +159,7 @@ def _another_user(below: Environment, layer: Layer) -> bool:
 
 
 def _cleared(below: Environment, layer: Layer) -> dict[str, Value]:
-    """Return the lower values that still count."""
+    """Return the lower values that still apply."""
     kinds = [key for key in ("server", "host") if key in layer.values]
     replaced = {key for kind in kinds for key in _REPLACED[kind]}
     if layer.place:
@@ -167,11 +167,11 @@ def _cleared(below: Environment, layer: Layer) -> dict[str, Value]:
     ssh = below.values.get("ssh.host")
     inherited = ssh and ssh.environment != layer.environment and _names_a_place(layer)
     if inherited or "ssh.host" in layer.values:
-        # the ancestor's own host, where this place would be another one; or the host before
+        # the SSH host of an ancestor or a lower layer, which would not lead to this server
         replaced |= {key for key in below.values if key.startswith("ssh.")}
     host = layer.values.get("ssh.host")
     if host and host.value != login.NONE and below.layer("server") == DEFAULT:
-        replaced.add("server")  # nobody asked for an embedded one
+        replaced.add("server")  # an embedded server was not asked for
     return {key: value for key, value in below.values.items() if key not in replaced}
 
 

@@ -1,8 +1,8 @@
-"""How a setting is declared and checked: its type, default and text, the one line for a wrong one.
+"""Declare settings, with type, default and help text, and check their values.
 
-A block of settings is a frozen dataclass, each of its fields declared by `text`, `path`, `number`,
-`flag`, `names` or `block`. What a file may say is checked against it, what the layers come to is
-built of it.
+A block of settings is a frozen dataclass whose fields are declared by `text`, `path`, `number`,
+`flag`, `names` or `block`. Files are checked against it, and the merged settings are an instance of
+it.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ Block = TypeVar("Block")
 class Field:
     """One setting.
 
-    `kind` is text, path (relative to the project), number (within `range`), flag, list, or block:
-    of the fields `inside`, of anything where that is None. `record` is what a block becomes,
-    `short` makes one of a text. Text that no layer says is empty, a number None.
+    `kind` is text, path (relative to the project), number (within `range`), flag, list, or block. A
+    block has the fields `inside`, or any keys if that is None. `record` is the type of a block,
+    `short` converts a text to one. Without a value, a text is empty and a number is None.
     """
 
     kind: str
@@ -53,12 +53,12 @@ def path(help: str) -> Any:
 
 
 def number(help: str, *, default: int | None = None, range: tuple[int, int] = Field.range) -> Any:
-    """Declare a setting of type int, or `int | None` where it has no default."""
+    """Declare a setting of type int, or `int | None` if it has no default."""
     return _declared(Field("number", help, default, range=range), default=default)
 
 
 def flag(help: str) -> Any:
-    """Declare a setting of type bool, False unless it is said."""
+    """Declare a setting of type bool, False by default."""
     return _declared(Field("flag", help, False), default=False)
 
 
@@ -89,7 +89,7 @@ def of(record: type) -> Mapping[str, Field]:
 
 
 def dotted(record: type) -> dict[str, Field]:
-    """Return the fields that hold a value, those of blocks by dotted names (`backup.keep`)."""
+    """Return the fields with a value, those in blocks by dotted names (`backup.keep`)."""
     fields: dict[str, Field] = {}
     for key, field in of(record).items():
         fields.update({f"{key}.{inner}": own for inner, own in (field.inside or {}).items()})
@@ -99,13 +99,13 @@ def dotted(record: type) -> dict[str, Field]:
 
 
 def inner(values: Mapping[str, Any], block: str) -> dict[str, Any]:
-    """Return the values of one block out of those by dotted name."""
+    """Return the values of one block, from values by dotted name."""
     start = f"{block}."
     return {key[len(start) :]: value for key, value in values.items() if key.startswith(start)}
 
 
 def build(record: type[Block], values: Mapping[str, Any]) -> Block:
-    """Return the record that values of the right types make, those of its blocks by dotted name."""
+    """Build a record from typed values; those of its blocks have dotted names."""
     own: dict[str, Any] = {}
     for name, field in of(record).items():
         if field.record and (inside := inner(values, name)):
@@ -119,14 +119,14 @@ _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """Return `did you mean 'x'` for the known word nearest to `word`, else the known ones."""
+    """Return `did you mean 'x'` for the nearest known word, else all known words."""
     words = sorted(known)
     close = difflib.get_close_matches(word, words, n=1, cutoff=0.6)
     return f"did you mean {close[0]!r}" if close else f"known: {', '.join(words)}"
 
 
 def check(field: Field, value: Any, where: str) -> Any:
-    """Return `value` in the type of `field`; `where` opens the error: a file, line and key."""
+    """Return `value` in the type of `field`; `where` (file, line, key) begins the error."""
     if value is None:
         return field.default
     result = _CONVERT[field.kind](value, where)
@@ -185,7 +185,7 @@ _CONVERT: Mapping[str, Callable[[Any, str], Any]] = {
 
 
 def like(model: Any, text: str, where: str) -> Any:
-    """Return the text of a variable in the type of `model`, the value that it overrides."""
+    """Convert the text of a variable to the type of `model`, the value that it overrides."""
     if isinstance(model, bool):
         return _flag(text, where)
     if isinstance(model, (list, tuple)):
@@ -201,10 +201,10 @@ def like(model: Any, text: str, where: str) -> Any:
 def checked(
     fields: Mapping[str, Field], values: Mapping[str, Any], file: str, *, block: str = ""
 ) -> dict[str, Any]:
-    """Return `values` typed, raising BadConfiguration for an unknown key or a wrong type.
+    """Return the typed values, raising BadConfiguration for an unknown key or a wrong type.
 
-    `file` names where they stand, `block` the keys above them (`pgtasks.folders`). A key without
-    a value says nothing and is left out.
+    `file` is the name of their file, `block` are the keys above them (`pgtasks.folders`). A key
+    without a value is omitted.
     """
     result: dict[str, Any] = {}
     for key, value in values.items():
@@ -212,8 +212,8 @@ def checked(
         full = f"{block}.{key}" if block else key
         if block.endswith("ssh") and key in ("password", "passphrase"):
             raise BadConfiguration(
-                f"{place}: {full}: a host lets in keys alone, their passphrases are the agent's "
-                "(ssh-add) or asked for"
+                f"{place}: {full}: the login needs keys, their passphrases come from the agent "
+                "(ssh-add) or a prompt"
             )
         if key == "password":
             raise BadConfiguration(
@@ -240,6 +240,6 @@ def _checked_one(field: Field, value: Any, file: str, place: str, full: str) -> 
 
 
 def located(values: Mapping[str, Any], key: str, file: str) -> str:
-    """Return `file:line` of a key, or `file` where the line is not known."""
+    """Return `file:line` of a key, or `file` if the line is unknown."""
     line = getattr(values, "lines", {}).get(key)
     return f"{file}:{line}" if line else file

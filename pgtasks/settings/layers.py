@@ -1,4 +1,4 @@
-"""The layers of an environment, low to high: read, typed, each value with where it stands."""
+"""The layers of an environment, low to high, with typed values and their origins."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pgtasks.settings import fields, libpq
 from pgtasks.settings.blocks import EMBEDDED, Settings
 from pgtasks.settings.project import Project, SettingsFile, normalize, stem
 from pgtasks.settings.secret import Secret
-from pgtasks.settings.variables import Found, Source, Variables
+from pgtasks.settings.variables import Source, Variable, Variables
 
 DEFAULT = "default"
 _PREFIX = "INVOKE_PGTASKS_ENVIRONMENTS_"
@@ -20,14 +20,14 @@ _LATE = (
     "neither a variable nor a -f file can do that, only the environment's own file or invoke.yaml"
 )
 
-Keys = tuple[str, ...]  # of one of the application's own settings: the keys that lead to it
+Keys = tuple[str, ...]  # the path of keys of an application's own setting
 
 
 @dataclass(frozen=True)
 class Value:
-    """A setting's value and its layer: `default`, `env/dev.yaml:3`, `DEV_DATABASE_URL (.env:1)`.
+    """The value of a setting, and its layer: `default`, `env/dev.yaml:3`, `DEV_PORT (.env:1)`.
 
-    `environment` is the one that says it: the environment itself, or one that it inherits from.
+    `environment` is the one that sets it: the environment itself, or one that it inherits from.
     """
 
     value: Any
@@ -37,11 +37,11 @@ class Value:
 
 @dataclass(frozen=True)
 class Layer:
-    """What one source says of one environment.
+    """The settings of one environment from one source.
 
     `values` are its settings, those of a block by dotted name (`backup.keep`); `place` is its url
-    or service taken apart; `application` are the application's own. What comes `late` is not there
-    for every run: a variable, a -f file.
+    or service, parsed; `application` are the application's own. A `late` layer, a variable or a -f
+    file, does not exist in every run.
     """
 
     environment: str
@@ -55,7 +55,7 @@ class Layer:
 
 
 def layers(project: Project, name: str, heirs: tuple[str, ...] = ()) -> list[Layer]:
-    """Return the layers of one environment, low to high; `heirs` are those that inherit from it."""
+    """Return the layers of one environment, low to high; `heirs` inherit from it."""
     defaults = _defaults(name)
     own = [_file_layer(project, name)]
     own += [_settings_layer(project, file, name) for file in _lasting(project)]
@@ -88,7 +88,7 @@ def _inherited(project: Project, name: str, parent: Value, heirs: tuple[str, ...
     ancestor = normalize(parent.value)
     if ancestor in (name, *heirs):
         circle = " inherits ".join([*heirs, name, ancestor])
-        raise BadConfiguration(f"{parent.layer}: inherits: a circle, {circle}")
+        raise BadConfiguration(f"{parent.layer}: inherits: a cycle, {circle}")
     known = project.environments()
     if ancestor not in known:
         near = fields.nearest(ancestor, known)
@@ -126,7 +126,7 @@ def _layer(
     block: str = "",
     late: bool = False,
 ) -> Layer:
-    """Return the layer of a block of keys, raising BadConfiguration with the line of a bad one."""
+    """Return the layer of a block of keys, raising BadConfiguration with the line of an error."""
     checked = fields.checked(fields.of(Settings), block_of_keys, file, block=block)
     application = _leaves(block_of_keys.get("settings") or {}, (), file, name)
     checked.pop("settings", None)
@@ -139,7 +139,7 @@ def _flat(
 ) -> Iterator[tuple[str, Value]]:
     for key, value in checked.items():
         if isinstance(value, dict):
-            # the text that stands for a block has one place
+            # a text in place of a block has one origin
             inner = block[key] if isinstance(block[key], dict) else dict.fromkeys(value, "")
             where = fields.located(block, key, file) if inner is not block[key] else file
             yield from _flat(value, inner, where, name, f"{key}.")
@@ -148,14 +148,14 @@ def _flat(
 
 
 def _leaves(block: Mapping[str, Any], above: Keys, file: str, name: str) -> dict[Keys, Value]:
-    found: dict[Keys, Value] = {}
+    leaves: dict[Keys, Value] = {}
     for key, value in block.items():
         keys = (*above, key)
         if isinstance(value, dict) and value:
-            found |= _leaves(value, keys, file, name)
+            leaves |= _leaves(value, keys, file, name)
         else:
-            found[keys] = Value(value, fields.located(block, key, file), name)
-    return found
+            leaves[keys] = Value(value, fields.located(block, key, file), name)
+    return leaves
 
 
 def _placed(
@@ -164,10 +164,10 @@ def _placed(
     values: dict[str, Value],
     application: Mapping[Keys, Value],
     *,
-    password: Found | None = None,
+    password: Variable | None = None,
     late: bool = False,
 ) -> Layer:
-    """Return a layer, its url or service taken apart."""
+    """Return a layer, with its url or service parsed."""
     _refuse_two_places(values)
     place, layer_name = None, ""
     if "service" in values:
@@ -188,7 +188,7 @@ def _refuse_two_places(values: Mapping[str, Value]) -> None:
         named = ["server", "host"]
     if len(named) > 1:
         raise BadConfiguration(
-            f"{values[named[1]].layer}: {named[0]} and {named[1]} both say where, keep one"
+            f"{values[named[1]].layer}: {named[0]} and {named[1]} both name a server, keep one"
         )
 
 
@@ -197,11 +197,11 @@ def _url_place(value: Value, variables: Variables) -> tuple[libpq.ConnInfo, str]
     if not reference:
         return libpq.parse_url(value.value, value.layer), value.layer
     name = reference[1] or reference[2]
-    found = variables.find(name)
-    if found is None:
+    variable = variables.find(name)
+    if variable is None:
         raise BadConfiguration(f"{value.layer}: url is ${name}, which is not set")
-    layer = f"{value.layer}, {found.where}"
-    return libpq.parse_url(found.value, layer), layer
+    layer = f"{value.layer}, {variable.where}"
+    return libpq.parse_url(variable.value, layer), layer
 
 
 def _variable_layers(project: Project, name: str, known: Mapping[Keys, Value]) -> Iterator[Layer]:
@@ -217,23 +217,23 @@ def _variable_layers(project: Project, name: str, known: Mapping[Keys, Value]) -
         yield _placed(project, name, values, application, password=password, late=True)
 
 
-def reader_password(project: Project, name: str) -> Found | None:
-    """Return the password of an environment's reader, from its variable."""
+def reader_password(project: Project, name: str) -> Variable | None:
+    """Return the password of the `reader` role of an environment, from its variable."""
     own_file = project.shown(project.folder("env") / f"{name}.env")
-    found = None
+    password = None
     for source in project.variables(name).sources():
         own = _named(source, name, "READER_PASSWORD", bare=source.file == own_file)
-        found = own or found
-    return found
+        password = own or password
+    return password
 
 
-def _named(source: Source, name: str, variable: str, *, bare: bool) -> Found | None:
-    own = source.find(f"{stem(name)}_{variable}")
-    return own or (source.find(variable) if bare else None)
+def _named(source: Source, name: str, key: str, *, bare: bool) -> Variable | None:
+    own = source.find(f"{stem(name)}_{key}")
+    return own or (source.find(key) if bare else None)
 
 
 def _means_dev(project: Project, name: str, source: Source) -> bool:
-    """Return whether a bare DATABASE_URL in the project's .env is dev's (nothing else is)."""
+    """Return whether DATABASE_URL in the project's .env is the URL of dev."""
     if name != "dev" or source.file != ".env" or project.environment_file("dev"):
         return False
     return not any(file.of("dev") for file in _lasting(project))
@@ -243,29 +243,33 @@ def _invoke_variables(project: Project, source: Source, name: str) -> dict[str, 
     prefix = f"{_PREFIX}{stem(name)}_"
     known = {key.replace(".", "_").upper(): key for key in _DOTTED}
     values: dict[str, Value] = {}
-    for variable in source.values:
-        found = source.find(variable)
-        rest = variable.removeprefix(prefix)
-        if found is None or rest == variable or rest.startswith("SETTINGS_"):
+    for key in source.values:
+        variable = source.find(key)
+        rest = key.removeprefix(prefix)
+        if variable is None or rest == key or rest.startswith("SETTINGS_"):
             continue
         if rest in known:
-            values |= _of_variable(known[rest], found, name)
-        elif not _of_a_longer_name(project, name, variable):
+            values |= _of_variable(known[rest], variable, name)
+        elif not _of_a_longer_name(project, name, key):
             near = fields.nearest(rest, known)
-            raise BadConfiguration(f"{found.where}: unknown setting {rest!r}, {near}")
+            raise BadConfiguration(f"{variable.where}: unknown setting {rest!r}, {near}")
     return values
 
 
-def _of_variable(key: str, found: Found, name: str) -> dict[str, Value]:
+def _of_variable(key: str, variable: Variable, name: str) -> dict[str, Value]:
     setting = _DOTTED[key]
     if setting.short is None:
-        return {key: Value(fields.check(setting, found.value, found.where), found.where, name)}
-    inside = fields.checked(setting.inside or {}, setting.short(found.value, found.where), key)
-    return {f"{key}.{inner}": Value(value, found.where, name) for inner, value in inside.items()}
+        return {
+            key: Value(fields.check(setting, variable.value, variable.where), variable.where, name)
+        }
+    inside = fields.checked(
+        setting.inside or {}, setting.short(variable.value, variable.where), key
+    )
+    return {f"{key}.{inner}": Value(value, variable.where, name) for inner, value in inside.items()}
 
 
 def _of_a_longer_name(project: Project, name: str, variable: str) -> bool:
-    """Return whether INVOKE_..._EU_WEST_JOBS, read for `eu`, is a variable of `eu-west`."""
+    """Return whether a variable belongs to a longer name: EU_WEST_JOBS to `eu-west`, not `eu`."""
     longer = (other for other in project.environments() if len(other) > len(name))
     return any(variable.startswith(f"{_PREFIX}{stem(other)}_") for other in longer)
 
@@ -278,13 +282,13 @@ def _application_variables(
 ) -> dict[Keys, Value]:
     """Return the application's settings that variables override.
 
-    As with Invoke's own, only what a file says can be overridden, in the type of that value.
+    As in Invoke, a variable can only override a value in a file, and is converted to its type.
     """
     values: dict[Keys, Value] = {}
     for keys, below in known.items():
-        variable = f"{_PREFIX}{stem(name)}_SETTINGS_{'_'.join(map(stem, keys))}"
-        if found := source.find(variable):
+        key = f"{_PREFIX}{stem(name)}_SETTINGS_{'_'.join(map(stem, keys))}"
+        if variable := source.find(key):
             values[keys] = Value(
-                fields.like(below.value, found.value, found.where), found.where, name
+                fields.like(below.value, variable.value, variable.where), variable.where, name
             )
     return values

@@ -15,10 +15,10 @@ from pgtasks.errors import BadConfiguration
 from pgtasks.settings.secret import Secret
 
 SSLMODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
-ENCRYPTED = SSLMODES[3:]  # those that ask for TLS
+ENCRYPTED = SSLMODES[3:]  # modes that require TLS
 _SSL = {"true": "require", "1": "require", "on": "require", "false": "disable", "0": "disable"}
 
-# Parameters that an environment may carry beyond host, port, database, user and password:
+# Parameters that an environment may have besides host, port, database, user and password:
 # https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
 PARAMETERS = (
     "sslmode",
@@ -45,7 +45,7 @@ PARAMETERS = (
     "gsslib",
     "load_balance_hosts",
 )
-# Where the services of a whole machine stand: Debian, Red Hat, a build of one's own.
+# Folders of the system-wide service file: Debian, Red Hat, a build from source.
 _SERVICE_FOLDERS = ("/etc/postgresql-common", "/etc/sysconfig/pgsql", "/etc")
 VARIABLES = {
     "host": "PGHOST",
@@ -78,12 +78,12 @@ VARIABLES = {
 }
 
 
-SOCKET = ".s.PGSQL."  # begins the name of a server's unix socket, its port ends it
+SOCKET = ".s.PGSQL."  # name of a server's Unix socket, without its port
 _VARIABLE = re.compile(r"PG[A-Z]+|PGCONNECT_TIMEOUT")
 _OF_THE_PLACE = ("host", "port", "dbname", "user", "password")
 _SCHEME = r"postgres(ql)?(\+[a-z0-9_]+)?|psql|pgsql|postgis"
-# Parameters that say nothing of where a statement goes or who may read it: what drivers and pools
-# of applications take, and what pgtasks sets itself.
+# Parameters that do not affect the server or the encryption: those of drivers and connection pools,
+# and those that pgtasks sets.
 _OF_NO_EFFECT = re.compile(
     r"application_name|fallback_application_name|client_encoding|keepalives(_\w+)?|tcp_user_timeout"
     r"|(prepared_)?statement_cache_size|prepare(d?_\w+)?|pgbouncer|connection_limit|pool_\w+|max_\w+"
@@ -104,10 +104,10 @@ class ConnInfo:
 
 
 def parse_url(url: str, where: str) -> ConnInfo:
-    """Parse a PostgreSQL URL; `where` opens the error, which shows nothing that may be secret.
+    """Parse a PostgreSQL URL; `where` begins the error message, which contains no secret.
 
-    Accepted: postgres://, postgresql://, SQLAlchemy's postgresql+driver:// and what django-environ
-    and dj-database-url call it: psql://, pgsql://, postgis://.
+    It may begin with postgres://, postgresql://, postgresql+driver:// (SQLAlchemy), or psql://,
+    pgsql://, postgis:// (django-environ, dj-database-url).
     """
     scheme, separator, rest = url.strip().partition("://")
     if not separator:
@@ -132,7 +132,7 @@ def parse_url(url: str, where: str) -> ConnInfo:
 
 
 def _query(text: str) -> dict[str, str]:
-    # as libpq reads it: a plus is a plus, which urllib's parse_qsl makes a space
+    # as in libpq, a plus is a plus; parse_qsl of urllib would make it a space
     pairs = (part.partition("=") for part in text.split("&") if part)
     return {unquote(key): unquote(value) for key, _, value in pairs}
 
@@ -145,9 +145,9 @@ def _location(text: str, where: str) -> tuple[str, str]:
         raise BadConfiguration(f"{where}: several hosts, name one")
     host, _, port = text.partition(":")
     if port and not _is_port(port):
-        # it may be a password whose @ is missing, or with a / in it: not shown
+        # not shown, because it may be a password with an unescaped @ or /
         raise BadConfiguration(
-            f"{where}: port is no number up to 65535 (in a password, percent-escape @ / ? and %)"
+            f"{where}: port is not a number up to 65535 (in a password, percent-escape @ / ? and %)"
         )
     return host, port
 
@@ -179,11 +179,11 @@ def _known_parameters(parameters: Mapping[str, str], where: str) -> dict[str, st
         if key not in (*kept, *_OF_THE_PLACE) and not _OF_NO_EFFECT.fullmatch(key):
             raise BadConfiguration(
                 f"{where}: unknown parameter {key!r}{_nearest(key)}: it may decide where "
-                "statements go, so it is not passed over; libpq's own are known (a search_path "
-                "goes by options=-csearch_path%3DNAME)"
+                "statements go, so it is not ignored; only those of libpq are known (a search_path "
+                "is set by options=-csearch_path%3DNAME)"
             )
     if "ssl" in parameters:
-        # asyncpg's and JDBC's word for it: not to be lost, or the connection would be open
+        # the name in asyncpg and JDBC; without it, the connection would not be encrypted
         known.setdefault("sslmode", _SSL.get(parameters["ssl"].lower(), parameters["ssl"]))
     sslmode = known.get("sslmode")
     if sslmode is not None and sslmode not in SSLMODES:
@@ -206,7 +206,7 @@ def make_url(
     parameters: Mapping[str, str] | None = None,
     scheme: str = "postgresql",
 ) -> str:
-    """Build a URL; a socket folder goes into the query, where SQLAlchemy and libpq read it."""
+    """Build a URL; a socket folder is put into the query, for SQLAlchemy and libpq."""
     login = quote(user, safe="")
     if password:
         login += ":" + quote(password, safe="")
@@ -222,24 +222,24 @@ def make_url(
 
 
 def wants_tls(parameters: Mapping[str, str]) -> bool:
-    """Return whether parameters ask for TLS; without sslmode libpq takes what the server offers."""
+    """Return whether parameters require TLS; without sslmode, libpq uses what the server offers."""
     return parameters.get("sslmode") in ENCRYPTED
 
 
 def socket_path(folder: str | Path, port: int) -> str:
-    """Return the path of a server's unix socket."""
+    """Return the path of a server's Unix socket."""
     return f"{folder}/{SOCKET}{port}"
 
 
 def variables(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return libpq's own variables."""
+    """Return the variables of libpq."""
     return {name: environ[name] for name in environ if _VARIABLE.fullmatch(name)}
 
 
 def detach_variables(environ: MutableMapping[str, str]) -> dict[str, str]:
-    """Take libpq's own variables out of `environ` and return them.
+    """Remove the variables of libpq from `environ` and return them.
 
-    From then on no connection and no child sees one that its target did not put there.
+    After that, connections and child processes only have those of their target.
     """
     found = variables(environ)
     for name in found:
@@ -261,7 +261,7 @@ def parse_service_file(text: str) -> dict[str, dict[str, str]]:
 
 
 def service_place(name: str, variables: Mapping[str, str], where: str) -> ConnInfo:
-    """Look a service up: PGSERVICEFILE, ~/.pg_service.conf, then PGSYSCONFDIR."""
+    """Look up a service in PGSERVICEFILE, else ~/.pg_service.conf, then in PGSYSCONFDIR."""
     own = variables.get("PGSERVICEFILE") or str(Path("~/.pg_service.conf").expanduser())
     system = variables.get("PGSYSCONFDIR")
     folders = (system,) if system else _SERVICE_FOLDERS
@@ -297,11 +297,13 @@ def passfile_text(
 ) -> str:
     """Return a password file for one server and some of its databases (libpq-pgpass).
 
-    Raises BadConfiguration for what has a line break, which no such file can hold.
+    Raises BadConfiguration for a line break, which such a file cannot contain.
     """
     if re.search(r"[\r\n\0]", user + password.reveal()):
-        raise BadConfiguration(f"the password of {user!r} has a line break in it, libpq takes none")
-    # for its own default socket folder libpq looks `localhost` up, asyncpg for any
+        raise BadConfiguration(
+            f"the password of {user!r} has a line break in it, libpq allows none"
+        )
+    # for its default socket folder libpq looks up `localhost`, asyncpg for any folder
     hosts = (host, "localhost") if host.startswith("/") else (host,)
     login = (user, password.reveal())
     lines = [
@@ -321,13 +323,13 @@ def _escaped(field: str) -> str:
 
 
 def passfile_password(text: str, wanted: Sequence[str]) -> str | None:
-    """Return the password that a file's first fitting line has for host, port, database, user.
+    """Return the password of the first line that matches host, port, database and user.
 
-    `wanted` may be shorter. Each field may be `*`; a colon or backslash in it is escaped by a
-    backslash (libpq-pgpass).
+    `wanted` may be shorter. A field of a line may be `*`; a colon or backslash in it is escaped by
+    a backslash (libpq-pgpass).
     """
     for line in text.splitlines():
-        # escapes out of the way, then split, then back
+        # replace escapes, split, put them back
         parts = line.replace("\\\\", "\0").replace("\\:", "\1").split(":", 4)
         fields = [part.replace("\1", ":").replace("\0", "\\") for part in parts]
         if len(fields) == 5 and not line.startswith("#"):
@@ -344,7 +346,7 @@ def passfile_fault(path: Path) -> str:
     except OSError as exc:
         return f"passfile {str(path)!r}: {exc.strerror}"
     if not stat.S_ISREG(mode):
-        return f"passfile {str(path)!r} is no plain file, libpq ignores it"
+        return f"passfile {str(path)!r} is not a regular file, libpq ignores it"
     if mode & 0o077:
         return (
             f"passfile {str(path)!r} can be read by others, libpq ignores it: "

@@ -1,4 +1,4 @@
-"""A project on disk: its root, its folders, and the settings files that make up its layers."""
+"""A project: its root, its folders and its settings files."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from typing import Any
 from pgtasks.errors import BadConfiguration, Refused
 from pgtasks.settings import fields, yamlfile
 from pgtasks.settings.fields import Field
-from pgtasks.settings.variables import Found, Variables, read_dotenv
+from pgtasks.settings.variables import Variable, Variables, read_dotenv
 
 _STATE = ".pgtasks"
-ALWAYS = ("dev", "test")  # embedded where nothing else defines them
+ALWAYS = ("dev", "test")  # embedded unless they are defined otherwise
 _SPELLINGS = {
     "development": "dev",
     "develop": "dev",
@@ -26,14 +26,14 @@ _SPELLINGS = {
     "live": "prod",
     "stage": "staging",
 }
-_SUFFIXES = ("yaml", "yml", "json", "py")  # Invoke's order; .py is code, settings are data
+_SUFFIXES = ("yaml", "yml", "json", "py")  # in the order of Invoke; .py is code, settings are data
 NAME = re.compile(r"[^\W_][\w.-]{0,62}")
 URL = "_DATABASE_URL"
 LIBRARIES = ("sqlalchemy", "async", "sync", "direct", "shadow")  # SQLALCHEMY_DATABASE_URL
 
 
 def state(root: Path) -> Path:
-    """Return the folder of what belongs to one checkout of a project alone."""
+    """Return the folder for the files of one checkout of a project."""
     return root / _STATE
 
 
@@ -42,15 +42,15 @@ FOLDERS = {
     for name in ("tasks", "sql", "migrations", "env", "backups")
 }
 PROJECT = {
-    "environment": Field("text", "the environment where nothing else chooses one"),
-    "folders": Field("block", "names of the project's folders", inside=FOLDERS),
+    "environment": Field("text", "default environment"),
+    "folders": Field("block", "folders of the project", inside=FOLDERS),
     "environments": Field("block", "environments, by name"),
 }
 
 
 @dataclass(frozen=True)
 class SettingsFile:
-    """The `pgtasks` block of one of Invoke's files: `layer` is system, user, project or -f."""
+    """The `pgtasks` block of one of Invoke's files; `layer` is system, user, project or -f."""
 
     layer: str
     name: str
@@ -59,7 +59,7 @@ class SettingsFile:
     environments: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def of(self, environment: str) -> Mapping[str, Any]:
-        """Return what this file says of one environment; the block knows the lines of its keys."""
+        """Return the block of one environment, which knows the lines of its keys."""
         for key, block in self.environments.items():
             if normalize(key) == environment:
                 return block or {}
@@ -68,7 +68,7 @@ class SettingsFile:
 
 @dataclass(frozen=True)
 class Project:
-    """A project's root and settings files, read once; nothing here connects anywhere."""
+    """A project: its root and its settings files, which are read once."""
 
     root: Path
     files: tuple[SettingsFile, ...]  # low to high
@@ -85,7 +85,7 @@ class Project:
         return self.root / Path(setting).expanduser()
 
     def _folder_variable(self, name: str) -> str | None:
-        # of the process alone: a dotenv file cannot say where it lies itself
+        # only of the process: a dotenv file cannot name its own folder
         variable = f"INVOKE_PGTASKS_FOLDERS_{name.upper()}"
         value = self.process.get(variable)
         if value and name == "env":
@@ -93,12 +93,12 @@ class Project:
         return value
 
     def shown(self, path: Path) -> str:
-        """Return a path as messages name it: from the root where it lies below."""
+        """Return a path for messages: relative to the root, if it is below."""
         return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else str(path)
 
     @property
     def state(self) -> Path:
-        """Return the folder of what belongs to this checkout alone."""
+        """Return the folder for the files of this checkout."""
         return state(self.root)
 
     @functools.cached_property
@@ -106,7 +106,7 @@ class Project:
         return {}
 
     @functools.cached_property
-    def _variables(self) -> dict[Path, dict[str, Found]]:
+    def _variables(self) -> dict[Path, dict[str, Variable]]:
         return {}
 
     def document(self, path: Path) -> yamlfile.Mapping:
@@ -115,25 +115,25 @@ class Project:
             self._documents[path] = yamlfile.read(path, self.shown(path))
         return self._documents[path]
 
-    def _read_variables(self, path: Path) -> dict[str, Found]:
+    def _read_variables(self, path: Path) -> dict[str, Variable]:
         """Return the variables of a dotenv file, read once."""
         if path not in self._variables:
             self._variables[path] = read_dotenv(path, self.shown(path), self.process)
         return self._variables[path]
 
     @property
-    def dotenv(self) -> dict[str, Found]:
+    def dotenv(self) -> dict[str, Variable]:
         """Return the variables of the project's .env."""
         return self._read_variables(self.root / ".env")
 
     def variables(self, environment: str) -> Variables:
-        """Return the variables that count for one environment."""
+        """Return the variables for one environment."""
         path = self.folder("env") / f"{environment}.env"
         own = self._read_variables(path)
         return Variables(self.process, {self.shown(path): own, ".env": self.dotenv})
 
     def environment_file(self, name: str) -> Path | None:
-        """Return env/NAME.yaml in whatever spelling it is there, or None."""
+        """Return the file env/NAME.yaml, in any spelling of the name, or None."""
         found = [path for path in self.environment_files() if normalize(path.stem) == name]
         if len(found) > 1:
             shown = " and ".join(self.shown(path) for path in found)
@@ -166,7 +166,7 @@ class Project:
 
     @staticmethod
     def _named_by(variable: str, known: Iterable[str]) -> set[str]:
-        """Return the environment that a variable in .env defines: QA_DATABASE_URL is qa's."""
+        """Return the environment that a variable in .env defines: qa for QA_DATABASE_URL."""
         prefix = variable.removesuffix(URL)
         name = normalize(prefix)
         if prefix == variable or name in LIBRARIES or prefix in map(stem, known):
@@ -174,7 +174,7 @@ class Project:
         return {name}
 
     def known(self, name: str) -> str:
-        """Return the normalised name of an environment there is, else raise Refused."""
+        """Return the normalised name of an environment, raising Refused for an unknown one."""
         normal, names = normalize(name), self.environments()
         if normal in names:
             return normal
@@ -186,7 +186,7 @@ class Project:
 
 
 def _told_apart(names: list[str]) -> list[str]:
-    """Refuse two environments that the same variables would be meant for."""
+    """Refuse two environments that would share their variables."""
     by_stem: dict[str, str] = {}
     for name in names:
         other = by_stem.setdefault(stem(name), name)
@@ -199,13 +199,13 @@ def _told_apart(names: list[str]) -> list[str]:
 
 
 def normalize(name: str) -> str:
-    """Return the one spelling of an environment's name: `Development` is `dev`."""
+    """Return the normalised name of an environment: `dev` for `Development`."""
     lowered = name.strip().lower()
     return _SPELLINGS.get(lowered, lowered)
 
 
 def stem(environment: str) -> str:
-    """Return an environment's name as its variables spell it: `eu-west` is `EU_WEST`."""
+    """Return the name of an environment in its variables: `EU_WEST` for `eu-west`."""
     return re.sub(r"[^A-Z0-9]", "_", environment.upper())
 
 
@@ -218,7 +218,7 @@ def _is_root(folder: Path) -> bool:
     marks = ("invoke.yaml", "invoke.yml", "invoke.json", _STATE, "env/dev.yaml")
     if any((folder / mark).exists() for mark in marks):
         return True
-    # an application has modules called tasks.py too
+    # an application may also have modules called tasks.py
     return any("pgtasks" in _text(folder / name) for name in ("tasks.py", "dbtasks.py"))
 
 
@@ -254,11 +254,11 @@ def _first(stem: Path) -> Path | None:
     return next((path for path in candidates if path.is_file()), None)
 
 
-_ENV_FOLDER = "the env folder holds what is protected, name it in invoke.yaml"
+_ENV_FOLDER = "the env folder has the protected environments, name it in invoke.yaml"
 
 
 def read_runtime(path: Path, root: Path) -> SettingsFile:
-    """Read Invoke's -f file, raising Refused where it is none."""
+    """Read Invoke's -f file, raising Refused if there is no such settings file."""
     path = path.expanduser()
     if not path.is_file():
         raise Refused(f"config file {str(path)!r} does not exist")
@@ -275,14 +275,14 @@ def _read(layer: str, path: Path, root: Path) -> SettingsFile:
     if path.suffix == ".py":
         if re.search(r"^pgtasks\b", _text(path), re.MULTILINE):
             raise BadConfiguration(
-                f"{name}: settings of pgtasks stand in YAML or JSON, not in code"
+                f"{name}: settings of pgtasks must be in YAML or JSON, not in code"
             )
         return SettingsFile(layer, name)
     whole = yamlfile.read(path, name)
     block = whole.get("pgtasks") or {}
     if layer == "-f" and "pgtasks" not in whole and _is_of_an_environment(whole):
-        # with -f env/prod.yaml Invoke would read it, and act on the default environment
-        raise Refused(f"{name} is the file of an environment: choose that with --env, not with -f")
+        # Invoke would read -f env/prod.yaml, and the task would use the default environment
+        raise Refused(f"{name} is the file of an environment: choose it with --env, not with -f")
     if not isinstance(block, dict):
         raise BadConfiguration(f"{name}: pgtasks: expected a block of keys")
     file = SettingsFile(layer, name, **fields.checked(PROJECT, block, name, block="pgtasks"))

@@ -6,7 +6,7 @@ import re
 
 
 class Secret:
-    """Hold a password: `***` to anything that prints it, `reveal()` for libpq."""
+    """A password: printed as `***`, returned by `reveal()`."""
 
     __slots__ = ("_value",)
 
@@ -35,7 +35,7 @@ class Secret:
         raise TypeError("a secret is not serialised")
 
 
-# up to the last @: people forget to escape one in a password
+# up to the last @, because one in a password may be unescaped
 _URL_PASSWORD = re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s:/@]*):(\S*)@", re.IGNORECASE)
 _KEYWORD_PASSWORD = re.compile(r"(\bpassword\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s&]+)", re.IGNORECASE)
 

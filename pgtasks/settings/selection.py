@@ -1,4 +1,4 @@
-"""Choose the environment of a task, and say why."""
+"""Choose the environment of a task, with the reason."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Candidate:
-    """The name that one source gives, or an empty text. `lasting`: it outlives the command."""
+    """The name from one source, or an empty text. A `lasting` one is not only for this command."""
 
     source: str
     name: str
@@ -34,7 +34,7 @@ class Candidate:
 
 
 def candidates(project: Project, flag: str | None = None) -> Iterator[Candidate]:
-    """Yield the sources of a choice; the first with a name counts."""
+    """Yield the candidates; the first one with a name is chosen."""
     files = list(reversed(project.files))
     yield Candidate("--env", flag or "")
     for file in (file for file in files if file.layer == "-f"):
@@ -99,9 +99,9 @@ def must_be_named(project: Project, environment: Environment) -> bool:
 
 
 def expand(project: Project, flag: str) -> list[str]:
-    """Return the environments that --env names, each once: names in their order, patterns sorted.
+    """Return the environments in --env, each once: names in their order, matches sorted.
 
-    Raises Refused for a name that is unknown and for a pattern without a match.
+    Raises Refused for an unknown name, and for a pattern without a match.
     """
     parts = [part.strip() for part in flag.split(",")]
     if not all(parts):

@@ -10,7 +10,7 @@ from pgtasks.errors import BadConfiguration, Refused
 from pgtasks.settings.fields import number, path, text
 
 PORT = 22
-NONE = "none"  # in place of a host: removes the host of lower layers
+NONE = "none"  # in place of a host; removes that of lower layers
 # user@host:port, with brackets around a host that contains colons
 _TEXT = re.compile(
     r"(?:ssh://)?(?:(?P<user>[^@\s]+)@)?(?:\[(?P<v6>[0-9a-fA-F:.%\w]+)\]|(?P<host>[^\s:@/\[\]]+))"
@@ -30,19 +30,19 @@ class Login:
     """
 
     host: str = text("name or address of the database host, or its alias in ~/.ssh/config")
-    user: str = text("account there")
-    port: int | None = number("port of its sshd", range=(1, 65535))
+    user: str = text("account on the host")
+    port: int | None = number("port of sshd", range=(1, 65535))
     identity: str = path("file of the private key")
-    jump: str = text("user@host to go through, several separated by commas; `none` for none")
-    known_hosts: str = path("file of the host keys that are trusted")
-    connect_timeout: int = number("seconds until its port answers", default=10, range=_SECONDS)
-    banner_timeout: int = number("seconds until its sshd says its name", default=15, range=_SECONDS)
-    auth_timeout: int = number("seconds until it lets us in", default=30, range=_SECONDS)
-    channel_timeout: int = number("seconds until a command starts", default=30, range=_SECONDS)
-    silence: int = number("seconds without an answer: the line is cut", default=20, range=(5, 3600))
-    bin: str = text("folder of pg_dump, pg_restore and psql there")
-    backups: str = text("folder for backups there")
-    sudo_user: str = text("account that the commands run as there, through sudo")
+    jump: str = text("jump host user@host, several separated by commas; `none` for none")
+    known_hosts: str = path("known_hosts file of trusted host keys")
+    connect_timeout: int = number("seconds to connect to the port", default=10, range=_SECONDS)
+    banner_timeout: int = number("seconds until sshd identifies itself", default=15, range=_SECONDS)
+    auth_timeout: int = number("seconds for the login", default=30, range=_SECONDS)
+    channel_timeout: int = number("seconds to start a command", default=30, range=_SECONDS)
+    silence: int = number("seconds without an answer until it is lost", default=20, range=(5, 3600))
+    bin: str = text("folder with pg_dump, pg_restore and psql on the host")
+    backups: str = text("folder for backups on the host")
+    sudo_user: str = text("account that runs the commands, through sudo")
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
@@ -90,6 +90,6 @@ def required(login: Login | None, environment: str) -> Login:
     if login is None:
         raise Refused(
             f"environment {environment!r} has no ssh, its database is reached from this machine: "
-            "a host over SSH is named by ssh: user@host"
+            "`ssh: user@host` names a host"
         )
     return login

@@ -1,4 +1,4 @@
-"""Targets: an environment resolved to where its database lives and how to reach it."""
+"""Targets: the address of the database of an environment, and how to reach it."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from pgtasks.settings.ssh import Login
 
 # Debian's and PostgreSQL's own default
 SOCKET_FOLDERS = ("/var/run/postgresql", "/tmp")  # nosec B108
-REQUIREPEER = "requirepeer"  # libpq's parameter: the account that a socket belongs to
+REQUIREPEER = "requirepeer"  # parameter of libpq: the owner of a socket
 NAME_BYTES = 63  # NAMEDATALEN - 1
 _LOOPBACK = re.compile(r"localhost|127\.[0-9.]+|::1|")
-# what speaks of TLS, which no unix socket does
+# parameters about TLS, which Unix sockets do not use
 _TLS = ("sslmode", "sslrootcert", "sslnegotiation", "channel_binding")
 
 
 @dataclass(frozen=True)
 class SocketFacts:
-    """What was seen of a socket; `own` is the account that looked.
+    """Facts about a socket; `own` is the account that read them.
 
-    `makers` are the owners of what lies where anybody may write, the socket itself or a folder
-    above it, and what each of them owns there.
+    `makers` are the owners of entries (the socket, folders above it) in folders where anybody may
+    write, with those entries.
     """
 
     folder: str
@@ -49,10 +49,11 @@ class End:
 
 @dataclass(frozen=True)
 class Target:
-    """Where an environment's database lives. `host` is a name, an address or a socket folder.
+    """The address of an environment's database, and how to connect to it.
 
-    Over SSH that is as the database host itself sees it, and open until the host is logged in to;
-    `end` is then where this machine's clients go, `peer` what was seen of the socket there.
+    `host` is a name, an address or a socket folder. With SSH it is as seen from the database host,
+    and may be empty until the login; `end` is then the local end of the tunnel, and `peer` are the
+    facts about the socket on the host.
     """
 
     environment: str
@@ -65,7 +66,7 @@ class Target:
     passfile: str = ""
     password_command: str = ""
     password_command_timeout: int = Settings.password_command_timeout  # seconds
-    reader: str = ""  # the role that reads where the environment is protected
+    reader: str = ""  # the role for reads in a protected environment
     reader_password: Secret | None = None
     parameters: Mapping[str, str] = field(default_factory=dict)
     embedded: bool = False
@@ -82,11 +83,11 @@ class Target:
     lineage: tuple[str, ...] = field(default=(), compare=False)  # of its environment
     seeds: tuple[str, ...] = ()
     backup: Backup = field(default_factory=Backup)
-    role: str = ""  # that sessions take when they begin, as SET ROLE does
+    role: str = ""  # the role of sessions, as after SET ROLE
 
     @property
     def socket(self) -> bool:
-        """Whether the server is reached over a unix socket."""
+        """Whether the server is reached over a Unix socket."""
         return self.host.startswith("/")
 
     @property
@@ -95,38 +96,38 @@ class Target:
         return not self.host or self.socket or _LOOPBACK.fullmatch(self.host) is not None
 
     def at(self, database: str) -> Target:
-        """Return the same place with another database."""
+        """Return the target with another database on the same server."""
         return replace(self, database=database)
 
     def as_reader(self) -> Target:
-        """Return the target as its reader connects, unchanged where none is named.
+        """Return the target with the role `reader`, unchanged if there is none.
 
-        The password is the reader's own: its variable, else what a passfile says for that role.
+        The password of that role comes from its variable, else from a passfile.
         """
         if not self.reader or self.reader == self.user:
             return self
         return replace(self, user=self.reader, password=self.reader_password, password_command="")
 
     def here(self) -> Target:
-        """Return the target as clients on this machine reach it: through the tunnel, if any."""
+        """Return the target for clients on this machine: through the tunnel, if there is one."""
         if self.end is None:
             return self
         parameters = dict(self.parameters)
-        parameters.pop("hostaddr", None)  # where the tunnel leads to
+        parameters.pop("hostaddr", None)  # the destination of the tunnel
         if self.end.host.startswith("/"):
-            other = (*_TLS, REQUIREPEER)  # the tunnel's end is ours
+            other = (*_TLS, REQUIREPEER)  # the socket of the tunnel is ours
             kept = {key: value for key, value in parameters.items() if key not in other}
             known = replace(self, parameters=kept, end=None, peer=None)
             return replace(known, host=self.end.host, port=self.end.port)
-        # the name stays, so that the server's certificate is held against it
+        # the name stays, because the server's certificate must match it
         parameters["hostaddr"] = self.end.host
         return replace(self, port=self.end.port, parameters=parameters, end=None)
 
     def url(self, *, reveal: bool = False, driver: str = "") -> str:
-        """Return the URL, its password as *** unless `reveal`.
+        """Return the URL, with the password as *** unless `reveal`.
 
-        `driver` is for SQLAlchemy: "psycopg" gives postgresql+psycopg://. A passfile is named in
-        it, as libpq's drivers look the password up there.
+        `driver` is for SQLAlchemy: "psycopg" gives postgresql+psycopg://. It names the passfile, in
+        which libpq looks up the password.
         """
         shown = self.password.reveal() if self.password and reveal else ""
         parameters = dict(self.parameters)
@@ -152,20 +153,20 @@ class Target:
         return f"{user}{host}/{self.database}{over}"
 
     def line(self) -> str:
-        """Return the line that opens every task: where it works, protected or not."""
+        """Return the first line of every task: the target, protected or not."""
         guard = "protected" if self.protected else "not protected"
         return f"{self.environment}: {self} ({guard})"
 
 
 def from_environment(environment: Environment) -> Target:
-    """Return the target of an environment; an embedded server has no host until it runs."""
+    """Return the target of an environment; that of an embedded server has no host yet."""
     settings = environment.settings
     embedded = settings.server == EMBEDDED
     ssh = login.checked(settings.ssh, environment.layer("ssh.host"))
     if embedded and ssh:
         raise BadConfiguration(
-            f"environment {environment.name!r} says ssh: {ssh} and server: embedded, which runs on "
-            "this machine alone: keep one"
+            f"environment {environment.name!r} has ssh: {ssh} and server: embedded, which runs on "
+            "this machine only: keep one"
         )
     _check_name(environment)
     own = {
@@ -203,24 +204,24 @@ def from_environment(environment: Environment) -> Target:
 
 
 def _check_name(environment: Environment) -> None:
-    """Refuse a name that the server would cut: what is checked is not what would be worked on."""
+    """Refuse a name that the server would truncate, to that of another database."""
     name = environment.settings.database
     if len(name.encode("utf-8", "surrogateescape")) > NAME_BYTES:
         raise BadConfiguration(
             f"{environment.layer('database')}: database {name!r} is longer than the {NAME_BYTES} "
-            "bytes that a name may have, and PostgreSQL would cut it"
+            "bytes that a name may have, and PostgreSQL would truncate it"
         )
 
 
 def _default_user(environment: str, ssh: Login | None) -> str:
-    """Return the role to connect as; over SSH the account there, if that is known by now."""
+    """Return the role to connect as; with SSH the account on the host, if known."""
     if ssh:
         return ssh.sudo_user or ssh.user
     return _own_name(environment)
 
 
 def _own_name(environment: str) -> str:
-    """Return the account's name, which libpq takes for the role's."""
+    """Return the account's name, the default role of libpq."""
     if name := account.user():
         return name
     raise BadConfiguration(

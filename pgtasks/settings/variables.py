@@ -1,4 +1,4 @@
-"""Variables: those of the process, then of env/NAME.env, then of the project's .env."""
+"""Variables of the process, of env/NAME.env, and of the project's .env."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _LONGEST = 64 << 10  # characters of a value, with its references replaced
 
 
 @dataclass(frozen=True)
-class Found:
-    """A variable's value and its place: `DEV_DATABASE_URL` or `DEV_DATABASE_URL (.env:3)`."""
+class Variable:
+    """The value of a variable, and its origin: `DEV_DATABASE_URL (.env:3)`."""
 
     value: str
     where: str
@@ -33,9 +33,9 @@ class Source:
     """The variables of a dotenv file, or of the process if `file` is empty."""
 
     file: str
-    values: Mapping[str, Found]
+    values: Mapping[str, Variable]
 
-    def find(self, name: str) -> Found | None:
+    def find(self, name: str) -> Variable | None:
         """Return the variable `name`, or None if it is unset or empty."""
         variable = self.values.get(name)
         return variable if variable and variable.value else None
@@ -43,35 +43,35 @@ class Source:
 
 @dataclass(frozen=True)
 class Variables:
-    """Look variables up in the process first; a dotenv file never overrides the process."""
+    """All variables; a dotenv file never overrides the process."""
 
     process: Mapping[str, str]
-    dotenv: Mapping[str, Mapping[str, Found]]  # by file, the more specific file first
+    dotenv: Mapping[str, Mapping[str, Variable]]  # by file, the more specific file first
 
     def sources(self) -> Iterator[Source]:
-        """Yield the places of variables, low to high."""
+        """Yield the sources of variables, low to high."""
         for file, values in reversed(list(self.dotenv.items())):
             yield Source(file, values)
-        yield Source("", {name: Found(value, name) for name, value in self.process.items()})
+        yield Source("", {name: Variable(value, name) for name, value in self.process.items()})
 
-    def find(self, name: str) -> Found | None:
+    def find(self, name: str) -> Variable | None:
         """Return the variable `name`, or None if it is unset or empty everywhere."""
         variables = [source.find(name) for source in self.sources()]
         return next((each for each in reversed(variables) if each), None)
 
 
-def read_dotenv(path: Path, name: str, process: Mapping[str, str]) -> dict[str, Found]:
-    """Read one dotenv file (none: no variables), raising BadConfiguration with the line.
+def read_dotenv(path: Path, name: str, process: Mapping[str, str]) -> dict[str, Variable]:
+    """Read a dotenv file, which may not exist, raising BadConfiguration with the line.
 
-    It is read as python-dotenv reads it for applications: `${OTHER}` is replaced, from the
-    process first, then from the lines above.
+    As in python-dotenv, `${OTHER}` is replaced by the variable of the process, else by that of a
+    line above.
     """
     if not path.is_file():  # some people call their virtual environment .env
         return {}
     text = text_of(path, name)
     from dotenv.parser import parse_stream
 
-    variables: dict[str, Found] = {}
+    variables: dict[str, Variable] = {}
     values: dict[str, str] = {}
     known = ChainMap(dict(process), values)
     for binding in parse_stream(io.StringIO(text)):
@@ -81,7 +81,7 @@ def read_dotenv(path: Path, name: str, process: Mapping[str, str]) -> dict[str, 
         if binding.key is not None and binding.value is not None:
             where = f"{binding.key} ({place})"
             value = values[binding.key] = _resolved(binding.value, known, place)
-            variables[binding.key] = Found(value, where, name)
+            variables[binding.key] = Variable(value, where, name)
     return variables
 
 

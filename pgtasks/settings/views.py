@@ -127,7 +127,7 @@ class EnvironmentShown:
 def shown(
     environment: Environment, target: Target, reason: str, *, reveal: bool = False
 ) -> EnvironmentShown:
-    """Return every value with its layer, passwords as ***; `reveal` shows the target's own."""
+    """Return every value with its layer; `reveal` shows the password of the target."""
     values = [*_settings(environment, target), *_password(environment, target, reveal=reveal)]
     values += [
         (name, Value(text, environment.place)) for name, text in environment.parameters.items()
@@ -193,7 +193,7 @@ class Status:
         return [
             f"{self.choice.environment} ({self.choice.reason})",
             "",
-            report.table(("what may choose, first wins", "says"), rows),
+            report.table(("sources of the choice, the first one counts", "says"), rows),
         ]
 
     def as_json(self) -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""YAML files read strictly: one value per key, no surprises of YAML 1.1, every key with its line.
+"""Read YAML files strictly: unique keys, each with its line, and plain values.
 
-YAML 1.1 reads `0123` as 83, `12:30` as 750 and `no:` as a boolean key, and keeps the last of two
-equal keys without a word. Here a number is decimal, a boolean is `true` or `false`, keys are text.
-JSON is read as JSON.
+YAML 1.1 reads `0123` as 83, `12:30` as 750 and `no:` as a boolean key, and silently keeps the last
+of two equal keys. Here numbers are decimal, booleans are `true` or `false`, and keys are text. JSON
+files are read as JSON.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import yaml
 
 from pgtasks.errors import BadConfiguration
 
-_Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml where the wheel has it
+_Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml, if PyYAML has it
 
 
 LARGEST = 1 << 20  # bytes of a file of settings or variables
@@ -66,10 +66,10 @@ def _fault(node: yaml.Node, text: str) -> yaml.MarkedYAMLError:
 def _construct_mapping(loader: Any, node: yaml.MappingNode) -> Mapping:
     seen: set[str] = set()
     for key, _ in node.value:
-        # what `<<` merges comes from elsewhere and may be overridden here
+        # keys merged by `<<` may be overridden
         if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
             if key.value in seen:
-                raise _fault(key, f"key {key.value!r} is there twice")
+                raise _fault(key, f"key {key.value!r} occurs twice")
             seen.add(key.value)
     loader.flatten_mapping(node)
     result = Mapping()
@@ -115,14 +115,14 @@ def _load(text: str) -> Any:
 
 
 def _measure(node: yaml.Node, known: dict[int, _Size | None], depth: int) -> _Size:
-    """Return the number of values of a node and its depth, raising if either is too large.
+    """Return the number of values and the depth of a node, raising if either is too large.
 
-    An alias counts as all of its values each time: nested aliases grow exponentially.
+    Each alias counts as all its values, because nested aliases grow exponentially.
     """
     if id(node) in known:
         size = known[id(node)]
         if size is None:
-            raise _fault(node, "an alias stands for what it is part of")
+            raise _fault(node, "an alias contains itself")
         return size
     known[id(node)] = None
     below = [_measure(each, known, depth + 1) for each in _parts(node, depth)]
@@ -165,7 +165,7 @@ def _pairs(pairs: Iterable[tuple[str, Any]]) -> Mapping:
     result = Mapping()
     for key, value in pairs:
         if key in result:
-            raise ValueError(f"key {key!r} is there twice")
+            raise ValueError(f"key {key!r} occurs twice")
         result[key] = value
     return result
 

@@ -431,7 +431,7 @@ class TestTasks:
             done = inv("backup.list", cwd=shop_project)
             assert done.returncode == 4
             assert made["id"] in done.stdout
-            assert "of this machine alone are listed" in done.stderr
+            assert "only the backups of this machine are listed" in done.stderr
             done = inv("backup.list", "--json", cwd=shop_project)
             assert done.returncode == 4
             document = json.loads(done.stdout)

@@ -43,8 +43,8 @@ def test_one_that_is_odd_ends_no_list(
     evil = replace(made.manifest, id="/../../../../srv/shop/tasks")
     (db1.path(made.folder) / "evil.json").write_text(manifest.text(evil))
     scripts = {
-        "no plain file": "ln -sf ../../../../../etc/passwd manifest.json",
-        "no plain file ": "rm manifest.json && mkfifo manifest.json",
+        "not a regular file": "ln -sf ../../../../../etc/passwd manifest.json",
+        "not a regular file ": "rm manifest.json && mkfifo manifest.json",
         "larger than any manifest": f"truncate -s {LIMIT + 1} manifest.json",
         "not a manifest: id: expected str": f"cp '{made.folder}/evil.json' manifest.json",
         f"the manifest of backup {made.id}": "true",
@@ -65,7 +65,7 @@ def test_one_that_is_odd_ends_no_list(
         assert why.startswith(f"{made.host.name}:{path}/manifest.json: ")
         assert words.strip() in why
     assert far.find("prod", there.target.database).id == made.id
-    with pytest.raises(NotProven, match=f"backup {IDS[0]} is damaged: .*no plain file"):
+    with pytest.raises(NotProven, match=f"backup {IDS[0]} is damaged: .*not a regular file"):
         far.find("prod", there.target.database, IDS[0])
     newest = "20990101T000000Z-aaaa"
     _planted(db1, made.folder, newest, "rm manifest.json")
@@ -91,7 +91,7 @@ def test_what_is_no_plain_file_is_not_read(
     with pytest.raises(NotProven, match=kind):
         verify(made, made.host)
     if ".hidden" not in plant:
-        with pytest.raises(NotProven, match=r"which is no plain file|not part of|missing"):
+        with pytest.raises(NotProven, match=r"not a regular file|not part of|missing"):
             transfer.copy(made, LocalStore(tmp_path))
         assert LocalStore(tmp_path).list().backups == []
 

@@ -436,7 +436,7 @@ def _aliases(inside: str) -> str:
     [
         (_aliases("[x]"), "more than 20,000 values, those of aliases counted each time"),
         (_aliases("{k: v}").replace("[", "{<<: [").replace("]", "]}"), "more than 20,000 values"),
-        ("a: &a [*a]", "x.yaml:1: an alias stands for what it is part of"),
+        ("a: &a [*a]", "x.yaml:1: an alias contains itself"),
         ("a: " + "[" * 900 + "]" * 900, "x.yaml:1: nested too deep"),
         ("a: " + "[" * 9000, "nesting depth"),
         ("".join(f"k{number}: 1\n" for number in range(21_000)), "more than 20,000 values"),

@@ -158,7 +158,7 @@ def test_the_embedded_server_is_of_this_machine(inv: Inv, shop: Path, db1: Datab
     for argv in (["db.check"], ["setup", "--dry"], ["server.start"], ["env.show"]):
         done = inv(*argv, cwd=shop)
         assert done.returncode == 3
-        assert "embedded, which runs on this machine alone: keep one" in done.stderr
+        assert "embedded, which runs on this machine only: keep one" in done.stderr
     assert not (shop / ".pgtasks").exists()
 
 

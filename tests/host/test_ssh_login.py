@@ -138,7 +138,7 @@ ssh:
     @pytest.mark.parametrize("key", ["password", "passphrase"])
     def test_there_is_no_password_in_it(self, tmp_path: Path, key: str) -> None:
         said = refused(tmp_path, f"ssh:\n  host: db1\n  {key}: s3cret\n")
-        assert f"env/prod.yaml:3: ssh.{key}: a host lets in keys alone" in said
+        assert f"env/prod.yaml:3: ssh.{key}: the login needs keys" in said
         assert "s3cret" not in said
 
 

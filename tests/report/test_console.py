@@ -43,8 +43,8 @@ def test_a_row_is_chosen_by_its_number(tmp_path: Path) -> None:
         "1  a1      发布 🐘",
         "2  b2      x\\x1b[2J",
     ]
-    assert "'3' is none of 1 to 2\n" in ended.screen
-    assert "'²' is none of 1 to 2\n" in ended.screen
+    assert "'3', expected 1 to 2\n" in ended.screen
+    assert "'²', expected 1 to 2\n" in ended.screen
     assert ended.screen.endswith("\n1\n")
 
 

@@ -405,8 +405,8 @@ RUNTIME_FILES = {
     "of another kind": ("ci.txt", "a: 1\n", 2, "config file 'ci.txt', expected .yaml"),
     "broken": ("ci.yaml", "a: [\n", 3, "ci.yaml:2: did not find"),
     "broken JSON": ("ci.json", "{", 3, "ci.json:1: Expecting"),
-    "an environment's": ("env/prod.yaml", None, 2, "choose that with --env, not with -f"),
-    "code": ("ci.py", "pgtasks = {}\n", 3, "settings of pgtasks stand in YAML or JSON"),
+    "an environment's": ("env/prod.yaml", None, 2, "choose it with --env, not with -f"),
+    "code": ("ci.py", "pgtasks = {}\n", 3, "settings of pgtasks must be in YAML or JSON"),
 }
 
 

@@ -88,17 +88,17 @@ def test_parameters_of_the_connection_are_kept(query: str, parameters: dict[str,
         ("s3cret", "no PostgreSQL URL (postgresql://user@host/database)"),
         (
             "postgresql://u:s3cret/d",
-            "port is no number up to 65535 (in a password, percent-escape",
+            "port is not a number up to 65535 (in a password, percent-escape",
         ),
         (
             "postgresql://u:s3/cret@h/d",
-            "port is no number up to 65535 (in a password, percent-escape",
+            "port is not a number up to 65535 (in a password, percent-escape",
         ),
         (
             "postgresql://h:abc/d",
-            "port is no number up to 65535 (in a password, percent-escape",
+            "port is not a number up to 65535 (in a password, percent-escape",
         ),
-        ("postgresql://h:99999/d", "port is no number up to 65535"),
+        ("postgresql://h:99999/d", "port is not a number up to 65535"),
         ("postgresql:///d?port=99999", "port '99999', expected 1 to 65535"),
         ("postgresql://u:s3cret@a,b/d", "several hosts, name one"),
         ("postgresql://u:s3cret@a:1,b:2/d", "several hosts, name one"),
@@ -245,4 +245,4 @@ def test_an_open_passfile_is_a_fault(tmp_path: Path, mode: int, fault: str) -> N
 
 def test_a_passfile_that_is_none_is_a_fault(tmp_path: Path) -> None:
     assert "No such file" in libpq.passfile_fault(tmp_path / "none")
-    assert "no plain file" in libpq.passfile_fault(tmp_path)
+    assert "not a regular file" in libpq.passfile_fault(tmp_path)

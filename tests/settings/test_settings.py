@@ -163,7 +163,7 @@ def test_a_database_host_is_a_place(tmp_path: Path) -> None:
         ("", "ann", False),  # the socket there, wherever it is
         ("", "bob", False),
     ]
-    with pytest.raises(BadConfiguration, match="this machine alone: keep one"):
+    with pytest.raises(BadConfiguration, match="this machine only: keep one"):
         from_environment(settings(tmp_path, "test"))
 
 
@@ -209,7 +209,7 @@ def test_two_places_in_one_file_are_refused(tmp_path: Path, text: str, keys: str
     lay_out(tmp_path, {"env/dev.yaml": text})
     with pytest.raises(BadConfiguration) as caught:
         settings(tmp_path)
-    assert caught.value.message == f"env/dev.yaml:2: {keys} both say where, keep one"
+    assert caught.value.message == f"env/dev.yaml:2: {keys} both name a server, keep one"
 
 
 def test_paths_are_led_from_the_project(tmp_path: Path) -> None:
@@ -592,7 +592,7 @@ FAULTS = [
     ("settings: 5\n", "env/dev.yaml:1: settings: 5, expected a block of keys"),
     ("password: s3cret\n", "env/dev.yaml:1: password: a password does not belong in this file, "),
     ("inherits: dve\n", "env/dev.yaml:1: inherits: unknown environment 'dve', did you mean 'dev'"),
-    ("inherits: dev\n", "env/dev.yaml:1: inherits: a circle, dev inherits dev"),
+    ("inherits: dev\n", "env/dev.yaml:1: inherits: a cycle, dev inherits dev"),
     ("url: $NOWHERE\n", "env/dev.yaml:1: url is $NOWHERE, which is not set"),
     ("url: sqlite:///s3cret\n", "env/dev.yaml:1: a sqlite:// URL, expected postgresql://"),
     ("a: [\n", "env/dev.yaml:2: did not find expected node content"),
@@ -683,7 +683,7 @@ def test_a_circle_is_shown_whole(tmp_path: Path) -> None:
     with pytest.raises(BadConfiguration) as caught:
         settings(tmp_path, "a")
     assert caught.value.message == (
-        "env/c.yaml:1: inherits: a circle, a inherits b inherits c inherits a"
+        "env/c.yaml:1: inherits: a cycle, a inherits b inherits c inherits a"
     )
 
 
@@ -692,7 +692,7 @@ def test_a_circle_is_shown_whole(tmp_path: Path) -> None:
     [
         ("no.yaml", None, "config file '{}' does not exist"),
         ("ci.txt", "a: 1\n", "config file '{}', expected .yaml, .yml, .json, .py"),
-        ("prod.yaml", "host: h\n", "prod.yaml is the file of an environment: choose that with"),
+        ("prod.yaml", "host: h\n", "prod.yaml is the file of an environment: choose it with"),
     ],
 )
 def test_a_runtime_file_that_is_none_is_refused(
@@ -708,7 +708,7 @@ def test_a_runtime_file_that_is_none_is_refused(
 def test_settings_in_code_are_refused(tmp_path: Path) -> None:
     lay_out(tmp_path, {"ci.py": "pgtasks = {'environment': 'prod'}\n", "other.py": "run = {}\n"})
     assert settings(tmp_path, runtime="other.py").name == "dev"
-    with pytest.raises(BadConfiguration, match=r"^ci\.py: settings of pgtasks stand in YAML"):
+    with pytest.raises(BadConfiguration, match=r"^ci\.py: settings of pgtasks must be in YAML"):
         settings(tmp_path, runtime="ci.py")
 
 

@@ -40,8 +40,8 @@ def test_a_value_is_what_it_looks_like(text: str, value: object) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a: 1\nb: 2\na: 3\n", "x.yaml:3: key 'a' is there twice"),
-        ("a:\n  b: 1\n  b: 2\n", "x.yaml:3: key 'b' is there twice"),
+        ("a: 1\nb: 2\na: 3\n", "x.yaml:3: key 'a' occurs twice"),
+        ("a:\n  b: 1\n  b: 2\n", "x.yaml:3: key 'b' occurs twice"),
         ("ok: 1\n5432: x\n", "x.yaml:2: key '5432' is not text, quote it"),
         ("? [a]\n: b\n", "x.yaml:1: a key is not text, quote it"),
         ("a: [1, 2\nb: 3\n", "x.yaml:2: did not find expected ',' or ']'"),
@@ -104,7 +104,7 @@ def test_bytes_that_are_no_text_are_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{\n\t"a": 1,\n\t"a": 2\n}', "x.json: key 'a' is there twice"),
+        ('{\n\t"a": 1,\n\t"a": 2\n}', "x.json: key 'a' occurs twice"),
         ('{\n"a": \n}', "x.json:3: Expecting value"),
         ("[1]", "x.json: expected keys with values, found list"),
     ],

@@ -188,9 +188,9 @@ LOCAL = {
     "help": "reads settings",
     "journal.list": "reads the journal of this checkout",
     "seed.list": "reads the files of this checkout",
-    "server.start": "the embedded server runs on this machine alone",
-    "server.status": "the embedded server runs on this machine alone",
-    "server.stop": "the embedded server runs on this machine alone",
+    "server.start": "the embedded server runs on this machine only",
+    "server.status": "the embedded server runs on this machine only",
+    "server.stop": "the embedded server runs on this machine only",
 }
 
 
@@ -235,7 +235,7 @@ def test_a_local_task_does_not_log_in(name: str, nowhere: Far) -> None:
     if name == "server.start":
         assert done.returncode == 2
         assert "it is on deploy@" in done.stderr
-        assert "embedded ones run on this machine alone" in done.stderr
+        assert "embedded ones run on this machine only" in done.stderr
     else:
         assert done.returncode == 0, done.stderr
 

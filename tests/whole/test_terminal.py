@@ -45,7 +45,7 @@ def test_no_table_is_wider_than_the_terminal(columns: int, filled: Path) -> None
     for heading in (
         "environment  ",
         "setting  ",
-        "what may choose",
+        "sources of the choice",
         "when (UTC)",
         "backup  ",
         "what  ",

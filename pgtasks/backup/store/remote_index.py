@@ -27,7 +27,7 @@ from pgtasks.host import tempfiles
 from pgtasks.host.local import Host
 
 FAULTS = {
-    "odd": "no plain file",
+    "odd": "not a regular file",
     "large": "larger than any manifest",
     "closed": os.strerror(errno.EACCES),
 }

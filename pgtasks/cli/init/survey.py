@@ -15,7 +15,7 @@ from pgtasks.host import git
 from pgtasks.settings import fields, project, yamlfile
 from pgtasks.settings.blocks import Settings
 from pgtasks.settings.libpq import ConnInfo
-from pgtasks.settings.variables import Found, read_dotenv
+from pgtasks.settings.variables import Variable, read_dotenv
 
 _ENV_FOLDERS = ("env", "environments", "dbenv")
 _HIDDEN = re.compile(r"^/?env(/|/\*+)?\s*$", re.MULTILINE)
@@ -104,7 +104,7 @@ def _ini_place(ini: Path | None, others: tuple[Named, ...], notes: list[str]) ->
     if not ini or not url or url.startswith("driver://"):  # what `alembic init` writes
         return None
     where = f"sqlalchemy.url in {ini.name}"
-    place = urls.place_of(Found(url.replace("%%", "%"), where), notes)
+    place = urls.place_of(Variable(url.replace("%%", "%"), where), notes)
     if place and (same := urls.leading_to(place, others)):
         notes.append(f"{where} leads where {same.variable} does: it is not dev's")
         return None

@@ -14,7 +14,7 @@ from pgtasks.errors import BadConfiguration
 from pgtasks.settings import libpq
 from pgtasks.settings.libpq import ConnInfo
 from pgtasks.settings.project import LIBRARIES, NAME, URL, normalize, stem
-from pgtasks.settings.variables import Found
+from pgtasks.settings.variables import Variable
 
 # names that applications use, the clearest first
 _URLS = ("DATABASE_URL", "SQLALCHEMY_DATABASE_URI", "SQLALCHEMY_DATABASE_URL", "POSTGRES_URL")
@@ -56,7 +56,7 @@ def _said(name: str) -> str:
     return "prod" if word == "prd" else word
 
 
-def read(variables: Mapping[str, Found], notes: list[str]) -> tuple[Named, ...]:
+def read(variables: Mapping[str, Variable], notes: list[str]) -> tuple[Named, ...]:
     """Return the variables with a URL, one for each environment, `dev` first.
 
     It adds a note for each unused URL to `notes`.
@@ -90,7 +90,7 @@ def _where(place: ConnInfo) -> tuple[str, int, str]:
     return host, place.port or 5432, place.database
 
 
-def _all(variables: Mapping[str, Found], notes: list[str]) -> Iterator[Named]:
+def _all(variables: Mapping[str, Variable], notes: list[str]) -> Iterator[Named]:
     known = [name for name in _URLS if name in variables]
     for name in [*known, *(name for name in variables if name not in known)]:
         named = environment_of(name)
@@ -98,7 +98,7 @@ def _all(variables: Mapping[str, Found], notes: list[str]) -> Iterator[Named]:
             yield Named(named or "dev", name, place)
 
 
-def place_of(variable: Found, notes: list[str]) -> ConnInfo | None:
+def place_of(variable: Variable, notes: list[str]) -> ConnInfo | None:
     """Return the parts of a URL, None if it is not a PostgreSQL URL, with the reason in `notes`."""
     try:
         return libpq.parse_url(variable.value, variable.where)

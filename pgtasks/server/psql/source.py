@@ -87,7 +87,7 @@ def _no_file(path: Path) -> str:
         )
     if path.is_dir():
         return "is a folder"
-    return "is no plain file" if path.exists() else "does not exist"
+    return "is not a regular file" if path.exists() else "does not exist"
 
 
 def _alternates(head: bytes) -> bool:
