@@ -1,21 +1,21 @@
-"""Where commands run, and the files of this machine that they and we leave.
+"""Hosts, where commands run, and local files.
 
 local          commands on this machine; Host, Command and Process as every host has them
-pipeline       commands that run side by side, joined by pipes
-streams        what a command prints, with a bound
+pipeline       processes connected by pipes
+streams        the output of a command, with a limit
 installations  where PostgreSQL is installed, and which majors are supported
 tools          pg_dump, pg_restore and psql of a fitting version
-password       passwords: asked for, from a program, in a password file
-peer           whose a server's socket is
-child          what a program that we start gets to see
+password       passwords: from a prompt, a program or a password file
+peer           the owner of a server's socket
+child          the environment variables of child processes
 orphans        end the commands of a run that was killed
-disk           the file system of a folder, as df prints it
-plainfile      plain files in folders that others may have filled
-private        folders and files of ours, for this account alone
-tempfiles      temporary files, of runs that live and of killed ones
-decoding       JSON from strangers, with its types and sizes checked
+disk           the file system of a folder, by df
+plainfile      regular files in untrusted folders
+private        folders and files that only this account can access
+tempfiles      temporary files of runs
+decoding       decode untrusted JSON
 journal        who did what, where and when
-checkout       which environment was chosen for this checkout
-git            what git says of the project
+checkout       the environment that was chosen for this checkout
+git            ask git about files
 ssh/           a database host over SSH
 """

@@ -1,4 +1,4 @@
-"""The journal: one line of JSON per operation, appended to backups/journal.jsonl."""
+"""The journal: one line of JSON per operation, in backups/journal.jsonl."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ class Entry:
 
 
 def now() -> str:
-    """Return the time of day in UTC, to the second."""
+    """Return the current time in UTC, to the second."""
     return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def append(folder: Path, entry: Entry) -> None:
-    """Append one line, so that readers and other writers never see a part of it."""
+    """Append one line in one piece, so that nobody reads a part of it."""
     private.folder(folder)
     handle = private.opened(folder / _NAME, os.O_RDWR | os.O_APPEND)
     with os.fdopen(handle, "rb+") as file:

@@ -1,7 +1,6 @@
-"""Where commands run: this machine, or the database host over SSH.
+"""Hosts: this machine, or the database host over SSH.
 
-Features build a `Command` (pure: argv and environment) and hand it to a host; they do not know
-which one it is.
+Features build a `Command` (argv and variables) and pass it to a host, of whatever kind.
 """
 
 from __future__ import annotations
@@ -25,9 +24,9 @@ SHORT = 16 << 20  # bytes that a short command may print on another host
 
 @dataclass(frozen=True)
 class Command:
-    """What to run: an argv without secrets, and the variables it needs beside the host's own.
+    """A command: an argv without secrets, and additional environment variables.
 
-    `stop` is the signal that ends it in order: psql cancels its query on SIGINT alone.
+    `stop` is the signal that ends it cleanly: psql cancels its query only on SIGINT.
     """
 
     argv: tuple[str, ...]
@@ -43,7 +42,7 @@ Sink = IO[bytes] | int | None
 
 
 class Process(Protocol):
-    """A command that was started: what `subprocess.Popen` offers of it, and how to end it."""
+    """A running command, with part of the interface of `subprocess.Popen`."""
 
     stdout: IO[bytes] | None
     stderr: IO[bytes] | None
@@ -56,56 +55,56 @@ class Process(Protocol):
         """Wait for the end, raising subprocess.TimeoutExpired."""
 
     def end(self, sign: signal.Signals) -> None:
-        """Signal the command and all that it started, unless it has ended."""
+        """Signal the command and its children, unless it has ended."""
 
     def failure(self, hint: str) -> PgtasksError:
-        """Return the error for an end with another code than 0; `hint` is what it said last."""
+        """Return the error for a failed command; `hint` is the end of its stderr."""
 
 
 class Host(Protocol):
-    """What a feature may ask of the place where commands run."""
+    """A place where commands run."""
 
     def __hash__(self) -> int:
-        """Hash by identity of the place: what is found there is remembered for the run."""
+        """Hash by identity, so that facts about a host can be cached for a run."""
 
     @property
     def name(self) -> str:
-        """Return how to call the place in a sentence."""
+        """Return the name of the host for messages."""
 
     @property
     def bundled(self) -> tuple[str, ...]:
-        """Return the folders of PostgreSQL's tools that came with pgtasks."""
+        """Return the folders of the PostgreSQL tools that came with pgtasks."""
 
     @property
     def lost(self) -> str:
-        """Return why nothing runs there any more, nothing as long as it does."""
+        """Return why the connection to it was lost, an empty text while it works."""
 
     def start(self, command: Command, *, stdin: Source, stdout: Sink) -> Process:
-        """Start a command; its stderr is a pipe, its process group its own."""
+        """Start a command in its own process group; its stderr is a pipe."""
 
     def capture(self, command: Command, *, seconds: float = 30, most: int = SHORT) -> str:
-        """Return what a short command prints, `most` bytes, raising Failed with its own words."""
+        """Return the output of a short command, at most `most` bytes; raises Failed."""
 
     def interact(self, command: Command) -> int:
         """Give the terminal to a command until it ends, and return its exit code."""
 
     def passfile(self, target: Target, *, also: Sequence[str] = ()) -> AbstractContextManager[str]:
-        """Put a password file where commands run, for the length of a block.
+        """Provide a password file on the host for the length of a block.
 
-        It serves the target's own database, and those of the same server that `also` names.
+        It is for the database of the target, and the databases `also` of the same server.
         """
 
     def lend(self, content: bytes) -> AbstractContextManager[str]:
-        """Put a small file where commands run, for the length of a block."""
+        """Provide a small file on the host for the length of a block."""
 
     def view(self, target: Target) -> Target:
-        """Return the target as commands there reach it."""
+        """Return the target as commands on the host reach it."""
 
     def free_bytes(self, path: str) -> int | None:
         """Return the free bytes of the file system that holds `path`, None if unknown."""
 
     def close(self) -> None:
-        """Let go of the place; nothing runs there on our behalf after that."""
+        """Disconnect from the host; afterwards no command of ours runs there."""
 
 
 @dataclass(frozen=True)
@@ -117,12 +116,12 @@ class LocalHost:
 
     @property
     def bundled(self) -> tuple[str, ...]:
-        """Return the folders of the tools that came with the embedded server's wheel."""
+        """Return the folders of the tools in the wheel."""
         folders = [folder / "bin" for folder in installations.in_wheel()]
         return tuple(str(folder) for folder in folders if (folder / "pg_dump").exists())
 
     def start(self, command: Command, *, stdin: Source, stdout: Sink) -> LocalProcess:
-        """Start a command in a session of its own, so that it can be ended as a whole."""
+        """Start a command in its own session, so that its children can be ended too."""
         try:
             return LocalProcess(
                 command,
@@ -137,7 +136,7 @@ class LocalHost:
             raise Failed(f"cannot run {command.argv[0]!r}: {exc.strerror}") from None
 
     def capture(self, command: Command, *, seconds: float = 30, most: int = SHORT) -> str:
-        """Return what a short command prints; here its size is what the tool makes it."""
+        """Return the output of a short command; its size is not limited here."""
         try:
             done = subprocess.run(
                 command.argv,
@@ -157,8 +156,8 @@ class LocalHost:
         return done.stdout.decode(errors="replace")
 
     def interact(self, command: Command) -> int:
-        """Give the terminal to a command; Ctrl-C is its business until it ends."""
-        # a handler, not SIG_IGN, which the child would inherit
+        """Give the terminal to a command until it ends; Ctrl-C reaches only the command."""
+        # a handler, because the child would inherit SIG_IGN
         before = signal.signal(signal.SIGINT, lambda *_: None)
         try:
             env = {**child.for_tools(terminal=True), **command.env}
@@ -195,18 +194,18 @@ class LocalHost:
         return target.here()
 
     def free_bytes(self, path: str) -> int | None:
-        """Return the free bytes where `path` lies."""
+        """Return the free bytes of the file system that contains `path`."""
         try:
             return shutil.disk_usage(path).free
         except OSError:
             return None
 
     def close(self) -> None:
-        """Do nothing: this machine stays."""
+        """Do nothing."""
 
 
 class LocalProcess(subprocess.Popen[bytes]):
-    """A child of this process, in a process group of its own, which ends with this process."""
+    """A child process in its own process group, which is ended with this process."""
 
     _ended = False
 
@@ -232,22 +231,22 @@ class LocalProcess(subprocess.Popen[bytes]):
         return exit_code
 
     def end(self, sign: signal.Signals) -> None:
-        """Signal the process and all that it started, unless it has ended."""
+        """Signal the process and its children, unless it has ended."""
         if self.poll() is None:
             try:
                 os.killpg(self.pid, sign)
             except ProcessLookupError:
-                pass  # it ended between the look and the signal
+                pass  # it ended between the check and the signal
 
     def failure(self, hint: str) -> PgtasksError:
-        """Return the error for a process that ended badly."""
+        """Return the error for a failed process."""
         code = self.returncode
         how = f"exit code {code}" if code > 0 else f"signal {signal_name(-code)}"
         return Failed(f"{self.command} failed: {how}", hint=hint)
 
 
 def signal_name(number: int) -> str:
-    """Return the name of a signal, its number where it has none."""
+    """Return the name of a signal, its number if it has none."""
     try:
         return signal.Signals(number).name
     except ValueError:  # a real-time signal

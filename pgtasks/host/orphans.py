@@ -36,7 +36,7 @@ def watch(group: int, sign: signal.Signals) -> None:
 
 
 def forget(group: int) -> None:
-    """Stop watching a process group that has ended: its number may be given to another one."""
+    """Stop watching a process group that has ended, because its ID may be reused."""
     _tell(f"- {group}\n")
 
 
@@ -44,7 +44,7 @@ def _tell(line: str) -> None:
     try:
         os.write(_shell(os.getpid()), line.encode())
     except BrokenPipeError:
-        pass  # somebody killed the shell: the next run finds what is left
+        pass  # the shell was killed: the next run cleans up
 
 
 @cache
@@ -61,7 +61,7 @@ def _shell(pid: int) -> int:
                 (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
                 (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
             ],
-            setsid=True,  # Ctrl-C is not for it
+            setsid=True,  # Ctrl-C must not reach it
         )
     finally:
         os.close(reader)

@@ -127,7 +127,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def asked(target: Target) -> Target:
     """Return the target with a password typed on the terminal, else raise Refused."""
     CONSOLE.require(
-        f"{target}: the server wants a password and there is no terminal to ask on: "
+        f"{target}: the server requires a password and there is no terminal to ask on: "
         "set password_command, a passfile or the environment's dotenv file"
     )
     try:

@@ -1,6 +1,6 @@
-"""Whose a server's socket is: in a folder where anybody may write, whoever comes first makes one.
+"""Check the owner of a server's socket, because anybody may create one in a shared folder.
 
-A password goes to a socket of the account that runs the server, and to no other.
+A password is only sent to a socket of the account that runs the server.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from pgtasks.report import account
 from pgtasks.settings import libpq
 from pgtasks.settings.target import REQUIREPEER, SocketFacts, Target
 
-_SERVERS = ("root", "postgres")  # accounts that no stranger has
+_SERVERS = ("root", "postgres")  # accounts of the system
 _OTHERS_WRITE = 0o002
 
 
 def look(folder: str, port: int) -> SocketFacts:
-    """Return what is to be seen of a socket on this machine."""
+    """Return the facts about a socket on this machine."""
     path = Path(libpq.socket_path(folder, port))
     makers: dict[str, str] = {}
     for each in (path, Path(os.path.realpath(folder), path.name)):
@@ -45,11 +45,11 @@ def _mode(path: Path) -> int:
 
 
 def _account(uid: int | None) -> str:
-    """Return an account's name, its number where it has none."""
+    """Return an account's name, its number if it has none."""
     return "" if uid is None else account.name_of(uid)
 
 
-# $1: the port, then folders to look in, the first with a socket counts, or the only one
+# $1: the port, then folders; the first one with a socket is used, or the only one
 LOOK = """\
 port=$1; shift
 owner() { set -f; set -- $(ls -ld -- "$1" 2>/dev/null); echo "$3"; }
@@ -74,7 +74,7 @@ printf 'folder\\tlocalhost\\n'
 
 
 def parsed(text: str, own: str) -> SocketFacts:
-    """Return what LOOK printed."""
+    """Parse the output of LOOK."""
     rows = [line.split("\t") for line in text.splitlines()]
     fields = {row[0]: row[1] for row in rows if len(row) == 2}
     makers = {row[1]: row[2] for row in reversed(rows) if len(row) == 3}
@@ -82,10 +82,10 @@ def parsed(text: str, own: str) -> SocketFacts:
 
 
 def trusted(target: Target) -> Target:
-    """Return the target, its socket tied to the account that it is to belong to.
+    """Return the target, with the account that its socket must belong to.
 
-    Raises Refused where that is a stranger's. A folder that its owner alone can write to is
-    whatever he makes of it.
+    Raises Refused if it belongs to another account. In a folder where only its owner can write, any
+    socket is trusted.
     """
     if not target.socket or target.embedded:
         return target
@@ -97,7 +97,7 @@ def trusted(target: Target) -> Target:
         raise Refused(fault)
     if not facts.makers or wanted or not facts.owner or facts.owner.isdigit():
         return target
-    # libpq looks once more, at the process that answers
+    # libpq checks the process that answers again
     return replace(target, parameters={**target.parameters, REQUIREPEER: facts.owner})
 
 
@@ -105,13 +105,13 @@ def _fault(facts: SocketFacts, target: Target, wanted: str | None) -> str:
     where = f"{target.ssh}: " if target.ssh else ""
     path = libpq.socket_path(facts.folder, target.port)
     if wanted and facts.owner and facts.owner != wanted:
-        return f"{where}{path!r} belongs to {facts.owner!r}, requirepeer says {wanted!r}"
+        return f"{where}{path!r} belongs to {facts.owner!r}, requirepeer is {wanted!r}"
     for maker, entry in facts.makers.items():
         if maker not in (*_SERVERS, facts.own, wanted):
             folder = shlex.quote(entry.rpartition("/")[0] or "/")
             return (
                 f"{where}{entry!r} belongs to {maker!r}, and anybody may write to {folder}: "
-                f"nothing is sent there; where {maker!r} runs the server say requirepeer: {maker}, "
-                "else name the server's own folder in host"
+                f"nothing is sent to it; if {maker!r} runs the server, set requirepeer: {maker}, "
+                "else name the socket folder of the server in host"
             )
     return ""

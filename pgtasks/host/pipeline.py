@@ -1,4 +1,4 @@
-"""Pipelines: processes connected by pipes; every exit status is checked, no process is left."""
+"""Pipelines: processes connected by pipes; every exit status is checked, every process ended."""
 
 from __future__ import annotations
 
@@ -56,7 +56,8 @@ class Pipeline:
                 process = host.start(command, stdin=upstream, stdout=sink)
                 self._stages.append(_Stage(command, process, on_line))
             if number:
-                # only the reader may hold it, so that its death is a broken pipe for the writer
+                # only the reader may have it open, so that the writer gets a broken pipe when the
+                # reader ends
                 self._stages[-2].close_stdout()
             upstream = process.stdout
 
@@ -157,7 +158,7 @@ class _Stage:
 
     def drained(self) -> None:
         """Wait until stderr is read, raising the exception of `on_line`."""
-        # a process that the tool left may keep the pipe open, so the wait has a limit
+        # a child of the tool may keep the pipe open, so the wait has a limit
         self._thread.join(_GRACE)
         if self._fault:
             raise self._fault

@@ -1,4 +1,4 @@
-"""Folders and files of ours on this machine: their modes hold under any umask."""
+"""Folders and files that only this account can access, under any umask."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ _OTHERS_WRITE = 0o002
 
 
 def folder(path: Path, *, mode: int = 0o700) -> None:
-    """Make a folder with what is missing above it, durably, for its owner alone.
+    """Create a folder and its parents, durably, which only this account can access.
 
-    One of this account's that is there is closed to the writing of others: a umask of 0 made it so.
+    If this account's folder exists, write permission of others is removed from it: a umask of 0 may
+    have given it.
     """
     missing = [each for each in (path, *path.parents) if not each.exists()]
     for each in reversed(missing):
@@ -33,7 +34,7 @@ def folder(path: Path, *, mode: int = 0o700) -> None:
 
 
 def state(path: Path) -> None:
-    """Make a project's folder .pgtasks, which git ignores; what is there stays as it is."""
+    """Create a project's folder .pgtasks, which git ignores, unless it exists."""
     folder(path, mode=0o755)  # the account of an embedded server must enter it
     if not (path / ".gitignore").exists():
         plainfile.replace(path, ".gitignore", b"*\n", mode=0o644)
@@ -41,13 +42,13 @@ def state(path: Path) -> None:
 
 def _close(path: Path) -> None:
     status = path.stat()
-    shared = status.st_mode & stat.S_ISVTX  # as /tmp is
+    shared = status.st_mode & stat.S_ISVTX  # like /tmp
     if status.st_uid == os.geteuid() and status.st_mode & _OTHERS_WRITE and not shared:
         path.chmod(stat.S_IMODE(status.st_mode) & ~_OTHERS_WRITE)
 
 
 def sync(path: Path) -> None:
-    """Write a file's content, or a folder's list of names, to the disk."""
+    """Flush a file, or the entries of a folder, to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -56,23 +57,22 @@ def sync(path: Path) -> None:
 
 
 def own(path: Path) -> None:
-    """Raise Failed for a folder, or a link to one, that a stranger put where ours are."""
+    """Raise Failed if a folder, or a link to it, belongs to another account."""
     try:
         status, above = path.lstat(), path.parent.stat()
     except FileNotFoundError:
         return
     if status.st_uid not in (os.geteuid(), 0, above.st_uid):
         raise Failed(
-            f"{str(path)!r} belongs to {account.name_of(status.st_uid)!r}, not to who runs this: "
-            "look what is in it, and move it away"
+            f"{str(path)!r} belongs to {account.name_of(status.st_uid)!r}, not to this account: "
+            "look at its content, and move it away"
         )
 
 
 def exposed(path: Path, owner: int) -> str:
-    """Return what of a folder, of what is in it and of what is above it others may change.
+    """Return why other accounts can change a folder, its content or a folder above, if they can.
 
-    Others than this account, root and `owner`, the account whose code is run anyway: in words, or
-    nothing.
+    This account, root and `owner` (whose code is run anyway) are trusted.
     """
     trusted = {os.geteuid(), 0, owner}
     try:
@@ -82,7 +82,7 @@ def exposed(path: Path, owner: int) -> str:
             if why := _open_to(each.lstat(), trusted, above=each in above):
                 return f"{str(each)!r} {why}"
     except OSError as exc:
-        return f"{str(path)!r} cannot be looked at ({exc.strerror})"
+        return f"{str(path)!r} cannot be read ({exc.strerror})"
     return ""
 
 
@@ -90,7 +90,7 @@ def _open_to(status: os.stat_result, trusted: set[int], *, above: bool) -> str:
     if status.st_uid not in trusted:
         return f"belongs to {account.name_of(status.st_uid)!r}"
     if stat.S_ISLNK(status.st_mode) or (above and status.st_mode & stat.S_ISVTX):
-        return ""  # in a shared folder, such as /tmp, nobody renames what is another's
+        return ""  # in a shared folder, such as /tmp, nobody can rename the files of others
     if status.st_mode & _OTHERS_WRITE:
         return "can be written by every account"
     if status.st_mode & stat.S_IWGRP and not _is_private(status.st_gid):
@@ -99,7 +99,7 @@ def _open_to(status: os.stat_result, trusted: set[int], *, above: bool) -> str:
 
 
 def _is_private(gid: int) -> bool:
-    """Return whether a group is one account's alone, by the name that they share."""
+    """Return whether a group has only one member, the account of the same name."""
     try:
         group = grp.getgrgid(gid)
         return pwd.getpwnam(group.gr_name).pw_gid == gid and {*group.gr_mem} <= {group.gr_name}
@@ -108,7 +108,7 @@ def _is_private(gid: int) -> bool:
 
 
 def opened(path: Path, flags: int) -> int:
-    """Open a plain file, made for its owner alone where it is missing; raises OSError."""
+    """Open a regular file, creating it if missing, for its owner only; raises OSError."""
     mode = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     handle = os.open(path, flags | mode | os.O_CREAT, 0o600)
     if fault := plainfile.kind(os.fstat(handle).st_mode):

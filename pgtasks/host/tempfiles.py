@@ -62,5 +62,5 @@ def _alive(pid: str) -> bool:
     except ProcessLookupError:
         return False
     except (PermissionError, OverflowError, ValueError):
-        pass  # another user's process has that ID now, or the name is not ours
+        pass  # a process of another user has that ID now, or the name is not ours
     return True

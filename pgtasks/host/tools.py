@@ -1,4 +1,4 @@
-"""PostgreSQL's own tools: which are here, which fits the job, and their argv."""
+"""Find PostgreSQL's tools, and choose those of a fitting version."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ from pgtasks.report import account
 from pgtasks.settings import libpq
 from pgtasks.settings.target import Target
 
-_SETS_TRANSACTION_TIMEOUT = 17  # the first pg_restore that does, and the first server to know it
+_SETS_TRANSACTION_TIMEOUT = (
+    17  # the first pg_restore that sets it, and the first server that has it
+)
 _PLAIN = ("/usr/bin", "/usr/local/bin", "/opt/homebrew/bin")
 
 
-_SHOWN = 80  # characters of what is no line of the look
+_SHOWN = 80  # characters of an invalid line that are shown
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Toolset:
 
     @property
     def without_tls(self) -> bool:
-        """Whether the tools lack TLS: libpq would then go plaintext without a word."""
+        """Whether the tools lack TLS: libpq would then silently not encrypt."""
         return WHEEL in self.folder
 
     def tool(self, name: str) -> str:
@@ -55,8 +57,8 @@ def parse_version(text: str) -> tuple[int, int] | None:
     return (int(match[1]), int(match[2] or 0)) if match else None
 
 
-# Prints one line for each folder with a pg_dump: where it was found, the folder, its version, what
-# it was built with. One process does it all, as each has its price over SSH.
+# Prints one line for each folder with pg_dump: origin, folder, version, configure options. It is
+# one script, because each process costs time over SSH.
 _LOOK = """
 seen=' '
 look() {{
@@ -81,7 +83,7 @@ for d in "$@"; do look wheel "$d"; done
 
 
 def _script() -> str:
-    """Return the look for the tools in all folders where they may be."""
+    """Return the script that looks for the tools in all usual folders."""
     return _LOOK.format(
         folders=" ".join((*FOLDERS, FROM_SOURCE)),
         plain="|".join(_PLAIN),
@@ -93,35 +95,35 @@ def _script() -> str:
 def available(host: Host, target: Target) -> tuple[Toolset, ...]:
     """Return the toolsets on a host, lowest version first, raising BadConfiguration.
 
-    The folder that the environment names for that host is among them, and goes before the rest.
+    The folder in the settings of the environment is among them, and preferred.
     """
     return installed(host, setting=host.view(target).tools)
 
 
 def installed(host: Host, *, setting: str = "") -> tuple[Toolset, ...]:
-    """Return the toolsets on a host, lowest version first; `setting` is a folder to look in."""
+    """Return the toolsets on a host, lowest version first; `setting` is a further folder."""
     return _installed(host, setting)
 
 
 @functools.lru_cache(maxsize=8)
 def _installed(host: Host, setting: str) -> tuple[Toolset, ...]:
     argv = ("/bin/sh", "-c", _script(), "sh", setting, *host.bundled)
-    found = filter(None, map(_toolset, host.capture(Command(argv)).splitlines()))
-    return tuple(sorted(found, key=lambda tools: (tools.version, tools.origin)))
+    toolsets = filter(None, map(_toolset, host.capture(Command(argv)).splitlines()))
+    return tuple(sorted(toolsets, key=lambda tools: (tools.version, tools.origin)))
 
 
 def _toolset(line: str) -> Toolset | None:
-    """Return what a line of the look says, None for a pg_dump that does not run."""
+    """Parse a line of the script, None for a pg_dump that does not run."""
     if line.count("\t") != 3:
-        raise Failed(f"the look for PostgreSQL's tools printed {line[:_SHOWN]!r}")
+        raise Failed(f"the search for PostgreSQL's tools printed {line[:_SHOWN]!r}")
     origin, folder, version_text, configured = line.split("\t")
     version = parse_version(version_text)
     if version is None and origin == "setting":
         raise BadConfiguration(
-            f"tools: {folder}/pg_dump is not PostgreSQL's: {version_text or 'silent'}"
+            f"tools: {folder}/pg_dump is not that of PostgreSQL: {version_text or 'no output'}"
         )
     if version is None:
-        return None  # built for other libraries, say
+        return None  # for example, a library is missing
     return Toolset(folder, version, origin, _compressions(origin, version, configured))
 
 
@@ -143,7 +145,7 @@ def for_dump(toolsets: Sequence[Toolset], server: int, target: Target) -> Toolse
         raise _none_fits(
             "pg_dump", f"{server} or newer", target, toolsets, lambda t: t.major >= server
         )
-    # of one major, those that can compress better
+    # of the same major, the tools with better compression
     return min(fitting, key=lambda t: (t.major, -len(t.compressions), -t.version[1]))
 
 
@@ -158,9 +160,9 @@ def for_restore(
     """
     if server < _SETS_TRANSACTION_TIMEOUT <= dumped_by:
         raise VersionMismatch(
-            f"no pg_restore brings a dump of pg_dump {dumped_by} into a server of {server}: those "
-            f"below {dumped_by} do not read it, those above {_SETS_TRANSACTION_TIMEOUT - 1} set "
-            "transaction_timeout, which that server does not know: restore into a server of "
+            f"no pg_restore restores a dump of pg_dump {dumped_by} into a server of {server}: "
+            f"those below {dumped_by} cannot read it, those from {_SETS_TRANSACTION_TIMEOUT} on "
+            "set transaction_timeout, which that server does not know: restore into a server of "
             f"{_SETS_TRANSACTION_TIMEOUT} or newer"
         )
 
@@ -186,7 +188,7 @@ def for_description(
 ) -> Toolset | None:
     """Return the tools whose pg_dump describes a server of major `server` as `dumped_by` does.
 
-    The nearest to that major, as each prints some things in its own way; None where none reads
+    The nearest to that major, because each prints some things differently; None if none supports
     that server.
     """
     fitting = [tools for tools in _usable(toolsets, target) if tools.major >= server]
@@ -198,7 +200,7 @@ def for_description(
 def for_reading(toolsets: Sequence[Toolset], dumped_by: int) -> list[Toolset]:
     """Return the tools that read an archive of pg_dump `dumped_by`, the lowest version first.
 
-    Without a server: those that cannot unpack its compression list its contents all the same.
+    Also those that cannot decompress it, which can list its contents.
     """
     return sorted((t for t in toolsets if t.major >= dumped_by), key=lambda t: t.version)
 
@@ -213,12 +215,12 @@ def for_psql(toolsets: Sequence[Toolset], server: int, target: Target) -> Toolse
 
 def _usable(toolsets: Iterable[Toolset], target: Target) -> list[Toolset]:
     chosen = [tools for tools in toolsets if not tools.without_tls or _needs_no_tls(target)]
-    # what the environment's `tools` setting names is used before anything found
+    # the tools in the setting `tools` are preferred to all others
     return [t for t in chosen if t.origin == "setting"] or chosen
 
 
 def _needs_no_tls(target: Target) -> bool:
-    """Return whether plaintext neither leaves the machine nor is other than what was asked for."""
+    """Return whether TLS is not needed: within this machine, or if the settings turn it off."""
     return target.loopback and not libpq.wants_tls(target.parameters)
 
 
@@ -229,13 +231,13 @@ def _none_fits(
     toolsets: Sequence[Toolset],
     fits: Callable[[Toolset], bool],
 ) -> VersionMismatch:
-    """Return the error of a tool that is not there; of those that were passed over it says why."""
+    """Return the error for a missing tool, with the reasons why others do not fit."""
     where, setting = (" there", "ssh.bin") if target.end else ("", "tools")
     usable = _usable(toolsets, target)
     if named := [tools for tools in usable if tools.origin == "setting"]:
         others = _usable([t for t in toolsets if t not in named], target)
         fitting = next(filter(fits, others), None)
-        way = f"leave it out, {fitting} fits" if fitting else "name the folder of one that fits"
+        way = f"remove it, {fitting} fits" if fitting else "name the folder of one that fits"
         return VersionMismatch(
             f"no {tool} fits {target}: wanted {wanted}, and `{setting}` names "
             f"{', '.join(f'{t.version[0]}.{t.version[1]} in {t.folder!r}' for t in named)}: {way}"
@@ -244,7 +246,7 @@ def _none_fits(
     why = ""
     if passed := [tools for tools in toolsets if tools not in usable]:
         versions = ", ".join(f"{tools.version[0]}.{tools.version[1]}" for tools in passed)
-        why = f" (those of the wheel, {versions}, have no TLS, which this needs)"
+        why = f" (those of the wheel, {versions}, have no TLS, which is required here)"
     return VersionMismatch(
         f"no {tool} fits {target}: wanted {wanted}, found {names}{why}: "
         f"install the PostgreSQL client of that version{where} or name its folder in `{setting}`"
@@ -252,7 +254,7 @@ def _none_fits(
 
 
 def environment(target: Target, passfile: str, *, read_only: bool = False) -> dict[str, str]:
-    """Return the variables that lead a tool to the target, none of them a secret."""
+    """Return the variables with which a tool connects to the target, without secrets."""
     target = peer.trusted(target)
     parameters = {**target.parameters, "host": target.host, "port": str(target.port)}
     parameters |= {"user": target.user, "database": target.database}

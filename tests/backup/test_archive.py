@@ -87,7 +87,7 @@ class TestArchive:
                 os.truncate(path, 2_000_000)
                 return super().write(data)
 
-        with pytest.raises(filestream.UnreadableFile, match="x: 1,000,000 bytes went missing"):
+        with pytest.raises(filestream.UnreadableFile, match="x: it became 1,000,000 bytes shorter"):
             tarstream.pack(Sink(), filestream.opened(tmp_path, ["x"]))
 
 

@@ -90,10 +90,10 @@ def test_a_folder_is_named_for_its_backup(tmp_path: Path) -> None:
     first, second = put(tmp_path), put(tmp_path, NEWER)
     shutil.copy(second.path / manifest.NAME, first.path / manifest.NAME)
     assert [backup.id for backup in LocalStore(tmp_path).list().backups] == [NEWER]
-    words = f"backup {ID} is damaged: .*{ID}/manifest.json: the manifest of backup {NEWER}"
+    words = f"backup {ID} is damaged: .*{ID}/manifest.json: the manifest is of backup {NEWER}"
     with pytest.raises(NotProven, match=words):
         LocalStore(tmp_path).find("dev", "shop", ID)
-    with pytest.raises(NotProven, match=f"the manifest of backup {NEWER}"):
+    with pytest.raises(NotProven, match=f"the manifest is of backup {NEWER}"):
         LocalStore(tmp_path).find("dev", "shop", str(first.path))
     # who names a folder that bears no ID means what is in it
     moved = second.path.rename(tmp_path / "moved")

@@ -124,7 +124,7 @@ def test_lines_have_a_bound(content: bytes) -> None:
 
 @pytest.mark.parametrize("line", ["", "no tab", "a\tb", "a\tb\tc\td\te", "x" * 1_000_000])
 def test_a_line_that_names_no_tools(line: str) -> None:
-    with pytest.raises(Failed, match=r"^the look for PostgreSQL's tools printed '[^\n]{0,80}'$"):
+    with pytest.raises(Failed, match=r"^the search for PostgreSQL's tools printed '[^\n]{0,80}'$"):
         tools._toolset(line)
 
 

@@ -342,7 +342,7 @@ class TestLogin:
     def test_a_wrong_key(self, site: Site, db1: DatabaseHost) -> None:
         keygen(site.root / "stranger")
         line = site.fault(db1, identity="stranger")
-        assert line.endswith(f"not let in as {db1.user!r}: {site.root}/stranger")
+        assert line.endswith(f"login as {db1.user!r} denied: {site.root}/stranger")
 
     def test_a_wrong_key_for_the_jump_host(self, site: Site, db2: DatabaseHost) -> None:
         keygen(site.root / "stranger")
@@ -352,7 +352,9 @@ class TestLogin:
 
     def test_no_such_user(self, site: Site, own: DatabaseHost) -> None:
         line = site.fault(own, user="nobody-here")
-        assert line == f"ssh nobody-here@{own.address}: not let in as 'nobody-here': {own.identity}"
+        assert (
+            line == f"ssh nobody-here@{own.address}: login as 'nobody-here' denied: {own.identity}"
+        )
 
     def test_a_passphrase_and_nobody_to_ask(self, site: Site, db1: DatabaseHost) -> None:
         locked(db1, site.root / "id")
@@ -407,7 +409,7 @@ class TestPlace:
     ) -> None:
         line = site.fault(db2, port=1)
         assert "the jump host" in line
-        assert "does not get there: " in line
+        assert "cannot connect to it: " in line
 
     def test_a_jump_host_that_forwards_nothing(self, site: Site, db2: DatabaseHost) -> None:
         assert db2.jump is not None

@@ -257,7 +257,7 @@ def test_a_password_file_names_the_real_place(
     assert vault.cluster.value("SELECT one FROM made", "guarded") == 1
     (Path.home() / ".pgpass").unlink()
     refused = inv("db.check", cwd=root)
-    assert (refused.returncode, "the server wants a password" in refused.stderr) == (2, True)
+    assert (refused.returncode, "the server requires a password" in refused.stderr) == (2, True)
 
 
 def test_tls_is_verified_against_the_real_name(

@@ -96,7 +96,7 @@ class TestHost:
 
     def test_a_circle_of_jump_hosts(self) -> None:
         configure("Host a\n ProxyJump b\nHost b\n ProxyJump a\nHost db\n ProxyJump a\n")
-        with pytest.raises(BadConfiguration, match="a circle of jump hosts"):
+        with pytest.raises(BadConfiguration, match="a cycle of jump hosts"):
             Route(Login("db"))
 
 

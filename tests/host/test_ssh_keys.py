@@ -105,7 +105,7 @@ def denied(wanted: Login) -> str:
         route.walk()
     said = caught.value.message
     assert "\n" not in said
-    start = f"ssh {wanted}: not let in as {wanted.user!r}: "
+    start = f"ssh {wanted}: login as {wanted.user!r} denied: "
     assert said.startswith(start)
     return said.removeprefix(start)
 
@@ -152,7 +152,7 @@ class TestFile:
         assert said.startswith(f"{tmp_path}/garbage (not read: ")
 
     def test_none_at_all(self, db1: DatabaseHost, account: str) -> None:
-        assert denied(login(db1, account)) == "no key was there to try"
+        assert denied(login(db1, account)) == "there was no key to try"
 
     def test_with_a_passphrase_and_nobody_to_ask(
         self, db1: DatabaseHost, account: str, let_in: Callable[..., None], tmp_path: Path
@@ -204,7 +204,7 @@ class TestAgent:
         agent.add(db1.identity)
         monkeypatch.setenv("SSH_AUTH_SOCK", str(agent.socket))
         configure("IdentityAgent none\n")
-        assert denied(login(db1, account)) == "no key was there to try"
+        assert denied(login(db1, account)) == "there was no key to try"
 
     def test_one_that_is_gone(
         self, db1: DatabaseHost, account: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -262,7 +262,7 @@ def test_an_error_is_explained(pair: tuple[socket.socket, socket.socket], answer
     pair[1].sendall(answer)
     with pytest.raises(paramiko.SSHException) as caught:
         transport.start_client()
-    assert "no sshd speaks there" in explained(caught.value)
+    assert "no sshd answers there" in explained(caught.value)
 
 
 def test_a_channel_that_is_not_answered_is_explained(transport: Any) -> None:

@@ -105,7 +105,7 @@ def test_a_mismatch_says_what_was_found_and_where() -> None:
     assert refusal.value.message == (
         "no pg_dump fits ann@db1:5432/shop: wanted 16 or newer, found "
         "15.9 (system, /usr/lib/postgresql/15/bin)"
-        " (those of the wheel, 16.14, have no TLS, which this needs): "
+        " (those of the wheel, 16.14, have no TLS, which is required here): "
         "install the PostgreSQL client of that version or name its folder in `tools`"
     )
 
@@ -118,7 +118,7 @@ def test_tools_without_tls_serve_what_stays_on_the_machine_in_plaintext(
     parameters = {"sslmode": sslmode} if sslmode else {}
     target = replace(TCP, host=host, parameters=parameters)
     if host in ("db1", "10.0.0.1") or sslmode in ("require", "verify-full"):
-        with pytest.raises(VersionMismatch, match="have no TLS, which this needs"):
+        with pytest.raises(VersionMismatch, match="have no TLS, which is required here"):
             tools.for_dump([SYSTEM[15], WHEEL[16]], 16, target)
     else:
         assert tools.for_dump([SYSTEM[15], WHEEL[16]], 16, target) == WHEEL[16]
@@ -131,9 +131,9 @@ def test_a_dump_that_no_pg_restore_brings_into_an_old_server_is_said_to_be_so() 
         with pytest.raises(VersionMismatch) as refusal:
             tools.for_restore(have, 16, 18, "gzip", SOCKET)
         assert refusal.value.message == (
-            "no pg_restore brings a dump of pg_dump 18 into a server of 16: those below 18 do not "
-            "read it, those above 16 set transaction_timeout, which that server does not know: "
-            "restore into a server of 17 or newer"
+            "no pg_restore restores a dump of pg_dump 18 into a server of 16: those below 18 "
+            "cannot read it, those from 17 on set transaction_timeout, which that server does not "
+            "know: restore into a server of 17 or newer"
         )
 
 
@@ -143,7 +143,7 @@ def test_a_folder_that_is_named_and_does_not_fit_is_what_the_error_speaks_of() -
         tools.for_dump([named, SYSTEM[15]], 15, TCP)
     assert refusal.value.message == (
         "no pg_dump fits ann@db1:5432/shop: wanted 15 or newer, and `tools` names "
-        f"14.{named.version[1]} in '/opt/old': leave it out, {SYSTEM[15]} fits"
+        f"14.{named.version[1]} in '/opt/old': remove it, {SYSTEM[15]} fits"
     )
 
 
@@ -193,7 +193,7 @@ def test_a_setting_that_leads_nowhere(tmp_path: Path) -> None:
     with pytest.raises(BadConfiguration, match=r"^tools: .*: libpq\.so\.5 is missing$"):
         tools.installed(LocalHost(), setting=broken)
     other = fake(tmp_path / "other", "echo mysqldump 8")
-    with pytest.raises(BadConfiguration, match=r"is not PostgreSQL's: mysqldump 8$"):
+    with pytest.raises(BadConfiguration, match=r"is not that of PostgreSQL: mysqldump 8$"):
         tools.installed(LocalHost(), setting=other)
 
 

@@ -94,7 +94,7 @@ def test_a_strangers_socket_gets_nothing(shared: Path, below: str) -> None:
         said = refusal.value.message
         what = folder / ".s.PGSQL.5432" if not below else shared / "made"
         assert said.startswith(f"{str(what)!r} belongs to 'nobody', and anybody may write to ")
-        assert "say requirepeer: nobody" in said
+        assert "set requirepeer: nobody" in said
         with pytest.raises(Unreachable):  # said: then it is one's own business
             connection.connect(at(str(folder), parameters={"requirepeer": "nobody"}))
     assert "hush" in heard[0]
@@ -127,7 +127,7 @@ def test_accounts_that_no_stranger_has(owner: str) -> None:
     target = at("/tmp", ssh=Login("db1"), peer=facts)
     assert peer.trusted(target).parameters == {"requirepeer": owner}
     other = at("/tmp", ssh=Login("db1"), peer=facts, parameters={"requirepeer": "bob"})
-    with pytest.raises(Refused, match="requirepeer says 'bob'"):
+    with pytest.raises(Refused, match="requirepeer is 'bob'"):
         peer.trusted(other)
 
 
@@ -144,7 +144,7 @@ def test_an_environment_says_whose_it_is(
         )
         done = inv("db.check", "--json", cwd=root)
         assert done.returncode == code, done.stderr
-    assert "requirepeer says 'nobody'" in json.loads(done.stdout)["error"]
+    assert "requirepeer is 'nobody'" in json.loads(done.stdout)["error"]
 
 
 # on a database host

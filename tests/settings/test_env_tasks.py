@@ -491,7 +491,7 @@ def test_without_a_terminal_no_password_is_asked_for(
     url = f"postgresql://postgres@127.0.0.1:{password_cluster.tcp_port}/postgres"
     done = inv("env.stamp", cwd=shop, env={"DEV_DATABASE_URL": url})
     assert done.returncode == 2
-    assert "the server wants a password and there is no terminal to ask on" in error(done)
+    assert "the server requires a password and there is no terminal to ask on" in error(done)
 
 
 # --- libpq's own variables ---

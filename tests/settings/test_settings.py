@@ -449,7 +449,7 @@ def test_no_variable_and_no_runtime_file_leads_to_another_env_folder(
             "ci.yaml": "pgtasks: {folders: {env: open}}\n",
         },
     )
-    with pytest.raises(BadConfiguration, match=r"^ci\.yaml: folders\.env: the env folder holds"):
+    with pytest.raises(BadConfiguration, match=r"^ci\.yaml: folders\.env: the env folder has"):
         settings(tmp_path, "eu", runtime="ci.yaml")
     monkeypatch.setenv("INVOKE_PGTASKS_FOLDERS_ENV", "open")
     with pytest.raises(BadConfiguration, match=r"^INVOKE_PGTASKS_FOLDERS_ENV: the env folder"):

@@ -62,7 +62,7 @@ def _chunks(name: str, read: Callable[[int], bytes | None], size: int) -> Iterat
         left -= len(chunk)
         yield chunk
     if left:
-        raise UnreadableFile(f"{name}: {left:,} bytes were lost while it was read")
+        raise UnreadableFile(f"{name}: it became {left:,} bytes shorter while it was read")
 
 
 def measured(

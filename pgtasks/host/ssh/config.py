@@ -1,7 +1,7 @@
-"""What OpenSSH's own configuration says of a host.
+"""Read OpenSSH's configuration of a host.
 
-OpenSSH itself is asked (`ssh -G`), so that Include, Match, patterns and defaults count as they do
-for `ssh`. paramiko's parser, which ignores Include in silence, only serves where there is no ssh.
+`ssh -G` reads it, so that Include, Match, patterns and defaults have the same effect as for `ssh`.
+paramiko's parser, which silently ignores Include, is used only if there is no ssh.
 """
 
 from __future__ import annotations
@@ -24,42 +24,42 @@ from pgtasks.settings.ssh import Login
 
 _WAIT = 20  # seconds; a `Match exec` in the configuration may take its time
 _SSH = Path("~/.ssh")
-# what changes how a host is reached and is not applied here, by ssh -G's names: what has no effect
+# options that would change the connection and are not supported here: names of `ssh -G`, and values
+# without effect
 _NOT_APPLIED = {
     "addressfamily": ("any",),
     "bindaddress": ("",),
     "bindinterface": ("",),
-    "connecttimeout": ("none",),  # that of the environment counts
+    "connecttimeout": ("none",),  # that of the environment is used
     "certificatefile": ("",),
     "forwardagent": ("no",),
     "knownhostscommand": ("none",),
     "localcommand": ("",),
     "pkcs11provider": ("none",),
     "pubkeyauthentication": ("true", "yes"),
-    # a key that is not known is never taken without a word
+    # an unknown key is never accepted silently
     "stricthostkeychecking": ("ask", "true", "yes"),
     "verifyhostkeydns": ("false", "no"),
 }
-# by ssh -G's names, and what paramiko calls them
+# names of `ssh -G`, and those of paramiko
 _ALGORITHMS = {
     "ciphers": "ciphers",
     "macs": "digests",
     "kexalgorithms": "kex",
     "hostkeyalgorithms": "key_types",
 }
-# `known_hosts` and the like in a row, as ssh -G prints them: not quoted
+# several files, such as known_hosts, as `ssh -G` prints them: not quoted
 _NEXT_PATH = re.compile(r"\s+(?=[/~%$])")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """A host as ssh would reach it.
+    """The settings for the connection to a host.
 
-    `name` is what its key is looked up by, `plain` what it may be known by besides: its name
-    without the port. `known_hosts` are this user's files, `shared_hosts` those of the machine,
-    `hashed` whether names are written as hashes.
-    `jumps` are the hosts to go through, the first one first; `algorithms` those that may be used,
-    by kind; `unapplied` is what is configured and has no effect here.
+    Its key is looked up by `name`, else by `plain`, the name without the port. `known_hosts` are
+    the files of this user, `shared_hosts` those of the system; `hashed` means that names are
+    written as hashes. `jumps` are the jump hosts in order; `algorithms` the allowed ones by kind;
+    `unapplied` are configured options without effect here.
     """
 
     host: str
@@ -84,7 +84,7 @@ class Settings:
 
 
 def settings(wanted: Login) -> Settings:
-    """Return how to reach a host: the login's own words, and what the configuration adds."""
+    """Return the settings for a host: those of the login, completed from the configuration."""
     answers, unread = _asked(wanted) if shutil.which("ssh") else _parsed(wanted)
     first_values = {key: values[0] for key, values in answers.items() if values}
     host, user = (
@@ -128,7 +128,7 @@ def _name(host: str, port: int) -> str:
 
 
 def _tokens(original: str, host: str, port: int, user: str, alias: str) -> Mapping[str, str]:
-    """Return what ssh_config(5) puts for its tokens."""
+    """Return the values of the tokens of ssh_config(5)."""
     here = socket.gethostname()
     tokens = {"%": "%", "d": str(Path("~").expanduser()), "h": host, "n": original, "p": str(port)}
     tokens |= {"r": user, "u": account.name(), "i": str(os.getuid()), "k": alias or original}
@@ -140,23 +140,23 @@ def _expanded(text: str, tokens: Mapping[str, str]) -> str:
 
 
 def trusted_file(wanted: Settings) -> Path:
-    """Return the file that a newly trusted key goes into, raising BadConfiguration."""
+    """Return the file for newly trusted keys, raising BadConfiguration."""
     if not wanted.known_hosts:
         raise BadConfiguration(
-            f"{wanted.name}: UserKnownHostsFile none leaves no file to keep its key in, "
+            f"{wanted.name}: there is no file for its key, because UserKnownHostsFile is none, "
             "name one in ssh.known_hosts"
         )
     return Path(wanted.known_hosts[0])
 
 
 def below_home(path: str) -> str:
-    """Return a path as people write it: ~/.ssh/known_hosts."""
+    """Return a path with ~ for the home folder: ~/.ssh/known_hosts."""
     home = str(Path("~").expanduser())
     return f"~{path[len(home) :]}" if path.startswith(f"{home}/") else path
 
 
 def _asked(wanted: Login) -> tuple[Mapping[str, list[str]], Sequence[str]]:
-    """Return what `ssh -G` prints, by key."""
+    """Return the output of `ssh -G` by key."""
     files = _files()
     argv = ["ssh", *(["-F", "/dev/stdin"] if files else []), "-G"]
     argv += ["-l", wanted.user] if wanted.user else []
@@ -172,7 +172,7 @@ def _asked(wanted: Login) -> tuple[Mapping[str, list[str]], Sequence[str]]:
 
 
 def _files() -> str:
-    """Return a configuration that leads to that of HOME, which ssh ignores, where they differ."""
+    """Return a configuration that includes that of HOME, if ssh would use another home folder."""
     if _account_home() == Path("~").expanduser():
         return ""
     own = (_SSH / "config").expanduser()
@@ -195,7 +195,7 @@ def _by_key(lines: Sequence[str]) -> dict[str, list[str]]:
 
 
 def _parsed(wanted: Login) -> tuple[Mapping[str, list[str]], Sequence[str]]:
-    """Return what paramiko's parser finds, and what it leaves out."""
+    """Return the result of paramiko's parser, and the lines that it ignores."""
     from paramiko import SSHConfig
     from paramiko.ssh_exception import ConfigParseError, CouldNotCanonicalize
 
@@ -217,13 +217,13 @@ def _parsed(wanted: Login) -> tuple[Mapping[str, list[str]], Sequence[str]]:
 
 
 def _paths(names: Sequence[str], tokens: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the paths that names stand for: `~`, %d and ${HOME} in them are expanded."""
+    """Return the paths, with `~`, %d and ${HOME} expanded."""
     expanded = (_expanded(name, tokens) for name in names if name not in ("", "none"))
     return tuple(str(Path(os.path.expandvars(name)).expanduser()) for name in expanded)
 
 
 def _known_hosts(values: Mapping[str, str], of: str) -> list[str]:
-    """Return the files of `user` or `global` known hosts; ~ in them is HOME, as everywhere."""
+    """Return the files of `user` or `global` known hosts; ~ is HOME, as everywhere."""
     usual = {"user": str(_SSH / "known_hosts"), "global": "/etc/ssh/ssh_known_hosts"}
     account = _account_home()
     files = _NEXT_PATH.split(values.get(f"{of}knownhostsfile", usual[of]))

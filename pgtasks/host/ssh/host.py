@@ -1,4 +1,4 @@
-"""The database host, as features see it: what runs there, what lies there."""
+"""The Host protocol over SSH."""
 
 from __future__ import annotations
 
@@ -20,38 +20,40 @@ from pgtasks.host.ssh.process import RemoteProcess
 from pgtasks.host.ssh.tunnel import Tunnel
 from pgtasks.settings.target import Target
 
-_TAIL = 4000  # characters of what a command said last
+_TAIL = 4000  # last characters of the stderr of a command
 
 
 class SshHost:
-    """A host at the other end of a link, for as long as the run lasts."""
+    """The host of an SSH connection, for the length of a run."""
 
     bundled: tuple[str, ...] = ()
 
     def __init__(self, link: Link) -> None:
         self.link = link
         self._tunnels: list[Tunnel] = []
-        self._there: set[tuple[str, str]] = set()  # files in the room, and what they are here
+        self._there: set[tuple[str, str]] = (
+            set()
+        )  # files in the folder of the run, by their local paths
 
     @property
     def name(self) -> str:
-        """Return how to call the host in a sentence."""
+        """Return the name of the host for messages."""
         return str(self.link)
 
     @property
     def lost(self) -> str:
-        """Return why the line is no more, nothing as long as it is there."""
+        """Return why the connection was lost, an empty text while it works."""
         dead = not self.link.transport.is_active()
         return self.link.why_lost(1.0 if dead else 0)
 
     def start(self, command: Command, *, stdin: Source, stdout: Sink) -> RemoteProcess:
-        """Start a command there; its bytes go through the channel."""
+        """Start a command on the host; its input and output use the channel."""
         return RemoteProcess(self.link, command, stdin=stdin, stdout=stdout)
 
     def capture(
         self, command: Command, *, seconds: float = 30, most: int = SHORT, stdin: Source = None
     ) -> str:
-        """Return what a short command prints, raising Failed with its own words."""
+        """Return the output of a short command, raising Failed with its stderr."""
         process = self.start(command, stdin=stdin, stdout=subprocess.PIPE)
         assert process.stdout is not None
         chunks: list[bytes] = []
@@ -70,7 +72,7 @@ class SshHost:
         return printed.decode(errors="replace")
 
     def interact(self, command: Command) -> int:
-        """Give the terminal to a command there until it ends, and return its exit code."""
+        """Give the terminal to a command on the host until it ends, and return its exit code."""
         env = " ".join(shlex.quote(f"{key}={value}") for key, value in command.env.items())
         sudo = self.link.login.sudo_user
         before = ["sudo", "-n", "-H", "-u", sudo, "--"] if sudo else []
@@ -82,7 +84,7 @@ class SshHost:
 
     @contextmanager
     def passfile(self, target: Target, *, also: Sequence[str] = ()) -> Iterator[str]:
-        """Put a password file into the run's room there for the length of a block."""
+        """Provide a password file in the run's folder for the length of a block."""
         if target.password is None:
             yield ""
             return
@@ -95,7 +97,7 @@ class SshHost:
 
     @contextmanager
     def lend(self, content: bytes) -> Iterator[str]:
-        """Put a file into the run's room there for the length of a block."""
+        """Provide a file in the run's folder for the length of a block."""
         path = f"{self.link.room}/{secrets.token_hex(6)}.txt"
         self.put(path, content)
         try:
@@ -104,7 +106,7 @@ class SshHost:
             self._forget(path)
 
     def put(self, path: str, content: bytes) -> None:
-        """Write a small file there, readable by its owner alone."""
+        """Write a small file on the host, which only its owner can read."""
         reader, writer = os.pipe()
         threading.Thread(target=_fed, args=(writer, content), daemon=True).start()
         try:
@@ -116,10 +118,10 @@ class SshHost:
         try:
             self.capture(Command(("rm", "-f", "--", path)))
         except (Failed, Unreachable):
-            pass  # the lifeline removes the room
+            pass  # the watchdog removes the folder
 
     def view(self, target: Target) -> Target:
-        """Return the target as commands there reach it, files that libpq reads brought there."""
+        """Return the target as commands on the host reach it, after copying the files for libpq."""
         tools = target.ssh.bin if target.ssh else ""
         parameters = dict(target.parameters)
         if not target.socket:
@@ -127,7 +129,7 @@ class SshHost:
         return replace(target, end=None, tools=tools, parameters=parameters)
 
     def _lent(self, key: str, path: str) -> str:
-        """Return the path of a file of this machine in the run's room there."""
+        """Copy a local file to the run's folder, once, and return its path there."""
         remote_path = f"{self.link.room}/{key}"
         if path != remote_path and (remote_path, path) not in self._there:
             try:
@@ -147,7 +149,7 @@ class SshHost:
         return parsed.free if parsed else None
 
     def tunnel(self, target: Target) -> Tunnel:
-        """Return a tunnel from this machine to the target's server, open as long as the host is."""
+        """Return a tunnel to the target's server, open until the host is closed."""
         self._tunnels.append(Tunnel(self.link, target))
         return self._tunnels[-1]
 
@@ -180,7 +182,7 @@ def _limit(process: RemoteProcess, seconds: float) -> Iterator[threading.Event]:
 
 
 def _fed(handle: int, content: bytes) -> None:
-    # a command that reads nothing says why by its own end
+    # if a command does not read, its exit code and stderr tell why
     with suppress(OSError), os.fdopen(handle, "wb") as file:
         file.write(content)
 
@@ -188,5 +190,7 @@ def _fed(handle: int, content: bytes) -> None:
 def _files(parameters: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """Yield the parameters of libpq that name a file."""
     for key in ("sslrootcert", "sslcert", "sslkey", "sslcrl"):
-        if parameters.get(key, "system") != "system":  # the authorities that OpenSSL knows there
+        if (
+            parameters.get(key, "system") != "system"
+        ):  # the certificate authorities of OpenSSL on the host
             yield key, parameters[key]

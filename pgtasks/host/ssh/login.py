@@ -1,4 +1,4 @@
-"""Log in to a database host, and find its server there."""
+"""Log in to a database host, and find its server."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _socket(host: SshHost, target: Target, account: str) -> SocketFacts | None:
     argv = ("/bin/sh", "-c", peer.LOOK, "sh", str(target.port), *folders)
     facts = peer.parsed(host.capture(Command(argv, {"LC_ALL": "C"})), account)
     if facts.folder not in (*folders, "localhost"):
-        raise Failed(f"{host.name}: the look for the server's socket found {facts.folder!r}")
+        raise Failed(f"{host.name}: the search for the server's socket returned {facts.folder!r}")
     return facts
 
 

@@ -145,8 +145,8 @@ class Route:
             return exc
         place, login = f"ssh {settings}", self.login
         if isinstance(exc, paramiko.AuthenticationException):
-            tried = ", ".join(keys.tried if keys else ()) or "no key was there to try"
-            return LoginDenied(f"{place}: not let in as {settings.user!r}: {tried}")
+            tried = ", ".join(keys.tried if keys else ()) or "there was no key to try"
+            return LoginDenied(f"{place}: login as {settings.user!r} denied: {tried}")
         if isinstance(exc, socket.gaierror):
             return Unreachable(f"{place}: no such name: {str(exc.strerror).lower()}")
         if isinstance(exc, TimeoutError) or str(exc) == "Timeout opening channel.":
@@ -158,10 +158,10 @@ class Route:
             before = f"the jump host {self.hosts[len(self.connections) - 1]}"
             if exc.code == _PROHIBITED:
                 return Unreachable(f"{place}: {before} forwards nothing: {exc.text.lower()}")
-            return Unreachable(f"{place}: {before} does not get there: {exc.text.lower()}")
+            return Unreachable(f"{place}: {before} cannot connect to it: {exc.text.lower()}")
         if str(exc).startswith(("Error reading SSH protocol", "Indecipherable protocol")):
             return Unreachable(
-                f"{place}: no sshd speaks there, or not within {login.banner_timeout} s "
+                f"{place}: no sshd answers there, or not within {login.banner_timeout} s "
                 "(banner_timeout)"
             )
         if isinstance(exc, (paramiko.SSHException, OSError, EOFError)):
@@ -182,7 +182,7 @@ def _hosts(last: Settings, login: Login, heirs: tuple[Settings, ...] = ()) -> li
             identities = (login.identity, *settings.identities)
             settings = replace(settings, identities=identities)
         if settings in heirs:
-            raise BadConfiguration(f"ssh {settings}: a circle of jump hosts")
+            raise BadConfiguration(f"ssh {settings}: a cycle of jump hosts")
         if number == 0:
             way += _hosts(settings, login, (*heirs, settings))
         else:

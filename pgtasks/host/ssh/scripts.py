@@ -31,18 +31,20 @@ printf '\\n{mark}\\n' >&2
 exec env -i {variables} {argv}
 """
 
-# A command is registered where its own variables name the room already: by these it is told from
-# a process that got its ID later. It does not start where the room is gone (the run is over: so is
-# the second look, for a room that went while the ID was written), nor where a signal was first.
+# A command is registered when its variables already name the room: they distinguish it from a
+# process that gets its ID later. It does not start if the room is gone, because the run is over
+# (the second check is for a room that was removed while the ID was written), or if a signal came
+# first.
 _REGISTER = (
     'f=$PGTASKS_ROOM/pids/$0; { echo $$ > "$f" && [ -e "$f" ]; } 2>/dev/null || '
     f'exit {OVER}; exec "$@"'
 )
 
-# `TERM MARK` sends a signal to the command of that mark, `-MARK` says that it has ended; every
-# line is answered. The watcher counts the time since the last one, and acts too where the lifeline
-# itself is killed; whoever moves the room first ends the run. It moves within a folder that nobody
-# else may enter: what other accounts lay beside that one is neither read nor in the way.
+# `TERM MARK` sends a signal to the command with that mark, `-MARK` reports that it has ended; every
+# line is answered. The watcher counts the time since the last line, and also acts if the watchdog
+# itself is killed; the process that moves the room first ends the run. The room is moved within a
+# folder that nobody else may enter, so that files of other accounts are neither read nor in the
+# way.
 _LIFELINE = """\
 umask 077
 cd /

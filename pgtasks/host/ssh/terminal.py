@@ -1,4 +1,4 @@
-"""What a person does on a database host: a shell, a command."""
+"""An interactive shell or command on a database host."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _AT_HOME = 'cd 2>/dev/null; exec /bin/sh -c "$1"'
 
 
 class _Typed(Command):
-    """A command that a person typed: its program's name would be that of the shell."""
+    """A command that a person typed; its argv names only the shell."""
 
     def __str__(self) -> str:
         return "the command"
@@ -60,7 +60,7 @@ def open_shell(target: Target) -> None:
 
 @contextmanager
 def attached(host: SshHost) -> Iterator[None]:
-    """Raise Unreachable where the terminal there is not given, or lost."""
+    """Raise Unreachable if the host gives no terminal, or the connection is lost."""
     try:
         yield
     except (paramiko.SSHException, invoke.ThreadException, OSError, EOFError) as exc:
@@ -74,9 +74,9 @@ def attached(host: SshHost) -> Iterator[None]:
 
 
 def run(target: Target, command: str) -> None:
-    """Run a command in the account's home; what it prints is passed on as it comes.
+    """Run a command in the home folder of the account, and pass its output on.
 
-    It reads nothing. Raises Failed where it ends with another code than 0.
+    Its stdin is empty. Raises Failed if its exit code is not 0.
     """
     with _host(target) as host:
         argv = ("/bin/sh", "-c", _AT_HOME, "sh", command)
@@ -84,7 +84,7 @@ def run(target: Target, command: str) -> None:
 
 
 def streamed(host: SshHost, command: Command, *, stdin: int | None) -> None:
-    """Run a command with our own streams, raising Failed where it fails."""
+    """Run a command with our own stdin and stdout, raising Failed if it fails."""
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     process = host.start(command, stdin=stdin, stdout=sys.stdout.fileno())
@@ -97,13 +97,13 @@ def streamed(host: SshHost, command: Command, *, stdin: int | None) -> None:
         process.end(command.stop)
         raise
     if code == -signal.SIGPIPE:
-        raise BrokenPipeError  # our reader is gone, as with `| head`
+        raise BrokenPipeError  # our reader has closed stdout, as with `| head`
     if code:
         raise process.failure("")
 
 
 def _passed(process: RemoteProcess) -> None:
-    """Pass on what a command says on stderr, as it comes."""
+    """Pass the stderr of a command on."""
     assert process.stderr is not None
     while data := process.stderr.read1(_CHUNK):  # type: ignore[attr-defined]
         os.write(sys.stderr.fileno(), data)

@@ -1,4 +1,4 @@
-"""A socket on this machine whose connections come out at the server's socket or port there."""
+"""Tunnels: a local socket whose connections are forwarded to the server of a host."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ from pgtasks.settings.target import End, Target
 if TYPE_CHECKING:
     from paramiko import Channel
 
-_LONGEST = 50  # bytes of a folder's name: a socket's whole path has about 100 (unix(7))
+_LONGEST = 50  # bytes of a folder's path; the path of a socket has at most about 100 (unix(7))
 _WAITING = 64  # connections
 
-# Joins stdin and stdout to a unix socket, for hosts whose sshd forwards none, and for sudo: the
-# server then sees the account that runs the program. The first program there is does it.
+# Connects stdin and stdout to a Unix socket, with the first available program. It is for hosts
+# whose sshd does not forward sockets, and for sudo: the server then sees the account of the
+# program.
 _RELAY = """
 if command -v socat >/dev/null; then exec socat -t 86400 - UNIX-CONNECT:"$1"; fi
 for p in python3 python; do command -v $p >/dev/null && exec $p -c '
@@ -60,22 +61,22 @@ echo "none of socat, python3, perl and nc is there to reach $1" >&2; exit 127
 
 
 class Tunnel:
-    """Listen on this machine until closed; `end` is where clients connect to.
+    """A listening socket on this machine; `end` is its address for clients.
 
-    The socket is a unix socket in a folder that only this user may enter, so that nobody else here
-    gets to the server by it; a port of 127.0.0.1 where TLS is wanted, which no unix socket has.
+    It is a Unix socket in a folder that only this user may enter, so that nobody else can use the
+    tunnel. With TLS it is a port of 127.0.0.1, because libpq does not use TLS on Unix sockets.
     """
 
     def __init__(self, link: Link, target: Target) -> None:
         self.link, self.target = link, target
-        self.fault = ""  # why the last connection did not come about
+        self.fault = ""  # why the last connection failed
         self._carry = self._way()
         self._folder = ""
         self._listener = self._listen()
         threading.Thread(target=self._accept, daemon=True).start()
 
     def _way(self) -> Callable[[socket.socket], None]:
-        """Return what carries a connection, having tried it: a server that is not there says so."""
+        """Return the function that opens a channel, after one successful attempt."""
         path = libpq.socket_path(self.target.host, self.target.port)
         if not self.target.socket:
             address = self.target.parameters.get("hostaddr") or self.target.host
@@ -86,7 +87,7 @@ class Tunnel:
                 self.link.socket(path).close()
                 return lambda client: _carried(client, self.link.socket(path))
             except (ChannelForbidden, Unreachable):
-                # sshd says the same of one it may not forward as of one that is not there
+                # sshd reports the same for a forbidden socket as for a missing one
                 if self.link.lost:
                     raise
         relay = Command(("/bin/sh", "-c", _RELAY, "relay", path))
@@ -94,11 +95,13 @@ class Tunnel:
         late = threading.Timer(self.link.login.channel_timeout, trial.close)
         late.daemon = True
         late.start()
-        said = trial.words().decode(errors="replace").strip()
+        message = trial.words().decode(errors="replace").strip()
         code = trial.wait()
         late.cancel()
         if code != 0:
-            raise Unreachable(f"{self.link}: {path}: {said.splitlines()[-1] if said else 'silent'}")
+            raise Unreachable(
+                f"{self.link}: {path}: {message.splitlines()[-1] if message else 'no message'}"
+            )
         return lambda client: self._relayed(client, relay)
 
     def _relayed(self, client: socket.socket, relay: Command) -> None:
@@ -133,14 +136,14 @@ class Tunnel:
             try:
                 self._carry(client)
             except (PgtasksError, OSError) as exc:
-                self.fault = str(exc)  # the client itself meets a closed connection
+                self.fault = str(exc)  # the client gets a closed connection
 
     def close(self) -> None:
-        """Stop listening; open connections end with their clients, or with the link."""
+        """Stop listening; open connections end with their clients or the SSH connection."""
         try:
-            self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread that accepts
+            self._listener.shutdown(socket.SHUT_RDWR)  # wakes the accepting thread
         except OSError:
-            pass  # not every system shuts a listener down: there the thread stays till the end
+            pass  # some systems cannot shut down a listening socket: there the thread remains
         self._listener.close()
         if self._folder:
             tempfiles.remove(Path(self._folder))
@@ -151,7 +154,7 @@ def _wants_tls(target: Target) -> bool:
 
 
 def _carried(client: socket.socket, channel: Channel) -> None:
-    """Carry bytes both ways between a client here and a channel, until both sides are done."""
+    """Copy data in both directions between a client and a channel, until both have ended."""
     up = threading.Thread(target=_sent, args=(client, channel), daemon=True)
     up.start()
     try:
@@ -168,19 +171,19 @@ def _sent(client: socket.socket, channel: Channel) -> None:
         while data := client.recv(CHUNK):
             channel.sendall(data)
     except OSError:
-        pass  # one of both is gone
+        pass  # one side is closed
     finally:
-        channel.close()  # whoever speaks to PostgreSQL and says no more hears no more either
+        channel.close()  # a client of PostgreSQL that stops sending does not expect an answer
 
 
 def _shut(client: socket.socket) -> None:
     try:
         client.shutdown(socket.SHUT_RDWR)
     except OSError:
-        pass  # it went first
+        pass  # it is closed already
 
 
 def _place() -> str:
-    """Return the folder for temporary files, /tmp where its name is too long for a socket."""
-    found = tempfile.gettempdir()
-    return found if len(os.fsencode(found)) <= _LONGEST else "/tmp"  # nosec B108
+    """Return the folder for temporary files, /tmp if its path is too long for a socket."""
+    folder = tempfile.gettempdir()
+    return folder if len(os.fsencode(folder)) <= _LONGEST else "/tmp"  # nosec B108
