@@ -216,7 +216,7 @@ class TestPartial:
 
     def test_one_of_the_same_name(self, tmp_path: Path) -> None:
         (tmp_path / ".1.partial").mkdir()
-        with pytest.raises(Locked, match="another run is making"), staging.making(tmp_path, "1"):
+        with pytest.raises(Locked, match="another run is creating"), staging.making(tmp_path, "1"):
             pass
         assert below(tmp_path) == [".1.partial"]
 

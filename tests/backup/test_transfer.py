@@ -98,7 +98,7 @@ class TestFetch:
 
         made = make_there(there)
         home = Path(LocalStore(tmp_path).home("prod", there.target.database))
-        with staging.making(home, made.id), pytest.raises(Locked, match="another run is making"):
+        with staging.making(home, made.id), pytest.raises(Locked, match="another run is creating"):
             transfer.copy(made, LocalStore(tmp_path))
 
     def test_full_disk_here(
@@ -192,7 +192,7 @@ class TestSend:
     def test_two_at_once(self, far: RemoteStore, local: Backup) -> None:
         with (
             far.draft("prod", local.manifest.database, local.id),
-            pytest.raises(Locked, match="another run is making"),
+            pytest.raises(Locked, match="another run is creating"),
         ):
             transfer.copy(local, far)
 
