@@ -16,11 +16,8 @@ def _finder(r):
 def list_(c, env=None, all=False, json=False):
     """List the backups of an environment, here and on its host. Example: inv backup.list"""
     with run(c, env=env, json=json) as r:
-        found = _finder(r).listing(None if all else r.environment.name)
-        if json:
-            found.check()  # what lies here is in the one document of the failure
-        r.finish(found)
-        found.check()
+        listing = _finder(r).listing(None if all else r.environment.name)
+        r.finish(listing, check=listing.check)
 
 
 @task(help=_ID | _ON_HOST)
@@ -39,34 +36,33 @@ def verify(c, backup=None, on_host=False, env=None, json=False):
         from pgtasks.backup.verify import verify
         from pgtasks.host import tools
 
-        found = _finder(r).find(backup, "there" if on_host else "nearest")
-        options = {"toolsets": tools.available(found.host, r.target), "jobs": r.target.jobs}
-        with r.console.progress("verify", found.manifest.size) as progress:
-            done = verify(found, found.host, **options, progress=progress)
-        r.finish(done)
+        backup = _finder(r).find(backup, "there" if on_host else "nearest")
+        options = {"toolsets": tools.available(backup.host, r.target), "jobs": r.target.jobs}
+        with r.console.progress("verify", backup.manifest.size) as progress:
+            verified = verify(backup, backup.host, **options, progress=progress)
+        r.finish(verified)
 
 
 @task(several=True, help=_ID)
 def fetch(c, id, env=None, json=False):
     """Bring a backup from the database host to this machine. Example: inv backup.fetch latest"""
     with run(c, env=env, json=json, journaled=True) as r:
-        from pgtasks.backup.store import transfer
-
         finder = _finder(r)
-        found = finder.find(id, "there")
-        with r.console.progress("fetch", found.manifest.size) as progress:
-            done = transfer.copy(found, finder.here, progress=progress)
-        r.finish(done)
+        _copy(r, "fetch", finder.find(id, "there"), finder.here)
 
 
 @task(several=True, help=_ID)
 def send(c, id, env=None, json=False):
     """Bring a backup from this machine to the database host. Example: inv backup.send latest"""
     with run(c, env=env, json=json, journaled=True) as r:
-        from pgtasks.backup.store import transfer
-
         finder = _finder(r)
-        there, found = finder.there(), finder.find(id, "here")
-        with r.console.progress("send", found.manifest.size) as progress:
-            done = transfer.copy(found, there, progress=progress)
-        r.finish(done)
+        store = finder.there()
+        _copy(r, "send", finder.find(id, "here"), store)
+
+
+def _copy(r, what, backup, store):
+    from pgtasks.backup.store import transfer
+
+    with r.console.progress(what, backup.manifest.size) as progress:
+        copied = transfer.copy(backup, store, progress=progress)
+    r.finish(copied)

@@ -32,25 +32,23 @@ def backup(
         from pgtasks.backup import create, views
         from pgtasks.backup.dump import job
         from pgtasks.backup.store import destination
-        from pgtasks.server.guard import Access
 
         destination.check(r.target, on_host=on_host)
-        reached = r.reached(reads=True)
-        r.guarded(Access.READ, keep=True)
-        options = job.for_target(
-            reached.target,
-            schema_only=schema_only,
-            exclude_table_data=tuple(exclude_table_data),
-            proof=proof,
-            note=note,
-        )
-        store = destination.of(reached, r.project.folder("backups"), on_host=on_host)
-        if r.dry:
-            r.finish(views.BackupPlan(create.plan(reached, store=store, options=options)))
-            return
-        with r.lock():
-            made = create.create(reached, store=store, options=options, console=r.console)
-        r.finish(views.BackupMade(made))
+        with r.reading(keep=True) as reached:
+            options = job.for_target(
+                reached.target,
+                schema_only=schema_only,
+                exclude_table_data=tuple(exclude_table_data),
+                proof=proof,
+                note=note,
+            )
+            store = destination.of(reached, r.project.folder("backups"), on_host=on_host)
+            if r.dry:
+                r.finish(views.BackupPlan(create.plan(reached, store=store, options=options)))
+                return
+            with r.lock():
+                made = create.create(reached, store=store, options=options, console=r.console)
+            r.finish(views.BackupMade(made))
 
 
 @task(
@@ -85,22 +83,13 @@ def restore(
     """Restore a backup: built beside, proven, swapped in."""
     flags = {"jobs": jobs}
     with run(c, env=env, json=json, dry=dry, journaled=True, flags=flags) as r:
+        from dataclasses import replace
+
         from pgtasks.backup.find import Finder
         from pgtasks.backup.restore import RestoreOptions, doubt, restore
-        from pgtasks.server.guard import Access
-        from pgtasks.server.interrupt import telling
 
-        target = r.reached().target
-        insists = "--accept swaps in what differs from the backup" if accept else ""
-        if leave_out:
-            insists = "--leave-out swaps in what lacks a part of the backup"
-        if as_superuser:
-            insists = "--as-superuser lets what the backup holds do all that a superuser may"
-        permit = r.permit(Access.WRITE, confirm=confirm, insists=insists)
-        backups = r.project.folder("backups")
-        found = Finder(backups, target, r.landed).find(backup, "newest")
         options = RestoreOptions(
-            target.jobs,
+            r.target.jobs,
             no_owner=no_owner,
             keep_owners=keep_owners,
             as_superuser=as_superuser,
@@ -108,12 +97,14 @@ def restore(
             leave_behind=leave_behind,
             accept=tuple(accept),
             leave_out=tuple(leave_out),
-            doubt=doubt(found, backups, r.project.root),
         )
-        with r.lock() as lock, telling(target):
-            r.finish(
-                restore(lock, r.host, found, options, console=r.console, ask=permit.ask, dry=r.dry)
-            )
+        permit = r.replacing(confirm=confirm, insists=options.insists)
+        backups = r.project.folder("backups")
+        chosen = Finder(backups, r.target, r.landed).find(backup, "newest")
+        options = replace(options, doubt=doubt(chosen, backups, r.project.root))
+        with permit:
+            talk = {"console": r.console, "agreed": permit.agreed}
+            r.finish(restore(permit.lock, r.host, chosen, options, **talk))
 
 
 @task(
@@ -126,19 +117,12 @@ def undo(c, env=None, to=None, leave_behind=False, confirm=None, json=False, dry
     """Take the last restore back, in milliseconds."""
     with run(c, env=env, json=json, dry=dry, journaled=True) as r:
         from pgtasks.database.undo import plan, undo
-        from pgtasks.server.guard import Access
-        from pgtasks.server.interrupt import telling
 
-        target = r.reached().target
-        permit = r.permit(Access.WRITE, confirm=confirm)
-        with r.lock() as lock, telling(target):
-            planned = plan(lock.connection, target, to, leave_behind=leave_behind)
-            if r.dry:
-                return r.finish(planned)
-            for line in planned.lines():
-                r.say(line)
-            permit.ask()
-            return r.finish(undo(lock, to, leave_behind=leave_behind, say=r.say))
+        with r.replacing(confirm=confirm) as permit:
+            done = plan(permit.lock, to, leave_behind=leave_behind)
+            if permit.agreed(done):
+                done = undo(permit.lock, to, leave_behind=leave_behind, say=r.say)
+            r.finish(done)
 
 
 @task
@@ -149,13 +133,10 @@ def recover(c, env=None, confirm=None, json=False):
 
         from pgtasks.backup.sweep import sweep
         from pgtasks.database.recover import recover
-        from pgtasks.server.guard import Access
 
-        reached = r.reached()
-        r.guarded(Access.WRITE, confirm=confirm, look=False)
-        with r.lock() as lock:
+        with r.writing(confirm=confirm, outside=True) as lock:
             healed = recover(lock)
-            swept = sweep(reached, r.project.folder("backups"))
+            swept = sweep(r.reached(), r.project.folder("backups"))
             r.finish(replace(healed, done=(*healed.done, *swept)))
 
 
@@ -166,20 +147,13 @@ def forget(c, env=None, keep=None, confirm=None, yes=False, json=False, dry=Fals
         from dataclasses import replace
 
         from pgtasks.database.forget import forget, number, plan
-        from pgtasks.server.guard import Access
-        from pgtasks.server.interrupt import telling
 
         staying = number(keep)
-        target = r.reached().target
-        permit = r.permit(Access.DESTROY, confirm=confirm, yes=yes)
-        with r.lock() as lock, telling(target):
-            planned = plan(lock.connection, target, staying)
-            if r.dry or not planned.dropped:
-                return r.finish(replace(planned, dry=r.dry))
-            for line in planned.lines() if permit.asks else ():
-                r.say(line)
-            permit.ask()
-            return r.finish(forget(lock, staying))
+        with r.destroying(confirm=confirm, yes=yes) as permit:
+            done = plan(permit.lock, staying)
+            if done.dropped and permit.agreed(done):
+                done = forget(permit.lock, staying)
+            r.finish(replace(done, dry=r.dry))
 
 
 @task
@@ -189,15 +163,14 @@ def create(c, env=None, confirm=None, json=False, dry=False):
         from dataclasses import replace
 
         from pgtasks.database.create import create, left_to_do
-        from pgtasks.server.guard import Access
 
-        target = r.reached().target
-        plan = left_to_do(target, r.guarded(Access.READ))
+        identity = r.look(missing=True)
+        plan = left_to_do(r.target, identity)
         if r.dry or not plan.changes:
-            return r.finish(replace(plan, dry=r.dry))
-        r.guarded(Access.WRITE, confirm=confirm)
-        with r.lock() as lock:
-            return r.finish(create(lock))
+            r.finish(replace(plan, dry=r.dry))
+            return
+        with r.writing(confirm=confirm, missing=True) as lock:
+            r.finish(create(lock))
 
 
 @task
@@ -207,21 +180,12 @@ def drop(c, env=None, confirm=None, yes=False, json=False, dry=False):
         from dataclasses import replace
 
         from pgtasks.database.create import drop, left_to_drop
-        from pgtasks.server.guard import Access
-        from pgtasks.server.interrupt import telling
 
-        target = r.reached().target
-        permit = None
-        if r.reached().exists():
-            permit = r.permit(Access.DESTROY, confirm=confirm, yes=yes)
-        with r.lock() as lock, telling(target):
-            planned = left_to_drop(lock.connection, target)
-            if r.dry or not (permit and planned.existed):
-                return r.finish(replace(planned, dry=r.dry))
-            for line in planned.lines() if permit.asks else ():
-                r.say(line)
-            permit.ask()
-            return r.finish(drop(lock))
+        with r.destroying(confirm=confirm, yes=yes, ask_missing=False) as permit:
+            done = left_to_drop(permit.lock)
+            if done.existed and permit.agreed(done):
+                done = drop(permit.lock)
+            r.finish(replace(done, dry=r.dry))
 
 
 @task(help={"write": "let a protected database be written to, its name given or typed"})
@@ -231,19 +195,11 @@ def shell(c, env=None, write=False, confirm=None):
         import sys
 
         from pgtasks.cli import edge
-        from pgtasks.server.guard import Access
         from pgtasks.server.psql import shell
-        from pgtasks.server.reach import present
 
-        edge.refuse_words(sys.argv, "db.shell")
-        target = r.reached(reads=not write).target
-        identity = r.guarded(Access.WRITE if write else Access.READ, confirm=confirm)
-        present(identity, target)
-        protected = r.protection(identity)
-        if protected and not write:
-            r.say(f"read-only, as {protected}; --write and its name let it be changed")
-            r.say(shell.worth(target))
-        shell.open_shell(target, read_only=bool(protected) and not write)
+        edge.refuse_words(sys.argv, r.task)
+        read_only = r.at_prompt(write=write, confirm=confirm)
+        shell.open_shell(r.target, read_only=read_only)
 
 
 @task(
@@ -294,9 +250,6 @@ def check(c, env=None, verbose=False, json=False):
             taken = connection.diagnose(r.target, r.environment, r.project.root)
             taken.check()
             steps = taken.steps
-        found = database.examine(r.reached(reads=True), r.project.folder("backups"))
-        found = replace(found, steps=steps)
-        if json:
-            found.check()  # the findings are in the one document of the failure
-        r.finish(found)
-        found.check()
+        readiness = database.examine(r.reached(reads=True), r.project.folder("backups"))
+        readiness = replace(readiness, steps=steps)
+        r.finish(readiness, check=readiness.check)

@@ -85,10 +85,8 @@ def check(c, env=None, json=False):
 def stamp(c, env=None, confirm=None, json=False, dry=False):
     """Write into the database which environment it belongs to."""
     with run(c, env=env, json=json, dry=dry, journaled=True) as r:
-        from pgtasks.server import reach, restamp
-        from pgtasks.server.guard import Access
+        from pgtasks.server import restamp
 
-        target = r.reached(reads=r.dry).target
-        identity = reach.present(r.guarded(Access.STAMP, confirm=confirm), target)
-        with r.lock() as lock:
-            r.finish((restamp.planned if r.dry else restamp.put)(lock, identity))
+        with r.stamping(confirm=confirm) as lock:
+            put, plan = restamp.put, restamp.plan
+            r.finish(put(lock, r.identity) if lock else plan(r.target, r.identity))

@@ -81,10 +81,9 @@ def _move(r, direction, to, confirm, sql, *, yes=None):
         # of several version tables env.py knows which one counts, and it may be asked from here on
         exact = migrate.plan(*place, direction, to, exact=True)
         plan = exact if exact.steps == plan.steps else _agreed(r, exact, confirm, yes)
-    target = r.target
     with r.lock():
         done = migrate.perform(*place, plan)
-    r.finish(done.noting(trigger.differences(r.project, target)))
+    r.finish(done.noting(trigger.differences(r.project, r.target)))
 
 
 def _access(plan, yes):
@@ -102,14 +101,11 @@ def _agreed(r, plan, confirm, yes):
     return plan
 
 
-def _place(r, *, reads=False):
+def _place(r):
     from pgtasks.schema import migrate
-    from pgtasks.server.guard import Access
-    from pgtasks.server.reach import present
 
-    scripts = migrate.needed(r.project)
-    target = r.reached(reads=reads).target
-    return scripts, target, present(r.guarded(Access.READ), target)
+    scripts, identity = migrate.needed(r.project), r.look()
+    return scripts, r.target, identity
 
 
 @task
@@ -118,4 +114,6 @@ def status(c, env=None, json=False):
     with run(c, env=env, json=json) as r:
         from pgtasks.schema import migrate
 
-        r.finish(migrate.status(*_place(r, reads=True)))
+        scripts = migrate.needed(r.project)
+        with r.reading() as reached:
+            r.finish(migrate.status(scripts, reached.target, r.identity))

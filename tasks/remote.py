@@ -29,10 +29,7 @@ def check(c, env=None, json=False):
         from pgtasks.health import host as survey
 
         survey_result = survey.examine(r.target, r.project.root)
-        if json:
-            survey_result.check()  # the findings are in the one document of the failure
-        r.finish(survey_result)
-        survey_result.check()
+        r.finish(survey_result, check=survey_result.check)
 
 
 @task(several=True)
@@ -47,7 +44,7 @@ def facts(c, env=None, json=False):
 @task
 def shell(c, env=None, confirm=None):
     """Open a login shell on the host."""
-    with run(c, env=env, journaled=True) as r:
+    with run(c, env=env, dry=False, journaled=True) as r:
         from pgtasks.host.ssh import terminal
 
         r.guarded_host(confirm=confirm)
@@ -60,28 +57,20 @@ def shell(c, env=None, confirm=None):
 @task(help={"write": "let a protected database be written to, its name given or typed"})
 def psql(c, env=None, write=False, confirm=None):
     """Open the host's own psql; a protected database is only read."""
-    with run(c, env=env, journaled=write) as r:
+    with run(c, env=env, dry=False, journaled=write) as r:
         import sys
 
         from pgtasks.cli import edge
-        from pgtasks.server.guard import Access
         from pgtasks.server.psql import shell
-        from pgtasks.server.reach import present
         from pgtasks.settings import ssh
 
-        edge.refuse_words(sys.argv, "remote.psql")
+        edge.refuse_words(sys.argv, r.task)
         ssh.required(r.target.ssh, r.environment.name)
-        reached = r.reached(reads=not write)
-        identity = r.guarded(Access.WRITE if write else Access.READ, confirm=confirm)
-        present(identity, reached.target)
-        protected = r.protection(identity)
-        if protected and not write:
-            r.say(f"read-only, as {protected}; --write and its name let it be changed")
-            r.say(shell.worth(reached.target))
+        read_only = r.at_prompt(write=write, confirm=confirm)
         if r.dry:
             r.say(f"would open psql on {r.target.ssh}")
         else:
-            shell.open_there(reached, read_only=bool(protected) and not write)
+            shell.open_there(r.reached(), read_only=read_only)
 
 
 @task(name="run", help={"command": "one quoted argument, for the sh there"})

@@ -16,14 +16,11 @@ def load(c, set_=None, env=None, scale="small", confirm=None, json=False, dry=Fa
     """Load seed sets; one that is there already is no change. Example: inv seed.load --set core"""
     with run(c, env=env, json=json, dry=dry, journaled=True) as r:
         from pgtasks.schema import seed
-        from pgtasks.server.guard import Access
-        from pgtasks.server.reach import present
 
-        target = r.reached().target
-        protection = r.protection(present(r.guarded(Access.READ), target))
-        plan = seed.plan(r.project, target, set_, scale=scale, protection=protection)
-        with r.writing(confirm=confirm):
-            return r.finish(plan if r.dry else plan.load(target, say=r.say))
+        r.look()
+        plan = seed.plan(r.project, r.target, set_, scale=scale, protection=r.protection)
+        with r.writing(confirm=confirm) as lock:
+            r.finish(plan.load(r.target, say=r.say) if lock else plan)
 
 
 @task(name="list")

@@ -11,22 +11,21 @@ def setup(c, env=None, scale="small", confirm=None, json=False, dry=False):
     """
     with run(c, env=env, json=json, dry=dry, journaled=True) as r:
         from pgtasks.schema import setup
-        from pgtasks.server.guard import Access
 
         asleep = setup.asleep(r.project, r.target) if r.dry else None
         server, target = (asleep, r.target) if asleep else setup.server(r.reached)
         r.say(server.line())
-        identity = None if asleep else r.guarded(Access.READ)
+        if not asleep:
+            r.look(missing=True)
         made = setup.prepare(
-            *(r.project, target, identity),
+            *(r.project, target, r.identity),
             scale=scale,
-            protection=r.protection(identity),
+            protection=r.protection,
             unseen=asleep is not None,
         )
         if asleep:
-            return r.finish(made.plan(server, say=r.say))
-        r.guarded(Access.WRITE, confirm=confirm)
-        if r.dry:
-            return r.finish(made.plan(server, say=r.say))
-        with r.lock() as lock:
-            return r.finish(made.perform(lock, server, say=r.say))
+            r.finish(made.plan(server, say=r.say))
+            return
+        with r.writing(confirm=confirm, missing=True) as lock:
+            done = made.perform(lock, server, say=r.say) if lock else made.plan(server, say=r.say)
+            r.finish(done)

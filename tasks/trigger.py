@@ -22,16 +22,10 @@ def verify(c, env=None, strict=False, json=False):
     """Compare the files with the database; exit 5 on a difference."""
     with run(c, env=env, json=json) as r:
         from pgtasks.schema import trigger
-        from pgtasks.server.guard import Access
-        from pgtasks.server.reach import present
 
         files = trigger.needed(r.project)
-        target = r.reached(reads=True).target
-        present(r.guarded(Access.READ), target)
-        verification = trigger.verify(files, target)
+        with r.reading() as reached:
+            verification = trigger.verify(files, reached.target)
         for line in verification.remarks():
             r.say(line)
-        if json:
-            verification.check(strict=strict)  # the findings are in the one document of the failure
-        r.finish(verification)
-        verification.check(strict=strict)
+        r.finish(verification, check=lambda: verification.check(strict=strict))

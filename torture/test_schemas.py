@@ -67,7 +67,9 @@ def test_no_rewritten_dump_is_restored(
         for what, changed in rewriting.rewritten(raw, random.Random(seed + cluster.major), 200):
             backup = rewriting.put(made, changed)
             try:
-                restore(lock, HERE, backup, RestoreOptions(1), console=CONSOLE, ask=lambda: None)
+                restore(
+                    lock, HERE, backup, RestoreOptions(1), console=CONSOLE, agreed=lambda plan: True
+                )
             except NotProven as exc:
                 refused.append(exc.message)
             else:

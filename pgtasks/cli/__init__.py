@@ -8,6 +8,7 @@ edge          turn errors into one line and an exit code
 early         Ctrl-C before a task begins, or between two
 executor      Invoke's executor, with our error messages
 run           one run of one task: environment, target, guard, journal
+permit        the question that the guard leaves, and the permit to replace a database
 group         --env with one environment or several
 parallel      run a task for several environments at once
 group_result  the results of these runs

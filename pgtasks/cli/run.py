@@ -9,11 +9,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pgtasks import report
+from pgtasks.cli.permit import Permit, Question, question
 from pgtasks.errors import BadConfiguration, PgtasksError, Refused, Unreachable
 from pgtasks.host import journal
 from pgtasks.host.local import HERE, Host
 from pgtasks.report import Console, Reported, account, typed
-from pgtasks.server.guard import Access, Decision, Evidence, decide, protection
+from pgtasks.server.guard import Access, Decision, Evidence, protection
 from pgtasks.server.lock import Lock
 from pgtasks.server.reach import Reached, present, reach, valid
 from pgtasks.server.stamp import Identity
@@ -23,18 +24,6 @@ from pgtasks.settings.environment import Environment, Value, resolve
 from pgtasks.settings.project import Project
 from pgtasks.settings.selection import Choice, choose, must_be_named
 from pgtasks.settings.target import Target, from_environment
-
-
-@dataclass(frozen=True)
-class Permit:
-    """What the guard let through, with what the database says of itself.
-
-    `ask` asks the person for what the guard wants of him, and raises Refused where he says no.
-    """
-
-    identity: Identity | None
-    ask: Callable[[], None]
-    asks: bool = False  # whether there is a question
 
 
 @dataclass
@@ -51,6 +40,7 @@ class Run:
     journaled: bool = True
     result: str = "done"
     details: dict[str, Any] = field(default_factory=dict)
+    identity: Identity | None = None  # of the target's database, as the guard saw it last
     host: Host = HERE  # where its commands run, once it is reached or logged in to
     _reached: Reached | None = None
     _open: ExitStack = field(default_factory=ExitStack)
@@ -104,13 +94,13 @@ class Run:
         *,
         confirm: str | None = None,
         yes: bool = False,
-        look: bool = True,
+        outside: bool = False,
         ask: bool = False,
         keep: bool = False,
     ) -> Identity | None:
-        """Let the guard decide, asking on the terminal where it wants that.
+        """Let the guard decide, asking on the terminal where it wants that; no lock is taken.
 
-        `look=False` is for a database that may refuse connections: its stamp alone is read. `keep`
+        `outside` is for a database that may refuse connections: its stamp alone is read. `keep`
         leaves the session that asked the database open for `Reached.reading`.
 
         Returns what the database says of itself, None where it does not exist; raises Unreachable
@@ -118,52 +108,117 @@ class Run:
         for, and nothing is asked unless `ask` says so.
         """
         reached = self.reached()
-        identity = reached.identify(keep=keep) if look else reached.glimpse()
-        if look:
-            valid(identity, self.target)
-        facts = self._facts(access, identity, confirm=confirm, yes=yes)
-        self._permit(facts, dry=self.dry and not ask).ask()
-        return identity
+        self.identity = reached.glimpse() if outside else reached.identify(keep=keep)
+        if not outside:
+            valid(self.identity, self.target)
+        evidence = self._evidence(access, confirm=confirm, yes=yes)
+        question(evidence, self.console, dry=self.dry and not ask).ask()
+        return self.identity
 
-    def permit(
-        self, access: Access, *, confirm: str | None = None, yes: bool = False, insists: str = ""
-    ) -> Permit:
-        """Let the guard decide; what is to be asked is left to the permit.
+    def look(self, *, missing: bool = False) -> Identity | None:
+        """Let the guard decide on a read that comes before a write.
 
-        For a task that shows its plan first and asks then, and that may end with a database which
-        an interrupted DROP left. `insists` is why the name must be typed on any target, as on a
-        protected one. Raises Refused at once.
+        Returns what the database says of itself. One that is `missing` raises Unreachable if the
+        task does not create it.
         """
-        identity = self.reached().identify()
-        facts = self._facts(access, identity, confirm=confirm, yes=yes)
-        return self._permit(replace(facts, insists=insists), dry=self.dry)
+        identity = self.guarded(Access.READ)
+        return identity if missing else present(identity, self.target)
 
-    def _permit(self, facts: Evidence, *, dry: bool) -> Permit:
-        if dry:
-            self._say_what_is_asked(facts)
-            return Permit(facts.identity, lambda: None)
-        decision = decide(facts)
-        asks = decision is not Decision.GO
-        return Permit(facts.identity, lambda: self._ask(decision, facts), asks)
+    @contextmanager
+    def reading(self, *, keep: bool = False) -> Iterator[Reached]:
+        """Let the guard decide on a task that reads a database that is there.
+
+        In an environment with a reader, that role reads. `keep` is that of `guarded`.
+        """
+        reached = self.reached(reads=True)
+        present(self.guarded(Access.READ, keep=keep), self.target)
+        yield reached
+
+    @contextmanager
+    def writing(
+        self, *, confirm: str | None = None, missing: bool = False, outside: bool = False
+    ) -> Iterator[Lock | None]:
+        """Let the guard decide on a write to a database; hold its lock for the block.
+
+        A database that is `missing` raises Unreachable if the task does not create it. `outside` is
+        for a task that heals a database: it may also refuse connections or be invalid.
+
+        Under `dry` the plan says what the guard would ask for, and the block gets None: it holds no
+        lock and must change nothing.
+        """
+        identity = self.guarded(Access.WRITE, confirm=confirm, outside=outside)
+        if not (missing or outside):
+            present(identity, self.target)
+        with self._locked() as lock:
+            yield lock
+
+    @contextmanager
+    def stamping(self, *, confirm: str | None = None) -> Iterator[Lock | None]:
+        """Let the guard decide on a new stamp, whatever the one before says; else as `writing`."""
+        self.reached(reads=self.dry)
+        present(self.guarded(Access.STAMP, confirm=confirm), self.target)
+        with self._locked() as lock:
+            yield lock
+
+    def replacing(self, *, confirm: str | None = None, insists: str = "") -> Permit:
+        """Let the guard decide on putting another database in the place of the target's.
+
+        The question waits for the plan: `with r.replacing(confirm=confirm) as permit`, and in the
+        block `if permit.agreed(plan)`. `insists` is why the name must be typed on any target, as on
+        a protected one. Raises Refused at once.
+        """
+        evidence = self._evidence_by_look(Access.WRITE, confirm=confirm)
+        return self._permit(replace(evidence, insists=insists), shows=True)
+
+    def destroying(
+        self, *, confirm: str | None = None, yes: bool = False, ask_missing: bool = True
+    ) -> Permit:
+        """Let the guard decide on what has no undo, as `replacing` does.
+
+        Without `ask_missing` nothing is asked if the target's database does not exist.
+        """
+        evidence = self._evidence_by_look(Access.DESTROY, confirm=confirm, yes=yes)
+        missing = evidence.identity is None and not ask_missing
+        return self._permit(evidence, missing=missing)
+
+    def _evidence_by_look(self, access: Access, **flags: Any) -> Evidence:
+        self.identity = self.reached().identify()  # an interrupted DROP may have left it
+        return self._evidence(access, **flags)
+
+    def _permit(self, evidence: Evidence, *, shows: bool = False, missing: bool = False) -> Permit:
+        if missing:
+            asked = Question(Decision.GO, evidence, self.console)
+        else:
+            asked = question(evidence, self.console, dry=self.dry)
+        return Permit(self.reached(), self.task, asked, self.dry, shows, missing)
 
     def lock(self) -> Lock:
         """Return the lock of the target, for the task of this run."""
         return self.reached().lock(self.task)
 
     @contextmanager
-    def writing(self, *, confirm: str | None = None) -> Iterator[Lock | None]:
-        """Let the guard decide on a write to a database that is there; hold its lock for the block.
-
-        Under `dry` the plan says what the guard would ask for, and the block gets None: it holds no
-        lock and must change nothing.
-        """
-        self.reached()
-        present(self.guarded(Access.WRITE, confirm=confirm), self.target)
+    def _locked(self) -> Iterator[Lock | None]:
         if self.dry:
             yield None
         else:
             with self.lock() as lock:
                 yield lock
+
+    def at_prompt(self, *, write: bool, confirm: str | None = None) -> bool:
+        """Let the guard decide on a session that a person types into; return if it only reads.
+
+        No lock is held, because such a session may last for hours.
+        """
+        from pgtasks.server.psql import shell
+
+        self.reached(reads=not write)
+        access = Access.WRITE if write else Access.READ
+        present(self.guarded(access, confirm=confirm), self.target)
+        read_only = bool(self.protection) and not write
+        if read_only:
+            self.say(f"read-only, as {self.protection}; --write and its name let it be changed")
+            self.say(shell.worth(self.target))
+        return read_only
 
     def guarded_host(self, *, confirm: str | None = None) -> None:
         """Let the guard decide on work on the database host, whose database is not looked at.
@@ -171,57 +226,36 @@ class Run:
         Raises Refused where the environment has no such host.
         """
         ssh.required(self.target.ssh, self.environment.name)
-        facts = self._facts(Access.WRITE, None, confirm=confirm)
-        if self.dry:
-            self._say_what_is_asked(facts)
-        else:
-            self._ask(decide(facts), facts)
+        question(self._evidence(Access.WRITE, confirm=confirm), self.console, dry=self.dry).ask()
 
-    def protection(self, identity: Identity | None) -> str:
+    @property
+    def protection(self) -> str:
         """Return why the target counts as protected, or nothing."""
-        return protection(self._facts(Access.READ, identity))
+        return protection(self._evidence(Access.READ))
 
-    def _facts(
-        self,
-        access: Access,
-        identity: Identity | None,
-        *,
-        confirm: str | None = None,
-        yes: bool = False,
+    def _evidence(
+        self, access: Access, *, confirm: str | None = None, yes: bool = False
     ) -> Evidence:
         return Evidence(
             access=access,
             environment=self.environment.name,
             database=self.target.database,
             protected=self.target.protected,
-            identity=identity,
+            identity=self.identity,
             terminal=self.console.interactive,
             confirm=confirm,
             yes=yes,
             lineage=self.environment.lineage,
         )
 
-    def _say_what_is_asked(self, facts: Evidence) -> None:
-        try:
-            decision = decide(facts)
-        except Refused as exc:
-            self.say(f"guard: would refuse: {exc.message}")
-        else:
-            asks = "go" if decision is Decision.GO else f"would ask to {decision.value}"
-            if facts.access is not Access.READ:
-                self.say(f"guard: {asks}")
+    def finish(self, result: Reported, *, check: Callable[[], None] = lambda: None) -> None:
+        """Print what the task did, as lines or as one document, and keep it for the journal.
 
-    def _ask(self, decision: Decision, facts: Evidence) -> None:
-        if decision is Decision.TYPE_NAME:
-            self.say(protection(facts))
-            typed = self.console.ask("type the database's name to go on: ")
-            if typed != facts.database:
-                raise Refused(f"{typed!r} is not {facts.database!r}, nothing was done")
-        elif decision is Decision.ASK and not self.console.confirm("this cannot be undone, go on?"):
-            raise Refused("not confirmed, nothing was done")
-
-    def finish(self, result: Reported) -> None:
-        """Print what the task did, as lines or as one document, and keep it for the journal."""
+        `check` raises what the result found wrong: behind the lines, in place of the document,
+        because the document of the failure contains all of it.
+        """
+        if self.json:
+            check()
         self.details.update(result.as_json())
         report.summarize(result)
         if self.json:
@@ -229,6 +263,7 @@ class Run:
         else:
             for line in result.lines():
                 report.data(line)
+        check()
 
     def document(self, value: Any) -> None:
         """Print the task's one JSON document."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import invoke
 
 from pgtasks.cli import context, group
+from pgtasks.errors import Refused
 
 if TYPE_CHECKING:
     from pgtasks.cli.run import Run
@@ -82,10 +83,14 @@ def _declared(body: Callable[..., Any], help: dict[str, str], options: dict[str,
 def run(c: Any, **options: Any) -> Iterator[Run]:
     """Open the run of a task: `with run(c, env=env, json=json) as r:`.
 
-    Its name is that of the task in the tree.
+    Its name is that of the task in the tree. `inv --dry` refuses a journaled run without `dry`.
     """
     from pgtasks.cli.run import run as open_run
 
-    options["dry"] = options.get("dry") or bool(c.config.run.dry)
-    with open_run(context.project_of(c), context.task(), **options) as current:
+    name, project = context.task(), context.project_of(c)
+    if c.config.run.dry:  # inv --dry TASK
+        if options.get("journaled") and "dry" not in options:
+            raise Refused(f"{name} cannot tell its plan, it takes no --dry: nothing was done")
+        options["dry"] = True
+    with open_run(project, name, **options) as current:
         yield current

@@ -154,11 +154,12 @@ class Dropped:
         }
 
 
-def left_to_drop(conn: Connection, target: Target) -> Dropped:
-    """Return the plan of a drop; `conn` is in the maintenance database.
+def left_to_drop(lock: Lock) -> Dropped:
+    """Return the plan of a drop.
 
     Raises Refused for the maintenance database, and if PostgreSQL would refuse the drop.
     """
+    conn, target = lock.connection, lock.target
     name = target.database
     if name == target.maintenance:
         raise Refused(
@@ -197,7 +198,7 @@ def drop(lock: Lock) -> Dropped:
 
     Raises Refused as `left_to_drop` does.
     """
-    decided = left_to_drop(lock.connection, lock.target)
+    decided = left_to_drop(lock)
     if decided.existed:
         drop_plainly(lock.connection, lock.target.database)
     return replace(decided, dry=False)

@@ -10,9 +10,7 @@ from pgtasks.database import drop, kept, recover
 from pgtasks.database.recover import Leftovers
 from pgtasks.database.side import Side
 from pgtasks.errors import Failed, Refused
-from pgtasks.server.connection import Connection
 from pgtasks.server.lock import Lock
-from pgtasks.settings.target import Target
 
 
 @dataclass(frozen=True)
@@ -50,9 +48,9 @@ def number(keep: str | None) -> int:
     return int(keep)
 
 
-def plan(conn: Connection, target: Target, keep: int = 0) -> Forgotten:
+def plan(lock: Lock, keep: int = 0) -> Forgotten:
     """Return the plan of a forget: all kept databases except the newest `keep`."""
-    leftovers = recover.look(conn, target)
+    leftovers = recover.look(lock.connection, lock.target)
     alone = [recover.left_alone(side, side.alone) for side in leftovers.alone if side.role == "old"]
     going = _going(leftovers, keep)
     staying = tuple(side for side in leftovers.kept if side not in going)
@@ -69,7 +67,7 @@ def forget(lock: Lock, keep: int = 0) -> Forgotten:
 
     Raises Failed if one cannot be dropped, after the others were dropped.
     """
-    decided = plan(lock.connection, lock.target, keep)
+    decided = plan(lock, keep)
     dropped, lines, faults = _drop(lock, decided.dropped)
     if faults:
         drops = "".join(f"; dropped {side}" for side in dropped)

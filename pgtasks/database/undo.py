@@ -16,7 +16,6 @@ from pgtasks.errors import Refused
 from pgtasks.report import Say, typed
 from pgtasks.report.boundaries import boundary
 from pgtasks.server import stamp
-from pgtasks.server.connection import Connection
 from pgtasks.server.lock import Lock
 from pgtasks.settings.target import Target
 
@@ -82,16 +81,14 @@ class Undone:
         }
 
 
-def plan(
-    conn: Connection, target: Target, to: str | None = None, *, leave_behind: bool = False
-) -> UndoPlan:
+def plan(lock: Lock, to: str | None = None, *, leave_behind: bool = False) -> UndoPlan:
     """Return the plan of an undo to the newest kept database, or to a named one.
 
     With `leave_behind`, replication slots may stay with the replaced database. Raises Refused if
     there is no such database, or if something prevents the swap.
     """
-    leftovers = recover.look(conn, target)
-    decided = _plan(leftovers, target, to)
+    conn, target = lock.connection, lock.target
+    decided = _plan(recover.look(conn, target), target, to)
     if decided.replaces:
         _refuse(list(attached.keep_from_putting_away(conn, target, leave_behind=leave_behind)))
     return decided
@@ -118,7 +115,7 @@ def undo(
     conn, target = lock.connection, lock.target
     for line in recover.heal(lock):
         say(line)
-    decided = plan(conn, target, to, leave_behind=leave_behind)
+    decided = plan(lock, to, leave_behind=leave_behind)
     boundary("undo.checked")
     if decided.drops:
         drop.drop_plainly(conn, target.database)

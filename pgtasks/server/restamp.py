@@ -8,6 +8,7 @@ from typing import Any
 from pgtasks.server import connection, stamp
 from pgtasks.server.lock import Lock
 from pgtasks.server.stamp import Identity, Stamp
+from pgtasks.settings.target import Target
 
 
 @dataclass(frozen=True)
@@ -34,24 +35,23 @@ class Stamped:
         }
 
 
-def planned(lock: Lock, identity: Identity) -> Stamped:
-    """Return the stamp that `put` would write."""
+def plan(target: Target, identity: Identity) -> Stamped:
+    """Return the stamp before and the new one, of the target's environment."""
     before = identity.stamp.line() if identity.stamp else ""
-    return Stamped(identity.database, before, _stamp(lock, identity).line())
+    return Stamped(identity.database, before, _stamp(target, identity).line())
 
 
 def put(lock: Lock, identity: Identity) -> Stamped:
     """Write the stamp of the lock's target, keeping the rest of the comment."""
-    plan = planned(lock, identity)
-    if plan.before != plan.after:
-        statement = stamp.comment_statement(
-            identity.database, identity.comment, _stamp(lock, identity)
-        )
+    planned = plan(lock.target, identity)
+    if planned.before != planned.after:
+        new_stamp = _stamp(lock.target, identity)
+        statement = stamp.comment_statement(identity.database, identity.comment, new_stamp)
         connection.execute(lock.connection, statement)
-    return plan
+    return planned
 
 
-def _stamp(lock: Lock, identity: Identity) -> Stamp:
+def _stamp(target: Target, identity: Identity) -> Stamp:
     # the origin of the content stays true
     origin = identity.stamp.origin if identity.stamp else ""
-    return Stamp(lock.target.environment, identity.database, identity.system, origin)
+    return Stamp(target.environment, identity.database, identity.system, origin)

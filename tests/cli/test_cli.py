@@ -578,6 +578,11 @@ def test_dry_of_inv_is_dry_of_the_task(
     assert not (project / "backups" / "journal.jsonl").exists()
 
 
+def test_dry_of_inv_is_refused_for_a_task_without_a_plan(project: Path, inv: Inv) -> None:
+    assert "db.recover cannot tell its plan" in one_error(inv("--dry", "db.recover"), 2)
+    assert not (project / "backups" / "journal.jsonl").exists()
+
+
 def test_variables_of_libpq_reach_no_named_target(project: Path, inv: Inv) -> None:
     nonsense = {
         "PGHOST": "nowhere.invalid",

@@ -399,11 +399,9 @@ from pgtasks import run, task
 def close_books(c, how=None, env=None, json=False):
     '''Close the books.'''
     with run(c, env=env, json=json, journaled=True) as r:
-        from pgtasks.server.guard import Access
-        r.reached()
-        r.guarded(Access.WRITE)
-        r.say("half way")
-        print("closed", how)
+        with r.writing():
+            r.say("half way")
+            print("closed", how)
 """
 
 

@@ -1,15 +1,23 @@
-"""A project's own task that writes: guard and lock by one verb."""
+"""The verbs of a run in a project's own task: guard, lock and name by one of them."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from conftest import Inv
 from servers import Cluster
 
+from pgtasks.cli.permit import Permit, Question
+from pgtasks.database.create import left_to_drop
+from pgtasks.errors import Refused
+from pgtasks.report import Console
+from pgtasks.server.guard import Access, Decision, Evidence
 from pgtasks.server.lock import Lock
+from pgtasks.server.reach import Reached
 
 OWN = '''"""Own."""
 from pgtasks import run, task
@@ -22,6 +30,13 @@ def close(c, env=None, confirm=None, dry=False):
         with r.writing(confirm=confirm) as lock:
             print(lock and lock.purpose)
         print("released")
+
+
+@task
+def count(c, env=None):
+    """Count the books."""
+    with run(c, env=env) as r, r.reading() as reached, reached.session() as conn:
+        print(conn.info.user, r.identity.database)
 '''
 
 
@@ -33,9 +48,9 @@ def books(project: Path) -> Path:
     return project
 
 
-def protect(root: Path) -> None:
+def protect(root: Path, more: str = "") -> None:
     with (root / "env" / "dev.yaml").open("a") as file:
-        file.write("\nprotected: true\n")
+        file.write(f"\nprotected: true\n{more}")
 
 
 def test_holds_the_lock_in_the_name_of_the_run(books: Path, inv: Inv) -> None:
@@ -74,3 +89,27 @@ def test_a_database_that_is_not_there_is_named(
     done = inv("own.close", cwd=books)
     assert (done.returncode, done.stdout) == (4, "")
     assert f"database {database!r} does not exist, make it with inv db.create" in done.stderr
+
+
+def test_reads_as_the_reader_of_a_protected_environment(
+    books: Path, inv: Inv, cluster: Cluster, database: str, plain: Callable[..., str]
+) -> None:
+    owner = cluster.target(database).user
+    assert inv("own.count", "--env=dev", cwd=books).stdout == f"{owner} {database}\n"
+    reader = plain()
+    protect(books, f"reader: {reader}\n")
+    done = inv("own.count", "--env=dev", cwd=books)
+    assert done.stdout == f"{reader} {database}\n", done.stderr
+
+
+def test_a_database_that_appears_late_is_not_destroyed(cluster: Cluster, database: str) -> None:
+    """A task asks nothing where there is nothing to destroy, so it may destroy nothing either."""
+    target = cluster.target(database)
+    evidence = Evidence(Access.DESTROY, "dev", database, False, None, False)
+    question = Question(Decision.GO, evidence, Console())
+    with (
+        closing(Reached(target)) as reached,
+        Permit(reached, "db.drop", question, dry=False, missing=True) as permit,
+        pytest.raises(Refused, match="created meanwhile"),
+    ):
+        permit.agreed(left_to_drop(permit.lock))

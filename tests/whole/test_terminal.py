@@ -104,7 +104,7 @@ def test_each_long_step_of_a_restore_has_its_bar(
     backup = make(target, tmp_path)
     console = Watched()
     with Lock(target, "db.restore") as lock:
-        restore(lock, HERE, backup, RestoreOptions(1), console=console, ask=lambda: None)
+        restore(lock, HERE, backup, RestoreOptions(1), console=console, agreed=lambda plan: True)
     assert list(console.steps) == ["verify", "restore", "prove"]
     assert [total for _, total in console.steps["verify"]][-1:] == [backup.manifest.size]
     done, total = console.steps["restore"][-1]

@@ -23,3 +23,12 @@ class RestoreOptions:
     def known(self) -> bool:
         """Return whether the backup was made here and nobody else could change it."""
         return not self.doubt
+
+    @property
+    def insists(self) -> str:
+        """Return why the database's name must be typed on any target, or an empty text."""
+        if self.as_superuser:
+            return "--as-superuser lets what the backup holds do all that a superuser may"
+        if self.leave_out:
+            return "--leave-out swaps in what lacks a part of the backup"
+        return "--accept swaps in what differs from the backup" if self.accept else ""

@@ -13,6 +13,7 @@ from pgtasks.backup.restore.build import build, clear, mark, restored_entries
 from pgtasks.backup.restore.options import RestoreOptions
 from pgtasks.backup.restore.outcome import Restored
 from pgtasks.backup.restore.plan import RestorePlan
+from pgtasks.backup.restore.prove import Proven
 from pgtasks.backup.restore.survey import make_plan
 from pgtasks.backup.store.base import Backup
 from pgtasks.database import attached, drop, forget, recover, swap
@@ -31,56 +32,72 @@ def restore(
     options: RestoreOptions,
     *,
     console: Console,
-    ask: Callable[[], None],
-    dry: bool = False,
+    agreed: Callable[[RestorePlan], bool],
 ) -> Restored | RestorePlan:
-    """Restore a backup into the lock's target; with `dry` return the plan.
+    """Restore a backup into the lock's target, if the plan is agreed to; else return the plan.
 
-    `ask` is called between the plan and the first write. Raises NotProven if the backup is damaged
-    or the result differs from it; the target is then unchanged.
+    `agreed` is called between the plan and the first write. Raises NotProven if the backup is
+    damaged or the result differs from it; the target is then unchanged.
     """
-    began, say = time.monotonic(), console.say
-    target, conn = lock.target, lock.connection
-    beside = recover.look(conn, target)
-    replaces = not (beside.missing or beside.invalid)
+    began = time.monotonic()
+    plan = _planned(lock, host, backup, options, console)
+    if not agreed(plan):
+        return _with_untried(plan)
+    for line in recover.heal(lock):
+        console.say(line)
+    boundary("restore.checked")
+    plan, proven, swapped = _replaced(plan, lock, host, console)
+    boundary("restore.swapped")
+    subscriptions = attached.read(lock.connection, lock.target.database).subscriptions
+    disabled = tuple(each.name for each in subscriptions if not each.enabled)
+    trimmed = forget.trim(lock)
+    return Restored(plan, proven, swapped, trimmed, disabled, time.monotonic() - began)
+
+
+def _planned(
+    lock: Lock, host: Host, backup: Backup, options: RestoreOptions, console: Console
+) -> RestorePlan:
+    beside = recover.look(lock.connection, lock.target)
     # beside the lock: of pg_restore or the proof, of pg_dump, one that ends sessions
     needed = options.jobs + 3
-    place = target.at(target.maintenance)
-    room.check(conn, place, "the restore", within=0, besides=needed, jobs=options.jobs)
+    place = lock.target.at(lock.target.maintenance)
+    room.check(lock.connection, place, "the restore", within=0, besides=needed, jobs=options.jobs)
     if backup.host == host:  # else every byte is checked during the transfer
-        with console.progress("verify", backup.manifest.size) as progress:
-            verified = verify.verify(backup, host, read=False, jobs=options.jobs, progress=progress)
-        files, size = report.plural(verified.files, "file"), report.size(verified.bytes)
-        say(f"intact: {files}, {size}, read in {report.duration(verified.seconds)}")
+        _verify(host, backup, options, console)
     archive = prove.archived(backup, options.accept)
-    plan = make_plan(lock, host, backup, options, archive, replaces=replaces)
-    if dry:
-        untried = ", ".join(
-            entry.tag for entry in restored_entries(plan) if entry.desc == "EXTENSION"
-        )
-        notes = (f"not tried under --dry: CREATE EXTENSION {untried}",) if untried else ()
-        return replace(plan, notes=(*plan.notes, *notes))
-    for line in plan.lines():
-        say(line)
-    ask()
-    for line in recover.heal(lock):
-        say(line)
-    boundary("restore.checked")
+    replaces = not (beside.missing or beside.invalid)
+    return make_plan(lock, host, backup, options, archive, replaces=replaces)
+
+
+def _verify(host: Host, backup: Backup, options: RestoreOptions, console: Console) -> None:
+    with console.progress("verify", backup.manifest.size) as progress:
+        verified = verify.verify(backup, host, read=False, jobs=options.jobs, progress=progress)
+    files, size = report.plural(verified.files, "file"), report.size(verified.bytes)
+    console.say(f"intact: {files}, {size}, read in {report.duration(verified.seconds)}")
+
+
+def _with_untried(plan: RestorePlan) -> RestorePlan:
+    """Return a plan with a note on the extensions, which are tried after the question."""
+    entries = restored_entries(plan)
+    untried = ", ".join(entry.tag for entry in entries if entry.desc == "EXTENSION")
+    notes = (f"not tried under --dry: CREATE EXTENSION {untried}",) if untried else ()
+    return replace(plan, notes=(*plan.notes, *notes))
+
+
+def _replaced(
+    plan: RestorePlan, lock: Lock, host: Host, console: Console
+) -> tuple[RestorePlan, Proven, Swapped]:
+    """Build, prove and swap; the plan that is returned knows if the target is gone meanwhile."""
     before = intact.Surroundings.look(lock, replaces=plan.replaces and not plan.invalid)
     try:
         proven = build(plan, lock, host, console)
-        if before.gone(lock, say):
+        if before.gone(lock, console.say):
             plan = replace(plan, replaces=False)
-        swapped = _swap(plan, lock)
+        return plan, proven, _swap(plan, lock)
     except BaseException as exc:
         clear(plan, lock)
         before.tell(lock, exc)
         raise
-    boundary("restore.swapped")
-    subscriptions = attached.read(conn, target.database).subscriptions
-    disabled = tuple(each.name for each in subscriptions if not each.enabled)
-    trimmed = forget.trim(lock)
-    return Restored(plan, proven, swapped, trimmed, disabled, time.monotonic() - began)
 
 
 def _swap(plan: RestorePlan, lock: Lock) -> Swapped:

@@ -1,0 +1,103 @@
+"""What the guard still asks of a person, and the permit to replace or drop a database."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from types import TracebackType
+
+from pgtasks.errors import Refused
+from pgtasks.report import Console, Reported
+from pgtasks.server import guard
+from pgtasks.server.guard import Access, Decision, Evidence
+from pgtasks.server.interrupt import telling
+from pgtasks.server.reach import Reached
+
+
+@dataclass(frozen=True)
+class Question:
+    """The question that the guard's decision leaves to a person, if there is one."""
+
+    decision: Decision
+    evidence: Evidence
+    console: Console
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is something to ask."""
+        return self.decision is not Decision.GO
+
+    def ask(self) -> None:
+        """Ask on the terminal, raising Refused without the right answer."""
+        database = self.evidence.database
+        if self.decision is Decision.TYPE_NAME:
+            self.console.say(guard.protection(self.evidence))
+            typed = self.console.ask("type the database's name to go on: ")
+            if typed != database:
+                raise Refused(f"{typed!r} is not {database!r}, nothing was done")
+        elif self.is_open and not self.console.confirm("this cannot be undone, go on?"):
+            raise Refused("not confirmed, nothing was done")
+
+
+def question(evidence: Evidence, console: Console, *, dry: bool) -> Question:
+    """Return what the guard leaves to ask, raising Refused if the task must not continue.
+
+    With `dry` it prints the decision, raises nothing and leaves nothing to ask.
+    """
+    if not dry:
+        return Question(guard.decide(evidence), evidence, console)
+    try:
+        decision = guard.decide(evidence)
+    except Refused as exc:
+        console.say(f"guard: would refuse: {exc.message}")
+    else:
+        asks = "would ask to " if decision is not Decision.GO else ""
+        if evidence.access is not Access.READ:
+            console.say(f"guard: {asks}{decision.value}")
+    return Question(Decision.GO, evidence, console)
+
+
+@dataclass
+class Permit:
+    """The guard's permit to replace or drop a database, once a person agreed to the plan.
+
+    As a context manager it holds the lock, and reports the state of the database after Ctrl-C.
+    """
+
+    reached: Reached
+    purpose: str  # of the lock
+    question: Question
+    dry: bool
+    shows: bool = False  # whether a plan is shown that nothing is asked about
+    missing: bool = False  # there was nothing to destroy when the guard looked
+    _open: ExitStack = field(default_factory=ExitStack)
+
+    def __enter__(self) -> Permit:
+        with ExitStack() as entered:
+            self.lock = entered.enter_context(self.reached.lock(self.purpose))
+            entered.enter_context(telling(self.reached.target))
+            self._open = entered.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._open.__exit__(kind, exc, trace)
+
+    def agreed(self, plan: Reported) -> bool:
+        """Show the plan and ask for what the guard wants; return False under `dry`.
+
+        Raises Refused if the person does not agree.
+        """
+        if self.dry:
+            return False
+        if self.missing:
+            raise Refused("the database was created meanwhile, nothing was done")
+        if self.shows or self.question.is_open:
+            for line in plan.lines():
+                self.question.console.say(line)
+        self.question.ask()
+        return True
