@@ -15,9 +15,9 @@ from pgtasks.host import journal
 from pgtasks.host.local import HERE, Host
 from pgtasks.report import Console, Reported, account, typed
 from pgtasks.server.guard import Access, Decision, Evidence, protection
+from pgtasks.server.identity import Identity, present, valid
 from pgtasks.server.lock import Lock
-from pgtasks.server.reach import Reached, present, reach, valid
-from pgtasks.server.stamp import Identity
+from pgtasks.server.reach import Reached, reach
 from pgtasks.settings import fields, ssh
 from pgtasks.settings.blocks import Settings
 from pgtasks.settings.environment import Environment, Value, resolve

@@ -15,9 +15,10 @@ from pgtasks.errors import Refused
 from pgtasks.report import typed
 from pgtasks.server import connection, reach, stamp
 from pgtasks.server.connection import Connection
+from pgtasks.server.identity import Identity, comment_and_stamp, system_identifier, valid
 from pgtasks.server.lock import Lock
 from pgtasks.server.quoting import quoted
-from pgtasks.server.stamp import Identity, Stamp
+from pgtasks.server.stamp import Stamp
 from pgtasks.settings.target import Target
 
 
@@ -80,14 +81,14 @@ def create(lock: Lock) -> Created:
     """
     conn, target = lock.connection, lock.target
     identity = reach.identify(target)
-    reach.valid(identity, target)
+    valid(identity, target)
     plan = left_to_do(target, identity)
     if plan.created:
         connection.execute(conn, _create_statement(target))
     if plan.stamped:
         # a kill between these two leaves an empty database, which the next create stamps
-        text = "" if plan.created else stamp.read(conn, target.database)[0]
-        new_stamp = Stamp(target.environment, target.database, stamp.system_identifier(conn))
+        text = "" if plan.created else comment_and_stamp(conn, target.database)[0]
+        new_stamp = Stamp(target.environment, target.database, system_identifier(conn))
         connection.execute(conn, stamp.comment_statement(target.database, text, new_stamp))
     return plan
 
@@ -175,7 +176,7 @@ def left_to_drop(lock: Lock) -> Dropped:
     )[0]
     _refuse(name, list(_obstacles(conn, name, template=template)))
     owners = tuple(sorted({owner, *(side.owner for side in leftovers.kept)}))
-    system = stamp.system_identifier(conn)
+    system = system_identifier(conn)
     return Dropped(name, True, size, sessions, beside, owners, system, dry=True)
 
 

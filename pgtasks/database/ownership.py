@@ -9,6 +9,7 @@ from pgtasks.host import journal
 from pgtasks.report import typed
 from pgtasks.server import connection, stamp
 from pgtasks.server.connection import Connection
+from pgtasks.server.identity import system_identifier
 from pgtasks.server.quoting import quoted
 from pgtasks.server.stamp import Stamp
 from pgtasks.settings.target import Target
@@ -92,7 +93,7 @@ class Ownership:
 
 def of(conn: Connection, target: Target) -> Ownership:
     """Read the owner of a target and the connecting role from the server."""
-    system = stamp.system_identifier(conn)
+    system = system_identifier(conn)
     user = connection.value(conn, "SELECT current_user")
     seen = connection.row(
         conn,

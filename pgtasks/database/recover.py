@@ -11,8 +11,9 @@ from pgtasks.database import drop, kept, loader, side, swap
 from pgtasks.database.side import Side
 from pgtasks.errors import Failed, Unreachable
 from pgtasks.report import typed
-from pgtasks.server import connection, stamp
+from pgtasks.server import connection
 from pgtasks.server.connection import Connection
+from pgtasks.server.identity import comment_and_stamp, identify
 from pgtasks.server.lock import Lock
 from pgtasks.settings.target import Target
 
@@ -95,13 +96,13 @@ def _is_empty(target: Target, half: Side) -> bool:
     """Return whether a database is empty."""
     try:
         with connection.session(target.at(half.name), read_only=True, purpose="recover") as conn:
-            return stamp.identify(conn).empty
+            return identify(conn).empty
     except Unreachable:
         return False  # it refuses connections, which ours do only once they are kept
 
 
 def _opened(conn: Connection, target: Target) -> str:
-    _, its_stamp = stamp.read(conn, target.database)
+    _, its_stamp = comment_and_stamp(conn, target.database)
     statement = sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(
         sql.Identifier(target.database)
     )

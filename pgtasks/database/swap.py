@@ -23,6 +23,7 @@ from pgtasks.errors import Failed, PgtasksError
 from pgtasks.report.boundaries import boundary
 from pgtasks.server import connection, stamp
 from pgtasks.server.connection import Connection
+from pgtasks.server.identity import comment_and_stamp, system_identifier
 from pgtasks.server.lock import Lock
 from pgtasks.server.stamp import Stamp
 from pgtasks.settings.target import Target
@@ -80,7 +81,7 @@ def _live_mark(lock: Lock, target: Target, kept: Side) -> Stamp:
     if kept.stamp is not None:
         # if nothing is replaced, its note on another database stays true
         return replace(kept.stamp, role="live", run="", kept_owner=owner or kept.stamp.kept_owner)
-    system = stamp.system_identifier(lock.connection)
+    system = system_identifier(lock.connection)
     return Stamp(target.environment, target.database, system, kept_owner=owner)
 
 
@@ -96,8 +97,8 @@ def _kept_owner(lock: Lock, target: Target, owner: str) -> str:
 
 def _put_away(conn: Connection, target: Target, kept: str, run: str) -> list[sql.Composable]:
     """Return the statements that turn the target into a kept database, closed and stamped."""
-    text, mark = stamp.read(conn, target.database)
-    system = stamp.system_identifier(conn)
+    text, mark = comment_and_stamp(conn, target.database)
+    system = system_identifier(conn)
     mark = mark or Stamp(target.environment, target.database, system)
     mark = replace(mark, database=target.database, system=system, role="old", run=run)
     return [

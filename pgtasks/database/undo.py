@@ -15,7 +15,7 @@ from pgtasks.database.swap import Swapped
 from pgtasks.errors import Refused
 from pgtasks.report import Say, typed
 from pgtasks.report.boundaries import boundary
-from pgtasks.server import stamp
+from pgtasks.server.identity import system_identifier
 from pgtasks.server.lock import Lock
 from pgtasks.settings.target import Target
 
@@ -122,7 +122,7 @@ def undo(
     run = side.new_run_id(conn, target)
     swapped = swap.swap_back(lock, target, decided.restored, run, replaces=decided.replaces)
     boundary("undo.swapped")
-    system = stamp.system_identifier(conn)
+    system = system_identifier(conn)
     return Undone(target.database, decided.restored, swapped, forget.trim(lock), system)
 
 

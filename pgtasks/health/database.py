@@ -19,12 +19,12 @@ from pgtasks.host import tempfiles, tools
 from pgtasks.host.installations import NEWEST
 from pgtasks.host.local import HERE
 from pgtasks.report import typed
-from pgtasks.server import catalog, connection, guard, lock, reach, stamp
+from pgtasks.server import catalog, connection, guard, lock
 from pgtasks.server.connection import Connection
 from pgtasks.server.guard import Access, Evidence
+from pgtasks.server.identity import Identity, identify, present
 from pgtasks.server.quoting import quoted
 from pgtasks.server.reach import Reached
-from pgtasks.server.stamp import Identity
 from pgtasks.settings.target import Target
 
 _BESIDE_JOBS = 3  # connections of a restore beside those of its jobs
@@ -319,7 +319,7 @@ def examine(reached: Reached, backups: Path) -> Readiness:
             f"{other.name!r} is there, {other.alone}"
         )
     if beside.missing:
-        reach.present(None, target)
+        present(None, target)
     server, role = _ask_server(conn), _ask_role(conn, target)
     logins = tuple(loader.left(conn, target.database))
     running = lock.held(conn, target.database)
@@ -396,7 +396,7 @@ def _ask_role(conn: Connection, target: Target) -> Role:
         into=Role,
     )
     if not rows:  # dropped between two looks
-        reach.present(None, target)
+        present(None, target)
     return rows[0]
 
 
@@ -408,7 +408,7 @@ def _ask_database(target: Target) -> Content:
             " FROM pg_database WHERE datname = current_database()",
             into=tuple[str, str, int],
         )[0]
-        identity = stamp.identify(conn)
+        identity = identify(conn)
         return Content(
             *(identity, encoding, collation, size, tuple(catalog.unreadable(conn))),
             lacking=lacking.lacking(conn, identity.stamp),

@@ -15,9 +15,9 @@ from pgtasks.database import create
 from pgtasks.report import Say
 from pgtasks.schema import migrate, seed, trigger
 from pgtasks.server import catalog, connection, embedded, reach, rowcount
+from pgtasks.server.identity import Identity, present
 from pgtasks.server.lock import Lock
 from pgtasks.server.reach import Reached
-from pgtasks.server.stamp import Identity
 from pgtasks.settings.project import Project
 from pgtasks.settings.target import Target
 
@@ -119,7 +119,7 @@ class Setup:
         scripts = migrate.find(self.project)
         if scripts is None:
             return _skipped("migrations", _no_migrations(self.project))
-        identity = reach.present(reach.identify(self.target), self.target)
+        identity = present(reach.identify(self.target), self.target)
         plan = migrate.plan(scripts, self.target, identity, "up", "head", exact=True)
         outcome = migrate.perform(scripts, self.target, identity, plan)
         result = "done" if outcome.applied else "unchanged"

@@ -10,6 +10,7 @@ catalog       queries of the system catalogs
 rowcount      count rows without running code of others
 quoting       quote names for SQL and for a shell
 stamp         the stamp that names a database's environment
+identity      what a database says of itself: name, server, stamp, empty or not
 restamp       write the stamp of an existing database
 lock          lock a database, so that one run at a time works on it
 guard         decide whether a task may work on a target

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from pgtasks.errors import Refused
 from pgtasks.report import typed
-from pgtasks.server.stamp import Identity
+from pgtasks.server.identity import Identity
 
 
 class Access(enum.Enum):

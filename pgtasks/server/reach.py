@@ -13,11 +13,11 @@ from pgtasks.errors import PgtasksError, Unreachable
 from pgtasks.host import password
 from pgtasks.host.local import HERE, Host
 from pgtasks.report import typed
-from pgtasks.server import connection, stamp
+from pgtasks.server import connection, identity
 from pgtasks.server.connection import Connection
+from pgtasks.server.identity import Identity
 from pgtasks.server.lock import Lock
 from pgtasks.server.silence import ANSWER
-from pgtasks.server.stamp import Identity
 from pgtasks.settings.target import Target
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ class Reached:
     def _identified(self, *, keep: bool) -> Identity:
         conn = self.connect(read_only=True, purpose="identify")
         try:
-            identity = stamp.identify(conn)
+            seen = identity.identify(conn)
         except BaseException:
             conn.close()
             raise
@@ -126,14 +126,14 @@ class Reached:
             self._sessions["identify"] = conn
         else:
             conn.close()
-        return identity
+        return seen
 
     def glimpse(self) -> Identity | None:
         """Return what the server says of the target's database, which may refuse connections.
 
         Whether it has content cannot be seen from outside; it is taken as empty.
         """
-        return stamp.glimpse(self.maintenance(), self.target.database)
+        return identity.glimpse(self.maintenance(), self.target.database)
 
     def exists(self) -> bool:
         """Return whether the target's database exists on its server."""
@@ -250,27 +250,6 @@ def identify(target: Target) -> Identity | None:
     """Return what a database says of itself, as `Reached.identify` does, in sessions of its own."""
     with closing(Reached(target)) as reached:
         return reached.identify()
-
-
-def valid(identity: Identity | None, target: Target) -> None:
-    """Raise Unreachable for a database that an interrupted DROP left, with the ways out."""
-    if identity is not None and identity.invalid:
-        raise Unreachable(
-            f"{target}: database {target.database!r} is invalid, an interrupted DROP DATABASE left "
-            f"it without its content: {typed.task('db.drop')} drops the rest, "
-            f"{typed.task('db.restore')} replaces it"
-        )
-
-
-def present(identity: Identity | None, target: Target) -> Identity:
-    """Return the identity of a database that must be there, else raise Unreachable."""
-    valid(identity, target)
-    if identity is None:
-        raise Unreachable(
-            f"{target}: database {target.database!r} does not exist, "
-            f"make it with {typed.task('db.create')}"
-        )
-    return identity
 
 
 def server_major(target: Target) -> int:

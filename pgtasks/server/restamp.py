@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from pgtasks.server import connection, stamp
+from pgtasks.server.identity import Identity
 from pgtasks.server.lock import Lock
-from pgtasks.server.stamp import Identity, Stamp
+from pgtasks.server.stamp import Stamp
 from pgtasks.settings.target import Target
 
 

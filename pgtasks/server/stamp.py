@@ -12,10 +12,6 @@ from urllib.parse import quote, unquote
 
 from psycopg2 import sql
 
-from pgtasks.server import connection
-from pgtasks.server.connection import Connection
-from pgtasks.server.silence import ANSWER
-
 _MARK = "pgtasks:"
 _LONGEST = 1 << 20  # characters of a comment that are read, the last: it may be a gigabyte
 
@@ -84,98 +80,6 @@ def joined(text: str, stamp: Stamp | None) -> str:
     if stamp is None:
         return text
     return f"{text}\n{stamp.line()}" if text else stamp.line()
-
-
-@dataclass(frozen=True)
-class Identity:
-    """What a connection itself says of the database it is in."""
-
-    database: str
-    system: str
-    user: str
-    comment: str
-    stamp: Stamp | None
-    empty: bool
-    standby: bool = False
-    invalid: bool = False  # an interrupted DROP DATABASE left it, seen from another database
-
-    @property
-    def foreign(self) -> bool:
-        """Whether the stamp belongs to another database or another server."""
-        stamp = self.stamp
-        return stamp is not None and (stamp.database, stamp.system) != (self.database, self.system)
-
-
-def system_identifier(conn: Connection) -> str:
-    """Return the server's system identifier, as `pg_controldata` prints it."""
-    query = "SELECT system_identifier::text FROM pg_control_system()"
-    value = connection.value(conn, query, limit=ANSWER)
-    return str(value)
-
-
-def read(conn: Connection, database: str) -> tuple[str, Stamp | None]:
-    """Return the comment of a database of the server without its stamp, and the stamp."""
-    query = f"SELECT {COMMENT} FROM pg_database WHERE datname = %s"
-    return split(connection.value(conn, query, (database,)))
-
-
-def identify(conn: Connection) -> Identity:
-    """Ask a connection which database it is in, on which server, and read the stamp there."""
-    database, user, comment, standby = connection.rows(
-        conn,
-        f"SELECT current_database(), current_user, {COMMENT},"
-        " pg_is_in_recovery() FROM pg_database WHERE datname = current_database()",
-        into=tuple[str, str, str | None, bool],
-        limit=ANSWER,
-    )[0]
-    text, its_stamp = split(comment)
-    system, empty = system_identifier(conn), _is_empty(conn)
-    return Identity(database, system, user, text, its_stamp, empty, standby)
-
-
-def glimpse(conn: Connection, database: str) -> Identity | None:
-    """Return what another database of the server can see of one, None where there is none."""
-    seen = connection.row(
-        conn,
-        f"SELECT current_user, {COMMENT}, pg_is_in_recovery(),"
-        " datconnlimit = -2 FROM pg_database WHERE datname = %s",
-        (database,),
-        into=tuple[str, str | None, bool, bool],
-        limit=ANSWER,
-    )
-    if seen is None:
-        return None
-    user, comment, standby, invalid = seen
-    text, its_stamp = split(comment)
-    return Identity(
-        database, system_identifier(conn), user, text, its_stamp, True, standby, invalid
-    )
-
-
-# Objects made after initdb have OIDs from 16384 on (FirstNormalObjectId in access/transam.h). What
-# an extension brought is not a user's own, nor is another session's temporary table.
-_CONTENT = """
-SELECT EXISTS (
-    SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE c.oid >= 16384 AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
-    AND n.nspname !~ '^pg_(toast|temp_|toast_temp_)'
-    AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass
-        AND d.objid = c.oid AND d.deptype = 'e')
-) OR EXISTS (
-    SELECT FROM pg_proc p WHERE p.oid >= 16384
-    AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass
-        AND d.objid = p.oid AND d.deptype IN ('e', 'i'))
-) OR EXISTS (
-    SELECT FROM pg_type t WHERE t.oid >= 16384 AND t.typtype IN ('d', 'e', 'r')
-    AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_type'::regclass
-        AND d.objid = t.oid AND d.deptype = 'e')
-) OR EXISTS (SELECT FROM pg_largeobject_metadata)
-"""
-
-
-def _is_empty(conn: Connection) -> bool:
-    """Return whether nothing of a user's own is in the database."""
-    return not connection.value(conn, _CONTENT)
 
 
 def comment_statement(database: str, text: str, stamp: Stamp | None) -> sql.Composed:

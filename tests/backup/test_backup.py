@@ -41,6 +41,7 @@ from pgtasks.errors import BadConfiguration, Failed, Refused, Unreachable, Versi
 from pgtasks.host.local import HERE
 from pgtasks.server import connection, proof, stamp
 from pgtasks.server.dump import layout, pg_dump
+from pgtasks.server.identity import system_identifier
 from pgtasks.server.proof.entries import schema as schema_of
 from pgtasks.server.reach import Reached
 from pgtasks.settings.target import Target
@@ -150,7 +151,7 @@ class TestRoundTrip:
         ):
             cluster.execute(sql.SQL(statement).format(database))
         with connection.session(target) as conn:
-            mark = stamp.Stamp("dev", name, stamp.system_identifier(conn))
+            mark = stamp.Stamp("dev", name, system_identifier(conn))
             text = "a 'comment'\nof two lines"
             connection.execute(conn, stamp.comment_statement(name, text, mark))
         return target
@@ -170,7 +171,7 @@ class TestRoundTrip:
 
     def test_what_it_saves_has_no_stamp(self, shop: Target, tmp_path: Path) -> None:
         with connection.session(shop) as conn:
-            mark = stamp.Stamp("dev", shop.database, stamp.system_identifier(conn))
+            mark = stamp.Stamp("dev", shop.database, system_identifier(conn))
             connection.execute(conn, stamp.comment_statement(shop.database, "mine", mark))
         made = make(shop, tmp_path)
         assert made.database().comment == "mine"

@@ -22,7 +22,8 @@ from pgtasks.backup.restore.load import classified
 from pgtasks.backup.restore.rights import Rights
 from pgtasks.errors import Failed, NotProven, Unreachable
 from pgtasks.host.local import LocalHost
-from pgtasks.server import connection, stamp
+from pgtasks.server import connection
+from pgtasks.server.identity import identify
 from pgtasks.server.proof.toc import POST_DATA, Entry
 from pgtasks.settings.target import Target
 
@@ -162,7 +163,7 @@ def test_restores_another_environments_backup_under_its_own_stamp(
     assert done.returncode == 0, done.stderr
     assert "of environment 'dev'" in done.stderr
     with connection.session(cluster.target(name)) as conn:
-        identity = stamp.identify(conn)
+        identity = identify(conn)
     assert identity.stamp
     assert identity.stamp.environment == "test"
     assert identity.stamp.origin.startswith(f"dev/{backed_up}@")

@@ -21,7 +21,8 @@ from waiting import until
 
 from pgtasks.database import drop, forget, properties, recover, side, swap, undo
 from pgtasks.errors import Failed, Refused
-from pgtasks.server import connection, stamp
+from pgtasks.server import connection
+from pgtasks.server.identity import Identity, identify
 from pgtasks.server.lock import Lock
 from pgtasks.settings.target import Target
 
@@ -112,9 +113,9 @@ def test_leaves_a_live_stamp_and_a_closed_kept_database(
         assert kept.stamp.role == "old"
 
 
-def _identity(target: Target) -> stamp.Identity:
+def _identity(target: Target) -> Identity:
     with connection.session(target) as conn:
-        return stamp.identify(conn)
+        return identify(conn)
 
 
 @contextmanager

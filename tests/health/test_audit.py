@@ -17,6 +17,7 @@ from servers import Cluster
 from pgtasks.health import settings
 from pgtasks.health.settings import SettingsFinding
 from pgtasks.server import connection, stamp
+from pgtasks.server.identity import system_identifier
 from pgtasks.settings import project, variables, yamlfile
 from pgtasks.settings.target import Target
 from pgtasks.settings.yamlfile import text_of
@@ -186,7 +187,7 @@ def test_the_stamp_is_compared(
     cluster.execute("CREATE TABLE t ()", target.database)
     if environment:
         with connection.session(target) as conn:
-            made = stamp.Stamp(environment, target.database, stamp.system_identifier(conn))
+            made = stamp.Stamp(environment, target.database, system_identifier(conn))
             connection.execute(conn, stamp.comment_statement(target.database, "", made))
     finding = found(tmp_path, "prod").get(("stamp", "prod"))
     assert (finding is None) == (note is None)

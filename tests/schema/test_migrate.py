@@ -29,9 +29,9 @@ from pgtasks.schema import migrate
 from pgtasks.schema.migrate import source
 from pgtasks.schema.migrate.losses import losses
 from pgtasks.schema.migrate.scripts import Scripts, variable
+from pgtasks.server.identity import Identity, present
 from pgtasks.server.lock import Lock
-from pgtasks.server.reach import identify, present
-from pgtasks.server.stamp import Identity
+from pgtasks.server.reach import identify
 from pgtasks.settings.project import load
 from pgtasks.settings.secret import Secret
 from pgtasks.settings.target import Target

@@ -11,7 +11,8 @@ import pytest
 
 from pgtasks.errors import Refused
 from pgtasks.server.guard import Access, Decision, Evidence, decide, protection
-from pgtasks.server.stamp import Identity, Stamp
+from pgtasks.server.identity import Identity
+from pgtasks.server.stamp import Stamp
 
 GO, TYPE, ASK = Decision.GO, Decision.TYPE_NAME, Decision.ASK
 READ, WRITE, DESTROY, STAMP = Access.READ, Access.WRITE, Access.DESTROY, Access.STAMP

@@ -14,8 +14,9 @@ from servers import Cluster
 import pgtasks
 from pgtasks.errors import Unreachable
 from pgtasks.server import connection, reach, stamp
+from pgtasks.server.identity import Identity, glimpse, identify, present, system_identifier
 from pgtasks.server.reach import Reached
-from pgtasks.server.stamp import Identity, Stamp
+from pgtasks.server.stamp import Stamp
 
 ODD = "d\"b' ☃ %s=\n\\"
 
@@ -68,9 +69,9 @@ def test_a_connection_says_what_it_is(
     name = fresh_database(any_cluster, ODD.replace("\n", " "))
     target = any_cluster.target(name)
     with connection.session(target) as conn:
-        made = Stamp("dev", name, stamp.system_identifier(conn))
+        made = Stamp("dev", name, system_identifier(conn))
         connection.execute(conn, stamp.comment_statement(name, "the\nshop", made))
-        found = stamp.identify(conn)
+        found = identify(conn)
     assert found == Identity(name, made.system, any_cluster.superuser, "the\nshop", made, True)
     listed = any_cluster.psql("postgres", "\\l+\n")
     assert "pgtasks: environment=dev" in listed
@@ -80,11 +81,11 @@ def test_an_ordinary_role_reads_it_too(cluster: Cluster, database: str) -> None:
     cluster.execute("DROP ROLE IF EXISTS stamp_reader")
     cluster.execute("CREATE ROLE stamp_reader LOGIN")
     with connection.session(cluster.target(database)) as conn:
-        made = Stamp("dev", database, stamp.system_identifier(conn))
+        made = Stamp("dev", database, system_identifier(conn))
         connection.execute(conn, stamp.comment_statement(database, "", made))
     conn = cluster.connect(database, user="stamp_reader")
     try:
-        assert stamp.identify(conn).stamp == made
+        assert identify(conn).stamp == made
     finally:
         conn.close()
         cluster.execute("DROP ROLE stamp_reader")
@@ -162,13 +163,13 @@ def test_a_database_that_is_not_there_has_no_identity(cluster: Cluster) -> None:
     target = cluster.target("nowhere 'at' all")
     assert reach.identify(target) is None
     with pytest.raises(Unreachable, match=r"does not exist, make it with inv db\.create$"):
-        reach.present(None, target)
+        present(None, target)
 
 
 def test_a_closed_database_shows_its_stamp(cluster: Cluster, database: str) -> None:
     target = cluster.target(database)
     with connection.session(target) as conn:
-        made = Stamp("prod", database, stamp.system_identifier(conn))
+        made = Stamp("prod", database, system_identifier(conn))
         connection.execute(conn, stamp.comment_statement(database, "text", made))
     name = sql.Identifier(database)
     cluster.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(name))
@@ -182,7 +183,7 @@ def test_a_closed_database_shows_its_stamp(cluster: Cluster, database: str) -> N
 
 def test_reading_an_identity_writes_nothing(cluster: Cluster, database: str) -> None:
     with connection.session(cluster.target(database), read_only=True) as conn:
-        assert stamp.identify(conn).empty
+        assert identify(conn).empty
         assert connection.value(conn, "SHOW transaction_read_only") == "on"
 
 
@@ -191,16 +192,16 @@ def test_of_a_huge_comment_the_end_is_read(any_cluster: Cluster, fresh_database:
     name = fresh_database(any_cluster)
     target = any_cluster.target(name)
     with connection.session(any_cluster.target()) as conn:
-        mark = stamp.Stamp("dev", name, stamp.system_identifier(conn)).line()
+        mark = stamp.Stamp("dev", name, system_identifier(conn)).line()
         connection.execute(
             conn,
             "DO $$ BEGIN EXECUTE format('COMMENT ON DATABASE %%I IS %%L', "
             f"'{name}', repeat('é', 5000000) || E'\\n{mark}'); END $$",
             (),
         )
-        seen = stamp.glimpse(conn, name)
+        seen = glimpse(conn, name)
     with connection.session(target) as conn:
-        inside = stamp.identify(conn)
+        inside = identify(conn)
     for identity in (seen, inside):
         assert identity is not None
         assert identity.stamp is not None

@@ -16,6 +16,7 @@ from servers import Cluster
 from terminal import answer
 
 from pgtasks.server import connection, stamp
+from pgtasks.server.identity import system_identifier
 from pgtasks.settings.target import Target
 
 INV = Path(sys.executable).parent / "inv"
@@ -213,7 +214,7 @@ def comment(cluster: Cluster, database: str) -> str:
 def set_stamp(target: Target, text: str, **said: str) -> None:
     with connection.session(target) as conn:
         facts = {"environment": "dev", "database": target.database}
-        facts |= {"system": stamp.system_identifier(conn), **said}
+        facts |= {"system": system_identifier(conn), **said}
         made = stamp.Stamp(**facts)
         connection.execute(conn, stamp.comment_statement(target.database, text, made))
 

@@ -8,13 +8,14 @@ from psycopg2 import sql
 from servers import Cluster
 
 from pgtasks.server import connection, stamp
+from pgtasks.server.identity import system_identifier
 from pgtasks.settings.target import Target
 
 
 def put_stamp(target: Target) -> None:
     """Stamp a target's database as its environment's, as `inv db.create` does."""
     with connection.session(target) as conn:
-        mark = stamp.Stamp(target.environment, target.database, stamp.system_identifier(conn))
+        mark = stamp.Stamp(target.environment, target.database, system_identifier(conn))
         connection.execute(conn, stamp.comment_statement(target.database, "", mark))
 
 
@@ -26,7 +27,7 @@ def put_side(cluster: Cluster, database: str, role: str, run: str, *, owner: str
             sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(sql.Identifier(name))
         )
     with connection.session(cluster.target()) as conn:
-        system = stamp.system_identifier(conn)
+        system = system_identifier(conn)
         mark = stamp.Stamp("dev", database, system, role=role, run=run)
         connection.execute(conn, stamp.comment_statement(name, "", mark))
     return name

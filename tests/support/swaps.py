@@ -5,7 +5,8 @@ from __future__ import annotations
 from servers import Cluster
 
 from pgtasks.database import properties, side, swap
-from pgtasks.server import connection, stamp
+from pgtasks.server import connection
+from pgtasks.server.identity import system_identifier
 from pgtasks.server.lock import Lock
 from pgtasks.server.stamp import Stamp
 from pgtasks.settings.target import Target
@@ -25,7 +26,7 @@ def content(target: Target) -> str:
 
 
 def mark(lock: Lock, run: str) -> Stamp:
-    system = stamp.system_identifier(lock.connection)
+    system = system_identifier(lock.connection)
     return Stamp("dev", lock.target.database, system, origin="test", role="new", run=run)
 
 

@@ -18,8 +18,9 @@ from pgtasks.database import obstacles, properties, recover, side
 from pgtasks.database.properties import DatabaseProperties, Setting
 from pgtasks.host import tools
 from pgtasks.host.local import Host
-from pgtasks.server import connection, stamp
+from pgtasks.server import connection
 from pgtasks.server.connection import Connection
+from pgtasks.server.identity import system_identifier
 from pgtasks.server.lock import Lock
 from pgtasks.server.proof.toc import Entry
 from pgtasks.settings.target import Target
@@ -62,7 +63,7 @@ def make_plan(
         backup=backup,
         tools=toolset,
         facts=facts,
-        system=stamp.system_identifier(conn),
+        system=system_identifier(conn),
         run=side.new_run_id(conn, target),
         replaces=replaces,
         invalid=beside.invalid,

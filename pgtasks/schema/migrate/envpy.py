@@ -32,7 +32,7 @@ from pgtasks.schema.migrate.errors import Translation, one_line
 from pgtasks.schema.migrate.ledger import LOCK_TIMEOUT, Ledger
 from pgtasks.schema.migrate.scripts import Scripts
 from pgtasks.server import connection, interrupt
-from pgtasks.server.stamp import Identity
+from pgtasks.server.identity import Identity
 from pgtasks.settings.target import Target
 
 _WHERE_AM_I = (

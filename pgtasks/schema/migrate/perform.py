@@ -24,7 +24,7 @@ from pgtasks.schema.migrate.plan import MigrationPlan
 from pgtasks.schema.migrate.scripts import Scripts
 from pgtasks.schema.migrate.state import Revision, State
 from pgtasks.server import catalog, connection
-from pgtasks.server.stamp import Identity
+from pgtasks.server.identity import Identity
 from pgtasks.settings.target import Target
 
 _SHOWN = 120  # characters of a statement that a hint shows

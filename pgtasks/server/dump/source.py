@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from pgtasks.errors import Failed, Refused
 from pgtasks.report import plural
-from pgtasks.server import catalog, connection, stamp
+from pgtasks.server import catalog, connection
 from pgtasks.server.connection import Connection
 from pgtasks.server.dump import layout, standby
+from pgtasks.server.identity import system_identifier
 
 _SHOWN = 20  # unreadable tables that the hint names
 _SIZE_WAIT = "1s"
@@ -65,7 +66,7 @@ def look(conn: Connection, exclude_table_data: tuple[str, ...] = ()) -> Source:
     return Source(
         server_version=conn.server_version,
         server=server,
-        system=stamp.system_identifier(conn),
+        system=system_identifier(conn),
         encoding=encoding,
         bytes=size,
         tables=tables,

@@ -1,0 +1,126 @@
+"""What a database says of itself: its name, its server, its stamp, whether it is empty."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pgtasks.errors import Unreachable
+from pgtasks.report import typed
+from pgtasks.server import connection, stamp
+from pgtasks.server.connection import Connection
+from pgtasks.server.silence import ANSWER
+from pgtasks.server.stamp import Stamp
+from pgtasks.settings.target import Target
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a connection itself says of the database it is in."""
+
+    database: str
+    system: str
+    user: str
+    comment: str
+    stamp: Stamp | None
+    empty: bool
+    standby: bool = False
+    invalid: bool = False  # an interrupted DROP DATABASE left it, seen from another database
+
+    @property
+    def foreign(self) -> bool:
+        """Whether the stamp belongs to another database or another server."""
+        stamp = self.stamp
+        return stamp is not None and (stamp.database, stamp.system) != (self.database, self.system)
+
+
+def system_identifier(conn: Connection) -> str:
+    """Return the server's system identifier, as `pg_controldata` prints it."""
+    query = "SELECT system_identifier::text FROM pg_control_system()"
+    value = connection.value(conn, query, limit=ANSWER)
+    return str(value)
+
+
+def comment_and_stamp(conn: Connection, database: str) -> tuple[str, Stamp | None]:
+    """Return the comment of a database of the server without its stamp, and the stamp."""
+    query = f"SELECT {stamp.COMMENT} FROM pg_database WHERE datname = %s"
+    return stamp.split(connection.value(conn, query, (database,)))
+
+
+def identify(conn: Connection) -> Identity:
+    """Ask a connection which database it is in, on which server, and read the stamp there."""
+    database, user, comment, standby = connection.rows(
+        conn,
+        f"SELECT current_database(), current_user, {stamp.COMMENT},"
+        " pg_is_in_recovery() FROM pg_database WHERE datname = current_database()",
+        into=tuple[str, str, str | None, bool],
+        limit=ANSWER,
+    )[0]
+    text, its_stamp = stamp.split(comment)
+    system, empty = system_identifier(conn), _is_empty(conn)
+    return Identity(database, system, user, text, its_stamp, empty, standby)
+
+
+def glimpse(conn: Connection, database: str) -> Identity | None:
+    """Return what another database of the server can see of one, None where there is none."""
+    seen = connection.row(
+        conn,
+        f"SELECT current_user, {stamp.COMMENT}, pg_is_in_recovery(),"
+        " datconnlimit = -2 FROM pg_database WHERE datname = %s",
+        (database,),
+        into=tuple[str, str | None, bool, bool],
+        limit=ANSWER,
+    )
+    if seen is None:
+        return None
+    user, comment, standby, invalid = seen
+    text, its_stamp = stamp.split(comment)
+    return Identity(
+        database, system_identifier(conn), user, text, its_stamp, True, standby, invalid
+    )
+
+
+# Objects made after initdb have OIDs from 16384 on (FirstNormalObjectId in access/transam.h). What
+# an extension brought is not a user's own, nor is another session's temporary table.
+_CONTENT = """
+SELECT EXISTS (
+    SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.oid >= 16384 AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
+    AND n.nspname !~ '^pg_(toast|temp_|toast_temp_)'
+    AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass
+        AND d.objid = c.oid AND d.deptype = 'e')
+) OR EXISTS (
+    SELECT FROM pg_proc p WHERE p.oid >= 16384
+    AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass
+        AND d.objid = p.oid AND d.deptype IN ('e', 'i'))
+) OR EXISTS (
+    SELECT FROM pg_type t WHERE t.oid >= 16384 AND t.typtype IN ('d', 'e', 'r')
+    AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_type'::regclass
+        AND d.objid = t.oid AND d.deptype = 'e')
+) OR EXISTS (SELECT FROM pg_largeobject_metadata)
+"""
+
+
+def _is_empty(conn: Connection) -> bool:
+    """Return whether nothing of a user's own is in the database."""
+    return not connection.value(conn, _CONTENT)
+
+
+def valid(identity: Identity | None, target: Target) -> None:
+    """Raise Unreachable for a database that an interrupted DROP left, with the ways out."""
+    if identity is not None and identity.invalid:
+        raise Unreachable(
+            f"{target}: database {target.database!r} is invalid, an interrupted DROP DATABASE left "
+            f"it without its content: {typed.task('db.drop')} drops the rest, "
+            f"{typed.task('db.restore')} replaces it"
+        )
+
+
+def present(identity: Identity | None, target: Target) -> Identity:
+    """Return the identity of a database that must be there, else raise Unreachable."""
+    valid(identity, target)
+    if identity is None:
+        raise Unreachable(
+            f"{target}: database {target.database!r} does not exist, "
+            f"make it with {typed.task('db.create')}"
+        )
+    return identity
