@@ -100,4 +100,4 @@ def _alter(name: str, option: str) -> sql.Composed:
 
 def _is(conn: Connection, flag: str, name: str) -> bool:
     query = sql.SQL("SELECT {} FROM pg_database WHERE datname = %s").format(sql.Identifier(flag))
-    return bool(connection.value(conn, query, (name,)))
+    return bool(connection.row(conn, query, (name,), into=bool))

@@ -169,7 +169,7 @@ def free_bytes(conn: Connection, target: Target, host: Host) -> int | None:
     if not target.socket:
         return None
     try:
-        folder = connection.value(conn, "SHOW data_directory")
+        folder = connection.value(conn, "SHOW data_directory", into=str)
     except Failed:
         return None  # the role may not read it
     return host.free_bytes(folder)

@@ -94,7 +94,7 @@ class Ownership:
 def of(conn: Connection, target: Target) -> Ownership:
     """Read the owner of a target and the connecting role from the server."""
     system = system_identifier(conn)
-    user = connection.value(conn, "SELECT current_user")
+    user = connection.value(conn, "SELECT current_user", into=str)
     seen = connection.row(
         conn,
         f"SELECT pg_get_userbyid(datdba), {stamp.COMMENT} FROM pg_database WHERE datname = %s",

@@ -116,10 +116,8 @@ def read(conn: Connection, name: str) -> DatabaseProperties:
 
 def owner(conn: Connection, name: str) -> str:
     """Return the owner of a database."""
-    value = connection.value(
-        conn, "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = %s", (name,)
-    )
-    return str(value or "")
+    query = "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = %s"
+    return connection.row(conn, query, (name,), into=str) or ""
 
 
 def _facts_query(server_version: int) -> str:

@@ -87,12 +87,8 @@ def _live_mark(lock: Lock, target: Target, kept: Side) -> Stamp:
 
 def _kept_owner(lock: Lock, target: Target, owner: str) -> str:
     """Return the owner of the replaced target, if it is not `owner`."""
-    value = connection.value(
-        lock.connection,
-        "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = %s",
-        (target.database,),
-    )
-    return "" if value in (None, owner) else str(value)
+    replaced = properties.owner(lock.connection, target.database)
+    return "" if replaced == owner else replaced
 
 
 def _put_away(conn: Connection, target: Target, kept: str, run: str) -> list[sql.Composable]:

@@ -242,9 +242,8 @@ def _role(project: Project, target: Target) -> Iterator[SettingsFinding]:
             _opened(target, project) as reached,
             reached.session(read_only=True, purpose="env.check") as conn,
         ):
-            superuser = connection.value(
-                conn, "SELECT rolsuper FROM pg_roles WHERE rolname = current_user"
-            )
+            query = "SELECT rolsuper FROM pg_roles WHERE rolname = current_user"
+            superuser = connection.value(conn, query, into=bool)
             identity = reached.identify()
     except PgtasksError as exc:
         level = "unchecked" if exc.exit_code == 4 else "fault"

@@ -195,7 +195,7 @@ def server(reached: Callable[[], Reached]) -> tuple[SetupStep, Target]:
     target = reached().target
     place = target.at(target.maintenance)
     with connection.session(place, read_only=True, purpose="setup") as conn:
-        version = connection.value(conn, "SHOW server_version")
+        version = connection.value(conn, "SHOW server_version", into=str)
     kind = "embedded, " if target.embedded else ""
     over = f" on {target.ssh}" if target.ssh else ""
     text = f"{kind}PostgreSQL {version} at {target.host}:{target.port}{over}"

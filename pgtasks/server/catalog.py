@@ -204,6 +204,7 @@ def _unreadable_large_objects(conn: Connection) -> list[str]:
         " OR (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)"
         " OR EXISTS (SELECT FROM aclexplode(m.lomacl) a WHERE a.privilege_type = 'SELECT'"
         "  AND (a.grantee = 0 OR pg_has_role(a.grantee, 'USAGE'))))",
+        into=int,
     )
     return [f"{number} large objects: no SELECT"] if number else []
 
@@ -271,24 +272,22 @@ def _regex_of(letter: str, *, quotes: bool) -> str:
 
 def number_of_tables(conn: Connection) -> int:
     """Return the number of user tables, including partitioned ones."""
-    return int(
-        connection.value(
-            conn,
-            "SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
-            f" WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND {OWN_SCHEMA}",
-        )
+    return connection.value(
+        conn,
+        "SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+        f" WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND {OWN_SCHEMA}",
+        into=int,
     )
 
 
 def lock_room(conn: Connection) -> int:
     """Return the size of the server's lock table, for all sessions."""
-    return int(
-        connection.value(
-            conn,
-            "SELECT current_setting('max_locks_per_transaction')::bigint"
-            " * (current_setting('max_connections')::bigint"
-            " + current_setting('max_prepared_transactions')::bigint)",
-        )
+    return connection.value(
+        conn,
+        "SELECT current_setting('max_locks_per_transaction')::bigint"
+        " * (current_setting('max_connections')::bigint"
+        " + current_setting('max_prepared_transactions')::bigint)",
+        into=int,
     )
 
 

@@ -203,13 +203,13 @@ def own_path(connection: Connection) -> str:
     """
     assert isinstance(connection, Session)
     with session(connection.target, read_only=True, purpose="path", own_path=True) as plain:
-        return str(value(plain, "SHOW search_path"))
+        return value(plain, "SHOW search_path", into=str)
 
 
 @contextmanager
 def searching(connection: Connection, path: str) -> Iterator[None]:
     """Use another search_path for the length of a block."""
-    before = value(connection, "SHOW search_path")
+    before = value(connection, "SHOW search_path", into=str)
     change = "SELECT pg_catalog.set_config('search_path', %s, false)"
     execute(connection, change, (path,))
     yield
@@ -300,14 +300,39 @@ def row(
     return next(iter(rows(connection, statement, parameters, into=into, limit=limit)), None)
 
 
+@overload
+def value(
+    connection: Connection,
+    statement: Statement,
+    parameters: Parameters = None,
+    *,
+    into: type[Record],
+    limit: float | None = None,
+) -> Record: ...
+@overload
 def value(
     connection: Connection,
     statement: Statement,
     parameters: Parameters = None,
     *,
     limit: float | None = None,
+) -> object: ...
+def value(
+    connection: Connection,
+    statement: Statement,
+    parameters: Parameters = None,
+    *,
+    into: type[Any] | None = None,
+    limit: float | None = None,
 ) -> Any:
-    """Return the first column of the first row, or None, as `rows` does."""
+    """Return the only column of the only row, raising Failed if it is not of the type `into`.
+
+    Without `into` it returns the first column of the first row, or None. For a row that may be
+    missing there is `row`.
+    """
+    if into is not None:
+        (only,) = rows(connection, statement, parameters, into=into, limit=limit)
+        return only
     fetched = rows(connection, statement, parameters, limit=limit)
     return fetched[0][0] if fetched else None
 

@@ -36,14 +36,14 @@ class Identity:
 def system_identifier(conn: Connection) -> str:
     """Return the server's system identifier, as `pg_controldata` prints it."""
     query = "SELECT system_identifier::text FROM pg_control_system()"
-    value = connection.value(conn, query, limit=ANSWER)
-    return str(value)
+    return connection.value(conn, query, into=str, limit=ANSWER)
 
 
 def comment_and_stamp(conn: Connection, database: str) -> tuple[str, Stamp | None]:
     """Return the comment of a database of the server without its stamp, and the stamp."""
     query = f"SELECT {stamp.COMMENT} FROM pg_database WHERE datname = %s"
-    return stamp.split(connection.value(conn, query, (database,)))
+    comment = connection.row(conn, query, (database,), into=tuple[str | None])
+    return stamp.split(comment[0] if comment else None)
 
 
 def identify(conn: Connection) -> Identity:
@@ -102,7 +102,7 @@ SELECT EXISTS (
 
 def _is_empty(conn: Connection) -> bool:
     """Return whether nothing of a user's own is in the database."""
-    return not connection.value(conn, _CONTENT)
+    return not connection.value(conn, _CONTENT, into=bool)
 
 
 def valid(identity: Identity | None, target: Target) -> None:

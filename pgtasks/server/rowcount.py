@@ -25,7 +25,7 @@ def counted(
     bound = "SELECT set_config('statement_timeout', %s, false)"
     connection.execute(conn, bound, (str(milliseconds),))
     try:
-        return int(connection.value(conn, query))
+        return connection.value(conn, query, into=int)
     except Failed:
         return None
     finally:

@@ -112,10 +112,8 @@ def _watch(
 
 
 def _size(conn: Connection, name: str) -> int:
-    size = connection.value(
-        conn, "SELECT pg_database_size(oid) FROM pg_database WHERE datname = %s", (name,)
-    )
-    return int(size or 0)
+    query = "SELECT pg_database_size(oid) FROM pg_database WHERE datname = %s"
+    return connection.row(conn, query, (name,), into=int) or 0
 
 
 def classified(

@@ -79,4 +79,5 @@ def _roles(conn: Connection, plan: RestorePlan) -> Iterator[str]:
 
 
 def _absent(conn: Connection, role: str) -> bool:
-    return not connection.value(conn, "SELECT true FROM pg_roles WHERE rolname = %s", (role,))
+    query = "SELECT true FROM pg_roles WHERE rolname = %s"
+    return not connection.row(conn, query, (role,), into=bool)

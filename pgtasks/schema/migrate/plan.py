@@ -275,11 +275,12 @@ def _rows(conn: Connection, table: str) -> str:
     # with the search_path that the revision itself uses
     oid = connection.value(conn, "SELECT pg_catalog.to_regclass(%s)::pg_catalog.oid", (table,))
     with connection.pinned(conn):
-        estimate = connection.value(
+        estimate = connection.row(
             conn,
             "SELECT CASE WHEN pg_relation_size(oid) = 0 AND relkind = 'r' THEN 0"
             " ELSE reltuples::bigint END FROM pg_class WHERE oid = %s",
             (oid,),
+            into=int,
         )
     if estimate is None or estimate < 0:  # -1: never analysed
         return "rows not counted"

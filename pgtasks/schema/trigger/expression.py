@@ -102,10 +102,10 @@ def _explained(conn: Connection, expression: str, table: int | None) -> Any:
             " pg_catalog.json_to_record('{{}}') AS new ({})"
         ).format(row, row)
     try:
-        plan = connection.value(conn, query)
+        plans = connection.value(conn, query, into=list[dict[str, Any]])
     except Failed:
         return None
-    return plan[0]["Plan"].get("Output")
+    return plans[0]["Plan"].get("Output")
 
 
 def _tree(node: Message, *, stored: bool = False) -> Any:

@@ -203,9 +203,8 @@ def _pinned_rows(
 
 def spelled_trigger(conn: Connection, oid: int) -> str:
     """Return the definition of a trigger, with names as the search_path shortens them."""
-    return str(
-        connection.value(conn, "SELECT pg_catalog.pg_get_triggerdef(%s::pg_catalog.oid)", (oid,))
-    )
+    query = "SELECT pg_catalog.pg_get_triggerdef(%s::pg_catalog.oid)"
+    return connection.value(conn, query, (oid,), into=str)
 
 
 def spelled_defaults(conn: Connection, function: int) -> str:

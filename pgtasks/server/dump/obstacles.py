@@ -115,10 +115,11 @@ def found(conn: Connection, snapshot: str, tables: Sequence[Relation], seconds: 
 
 
 def _extensions(conn: Connection) -> Iterator[str]:
-    bound = connection.value(
+    bound = connection.row(
         conn,
-        "SELECT current_setting('cron.database_name', true) FROM pg_extension"
+        "SELECT coalesce(current_setting('cron.database_name', true), '') FROM pg_extension"
         " WHERE extname = 'pg_cron'",
+        into=str,
     )
     if bound:
         yield (

@@ -81,7 +81,7 @@ def look(conn: Connection, exclude_table_data: tuple[str, ...] = ()) -> Source:
 
 def _large_objects(conn: Connection) -> int:
     query = "SELECT count(*) FROM (SELECT FROM pg_largeobject_metadata LIMIT %s) AS counted"
-    return int(connection.value(conn, query, (layout.MOST_FILES,)))
+    return connection.value(conn, query, (layout.MOST_FILES,), into=int)
 
 
 def _check_readable(conn: Connection) -> None:

@@ -13,13 +13,13 @@ _SHOWN = 5  # number of tables that a warning names
 
 def conflicts(conn: Connection) -> int | None:
     """Return the number of queries that replay cancelled in this database, None on a primary."""
-    value = connection.value(
+    return connection.row(
         conn,
         "SELECT confl_tablespace + confl_lock + confl_snapshot + confl_bufferpin + confl_deadlock"
         " FROM pg_stat_database_conflicts"
         " WHERE datname = current_database() AND pg_is_in_recovery()",
+        into=int,
     )
-    return None if value is None else int(value)
 
 
 def unlogged(conn: Connection) -> tuple[str, ...]:

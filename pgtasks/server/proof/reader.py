@@ -48,7 +48,7 @@ class TableChanged(Failed):
 def snapshot_of(conn: Connection, snapshot: str | None) -> str:
     """Put the open transaction on an exported snapshot, or export its own; return its name."""
     if snapshot is None:
-        return str(connection.value(conn, "SELECT pg_export_snapshot()"))
+        return connection.value(conn, "SELECT pg_export_snapshot()", into=str)
     connection.execute(conn, "SET TRANSACTION SNAPSHOT %s", (snapshot,))
     return snapshot
 

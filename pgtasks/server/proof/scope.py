@@ -43,7 +43,7 @@ def content(
     number = sum(relation.kind == "r" for relation in relations)
     if schema_only:
         return Content(large_objects=False, number=number)
-    standby = bool(connection.value(conn, "SELECT pg_is_in_recovery()"))
+    standby = connection.value(conn, "SELECT pg_is_in_recovery()", into=bool)
     proven: dict[str, list[Relation]] = {"r": [], "S": []}
     others, unproven = [], []
     for relation in relations:
@@ -57,7 +57,8 @@ def content(
         unproven.append(Unproven(f"{_KINDS[relation.kind]} {relation}", reason))
         if relation.kind == "r" and relation.dumped and relation.oid not in exclude:
             others.append(relation)
-    large = bool(connection.value(conn, "SELECT EXISTS (SELECT FROM pg_largeobject_metadata)"))
+    query = "SELECT EXISTS (SELECT FROM pg_largeobject_metadata)"
+    large = connection.value(conn, query, into=bool)
     return Content(
         tuple(proven["r"]),
         tuple(proven["S"]),
