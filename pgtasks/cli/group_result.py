@@ -61,8 +61,9 @@ class RunResult:
 
 
 def _document(text: str) -> dict[str, Any]:
+    """Return the document that a run printed, of whatever task; empty if it printed none."""
     try:
-        document = json.loads(text)
+        document: object = json.loads(text)
     except ValueError:
         return {}
     return document if isinstance(document, dict) else {"result": document}

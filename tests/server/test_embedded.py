@@ -35,6 +35,7 @@ from pgtasks.server.embedded import (
     programs,
     sockets,
 )
+from pgtasks.server.embedded.folders import Folders
 from pgtasks.server.embedded.programs import Binaries
 
 FOUND = embedded.binaries()
@@ -632,6 +633,17 @@ def test_an_existing_data_folder_wins_without_its_record(project: Path) -> None:
     (project / ".pgtasks" / "server.json").write_text('{"half')
     assert embedded.start(project, major=18).major == 18
     assert embedded.start(project).major == 16
+
+
+@pytest.mark.parametrize("record", ['{"major": "16"}', '{"programs": [16]}', "[]"])
+def test_a_record_of_other_types_is_ignored(tmp_path: Path, record: str) -> None:
+    state = tmp_path / ".pgtasks"
+    state.mkdir()
+    assert folders.find(tmp_path) == Folders(state, state)
+    folders.write(Folders(state, state, 16, ((16, "/bin"),)))
+    assert folders.find(tmp_path) == Folders(state, state, 16, ((16, "/bin"),))
+    (state / "server.json").write_text(record)
+    assert folders.find(tmp_path) == Folders(state, state)
 
 
 def test_a_major_that_is_not_there_is_named_with_those_that_are(ground: Path) -> None:

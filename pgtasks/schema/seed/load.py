@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
 from dataclasses import asdict, dataclass
@@ -10,6 +9,7 @@ from typing import Any
 
 from pgtasks import report
 from pgtasks.errors import Failed
+from pgtasks.host import decoding
 from pgtasks.schema.seed.sets import SeedSet
 from pgtasks.server.psql import program, session
 from pgtasks.server.psql.source import Source
@@ -129,7 +129,8 @@ def load(target: Target, seed: SeedSet, scale_name: str) -> Loaded:
             " leave half of it, and rows are counted since then only"
         )
     counts, changes = ran.answers
-    tables = None if counts == "off" else tuple(Rows(**row) for row in json.loads(changes))
+    where = f"{seed.shown}: the rows it changed"
+    tables = None if counts == "off" else decoding.decode(changes.encode(), tuple[Rows, ...], where)
     return Loaded(seed.name, scale_name if seed.scales else "", tables, time.monotonic() - began)
 
 

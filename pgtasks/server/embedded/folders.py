@@ -13,11 +13,11 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
-from pgtasks.host import plainfile, private
+from pgtasks.errors import NotProven
+from pgtasks.host import decoding, plainfile, private
 from pgtasks.server.embedded import filelock
 from pgtasks.server.embedded import home as homes
 from pgtasks.server.embedded.account import Account
@@ -26,6 +26,15 @@ from pgtasks.settings import project as projects
 _RECORD = "server.json"
 _LOCK = "server.lock"
 _PATIENCE = 180.0  # seconds: another terminal may run initdb, or crash recovery
+
+
+@dataclass(frozen=True)
+class _Record:
+    """The content of server.json; `home` is None if it is .pgtasks itself."""
+
+    home: str | None = None
+    major: int | None = None
+    programs: dict[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -73,16 +82,10 @@ def find(project: Path) -> Folders | None:
     if not state.is_dir():
         return None
     record = _read(state)
-    home = Path(str(record.get("home") or state))
+    home = Path(record.home or state)
     if home != state and not homes.mine(home, state):
         home = state
-    programs = record.get("programs") or {}
-    return Folders(
-        state,
-        home,
-        major=record.get("major"),
-        programs=tuple((int(major), str(folder)) for major, folder in programs.items()),
-    )
+    return Folders(state, home, record.major, programs=tuple(record.programs.items()))
 
 
 def make(project: Path) -> Path:
@@ -126,22 +129,18 @@ def _move(data: Path, to: Path, account: Account) -> None:
 
 def write(folders: Folders) -> None:
     """Write the record of the folders atomically."""
-    record = {
-        "home": None if folders.home == folders.state else str(folders.home),
-        "major": folders.major,
-        "programs": {str(major): folder for major, folder in folders.programs},
-    }
-    text = json.dumps(record, indent=2) + "\n"
+    home = None if folders.home == folders.state else str(folders.home)
+    record = _Record(home, folders.major, dict(folders.programs))
+    text = json.dumps(asdict(record), indent=2) + "\n"
     # nothing else names the home, so it is never incomplete
     plainfile.replace(folders.state, _RECORD, text.encode(), mode=0o644)
 
 
-def _read(state: Path) -> dict[str, Any]:
+def _read(state: Path) -> _Record:
     try:
-        record = json.loads((state / _RECORD).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):  # missing or damaged: nothing in it is indispensable
-        return {}
-    return record if isinstance(record, dict) else {}
+        return decoding.decode((state / _RECORD).read_bytes(), _Record, _RECORD)
+    except (FileNotFoundError, NotProven):  # missing or damaged: nothing in it is indispensable
+        return _Record()
 
 
 def delete(folders: Folders) -> None:

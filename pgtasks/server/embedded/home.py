@@ -16,8 +16,8 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from pgtasks.errors import Failed
-from pgtasks.host import plainfile
+from pgtasks.errors import Failed, NotProven
+from pgtasks.host import decoding, plainfile
 from pgtasks.server.embedded import filelock
 from pgtasks.server.embedded.account import Account
 
@@ -117,8 +117,8 @@ def _is_safe(base: Path) -> bool:
 
 def _read(home: Path) -> _Owner | None:
     try:
-        return _Owner(**json.loads((home / _OWNER).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        return decoding.decode((home / _OWNER).read_bytes(), _Owner, _OWNER)
+    except (OSError, NotProven):
         return None
 
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
 import secrets
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from pgtasks.errors import Failed, PgtasksError, Unreachable
-from pgtasks.host import tempfiles, tools
+from pgtasks.host import decoding, tempfiles, tools
 from pgtasks.host.local import HERE, Command
 from pgtasks.host.pipeline import BROKEN_PIPE, Pipeline
 from pgtasks.host.tools import Toolset
@@ -216,18 +215,15 @@ class _Run:
     def ended(self, stderr: Sequence[str]) -> Ran:
         """Return the result, raising Failed if psql is no longer in its first session."""
         began, *ends = _answers(self.before) + _answers(self.after)[:2]
-        first, second = (json.loads(end) for end in (*ends, "{}", "{}")[:2])
-        begun = json.loads(began)
-        for fact in ("pid", "database", "system"):
-            if begun[fact] != first.get(fact):
-                raise Failed(
-                    f"psql is not in the session that began: {_session(first)}, "
-                    f"it was in {_session(begun)}: look at both"
-                )
-        transaction = first["transaction"]
+        first, second = map(_state, (*ends, "{}", "{}")[:2])
+        begun = _state(began)
+        if begun.session != first.session:
+            raise Failed(
+                f"psql is not in the session that began: {first}, it was in {begun}: look at both"
+            )
         return Ran(
-            kept=self.settings.transaction and transaction == _next(begun["transaction"]),
-            open=transaction == second["transaction"],
+            kept=self.settings.transaction and first.transaction == _next(begun.transaction),
+            open=first.transaction == second.transaction,
             answers=tuple(_answers(self.after)[2:]),
             said=tuple(stderr),
         )
@@ -244,6 +240,22 @@ def _next(transaction: str) -> str:
     return f"{process}/{int(number) + 1}"
 
 
-def _session(facts: dict[str, Any]) -> str:
-    database, pid = facts.get("database"), facts.get("pid")
-    return f"database {database!r}, process {pid}"
+@dataclass(frozen=True)
+class _State:
+    """The answer to `_ASKED`, None in all fields if there is none."""
+
+    pid: int | None = None
+    database: str | None = None
+    system: str | None = None
+    transaction: str = ""
+
+    @property
+    def session(self) -> tuple[int | None, str | None, str | None]:
+        return self.pid, self.database, self.system
+
+    def __str__(self) -> str:
+        return f"database {self.database!r}, process {self.pid}"
+
+
+def _state(answer: str) -> _State:
+    return decoding.decode(answer.encode(), _State, "the answer of psql")
