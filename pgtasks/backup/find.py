@@ -14,7 +14,7 @@ from pgtasks.backup.store import choice, remote
 from pgtasks.backup.store.base import Backup, Store, UnreadableManifest, newest_first
 from pgtasks.backup.store.local import LocalStore
 from pgtasks.errors import PgtasksError, Refused
-from pgtasks.host.local import Host
+from pgtasks.host.base import Host
 from pgtasks.report import CONSOLE, typed
 from pgtasks.settings.target import Target
 

@@ -15,7 +15,7 @@ from pgtasks.backup.store.base import Backup, damaged
 from pgtasks.backup.store.filestream import counting
 from pgtasks.errors import Failed, NotProven, VersionMismatch
 from pgtasks.host import journal, tools
-from pgtasks.host.local import Command, Host
+from pgtasks.host.base import Command, Host
 from pgtasks.host.pipeline import Pipeline
 from pgtasks.host.tools import Toolset
 from pgtasks.report import Progress, duration, plural, size

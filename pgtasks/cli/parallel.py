@@ -20,8 +20,9 @@ from typing import IO, Any
 from pgtasks import report
 from pgtasks.cli.group_result import GroupResult, RunResult
 from pgtasks.errors import Interrupted, Refused
+from pgtasks.host.base import Command
 from pgtasks.host.child import for_own_runs, handed_over
-from pgtasks.host.local import HERE, Command
+from pgtasks.host.local import HERE
 
 AT_ONCE = 4
 _MOST = 64

@@ -12,7 +12,8 @@ from pgtasks import report
 from pgtasks.cli.permit import Permit, Question, question
 from pgtasks.errors import BadConfiguration, PgtasksError, Refused, Unreachable
 from pgtasks.host import journal
-from pgtasks.host.local import HERE, Host
+from pgtasks.host.base import Host
+from pgtasks.host.local import HERE
 from pgtasks.report import Console, Reported, account, typed
 from pgtasks.server.guard import Access, Decision, Evidence, protection
 from pgtasks.server.identity import Identity, present, valid

@@ -15,7 +15,7 @@ from pgtasks import report
 from pgtasks.database import attached, properties
 from pgtasks.database.properties import DatabaseProperties
 from pgtasks.errors import Failed
-from pgtasks.host.local import Host
+from pgtasks.host.base import Host
 from pgtasks.report import typed
 from pgtasks.server import connection
 from pgtasks.server.connection import Connection

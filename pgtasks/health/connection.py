@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pgtasks import report
 from pgtasks.errors import Failed, PgtasksError, Unreachable
 from pgtasks.host import password
-from pgtasks.host.local import Command
+from pgtasks.host.base import Command
 from pgtasks.report import typed
 from pgtasks.server import reach
 from pgtasks.server.reach import Reached

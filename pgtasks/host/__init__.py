@@ -1,6 +1,7 @@
 """Hosts, where commands run, and local files.
 
-local          commands on this machine; Host, Command and Process as every host has them
+base           the interface of hosts: Host, Command, Process
+local          this machine as a host
 pipeline       processes connected by pipes
 streams        the output of a command, with a limit
 installations  where PostgreSQL is installed, and which majors are supported

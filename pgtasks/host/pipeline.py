@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from pgtasks.errors import PgtasksError
-from pgtasks.host.local import Command, Host, Process, Sink, Source
+from pgtasks.host.base import Command, Host, Process, Sink, Source
 
 _TAIL = 40  # last lines of stderr that are kept of each stage
 _LINE = 65_536  # bytes of a line of stderr per read

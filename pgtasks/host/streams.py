@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import IO
 
 from pgtasks.errors import Failed, Unreachable
-from pgtasks.host.local import Command, Host
+from pgtasks.host.base import Command, Host
 from pgtasks.host.pipeline import Pipeline
 
 CHUNK = 1 << 20  # bytes per read or write

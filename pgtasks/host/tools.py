@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 from pgtasks.errors import BadConfiguration, Failed, VersionMismatch
 from pgtasks.host import peer
+from pgtasks.host.base import Command, Host
 from pgtasks.host.installations import FOLDERS, FROM_SOURCE, WHEEL
-from pgtasks.host.local import Command, Host
 from pgtasks.report import account
 from pgtasks.settings import libpq
 from pgtasks.settings.target import Target

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from pgtasks.errors import PgtasksError, Unreachable
 from pgtasks.host import password
-from pgtasks.host.local import HERE, Host
+from pgtasks.host.base import Host
+from pgtasks.host.local import HERE
 from pgtasks.report import typed
 from pgtasks.server import connection, identity
 from pgtasks.server.connection import Connection

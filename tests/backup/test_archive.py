@@ -15,7 +15,8 @@ from pgtasks.backup.format.records import FileRecord
 from pgtasks.backup.store import filestream, tarstream
 from pgtasks.errors import Failed, NotProven
 from pgtasks.host import streams
-from pgtasks.host.local import HERE, Command
+from pgtasks.host.base import Command
+from pgtasks.host.local import HERE
 
 
 class TestArchive:

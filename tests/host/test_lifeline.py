@@ -18,7 +18,7 @@ from sessions import SILENCE, alive_of_ours, sessions
 from waiting import until
 
 from pgtasks.errors import Unreachable
-from pgtasks.host.local import Command
+from pgtasks.host.base import Command
 from pgtasks.host.pipeline import Pipeline
 from pgtasks.host.ssh.host import SshHost
 from pgtasks.host.ssh.link import Link
@@ -41,7 +41,7 @@ def work(c, what):
     with run(c) as r:
         from dataclasses import replace
         from pgtasks.server import connection, interrupt
-        from pgtasks.host.local import Command
+        from pgtasks.host.base import Command
         from pgtasks.server.lock import Lock
         from pgtasks.host.pipeline import Pipeline
         from pgtasks.settings.secret import Secret

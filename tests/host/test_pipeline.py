@@ -17,7 +17,8 @@ from waiting import until
 
 from pgtasks.errors import Failed
 from pgtasks.host import orphans
-from pgtasks.host.local import Command, LocalHost, LocalProcess
+from pgtasks.host.base import Command
+from pgtasks.host.local import LocalHost, LocalProcess
 from pgtasks.host.pipeline import Pipeline, run
 
 HOST = LocalHost()
@@ -196,7 +197,8 @@ def test_a_process_left_behind_does_not_hold_the_run_up(
 
 PARENT = """
 import sys
-from pgtasks.host.local import Command, LocalHost, LocalProcess
+from pgtasks.host.base import Command
+from pgtasks.host.local import LocalHost, LocalProcess
 from pgtasks.host.pipeline import Pipeline
 
 commands = [Command(("/bin/sh", "-c", script)) for script in sys.argv[1:]]

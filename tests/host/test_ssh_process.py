@@ -21,7 +21,7 @@ from remains import clear, left, running
 from waiting import until
 
 from pgtasks.errors import Failed, Unreachable
-from pgtasks.host.local import Command
+from pgtasks.host.base import Command
 from pgtasks.host.pipeline import Pipeline, run
 from pgtasks.host.ssh.host import SshHost
 from pgtasks.host.ssh.link import Link

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from hosts import DatabaseHost
 
-from pgtasks.host.local import Command
+from pgtasks.host.base import Command
 from pgtasks.host.ssh.host import SshHost
 from pgtasks.server import connection, reach
 from pgtasks.server.reach import Reached

@@ -22,7 +22,7 @@ from waiting import until
 
 from pgtasks.errors import PgtasksError, Unreachable
 from pgtasks.host import child, tools
-from pgtasks.host.local import Command
+from pgtasks.host.base import Command
 from pgtasks.server import connection, reach
 from pgtasks.server.reach import Reached
 from pgtasks.settings.secret import Secret

@@ -13,7 +13,8 @@ import pytest
 from servers import Cluster, running, wheel_bin
 
 from pgtasks.host import pipeline
-from pgtasks.host.local import HERE, Command
+from pgtasks.host.base import Command
+from pgtasks.host.local import HERE
 from pgtasks.server import connection, silence
 from pgtasks.server.connection import NoAnswer
 from pgtasks.server.lock import Lock

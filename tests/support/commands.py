@@ -6,7 +6,7 @@ import contextlib
 import signal
 from pathlib import Path
 
-from pgtasks.host.local import Command
+from pgtasks.host.base import Command
 
 
 def sh(script: str, *args: object, stop: signal.Signals = signal.SIGTERM) -> Command:

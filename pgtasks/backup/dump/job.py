@@ -13,7 +13,8 @@ from pgtasks.database import properties
 from pgtasks.database.properties import DatabaseProperties
 from pgtasks.errors import VersionMismatch
 from pgtasks.host import tools
-from pgtasks.host.local import HERE, Command, Host
+from pgtasks.host.base import Command, Host
+from pgtasks.host.local import HERE
 from pgtasks.host.tools import Toolset
 from pgtasks.server import room
 from pgtasks.server.connection import Connection

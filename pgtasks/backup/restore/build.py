@@ -15,7 +15,7 @@ from pgtasks.backup.restore.prove import Proven
 from pgtasks.backup.store import remote, transfer
 from pgtasks.database import drop, loader, properties, side
 from pgtasks.errors import Failed, PgtasksError, Refused, Unreachable
-from pgtasks.host.local import Host
+from pgtasks.host.base import Host
 from pgtasks.report import Console, Say, typed
 from pgtasks.report.boundaries import boundary
 from pgtasks.server import connection

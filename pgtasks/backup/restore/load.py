@@ -16,7 +16,7 @@ from pgtasks.backup.restore.plan import (
 from pgtasks.backup.restore.rights import Rights
 from pgtasks.errors import Failed, NotProven, PgtasksError, Unreachable
 from pgtasks.host import pipeline, tools
-from pgtasks.host.local import Command, Host
+from pgtasks.host.base import Command, Host
 from pgtasks.report import Console
 from pgtasks.report.boundaries import boundary
 from pgtasks.server import connection

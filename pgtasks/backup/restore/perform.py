@@ -18,7 +18,7 @@ from pgtasks.backup.restore.survey import make_plan
 from pgtasks.backup.store.base import Backup
 from pgtasks.database import attached, drop, forget, recover, swap
 from pgtasks.database.swap import Swapped
-from pgtasks.host.local import Host
+from pgtasks.host.base import Host
 from pgtasks.report import Console
 from pgtasks.report.boundaries import boundary
 from pgtasks.server import room

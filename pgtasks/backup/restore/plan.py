@@ -14,7 +14,7 @@ from pgtasks.backup.restore.rights import Rights
 from pgtasks.backup.store.base import Backup
 from pgtasks.database.properties import DatabaseProperties, Setting
 from pgtasks.database.side import side_name
-from pgtasks.host.local import Command, Host
+from pgtasks.host.base import Command, Host
 from pgtasks.host.tools import Toolset
 from pgtasks.server import catalog, connection, rowcount, session
 from pgtasks.server.catalog import Relation

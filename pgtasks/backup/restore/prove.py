@@ -14,7 +14,7 @@ from pgtasks.backup.restore.plan import RestorePlan, dbname
 from pgtasks.backup.store.base import Backup
 from pgtasks.errors import Failed
 from pgtasks.host import journal, pipeline, tools
-from pgtasks.host.local import Command, Host
+from pgtasks.host.base import Command, Host
 from pgtasks.report import Progress, plural
 from pgtasks.server import connection, session
 from pgtasks.server import proof as proofs

@@ -17,7 +17,7 @@ from pgtasks.backup.store.base import Backup
 from pgtasks.database import obstacles, properties, recover, side
 from pgtasks.database.properties import DatabaseProperties, Setting
 from pgtasks.host import tools
-from pgtasks.host.local import Host
+from pgtasks.host.base import Host
 from pgtasks.server import connection
 from pgtasks.server.connection import Connection
 from pgtasks.server.identity import system_identifier

@@ -23,7 +23,7 @@ from pgtasks.backup.format.records import FileRecord, Reading
 from pgtasks.backup.store.filestream import FileStream, FileStreams, Tell
 from pgtasks.errors import NotProven, PgtasksError, Refused
 from pgtasks.host import plainfile
-from pgtasks.host.local import Host
+from pgtasks.host.base import Host
 from pgtasks.server.proof import model as proofs
 from pgtasks.server.proof.model import Proof
 from pgtasks.server.quoting import folder_name

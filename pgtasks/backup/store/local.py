@@ -28,7 +28,8 @@ from pgtasks.backup.store.base import (
 from pgtasks.backup.store.filestream import FileStream, FileStreams, Tell
 from pgtasks.errors import NotProven, PgtasksError, Refused
 from pgtasks.host import private
-from pgtasks.host.local import HERE, Host
+from pgtasks.host.base import Host
+from pgtasks.host.local import HERE
 from pgtasks.server.quoting import folder_name
 
 

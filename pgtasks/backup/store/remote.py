@@ -28,7 +28,7 @@ from pgtasks.backup.store.filestream import FileStream, FileStreams, Tell
 from pgtasks.backup.store.remote_index import FAULTS, Index, room, small_names
 from pgtasks.errors import Failed, Locked, NotProven, PgtasksError, Refused
 from pgtasks.host import disk, streams
-from pgtasks.host.local import Command, Host
+from pgtasks.host.base import Command, Host
 from pgtasks.server.quoting import folder_name
 from pgtasks.settings.ssh import Login
 

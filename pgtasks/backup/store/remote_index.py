@@ -24,7 +24,7 @@ from pgtasks.backup.store.base import (
 )
 from pgtasks.errors import NotProven, PgtasksError, Refused
 from pgtasks.host import tempfiles
-from pgtasks.host.local import Host
+from pgtasks.host.base import Host
 
 FAULTS = {
     "odd": "not a regular file",

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from pgtasks.backup.format.manifest import LIMIT as LARGEST
-from pgtasks.host.local import Command
+from pgtasks.host.base import Command
 
 BUSY, THERE = "busy", "there"
 CHECKS = 64 << 10  # bytes of the file of checks

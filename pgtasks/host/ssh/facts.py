@@ -10,8 +10,8 @@ from typing import Any
 
 from pgtasks import report
 from pgtasks.host import disk
+from pgtasks.host.base import Command
 from pgtasks.host.disk import Disk
-from pgtasks.host.local import Command
 from pgtasks.host.ssh.host import SshHost
 from pgtasks.host.tools import Toolset
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pgtasks.errors import BadConfiguration, Failed, Unreachable
 from pgtasks.host import disk, password
-from pgtasks.host.local import SHORT, Command, Sink, Source
+from pgtasks.host.base import SHORT, Command, Sink, Source
 from pgtasks.host.ssh.link import Link
 from pgtasks.host.ssh.process import RemoteProcess
 from pgtasks.host.ssh.tunnel import Tunnel

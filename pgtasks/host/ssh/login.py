@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pgtasks.errors import Failed
 from pgtasks.host import peer
-from pgtasks.host.local import Command
+from pgtasks.host.base import Command
 from pgtasks.host.ssh.host import SshHost
 from pgtasks.host.ssh.link import Link
 from pgtasks.settings import libpq

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING
 
 from pgtasks.errors import Failed, PgtasksError, Unreachable
-from pgtasks.host.local import Command, Sink, Source, signal_name
+from pgtasks.host.base import Command, Sink, Source, signal_name
 from pgtasks.host.ssh import scripts
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 
-from pgtasks.host.local import Command
+from pgtasks.host.base import Command
 
 OVER = 254  # exit code of a command that does not start because its run has ended
 _LOOKS = 5  # checks of the watcher during the time of `silence`

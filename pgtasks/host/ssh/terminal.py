@@ -13,7 +13,7 @@ import invoke
 import paramiko
 
 from pgtasks.errors import Refused, Unreachable
-from pgtasks.host.local import Command
+from pgtasks.host.base import Command
 from pgtasks.host.ssh.host import SshHost
 from pgtasks.host.ssh.link import Link
 from pgtasks.host.ssh.process import RemoteProcess

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from pgtasks.errors import PgtasksError, Unreachable
 from pgtasks.host import tempfiles
-from pgtasks.host.local import Command
+from pgtasks.host.base import Command
 from pgtasks.host.ssh.link import ChannelForbidden, Link
 from pgtasks.host.ssh.process import CHUNK, RemoteProcess, write
 from pgtasks.settings import libpq

@@ -16,7 +16,7 @@ from datetime import datetime, timezone
 from time import monotonic
 
 from pgtasks.errors import Failed
-from pgtasks.host.local import Host
+from pgtasks.host.base import Host
 from pgtasks.host.pipeline import Pipeline
 from pgtasks.report import Progress
 from pgtasks.report.boundaries import boundary

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from pgtasks.errors import Failed
 from pgtasks.host import plainfile, streams
-from pgtasks.host.local import HERE, Command, Host
+from pgtasks.host.base import Command, Host
+from pgtasks.host.local import HERE
 from pgtasks.host.tools import Toolset
 from pgtasks.server.dump.compression import argument
 from pgtasks.server.dump.layout import Layout

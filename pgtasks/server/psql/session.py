@@ -12,7 +12,8 @@ from typing import IO
 
 from pgtasks.errors import Failed, PgtasksError, Unreachable
 from pgtasks.host import decoding, tempfiles, tools
-from pgtasks.host.local import HERE, Command
+from pgtasks.host.base import Command
+from pgtasks.host.local import HERE
 from pgtasks.host.pipeline import BROKEN_PIPE, Pipeline
 from pgtasks.host.tools import Toolset
 from pgtasks.server.psql.program import Copies, Program, quoted

@@ -7,7 +7,8 @@ import sys
 
 from pgtasks.errors import Failed, Unreachable
 from pgtasks.host import tools
-from pgtasks.host.local import HERE, Command
+from pgtasks.host.base import Command
+from pgtasks.host.local import HERE
 from pgtasks.host.tools import Toolset
 from pgtasks.server import reach
 from pgtasks.server.reach import Reached
