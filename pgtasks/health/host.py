@@ -12,7 +12,8 @@ from typing import Any
 from pgtasks import report
 from pgtasks.backup.store import remote
 from pgtasks.errors import PgtasksError, Unreachable, VersionMismatch
-from pgtasks.health.database import Finding
+from pgtasks.health import finding
+from pgtasks.health.finding import Finding
 from pgtasks.host import password, tools
 from pgtasks.host.ssh import facts, hostkeys, login
 from pgtasks.host.ssh.config import below_home
@@ -78,14 +79,12 @@ class Survey:
 
     def lines(self) -> list[str]:
         """Return what a person reads."""
-        rows = [(each.subject, each.state, each.text) for each in self.findings()]
-        return [report.table(("what", "", "found"), rows, runs_on=True)]
+        return [finding.table(self.findings())]
 
     def summary(self) -> str:
         """Return what one line says: `PostgreSQL 15.4 on db1, noted: clock`."""
-        noted = [finding.subject for finding in self.findings() if finding.state == "note"]
-        summary = f"PostgreSQL {self.server.version} on {self.facts.hostname}"
-        return f"{summary}, noted: {', '.join(noted)}" if noted else summary
+        noted = finding.noted(self.findings())
+        return f"PostgreSQL {self.server.version} on {self.facts.hostname}{noted}"
 
     def as_json(self) -> dict[str, Any]:
         """Return plain data."""
@@ -98,16 +97,16 @@ class Survey:
             "login": self.login,
             "server": self.server.version or None,
             "facts": self.facts.as_json(),
-            "findings": [vars(finding) for finding in self.findings()],
+            "findings": [vars(each) for each in self.findings()],
         }
 
     def check(self) -> None:
         """Raise Unreachable where no server answers, VersionMismatch where no tool fits it."""
         if self.server.fault:
             raise Unreachable(self.server.fault, details=self.as_json())
-        for finding in self.findings():
-            if finding.state == "fault":
-                raise VersionMismatch(finding.text, details=self.as_json())
+        for each in self.findings():
+            if each.state == "fault":
+                raise VersionMismatch(each.text, details=self.as_json())
 
 
 def examine(target: Target, root: Path) -> Survey:
