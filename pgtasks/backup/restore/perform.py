@@ -65,8 +65,7 @@ def _planned(
     if backup.host == host:  # else every byte is checked during the transfer
         _verify(host, backup, options, console)
     archive = prove.archived(backup, options.accept)
-    replaces = not (beside.missing or beside.invalid)
-    return make_plan(lock, host, backup, options, archive, replaces=replaces)
+    return make_plan(lock, host, backup, options, archive, beside)
 
 
 def _verify(host: Host, backup: Backup, options: RestoreOptions, console: Console) -> None:

@@ -8,16 +8,19 @@ from dataclasses import replace
 from typing import Any
 
 from pgtasks import report
+from pgtasks.backup.format.manifest import Manifest
 from pgtasks.backup.restore import demands, leaving, preflight, trying
 from pgtasks.backup.restore.options import RestoreOptions
 from pgtasks.backup.restore.plan import RestorePlan, losses
 from pgtasks.backup.restore.rights import Rights, Wish, decide
 from pgtasks.backup.restore.rights import roles as known_roles
 from pgtasks.backup.store.base import Backup
-from pgtasks.database import obstacles, properties, recover, side
+from pgtasks.database import obstacles, properties, side
 from pgtasks.database.properties import DatabaseProperties, Setting
+from pgtasks.database.recover import Leftovers
 from pgtasks.host import tools
 from pgtasks.host.base import Host
+from pgtasks.host.tools import Toolset
 from pgtasks.server import connection
 from pgtasks.server.connection import Connection
 from pgtasks.server.identity import system_identifier
@@ -34,27 +37,38 @@ def make_plan(
     backup: Backup,
     options: RestoreOptions,
     archive: Archive,
-    *,
-    replaces: bool,
+    beside: Leftovers,
 ) -> RestorePlan:
     """Return the plan of a restore, raising for obstacles, without changing anything."""
+    conn = lock.connection
+    plan, remarks = _draft(lock, host, backup, options, archive, beside)
+    free = obstacles.free_bytes(conn, plan.target, host)
+    if free is not None:  # what an interrupted run left is dropped before anything is built
+        free += sum(half.bytes or 0 for half in beside.half_built)
+    notes = (*_notes(conn, plan, free, host), *remarks)
+    plan = replace(plan, notes=notes, losses=_losses(plan))
+    preflight.check(plan, conn, free, as_superuser=options.as_superuser)
+    return plan
+
+
+def _draft(
+    lock: Lock,
+    host: Host,
+    backup: Backup,
+    options: RestoreOptions,
+    archive: Archive,
+    beside: Leftovers,
+) -> tuple[RestorePlan, Sequence[str]]:
+    """Return the plan without notes and losses, and remarks on tablespaces."""
     target, conn = lock.target, lock.connection
-    manifest = backup.manifest
-    toolsets, major = tools.available(host, target), conn.server_version // 10000
-    beside = recover.look(conn, target)
-    toolset = tools.for_restore(
-        toolsets,
-        major,
-        manifest.dump_tool[0],
-        manifest.compression.partition(":")[0],
-        target,
-    )
+    toolset, reader = _tools(conn, target, host, backup.manifest)
+    standing = not beside.missing  # an invalid database still has its properties
+    wish = _wish(conn, target, backup, options, archive, replaces=standing)
     rights = decide(
         conn,
-        _wish(conn, target, backup, options, archive, replaces=not beside.missing),
+        wish,
         lambda grants: demands.demanding(conn, target, backup, archive, grants=grants),
     )
-    standing = not beside.missing  # an invalid database still has its properties
     spaces = trying.tablespaces(conn, archive, rights.role or rights.user)
     facts, withheld = _facts(conn, target, backup, rights, options, replaces=standing)
     facts, home = _placed(conn, facts, rights.user)
@@ -62,10 +76,12 @@ def make_plan(
         target=target,
         backup=backup,
         tools=toolset,
+        reader=reader,
+        major=conn.server_version // 10000,
         facts=facts,
         system=system_identifier(conn),
         run=side.new_run_id(conn, target),
-        replaces=replaces,
+        replaces=standing and not beside.invalid,
         invalid=beside.invalid,
         jobs=options.jobs,
         rights=rights,
@@ -73,21 +89,25 @@ def make_plan(
         leave_behind=options.leave_behind,
         dump=backup.dump,
         accept=options.accept,
-        reader=tools.for_description(toolsets, major, manifest.dump_tool[0], target),
-        major=major,
         doubt=options.doubt,
         withheld=withheld,
         left=leaving.left(archive, options.leave_out, _unusable(conn, rights, archive)),
         archive=archive,
         no_tablespaces=bool(spaces),
     )
-    free = obstacles.free_bytes(conn, target, host)
-    if free is not None:  # what an interrupted run left is dropped before anything is built
-        free += sum(half.bytes or 0 for half in beside.half_built)
-    notes = [*_notes(conn, plan, free, host), *_not_here(spaces), *home]
-    plan = replace(plan, notes=tuple(notes), losses=_losses(plan))
-    preflight.check(plan, conn, free, as_superuser=options.as_superuser)
-    return plan
+    return plan, [*_not_here(spaces), *home]
+
+
+def _tools(
+    conn: Connection, target: Target, host: Host, manifest: Manifest
+) -> tuple[Toolset, Toolset | None]:
+    """Return the tools of the load, and those that describe the side database."""
+    toolsets, major = tools.available(host, target), conn.server_version // 10000
+    dumper, compression = manifest.dump_tool[0], manifest.compression.partition(":")[0]
+    return (
+        tools.for_restore(toolsets, major, dumper, compression, target),
+        tools.for_description(toolsets, major, dumper, target),
+    )
 
 
 def _wish(
