@@ -7,7 +7,8 @@ call          one task calls another one
 edge          turn errors into one line and an exit code
 early         Ctrl-C before a task begins, or between two
 executor      Invoke's executor, with our error messages
-run           one run of one task: environment, target, guard, journal
+opening       open the run of a task: environment, target, journal
+run           what the body of a task works with: target, guard, lock
 permit        the question that the guard leaves, and the permit to replace a database
 group         --env with one environment or several
 parallel      run a task for several environments at once

@@ -85,12 +85,12 @@ def run(c: Any, **options: Any) -> Iterator[Run]:
 
     Its name is that of the task in the tree. `inv --dry` refuses a journaled run without `dry`.
     """
-    from pgtasks.cli.run import run as open_run
+    from pgtasks.cli.opening import opened
 
     name, project = context.task(), context.project_of(c)
     if c.config.run.dry:  # inv --dry TASK
         if options.get("journaled") and "dry" not in options:
             raise Refused(f"{name} cannot tell its plan, it takes no --dry: nothing was done")
         options["dry"] = True
-    with open_run(project, name, **options) as current:
+    with opened(project, name, **options) as current:
         yield current

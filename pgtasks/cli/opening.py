@@ -1,0 +1,114 @@
+"""Open the run of a task: its environment and its target; close it with a line in the journal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from pgtasks import report
+from pgtasks.cli.run import Run
+from pgtasks.errors import BadConfiguration, PgtasksError, Refused, Unreachable
+from pgtasks.host import journal
+from pgtasks.report import account, typed
+from pgtasks.settings import fields
+from pgtasks.settings.blocks import Settings
+from pgtasks.settings.environment import Value, resolve
+from pgtasks.settings.project import Project
+from pgtasks.settings.selection import choose, must_be_named
+from pgtasks.settings.target import Target, from_environment
+
+
+@contextmanager
+def opened(
+    project: Project,
+    task: str,
+    *,
+    env: str | None = None,
+    json: bool = False,
+    dry: bool = False,
+    journaled: bool = False,
+    flags: Mapping[str, Any] | None = None,
+) -> Iterator[Run]:
+    """Open a run: choose the environment, print the target line, journal how it ended.
+
+    `flags` are settings given on the command line (layer 7), None where a flag is absent.
+    """
+    choice = choose(project, env)
+    given = {key: _flag(key, value) for key, value in (flags or {}).items() if value is not None}
+    environment = resolve(project, choice.environment, flags=given)
+    target = _named(from_environment(environment), project)
+    report.say(report.printable(target.line()))
+    current = Run(task, project, choice, environment, target, json, dry, journaled and not dry)
+    began = time.monotonic()
+    name = environment.name if must_be_named(project, environment) else ""
+    try:
+        with typed.within(task, name), _pointing(task):
+            yield current
+    except BaseException as exc:
+        told = current.explained(exc) if isinstance(exc, PgtasksError) else exc
+        current.result = _said(told)
+        if told is exc:
+            raise
+        raise told from None
+    finally:
+        current.close()
+        if current.journaled:
+            _write_journal(current, time.monotonic() - began)
+
+
+# libpq's words, before there is a connection
+_NOT_REACHED = ("connection to server", "could not translate host name")
+
+
+@contextmanager
+def _pointing(task: str) -> Iterator[None]:
+    """Name the task that looks step by step, where a server was not reached and no way is named."""
+    try:
+        yield
+    except Unreachable as exc:
+        not_reached = any(words in exc.message for words in _NOT_REACHED)
+        if not_reached and task != "db.check" and not exc.hint and "inv " not in exc.message:
+            exc.hint = f"{typed.task('db.check', '--verbose')} takes the connection step by step"
+        raise
+
+
+def _named(target: Target, project: Project) -> Target:
+    if not target.embedded:
+        return target
+    from pgtasks.server import embedded
+
+    return embedded.named(target, project.root)
+
+
+def _said(exc: BaseException) -> str:
+    """Return how a run that did not end well ended, for the journal."""
+    if isinstance(exc, PgtasksError):
+        return exc.message
+    return "interrupted" if isinstance(exc, KeyboardInterrupt) else exc.__class__.__name__
+
+
+def _flag(key: str, value: Any) -> Value:
+    """Return a setting given as a flag, in its type; a bad one is refused."""
+    try:
+        return Value(fields.check(fields.of(Settings)[key], value, f"--{key}"), f"--{key}")
+    except BadConfiguration as exc:
+        raise Refused(exc.message) from None
+
+
+def _write_journal(current: Run, seconds: float) -> None:
+    entry = journal.Entry(
+        when=journal.now(),
+        who=account.who(),
+        task=current.task,
+        environment=current.environment.name,
+        database=current.target.database,
+        result=current.result,
+        seconds=round(seconds, 3),
+        details=current.details,
+    )
+    try:
+        journal.append(current.project.folder("backups"), entry)
+    except OSError as exc:
+        report.say(f"warning: the journal was not written: {exc.strerror}")
