@@ -24,25 +24,17 @@ def show(c, env=None, url=False, reveal=False, json=False):
     with run(c, env=env, json=json) as r:
         from pgtasks.errors import Refused
         from pgtasks.host import password
-        from pgtasks.report import typed
         from pgtasks.server import embedded
         from pgtasks.settings import views
 
-        target = r.target
-        if reveal:
-            if json:
-                raise Refused(
-                    "--reveal and --json do not go together: no secret goes into a document"
-                )
-            target = password.unlocked(target, r.project.root)
+        if reveal and json:
+            raise Refused("--reveal and --json do not go together: no secret goes into a document")
+        target = password.unlocked(r.target, r.project.root) if reveal else r.target
         if url:
-            target = embedded.located(target, r.project.root)
-            shown, ssh = target.url(reveal=reveal), target.ssh and str(target.ssh)
-            if ssh:
-                shell = typed.task("db.shell")
-                r.say(f"as {ssh} sees it; ssh is no part of a url, from here it is {shell}")
-            document = {"environment": target.environment, "url": shown, "ssh": ssh}
-            r.document(document) if json else print(shown)
+            shown = views.Url(embedded.located(target, r.project.root), reveal)
+            for line in shown.remarks():
+                r.say(line)
+            r.finish(shown)
         else:
             r.finish(views.shown(r.environment, target, r.choice.reason, reveal=reveal))
 

@@ -1,7 +1,6 @@
 """The embedded server: start, stop, status."""
 
 from pgtasks import run, task
-from pgtasks.errors import Refused
 
 
 @task(help={"major": "PostgreSQL's major version (default: that of the data, else the newest)"})
@@ -11,12 +10,7 @@ def start(c, env=None, major=None, json=False, dry=False):
     with run(c, env=env, json=json, dry=dry, journaled=True, flags=flags) as r:
         from pgtasks.server import embedded
 
-        if not r.target.embedded:
-            name, ssh = r.environment.name, r.target.ssh
-            why = f": it is on {ssh}, and embedded ones run on this machine only" if ssh else ""
-            raise Refused(
-                f"environment {name!r} has no embedded server{why}, choose one with --env"
-            )
+        embedded.required(r.target)
         if r.dry:
             r.say("plan: start the server, make its data folder if it is missing")
             r.finish(_overview(r))

@@ -9,6 +9,7 @@ from typing import Any
 
 from pgtasks import report
 from pgtasks.errors import PgtasksError
+from pgtasks.report import typed
 from pgtasks.settings import fields
 from pgtasks.settings import selection as choices
 from pgtasks.settings.blocks import Settings
@@ -139,6 +140,34 @@ def shown(
     return EnvironmentShown(
         environment.name, reason, environment.protected, str(target), tuple(dict(values).items())
     )
+
+
+@dataclass(frozen=True)
+class Url:
+    """The URL of a target; its password is *** unless it is to be revealed."""
+
+    target: Target
+    reveal: bool
+
+    def remarks(self) -> list[str]:
+        """Return what the URL cannot say."""
+        if not self.target.ssh:
+            return []
+        shell = typed.task("db.shell")
+        ssh = self.target.ssh
+        return [f"as {ssh} sees it; ssh is no part of a url, from here it is {shell}"]
+
+    def lines(self) -> list[str]:
+        """Return the URL alone."""
+        return [self.target.url(reveal=self.reveal)]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain data."""
+        return {
+            "environment": self.target.environment,
+            "url": self.lines()[0],
+            "ssh": self.target.ssh and str(self.target.ssh),
+        }
 
 
 def _settings(environment: Environment, target: Target) -> Iterator[tuple[str, Value]]:

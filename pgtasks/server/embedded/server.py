@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pgtasks import report
-from pgtasks.errors import Failed, Unreachable
+from pgtasks.errors import Failed, Refused, Unreachable
 from pgtasks.report import typed
 from pgtasks.server.embedded import account as accounts
 from pgtasks.server.embedded import datadir, folders, postmaster, programs, sockets
@@ -284,6 +284,16 @@ def _plainly() -> Iterator[None]:
         where = f" at {exc.filename!r}" if exc.filename else ""
         way_out = _WAYS_OUT.get(exc.errno or 0, "")
         raise Failed(f"embedded server: {reason}{where}{way_out}") from exc
+
+
+def required(target: Target) -> None:
+    """Raise Refused for a target whose server is not an embedded one."""
+    if not target.embedded:
+        ssh = target.ssh
+        why = f": it is on {ssh}, and embedded ones run on this machine only" if ssh else ""
+        raise Refused(
+            f"environment {target.environment!r} has no embedded server{why}, choose one with --env"
+        )
 
 
 def named(target: Target, root: Path) -> Target:
