@@ -30,7 +30,18 @@ from typing import Any
 import pytest
 import servers
 from canaries import Canaries
-from depots import big, far, local, reached, shop, shop_project, there  # noqa: F401
+from depots import (  # noqa: F401
+    big,
+    emptied,
+    far,
+    local,
+    made,
+    reached,
+    shop,
+    shop_project,
+    stock,
+    there,
+)
 from network import db1, db2, db18, jump, network  # noqa: F401  fixtures, see network.py
 from prefork import Prefork, possible
 from progress import Progress
@@ -153,14 +164,14 @@ def password_cluster() -> Iterator[Cluster]:
 @pytest.fixture
 def fresh_database() -> Iterator[Callable[..., str]]:
     """Return what makes empty databases: `fresh_database(cluster, name=..., owner=...)`."""
-    made: list[tuple[Cluster, str]] = []
+    databases: list[tuple[Cluster, str]] = []
 
     def make(cluster: Cluster, name: str = "", *, owner: str = "") -> str:
-        made.append((cluster, cluster.create(name, owner=owner)))
-        return made[-1][1]
+        databases.append((cluster, cluster.create(name, owner=owner)))
+        return databases[-1][1]
 
     yield make
-    for cluster, name in made:
+    for cluster, name in databases:
         cluster.drop(name)
 
 

@@ -203,8 +203,7 @@ class TestOnHost:
         relative = made.folder.removeprefix(f"{db1.backups}/")
         assert set(everything(db1)) == {relative, *(f"{relative}/{name}" for name in wanted)}
 
-    def test_restores_there(self, db1: DatabaseHost, there: Reached, fresh_database: Fresh) -> None:
-        made = make_there(there)
+    def test_restores_there(self, db1: DatabaseHost, made: Backup, fresh_database: Fresh) -> None:
         name = fresh_database(db1.cluster, owner=db1.user)
         argv = (db1.bin / "pg_restore", "-e", "-h", db1.sockets, "-d", name, str(made.dump))
         db1.do(*argv, user=db1.user)
@@ -289,7 +288,7 @@ class TestOnHost:
             far_of(reached(shop, backups="/srv/secret/deeper")).list()
 
     def test_full_disk(
-        self, db1: DatabaseHost, shop: str, there: Reached, far: RemoteStore
+        self, db1: DatabaseHost, shop: str, reached: Callable[..., Reached], far: RemoteStore
     ) -> None:
         db1.cluster.execute(
             "CREATE TABLE big AS SELECT md5(random()::text) AS x FROM generate_series(1, 100000);"
@@ -298,7 +297,7 @@ class TestOnHost:
         )
         with db1.full_disk(db1.backups, 1_000_000):
             with pytest.raises(Failed) as info:
-                make_there(there)
+                make_there(reached(shop))
             assert "No space left on device" in info.value.message + info.value.hint
             assert everything(db1) == []
             assert far.list().backups == []
@@ -334,9 +333,8 @@ class TestOnHost:
 
 class TestVerify:
     def test_what_lies_there_is_read_there(
-        self, db1: DatabaseHost, there: Reached, far: RemoteStore
+        self, db1: DatabaseHost, made: Backup, there: Reached, far: RemoteStore
     ) -> None:
-        made = make_there(there)
         seen = there.host.link.transport.packetizer  # type: ignore[attr-defined]
         done = verify(made, made.host)
         assert (done.structure, done.files) == ("read", len(made.manifest.files) + 1)
@@ -344,8 +342,7 @@ class TestVerify:
         [listed] = far.list().backups
         assert listed.checks.intact == done.when
 
-    def test_damage(self, db1: DatabaseHost, there: Reached, far: RemoteStore) -> None:
-        made = make_there(there)
+    def test_damage(self, db1: DatabaseHost, made: Backup, far: RemoteStore) -> None:
         name = dat(made)
         spoil(db1, f"{made.folder}/{name}")
         with pytest.raises(NotProven, match=f"damaged: {name}: its content was changed"):
@@ -366,16 +363,14 @@ class TestVerify:
         with pytest.raises(NotProven, match=f"{name}: 0 bytes, "):
             verify(made, made.host)
 
-    def test_a_file_that_cannot_be_read(self, db1: DatabaseHost, there: Reached) -> None:
-        made = make_there(there)
+    def test_a_file_that_cannot_be_read(self, db1: DatabaseHost, made: Backup) -> None:
         db1.do("chown", "root", f"{made.folder}/{dat(made)}")
         with pytest.raises(NotProven, match=f"{dat(made)}: cannot be read"):
             verify(made, made.host)
 
     def test_a_manifest_that_was_changed(
-        self, db1: DatabaseHost, there: Reached, far: RemoteStore
+        self, db1: DatabaseHost, made: Backup, far: RemoteStore
     ) -> None:
-        made = make_there(there)
         db1.do("sed", "-i", "s/prod/dev1/", f"{made.folder}/manifest.json")
         found = far.list()
         assert found.backups == []

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from depots import dat, everything, make_there
+from depots import dat, everything
 from hosts import DatabaseHost
 
 from backups import below
@@ -21,7 +21,6 @@ from pgtasks.backup.store.remote import RemoteStore
 from pgtasks.backup.verify import verify
 from pgtasks.errors import Failed, NotProven
 from pgtasks.host import journal
-from pgtasks.server.reach import Reached
 
 IDS = [f"20200101T00000{number}Z-aaaa" for number in range(7)]
 
@@ -37,9 +36,8 @@ def _planted(db1: DatabaseHost, folder: str, id: str, script: str) -> str:
 
 
 def test_one_that_is_odd_ends_no_list(
-    db1: DatabaseHost, there: Reached, far: RemoteStore, tmp_path: Path
+    db1: DatabaseHost, made: Backup, far: RemoteStore, tmp_path: Path
 ) -> None:
-    made = make_there(there)
     evil = replace(made.manifest, id="/../../../../srv/shop/tasks")
     (db1.path(made.folder) / "evil.json").write_text(manifest.text(evil))
     scripts = {
@@ -64,13 +62,13 @@ def test_one_that_is_odd_ends_no_list(
         why = said[f"{made.host.name}:{path}"]
         assert why.startswith(f"{made.host.name}:{path}/manifest.json: ")
         assert words.strip() in why
-    assert far.find("prod", there.target.database).id == made.id
+    assert far.find("prod", made.manifest.database).id == made.id
     with pytest.raises(NotProven, match=f"backup {IDS[0]} is damaged: .*not a regular file"):
-        far.find("prod", there.target.database, IDS[0])
+        far.find("prod", made.manifest.database, IDS[0])
     newest = "20990101T000000Z-aaaa"
     _planted(db1, made.folder, newest, "rm manifest.json")
     with pytest.raises(NotProven, match=f"the newest backup {newest} cannot be read, --backup"):
-        far.find("prod", there.target.database)
+        far.find("prod", made.manifest.database)
     assert below(tmp_path) == []
 
 
@@ -84,9 +82,8 @@ def test_one_that_is_odd_ends_no_list(
     ],
 )
 def test_what_is_no_plain_file_is_not_read(
-    db1: DatabaseHost, there: Reached, plant: str, kind: str, tmp_path: Path
+    db1: DatabaseHost, made: Backup, plant: str, kind: str, tmp_path: Path
 ) -> None:
-    made = make_there(there)
     db1.do("sh", "-c", f'cd "$0" && {plant.format(dat(made))}', made.folder)
     with pytest.raises(NotProven, match=kind):
         verify(made, made.host)
@@ -97,9 +94,8 @@ def test_what_is_no_plain_file_is_not_read(
 
 
 def test_what_is_written_beside_follows_no_link(
-    db1: DatabaseHost, there: Reached, far: RemoteStore
+    db1: DatabaseHost, made: Backup, far: RemoteStore
 ) -> None:
-    made = make_there(there)
     precious = f"{db1.backups}/precious"
     db1.do("sh", "-c", 'printf mine > "$0" && mkdir "$0.d"', precious)
     checks = Checks(intact=journal.now())

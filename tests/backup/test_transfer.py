@@ -19,7 +19,6 @@ from depots import (
     everything,
     far_of,
     left_here,
-    make_there,
     spoil,
 )
 from halting import halted
@@ -40,9 +39,8 @@ from pgtasks.server.reach import Reached
 
 class TestFetch:
     def test_comes_whole(
-        self, there: Reached, tmp_path: Path, db1: DatabaseHost, fresh_database: Fresh
+        self, made: Backup, tmp_path: Path, db1: DatabaseHost, fresh_database: Fresh
     ) -> None:
-        made = make_there(there)
         done = transfer.copy(made, LocalStore(tmp_path))
         assert not done.already
         got = done.backup
@@ -55,8 +53,7 @@ class TestFetch:
         assert transfer.copy(made, LocalStore(tmp_path)).already
         assert [name for name in below(tmp_path) if name.endswith(".partial")] == []
 
-    def test_another_one_of_that_id(self, there: Reached, tmp_path: Path) -> None:
-        made = make_there(there)
+    def test_another_one_of_that_id(self, made: Backup, tmp_path: Path) -> None:
         got = transfer.copy(made, LocalStore(tmp_path)).backup
         changed = replace(got.manifest, note="another")
         (got.path / manifest.NAME).write_text(manifest.text(changed))
@@ -66,8 +63,7 @@ class TestFetch:
         with pytest.raises(Refused, match="another"):
             transfer.copy(made, LocalStore(tmp_path))
 
-    def test_damage_there(self, db1: DatabaseHost, there: Reached, tmp_path: Path) -> None:
-        made = make_there(there)
+    def test_damage_there(self, db1: DatabaseHost, made: Backup, tmp_path: Path) -> None:
         spoil(db1, f"{made.folder}/{dat(made)}")
         wanted = f"{made.id} is damaged on {made.host.name}: {dat(made)}: its content was changed"
         with pytest.raises(NotProven, match=wanted):
@@ -79,9 +75,8 @@ class TestFetch:
         assert not [name for name in below(tmp_path) if made.id in name]
 
     def test_damage_on_the_way(
-        self, there: Reached, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, made: Backup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        made = make_there(there)
         real = tarstream.unpack
 
         def unpack(source: Any) -> Any:
@@ -94,17 +89,14 @@ class TestFetch:
             transfer.copy(made, LocalStore(tmp_path))
         assert LocalStore(tmp_path).list().backups == []
 
-    def test_two_at_once(self, there: Reached, tmp_path: Path) -> None:
-
-        made = make_there(there)
-        home = Path(LocalStore(tmp_path).home("prod", there.target.database))
+    def test_two_at_once(self, made: Backup, tmp_path: Path) -> None:
+        home = Path(LocalStore(tmp_path).home("prod", made.manifest.database))
         with staging.making(home, made.id), pytest.raises(Locked, match="another run is creating"):
             transfer.copy(made, LocalStore(tmp_path))
 
     def test_full_disk_here(
-        self, db1: DatabaseHost, there: Reached, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, db1: DatabaseHost, made: Backup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        made = make_there(there)
         real = os.open
 
         def open_full(path: Any, flags: int, *more: Any, **options: Any) -> int:
@@ -119,9 +111,8 @@ class TestFetch:
         assert not [name for name in below(tmp_path) if made.id in name]
 
     def test_no_room_is_said_first(
-        self, there: Reached, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, made: Backup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        made = make_there(there)
         monkeypatch.setattr(LocalHost, "free_bytes", lambda self, path: 1000)
         with pytest.raises(Failed, match=f"no room for backup {made.id}: .* has 1.0 kB free"):
             transfer.copy(made, LocalStore(tmp_path))
@@ -225,8 +216,7 @@ class TestLent:
         with transfer.lent(local, far) as one, transfer.lent(local, far) as two:
             assert one.folder != two.folder
 
-    def test_one_that_lies_there_stays(self, there: Reached, far: RemoteStore) -> None:
-        made = make_there(there)
+    def test_one_that_lies_there_stays(self, made: Backup, far: RemoteStore) -> None:
         with transfer.lent(made, far) as lent:
             assert lent == made
         assert len(far.list().backups) == 1

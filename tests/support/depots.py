@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import yaml
 from consoles import Recorder
 from hosts import DatabaseHost
 from projects import make_project, put_stamp
+from servers import Cluster
 
 from backups import SHOP, below, make
 from pgtasks.backup import create
@@ -39,11 +42,54 @@ def filled(db1: DatabaseHost, fresh_database: Fresh, name: str = "") -> str:
     return made
 
 
-@pytest.fixture
-def shop(db1: DatabaseHost, fresh_database: Fresh) -> Iterator[str]:
-    """Return the name of a small database on db1; backups there go with it."""
-    yield filled(db1, fresh_database)
+def reached_on(db1: DatabaseHost, database: str, environment: str = "prod", **ssh: Any) -> Reached:
+    """Reach a database on db1 over SSH."""
+    login = Login(**db1.place(**{"backups": db1.backups, "silence": 5, **ssh}))
+    user = login.sudo_user or db1.user
+    target = Target(environment, db1.sockets, db1.cluster.port, database, user, ssh=login)
+    return reach.reach(target, Path())
+
+
+def empty(db1: DatabaseHost) -> None:
+    """Remove all backups on db1."""
     db1.do("find", db1.backups, "-mindepth", "1", "-delete")
+
+
+@dataclass(frozen=True)
+class Stock:
+    """A small database on db1 that no test changes, and two backups, of which tests get copies."""
+
+    database: str
+    here: Path  # made here, two processes writing it
+    there: str  # made there, now beside `db1.backups`
+
+
+@pytest.fixture(scope="module")
+def stock(db1: DatabaseHost, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stock]:
+    """Return a database with its backups, made once for all tests of a module."""
+    name = filled(db1, Cluster.create)
+    here, kept = tmp_path_factory.mktemp("here"), f"{db1.backups}-kept"
+    make(replace(db1.cluster.target(name), environment="prod"), here)
+    with closing(reached_on(db1, name)) as there:
+        make_there(there)
+    db1.do("cp", "-a", db1.backups, kept)
+    empty(db1)
+    yield Stock(name, here, kept)
+    db1.do("rm", "-r", kept)
+    db1.cluster.drop(name)
+
+
+@pytest.fixture
+def emptied(db1: DatabaseHost) -> Iterator[None]:
+    """Remove the backups on db1 after the test."""
+    yield
+    empty(db1)
+
+
+@pytest.fixture
+def shop(db1: DatabaseHost, fresh_database: Fresh, emptied: None) -> str:
+    """Return the name of a small database on db1, for a test that changes it."""
+    return filled(db1, fresh_database)
 
 
 @pytest.fixture
@@ -51,11 +97,8 @@ def reached(db1: DatabaseHost) -> Iterator[Callable[..., Reached]]:
     """Return what reaches a database on db1 over SSH."""
     opened: list[Reached] = []
 
-    def open_target(database: str, environment: str = "prod", **ssh: Any) -> Reached:
-        login = Login(**db1.place(**{"backups": db1.backups, "silence": 5, **ssh}))
-        user = login.sudo_user or db1.user
-        there = Target(environment, db1.sockets, db1.cluster.port, database, user, ssh=login)
-        opened.append(reach.reach(there, Path()))
+    def open_target(*args: Any, **ssh: Any) -> Reached:
+        opened.append(reached_on(db1, *args, **ssh))
         return opened[-1]
 
     yield open_target
@@ -64,9 +107,9 @@ def reached(db1: DatabaseHost) -> Iterator[Callable[..., Reached]]:
 
 
 @pytest.fixture
-def there(reached: Callable[..., Reached], shop: str) -> Reached:
-    """Return the target of `shop`, reached over SSH."""
-    return reached(shop)
+def there(reached: Callable[..., Reached], stock: Stock, emptied: None) -> Reached:
+    """Return the target of the database of `stock`, reached over SSH."""
+    return reached(stock.database)
 
 
 @pytest.fixture
@@ -92,10 +135,18 @@ def make_there(reached: Reached, console: Console | None = None, **more: Any) ->
 
 
 @pytest.fixture
-def local(db1: DatabaseHost, shop: str, tmp_path: Path) -> Backup:
-    """Return a backup of `shop` that was made here, two processes writing it."""
-    target = replace(db1.cluster.target(shop), environment="prod")
-    return make(target, tmp_path / "here")
+def made(db1: DatabaseHost, stock: Stock, far: RemoteStore) -> Backup:
+    """Return a copy of the backup of `stock` that was made there."""
+    db1.do("cp", "-a", f"{stock.there}/.", db1.backups)
+    [backup] = far.list().backups
+    return backup
+
+
+@pytest.fixture
+def local(stock: Stock, tmp_path: Path) -> Backup:
+    """Return a copy of the backup of `stock` that was made here."""
+    [backup] = LocalStore(shutil.copytree(stock.here, tmp_path / "here")).list().backups
+    return backup
 
 
 def everything(db1: DatabaseHost, folder: str = "") -> list[str]:
