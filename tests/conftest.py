@@ -30,6 +30,7 @@ from typing import Any
 import pytest
 import servers
 from canaries import Canaries
+from clinics import seeded, templates  # noqa: F401  fixtures, see clinics.py
 from depots import (  # noqa: F401
     big,
     emptied,

@@ -51,24 +51,10 @@ WHERE typnamespace = 'public'::regnamespace AND typname !~ '^_?alembic_version'
 """
 
 
-@pytest.fixture(scope="module")
-def templates() -> Iterator[Templates]:
-    made = Templates()
-    yield made
-    made.drop()
-
-
 @pytest.fixture
 def clinic(any_cluster: Cluster, templates: Templates) -> Iterator[Clinic]:
     """A clinic without rows, on each server in turn."""
     with cloned(any_cluster, templates.bare(any_cluster)) as made:
-        yield made
-
-
-@pytest.fixture
-def seeded(cluster: Cluster, templates: Templates) -> Iterator[Clinic]:
-    """A clinic with the rows of the small seed."""
-    with cloned(cluster, templates.seeded(cluster)) as made:
         yield made
 
 

@@ -27,22 +27,9 @@ SEED = ROOT / "sql" / "seeds" / "clinic.sql"
 SEQUENCE = "SELECT last_value, is_called FROM invoices_invoice_no_seq"
 
 
-@pytest.fixture(scope="module")
-def templates() -> Iterator[Templates]:
-    made = Templates()
-    yield made
-    made.drop()
-
-
 @pytest.fixture
 def bare(cluster: Cluster, templates: Templates) -> Iterator[Clinic]:
     with cloned(cluster, templates.bare(cluster)) as made:
-        yield made
-
-
-@pytest.fixture
-def seeded(cluster: Cluster, templates: Templates) -> Iterator[Clinic]:
-    with cloned(cluster, templates.seeded(cluster)) as made:
         yield made
 
 

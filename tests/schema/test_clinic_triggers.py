@@ -43,13 +43,6 @@ RETURNING hospital_id
 """
 
 
-@pytest.fixture(scope="module")
-def templates() -> Iterator[Templates]:
-    made = Templates()
-    yield made
-    made.drop()
-
-
 @pytest.fixture
 def clinic(request: pytest.FixtureRequest, templates: Templates) -> Iterator[Clinic]:
     """A clinic with one hospital and nobody in it; on `cluster`, or `everywhere`."""

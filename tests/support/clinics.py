@@ -8,13 +8,15 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import sqlalchemy
-from alembic import command
-from alembic.config import Config
+import pytest
 from paths import ROOT
 from servers import Cluster
+
+if TYPE_CHECKING:  # each run of any test imports this file
+    import sqlalchemy
+    from alembic.config import Config
 
 OWNER = "clinic_builder"  # no superuser: whoever owns a database must be able to do all this
 TEMPLATE, SEEDED = "clinic_template", "clinic_seeded"
@@ -39,6 +41,8 @@ def make_owner(cluster: Cluster) -> None:
 
 def engine(cluster: Cluster, database: str) -> sqlalchemy.Engine:
     """Return an engine that logs in as the owner and keeps no connection."""
+    import sqlalchemy
+
     url = sqlalchemy.URL.create(
         "postgresql+psycopg2",
         username=OWNER,
@@ -50,6 +54,8 @@ def engine(cluster: Cluster, database: str) -> sqlalchemy.Engine:
 
 def alembic(cluster: Cluster, database: str, run: Callable[[Config], None]) -> None:
     """Run one Alembic command on a connection that is handed over."""
+    from alembic.config import Config
+
     with engine(cluster, database).connect() as connection:
         config = Config(ROOT / "alembic.ini")
         config.attributes["connection"] = connection
@@ -59,6 +65,8 @@ def alembic(cluster: Cluster, database: str, run: Callable[[Config], None]) -> N
 
 def migrate(cluster: Cluster, database: str) -> None:
     """Bring the schema to its newest revision."""
+    from alembic import command
+
     alembic(cluster, database, lambda config: command.upgrade(config, "head"))
 
 
@@ -176,3 +184,18 @@ def cloned(cluster: Cluster, template: str) -> Iterator[Clinic]:
         yield Clinic(cluster, name)
     finally:
         cluster.drop(name)
+
+
+@pytest.fixture(scope="module")
+def templates() -> Iterator[Templates]:
+    """Return what makes the databases that the tests of a module clone."""
+    made = Templates()
+    yield made
+    made.drop()
+
+
+@pytest.fixture
+def seeded(cluster: Cluster, templates: Templates) -> Iterator[Clinic]:
+    """Return a clinic with the rows of the small seed."""
+    with cloned(cluster, templates.seeded(cluster)) as clinic:
+        yield clinic
