@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,11 +14,10 @@ import pytest
 from halting import NEW, OLD, Start, halted, interrupt
 from matrix import matrix
 from projects import make_project, put_stamp
-from restores import CONTENT, damage, newest, rows, sides
+from restores import CONTENT, damage, logins, rows, save, sides
 from servers import Cluster
 from waiting import until
 
-from pgtasks.database import loader
 from pgtasks.report import boundaries
 
 _SWAPPED = ("swap.done", "restore.swapped", "undo.swapped")
@@ -51,12 +49,9 @@ def saved(cluster: Cluster, owner: str, tmp_path_factory: pytest.TempPathFactory
     name = cluster.create()
     fill_as(cluster, name, owner)
     put_stamp(cluster.target(name))
-    shop = make_project(tmp_path_factory.mktemp("saved") / "shop", cluster.url(name))
-    inv = Path(sys.executable).parent / "inv"
-    done = subprocess.run([inv, "db.backup"], cwd=shop, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    backup = save(make_project(tmp_path_factory.mktemp("saved") / "shop", cluster.url(name)))
     cluster.drop(name)
-    return newest(shop)
+    return backup
 
 
 @pytest.fixture
@@ -113,8 +108,7 @@ def test_an_interrupted_restore_leaves_old_or_new(
     assert healed.returncode == 0, healed.stderr
     left = sides(cluster, damaged)
     assert len(left) == (1 if step in _SWAPPED else 0), left
-    logins = "SELECT rolname FROM pg_roles WHERE starts_with(rolname, %s)"
-    assert cluster.execute(logins, parameters=(loader.name(damaged, ""),)) == []
+    assert logins(cluster, damaged) == []
     assert rows(cluster, damaged) == (NEW if step in _SWAPPED else OLD)
 
 

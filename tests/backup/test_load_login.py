@@ -14,6 +14,7 @@ import pytest
 from halting import Start, halted
 from projects import make_project, put_stamp
 from psycopg2 import sql
+from restores import logins
 from servers import Cluster
 
 from pgtasks.database import loader
@@ -72,11 +73,6 @@ def plant(
         return root, name
 
     return make
-
-
-def logins(cluster: Cluster, database: str) -> list[Any]:
-    query = "SELECT rolname FROM pg_roles WHERE starts_with(rolname, %s)"
-    return cluster.execute(query, parameters=(loader.name(database, ""),))
 
 
 def side_of(cluster: Cluster, name: str) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from projects import make_project, put_stamp
 from psycopg2 import sql
-from restores import CONTENT, damage, fill, newest, rows, sides
+from restores import CONTENT, damage, fill, newest, rows, save, sides
 from servers import Cluster
 from terminal import answer
 
@@ -31,12 +31,35 @@ Inv = Callable[..., Any]
 INV = Path(sys.executable).with_name("inv")
 
 
+@pytest.fixture(scope="module")
+def saved(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a project with a backup, whose database is gone."""
+    name = cluster.create()
+    fill(cluster, name)
+    put_stamp(cluster.target(name))
+    project = make_project(tmp_path_factory.mktemp("saved") / "shop", cluster.url(name))
+    save(project)
+    cluster.drop(name)
+    return project
+
+
 @pytest.fixture
-def backed_up(cluster: Cluster, database: str, project: Path, inv: Inv) -> str:
-    """Return the database of the project, filled and backed up."""
+def database(saved: Path, cluster: Cluster, fresh_database: Callable[..., str]) -> str:
+    """Return the name of the database that was backed up, empty again."""
+    return fresh_database(cluster, next(saved.glob("backups/dev/*")).name)
+
+
+@pytest.fixture
+def project(saved: Path, target: Target, tmp_path: Path) -> Path:
+    """Return a copy of the project."""
+    put_stamp(target)
+    return shutil.copytree(saved, tmp_path / "shop")
+
+
+@pytest.fixture
+def backed_up(cluster: Cluster, database: str, project: Path) -> str:
+    """Return the database of the project, filled as when it was backed up."""
     fill(cluster, database)
-    done = inv("db.backup")
-    assert done.returncode == 0, done.stderr
     return database
 
 
@@ -284,17 +307,24 @@ def forge_proof(folder: Path) -> None:
     path.write_text(manifests.text(replace(manifest, files=files)))
 
 
+@pytest.fixture
+def owned(
+    cluster: Cluster, plain: Callable[..., str], fresh_database: Callable[..., str], tmp_path: Path
+) -> tuple[str, Path]:
+    """Return a database whose plain owner connects to it, and its project."""
+    owner = plain("CREATEDB")
+    target = replace(cluster.target(fresh_database(cluster, owner=owner)), user=owner)
+    with connection.session(target, own_path=True) as conn:
+        connection.execute(conn, CONTENT)
+    put_stamp(target)
+    return target.database, make_project(tmp_path / "owned", target.url())
+
+
 def test_carries_no_setting_silently_away(
-    cluster: Cluster, fresh_database: Callable[..., str], inv: Inv, tmp_path: Path
+    cluster: Cluster, owned: tuple[str, Path], inv: Inv
 ) -> None:
     """A plain owner cannot carry a setting that only a superuser may make: it is named."""
-    cluster.execute("DROP ROLE IF EXISTS shop_owner")
-    cluster.execute("CREATE ROLE shop_owner LOGIN CREATEDB")
-    name = fresh_database(cluster, owner="shop_owner")
-    fill_as(cluster, name, "shop_owner")
-    target = replace(cluster.target(name), user="shop_owner")
-    put_stamp(target)
-    project = make_project(tmp_path / "owned", target.url())
+    name, project = owned
     cluster.execute(
         sql.SQL("ALTER DATABASE {} SET session_replication_role TO 'origin'").format(
             sql.Identifier(name)
@@ -313,21 +343,10 @@ def test_carries_no_setting_silently_away(
     assert inv("db.forget", "--yes", cwd=project).returncode == 0
 
 
-def fill_as(cluster: Cluster, database: str, user: str) -> None:
-    with connection.session(replace(cluster.target(database), user=user), own_path=True) as conn:
-        connection.execute(conn, CONTENT)
-
-
 def test_names_sessions_that_it_cannot_end(
-    cluster: Cluster, fresh_database: Callable[..., str], inv: Inv, tmp_path: Path
+    cluster: Cluster, owned: tuple[str, Path], inv: Inv
 ) -> None:
-    cluster.execute("DROP ROLE IF EXISTS shop_owner2")
-    cluster.execute("CREATE ROLE shop_owner2 LOGIN CREATEDB")
-    name = fresh_database(cluster, owner="shop_owner2")
-    fill_as(cluster, name, "shop_owner2")
-    target = replace(cluster.target(name), user="shop_owner2")
-    put_stamp(target)
-    project = make_project(tmp_path / "owned", target.url())
+    name, project = owned
     assert inv("db.backup", cwd=project).returncode == 0
     with connection.session(cluster.target(name)):
         refused = inv("db.restore", cwd=project)

@@ -14,6 +14,7 @@ import pytest
 import rewriting
 from projects import make_project, put_stamp
 from psycopg2 import sql
+from restores import logins, save
 from servers import Cluster
 
 from pgtasks.backup.store.local import LocalStore
@@ -48,16 +49,21 @@ INSERT INTO bait SELECT 'name ' || n FROM generate_series(1, 10) n;
 """
 
 
-@pytest.fixture
-def people(cluster: Cluster, cluster18: Cluster) -> Iterator[None]:
-    """Make the roles of both servers; the databases go before them, by their own fixtures."""
-    for server in (cluster, cluster18):
-        for role in ("shop_plain", "dev_plain", "planted_role"):
-            server.execute(f"DROP ROLE IF EXISTS {role}")
+@pytest.fixture(scope="module")
+def shop_plain(cluster: Cluster) -> Iterator[str]:
+    """Make the role of production; its databases go before it, by their own fixtures."""
     cluster.execute("CREATE ROLE shop_plain LOGIN CREATEDB")
-    cluster.execute("CREATE ROLE dev_plain")
-    cluster18.execute("CREATE ROLE dev_plain")
-    return None
+    yield "shop_plain"
+    cluster.execute("DROP ROLE shop_plain")
+
+
+@pytest.fixture
+def people(shop_plain: str, cluster: Cluster, cluster18: Cluster) -> None:
+    """Make the other roles of both servers."""
+    cluster18.execute("DROP ROLE IF EXISTS shop_plain")
+    for server in (cluster, cluster18):
+        server.execute("DROP ROLE IF EXISTS dev_plain, planted_role")
+        server.execute("CREATE ROLE dev_plain")
 
 
 def got_through(cluster: Cluster) -> bool:
@@ -65,32 +71,52 @@ def got_through(cluster: Cluster) -> bool:
     return bool(cluster.execute("SELECT 1 FROM pg_roles WHERE rolname = 'planted_role'"))
 
 
-def planted(cluster: Cluster, name: str) -> None:
+def run_as_plain(cluster: Cluster, name: str, statements: str) -> None:
     with connection.session(replace(cluster.target(name), user="shop_plain")) as conn:
         connection.execute(conn, "SET search_path = public")
-        connection.execute(conn, PLANTED)
+        connection.execute(conn, statements)
+
+
+@pytest.fixture(scope="module")
+def production(
+    shop_plain: str, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Path]:
+    """Return a project with a backup of prod, the database of a plain role."""
+    prod = cluster.create(owner=shop_plain)
+    run_as_plain(cluster, prod, PLANTED)
+    put_stamp(cluster.target(prod, environment="prod"))
+    root = make_project(
+        tmp_path_factory.mktemp("prod") / "shop", cluster.url(prod), environment="prod"
+    )
+    save(root, "--env", "prod")
+    yield root
+    cluster.drop(prod)
 
 
 @pytest.fixture
 def site(
     people: None,
-    cluster: Cluster,
+    production: Path,
     cluster18: Cluster,
     fresh_database: Callable[..., str],
-    inv: Inv,
     tmp_path: Path,
 ) -> Path:
-    """Return a project: prod is a plain role's, dev another server that a superuser connects to."""
-    prod = fresh_database(cluster, owner="shop_plain")
+    """Return a copy of it, with a dev on another server that a superuser connects to."""
     dev = fresh_database(cluster18, owner="dev_plain")
-    planted(cluster, prod)
-    put_stamp(cluster.target(prod, environment="prod"))
     put_stamp(cluster18.target(dev))
-    root = make_project(tmp_path / "shop", cluster.url(prod), environment="prod")
+    root = shutil.copytree(production, tmp_path / "shop")
     (root / "env" / "dev.yaml").write_text(f"url: '{cluster18.url(dev)}'\n")
-    made = inv("db.backup", "--env", "prod", cwd=root)
-    assert made.returncode == 0, made.stderr
     return root
+
+
+@pytest.fixture
+def mine(
+    people: None, cluster: Cluster, fresh_database: Callable[..., str], tmp_path: Path
+) -> tuple[str, Path]:
+    """Return a database of a plain role, and a project that connects to it as a superuser."""
+    name = fresh_database(cluster, owner="shop_plain")
+    put_stamp(cluster.target(name))
+    return name, make_project(tmp_path / "shop", cluster.url(name))
 
 
 def backup_of(root: Path) -> str:
@@ -101,11 +127,6 @@ def backup_of(root: Path) -> str:
 def database_of(root: Path, environment: str = "dev") -> str:
     text = (root / "env" / f"{environment}.yaml").read_text()
     return text.partition("/t")[2].partition("?")[0].join(("t", ""))
-
-
-def logins(cluster: Cluster, database: str) -> list[Any]:
-    query = "SELECT rolname FROM pg_roles WHERE starts_with(rolname, %s)"
-    return cluster.execute(query, parameters=(loader.name(database, ""),))
 
 
 def test_production_into_dev_works_at_the_first_try_and_runs_nothing_as_a_superuser(
@@ -174,15 +195,9 @@ def test_a_restore_of_ones_own_runs_as_the_plain_owner_too(
 
 
 def test_what_only_a_superuser_restores_is_named_before_anything_is_touched(
-    people: None,
-    cluster: Cluster,
-    fresh_database: Callable[..., str],
-    inv: Inv,
-    tmp_path: Path,
+    mine: tuple[str, Path], cluster: Cluster, inv: Inv
 ) -> None:
-    name = fresh_database(cluster, owner="shop_plain")
-    put_stamp(cluster.target(name))
-    root = make_project(tmp_path / "shop", cluster.url(name))
+    name, root = mine
     cluster.execute(
         """
         CREATE FUNCTION one(integer) RETURNS integer LANGUAGE internal STRICT AS 'int4abs';
@@ -235,15 +250,9 @@ def test_what_only_a_superuser_restores_is_named_before_anything_is_touched(
 
 
 def test_what_shows_only_in_the_load_names_the_way_out(
-    people: None,
-    cluster: Cluster,
-    fresh_database: Callable[..., str],
-    inv: Inv,
-    tmp_path: Path,
+    mine: tuple[str, Path], cluster: Cluster, inv: Inv
 ) -> None:
-    name = fresh_database(cluster, owner="shop_plain")
-    put_stamp(cluster.target(name))
-    root = make_project(tmp_path / "shop", cluster.url(name))
+    name, root = mine
     cluster.execute(
         """
         CREATE FUNCTION quiet() RETURNS integer LANGUAGE sql SET log_statement = 'none'
@@ -375,27 +384,17 @@ INSERT INTO bait VALUES ('x');
 
 
 @pytest.fixture
-def owned(
-    people: None,
-    cluster: Cluster,
-    fresh_database: Callable[..., str],
-    inv: Inv,
-    tmp_path: Path,
-) -> Callable[[str], tuple[str, Path]]:
-    """Return what makes a database of a plain role, and a backup whose load runs statements."""
+def owned(mine: tuple[str, Path], cluster: Cluster, inv: Inv) -> Callable[[str], tuple[str, Path]]:
+    """Return what makes a backup of the plain role's database whose load runs statements."""
 
     def make(statements: str) -> tuple[str, Path]:
-        name = fresh_database(cluster, owner="shop_plain")
+        name, root = mine
         setup = (
             "ALTER DATABASE {0} SET work_mem = '7MB'; GRANT CREATE ON DATABASE {0} TO dev_plain;"
             "REVOKE CREATE ON DATABASE {0} FROM shop_plain"
         )
-        with connection.session(replace(cluster.target(name), user="shop_plain")) as conn:
-            connection.execute(conn, "SET search_path = public")
-            connection.execute(conn, PLANTING % statements.replace("LIVE", name))
+        run_as_plain(cluster, name, PLANTING % statements.replace("LIVE", name))
         cluster.execute(sql.SQL(setup).format(sql.Identifier(name)))
-        put_stamp(cluster.target(name))
-        root = make_project(tmp_path / name, cluster.url(name))
         assert inv("db.backup", cwd=root).returncode == 0
         return name, root
 

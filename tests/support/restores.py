@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 from servers import Cluster
+
+from pgtasks.database import loader
 
 CONTENT = """
 CREATE SCHEMA "odd schema";
@@ -20,6 +24,14 @@ INSERT INTO "odd schema"."it's 🐘" SELECT i, md5(i::text) FROM generate_series
 """
 
 
+def save(project: Path, *flags: str) -> str:
+    """Back up a project's database as a user does, and return the backup's folder."""
+    argv = [Path(sys.executable).with_name("inv"), "db.backup", *flags]
+    done = subprocess.run(argv, cwd=project, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return newest(project)
+
+
 def fill(cluster: Cluster, database: str) -> None:
     cluster.execute(CONTENT, database)
 
@@ -30,6 +42,12 @@ def rows(cluster: Cluster, database: str, table: str = "people") -> int:
 
 def sides(cluster: Cluster, database: str) -> list[str]:
     return [name for name in cluster.databases() if name.startswith(f"{database}__")]
+
+
+def logins(cluster: Cluster, database: str) -> list[tuple[str]]:
+    """Return the roles that loads of a database run as."""
+    query = "SELECT rolname FROM pg_roles WHERE starts_with(rolname, %s)"
+    return cluster.execute(query, parameters=(loader.name(database, ""),))
 
 
 def damage(cluster: Cluster, database: str) -> None:
