@@ -45,7 +45,7 @@ def test_one_that_is_odd_ends_no_list(
         "not a regular file ": "rm manifest.json && mkfifo manifest.json",
         "larger than any manifest": f"truncate -s {LIMIT + 1} manifest.json",
         "not a manifest: id: expected str": f"cp '{made.folder}/evil.json' manifest.json",
-        f"the manifest of backup {made.id}": "true",
+        f"the manifest is of backup {made.id}": "true",
         "No such file": "rm manifest.json",
         "Permission denied": "chmod 0 manifest.json",
     }
