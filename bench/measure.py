@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.server import end_with_parent
 from pgtasks.errors import Failed
+from pgtasks.host import orphans
 
 Argv = Sequence[str | Path]
 _BETWEEN_LOOKS = 0.01  # seconds between looks at a process's memory
@@ -106,15 +106,16 @@ def _one(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,
-        preexec_fn=end_with_parent(signal.SIGTERM),
         pass_fds=passed,
     )
+    orphans.watch(process.pid, signal.SIGTERM)
     output, lines, peak = _Text(process.stdout), _Text(process.stderr, began), _Peak(process.pid)
     try:
         _, status, usage = os.wait4(process.pid, 0)
     except BaseException:
         _end(process)
         raise
+    orphans.forget(process.pid)
     process.returncode = os.waitstatus_to_exitcode(status)
     for thread in (output, lines, peak):
         thread.join()

@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.server import end_with_parent
 from pgtasks.errors import Failed
+from pgtasks.host import orphans
 
 _PATIENCE = 20.0  # seconds until an sshd that does not listen is a failure
 _HOST = "127.0.0.1"
@@ -94,14 +94,15 @@ def running(room: Path) -> Iterator[Sshd]:
             stdout=log,
             stderr=log,
             start_new_session=True,
-            preexec_fn=end_with_parent(signal.SIGTERM),
         )
+    orphans.watch(process.pid, signal.SIGTERM)
     try:
         _wait(process, found, room / "log")
         yield found
     finally:
         process.terminate()
         process.wait(_PATIENCE)
+        orphans.forget(process.pid)
 
 
 def _free_port() -> int:

@@ -24,6 +24,8 @@ from machines import PATH, Process
 from sites import Site
 from waiting import PATIENCE, until
 
+from pgtasks.host import orphans
+
 _MARK = "PGTASKS_TEST_HOST"
 # where a path begins in a command line or a script; a word's own slashes (s/a/b/) begin none
 _PATHS = re.compile(r"(?:^|[^\w.*?/\]}-])(~?/[^\s'\";|&<>)]*)")
@@ -135,8 +137,8 @@ class Loopback:
                 stdout=file,
                 stderr=file,
                 start_new_session=True,
-                preexec_fn=servers.end_with_parent(signal.SIGKILL),
             )
+        orphans.watch(process.pid, signal.SIGKILL)
         self._started.append(process)
         return process
 
@@ -172,6 +174,7 @@ class Loopback:
                 pass  # it ended meanwhile
         for process in self._started:
             process.wait(PATIENCE)
+            orphans.forget(process.pid)
         until(lambda: not self.everything(), lambda: f"does not end: {self.everything()}")
 
 

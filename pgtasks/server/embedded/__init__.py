@@ -13,6 +13,7 @@ postmaster   the server process of a data folder
 sockets      the folder of a server's socket
 filelock     locks on files
 views        the output of tasks about servers
+temporary    a throw-away server, for the length of a block
 """
 
 from __future__ import annotations
