@@ -23,6 +23,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -107,13 +108,19 @@ def pytest_report_header() -> list[str]:
 @pytest.fixture(autouse=True)
 def _clean_environment(
     monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+) -> Iterator[None]:
     for name in list(os.environ):
         if name.startswith(_CLEARED) or name.endswith("DATABASE_URL"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
     for module, name, value in _AT_FIRST:
         monkeypatch.setattr(module, name, value)
+    # each run sweeps the temporary files of killed ones: those of other tests are none of its
+    # business. The path is short, for a socket may be created below it.
+    with tempfile.TemporaryDirectory(prefix="pgt-", ignore_cleanup_errors=True) as folder:
+        monkeypatch.setenv("TMPDIR", folder)
+        monkeypatch.setattr(tempfile, "tempdir", folder)
+        yield
 
 
 @pytest.fixture(scope="session")

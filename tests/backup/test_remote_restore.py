@@ -288,25 +288,17 @@ def test_an_interrupted_restore_leaves_old_or_new(
     assert rows(db1.cluster, name) == swapped
 
 
-@pytest.fixture
-def temporary(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Return a folder for temporary files that runs of other tests do not sweep."""
-    with tempfile.TemporaryDirectory(prefix="pgt-") as folder:
-        monkeypatch.setenv("TMPDIR", folder)
-        yield Path(folder)
-
-
 def test_the_next_restore_heals_and_says_so(
-    db1: DatabaseHost, shop: Path, start_inv: Callable[..., Any], temporary: Path
+    db1: DatabaseHost, shop: Path, start_inv: Callable[..., Any]
 ) -> None:
     process = halted(start_inv, "restore.loading", "db.restore", "--backup", here(shop), cwd=shop)
     with kill(process, db1):
         process.communicate(timeout=60)
     db1.quiet()
     left_here = f"pgtasks-*{process.pid}-*"
-    assert list(temporary.glob(left_here))
+    assert list(Path(tempfile.gettempdir()).glob(left_here))
     done = inv_in(shop, "db.restore", "--backup", here(shop))
-    assert not list(temporary.glob(left_here))
+    assert not list(Path(tempfile.gettempdir()).glob(left_here))
     assert done.returncode == 0, done.stderr
     assert "interrupted run left half built" in done.stderr
     assert rows(db1.cluster, name_of(shop)) == NEW

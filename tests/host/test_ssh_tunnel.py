@@ -8,6 +8,7 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -84,21 +85,18 @@ def test_a_long_folder_for_temporary_files_is_no_hindrance(
 
 
 def test_sockets_that_killed_runs_left_are_swept(reached: Reach) -> None:
+    temporary = Path(tempfile.gettempdir())
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    dead = Path(f"/tmp/pgtasks-run-{ended.pid}-x")
-    alive = Path(f"/tmp/pgtasks-run-{os.getpid()}-x")
-    embedded = Path(f"/tmp/pgtasks-{ended.pid}-0123456789ab")
-    try:
-        for folder in (dead, alive, embedded):
-            folder.mkdir()
-            with socket.socket(socket.AF_UNIX) as left:
-                left.bind(f"{folder}/.s.PGSQL.5432")
-        reached()
-        assert [folder.exists() for folder in (dead, alive, embedded)] == [False, True, True]
-    finally:
-        for folder in (dead, alive, embedded):
-            shutil.rmtree(folder, ignore_errors=True)
+    dead = temporary / f"pgtasks-run-{ended.pid}-x"
+    alive = temporary / f"pgtasks-run-{os.getpid()}-x"
+    embedded = temporary / f"pgtasks-{ended.pid}-0123456789ab"
+    for folder in (dead, alive, embedded):
+        folder.mkdir()
+        with socket.socket(socket.AF_UNIX) as left:
+            left.bind(f"{folder}/.s.PGSQL.5432")
+    reached()
+    assert [folder.exists() for folder in (dead, alive, embedded)] == [False, True, True]
 
 
 def test_many_connections_at_once(reached: Reach) -> None:

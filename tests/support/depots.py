@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -204,6 +205,6 @@ def path_of(project: Path, made: dict[str, Any]) -> Path:
 
 
 def left_here(project: Path) -> list[str]:
-    """Return temporary folders in a project and below /tmp that nobody works with."""
+    """Return temporary folders in a project and beside it that nobody works with."""
     partials = [name for name in below(project / "backups") if ".partial" in name]
-    return partials + [str(path) for path in tempfiles.left("/tmp")]
+    return partials + [str(path) for path in tempfiles.left(tempfile.gettempdir())]

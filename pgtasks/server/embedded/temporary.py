@@ -124,15 +124,16 @@ def _initdb(
     bin: Path, data: Path, owner: Account, encoding: str, locale: str, password: str
 ) -> None:
     argv = [str(bin / "initdb"), "-D", str(data), "-U", SUPERUSER, "-E", encoding]
-    argv += [f"--locale={locale}", "--no-sync", "--no-instructions", "-A"]
-    if not password:
-        return _run([*argv, "trust"], data.parent, owner)
+    argv += [f"--locale={locale}", "--no-sync", "--no-instructions"]
     secret = data.parent / "password"
-    secret.touch(0o600)
-    owner.take(secret)
-    secret.write_text(password, encoding="utf-8")
-    _run([*argv, "scram-sha-256", f"--pwfile={secret}"], data.parent, owner)
-    secret.unlink()
+    if password:
+        secret.touch(0o600)
+        owner.take(secret)
+        secret.write_text(password, encoding="utf-8")
+        argv.append(f"--pwfile={secret}")
+    argv.append(f"--auth={'scram-sha-256' if password else 'trust'}")
+    _run(argv, data.parent, owner)
+    secret.unlink(missing_ok=True)
 
 
 def _copy(primary: TemporaryServer, data: Path, owner: Account) -> None:
