@@ -45,6 +45,7 @@ from depots import (  # noqa: F401
     there,
 )
 from network import db1, db2, db18, jump, network  # noqa: F401  fixtures, see network.py
+from paths import TEMPORARY
 from prefork import Prefork, possible
 from progress import Progress
 from projects import make_project, put_stamp
@@ -90,6 +91,7 @@ def pytest_configure(config: pytest.Config) -> None:
         # a background job of a script ignores it, and what a test starts would inherit that
         signal.signal(signal.SIGINT, signal.default_int_handler)
     _clear(os.environ)
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(TEMPORARY))  # where tmp_path is
     if not hasattr(config, "workerinput"):  # one for all processes of the run
         config.pluginmanager.register(Canaries())
         if config.option.verbose == 0:
@@ -117,7 +119,9 @@ def _clean_environment(
         monkeypatch.setattr(module, name, value)
     # each run sweeps the temporary files of killed ones: those of other tests are none of its
     # business. The path is short, for a socket may be created below it.
-    with tempfile.TemporaryDirectory(prefix="pgt-", ignore_cleanup_errors=True) as folder:
+    with tempfile.TemporaryDirectory(
+        prefix="pgt-", dir=TEMPORARY, ignore_cleanup_errors=True
+    ) as folder:
         monkeypatch.setenv("TMPDIR", folder)
         monkeypatch.setattr(tempfile, "tempdir", folder)
         yield

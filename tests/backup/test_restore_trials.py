@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import rewriting
+from paths import TEMPORARY
 from projects import make_project, put_stamp
 from servers import Cluster
 
@@ -32,7 +33,7 @@ SELECT pg_extension_config_dump('fussy_job_n_seq', '');
 @pytest.fixture
 def fussy(cluster18: Cluster) -> Iterator[str]:
     """Return the name of a database with an extension that wants to be in that one alone."""
-    folder = Path(tempfile.mkdtemp(prefix="pgt-ext-", dir="/tmp"))
+    folder = Path(tempfile.mkdtemp(prefix="pgt-ext-", dir=TEMPORARY))
     folder.chmod(0o755)
     place = folder / "extension"
     place.mkdir(mode=0o755)
@@ -83,7 +84,7 @@ def test_an_extension_that_wants_its_own_database_is_named_before_any_row_is_loa
 def test_a_tablespace_that_is_not_here_is_done_without(
     cluster: Cluster, cluster18: Cluster, database: str, project: Path, inv: Any
 ) -> None:
-    folder = Path(tempfile.mkdtemp(prefix="pgt-space-", dir="/tmp"))
+    folder = Path(tempfile.mkdtemp(prefix="pgt-space-", dir=TEMPORARY))
     shutil.chown(folder, user=(cluster.folder / "data").stat().st_uid)
     cluster.execute(f"CREATE TABLESPACE elsewhere LOCATION '{folder}'")
     other = cluster18.create()
@@ -110,7 +111,7 @@ def test_a_tablespace_that_is_not_here_is_done_without(
 def test_a_lost_database_comes_back_without_its_own_tablespace(
     cluster: Cluster, database: str, project: Path, inv: Any
 ) -> None:
-    folder = Path(tempfile.mkdtemp(prefix="pgt-space-", dir="/tmp"))
+    folder = Path(tempfile.mkdtemp(prefix="pgt-space-", dir=TEMPORARY))
     shutil.chown(folder, user=(cluster.folder / "data").stat().st_uid)
     cluster.execute(f"CREATE TABLESPACE home LOCATION '{folder}'")
     try:

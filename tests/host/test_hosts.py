@@ -20,7 +20,7 @@ import pytest
 from hosts import DatabaseHost, Host
 from machines import Process
 from network import Network
-from paths import ROOT, SUPPORT
+from paths import ROOT, SUPPORT, TEMPORARY
 from waiting import until
 
 MIB = 1 << 20
@@ -329,7 +329,7 @@ class TestEnd:
         killed.kill()
         killed.communicate()
         until(lambda: not left(), lambda: str(left()))
-        folder = Path(f"/tmp/pgt-hosts-{number}")
+        folder = TEMPORARY / f"pgt-hosts-{number}"
         assert folder.exists()
         after = Network()
         try:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from paths import TEMPORARY
 from projects import make_project, put_stamp
 from servers import Cluster, identity
 
@@ -70,7 +71,7 @@ def test_all_that_a_backup_leaves(
 
 @pytest.mark.usefixtures("umask")
 def test_all_that_an_embedded_server_leaves(inv: Any) -> None:
-    root = Path(tempfile.mkdtemp(prefix="pgtasks-test-", dir="/tmp"))
+    root = Path(tempfile.mkdtemp(prefix="pgtasks-test-", dir=TEMPORARY))
     root.chmod(0o755)
     try:
         (root / "tasks.py").write_text("import pgtasks\n\nns = pgtasks.namespace(__file__)\n")
@@ -157,7 +158,7 @@ def test_what_a_killed_process_left_half_written_goes(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="another account needs root")
 def test_a_stranger_puts_folders_of_his_in_the_way(inv: Any) -> None:
     """An ordinary account with a backups folder that was made under a umask of 0."""
-    root = Path(tempfile.mkdtemp(prefix="pgt-", dir="/tmp"))
+    root = Path(tempfile.mkdtemp(prefix="pgt-", dir=TEMPORARY))
     root.chmod(0o755)
     alice = identity()
     try:

@@ -19,6 +19,7 @@ from typing import Any
 
 import psycopg2
 import pytest
+from paths import TEMPORARY
 from projects import make_project
 from waiting import until
 
@@ -55,7 +56,7 @@ print(json.dumps([str(server.data), str(server.bin), str(server.socket), server.
 @pytest.fixture
 def ground() -> Iterator[Path]:
     """Return a folder that every account may enter; servers started below it end with the test."""
-    folder = Path(tempfile.mkdtemp(prefix="pgtasks-test-", dir="/tmp"))
+    folder = Path(tempfile.mkdtemp(prefix="pgtasks-test-", dir=TEMPORARY))
     folder.chmod(0o755)
     yield folder
     for state in [Path(parent) for parent, _, _ in os.walk(folder) if parent.endswith("/.pgtasks")]:
@@ -66,7 +67,7 @@ def ground() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def seed() -> Iterator[Path]:
     """Make a stopped project once; tests start from copies of it, which spares initdb."""
-    folder = Path(tempfile.mkdtemp(prefix="pgtasks-test-", dir="/tmp"))
+    folder = Path(tempfile.mkdtemp(prefix="pgtasks-test-", dir=TEMPORARY))
     folder.chmod(0o755)
     (folder / "project").mkdir()
     server = embedded.start(folder / "project", major=16)

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from hosts import DatabaseHost
+from paths import TEMPORARY
 from projects import make_project, put_stamp
 from servers import Cluster, identity
 
@@ -51,7 +52,7 @@ def at(folder: str, **more: Any) -> Target:
 @pytest.fixture
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Return a folder as /tmp is, which every account reaches."""
-    folder = Path(tempfile.mkdtemp(prefix="pgt-", dir="/tmp"))
+    folder = Path(tempfile.mkdtemp(prefix="pgt-", dir=TEMPORARY))
     folder.chmod(0o1777)
     yield folder
     shutil.rmtree(folder)

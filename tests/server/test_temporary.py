@@ -12,7 +12,7 @@ from pathlib import Path
 import psycopg2
 import pytest
 import servers
-from sites import until
+from waiting import until
 
 from pgtasks.errors import Failed
 from pgtasks.host import tempfiles

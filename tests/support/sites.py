@@ -8,6 +8,7 @@ import subprocess
 from contextlib import ExitStack
 from pathlib import Path
 
+from paths import TEMPORARY
 from waiting import until
 
 
@@ -37,7 +38,7 @@ class Site:
 
 
 def _folder(number: int) -> Path:
-    return Path(f"/tmp/pgt-hosts-{number}")  # short: sockets lie in it
+    return TEMPORARY / f"pgt-hosts-{number}"  # short: sockets are created in it
 
 
 def _claimed(addresses: bool) -> tuple[socket.socket, int]:

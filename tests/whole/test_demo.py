@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from paths import ROOT
+from paths import ROOT, TEMPORARY
 
 from pgtasks.server import embedded
 
@@ -22,7 +22,7 @@ Inv = Callable[..., "subprocess.CompletedProcess[str]"]
 @pytest.fixture
 def checkout() -> Iterator[Path]:
     """A copy of what `make clean` works with, below a folder that every account may enter."""
-    folder = Path(tempfile.mkdtemp(prefix="pgtasks-test-", dir="/tmp"))
+    folder = Path(tempfile.mkdtemp(prefix="pgtasks-test-", dir=TEMPORARY))
     folder.chmod(0o755)
     copy = folder / "checkout"
     for name in _COPIED:

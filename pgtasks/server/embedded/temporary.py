@@ -29,7 +29,6 @@ from pgtasks.settings.target import Target
 SUPERUSER = datadir.SUPERUSER
 # Nothing in it survives a lost machine, so nothing waits for a disk.
 VOLATILE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
-_FOLDERS = "/tmp"  # nosec B108  a socket's path has 107 bytes at most
 _PORT = 5432  # in the socket's name
 _PATIENCE = 60.0  # seconds until a server that does not answer is a failure
 
@@ -81,13 +80,15 @@ def running(
     encoding: str = "UTF8",
     locale: str = "C.UTF-8",
     standby_of: TemporaryServer | None = None,
+    within: str = "/tmp",  # nosec B108
 ) -> Iterator[TemporaryServer]:
     """Run a server for the length of a block; as root, by an unprivileged account.
 
     With a password the server asks everybody for it (scram-sha-256), and listens on 127.0.0.1 too,
-    as it does with `tcp`. Raises Failed with the log of a server that does not start.
+    as it does with `tcp`. Its socket is below `within`, whose path has to be short: the system
+    takes about 100 bytes. Raises Failed with the log of a server that does not start.
     """
-    folder = tempfiles.folder(within=_FOLDERS)
+    folder = tempfiles.folder(within=within)
     try:
         folder.chmod(0o755)
         owner = account.for_server(folder / "data")
