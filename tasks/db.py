@@ -241,15 +241,11 @@ def run_files(
 def check(c, env=None, verbose=False, json=False):
     """Check server, database, role, stamp, tools, leftovers."""
     with run(c, env=env, json=json) as r:
-        from dataclasses import replace
-
         from pgtasks.health import connection, database
 
         steps = ()
         if verbose:
-            taken = connection.diagnose(r.target, r.environment, r.project.root)
-            taken.check()
-            steps = taken.steps
-        readiness = database.examine(r.reached(reads=True), r.project.folder("backups"))
-        readiness = replace(readiness, steps=steps)
+            steps = connection.diagnose(r.target, r.environment, r.project.root)
+        reached, backups = r.reached(reads=True), r.project.folder("backups")
+        readiness = database.examine(reached, backups, steps=steps)
         r.finish(readiness, check=readiness.check)

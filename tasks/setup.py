@@ -13,12 +13,12 @@ def setup(c, env=None, scale="small", confirm=None, json=False, dry=False):
         from pgtasks.schema import setup
 
         asleep = setup.asleep(r.project, r.target) if r.dry else None
-        server, target = (asleep, r.target) if asleep else setup.server(r.reached)
+        server = asleep or setup.server(r.reached)
         r.say(server.line())
         if not asleep:
             r.look(missing=True)
         made = setup.prepare(
-            *(r.project, target, r.identity),
+            *(r.project, r.target, r.identity),
             scale=scale,
             protection=r.protection,
             unseen=asleep is not None,

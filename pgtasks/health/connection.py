@@ -80,10 +80,11 @@ class Diagnosis:
             )
 
 
-def diagnose(target: Target, environment: Environment, root: Path) -> Diagnosis:
+def diagnose(target: Target, environment: Environment, root: Path) -> tuple[ConnectionStep, ...]:
     """Take the steps of a connection one by one; `target` is that of `environment`.
 
-    An embedded server is not started, a password is not asked for.
+    An embedded server is not started, a password is not asked for. Raises Unreachable for a step
+    that fails, with those before it.
     """
     taken = []
     with closing(_steps(target, environment, root)) as steps:
@@ -91,7 +92,9 @@ def diagnose(target: Target, environment: Environment, root: Path) -> Diagnosis:
             taken.append(step)
             if not step.ok:
                 break
-    return Diagnosis(tuple(taken))
+    diagnosis = Diagnosis(tuple(taken))
+    diagnosis.check()
+    return diagnosis.steps
 
 
 def _steps(

@@ -9,6 +9,7 @@ from pgtasks.database import lacking, loader, recover
 from pgtasks.database.recover import Leftovers
 from pgtasks.errors import Unreachable, VersionMismatch
 from pgtasks.health import leftovers
+from pgtasks.health.connection import ConnectionStep
 from pgtasks.health.finding import Finding
 from pgtasks.health.readiness import Content, Readiness, Role, ServerFacts
 from pgtasks.host import tools
@@ -21,7 +22,9 @@ from pgtasks.server.reach import Reached
 from pgtasks.settings.target import Target
 
 
-def examine(reached: Reached, backups: Path) -> Readiness:
+def examine(
+    reached: Reached, backups: Path, *, steps: tuple[ConnectionStep, ...] = ()
+) -> Readiness:
     """Look at everything that the tasks rest on; nothing is changed.
 
     Raises Unreachable where the database does not exist.
@@ -41,6 +44,7 @@ def examine(reached: Reached, backups: Path) -> Readiness:
         running=lock.held(conn, target.database),
         backups=(*leftovers.broken(target, backups), *leftovers.interrupted(reached, backups)),
         tools=tuple(_tools(reached, server.major)),
+        steps=steps,
     )
 
 

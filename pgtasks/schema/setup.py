@@ -189,7 +189,7 @@ class Setup:
             yield SetupStep("seeds", "planned", "; ".join(self.seeds.lines()))
 
 
-def server(reached: Callable[[], Reached]) -> tuple[SetupStep, Target]:
+def server(reached: Callable[[], Reached]) -> SetupStep:
     """Connect to the server, starting an embedded one, and return the first step."""
     began = time.monotonic()
     target = reached().target
@@ -199,7 +199,7 @@ def server(reached: Callable[[], Reached]) -> tuple[SetupStep, Target]:
     kind = "embedded, " if target.embedded else ""
     over = f" on {target.ssh}" if target.ssh else ""
     text = f"{kind}PostgreSQL {version} at {target.host}:{target.port}{over}"
-    return SetupStep("server", "done", text, time.monotonic() - began), target
+    return SetupStep("server", "done", text, time.monotonic() - began)
 
 
 def asleep(project: Project, target: Target) -> SetupStep | None:
