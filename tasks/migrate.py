@@ -17,7 +17,7 @@ def new(c, message=None, env=None, empty=False, json=False):
 
     inv migrate.new -m 'add the notes table'
     """
-    with run(c, env=env, json=json) as r:
+    with run(c, env=env, json=json, writes=True) as r:
         from pgtasks.schema import migrate
 
         if empty:

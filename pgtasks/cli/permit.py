@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from types import TracebackType
+from typing import Any
 
 from pgtasks.errors import Refused
 from pgtasks.report import Console, Reported
@@ -79,13 +79,8 @@ class Permit:
             self._open = entered.pop_all()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        exc: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._open.__exit__(kind, exc, trace)
+    def __exit__(self, *exc: Any) -> None:
+        self._open.__exit__(*exc)
 
     def agreed(self, plan: Reported) -> bool:
         """Show the plan and ask for what the guard wants; return False under `dry`.

@@ -83,13 +83,15 @@ def _declared(body: Callable[..., Any], help: dict[str, str], options: dict[str,
 def run(c: Any, **options: Any) -> Iterator[Run]:
     """Open the run of a task: `with run(c, env=env, json=json) as r:`.
 
-    Its name is that of the task in the tree. `inv --dry` refuses a journaled run without `dry`.
+    Its name is that of the task in the tree. `inv --dry` refuses a run that is journaled, or
+    `writes` without a journal, if it has no `dry`.
     """
     from pgtasks.cli.opening import opened
 
     name, project = context.task(), context.project_of(c)
+    writes = options.pop("writes", False) or options.get("journaled", False)
     if c.config.run.dry:  # inv --dry TASK
-        if options.get("journaled") and "dry" not in options:
+        if writes and "dry" not in options:
             raise Refused(f"{name} cannot tell its plan, it takes no --dry: nothing was done")
         options["dry"] = True
     with opened(project, name, **options) as current:

@@ -578,8 +578,12 @@ def test_dry_of_inv_is_dry_of_the_task(
     assert not (project / "backups" / "journal.jsonl").exists()
 
 
-def test_dry_of_inv_is_refused_for_a_task_without_a_plan(project: Path, inv: Inv) -> None:
-    assert "db.recover cannot tell its plan" in one_error(inv("--dry", "db.recover"), 2)
+@pytest.mark.parametrize("words", ["db.recover", "migrate.new --empty"])
+def test_dry_of_inv_is_refused_for_a_task_without_a_plan(
+    project: Path, inv: Inv, words: str
+) -> None:
+    name, *flags = words.split()
+    assert f"{name} cannot tell its plan" in one_error(inv("--dry", name, *flags), 2)
     assert not (project / "backups" / "journal.jsonl").exists()
 
 
