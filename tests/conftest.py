@@ -6,6 +6,7 @@ system_cluster          the system's newest PostgreSQL, whatever its major
 any_cluster             each of the three in turn
 password_cluster        the wheel's 16: asks everybody for a password, socket and 127.0.0.1
 plain(options)          makes a role that is no superuser, see roles.py
+owned                   an empty database on `cluster`, the Target of its plain owner
 fresh_database(cluster) makes an empty database, dropped after the test with all beside it
 database, target        an empty database on `cluster`: its name, its Target
 project                 a folder with tasks.py, invoke.yaml and env/dev.yaml, whose url leads to
@@ -49,7 +50,7 @@ from paths import TEMPORARY
 from prefork import Prefork, possible
 from progress import Progress
 from projects import make_project, put_stamp
-from roles import plain  # noqa: F401
+from roles import owned, plain  # noqa: F401
 from servers import Cluster
 
 from pgtasks.settings.target import Target

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from pgtasks.errors import NotProven, Refused
 from pgtasks.server import connection
 from pgtasks.server.proof.difference import Difference, accepted, unused
 from pgtasks.server.proof.toc import POST_DATA, Entry
+from pgtasks.settings.target import Target
 
 # a key that does not hold, a REFRESH and an index that fail under pg_restore's search_path
 BROKEN = """
@@ -204,18 +204,14 @@ CREATE MATERIALIZED VIEW fine AS SELECT n FROM t;
 
 
 def test_a_backup_names_the_view_of_ones_own_that_cannot_be_refreshed(
-    cluster: Cluster, fresh_database: Any, inv: Any, tmp_path: Path
+    owned: Target, inv: Any, tmp_path: Path
 ) -> None:
     """Planning a view runs code: of a superuser's, or another role's, nothing is claimed."""
-    cluster.execute("DROP ROLE IF EXISTS viewer")
-    cluster.execute("CREATE ROLE viewer LOGIN CREATEDB")
-    name = fresh_database(cluster, owner="viewer")
-    target = replace(cluster.target(name), user="viewer")
-    put_stamp(target)
-    with connection.session(target, own_path=True) as conn:
+    put_stamp(owned)
+    with connection.session(owned, own_path=True) as conn:
         connection.execute(conn, "CREATE FUNCTION factor() RETURNS int LANGUAGE sql AS 'SELECT 2'")
         connection.execute(conn, INLINED)
-    root = make_project(tmp_path / "own", target.url())
+    root = make_project(tmp_path / "own", owned.url())
     made = inv("db.backup", "--json", cwd=root)
     (met,) = json.loads(made.stdout)["obstacles"]
     assert met.startswith("materialized view data public.twice fails (")

@@ -308,23 +308,19 @@ def forge_proof(folder: Path) -> None:
 
 
 @pytest.fixture
-def owned(
-    cluster: Cluster, plain: Callable[..., str], fresh_database: Callable[..., str], tmp_path: Path
-) -> tuple[str, Path]:
-    """Return a database whose plain owner connects to it, and its project."""
-    owner = plain("CREATEDB")
-    target = replace(cluster.target(fresh_database(cluster, owner=owner)), user=owner)
-    with connection.session(target, own_path=True) as conn:
+def owners(owned: Target, tmp_path: Path) -> tuple[str, Path]:
+    """Return a database with content whose plain owner connects to it, and its project."""
+    with connection.session(owned, own_path=True) as conn:
         connection.execute(conn, CONTENT)
-    put_stamp(target)
-    return target.database, make_project(tmp_path / "owned", target.url())
+    put_stamp(owned)
+    return owned.database, make_project(tmp_path / "owned", owned.url())
 
 
 def test_carries_no_setting_silently_away(
-    cluster: Cluster, owned: tuple[str, Path], inv: Inv
+    cluster: Cluster, owners: tuple[str, Path], inv: Inv
 ) -> None:
     """A plain owner cannot carry a setting that only a superuser may make: it is named."""
-    name, project = owned
+    name, project = owners
     cluster.execute(
         sql.SQL("ALTER DATABASE {} SET session_replication_role TO 'origin'").format(
             sql.Identifier(name)
@@ -344,9 +340,9 @@ def test_carries_no_setting_silently_away(
 
 
 def test_names_sessions_that_it_cannot_end(
-    cluster: Cluster, owned: tuple[str, Path], inv: Inv
+    cluster: Cluster, owners: tuple[str, Path], inv: Inv
 ) -> None:
-    name, project = owned
+    name, project = owners
     assert inv("db.backup", cwd=project).returncode == 0
     with connection.session(cluster.target(name)):
         refused = inv("db.restore", cwd=project)

@@ -87,20 +87,16 @@ def test_carries_everything_that_belongs_to_the_database(
         connection.execute(conn, 'DROP ROLE "swap\'s reader"')
 
 
-def test_leaves_a_default_access_list_the_default(
-    cluster: Cluster, fresh_database: Callable[..., str]
-) -> None:
-    target = prepare(cluster, fresh_database(cluster), "old")
+def test_leaves_a_default_access_list_the_default(target: Target) -> None:
+    prepare_side(target, "old")
     with Lock(target, "test") as lock:
         assert properties.read(lock.connection, target.database).grants is None
         swap_in(lock)
         assert properties.read(lock.connection, target.database).grants is None
 
 
-def test_leaves_a_live_stamp_and_a_closed_kept_database(
-    cluster: Cluster, fresh_database: Callable[..., str]
-) -> None:
-    target = prepare(cluster, fresh_database(cluster), "old")
+def test_leaves_a_live_stamp_and_a_closed_kept_database(target: Target) -> None:
+    prepare_side(target, "old")
     with Lock(target, "test") as lock:
         swapped = swap_in(lock)
         identity = _identity(target)
@@ -143,10 +139,8 @@ def hammering(target: Target, clients: int) -> Iterator[list[str]]:
             thread.join()
 
 
-def test_succeeds_while_eight_clients_reconnect(
-    cluster: Cluster, fresh_database: Callable[..., str]
-) -> None:
-    target = prepare(cluster, fresh_database(cluster), "old")
+def test_succeeds_while_eight_clients_reconnect(target: Target) -> None:
+    prepare_side(target, "old")
     with Lock(target, "test") as lock:
         name, made, facts = build_side(lock, "new")
         with hammering(target, 8) as seen:
@@ -157,10 +151,8 @@ def test_succeeds_while_eight_clients_reconnect(
         assert seen[-1] == "new"
 
 
-def test_ends_a_session_that_holds_a_transaction_open(
-    cluster: Cluster, fresh_database: Callable[..., str]
-) -> None:
-    target = prepare(cluster, fresh_database(cluster), "old")
+def test_ends_a_session_that_holds_a_transaction_open(target: Target) -> None:
+    prepare_side(target, "old")
     idle = connection.connect(target)
     connection.execute(idle, "BEGIN")
     connection.execute(idle, "LOCK TABLE public.content")
@@ -171,31 +163,18 @@ def test_ends_a_session_that_holds_a_transaction_open(
     idle.close()
 
 
-def test_rolls_back_when_a_session_cannot_be_ended(
-    cluster: Cluster, fresh_database: Callable[..., str]
-) -> None:
-    with connection.session(cluster.target()) as conn:
-        connection.execute(conn, "DROP ROLE IF EXISTS plain_owner")
-        connection.execute(conn, "CREATE ROLE plain_owner LOGIN CREATEDB")
-    name = fresh_database(cluster, owner="plain_owner")
-    target = _as(cluster.target(name), "plain_owner")
-    prepare_side(target, "old")
-    superuser = connection.connect(cluster.target(name))
-    with Lock(target, "test") as lock:
+def test_rolls_back_when_a_session_cannot_be_ended(cluster: Cluster, owned: Target) -> None:
+    prepare_side(owned, "old")
+    superuser = cluster.connect(owned.database)
+    with Lock(owned, "test") as lock:
         side_name, made, facts = build_side(lock, "new")
         with pytest.raises(Failed, match="everything is as before"):
-            swap.swap_in(lock, target, side_name, made, facts=facts, replaces=True)
+            swap.swap_in(lock, owned, side_name, made, facts=facts, replaces=True)
         assert connection.value(lock.connection, "SELECT 1") == 1
-        assert content(target) == "old"
+        assert content(owned) == "old"
         superuser.close()
-        swap.swap_in(lock, target, side_name, made, facts=facts, replaces=True)
-        assert content(target) == "new"
-
-
-def _as(target: Target, user: str) -> Target:
-    from dataclasses import replace
-
-    return replace(target, user=user)
+        swap.swap_in(lock, owned, side_name, made, facts=facts, replaces=True)
+        assert content(owned) == "new"
 
 
 _SWAPPER = """
@@ -214,9 +193,9 @@ with Lock(target, "test") as lock:
 
 @pytest.mark.parametrize("step", ["swap.ready", "swap.done"])
 def test_a_killed_swap_leaves_the_old_or_the_new(
-    cluster: Cluster, fresh_database: Callable[..., str], step: str
+    cluster: Cluster, target: Target, step: str
 ) -> None:
-    target = prepare(cluster, fresh_database(cluster), "old")
+    prepare_side(target, "old")
     halted = start_swapper(cluster, target, step)
     os.kill(halted.pid, signal.SIGKILL)
     halted.communicate()
@@ -264,26 +243,19 @@ def lock_when_free(target: Target) -> Iterator[Lock]:
             time.sleep(0.05)
 
 
-def test_a_backend_killed_in_the_middle_rolls_back(
-    cluster: Cluster, fresh_database: Callable[..., str]
-) -> None:
-    with connection.session(cluster.target()) as conn:
-        connection.execute(conn, "DROP ROLE IF EXISTS held_owner")
-        connection.execute(conn, "CREATE ROLE held_owner LOGIN CREATEDB")
-    name = fresh_database(cluster, owner="held_owner")
-    target = _as(cluster.target(name), "held_owner")
-    prepare_side(target, "old")
-    blocker = connection.connect(cluster.target(name))  # a superuser's, which RENAME waits for
-    with Lock(target, "test") as lock:
+def test_a_backend_killed_in_the_middle_rolls_back(cluster: Cluster, owned: Target) -> None:
+    prepare_side(owned, "old")
+    blocker = cluster.connect(owned.database)  # a superuser's, which RENAME waits for
+    with Lock(owned, "test") as lock:
         side_name, made, facts = build_side(lock, "new")
         pid = lock.connection.info.backend_pid
         killer = threading.Thread(target=end_when_renaming, args=(cluster, pid))
         killer.start()
         with pytest.raises(Failed, match="everything is as before"):
-            swap.swap_in(lock, target, side_name, made, facts=facts, replaces=True)
+            swap.swap_in(lock, owned, side_name, made, facts=facts, replaces=True)
         killer.join()
     blocker.close()
-    assert content(target) == "old"
+    assert content(owned) == "old"
 
 
 def end_when_renaming(cluster: Cluster, pid: int) -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 from psycopg2 import sql
 from servers import Cluster
+
+from pgtasks.settings.target import Target
 
 
 @pytest.fixture
@@ -29,6 +32,15 @@ def plain(cluster: Cluster) -> Iterator[Callable[..., str]]:
         for (database,) in cluster.execute(owned, parameters=(name,)):
             cluster.drop(database)
         cluster.execute(sql.SQL("DROP OWNED BY {0}; DROP ROLE {0}").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def owned(
+    cluster: Cluster, plain: Callable[..., str], fresh_database: Callable[..., str]
+) -> Target:
+    """Return an empty database as its owner reaches it, who may create databases."""
+    owner = plain("CREATEDB")
+    return replace(cluster.target(fresh_database(cluster, owner=owner)), user=owner)
 
 
 def as_role(cluster: Cluster, role: str, database: str) -> str:

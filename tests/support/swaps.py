@@ -14,9 +14,7 @@ from pgtasks.settings.target import Target
 
 def prepare(cluster: Cluster, name: str, content: str) -> Target:
     target = cluster.target(name)
-    with connection.session(target) as conn:
-        connection.execute(conn, "CREATE TABLE public.content (text text)")
-        connection.execute(conn, "INSERT INTO public.content VALUES (%s)", (content,))
+    prepare_side(target, content)
     return target
 
 
