@@ -372,7 +372,7 @@ BAD_INPUT = {
         {"env/dev.yaml": "inherits: test\n", "env/test.yaml": "inherits: dev\n"},
         {},
         3,
-        "a circle, dev inherits test inherits dev",
+        "a cycle, dev inherits test inherits dev",
     ),
     "protection": (
         ["--env", "prod"],
