@@ -1,10 +1,10 @@
-"""How things are.
+"""Checks.
 
-finding     one thing that a check looked at
-settings    the settings of all environments
-connection  a connection, step by step
-database    whether a database is ready for the tasks: the questions
-readiness   the answers, judged
-leftovers   what interrupted runs left, and damaged backups
-host        a database host that is ready for them
+finding     the result of one check
+settings    check the settings of all environments
+connection  find the step at which a connection fails
+database    check whether a database is ready for the tasks: read the facts
+readiness   judge these facts
+leftovers   files of interrupted runs, and damaged backups
+host        check whether a database host is ready for the tasks
 """

@@ -1,4 +1,4 @@
-"""A connection that fails, taken step by step: the first step that does not go is the cause."""
+"""Find the step at which a connection fails."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ _WORDS = {
     errno.ECONNREFUSED: "refused: nothing listens on that port",
     errno.EHOSTUNREACH: "no route to that host",
     errno.ENETUNREACH: "no route to that network",
-    errno.ENOENT: "there is no such socket",
+    errno.ENOENT: "no such socket",
     errno.EACCES: "this account may not use that socket",
 }
 
 
 @dataclass(frozen=True)
 class ConnectionStep:
-    """One step of a connection and what was found: `ok` is false for the one that failed."""
+    """One step of a connection with its result; `ok` is false if it failed."""
 
     name: str
     ok: bool
@@ -49,13 +49,13 @@ class ConnectionStep:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """The steps that were taken, up to the first that failed."""
+    """The steps of a connection, up to the first failed one."""
 
     steps: tuple[ConnectionStep, ...]
 
     @property
     def failed(self) -> ConnectionStep | None:
-        """Return the step that failed, if one did."""
+        """Return the failed step, None if there is none."""
         return next((step for step in self.steps if not step.ok), None)
 
     def lines(self) -> list[str]:
@@ -71,7 +71,7 @@ class Diagnosis:
         return {"steps": [vars(step) for step in self.steps]}
 
     def check(self) -> None:
-        """Raise Unreachable where a step failed, with all steps."""
+        """Raise Unreachable with all steps, if one failed."""
         if self.failed:
             raise Unreachable(
                 f"{self.failed.name}: {self.failed.text}",
@@ -81,10 +81,10 @@ class Diagnosis:
 
 
 def diagnose(target: Target, environment: Environment, root: Path) -> tuple[ConnectionStep, ...]:
-    """Take the steps of a connection one by one; `target` is that of `environment`.
+    """Try the steps of a connection one by one; `target` is that of `environment`.
 
-    An embedded server is not started, a password is not asked for. Raises Unreachable for a step
-    that fails, with those before it.
+    It does not start an embedded server, nor ask for a password. Raises Unreachable with the steps
+    so far if one fails.
     """
     taken = []
     with closing(_steps(target, environment, root)) as steps:
@@ -142,7 +142,7 @@ def _over_ssh(target: Target, environment: Environment, root: Path) -> Iterator[
 
 
 def _landed(link: Link) -> Iterator[ConnectionStep]:
-    """Yield the steps that were taken when a link is open."""
+    """Yield the steps of an open SSH connection."""
     from pgtasks.host.ssh.hostkeys import fingerprint
 
     settings, transport = link.settings, link.transport
@@ -150,7 +150,7 @@ def _landed(link: Link) -> Iterator[ConnectionStep]:
     version = transport.remote_version.removeprefix("SSH-2.0-")
     yield ConnectionStep("ssh", True, f"{settings.host} port {settings.port}{through}: {version}")
     key = transport.get_remote_server_key()
-    yield ConnectionStep("host key", True, f"{key.get_name()} {fingerprint(key)}, as it is known")
+    yield ConnectionStep("host key", True, f"{key.get_name()} {fingerprint(key)}, the known one")
     with_key = link.connection.connect_kwargs["auth_strategy"].tried[-1]
     yield ConnectionStep("ssh login", True, f"{settings.user}, with {with_key}")
     account = link.login.sudo_user or settings.user
@@ -192,7 +192,7 @@ def _socket_there(host: SshHost, target: Target) -> ConnectionStep:
 def _embedded(server: Any) -> ConnectionStep:
     start = typed.task("server.start")
     if server is None:
-        return ConnectionStep("server", False, f"never started here, {start} makes it")
+        return ConnectionStep("server", False, f"never started here, {start} creates it")
     if server.pid is None:
         return ConnectionStep(
             "server", False, f"the embedded server does not run, {start} starts it"
@@ -236,7 +236,7 @@ def _socket_among(names: Iterable[str], target: Target) -> ConnectionStep:
 
 
 def _ports(names: Iterable[str]) -> list[int]:
-    """Return the ports of the sockets among files; each has a .lock file beside it."""
+    """Return the ports of the sockets in a list of files; each has a .lock file."""
     sockets = (name for name in names if name.startswith(libpq.SOCKET))
     ports = (name.removeprefix(libpq.SOCKET) for name in sockets)
     return sorted(int(port) for port in ports if port.isdecimal())
@@ -275,7 +275,7 @@ def _through_tcp(target: Target) -> Iterator[ConnectionStep]:
 
 
 def _answer_through(target: Target) -> ConnectionStep:
-    """Ask at this machine's end of a tunnel what answers there."""
+    """Ask the server through a tunnel for TLS."""
     end = target.end
     assert end is not None
     unix = end.host.startswith("/")
@@ -289,7 +289,7 @@ def _answer_through(target: Target) -> ConnectionStep:
 
 
 def _answer(client: socket.socket, target: Target) -> ConnectionStep:
-    """Ask what accepted the connection whether it speaks TLS: only PostgreSQL says S or N."""
+    """Ask the server whether it supports TLS: only PostgreSQL answers S or N."""
     if target.parameters.get("sslnegotiation") == "direct":
         return ConnectionStep("answer", True, "not asked: sslnegotiation is direct")
     try:
@@ -299,9 +299,7 @@ def _answer(client: socket.socket, target: Target) -> ConnectionStep:
         return ConnectionStep("answer", False, f"no answer: {_words(exc)}")
     if reply not in (b"S", b"N"):
         behaviour = "it closed the connection" if not reply else "it does not speak the protocol"
-        return ConnectionStep(
-            "answer", False, f"what listens there is no PostgreSQL server: {behaviour}"
-        )
+        return ConnectionStep("answer", False, f"this is not a PostgreSQL server: {behaviour}")
     sslmode = target.parameters.get("sslmode", "prefer")
     if target.socket:
         return ConnectionStep("answer", True, "a PostgreSQL server")
@@ -324,7 +322,7 @@ def _logged_in(reached: Reached, environment: Environment, root: Path) -> Iterat
     for name, database in (("login", target.maintenance), ("database", target.database)):
         try:
             with reached.at(database).session(read_only=True, purpose="diagnosis"):
-                yield ConnectionStep(name, True, f"{target.user} gets into {database!r}")
+                yield ConnectionStep(name, True, f"{target.user} can connect to {database!r}")
         except Unreachable as exc:
             yield ConnectionStep(name, False, exc.message)
             return
@@ -337,11 +335,11 @@ def _source(target: Target, environment: Environment) -> str:
         return f"from the password_command of {environment.layer('password_command')}"
     path = Path(target.passfile or Path("~/.pgpass").expanduser())
     if not path.exists():
-        return f"none: nothing names one, and there is no {path}"
+        return f"none: no setting has one, and there is no {path}"
     if fault := libpq.passfile_fault(path):
         return f"none: {fault}"
     text = path.read_text("utf-8", "replace")
-    # libpq looks its default socket folder up as localhost; which that is, its packager decided
+    # libpq looks up its default socket folder as localhost; that folder depends on the package
     hosts = (target.host, "localhost") if target.socket else (target.host,)
     rest = (str(target.port), target.maintenance, target.user)
     if not any(libpq.passfile_password(text, (host, *rest)) for host in hosts):

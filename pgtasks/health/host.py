@@ -1,4 +1,4 @@
-"""Whether a database host is ready for the tasks: one screen of findings."""
+"""Check whether a database host is ready for the tasks."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from pgtasks.server import connection, reach
 from pgtasks.settings import libpq, ssh
 from pgtasks.settings.target import Target
 
-_CLOCKS_APART = 2.0  # seconds; the names of backups are times
-_LONG_WAY = 0.1  # seconds for a round trip: a command takes three
+_CLOCKS_APART = 2.0  # seconds; the IDs of backups are times
+_LONG_WAY = 0.1  # seconds of a round trip; a command takes three
 _LITTLE = 0.1  # of a disk
 
 
 @dataclass(frozen=True)
 class HostKey:
-    """A host on the way, the key that it showed, and the line that knows it."""
+    """A host on the way, its key, and the known_hosts line with it."""
 
     host: str
     kind: str
@@ -41,9 +41,9 @@ class HostKey:
 
 @dataclass(frozen=True)
 class Server:
-    """The server as it answers from there; `data` is its folder, where we may know it.
+    """The server, as seen from the host; `data` is its data folder, if known.
 
-    `fault` says why it does not answer.
+    `fault` is the reason why it does not answer.
     """
 
     version: str = ""
@@ -54,10 +54,10 @@ class Server:
 
 @dataclass(frozen=True)
 class Survey:
-    """All that was found out about a host; `trip` is a round trip, in seconds."""
+    """All facts about a host; `trip` is the time of a round trip, in seconds."""
 
     target: Target
-    seconds: float  # until we were logged in
+    seconds: float  # until the login was done
     trip: float
     keys: tuple[HostKey, ...]
     login: str
@@ -67,7 +67,7 @@ class Survey:
     server: Server
 
     def findings(self) -> list[Finding]:
-        """Return what was looked at, each with the way out where something is wrong."""
+        """Return the findings, with the way out for each problem."""
         return [
             *_login(self),
             *_machine(self.facts, self.target.jobs),
@@ -82,7 +82,7 @@ class Survey:
         return [finding.table(self.findings())]
 
     def summary(self) -> str:
-        """Return what one line says: `PostgreSQL 15.4 on db1, noted: clock`."""
+        """Return one line: `PostgreSQL 15.4 on db1, noted: clock`."""
         noted = finding.noted(self.findings())
         return f"PostgreSQL {self.server.version} on {self.facts.hostname}{noted}"
 
@@ -101,7 +101,7 @@ class Survey:
         }
 
     def check(self) -> None:
-        """Raise Unreachable where no server answers, VersionMismatch where no tool fits it."""
+        """Raise Unreachable if the server does not answer, VersionMismatch if no tool fits it."""
         if self.server.fault:
             raise Unreachable(self.server.fault, details=self.as_json())
         for each in self.findings():
@@ -110,7 +110,7 @@ class Survey:
 
 
 def examine(target: Target, root: Path) -> Survey:
-    """Look at the host of a target; nothing is changed there. Raises Unreachable.
+    """Check the host of a target, without changing anything. Raises Unreachable.
 
     A server that does not answer is a finding.
     """
@@ -124,7 +124,7 @@ def examine(target: Target, root: Path) -> Survey:
 
 
 def ask(target: Target) -> HostFacts:
-    """Return what the host of a target says of itself, raising Unreachable."""
+    """Return the facts about the host of a target, raising Unreachable."""
     ssh.required(target.ssh, target.environment)
     host, host_target = login.landed(target)
     try:
@@ -158,12 +158,12 @@ def _examined(host: SshHost, target: Target) -> Survey:
 
 
 def _answer(host: SshHost, target: Target) -> tuple[Target, Server]:
-    """Return the target as it is reached, and its server."""
+    """Return the target, with its tunnel, and its server."""
     try:
         reached = reach.answering(reach.tunnelled(host, target))
         target = reached.target
         with closing(reached.maintenance()) as conn:
-            # who may not read the setting sees none
+            # without the right to read the setting there is no row
             version, data = connection.rows(
                 conn,
                 "SELECT current_setting('server_version'),"
@@ -188,7 +188,7 @@ def _keys(host: SshHost) -> Iterator[HostKey]:
 
 
 def _forwards(host: SshHost, target: Target) -> bool:
-    """Return whether sshd opens the server's socket for us, where that is there."""
+    """Return whether sshd forwards the server's socket, if that exists."""
     if not target.socket or target.end is None:
         return True
     try:
@@ -214,7 +214,7 @@ def _login(survey: Survey) -> Iterator[Finding]:
     for line in survey.unapplied:
         yield Finding("ssh_config", "note", f"{line} has no effect here")
     far = survey.trip > _LONG_WAY
-    slow = f": far away, a command takes {report.duration(3 * survey.trip)}" if far else ""
+    slow = f": slow, a command takes {report.duration(3 * survey.trip)}" if far else ""
     text = f"{report.duration(survey.trip)} there and back{slow}"
     yield Finding("line", "note" if far else "ok", text)
     if ssh.sudo_user:
@@ -237,7 +237,7 @@ def _machine(host_facts: HostFacts, jobs: int) -> Iterator[Finding]:
     apart = abs(host_facts.clock or 0.0) - host_facts.doubt > _CLOCKS_APART
     text = facts.described_clock(host_facts)
     if apart:
-        text += ": the names of backups are times, of our clock"
+        text += ": the IDs of backups are times of our clock"
     yield Finding("clock", "note" if apart else "ok", text)
 
 
@@ -252,7 +252,7 @@ def _server(survey: Survey) -> Finding:
 
 
 def _tools(survey: Survey) -> Iterator[Finding]:
-    """Yield which tools dump and restore this server, and what they cannot do."""
+    """Yield the tools that dump and restore this server, and their limits."""
     toolsets, major, target = survey.facts.tools, survey.server.major, survey.target
     if not toolsets:
         text = "no pg_dump there: install the PostgreSQL client, or name its folder in `ssh.bin`"
@@ -270,7 +270,7 @@ def _tools(survey: Survey) -> Iterator[Finding]:
         return
     yield Finding("tools", "ok", str(chosen))
     if "zstd" not in chosen.compressions:
-        text = "gzip: zstd is faster and smaller, pg_dump 16 or newer has it where built with it"
+        text = "gzip: zstd is faster and smaller, pg_dump 16 or newer may support it"
         yield Finding("compression", "note", text)
     try:
         tools.for_restore(toolsets, major, chosen.major, "gzip", target)
@@ -286,7 +286,7 @@ def _disks(host_facts: HostFacts) -> Iterator[Finding]:
 
 
 def _backups(host_facts: HostFacts) -> Iterator[Finding]:
-    """Yield what `db.backup --on-host` and what fetches and sends backups rests on."""
+    """Yield what `db.backup --on-host`, backup.fetch and backup.send require."""
     text = facts.described_folder(host_facts.backups)
     if host_facts.backups.writable:
         yield Finding("backups there", "ok", text)

@@ -1,4 +1,4 @@
-"""What `inv env.check` looks for: settings that do not hold, and what is unsafe about them."""
+"""The checks of env.check: invalid and unsafe settings."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from pgtasks.settings.variables import read_dotenv
 if TYPE_CHECKING:
     from pgtasks.server.reach import Reached
 
-_PATIENCE = 5  # seconds for a server that may be away
+_PATIENCE = 5  # seconds to connect to a server
 
 
 @dataclass(frozen=True)
@@ -54,11 +54,11 @@ class Audit:
 
     @property
     def faults(self) -> int:
-        """Return how many findings are faults."""
+        """Return the number of faults."""
         return sum(finding.level == "fault" for finding in self.findings)
 
     def lines(self) -> list[str]:
-        """Return the findings, then the sum."""
+        """Return the findings, then their number."""
         checked = report.plural(len(self.environments), "environment")
         summary = f"{checked} checked, {report.plural(self.faults, 'fault')}"
         return [*(finding.line() for finding in self.findings), summary]
@@ -73,21 +73,21 @@ class Audit:
 
 
 def audit(project: Project, name: str | None = None) -> Audit:
-    """Check one environment or all, and the project around them; nothing is written or started."""
+    """Check one environment or all, and the project; nothing is written or started."""
     names = [project.known(name)] if name else project.environments()
     targets = _targets(project)
-    found = [finding for name in names for finding in _environment(project, name, targets)]
-    found += _project(project)
+    findings = [finding for name in names for finding in _environment(project, name, targets)]
+    findings += _project(project)
     order = ("fault", "note", "unchecked")
-    found.sort(key=lambda finding: order.index(finding.level))
-    return Audit(tuple(names), tuple(found))
+    findings.sort(key=lambda finding: order.index(finding.level))
+    return Audit(tuple(names), tuple(findings))
 
 
 def _targets(project: Project) -> list[Target]:
-    """Return the targets of all environments but those that cannot be used."""
+    """Return the targets of all valid environments."""
     targets = []
     for name in project.environments():
-        with suppress(PgtasksError):  # it has a finding of its own
+        with suppress(PgtasksError):  # it has its own finding
             targets.append(from_environment(resolve(project, name)))
     return targets
 
@@ -109,8 +109,7 @@ def _environment(
             "fault",
             "maintenance",
             name,
-            f"database {target.database!r} is also `maintenance`, from where locks and swaps work: "
-            "name another one there",
+            f"database {target.database!r} is also the `maintenance` database: set another one",
         )
     if target.protected:
         yield from _account(target)
@@ -127,7 +126,7 @@ def _passfile(target: Target) -> Iterator[SettingsFinding]:
 
 
 def _identity(target: Target) -> Iterator[SettingsFinding]:
-    """Look at the private key that the environment names; those of ~/.ssh are ssh's own matter."""
+    """Check the private key in the settings of the environment, not those of ~/.ssh."""
     if not (target.ssh and target.ssh.identity):
         return
     name, path = target.environment, Path(target.ssh.identity)
@@ -142,12 +141,12 @@ def _identity(target: Target) -> Iterator[SettingsFinding]:
         text = f"ssh.identity {str(path)!r} can be read by others (mode {mode:04o}): chmod 600"
         yield SettingsFinding("fault", "identity", name, text)
     if git.tracks(path):
-        text = f"git tracks the private key {str(path)!r}: make another one, and keep it out of git"
+        text = f"git tracks the private key {str(path)!r}: create a new one, keep it out of git"
         yield SettingsFinding("fault", "key-in-git", name, text)
 
 
 def _passwords_in_files(project: Project, name: str) -> Iterator[SettingsFinding]:
-    """Yield the YAML files in git whose url holds a password."""
+    """Yield the YAML files in git that contain a url with a password."""
     for layer in layers(project, name):
         if not layer.password or ", " in layer.password_layer:
             continue
@@ -164,35 +163,37 @@ def _passwords_in_files(project: Project, name: str) -> Iterator[SettingsFinding
 
 def _account(target: Target) -> Iterator[SettingsFinding]:
     if target.ssh and "root" in (target.ssh.user, target.ssh.sudo_user):
-        text = "commands run on the host as root: use an account that may do no more than it must"
+        text = "commands run on the host as root: use an account with only the rights that it needs"
         yield SettingsFinding("fault", "ssh-root", target.environment, text)
 
 
 def _transport(environment: Environment, target: Target) -> Iterator[SettingsFinding]:
-    own = {"", target.ssh.host} if target.ssh else {""}  # what ssh encrypts the way to
+    own = {"", target.ssh.host} if target.ssh else {""}  # if ssh encrypts the connection
     if target.socket or target.embedded or target.host in own or target.loopback:
         return
     mode = environment.settings.sslmode
-    said = f"sslmode {mode!r}" if mode else "no sslmode"
+    with_mode = f"sslmode {mode!r}" if mode else "no sslmode"
     if mode not in libpq.ENCRYPTED and target.ssh:
-        # one machine may have two names
-        text = f"{said}, and ssh ends at {target.ssh.host}: if {target.host} is another machine, "
-        text += "the way between is open to listeners, say sslmode: verify-full"
+        # the machine may have two names
+        text = (
+            f"{with_mode}, and ssh ends at {target.ssh.host}: if {target.host} is another machine, "
+        )
+        text += "that connection may not be encrypted, set sslmode: verify-full"
         yield SettingsFinding("note", "tls-beyond-ssh", target.environment, text)
     elif mode not in libpq.ENCRYPTED:
         yield SettingsFinding(
             "fault",
             "tls",
             target.environment,
-            f"{said} for another machine ({target.host}): the connection may be open to "
-            "listeners, say sslmode: verify-full",
+            f"{with_mode} for another machine ({target.host}): the connection may not be "
+            "encrypted, set sslmode: verify-full",
         )
     elif mode == "require":
         yield SettingsFinding(
             "note",
             "tls-unverified",
             target.environment,
-            "sslmode 'require' encrypts and does not check whom it talks to, verify-full does",
+            "sslmode 'require' encrypts, but does not verify the server, verify-full does",
         )
 
 
@@ -205,11 +206,11 @@ def _policy(environment: Environment) -> Iterator[SettingsFinding]:
 
 def _reader(target: Target) -> Iterator[SettingsFinding]:
     if not target.reader:
-        text = "no reader: tasks that only read, and db.shell, use a role that can write: say "
-        text += "reader: ROLE, one with pg_read_all_data alone"
+        text = "no reader: tasks that only read, and db.shell, use a role that can write: set "
+        text += "reader: ROLE, one with only pg_read_all_data"
         yield SettingsFinding("note", "reader", target.environment, text)
     elif target.reader == target.user:
-        text = f"reader {target.reader!r} is the role that writes, name another one"
+        text = f"reader {target.reader!r} is also the role for writes, set another one"
         yield SettingsFinding("note", "reader", target.environment, text)
 
 
@@ -221,18 +222,18 @@ def _shared_place(target: Target, targets: Iterable[Target]) -> Iterator[Setting
             yield SettingsFinding("fault", "shared", name, text)
 
 
-def _same(one: Target, other: Target) -> bool:
-    return _place(one) == _place(other)
+def _same(target: Target, other: Target) -> bool:
+    return _place(target) == _place(other)
 
 
 def _place(target: Target) -> tuple[object, ...]:
-    # as whom and with which key one logs in there makes no other place
+    # another account or key does not make it another place
     over = target.ssh and (target.ssh.host, target.ssh.port)
     return target.host, target.port, target.database, target.embedded, over
 
 
 def _role(project: Project, target: Target) -> Iterator[SettingsFinding]:
-    """Ask the server what the role may do, and the database which stamp it has."""
+    """Check the role on the server, and the stamp of the database."""
     from pgtasks.server import connection, guard
     from pgtasks.server.guard import Access, Evidence
 
@@ -254,7 +255,7 @@ def _role(project: Project, target: Target) -> Iterator[SettingsFinding]:
             "fault",
             "superuser",
             name,
-            f"role {target.user!r} is a superuser: use one that owns the database and no more",
+            f"role {target.user!r} is a superuser: use one that only owns the database",
         )
     known = (Access.STAMP, name, target.database, False, identity, False)
     facts = Evidence(*known, lineage=target.lineage)
@@ -265,7 +266,7 @@ def _role(project: Project, target: Target) -> Iterator[SettingsFinding]:
 
 @contextmanager
 def _opened(target: Target, project: Project) -> Iterator[Reached]:
-    """Reach a target for the length of a block; nothing is started or asked for."""
+    """Reach a target for the length of a block, without starting a server or asking."""
     from pgtasks.host import password
     from pgtasks.server import reach
 
@@ -296,7 +297,7 @@ def _project(project: Project) -> Iterator[SettingsFinding]:
 def _env_folder(project: Project) -> Iterator[SettingsFinding]:
     folder = project.folder("env")
     shown = project.shown(folder)
-    way_out = "give the settings a folder of their own, folders: {env: NAME} in invoke.yaml"
+    way_out = "use another folder for the settings, folders: {env: NAME} in invoke.yaml"
     if (folder / "pyvenv.cfg").exists():
         yield SettingsFinding(
             "fault", "env-folder", "", f"{shown}/ is a virtual environment: {way_out}"
@@ -312,7 +313,7 @@ def _env_folder(project: Project) -> Iterator[SettingsFinding]:
 
 
 def _open_backups(project: Project) -> Iterator[SettingsFinding]:
-    """Yield what lets other accounts put their own into the backups folder, or has let them."""
+    """Yield a finding if other accounts can write to the backups folder, or may have done so."""
     folder = project.folder("backups")
     if not folder.is_dir():
         return
@@ -328,12 +329,12 @@ def _open_backups(project: Project) -> Iterator[SettingsFinding]:
 
 
 def _readable_secrets(project: Project) -> Iterator[SettingsFinding]:
-    """Yield the dotenv files with a password in them that other accounts may read."""
+    """Yield the dotenv files with a password that other accounts can read."""
     for path in _dotenv_files(project):
         mode = stat.S_IMODE(path.stat().st_mode)
         if mode & 0o077 and _holds_password(path, project):
             shown = project.shown(path)
-            text = f"{shown} holds a password and can be read by others (mode {mode:04o}): "
+            text = f"{shown} has a password and can be read by others (mode {mode:04o}): "
             yield SettingsFinding(
                 "fault", "dotenv-mode", "", f"{text}chmod 600 {shlex.quote(shown)}"
             )
@@ -345,8 +346,8 @@ def _holds_password(path: Path, project: Project) -> bool:
     except PgtasksError:
         return False  # has a finding of its own
     return any(
-        one.value and (name.endswith("PASSWORD") or redact(one.value) != one.value)
-        for name, one in values.items()
+        variable.value and (name.endswith("PASSWORD") or redact(variable.value) != variable.value)
+        for name, variable in values.items()
     )
 
 
@@ -362,33 +363,33 @@ def _tracked_secrets(project: Project) -> Iterator[SettingsFinding]:
                 "fault",
                 "dotenv-in-git",
                 "",
-                f"git tracks {project.shown(path)}, where secrets stand: git rm --cached it, "
-                "ignore it, and change what was in it",
+                f"git tracks {project.shown(path)}, a file of secrets: git rm --cached it, "
+                "ignore it, and change the secrets",
             )
 
 
 def _unused(project: Project) -> Iterator[SettingsFinding]:
     """Yield each DATABASE_URL that no environment uses."""
     used = set(_urls(project))
-    found = project.dotenv.get("DATABASE_URL")
+    variable = project.dotenv.get("DATABASE_URL")
     wheres = ["DATABASE_URL"] if project.process.get("DATABASE_URL") else []
-    wheres += [found.where] if found and found.value else []
+    wheres += [variable.where] if variable and variable.value else []
     for where in wheres:
         if where not in used:
             yield SettingsFinding(
                 "note", "unused-url", "", f"{where} is set, and no environment uses it"
             )
     names = set(map(stem, project.environments()))
-    for variable in project.process:
-        prefix = variable.removesuffix("_DATABASE_URL")
-        if prefix not in (variable, *names):
+    for name in project.process:
+        prefix = name.removesuffix("_DATABASE_URL")
+        if prefix not in (name, *names):
             yield SettingsFinding(
-                "note", "unused-url", "", f"{variable} is set, and there is no such environment"
+                "note", "unused-url", "", f"{name} is set, and there is no such environment"
             )
 
 
 def _urls(project: Project) -> Iterator[str]:
-    """Yield the files and variables whose url some environment uses."""
+    """Yield the files and variables with a url that an environment uses."""
     for name in project.environments():
         try:
             for layer in layers(project, name):

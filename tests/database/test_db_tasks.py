@@ -772,7 +772,7 @@ def test_verbose_password(
     use_url(project, tcp_url(password_cluster, "postgres", "shop"))
     found = verbose(inv, project)
     assert found[3][0] == "password"
-    assert found[3][2].startswith("none: nothing names one, and there is no ")
+    assert found[3][2].startswith("none: no setting has one, and there is no ")
     assert "no password supplied" in found[-1][2]
 
     pgpass = Path(os.environ["HOME"]) / ".pgpass"

@@ -334,7 +334,7 @@ def test_a_virtual_environment_is_no_folder_of_settings(tmp_path: Path) -> None:
     lay_out(tmp_path, {"env/pyvenv.cfg": "home = /usr/bin\n"})
     message = found(tmp_path)["env-folder", ""].message
     assert message == (
-        "env/ is a virtual environment: give the settings a folder of their own, "
+        "env/ is a virtual environment: use another folder for the settings, "
         "folders: {env: NAME} in invoke.yaml"
     )
     lay_out(tmp_path, {"invoke.yaml": "pgtasks: {folders: {env: settings}}\n"})
