@@ -1,18 +1,18 @@
 """A PostgreSQL server, and SQL sessions on it.
 
 connection    open sessions, run queries, translate errors
-records       rows of a query as records
+records       convert the rows of a query to records
 session       the settings of a session, and limits of its statements
-silence       a server that no longer answers
+silence       detect a server that no longer answers
 interrupt     Ctrl-C during a statement
-reach         from a target on paper to one that answers
+reach         connect to the server of a target, over SSH too
 catalog       queries of the system catalogs
-rowcount      count rows without running code of others
+rowcount      count rows without running code of other roles
 quoting       quote names for SQL and for a shell
 stamp         the stamp that names a database's environment
 identity      what a database says of itself: name, server, stamp, empty or not
 restamp       write the stamp of an existing database
-lock          lock a database, so that one run at a time works on it
+lock          the lock of a database, for one run at a time
 guard         decide whether a task may work on a target
 room          check that enough connections are free
 versiontable  the version table of migrations

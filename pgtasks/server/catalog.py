@@ -51,9 +51,10 @@ _FOREIGN_CODE = (
 )
 
 
-# Types whose values are equal only where their text is, too: they need not be made text to be
-# hashed, which is a third of a proof's work. Not among them: numeric and jsonb (1.0 = 1.00), float
-# (-0 = 0), enum (its hash is an OID's), char (trailing blanks), interval (24 h = 1 d).
+# Types whose values are equal only if their texts are equal. They are hashed directly, without the
+# conversion to text, which is a third of a proof's work. Others are not: numeric and jsonb (1.0 =
+# 1.00), float (-0 = 0), enum (its hash is that of an OID), char (trailing blanks), interval (24 h =
+# 1 d).
 PLAIN_TYPES = (
     *("int2", "int4", "int8", "oid", "bool", "uuid"),
     *("date", "time", "timestamp", "timestamptz", "bytea"),
@@ -64,12 +65,12 @@ PLAIN_TYPES = (
 class Relation:
     """A user-defined table, sequence, materialized view or foreign table.
 
-    `kind` is pg_class.relkind, `version` another one after each ALTER, `filenode` the name of its
-    file as of the snapshot it was read in. `columns` are sorted by name (byte order): `plain` are
-    those whose type is one of PLAIN_TYPES, `typed` those whose type is not built in, `stored` and
-    `virtual` the generated ones. `bytes` is an estimate; `foreign_code` says that a query of it
-    would run what another role wrote. Of what belongs to an `extension`, pg_dump saves what
-    `condition` (a WHERE clause or nothing) selects, and where it is None, nothing.
+    `kind` is pg_class.relkind, `version` changes with each ALTER, `filenode` is the name of its
+    file in the snapshot. `columns` are sorted by name (byte order): `plain` are those of
+    PLAIN_TYPES, `typed` those of other than built-in types, `stored` and `virtual` the generated
+    ones. `bytes` is an estimate; `foreign_code` means that a query would run code of another role.
+    For a table of an `extension`, pg_dump saves the rows selected by `condition` (a WHERE clause,
+    or empty for all), none if it is None.
     """
 
     oid: int
@@ -168,7 +169,7 @@ def sizes(conn: Connection) -> dict[int, int]:
 
 
 def unreadable(conn: Connection) -> list[str]:
-    """Return one line for each object that pg_dump reads and the role may not read.
+    """Return one line for each object that pg_dump reads but the role may not.
 
     One such table makes pg_dump fail, even if its data is left out, because pg_dump locks it.
     """

@@ -1,9 +1,10 @@
-"""Connections to PostgreSQL: only what the target says, settings pinned, errors in one line.
+"""Connections to PostgreSQL, with only the target's parameters, pinned settings and plain errors.
 
-A session looks names up in pg_catalog only, whatever the role, the database or the server sets:
-a role that may create functions in a schema of the search_path could otherwise run them as our
-role. Sessions for a user's own files use `own_path=True`, as the user's application would. Our own
-queries in such a session run within `pinned(...)`, or with every name, operator and cast qualified.
+A session looks up names in pg_catalog only, whatever search_path the role, the database or the
+server sets: otherwise a role that may create functions in a schema of that path could run code as
+our role. Sessions for a user's own files use `own_path=True`, as the user's application would. Our
+own queries in such a session run within `pinned(...)`, or with every name, operator and cast
+qualified.
 """
 
 from __future__ import annotations
@@ -48,10 +49,10 @@ _WAYS_OUT = {  # tasks are in braces
     "setting names that library, run ALTER DATABASE DATABASE_NAME RESET local_preload_libraries (or"
     " RESET session_preload_libraries; a role's: ALTER ROLE) in another database",
     r"is not currently accepting connections": ": {db.recover} opens it",
-    # of servers whose minor version marks none as invalid
+    # of minor versions that do not mark such a database as invalid
     r"database subdirectory": ": a disk is missing, or an interrupted DROP DATABASE left it so, "
-    "which DROP DATABASE brings to its end",
-    r'database "[^"]*" does not exist': ": {db.create} makes it",
+    "which DROP DATABASE completes",
+    r'database "[^"]*" does not exist': ": {db.create} creates it",
 }
 _TASK = re.compile(r"\{([a-z.]+)\}")
 _POOLED = (
@@ -59,8 +60,9 @@ _POOLED = (
     " be in between, name the server itself in `host` and `port`"
 )
 _NO_EVENT_TRIGGERS = " -c event_triggers=off"
-# Where a role may switch event triggers off, by address and role: whoever may not and asks for it
-# at the login is refused. Known from the first session on, which is in the maintenance database.
+# Whether a role may switch event triggers off, by address and role: the login of a role that may
+# not would fail with that option. This is known after the first session, which is in the
+# maintenance database.
 _switches_off: dict[tuple[str, int, str], bool] = {}
 
 
@@ -92,7 +94,7 @@ def conninfo(
         and REQUIREPEER in known.parameters
         and psycopg2.extensions.libpq_version() >= _REQUIRE_AUTH
     ):
-        # somebody may come between the look at the socket there and the connection to it
+        # the socket could be replaced between the check and the connection
         parameters.setdefault("require_auth", "!password")
     if target.password is not None:
         parameters["password"] = target.password.reveal()
@@ -106,7 +108,7 @@ def connect(
 ) -> Connection:
     """Connect in autocommit mode, raising Unreachable or VersionMismatch; the caller closes.
 
-    `own_path` keeps the role's own search_path and other settings that a user's files may need.
+    `own_path` keeps the role's own search_path, and other settings that a user's files may need.
     """
     connection = _opened(target, read_only=read_only, purpose=purpose, own_path=own_path)
     connection.target, connection.tunnelled = target, target.end is not None
@@ -145,7 +147,7 @@ def _begun(connection: Connection, *, own_path: bool) -> tuple[Any, ...]:
     version = connection.server_version
     try:
         return rows(connection, sessions.begin(version, own_path=own_path), limit=ANSWER)[0]
-    except Failed:  # a statement of a lost client then goes on to its end, and is rolled back
+    except Failed:  # the statement of a lost client then runs to its end, and is rolled back
         statement = sessions.begin(version, own_path=own_path, look_for_client=False)
         return rows(connection, statement, limit=ANSWER)[0]
 
@@ -169,7 +171,7 @@ def unreachable_line(target: Target, exc: Exception) -> str:
     """Return libpq's message in one line, without the password."""
     words = " ".join(redact(str(exc), target.password).split())
     words = words.replace(" Is the server", ": is the server")  # of a line of its own
-    # of several addresses tried, the last attempt says what the user can act on
+    # of several addresses, the error of the last one is the useful one
     words = words.split("connection to server ")[-1]
     if words.startswith(("on socket", "at ")):
         words = "connection to server " + words
@@ -197,7 +199,7 @@ def rename(connection: Connection, purpose: str) -> None:
 
 
 def own_path(connection: Connection) -> str:
-    """Return the search_path that the role has in this database, whatever the session's is.
+    """Return the role's own search_path in this database, not that of the session.
 
     This opens a session without pinned settings, because only the server knows all of its sources.
     """
@@ -261,9 +263,9 @@ def rows(
 ) -> list[Any]:
     """Return all rows of one query, raising Unreachable after `limit` seconds.
 
-    `into` is what a row becomes: a dataclass with the columns as attributes, a `tuple[int, str]`,
-    or the type of the only column. `limit=ANSWER` is for what no server needs long for, however
-    large the database is; without one a query takes what it takes while the server lives.
+    `into` is the type of a row: a dataclass with the columns as attributes, a `tuple[int, str]`, or
+    the type of the only column. `limit=ANSWER` is for queries that are short on a database of any
+    size. Without a limit, a query may run as long as the server is alive.
     """
     with translated(), connection.cursor() as cursor:
         if isinstance(cursor, sessions.Cursor):

@@ -84,7 +84,7 @@ def _state(target: Target) -> tuple[int, bool] | None:
 
 def _difference(name: str, before: tuple[int, bool] | None, after: tuple[int, bool] | None) -> str:
     if before == after:
-        return f"{name!r} is as it was" if before else f"{name!r} is not there, as before"
+        return f"{name!r} is as it was" if before else f"{name!r} does not exist, as before"
     if after is None:
         return f"{name!r} is dropped"
     if not after[1]:

@@ -34,7 +34,7 @@ class Lock:
 
     def __init__(self, target: Target, purpose: str, session: Connection | None = None) -> None:
         self.target, self.purpose = target, purpose
-        self._session = session  # an open one in the maintenance database, which is taken over
+        self._session = session  # an open session in the maintenance database, which is taken over
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._silence: NoAnswer | None = None
@@ -55,7 +55,7 @@ class Lock:
         return connection.connect(self.target.at(self.target.maintenance), purpose=self.purpose)
 
     def _taken_over(self) -> Connection | None:
-        """Return the session that is open by now, None where it ended while a person was asked."""
+        """Return the open session, None if it ended while a person was asked."""
         session, self._session = self._session, None
         if session is None:
             return None
@@ -103,7 +103,7 @@ class Lock:
 
 def holder(conn: Connection, keys: tuple[int, int]) -> str:
     """Return the holder of the lock, by the application_name of its session."""
-    return _holder(conn, keys) or "it ended this moment, try again"
+    return _holder(conn, keys) or "it has just ended, try again"
 
 
 def held(conn: Connection, database: str) -> str:

@@ -514,7 +514,7 @@ class TestWordsOfPgDump:
             SequenceProof("we'i\"rd", "d.o\nt", -5, True),
             SequenceProof("s", "a", 1, False),
         )
-        with pytest.raises(Failed, match="does not say where sequence 'a' stands"):
+        with pytest.raises(Failed, match="has no value of sequence 'a'"):
             pg_dump.sequences([replace(entries[0], definition=b"SELECT 1")])
 
 

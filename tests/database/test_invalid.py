@@ -104,4 +104,4 @@ def test_one_that_the_server_does_not_mark(
     shutil.rmtree(cluster.folder / "data" / "base" / str(oid))
     done = inv("db.check", cwd=make_project(tmp_path / "p", cluster.url(name)))
     assert done.returncode == 4
-    assert "DROP DATABASE brings to its end" in done.stderr
+    assert "DROP DATABASE completes" in done.stderr

@@ -72,7 +72,7 @@ def test_an_applications_own_locks_are_no_obstacle(cluster: Cluster, target: Tar
     with connection.session(target.at("postgres")) as conn:
         keys = (lock._CLASS, lock.key(target.database))
         # the probe's own session may end a moment after it was closed
-        until(lambda: lock.holder(conn, keys) == "it ended this moment, try again")
+        until(lambda: lock.holder(conn, keys) == "it has just ended, try again")
     session.close()
 
 

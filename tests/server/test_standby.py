@@ -87,7 +87,7 @@ def test_a_backup_of_it_is_proven(shop: Shop, inv: Inv, pair: Pair) -> None:
     assert made["warnings"] == [warning]
     assert f"warning: {warning}" in done.stderr
     assert (made["tables"], made["rows"], made["with_proof"]) == (2, 1000, True)
-    reason = "it is unlogged, and a standby has nothing of it"
+    reason = "it is unlogged, and a standby does not have its rows"
     assert ["table public.passing", reason] in made["unproven"]
     assert not [name for name, _ in made["unproven"] if name.endswith((".kept", ".numbers"))]
     assert inv("backup.verify", "--env", "prod", cwd=shop.root).returncode == 0

@@ -23,7 +23,7 @@ from pgtasks.report.boundaries import boundary
 from pgtasks.server import catalog, connection, versiontable
 from pgtasks.server.connection import Connection
 from pgtasks.server.dump import obstacles
-from pgtasks.server.dump.pg_dump import DumpLog, DumpPlan, said_plainly
+from pgtasks.server.dump.pg_dump import DumpLog, DumpPlan, without_progress
 from pgtasks.server.dump.source import Source
 from pgtasks.server.dump.watch import Retry, Watch
 from pgtasks.server.proof.model import Proof
@@ -91,7 +91,7 @@ def run(attempt: Attempt) -> Dumped:
         revision = _revision(now, snapshot, watch)
         _await_locks(attempt, dump, watch)
         watch.refuse_moved(locked=True)
-        if dump.wait(0):  # its locks may have been released before
+        if dump.wait(0):  # its locks may have been released earlier
             watch.refuse_moved(locked=False)
         proof = _finished(attempt, snapshot, content, dump, watch)
         watch.refuse_schemas()
@@ -154,7 +154,7 @@ def _check(attempt: Attempt, dump: Pipeline, watch: Watch) -> None:
     try:
         dump.check()
     except Failed as exc:
-        failure = said_plainly(exc)
+        failure = without_progress(exc)
         for words, why in _OF_WORKERS.items():
             if words in failure.hint and attempt.plan.jobs > 1:
                 raise Retry(why, serial=True, hint=failure.hint) from None

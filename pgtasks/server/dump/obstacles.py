@@ -123,8 +123,8 @@ def _extensions(conn: Connection) -> Iterator[str]:
     )
     if bound:
         yield (
-            f"extension pg_cron can be created in database {bound!r} alone, and a restore builds "
-            f"another: it wants {_flag('extension pg_cron')}"
+            f"extension pg_cron can be created in database {bound!r} only, and a restore builds "
+            f"another one: it needs {_flag('extension pg_cron')}"
         )
 
 
@@ -132,7 +132,7 @@ def _views(conn: Connection, end: float) -> Iterator[str]:
     for schema, name, definition in connection.rows(conn, _VIEWS, into=tuple[str, str, str]):
         if fault := _fault(conn, f"EXPLAIN {definition}", end):
             data = f"materialized view data {qualified(schema, name)}"
-            yield f"{data} fails ({fault}): a restore wants {_flag(data)}"
+            yield f"{data} fails ({fault}): a restore needs {_flag(data)}"
 
 
 def _keys(
@@ -146,7 +146,7 @@ def _keys(
         _fault(conn, key.query(), end, broken)
         if broken and _as_they_were(conn, key, tables):
             name = f"constraint {qualified(key.schema, key.table)}.{quoted(key.name)}"
-            yield f"{name} does not hold: a restore wants {_flag(name)}"
+            yield f"{name} does not hold: a restore needs {_flag(name)}"
 
 
 def _as_they_were(conn: Connection, key: _Key, tables: Sequence[Relation]) -> bool:

@@ -126,11 +126,11 @@ def faults(lines: Iterable[str]) -> str:
     return "\n".join(kept)
 
 
-def said_plainly(failure: Failed) -> Failed:
+def without_progress(failure: Failed) -> Failed:
     """Return an error of pg_dump without its progress messages."""
     message = failure.message
     if "No space left on device" in failure.hint:
-        message = "pg_dump failed, no space is left where the backup is written: make room there"
+        message = "pg_dump failed, no space is left on the disk of the backup: make room there"
     return Failed(message, hint=faults(failure.hint.splitlines()) or failure.hint)
 
 
@@ -178,5 +178,5 @@ def sequences(entries: Iterable[Entry]) -> tuple[SequenceProof, ...]:
 def _sequence(entry: Entry) -> SequenceProof:
     match = _SETVAL.search(entry.definition)
     if match is None:
-        raise Failed(f"the dump does not say where sequence {entry.tag!r} stands")
+        raise Failed(f"the dump has no value of sequence {entry.tag!r}")
     return SequenceProof(entry.namespace, entry.tag, int(match[1]), match[2] == b"true")

@@ -1,4 +1,4 @@
-"""What is found out before a backup touches anything: the source, and what stands in the way."""
+"""Check the source database before a backup."""
 
 from __future__ import annotations
 
@@ -18,13 +18,12 @@ _SIZE_WAIT = "1s"
 
 @dataclass(frozen=True)
 class Source:
-    """The database that is backed up, as it was just before its snapshot.
+    """The database that is backed up, shortly before its snapshot.
 
-    `excluded` are the OIDs that each pattern of --exclude-table-data matches; `sizes` the bytes
-    of tables by OID, as well as they could be found out; `tables` counts all that pg_dump locks,
-    `files` what has a file of its own in a folder (tables, large objects: no more are counted than
-    a folder may have), `locks` is the room of the server's lock table; `conflicts` and
-    `unlogged` see `standby`.
+    `excluded` are the OIDs that each pattern of --exclude-table-data matches; `sizes` are the bytes
+    of tables by OID, if known; `tables` is the number of tables that pg_dump locks, `files` the
+    number of files in a directory dump (tables and large objects, counted up to the limit), `locks`
+    the size of the server's lock table. For `conflicts` and `unlogged` see `standby`.
     """
 
     server_version: int
@@ -47,7 +46,7 @@ class Source:
 
 
 def look(conn: Connection, exclude_table_data: tuple[str, ...] = ()) -> Source:
-    """Look at the source, raising Refused for what would make the dump fail or mean nothing."""
+    """Read the facts about the source, raising Refused if the dump would fail."""
     _check_readable(conn)
     excluded = catalog.without_data(conn, exclude_table_data)
     for pattern, oids in excluded.items():
@@ -85,7 +84,7 @@ def _large_objects(conn: Connection) -> int:
 
 
 def _check_readable(conn: Connection) -> None:
-    """Refuse what this role cannot read: pg_dump fails at the first such table."""
+    """Refuse objects that this role cannot read: pg_dump fails at the first such table."""
     unreadable = catalog.unreadable(conn)
     if not unreadable:
         return
@@ -99,7 +98,7 @@ def _check_readable(conn: Connection) -> None:
 
 
 def _sizes(conn: Connection) -> dict[int, int]:
-    """Return the sizes of tables, nothing where one is locked exclusively: they are a guide."""
+    """Return the sizes of tables, nothing if one is locked exclusively: they are estimates."""
     connection.execute(conn, f"SET lock_timeout = '{_SIZE_WAIT}'")
     try:
         return catalog.sizes(conn)

@@ -2,12 +2,12 @@
 
 take         take the proof of a database now, or in an exported snapshot
 scope        the relations of a snapshot that a proof covers
-naming       the objects that names refer to, in a snapshot and now
+naming       find the objects that names refer to, in a snapshot and now
 fingerprint  the SQL that counts and fingerprints tables
 reader       parallel sessions in one snapshot
 model        the content of a proof, and its JSON
 toc          the table of contents of an archive of pg_dump
-entries      its entries, recorded and compared
+entries      record and compare entries of an archive
 compare      compare two proofs
 difference   differences by name, and their acceptance
 """

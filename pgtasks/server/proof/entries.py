@@ -149,10 +149,10 @@ def _is_large(entry: Entry) -> bool:
 
 
 def _large_objects(entries: Iterable[Entry]) -> Iterator[tuple[Key, str, str]]:
-    """Yield owner, grants, comment of each large object, whatever pg_dump puts into one entry.
+    """Yield owner, grants and comment of each large object.
 
-    Since 17 it makes one entry of those with the same owner and grants, whose definition lists
-    them; the grants are written for the first and mean all.
+    Since version 17, pg_dump writes one entry for those with the same owner and grants. Its
+    definition lists them; the grants name the first one and are for all.
     """
     entries = list(entries)
     grouped = {entry.tag: _oids(entry) for entry in entries if entry.desc in _LARGE}
@@ -179,9 +179,9 @@ def _digest(text: str) -> str:
 
 @dataclass(frozen=True)
 class Compared:
-    """How a schema differs from the one it should be.
+    """The differences between an actual schema and the expected one.
 
-    `anew` are texts that the server prints otherwise than the archive has them, whoever loads it.
+    `anew` are definitions that the server prints differently from the archive after any load.
     """
 
     differences: tuple[Difference, ...]
@@ -189,11 +189,11 @@ class Compared:
 
 
 def compare(wanted: Schema, actual: Schema, anew: Callable[[], Schema]) -> Compared:
-    """Compare what an archive says with what a database is that it was loaded into.
+    """Compare the schema of an archive with that of a database it was loaded into.
 
-    `anew` gives what an empty database is that the archive's schema alone was loaded into. It is
-    asked only where a text differs, or where something is there besides, which may have come from
-    the template. What is missing, or belongs to another role, is a difference in any case.
+    `anew` returns the schema of an empty database into which only the archive's schema was loaded.
+    It is called if a definition differs, or if there are additional objects, which may come from
+    the template. A missing object, or another owner, is a difference in any case.
     """
     differing = _differing(wanted, actual)
     open_ones = [key for key in differing if key not in wanted or _in_text(key, wanted, actual)]
@@ -204,9 +204,9 @@ def compare(wanted: Schema, actual: Schema, anew: Callable[[], Schema]) -> Compa
 
 
 def compare_across(wanted: Schema, actual: Schema) -> Compared:
-    """Compare schemas of two major versions, which print most texts in ways of their own.
+    """Compare schemas of two major versions, which print most definitions differently.
 
-    Comments and grants are the same everywhere, but for those on what comes with the server.
+    Comments and grants are comparable, except those on objects of the server.
     """
     differing = _differing(wanted, actual)
     printed = tuple(
@@ -224,12 +224,12 @@ def _differing(wanted: Schema, actual: Schema) -> list[Key]:
 
 
 def _in_text(key: Key, wanted: Schema, actual: Schema) -> bool:
-    """Return whether both have it, of the same owners."""
+    """Return whether both have the entry, with the same owners."""
     return key in wanted and key in actual and _owners(wanted[key]) == _owners(actual[key])
 
 
 def _is_own(key: Key) -> bool:
-    """Return whether an entry is of the user's own, not of what comes with the server."""
+    """Return whether an entry belongs to a user's object, not to one of the server."""
     desc, namespace, tag = key
     public = tag == ("public" if desc == "SCHEMA" else "SCHEMA public")
     return not public and namespace not in ("pg_catalog", "information_schema")
@@ -238,15 +238,17 @@ def _is_own(key: Key) -> bool:
 def _difference(key: Key, wanted: Schema, actual: Schema) -> Difference:
     named, is_are = name(key), "are" if key[0] in _MANY or key[2] == _ALL_LARGE else "is"
     if key == ("SCHEMA", "", "public"):
-        # pg_dump names it only where it is not as it comes with a database
-        return Difference(named, " belongs to another role, or is not there")
+        # pg_dump lists it only if it differs from that of a new database
+        return Difference(named, " belongs to another role, or does not exist")
     if key not in actual:
         return Difference(named, f" {is_are} missing")
     if key not in wanted:
         return Difference(named, " should not be there")
     before, after = _owners(wanted[key]), _owners(actual[key])
     if before.keys() != after.keys() and key[2] != _ALL_LARGE:
-        return Difference(named, f" has another owner: {_said(before)} expected, {_said(after)}")
+        return Difference(
+            named, f" has another owner: {_owner_names(before)} expected, {_owner_names(after)}"
+        )
     return Difference(named, f" {is_are} defined differently")
 
 
@@ -257,11 +259,11 @@ def _owners(group: Group) -> Counter[str]:
     return owners
 
 
-def _said(owners: Counter[str]) -> str:
+def _owner_names(owners: Counter[str]) -> str:
     return ", ".join(repr(owner) for owner in sorted(owners))
 
 
-# kinds whose tag is the name of a table and a name of their own
+# kinds whose tag is the name of a table and their own name
 _OF_TABLES = {
     "CONSTRAINT": "constraint",
     "CHECK CONSTRAINT": "constraint",
@@ -277,7 +279,7 @@ _SIGNED = (
     *("PUBLICATION TABLE", "PUBLICATION TABLES IN SCHEMA"),
 )
 _WORDS = {"ACL": "grants on", "COMMENT": "comment on", "SECURITY LABEL": "security label on"}
-# the kind that the tag of such an entry begins with
+# the kind at the beginning of the tag of such an entry
 _NAMED = re.compile(
     r"(LARGE OBJECT|FOREIGN DATA WRAPPER|FOREIGN SERVER|FOREIGN TABLE|MATERIALIZED VIEW"
     r"|EVENT TRIGGER|ACCESS METHOD|OPERATOR CLASS|OPERATOR FAMILY|TEXT SEARCH [A-Z]+"
@@ -294,7 +296,9 @@ def name(key: Key) -> str:
     elif desc in _WORDS:
         parts = _NAMED.fullmatch(tag)
         kind, rest = (f"{parts[1].lower()} ", parts[2]) if parts else ("", tag)
-        plain = re.search(r"[(). ]", rest) is None  # else more than a name: arguments, a column
+        plain = (
+            re.search(r"[(). ]", rest) is None
+        )  # otherwise it has more than a name: arguments, a column
         text = f"{_WORDS[desc]} {kind}{_placed(namespace, quoted(rest) if plain else rest)}"
     elif desc == "DEFAULT ACL":
         text = tag.lower() + (f" in schema {quoted(namespace)}" if namespace else "")

@@ -1,9 +1,9 @@
 """The SQL that counts and fingerprints tables.
 
 A row is hashed column by column, sorted by name: a restored inheritance child has its columns in
-another order, and `t::text` means a column where there is one named `t`. Columns are hashed as
-text, which is the same on all supported majors under the settings of PINNED; those of
-PLAIN_TYPES as they are. The hashes are those of hash partitioning, which no major may change.
+another order, and `t::text` means a column if the table has one named `t`. Columns are hashed as
+text, which is the same on all supported majors under the settings of PINNED; those of PLAIN_TYPES
+as they are. The hashes are those of hash partitioning, which no major may change.
 
 A record's hash is a sum over its columns (times 31 each), so a sum of such hashes does not notice
 values that rows exchange: each is hashed once more, as a number, which keeps its 64 bits
@@ -20,8 +20,8 @@ from psycopg2 import sql
 from pgtasks.server.catalog import Relation
 from pgtasks.server.proof.model import FORMAT
 
-# What a value's text depends on. Without row_security=off, policies would hide rows in silence;
-# with it, such a table is an error.
+# Settings that affect the text of values. Without row_security=off, policies would silently hide
+# rows; with it, such a table is an error.
 PINNED = {
     "row_security": "off",
     "search_path": "",
@@ -36,21 +36,21 @@ PINNED = {
     "statement_timeout": "0",
     "lock_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
-    # compiling costs more than it saves: each table is a query of its own
+    # compiling costs more than it saves, because each table has its own query
     "jit": "off",
-    # constraints would be planned, and what they call run
+    # constraints would be planned, which runs functions that they call
     "constraint_exclusion": "off",
 }
 
 _PLAIN = "{}"
 _AS_TEXT = '{}::pg_catalog.text COLLATE pg_catalog."C"'
-# As the type's output function says it, which a cast to text need not: that may be anybody's code.
+# The output function of the type, because a cast to text may be code of any role.
 _BY_OUTPUT = (
     "CASE WHEN {0} IS DISTINCT FROM NULL THEN pg_catalog.format('%s', {0}) END"
     ' COLLATE pg_catalog."C"'
 )
 _HASH = "pg_catalog.hash_record_extended(ROW({}), 0)"
-_LINEAR = 1  # the format whose fingerprint is the sum of the records' hashes
+_LINEAR = 1  # the format whose fingerprint is the sum of the hashes of records
 
 BATCH_TABLES = 100
 BATCH_BYTES = 8 << 20
@@ -62,7 +62,7 @@ def pin_statement() -> str:
 
 
 def fingerprint(values: sql.Composable, format: int = FORMAT) -> sql.Composed:
-    """Return the expression of the fingerprint of rows of some values, by a format's rule."""
+    """Return the expression for the fingerprint of rows with these values, in a format."""
     row = sql.SQL(_HASH).format(values)
     if format != _LINEAR:
         row = sql.SQL("pg_catalog.hash_numeric_extended({}, 0)").format(row)
@@ -70,7 +70,7 @@ def fingerprint(values: sql.Composable, format: int = FORMAT) -> sql.Composed:
 
 
 def row_count(number: int, table: Relation, format: int = FORMAT) -> sql.Composed:
-    """Return the query of one table: `number`, rows, their fingerprint, those of `computed`."""
+    """Return the query of one table: `number`, rows, fingerprint, fingerprints of `computed`."""
     generated = () if format == _LINEAR else (*table.stored, *table.virtual)
     columns = [_value(table, name) for name in table.columns if name not in generated]
     apart = [fingerprint(_value(table, name)) for name in computed(table, format)]
@@ -86,7 +86,7 @@ def row_count(number: int, table: Relation, format: int = FORMAT) -> sql.Compose
 
 
 def computed(table: Relation, format: int = FORMAT) -> list[str]:
-    """Return the columns that a restore computes anew and that are hashed each by itself."""
+    """Return the generated columns, which a restore computes again; each is hashed separately."""
     return [] if format == _LINEAR else sorted(table.stored)
 
 
@@ -102,9 +102,9 @@ def batch_query(batch: Sequence[tuple[int, Relation]], format: int = FORMAT) -> 
 
 
 def large_objects_query(format: int = FORMAT) -> sql.Composed:
-    """Return the query of all large objects: their number, their fingerprint.
+    """Return the query of all large objects: their number and their fingerprint.
 
-    By lo_get, which asks for a privilege on each object and not on the catalog.
+    It uses lo_get, which needs a privilege on each object, not on the catalog.
     """
     return sql.SQL("SELECT pg_catalog.count(*), {} FROM pg_catalog.pg_largeobject_metadata").format(
         fingerprint(sql.SQL("oid, pg_catalog.lo_get(oid)"), format)
@@ -112,7 +112,7 @@ def large_objects_query(format: int = FORMAT) -> sql.Composed:
 
 
 def batches(tables: Iterable[tuple[int, Relation]]) -> Iterator[list[tuple[int, Relation]]]:
-    """Yield tables in batches, the largest first and alone, small ones together.
+    """Yield tables in batches, the largest first and each alone, small ones together.
 
     One query per table would cost 10,000 round trips and plans; one for all, 10,000 locks.
     """
@@ -139,7 +139,7 @@ def sequence_query(sequences: Sequence[tuple[int, Relation]]) -> sql.Composed:
 
 
 def lock_statement(tables: Iterable[Relation]) -> sql.Composed:
-    """Return the statement that locks tables against rewrites, without waiting for any."""
+    """Return the statement that locks tables against rewrites, without waiting."""
     names = (
         sql.SQL("ONLY {}").format(sql.Identifier(table.schema, table.name)) for table in tables
     )

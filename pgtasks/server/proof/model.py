@@ -1,7 +1,6 @@
 """The content of a proof, and its JSON.
 
-Tables, sequences and schema objects are known by their name alone: an OID means nothing in the
-database that a backup is restored into.
+Tables, sequences and schema objects are identified by name, because a restore gives them new OIDs.
 """
 
 from __future__ import annotations
@@ -19,9 +18,9 @@ from pgtasks.host.decoding import Count, Number
 from pgtasks.server.proof.entries import Recorded
 from pgtasks.server.quoting import qualified
 
-FORMAT = 2  # of the proofs that are written
-KNOWN = (1, 2)  # each is compared by its own rule, see `expression`
-LEFT_OUT = "its data is left out"  # why a table is unproven that no dump has rows of
+FORMAT = 2  # of new proofs
+KNOWN = (1, 2)  # each has its own rule, see `fingerprint`
+LEFT_OUT = "its data is left out"  # the reason for a table whose rows no dump contains
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +51,7 @@ class SequenceProof:
 
 @dataclass(frozen=True, slots=True)
 class Unproven:
-    """An object without a proof, and why: `table "public"."x"`, `row security applies`."""
+    """An object without a proof, and the reason: `table "public"."x"`, `row security applies`."""
 
     object: str
     reason: str
@@ -62,10 +61,10 @@ class Unproven:
 class Proof:
     """The content of one snapshot of a database.
 
-    `schema` are the entries of the archive, None where the proof was written before they were
-    recorded. `large_objects` is None where the database has none or they could not be read (then
-    `unproven` says so). By table, `computed` has the fingerprints of its generated columns, whose
-    values a restore computes anew, and `of_extensions` the extension that makes it.
+    `schema` are the entries of the archive, None in a proof of an earlier version. `large_objects`
+    is None if the database has none, or if they could not be read (see `unproven`). By table,
+    `computed` has the fingerprints of generated columns, whose values a restore computes again, and
+    `of_extensions` the extension that creates it.
     """
 
     server_version: int
@@ -122,7 +121,7 @@ class _Document(Struct):
     extensions: dict[str, str]
     large_objects: _Table | None
     unproven: list[tuple[str, str]]
-    # by name: digests of another kind, as proofs had them before entries were recorded
+    # by name: digests of another kind, in proofs of earlier versions
     schema: dict[str, tuple[str, str, str]] | list[tuple[str, str, str, str, str]] | None
     computed: dict[str, dict[str, str]] = {}
     of_extensions: dict[str, str] = {}

@@ -1,7 +1,7 @@
 """Find the objects that names refer to, in a snapshot and now.
 
-A snapshot keeps rows as they were, catalogs included, but whatever is named in a query is looked up
-as it is now, in a snapshot too.
+A snapshot shows old rows, also of catalogs, but the names in a query are always looked up in the
+current catalogs.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from pgtasks.server.quoting import qualified, quoted
 def moved(
     conn: Connection, relations: Sequence[Relation], *, untouched: bool = False
 ) -> list[Relation]:
-    """Return those that are not any more what they were in the snapshot they were read in.
+    """Return the relations that have changed since the snapshot in which they were read.
 
-    Another relation bears the name now (a rename, an exchange, a drop, of the schema too), or the
-    file is another one (TRUNCATE, most of ALTER TABLE): whoever reads by name in the old snapshot
-    gets nothing, or another table's rows, without an error. Within a transaction too this is what
-    is so now, as these functions ignore its snapshot. No schema of a user's may be in the
-    session's search_path. `untouched` counts what was altered and is as before; it needs a
-    session outside of the snapshot.
+    Another relation has the name now (after a rename or drop, also of the schema), or it has
+    another file (TRUNCATE, most forms of ALTER TABLE): a query by name in the old snapshot returns
+    nothing, or rows of another table, without an error. The functions used here ignore the snapshot
+    of the transaction. The search_path of the session must not contain a user's schema. `untouched`
+    also returns relations that were altered and have the same name and file; it needs a session
+    outside the snapshot.
     """
     if not relations:
         return []
@@ -51,10 +51,10 @@ def moved(
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """What a definition of the user's own is called: `parent` is a schema's OID, or a table's.
+    """The name of a user's object; `parent` is the OID of its schema, or table.
 
-    `more` is a digest of a relation's columns, by name and version, and of what is printed whole as
-    it is now (a function's arguments, a trigger) its version.
+    `more` is a digest of the columns of a relation, by name and version, or the version of an
+    object whose current definition is printed (a function's arguments, a trigger).
     """
 
     kind: str
@@ -69,7 +69,7 @@ class Named:
 
 
 def schemas(conn: Connection) -> dict[int, tuple[str, str]]:
-    """Return name and version of the user's own schemas: any ALTER makes a new version."""
+    """Return name and version of the user schemas: any ALTER makes a new version."""
     rows = connection.rows(
         conn,
         f"SELECT oid, nspname, xmin::text FROM pg_namespace n WHERE {OWN_SCHEMA}",
@@ -78,11 +78,11 @@ def schemas(conn: Connection) -> dict[int, tuple[str, str]]:
     return {oid: (name, version) for oid, name, version in rows}
 
 
-# What pg_dump prints names of as they are now, or asks the server to print as it is now: kind,
-# catalog, the columns of schema and name, which of its rows
+# Objects whose current names or definitions pg_dump prints: kind, catalog, its columns of schema
+# and name, condition on its rows
 _NAMED = (
     ("", "pg_class", "relnamespace", "relname", "x.relpersistence <> 't'"),
-    # a table's own row type and the array of each type have their names of it
+    # without the row types of tables and the array types, which are named after another object
     ("type", "pg_type", "typnamespace", "typname", "x.typrelid = 0 AND x.typcategory <> 'A'"),
     ("function", "pg_proc", "pronamespace", "proname", "true"),
     ("operator", "pg_operator", "oprnamespace", "oprname", "true"),
@@ -105,7 +105,7 @@ _MORE = {
 
 
 def names(conn: Connection) -> dict[tuple[str, int], Named]:
-    """Return what the user's own definitions are called, by catalog and OID; none is locked."""
+    """Return the names of the user's objects, by catalog and OID, without locking any."""
     queries = [
         f"SELECT '{catalog}', x.oid, '{kind}', n.oid, n.nspname, x.{name},"
         f" {_MORE.get(catalog, 'NULL')}"

@@ -28,9 +28,9 @@ from pgtasks.server.proof.scope import Content
 from pgtasks.settings.target import Target
 
 _SEQUENCES_AT_ONCE = 500
-# A table that fails with one of these is named as unproven: it may not be read, or not as text (a
-# row beyond 1 GB, a broken type), or not at all (an index over a function that finds nothing along
-# our search_path: SELECT plans with it, COPY does not). Anything else ends the proof.
+# A table that fails with one of these errors is listed as unproven: without a privilege, with rows
+# that have no text (above 1 GB, or of a broken type), or with an index on a function that fails
+# with our search_path (SELECT plans it, COPY does not). Other errors end the proof.
 _OF_THE_TABLE = ("22", "42", "54", "XX", "0A")
 _LOCK_NOT_AVAILABLE = "55P03"
 _SLICE = 0.5  # seconds of one wait, so that signals are handled
@@ -59,10 +59,10 @@ Step = Callable[[Connection], None]
 class ProofReader:
     """Take a proof with sessions in threads; leaving the block ends them.
 
-    With `lock`, each session locks all tables before it reads the first, raising TableLocked where
-    it would have to wait; without, tables are locked batch by batch, each batch in a transaction
-    that imports the snapshot anew, so that no table is held longer than it is read. `check` gets
-    the tables of each batch that was read, while they are locked, and raises what it does not like.
+    With `lock`, each session locks all tables before it reads the first, raising TableLocked if it
+    would have to wait. Otherwise tables are locked in batches, each in a transaction that imports
+    the snapshot again, so that no table is locked longer than it is read. `check` is called with
+    the tables of each batch while they are locked, and may raise an error.
     """
 
     def __init__(
@@ -265,7 +265,7 @@ class ProofReader:
                 continue  # it has ended
 
     def __exit__(self, *_: object) -> None:
-        # again and again: a cancel that arrives between two statements is lost
+        # repeatedly, because a cancel request between two statements has no effect
         while not self.wait():
             self.cancel()
             self.wait(0.05)

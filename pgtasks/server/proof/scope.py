@@ -34,10 +34,10 @@ def content(
     sizes: Mapping[int, int] | None = None,
     trusted: bool = False,
 ) -> Content:
-    """Return what there is to prove, in the transaction's snapshot; `exclude` are OIDs of tables.
+    """Return the content to prove, in the transaction's snapshot; `exclude` are OIDs of tables.
 
-    `sizes` are better estimates than what the catalogs say. In a `trusted` database code of other
-    roles may run: it has run there already.
+    `sizes` are better estimates than those of the catalogs. In a `trusted` database code of other
+    roles may run, because it already has.
     """
     relations = catalog.relations(conn)
     number = sum(relation.kind == "r" for relation in relations)
@@ -70,7 +70,7 @@ def content(
 
 
 FOREIGN_CODE = (
-    "a query of it would run what another role wrote, by an index or statistics, with the rights "
+    "a query of it would run code of another role, by an index or statistics, with the rights "
     "of this one: back up as its owner to prove it"
 )
 _KINDS = {"r": "table", "S": "sequence", "m": "materialized view", "f": "foreign table"}
@@ -78,15 +78,15 @@ _KINDS = {"r": "table", "S": "sequence", "m": "materialized view", "f": "foreign
 
 def _why_not(relation: Relation, exclude: Sequence[int], standby: bool) -> str:
     if not relation.dumped:
-        return "it belongs to an extension, which makes it anew"
+        return "it belongs to an extension, which creates it again"
     if relation.oid in exclude:
         return LEFT_OUT
     if relation.kind == "m":
-        return "a restore computes it anew"
+        return "a restore computes it again"
     if relation.kind == "f":
         return "its data is on another server"
     if relation.own_cast:
-        return "a cast to text of somebody's own would run in place of its type's output"
+        return "a user-defined cast to text would run in place of its type's output"
     if standby and relation.persistence == "u":
-        return "it is unlogged, and a standby has nothing of it"
+        return "it is unlogged, and a standby does not have its rows"
     return ""

@@ -28,11 +28,11 @@ def take(
 ) -> Proof:
     """Return the proof of a database, read by `jobs` sessions in one snapshot.
 
-    Without `snapshot` (an exported one) a snapshot of its own is taken. Tables that match a
-    pattern of `exclude_data` (as pg_dump's --exclude-table-data) are named as unproven. `format`
-    is that of the proof it will be compared with: it says by which rule rows are hashed. The
-    sessions are read-only; `trusted` lets code of other roles run in them. Raises Failed, also for
-    a table that was altered meanwhile (its rows may be gone from the snapshot), and Unreachable.
+    Without `snapshot` (an exported one) it takes its own. Tables that match a pattern of
+    `exclude_data` (as pg_dump's --exclude-table-data) are listed as unproven. `format` is that of
+    the proof it will be compared with, and decides how rows are hashed. The sessions are read-only;
+    `trusted` lets code of other roles run in them. Raises Failed, also if a table was altered
+    meanwhile (the snapshot may lack its rows), and Unreachable.
     """
     with connection.session(target, read_only=True, purpose=purpose) as conn:
         matched = catalog.without_data(conn, exclude_data)

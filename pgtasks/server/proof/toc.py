@@ -1,9 +1,8 @@
 """Parse the table of contents of pg_dump's archives.
 
 A custom-format file begins with it, in the directory format it is toc.dat. The layout is that of
-pg_backup_archiver.c (WriteHead, WriteToc). What is read comes from a stranger: every length is
-held against what may be read at most, and an archive that ends too early or goes on in another
-way is refused.
+pg_backup_archiver.c (WriteHead, WriteToc). An archive is untrusted: every length is checked against
+a limit, and an incomplete or invalid archive is refused.
 """
 
 from __future__ import annotations
@@ -17,10 +16,10 @@ from typing import IO
 from pgtasks.errors import Failed, VersionMismatch
 from pgtasks.server.quoting import from_bytes
 
-LIMIT = 512 << 20  # bytes that a table of contents may have
+LIMIT = 512 << 20  # largest table of contents, in bytes
 _PIECE = 1 << 20
 _OLDEST, _NEWEST = (1, 14), (1, 16)  # those of pg_dump 12 and of pg_dump 17 and 18
-POST_DATA = 4  # the section of what comes after the rows
+POST_DATA = 4  # the section after the rows
 _CUSTOM, _TAR = 1, 3  # toc.dat of the directory format calls itself tar
 _MOST_DEPENDENCIES = 1 << 20
 _OID = re.compile(r"[0-9]{1,10}")
@@ -34,10 +33,10 @@ class Truncated(Failed):
 class Entry:
     """One entry: `desc` is its kind (`TABLE`, `ACL`), `tag` its name without the schema.
 
-    `oid` is that of the catalog's row it was made from, `definition` the SQL that makes it, `copy`
-    the COPY statement of TABLE DATA, `rest` what else pg_restore goes by (tablespace, access
-    method, kind of relation, section, whether there is data). `number` is the entry's own in its
-    archive, `needs` those of the entries that it depends on.
+    `oid` is the OID of the object, `definition` the SQL that creates it, `copy` the COPY statement
+    of TABLE DATA, `rest` the other fields that pg_restore uses (tablespace, access method, kind of
+    relation, section, whether there is data). `number` is its number in the archive, `needs` the
+    numbers of the entries it depends on.
     """
 
     desc: str
