@@ -15,7 +15,7 @@ from pgtasks.settings.target import Target
 
 @dataclass(frozen=True)
 class Identity:
-    """What a connection itself says of the database it is in."""
+    """The identity of a database, as read from a connection."""
 
     database: str
     system: str
@@ -24,7 +24,7 @@ class Identity:
     stamp: Stamp | None
     empty: bool
     standby: bool = False
-    invalid: bool = False  # an interrupted DROP DATABASE left it, seen from another database
+    invalid: bool = False  # left by an interrupted DROP DATABASE; read from another database
 
     @property
     def foreign(self) -> bool:
@@ -47,7 +47,7 @@ def comment_and_stamp(conn: Connection, database: str) -> tuple[str, Stamp | Non
 
 
 def identify(conn: Connection) -> Identity:
-    """Ask a connection which database it is in, on which server, and read the stamp there."""
+    """Read the database, server and stamp of a connection."""
     database, user, comment, standby = connection.rows(
         conn,
         f"SELECT current_database(), current_user, {stamp.COMMENT},"
@@ -61,7 +61,7 @@ def identify(conn: Connection) -> Identity:
 
 
 def glimpse(conn: Connection, database: str) -> Identity | None:
-    """Return what another database of the server can see of one, None where there is none."""
+    """Return the identity of a database, read from another one; None if it does not exist."""
     seen = connection.row(
         conn,
         f"SELECT current_user, {stamp.COMMENT}, pg_is_in_recovery(),"
@@ -79,8 +79,8 @@ def glimpse(conn: Connection, database: str) -> Identity | None:
     )
 
 
-# Objects made after initdb have OIDs from 16384 on (FirstNormalObjectId in access/transam.h). What
-# an extension brought is not a user's own, nor is another session's temporary table.
+# Objects created after initdb have OIDs from 16384 on (FirstNormalObjectId in access/transam.h).
+# Objects of extensions and temporary tables of other sessions do not count.
 _CONTENT = """
 SELECT EXISTS (
     SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -101,7 +101,7 @@ SELECT EXISTS (
 
 
 def _is_empty(conn: Connection) -> bool:
-    """Return whether nothing of a user's own is in the database."""
+    """Return whether the database has no objects of users."""
     return not connection.value(conn, _CONTENT, into=bool)
 
 

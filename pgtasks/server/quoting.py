@@ -17,9 +17,9 @@ def quoted(name: str) -> str:
     return name if plain and not name[0].isdigit() else f'"{doubled}"'
 
 
-# Bytes of a name that are not valid in UTF-8: a SQL_ASCII database knows no encoding, and the names
-# of databases and roles are of whoever made them. Each stands as a character of a private area
-# (U+F780 to U+F7FF), which files and terminals take, and is sent back as it came.
+# Bytes of a name that are not valid UTF-8: a SQL_ASCII database has no encoding, nor do the names
+# of databases and roles. Each byte becomes a private-use character (U+F780 to U+F7FF), which is
+# valid in files and on terminals, and is converted back when it is sent.
 _SHOWN = {0xDC00 + byte: 0xF700 + byte for byte in range(0x80, 0x100)}
 _ESCAPED = {shown: escaped for escaped, shown in _SHOWN.items()}
 
@@ -41,5 +41,5 @@ def folder_name(name: str) -> str:
 
 
 def from_folder_name(name: str) -> str:
-    """Return the name that `folder_name` made safe."""
+    """Return the original name of a folder."""
     return unquote(name)

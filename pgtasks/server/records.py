@@ -1,4 +1,4 @@
-"""Rows of a query as records, each value in the type that the record says."""
+"""Convert the rows of a query to records, checking the types of the values."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def records(
 ) -> list[Record]:
     """Return the rows as `into`, raising Failed for a value that is not of its type.
 
-    A dataclass takes columns by name, a `tuple[int, str]` by position, any other type is the only
-    column's.
+    A dataclass gets the columns by name, a `tuple[int, str]` by position; any other type is that of
+    the only column.
     """
     import msgspec
 
@@ -34,7 +34,7 @@ def records(
 
 
 def _check_names(columns: Sequence[str], into: Any) -> None:
-    """Raise TypeError for a column that is none of the record's: it would be left out."""
+    """Raise TypeError for a column that the record lacks, which would be ignored."""
     unknown = set(columns) - {field.name for field in dataclasses.fields(into)}
     if unknown:
         raise TypeError(f"{into.__name__} has no {', '.join(sorted(unknown))}")

@@ -1,4 +1,4 @@
-"""Write the stamp of an existing database, or of one that changes its environment."""
+"""Write the stamp of an existing database, also of one that changes its environment."""
 
 from __future__ import annotations
 
@@ -53,6 +53,6 @@ def put(lock: Lock, identity: Identity) -> Stamped:
 
 
 def _stamp(target: Target, identity: Identity) -> Stamp:
-    # the origin of the content stays true
+    # the origin of the content does not change
     origin = identity.stamp.origin if identity.stamp else ""
     return Stamp(target.environment, identity.database, identity.system, origin)

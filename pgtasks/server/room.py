@@ -9,8 +9,8 @@ from pgtasks.server.connection import Connection
 from pgtasks.server.silence import ANSWER
 from pgtasks.settings.target import Target
 
-# Each row is a limit, and how many sessions count towards it now. Those of databases and roles do
-# not hold a superuser, who may also use what a server keeps back.
+# Each row is a limit, and the number of sessions that count towards it. Limits of databases and
+# roles do not apply to superusers, who may also use the reserved connections.
 _LIMITS = """
 WITH me AS (SELECT oid, rolname, rolsuper, rolconnlimit FROM pg_roles WHERE rolname = session_user),
   seen AS (SELECT datid, usesysid FROM pg_stat_activity WHERE usesysid IS NOT NULL)

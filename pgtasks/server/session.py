@@ -1,4 +1,4 @@
-"""Sessions: what one of ours begins with, and how its statements are watched and cancelled."""
+"""Sessions: their settings, and how their statements are watched and cancelled."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from pgtasks.host.installations import NEWEST, OLDEST
 from pgtasks.server import quoting, silence
 from pgtasks.settings.target import Target
 
-# What names, literals and texts mean; pg_temp stands last: unnamed it would come first, for tables
-# and types.
+# Settings that affect the meaning of names, literals and texts. pg_temp is last in the search_path:
+# otherwise it would implicitly be first, for tables and types.
 PATH = "pg_catalog,pg_temp"
 _PINNED = {
     "search_path": PATH,
@@ -27,9 +27,9 @@ _PINNED = {
     "standard_conforming_strings": "on",
     "transform_null_equals": "off",
     "array_nulls": "on",
-    # a policy is the code of a table's owner: a query that one applies to is an error
+    # a policy is code of a table's owner: a query to which one applies is an error
     "row_security": "off",
-    # nor are constraints planned, whose functions would run
+    # constraints are not planned, because their functions would run
     "constraint_exclusion": "off",
     "bytea_output": "hex",
     "DateStyle": "ISO,MDY",
@@ -39,14 +39,14 @@ _PINNED = {
     "default_transaction_isolation": "read committed",
     "default_transaction_deferrable": "off",
 }
-# A database or role may set timeouts of its own: they would end a dump or a snapshot in the middle
-# (those that not every server knows are set once it has said which one it is).
+# A database or role may have timeouts, which would end a dump or a snapshot. Those that not every
+# version has are set when the version is known.
 _NO_TIMEOUTS = dict.fromkeys(
     ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"), "0"
 )
-# the first release of each major that knows restrict_nonsystem_relation_kind (CVE-2024-7348)
+# the first release of each major version with restrict_nonsystem_relation_kind (CVE-2024-7348)
 _GUARDS = (140013, 150008, 160004, 170000, 180000)
-_LENIENT = "pgtasks_utf8"  # the driver's way to names that are not valid in UTF-8
+_LENIENT = "pgtasks_utf8"  # the codec for names that are not valid UTF-8
 _CLIENT_LOOKED_FOR = "2s"
 _CANCEL_PATIENCE = 5  # seconds
 
@@ -66,7 +66,7 @@ def _decoded(data: Any, errors: str = "strict") -> tuple[str, int]:
 
 
 codecs.register(_codec)
-# two names that no other user of the driver in this process has a reason for
+# two names that other code in this process does not use
 psycopg2.extensions.encodings.update(dict.fromkeys(("UNICODE", "SQL_ASCII", "SQLASCII"), _LENIENT))
 
 
@@ -84,29 +84,30 @@ class Session(psycopg2.extensions.connection):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.cursor_factory = Cursor
-        self._turn = RLock()  # of threads: who waits for another thread is not yet watched
+        # of threads: a statement that waits for another thread is not watched yet
+        self._turn = RLock()
         self._place: dict[str, Any] = {**self.info.dsn_parameters, "password": self.info.password}
 
     def keep_odd_bytes(self) -> None:
-        """Take names that are not valid in UTF-8 from here on."""
+        """Accept names that are not valid UTF-8 from now on."""
         of_no_encoding = self.info.parameter_status("server_encoding") == "SQL_ASCII"
         with self.watched(silence.ANSWER):
             self.set_client_encoding("SQL_ASCII" if of_no_encoding else "UNICODE")
 
     @contextmanager
     def watched(self, limit: float | None = None) -> Iterator[None]:
-        """Watch what the block asks of the server."""
+        """Watch the statements of a block."""
         with self._turn:
             wait = silence.Wait(-1 if self.closed else self.fileno(), self._place, self.pid, limit)
             with silence.watched(wait):
                 yield
 
     def cancel(self) -> None:
-        """Cancel the statement that runs, from another session.
+        """Cancel the running statement, from another session.
 
-        libpq's own way knows no limit, and holds Python's lock until the server has closed the
-        connection: a tunnel's threads would wait for the lock, and a stopped server for ever. It
-        is taken where no session is to be had, as it needs none.
+        PQcancel has no timeout and holds Python's GIL until the server has closed the connection:
+        the threads of a tunnel would wait for the GIL, and with a stopped server forever. It is
+        only used if no other session can be opened, because it needs none.
         """
         began = time.monotonic()
         place = {**self._place, "connect_timeout": _CANCEL_PATIENCE}
@@ -130,7 +131,7 @@ class Session(psycopg2.extensions.connection):
 
 
 class Cursor(psycopg2.extensions.cursor):
-    """A cursor whose statements are watched. `limit` bounds a small question, in seconds."""
+    """A cursor whose statements are watched. `limit` is for small queries, in seconds."""
 
     connection: Session
     limit: float | None = None
@@ -152,9 +153,9 @@ class Cursor(psycopg2.extensions.cursor):
 
 
 def options(*, read_only: bool, own_path: bool, event_triggers: bool, role: str = "") -> str:
-    """Return libpq's `options`: the settings that hold from the first moment on."""
+    """Return libpq's `options`: the settings that apply from the start of the session."""
     settings = dict(_NO_TIMEOUTS)
-    # said either way: a role or a database may have a default of its own
+    # always set, because a role or a database may have another default
     settings["default_transaction_read_only"] = "on" if read_only else "off"
     if not own_path:
         settings |= _PINNED
@@ -166,21 +167,21 @@ def options(*, read_only: bool, own_path: bool, event_triggers: bool, role: str 
 
 
 def joined(settings: Mapping[str, str]) -> str:
-    """Return settings as libpq's `options` takes them."""
+    """Return settings in the format of libpq's `options`."""
     return " ".join(f"-c {name}={value}" for name, value in _escaped(settings))
 
 
 def _escaped(settings: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     for name, value in settings.items():
-        # the server splits at any white space
+        # the server splits the text at white space
         yield name, re.sub(r"([\\\s])", r"\\\1", value)
 
 
 def begin(version: int, *, own_path: bool = False, look_for_client: bool = True) -> str:
-    """Return the one string that a session begins with, raising VersionMismatch.
+    """Return the first statements of a session, raising VersionMismatch.
 
-    Its row is what tells a pooler (search_path and a timeout as they are), the backend's process,
-    and whether the role may switch event triggers off.
+    Their result has the actual search_path and read-only setting, which reveal a pooler, the
+    process ID of the backend, and whether the role may switch event triggers off.
     """
     if version < OLDEST * 10000:
         shown_version = f"{version // 10000}.{version % 10000}"
@@ -191,10 +192,11 @@ def begin(version: int, *, own_path: bool = False, look_for_client: bool = True)
     if version >= 170000:
         statements.append("SET transaction_timeout = 0")
     if not own_path and any(first <= version < first - first % 10000 + 10000 for first in _GUARDS):
-        # a view that takes a table's name between a look and a query must not run
+        # a view that replaces a table between a check and a query must not run
         statements.append("SET restrict_nonsystem_relation_kind = 'view, foreign-table'")
     if look_for_client:
-        # lets the server end a statement whose client is gone, where its system can tell (Linux)
+        # lets the server end a statement whose client has disconnected, on systems that detect it
+        # (Linux)
         statements.append(f"SET client_connection_check_interval = '{_CLIENT_LOOKED_FOR}'")
     may = "pg_catalog.has_parameter_privilege(session_user, 'event_triggers', 'SET')"
     statements.append(

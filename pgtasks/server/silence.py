@@ -72,7 +72,7 @@ def watched(wait: Wait) -> Iterator[None]:
             raise SessionLost(wait.fault) from None
         raise
     finally:
-        with _lock:  # from here on the socket is not shut down
+        with _lock:  # from now on the socket is not shut down
             _waits.discard(wait)
 
 
@@ -104,7 +104,7 @@ def _judge(wait: Wait) -> None:
     asking.join(_PATIENCE + _PATIENCE / 2)
     waited = time.monotonic() - wait.began
     if asking.is_alive() or asking.silent:
-        _give_up(wait, f"the server fell silent, a second session is not answered ({waited:.0f} s)")
+        _give_up(wait, f"the server stopped answering, also to a second session ({waited:.0f} s)")
     elif asking.waits_for_us:
         wait.strikes += 1
         if wait.strikes > 1:
@@ -127,7 +127,7 @@ class _Asking(threading.Thread):
         try:
             state = self._state()
         except psycopg2.Error:
-            # refused, for want of a free connection say, is an answer as well
+            # a refused connection, for example by a limit, is an answer too
             self.silent = time.monotonic() - began > _PATIENCE - 1
         else:
             self.waits_for_us = state is not None and state.startswith("idle")

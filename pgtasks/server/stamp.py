@@ -1,8 +1,9 @@
-"""The stamp: one line at the end of a database's comment that says what the database is.
+"""The stamp: one line at the end of a database's comment that identifies the database.
 
 It is readable in `\\l+`, set from another database, survives RENAME, and is not copied by CREATE
-DATABASE ... TEMPLATE. Every archive holds the comment and `pg_restore -C` replays it, hence the
-server's system identifier in it: a stamp that travelled is *foreign* and counts for nothing.
+DATABASE ... TEMPLATE. Every archive contains the comment, and `pg_restore -C` restores it; so it
+has the server's system identifier: a stamp that was copied to another server is *foreign*, and
+ignored.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from urllib.parse import quote, unquote
 from psycopg2 import sql
 
 _MARK = "pgtasks:"
-_LONGEST = 1 << 20  # characters of a comment that are read, the last: it may be a gigabyte
+_LONGEST = 1 << 20  # the last characters of a comment, which are read: it may have a gigabyte
 
 
 def comment(database: str = "pg_database") -> str:
@@ -29,11 +30,11 @@ COMMENT = comment()
 
 @dataclass(frozen=True)
 class Stamp:
-    """What a stamp says. `role` is `live`, `new` (a side database) or `old` (kept for undo).
+    """The content of a stamp. `role` is `live`, `new` (a side database) or `old` (kept for undo).
 
-    `database` is the name that the database had, or is meant to get; `run` is the ID of the run
-    that made a side database; `kept_owner` owns what this one replaced, where that is another role;
-    `lacks` names what its restore left out, line by line.
+    `database` is the name that the database had, or will get; `run` is the ID of the run that
+    created a side database; `kept_owner` is the owner of the replaced database, if it is another
+    role; `lacks` are the objects that its restore left out, one per line.
     """
 
     environment: str
@@ -46,7 +47,7 @@ class Stamp:
     lacks: str = ""
 
     def line(self) -> str:
-        """Return the stamp as it stands in the comment."""
+        """Return the line for the comment."""
         parts = {
             "environment": self.environment,
             "database": self.database,

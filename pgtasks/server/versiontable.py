@@ -1,7 +1,7 @@
-"""Alembic's version tables: found by their shape, read without any code of the project.
+"""Find and read Alembic's version tables, without running code of the project.
 
-A project may call its version table what it likes (`version_table`, `version_table_schema` in its
-env.py). What they have in common is their only column: `version_num`.
+A project may choose the name of its version table (`version_table`, `version_table_schema` in
+env.py). All have a single column, `version_num`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ ORDER BY n.nspname, c.relname
 
 @dataclass(frozen=True)
 class VersionTable:
-    """One version table and the revisions that it holds."""
+    """A version table and its revisions."""
 
     schema: str
     name: str
@@ -54,7 +54,7 @@ def _revisions(conn: Connection, schema: str, name: str) -> tuple[str, ...]:
 
 
 def revisions(tables: Iterable[VersionTable]) -> tuple[str, ...]:
-    """Return the revisions of a database: those of tables with the usual name, else of all."""
+    """Return the revisions of the tables with the usual name, else of all version tables."""
     tables = list(tables)
     usual = [table for table in tables if table.name == USUAL]
     return tuple(sorted({each for table in usual or tables for each in table.revisions}))

@@ -172,7 +172,7 @@ class TestFile:
             configure(both)
             assert used(login(db1, account)) == str(two)
             said = denied(login(db1, account, identity=str(one)))
-        assert said == f"{one} (taken, and it wants publickey too)"
+        assert said == f"{one} (accepted, but publickey is required too)"
 
 
 class TestPassword:
@@ -276,7 +276,7 @@ class TestAgent:
         monkeypatch.setenv("SSH_AUTH_SOCK", str(agent.socket))
         said = denied(login(db1, account))
         assert said.count("the agent's key other") == 8
-        assert said.endswith("(not any more: it hung up before)")
+        assert said.endswith("(not tried: the host had hung up)")
 
 
 class TestPublicHalf:

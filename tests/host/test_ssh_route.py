@@ -198,7 +198,7 @@ def test_the_next_key_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
 
     keys.authenticate(transport)
 
-    assert keys.tried == ["first (taken, and it wants publickey too)", "second"]
+    assert keys.tried == ["first (accepted, but publickey is required too)", "second"]
     assert keys.taken == "second"
 
 

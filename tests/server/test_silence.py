@@ -93,7 +93,7 @@ def alone() -> Iterator[Cluster]:
 
 
 def test_a_server_that_stands_still(alone: Cluster) -> None:
-    answer = pytest.raises(NoAnswer, match="a second session is not answered")
+    answer = pytest.raises(NoAnswer, match="stopped answering, also to a second session")
     with (
         connection.session(alone.target()) as conn,
         soon(),

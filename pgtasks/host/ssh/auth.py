@@ -42,13 +42,13 @@ class _Key(AuthSource):
         strategy = self.strategy
         if not transport.is_active():
             # sshd disconnects after MaxAuthTries keys
-            strategy.tried.append(f"{self.name} (not any more: it hung up before)")
+            strategy.tried.append(f"{self.name} (not tried: the host had hung up)")
             raise paramiko.SSHException(self.name)
         key = self.key or strategy.opened(self.name)
         strategy.tried.append(self.name)
         wanted = transport.auth_publickey(self.username, key)
         if wanted:
-            strategy.tried[-1] += f" (taken, and it wants {' or '.join(wanted)} too)"
+            strategy.tried[-1] += f" (accepted, but {' or '.join(wanted)} is required too)"
             raise AnotherFactorNeeded(self.name)  # the next key may be the other factor
         strategy.taken = self.name
         return wanted

@@ -1,4 +1,4 @@
-"""psql on the terminal, led to the target: on this machine or on the database host."""
+"""Run psql on the terminal, on this machine or on the database host."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from pgtasks.server import reach
 from pgtasks.server.reach import Reached
 from pgtasks.settings.target import Target
 
-_LOST = 2  # psql(1), "Exit Status": the connection went bad
+_LOST = 2  # psql(1), "Exit Status": the connection was lost
 
 
 def command(toolset: Toolset, target: Target, passfile: str, *, read_only: bool) -> Command:
-    """Return psql with its user's psqlrc; it does not ask for a password, which we did."""
+    """Return the command of psql, with psqlrc, without a password prompt."""
     argv = (toolset.tool("psql"), "--no-password")
     env = tools.environment(target.here(), passfile, read_only=read_only)
     return Command(argv, env, stop=signal.SIGHUP)
@@ -35,17 +35,17 @@ def psql(target: Target) -> Toolset:
 
 
 def worth(target: Target) -> str:
-    """Return what a read-only session is worth, for the person who gets it."""
+    """Return the note on how far a read-only session is protected."""
     if target.reader and target.user == target.reader:
-        return f"role {target.user!r} is what keeps it: SET can lift the read-only setting"
+        return f"the rights of role {target.user!r} protect it: SET can lift the read-only setting"
     return (
-        "this is a belt against slips, no lock: SET can lift it, only a role that cannot write "
-        f"(reader: ROLE in env/{target.environment}.yaml) is one"
+        "this only prevents accidents, SET can lift it: only a role that cannot write "
+        f"(reader: ROLE in env/{target.environment}.yaml) is safe"
     )
 
 
 def open_shell(target: Target, *, read_only: bool) -> None:
-    """Give the terminal to psql until it ends, raising Failed where it ends badly."""
+    """Give the terminal to psql until it ends, raising Failed if it fails."""
     with HERE.passfile(target) as passfile:
         code = HERE.interact(command(psql(target), target, passfile, read_only=read_only))
     if code == _LOST:
@@ -55,7 +55,7 @@ def open_shell(target: Target, *, read_only: bool) -> None:
 
 
 def open_there(reached: Reached, *, read_only: bool) -> None:
-    """Run the psql of the target's host there, on the terminal where there is one."""
+    """Run psql on the target's host, on a terminal if there is one."""
     from pgtasks.host.ssh import terminal
     from pgtasks.host.ssh.host import SshHost
 
