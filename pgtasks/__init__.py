@@ -1,8 +1,8 @@
 """Database tasks for Python teams on PostgreSQL: `inv db.backup`, `inv db.restore`, and more.
 
-A project's tasks.py needs `namespace`, tasks of its own `task` and `run`, described in
-`pgtasks.cli.task`; its application the rest, described in `pgtasks.service.environment`.
-`current_env` is what `discover()` returns at the moment it is read.
+A project's tasks.py needs `namespace`, its own tasks `task` and `run` (see `pgtasks.cli.task`), its
+application the rest (see `pgtasks.service.environment`). `current_env` is what `discover()` returns
+at the moment it is read.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def namespace(file: str) -> object:
 
 
 def __getattr__(name: str) -> Any:
-    # `inv --list` imports this package on every press of TAB: the application's part waits
+    # `inv --list` and TAB import this package, so the interface for applications is imported late
     if name in ("run", "task"):
         from pgtasks.cli import task
 

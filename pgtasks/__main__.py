@@ -1,4 +1,4 @@
-"""`python -m pgtasks init`: the one command outside Invoke, for a project that has no tasks yet."""
+"""`python -m pgtasks init`: a command outside Invoke, for projects without tasks."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def main(argv: list[str] | None = None) -> int:
     except PgtasksError as exc:
         _say(exc.message)
         return exc.exit_code
-    except OSError as exc:  # a folder that may not be entered, say
+    except OSError as exc:  # for example a folder without permission
         _say(f"{exc.filename or 'init'}: {exc.strerror or exc}")
         return Failed.exit_code
-    except KeyboardInterrupt:  # while it writes, Interrupted says what it wrote
+    except KeyboardInterrupt:  # after the first written file, the error is Interrupted
         _say("interrupted")
         return Interrupted.exit_code
     return 0
@@ -34,17 +34,19 @@ def _say(message: str) -> None:
 
     try:
         report.say(f"error: {message}")
-    except OSError:  # nobody hears
+    except OSError:  # nobody reads stderr
         report.silence(sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:
-    about = "Prepare a project for pgtasks; all else is a task: inv --list shows them."
+    about = "Set up a project for pgtasks. `inv --list` shows the tasks."
     parser = argparse.ArgumentParser(prog="python -m pgtasks", description=about)
     parser.add_argument("--version", action="version", version=pgtasks.__version__)
     commands = parser.add_subparsers(metavar="command", required=True)
     init = commands.add_parser(
-        "init", help="add what an existing project needs", description="Changes no file there is."
+        "init",
+        help="add the missing files to a project",
+        description="It changes no existing file.",
     )
     init.add_argument(
         "--write", "--yes", action="store_true", help="write without asking (default: ask)"

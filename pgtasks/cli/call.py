@@ -16,8 +16,8 @@ def call(name: str, c: Any, **flags: Any) -> None:
     """Run a task by its full name: `pgtasks.call("db.backup", c, note="before deploy")`.
 
     `c` is the context of the calling task. Flags have their long names, with `_` for `-`; those
-    that are not given have their defaults. The task prints, asks and writes to the journal as if
-    it was typed. Raises what the task raises, a class of pgtasks.errors, and Refused for an
+    that are not given have their defaults. The task prints, asks and writes to the journal as from
+    the command line. Raises what the task raises, a class of pgtasks.errors, and Refused for an
     unknown task or flag.
     """
     task = _task(name)

@@ -36,7 +36,7 @@ def set_tree(tree: Any) -> None:
 
 
 def tree() -> Any:
-    """Return the task tree, None where none was assembled."""
+    """Return the task tree, None if none was assembled."""
     return _tree
 
 

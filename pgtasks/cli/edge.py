@@ -21,7 +21,7 @@ from pgtasks.report import commandline, typed
 def guarded(body: Callable[..., Any], name: str) -> Callable[..., Any]:
     """Wrap the body of a task, so that errors become one line and an exit code.
 
-    `name` is the task's full name in the tree: its run is called so.
+    `name` is the task's full name in the tree, and that of its run.
     """
 
     @functools.wraps(body)
@@ -29,7 +29,7 @@ def guarded(body: Callable[..., Any], name: str) -> Callable[..., Any]:
         from pgtasks import report
 
         if isinstance(sys.stdout, io.TextIOWrapper):
-            # a name that the terminal's encoding does not have is no reason to end in a traceback
+            # characters that the terminal's encoding lacks must not end in a traceback
             sys.stdout.reconfigure(errors="backslashreplace")
         try:
             _refuse_empty(kwargs)
@@ -45,8 +45,8 @@ def guarded(body: Callable[..., Any], name: str) -> Callable[..., Any]:
                 report.silence(stream)
             raise invoke.Exit(code=1) from None
 
-    # Invoke runs equal calls once, and takes tasks of one name and equal code for the same
-    # (Task.__eq__): without this `inv env.status server.status` is env.status alone
+    # Invoke runs equal calls once, and tasks with the same name and code are equal (Task.__eq__):
+    # without this `inv env.status server.status` would only run env.status
     own = f"{body.__module__}.{body.__qualname__}"
     wrapped.__code__ = wrapped.__code__.replace(co_name=own)  # type: ignore[attr-defined]
     wrapped.__pgtasks__ = name  # type: ignore[attr-defined]

@@ -34,8 +34,8 @@ class TaskExecutor(Executor):  # type: ignore[misc]
             raise Refused(f"config file {chosen!r} does not exist")
 
     def _check_variables(self) -> None:
-        # pgtasks reads INVOKE_PGTASKS_... itself, with the types of its settings. Invoke would cast
-        # those by what the file holds: `false` is true to it, a list an error.
+        # pgtasks reads INVOKE_PGTASKS_... itself, with the types of its settings. Invoke would
+        # convert them to the types of the values in files: `false` to true, a list to an error.
         for level in _LEVELS:
             getattr(self.config, level, {}).pop("pgtasks", None)
         self.config.merge()

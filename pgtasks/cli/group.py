@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 HELP = {
     "env": "the environment to work on (default: see env.status); several: a,b or 'prod-*'",
-    "hosts_at_once": "how many of several environments are worked on at once (default: 4)",
+    "hosts_at_once": "number of environments to process in parallel (default: 4)",
 }
 
 Body = Callable[..., Any]

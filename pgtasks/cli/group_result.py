@@ -1,4 +1,4 @@
-"""The results of the runs of several environments: a line for each, a table of all."""
+"""The results of a task in several environments: a line for each, and a table."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _SEVERITY = (0, 6, 2, 7, 3, 4, 1, 5, 130)
 
 @dataclass(frozen=True)
 class RunResult:
-    """The result of one environment's run; `output` is its stdout, `said` its result in a line."""
+    """The result of one environment; `output` is its stdout, `brief` its result in one line."""
 
     environment: str
     exit_code: int
     seconds: float
     output: str = ""
     error: str = ""
-    said: str = ""
+    brief: str = ""
 
     @property
     def result(self) -> str:
@@ -37,7 +37,7 @@ class RunResult:
     def summary(self) -> str:
         """Return the result in one line: the error, the result, or the whole output."""
         lines = self.output.splitlines()
-        return self.error or self.said or (lines[0] if len(lines) == 1 else "")
+        return self.error or self.brief or (lines[0] if len(lines) == 1 else "")
 
     def line(self, width: int) -> str:
         """Return the line for the end of the run: `prod-eu  done  2.1 s`, with its error if any."""

@@ -10,16 +10,16 @@ from pgtasks.report import typed
 
 # the command and its purpose: a line of 80 columns each
 FIRST = (
-    ("setup", "server, migrations, triggers, seeds: what is missing"),
-    ("db.check", "server, role, stamp, leftovers: is all as it should be?"),
-    ("db.backup", "one snapshot, with the proof of its content"),
-    ("backup.list", "the backups there are"),
-    ("db.restore --dry", "what a restore would do; then without --dry"),
-    ("db.undo", "back to what was there before the last restore"),
-    ("db.shell", "psql, led to the database"),
-    ("migrate.up", "what the database lacks of the migration files"),
-    ("env.list", "all environments; any task takes --env NAME"),
-    ("env.use NAME", "the environment for this checkout from now on"),
+    ("setup", "set up server, migrations, triggers, seeds"),
+    ("db.check", "check server, role, stamp, leftovers"),
+    ("db.backup", "back up the database, with a proof of its content"),
+    ("backup.list", "list the backups"),
+    ("db.restore --dry", "show what a restore would do; then run it without --dry"),
+    ("db.undo", "return to the database before the last restore"),
+    ("db.shell", "open psql on the database"),
+    ("migrate.up", "apply the pending migrations"),
+    ("env.list", "list all environments; any task takes --env NAME"),
+    ("env.use NAME", "choose the environment of this checkout"),
 )
 
 

@@ -212,7 +212,7 @@ class _Child:
         return RunResult(
             *(self.environment, code, time.monotonic() - self._began, output),
             error=error if code else "",
-            said=self._kept["summary"],
+            brief=self._kept["summary"],
         )
 
 

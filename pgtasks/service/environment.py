@@ -5,7 +5,7 @@
     engine = create_engine(get_database_url(driver="psycopg2"))
     session_minutes = get_config()["settings"]["security"]["session_minutes"]
 
-The project is searched from the working directory upwards, or named by PGTASKS_ROOT. Every call
+The project is found from the working directory upwards, or set by PGTASKS_ROOT. Every call
 reads the files and variables again.
 """
 
@@ -134,10 +134,10 @@ def get_database_url(env: str | None = None, *, driver: str = "", start: bool = 
     """Return the URL of an environment's database, with its password.
 
     `driver` is for SQLAlchemy: "psycopg2" gives postgresql+psycopg2://. The embedded server is
-    started only with `start`; without, the URL is the one it has while it runs. A
-    password_command is run. Raises Unreachable for an embedded server that was never started.
-    No URL goes through `ssh`: the place is the one that the database host itself sees, as an
-    application runs where its database is reached without.
+    started only with `start`; without, the URL is the one it has while it runs. A password_command
+    is run. Raises Unreachable for an embedded server that was never started. No URL uses `ssh`:
+    host and port are as seen from the database host, because applications run where they reach
+    their database directly.
     """
     project = _project()
     target = from_environment(_environment(env, project))
@@ -158,6 +158,6 @@ def _environment(env: str | None, project: Project | None = None) -> Environment
 def _project() -> Project:
     named = os.environ.get("PGTASKS_ROOT")
     if named and not Path(named).is_dir():
-        raise Refused(f"PGTASKS_ROOT {named!r} is no folder")
+        raise Refused(f"PGTASKS_ROOT {named!r} is not a folder")
     root = Path(named).resolve() if named else find_root(Path.cwd())
     return load(root, libpq=libpq.variables(os.environ))

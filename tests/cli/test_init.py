@@ -106,7 +106,7 @@ def check_adopted(inv: Inv, root: Path, before: dict[str, bytes], *collection: s
 
     again = init(root, "--write")
     assert (again.returncode, contents(root)) == (0, after)
-    assert "nothing to write, all of it is there" in again.stdout
+    assert "nothing to write, all files exist" in again.stdout
 
     shown = inv(*collection, "env.show", "--json", cwd=root)
     assert shown.returncode == 0, shown.stderr
@@ -339,7 +339,7 @@ def test_the_url_of_alembics_own_file_is_not_devs_where_it_is_productions(tmp_pa
     text = (root / "alembic.ini").read_text()
     (root / "alembic.ini").write_text(text.replace("driver://user:pass@localhost/dbname", CHINOOK))
     done = init(root, "--write")
-    assert "sqlalchemy.url in alembic.ini leads where PROD_DATABASE_URL does" in done.stdout
+    assert "sqlalchemy.url in alembic.ini leads to the same database as PROD_DATABASE_URL" in done.stdout
     assert "server: embedded" in (root / "env" / "dev.yaml").read_text()
 
 
@@ -420,7 +420,7 @@ def test_a_file_that_cannot_be_read_is_one_line(
 def test_the_command_line_explains_itself() -> None:
     done = subprocess.run([*INIT[:3], "--help"], capture_output=True, text=True)
     assert done.returncode == 0
-    assert "add what an existing project needs" in done.stdout
+    assert "add the missing files to a project" in done.stdout
     done = subprocess.run([*INIT[:3], "--version"], capture_output=True, text=True)
     assert done.stdout.strip() == pgtasks.__version__
     assert subprocess.run(INIT[:3], capture_output=True).returncode == 2

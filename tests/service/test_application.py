@@ -112,7 +112,7 @@ def test_the_root_may_be_named(app: Path, tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("PGTASKS_ROOT", str(app))
     assert pgtasks.get_config("eu")["host"] == "eu1"
     monkeypatch.setenv("PGTASKS_ROOT", str(app / "nowhere"))
-    with pytest.raises(Refused, match=r"PGTASKS_ROOT '.*/nowhere' is no folder"):
+    with pytest.raises(Refused, match=r"PGTASKS_ROOT '.*/nowhere' is not a folder"):
         pgtasks.discover()
 
 

@@ -24,7 +24,7 @@ __all__ = ["init"]
 
 
 def init(root: Path, *, write: bool = False) -> None:
-    """Show the missing files, and write them if `write` or an answer on the terminal says so."""
+    """Show the missing files, and write them if `write` is set or a person agrees."""
     made = plan(survey(root))
     # with --write the files are written even if the reader of the plan closes its end
     _show(made.lines(), needed=not write)
@@ -57,7 +57,7 @@ def _write(made: InitPlan, root: Path) -> None:
             _write_file(root / name, text, own=name == BACKUPS_IGNORED)
         except FileExistsError:
             so_far = _so_far(written)
-            raise Refused(f"{name!r} appeared meanwhile, it was left as it is; {so_far}") from None
+            raise Refused(f"{name!r} was created meanwhile, it was not changed; {so_far}") from None
         except OSError as exc:
             raise Failed(f"{name!r}: {exc.strerror or exc}; {_so_far(written)}") from None
         except KeyboardInterrupt:
@@ -74,7 +74,7 @@ def _write_file(path: Path, text: str, *, own: bool) -> None:
             file.write(text)
             file.flush()
         except BaseException:
-            path.unlink()  # half a file would count as an existing one
+            path.unlink()  # an incomplete file would count as an existing one
             raise
 
 

@@ -48,21 +48,21 @@ class InitPlan:
         for name, text in self.files.items():
             lines += ["", f"write  {name}", *(f"    {line}".rstrip() for line in text.splitlines())]
         if not self.files:
-            lines += ["nothing to write, all of it is there"]
+            lines += ["nothing to write, all files exist"]
         return [*lines, *(f"by hand  {line}" for line in self.by_hand), ""]
 
     def next_steps(self) -> list[str]:
         """Return the commands to type now."""
         inv = "inv" if self.collection == "tasks" else f"inv -c {self.collection}"
         database = self.survey.database or (self.survey.place.database if self.survey.place else "")
-        steps = {f"{inv} env.show": "what is set, and where"}
+        steps = {f"{inv} env.show": "the settings and their origins"}
         if database:
             steps[f"{inv} db.backup"] = "only reads: it works at once"
             steps[f"{inv} env.stamp --confirm {shlex.quote(database)}"] = (
-                "marks the database as dev's, so that a restore may replace it"
+                "stamps the database as dev's, so that a restore may replace it"
             )
         else:
-            steps[f"{inv} setup"] = "makes dev: server, database, and what the project has for it"
+            steps[f"{inv} setup"] = "creates dev: server, database, migrations, triggers, seeds"
         for named in self.survey.others:
             command = f"{inv} db.backup --env {named.environment}"
             steps[command] = "only reads: it works at once"

@@ -106,7 +106,7 @@ def _ini_place(ini: Path | None, others: tuple[Named, ...], notes: list[str]) ->
     where = f"sqlalchemy.url in {ini.name}"
     place = urls.place_of(Variable(url.replace("%%", "%"), where), notes)
     if place and (same := urls.leading_to(place, others)):
-        notes.append(f"{where} leads where {same.variable} does: it is not dev's")
+        notes.append(f"{where} leads to the same database as {same.variable}: it is not dev's")
         return None
     return place
 

@@ -38,7 +38,7 @@ class Named:
     @property
     def production(self) -> bool:
         """Return whether the name means production."""
-        return _said(self.environment) == "prod"
+        return _named_in(self.environment) == "prod"
 
 
 def environment_of(variable: str) -> str:
@@ -47,10 +47,10 @@ def environment_of(variable: str) -> str:
     name = normalize(prefix)
     if prefix != variable and name not in LIBRARIES and NAME.fullmatch(name):
         return name
-    return _said(variable)
+    return _named_in(variable)
 
 
-def _said(name: str) -> str:
+def _named_in(name: str) -> str:
     words = {normalize(word) for word in _WORD.findall(name)}
     word = next((word for word in _WORDS if word in words), "")
     return "prod" if word == "prd" else word
@@ -73,7 +73,7 @@ def read(variables: Mapping[str, Variable], notes: list[str]) -> tuple[Named, ..
     others = tuple(chosen.values())
     if dev and (same := leading_to(dev.place, others)):
         notes.append(
-            f"{dev.variable} in .env leads where {same.variable} does: "
+            f"{dev.variable} in .env leads to the same database as {same.variable}: "
             f"it is {same.environment}'s, not dev's"
         )
         dev = None
