@@ -339,7 +339,8 @@ def test_the_url_of_alembics_own_file_is_not_devs_where_it_is_productions(tmp_pa
     text = (root / "alembic.ini").read_text()
     (root / "alembic.ini").write_text(text.replace("driver://user:pass@localhost/dbname", CHINOOK))
     done = init(root, "--write")
-    assert "sqlalchemy.url in alembic.ini leads to the same database as PROD_DATABASE_URL" in done.stdout
+    words = "sqlalchemy.url in alembic.ini leads to the same database as PROD_DATABASE_URL"
+    assert words in done.stdout
     assert "server: embedded" in (root / "env" / "dev.yaml").read_text()
 
 
