@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -21,7 +20,7 @@ from hosts import DatabaseHost
 from matrix import matrix
 from projects import make_project, put_stamp
 from remains import clear, left
-from restores import damage, fill, rows, sides
+from restores import damage, fill, rows, save, sides
 from servers import Cluster
 from sessions import SILENCE, alive_of_ours, sessions
 from waiting import until
@@ -29,16 +28,9 @@ from waiting import until
 from pgtasks.report import boundaries
 
 NEW = 1000
-_INV = Path(sys.executable).parent / "inv"
 _SWAPPED = ("swap.done", "restore.swapped")
 
 Inv = Callable[..., Any]
-
-
-def inv_in(shop: Path, *args: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [_INV, *args], cwd=shop, capture_output=True, text=True, stdin=subprocess.DEVNULL
-    )
 
 
 def settings(place: DatabaseHost, database: str, **ssh: Any) -> str:
@@ -67,8 +59,7 @@ def base(db1: DatabaseHost, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     (folder / "invoke.yaml").write_text("pgtasks: {environment: staging}\n")
     put_stamp(db1.cluster.target(name, environment="staging"))
     for flags in ((), ("--on-host",)):
-        done = inv_in(folder, "db.backup", *flags)
-        assert done.returncode == 0, done.stderr
+        save(folder, *flags)
     yield folder
     db1.cluster.drop(name)
     db1.do("sh", "-c", f"rm -rf {db1.backups}/*")
@@ -115,25 +106,25 @@ def on_host(place: DatabaseHost) -> str:
     return there(place)[0].rpartition("/")[2]
 
 
-def test_restores_a_backup_from_here(db1: DatabaseHost, shop: Path) -> None:
+def test_restores_a_backup_from_here(db1: DatabaseHost, shop: Path, inv: Inv) -> None:
     name = name_of(shop)
-    done = inv_in(shop, "db.restore", "--backup", here(shop))
+    done = inv("db.restore", "--backup", here(shop), cwd=shop)
     assert done.returncode == 0, done.stderr
     assert "2 of 2 tables identical, 2,000 rows" in done.stdout
     assert f"sent to {db1.user}@{db1.address}: " in done.stderr
     assert rows(db1.cluster, name) == NEW
-    undone = inv_in(shop, "db.undo")
+    undone = inv("db.undo", cwd=shop)
     assert undone.returncode == 0, undone.stderr
     assert rows(db1.cluster, name) == OLD
-    assert inv_in(shop, "db.undo").returncode == 0
+    assert inv("db.undo", cwd=shop).returncode == 0
     assert rows(db1.cluster, name) == NEW
-    forgotten = inv_in(shop, "db.forget", "--yes")
+    forgotten = inv("db.forget", "--yes", cwd=shop)
     assert forgotten.returncode == 0, forgotten.stderr
     assert sides(db1.cluster, name) == []
 
 
-def test_restores_a_backup_that_lies_there(db1: DatabaseHost, shop: Path) -> None:
-    done = inv_in(shop, "db.restore", "--backup", on_host(db1))
+def test_restores_a_backup_that_lies_there(db1: DatabaseHost, shop: Path, inv: Inv) -> None:
+    done = inv("db.restore", "--backup", on_host(db1), cwd=shop)
     assert done.returncode == 0, done.stderr
     assert "2 of 2 tables identical, 2,000 rows" in done.stdout
     assert "intact: " in done.stderr
@@ -141,45 +132,46 @@ def test_restores_a_backup_that_lies_there(db1: DatabaseHost, shop: Path) -> Non
     assert rows(db1.cluster, name_of(shop)) == NEW
 
 
-def test_a_plan_sends_nothing(db1: DatabaseHost, shop: Path) -> None:
+def test_a_plan_sends_nothing(db1: DatabaseHost, shop: Path, inv: Inv) -> None:
     for backup in (here(shop), on_host(db1)):
-        done = inv_in(shop, "db.restore", "--backup", backup, "--dry")
+        done = inv("db.restore", "--backup", backup, "--dry", cwd=shop)
         assert done.returncode == 0, done.stderr
         assert (f"go to {db1.user}@{db1.address} first" in done.stdout) == (os.sep in backup)
     assert rows(db1.cluster, name_of(shop)) == OLD
 
 
 def test_the_newest_of_both_places_is_the_default(
-    base: Path, db1: DatabaseHost, tmp_path: Path
+    base: Path, db1: DatabaseHost, tmp_path: Path, inv: Inv
 ) -> None:
     shutil.copytree(base, tmp_path / "shop")
-    done = inv_in(tmp_path / "shop", "db.restore", "--dry")
+    done = inv("db.restore", "--dry", cwd=tmp_path / "shop")
     assert done.returncode == 0, done.stderr
     assert f"backup   {on_host(db1)} " in done.stdout
     assert "first" not in done.stdout
-    made = inv_in(tmp_path / "shop", "db.backup")
+    made = inv("db.backup", cwd=tmp_path / "shop")
     assert made.returncode == 0, made.stderr
-    done = inv_in(tmp_path / "shop", "db.restore", "--dry")
+    done = inv("db.restore", "--dry", cwd=tmp_path / "shop")
     assert f"go to {db1.user}@{db1.address} first" in done.stdout
-    unknown = inv_in(tmp_path / "shop", "db.restore", "--backup", "2001")
+    unknown = inv("db.restore", "--backup", "2001", cwd=tmp_path / "shop")
     assert unknown.returncode == 2
     assert "unknown backup '2001'" in unknown.stderr
 
 
 def test_a_restore_there_into_a_database_here(
-    base: Path, cluster: Cluster, database: str, db1: DatabaseHost, tmp_path: Path
+    base: Path, cluster: Cluster, database: str, db1: DatabaseHost, tmp_path: Path, inv: Inv
 ) -> None:
     shutil.copytree(base, tmp_path / "shop")
     (tmp_path / "shop/env/dev.yaml").write_text(f"url: '{cluster.url(database)}'\n")
     cluster.execute(f"CREATE ROLE {db1.user}")
     put_stamp(cluster.target(database))
     try:
-        fetched = inv_in(tmp_path / "shop", "backup.fetch", on_host(db1))
+        fetched = inv("backup.fetch", on_host(db1), cwd=tmp_path / "shop")
         assert fetched.returncode == 0, fetched.stderr
-        done = inv_in(
-            *(tmp_path / "shop", "db.restore", "--env", "dev", "--backup", on_host(db1)),
+        done = inv(
+            *("db.restore", "--env", "dev", "--backup", on_host(db1)),
             # a superuser owns the database here, and the backup is of another environment
             *("--no-owner", "--as-superuser", "--confirm", database),
+            cwd=tmp_path / "shop",
         )
         assert done.returncode == 0, done.stderr
         assert "tables identical" in done.stdout
@@ -188,35 +180,37 @@ def test_a_restore_there_into_a_database_here(
         cluster.execute(f"DROP ROLE {db1.user}")
 
 
-def test_a_damaged_backup_replaces_nothing(db1: DatabaseHost, shop: Path) -> None:
+def test_a_damaged_backup_replaces_nothing(db1: DatabaseHost, shop: Path, inv: Inv) -> None:
     dump = Path(here(shop)) / "dump.pgdump"
     content = bytearray(dump.read_bytes())
     content[len(content) // 2] ^= 1
     dump.write_bytes(content)
-    done = inv_in(shop, "db.restore", "--backup", here(shop))
+    done = inv("db.restore", "--backup", here(shop), cwd=shop)
     assert done.returncode == 5, done.stderr
     assert "dump.pgdump" in done.stderr
     assert rows(db1.cluster, name_of(shop)) == OLD
     assert sides(db1.cluster, name_of(shop)) == []
 
 
-def test_a_full_disk_there_replaces_nothing(db1: DatabaseHost, shop: Path) -> None:
+def test_a_full_disk_there_replaces_nothing(db1: DatabaseHost, shop: Path, inv: Inv) -> None:
     with db1.full_disk(db1.backups, bytes=65536):
-        done = inv_in(shop, "db.restore", "--backup", here(shop))
+        done = inv("db.restore", "--backup", here(shop), cwd=shop)
     assert done.returncode == 1, done.stderr
     assert "no room for backup" in done.stderr
     assert rows(db1.cluster, name_of(shop)) == OLD
     assert sides(db1.cluster, name_of(shop)) == []
 
 
-def test_tools_that_are_missing_there_replace_nothing(db1: DatabaseHost, shop: Path) -> None:
+def test_tools_that_are_missing_there_replace_nothing(
+    db1: DatabaseHost, shop: Path, inv: Inv
+) -> None:
     with db1.hidden_tools():
-        done = inv_in(shop, "db.restore", "--backup", here(shop))
+        done = inv("db.restore", "--backup", here(shop), cwd=shop)
     assert done.returncode == 7, done.stderr
     assert rows(db1.cluster, name_of(shop)) == OLD
 
 
-def test_restores_as_another_account(db1: DatabaseHost, shop: Path) -> None:
+def test_restores_as_another_account(db1: DatabaseHost, shop: Path, inv: Inv) -> None:
     name = name_of(shop)
     more = {"silence": SILENCE, "sudo_user": "postgres", "backups": "/var/tmp/backups"}
     (shop / "env" / "staging.yaml").write_text(
@@ -224,11 +218,11 @@ def test_restores_as_another_account(db1: DatabaseHost, shop: Path) -> None:
     )
     restore = ("db.restore", "--backup", here(shop))
     # peer authentication lets in no login that is made for the load, and by SET ROLE none is begun
-    refused = inv_in(shop, *restore)
+    refused = inv(*restore, cwd=shop)
     assert refused.returncode == 2, refused.stderr
     assert "Peer authentication failed" in refused.stderr
     assert rows(db1.cluster, name) == OLD
-    done = inv_in(shop, *restore, "--as-superuser", "--confirm", name)
+    done = inv(*restore, "--as-superuser", "--confirm", name, cwd=shop)
     db1.do("rm", "-rf", "/var/tmp/backups")
     assert done.returncode == 0, done.stderr
     assert rows(db1.cluster, name) == NEW
@@ -265,6 +259,7 @@ _STEPS = ("restore.sent", "restore.created", "restore.loading", "restore.loaded"
 def test_an_interrupted_restore_leaves_old_or_new(
     db1: DatabaseHost,
     shop: Path,
+    inv: Inv,
     start_inv: Callable[..., Any],
     step: str,
     fault: Callable[..., ExitStack],
@@ -282,14 +277,14 @@ def test_an_interrupted_restore_leaves_old_or_new(
     assert process.returncode in ((0, 4) if done else (_CODES[fault.__name__],)), said
     swapped = rows(db1.cluster, name)
     assert swapped == (NEW if step in _SWAPPED else OLD)
-    healed = inv_in(shop, "db.recover")
+    healed = inv("db.recover", cwd=shop)
     assert healed.returncode == 0, healed.stderr
     assert len(sides(db1.cluster, name)) == (1 if step in _SWAPPED else 0)
     assert rows(db1.cluster, name) == swapped
 
 
 def test_the_next_restore_heals_and_says_so(
-    db1: DatabaseHost, shop: Path, start_inv: Callable[..., Any]
+    db1: DatabaseHost, shop: Path, inv: Inv, start_inv: Callable[..., Any]
 ) -> None:
     process = halted(start_inv, "restore.loading", "db.restore", "--backup", here(shop), cwd=shop)
     with kill(process, db1):
@@ -297,7 +292,7 @@ def test_the_next_restore_heals_and_says_so(
     db1.quiet()
     left_here = f"pgtasks-*{process.pid}-*"
     assert list(Path(tempfile.gettempdir()).glob(left_here))
-    done = inv_in(shop, "db.restore", "--backup", here(shop))
+    done = inv("db.restore", "--backup", here(shop), cwd=shop)
     assert not list(Path(tempfile.gettempdir()).glob(left_here))
     assert done.returncode == 0, done.stderr
     assert "interrupted run left half built" in done.stderr
