@@ -41,8 +41,10 @@ from pgtasks.errors import BadConfiguration, Failed, Refused, Unreachable, Versi
 from pgtasks.host.local import HERE
 from pgtasks.server import connection, proof, stamp
 from pgtasks.server.dump import layout, pg_dump
+from pgtasks.server.dump.watch import Watch
 from pgtasks.server.identity import system_identifier
 from pgtasks.server.proof.entries import schema as schema_of
+from pgtasks.server.proof.reader import ProofReader
 from pgtasks.server.reach import Reached
 from pgtasks.settings.target import Target
 
@@ -637,6 +639,41 @@ class TestRewritten:
         assert len(lines) == 1
         assert lines[0].startswith("altered meanwhile: public.orders")
         assert made.manifest.rows == sum(table.rows for table in proof.take(shop).tables)
+        assert differences(made, restored(made, cluster, fresh_database)) == ()
+
+    def test_the_proof_locks_tables_after_pg_dump_has_ended(
+        self,
+        cluster: Cluster,
+        shop: Target,
+        fresh_database: Fresh,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        read, exchanged = threading.Event(), threading.Event()
+        refuse_renamed, lock_tables = Watch.refuse_renamed, ProofReader._lock_tables
+
+        def then_tell(watch: Watch) -> None:
+            refuse_renamed(watch)
+            read.set()
+
+        def late(reader: ProofReader, conn: Any) -> None:
+            assert read.wait(30)
+            if not exchanged.is_set():
+                cluster.execute(
+                    "ALTER TABLE orders RENAME id TO kept;"
+                    " ALTER TABLE orders RENAME customer TO id;"
+                    " ALTER TABLE orders RENAME kept TO customer",
+                    shop.database,
+                )
+                exchanged.set()
+            lock_tables(reader, conn)
+
+        monkeypatch.setattr(Watch, "refuse_renamed", then_tell)
+        monkeypatch.setattr(ProofReader, "_lock_tables", late)
+        made, lines = said(replace(shop, jobs=1), tmp_path / "backups")
+        assert [line.partition(":")[2] for line in lines] == [
+            " public.orders: once more with a new snapshot"
+        ]
         assert differences(made, restored(made, cluster, fresh_database)) == ()
 
     def test_a_view_replaced_meanwhile_is_no_false_alarm_later(

@@ -171,15 +171,14 @@ def _finished(
         return None
     # the dump itself has the values of the sequences
     wanted = replace(content, sequences=())
-    lock = attempt.lock and _fits(attempt, content)
     try:
         with ProofReader(
             *(attempt.target, snapshot, wanted),
             jobs=attempt.target.jobs,
-            lock=lock,
+            lock=attempt.lock and _fits(attempt, content),
             purpose="db.backup proof",
-            # tables locked in advance have the columns that they had when pg_dump locked them
-            check=None if lock else watch.refuse_columns,
+            # pg_dump may have ended, with its locks, before the proof has its own
+            check=watch.refuse_columns,
         ) as taking:
             _wait(attempt, dump, watch, taking)
             proof = taking.result()
