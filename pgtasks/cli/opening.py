@@ -31,13 +31,13 @@ def opened(
     journaled: bool = False,
     flags: Mapping[str, Any] | None = None,
 ) -> Iterator[Run]:
-    """Open a run: choose the environment, print the target line, journal how it ended.
+    """Open a run: choose the environment, print the target line; at the end, write to the journal.
 
-    `flags` are settings given on the command line (layer 7), None where a flag is absent.
+    `flags` are settings of the command line, None for a flag that is not given.
     """
     choice = choose(project, env)
-    given = {key: _flag(key, value) for key, value in (flags or {}).items() if value is not None}
-    environment = resolve(project, choice.environment, flags=given)
+    settings = {key: _flag(key, value) for key, value in (flags or {}).items() if value is not None}
+    environment = resolve(project, choice.environment, flags=settings)
     target = _named(from_environment(environment), project)
     report.say(report.printable(target.line()))
     current = Run(task, project, choice, environment, target, json, dry, journaled and not dry)
@@ -47,24 +47,24 @@ def opened(
         with typed.within(task, name), _pointing(task):
             yield current
     except BaseException as exc:
-        told = current.explained(exc) if isinstance(exc, PgtasksError) else exc
-        current.result = _said(told)
-        if told is exc:
+        error = current.explained(exc) if isinstance(exc, PgtasksError) else exc
+        current.result = _result(error)
+        if error is exc:
             raise
-        raise told from None
+        raise error from None
     finally:
         current.close()
         if current.journaled:
             _write_journal(current, time.monotonic() - began)
 
 
-# libpq's words, before there is a connection
+# messages of libpq about a connection that was not made
 _NOT_REACHED = ("connection to server", "could not translate host name")
 
 
 @contextmanager
 def _pointing(task: str) -> Iterator[None]:
-    """Name the task that looks step by step, where a server was not reached and no way is named."""
+    """Add a hint to an error of a connection that has none: the task that tests it step by step."""
     try:
         yield
     except Unreachable as exc:
@@ -82,15 +82,15 @@ def _named(target: Target, project: Project) -> Target:
     return embedded.named(target, project.root)
 
 
-def _said(exc: BaseException) -> str:
-    """Return how a run that did not end well ended, for the journal."""
+def _result(exc: BaseException) -> str:
+    """Return the result of a failed run for the journal."""
     if isinstance(exc, PgtasksError):
         return exc.message
     return "interrupted" if isinstance(exc, KeyboardInterrupt) else exc.__class__.__name__
 
 
 def _flag(key: str, value: Any) -> Value:
-    """Return a setting given as a flag, in its type; a bad one is refused."""
+    """Return the setting of a flag with its type, raising Refused for a bad one."""
     try:
         return Value(fields.check(fields.of(Settings)[key], value, f"--{key}"), f"--{key}")
     except BadConfiguration as exc:

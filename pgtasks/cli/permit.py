@@ -1,4 +1,4 @@
-"""What the guard still asks of a person, and the permit to replace or drop a database."""
+"""The question that the guard leaves to the user, and the permit to replace or drop a database."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pgtasks.server.reach import Reached
 
 @dataclass(frozen=True)
 class Question:
-    """The question that the guard's decision leaves to a person, if there is one."""
+    """The question of the guard to the user, if there is one."""
 
     decision: Decision
     evidence: Evidence
@@ -40,9 +40,9 @@ class Question:
 
 
 def question(evidence: Evidence, console: Console, *, dry: bool) -> Question:
-    """Return what the guard leaves to ask, raising Refused if the task must not continue.
+    """Return the question of the guard, raising Refused if the task must not continue.
 
-    With `dry` it prints the decision, raises nothing and leaves nothing to ask.
+    With `dry` it prints the decision, raises nothing and asks nothing.
     """
     if not dry:
         return Question(guard.decide(evidence), evidence, console)
@@ -59,7 +59,7 @@ def question(evidence: Evidence, console: Console, *, dry: bool) -> Question:
 
 @dataclass
 class Permit:
-    """The guard's permit to replace or drop a database, once a person agreed to the plan.
+    """The guard's permit to replace or drop a database, if the user agrees to the plan.
 
     As a context manager it holds the lock, and reports the state of the database after Ctrl-C.
     """
@@ -83,9 +83,9 @@ class Permit:
         self._open.__exit__(*exc)
 
     def agreed(self, plan: Reported) -> bool:
-        """Show the plan and ask for what the guard wants; return False under `dry`.
+        """Show the plan and ask the question of the guard; return False under `dry`.
 
-        Raises Refused if the person does not agree.
+        Raises Refused if the user does not agree.
         """
         if self.dry:
             return False

@@ -26,7 +26,7 @@ from pgtasks.settings.target import Target
 
 @dataclass
 class Run:
-    """What a task body works with. The target is fixed when the run begins."""
+    """A run of a task, with which its body works. The target is fixed when the run begins."""
 
     task: str
     project: Project
@@ -38,25 +38,25 @@ class Run:
     journaled: bool = True
     result: str = "done"
     details: dict[str, Any] = field(default_factory=dict)
-    identity: Identity | None = None  # of the target's database, as the guard saw it last
-    host: Host = HERE  # where its commands run, once it is reached or logged in to
+    identity: Identity | None = None  # of the target's database, when the guard last read it
+    host: Host = HERE  # where commands run, after `reached` or `landed`
     _reached: Reached | None = None
     _open: ExitStack = field(default_factory=ExitStack)
 
     @property
     def console(self) -> Console:
-        """Return what the task says to a person and asks."""
+        """Return the console of the task."""
         return Console(quiet=self.json)
 
     def say(self, line: str = "") -> None:
-        """Print talk on stderr."""
+        """Print a message on stderr."""
         self.console.say(line)
 
     def reached(self, *, start: bool = True, reads: bool = False) -> Reached:
-        """Reach the target's server; the embedded server is started.
+        """Connect to the target's server, starting an embedded one.
 
-        `reads` is for a task that only reads: a protected environment's reader does that. Under
-        `dry` a server that was never started is not made: there is nothing to plan from.
+        With `reads`, the reader of a protected environment connects, if it has one. Under `dry` an
+        embedded server that was never started is not created.
         """
         if self._reached:
             return self._reached
@@ -70,7 +70,7 @@ class Run:
         return self._reached
 
     def landed(self) -> Host:
-        """Return the target's host, logged in to if it is another one; no server is asked."""
+        """Return the target's host, and log in to another one, without connecting to a server."""
         if self.target.ssh and self.host is HERE:
             from pgtasks.host.ssh.login import landed
 
@@ -79,11 +79,11 @@ class Run:
         return self.host
 
     def explained(self, exc: PgtasksError) -> PgtasksError:
-        """Return what a lost line made fail as the loss itself: what met it first is no news."""
+        """Return the error of a lost connection, if that caused this error, or the error itself."""
         return (self._reached or Reached(self.target, self.host)).explained(exc)
 
     def close(self) -> None:
-        """Close what was opened to reach the target."""
+        """Close the connections to the target and its host."""
         self._open.close()
 
     def guarded(
@@ -96,14 +96,14 @@ class Run:
         ask: bool = False,
         keep: bool = False,
     ) -> Identity | None:
-        """Let the guard decide, asking on the terminal where it wants that; no lock is taken.
+        """Let the guard decide, and ask on the terminal if it wants that; no lock is taken.
 
-        `outside` is for a database that may refuse connections: its stamp alone is read. `keep`
-        leaves the session that asked the database open for `Reached.reading`.
+        `outside` is for a database that may refuse connections: only its stamp is read. `keep`
+        leaves the session that read the identity open for `Reached.reading`.
 
-        Returns what the database says of itself, None where it does not exist; raises Unreachable
-        for one that an interrupted DROP left. Under `dry` the plan says what the guard would ask
-        for, and nothing is asked unless `ask` says so.
+        Returns the identity of the database, None if it does not exist; raises Unreachable if an
+        interrupted DROP left it. Under `dry` it prints the guard's decision, and asks only with
+        `ask`.
         """
         reached = self.reached()
         self.identity = reached.glimpse() if outside else reached.identify(keep=keep)
@@ -114,19 +114,18 @@ class Run:
         return self.identity
 
     def look(self, *, missing: bool = False) -> Identity | None:
-        """Let the guard decide on a read that comes before a write.
+        """Let the guard decide on a read before a write, and return the database's identity.
 
-        Returns what the database says of itself. One that is `missing` raises Unreachable if the
-        task does not create it.
+        Raises Unreachable if the database does not exist, unless it may be `missing`.
         """
         identity = self.guarded(Access.READ)
         return identity if missing else present(identity, self.target)
 
     @contextmanager
     def reading(self, *, keep: bool = False) -> Iterator[Reached]:
-        """Let the guard decide on a task that reads a database that is there.
+        """Let the guard decide on a task that only reads, as the reader of the environment, if any.
 
-        In an environment with a reader, that role reads. `keep` is that of `guarded`.
+        Raises Unreachable if the database does not exist. `keep` is that of `guarded`.
         """
         reached = self.reached(reads=True)
         present(self.guarded(Access.READ, keep=keep), self.target)
@@ -138,11 +137,11 @@ class Run:
     ) -> Iterator[Lock | None]:
         """Let the guard decide on a write to a database; hold its lock for the block.
 
-        A database that is `missing` raises Unreachable if the task does not create it. `outside` is
-        for a task that heals a database: it may also refuse connections or be invalid.
+        Raises Unreachable if the database does not exist, unless it may be `missing`. `outside` is
+        for a task that repairs a database, which may also refuse connections or be invalid.
 
-        Under `dry` the plan says what the guard would ask for, and the block gets None: it holds no
-        lock and must change nothing.
+        Under `dry` it prints the guard's decision, and the block gets None: it holds no lock and
+        must change nothing.
         """
         identity = self.guarded(Access.WRITE, confirm=confirm, outside=outside)
         if not (missing or outside):
@@ -152,34 +151,34 @@ class Run:
 
     @contextmanager
     def stamping(self, *, confirm: str | None = None) -> Iterator[Lock | None]:
-        """Let the guard decide on a new stamp, whatever the one before says; else as `writing`."""
+        """Let the guard decide on a new stamp, whatever the old one is; else as `writing`."""
         self.reached(reads=self.dry)
         present(self.guarded(Access.STAMP, confirm=confirm), self.target)
         with self._locked() as lock:
             yield lock
 
     def replacing(self, *, confirm: str | None = None, insists: str = "") -> Permit:
-        """Let the guard decide on putting another database in the place of the target's.
+        """Let the guard decide on a task that replaces the target's database, or raise Refused.
 
-        The question waits for the plan: `with r.replacing(confirm=confirm) as permit`, and in the
-        block `if permit.agreed(plan)`. `insists` is why the name must be typed on any target, as on
-        a protected one. Raises Refused at once.
+        The question comes after the plan: `with r.replacing(confirm=confirm) as permit`, and in the
+        block `if permit.agreed(plan)`. `insists` is a reason why the name must be typed for any
+        target, as for a protected one.
         """
-        evidence = self._evidence_by_look(Access.WRITE, confirm=confirm)
+        evidence = self._fresh_evidence(Access.WRITE, confirm=confirm)
         return self._permit(replace(evidence, insists=insists), shows=True)
 
     def destroying(
         self, *, confirm: str | None = None, yes: bool = False, ask_missing: bool = True
     ) -> Permit:
-        """Let the guard decide on what has no undo, as `replacing` does.
+        """Let the guard decide on a task without an undo, as `replacing` does.
 
-        Without `ask_missing` nothing is asked if the target's database does not exist.
+        Without `ask_missing` it asks nothing if the target's database does not exist.
         """
-        evidence = self._evidence_by_look(Access.DESTROY, confirm=confirm, yes=yes)
+        evidence = self._fresh_evidence(Access.DESTROY, confirm=confirm, yes=yes)
         missing = evidence.identity is None and not ask_missing
         return self._permit(evidence, missing=missing)
 
-    def _evidence_by_look(self, access: Access, **flags: Any) -> Evidence:
+    def _fresh_evidence(self, access: Access, **flags: Any) -> Evidence:
         self.identity = self.reached().identify()  # an interrupted DROP may have left it
         return self._evidence(access, **flags)
 
@@ -203,7 +202,7 @@ class Run:
                 yield lock
 
     def at_prompt(self, *, write: bool, confirm: str | None = None) -> bool:
-        """Let the guard decide on a session that a person types into; return if it only reads.
+        """Let the guard decide on an interactive session; return whether it is read-only.
 
         No lock is held, because such a session may last for hours.
         """
@@ -219,16 +218,16 @@ class Run:
         return read_only
 
     def guarded_host(self, *, confirm: str | None = None) -> None:
-        """Let the guard decide on work on the database host, whose database is not looked at.
+        """Let the guard decide on a task on the database host, without connecting to the database.
 
-        Raises Refused where the environment has no such host.
+        Raises Refused if the environment has no such host.
         """
         ssh.required(self.target.ssh, self.environment.name)
         question(self._evidence(Access.WRITE, confirm=confirm), self.console, dry=self.dry).ask()
 
     @property
     def protection(self) -> str:
-        """Return why the target counts as protected, or nothing."""
+        """Return why the target counts as protected, or an empty text."""
         return protection(self._evidence(Access.READ))
 
     def _evidence(
@@ -247,10 +246,10 @@ class Run:
         )
 
     def finish(self, result: Reported, *, check: Callable[[], None] = lambda: None) -> None:
-        """Print what the task did, as lines or as one document, and keep it for the journal.
+        """Print the result of the task, as lines or as one document, and keep it for the journal.
 
-        `check` raises what the result found wrong: behind the lines, in place of the document,
-        because the document of the failure contains all of it.
+        `check` raises an error for a bad result: after the lines, or instead of the document,
+        because the document of the failure contains the result.
         """
         if self.json:
             check()

@@ -1,4 +1,4 @@
-"""From a target on paper to one that answers: server started, password at hand."""
+"""Connect to a target: start its server, log in to its host, get its password."""
 
 from __future__ import annotations
 
@@ -33,15 +33,12 @@ _NO_CONNECTION = "connection to server"
 
 @dataclass(frozen=True)
 class Reached:
-    """A target that answers, and the host where its commands run.
-
-    Whoever reached it closes it.
-    """
+    """A target that answers, and the host where its commands run; the caller closes it."""
 
     target: Target
     host: Host = HERE
-    tunnel: Tunnel | None = None  # from this machine to the server, where the host is another one
-    # those that are kept: maintenance, identify
+    tunnel: Tunnel | None = None  # from this machine to the server, if the host is another one
+    # open ones by purpose: maintenance, identify
     _sessions: dict[str, Connection] = field(default_factory=dict, compare=False, repr=False)
 
     @property
@@ -50,11 +47,11 @@ class Reached:
         return self.host.view(self.target)
 
     def at(self, database: str) -> Reached:
-        """Return the same place with another database."""
+        """Return the same server with another database."""
         return replace(self, target=self.target.at(database))
 
     def connect(self, **options: Any) -> Connection:
-        """Connect as `connection.connect` does; a tunnel's own fault is raised as that."""
+        """Connect as `connection.connect` does, with the errors of a lost host or tunnel."""
         try:
             return connection.connect(self.target, **options)
         except Unreachable as exc:
@@ -82,7 +79,7 @@ class Reached:
             conn.close()
 
     def maintenance(self) -> Connection:
-        """Return the session in the maintenance database, opened when first needed; it reads."""
+        """Return a read-only session in the maintenance database, opened when first needed."""
         conn = self._sessions.get("maintenance")
         if conn is None or conn.closed:
             conn = self.at(self.target.maintenance).connect(read_only=True, purpose="reach")
@@ -90,15 +87,15 @@ class Reached:
         return conn
 
     def lock(self, purpose: str) -> Lock:
-        """Return the lock of the target, which takes the maintenance session over."""
+        """Return the lock of the target, which takes over the session of `maintenance`."""
         return Lock(self.target, purpose, self._sessions.pop("maintenance", None))
 
     def identify(self, *, keep: bool = False) -> Identity | None:
-        """Return what the target's database says of itself, None where it does not exist.
+        """Return the identity of the target's database, None if it does not exist.
 
-        One that another session drops or renames meanwhile is looked for once more when that is
-        done. One that an interrupted DROP left lets nobody in: it is `invalid`, as seen from
-        outside. With `keep` the session stays open for `reading`, until this is closed.
+        If another session drops or renames it meanwhile, it is looked for again afterwards. An
+        `invalid` one, which an interrupted DROP left, is read from the maintenance database. With
+        `keep` the session stays open for `reading`, until `close`.
         """
         oid, _ = self._look()
         tries, deadline = 2, time.monotonic() + _CHANGING  # it may be renamed there and back
@@ -130,20 +127,16 @@ class Reached:
         return seen
 
     def glimpse(self) -> Identity | None:
-        """Return what the server says of the target's database, which may refuse connections.
+        """Return the identity of a database that may refuse connections, None if it does not exist.
 
-        Whether it has content cannot be seen from outside; it is taken as empty.
+        It is read from the maintenance database, which does not show content: it counts as empty.
         """
         return identity.glimpse(self.maintenance(), self.target.database)
 
-    def exists(self) -> bool:
-        """Return whether the target's database exists on its server."""
-        return self._look()[0] is not None
-
     def _look(self) -> tuple[int | None, bool]:
-        """Return the database's OID, None where it does not exist, and whether it is changing.
+        """Return the database's OID, None if it does not exist, and whether it is being changed.
 
-        DROP and RENAME lock it as an object from beginning to end.
+        DROP and RENAME hold a lock on the database object until they end.
         """
         seen = connection.row(
             self.maintenance(),
@@ -158,7 +151,7 @@ class Reached:
         return seen or (None, False)
 
     def explained(self, exc: PgtasksError) -> PgtasksError:
-        """Return the error for what a lost line or a tunnel made fail: libpq only saw it end."""
+        """Return the error of a lost host or tunnel if it caused this one, or the error itself."""
         if (lost := self.host.lost) and lost not in exc.message:
             return Unreachable(f"{self.host.name}: {lost}", hint=exc.message)
         if self.tunnel and self.tunnel.fault and _NO_CONNECTION in exc.message:
@@ -166,19 +159,18 @@ class Reached:
         return exc
 
     def close(self) -> None:
-        """Close the sessions that were kept, and the host with its tunnel."""
+        """Close the open sessions, and the host with its tunnel."""
         while self._sessions:
             self._sessions.popitem()[1].close()
         self.host.close()
 
 
 def reach(target: Target, root: Path, *, start: bool = True, make: bool = True) -> Reached:
-    """Reach the target's server, raising Unreachable.
+    """Connect to the target's server, raising Unreachable.
 
-    The embedded server is started where it does not run (`start=False`: that is Unreachable), and
-    made where it was never started (`make=False`: that is Unreachable); a
-    password is asked for on a terminal where the server wants one and none is set. A database host
-    over SSH is logged in to.
+    An embedded server is started, or created if it was never started; with `start` or `make` false
+    it is Unreachable then. If the server wants a password that is not set, the user is asked for it
+    on a terminal.
     """
     if target.embedded:
         target = _embedded(target, root, start=start, make=make)
@@ -191,7 +183,7 @@ def reach(target: Target, root: Path, *, start: bool = True, make: bool = True) 
 
 
 def opened(target: Target) -> Reached:
-    """Return what leads to the target's server, which is not asked yet; raises Unreachable."""
+    """Log in to the target's host and open the tunnel, without connecting to the server."""
     if not target.ssh:
         return Reached(target)
     from pgtasks.host.ssh.login import landed
@@ -205,13 +197,13 @@ def opened(target: Target) -> Reached:
 
 
 def tunnelled(host: SshHost, target: Target) -> Reached:
-    """Return what leads through a tunnel to a server on a host."""
+    """Open the tunnel to a server on a host."""
     tunnel = host.tunnel(target)
     return Reached(replace(target, end=tunnel.end), host, tunnel)
 
 
 def answering(reached: Reached) -> Reached:
-    """Return it with the password that lets us in, raising Unreachable."""
+    """Connect, and return `reached` with a password if one was asked for; raises Unreachable."""
     try:
         _knock(reached)
     except Unreachable as exc:
@@ -231,7 +223,7 @@ def _knock(reached: Reached) -> None:
             raise
         raise Unreachable(
             f"{target.at(target.maintenance)}: there is no database {target.maintenance!r} to hold "
-            "the lock in, name one that is there in `maintenance`"
+            "the lock in, name an existing one in `maintenance`"
         ) from None
 
 
@@ -248,7 +240,7 @@ def _embedded(target: Target, root: Path, *, start: bool, make: bool) -> Target:
 
 
 def identify(target: Target) -> Identity | None:
-    """Return what a database says of itself, as `Reached.identify` does, in sessions of its own."""
+    """Return the identity of a database as `Reached.identify` does, in sessions of its own."""
     with closing(Reached(target)) as reached:
         return reached.identify()
 

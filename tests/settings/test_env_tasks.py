@@ -464,7 +464,7 @@ def test_a_flag_lies_over_all_and_is_checked(inv: Inv, project: Path) -> None:
             4,
             "database 'not there' does not exist, make it with inv db.create",
         ),
-        ({"maintenance": "not there"}, 4, "name one that is there in `maintenance`"),
+        ({"maintenance": "not there"}, 4, "name an existing one in `maintenance`"),
     ],
 )
 def test_what_is_not_there_is_unreachable(
