@@ -224,7 +224,7 @@ def locked(password_cluster: Cluster, fresh_database: Callable[..., str]) -> Tar
 
 
 def test_without_a_terminal_no_password_is_asked_for(locked: Target, tmp_path: Path) -> None:
-    with pytest.raises(Refused, match="wants a password and there is no terminal to ask on"):
+    with pytest.raises(Refused, match="requires a password and there is no terminal to ask on"):
         reach.reach(locked, tmp_path)
 
 
