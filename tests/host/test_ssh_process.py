@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import paramiko
 import pytest
 from commands import open_files, sh
 from hosts import DatabaseHost
@@ -25,6 +26,7 @@ from pgtasks.host.base import Command
 from pgtasks.host.pipeline import Pipeline, run
 from pgtasks.host.ssh.host import SshHost
 from pgtasks.host.ssh.link import Link
+from pgtasks.host.ssh.watchdog import NoCommand
 from pgtasks.settings.ssh import Login
 
 MIB = 1 << 20
@@ -259,6 +261,21 @@ def test_a_login_shell_that_never_stops_talking(
             with suppress(ProcessLookupError):  # it ended meanwhile
                 os.kill(each.outside, signal.SIGKILL)
     db1.quiet()
+
+
+def test_a_shell_that_ends_before_it_reads_is_quoted(
+    db1: DatabaseHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user = db1.user_with(shell="/usr/sbin/nologin")
+    exec_command = paramiko.Channel.exec_command
+
+    def run_to_its_end(channel: paramiko.Channel, command: str) -> None:
+        exec_command(channel, command)
+        until(lambda: channel.closed)
+
+    monkeypatch.setattr(paramiko.Channel, "exec_command", run_to_its_end)
+    with pytest.raises(NoCommand, match=r"This account is currently not available.*exit code 1"):
+        Link(login(db1, user=user))
 
 
 # pipelines

@@ -11,6 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import paramiko
 
@@ -44,7 +45,8 @@ class Watchdog:
         mark = secrets.token_hex(8)
         channel.settimeout(login.channel_timeout)
         channel.exec_command(scripts.begin_lifeline(login.sudo_user))  # nosec B601
-        channel.sendall(scripts.lifeline(mark, login.silence))
+        with suppress(OSError):  # a shell may end before it reads; what it printed says why
+            channel.sendall(scripts.lifeline(mark, login.silence))
         self.room = self._word_after(f"\n{mark} ".encode())
         self.answered = time.monotonic()
         for work in (self._beat, self._listen):
