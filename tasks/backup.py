@@ -1,9 +1,9 @@
-"""Backups: list, show, verify, fetch, send. They are made by `inv db.backup`."""
+"""Backups: list, show, verify, fetch, send. `inv db.backup` creates them."""
 
 from pgtasks import run, task
 
 _ID = {"id": "an ID, the beginning of one, latest, or a path"}
-_ON_HOST = {"on_host": "the one on the database host, also where there is one here"}
+_ON_HOST = {"on_host": "use the backup on the database host, even if this machine has it too"}
 
 
 def _finder(r):
@@ -12,7 +12,7 @@ def _finder(r):
     return Finder(r.project.folder("backups"), r.target, r.landed)
 
 
-@task(several=True, name="list", help={"all": "those of all environments"})
+@task(several=True, name="list", help={"all": "list the backups of all environments"})
 def list_(c, env=None, all=False, json=False):
     """List the backups of an environment, here and on its host. Example: inv backup.list"""
     with run(c, env=env, json=json) as r:
@@ -22,7 +22,7 @@ def list_(c, env=None, all=False, json=False):
 
 @task(help=_ID | _ON_HOST)
 def show(c, id, on_host=False, env=None, json=False):
-    """Show all that is known of one backup. Example: inv backup.show latest"""
+    """Show all facts about a backup. Example: inv backup.show latest"""
     with run(c, env=env, json=json) as r:
         from pgtasks.backup import views
 
@@ -45,7 +45,7 @@ def verify(c, backup=None, on_host=False, env=None, json=False):
 
 @task(several=True, help=_ID)
 def fetch(c, id, env=None, json=False):
-    """Bring a backup from the database host to this machine. Example: inv backup.fetch latest"""
+    """Copy a backup from the database host to this machine. Example: inv backup.fetch latest"""
     with run(c, env=env, json=json, journaled=True) as r:
         finder = _finder(r)
         _copy(r, "fetch", finder.find(id, "there"), finder.here)
@@ -53,7 +53,7 @@ def fetch(c, id, env=None, json=False):
 
 @task(several=True, help=_ID)
 def send(c, id, env=None, json=False):
-    """Bring a backup from this machine to the database host. Example: inv backup.send latest"""
+    """Copy a backup from this machine to the database host. Example: inv backup.send latest"""
     with run(c, env=env, json=json, journaled=True) as r:
         finder = _finder(r)
         store = finder.there()

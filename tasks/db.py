@@ -9,9 +9,9 @@ from pgtasks import run, task
     help={
         "schema_only": "leave out all rows",
         "exclude_table_data": "leave out the rows of tables that match (repeatable)",
-        "proof": "prove the content, row by row (default); --no-proof is faster and proves nothing",
-        "note": "a line of text that is kept with the backup",
-        "on_host": "let it lie on the database host (in ssh.backups), dumped by --jobs at once",
+        "proof": "prove the content, row by row (default); --no-proof is faster, without a proof",
+        "note": "a note, stored in the backup",
+        "on_host": "store it on the database host (in ssh.backups), dumped by --jobs processes",
     },
 )
 def backup(
@@ -26,7 +26,7 @@ def backup(
     json=False,
     dry=False,
 ):
-    """Back up the database, with the proof of its content. Example: inv db.backup --note 'x'"""
+    """Back up the database, with a proof of its content. Example: inv db.backup --note 'x'"""
     flags = {"jobs": jobs}
     with run(c, env=env, json=json, dry=dry, journaled=True, flags=flags) as r:
         from pgtasks.backup import create, views
@@ -54,14 +54,14 @@ def backup(
 @task(
     iterable=["accept", "leave_out"],
     help={
-        "accept": "swap in spite of this difference, as the error names it (repeatable)",
+        "accept": "accept this difference, by its name in the error (repeatable)",
         "backup": "ID, latest, ask, or a path (default: the newest complete one)",
-        "no_owner": "leave owners and grants out: everything belongs to the database's owner",
-        "keep_owners": "refuse where a role is missing, in place of mapping all to the owner",
-        "as_superuser": "let what the backup holds run with the rights of a superuser",
-        "with_settings": "lay all settings on a new database, of a backup that nobody here made",
-        "leave_out": "go without this constraint, index, trigger or REFRESH (repeatable)",
-        "leave_behind": "go on without settings and grants that this role cannot carry over",
+        "no_owner": "omit owners and grants: everything belongs to the owner of the database",
+        "keep_owners": "refuse if a role is missing, instead of giving everything to the owner",
+        "as_superuser": "run the code in the backup with the rights of a superuser",
+        "with_settings": "apply all settings to a new database, even if the backup is of unknown origin",
+        "leave_out": "omit this constraint, index, trigger or REFRESH (repeatable)",
+        "leave_behind": "continue without settings and grants that this role cannot apply",
     },
 )
 def restore(
@@ -110,11 +110,11 @@ def restore(
 @task(
     help={
         "to": "name or ID of the kept database to return to (default: the newest)",
-        "leave_behind": "go on though replication slots stay with what is put away",
+        "leave_behind": "continue although replication slots stay with the replaced database",
     }
 )
 def undo(c, env=None, to=None, leave_behind=False, confirm=None, json=False, dry=False):
-    """Take the last restore back, in milliseconds."""
+    """Undo the last restore, in milliseconds."""
     with run(c, env=env, json=json, dry=dry, journaled=True) as r:
         from pgtasks.database.undo import plan, undo
 
@@ -127,7 +127,7 @@ def undo(c, env=None, to=None, leave_behind=False, confirm=None, json=False, dry
 
 @task
 def recover(c, env=None, confirm=None, json=False):
-    """Heal what an interrupted run left behind."""
+    """Clean up after an interrupted run."""
     with run(c, env=env, json=json, journaled=True) as r:
         from dataclasses import replace
 
@@ -140,7 +140,7 @@ def recover(c, env=None, confirm=None, json=False):
             r.finish(replace(healed, done=(*healed.done, *swept)))
 
 
-@task(help={"keep": "how many of them stay, the newest (default: none)"})
+@task(help={"keep": "number of newest ones to keep (default: 0)"})
 def forget(c, env=None, keep=None, confirm=None, yes=False, json=False, dry=False):
     """Drop the databases that restores replaced, kept for undo."""
     with run(c, env=env, json=json, dry=dry, journaled=True) as r:
@@ -158,7 +158,7 @@ def forget(c, env=None, keep=None, confirm=None, yes=False, json=False, dry=Fals
 
 @task
 def create(c, env=None, confirm=None, json=False, dry=False):
-    """Create the database, empty and stamped, unless it is there."""
+    """Create the database, empty and stamped, unless it exists."""
     with run(c, env=env, json=json, dry=dry, journaled=True) as r:
         from dataclasses import replace
 
@@ -175,7 +175,7 @@ def create(c, env=None, confirm=None, json=False, dry=False):
 
 @task
 def drop(c, env=None, confirm=None, yes=False, json=False, dry=False):
-    """Drop the database, whoever is connected. There is no undo."""
+    """Drop the database and end its sessions. There is no undo."""
     with run(c, env=env, json=json, dry=dry, journaled=True) as r:
         from dataclasses import replace
 
@@ -188,9 +188,9 @@ def drop(c, env=None, confirm=None, yes=False, json=False, dry=False):
             r.finish(replace(done, dry=r.dry))
 
 
-@task(help={"write": "let a protected database be written to, its name given or typed"})
+@task(help={"write": "allow writes to a protected database, after its name is given or typed"})
 def shell(c, env=None, write=False, confirm=None):
-    """Open psql on the database; a protected one is only read."""
+    """Open psql on the database, read-only if it is protected."""
     with run(c, env=env, journaled=write) as r:
         import sys
 
@@ -206,10 +206,10 @@ def shell(c, env=None, write=False, confirm=None):
     name="run",
     iterable=["file"],
     help={
-        "file": "a file of SQL and psql's own commands; repeat it for more, they run in order",
-        "sql": "SQL to run behind the files",
-        "no_transaction": "each statement for itself: what ran before an error stays",
-        "touch_files": "let the files read and write files of this machine: \\copy, \\o, \\g FILE",
+        "file": "a file with SQL and psql commands (repeatable, in order)",
+        "sql": "SQL to run after the files",
+        "no_transaction": "commit each statement separately: an error does not undo the others",
+        "touch_files": "allow the files to read and write local files: \\copy, \\o, \\g FILE",
     },
 )
 def run_files(
@@ -236,7 +236,7 @@ def run_files(
 
 @task(
     several=True,
-    help={"verbose": "take the connection step by step: name, port, server, password, database"},
+    help={"verbose": "check the connection step by step: name, port, server, password, database"},
 )
 def check(c, env=None, verbose=False, json=False):
     """Check server, database, role, stamp, tools, leftovers."""

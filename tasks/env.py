@@ -1,11 +1,11 @@
-"""Environments: which there are, what they say, which one is chosen."""
+"""Environments: list, show, choose, check, stamp."""
 
 from pgtasks import run, task
 
 
 @task(name="list")
 def list_(c, json=False):
-    """List all environments, the chosen one with a mark."""
+    """List all environments, marking the chosen one."""
     from pgtasks import report
     from pgtasks.cli.context import project_of
     from pgtasks.settings import views
@@ -15,7 +15,7 @@ def list_(c, json=False):
 
 @task(
     help={
-        "url": "print the URL alone",
+        "url": "print only the URL",
         "reveal": "show the password, which is *** otherwise",
     }
 )
@@ -50,7 +50,7 @@ def use(c, name, json=False):
 
 @task
 def status(c, json=False):
-    """Say which environment is chosen, and why that one."""
+    """Show the chosen environment, and what chose it."""
     with run(c, json=json) as r:
         from pgtasks.settings import selection, views
 
@@ -58,7 +58,7 @@ def status(c, json=False):
         r.finish(views.Status(r.choice, r.target, candidates))
 
 
-@task(help={"env": "check this environment alone (default: all)"})
+@task(help={"env": "check only this environment (default: all)"})
 def check(c, env=None, json=False):
     """Check the settings of all environments."""
     import invoke
@@ -75,7 +75,7 @@ def check(c, env=None, json=False):
 
 @task
 def stamp(c, env=None, confirm=None, json=False, dry=False):
-    """Write into the database which environment it belongs to."""
+    """Stamp the database: store in it the environment that it belongs to."""
     with run(c, env=env, json=json, dry=dry, journaled=True) as r:
         from pgtasks.server import restamp
 

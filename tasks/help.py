@@ -1,11 +1,11 @@
-"""What to begin with."""
+"""The first tasks."""
 
 from pgtasks import run, task
 
 
 @task(name="help")
 def help_(c, env=None, json=False):
-    """Say where you are, and which tasks to begin with.
+    """Show the environment, and the first tasks.
 
     Example: inv help db.restore
     """

@@ -1,4 +1,4 @@
-"""The journal: what was done to which database, by whom, when, with what result."""
+"""The journal: who did what to which database, when, and the result."""
 
 from pgtasks import task
 
@@ -6,12 +6,12 @@ from pgtasks import task
 @task(
     name="list",
     help={
-        "limit": "how many of the newest entries (default: 20)",
-        "env": "the entries of this environment alone",
+        "limit": "number of entries, the newest ones (default: 20)",
+        "env": "only the entries of this environment",
     },
 )
 def list_(c, limit=None, env=None, json=False):
-    """List what was done, the newest last. Example: inv journal.list --env prod --limit 5"""
+    """List the operations, the newest last. Example: inv journal.list --env prod --limit 5"""
     from pgtasks import report
     from pgtasks.cli.context import project_of
     from pgtasks.host import journal

@@ -1,15 +1,15 @@
-"""Migrations: Alembic, on the database that --env names and on no other."""
+"""Migrations with Alembic, on the database of the environment only."""
 
 from pgtasks import run, task
 
-_TO = "a revision, head, or +1 and -1 from here"
+_TO = "a revision, head, +1 or -1"
 
 
 @task(
     short={"message": "m"},
     help={
-        "message": "what the revision does: its docstring and the name of its file",
-        "empty": "write functions to fill by hand; models and database are not compared",
+        "message": "description of the revision, for its docstring and file name",
+        "empty": "write empty functions, without comparing models and database",
     },
 )
 def new(c, message=None, env=None, empty=False, json=False):
@@ -29,7 +29,7 @@ def new(c, message=None, env=None, empty=False, json=False):
 _SQL = "with --dry: show the SQL; the revisions' functions run in Alembic's --sql mode for it"
 
 
-@task(help={"to": f"where to go: {_TO} (default: head)", "sql": _SQL})
+@task(help={"to": f"target: {_TO} (default: head)", "sql": _SQL})
 def up(c, env=None, to="head", confirm=None, json=False, dry=False, sql=False):
     """Apply pending migrations. Example: inv migrate.up --dry"""
     with run(c, env=env, json=json, dry=dry, journaled=True) as r:
@@ -38,8 +38,8 @@ def up(c, env=None, to="head", confirm=None, json=False, dry=False, sql=False):
 
 @task(
     help={
-        "to": "where to go: a revision, or base for the beginning",
-        "steps": "how many revisions to take back (default: 1)",
+        "to": "target: a revision, or base for the beginning",
+        "steps": "number of revisions to undo (default: 1)",
         "sql": _SQL,
     }
 )
@@ -54,7 +54,7 @@ def down(
     dry=False,
     sql=False,
 ):
-    """Take migrations back, one where nothing else is said. Example: inv migrate.down --steps 2"""
+    """Undo migrations, by default the last one. Example: inv migrate.down --steps 2"""
     with run(c, env=env, json=json, dry=dry, journaled=True) as r:
         from pgtasks.schema.migrate import downward
 
@@ -110,7 +110,7 @@ def _place(r):
 
 @task
 def status(c, env=None, json=False):
-    """Say where the database stands against the files."""
+    """Show applied and pending migrations."""
     with run(c, env=env, json=json) as r:
         from pgtasks.schema import migrate
 

@@ -8,7 +8,7 @@ from pgtasks import run, task
     help={
         "fingerprint": "the fingerprint that the host's key must have, or HOST=SHA256:... for each "
         "where jump hosts are on the way (repeatable)",
-        "yes": "trust whatever key is shown (unprotected environments only)",
+        "yes": "trust any key (unprotected environments only)",
     },
 )
 def trust(c, env=None, fingerprint=None, yes=False, json=False, dry=False):
@@ -24,7 +24,7 @@ def trust(c, env=None, fingerprint=None, yes=False, json=False, dry=False):
 
 @task(several=True)
 def check(c, env=None, json=False):
-    """Check the way to the host, and what is there."""
+    """Check the connection to the host, its server and its tools."""
     with run(c, env=env, json=json) as r:
         from pgtasks.health import host as survey
 
@@ -34,7 +34,7 @@ def check(c, env=None, json=False):
 
 @task(several=True)
 def facts(c, env=None, json=False):
-    """Show what the host says of itself."""
+    """Show facts about the host."""
     with run(c, env=env, json=json) as r:
         from pgtasks.health import host as survey
 
@@ -54,9 +54,9 @@ def shell(c, env=None, confirm=None):
             terminal.open_shell(r.target)
 
 
-@task(help={"write": "let a protected database be written to, its name given or typed"})
+@task(help={"write": "allow writes to a protected database, after its name is given or typed"})
 def psql(c, env=None, write=False, confirm=None):
-    """Open the host's own psql; a protected database is only read."""
+    """Open psql on the host, read-only if the database is protected."""
     with run(c, env=env, dry=False, journaled=write) as r:
         import sys
 
@@ -73,7 +73,7 @@ def psql(c, env=None, write=False, confirm=None):
             shell.open_there(r.reached(), read_only=read_only)
 
 
-@task(name="run", help={"command": "one quoted argument, for the sh there"})
+@task(name="run", help={"command": "the command, quoted as one argument"})
 def run_command(c, command, env=None, confirm=None, dry=False):
     """Run a command on the host. Example: inv remote.run 'df -h /srv'"""
     with run(c, env=env, dry=dry, journaled=True) as r:

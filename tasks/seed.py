@@ -1,19 +1,19 @@
-"""Seed data: sets of rows that belong into an environment."""
+"""Seed data: sets of rows for an environment."""
 
 from pgtasks import run, task
 
-_SCALE = "how much: a scale that the set's file names"
+_SCALE = "amount of data: a scale in the file of the set"
 
 
 @task(
     iterable=["set_"],
     help={
-        "set": "a seed set; repeat it for more (default: those that the environment names)",
+        "set": "a seed set (repeatable; default: those of the environment)",
         "scale": _SCALE,
     },
 )
 def load(c, set_=None, env=None, scale="small", confirm=None, json=False, dry=False):
-    """Load seed sets; one that is there already is no change. Example: inv seed.load --set core"""
+    """Load seed sets, unless their rows exist already. Example: inv seed.load --set core"""
     with run(c, env=env, json=json, dry=dry, journaled=True) as r:
         from pgtasks.schema import seed
 
@@ -25,7 +25,7 @@ def load(c, set_=None, env=None, scale="small", confirm=None, json=False, dry=Fa
 
 @task(name="list")
 def list_(c, env=None, json=False):
-    """List the seed sets, those of the environment marked."""
+    """List the seed sets, marking those of the environment."""
     with run(c, env=env, json=json) as r:
         from pgtasks.schema import seed
 

@@ -12,7 +12,7 @@ def start(c, env=None, major=None, json=False, dry=False):
 
         embedded.required(r.target)
         if r.dry:
-            r.say("plan: start the server, make its data folder if it is missing")
+            r.say("plan: start the server, create its data folder if it is missing")
             r.finish(_overview(r))
         else:
             r.finish(embedded.start(r.project.root, major=r.target.major))
@@ -32,7 +32,7 @@ def stop(c, json=False, dry=False):
 
 @task
 def status(c, json=False):
-    """Show this project's embedded servers, and what could run."""
+    """Show this project's embedded servers, and the installed binaries."""
     with run(c, json=json) as r:
         r.finish(_overview(r))
 

@@ -1,13 +1,13 @@
-"""Everything at once: what a fresh checkout needs."""
+"""Set up an environment."""
 
 from pgtasks import run, task
 
 
-@task(help={"scale": "how much the seed sets hold: small, or a scale that their files name"})
+@task(help={"scale": "amount of seed data: small, or a scale in the files of the sets"})
 def setup(c, env=None, scale="small", confirm=None, json=False, dry=False):
-    """Bring an environment up, from its server to its seeds.
+    """Set up an environment, from its server to its seeds.
 
-    Safe to run again: what is done is left as it is. Example: inv setup --scale medium
+    It can be repeated: completed steps are skipped. Example: inv setup --scale medium
     """
     with run(c, env=env, json=json, dry=dry, journaled=True) as r:
         from pgtasks.schema import setup

@@ -17,7 +17,7 @@ def apply(c, env=None, confirm=None, json=False, dry=False):
         r.finish(done)
 
 
-@task(help={"strict": "count triggers that no file knows as faults too"})
+@task(help={"strict": "also report triggers without a file as faults"})
 def verify(c, env=None, strict=False, json=False):
     """Compare the files with the database; exit 5 on a difference."""
     with run(c, env=env, json=json) as r:

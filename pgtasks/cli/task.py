@@ -22,9 +22,9 @@ SHARED_HELP = {
     "env": "the environment to work on (default: see env.status)",
     "json": "print one JSON document on stdout",
     "dry": "print the plan and change nothing",
-    "confirm": "the database's name, typed here instead of at the prompt",
-    "yes": "answer y to the question of a task that has no undo (unprotected targets only)",
-    "jobs": "processes that work at once (default: the environment's jobs)",
+    "confirm": "name of the database, instead of typing it at the prompt",
+    "yes": "answer yes if a task has no undo (unprotected targets only)",
+    "jobs": "number of parallel processes (default: jobs of the environment)",
     "backup": "ID, latest, or a path (default: the newest complete one)",
 }
 _ENV_OF_SEVERAL = (
