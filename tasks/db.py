@@ -59,7 +59,7 @@ def backup(
         "no_owner": "omit owners and grants: everything belongs to the owner of the database",
         "keep_owners": "refuse if a role is missing, instead of giving everything to the owner",
         "as_superuser": "run the code in the backup with the rights of a superuser",
-        "with_settings": "apply all settings to a new database, even if the backup is of unknown origin",
+        "with_settings": "apply all settings to a new database, also of a backup of unknown origin",
         "leave_out": "omit this constraint, index, trigger or REFRESH (repeatable)",
         "leave_behind": "continue without settings and grants that this role cannot apply",
     },
