@@ -10,7 +10,7 @@ import stat
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from paths import SUPPORT
 from psycopg2 import sql
 from schemas import tool
 from servers import Cluster
-from waiting import until
+from waiting import meanwhile, until
 
 from backups import (
     SHOP,
@@ -372,30 +372,16 @@ class TestWhoMay:
 @contextmanager
 def busy(cluster: Cluster, database: str, statements: str, pause: float = 0.0) -> Iterator[Any]:
     """Run statements over and over for the length of a block; yield the number of rounds."""
-    stop, rounds, faults = threading.Event(), [0], []
+    rounds = [0]
+    with closing(cluster.connect(database)) as conn, conn.cursor() as cursor:
 
-    def work() -> None:
-        conn = cluster.connect(database)
-        try:
-            with conn.cursor() as cursor:
-                while not stop.is_set():
-                    cursor.execute(statements.format(rounds[0]))
-                    rounds[0] += 1
-                    stop.wait(pause)
-        except Exception as exc:
-            faults.append(exc)
-        finally:
-            conn.close()
+        def work() -> None:
+            cursor.execute(statements.format(rounds[0]))
+            rounds[0] += 1
 
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
-        until(lambda: rounds[0] > 2 or faults)
-        yield rounds
-    finally:
-        stop.set()
-        thread.join()
-    assert not faults
+        with meanwhile(work, pause=pause):
+            until(lambda: rounds[0] > 2)
+            yield rounds
 
 
 class TestOneMoment:
@@ -918,32 +904,19 @@ class TestThatFails:
                 "CREATE TABLE large AS SELECT md5(n::text) AS x FROM generate_series(1, 400000) n",
                 shop.database,
             )
-            with self._ended(cluster, purpose), pytest.raises(Unreachable, match="ended the"):
+            end = (
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                f" WHERE application_name LIKE 'pgtasks {purpose} %'"
+            )
+            with (
+                meanwhile(lambda: cluster.execute(end)),
+                pytest.raises(Unreachable, match="ended the"),
+            ):
                 make(target, tmp_path / "backups")
         else:
             with pytest.raises(Unreachable, match="ended the connection"):
                 make(target, tmp_path / "backups")
         assert below(tmp_path / "backups") == ["dev", f"dev/{shop.database}"]
-
-    @contextmanager
-    def _ended(self, cluster: Cluster, purpose: str) -> Iterator[None]:
-        stop = threading.Event()
-
-        def work() -> None:
-            while not stop.is_set():
-                cluster.execute(
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                    " WHERE application_name LIKE %s",
-                    parameters=(f"pgtasks {purpose} %",),
-                )
-
-        thread = threading.Thread(target=work)
-        thread.start()
-        try:
-            yield
-        finally:
-            stop.set()
-            thread.join()
 
 
 def test_real_databases_come_back(

@@ -9,10 +9,8 @@ import resource
 import signal
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -22,7 +20,7 @@ import servers
 from halting import halted
 from projects import make_project, put_stamp
 from servers import Cluster
-from waiting import until
+from waiting import meanwhile, until
 
 from backups import SHOP, below, processes_with
 from pgtasks.backup.store.local import LocalStore
@@ -183,25 +181,15 @@ class TestFullDisk:
 def watched() -> Iterator[set[bytes]]:
     """Collect argv and environment of all processes for the length of a block."""
     seen: set[bytes] = set()
-    stop = threading.Event()
 
-    def work() -> None:
-        while not stop.is_set():
-            for entry in Path("/proc").glob("[0-9]*"):
-                for part in ("cmdline", "environ"):
-                    try:
-                        seen.add((entry / part).read_bytes())
-                    except OSError:
-                        continue
-            time.sleep(0.002)
+    def look() -> None:
+        for entry in Path("/proc").glob("[0-9]*"):
+            for part in ("cmdline", "environ"):
+                with suppress(OSError):
+                    seen.add((entry / part).read_bytes())
 
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
+    with meanwhile(look, pause=0.002):
         yield seen
-    finally:
-        stop.set()
-        thread.join()
 
 
 class TestPassword:

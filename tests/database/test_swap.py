@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import psycopg2
 import pytest
@@ -17,10 +17,10 @@ from paths import SUPPORT
 from psycopg2 import sql
 from servers import Cluster
 from swaps import build_side, content, prepare, prepare_side, swap_in
-from waiting import until
+from waiting import meanwhile, until
 
 from pgtasks.database import drop, forget, properties, recover, side, swap, undo
-from pgtasks.errors import Failed, Refused
+from pgtasks.errors import Failed, PgtasksError, Refused
 from pgtasks.server import connection
 from pgtasks.server.identity import Identity, identify
 from pgtasks.server.lock import Lock
@@ -118,25 +118,15 @@ def _identity(target: Target) -> Identity:
 def hammering(target: Target, clients: int) -> Iterator[list[str]]:
     """Connect in a loop from several threads; yield what each successful look saw."""
     seen: list[str] = []
-    stop = threading.Event()
 
-    def loop() -> None:
-        while not stop.is_set():
-            try:
-                seen.append(content(target))
-            except Exception:
-                continue  # a moment without the database, or an ended session: tried again
+    def look() -> None:
+        # a moment without the database, or an ended session: tried again
+        with suppress(psycopg2.Error, PgtasksError):
+            seen.append(content(target))
 
-    threads = [threading.Thread(target=loop) for _ in range(clients)]
-    for thread in threads:
-        thread.start()
-    try:
+    with meanwhile(look, threads=clients):
         until(lambda: seen)
         yield seen
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
 
 
 def test_succeeds_while_eight_clients_reconnect(target: Target) -> None:

@@ -1,9 +1,11 @@
-"""Wait for a condition, not for a time."""
+"""Wait for a condition, not for a time; do something meanwhile."""
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 PATIENCE = 60.0  # seconds for what takes milliseconds on an idle machine
@@ -21,3 +23,31 @@ def until(
         time.sleep(pause)
         pause = min(2 * pause, 0.1)  # to ask costs others time, a connection or a program
     return value
+
+
+@contextmanager
+def meanwhile(
+    work: Callable[[], object], *, pause: float = 0.0, threads: int = 1
+) -> Iterator[None]:
+    """Call a function over and over in threads for the length of a block; raise its error then."""
+    stop, errors = threading.Event(), list[BaseException]()
+
+    def loop() -> None:
+        try:
+            while not stop.is_set():
+                work()
+                stop.wait(pause)
+        except BaseException as exc:
+            errors.append(exc)
+
+    running = [threading.Thread(target=loop) for _ in range(threads)]
+    for thread in running:
+        thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        for thread in running:
+            thread.join()
+    if errors:
+        raise errors[0]

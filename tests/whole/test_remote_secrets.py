@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +13,7 @@ from hosts import DatabaseHost
 from network import Network
 from projects import make_project
 from psycopg2 import sql
-from waiting import until
+from waiting import meanwhile, until
 from watching import INV, SECRET, TOKEN, watched
 
 _ROLE = "clerk"
@@ -49,27 +48,19 @@ def locked(network: Network) -> DatabaseHost:
 def watching(host: DatabaseHost) -> Iterator[dict[tuple[int, str], bytes]]:
     """Look at all processes of a host during a block: their argv and variables."""
     seen: dict[tuple[int, str], bytes] = {}
-    over = threading.Event()
 
     def look() -> None:
-        while not over.wait(0.01):
-            for each in host.machine.everything():
-                if (each.outside, each.command) in seen:
-                    continue
-                try:
-                    seen[each.outside, each.command] = Path(
-                        f"/proc/{each.outside}/environ"
-                    ).read_bytes()
-                except OSError:
-                    seen[each.outside, each.command] = b""  # it ended meanwhile
+        for each in host.machine.everything():
+            if (each.outside, each.command) in seen:
+                continue
+            try:
+                environ = Path(f"/proc/{each.outside}/environ").read_bytes()
+            except OSError:
+                environ = b""  # it ended meanwhile
+            seen[each.outside, each.command] = environ
 
-    sampler = threading.Thread(target=look)
-    sampler.start()
-    try:
+    with meanwhile(look, pause=0.01):
         yield seen
-    finally:
-        over.set()
-        sampler.join()
 
 
 def test_a_password_is_nowhere_but_in_its_file(
