@@ -70,7 +70,7 @@ def _pointing(task: str) -> Iterator[None]:
     except Unreachable as exc:
         not_reached = any(words in exc.message for words in _NOT_REACHED)
         if not_reached and task != "db.check" and not exc.hint and "inv " not in exc.message:
-            exc.hint = f"{typed.task('db.check', '--verbose')} takes the connection step by step"
+            exc.hint = f"{typed.task('db.check', '--verbose')} checks the connection step by step"
         raise
 
 

@@ -1,4 +1,4 @@
-"""What the body of a task works with: its target, and the verbs for what it does to it."""
+"""The run of a task: its target, its output, and the guard for reads and writes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a target is ready for the tasks: what its server, its database and its role say."""
+"""Check whether a target is ready for the tasks: read the facts about server, database, role."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from pgtasks.settings.target import Target
 def examine(
     reached: Reached, backups: Path, *, steps: tuple[ConnectionStep, ...] = ()
 ) -> Readiness:
-    """Look at everything that the tasks rest on; nothing is changed.
+    """Check everything that the tasks require, without changing anything.
 
-    Raises Unreachable where the database does not exist.
+    Raises Unreachable if the database does not exist.
     """
     target, conn = reached.target, reached.maintenance()
     beside = recover.look(conn, target)
@@ -49,7 +49,7 @@ def examine(
 
 
 def _raise_missing(beside: Leftovers, target: Target) -> None:
-    """Raise Unreachable for a database that does not exist, with what is there in its place."""
+    """Raise Unreachable for a missing database, naming a kept or similar one."""
     missing = f"database {target.database!r} does not exist"
     if beside.kept:
         raise Unreachable(
@@ -58,7 +58,7 @@ def _raise_missing(beside: Leftovers, target: Target) -> None:
         )
     if beside.alone:
         other = beside.alone[-1]
-        way = f"{typed.task('db.create')} makes it"
+        way = f"{typed.task('db.create')} creates it"
         raise Unreachable(f"{missing}: {way}; {other.name!r} is there, {other.alone}")
     present(None, target)
 
@@ -89,7 +89,7 @@ def _ask_role(conn: Connection, target: Target) -> Role:
         (target.database,),
         into=Role,
     )
-    if not rows:  # dropped between two looks
+    if not rows:  # dropped between two queries
         present(None, target)
     return rows[0]
 
@@ -110,7 +110,7 @@ def _ask_database(target: Target) -> Content:
 
 
 def _tools(reached: Reached, major: int) -> Iterator[Finding]:
-    """Yield which tools would dump this server, and over SSH the psql on this machine."""
+    """Yield the tools for a dump of this server, and with SSH the psql on this machine."""
     target = reached.target
     on = f" on {target.ssh}" if target.ssh else ""
     try:

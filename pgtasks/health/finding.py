@@ -1,4 +1,4 @@
-"""One thing that a check looked at, and the table of several."""
+"""The result of one check, and the table of several."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pgtasks import report
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at: `state` is ok, note or fault (some task cannot work)."""
+    """The result of one check; `state` is ok, note or fault (some task cannot work)."""
 
     subject: str
     state: str
@@ -18,7 +18,7 @@ class Finding:
 
 
 def table(findings: Iterable[Finding]) -> str:
-    """Return the table that a person reads."""
+    """Return the table for a person."""
     rows = [(each.subject, each.state, each.text) for each in findings]
     return report.table(("what", "", "found"), rows, runs_on=True)
 

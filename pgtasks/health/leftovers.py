@@ -1,4 +1,4 @@
-"""What interrupted runs left beside a database, and which of its backups are damaged."""
+"""Leftovers of interrupted runs, and damaged backups."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from pgtasks.settings.target import Target
 def findings(
     beside: Leftovers, logins: Iterable[str], backups: Iterable[Finding], *, running: str
 ) -> Iterator[Finding]:
-    """Yield what stands beside a database; `running` holds its lock and may be at work on it."""
+    """Yield the databases and roles beside a database; `running` is the holder of its lock."""
     recover = typed.task("db.recover")
     for half in beside.half_built:
-        if running:  # and may be building it
+        if running:  # which may be building it
             yield Finding("running", "note", f"{half.name!r}, not finished: {running}")
             continue
-        when = "" if half.stamp else " if it is empty, as no stamp says whose it is"
+        when = "" if half.stamp else " if it is empty, because it has no stamp"
         text = f"{half.name!r}, half built: {recover} drops it{when}"
         yield Finding("left over", "note", text)
     for broken in beside.broken:
@@ -50,7 +50,7 @@ def findings(
 
 
 def broken(target: Target, backups: Path) -> Iterator[Finding]:
-    """Yield the backups of this machine that cannot be restored; the newest of all is a fault."""
+    """Yield the unusable backups on this machine; it is a fault if that is the newest one."""
     contents = LocalStore(backups).list()
     own = contents.of(target.environment, target.database)
     unreadable = contents.broken_of(target.environment, target.database)
@@ -65,18 +65,18 @@ def broken(target: Target, backups: Path) -> Iterator[Finding]:
 
 
 def interrupted(reached: Reached, backups: Path) -> Iterator[Finding]:
-    """Yield what interrupted runs left in folders, here and on the database host."""
+    """Yield files of interrupted runs, on this machine and on the database host."""
     left = [*LocalStore(backups).list().interrupted]
     try:
         store = remote.of(reached.host, reached.target.ssh)
         left += store.list().interrupted if store else []
     except PgtasksError as exc:
-        yield Finding("left over", "note", f"not looked for on the host: {exc.message}")
+        yield Finding("left over", "note", f"not checked on the host: {exc.message}")
     for path in left:
         yield Finding(
             "left over", "note", f"{path}, an interrupted backup: {typed.task('db.recover')}"
         )
     for file in tempfiles.left(tempfile.gettempdir()):
-        holds = ", which may hold a password" if file.suffix == ".pgpass" else ""
+        holds = ", which may contain a password" if file.suffix == ".pgpass" else ""
         text = f"{file}, of a killed run{holds}: {typed.task('db.recover')} removes it"
         yield Finding("left over", "note", text)

@@ -1,4 +1,4 @@
-"""What the tasks need of a server, a database and a role, judged from the facts."""
+"""Judge whether server, database and role are ready for the tasks."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _BESIDE_JOBS = 3  # connections of a restore beside those of its jobs
 
 @dataclass(frozen=True)
 class ServerFacts:
-    """What the server says of itself; `free` connections are those that this role may take."""
+    """Facts about the server; `free` is the number of connections available to this role."""
 
     version: str
     major: int
@@ -37,7 +37,7 @@ class ServerFacts:
 
 @dataclass(frozen=True)
 class Role:
-    """The connecting role, and what it may do with the database; `signals`: end sessions."""
+    """The connecting role and its rights on the database; `signals` to end sessions."""
 
     name: str
     superuser: bool
@@ -50,19 +50,19 @@ class Role:
 
 @dataclass(frozen=True)
 class Content:
-    """What is known of a database from within."""
+    """Facts about the content of the database."""
 
     identity: Identity
     encoding: str
     collation: str
     bytes: int
     unreadable: tuple[str, ...]
-    lacking: tuple[str, ...]  # that the last restore left out
+    lacking: tuple[str, ...]  # objects that the last restore left out
 
 
 @dataclass(frozen=True)
 class Readiness:
-    """All that was found out about a target. `content` is None where nobody gets in."""
+    """All facts about a target. `content` is None if it accepts no connections."""
 
     target: Target
     server: ServerFacts
@@ -70,13 +70,13 @@ class Readiness:
     content: Content | None
     leftovers: Leftovers
     logins: tuple[str, ...]  # that killed restores left
-    running: str  # who holds the target's lock, if anybody does
+    running: str  # holder of the target's lock, if any
     backups: tuple[Finding, ...]  # damaged and interrupted ones
     tools: tuple[Finding, ...]
     steps: tuple[ConnectionStep, ...] = ()  # of the connection, where they were asked for
 
     def findings(self) -> list[Finding]:
-        """Return what was looked at, each with the way out where something is wrong."""
+        """Return the findings, with the way out for each problem."""
         return [
             _version(self.server),
             *_connections(self),
@@ -93,7 +93,7 @@ class Readiness:
         return [*steps, finding.table(self.findings())]
 
     def summary(self) -> str:
-        """Return what one line says: `PostgreSQL 15.4, 12 MB, noted: stamp`."""
+        """Return one line: `PostgreSQL 15.4, 12 MB, noted: stamp`."""
         held = f", {report.size(self.content.bytes)}" if self.content else ""
         return f"PostgreSQL {self.server.version}{held}{finding.noted(self.findings())}"
 
@@ -116,7 +116,7 @@ class Readiness:
         }
 
     def check(self) -> None:
-        """Raise Failed where some task cannot work."""
+        """Raise Failed if some task cannot work."""
         faults = [each for each in self.findings() if each.state == "fault"]
         if faults:
             first = f"{faults[0].subject}: {faults[0].text}"
@@ -128,10 +128,10 @@ class Readiness:
 def _version(server: ServerFacts) -> Finding:
     text = f"PostgreSQL {server.version}"
     if server.major > NEWEST:
-        text += f": newer than what is tested, {NEWEST}"
+        text += f": newer than the tested versions, up to {NEWEST}"
         return Finding("server", "note", text)
     if server.standby:
-        return Finding("server", "note", f"{text}, a standby: it can be read, not written")
+        return Finding("server", "note", f"{text}, a standby, which is read-only")
     return Finding("server", "ok", text)
 
 
@@ -139,7 +139,7 @@ def _connections(readiness: Readiness) -> Iterator[Finding]:
     wanted = readiness.target.jobs + _BESIDE_JOBS
     text = f"{readiness.server.free} free, {readiness.server.connections} in use"
     if readiness.server.free < wanted:
-        text += f": a restore with jobs {readiness.target.jobs} takes {wanted}"
+        text += f": a restore with jobs {readiness.target.jobs} needs {wanted}"
         yield Finding("connections", "fault", text)
     else:
         yield Finding("connections", "ok", text)
@@ -162,9 +162,7 @@ def _database(readiness: Readiness) -> Iterator[Finding]:
     if content.encoding == "UTF8":
         yield Finding("database", "ok", text)
     else:
-        yield Finding(
-            "database", "note", f"{text}: not UTF8, other databases may not take its text"
-        )
+        yield Finding("database", "note", f"{text}: not UTF8, other databases may reject its text")
 
 
 def _stamp(readiness: Readiness) -> Iterator[Finding]:
@@ -184,11 +182,11 @@ def _stamp(readiness: Readiness) -> Iterator[Finding]:
     if identity.stamp is not None:
         yield Finding("stamp", "ok", identity.stamp.environment)
         for name in readiness.content.lacking:
-            yield Finding("left out", "note", f"{name}: the restore went without it")
+            yield Finding("left out", "note", f"{name}: the restore left it out")
     elif identity.empty:
         yield Finding("stamp", "note", f"none: {typed.task('db.create')} stamps an empty database")
     else:
-        text = f"none, so it counts as protected: {typed.task('env.stamp')} says what it is"
+        text = f"none, so it counts as protected: {typed.task('env.stamp')} stamps it"
         yield Finding("stamp", "note", text)
 
 
@@ -196,7 +194,7 @@ def _rights(readiness: Readiness) -> Iterator[Finding]:
     role = readiness.role
     if readiness.target.reader == readiness.target.user:
         writes = role.superuser or role.owns
-        text = ", can write: name one that cannot" if writes else ", which reads here"
+        text = ", can write: use a read-only role" if writes else ", used for reads"
         yield Finding("role", "note" if writes else "ok", f"{role.name}, the reader{text}")
         yield from _unreadable(readiness)
         return
@@ -213,14 +211,14 @@ def _rights(readiness: Readiness) -> Iterator[Finding]:
 
 
 def _moved() -> str:
-    """Return the way into a data folder with a plain role of its own; the one before stays."""
+    """Return the steps to a new data folder with a plain role; the old one is kept."""
     steps = (
         typed.task("db.backup"),
         typed.inv("server.stop"),
         "mv .pgtasks .pgtasks-before",
         typed.task("db.restore", "--no-owner"),
     )
-    return f"as whom all that a restore brings would run: {' && '.join(steps)}"
+    return f"with whose rights the code of a backup would run: {' && '.join(steps)}"
 
 
 def _unreadable(readiness: Readiness) -> Iterator[Finding]:
@@ -239,7 +237,7 @@ def _lacking(role: Role) -> Iterator[str]:
         yield f"may not create databases: no restore (ALTER ROLE {quoted(role.name)} CREATEDB)"
     if not role.owns:
         grant = f"GRANT {quoted(role.owner)} TO {quoted(role.name)}"
-        yield f"is no member of {role.owner}, the owner: no restore, no stamp ({grant})"
+        yield f"is not a member of {role.owner}, the owner: no restore, no stamp ({grant})"
     if not role.signals:
         grant = f"GRANT pg_signal_backend TO {quoted(role.name)}"
-        yield f"ends sessions of its own roles alone ({grant})"
+        yield f"can only end sessions of its own roles ({grant})"

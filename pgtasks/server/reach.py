@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pgtasks.host.ssh.tunnel import Tunnel
 
 _CHANGING = 10.0  # seconds to wait for a DROP or RENAME of another session
-# libpq's own words, in no other language
+# messages of libpq, which are not translated here
 _WANTS_PASSWORD = "no password supplied"
 _NO_CONNECTION = "connection to server"
 
@@ -43,7 +43,7 @@ class Reached:
 
     @property
     def there(self) -> Target:
-        """Return the target as commands on its host reach it."""
+        """Return the target for commands on its host."""
         return self.host.view(self.target)
 
     def at(self, database: str) -> Reached:
@@ -98,7 +98,7 @@ class Reached:
         `keep` the session stays open for `reading`, until `close`.
         """
         oid, _ = self._look()
-        tries, deadline = 2, time.monotonic() + _CHANGING  # it may be renamed there and back
+        tries, deadline = 2, time.monotonic() + _CHANGING  # it may be renamed and renamed back
         while oid is not None:
             try:
                 return self._identified(keep=keep)

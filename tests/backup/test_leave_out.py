@@ -79,7 +79,7 @@ def test_what_cannot_be_loaded_is_named_and_left_out(
     cluster.execute("CREATE INDEX word_lower ON word (lower(w))", database)
     check = inv("db.check")
     assert check.returncode == 0, check.stderr
-    assert "constraint public.child.child_parent: the restore went without it" in check.stdout
+    assert "constraint public.child.child_parent: the restore left it out" in check.stdout
     assert "index public.word_lower" not in check.stdout
 
 

@@ -142,7 +142,7 @@ def test_create_makes_utf8_where_the_server_has_another_default(
         shown = findings(inv("db.check", "--json", "--env", "test", cwd=project))["database"]
         assert shown[0] == "note"
         assert shown[1].startswith("SQL_ASCII, C, ")
-        assert shown[1].endswith("empty: not UTF8, other databases may not take its text")
+        assert shown[1].endswith("empty: not UTF8, other databases may reject its text")
 
 
 def test_a_database_that_comes_and_goes_is_there_or_not(
@@ -545,8 +545,8 @@ def test_check_of_a_plain_role(
     assert found["role"] == (
         "note",
         f"{role} may not create databases: no restore (ALTER ROLE {role} CREATEDB); "
-        f"is no member of postgres, the owner: no restore, no stamp (GRANT postgres TO {role}); "
-        f"ends sessions of its own roles alone (GRANT pg_signal_backend TO {role})",
+        f"is not a member of postgres, the owner: no restore, no stamp (GRANT postgres TO {role}); "
+        f"can only end sessions of its own roles (GRANT pg_signal_backend TO {role})",
     )
     assert found["reading"][0] == "fault"
     assert "1 object, the first is table public.hidden: no SELECT" in found["reading"][1]
@@ -665,7 +665,7 @@ def test_check_counts_free_connections(
     use_url(project, cluster.url(database), jobs=900)
     done = inv("db.check")
     assert done.returncode == 1
-    assert "a restore with jobs 900 takes 903" in done.stderr
+    assert "a restore with jobs 900 needs 903" in done.stderr
 
 
 # --- db.check --verbose: a connection that fails ------------------------------------------------

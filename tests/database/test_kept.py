@@ -172,7 +172,9 @@ def test_files_of_a_killed_run_are_named_and_removed(
     own.write_text("of a run that lives")
     (place / f"pgtasks-run-{'9' * 30}-z.pgpass").write_text("no process ever had that ID")
     checked = inv("db.check", env={"TMPDIR": str(place)})
-    assert f"{left}, of a killed run, which may hold a password: inv db.recover" in checked.stdout
+    assert (
+        f"{left}, of a killed run, which may contain a password: inv db.recover" in checked.stdout
+    )
     assert str(own) not in checked.stdout
     recovered = inv("db.recover", env={"TMPDIR": str(place)})
     assert recovered.stdout == f"removed {str(left)!r}, which a killed run left\n"

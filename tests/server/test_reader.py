@@ -89,7 +89,7 @@ def test_a_reader_that_can_write_is_named(
 ) -> None:
     cluster.execute(f"ALTER ROLE reader_{database} SUPERUSER")
     done = inv("db.check", "--env", "prod", cwd=prod)
-    assert f"reader_{database}, the reader, can write: name one that cannot" in done.stdout
+    assert f"reader_{database}, the reader, can write: use a read-only role" in done.stdout
 
 
 def test_the_readers_password_is_its_own(prod: Path, database: str) -> None:

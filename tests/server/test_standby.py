@@ -75,7 +75,7 @@ def test_check_says_that_it_is_one(shop: Shop, inv: Inv) -> None:
     assert done.returncode == 0, done.stderr
     findings = {each["subject"]: each for each in json.loads(done.stdout)["findings"]}
     assert findings["server"]["state"] == "note"
-    assert findings["server"]["text"].endswith(", a standby: it can be read, not written")
+    assert findings["server"]["text"].endswith(", a standby, which is read-only")
     assert {each["state"] for each in findings.values()} == {"ok", "note"}
 
 
