@@ -15,12 +15,12 @@ from pgtasks.server.lock import Lock
 
 @dataclass(frozen=True)
 class Forgotten:
-    """The result of a forget; `said` are lines on slots that stay and databases left alone."""
+    """The result of a forget; `notes` are lines on slots that stay and databases left alone."""
 
     dropped: tuple[Side, ...]
     dry: bool
     kept: tuple[Side, ...] = ()
-    said: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """Return what a person reads."""
@@ -28,7 +28,7 @@ class Forgotten:
         lines = [f"{verb} {side}" for side in self.dropped]
         if not self.dropped:
             lines = ["nothing is kept" if not self.kept else "nothing more is kept than asked for"]
-        return [*lines, *self.said, *kept.lines(self.kept)]
+        return [*lines, *self.notes, *kept.lines(self.kept)]
 
     def as_json(self) -> dict[str, Any]:
         """Return plain data."""
@@ -54,7 +54,7 @@ def plan(lock: Lock, keep: int = 0) -> Forgotten:
     alone = [recover.left_alone(side, side.alone) for side in leftovers.alone if side.role == "old"]
     going = _going(leftovers, keep)
     staying = tuple(side for side in leftovers.kept if side not in going)
-    return Forgotten(going, dry=True, kept=staying, said=tuple(alone))
+    return Forgotten(going, dry=True, kept=staying, notes=tuple(alone))
 
 
 def _going(leftovers: Leftovers, keep: int) -> tuple[Side, ...]:
@@ -73,7 +73,7 @@ def forget(lock: Lock, keep: int = 0) -> Forgotten:
         drops = "".join(f"; dropped {side}" for side in dropped)
         raise Failed(f"{faults[0]}{drops}", hint="\n".join(faults[1:]))
     staying = recover.look(lock.connection, lock.target).kept
-    return Forgotten(tuple(dropped), False, staying, (*lines, *decided.said))
+    return Forgotten(tuple(dropped), False, staying, (*lines, *decided.notes))
 
 
 def _drop(lock: Lock, sides: Sequence[Side]) -> tuple[list[Side], list[str], list[str]]:
@@ -95,13 +95,13 @@ class Trimmed:
 
     kept: tuple[Side, ...]
     dropped: tuple[Side, ...] = ()
-    said: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     bound: int | None = None
 
     def lines(self) -> list[str]:
         """Return what a person reads."""
         drops = [f"dropped {side}: keep_old is {self.bound}" for side in self.dropped]
-        return [*drops, *self.said, *(kept.crowd(self.kept) if self.bound is None else ())]
+        return [*drops, *self.notes, *(kept.crowd(self.kept) if self.bound is None else ())]
 
     def as_json(self) -> dict[str, Any]:
         """Return plain data."""

@@ -241,10 +241,10 @@ def detach_variables(environ: MutableMapping[str, str]) -> dict[str, str]:
 
     After that, connections and child processes only have those of their target.
     """
-    found = variables(environ)
-    for name in found:
+    detached = variables(environ)
+    for name in detached:
         del environ[name]
-    return found
+    return detached
 
 
 def parse_service_file(text: str) -> dict[str, dict[str, str]]:

@@ -77,9 +77,9 @@ class Project:
 
     def folder(self, name: str) -> Path:
         """Return one of the folders tasks, sql, migrations, env, backups (`pgtasks.folders`)."""
-        said = [(file.layer, file.folders.get(name)) for file in self.files]
-        runtime = [folder for layer, folder in said if layer == "-f"]
-        others = [folder for layer, folder in said if layer != "-f"]
+        folders = [(file.layer, file.folders.get(name)) for file in self.files]
+        runtime = [folder for layer, folder in folders if layer == "-f"]
+        others = [folder for layer, folder in folders if layer != "-f"]
         low_to_high = [FOLDERS[name].default, *others, self._folder_variable(name), *runtime]
         setting = next(folder for folder in reversed(low_to_high) if folder)
         return self.root / Path(setting).expanduser()
@@ -134,11 +134,11 @@ class Project:
 
     def environment_file(self, name: str) -> Path | None:
         """Return the file env/NAME.yaml, in any spelling of the name, or None."""
-        found = [path for path in self.environment_files() if normalize(path.stem) == name]
-        if len(found) > 1:
-            shown = " and ".join(self.shown(path) for path in found)
+        files = [path for path in self.environment_files() if normalize(path.stem) == name]
+        if len(files) > 1:
+            shown = " and ".join(self.shown(path) for path in files)
             raise BadConfiguration(f"{shown} are both environment {name!r}, keep one")
-        return found[0] if found else None
+        return files[0] if files else None
 
     def environment_files(self) -> list[Path]:
         """Return the YAML files of the env folder, without examples and hidden ones."""
@@ -148,9 +148,9 @@ class Project:
         folder = self.folder("env")
         if not folder.is_dir():
             return []
-        found = [path for path in sorted(folder.iterdir()) if path.suffix in suffixes]
+        files = [path for path in sorted(folder.iterdir()) if path.suffix in suffixes]
         return [
-            path for path in found if not path.name.startswith(".") and ".example" not in path.name
+            path for path in files if not path.name.startswith(".") and ".example" not in path.name
         ]
 
     def environments(self) -> list[str]:

@@ -175,15 +175,15 @@ def _settings(environment: Environment, target: Target) -> Iterator[tuple[str, V
     for name, setting in fields.of(Settings).items():
         inner = [key for key in environment.values if key.startswith(f"{name}.")]
         for key in [name, *inner]:
-            found = environment.values.get(key)
+            layered = environment.values.get(key)
             default = None if setting.default in ("", ()) else setting.default
-            value = found.value if found else default
+            value = layered.value if layered else default
             value = effective.get(key) if value is None else value
             if value is not None:
                 text = redact(value) if isinstance(value, str) else value
                 if key == "password_command":
                     text = next(iter(value.split()), "") + (" ..." if " " in value.strip() else "")
-                yield key, Value(text, found.layer if found else DEFAULT)
+                yield key, Value(text, layered.layer if layered else DEFAULT)
 
 
 def _password(

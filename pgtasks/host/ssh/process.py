@@ -244,8 +244,8 @@ class RemoteProcess:
         """Send a signal to the command and its children, even if it is about to begin."""
         if self.returncode is not None:
             return
-        told = self.link.lifeline.signal(self.mark, sign)
-        if sign == signal.SIGKILL or not told:
+        sent = self.link.lifeline.signal(self.mark, sign)
+        if sign == signal.SIGKILL or not sent:
             self._killed = True
             self._channel.close()
 

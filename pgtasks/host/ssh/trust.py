@@ -118,10 +118,10 @@ def judge(target: Target, fingerprints: Sequence[str], *, yes: bool) -> Judge:
 
 def _matching(fingerprints: Sequence[str]) -> Judge:
     """Return a judge that accepts a key only by a fingerprint for its own host."""
-    told = [_told(text) for text in fingerprints]
+    pairs = [_told(text) for text in fingerprints]
 
     def judge(key: PresentedKey, hosts: Sequence[Settings]) -> None:
-        wanted = {_bare(print_) for host, print_ in told if _meant(host, hosts) == key.name}
+        wanted = {_bare(print_) for host, print_ in pairs if _meant(host, hosts) == key.name}
         if _bare(key.fingerprint) not in wanted:
             raise HostKeyError(f"{key} has no fingerprint that was given for it: it is not trusted")
 

@@ -121,7 +121,7 @@ def load(target: Target, seed: SeedSet, scale_name: str) -> Loaded:
             raise _repeatable(exc) from None
         out.seek(0)
         printed = out.read().decode(errors="replace")
-    for line in [*ran.said, *printed.splitlines()]:
+    for line in [*ran.messages, *printed.splitlines()]:
         report.say(f"  {line}")
     if not ran.kept:
         report.say(

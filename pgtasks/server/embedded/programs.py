@@ -92,7 +92,7 @@ def _has_server(folder: Path) -> bool:
 
 
 def choose(
-    found: Iterable[Binaries], *, major: int | None, prefer: str = "", existing: bool = False
+    installed: Iterable[Binaries], *, major: int | None, prefer: str = "", existing: bool = False
 ) -> Binaries:
     """Return the installation of this major or the newest, from the preferred origin or the system.
 
@@ -101,7 +101,7 @@ def choose(
     """
     if prefer not in ("", *_ORIGINS):
         raise BadConfiguration(f"unknown origin of binaries {prefer!r}, known: system, wheel")
-    ranked = sorted(found, key=lambda candidate: bool(prefer) and candidate.origin != prefer)
+    ranked = sorted(installed, key=lambda candidate: bool(prefer) and candidate.origin != prefer)
     if not ranked:
         raise Failed(
             "no PostgreSQL server is installed here: install the system's package postgresql, "

@@ -61,7 +61,7 @@ class Ran:
     kept: bool
     open: bool
     answers: tuple[str, ...]
-    said: tuple[str, ...]
+    messages: tuple[str, ...]
 
 
 def restricts(toolset: Toolset) -> bool:
@@ -226,7 +226,7 @@ class _Run:
             kept=self.settings.transaction and first.transaction == _next(begun.transaction),
             open=first.transaction == second.transaction,
             answers=tuple(_answers(self.after)[2:]),
-            said=tuple(stderr),
+            messages=tuple(stderr),
         )
 
 
