@@ -9,7 +9,7 @@ from typing import Literal
 
 from pgtasks import report
 from pgtasks.backup import views
-from pgtasks.backup.listing import BackupList, Part
+from pgtasks.backup.listing import BackupList, StorePart
 from pgtasks.backup.store import choice, remote
 from pgtasks.backup.store.base import Backup, Store, UnreadableManifest, newest_first
 from pgtasks.backup.store.local import LocalStore
@@ -116,14 +116,14 @@ class Finder:
 
     def listing(self, environment: str | None = None) -> BackupList:
         """Return the backups of both stores, and the error if the host cannot be reached."""
-        parts = [Part(self.here.name, self.here.list().only(environment))]
+        parts = [StorePart(self.here.name, self.here.list().only(environment))]
         if self.target.ssh:
             parts.append(self._part_there(environment))
         return BackupList(parts)
 
-    def _part_there(self, environment: str | None) -> Part:
+    def _part_there(self, environment: str | None) -> StorePart:
         try:
             store = self.there()
-            return Part(store.name, store.list().only(environment))
+            return StorePart(store.name, store.list().only(environment))
         except PgtasksError as exc:
-            return Part(str(self.target.ssh), fault=exc)
+            return StorePart(str(self.target.ssh), fault=exc)

@@ -16,7 +16,7 @@ BOTH = "both"
 
 
 @dataclass(frozen=True)
-class Part:
+class StorePart:
     """The contents of one store, or the error that prevented reading it."""
 
     name: str
@@ -25,7 +25,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Placed:
+class StoredBackup:
     """A backup, and the same backup in other stores."""
 
     backup: Backup
@@ -41,7 +41,7 @@ class Placed:
 class BackupList:
     """The backups of one or more stores, newest first, and the unreadable ones."""
 
-    parts: Sequence[Part]
+    parts: Sequence[StorePart]
 
     def lines(self) -> list[str]:
         """Return a table, then a line for each unreadable or interrupted backup."""
@@ -75,19 +75,19 @@ class BackupList:
                     details=self.as_json(),
                 )
 
-    def placed(self) -> list[Placed]:
+    def placed(self) -> list[StoredBackup]:
         """Return each backup once, also if several stores have it."""
-        placed: dict[tuple[str, int], Placed] = {}
+        placed: dict[tuple[str, int], StoredBackup] = {}
         for number, part in enumerate(self.parts):
             for backup in part.contents.backups:
                 first = placed.get((backup.id, 0))
                 if number and first and _same(first.backup, backup):
                     placed[backup.id, 0] = replace(first, twins=(*first.twins, backup))
                 else:
-                    placed[backup.id, number] = Placed(backup)
+                    placed[backup.id, number] = StoredBackup(backup)
         return sorted(placed.values(), key=_when, reverse=True)
 
-    def _table(self, placed: Sequence[Placed]) -> list[str]:
+    def _table(self, placed: Sequence[StoredBackup]) -> list[str]:
         headings = ["backup", "age", "size", "tables", "rows", "revision", "intact", "proven"]
         if len(self.parts) > 1:
             headings.insert(1, "where")
@@ -98,7 +98,7 @@ class BackupList:
         whole, gives = ("backup", "intact", "proven"), ("note", "revision", "tables", "rows")
         return report.table([*headings, "note"], rows, whole=whole, gives=gives).splitlines()
 
-    def _row(self, placed: Placed, *, several: bool) -> list[Any]:
+    def _row(self, placed: StoredBackup, *, several: bool) -> list[Any]:
         backup = placed.backup
         made, checks = backup.manifest, backup.checks
         return [
@@ -125,7 +125,7 @@ class BackupList:
         }
 
 
-def _document(placed: Placed) -> dict[str, Any]:
+def _document(placed: StoredBackup) -> dict[str, Any]:
     elsewhere = {"there": placed.twins[0].folder} if placed.twins else {}
     return {**as_json(placed.backup), "where": placed.where, **elsewhere}
 
@@ -135,7 +135,7 @@ def _same(first: Backup, second: Backup) -> bool:
     return not damaged and first.manifest == second.manifest
 
 
-def _when(placed: Placed) -> tuple[str, str]:
+def _when(placed: StoredBackup) -> tuple[str, str]:
     return placed.backup.manifest.snapshot_time, placed.backup.id
 
 

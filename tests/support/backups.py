@@ -18,7 +18,7 @@ from pgtasks.backup import create
 from pgtasks.backup.dump.job import DumpOptions
 from pgtasks.backup.format.manifest import Manifest
 from pgtasks.backup.format.records import FileRecord
-from pgtasks.backup.listing import BackupList, Part
+from pgtasks.backup.listing import BackupList, StorePart
 from pgtasks.backup.store import filestream, tarstream, tree
 from pgtasks.backup.store.base import Backup, Contents
 from pgtasks.backup.store.filestream import Admit, Tell
@@ -43,7 +43,7 @@ def local_backup(path: Path, known: Manifest | None = None) -> Backup:
 
 def listed(backups: Sequence[Backup], **more: Any) -> BackupList:
     """Return the list of some backups of one store."""
-    return BackupList([Part("here", Contents(backups, **more))])
+    return BackupList([StorePart("here", Contents(backups, **more))])
 
 
 def unpacked(

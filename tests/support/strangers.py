@@ -155,7 +155,7 @@ def _put(folder: Path, contents: dict[str, bytes]) -> Path:
 def _shown(folder: Path) -> None:
     """Read a backups folder as all tasks do that list."""
     there = LocalStore(folder).list()
-    shown = listing.Listing([listing.Part("here", there)])
+    shown = listing.BackupList([listing.StorePart("here", there)])
     json.dumps(shown.as_json())
     assert all(isinstance(line, str) for line in (*shown.lines(), shown.summary()))
     for backup in there.backups:

@@ -22,21 +22,21 @@ from pgtasks.server.lock import Lock
 
 
 @dataclass(frozen=True)
-class Condition:
+class DatabaseState:
     """The properties of a database before a load; `open` if it accepts connections."""
 
     facts: DatabaseProperties
     open: bool
 
 
-def look(conn: Connection, name: str) -> Condition | None:
+def look(conn: Connection, name: str) -> DatabaseState | None:
     """Return the condition of a database, None if it does not exist."""
     query = "SELECT datallowconn FROM pg_database WHERE datname = %s"
     is_open = connection.row(conn, query, (name,), into=bool)
-    return None if is_open is None else Condition(properties.read(conn, name), is_open)
+    return None if is_open is None else DatabaseState(properties.read(conn, name), is_open)
 
 
-def changes(before: Condition, now: Condition) -> Iterator[str]:
+def changes(before: DatabaseState, now: DatabaseState) -> Iterator[str]:
     """Yield a description of each difference."""
     if now.facts.owner != before.facts.owner:
         yield f"owner {now.facts.owner!r}"
@@ -50,7 +50,7 @@ def changes(before: Condition, now: Condition) -> Iterator[str]:
         yield "ALLOW_CONNECTIONS"
 
 
-def put_back(conn: Connection, before: Condition) -> list[str]:
+def put_back(conn: Connection, before: DatabaseState) -> list[str]:
     """Restore the properties of a database, and return what had changed."""
     facts = before.facts
     now = look(conn, facts.name)
@@ -99,14 +99,14 @@ def _set(conn: Connection, now: DatabaseProperties, before: DatabaseProperties) 
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class StateBefore:
     """The target before a load, and the databases kept beside it."""
 
-    target: Condition | None
+    target: DatabaseState | None
     kept: frozenset[str]
 
     @classmethod
-    def look(cls, lock: Lock, *, replaces: bool) -> Surroundings:
+    def look(cls, lock: Lock, *, replaces: bool) -> StateBefore:
         """Return the current state, with the target only if it is replaced."""
         condition = look(lock.connection, lock.target.database) if replaces else None
         return cls(condition, _kept(lock))

@@ -23,7 +23,7 @@ _POLICY = re.compile(
 
 
 @dataclass(frozen=True)
-class Left:
+class LeftOut:
     """The omitted entries: `names` for a person, `numbers` of all of them in the archive."""
 
     names: tuple[str, ...] = ()
@@ -40,10 +40,12 @@ class Left:
         return "".join(f"{entry.number};\n" for entry in self.kept(archive)).encode()
 
 
-NOTHING = Left()
+NOTHING = LeftOut()
 
 
-def left(archive: Sequence[Entry], wanted: Sequence[str], unusable: Collection[int] = ()) -> Left:
+def left(
+    archive: Sequence[Entry], wanted: Sequence[str], unusable: Collection[int] = ()
+) -> LeftOut:
     """Return the omitted entries, raising Refused for a name that is unknown or has rows.
 
     `unusable` are the numbers of entries that cannot be restored here in any case.
@@ -70,7 +72,7 @@ def left(archive: Sequence[Entry], wanted: Sequence[str], unusable: Collection[i
     }:
         numbers |= more
     names = dict.fromkeys(_name(entry) for entry in archive if entry.number in numbers)
-    return Left(tuple(names), frozenset(numbers))
+    return LeftOut(tuple(names), frozenset(numbers))
 
 
 def _of_extensions(archive: Sequence[Entry]) -> Iterator[int]:

@@ -87,7 +87,7 @@ def _replaced(
     plan: RestorePlan, lock: Lock, host: Host, console: Console
 ) -> tuple[RestorePlan, Proven, Swapped]:
     """Build, prove and swap; the plan that is returned knows if the target is gone meanwhile."""
-    before = intact.Surroundings.look(lock, replaces=plan.replaces and not plan.invalid)
+    before = intact.StateBefore.look(lock, replaces=plan.replaces and not plan.invalid)
     try:
         proven = build(plan, lock, host, console)
         if before.gone(lock, console.say):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pgtasks import report
-from pgtasks.backup.restore.leaving import NOTHING, Left
+from pgtasks.backup.restore.leaving import NOTHING, LeftOut
 from pgtasks.backup.restore.rights import Rights
 from pgtasks.backup.store.base import Backup
 from pgtasks.database.properties import DatabaseProperties, Setting
@@ -76,7 +76,7 @@ class RestorePlan:
     major: int = 0
     login: Target | None = None
     withheld: tuple[Setting, ...] = ()
-    left: Left = NOTHING
+    left: LeftOut = NOTHING
     no_tablespaces: bool = False
     archive: Sequence[Entry] = field(default=(), repr=False)
 

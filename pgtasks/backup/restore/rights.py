@@ -49,7 +49,7 @@ class Role:
 
 
 @dataclass(frozen=True)
-class Wish:
+class LoadRequest:
     """The facts that are known before the server's roles are read.
 
     `own` means a backup of the same database that is known to come from this project; `elsewhere`
@@ -110,7 +110,7 @@ class Rights:
         return lines
 
 
-def decide(conn: Connection, wish: Wish, demanding: Demanding) -> Rights:
+def decide(conn: Connection, request: LoadRequest, demanding: Demanding) -> Rights:
     """Return the rights of a load; `demanding` returns the objects that need a superuser.
 
     If `needs` is not empty and no superuser was asked for, the load must not begin.
@@ -118,40 +118,40 @@ def decide(conn: Connection, wish: Wish, demanding: Demanding) -> Rights:
     query = f"SELECT rolname, {_MIGHT} FROM pg_roles r WHERE rolname = current_user"
     user, might = connection.rows(conn, query, into=tuple[str, str])[0]
     superuser = bool(might)
-    owner = wish.owner or user
-    known = roles(conn, {owner, *wish.roles, *wish.owners})
-    named = sorted({*wish.roles, *wish.owners})
+    owner = request.owner or user
+    known = roles(conn, {owner, *request.roles, *request.owners})
+    named = sorted({*request.roles, *request.owners})
     absent = tuple(name for name in named if name not in known)
-    not_mine = tuple(name for name in wish.owners if name in known and not known[name].mine)
+    not_mine = tuple(name for name in request.owners if name in known and not known[name].mine)
     # a plain role cannot change owners: the new owner would need CREATE in the schema, and has it
     # only at the end of the load
-    plain = superuser and not wish.as_superuser and owner in known and not known[owner].superuser
-    others = [name for name in wish.owners if plain and name != owner]
+    plain = superuser and not request.as_superuser and owner in known and not known[owner].superuser
+    others = [name for name in request.owners if plain and name != owner]
     missing = tuple(sorted({*absent, *not_mine, *others}))
-    mapped = wish.no_owner or (wish.elsewhere and bool(missing) and not wish.keep_owners)
-    if owner not in known and mapped and not wish.no_owner:
+    mapped = request.no_owner or (request.elsewhere and bool(missing) and not request.keep_owners)
+    if owner not in known and mapped and not request.no_owner:
         owner = user
-        known = roles(conn, {owner, *wish.owners})
+        known = roles(conn, {owner, *request.owners})
     rights = Rights(user, superuser, owner, mapped, missing if mapped else ())
     if not mapped:
         rights = replace(rights, absent=absent, not_mine=not_mine)
-    needs = tuple(_needs(rights, wish, known, demanding(not mapped)))
+    needs = tuple(_needs(rights, request, known, demanding(not mapped)))
     # the preflight names what a role without a superuser's rights lacks
-    if needs or owner not in known or (wish.as_superuser and superuser):
+    if needs or owner not in known or (request.as_superuser and superuser):
         return replace(rights, needs=needs)
-    return replace(rights, role=_role(rights, wish, known))
+    return replace(rights, role=_role(rights, request, known))
 
 
-def _role(rights: Rights, wish: Wish, known: Mapping[str, Role]) -> str:
+def _role(rights: Rights, request: LoadRequest, known: Mapping[str, Role]) -> str:
     if known[rights.owner].superuser:
         return ""  # a database of superusers only, as it was
     if rights.owner == rights.user:
         return ""
-    return rights.owner if rights.mapped or set(wish.owners) <= {rights.owner} else ""
+    return rights.owner if rights.mapped or set(request.owners) <= {rights.owner} else ""
 
 
 def _needs(
-    rights: Rights, wish: Wish, known: Mapping[str, Role], demanding: Iterable[str]
+    rights: Rights, request: LoadRequest, known: Mapping[str, Role], demanding: Iterable[str]
 ) -> Iterable[str]:
     """Yield the reasons why the load needs the rights of a superuser."""
     if not rights.superuser:
@@ -160,15 +160,15 @@ def _needs(
     if rights.owner not in known:
         return
     if known[rights.owner].superuser:
-        only_superusers = all(name in known and known[name].superuser for name in wish.owners)
-        if not (wish.own and only_superusers and not rights.mapped):
+        only_superusers = all(name in known and known[name].superuser for name in request.owners)
+        if not (request.own and only_superusers and not rights.mapped):
             yield (
                 f"the result would belong to {rights.owner!r}, {known[rights.owner].might}: "
                 "give the database a plain owner (ALTER DATABASE ... OWNER TO), or connect as one "
                 "(`user`)"
             )
         return
-    others = sorted({*wish.owners} - {rights.owner})
+    others = sorted({*request.owners} - {rights.owner})
     if others and not rights.mapped:
         yield (
             f"{_listed(others)} owning something in it beside the owner, {rights.owner!r}: leave "

@@ -12,7 +12,7 @@ from pgtasks.backup.format.manifest import Manifest
 from pgtasks.backup.restore import demands, leaving, preflight, trying
 from pgtasks.backup.restore.options import RestoreOptions
 from pgtasks.backup.restore.plan import RestorePlan, losses
-from pgtasks.backup.restore.rights import Rights, Wish, decide
+from pgtasks.backup.restore.rights import LoadRequest, Rights, decide
 from pgtasks.backup.restore.rights import roles as known_roles
 from pgtasks.backup.store.base import Backup
 from pgtasks.database import obstacles, properties, side
@@ -63,10 +63,10 @@ def _draft(
     target, conn = lock.target, lock.connection
     toolset, reader = _tools(conn, target, host, backup.manifest)
     standing = not beside.missing  # an invalid database still has its properties
-    wish = _wish(conn, target, backup, options, archive, replaces=standing)
+    request = _request(conn, target, backup, options, archive, replaces=standing)
     rights = decide(
         conn,
-        wish,
+        request,
         lambda grants: demands.demanding(conn, target, backup, archive, grants=grants),
     )
     spaces = trying.tablespaces(conn, archive, rights.role or rights.user)
@@ -110,7 +110,7 @@ def _tools(
     )
 
 
-def _wish(
+def _request(
     conn: Connection,
     target: Target,
     backup: Backup,
@@ -118,12 +118,12 @@ def _wish(
     archive: Archive,
     *,
     replaces: bool,
-) -> Wish:
+) -> LoadRequest:
     """Return the owner of the result, as far as it is known without the server's roles."""
     saved, made = backup.database(), backup.manifest
     owner = properties.owner(conn, target.database) if replaces else saved.owner
     home = (made.environment, made.database) == (target.environment, target.database)
-    return Wish(
+    return LoadRequest(
         owner="" if options.no_owner and not replaces else owner,
         roles=(
             *saved.roles,
