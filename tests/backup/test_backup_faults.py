@@ -65,7 +65,7 @@ class TestKilled:
         done = inv("db.backup")
         assert done.returncode == 0, done.stderr
         assert ("an interrupted backup" in done.stderr) is not (finished or whole)
-        assert ("finished backup " in done.stderr) is whole
+        assert ("completed backup " in done.stderr) is whole
         assert partials(folder) == []
         assert len(LocalStore(folder).list().backups) == 1 + (finished or whole)
         for backup in LocalStore(folder).list().backups:

@@ -442,7 +442,7 @@ def test_nobody_is_asked(shop: Make, cluster: Cluster, password_cluster: Cluster
     assert [row[0] for row in rows.values()] == ["failed (2)", "failed (2)", "done"]
     # whole where each one ends, cut in the table
     assert re.search(r"^prod-eu  failed \(2\) .* is protected, add --confirm", done.screen, re.M)
-    assert re.search(r"^prod-us  failed \(2\) .* wants a password", done.screen, re.M)
+    assert re.search(r"^prod-us  failed \(2\) .* requires a password", done.screen, re.M)
 
 
 def test_lines_stay_whole_on_a_terminal(shop: Make) -> None:

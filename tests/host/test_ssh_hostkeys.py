@@ -232,5 +232,5 @@ class TestTrust:
             hostkeys.trust(host(tmp_path), key.key)
 
     def test_no_file(self, key: Key, file: Path) -> None:
-        with pytest.raises(BadConfiguration, match="no file to keep its key in"):
+        with pytest.raises(BadConfiguration, match="there is no file for its key"):
             hostkeys.trust(replace(host(file), known_hosts=()), key.key)
