@@ -462,7 +462,7 @@ def test_a_path_that_postgresql_would_cut_is_refused(ground: Path) -> None:
         embedded.start(project)
     assert not list(project.glob(".pgtasks/data*"))
     (ground / "line\nbreak").mkdir()
-    with pytest.raises(Failed, match=r"not allow a line break in a path, rename '/tmp/.*line\\nbreak'"):
+    with pytest.raises(Failed, match=r"allow a line break in a path, rename '/.*line\\nbreak'"):
         embedded.start(ground / "line\nbreak")
 
 
