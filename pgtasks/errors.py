@@ -14,7 +14,7 @@ PgtasksError              1  a task failed
 │   └── BackupExists         backup.store.base: the store has a backup of that ID
 ├── BadConfiguration      3  a file, a URL, a type, a password command
 ├── Unreachable           4  server, database, password, SSH
-│   ├── NoAnswer             server.connection: the server stopped answering
+│   ├── NoAnswer             server.errors: the server stopped answering
 │   ├── LoginDenied          host.ssh.route: the host accepts none of our keys
 │   ├── NoCommand            host.ssh.watchdog: the host starts no command
 │   └── HostKeyError         host.ssh.hostkeys: the host's key is not the known one

@@ -23,6 +23,7 @@ from pgtasks.errors import Failed, PgtasksError
 from pgtasks.report.boundaries import boundary
 from pgtasks.server import connection, stamp
 from pgtasks.server.connection import Connection
+from pgtasks.server.errors import translated
 from pgtasks.server.identity import comment_and_stamp, system_identifier
 from pgtasks.server.lock import Lock
 from pgtasks.server.stamp import Stamp
@@ -128,7 +129,7 @@ def _run(lock: Lock, names: Sequence[str], statements: Sequence[sql.Composable])
         boundary("swap.ready")
         began = time.monotonic()
         try:
-            with connection.translated(), conn.cursor() as cursor:
+            with translated(), conn.cursor() as cursor:
                 cursor.execute(text)
         except PgtasksError as exc:
             _roll_back(conn)

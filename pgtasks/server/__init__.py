@@ -1,6 +1,7 @@
 """A PostgreSQL server, and SQL sessions on it.
 
-connection    open sessions, run queries, translate errors
+connection    open sessions, run queries
+errors        translate the errors of the driver
 records       convert the rows of a query to records
 session       the settings of a session, and limits of its statements
 silence       detect a server that no longer answers
@@ -10,7 +11,7 @@ catalog       queries of the system catalogs
 rowcount      count rows without running code of other roles
 quoting       quote names for SQL and for a shell
 stamp         the stamp that names a database's environment
-identity      what a database says of itself: name, server, stamp, empty or not
+identity      the identity of a database: name, server, stamp
 restamp       write the stamp of an existing database
 lock          the lock of a database, for one run at a time
 guard         decide whether a task may work on a target

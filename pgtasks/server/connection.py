@@ -9,7 +9,6 @@ qualified.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, overload
@@ -19,42 +18,23 @@ import psycopg2.extensions
 from psycopg2 import sql
 from psycopg2.extensions import make_dsn
 
-from pgtasks.errors import Failed, PgtasksError, Refused, Unreachable
+from pgtasks.errors import Failed, Refused, Unreachable
 from pgtasks.host import peer
-from pgtasks.report import account, typed
+from pgtasks.report import account
+from pgtasks.server import errors
 from pgtasks.server import session as sessions
-from pgtasks.server.quoting import quoted
 from pgtasks.server.records import Record, records
 from pgtasks.server.session import Session
-from pgtasks.server.silence import ANSWER, SessionLost
-from pgtasks.settings.secret import redact
+from pgtasks.server.silence import ANSWER
 from pgtasks.settings.target import REQUIREPEER, Target
 
 Connection = psycopg2.extensions.connection
 Cursor = psycopg2.extensions.cursor
 PATH = sessions.PATH
 
-
-class NoAnswer(Unreachable):
-    """The server stopped answering, and the session was closed."""
-
-
 # to detect a lost connection or server, on both sides
 _KEEPALIVE = {"keepalives_idle": "5", "keepalives_interval": "2", "keepalives_count": "3"}
-# SQLSTATEs that end the connection: lost, shut down, timed out
-_ENDED = ("08", "57P", "25P03", "25P04")
 _REQUIRE_AUTH = 160000  # first version of libpq that supports it
-_WAYS_OUT = {  # tasks are in braces
-    r"could not (access|load|open) (file|library)|access to library .* is not allowed": ": if a "
-    "setting names that library, run ALTER DATABASE DATABASE_NAME RESET local_preload_libraries (or"
-    " RESET session_preload_libraries; a role's: ALTER ROLE) in another database",
-    r"is not currently accepting connections": ": {db.recover} opens it",
-    # of minor versions that do not mark such a database as invalid
-    r"database subdirectory": ": a disk is missing, or an interrupted DROP DATABASE left it so, "
-    "which DROP DATABASE completes",
-    r'database "[^"]*" does not exist': ": {db.create} creates it",
-}
-_TASK = re.compile(r"\{([a-z.]+)\}")
 _POOLED = (
     "the settings that a session begins with are not in force: a connection pooler (PgBouncer?) may"
     " be in between, name the server itself in `host` and `port`"
@@ -140,7 +120,7 @@ def _opened(target: Target, *, read_only: bool, purpose: str, own_path: bool) ->
             parameters["options"] += _NO_EVENT_TRIGGERS
             with suppress(psycopg2.Error):
                 return Session(make_dsn(**parameters))
-        raise Unreachable(unreachable_line(target, exc)) from None
+        raise Unreachable(errors.unreachable(target, exc)) from None
 
 
 def _begun(connection: Connection, *, own_path: bool) -> tuple[Any, ...]:
@@ -165,19 +145,6 @@ def switches_event_triggers_off(target: Target) -> bool:
 def without_event_triggers(target: Target) -> str:
     """Return the PGOPTIONS that keep event triggers from firing, if the role may set them."""
     return _NO_EVENT_TRIGGERS if switches_event_triggers_off(target) else ""
-
-
-def unreachable_line(target: Target, exc: Exception) -> str:
-    """Return libpq's message in one line, without the password."""
-    words = " ".join(redact(str(exc), target.password).split())
-    words = words.replace(" Is the server", ": is the server")  # of a line of its own
-    # of several addresses, the error of the last one is the useful one
-    words = words.split("connection to server ")[-1]
-    if words.startswith(("on socket", "at ")):
-        words = "connection to server " + words
-    way_out = next((way for sign, way in _WAYS_OUT.items() if re.search(sign, words)), "")
-    way_out = _TASK.sub(lambda name: typed.task(name[1]), way_out)
-    return f"{target}: {words}{way_out.replace('DATABASE_NAME', quoted(target.database))}"
 
 
 @contextmanager
@@ -232,7 +199,7 @@ def execute(connection: Connection, statement: Statement, parameters: Parameters
 
     It may run as long as the server is alive, which `silence` checks.
     """
-    with translated(), connection.cursor() as cursor:
+    with errors.translated(), connection.cursor() as cursor:
         cursor.execute(statement, parameters)
 
 
@@ -267,7 +234,7 @@ def rows(
     the type of the only column. `limit=ANSWER` is for queries that are short on a database of any
     size. Without a limit, a query may run as long as the server is alive.
     """
-    with translated(), connection.cursor() as cursor:
+    with errors.translated(), connection.cursor() as cursor:
         if isinstance(cursor, sessions.Cursor):
             cursor.limit = limit
         cursor.execute(statement, parameters)
@@ -337,28 +304,3 @@ def value(
         return only
     fetched = rows(connection, statement, parameters, limit=limit)
     return fetched[0][0] if fetched else None
-
-
-@contextmanager
-def translated() -> Iterator[None]:
-    """Translate the driver's errors: a lost server into Unreachable, others into Failed."""
-    try:
-        yield
-    except psycopg2.Error as exc:
-        raise translate(exc) from None
-
-
-def translate(exc: psycopg2.Error) -> PgtasksError:
-    """Return our error for an error of the driver, with its first line as the message.
-
-    An error about the use of the driver is a bug in pgtasks, and raised unchanged.
-    """
-    if isinstance(exc, SessionLost):
-        return NoAnswer(str(exc))
-    if exc.pgcode is None and isinstance(exc, psycopg2.ProgrammingError):
-        raise exc
-    words = str(exc).strip() or exc.__class__.__name__
-    first, _, rest = redact(words).partition("\n")
-    if exc.pgcode is None or exc.pgcode.startswith(_ENDED):
-        return Unreachable(f"the server ended the connection: {first}", hint=rest)
-    return Failed(first[:1].lower() + first[1:] if first.startswith("ERROR") else first, hint=rest)

@@ -10,7 +10,8 @@ import threading
 
 from pgtasks.errors import Locked, PgtasksError
 from pgtasks.server import connection
-from pgtasks.server.connection import Connection, NoAnswer
+from pgtasks.server.connection import Connection
+from pgtasks.server.errors import NoAnswer
 from pgtasks.server.silence import ANSWER
 from pgtasks.settings.target import Target
 

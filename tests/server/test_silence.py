@@ -16,7 +16,7 @@ from pgtasks.host import pipeline
 from pgtasks.host.base import Command
 from pgtasks.host.local import HERE
 from pgtasks.server import connection, silence
-from pgtasks.server.connection import NoAnswer
+from pgtasks.server.errors import NoAnswer
 from pgtasks.server.lock import Lock
 from pgtasks.server.session import Session
 from pgtasks.settings.target import Target

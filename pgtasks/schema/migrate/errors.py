@@ -14,7 +14,7 @@ from sqlalchemy import exc
 from pgtasks.errors import BadConfiguration, Failed, PgtasksError, Refused, Unreachable
 from pgtasks.report import typed
 from pgtasks.schema.migrate.scripts import Scripts
-from pgtasks.server import connection
+from pgtasks.server.errors import translate
 from pgtasks.settings.secret import redact
 from pgtasks.settings.target import Target
 
@@ -53,7 +53,7 @@ class Translation:
             return Failed(f"{place}: {self._words(error.orig)}")
         if error.statement is None:
             return Unreachable(f"{place}: cannot connect: {self._words(error.orig)}")
-        error_of_ours = connection.translate(error.orig)
+        error_of_ours = translate(error.orig)
         statement = one_line(error.statement)[:200]
         hint = "\n".join(filter(None, [error_of_ours.hint, f"in: {statement}"]))
         return type(error_of_ours)(f"{place}: {self._words(error_of_ours.message)}", hint=hint)

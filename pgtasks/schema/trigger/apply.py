@@ -16,6 +16,7 @@ from pgtasks.schema.trigger.files import SqlFile, Statement, line_of, statements
 from pgtasks.schema.trigger.verify import verify
 from pgtasks.server import connection, interrupt
 from pgtasks.server.connection import Connection
+from pgtasks.server.errors import translate, translated
 from pgtasks.settings.target import Target
 
 LOCK_TIMEOUT = "5s"  # CREATE TRIGGER waits for writers, and later writers wait for it
@@ -115,7 +116,7 @@ def apply(files: Sequence[SqlFile], target: Target) -> Applied:
         for statement in ordered:
             _run(conn, statement)
         after = installed.definitions(conn)
-        with connection.translated():
+        with translated():
             conn.commit()
     changes = _changes(before, after)
     touched = sum(1 for change in changes if change.what != "dropped")
@@ -153,7 +154,7 @@ def _run(conn: Connection, statement: Statement) -> None:
 
 def _located(exc: psycopg2.Error, statement: Statement) -> PgtasksError:
     """Return the error with file and line, as exactly as the server reports it."""
-    error = connection.translate(exc)
+    error = translate(exc)
     if not isinstance(error, Failed):
         return error
     position = getattr(exc.diag, "statement_position", None)

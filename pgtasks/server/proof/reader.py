@@ -13,6 +13,7 @@ from pgtasks.errors import Failed
 from pgtasks.server import catalog, connection
 from pgtasks.server.catalog import Relation
 from pgtasks.server.connection import Connection
+from pgtasks.server.errors import translate
 from pgtasks.server.proof import naming
 from pgtasks.server.proof.fingerprint import (
     batch_query,
@@ -154,7 +155,7 @@ class ProofReader:
         except psycopg2.Error as exc:
             if exc.pgcode == _LOCK_NOT_AVAILABLE:
                 raise TableLocked(str(exc).partition("\n")[0]) from None
-            raise connection.translate(exc) from None
+            raise translate(exc) from None
 
     def _counting(self, part: list[tuple[int, Relation]]) -> Step:
         return lambda conn: self._count(conn, part)
@@ -168,7 +169,7 @@ class ProofReader:
                 results = cursor.fetchall()
         except psycopg2.Error as exc:
             if not (exc.pgcode or "").startswith(_OF_THE_TABLE):
-                raise connection.translate(exc) from None
+                raise translate(exc) from None
             connection.execute(conn, "ROLLBACK TO batch")
             if len(part) == 1:
                 reason = str(exc).strip().partition("\n")[0]
@@ -216,7 +217,7 @@ class ProofReader:
                 number, fingerprint = cursor.fetchall()[0]
         except psycopg2.Error as exc:
             if not (exc.pgcode or "").startswith(_OF_THE_TABLE):
-                raise connection.translate(exc) from None
+                raise translate(exc) from None
             connection.execute(conn, "ROLLBACK TO large")
             reason = str(exc).strip().partition("\n")[0]
             self._unproven.append(Unproven("large objects", reason))
