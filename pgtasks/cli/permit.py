@@ -66,10 +66,8 @@ class Permit:
 
     reached: Reached
     purpose: str  # of the lock
-    question: Question
+    question: Question | None  # None if the database did not exist, so that nothing is asked
     dry: bool
-    shows: bool = False  # whether a plan is shown that nothing is asked about
-    missing: bool = False  # there was nothing to destroy when the guard looked
     _open: ExitStack = field(default_factory=ExitStack)
 
     def __enter__(self) -> Permit:
@@ -85,13 +83,14 @@ class Permit:
     def agreed(self, plan: Reported) -> bool:
         """Show the plan and ask the question of the guard; return False under `dry`.
 
-        Raises Refused if the user does not agree.
+        The plan of a drop, which is like its result, is shown only with a question. Raises Refused
+        if the user does not agree.
         """
         if self.dry:
             return False
-        if self.missing:
+        if self.question is None:
             raise Refused("the database was created meanwhile, nothing was done")
-        if self.shows or self.question.is_open:
+        if self.question.is_open or self.question.evidence.access is Access.WRITE:
             for line in plan.lines():
                 self.question.console.say(line)
         self.question.ask()

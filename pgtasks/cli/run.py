@@ -8,12 +8,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pgtasks import report
-from pgtasks.cli.permit import Permit, Question, question
+from pgtasks.cli.permit import Permit, question
 from pgtasks.errors import PgtasksError
 from pgtasks.host.base import Host
 from pgtasks.host.local import HERE
 from pgtasks.report import Console, Reported
-from pgtasks.server.guard import Access, Decision, Evidence, protection
+from pgtasks.server.guard import Access, Evidence, protection
 from pgtasks.server.identity import Identity, present, valid
 from pgtasks.server.lock import Lock
 from pgtasks.server.reach import Reached, reach
@@ -164,8 +164,7 @@ class Run:
         block `if permit.agreed(plan)`. `insists` is a reason why the name must be typed for any
         target, as for a protected one.
         """
-        evidence = self._fresh_evidence(Access.WRITE, confirm=confirm)
-        return self._permit(replace(evidence, insists=insists), shows=True)
+        return self._permit(Access.WRITE, confirm=confirm, insists=insists)
 
     def destroying(
         self, *, confirm: str | None = None, yes: bool = False, ask_missing: bool = True
@@ -174,20 +173,14 @@ class Run:
 
         Without `ask_missing` it asks nothing if the target's database does not exist.
         """
-        evidence = self._fresh_evidence(Access.DESTROY, confirm=confirm, yes=yes)
-        missing = evidence.identity is None and not ask_missing
-        return self._permit(evidence, missing=missing)
+        return self._permit(Access.DESTROY, ask_missing=ask_missing, confirm=confirm, yes=yes)
 
-    def _fresh_evidence(self, access: Access, **flags: Any) -> Evidence:
+    def _permit(self, access: Access, *, ask_missing: bool = True, **flags: Any) -> Permit:
         self.identity = self.reached().identify()  # an interrupted DROP may have left it
-        return self._evidence(access, **flags)
-
-    def _permit(self, evidence: Evidence, *, shows: bool = False, missing: bool = False) -> Permit:
-        if missing:
-            asked = Question(Decision.GO, evidence, self.console)
-        else:
-            asked = question(evidence, self.console, dry=self.dry)
-        return Permit(self.reached(), self.task, asked, self.dry, shows, missing)
+        asked = None
+        if self.identity or ask_missing:
+            asked = question(self._evidence(access, **flags), self.console, dry=self.dry)
+        return Permit(self.reached(), self.task, asked, self.dry)
 
     def lock(self) -> Lock:
         """Return the lock of the target, for the task of this run."""
@@ -230,9 +223,7 @@ class Run:
         """Return why the target counts as protected, or an empty text."""
         return protection(self._evidence(Access.READ))
 
-    def _evidence(
-        self, access: Access, *, confirm: str | None = None, yes: bool = False
-    ) -> Evidence:
+    def _evidence(self, access: Access, **flags: Any) -> Evidence:
         return Evidence(
             access=access,
             environment=self.environment.name,
@@ -240,9 +231,8 @@ class Run:
             protected=self.target.protected,
             identity=self.identity,
             terminal=self.console.interactive,
-            confirm=confirm,
-            yes=yes,
             lineage=self.environment.lineage,
+            **flags,
         )
 
     def finish(self, result: Reported, *, check: Callable[[], None] = lambda: None) -> None:

@@ -11,11 +11,9 @@ import pytest
 from conftest import Inv
 from servers import Cluster
 
-from pgtasks.cli.permit import Permit, Question
+from pgtasks.cli.permit import Permit
 from pgtasks.database.create import left_to_drop
 from pgtasks.errors import Refused
-from pgtasks.report import Console
-from pgtasks.server.guard import Access, Decision, Evidence
 from pgtasks.server.lock import Lock
 from pgtasks.server.reach import Reached
 
@@ -104,12 +102,9 @@ def test_reads_as_the_reader_of_a_protected_environment(
 
 def test_a_database_that_appears_late_is_not_destroyed(cluster: Cluster, database: str) -> None:
     """A task asks nothing where there is nothing to destroy, so it may destroy nothing either."""
-    target = cluster.target(database)
-    evidence = Evidence(Access.DESTROY, "dev", database, False, None, False)
-    question = Question(Decision.GO, evidence, Console())
     with (
-        closing(Reached(target)) as reached,
-        Permit(reached, "db.drop", question, dry=False, missing=True) as permit,
+        closing(Reached(cluster.target(database))) as reached,
+        Permit(reached, "db.drop", question=None, dry=False) as permit,
         pytest.raises(Refused, match="created meanwhile"),
     ):
         permit.agreed(left_to_drop(permit.lock))
