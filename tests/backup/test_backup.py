@@ -29,6 +29,7 @@ from backups import (
     differences,
     interfering_tools,
     make,
+    once,
     restored,
     said,
 )
@@ -446,8 +447,7 @@ class TestRewritten:
     def test_is_found_out_and_tried_again(
         self, cluster: Cluster, shop: Target, fresh_database: Fresh, tmp_path: Path
     ) -> None:
-        once = "DO $$ BEGIN IF {0} = 1 THEN TRUNCATE orders; END IF; END $$"
-        tools = interfering_tools(tmp_path / "tools", cluster, before=once)
+        tools = interfering_tools(tmp_path / "tools", cluster, before=once("TRUNCATE orders"))
         made, lines = said(replace(shop, tools=str(tools)), tmp_path / "backups")
         assert lines == ["altered meanwhile: public.orders: once more with a new snapshot"]
         assert made.manifest.rows == 100
@@ -515,8 +515,7 @@ class TestRewritten:
             " CREATE SCHEMA two; CREATE TABLE two.t AS SELECT 2 AS id; CREATE SCHEMA other",
             database,
         )
-        once = f"DO $$ BEGIN IF {{0}} = 1 THEN {change}; END IF; END $$"
-        tools = interfering_tools(tmp_path / "tools", cluster, **{moment: once})
+        tools = interfering_tools(tmp_path / "tools", cluster, **{moment: once(change)})
         target = replace(cluster.target(database), tools=str(tools), jobs=1)
         made, lines = said(target, tmp_path / "backups")
         copy = restored(made, cluster, fresh_database)
@@ -565,8 +564,7 @@ class TestRewritten:
             " CREATE INDEX i ON orders (total); SELECT nextval('s'), nextval('s')",
             shop.database,
         )
-        once = f"DO $$ BEGIN IF {{0}} = 1 THEN {change}; END IF; END $$"
-        tools = interfering_tools(tmp_path / "tools", cluster, **{moment: once})
+        tools = interfering_tools(tmp_path / "tools", cluster, **{moment: once(change)})
         alone = replace(shop, tools=str(tools), jobs=1)
         made, lines = said(alone, tmp_path / "backups", proof=with_proof)
         assert len(lines) == 1
@@ -590,8 +588,7 @@ class TestRewritten:
     def test_one_who_waits_to_alter_does_not_spoil_the_proof(
         self, cluster: Cluster, shop: Target, fresh_database: Fresh, tmp_path: Path
     ) -> None:
-        once = "DO $$ BEGIN IF {0} = 1 THEN TRUNCATE orders; END IF; END $$"
-        tools = interfering_tools(tmp_path / "tools", cluster, locked=once)
+        tools = interfering_tools(tmp_path / "tools", cluster, locked=once("TRUNCATE orders"))
         made, lines = said(replace(shop, tools=str(tools)), tmp_path / "backups")
         assert len(lines) == 1
         assert "somebody waits to alter a table" in lines[0]
@@ -618,8 +615,7 @@ class TestRewritten:
         monkeypatch.setattr("pgtasks.server.dump.attempt._MOST_LOCKED", 0)
         # the workers of several would notice the one who waits; the proof has to
         alone = replace(shop, jobs=1)
-        once = f"DO $$ BEGIN IF {{0}} = 1 THEN {statement}; END IF; END $$"
-        tools = interfering_tools(tmp_path / "tools", cluster, locked=once)
+        tools = interfering_tools(tmp_path / "tools", cluster, locked=once(statement))
         made, lines = said(replace(alone, tools=str(tools)), tmp_path / "backups")
         # with DROP, what goes with the table may be gone by then too
         assert len(lines) == 1

@@ -5,10 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-import resource
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,7 +19,7 @@ from projects import make_project, put_stamp
 from servers import Cluster
 from waiting import meanwhile, until
 
-from backups import SHOP, below, processes_with
+from backups import SHOP, back_up_within, below, processes_with
 from pgtasks.backup.store.local import LocalStore
 from pgtasks.report import boundaries
 
@@ -146,7 +143,7 @@ class TestFullDisk:
             "CREATE TABLE big AS SELECT md5(random()::text) AS x FROM generate_series(1, 100000)",
             database,
         )
-        done = self._limited(shop, 500_000)
+        done = back_up_within(500_000, shop)
         assert done.returncode == 1
         assert "pg_dump failed" in done.stderr
         assert partials(shop / "backups") == []
@@ -156,25 +153,12 @@ class TestFullDisk:
         # the dump is smaller than what stands beside it: JSON needs two characters for a quote
         quotes = '"' * 60_000
         cluster.execute(f"ALTER DATABASE \"{database}\" SET app.quotes = '{quotes}'", database)
-        assert self._limited(shop, 200_000).returncode == 0
-        done = self._limited(shop, 100_000)
+        assert back_up_within(200_000, shop).returncode == 0
+        done = back_up_within(100_000, shop)
         assert done.returncode == 1, done.stderr
         assert "Traceback" not in done.stderr
         assert partials(shop / "backups") == []
         assert len(LocalStore(shop / "backups").list().backups) == 1
-
-    def _limited(self, shop: Path, size: int) -> Any:
-        def limit() -> None:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
-
-        return subprocess.run(
-            [Path(sys.executable).parent / "inv", "db.backup"],
-            cwd=shop,
-            preexec_fn=limit,
-            capture_output=True,
-            text=True,
-            stdin=subprocess.DEVNULL,
-        )
 
 
 @contextmanager

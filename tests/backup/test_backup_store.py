@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -32,7 +31,6 @@ from pgtasks.server import quoting
 from pgtasks.server.dump import compression, pg_dump
 from pgtasks.server.proof.model import SequenceProof
 from pgtasks.server.proof.toc import Entry
-from pgtasks.settings.target import Target
 
 HOST = LocalHost()
 PLAIN = Manifest(
@@ -552,14 +550,3 @@ def test_sums_are_what_sha256sum_reads(tmp_path: Path) -> None:
     done = subprocess.run(["sha256sum", "-c", "--strict", "sums"], cwd=tmp_path, check=False)
     assert done.returncode == 0
     assert records["a/b"].size == 3_000_000
-
-
-Fresh = Callable[..., str]
-
-
-def test_a_moved_backup_still_restores(
-    cluster: Cluster, target: Target, copied: Backup, fresh_database: Fresh
-) -> None:
-    from backups import differences, restored
-
-    assert differences(copied, restored(copied, cluster, fresh_database)) == ()

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,7 +32,7 @@ from hosts import DatabaseHost
 from servers import Cluster
 from waiting import until
 
-from backups import SHOP, below, differences, make, restored
+from backups import SHOP, back_up_within, below, differences, make, restored
 from pgtasks.backup import create
 from pgtasks.backup.dump.job import DumpOptions, prepared
 from pgtasks.backup.store import transfer
@@ -109,12 +107,11 @@ class TestStreamed:
         login = Login(**db18.place(bin=str(db18.bin)))
         target = Target("prod", db18.sockets, 5432, name, db18.user, ssh=login)
         old = make_folder_of_tools(tmp_path / "old", "16.1")
-        reached = reach.reach(replace(target, tools=str(old)), Path())
-        try:
-            with pytest.raises(VersionMismatch, match="no pg_restore on this machine reads what"):
-                make(reached, tmp_path / "backups")
-        finally:
-            reached.close()
+        with (
+            closing(reach.reach(replace(target, tools=str(old)), Path())) as reached,
+            pytest.raises(VersionMismatch, match="no pg_restore on this machine reads what"),
+        ):
+            make(reached, tmp_path / "backups")
         assert below(tmp_path / "backups") == []
 
     def test_what_the_tools_here_list_and_do_not_unpack(
@@ -143,18 +140,7 @@ class TestStreamed:
 
     def test_full_disk_here(self, big: Path) -> None:
         """A dump that grows beyond what this machine takes ends as one line."""
-
-        def limit() -> None:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000))
-
-        done = subprocess.run(
-            [Path(sys.executable).parent / "inv", "db.backup"],
-            cwd=big,
-            preexec_fn=limit,
-            capture_output=True,
-            text=True,
-            stdin=subprocess.DEVNULL,
-        )
+        done = back_up_within(500_000, big)
         assert done.returncode == 1
         assert "error: cannot write what pg_dump sends: File too large" in done.stderr
         assert left_here(big) == []
@@ -164,12 +150,11 @@ class TestStreamed:
         login = Login(**db18.place())
         name = filled(db18, fresh_database)
         target = Target("prod", db18.sockets, 5432, name, db18.user, ssh=login)
-        reached = reach.reach(target, Path())
-        try:
-            with pytest.raises(VersionMismatch, match=r"no pg_dump fits .*: wanted 18 or newer"):
-                make_there(reached)
-        finally:
-            reached.close()
+        with (
+            closing(reach.reach(target, Path())) as reached,
+            pytest.raises(VersionMismatch, match=r"no pg_dump fits .*: wanted 18 or newer"),
+        ):
+            make_there(reached)
 
 
 def make_folder_of_tools(folder: Path, version: str) -> Path:

@@ -27,7 +27,6 @@ from migrations import HANDED_OVER, revision, write_env
 from pgtasks.errors import BadConfiguration, Failed, PgtasksError, Refused
 from pgtasks.schema import migrate
 from pgtasks.schema.migrate import source
-from pgtasks.schema.migrate.losses import losses
 from pgtasks.schema.migrate.scripts import Scripts, variable
 from pgtasks.server.identity import Identity, present
 from pgtasks.server.lock import Lock
@@ -186,28 +185,6 @@ def test_ways_that_do_not_exist(shop: Shop) -> None:
     with pytest.raises(Refused, match="no way down to '-5'"):
         shop.down("-5")
     assert shop.tables() == []
-
-
-@pytest.mark.parametrize(
-    ("sql", "lost"),
-    [
-        ('DROP TABLE a, "b c".d CASCADE', ["drops table a cascade", 'drops table "b c".d cascade']),
-        ("ALTER TABLE a DROP COLUMN b, ADD c int", ["drops column a.b"]),
-        (
-            "DROP VIEW v; DROP TYPE t; DROP INDEX i",
-            ["drops view v", "drops type t", "drops index i"],
-        ),
-        ("DROP FUNCTION s.f(int)", ["drops function s.f"]),
-        ("TRUNCATE a; DELETE FROM b", ["empties table a", "deletes from table b"]),
-        ("CREATE TABLE a ()", []),
-        (
-            "DROP BROKEN",
-            ["what it drops cannot be told: PostgreSQL's parser does not know its SQL"],
-        ),
-    ],
-)
-def test_what_sql_takes_away(sql: str, lost: list[str]) -> None:
-    assert [str(loss) for loss in losses(sql)] == lost
 
 
 @pytest.mark.parametrize(

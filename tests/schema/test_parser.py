@@ -137,7 +137,8 @@ def test_a_type_is_written_as_functions_keep_it(written: str, text: str) -> None
 @pytest.mark.parametrize(
     ("sql", "lost"),
     [
-        ("DROP TABLE a, b.c CASCADE", ["drops table a cascade", "drops table b.c cascade"]),
+        ('DROP TABLE a, "b c".d CASCADE', ["drops table a cascade", 'drops table "b c".d cascade']),
+        ("DROP VIEW v; DROP INDEX i", ["drops view v", "drops index i"]),
         ("DROP CAST (int AS public.mood)", ["drops cast integer.public.mood"]),
         ("DROP FUNCTION f(int), s.g", ["drops function f", "drops function s.g"]),
         ("DROP SCHEMA z", ["drops schema z"]),
@@ -145,7 +146,11 @@ def test_a_type_is_written_as_functions_keep_it(written: str, text: str) -> None
         ("ALTER TABLE t DROP COLUMN x, ADD y int", ["drops column t.x"]),
         ("TRUNCATE ONLY t, s.u", ["empties table t", "empties table s.u"]),
         ("DELETE FROM t AS x WHERE true", ["deletes from table t"]),
-        ("SELECT 1; UPDATE t SET a = 1", []),
+        ("SELECT 1; UPDATE t SET a = 1; CREATE TABLE a ()", []),
+        (
+            "DROP BROKEN",
+            ["what it drops cannot be told: PostgreSQL's parser does not know its SQL"],
+        ),
     ],
 )
 def test_what_a_statement_takes_away(sql: str, lost: list[str]) -> None:

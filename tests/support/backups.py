@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import resource
 import stat
+import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
@@ -143,6 +145,27 @@ def interfering_tools(folder: Path, cluster: Cluster, before: str = "", locked: 
     )
     script.chmod(script.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
     return folder
+
+
+def back_up_within(size: int, project: Path) -> subprocess.CompletedProcess[str]:
+    """Run a backup none of whose processes may write a larger file."""
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+    return subprocess.run(
+        [Path(sys.executable).with_name("inv"), "db.backup"],
+        cwd=project,
+        preexec_fn=limit,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def once(statement: str) -> str:
+    """Return what runs a statement in the first run of `interfering_tools` alone."""
+    return f"DO $$ BEGIN IF {{0}} = 1 THEN {statement}; END IF; END $$"
 
 
 def processes_with(word: str) -> list[str]:
