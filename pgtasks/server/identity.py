@@ -1,4 +1,4 @@
-"""What a database says of itself: its name, its server, its stamp, whether it is empty."""
+"""The identity of a database: its name, its server, its stamp, whether it is empty."""
 
 from __future__ import annotations
 

@@ -115,7 +115,7 @@ def _judge(wait: Wait) -> None:
 
 
 class _Asking(threading.Thread):
-    """Ask in a session of its own; whoever started it waits as long as he likes."""
+    """Check the server in another session, in a thread for which the caller need not wait."""
 
     def __init__(self, wait: Wait) -> None:
         super().__init__(name="silence", daemon=True)

@@ -75,7 +75,7 @@ class Target:
     maintenance: str = Settings.maintenance
     template: str = Settings.template
     keep_old: int | None = None
-    journal: Path | None = field(default=None, compare=False)  # the folder that it lies in
+    journal: Path | None = field(default=None, compare=False)  # its folder
     tools: str = ""
     ssh: Login | None = None
     end: End | None = None

@@ -134,7 +134,10 @@ def test_production_into_dev_works_at_the_first_try_and_runs_nothing_as_a_superu
 ) -> None:
     done = inv("db.restore", "--backup", backup_of(site), cwd=site)
     assert done.returncode == 0, done.stderr
-    assert "all belongs to 'dev_plain', without grants: role 'shop_plain' of the" in done.stderr
+    assert (
+        "all objects will belong to 'dev_plain', without grants: role 'shop_plain' of the"
+        in done.stderr
+    )
     assert "identical" in done.stdout
     dev = database_of(site)
     owners = cluster18.execute(

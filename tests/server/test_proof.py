@@ -316,8 +316,8 @@ class TestComputed:
         assert found.differences == ()
         assert found.identical_tables == 1
         assert found.skipped == (
-            'generated column public.bill."Gross": computed anew, and not all of its values are '
-            "those that the source had",
+            'generated column public.bill."Gross": computed again, and not all of its values '
+            "equal those of the source",
         )
 
     def test_nobody_computes_virtual_ones(self, cluster18: Cluster, fresh_database: Fresh) -> None:

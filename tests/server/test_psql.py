@@ -497,6 +497,9 @@ def test_a_reader_that_goes_away_is_named_and_what_became_of_the_work(
     running.stdout.close()
     said = running.stderr.read()
     assert running.wait(60) == 1
-    assert "error: whoever read the results went away, and psql ended: its transaction was" in said
+    assert (
+        "error: the reader of the results closed its end, and psql ended: its transaction was"
+        in said
+    )
     assert said.rstrip().endswith("rolled back, nothing of it stays")
     assert cluster.value("SELECT count(*) FROM many", database) == 0

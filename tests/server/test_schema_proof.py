@@ -285,7 +285,7 @@ class TestRestore:
         assert inv("db.backup").returncode == 0
         done = inv("db.restore")
         assert done.returncode == 0, done.stderr
-        assert "printed anew by the server" in done.stderr
+        assert "printed differently by this server" in done.stderr
         assert "view public.todo" in done.stderr
         assert list(filter(lambda name: "__new_" in name, cluster.databases())) == []
 
@@ -327,7 +327,7 @@ class TestRestore:
             "  to swap in spite of that, add --accept 'table public.kinds'"
             " --accept 'materialized view public.counted'"
             " --accept 'materialized view data public.counted' --accept 'view public.todo'",
-            "error: the restored content is not what the backup holds, nothing was replaced:"
+            "error: the restored content differs from the backup, nothing was replaced:"
             " 4 differences",
         ]
         assert [name for name in cluster.databases() if "__" in name] == []
@@ -390,7 +390,7 @@ class TestRestore:
         assert refused.stderr.splitlines()[-3:] == [
             "  function public.open_tickets() is not in the dump as the proof has it",
             "  to swap in spite of that, add --accept 'function public.open_tickets()'",
-            "error: the dump is not what the backup's proof says of it, nothing was restored:"
+            "error: the dump differs from the proof of the backup, nothing was restored:"
             " 1 difference",
         ]
         flags = ("--accept", "function public.open_tickets()", "--confirm", database)

@@ -60,7 +60,7 @@ def archived(backup: Backup, accept: Sequence[str]) -> list[Entry]:
     accepted(
         _altered(backup.proof(), contents),
         accept,
-        "the dump is not what the backup's proof says of it, nothing was restored",
+        "the dump differs from the proof of the backup, nothing was restored",
     )
     return contents
 
@@ -94,7 +94,7 @@ def prove(
     differences = accepted(
         (*_altered(expected, plan.archive), *comparison.differences, *schema.differences),
         plan.accept,
-        "the restored content is not what the backup holds, nothing was replaced",
+        "the restored content differs from the backup, nothing was replaced",
     )
     if not differences and not plan.left.numbers:
         plan.backup.record(proven=journal.now())
@@ -153,7 +153,7 @@ def _schema(
     wanted, actual = entries.schema(archive, access), entries.schema(built)
     if _same_majors(plan):
         compared = entries.compare(wanted, actual, lambda: entries.schema(scratch()))
-        words = "printed anew by the server, from the backup's schema alone the same"
+        words = "printed differently by this server, also from the backup's schema alone"
     else:
         compared = entries.compare_across(wanted, actual)
         words = (

@@ -101,12 +101,13 @@ class Rights:
         lines = []
         if self.mapped and self.missing:
             lines.append(
-                f"all belongs to {self.owner!r}, without grants: {_listed(self.missing)} of the "
-                "backup cannot be given anything here (--keep-owners: not so)"
+                f"all objects will belong to {self.owner!r}, without grants: "
+                f"{_listed(self.missing)} of the backup cannot be given anything here "
+                "(--keep-owners: not so)"
             )
         if self.superuser and not self.role:
             why = f": {self.needs[0]}" if self.needs else ""
-            lines.append(f"what the backup holds runs with the rights of a superuser{why}")
+            lines.append(f"code in the backup runs with the rights of a superuser{why}")
         return lines
 
 

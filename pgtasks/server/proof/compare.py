@@ -107,8 +107,8 @@ def _computed(expected: Proof, actual: Proof) -> Iterator[str]:
         for column, fingerprint in columns.items():
             if computed.get(column, fingerprint) != fingerprint:
                 yield (
-                    f"generated column {table}.{quoted(column)}: computed anew, "
-                    "and not all of its values are those that the source had"
+                    f"generated column {table}.{quoted(column)}: computed again, "
+                    "and not all of its values equal those of the source"
                 )
 
 

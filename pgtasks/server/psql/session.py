@@ -178,11 +178,13 @@ class _Run:
                 hint=hint,
             )
         if code in BROKEN_PIPE:
-            # what a pager or `head` did not want: an end of our last file may have been reached
+            # a pager or `head` ended early: our last file may have been run to its end
             ended = self.settings.transaction and not _answers(self.after)
             undone = "" if self.program.opaque or self.program.enders else ", nothing of it stays"
             rolled = f": its transaction was rolled back{undone}" if ended else ""
-            return Failed(f"whoever read the results went away, and psql ended{rolled}", hint=hint)
+            return Failed(
+                f"the reader of the results closed its end, and psql ended{rolled}", hint=hint
+            )
         # psql stops at the first error, so its place is the last one that it names; the word
         # before the message (ERROR, FEHLER) is in the server's language
         places = list(filter(None, map(_PLACE.match, lines)))
