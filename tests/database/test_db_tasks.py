@@ -582,22 +582,22 @@ def test_check_names_what_interrupted_runs_left(
     assert f"'{database}__old_26112207551900', " in done.stdout
 
 
-@pytest.mark.parametrize("columns", ["80", "40"])
 def test_ids_times_and_ways_out_are_whole_on_a_narrow_terminal(
-    project: Path, inv: Inv, cluster: Cluster, database: str, columns: str
+    project: Path, inv: Inv, cluster: Cluster, database: str
 ) -> None:
     made = [json.loads(inv("db.backup", "--json").stdout)["id"] for _ in range(2)]
     inv("backup.verify", "--backup", made[0])
     cluster.create(f"{database}__new_26112207551800")
-    env = {"COLUMNS": columns}
-    listed = answer([INV, "backup.list"], [], cwd=project, env=env).screen
-    assert all(f"{backup}" in listed for backup in made), listed
-    journal = answer([INV, "journal.list"], [], cwd=project, env=env).screen
-    assert len(re.findall(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", journal)) == 3, journal
-    checked = answer([INV, "db.check"], [], cwd=project, env=env).screen
-    sentence = f"'{database}__new_26112207551800', half built: inv db.recover drops it if"
-    assert sentence in " ".join(checked.split())  # folded between words, a command is whole
-    assert any("inv db.recover" in line for line in checked.splitlines()), checked
+    for columns in ("80", "40"):
+        env = {"COLUMNS": columns}
+        listed = answer([INV, "backup.list"], [], cwd=project, env=env).screen
+        assert all(f"{backup}" in listed for backup in made), listed
+        journal = answer([INV, "journal.list"], [], cwd=project, env=env).screen
+        assert len(re.findall(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", journal)) == 3, journal
+        checked = answer([INV, "db.check"], [], cwd=project, env=env).screen
+        sentence = f"'{database}__new_26112207551800', half built: inv db.recover drops it if"
+        assert sentence in " ".join(checked.split())  # folded between words, a command is whole
+        assert any("inv db.recover" in line for line in checked.splitlines()), checked
 
 
 def test_what_a_run_is_building_is_no_leftover(
