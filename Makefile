@@ -1,7 +1,7 @@
 # make demo    see the whole of it run: needs Python 3.10 or newer, nothing else
 # make test    all tests, on real servers        make check   ruff, mypy, import-linter, bandit
-# make torture random trials, for hours; ARGS="--minutes 10" for a slice, --seed N for the same ones  make bench   the benchmark
-# make clean   stop and remove what these made
+# make bench   the benchmark                     make clean   stop and remove what these made
+# make torture random trials, for hours: ARGS="--minutes 10" for a slice, "--seed N" for the same ones
 #
 # All paths are relative, so a checkout whose own path has spaces in it works.
 
@@ -16,7 +16,7 @@ demo: .venv/installed
 	@.venv/bin/python -m clinic.demo
 
 test: .venv/installed-dev
-	@.venv/bin/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	@.venv/bin/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 torture: .venv/installed-dev
 	@.venv/bin/python -m pytest torture -n 2 $(ARGS)

@@ -25,6 +25,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,20 @@ def pytest_configure(config: pytest.Config) -> None:
             config.pluginmanager.register(Progress())
     # hundreds of starts of `inv` need not compile the same files each time
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest, so that no worker is left alone with one at the end.
+
+    Those run `inv` from end to end; then the files with the most tests.
+    """
+    number = Counter(item.path for item in items)
+
+    def key(item: pytest.Item) -> tuple[bool, int, str]:
+        return item.path.parent.name != "whole", -number[item.path], str(item.path)
+
+    items.sort(key=key)
 
 
 def pytest_report_header() -> list[str]:
