@@ -75,7 +75,7 @@ def check(c, env=None, json=False):
 
 @task
 def stamp(c, env=None, confirm=None, json=False, dry=False):
-    """Stamp the database: store in it the environment that it belongs to."""
+    """Store in the database the environment that it belongs to."""
     with run(c, env=env, json=json, dry=dry, journaled=True) as r:
         from pgtasks.server import restamp
 

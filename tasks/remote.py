@@ -56,7 +56,7 @@ def shell(c, env=None, confirm=None):
 
 @task(help={"write": "allow writes to a protected database, after its name is given or typed"})
 def psql(c, env=None, write=False, confirm=None):
-    """Open psql on the host, read-only if the database is protected."""
+    """Open psql on the host, read-only if it is protected."""
     with run(c, env=env, dry=False, journaled=write) as r:
         import sys
 

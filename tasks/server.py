@@ -32,7 +32,7 @@ def stop(c, json=False, dry=False):
 
 @task
 def status(c, json=False):
-    """Show this project's embedded servers, and the installed binaries."""
+    """Show this project's embedded servers and the binaries."""
     with run(c, json=json) as r:
         r.finish(_overview(r))
 
