@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from paths import TEMPORARY
 from servers import Cluster, free_port
 
 from pgtasks.errors import Refused
@@ -40,7 +41,7 @@ def pooler(cluster: Cluster, folder: Path, *lines: str) -> Iterator[int]:
     if os.getuid() == 0:  # it does not run as root
         own = {"user": pwd.getpwnam("nobody").pw_uid, "extra_groups": []}
         for parent in (folder, *folder.parents):
-            if parent.owner() == "root" and str(parent).startswith("/tmp/"):
+            if parent.owner() == "root" and TEMPORARY in parent.parents:
                 parent.chmod(0o755)
     process = subprocess.Popen(argv, **own)  # type: ignore[call-overload]
     try:

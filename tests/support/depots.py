@@ -82,7 +82,8 @@ def stock(db1: DatabaseHost, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 @pytest.fixture
 def emptied(db1: DatabaseHost) -> Iterator[None]:
-    """Remove the backups on db1 after the test."""
+    """Remove the backups on db1, before the test those of other files, after it its own."""
+    empty(db1)
     yield
     empty(db1)
 
