@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 import subprocess
 import sys
 from contextlib import closing
@@ -52,6 +53,14 @@ def test_one_answers_and_is_gone_with_its_block() -> None:
         assert server.folder.is_dir()
     assert server.process.returncode == 0
     assert not server.folder.exists()
+
+
+def test_no_other_account_gets_to_one_without_a_password() -> None:
+    """Whoever connects to it is a superuser, who can run programs as the account of the server."""
+    with temporary.running(WHEEL) as server:
+        assert stat.S_IMODE(Path(server.host).stat().st_mode) == 0o700
+        assert stat.S_IMODE((server.folder / "data").stat().st_mode) == 0o700
+        assert _value(server, "SHOW listen_addresses") == ""
 
 
 def test_one_with_a_password_lets_nobody_in_without() -> None:

@@ -205,6 +205,7 @@ def running(
         encoding=encoding,
         locale=locale,
         standby_of=standby_of.server if standby_of else None,
+        shared=True,  # with the accounts of tests
         within=str(TEMPORARY),
     ) as server:
         yield Cluster(

@@ -80,13 +80,16 @@ def running(
     encoding: str = "UTF8",
     locale: str = "C.UTF-8",
     standby_of: TemporaryServer | None = None,
+    shared: bool = False,
     within: str = "/tmp",  # nosec B108
 ) -> Iterator[TemporaryServer]:
     """Run a server for the length of a block; as root, by an unprivileged account.
 
     With a password the server asks everybody for it (scram-sha-256), and listens on 127.0.0.1 too,
-    as it does with `tcp`. Its socket is below `within`, whose path has to be short: the system
-    takes about 100 bytes. Raises Failed with the log of a server that does not start.
+    as it does with `tcp`. Without one, whoever can connect is a superuser: other accounts can with
+    `tcp`, or with `shared`, which opens the folder of the socket to them. That is below `within`,
+    whose path must be short: a socket's has about 100 bytes. Raises Failed with the log of a server
+    that does not start.
     """
     folder = tempfiles.folder(within=within)
     try:
@@ -94,6 +97,7 @@ def running(
         owner = account.for_server(folder / "data")
         bin = _reachable(binaries, folder, owner)
         _make_folder(folder / "data", owner, mode=0o700)
+        _make_folder(folder / "s", owner, mode=0o777 if shared else 0o700)
         if standby_of:
             _copy(standby_of, folder / "data", owner)
         else:
@@ -167,7 +171,6 @@ def _start(
     password: str,
     tcp: bool,
 ) -> TemporaryServer:
-    _make_folder(folder / "s", owner, mode=0o777)
     tcp_port = _free_port() if tcp or password else 0
     options = {
         "listen_addresses": "127.0.0.1" if tcp_port else "",
