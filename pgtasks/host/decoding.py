@@ -7,8 +7,9 @@ msgspec out of `inv --list`.
 
 from __future__ import annotations
 
+import json
 import re
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -42,10 +43,13 @@ def decode(content: bytes, kind: type[T], where: str) -> T:
         raise NotProven(f"{where}: {_why(exc)}") from None
 
 
-def convert(value: Any, kind: type[T], where: str) -> T:
-    """Convert decoded JSON into a type, raising NotProven if it does not match."""
+def decode_own(content: bytes, kind: type[T], where: str) -> T:
+    """Decode a document that pgtasks wrote, whose names and paths need not be UTF-8.
+
+    Such a byte is half of a surrogate pair in it, which only json can read. Raises NotProven.
+    """
     try:
-        return msgspec.convert(value, kind)
+        return msgspec.convert(json.loads(content), kind, str_keys=True)
     except (ValueError, RecursionError) as exc:
         raise NotProven(f"{where}: {_why(exc)}") from None
 

@@ -134,9 +134,8 @@ def _entry(line: bytes) -> Entry | None:
     from pgtasks.host import decoding
 
     try:
-        # a name that is not UTF-8 is half of a surrogate pair, which only json can read
-        entry = decoding.convert(json.loads(line), Entry, _NAME)
-    except (ValueError, RecursionError, NotProven):
+        entry = decoding.decode_own(line, Entry, _NAME)
+    except NotProven:
         return None
     return entry if 0 <= entry.seconds < _FOR_EVER else None
 

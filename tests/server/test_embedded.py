@@ -14,6 +14,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -646,6 +647,19 @@ def test_a_record_of_other_types_is_ignored(tmp_path: Path, record: str) -> None
     assert folders.find(tmp_path) == Folders(state, state, 16, ((16, "/bin"),))
     (state / "server.json").write_text(record)
     assert folders.find(tmp_path) == Folders(state, state)
+
+
+def test_records_name_paths_that_are_not_utf8(tmp_path: Path) -> None:
+    """Otherwise the data in a home would count as that of another project."""
+    project, far = tmp_path / os.fsdecode(b"caf\xe9"), tmp_path / "home"
+    far.mkdir()
+    state = folders.make(project)
+    known = Folders(state, far, 16, ((16, str(project / "bin")),))
+    folders.write(known)
+    home._write(far, state)
+    assert folders.find(project) == known
+    moved = project.rename(tmp_path / os.fsdecode(b"t\xe9"))
+    assert folders.find(moved) == replace(known, state=moved / ".pgtasks")
 
 
 def test_a_major_that_is_not_there_is_named_with_those_that_are(ground: Path) -> None:

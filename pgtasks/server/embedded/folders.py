@@ -138,7 +138,7 @@ def write(folders: Folders) -> None:
 
 def _read(state: Path) -> _Record:
     try:
-        return decoding.decode((state / _RECORD).read_bytes(), _Record, _RECORD)
+        return decoding.decode_own((state / _RECORD).read_bytes(), _Record, _RECORD)
     except (FileNotFoundError, NotProven):  # missing or damaged: nothing in it is indispensable
         return _Record()
 

@@ -117,7 +117,7 @@ def _is_safe(base: Path) -> bool:
 
 def _read(home: Path) -> _Owner | None:
     try:
-        return decoding.decode((home / _OWNER).read_bytes(), _Owner, _OWNER)
+        return decoding.decode_own((home / _OWNER).read_bytes(), _Owner, _OWNER)
     except (OSError, NotProven):
         return None
 
