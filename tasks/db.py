@@ -191,7 +191,7 @@ def drop(c, env=None, confirm=None, yes=False, json=False, dry=False):
 @task(help={"write": "allow writes to a protected database, after its name is given or typed"})
 def shell(c, env=None, write=False, confirm=None):
     """Open psql on the database, read-only if it is protected."""
-    with run(c, env=env, journaled=write) as r:
+    with run(c, env=env, dry=False, journaled=write) as r:
         import sys
 
         from pgtasks.cli import edge
@@ -199,7 +199,10 @@ def shell(c, env=None, write=False, confirm=None):
 
         edge.refuse_words(sys.argv, r.task)
         read_only = r.at_prompt(write=write, confirm=confirm)
-        shell.open_shell(r.target, read_only=read_only)
+        if r.dry:
+            r.say("would open psql")
+        else:
+            shell.open_shell(r.target, read_only=read_only)
 
 
 @task(

@@ -422,6 +422,16 @@ def test_shell_is_psql_on_the_database(project: Path, inv: Inv, database: str) -
     assert (done.returncode, done.stdout.split()) == (0, [database])
 
 
+@pytest.mark.parametrize("flags", [[], ["--write"]])
+def test_dry_of_inv_opens_no_shell(
+    inv: Inv, cluster: Cluster, database: str, flags: list[str]
+) -> None:
+    done = inv("--dry", "db.shell", *flags, input="CREATE TABLE t ();")
+    assert done.returncode == 0
+    assert done.stderr.endswith("would open psql\n")
+    assert cluster.value("SELECT to_regclass('t')", database) is None
+
+
 def test_shell_of_a_protected_database_only_reads(
     tmp_path: Path, inv: Inv, cluster: Cluster, database: str
 ) -> None:
