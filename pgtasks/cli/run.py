@@ -246,12 +246,8 @@ class Run:
         self.details.update(result.as_json())
         report.summarize(result)
         if self.json:
-            self.document(result.as_json())
+            report.document(result.as_json())
         else:
             for line in result.lines():
                 report.data(line)
         check()
-
-    def document(self, value: Any) -> None:
-        """Print the task's one JSON document."""
-        report.document(value)

@@ -27,9 +27,6 @@ SHARED_HELP = {
     "jobs": "number of parallel processes (default: jobs of the environment)",
     "backup": "ID, latest, or a path (default: the newest complete one)",
 }
-_ENV_OF_SEVERAL = (
-    "the environment to work on, or several: a,b or 'prod-*' (default: see env.status)"
-)
 
 
 class ShortTask(invoke.Task):  # type: ignore[misc]
