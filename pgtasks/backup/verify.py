@@ -133,10 +133,10 @@ def _reader(backup: Backup, toolsets: Sequence[Toolset]) -> Toolset:
     for fitting in tools.for_reading(toolsets, made.dump_tool[0]):
         if algorithm(made.compression) in fitting.compressions:
             return fitting
-    names = ", ".join(map(str, toolsets)) or "none"
+    installed = ", ".join(map(str, toolsets)) or "none"
     raise VersionMismatch(
         f"no pg_restore on {backup.host.name} reads backup {backup.id}: "
-        f"wanted {made.dump_tool[0]} or newer with {algorithm(made.compression)}, found {names}"
+        f"wanted {made.dump_tool[0]} or newer with {algorithm(made.compression)}, found {installed}"
     )
 
 

@@ -109,7 +109,7 @@ def _environment(
             "fault",
             "maintenance",
             name,
-            f"database {target.database!r} is also the `maintenance` database: set another one",
+            f"database {target.database!r} is also `maintenance`: name another database there",
         )
     if target.protected:
         yield from _account(target)

@@ -15,12 +15,8 @@ from pgtasks.report import account
 from pgtasks.settings import libpq
 from pgtasks.settings.target import Target
 
-_SETS_TRANSACTION_TIMEOUT = (
-    17  # the first pg_restore that sets it, and the first server that has it
-)
+_SETS_TRANSACTION_TIMEOUT = 17  # the first pg_restore that sets it, and server that has it
 _PLAIN = ("/usr/bin", "/usr/local/bin", "/opt/homebrew/bin")
-
-
 _SHOWN = 80  # characters of an invalid line that are shown
 
 

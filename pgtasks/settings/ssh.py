@@ -39,7 +39,7 @@ class Login:
     banner_timeout: int = number("seconds until sshd identifies itself", default=15, range=_SECONDS)
     auth_timeout: int = number("seconds for the login", default=30, range=_SECONDS)
     channel_timeout: int = number("seconds to start a command", default=30, range=_SECONDS)
-    silence: int = number("seconds without an answer until it is lost", default=20, range=(5, 3600))
+    silence: int = number("seconds of silence that end the connection", default=20, range=(5, 3600))
     bin: str = text("folder with pg_dump, pg_restore and psql on the host")
     backups: str = text("folder for backups on the host")
     sudo_user: str = text("account that runs the commands, through sudo")

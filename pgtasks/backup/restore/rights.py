@@ -103,7 +103,7 @@ class Rights:
             lines.append(
                 f"all objects will belong to {self.owner!r}, without grants: "
                 f"{_listed(self.missing)} of the backup cannot be given anything here "
-                "(--keep-owners: not so)"
+                "(--keep-owners refuses that)"
             )
         if self.superuser and not self.role:
             why = f": {self.needs[0]}" if self.needs else ""

@@ -31,9 +31,8 @@ class SshHost:
     def __init__(self, link: Link) -> None:
         self.link = link
         self._tunnels: list[Tunnel] = []
-        self._there: set[tuple[str, str]] = (
-            set()
-        )  # files in the folder of the run, by their local paths
+        # copied files: the path in the folder of the run, and the local one
+        self._there: set[tuple[str, str]] = set()
 
     @property
     def name(self) -> str:
@@ -190,7 +189,6 @@ def _fed(handle: int, content: bytes) -> None:
 def _files(parameters: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """Yield the parameters of libpq that name a file."""
     for key in ("sslrootcert", "sslcert", "sslkey", "sslcrl"):
-        if (
-            parameters.get(key, "system") != "system"
-        ):  # the certificate authorities of OpenSSL on the host
+        # `system`: the certificate authorities of OpenSSL on the host
+        if parameters.get(key, "system") != "system":
             yield key, parameters[key]

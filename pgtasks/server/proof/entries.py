@@ -296,9 +296,7 @@ def name(key: Key) -> str:
     elif desc in _WORDS:
         parts = _NAMED.fullmatch(tag)
         kind, rest = (f"{parts[1].lower()} ", parts[2]) if parts else ("", tag)
-        plain = (
-            re.search(r"[(). ]", rest) is None
-        )  # otherwise it has more than a name: arguments, a column
+        plain = re.search(r"[(). ]", rest) is None  # else more than a name: arguments, a column
         text = f"{_WORDS[desc]} {kind}{_placed(namespace, quoted(rest) if plain else rest)}"
     elif desc == "DEFAULT ACL":
         text = tag.lower() + (f" in schema {quoted(namespace)}" if namespace else "")

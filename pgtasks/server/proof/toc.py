@@ -65,8 +65,8 @@ class Entry:
 def read(source: IO[bytes], *, limit: int = LIMIT) -> list[Entry]:
     """Read the table of contents from the beginning of an archive.
 
-    Raises Truncated if `source` ends within it, Failed for anything else, VersionMismatch for one
-    of a pg_dump that is not known.
+    Raises Truncated if `source` ends within it, Failed if it is not an archive, VersionMismatch if
+    the version of pg_dump is unknown.
     """
     return _Reader(source, limit).entries()
 

@@ -245,7 +245,7 @@ def _next(transaction: str) -> str:
 
 @dataclass(frozen=True)
 class _State:
-    """The answer to `_ASKED`, None in all fields if there is none."""
+    """The answer to `_ASKED`; the defaults mean that psql ended before it."""
 
     pid: int | None = None
     database: str | None = None
