@@ -4,7 +4,8 @@ To start Python and to import Invoke, Fabric and paramiko is most of the CPU tim
 and the suite makes more than a thousand of them. A fork is a process of its own all the same: it
 has its own folder, variables, descriptors, signals and exit code. What depends on how a Python
 starts (its command line, its encodings, what it has imported) is tested on real starts: those of
-`start_inv`, terminal.py and watching.py, and all of whole/test_remote_every_task.py.
+`start_inv`, terminal.py and watching.py, and the first of each test of
+whole/test_remote_every_task.py.
 
 This file is both sides: `Prefork` asks; run as a program, it is what forks.
 """

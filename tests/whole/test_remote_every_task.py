@@ -38,13 +38,17 @@ Documents = dict[str, Any]
 
 @dataclass
 class Far:
-    """A project whose environment is on a database host; `decoy` is another server, to be left."""
+    """A project whose environment is on a database host; `decoy` is another server, to be left.
+
+    The first run of a test starts a Python, as a user does, the others are forks.
+    """
 
     root: Path
     host: DatabaseHost
     database: str
     decoy: Cluster
     inv: Inv
+    then: Inv
 
     def settings(self, *, ssh: Documents | None = None, **more: Any) -> None:
         """Write the environment's file, parts of it changed."""
@@ -58,6 +62,7 @@ class Far:
         """Run a task, which must end with `code` and have logged in so often."""
         before = self.logins()
         done = self.inv(*argv, "--env", ENVIRONMENT, cwd=self.root, env=self.aside, input=input)
+        self.inv = self.then
         assert done.returncode == code, (done.stdout, done.stderr)
         assert done.stderr.startswith(f"{ENVIRONMENT}: "), done.stderr
         assert self.logins() - before == logins, done.stderr
@@ -144,13 +149,13 @@ def nowhere(
     db1: DatabaseHost,
     cluster: Cluster,
     new_inv: Inv,
+    inv: Inv,
     tmp_path: Path,
-    request: pytest.FixtureRequest,
 ) -> Iterator[Far]:
     """Return a project whose database is not there yet."""
     database = cluster.create()
     cluster.execute("CREATE TABLE untouched ()", database)
-    made = Far(clinic(tmp_path / "clinic"), db1, database, cluster, new_inv)
+    made = Far(clinic(tmp_path / "clinic"), db1, database, cluster, new_inv, inv)
     made.settings()
     try:
         yield made
