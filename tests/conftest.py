@@ -54,6 +54,7 @@ from projects import make_project, put_stamp
 from roles import owned, plain  # noqa: F401
 from servers import Cluster
 
+from pgtasks.server.embedded import home
 from pgtasks.settings.target import Target
 
 PASSWORD = "s3cret:with\\odd 'characters' ü"
@@ -121,6 +122,16 @@ def pytest_report_header() -> list[str]:
     wheel = ", ".join(servers.version(servers.wheel_bin(major)) for major in (16, 18))
     system = ", ".join(servers.version(bin) for bin in servers.system_bins().values())
     return [f"PostgreSQL of the wheel: {wheel}; of the system: {system or 'none'}"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Fail the last test if an embedded server of a test was not removed with its data."""
+    yield
+    projects = str(tmp_path_factory.getbasetemp())
+    owners = [owner for place in home.PLACES for owner in place.glob("*/owner.json")]
+    left = [str(owner) for owner in owners if projects in owner.read_text("utf-8", "replace")]
+    assert not left, f"embedded.remove these: {left}"
 
 
 @pytest.fixture(autouse=True)

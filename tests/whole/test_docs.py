@@ -24,6 +24,7 @@ from paths import ROOT
 import pgtasks
 from docs import generate
 from pgtasks import errors
+from pgtasks.server import embedded
 from pgtasks.server.embedded import datadir
 from pgtasks.settings import fields
 from pgtasks.settings.blocks import Backup, Settings
@@ -309,7 +310,7 @@ def typed(block: list[Example], folder: Path) -> Iterator[tuple[Example, list[st
 def sandbox(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
     """Return what makes the folders that examples run in: `pgtasks` is a copy of this repository.
 
-    Any other is empty. The embedded servers that the examples start are stopped at the end.
+    Any other is empty. The embedded servers that the examples start are removed at the end.
     """
     made: dict[str, Path] = {}
 
@@ -325,7 +326,7 @@ def sandbox(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
 
     yield folder
     for path in made.values():
-        subprocess.run([_BIN / "inv", "server.stop"], cwd=path, capture_output=True, check=False)
+        embedded.remove(path)
 
 
 @pytest.mark.parametrize("path", [path for path in DOCUMENTS if _RUN.search(read(path))], ids=named)

@@ -17,6 +17,8 @@ from pathlib import Path
 import pytest
 from paths import ROOT
 
+from pgtasks.server import embedded
+
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -81,9 +83,8 @@ def typed(python: Path, tmp_path: Path) -> Iterator[Typed]:
         "        with connection.session(r.reached().target) as conn:\n"
         '            print(connection.value(conn, "SELECT current_database()"))\n'
     )
-    typed = Typed(folder, python)
-    yield typed
-    typed("server.stop")
+    yield Typed(folder, python)
+    embedded.remove(folder)
 
 
 def test_holds_the_library_and_the_tasks_alone(wheel: Path) -> None:
