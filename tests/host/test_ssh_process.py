@@ -109,8 +109,8 @@ def test_new_keys_on_the_way_break_nothing(
 
 def test_a_slow_line_is_no_lost_line(reach_db1: Reach, db1: DatabaseHost, tmp_path: Path) -> None:
     """Signs of life get through beside the data, whichever way these go."""
-    there = reach_db1(silence=5)
-    (tmp_path / "in").write_bytes(os.urandom(2 * MIB))
+    there = reach_db1(silence=10)
+    (tmp_path / "in").write_bytes(os.urandom(3 * MIB))  # 12 s
     copy = f"{db1.temporary}/copy"
     with db1.slow("2mbit"):
         with (tmp_path / "in").open("rb") as source:
