@@ -6,6 +6,10 @@ ownership   decide whether a side database is pgtasks' own
 attached    slots, subscriptions and prepared transactions of a database
 obstacles   what stops a database from being built and put in place
 kept        the databases that restores replaced
+rights      the owner of a load's result, and the rights of the load
+demands     the objects of an archive that need a superuser
+leaving     the objects that --leave-out omits
+intact      find changes that a load made to other databases
 loader      a login role for the sessions of a load
 lacking     the objects that the last restore left out
 swap        rename both databases in one transaction

@@ -12,7 +12,7 @@ import pytest
 from projects import make_project, put_stamp
 from servers import Cluster
 
-from pgtasks.backup.restore import leaving
+from pgtasks.database import leaving
 from pgtasks.errors import NotProven, Refused
 from pgtasks.server import connection
 from pgtasks.server.proof.difference import Difference, accepted, unused

@@ -19,7 +19,7 @@ from servers import Cluster
 from terminal import answer
 
 from pgtasks.backup.restore.load import classified
-from pgtasks.backup.restore.rights import Rights
+from pgtasks.database.rights import Rights
 from pgtasks.errors import Failed, NotProven, Unreachable
 from pgtasks.host.local import LocalHost
 from pgtasks.server import connection

@@ -4,15 +4,11 @@ doubt      decide whether a backup may come from somebody else
 options    the options of the command line
 survey     collect everything that a restore needs, and make the plan
 plan       the plan: what is built and replaced, what would be lost
-rights     the owner of the result, and the rights of the load
-demands    the objects that need a superuser
-leaving    the objects that --leave-out omits
 preflight  find obstacles by reading
 trying     find obstacles by trying, in a transaction rolled back
 build      create, load and prove the side database
 load       run pg_restore and gather statistics
 prove      compare rows and schema with the backup
-intact     find changes that the load made to other databases
 perform    run all steps in order
 outcome    the result
 """

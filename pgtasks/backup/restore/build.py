@@ -9,11 +9,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 from pgtasks import report
-from pgtasks.backup.restore import intact, load, preflight, prove, trying
+from pgtasks.backup.restore import load, preflight, prove, trying
 from pgtasks.backup.restore.plan import RestorePlan
 from pgtasks.backup.restore.prove import Proven
 from pgtasks.backup.store import remote, transfer
-from pgtasks.database import drop, loader, properties, side
+from pgtasks.database import drop, intact, loader, properties, side
 from pgtasks.errors import Failed, PgtasksError, Refused, Unreachable
 from pgtasks.host.base import Host
 from pgtasks.report import Console, Say, typed

@@ -6,14 +6,14 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
-from pgtasks.backup.restore import leaving
 from pgtasks.backup.restore.plan import (
     RestorePlan,
     analyze_argv,
     load_command,
     restore_argv,
 )
-from pgtasks.backup.restore.rights import Rights
+from pgtasks.database import leaving
+from pgtasks.database.rights import Rights
 from pgtasks.errors import Failed, NotProven, PgtasksError, Unreachable
 from pgtasks.host import pipeline, tools
 from pgtasks.host.base import Command, Host

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from pgtasks import report
 from pgtasks.backup import verify
-from pgtasks.backup.restore import intact, prove
+from pgtasks.backup.restore import prove
 from pgtasks.backup.restore.build import build, clear, mark, restored_entries
 from pgtasks.backup.restore.options import RestoreOptions
 from pgtasks.backup.restore.outcome import Restored
@@ -16,7 +16,7 @@ from pgtasks.backup.restore.plan import RestorePlan
 from pgtasks.backup.restore.prove import Proven
 from pgtasks.backup.restore.survey import make_plan
 from pgtasks.backup.store.base import Backup
-from pgtasks.database import attached, drop, forget, recover, swap
+from pgtasks.database import attached, drop, forget, intact, recover, swap
 from pgtasks.database.swap import Swapped
 from pgtasks.host.base import Host
 from pgtasks.report import Console

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from pgtasks import report
-from pgtasks.backup.restore.leaving import NOTHING, LeftOut
-from pgtasks.backup.restore.rights import Rights
 from pgtasks.backup.store.base import Backup
+from pgtasks.database.leaving import NOTHING, LeftOut
 from pgtasks.database.properties import DatabaseProperties, Setting
+from pgtasks.database.rights import Rights
 from pgtasks.database.side import side_name
 from pgtasks.host.base import Command, Host
 from pgtasks.host.tools import Toolset

@@ -9,15 +9,15 @@ from typing import Any
 
 from pgtasks import report
 from pgtasks.backup.format.manifest import Manifest
-from pgtasks.backup.restore import demands, leaving, preflight, trying
+from pgtasks.backup.restore import preflight, trying
 from pgtasks.backup.restore.options import RestoreOptions
 from pgtasks.backup.restore.plan import RestorePlan, losses
-from pgtasks.backup.restore.rights import LoadRequest, Rights, decide
-from pgtasks.backup.restore.rights import roles as known_roles
 from pgtasks.backup.store.base import Backup
-from pgtasks.database import obstacles, properties, side
+from pgtasks.database import demands, leaving, obstacles, properties, side
 from pgtasks.database.properties import DatabaseProperties, Setting
 from pgtasks.database.recover import Leftovers
+from pgtasks.database.rights import LoadRequest, Rights, decide
+from pgtasks.database.rights import roles as known_roles
 from pgtasks.host import tools
 from pgtasks.host.base import Host
 from pgtasks.host.tools import Toolset
@@ -64,10 +64,12 @@ def _draft(
     toolset, reader = _tools(conn, target, host, backup.manifest)
     standing = not beside.missing  # an invalid database still has its properties
     request = _request(conn, target, backup, options, archive, replaces=standing)
+    proof = backup.proof()
+    extensions = proof.extensions if proof else ()
     rights = decide(
         conn,
         request,
-        lambda grants: demands.demanding(conn, target, backup, archive, grants=grants),
+        lambda grants: demands.demanding(conn, target, extensions, archive, grants=grants),
     )
     spaces = trying.tablespaces(conn, archive, rights.role or rights.user)
     facts, withheld = _facts(conn, target, backup, rights, options, replaces=standing)

@@ -1,11 +1,10 @@
-"""Find the objects of a backup that need a superuser, by the entries of its archive."""
+"""Find the objects of an archive that need a superuser, by its entries."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
-from pgtasks.backup.store.base import Backup
 from pgtasks.server import connection
 from pgtasks.server.connection import Connection
 from pgtasks.server.proof import entries
@@ -36,7 +35,7 @@ _SHOWN = 5
 def demanding(
     conn: Connection,
     target: Target,
-    backup: Backup,
+    extensions: Iterable[str],
     archive: Sequence[Entry],
     *,
     grants: bool,
@@ -46,7 +45,7 @@ def demanding(
     for why, names in _by_reason(archive).items():
         more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
         yield f"{', '.join(names[:_SHOWN])}{more}: {why}, which only a superuser restores"
-    yield from _extensions(conn, target, backup)
+    yield from _extensions(conn, target, extensions)
     if conn.server_version < 150000:
         yield from _public(archive)
 
@@ -71,13 +70,12 @@ def _why(entry: Entry) -> str:
     return ""
 
 
-def _extensions(conn: Connection, target: Target, backup: Backup) -> Iterator[str]:
-    proof = backup.proof()
+def _extensions(conn: Connection, target: Target, extensions: Iterable[str]) -> Iterator[str]:
     untrusted = connection.rows(
         conn,
         "SELECT name FROM pg_available_extension_versions WHERE name = ANY(%s)"
         " GROUP BY name HAVING bool_and(superuser AND NOT trusted) ORDER BY 1",
-        (sorted(proof.extensions if proof else ()),),
+        (sorted(extensions),),
         into=str,
     )
     for name in untrusted:
