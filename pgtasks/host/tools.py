@@ -264,3 +264,9 @@ def environment(target: Target, passfile: str, *, read_only: bool = False) -> di
         own = "-c default_transaction_read_only=on"
         env["PGOPTIONS"] = " ".join(filter(None, (env.get("PGOPTIONS"), own)))
     return env
+
+
+def dbname(name: str) -> str:
+    """Return a name for --dbname, which would read a name with `=` as a connection string."""
+    escaped = name.replace("\\", "\\\\").replace("'", "\\'")
+    return f"dbname='{escaped}'"

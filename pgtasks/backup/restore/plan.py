@@ -14,6 +14,7 @@ from pgtasks.database.leaving import NOTHING, LeftOut
 from pgtasks.database.properties import DatabaseProperties, Setting
 from pgtasks.database.rights import Rights
 from pgtasks.database.side import side_name
+from pgtasks.host import tools
 from pgtasks.host.base import Command, Host
 from pgtasks.host.tools import Toolset
 from pgtasks.server import catalog, connection, rowcount, session
@@ -238,19 +239,13 @@ def restore_argv(
     argv += ["--no-tablespaces"] if plan.no_tablespaces else []
     if plan.no_owner:
         argv += ["--no-owner", "--no-privileges", f"--role={plan.facts.owner}"]
-    return (*argv, f"--dbname={dbname(plan.side)}", str(plan.dump))
+    return (*argv, f"--dbname={tools.dbname(plan.side)}", str(plan.dump))
 
 
 def analyze_argv(plan: RestorePlan) -> tuple[str, ...]:
     """Return the argv that gathers the side database's statistics."""
     options = ("--analyze-only", "--quiet", "--no-password", f"--jobs={plan.jobs}")
-    return (plan.tools.tool("vacuumdb"), *options, f"--dbname={dbname(plan.side)}")
-
-
-def dbname(name: str) -> str:
-    """Return a name for --dbname, which would read a name with `=` as a connection string."""
-    escaped = name.replace("\\", "\\\\").replace("'", "\\'")
-    return f"dbname='{escaped}'"
+    return (plan.tools.tool("vacuumdb"), *options, f"--dbname={tools.dbname(plan.side)}")
 
 
 def load_command(plan: RestorePlan, argv: tuple[str, ...], env: Mapping[str, str]) -> Command:

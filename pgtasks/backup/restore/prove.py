@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import os
-import queue
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import IO
 
-from pgtasks.backup.restore.plan import RestorePlan, dbname
+from pgtasks.backup.restore.plan import RestorePlan
 from pgtasks.backup.store.base import Backup
 from pgtasks.errors import Failed
-from pgtasks.host import journal, pipeline, tools
-from pgtasks.host.base import Command, Host
+from pgtasks.host import journal
+from pgtasks.host.base import Host
 from pgtasks.report import Progress, plural
-from pgtasks.server import connection, session
 from pgtasks.server import proof as proofs
-from pgtasks.server.dump import pg_dump
-from pgtasks.server.proof import Comparison, Proof, entries, toc
+from pgtasks.server.dump import describe, pg_dump
+from pgtasks.server.proof import Comparison, Proof, entries
 from pgtasks.server.proof.difference import Difference, accepted, unused
 from pgtasks.server.proof.entries import Access, Key
 from pgtasks.server.proof.toc import Entry
 
-_SLICE = 0.5  # seconds of one wait, so that signals are handled
 _NAMED = 5  # number of entries that a note names
 
 Scratch = Callable[[], list[Entry]]
@@ -189,75 +183,13 @@ def _access(plan: RestorePlan) -> Access:
 
 @contextmanager
 def _reading(plan: RestorePlan, host: Host) -> Iterator[Callable[[], Sequence[Entry] | Failed]]:
-    """Run pg_dump on the side database during the block; the yielded function waits for it.
-
-    It has the rights of the sessions that read the rows, and is ended when its table of contents is
-    complete, which is before any row.
-    """
+    """Run pg_dump on the side database during the block; the yielded function waits for it."""
     if plan.reader is None:
         yield tuple
         return
-    with host.passfile(plan.proving) as passfile:
-        env = tools.environment(host.view(plan.proving), passfile, read_only=True)
-        role = {"role": plan.proving.role} if plan.proving.role else {}
-        options = (env["PGOPTIONS"], session.joined(role))
-        env["PGOPTIONS"] = " ".join(filter(None, options)) + connection.without_event_triggers(
-            plan.proving
-        )
-        command = Command(_describing_argv(plan), env)
-        reader, writer = os.pipe()
-        results: queue.SimpleQueue[list[Entry] | Failed] = queue.SimpleQueue()
-        with os.fdopen(reader, "rb") as source:
-            try:
-                running = pipeline.Pipeline(host, [command], stdout=writer)
-            finally:
-                os.close(writer)
-            thread = threading.Thread(target=_read, args=(source, results), daemon=True)
-            thread.start()
-            with running:
-
-                def result() -> Sequence[Entry] | Failed:
-                    entries = _awaited(thread, results)
-                    if isinstance(entries, toc.Truncated):
-                        try:
-                            running.check()
-                        except Failed as exc:
-                            return exc
-                    return entries
-
-                yield result
-
-
-def _describing_argv(plan: RestorePlan) -> tuple[str, ...]:
-    assert plan.reader is not None
-    saved = plan.backup.database().encoding
-    return (
-        plan.reader.tool("pg_dump"),
-        "--format=custom",
-        "--compress=0",
-        f"--encoding={'SQL_ASCII' if saved == 'SQL_ASCII' else 'UTF8'}",
-        "--no-password",
-        f"--dbname={dbname(plan.side)}",
-    )
-
-
-def _read(source: IO[bytes], results: queue.SimpleQueue[list[Entry] | Failed]) -> None:
-    try:
-        results.put(toc.read(source))
-    except Failed as exc:
-        results.put(exc)
-    except (OSError, ValueError) as exc:  # the block ended first
-        results.put(Failed(str(exc)))
-    finally:
-        source.close()  # this ends pg_dump, which continues with rows
-
-
-def _awaited(
-    thread: threading.Thread, results: queue.SimpleQueue[list[Entry] | Failed]
-) -> list[Entry] | Failed:
-    while thread.is_alive():
-        thread.join(_SLICE)
-    return results.get()
+    encoding = plan.backup.database().encoding
+    with describe.describing(plan.proving, host, plan.reader, encoding=encoding) as built:
+        yield built
 
 
 def described(plan: RestorePlan, host: Host) -> list[Entry]:

@@ -7,5 +7,6 @@ standby      dumps of a hot standby
 obstacles    objects that a restore would fail at
 pg_dump      the commands, and the log of pg_dump
 attempt      one dump and its proof, in one snapshot
+describe     the table of contents of a database
 watch        detect changes during a dump, which require another attempt
 """
