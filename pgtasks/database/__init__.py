@@ -6,6 +6,7 @@ ownership   decide whether a side database is pgtasks' own
 attached    slots, subscriptions and prepared transactions of a database
 obstacles   what stops a database from being built and put in place
 kept        the databases that restores replaced
+lay         grants and settings of a side database before its load
 rights      the owner of a load's result, and the rights of the load
 demands     the objects of an archive that need a superuser
 leaving     the objects that --leave-out omits

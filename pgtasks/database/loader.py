@@ -10,13 +10,13 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 
 from psycopg2 import sql
 from psycopg2.extensions import encrypt_password
 
-from pgtasks.errors import Failed, PgtasksError, Unreachable
+from pgtasks.errors import Failed, PgtasksError, Refused, Unreachable
 from pgtasks.report import typed
 from pgtasks.server import connection, lock
 from pgtasks.server.connection import Connection
@@ -84,6 +84,34 @@ def login(
             _dropped(conn, role, say)
         raise
     _dropped(conn, role, say)
+
+
+@contextmanager
+def login_or_refuse(
+    conn: Connection,
+    target: Target,
+    side: str,
+    run: str,
+    owner: str,
+    *,
+    say: Callable[[str], None],
+    reads_all: bool = False,
+) -> Iterator[Target]:
+    """Create a login as `login` does, raising Refused with the ways out if that is impossible."""
+    with ExitStack() as stack:
+        try:
+            entered = stack.enter_context(
+                login(conn, target, side, run, owner, say=say, reads_all=reads_all)
+            )
+        except RoleDenied as exc:
+            # never with SET ROLE: code that makes the login fail would get a session of this role
+            raise Refused(
+                f"a load as {owner!r} alone needs a way in for a role of its own "
+                f"({exc.message}): connect as {owner!r} itself (`user`), have "
+                "pg_hba.conf take a password for such a role, or let the load have the rights of "
+                "a superuser with --as-superuser"
+            ) from None
+        yield entered
 
 
 def _name(database: str, run: str) -> str:

@@ -13,12 +13,11 @@ from pgtasks.backup.restore import load, preflight, prove, trying
 from pgtasks.backup.restore.plan import RestorePlan
 from pgtasks.backup.restore.prove import Proven
 from pgtasks.backup.store import remote, transfer
-from pgtasks.database import drop, intact, loader, properties, side
-from pgtasks.errors import Failed, PgtasksError, Refused, Unreachable
+from pgtasks.database import drop, intact, lay, loader, side
+from pgtasks.errors import Failed, Refused
 from pgtasks.host.base import Host
 from pgtasks.report import Console, Say, typed
 from pgtasks.report.boundaries import boundary
-from pgtasks.server import connection
 from pgtasks.server.connection import Connection
 from pgtasks.server.lock import Lock
 from pgtasks.server.proof.toc import Entry
@@ -43,21 +42,10 @@ def _logged_in(
     if not plan.rights.held:
         yield plan
         return
-    with ExitStack() as stack:
-        owner = plan.rights.role
-        login = loader.login(
-            conn, plan.target, plan.side, plan.run, owner, say=say, reads_all=reads_all
-        )
-        try:
-            entered = stack.enter_context(login)
-        except loader.RoleDenied as exc:
-            # never with SET ROLE: code that makes the login fail would get a session of this role
-            raise Refused(
-                f"a load as {owner!r} alone needs a way in for a role of its own "
-                f"({exc.message}): connect as {owner!r} itself (`user`), have "
-                "pg_hba.conf take a password for such a role, or let the load have the rights of "
-                "a superuser with --as-superuser"
-            ) from None
+    login = loader.login_or_refuse(
+        *(conn, plan.target, plan.side, plan.run, plan.rights.role), say=say, reads_all=reads_all
+    )
+    with login as entered:
         yield replace(plan, login=entered)
 
 
@@ -138,7 +126,12 @@ def _prepare(plan: RestorePlan, conn: Connection, say: Say) -> None:
         side.create(conn, plan.target, plan.facts, mark(plan), owner=plan.facts.owner)
     except Failed as exc:
         raise _of_locale(exc, plan) from None
-    _lay(plan, conn, say)
+    lay.lay(
+        *(conn, plan.target, plan.side, plan.facts),
+        leave_behind=plan.leave_behind,
+        purpose="db.restore",
+        say=say,
+    )
 
 
 def _of_locale(failure: Failed, plan: RestorePlan) -> Failed | Refused:
@@ -152,39 +145,6 @@ def _of_locale(failure: Failed, plan: RestorePlan) -> Failed | Refused:
         f"the database's locale cannot be had here ({failure.message}): {first} makes the "
         f"database with this server's, then {typed.task('db.restore')} replaces its content"
     )
-
-
-def _lay(plan: RestorePlan, conn: Connection, say: Say) -> None:
-    """Apply grants and settings to the side database before the load, which may need them."""
-    settings = plan.facts.settings
-    libraries = [preload for preload in settings if preload.name.lower() in properties.PRELOADING]
-    others = replace(
-        plan.facts, settings=tuple(preload for preload in settings if preload not in libraries)
-    )
-    for statement in properties.laying_statements(plan.side, others):
-        try:
-            connection.execute(conn, statement)
-        except Failed as exc:
-            _leave(plan, statement.as_string(conn), exc, say)
-    for setting in libraries:
-        statement = properties.setting_statement(plan.side, setting)
-        try:
-            connection.execute(conn, statement)
-            connection.connect(plan.target.at(plan.side), purpose="db.restore").close()
-        except (Failed, Unreachable) as exc:
-            if isinstance(exc, Unreachable):  # no session can start: the server lacks the library
-                reset = properties.reset_statement(plan.side, setting.role, setting.name)
-                connection.execute(conn, reset)
-            _leave(plan, statement.as_string(conn), exc, say)
-
-
-def _leave(plan: RestorePlan, text: str, fault: PgtasksError, say: Say) -> None:
-    if not plan.leave_behind:
-        raise Refused(
-            f"cannot carry over: {text} ({fault.message}): run it as a role that may, "
-            "or go without with --leave-behind"
-        ) from None
-    say(f"left behind: {text} ({fault.message})")
 
 
 def _anew(plan: RestorePlan, lock: Lock, host: Host) -> list[Entry]:
