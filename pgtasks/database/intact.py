@@ -137,9 +137,9 @@ class StateBefore:
         name = lock.target.database
         now = look(lock.connection, name) if self.target else None
         is_gone = self.target is not None and now is None
-        lines = [f"{name!r} was dropped while the backup was loaded"] if is_gone else []
+        lines = [f"{name!r} was dropped during the load"] if is_gone else []
         if self.target and now and (altered := list(changes(self.target, now))):
-            lines.append(f"{name!r} was altered while the backup was loaded: {', '.join(altered)}")
+            lines.append(f"{name!r} was altered during the load: {', '.join(altered)}")
         lost = sorted(self.kept - _kept(lock))
         return lines + [f"{each!r}, kept for undo, was dropped meanwhile" for each in lost], is_gone
 

@@ -85,6 +85,10 @@ class DatabaseProperties:
         if not -2 <= self.connection_limit < 2**31:
             raise ValueError(f"connection limit {self.connection_limit}")
 
+    def locale_of(self) -> tuple[str, ...]:
+        """Return what decides the order of texts."""
+        return (self.collate, self.ctype, self.provider, self.locale, self.icu_rules)
+
     def as_json(self) -> dict[str, Any]:
         """Return plain data for a JSON document."""
         return dataclasses.asdict(self)

@@ -37,6 +37,18 @@ RESTORE_ANEW = (
 RESTORE_SENT = (
     "restore.sent",  # a local backup was copied to the database host
 )
+COPY = (
+    "copy.checked",  # the preflight is done, nothing is changed
+    "copy.dumping",  # the snapshot is exported, pg_dump reads the schema
+    "copy.loading",  # what rows need is in the side database, no rows are
+    "copy.read",  # all rows are read, the snapshot is released
+    "copy.loaded",  # rows and their indexes are in
+    "copy.proven",  # the side database equals the snapshot
+    "copy.swapped",  # the side database has the target's name
+)
+COPY_ANEW = (
+    "copy.anew",  # the schema is also in a scratch database, to see how the server prints it
+)
 SWAP = (
     "swap.ready",  # the lock is held, the statement is not sent yet
     "swap.done",  # the statement has returned
@@ -45,7 +57,9 @@ UNDO = (
     "undo.checked",  # the kept database is found, nothing is changed
     "undo.swapped",  # the kept database has the target's name
 )
-ALL = (*BACKUP, *TRANSFER, *RESTORE_SENT, *RESTORE_ANEW, *RESTORE, *SWAP, *UNDO)
+RESTORES = (*RESTORE_SENT, *RESTORE_ANEW, *RESTORE)
+COPIES = (*COPY, *COPY_ANEW)
+ALL = (*BACKUP, *TRANSFER, *RESTORES, *COPIES, *SWAP, *UNDO)
 
 
 def boundary(step: str) -> None:

@@ -442,7 +442,7 @@ def test_what_a_load_does_to_the_target_is_said(
     )
     failed = inv("db.restore", cwd=root)
     assert failed.returncode == 5, failed.stderr
-    words = f"warning: '{name}' was altered while the backup was loaded: setting search_path\n"
+    words = f"warning: '{name}' was altered during the load: setting search_path\n"
     assert words in failed.stderr
 
 
@@ -465,7 +465,7 @@ def test_a_target_that_a_load_drops_is_not_said_to_be_as_it_was(
     failed = inv("db.restore", "--confirm", name, cwd=root)
     assert failed.returncode == 1, failed.stderr
     error = failed.stderr.splitlines()[-1]
-    assert error.startswith(f"error: '{name}' was dropped while the backup was loaded; ")
+    assert error.startswith(f"error: '{name}' was dropped during the load; ")
     assert f"warning: '{kept}', kept for undo, was dropped meanwhile" in failed.stderr
 
 

@@ -17,7 +17,7 @@ from pgtasks import errors
 
 ROOT = Path(pgtasks.__file__).parent
 ROOMS = {
-    *("backup", "cli", "database", "health", "host", "report"),
+    *("backup", "cli", "copy", "database", "health", "host", "report"),
     *("schema", "server", "service", "settings"),
 }
 PACKAGES = sorted(path.parent for path in ROOT.rglob("__init__.py") if path.parent != ROOT)

@@ -1,0 +1,25 @@
+"""Copies: a database built beside the target from a snapshot of the source, proven, swapped in.
+
+options   the options of the command line
+survey    collect everything that a copy needs, and make the plan
+plan      the plan: what is read, built and replaced
+schema    the commands of pg_dump and pg_restore, and their lists
+snapshot  the snapshot of the source, checked against rewrites
+tables    how the rows of each table are read and written
+indexes   the indexes that are built as soon as their table is in
+stream    copy the rows of one table through a pipe
+pool      workers that copy tables and build indexes
+load      load the side database
+prove     compare the side database with the snapshot
+build     create, load and prove the side database
+perform   run all steps in order
+outcome   the result
+"""
+
+from __future__ import annotations
+
+from pgtasks.copy.options import CopyOptions
+from pgtasks.copy.outcome import Copied
+from pgtasks.copy.perform import copy
+
+__all__ = ["Copied", "CopyOptions", "copy"]

@@ -1,0 +1,151 @@
+"""Create, load and prove the side database of a copy; begin anew if the source was altered."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pgtasks import report
+from pgtasks.copy import load, prove, survey
+from pgtasks.copy.load import Loaded
+from pgtasks.copy.plan import CopyPlan
+from pgtasks.copy.prove import Proven
+from pgtasks.database import drop, intact, lay, loader, side
+from pgtasks.errors import Failed
+from pgtasks.host import tempfiles
+from pgtasks.host.local import HERE
+from pgtasks.report import Console, Say, typed
+from pgtasks.report.boundaries import boundary
+from pgtasks.server.dump import describe
+from pgtasks.server.dump.watch import Retry
+from pgtasks.server.lock import Lock
+from pgtasks.server.proof.reader import TableChanged, TableLocked
+from pgtasks.server.proof.toc import Entry
+
+_ATTEMPTS = 10
+
+
+@dataclass(frozen=True)
+class Built:
+    """A side database that is equal to the source."""
+
+    plan: CopyPlan
+    loaded: Loaded
+    proven: Proven
+
+
+def build(plan: CopyPlan, lock: Lock, console: Console) -> Built:
+    """Build the side database and prove it."""
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            return _attempt(plan, lock, console)
+        except (Retry, TableChanged, TableLocked) as exc:
+            why, hint = str(exc), exc.hint or ""
+            if attempt < _ATTEMPTS:
+                console.say(f"{why}: once more")
+                drop.drop(lock.connection, plan.target, plan.side)
+    raise Failed(f"the source was altered during each of {_ATTEMPTS} attempts: {why}", hint=hint)
+
+
+def _attempt(plan: CopyPlan, lock: Lock, console: Console) -> Built:
+    conn = lock.connection
+    _prepare(plan, lock, console.say)
+    before = intact.look(conn, plan.side)
+    with _archive() as path:
+        with _logged_in(plan, lock, console.say) as entered:
+            loaded = load.load(
+                entered, path, lambda source: survey.revise(plan, conn, source), console
+            )
+        took = report.duration(sum(loaded.seconds.values()))
+        console.say(f"loaded in {took}: {report.plural(loaded.rows, 'row')}")
+        began = time.monotonic()
+        forced = any(b"FORCE ROW LEVEL SECURITY" in entry.definition for entry in loaded.entries)
+        with (
+            _logged_in(plan, lock, console.say, reads_all=forced) as entered,
+            console.progress("prove") as progress,
+        ):
+            proven = prove.prove(
+                entered, loaded, lambda: _anew(plan, lock, path, loaded), progress=progress
+            )
+    seconds = round(time.monotonic() - began, 3)
+    loaded = replace(loaded, seconds={**loaded.seconds, "proof": seconds})
+    console.say(f"proven in {report.duration(seconds)}: {proven.comparison}")
+    for note in proven.notes:
+        console.say(f"  not proven: {note}")
+    for change in intact.put_back(conn, before) if before else ():
+        console.say(f"  put back: {change}, which the load had changed")
+    boundary("copy.proven")
+    return Built(plan, loaded, proven)
+
+
+@contextmanager
+def _archive() -> Iterator[Path]:
+    """Yield the path of a file for the schema, for the length of a block."""
+    handle, path = tempfiles.file(".dump")
+    os.close(handle)
+    try:
+        yield path
+    finally:
+        tempfiles.remove(path)
+
+
+def _prepare(plan: CopyPlan, lock: Lock, say: Say) -> None:
+    """Create the side database, ready for the load."""
+    conn = lock.connection
+    side.create(conn, plan.target, plan.facts, plan.stamp, owner=plan.facts.owner)
+    lay.lay(
+        *(conn, plan.target, plan.side, plan.facts),
+        leave_behind=plan.options.leave_behind,
+        purpose="db.copy",
+        say=say,
+    )
+
+
+@contextmanager
+def _logged_in(
+    plan: CopyPlan, lock: Lock, say: Say, *, reads_all: bool = False
+) -> Iterator[CopyPlan]:
+    """Give the load its own login, if it must not have a superuser's connection."""
+    if not plan.rights.held:
+        yield plan
+        return
+    login = loader.login_or_refuse(
+        *(lock.connection, plan.target, plan.side, plan.run, plan.rights.role),
+        say=say,
+        reads_all=reads_all,
+    )
+    with login as entered:
+        yield replace(plan, login=entered)
+
+
+def _anew(plan: CopyPlan, lock: Lock, path: Path, loaded: Loaded) -> list[Entry]:
+    """Load the schema into an empty database and return how pg_dump prints it."""
+    scratch = replace(plan, run=side.new_run_id(lock.connection, plan.target))
+    try:
+        _prepare(scratch, lock, _silent)
+        with _logged_in(scratch, lock, report.say) as entered:
+            load.load_schema(entered, path, loaded.archive)
+            boundary("copy.anew")
+            return describe.described(
+                entered.proving, HERE, plan.tools, encoding=plan.facts.encoding
+            )
+    finally:
+        clear(scratch, lock)
+
+
+def _silent(line: str) -> None:
+    """Print nothing."""
+
+
+def clear(plan: CopyPlan, lock: Lock) -> None:
+    """Drop the side database of a failed run; if that fails, leave it to db.recover."""
+    try:
+        drop.drop(lock.connection, plan.target, plan.side)
+    except Exception as exc:
+        why = f": {exc}" if isinstance(exc, Failed) else ""
+        recover = typed.task("db.recover")
+        report.say(f"warning: {plan.side!r} may be left, {recover} drops it{why}")

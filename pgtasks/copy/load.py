@@ -1,0 +1,232 @@
+"""Load the side database of a copy: schema, rows, indexes, everything else, statistics."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from psycopg2 import sql
+
+from pgtasks.copy import indexes, schema, snapshot, tables
+from pgtasks.copy.plan import CopyPlan
+from pgtasks.copy.pool import Pool, Work
+from pgtasks.copy.snapshot import Snapshot
+from pgtasks.host import pipeline, tools
+from pgtasks.host.base import Command
+from pgtasks.host.local import HERE
+from pgtasks.host.pipeline import Pipeline
+from pgtasks.report import Console, Progress
+from pgtasks.report.boundaries import boundary
+from pgtasks.server import connection
+from pgtasks.server.connection import Connection
+from pgtasks.server.dump import describe
+from pgtasks.server.proof.fingerprint import pin_statement
+from pgtasks.server.proof.model import Proof
+from pgtasks.server.proof.toc import Entry
+
+_POLL = 0.1
+# as pg_dump sets them, and without waiting for the disk: the commit of the swap flushes all
+_WRITING = (
+    "; SET xmloption = content; SET synchronous_commit = off; SET client_min_messages = error"
+)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What was loaded: the proof of the source's snapshot, its schema, seconds by step.
+
+    `large` are the entries of large objects, which are in another archive than the schema's;
+    `routed` are the partitions whose rows may be in others now, with their partitioned table.
+    """
+
+    proof: Proof
+    archive: tuple[Entry, ...]
+    large: tuple[Entry, ...]
+    routed: Mapping[str, tuple[str, str]]
+    rows: int
+    seconds: dict[str, float]
+    slowest: tuple[tuple[str, float], ...]
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """Return all entries."""
+        return (*self.archive, *self.large)
+
+
+def load(plan: CopyPlan, path: Path, revise: Revise, console: Console) -> Loaded:
+    """Load the side database from one snapshot of the source; `path` is for its schema.
+
+    `revise` raises an error if the schema needs other rights than that of the plan. Raises Retry if
+    tables were altered meanwhile.
+    """
+    clock = _Clock()
+    with (
+        console.progress("copy", sum(plan.origin.sizes.values()) or plan.origin.bytes) as progress,
+        _lent(plan) as env,
+        ExitStack() as reading,
+    ):
+        source = reading.enter_context(snapshot.taken(plan, path, progress))
+        if not schema.same(plan.archive, source.archive):
+            revise(source)
+        loading = _Loading(plan, source, reading, env)
+        with loading.pool as pool:
+            clock.lap("snapshot")
+            restore(plan, env, path, schema.before_rows(source.archive))
+            clock.lap("schema")
+            boundary("copy.loading")
+            pool.start()
+            proof = loading.finish(progress)
+            clock.lap("rows and indexes")
+        _set_sequences(plan, source)
+        boundary("copy.loaded")
+        built = {build.number for builds in loading.indexes.values() for build in builds}
+        restore(plan, env, path, schema.after_rows(source.archive, built))
+        clock.lap("constraints and the rest")
+        pipeline.run(HERE, [plan.load.analyze_command(env)])
+        clock.lap("analyze")
+    slowest = sorted(pool.seconds.items(), key=lambda item: -item[1])[:3]
+    return Loaded(
+        *(proof, tuple(source.archive), loading.large_entries, loading.routed),
+        rows=sum(pool.rows.values()),
+        seconds=clock.seconds,
+        slowest=tuple(slowest),
+    )
+
+
+Revise = Callable[[Snapshot], None]
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self.seconds: dict[str, float] = {}
+
+    def lap(self, name: str) -> None:
+        now = time.monotonic()
+        self.seconds[name] = round(now - self._began, 3)
+        self._began = now
+
+
+class _Loading:
+    """The reading sessions of a load, ended as soon as the last row is read."""
+
+    def __init__(
+        self, plan: CopyPlan, source: Snapshot, reading: ExitStack, env: dict[str, str]
+    ) -> None:
+        self._plan, self._source, self._reading = plan, source, reading
+        planned = tables.plan(source.exporter, source.rows, binary=plan.origin.major == plan.major)
+        self.routed = {str(table): table.root for table in planned if table.root}
+        whole = [table.relation.oid for table in planned if table.whole]
+        self.indexes = indexes.by_table(
+            indexes.builds(
+                indexes.read(source.exporter, whole),
+                source.archive,
+                spaces=not plan.no_tablespaces,
+            )
+        )
+        source.watch.refuse_renamed()  # also of the indexes that were just read
+        self.large_entries, self._large = self._large_objects(env)
+        work = Work(
+            source=source.sessions,
+            target=lambda: writing_session(plan),
+            batches=tables.batches(planned),
+            indexes=self.indexes,
+            lock=source.lock,
+            check=source.check,
+        )
+        self.pool = Pool(work)
+
+    def _large_objects(self, env: dict[str, str]) -> tuple[tuple[Entry, ...], Sequence[Command]]:
+        """Return the entries of the large objects, and the commands that copy them."""
+        plan = self._plan
+        if not self._source.content.large_objects:
+            return (), ()
+        passfile = self._reading.enter_context(HERE.passfile(plan.source))
+        dump = snapshot.dump_of(plan, self._source.name)
+        options = (
+            *schema.large_objects_options(plan.tools),
+            f"--snapshot={self._source.name}",
+        )
+        entries = describe.described(
+            *(plan.source, HERE, plan.tools), encoding=plan.origin.encoding, options=options
+        )
+        command = dump.large_objects_command(snapshot.environment(plan, passfile))
+        return tuple(entries), (command, plan.load.stream_command(env))
+
+    def finish(self, progress: Progress) -> Proof:
+        """Wait until all rows are in and their indexes built; return the source's proof."""
+        proof: Proof | None = None
+        with ExitStack() as stack:
+            large = None
+            if self._large:
+                large = stack.enter_context(Pipeline(HERE, self._large))
+            while not self.pool.wait(_POLL) or proof is None:
+                progress.update(self.pool.bytes_done)
+                if large and large.wait(_POLL):
+                    large.check()
+                    large = None
+                if (
+                    proof is None
+                    and not self.pool.reading
+                    and not large
+                    and self._source.proof.wait(_POLL)
+                ):
+                    proof = self._read()
+        return proof
+
+    def _read(self) -> Proof:
+        """Check the snapshot a last time, and end the sessions that hold it."""
+        proof = self._source.proof.result()
+        self._source.watch.refuse_unread(self._source.content, proof)
+        self._source.watch.refuse_schemas()
+        self._reading.close()
+        boundary("copy.read")
+        return replace(proof, sequences=self._source.sequences)
+
+
+def writing_session(plan: CopyPlan) -> Connection:
+    """Open a session that writes rows, as the role that owns the tables."""
+    place = replace(plan.loading, role=plan.loading.role or plan.load.owner)
+    conn = connection.connect(place, purpose="db.copy")
+    try:
+        connection.execute(conn, pin_statement() + _WRITING)
+    except BaseException:
+        conn.close()
+        raise
+    return conn
+
+
+def _set_sequences(plan: CopyPlan, source: Snapshot) -> None:
+    statements = [
+        tables.setval_statement(each.schema, each.name, each.value, each.called)
+        for each in source.sequences
+    ]
+    if statements:
+        conn = writing_session(plan)
+        try:
+            connection.execute(conn, sql.SQL("; ").join(statements))
+        finally:
+            conn.close()
+
+
+@contextmanager
+def _lent(plan: CopyPlan) -> Iterator[dict[str, str]]:
+    """Yield the environment of the programs that load, for the length of a block."""
+    with HERE.passfile(plan.loading) as passfile:
+        yield tools.environment(HERE.view(plan.loading), passfile)
+
+
+def restore(plan: CopyPlan, env: dict[str, str], path: Path, listed: bytes) -> None:
+    """Run pg_restore of the listed entries."""
+    with HERE.lend(listed) as use_list:
+        pipeline.run(HERE, [plan.load.restore_command(env, path, use_list)])
+
+
+def load_schema(plan: CopyPlan, path: Path, archive: Sequence[Entry]) -> None:
+    """Load the schema alone into an empty database."""
+    everything = schema.before_rows(archive) + schema.after_rows(archive, ())
+    with _lent(plan) as env:
+        restore(plan, env, path, everything)

@@ -1,0 +1,23 @@
+"""The options of a copy on the command line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class CopyOptions:
+    """The options of a copy on the command line."""
+
+    jobs: int
+    no_owner: bool = False
+    keep_owners: bool = False
+    as_superuser: bool = False
+    leave_behind: bool = False
+
+    @property
+    def insists(self) -> str:
+        """Return why the database's name must be typed on any target, or an empty text."""
+        if self.as_superuser:
+            return "--as-superuser lets what the source holds do all that a superuser may"
+        return ""

@@ -1,0 +1,64 @@
+"""The result of a copy, for a person and for a program."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pgtasks import report
+from pgtasks.copy.build import Built
+from pgtasks.database.forget import Trimmed
+from pgtasks.database.swap import Swapped
+from pgtasks.report import typed
+
+
+@dataclass(frozen=True)
+class Copied:
+    """The result of a copy."""
+
+    built: Built
+    swapped: Swapped
+    trimmed: Trimmed
+    disabled: tuple[str, ...]  # subscriptions, as pg_dump saves them
+    seconds: float
+
+    def lines(self) -> list[str]:
+        """Return what a person reads."""
+        plan, loaded = self.built.plan, self.built.loaded
+        origin = f"{plan.source.environment}/{plan.source.database}"
+        swapped = report.duration(self.swapped.seconds)
+        steps = ", ".join(f"{step} {seconds:.1f} s" for step, seconds in loaded.seconds.items())
+        lines = [
+            f"copied {origin} to {plan.target.environment}/{plan.target.database}:"
+            f" {self.built.proven.comparison}, swapped in {swapped}",
+            f"in {report.duration(self.seconds)}: {steps}",
+        ]
+        if loaded.slowest:
+            slowest = (f"{name} {seconds:.1f} s" for name, seconds in loaded.slowest)
+            lines.append(f"slowest tables: {', '.join(slowest)}")
+        if self.swapped.kept:
+            undo = typed.task("db.undo")
+            lines.append(f"the old one is kept as {self.swapped.kept!r}: {undo} takes it back")
+        for name in self.disabled:
+            lines.append(f"subscription {name!r} is disabled, as pg_dump saves it")
+        return [*lines, *self.trimmed.lines()]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the outcome as plain data."""
+        loaded, proven = self.built.loaded, self.built.proven
+        return {
+            **self.built.plan.as_json(),
+            "tables": proven.comparison.tables,
+            "rows_copied": loaded.rows,
+            "sentence": str(proven.comparison),
+            "unproven": list(proven.notes),
+            "owner": self.built.plan.facts.owner,
+            "system": self.built.plan.system,
+            "kept": self.swapped.kept,
+            "swap_seconds": round(self.swapped.seconds, 4),
+            "steps": loaded.seconds,
+            "slowest": dict(loaded.slowest),
+            **self.trimmed.as_json(),
+            "disabled_subscriptions": list(self.disabled),
+            "seconds": round(self.seconds, 3),
+        }

@@ -1,0 +1,119 @@
+"""The plan of a copy: what is read, what is built, and what it replaces."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from pgtasks import report
+from pgtasks.copy.options import CopyOptions
+from pgtasks.copy.schema import Load
+from pgtasks.database.properties import DatabaseProperties
+from pgtasks.database.rights import Rights
+from pgtasks.database.side import side_name
+from pgtasks.host.tools import Toolset
+from pgtasks.server.dump.source import Source
+from pgtasks.server.proof.toc import Entry
+from pgtasks.server.stamp import Stamp
+from pgtasks.settings.target import Target
+
+
+@dataclass(frozen=True)
+class Replaced:
+    """The database that a copy replaces: its size, and the sessions in it."""
+
+    bytes: int
+    sessions: int
+
+
+@dataclass(frozen=True)
+class CopyPlan:
+    """Everything that a copy needs, collected before it changes anything.
+
+    `facts` are the properties of the side database, `owners` the roles that own something in the
+    source, `archive` its schema; `major` is that of the target's server. `login` is the target with
+    the login of the load, if there is one.
+    """
+
+    source: Target
+    target: Target
+    options: CopyOptions
+    tools: Toolset
+    origin: Source
+    facts: DatabaseProperties
+    replaced: Replaced
+    system: str
+    major: int
+    run: str
+    rights: Rights
+    archive: Sequence[Entry] = field(repr=False)
+    no_tablespaces: bool = False
+    login: Target | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def side(self) -> str:
+        """Return the name of the side database."""
+        return side_name(self.target.database, "new", self.run)
+
+    @property
+    def loading(self) -> Target:
+        """Return the side database for the sessions of the load."""
+        return replace((self.login or self.target).at(self.side), role=self.rights.role)
+
+    @property
+    def proving(self) -> Target:
+        """Return the side database for the sessions of the proof."""
+        return self.login.at(self.side) if self.login else self.loading
+
+    @property
+    def load(self) -> Load:
+        """Return the programs that load the side database."""
+        return Load(
+            toolset=self.tools,
+            target=self.loading,
+            encoding=self.facts.encoding,
+            jobs=self.options.jobs,
+            owner=self.facts.owner if self.rights.mapped else "",
+            no_tablespaces=self.no_tablespaces,
+        )
+
+    @property
+    def stamp(self) -> Stamp:
+        """Return the stamp of the side database."""
+        return Stamp(
+            self.target.environment,
+            self.target.database,
+            self.system,
+            origin=f"{self.source.environment}/{self.source.database}",
+            role="new",
+            run=self.run,
+        )
+
+    def lines(self) -> list[str]:
+        """Return the plan for a person."""
+        kept = side_name(self.target.database, "old", self.run)
+        size, sessions = report.size(self.replaced.bytes), self.replaced.sessions
+        ends = f", ends {report.plural(sessions, 'session')}" if sessions else ""
+        return [
+            f"source   {self.source}, {report.plural(self.origin.tables, 'table')},"
+            f" {report.size(self.origin.bytes)}",
+            f"tools    pg_dump and pg_restore {self.tools}, {self.options.jobs} jobs",
+            f"build    {self.side!r}, owner {self.facts.owner!r}",
+            f"replace  {self.target}, {size}{ends}, kept as {kept!r}",
+            *(f"note     {note}" for note in self.notes),
+        ]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the plan as plain data."""
+        return {
+            "source": {"environment": self.source.environment, "database": self.source.database},
+            "tools": str(self.tools),
+            "jobs": self.options.jobs,
+            "side": self.side,
+            "source_bytes": self.origin.bytes,
+            "replaced_bytes": self.replaced.bytes,
+            "replaced_sessions": self.replaced.sessions,
+            "notes": list(self.notes),
+        }

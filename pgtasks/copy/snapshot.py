@@ -1,0 +1,218 @@
+"""The snapshot of the source that all sessions of a copy read, and its check against rewrites.
+
+pg_dump locks the tables while it reads the schema. The session that exports the snapshot locks
+them too, before pg_dump ends, so that each name means the same table until the rows are read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import psycopg2
+
+from pgtasks.copy.plan import CopyPlan
+from pgtasks.copy.schema import Dump
+from pgtasks.copy.tables import TableCopy
+from pgtasks.errors import Failed
+from pgtasks.host import tools
+from pgtasks.host.local import HERE
+from pgtasks.host.pipeline import Pipeline
+from pgtasks.report import Progress
+from pgtasks.report.boundaries import boundary
+from pgtasks.server import connection
+from pgtasks.server.catalog import Relation
+from pgtasks.server.connection import Connection
+from pgtasks.server.dump import pg_dump
+from pgtasks.server.dump.pg_dump import DumpLog
+from pgtasks.server.dump.watch import Retry, Watch
+from pgtasks.server.errors import translate
+from pgtasks.server.proof import naming
+from pgtasks.server.proof.fingerprint import lock_statement, pin_statement, sequence_query
+from pgtasks.server.proof.model import SequenceProof
+from pgtasks.server.proof.reader import SNAPSHOT, ProofReader, snapshot_of
+from pgtasks.server.proof.scope import Content, content
+from pgtasks.server.proof.toc import Entry
+
+_PAUSE = 0.02
+_LOCK_NOT_AVAILABLE = "55P03"
+_SHARE = 4  # the share of the lock table for a copy
+_MOST_LOCKED = 2000  # tables that one session locks in advance
+_SEQUENCES_AT_ONCE = 500
+# rows in their physical order, and nothing in between that planning would run
+_READING = "; SET synchronize_seqscans = off"
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """An exported snapshot of the source, its content, and the schema in it.
+
+    `sessions` read it, one for each worker, and `proof` reads it beside them. `locked` says whether
+    each of them has locked all tables in advance; `rows` are all tables with rows to copy.
+    """
+
+    plan: CopyPlan
+    exporter: Connection
+    sessions: tuple[Connection, ...]
+    proof: ProofReader
+    name: str
+    content: Content
+    watch: Watch
+    archive: Sequence[Entry]
+    sequences: tuple[SequenceProof, ...]
+    locked: bool
+
+    @property
+    def rows(self) -> tuple[Relation, ...]:
+        """Return the tables whose rows are copied."""
+        tables = (*self.content.tables, *self.content.others)
+        absent = bool(self.plan.origin.conflicts is not None)  # a standby has no unlogged rows
+        return tuple(each for each in tables if not (absent and each.persistence == "u"))
+
+    def lock(self, conn: Connection, tables: Sequence[TableCopy]) -> None:
+        """Lock tables before they are read, if not all are locked already."""
+        if not self.locked:
+            lock(conn, [table.relation for table in tables])
+
+    def check(self, conn: Connection, tables: Sequence[TableCopy]) -> None:
+        """Raise Retry if tables that were read, and are still locked, are not the snapshot's."""
+        relations = [table.relation for table in tables]
+        if moved := naming.moved(conn, relations):
+            raise Retry(f"altered meanwhile: {', '.join(map(str, moved))}")
+        self.watch.refuse_columns(relations)
+
+
+def lock(conn: Connection, tables: Sequence[Relation]) -> None:
+    """Lock tables, raising Retry if somebody waits to alter one of them."""
+    if not tables:
+        return
+    try:
+        with conn.cursor() as cursor:
+            cursor.execute(lock_statement(tables))
+    except psycopg2.Error as exc:
+        if exc.pgcode == _LOCK_NOT_AVAILABLE:
+            raise Retry(f"somebody waits to alter a table ({exc})".splitlines()[0]) from None
+        raise translate(exc) from None
+
+
+@contextmanager
+def taken(plan: CopyPlan, path: Path, progress: Progress) -> Iterator[Snapshot]:
+    """Export a snapshot for the length of a block, with the schema in it dumped into a file.
+
+    Raises Retry if the schema was altered while it was read.
+    """
+    with ExitStack() as stack:
+        exporter = stack.enter_context(_session(plan, "db.copy snapshot"))
+        now = stack.enter_context(_session(plan, "db.copy"))
+        connection.execute(exporter, SNAPSHOT)
+        name = snapshot_of(exporter, None)
+        words = DumpLog()
+        with _dumping(plan, name, path, words) as dump:
+            boundary("copy.dumping")
+            sessions = tuple(
+                stack.enter_context(_reading(plan, name)) for _ in range(plan.options.jobs)
+            )
+            scope = content(exporter, sizes=plan.origin.sizes)
+            watch = Watch(exporter, now, scope, words, progress)
+            _await_locks(dump, watch)
+            # at once, so that nobody who wants to alter a table comes between
+            is_locked = _fits(plan, scope)
+            if is_locked:
+                for conn in (exporter, *sessions):
+                    lock(conn, (*scope.tables, *scope.others))
+            proof = stack.enter_context(_proof(plan, name, scope, watch, locked=is_locked))
+            watch.refuse_moved(locked=True)
+            if dump.wait(0):  # its locks may have been released earlier
+                watch.refuse_moved(locked=False)
+            _check(dump, watch)
+        sequences = _sequences(now, scope.sequences)
+        watch.refuse_renamed()
+        archive = pg_dump.contents(HERE, "custom", path)
+        yield Snapshot(
+            *(plan, exporter, sessions, proof, name, scope, watch, archive, sequences, is_locked)
+        )
+
+
+def _session(plan: CopyPlan, purpose: str) -> AbstractContextManager[Connection]:
+    return connection.session(plan.source, read_only=True, purpose=purpose)
+
+
+@contextmanager
+def _reading(plan: CopyPlan, snapshot: str) -> Iterator[Connection]:
+    """Open a session that reads the snapshot."""
+    with _session(plan, "db.copy") as conn:
+        connection.execute(conn, pin_statement() + _READING)
+        connection.execute(conn, SNAPSHOT)
+        snapshot_of(conn, snapshot)
+        yield conn
+
+
+def _proof(
+    plan: CopyPlan, snapshot: str, scope: Content, watch: Watch, *, locked: bool
+) -> ProofReader:
+    # the values of sequences are read by themselves, because they ignore snapshots
+    return ProofReader(
+        *(plan.source, snapshot, replace(scope, sequences=())),
+        jobs=plan.options.jobs,
+        lock=locked,
+        purpose="db.copy proof",
+        check=watch.refuse_columns,
+    )
+
+
+@contextmanager
+def _dumping(plan: CopyPlan, name: str, path: Path, words: DumpLog) -> Iterator[Pipeline]:
+    with HERE.passfile(plan.source) as passfile:
+        env = environment(plan, passfile)
+        command = dump_of(plan, name).schema_command(path, env)
+        with Pipeline(HERE, [command], on_line=words.hear) as dump:
+            yield dump
+
+
+def environment(plan: CopyPlan, passfile: str) -> dict[str, str]:
+    """Return the environment of a pg_dump of the source, whose sessions are read-only."""
+    env = tools.environment(HERE.view(plan.source), passfile, read_only=True)
+    env["PGOPTIONS"] += connection.without_event_triggers(plan.source)
+    return env
+
+
+def dump_of(plan: CopyPlan, snapshot: str) -> Dump:
+    """Return the commands of pg_dump in a snapshot of the source."""
+    return Dump(plan.tools, plan.source.database, snapshot, plan.origin.encoding)
+
+
+def _fits(plan: CopyPlan, scope: Content) -> bool:
+    number = len(scope.tables) + len(scope.others)
+    sessions = 2 * plan.options.jobs + 1  # workers, proof, the exporter
+    return number <= _MOST_LOCKED and number * sessions * _SHARE <= plan.origin.locks
+
+
+def _await_locks(dump: Pipeline, watch: Watch) -> None:
+    while not watch.words.locked.wait(_PAUSE):
+        if dump.wait(0):
+            _check(dump, watch)
+            return
+
+
+def _check(dump: Pipeline, watch: Watch) -> None:
+    """Wait for pg_dump and raise its error, or Retry if the schema was altered meanwhile."""
+    try:
+        dump.check()
+    except Failed as exc:
+        failure = pg_dump.without_progress(exc)
+        watch.explain(failure.hint)
+        raise failure from None
+
+
+def _sequences(conn: Connection, relations: Sequence[Relation]) -> tuple[SequenceProof, ...]:
+    """Return the values of sequences, which ignore snapshots: they are never behind the rows."""
+    found = []
+    numbered = list(enumerate(relations))
+    for start in range(0, len(numbered), _SEQUENCES_AT_ONCE):
+        query = sequence_query(numbered[start : start + _SEQUENCES_AT_ONCE])
+        for number, value, called in connection.rows(conn, query, into=tuple[int, int, bool]):
+            relation = relations[number]
+            found.append(SequenceProof(relation.schema, relation.name, value, called))
+    return tuple(found)

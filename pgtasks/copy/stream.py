@@ -1,0 +1,99 @@
+"""Copy the rows of one table from one session into another, through a pipe."""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import os
+import select
+import threading
+from contextlib import suppress
+
+from psycopg2 import sql
+
+from pgtasks.errors import Failed, Unreachable
+from pgtasks.server.connection import Connection
+from pgtasks.server.errors import translated
+
+_PIPE = 1 << 20  # bytes
+_PIECE = 1 << 17  # bytes of one message to the target
+_SET_SIZE = getattr(fcntl, "F_SETPIPE_SZ", None)  # Linux only
+
+
+class _Sender(threading.Thread):
+    """Read rows from the source and write them into the pipe."""
+
+    def __init__(self, conn: Connection, statement: sql.Composable, handle: int) -> None:
+        super().__init__(name="copy", daemon=True)
+        self._conn, self._statement, self._handle = conn, statement, handle
+        self.failure: BaseException | None = None
+        self.rows = 0
+
+    def run(self) -> None:
+        # the failure is known before the pipe is closed, so that no reader takes it for the end
+        file = os.fdopen(self._handle, "wb", buffering=_PIECE)
+        try:
+            with translated(), self._conn.cursor() as cursor:
+                cursor.copy_expert(self._statement, file)
+                self.rows = cursor.rowcount
+            file.flush()
+        except Unreachable as exc:
+            # the driver has no message for it
+            self.failure = Unreachable("the source ended the session", hint=exc.message)
+        except BaseException as exc:
+            self.failure = exc
+        with suppress(OSError):  # the reader has ended: its error is the one to report
+            file.close()
+
+
+class _Receiver(io.RawIOBase):
+    """The file that the target reads: it ends without an error only if the source has.
+
+    A target that answers before the end has failed, and takes no more rows: the driver would send
+    it all of them first. Its messages are off, so that it has nothing else to say.
+    """
+
+    def __init__(self, handle: int, sender: _Sender, target: Connection) -> None:
+        super().__init__()
+        self._handle, self._sender = handle, sender
+        self._answers = select.poll()
+        self._answers.register(target.fileno(), select.POLLIN)
+
+    def read(self, size: int = _PIECE, /) -> bytes:
+        """Return the next bytes, raising the failure of the source at their end."""
+        if self._answers.poll(0):
+            raise Failed("the target ended the copy")
+        data = os.read(self._handle, size)
+        if not data:
+            self._sender.join()
+            if self._sender.failure is not None:
+                raise self._sender.failure
+        return data
+
+
+def copy(source: Connection, target: Connection, out: sql.Composable, into: sql.Composable) -> int:
+    """Copy rows and return their number. After an error the target must be rolled back.
+
+    The target's COPY fails if the source's did: a COPY that was cut must never be committed.
+    """
+    reader, writer = os.pipe()
+    if _SET_SIZE is not None:
+        with suppress(OSError):  # beyond the limit of this user
+            fcntl.fcntl(writer, _SET_SIZE, _PIPE)
+    sender = _Sender(source, out, writer)
+    sender.start()
+    try:
+        with translated(), target.cursor() as cursor:
+            cursor.copy_expert(into, _Receiver(reader, sender, target), _PIECE)
+            received = cursor.rowcount
+    except BaseException:
+        # of a failure of the source the target says only that it was cut
+        if isinstance(sender.failure, Exception) and not isinstance(sender.failure, OSError):
+            raise sender.failure from None
+        raise
+    finally:
+        os.close(reader)  # a source that still writes gets a broken pipe
+        sender.join()
+    if received != sender.rows:
+        raise Failed(f"the source sent {sender.rows} rows and the target took {received}")
+    return received

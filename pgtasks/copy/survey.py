@@ -1,0 +1,208 @@
+"""Collect everything that a copy needs, and refuse what would stop it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
+
+from pgtasks.copy import schema
+from pgtasks.copy.options import CopyOptions
+from pgtasks.copy.plan import CopyPlan, Replaced
+from pgtasks.copy.snapshot import Snapshot
+from pgtasks.database import demands, leaving, obstacles, properties, side
+from pgtasks.database.obstacles import Change
+from pgtasks.database.recover import Leftovers
+from pgtasks.database.rights import LoadRequest, Rights, decide
+from pgtasks.errors import Refused, VersionMismatch
+from pgtasks.host import tools
+from pgtasks.host.base import Host
+from pgtasks.host.local import HERE
+from pgtasks.server import catalog, connection
+from pgtasks.server.connection import Connection
+from pgtasks.server.dump import describe, source
+from pgtasks.server.identity import system_identifier
+from pgtasks.server.lock import Lock
+from pgtasks.server.proof.toc import Entry
+from pgtasks.settings.target import Target
+
+_REPLACED = (
+    "SELECT pg_database_size(oid) AS bytes, (SELECT count(*) FROM pg_stat_activity a"
+    " WHERE a.datid = d.oid AND a.pid <> pg_backend_pid()"
+    " AND a.backend_type = 'client backend') AS sessions FROM pg_database d WHERE datname = %s"
+)
+
+
+def make_plan(
+    origin: Target, lock: Lock, host: Host, options: CopyOptions, beside: Leftovers
+) -> CopyPlan:
+    """Return the plan of a copy, raising for obstacles, without changing anything.
+
+    `host` is that of the target.
+    """
+    target, conn = lock.target, lock.connection
+    with connection.session(origin, read_only=True, purpose="db.copy") as reading:
+        refuse_same(reading, conn, origin, target)
+        looked = source.look(reading)
+        from_facts = properties.read(reading, origin.database)
+        versions = catalog.extensions(reading)
+    major = conn.server_version // 10000
+    if looked.major > major:
+        raise VersionMismatch(
+            f"{origin} is PostgreSQL {looked.major} and {target} is {major}: a copy goes into the "
+            "same or a newer version"
+        )
+    toolset = tools.for_restore(tools.available(HERE, target), major, major, "none", target)
+    archive = describe.described(
+        origin, HERE, toolset, encoding=looked.encoding, options=schema.schema_options(toolset)
+    )
+    owner = properties.owner(conn, target.database)
+    rights = _rights(conn, target, from_facts.roles, owner, options, archive, versions)
+    facts = replace(properties.read(conn, target.database), encoding=looked.encoding)
+    spaces = {entry.rest[0] for entry in archive if entry.rest} - {""}
+    usable = _usable(conn, spaces, rights.role or rights.user)
+    plan = CopyPlan(
+        source=origin,
+        target=target,
+        options=options,
+        tools=toolset,
+        origin=looked,
+        facts=facts,
+        replaced=connection.rows(conn, _REPLACED, (target.database,), into=Replaced)[0],
+        system=system_identifier(conn),
+        major=major,
+        run=side.new_run_id(conn, target),
+        rights=rights,
+        archive=archive,
+        no_tablespaces=usable != spaces,
+    )
+    free = obstacles.free_bytes(conn, target, host)
+    if free is not None:  # what an interrupted run left is dropped before anything is built
+        free += sum(half.bytes or 0 for half in beside.half_built)
+    refuse(_obstacles(plan, conn, free, versions))
+    return replace(plan, notes=tuple(_notes(plan, from_facts.locale_of(), spaces - usable, free)))
+
+
+def revise(plan: CopyPlan, conn: Connection, source: Snapshot) -> None:
+    """Raise Refused if the source's schema in its snapshot needs other rights than in the plan.
+
+    `conn` is in the target's maintenance database.
+    """
+    versions = catalog.extensions(source.exporter)
+    named = properties.read(source.exporter, plan.source.database).roles
+    rights = _rights(
+        *(conn, plan.target, named, plan.facts.owner, plan.options, source.archive, versions)
+    )
+    if rights != plan.rights:
+        raise Refused(
+            "the source was altered since the plan was shown, and needs other rights or roles now: "
+            "run it again"
+        )
+    refuse(obstacles.extensions(conn, versions))
+
+
+def refuse_same(reading: Connection, conn: Connection, origin: Target, target: Target) -> None:
+    """Raise Refused if source and target are one database, whatever their names and addresses."""
+    same_server = system_identifier(reading) == system_identifier(conn)
+    name = connection.value(reading, "SELECT current_database()", into=str)
+    if same_server and name == target.database:
+        raise Refused(f"source and target are one database: {origin} and {target}")
+
+
+def refuse(lines: Iterable[str]) -> None:
+    """Raise Refused with the obstacles, one line for each, if there are any."""
+    messages = list(lines)
+    if len(messages) == 1:
+        raise Refused(f"cannot copy: {messages[0]}")
+    if messages:
+        raise Refused(
+            f"cannot copy: {len(messages)} things stand in the way", hint="\n".join(messages)
+        )
+
+
+def _rights(
+    conn: Connection,
+    target: Target,
+    named: Sequence[str],
+    owner: str,
+    options: CopyOptions,
+    archive: Sequence[Entry],
+    versions: Iterable[str],
+) -> Rights:
+    """Return the rights of the load: owners and grants are kept only where all roles exist."""
+    of_policies = (role for _, roles in leaving.policies(archive) for role in roles)
+    request = LoadRequest(
+        owner=owner,
+        roles=tuple(sorted({*named, *filter(_is_own, of_policies)})),
+        owners=tuple(sorted({entry.owner for entry in archive if _is_own(entry.owner)})),
+        own=False,
+        elsewhere=not target.protected,
+        no_owner=options.no_owner,
+        keep_owners=options.keep_owners,
+        as_superuser=options.as_superuser,
+    )
+    return decide(
+        conn,
+        request,
+        lambda grants: demands.demanding(conn, target, versions, archive, grants=grants),
+    )
+
+
+def _is_own(role: str) -> bool:
+    return bool(role) and not role.startswith("pg_")  # no user role has such a name
+
+
+def _usable(conn: Connection, spaces: Collection[str], role: str) -> set[str]:
+    """Return those of the tablespaces that exist and that the role may use."""
+    query = (
+        "SELECT spcname FROM pg_tablespace WHERE spcname = ANY(%s)"
+        " AND has_tablespace_privilege(%s, oid, 'CREATE')"
+    )
+    return set(connection.rows(conn, query, (list(spaces), role), into=str))
+
+
+def _obstacles(
+    plan: CopyPlan, conn: Connection, free: int | None, versions: dict[str, str]
+) -> Iterator[str]:
+    """Yield one line for each obstacle, with the way out."""
+    yield from obstacles.rights(conn, plan.target, plan.facts.owner)
+    rights = plan.rights
+    if not plan.options.as_superuser:
+        for need in rights.needs:
+            yield f"{need}{', or --as-superuser' if rights.superuser else ''}"
+    for role in rights.absent:
+        yield (
+            f"role {role!r} of the source does not exist here: create it, or leave owners and "
+            "grants out with --no-owner"
+        )
+    for owner in rights.not_mine:
+        yield (
+            f"role {owner!r} owns objects in the source and this role is no member of it: "
+            "grant membership, or leave owners and grants out with --no-owner"
+        )
+    yield from obstacles.of_server(
+        conn,
+        Change(
+            *(plan.target, plan.facts, plan.origin.bytes, free),
+            replaces=True,
+            leave_behind=plan.options.leave_behind,
+            extensions=versions,
+        ),
+    )
+
+
+def _notes(
+    plan: CopyPlan, locale: Sequence[str], missing: Collection[str], free: int | None
+) -> Iterator[str]:
+    for line in plan.rights.lines():
+        yield line.replace("of the backup ", "of the source ").replace("in the backup", "there")
+    if plan.origin.major != plan.major:
+        yield f"the source is PostgreSQL {plan.origin.major}, the target {plan.major}"
+    if tuple(locale) != tuple(plan.facts.locale_of()):
+        yield "the locales of source and target differ: sort orders may, too"
+    if missing:
+        names = ", ".join(map(repr, sorted(missing)))
+        yield f"tablespace {names} is not here to use: all goes to the database's own"
+    if plan.origin.unlogged:
+        yield "the rows of unlogged tables are missing: a standby does not have them"
+    if free is None:
+        yield "the free space of the server's disk cannot be known from here"
