@@ -354,8 +354,12 @@ def test_orphans_are_named_and_count_only_under_strict(cluster: Cluster, notes: 
     orphans = [each.name for each in found.findings if each.state == "ORPHAN"]
     assert orphans == ["by_hand on public.notes", "of_parts on public.parted"]
     found.check()
-    with pytest.raises(NotProven, match="2 orphan"):
+    drop = r"to remove an orphan, run DROP TRIGGER \.\.\. ON \.\.\.; by hand or in a migration$"
+    with pytest.raises(NotProven, match=f"2 orphan: {drop}"):
         found.check(strict=True)
+    more = trigger.verify(files(TOUCH, ON_NOTES, when("true").replace("touch", "more", 1)), notes)
+    with pytest.raises(NotProven, match=f"inv trigger.apply makes the others agree; {drop}"):
+        more.check(strict=True)
 
 
 def test_an_extensions_own_triggers_are_no_orphans(
@@ -465,6 +469,8 @@ def test_a_trigger_function_that_leaves_search_path_open_is_warned_of(notes: Tar
     applied = trigger.apply(files(text), notes)
     assert [w.split(":")[0] for w in applied.warnings] == ["sql/1.sql"]
     assert "does not pin search_path" in applied.warnings[0]
+    # under that path a table without schema is not found
+    assert "pg_temp, and write every other name in it with its schema" in applied.warnings[0]
 
 
 def test_drop_and_create_is_one_trigger(notes: Target) -> None:
@@ -473,6 +479,47 @@ def test_drop_and_create_is_one_trigger(notes: Target) -> None:
     assert trigger.apply(made, notes).changes == ()
     assert not trigger.verify(made, notes).faults(strict=True)
     assert trigger.verify(made, notes).unknown == ()
+
+
+ONCE = "CREATE TRIGGER touch BEFORE UPDATE ON notes EXECUTE FUNCTION touch();"
+LATE = "CREATE CONSTRAINT TRIGGER late AFTER UPDATE ON notes FOR EACH ROW EXECUTE FUNCTION touch();"
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "way_out"),
+    [
+        (ONCE, "touch", "write CREATE OR REPLACE TRIGGER, so that the file can be applied again"),
+        (LATE, "late", "write DROP TRIGGER IF EXISTS late ON notes; before it"),
+    ],
+)
+def test_a_trigger_that_can_be_created_only_once_is_warned_of(
+    notes: Target, text: str, name: str, way_out: str
+) -> None:
+    made = files(TOUCH, text)
+    warning = (
+        f"sql/2.sql:1: trigger {name} on notes: CREATE TRIGGER fails if the trigger exists already"
+        f" ({way_out})"
+    )
+    assert trigger.plan(made, notes).warnings == (warning,)
+    assert trigger.apply(made, notes).warnings == (warning,)
+    assert trigger.verify(made, notes).warnings == (warning,)
+    with pytest.raises(Failed, match="already exists; nothing was changed") as caught:
+        trigger.apply(made, notes)
+    assert caught.value.hint == way_out
+
+
+@pytest.mark.parametrize(
+    "drop",
+    [
+        "DROP TRIGGER IF EXISTS touch ON public.notes;",
+        "DROP FUNCTION IF EXISTS touch() CASCADE;" + TOUCH,
+        "DO $$ BEGIN DROP TRIGGER IF EXISTS touch ON notes; END $$;",
+    ],
+)
+def test_a_trigger_that_is_dropped_first_is_not_warned_of(notes: Target, drop: str) -> None:
+    made = files(TOUCH, drop + ONCE)
+    trigger.apply(made, notes)
+    assert not [each for each in trigger.apply(made, notes).warnings if "fails" in each]
 
 
 def test_verify_holds_no_lock_and_waits_for_none_long(cluster: Cluster, notes: Target) -> None:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import psycopg2
+from psycopg2.errorcodes import DUPLICATE_OBJECT
 
 from pgtasks import report
 from pgtasks.errors import Failed, PgtasksError, Refused
@@ -162,7 +163,8 @@ def _located(exc: psycopg2.Error, statement: Statement) -> PgtasksError:
     if position:
         line = line_of(statement.file.text, statement.start + int(position) - 1)
     words = exc.diag.message_primary or error.message
-    hint = "\n".join(filter(None, (exc.diag.message_detail, exc.diag.message_hint)))
+    again = expected.once(statement.node) if exc.pgcode == DUPLICATE_OBJECT else ""
+    hint = "\n".join(filter(None, (exc.diag.message_detail, exc.diag.message_hint, again)))
     return Failed(f"{statement.file.name}:{line}: {words}; nothing was changed", hint=hint)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pgtasks.schema import parser
 from pgtasks.schema.trigger.files import SqlFile, Statement, statements
+from pgtasks.server.quoting import quoted
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
@@ -71,6 +72,7 @@ class Expected:
     triggers: dict[tuple[str, str], Trigger] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
+    droppers: list[Message] = field(default_factory=list)  # statements that drop, or may drop
 
 
 def read(files: Iterable[SqlFile]) -> Expected:
@@ -83,7 +85,8 @@ def read(files: Iterable[SqlFile]) -> Expected:
         if function.unpinned:
             expected.warnings.append(
                 f"{function.where}: {function.name} does not pin search_path: its caller decides "
-                "which objects it finds (add SET search_path = pg_catalog, pg_temp)"
+                "which objects it finds (add SET search_path = pg_catalog, pg_temp, and write every"
+                " other name in it with its schema, such as public.orders)"
             )
     return expected
 
@@ -92,6 +95,9 @@ def _take(expected: Expected, statement: Statement) -> None:
     from postgast import pg_query_pb2 as pb
 
     node = statement.node
+    _warn_of_once(expected, statement)
+    if isinstance(node, pb.DropStmt | pb.DoStmt):
+        expected.droppers.append(node)
     if isinstance(node, pb.CreateFunctionStmt) and not _by_column(node):
         function = _function(node, statement)
         _twice(expected, expected.functions.get(function.signature), statement, function.signature)
@@ -107,6 +113,43 @@ def _take(expected: Expected, statement: Statement) -> None:
             expected.triggers.pop((parser.dotted(table), name.string.sval), None)
     elif not (isinstance(node, pb.AlterTableStmt) and _enabling(expected, node)):
         expected.unknown.append(f"{statement.where}: {_kind(node)}")
+
+
+def _warn_of_once(expected: Expected, statement: Statement) -> None:
+    """Warn of a trigger that can be created only once, unless a statement before may drop it."""
+    from postgast import pg_query_pb2 as pb
+
+    node, way_out = statement.node, once(statement.node)
+    if not way_out or not isinstance(node, pb.CreateTrigStmt):
+        return
+    if any(_may_drop(dropper, node.trigname) for dropper in expected.droppers):
+        return
+    name = f"{node.trigname} on {parser.relation(node.relation)}"
+    expected.warnings.append(
+        f"{statement.where}: trigger {name}: CREATE TRIGGER fails if the trigger exists already"
+        f" ({way_out})"
+    )
+
+
+def _may_drop(node: Message, trigger: str) -> bool:
+    """Whether a DROP or DO may drop a trigger. DROP FUNCTION ... CASCADE and DO may drop any."""
+    from postgast import pg_query_pb2 as pb
+
+    if not isinstance(node, pb.DropStmt) or node.remove_type != pb.OBJECT_TRIGGER:
+        return True
+    return any(item.list.items[-1].string.sval == trigger for item in node.objects)
+
+
+def once(node: Message | None) -> str:
+    """Return the way to apply again what creates a trigger only once, empty for all else."""
+    from postgast import pg_query_pb2 as pb
+
+    if not isinstance(node, pb.CreateTrigStmt) or node.replace:
+        return ""
+    if node.isconstraint:
+        name, table = quoted(node.trigname), parser.relation(node.relation)
+        return f"write DROP TRIGGER IF EXISTS {name} ON {table}; before it"
+    return "write CREATE OR REPLACE TRIGGER, so that the file can be applied again"
 
 
 def _by_column(node: pb.CreateFunctionStmt) -> bool:

@@ -81,13 +81,16 @@ class Verification:
         """Return the triggers whose table does not exist, which no trigger file can create."""
         return [finding for finding in self.findings if finding.note == _NO_TABLE]
 
-    def way_out(self) -> str:
+    def way_out(self, *, strict: bool = False) -> str:
         """Return the way to make files and database agree."""
         apply, lacking = typed.task("trigger.apply"), self.without_table()
-        if not lacking:
+        if lacking:
+            table = lacking[0].name.partition(" on ")[2]
+            return f"table {table} is not there, without which {apply} fails"
+        if not (strict and self.count("ORPHAN")):
             return f"{apply} makes them agree"
-        table = lacking[0].name.partition(" on ")[2]
-        return f"table {table} is not there, without which {apply} fails"
+        drop = "to remove an orphan, run DROP TRIGGER ... ON ...; by hand or in a migration"
+        return f"{apply} makes the others agree; {drop}" if self.faults() else drop
 
     def remarks(self) -> list[str]:
         """Return the warnings, and the statements that were not compared."""
@@ -98,7 +101,7 @@ class Verification:
         """Raise NotProven with the findings if the database differs from the files."""
         if self.faults(strict=strict):
             raise NotProven(
-                f"files and database differ: {self.sentence()}: {self.way_out()}",
+                f"files and database differ: {self.sentence()}: {self.way_out(strict=strict)}",
                 details=self.as_json(),
             )
 
