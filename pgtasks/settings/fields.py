@@ -150,7 +150,7 @@ def _text(value: Any, where: str) -> str:
 def _number(value: Any, where: str) -> int:
     if isinstance(value, int) and not isinstance(value, bool):
         return value
-    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value.strip(), re.ASCII):
+    if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,18}", value.strip()):
         return int(value)
     raise BadConfiguration(f"{where}: {_shown(value)}, expected a number")
 

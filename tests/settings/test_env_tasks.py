@@ -446,10 +446,15 @@ def test_a_runtime_file_lies_over_variables(inv: Inv, shop: Path) -> None:
     assert values["protected"]["value"] is False
 
 
-def test_a_flag_lies_over_all_and_is_checked(inv: Inv, project: Path) -> None:
-    done = inv("db.backup", "--jobs", "abc")
+@pytest.mark.parametrize(
+    ("value", "expected"), [("'abc'", "a number"), ("0", "1 to 1000"), ("-1", "1 to 1000")]
+)
+def test_a_flag_lies_over_all_and_is_checked(
+    inv: Inv, project: Path, value: str, expected: str
+) -> None:
+    done = inv("db.backup", f"--jobs={value.strip(chr(39))}")
     assert done.returncode == 2
-    assert error(done) == "--jobs: 'abc', expected a number"
+    assert error(done) == f"--jobs: {value}, expected {expected}"
     assert not (project / "backups").exists()
 
 

@@ -578,6 +578,8 @@ FAULTS = [
     ("port: 5432.0\n", "env/dev.yaml:1: port: 5432.0, expected a number"),
     ("port: 70000\n", "env/dev.yaml:1: port: 70000, expected 1 to 65535"),
     ("jobs: 0\n", "env/dev.yaml:1: jobs: 0, expected 1 to 1000"),
+    ("jobs: '-1'\n", "env/dev.yaml:1: jobs: -1, expected 1 to 1000"),
+    ("jobs: '10000000000'\n", "env/dev.yaml:1: jobs: 10000000000, expected 1 to 1000"),
     ("jobs: true\n", "env/dev.yaml:1: jobs: True, expected a number"),
     ("protected: maybe\n", "env/dev.yaml:1: protected: 'maybe', expected true or false"),
     ("host: [a]\n", "env/dev.yaml:1: host: a list, expected text"),
