@@ -8,13 +8,13 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import invoke
 
 from pgtasks.cli import context
-from pgtasks.errors import Interrupted, PgtasksError, Refused
+from pgtasks.errors import Failed, Interrupted, PgtasksError, Refused
 from pgtasks.report import commandline, typed
 
 
@@ -66,10 +66,23 @@ def exit_of(exc: PgtasksError, *, json: bool = False) -> invoke.Exit:
 
     if json:
         failure = report.failure(exc.message, exc.exit_code, exc.hint)
-        report.document({**failure, **exc.details})
+        with suppress(Failed, BrokenPipeError):  # stdout cannot be written, stderr has the error
+            report.document({**failure, **exc.details})
+    _discard_unwritten()
     error = report.painted(f"error: {report.printable(exc.message)}", sys.stderr)
     hint = (f"  {report.shown(line)}" for line in exc.hint.split("\n") if exc.hint)
     return invoke.Exit("\n".join([*hint, error]), code=exc.exit_code)
+
+
+def _discard_unwritten() -> None:
+    """Discard output that a full disk does not take, because Python writes it again at its end."""
+    from pgtasks import report
+
+    try:
+        if sys.stdout is not None:  # closed by the shell
+            sys.stdout.flush()
+    except OSError:
+        report.silence(sys.stdout)
 
 
 @contextmanager

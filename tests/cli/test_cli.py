@@ -430,6 +430,31 @@ def test_closed_output_is_no_traceback(project: Path) -> None:
         assert "Traceback" not in done.stdout + done.stderr, (closed, done)
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    ("command", "code", "error"),
+    [
+        ("env.status", 1, "the result was not written to stdout: No space left on device"),
+        ("env.status --json", 1, "the result was not written to stdout: No space left on device"),
+        ("env.use --json", 1, "env.use needs NAME: inv env.use NAME (inv --help env.use)"),
+        ("env.show --env nope --json", 2, "unknown environment 'nope', known: dev, test"),
+    ],
+)
+def test_a_full_disk_behind_stdout_is_one_error(
+    project: Path, command: str, code: int, error: str, unbuffered: str
+) -> None:
+    done = subprocess.run(
+        ["/bin/bash", "-c", f'PYTHONUNBUFFERED={unbuffered} "{INV}" {command} >/dev/full'],
+        cwd=project,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == code
+    assert [line for line in done.stderr.splitlines() if not line.startswith("dev: ")] == [
+        f"error: {error}"
+    ]
+
+
 # --- signals -----------------------------------------------------------------------------------
 
 
