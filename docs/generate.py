@@ -93,10 +93,7 @@ def reference(name: str) -> str:
 def _spelled(flag: str, context: Any) -> str:
     """Return a flag as the reference spells it, a positional in capitals."""
     argument = context.flags[re.findall(r"--(?:\[no-\])?[\w-]+", flag)[-1].replace("[no-]", "")]
-    if argument.positional:
-        return str(argument.name).upper()
-    # Invoke's help leaves out that a repeatable flag takes a value
-    return f"{flag}=STRING" if argument.kind is list else flag
+    return str(argument.name).upper() if argument.positional else flag
 
 
 def said(name: str) -> list[str]:

@@ -2,8 +2,8 @@
 
 Invoke says "No idea what 'db.bakcup' is!". It loads tasks.py before it parses the tasks of the
 command line, so that this module can replace the errors of its parser. It depends on
-Program.parse_tasks, parse_cleanup, collection and core, which are public, and on
-ParseMachine.complete_flag.
+Program.parse_tasks, parse_cleanup, collection and core, and ParserContext.help_for, which are
+public, and on ParseMachine.complete_flag.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import shlex
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from invoke.parser import ParseError
+from invoke.parser import ParseError, ParserContext
 from invoke.parser.parser import ParseMachine
 from invoke.program import Program
 
@@ -59,6 +59,8 @@ def teach() -> None:
             setattr(Program, name, _in_our_words(method))
     if not hasattr(ParseMachine.complete_flag, "__wrapped__"):
         ParseMachine.complete_flag = _with_value(ParseMachine.complete_flag)
+    if not hasattr(ParserContext.help_for, "__wrapped__"):
+        ParserContext.help_for = _with_kind(ParserContext.help_for)
 
 
 def _with_value(method: Callable[[Any], None]) -> Callable[[Any], None]:
@@ -69,6 +71,17 @@ def _with_value(method: Callable[[Any], None]) -> Callable[[Any], None]:
         method(machine)
         if machine.flag and machine.flag.kind is list and not machine.flag_got_value:
             machine.error(f"Flag {machine.flag!r} needed value and was not given one!")
+
+    return wrapped
+
+
+def _with_kind(method: Callable[..., tuple[str, str]]) -> Callable[..., tuple[str, str]]:
+    """Show in the help that a repeatable flag takes a value, which Invoke omits."""
+
+    @functools.wraps(method)
+    def wrapped(context: Any, flag: str) -> tuple[str, str]:
+        names, help = method(context, flag)
+        return f"{names}=STRING" if context.flags[flag].kind is list else names, help
 
     return wrapped
 
@@ -105,7 +118,7 @@ def _explained(exc: ParseError, names: Sequence[str], words: Sequence[str]) -> s
     word, context = unknown[1], exc.context
     task = context.name if context is not None else None
     if task is None:
-        return _no_task(word, names)
+        return _too_early(word, names, words) if word.startswith("-") else _no_task(word, names)
     if word.startswith("-"):
         return _no_flag(word, task, context)
     return _no_positional(word, task, context, names, words)
@@ -130,6 +143,17 @@ def _flag(name: str) -> str:
 def _lowered(text: str) -> str:
     text = " ".join(text.split()).rstrip("!")
     return text[:1].lower() + text[1:]
+
+
+def _too_early(flag: str, names: Sequence[str], words: Sequence[str]) -> str:
+    """Return the error for an unknown flag before the first task."""
+    error = f"unknown flag {flag!r} of inv, the flags of a task go after it"
+    task = next((word for word in words if word in names), "")
+    if not task:
+        return f"{error} ({typed.inv('--list')} shows all tasks)"
+    rest = list(words)
+    rest.remove(task)
+    return f"{error}: {typed.inv(task, *map(shlex.quote, rest))}"
 
 
 def _no_task(word: str, names: Sequence[str]) -> str:

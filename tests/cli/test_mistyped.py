@@ -55,6 +55,12 @@ def names_of(project: Path) -> set[str]:
         ("db.restore --leave-out", "db.restore: --leave-out needs a value"),
         ("db.restore --accept --dry", "db.restore: --accept needs a value"),
         ("migrate.new -m", "migrate.new: --message needs a value"),
+        (
+            "--env dev db.check",
+            "flag '--env' of inv, the flags of a task go after it: inv db.check",
+        ),
+        ("--env=d'v db.check --json", """go after it: inv db.check '--env=d'"'"'v' --json"""),
+        ("--env", "unknown flag '--env' of inv, the flags of a task go after it (inv --list"),
     ],
 )
 def test_the_answer_names_what_is_near(inv: Any, shop: Path, words: str, answer: str) -> None:
@@ -95,6 +101,12 @@ def test_help_of_a_task_runs_nothing(inv: Any, shop: Path, words: str, task: str
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == inv("--help", task, cwd=shop).stdout
     assert f" {task} " in done.stdout.splitlines()[0]
+
+
+def test_the_help_shows_which_flags_take_a_value(inv: Any, shop: Path) -> None:
+    words = inv("help", "db.restore", cwd=shop).stdout.split()
+    assert {"--accept=STRING", "--leave-out=STRING", "--backup=STRING", "--dry"} <= set(words)
+    assert "--file=STRING" in inv("help", "db.run", cwd=shop).stdout
 
 
 def test_help_of_a_task_leaves_the_database_as_it_is(inv: Any, project: Path, target: Any) -> None:
