@@ -109,6 +109,53 @@ def restore(
 
 @task(
     help={
+        "source": "environment to copy from; it is only read",
+        "target": "environment to copy to; its database is replaced, and kept for db.undo",
+        "unmasked": "let the data of a protected source leave it as it is, once its name is typed",
+        "confirm_source": "name of the protected source's database, instead of typing it",
+        "no_owner": "omit owners and grants: everything belongs to the owner of the database",
+        "keep_owners": "refuse if a role is missing, instead of giving everything to the owner",
+        "as_superuser": "run the code in the source with the rights of a superuser on the target",
+        "leave_behind": "continue without settings and grants that this role cannot apply",
+    },
+)
+def copy(
+    c,
+    source,
+    target,
+    jobs=None,
+    unmasked=False,
+    confirm_source=None,
+    no_owner=False,
+    keep_owners=False,
+    as_superuser=False,
+    leave_behind=False,
+    confirm=None,
+    json=False,
+    dry=False,
+):
+    """Copy a database over another environment's. Example: inv db.copy prod dev"""
+    flags = {"jobs": jobs}
+    with run(c, env=target, json=json, dry=dry, journaled=True, flags=flags) as r:
+        from pgtasks.cli.source import source as opened
+        from pgtasks.copy import CopyOptions, copy
+
+        options = CopyOptions(
+            r.target.jobs,
+            no_owner=no_owner,
+            keep_owners=keep_owners,
+            as_superuser=as_superuser,
+            leave_behind=leave_behind,
+        )
+        with opened(r, source, unmasked=unmasked, confirm=confirm_source) as origin:
+            r.look()
+            with r.replacing(confirm=confirm, insists=options.insists) as permit:
+                talk = {"console": r.console, "agreed": permit.agreed}
+                r.finish(copy(origin.target, permit.lock, r.host, options, **talk))
+
+
+@task(
+    help={
         "to": "name or ID of the kept database to return to (default: the newest)",
         "leave_behind": "continue although replication slots stay with the replaced database",
     }

@@ -9,6 +9,7 @@ early         Ctrl-C before a task begins, or between two
 executor      Invoke's executor, with our error messages
 opening       open the run of a task: environment, target, journal
 run           what the body of a task works with: target, guard, lock
+source        the environment that a task reads besides its target
 permit        the question that the guard leaves, and the permit to replace a database
 group         --env with one environment or several
 parallel      run a task for several environments at once

@@ -348,6 +348,25 @@ def _restore(far: Far) -> None:
     assert (far.rows, far.mark()) == (rows, ENVIRONMENT)
 
 
+@trial("db.copy")
+def _copy(far: Far) -> None:
+    rows, near, cluster = far.rows, f"{far.database}_near", far.host.cluster
+    copy = sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER {}")
+    cluster.execute(copy.format(*map(sql.Identifier, (near, far.database, far.host.user))))
+    put_stamp(replace(cluster.target(near), environment="near"))
+    said = far.host.settings(database=near)
+    (far.root / "env" / "near.yaml").write_text(json.dumps(said))
+    far.emptied()
+    before = far.logins()
+    try:
+        done = far.inv("db.copy", "near", ENVIRONMENT, cwd=far.root, env=far.aside)
+    finally:
+        cluster.drop(near)
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    assert far.logins() - before == 2  # one for each environment
+    assert (far.rows, far.mark()) == (rows, ENVIRONMENT)
+
+
 @trial("db.undo")
 def _undo(far: Far) -> None:
     far.backup()

@@ -1,0 +1,76 @@
+"""The environment that a task reads besides its target."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pgtasks import report
+from pgtasks.cli.run import Run
+from pgtasks.errors import PgtasksError, Refused
+from pgtasks.server.reach import Reached
+from pgtasks.settings.environment import resolve
+from pgtasks.settings.selection import Choice
+from pgtasks.settings.target import Target, from_environment
+
+
+@contextmanager
+def source(
+    run: Run, name: str, *, unmasked: bool = False, confirm: str | None = None
+) -> Iterator[Reached]:
+    """Reach the source of a copy, as the reader of its environment if it has one.
+
+    Raises Refused for a protected one, unless its data may leave it `unmasked` and the name of its
+    database is typed, or given in `confirm`.
+    """
+    environment = resolve(run.project, run.project.known(name), flags={})
+    target = _named(from_environment(environment), run)
+    report.say(report.printable(f"from {target.line()}"))
+    choice = Choice(environment.name, "SOURCE")
+    other = Run(run.task, run.project, choice, environment, target, run.json, run.dry)
+    try:
+        with other.reading() as reached:
+            _ask(other, unmasked=unmasked, confirm=confirm)
+            yield reached
+    except PgtasksError as exc:
+        error = other.explained(exc)
+        if error is exc:
+            raise
+        raise error from None
+    finally:
+        other.close()
+
+
+def _named(target: Target, run: Run) -> Target:
+    if not target.embedded:
+        return target
+    from pgtasks.server import embedded
+
+    return embedded.named(target, run.project.root)
+
+
+def _ask(source: Run, *, unmasked: bool, confirm: str | None) -> None:
+    """Ask for the name of a protected source, raising Refused without the right answer."""
+    database, why = source.target.database, source.protection
+    if confirm is not None and confirm != database:
+        raise Refused(
+            f"--confirm-source {confirm!r} is not the source's name, expected {database!r}"
+        )
+    if not why:
+        return
+    if not unmasked:
+        raise Refused(
+            f"{why}: its data would leave it as it is, which --unmasked and its name allow"
+        )
+    if confirm == database:
+        return
+    if source.dry:
+        source.say("guard: would ask to type the source database's name")
+        return
+    if not source.console.interactive:
+        raise Refused(f"{why}, add --confirm-source {shlex.quote(database)}")
+    source.say(why)
+    typed = source.console.ask("type the source database's name to let its data leave it: ")
+    if typed != database:
+        raise Refused(f"{typed!r} is not {database!r}, nothing was done")

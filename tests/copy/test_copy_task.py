@@ -1,0 +1,288 @@
+"""inv db.copy: what it asks, refuses, says and writes; and what an interrupted one leaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from halting import NEW, OLD, Start, halted
+from matrix import matrix
+from projects import put_stamp
+from restores import CONTENT, damage, logins, rows, sides
+from servers import Cluster
+from terminal import answer
+from waiting import until
+
+from pgtasks.report import boundaries
+
+Inv = Callable[..., Any]
+INV = Path(sys.executable).with_name("inv")
+_SWAPPED = ("swap.done", "copy.swapped")
+
+
+@pytest.fixture(scope="module")
+def owner(cluster: Cluster) -> Iterator[str]:
+    """Return a plain role that owns the databases here; the superuser works on them."""
+    name = f"copies{os.getpid()}"
+    cluster.execute(f"CREATE ROLE {name} LOGIN")
+    yield name
+    cluster.execute(f"DROP ROLE {name}")
+
+
+def fill_as(cluster: Cluster, database: str, owner: str) -> None:
+    """Give a database to its owner, and let him fill it."""
+    cluster.execute(f'ALTER DATABASE "{database}" OWNER TO {owner}')
+    session = cluster.connect(database, user=owner)
+    with session.cursor() as cursor:
+        cursor.execute(CONTENT)
+    session.close()
+
+
+@pytest.fixture
+def source(cluster: Cluster, fresh_database: Callable[..., str], project: Path, owner: str) -> str:
+    """Return the database of environment qa in the project, filled."""
+    name = fresh_database(cluster)
+    fill_as(cluster, name, owner)
+    put_stamp(cluster.target(name, environment="qa"))
+    (project / "env" / "qa.yaml").write_text(f"url: '{cluster.url(name)}'\n", encoding="utf-8")
+    return name
+
+
+@pytest.fixture
+def target_name(cluster: Cluster, database: str, project: Path, owner: str) -> str:
+    """Return the database of environment dev, which lacks most rows."""
+    fill_as(cluster, database, owner)
+    damage(cluster, database)
+    return database
+
+
+def protect(project: Path, environment: str) -> None:
+    file = project / "env" / f"{environment}.yaml"
+    file.write_text(file.read_text(encoding="utf-8") + "protected: true\n", encoding="utf-8")
+
+
+def test_copies_and_undoes(cluster: Cluster, source: str, target_name: str, inv: Inv) -> None:
+    done = inv("db.copy", "qa", "dev")
+    assert done.returncode == 0, done.stderr
+    assert f"copied qa/{source} to dev/{target_name}: 2 of 2 tables identical" in done.stdout
+    assert "replace  " in done.stderr
+    assert rows(cluster, target_name) == NEW
+    assert inv("db.undo").returncode == 0
+    assert rows(cluster, target_name) == OLD
+    listed = json.loads(inv("journal.list", "--json").stdout)
+    assert "db.copy" in [entry["task"] for entry in listed["entries"]]
+
+
+def test_a_dry_run_changes_nothing(
+    cluster: Cluster, source: str, target_name: str, inv: Inv
+) -> None:
+    done = inv("db.copy", "qa", "dev", "--dry", "--json")
+    assert done.returncode == 0, done.stderr
+    plan = json.loads(done.stdout)
+    assert plan["source"] == {"environment": "qa", "database": source}
+    assert plan["replaced_bytes"] > 0
+    assert rows(cluster, target_name) == OLD
+    assert sides(cluster, target_name) == []
+    assert json.loads(inv("db.copy", "qa", "dev", "--json").stdout)["rows_copied"] == 2000
+
+
+def test_the_stamp_stays_that_of_the_target(
+    cluster: Cluster, source: str, target_name: str, inv: Inv
+) -> None:
+    assert inv("db.copy", "qa", "dev").returncode == 0
+    shown = json.loads(inv("env.status", "--json").stdout)
+    assert "dev" in json.dumps(shown)
+    comment = cluster.value(
+        "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = %s",
+        parameters=(target_name,),
+    )
+    assert comment.startswith("pgtasks: environment=dev ")
+    assert f"origin=qa/{source}" in comment
+    assert inv("db.copy", "qa", "dev").returncode == 0
+
+
+def test_a_protected_source_needs_unmasked_and_its_name(
+    cluster: Cluster, source: str, target_name: str, project: Path, inv: Inv
+) -> None:
+    protect(project, "qa")
+    refused = inv("db.copy", "qa", "dev")
+    assert refused.returncode == 2
+    assert "--unmasked and its name allow" in refused.stderr
+    refused = inv("db.copy", "qa", "dev", "--unmasked")
+    assert refused.returncode == 2
+    assert f"add --confirm-source {source}" in refused.stderr
+    refused = inv("db.copy", "qa", "dev", "--unmasked", "--confirm-source", target_name)
+    assert refused.returncode == 2
+    assert sides(cluster, target_name) == []
+    assert rows(cluster, target_name) == OLD
+    dry = inv("db.copy", "qa", "dev", "--unmasked", "--dry")
+    assert dry.returncode == 0, dry.stderr
+    assert "would ask to type the source database's name" in dry.stderr
+    done = inv("db.copy", "qa", "dev", "--unmasked", "--confirm-source", source)
+    assert done.returncode == 0, done.stderr
+    assert rows(cluster, target_name) == NEW
+
+
+def test_a_source_with_content_and_no_stamp_counts_as_protected(
+    cluster: Cluster, source: str, target_name: str, inv: Inv
+) -> None:
+    cluster.execute(f'COMMENT ON DATABASE "{source}" IS NULL')
+    refused = inv("db.copy", "qa", "dev")
+    assert refused.returncode == 2
+    assert "counts as protected" in refused.stderr
+
+
+@pytest.mark.parametrize("typed", ["right", "wrong"])
+def test_a_person_types_the_name_of_the_source(
+    cluster: Cluster, source: str, target_name: str, project: Path, typed: str
+) -> None:
+    protect(project, "qa")
+    name = source if typed == "right" else target_name
+    argv = [INV, "db.copy", "qa", "dev", "--unmasked"]
+    ended = answer(argv, [("let its data leave it: ", f"{name}\n")], cwd=project)
+    assert ended.code == (0 if typed == "right" else 2), ended.screen
+    assert rows(cluster, target_name) == (NEW if typed == "right" else OLD)
+
+
+def test_a_protected_target_needs_its_name(
+    cluster: Cluster, source: str, target_name: str, project: Path, inv: Inv
+) -> None:
+    protect(project, "dev")
+    refused = inv("db.copy", "qa", "dev")
+    assert refused.returncode == 2
+    assert f"add --confirm {target_name}" in refused.stderr
+    assert inv("db.copy", "qa", "dev", "--confirm", source).returncode == 2
+    assert rows(cluster, target_name) == OLD
+    done = inv("db.copy", "qa", "dev", "--confirm", target_name)
+    assert done.returncode == 0, done.stderr
+    assert rows(cluster, target_name) == NEW
+
+
+def test_one_database_by_two_addresses_is_refused(
+    cluster: Cluster, target_name: str, project: Path, inv: Inv
+) -> None:
+    put_stamp(cluster.target(target_name))
+    (project / "env" / "dev.yaml").rename(project / "env" / "first.yaml")
+    url = cluster.url(target_name)
+    (project / "env" / "first.yaml").write_text(f"url: '{url}'\n")
+    (project / "env" / "dev.yaml").write_text(f"url: '{url}'\ninherits: first\n")
+    refused = inv("db.copy", "dev", "dev")
+    assert refused.returncode == 2
+    assert "source and target are one database" in refused.stderr
+    assert sides(cluster, target_name) == []
+
+
+def test_the_label_of_the_source_must_be_right(
+    cluster: Cluster, source: str, target_name: str, inv: Inv
+) -> None:
+    put_stamp(cluster.target(source, environment="prod"))
+    refused = inv("db.copy", "qa", "dev")
+    assert refused.returncode == 2
+    assert "is stamped 'prod'" in refused.stderr
+
+
+def test_several_environments_are_refused(source: str, target_name: str, inv: Inv) -> None:
+    for names in (("qa", "dev,qa"), ("qa,dev", "dev"), ("qa", "all")):
+        assert inv("db.copy", *names).returncode in (1, 2), names
+
+
+def test_the_second_copy_is_told_who_holds_the_target(
+    source: str, target_name: str, inv: Inv, start_inv: Start
+) -> None:
+    process = halted(start_inv, "copy.loading", "db.copy", "qa", "dev")
+    second = inv("db.copy", "qa", "dev")
+    assert second.returncode == 6
+    assert f"db.copy, process {process.pid} of" in second.stderr
+    os.killpg(process.pid, signal.SIGINT)
+    process.communicate(timeout=60)
+
+
+def kill(process: subprocess.Popen[str], cluster: Cluster) -> None:
+    os.kill(process.pid, signal.SIGKILL)
+
+
+def interrupt(process: subprocess.Popen[str], cluster: Cluster) -> None:
+    os.killpg(process.pid, signal.SIGINT)
+
+
+def end_backends(process: subprocess.Popen[str], cluster: Cluster) -> None:
+    """End every session of the run on the server, then let the run go on by interrupting it."""
+    cluster.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE application_name LIKE %s AND pid <> pg_backend_pid()",
+        parameters=(f"pgtasks% {process.pid} %",),
+    )
+    interrupt(process, cluster)
+
+
+@matrix(step=[*boundaries.COPY, *boundaries.SWAP], fault=[kill, interrupt, end_backends])
+def test_an_interrupted_copy_leaves_old_or_new(
+    cluster: Cluster,
+    source: str,
+    target_name: str,
+    inv: Inv,
+    start_inv: Start,
+    step: str,
+    fault: Callable[..., None],
+) -> None:
+    process = halted(start_inv, step, "db.copy", "qa", "dev")
+    fault(process, cluster)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == (-signal.SIGKILL if fault is kill else 130)
+    if fault is not kill:
+        words = "replaced, inv db.undo takes that back" if step in _SWAPPED else "as it was"
+        assert said.endswith(f"error: interrupted; {target_name!r} is {words}\n"), said
+    assert rows(cluster, target_name) == (NEW if step in _SWAPPED else OLD)
+    assert rows(cluster, source) == NEW
+    healed = until(lambda: (done := inv("db.recover")).returncode != 6 and done)
+    assert healed.returncode == 0, healed.stderr
+    assert len(sides(cluster, target_name)) == (1 if step in _SWAPPED else 0)
+    assert logins(cluster, target_name) == []
+    assert rows(cluster, target_name) == (NEW if step in _SWAPPED else OLD)
+    until(lambda: not sessions(cluster, process.pid))
+
+
+def sessions(cluster: Cluster, pid: int) -> list[Any]:
+    """Return the sessions of a run that are still on the server."""
+    return cluster.execute(
+        "SELECT application_name, query FROM pg_stat_activity WHERE application_name LIKE %s",
+        parameters=(f"pgtasks% {pid} %",),
+    )
+
+
+@pytest.mark.parametrize("which", ["COPY % TO STDOUT%", "COPY % FROM STDIN%"])
+def test_a_session_that_ends_in_the_middle_of_a_table(
+    cluster: Cluster,
+    source: str,
+    target_name: str,
+    inv: Inv,
+    start_inv: Start,
+    which: str,
+) -> None:
+    cluster.execute(
+        "CREATE TABLE large AS SELECT i, repeat('x', 900) AS t FROM generate_series(1, 300000) i;"
+        "GRANT ALL ON large TO PUBLIC",
+        source,
+    )
+    process = start_inv("db.copy", "qa", "dev", "--as-superuser", "--confirm", target_name)
+    end = (
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE %s"
+        " AND query LIKE '%%large%%' AND state = 'active' AND pid <> pg_backend_pid()"
+    )
+    until(lambda: cluster.execute(end, parameters=(which,)))
+    _, said = process.communicate(timeout=60)
+    assert process.returncode in (1, 4), said
+    assert "error: table public.large: " in said
+    assert re.search("ended the (session|connection)", said), said
+    assert rows(cluster, target_name) == OLD
+    assert sides(cluster, target_name) == []
+    assert rows(cluster, source) == NEW
+    until(lambda: not sessions(cluster, process.pid))
