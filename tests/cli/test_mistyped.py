@@ -59,7 +59,7 @@ def names_of(project: Path) -> set[str]:
             "--env dev db.check",
             "flag '--env' of inv, the flags of a task go after it: inv db.check",
         ),
-        ("--env=d'v db.check --json", """go after it: inv db.check '--env=d'"'"'v' --json"""),
+        ("--env=d'v db.check --json", """go after it: inv db.check --env 'd'"'"'v' --json"""),
         ("--env", "unknown flag '--env' of inv, the flags of a task go after it (inv --list"),
     ],
 )
@@ -157,7 +157,7 @@ def test_inv_alone_says_where_one_is_and_what_to_begin_with(
 ) -> None:
     done = inv(*words, cwd=shop)
     assert done.returncode == 0, done.stderr
-    assert done.stderr == "dev: nobody@127.0.0.1:1/none (not protected)\n"
+    assert done.stderr == "dev: nobody@127.0.0.1:1/none\n"
     assert done.stdout.startswith("environment dev (")
     assert sum(line.startswith("  inv ") for line in done.stdout.splitlines()) == 10
     assert max(map(len, done.stdout.splitlines())) <= 80
