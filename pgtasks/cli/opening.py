@@ -44,7 +44,7 @@ def opened(
     began = time.monotonic()
     name = environment.name if must_be_named(project, environment) else ""
     try:
-        with typed.within(task, name), _pointing(task):
+        with typed.within(task, name), _pointing(current):
             yield current
     except BaseException as exc:
         error = current.explained(exc) if isinstance(exc, PgtasksError) else exc
@@ -63,15 +63,30 @@ _NOT_REACHED = ("connection to server", "could not translate host name")
 
 
 @contextmanager
-def _pointing(task: str) -> Iterator[None]:
+def _pointing(current: Run) -> Iterator[None]:
     """Add a hint to an error of a connection that has none: the task that tests it step by step."""
     try:
         yield
     except Unreachable as exc:
         not_reached = any(words in exc.message for words in _NOT_REACHED)
-        if not_reached and task != "db.check" and not exc.hint and "inv " not in exc.message:
-            exc.hint = f"{typed.task('db.check', '--verbose')} checks the connection step by step"
+        denied = "password authentication failed" in exc.message
+        elsewhere = denied or current.task != "db.check"
+        if not_reached and elsewhere and not exc.hint and "inv " not in exc.message:
+            steps = f"{typed.task('db.check', '--verbose')} checks the connection step by step"
+            exc.hint = "\n".join([*(_password_source(current) if denied else ()), steps])
         raise
+
+
+def _password_source(current: Run) -> list[str]:
+    """Return a line with the source of the refused password, if it is known."""
+    from pgtasks.host import password
+
+    target = current.target
+    if target.password is not current.environment.password:  # that of the reader
+        return []
+    source = password.source(target, current.environment)
+    # a password without a source was typed
+    return [f"the password is {source}"] if source.startswith("from ") else []
 
 
 def _named(target: Target, project: Project) -> Target:

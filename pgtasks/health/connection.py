@@ -317,7 +317,7 @@ def _logged_in(reached: Reached, environment: Environment, root: Path) -> Iterat
     except PgtasksError as exc:
         yield ConnectionStep("password", False, exc.message)
         return
-    yield ConnectionStep("password", True, _source(target, environment))
+    yield ConnectionStep("password", True, password.source(target, environment))
     reached = replace(reached, target=target)
     for name, database in (("login", target.maintenance), ("database", target.database)):
         try:
@@ -326,25 +326,6 @@ def _logged_in(reached: Reached, environment: Environment, root: Path) -> Iterat
         except Unreachable as exc:
             yield ConnectionStep(name, False, exc.message)
             return
-
-
-def _source(target: Target, environment: Environment) -> str:
-    if environment.password is not None:
-        return f"from {environment.password_layer}"
-    if target.password_command:
-        return f"from the password_command of {environment.layer('password_command')}"
-    path = Path(target.passfile or Path("~/.pgpass").expanduser())
-    if not path.exists():
-        return f"none: no setting has one, and there is no {path}"
-    if fault := libpq.passfile_fault(path):
-        return f"none: {fault}"
-    text = path.read_text("utf-8", "replace")
-    # libpq looks up its default socket folder as localhost; that folder depends on the package
-    hosts = (target.host, "localhost") if target.socket else (target.host,)
-    rest = (str(target.port), target.maintenance, target.user)
-    if not any(libpq.passfile_password(text, (host, *rest)) for host in hosts):
-        return f"none: {path} has no line for {':'.join((target.host, *rest))}"
-    return f"from {path}"
 
 
 def _seconds(target: Target) -> float:

@@ -17,6 +17,7 @@ from pgtasks.errors import BadConfiguration, Refused
 from pgtasks.host import child, tempfiles
 from pgtasks.report import CONSOLE
 from pgtasks.settings import libpq
+from pgtasks.settings.environment import Environment
 from pgtasks.settings.secret import Secret, redact
 from pgtasks.settings.target import Target
 
@@ -122,6 +123,26 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     for stream in (process.stdout, process.stderr):
         if stream is not None:
             stream.close()
+
+
+def source(target: Target, environment: Environment) -> str:
+    """Return where the password of a target comes from: `from ...`, or `none: ...` and why."""
+    if environment.password is not None:
+        return f"from {environment.password_layer}"
+    if target.password_command:
+        return f"from the password_command of {environment.layer('password_command')}"
+    path = Path(target.passfile or Path("~/.pgpass").expanduser())
+    if not path.exists():
+        return f"none: no setting has one, and there is no {path}"
+    if fault := libpq.passfile_fault(path):
+        return f"none: {fault}"
+    text = path.read_text("utf-8", "replace")
+    # libpq looks up its default socket folder as localhost; that folder depends on the package
+    hosts = (target.host, "localhost") if target.socket else (target.host,)
+    rest = (str(target.port), target.maintenance, target.user)
+    if not any(libpq.passfile_password(text, (host, *rest)) for host in hosts):
+        return f"none: {path} has no line for {':'.join((target.host, *rest))}"
+    return f"from {path}"
 
 
 def asked(target: Target) -> Target:

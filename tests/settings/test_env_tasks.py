@@ -106,7 +106,7 @@ def test_show_prints_every_value_with_its_layer(inv: Inv, shop: Path) -> None:
     ):
         assert row in rows
     assert "s3cret" not in done.stdout + done.stderr
-    assert done.stderr == "qa: u@qa1:6000/q (not protected)\n"
+    assert done.stderr == "qa: u@qa1:6000/q\n"
 
 
 def test_show_masks_the_applications_secrets(inv: Inv, shop: Path) -> None:
@@ -489,6 +489,26 @@ def test_a_wrong_password_is_unreachable(inv: Inv, shop: Path, password_cluster:
     assert done.returncode == 4
     assert "password authentication failed" in error(done)
     assert "wr0ng" not in done.stderr
+
+
+def test_a_wrong_password_is_shown_with_its_source(
+    inv: Inv, shop: Path, password_cluster: Cluster
+) -> None:
+    wrong = {"DEV_DATABASE_URL": password_cluster.url().replace("s3cret", "wr0ng")}
+    assert inv("db.check", cwd=shop, env=wrong).stderr.splitlines()[1:3] == [
+        "  the password is from DEV_DATABASE_URL",
+        "  inv db.check --verbose checks the connection step by step",
+    ]
+    pgpass = shop / "pgpass"
+    pgpass.write_text("*:*:*:*:wr0ng\n")
+    pgpass.chmod(0o600)
+    url = password_cluster.url().replace(":s3cret", "")
+    done = inv(
+        "db.check",
+        cwd=shop,
+        env={"DEV_DATABASE_URL": url, "INVOKE_PGTASKS_ENVIRONMENTS_DEV_PASSFILE": str(pgpass)},
+    )
+    assert f"  the password is from {pgpass}\n" in done.stderr
 
 
 def test_without_a_terminal_no_password_is_asked_for(
