@@ -153,9 +153,11 @@ class Target:
         return f"{user}{host}/{self.database}{over}"
 
     def line(self) -> str:
-        """Return the first line of every task: the target, protected or not."""
-        guard = "protected" if self.protected else "not protected"
-        return f"{self.environment}: {self} ({guard})"
+        """Return the first line of every task: the target, and whether settings protect it.
+
+        A database of an unprotected environment may count as protected, which its stamp decides.
+        """
+        return f"{self.environment}: {self}{' (protected)' if self.protected else ''}"
 
 
 def from_environment(environment: Environment) -> Target:

@@ -386,9 +386,7 @@ def test_talk_goes_to_stderr_data_to_stdout(project: Path, inv: Inv, database: s
     done = inv("env.show", "--url")
     assert done.stdout.startswith("postgresql://")
     assert done.stdout.count("\n") == 1
-    assert re.fullmatch(
-        rf"dev: postgres@\S+/{database} \(not protected\)\n", inv("db.check").stderr
-    )
+    assert re.fullmatch(rf"dev: postgres@\S+/{database}\n", inv("db.check").stderr)
 
 
 def test_the_target_line_comes_first(project: Path, inv: Inv) -> None:

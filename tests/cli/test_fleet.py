@@ -243,9 +243,7 @@ def test_each_environment_is_done_and_one_that_fails_stops_none(shop: Make, inv:
     assert "Connection refused" in rows["prod-us"][2]
     said = done.stderr.splitlines()
     assert said[-1] == "error: 1 of 3 environments failed: prod-us (4)"
-    assert re.search(
-        r"^prod-eu: postgres@\S+/two words prod-eu \(not protected\)$", done.stderr, re.M
-    )
+    assert re.search(r"^prod-eu: postgres@\S+/two words prod-eu$", done.stderr, re.M)
     assert re.search(r"^prod-eu  done  [\d.]+ m?s$", done.stderr, re.M)
     assert re.search(r"^prod-us  failed \(4\)  [\d.]+ m?s  ann@127.0.0.1:1/", done.stderr, re.M)
     ended = {each["environment"]: each["result"] for each in journaled(root)}

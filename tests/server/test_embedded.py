@@ -1024,7 +1024,7 @@ def test_the_tasks_start_show_and_stop_it(shop: Path, inv: Any) -> None:
     assert document["running"] is True
     again = inv("server.start", cwd=shop)
     assert f"PostgreSQL 16: running, pid {server.pid}" in again.stdout
-    assert again.stderr.startswith("dev: pgtasks@embedded server/shop_dev (not protected)")
+    assert again.stderr.startswith("dev: pgtasks@embedded server/shop_dev\n")
 
     shown = json.loads(inv("server.status", "--json", cwd=shop).stdout)
     assert shown["servers"] == [document]
