@@ -119,7 +119,7 @@ class Finder:
         parts = [StorePart(self.here.name, self.here.list().only(environment))]
         if self.target.ssh:
             parts.append(self._part_there(environment))
-        return BackupList(parts)
+        return BackupList(parts, f"{self.target.environment}/{self.target.database}")
 
     def _part_there(self, environment: str | None) -> StorePart:
         try:

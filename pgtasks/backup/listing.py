@@ -39,9 +39,14 @@ class StoredBackup:
 
 @dataclass(frozen=True)
 class BackupList:
-    """The backups of one or more stores, newest first, and the unreadable ones."""
+    """The backups of one or more stores, newest first, and the unreadable ones.
+
+    `chosen` is the database of the run, as `environment/database`. The table names the databases
+    of the backups unless all are of that one.
+    """
 
     parts: Sequence[StorePart]
+    chosen: str = ""
 
     def lines(self) -> list[str]:
         """Return a table, then a line for each unreadable or interrupted backup."""
@@ -91,19 +96,19 @@ class BackupList:
         headings = ["backup", "age", "size", "tables", "rows", "revision", "intact", "proven"]
         if len(self.parts) > 1:
             headings.insert(1, "where")
-        several = len({_of(each.backup) for each in placed}) > 1
-        if several:
+        named = {_of(each.backup) for each in placed} != {self.chosen}
+        if named:
             headings.insert(1, "of")
-        rows = [self._row(each, several=several) for each in placed]
+        rows = [self._row(each, named=named) for each in placed]
         whole, gives = ("backup", "intact", "proven"), ("note", "revision", "tables", "rows")
         return report.table([*headings, "note"], rows, whole=whole, gives=gives).splitlines()
 
-    def _row(self, placed: StoredBackup, *, several: bool) -> list[Any]:
+    def _row(self, placed: StoredBackup, *, named: bool) -> list[Any]:
         backup = placed.backup
         made, checks = backup.manifest, backup.checks
         return [
             made.id,
-            *([_of(backup)] if several else []),
+            *([_of(backup)] if named else []),
             *([placed.where] if len(self.parts) > 1 else []),
             report.age(age(backup)),
             report.size(made.size),

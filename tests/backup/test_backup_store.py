@@ -20,8 +20,9 @@ from pgtasks.backup.format import files, manifest
 from pgtasks.backup.format.checks import Checks
 from pgtasks.backup.format.manifest import Manifest
 from pgtasks.backup.format.records import FileRecord
+from pgtasks.backup.listing import BackupList, StorePart
 from pgtasks.backup.store import staging
-from pgtasks.backup.store.base import Backup
+from pgtasks.backup.store.base import Backup, Contents
 from pgtasks.backup.store.local import LocalStore
 from pgtasks.backup.verify import verify
 from pgtasks.errors import BadConfiguration, Failed, Locked, NotProven, Refused, VersionMismatch
@@ -534,6 +535,15 @@ class TestView:
         assert "  without rows of logs*; ünï" in lines[3]
         assert "  no proof; ünï" in lines[4]
         assert lines[5].startswith(f"interrupted: {tmp_path}/.4.partial")
+
+    def test_listing_names_the_database_unless_it_is_the_chosen_one(self, tmp_path: Path) -> None:
+        parts = [StorePart("here", Contents([put(tmp_path, id=ID + "1")]))]
+        database = f"{PLAIN.environment}/{PLAIN.database}"
+        assert database not in "\n".join(BackupList(parts, database).lines())
+        for chosen in (f"{PLAIN.environment}/other", f"other/{PLAIN.database}"):
+            heading, _, row = BackupList(parts, chosen).lines()
+            assert heading.split()[:2] == ["backup", "of"]
+            assert row.split()[1] == database
 
     def test_json_is_json(self, copied: Backup) -> None:
         for shown in (views.BackupShown(copied), views.BackupMade(copied), listed([copied])):
