@@ -481,7 +481,11 @@ def test_shell_refuses_flags_of_psql(project: Path, inv: Inv, words: list[str], 
 def test_run_runs_a_text(project: Path, inv: Inv, cluster: Cluster, database: str) -> None:
     done = inv("db.run", "--sql", "CREATE TABLE t AS SELECT 41 + 1 AS a; TABLE t")
     assert (done.returncode, done.stdout.split()[2]) == (0, "42")
+    assert "ran the text of --sql, " in done.stdout + done.stderr
     assert cluster.value("SELECT a FROM t", database) == 42
+    (project / "a.sql").write_text("SELECT 1;")
+    both = inv("db.run", "--file", "a.sql", "--sql", "SELECT 2", "--dry", cwd=project)
+    assert "would run 1 file and the text of --sql, in one transaction:" in both.stdout
     wrong = inv("db.run", "--sql", "SELECT 1;\nSELECT nope")
     assert wrong.stderr.splitlines()[-1].startswith("error: --sql:2: ERROR: column")
     away = inv("db.run", "--sql", "\\c postgres")

@@ -26,7 +26,10 @@ class Script:
 
     @property
     def _what(self) -> str:
-        return report.plural(len(self.program.sources), "file")
+        files = sum(1 for source in self.program.sources if source.path)
+        texts = len(self.program.sources) - files
+        parts = [report.plural(files, "file")] if files else []
+        return " and ".join([*parts, *["the text of --sql"] * texts])
 
     def lines(self) -> list[str]:
         """Return the plan."""
