@@ -84,6 +84,14 @@ def test_brings_back_what_was_lost_and_undoes_it(
     assert "nothing to return to" in nothing.stderr
 
 
+def test_a_plan_with_equal_counts_does_not_say_that_nothing_is_lost(
+    cluster: Cluster, backed_up: str, inv: Inv
+) -> None:
+    cluster.execute("UPDATE people SET mood = 'sad'", backed_up)
+    planned = inv("db.restore", "--dry").stdout.splitlines()
+    assert "rows     the same number in every table as now (values are not compared)" in planned
+
+
 def test_shows_what_would_be_lost(cluster: Cluster, backed_up: str, inv: Inv) -> None:
     damage(cluster, backed_up)
     cluster.execute("CREATE TABLE newer AS SELECT 1", backed_up)

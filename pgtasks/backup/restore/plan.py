@@ -145,7 +145,7 @@ class RestorePlan:
         if not self.replaces:
             return []
         if not changed:
-            return ["rows     as many in every table as now"]
+            return ["rows     the same number in every table as now (values are not compared)"]
         cells = [
             (
                 loss.table,
