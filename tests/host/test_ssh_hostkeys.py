@@ -10,6 +10,7 @@ from pathlib import Path
 
 import paramiko
 import pytest
+from hosts import run_keygen
 
 from pgtasks.errors import BadConfiguration, PgtasksError
 from pgtasks.host.ssh import hostkeys
@@ -22,8 +23,7 @@ class Key:
 
     def __init__(self, folder: Path, kind: str = "ed25519", name: str = "") -> None:
         self.path = folder / (name or kind)
-        argv = ["ssh-keygen", "-q", "-t", kind, "-N", "", "-C", "a comment", "-f", str(self.path)]
-        subprocess.run(argv, check=True)
+        run_keygen("-t", kind, "-N", "", "-C", "a comment", "-f", str(self.path))
         self.key = paramiko.PKey.from_path(str(self.path))
         self.line = " ".join(self.public.read_text().split()[:2])
 

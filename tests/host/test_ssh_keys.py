@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hosts import DatabaseHost, keygen
+from hosts import DatabaseHost, keygen, run_keygen
 from waiting import until
 
 from pgtasks.host.ssh import auth
@@ -24,8 +24,7 @@ _PASSPHRASE = "pässphrase"
 
 def make(path: Path, kind: str = "ed25519", *options: str, passphrase: str = "") -> Path:
     """Make a key."""
-    argv = ["ssh-keygen", "-q", "-t", kind, *options, "-N", passphrase, "-C", path.name]
-    subprocess.run([*argv, "-f", str(path)], check=True)
+    run_keygen("-t", kind, *options, "-N", passphrase, "-C", path.name, "-f", str(path))
     return path
 
 
