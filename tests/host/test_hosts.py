@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import loopback
 import machines
 import psycopg2
 import pytest
@@ -368,6 +369,7 @@ def _traces(number: int, holder: int) -> Callable[[], list[str]]:
     return traces
 
 
+@pytest.mark.skipif(bool(loopback.missing()), reason=loopback.missing() or "none")
 def test_where_namespaces_cannot_be_made(start_ssh: Ssh) -> None:
     made = Network("no namespaces, says this test")
     try:

@@ -48,6 +48,8 @@ def named(path: Path) -> str:
 def tracked() -> list[Path]:
     """Return the files that belong to the project: those git knows, and new ones it would take."""
     argv = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    if shutil.which("git") is None:
+        pytest.skip("git is not installed")
     listed = subprocess.run(argv, cwd=ROOT, capture_output=True, check=False)
     if listed.returncode != 0:
         pytest.skip("not a git checkout, so nothing says which files belong to it")
@@ -264,6 +266,7 @@ def normal(line: str) -> str:
     line = re.sub(
         r"\(Debian [^)]*\)|\([^()]*pgdg[^()]*\)|\([^()]*ubuntu[^()]*\)", "", line, flags=re.I
     )
+    line = re.sub(r"only (\d+ \((system|wheel)\)(, )?)+", "only SERVERS", line)
     line = re.sub(r"\d{8}T\d{6}Z-[0-9a-f]+", "ID", line)
     line = re.sub(r"__(new|old)_\w+", r"__\1_ID", line)
     line = re.sub(r"/\S*pgtasks-\S*|/var/run/postgresql\S*|\S*/\.pgtasks/\S*", "PATH", line)
