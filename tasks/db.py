@@ -161,7 +161,7 @@ def copy(
     }
 )
 def undo(c, env=None, to=None, leave_behind=False, confirm=None, json=False, dry=False):
-    """Undo the last restore, in milliseconds."""
+    """Undo the last restore or copy, in milliseconds."""
     with run(c, env=env, json=json, dry=dry, journaled=True) as r:
         from pgtasks.database.undo import plan, undo
 

@@ -114,7 +114,7 @@ def _in_our_words(method: Callable[[Any], None]) -> Callable[[Any], None]:
 def _explained(exc: ParseError, names: Sequence[str], words: Sequence[str]) -> str:
     unknown = _UNKNOWN.fullmatch(str(exc))
     if unknown is None:
-        return _incomplete(str(exc), exc.context.name if exc.context else None)
+        return _incomplete(str(exc), exc.context.name if exc.context else None, words)
     word, context = unknown[1], exc.context
     task = context.name if context is not None else None
     if task is None:
@@ -124,12 +124,13 @@ def _explained(exc: ParseError, names: Sequence[str], words: Sequence[str]) -> s
     return _no_positional(word, task, context, names, words)
 
 
-def _incomplete(text: str, task: str | None) -> str:
+def _incomplete(text: str, task: str | None, words: Sequence[str]) -> str:
     """Return the error for a flag without its value, or a task without its positional."""
     help = f" ({typed.inv('--help', task)})" if task else ""
     if task and (missing := _POSITIONALS.search(text)):
         names = " ".join(map(str.upper, re.findall(r"'(.+?)'", missing[1])))
-        return f"{task} needs {names}: {typed.inv(task, names)}{help}"
+        given = map(shlex.quote, words[words.index(task) :] if task in words else [task])
+        return f"{task} needs {names}: {typed.inv(*given, names)}{help}"
     if flag := _WITHOUT_VALUE.search(text):
         of = f"{task}: " if task else ""
         return f"{of}{_flag(flag[1])} needs a value{help}"

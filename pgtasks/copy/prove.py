@@ -15,12 +15,11 @@ from pgtasks.server import proof as proofs
 from pgtasks.server.dump import describe
 from pgtasks.server.proof import Comparison, Proof, entries
 from pgtasks.server.proof.difference import Difference
-from pgtasks.server.proof.entries import Access, Key
+from pgtasks.server.proof.entries import Access
 from pgtasks.server.proof.model import TableProof
 from pgtasks.server.proof.toc import Entry
 
 _SHOWN = 20  # number of differences in an error
-_NAMED = 5  # number of entries that a note names
 
 
 @dataclass(frozen=True)
@@ -102,7 +101,7 @@ def _schema(
     if not access.subscriptions and any(entry.desc == "SUBSCRIPTION" for entry in source):
         notes.append("subscriptions: only superusers see them")
     if compared.anew:
-        notes.append(f"the text of {_listed(compared.anew)}: {words}")
+        notes.append(f"the text of {entries.names(compared.anew)}: {words}")
     return compared.differences, notes
 
 
@@ -112,11 +111,6 @@ def _access(plan: CopyPlan) -> Access:
         owner = plan.facts.owner
         return Access(owner=lambda _: owner, owners=False, grants=False, subscriptions=seen)
     return Access(subscriptions=seen)
-
-
-def _listed(keys: Sequence[Key]) -> str:
-    more = f" and {len(keys) - _NAMED} more" if len(keys) > _NAMED else ""
-    return ", ".join(map(entries.name, keys[:_NAMED])) + more
 
 
 def _refuse(differences: Sequence[Difference]) -> None:

@@ -78,7 +78,7 @@ def make_plan(
     free = obstacles.free_bytes(conn, target, host)
     if free is not None:  # what an interrupted run left is dropped before anything is built
         free += sum(half.bytes or 0 for half in beside.half_built)
-    refuse(_obstacles(plan, conn, free, versions))
+    obstacles.refuse("copy", _obstacles(plan, conn, free, versions))
     return replace(plan, notes=tuple(_notes(plan, from_facts.locale_of(), spaces - usable, free)))
 
 
@@ -97,7 +97,7 @@ def revise(plan: CopyPlan, conn: Connection, source: Snapshot) -> None:
             "the source was altered since the plan was shown, and needs other rights or roles now: "
             "run it again"
         )
-    refuse(obstacles.extensions(conn, versions))
+    obstacles.refuse("copy", obstacles.extensions(conn, versions))
 
 
 def refuse_same(reading: Connection, conn: Connection, origin: Target, target: Target) -> None:
@@ -106,17 +106,6 @@ def refuse_same(reading: Connection, conn: Connection, origin: Target, target: T
     name = connection.value(reading, "SELECT current_database()", into=str)
     if same_server and name == target.database:
         raise Refused(f"source and target are one database: {origin} and {target}")
-
-
-def refuse(lines: Iterable[str]) -> None:
-    """Raise Refused with the obstacles, one line for each, if there are any."""
-    messages = list(lines)
-    if len(messages) == 1:
-        raise Refused(f"cannot copy: {messages[0]}")
-    if messages:
-        raise Refused(
-            f"cannot copy: {len(messages)} things stand in the way", hint="\n".join(messages)
-        )
 
 
 def _rights(

@@ -6,7 +6,7 @@ obstacle, with the way out. Nothing is changed: what cannot be read is tried and
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from psycopg2 import sql
@@ -14,7 +14,7 @@ from psycopg2 import sql
 from pgtasks import report
 from pgtasks.database import attached, properties
 from pgtasks.database.properties import DatabaseProperties
-from pgtasks.errors import Failed
+from pgtasks.errors import Failed, Refused
 from pgtasks.host.base import Host
 from pgtasks.report import typed
 from pgtasks.server import connection
@@ -75,6 +75,17 @@ class Sessions:
 
     role: str
     number: int
+
+
+def refuse(verb: str, lines: Iterable[str]) -> None:
+    """Raise Refused with the obstacles to a `verb` (restore, copy), one line each, if any."""
+    messages = list(lines)
+    if len(messages) == 1:
+        raise Refused(f"cannot {verb}: {messages[0]}")
+    if messages:
+        raise Refused(
+            f"cannot {verb}: {len(messages)} things stand in the way", hint="\n".join(messages)
+        )
 
 
 def rights(conn: Connection, target: Target, owner: str) -> Iterator[str]:

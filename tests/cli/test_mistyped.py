@@ -50,6 +50,7 @@ def names_of(project: Path) -> set[str]:
         ("db.restore env.lists", "unknown task 'env.lists', did you mean env.list"),
         ("db.run seed.sql", "db.run takes 'seed.sql' by a flag: inv db.run --file seed.sql"),
         ("backup.show", "backup.show needs ID: inv backup.show ID (inv --help backup.show)"),
+        ("db.copy prod", "db.copy needs TARGET: inv db.copy prod TARGET (inv --help db.copy)"),
         ("env.use", "env.use needs NAME: inv env.use NAME (inv --help env.use)"),
         ("db.restore --backup", "db.restore: --backup needs a value (inv --help db.restore)"),
         ("db.restore --leave-out", "db.restore: --leave-out needs a value"),

@@ -9,11 +9,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 from pgtasks import report
-from pgtasks.backup.restore import load, preflight, prove, trying
+from pgtasks.backup.restore import load, prove, trying
 from pgtasks.backup.restore.plan import RestorePlan
 from pgtasks.backup.restore.prove import Proven
 from pgtasks.backup.store import remote, transfer
-from pgtasks.database import drop, intact, lay, loader, side
+from pgtasks.database import drop, intact, lay, loader, obstacles, side
 from pgtasks.errors import Failed, Refused
 from pgtasks.host.base import Host
 from pgtasks.report import Console, Say, typed
@@ -29,7 +29,7 @@ def build(plan: RestorePlan, lock: Lock, host: Host, console: Console) -> Proven
     conn = lock.connection
     _prepare(plan, conn, console.say)
     with _logged_in(plan, conn, console.say) as entered:
-        preflight.refuse(trying.obstacles(entered))
+        obstacles.refuse("restore", trying.obstacles(entered))
     with _brought(plan, host, console) as ready:
         return _filled(ready, lock, host, console)
 

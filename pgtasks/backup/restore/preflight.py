@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from pgtasks.backup.restore.plan import RestorePlan
 from pgtasks.database import obstacles
 from pgtasks.database.obstacles import Change
-from pgtasks.errors import Refused
 from pgtasks.server import connection
 from pgtasks.server.connection import Connection
 
@@ -19,18 +18,7 @@ def check(
 
     `free` is the number of free bytes on the server's disk, None if unknown.
     """
-    refuse(_obstacles(plan, conn, free, as_superuser=as_superuser))
-
-
-def refuse(lines: Iterable[str]) -> None:
-    """Raise Refused with the obstacles, one line for each, if there are any."""
-    messages = list(lines)
-    if len(messages) == 1:
-        raise Refused(f"cannot restore: {messages[0]}")
-    if messages:
-        raise Refused(
-            f"cannot restore: {len(messages)} things stand in the way", hint="\n".join(messages)
-        )
+    obstacles.refuse("restore", _obstacles(plan, conn, free, as_superuser=as_superuser))
 
 
 def _obstacles(

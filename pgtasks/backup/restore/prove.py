@@ -16,10 +16,8 @@ from pgtasks.server import proof as proofs
 from pgtasks.server.dump import describe, pg_dump
 from pgtasks.server.proof import Comparison, Proof, entries
 from pgtasks.server.proof.difference import Difference, accepted, unused
-from pgtasks.server.proof.entries import Access, Key
+from pgtasks.server.proof.entries import Access
 from pgtasks.server.proof.toc import Entry
-
-_NAMED = 5  # number of entries that a note names
 
 Scratch = Callable[[], list[Entry]]
 
@@ -158,13 +156,8 @@ def _schema(
     if not access.subscriptions and any(entry.desc == "SUBSCRIPTION" for entry in archive):
         notes.append("subscriptions: only superusers see them")
     if compared.anew:
-        notes.append(f"the text of {_listed(compared.anew)}: {words}")
+        notes.append(f"the text of {entries.names(compared.anew)}: {words}")
     return _Schema(compared.differences, tuple(notes))
-
-
-def _listed(keys: Sequence[Key]) -> str:
-    more = f" and {len(keys) - _NAMED} more" if len(keys) > _NAMED else ""
-    return ", ".join(map(entries.name, keys[:_NAMED])) + more
 
 
 def _same_majors(plan: RestorePlan) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from pgtasks.server.proof.difference import Difference
@@ -280,12 +280,19 @@ _SIGNED = (
 )
 _WORDS = {"ACL": "grants on", "COMMENT": "comment on", "SECURITY LABEL": "security label on"}
 # the kind at the beginning of the tag of such an entry
+_SHOWN = 5  # number of entries that a list for people names
 _NAMED = re.compile(
     r"(LARGE OBJECT|FOREIGN DATA WRAPPER|FOREIGN SERVER|FOREIGN TABLE|MATERIALIZED VIEW"
     r"|EVENT TRIGGER|ACCESS METHOD|OPERATOR CLASS|OPERATOR FAMILY|TEXT SEARCH [A-Z]+"
     r"|PROCEDURAL LANGUAGE|DOMAIN CONSTRAINT|[A-Z]+) (.*)",
     re.DOTALL,
 )
+
+
+def names(keys: Sequence[Key]) -> str:
+    """Return the names of some entries for people, joined; the first few of many."""
+    more = f" and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else ""
+    return ", ".join(map(name, keys[:_SHOWN])) + more
 
 
 def name(key: Key) -> str:
