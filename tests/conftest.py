@@ -51,6 +51,7 @@ from paths import TEMPORARY
 from prefork import Prefork, possible
 from progress import Progress
 from projects import make_project, put_stamp
+from restores import plain_owner  # noqa: F401
 from roles import owned, plain  # noqa: F401
 from servers import Cluster
 

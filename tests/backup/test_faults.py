@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from halting import NEW, OLD, Start, halted, interrupt
+from halting import NEW, OLD, Start, end_backends, halted, interrupt, kill, unlocked
 from matrix import matrix
 from projects import make_project, put_stamp
-from restores import CONTENT, damage, logins, rows, save, sides
+from restores import damage, fill_as, logins, rows, save, sides
 from servers import Cluster
 from waiting import until
 
@@ -26,28 +24,10 @@ Inv = Callable[..., Any]
 
 
 @pytest.fixture(scope="module")
-def owner(cluster: Cluster) -> Iterator[str]:
-    """Return a plain role that owns the databases here; the superuser works on them."""
-    name = f"faults{os.getpid()}"
-    cluster.execute(f"CREATE ROLE {name} LOGIN")
-    yield name
-    cluster.execute(f"DROP ROLE {name}")
-
-
-def fill_as(cluster: Cluster, database: str, owner: str) -> None:
-    """Give a database to its owner, and let him fill it."""
-    cluster.execute(f'ALTER DATABASE "{database}" OWNER TO {owner}')
-    session = cluster.connect(database, user=owner)
-    with session.cursor() as cursor:
-        cursor.execute(CONTENT)
-    session.close()
-
-
-@pytest.fixture(scope="module")
-def saved(cluster: Cluster, owner: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+def saved(cluster: Cluster, plain_owner: str, tmp_path_factory: pytest.TempPathFactory) -> str:
     """Return the path of a backup that all tests here restore, each into a database of its own."""
     name = cluster.create()
-    fill_as(cluster, name, owner)
+    fill_as(cluster, name, plain_owner)
     put_stamp(cluster.target(name))
     backup = save(make_project(tmp_path_factory.mktemp("saved") / "shop", cluster.url(name)))
     cluster.drop(name)
@@ -55,35 +35,11 @@ def saved(cluster: Cluster, owner: str, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.fixture
-def damaged(cluster: Cluster, database: str, project: Path, owner: str) -> str:
+def damaged(cluster: Cluster, database: str, project: Path, plain_owner: str) -> str:
     """Return the project's database, whose content is not what the backup holds."""
-    fill_as(cluster, database, owner)
+    fill_as(cluster, database, plain_owner)
     damage(cluster, database)
     return database
-
-
-def kill(process: subprocess.Popen[str], cluster: Cluster) -> None:
-    os.kill(process.pid, signal.SIGKILL)
-
-
-def end_backends(process: subprocess.Popen[str], cluster: Cluster) -> None:
-    """End every session of the run on the server, then let the run go on by interrupting it."""
-    cluster.execute(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-        " WHERE application_name LIKE %s AND pid <> pg_backend_pid()",
-        parameters=(f"pgtasks% {process.pid} %",),
-    )
-    os.killpg(process.pid, signal.SIGINT)
-
-
-def unlocked(inv: Inv, *args: str) -> Any:
-    """Run a task as soon as the server has freed the lock of a run that was killed."""
-    deadline = time.monotonic() + 30
-    while True:
-        done = inv(*args)
-        if done.returncode != 6 or time.monotonic() > deadline:
-            return done
-        time.sleep(0.1)
 
 
 @matrix(step=[*boundaries.RESTORE, *boundaries.SWAP], fault=[kill, interrupt, end_backends])

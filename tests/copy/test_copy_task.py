@@ -8,15 +8,15 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from halting import NEW, OLD, Start, halted
+from halting import NEW, OLD, Start, end_backends, halted, kill
 from matrix import matrix
 from projects import put_stamp
-from restores import CONTENT, damage, logins, rows, sides
+from restores import damage, fill_as, logins, rows, sides
 from servers import Cluster
 from terminal import answer
 from waiting import until
@@ -28,38 +28,22 @@ INV = Path(sys.executable).with_name("inv")
 _SWAPPED = ("swap.done", "copy.swapped")
 
 
-@pytest.fixture(scope="module")
-def owner(cluster: Cluster) -> Iterator[str]:
-    """Return a plain role that owns the databases here; the superuser works on them."""
-    name = f"copies{os.getpid()}"
-    cluster.execute(f"CREATE ROLE {name} LOGIN")
-    yield name
-    cluster.execute(f"DROP ROLE {name}")
-
-
-def fill_as(cluster: Cluster, database: str, owner: str) -> None:
-    """Give a database to its owner, and let him fill it."""
-    cluster.execute(f'ALTER DATABASE "{database}" OWNER TO {owner}')
-    session = cluster.connect(database, user=owner)
-    with session.cursor() as cursor:
-        cursor.execute(CONTENT)
-    session.close()
-
-
 @pytest.fixture
-def source(cluster: Cluster, fresh_database: Callable[..., str], project: Path, owner: str) -> str:
+def source(
+    cluster: Cluster, fresh_database: Callable[..., str], project: Path, plain_owner: str
+) -> str:
     """Return the database of environment qa in the project, filled."""
     name = fresh_database(cluster)
-    fill_as(cluster, name, owner)
+    fill_as(cluster, name, plain_owner)
     put_stamp(cluster.target(name, environment="qa"))
     (project / "env" / "qa.yaml").write_text(f"url: '{cluster.url(name)}'\n", encoding="utf-8")
     return name
 
 
 @pytest.fixture
-def target_name(cluster: Cluster, database: str, project: Path, owner: str) -> str:
+def target_name(cluster: Cluster, database: str, project: Path, plain_owner: str) -> str:
     """Return the database of environment dev, which lacks most rows."""
-    fill_as(cluster, database, owner)
+    fill_as(cluster, database, plain_owner)
     damage(cluster, database)
     return database
 
@@ -205,22 +189,8 @@ def test_the_second_copy_is_told_who_holds_the_target(
     process.communicate(timeout=60)
 
 
-def kill(process: subprocess.Popen[str], cluster: Cluster) -> None:
-    os.kill(process.pid, signal.SIGKILL)
-
-
 def interrupt(process: subprocess.Popen[str], cluster: Cluster) -> None:
     os.killpg(process.pid, signal.SIGINT)
-
-
-def end_backends(process: subprocess.Popen[str], cluster: Cluster) -> None:
-    """End every session of the run on the server, then let the run go on by interrupting it."""
-    cluster.execute(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-        " WHERE application_name LIKE %s AND pid <> pg_backend_pid()",
-        parameters=(f"pgtasks% {process.pid} %",),
-    )
-    interrupt(process, cluster)
 
 
 @matrix(step=[*boundaries.COPY, *boundaries.SWAP], fault=[kill, interrupt, end_backends])

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from servers import Cluster
 
@@ -14,6 +16,7 @@ OLD, NEW = 10, 1000
 
 
 Start = Callable[..., "subprocess.Popen[str]"]
+Inv = Callable[..., Any]
 
 
 def halted(
@@ -32,3 +35,27 @@ def halted(
 
 def interrupt(process: subprocess.Popen[str], cluster: Cluster) -> None:
     os.killpg(process.pid, signal.SIGINT)
+
+
+def kill(process: subprocess.Popen[str], cluster: Cluster) -> None:
+    os.kill(process.pid, signal.SIGKILL)
+
+
+def end_backends(process: subprocess.Popen[str], cluster: Cluster) -> None:
+    """End every session of the run on the server, then let the run go on by interrupting it."""
+    cluster.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE application_name LIKE %s AND pid <> pg_backend_pid()",
+        parameters=(f"pgtasks% {process.pid} %",),
+    )
+    interrupt(process, cluster)
+
+
+def unlocked(inv: Inv, *args: str) -> Any:
+    """Run a task as soon as the server has freed the lock of a run that was killed."""
+    deadline = time.monotonic() + 30
+    while True:
+        done = inv(*args)
+        if done.returncode != 6 or time.monotonic() > deadline:
+            return done
+        time.sleep(0.1)

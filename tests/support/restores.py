@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from servers import Cluster
 
 from pgtasks.database import loader
@@ -34,6 +37,24 @@ def save(project: Path, *flags: str) -> str:
 
 def fill(cluster: Cluster, database: str) -> None:
     cluster.execute(CONTENT, database)
+
+
+@pytest.fixture(scope="module")
+def plain_owner(cluster: Cluster) -> Iterator[str]:
+    """Return a plain role that owns the databases here; the superuser works on them."""
+    name = f"owner{os.getpid()}"
+    cluster.execute(f"CREATE ROLE {name} LOGIN")
+    yield name
+    cluster.execute(f"DROP ROLE {name}")
+
+
+def fill_as(cluster: Cluster, database: str, owner: str) -> None:
+    """Give a database to its owner, and let him fill it."""
+    cluster.execute(f'ALTER DATABASE "{database}" OWNER TO {owner}')
+    session = cluster.connect(database, user=owner)
+    with session.cursor() as cursor:
+        cursor.execute(CONTENT)
+    session.close()
 
 
 def rows(cluster: Cluster, database: str, table: str = "people") -> int:
