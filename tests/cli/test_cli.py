@@ -434,7 +434,7 @@ def test_closed_output_is_no_traceback(project: Path) -> None:
     [
         ("env.status", 1, "the result was not written to stdout: No space left on device"),
         ("env.status --json", 1, "the result was not written to stdout: No space left on device"),
-        ("env.use --json", 1, "env.use needs NAME: inv env.use NAME (inv --help env.use)"),
+        ("env.use --json", 1, "env.use needs NAME: inv env.use --json NAME (inv --help env.use)"),
         ("env.show --env nope --json", 2, "unknown environment 'nope', known: dev, test"),
     ],
 )

@@ -196,13 +196,16 @@ def test_a_process_left_behind_does_not_hold_the_run_up(
 
 
 PARENT = """
-import sys
+import os, sys
 from pgtasks.host.base import Command
 from pgtasks.host.local import LocalHost, LocalProcess
 from pgtasks.host.pipeline import Pipeline
 
+def tell(line):  # in one piece, because each command has a thread
+    os.write(1, f"{line}\\n".encode())
+
 commands = [Command(("/bin/sh", "-c", script)) for script in sys.argv[1:]]
-with Pipeline(LocalHost(), commands, on_line=lambda line: print(line, flush=True)) as pipeline:
+with Pipeline(LocalHost(), commands, on_line=tell) as pipeline:
     pipeline.check()
 """
 

@@ -71,6 +71,7 @@ def stock(db1: DatabaseHost, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     name = filled(db1, Cluster.create)
     here, kept = tmp_path_factory.mktemp("here"), f"{db1.backups}-kept"
     make(replace(db1.cluster.target(name), environment="prod"), here)
+    empty(db1)  # of what tests of other files left
     with closing(reached_on(db1, name)) as there:
         make_there(there)
     db1.do("cp", "-a", db1.backups, kept)
