@@ -32,8 +32,8 @@ Retry                        server.dump.watch: the attempt is worthless, anothe
 CommandNotAllowed            server.psql.commands: psql must not run a command at this place
 SessionLost                  server.silence: psycopg2's OperationalError, the server is silent
 AnotherFactorNeeded          host.ssh.auth: paramiko's SSHException, one factor is not enough
-SyntaxFault                  schema.parser: text is not SQL
-TooDeep                      schema.parser: SQL is nested too deeply for the parser's tree
+SyntaxFault                  server.parser: text is not SQL
+TooDeep                      server.parser: SQL is nested too deeply for the parser's tree
 UnusableFile                 host.plainfile: OSError, not a regular file or too large
 
 Messages are one line: lowercase, the value in repr, then the way out. `hint` holds further lines,

@@ -4,5 +4,4 @@ setup     bring an empty database up to schema, triggers and seeds
 migrate/  Alembic migrations
 trigger/  trigger files, and the triggers that are installed
 seed/     sets of rows
-parser    parse SQL with PostgreSQL's own parser
 """

@@ -9,6 +9,7 @@ interrupt     Ctrl-C during a statement
 reach         connect to the server of a target, over SSH too
 catalog       queries of the system catalogs
 rowcount      count rows without running code of other roles
+parser        parse SQL with PostgreSQL's own parser
 quoting       quote names for SQL and for a shell
 stamp         the stamp that names a database's environment
 identity      the identity of a database: name, server, stamp

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pgtasks.schema import parser
+from pgtasks.server import parser
 from pgtasks.server.quoting import quoted
 
 if TYPE_CHECKING:

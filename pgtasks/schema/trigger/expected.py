@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from pgtasks.schema import parser
 from pgtasks.schema.trigger.files import SqlFile, Statement, statements
+from pgtasks.server import parser
 from pgtasks.server.quoting import quoted
 
 if TYPE_CHECKING:

@@ -10,8 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pgtasks.errors import Failed
-from pgtasks.schema import parser
-from pgtasks.server import connection
+from pgtasks.server import connection, parser
 from pgtasks.server.connection import Connection
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pgtasks.errors import Failed, Refused
-from pgtasks.schema import parser
+from pgtasks.server import parser
 from pgtasks.settings.project import Project
 
 if TYPE_CHECKING:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pgtasks.schema import parser
 from pgtasks.schema.trigger import expression, installed
 from pgtasks.schema.trigger.installed import InstalledFunction, InstalledTrigger
+from pgtasks.server import parser
 from pgtasks.server.connection import Connection
 
 _TIMINGS = {0: "AFTER", 2: "BEFORE", 64: "INSTEAD OF"}  # TRIGGER_TYPE_... in pg_trigger.h

@@ -10,7 +10,6 @@ from pgtasks import report
 from pgtasks.database.properties import NAME_LISTS, split_names
 from pgtasks.errors import NotProven
 from pgtasks.report import typed
-from pgtasks.schema.parser import TooDeep
 from pgtasks.schema.trigger import expected as files_say
 from pgtasks.schema.trigger import installed
 from pgtasks.schema.trigger.expected import Expected, Function, Trigger
@@ -19,6 +18,7 @@ from pgtasks.schema.trigger.installed import InstalledFunction, InstalledTrigger
 from pgtasks.schema.trigger.normalize import same_condition, same_defaults, trigger_shape
 from pgtasks.server import connection
 from pgtasks.server.connection import Connection
+from pgtasks.server.parser import TooDeep
 from pgtasks.settings.target import Target
 
 _NO_TABLE = "its table is not there"

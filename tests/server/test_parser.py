@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from postgast import pg_query_pb2 as pb
 
-from pgtasks.schema import parser
 from pgtasks.schema.migrate.losses import losses
 from pgtasks.schema.trigger import expected
 from pgtasks.schema.trigger.files import SqlFile
+from pgtasks.server import parser
 
 DEEP = " || ".join(["a"] * 200)
 
