@@ -19,6 +19,7 @@ from pgtasks.copy import stream, tables
 from pgtasks.copy.indexes import IndexBuild
 from pgtasks.copy.tables import TableCopy
 from pgtasks.errors import PgtasksError
+from pgtasks.host.worker import Worker
 from pgtasks.server import connection
 from pgtasks.server.connection import Connection
 
@@ -88,10 +89,7 @@ class Pool:
         self._failure: BaseException | None = None
         self._stopped = False
         self._pairs = [_Pair(conn, work.target) for conn in work.source]
-        self._threads = [
-            threading.Thread(target=self._serve, args=(pair,), name="copy", daemon=True)
-            for pair in self._pairs
-        ]
+        self._workers = [Worker(self._serve, pair, name="copy") for pair in self._pairs]
         self.rows: dict[int, int] = {}
         self.seconds: dict[str, float] = {}
         self.bytes_done = 0
@@ -119,8 +117,8 @@ class Pool:
 
     def start(self) -> None:
         """Start the workers."""
-        for thread in self._threads:
-            thread.start()
+        for worker in self._workers:
+            worker.start()
 
     def _serve(self, pair: _Pair) -> None:
         try:
@@ -207,23 +205,22 @@ class Pool:
     def wait(self, seconds: float) -> bool:
         """Wait at most `seconds`; return whether all is done. Raises the error of a worker."""
         end = time.monotonic() + seconds
-        for thread in self._threads:
-            thread.join(max(0.0, end - time.monotonic()))
+        are_done = all(worker.wait(max(0.0, end - time.monotonic())) for worker in self._workers)
         if self._failure is not None:
             self._ended()
             raise self._failure
-        return not any(thread.is_alive() for thread in self._threads)
+        return are_done
 
     def _ended(self) -> None:
         """End all workers: repeatedly, because a cancel between two statements has no effect."""
         with self._ready:
             self._stopped = True
             self._ready.notify_all()
-        while any(thread.is_alive() for thread in self._threads):
+        while not all(worker.wait(0) for worker in self._workers):
             for pair in self._pairs:
                 pair.cancel()
-            for thread in filter(threading.Thread.is_alive, self._threads):
-                thread.join(0.05)
+            for worker in self._workers:
+                worker.wait(0.05)
 
     def __exit__(self, *_: object) -> None:
         self._ended()

@@ -6,12 +6,12 @@ import fcntl
 import io
 import os
 import select
-import threading
 from contextlib import suppress
 
 from psycopg2 import sql
 
 from pgtasks.errors import Failed, Unreachable
+from pgtasks.host.worker import Worker
 from pgtasks.server.connection import Connection
 from pgtasks.server.errors import translated
 
@@ -20,16 +20,15 @@ _PIECE = 1 << 17  # bytes of one message to the target
 _SET_SIZE = getattr(fcntl, "F_SETPIPE_SZ", None)  # Linux only
 
 
-class _Sender(threading.Thread):
+class _Sender:
     """Read rows from the source and write them into the pipe."""
 
     def __init__(self, conn: Connection, statement: sql.Composable, handle: int) -> None:
-        super().__init__(name="copy", daemon=True)
         self._conn, self._statement, self._handle = conn, statement, handle
         self.failure: BaseException | None = None
         self.rows = 0
 
-    def run(self) -> None:
+    def send(self) -> None:
         # the failure is known before the pipe is closed, so that no reader takes it for the end
         file = os.fdopen(self._handle, "wb", buffering=_PIECE)
         try:
@@ -53,9 +52,9 @@ class _Receiver(io.RawIOBase):
     it all of them first. Its messages are off, so that it has nothing else to say.
     """
 
-    def __init__(self, handle: int, sender: _Sender, target: Connection) -> None:
+    def __init__(self, handle: int, sender: _Sender, sending: Worker, target: Connection) -> None:
         super().__init__()
-        self._handle, self._sender = handle, sender
+        self._handle, self._sender, self._sending = handle, sender, sending
         self._answers = select.poll()
         self._answers.register(target.fileno(), select.POLLIN)
 
@@ -65,7 +64,7 @@ class _Receiver(io.RawIOBase):
             raise Failed("the target ended the copy")
         data = os.read(self._handle, size)
         if not data:
-            self._sender.join()
+            self._sending.wait()
             if self._sender.failure is not None:
                 raise self._sender.failure
         return data
@@ -81,10 +80,11 @@ def copy(source: Connection, target: Connection, out: sql.Composable, into: sql.
         with suppress(OSError):  # beyond the limit of this user
             fcntl.fcntl(writer, _SET_SIZE, _PIPE)
     sender = _Sender(source, out, writer)
-    sender.start()
+    sending = Worker(sender.send, name="copy")
+    sending.start()
     try:
         with translated(), target.cursor() as cursor:
-            cursor.copy_expert(into, _Receiver(reader, sender, target), _PIECE)
+            cursor.copy_expert(into, _Receiver(reader, sender, sending, target), _PIECE)
             received = cursor.rowcount
     except BaseException:
         # of a failure of the source the target says only that it was cut
@@ -93,7 +93,7 @@ def copy(source: Connection, target: Connection, out: sql.Composable, into: sql.
         raise
     finally:
         os.close(reader)  # a source that still writes gets a broken pipe
-        sender.join()
+        sending.wait()
     if received != sender.rows:
         raise Failed(f"the source sent {sender.rows} rows and the target took {received}")
     return received

@@ -20,6 +20,7 @@ from pgtasks.database import properties
 from pgtasks.database.properties import DatabaseProperties
 from pgtasks.database.side import Side, side_name
 from pgtasks.errors import Failed, PgtasksError
+from pgtasks.host.worker import Worker
 from pgtasks.report.boundaries import boundary
 from pgtasks.server import connection, stamp
 from pgtasks.server.connection import Connection
@@ -155,12 +156,12 @@ class _Ender:
         self._target, self._oids = target, list(oids)
         self._stop = threading.Event()
         self._fault: PgtasksError | None = None
-        self._thread = threading.Thread(target=self._loop, daemon=True)
+        self._ending = Worker(self._loop)
 
     def __enter__(self) -> _Ender:
         place = self._target.at(self._target.maintenance)
         self._connection = connection.connect(place, purpose="swap")
-        self._thread.start()
+        self._ending.start()
         return self
 
     def _loop(self) -> None:
@@ -199,5 +200,5 @@ class _Ender:
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        self._thread.join()
+        self._ending.wait()
         self._connection.close()

@@ -3,6 +3,8 @@
 base           the interface of hosts: Host, Command, Process
 local          this machine as a host
 pipeline       processes connected by pipes
+worker         threads that one can wait for
+signals        hold the signals that end a run
 streams        the output of a command, with a limit
 installations  where PostgreSQL is installed, and which majors are supported
 tools          pg_dump, pg_restore and psql of a fitting version

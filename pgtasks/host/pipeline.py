@@ -5,18 +5,17 @@ from __future__ import annotations
 import collections
 import signal
 import subprocess
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
 from pgtasks.errors import PgtasksError
+from pgtasks.host import signals
 from pgtasks.host.base import Command, Host, Process, Sink, Source
+from pgtasks.host.worker import Worker
 
 _TAIL = 40  # last lines of stderr that are kept of each stage
 _LINE = 65_536  # bytes of a line of stderr per read
 _GRACE = 5.0  # seconds between SIGTERM and SIGKILL; pg_dump cancels its queries in between
-_HELD = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # exit code of a writer whose reader has ended; also as a remote shell reports it
 BROKEN_PIPE = (-signal.SIGPIPE, 128 + signal.SIGPIPE)
 
@@ -52,7 +51,7 @@ class Pipeline:
         for number, command in enumerate(self.commands):
             last = number == len(self.commands) - 1
             sink = stdout if last else subprocess.PIPE
-            with _signals_held():  # an exception before it is in the list would lose it
+            with signals.held():  # an exception before it is in the list would lose it
                 process = host.start(command, stdin=upstream, stdout=sink)
                 self._stages.append(_Stage(command, process, on_line))
             if number:
@@ -139,8 +138,8 @@ class _Stage:
         self.tail: collections.deque[str] = collections.deque(maxlen=_TAIL)
         self._on_line = on_line
         self._fault: Exception | None = None
-        self._thread = threading.Thread(target=self._drain, daemon=True)
-        self._thread.start()
+        self._draining = Worker(self._drain)
+        self._draining.start()
 
     def _drain(self) -> None:
         assert self.process.stderr is not None
@@ -159,7 +158,7 @@ class _Stage:
     def drained(self) -> None:
         """Wait until stderr is read, raising the exception of `on_line`."""
         # a child of the tool may keep the pipe open, so the wait has a limit
-        self._thread.join(_GRACE)
+        self._draining.wait(_GRACE)
         if self._fault:
             raise self._fault
 
@@ -179,27 +178,7 @@ class _Stage:
     def close(self) -> None:
         """Close the pipes, after the process has ended."""
         self.close_stdout()
-        self._thread.join(_GRACE)
-
-
-@contextmanager
-def _signals_held() -> Iterator[None]:
-    """Block signals with a Python handler until the end of a block."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # no handler runs here
-        return
-    came: list[int] = []
-    handlers = {sign: signal.getsignal(sign) for sign in _HELD}
-    ours = {sign: handler for sign, handler in handlers.items() if callable(handler)}
-    for sign in ours:
-        signal.signal(sign, lambda number, _: came.append(number))
-    try:
-        yield
-    finally:
-        for sign, handler in ours.items():
-            signal.signal(sign, handler)
-        for number in came:
-            signal.raise_signal(number)
+        self._draining.wait(_GRACE)
 
 
 def run(

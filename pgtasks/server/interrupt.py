@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from pgtasks.errors import Interrupted, PgtasksError
+from pgtasks.host.worker import Worker
 from pgtasks.report import typed
 from pgtasks.server import connection
 from pgtasks.settings.target import Target
@@ -32,14 +33,14 @@ def cancelling(connections: Collection[Any]) -> Iterator[None]:
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    watcher = threading.Thread(target=_watch, args=(reader, connections), daemon=True)
+    watcher = Worker(_watch, reader, connections)
     watcher.start()
     try:
         yield
     finally:
         signal.set_wakeup_fd(before)
         os.close(writer)  # the watcher reads an end of file
-        watcher.join()
+        watcher.wait()
         os.close(reader)
 
 

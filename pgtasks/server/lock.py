@@ -9,6 +9,7 @@ import signal
 import threading
 
 from pgtasks.errors import Locked, PgtasksError
+from pgtasks.host.worker import Worker
 from pgtasks.server import connection
 from pgtasks.server.connection import Connection
 from pgtasks.server.errors import NoAnswer
@@ -37,7 +38,7 @@ class Lock:
         self.target, self.purpose = target, purpose
         self._session = session  # an open session in the maintenance database, which is taken over
         self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._beating = Worker(self._beat)
         self._silence: NoAnswer | None = None
         self._in_main = threading.current_thread() is threading.main_thread()
 
@@ -48,8 +49,7 @@ class Lock:
         except BaseException:
             self.connection.close()
             raise
-        self._thread = threading.Thread(target=self._beat, daemon=True)
-        self._thread.start()
+        self._beating.start()
         return self
 
     def _connected(self) -> Connection:
@@ -95,8 +95,7 @@ class Lock:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._stop.set()
-        if self._thread:
-            self._thread.join()
+        self._beating.wait()
         self.connection.close()
         if self._silence and kind and issubclass(kind, KeyboardInterrupt):
             raise NoAnswer(f"{self.target}: {self._silence.message}") from None

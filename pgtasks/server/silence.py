@@ -21,6 +21,8 @@ from typing import Any
 
 import psycopg2
 
+from pgtasks.host.worker import Worker
+
 ANSWER = 40.0  # seconds that a small query may take
 _DOUBT = 12.0  # seconds of silence after which another session checks
 _PATIENCE = 12  # seconds that the other session may take to connect, and to be answered
@@ -100,10 +102,11 @@ def _look(wait: Wait, now: float) -> None:
 def _judge(wait: Wait) -> None:
     """Check the silent session from another one, and give it up if it is lost."""
     asking = _Asking(wait)
-    asking.start()
-    asking.join(_PATIENCE + _PATIENCE / 2)
+    worker = Worker(asking.ask, name="silence")
+    worker.start()
+    has_ended = worker.wait(_PATIENCE + _PATIENCE / 2)
     waited = time.monotonic() - wait.began
-    if asking.is_alive() or asking.silent:
+    if not has_ended or asking.silent:
         _give_up(wait, f"the server stopped answering, also to a second session ({waited:.0f} s)")
     elif asking.waits_for_us:
         wait.strikes += 1
@@ -114,15 +117,14 @@ def _judge(wait: Wait) -> None:
     wait.next_look = time.monotonic() + (_AGAIN if wait.strikes else _DOUBT)
 
 
-class _Asking(threading.Thread):
-    """Check the server in another session, in a thread for which the caller need not wait."""
+class _Asking:
+    """Check the server in another session."""
 
     def __init__(self, wait: Wait) -> None:
-        super().__init__(name="silence", daemon=True)
         self._wait = wait
         self.silent = self.waits_for_us = False
 
-    def run(self) -> None:
+    def ask(self) -> None:
         began = time.monotonic()
         try:
             state = self._state()

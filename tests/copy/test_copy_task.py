@@ -228,21 +228,28 @@ def sessions(cluster: Cluster, pid: int) -> list[Any]:
     )
 
 
+def make_large(cluster: Cluster, database: str, owner: str) -> None:
+    """Make a table whose copy takes a while."""
+    session = cluster.connect(database, user=owner)
+    with session, session.cursor() as cursor:
+        cursor.execute(
+            "CREATE TABLE large AS SELECT i, repeat('x', 900) AS t"
+            " FROM generate_series(1, 300000) i"
+        )
+    session.close()
+
+
 @pytest.mark.parametrize("which", ["COPY % TO STDOUT%", "COPY % FROM STDIN%"])
 def test_a_session_that_ends_in_the_middle_of_a_table(
     cluster: Cluster,
     source: str,
     target_name: str,
-    inv: Inv,
     start_inv: Start,
+    plain_owner: str,
     which: str,
 ) -> None:
-    cluster.execute(
-        "CREATE TABLE large AS SELECT i, repeat('x', 900) AS t FROM generate_series(1, 300000) i;"
-        "GRANT ALL ON large TO PUBLIC",
-        source,
-    )
-    process = start_inv("db.copy", "qa", "dev", "--as-superuser", "--confirm", target_name)
+    make_large(cluster, source, plain_owner)
+    process = start_inv("db.copy", "qa", "dev")
     end = (
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE %s"
         " AND query LIKE '%%large%%' AND state = 'active' AND pid <> pg_backend_pid()"
@@ -255,4 +262,27 @@ def test_a_session_that_ends_in_the_middle_of_a_table(
     assert rows(cluster, target_name) == OLD
     assert sides(cluster, target_name) == []
     assert rows(cluster, source) == NEW
+    until(lambda: not sessions(cluster, process.pid))
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_in_the_middle_of_a_table(
+    cluster: Cluster,
+    source: str,
+    target_name: str,
+    start_inv: Start,
+    plain_owner: str,
+    sign: signal.Signals,
+) -> None:
+    make_large(cluster, source, plain_owner)
+    process = start_inv("db.copy", "qa", "dev")
+    copying = "SELECT 1 FROM pg_stat_progress_copy WHERE command = 'COPY FROM' AND datname LIKE %s"
+    until(lambda: cluster.execute(copying, parameters=(f"{target_name}__new_%",)))
+    os.kill(process.pid, sign)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert said.endswith(f"error: interrupted; {target_name!r} is as it was\n"), said
+    assert rows(cluster, target_name) == OLD
+    assert sides(cluster, target_name) == []
+    assert logins(cluster, target_name) == []
     until(lambda: not sessions(cluster, process.pid))

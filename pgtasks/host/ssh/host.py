@@ -18,6 +18,7 @@ from pgtasks.host.base import SHORT, Command, Sink, Source
 from pgtasks.host.ssh.link import Link
 from pgtasks.host.ssh.process import RemoteProcess
 from pgtasks.host.ssh.tunnel import Tunnel
+from pgtasks.host.worker import Worker
 from pgtasks.settings.target import Target
 
 _TAIL = 4000  # last characters of the stderr of a command
@@ -56,14 +57,14 @@ class SshHost:
         process = self.start(command, stdin=stdin, stdout=subprocess.PIPE)
         assert process.stdout is not None
         chunks: list[bytes] = []
-        drain = threading.Thread(target=lambda: chunks.append(process.words()), daemon=True)
+        drain = Worker(lambda: chunks.append(process.words()))
         drain.start()
         with _limit(process, seconds) as late, process.stdout as stream:
             printed = stream.read(most + 1)
             if len(printed) > most:
                 raise Failed(f"{self.name}: {command} prints more than {most:,} bytes")
             code = process.wait()
-        drain.join(1)
+        drain.wait(1)
         if late.is_set():
             raise Unreachable(f"{self.name}: {command}: no answer within {seconds:g} s")
         if code != 0:

@@ -17,6 +17,7 @@ from typing import IO, TYPE_CHECKING
 from pgtasks.errors import Failed, PgtasksError, Unreachable
 from pgtasks.host.base import Command, Sink, Source, signal_name
 from pgtasks.host.ssh import scripts
+from pgtasks.host.worker import Worker
 
 if TYPE_CHECKING:
     from pgtasks.host.ssh.link import Link
@@ -69,9 +70,9 @@ class RemoteProcess:
                 raise
             raise Unreachable(f"{link}: {link.why_lost(_SAYING) or exc}") from None
         self.stderr: IO[bytes] | None = io.BufferedReader(_Stderr(self))  # type: ignore[type-var]
-        self._reader = self._thread(self._read, sink)
+        self._reader = self._started(self._read, sink)
         if source is not None:
-            self._thread(self._write, source)
+            self._started(self._write, source)
         else:
             with suppress(*_GONE):  # connection lost: the exit code shows it
                 self._channel.shutdown_write()
@@ -85,10 +86,10 @@ class RemoteProcess:
         self.stdout = os.fdopen(reader, "rb")
         return writer
 
-    def _thread(self, work: Callable[[int | None], None], handle: int | None) -> threading.Thread:
-        thread = threading.Thread(target=work, args=(handle,), daemon=True)
-        thread.start()
-        return thread
+    def _started(self, work: Callable[[int | None], None], handle: int | None) -> Worker:
+        worker = Worker(work, handle)
+        worker.start()
+        return worker
 
     def _read(self, sink: int | None) -> None:
         """Copy the output of the command after the mark into the sink."""
@@ -190,8 +191,7 @@ class RemoteProcess:
             if self._held_open():
                 self._whole = True
                 self._channel.close()
-            self._reader.join(0)
-            if not self._reader.is_alive():
+            if self._reader.wait(0):
                 self.returncode = self._verdict()
                 self._channel.close()
         return self.returncode
@@ -202,7 +202,7 @@ class RemoteProcess:
         That is so if a keepalive arrived long after the command's end and its last output.
         Otherwise, on a slow connection, the rest of the output may still arrive.
         """
-        if not self._reader.is_alive() or self._channel.closed or self._ended_at is None:
+        if self._reader.wait(0) or self._channel.closed or self._ended_at is None:
             return False
         return self.link.lifeline.answered - max(self._ended_at, self._quiet_since) > _GRACE
 
@@ -228,7 +228,7 @@ class RemoteProcess:
         while True:
             self._channel.status_event.wait(_LOOK if deadline is None else _left(deadline))
             if self._channel.status_event.is_set():
-                self._reader.join(_LOOK if deadline is None else _left(deadline))
+                self._reader.wait(_LOOK if deadline is None else _left(deadline))
             code = self.poll()
             if code is not None:
                 return code

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -17,6 +16,7 @@ from pgtasks.host.base import Command
 from pgtasks.host.ssh.host import SshHost
 from pgtasks.host.ssh.link import Link
 from pgtasks.host.ssh.process import RemoteProcess
+from pgtasks.host.worker import Worker
 from pgtasks.report import typed
 from pgtasks.report.terminal import is_terminal
 from pgtasks.settings import ssh
@@ -89,10 +89,10 @@ def streamed(host: SshHost, command: Command, *, stdin: int | None) -> None:
         stream.flush()
     process = host.start(command, stdin=stdin, stdout=sys.stdout.fileno())
     try:
-        talk = threading.Thread(target=_passed, args=(process,), daemon=True)
+        talk = Worker(_passed, process)
         talk.start()
         code = process.wait()
-        talk.join(1)
+        talk.wait(1)
     except BaseException:
         process.end(command.stop)
         raise

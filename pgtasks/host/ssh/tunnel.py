@@ -15,6 +15,7 @@ from pgtasks.host import tempfiles
 from pgtasks.host.base import Command
 from pgtasks.host.ssh.link import ChannelForbidden, Link
 from pgtasks.host.ssh.process import CHUNK, RemoteProcess, write
+from pgtasks.host.worker import Worker
 from pgtasks.settings import libpq
 from pgtasks.settings.target import End, Target
 
@@ -155,7 +156,7 @@ def _wants_tls(target: Target) -> bool:
 
 def _carried(client: socket.socket, channel: Channel) -> None:
     """Copy data in both directions between a client and a channel, until both have ended."""
-    up = threading.Thread(target=_sent, args=(client, channel), daemon=True)
+    up = Worker(_sent, client, channel)
     up.start()
     try:
         while data := channel.recv(CHUNK):
@@ -163,7 +164,7 @@ def _carried(client: socket.socket, channel: Channel) -> None:
     finally:
         channel.close()
         _shut(client)
-        up.join()
+        up.wait()
 
 
 def _sent(client: socket.socket, channel: Channel) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import queue
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import IO
@@ -13,6 +12,7 @@ from pgtasks.errors import Failed
 from pgtasks.host import pipeline, tools
 from pgtasks.host.base import Command, Host
 from pgtasks.host.tools import Toolset
+from pgtasks.host.worker import Worker
 from pgtasks.server import connection, session
 from pgtasks.server.proof import toc
 from pgtasks.server.proof.toc import Entry
@@ -50,12 +50,12 @@ def describing(
                 running = pipeline.Pipeline(host, [command], stdout=writer)
             finally:
                 os.close(writer)
-            thread = threading.Thread(target=_read, args=(source, results), daemon=True)
-            thread.start()
+            reading = Worker(_read, source, results)
+            reading.start()
             with running:
 
                 def result() -> Sequence[Entry] | Failed:
-                    entries = _awaited(thread, results)
+                    entries = _awaited(reading, results)
                     if isinstance(entries, toc.Truncated):
                         try:
                             running.check()
@@ -90,10 +90,10 @@ def _read(source: IO[bytes], results: queue.SimpleQueue[list[Entry] | Failed]) -
 
 
 def _awaited(
-    thread: threading.Thread, results: queue.SimpleQueue[list[Entry] | Failed]
+    reading: Worker, results: queue.SimpleQueue[list[Entry] | Failed]
 ) -> list[Entry] | Failed:
-    while thread.is_alive():
-        thread.join(_SLICE)
+    while not reading.wait(_SLICE):
+        pass
     return results.get()
 
 

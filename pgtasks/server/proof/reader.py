@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 import psycopg2
 
 from pgtasks.errors import Failed
+from pgtasks.host.worker import Worker
 from pgtasks.server import catalog, connection
 from pgtasks.server.catalog import Relation
 from pgtasks.server.connection import Connection
@@ -95,11 +96,11 @@ class ProofReader:
         for step in self._planned():
             self._steps.put(step)
         number = max(1, min(jobs, self._steps.qsize()))
-        self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(number)]
+        self._workers = [Worker(self._work) for _ in range(number)]
 
     def __enter__(self) -> ProofReader:
-        for thread in self._threads:
-            thread.start()
+        for worker in self._workers:
+            worker.start()
         return self
 
     def _planned(self) -> Iterable[Step]:
@@ -227,9 +228,7 @@ class ProofReader:
     def wait(self, seconds: float = 0.0) -> bool:
         """Wait at most `seconds`; return whether the proof is complete."""
         end = time.monotonic() + seconds
-        for thread in self._threads:
-            thread.join(max(0.0, end - time.monotonic()))
-        return not any(thread.is_alive() for thread in self._threads)
+        return all(worker.wait(max(0.0, end - time.monotonic())) for worker in self._workers)
 
     @property
     def bytes_read(self) -> int:
