@@ -108,6 +108,7 @@ def restore(
 
 
 @task(
+    iterable=["exclude_data"],
     help={
         "source": "environment to copy from; it is only read",
         "target": "environment to copy to; its database is replaced, and kept for db.undo",
@@ -117,12 +118,14 @@ def restore(
         "keep_owners": "refuse if a role is missing, instead of giving everything to the owner",
         "as_superuser": "run the code in the source with the rights of a superuser on the target",
         "leave_behind": "continue without settings and grants that this role cannot apply",
+        "exclude_data": "leave out the rows of tables that match (a list, or repeatable)",
     },
 )
 def copy(
     c,
     source,
     target,
+    exclude_data=None,
     jobs=None,
     unmasked=False,
     confirm_source=None,
@@ -138,7 +141,7 @@ def copy(
     flags = {"jobs": jobs}
     with run(c, env=target, json=json, dry=dry, journaled=True, flags=flags) as r:
         from pgtasks.cli.source import source as opened
-        from pgtasks.copy import CopyOptions, copy
+        from pgtasks.copy import CopyOptions, copy, scope_of
 
         options = CopyOptions(
             r.target.jobs,
@@ -146,6 +149,7 @@ def copy(
             keep_owners=keep_owners,
             as_superuser=as_superuser,
             leave_behind=leave_behind,
+            scope=scope_of(exclude_data=exclude_data),
         )
         with opened(r, source, unmasked=unmasked, confirm=confirm_source) as origin:
             r.look()

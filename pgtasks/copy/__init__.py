@@ -1,6 +1,9 @@
 """Copies: a database built beside the target from a snapshot of the source, proven, swapped in.
 
 options   the options of the command line
+scope     the part of a database that a copy takes
+names     the tables that flags name
+keys      the foreign keys of a database
 survey    collect everything that a copy needs, and make the plan
 plan      the plan: what is read, built and replaced
 schema    the commands of pg_dump and pg_restore, and their lists
@@ -21,5 +24,6 @@ from __future__ import annotations
 from pgtasks.copy.options import CopyOptions
 from pgtasks.copy.outcome import Copied
 from pgtasks.copy.perform import copy
+from pgtasks.copy.scope import Scope, scope_of
 
-__all__ = ["Copied", "CopyOptions", "copy"]
+__all__ = ["Copied", "CopyOptions", "Scope", "copy", "scope_of"]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pgtasks.copy.scope import EVERYTHING, Scope
+
 
 @dataclass(frozen=True)
 class CopyOptions:
@@ -14,6 +16,7 @@ class CopyOptions:
     keep_owners: bool = False
     as_superuser: bool = False
     leave_behind: bool = False
+    scope: Scope = EVERYTHING
 
     @property
     def insists(self) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from pgtasks import report
 from pgtasks.copy.options import CopyOptions
 from pgtasks.copy.schema import Load
+from pgtasks.copy.scope import WHOLE, Part
 from pgtasks.database.properties import DatabaseProperties
 from pgtasks.database.rights import Rights
 from pgtasks.database.side import side_name
@@ -51,6 +52,7 @@ class CopyPlan:
     no_tablespaces: bool = False
     login: Target | None = None
     notes: tuple[str, ...] = ()
+    part: Part = WHOLE
 
     @property
     def side(self) -> str:
@@ -99,6 +101,7 @@ class CopyPlan:
         return [
             f"source   {self.source}, {report.plural(self.origin.tables, 'table')},"
             f" {report.size(self.origin.bytes)}",
+            *self.part.lines(),
             f"tools    pg_dump and pg_restore {self.tools}, {self.options.jobs} jobs",
             f"build    {self.side!r}, owner {self.facts.owner!r}",
             f"replace  {self.target}, {size}{ends}, kept as {kept!r}",
@@ -115,5 +118,6 @@ class CopyPlan:
             "source_bytes": self.origin.bytes,
             "replaced_bytes": self.replaced.bytes,
             "replaced_sessions": self.replaced.sessions,
+            "part": self.part.as_json(),
             "notes": list(self.notes),
         }

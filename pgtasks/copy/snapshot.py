@@ -15,6 +15,7 @@ import psycopg2
 
 from pgtasks.copy.plan import CopyPlan
 from pgtasks.copy.schema import Dump
+from pgtasks.copy.scope import NO_ROWS, narrowed
 from pgtasks.copy.tables import TableCopy
 from pgtasks.errors import Failed
 from pgtasks.host import tools
@@ -69,7 +70,11 @@ class Snapshot:
         """Return the tables whose rows are copied."""
         tables = (*self.content.tables, *self.content.others)
         absent = bool(self.plan.origin.conflicts is not None)  # a standby has no unlogged rows
-        return tuple(each for each in tables if not (absent and each.persistence == "u"))
+        return tuple(
+            each
+            for each in tables
+            if each.condition != NO_ROWS and not (absent and each.persistence == "u")
+        )
 
     def lock(self, conn: Connection, tables: Sequence[TableCopy]) -> None:
         """Lock tables before they are read, if not all are locked already."""
@@ -115,6 +120,7 @@ def taken(plan: CopyPlan, path: Path, progress: Progress) -> Iterator[Snapshot]:
                 stack.enter_context(_reading(plan, name)) for _ in range(plan.options.jobs)
             )
             scope = content(exporter, sizes=plan.origin.sizes)
+            scope = narrowed(exporter, scope, plan.options.scope)
             watch = Watch(exporter, now, scope, words, progress)
             _await_locks(dump, watch)
             # at once, so that nobody who wants to alter a table comes between

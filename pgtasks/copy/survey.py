@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from pgtasks.copy import schema
+from pgtasks.copy import schema, scope
 from pgtasks.copy.options import CopyOptions
 from pgtasks.copy.plan import CopyPlan, Replaced
 from pgtasks.copy.snapshot import Snapshot
@@ -42,7 +42,8 @@ def make_plan(
     target, conn = lock.target, lock.connection
     with connection.session(origin, read_only=True, purpose="db.copy") as reading:
         refuse_same(reading, conn, origin, target)
-        looked = source.look(reading)
+        part = scope.part(reading, options.scope)
+        looked = part.of(source.look(reading))
         from_facts = properties.read(reading, origin.database)
         versions = catalog.extensions(reading)
     major = conn.server_version // 10000
@@ -74,6 +75,7 @@ def make_plan(
         rights=rights,
         archive=archive,
         no_tablespaces=usable != spaces,
+        part=part,
     )
     free = obstacles.free_bytes(conn, target, host)
     if free is not None:  # what an interrupted run left is dropped before anything is built
@@ -153,6 +155,7 @@ def _obstacles(
     plan: CopyPlan, conn: Connection, free: int | None, versions: dict[str, str]
 ) -> Iterator[str]:
     """Yield one line for each obstacle, with the way out."""
+    yield from plan.part.obstacles
     yield from obstacles.rights(conn, plan.target, plan.facts.owner)
     rights = plan.rights
     if not plan.options.as_superuser:

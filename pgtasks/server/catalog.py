@@ -211,29 +211,33 @@ def _unreadable_large_objects(conn: Connection) -> list[str]:
 
 
 def without_data(conn: Connection, patterns: Iterable[str]) -> dict[str, list[int]]:
-    """Return the OIDs of relations with rows that match a pattern of --exclude-table-data.
+    """Return the OIDs of relations with rows that match a pattern of --exclude-table-data."""
+    return matching(conn, patterns, kinds="rSf")
 
-    Patterns have psql's syntax, as in pg_dump: a name without a schema is looked up with the role's
-    own search_path. Others may have created operators there, so every name is qualified.
+
+def matching(conn: Connection, patterns: Iterable[str], *, kinds: str) -> dict[str, list[int]]:
+    """Return the OIDs of the relations of some kinds that match each of psql's patterns.
+
+    A name without a schema is looked up with the role's own search_path. Others may have created
+    operators there, so every name is qualified.
     """
     regexes = {pattern: pattern_regexes(pattern) for pattern in patterns}
     everywhere = all(schema for schema, _ in regexes.values())
     path = connection.PATH if everywhere else connection.own_path(conn)
     with connection.searching(conn, path):
-        return {pattern: _matching(conn, *regex) for pattern, regex in regexes.items()}
+        return {pattern: _matching(conn, *regex, kinds) for pattern, regex in regexes.items()}
 
 
-def _matching(conn: Connection, schema: str, name: str) -> list[int]:
+def _matching(conn: Connection, schema: str, name: str, kinds: str) -> list[int]:
     where = "n.nspname OPERATOR(pg_catalog.~) %s" if schema else "%s::pg_catalog.text IS NULL"
     visible = "" if schema else " AND pg_catalog.pg_table_is_visible(c.oid)"
     return connection.rows(
         conn,
         "SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n"
         " ON n.oid OPERATOR(pg_catalog.=) c.relnamespace"
-        " WHERE c.relkind OPERATOR(pg_catalog.=) ANY"
-        " (ARRAY['r', 'S', 'f']::pg_catalog.\"char\"[])"
+        ' WHERE c.relkind OPERATOR(pg_catalog.=) ANY (%s::pg_catalog."char"[])'
         f" AND {where}{visible} AND c.relname OPERATOR(pg_catalog.~) %s",
-        (schema or None, name),
+        (list(kinds), schema or None, name),
         into=int,
     )
 
