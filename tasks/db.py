@@ -155,7 +155,7 @@ def copy(
             r.look()
             with r.replacing(confirm=confirm, insists=options.insists) as permit:
                 talk = {"console": r.console, "agreed": permit.agreed}
-                r.finish(copy(origin.target, permit.lock, r.host, options, **talk))
+                r.finish(copy(origin, permit.lock, r.host, options, **talk))
 
 
 @task(

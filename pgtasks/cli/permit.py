@@ -8,7 +8,7 @@ from typing import Any
 
 from pgtasks.errors import Refused
 from pgtasks.report import Console, Reported
-from pgtasks.server import guard
+from pgtasks.server import guard, identity
 from pgtasks.server.guard import Access, Decision, Evidence
 from pgtasks.server.interrupt import telling
 from pgtasks.server.reach import Reached
@@ -84,7 +84,7 @@ class Permit:
         """Show the plan and ask the question of the guard; return False under `dry`.
 
         The plan of a drop, which is like its result, is shown only with a question. Raises Refused
-        if the user does not agree.
+        if the user does not agree, or if the database is not the one any more that the guard saw.
         """
         if self.dry:
             return False
@@ -94,4 +94,10 @@ class Permit:
             for line in plan.lines():
                 self.question.console.say(line)
         self.question.ask()
+        self._check(self.question.evidence)
         return True
+
+    def _check(self, evidence: Evidence) -> None:
+        now = identity.glimpse(self.lock.connection, evidence.database)
+        identity.refuse_other(evidence.identity, now, evidence.database)
+        self.lock.allowed = now

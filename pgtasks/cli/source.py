@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from pgtasks import report
 from pgtasks.cli.run import Run
 from pgtasks.errors import PgtasksError, Refused
-from pgtasks.server.reach import Reached
+from pgtasks.server.identity import present
+from pgtasks.server.reach import Origin
 from pgtasks.settings.environment import resolve
 from pgtasks.settings.selection import Choice
 from pgtasks.settings.target import Target, from_environment
@@ -18,7 +19,7 @@ from pgtasks.settings.target import Target, from_environment
 @contextmanager
 def source(
     run: Run, name: str, *, unmasked: bool = False, confirm: str | None = None
-) -> Iterator[Reached]:
+) -> Iterator[Origin]:
     """Reach the source of a copy, as the reader of its environment if it has one.
 
     Raises Refused for a protected one, unless its data may leave it `unmasked` and the name of its
@@ -32,7 +33,7 @@ def source(
     try:
         with other.reading() as reached:
             _ask(other, unmasked=unmasked, confirm=confirm)
-            yield reached
+            yield Origin(reached, present(other.identity, other.target))
     except PgtasksError as exc:
         error = other.explained(exc)
         if error is exc:

@@ -16,11 +16,12 @@ from pgtasks.report import Console
 from pgtasks.report.boundaries import boundary
 from pgtasks.server import connection, room
 from pgtasks.server.lock import Lock
+from pgtasks.server.reach import Origin
 from pgtasks.settings.target import Target
 
 
 def copy(
-    source: Target,
+    origin: Origin,
     lock: Lock,
     host: Host,
     options: CopyOptions,
@@ -35,10 +36,10 @@ def copy(
     then unchanged. The source is only read.
     """
     began = time.monotonic()
-    _check_room(source, lock, options)
+    _check_room(origin.target, lock, options)
 
     beside = recover.look(lock.connection, lock.target)
-    plan = survey.make_plan(source, lock, host, options, beside)
+    plan = survey.make_plan(origin, lock, host, options, beside)
     if not agreed(plan):
         return plan
     for line in recover.heal(lock):

@@ -15,6 +15,7 @@ from pgtasks.database.rights import Rights
 from pgtasks.database.side import side_name
 from pgtasks.host.tools import Toolset
 from pgtasks.server.dump.source import Source
+from pgtasks.server.identity import Identity
 from pgtasks.server.proof.toc import Entry
 from pgtasks.server.stamp import Stamp
 from pgtasks.settings.target import Target
@@ -32,12 +33,13 @@ class Replaced:
 class CopyPlan:
     """Everything that a copy needs, collected before it changes anything.
 
-    `facts` are the properties of the side database, `owners` the roles that own something in the
-    source, `archive` its schema; `major` is that of the target's server. `login` is the target with
-    the login of the load, if there is one.
+    `allowed` is the identity of the source that the guard has seen, `archive` its schema; `facts`
+    are the properties of the side database, `major` is that of the target's server. `login` is the
+    target with the login of the load, if there is one.
     """
 
     source: Target
+    allowed: Identity
     target: Target
     options: CopyOptions
     tools: Toolset

@@ -30,6 +30,7 @@ from pgtasks.server.dump import pg_dump
 from pgtasks.server.dump.pg_dump import DumpLog
 from pgtasks.server.dump.watch import Retry, Watch
 from pgtasks.server.errors import translate
+from pgtasks.server.identity import identify, refuse_other
 from pgtasks.server.proof import naming
 from pgtasks.server.proof.fingerprint import lock_statement, pin_statement, sequence_query
 from pgtasks.server.proof.model import SequenceProof
@@ -113,6 +114,8 @@ def taken(plan: CopyPlan, path: Path, progress: Progress) -> Iterator[Snapshot]:
         now = stack.enter_context(_session(plan, "db.copy"))
         connection.execute(exporter, SNAPSHOT)
         name = snapshot_of(exporter, None)
+        for conn in (exporter, now):
+            refuse_other(plan.allowed, identify(conn), plan.source.database)
         words = DumpLog()
         with _dumping(plan, name, path, words) as dump:
             boundary("copy.dumping")

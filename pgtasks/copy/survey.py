@@ -19,10 +19,12 @@ from pgtasks.host.base import Host
 from pgtasks.host.local import HERE
 from pgtasks.server import catalog, connection
 from pgtasks.server.connection import Connection
-from pgtasks.server.dump import describe, source
-from pgtasks.server.identity import system_identifier
+from pgtasks.server.dump import describe
+from pgtasks.server.dump.source import look
+from pgtasks.server.identity import identify, refuse_other, system_identifier
 from pgtasks.server.lock import Lock
 from pgtasks.server.proof.toc import Entry
+from pgtasks.server.reach import Origin
 from pgtasks.settings.target import Target
 
 _REPLACED = (
@@ -33,17 +35,18 @@ _REPLACED = (
 
 
 def make_plan(
-    origin: Target, lock: Lock, host: Host, options: CopyOptions, beside: Leftovers
+    source: Origin, lock: Lock, host: Host, options: CopyOptions, beside: Leftovers
 ) -> CopyPlan:
     """Return the plan of a copy, raising for obstacles, without changing anything.
 
     `host` is that of the target.
     """
-    target, conn = lock.target, lock.connection
+    origin, target, conn = source.target, lock.target, lock.connection
     with connection.session(origin, read_only=True, purpose="db.copy") as reading:
+        refuse_other(source.allowed, identify(reading), origin.database)
         refuse_same(reading, conn, origin, target)
         part = scope.part(reading, options.scope)
-        looked = part.of(source.look(reading))
+        looked = part.of(look(reading))
         from_facts = properties.read(reading, origin.database)
         versions = catalog.extensions(reading)
     major = conn.server_version // 10000
@@ -63,6 +66,7 @@ def make_plan(
     usable = _usable(conn, spaces, rights.role or rights.user)
     plan = CopyPlan(
         source=origin,
+        allowed=source.allowed,
         target=target,
         options=options,
         tools=toolset,

@@ -19,18 +19,19 @@ from psycopg2 import sql
 from pgtasks.database import properties
 from pgtasks.database.properties import DatabaseProperties
 from pgtasks.database.side import Side, side_name
-from pgtasks.errors import Failed, PgtasksError
+from pgtasks.errors import Failed, PgtasksError, Refused
 from pgtasks.host.worker import Worker
 from pgtasks.report.boundaries import boundary
 from pgtasks.server import connection, stamp
 from pgtasks.server.connection import Connection
 from pgtasks.server.errors import translated
-from pgtasks.server.identity import comment_and_stamp, system_identifier
+from pgtasks.server.identity import glimpse, refuse_other, system_identifier
 from pgtasks.server.lock import Lock
 from pgtasks.server.stamp import Stamp
 from pgtasks.settings.target import Target
 
 _BETWEEN_KILLS = 0.005  # seconds
+_COMMENT = f"SELECT {stamp.COMMENT} FROM pg_database WHERE datname = %s"
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def swap_in(
     kept = side_name(target.database, "old", mark.run) if replaces else ""
     live = replace(mark, role="live", run="", kept_owner=_kept_owner(lock, target, facts.owner))
     statements = [
-        *(_put_away(lock.connection, target, kept, mark.run) if replaces else ()),
+        *(_put_away(lock, target, kept, mark.run) if replaces else ()),
         _rename(side, target.database),
         sql.SQL("ALTER DATABASE {} CONNECTION LIMIT {}").format(
             sql.Identifier(target.database), sql.Literal(facts.connection_limit)
@@ -69,7 +70,7 @@ def swap_back(lock: Lock, target: Target, kept: Side, run: str, *, replaces: boo
     away = side_name(target.database, "old", run) if replaces else ""
     mark = _live_mark(lock, target, kept)
     statements = [
-        *(_put_away(lock.connection, target, away, run) if replaces else ()),
+        *(_put_away(lock, target, away, run) if replaces else ()),
         _rename(kept.name, target.database),
         sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(sql.Identifier(target.database)),
         stamp.comment_statement(target.database, kept.text, mark),
@@ -93,17 +94,36 @@ def _kept_owner(lock: Lock, target: Target, owner: str) -> str:
     return "" if replaced == owner else replaced
 
 
-def _put_away(conn: Connection, target: Target, kept: str, run: str) -> list[sql.Composable]:
-    """Return the statements that turn the target into a kept database, closed and stamped."""
-    text, mark = comment_and_stamp(conn, target.database)
-    system = system_identifier(conn)
-    mark = mark or Stamp(target.environment, target.database, system)
-    mark = replace(mark, database=target.database, system=system, role="old", run=run)
+def _put_away(lock: Lock, target: Target, kept: str, run: str) -> list[sql.Composable]:
+    """Return the statements that turn the target into a kept database, closed and stamped.
+
+    Raises Refused if it is not the database that the guard allowed to be replaced.
+    """
+    comment = connection.row(lock.connection, _COMMENT, (target.database,), into=tuple[str | None])
+    now = glimpse(lock.connection, target.database)
+    if now is None or comment is None:
+        raise Failed(f"database {target.database!r} was dropped or renamed meanwhile")
+    if lock.allowed is not None:
+        refuse_other(lock.allowed, now, target.database)
+    mark = now.stamp or Stamp(target.environment, target.database, now.system)
+    mark = replace(mark, database=target.database, system=now.system, role="old", run=run)
     return [
         _rename(target.database, kept),
+        _still(kept, now.oid, comment[0]),
         sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(sql.Identifier(kept)),
-        stamp.comment_statement(kept, text, mark),
+        stamp.comment_statement(kept, now.comment, mark),
     ]
+
+
+def _still(name: str, oid: int, comment: str | None) -> sql.Composed:
+    """Return the statement that divides by zero if a database has another OID or comment.
+
+    Nobody can change them any more: RENAME has locked the database.
+    """
+    return sql.SQL(
+        f"SELECT 1 / count(*) FROM pg_database WHERE datname = {{}} AND oid = {{}}"
+        f" AND {stamp.COMMENT} IS NOT DISTINCT FROM {{}}"
+    ).format(sql.Literal(name), sql.Literal(oid), sql.Literal(comment))
 
 
 def _rename(before: str, after: str) -> sql.Composed:
@@ -130,14 +150,27 @@ def _run(lock: Lock, names: Sequence[str], statements: Sequence[sql.Composable])
         boundary("swap.ready")
         began = time.monotonic()
         try:
-            with translated(), conn.cursor() as cursor:
-                cursor.execute(text)
+            _execute(conn, lock.target, text)
+        except Refused:
+            _roll_back(conn)
+            raise
         except PgtasksError as exc:
             _roll_back(conn)
             raise ender.explained(exc) from None
         seconds = time.monotonic() - began
     boundary("swap.done")
     return seconds
+
+
+def _execute(conn: Connection, target: Target, text: sql.Composed) -> None:
+    with translated(), conn.cursor() as cursor:
+        try:
+            cursor.execute(text)
+        except psycopg2.errors.DivisionByZero:  # of _still
+            raise Refused(
+                f"database {target.database!r} was replaced or stamped anew since the swap began: "
+                "run the task again"
+            ) from None
 
 
 def _roll_back(conn: Connection) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pgtasks.errors import Unreachable
+from pgtasks.errors import Refused, Unreachable
 from pgtasks.report import typed
 from pgtasks.server import connection, stamp
 from pgtasks.server.connection import Connection
@@ -25,6 +25,7 @@ class Identity:
     empty: bool
     standby: bool = False
     invalid: bool = False  # left by an interrupted DROP DATABASE; read from another database
+    oid: int = 0  # a database that is renamed keeps it
 
     @property
     def foreign(self) -> bool:
@@ -48,16 +49,19 @@ def comment_and_stamp(conn: Connection, database: str) -> tuple[str, Stamp | Non
 
 def identify(conn: Connection) -> Identity:
     """Read the database, server and stamp of a connection."""
-    database, user, comment, standby = connection.rows(
+    seen = connection.row(
         conn,
-        f"SELECT current_database(), current_user, {stamp.COMMENT},"
-        " pg_is_in_recovery() FROM pg_database WHERE datname = current_database()",
-        into=tuple[str, str, str | None, bool],
+        f"SELECT datname, current_user, {stamp.COMMENT}, pg_is_in_recovery(), oid::bigint"
+        " FROM pg_database WHERE datname = current_database()",
+        into=tuple[str, str, str | None, bool, int],
         limit=ANSWER,
-    )[0]
+    )
+    if seen is None:
+        raise Unreachable("the database was renamed meanwhile")
+    database, user, comment, standby, oid = seen
     text, its_stamp = stamp.split(comment)
     system, empty = system_identifier(conn), _is_empty(conn)
-    return Identity(database, system, user, text, its_stamp, empty, standby)
+    return Identity(database, system, user, text, its_stamp, empty, standby, oid=oid)
 
 
 def glimpse(conn: Connection, database: str) -> Identity | None:
@@ -65,18 +69,37 @@ def glimpse(conn: Connection, database: str) -> Identity | None:
     seen = connection.row(
         conn,
         f"SELECT current_user, {stamp.COMMENT}, pg_is_in_recovery(),"
-        " datconnlimit = -2 FROM pg_database WHERE datname = %s",
+        " datconnlimit = -2, oid::bigint FROM pg_database WHERE datname = %s",
         (database,),
-        into=tuple[str, str | None, bool, bool],
+        into=tuple[str, str | None, bool, bool, int],
         limit=ANSWER,
     )
     if seen is None:
         return None
-    user, comment, standby, invalid = seen
+    user, comment, standby, invalid, oid = seen
     text, its_stamp = stamp.split(comment)
     return Identity(
-        database, system_identifier(conn), user, text, its_stamp, True, standby, invalid
+        database, system_identifier(conn), user, text, its_stamp, True, standby, invalid, oid
     )
+
+
+def refuse_other(allowed: Identity | None, now: Identity | None, database: str) -> None:
+    """Raise Refused if a database is not the one any more that the guard allowed a task to use.
+
+    It may have been dropped, renamed, replaced by another one, or stamped anew meanwhile. None
+    stands for a database that does not exist.
+    """
+    again = "since the guard looked at it: run the task again"
+    if now is None and allowed is not None:
+        raise Refused(f"database {database!r} was dropped or renamed {again}")
+    if now is None:
+        return
+    if allowed is None:
+        raise Refused(f"database {database!r} was created {again}")
+    if (now.oid, now.system) != (allowed.oid, allowed.system):
+        raise Refused(f"{database!r} is the name of another database {again}")
+    if now.stamp != allowed.stamp:
+        raise Refused(f"database {database!r} was stamped anew {again}")
 
 
 # Objects created after initdb have OIDs from 16384 on (FirstNormalObjectId in access/transam.h).

@@ -13,6 +13,7 @@ from pgtasks.host.worker import Worker
 from pgtasks.server import connection
 from pgtasks.server.connection import Connection
 from pgtasks.server.errors import NoAnswer
+from pgtasks.server.identity import Identity
 from pgtasks.server.silence import ANSWER
 from pgtasks.settings.target import Target
 
@@ -32,10 +33,13 @@ class Lock:
 
     `connection` is the session that holds the lock. Statements that must not run without the lock,
     such as the swap, run there. The server releases the lock when the session ends or is silent.
+    `allowed` is the identity of the database that the guard allowed to be replaced, once the user
+    has agreed to the plan.
     """
 
     def __init__(self, target: Target, purpose: str, session: Connection | None = None) -> None:
         self.target, self.purpose = target, purpose
+        self.allowed: Identity | None = None
         self._session = session  # an open session in the maintenance database, which is taken over
         self._stop = threading.Event()
         self._beating = Worker(self._beat)

@@ -165,6 +165,19 @@ class Reached:
         self.host.close()
 
 
+@dataclass(frozen=True)
+class Origin:
+    """A target that is read, and the identity of its database that the guard has seen."""
+
+    reached: Reached
+    allowed: Identity
+
+    @property
+    def target(self) -> Target:
+        """Return the target as clients here reach it."""
+        return self.reached.target
+
+
 def reach(target: Target, root: Path, *, start: bool = True, make: bool = True) -> Reached:
     """Connect to the target's server, raising Unreachable.
 

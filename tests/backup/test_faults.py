@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from halting import NEW, OLD, Start, end_backends, halted, interrupt, kill, unlocked
+from halting import NEW, OLD, Start, end_backends, halted, interrupt, kill, refused, unlocked
 from matrix import matrix
-from projects import make_project, put_stamp
+from projects import make_project, put_stamp, stamp_of
 from restores import damage, fill_as, logins, rows, save, sides
 from servers import Cluster
 from waiting import until
@@ -98,6 +98,29 @@ def test_an_interrupted_undo_leaves_old_or_new(
     assert len(sides(cluster, damaged)) == 1
     assert unlocked(inv, "db.undo").returncode == 0
     assert rows(cluster, damaged) == (NEW if step in _SWAPPED else OLD)
+
+
+@pytest.mark.parametrize("step", ["restore.checked", "swap.ready"])
+def test_a_target_that_is_stamped_anew_is_not_replaced(
+    cluster: Cluster, damaged: str, saved: str, start_inv: Start, step: str
+) -> None:
+    process = halted(start_inv, step, "db.restore", "--backup", saved)
+    put_stamp(cluster.target(damaged, environment="prod"))
+    assert "stamped anew" in refused(process)
+    assert rows(cluster, damaged) == OLD
+    assert sides(cluster, damaged) == []
+    assert stamp_of(cluster, damaged).startswith("pgtasks: environment=prod ")
+
+
+@pytest.mark.parametrize("step", ["undo.checked", "swap.ready"])
+def test_a_target_that_is_stamped_anew_is_not_undone(
+    cluster: Cluster, damaged: str, saved: str, inv: Inv, start_inv: Start, step: str
+) -> None:
+    assert inv("db.restore", "--backup", saved).returncode == 0
+    process = halted(start_inv, step, "db.undo")
+    put_stamp(cluster.target(damaged, environment="prod"))
+    assert "stamped anew" in refused(process)
+    assert rows(cluster, damaged) == NEW
 
 
 def test_pg_restore_ends_with_a_killed_run(

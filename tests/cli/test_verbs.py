@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from conftest import Inv
+from consoles import Recorder
+from projects import put_stamp
 from servers import Cluster
 
-from pgtasks.cli.permit import Permit
+from pgtasks.cli.permit import Permit, Question
 from pgtasks.database.create import left_to_drop
 from pgtasks.errors import Refused
+from pgtasks.server.guard import Access, Decision, Evidence
 from pgtasks.server.lock import Lock
 from pgtasks.server.reach import Reached
 
@@ -108,3 +112,23 @@ def test_a_database_that_appears_late_is_not_destroyed(cluster: Cluster, databas
         pytest.raises(Refused, match="created meanwhile"),
     ):
         permit.agreed(left_to_drop(permit.lock))
+
+
+def test_a_database_that_was_stamped_anew_during_the_question_is_not_replaced(
+    cluster: Cluster, database: str
+) -> None:
+    target = cluster.target(database)
+    put_stamp(target)
+    with closing(Reached(target)) as reached:
+        evidence = Evidence(
+            *(Access.WRITE, "dev", database),
+            protected=False,
+            identity=reached.identify(),
+            terminal=False,
+        )
+        question = Question(Decision.GO, evidence, Recorder())
+        with Permit(reached, "db.restore", question, dry=False) as permit:
+            assert permit.agreed(left_to_drop(permit.lock))
+            put_stamp(replace(target, environment="prod"))
+            with pytest.raises(Refused, match="stamped anew"):
+                permit.agreed(left_to_drop(permit.lock))

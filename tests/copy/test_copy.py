@@ -21,8 +21,10 @@ from pgtasks.copy import Copied, CopyOptions, copy
 from pgtasks.database.undo import undo
 from pgtasks.errors import Failed, VersionMismatch
 from pgtasks.host.local import HERE
-from pgtasks.server import proof
+from pgtasks.server import proof, reach
+from pgtasks.server.identity import Identity
 from pgtasks.server.lock import Lock
+from pgtasks.server.reach import Origin, Reached
 from pgtasks.settings.target import Target
 
 KEEP = CopyOptions(jobs=2, keep_owners=True, as_superuser=True)
@@ -39,11 +41,18 @@ def roles(cluster: Cluster) -> Iterator[list[str]]:
         cluster.execute(f"DROP ROLE {name}")
 
 
+def known(source: Target) -> Identity:
+    """Return the identity of a source, as the guard sees it."""
+    identity = reach.identify(source)
+    assert identity
+    return identity
+
+
 def copied(source: Target, target: Target, options: CopyOptions = KEEP, **more: Any) -> Copied:
     """Copy one database over another one without a question."""
     with Lock(target, "db.copy") as lock:
         done = copy(
-            *(source, lock, HERE, replace(options, **more)),
+            *(Origin(Reached(source), known(source)), lock, HERE, replace(options, **more)),
             console=Recorder(),
             agreed=lambda plan: True,
         )

@@ -8,14 +8,15 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from halting import NEW, OLD, Start, end_backends, halted, kill
+from halting import NEW, OLD, Start, end_backends, halted, kill, refused
 from matrix import matrix
-from projects import put_stamp
+from projects import put_stamp, stamp_of
 from restores import damage, fill_as, logins, rows, sides
 from servers import Cluster
 from terminal import answer
@@ -286,3 +287,74 @@ def test_a_signal_in_the_middle_of_a_table(
     assert sides(cluster, target_name) == []
     assert logins(cluster, target_name) == []
     until(lambda: not sessions(cluster, process.pid))
+
+
+@contextmanager
+def exchanged(cluster: Cluster, name: str, other: str) -> Iterator[None]:
+    """Give the name of a database to another one, for the length of a block."""
+    cluster.execute(f'ALTER DATABASE "{name}" RENAME TO "{name}_away"')
+    cluster.execute(f'ALTER DATABASE "{other}" RENAME TO "{name}"')
+    try:
+        yield
+    finally:
+        cluster.execute(f'ALTER DATABASE "{name}" RENAME TO "{other}"')
+        cluster.execute(f'ALTER DATABASE "{name}_away" RENAME TO "{name}"')
+
+
+def test_a_source_that_is_stamped_anew_is_not_copied(
+    cluster: Cluster, source: str, target_name: str, start_inv: Start
+) -> None:
+    process = halted(start_inv, "copy.checked", "db.copy", "qa", "dev")
+    put_stamp(cluster.target(source, environment="prod"))
+    assert f"database {source!r} was stamped anew since the guard looked" in refused(process)
+    assert rows(cluster, target_name) == OLD
+    assert sides(cluster, target_name) == []
+
+
+def test_a_source_that_is_exchanged_is_not_copied(
+    cluster: Cluster,
+    fresh_database: Callable[..., str],
+    source: str,
+    target_name: str,
+    start_inv: Start,
+) -> None:
+    other = fresh_database(cluster)
+    put_stamp(cluster.target(other, environment="qa"))
+    process = halted(start_inv, "copy.checked", "db.copy", "qa", "dev")
+    with exchanged(cluster, source, other):
+        assert f"{source!r} is the name of another database" in refused(process)
+    assert rows(cluster, target_name) == OLD
+    assert sides(cluster, target_name) == []
+
+
+@pytest.mark.parametrize("step", ["copy.checked", "copy.proven", "swap.ready"])
+def test_a_target_that_is_stamped_anew_is_not_replaced(
+    cluster: Cluster, source: str, target_name: str, start_inv: Start, step: str
+) -> None:
+    process = halted(start_inv, step, "db.copy", "qa", "dev")
+    put_stamp(cluster.target(target_name, environment="prod"))
+    assert "stamped anew" in refused(process)
+    assert rows(cluster, target_name) == OLD
+    assert sides(cluster, target_name) == []
+    assert stamp_of(cluster, target_name).startswith("pgtasks: environment=prod ")
+
+
+@pytest.mark.parametrize("step", ["copy.proven", "swap.ready"])
+def test_a_target_that_is_exchanged_is_not_replaced(
+    cluster: Cluster,
+    fresh_database: Callable[..., str],
+    source: str,
+    target_name: str,
+    start_inv: Start,
+    step: str,
+) -> None:
+    other = fresh_database(cluster)
+    cluster.execute("CREATE TABLE precious AS SELECT 1", other)
+    comment = stamp_of(cluster, target_name)
+    cluster.execute(f"""COMMENT ON DATABASE "{other}" IS '{comment}'""")
+    process = halted(start_inv, step, "db.copy", "qa", "dev")
+    with exchanged(cluster, target_name, other):
+        assert "run the task again" in refused(process)
+        assert rows(cluster, target_name, "precious") == 1
+    assert rows(cluster, target_name) == OLD
+    assert sides(cluster, target_name) == []

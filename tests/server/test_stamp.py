@@ -72,7 +72,11 @@ def test_a_connection_says_what_it_is(
         made = Stamp("dev", name, system_identifier(conn))
         connection.execute(conn, stamp.comment_statement(name, "the\nshop", made))
         found = identify(conn)
-    assert found == Identity(name, made.system, any_cluster.superuser, "the\nshop", made, True)
+        oid = connection.value(
+            conn, "SELECT oid FROM pg_database WHERE datname = %s", (name,), into=int
+        )
+    superuser = any_cluster.superuser
+    assert found == Identity(name, made.system, superuser, "the\nshop", made, True, oid=oid)
     listed = any_cluster.psql("postgres", "\\l+\n")
     assert "pgtasks: environment=dev" in listed
 

@@ -51,6 +51,14 @@ def end_backends(process: subprocess.Popen[str], cluster: Cluster) -> None:
     interrupt(process, cluster)
 
 
+def refused(process: subprocess.Popen[str]) -> str:
+    """Let a halted run go on, and return the error with which it refuses."""
+    os.kill(process.pid, signal.SIGUSR1)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 2, said
+    return said
+
+
 def unlocked(inv: Inv, *args: str) -> Any:
     """Run a task as soon as the server has freed the lock of a run that was killed."""
     deadline = time.monotonic() + 30

@@ -14,9 +14,16 @@ from pgtasks.settings.target import Target
 
 def put_stamp(target: Target) -> None:
     """Stamp a target's database as its environment's, as `inv db.create` does."""
-    with connection.session(target) as conn:
+    # from outside, because a swap may be ending the sessions in it
+    with connection.session(target.at(target.maintenance)) as conn:
         mark = stamp.Stamp(target.environment, target.database, system_identifier(conn))
         connection.execute(conn, stamp.comment_statement(target.database, "", mark))
+
+
+def stamp_of(cluster: Cluster, database: str) -> str:
+    """Return the comment of a database, with its stamp."""
+    query = "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = %s"
+    return str(cluster.value(query, parameters=(database,)))
 
 
 def put_side(cluster: Cluster, database: str, role: str, run: str, *, owner: str = "") -> str:
