@@ -27,8 +27,8 @@ class Sample:
     """One run of one contender, in seconds and bytes.
 
     `client` is CPU of the command and of all processes that it started, `server` that of the
-    postmaster's whole tree, `others` what was used on this machine by anybody else. `peak` is the
-    resident memory of the command's own process (of the first, where there are several).
+    whole trees of the postmasters, `others` what was used on this machine by anybody else. `peak`
+    is the resident memory of the command's own process (of the first, where there are several).
     `lines` are those of stderr, each with its time since the start; `steps` are the boundaries that
     `bench.stepped` noted, with theirs.
     """
@@ -62,19 +62,19 @@ def run(
     *argvs: Argv,
     cwd: Path,
     env: Mapping[str, str],
-    postmaster: int = 0,
+    postmasters: Sequence[int] = (),
     passed: Sequence[int] = (),
 ) -> Sample:
     """Run commands one after another and return what they cost together, raising Failed."""
-    busy, server = _busy(), _tree_cpu(postmaster)
+    busy, server = _busy(), sum(map(_tree_cpu, postmasters))
     began = time.monotonic()
     done = [_one(argv, cwd, env, began, passed) for argv in argvs]
     seconds = time.monotonic() - began
     busy = _busy() - busy
     client = sum(one.cpu for one in done)
-    if postmaster:
+    if postmasters:
         time.sleep(_REAPED)
-    used = _tree_cpu(postmaster) - server
+    used = sum(map(_tree_cpu, postmasters)) - server
     return Sample(
         seconds=seconds,
         client=client,
@@ -195,7 +195,7 @@ def _stat(pid: int | str) -> list[str]:
 
 def _tree_cpu(postmaster: int) -> float:
     """Return the CPU seconds of a postmaster, of its reaped children, and of those that live."""
-    own = _stat(postmaster) if postmaster else []
+    own = _stat(postmaster)
     if not own:
         return 0.0
     ticks = sum(int(own[place]) for place in (11, 12, 13, 14))

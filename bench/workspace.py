@@ -52,16 +52,22 @@ tools: {bin}
 
 @dataclass(frozen=True)
 class Workspace:
-    """Where commands run."""
+    """Where commands run. `target` is the server that copies go to, in the case of copies."""
 
     server: Server
     room: Path
+    target: Server | None = None
     _loaded: set[str] = field(default_factory=set)
 
     @property
     def project(self) -> Path:
         """Return the folder with pgtasks' tasks."""
         return self.room / "project"
+
+    @property
+    def postmasters(self) -> tuple[int, ...]:
+        """Return the processes of the servers."""
+        return tuple(server.pid for server in (self.server, self.target) if server)
 
     @property
     def bare(self) -> Path:
@@ -80,7 +86,7 @@ class Workspace:
     def inv(self, *words: str, cwd: Path | None = None) -> Sample:
         """Run the real `inv` as a user would, in the project if nothing else is said."""
         return measure.run(
-            [_INV, *words], cwd=cwd or self.project, env=self._env(), postmaster=self.server.pid
+            [_INV, *words], cwd=cwd or self.project, env=self._env(), postmasters=self.postmasters
         )
 
     def stepped(self, *words: str) -> Sample:
@@ -92,7 +98,7 @@ class Workspace:
         with os.fdopen(reading) as pipe:
             try:
                 sample = measure.run(
-                    argv, cwd=self.project, env=env, postmaster=self.server.pid, passed=(writing,)
+                    argv, cwd=self.project, env=env, postmasters=self.postmasters, passed=(writing,)
                 )
             finally:
                 os.close(writing)
@@ -105,17 +111,23 @@ class Workspace:
         """Run stock tools of the server's own version, which find it by its variables."""
         found = [[self.server.bin / str(argv[0]), *argv[1:]] for argv in argvs]
         env = {**self._env(), **self.server.place()}
-        return measure.run(*found, cwd=self.room, env=env, postmaster=self.server.pid)
+        return measure.run(*found, cwd=self.room, env=env, postmasters=self.postmasters)
 
     def shell(self, script: str) -> Sample:
         """Run a line of shell as a user would type it, for what needs more than one program."""
         env = {**self._env(), **self.server.place()}
+        env["PATH"] = os.pathsep.join([str(self.server.bin), env.get("PATH", os.defpath)])
         argv = ["sh", "-c", script]
-        return measure.run(argv, cwd=self.room, env=env, postmaster=self.server.pid)
+        return measure.run(argv, cwd=self.room, env=env, postmasters=self.postmasters)
 
     def environments(self) -> tuple[str, ...]:
         """Return the names of the project's environments."""
         return (*SCALES, TINY)
+
+    def environment(self, name: str, server: Server) -> None:
+        """Add an environment of that name, whose database has the name too."""
+        text = _ENVIRONMENT.format(url=server.url(name), bin=server.bin)
+        (self.project / "env" / f"{name}.yaml").write_text(text)
 
     def _env(self) -> dict[str, str]:
         """Return variables without any that would lead somebody elsewhere, or slow down Python."""
@@ -188,8 +200,7 @@ def make(server: Server, room: Path, scale: str) -> Workspace:
     for name in _LINKED:
         (space.project / name).symlink_to(ROOT / name)
     for name in space.environments():
-        text = _ENVIRONMENT.format(url=server.url(name), bin=server.bin)
-        (space.project / "env" / f"{name}.yaml").write_text(text)
+        space.environment(name, server)
     # as pip does for an installed package; otherwise the first run of each task compiles it
     for name in ("bench", "pgtasks", "tasks", "clinic"):
         compileall.compile_dir(ROOT / name, quiet=1)

@@ -114,6 +114,8 @@ def restore(
         "target": "environment to copy to; its database is replaced, and kept for db.undo",
         "unmasked": "let the data of a protected source leave it as it is, once its name is typed",
         "confirm_source": "name of the protected source's database, instead of typing it",
+        "proof": "compare the copy with the source before the swap (default); --no-proof omits it",
+        "analyze": "gather statistics (default); --no-analyze leaves them to autovacuum",
         "no_owner": "omit owners and grants: everything belongs to the owner of the database",
         "keep_owners": "refuse if a role is missing, instead of giving everything to the owner",
         "as_superuser": "run the code in the source with the rights of a superuser on the target",
@@ -129,6 +131,8 @@ def copy(
     jobs=None,
     unmasked=False,
     confirm_source=None,
+    proof=True,
+    analyze=True,
     no_owner=False,
     keep_owners=False,
     as_superuser=False,
@@ -150,6 +154,8 @@ def copy(
             as_superuser=as_superuser,
             leave_behind=leave_behind,
             scope=scope_of(exclude_data=exclude_data),
+            proof=proof,
+            analyze=analyze,
         )
         with opened(r, source, unmasked=unmasked, confirm=confirm_source) as origin:
             r.look()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.cases import backup, memory, remote, restore, startup, swap, tiny
+from bench.cases import backup, copy, memory, remote, restore, startup, swap, tiny
 from bench.contest import Case
 
 ALL: dict[str, Case] = {
@@ -10,6 +10,7 @@ ALL: dict[str, Case] = {
     tiny.NAME: tiny.run,
     backup.NAME: backup.run,
     restore.NAME: restore.run,
+    copy.NAME: copy.run,
     swap.NAME: swap.run,
     memory.NAME: memory.run,
     remote.NAME: remote.run,

@@ -62,24 +62,32 @@ def _attempt(plan: CopyPlan, lock: Lock, console: Console) -> Built:
             )
         took = report.duration(sum(loaded.seconds.values()))
         console.say(f"loaded in {took}: {report.plural(loaded.rows, 'row')}")
-        began = time.monotonic()
-        forced = any(b"FORCE ROW LEVEL SECURITY" in entry.definition for entry in loaded.entries)
-        with (
-            _logged_in(plan, lock, console.say, reads_all=forced) as entered,
-            console.progress("prove") as progress,
-        ):
-            proven = prove.prove(
-                entered, loaded, lambda: _anew(plan, lock, path, loaded), progress=progress
-            )
-    seconds = round(time.monotonic() - began, 3)
-    loaded = replace(loaded, seconds={**loaded.seconds, "proof": seconds})
-    console.say(f"proven in {report.duration(seconds)}: {proven.comparison}")
+        if plan.options.proof:
+            began = time.monotonic()
+            proven = _proven(plan, lock, path, loaded, console)
+            seconds = round(time.monotonic() - began, 3)
+            loaded = replace(loaded, seconds={**loaded.seconds, "proof": seconds})
+            console.say(f"proven in {report.duration(seconds)}: {proven.sentence()}")
+        else:
+            proven = Proven(None)
     for note in proven.notes:
         console.say(f"  not proven: {note}")
     for change in intact.put_back(conn, before) if before else ():
         console.say(f"  put back: {change}, which the load had changed")
     boundary("copy.proven")
     return Built(plan, loaded, proven)
+
+
+def _proven(plan: CopyPlan, lock: Lock, path: Path, loaded: Loaded, console: Console) -> Proven:
+    """Compare the side database with the source's snapshot."""
+    forced = any(b"FORCE ROW LEVEL SECURITY" in entry.definition for entry in loaded.entries)
+    with (
+        _logged_in(plan, lock, console.say, reads_all=forced) as entered,
+        console.progress("prove") as progress,
+    ):
+        return prove.prove(
+            entered, loaded, lambda: _anew(plan, lock, path, loaded), progress=progress
+        )
 
 
 @contextmanager

@@ -46,6 +46,7 @@ class Loaded:
     archive: tuple[Entry, ...]
     large: tuple[Entry, ...]
     routed: Mapping[str, tuple[str, str]]
+    tables: int
     rows: int
     seconds: dict[str, float]
     slowest: tuple[tuple[str, float], ...]
@@ -85,11 +86,13 @@ def load(plan: CopyPlan, path: Path, revise: Revise, console: Console) -> Loaded
         built = {build.number for builds in loading.indexes.values() for build in builds}
         restore(plan, env, path, schema.after_rows(source.archive, built))
         clock.lap("constraints and the rest")
-        pipeline.run(HERE, [plan.load.analyze_command(env)])
-        clock.lap("analyze")
+        if plan.options.analyze:
+            pipeline.run(HERE, [plan.load.analyze_command(env)])
+            clock.lap("analyze")
     slowest = sorted(pool.seconds.items(), key=lambda item: -item[1])[:3]
     return Loaded(
         *(proof, tuple(source.archive), loading.large_entries, loading.routed),
+        tables=len(pool.rows),
         rows=sum(pool.rows.values()),
         seconds=clock.seconds,
         slowest=tuple(slowest),

@@ -17,6 +17,8 @@ class CopyOptions:
     as_superuser: bool = False
     leave_behind: bool = False
     scope: Scope = EVERYTHING
+    proof: bool = True
+    analyze: bool = True
 
     @property
     def insists(self) -> str:

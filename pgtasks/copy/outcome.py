@@ -30,7 +30,7 @@ class Copied:
         steps = ", ".join(f"{step} {seconds:.1f} s" for step, seconds in loaded.seconds.items())
         lines = [
             f"copied {origin} to {plan.target.environment}/{plan.target.database}:"
-            f" {self.built.proven.comparison}, swapped in {swapped}",
+            f" {self.built.proven.sentence()}, swapped in {swapped}",
             f"in {report.duration(self.seconds)}: {steps}",
         ]
         if loaded.slowest:
@@ -48,9 +48,10 @@ class Copied:
         loaded, proven = self.built.loaded, self.built.proven
         return {
             **self.built.plan.as_json(),
-            "tables": proven.comparison.tables,
+            "proven": proven.comparison is not None,
+            "tables": loaded.tables,
             "rows_copied": loaded.rows,
-            "sentence": str(proven.comparison),
+            "sentence": proven.sentence(),
             "unproven": list(proven.notes),
             "owner": self.built.plan.facts.owner,
             "system": self.built.plan.system,

@@ -24,10 +24,19 @@ _SHOWN = 20  # number of differences in an error
 
 @dataclass(frozen=True)
 class Proven:
-    """The result of comparing a copy with its source; `notes` say what was not compared."""
+    """The result of comparing a copy with its source; `notes` say what was not compared.
 
-    comparison: Comparison
-    notes: tuple[str, ...]
+    `comparison` is None if the proof was not wanted.
+    """
+
+    comparison: Comparison | None
+    notes: tuple[str, ...] = ()
+
+    def sentence(self) -> str:
+        """Return the line for a person: `17 of 17 tables identical, 812,004 rows`."""
+        if self.comparison is None:
+            return "not proven: it was not compared with the source"
+        return str(self.comparison)
 
 
 def prove(

@@ -162,8 +162,11 @@ def _proof(
     plan: CopyPlan, snapshot: str, scope: Content, watch: Watch, *, locked: bool
 ) -> ProofReader:
     # the values of sequences are read by themselves, because they ignore snapshots
+    scope = replace(scope, sequences=())
+    if not plan.options.proof:
+        scope = replace(scope, tables=(), large_objects=False)
     return ProofReader(
-        *(plan.source, snapshot, replace(scope, sequences=())),
+        *(plan.source, snapshot, scope),
         jobs=plan.options.jobs,
         lock=locked,
         purpose="db.copy proof",
