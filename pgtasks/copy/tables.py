@@ -58,8 +58,13 @@ class TableCopy:
 
     @property
     def whole(self) -> bool:
-        """Whether nothing else writes rows into the new table, so that it may be frozen."""
+        """Whether nothing else writes rows into the new table."""
         return self.root is None and not self.relation.extension
+
+    @property
+    def frozen(self) -> bool:
+        """Whether its rows are frozen: of a small table that saves less than TRUNCATE costs."""
+        return self.whole and self.relation.bytes > SMALL
 
     def __str__(self) -> str:
         return str(self.relation)
@@ -117,7 +122,7 @@ def out_statement(table: TableCopy) -> sql.Composed:
 def in_statement(table: TableCopy) -> sql.Composed:
     """Return the statement that writes the rows."""
     place = table.root or (table.relation.schema, table.relation.name)
-    freeze = sql.SQL(", FREEZE" if table.whole else "")
+    freeze = sql.SQL(", FREEZE" if table.frozen else "")
     return sql.SQL("COPY {}{} FROM STDIN (FORMAT {}{})").format(
         sql.Identifier(*place), _listed(table), _format(table), freeze
     )
@@ -131,7 +136,7 @@ def truncate_statement(tables: Iterable[TableCopy]) -> sql.Composed | None:
     names = [
         sql.SQL("ONLY {}").format(sql.Identifier(table.relation.schema, table.relation.name))
         for table in tables
-        if table.whole
+        if table.frozen
     ]
     return sql.SQL("TRUNCATE {}").format(sql.SQL(", ").join(names)) if names else None
 
