@@ -66,6 +66,20 @@ def test_copies_and_undoes(cluster: Cluster, source: str, target_name: str, inv:
     assert "db.copy" in [entry["task"] for entry in listed["entries"]]
 
 
+def test_without_a_proof_and_statistics(
+    cluster: Cluster, source: str, target_name: str, inv: Inv
+) -> None:
+    done = inv("db.copy", "qa", "dev", "--no-proof", "--no-analyze")
+    assert done.returncode == 0, done.stderr
+    assert "not proven: it was not compared with the source" in done.stdout
+    assert rows(cluster, target_name) == NEW
+    analyzed = "SELECT count(*) FROM pg_stat_user_tables WHERE last_analyze IS NOT NULL"
+    assert cluster.value(analyzed, target_name) == 0
+    document = json.loads(inv("db.copy", "qa", "dev", "--json").stdout)
+    assert (document["proven"], "analyze" in document["steps"]) == (True, True)
+    assert cluster.value(analyzed, target_name) == 3  # the materialized view too
+
+
 def test_a_dry_run_changes_nothing(
     cluster: Cluster, source: str, target_name: str, inv: Inv
 ) -> None:
