@@ -70,7 +70,7 @@ def load(plan: CopyPlan, path: Path, revise: Revise, console: Console) -> Loaded
         ExitStack() as reading,
     ):
         source = reading.enter_context(snapshot.taken(plan, path, progress))
-        if not schema.same(plan.archive, source.archive):
+        if not schema.same(plan.left(plan.archive).kept(plan.archive), source.archive):
             revise(source)
         loading = _Loading(plan, source, reading, env)
         with loading.pool as pool:

@@ -10,6 +10,8 @@ from pgtasks import report
 from pgtasks.copy.options import CopyOptions
 from pgtasks.copy.schema import Load
 from pgtasks.copy.scope import WHOLE, Part
+from pgtasks.database import leaving
+from pgtasks.database.leaving import LeftOut
 from pgtasks.database.properties import DatabaseProperties
 from pgtasks.database.rights import Rights
 from pgtasks.database.side import side_name
@@ -35,7 +37,8 @@ class CopyPlan:
 
     `allowed` is the identity of the source that the guard has seen, `archive` its schema; `facts`
     are the properties of the side database, `major` is that of the target's server. `login` is the
-    target with the login of the load, if there is one.
+    target with the login of the load, if there is one. Policies and user mappings for `absent`
+    roles are left out.
     """
 
     source: Target
@@ -51,6 +54,7 @@ class CopyPlan:
     run: str
     rights: Rights
     archive: Sequence[Entry] = field(repr=False)
+    absent: frozenset[str] = frozenset()
     no_tablespaces: bool = False
     login: Target | None = None
     notes: tuple[str, ...] = ()
@@ -60,6 +64,10 @@ class CopyPlan:
     def side(self) -> str:
         """Return the name of the side database."""
         return side_name(self.target.database, "new", self.run)
+
+    def left(self, archive: Sequence[Entry]) -> LeftOut:
+        """Return what is left out of the source's schema."""
+        return leaving.left(archive, (), leaving.naming(archive, self.absent))
 
     @property
     def loading(self) -> Target:

@@ -138,7 +138,8 @@ def taken(plan: CopyPlan, path: Path, progress: Progress) -> Iterator[Snapshot]:
             _check(dump, watch)
         sequences = _sequences(now, scope.sequences)
         watch.refuse_renamed()
-        archive = pg_dump.contents(HERE, "custom", path)
+        contents = pg_dump.contents(HERE, "custom", path)
+        archive = plan.left(contents).kept(contents)
         yield Snapshot(
             *(plan, exporter, sessions, proof, name, scope, watch, archive, sequences, is_locked)
         )

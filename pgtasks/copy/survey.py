@@ -78,6 +78,7 @@ def make_plan(
         run=side.new_run_id(conn, target),
         rights=rights,
         archive=archive,
+        absent=leaving.absent(conn, archive) if rights.mapped else frozenset(),
         no_tablespaces=usable != spaces,
         part=part,
     )
@@ -124,11 +125,11 @@ def _rights(
     versions: Iterable[str],
 ) -> Rights:
     """Return the rights of the load: owners and grants are kept only where all roles exist."""
-    of_policies = (role for _, roles in leaving.policies(archive) for role in roles)
+    of_entries = (role for _, roles in leaving.of_roles(archive) for role in roles)
     request = LoadRequest(
         owner=owner,
-        roles=tuple(sorted({*named, *filter(_is_own, of_policies)})),
-        owners=tuple(sorted({entry.owner for entry in archive if _is_own(entry.owner)})),
+        roles=tuple(sorted({*named, *of_entries})),
+        owners=tuple(sorted({entry.owner for entry in archive if leaving.is_own(entry.owner)})),
         own=False,
         elsewhere=not target.protected,
         no_owner=options.no_owner,
@@ -140,10 +141,6 @@ def _rights(
         request,
         lambda grants: demands.demanding(conn, target, versions, archive, grants=grants),
     )
-
-
-def _is_own(role: str) -> bool:
-    return bool(role) and not role.startswith("pg_")  # no user role has such a name
 
 
 def _usable(conn: Connection, spaces: Collection[str], role: str) -> set[str]:
@@ -191,6 +188,8 @@ def _notes(
 ) -> Iterator[str]:
     for line in plan.rights.lines():
         yield line.replace("of the backup ", "of the source ").replace("in the backup", "there")
+    if left := plan.left(plan.archive).names:
+        yield f"without {', '.join(left)}: the role does not exist here"
     if plan.origin.major != plan.major:
         yield f"the source is PostgreSQL {plan.origin.major}, the target {plan.major}"
     if tuple(locale) != tuple(plan.facts.locale_of()):

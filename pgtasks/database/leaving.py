@@ -8,7 +8,9 @@ import shlex
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from pgtasks.database import rights
 from pgtasks.errors import Refused
+from pgtasks.server.connection import Connection
 from pgtasks.server.proof import entries
 from pgtasks.server.proof.difference import meant
 from pgtasks.server.proof.toc import POST_DATA, Entry
@@ -20,6 +22,9 @@ _POLICY = re.compile(
     rf"CREATE POLICY {_IDENTIFIER} ON {_IDENTIFIER}(?:\.{_IDENTIFIER})?(?: AS RESTRICTIVE)?"
     rf"(?: FOR [A-Z]+)? TO (?P<roles>{_IDENTIFIER}(?:, {_IDENTIFIER})*)"
 )
+# as pg_dump writes it, see dumpUserMappings in pg_dump.c
+_USER_MAPPING = re.compile(rf"CREATE USER MAPPING FOR (?P<roles>{_IDENTIFIER}) SERVER ")
+_OF_ROLES = {"POLICY": _POLICY, "USER MAPPING": _USER_MAPPING}
 
 
 @dataclass(frozen=True)
@@ -99,13 +104,31 @@ def flag(entry: Entry) -> str:
     return f"--leave-out {shlex.quote(_name(entry))}" if entry.section == POST_DATA else ""
 
 
-def policies(archive: Iterable[Entry]) -> Iterator[tuple[Entry, tuple[str, ...]]]:
-    """Yield the row policies for named roles, with those roles."""
+def of_roles(archive: Iterable[Entry]) -> Iterator[tuple[Entry, tuple[str, ...]]]:
+    """Yield the row policies and user mappings for roles of users, with those roles."""
     for entry in archive:
-        text = entry.definition.decode(errors="replace") if entry.desc == "POLICY" else ""
-        if match := _POLICY.match(text):
-            names = re.findall(_IDENTIFIER, match["roles"])
-            yield entry, tuple(map(_unquoted, names))
+        pattern = _OF_ROLES.get(entry.desc)
+        text = entry.definition.decode(errors="replace") if pattern else ""
+        if pattern and (match := pattern.match(text)):
+            names = map(_unquoted, re.findall(_IDENTIFIER, match["roles"]))
+            if own := tuple(name for name in names if is_own(name)):
+                yield entry, own
+
+
+def is_own(role: str) -> bool:
+    """Return whether a name may be that of a role of users, not of the system."""
+    return bool(role) and role != "public" and not role.startswith("pg_")
+
+
+def absent(conn: Connection, archive: Iterable[Entry]) -> frozenset[str]:
+    """Return the roles of policies and user mappings that do not exist on the server."""
+    named = {role for _, roles in of_roles(archive) for role in roles}
+    return frozenset(named - rights.roles(conn, named).keys())
+
+
+def naming(archive: Iterable[Entry], roles: Collection[str]) -> set[int]:
+    """Return the numbers of the policies and user mappings for some roles."""
+    return {entry.number for entry, own in of_roles(archive) if not set(own).isdisjoint(roles)}
 
 
 def _unquoted(name: str) -> str:

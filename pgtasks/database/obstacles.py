@@ -19,6 +19,7 @@ from pgtasks.host.base import Host
 from pgtasks.report import typed
 from pgtasks.server import connection
 from pgtasks.server.connection import Connection
+from pgtasks.server.quoting import quoted
 from pgtasks.settings.target import Target
 
 _CREATOR = (
@@ -108,6 +109,7 @@ def of_server(conn: Connection, change: Change) -> Iterator[str]:
     """Yield what the server lacks for a change, and what the replaced database holds on to."""
     yield from extensions(conn, change.extensions)
     if change.replaces:
+        yield from template(conn, change.target.database)
         yield from sessions(conn, change.target)
         yield from attached.keep_from_putting_away(
             conn, change.target, leave_behind=change.leave_behind
@@ -121,6 +123,16 @@ def extensions(conn: Connection, versions: Mapping[str, str]) -> Iterator[str]:
     """Yield the extensions that are not available on the server; `versions` is by name."""
     for name in sorted(connection.rows(conn, _EXTENSIONS, (list(versions),), into=str)):
         yield f"extension {name!r} (version {versions[name]}) is not available on this server"
+
+
+def template(conn: Connection, database: str) -> Iterator[str]:
+    """Yield whether a database is a template, from which CREATE DATABASE makes others."""
+    query = "SELECT datistemplate FROM pg_database WHERE datname = %s"
+    if connection.row(conn, query, (database,), into=bool):
+        yield (
+            f"{database!r} is a template database: name another one, or, if it is not the "
+            f"server's, run ALTER DATABASE {quoted(database)} IS_TEMPLATE false"
+        )
 
 
 def sessions(conn: Connection, target: Target) -> Iterator[str]:

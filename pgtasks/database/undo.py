@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pgtasks import report
-from pgtasks.database import attached, drop, forget, kept, recover, side, swap
+from pgtasks.database import attached, drop, forget, kept, obstacles, recover, side, swap
 from pgtasks.database.forget import Trimmed
 from pgtasks.database.recover import Leftovers
 from pgtasks.database.side import Side
@@ -90,7 +89,13 @@ def plan(lock: Lock, to: str | None = None, *, leave_behind: bool = False) -> Un
     conn, target = lock.connection, lock.target
     decided = _plan(recover.look(conn, target), target, to)
     if decided.replaces:
-        _refuse(list(attached.keep_from_putting_away(conn, target, leave_behind=leave_behind)))
+        obstacles.refuse(
+            "undo",
+            [
+                *obstacles.template(conn, target.database),
+                *attached.keep_from_putting_away(conn, target, leave_behind=leave_behind),
+            ],
+        )
     return decided
 
 
@@ -124,12 +129,3 @@ def undo(
     boundary("undo.swapped")
     system = system_identifier(conn)
     return Undone(target.database, decided.restored, swapped, forget.trim(lock), system)
-
-
-def _refuse(obstacles: Sequence[str]) -> None:
-    if len(obstacles) == 1:
-        raise Refused(f"cannot undo: {obstacles[0]}")
-    if obstacles:
-        raise Refused(
-            f"cannot undo: {len(obstacles)} things stand in the way", hint="\n".join(obstacles)
-        )

@@ -12,6 +12,7 @@ from pgtasks.errors import PgtasksError
 from pgtasks.host import signals
 from pgtasks.host.base import Command, Host, Process, Sink, Source
 from pgtasks.host.worker import Worker
+from pgtasks.settings.secret import redact
 
 _TAIL = 40  # last lines of stderr that are kept of each stage
 _LINE = 65_536  # bytes of a line of stderr per read
@@ -164,7 +165,7 @@ class _Stage:
 
     def failure(self) -> PgtasksError:
         """Return the error for a failed stage."""
-        return self.process.failure("\n".join(self.tail))
+        return self.process.failure(redact("\n".join(self.tail)))
 
     def end(self, *, gently: bool) -> None:
         """Send a signal to the process and its children, unless it has ended."""

@@ -119,7 +119,13 @@ SELECT EXISTS (
     SELECT FROM pg_type t WHERE t.oid >= 16384 AND t.typtype IN ('d', 'e', 'r')
     AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_type'::regclass
         AND d.objid = t.oid AND d.deptype = 'e')
-) OR EXISTS (SELECT FROM pg_largeobject_metadata)
+) OR EXISTS (
+    SELECT FROM pg_foreign_data_wrapper w WHERE w.oid >= 16384
+    AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_foreign_data_wrapper'::regclass
+        AND d.objid = w.oid AND d.deptype = 'e')
+) OR EXISTS (SELECT FROM pg_foreign_server) OR EXISTS (SELECT FROM pg_largeobject_metadata)
+OR EXISTS (SELECT FROM pg_subscription s JOIN pg_database b ON b.oid = s.subdbid
+    WHERE b.datname = current_database())
 """
 
 

@@ -38,11 +38,21 @@ class Secret:
 # up to the last @, because one in a password may be unescaped
 _URL_PASSWORD = re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s:/@]*):(\S*)@", re.IGNORECASE)
 _KEYWORD_PASSWORD = re.compile(r"(\bpassword\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s&]+)", re.IGNORECASE)
+# pg_restore repeats a statement that failed, with the options of a foreign server or a subscription
+_STATEMENT = re.compile(
+    r"(\b(?:CREATE|ALTER) (?:USER MAPPING|SERVER|FOREIGN DATA WRAPPER|FOREIGN TABLE|SUBSCRIPTION)\b"
+    r".*?\b(?:OPTIONS|CONNECTION)\b).*?(?=\n\s*pg_restore: |\s*\Z)",
+    re.IGNORECASE | re.DOTALL,
+)
 
 
 def redact(text: str, *secrets: Secret | None) -> str:
-    """Replace passwords in `text`: the given ones, those in URLs and those after `password=`."""
+    """Replace passwords in `text`: the given ones, those in URLs and those after `password=`.
+
+    Of a statement that has options of a foreign server or a subscription, the rest is replaced.
+    """
     for secret in secrets:
         if secret:
             text = text.replace(secret.reveal(), "***")
+    text = _STATEMENT.sub(r"\1 ***", text)
     return _KEYWORD_PASSWORD.sub(r"\1***", _URL_PASSWORD.sub(r"\1:***@", text))

@@ -155,8 +155,17 @@ def test_what_hangs_on_what_is_left_out_goes_too() -> None:
     ],
 )
 def test_the_roles_of_a_policy(text: str, roles: tuple[str, ...] | None) -> None:
-    found = [names for _, names in leaving.policies([entry(1, "POLICY", "t p", text=text)])]
+    found = [names for _, names in leaving.of_roles([entry(1, "POLICY", "t p", text=text)])]
     assert found == ([] if roles is None else [roles])
+
+
+def test_the_role_of_a_user_mapping() -> None:
+    texts = (
+        'CREATE USER MAPPING FOR "B c" SERVER s OPTIONS (',
+        "CREATE USER MAPPING FOR public SERVER s;",
+    )
+    archive = [entry(number, "USER MAPPING", "m", text=text) for number, text in enumerate(texts)]
+    assert [(each.number, roles) for each, roles in leaving.of_roles(archive)] == [(0, ("B c",))]
 
 
 def test_policies_for_roles_that_are_not_here_are_left_out_of_a_mapped_restore(
@@ -173,6 +182,9 @@ def test_policies_for_roles_that_are_not_here_are_left_out_of_a_mapped_restore(
         ALTER TABLE t FORCE ROW LEVEL SECURITY;
         CREATE POLICY mine ON t TO only_reader USING (true);
         CREATE POLICY all_of_us ON t USING (true);
+        CREATE FOREIGN DATA WRAPPER w;
+        CREATE SERVER s FOREIGN DATA WRAPPER w;
+        CREATE USER MAPPING FOR only_reader SERVER s OPTIONS (password 's3cret');
         """,
         database,
     )
@@ -181,16 +193,19 @@ def test_policies_for_roles_that_are_not_here_are_left_out_of_a_mapped_restore(
     try:
         assert inv("db.backup").returncode == 0
         (backup,) = project.glob("backups/dev/*/*/manifest.json")
-        done = inv("db.restore", "--env", "test", "--backup", str(backup.parent))
+        path = str(backup.parent)
+        flags = ("--as-superuser", "--confirm", other)
+        done = inv("db.restore", "--env", "test", "--backup", path, *flags)
         assert done.returncode == 0, done.stderr
         assert "without  policy public.t.mine" in done.stderr
+        assert "without  user mapping" in done.stderr
         found = cluster18.execute("SELECT polname FROM pg_policy", other)
         assert found == [("all_of_us",)]
         assert cluster18.value("SELECT count(*) FROM t", other) == 1
     finally:
         cluster18.drop(other)
         cluster18.execute("DROP ROLE plain_dev")
-        cluster.execute("DROP TABLE t; DROP ROLE only_reader", database)
+        cluster.execute("DROP TABLE t; DROP SERVER s CASCADE; DROP ROLE only_reader", database)
 
 
 # earthdistance's ll_to_earth, for one: planned in a view's place, it finds nothing

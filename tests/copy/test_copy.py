@@ -19,7 +19,7 @@ from waiting import meanwhile
 
 from pgtasks.copy import Copied, CopyOptions, copy
 from pgtasks.database.undo import undo
-from pgtasks.errors import Failed, VersionMismatch
+from pgtasks.errors import Failed, Refused, VersionMismatch
 from pgtasks.host.local import HERE
 from pgtasks.server import proof, reach
 from pgtasks.server.identity import Identity
@@ -280,3 +280,39 @@ def test_an_owner_that_may_not_insert_is_copied_as_it_is(
     expected = restored_text(cluster, source.database, cluster, fresh_database)
     assert text(cluster, target.database) == expected
     assert logins(cluster, target.database) == []
+
+
+FOR_A_ROLE = """
+CREATE TABLE t AS SELECT 1 AS n;
+ALTER TABLE t ENABLE ROW LEVEL SECURITY;
+CREATE POLICY mine ON t TO {role} USING (true);
+COMMENT ON POLICY mine ON t IS 'mine';
+CREATE POLICY all_of_us ON t USING (true);
+CREATE FOREIGN DATA WRAPPER w;
+CREATE SERVER s FOREIGN DATA WRAPPER w;
+CREATE USER MAPPING FOR {role} SERVER s OPTIONS (password 's3cret');
+CREATE USER MAPPING FOR PUBLIC SERVER s;
+"""
+
+
+def test_what_is_for_roles_that_are_not_there_stays_behind_or_stands_in_the_way(
+    cluster: Cluster, cluster18: Cluster, fresh_database: Callable[..., str], roles: list[str]
+) -> None:
+    source, target = pair(cluster, cluster18, fresh_database)
+    cluster.psql(source.database, FOR_A_ROLE.replace("{role}", roles[0]))
+    try:
+        with pytest.raises(Refused, match=f"role '{roles[0]}' of the source does not exist here"):
+            copied(source, target)
+        done = copied(source, target, CopyOptions(jobs=2, as_superuser=True))
+        (note,) = [note for note in done.built.plan.notes if note.startswith("without ")]
+        assert "mine" in note
+        assert roles[0] in note
+        assert cluster18.execute("SELECT polname FROM pg_policy", target.database) == [
+            ("all_of_us",)
+        ]
+        mappings = "SELECT usename, umoptions FROM pg_user_mappings"
+        assert cluster18.execute(mappings, target.database) == [("public", None)]
+    finally:
+        cluster.execute(
+            f"DROP POLICY mine ON t; DROP USER MAPPING FOR {roles[0]} SERVER s", source.database
+        )

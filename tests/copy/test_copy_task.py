@@ -372,3 +372,16 @@ def test_a_target_that_is_exchanged_is_not_replaced(
         assert rows(cluster, target_name, "precious") == 1
     assert rows(cluster, target_name) == OLD
     assert sides(cluster, target_name) == []
+
+
+def test_a_template_database_is_no_target(
+    cluster: Cluster, source: str, target_name: str, inv: Inv
+) -> None:
+    cluster.execute(f'ALTER DATABASE "{target_name}" IS_TEMPLATE true')
+    try:
+        done = inv("db.copy", "qa", "dev")
+    finally:
+        cluster.execute(f'ALTER DATABASE "{target_name}" IS_TEMPLATE false')
+    assert done.returncode == 2
+    assert f"{target_name!r} is a template database: name another one" in done.stderr
+    assert rows(cluster, target_name) == OLD

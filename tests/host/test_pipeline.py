@@ -65,6 +65,13 @@ def test_names_the_stage_that_failed(guilty: int) -> None:
     assert failure.value.hint == f"words of {guilty}"
 
 
+def test_no_secret_of_a_statement_that_failed_is_in_the_error() -> None:
+    words = "Command was: CREATE USER MAPPING FOR a SERVER s OPTIONS (\n    password 's3cret'\n);"
+    with pytest.raises(Failed) as failure:
+        run(HOST, [Command(("/bin/sh", "-c", 'echo "$0" >&2; exit 1', words))])
+    assert failure.value.hint == "Command was: CREATE USER MAPPING FOR a SERVER s OPTIONS ***"
+
+
 def test_blames_the_reader_not_the_writer_it_left() -> None:
     with pytest.raises(Failed, match=r"^sh failed: exit code 7$"):
         run(HOST, [Command(("/usr/bin/yes",)), sh("exit 7")])

@@ -112,6 +112,7 @@ CONTENT = {
     "domain": "CREATE DOMAIN d AS int",
     "enum": "CREATE TYPE e AS ENUM ('a')",
     "large object": "SELECT lo_create(0)",
+    "foreign-data wrapper": "CREATE FOREIGN DATA WRAPPER w",
 }
 NO_CONTENT = {
     "nothing": "SELECT 1",
@@ -217,3 +218,22 @@ def test_a_comment_is_read_by_one_query_alone() -> None:
     sources = Path(pgtasks.__file__).parent.rglob("*.py")
     direct = [it.name for it in sources if "shobj_description(" in it.read_text(encoding="utf-8")]
     assert sorted(direct) == ["loader.py", "stamp.py"]  # a role's is compared by the server
+
+
+def test_a_subscription_is_content_of_its_database(
+    cluster: Cluster, database: str, fresh_database: Callable[..., str]
+) -> None:
+    """Its definition has a password."""
+    cluster.execute(
+        "CREATE SUBSCRIPTION s CONNECTION 'host=nowhere' PUBLICATION p WITH (connect = false)",
+        database,
+    )
+    try:
+        with connection.session(cluster.target(database)) as conn:
+            assert not identify(conn).empty
+        other = fresh_database(cluster)
+        with connection.session(cluster.target(other)) as conn:
+            assert identify(conn).empty
+    finally:
+        cluster.execute("ALTER SUBSCRIPTION s SET (slot_name = NONE)", database)
+        cluster.execute("DROP SUBSCRIPTION s", database)

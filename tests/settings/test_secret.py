@@ -45,6 +45,15 @@ def test_equal_passwords_are_equal() -> None:
         ("postgresql://h/d?user=u&password=s3cret&x=1", "postgresql://h/d?user=u&password=***&x=1"),
         ("postgresql://h:5432/d", "postgresql://h:5432/d"),
         ("nothing at all", "nothing at all"),
+        (
+            "pg_restore: error: ERROR:  role a is missing\nCommand was: CREATE USER MAPPING FOR a "
+            "SERVER s OPTIONS (\n    password 's3cret',\n    \"key\" 's3cret'\n);\n"
+            "\n\npg_restore: end",
+            "pg_restore: error: ERROR:  role a is missing\nCommand was: CREATE USER MAPPING FOR a "
+            "SERVER s OPTIONS ***\n\n\npg_restore: end",
+        ),
+        ("ALTER SUBSCRIPTION s CONNECTION 's3cret';\n", "ALTER SUBSCRIPTION s CONNECTION ***\n"),
+        ("CREATE SERVER s FOREIGN DATA WRAPPER w", "CREATE SERVER s FOREIGN DATA WRAPPER w"),
     ],
 )
 def test_passwords_are_taken_out_of_text(text: str, expected: str) -> None:

@@ -155,8 +155,8 @@ def _failed(words: str, archive: Sequence[Entry]) -> Entry | None:
     command = re.search(r"^\s*Command was: (.*?)\s*(?:^\s*pg_restore: |\Z)", words, re.S | re.M)
     if command is None:
         return None
-    # it prints each line indented
-    statement = _in_one_line(command[1])
+    # it prints each line indented; what may be a password is replaced
+    statement = _in_one_line(command[1]).removesuffix(" ***")
     for entry in archive:
         if statement in _in_one_line(entry.definition.decode("utf-8", "backslashreplace")):
             return entry

@@ -17,7 +17,6 @@ from pgtasks.database import demands, leaving, obstacles, properties, side
 from pgtasks.database.properties import DatabaseProperties, Setting
 from pgtasks.database.recover import Leftovers
 from pgtasks.database.rights import LoadRequest, Rights, decide
-from pgtasks.database.rights import roles as known_roles
 from pgtasks.host import tools
 from pgtasks.host.base import Host
 from pgtasks.host.tools import Toolset
@@ -72,6 +71,7 @@ def _draft(
         lambda grants: demands.demanding(conn, target, extensions, archive, grants=grants),
     )
     spaces = trying.tablespaces(conn, archive, rights.role or rights.user)
+    absent = leaving.absent(conn, archive) if rights.mapped else ()
     facts, withheld = _facts(conn, target, backup, rights, options, replaces=standing)
     facts, home = _placed(conn, facts, rights.user)
     plan = RestorePlan(
@@ -93,7 +93,7 @@ def _draft(
         accept=options.accept,
         doubt=options.doubt,
         withheld=withheld,
-        left=leaving.left(archive, options.leave_out, _unusable(conn, rights, archive)),
+        left=leaving.left(archive, options.leave_out, leaving.naming(archive, absent)),
         archive=archive,
         no_tablespaces=bool(spaces),
     )
@@ -130,31 +130,16 @@ def _request(
         roles=(
             *saved.roles,
             *(() if replaces else (saved.owner,)),
-            *(role for _, roles in leaving.policies(archive) for role in roles if _is_own(role)),
+            *(role for _, roles in leaving.of_roles(archive) for role in roles),
         ),
         # pg_shdepend does not list objects of the first superuser, the archive does
-        owners=tuple(sorted({entry.owner for entry in archive if _is_own(entry.owner)})),
+        owners=tuple(sorted({entry.owner for entry in archive if leaving.is_own(entry.owner)})),
         own=options.known and home,
         elsewhere=made.environment != target.environment and not target.protected,
         no_owner=options.no_owner,
         keep_owners=options.keep_owners,
         as_superuser=options.as_superuser,
     )
-
-
-def _unusable(conn: Connection, rights: Rights, archive: Archive) -> set[int]:
-    """Return the policies for missing roles, if owners and grants are left out."""
-    policies = list(leaving.policies(archive)) if rights.mapped else []
-    known = known_roles(conn, {role for _, roles in policies for role in roles})
-    return {
-        entry.number
-        for entry, roles in policies
-        if any(_is_own(role) and role not in known for role in roles)
-    }
-
-
-def _is_own(role: str) -> bool:
-    return bool(role) and not role.startswith("pg_")  # no user role has such a name
 
 
 def _facts(
