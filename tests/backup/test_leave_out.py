@@ -182,9 +182,6 @@ def test_policies_for_roles_that_are_not_here_are_left_out_of_a_mapped_restore(
         ALTER TABLE t FORCE ROW LEVEL SECURITY;
         CREATE POLICY mine ON t TO only_reader USING (true);
         CREATE POLICY all_of_us ON t USING (true);
-        CREATE FOREIGN DATA WRAPPER w;
-        CREATE SERVER s FOREIGN DATA WRAPPER w;
-        CREATE USER MAPPING FOR only_reader SERVER s OPTIONS (password 's3cret');
         """,
         database,
     )
@@ -193,19 +190,16 @@ def test_policies_for_roles_that_are_not_here_are_left_out_of_a_mapped_restore(
     try:
         assert inv("db.backup").returncode == 0
         (backup,) = project.glob("backups/dev/*/*/manifest.json")
-        path = str(backup.parent)
-        flags = ("--as-superuser", "--confirm", other)
-        done = inv("db.restore", "--env", "test", "--backup", path, *flags)
+        done = inv("db.restore", "--env", "test", "--backup", str(backup.parent))
         assert done.returncode == 0, done.stderr
         assert "without  policy public.t.mine" in done.stderr
-        assert "without  user mapping" in done.stderr
         found = cluster18.execute("SELECT polname FROM pg_policy", other)
         assert found == [("all_of_us",)]
         assert cluster18.value("SELECT count(*) FROM t", other) == 1
     finally:
         cluster18.drop(other)
         cluster18.execute("DROP ROLE plain_dev")
-        cluster.execute("DROP TABLE t; DROP SERVER s CASCADE; DROP ROLE only_reader", database)
+        cluster.execute("DROP TABLE t; DROP ROLE only_reader", database)
 
 
 # earthdistance's ll_to_earth, for one: planned in a view's place, it finds nothing
