@@ -144,8 +144,11 @@ def copy(
     """Copy a database over another environment's. Example: inv db.copy prod dev"""
     flags = {"jobs": jobs}
     with run(c, env=target, json=json, dry=dry, journaled=True, flags=flags) as r:
+        from dataclasses import replace
+
         from pgtasks.cli.source import source as opened
         from pgtasks.copy import CopyOptions, copy, scope_of
+        from pgtasks.copy.mask.settings import masks
 
         options = CopyOptions(
             r.target.jobs,
@@ -159,6 +162,9 @@ def copy(
         )
         with opened(r, source, unmasked=unmasked, confirm=confirm_source) as origin:
             r.look()
+            if not unmasked:
+                rules = masks(r.project, source, required=origin.required)
+                options = replace(options, masks=rules)
             with r.replacing(confirm=confirm, insists=options.insists) as permit:
                 talk = {"console": r.console, "agreed": permit.agreed}
                 r.finish(copy(origin, permit.lock, r.host, options, **talk))

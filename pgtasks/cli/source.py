@@ -22,8 +22,8 @@ def source(
 ) -> Iterator[Origin]:
     """Reach the source of a copy, as the reader of its environment if it has one.
 
-    Raises Refused for a protected one, unless its data may leave it `unmasked` and the name of its
-    database is typed, or given in `confirm`.
+    The data of a protected one may leave it `unmasked` if the name of its database is typed, or
+    given in `confirm`; else Refused is raised.
     """
     environment = resolve(run.project, run.project.known(name), flags={})
     target = _named(from_environment(environment), run)
@@ -33,7 +33,8 @@ def source(
     try:
         with other.reading() as reached:
             _ask(other, unmasked=unmasked, confirm=confirm)
-            yield Origin(reached, present(other.identity, other.target))
+            required = "" if unmasked else other.protection
+            yield Origin(reached, present(other.identity, other.target), required)
     except PgtasksError as exc:
         error = other.explained(exc)
         if error is exc:
@@ -58,12 +59,8 @@ def _ask(source: Run, *, unmasked: bool, confirm: str | None) -> None:
         raise Refused(
             f"--confirm-source {confirm!r} is not the source's name, expected {database!r}"
         )
-    if not why:
+    if not why or not unmasked:
         return
-    if not unmasked:
-        raise Refused(
-            f"{why}: its data would leave it as it is, which --unmasked and its name allow"
-        )
     if confirm == database:
         return
     if source.dry:

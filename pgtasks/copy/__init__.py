@@ -6,6 +6,7 @@ names     the tables that flags name
 keys      the foreign keys of a database
 survey    collect everything that a copy needs, and make the plan
 plan      the plan: what is read, built and replaced
+mask/     what is read in place of the values of a column
 schema    the commands of pg_dump and pg_restore, and their lists
 snapshot  the snapshot of the source, checked against rewrites
 tables    how the rows of each table are read and written

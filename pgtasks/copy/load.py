@@ -120,7 +120,12 @@ class _Loading:
         self, plan: CopyPlan, source: Snapshot, reading: ExitStack, env: dict[str, str]
     ) -> None:
         self._plan, self._source, self._reading = plan, source, reading
-        planned = tables.plan(source.exporter, source.rows, binary=plan.origin.major == plan.major)
+        planned = tables.plan(
+            source.exporter,
+            source.rows,
+            binary=plan.origin.major == plan.major,
+            masked=source.masking.routes(),
+        )
         self.routed = {str(table): table.root for table in planned if table.root}
         whole = [table.relation.oid for table in planned if table.whole]
         self.indexes = indexes.by_table(
@@ -185,6 +190,7 @@ class _Loading:
         proof = self._source.proof.result()
         self._source.watch.refuse_unread(self._source.content, proof)
         self._source.watch.refuse_schemas()
+        self._source.refuse_unmasked()
         self._reading.close()
         boundary("copy.read")
         return replace(proof, sequences=self._source.sequences)

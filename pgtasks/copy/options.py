@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from pgtasks.copy.mask.settings import Masks
 from pgtasks.copy.scope import EVERYTHING, Scope
 
 
@@ -16,6 +17,7 @@ class CopyOptions:
     keep_owners: bool = False
     as_superuser: bool = False
     leave_behind: bool = False
+    masks: Masks = field(default_factory=Masks)
     scope: Scope = EVERYTHING
     proof: bool = True
     analyze: bool = True

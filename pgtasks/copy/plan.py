@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pgtasks import report
+from pgtasks.copy.mask.coverage import Masking
 from pgtasks.copy.options import CopyOptions
 from pgtasks.copy.schema import Load
 from pgtasks.copy.scope import WHOLE, Part
@@ -58,6 +59,7 @@ class CopyPlan:
     no_tablespaces: bool = False
     login: Target | None = None
     notes: tuple[str, ...] = ()
+    masking: Masking = field(default_factory=Masking, repr=False)
     part: Part = WHOLE
 
     @property
@@ -68,6 +70,11 @@ class CopyPlan:
     def left(self, archive: Sequence[Entry]) -> LeftOut:
         """Return what is left out of the source's schema."""
         return leaving.left(archive, (), leaving.naming(archive, self.absent))
+
+    @property
+    def masked(self) -> Target:
+        """Return the source for the sessions that read rows, and mask them."""
+        return replace(self.source, secrets=self.options.masks.secrets)
 
     @property
     def loading(self) -> Target:
@@ -101,6 +108,7 @@ class CopyPlan:
             origin=f"{self.source.environment}/{self.source.database}",
             role="new",
             run=self.run,
+            masks=self.masking.version,
         )
 
     def lines(self) -> list[str]:
@@ -113,6 +121,7 @@ class CopyPlan:
             f" {report.size(self.origin.bytes)}",
             *self.part.lines(),
             f"tools    pg_dump and pg_restore {self.tools}, {self.options.jobs} jobs",
+            *(f"mask     {line}" for line in self.masking.lines()),
             f"build    {self.side!r}, owner {self.facts.owner!r}",
             f"replace  {self.target}, {size}{ends}, kept as {kept!r}",
             *(f"note     {note}" for note in self.notes),
@@ -126,6 +135,7 @@ class CopyPlan:
             "jobs": self.options.jobs,
             "side": self.side,
             "source_bytes": self.origin.bytes,
+            "masks": self.masking.as_json(),
             "replaced_bytes": self.replaced.bytes,
             "replaced_sessions": self.replaced.sessions,
             "part": self.part.as_json(),

@@ -13,11 +13,13 @@ from pathlib import Path
 
 import psycopg2
 
+from pgtasks.copy.mask import coverage
+from pgtasks.copy.mask.coverage import Masking
 from pgtasks.copy.plan import CopyPlan
 from pgtasks.copy.schema import Dump
 from pgtasks.copy.scope import NO_ROWS, narrowed
 from pgtasks.copy.tables import TableCopy
-from pgtasks.errors import Failed
+from pgtasks.errors import Failed, NotProven
 from pgtasks.host import tools
 from pgtasks.host.local import HERE
 from pgtasks.host.pipeline import Pipeline
@@ -65,6 +67,7 @@ class Snapshot:
     archive: Sequence[Entry]
     sequences: tuple[SequenceProof, ...]
     locked: bool
+    masking: Masking
 
     @property
     def rows(self) -> tuple[Relation, ...]:
@@ -82,12 +85,25 @@ class Snapshot:
         if not self.locked:
             lock(conn, [table.relation for table in tables])
 
+    def refuse_unmasked(self) -> None:
+        """Raise NotProven if masks left values as they are."""
+        if lines := self.masking.unchanged(self.proof.unchanged):
+            raise _left_plain(lines)
+
     def check(self, conn: Connection, tables: Sequence[TableCopy]) -> None:
         """Raise Retry if tables that were read, and are still locked, are not the snapshot's."""
         relations = [table.relation for table in tables]
         if moved := naming.moved(conn, relations):
             raise Retry(f"altered meanwhile: {', '.join(map(str, moved))}")
         self.watch.refuse_columns(relations)
+
+
+def _left_plain(lines: Sequence[str]) -> NotProven:
+    return NotProven(
+        "masks left values as they are, nothing was replaced",
+        hint="\n".join([*lines, "a rule may begin with 'partly' if that is wanted"]),
+        details={"unchanged": list(lines)},
+    )
 
 
 def lock(conn: Connection, tables: Sequence[Relation]) -> None:
@@ -124,6 +140,12 @@ def taken(plan: CopyPlan, path: Path, progress: Progress) -> Iterator[Snapshot]:
             )
             scope = content(exporter, sizes=plan.origin.sizes)
             scope = narrowed(exporter, scope, plan.options.scope)
+            masking = _masking(plan, exporter)
+            scope = replace(
+                scope,
+                tables=masking.applied(scope.tables),
+                others=masking.applied(scope.others),
+            )
             watch = Watch(exporter, now, scope, words, progress)
             _await_locks(dump, watch)
             # at once, so that nobody who wants to alter a table comes between
@@ -141,8 +163,14 @@ def taken(plan: CopyPlan, path: Path, progress: Progress) -> Iterator[Snapshot]:
         contents = pg_dump.contents(HERE, "custom", path)
         archive = plan.left(contents).kept(contents)
         yield Snapshot(
-            *(plan, exporter, sessions, proof, name, scope, watch, archive, sequences, is_locked)
+            *(plan, exporter, sessions, proof, name, scope, watch, archive, sequences, is_locked),
+            masking,
         )
+
+
+def _masking(plan: CopyPlan, exporter: Connection) -> Masking:
+    masks, encoding = plan.options.masks, plan.origin.encoding
+    return coverage.decided(exporter, masks, encoding=encoding, without=plan.part.oids)
 
 
 def _session(plan: CopyPlan, purpose: str) -> AbstractContextManager[Connection]:
@@ -151,8 +179,8 @@ def _session(plan: CopyPlan, purpose: str) -> AbstractContextManager[Connection]
 
 @contextmanager
 def _reading(plan: CopyPlan, snapshot: str) -> Iterator[Connection]:
-    """Open a session that reads the snapshot."""
-    with _session(plan, "db.copy") as conn:
+    """Open a session that reads the snapshot, and masks it."""
+    with connection.session(plan.masked, read_only=True, purpose="db.copy") as conn:
         connection.execute(conn, pin_statement() + _READING)
         connection.execute(conn, SNAPSHOT)
         snapshot_of(conn, snapshot)
@@ -165,9 +193,10 @@ def _proof(
     # the values of sequences are read by themselves, because they ignore snapshots
     scope = replace(scope, sequences=())
     if not plan.options.proof:
-        scope = replace(scope, tables=(), large_objects=False)
+        masked = tuple(table for table in scope.tables if table.expressions)  # to count what stays
+        scope = replace(scope, tables=masked, large_objects=False)
     return ProofReader(
-        *(plan.source, snapshot, scope),
+        *(plan.masked, snapshot, scope),
         jobs=plan.options.jobs,
         lock=locked,
         purpose="db.copy proof",

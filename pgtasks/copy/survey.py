@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from pgtasks.copy import schema, scope
+from pgtasks.copy.mask import coverage
 from pgtasks.copy.options import CopyOptions
 from pgtasks.copy.plan import CopyPlan, Replaced
 from pgtasks.copy.snapshot import Snapshot
@@ -49,6 +50,9 @@ def make_plan(
         looked = part.of(look(reading))
         from_facts = properties.read(reading, origin.database)
         versions = catalog.extensions(reading)
+        masking = coverage.planned(
+            reading, options.masks, encoding=looked.encoding, without=part.oids
+        )
     major = conn.server_version // 10000
     if looked.major > major:
         raise VersionMismatch(
@@ -81,6 +85,7 @@ def make_plan(
         absent=leaving.absent(conn, archive) if rights.mapped else frozenset(),
         no_tablespaces=usable != spaces,
         part=part,
+        masking=masking,
     )
     free = obstacles.free_bytes(conn, target, host)
     if free is not None:  # what an interrupted run left is dropped before anything is built

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from psycopg2 import sql
 
-from pgtasks.server import connection
+from pgtasks.server import connection, rows
 from pgtasks.server.catalog import Relation
 from pgtasks.server.connection import Connection
 from pgtasks.server.quoting import qualified
@@ -30,12 +30,13 @@ _TEXT_QUERY = """
 SELECT DISTINCT a.attrelid FROM pg_attribute a WHERE a.attrelid = ANY (%s::oid[]) AND a.attnum > 0
 AND NOT a.attisdropped AND a.attgenerated = '' AND a.atttypid <> ALL (%s::regtype[])
 """
-# The hash of an enum is that of an OID, so that its rows belong into other partitions there.
+# The hash of an enum is that of an OID, so that its rows belong into other partitions there; a mask
+# of the key does the same.
 _ROUTED_QUERY = """
 WITH RECURSIVE hashed AS (
-  SELECT p.partrelid AS oid FROM pg_partitioned_table p WHERE p.partstrat = 'h'
-  AND EXISTS (SELECT FROM unnest(p.partclass) k(oid) JOIN pg_opclass o ON o.oid = k.oid
-    WHERE o.opcintype = 'anyenum'::regtype)
+  SELECT p.partrelid AS oid FROM pg_partitioned_table p WHERE p.partrelid = ANY (%s::oid[])
+  OR p.partstrat = 'h' AND EXISTS (SELECT FROM unnest(p.partclass) k(oid)
+    JOIN pg_opclass o ON o.oid = k.oid WHERE o.opcintype = 'anyenum'::regtype)
   UNION SELECT i.inhrelid FROM hashed h JOIN pg_inherits i ON i.inhparent = h.oid)
 SELECT h.oid, n.nspname, c.relname FROM hashed h JOIN pg_class c ON c.oid = pg_partition_root(h.oid)
 JOIN pg_namespace n ON n.oid = c.relnamespace WHERE h.oid = ANY (%s::oid[])
@@ -70,17 +71,24 @@ class TableCopy:
         return str(self.relation)
 
 
-def plan(conn: Connection, relations: Sequence[Relation], *, binary: bool) -> list[TableCopy]:
+def plan(
+    conn: Connection,
+    relations: Sequence[Relation],
+    *,
+    binary: bool,
+    masked: Iterable[int] = (),
+) -> list[TableCopy]:
     """Return the tables to copy, the largest first; `conn` is in the snapshot of the source.
 
-    `binary` says whether both servers have the same major version.
+    `binary` says whether both servers have the same major version; `masked` are the partitioned
+    tables whose key is masked.
     """
     oids = [relation.oid for relation in relations]
     in_text = set(connection.rows(conn, _TEXT_QUERY, (oids, list(_BINARY)), into=int))
     routed = {
         oid: (schema, name)
         for oid, schema, name in connection.rows(
-            conn, _ROUTED_QUERY, (oids,), into=tuple[int, str, str]
+            conn, _ROUTED_QUERY, (list(masked), oids), into=tuple[int, str, str]
         )
     }
     tables = (
@@ -109,13 +117,12 @@ def batches(tables: Iterable[TableCopy]) -> list[list[TableCopy]]:
 def out_statement(table: TableCopy) -> sql.Composed:
     """Return the statement that reads the rows."""
     relation = table.relation
-    name = sql.Identifier(relation.schema, relation.name)
-    if relation.condition:  # of a table of an extension, some of the rows
-        what = sql.SQL("(SELECT {} FROM ONLY {} {})").format(
-            _names(table), name, sql.SQL(relation.condition)
+    if relation.condition or relation.expressions:
+        what = sql.SQL("(SELECT {} FROM {})").format(
+            _names(table), rows.from_item(relation, table.columns)
         )
     else:
-        what = name + _listed(table)
+        what = sql.Identifier(relation.schema, relation.name) + _listed(table)
     return sql.SQL("COPY {} TO STDOUT (FORMAT {})").format(what, _format(table))
 
 

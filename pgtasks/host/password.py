@@ -43,8 +43,15 @@ def _printed(target: Target, root: Path | None) -> Secret:
     name = (
         f"environment {target.environment!r}: password_command {program(target.password_command)!r}"
     )
+    return printed(target.password_command, name, target.password_command_timeout, root)
+
+
+def printed(
+    command: str, name: str, seconds: int, root: Path | None, what: str = "password"
+) -> Secret:
+    """Return the secret that a program prints; `name` begins an error about it."""
     try:
-        argv = shlex.split(target.password_command)
+        argv = shlex.split(command)
         process = subprocess.Popen(
             argv,
             stdin=subprocess.DEVNULL,
@@ -59,9 +66,8 @@ def _printed(target: Target, root: Path | None) -> Secret:
     except ValueError as exc:
         raise BadConfiguration(f"{name}: {str(exc).lower()}") from None
     try:
-        out, err = _output(process, target.password_command_timeout)
+        out, err = _output(process, seconds)
     except TimeoutError:
-        seconds = target.password_command_timeout
         raise BadConfiguration(
             f"{name}: no end within {seconds} s (password_command_timeout)"
         ) from None
@@ -72,7 +78,7 @@ def _printed(target: Target, root: Path | None) -> Secret:
     password = out.rstrip("\r\n")
     if not password or "\n" in password or len(out) >= _MOST:
         raise BadConfiguration(
-            f"{name}: expected one line with the password", hint=redact(err.strip())
+            f"{name}: expected one line with the {what}", hint=redact(err.strip())
         )
     return Secret(password)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pgtasks.server import connection
@@ -70,7 +70,7 @@ class Relation:
     PLAIN_TYPES, `typed` those of other than built-in types, `stored` and `virtual` the generated
     ones. `bytes` is an estimate; `foreign_code` means that a query would run code of another role.
     For a table of an `extension`, pg_dump saves the rows selected by `condition` (a WHERE clause,
-    or empty for all), none if it is None.
+    or empty for all), none if it is None. `expressions` are read in place of columns.
     """
 
     oid: int
@@ -90,6 +90,7 @@ class Relation:
     typed: frozenset[str] = frozenset()
     stored: frozenset[str] = frozenset()
     virtual: frozenset[str] = frozenset()
+    expressions: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     @property
     def dumped(self) -> bool:

@@ -57,6 +57,7 @@ def conninfo(
         own_path=own_path,
         event_triggers=own_path or not switches_event_triggers_off(target),
         role=target.role,
+        secrets=target.secrets,
     )
     parameters = {
         **target.parameters,

@@ -125,6 +125,20 @@ def expression(sql: str) -> Message:
     return unwrap_node(select.target_list[0].res_target.val)
 
 
+def has_comment(sql: str) -> bool:
+    """Return whether some SQL has a comment, raising SyntaxFault for what is not SQL."""
+    from postgast import PgQueryError, scan
+    from postgast import pg_query_pb2 as pb
+
+    if "\0" in sql:
+        raise SyntaxFault("a zero byte", sql.index("\0"))
+    try:
+        tokens = scan(sql).tokens
+    except PgQueryError as exc:
+        raise SyntaxFault(exc.message, max(0, exc.cursorpos - 1)) from None
+    return any(token.token in (pb.SQL_COMMENT, pb.C_COMMENT) for token in tokens)
+
+
 def condition(trigger: str) -> str:
     """Return the text of the condition of a CREATE TRIGGER, empty if it has none."""
     words = _words(trigger)

@@ -167,10 +167,14 @@ class Reached:
 
 @dataclass(frozen=True)
 class Origin:
-    """A target that is read, and the identity of its database that the guard has seen."""
+    """A target that is read, and the identity of its database that the guard has seen.
+
+    `required` is why each of its columns must be masked or declared plain, empty if none must.
+    """
 
     reached: Reached
     allowed: Identity
+    required: str = ""
 
     @property
     def target(self) -> Target:

@@ -16,6 +16,7 @@ import psycopg2.extensions
 from pgtasks.errors import VersionMismatch
 from pgtasks.host.installations import NEWEST, OLDEST
 from pgtasks.server import quoting, silence
+from pgtasks.settings.secret import Secret
 from pgtasks.settings.target import Target
 
 # Settings that affect the meaning of names, literals and texts. pg_temp is last in the search_path:
@@ -152,7 +153,14 @@ class Cursor(psycopg2.extensions.cursor):
             super().copy_expert(sql, file, size)
 
 
-def options(*, read_only: bool, own_path: bool, event_triggers: bool, role: str = "") -> str:
+def options(
+    *,
+    read_only: bool,
+    own_path: bool,
+    event_triggers: bool,
+    role: str = "",
+    secrets: Mapping[str, Secret] | None = None,
+) -> str:
     """Return libpq's `options`: the settings that apply from the start of the session."""
     settings = dict(_NO_TIMEOUTS)
     # always set, because a role or a database may have another default
@@ -163,6 +171,8 @@ def options(*, read_only: bool, own_path: bool, event_triggers: bool, role: str 
         settings["event_triggers"] = "off"
     if role:
         settings["role"] = role
+    # here they are in no statement, which the server may log or show
+    settings |= {name: secret.reveal() for name, secret in (secrets or {}).items()}
     return joined(settings)
 
 

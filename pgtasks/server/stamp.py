@@ -34,7 +34,8 @@ class Stamp:
 
     `database` is the name that the database had, or will get; `run` is the ID of the run that
     created a side database; `kept_owner` is the owner of the replaced database, if it is another
-    role; `lacks` are the objects that its restore left out, one per line.
+    role; `lacks` are the objects that its restore left out, one per line; `masks` is the version of
+    the masks of its data.
     """
 
     environment: str
@@ -45,6 +46,7 @@ class Stamp:
     run: str = ""
     kept_owner: str = ""
     lacks: str = ""
+    masks: str = ""
 
     def line(self) -> str:
         """Return the line for the comment."""
@@ -57,6 +59,7 @@ class Stamp:
             "run": self.run,
             "kept_owner": self.kept_owner,
             "lacks": self.lacks,
+            "masks": self.masks,
         }
         words = (f"{key}={quote(text, safe='/@:+')}" for key, text in parts.items() if text)
         return f"{_MARK} {' '.join(words)}"

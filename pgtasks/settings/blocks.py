@@ -29,8 +29,8 @@ class Backup:
 class Settings:
     """The settings of an environment, merged from its layers.
 
-    `url` is split into host, port, database and user, and empty here; `settings` is the
-    application's own block.
+    `url` is split into host, port, database and user, and empty here; so is `mask`, whose rules
+    are values of the environment. `settings` is the application's own block.
     """
 
     url: str = text("postgresql://user@host:port/database, or a $VARIABLE with it")
@@ -72,5 +72,7 @@ class Settings:
         range=(1, 1000),
     )
     tools: str = path("folder with pg_dump, pg_restore and psql")
+    mask: Mapping[str, Any] = block("how copies of its data mask columns: rules by column or type")
+    mask_key_command: str = text("program that prints the key of the masks")
     backup: Backup = block("how backups are made", Backup)
     settings: Mapping[str, Any] = block("the application's own settings")

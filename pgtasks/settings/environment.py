@@ -13,7 +13,7 @@ from pgtasks.errors import BadConfiguration
 from pgtasks.settings import fields, libpq
 from pgtasks.settings import ssh as login
 from pgtasks.settings.blocks import EMBEDDED, Settings
-from pgtasks.settings.layers import DEFAULT, Keys, Layer, Value, layers, reader_password
+from pgtasks.settings.layers import DEFAULT, Keys, Layer, Value, layers, secret
 from pgtasks.settings.project import Project
 from pgtasks.settings.secret import Secret
 
@@ -50,6 +50,7 @@ class Environment:
     place: str = ""
     lineage: tuple[str, ...] = ()  # itself, then its ancestors, the nearest first
     reader_password: Secret | None = None
+    mask_key: Secret | None = None
 
     @functools.cached_property
     def settings(self) -> Settings:
@@ -97,8 +98,10 @@ def resolve(
     for layer in stack:
         environment = _laid_over(environment, layer)
     environment = _filled_by_libpq(environment, project)
-    if environment.settings.reader and (password := reader_password(project, name)):
-        environment = replace(environment, reader_password=Secret(password.value))
+    if environment.settings.reader:
+        password = secret(project, name, "READER_PASSWORD")
+        environment = replace(environment, reader_password=password)
+    environment = replace(environment, mask_key=secret(project, name, "MASK_KEY"))
     return _open_ends(environment, project)
 
 

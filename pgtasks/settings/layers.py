@@ -99,6 +99,9 @@ def _inherited(project: Project, name: str, parent: Value, heirs: tuple[str, ...
 
 
 def _harmless(layer: Layer) -> Layer:
+    for key, rule in layer.values.items():
+        if key.startswith("mask."):  # it could leave a column as it is
+            raise BadConfiguration(f"{rule.layer}: mask: {_LATE}")
     if "inherits" in layer.values:
         # through another ancestor, protection could be lost
         raise BadConfiguration(f"{layer.values['inherits'].layer}: inherits: {_LATE}")
@@ -217,14 +220,13 @@ def _variable_layers(project: Project, name: str, known: Mapping[Keys, Value]) -
         yield _placed(project, name, values, application, password=password, late=True)
 
 
-def reader_password(project: Project, name: str) -> Variable | None:
-    """Return the password of the `reader` role of an environment, from its variable."""
+def secret(project: Project, name: str, key: str) -> Secret | None:
+    """Return a secret of an environment from its variable: NAME_KEY, or KEY in env/NAME.env."""
     own_file = project.shown(project.folder("env") / f"{name}.env")
-    password = None
+    variable = None
     for source in project.variables(name).sources():
-        own = _named(source, name, "READER_PASSWORD", bare=source.file == own_file)
-        password = own or password
-    return password
+        variable = _named(source, name, key, bare=source.file == own_file) or variable
+    return Secret(variable.value) if variable else None
 
 
 def _named(source: Source, name: str, key: str, *, bare: bool) -> Variable | None:

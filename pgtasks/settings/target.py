@@ -84,6 +84,7 @@ class Target:
     seeds: tuple[str, ...] = ()
     backup: Backup = field(default_factory=Backup)
     role: str = ""  # the role of sessions, as after SET ROLE
+    secrets: Mapping[str, Secret] = field(default_factory=dict)  # settings of sessions
 
     @property
     def socket(self) -> bool:

@@ -114,7 +114,7 @@ def test_a_protected_source_needs_unmasked_and_its_name(
     protect(project, "qa")
     refused = inv("db.copy", "qa", "dev")
     assert refused.returncode == 2
-    assert "--unmasked and its name allow" in refused.stderr
+    assert "are neither masked nor declared plain" in refused.stderr
     refused = inv("db.copy", "qa", "dev", "--unmasked")
     assert refused.returncode == 2
     assert f"add --confirm-source {source}" in refused.stderr

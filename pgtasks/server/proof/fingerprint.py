@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from psycopg2 import sql
 
+from pgtasks.server import rows
 from pgtasks.server.catalog import Relation
 from pgtasks.server.proof.model import FORMAT
 
@@ -70,24 +71,45 @@ def fingerprint(values: sql.Composable, format: int = FORMAT) -> sql.Composed:
 
 
 def row_count(number: int, table: Relation, format: int = FORMAT) -> sql.Composed:
-    """Return the query of one table: `number`, rows, fingerprint, fingerprints of `computed`."""
+    """Return the query of one table: `number`, rows, fingerprint, and an array.
+
+    The array has the fingerprints of `computed`, then the numbers of unchanged values of the masked
+    columns.
+    """
     generated = () if format == _LINEAR else (*table.stored, *table.virtual)
     columns = [_value(table, name) for name in table.columns if name not in generated]
     apart = [fingerprint(_value(table, name)) for name in computed(table, format)]
+    apart += [_unchanged(table, name) for name in table.expressions]
+    read = [name for name in table.columns if name not in generated]
     return sql.SQL(
-        "SELECT {}, pg_catalog.count(*), {}, ARRAY[{}]::pg_catalog.text[] FROM ONLY {} {}"
+        "SELECT {}, pg_catalog.count(*), {}, ARRAY[{}]::pg_catalog.text[] FROM {}"
     ).format(
         sql.Literal(number),
         fingerprint(sql.SQL(", ").join(columns), format),
         sql.SQL(", ").join(apart),
-        sql.Identifier(table.schema, table.name),
-        sql.SQL(table.condition or ""),
+        rows.from_item(table, read, originals=True),
+    )
+
+
+def _unchanged(table: Relation, name: str) -> sql.Composed:
+    """Return the expression for the number of values that a mask leaves as they are.
+
+    Nulls and what is empty hide nothing.
+    """
+    text = sql.SQL(_BY_OUTPUT if name in table.typed else _AS_TEXT)
+    return sql.SQL(
+        "pg_catalog.count(*) FILTER (WHERE {0} = {1} AND {0} <> ALL ({2}))::pg_catalog.text"
+    ).format(
+        text.format(sql.Identifier(name)),
+        text.format(sql.Identifier(rows.original(table, name))),
+        sql.Literal('{"","{}",[]}'),
     )
 
 
 def computed(table: Relation, format: int = FORMAT) -> list[str]:
     """Return the generated columns, which a restore computes again; each is hashed separately."""
-    return [] if format == _LINEAR else sorted(table.stored)
+    # the source computed its own from values that are masked here
+    return [] if format == _LINEAR or table.expressions else sorted(table.stored)
 
 
 def _value(table: Relation, name: str) -> sql.Composed:

@@ -88,6 +88,7 @@ class ProofReader:
         self._computed: dict[str, dict[str, str]] = {}
         self._sequences: dict[int, SequenceProof] = {}
         self._unproven: list[Unproven] = list(content.unproven)
+        self.unchanged: dict[tuple[str, str, str], int] = {}  # values of masked columns
         self._large: TableProof | None = None
         self._extensions: dict[str, str] = {}
         self._version = 0
@@ -187,8 +188,11 @@ class ProofReader:
             table = self.content.tables[number]
             self._tables[number] = TableProof(table.schema, table.name, rows, fingerprint or "0")
             columns = computed(table, self.format)
+            fingerprints, unchanged = apart[: len(columns)], apart[len(columns) :]
             if columns and rows:
-                self._computed[str(table)] = dict(zip(columns, apart, strict=True))
+                self._computed[str(table)] = dict(zip(columns, fingerprints, strict=True))
+            for column, values in zip(table.expressions, unchanged, strict=True):
+                self.unchanged[table.schema, table.name, column] = int(values)
 
     def _refuse_moved(self, conn: Connection, relations: Sequence[Relation]) -> None:
         """Check that the tables read, which are still locked, are those of the snapshot."""

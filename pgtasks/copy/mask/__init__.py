@@ -1,0 +1,11 @@
+"""Masks: what a copy reads in place of the values of a column.
+
+settings    the rules of an environment, and the key of its masks
+rules       which columns a rule is for
+columns     the columns of a source, with what must hold for their values
+key         the key as the server gets it
+ready       the ready-made masks, as SQL
+words       the names that masks put in place of real ones
+expression  check the expressions of a project's own rules
+coverage    decide each column: masked, plain, or not decided
+"""

@@ -1,0 +1,92 @@
+"""The rules of masks: which columns each is for, and what it does with their values.
+
+A rule names a column (`public.patients.email`), columns by a pattern (`*.*.email`) or a type (`type
+inet`). Names are written as in SQL: letters are folded unless quoted; `*` and `?` are wildcards.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pgtasks.errors import BadConfiguration
+from pgtasks.server import catalog
+
+PLAIN = "plain"
+_TYPE = "type "
+_PARTLY = "partly "
+LARGE_OBJECTS = "large objects"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rule: `where` says which columns, `text` is the mask; `layer` is where it is written.
+
+    With `partly`, the mask may leave values as they are.
+    """
+
+    where: str
+    text: str
+    layer: str
+    partly: bool = False
+
+    @property
+    def plain(self) -> bool:
+        """Whether the values leave the source as they are."""
+        return self.text == PLAIN
+
+    @property
+    def type(self) -> str:
+        """Return the type that the rule is for, or an empty text."""
+        return self.where[len(_TYPE) :].strip() if self.where.startswith(_TYPE) else ""
+
+    @property
+    def weight(self) -> int:
+        """Return a number that is larger for a rule that says more exactly what it is for."""
+        return len(re.sub(r"[*?]", "", self.where))
+
+    @property
+    def exact(self) -> bool:
+        """Whether the rule names one column."""
+        return not self.type and not re.search(r"[*?]", re.sub(r'"[^"]*"', "", self.where))
+
+    def matches(self, name: Sequence[str]) -> bool:
+        """Return whether the rule is for the column with this schema, table and name."""
+        patterns = zip(_patterns(self), name, strict=True)
+        return all(re.fullmatch(pattern, part, re.DOTALL) for pattern, part in patterns)
+
+    def __str__(self) -> str:
+        return f"{self.layer}: mask {self.where!r}"
+
+
+def rule(where: str, text: object, layer: str) -> Rule:
+    """Return a rule from a line of a file, raising BadConfiguration."""
+    if text is None:
+        text = "null"
+    if not isinstance(text, str) or not text.strip():
+        raise BadConfiguration(
+            f"{layer}: mask {where!r}: {text!r}, expected an expression, a ready-made mask or plain"
+        )
+    text = text.strip()
+    partly = text.startswith(_PARTLY)
+    made = Rule(where, text[len(_PARTLY) :].strip() if partly else text, layer, partly)
+    if where != LARGE_OBJECTS and not made.type:
+        _patterns(made)
+    return made
+
+
+def _patterns(rule: Rule) -> tuple[str, str, str]:
+    """Return the regular expressions for schema, table and column."""
+    parts = _parted(rule.where)
+    if len(parts) != 3 or not all(parts):
+        raise BadConfiguration(
+            f"{rule}: expected schema.table.column, a pattern of it, or 'type NAME'"
+        )
+    schema, table, column = (catalog.pattern_regexes(part)[1] for part in parts)
+    return schema, table, column
+
+
+def _parted(name: str) -> list[str]:
+    """Return the parts of a name, with their quotes."""
+    return re.findall(r'((?:"(?:[^"]|"")*"|[^".])+)(?:\.|$)', name)

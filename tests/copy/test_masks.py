@@ -1,0 +1,212 @@
+"""Masks: values that are replaced while a copy reads them, and columns that nobody decided."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from projects import put_stamp
+from restores import sides
+from servers import Cluster
+
+KEY = "not so secret, for tests only"
+TABLES = """
+CREATE TABLE people (
+  id int PRIMARY KEY, name text NOT NULL, email varchar(60) UNIQUE, phone text, born date,
+  code varchar(20), score numeric(8,2), notes text, twice int GENERATED ALWAYS AS (id * 2) STORED);
+CREATE TABLE visits (id int PRIMARY KEY, email varchar(60) REFERENCES people (email), note text);
+INSERT INTO people SELECT i, 'Erika Muster ' || i, 'erika' || i || '@clinic.test', '+49 30 ' || i,
+  DATE '1960-01-01' + i, 'C' || i, i / 7.0, repeat('secret ', i % 9)
+  FROM generate_series(1, 500) i;
+INSERT INTO visits SELECT i, 'erika' || i || '@clinic.test', 'Muster said ' || i
+  FROM generate_series(1, 400) i;
+CREATE MATERIALIZED VIEW known AS SELECT id, email FROM people;
+"""
+RULES = {
+    "public.people.id": "plain",
+    "public.people.name": "name",
+    "*.*.email": "email",
+    "public.people.phone": "phone",
+    "type date": "date 90 days",
+    "public.people.code": "'C' || id || '-' || length(name)",
+    "public.people.score": "number 0 to 100",
+    "public.people.notes": "text",
+    "public.visits.id": "plain",
+    "public.visits.note": "null",
+}
+
+
+def rules(chosen: dict[str, Any]) -> str:
+    """Return the block of an environment's file."""
+    return "mask:\n" + "".join(
+        f"  {json.dumps(where)}: {json.dumps(text)}\n" for where, text in chosen.items()
+    )
+
+
+class Source:
+    """The environment qa of a project, protected, with its rules."""
+
+    def __init__(self, cluster: Cluster, database: str, project: Path) -> None:
+        self.cluster, self.database = cluster, database
+        self._file = project / "env" / "qa.yaml"
+        (project / "env" / "qa.env").write_text(f"MASK_KEY='{KEY}'\n", encoding="utf-8")
+        (project / "env" / "qa.env").chmod(0o600)
+
+    def decide(self, chosen: dict[str, Any], *, protected: bool = True) -> None:
+        """Write the rules."""
+        text = f"url: '{self.cluster.url(self.database)}'\nprotected: {str(protected).lower()}\n"
+        self._file.write_text(text + (rules(chosen) if chosen else ""), encoding="utf-8")
+
+
+@pytest.fixture
+def source(cluster: Cluster, fresh_database: Callable[..., str], project: Path) -> Source:
+    """Return the environment qa, with personal data."""
+    name = fresh_database(cluster)
+    cluster.execute(TABLES, name)
+    put_stamp(cluster.target(name, environment="qa"))
+    made = Source(cluster, name, project)
+    made.decide(RULES)
+    return made
+
+
+@pytest.fixture
+def goal(cluster: Cluster, database: str, plain_owner: str) -> str:
+    """Return the database of environment dev."""
+    cluster.execute(f'ALTER DATABASE "{database}" OWNER TO {plain_owner}')
+    cluster.execute("CREATE TABLE old AS SELECT 1 AS n", database)
+    put_stamp(cluster.target(database))
+    return database
+
+
+def every(cluster: Cluster, database: str, query: str) -> list[Any]:
+    return cluster.execute(query, database)
+
+
+def test_a_copy_of_a_protected_source_is_masked(
+    cluster: Cluster, source: Source, goal: str, inv: Callable[..., Any]
+) -> None:
+    done = inv("db.copy", "qa", "dev", "--json")
+    assert done.returncode == 0, done.stderr
+    assert KEY not in done.stdout + done.stderr
+    shown = json.loads(done.stdout)
+    assert shown["sentence"].startswith("2 of 2 tables identical")
+    assert shown["masks"]["columns"]["public.people.name"] == "name"
+    people = every(cluster, goal, "SELECT * FROM people ORDER BY id")
+    assert len(people) == 500
+    before = every(cluster, source.database, "SELECT * FROM people ORDER BY id")
+    for was, now in zip(before, people, strict=True):
+        assert was[::8] == now[::8]
+        assert all(a != b for a, b in zip(was[1:-1], now[1:-1], strict=True) if a)
+    text = "\n".join(map(str, people + every(cluster, goal, "SELECT * FROM known")))
+    for word in ("Erika", "erika", "clinic.test", "secret"):
+        assert word not in text
+    assert cluster.value("SELECT count(DISTINCT email) FROM people", goal) == 500
+    joined = "SELECT count(*) FROM people JOIN visits USING (email)"
+    assert cluster.value(joined, goal) == 400
+    assert cluster.value("SELECT count(note) FROM visits", goal) == 0
+    assert (
+        cluster.value(
+            "SELECT count(*) FROM people WHERE abs(born - (DATE '1960-01-01' + id)) "
+            "BETWEEN 1 AND 90",
+            goal,
+        )
+        == 500
+    )
+
+
+def test_the_digest_is_that_of_hmac(
+    cluster: Cluster, source: Source, goal: str, inv: Callable[..., Any]
+) -> None:
+    assert inv("db.copy", "qa", "dev").returncode == 0
+    key = hashlib.sha256(KEY.encode()).digest()
+    digest = hmac.new(key, b"email:erika7@clinic.test", hashlib.sha256).hexdigest()
+    masked = cluster.value("SELECT email FROM people WHERE id = 7", goal)
+    assert masked == f"u{digest[:16]}@example.com"
+
+
+def test_undecided_columns_refuse_the_copy(
+    cluster: Cluster, source: Source, goal: str, inv: Callable[..., Any]
+) -> None:
+    chosen = dict(RULES)
+    del chosen["public.people.notes"], chosen["public.visits.id"]
+    source.decide(chosen)
+    refused = inv("db.copy", "qa", "dev")
+    assert refused.returncode == 2, refused.stderr
+    assert "2 columns of it are neither masked nor declared plain" in refused.stderr
+    assert "public.people.notes: " in refused.stderr
+    assert sides(cluster, goal) == []
+    source.decide(chosen, protected=False)
+    assert inv("db.copy", "qa", "dev").returncode == 0
+    text = str(every(cluster, goal, "SELECT name FROM people"))
+    assert "Erika" not in text
+
+
+def test_values_that_stay_refuse_the_swap(
+    cluster: Cluster, source: Source, goal: str, inv: Callable[..., Any]
+) -> None:
+    some = "CASE WHEN id = 3 THEN notes ELSE 'x' END"
+    source.decide({**RULES, "public.people.notes": some})
+    refused = inv("db.copy", "qa", "dev")
+    assert refused.returncode == 5, refused.stderr
+    assert "public.people.notes: 1 value as in the source" in refused.stderr
+    assert sides(cluster, goal) == []
+    assert cluster.value("SELECT count(*) FROM old", goal) == 1
+    source.decide({**RULES, "public.people.notes": f"partly {some}"})
+    assert inv("db.copy", "qa", "dev").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("where", "text", "words"),
+    [
+        ("public.people.nam", "name", "no such column, did you mean 'public.people.name'"),
+        ("public.people.notes", "txet", "did you mean 'text'"),
+        ("public.people.notes", "notes", "it is the column itself"),
+        ("public.people.notes", "'a'; DROP TABLE people", "syntax error"),
+        ("public.people.notes", "'a') FROM people --", "a comment does not belong"),
+        ("public.people.notes", "'a'), ('b'", "more than one expression"),
+        ("public.people.notes", "(SELECT note FROM public.visits LIMIT 1)", "reads table"),
+        ("public.people.notes", "random()::text", "random() is volatile"),
+        ("public.people.notes", "now()::text", "now() has another value in each session"),
+        ("public.people.notes", "current_date::text", "another value in each session"),
+        ("public.people.notes", "max(notes)", "aggregate functions are not allowed"),
+        ("public.people.notes", "generate_series(1, 2)::text", "set-returning functions"),
+        ("public.people.notes", "hidden(notes)", "function hidden does not exist"),
+        ("public.people.name", "null", "it is NOT NULL"),
+        ("public.people.notes", "date 9 days", "it is of type text"),
+        ("public.people.email", "text", "does not keep the values"),
+        ("public.visits.email", "hash", "their masks differ"),
+        ("public.people.twice", "plain", "it is computed from other columns"),
+        ("people.notes", "text", "expected schema.table.column"),
+    ],
+)
+def test_rules_that_cannot_be(
+    cluster: Cluster,
+    source: Source,
+    goal: str,
+    inv: Callable[..., Any],
+    where: str,
+    text: str,
+    words: str,
+) -> None:
+    source.decide({**RULES, where: text})
+    refused = inv("db.copy", "qa", "dev", "--dry")
+    assert refused.returncode == 3, refused.stderr
+    assert words in refused.stderr
+    if words != "their masks differ":
+        assert "env/qa.yaml:" in refused.stderr
+
+
+def test_a_mask_needs_a_key(
+    source: Source, goal: str, project: Path, inv: Callable[..., Any]
+) -> None:
+    (project / "env" / "qa.env").write_text("", encoding="utf-8")
+    refused = inv("db.copy", "qa", "dev", "--dry")
+    assert refused.returncode == 3
+    assert "needs the key of the masks: put MASK_KEY=... into env/qa.env" in refused.stderr
+    (project / "env" / "qa.env").write_text("MASK_KEY=short\n", encoding="utf-8")
+    assert "fewer than 16 characters" in inv("db.copy", "qa", "dev", "--dry").stderr
