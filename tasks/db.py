@@ -116,6 +116,8 @@ def restore(
         "confirm_source": "name of the protected source's database, instead of typing it",
         "proof": "compare the copy with the source before the swap (default); --no-proof omits it",
         "analyze": "gather statistics (default); --no-analyze leaves them to autovacuum",
+        "template": "let the server copy its files, also of a protected source, which is shut out",
+        "rows": "copy the rows, also where the server could copy its files",
         "no_owner": "omit owners and grants: everything belongs to the owner of the database",
         "keep_owners": "refuse if a role is missing, instead of giving everything to the owner",
         "as_superuser": "run the code in the source with the rights of a superuser on the target",
@@ -133,6 +135,8 @@ def copy(
     confirm_source=None,
     proof=True,
     analyze=True,
+    template=False,
+    rows=False,
     no_owner=False,
     keep_owners=False,
     as_superuser=False,
@@ -159,6 +163,8 @@ def copy(
             scope=scope_of(exclude_data=exclude_data),
             proof=proof,
             analyze=analyze,
+            template=template,
+            rows=rows,
         )
         with opened(r, source, unmasked=unmasked, confirm=confirm_source) as origin:
             r.look()

@@ -14,6 +14,7 @@ indexes   the indexes that are built as soon as their table is in
 stream    copy the rows of one table through a pipe
 pool      workers that copy tables and build indexes
 load      load the side database
+template  let the server copy the files of the source
 prove     compare the side database with the snapshot
 build     create, load and prove the side database
 perform   run all steps in order

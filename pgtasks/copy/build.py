@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pgtasks import report
-from pgtasks.copy import load, prove, survey
+from pgtasks.copy import load, prove, survey, template
 from pgtasks.copy.load import Loaded
 from pgtasks.copy.plan import CopyPlan
 from pgtasks.copy.prove import Proven
 from pgtasks.database import drop, intact, lay, loader, side
-from pgtasks.errors import Failed
+from pgtasks.database.side import TemplateInUse
+from pgtasks.errors import Failed, NotProven
 from pgtasks.host import tempfiles
 from pgtasks.host.local import HERE
 from pgtasks.report import Console, Say, typed
@@ -40,6 +41,26 @@ class Built:
 
 def build(plan: CopyPlan, lock: Lock, console: Console) -> Built:
     """Build the side database and prove it."""
+    if plan.by_template:
+        try:
+            return _by_template(plan, lock, console)
+        except (TemplateInUse, NotProven) as exc:
+            why = "the source was written to" if isinstance(exc, NotProven) else exc.message
+            console.say(f"{why}: its rows are copied instead")
+            drop.drop(lock.connection, plan.target, plan.side)
+            plan = replace(plan, by_template=False)
+    return _by_rows(plan, lock, console)
+
+
+def _by_template(plan: CopyPlan, lock: Lock, console: Console) -> Built:
+    """Let the server copy its files, and compare the result with the source as it was before."""
+    loaded = template.copy(plan, lock, console)
+    console.say(f"the server copied its files in {report.duration(loaded.seconds['files'])}")
+    return _proven(plan, lock, loaded, lambda: loaded.archive, console)
+
+
+def _by_rows(plan: CopyPlan, lock: Lock, console: Console) -> Built:
+    """Copy the rows; begin anew if the source was altered meanwhile."""
     for attempt in range(1, _ATTEMPTS + 1):
         try:
             return _attempt(plan, lock, console)
@@ -62,32 +83,45 @@ def _attempt(plan: CopyPlan, lock: Lock, console: Console) -> Built:
             )
         took = report.duration(sum(loaded.seconds.values()))
         console.say(f"loaded in {took}: {report.plural(loaded.rows, 'row')}")
-        if plan.options.proof:
-            began = time.monotonic()
-            proven = _proven(plan, lock, path, loaded, console)
-            seconds = round(time.monotonic() - began, 3)
-            loaded = replace(loaded, seconds={**loaded.seconds, "proof": seconds})
-            console.say(f"proven in {report.duration(seconds)}: {proven.sentence()}")
-        else:
-            proven = Proven(None)
-    for note in proven.notes:
-        console.say(f"  not proven: {note}")
+        built = _proven(plan, lock, loaded, lambda: _anew(plan, lock, path, loaded), console)
     for change in intact.put_back(conn, before) if before else ():
         console.say(f"  put back: {change}, which the load had changed")
-    boundary("copy.proven")
+    return built
+
+
+def _proven(
+    plan: CopyPlan,
+    lock: Lock,
+    loaded: Loaded,
+    scratch: Callable[[], Sequence[Entry]],
+    console: Console,
+) -> Built:
+    """Compare the side database with the source, if that is wanted."""
+    if not plan.options.proof:
+        return Built(plan, loaded, Proven(None))
+    began = time.monotonic()
+    proven = _compared(plan, lock, loaded, scratch, console)
+    seconds = round(time.monotonic() - began, 3)
+    loaded = replace(loaded, seconds={**loaded.seconds, "proof": seconds})
+    console.say(f"proven in {report.duration(seconds)}: {proven.sentence()}")
+    for note in proven.notes:
+        console.say(f"  not proven: {note}")
     return Built(plan, loaded, proven)
 
 
-def _proven(plan: CopyPlan, lock: Lock, path: Path, loaded: Loaded, console: Console) -> Proven:
-    """Compare the side database with the source's snapshot."""
+def _compared(
+    plan: CopyPlan,
+    lock: Lock,
+    loaded: Loaded,
+    scratch: Callable[[], Sequence[Entry]],
+    console: Console,
+) -> Proven:
     forced = any(b"FORCE ROW LEVEL SECURITY" in entry.definition for entry in loaded.entries)
     with (
         _logged_in(plan, lock, console.say, reads_all=forced) as entered,
         console.progress("prove") as progress,
     ):
-        return prove.prove(
-            entered, loaded, lambda: _anew(plan, lock, path, loaded), progress=progress
-        )
+        return prove.prove(entered, loaded, scratch, progress=progress)
 
 
 @contextmanager

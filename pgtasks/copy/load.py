@@ -63,7 +63,7 @@ def load(plan: CopyPlan, path: Path, revise: Revise, console: Console) -> Loaded
     `revise` raises an error if the schema needs other rights than that of the plan. Raises Retry if
     tables were altered meanwhile.
     """
-    clock = _Clock()
+    clock = Clock()
     with (
         console.progress("copy", sum(plan.origin.sizes.values()) or plan.origin.bytes) as progress,
         _lent(plan) as env,
@@ -102,12 +102,15 @@ def load(plan: CopyPlan, path: Path, revise: Revise, console: Console) -> Loaded
 Revise = Callable[[Snapshot], None]
 
 
-class _Clock:
+class Clock:
+    """Seconds by step."""
+
     def __init__(self) -> None:
         self._began = time.monotonic()
         self.seconds: dict[str, float] = {}
 
     def lap(self, name: str) -> None:
+        """End a step."""
         now = time.monotonic()
         self.seconds[name] = round(now - self._began, 3)
         self._began = now

@@ -21,6 +21,8 @@ class CopyOptions:
     scope: Scope = EVERYTHING
     proof: bool = True
     analyze: bool = True
+    template: bool = False
+    rows: bool = False
 
     @property
     def insists(self) -> str:

@@ -70,6 +70,7 @@ def _replaced(plan: CopyPlan, lock: Lock, console: Console) -> tuple[Built, swap
     before = intact.StateBefore.look(lock, replaces=True)
     try:
         built = build(plan, lock, console)
+        boundary("copy.proven")
         is_gone = before.gone(lock, console.say)
         swapped = swap.swap_in(
             *(lock, plan.target, plan.side, plan.stamp),

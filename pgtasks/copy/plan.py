@@ -58,6 +58,7 @@ class CopyPlan:
     absent: frozenset[str] = frozenset()
     no_tablespaces: bool = False
     login: Target | None = None
+    by_template: bool = False
     notes: tuple[str, ...] = ()
     masking: Masking = field(default_factory=Masking, repr=False)
     part: Part = WHOLE
@@ -120,17 +121,26 @@ class CopyPlan:
             f"source   {self.source}, {report.plural(self.origin.tables, 'table')},"
             f" {report.size(self.origin.bytes)}",
             *self.part.lines(),
-            f"tools    pg_dump and pg_restore {self.tools}, {self.options.jobs} jobs",
             *(f"mask     {line}" for line in self.masking.lines()),
+            f"way      {self._way()}",
             f"build    {self.side!r}, owner {self.facts.owner!r}",
             f"replace  {self.target}, {size}{ends}, kept as {kept!r}",
             *(f"note     {note}" for note in self.notes),
         ]
 
+    def _way(self) -> str:
+        if self.by_template:
+            return "the server copies the files of the source: nobody can connect to it meanwhile"
+        return (
+            f"rows in one snapshot, {report.plural(self.options.jobs, 'table')} at once,"
+            f" pg_dump and pg_restore {self.tools}"
+        )
+
     def as_json(self) -> dict[str, Any]:
         """Return the plan as plain data."""
         return {
             "source": {"environment": self.source.environment, "database": self.source.database},
+            "way": "template" if self.by_template else "rows",
             "tools": str(self.tools),
             "jobs": self.options.jobs,
             "side": self.side,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from pgtasks.copy import schema, scope
+from pgtasks.copy import schema, scope, template
 from pgtasks.copy.mask import coverage
 from pgtasks.copy.options import CopyOptions
 from pgtasks.copy.plan import CopyPlan, Replaced
@@ -53,6 +53,7 @@ def make_plan(
         masking = coverage.planned(
             reading, options.masks, encoding=looked.encoding, without=part.oids
         )
+        candidate = template.look(reading, conn, origin.database)
     major = conn.server_version // 10000
     if looked.major > major:
         raise VersionMismatch(
@@ -90,7 +91,12 @@ def make_plan(
     free = obstacles.free_bytes(conn, target, host)
     if free is not None:  # what an interrupted run left is dropped before anything is built
         free += sum(half.bytes or 0 for half in beside.half_built)
-    obstacles.refuse("copy", _obstacles(plan, conn, free, versions))
+    objection = template.objection(plan, candidate, from_facts)
+    obstacles.refuse("copy", _obstacles(plan, conn, free, versions, objection))
+    # nobody can connect to the source meanwhile, which a protected one must be asked for
+    is_open = not origin.protected and source.allowed.stamp is not None
+    wanted = options.template or (is_open and not options.rows)
+    plan = replace(plan, by_template=wanted and not objection)
     return replace(plan, notes=tuple(_notes(plan, from_facts.locale_of(), spaces - usable, free)))
 
 
@@ -158,9 +164,13 @@ def _usable(conn: Connection, spaces: Collection[str], role: str) -> set[str]:
 
 
 def _obstacles(
-    plan: CopyPlan, conn: Connection, free: int | None, versions: dict[str, str]
+    plan: CopyPlan, conn: Connection, free: int | None, versions: dict[str, str], objection: str
 ) -> Iterator[str]:
     """Yield one line for each obstacle, with the way out."""
+    if plan.masking.masked and not plan.options.proof:
+        yield "without its proof nobody knows whether the masks changed the values: omit --no-proof"
+    if plan.options.template and objection:
+        yield f"the server cannot copy the files of the source: {objection}: leave out --template"
     yield from plan.part.obstacles
     yield from obstacles.rights(conn, plan.target, plan.facts.owner)
     rights = plan.rights

@@ -187,9 +187,18 @@ def _roles(conn: Connection, name: str, kinds: str) -> tuple[str, ...]:
 
 
 def create_statement(
-    name: str, facts: DatabaseProperties, *, template: str, owner: str, server_version: int
+    name: str,
+    facts: DatabaseProperties,
+    *,
+    template: str,
+    owner: str,
+    server_version: int,
+    by_file: bool = False,
 ) -> sql.Composed:
-    """Return CREATE DATABASE with the encoding and locale of the properties."""
+    """Return CREATE DATABASE with the encoding and locale of the properties.
+
+    `by_file` copies the files of the template instead of writing each block into the WAL.
+    """
     parts: list[sql.Composable] = [
         sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE {} ENCODING {}").format(
             sql.Identifier(name),
@@ -205,6 +214,8 @@ def create_statement(
         parts.append(_provider(facts, server_version))
     if facts.tablespace != "pg_default":
         parts.append(sql.SQL("TABLESPACE {}").format(sql.Identifier(facts.tablespace)))
+    if by_file and server_version >= 150000:  # older ones know no other way
+        parts.append(sql.SQL("STRATEGY file_copy"))
     return sql.SQL(" ").join(parts)
 
 

@@ -12,13 +12,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+import psycopg2
+
 from pgtasks import report
 from pgtasks.database import ownership, properties
 from pgtasks.database.ownership import Claim, Ownership
 from pgtasks.database.properties import DatabaseProperties
+from pgtasks.errors import Failed
 from pgtasks.report.boundaries import boundary
 from pgtasks.server import connection, stamp
 from pgtasks.server.connection import Connection
+from pgtasks.server.errors import translate
 from pgtasks.server.stamp import Stamp
 from pgtasks.settings.target import Target
 
@@ -26,6 +30,10 @@ INVALID = -2  # pg_database.datconnlimit of a database whose DROP was interrupte
 _NAME_BYTES = 63  # NAMEDATALEN - 1
 _ID = r"[0-9]{12}[0-9a-f]{2}"
 _TIME = "%y%m%d%H%M%S"
+
+
+class TemplateInUse(Failed):
+    """The database that a new one is made of has sessions of others."""
 
 
 @dataclass(frozen=True)
@@ -174,14 +182,34 @@ def _claim(side: Side) -> Claim:
 
 
 def create(
-    conn: Connection, target: Target, facts: DatabaseProperties, mark: Stamp, *, owner: str
+    conn: Connection,
+    target: Target,
+    facts: DatabaseProperties,
+    mark: Stamp,
+    *,
+    owner: str,
+    copied: str = "",
 ) -> str:
-    """Create the side database that the stamp describes and return its name."""
+    """Create the side database that the stamp describes and return its name.
+
+    With `copied` it is the server's own copy of that database. Raises TemplateInUse.
+    """
     name = side_name(target.database, "new", mark.run)
     statement = properties.create_statement(
-        name, facts, template=target.template, owner=owner, server_version=conn.server_version
+        *(name, facts),
+        template=copied or target.template,
+        owner=owner,
+        server_version=conn.server_version,
+        by_file=bool(copied),
     )
-    connection.execute(conn, statement)
+    try:
+        with conn.cursor() as cursor:
+            cursor.execute(statement)
+    except psycopg2.errors.ObjectInUse:
+        database = copied or target.template
+        raise TemplateInUse(f"database {database!r} has sessions of others") from None
+    except psycopg2.Error as exc:
+        raise translate(exc) from None
     boundary("restore.created")
     connection.execute(conn, stamp.comment_statement(name, facts.comment, mark))
     boundary("restore.marked")

@@ -27,7 +27,7 @@ from pgtasks.server.lock import Lock
 from pgtasks.server.reach import Origin, Reached
 from pgtasks.settings.target import Target
 
-KEEP = CopyOptions(jobs=2, keep_owners=True, as_superuser=True)
+KEEP = CopyOptions(jobs=2, keep_owners=True, as_superuser=True, rows=True)
 
 
 @pytest.fixture(scope="module")

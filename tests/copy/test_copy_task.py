@@ -26,6 +26,7 @@ from pgtasks.report import boundaries
 
 Inv = Callable[..., Any]
 INV = Path(sys.executable).with_name("inv")
+_TEMPLATE = ("copy.loading", "restore.created", "copy.loaded", "copy.proven")
 _SWAPPED = ("swap.done", "copy.swapped")
 
 
@@ -69,13 +70,13 @@ def test_copies_and_undoes(cluster: Cluster, source: str, target_name: str, inv:
 def test_without_a_proof_and_statistics(
     cluster: Cluster, source: str, target_name: str, inv: Inv
 ) -> None:
-    done = inv("db.copy", "qa", "dev", "--no-proof", "--no-analyze")
+    done = inv("db.copy", "qa", "dev", "--rows", "--no-proof", "--no-analyze")
     assert done.returncode == 0, done.stderr
     assert "not proven: it was not compared with the source" in done.stdout
     assert rows(cluster, target_name) == NEW
     analyzed = "SELECT count(*) FROM pg_stat_user_tables WHERE last_analyze IS NOT NULL"
     assert cluster.value(analyzed, target_name) == 0
-    document = json.loads(inv("db.copy", "qa", "dev", "--json").stdout)
+    document = json.loads(inv("db.copy", "qa", "dev", "--rows", "--json").stdout)
     assert (document["proven"], "analyze" in document["steps"]) == (True, True)
     assert cluster.value(analyzed, target_name) == 3  # the materialized view too
 
@@ -90,7 +91,7 @@ def test_a_dry_run_changes_nothing(
     assert plan["replaced_bytes"] > 0
     assert rows(cluster, target_name) == OLD
     assert sides(cluster, target_name) == []
-    assert json.loads(inv("db.copy", "qa", "dev", "--json").stdout)["rows_copied"] == 2000
+    assert json.loads(inv("db.copy", "qa", "dev", "--rows", "--json").stdout)["rows_copied"] == 2000
 
 
 def test_the_stamp_stays_that_of_the_target(
@@ -196,7 +197,7 @@ def test_several_environments_are_refused(source: str, target_name: str, inv: In
 def test_the_second_copy_is_told_who_holds_the_target(
     source: str, target_name: str, inv: Inv, start_inv: Start
 ) -> None:
-    process = halted(start_inv, "copy.loading", "db.copy", "qa", "dev")
+    process = halted(start_inv, "copy.loading", "db.copy", "qa", "dev", "--rows")
     second = inv("db.copy", "qa", "dev")
     assert second.returncode == 6
     assert f"db.copy, process {process.pid} of" in second.stderr
@@ -208,17 +209,24 @@ def interrupt(process: subprocess.Popen[str], cluster: Cluster) -> None:
     os.killpg(process.pid, signal.SIGINT)
 
 
-@matrix(step=[*boundaries.COPY, *boundaries.SWAP], fault=[kill, interrupt, end_backends])
+@matrix(
+    at=[
+        *((step, "--rows") for step in (*boundaries.COPY, *boundaries.SWAP)),
+        *((step, "--template") for step in _TEMPLATE),
+    ],
+    fault=[kill, interrupt, end_backends],
+)
 def test_an_interrupted_copy_leaves_old_or_new(
     cluster: Cluster,
     source: str,
     target_name: str,
     inv: Inv,
     start_inv: Start,
-    step: str,
+    at: tuple[str, str],
     fault: Callable[..., None],
 ) -> None:
-    process = halted(start_inv, step, "db.copy", "qa", "dev")
+    step, way = at
+    process = halted(start_inv, step, "db.copy", "qa", "dev", way)
     fault(process, cluster)
     _, said = process.communicate(timeout=60)
     assert process.returncode == (-signal.SIGKILL if fault is kill else 130)
@@ -264,7 +272,7 @@ def test_a_session_that_ends_in_the_middle_of_a_table(
     which: str,
 ) -> None:
     make_large(cluster, source, plain_owner)
-    process = start_inv("db.copy", "qa", "dev")
+    process = start_inv("db.copy", "qa", "dev", "--rows")
     end = (
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE %s"
         " AND query LIKE '%%large%%' AND state = 'active' AND pid <> pg_backend_pid()"
@@ -290,7 +298,7 @@ def test_a_signal_in_the_middle_of_a_table(
     sign: signal.Signals,
 ) -> None:
     make_large(cluster, source, plain_owner)
-    process = start_inv("db.copy", "qa", "dev")
+    process = start_inv("db.copy", "qa", "dev", "--rows")
     copying = "SELECT 1 FROM pg_stat_progress_copy WHERE command = 'COPY FROM' AND datname LIKE %s"
     until(lambda: cluster.execute(copying, parameters=(f"{target_name}__new_%",)))
     os.kill(process.pid, sign)
@@ -318,7 +326,7 @@ def exchanged(cluster: Cluster, name: str, other: str) -> Iterator[None]:
 def test_a_source_that_is_stamped_anew_is_not_copied(
     cluster: Cluster, source: str, target_name: str, start_inv: Start
 ) -> None:
-    process = halted(start_inv, "copy.checked", "db.copy", "qa", "dev")
+    process = halted(start_inv, "copy.checked", "db.copy", "qa", "dev", "--rows")
     put_stamp(cluster.target(source, environment="prod"))
     assert f"database {source!r} was stamped anew since the guard looked" in refused(process)
     assert rows(cluster, target_name) == OLD
@@ -334,7 +342,7 @@ def test_a_source_that_is_exchanged_is_not_copied(
 ) -> None:
     other = fresh_database(cluster)
     put_stamp(cluster.target(other, environment="qa"))
-    process = halted(start_inv, "copy.checked", "db.copy", "qa", "dev")
+    process = halted(start_inv, "copy.checked", "db.copy", "qa", "dev", "--rows")
     with exchanged(cluster, source, other):
         assert f"{source!r} is the name of another database" in refused(process)
     assert rows(cluster, target_name) == OLD
@@ -345,7 +353,7 @@ def test_a_source_that_is_exchanged_is_not_copied(
 def test_a_target_that_is_stamped_anew_is_not_replaced(
     cluster: Cluster, source: str, target_name: str, start_inv: Start, step: str
 ) -> None:
-    process = halted(start_inv, step, "db.copy", "qa", "dev")
+    process = halted(start_inv, step, "db.copy", "qa", "dev", "--rows")
     put_stamp(cluster.target(target_name, environment="prod"))
     assert "stamped anew" in refused(process)
     assert rows(cluster, target_name) == OLD
@@ -366,7 +374,7 @@ def test_a_target_that_is_exchanged_is_not_replaced(
     cluster.execute("CREATE TABLE precious AS SELECT 1", other)
     comment = stamp_of(cluster, target_name)
     cluster.execute(f"""COMMENT ON DATABASE "{other}" IS '{comment}'""")
-    process = halted(start_inv, step, "db.copy", "qa", "dev")
+    process = halted(start_inv, step, "db.copy", "qa", "dev", "--rows")
     with exchanged(cluster, target_name, other):
         assert "run the task again" in refused(process)
         assert rows(cluster, target_name, "precious") == 1

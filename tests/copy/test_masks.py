@@ -210,3 +210,17 @@ def test_a_mask_needs_a_key(
     assert "needs the key of the masks: put MASK_KEY=... into env/qa.env" in refused.stderr
     (project / "env" / "qa.env").write_text("MASK_KEY=short\n", encoding="utf-8")
     assert "fewer than 16 characters" in inv("db.copy", "qa", "dev", "--dry").stderr
+
+
+@pytest.mark.parametrize("protected", [True, False])
+def test_files_that_hold_what_is_masked_are_not_copied(
+    cluster: Cluster, source: Source, goal: str, inv: Callable[..., Any], protected: bool
+) -> None:
+    source.decide(RULES, protected=protected)
+    refused = inv("db.copy", "qa", "dev", "--template")
+    assert refused.returncode == 2
+    assert "cannot copy the files of the source: columns are masked" in refused.stderr
+    assert json.loads(inv("db.copy", "qa", "dev", "--dry", "--json").stdout)["way"] == "rows"
+    refused = inv("db.copy", "qa", "dev", "--no-proof")
+    assert "whether the masks changed the values: omit --no-proof" in refused.stderr
+    assert sides(cluster, goal) == []
