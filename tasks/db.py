@@ -167,7 +167,7 @@ def copy(
             rows=rows,
         )
         with opened(r, source, unmasked=unmasked, confirm=confirm_source) as origin:
-            r.look()
+            r.look(missing=True)
             if not unmasked:
                 rules = masks(r.project, source, required=origin.required)
                 options = replace(options, masks=rules)

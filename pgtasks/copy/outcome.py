@@ -39,6 +39,8 @@ class Copied:
         if self.swapped.kept:
             undo = typed.task("db.undo")
             lines.append(f"the old one is kept as {self.swapped.kept!r}: {undo} takes it back")
+        else:
+            lines.append("nothing was replaced, so that there is nothing to undo")
         for name in self.disabled:
             lines.append(f"subscription {name!r} is disabled, as pg_dump saves it")
         return [*lines, *self.trimmed.lines()]

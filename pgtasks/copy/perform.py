@@ -67,7 +67,7 @@ def _check_room(source: Target, lock: Lock, options: CopyOptions) -> None:
 
 def _replaced(plan: CopyPlan, lock: Lock, console: Console) -> tuple[Built, swap.Swapped]:
     """Build, prove and swap."""
-    before = intact.StateBefore.look(lock, replaces=True)
+    before = intact.StateBefore.look(lock, replaces=plan.replaced is not None)
     try:
         built = build(plan, lock, console)
         boundary("copy.proven")
@@ -75,7 +75,7 @@ def _replaced(plan: CopyPlan, lock: Lock, console: Console) -> tuple[Built, swap
         swapped = swap.swap_in(
             *(lock, plan.target, plan.side, plan.stamp),
             facts=plan.facts,
-            replaces=not is_gone,
+            replaces=plan.replaced is not None and not is_gone,
         )
     except BaseException as exc:
         clear(plan, lock)

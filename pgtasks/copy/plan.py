@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from pgtasks.copy.scope import WHOLE, Part
 from pgtasks.database import leaving
 from pgtasks.database.leaving import LeftOut
 from pgtasks.database.properties import DatabaseProperties
+from pgtasks.database.replaced import Replaced
 from pgtasks.database.rights import Rights
 from pgtasks.database.side import side_name
 from pgtasks.host.tools import Toolset
@@ -25,21 +26,13 @@ from pgtasks.settings.target import Target
 
 
 @dataclass(frozen=True)
-class Replaced:
-    """The database that a copy replaces: its size, and the sessions in it."""
-
-    bytes: int
-    sessions: int
-
-
-@dataclass(frozen=True)
 class CopyPlan:
     """Everything that a copy needs, collected before it changes anything.
 
     `allowed` is the identity of the source that the guard has seen, `archive` its schema; `facts`
-    are the properties of the side database, `major` is that of the target's server. `login` is the
-    target with the login of the load, if there is one. Policies and user mappings for `absent`
-    roles are left out.
+    are the properties of the side database, `major` is that of the target's server, `replaced` is
+    None if the target does not exist. `login` is the target with the login of the load, if there is
+    one. Policies and user mappings for `absent` roles are left out.
     """
 
     source: Target
@@ -49,7 +42,7 @@ class CopyPlan:
     tools: Toolset
     origin: Source
     facts: DatabaseProperties
-    replaced: Replaced
+    replaced: Replaced | None
     system: str
     major: int
     run: str
@@ -107,6 +100,7 @@ class CopyPlan:
             self.target.database,
             self.system,
             origin=f"{self.source.environment}/{self.source.database}",
+            lacks="\n".join(self.left(self.archive).names),
             role="new",
             run=self.run,
             masks=self.masking.version,
@@ -114,9 +108,6 @@ class CopyPlan:
 
     def lines(self) -> list[str]:
         """Return the plan for a person."""
-        kept = side_name(self.target.database, "old", self.run)
-        size, sessions = report.size(self.replaced.bytes), self.replaced.sessions
-        ends = f", ends {report.plural(sessions, 'session')}" if sessions else ""
         return [
             f"source   {self.source}, {report.plural(self.origin.tables, 'table')},"
             f" {report.size(self.origin.bytes)}",
@@ -124,7 +115,7 @@ class CopyPlan:
             *(f"mask     {line}" for line in self.masking.lines()),
             f"way      {self._way()}",
             f"build    {self.side!r}, owner {self.facts.owner!r}",
-            f"replace  {self.target}, {size}{ends}, kept as {kept!r}",
+            *self._replaced(),
             *(f"note     {note}" for note in self.notes),
         ]
 
@@ -136,6 +127,14 @@ class CopyPlan:
             f" pg_dump and pg_restore {self.tools}"
         )
 
+    def _replaced(self) -> Iterator[str]:
+        if self.replaced is None:
+            yield f"create   {self.target}, which does not exist: nothing is replaced"
+            return
+        kept = side_name(self.target.database, "old", self.run)
+        yield f"replace  {self.target}, kept as {kept!r}"
+        yield from self.replaced.lines()
+
     def as_json(self) -> dict[str, Any]:
         """Return the plan as plain data."""
         return {
@@ -146,8 +145,8 @@ class CopyPlan:
             "side": self.side,
             "source_bytes": self.origin.bytes,
             "masks": self.masking.as_json(),
-            "replaced_bytes": self.replaced.bytes,
-            "replaced_sessions": self.replaced.sessions,
+            "replaces": self.replaced is not None,
+            **(self.replaced.as_json() if self.replaced else {}),
             "part": self.part.as_json(),
             "notes": list(self.notes),
         }

@@ -8,12 +8,13 @@ from dataclasses import replace
 from pgtasks.copy import schema, scope, template
 from pgtasks.copy.mask import coverage
 from pgtasks.copy.options import CopyOptions
-from pgtasks.copy.plan import CopyPlan, Replaced
+from pgtasks.copy.plan import CopyPlan
 from pgtasks.copy.snapshot import Snapshot
-from pgtasks.database import demands, leaving, obstacles, properties, side
+from pgtasks.database import demands, leaving, obstacles, properties, replaced, side
 from pgtasks.database.obstacles import Change
+from pgtasks.database.properties import DatabaseProperties
 from pgtasks.database.recover import Leftovers
-from pgtasks.database.rights import LoadRequest, Rights, decide
+from pgtasks.database.rights import LoadRequest, Rights, decide, roles
 from pgtasks.errors import Refused, VersionMismatch
 from pgtasks.host import tools
 from pgtasks.host.base import Host
@@ -27,12 +28,6 @@ from pgtasks.server.lock import Lock
 from pgtasks.server.proof.toc import Entry
 from pgtasks.server.reach import Origin
 from pgtasks.settings.target import Target
-
-_REPLACED = (
-    "SELECT pg_database_size(oid) AS bytes, (SELECT count(*) FROM pg_stat_activity a"
-    " WHERE a.datid = d.oid AND a.pid <> pg_backend_pid()"
-    " AND a.backend_type = 'client backend') AS sessions FROM pg_database d WHERE datname = %s"
-)
 
 
 def make_plan(
@@ -64,9 +59,8 @@ def make_plan(
     archive = describe.described(
         origin, HERE, toolset, encoding=looked.encoding, options=schema.schema_options(toolset)
     )
-    owner = properties.owner(conn, target.database)
-    rights = _rights(conn, target, from_facts.roles, owner, options, archive, versions)
-    facts = replace(properties.read(conn, target.database), encoding=looked.encoding)
+    facts = replace(_facts(conn, target, from_facts, options), encoding=looked.encoding)
+    rights = _rights(conn, target, from_facts.roles, facts.owner, options, archive, versions)
     spaces = {entry.rest[0] for entry in archive if entry.rest} - {""}
     usable = _usable(conn, spaces, rights.role or rights.user)
     plan = CopyPlan(
@@ -77,7 +71,7 @@ def make_plan(
         tools=toolset,
         origin=looked,
         facts=facts,
-        replaced=connection.rows(conn, _REPLACED, (target.database,), into=Replaced)[0],
+        replaced=replaced.look(conn, target.database),
         system=system_identifier(conn),
         major=major,
         run=side.new_run_id(conn, target),
@@ -98,6 +92,25 @@ def make_plan(
     wanted = options.template or (is_open and not options.rows)
     plan = replace(plan, by_template=wanted and not objection)
     return replace(plan, notes=tuple(_notes(plan, from_facts.locale_of(), spaces - usable, free)))
+
+
+def _facts(
+    conn: Connection, target: Target, source: DatabaseProperties, options: CopyOptions
+) -> DatabaseProperties:
+    """Return the target's own properties, or those of a new database for the source's content."""
+    if properties.owner(conn, target.database):
+        return properties.read(conn, target.database)
+    return properties.of_new(conn, target.database, source, owner=_owner(conn, source, options))
+
+
+def _owner(conn: Connection, source: DatabaseProperties, options: CopyOptions) -> str:
+    """Return the owner of a new database: the connecting role, or a plain one for a superuser."""
+    user = connection.value(conn, "SELECT current_user", into=str)
+    known = roles(conn, [user, source.owner])
+    other = known.get(source.owner)
+    if known[user].superuser and other and not other.superuser and not options.no_owner:
+        return other.name
+    return user
 
 
 def revise(plan: CopyPlan, conn: Connection, source: Snapshot) -> None:
@@ -191,7 +204,7 @@ def _obstacles(
         conn,
         Change(
             *(plan.target, plan.facts, plan.origin.bytes, free),
-            replaces=True,
+            replaces=plan.replaced is not None,
             leave_behind=plan.options.leave_behind,
             extensions=versions,
         ),

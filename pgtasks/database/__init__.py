@@ -5,6 +5,7 @@ side        side databases: incomplete, or kept for undo
 ownership   decide whether a side database is pgtasks' own
 attached    slots, subscriptions and prepared transactions of a database
 obstacles   what stops a database from being built and put in place
+replaced    what is known of a database that is replaced
 kept        the databases that restores replaced
 lay         grants and settings of a side database before its load
 rights      the owner of a load's result, and the rights of the load

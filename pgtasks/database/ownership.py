@@ -41,7 +41,7 @@ class Ownership:
       a swap that changed the owner), and those named by stamps that are ours by this rule.
 
     If the target does not exist, we trust the connecting role, and the owners that the project's
-    own journal recorded at the last restore, undo or drop on this server.
+    own journal recorded at the last restore, copy, undo or drop on this server.
 
     Membership proves nothing: up to PostgreSQL 15 every role may make others members of itself, a
     superuser is a member of all roles, and any member of a group may give a database to the group.
@@ -128,7 +128,7 @@ def _noted(target: Target, system: str) -> set[str]:
         here = (entry.environment, entry.database) == (target.environment, target.database)
         if not here or entry.result != "done" or entry.details.get("system") != system:
             continue
-        if entry.task in ("db.restore", "db.undo") and "owner" in entry.details:
+        if entry.task in ("db.restore", "db.copy", "db.undo") and "owner" in entry.details:
             return {str(entry.details["owner"])}
         owners = entry.details.get("owners")
         if entry.task == "db.drop" and isinstance(owners, list):

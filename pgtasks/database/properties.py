@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from psycopg2 import sql
 
+from pgtasks.errors import Failed
 from pgtasks.server import connection, stamp
 from pgtasks.server.connection import Connection
 
@@ -116,6 +117,48 @@ def read(conn: Connection, name: str) -> DatabaseProperties:
         roles=_roles(conn, name, "oai"),
         owners=_roles(conn, name, "o"),
     )
+
+
+def of_new(
+    conn: Connection, name: str, other: DatabaseProperties, *, owner: str
+) -> DatabaseProperties:
+    """Return the properties of a new database that can hold the content of another one.
+
+    It has the encoding of the other one and its locale, or the server's own if that lacks it. It
+    has none of its settings and grants.
+    """
+    new = DatabaseProperties(name, owner, other.encoding, "C", "C")
+    here = read(conn, "template0")
+    for model in (other, here):
+        is_same = model.locale_of() == here.locale_of() and model.encoding == here.encoding
+        if is_same or (model is other and _has_locale(conn, other)):
+            return replace(
+                new,
+                collate=model.collate,
+                ctype=model.ctype,
+                provider=model.provider,
+                locale=model.locale,
+                icu_rules=model.icu_rules,
+            )
+    return new
+
+
+def _has_locale(conn: Connection, facts: DatabaseProperties) -> bool:
+    """Return whether the server has the locale of a database of another server."""
+    provider, locale = "libc", facts.collate
+    if facts.provider != "libc":
+        provider, locale = facts.provider, facts.locale
+    statement = sql.SQL("CREATE COLLATION pg_temp.{} (PROVIDER = {}, LOCALE = {})").format(
+        sql.Identifier("attempt"), sql.SQL(provider), sql.Literal(locale)
+    )
+    connection.execute(conn, "BEGIN")
+    try:
+        connection.execute(conn, statement)
+    except Failed:
+        return False
+    finally:
+        connection.execute(conn, "ROLLBACK")
+    return True
 
 
 def owner(conn: Connection, name: str) -> str:

@@ -10,11 +10,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from halting import NEW, OLD, Start, end_backends, halted, kill, refused
+from halting import NEW, OLD, Start, end_backends, halted, kill, refused, unlocked
 from matrix import matrix
 from projects import put_stamp, stamp_of
 from restores import damage, fill_as, logins, rows, sides
@@ -393,3 +394,75 @@ def test_a_template_database_is_no_target(
     assert done.returncode == 2
     assert f"{target_name!r} is a template database: name another one" in done.stderr
     assert rows(cluster, target_name) == OLD
+
+
+def test_a_target_that_does_not_exist_is_created(
+    cluster: Cluster, source: str, target_name: str, project: Path, plain_owner: str, inv: Inv
+) -> None:
+    name = f"{target_name}_new"
+    (project / "env" / "dev.yaml").write_text(f"url: '{cluster.url(name)}'\n", encoding="utf-8")
+    plan = inv("db.copy", "qa", "dev", "--dry")
+    assert plan.returncode == 0, plan.stderr
+    assert "which does not exist: nothing is replaced" in plan.stdout + plan.stderr
+    assert name not in cluster.databases()
+    try:
+        done = inv("db.copy", "qa", "dev")
+        assert done.returncode == 0, done.stderr
+        assert rows(cluster, name) == NEW
+        assert "nothing was replaced, so that there is nothing to undo" in done.stdout
+        assert stamp_of(cluster, name).startswith("pgtasks: environment=dev ")
+        owner = "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = %s"
+        assert cluster.value(owner, parameters=(name,)) == plain_owner
+        undone = inv("db.undo")
+        assert undone.returncode == 2, undone.stderr
+        assert rows(cluster, name) == NEW
+        assert inv("db.copy", "qa", "dev").returncode == 0
+        assert len(sides(cluster, name)) == 1
+    finally:
+        for each in (name, *sides(cluster, name)):
+            cluster.drop(each)
+
+
+@pytest.mark.parametrize("step", ["copy.loading", "swap.ready"])
+def test_an_interrupted_first_copy_leaves_nothing(
+    cluster: Cluster,
+    source: str,
+    target_name: str,
+    project: Path,
+    plain: Callable[..., str],
+    inv: Inv,
+    start_inv: Start,
+    step: str,
+) -> None:
+    name = f"{target_name}_new"
+    url = replace(cluster.target(name), user=plain("CREATEDB")).url(reveal=True)
+    (project / "env" / "dev.yaml").write_text(f"url: '{url}'\n", encoding="utf-8")
+    process = halted(start_inv, step, "db.copy", "qa", "dev")
+    kill(process, cluster)
+    process.communicate(timeout=60)
+    assert name not in cluster.databases()
+    healed = unlocked(inv, "db.recover")
+    assert healed.returncode == 0, healed.stderr
+    assert sides(cluster, name) == [], healed.stdout
+    assert logins(cluster, name) == []
+
+
+def test_the_plan_says_what_is_replaced(
+    cluster: Cluster, source: str, target_name: str, inv: Inv
+) -> None:
+    session = cluster.connect(target_name)
+    try:
+        cluster.execute(
+            "INSERT INTO people (name) SELECT 'n' || i FROM generate_series(1, 7) i", target_name
+        )
+        done = inv("db.copy", "qa", "dev", "--dry")
+        plan = json.loads(inv("db.copy", "qa", "dev", "--dry", "--json").stdout)
+    finally:
+        session.close()
+    said = done.stdout + done.stderr
+    assert re.search(
+        r"holds    [\d.]+ MB, [\d,]+ rows written since .*, last write to a file \d+ ", said
+    ), said
+    assert "ends     1 session: 1 as 'postgres'" in said
+    assert plan["replaced_sessions"] == 1
+    assert plan["replaced_files_age_seconds"] < 3600

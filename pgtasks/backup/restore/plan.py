@@ -12,6 +12,7 @@ from pgtasks import report
 from pgtasks.backup.store.base import Backup
 from pgtasks.database.leaving import NOTHING, LeftOut
 from pgtasks.database.properties import DatabaseProperties, Setting
+from pgtasks.database.replaced import Replaced
 from pgtasks.database.rights import Rights
 from pgtasks.database.side import side_name
 from pgtasks.host import tools
@@ -78,6 +79,7 @@ class RestorePlan:
     login: Target | None = None
     withheld: tuple[Setting, ...] = ()
     left: LeftOut = NOTHING
+    replaced: Replaced | None = None
     no_tablespaces: bool = False
     archive: Sequence[Entry] = field(default=(), repr=False)
 
@@ -117,6 +119,7 @@ class RestorePlan:
             f"tools    pg_restore {self.tools}, {self.jobs} jobs",
             f"build    {self.side!r}, owner {self.facts.owner!r}",
             self._replaced(),
+            *(self.replaced.lines() if self.replaced else ()),
         ]
         notes = [f"note     {note}" for note in self.notes]
         left = [f"without  {name}" for name in self.left.names]
@@ -166,6 +169,7 @@ class RestorePlan:
             "jobs": self.jobs,
             "side": self.side,
             "replaces": self.replaces,
+            **(self.replaced.as_json() if self.replaced else {}),
             "notes": list(self.notes),
             "left_out": list(self.left.names),
             "rows": [

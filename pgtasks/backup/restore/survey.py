@@ -13,7 +13,7 @@ from pgtasks.backup.restore import preflight, trying
 from pgtasks.backup.restore.options import RestoreOptions
 from pgtasks.backup.restore.plan import RestorePlan, losses
 from pgtasks.backup.store.base import Backup
-from pgtasks.database import demands, leaving, obstacles, properties, side
+from pgtasks.database import demands, leaving, obstacles, properties, replaced, side
 from pgtasks.database.properties import DatabaseProperties, Setting
 from pgtasks.database.recover import Leftovers
 from pgtasks.database.rights import LoadRequest, Rights, decide
@@ -95,6 +95,7 @@ def _draft(
         withheld=withheld,
         left=leaving.left(archive, options.leave_out, leaving.naming(archive, absent)),
         archive=archive,
+        replaced=replaced.look(conn, target.database) if standing and not beside.invalid else None,
         no_tablespaces=bool(spaces),
     )
     return plan, [*_not_here(spaces), *home]
