@@ -162,7 +162,13 @@ class Pool:
                 for table in batch:
                     out, into = tables.out_statement(table), tables.in_statement(table)
                     with _naming(table):
-                        rows = stream.copy(pair.source, pair.target, out, into)
+                        rows = stream.copy(
+                            pair.source,
+                            pair.target,
+                            out,
+                            into,
+                            hidden=bool(table.relation.expressions),
+                        )
                     self.rows[table.relation.oid] = rows
                 self._work.check(pair.source, batch)
                 if len(batch) > 1:

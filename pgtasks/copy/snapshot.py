@@ -39,6 +39,7 @@ from pgtasks.server.proof.model import SequenceProof
 from pgtasks.server.proof.reader import SNAPSHOT, ProofReader, snapshot_of
 from pgtasks.server.proof.scope import Content, content
 from pgtasks.server.proof.toc import Entry
+from pgtasks.server.quoting import quoted
 
 _PAUSE = 0.02
 _LOCK_NOT_AVAILABLE = "55P03"
@@ -87,7 +88,12 @@ class Snapshot:
 
     def refuse_unmasked(self) -> None:
         """Raise NotProven if masks left values as they are."""
-        if lines := self.masking.unchanged(self.proof.unchanged):
+        lines = self.masking.unchanged(self.proof.unchanged)
+        for table in self.rows:
+            for name in table.expressions:
+                if (table.schema, table.name, name) not in self.proof.unchanged:
+                    lines.append(f"{table}.{quoted(name)}: its values could not be compared")
+        if lines:
             raise _left_plain(lines)
 
     def check(self, conn: Connection, tables: Sequence[TableCopy]) -> None:

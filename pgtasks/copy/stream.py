@@ -13,7 +13,7 @@ from psycopg2 import sql
 from pgtasks.errors import Failed, Unreachable
 from pgtasks.host.worker import Worker
 from pgtasks.server.connection import Connection
-from pgtasks.server.errors import translated
+from pgtasks.server.errors import translated, translated_without_values
 
 _PIPE = 1 << 20  # bytes
 _PIECE = 1 << 17  # bytes of one message to the target
@@ -23,8 +23,11 @@ _SET_SIZE = getattr(fcntl, "F_SETPIPE_SZ", None)  # Linux only
 class _Sender:
     """Read rows from the source and write them into the pipe."""
 
-    def __init__(self, conn: Connection, statement: sql.Composable, handle: int) -> None:
+    def __init__(
+        self, conn: Connection, statement: sql.Composable, handle: int, *, hidden: bool
+    ) -> None:
         self._conn, self._statement, self._handle = conn, statement, handle
+        self._translated = translated_without_values if hidden else translated
         self.failure: BaseException | None = None
         self.rows = 0
 
@@ -32,7 +35,7 @@ class _Sender:
         # the failure is known before the pipe is closed, so that no reader takes it for the end
         file = os.fdopen(self._handle, "wb", buffering=_PIECE)
         try:
-            with translated(), self._conn.cursor() as cursor:
+            with self._translated(), self._conn.cursor() as cursor:
                 cursor.copy_expert(self._statement, file)
                 self.rows = cursor.rowcount
             file.flush()
@@ -70,16 +73,24 @@ class _Receiver(io.RawIOBase):
         return data
 
 
-def copy(source: Connection, target: Connection, out: sql.Composable, into: sql.Composable) -> int:
+def copy(
+    source: Connection,
+    target: Connection,
+    out: sql.Composable,
+    into: sql.Composable,
+    *,
+    hidden: bool = False,
+) -> int:
     """Copy rows and return their number. After an error the target must be rolled back.
 
-    The target's COPY fails if the source's did: a COPY that was cut must never be committed.
+    The target's COPY fails if the source's did: a COPY that was cut must never be committed. With
+    `hidden`, an error of the source shows no value.
     """
     reader, writer = os.pipe()
     if _SET_SIZE is not None:
         with suppress(OSError):  # beyond the limit of this user
             fcntl.fcntl(writer, _SET_SIZE, _PIPE)
-    sender = _Sender(source, out, writer)
+    sender = _Sender(source, out, writer, hidden=hidden)
     sending = Worker(sender.send, name="copy")
     sending.start()
     try:

@@ -17,6 +17,8 @@ from pgtasks.settings.target import Target
 
 # SQLSTATEs that end the connection: lost, shut down, timed out
 _ENDED = ("08", "57P", "25P03", "25P04")
+# SQLSTATEs of errors whose message may show a value
+_ABOUT_VALUES = ("21", "22", "23", "2F", "38", "39", "42", "P0", "XX")
 _WAYS_OUT = {  # tasks are in braces
     r"could not (access|load|open) (file|library)|access to library .* is not allowed": ": if a "
     "setting names that library, run ALTER DATABASE DATABASE_NAME RESET local_preload_libraries (or"
@@ -54,6 +56,25 @@ def translated() -> Iterator[None]:
         yield
     except psycopg2.Error as exc:
         raise translate(exc) from None
+
+
+@contextmanager
+def translated_without_values() -> Iterator[None]:
+    """Translate the driver's errors as `translated` does, without values that a mask was given."""
+    try:
+        yield
+    except psycopg2.Error as exc:
+        raise translate_without_values(exc) from None
+
+
+def translate_without_values(exc: psycopg2.Error) -> PgtasksError:
+    """Return our error for an error of a query that masks: not the server's words about a value."""
+    if not (exc.pgcode or "").startswith(_ABOUT_VALUES):
+        return translate(exc)
+    return Failed(
+        f"a mask failed ({exc.__class__.__name__}, {exc.pgcode}): the server's message may show a "
+        "value, only the log of the source has it"
+    )
 
 
 def translate(exc: psycopg2.Error) -> PgtasksError:

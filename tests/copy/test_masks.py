@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ import pytest
 from projects import put_stamp
 from restores import sides
 from servers import Cluster
+
+from pgtasks.copy.mask import key
+from pgtasks.settings.secret import Secret
 
 KEY = "not so secret, for tests only"
 TABLES = """
@@ -224,3 +228,82 @@ def test_files_that_hold_what_is_masked_are_not_copied(
     refused = inv("db.copy", "qa", "dev", "--no-proof")
     assert "whether the masks changed the values: omit --no-proof" in refused.stderr
     assert sides(cluster, goal) == []
+
+
+def test_an_error_shows_no_value(source: Source, goal: str, inv: Callable[..., Any]) -> None:
+    source.decide({**RULES, "public.people.notes": "name::int::text"})
+    refused = inv("db.copy", "qa", "dev")
+    assert refused.returncode == 1, refused.stderr
+    assert "a mask failed (InvalidTextRepresentation, 22P02)" in refused.stderr
+    assert "Erika" not in refused.stderr + refused.stdout
+    assert "Erika" not in inv("journal.list", "--json").stdout
+
+
+def test_the_key_is_in_no_statement(
+    cluster: Cluster, source: Source, goal: str, inv: Callable[..., Any]
+) -> None:
+    cluster.execute(f"ALTER DATABASE \"{source.database}\" SET log_statement = 'all'")
+    assert inv("db.copy", "qa", "dev").returncode == 0
+    text = (cluster.folder / "log").read_text(errors="replace")
+    assert "pgtasks.mask_inner" in text
+    for secret in (KEY, *(each.reveal() for each in key.session_settings(Secret(KEY)).values())):
+        assert secret not in text
+
+
+def test_a_file_that_is_not_always_there_has_no_rules(
+    source: Source, goal: str, project: Path, inv: Callable[..., Any]
+) -> None:
+    block = {"pgtasks": {"environments": {"qa": {"mask": {"public.people.name": "plain"}}}}}
+    (project / "loose.yaml").write_text(json.dumps(block), encoding="utf-8")
+    refused = inv("-f", "loose.yaml", "db.copy", "qa", "dev")
+    assert refused.returncode == 3
+    assert "mask: neither a variable nor a -f file can do that" in refused.stderr
+
+
+def test_code_of_another_role_is_not_run(
+    cluster: Cluster, source: Source, goal: str, plain_owner: str, inv: Callable[..., Any]
+) -> None:
+    cluster.execute(
+        "CREATE FUNCTION public.low(text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT $1';"
+        f"ALTER FUNCTION public.low(text) OWNER TO {plain_owner};"
+        "CREATE INDEX ON people (public.low(name))",
+        source.database,
+    )
+    refused = inv("db.copy", "qa", "dev", "--dry")
+    assert refused.returncode == 2, refused.stderr
+    assert "its masks would run code of another role" in refused.stderr
+
+
+def test_no_value_is_in_the_files_of_the_target(
+    cluster: Cluster,
+    cluster18: Cluster,
+    source: Source,
+    fresh_database: Callable[..., str],
+    project: Path,
+    inv: Callable[..., Any],
+) -> None:
+    hidden, shown = f"hidden{os.getpid()}", f"shown{os.getpid()}"
+    cluster.execute(
+        f"UPDATE people SET name = '{hidden}' || id, notes = name, code = '{shown}' || id;"
+        "UPDATE people SET notes = name",
+        source.database,
+    )
+    source.decide({**RULES, "public.people.code": "plain"})
+    name = fresh_database(cluster18)
+    put_stamp(cluster18.target(name))
+    (project / "env" / "dev.yaml").write_text(f"url: '{cluster18.url(name)}'\n", encoding="utf-8")
+    done = inv("db.copy", "qa", "dev", "--as-superuser", "--confirm", name)
+    assert done.returncode == 0, done.stderr
+    cluster18.execute("CHECKPOINT")
+    assert found(cluster18, shown) >= {"base", "pg_wal"}
+    assert found(cluster18, hidden) == set()
+
+
+def found(cluster: Cluster, word: str) -> set[str]:
+    """Return the folders of a server whose files contain a word."""
+    files = (path for path in cluster.folder.rglob("*") if path.is_file())
+    return {
+        next(part for part in path.parts[::-1][1:] if not part.isdigit())
+        for path in files
+        if word.encode() in path.read_bytes()
+    }

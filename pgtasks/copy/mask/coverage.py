@@ -15,7 +15,7 @@ from pgtasks.copy.mask.rules import LARGE_OBJECTS, PLAIN, Rule
 from pgtasks.copy.mask.settings import Masks
 from pgtasks.errors import BadConfiguration, Refused
 from pgtasks.report import plural
-from pgtasks.server import connection
+from pgtasks.server import catalog, connection
 from pgtasks.server.catalog import Relation
 from pgtasks.server.connection import Connection
 from pgtasks.server.quoting import quoted
@@ -64,9 +64,7 @@ class Masking:
         for each in self.masked:
             masks.setdefault(each.column.relation, {})[each.column.name] = each.sql
         return tuple(
-            replace(relation, expressions=masks[relation.oid])
-            if relation.oid in masks
-            else relation
+            _masked(relation, masks[relation.oid]) if relation.oid in masks else relation
             for relation in relations
         )
 
@@ -104,6 +102,19 @@ class Masking:
     def routes(self) -> frozenset[int]:
         """Return the partitioned tables whose rows may belong into other partitions."""
         return frozenset(table for each in self.masked for table in each.column.parts)
+
+
+def _masked(relation: Relation, expressions: Mapping[str, str]) -> Relation:
+    """Return a relation with masks, raising Refused if a query of it would run code of others.
+
+    A table without masks is copied without a query.
+    """
+    if relation.foreign_code or relation.own_cast:
+        raise Refused(
+            f"table {relation}: its masks would run code of another role, of an index, statistics "
+            "or a cast, with the rights of this one: copy as its owner"
+        )
+    return replace(relation, expressions=expressions)
 
 
 @dataclass
@@ -148,6 +159,8 @@ def planned(
     """Decide all columns outside a transaction, as `decided` does."""
     connection.execute(conn, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
     masking = decided(conn, masks, encoding=encoding, without=without)
+    if masking.masked:
+        masking.applied(catalog.relations(conn, "r"))
     connection.execute(conn, "COMMIT")
     return masking
 

@@ -14,7 +14,7 @@ from pgtasks.host.worker import Worker
 from pgtasks.server import catalog, connection
 from pgtasks.server.catalog import Relation
 from pgtasks.server.connection import Connection
-from pgtasks.server.errors import translate
+from pgtasks.server.errors import translate, translate_without_values
 from pgtasks.server.proof import naming
 from pgtasks.server.proof.fingerprint import (
     batch_query,
@@ -170,12 +170,13 @@ class ProofReader:
                 cursor.execute(batch_query(part, self.format))
                 results = cursor.fetchall()
         except psycopg2.Error as exc:
+            masked = any(table.expressions for _, table in part)
+            told = translate_without_values if masked else translate
             if not (exc.pgcode or "").startswith(_OF_THE_TABLE):
-                raise translate(exc) from None
+                raise told(exc) from None
             connection.execute(conn, "ROLLBACK TO batch")
             if len(part) == 1:
-                reason = str(exc).strip().partition("\n")[0]
-                self._unproven.append(Unproven(f"table {part[0][1]}", reason))
+                self._unproven.append(Unproven(f"table {part[0][1]}", told(exc).message))
             else:
                 for item in part:
                     self._count(conn, [item])
