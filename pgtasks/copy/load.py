@@ -38,11 +38,13 @@ _WRITING = (
 class Loaded:
     """What was loaded: the proof of the source's snapshot, its schema, seconds by step.
 
-    `large` are the entries of large objects, which are in another archive than the schema's;
-    `routed` are the partitions whose rows may be in others now, with their partitioned table.
+    `taken` is the time of the snapshot. `large` are the entries of large objects, which are in
+    another archive than the schema's; `routed` are the partitions whose rows may be in others now,
+    with their partitioned table.
     """
 
     proof: Proof
+    taken: str
     archive: tuple[Entry, ...]
     large: tuple[Entry, ...]
     routed: Mapping[str, tuple[str, str]]
@@ -91,7 +93,7 @@ def load(plan: CopyPlan, path: Path, revise: Revise, console: Console) -> Loaded
             clock.lap("analyze")
     slowest = sorted(pool.seconds.items(), key=lambda item: -item[1])[:3]
     return Loaded(
-        *(proof, tuple(source.archive), loading.large_entries, loading.routed),
+        *(proof, source.taken, tuple(source.archive), loading.large_entries, loading.routed),
         tables=len(pool.rows),
         rows=sum(pool.rows.values()),
         seconds=clock.seconds,

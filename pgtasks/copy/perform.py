@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from pgtasks.copy import survey
 from pgtasks.copy.build import Built, build, clear
@@ -73,7 +74,7 @@ def _replaced(plan: CopyPlan, lock: Lock, console: Console) -> tuple[Built, swap
         boundary("copy.proven")
         is_gone = before.gone(lock, console.say)
         swapped = swap.swap_in(
-            *(lock, plan.target, plan.side, plan.stamp),
+            *(lock, plan.target, plan.side, replace(plan.stamp, taken=built.loaded.taken)),
             facts=plan.facts,
             replaces=plan.replaced is not None and not is_gone,
         )

@@ -32,7 +32,7 @@ from pgtasks.server.dump import pg_dump
 from pgtasks.server.dump.pg_dump import DumpLog
 from pgtasks.server.dump.watch import Retry, Watch
 from pgtasks.server.errors import translate
-from pgtasks.server.identity import identify, refuse_other
+from pgtasks.server.identity import identify, moment, refuse_other
 from pgtasks.server.proof import naming
 from pgtasks.server.proof.fingerprint import lock_statement, pin_statement, sequence_query
 from pgtasks.server.proof.model import SequenceProof
@@ -54,8 +54,9 @@ _READING = "; SET synchronize_seqscans = off"
 class Snapshot:
     """An exported snapshot of the source, its content, and the schema in it.
 
-    `sessions` read it, one for each worker, and `proof` reads it beside them. `locked` says whether
-    each of them has locked all tables in advance; `rows` are all tables with rows to copy.
+    `taken` is its time. `sessions` read it, one for each worker, and `proof` reads it beside them.
+    `locked` says whether each of them has locked all tables in advance; `rows` are all tables with
+    rows to copy.
     """
 
     plan: CopyPlan
@@ -63,6 +64,7 @@ class Snapshot:
     sessions: tuple[Connection, ...]
     proof: ProofReader
     name: str
+    taken: str
     content: Content
     watch: Watch
     archive: Sequence[Entry]
@@ -135,7 +137,7 @@ def taken(plan: CopyPlan, path: Path, progress: Progress) -> Iterator[Snapshot]:
         exporter = stack.enter_context(_session(plan, "db.copy snapshot"))
         now = stack.enter_context(_session(plan, "db.copy"))
         connection.execute(exporter, SNAPSHOT)
-        name = snapshot_of(exporter, None)
+        name, taken = snapshot_of(exporter, None), moment(exporter)
         for conn in (exporter, now):
             refuse_other(plan.allowed, identify(conn), plan.source.database)
         words = DumpLog()
@@ -169,7 +171,19 @@ def taken(plan: CopyPlan, path: Path, progress: Progress) -> Iterator[Snapshot]:
         contents = pg_dump.contents(HERE, "custom", path)
         archive = plan.left(contents).kept(contents)
         yield Snapshot(
-            *(plan, exporter, sessions, proof, name, scope, watch, archive, sequences, is_locked),
+            *(
+                plan,
+                exporter,
+                sessions,
+                proof,
+                name,
+                taken,
+                scope,
+                watch,
+                archive,
+                sequences,
+                is_locked,
+            ),
             masking,
         )
 

@@ -19,7 +19,7 @@ from pgtasks.server import connection
 from pgtasks.server import proof as proofs
 from pgtasks.server.connection import Connection
 from pgtasks.server.dump import describe
-from pgtasks.server.identity import glimpse, refuse_other
+from pgtasks.server.identity import glimpse, moment, refuse_other
 from pgtasks.server.lock import Lock
 from pgtasks.server.proof import Proof
 
@@ -97,6 +97,7 @@ def copy(plan: CopyPlan, lock: Lock, console: Console) -> Loaded:
     archive = describe.described(plan.source, HERE, plan.tools, encoding=plan.origin.encoding)
     clock.lap("source")
     boundary("copy.loading")
+    taken = moment(lock.connection)
     side.create(
         *(lock.connection, plan.target, plan.facts, plan.stamp),
         owner=plan.facts.owner,
@@ -112,7 +113,7 @@ def copy(plan: CopyPlan, lock: Lock, console: Console) -> Loaded:
     clock.lap("files")
     boundary("copy.loaded")
     return Loaded(
-        *(proof, tuple(archive), (), {}),
+        *(proof, taken, tuple(archive), (), {}),
         tables=plan.origin.tables,
         rows=proof.rows,
         seconds=clock.seconds,

@@ -40,6 +40,12 @@ def system_identifier(conn: Connection) -> str:
     return connection.value(conn, query, into=str, limit=ANSWER)
 
 
+def moment(conn: Connection) -> str:
+    """Return the server's time at the beginning of the transaction, in UTC, for a stamp."""
+    query = "SELECT to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')"
+    return connection.value(conn, query, into=str, limit=ANSWER)
+
+
 def comment_and_stamp(conn: Connection, database: str) -> tuple[str, Stamp | None]:
     """Return the comment of a database of the server without its stamp, and the stamp."""
     query = f"SELECT {stamp.COMMENT} FROM pg_database WHERE datname = %s"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pgtasks.server import connection, stamp
@@ -53,6 +53,9 @@ def put(lock: Lock, identity: Identity) -> Stamped:
 
 
 def _stamp(target: Target, identity: Identity) -> Stamp:
-    # the origin of the content does not change
-    origin = identity.stamp.origin if identity.stamp else ""
-    return Stamp(target.environment, identity.database, identity.system, origin)
+    made = Stamp(target.environment, identity.database, identity.system)
+    if identity.stamp is None:
+        return made
+    # where the content is from does not change
+    before = identity.stamp
+    return replace(made, origin=before.origin, masks=before.masks, taken=before.taken)

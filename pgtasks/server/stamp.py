@@ -35,7 +35,7 @@ class Stamp:
     `database` is the name that the database had, or will get; `run` is the ID of the run that
     created a side database; `kept_owner` is the owner of the replaced database, if it is another
     role; `lacks` are the objects that its restore left out, one per line; `masks` is the version of
-    the masks of its data.
+    the masks of its data, `taken` the time of the snapshot that its data is from, in UTC.
     """
 
     environment: str
@@ -47,6 +47,7 @@ class Stamp:
     kept_owner: str = ""
     lacks: str = ""
     masks: str = ""
+    taken: str = ""
 
     def line(self) -> str:
         """Return the line for the comment."""
@@ -60,6 +61,7 @@ class Stamp:
             "kept_owner": self.kept_owner,
             "lacks": self.lacks,
             "masks": self.masks,
+            "taken": self.taken,
         }
         words = (f"{key}={quote(text, safe='/@:+')}" for key, text in parts.items() if text)
         return f"{_MARK} {' '.join(words)}"

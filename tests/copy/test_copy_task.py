@@ -107,6 +107,11 @@ def test_the_stamp_stays_that_of_the_target(
     )
     assert comment.startswith("pgtasks: environment=dev ")
     assert f"origin=qa/{source}" in comment
+    (taken,) = re.findall(r" taken=(\S+)", comment)
+    age = "SELECT now() - %s::timestamptz BETWEEN '0' AND '5 min'"
+    assert cluster.value(age, parameters=(taken,)), taken
+    assert inv("env.stamp").returncode == 0
+    assert f" taken={taken}" in stamp_of(cluster, target_name)
     assert inv("db.copy", "qa", "dev").returncode == 0
 
 

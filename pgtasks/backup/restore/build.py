@@ -171,6 +171,7 @@ def mark(plan: RestorePlan) -> Stamp:
         plan.target.database,
         plan.system,
         origin=plan.origin,
+        taken=plan.backup.manifest.snapshot_time,
         lacks="\n".join(plan.left.names),
         role="new",
         run=plan.run,
