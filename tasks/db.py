@@ -122,6 +122,7 @@ def restore(
         "keep_owners": "refuse if a role is missing, instead of giving everything to the owner",
         "as_superuser": "run the code in the source with the rights of a superuser on the target",
         "leave_behind": "continue without settings and grants that this role cannot apply",
+        "backup_first": "back up the target before anything is built",
         "exclude_data": "leave out the rows of tables that match (a list, or repeatable)",
     },
 )
@@ -141,6 +142,7 @@ def copy(
     keep_owners=False,
     as_superuser=False,
     leave_behind=False,
+    backup_first=False,
     confirm=None,
     json=False,
     dry=False,
@@ -150,9 +152,11 @@ def copy(
     with run(c, env=target, json=json, dry=dry, journaled=True, flags=flags) as r:
         from dataclasses import replace
 
+        from pgtasks.backup.first import backing_up
         from pgtasks.cli.source import source as opened
-        from pgtasks.copy import CopyOptions, copy, scope_of
+        from pgtasks.copy import Copied, CopyOptions, copy, scope_of
         from pgtasks.copy.mask.settings import masks
+        from pgtasks.schema.trigger import differences
 
         options = CopyOptions(
             r.target.jobs,
@@ -160,6 +164,7 @@ def copy(
             keep_owners=keep_owners,
             as_superuser=as_superuser,
             leave_behind=leave_behind,
+            backup_first=backup_first,
             scope=scope_of(exclude_data=exclude_data),
             proof=proof,
             analyze=analyze,
@@ -172,8 +177,15 @@ def copy(
                 rules = masks(r.project, source, required=origin.required)
                 options = replace(options, masks=rules)
             with r.replacing(confirm=confirm, insists=options.insists) as permit:
-                talk = {"console": r.console, "agreed": permit.agreed}
-                r.finish(copy(origin, permit.lock, r.host, options, **talk))
+                agreed = backing_up(
+                    permit.agreed, r.reached(), r.project.folder("backups"), console=r.console
+                )
+                talk = {"console": r.console, "agreed": agreed}
+                done = copy(origin, permit.lock, r.host, options, **talk)
+                if isinstance(done, Copied):
+                    differing = differences(r.project, r.target)
+                    done = replace(done, trigger_differences=differing)
+                r.finish(done)
 
 
 @task(

@@ -5,6 +5,7 @@ find      find the backup that --backup means, here and on the database host
 listing   the output of backup.list
 views     the output of backup.show and db.backup
 verify    check the files of a backup against their checksums
+first     a backup of the target before a copy replaces it
 sweep     remove the files of interrupted runs
 format/   the files of a backup: manifest, checksums, README
 store/    stores of backups: this machine, the database host

@@ -17,6 +17,7 @@ class CopyOptions:
     keep_owners: bool = False
     as_superuser: bool = False
     leave_behind: bool = False
+    backup_first: bool = False
     masks: Masks = field(default_factory=Masks)
     scope: Scope = EVERYTHING
     proof: bool = True

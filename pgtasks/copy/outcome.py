@@ -21,6 +21,7 @@ class Copied:
     trimmed: Trimmed
     disabled: tuple[str, ...]  # subscriptions, as pg_dump saves them
     seconds: float
+    trigger_differences: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """Return what a person reads."""
@@ -43,7 +44,7 @@ class Copied:
             lines.append("nothing was replaced, so that there is nothing to undo")
         for name in self.disabled:
             lines.append(f"subscription {name!r} is disabled, as pg_dump saves it")
-        return [*lines, *self.trimmed.lines()]
+        return [*lines, *self.trigger_differences, *self.trimmed.lines()]
 
     def as_json(self) -> dict[str, Any]:
         """Return the outcome as plain data."""
@@ -63,5 +64,6 @@ class Copied:
             "slowest": dict(loaded.slowest),
             **self.trimmed.as_json(),
             "disabled_subscriptions": list(self.disabled),
+            "trigger_differences": list(self.trigger_differences),
             "seconds": round(self.seconds, 3),
         }

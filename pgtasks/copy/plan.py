@@ -61,6 +61,11 @@ class CopyPlan:
         """Return the name of the side database."""
         return side_name(self.target.database, "new", self.run)
 
+    @property
+    def backs_up(self) -> bool:
+        """Return whether the target is backed up first."""
+        return self.options.backup_first and self.replaced is not None
+
     def left(self, archive: Sequence[Entry]) -> LeftOut:
         """Return what is left out of the source's schema."""
         return leaving.left(archive, (), leaving.naming(archive, self.absent))
@@ -134,6 +139,8 @@ class CopyPlan:
         kept = side_name(self.target.database, "old", self.run)
         yield f"replace  {self.target}, kept as {kept!r}"
         yield from self.replaced.lines()
+        if self.backs_up:
+            yield f"backup   {self.target}, before anything is built"
 
     def as_json(self) -> dict[str, Any]:
         """Return the plan as plain data."""
@@ -146,6 +153,7 @@ class CopyPlan:
             "source_bytes": self.origin.bytes,
             "masks": self.masking.as_json(),
             "replaces": self.replaced is not None,
+            "backup_first": self.backs_up,
             **(self.replaced.as_json() if self.replaced else {}),
             "part": self.part.as_json(),
             "notes": list(self.notes),

@@ -21,6 +21,7 @@ from projects import put_stamp, stamp_of
 from restores import damage, fill_as, logins, rows, sides
 from servers import Cluster
 from terminal import answer
+from triggers import TOUCH
 from waiting import until
 
 from pgtasks.report import boundaries
@@ -471,3 +472,48 @@ def test_the_plan_says_what_is_replaced(
     assert "ends     1 session: 1 as 'postgres'" in said
     assert plan["replaced_sessions"] == 1
     assert plan["replaced_files_age_seconds"] < 3600
+
+
+def test_backs_the_target_up_first(
+    cluster: Cluster, source: str, target_name: str, project: Path, inv: Inv
+) -> None:
+    plan = inv("db.copy", "qa", "dev", "--backup-first", "--dry")
+    assert f"/{target_name}, before anything is built" in plan.stdout + plan.stderr
+    assert not list(project.glob("backups/*/*/*/manifest.json"))
+    done = inv("db.copy", "qa", "dev", "--backup-first")
+    assert done.returncode == 0, done.stderr
+    (manifest,) = project.glob(f"backups/dev/{target_name}/*/manifest.json")
+    assert json.loads(manifest.read_text())["note"] == f"before db.copy of qa/{source}"
+    assert rows(cluster, target_name) == NEW
+    back = inv("db.restore", "--backup", str(manifest.parent))
+    assert back.returncode == 0, back.stderr
+    assert rows(cluster, target_name) == OLD
+
+
+def test_a_backup_that_fails_ends_the_copy(
+    cluster: Cluster, source: str, target_name: str, project: Path, inv: Inv
+) -> None:
+    (project / "backups").mkdir(exist_ok=True)
+    (project / "backups" / "dev").write_text("no folder")
+    done = inv("db.copy", "qa", "dev", "--backup-first")
+    assert done.returncode != 0
+    assert rows(cluster, target_name) == OLD
+    assert sides(cluster, target_name) == []
+
+
+def test_trigger_files_are_compared_with_the_result(
+    cluster: Cluster, source: str, target_name: str, project: Path, inv: Inv
+) -> None:
+    """A difference is said, and keeps nobody from his data."""
+    (project / "sql" / "functions").mkdir(parents=True)
+    file = project / "sql" / "functions" / "touch.sql"
+    file.write_text(TOUCH)
+    done = inv("db.copy", "qa", "dev")
+    assert done.returncode == 0, done.stderr
+    assert "trigger files differ: 0 of 1 installed as the files say, 1 changed" in done.stdout
+    assert rows(cluster, target_name) == NEW
+    file.write_text("CREATE FUNCTION broken(")
+    again = inv("db.copy", "qa", "dev", "--json")
+    assert again.returncode == 0, again.stderr
+    (difference,) = json.loads(again.stdout)["trigger_differences"]
+    assert "not compared" in difference

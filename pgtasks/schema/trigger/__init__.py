@@ -11,6 +11,7 @@ apply       apply the files in one transaction
 
 from __future__ import annotations
 
+from pgtasks.errors import PgtasksError
 from pgtasks.schema.trigger.apply import Applied, apply, plan
 from pgtasks.schema.trigger.files import needed, read
 from pgtasks.schema.trigger.verify import Difference, Verification, verify
@@ -31,11 +32,14 @@ __all__ = [
 
 
 def differences(project: Project, target: Target) -> tuple[str, ...]:
-    """Return a warning after a migration if files and database differ."""
-    files = read(project)
-    if not files:
+    """Return a warning if files and database differ, or if they cannot be compared."""
+    try:
+        files = read(project)
+        verification = verify(files, target) if files else None
+    except PgtasksError as exc:
+        return (f"trigger files were not compared with the database: {exc.message}",)
+    if verification is None:
         return ()
-    verification = verify(files, target)
     if not verification.faults():
         return ()
     return (f"trigger files differ: {verification.sentence()}: {verification.way_out()}",)

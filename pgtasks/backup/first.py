@@ -1,0 +1,36 @@
+"""A backup of the target before a copy replaces it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from pgtasks.backup import create
+from pgtasks.backup.dump import job
+from pgtasks.backup.store import destination
+from pgtasks.copy.plan import CopyPlan
+from pgtasks.report import Console
+from pgtasks.server.reach import Reached
+
+
+def backing_up(
+    agreed: Callable[[CopyPlan], bool], reached: Reached, folder: Path, *, console: Console
+) -> Callable[[CopyPlan], bool]:
+    """Return `agreed` with a backup of the target after a yes, if the plan has one.
+
+    The caller holds the lock of the target. A failure of the backup ends the copy before it begins.
+    """
+
+    def decide(plan: CopyPlan) -> bool:
+        if not agreed(plan):
+            return False
+        if plan.backs_up:
+            origin = f"{plan.source.environment}/{plan.source.database}"
+            note = f"before db.copy of {origin}"
+            options = job.for_target(reached.target, note=note)
+            store = destination.of(reached, folder)
+            made = create.create(reached, store=store, options=options, console=console)
+            console.say(f"backed up {plan.target}: {made.id}")
+        return True
+
+    return decide
