@@ -5,6 +5,7 @@ PgtasksError              1  a task failed
 │   ├── CutShort             host.streams: a stream ended too early
 │   ├── ChannelForbidden     host.ssh.link: sshd is configured not to open such a channel
 │   ├── TableLocked          server.proof.reader: a table is locked by another session
+│   ├── NotAlike             copy.delta: the replaced database differs too much to begin with
 │   ├── TemplateInUse        database.side: the database to copy has sessions of others
 │   ├── TableChanged         server.proof.reader: a table changed after the snapshot
 │   ├── Truncated            server.proof.toc: an archive ends within its table of contents

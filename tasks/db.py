@@ -117,6 +117,7 @@ def restore(
         "proof": "compare the copy with the source before the swap (default); --no-proof omits it",
         "analyze": "gather statistics (default); --no-analyze leaves them to autovacuum",
         "template": "let the server copy its files, also of a protected source, which is shut out",
+        "delta": "begin with the server's copy of the target, copy the tables that differ",
         "rows": "copy the rows, also where the server could copy its files",
         "no_owner": "omit owners and grants: everything belongs to the owner of the database",
         "keep_owners": "refuse if a role is missing, instead of giving everything to the owner",
@@ -137,6 +138,7 @@ def copy(
     proof=True,
     analyze=True,
     template=False,
+    delta=False,
     rows=False,
     no_owner=False,
     keep_owners=False,
@@ -169,6 +171,7 @@ def copy(
             proof=proof,
             analyze=analyze,
             template=template,
+            delta=delta,
             rows=rows,
         )
         with opened(r, source, unmasked=unmasked, confirm=confirm_source) as origin:

@@ -15,6 +15,8 @@ stream    copy the rows of one table through a pipe
 pool      workers that copy tables and build indexes
 load      load the side database
 template  let the server copy the files of the source
+delta     let the server copy the files of the target, copy the tables that differ
+way       the way of a copy: rows, or one of these two
 prove     compare the side database with the snapshot
 build     create, load and prove the side database
 perform   run all steps in order

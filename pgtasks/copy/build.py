@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pgtasks import report
-from pgtasks.copy import load, prove, survey, template
-from pgtasks.copy.load import Loaded
+from pgtasks.copy import delta, load, prove, survey, template
+from pgtasks.copy.delta import NotAlike
+from pgtasks.copy.load import Loaded, Revise
 from pgtasks.copy.plan import CopyPlan
 from pgtasks.copy.prove import Proven
 from pgtasks.database import drop, intact, lay, loader, side
@@ -28,6 +29,10 @@ from pgtasks.server.proof.reader import TableChanged, TableLocked
 from pgtasks.server.proof.toc import Entry
 
 _ATTEMPTS = 10
+_ALTERED = (Retry, TableChanged, TableLocked)  # while it was read
+
+
+Loader = Callable[[CopyPlan, Path, Revise, Console], Loaded]
 
 
 @dataclass(frozen=True)
@@ -41,15 +46,16 @@ class Built:
 
 def build(plan: CopyPlan, lock: Lock, console: Console) -> Built:
     """Build the side database and prove it."""
-    if plan.by_template:
+    if plan.way != "rows":
+        by_file = _by_template if plan.way == "template" else _by_delta
         try:
-            return _by_template(plan, lock, console)
-        except (TemplateInUse, NotProven) as exc:
-            why = "the source was written to" if isinstance(exc, NotProven) else exc.message
-            console.say(f"{why}: its rows are copied instead")
+            return by_file(plan, lock, console)
+        except (*_ALTERED, TemplateInUse, NotAlike, NotProven) as exc:
+            is_different = isinstance(exc, NotProven)
+            why = "the result differed from the source" if is_different else str(exc)
+            console.say(f"{why}: all rows are copied")
             drop.drop(lock.connection, plan.target, plan.side)
-            plan = replace(plan, by_template=False)
-    return _by_rows(plan, lock, console)
+    return _by_rows(replace(plan, way="rows"), lock, console)
 
 
 def _by_template(plan: CopyPlan, lock: Lock, console: Console) -> Built:
@@ -59,12 +65,28 @@ def _by_template(plan: CopyPlan, lock: Lock, console: Console) -> Built:
     return _proven(plan, lock, loaded, lambda: loaded.archive, console)
 
 
+def _by_delta(plan: CopyPlan, lock: Lock, console: Console) -> Built:
+    """Let the server copy the files of the target, and copy the tables that differ."""
+    began = time.monotonic()
+    _prepare(plan, lock, console.say, copied=plan.target.database)
+    took = round(time.monotonic() - began, 3)
+    console.say(f"the server copied the files of the target in {report.duration(took)}")
+
+    def loader(entered: CopyPlan, path: Path, revise: Revise, console: Console) -> Loaded:
+        return delta.load_delta(
+            *(entered, path, revise, console),
+            scratch=lambda archive: _anew(plan, lock, path, archive),
+        )
+
+    return _loaded(plan, lock, loader, console, {"files": took})
+
+
 def _by_rows(plan: CopyPlan, lock: Lock, console: Console) -> Built:
     """Copy the rows; begin anew if the source was altered meanwhile."""
     for attempt in range(1, _ATTEMPTS + 1):
         try:
             return _attempt(plan, lock, console)
-        except (Retry, TableChanged, TableLocked) as exc:
+        except _ALTERED as exc:
             why, hint = str(exc), exc.hint or ""
             if attempt < _ATTEMPTS:
                 console.say(f"{why}: once more")
@@ -73,17 +95,27 @@ def _by_rows(plan: CopyPlan, lock: Lock, console: Console) -> Built:
 
 
 def _attempt(plan: CopyPlan, lock: Lock, console: Console) -> Built:
-    conn = lock.connection
     _prepare(plan, lock, console.say)
+    return _loaded(plan, lock, load.load, console, {})
+
+
+def _loaded(
+    plan: CopyPlan, lock: Lock, loader: Loader, console: Console, earlier: Mapping[str, float]
+) -> Built:
+    """Load the side database and prove it; `earlier` are the seconds of earlier steps."""
+    conn = lock.connection
     before = intact.look(conn, plan.side)
     with _archive() as path:
-        with _logged_in(plan, lock, console.say) as entered:
-            loaded = load.load(
+        with _logged_in(plan, lock, console.say, reads_all=plan.way == "delta") as entered:
+            loaded = loader(
                 entered, path, lambda source: survey.revise(plan, conn, source), console
             )
+        loaded = replace(loaded, seconds={**earlier, **loaded.seconds})
         took = report.duration(sum(loaded.seconds.values()))
         console.say(f"loaded in {took}: {report.plural(loaded.rows, 'row')}")
-        built = _proven(plan, lock, loaded, lambda: _anew(plan, lock, path, loaded), console)
+        built = _proven(
+            plan, lock, loaded, lambda: _anew(plan, lock, path, loaded.archive), console
+        )
     for change in intact.put_back(conn, before) if before else ():
         console.say(f"  put back: {change}, which the load had changed")
     return built
@@ -135,10 +167,10 @@ def _archive() -> Iterator[Path]:
         tempfiles.remove(path)
 
 
-def _prepare(plan: CopyPlan, lock: Lock, say: Say) -> None:
-    """Create the side database, ready for the load."""
+def _prepare(plan: CopyPlan, lock: Lock, say: Say, *, copied: str = "") -> None:
+    """Create the side database, ready for the load, as a copy of another one if it is named."""
     conn = lock.connection
-    side.create(conn, plan.target, plan.facts, plan.stamp, owner=plan.facts.owner)
+    side.create(*(conn, plan.target, plan.facts, plan.stamp), owner=plan.facts.owner, copied=copied)
     lay.lay(
         *(conn, plan.target, plan.side, plan.facts),
         leave_behind=plan.options.leave_behind,
@@ -164,13 +196,13 @@ def _logged_in(
         yield replace(plan, login=entered)
 
 
-def _anew(plan: CopyPlan, lock: Lock, path: Path, loaded: Loaded) -> list[Entry]:
+def _anew(plan: CopyPlan, lock: Lock, path: Path, archive: Sequence[Entry]) -> list[Entry]:
     """Load the schema into an empty database and return how pg_dump prints it."""
     scratch = replace(plan, run=side.new_run_id(lock.connection, plan.target))
     try:
         _prepare(scratch, lock, _silent)
         with _logged_in(scratch, lock, report.say) as entered:
-            load.load_schema(entered, path, loaded.archive)
+            load.load_schema(entered, path, archive)
             boundary("copy.anew")
             return describe.described(
                 entered.proving, HERE, plan.tools, encoding=plan.facts.encoding

@@ -27,7 +27,7 @@ from pgtasks.server.proof.fingerprint import pin_statement
 from pgtasks.server.proof.model import Proof
 from pgtasks.server.proof.toc import Entry
 
-_POLL = 0.1
+POLL = 0.1
 # as pg_dump sets them, and without waiting for the disk: the commit of the swap flushes all
 _WRITING = (
     "; SET xmloption = content; SET synchronous_commit = off; SET client_min_messages = error"
@@ -68,7 +68,7 @@ def load(plan: CopyPlan, path: Path, revise: Revise, console: Console) -> Loaded
     clock = Clock()
     with (
         console.progress("copy", sum(plan.origin.sizes.values()) or plan.origin.bytes) as progress,
-        _lent(plan) as env,
+        lent(plan) as env,
         ExitStack() as reading,
     ):
         source = reading.enter_context(snapshot.taken(plan, path, progress))
@@ -83,7 +83,7 @@ def load(plan: CopyPlan, path: Path, revise: Revise, console: Console) -> Loaded
             pool.start()
             proof = loading.finish(progress)
             clock.lap("rows and indexes")
-        _set_sequences(plan, source)
+        set_sequences(plan, source)
         boundary("copy.loaded")
         built = {build.number for builds in loading.indexes.values() for build in builds}
         restore(plan, env, path, schema.after_rows(source.archive, built))
@@ -159,15 +159,8 @@ class _Loading:
             return (), ()
         passfile = self._reading.enter_context(HERE.passfile(plan.source))
         dump = snapshot.dump_of(plan, self._source.name)
-        options = (
-            *schema.large_objects_options(plan.tools),
-            f"--snapshot={self._source.name}",
-        )
-        entries = describe.described(
-            *(plan.source, HERE, plan.tools), encoding=plan.origin.encoding, options=options
-        )
         command = dump.large_objects_command(snapshot.environment(plan, passfile))
-        return tuple(entries), (command, plan.load.stream_command(env))
+        return large_entries(plan, self._source), (command, plan.load.stream_command(env))
 
     def finish(self, progress: Progress) -> Proof:
         """Wait until all rows are in and their indexes built; return the source's proof."""
@@ -176,16 +169,16 @@ class _Loading:
             large = None
             if self._large:
                 large = stack.enter_context(Pipeline(HERE, self._large))
-            while not self.pool.wait(_POLL) or proof is None:
+            while not self.pool.wait(POLL) or proof is None:
                 progress.update(self.pool.bytes_done)
-                if large and large.wait(_POLL):
+                if large and large.wait(POLL):
                     large.check()
                     large = None
                 if (
                     proof is None
                     and not self.pool.reading
                     and not large
-                    and self._source.proof.wait(_POLL)
+                    and self._source.proof.wait(POLL)
                 ):
                     proof = self._read()
         return proof
@@ -193,12 +186,38 @@ class _Loading:
     def _read(self) -> Proof:
         """Check the snapshot a last time, and end the sessions that hold it."""
         proof = self._source.proof.result()
-        self._source.watch.refuse_unread(self._source.content, proof)
-        self._source.watch.refuse_schemas()
-        self._source.refuse_unmasked()
+        self._source.refuse_read(proof)
         self._reading.close()
         boundary("copy.read")
         return replace(proof, sequences=self._source.sequences)
+
+
+def proof_of(source: Snapshot) -> Proof:
+    """Wait for the proof of the snapshot."""
+    while not source.proof.wait(POLL):
+        pass
+    return source.proof.result()
+
+
+def large_entries(plan: CopyPlan, source: Snapshot) -> tuple[Entry, ...]:
+    """Return the entries of the large objects in the snapshot."""
+    if not source.content.large_objects:
+        return ()
+    options = (*schema.large_objects_options(plan.tools), f"--snapshot={source.name}")
+    entries = describe.described(
+        *(plan.source, HERE, plan.tools), encoding=plan.origin.encoding, options=options
+    )
+    return tuple(entries)
+
+
+@contextmanager
+def writing(plan: CopyPlan) -> Iterator[Connection]:
+    """Open a session that writes rows for the length of a block."""
+    conn = writing_session(plan)
+    try:
+        yield conn
+    finally:
+        conn.close()
 
 
 def writing_session(plan: CopyPlan) -> Connection:
@@ -213,21 +232,19 @@ def writing_session(plan: CopyPlan) -> Connection:
     return conn
 
 
-def _set_sequences(plan: CopyPlan, source: Snapshot) -> None:
+def set_sequences(plan: CopyPlan, source: Snapshot) -> None:
+    """Set the sequences of the side database."""
     statements = [
         tables.setval_statement(each.schema, each.name, each.value, each.called)
         for each in source.sequences
     ]
     if statements:
-        conn = writing_session(plan)
-        try:
+        with writing(plan) as conn:
             connection.execute(conn, sql.SQL("; ").join(statements))
-        finally:
-            conn.close()
 
 
 @contextmanager
-def _lent(plan: CopyPlan) -> Iterator[dict[str, str]]:
+def lent(plan: CopyPlan) -> Iterator[dict[str, str]]:
     """Yield the environment of the programs that load, for the length of a block."""
     with HERE.passfile(plan.loading) as passfile:
         yield tools.environment(HERE.view(plan.loading), passfile)
@@ -242,5 +259,5 @@ def restore(plan: CopyPlan, env: dict[str, str], path: Path, listed: bytes) -> N
 def load_schema(plan: CopyPlan, path: Path, archive: Sequence[Entry]) -> None:
     """Load the schema alone into an empty database."""
     everything = schema.before_rows(archive) + schema.after_rows(archive, ())
-    with _lent(plan) as env:
+    with lent(plan) as env:
         restore(plan, env, path, everything)

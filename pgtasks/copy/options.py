@@ -24,6 +24,7 @@ class CopyOptions:
     analyze: bool = True
     template: bool = False
     rows: bool = False
+    delta: bool = False
 
     @property
     def insists(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from pgtasks import report
 from pgtasks.copy.mask.coverage import Masking
@@ -23,6 +23,8 @@ from pgtasks.server.identity import Identity
 from pgtasks.server.proof.toc import Entry
 from pgtasks.server.stamp import Stamp
 from pgtasks.settings.target import Target
+
+Way = Literal["rows", "template", "delta"]
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class CopyPlan:
     absent: frozenset[str] = frozenset()
     no_tablespaces: bool = False
     login: Target | None = None
-    by_template: bool = False
+    way: Way = "rows"
     notes: tuple[str, ...] = ()
     masking: Masking = field(default_factory=Masking, repr=False)
     part: Part = WHOLE
@@ -125,8 +127,10 @@ class CopyPlan:
         ]
 
     def _way(self) -> str:
-        if self.by_template:
+        if self.way == "template":
             return "the server copies the files of the source: nobody can connect to it meanwhile"
+        if self.way == "delta":
+            return "the server copies the files of the target: only tables that differ are replaced"
         return (
             f"rows in one snapshot, {report.plural(self.options.jobs, 'table')} at once,"
             f" pg_dump and pg_restore {self.tools}"
@@ -146,7 +150,7 @@ class CopyPlan:
         """Return the plan as plain data."""
         return {
             "source": {"environment": self.source.environment, "database": self.source.database},
-            "way": "template" if self.by_template else "rows",
+            "way": self.way,
             "tools": str(self.tools),
             "jobs": self.options.jobs,
             "side": self.side,

@@ -62,7 +62,7 @@ def prove(
         described = built()
     if isinstance(described, Failed):
         raise described
-    differences, notes = _schema(plan, loaded.entries, described, scratch)
+    differences, notes = compare_schema(plan, loaded.entries, described, scratch)
     _refuse((*comparison.differences, *differences))
     unproven = (f"{item.object}: {item.reason}" for item in loaded.proof.unproven)
     return Proven(comparison, (*unproven, *comparison.skipped, *notes))
@@ -86,7 +86,7 @@ def joined(proof: Proof, routed: Mapping[str, tuple[str, str]]) -> Proof:
     return replace(proof, tables=(*others, *wholes.values()), computed=computed)
 
 
-def _schema(
+def compare_schema(
     plan: CopyPlan,
     source: Sequence[Entry],
     built: Sequence[Entry],

@@ -131,17 +131,18 @@ class Load:
 
 def before_rows(archive: Iterable[Entry]) -> bytes:
     """Return pg_restore's list of what rows need."""
-    return _list(entry for entry in archive if entry.section == _PRE_DATA)
+    return listed(entry for entry in archive if entry.section == _PRE_DATA)
 
 
 def after_rows(archive: Iterable[Entry], built: Collection[int]) -> bytes:
     """Return pg_restore's list of everything else, but for the entries that are built already."""
-    return _list(
+    return listed(
         entry for entry in archive if entry.section != _PRE_DATA and entry.number not in built
     )
 
 
-def _list(entries: Iterable[Entry]) -> bytes:
+def listed(entries: Iterable[Entry]) -> bytes:
+    """Return pg_restore's list of some entries."""
     return "".join(f"{entry.number};\n" for entry in entries).encode()
 
 

@@ -35,7 +35,7 @@ from pgtasks.server.errors import translate
 from pgtasks.server.identity import identify, moment, refuse_other
 from pgtasks.server.proof import naming
 from pgtasks.server.proof.fingerprint import lock_statement, pin_statement, sequence_query
-from pgtasks.server.proof.model import SequenceProof
+from pgtasks.server.proof.model import Proof, SequenceProof
 from pgtasks.server.proof.reader import SNAPSHOT, ProofReader, snapshot_of
 from pgtasks.server.proof.scope import Content, content
 from pgtasks.server.proof.toc import Entry
@@ -82,6 +82,12 @@ class Snapshot:
             for each in tables
             if each.condition != NO_ROWS and not (absent and each.persistence == "u")
         )
+
+    def refuse_read(self, proof: Proof) -> None:
+        """Raise an error if what was read is not the snapshot, or not masked."""
+        self.watch.refuse_unread(self.content, proof)
+        self.watch.refuse_schemas()
+        self.refuse_unmasked()
 
     def lock(self, conn: Connection, tables: Sequence[TableCopy]) -> None:
         """Lock tables before they are read, if not all are locked already."""

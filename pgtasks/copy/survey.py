@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from pgtasks.copy import schema, scope, template
+from pgtasks.copy import schema, scope, template, way
 from pgtasks.copy.mask import coverage
 from pgtasks.copy.options import CopyOptions
 from pgtasks.copy.plan import CopyPlan
@@ -85,12 +85,9 @@ def make_plan(
     free = obstacles.free_bytes(conn, target, host)
     if free is not None:  # what an interrupted run left is dropped before anything is built
         free += sum(half.bytes or 0 for half in beside.half_built)
-    objection = template.objection(plan, candidate, from_facts)
-    obstacles.refuse("copy", _obstacles(plan, conn, free, versions, objection))
-    # nobody can connect to the source meanwhile, which a protected one must be asked for
-    is_open = not origin.protected and source.allowed.stamp is not None
-    wanted = options.template or (is_open and not options.rows)
-    plan = replace(plan, by_template=wanted and not objection)
+    of_way = way.obstacles(plan, conn, candidate, from_facts)
+    obstacles.refuse("copy", [*of_way, *_obstacles(plan, conn, free, versions)])
+    plan = way.chosen(plan, conn, candidate, from_facts)
     return replace(plan, notes=tuple(_notes(plan, from_facts.locale_of(), spaces - usable, free)))
 
 
@@ -177,13 +174,11 @@ def _usable(conn: Connection, spaces: Collection[str], role: str) -> set[str]:
 
 
 def _obstacles(
-    plan: CopyPlan, conn: Connection, free: int | None, versions: dict[str, str], objection: str
+    plan: CopyPlan, conn: Connection, free: int | None, versions: dict[str, str]
 ) -> Iterator[str]:
     """Yield one line for each obstacle, with the way out."""
     if plan.masking.masked and not plan.options.proof:
         yield "without its proof nobody knows whether the masks changed the values: omit --no-proof"
-    if plan.options.template and objection:
-        yield f"the server cannot copy the files of the source: {objection}: leave out --template"
     yield from plan.part.obstacles
     yield from obstacles.rights(conn, plan.target, plan.facts.owner)
     rights = plan.rights

@@ -45,11 +45,15 @@ JOIN pg_namespace n ON n.oid = c.relnamespace WHERE h.oid = ANY (%s::oid[])
 
 @dataclass(frozen=True)
 class TableCopy:
-    """A table to copy. `root` is the partitioned table that its rows go through, if not itself."""
+    """A table to copy. `root` is the partitioned table that its rows go through, if not itself.
+
+    `filled` is one that has rows already, which are replaced.
+    """
 
     relation: Relation
     binary: bool = False
     root: tuple[str, str] | None = None
+    filled: bool = False
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -138,12 +142,12 @@ def in_statement(table: TableCopy) -> sql.Composed:
 def truncate_statement(tables: Iterable[TableCopy]) -> sql.Composed | None:
     """Return the statement that lets rows be frozen: tables truncated in the same transaction.
 
-    The tables are empty, and nothing refers to them yet.
+    The tables are empty or to be replaced, and nothing refers to them.
     """
     names = [
         sql.SQL("ONLY {}").format(sql.Identifier(table.relation.schema, table.relation.name))
         for table in tables
-        if table.frozen
+        if table.frozen or table.filled
     ]
     return sql.SQL("TRUNCATE {}").format(sql.SQL(", ").join(names)) if names else None
 

@@ -220,6 +220,8 @@ def interrupt(process: subprocess.Popen[str], cluster: Cluster) -> None:
     at=[
         *((step, "--rows") for step in (*boundaries.COPY, *boundaries.SWAP)),
         *((step, "--template") for step in _TEMPLATE),
+        ("copy.loading", "--delta"),
+        ("restore.created", "--delta"),
     ],
     fault=[kill, interrupt, end_backends],
 )

@@ -26,7 +26,7 @@ def test_everything_comes_through(cluster: Cluster, fresh_database: Callable[...
     origin, target = pair(cluster, cluster, fresh_database)
     cluster.psql(origin.database, EVERYTHING)
     done = copied(origin, target, FILES)
-    assert done.built.plan.by_template
+    assert done.built.plan.way == "template"
     assert text(cluster, target.database) == text(cluster, origin.database)
     same_rows(origin, target)
     assert sides(cluster, target.database) == [done.swapped.kept]
@@ -99,7 +99,7 @@ def test_somebody_who_connects_meanwhile_makes_it_copy_the_rows(
 
     monkeypatch.setattr(build.template, "copy", meanwhile)
     done = copied(origin, target, FILES)
-    assert not done.built.plan.by_template
+    assert done.built.plan.way == "rows"
     same_rows(origin, target)
     assert sides(cluster, target.database) == [done.swapped.kept]
     [session] = sessions
@@ -121,7 +121,7 @@ def test_a_source_that_is_written_meanwhile_is_copied_by_rows(
 
     monkeypatch.setattr(build.template.side, "create", written)
     done = copied(origin, target, FILES)
-    assert not done.built.plan.by_template
+    assert done.built.plan.way == "rows"
     assert cluster.value("SELECT count(*) FROM t", target.database) == 10
     assert sides(cluster, target.database) == [done.swapped.kept]
 
