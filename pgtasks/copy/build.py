@@ -112,7 +112,7 @@ def _loaded(
             )
         loaded = replace(loaded, seconds={**earlier, **loaded.seconds})
         took = report.duration(sum(loaded.seconds.values()))
-        console.say(f"loaded in {took}: {report.plural(loaded.rows, 'row')}")
+        console.say(f"loaded in {took}: {report.plural(loaded.rows or 0, 'row')}")
         built = _proven(
             plan, lock, loaded, lambda: _anew(plan, lock, path, loaded.archive), console
         )

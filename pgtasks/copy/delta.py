@@ -157,7 +157,7 @@ def load_delta(
         with Pool(changing.work(plan)) as pool:
             pool.start()
             while not pool.wait(load.POLL):
-                progress.update(pool.bytes_done)
+                progress.update(pool.bytes_done, pool.note)
         source.refuse_read(expected)
         large = load.large_entries(plan, source)
         reading.pop_all().close()
@@ -171,7 +171,11 @@ def load_delta(
         changing.finish(target, analyze=plan.options.analyze)
     clock.lap("constraints and the rest")
     return Loaded(
-        *(replace(expected, sequences=source.sequences), tuple(source.archive), large, {}),
+        proof=replace(expected, sequences=source.sequences),
+        taken=source.taken,
+        archive=tuple(source.archive),
+        large=large,
+        routed={},
         tables=len(pool.rows),
         rows=sum(pool.rows.values()),
         seconds=clock.seconds,

@@ -58,6 +58,7 @@ class IndexBuild:
     cost: int
     create: sql.Composable
     adopt: sql.Composable | None = None
+    name: str = ""
 
 
 def read(conn: Connection, tables: Iterable[int]) -> list[SourceIndex]:
@@ -87,7 +88,9 @@ def builds(
             index = by_oid[entry.oid]
             if not index.constraint:
                 create = _space(entry, spaces) + sql.SQL(from_bytes(entry.definition))
-                found.append(IndexBuild(entry.number, index.table, cost(index), create))
+                found.append(
+                    IndexBuild(entry.number, index.table, cost(index), create, name=index.name)
+                )
         elif entry.desc == "CONSTRAINT" and entry.oid in by_constraint:
             build = _adopted(entry, by_constraint[entry.oid], spaces=spaces)
             found += [build] if build else []
@@ -112,7 +115,7 @@ def _adopted(entry: Entry, index: SourceIndex, *, spaces: bool) -> IndexBuild | 
         return None
     adopt = f"{begins} USING INDEX {quoted(index.name)};\n{rest}"
     create = _space(entry, spaces) + sql.SQL(index.definition)
-    return IndexBuild(entry.number, index.table, cost(index), create, sql.SQL(adopt))
+    return IndexBuild(entry.number, index.table, cost(index), create, sql.SQL(adopt), index.name)
 
 
 def _space(entry: Entry, spaces: bool) -> sql.Composed:

@@ -49,7 +49,7 @@ class Loaded:
     large: tuple[Entry, ...]
     routed: Mapping[str, tuple[str, str]]
     tables: int
-    rows: int
+    rows: int | None  # None if they were not counted
     seconds: dict[str, float]
     slowest: tuple[tuple[str, float], ...]
 
@@ -170,7 +170,7 @@ class _Loading:
             if self._large:
                 large = stack.enter_context(Pipeline(HERE, self._large))
             while not self.pool.wait(POLL) or proof is None:
-                progress.update(self.pool.bytes_done)
+                progress.update(self.pool.bytes_done, self.pool.note)
                 if large and large.wait(POLL):
                     large.check()
                     large = None

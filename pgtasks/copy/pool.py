@@ -20,6 +20,7 @@ from pgtasks.copy.indexes import IndexBuild
 from pgtasks.copy.tables import TableCopy
 from pgtasks.errors import PgtasksError
 from pgtasks.host.worker import Worker
+from pgtasks.report import count, plural
 from pgtasks.server import connection
 from pgtasks.server.connection import Connection
 
@@ -76,6 +77,7 @@ class _Step:
     number: int
     run: Callable[[_Pair], None] = field(compare=False)
     reads: bool = field(compare=False)
+    index: str = field(compare=False, default="")
 
 
 class Pool:
@@ -93,6 +95,8 @@ class Pool:
         self.rows: dict[int, int] = {}
         self.seconds: dict[str, float] = {}
         self.bytes_done = 0
+        self._tables = sum(map(len, work.batches))
+        self._building_now: set[str] = set()
         for batch in work.batches:
             self._put(self._cost(batch), self._copying(batch), reads=True)
 
@@ -105,11 +109,13 @@ class Pool:
     def _builds(self, table: TableCopy) -> Sequence[IndexBuild]:
         return self._work.indexes.get(table.relation.oid, ())
 
-    def _put(self, cost: int, run: Callable[[_Pair], None], *, reads: bool = False) -> None:
+    def _put(
+        self, cost: int, run: Callable[[_Pair], None], *, reads: bool = False, index: str = ""
+    ) -> None:
         with self._ready:
             self._number += 1
             self._reading += reads
-            heapq.heappush(self._steps, _Step(-cost, self._number, run, reads))
+            heapq.heappush(self._steps, _Step(-cost, self._number, run, reads, index))
             self._ready.notify()
 
     def __enter__(self) -> Pool:
@@ -140,7 +146,9 @@ class Pool:
                     pair.source.close()  # it holds back the vacuum of the source
                 if self._steps:
                     self._running += 1
-                    return heapq.heappop(self._steps)
+                    step = heapq.heappop(self._steps)
+                    self._building_now |= {step.index} - {""}
+                    return step
                 if not self._running:
                     break
                 self._ready.wait()
@@ -150,6 +158,7 @@ class Pool:
         with self._ready:
             self._running -= 1
             self._reading -= step.reads
+            self._building_now.discard(step.index)
             self._ready.notify_all()
 
     def _copying(self, batch: Sequence[TableCopy]) -> Callable[[_Pair], None]:
@@ -176,11 +185,12 @@ class Pool:
                         connection.execute(pair.target, build.create)
                         if build.adopt is not None:
                             connection.execute(pair.target, build.adopt)
-            self.bytes_done += sum(table.relation.bytes for table in batch)
+            with self._ready:
+                self.bytes_done += sum(table.relation.bytes for table in batch)
             if len(batch) == 1:
                 self.seconds[str(batch[0])] = time.monotonic() - began
                 for build in self._builds(batch[0]):
-                    self._put(build.cost, self._building(build))
+                    self._put(build.cost, self._building(build), index=build.name)
 
         return copy
 
@@ -196,6 +206,14 @@ class Pool:
                     connection.execute(pair.target, other.adopt)
 
         return run
+
+    @property
+    def note(self) -> str:
+        """Return what is done: `12 of 38 tables, building visit_at, visit_pkey`."""
+        with self._ready:
+            building = sorted(self._building_now)
+        done = f"{count(len(self.rows))} of {plural(self._tables, 'table')}"
+        return f"{done}, building {', '.join(building)}" if building else done
 
     @property
     def failed(self) -> bool:

@@ -115,7 +115,7 @@ def copy(plan: CopyPlan, lock: Lock, console: Console) -> Loaded:
     return Loaded(
         *(proof, taken, tuple(archive), (), {}),
         tables=plan.origin.tables,
-        rows=proof.rows,
+        rows=proof.rows if plan.options.proof else None,
         seconds=clock.seconds,
         slowest=(),
     )

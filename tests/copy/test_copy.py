@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -21,6 +22,7 @@ from pgtasks.copy import Copied, CopyOptions, copy
 from pgtasks.database.undo import undo
 from pgtasks.errors import Failed, Refused, VersionMismatch
 from pgtasks.host.local import HERE
+from pgtasks.report import Console
 from pgtasks.server import proof, reach
 from pgtasks.server.identity import Identity
 from pgtasks.server.lock import Lock
@@ -316,3 +318,28 @@ def test_what_is_for_roles_that_are_not_there_stays_behind_or_stands_in_the_way(
         cluster.execute(
             f"DROP POLICY mine ON t; DROP USER MAPPING FOR {roles[0]} SERVER s", source.database
         )
+
+
+def test_a_log_names_tables_done_and_indexes_being_built(
+    cluster: Cluster,
+    fresh_database: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    source, target = pair(cluster, cluster, fresh_database)
+    cluster.psql(
+        source.database,
+        "CREATE TABLE t AS SELECT i, repeat('x', 99) FROM generate_series(1, 9000) i;"
+        "CREATE FUNCTION slow(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS"
+        " $$ BEGIN IF $1 = 1 THEN PERFORM pg_sleep(1); END IF; RETURN $1; END $$;"
+        "CREATE INDEX slowly ON t (slow(i)); CREATE TABLE u (i int);",
+    )
+    monkeypatch.setattr("pgtasks.report.Progress._EVERY", 0.0)
+    with Lock(target, "db.copy") as lock:
+        copy(
+            *(Origin(Reached(source), known(source)), lock, HERE, KEEP),
+            console=Console(),
+            agreed=lambda plan: True,
+        )
+    said = capsys.readouterr().err
+    assert re.search(r"  copy: .* of about .* 2 of 2 tables, building slowly\n", said), said
