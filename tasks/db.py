@@ -108,7 +108,7 @@ def restore(
 
 
 @task(
-    iterable=["exclude_data"],
+    iterable=["exclude_data", "where", "follow"],
     help={
         "source": "environment to copy from; it is only read",
         "target": "environment to copy to; its database is replaced, and kept for db.undo",
@@ -125,6 +125,9 @@ def restore(
         "leave_behind": "continue without settings and grants that this role cannot apply",
         "backup_first": "back up the target before anything is built",
         "exclude_data": "leave out the rows of tables that match (a list, or repeatable)",
+        "where": "take the rows of TABLE=CONDITION, and all that they refer to (repeatable)",
+        "sample": "take a percentage of the rows of each table, and all that they refer to",
+        "follow": "of a subset, take rows of TABLE[:PARENT] that refer to rows taken (a list)",
     },
 )
 def copy(
@@ -132,6 +135,9 @@ def copy(
     source,
     target,
     exclude_data=None,
+    where=None,
+    sample=None,
+    follow=None,
     jobs=None,
     unmasked=False,
     confirm_source=None,
@@ -167,7 +173,7 @@ def copy(
             as_superuser=as_superuser,
             leave_behind=leave_behind,
             backup_first=backup_first,
-            scope=scope_of(exclude_data=exclude_data),
+            scope=scope_of(exclude_data=exclude_data, where=where, sample=sample, follow=follow),
             proof=proof,
             analyze=analyze,
             template=template,

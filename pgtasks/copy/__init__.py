@@ -1,7 +1,12 @@
 """Copies: a database built beside the target from a snapshot of the source, proven, swapped in.
 
 options   the options of the command line
-scope     the part of a database that a copy takes
+scope     the part of a database that flags ask for
+part      the part that a copy takes of a source
+subset    the rows that --where and --sample choose, and all that they need
+graph     which tables of a subset lead to which
+closure   the SQL that chooses the rows of a subset
+conditions  the conditions of --where
 names     the tables that flags name
 keys      the foreign keys of a database
 survey    collect everything that a copy needs, and make the plan

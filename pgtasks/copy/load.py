@@ -10,7 +10,9 @@ from pathlib import Path
 
 from psycopg2 import sql
 
+from pgtasks import report
 from pgtasks.copy import indexes, schema, snapshot, tables
+from pgtasks.copy.part import Total
 from pgtasks.copy.plan import CopyPlan
 from pgtasks.copy.pool import Pool, Work
 from pgtasks.copy.snapshot import Snapshot
@@ -35,12 +37,26 @@ _WRITING = (
 
 
 @dataclass(frozen=True)
+class Share:
+    """How many rows were taken of a table of which the copy has a part."""
+
+    total: Total
+    rows: int
+
+    def __str__(self) -> str:
+        about = "" if self.total.exact else "about "
+        return (
+            f"{self.rows:,} of {about}{report.plural(self.total.rows, 'row')} of {self.total.table}"
+        )
+
+
+@dataclass(frozen=True)
 class Loaded:
     """What was loaded: the proof of the source's snapshot, its schema, seconds by step.
 
     `taken` is the time of the snapshot. `large` are the entries of large objects, which are in
     another archive than the schema's; `routed` are the partitions whose rows may be in others now,
-    with their partitioned table.
+    with their partitioned table; `shares` are the tables of which the copy has a part.
     """
 
     proof: Proof
@@ -52,6 +68,7 @@ class Loaded:
     rows: int | None  # None if they were not counted
     seconds: dict[str, float]
     slowest: tuple[tuple[str, float], ...]
+    shares: tuple[Share, ...] = ()
 
     @property
     def entries(self) -> tuple[Entry, ...]:
@@ -98,6 +115,7 @@ def load(plan: CopyPlan, path: Path, revise: Revise, console: Console) -> Loaded
         rows=sum(pool.rows.values()),
         seconds=clock.seconds,
         slowest=tuple(slowest),
+        shares=tuple(Share(total, pool.rows.get(oid, 0)) for oid, total in source.totals.items()),
     )
 
 

@@ -15,7 +15,6 @@ from pgtasks.server.quoting import qualified, quoted
 
 _NEAREST = 3  # names in an error
 _FEW = 5  # names in a line
-_PART = re.compile(r'(?:[^",]|"[^"]*"?)+')
 _PARTITIONS = """
 WITH RECURSIVE parts AS (
   SELECT i.inhparent AS whole, i.inhrelid AS part FROM pg_inherits i
@@ -26,18 +25,33 @@ SELECT whole::bigint, array_agg(part::bigint) FROM parts GROUP BY whole
 
 
 def listed(texts: Iterable[str]) -> tuple[str, ...]:
-    """Return the patterns of a flag that is repeated, or has several, with commas between them.
+    """Return the patterns of a flag that is repeated, or has several, with commas between them."""
+    parts = (part for text in texts for part in parted(text, ","))
+    return tuple(dict.fromkeys(filter(None, parts)))
 
-    A comma within double quotes belongs to a name.
-    """
-    parts = (part.strip() for text in texts for part in _PART.findall(text))
-    return tuple(dict.fromkeys(part for part in parts if part))
+
+def parted(text: str, separator: str) -> list[str]:
+    """Return the parts of a text; a separator within double quotes belongs to a name."""
+    parts = [""]
+    for piece in re.findall(r'"[^"]*"?|[^"]', text):
+        if piece == separator:
+            parts.append("")
+        else:
+            parts[-1] += piece
+    return [part.strip() for part in parts]
 
 
 def matched(
-    conn: Connection, flag: str, patterns: Sequence[str], *, kinds: str = "rp"
+    conn: Connection,
+    flag: str,
+    patterns: Sequence[str],
+    *,
+    kinds: str = "rp",
+    parts: bool = True,
 ) -> frozenset[int]:
     """Return the OIDs of the tables that some patterns match, with the partitions of each.
+
+    Without `parts` the partitions of a partitioned table are not among them.
 
     Raises Refused, with the nearest name, for a pattern that matches none.
     """
@@ -48,8 +62,8 @@ def matched(
         if not oids:
             raise Refused(f"{flag} {pattern!r} matches no table{_nearest(conn, pattern, kinds)}")
     named = frozenset(oid for oids in by_pattern.values() for oid in oids)
-    parts = partitions(conn)
-    return named.union(*(parts.get(oid, ()) for oid in named))
+    of = partitions(conn) if parts else {}
+    return named.union(*(of.get(oid, ()) for oid in named))
 
 
 def few(names: Sequence[str]) -> str:

@@ -11,6 +11,8 @@ from pgtasks.database.forget import Trimmed
 from pgtasks.database.swap import Swapped
 from pgtasks.report import typed
 
+_SHOWN = 20  # tables of which a part was taken
+
 
 @dataclass(frozen=True)
 class Copied:
@@ -34,6 +36,10 @@ class Copied:
             f" {self.built.proven.sentence()}, swapped in {swapped}",
             f"in {report.duration(self.seconds)}: {steps}",
         ]
+        lines += [f"took {each}" for each in loaded.shares[:_SHOWN]]
+        if len(loaded.shares) > _SHOWN:
+            more = report.plural(len(loaded.shares) - _SHOWN, "more table")
+            lines.append(f"and a part of {more}: --json lists all")
         if loaded.slowest:
             slowest = (f"{name} {seconds:.1f} s" for name, seconds in loaded.slowest)
             lines.append(f"slowest tables: {', '.join(slowest)}")
@@ -61,6 +67,15 @@ class Copied:
             "kept": self.swapped.kept,
             "swap_seconds": round(self.swapped.seconds, 4),
             "steps": loaded.seconds,
+            "taken": [
+                {
+                    "table": each.total.table,
+                    "rows": each.rows,
+                    "of": each.total.rows,
+                    "exact": each.total.exact,
+                }
+                for each in loaded.shares
+            ],
             "slowest": dict(loaded.slowest),
             **self.trimmed.as_json(),
             "disabled_subscriptions": list(self.disabled),

@@ -9,8 +9,8 @@ from typing import Any, Literal
 from pgtasks import report
 from pgtasks.copy.mask.coverage import Masking
 from pgtasks.copy.options import CopyOptions
+from pgtasks.copy.part import WHOLE, Part
 from pgtasks.copy.schema import Load
-from pgtasks.copy.scope import WHOLE, Part
 from pgtasks.database import leaving
 from pgtasks.database.leaving import LeftOut
 from pgtasks.database.properties import DatabaseProperties

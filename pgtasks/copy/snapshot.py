@@ -6,7 +6,7 @@ them too, before pg_dump ends, so that each name means the same table until the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,11 +15,12 @@ import psycopg2
 
 from pgtasks.copy.mask import coverage
 from pgtasks.copy.mask.coverage import Masking
+from pgtasks.copy.part import Total, narrowed, totals
 from pgtasks.copy.plan import CopyPlan
 from pgtasks.copy.schema import Dump
-from pgtasks.copy.scope import NO_ROWS, narrowed
+from pgtasks.copy.scope import NO_ROWS
 from pgtasks.copy.tables import TableCopy
-from pgtasks.errors import Failed, NotProven
+from pgtasks.errors import Failed, NotProven, Refused
 from pgtasks.host import tools
 from pgtasks.host.local import HERE
 from pgtasks.host.pipeline import Pipeline
@@ -46,6 +47,10 @@ _LOCK_NOT_AVAILABLE = "55P03"
 _SHARE = 4  # the share of the lock table for a copy
 _MOST_LOCKED = 2000  # tables that one session locks in advance
 _SEQUENCES_AT_ONCE = 500
+_NOT_LOCKED = (
+    "a subset locks all tables of the source at once, and its lock table is too small: raise "
+    "max_locks_per_transaction, or use fewer --jobs"
+)
 # rows in their physical order, and nothing in between that planning would run
 _READING = "; SET synchronize_seqscans = off"
 
@@ -56,7 +61,7 @@ class Snapshot:
 
     `taken` is its time. `sessions` read it, one for each worker, and `proof` reads it beside them.
     `locked` says whether each of them has locked all tables in advance; `rows` are all tables with
-    rows to copy.
+    rows to copy, and `totals` the rows of those of which only a part is copied.
     """
 
     plan: CopyPlan
@@ -71,6 +76,7 @@ class Snapshot:
     sequences: tuple[SequenceProof, ...]
     locked: bool
     masking: Masking
+    totals: Mapping[int, Total]
 
     @property
     def rows(self) -> tuple[Relation, ...]:
@@ -152,8 +158,8 @@ def taken(plan: CopyPlan, path: Path, progress: Progress) -> Iterator[Snapshot]:
             sessions = tuple(
                 stack.enter_context(_reading(plan, name)) for _ in range(plan.options.jobs)
             )
-            scope = content(exporter, sizes=plan.origin.sizes)
-            scope = narrowed(exporter, scope, plan.options.scope)
+            everything = content(exporter, sizes=plan.origin.sizes)
+            scope = narrowed(exporter, everything, plan.options.scope, plan.part.now)
             masking = _masking(plan, exporter)
             scope = replace(
                 scope,
@@ -164,6 +170,8 @@ def taken(plan: CopyPlan, path: Path, progress: Progress) -> Iterator[Snapshot]:
             _await_locks(dump, watch)
             # at once, so that nobody who wants to alter a table comes between
             is_locked = _fits(plan, scope)
+            if plan.options.scope.subset and not is_locked:
+                raise Refused(_NOT_LOCKED)
             if is_locked:
                 for conn in (exporter, *sessions):
                     lock(conn, (*scope.tables, *scope.others))
@@ -172,6 +180,7 @@ def taken(plan: CopyPlan, path: Path, progress: Progress) -> Iterator[Snapshot]:
             if dump.wait(0):  # its locks may have been released earlier
                 watch.refuse_moved(locked=False)
             _check(dump, watch)
+        counted = totals(exporter, everything, scope)
         sequences = _sequences(now, scope.sequences)
         watch.refuse_renamed()
         contents = pg_dump.contents(HERE, "custom", path)
@@ -191,6 +200,7 @@ def taken(plan: CopyPlan, path: Path, progress: Progress) -> Iterator[Snapshot]:
                 is_locked,
             ),
             masking,
+            totals=counted,
         )
 
 
@@ -252,9 +262,11 @@ def dump_of(plan: CopyPlan, snapshot: str) -> Dump:
 
 
 def _fits(plan: CopyPlan, scope: Content) -> bool:
+    """Return whether all sessions can lock all tables; the rows of a subset need it."""
     number = len(scope.tables) + len(scope.others)
     sessions = 2 * plan.options.jobs + 1  # workers, proof, the exporter
-    return number <= _MOST_LOCKED and number * sessions * _SHARE <= plan.origin.locks
+    few = number <= _MOST_LOCKED or plan.options.scope.subset
+    return few and number * sessions * _SHARE <= plan.origin.locks
 
 
 def _await_locks(dump: Pipeline, watch: Watch) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from pgtasks.copy import schema, scope, template, way
+from pgtasks.copy import part as parts
+from pgtasks.copy import schema, template, way
 from pgtasks.copy.mask import coverage
 from pgtasks.copy.options import CopyOptions
 from pgtasks.copy.plan import CopyPlan
@@ -41,7 +42,7 @@ def make_plan(
     with connection.session(origin, read_only=True, purpose="db.copy") as reading:
         refuse_other(source.allowed, identify(reading), origin.database)
         refuse_same(reading, conn, origin, target)
-        part = scope.part(reading, options.scope)
+        part = parts.part(reading, options.scope)
         looked = part.of(look(reading))
         from_facts = properties.read(reading, origin.database)
         versions = catalog.extensions(reading)

@@ -77,8 +77,8 @@ def row_count(number: int, table: Relation, format: int = FORMAT) -> sql.Compose
     columns.
     """
     generated = () if format == _LINEAR else (*table.stored, *table.virtual)
-    columns = [_value(table, name) for name in table.columns if name not in generated]
-    apart = [fingerprint(_value(table, name)) for name in computed(table, format)]
+    columns = [value(table, name) for name in table.columns if name not in generated]
+    apart = [fingerprint(value(table, name)) for name in computed(table, format)]
     apart += [_unchanged(table, name) for name in table.expressions]
     read = [name for name in table.columns if name not in generated]
     return sql.SQL(
@@ -112,7 +112,8 @@ def computed(table: Relation, format: int = FORMAT) -> list[str]:
     return [] if format == _LINEAR or table.expressions else sorted(table.stored)
 
 
-def _value(table: Relation, name: str) -> sql.Composed:
+def value(table: Relation, name: str) -> sql.Composed:
+    """Return the value of a column as it is hashed."""
     text = _BY_OUTPUT if name in table.typed else _AS_TEXT
     return sql.SQL(_PLAIN if name in table.plain else text).format(sql.Identifier(name))
 
