@@ -141,7 +141,7 @@ def _roots(conn: Connection, relations: Collection[int]) -> dict[int, int]:
     inside = {part for each in parts.values() for part in each}
     roots = {oid: oid for oid in relations if oid not in inside}
     for whole, each in parts.items():
-        if whole in roots:
+        if whole not in inside:  # else a partition that has partitions
             roots |= {part: whole for part in each if part in relations}
     return roots
 
