@@ -69,6 +69,7 @@ EACH = [
     ("text", "bpchar(5)", "'abc'", r"[a-z]{3}"),
     ("text", "text", "repeat('x', 1000)", r"E.{998}e"),
     ("hash", "text", "'A1'", r"[0-9a-f]{32}"),
+    ("hash 64", "text", "'A1'", r"[0-9a-f]{64}"),
     ("hash", "varchar(10)", "'A1'", r"[0-9a-f]{10}"),
     ("hash", "bigint", "7", r"[0-9]+"),
     ("hash", "int", "-7", r"[0-9]+"),
@@ -162,6 +163,9 @@ def test_distinct_values_stay_distinct(
     ("mask", "type", "words"),
     [
         ("hash", "varchar(10)", "does not keep the values"),
+        ("hash 12", "text", "does not keep the values"),
+        ("hash 65", "text", "a digest has 64 digits"),
+        ("hash 20", "varchar(16)", "it has room for 16 characters"),
         ("hash", "int", "does not keep the values"),
         ("email", "varchar(28)", "does not keep the values"),
         ("phone", "text", "does not keep the values"),

@@ -7,5 +7,10 @@ key         the key as the server gets it
 ready       the ready-made masks, as SQL
 words       the names that masks put in place of real ones
 expression  check the expressions of a project's own rules
+guess       guess a mask by name, type and values
+block       rules as the lines of a file
 coverage    decide each column: masked, plain, or not decided
+suggest     suggest rules for columns that have none
+preview     rows before and after
+leaks       what masks do not reach
 """

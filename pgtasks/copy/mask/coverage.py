@@ -7,9 +7,10 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pgtasks.copy.mask import columns, expression, ready
+from pgtasks.copy.mask import block, columns, expression, ready
 from pgtasks.copy.mask.columns import Column
 from pgtasks.copy.mask.expression import Fault, Names
+from pgtasks.copy.mask.guess import guess
 from pgtasks.copy.mask.ready import Ready, Unfit
 from pgtasks.copy.mask.rules import LARGE_OBJECTS, PLAIN, Rule
 from pgtasks.copy.mask.settings import Masks
@@ -22,7 +23,6 @@ from pgtasks.server.quoting import quoted
 from pgtasks.settings import fields
 
 _FOR_EACH = "for columns by pattern or type, the column itself is called {column}"
-_SHOWN = 40  # columns in a refusal
 
 
 @dataclass(frozen=True)
@@ -154,11 +154,22 @@ def _heaviest(rules: Sequence[Rule], column: Column) -> Rule:
 
 
 def planned(
-    conn: Connection, masks: Masks, *, encoding: str, without: Collection[int] = ()
+    conn: Connection,
+    masks: Masks,
+    *,
+    encoding: str,
+    without: Collection[int] = (),
+    required: bool = True,
 ) -> Masking:
-    """Decide all columns outside a transaction, as `decided` does."""
+    """Decide all columns outside a transaction, as `decided` does.
+
+    Unless `required`, columns may be undecided.
+    """
     connection.execute(conn, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-    masking = decided(conn, masks, encoding=encoding, without=without)
+    if required:
+        masking = decided(conn, masks, encoding=encoding, without=without)
+    else:
+        masking = decide(conn, masks, encoding=encoding)
     if masking.masked:
         masking.applied(catalog.relations(conn, "r"))
     connection.execute(conn, "COMMIT")
@@ -184,16 +195,25 @@ def decide(conn: Connection, masks: Masks, *, encoding: str) -> Masking:
 
     `conn` is in a transaction of the source; `encoding` is the database's.
     """
-    every = columns.read(conn)
-    names = {each.relation: (each.schema, each.table) for each in every}
-    rules = _Rules(masks)
-    chosen = [(each, None if each.generated else rules.of(each, names)) for each in every]
-    _refuse_unused(masks, rules.used, every)
-    kept = [Decided(column, rule) for column, rule in chosen if not column.generated]
-    made = list(_compiled(conn, kept, encoding))
+    made = list(_compiled(conn, chosen(conn, masks), encoding))
     _refuse_without_key(masks, made)
     _refuse_broken(conn, made)
     return Masking(tuple(made), _version(made))
+
+
+def chosen(conn: Connection, masks: Masks) -> list[Decided]:
+    """Return all columns but the generated ones, each with its rule."""
+    every = columns.read(conn)
+    names = {each.relation: (each.schema, each.table) for each in every}
+    rules = _Rules(masks)
+    decided = [Decided(each, rules.of(each, names)) for each in every if not each.generated]
+    _refuse_unused(masks, rules.used, every)
+    return decided
+
+
+def is_ready(rule: Rule) -> bool:
+    """Return whether the mask of a rule is a ready-made one."""
+    return _ready(rule) is not None
 
 
 def _refuse_unused(masks: Masks, used: set[str], every: Sequence[Column]) -> None:
@@ -364,18 +384,15 @@ def refuse_undecided(masking: Masking, masks: Masks, without: Collection[int] = 
     raise Refused(
         f"{masks.required}: {number} of it {'is' if len(undecided) == 1 else 'are'} neither masked "
         "nor declared plain",
-        hint="\n".join(block(undecided, masks.environment)),
+        hint="\n".join(_block(undecided, masks.environment)),
         details={"undecided": [str(each) for each in undecided]},
     )
 
 
-def block(undecided: Sequence[Column], environment: str) -> list[str]:
-    """Return the lines to paste into the file of an environment."""
-    lines = [f"decide them in env/{environment}.yaml:", "", "mask:"]
-    for each in undecided[:_SHOWN]:
-        name = str(each)
-        shown = f"'{name}'" if '"' in name else name
-        lines.append(f"  {shown}:  # {each.cast}")
-    if len(undecided) > _SHOWN:
-        lines.append(f"  # and {len(undecided) - _SHOWN} more")
-    return lines
+def _block(undecided: Sequence[Column], environment: str) -> list[str]:
+    """Return the rules to paste into the file of an environment, guessed."""
+    return [
+        f"decide them in env/{environment}.yaml; these are guesses, read each one:",
+        "mask:",
+        *block.lines((each, guess(each)) for each in undecided),
+    ]

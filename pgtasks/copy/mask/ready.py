@@ -244,17 +244,20 @@ SIMPLE: Mapping[str, Ready] = {
     "ip": Ready(_ip, ("inet",)),
     "null": Ready(_null, (), wide=lambda column: True, keyed=False),
 }
+_HASH = re.compile(r"hash ([1-9][0-9]?)")
 _DATE = re.compile(r"date ([0-9]{1,5})(?: days?)?(?: by ([a-z_][a-z0-9_]*|\"[^\"]+\"))?")
 _RANGE = re.compile(r"number (-?[0-9]{1,15}) to (-?[0-9]{1,15})")
 _PERCENT = re.compile(r"number ([1-9][0-9]?)%")
 _JSON = re.compile(r"json (\S+=.+)")
-NAMES = (*SIMPLE, "date N days", "number A to B", "number N%", "json PATH=MASK")
+NAMES = (*SIMPLE, "hash N", "date N days", "number A to B", "number N%", "json PATH=MASK")
 
 
 def find(text: str) -> Ready | None:
     """Return the ready-made mask of this name and numbers, None if it is an expression."""
     if text in SIMPLE:
         return SIMPLE[text]
+    if match := _HASH.fullmatch(text):
+        return _digits(int(match[1]))
     if match := _DATE.fullmatch(text):
         return _date(int(match[1]), match[2])
     if match := _RANGE.fullmatch(text):
@@ -264,6 +267,19 @@ def find(text: str) -> Ready | None:
     if match := _JSON.fullmatch(text):
         return _json(match[1].split())
     return None
+
+
+def _digits(number: int) -> Ready:
+    """Return the mask that gives as many hexadecimal digits."""
+    if number > 64:
+        raise BadConfiguration(f"hash {number}: a digest has 64 digits")
+
+    def sql(value: Value) -> str:
+        if value.column.most is not None and value.column.most < number:
+            raise Unfit(f"it has room for {value.column.most} characters")
+        return f"left({_hex(value.digest('hash'))}, {number})"
+
+    return Ready(sql, wide=lambda column: number >= _WIDE)
 
 
 def _date(days: int, by: str | None) -> Ready:
