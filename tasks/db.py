@@ -124,6 +124,7 @@ def restore(
         "as_superuser": "run the code in the source with the rights of a superuser on the target",
         "leave_behind": "continue without settings and grants that this role cannot apply",
         "backup_first": "back up the target before anything is built",
+        "rate": "most bytes of rows in a second, as 20MB, for all jobs together",
         "exclude_data": "leave out the rows of tables that match (a list, or repeatable)",
         "where": "take the rows of TABLE=CONDITION, and all that they refer to (repeatable)",
         "sample": "take a percentage of the rows of each table, and all that they refer to",
@@ -151,6 +152,7 @@ def copy(
     as_superuser=False,
     leave_behind=False,
     backup_first=False,
+    rate=None,
     confirm=None,
     json=False,
     dry=False,
@@ -164,6 +166,7 @@ def copy(
         from pgtasks.cli.source import source as opened
         from pgtasks.copy import Copied, CopyOptions, copy, scope_of
         from pgtasks.copy.mask.settings import masks
+        from pgtasks.copy.throttle import parsed
         from pgtasks.schema.trigger import differences
 
         options = CopyOptions(
@@ -173,6 +176,7 @@ def copy(
             as_superuser=as_superuser,
             leave_behind=leave_behind,
             backup_first=backup_first,
+            rate=parsed(rate),
             scope=scope_of(exclude_data=exclude_data, where=where, sample=sample, follow=follow),
             proof=proof,
             analyze=analyze,

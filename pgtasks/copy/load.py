@@ -16,6 +16,7 @@ from pgtasks.copy.part import Total
 from pgtasks.copy.plan import CopyPlan
 from pgtasks.copy.pool import Pool, Work
 from pgtasks.copy.snapshot import Snapshot
+from pgtasks.copy.throttle import Throttle
 from pgtasks.host import pipeline, tools
 from pgtasks.host.base import Command
 from pgtasks.host.local import HERE
@@ -167,6 +168,7 @@ class _Loading:
             indexes=self.indexes,
             lock=source.lock,
             check=source.check,
+            throttle=Throttle(plan.options.rate),
         )
         self.pool = Pool(work)
 

@@ -18,6 +18,7 @@ class CopyOptions:
     as_superuser: bool = False
     leave_behind: bool = False
     backup_first: bool = False
+    rate: float | None = None  # bytes per second
     masks: Masks = field(default_factory=Masks)
     scope: Scope = EVERYTHING
     proof: bool = True

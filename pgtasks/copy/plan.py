@@ -133,8 +133,12 @@ class CopyPlan:
             return "the server copies the files of the target: only tables that differ are replaced"
         return (
             f"rows in one snapshot, {report.plural(self.options.jobs, 'table')} at once,"
-            f" pg_dump and pg_restore {self.tools}"
+            f" pg_dump and pg_restore {self.tools}{self._limit()}"
         )
+
+    def _limit(self) -> str:
+        rate = self.options.rate
+        return f", at most {report.size(rate)}/s" if rate else ""
 
     def _replaced(self) -> Iterator[str]:
         if self.replaced is None:
@@ -158,6 +162,7 @@ class CopyPlan:
             "masks": self.masking.as_json(),
             "replaces": self.replaced is not None,
             "backup_first": self.backs_up,
+            "rate": self.options.rate,
             **(self.replaced.as_json() if self.replaced else {}),
             "part": self.part.as_json(),
             "notes": list(self.notes),

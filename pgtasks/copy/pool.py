@@ -18,6 +18,7 @@ import psycopg2
 from pgtasks.copy import stream, tables
 from pgtasks.copy.indexes import IndexBuild
 from pgtasks.copy.tables import TableCopy
+from pgtasks.copy.throttle import Throttle
 from pgtasks.errors import PgtasksError
 from pgtasks.host.worker import Worker
 from pgtasks.report import count, plural
@@ -43,6 +44,7 @@ class Work:
     indexes: Mapping[int, Sequence[IndexBuild]]
     lock: Checked
     check: Checked
+    throttle: Throttle
 
 
 @dataclass
@@ -176,6 +178,7 @@ class Pool:
                             pair.target,
                             out,
                             into,
+                            throttle=self._work.throttle,
                             hidden=bool(table.relation.expressions),
                         )
                     self.rows[table.relation.oid] = rows
@@ -240,6 +243,7 @@ class Pool:
         with self._ready:
             self._stopped = True
             self._ready.notify_all()
+        self._work.throttle.end()
         while not all(worker.wait(0) for worker in self._workers):
             for pair in self._pairs:
                 pair.cancel()

@@ -10,6 +10,7 @@ from contextlib import suppress
 
 from psycopg2 import sql
 
+from pgtasks.copy.throttle import Throttle
 from pgtasks.errors import Failed, Unreachable
 from pgtasks.host.worker import Worker
 from pgtasks.server.connection import Connection
@@ -55,9 +56,17 @@ class _Receiver(io.RawIOBase):
     it all of them first. Its messages are off, so that it has nothing else to say.
     """
 
-    def __init__(self, handle: int, sender: _Sender, sending: Worker, target: Connection) -> None:
+    def __init__(
+        self,
+        handle: int,
+        sender: _Sender,
+        sending: Worker,
+        target: Connection,
+        throttle: Throttle,
+    ) -> None:
         super().__init__()
         self._handle, self._sender, self._sending = handle, sender, sending
+        self._throttle = throttle
         self._answers = select.poll()
         self._answers.register(target.fileno(), select.POLLIN)
 
@@ -70,6 +79,7 @@ class _Receiver(io.RawIOBase):
             self._sending.wait()
             if self._sender.failure is not None:
                 raise self._sender.failure
+        self._throttle.take(len(data))
         return data
 
 
@@ -79,6 +89,7 @@ def copy(
     out: sql.Composable,
     into: sql.Composable,
     *,
+    throttle: Throttle | None = None,
     hidden: bool = False,
 ) -> int:
     """Copy rows and return their number. After an error the target must be rolled back.
@@ -93,9 +104,10 @@ def copy(
     sender = _Sender(source, out, writer, hidden=hidden)
     sending = Worker(sender.send, name="copy")
     sending.start()
+    received_from = _Receiver(reader, sender, sending, target, throttle or Throttle())
     try:
         with translated(), target.cursor() as cursor:
-            cursor.copy_expert(into, _Receiver(reader, sender, sending, target), _PIECE)
+            cursor.copy_expert(into, received_from, _PIECE)
             received = cursor.rowcount
     except BaseException:
         # of a failure of the source the target says only that it was cut

@@ -73,6 +73,8 @@ def objection(plan: CopyPlan, candidate: Candidate, source: DatabaseProperties) 
         return "source and target are on different servers"
     if not plan.options.scope.complete:
         return "only a part of the source is copied"
+    if plan.options.rate:
+        return "its rate is limited"
     if plan.masking.masked:
         return "columns are masked"
     if plan.rights.mapped:
