@@ -17,12 +17,12 @@ from pgtasks.copy.plan import CopyPlan
 from pgtasks.copy.prove import Proven
 from pgtasks.database import drop, intact, lay, loader, side
 from pgtasks.database.side import TemplateInUse
-from pgtasks.errors import Failed, NotProven
+from pgtasks.errors import Failed, NotProven, Unreachable
 from pgtasks.host import tempfiles
 from pgtasks.host.local import HERE
 from pgtasks.report import Console, Say, typed
 from pgtasks.report.boundaries import boundary
-from pgtasks.server.dump import describe
+from pgtasks.server.dump import describe, standby
 from pgtasks.server.dump.watch import Retry
 from pgtasks.server.lock import Lock
 from pgtasks.server.proof.reader import TableChanged, TableLocked
@@ -91,6 +91,8 @@ def _by_rows(plan: CopyPlan, lock: Lock, console: Console) -> Built:
             if attempt < _ATTEMPTS:
                 console.say(f"{why}: once more")
                 drop.drop(lock.connection, plan.target, plan.side)
+        except (Failed, Unreachable) as exc:
+            raise standby.explained(exc, plan.source, plan.origin.conflicts, "copy") from None
     raise Failed(f"the source was altered during each of {_ATTEMPTS} attempts: {why}", hint=hint)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import servers
 from conftest import Inv
+from halting import halted
 from projects import make_project, put_stamp
 from servers import Cluster
 from waiting import until
@@ -181,3 +182,43 @@ def test_a_backup_that_replay_ends_says_so(
         "(max_standby_streaming_delay), or the primary (hot_standby_feedback = on)"
     )
     assert not list((shop.root / "backups").rglob("*Z-*"))
+
+
+@pytest.fixture
+def qa(shop: Shop, pair: Pair) -> Iterator[str]:
+    """Return the name of qa's database, on the primary, which does not exist yet."""
+    name = f"{shop.database}_qa"
+    (shop.root / "env" / "qa.yaml").write_text(f"url: '{pair.primary.url(name)}'")
+    yield name
+    for each in [other for other in pair.primary.databases() if other.startswith(name)]:
+        pair.primary.drop(each)
+
+
+def copying(shop: Shop, qa: str) -> list[str]:
+    """Return the words that copy prod as it is; both servers know superusers alone."""
+    unmasked = ["--unmasked", "--confirm-source", shop.database]
+    return ["db.copy", "prod", "qa", *unmasked, "--as-superuser", "--confirm", qa]
+
+
+def test_a_copy_of_it_is_proven(shop: Shop, qa: str, inv: Inv, pair: Pair) -> None:
+    done = inv(*copying(shop, qa), "--json", cwd=shop.root)
+    assert done.returncode == 0, done.stderr
+    assert "the rows of unlogged tables are missing" in " ".join(json.loads(done.stdout)["notes"])
+    assert pair.primary.value("SELECT count(*) FROM kept", qa) == 1000
+    assert pair.primary.value("SELECT count(*) FROM passing", qa) == 0
+    assert 2 <= pair.primary.value("SELECT nextval('numbers')", qa) <= 34
+
+
+def test_a_copy_that_replay_ends_says_so(
+    shop: Shop, qa: str, pair: Pair, start_inv: Callable[..., Any]
+) -> None:
+    running = halted(start_inv, "copy.dumping", *copying(shop, qa), cwd=shop.root)
+    # rows that the snapshot of the copy sees are taken away on the primary
+    pair.primary.execute("DELETE FROM kept", shop.database)
+    pair.primary.execute("VACUUM kept", shop.database)
+    pair.catch_up()
+    os.kill(running.pid, signal.SIGUSR1)
+    _, err = running.communicate(timeout=60)
+    assert running.returncode == 1
+    assert err.splitlines()[-1].startswith("error: the standby ended the copy to replay")
+    assert not [name for name in pair.primary.databases() if name.startswith(qa)]

@@ -1,4 +1,4 @@
-"""Back up a hot standby, where the replay of WAL may cancel queries."""
+"""Read a hot standby, where the replay of WAL may cancel queries."""
 
 from __future__ import annotations
 
@@ -44,15 +44,17 @@ def left_out(tables: tuple[str, ...]) -> list[str]:
     ]
 
 
-def explained(exc: PgtasksError, target: Target, before: int | None) -> PgtasksError:
-    """Return the error of a failed backup, naming the standby if replay cancelled it.
+def explained(
+    exc: PgtasksError, target: Target, before: int | None, what: str = "backup"
+) -> PgtasksError:
+    """Return the error of a failed backup or copy, naming the standby if replay cancelled it.
 
     The cancelled session may only see a closed connection, so this uses the server's counters.
     """
     if before is None or not _more(target, before):
         return exc
     return Failed(
-        "the standby ended the backup to replay what its primary did: let it wait longer "
+        f"the standby ended the {what} to replay what its primary did: let it wait longer "
         "(max_standby_streaming_delay), or the primary (hot_standby_feedback = on)",
         hint="\n".join(filter(None, [exc.message, exc.hint])),
     )
