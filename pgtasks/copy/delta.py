@@ -21,6 +21,7 @@ from pgtasks.copy.plan import CopyPlan
 from pgtasks.copy.pool import Pool, Work
 from pgtasks.copy.snapshot import Snapshot
 from pgtasks.copy.tables import TableCopy
+from pgtasks.copy.throttle import Throttle
 from pgtasks.errors import Failed
 from pgtasks.host.local import HERE
 from pgtasks.report import Console
@@ -276,6 +277,7 @@ class _Changing:
             indexes=indexes.by_table(self._builds.values()),
             lock=self._source.lock,
             check=self._source.check,
+            throttle=Throttle(plan.options.rate),
         )
 
     def rest(self) -> bytes:
