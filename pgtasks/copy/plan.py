@@ -10,7 +10,7 @@ from pgtasks import report
 from pgtasks.copy.mask.coverage import Masking
 from pgtasks.copy.options import CopyOptions
 from pgtasks.copy.part import WHOLE, Part
-from pgtasks.copy.schema import Load
+from pgtasks.copy.schema import Load, has_password
 from pgtasks.database import leaving
 from pgtasks.database.leaving import LeftOut
 from pgtasks.database.properties import DatabaseProperties
@@ -70,7 +70,10 @@ class CopyPlan:
 
     def left(self, archive: Sequence[Entry]) -> LeftOut:
         """Return what is left out of the source's schema."""
-        return leaving.left(archive, (), leaving.naming(archive, self.absent))
+        numbers = set(leaving.naming(archive, self.absent))
+        if self.masking.without_user_mappings:
+            numbers |= {entry.number for entry in archive if has_password(entry)}
+        return leaving.left(archive, (), numbers)
 
     @property
     def masked(self) -> Target:

@@ -129,6 +129,11 @@ class Load:
         return Command(argv, env)
 
 
+def has_password(entry: Entry) -> bool:
+    """Return whether an entry is a user mapping with options, as pg_dump writes it."""
+    return entry.desc == "USER MAPPING" and b" OPTIONS (" in entry.definition
+
+
 def before_rows(archive: Iterable[Entry]) -> bytes:
     """Return pg_restore's list of what rows need."""
     return listed(entry for entry in archive if entry.section == _PRE_DATA)

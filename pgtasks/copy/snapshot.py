@@ -165,6 +165,7 @@ def taken(plan: CopyPlan, path: Path, progress: Progress) -> Iterator[Snapshot]:
                 scope,
                 tables=masking.applied(scope.tables),
                 others=masking.applied(scope.others),
+                large_objects=scope.large_objects and not masking.without_large_objects,
             )
             watch = Watch(exporter, now, scope, words, progress)
             _await_locks(dump, watch)

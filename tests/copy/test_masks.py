@@ -307,3 +307,62 @@ def found(cluster: Cluster, word: str) -> set[str]:
         for path in files
         if word.encode() in path.read_bytes()
     }
+
+
+def test_what_is_no_column_is_decided_too(
+    cluster: Cluster, source: Source, goal: str, inv: Callable[..., Any]
+) -> None:
+    cluster.execute(
+        "SELECT lo_from_bytea(0, 'Erika'); CREATE FOREIGN DATA WRAPPER w; CREATE SERVER away"
+        " FOREIGN DATA WRAPPER w; CREATE USER MAPPING FOR PUBLIC SERVER away OPTIONS (p 'hidden')",
+        source.database,
+    )
+    large, mappings = "SELECT count(*) FROM pg_largeobject", "SELECT count(*) FROM pg_user_mapping"
+    refused = inv("db.copy", "qa", "dev", "--as-superuser", "--confirm", goal)
+    assert refused.returncode == 2
+    assert "its large objects are neither left out nor declared plain" in refused.stderr
+    for rule, number in {"null": 0, "plain": 1}.items():
+        source.decide({**RULES, "large objects": rule, "user mappings": rule})
+        done = inv("db.copy", "qa", "dev", "--as-superuser", "--confirm", goal)
+        assert done.returncode == 0, done.stderr
+        assert cluster.value(large, goal) == number
+        assert cluster.value(mappings, goal) == number
+    source.decide({**RULES, "large objects": "plain"})
+    assert inv("db.copy", "qa", "dev", "--as-superuser", "--confirm", goal).returncode == 0
+    assert cluster.value(mappings, goal) == 0
+
+
+PARTS = """
+CREATE TABLE parts (id int, who text, born date) PARTITION BY RANGE (born);
+CREATE TABLE parts_60 PARTITION OF parts FOR VALUES FROM ('1960-01-01') TO ('1970-01-01')
+  PARTITION BY HASH (who);
+CREATE TABLE parts_60_0 PARTITION OF parts_60 FOR VALUES WITH (MODULUS 2, REMAINDER 0);
+CREATE TABLE parts_60_1 PARTITION OF parts_60 FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+CREATE TABLE parts_more PARTITION OF parts DEFAULT;
+CREATE INDEX ON parts (who);
+INSERT INTO parts SELECT i, 'Erika ' || i, DATE '1960-01-01' + i * 20
+  FROM generate_series(1, 400) i;
+CREATE TABLE child (more text) INHERITS (visits);
+INSERT INTO child SELECT i, NULL, 'Erika said', 'Erika' FROM generate_series(1000, 1010) i;
+"""
+
+
+def test_partitions_have_the_rules_of_their_table(
+    cluster: Cluster, source: Source, goal: str, inv: Callable[..., Any]
+) -> None:
+    cluster.execute(PARTS, source.database)
+    decided = {**RULES, "public.parts.who": "hash", "public.parts.*": "plain"}
+    decided |= {"public.parts.born": "date 900 days", "public.child.more": "text"}
+    source.decide(decided)
+    done = inv("db.copy", "qa", "dev", "--json")
+    assert done.returncode == 0, done.stderr
+    counted = "SELECT count(*) FROM parts"
+    assert cluster.value(counted, goal) == 400
+    assert cluster.value(f"{counted} WHERE who ~ '^[0-9a-f]{{32}}$'", goal) == 400
+    assert cluster.value("SELECT count(note) FROM ONLY child", goal) == 0
+    del decided["public.child.more"]
+    source.decide(decided)
+    refused = inv("db.copy", "qa", "dev")
+    assert refused.returncode == 2
+    assert "1 column of it is neither masked nor declared plain" in refused.stderr
+    assert "public.child.more: text" in refused.stderr

@@ -12,7 +12,7 @@ from pgtasks.copy.mask.columns import Column
 from pgtasks.copy.mask.expression import Fault, Names
 from pgtasks.copy.mask.guess import guess
 from pgtasks.copy.mask.ready import Ready, Unfit
-from pgtasks.copy.mask.rules import LARGE_OBJECTS, PLAIN, Rule
+from pgtasks.copy.mask.rules import BESIDE, LARGE_OBJECTS, PLAIN, USER_MAPPINGS, Rule
 from pgtasks.copy.mask.settings import Masks
 from pgtasks.errors import BadConfiguration, Refused
 from pgtasks.report import plural
@@ -41,10 +41,15 @@ class Decided:
 
 @dataclass(frozen=True)
 class Masking:
-    """The decisions about all columns of a source; `version` identifies what the masks do."""
+    """The decisions about all columns of a source; `version` identifies what the masks do.
+
+    `beside` has what is decided about what is no column; `required` is whether all must be decided.
+    """
 
     columns: tuple[Decided, ...] = ()
     version: str = ""
+    beside: Mapping[str, str] = field(default_factory=dict)
+    required: bool = False
 
     @property
     def masked(self) -> tuple[Decided, ...]:
@@ -57,6 +62,17 @@ class Masking:
         return tuple(
             each.column for each in self.columns if each.rule is None and not each.column.ancestors
         )
+
+    @property
+    def without_large_objects(self) -> bool:
+        """Whether large objects are left out."""
+        return self.beside.get(LARGE_OBJECTS) == "null"
+
+    @property
+    def without_user_mappings(self) -> bool:
+        """Whether user mappings with options, which have passwords, are left out."""
+        asked = self.beside.get(USER_MAPPINGS)
+        return asked == "null" or bool(asked is None and (self.masked or self.required))
 
     def applied(self, relations: Iterable[Relation]) -> tuple[Relation, ...]:
         """Return relations that read the masks in place of their columns."""
@@ -130,7 +146,7 @@ class _Rules:
         named = [
             rule
             for rule in self.masks.rules
-            if rule.where != LARGE_OBJECTS
+            if rule.where not in BESIDE
             and not rule.type
             and any(rule.matches((*table, column.name)) for table in own)
         ]
@@ -187,6 +203,8 @@ def decided(
         return Masking()
     masking = decide(conn, masks, encoding=encoding)
     refuse_undecided(masking, masks, without)
+    if masks.required and LARGE_OBJECTS not in masking.beside:
+        _refuse_large_objects(conn, masks)
     return masking
 
 
@@ -198,7 +216,8 @@ def decide(conn: Connection, masks: Masks, *, encoding: str) -> Masking:
     made = list(_compiled(conn, chosen(conn, masks), encoding))
     _refuse_without_key(masks, made)
     _refuse_broken(conn, made)
-    return Masking(tuple(made), _version(made))
+    beside = {rule.where: rule.text for rule in masks.rules if rule.where in BESIDE}
+    return Masking(tuple(made), _version(made), beside, bool(masks.required))
 
 
 def chosen(conn: Connection, masks: Masks) -> list[Decided]:
@@ -218,7 +237,7 @@ def is_ready(rule: Rule) -> bool:
 
 def _refuse_unused(masks: Masks, used: set[str], every: Sequence[Column]) -> None:
     for rule in masks.rules:
-        if rule.where == LARGE_OBJECTS or rule.where in used:
+        if rule.where in BESIDE or rule.where in used:
             continue
         known = {str(each) for each in every}
         if rule.type:
@@ -387,6 +406,15 @@ def refuse_undecided(masking: Masking, masks: Masks, without: Collection[int] = 
         hint="\n".join(_block(undecided, masks.environment)),
         details={"undecided": [str(each) for each in undecided]},
     )
+
+
+def _refuse_large_objects(conn: Connection, masks: Masks) -> None:
+    query = "SELECT EXISTS (SELECT FROM pg_largeobject_metadata)"
+    if connection.value(conn, query, into=bool):
+        raise Refused(
+            f"{masks.required}: its large objects are neither left out nor declared plain",
+            hint=f'decide them in env/{masks.environment}.yaml:\nmask:\n  {LARGE_OBJECTS}: "null"',
+        )
 
 
 def _block(undecided: Sequence[Column], environment: str) -> list[str]:

@@ -12,6 +12,7 @@ from pgtasks.copy.mask import block, coverage, expression
 from pgtasks.copy.mask.coverage import Decided, Masking
 from pgtasks.copy.mask.guess import guess
 from pgtasks.copy.mask.preview import ENCODING
+from pgtasks.copy.mask.rules import LARGE_OBJECTS
 from pgtasks.copy.mask.settings import Masks
 from pgtasks.copy.schema import schema_options
 from pgtasks.errors import Failed
@@ -95,7 +96,11 @@ def check(conn: Connection, masks: Masks, archive: Sequence[Entry], *, encoding:
     untouchable = {
         each.oid for each in catalog.relations(conn, "rp") if each.foreign_code or each.own_cast
     }
-    leaks = [*_values(conn, masking, archive, untouchable), *_beside(conn), *_own_columns(masking)]
+    leaks = [
+        *_values(conn, masking, archive, untouchable),
+        *_beside(conn, masking),
+        *_own_columns(masking),
+    ]
     return Checked(masks.environment, masking, tuple(leaks))
 
 
@@ -132,19 +137,15 @@ def _sampled(conn: Connection, each: Decided) -> list[str]:
     return connection.rows(conn, query, into=str)
 
 
-_BESIDE = """
-SELECT count(*)::int FROM pg_largeobject_metadata
-UNION ALL SELECT count(*)::int FROM pg_user_mappings WHERE umoptions IS NOT NULL
-"""
+_LARGE = "SELECT count(*) FROM pg_largeobject_metadata"
 
 
-def _beside(conn: Connection) -> Iterator[Leak]:
-    """Yield what no rule is for."""
-    large, mappings = connection.rows(conn, _BESIDE, into=int)
-    if large:
-        yield Leak("large objects", f"{plural(large, 'large object')} are copied as they are")
-    if mappings:
-        yield Leak("user mappings", f"the options of {mappings} are copied, passwords included")
+def _beside(conn: Connection, masking: Masking) -> Iterator[Leak]:
+    """Yield what no rule of a column is for."""
+    number = connection.value(conn, _LARGE, into=int)
+    if number and LARGE_OBJECTS not in masking.beside:
+        text = f"{plural(number, 'large object')} without a rule: plain, or null to leave them out"
+        yield Leak(LARGE_OBJECTS, text)
 
 
 def _own_columns(masking: Masking) -> Iterator[Leak]:

@@ -16,7 +16,8 @@ from pgtasks.server import catalog
 PLAIN = "plain"
 _TYPE = "type "
 _PARTLY = "partly "
-LARGE_OBJECTS = "large objects"
+LARGE_OBJECTS, USER_MAPPINGS = "large objects", "user mappings"
+BESIDE = (LARGE_OBJECTS, USER_MAPPINGS)  # what is no column: plain, or null to leave it out
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,10 @@ def rule(where: str, text: object, layer: str) -> Rule:
     text = text.strip()
     partly = text.startswith(_PARTLY)
     made = Rule(where, text[len(_PARTLY) :].strip() if partly else text, layer, partly)
-    if where != LARGE_OBJECTS and not made.type:
+    if where in BESIDE:
+        if text not in (PLAIN, "null"):
+            raise BadConfiguration(f"{made}: {text!r}, expected plain, or null to leave them out")
+    elif not made.type:
         _patterns(made)
     return made
 
