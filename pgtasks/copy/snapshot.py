@@ -163,8 +163,8 @@ def taken(plan: CopyPlan, path: Path, progress: Progress) -> Iterator[Snapshot]:
             masking = _masking(plan, exporter)
             scope = replace(
                 scope,
-                tables=masking.applied(scope.tables),
-                others=masking.applied(scope.others),
+                tables=masking.applied(map(_without_jobs, scope.tables)),
+                others=masking.applied(map(_without_jobs, scope.others)),
                 large_objects=scope.large_objects and not masking.without_large_objects,
             )
             watch = Watch(exporter, now, scope, words, progress)
@@ -203,6 +203,11 @@ def taken(plan: CopyPlan, path: Path, progress: Progress) -> Iterator[Snapshot]:
             masking,
             totals=counted,
         )
+
+
+def _without_jobs(table: Relation) -> Relation:
+    """Return a table of pg_cron without its rows: the jobs of the source would run here too."""
+    return replace(table, condition=NO_ROWS) if table.extension == "pg_cron" else table
 
 
 def _masking(plan: CopyPlan, exporter: Connection) -> Masking:

@@ -212,8 +212,11 @@ def _notes(
 ) -> Iterator[str]:
     for line in plan.rights.lines():
         yield line.replace("of the backup ", "of the source ").replace("in the backup", "there")
-    if left := plan.left(plan.archive).names:
+    unusable = leaving.naming(plan.archive, plan.absent)
+    if left := leaving.left(plan.archive, (), unusable).names:
         yield f"without {', '.join(left)}: the role does not exist here"
+    if plan.masking.without_user_mappings and any(map(schema.has_password, plan.archive)):
+        yield "without user mappings that have options, which hold passwords"
     if plan.origin.major != plan.major:
         yield f"the source is PostgreSQL {plan.origin.major}, the target {plan.major}"
     if tuple(locale) != tuple(plan.facts.locale_of()):

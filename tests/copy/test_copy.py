@@ -343,3 +343,32 @@ def test_a_log_names_tables_done_and_indexes_being_built(
         )
     said = capsys.readouterr().err
     assert re.search(r"  copy: .* of about .* 2 of 2 tables, building slowly\n", said), said
+
+
+CRON = """
+CREATE SCHEMA cron;
+CREATE TABLE cron.job (jobid bigint PRIMARY KEY, command text);
+SELECT pg_catalog.pg_extension_config_dump('cron.job', '');
+"""
+
+
+def test_jobs_of_pg_cron_stay_where_they_are(
+    cluster18: Cluster, fresh_database: Callable[..., str]
+) -> None:
+    folder = cluster18.folder / "share" / "extension"
+    folder.mkdir(parents=True)
+    (folder / "pg_cron.control").write_text("default_version = '1.0'\n", encoding="utf-8")
+    (folder / "pg_cron--1.0.sql").write_text(CRON, encoding="utf-8")
+    for path in (folder.parent, folder, *folder.iterdir()):
+        path.chmod(0o755)
+    path = f"ALTER ROLE postgres SET extension_control_path = '$system:{folder.parent}'"
+    cluster18.execute(path)
+    try:
+        source, target = pair(cluster18, cluster18, fresh_database)
+        cluster18.execute("CREATE EXTENSION pg_cron; CREATE TABLE t AS SELECT 1", source.database)
+        cluster18.execute("INSERT INTO cron.job VALUES (1, 'SELECT 1')", source.database)
+        copied(source, target)
+        assert cluster18.value("SELECT count(*) FROM cron.job", target.database) == 0
+        assert cluster18.value("SELECT count(*) FROM t", target.database) == 1
+    finally:
+        cluster18.execute("ALTER ROLE postgres RESET extension_control_path")

@@ -328,7 +328,9 @@ def test_what_is_no_column_is_decided_too(
         assert cluster.value(large, goal) == number
         assert cluster.value(mappings, goal) == number
     source.decide({**RULES, "large objects": "plain"})
-    assert inv("db.copy", "qa", "dev", "--as-superuser", "--confirm", goal).returncode == 0
+    done = inv("db.copy", "qa", "dev", "--as-superuser", "--confirm", goal)
+    assert done.returncode == 0, done.stderr
+    assert "without user mappings that have options, which hold passwords" in done.stderr
     assert cluster.value(mappings, goal) == 0
 
 
