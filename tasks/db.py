@@ -108,7 +108,7 @@ def restore(
 
 
 @task(
-    iterable=["exclude_data", "where", "follow"],
+    iterable=["exclude_data", "where", "follow", "tables"],
     help={
         "source": "environment to copy from; it is only read",
         "target": "environment to copy to; its database is replaced, and kept for db.undo",
@@ -128,6 +128,10 @@ def restore(
         "exclude_data": "leave out the rows of tables that match (a list, or repeatable)",
         "where": "take the rows of TABLE=CONDITION, and all that they refer to (repeatable)",
         "sample": "take a percentage of the rows of each table, and all that they refer to",
+        "schema_only": "take the schema, and keep the rows of the target",
+        "data_only": "take the rows, and keep the schema of the target",
+        "tables": "take the rows of tables that match, and keep all else of the target (a list)",
+        "lossy": "leave behind rows and columns that have no place in the other schema",
         "follow": "of a subset, take rows of TABLE[:PARENT] that refer to rows taken (a list)",
     },
 )
@@ -139,6 +143,10 @@ def copy(
     where=None,
     sample=None,
     follow=None,
+    schema_only=False,
+    data_only=False,
+    tables=None,
+    lossy=False,
     jobs=None,
     unmasked=False,
     confirm_source=None,
@@ -177,7 +185,16 @@ def copy(
             leave_behind=leave_behind,
             backup_first=backup_first,
             rate=parsed(rate),
-            scope=scope_of(exclude_data=exclude_data, where=where, sample=sample, follow=follow),
+            scope=scope_of(
+                exclude_data=exclude_data,
+                where=where,
+                sample=sample,
+                follow=follow,
+                schema_only=schema_only,
+                data_only=data_only,
+                tables=tables,
+                lossy=lossy,
+            ),
             proof=proof,
             analyze=analyze,
             template=template,

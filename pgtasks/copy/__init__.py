@@ -7,6 +7,8 @@ subset    the rows that --where and --sample choose, and all that they need
 graph     which tables of a subset lead to which
 closure   the SQL that chooses the rows of a subset
 conditions  the conditions of --where
+carry     a copy made of two databases: what comes from which
+merge     its plan
 names     the tables that flags name
 keys      the foreign keys of a database
 survey    collect everything that a copy needs, and make the plan

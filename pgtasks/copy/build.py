@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,7 +17,6 @@ from pgtasks.copy.prove import Proven
 from pgtasks.database import drop, intact, lay, loader, side
 from pgtasks.database.side import TemplateInUse
 from pgtasks.errors import Failed, NotProven, Unreachable
-from pgtasks.host import tempfiles
 from pgtasks.host.local import HERE
 from pgtasks.report import Console, Say, typed
 from pgtasks.report.boundaries import boundary
@@ -107,7 +105,7 @@ def _loaded(
     """Load the side database and prove it; `earlier` are the seconds of earlier steps."""
     conn = lock.connection
     before = intact.look(conn, plan.side)
-    with _archive() as path:
+    with load.archive_file() as path:
         with _logged_in(plan, lock, console.say, reads_all=plan.way == "delta") as entered:
             loaded = loader(
                 entered, path, lambda source: survey.revise(plan, conn, source), console
@@ -156,17 +154,6 @@ def _compared(
         console.progress("prove") as progress,
     ):
         return prove.prove(entered, loaded, scratch, progress=progress)
-
-
-@contextmanager
-def _archive() -> Iterator[Path]:
-    """Yield the path of a file for the schema, for the length of a block."""
-    handle, path = tempfiles.file(".dump")
-    os.close(handle)
-    try:
-        yield path
-    finally:
-        tempfiles.remove(path)
 
 
 def _prepare(plan: CopyPlan, lock: Lock, say: Say, *, copied: str = "") -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -17,7 +18,7 @@ from pgtasks.copy.plan import CopyPlan
 from pgtasks.copy.pool import Pool, Work
 from pgtasks.copy.snapshot import Snapshot
 from pgtasks.copy.throttle import Throttle
-from pgtasks.host import pipeline, tools
+from pgtasks.host import pipeline, tempfiles, tools
 from pgtasks.host.base import Command
 from pgtasks.host.local import HERE
 from pgtasks.host.pipeline import Pipeline
@@ -29,6 +30,7 @@ from pgtasks.server.dump import describe
 from pgtasks.server.proof.fingerprint import pin_statement
 from pgtasks.server.proof.model import Proof
 from pgtasks.server.proof.toc import Entry
+from pgtasks.server.quoting import qualified
 
 POLL = 0.1
 # as pg_dump sets them, and without waiting for the disk: the commit of the swap flushes all
@@ -76,6 +78,35 @@ class Loaded:
         """Return all entries."""
         return (*self.archive, *self.large)
 
+    def joined(self, second: Loaded, plan: CopyPlan) -> Loaded:
+        """Return the same with what was loaded from the second database."""
+        return replace(
+            self,
+            proof=_joined(self.proof, second.proof, plan),
+            taken=second.taken if plan.itself else self.taken,
+            large=(*self.large, *second.large),
+            routed={**self.routed, **second.routed},
+            tables=self.tables + second.tables,
+            rows=(self.rows or 0) + (second.rows or 0),
+            shares=(*self.shares, *second.shares),
+        )
+
+
+def _joined(first: Proof, second: Proof, plan: CopyPlan) -> Proof:
+    """Return the proof of a copy that is made of two databases."""
+    carried = plan.carried
+    assert carried is not None
+    others = {f"table {qualified(*name)}" for name in carried.tables}
+    unproven = [item for item in first.unproven if item.object not in others]
+    return replace(
+        first,
+        tables=(*first.tables, *second.tables),
+        sequences=(*first.sequences, *second.sequences),
+        large_objects=second.large_objects if carried.large_objects else first.large_objects,
+        unproven=(*unproven, *second.unproven),
+        computed={**first.computed, **second.computed},
+    )
+
 
 def load(plan: CopyPlan, path: Path, revise: Revise, console: Console) -> Loaded:
     """Load the side database from one snapshot of the source; `path` is for its schema.
@@ -102,6 +133,9 @@ def load(plan: CopyPlan, path: Path, revise: Revise, console: Console) -> Loaded
             proof = loading.finish(progress)
             clock.lap("rows and indexes")
         set_sequences(plan, source)
+        second = _second(plan, progress) if plan.second else None
+        if second:
+            clock.lap("rows that are carried over")
         boundary("copy.loaded")
         built = {build.number for builds in loading.indexes.values() for build in builds}
         restore(plan, env, path, schema.after_rows(source.archive, built))
@@ -110,14 +144,51 @@ def load(plan: CopyPlan, path: Path, revise: Revise, console: Console) -> Loaded
             pipeline.run(HERE, [plan.load.analyze_command(env)])
             clock.lap("analyze")
     slowest = sorted(pool.seconds.items(), key=lambda item: -item[1])[:3]
-    return Loaded(
+    loaded = Loaded(
         *(proof, source.taken, tuple(source.archive), loading.large_entries, loading.routed),
         tables=len(pool.rows),
         rows=sum(pool.rows.values()),
         seconds=clock.seconds,
         slowest=tuple(slowest),
-        shares=tuple(Share(total, pool.rows.get(oid, 0)) for oid, total in source.totals.items()),
+        shares=_shares(source, pool),
     )
+    return loaded if second is None else loaded.joined(second, plan)
+
+
+def _shares(source: Snapshot, pool: Pool) -> tuple[Share, ...]:
+    return tuple(Share(total, pool.rows.get(oid, 0)) for oid, total in source.totals.items())
+
+
+def _second(plan: CopyPlan, progress: Progress) -> Loaded:
+    """Load the rows of the second database."""
+    assert plan.second is not None
+    second = replace(plan.second, login=plan.login)
+    with archive_file() as path, lent(second) as env, ExitStack() as reading:
+        source = reading.enter_context(snapshot.taken(second, path, progress))
+        loading = _Loading(second, source, reading, env)
+        with loading.pool as pool:
+            pool.start()
+            proof = loading.finish(progress)
+    set_sequences(second, source)
+    return Loaded(
+        *(proof, source.taken, (), loading.large_entries, loading.routed),
+        tables=len(pool.rows),
+        rows=sum(pool.rows.values()),
+        seconds={},
+        slowest=(),
+        shares=_shares(source, pool),
+    )
+
+
+@contextmanager
+def archive_file() -> Iterator[Path]:
+    """Yield the path of a file for a schema, for the length of a block."""
+    handle, path = tempfiles.file(".dump")
+    os.close(handle)
+    try:
+        yield path
+    finally:
+        tempfiles.remove(path)
 
 
 Revise = Callable[[Snapshot], None]
@@ -147,11 +218,12 @@ class _Loading:
         planned = tables.plan(
             source.exporter,
             source.rows,
-            binary=plan.origin.major == plan.major,
+            binary=plan.origin.major == plan.major and not plan.is_second,
             masked=source.masking.routes(),
         )
         self.routed = {str(table): table.root for table in planned if table.root}
-        whole = [table.relation.oid for table in planned if table.whole]
+        # the archive of a second database is not restored: its indexes come with the first one
+        whole = [each.relation.oid for each in planned if each.whole and not plan.is_second]
         self.indexes = indexes.by_table(
             indexes.builds(
                 indexes.read(source.exporter, whole),

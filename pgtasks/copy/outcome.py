@@ -28,7 +28,7 @@ class Copied:
     def lines(self) -> list[str]:
         """Return what a person reads."""
         plan, loaded = self.built.plan, self.built.loaded
-        origin = f"{plan.source.environment}/{plan.source.database}"
+        origin = f"{plan.named.environment}/{plan.named.database}"
         swapped = report.duration(self.swapped.seconds)
         steps = ", ".join(f"{step} {seconds:.1f} s" for step, seconds in loaded.seconds.items())
         lines = [

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from pgtasks.copy import survey
+from pgtasks.copy import merge, survey
 from pgtasks.copy.build import Built, build, clear
 from pgtasks.copy.options import CopyOptions
 from pgtasks.copy.outcome import Copied
@@ -40,7 +40,8 @@ def copy(
     _check_room(origin.target, lock, options)
 
     beside = recover.look(lock.connection, lock.target)
-    plan = survey.make_plan(origin, lock, host, options, beside)
+    make = merge.make_plan if options.scope.of_two else survey.make_plan
+    plan = make(origin, lock, host, options, beside)
     if not agreed(plan):
         return plan
     for line in recover.heal(lock):
@@ -59,6 +60,8 @@ def _check_room(source: Target, lock: Lock, options: CopyOptions) -> None:
     # beside the lock: workers, vacuumdb or the proof, pg_dump, one that ends sessions
     place = lock.target.at(lock.target.maintenance)
     needed, jobs = options.jobs + 4, options.jobs
+    if options.scope.of_two:  # its rows are read too
+        needed += 2 * jobs + 4
     room.check(lock.connection, place, "the copy", within=0, besides=needed, jobs=jobs)
     with connection.session(source, read_only=True, purpose="db.copy") as conn:
         # workers and proof, the snapshot, the watch, pg_dump of the schema or of large objects

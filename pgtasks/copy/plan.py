@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from pgtasks import report
+from pgtasks.copy.carry import Carried
 from pgtasks.copy.mask.coverage import Masking
 from pgtasks.copy.options import CopyOptions
 from pgtasks.copy.part import WHOLE, Part
@@ -20,6 +21,7 @@ from pgtasks.database.side import side_name
 from pgtasks.host.tools import Toolset
 from pgtasks.server.dump.source import Source
 from pgtasks.server.identity import Identity
+from pgtasks.server.proof.scope import Content
 from pgtasks.server.proof.toc import Entry
 from pgtasks.server.stamp import Stamp
 from pgtasks.settings.target import Target
@@ -35,6 +37,9 @@ class CopyPlan:
     are the properties of the side database, `major` is that of the target's server, `replaced` is
     None if the target does not exist. `login` is the target with the login of the load, if there is
     one. Policies and user mappings for `absent` roles are left out.
+
+    With `carried`, the copy is made of two databases: the schema is that of `source`, which is the
+    target `itself` if the copy keeps its schema, and `second` is the plan for the other one.
     """
 
     source: Target
@@ -57,6 +62,21 @@ class CopyPlan:
     notes: tuple[str, ...] = ()
     masking: Masking = field(default_factory=Masking, repr=False)
     part: Part = WHOLE
+    itself: bool = False
+    carried: Carried | None = field(default=None, repr=False)
+    second: CopyPlan | None = field(default=None, repr=False)
+    is_second: bool = False
+
+    @property
+    def named(self) -> Target:
+        """Return the source that the command line names."""
+        return self.second.source if self.itself and self.second else self.source
+
+    def taken(self, content: Content) -> Content:
+        """Return what the copy takes of the content of this database, if it takes two."""
+        if self.carried is None:
+            return content
+        return self.carried.of_second(content) if self.is_second else self.carried.of_first(content)
 
     @property
     def side(self) -> str:
@@ -109,7 +129,7 @@ class CopyPlan:
             self.target.environment,
             self.target.database,
             self.system,
-            origin=f"{self.source.environment}/{self.source.database}",
+            origin=f"{self.named.environment}/{self.named.database}",
             lacks="\n".join(self.left(self.archive).names),
             role="new",
             run=self.run,
@@ -118,9 +138,10 @@ class CopyPlan:
 
     def lines(self) -> list[str]:
         """Return the plan for a person."""
+        origin = self.second.origin if self.itself and self.second else self.origin
         return [
-            f"source   {self.source}, {report.plural(self.origin.tables, 'table')},"
-            f" {report.size(self.origin.bytes)}",
+            f"source   {self.named}, {report.plural(origin.tables, 'table')},"
+            f" {report.size(origin.bytes)}",
             *self.part.lines(),
             *(f"mask     {line}" for line in self.masking.lines()),
             f"way      {self._way()}",
@@ -156,7 +177,7 @@ class CopyPlan:
     def as_json(self) -> dict[str, Any]:
         """Return the plan as plain data."""
         return {
-            "source": {"environment": self.source.environment, "database": self.source.database},
+            "source": {"environment": self.named.environment, "database": self.named.database},
             "way": self.way,
             "tools": str(self.tools),
             "jobs": self.options.jobs,

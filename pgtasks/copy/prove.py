@@ -17,6 +17,7 @@ from pgtasks.server.proof import Comparison, Proof, entries
 from pgtasks.server.proof.difference import Difference
 from pgtasks.server.proof.entries import Access
 from pgtasks.server.proof.model import TableProof
+from pgtasks.server.proof.scope import Content
 from pgtasks.server.proof.toc import Entry
 
 _SHOWN = 20  # number of differences in an error
@@ -55,6 +56,7 @@ def prove(
             format=loaded.proof.format,
             purpose="db.copy proof",
             trusted=True,
+            narrow=plan.carried.of_result if plan.carried else _all,
             progress=progress,
         )
         expected, actual = (joined(each, loaded.routed) for each in (loaded.proof, actual))
@@ -66,6 +68,10 @@ def prove(
     _refuse((*comparison.differences, *differences))
     unproven = (f"{item.object}: {item.reason}" for item in loaded.proof.unproven)
     return Proven(comparison, (*unproven, *comparison.skipped, *notes))
+
+
+def _all(content: Content) -> Content:
+    return content
 
 
 def joined(proof: Proof, routed: Mapping[str, tuple[str, str]]) -> Proof:

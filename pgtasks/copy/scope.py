@@ -18,13 +18,24 @@ class Scope:
     `exclude_data` are patterns of tables whose rows are left out; `where` are patterns of tables
     with the conditions on their rows, and `sample` is a percentage of the others' rows; `follow`
     are patterns of tables whose rows come with those that they refer to, each with a pattern of
-    these, or nothing.
+    these, or nothing. `schema_only` keeps the rows of the target, `data_only` its schema, and
+    `tables` all but the rows of some tables; `lossy` leaves rows and columns behind that have no
+    place then.
     """
 
     exclude_data: tuple[str, ...] = ()
     where: tuple[tuple[str, str], ...] = ()
     sample: float | None = None
     follow: tuple[tuple[str, str], ...] = ()
+    schema_only: bool = False
+    data_only: bool = False
+    tables: tuple[str, ...] = ()
+    lossy: bool = False
+
+    @property
+    def of_two(self) -> bool:
+        """Whether the copy keeps a part of the database that it replaces."""
+        return self.schema_only or self.data_only or bool(self.tables)
 
     @property
     def complete(self) -> bool:
@@ -46,9 +57,22 @@ def scope_of(
     where: Sequence[str] = (),
     sample: str | None = None,
     follow: Sequence[str] = (),
+    schema_only: bool = False,
+    data_only: bool = False,
+    tables: Sequence[str] = (),
+    lossy: bool = False,
 ) -> Scope:
     """Return the scope that flags ask for, raising Refused."""
+    rows = data_only or tables or where or follow or exclude_data or sample is not None
+    if schema_only and rows:
+        raise Refused("--schema-only copies no rows: leave out the flags that choose some")
+    if lossy and not (schema_only or data_only or tables):
+        raise Refused("--lossy is for --schema-only, --data-only and --tables")
     return Scope(
+        schema_only=schema_only,
+        data_only=data_only,
+        tables=names.listed(tables),
+        lossy=lossy,
         exclude_data=names.listed(exclude_data),
         where=tuple(map(conditions.parted, where)),
         sample=None if sample is None else _percent(sample),

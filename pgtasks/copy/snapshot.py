@@ -159,7 +159,7 @@ def taken(plan: CopyPlan, path: Path, progress: Progress) -> Iterator[Snapshot]:
                 stack.enter_context(_reading(plan, name)) for _ in range(plan.options.jobs)
             )
             everything = content(exporter, sizes=plan.origin.sizes)
-            scope = narrowed(exporter, everything, plan.options.scope, plan.part.now)
+            scope = plan.taken(narrowed(exporter, everything, plan.options.scope, plan.part.now))
             masking = _masking(plan, exporter)
             scope = replace(
                 scope,

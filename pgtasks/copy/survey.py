@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from pgtasks.copy import part as parts
 from pgtasks.copy import schema, template, way
@@ -24,24 +24,39 @@ from pgtasks.server import catalog, connection
 from pgtasks.server.connection import Connection
 from pgtasks.server.dump import describe
 from pgtasks.server.dump.source import look
-from pgtasks.server.identity import identify, refuse_other, system_identifier
+from pgtasks.server.identity import Identity, identify, refuse_other, system_identifier
 from pgtasks.server.lock import Lock
 from pgtasks.server.proof.toc import Entry
 from pgtasks.server.reach import Origin
 from pgtasks.settings.target import Target
 
 
+@dataclass(frozen=True)
+class Itself:
+    """The target of a copy that keeps its schema, and its identity."""
+
+    target: Target
+    allowed: Identity
+
+
 def make_plan(
-    source: Origin, lock: Lock, host: Host, options: CopyOptions, beside: Leftovers
+    source: Origin | Itself,
+    lock: Lock,
+    host: Host,
+    options: CopyOptions,
+    beside: Leftovers,
+    *,
+    more: Iterable[str] = (),
 ) -> CopyPlan:
-    """Return the plan of a copy, raising for obstacles, without changing anything.
+    """Return the plan of a copy, raising for obstacles and `more`, without changing anything.
 
     `host` is that of the target.
     """
     origin, target, conn = source.target, lock.target, lock.connection
     with connection.session(origin, read_only=True, purpose="db.copy") as reading:
         refuse_other(source.allowed, identify(reading), origin.database)
-        refuse_same(reading, conn, origin, target)
+        if isinstance(source, Origin):
+            refuse_same(reading, conn, origin, target)
         part = parts.part(reading, options.scope)
         looked = part.of(look(reading))
         from_facts = properties.read(reading, origin.database)
@@ -87,7 +102,7 @@ def make_plan(
     if free is not None:  # what an interrupted run left is dropped before anything is built
         free += sum(half.bytes or 0 for half in beside.half_built)
     of_way = way.obstacles(plan, conn, candidate, from_facts)
-    obstacles.refuse("copy", [*of_way, *_obstacles(plan, conn, free, versions)])
+    obstacles.refuse("copy", [*more, *of_way, *_obstacles(plan, conn, free, versions)])
     plan = way.chosen(plan, conn, candidate, from_facts)
     return replace(plan, notes=tuple(_notes(plan, from_facts.locale_of(), spaces - usable, free)))
 

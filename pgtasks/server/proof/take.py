@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from pgtasks.report import Progress
 from pgtasks.server import catalog, connection
 from pgtasks.server.proof.model import FORMAT, Proof
 from pgtasks.server.proof.reader import SNAPSHOT, ProofReader, snapshot_of
-from pgtasks.server.proof.scope import content
+from pgtasks.server.proof.scope import Content, content
 from pgtasks.settings.target import Target
 
 _LOOK = 0.2  # seconds between updates of the progress
@@ -24,6 +24,7 @@ def take(
     purpose: str = "proof",
     format: int = FORMAT,
     trusted: bool = False,
+    narrow: Callable[[Content], Content] = lambda content: content,
     progress: Progress | None = None,
 ) -> Proof:
     """Return the proof of a database, read by `jobs` sessions in one snapshot.
@@ -31,7 +32,8 @@ def take(
     Without `snapshot` (an exported one) it takes its own. Tables that match a pattern of
     `exclude_data` (as pg_dump's --exclude-table-data) are listed as unproven. `format` is that of
     the proof it will be compared with, and decides how rows are hashed. The sessions are read-only;
-    `trusted` lets code of other roles run in them. Raises Failed, also if a table was altered
+    `trusted` lets code of other roles run in them; `narrow` returns what is read of the content.
+    Raises Failed, also if a table was altered
     meanwhile (the snapshot may lack its rows), and Unreachable.
     """
     with connection.session(target, read_only=True, purpose=purpose) as conn:
@@ -47,7 +49,7 @@ def take(
             trusted=trusted,
         )
         with ProofReader(
-            target, snapshot, scope, jobs=jobs, purpose=purpose, format=format
+            target, snapshot, narrow(scope), jobs=jobs, purpose=purpose, format=format
         ) as taking:
             if progress is not None:
                 show(taking, progress)

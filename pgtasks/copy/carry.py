@@ -1,0 +1,319 @@
+"""A copy made of two databases: the schema of one, with rows of the other in some tables.
+
+With --schema-only, the schema is the source's and the rows are those of the target that is
+replaced. With --data-only or --tables, schema and all other rows are the target's. Rows go by the
+names of tables and columns; what has no place is found here, before anything starts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+from psycopg2 import sql
+
+from pgtasks import report
+from pgtasks.copy import names
+from pgtasks.copy.scope import NO_ROWS, Scope
+from pgtasks.server import catalog, connection
+from pgtasks.server.catalog import OWN_SCHEMA, Relation
+from pgtasks.server.connection import Connection
+from pgtasks.server.proof.scope import Content
+from pgtasks.server.quoting import qualified, quoted
+
+Name = tuple[str, str]
+_COLUMNS = f"""
+SELECT n.nspname AS schema, c.relname AS "table", a.attname AS name,
+  format_type(a.atttypid, a.atttypmod) AS type, a.attnotnull AS required,
+  a.atthasdef OR a.attidentity <> '' AS filled, a.attgenerated <> '' AS generated
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND {OWN_SCHEMA}
+"""
+_OWNED = """
+SELECT n.nspname, s.relname FROM pg_depend d JOIN pg_class s ON s.oid = d.objid
+JOIN pg_namespace n ON n.oid = s.relnamespace
+WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass
+AND s.relkind = 'S' AND d.deptype IN ('a', 'i') AND d.refobjid = ANY (%s::oid[])
+"""
+# the text of a value is the same in both types, and fits
+_WIDER = {
+    "smallint": ("integer", "bigint", "numeric"),
+    "integer": ("bigint", "numeric"),
+    "bigint": ("numeric",),
+}
+_ANY_TEXT = ("text", "character varying")
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: `required` is NOT NULL, `filled` means that it has a default or an identity."""
+
+    schema: str
+    table: str
+    name: str
+    type: str
+    required: bool
+    filled: bool
+    generated: bool
+
+
+@dataclass(frozen=True)
+class Side:
+    """The tables of one of the databases: their columns, sequences, and who may not be queried."""
+
+    tables: Mapping[Name, Mapping[str, Column]]
+    relations: Mapping[Name, Relation]
+    sequences: frozenset[Name]
+
+
+@dataclass(frozen=True)
+class Limit:
+    """The columns of a table that both databases have; those in `text` have different types."""
+
+    columns: frozenset[str]
+    text: frozenset[str] = frozenset()
+
+    def of(self, table: Relation) -> Relation:
+        """Return a table with these columns only."""
+        columns = tuple(name for name in table.columns if name in self.columns)
+        return replace(
+            table,
+            columns=columns,
+            plain=table.plain & self.columns - self.text,
+            typed=table.typed & self.columns,
+            stored=table.stored & self.columns,
+            virtual=table.virtual & self.columns,
+        )
+
+
+@dataclass(frozen=True)
+class Carried:
+    """What comes from the second database: tables with their columns, sequences, large objects.
+
+    `keeps` says whether the other tables of the first one keep their rows.
+    """
+
+    tables: Mapping[Name, Limit]
+    sequences: frozenset[Name]
+    large_objects: bool
+    keeps: bool
+    words: tuple[str, ...] = ()
+    obstacles: tuple[str, ...] = field(default=(), repr=False)
+
+    def of_first(self, content: Content) -> Content:
+        """Return the content of the first database without what comes from the second."""
+
+        def kept(table: Relation) -> Relation:
+            if self.keeps or table.extension:
+                return table
+            return replace(table, condition=NO_ROWS, bytes=0)
+
+        return replace(
+            content,
+            tables=tuple(kept(each) for each in content.tables if _name(each) not in self.tables),
+            others=tuple(kept(each) for each in content.others if _name(each) not in self.tables),
+            sequences=tuple(
+                each
+                for each in content.sequences
+                if self.keeps and _name(each) not in self.sequences
+            ),
+            large_objects=content.large_objects and not self.large_objects and self.keeps,
+        )
+
+    def of_second(self, content: Content) -> Content:
+        """Return the content of the second database that goes into the copy."""
+
+        def limited(tables: Collection[Relation]) -> tuple[Relation, ...]:
+            limits = ((each, self.tables.get(_name(each))) for each in tables)
+            return tuple(limit.of(each) for each, limit in limits if limit)
+
+        return replace(
+            content,
+            tables=limited(content.tables),
+            others=limited(content.others),
+            sequences=tuple(each for each in content.sequences if _name(each) in self.sequences),
+            large_objects=content.large_objects and self.large_objects,
+            unproven=tuple(
+                each
+                for each in content.unproven
+                if each.object in {f"table {qualified(*name)}" for name in self.tables}
+            ),
+        )
+
+    def of_result(self, content: Content) -> Content:
+        """Return the content of the copy, with the columns that can be compared."""
+        tables = tuple(
+            limit.of(each) if (limit := self.tables.get(_name(each))) else each
+            for each in content.tables
+        )
+        return replace(content, tables=tables)
+
+
+def _name(table: Relation) -> Name:
+    return table.schema, table.name
+
+
+def read(conn: Connection) -> Side:
+    """Read the tables of a database."""
+    tables: dict[Name, dict[str, Column]] = {}
+    relations = catalog.relations(conn, "rS")
+    plain = {_name(each): each for each in relations if each.kind == "r" and not each.extension}
+    for column in connection.rows(conn, _COLUMNS, into=Column):
+        tables.setdefault((column.schema, column.table), {})[column.name] = column
+    return Side(
+        {name: tables.get(name, {}) for name in plain},
+        plain,
+        frozenset(_name(each) for each in relations if each.kind == "S"),
+    )
+
+
+def schema_only(first: Side, second: Side, conn: Connection, *, lossy: bool) -> Carried:
+    """Return what comes from the replaced database, `second`, into the source's schema.
+
+    `conn` is a session in the second database.
+    """
+    shared = {name for name in second.tables if name in first.tables}
+    faults = list(_faults(first, second, conn, shared, lossy=lossy))
+    gone = [
+        qualified(*name)
+        for name in sorted(second.tables.keys() - shared)
+        if _has_rows(conn, second.relations[name])
+    ]
+    if gone and not lossy:
+        faults.append(
+            f"tables of the target with rows are not in the new schema: {names.few(gone)}:"
+            " --lossy leaves them in the database that is kept"
+        )
+    return Carried(
+        tables=_limits(first, second, shared),
+        sequences=first.sequences & second.sequences,
+        large_objects=True,
+        keeps=False,
+        words=(
+            f"the schema alone: {report.plural(len(shared), 'table')} with the rows of the target, "
+            f"{report.plural(len(first.tables) - len(shared), 'new table')} empty",
+            *([f"rows of {names.few(gone)} are left behind"] if gone else ()),
+        ),
+        obstacles=tuple(faults),
+    )
+
+
+def data_only(first: Side, second: Side, conn: Connection, scope: Scope, *, lossy: bool) -> Carried:
+    """Return what comes from the source, `second`, into the schema of the target.
+
+    `conn` is a session in the source.
+    """
+    by_oid = {each.oid: name for name, each in second.relations.items()}
+    wanted = set(second.tables)
+    if scope.tables:
+        oids = names.matched(conn, "--tables", scope.tables)
+        wanted = {by_oid[oid] for oid in oids if oid in by_oid}
+    left_out = names.matched(conn, "--exclude-data", scope.exclude_data)
+    wanted -= {by_oid[oid] for oid in left_out if oid in by_oid}
+    shared = {name for name in wanted if name in first.tables}
+    faults = list(_faults(first, second, conn, shared, lossy=lossy))
+    absent = [qualified(*name) for name in sorted(wanted - shared)]
+    if absent and (scope.tables or not lossy):
+        faults.append(
+            f"the target has no {names.few(absent)}: --schema-only brings the source's schema"
+            + ("" if scope.tables else ", --lossy leaves these rows out")
+        )
+    whole = not scope.tables
+    sequences = second.sequences
+    if not whole:
+        owners = [second.relations[name].oid for name in shared]
+        sequences = frozenset(connection.rows(conn, _OWNED, (owners,), into=tuple[str, str]))
+    kept = len(first.tables) - len(shared)
+    return Carried(
+        tables=_limits(first, second, shared),
+        sequences=first.sequences & sequences,
+        large_objects=whole,
+        keeps=True,
+        words=(
+            f"the rows of {report.plural(len(shared), 'table')}, in the schema of the target",
+            *([f"the rows of {report.plural(kept, 'table')} stay as they are"] if kept else ()),
+        ),
+        obstacles=tuple(faults),
+    )
+
+
+def _limits(first: Side, second: Side, shared: Collection[Name]) -> dict[Name, Limit]:
+    limits = {}
+    for name in shared:
+        new, old = first.tables[name], second.tables[name]
+        columns = {
+            column
+            for column in new.keys() & old.keys()
+            if not new[column].generated and not old[column].generated
+        }
+        text = {column for column in columns if new[column].type != old[column].type}
+        limits[name] = Limit(frozenset(columns), frozenset(text))
+    return limits
+
+
+def _faults(
+    first: Side, second: Side, conn: Connection, shared: Collection[Name], *, lossy: bool
+) -> Iterator[str]:
+    """Yield one line for each column whose values have no place, or that gets none."""
+    for name in sorted(shared):
+        new, old = first.tables[name], second.tables[name]
+        faults = list(_of_columns(name, new, old, lossy=lossy))
+        nullable = [
+            column
+            for column in sorted(new.keys() & old.keys())
+            if new[column].required and not old[column].required and not new[column].generated
+        ]
+        if not (faults or nullable) or not _has_rows(conn, second.relations[name]):
+            continue
+        yield from faults
+        for column in nullable:
+            if _has_nulls(conn, second.relations[name], column):
+                yield f"column {_column(name, column)} has nulls, and is NOT NULL there"
+
+
+def _of_columns(
+    name: Name, new: Mapping[str, Column], old: Mapping[str, Column], *, lossy: bool
+) -> Iterator[str]:
+    for column in sorted(new.keys() | old.keys()):
+        if column not in new:
+            if not old[column].generated and not lossy:
+                yield f"column {_column(name, column)} has no place: --lossy leaves its values"
+        elif column not in old:
+            each = new[column]
+            if each.required and not each.filled and not each.generated:
+                yield f"column {_column(name, column)} is NOT NULL and has no default"
+        elif not _fits(new[column], old[column]):
+            types = f"{old[column].type} to {new[column].type}"
+            yield f"column {_column(name, column)} changes from {types}: not all values may fit"
+
+
+def _column(name: Name, column: str) -> str:
+    return f"{qualified(*name)}.{quoted(column)}"
+
+
+def _fits(new: Column, old: Column) -> bool:
+    if new.generated or old.generated:
+        return True
+    if old.type.startswith(("character(", "bpchar")):
+        return new.type == old.type  # their text loses blanks
+    wider = _ANY_TEXT if not old.type.startswith("numeric") else (*_ANY_TEXT, "numeric")
+    return new.type == old.type or new.type in (*wider, *_WIDER.get(old.type, ()))
+
+
+def _has_rows(conn: Connection, table: Relation) -> bool:
+    if table.foreign_code:
+        return True  # to look would run code of another role
+    query = sql.SQL("SELECT EXISTS (SELECT FROM ONLY {})")
+    return connection.value(conn, query.format(_place(table)), into=bool)
+
+
+def _has_nulls(conn: Connection, table: Relation, column: str) -> bool:
+    if table.foreign_code:
+        return True
+    query = sql.SQL("SELECT EXISTS (SELECT FROM ONLY {} WHERE {} IS NULL)")
+    return connection.value(conn, query.format(_place(table), sql.Identifier(column)), into=bool)
+
+
+def _place(table: Relation) -> sql.Identifier:
+    return sql.Identifier(table.schema, table.name)

@@ -1,0 +1,105 @@
+"""The plan of a copy that is made of two databases, see `carry`."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import replace
+
+from pgtasks.copy import carry, survey
+from pgtasks.copy import part as parts
+from pgtasks.copy.carry import Carried
+from pgtasks.copy.mask import coverage
+from pgtasks.copy.mask.coverage import Masking
+from pgtasks.copy.mask.settings import Masks
+from pgtasks.copy.options import CopyOptions
+from pgtasks.copy.part import Part
+from pgtasks.copy.plan import CopyPlan
+from pgtasks.copy.scope import EVERYTHING
+from pgtasks.copy.survey import Itself
+from pgtasks.database import properties
+from pgtasks.database.recover import Leftovers
+from pgtasks.errors import Refused
+from pgtasks.host.base import Host
+from pgtasks.server import catalog, connection
+from pgtasks.server.connection import Connection
+from pgtasks.server.dump.source import look
+from pgtasks.server.identity import identify, refuse_other
+from pgtasks.server.lock import Lock
+from pgtasks.server.reach import Origin
+
+_NOTE = "what is written to the target from now on stays in the database that is kept"
+
+
+def make_plan(
+    origin: Origin, lock: Lock, host: Host, options: CopyOptions, beside: Leftovers
+) -> CopyPlan:
+    """Return the plan of a copy that keeps schema or rows of the target, raising for obstacles."""
+    scope, target = options.scope, lock.target
+    if options.template or options.delta:
+        raise Refused("--template and --delta copy everything: leave them out")
+    # of the schema there is nothing to mask, and one's own rows are what they are
+    plain = replace(options, masks=Masks(), scope=EVERYTHING, rows=True)
+    if not properties.owner(lock.connection, target.database):
+        if not scope.schema_only:
+            raise Refused(f"{target} does not exist, and has no schema to keep")
+        empty = Carried({}, frozenset(), False, False, ("the schema alone",))
+        plan = survey.make_plan(origin, lock, host, plain, beside)
+        return replace(plan, carried=empty, part=Part(rows=empty.words))
+    with ExitStack() as stack:
+        reading = (
+            connection.session(each, read_only=True, purpose="db.copy")
+            for each in (origin.target, target)
+        )
+        there, here = (stack.enter_context(session) for session in reading)
+        refuse_other(origin.allowed, identify(there), origin.target.database)
+        survey.refuse_same(there, lock.connection, origin.target, target)
+        carried = _carried(there, here, options)
+        itself = Itself(target, identify(here))
+        conn = here if scope.schema_only else there
+        part = parts.part(conn, replace(scope, tables=(), exclude_data=()))
+        part = replace(part, oids=_left(conn, carried))
+        looked, masking = part.of(look(conn)), Masking()
+        if not scope.schema_only:
+            masking = coverage.planned(
+                conn, options.masks, encoding=looked.encoding, without=part.oids
+            )
+    more = [*carried.obstacles, *part.obstacles]
+    first: Origin | Itself = origin if scope.schema_only else itself
+    second: Origin | Itself = itself if scope.schema_only else origin
+    plan = survey.make_plan(first, lock, host, plain, beside, more=more)
+    other = replace(
+        plan,
+        source=second.target,
+        allowed=second.allowed,
+        origin=looked,
+        options=plain if scope.schema_only else replace(options, rows=True),
+        part=part,
+        masking=masking,
+        carried=carried,
+        is_second=True,
+    )
+    return replace(
+        plan,
+        itself=not scope.schema_only,
+        carried=carried,
+        second=other,
+        part=Part(rows=(*carried.words, *part.rows)),
+        masking=masking,
+        notes=(*plan.notes, _NOTE),
+    )
+
+
+def _left(conn: Connection, carried: Carried) -> frozenset[int]:
+    """Return the tables of the second database whose rows are not taken."""
+    relations = catalog.relations(conn, "r")
+    return frozenset(
+        each.oid for each in relations if (each.schema, each.name) not in carried.tables
+    )
+
+
+def _carried(there: Connection, here: Connection, options: CopyOptions) -> Carried:
+    scope = options.scope
+    theirs, ours = carry.read(there), carry.read(here)
+    if scope.schema_only:
+        return carry.schema_only(theirs, ours, here, lossy=scope.lossy)
+    return carry.data_only(ours, theirs, there, scope, lossy=scope.lossy)
