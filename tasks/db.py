@@ -108,7 +108,7 @@ def restore(
 
 
 @task(
-    iterable=["exclude_data", "where", "follow", "tables"],
+    iterable=["exclude", "exclude_data", "where", "follow", "tables"],
     help={
         "source": "environment to copy from; it is only read",
         "target": "environment to copy to; its database is replaced, and kept for db.undo",
@@ -125,6 +125,7 @@ def restore(
         "leave_behind": "continue without settings and grants that this role cannot apply",
         "backup_first": "back up the target before anything is built",
         "rate": "most bytes of rows in a second, as 20MB, for all jobs together",
+        "exclude": "leave out tables that match, and what depends on them (a list)",
         "exclude_data": "leave out the rows of tables that match (a list, or repeatable)",
         "where": "take the rows of TABLE=CONDITION, and all that they refer to (repeatable)",
         "sample": "take a percentage of the rows of each table, and all that they refer to",
@@ -139,6 +140,7 @@ def copy(
     c,
     source,
     target,
+    exclude=None,
     exclude_data=None,
     where=None,
     sample=None,
@@ -186,6 +188,7 @@ def copy(
             backup_first=backup_first,
             rate=parsed(rate),
             scope=scope_of(
+                exclude=exclude,
                 exclude_data=exclude_data,
                 where=where,
                 sample=sample,

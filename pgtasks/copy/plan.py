@@ -90,7 +90,7 @@ class CopyPlan:
 
     def left(self, archive: Sequence[Entry]) -> LeftOut:
         """Return what is left out of the source's schema."""
-        numbers = set(leaving.naming(archive, self.absent))
+        numbers = leaving.naming(archive, self.absent) | self.part.entries(archive)
         if self.masking.without_user_mappings:
             numbers |= {entry.number for entry in archive if has_password(entry)}
         return leaving.left(archive, (), numbers)

@@ -15,14 +15,15 @@ NO_ROWS = "WHERE false"  # the condition of a table whose rows are left out
 class Scope:
     """The part of a database that a copy takes.
 
-    `exclude_data` are patterns of tables whose rows are left out; `where` are patterns of tables
-    with the conditions on their rows, and `sample` is a percentage of the others' rows; `follow`
-    are patterns of tables whose rows come with those that they refer to, each with a pattern of
-    these, or nothing. `schema_only` keeps the rows of the target, `data_only` its schema, and
-    `tables` all but the rows of some tables; `lossy` leaves rows and columns behind that have no
-    place then.
+    `exclude` are patterns of tables that are left out, `exclude_data` of those without rows;
+    `where` are patterns of tables with the conditions on their rows, and `sample` is a percentage
+    of the others' rows; `follow` are patterns of tables whose rows come with those that they refer
+    to, each with a pattern of these, or nothing. `schema_only` keeps the rows of the target,
+    `data_only` its schema, and `tables` all but the rows of some tables; `lossy` leaves rows and
+    columns behind that have no place then.
     """
 
+    exclude: tuple[str, ...] = ()
     exclude_data: tuple[str, ...] = ()
     where: tuple[tuple[str, str], ...] = ()
     sample: float | None = None
@@ -53,6 +54,7 @@ EVERYTHING = Scope()
 
 def scope_of(
     *,
+    exclude: Sequence[str] = (),
     exclude_data: Sequence[str] = (),
     where: Sequence[str] = (),
     sample: str | None = None,
@@ -68,7 +70,10 @@ def scope_of(
         raise Refused("--schema-only copies no rows: leave out the flags that choose some")
     if lossy and not (schema_only or data_only or tables):
         raise Refused("--lossy is for --schema-only, --data-only and --tables")
+    if exclude and (schema_only or data_only or tables):
+        raise Refused("--exclude is for copies that keep nothing of the target, see --exclude-data")
     return Scope(
+        exclude=names.listed(exclude),
         schema_only=schema_only,
         data_only=data_only,
         tables=names.listed(tables),

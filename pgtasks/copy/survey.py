@@ -196,6 +196,8 @@ def _obstacles(
     if plan.masking.masked and not plan.options.proof:
         yield "without its proof nobody knows whether the masks changed the values: omit --no-proof"
     yield from plan.part.obstacles
+    for table in _dependents(plan)[0]:
+        yield f"{table} depends on a table that is left out: leave it out too, with --exclude"
     yield from obstacles.rights(conn, plan.target, plan.facts.owner)
     rights = plan.rights
     if not plan.options.as_superuser:
@@ -222,11 +224,22 @@ def _obstacles(
     )
 
 
+def _dependents(plan: CopyPlan) -> tuple[list[str], list[str]]:
+    """Return the tables that depend on tables left out, and everything else that does."""
+    numbers = plan.part.entries(plan.archive)
+    if not numbers:
+        return [], []
+    left = leaving.left(plan.archive, (), numbers).numbers
+    return plan.part.dependents(entry for entry in plan.archive if entry.number in left)
+
+
 def _notes(
     plan: CopyPlan, locale: Sequence[str], missing: Collection[str], free: int | None
 ) -> Iterator[str]:
     for line in plan.rights.lines():
         yield line.replace("of the backup ", "of the source ").replace("in the backup", "there")
+    if others := _dependents(plan)[1]:
+        yield f"without what depends on tables left out: {', '.join(others)}"
     unusable = leaving.naming(plan.archive, plan.absent)
     if left := leaving.left(plan.archive, (), unusable).names:
         yield f"without {', '.join(left)}: the role does not exist here"

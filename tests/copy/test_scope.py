@@ -83,6 +83,38 @@ def test_rows_that_refer_to_rows_left_out_are_refused(cluster: Cluster, shop: An
     assert number(cluster, target.database, '"order"') == 500
 
 
+def test_tables_that_are_left_out(cluster: Cluster, shop: Any) -> None:
+    source, target = shop
+    cluster.execute(
+        'CREATE VIEW seen AS SELECT c.name, o.id FROM customer c JOIN "order" o'
+        " ON o.customer = c.id; CREATE VIEW again AS SELECT * FROM seen;"
+        "CREATE TABLE serial (id serial PRIMARY KEY); INSERT INTO serial DEFAULT VALUES",
+        source.database,
+    )
+    done = copied(source, target, KEEP, scope=scope_of(exclude=["customer,serial", "log"]))
+    left = "SELECT relname FROM pg_class WHERE relkind IN ('r', 'p', 'v', 'm', 'S')"
+    left += " AND relnamespace::regnamespace::text !~ '^pg_|^inf' ORDER BY 1"
+    assert cluster.execute(left, target.database) == [("it's, 🐘",), ("order",)]
+    assert number(cluster, target.database, '"order"') == 500
+    lines = "\n".join(done.built.plan.lines())
+    assert "part     without public.customer, " in lines
+    for name in ("view public.seen", "view public.again", "order.order_customer_fkey"):
+        assert name in lines, name
+    assert "materialized view public.counted" in lines
+    assert "serial_pkey" not in lines
+    assert done.built.proven.comparison.identical_tables == 2
+
+
+def test_a_table_that_depends_on_one_left_out_is_refused(cluster: Cluster, shop: Any) -> None:
+    source, target = shop
+    cluster.execute("CREATE TABLE heir () INHERITS (customer)", source.database)
+    with pytest.raises(Refused, match=r"table public\.heir depends on a table that is left out"):
+        copied(source, target, KEEP, scope=scope_of(exclude=["customer"]))
+    copied(source, target, KEEP, scope=scope_of(exclude=["customer", "heir"]))
+    with pytest.raises(Refused, match="--exclude is for copies that keep nothing"):
+        scope_of(exclude=["customer"], data_only=True)
+
+
 def test_a_pattern_that_matches_nothing_names_the_nearest(shop: Any) -> None:
     source, target = shop
     for pattern, words in {
