@@ -174,7 +174,7 @@ def copy(
 
         from pgtasks.backup.first import backing_up
         from pgtasks.cli.source import source as opened
-        from pgtasks.copy import Copied, CopyOptions, copy, scope_of
+        from pgtasks.copy import Copied, CopyOptions, arrive, copy, scope_of
         from pgtasks.copy.mask.settings import masks
         from pgtasks.copy.throttle import parsed
         from pgtasks.schema.trigger import differences
@@ -200,6 +200,7 @@ def copy(
             ),
             proof=proof,
             analyze=analyze,
+            arrival=arrive.found(r.project.folder("sql") / "arrive", r.project.root),
             template=template,
             delta=delta,
             rows=rows,

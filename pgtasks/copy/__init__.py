@@ -26,6 +26,7 @@ template  let the server copy the files of the source
 delta     let the server copy the files of the target, copy the tables that differ
 way       the way of a copy: rows, or one of these two
 prove     compare the side database with the snapshot
+arrive    run the files of the project on the copy
 build     create, load and prove the side database
 perform   run all steps in order
 outcome   the result

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from pgtasks import report
 from pgtasks.copy import delta, load, prove, survey, template
+from pgtasks.copy.arrive import Arrived
+from pgtasks.copy.arrive import run as run_arrival
 from pgtasks.copy.delta import NotAlike
 from pgtasks.copy.load import Loaded, Revise
 from pgtasks.copy.plan import CopyPlan
@@ -40,6 +42,20 @@ class Built:
     plan: CopyPlan
     loaded: Loaded
     proven: Proven
+    arrived: Arrived | None = None
+
+
+def arrive(built: Built, lock: Lock, console: Console) -> Built:
+    """Run the project's own files on the side database, which was proven before."""
+    plan, arrival = built.plan, built.plan.options.arrival
+    if arrival is None:
+        return built
+    with _logged_in(plan, lock, console.say) as entered:
+        role = entered.loading.role or entered.load.owner
+        arrived = run_arrival(arrival, replace(entered.loading, role=role))
+    for line in arrived.lines():
+        console.say(line)
+    return replace(built, arrived=arrived)
 
 
 def build(plan: CopyPlan, lock: Lock, console: Console) -> Built:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from pgtasks.copy.arrive import Arrival
 from pgtasks.copy.mask.settings import Masks
 from pgtasks.copy.scope import EVERYTHING, Scope
 
@@ -20,6 +21,7 @@ class CopyOptions:
     backup_first: bool = False
     rate: float | None = None  # bytes per second
     masks: Masks = field(default_factory=Masks)
+    arrival: Arrival | None = None
     scope: Scope = EVERYTHING
     proof: bool = True
     analyze: bool = True

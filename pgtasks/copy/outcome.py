@@ -48,6 +48,8 @@ class Copied:
             lines.append(f"the old one is kept as {self.swapped.kept!r}: {undo} takes it back")
         else:
             lines.append("nothing was replaced, so that there is nothing to undo")
+        if self.built.arrived:
+            lines += self.built.arrived.lines()
         for name in self.disabled:
             lines.append(f"subscription {name!r} is disabled, as pg_dump saves it")
         return [*lines, *self.trigger_differences, *self.trimmed.lines()]
@@ -77,6 +79,7 @@ class Copied:
                 for each in loaded.shares
             ],
             "slowest": dict(loaded.slowest),
+            "arrived": self.built.arrived.as_json() if self.built.arrived else None,
             **self.trimmed.as_json(),
             "disabled_subscriptions": list(self.disabled),
             "trigger_differences": list(self.trigger_differences),

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from pgtasks.copy import merge, survey
-from pgtasks.copy.build import Built, build, clear
+from pgtasks.copy.build import Built, arrive, build, clear
 from pgtasks.copy.options import CopyOptions
 from pgtasks.copy.outcome import Copied
 from pgtasks.copy.plan import CopyPlan
@@ -75,6 +75,7 @@ def _replaced(plan: CopyPlan, lock: Lock, console: Console) -> tuple[Built, swap
     try:
         built = build(plan, lock, console)
         boundary("copy.proven")
+        built = arrive(built, lock, console)
         is_gone = before.gone(lock, console.say)
         swapped = swap.swap_in(
             *(lock, plan.target, plan.side, replace(plan.stamp, taken=built.loaded.taken)),

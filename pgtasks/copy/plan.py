@@ -146,6 +146,7 @@ class CopyPlan:
             *(f"mask     {line}" for line in self.masking.lines()),
             f"way      {self._way()}",
             f"build    {self.side!r}, owner {self.facts.owner!r}",
+            *self._arrival(),
             *self._replaced(),
             *(f"note     {note}" for note in self.notes),
         ]
@@ -163,6 +164,10 @@ class CopyPlan:
     def _limit(self) -> str:
         rate = self.options.rate
         return f", at most {report.size(rate)}/s" if rate else ""
+
+    def _arrival(self) -> Iterator[str]:
+        if self.options.arrival:
+            yield f"run      {', '.join(self.options.arrival.names)}, after the proof"
 
     def _replaced(self) -> Iterator[str]:
         if self.replaced is None:
@@ -184,6 +189,7 @@ class CopyPlan:
             "side": self.side,
             "source_bytes": self.origin.bytes,
             "masks": self.masking.as_json(),
+            "arrive": list(self.options.arrival.names) if self.options.arrival else [],
             "replaces": self.replaced is not None,
             "backup_first": self.backs_up,
             "rate": self.options.rate,

@@ -17,6 +17,12 @@ def quoted(name: str) -> str:
     return name if plain and not name[0].isdigit() else f'"{doubled}"'
 
 
+def identifier(name: str) -> str:
+    """Return an identifier in double quotes, for SQL: it may be a keyword."""
+    doubled = name.replace('"', '""')
+    return f'"{doubled}"'
+
+
 # Bytes of a name that are not valid UTF-8: a SQL_ASCII database has no encoding, nor do the names
 # of databases and roles. Each byte becomes a private-use character (U+F780 to U+F7FF), which is
 # valid in files and on terminals, and is converted back when it is sent.

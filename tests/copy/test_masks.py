@@ -368,3 +368,67 @@ def test_partitions_have_the_rules_of_their_table(
     assert refused.returncode == 2
     assert "1 column of it is neither masked nor declared plain" in refused.stderr
     assert "public.child.more: text" in refused.stderr
+
+
+def arriving(project: Path, **files: str) -> None:
+    """Write files of sql/arrive."""
+    folder = project / "sql" / "arrive"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (folder / f"{name}.sql").write_text(text, encoding="utf-8")
+
+
+def test_files_run_on_the_copy_after_its_proof(
+    cluster: Cluster,
+    source: Source,
+    goal: str,
+    plain_owner: str,
+    project: Path,
+    inv: Callable[..., Any],
+) -> None:
+    arriving(
+        project,
+        b="UPDATE people SET notes = 'arrived' WHERE id = 3; SELECT 'printed';",
+        a="CREATE TABLE hooks AS SELECT current_user::text who, current_database()::text place",
+    )
+    planned = inv("db.copy", "qa", "dev", "--dry")
+    assert "run      sql/arrive/a.sql, sql/arrive/b.sql, after the proof" in planned.stdout
+    done = inv("db.copy", "qa", "dev", "--json")
+    assert done.returncode == 0, done.stderr
+    shown = json.loads(done.stdout)
+    assert shown["sentence"].startswith("2 of 2 tables identical")
+    changed = {"table": "public.people", "inserted": 0, "updated": 1, "deleted": 0}
+    assert changed in shown["arrived"]["tables"]
+    assert "which is no longer equal to the source" in done.stderr
+    ((who, place),) = cluster.execute("SELECT who, place FROM hooks", goal)
+    assert who == plain_owner
+    assert place.startswith(f"{goal}__new_")
+    assert cluster.value("SELECT notes FROM people WHERE id = 3", goal) == "arrived"
+    assert cluster.value("SELECT to_regclass('hooks') IS NULL", source.database)
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "words"),
+    [
+        ("UPDATE people SET name = NULL", 1, "sql/arrive/a.sql:1: "),
+        ("COMMIT;", 2, "would end the transaction"),
+        ("\\copy people to 'out'", 2, "reads or writes a file of this machine"),
+        ("RESET ROLE; ALTER DATABASE postgres SET work_mem = '1MB'", 1, "must be owner"),
+    ],
+)
+def test_a_file_that_fails_ends_the_copy(
+    cluster: Cluster,
+    source: Source,
+    goal: str,
+    project: Path,
+    inv: Callable[..., Any],
+    text: str,
+    code: int,
+    words: str,
+) -> None:
+    arriving(project, a=text)
+    done = inv("db.copy", "qa", "dev")
+    assert done.returncode == code, done.stderr
+    assert words in done.stderr
+    assert cluster.value("SELECT count(*) FROM old", goal) == 1
+    assert sides(cluster, goal) == []

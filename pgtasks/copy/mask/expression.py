@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 from psycopg2 import sql
 
 from pgtasks.copy.mask.columns import Column
-from pgtasks.copy.mask.ready import quoted_always
 from pgtasks.errors import Failed
 from pgtasks.server import connection, parser
 from pgtasks.server.connection import Connection
+from pgtasks.server.quoting import identifier
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
@@ -68,7 +68,7 @@ class Names:
 
 def written(text: str, column: Column) -> str:
     """Return an expression with the name of the column in place of {column}."""
-    return text.replace(COLUMN, f"{quoted_always(column.table)}.{quoted_always(column.name)}")
+    return text.replace(COLUMN, f"{identifier(column.table)}.{identifier(column.name)}")
 
 
 def names(text: str) -> Names:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pgtasks.copy.mask import key, words
 from pgtasks.copy.mask.columns import Column
 from pgtasks.errors import BadConfiguration
-from pgtasks.server.quoting import quoted
+from pgtasks.server.quoting import identifier
 
 _ALIAS = '"pgtasks mask"'  # in the masks' own queries, so that no name of a table is hidden
 _TEXT = ("text", "varchar", "bpchar", "citext", "name")
@@ -197,7 +197,7 @@ class Ready:
 
     def masked(self, column: Column, encoding: str) -> str:
         """Return the SQL of a column's mask, raising Unfit."""
-        own = f"{quoted_always(column.table)}.{quoted_always(column.name)}"
+        own = f"{identifier(column.table)}.{identifier(column.name)}"
         kind = column.element or column.base
         if self.types and kind not in self.types:
             raise Unfit(f"it is of type {column.cast}, the mask is for {', '.join(self.types)}")
@@ -211,12 +211,6 @@ class Ready:
                 " ORDER BY n) END"
             )
         return f"CASE WHEN {own} IS NOT NULL THEN {self.sql(Value(own, column, encoding))} END"
-
-
-def quoted_always(name: str) -> str:
-    """Return an identifier in double quotes."""
-    doubled = name.replace('"', '""')
-    return f'"{doubled}"'
 
 
 def _hash_is_wide(column: Column) -> bool:
@@ -288,10 +282,10 @@ def _date(days: int, by: str | None) -> Ready:
         raise BadConfiguration("date 0 days leaves a date as it is")
 
     def sql(value: Value) -> str:
-        table = quoted_always(value.column.table)
+        table = identifier(value.column.table)
         digest = value.digest("date")
         if by:
-            column = by if by.startswith('"') else quoted_always(by)
+            column = by if by.startswith('"') else identifier(by)
             digest = key.digest(f"'date:' || coalesce({table}.{column}::text, '')", value.encoding)
         shift = _from(
             {"h": _hex(digest)},
@@ -397,8 +391,3 @@ def _object(value: str, tree: Mapping[str, object], context: Value) -> str:
         )
     joined = " || ".join(members)
     return f"CASE WHEN jsonb_typeof({value}) = 'object' THEN {joined} ELSE 'null'::jsonb END"
-
-
-def shown(column: Column) -> str:
-    """Return the name of a column within its table, for SQL."""
-    return quoted(column.name)

@@ -9,44 +9,11 @@ from typing import Any
 
 from pgtasks import report
 from pgtasks.errors import Failed
-from pgtasks.host import decoding
 from pgtasks.schema.seed.sets import SeedSet
-from pgtasks.server.psql import program, session
+from pgtasks.server.psql import changes, program, session
+from pgtasks.server.psql.changes import Rows
 from pgtasks.server.psql.source import Source
 from pgtasks.settings.target import Target
-
-# Runs in the transaction of the load, and thus counts only rows that this transaction wrote, by
-# table rather than by partition. An interrupted load runs no query and changes nothing.
-_CHANGES = """
-SELECT coalesce(pg_catalog.json_agg(pg_catalog.row_to_json(t) ORDER BY t."table"), '[]')
-FROM (
-  SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) AS "table",
-    pg_catalog.sum(s.n_tup_ins) AS inserted, pg_catalog.sum(s.n_tup_upd) AS updated,
-    pg_catalog.sum(s.n_tup_del) AS deleted
-  FROM pg_catalog.pg_stat_xact_user_tables s
-  JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=)
-    coalesce(pg_catalog.pg_partition_root(s.relid)::pg_catalog.oid, s.relid)
-  JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
-  WHERE s.schemaname OPERATOR(pg_catalog.!~) '^pg_'
-    AND s.n_tup_ins OPERATOR(pg_catalog.+) s.n_tup_upd OPERATOR(pg_catalog.+) s.n_tup_del
-      OPERATOR(pg_catalog.>) 0
-  GROUP BY n.nspname, c.relname) t
-"""
-_COUNTS = "SELECT pg_catalog.current_setting('track_counts')"
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Rows of one table that a load wrote."""
-
-    table: str
-    inserted: int
-    updated: int
-    deleted: int
-
-    def __str__(self) -> str:
-        parts = {"inserted": self.inserted, "updated": self.updated, "deleted": self.deleted}
-        return ", ".join(f"{report.count(number)} {way}" for way, number in parts.items() if number)
 
 
 @dataclass(frozen=True)
@@ -128,9 +95,7 @@ def load(target: Target, seed: SeedSet, scale_name: str) -> Loaded:
             f"warning: {seed.shown} ends the transaction that it is loaded in: an error in it would"
             " leave half of it, and rows are counted since then only"
         )
-    counts, changes = ran.answers
-    where = f"{seed.shown}: the rows it changed"
-    tables = None if counts == "off" else decoding.decode(changes.encode(), tuple[Rows, ...], where)
+    tables = changes.read(ran.answers, seed.shown)
     return Loaded(seed.name, scale_name if seed.scales else "", tables, time.monotonic() - began)
 
 
@@ -151,6 +116,6 @@ def _settings(scale: int | None) -> session.Settings:
         flags=tuple(flags),
         # timeouts of the role are meant for an application's statements
         begin="SET LOCAL statement_timeout = 0;",
-        questions=(_COUNTS, _CHANGES),
+        questions=changes.QUESTIONS,
         undone="; nothing of it stays",
     )

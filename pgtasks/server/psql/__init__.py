@@ -22,6 +22,7 @@ lexer       find commands, ends of statements and rows of COPY as psql does
 commands    the psql commands that a file may use
 source      a file or a text, refusing what is not SQL
 program     check the files with their includes, and make copies for psql
+changes     the rows that files changed
 session     one run of psql, with queries before and after the files
 script      the files of db.run
 shell       psql on a terminal, local or on the database host
