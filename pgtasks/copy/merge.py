@@ -39,12 +39,13 @@ def make_plan(
         raise Refused("--template and --delta copy everything: leave them out")
     # of the schema there is nothing to mask, and one's own rows are what they are
     plain = replace(options, masks=Masks(), scope=EVERYTHING, rows=True)
+    unmasked = Masking(required=bool(options.masks.required))
     if not properties.owner(lock.connection, target.database):
         if not scope.schema_only:
             raise Refused(f"{target} does not exist, and has no schema to keep")
         empty = Carried({}, frozenset(), False, False, ("the schema alone",))
         plan = survey.make_plan(origin, lock, host, plain, beside)
-        return replace(plan, carried=empty, part=Part(rows=empty.words))
+        return replace(plan, carried=empty, part=Part(rows=empty.words), masking=unmasked)
     with ExitStack() as stack:
         reading = (
             connection.session(each, read_only=True, purpose="db.copy")
@@ -58,7 +59,7 @@ def make_plan(
         conn = here if scope.schema_only else there
         part = parts.part(conn, replace(scope, tables=(), exclude_data=()))
         part = replace(part, oids=_left(conn, carried))
-        looked, masking = part.of(look(conn)), Masking()
+        looked, masking = part.of(look(conn)), unmasked
         if not scope.schema_only:
             masking = coverage.planned(
                 conn, options.masks, encoding=looked.encoding, without=part.oids
