@@ -15,6 +15,7 @@ from psycopg2 import sql
 from pgtasks import report
 from pgtasks.copy import names
 from pgtasks.copy.scope import NO_ROWS, Scope
+from pgtasks.errors import Failed
 from pgtasks.server import catalog, connection
 from pgtasks.server.catalog import OWN_SCHEMA, Relation
 from pgtasks.server.connection import Connection
@@ -31,10 +32,26 @@ JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdroppe
 WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND {OWN_SCHEMA}
 """
 _OWNED = """
-SELECT n.nspname, s.relname FROM pg_depend d JOIN pg_class s ON s.oid = d.objid
-JOIN pg_namespace n ON n.oid = s.relnamespace
+SELECT n.nspname AS schema, s.relname AS name, tn.nspname AS to_schema, t.relname AS "table",
+  a.attname AS "column", q.seqmin AS least, q.seqincrement > 0 AS rising
+FROM pg_depend d JOIN pg_class s ON s.oid = d.objid AND s.relkind = 'S'
+JOIN pg_sequence q ON q.seqrelid = s.oid JOIN pg_namespace n ON n.oid = s.relnamespace
+JOIN pg_class t ON t.oid = d.refobjid JOIN pg_namespace tn ON tn.oid = t.relnamespace
+JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum = d.refobjsubid
 WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass
-AND s.relkind = 'S' AND d.deptype IN ('a', 'i') AND d.refobjid = ANY (%s::oid[])
+AND d.deptype IN ('a', 'i')
+"""
+# of built-in functions, operators and types alone: others would run with the rights of the session
+_CHECKS = """
+SELECT n.nspname AS schema, c.relname AS "table", o.conname AS name,
+  pg_get_expr(o.conbin, o.conrelid) AS expression,
+  ARRAY(SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = c.oid
+    AND a.attnum = ANY (o.conkey)) AS columns
+FROM pg_constraint o JOIN pg_class c ON c.oid = o.conrelid
+JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE o.contype = 'c' AND o.convalidated AND c.relkind = 'r' AND NOT EXISTS (
+  SELECT FROM pg_depend d WHERE d.classid = 'pg_constraint'::regclass AND d.objid = o.oid
+  AND d.refobjid >= 16384 AND d.refclassid <> 'pg_class'::regclass)
 """
 # the text of a value is the same in both types, and fits
 _WIDER = {
@@ -59,12 +76,50 @@ class Column:
 
 
 @dataclass(frozen=True)
+class Owned:
+    """A sequence that belongs to a column; `rising` unless it counts down."""
+
+    schema: str
+    name: str
+    to_schema: str
+    table: str
+    column: str
+    least: int
+    rising: bool
+
+    def advance(self) -> sql.Composed:
+        """Return the statement that sets the sequence to the largest value of its column."""
+        return sql.SQL(
+            "SELECT pg_catalog.setval({}::pg_catalog.regclass, max({column})) FROM {}"
+            " HAVING max({column}) >= {}"
+        ).format(
+            sql.Literal(qualified(self.schema, self.name)),
+            sql.Identifier(self.to_schema, self.table),
+            sql.Literal(self.least),
+            column=sql.Identifier(self.column),
+        )
+
+
+@dataclass(frozen=True)
+class Check:
+    """A check constraint of built-in functions alone."""
+
+    schema: str
+    table: str
+    name: str
+    expression: str
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Side:
-    """The tables of one of the databases: their columns, sequences, and who may not be queried."""
+    """The tables of one of the databases, with their columns, sequences and checks."""
 
     tables: Mapping[Name, Mapping[str, Column]]
     relations: Mapping[Name, Relation]
     sequences: frozenset[Name]
+    owned: tuple[Owned, ...]
+    checks: tuple[Check, ...]
 
 
 @dataclass(frozen=True)
@@ -91,7 +146,8 @@ class Limit:
 class Carried:
     """What comes from the second database: tables with their columns, sequences, large objects.
 
-    `keeps` says whether the other tables of the first one keep their rows.
+    `keeps` says whether the other tables of the first one keep their rows; `new` are sequences that
+    only the first one has, of columns that rows come into.
     """
 
     tables: Mapping[Name, Limit]
@@ -99,6 +155,7 @@ class Carried:
     large_objects: bool
     keeps: bool
     words: tuple[str, ...] = ()
+    new: tuple[Owned, ...] = ()
     obstacles: tuple[str, ...] = field(default=(), repr=False)
 
     def of_first(self, content: Content) -> Content:
@@ -165,6 +222,8 @@ def read(conn: Connection) -> Side:
         {name: tables.get(name, {}) for name in plain},
         plain,
         frozenset(_name(each) for each in relations if each.kind == "S"),
+        tuple(connection.rows(conn, _OWNED, into=Owned)),
+        tuple(connection.rows(conn, _CHECKS, into=Check)),
     )
 
 
@@ -195,8 +254,21 @@ def schema_only(first: Side, second: Side, conn: Connection, *, lossy: bool) -> 
             f"{report.plural(len(first.tables) - len(shared), 'new table')} empty",
             *([f"rows of {names.few(gone)} are left behind"] if gone else ()),
         ),
+        new=tuple(
+            each
+            for each in first.owned
+            if (each.schema, each.name) not in second.sequences
+            and each.rising
+            and _comes(each, first, second)
+        ),
         obstacles=tuple(faults),
     )
+
+
+def _comes(owned: Owned, first: Side, second: Side) -> bool:
+    """Whether a column of a sequence gets values of the second database."""
+    name = (owned.to_schema, owned.table)
+    return name in first.tables and owned.column in second.tables.get(name, {})
 
 
 def data_only(first: Side, second: Side, conn: Connection, scope: Scope, *, lossy: bool) -> Carried:
@@ -222,8 +294,11 @@ def data_only(first: Side, second: Side, conn: Connection, scope: Scope, *, loss
     whole = not scope.tables
     sequences = second.sequences
     if not whole:
-        owners = [second.relations[name].oid for name in shared]
-        sequences = frozenset(connection.rows(conn, _OWNED, (owners,), into=tuple[str, str]))
+        sequences = frozenset(
+            (each.schema, each.name)
+            for each in second.owned
+            if (each.to_schema, each.table) in shared
+        )
     kept = len(first.tables) - len(shared)
     return Carried(
         tables=_limits(first, second, shared),
@@ -270,6 +345,33 @@ def _faults(
         for column in nullable:
             if _has_nulls(conn, second.relations[name], column):
                 yield f"column {_column(name, column)} has nulls, and is NOT NULL there"
+    yield from _broken(first, second, conn, shared)
+
+
+def _broken(first: Side, second: Side, conn: Connection, shared: Collection[Name]) -> Iterator[str]:
+    """Yield one line for each check constraint of the first database that rows break.
+
+    Checks that cannot be evaluated here are left to the load.
+    """
+    known = {(each.schema, each.table, each.expression) for each in second.checks}
+    for check in first.checks:
+        name = (check.schema, check.table)
+        if name not in shared or (*name, check.expression) in known:
+            continue
+        old, table = second.tables[name], second.relations[name]
+        plain = all(each in old and each not in table.typed for each in check.columns)
+        if plain and not table.foreign_code and _fails(conn, table, check):
+            yield f"rows of {table} break the check constraint {quoted(check.name)}"
+
+
+def _fails(conn: Connection, table: Relation, check: Check) -> bool:
+    query = sql.SQL("SELECT EXISTS (SELECT FROM ONLY {} WHERE NOT ({}))").format(
+        _place(table), sql.SQL(check.expression)
+    )
+    try:
+        return connection.value(conn, query, into=bool)
+    except Failed:
+        return False
 
 
 def _of_columns(

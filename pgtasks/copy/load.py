@@ -170,6 +170,10 @@ def _second(plan: CopyPlan, progress: Progress) -> Loaded:
             pool.start()
             proof = loading.finish(progress)
     set_sequences(second, source)
+    if second.carried and second.carried.new:
+        with writing(second) as conn:
+            for owned in second.carried.new:
+                connection.execute(conn, owned.advance())
     return Loaded(
         *(proof, source.taken, (), loading.large_entries, loading.routed),
         tables=len(pool.rows),

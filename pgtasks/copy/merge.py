@@ -54,6 +54,7 @@ def make_plan(
         there, here = (stack.enter_context(session) for session in reading)
         refuse_other(origin.allowed, identify(there), origin.target.database)
         survey.refuse_same(there, lock.connection, origin.target, target)
+        survey.refuse_newer(there, lock.connection, origin.target, target)
         carried = _carried(there, here, options)
         itself = Itself(target, identify(here))
         conn = here if scope.schema_only else there

@@ -57,6 +57,7 @@ def make_plan(
         refuse_other(source.allowed, identify(reading), origin.database)
         if isinstance(source, Origin):
             refuse_same(reading, conn, origin, target)
+            refuse_newer(reading, conn, origin, target)
         part = parts.part(reading, options.scope)
         looked = part.of(look(reading))
         from_facts = properties.read(reading, origin.database)
@@ -66,11 +67,6 @@ def make_plan(
         )
         candidate = template.look(reading, conn, origin.database)
     major = conn.server_version // 10000
-    if looked.major > major:
-        raise VersionMismatch(
-            f"{origin} is PostgreSQL {looked.major} and {target} is {major}: a copy goes into the "
-            "same or a newer version"
-        )
     toolset = tools.for_restore(tools.available(HERE, target), major, major, "none", target)
     archive = describe.described(
         origin, HERE, toolset, encoding=looked.encoding, options=schema.schema_options(toolset)
@@ -150,6 +146,16 @@ def refuse_same(reading: Connection, conn: Connection, origin: Target, target: T
     name = connection.value(reading, "SELECT current_database()", into=str)
     if same_server and name == target.database:
         raise Refused(f"source and target are one database: {origin} and {target}")
+
+
+def refuse_newer(reading: Connection, conn: Connection, origin: Target, target: Target) -> None:
+    """Raise VersionMismatch if the source has a newer major version than the target."""
+    older, newer = conn.server_version // 10000, reading.server_version // 10000
+    if newer > older:
+        raise VersionMismatch(
+            f"{origin} is PostgreSQL {newer} and {target} is {older}: a copy goes into the "
+            "same or a newer version"
+        )
 
 
 def _rights(

@@ -13,7 +13,7 @@ from test_subset import hold
 
 from pgtasks.copy import Copied, scope_of
 from pgtasks.database.undo import undo
-from pgtasks.errors import Failed, Refused
+from pgtasks.errors import Failed, Refused, VersionMismatch
 from pgtasks.server.lock import Lock
 from pgtasks.settings.target import Target
 
@@ -124,11 +124,43 @@ def test_a_new_column_without_a_value_is_refused(cluster: Cluster, both: Pair) -
 
 
 def test_rows_that_break_the_new_schema_leave_the_old(cluster: Cluster, both: Pair) -> None:
-    cluster.execute("ALTER TABLE person ADD CHECK (name ~ '^s')", both[0].database)
+    checks = "ALTER TABLE person ADD CONSTRAINT short CHECK (name ~ '^s')"
+    cluster.execute(checks, both[0].database)
+    with pytest.raises(Refused, match=r"rows of public\.person break the check constraint short"):
+        taken(both, schema_only=True)
+    cluster.execute(
+        "ALTER TABLE person DROP CONSTRAINT short; CREATE FUNCTION fits(text) RETURNS bool"
+        " LANGUAGE sql AS $$ SELECT $1 ~ '^s' $$; ALTER TABLE person ADD CHECK (fits(name))",
+        both[0].database,
+    )
     with pytest.raises(Failed, match="person"):
         taken(both, schema_only=True)
     assert cluster.value("SELECT count(*) FROM person", both[1].database) == 20
     assert sides(cluster, both[1].database) == []
+
+
+def test_a_new_sequence_goes_on_after_the_rows(cluster: Cluster, both: Pair) -> None:
+    cluster.execute(
+        'ALTER SEQUENCE person_id_seq RENAME TO others; UPDATE "it\'s, 🐘" SET person = 5',
+        both[1].database,
+    )
+    taken(both, schema_only=True)
+    cluster.execute("INSERT INTO person (name) VALUES ('next')", both[1].database)
+    assert cluster.value("SELECT max(id) FROM person", both[1].database) == 21
+
+
+def test_across_versions(
+    cluster: Cluster, cluster18: Cluster, fresh_database: Callable[..., str]
+) -> None:
+    source, target = pair(cluster, cluster18, fresh_database)
+    cluster.execute(NEW, source.database)
+    cluster18.execute(OLD, target.database)
+    copied(source, target, KEEP, scope=scope_of(schema_only=True))
+    assert cluster18.value("SELECT count(*) FROM person", target.database) == 20
+    copied(source, target, KEEP, scope=scope_of(data_only=True))
+    assert cluster18.value("SELECT count(*) FROM person", target.database) == 30
+    with pytest.raises(VersionMismatch, match="the same or a newer version"):
+        copied(target, source, KEEP, scope=scope_of(tables=["person"]))
 
 
 def same_schema(cluster: Cluster, both: Pair) -> None:
