@@ -62,6 +62,7 @@ def backup(
         "with_settings": "apply all settings to a new database, also of a backup of unknown origin",
         "leave_out": "omit this constraint, index, trigger or REFRESH (repeatable)",
         "leave_behind": "continue without settings and grants that this role cannot apply",
+        "masked": "mask the data by the rules of the backup's environment before it is swapped in",
     },
 )
 def restore(
@@ -76,6 +77,7 @@ def restore(
     leave_behind=False,
     accept=None,
     leave_out=None,
+    masked=False,
     confirm=None,
     json=False,
     dry=False,
@@ -102,6 +104,11 @@ def restore(
         backups = r.project.folder("backups")
         chosen = Finder(backups, r.target, r.landed).find(backup, "newest")
         options = replace(options, doubt=doubt(chosen, backups, r.project.root))
+        if masked:
+            from pgtasks.copy.mask.settings import of_backup
+
+            rules = of_backup(r.project, chosen.manifest.environment)
+            options = replace(options, masks=rules)
         with permit:
             talk = {"console": r.console, "agreed": permit.agreed}
             r.finish(restore(permit.lock, r.host, chosen, options, **talk))

@@ -432,3 +432,67 @@ def test_a_file_that_fails_ends_the_copy(
     assert words in done.stderr
     assert cluster.value("SELECT count(*) FROM old", goal) == 1
     assert sides(cluster, goal) == []
+
+
+@pytest.fixture
+def prod(source: Source, project: Path, inv: Callable[..., Any]) -> Source:
+    """Return the environment qa with a backup."""
+    saved = inv("db.backup", "--env", "qa")
+    assert saved.returncode == 0, saved.stderr
+    return source
+
+
+def backup_of(project: Path) -> str:
+    (path,) = project.glob("backups/qa/*/*/manifest.json")
+    return str(path.parent)
+
+
+def test_a_backup_of_another_environment_is_masked(
+    cluster: Cluster, prod: Source, goal: str, project: Path, inv: Callable[..., Any]
+) -> None:
+    words = ("db.restore", "--backup", backup_of(project), "--masked", "--confirm", goal)
+    dry = inv(*words, "--dry")
+    assert dry.returncode == 0, dry.stderr
+    assert "its values reach this server's files before they are masked" in dry.stdout
+    done = inv(*words, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["masked"] == [
+        "8 columns of 2 tables, rules " + stamped(cluster, goal)
+    ]
+    text = str(cluster.execute("SELECT * FROM people", goal))
+    assert "Erika" not in text
+    assert cluster.value("SELECT count(DISTINCT email) FROM people", goal) == 500
+    assert cluster.value("SELECT count(*) FROM people JOIN visits USING (email)", goal) == 400
+    (kept,) = sides(cluster, goal)
+    assert "__old_" in kept
+    assert inv("db.undo").returncode == 0
+    assert cluster.value("SELECT count(*) FROM old", goal) == 1
+
+
+def stamped(cluster: Cluster, database: str) -> str:
+    """Return the version of the masks in the stamp of a database."""
+    query = "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = %s"
+    comment = cluster.value(query, parameters=(database,))
+    return dict(word.partition("=")[::2] for word in comment.split())["masks"]
+
+
+def test_a_masked_restore_that_fails_leaves_the_target(
+    cluster: Cluster, prod: Source, goal: str, project: Path, inv: Callable[..., Any]
+) -> None:
+    chosen = dict(RULES)
+    del chosen["public.people.notes"]
+    prod.decide(chosen)
+    words = ("db.restore", "--backup", backup_of(project), "--masked", "--confirm", goal)
+    refused = inv(*words)
+    assert refused.returncode == 2, refused.stderr
+    assert "the backup is of environment 'qa': 1 column of it is neither" in refused.stderr
+    assert sides(cluster, goal) == []
+    assert cluster.value("SELECT count(*) FROM old", goal) == 1
+
+
+def test_an_environment_is_not_masked_itself(
+    prod: Source, project: Path, inv: Callable[..., Any]
+) -> None:
+    refused = inv("db.restore", "--env", "qa", "--masked", "--confirm", prod.database)
+    assert refused.returncode == 2, refused.stderr
+    assert "would lose its own data" in refused.stderr

@@ -10,6 +10,7 @@ build      create, load and prove the side database
 load       run pg_restore and gather statistics
 prove      compare rows and schema with the backup
 perform    run all steps in order
+masked     mask the restored database
 outcome    the result
 """
 

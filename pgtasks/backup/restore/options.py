@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pgtasks.copy.mask.settings import Masks
+
 
 @dataclass(frozen=True)
 class RestoreOptions:
@@ -17,6 +19,7 @@ class RestoreOptions:
     accept: tuple[str, ...] = ()
     leave_out: tuple[str, ...] = ()
     with_settings: bool = False
+    masks: Masks | None = None  # of the backup's environment
     doubt: str = ""  # why the backup may not come from this project, or may have been changed
 
     @property

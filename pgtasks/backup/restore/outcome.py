@@ -12,6 +12,8 @@ from pgtasks.database.forget import Trimmed
 from pgtasks.database.swap import Swapped
 from pgtasks.report import typed
 
+_REACHED = "the backup's own values were in this server's files and WAL meanwhile"
+
 
 @dataclass(frozen=True)
 class Restored:
@@ -23,12 +25,14 @@ class Restored:
     trimmed: Trimmed
     disabled: tuple[str, ...]  # subscriptions, as pg_dump saves them
     seconds: float
+    masked: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """Return what a person reads."""
         plan = self.plan
         swapped = f"{self.proven.sentence()}, swapped in {report.duration(self.swapped.seconds)}"
         lines = [f"restored {plan.target.database!r} from {plan.origin}: {swapped}"]
+        lines += [f"masked {line}; {_REACHED}" for line in self.masked]
         lines += [
             f"left out, and missing there until made: {missing}" for missing in plan.left.names
         ]
@@ -60,5 +64,6 @@ class Restored:
             "swap_seconds": round(self.swapped.seconds, 4),
             **self.trimmed.as_json(),
             "disabled_subscriptions": list(self.disabled),
+            "masked": list(self.masked),
             "seconds": round(self.seconds, 3),
         }

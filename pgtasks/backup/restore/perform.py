@@ -8,8 +8,9 @@ from dataclasses import replace
 
 from pgtasks import report
 from pgtasks.backup import verify
-from pgtasks.backup.restore import prove
+from pgtasks.backup.restore import masked, prove
 from pgtasks.backup.restore.build import build, clear, mark, restored_entries
+from pgtasks.backup.restore.masked import Masked
 from pgtasks.backup.restore.options import RestoreOptions
 from pgtasks.backup.restore.outcome import Restored
 from pgtasks.backup.restore.plan import RestorePlan
@@ -41,17 +42,20 @@ def restore(
     """
     began = time.monotonic()
     plan = _planned(lock, host, backup, options, console)
+    if options.masks is not None:
+        masked.refuse(options.masks, plan.target)
+        plan = replace(plan, notes=(*plan.notes, masked.NOTE))
     if not agreed(plan):
         return _with_untried(plan)
     for line in recover.heal(lock):
         console.say(line)
     boundary("restore.checked")
-    plan, proven, swapped = _replaced(plan, lock, host, console)
+    plan, proven, swapped, lines = _replaced(plan, options, lock, host, console)
     boundary("restore.swapped")
     subscriptions = attached.read(lock.connection, lock.target.database).subscriptions
     disabled = tuple(each.name for each in subscriptions if not each.enabled)
     trimmed = forget.trim(lock)
-    return Restored(plan, proven, swapped, trimmed, disabled, time.monotonic() - began)
+    return Restored(plan, proven, swapped, trimmed, disabled, time.monotonic() - began, lines)
 
 
 def _planned(
@@ -84,24 +88,26 @@ def _with_untried(plan: RestorePlan) -> RestorePlan:
 
 
 def _replaced(
-    plan: RestorePlan, lock: Lock, host: Host, console: Console
-) -> tuple[RestorePlan, Proven, Swapped]:
+    plan: RestorePlan, options: RestoreOptions, lock: Lock, host: Host, console: Console
+) -> tuple[RestorePlan, Proven, Swapped, tuple[str, ...]]:
     """Build, prove and swap; the plan that is returned knows if the target is gone meanwhile."""
     before = intact.StateBefore.look(lock, replaces=plan.replaces and not plan.invalid)
     try:
         proven = build(plan, lock, host, console)
+        made = None
+        if options.masks is not None:
+            made = masked.masked(plan, options, lock, host, console)
         if before.gone(lock, console.say):
             plan = replace(plan, replaces=False)
-        return plan, proven, _swap(plan, lock)
+        return plan, proven, _swap(plan, lock, made), made.lines if made else ()
     except BaseException as exc:
         clear(plan, lock)
         before.tell(lock, exc)
         raise
 
 
-def _swap(plan: RestorePlan, lock: Lock) -> Swapped:
+def _swap(plan: RestorePlan, lock: Lock, made: Masked | None) -> Swapped:
     if plan.invalid:  # it cannot be renamed, and has no content to keep
         drop.drop_plainly(lock.connection, plan.target.database)
-    return swap.swap_in(
-        lock, plan.target, plan.side, mark(plan), facts=plan.facts, replaces=plan.replaces
-    )
+    side, stamp = (made.side, made.stamp) if made else (plan.side, mark(plan))
+    return swap.swap_in(lock, plan.target, side, stamp, facts=plan.facts, replaces=plan.replaces)

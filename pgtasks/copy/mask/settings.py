@@ -43,6 +43,11 @@ def masks(project: Project, name: str, *, required: str = "") -> Masks:
     return Masks(environment.name, made, secrets, required)
 
 
+def of_backup(project: Project, name: str) -> Masks:
+    """Return the masks for a backup of an environment, in which each column must be decided."""
+    return masks(project, name, required=f"the backup is of environment {name!r}")
+
+
 def _printed(environment: Environment, root: Path) -> Secret | None:
     command = environment.settings.mask_key_command
     if not command:
