@@ -249,8 +249,8 @@ class _Changing:
         """Return the indexes that nothing depends on: built anew, they are faster."""
         archive = self._source.archive
         needed = {number for entry in archive for number in entry.needs}
-        oids = [each.relation.oid for each in self._changed if each.frozen]
-        built = indexes.builds(indexes.read(self._source.exporter, oids), archive)
+        sizes = {each.relation.oid: each.relation.bytes for each in self._changed if each.frozen}
+        built = indexes.builds(indexes.read(self._source.exporter, sizes), archive, sizes)
         plain = {build.number: build for build in built if build.number not in needed}
         return {
             f"{entry.namespace}\0{entry.tag}": plain[entry.number]

@@ -1,12 +1,13 @@
 """The indexes that are built as soon as the rows of their table are in.
 
-These are plain indexes and the constraints that rest on one. pg_restore builds all others:
-those of partitioned tables and materialized views, and those that need something later.
+These are plain indexes and the constraints that rest on one, also of partitions: pg_restore
+attaches them. It builds all others: those of partitioned tables, which have no rows, those of
+materialized views, and those that need something later.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from psycopg2 import sql
@@ -21,18 +22,23 @@ SELECT i.indexrelid::bigint AS oid, coalesce(o.oid, 0)::bigint AS "constraint",
   i.indrelid::bigint AS "table", pg_relation_size(i.indexrelid) AS bytes, x.relname AS name,
   am.amname AS method, i.indexprs IS NOT NULL AS computed,
   coalesce(o.contype IN ('p', 'u') AND NOT o.condeferrable, false) AS adopted,
-  coalesce(o.contype = 'p', false) AS "primary", pg_get_indexdef(i.indexrelid) AS definition
+  coalesce(o.contype = 'p', false) AS "primary", pg_get_indexdef(i.indexrelid) AS definition,
+  coalesce(h.inhparent, 0)::bigint AS parent, coalesce(p.oid, 0)::bigint AS parent_constraint
 FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_am am ON am.oid = x.relam
 LEFT JOIN pg_constraint o ON o.conindid = i.indexrelid AND o.conrelid = i.indrelid
   AND o.contype IN ('p', 'u', 'x')
+LEFT JOIN pg_inherits h ON h.inhrelid = i.indexrelid
+LEFT JOIN pg_constraint p ON p.conindid = h.inhparent AND p.contype IN ('p', 'u', 'x')
 WHERE i.indrelid = ANY (%s::oid[]) AND x.relkind = 'i' AND i.indisvalid
 """
-_EXPRESSIONS = 8  # a GIN index takes so much longer than a btree of its size
+# What a byte costs, if a byte of rows costs 1. A GIN index of an expression is small, and takes as
+# long as computing it for all rows.
+_BTREE, _GIN, _COMPUTED = 2, 8, 40
 
 
 @dataclass(frozen=True)
 class SourceIndex:
-    """An index of the source, and its constraint (0 if none)."""
+    """An index of the source, its constraint, the index of the partitioned table (0 if none)."""
 
     oid: int
     constraint: int
@@ -44,6 +50,8 @@ class SourceIndex:
     adopted: bool
     primary: bool
     definition: str
+    parent: int = 0
+    parent_constraint: int = 0
 
 
 @dataclass(frozen=True)
@@ -69,36 +77,64 @@ def read(conn: Connection, tables: Iterable[int]) -> list[SourceIndex]:
 def builds(
     indexes: Sequence[SourceIndex],
     archive: Sequence[Entry],
+    sizes: Mapping[int, int],
     *,
     spaces: bool = True,
-    without: Collection[int] = (),
 ) -> list[IndexBuild]:
     """Return the indexes to build, of those that the archive has, in their order there.
 
-    `spaces` says whether they go into their own tablespaces; `without` are entries left out.
+    `sizes` are the bytes of the tables; `spaces` says whether the indexes go into their own
+    tablespaces.
     """
     by_oid = {index.oid: index for index in indexes}
     by_constraint = {index.constraint: index for index in indexes if index.constraint}
-    later = {entry.number for entry in archive if entry.section == POST_DATA}
-    found = []
+    later = _later(indexes, archive)
+    built = []
     for entry in archive:
-        if entry.number in without or entry.needs & later:
+        if entry.needs & later:
             continue
         if entry.desc == "INDEX" and entry.oid in by_oid:
             index = by_oid[entry.oid]
             if not index.constraint:
                 create = _space(entry, spaces) + sql.SQL(from_bytes(entry.definition))
-                found.append(
-                    IndexBuild(entry.number, index.table, cost(index), create, name=index.name)
-                )
+                built.append(_build(entry, index, sizes, create))
         elif entry.desc == "CONSTRAINT" and entry.oid in by_constraint:
-            build = _adopted(entry, by_constraint[entry.oid], spaces=spaces)
-            found += [build] if build else []
-    return found
+            index = by_constraint[entry.oid]
+            if (adopt := _adoption(entry, index)) is not None:
+                create = _space(entry, spaces) + sql.SQL(index.definition)
+                built.append(_build(entry, index, sizes, create, adopt))
+    return built
 
 
-def _adopted(entry: Entry, index: SourceIndex, *, spaces: bool) -> IndexBuild | None:
-    """Return a constraint as an index that is built first and then taken over.
+def _later(indexes: Sequence[SourceIndex], archive: Sequence[Entry]) -> set[int]:
+    """Return the entries that an index may need, and that come after the rows.
+
+    An index of a partition does not need that of the partitioned table to be built.
+    """
+    parents = {index.parent for index in indexes}
+    constraints = {index.parent_constraint for index in indexes}
+    return {
+        entry.number
+        for entry in archive
+        if entry.section == POST_DATA
+        and not (entry.desc == "INDEX" and entry.oid in parents)
+        and not (entry.desc == "CONSTRAINT" and entry.oid in constraints)
+    }
+
+
+def _build(
+    entry: Entry,
+    index: SourceIndex,
+    sizes: Mapping[int, int],
+    create: sql.Composable,
+    adopt: sql.Composable | None = None,
+) -> IndexBuild:
+    price = cost(index, sizes.get(index.table, 0))
+    return IndexBuild(entry.number, index.table, price, create, adopt, index.name)
+
+
+def _adoption(entry: Entry, index: SourceIndex) -> sql.SQL | None:
+    """Return the statement that makes an index the constraint of an entry, None if none can.
 
     CREATE INDEX locks no other index build of the table out, ADD CONSTRAINT does.
     """
@@ -113,9 +149,7 @@ def _adopted(entry: Entry, index: SourceIndex, *, spaces: bool) -> IndexBuild | 
         return None
     if ";" in first:  # within a name
         return None
-    adopt = f"{begins} USING INDEX {quoted(index.name)};\n{rest}"
-    create = _space(entry, spaces) + sql.SQL(index.definition)
-    return IndexBuild(entry.number, index.table, cost(index), create, sql.SQL(adopt), index.name)
+    return sql.SQL(f"{begins} USING INDEX {quoted(index.name)};\n{rest}")
 
 
 def _space(entry: Entry, spaces: bool) -> sql.Composed:
@@ -123,10 +157,11 @@ def _space(entry: Entry, spaces: bool) -> sql.Composed:
     return sql.SQL("SET LOCAL default_tablespace = {};\n").format(sql.Literal(name))
 
 
-def cost(index: SourceIndex) -> int:
+def cost(index: SourceIndex, table_bytes: int) -> int:
     """Return how long an index takes to build, compared with others."""
-    factor = _EXPRESSIONS if index.method == "gin" else 2
-    return index.bytes * factor * (2 if index.computed else 1)
+    if index.method == "gin":
+        return index.bytes * _GIN + (table_bytes * _COMPUTED if index.computed else 0)
+    return index.bytes * _BTREE * (2 if index.computed else 1)
 
 
 def by_table(found: Iterable[IndexBuild]) -> Mapping[int, list[IndexBuild]]:

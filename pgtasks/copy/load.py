@@ -227,11 +227,15 @@ class _Loading:
         )
         self.routed = {str(table): table.root for table in planned if table.root}
         # the archive of a second database is not restored: its indexes come with the first one
-        whole = [each.relation.oid for each in planned if each.whole and not plan.is_second]
+        whole = {
+            table.relation.oid: table.relation.bytes
+            for table in planned
+            if table.whole and not plan.is_second
+        }
         self.indexes = indexes.by_table(
             indexes.builds(
                 indexes.read(source.exporter, whole),
-                source.archive,
+                *(source.archive, whole),
                 spaces=not plan.no_tablespaces,
             )
         )
