@@ -25,7 +25,9 @@ from pgtasks.server.proof import Proof
 
 _SOURCE = (
     "SELECT oid::bigint AS oid, extract(epoch FROM pg_postmaster_start_time())::float8 AS started,"
-    " pg_backend_pid() AS pid FROM pg_database WHERE datname = current_database()"
+    " pg_backend_pid() AS pid,"
+    " EXISTS (SELECT FROM pg_extension WHERE extname = 'pg_cron') AS scheduled"
+    " FROM pg_database WHERE datname = current_database()"
 )
 # CREATE DATABASE ends the workers of autovacuum itself
 _THERE = """
@@ -34,7 +36,8 @@ SELECT d.oid = %(oid)s AND extract(epoch FROM pg_postmaster_start_time())::float
   r.rolsuper OR r.rolcreatedb AND (d.datistemplate OR pg_has_role(d.datdba, 'USAGE')) AS allowed,
   (SELECT count(*) FROM pg_stat_activity a WHERE a.datid = d.oid AND a.pid <> %(pid)s
    AND a.backend_type <> 'autovacuum worker')
-  + (SELECT count(*) FROM pg_prepared_xacts x WHERE x.database = d.datname) AS sessions
+  + (SELECT count(*) FROM pg_prepared_xacts x WHERE x.database = d.datname) AS sessions,
+  %(scheduled)s AS scheduled
 FROM pg_database d, pg_roles r WHERE d.datname = %(name)s AND r.rolname = current_user
 """
 
@@ -44,12 +47,13 @@ class Candidate:
     """What decides whether the target's server can copy the source itself.
 
     `here` says whether it has the source, `allowed` whether this role may copy it; `sessions` are
-    those of others in it.
+    those of others in it. `scheduled` says whether the source has the extension pg_cron.
     """
 
     here: bool = False
     allowed: bool = False
     sessions: int = 0
+    scheduled: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,7 @@ class _Source:
     oid: int
     started: float
     pid: int
+    scheduled: bool
 
 
 def look(reading: Connection, conn: Connection, database: str) -> Candidate:
@@ -77,6 +82,10 @@ def objection(plan: CopyPlan, candidate: Candidate, source: DatabaseProperties) 
         return "its rate is limited"
     if plan.masking.masked:
         return "columns are masked"
+    if left := plan.left(plan.archive).names:
+        return f"{left[0]} is left out of a copy"
+    if candidate.scheduled:
+        return "the jobs of pg_cron would come with them"
     if plan.rights.mapped:
         return "owners and grants of the source are left out"
     if not candidate.allowed:

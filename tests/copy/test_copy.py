@@ -369,6 +369,8 @@ def test_jobs_of_pg_cron_stay_where_they_are(
         cluster18.execute("INSERT INTO cron.job VALUES (1, 'SELECT 1')", source.database)
         copied(source, target)
         assert cluster18.value("SELECT count(*) FROM cron.job", target.database) == 0
+        with pytest.raises(Refused, match="the jobs of pg_cron would come with them"):
+            copied(source, target, rows=False, template=True)
         assert cluster18.value("SELECT count(*) FROM t", target.database) == 1
     finally:
         cluster18.execute("ALTER ROLE postgres RESET extension_control_path")
