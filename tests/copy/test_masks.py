@@ -495,3 +495,44 @@ def test_an_environment_is_not_masked_itself(
     refused = inv("db.restore", "--env", "qa", "--masked", "--confirm", prod.database)
     assert refused.returncode == 2, refused.stderr
     assert "would lose its own data" in refused.stderr
+
+
+FOREIGN = """
+CREATE SCHEMA more AUTHORIZATION {owner};
+SET ROLE {owner};
+CREATE FUNCTION more.low(text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT lower($1)';
+CREATE OPERATOR more.@@ (FUNCTION = more.low, RIGHTARG = text);
+CREATE TYPE more.pair AS (a text);
+CREATE FUNCTION more.made(text) RETURNS more.pair LANGUAGE sql IMMUTABLE AS 'SELECT ROW($1)';
+CREATE CAST (text AS more.pair) WITH FUNCTION more.made(text) AS ASSIGNMENT;
+RESET ROLE;
+ALTER TABLE people ADD pair more.pair;
+"""
+
+
+@pytest.mark.parametrize(
+    ("where", "text", "words"),
+    [
+        ("notes", "more.low(notes)", "low() belongs to role"),
+        ("notes", "OPERATOR(more.@@) notes", "@@() belongs to role"),
+        ("pair", "'a'", "a cast to more.pair belongs to a plain role"),
+    ],
+)
+def test_code_of_a_plain_role_does_not_run_as_a_superuser(
+    cluster: Cluster,
+    source: Source,
+    goal: str,
+    plain_owner: str,
+    inv: Callable[..., Any],
+    where: str,
+    text: str,
+    words: str,
+) -> None:
+    cluster.execute(FOREIGN.format(owner=plain_owner), source.database)
+    decided = {**RULES, "public.people.pair": "plain"}
+    source.decide(decided)
+    assert inv("db.copy", "qa", "dev", "--dry").returncode == 0
+    source.decide({**decided, f"public.people.{where}": text})
+    refused = inv("db.copy", "qa", "dev", "--dry")
+    assert refused.returncode in (2, 3), refused.stderr
+    assert words in refused.stderr

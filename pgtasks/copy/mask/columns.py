@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from pgtasks.server import connection
+from pgtasks.server import catalog, connection
 from pgtasks.server.catalog import OWN_SCHEMA
 from pgtasks.server.connection import Connection
 from pgtasks.server.quoting import qualified, quoted
@@ -37,7 +37,10 @@ SELECT c.oid::bigint AS relation, n.nspname AS schema, c.relname AS table, a.att
     WHERE h.relation = c.oid AND NOT o.attisdropped), '{{}}') AS ancestors,
   coalesce((SELECT array_agg(DISTINCT p.partrelid::bigint) FROM pg_partitioned_table p
     WHERE p.partrelid = c.oid AND (a.attnum = ANY (p.partattrs) OR p.partexprs IS NOT NULL)),
-    '{{}}') AS parts
+    '{{}}') AS parts,
+  b.type >= 16384 AND EXISTS (SELECT FROM pg_cast k JOIN pg_proc f ON f.oid = k.castfunc
+    JOIN pg_roles o ON o.oid = f.proowner JOIN pg_roles u ON u.rolname = current_user
+    WHERE k.casttarget = b.type AND u.rolsuper AND NOT o.rolsuper) AS foreign_cast
 FROM based b JOIN pg_class c ON c.oid = b.relation JOIN pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_attribute a ON a.attrelid = b.relation AND a.attnum = b.number
 JOIN pg_type t ON t.oid = b.type LEFT JOIN pg_type e ON e.oid = t.typelem AND t.typlen = -1
@@ -93,6 +96,7 @@ class Column:
     extension: str
     ancestors: list[int]
     parts: list[int]
+    foreign_cast: bool  # a cast to its type would run code of a plain role as a superuser
 
     @property
     def most(self) -> int | None:
@@ -133,6 +137,14 @@ class ForeignKey:
     referenced: int
     columns: list[str]
     targets: list[str]
+
+
+def untouchable(conn: Connection, every: Iterable[Column]) -> set[int]:
+    """Return the tables a query of which would run code of another role, and those above them."""
+    relations = catalog.relations(conn, "rp")
+    tables = {each.oid for each in relations if each.foreign_code or each.own_cast}
+    above = [each.ancestors for each in every if each.relation in tables]
+    return tables.union(*above)
 
 
 def read(conn: Connection) -> list[Column]:

@@ -309,6 +309,11 @@ def _checked(column: Column, rule: Rule) -> tuple[str, Names]:
 
 
 def _cast(sql: str, column: Column) -> str:
+    if column.foreign_cast:
+        raise Refused(
+            f"{column}: a cast to {column.cast} belongs to a plain role, whose code would run with "
+            "the rights of a superuser: let a reader of the environment copy (`reader`)"
+        )
     return f"CAST(({sql}) AS {column.cast})"
 
 

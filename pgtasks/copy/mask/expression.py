@@ -30,16 +30,23 @@ _OF_THE_SESSION = (
 )
 _FUNCTIONS = """
 SELECT w.schema, w.name, count(p.oid)::int AS number,
-  coalesce(bool_or(p.provolatile = 'v'), false) AS volatile
+  coalesce(bool_or(p.provolatile = 'v'), false) AS volatile,
+  coalesce(min(o.rolname) FILTER (WHERE NOT o.rolsuper AND u.rolsuper), '') AS owner
 FROM unnest(%s::text[], %s::text[]) w(schema, name)
 LEFT JOIN pg_namespace n ON n.nspname = w.schema
-LEFT JOIN pg_proc p ON p.pronamespace = n.oid AND p.proname = w.name GROUP BY 1, 2 ORDER BY 1, 2
+LEFT JOIN pg_proc p ON p.pronamespace = n.oid AND p.proname = w.name
+LEFT JOIN pg_roles o ON o.oid = p.proowner JOIN pg_roles u ON u.rolname = current_user
+GROUP BY 1, 2 ORDER BY 1, 2
 """
 _OPERATORS = """
-SELECT DISTINCT w.name FROM unnest(%s::text[], %s::text[]) w(schema, name)
+SELECT w.schema, w.name, count(*)::int AS number,
+  coalesce(bool_or(p.provolatile = 'v'), false) AS volatile,
+  coalesce(min(r.rolname) FILTER (WHERE NOT r.rolsuper AND u.rolsuper), '') AS owner
+FROM unnest(%s::text[], %s::text[]) w(schema, name)
 JOIN pg_namespace n ON n.nspname = w.schema
 JOIN pg_operator o ON o.oprnamespace = n.oid AND o.oprname = w.name
-JOIN pg_proc p ON p.oid = o.oprcode WHERE p.provolatile = 'v' ORDER BY 1
+JOIN pg_proc p ON p.oid = o.oprcode JOIN pg_roles r ON r.oid = p.proowner
+JOIN pg_roles u ON u.rolname = current_user GROUP BY 1, 2 ORDER BY 1, 2
 """
 
 
@@ -49,12 +56,17 @@ class Fault(Exception):
 
 @dataclass(frozen=True)
 class Function:
-    """The functions of one name: how many, and whether any of them is volatile."""
+    """The functions or operators of one name: how many, and whether any of them is volatile.
+
+    `owner` is a plain role that owns one, if the session is a superuser's: that role may write any
+    code into it.
+    """
 
     schema: str
     name: str
     number: int
     volatile: bool
+    owner: str
 
 
 @dataclass(frozen=True)
@@ -138,10 +150,9 @@ def refuse_changing(conn: Connection, used: Iterable[Names]) -> dict[tuple[str, 
                 faults[each.schema, each.name] = reason
     if operators:
         columns = ([schema for schema, _ in operators], [name for _, name in operators])
-        for name in connection.rows(conn, _OPERATORS, columns, into=str):
-            for place in operators:
-                if place[1] == name:
-                    faults[place] = f"operator {name} is volatile"
+        for each in connection.rows(conn, _OPERATORS, columns, into=Function):
+            if reason := _reason(each):
+                faults[each.schema, each.name] = reason
     return faults
 
 
@@ -153,6 +164,11 @@ def _reason(function: Function) -> str:
         return f"function {name} does not exist{where}"
     if own and name in _OF_THE_SESSION:
         return f"{name}() has another value in each session"
+    if function.owner:
+        return (
+            f"{name}() belongs to role {function.owner!r}, whose code would run with the rights of "
+            "a superuser: let a reader of the environment copy (`reader`)"
+        )
     if function.volatile:
         return f"{name}() is volatile: it has another value each time"
     return ""

@@ -8,7 +8,7 @@ from typing import Any
 
 from psycopg2 import sql
 
-from pgtasks.copy.mask import block, coverage, expression
+from pgtasks.copy.mask import block, columns, coverage, expression
 from pgtasks.copy.mask.coverage import Decided, Masking
 from pgtasks.copy.mask.guess import guess
 from pgtasks.copy.mask.preview import ENCODING
@@ -19,7 +19,7 @@ from pgtasks.errors import Failed
 from pgtasks.host import tools
 from pgtasks.host.local import HERE
 from pgtasks.report import plural
-from pgtasks.server import catalog, connection
+from pgtasks.server import connection
 from pgtasks.server.connection import Connection
 from pgtasks.server.dump import describe
 from pgtasks.server.proof.toc import Entry
@@ -93,9 +93,7 @@ def checked(target: Target, masks: Masks) -> Checked:
 def check(conn: Connection, masks: Masks, archive: Sequence[Entry], *, encoding: str) -> Checked:
     """Check the rules of a source against its columns, and its schema against their values."""
     masking = coverage.planned(conn, masks, encoding=encoding, required=False)
-    untouchable = {
-        each.oid for each in catalog.relations(conn, "rp") if each.foreign_code or each.own_cast
-    }
+    untouchable = columns.untouchable(conn, [each.column for each in masking.columns])
     leaks = [
         *_values(conn, masking, archive, untouchable),
         *_beside(conn, masking),

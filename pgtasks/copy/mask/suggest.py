@@ -15,7 +15,7 @@ from pgtasks.copy.mask.guess import Guess, guess
 from pgtasks.copy.mask.settings import Masks
 from pgtasks.errors import Failed
 from pgtasks.report import plural
-from pgtasks.server import catalog, connection
+from pgtasks.server import connection
 from pgtasks.server.connection import Connection
 
 _SAMPLE = 500  # values of each column
@@ -54,18 +54,13 @@ class Suggested:
 def suggest(conn: Connection, masks: Masks) -> Suggested:
     """Return suggestions for all columns without a rule, after a look at some of their values."""
     connection.execute(conn, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-    undecided = [
-        each.column
-        for each in coverage.chosen(conn, masks)
-        if each.rule is None and not each.column.ancestors
-    ]
+    decided = coverage.chosen(conn, masks)
+    undecided = [each.column for each in decided if each.rule is None and not each.column.ancestors]
     tables = [each.relation for each in undecided]
     unique = {
         (index.relation, name) for index in columns.unique(conn, tables) for name in index.columns
     }
-    untouchable = {
-        each.oid for each in catalog.relations(conn, "rp") if each.foreign_code or each.own_cast
-    }
+    untouchable = columns.untouchable(conn, [each.column for each in decided])
     guesses = []
     for relation, each in groupby(undecided, lambda column: column.relation):
         group = list(each)
