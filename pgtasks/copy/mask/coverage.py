@@ -102,9 +102,10 @@ class Masking:
         """Return one line for a plan, none without masks."""
         if not self.masked:
             return []
-        tables = {each.column.relation for each in self.masked}
+        columns = [each.column for each in self.masked if not each.column.ancestors]
+        tables = {each.relation for each in columns}
         return [
-            f"{plural(len(self.masked), 'column')} of {plural(len(tables), 'table')}, "
+            f"{plural(len(columns), 'column')} of {plural(len(tables), 'table')}, "
             f"rules {self.version}"
         ]
 

@@ -54,9 +54,11 @@ class Checked:
 
     def lines(self) -> list[str]:
         """Return what a person reads."""
-        plain = sum(bool(each.rule and each.rule.plain) for each in self.masking.columns)
+        own = [each for each in self.masking.columns if not each.column.ancestors]
+        plain = sum(bool(each.rule and each.rule.plain) for each in own)
+        masked = sum(each.masked for each in own)
         lines = [
-            f"{plural(len(self.masking.masked), 'column')} masked, {plain:,} plain, "
+            f"{plural(masked, 'column')} masked, {plain:,} plain, "
             f"{len(self.masking.undecided):,} not decided, rules {self.masking.version or 'none'}"
         ]
         if undecided := self.masking.undecided:

@@ -6,6 +6,7 @@ inet`). Names are written as in SQL: letters are folded unless quoted; `*` and `
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -54,8 +55,11 @@ class Rule:
 
     def matches(self, name: Sequence[str]) -> bool:
         """Return whether the rule is for the column with this schema, table and name."""
-        patterns = zip(_patterns(self), name, strict=True)
-        return all(re.fullmatch(pattern, part, re.DOTALL) for pattern, part in patterns)
+        return self._pattern.fullmatch("\0".join(name)) is not None
+
+    @functools.cached_property
+    def _pattern(self) -> re.Pattern[str]:
+        return re.compile("\0".join(_patterns(self)))
 
     def __str__(self) -> str:
         return f"{self.layer}: mask {self.where!r}"
@@ -81,13 +85,16 @@ def rule(where: str, text: object, layer: str) -> Rule:
 
 
 def _patterns(rule: Rule) -> tuple[str, str, str]:
-    """Return the regular expressions for schema, table and column."""
+    """Return the regular expressions for schema, table and column, in which . is no zero byte."""
     parts = _parted(rule.where)
     if len(parts) != 3 or not all(parts):
         raise BadConfiguration(
             f"{rule}: expected schema.table.column, a pattern of it, or 'type NAME'"
         )
-    schema, table, column = (catalog.pattern_regexes(part)[1] for part in parts)
+    if special := re.search(r"[|+()\[\]{}^\\]", re.sub(r'"[^"]*"', "", rule.where)):
+        raise BadConfiguration(f"{rule}: {special[0]!r} belongs in double quotes")
+    regexes = (catalog.pattern_regexes(part)[1][1:-1] for part in parts)  # without ^ and $
+    schema, table, column = (re.sub(r"(?<!\\)\.", "[^\0]", regex) for regex in regexes)
     return schema, table, column
 
 
