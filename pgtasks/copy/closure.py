@@ -62,10 +62,45 @@ class Closure:
         node = self.nodes[table]
         if not node.whole and not any(step.end == table for step in self.graph.steps):
             return sql.SQL("WHERE {}").format(sql.SQL(node.chosen))
+        if (step := self._only_step(node)) is not None:
+            return self._compared(step)
         only = sql.SQL(" WHERE t = {}").format(sql.Literal(part)) if node.whole else sql.SQL("")
         return sql.SQL("WHERE ctid IN ({} SELECT r FROM {}{})").format(
             self._with(table), _rows(table), only
         )
+
+    def _only_step(self, node: Node) -> Step | None:
+        """Return the step that alone leads to a table, if its columns decide by themselves."""
+        into = [step for step in self.graph.steps if step.end == node.oid]
+        if node.chosen or len(into) != 1:
+            return None
+        key = into[0].key
+        end = key.child if into[0].down else key.parent
+        alike = len({operator for _, operator, _ in key.pairs}) == 1
+        return into[0] if end == node.oid != into[0].start and alike else None
+
+    def _compared(self, step: Step) -> sql.Composed:
+        """Return the WHERE clause of a table that one step leads to, without a look at its ctid."""
+        columns, compared = self._columns(step.start), step.key.pairs
+        parts = self._of_parts(step)
+        mine = [column if step.down else to for to, _, column in compared]
+        theirs = [to if step.down else column for to, _, column in compared]
+        return sql.SQL("WHERE ({}) {} ANY ({} SELECT {} FROM {} s{})").format(
+            sql.SQL(", ").join(map(sql.Identifier, mine)),
+            sql.SQL(compared[0][1]),
+            self._with(step.start),
+            sql.SQL(", ").join(sql.SQL(f"c{columns.index(name)}") for name in theirs),
+            _rows(step.start),
+            sql.SQL(" WHERE {}").format(parts) if parts else sql.SQL(""),
+        )
+
+    def _of_parts(self, step: Step) -> sql.Composed | None:
+        """Return the condition that a row of `s` is of the partitions with the key of a step."""
+        table = step.key.parent if step.down else step.key.child
+        if table == step.start:
+            return None
+        oids = sql.Literal([table, *self.parts.get(table, ())])
+        return sql.SQL("s.t = ANY ({}::oid[])").format(oids)
 
     def _with(self, table: int) -> sql.Composed:
         """Return the CTEs of a table and of all that lead to it."""
@@ -119,10 +154,8 @@ class Closure:
             other = sql.Identifier("e", column if step.down else to)
             left, right = (mine, other) if step.down else (other, mine)
             conditions.append(sql.SQL("{} {} {}").format(left, sql.SQL(operator), right))
-        table = step.key.parent if step.down else step.key.child
-        if table != step.start:  # the key is that of some partitions
-            oids = sql.Literal([table, *self.parts.get(table, ())])
-            conditions.append(sql.SQL("s.t = ANY ({}::oid[])").format(oids))
+        if (of_parts := self._of_parts(step)) is not None:
+            conditions.append(of_parts)
         return sql.SQL(" AND ").join(conditions)
 
     def _cycle(self, group: Collection[int]) -> Iterator[sql.Composed]:
@@ -131,7 +164,7 @@ class Closure:
         base = [query for table in group for query in self._base(table, _numbered, group)]
         steps = [step for step in self._from(group) if step.end in group]
         onward = sql.SQL("SELECT e.n, e.t, e.r FROM {} w CROSS JOIN LATERAL ({}) e").format(
-            walk, sql.SQL(" UNION ALL ").join(map(_stepping, steps))
+            walk, sql.SQL(" UNION ALL ").join(self._stepping(step, group) for step in steps)
         )
         if any(step.down and step.key.oid not in self.indexed for step in steps):
             # each step would read a whole table for each row
@@ -145,11 +178,29 @@ class Closure:
             walk, sql.SQL(" UNION ALL ").join(base), onward
         )
         for table in group:
-            query = sql.SQL(
-                "SELECT {} FROM {} w JOIN {} e ON e.ctid = w.r AND e.tableoid = w.t WHERE w.n = {}"
-            )
-            rows, number = self.nodes[table].rows, sql.Literal(table)
-            yield _cte(_rows(table), [query.format(self._listed(table, "e"), walk, rows, number)])
+            query = sql.SQL("SELECT {} FROM {} w JOIN {} e ON {}")
+            listed, rows = self._listed(table, "e"), self.nodes[table].rows
+            walked = self._walked(table, "e", group)
+            yield _cte(_rows(table), [query.format(listed, walk, rows, walked)])
+
+    def _walked(self, table: int, alias: str, group: Collection[int]) -> sql.Composed:
+        """Return the condition that a row is the row `w` of a cycle.
+
+        What is always true is left out: the planner does not know it, and expects fewer rows.
+        """
+        parts = [sql.SQL("{}.ctid = w.r").format(sql.Identifier(alias))]
+        if self.nodes[table].whole:
+            parts.append(sql.SQL("{}.tableoid = w.t").format(sql.Identifier(alias)))
+        if len(group) > 1:
+            parts.append(sql.SQL("w.n = {}").format(sql.Literal(table)))
+        return sql.SQL(" AND ").join(parts)
+
+    def _stepping(self, step: Step, group: Collection[int]) -> sql.Composed:
+        """Return the query of the rows that the row of a cycle, `w`, leads to by a step."""
+        return sql.SQL("SELECT {} FROM {} s JOIN {} e ON {} WHERE {}").format(
+            *(_numbered(step.end, "e"), _start(step), _end(step), _both(step)),
+            self._walked(step.start, "s", group),
+        )
 
 
 def _cte(
@@ -187,16 +238,6 @@ def _end(step: Step) -> sql.Composed:
 def _both(step: Step) -> sql.Composed:
     """Return the condition that the row `s` at the start of a step leads to the row `e`."""
     return step.key.matches("s", "e") if step.down else step.key.matches("e", "s")
-
-
-def _stepping(step: Step) -> sql.Composed:
-    """Return the query of the rows that the row of a cycle, `w`, leads to by a step."""
-    return sql.SQL(
-        "SELECT {} FROM {} s JOIN {} e ON {} WHERE w.n = {} AND s.ctid = w.r AND s.tableoid = w.t"
-    ).format(
-        *(_numbered(step.end, "e"), _start(step), _end(step), _both(step)),
-        sql.Literal(step.start),
-    )
 
 
 def _edges(step: Step) -> sql.Composed:
