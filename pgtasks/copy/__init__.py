@@ -19,6 +19,8 @@ snapshot  the snapshot of the source, checked against rewrites
 tables    how the rows of each table are read and written
 indexes   the indexes that are built as soon as their table is in
 stream    copy the rows of one table through a pipe
+hosts     the host that source and target share, if they do
+relay     rows from one psql to another on that host
 throttle  a limit of bytes per second
 pool      workers that copy tables and build indexes
 load      load the side database

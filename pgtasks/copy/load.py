@@ -16,6 +16,7 @@ from pgtasks.copy import indexes, schema, snapshot, tables
 from pgtasks.copy.part import Total
 from pgtasks.copy.plan import CopyPlan
 from pgtasks.copy.pool import Pool, Work
+from pgtasks.copy.relay import Relay
 from pgtasks.copy.snapshot import Snapshot
 from pgtasks.copy.throttle import Throttle
 from pgtasks.host import pipeline, tempfiles, tools
@@ -27,16 +28,11 @@ from pgtasks.report.boundaries import boundary
 from pgtasks.server import connection
 from pgtasks.server.connection import Connection
 from pgtasks.server.dump import describe
-from pgtasks.server.proof.fingerprint import pin_statement
 from pgtasks.server.proof.model import Proof
 from pgtasks.server.proof.toc import Entry
 from pgtasks.server.quoting import qualified
 
 POLL = 0.1
-# as pg_dump sets them, and without waiting for the disk: the commit of the swap flushes all
-_WRITING = (
-    "; SET xmloption = content; SET synchronous_commit = off; SET client_min_messages = error"
-)
 
 
 @dataclass(frozen=True)
@@ -249,6 +245,7 @@ class _Loading:
             lock=source.lock,
             check=source.check,
             throttle=Throttle(plan.options.rate),
+            relay=_relay(plan, source),
         )
         self.pool = Pool(work)
 
@@ -320,12 +317,17 @@ def writing(plan: CopyPlan) -> Iterator[Connection]:
         conn.close()
 
 
+def _relay(plan: CopyPlan, source: Snapshot) -> Relay | None:
+    way = plan.rows_way
+    return Relay(plan, way.host, way.psql, source.name) if way.host is not None else None
+
+
 def writing_session(plan: CopyPlan) -> Connection:
     """Open a session that writes rows, as the role that owns the tables."""
     place = replace(plan.loading, role=plan.loading.role or plan.load.owner)
     conn = connection.connect(place, purpose="db.copy")
     try:
-        connection.execute(conn, pin_statement() + _WRITING)
+        connection.execute(conn, tables.writing_settings())
     except BaseException:
         conn.close()
         raise

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pgtasks import report
 from pgtasks.copy.carry import Carried
+from pgtasks.copy.hosts import THROUGH_HERE, RowsWay
 from pgtasks.copy.mask.coverage import Masking
 from pgtasks.copy.options import CopyOptions
 from pgtasks.copy.part import WHOLE, Part
@@ -57,6 +58,7 @@ class CopyPlan:
     archive: Sequence[Entry] = field(repr=False)
     absent: frozenset[str] = frozenset()
     no_tablespaces: bool = False
+    rows_way: RowsWay = THROUGH_HERE
     login: Target | None = None
     way: Way = "rows"
     notes: tuple[str, ...] = ()

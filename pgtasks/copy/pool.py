@@ -17,6 +17,7 @@ import psycopg2
 
 from pgtasks.copy import stream, tables
 from pgtasks.copy.indexes import IndexBuild
+from pgtasks.copy.relay import Relay
 from pgtasks.copy.tables import TableCopy
 from pgtasks.copy.throttle import Throttle
 from pgtasks.errors import PgtasksError
@@ -36,6 +37,7 @@ class Work:
     `source` are sessions in the snapshot, one for each worker, which ends it when the last table is
     read; `target` opens a session. `lock` is called before tables are read and `check`
     afterwards, while they are locked: it raises an error if they are not those of the snapshot.
+    A `relay` copies large tables on the host of both servers.
     """
 
     source: Sequence[Connection]
@@ -45,6 +47,7 @@ class Work:
     lock: Checked
     check: Checked
     throttle: Throttle
+    relay: Relay | None = None
 
 
 @dataclass
@@ -167,6 +170,14 @@ class Pool:
         def copy(pair: _Pair) -> None:
             began = time.monotonic()
             self._work.lock(pair.source, batch)
+            relay = self._work.relay
+            if relay is not None and len(batch) == 1 and relay.takes(batch[0]):
+                with _naming(batch[0]):
+                    rows = relay.copy(batch[0], pair.target, lambda: self._stopped)
+                self.rows[batch[0].relation.oid] = rows
+                self._work.check(pair.source, batch)
+                self._copied(batch, began)
+                return
             with _transaction(pair.target):
                 if truncate := tables.truncate_statement(batch):
                     connection.execute(pair.target, truncate)
@@ -188,14 +199,18 @@ class Pool:
                         connection.execute(pair.target, build.create)
                         if build.adopt is not None:
                             connection.execute(pair.target, build.adopt)
-            with self._ready:
-                self.bytes_done += sum(table.relation.bytes for table in batch)
-            if len(batch) == 1:
-                self.seconds[str(batch[0])] = time.monotonic() - began
-                for build in self._builds(batch[0]):
-                    self._put(build.cost, self._building(build), index=build.name)
+            self._copied(batch, began)
 
         return copy
+
+    def _copied(self, batch: Sequence[TableCopy], began: float) -> None:
+        """Count tables that are copied, and let the indexes of a large one be built."""
+        with self._ready:
+            self.bytes_done += sum(table.relation.bytes for table in batch)
+        if len(batch) == 1:
+            self.seconds[str(batch[0])] = time.monotonic() - began
+            for build in self._builds(batch[0]):
+                self._put(build.cost, self._building(build), index=build.name)
 
     def _building(self, build: IndexBuild) -> Callable[[_Pair], None]:
         def run(pair: _Pair) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psycopg2
 
+from pgtasks.copy import tables
 from pgtasks.copy.mask import coverage
 from pgtasks.copy.mask.coverage import Masking
 from pgtasks.copy.part import Total, narrowed, totals
@@ -35,7 +36,7 @@ from pgtasks.server.dump.watch import Retry, Watch
 from pgtasks.server.errors import translate
 from pgtasks.server.identity import identify, moment, refuse_other
 from pgtasks.server.proof import naming
-from pgtasks.server.proof.fingerprint import lock_statement, pin_statement, sequence_query
+from pgtasks.server.proof.fingerprint import lock_statement, sequence_query
 from pgtasks.server.proof.model import Proof, SequenceProof
 from pgtasks.server.proof.reader import SNAPSHOT, ProofReader, snapshot_of
 from pgtasks.server.proof.scope import Content, content
@@ -51,8 +52,6 @@ _NOT_LOCKED = (
     "a subset locks all tables of the source at once, and its lock table is too small: raise "
     "max_locks_per_transaction, or use fewer --jobs"
 )
-# rows in their physical order, and nothing in between that planning would run
-_READING = "; SET synchronize_seqscans = off"
 
 
 @dataclass(frozen=True)
@@ -223,7 +222,7 @@ def _session(plan: CopyPlan, purpose: str) -> AbstractContextManager[Connection]
 def _reading(plan: CopyPlan, snapshot: str) -> Iterator[Connection]:
     """Open a session that reads the snapshot, and masks it."""
     with connection.session(plan.masked, read_only=True, purpose="db.copy") as conn:
-        connection.execute(conn, pin_statement() + _READING)
+        connection.execute(conn, tables.reading_settings())
         connection.execute(conn, SNAPSHOT)
         snapshot_of(conn, snapshot)
         yield conn

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from pgtasks.copy import part as parts
 from pgtasks.copy import schema, template, way
+from pgtasks.copy.hosts import rows_way
 from pgtasks.copy.mask import coverage
 from pgtasks.copy.options import CopyOptions
 from pgtasks.copy.plan import CopyPlan
@@ -93,6 +94,7 @@ def make_plan(
         no_tablespaces=usable != spaces,
         part=part,
         masking=masking,
+        rows_way=rows_way(origin, target, host, major=major, limited=options.rate is not None),
     )
     free = obstacles.free_bytes(conn, target, host)
     if free is not None:  # what an interrupted run left is dropped before anything is built
@@ -251,6 +253,8 @@ def _notes(
         yield f"without {', '.join(left)}: the role does not exist here"
     if plan.masking.without_user_mappings and any(map(schema.has_password, plan.archive)):
         yield "without user mappings that have options, which hold passwords"
+    if plan.rows_way.note and plan.way == "rows":
+        yield plan.rows_way.note
     if plan.origin.major != plan.major:
         yield f"the source is PostgreSQL {plan.origin.major}, the target {plan.major}"
     if tuple(locale) != tuple(plan.facts.locale_of()):

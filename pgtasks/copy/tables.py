@@ -15,6 +15,7 @@ from psycopg2 import sql
 from pgtasks.server import connection, rows
 from pgtasks.server.catalog import Relation
 from pgtasks.server.connection import Connection
+from pgtasks.server.proof.fingerprint import pin_statement
 from pgtasks.server.quoting import qualified
 
 # types whose binary format holds no OID of a database's own objects, and no setting changes
@@ -23,6 +24,12 @@ _BINARY = (
     *("text", "varchar", "bpchar", "name", "json", "jsonb", "inet", "cidr", "macaddr", "macaddr8"),
     *("date", "time", "timetz", "timestamp", "timestamptz", "interval", "bit", "varbit"),
     *("text[]", "varchar[]", "int2[]", "int4[]", "int8[]", "numeric[]", "uuid[]", "float8[]"),
+)
+# rows in their physical order, and nothing in between that planning would run
+_READING = "; SET synchronize_seqscans = off"
+# as pg_dump sets them, and without waiting for the disk: the commit of the swap flushes all
+_WRITING = (
+    "; SET xmloption = content; SET synchronous_commit = off; SET client_min_messages = error"
 )
 SMALL = 256 << 10  # bytes up to which tables are copied together, in one transaction
 _TOGETHER = 100
@@ -118,6 +125,16 @@ def batches(tables: Iterable[TableCopy]) -> list[list[TableCopy]]:
     return parts + [small[i : i + _TOGETHER] for i in range(0, len(small), _TOGETHER)]
 
 
+def reading_settings() -> str:
+    """Return the statements that pin a session which reads rows."""
+    return pin_statement() + _READING
+
+
+def writing_settings() -> str:
+    """Return the statements that pin a session which writes rows."""
+    return pin_statement() + _WRITING
+
+
 def out_statement(table: TableCopy) -> sql.Composed:
     """Return the statement that reads the rows."""
     relation = table.relation
@@ -130,12 +147,16 @@ def out_statement(table: TableCopy) -> sql.Composed:
     return sql.SQL("COPY {} TO STDOUT (FORMAT {})").format(what, _format(table))
 
 
-def in_statement(table: TableCopy) -> sql.Composed:
-    """Return the statement that writes the rows."""
-    place = table.root or (table.relation.schema, table.relation.name)
+def place(table: TableCopy) -> tuple[str, str]:
+    """Return schema and name of the table that the rows are written into."""
+    return table.root or (table.relation.schema, table.relation.name)
+
+
+def in_statement(table: TableCopy, *, stdin: str = "STDIN") -> sql.Composed:
+    """Return the statement that writes the rows; psql's \\copy knows another `stdin`, pstdin."""
     freeze = sql.SQL(", FREEZE" if table.frozen else "")
-    return sql.SQL("COPY {}{} FROM STDIN (FORMAT {}{})").format(
-        sql.Identifier(*place), _listed(table), _format(table), freeze
+    return sql.SQL("COPY {}{} FROM {} (FORMAT {}{})").format(
+        *(sql.Identifier(*place(table)), _listed(table), sql.SQL(stdin), _format(table), freeze)
     )
 
 
