@@ -18,6 +18,7 @@ from pgtasks.server.errors import translated, translated_without_values
 
 _PIPE = 1 << 20  # bytes
 _PIECE = 1 << 17  # bytes of one message to the target
+_LOOK = 1000  # milliseconds
 _SET_SIZE = getattr(fcntl, "F_SETPIPE_SZ", None)  # Linux only
 
 
@@ -69,9 +70,30 @@ class _Receiver(io.RawIOBase):
         self._throttle = throttle
         self._answers = select.poll()
         self._answers.register(target.fileno(), select.POLLIN)
+        self._room = select.poll()
+        self._room.register(target.fileno(), select.POLLOUT)
 
     def read(self, size: int = _PIECE, /) -> bytes:
         """Return the next bytes, raising the failure of the source at their end."""
+        try:
+            data = self._next(size)
+        except BaseException:
+            self._await_room()
+            raise
+        if not data:
+            self._await_room()
+        return data
+
+    def _await_room(self) -> None:
+        """Wait until the end of the copy can be sent at once.
+
+        The driver sends it without releasing the interpreter, so that a tunnel of this process
+        could not take what is before it. At most 8 kB are left in libpq's own buffer then.
+        """
+        while not self._room.poll(_LOOK):
+            pass
+
+    def _next(self, size: int) -> bytes:
         if self._answers.poll(0):
             raise Failed("the target ended the copy")
         data = os.read(self._handle, size)
