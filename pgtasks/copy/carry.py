@@ -113,13 +113,26 @@ class Check:
 
 @dataclass(frozen=True)
 class Side:
-    """The tables of one of the databases, with their columns, sequences and checks."""
+    """The tables of one of the databases, with their columns, sequences and checks.
+
+    On a `standby`, unlogged tables have no rows that could be read.
+    """
 
     tables: Mapping[Name, Mapping[str, Column]]
     relations: Mapping[Name, Relation]
     sequences: frozenset[Name]
     owned: tuple[Owned, ...]
     checks: tuple[Check, ...]
+    standby: bool
+
+    @property
+    def readable(self) -> set[Name]:
+        """Return the tables whose rows can be read."""
+        return {
+            name
+            for name, each in self.relations.items()
+            if not (self.standby and each.persistence == "u")
+        }
 
 
 @dataclass(frozen=True)
@@ -224,6 +237,7 @@ def read(conn: Connection) -> Side:
         frozenset(_name(each) for each in relations if each.kind == "S"),
         tuple(connection.rows(conn, _OWNED, into=Owned)),
         tuple(connection.rows(conn, _CHECKS, into=Check)),
+        connection.value(conn, "SELECT pg_is_in_recovery()", into=bool),
     )
 
 
@@ -283,8 +297,13 @@ def data_only(first: Side, second: Side, conn: Connection, scope: Scope, *, loss
         wanted = {by_oid[oid] for oid in oids if oid in by_oid}
     left_out = names.matched(conn, "--exclude-data", scope.exclude_data)
     wanted -= {by_oid[oid] for oid in left_out if oid in by_oid}
+    if hidden := sorted(wanted & first.tables.keys() - second.readable):
+        wanted -= set(hidden)  # they would come empty
     shared = {name for name in wanted if name in first.tables}
     faults = list(_faults(first, second, conn, shared, lossy=lossy))
+    if hidden and scope.tables:
+        unlogged = names.few([qualified(*name) for name in hidden])
+        faults.append(f"a standby does not have the rows of {unlogged}, which is unlogged")
     absent = [qualified(*name) for name in sorted(wanted - shared)]
     if absent and (scope.tables or not lossy):
         faults.append(

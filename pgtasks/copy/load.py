@@ -162,6 +162,7 @@ def _second(plan: CopyPlan, progress: Progress) -> Loaded:
     with archive_file() as path, lent(second) as env, ExitStack() as reading:
         source = reading.enter_context(snapshot.taken(second, path, progress))
         loading = _Loading(second, source, reading, env)
+        progress.expect(sum(second.origin.sizes.values()) or 1)
         with loading.pool as pool:
             pool.start()
             proof = loading.finish(progress)

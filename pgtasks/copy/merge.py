@@ -16,7 +16,7 @@ from pgtasks.copy.part import Part
 from pgtasks.copy.plan import CopyPlan
 from pgtasks.copy.scope import EVERYTHING
 from pgtasks.copy.survey import Itself
-from pgtasks.database import properties
+from pgtasks.database import properties, replaced
 from pgtasks.database.recover import Leftovers
 from pgtasks.errors import Refused
 from pgtasks.host.base import Host
@@ -65,10 +65,14 @@ def make_plan(
             masking = coverage.planned(
                 conn, options.masks, encoding=looked.encoding, without=part.oids
             )
-    more = [*carried.obstacles, *part.obstacles]
+        needed = looked.bytes
+        if not scope.schema_only:  # beside the rows that stay
+            present = replaced.look(lock.connection, target.database)
+            needed += (present.bytes or 0) if present else 0
+    more = [*carried.obstacles, *part.obstacles, *survey.of_masks(masking, options)]
     first: Origin | Itself = origin if scope.schema_only else itself
     second: Origin | Itself = itself if scope.schema_only else origin
-    plan = survey.make_plan(first, lock, host, plain, beside, more=more)
+    plan = survey.make_plan(first, lock, host, plain, beside, more=more, needed=needed)
     other = replace(
         plan,
         source=second.target,

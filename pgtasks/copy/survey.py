@@ -9,6 +9,7 @@ from pgtasks.copy import part as parts
 from pgtasks.copy import schema, template, way
 from pgtasks.copy.hosts import rows_way
 from pgtasks.copy.mask import coverage
+from pgtasks.copy.mask.coverage import Masking
 from pgtasks.copy.options import CopyOptions
 from pgtasks.copy.plan import CopyPlan
 from pgtasks.copy.snapshot import Snapshot
@@ -48,10 +49,11 @@ def make_plan(
     beside: Leftovers,
     *,
     more: Iterable[str] = (),
+    needed: int | None = None,
 ) -> CopyPlan:
     """Return the plan of a copy, raising for obstacles and `more`, without changing anything.
 
-    `host` is that of the target.
+    `host` is that of the target; `needed` are the bytes of the result, if not those of the source.
     """
     origin, target, conn = source.target, lock.target, lock.connection
     with connection.session(origin, read_only=True, purpose="db.copy") as reading:
@@ -100,7 +102,7 @@ def make_plan(
     if free is not None:  # what an interrupted run left is dropped before anything is built
         free += sum(half.bytes or 0 for half in beside.half_built)
     of_way = way.obstacles(plan, conn, candidate, from_facts)
-    obstacles.refuse("copy", [*more, *of_way, *_obstacles(plan, conn, free, versions)])
+    obstacles.refuse("copy", [*more, *of_way, *_obstacles(plan, conn, free, versions, needed)])
     plan = way.chosen(plan, conn, candidate, from_facts)
     return replace(plan, notes=tuple(_notes(plan, from_facts.locale_of(), spaces - usable, free)))
 
@@ -197,12 +199,21 @@ def _usable(conn: Connection, spaces: Collection[str], role: str) -> set[str]:
     return set(connection.rows(conn, query, (list(spaces), role), into=str))
 
 
+def of_masks(masking: Masking, options: CopyOptions) -> Iterator[str]:
+    """Yield that masks need a proof, if there is none."""
+    if masking.masked and not options.proof:
+        yield "without its proof nobody knows whether the masks changed the values: omit --no-proof"
+
+
 def _obstacles(
-    plan: CopyPlan, conn: Connection, free: int | None, versions: dict[str, str]
+    plan: CopyPlan,
+    conn: Connection,
+    free: int | None,
+    versions: dict[str, str],
+    needed: int | None,
 ) -> Iterator[str]:
     """Yield one line for each obstacle, with the way out."""
-    if plan.masking.masked and not plan.options.proof:
-        yield "without its proof nobody knows whether the masks changed the values: omit --no-proof"
+    yield from of_masks(plan.masking, plan.options)
     yield from plan.part.obstacles
     for table in _dependents(plan)[0]:
         yield f"{table} depends on a table that is left out: leave it out too, with --exclude"
@@ -224,7 +235,7 @@ def _obstacles(
     yield from obstacles.of_server(
         conn,
         Change(
-            *(plan.target, plan.facts, plan.origin.bytes, free),
+            *(plan.target, plan.facts, plan.origin.bytes if needed is None else needed, free),
             replaces=plan.replaced is not None,
             leave_behind=plan.options.leave_behind,
             extensions=versions,

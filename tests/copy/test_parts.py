@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 import servers
 from projects import put_stamp
 from servers import Cluster
@@ -15,6 +16,7 @@ from test_subset import SHOP, counts, hold
 from waiting import until
 
 from pgtasks.copy import scope_of
+from pgtasks.errors import Refused
 
 __all__ = ["goal", "source"]  # fixtures
 
@@ -57,6 +59,9 @@ def test_rows_alone_of_a_protected_source_are_masked(
     done = inv("db.copy", "qa", "dev", "--schema-only", "--lossy")
     assert done.returncode == 0, done.stderr
     assert cluster.value("SELECT count(*) FROM people", goal) == 0
+    refused = inv("db.copy", "qa", "dev", "--data-only", "--no-proof")
+    assert refused.returncode == 2
+    assert "omit --no-proof" in refused.stderr
     done = inv("db.copy", "qa", "dev", "--data-only")
     assert done.returncode == 0, done.stderr
     assert "the rows of 2 tables, in the schema of the target" in done.stderr
@@ -68,3 +73,26 @@ def test_rows_alone_of_a_protected_source_are_masked(
     refused = inv("db.copy", "qa", "dev", "--tables", "visits")
     assert refused.returncode == 2
     assert "public.visits.note" in refused.stderr
+
+
+def test_unlogged_rows_that_a_standby_lacks_do_not_empty_a_table(
+    cluster: Cluster, fresh_database: Callable[..., str]
+) -> None:
+    here, target = pair(cluster, cluster, fresh_database)
+    tables = (
+        "CREATE TABLE kept (n int); CREATE UNLOGGED TABLE passing (n int);"
+        "INSERT INTO kept SELECT {0}; INSERT INTO passing SELECT {0}"
+    )
+    cluster.execute(tables.format(1), here.database)
+    cluster.execute(tables.format(2), target.database)
+    put_stamp(here)
+    with servers.running(cluster.bin, standby_of=cluster) as standby:
+        position = cluster.value("SELECT pg_current_wal_insert_lsn()")
+        replayed = "SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn"
+        until(lambda: standby.value(replayed, parameters=(position,)))
+        origin = standby.target(here.database, environment="prod")
+        copied(origin, target, KEEP, scope=scope_of(data_only=True))
+        assert cluster.execute("SELECT n FROM kept", target.database) == [(1,)]
+        assert cluster.execute("SELECT n FROM passing", target.database) == [(2,)]
+        with pytest.raises(Refused, match=r"does not have the rows of public\.passing"):
+            copied(origin, target, KEEP, scope=scope_of(tables=["passing"]))
