@@ -9,7 +9,7 @@ from pgtasks.copy import carry, survey
 from pgtasks.copy import part as parts
 from pgtasks.copy.carry import Carried
 from pgtasks.copy.mask import coverage
-from pgtasks.copy.mask.coverage import Masking
+from pgtasks.copy.mask.masking import Masking
 from pgtasks.copy.mask.settings import Masks
 from pgtasks.copy.options import CopyOptions
 from pgtasks.copy.part import Part

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pgtasks import report
 from pgtasks.copy.carry import Carried
 from pgtasks.copy.hosts import THROUGH_HERE, RowsWay
-from pgtasks.copy.mask.coverage import Masking
+from pgtasks.copy.mask.masking import Masking
 from pgtasks.copy.options import CopyOptions
 from pgtasks.copy.part import WHOLE, Part
 from pgtasks.copy.schema import Load, has_password

@@ -15,7 +15,7 @@ import psycopg2
 
 from pgtasks.copy import tables
 from pgtasks.copy.mask import coverage
-from pgtasks.copy.mask.coverage import Masking
+from pgtasks.copy.mask.masking import Masking
 from pgtasks.copy.part import Total, narrowed, totals
 from pgtasks.copy.plan import CopyPlan
 from pgtasks.copy.schema import Dump

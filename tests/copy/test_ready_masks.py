@@ -12,7 +12,7 @@ import pytest
 from servers import Cluster
 
 from pgtasks.copy.mask import coverage, key, rules
-from pgtasks.copy.mask.coverage import Masking
+from pgtasks.copy.mask.masking import Masking
 from pgtasks.copy.mask.settings import Masks
 from pgtasks.errors import BadConfiguration
 from pgtasks.server import catalog, connection, rows

@@ -30,8 +30,7 @@ SELECT c.oid::bigint AS relation, n.nspname AS schema, c.relname AS table, a.att
   format_type(b.type, CASE WHEN b.modifier <> -1 THEN b.modifier END) AS cast,
   ARRAY[format_type(a.atttypid, NULL), format_type(b.type, NULL), t.typname]::text[] AS types,
   b.modifier AS modifier, b.required, a.attgenerated <> '' AS generated,
-  c.relkind = 'p' AS partitioned, a.attidentity <> '' AS identity,
-  coalesce(x.extname, '') AS extension,
+  c.relkind = 'p' AS partitioned,
   coalesce((SELECT array_agg(DISTINCT h.ancestor::bigint) FROM ancestors h
     JOIN pg_attribute o ON o.attrelid = h.ancestor AND o.attname = a.attname
     WHERE h.relation = c.oid AND NOT o.attisdropped), '{{}}') AS ancestors,
@@ -92,8 +91,6 @@ class Column:
     required: bool
     generated: bool
     partitioned: bool
-    identity: bool
-    extension: str
     ancestors: list[int]
     parts: list[int]
     foreign_cast: bool  # a cast to its type would run code of a plain role as a superuser
@@ -109,13 +106,8 @@ class Column:
         """Return the number of decimal places of a numeric."""
         return (self.modifier - 4) & 0x7FF if self.modifier > 4 else 2
 
-    @property
-    def of_table(self) -> str:
-        """Return the name of the table."""
-        return qualified(self.schema, self.table)
-
     def __str__(self) -> str:
-        return f"{self.of_table}.{quoted(self.name)}"
+        return f"{qualified(self.schema, self.table)}.{quoted(self.name)}"
 
 
 @dataclass(frozen=True)

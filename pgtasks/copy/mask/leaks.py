@@ -8,9 +8,9 @@ from typing import Any
 
 from psycopg2 import sql
 
-from pgtasks.copy.mask import block, columns, coverage, expression
-from pgtasks.copy.mask.coverage import Decided, Masking
+from pgtasks.copy.mask import block, columns, compilation, coverage, expression
 from pgtasks.copy.mask.guess import guess
+from pgtasks.copy.mask.masking import Decided, Masking
 from pgtasks.copy.mask.preview import ENCODING
 from pgtasks.copy.mask.rules import LARGE_OBJECTS
 from pgtasks.copy.mask.settings import Masks
@@ -152,7 +152,7 @@ def _own_columns(masking: Masking) -> Iterator[Leak]:
     """Yield the expressions that contain the values of other masked columns."""
     names = {(each.column.relation, each.column.name) for each in masking.masked}
     for each in masking.masked:
-        if each.rule is None or coverage.is_ready(each.rule):
+        if each.rule is None or compilation.ready_mask(each.rule):
             continue
         used = expression.names(expression.written(each.rule.text, each.column)).columns
         for name in dict.fromkeys(used):

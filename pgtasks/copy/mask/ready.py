@@ -243,7 +243,6 @@ _DATE = re.compile(r"date ([0-9]{1,5})(?: days?)?(?: by ([a-z_][a-z0-9_]*|\"[^\"
 _RANGE = re.compile(r"number (-?[0-9]{1,15}) to (-?[0-9]{1,15})")
 _PERCENT = re.compile(r"number ([1-9][0-9]?)%")
 _JSON = re.compile(r"json (\S+=.+)")
-NAMES = (*SIMPLE, "hash N", "date N days", "number A to B", "number N%", "json PATH=MASK")
 
 
 def find(text: str) -> Ready | None:
