@@ -36,7 +36,7 @@ SessionLost                  server.silence: psycopg2's OperationalError, the se
 AnotherFactorNeeded          host.ssh.auth: paramiko's SSHException, one factor is not enough
 SyntaxFault                  server.parser: text is not SQL
 TooDeep                      server.parser: SQL is nested too deeply for the parser's tree
-Unfit                        copy.mask.ready: a ready-made mask does not fit a column
+Unfit                        copy.mask.values: a ready-made mask does not fit a column
 Fault                        copy.mask.expression: a mask is no expression that may be used
 UnusableFile                 host.plainfile: OSError, not a regular file or too large
 

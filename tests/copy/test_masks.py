@@ -536,3 +536,33 @@ def test_code_of_a_plain_role_does_not_run_as_a_superuser(
     refused = inv("db.copy", "qa", "dev", "--dry")
     assert refused.returncode in (2, 3), refused.stderr
     assert words in refused.stderr
+
+
+def test_a_part_is_masked_too(
+    cluster: Cluster, source: Source, goal: str, inv: Callable[..., Any]
+) -> None:
+    done = inv("db.copy", "qa", "dev", "--where", "visits=note LIKE 'Muster said 1%'")
+    assert done.returncode == 0, done.stderr
+    visits = cluster.value("SELECT count(*) FROM visits", goal)
+    assert 0 < visits < 400
+    joined = "SELECT count(*) FROM people JOIN visits USING (email)"
+    assert cluster.value(joined, goal) == visits
+    assert "Erika" not in str(every(cluster, goal, "SELECT * FROM people"))
+
+
+def test_a_program_prints_the_key(
+    source: Source, goal: str, project: Path, inv: Callable[..., Any]
+) -> None:
+    (project / "env" / "qa.env").write_text("", encoding="utf-8")
+    file = project / "env" / "qa.yaml"
+    settings = file.read_text(encoding="utf-8")
+    file.write_text(f"{settings}mask_key_command: printf '{KEY}'\n", encoding="utf-8")
+    shown = inv("env.show", "--env", "qa")
+    assert "mask_key_command" in shown.stdout
+    assert KEY not in shown.stdout
+    assert "public.people.name" in shown.stdout
+    assert inv("db.copy", "qa", "dev", "--dry").returncode == 0
+    file.write_text(f"{settings}mask_key_command: printf ''\n", encoding="utf-8")
+    refused = inv("db.copy", "qa", "dev", "--dry")
+    assert refused.returncode == 3
+    assert "mask_key_command 'printf': expected one line with the key" in refused.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from servers import Cluster
 from pgtasks.copy.mask import coverage, key, rules
 from pgtasks.copy.mask.masking import Masking
 from pgtasks.copy.mask.settings import Masks
+from pgtasks.copy.tables import TableCopy, out_statement
 from pgtasks.errors import BadConfiguration
 from pgtasks.server import catalog, connection, rows
 from pgtasks.server.connection import Connection
@@ -207,3 +209,35 @@ def test_names_that_a_mask_uses_itself_are_no_columns_of_the_table(
         with session(place) as conn:
             (row,) = masked(conn, "t", {"public.t.*": mask})
         assert all(was != now for was, now in zip("87142563", row, strict=True))
+
+
+@pytest.mark.parametrize("binary", [True, False])
+def test_no_value_is_in_the_stream(cluster: Cluster, place: Target, binary: bool) -> None:
+    cluster.execute("CREATE TABLE t (k int, v text, p text)", place.database)
+    cluster.execute("INSERT INTO t SELECT i, 'hidden' || i, 'plain' FROM generate_series(1, 9) i",
+                    place.database)  # fmt: skip
+    with session(place) as conn:
+        (relation,) = masking(conn, {"public.t.v": "hash"}).applied(
+            catalog.relations(conn, named="t")
+        )
+        stream = io.BytesIO()
+        with conn.cursor() as cursor:
+            cursor.copy_expert(out_statement(TableCopy(relation, binary=binary)), stream)
+    assert stream.getvalue().count(b"plain") == 9
+    assert b"hidden" not in stream.getvalue()
+
+
+def test_a_database_without_an_encoding(cluster: Cluster, place: Target) -> None:
+    name = f"{place.database}_ascii"
+    cluster.execute(f"CREATE DATABASE {name} ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0")
+    try:
+        cluster.execute("CREATE TABLE t (k int, v text)", name)
+        cluster.execute("INSERT INTO t VALUES (1, convert_from('\\xff41', 'SQL_ASCII'))", name)
+        with session(cluster.target(name)) as conn:
+            made = coverage.planned(conn, masks({"public.t.v": "hash"}), encoding="SQL_ASCII")
+            (relation,) = made.applied(catalog.relations(conn, named="t"))
+            item = rows.from_item(relation, ["v"]).as_string(conn)
+            (value,) = connection.rows(conn, f"SELECT v FROM {item}", into=str)
+        assert re.fullmatch("[0-9a-f]{32}", value)
+    finally:
+        cluster.drop(name)

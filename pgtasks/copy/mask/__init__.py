@@ -4,7 +4,8 @@ settings     the rules of an environment, and the key of its masks
 rules        which columns a rule is for
 columns      the columns of a source, with what must hold for their values
 key          the key as the server gets it
-ready        the ready-made masks, as SQL
+ready        the ready-made masks, by name
+values       their SQL for one value
 words        the names that masks put in place of real ones
 expression   check the expressions of a project's own rules
 guess        guess a mask by name, type and values

@@ -9,9 +9,10 @@ from pgtasks.copy.mask import expression, ready
 from pgtasks.copy.mask.columns import Column
 from pgtasks.copy.mask.expression import Fault, Names
 from pgtasks.copy.mask.masking import Decided
-from pgtasks.copy.mask.ready import Ready, Unfit
+from pgtasks.copy.mask.ready import Ready
 from pgtasks.copy.mask.rules import PLAIN, Rule
 from pgtasks.copy.mask.settings import Masks
+from pgtasks.copy.mask.values import Unfit
 from pgtasks.errors import BadConfiguration, Refused
 from pgtasks.server.connection import Connection
 from pgtasks.settings import fields

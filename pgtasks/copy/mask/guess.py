@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from pgtasks.copy.mask import ready
 from pgtasks.copy.mask.columns import Column
-from pgtasks.copy.mask.ready import Unfit
 from pgtasks.copy.mask.rules import PLAIN
+from pgtasks.copy.mask.values import Unfit
 from pgtasks.report import plural
 
 _FEW = 20  # distinct values of a column that holds words of a list
