@@ -9,7 +9,7 @@ from pgtasks.copy import part as parts
 from pgtasks.copy import schema, template, way
 from pgtasks.copy.hosts import rows_way
 from pgtasks.copy.mask import coverage
-from pgtasks.copy.mask.coverage import Masking
+from pgtasks.copy.mask.masking import Masking
 from pgtasks.copy.options import CopyOptions
 from pgtasks.copy.plan import CopyPlan
 from pgtasks.copy.snapshot import Snapshot
