@@ -13,7 +13,8 @@ from dataclasses import dataclass, field, replace
 from psycopg2 import sql
 
 from pgtasks import report
-from pgtasks.copy import names
+from pgtasks.copy import keys, names
+from pgtasks.copy.keys import ForeignKey
 from pgtasks.copy.scope import NO_ROWS, Scope
 from pgtasks.errors import Failed
 from pgtasks.server import catalog, connection
@@ -113,7 +114,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Side:
-    """The tables of one of the databases, with their columns, sequences and checks.
+    """The tables of one of the databases, with their columns, sequences, checks and keys.
 
     On a `standby`, unlogged tables have no rows that could be read.
     """
@@ -123,6 +124,7 @@ class Side:
     sequences: frozenset[Name]
     owned: tuple[Owned, ...]
     checks: tuple[Check, ...]
+    keys: tuple[ForeignKey, ...]
     standby: bool
 
     @property
@@ -237,6 +239,7 @@ def read(conn: Connection) -> Side:
         frozenset(_name(each) for each in relations if each.kind == "S"),
         tuple(connection.rows(conn, _OWNED, into=Owned)),
         tuple(connection.rows(conn, _CHECKS, into=Check)),
+        tuple(keys.read(conn)),
         connection.value(conn, "SELECT pg_is_in_recovery()", into=bool),
     )
 
@@ -248,6 +251,7 @@ def schema_only(first: Side, second: Side, conn: Connection, *, lossy: bool) -> 
     """
     shared = {name for name in second.tables if name in first.tables}
     faults = list(_faults(first, second, conn, shared, lossy=lossy))
+    faults += _orphans(first, second, conn, shared)
     gone = [
         qualified(*name)
         for name in sorted(second.tables.keys() - shared)
@@ -381,6 +385,49 @@ def _broken(first: Side, second: Side, conn: Connection, shared: Collection[Name
         plain = all(each in old and each not in table.typed for each in check.columns)
         if plain and not table.foreign_code and _fails(conn, table, check):
             yield f"rows of {table} break the check constraint {quoted(check.name)}"
+
+
+def _orphans(
+    first: Side, second: Side, conn: Connection, shared: Collection[Name]
+) -> Iterator[str]:
+    """Yield one line for each new foreign key that rows of the second database break.
+
+    Keys of partitioned tables, and those of other than built-in types, are left to the load.
+    """
+    known = {_ends(key) for key in second.keys}
+    for key in first.keys:
+        child, parent = (key.schema, key.table), (key.to_schema, key.to_table)
+        plain = not (key.whole or key.to_whole or key.period) and key.valid
+        if child not in shared or not plain or _ends(key) in known:
+            continue
+        empty = parent not in shared
+        readable = _comparable(second, child, key.columns) and (
+            empty or _comparable(second, parent, key.to_columns)
+        )
+        if readable and _is_orphan(conn, key, is_empty=empty):
+            yield f"rows of {qualified(*child)} break the foreign key {quoted(key.name)}"
+
+
+def _ends(key: ForeignKey) -> tuple[object, ...]:
+    return key.schema, key.table, key.columns, key.to_schema, key.to_table, key.to_columns
+
+
+def _comparable(side: Side, name: Name, columns: Collection[str]) -> bool:
+    """Whether a query may read some columns of a table without code of other roles."""
+    table = side.relations[name]
+    return not table.foreign_code and set(columns) <= set(table.columns) - table.typed
+
+
+def _is_orphan(conn: Connection, key: ForeignKey, *, is_empty: bool) -> bool:
+    query = sql.SQL("SELECT EXISTS (SELECT FROM {} c WHERE {})").format(key.from_, key.refers("c"))
+    if not is_empty:
+        query = sql.SQL(
+            "SELECT EXISTS (SELECT FROM {} c WHERE {} AND NOT EXISTS (SELECT FROM {} p WHERE {}))"
+        ).format(key.from_, key.refers("c"), key.to, key.matches("p", "c"))
+    try:
+        return connection.value(conn, query, into=bool)
+    except Failed:
+        return False
 
 
 def _fails(conn: Connection, table: Relation, check: Check) -> bool:

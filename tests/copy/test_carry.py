@@ -139,6 +139,30 @@ def test_rows_that_break_the_new_schema_leave_the_old(cluster: Cluster, both: Pa
     assert sides(cluster, both[1].database) == []
 
 
+def test_rows_that_a_new_key_does_not_allow_are_listed(cluster: Cluster, both: Pair) -> None:
+    source, target = both[0].database, both[1].database
+    cluster.execute(
+        "ALTER TABLE person ADD key int REFERENCES more;"
+        "ALTER TABLE log ADD person int;"
+        "ALTER TABLE log_1 ADD FOREIGN KEY (person) REFERENCES person",
+        source,
+    )
+    cluster.execute("ALTER TABLE person ADD key int; ALTER TABLE log ADD person int", target)
+    taken(both, schema_only=True)
+    cluster.execute(
+        "ALTER TABLE person DROP CONSTRAINT person_key_fkey; UPDATE person SET key = 4;"
+        "ALTER TABLE log_1 DROP CONSTRAINT log_1_person_fkey; UPDATE log_1 SET person = 77;"
+        "DROP TABLE more",
+        target,
+    )
+    with pytest.raises(Refused) as caught:
+        taken(both, schema_only=True)
+    lines = f"{caught.value} {caught.value.hint}"
+    assert "rows of public.person break the foreign key person_key_fkey" in lines
+    assert "rows of public.log_1 break the foreign key log_1_person_fkey" in lines
+    assert sides(cluster, target)[1:] == []
+
+
 def test_a_new_sequence_goes_on_after_the_rows(cluster: Cluster, both: Pair) -> None:
     cluster.execute(
         'ALTER SEQUENCE person_id_seq RENAME TO others; UPDATE "it\'s, 🐘" SET person = 5',
