@@ -16,6 +16,7 @@ DATES = ("date", "timestamp", "timestamptz")
 DOMAIN = "@example.com"  # reserved: no mail to it is delivered
 WIDE = 16  # hexadecimal digits
 _LETTERS = "etaoinsrhldcumfp"
+_WORDS = "etaoinsrhldcum  "
 
 
 class Unfit(Exception):
@@ -117,14 +118,17 @@ def _other(sql: str, value: Value, otherwise: str) -> str:
 
 def text(value: Value) -> str:
     """Return letters, as many as before, with blanks if they are many."""
-    letters = f"translate({hexadecimal(value.digest('text'))}, '0123456789abcdef', '{_LETTERS}')"
-    short = "left(t, n)"
-    long = "left(repeat(translate(t, 'pf', '  '), n / 64 + 1), n - 1) || 'e'"
-    sql = from_parts(
-        {"t": letters, "n": f"length({value.sql}::text)"},
-        f"CASE WHEN n < 16 THEN {short} ELSE 'E' || right({long}, -1) END",
+    letters = "translate(h, '0123456789abcdef', '{}')"
+    short = _other(
+        f"left({letters.format(_LETTERS)}, n)",
+        value,
+        f"translate({{0}}, '{_LETTERS}', '{_LETTERS[1:]}{_LETTERS[0]}')",
     )
-    return _other(sql, value, f"translate({{0}}, '{_LETTERS}', '{_LETTERS[1:]}{_LETTERS[0]}')")
+    long = f"rpad('E', n - 1, {letters.format(_WORDS)}) || 'e'"
+    return from_parts(
+        {"h": hexadecimal(value.digest("text")), "n": f"length({value.sql}::text)"},
+        f"CASE WHEN n < 16 THEN {short} ELSE {long} END",
+    )
 
 
 def hashed(value: Value) -> str:
