@@ -10,17 +10,25 @@ from bench import sets
 from bench.contest import Bench, Contender
 from bench.measure import Sample
 from bench.rows import Row, alone, compared, extra, peak
-from bench.server import Server, running
+from bench.server import running
 from bench.workspace import Workspace
 
 NAME = "copy"
-TARGET = "copied"
+TARGET, HERE = "copied", "copied_here"
 OURS = "`inv db.copy`"
 BARE = "`inv db.copy --no-proof --no-analyze`"
 ANALYZED = "`inv db.copy --no-proof`"
 PIPE = "`pg_dump \\| psql`"
 FOLDER = "`pg_dump -Fd -j2 -Z0 && pg_restore -j2`"
 PGCOPYDB = "`pgcopydb clone`"
+DELTA = "`inv db.copy --delta`"
+TEMPLATE = "`inv db.copy` on one server"
+CREATEDB = "`createdb -T -S file_copy`"
+_CHANGED = {  # about 5 % of the bytes, of `many` 5 % of the tables
+    "clinic": ["UPDATE clinic.appointments SET updated_at = now()"],
+    "pgbench": ["UPDATE pgbench_tellers SET tbalance = tbalance + 1"],
+    "many": [f"UPDATE t{i} SET at = now()" for i in range(1, 16)],
+}
 _CORES = len(os.sched_getaffinity(0))
 
 
@@ -31,7 +39,9 @@ def run(bench: Bench) -> list[Row]:
         for server in (space.server, target):
             sets.roles(server)
         space.environment(TARGET, target)
-        space.inv("db.create", "--env", TARGET)
+        space.environment(HERE, space.server)
+        for name in (TARGET, HERE):
+            space.inv("db.create", "--env", name)
         return [row for name in sets.names(bench.scale) for row in _rows(bench, space, name)]
 
 
@@ -50,6 +60,7 @@ def _rows(bench: Bench, space: Workspace, name: str) -> list[Row]:
     ]
     return [
         *rows,
+        *_by_files(bench, space, name),
         alone(
             NAME,
             f"{name}: time of its CPU seconds on all cores",
@@ -80,16 +91,13 @@ def _contenders(space: Workspace, name: str) -> list[Contender]:
             shutil.rmtree(made, ignore_errors=True)
         target.execute("DROP DATABASE IF EXISTS stock WITH (FORCE)")
         target.execute("CREATE DATABASE stock TEMPLATE template0")
-        _quiet(space.server, target)
+        _quiet(space)
 
     def forget() -> None:
-        space.inv("db.forget", "--yes", "--env", TARGET)
-        _quiet(space.server, target)
+        _forget(space, TARGET)
 
     def ours(*flags: str) -> Sample:
-        return limited(
-            space.inv("db.copy", name, TARGET, "--as-superuser", "--confirm", TARGET, *flags)
-        )
+        return limited(_copy(space, name, TARGET, "--rows", *flags))
 
     contenders = [
         Contender(OURS, ours, forget),
@@ -103,12 +111,53 @@ def _contenders(space: Workspace, name: str) -> list[Contender]:
     return contenders
 
 
+def _by_files(bench: Bench, space: Workspace, name: str) -> list[Row]:
+    """Return the rows of the ways that copy files: of the source, and of the target."""
+
+    def changed() -> None:
+        _forget(space, TARGET)
+        space.server.execute(*_CHANGED[name], database=name)
+        _quiet(space)
+
+    def stock() -> None:
+        space.drop("stock")
+        _quiet(space)
+
+    createdb = f"createdb -T {name} -S file_copy stock"
+    pipe = f"createdb -T template0 stock && pg_dump {name} | psql -qX -v ON_ERROR_STOP=1 stock"
+    samples = bench.contest(
+        f"{NAME} {name} by files",
+        [
+            Contender(OURS, lambda: _copy(space, name, TARGET, "--rows"), changed),
+            Contender(DELTA, lambda: _copy(space, name, TARGET, "--delta"), changed),
+            Contender(TEMPLATE, lambda: _copy(space, name, HERE), lambda: _forget(space, HERE)),
+            Contender(PIPE, lambda: space.shell(pipe), stock),
+            Contender(CREATEDB, lambda: space.shell(createdb), stock),
+        ],
+    )
+    pairs = [(DELTA, OURS), (TEMPLATE, PIPE), (TEMPLATE, CREATEDB)]
+    return [
+        compared(NAME, f"copy of {name}", (ours, samples[ours]), (theirs, samples[theirs]))
+        for ours, theirs in pairs
+    ]
+
+
+def _copy(space: Workspace, source: str, target: str, *flags: str) -> Sample:
+    return space.inv("db.copy", source, target, "--as-superuser", "--confirm", target, *flags)
+
+
+def _forget(space: Workspace, environment: str) -> None:
+    space.inv("db.forget", "--yes", "--env", environment)
+    _quiet(space)
+
+
 def limited(sample: Sample) -> Sample:
     """Add how many times as long it took as its CPU seconds take on all cores."""
     limit = (sample.client + sample.server) / _CORES
     return replace(sample, extra={**sample.extra, "limit": sample.seconds / limit})
 
 
-def _quiet(*servers: Server) -> None:
-    for server in servers:
-        server.quiet()
+def _quiet(space: Workspace) -> None:
+    for server in (space.server, space.target):
+        if server:
+            server.quiet()
