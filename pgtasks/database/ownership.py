@@ -48,8 +48,9 @@ class Ownership:
     But an incomplete side database may be dropped if we are a member of its owner, who allows that
     with the stamp.
 
-    A side database that a killed run had no time to stamp has an owner that we trust, and is empty,
-    which the caller checks. An invalid database needs no stamp: its owner has dropped it.
+    A side database that a killed run had no time to stamp has an owner that we trust, and is empty
+    or has the connection limit of a copy, which the caller checks. An invalid database needs no
+    stamp: its owner has dropped it.
     """
 
     system: str

@@ -66,7 +66,7 @@ def heal(lock: Lock) -> list[str]:
     leftovers = look(conn, target)
     done = []
     for half in leftovers.half_built:
-        if half.stamp is None and not _is_empty(target, half):
+        if half.stamp is None and not (half.begun or _is_empty(target, half)):
             done.append(left_alone(half, "no stamp says that a run of ours made it"))
             continue
         done += _dropped(lock, half, "which an interrupted run left half built")

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import psycopg2
+from psycopg2 import sql
 
 from pgtasks import report
 from pgtasks.database import ownership, properties
@@ -27,6 +28,9 @@ from pgtasks.server.stamp import Stamp
 from pgtasks.settings.target import Target
 
 INVALID = -2  # pg_database.datconnlimit of a database whose DROP was interrupted
+# The connection limit of a copy of another database: until it has its stamp, nothing else says that
+# it is ours. The swap sets another one.
+_BEGUN = 0x7067_746B
 _NAME_BYTES = 63  # NAMEDATALEN - 1
 _ID = r"[0-9]{12}[0-9a-f]{2}"
 _TIME = "%y%m%d%H%M%S"
@@ -55,6 +59,7 @@ class Side:
     stamp: Stamp | None
     age: float | None = None  # None if the ID is not a time
     alone: str = ""
+    begun: bool = False  # made by a copy of ours, which may not have stamped it yet
 
     def __str__(self) -> str:
         facts = [report.size(self.bytes)] if self.bytes is not None else []
@@ -130,10 +135,10 @@ def find(conn: Connection, target: Target) -> list[Side]:
         " AND (has_database_privilege(oid, 'CONNECT')"
         "  OR pg_has_role('pg_read_all_stats', 'USAGE')) THEN pg_database_size(oid) END,"
         f" datallowconn, datconnlimit = %s, {stamp.COMMENT},"
-        " extract(epoch FROM clock_timestamp())::float8"
+        " extract(epoch FROM clock_timestamp())::float8, datconnlimit = %s"
         " FROM pg_database WHERE datname ~ %s",
-        (INVALID, INVALID, rf"__(new|old)_{_ID}$"),
-        into=tuple[str, str, int | None, bool, bool, str | None, float],
+        (INVALID, INVALID, _BEGUN, rf"__(new|old)_{_ID}$"),
+        into=tuple[str, str, int | None, bool, bool, str | None, float, bool],
     )
     sides = [side for row in rows if (side := _side(target, *row))]
     judged = _judged(sides, ownership.of(conn, target))
@@ -149,13 +154,15 @@ def _side(
     invalid: bool,
     comment: str | None,
     now: float,
+    begun: bool,
 ) -> Side | None:
     match = _is_side_of(target.database, name)
     if match is None:
         return None
     text, its_stamp = stamp.split(comment)
     role, run = match[1], match[2]
-    return Side(name, role, run, owner, size, is_open, invalid, text, its_stamp, _age(run, now))
+    side = Side(name, role, run, owner, size, is_open, invalid, text, its_stamp, _age(run, now))
+    return replace(side, begun=begun)
 
 
 def _age(run: str, now: float) -> float | None:
@@ -202,6 +209,8 @@ def create(
         server_version=conn.server_version,
         by_file=bool(copied),
     )
+    if copied:
+        statement += sql.SQL(" CONNECTION LIMIT {}").format(sql.Literal(_BEGUN))
     try:
         with conn.cursor() as cursor:
             cursor.execute(statement)
