@@ -1,4 +1,4 @@
-"""Each fault at each step of a copy, by each way; `tests/` has a slice of them."""
+"""Each fault at each step of a copy by each way, and at random moments; `tests/` has a slice."""
 
 from __future__ import annotations
 
@@ -8,4 +8,6 @@ import matrix
 
 _COPY = Path(__file__).parent.parent / "tests" / "copy"
 
-globals().update(matrix.trials(_COPY / "test_copy_task.py"))
+_FILES = ("test_copy_task.py", "test_copy_faults.py")
+
+globals().update({name: it for file in _FILES for name, it in matrix.trials(_COPY / file).items()})
