@@ -519,3 +519,23 @@ def test_trigger_files_are_compared_with_the_result(
     assert again.returncode == 0, again.stderr
     (difference,) = json.loads(again.stdout)["trigger_differences"]
     assert "not compared" in difference
+
+
+@pytest.mark.parametrize("step", ["copy.dumping", "copy.read", "copy.loaded", "copy.proven"])
+def test_a_killed_copy_of_one_table_leaves_the_old(
+    cluster: Cluster, source: str, target_name: str, inv: Inv, start_inv: Start, step: str
+) -> None:
+    cluster.execute("CREATE TABLE own AS SELECT 1 AS n", target_name)
+    process = halted(start_inv, step, "db.copy", "qa", "dev", "--tables", "people")
+    kill(process, cluster)
+    process.communicate(timeout=60)
+    assert rows(cluster, target_name) == OLD
+    assert rows(cluster, source) == NEW
+    assert until(lambda: inv("db.recover").returncode == 0)
+    assert sides(cluster, target_name) == []
+    done = inv("db.copy", "qa", "dev", "--tables", "people")
+    assert done.returncode == 0, done.stderr
+    assert rows(cluster, target_name) == NEW
+    assert rows(cluster, target_name, "own") == 1
+    assert inv("db.undo").returncode == 0
+    assert rows(cluster, target_name) == OLD
