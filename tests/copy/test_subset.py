@@ -173,7 +173,7 @@ CREATE TABLE of_base (base int REFERENCES base);
 INSERT INTO base SELECT i FROM generate_series(1, 50) i;
 INSERT INTO heir SELECT i FROM generate_series(40, 90) i;
 INSERT INTO of_base SELECT i FROM generate_series(1, 50) i;
-INSERT INTO only_one SELECT i FROM generate_series(0, 99) i;
+INSERT INTO only_one SELECT i FROM generate_series(0, 199) i;
 INSERT INTO root SELECT i, k FROM generate_series(1, 300) i, unnest('{a,b}'::text[]) k;
 INSERT INTO event SELECT i % 200, i, CASE WHEN i % 3 = 0 THEN 'a' ELSE 'b' END
   FROM generate_series(1, 300) i;
