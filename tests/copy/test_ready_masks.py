@@ -241,3 +241,29 @@ def test_a_database_without_an_encoding(cluster: Cluster, place: Target) -> None
         assert re.fullmatch("[0-9a-f]{32}", value)
     finally:
         cluster.drop(name)
+
+
+def test_which_rule_counts(cluster: Cluster, place: Target) -> None:
+    cluster.execute(
+        "CREATE TABLE a_long_name (k int, v text, w text) PARTITION BY LIST (k);"
+        "CREATE TABLE p PARTITION OF a_long_name FOR VALUES IN (1);"
+        "CREATE TABLE q PARTITION OF a_long_name FOR VALUES IN (2)",
+        place.database,
+    )
+    chosen = {
+        "type text": "null",
+        "*.*.w": "text",
+        "public.*.w": "first_name",
+        "public.a_long_name.v": "email",
+        "public.p.v": "hash",
+    }
+    with session(place) as conn:
+        made = coverage.planned(conn, masks(chosen), encoding="UTF8")
+        decided = {str(each.column): each.rule and each.rule.text for each in made.columns}
+        assert decided["public.p.v"] == "hash"
+        assert decided["public.q.v"] == "email"
+        assert decided["public.q.w"] == "first_name"
+        assert decided["public.q.k"] is None
+        again = {"public.?.w": "text", "public.*.w": "hash"}
+        with pytest.raises(BadConfiguration, match="are both for public"):
+            coverage.planned(conn, masks(again), encoding="UTF8")

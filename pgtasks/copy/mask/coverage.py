@@ -27,22 +27,30 @@ class _Rules:
     used: set[str] = field(default_factory=set)
 
     def of(self, column: Column, names: Mapping[int, tuple[str, str]]) -> Rule | None:
-        """Return the rule for a column: by its name, else by a pattern, else by its type."""
-        own = [(column.schema, column.table), *(names[each] for each in column.ancestors)]
-        named = [
-            rule
-            for rule in self.masks.rules
-            if rule.where not in BESIDE
-            and not rule.type
-            and any(rule.matches((*table, column.name)) for table in own)
+        """Return the rule for a column: by its name, else by a pattern, else by its type.
+
+        A partition has the rules of the tables above it, after its own.
+        """
+        own = self._for((column.schema, column.table, column.name))
+        above = [
+            rule for each in column.ancestors for rule in self._for((*names[each], column.name))
         ]
         typed = [rule for rule in self.masks.rules if rule.type in column.types]
-        self.used |= {rule.where for rule in (*named, *typed)}
-        exact = [rule for rule in named if rule.exact]
-        for chosen in (exact, named, typed):
+        self.used |= {rule.where for rule in (*own, *above, *typed)}
+        exact = [[rule for rule in named if rule.exact] for named in (own, above)]
+        for chosen in (*exact, own, above, typed):
             if chosen:
                 return _heaviest(chosen, column)
         return None
+
+    def _for(self, name: Sequence[str]) -> list[Rule]:
+        """Return the rules for columns by name or pattern that are for this one."""
+        rules = self.masks.rules
+        return [
+            rule
+            for rule in rules
+            if rule.where not in BESIDE and not rule.type and rule.matches(name)
+        ]
 
 
 def _heaviest(rules: Sequence[Rule], column: Column) -> Rule:
