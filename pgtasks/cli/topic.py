@@ -14,11 +14,15 @@ _WITH_VALUE = ("--env",)  # its flags that take a value
 
 
 def before(program: Any) -> None:
-    """Turn `help [FLAGS] TASK` into the help of that task, before the words are parsed.
+    """Turn `help [FLAGS] TASK`, and `TASK --help`, into the help of that task, before parsing.
 
     Required flags and values of the task are not needed for its help.
     """
     words = list(program.core.unparsed)
+    if words[1:2] in (["--help"], ["-h"]) and _is_task(program, words[0]):
+        program.args.help.value = words[0]  # of a task with positionals, Invoke wants these first
+        program.core.unparsed = []
+        return
     if not words or not _is_help(program, words[0]):
         return
     if topic := next(_positionals(words[1:]), ""):
@@ -35,6 +39,10 @@ def after(program: Any) -> None:
     others = (name for name in names[number:] + names[:number] if not _is_help(program, name))
     if topic := next(others, ""):
         program.args.help.value = topic
+
+
+def _is_task(program: Any, name: str) -> bool:
+    return any(name in (each.name, *each.aliases) for each in program.collection.to_contexts())
 
 
 def _is_help(program: Any, name: str) -> bool:

@@ -95,6 +95,8 @@ def test_a_script_gets_its_document(inv: Any, shop: Path) -> None:
         ("db.restore help", "db.restore"),
         ("db.check help db.drop", "db.drop"),
         ("help help", "help"),
+        ("db.copy --help", "db.copy"),  # which takes two environments
+        ("env.use -h --json", "env.use"),
     ],
 )
 def test_help_of_a_task_runs_nothing(inv: Any, shop: Path, words: str, task: str) -> None:
