@@ -22,7 +22,7 @@ from sessions import SILENCE
 from waiting import until
 
 Inv = Callable[..., Any]
-ROWS = 40_000
+ROWS = 80_000
 CONTENT = f"""
 CREATE TABLE large (id int PRIMARY KEY, "odd 🐘 ""name" text, t text DEFAULT 'x');
 INSERT INTO large SELECT i, E'a\\\\b\\n\\\\.\\n' || i, repeat(md5(i::text), 8) FROM
@@ -111,7 +111,8 @@ def test_on_one_host_rows_do_not_pass_through_this_machine(
     assert f"large tables go from server to server on {db1.user}@{db1.address}" in done.stderr
     assert on_one_host.is_new()
     size = db1.cluster.value("SELECT pg_table_size('large')", on_one_host.source[1])
-    assert came < size / 4, (came, size)
+    # pg_dump, asked for the schema alone, begins with rows before it is ended
+    assert came < size / 2, (came, size)
 
 
 def test_with_a_rate_they_do(db1: DatabaseHost, on_one_host: Pair, inv: Inv) -> None:
@@ -219,3 +220,24 @@ def test_one_end_on_this_machine(
     finally:
         for each in (name, *(pair.sides() if not outward else ())):
             cluster.drop(each)
+
+
+def test_a_lost_connection_leaves_the_old_target(
+    db1: DatabaseHost, on_one_host: Pair, inv: Inv, start_inv: Start
+) -> None:
+    process = halted(
+        start_inv, "copy.loading", "db.copy", "qa", "dev", "--rows", cwd=on_one_host.folder
+    )
+    with db1.cut():
+        os.kill(process.pid, signal.SIGUSR1)
+        _, said = process.communicate(timeout=120)
+    assert process.returncode == 4, said
+    assert on_one_host.rows() == 1
+    healed = until(
+        lambda: (
+            (done := inv("db.recover", "--env", "dev", cwd=on_one_host.folder)).returncode != 6
+            and done
+        )
+    )
+    assert healed.returncode == 0, healed.stderr
+    assert on_one_host.sides() == []
