@@ -24,7 +24,7 @@ def suggest(c, env=None, json=False):
 
 @task
 def check(c, env=None, json=False):
-    """Check that all columns are decided, and that nothing else holds what is masked."""
+    """Check that columns are decided, and nothing else leaks."""
     with run(c, env=env, json=json) as r:
         from pgtasks.copy.mask import leaks
         from pgtasks.copy.mask.settings import masks

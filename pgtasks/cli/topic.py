@@ -42,7 +42,10 @@ def after(program: Any) -> None:
 
 
 def _is_task(program: Any, name: str) -> bool:
-    return any(name in (each.name, *each.aliases) for each in program.collection.to_contexts())
+    try:
+        return bool(program.collection[name])
+    except (KeyError, ValueError):  # a group without a task of its own
+        return False
 
 
 def _is_help(program: Any, name: str) -> bool:
