@@ -11,7 +11,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -72,9 +72,9 @@ class Far:
         """Run a task as a program would and return its document."""
         return dict(json.loads(self.run(*argv, "--json", code=code, logins=logins).stdout))
 
-    def type(self, task: str, *answers: tuple[str, str]) -> Ended:
+    def type(self, task: str, *answers: tuple[str, str], words: Sequence[str] = ()) -> Ended:
         """Run a task on a terminal."""
-        argv = [INV, task, "--env", ENVIRONMENT]
+        argv = [INV, task, *words, "--env", ENVIRONMENT]
         env = {**self.aside, "PAGER": "cat", "TERM": "dumb"}
         return answer(argv, answers, cwd=self.root, env=env)
 
@@ -509,6 +509,28 @@ def _trigger_verify(far: Far) -> None:
     far.run("trigger.verify", "--strict")
     far.change("DROP FUNCTION write_audit_log CASCADE")
     far.run("trigger.verify", code=5)
+
+
+@trial("mask.suggest")
+def _mask_suggest(far: Far) -> None:
+    guessed = far.document("mask.suggest")["columns"]
+    assert guessed["public.patients.email"] == {"mask": "email", "why": "its name"}
+
+
+@trial("mask.check")
+def _mask_check(far: Far) -> None:
+    far.settings(mask={"*.*.*": "plain"})
+    assert " 0 not decided" in far.run("mask.check").stdout
+    far.settings(mask={"public.*.*": "plain", "public.staff.phones": "plain"})
+    far.run("mask.check", code=3)
+
+
+@trial("mask.preview")
+def _mask_preview(far: Far) -> None:
+    far.settings(mask={"public.role_master.code": "upper(code) || '!'"})
+    done = far.type("mask.preview", words=["role_master"])
+    assert done.code == 0, done.screen
+    assert "DOCTOR!" in done.screen
 
 
 @trial("seed.load")
