@@ -7,6 +7,8 @@ subset    the rows that --where and --sample choose, and all that they need
 graph     which tables of a subset lead to which
 closure   the SQL that chooses the rows of a subset
 conditions  the conditions of --where
+shape     the tables of a database with columns, sequences, checks and keys
+fits      rows of one database that have no place in the schema of another
 carry     a copy made of two databases: what comes from which
 merge     its plan
 names     the tables that flags name

@@ -7,7 +7,6 @@ copied anew. Nobody else may be connected to the replaced database while its fil
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from pgtasks.copy.tables import TableCopy
 from pgtasks.copy.throttle import Throttle
 from pgtasks.errors import Failed
 from pgtasks.host.local import HERE
-from pgtasks.report import Console
+from pgtasks.report import Console, Progress
 from pgtasks.report.boundaries import boundary
 from pgtasks.server import connection
 from pgtasks.server import proof as proofs
@@ -105,6 +104,8 @@ def objection(plan: CopyPlan, conn: Connection) -> str:
         return "there is no target yet"
     if not plan.options.scope.complete:
         return "only a part of the source is copied"
+    if plan.options.rate:
+        return "its rate is limited"
     if not plan.options.proof:
         return "it goes by the proof, which --no-proof omits"
     if plan.origin.major != plan.major:
@@ -136,40 +137,28 @@ def load_delta(
     Raises NotAlike, and what `load.load` does.
     """
     clock = Clock()
+    total = sum(plan.origin.sizes.values()) or 1
     with (
-        console.progress("delta", sum(plan.origin.sizes.values()) or 1) as progress,
-        load.lent(plan) as env,
-        ExitStack() as reading,
+        console.progress("delta", total) as progress,
+        snapshot.taken(plan, path, progress) as source,
     ):
-        source = reading.enter_context(snapshot.taken(plan, path, progress))
         if not schema.same(plan.left(plan.archive).kept(plan.archive), source.archive):
             revise(source)
         clock.lap("snapshot")
         _refuse_schema(plan, source, scratch)
         boundary("copy.loading")
-        actual = _proof_of_side(plan)
-        expected = load.proof_of(source)
+        actual, expected = _proof_of_side(plan), load.proof_of(source)
         changed = _changed(plan, source, expected, actual)
         clock.lap("compared")
         console.say(_summary(changed, expected))
-        target = reading.enter_context(load.writing(plan))
-        changing = _Changing(source, changed, target)
-        changing.prepare(target)
-        with Pool(changing.work(plan)) as pool:
-            pool.start()
-            while not pool.wait(load.POLL):
-                progress.update(pool.bytes_done, pool.note)
+        changing, pool = _replaced(plan, source, changed, progress)
         source.refuse_read(expected)
         large = load.large_entries(plan, source)
-        reading.pop_all().close()
-        boundary("copy.read")
-        clock.lap("rows and indexes")
+    boundary("copy.read")
+    clock.lap("rows and indexes")
     load.set_sequences(plan, source)
     boundary("copy.loaded")
-    with load.lent(plan) as env:
-        load.restore(plan, env, path, changing.rest())
-    with load.writing(plan) as target:
-        changing.finish(target, analyze=plan.options.analyze)
+    _finish(plan, path, changing)
     clock.lap("constraints and the rest")
     return Loaded(
         proof=replace(expected, sequences=source.sequences),
@@ -180,8 +169,30 @@ def load_delta(
         tables=len(pool.rows),
         rows=sum(pool.rows.values()),
         seconds=clock.seconds,
-        slowest=tuple(sorted(pool.seconds.items(), key=lambda item: -item[1])[:3]),
+        slowest=pool.slowest,
     )
+
+
+def _replaced(
+    plan: CopyPlan, source: Snapshot, changed: Sequence[TableCopy], progress: Progress
+) -> tuple[_Changing, Pool]:
+    """Copy the tables that differ, and build their indexes."""
+    with load.writing(plan) as target:
+        changing = _Changing(source, changed, target)
+        changing.prepare(target)
+    with Pool(changing.work(plan)) as pool:
+        pool.start()
+        while not pool.wait(load.POLL):
+            progress.update(pool.bytes_done, pool.note)
+    return changing, pool
+
+
+def _finish(plan: CopyPlan, path: Path, changing: _Changing) -> None:
+    """Restore the keys and all materialized views, enable triggers, gather statistics."""
+    with load.lent(plan) as env:
+        load.restore(plan, env, path, changing.rest())
+    with load.writing(plan) as target:
+        changing.finish(target, analyze=plan.options.analyze)
 
 
 def _summary(changed: Sequence[TableCopy], expected: Proof) -> str:

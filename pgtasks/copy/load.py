@@ -139,13 +139,12 @@ def load(plan: CopyPlan, path: Path, revise: Revise, console: Console) -> Loaded
         if plan.options.analyze:
             pipeline.run(HERE, [plan.load.analyze_command(env)])
             clock.lap("analyze")
-    slowest = sorted(pool.seconds.items(), key=lambda item: -item[1])[:3]
     loaded = Loaded(
         *(proof, source.taken, tuple(source.archive), loading.large_entries, loading.routed),
         tables=len(pool.rows),
         rows=sum(pool.rows.values()),
         seconds=clock.seconds,
-        slowest=tuple(slowest),
+        slowest=pool.slowest,
         shares=_shares(source, pool),
     )
     return loaded if second is None else loaded.joined(second, plan)

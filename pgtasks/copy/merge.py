@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import replace
 
-from pgtasks.copy import carry, survey
+from pgtasks.copy import carry, shape, survey
 from pgtasks.copy import part as parts
 from pgtasks.copy.carry import Carried
 from pgtasks.copy.mask import coverage
@@ -105,7 +105,7 @@ def _left(conn: Connection, carried: Carried) -> frozenset[int]:
 
 def _carried(there: Connection, here: Connection, options: CopyOptions) -> Carried:
     scope = options.scope
-    theirs, ours = carry.read(there), carry.read(here)
+    theirs, ours = shape.read(there), shape.read(here)
     if scope.schema_only:
         return carry.schema_only(theirs, ours, here, lossy=scope.lossy)
     return carry.data_only(ours, theirs, there, scope, lossy=scope.lossy)

@@ -226,6 +226,11 @@ class Pool:
         return run
 
     @property
+    def slowest(self) -> tuple[tuple[str, float], ...]:
+        """Return the three tables that took longest, with their seconds."""
+        return tuple(sorted(self.seconds.items(), key=lambda item: -item[1])[:3])
+
+    @property
     def note(self) -> str:
         """Return what is done: `12 of 38 tables, building visit_at, visit_pkey`."""
         with self._ready:

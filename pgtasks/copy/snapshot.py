@@ -6,7 +6,7 @@ them too, before pg_dump ends, so that each name means the same table until the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -158,23 +158,12 @@ def taken(plan: CopyPlan, path: Path, progress: Progress) -> Iterator[Snapshot]:
                 stack.enter_context(_reading(plan, name)) for _ in range(plan.options.jobs)
             )
             everything = content(exporter, sizes=plan.origin.sizes)
-            scope = plan.taken(narrowed(exporter, everything, plan.options.scope, plan.part.now))
             masking = _masking(plan, exporter)
-            scope = replace(
-                scope,
-                tables=masking.applied(map(_without_jobs, scope.tables)),
-                others=masking.applied(map(_without_jobs, scope.others)),
-                large_objects=scope.large_objects and not masking.without_large_objects,
-            )
+            scope = _scope(plan, exporter, everything, masking)
             watch = Watch(exporter, now, scope, words, progress)
             _await_locks(dump, watch)
             # at once, so that nobody who wants to alter a table comes between
-            is_locked = _fits(plan, scope)
-            if plan.options.scope.subset and not is_locked:
-                raise Refused(_NOT_LOCKED)
-            if is_locked:
-                for conn in (exporter, *sessions):
-                    lock(conn, (*scope.tables, *scope.others))
+            is_locked = _lock_all(plan, (exporter, *sessions), scope)
             proof = stack.enter_context(_proof(plan, name, scope, watch, locked=is_locked))
             watch.refuse_moved(locked=True)
             if dump.wait(0):  # its locks may have been released earlier
@@ -186,22 +175,31 @@ def taken(plan: CopyPlan, path: Path, progress: Progress) -> Iterator[Snapshot]:
         contents = pg_dump.contents(HERE, "custom", path)
         archive = plan.left(contents).kept(contents)
         yield Snapshot(
-            *(
-                plan,
-                exporter,
-                sessions,
-                proof,
-                name,
-                taken,
-                scope,
-                watch,
-                archive,
-                sequences,
-                is_locked,
-            ),
-            masking,
+            *(plan, exporter, sessions, proof, name, taken, scope, watch, archive, sequences),
+            *(is_locked, masking),
             totals=counted,
         )
+
+
+def _scope(plan: CopyPlan, exporter: Connection, everything: Content, masking: Masking) -> Content:
+    """Return what is copied of the content of a snapshot, masked."""
+    scope = plan.taken(narrowed(exporter, everything, plan.options.scope, plan.part.now))
+    return replace(
+        scope,
+        tables=masking.applied(map(_without_jobs, scope.tables)),
+        others=masking.applied(map(_without_jobs, scope.others)),
+        large_objects=scope.large_objects and not masking.without_large_objects,
+    )
+
+
+def _lock_all(plan: CopyPlan, sessions: Iterable[Connection], scope: Content) -> bool:
+    """Lock all tables in advance, if they fit into the lock table; return whether they do."""
+    is_locked = _fits(plan, scope)
+    if plan.options.scope.subset and not is_locked:
+        raise Refused(_NOT_LOCKED)
+    for conn in sessions if is_locked else ():
+        lock(conn, (*scope.tables, *scope.others))
+    return is_locked
 
 
 def _without_jobs(table: Relation) -> Relation:

@@ -11,8 +11,10 @@ from pgtasks.copy.hosts import rows_way
 from pgtasks.copy.mask import coverage
 from pgtasks.copy.mask.masking import Masking
 from pgtasks.copy.options import CopyOptions
+from pgtasks.copy.part import Part
 from pgtasks.copy.plan import CopyPlan
 from pgtasks.copy.snapshot import Snapshot
+from pgtasks.copy.template import Candidate
 from pgtasks.database import demands, leaving, obstacles, properties, replaced, side
 from pgtasks.database.obstacles import Change
 from pgtasks.database.properties import DatabaseProperties
@@ -25,7 +27,7 @@ from pgtasks.host.local import HERE
 from pgtasks.server import catalog, connection
 from pgtasks.server.connection import Connection
 from pgtasks.server.dump import describe
-from pgtasks.server.dump.source import look
+from pgtasks.server.dump.source import Source, look
 from pgtasks.server.identity import Identity, identify, refuse_other, system_identifier
 from pgtasks.server.lock import Lock
 from pgtasks.server.proof.toc import Entry
@@ -55,6 +57,33 @@ def make_plan(
 
     `host` is that of the target; `needed` are the bytes of the result, if not those of the source.
     """
+    target, conn = lock.target, lock.connection
+    seen = _look(source, lock, options)
+    plan = _draft(source, lock, host, options, seen)
+    free = obstacles.free_bytes(conn, target, host)
+    if free is not None:  # what an interrupted run left is dropped before anything is built
+        free += sum(half.bytes or 0 for half in beside.half_built)
+    of_way = way.obstacles(plan, conn, seen.candidate, seen.facts)
+    of_plan = _obstacles(plan, conn, free, seen.versions, needed)
+    obstacles.refuse("copy", [*more, *of_way, *of_plan])
+    plan = way.chosen(plan, conn, seen.candidate, seen.facts)
+    missing = _spaces(plan.archive) - _usable(conn, plan)
+    return replace(plan, notes=tuple(_notes(plan, seen.facts.locale_of(), missing, free)))
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What a session in the source has read."""
+
+    part: Part
+    source: Source
+    facts: DatabaseProperties
+    versions: dict[str, str]
+    masking: Masking
+    candidate: Candidate
+
+
+def _look(source: Origin | Itself, lock: Lock, options: CopyOptions) -> _Seen:
     origin, target, conn = source.target, lock.target, lock.connection
     with connection.session(origin, read_only=True, purpose="db.copy") as reading:
         refuse_other(source.allowed, identify(reading), origin.database)
@@ -63,28 +92,37 @@ def make_plan(
             refuse_newer(reading, conn, origin, target)
         part = parts.part(reading, options.scope)
         looked = part.of(look(reading))
-        from_facts = properties.read(reading, origin.database)
-        versions = catalog.extensions(reading)
-        masking = coverage.planned(
-            reading, options.masks, encoding=looked.encoding, without=part.oids
+        return _Seen(
+            part,
+            looked,
+            properties.read(reading, origin.database),
+            catalog.extensions(reading),
+            coverage.planned(reading, options.masks, encoding=looked.encoding, without=part.oids),
+            template.look(reading, conn, origin.database),
         )
-        candidate = template.look(reading, conn, origin.database)
+
+
+def _draft(
+    source: Origin | Itself, lock: Lock, host: Host, options: CopyOptions, seen: _Seen
+) -> CopyPlan:
+    """Return the plan before obstacles, notes and way."""
+    origin, target, conn = source.target, lock.target, lock.connection
+    encoding = seen.source.encoding
     major = conn.server_version // 10000
     toolset = tools.for_restore(tools.available(HERE, target), major, major, "none", target)
     archive = describe.described(
-        origin, HERE, toolset, encoding=looked.encoding, options=schema.schema_options(toolset)
+        origin, HERE, toolset, encoding=encoding, options=schema.schema_options(toolset)
     )
-    facts = replace(_facts(conn, target, from_facts, options), encoding=looked.encoding)
-    rights = _rights(conn, target, from_facts.roles, facts.owner, options, archive, versions)
-    spaces = {entry.rest[0] for entry in archive if entry.rest} - {""}
-    usable = _usable(conn, spaces, rights.role or rights.user)
+    facts = replace(_facts(conn, target, seen.facts, options), encoding=encoding)
+    named, versions = seen.facts.roles, seen.versions
+    rights = _rights(conn, target, named, facts.owner, options, archive, versions)
     plan = CopyPlan(
         source=origin,
         allowed=source.allowed,
         target=target,
         options=options,
         tools=toolset,
-        origin=looked,
+        origin=seen.source,
         facts=facts,
         replaced=replaced.look(conn, target.database),
         system=system_identifier(conn),
@@ -93,18 +131,11 @@ def make_plan(
         rights=rights,
         archive=archive,
         absent=leaving.absent(conn, archive) if rights.mapped else frozenset(),
-        no_tablespaces=usable != spaces,
-        part=part,
-        masking=masking,
+        part=seen.part,
+        masking=seen.masking,
         rows_way=rows_way(origin, target, host, major=major, limited=options.rate is not None),
     )
-    free = obstacles.free_bytes(conn, target, host)
-    if free is not None:  # what an interrupted run left is dropped before anything is built
-        free += sum(half.bytes or 0 for half in beside.half_built)
-    of_way = way.obstacles(plan, conn, candidate, from_facts)
-    obstacles.refuse("copy", [*more, *of_way, *_obstacles(plan, conn, free, versions, needed)])
-    plan = way.chosen(plan, conn, candidate, from_facts)
-    return replace(plan, notes=tuple(_notes(plan, from_facts.locale_of(), spaces - usable, free)))
+    return replace(plan, no_tablespaces=_usable(conn, plan) != _spaces(archive))
 
 
 def _facts(
@@ -190,13 +221,18 @@ def _rights(
     )
 
 
-def _usable(conn: Connection, spaces: Collection[str], role: str) -> set[str]:
-    """Return those of the tablespaces that exist and that the role may use."""
+def _spaces(archive: Iterable[Entry]) -> set[str]:
+    return {entry.rest[0] for entry in archive if entry.rest} - {""}
+
+
+def _usable(conn: Connection, plan: CopyPlan) -> set[str]:
+    """Return the tablespaces of the source that exist and that the role of the load may use."""
     query = (
         "SELECT spcname FROM pg_tablespace WHERE spcname = ANY(%s)"
         " AND has_tablespace_privilege(%s, oid, 'CREATE')"
     )
-    return set(connection.rows(conn, query, (list(spaces), role), into=str))
+    role = plan.rights.role or plan.rights.user
+    return set(connection.rows(conn, query, (list(_spaces(plan.archive)), role), into=str))
 
 
 def of_masks(masking: Masking, options: CopyOptions) -> Iterator[str]:

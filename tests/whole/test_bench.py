@@ -272,7 +272,7 @@ def test_cpu_of_a_server_is_counted(cluster: Cluster) -> None:
     query = "SELECT count(*) FROM generate_series(1, 3000000)"
     psql = [cluster.bin / "psql", "-h", cluster.host, "-U", "postgres", "-c", query, "postgres"]
     pid = cluster.process.pid
-    sample = measure.run(psql, cwd=ROOT, env=os.environ, postmaster=pid)
+    sample = measure.run(psql, cwd=ROOT, env=os.environ, postmasters=[pid])
     assert sample.server > sample.client
 
 
