@@ -25,6 +25,7 @@ hosts     the host that source and target share, if they do
 relay     rows from one psql to another on that host
 throttle  a limit of bytes per second
 pool      workers that copy tables and build indexes
+loaded    what was loaded, and how long its steps took
 load      load the side database
 template  let the server copy the files of the source
 delta     let the server copy the files of the target, copy the tables that differ

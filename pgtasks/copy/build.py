@@ -13,7 +13,8 @@ from pgtasks.copy import delta, load, prove, survey, template
 from pgtasks.copy.arrive import Arrived
 from pgtasks.copy.arrive import run as run_arrival
 from pgtasks.copy.delta import NotAlike
-from pgtasks.copy.load import Loaded, Revise
+from pgtasks.copy.load import Revise
+from pgtasks.copy.loaded import Loaded
 from pgtasks.copy.plan import CopyPlan
 from pgtasks.copy.prove import Proven
 from pgtasks.database import drop, intact, lay, loader, side

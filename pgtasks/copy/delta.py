@@ -15,7 +15,8 @@ from psycopg2 import sql
 from pgtasks import report
 from pgtasks.copy import indexes, load, prove, schema, snapshot, tables
 from pgtasks.copy.indexes import IndexBuild
-from pgtasks.copy.load import Clock, Loaded, Revise
+from pgtasks.copy.load import Revise
+from pgtasks.copy.loaded import Clock, Loaded
 from pgtasks.copy.plan import CopyPlan
 from pgtasks.copy.pool import Pool, Work
 from pgtasks.copy.snapshot import Snapshot

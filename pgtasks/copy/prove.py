@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
-from pgtasks.copy.load import Loaded
+from pgtasks.copy.loaded import Loaded
 from pgtasks.copy.plan import CopyPlan
 from pgtasks.errors import Failed, NotProven
 from pgtasks.host.local import HERE

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pgtasks import report
-from pgtasks.copy.load import Clock, Loaded
+from pgtasks.copy.loaded import Clock, Loaded
 from pgtasks.copy.plan import CopyPlan
 from pgtasks.database import lay, side
 from pgtasks.database.properties import DatabaseProperties
