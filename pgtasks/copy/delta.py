@@ -116,7 +116,7 @@ def objection(plan: CopyPlan, conn: Connection) -> str:
     if plan.replaced.number:
         return f"the target has {report.plural(plan.replaced.number, 'session')} of others"
     _, stamp = comment_and_stamp(conn, database)
-    if plan.masking.masked and (stamp is None or stamp.masks != plan.masking.version):
+    if plan.masking.changes and (stamp is None or stamp.masks != plan.masking.version):
         return "its files may hold what is masked: it was not made with these masks"
     return ""
 

@@ -100,6 +100,8 @@ class CopyPlan:
     @property
     def masked(self) -> Target:
         """Return the source for the sessions that read rows, and mask them."""
+        if not self.masking.masked:
+            return self.source
         return replace(self.source, secrets=self.options.masks.secrets)
 
     @property
@@ -135,7 +137,8 @@ class CopyPlan:
             lacks="\n".join(self.left(self.archive).names),
             role="new",
             run=self.run,
-            masks=self.masking.version,
+            # of a copy of two databases, rows of one are as they were
+            masks="" if self.carried else self.masking.version,
         )
 
     def lines(self) -> list[str]:

@@ -82,6 +82,8 @@ def objection(plan: CopyPlan, candidate: Candidate, source: DatabaseProperties) 
         return "its rate is limited"
     if plan.masking.masked:
         return "columns are masked"
+    if plan.masking.changes:
+        return "a rule leaves something out of them"
     if left := plan.left(plan.archive).names:
         return f"{left[0]} is left out of a copy"
     if candidate.scheduled:

@@ -566,3 +566,32 @@ def test_a_program_prints_the_key(
     refused = inv("db.copy", "qa", "dev", "--dry")
     assert refused.returncode == 3
     assert "mask_key_command 'printf': expected one line with the key" in refused.stderr
+
+
+@pytest.mark.parametrize("protected", [True, False])
+def test_files_with_large_objects_that_a_rule_leaves_out_are_not_copied(
+    cluster: Cluster, source: Source, goal: str, inv: Callable[..., Any], protected: bool
+) -> None:
+    cluster.execute("SELECT lo_from_bytea(0, 'Erika in a large object')", source.database)
+    source.decide({"*.*.*": "plain", "large objects": "null"}, protected=protected)
+    refused = inv("db.copy", "qa", "dev", "--template")
+    assert "files of the source: a rule leaves something out of them" in refused.stderr
+    done = inv("db.copy", "qa", "dev", "--json")
+    assert json.loads(done.stdout)["way"] == "rows", done.stderr
+    assert every(cluster, goal, "SELECT oid FROM pg_largeobject_metadata") == []
+
+
+def test_a_copy_of_some_tables_is_not_stamped_as_masked(
+    cluster: Cluster, source: Source, goal: str, inv: Callable[..., Any]
+) -> None:
+    cluster.execute("DROP MATERIALIZED VIEW known; ALTER TABLE visits DROP email", source.database)
+    cluster.execute(
+        "CREATE TABLE people (id int, name text); INSERT INTO people VALUES (1, 'Real Name');"
+        "CREATE TABLE visits (id int PRIMARY KEY, note text)",
+        goal,
+    )
+    done = inv("db.copy", "qa", "dev", "--tables", "visits")
+    assert done.returncode == 0, done.stderr
+    comment = "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = %s"
+    assert "masks=" not in cluster.execute(comment, parameters=(goal,))[0][0]
+    assert every(cluster, goal, "SELECT name FROM people") == [("Real Name",)]

@@ -46,6 +46,11 @@ class Masking:
         return tuple(each for each in self.columns if each.masked)
 
     @property
+    def changes(self) -> bool:
+        """Whether the source is not copied as it is."""
+        return bool(self.masked) or "null" in self.beside.values()
+
+    @property
     def undecided(self) -> tuple[Column, ...]:
         """Return the columns without a rule; partitions have those of their table."""
         return tuple(
