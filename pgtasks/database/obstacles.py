@@ -19,7 +19,6 @@ from pgtasks.host.base import Host
 from pgtasks.report import typed
 from pgtasks.server import connection
 from pgtasks.server.connection import Connection
-from pgtasks.server.quoting import quoted
 from pgtasks.settings.target import Target
 
 _CREATOR = (
@@ -28,6 +27,7 @@ _CREATOR = (
     " OR pg_has_role(to_regrole(quote_ident(%s))::oid, 'MEMBER') AS member"
     " FROM pg_roles WHERE rolname = current_user"
 )
+_TEMPLATES = ("template0", "template1")
 _EXTENSIONS = (
     "SELECT e FROM unnest(%s::text[]) e"
     " WHERE e NOT IN (SELECT name FROM pg_available_extension_versions)"
@@ -109,7 +109,7 @@ def of_server(conn: Connection, change: Change) -> Iterator[str]:
     """Yield what the server lacks for a change, and what the replaced database holds on to."""
     yield from extensions(conn, change.extensions)
     if change.replaces:
-        yield from template(conn, change.target.database)
+        yield from template(change.target)
         yield from sessions(conn, change.target)
         yield from attached.keep_from_putting_away(
             conn, change.target, leave_behind=change.leave_behind
@@ -125,14 +125,10 @@ def extensions(conn: Connection, versions: Mapping[str, str]) -> Iterator[str]:
         yield f"extension {name!r} (version {versions[name]}) is not available on this server"
 
 
-def template(conn: Connection, database: str) -> Iterator[str]:
-    """Yield whether a database is a template, from which CREATE DATABASE makes others."""
-    query = "SELECT datistemplate FROM pg_database WHERE datname = %s"
-    if connection.row(conn, query, (database,), into=bool):
-        yield (
-            f"{database!r} is a template database: name another one, or, if it is not the "
-            f"server's, run ALTER DATABASE {quoted(database)} IS_TEMPLATE false"
-        )
+def template(target: Target) -> Iterator[str]:
+    """Yield whether a target is what CREATE DATABASE copies if no other template is named."""
+    if target.database in _TEMPLATES:
+        yield f"{target.database!r} is the server's template for new databases: name another one"
 
 
 def sessions(conn: Connection, target: Target) -> Iterator[str]:

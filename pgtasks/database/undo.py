@@ -92,7 +92,7 @@ def plan(lock: Lock, to: str | None = None, *, leave_behind: bool = False) -> Un
         obstacles.refuse(
             "undo",
             [
-                *obstacles.template(conn, target.database),
+                *obstacles.template(target),
                 *attached.keep_from_putting_away(conn, target, leave_behind=leave_behind),
             ],
         )

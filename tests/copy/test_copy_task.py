@@ -391,17 +391,14 @@ def test_a_target_that_is_exchanged_is_not_replaced(
     assert sides(cluster, target_name) == []
 
 
-def test_a_template_database_is_no_target(
-    cluster: Cluster, source: str, target_name: str, inv: Inv
+def test_the_template_of_the_server_is_no_target(
+    cluster: Cluster, source: str, target_name: str, project: Path, inv: Inv
 ) -> None:
-    cluster.execute(f'ALTER DATABASE "{target_name}" IS_TEMPLATE true')
-    try:
-        done = inv("db.copy", "qa", "dev")
-    finally:
-        cluster.execute(f'ALTER DATABASE "{target_name}" IS_TEMPLATE false')
+    url = cluster.url("template1")
+    (project / "env" / "dev.yaml").write_text(f"url: '{url}'\n", encoding="utf-8")
+    done = inv("db.copy", "qa", "dev", "--confirm", "template1")
     assert done.returncode == 2
-    assert f"{target_name!r} is a template database: name another one" in done.stderr
-    assert rows(cluster, target_name) == OLD
+    assert "'template1' is the server's template for new databases: name another" in done.stderr
 
 
 def test_a_target_that_does_not_exist_is_created(
