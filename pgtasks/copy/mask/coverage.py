@@ -154,7 +154,7 @@ def _version(decided: Iterable[Decided]) -> str:
 
 def refuse_undecided(masking: Masking, masks: Masks, without: Collection[int] = ()) -> None:
     """Raise Refused with the columns that are not decided, as a block to paste."""
-    undecided = [each for each in masking.undecided if each.relation not in without]
+    undecided = masking.undecided_in(without=without)
     if not masks.required or not undecided:
         return
     number = plural(len(undecided), "column")

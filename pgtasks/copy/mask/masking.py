@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -52,9 +52,24 @@ class Masking:
 
     @property
     def undecided(self) -> tuple[Column, ...]:
-        """Return the columns without a rule; partitions have those of their table."""
+        """Return the columns without a rule, as `undecided_in` does for all tables."""
+        return self.undecided_in()
+
+    def undecided_in(self, *, without: Collection[int] = ()) -> tuple[Column, ...]:
+        """Return the columns without a rule, except those of the tables `without`.
+
+        A partition or heir has the rule of its table: it is returned only if the table is not.
+        """
+        columns = [
+            each.column
+            for each in self.columns
+            if each.rule is None and each.column.relation not in without
+        ]
+        returned = {(each.relation, each.name) for each in columns}
         return tuple(
-            each.column for each in self.columns if each.rule is None and not each.column.ancestors
+            each
+            for each in columns
+            if not any((ancestor, each.name) in returned for ancestor in each.ancestors)
         )
 
     @property
