@@ -13,6 +13,7 @@ carry     a copy made of two databases: what comes from which
 merge     its plan
 names     the tables that flags name
 keys      the foreign keys of a database
+foreign   code of other roles that a query would run as it chooses rows
 survey    collect everything that a copy needs, and make the plan
 plan      the plan: what is read, built and replaced
 mask/     what is read in place of the values of a column

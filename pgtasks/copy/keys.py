@@ -6,7 +6,7 @@ are named with their schemas, because the sessions of a copy have no search_path
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
 from psycopg2 import sql
@@ -112,12 +112,15 @@ def read(conn: Connection) -> list[ForeignKey]:
 
 
 def into_empty(
-    conn: Connection, empty: Collection[int], untouchable: Collection[int]
+    conn: Connection,
+    empty: Collection[int],
+    untouchable: Collection[int],
+    is_foreign: Callable[[ForeignKey], bool],
 ) -> Iterator[ForeignKey]:
     """Yield the foreign keys by which rows of other tables refer to rows of some tables.
 
-    Without these rows the keys would not hold. No query reads the `untouchable` tables, because it
-    would run code of other roles: their keys count.
+    Without these rows the keys would not hold. No query reads the `untouchable` tables, nor follows
+    a key that `is_foreign`, because it would run code of other roles: these keys count.
     """
     parts = names.partitions(conn)
     for key in read(conn):
@@ -125,7 +128,7 @@ def into_empty(
         children = parts.get(key.child, frozenset()) | {key.child}
         if not key.valid or not parents & set(empty) or children <= set(empty):
             continue
-        unread = bool((parents | children) & set(untouchable))
+        unread = bool((parents | children) & set(untouchable)) or is_foreign(key)
         if unread or connection.value(conn, _refers_into(key, empty), into=bool):
             yield key
 

@@ -9,9 +9,10 @@ from typing import Any
 from psycopg2 import sql
 
 from pgtasks import report
-from pgtasks.copy import keys, names, subset
+from pgtasks.copy import foreign, keys, names, subset
 from pgtasks.copy.keys import ForeignKey
 from pgtasks.copy.scope import NO_ROWS, Scope
+from pgtasks.errors import Refused
 from pgtasks.server import catalog, connection
 from pgtasks.server.catalog import Relation
 from pgtasks.server.connection import Connection
@@ -119,6 +120,7 @@ def part(conn: Connection, scope: Scope) -> Part:
     empty = [each for each in relations if each.oid in oids and each.kind == "r"]
     untouchable = {each.oid for each in relations if each.foreign_code}
     now = connection.value(conn, _NOW, into=str)
+    coded = foreign.columns(conn)
     chosen = subset.read(conn, scope, oids | out, now)
     return Part(
         excluded=_named(conn, out),
@@ -128,7 +130,10 @@ def part(conn: Connection, scope: Scope) -> Part:
         oids=oids | out,
         bytes=connection.value(conn, _BYTES, (list(oids | out),), into=int),
         obstacles=(
-            *map(_broken, keys.into_empty(conn, oids, untouchable)),
+            *map(
+                _broken,
+                keys.into_empty(conn, oids, untouchable, lambda key: foreign.compares(key, coded)),
+            ),
             *(map(_coded, chosen.untouchable) if chosen else ()),
         ),
     )
@@ -199,10 +204,10 @@ def _belongs(entry: Entry, name: Name) -> bool:
     return entry.namespace == schema and (entry.tag == own or entry.tag.startswith(f"{own} "))
 
 
-def _coded(table: Relation) -> str:
+def _coded(table: str) -> str:
     return (
-        f"to choose rows of {table} would run code of another role, by an index or statistics: "
-        "copy as its owner"
+        f"to choose rows of {table} would run code of another role, by an index, statistics or a "
+        "type: copy as its owner"
     )
 
 
@@ -217,6 +222,8 @@ def narrowed(conn: Connection, content: Content, scope: Scope, now: str) -> Cont
     out = names.matched(conn, "--exclude", scope.exclude, kinds="rpvmf")
     empty = names.matched(conn, "--exclude-data", scope.exclude_data) - out
     chosen = subset.read(conn, scope, empty | out, now)
+    if chosen and chosen.untouchable:  # since the plan was made
+        raise Refused(_coded(chosen.untouchable[0]))
     gone = _named(conn, out)
 
     def narrow(table: Relation) -> Relation:

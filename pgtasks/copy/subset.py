@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from psycopg2 import sql
 
-from pgtasks.copy import conditions, graph, keys, names
+from pgtasks.copy import conditions, foreign, graph, keys, names
 from pgtasks.copy.closure import Closure, Node
 from pgtasks.copy.graph import Step
 from pgtasks.copy.keys import ForeignKey
@@ -40,13 +40,13 @@ class Subset:
     """The tables of a subset in a snapshot, by OID.
 
     `roots` are the tables that partitions belong to, and themselves for all others; `words` say
-    which rows of a table are chosen.
+    which rows of a table are chosen. `untouchable` are tables of which no query may choose rows.
     """
 
     closure: Closure
     roots: Mapping[int, int]
     words: Mapping[int, str]
-    untouchable: tuple[Relation, ...] = ()
+    untouchable: tuple[str, ...] = ()
 
     def condition(self, table: Relation, conn: Connection) -> str | None:
         """Return the WHERE clause for a table, None for one that is copied whole."""
@@ -97,7 +97,9 @@ def read(conn: Connection, scope: Scope, empty: Collection[int], now: str) -> Su
     roots = _roots(conn, relations)
     taken = {oid for oid in relations if oid not in empty}
     all_keys = [key for key in keys.read(conn) if {key.child, key.parent} <= roots.keys() & taken]
-    named = _named(conn, scope, relations, roots, now)
+    coded = foreign.columns(conn)
+    untouchable = {oid for oid, each in relations.items() if each.foreign_code}
+    named = _named(conn, scope, relations, roots, now, untouchable | coded.keys())
     followed = _followed(conn, scope, roots, all_keys)
     tables = {roots[oid] for oid in taken if oid in roots}
     chosen = dict(named)
@@ -117,6 +119,9 @@ def read(conn: Connection, scope: Scope, empty: Collection[int], now: str) -> Su
         for oid, each in relations.items()
         if oid in tables
     }
+    refused = {oid for oid in untouchable if roots.get(oid) in bounded}
+    refused |= {oid for oid in coded.keys() & relations.keys() if roots.get(oid) in named}
+    refused |= {step.key.child for step in chart.steps if foreign.compares(step.key, coded)}
     return Subset(
         Closure(
             *(chart, nodes, names.partitions(conn)),
@@ -124,11 +129,7 @@ def read(conn: Connection, scope: Scope, empty: Collection[int], now: str) -> Su
         ),
         roots,
         {oid: words for oid, (_, words) in chosen.items()},
-        tuple(
-            each
-            for oid, each in relations.items()
-            if each.foreign_code and roots.get(oid) in bounded
-        ),
+        tuple(dict.fromkeys(str(relations[oid]) for oid in sorted(refused))),
     )
 
 
@@ -152,9 +153,11 @@ def _named(
     relations: Mapping[int, Relation],
     roots: Mapping[int, int],
     now: str,
+    untouchable: Collection[int],
 ) -> dict[int, Chosen]:
     """Return the conditions of --where by table, raising Refused."""
     chosen: dict[int, Chosen] = {}
+    unread = {roots.get(oid, oid) for oid in untouchable}
     for pattern, condition in scope.where:
         oids = names.matched(conn, "--where", [pattern], parts=False)
         for table in (relations[oid] for oid in sorted(oids & relations.keys())):
@@ -165,7 +168,7 @@ def _named(
                 raise Refused(f"--where names {table} twice: join the conditions with AND or OR")
             rows = keys.rows_of(table.schema, table.name, whole=table.kind == "p")
             fixed = conditions.fixed(condition, now)
-            if not table.foreign_code:  # or it would run to be planned
+            if table.oid not in unread:  # or it would run to be planned
                 conditions.check(conn, str(table), rows, fixed)
             chosen[table.oid] = (conditions.enclosed(fixed), f"where {condition}")
     return chosen

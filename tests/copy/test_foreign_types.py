@@ -1,0 +1,74 @@
+"""Types of a plain role in a part of a database: its casts run for whoever compares a value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from servers import Cluster
+from test_masks import Source, goal, source
+
+__all__ = ["goal", "source"]  # fixtures
+
+# writes a file of the server if a superuser runs it, in a read-only transaction too
+SPY = """
+CREATE SCHEMA more AUTHORIZATION {owner};
+SET ROLE {owner};
+CREATE FUNCTION more.spy() RETURNS void LANGUAGE plpgsql AS $f$ BEGIN
+  IF (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user)
+    AND pg_catalog.current_setting('application_name') LIKE 'pgtasks%' THEN
+    EXECUTE 'COPY (SELECT current_user) TO ''{file}''';
+  END IF; END $f$;
+CREATE TYPE more.pair AS (a text);
+CREATE FUNCTION more.told(more.pair) RETURNS text LANGUAGE plpgsql IMMUTABLE AS
+  $f$ BEGIN PERFORM more.spy(); RETURN $1.a; END $f$;
+CREATE CAST (more.pair AS text) WITH FUNCTION more.told(more.pair) AS IMPLICIT;
+CREATE DOMAIN more.dom AS more.pair;
+CREATE TABLE more.parent (code text PRIMARY KEY);
+CREATE TABLE more.child (id int, code more.{type} REFERENCES more.parent);
+INSERT INTO more.parent SELECT 'x' || i FROM generate_series(1, 50) i;
+INSERT INTO more.child SELECT i, ROW('x' || i)::more.pair FROM generate_series(1, 50) i;
+CREATE VIEW more.seen AS SELECT id FROM more.child WHERE code::text <> '';
+RESET ROLE;
+"""
+
+
+@pytest.fixture
+def spied(cluster: Cluster) -> Iterator[Path]:
+    """Return the path of the file that the code of the role writes."""
+    path = Path(cluster.value("SHOW data_directory")) / "spied"
+    path.unlink(missing_ok=True)
+    yield path
+    path.unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--sample", "50"),
+        ("--exclude-data", "more.parent"),
+        ("--where", "more.parent=code <> 'nobody'", "--follow", "more.child"),
+        ("--where", "more.child=code = 'x'"),
+    ],
+)
+@pytest.mark.parametrize("type", ["pair", "dom"])
+def test_a_part_runs_no_cast_of_a_plain_role(
+    cluster: Cluster,
+    source: Source,
+    goal: str,
+    plain_owner: str,
+    spied: Path,
+    inv: Callable[..., Any],
+    flags: tuple[str, ...],
+    type: str,
+) -> None:
+    cluster.execute(f'ALTER DATABASE "{source.database}" OWNER TO {plain_owner}')
+    code = SPY.replace("{owner}", plain_owner).replace("{file}", str(spied))
+    cluster.execute(code.replace("{type}", type), source.database)
+    source.decide({}, protected=False)
+    done = inv("db.copy", "qa", "dev", *flags)
+    assert not spied.exists()
+    assert done.returncode != 0
+    assert "would run code of another role" in done.stderr or "refer to rows of" in done.stderr
