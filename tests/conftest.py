@@ -108,12 +108,12 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the files that take longest, so that no worker is left alone with one at the end.
 
-    Those run `inv` from end to end; then the files with the most tests.
+    Those run `inv` from end to end, or whole copies; then the files with the most tests.
     """
     number = Counter(item.path for item in items)
 
     def key(item: pytest.Item) -> tuple[bool, int, str]:
-        return item.path.parent.name != "whole", -number[item.path], str(item.path)
+        return item.path.parent.name not in ("whole", "copy"), -number[item.path], str(item.path)
 
     items.sort(key=key)
 
