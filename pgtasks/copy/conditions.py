@@ -73,9 +73,16 @@ def enclosed(condition: str) -> str:
 
 
 def check(conn: Connection, table: str, rows: sql.Composable, condition: str) -> None:
-    """Raise Refused if the server does not understand a condition on a table; nothing is read."""
-    query = sql.SQL("EXPLAIN SELECT FROM {} WHERE {}").format(rows, sql.SQL(enclosed(condition)))
+    """Raise Refused if the server does not understand a condition on a table.
+
+    Nothing is read or planned: the planner evaluates functions, and an error might show a value of
+    its statistics.
+    """
+    query = sql.SQL("PREPARE pgtasks_where AS SELECT FROM {} WHERE {}").format(
+        rows, sql.SQL(enclosed(condition))
+    )
     try:
         connection.execute(conn, query)
+        connection.execute(conn, "DEALLOCATE pgtasks_where")
     except Failed as exc:
         raise Refused(f"--where on {table}: {exc.message}", hint=exc.hint) from None

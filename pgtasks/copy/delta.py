@@ -290,6 +290,7 @@ class _Changing:
             lock=self._source.lock,
             check=self._source.check,
             throttle=Throttle(plan.options.rate),
+            masks=self._source.masking.in_force,
         )
 
     def rest(self) -> bytes:

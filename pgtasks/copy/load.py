@@ -160,6 +160,7 @@ class _Loading:
             check=source.check,
             throttle=Throttle(plan.options.rate),
             relay=_relay(plan, source),
+            masks=source.masking.in_force,
         )
         self.pool = Pool(work)
 

@@ -25,6 +25,7 @@ from pgtasks.host.worker import Worker
 from pgtasks.report import count, plural
 from pgtasks.server import connection
 from pgtasks.server.connection import Connection
+from pgtasks.server.rows import hides
 
 Opened = Callable[[], Connection]
 Checked = Callable[[Connection, Sequence[TableCopy]], None]
@@ -37,7 +38,8 @@ class Work:
     `source` are sessions in the snapshot, one for each worker, which ends it when the last table is
     read; `target` opens a session. `lock` is called before tables are read and `check`
     afterwards, while they are locked: it raises an error if they are not those of the snapshot.
-    A `relay` copies large tables on the host of both servers.
+    A `relay` copies large tables on the host of both servers. `masks` says that the source has
+    masked columns, which conditions may read.
     """
 
     source: Sequence[Connection]
@@ -48,6 +50,7 @@ class Work:
     check: Checked
     throttle: Throttle
     relay: Relay | None = None
+    masks: bool = False
 
 
 @dataclass
@@ -190,7 +193,7 @@ class Pool:
                             out,
                             into,
                             throttle=self._work.throttle,
-                            hidden=bool(table.relation.expressions),
+                            hidden=hides(table.relation, masks=self._work.masks),
                         )
                     self.rows[table.relation.oid] = rows
                 self._work.check(pair.source, batch)

@@ -164,7 +164,8 @@ def taken(plan: CopyPlan, path: Path, progress: Progress) -> Iterator[Snapshot]:
             _await_locks(dump, watch)
             # at once, so that nobody who wants to alter a table comes between
             is_locked = _lock_all(plan, (exporter, *sessions), scope)
-            proof = stack.enter_context(_proof(plan, name, scope, watch, locked=is_locked))
+            proof = _proof(plan, name, scope, watch, locked=is_locked, masks=masking.in_force)
+            stack.enter_context(proof)
             watch.refuse_moved(locked=True)
             if dump.wait(0):  # its locks may have been released earlier
                 watch.refuse_moved(locked=False)
@@ -227,7 +228,7 @@ def _reading(plan: CopyPlan, snapshot: str) -> Iterator[Connection]:
 
 
 def _proof(
-    plan: CopyPlan, snapshot: str, scope: Content, watch: Watch, *, locked: bool
+    plan: CopyPlan, snapshot: str, scope: Content, watch: Watch, *, locked: bool, masks: bool
 ) -> ProofReader:
     # the values of sequences are read by themselves, because they ignore snapshots
     scope = replace(scope, sequences=())
@@ -240,6 +241,7 @@ def _proof(
         lock=locked,
         purpose="db.copy proof",
         check=watch.refuse_columns,
+        masks=masks,
     )
 
 

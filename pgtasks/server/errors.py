@@ -60,7 +60,7 @@ def translated() -> Iterator[None]:
 
 @contextmanager
 def translated_without_values() -> Iterator[None]:
-    """Translate the driver's errors as `translated` does, without values that a mask was given."""
+    """Translate the driver's errors as `translated` does, without the values that a query read."""
     try:
         yield
     except psycopg2.Error as exc:
@@ -68,12 +68,12 @@ def translated_without_values() -> Iterator[None]:
 
 
 def translate_without_values(exc: psycopg2.Error) -> PgtasksError:
-    """Return our error for an error of a query that masks: not the server's words about a value."""
+    """Return our error for an error of a query that reads masked values, without any of them."""
     if not (exc.pgcode or "").startswith(_ABOUT_VALUES):
         return translate(exc)
     return Failed(
-        f"a mask failed ({exc.__class__.__name__}, {exc.pgcode}): the server's message may show a "
-        "value, only the log of the source has it"
+        f"a mask or a condition failed ({exc.__class__.__name__}, {exc.pgcode}): the server's "
+        "message may show a value, only the log of the source has it"
     )
 
 

@@ -12,6 +12,15 @@ from psycopg2 import sql
 from pgtasks.server.catalog import Relation
 
 
+def hides(relation: Relation, *, masks: bool) -> bool:
+    """Whether an error of a query of the rows may show a masked value.
+
+    With `masks`, columns of the database are masked: a condition may read them, in other tables
+    too.
+    """
+    return bool(relation.expressions) or (masks and bool(relation.condition))
+
+
 def from_item(
     relation: Relation, columns: Iterable[str], *, originals: bool = False
 ) -> sql.Composed:

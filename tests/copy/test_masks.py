@@ -234,7 +234,7 @@ def test_an_error_shows_no_value(source: Source, goal: str, inv: Callable[..., A
     source.decide({**RULES, "public.people.notes": "name::int::text"})
     refused = inv("db.copy", "qa", "dev")
     assert refused.returncode == 1, refused.stderr
-    assert "a mask failed (InvalidTextRepresentation, 22P02)" in refused.stderr
+    assert "a mask or a condition failed (InvalidTextRepresentation, 22P02)" in refused.stderr
     assert "Erika" not in refused.stderr + refused.stdout
     assert "Erika" not in inv("journal.list", "--json").stdout
 

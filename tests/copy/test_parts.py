@@ -53,6 +53,43 @@ def test_a_part_of_a_protected_source_is_masked(
     assert cluster.value("SELECT count(*) FROM people WHERE email ~ 'erika'", goal) == 0
 
 
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("people=split_part(name, ' ', 2)::int > 5", "--follow", "bills"),
+        ("bills=(SELECT p.name::int FROM public.people p WHERE p.id = bills.person) > 5",),
+        (
+            "bills=(SELECT p.name::int FROM public.people p WHERE p.id = bills.person) > 5",
+            *("--exclude-data", "people,visits"),
+        ),
+    ],
+)
+@pytest.mark.parametrize("rows", [500, 20_000])  # copied together with others, or alone
+def test_an_error_of_a_condition_shows_no_masked_value(
+    cluster: Cluster,
+    source: Source,
+    goal: str,
+    inv: Callable[..., Any],
+    flags: tuple[str, ...],
+    rows: int,
+) -> None:
+    reference = "" if "--exclude-data" in flags else " REFERENCES people"
+    cluster.execute(
+        f"CREATE TABLE bills (id int PRIMARY KEY, person int{reference});"
+        f"INSERT INTO bills SELECT i, i % 500 + 1 FROM generate_series(1, {rows}) i",
+        source.database,
+    )
+    source.decide({**RULES, "public.bills.*": "plain"})
+    done = inv("db.copy", "qa", "dev", "--jobs", "1", "--where", *flags)
+    assert done.returncode != 0
+    assert "a mask or a condition failed (InvalidTextRepresentation, 22P02)" in done.stderr
+    journal = inv("journal.list", "--json").stdout
+    assert "22P02" in journal
+    assert not {"Erika", "Muster"} & set(done.stderr.replace('"', " ").split())
+    assert "Erika" not in journal
+    assert "Muster" not in journal
+
+
 def test_rows_alone_of_a_protected_source_are_masked(
     cluster: Cluster, source: Source, goal: str, inv: Callable[..., Any]
 ) -> None:

@@ -51,6 +51,11 @@ class Masking:
         return bool(self.masked) or "null" in self.beside.values()
 
     @property
+    def in_force(self) -> bool:
+        """Whether a condition may read values that must not be shown, of any table."""
+        return bool(self.masked) or self.required
+
+    @property
     def undecided(self) -> tuple[Column, ...]:
         """Return the columns without a rule, as `undecided_in` does for all tables."""
         return self.undecided_in()

@@ -27,6 +27,7 @@ from pgtasks.server.proof.fingerprint import (
 )
 from pgtasks.server.proof.model import FORMAT, Proof, SequenceProof, TableProof, Unproven
 from pgtasks.server.proof.scope import Content
+from pgtasks.server.rows import hides
 from pgtasks.settings.target import Target
 
 _SEQUENCES_AT_ONCE = 500
@@ -64,7 +65,8 @@ class ProofReader:
     With `lock`, each session locks all tables before it reads the first, raising TableLocked if it
     would have to wait. Otherwise tables are locked in batches, each in a transaction that imports
     the snapshot again, so that no table is locked longer than it is read. `check` is called with
-    the tables of each batch while they are locked, and may raise an error.
+    the tables of each batch while they are locked, and may raise an error. With `masks`, no error
+    of a condition shows a value.
     """
 
     def __init__(
@@ -78,9 +80,11 @@ class ProofReader:
         purpose: str = "proof",
         format: int = FORMAT,
         check: Callable[[Sequence[Relation]], None] | None = None,
+        masks: bool = False,
     ) -> None:
         self.target, self.snapshot, self.content = target, snapshot, content
         self.purpose, self.format, self._check = purpose, format, check
+        self._masks = masks
         self._lock = lock and bool(content.tables)
         self._stop = threading.Event()
         self._failure: BaseException | None = None
@@ -170,8 +174,8 @@ class ProofReader:
                 cursor.execute(batch_query(part, self.format))
                 results = cursor.fetchall()
         except psycopg2.Error as exc:
-            masked = any(table.expressions for _, table in part)
-            told = translate_without_values if masked else translate
+            hidden = any(hides(table, masks=self._masks) for _, table in part)
+            told = translate_without_values if hidden else translate
             if not (exc.pgcode or "").startswith(_OF_THE_TABLE):
                 raise told(exc) from None
             connection.execute(conn, "ROLLBACK TO batch")
