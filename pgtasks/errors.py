@@ -51,16 +51,25 @@ from typing import Any
 
 
 class PgtasksError(Exception):
-    """An error with a one-line message for the user and an exit code."""
+    """An error with a one-line message for the user and an exit code.
+
+    `hint` are lines before it, `block` lines to paste into a file, printed as they are.
+    """
 
     exit_code = 1
 
     def __init__(
-        self, message: str, *, hint: str = "", details: Mapping[str, Any] | None = None
+        self,
+        message: str,
+        *,
+        hint: str = "",
+        block: str = "",
+        details: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.block = block
         self.details = dict(details or {})
 
 

@@ -65,13 +65,15 @@ def exit_of(exc: PgtasksError, *, json: bool = False) -> invoke.Exit:
     from pgtasks import report
 
     if json:
-        failure = report.failure(exc.message, exc.exit_code, exc.hint)
+        text = "\n".join(filter(None, [exc.hint, exc.block]))
+        failure = report.failure(exc.message, exc.exit_code, text)
         with suppress(Failed, BrokenPipeError):  # stdout cannot be written, stderr has the error
             report.document({**failure, **exc.details})
     _discard_unwritten()
     error = report.painted(f"error: {report.printable(exc.message)}", sys.stderr)
     hint = (f"  {report.shown(line)}" for line in exc.hint.split("\n") if exc.hint)
-    return invoke.Exit("\n".join([*hint, error]), code=exc.exit_code)
+    block = map(report.shown, exc.block.splitlines())
+    return invoke.Exit("\n".join([*hint, *block, error]), code=exc.exit_code)
 
 
 def _discard_unwritten() -> None:

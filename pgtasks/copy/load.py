@@ -189,6 +189,7 @@ class _Loading:
                 if (
                     proof is None
                     and not self.pool.reading
+                    and not self.pool.failed  # its error says more
                     and not large
                     and self._source.proof.wait(POLL)
                 ):

@@ -41,7 +41,6 @@ from pgtasks.server.proof.model import Proof, SequenceProof
 from pgtasks.server.proof.reader import SNAPSHOT, ProofReader, snapshot_of
 from pgtasks.server.proof.scope import Content, content
 from pgtasks.server.proof.toc import Entry
-from pgtasks.server.quoting import quoted
 
 _PAUSE = 0.02
 _LOCK_NOT_AVAILABLE = "55P03"
@@ -101,13 +100,21 @@ class Snapshot:
 
     def refuse_unmasked(self) -> None:
         """Raise NotProven if masks left values as they are."""
-        lines = self.masking.unchanged(self.proof.unchanged)
-        for table in self.rows:
-            for name in table.expressions:
-                if (table.schema, table.name, name) not in self.proof.unchanged:
-                    lines.append(f"{table}.{quoted(name)}: its values could not be compared")
-        if lines:
+        if lines := self.masking.unchanged(self.proof.unchanged):
             raise _left_plain(lines)
+        failed = [
+            str(table)
+            for table in self.rows
+            if any(
+                (table.schema, table.name, each) not in self.proof.unchanged
+                for each in table.expressions
+            )
+        ]
+        if failed:
+            names = ", ".join(failed)
+            raise NotProven(
+                f"the masks of {names} failed, nothing was replaced: inv mask.preview shows why"
+            )
 
     def check(self, conn: Connection, tables: Sequence[TableCopy]) -> None:
         """Raise Retry if tables that were read, and are still locked, are not the snapshot's."""

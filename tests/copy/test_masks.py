@@ -595,3 +595,37 @@ def test_a_copy_of_some_tables_is_not_stamped_as_masked(
     comment = "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = %s"
     assert "masks=" not in cluster.execute(comment, parameters=(goal,))[0][0]
     assert every(cluster, goal, "SELECT name FROM people") == [("Real Name",)]
+
+
+@pytest.mark.parametrize(
+    ("rule", "why"),
+    [("1 / (id - 1)", "DivisionByZero"), ("number 900 to 1000000", "NumericValueOutOfRange")],
+)
+def test_a_mask_that_fails_says_why(
+    cluster: Cluster, source: Source, goal: str, inv: Callable[..., Any], rule: str, why: str
+) -> None:
+    cluster.execute("ALTER TABLE people ALTER score TYPE numeric(5,2)", source.database)
+    source.decide({**RULES, "public.people.score": rule})
+    failed = inv("db.copy", "qa", "dev")
+    assert failed.returncode == 1, failed.stderr
+    assert f"table public.people: a mask failed ({why}, " in failed.stderr
+    assert "partly" not in failed.stderr
+    assert sides(cluster, goal) == []
+
+
+def test_a_refusal_has_rules_to_paste(
+    cluster: Cluster, source: Source, goal: str, inv: Callable[..., Any], project: Path
+) -> None:
+    cluster.execute(
+        "ALTER TABLE people ADD words tsvector, ADD sure tsvector NOT NULL DEFAULT ''",
+        source.database,
+    )
+    refused = inv("db.copy", "qa", "dev")
+    assert refused.returncode == 2
+    lines = refused.stderr.splitlines()
+    block = lines[lines.index("mask:") + 1 : -1]
+    assert [line.partition("#")[0].strip() for line in block] == [
+        'public.people.words: "null"',
+        "public.people.sure: \"''::tsvector\"",
+    ]
+    assert "inv mask.suggest --env qa" in lines[-1]

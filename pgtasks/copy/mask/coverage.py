@@ -13,7 +13,7 @@ from pgtasks.copy.mask.masking import Decided, Masking
 from pgtasks.copy.mask.rules import BESIDE, LARGE_OBJECTS, Rule
 from pgtasks.copy.mask.settings import Masks
 from pgtasks.errors import BadConfiguration, Refused
-from pgtasks.report import plural
+from pgtasks.report import plural, typed
 from pgtasks.server import catalog, connection
 from pgtasks.server.connection import Connection
 from pgtasks.settings import fields
@@ -35,10 +35,10 @@ class _Rules:
         above = [
             rule for each in column.ancestors for rule in self._for((*names[each], column.name))
         ]
-        typed = [rule for rule in self.masks.rules if rule.type in column.types]
-        self.used |= {rule.where for rule in (*own, *above, *typed)}
+        by_type = [rule for rule in self.masks.rules if rule.type in column.types]
+        self.used |= {rule.where for rule in (*own, *above, *by_type)}
         exact = [[rule for rule in named if rule.exact] for named in (own, above)]
-        for chosen in (*exact, own, above, typed):
+        for chosen in (*exact, own, above, by_type):
             if chosen:
                 return _heaviest(chosen, column)
         return None
@@ -158,10 +158,13 @@ def refuse_undecided(masking: Masking, masks: Masks, without: Collection[int] = 
     if not masks.required or not undecided:
         return
     number = plural(len(undecided), "column")
+    environment = masks.environment
+    suggest = typed.task("mask.suggest", environment=environment)
     raise Refused(
         f"{masks.required}: {number} of it {'is' if len(undecided) == 1 else 'are'} neither masked "
-        "nor declared plain",
-        hint="\n".join(_block(undecided, masks.environment)),
+        f"nor declared plain, see the rules above ({suggest} guesses them from rows, too)",
+        hint=f"decide them in env/{environment}.yaml; these are guesses, read each one:",
+        block="\n".join(["mask:", *block.lines((each, guess(each)) for each in undecided)]),
         details={"undecided": [str(each) for each in undecided]},
     )
 
@@ -173,12 +176,3 @@ def _refuse_large_objects(conn: Connection, masks: Masks) -> None:
             f"{masks.required}: its large objects are neither left out nor declared plain",
             hint=f'decide them in env/{masks.environment}.yaml:\nmask:\n  {LARGE_OBJECTS}: "null"',
         )
-
-
-def _block(undecided: Sequence[Column], environment: str) -> list[str]:
-    """Return the rules to paste into the file of an environment, guessed."""
-    return [
-        f"decide them in env/{environment}.yaml; these are guesses, read each one:",
-        "mask:",
-        *block.lines((each, guess(each)) for each in undecided),
-    ]

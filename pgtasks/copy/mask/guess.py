@@ -99,4 +99,6 @@ def _by_type(column: Column, values: Sequence[str] | None) -> Guess | None:
         return Guess("null" if not column.required else f"'{{}}'::{kind}", "it may hold anything")
     if kind == "bytea":
         return Guess("null" if not column.required else "hash", "it may hold anything")
+    if kind in ("tsvector", "xml", "hstore"):
+        return Guess(f"''::{column.cast}" if column.required else "null", "it has the words")
     return Guess(PLAIN, f"{column.cast} alone tells little")
