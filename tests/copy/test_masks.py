@@ -515,7 +515,7 @@ ALTER TABLE people ADD pair more.pair;
     [
         ("notes", "more.low(notes)", "low() belongs to role"),
         ("notes", "OPERATOR(more.@@) notes", "@@() belongs to role"),
-        ("pair", "'a'", "a cast to more.pair belongs to a plain role"),
+        ("pair", "'a'", "it is of a type of a plain role"),
     ],
 )
 def test_code_of_a_plain_role_does_not_run_as_a_superuser(

@@ -36,10 +36,7 @@ SELECT c.oid::bigint AS relation, n.nspname AS schema, c.relname AS table, a.att
     WHERE h.relation = c.oid AND NOT o.attisdropped), '{{}}') AS ancestors,
   coalesce((SELECT array_agg(DISTINCT p.partrelid::bigint) FROM pg_partitioned_table p
     WHERE p.partrelid = c.oid AND (a.attnum = ANY (p.partattrs) OR p.partexprs IS NOT NULL)),
-    '{{}}') AS parts,
-  b.type >= 16384 AND EXISTS (SELECT FROM pg_cast k JOIN pg_proc f ON f.oid = k.castfunc
-    JOIN pg_roles o ON o.oid = f.proowner JOIN pg_roles u ON u.rolname = current_user
-    WHERE k.casttarget = b.type AND u.rolsuper AND NOT o.rolsuper) AS foreign_cast
+    '{{}}') AS parts
 FROM based b JOIN pg_class c ON c.oid = b.relation JOIN pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_attribute a ON a.attrelid = b.relation AND a.attnum = b.number
 JOIN pg_type t ON t.oid = b.type LEFT JOIN pg_type e ON e.oid = t.typelem AND t.typlen = -1
@@ -93,7 +90,6 @@ class Column:
     partitioned: bool
     ancestors: list[int]
     parts: list[int]
-    foreign_cast: bool  # a cast to its type would run code of a plain role as a superuser
 
     @property
     def most(self) -> int | None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from pgtasks.copy.mask import expression, ready
+from pgtasks.copy.mask import expression, foreign, ready
 from pgtasks.copy.mask.columns import Column
 from pgtasks.copy.mask.expression import Fault, Names
+from pgtasks.copy.mask.foreign import Foreign
 from pgtasks.copy.mask.masking import Decided
 from pgtasks.copy.mask.ready import Ready
 from pgtasks.copy.mask.rules import PLAIN, Rule
@@ -15,19 +16,28 @@ from pgtasks.copy.mask.settings import Masks
 from pgtasks.copy.mask.values import Unfit
 from pgtasks.errors import BadConfiguration, Refused
 from pgtasks.server.connection import Connection
+from pgtasks.server.quoting import quoted
 from pgtasks.settings import fields
 
+_OF_PLAIN_ROLE = (
+    "a type of a plain role, whose casts and checks would run with the rights of a superuser: let "
+    "a reader of the environment copy (`reader`)"
+)
 _FOR_EACH = "for columns by pattern or type, the column itself is called {column}"
 
 
 def compiled(conn: Connection, decided: Iterable[Decided], encoding: str) -> Iterator[Decided]:
     """Yield the columns with the SQL of their masks."""
     own: list[tuple[Decided, str, Names]] = []
-    results = []
-    for each in decided:
+    every = list(decided)
+    results = [each for each in every if each.rule is None or each.rule.plain]
+    types = foreign.read(conn) if len(results) < len(every) else Foreign()
+    for each in every:
         if each.rule is None or each.rule.plain:
-            results.append(each)
-        elif (mask := ready_mask(each.rule)) is not None:
+            continue
+        _refuse_type(each.column, [each.column.name], types)
+        if (mask := ready_mask(each.rule)) is not None:
+            _refuse_type(each.column, [mask.by], types)
             results.append(_fitted(each, mask, each.rule, encoding))
         else:
             text, used = _checked(each.column, each.rule)
@@ -37,6 +47,8 @@ def compiled(conn: Connection, decided: Iterable[Decided], encoding: str) -> Ite
         for name in (*used.functions, *used.operators):
             if name in faults:
                 raise BadConfiguration(f"{each.rule}: {faults[name]}")
+        _refuse_type(each.column, used.columns, types)
+        _refuse_types(each, used, types)
         made = replace(each, sql=_cast(f"{text}\n", each.column))
         results.append(made)
         _prepare(conn, made)
@@ -74,12 +86,24 @@ def _checked(column: Column, rule: Rule) -> tuple[str, Names]:
 
 
 def _cast(sql: str, column: Column) -> str:
-    if column.foreign_cast:
-        raise Refused(
-            f"{column}: a cast to {column.cast} belongs to a plain role, whose code would run with "
-            "the rights of a superuser: let a reader of the environment copy (`reader`)"
-        )
     return f"CAST(({sql}) AS {column.cast})"
+
+
+def _refuse_type(column: Column, used: Iterable[str], types: Foreign) -> None:
+    """Raise Refused if a mask reads or gives a value whose casts are code of a plain role."""
+    for name in used:
+        if (column.relation, name) in types.columns:
+            which = "it is" if name == column.name else f"its mask reads {quoted(name)}, which is"
+            raise Refused(f"{column}: {which} of {_OF_PLAIN_ROLE}")
+
+
+def _refuse_types(each: Decided, used: Names, types: Foreign) -> None:
+    """Raise Refused if an expression names a type whose casts are code of a plain role."""
+    row = (each.column.schema, each.column.table)
+    whole = [row] if {"*", each.column.table} & set(used.columns) else []
+    # a call may be a cast to the type of that name
+    if name := types.named((*used.types, *used.functions, *used.operators, *whole)):
+        raise Refused(f"{each.column}: {name} is, or takes, {_OF_PLAIN_ROLE}")
 
 
 def _prepare(conn: Connection, each: Decided) -> None:

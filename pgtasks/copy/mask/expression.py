@@ -71,10 +71,14 @@ class Function:
 
 @dataclass(frozen=True)
 class Names:
-    """The functions and operators of an expression, each with its schema, and its columns."""
+    """The functions, operators and types of an expression, with schema, and its columns.
+
+    A column `*` is a whole row.
+    """
 
     functions: tuple[tuple[str, str], ...]
     operators: tuple[tuple[str, str], ...]
+    types: tuple[tuple[str, str], ...]
     columns: tuple[str, ...]
 
 
@@ -91,6 +95,7 @@ def names(text: str) -> Names:
     tree = _tree(text)
     functions: list[tuple[str, str]] = []
     operators: list[tuple[str, str]] = []
+    types: list[tuple[str, str]] = []
     columns: list[str] = []
     for _, node in walk(tree):
         if isinstance(node, pb.RangeVar):
@@ -101,9 +106,11 @@ def names(text: str) -> Names:
             functions.append(_named(node.funcname))
         if isinstance(node, pb.A_Expr):
             operators.append(_named(node.name))
+        if isinstance(node, pb.TypeName):  # of a cast, or of what a function returns
+            types.append(_named(node.names))
         if isinstance(node, pb.ColumnRef):
             columns.extend(_column(node))
-    return Names(tuple(functions), tuple(operators), tuple(columns))
+    return Names(tuple(functions), tuple(operators), tuple(types), tuple(columns))
 
 
 def _tree(text: str) -> Message:
@@ -127,6 +134,8 @@ def _column(node: Any) -> Iterator[str]:
     last = node.fields[-1]
     if last.HasField("string"):
         yield last.string.sval
+    else:
+        yield "*"
 
 
 def is_itself(text: str, column: Column) -> bool:

@@ -23,12 +23,14 @@ class Ready:
     """A ready-made mask: its SQL for a value, and the types that it is for.
 
     `wide` says whether distinct values stay distinct, for a column. `keyed` ones need a key.
+    `by` is another column that the mask reads.
     """
 
     sql: Callable[[values.Value], str]
     types: tuple[str, ...] = values.TEXT
     wide: Callable[[Column], bool] = lambda column: False
     keyed: bool = True
+    by: str = ""
 
     def masked(self, column: Column, encoding: str) -> str:
         """Return the SQL of a column's mask, raising Unfit."""
@@ -123,12 +125,13 @@ def _date(days: int, by: str | None) -> Ready:
     if not days:
         raise BadConfiguration("date 0 days leaves a date as it is")
 
+    name = (by or "").strip('"')
+
     def sql(value: values.Value) -> str:
-        table = identifier(value.column.table)
         digest = value.digest("date")
-        if by:
-            column = by if by.startswith('"') else identifier(by)
-            digest = key.digest(f"'date:' || coalesce({table}.{column}::text, '')", value.encoding)
+        if name:
+            other = f"{identifier(value.column.table)}.{identifier(name)}"
+            digest = key.digest(f"'date:' || coalesce({other}::text, '')", value.encoding)
         shift = values.from_parts(
             {"h": values.hexadecimal(digest)},
             f"(1 + {values.number('h')} % {days})::int"
@@ -138,7 +141,7 @@ def _date(days: int, by: str | None) -> Ready:
             return f"{value.sql} + {shift}"
         return f"{value.sql} + make_interval(days => {shift})"
 
-    return Ready(sql, values.DATES)
+    return Ready(sql, values.DATES, by=name)
 
 
 def _range(least: int, most: int) -> Ready:

@@ -9,8 +9,9 @@ from typing import Any
 
 from psycopg2 import sql
 
-from pgtasks.copy.mask import block, columns, coverage
+from pgtasks.copy.mask import block, columns, coverage, foreign
 from pgtasks.copy.mask.columns import Column
+from pgtasks.copy.mask.foreign import Foreign
 from pgtasks.copy.mask.guess import Guess, guess
 from pgtasks.copy.mask.settings import Masks
 from pgtasks.errors import Failed
@@ -60,11 +61,12 @@ def suggest(conn: Connection, masks: Masks) -> Suggested:
     unique = {
         (index.relation, name) for index in columns.unique(conn, tables) for name in index.columns
     }
+    types = foreign.read(conn)
     untouchable = columns.untouchable(conn, [each.column for each in decided])
     guesses = []
     for relation, each in groupby(undecided, lambda column: column.relation):
         group = list(each)
-        samples = {} if relation in untouchable else _samples(conn, group)
+        samples = {} if relation in untouchable else _samples(conn, group, types)
         guesses += [
             (
                 column,
@@ -76,9 +78,14 @@ def suggest(conn: Connection, masks: Masks) -> Suggested:
     return Suggested(masks.environment, tuple(guesses))
 
 
-def _samples(conn: Connection, group: Sequence[Column]) -> dict[str, list[str]]:
+def _samples(conn: Connection, group: Sequence[Column], types: Foreign) -> dict[str, list[str]]:
     """Return some values of the columns of a table that hold text; none if that takes long."""
-    texts = [column for column in group if column.base in ("text", "varchar", "bpchar", "citext")]
+    texts = [
+        column
+        for column in group
+        if column.base in ("text", "varchar", "bpchar", "citext")
+        and (column.relation, column.name) not in types.columns
+    ]
     if not texts:
         return {}
     query = sql.SQL("SELECT {} FROM {}{} LIMIT {}").format(
