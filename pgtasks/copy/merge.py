@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import replace
 
-from pgtasks.copy import carry, shape, survey
+from pgtasks.copy import carry, names, shape, survey
 from pgtasks.copy import part as parts
 from pgtasks.copy.carry import Carried
 from pgtasks.copy.mask import coverage
@@ -14,7 +14,7 @@ from pgtasks.copy.mask.settings import Masks
 from pgtasks.copy.options import CopyOptions
 from pgtasks.copy.part import Part
 from pgtasks.copy.plan import CopyPlan
-from pgtasks.copy.scope import EVERYTHING
+from pgtasks.copy.scope import EVERYTHING, Scope
 from pgtasks.copy.survey import Itself
 from pgtasks.database import properties, replaced
 from pgtasks.database.recover import Leftovers
@@ -55,6 +55,7 @@ def make_plan(
         refuse_other(origin.allowed, identify(there), origin.target.database)
         survey.refuse_same(there, lock.connection, origin.target, target)
         survey.refuse_newer(there, lock.connection, origin.target, target)
+        _refuse_elsewhere(there, scope)
         carried = _carried(there, here, options)
         itself = Itself(target, identify(here))
         conn = here if scope.schema_only else there
@@ -93,6 +94,17 @@ def make_plan(
         masking=masking,
         notes=(*plan.notes, _NOTE),
     )
+
+
+def _refuse_elsewhere(conn: Connection, scope: Scope) -> None:
+    """Raise Refused for a condition on a table that does not come."""
+    if not scope.tables:
+        return
+    wanted = names.matched(conn, "--tables", scope.tables)
+    conditions = [("--where", pattern) for pattern, _ in scope.where]
+    for flag, pattern in (*conditions, *(("--follow", table) for table, _ in scope.follow)):
+        if not names.matched(conn, flag, [pattern]) & wanted:
+            raise Refused(f"{flag} {pattern!r} is for no table of --tables: add it there")
 
 
 def _left(conn: Connection, carried: Carried) -> frozenset[int]:

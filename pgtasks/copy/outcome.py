@@ -30,10 +30,11 @@ class Copied:
         plan, loaded = self.built.plan, self.built.loaded
         origin = f"{plan.named.environment}/{plan.named.database}"
         swapped = report.duration(self.swapped.seconds)
+        before = " before sql/arrive" if self.built.arrived else ""
         steps = ", ".join(f"{step} {seconds:.1f} s" for step, seconds in loaded.seconds.items())
         lines = [
             f"copied {origin} to {plan.target.environment}/{plan.target.database}:"
-            f" {self.built.proven.sentence()}, swapped in {swapped}",
+            f" {self.built.proven.sentence()}{before}, swapped in {swapped}",
             f"in {report.duration(self.seconds)}: {steps}",
         ]
         lines += [f"took {each}" for each in loaded.shares[:_SHOWN]]

@@ -243,6 +243,14 @@ def test_one_table_and_all_else_stays(cluster: Cluster, both: Pair) -> None:
     hold(cluster, target)
 
 
+def test_a_condition_of_a_table_that_does_not_come_is_refused(cluster: Cluster, both: Pair) -> None:
+    same_schema(cluster, both)
+    for more in ({"where": ["person=id < 3"]}, {"where": ["log=true"], "follow": ["person"]}):
+        with pytest.raises(Refused, match="'person' is for no table of --tables: add it there"):
+            taken(both, tables=["log"], **more)
+    assert cluster.value("SELECT count(*) FROM person", both[1].database) == 20
+
+
 def test_a_table_that_others_need_is_not_emptied(cluster: Cluster, both: Pair) -> None:
     target = both[1].database
     same_schema(cluster, both)

@@ -36,9 +36,11 @@ def _not_unique(indexes: Iterable[columns.Unique], decided: ByName) -> Iterator[
             each = decided.get((index.relation, name))
             mask = ready_mask(each.rule) if each and each.masked and each.rule else None
             if each and each.rule and mask and not mask.wide(each.column):
+                text = each.column.base in ("text", "varchar", "bpchar", "citext")
+                way_out = "hash, uuid or email" if text else "plain, or an expression of your own"
                 yield (
                     f"{each.rule}: {each.rule.text} does not keep the values of {each.column} "
-                    f"distinct, as index {index.name!r} demands: take hash, uuid or email"
+                    f"distinct, as index {index.name!r} demands: take {way_out}"
                 )
 
 
