@@ -9,7 +9,6 @@ from pgtasks.copy import carry, names, shape, survey
 from pgtasks.copy import part as parts
 from pgtasks.copy.carry import Carried
 from pgtasks.copy.mask import coverage
-from pgtasks.copy.mask.masking import Masking
 from pgtasks.copy.mask.settings import Masks
 from pgtasks.copy.options import CopyOptions
 from pgtasks.copy.part import Part
@@ -39,13 +38,19 @@ def make_plan(
         raise Refused("--template and --delta copy everything: leave them out")
     # of the schema there is nothing to mask, and one's own rows are what they are
     plain = replace(options, masks=Masks(), scope=EVERYTHING, rows=True)
-    unmasked = Masking(required=bool(options.masks.required))
+    unmasked = coverage.of_schema(options.masks)
     if not properties.owner(lock.connection, target.database):
         if not scope.schema_only:
             raise Refused(f"{target} does not exist, and has no schema to keep")
         empty = Carried({}, frozenset(), False, False, ("the schema alone",))
         plan = survey.make_plan(origin, lock, host, plain, beside)
-        return replace(plan, carried=empty, part=Part(rows=empty.words), masking=unmasked)
+        return replace(
+            plan,
+            carried=empty,
+            part=Part(rows=empty.words),
+            masking=unmasked,
+            notes=(*plan.notes, *survey.of_mappings(plan.archive, unmasked)),
+        )
     with ExitStack() as stack:
         reading = (
             connection.session(each, read_only=True, purpose="db.copy")
@@ -66,6 +71,8 @@ def make_plan(
             masking = coverage.planned(
                 conn, options.masks, encoding=looked.encoding, without=part.oids
             )
+            if masking.without_large_objects:  # those of the target stay
+                carried = replace(carried, large_objects=False)
         needed = looked.bytes
         if not scope.schema_only:  # beside the rows that stay
             present = replaced.look(lock.connection, target.database)
@@ -74,6 +81,7 @@ def make_plan(
     first: Origin | Itself = origin if scope.schema_only else itself
     second: Origin | Itself = itself if scope.schema_only else origin
     plan = survey.make_plan(first, lock, host, plain, beside, more=more, needed=needed)
+    mappings = survey.of_mappings(plan.archive, masking) if scope.schema_only else ()
     other = replace(
         plan,
         source=second.target,
@@ -92,7 +100,7 @@ def make_plan(
         second=other,
         part=Part(rows=(*carried.words, *part.rows)),
         masking=masking,
-        notes=(*plan.notes, _NOTE),
+        notes=(*plan.notes, *mappings, _NOTE),
     )
 
 

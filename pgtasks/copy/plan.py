@@ -93,7 +93,7 @@ class CopyPlan:
     def left(self, archive: Sequence[Entry]) -> LeftOut:
         """Return what is left out of the source's schema."""
         numbers = leaving.naming(archive, self.absent) | self.part.entries(archive)
-        if self.masking.without_user_mappings:
+        if self.masking.without_user_mappings and not self.itself:
             numbers |= {entry.number for entry in archive if has_password(entry)}
         return leaving.left(archive, (), numbers)
 

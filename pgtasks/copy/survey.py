@@ -241,6 +241,12 @@ def of_masks(masking: Masking, options: CopyOptions) -> Iterator[str]:
         yield "without its proof nobody knows whether the masks changed the values: omit --no-proof"
 
 
+def of_mappings(archive: Iterable[Entry], masking: Masking) -> Iterator[str]:
+    """Yield that masks leave user mappings out, if the archive of the source has any."""
+    if masking.without_user_mappings and any(map(schema.has_password, archive)):
+        yield "without user mappings that have options, which hold passwords"
+
+
 def _obstacles(
     plan: CopyPlan,
     conn: Connection,
@@ -298,8 +304,7 @@ def _notes(
     unusable = leaving.naming(plan.archive, plan.absent)
     if left := leaving.left(plan.archive, (), unusable).names:
         yield f"without {', '.join(left)}: the role does not exist here"
-    if plan.masking.without_user_mappings and any(map(schema.has_password, plan.archive)):
-        yield "without user mappings that have options, which hold passwords"
+    yield from of_mappings(plan.archive, plan.masking)
     if plan.rows_way.note and plan.way == "rows":
         yield plan.rows_way.note
     if plan.origin.major != plan.major:

@@ -46,3 +46,54 @@ def test_an_undecided_column_of_a_table_and_its_heirs_is_shown_once(
     assert refused.returncode == 2, refused.stderr
     assert "public.persons.ssn: " in refused.stderr
     assert "public.employees.ssn" not in refused.stderr
+
+
+MAPPING = """
+CREATE FOREIGN DATA WRAPPER w; CREATE SERVER away FOREIGN DATA WRAPPER w;
+CREATE USER MAPPING FOR PUBLIC SERVER away OPTIONS (p 'hidden')
+"""
+VISITS = "CREATE TABLE visits (id int PRIMARY KEY, email varchar(60), note text)"
+MAPPINGS = "SELECT count(*) FROM pg_user_mapping"
+
+
+@pytest.mark.parametrize(
+    ("chosen", "number"),
+    [
+        ({**RULES, "user mappings": "null"}, 0),
+        ({"user mappings": "null"}, 0),
+        (RULES, 0),
+        ({**RULES, "user mappings": "plain"}, 1),
+        ({"*.*.*": "plain"}, 1),
+    ],
+)
+def test_the_schema_alone_goes_without_user_mappings(
+    cluster: Cluster,
+    source: Source,
+    goal: str,
+    inv: Callable[..., Any],
+    chosen: dict[str, str],
+    number: int,
+) -> None:
+    cluster.execute(MAPPING, source.database)
+    source.decide(chosen, protected=False)
+    words = ("--schema-only", "--lossy", "--as-superuser", "--confirm", goal)
+    done = inv("db.copy", "qa", "dev", *words)
+    assert done.returncode == 0, done.stderr
+    assert cluster.value(MAPPINGS, goal) == number
+    note = "without user mappings that have options, which hold passwords"
+    assert (note in done.stderr) == (not number)
+
+
+def test_masks_of_the_source_leave_what_the_target_has_beside_its_tables(
+    cluster: Cluster, source: Source, goal: str, inv: Callable[..., Any]
+) -> None:
+    cluster.execute(f"{MAPPING}; {VISITS}; SELECT lo_from_bytea(0, 'my own')", goal)
+    cluster.execute("SELECT lo_from_bytea(0, 'Erika')", source.database)
+    source.decide({**RULES, "large objects": "null"})
+    for words in (("--tables", "visits"), ("--data-only", "--lossy")):
+        done = inv("db.copy", "qa", "dev", *words, "--as-superuser", "--confirm", goal)
+        assert done.returncode == 0, done.stderr
+        assert cluster.value("SELECT count(*) FROM visits", goal) == 400
+        assert cluster.value(MAPPINGS, goal) == 1
+        ((content,),) = cluster.execute("SELECT lo_get(oid) FROM pg_largeobject_metadata", goal)
+        assert bytes(content) == b"my own"

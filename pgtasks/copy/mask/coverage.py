@@ -110,8 +110,17 @@ def decide(conn: Connection, masks: Masks, *, encoding: str) -> Masking:
     made = list(compilation.compiled(conn, chosen(conn, masks), encoding))
     compilation.refuse_without_key(masks, made)
     constraints.refuse_broken(conn, made)
-    beside = {rule.where: rule.text for rule in masks.rules if rule.where in BESIDE}
-    return Masking(tuple(made), _version(made), beside, bool(masks.required))
+    return Masking(tuple(made), _version(made), _beside(masks), bool(masks.required))
+
+
+def of_schema(masks: Masks) -> Masking:
+    """Return the decisions for a copy of the schema alone, which has no column to mask."""
+    masked = any(not rule.plain for rule in masks.rules if rule.where not in BESIDE)
+    return Masking(beside=_beside(masks), required=bool(masks.required) or masked)
+
+
+def _beside(masks: Masks) -> dict[str, str]:
+    return {rule.where: rule.text for rule in masks.rules if rule.where in BESIDE}
 
 
 def chosen(conn: Connection, masks: Masks) -> list[Decided]:
