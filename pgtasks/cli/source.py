@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 
 from pgtasks import report
 from pgtasks.cli.run import Run
 from pgtasks.errors import PgtasksError, Refused
+from pgtasks.report import typed
 from pgtasks.server.identity import present
 from pgtasks.server.reach import Origin
 from pgtasks.settings.environment import resolve
@@ -30,13 +32,18 @@ def source(
     report.say(report.printable(f"from {target.line()}"))
     choice = Choice(environment.name, "SOURCE")
     other = Run(run.task, run.project, choice, environment, target, run.json, run.dry)
+    named = partial(typed.within, run.task, environment.name)  # commands in messages
     try:
-        with other.reading() as reached:
-            _ask(other, unmasked=unmasked, confirm=confirm)
-            required = "" if unmasked else other.protection
-            yield Origin(reached, present(other.identity, other.target), required)
+        with ExitStack() as stack:
+            with named():
+                reached = stack.enter_context(other.reading())
+                _ask(other, unmasked=unmasked, confirm=confirm)
+                required = "" if unmasked else other.protection
+                origin = Origin(reached, present(other.identity, other.target), required)
+            yield origin
     except PgtasksError as exc:
-        error = other.explained(exc)
+        with named():
+            error = other.explained(exc)
         if error is exc:
             raise
         raise error from None
@@ -69,6 +76,6 @@ def _ask(source: Run, *, unmasked: bool, confirm: str | None) -> None:
     if not source.console.interactive:
         raise Refused(f"{why}, add --confirm-source {shlex.quote(database)}")
     source.say(why)
-    typed = source.console.ask("type the source database's name to let its data leave it: ")
-    if typed != database:
-        raise Refused(f"{typed!r} is not {database!r}, nothing was done")
+    answer = source.console.ask("type the source database's name to let its data leave it: ")
+    if answer != database:
+        raise Refused(f"{answer!r} is not {database!r}, nothing was done")

@@ -194,6 +194,17 @@ def test_the_label_of_the_source_must_be_right(
     refused = inv("db.copy", "qa", "dev")
     assert refused.returncode == 2
     assert "is stamped 'prod'" in refused.stderr
+    assert "run inv env.stamp --env qa" in refused.stderr
+
+
+def test_hints_about_the_source_name_its_environment(
+    cluster: Cluster, target_name: str, project: Path, inv: Inv
+) -> None:
+    url = cluster.url("nowhere")
+    (project / "env" / "qa.yaml").write_text(f"url: '{url}'\n", encoding="utf-8")
+    failed = inv("db.copy", "qa", "dev")
+    assert failed.returncode == 4
+    assert "inv db.create --env qa" in failed.stderr
 
 
 def test_several_environments_are_refused(source: str, target_name: str, inv: Inv) -> None:
