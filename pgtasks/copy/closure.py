@@ -81,15 +81,19 @@ class Closure:
 
     def _compared(self, step: Step) -> sql.Composed:
         """Return the WHERE clause of a table that one step leads to, without a look at its ctid."""
-        columns, compared = self._columns(step.start), step.key.pairs
-        parts = self._of_parts(step)
-        mine = [column if step.down else to for to, _, column in compared]
-        theirs = [to if step.down else column for to, _, column in compared]
+        columns, key = self._columns(step.start), step.key
+        compared, parts = key.pairs, self._of_parts(step)
+        mine, theirs = list[sql.Composable](), list[sql.Composable]()
+        for to, _, column in compared:
+            of_parent, of_child = (theirs, mine) if step.down else (mine, theirs)
+            listed = sql.SQL(f"c{columns.index(to if step.down else column)}")
+            of_parent.append(listed if step.down else sql.Identifier(to))
+            of_child.append(key.collated(column, sql.Identifier(column) if step.down else listed))
         return sql.SQL("WHERE ({}) {} ANY ({} SELECT {} FROM {} s{})").format(
-            sql.SQL(", ").join(map(sql.Identifier, mine)),
+            sql.SQL(", ").join(mine),
             sql.SQL(compared[0][1]),
             self._with(step.start),
-            sql.SQL(", ").join(sql.SQL(f"c{columns.index(name)}") for name in theirs),
+            sql.SQL(", ").join(theirs),
             _rows(step.start),
             sql.SQL(" WHERE {}").format(parts) if parts else sql.SQL(""),
         )
@@ -152,8 +156,12 @@ class Closure:
         for to, operator, column in step.key.pairs:
             mine = sql.SQL("s.c{}").format(sql.SQL(str(columns.index(to if step.down else column))))
             other = sql.Identifier("e", column if step.down else to)
-            left, right = (mine, other) if step.down else (other, mine)
-            conditions.append(sql.SQL("{} {} {}").format(left, sql.SQL(operator), right))
+            parent, child = (mine, other) if step.down else (other, mine)
+            conditions.append(
+                sql.SQL("{} {} {}").format(
+                    parent, sql.SQL(operator), step.key.collated(column, child)
+                )
+            )
         if (of_parts := self._of_parts(step)) is not None:
             conditions.append(of_parts)
         return sql.SQL(" AND ").join(conditions)

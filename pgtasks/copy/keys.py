@@ -28,6 +28,13 @@ SELECT o.oid::bigint, o.conname AS name, o.convalidated AS valid,
   ARRAY(SELECT format('OPERATOR(%I.%s)', s.nspname, q.oprname)
     FROM unnest(o.conpfeqop) WITH ORDINALITY k(op, i) JOIN pg_operator q ON q.oid = k.op
     JOIN pg_namespace s ON s.oid = q.oprnamespace ORDER BY k.i) AS operators,
+  ARRAY(SELECT CASE WHEN a.attcollation NOT IN (0, b.attcollation) AND b.attcollation <> 0
+      THEN format(' COLLATE %I.%I', s.nspname, l.collname) ELSE '' END
+    FROM unnest(o.conkey, o.confkey) WITH ORDINALITY k(n, m, i)
+    JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.n
+    JOIN pg_attribute b ON b.attrelid = p.oid AND b.attnum = k.m
+    LEFT JOIN pg_collation l ON l.oid = b.attcollation
+    LEFT JOIN pg_namespace s ON s.oid = l.collnamespace ORDER BY k.i) AS collations,
   coalesce((to_jsonb(o) ->> 'conperiod')::bool, false) AS period
 FROM pg_constraint o JOIN pg_class c ON c.oid = o.conrelid
 JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_class p ON p.oid = o.confrelid
@@ -42,7 +49,8 @@ class ForeignKey:
     """A foreign key from a table (`child`, by OID) to another (`parent`).
 
     `whole` says whether a table is partitioned, and `period` whether the last column is a period,
-    for which several rows of the parent may be needed.
+    for which several rows of the parent may be needed. `collations` are clauses for the child's
+    columns, empty where both have the same collation: the parent's decides, as in the server.
     """
 
     oid: int
@@ -59,6 +67,7 @@ class ForeignKey:
     columns: tuple[str, ...]
     to_columns: tuple[str, ...]
     operators: tuple[str, ...]
+    collations: tuple[str, ...]
     period: bool
 
     @property
@@ -83,12 +92,18 @@ class ForeignKey:
         Both are aliases.
         """
         return sql.SQL(" AND ").join(
-            sql.SQL("{}.{} {} {}.{}").format(
-                *(sql.Identifier(parent), sql.Identifier(to), sql.SQL(operator)),
-                *(sql.Identifier(child), sql.Identifier(column)),
+            sql.SQL("{} {} {}").format(
+                sql.Identifier(parent, to),
+                sql.SQL(operator),
+                self.collated(column, sql.Identifier(child, column)),
             )
             for to, operator, column in self.pairs
         )
+
+    def collated(self, column: str, value: sql.Composable) -> sql.Composed:
+        """Return a value of a column of the child, to be compared with the parent's."""
+        clause = self.collations[self.columns.index(column)]
+        return sql.SQL("{}{}").format(value, sql.SQL(clause))
 
     def refers(self, child: str) -> sql.Composed:
         """Return the condition that a row of `child`, an alias, refers to a row at all."""

@@ -228,3 +228,45 @@ def test_the_present_is_the_same_for_all(cluster: Cluster, shop: tuple[Target, T
     )
     got = taken(cluster, shop, where=["t=at > now() - interval '1 h' /* ; */ and 'now()' <> ''"])
     assert 0 < got["t"] < 3000
+
+
+COLLATED = """
+CREATE TABLE par (code text COLLATE "C" PRIMARY KEY, n int);
+CREATE TABLE chi (id int PRIMARY KEY, code text COLLATE "POSIX" REFERENCES par, up int,
+  other text COLLATE "POSIX");
+ALTER TABLE chi ADD UNIQUE (code, id), ADD FOREIGN KEY (other, up) REFERENCES chi (code, id);
+CREATE TABLE par2 (code text COLLATE "C" PRIMARY KEY, chi text COLLATE "POSIX" REFERENCES par);
+INSERT INTO par SELECT 'x' || i, i FROM generate_series(1, 50) i;
+INSERT INTO chi SELECT i, 'x' || i % 50 + 1 FROM generate_series(1, 200) i;
+UPDATE chi SET up = 1, other = 'x2' WHERE id > 100;
+INSERT INTO par2 SELECT 'x' || i, 'x' || i FROM generate_series(1, 50) i;
+"""
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {"sample": "20"},
+        {"where": ["par=n < 10"], "follow": ["chi:par"]},
+        {"where": ["par=n < 10", "chi=id = 30"], "follow": ["chi:par", "par2"]},
+        {"where": ["chi=id < 10"]},
+    ],
+)
+def test_keys_between_collations(
+    cluster: Cluster, fresh_database: Callable[..., str], flags: dict[str, Any]
+) -> None:
+    source, target = pair(cluster, cluster, fresh_database)
+    cluster.execute(COLLATED, source.database)
+    got = taken(cluster, (source, target), **flags)
+    assert 0 < got["chi"] < 200
+    assert 0 < got["par"] <= 50
+
+
+def test_rows_left_out_by_a_key_between_collations(
+    cluster: Cluster, fresh_database: Callable[..., str]
+) -> None:
+    source, target = pair(cluster, cluster, fresh_database)
+    cluster.execute(COLLATED, source.database)
+    with pytest.raises(Refused) as refused:
+        copied(source, target, KEEP, scope=scope_of(exclude_data=["par"]))
+    assert "rows of public.chi refer to rows of public.par" in (refused.value.hint or "")
