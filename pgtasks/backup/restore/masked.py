@@ -27,6 +27,7 @@ from pgtasks.server.reach import Origin, Reached
 from pgtasks.server.stamp import Stamp
 from pgtasks.settings.target import Target
 
+AS_IT_IS = "its values come as they are: --masked masks them by the rules of its environment"
 NOTE = (
     "its values reach this server's files before they are masked: db.copy masks them where they are"
 )

@@ -45,6 +45,8 @@ def restore(
     if options.masks is not None:
         masked.refuse(options.masks, plan.target)
         plan = replace(plan, notes=(*plan.notes, masked.NOTE))
+    elif backup.manifest.environment != plan.target.environment and not plan.target.protected:
+        plan = replace(plan, notes=(*plan.notes, masked.AS_IT_IS))
     if not agreed(plan):
         return _with_untried(plan)
     for line in recover.heal(lock):
