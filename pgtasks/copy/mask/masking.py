@@ -138,11 +138,12 @@ class Masking:
 def _masked(relation: Relation, expressions: Mapping[str, str]) -> Relation:
     """Return a relation with masks, raising Refused if a query of it would run code of others.
 
-    A table without masks is copied without a query.
+    A table without masks is copied without a query. A copy may read some columns of a table only.
     """
-    if relation.foreign_code or relation.own_cast:
+    own = {name: mask for name, mask in expressions.items() if name in relation.columns}
+    if own and (relation.foreign_code or relation.own_cast):
         raise Refused(
             f"table {relation}: its masks would run code of another role, of an index, statistics "
             "or a cast, with the rights of this one: copy as its owner"
         )
-    return replace(relation, expressions=expressions)
+    return replace(relation, expressions=own)
