@@ -115,7 +115,7 @@ def _digits(number: int) -> Ready:
     def sql(value: values.Value) -> str:
         if value.column.most is not None and value.column.most < number:
             raise values.Unfit(f"it has room for {value.column.most} characters")
-        return f"left({values.hexadecimal(value.digest('hash'))}, {number})"
+        return values.digits(value, number)
 
     return Ready(sql, wide=lambda column: number >= values.WIDE)
 

@@ -134,19 +134,32 @@ def text(value: Value) -> str:
 def hashed(value: Value) -> str:
     digest = value.digest("hash")
     integer = number(hexadecimal(digest))
-    kinds: dict[str, str] = {
-        "int8": integer,
-        "int4": f"(({integer}) & 2147483647)::int",
-        "int2": f"(({integer}) & 32767)::int2",
-        "uuid": f"encode(substring({digest}, 1, 16), 'hex')::uuid",
-        "bytea": digest,
-    }
     if value.type in TEXT:
-        return f"left({hexadecimal(digest)}, {hash_length(value.column)})"
+        return digits(value, hash_length(value.column))
     if value.type == "numeric":
         whole = whole_digits(value.column)
         return f"({integer}) % 10::numeric ^ {whole}"
+    kinds: dict[str, str] = {
+        "int8": integer,
+        "int4": _other_integer(f"(({integer}) & 2147483647)::int", value),
+        "int2": _other_integer(f"(({integer}) & 32767)::int2", value),
+        "uuid": f"encode(substring({digest}, 1, 16), 'hex')::uuid",
+        "bytea": digest,
+    }
     return kinds[value.type]
+
+
+def digits(value: Value, length: int) -> str:
+    """Return some hexadecimal digits of the digest; few could be the value itself by chance."""
+    sql = f"left({hexadecimal(value.digest('hash'))}, {length})"
+    if length >= WIDE:
+        return sql
+    return _other(sql, value, "translate({0}, '0123456789abcdef', '123456789abcdef0')")
+
+
+def _other_integer(sql: str, value: Value) -> str:
+    result = f"CASE WHEN r <> v THEN r ELSE (r # 1)::{value.type} END"
+    return from_parts({"r": sql, "v": value.sql}, result)
 
 
 def hash_length(column: Column) -> int:

@@ -94,15 +94,15 @@ def row_count(number: int, table: Relation, format: int = FORMAT) -> sql.Compose
 def _unchanged(table: Relation, name: str) -> sql.Composed:
     """Return the expression for the number of values that a mask leaves as they are.
 
-    Nulls and what is empty hide nothing.
+    Nulls and what is empty hide nothing, nor do a null of JSON and an array of nulls.
     """
     text = sql.SQL(_BY_OUTPUT if name in table.typed else _AS_TEXT)
     return sql.SQL(
-        "pg_catalog.count(*) FILTER (WHERE {0} = {1} AND {0} <> ALL ({2}))::pg_catalog.text"
+        "pg_catalog.count(*) FILTER (WHERE {0} = {1} AND {0} !~ {2})::pg_catalog.text"
     ).format(
         text.format(sql.Identifier(name)),
         text.format(sql.Identifier(rows.original(table, name))),
-        sql.Literal('{"","{}",[]}'),
+        sql.Literal("^(null|[[][]]|([{},]|NULL)*)$"),
     )
 
 
