@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pgtasks.server import catalog, connection
 from pgtasks.server.catalog import OWN_SCHEMA
@@ -137,7 +137,15 @@ def untouchable(conn: Connection, every: Iterable[Column]) -> set[int]:
 
 def read(conn: Connection) -> list[Column]:
     """Return the columns of all tables whose rows are copied, in the transaction's snapshot."""
-    return connection.rows(conn, _COLUMNS, into=Column)
+    every = connection.rows(conn, _COLUMNS, into=Column)
+    tables = {each.relation for each in every}
+    # a foreign table is not copied, and may be one that a table inherits
+    return [
+        each
+        if tables.issuperset(each.ancestors)
+        else replace(each, ancestors=[table for table in each.ancestors if table in tables])
+        for each in every
+    ]
 
 
 def unique(conn: Connection, relations: Sequence[int]) -> list[Unique]:
