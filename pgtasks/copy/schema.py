@@ -130,7 +130,9 @@ class Load:
 
 
 def has_password(entry: Entry) -> bool:
-    """Return whether an entry is a user mapping with options, as pg_dump writes it."""
+    """Return whether an entry may hold a password: a subscription, a user mapping with options."""
+    if entry.desc == "SUBSCRIPTION":
+        return True
     return entry.desc == "USER MAPPING" and b" OPTIONS (" in entry.definition
 
 

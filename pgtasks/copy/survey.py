@@ -242,9 +242,14 @@ def of_masks(masking: Masking, options: CopyOptions) -> Iterator[str]:
 
 
 def of_mappings(archive: Iterable[Entry], masking: Masking) -> Iterator[str]:
-    """Yield that masks leave user mappings out, if the archive of the source has any."""
-    if masking.without_user_mappings and any(map(schema.has_password, archive)):
+    """Yield that masks leave what holds passwords out, if the archive of the source has any."""
+    if not masking.without_user_mappings:
+        return
+    kinds = {entry.desc for entry in archive if schema.has_password(entry)}
+    if "USER MAPPING" in kinds:
         yield "without user mappings that have options, which hold passwords"
+    if "SUBSCRIPTION" in kinds:
+        yield "without subscriptions, which hold passwords"
 
 
 def _obstacles(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -97,3 +99,62 @@ def test_masks_of_the_source_leave_what_the_target_has_beside_its_tables(
         assert cluster.value(MAPPINGS, goal) == 1
         ((content,),) = cluster.execute("SELECT lo_get(oid) FROM pg_largeobject_metadata", goal)
         assert bytes(content) == b"my own"
+
+
+def test_an_heir_of_a_foreign_table_has_rules_of_its_own(
+    cluster: Cluster, source: Source, goal: str, inv: Callable[..., Any]
+) -> None:
+    cluster.execute(
+        "CREATE FOREIGN DATA WRAPPER w; CREATE SERVER away FOREIGN DATA WRAPPER w;"
+        "CREATE FOREIGN TABLE far (id int, ssn text) SERVER away;"
+        "CREATE TABLE heir (more text) INHERITS (far)",
+        source.database,
+    )
+    refused = inv("db.copy", "qa", "dev", "--dry", "--as-superuser")
+    assert refused.returncode == 2, refused.stderr
+    assert "public.heir.ssn: " in refused.stderr
+    source.decide({**RULES, "public.heir.*": "plain"})
+    done = inv("db.copy", "qa", "dev", "--dry", "--as-superuser")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(("rule", "number"), [(None, 0), ("null", 0), ("plain", 1)])
+def test_subscriptions_go_with_the_user_mappings(
+    cluster: Cluster,
+    source: Source,
+    goal: str,
+    inv: Callable[..., Any],
+    rule: str | None,
+    number: int,
+) -> None:
+    subscription = f"hidden{os.getpid()}"
+    source.decide(RULES if rule is None else {**RULES, "user mappings": rule})
+    with subscribed(cluster, source.database, goal, subscription):
+        done = inv("db.copy", "qa", "dev", "--as-superuser", "--confirm", goal)
+        assert done.returncode == 0, done.stderr
+        assert len(every(cluster, goal, _SUBSCRIPTIONS)) == number
+        assert ("without subscriptions, which hold passwords" in done.stderr) == (not number)
+
+
+_SUBSCRIPTIONS = (
+    "SELECT subname FROM pg_subscription JOIN pg_database d ON d.oid = subdbid"
+    " WHERE datname = current_database()"
+)
+
+
+@contextmanager
+def subscribed(cluster: Cluster, database: str, copy: str, name: str) -> Iterator[None]:
+    """Give a database a subscription, and drop it and its copy afterwards."""
+    cluster.execute(
+        f"CREATE SUBSCRIPTION {name} CONNECTION 'host=nowhere password=hidden' PUBLICATION p"
+        " WITH (connect = false)",
+        database,
+    )
+    try:
+        yield
+    finally:
+        for each in (database, copy):
+            if every(cluster, each, _SUBSCRIPTIONS):
+                for words in ("DISABLE", "SET (slot_name = NONE)"):
+                    cluster.execute(f"ALTER SUBSCRIPTION {name} {words}", each)
+                cluster.execute(f"DROP SUBSCRIPTION {name}", each)
