@@ -454,6 +454,7 @@ def test_a_backup_of_another_environment_is_masked(
     dry = inv(*words, "--dry")
     assert dry.returncode == 0, dry.stderr
     assert "its values reach this server's files before they are masked" in dry.stdout
+    assert "until then the target's owner can read them" in dry.stdout
     done = inv(*words, "--json")
     assert done.returncode == 0, done.stderr
     version = stamped(cluster, goal)

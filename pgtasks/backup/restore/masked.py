@@ -1,7 +1,8 @@
 """Mask a restored database: copy it, masked, into another side database, which is swapped in.
 
 No masked value is left in the files of the result, as an UPDATE would leave it. The restored values
-were in files of the server, and in its WAL, as long as the first side database existed.
+were in files of the server, and in its WAL, as long as the first side database existed. The owner
+of the target, who owns that one too, can read them there.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ from pgtasks.settings.target import Target
 
 AS_IT_IS = "its values come as they are: --masked masks them by the rules of its environment"
 NOTE = (
-    "its values reach this server's files before they are masked: db.copy masks them where they are"
+    "its values reach this server's files before they are masked, and until then the target's "
+    "owner can read them: db.copy masks them where they are"
 )
 
 
