@@ -7,7 +7,7 @@ names of tables and columns; what has no place is found here, before anything st
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from pgtasks import report
@@ -17,6 +17,7 @@ from pgtasks.copy.scope import NO_ROWS, Scope
 from pgtasks.copy.shape import Name, Owned, Side, name_of
 from pgtasks.server.catalog import Relation
 from pgtasks.server.connection import Connection
+from pgtasks.server.proof.model import SequenceProof
 from pgtasks.server.proof.scope import Content
 from pgtasks.server.quoting import qualified
 
@@ -45,8 +46,9 @@ class Limit:
 class Carried:
     """What comes from the second database: tables with their columns, sequences, large objects.
 
-    `keeps` says whether the other tables of the first one keep their rows; `new` are sequences that
-    only the first one has, of columns that rows come into.
+    `keeps` says whether the other tables of the first one keep their rows; `both` are the sequences
+    that such tables use, too, with whether each is rising; `new` are sequences that only the first
+    one has, of columns that rows come into.
     """
 
     tables: Mapping[Name, Limit]
@@ -55,6 +57,7 @@ class Carried:
     keeps: bool
     words: tuple[str, ...] = ()
     new: tuple[Owned, ...] = ()
+    both: Mapping[Name, bool] = field(default_factory=dict)
     obstacles: tuple[str, ...] = field(default=(), repr=False)
 
     def of_first(self, content: Content) -> Content:
@@ -72,7 +75,7 @@ class Carried:
             sequences=tuple(
                 each
                 for each in content.sequences
-                if self.keeps and name_of(each) not in self.sequences
+                if self.keeps and name_of(each) not in self.sequences - self.both.keys()
             ),
             large_objects=content.large_objects and not self.large_objects and self.keeps,
         )
@@ -97,6 +100,21 @@ class Carried:
             ),
         )
 
+    def values(
+        self, first: Sequence[SequenceProof], second: Sequence[SequenceProof]
+    ) -> tuple[SequenceProof, ...]:
+        """Return the values of the sequences that come from the second database.
+
+        One of `both` has the value that is farther, so that no row gets a value of another one.
+        """
+        own = {(each.schema, each.name): each for each in first}
+        return tuple(
+            each
+            if (rising := self.both.get(name := (each.schema, each.name))) is None
+            else _farther(own.get(name, each), each, rising=rising)
+            for each in second
+        )
+
     def of_result(self, content: Content) -> Content:
         """Return the content of the copy, with the columns that can be compared."""
         tables = tuple(
@@ -104,6 +122,13 @@ class Carried:
             for each in content.tables
         )
         return replace(content, tables=tables)
+
+
+def _farther(first: SequenceProof, second: SequenceProof, *, rising: bool) -> SequenceProof:
+    def place(each: SequenceProof) -> tuple[int, bool]:
+        return (each.value if rising else -each.value), each.called
+
+    return max(first, second, key=place)
 
 
 def schema_only(first: Side, second: Side, conn: Connection, *, lossy: bool) -> Carried:
@@ -185,9 +210,12 @@ def data_only(first: Side, second: Side, conn: Connection, scope: Scope, *, loss
             if (each.to_schema, each.table) in shared
         )
     kept = len(first.tables) - len(shared)
+    own, both = _used_by_kept(first, shared)
+    sequences &= first.sequences - own
     return Carried(
         tables=_limits(first, second, shared),
-        sequences=first.sequences & sequences,
+        sequences=sequences,
+        both={name: rising for name, rising in both.items() if name in sequences},
         large_objects=whole,
         keeps=True,
         words=(
@@ -196,6 +224,16 @@ def data_only(first: Side, second: Side, conn: Connection, scope: Scope, *, loss
         ),
         obstacles=tuple(obstacles),
     )
+
+
+def _used_by_kept(first: Side, shared: Collection[Name]) -> tuple[set[Name], dict[Name, bool]]:
+    """Return the sequences that only tables with rows of their own use, and those of both kinds."""
+    coming, kept = dict[Name, bool](), dict[Name, bool]()
+    for use in first.uses:
+        users = coming if (use.by_schema, use.table) in shared else kept
+        users[use.schema, use.name] = use.rising
+    both = {name: rising for name, rising in kept.items() if name in coming}
+    return kept.keys() - coming.keys(), both
 
 
 def _limits(first: Side, second: Side, shared: Collection[Name]) -> dict[Name, Limit]:

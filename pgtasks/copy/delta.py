@@ -157,7 +157,7 @@ def load_delta(
         large = load.large_entries(plan, source)
     boundary("copy.read")
     clock.lap("rows and indexes")
-    load.set_sequences(plan, source)
+    load.set_sequences(plan, source.sequences)
     boundary("copy.loaded")
     _finish(plan, path, changing)
     clock.lap("constraints and the rest")

@@ -26,7 +26,7 @@ from pgtasks.report.boundaries import boundary
 from pgtasks.server import connection
 from pgtasks.server.connection import Connection
 from pgtasks.server.dump import describe
-from pgtasks.server.proof.model import Proof
+from pgtasks.server.proof.model import Proof, SequenceProof
 from pgtasks.server.proof.toc import Entry
 
 POLL = 0.1
@@ -56,8 +56,8 @@ def load(plan: CopyPlan, path: Path, revise: Revise, console: Console) -> Loaded
             pool.start()
             proof = loading.finish(progress)
             clock.lap("rows and indexes")
-        set_sequences(plan, source)
-        second = _second(plan, progress) if plan.second else None
+        set_sequences(plan, source.sequences)
+        second = _second(plan, source.sequences, progress) if plan.second else None
         if second:
             clock.lap("rows that are carried over")
         boundary("copy.loaded")
@@ -82,9 +82,10 @@ def _shares(source: Snapshot, pool: Pool) -> tuple[Share, ...]:
     return tuple(Share(total, pool.rows.get(oid, 0)) for oid, total in source.totals.items())
 
 
-def _second(plan: CopyPlan, progress: Progress) -> Loaded:
-    """Load the rows of the second database."""
+def _second(plan: CopyPlan, own: Sequence[SequenceProof], progress: Progress) -> Loaded:
+    """Load the rows of the second database; `own` are the sequences of the first one."""
     assert plan.second is not None
+    assert plan.carried is not None
     second = replace(plan.second, login=plan.login)
     with archive_file() as path, lent(second) as env, ExitStack() as reading:
         source = reading.enter_context(snapshot.taken(second, path, progress))
@@ -93,10 +94,11 @@ def _second(plan: CopyPlan, progress: Progress) -> Loaded:
         with loading.pool as pool:
             pool.start()
             proof = loading.finish(progress)
-    set_sequences(second, source)
-    if second.carried and second.carried.new:
+    proof = replace(proof, sequences=plan.carried.values(own, proof.sequences))
+    set_sequences(second, proof.sequences)
+    if plan.carried.new:
         with writing(second) as conn:
-            for owned in second.carried.new:
+            for owned in plan.carried.new:
                 connection.execute(conn, owned.advance())
     return Loaded(
         *(proof, source.taken, (), loading.large_entries, loading.routed),
@@ -250,11 +252,11 @@ def writing_session(plan: CopyPlan) -> Connection:
     return conn
 
 
-def set_sequences(plan: CopyPlan, source: Snapshot) -> None:
-    """Set the sequences of the side database."""
+def set_sequences(plan: CopyPlan, sequences: Sequence[SequenceProof]) -> None:
+    """Set sequences of the side database."""
     statements = [
         tables.setval_statement(each.schema, each.name, each.value, each.called)
-        for each in source.sequences
+        for each in sequences
     ]
     if statements:
         with writing(plan) as conn:

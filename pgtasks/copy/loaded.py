@@ -76,7 +76,10 @@ def _joined(first: Proof, second: Proof, plan: CopyPlan) -> Proof:
     return replace(
         first,
         tables=(*first.tables, *second.tables),
-        sequences=(*first.sequences, *second.sequences),
+        sequences=(
+            *(each for each in first.sequences if str(each) not in map(str, second.sequences)),
+            *second.sequences,
+        ),
         large_objects=second.large_objects if carried.large_objects else first.large_objects,
         unproven=(*unproven, *second.unproven),
         computed={**first.computed, **second.computed},

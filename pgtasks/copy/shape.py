@@ -33,6 +33,22 @@ JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum = d.refobjsubid
 WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass
 AND d.deptype IN ('a', 'i')
 """
+# by a column that it belongs to, or by a default, which a partition has of its partitioned table
+_USES = """
+WITH used AS (
+  SELECT objid AS sequence, refobjid AS relation FROM pg_depend
+  WHERE classid = 'pg_class'::regclass AND refclassid = 'pg_class'::regclass
+  AND deptype IN ('a', 'i')
+  UNION SELECT d.refobjid, f.adrelid FROM pg_depend d JOIN pg_attrdef f ON f.oid = d.objid
+  WHERE d.classid = 'pg_attrdef'::regclass AND d.refclassid = 'pg_class'::regclass)
+SELECT DISTINCT n.nspname AS schema, s.relname AS name, q.seqincrement > 0 AS rising,
+  tn.nspname AS by_schema, t.relname AS "table"
+FROM used u JOIN pg_class s ON s.oid = u.sequence AND s.relkind = 'S'
+JOIN pg_sequence q ON q.seqrelid = s.oid JOIN pg_namespace n ON n.oid = s.relnamespace
+CROSS JOIN LATERAL (
+  SELECT u.relation AS oid UNION SELECT relid FROM pg_partition_tree(u.relation)) r
+JOIN pg_class t ON t.oid = r.oid AND t.relkind = 'r' JOIN pg_namespace tn ON tn.oid = t.relnamespace
+"""
 # of built-in functions, operators and types alone: others would run with the rights of the session
 _CHECKS = """
 SELECT n.nspname AS schema, c.relname AS "table", o.conname AS name,
@@ -86,6 +102,17 @@ class Owned:
 
 
 @dataclass(frozen=True)
+class Use:
+    """A sequence that a table takes values of; `rising` unless it counts down."""
+
+    schema: str
+    name: str
+    rising: bool
+    by_schema: str
+    table: str
+
+
+@dataclass(frozen=True)
 class Check:
     """A check constraint of built-in functions alone."""
 
@@ -107,6 +134,7 @@ class Side:
     relations: Mapping[Name, Relation]
     sequences: frozenset[Name]
     owned: tuple[Owned, ...]
+    uses: tuple[Use, ...]
     checks: tuple[Check, ...]
     keys: tuple[ForeignKey, ...]
     standby: bool
@@ -138,6 +166,7 @@ def read(conn: Connection) -> Side:
         plain,
         frozenset(name_of(each) for each in relations if each.kind == "S"),
         tuple(connection.rows(conn, _OWNED, into=Owned)),
+        tuple(connection.rows(conn, _USES, into=Use)),
         tuple(connection.rows(conn, _CHECKS, into=Check)),
         tuple(keys.read(conn)),
         connection.value(conn, "SELECT pg_is_in_recovery()", into=bool),

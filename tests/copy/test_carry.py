@@ -173,6 +173,48 @@ def test_a_new_sequence_goes_on_after_the_rows(cluster: Cluster, both: Pair) -> 
     assert cluster.value("SELECT max(id) FROM person", both[1].database) == 21
 
 
+SEQUENCES = """
+CREATE SEQUENCE kept; CREATE SEQUENCE common; CREATE SEQUENCE falling INCREMENT -1;
+CREATE SEQUENCE parts; CREATE SEQUENCE ahead; CREATE SEQUENCE free;
+CREATE TABLE comes (a bigint DEFAULT nextval('common'), b bigint DEFAULT nextval('falling'),
+  c bigint DEFAULT nextval('ahead'), d bigserial);
+"""
+USERS = """
+CREATE TABLE stays (a bigint DEFAULT nextval('common'), b bigint DEFAULT nextval('falling'),
+  c bigint DEFAULT nextval('ahead'), d bigint DEFAULT nextval('kept'));
+CREATE TABLE whole (id bigint DEFAULT nextval('parts')) PARTITION BY RANGE (id);
+CREATE TABLE part PARTITION OF whole DEFAULT;
+ALTER TABLE part ALTER id DROP DEFAULT;
+"""
+
+
+@pytest.mark.parametrize("flags", [{"data_only": True}, {"tables": ["comes"]}])
+def test_no_sequence_goes_back_under_rows_that_stay(
+    cluster: Cluster, fresh_database: Callable[..., str], flags: dict[str, Any]
+) -> None:
+    source, target = pair(cluster, cluster, fresh_database)
+    for database, more, numbers in (
+        (source.database, "", (5, 5, -5, 5, 900, 5, 5)),
+        (target.database, USERS, (100, 100, -100, 100, 100, 100, 100)),
+    ):
+        cluster.execute(SEQUENCES + more, database)
+        names = ("kept", "common", "falling", "parts", "ahead", "free", "comes_d_seq")
+        for name, number in zip(names, numbers, strict=True):
+            cluster.execute("SELECT setval(%s, %s)", database, (name, number))
+    copied(source, target, KEEP, scope=scope_of(**flags))
+    whole = "data_only" in flags
+    for name, number in {
+        "kept": 100,
+        "common": 100,
+        "falling": -100,
+        "parts": 100,
+        "ahead": 900 if whole else 100,  # --tables brings only those that belong to a column
+        "free": 5 if whole else 100,
+        "comes_d_seq": 5,
+    }.items():
+        assert cluster.value(f"SELECT last_value FROM {name}", target.database) == number, name
+
+
 def test_across_versions(
     cluster: Cluster, cluster18: Cluster, fresh_database: Callable[..., str]
 ) -> None:
