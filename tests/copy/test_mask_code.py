@@ -47,7 +47,7 @@ UPDATE people SET x = {value};
 @pytest.fixture
 def spied(cluster: Cluster) -> Iterator[Path]:
     """Return a file that the server can write."""
-    path = cluster.folder / f"spied{os.getpid()}"
+    path = Path(cluster.host) / f"spied{os.getpid()}"
     yield path
     path.unlink(missing_ok=True)
 
