@@ -67,6 +67,14 @@ def _fixed(match: re.Match[str], condition: str, now: str) -> str:
     return match[0]
 
 
+def reads_tables(condition: str) -> bool:
+    """Whether a condition has a subquery that reads tables."""
+    from postgast import pg_query_pb2 as pb
+    from postgast import walk
+
+    return any(isinstance(node, pb.RangeVar) for _, node in walk(parser.expression(condition)))
+
+
 def enclosed(condition: str) -> str:
     """Return a condition in brackets; it may end with a comment."""
     return f"({condition}\n)"

@@ -121,6 +121,8 @@ def read(conn: Connection, scope: Scope, empty: Collection[int], now: str) -> Su
     }
     refused = {oid for oid in untouchable if roots.get(oid) in bounded}
     refused |= {oid for oid in coded.keys() & relations.keys() if roots.get(oid) in named}
+    if untouchable or coded:  # which table a condition reads is not looked into
+        refused |= {oid for oid in named if conditions.reads_tables(named[oid][0])}
     refused |= {step.key.child for step in chart.steps if foreign.compares(step.key, coded)}
     return Subset(
         Closure(
