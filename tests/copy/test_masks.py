@@ -609,7 +609,7 @@ def test_a_mask_that_fails_says_why(
     source.decide({**RULES, "public.people.score": rule})
     failed = inv("db.copy", "qa", "dev")
     assert failed.returncode == 1, failed.stderr
-    assert f"table public.people: a mask failed ({why}, " in failed.stderr
+    assert f"table public.people: a mask or a condition failed ({why}, " in failed.stderr
     assert "partly" not in failed.stderr
     assert sides(cluster, goal) == []
 
