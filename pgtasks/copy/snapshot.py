@@ -25,7 +25,7 @@ from pgtasks.errors import Failed, NotProven, Refused
 from pgtasks.host import tools
 from pgtasks.host.local import HERE
 from pgtasks.host.pipeline import Pipeline
-from pgtasks.report import Progress
+from pgtasks.report import Progress, typed
 from pgtasks.report.boundaries import boundary
 from pgtasks.server import connection
 from pgtasks.server.catalog import Relation
@@ -112,8 +112,9 @@ class Snapshot:
         ]
         if failed:
             names = ", ".join(failed)
+            preview = typed.task("mask.preview", environment=self.plan.source.environment)
             raise NotProven(
-                f"the masks of {names} failed, nothing was replaced: inv mask.preview shows why"
+                f"the masks of {names} failed, nothing was replaced: {preview} shows why"
             )
 
     def check(self, conn: Connection, tables: Sequence[TableCopy]) -> None:
