@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from pgtasks.copy import carry, names, shape, survey
 from pgtasks.copy import part as parts
 from pgtasks.copy.carry import Carried
 from pgtasks.copy.mask import coverage
+from pgtasks.copy.mask.masking import Masking
 from pgtasks.copy.mask.settings import Masks
 from pgtasks.copy.options import CopyOptions
 from pgtasks.copy.part import Part
@@ -21,7 +22,7 @@ from pgtasks.errors import Refused
 from pgtasks.host.base import Host
 from pgtasks.server import catalog, connection
 from pgtasks.server.connection import Connection
-from pgtasks.server.dump.source import look
+from pgtasks.server.dump.source import Source, look
 from pgtasks.server.identity import identify, refuse_other
 from pgtasks.server.lock import Lock
 from pgtasks.server.reach import Origin
@@ -38,19 +39,73 @@ def make_plan(
         raise Refused("--template and --delta copy everything: leave them out")
     # of the schema there is nothing to mask, and one's own rows are what they are
     plain = replace(options, masks=Masks(), scope=EVERYTHING, rows=True)
-    unmasked = coverage.of_schema(options.masks)
     if not properties.owner(lock.connection, target.database):
         if not scope.schema_only:
             raise Refused(f"{target} does not exist, and has no schema to keep")
-        empty = Carried({}, frozenset(), False, False, ("the schema alone",))
-        plan = survey.make_plan(origin, lock, host, plain, beside)
-        return replace(
-            plan,
-            carried=empty,
-            part=Part(rows=empty.words),
-            masking=unmasked,
-            notes=(*plan.notes, *survey.of_mappings(plan.archive, unmasked)),
-        )
+        return _alone(survey.make_plan(origin, lock, host, plain, beside), options)
+    seen = _look(origin, lock, options)
+    first: Origin | Itself = origin if scope.schema_only else seen.itself
+    of_masks = survey.of_masks(seen.masking, options)
+    more = [*seen.carried.obstacles, *seen.part.obstacles, *of_masks]
+    plan = survey.make_plan(first, lock, host, plain, beside, more=more, needed=seen.needed)
+    mappings = survey.of_mappings(plan.archive, seen.masking) if scope.schema_only else ()
+    return replace(
+        plan,
+        itself=not scope.schema_only,
+        carried=seen.carried,
+        second=_second(plan, origin, options, seen),
+        part=Part(rows=(*seen.carried.words, *seen.part.rows)),
+        masking=seen.masking,
+        notes=(*plan.notes, *mappings, _NOTE),
+    )
+
+
+def _alone(plan: CopyPlan, options: CopyOptions) -> CopyPlan:
+    """Return the plan of a schema that goes into a database which does not exist."""
+    carried = Carried({}, frozenset(), False, False, ("the schema alone",))
+    masking = coverage.of_schema(options.masks)
+    return replace(
+        plan,
+        carried=carried,
+        part=Part(rows=carried.words),
+        masking=masking,
+        notes=(*plan.notes, *survey.of_mappings(plan.archive, masking)),
+    )
+
+
+def _second(plan: CopyPlan, origin: Origin, options: CopyOptions, seen: _Seen) -> CopyPlan:
+    """Return the plan of the database that only rows come from."""
+    second: Origin | Itself = seen.itself if options.scope.schema_only else origin
+    return replace(
+        plan,
+        source=second.target,
+        allowed=second.allowed,
+        origin=seen.source,
+        options=plan.options if options.scope.schema_only else replace(options, rows=True),
+        part=seen.part,
+        masking=seen.masking,
+        carried=seen.carried,
+        is_second=True,
+    )
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What was read of both databases: `source` and `part` are of the second one.
+
+    `needed` are the bytes of the result.
+    """
+
+    itself: Itself
+    carried: Carried
+    part: Part
+    source: Source
+    masking: Masking
+    needed: int
+
+
+def _look(origin: Origin, lock: Lock, options: CopyOptions) -> _Seen:
+    scope, target = options.scope, lock.target
     with ExitStack() as stack:
         reading = (
             connection.session(each, read_only=True, purpose="db.copy")
@@ -62,46 +117,26 @@ def make_plan(
         survey.refuse_newer(there, lock.connection, origin.target, target)
         _refuse_elsewhere(there, scope)
         carried = _carried(there, here, options)
-        itself = Itself(target, identify(here))
         conn = here if scope.schema_only else there
         part = parts.part(conn, replace(scope, tables=(), exclude_data=()))
         part = replace(part, oids=_left(conn, carried))
-        looked, masking = part.of(look(conn)), unmasked
-        if not scope.schema_only:
-            masking = coverage.planned(
-                conn, options.masks, encoding=looked.encoding, without=part.oids
-            )
-            if masking.without_large_objects:  # those of the target stay
-                carried = replace(carried, large_objects=False)
-        needed = looked.bytes
-        if not scope.schema_only:  # beside the rows that stay
-            present = replaced.look(lock.connection, target.database)
-            needed += (present.bytes or 0) if present else 0
-    more = [*carried.obstacles, *part.obstacles, *survey.of_masks(masking, options)]
-    first: Origin | Itself = origin if scope.schema_only else itself
-    second: Origin | Itself = itself if scope.schema_only else origin
-    plan = survey.make_plan(first, lock, host, plain, beside, more=more, needed=needed)
-    mappings = survey.of_mappings(plan.archive, masking) if scope.schema_only else ()
-    other = replace(
-        plan,
-        source=second.target,
-        allowed=second.allowed,
-        origin=looked,
-        options=plain if scope.schema_only else replace(options, rows=True),
-        part=part,
-        masking=masking,
-        carried=carried,
-        is_second=True,
+        itself, source = Itself(target, identify(here)), part.of(look(conn))
+        masking = coverage.of_schema(options.masks)
+        seen = _Seen(itself, carried, part, source, masking, source.bytes)
+        return seen if scope.schema_only else _with_rows(seen, there, lock, options)
+
+
+def _with_rows(seen: _Seen, conn: Connection, lock: Lock, options: CopyOptions) -> _Seen:
+    """Return the same for rows of the source, which are masked, beside those that stay."""
+    masking = coverage.planned(
+        conn, options.masks, encoding=seen.source.encoding, without=seen.part.oids
     )
-    return replace(
-        plan,
-        itself=not scope.schema_only,
-        carried=carried,
-        second=other,
-        part=Part(rows=(*carried.words, *part.rows)),
-        masking=masking,
-        notes=(*plan.notes, *mappings, _NOTE),
-    )
+    carried = seen.carried
+    if masking.without_large_objects:  # those of the target stay
+        carried = replace(carried, large_objects=False)
+    present = replaced.look(lock.connection, lock.target.database)
+    needed = seen.needed + ((present.bytes or 0) if present else 0)
+    return replace(seen, masking=masking, carried=carried, needed=needed)
 
 
 def _refuse_elsewhere(conn: Connection, scope: Scope) -> None:

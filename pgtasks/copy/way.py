@@ -21,7 +21,7 @@ def obstacles(
     """Yield why the way that was asked for is not possible."""
     options = plan.options
     if options.template + options.rows + options.delta > 1:
-        yield "of --template, --delta and --rows one alone decides the way"
+        yield "--template, --delta and --rows are three ways: take one"
         return
     if options.template and (why := template.objection(plan, candidate, source)):
         yield f"the server cannot copy the files of the source: {why}: leave out --template"

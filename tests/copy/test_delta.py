@@ -149,5 +149,5 @@ def test_a_target_with_sessions_is_left_alone(
 
 def test_one_way_alone(cluster: Cluster, twins: tuple[Target, Target]) -> None:
     source, target = twins
-    with pytest.raises(Refused, match="one alone decides the way"):
+    with pytest.raises(Refused, match="are three ways: take one"):
         copied(source, target, replace(DELTA, template=True))

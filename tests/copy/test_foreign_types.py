@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from servers import Cluster
+from spies import SPY, spied
 from test_masks import Source, goal, source
 
-__all__ = ["goal", "source"]  # fixtures
+__all__ = ["goal", "source", "spied"]  # fixtures
 
-# writes a file of the server if a superuser runs it, in a read-only transaction too
-SPY = """
-CREATE SCHEMA more AUTHORIZATION {owner};
-SET ROLE {owner};
-CREATE FUNCTION more.spy() RETURNS void LANGUAGE plpgsql AS $f$ BEGIN
-  IF (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user)
-    AND pg_catalog.current_setting('application_name') LIKE 'pgtasks%' THEN
-    EXECUTE 'COPY (SELECT current_user) TO ''{file}''';
-  END IF; END $f$;
-CREATE TYPE more.pair AS (a text);
-CREATE FUNCTION more.told(more.pair) RETURNS text LANGUAGE plpgsql IMMUTABLE AS
-  $f$ BEGIN PERFORM more.spy(); RETURN $1.a; END $f$;
-CREATE CAST (more.pair AS text) WITH FUNCTION more.told(more.pair) AS IMPLICIT;
+CODE = (
+    SPY
+    + """
 CREATE DOMAIN more.dom AS more.pair;
 CREATE TABLE more.parent (code text PRIMARY KEY);
 CREATE TABLE more.child (id int, code more.{type} REFERENCES more.parent);
@@ -32,15 +23,7 @@ INSERT INTO more.parent SELECT 'x' || i FROM generate_series(1, 50) i;
 INSERT INTO more.child SELECT i, ROW('x' || i)::more.pair FROM generate_series(1, 50) i;
 RESET ROLE;
 """
-
-
-@pytest.fixture
-def spied(cluster: Cluster) -> Iterator[Path]:
-    """Return the path of the file that the code of the role writes."""
-    path = Path(cluster.value("SHOW data_directory")) / "spied"
-    path.unlink(missing_ok=True)
-    yield path
-    path.unlink(missing_ok=True)
+)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +48,7 @@ def test_a_part_runs_no_cast_of_a_plain_role(
     type: str,
 ) -> None:
     cluster.execute(f'ALTER DATABASE "{source.database}" OWNER TO {plain_owner}')
-    code = SPY.replace("{owner}", plain_owner).replace("{file}", str(spied))
+    code = CODE.replace("{owner}", plain_owner).replace("{file}", str(spied))
     cluster.execute(code.replace("{type}", type), source.database)
     source.decide({}, protected=False)
     done = inv("db.copy", "qa", "dev", *flags)
