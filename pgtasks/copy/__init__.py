@@ -21,7 +21,10 @@ schema    the commands of pg_dump and pg_restore, and their lists
 snapshot  the snapshot of the source, checked against rewrites
 tables    how the rows of each table are read and written
 indexes   the indexes that are built as soon as their table is in
-stream    copy the rows of one table through a pipe
+stream    copy the rows of one table from one session into another
+wire      pass them on from socket to socket, unread
+wire_socket    a session's socket, and the messages of the protocol that are read
+flush     flush the target's WAL, so that those who write rows need not wait
 hosts     the host that source and target share, if they do
 relay     rows from one psql to another on that host
 throttle  a limit of bytes per second

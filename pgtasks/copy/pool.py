@@ -12,10 +12,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 
 import psycopg2
 
 from pgtasks.copy import stream, tables
+from pgtasks.copy.flush import Flusher
 from pgtasks.copy.indexes import IndexBuild
 from pgtasks.copy.relay import Relay
 from pgtasks.copy.tables import TableCopy
@@ -102,7 +104,9 @@ class Pool:
         self._workers = [Worker(self._serve, pair, name="copy") for pair in self._pairs]
         self.rows: dict[int, int] = {}
         self.seconds: dict[str, float] = {}
-        self.bytes_done = 0
+        self._copied_bytes = self._passed = 0
+        self._passing: dict[TableCopy, int] = {}
+        self._flusher = Flusher(work.target, lambda: self._passed)
         self._tables = sum(map(len, work.batches))
         self._building_now: set[str] = set()
         for batch in work.batches:
@@ -133,6 +137,7 @@ class Pool:
         """Start the workers."""
         for worker in self._workers:
             worker.start()
+        self._flusher.start()
 
     def _serve(self, pair: _Pair) -> None:
         try:
@@ -192,7 +197,8 @@ class Pool:
                             pair.target,
                             out,
                             into,
-                            throttle=self._work.throttle,
+                            taken=partial(self._taken, table),
+                            is_over=lambda: self._stopped,
                             hidden=hides(table.relation, masks=self._work.masks),
                         )
                     self.rows[table.relation.oid] = rows
@@ -206,10 +212,25 @@ class Pool:
 
         return copy
 
+    def _taken(self, table: TableCopy, size: int) -> None:
+        self._work.throttle.take(size)
+        with self._ready:
+            self._passed += size
+            self._passing[table] = self._passing.get(table, 0) + size
+
+    @property
+    def bytes_done(self) -> int:
+        """Return the bytes of the tables that are copied, and of what is copied of others."""
+        with self._ready:
+            under_way = sum(min(size, each.relation.bytes) for each, size in self._passing.items())
+            return self._copied_bytes + under_way
+
     def _copied(self, batch: Sequence[TableCopy], began: float) -> None:
         """Count tables that are copied, and let the indexes of a large one be built."""
         with self._ready:
-            self.bytes_done += sum(table.relation.bytes for table in batch)
+            self._copied_bytes += sum(table.relation.bytes for table in batch)
+            for table in batch:
+                self._passing.pop(table, None)
         if len(batch) == 1:
             self.seconds[str(batch[0])] = time.monotonic() - began
             for build in self._builds(batch[0]):
@@ -217,7 +238,9 @@ class Pool:
 
     def _building(self, build: IndexBuild) -> Callable[[_Pair], None]:
         def run(pair: _Pair) -> None:
-            connection.execute(pair.target, build.create)
+            with self._ready:
+                is_alone = self._running == 1 and not self._steps
+            connection.execute(pair.target, build.statement(is_alone=is_alone))
             with self._ready:
                 self._left[build.table] -= 1
                 if self._left[build.table]:
@@ -267,6 +290,7 @@ class Pool:
             self._stopped = True
             self._ready.notify_all()
         self._work.throttle.end()
+        self._flusher.end()
         while not all(worker.wait(0) for worker in self._workers):
             for pair in self._pairs:
                 pair.cancel()

@@ -1,4 +1,8 @@
-"""Copy the rows of one table from one session into another, through a pipe."""
+"""Copy the rows of one table from one session into another.
+
+They are passed on from socket to socket (`wire`); through the driver and a pipe where a session is
+encrypted, or where an error of the source may show what is masked.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +10,12 @@ import fcntl
 import io
 import os
 import select
+from collections.abc import Callable
 from contextlib import suppress
 
 from psycopg2 import sql
 
-from pgtasks.copy.throttle import Throttle
+from pgtasks.copy import wire
 from pgtasks.errors import Failed, Unreachable
 from pgtasks.host.worker import Worker
 from pgtasks.server.connection import Connection
@@ -19,6 +24,7 @@ from pgtasks.server.errors import translated, translated_without_values
 _PIPE = 1 << 20  # bytes
 _PIECE = 1 << 17  # bytes of one message to the target
 _LOOK = 1000  # milliseconds
+Taken = Callable[[int], None]
 _SET_SIZE = getattr(fcntl, "F_SETPIPE_SZ", None)  # Linux only
 
 
@@ -63,11 +69,11 @@ class _Receiver(io.RawIOBase):
         sender: _Sender,
         sending: Worker,
         target: Connection,
-        throttle: Throttle,
+        taken: Taken,
     ) -> None:
         super().__init__()
         self._handle, self._sender, self._sending = handle, sender, sending
-        self._throttle = throttle
+        self._taken = taken
         self._answers = select.poll()
         self._answers.register(target.fileno(), select.POLLIN)
         self._room = select.poll()
@@ -101,7 +107,7 @@ class _Receiver(io.RawIOBase):
             self._sending.wait()
             if self._sender.failure is not None:
                 raise self._sender.failure
-        self._throttle.take(len(data))
+        self._taken(len(data))
         return data
 
 
@@ -111,14 +117,30 @@ def copy(
     out: sql.Composable,
     into: sql.Composable,
     *,
-    throttle: Throttle | None = None,
+    taken: Taken = lambda size: None,
+    is_over: Callable[[], bool] = lambda: False,
     hidden: bool = False,
 ) -> int:
     """Copy rows and return their number. After an error the target must be rolled back.
 
-    The target's COPY fails if the source's did: a COPY that was cut must never be committed. With
-    `hidden`, an error of the source shows no value.
+    The target's COPY fails if the source's did: a COPY that was cut must never be committed.
+    `taken` is called with the bytes of each piece, `is_over` says whether the copy is given up.
+    With `hidden`, an error of the source shows no value.
     """
+    if not hidden and wire.fits(source, target):
+        return wire.copy(source, target, out, into, taken=taken, is_over=is_over)
+    return _through_driver(source, target, out, into, taken=taken, hidden=hidden)
+
+
+def _through_driver(
+    source: Connection,
+    target: Connection,
+    out: sql.Composable,
+    into: sql.Composable,
+    *,
+    taken: Taken,
+    hidden: bool,
+) -> int:
     reader, writer = os.pipe()
     if _SET_SIZE is not None:
         with suppress(OSError):  # beyond the limit of this user
@@ -126,7 +148,7 @@ def copy(
     sender = _Sender(source, out, writer, hidden=hidden)
     sending = Worker(sender.send, name="copy")
     sending.start()
-    received_from = _Receiver(reader, sender, sending, target, throttle or Throttle())
+    received_from = _Receiver(reader, sender, sending, target, taken)
     try:
         with translated(), target.cursor() as cursor:
             cursor.copy_expert(into, received_from, _PIECE)

@@ -160,6 +160,12 @@ def session(
         connection.close()
 
 
+def watched(connection: Connection) -> AbstractContextManager[None]:
+    """Watch what is sent to the server in a block, raising SessionLost if it stops answering."""
+    assert isinstance(connection, Session)
+    return connection.watched()
+
+
 def rename(connection: Connection, purpose: str) -> None:
     """Change the application_name of a session to another purpose."""
     name = account.application_name(purpose)

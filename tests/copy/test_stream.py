@@ -1,4 +1,4 @@
-"""The rows of one table through a pipe: all of them, or an error that the target cannot commit."""
+"""The rows of one table, both ways: all of them, or an error that the target cannot commit."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 from psycopg2 import sql
 from servers import Cluster
 from waiting import until
 
-from pgtasks.copy import stream
+from pgtasks.copy import stream, wire
 from pgtasks.errors import Failed, Unreachable
 from pgtasks.server import connection
 from pgtasks.server.connection import Connection
@@ -23,25 +23,45 @@ INTO = sql.SQL("COPY public.copied FROM STDIN (FORMAT {})")
 ENDLESS = sql.SQL("COPY (SELECT generate_series(1, 1000000000)) TO STDOUT (FORMAT {})")
 
 
-@contextmanager
-def ends(cluster: Cluster, database: str) -> Iterator[tuple[Connection, Connection]]:
+Ends = Callable[[], AbstractContextManager[tuple[Connection, Connection]]]
+
+
+@pytest.fixture(params=["wire", "driver"])
+def ends(request: pytest.FixtureRequest, cluster: Cluster, database: str) -> Ends:
     """Open both sessions, with an empty table for the rows."""
-    cluster.execute("CREATE TABLE copied (i int CHECK (i <> 70000))", database)
-    target = cluster.target(database)
-    with connection.session(target, read_only=True) as reads, connection.session(target) as writes:
-        connection.execute(writes, "BEGIN")
-        yield reads, writes
+
+    @contextmanager
+    def opened() -> Iterator[tuple[Connection, Connection]]:
+        cluster.execute("CREATE TABLE copied (i int CHECK (i <> 70000))", database)
+        target = cluster.target(database)
+        with (
+            connection.session(target, read_only=True) as reads,
+            connection.session(target) as writes,
+        ):
+            connection.execute(writes, "BEGIN")
+            if request.param == "wire":  # which needs a transaction
+                connection.execute(reads, "BEGIN")
+            assert wire.fits(reads, writes) == (request.param == "wire")
+            yield reads, writes
+
+    return opened
+
+
+def commit(session: Connection) -> None:
+    """Commit a transaction that failed, if the session was not closed."""
+    if not session.closed:
+        connection.execute(session, "COMMIT")
 
 
 @pytest.mark.parametrize("form", ["text", "binary"])
 def test_a_source_that_ends_in_the_middle_leaves_no_rows(
-    cluster: Cluster, database: str, form: str
+    ends: Ends, cluster: Cluster, database: str, form: str
 ) -> None:
-    with ends(cluster, database) as (reads, writes):
+    with ends() as (reads, writes):
         threading.Thread(target=end_once_copying, args=(cluster, database, reads)).start()
         with pytest.raises(Unreachable, match="the source ended the session"):
             stream.copy(reads, writes, ENDLESS.format(sql.SQL(form)), INTO.format(sql.SQL(form)))
-        connection.execute(writes, "COMMIT")  # of a transaction that failed
+        commit(writes)
         assert cluster.value("SELECT count(*) FROM copied", database) == 0
 
 
@@ -51,30 +71,32 @@ def end_once_copying(cluster: Cluster, database: str, reads: Connection) -> None
     cluster.execute(f"SELECT pg_terminate_backend({reads.info.backend_pid})")
 
 
-def test_an_error_of_the_target_ends_the_source(cluster: Cluster, database: str) -> None:
+def test_an_error_of_the_target_ends_the_source(ends: Ends) -> None:
     form = sql.SQL("text")
-    with ends(cluster, database) as (reads, writes):
+    with ends() as (reads, writes):
         with pytest.raises(Failed, match="violates check constraint"):
             stream.copy(reads, writes, ENDLESS.format(form), INTO.format(form))
         assert not [thread for thread in threading.enumerate() if thread.name == "copy"]
 
 
-def test_an_error_of_the_source_is_the_one_reported(cluster: Cluster, database: str) -> None:
+def test_an_error_of_the_source_is_the_one_reported(
+    ends: Ends, cluster: Cluster, database: str
+) -> None:
     form = sql.SQL("binary")
     out = sql.SQL(
         "COPY (SELECT 1 / (1000 - i) FROM generate_series(1, 5000) i) TO STDOUT (FORMAT {})"
     )
-    with ends(cluster, database) as (reads, writes):
+    with ends() as (reads, writes):
         with pytest.raises(Failed, match="division by zero"):
             stream.copy(reads, writes, out.format(form), INTO.format(form))
-        connection.execute(writes, "COMMIT")
+        commit(writes)
         assert cluster.value("SELECT count(*) FROM copied", database) == 0
 
 
-def test_all_rows_arrive(cluster: Cluster, database: str) -> None:
+def test_all_rows_arrive(ends: Ends, cluster: Cluster, database: str) -> None:
     form = sql.SQL("binary")
     out = sql.SQL("COPY (SELECT i FROM generate_series(1, 60000) i) TO STDOUT (FORMAT {})")
-    with ends(cluster, database) as (reads, writes):
+    with ends() as (reads, writes):
         assert stream.copy(reads, writes, out.format(form), INTO.format(form)) == 60000
         connection.execute(writes, "COMMIT")
         assert cluster.value("SELECT sum(i) FROM copied", database) == 60000 * 60001 // 2
@@ -88,7 +110,7 @@ from pgtasks.copy import stream
 from pgtasks.server import connection
 from pgtasks.settings.target import Target
 
-host, port, name, user, folder, fails = sys.argv[1:]
+host, port, name, user, folder, fails, way = sys.argv[1:]
 there = Target(environment="dev", host=host, port=int(port), database=name, user=user)
 listener = socket.socket(socket.AF_UNIX)
 listener.bind(f"{folder}/.s.PGSQL.{port}")
@@ -112,22 +134,88 @@ out = sql.SQL("COPY (SELECT i / (i - {}) FROM generate_series(1, 456752) i) TO S
     sql.Literal(456752 if fails == "True" else 0))
 with connection.session(there) as reads, connection.session(replace(there, host=folder)) as writes:
     connection.execute(writes, "CREATE TEMP TABLE copied (i int)")
+    if way == "wire":
+        connection.execute(reads, "BEGIN")
     with socket.socket(fileno=os.dup(writes.fileno())) as small:
         small.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     print(stream.copy(reads, writes, out, sql.SQL("COPY copied FROM STDIN")))
 """
 
 
+@pytest.mark.parametrize("way", ["wire", "driver"])
 @pytest.mark.parametrize("fails", [False, True])
 def test_the_end_of_a_copy_does_not_stop_a_tunnel_of_this_process(
-    cluster: Cluster, database: str, fails: bool
+    cluster: Cluster, database: str, fails: bool, way: str
 ) -> None:
     """The driver keeps the interpreter while it sends the end of a copy."""
     place = (cluster.host, cluster.port, database, cluster.superuser)
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
-        argv = [sys.executable, "-c", BEHIND_A_TUNNEL, *place, folder, fails]
+        argv = [sys.executable, "-c", BEHIND_A_TUNNEL, *place, folder, fails, way]
         done = subprocess.run(list(map(str, argv)), capture_output=True, text=True, timeout=60)
     if fails:
         assert "division by zero" in done.stderr
     else:
         assert done.stdout == "456752\n", done.stderr
+
+
+def test_both_sessions_can_be_used_after_rows_have_passed(ends: Ends) -> None:
+    out = sql.SQL("COPY (SELECT i FROM generate_series(1, 10) i) TO STDOUT")
+    with ends() as (reads, writes):
+        for _ in range(3):
+            assert stream.copy(reads, writes, out, INTO.format(sql.SQL("text"))) == 10
+        assert connection.value(reads, "SELECT 42", into=int) == 42
+        assert connection.value(writes, "SELECT count(*) FROM public.copied", into=int) == 30
+
+
+def test_rows_that_look_like_the_end_of_a_copy_are_rows(ends: Ends) -> None:
+    """Also where a read ends with them."""
+    end = r"c\000\000\000\004C\000\000\000\013COPY 1\000Z\000\000\000\005T"
+    fails = r"E\000\000\000\026SERROR\000VERROR\000C22012\000\000Z\000\000\000\005E"
+    values = f"(VALUES ('{end}'), ('{fails}')) v(s)"
+    rows = f"SELECT repeat(s, i)::bytea FROM generate_series(1, 300) i, {values}"
+    out = sql.SQL(f"COPY ({rows}) TO STDOUT (FORMAT binary)")
+    with ends() as (reads, writes):
+        connection.execute(writes, "CREATE TABLE public.bytes (b bytea)")
+        into = sql.SQL("COPY public.bytes FROM STDIN (FORMAT binary)")
+        assert stream.copy(reads, writes, out, into) == 600
+        query = "SELECT md5(string_agg(b, '' ORDER BY b)) FROM {}"
+        copied = connection.value(writes, query.format("public.bytes"), into=str)
+        assert copied == connection.value(reads, query.format(f"({rows}) t(b)"), into=str)
+
+
+def test_a_copy_that_is_given_up_ends(ends: Ends) -> None:
+    """Also if the server does not hear of it: nothing is read from a source that sends nothing."""
+    with ends() as (reads, writes):
+        if not wire.fits(reads, writes):
+            pytest.skip("the driver is ended by a cancel")
+        out = sql.SQL("COPY (SELECT 1 FROM pg_sleep(600)) TO STDOUT")
+        with pytest.raises(Failed, match="given up"):
+            stream.copy(reads, writes, out, INTO.format(sql.SQL("text")), is_over=lambda: True)
+        assert reads.closed
+        assert writes.closed
+
+
+def test_the_bytes_of_the_rows_are_told(ends: Ends) -> None:
+    told: list[int] = []
+    out = sql.SQL("COPY (SELECT 1 FROM generate_series(1, 500000)) TO STDOUT")
+    with ends() as (reads, writes):
+        stream.copy(reads, writes, out, INTO.format(sql.SQL("text")), taken=told.append)
+    assert len(told) > 1
+    assert sum(told) >= 1_000_000
+
+
+def test_an_error_reads_as_the_driver_prints_it(cluster: Cluster, database: str) -> None:
+    cluster.execute("CREATE TABLE copied (i int)", database)
+    words = []
+    for begins in (True, False):
+        target = cluster.target(database)
+        with connection.session(target) as reads, connection.session(target) as writes:
+            connection.execute(writes, "BEGIN")
+            if begins:
+                connection.execute(reads, "BEGIN")
+            out = sql.SQL("COPY (SELECT 'é {}') TO STDOUT").format(sql.SQL("x"))
+            with pytest.raises(Failed) as raised:
+                stream.copy(reads, writes, out, INTO.format(sql.SQL("text")))
+            words.append((raised.value.message, raised.value.hint))
+    assert words[0] == words[1]
+    assert "invalid input syntax" in words[0][0]
