@@ -7,6 +7,7 @@ materialized views, and those that need something later.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -34,6 +35,13 @@ WHERE i.indrelid = ANY (%s::oid[]) AND x.relkind = 'i' AND i.indisvalid
 # What a byte costs, if a byte of rows costs 1. A GIN index of an expression is small, and takes as
 # long as computing it for all rows.
 _BTREE, _GIN, _COMPUTED = 2, 8, 40
+_SORT = 8 << 20  # bytes
+_MERGED = 256 << 10  # bytes
+_ONE_PROCESS = sql.SQL("SET LOCAL max_parallel_maintenance_workers = 0;\n")
+_MEMORY = sql.SQL(
+    "SELECT set_config('maintenance_work_mem', least({}, setting::bigint) || 'kB', true)"
+    " FROM pg_settings WHERE name = 'maintenance_work_mem';\n"
+)
 
 
 @dataclass(frozen=True)
@@ -58,7 +66,8 @@ class SourceIndex:
 class IndexBuild:
     """An index to build: its entry in the archive, its table, its cost, and the statements.
 
-    `adopt` runs when all indexes of the table are built: it locks the table exclusively.
+    `adopt` runs when all indexes of the table are built: it locks the table exclusively. `settings`
+    come before `create` while other sessions keep the cores busy.
     """
 
     number: int
@@ -67,6 +76,13 @@ class IndexBuild:
     create: sql.Composable
     adopt: sql.Composable | None = None
     name: str = ""
+    settings: sql.Composable | None = None
+
+    def statement(self, *, is_alone: bool) -> sql.Composable:
+        """Return the statement that creates the index."""
+        if is_alone or self.settings is None:
+            return self.create
+        return sql.Composed([self.settings, self.create])
 
 
 def read(conn: Connection, tables: Iterable[int]) -> list[SourceIndex]:
@@ -130,7 +146,29 @@ def _build(
     adopt: sql.Composable | None = None,
 ) -> IndexBuild:
     price = cost(index, sizes.get(index.table, 0))
-    return IndexBuild(entry.number, index.table, price, create, adopt, index.name)
+    return IndexBuild(
+        *(entry.number, index.table, price, create, adopt, index.name), settings=_settings(index)
+    )
+
+
+def _settings(index: SourceIndex) -> sql.Composable:
+    """Return the settings of a build while other sessions keep the cores busy: no more processes.
+
+    The sort of a btree is faster while it fits into the cache of the CPU; the build of a GIN index
+    profits from memory.
+    """
+    if index.method != "btree":
+        return _ONE_PROCESS
+    return _ONE_PROCESS + _MEMORY.format(sql.Literal(sort_memory(index.bytes) >> 10))
+
+
+def sort_memory(size: int) -> int:
+    """Return the bytes of memory for a sort of `size` bytes that is merged only once.
+
+    A merge takes 256 kB for each of its runs, which are as long as the memory: M bytes are enough
+    for M * M / 256 kB. Source: src/backend/utils/sort/tuplesort.c, MERGE_BUFFER_SIZE.
+    """
+    return max(_SORT, math.isqrt(size * _MERGED))
 
 
 def _adoption(entry: Entry, index: SourceIndex) -> sql.SQL | None:

@@ -1,8 +1,8 @@
 """The tables of a copy: how the rows of each are read and written.
 
 A table is read as pg_dump reads it: its own rows alone, without generated columns. Rows travel in
-the binary format only if it means the same on both servers, which is not so for types that users
-define, for values that are OIDs by another name, or between major versions.
+the binary format only if it means the same on both servers, which is not so for base types and row
+types that users define, for values that are OIDs by another name, or between major versions.
 """
 
 from __future__ import annotations
@@ -18,11 +18,22 @@ from pgtasks.server.connection import Connection
 from pgtasks.server.proof.fingerprint import pin_statement
 from pgtasks.server.quoting import qualified
 
-# types whose binary format holds no OID of a database's own objects, and no setting changes
+# Types whose binary format holds no OID of a database's own objects, and no setting changes; that
+# of enums has their labels.
 _BINARY = (
     *("bool", "int2", "int4", "int8", "float4", "float8", "numeric", "oid", "uuid", "bytea"),
     *("text", "varchar", "bpchar", "name", "json", "jsonb", "inet", "cidr", "macaddr", "macaddr8"),
-    *("date", "time", "timetz", "timestamp", "timestamptz", "interval", "bit", "varbit"),
+    *(
+        "date",
+        "time",
+        "timetz",
+        "timestamp",
+        "timestamptz",
+        "interval",
+        "bit",
+        "varbit",
+        "tsvector",
+    ),
     *("text[]", "varchar[]", "int2[]", "int4[]", "int8[]", "numeric[]", "uuid[]", "float8[]"),
 )
 # rows in their physical order, and nothing in between that planning would run
@@ -34,8 +45,12 @@ _WRITING = (
 SMALL = 256 << 10  # bytes up to which tables are copied together, in one transaction
 _TOGETHER = 100
 _TEXT_QUERY = """
+WITH RECURSIVE binary_types AS (
+  SELECT oid FROM pg_type WHERE typtype = 'e' OR oid = ANY (%s::regtype[])
+  UNION SELECT t.oid FROM binary_types b CROSS JOIN pg_type t LEFT JOIN pg_range r
+    ON r.rngtypid = t.oid WHERE t.typtype = 'd' AND t.typbasetype = b.oid OR r.rngsubtype = b.oid)
 SELECT DISTINCT a.attrelid FROM pg_attribute a WHERE a.attrelid = ANY (%s::oid[]) AND a.attnum > 0
-AND NOT a.attisdropped AND a.attgenerated = '' AND a.atttypid <> ALL (%s::regtype[])
+AND NOT a.attisdropped AND a.attgenerated = '' AND a.atttypid NOT IN (TABLE binary_types)
 """
 # The hash of an enum is that of an OID, so that its rows belong into other partitions there; a mask
 # of the key does the same.
@@ -95,7 +110,7 @@ def plan(
     tables whose key is masked.
     """
     oids = [relation.oid for relation in relations]
-    in_text = set(connection.rows(conn, _TEXT_QUERY, (oids, list(_BINARY)), into=int))
+    in_text = set(connection.rows(conn, _TEXT_QUERY, (list(_BINARY), oids), into=int))
     routed = {
         oid: (schema, name)
         for oid, schema, name in connection.rows(

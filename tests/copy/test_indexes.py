@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+from psycopg2 import sql
 from schemas import tool
 from servers import Cluster
 
 from pgtasks.copy import indexes
+from pgtasks.copy.indexes import IndexBuild
 from pgtasks.host.local import HERE
 from pgtasks.server import catalog, connection
 from pgtasks.server.dump import pg_dump
@@ -46,3 +49,28 @@ def test_builds(cluster: Cluster, fresh_database: Callable[..., str], tmp_path: 
         "page_text": False,
     }
     assert max(builds, key=lambda build: build.cost).name == "page_words"
+    btree, gin = (next(b for b in builds if b.name == name) for name in ("page_text", "page_words"))
+    assert memory(cluster, database, btree, is_alone=False) == ("8MB", "0")
+    assert memory(cluster, database, gin, is_alone=False) == ("64MB", "0")
+    assert memory(cluster, database, btree, is_alone=True) == ("64MB", "2")
+    cluster.execute(f'ALTER DATABASE "{database}" SET maintenance_work_mem = "1MB"')
+    assert memory(cluster, database, btree, is_alone=False) == ("1MB", "0")
+
+
+def memory(
+    cluster: Cluster, database: str, build: IndexBuild, *, is_alone: bool
+) -> tuple[str, str]:
+    """Return the memory and the additional processes that a build may use."""
+    seen = "CREATE TABLE seen AS SELECT current_setting('maintenance_work_mem') a, current_setting("
+    replaced = replace(build, create=sql.SQL(f"{seen}'max_parallel_maintenance_workers') b"))
+    with connection.session(cluster.target(database), purpose="test") as conn:
+        connection.execute(conn, "SET search_path = public")
+        connection.execute(conn, replaced.statement(is_alone=is_alone))
+        (found,) = connection.rows(conn, "TABLE seen", into=tuple[str, str])
+        connection.execute(conn, "DROP TABLE seen")
+    return found
+
+
+def test_a_large_sort_is_merged_once() -> None:
+    assert indexes.sort_memory(64 << 30) == 128 << 20
+    assert indexes.sort_memory(1000) == 8 << 20
