@@ -13,7 +13,8 @@ carry     a copy made of two databases: what comes from which
 merge     its plan
 names     the tables that flags name
 keys      the foreign keys of a database
-foreign   code of other roles that a query would run as it chooses rows
+foreign   code of plain roles that a query would run
+expressions  the names that an expression uses, and the functions behind them
 survey    collect everything that a copy needs, and make the plan
 plan      the plan: what is read, built and replaced
 mask/     what is read in place of the values of a column

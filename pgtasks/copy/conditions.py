@@ -6,6 +6,8 @@ import re
 
 from psycopg2 import sql
 
+from pgtasks.copy import expressions
+from pgtasks.copy.foreign import Foreign
 from pgtasks.errors import Failed, Refused
 from pgtasks.server import connection, parser
 from pgtasks.server.connection import Connection
@@ -65,6 +67,29 @@ def _fixed(match: re.Match[str], condition: str, now: str) -> str:
         word = match[0].lower().partition("(")[0].strip()
         return f"'{now}'::pg_catalog.{_TYPES.get(word, 'timestamptz')}"
     return match[0]
+
+
+def refuse_foreign(conn: Connection, table: object, condition: str, types: Foreign) -> None:
+    """Raise Refused if a condition runs code of a plain role, or a function that changes.
+
+    `types` are those whose casts and checks are such code; columns of them are looked for with
+    the foreign keys.
+    """
+    used = expressions.names(parser.expression(condition))
+    for function in expressions.looked_up(conn, [used]):
+        if function.owner:
+            raise Refused(
+                f"--where on {table}: {function} belongs to role {function.owner!r}, whose code "
+                "would run with the rights of a superuser: copy as a plain role (`user`)"
+            )
+        if function.volatile:
+            raise Refused(f"--where on {table}: {function} may choose other rows each time")
+    # a call may be a cast to the type of that name
+    if name := types.named((*used.types, *used.functions, *used.operators)):
+        raise Refused(
+            f"--where on {table}: {name} is, or takes, a type of a plain role, whose casts and "
+            "checks would run with the rights of a superuser: copy as a plain role (`user`)"
+        )
 
 
 def reads_tables(condition: str) -> bool:

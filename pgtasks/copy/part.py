@@ -120,7 +120,7 @@ def part(conn: Connection, scope: Scope) -> Part:
     empty = [each for each in relations if each.oid in oids and each.kind == "r"]
     untouchable = {each.oid for each in relations if each.foreign_code}
     now = connection.value(conn, _NOW, into=str)
-    coded = foreign.columns(conn)
+    coded = foreign.compared(conn)
     chosen = subset.read(conn, scope, oids | out, now)
     return Part(
         excluded=_named(conn, out),

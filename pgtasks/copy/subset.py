@@ -13,6 +13,7 @@ from psycopg2 import sql
 
 from pgtasks.copy import conditions, foreign, graph, keys, names
 from pgtasks.copy.closure import Closure, Node
+from pgtasks.copy.foreign import Foreign
 from pgtasks.copy.graph import Step
 from pgtasks.copy.keys import ForeignKey
 from pgtasks.copy.scope import NO_ROWS, Scope
@@ -97,7 +98,7 @@ def read(conn: Connection, scope: Scope, empty: Collection[int], now: str) -> Su
     roots = _roots(conn, relations)
     taken = {oid for oid in relations if oid not in empty}
     all_keys = [key for key in keys.read(conn) if {key.child, key.parent} <= roots.keys() & taken]
-    coded = foreign.columns(conn)
+    coded = foreign.compared(conn)
     untouchable = {oid for oid, each in relations.items() if each.foreign_code}
     named = _named(conn, scope, relations, roots, now, untouchable | coded.keys())
     followed = _followed(conn, scope, roots, all_keys)
@@ -159,6 +160,7 @@ def _named(
 ) -> dict[int, Chosen]:
     """Return the conditions of --where by table, raising Refused."""
     chosen: dict[int, Chosen] = {}
+    types = foreign.types(conn) if scope.where else Foreign()
     unread = {roots.get(oid, oid) for oid in untouchable}
     for pattern, condition in scope.where:
         oids = names.matched(conn, "--where", [pattern], parts=False)
@@ -170,6 +172,7 @@ def _named(
                 raise Refused(f"--where names {table} twice: join the conditions with AND or OR")
             rows = keys.rows_of(table.schema, table.name, whole=table.kind == "p")
             fixed = conditions.fixed(condition, now)
+            conditions.refuse_foreign(conn, table, fixed, types)
             if table.oid not in unread:  # or it would run to be planned
                 conditions.check(conn, str(table), rows, fixed)
             chosen[table.oid] = (conditions.enclosed(fixed), f"where {condition}")

@@ -55,3 +55,48 @@ def test_a_part_runs_no_cast_of_a_plain_role(
     assert not spied.exists()
     assert done.returncode != 0
     assert "would run code of another role" in done.stderr or "refer to rows of" in done.stderr
+
+
+OF_A_PLAIN_ROLE = (
+    SPY
+    + """
+CREATE FUNCTION more.all(int) RETURNS bool LANGUAGE plpgsql IMMUTABLE AS
+  $f$ BEGIN PERFORM more.spy(); RETURN true; END $f$;
+CREATE FUNCTION more.same(int, int) RETURNS bool LANGUAGE plpgsql IMMUTABLE AS
+  $f$ BEGIN PERFORM more.spy(); RETURN $1 = $2; END $f$;
+CREATE OPERATOR more.=== (LEFTARG = int, RIGHTARG = int, FUNCTION = more.same);
+CREATE FUNCTION more.paired(text) RETURNS more.pair LANGUAGE plpgsql IMMUTABLE AS
+  $f$ BEGIN PERFORM more.spy(); RETURN ROW($1)::more.pair; END $f$;
+CREATE CAST (text AS more.pair) WITH FUNCTION more.paired(text);
+RESET ROLE;
+"""
+)
+
+
+@pytest.mark.parametrize(
+    ("condition", "words"),
+    [
+        ("more.all(id)", "more.all belongs to role"),
+        ("id OPERATOR(more.===) 1", "more.=== belongs to role"),
+        ("id OPERATOR(more.===) ANY (SELECT 1)", "more.=== belongs to role"),
+        ("'a'::text::more.pair IS NOT NULL", "more.pair is, or takes, a type of a plain role"),
+        ("pg_backend_pid() > pg_advisory_lock_shared(1)::text::int", "may choose other rows"),
+    ],
+)
+def test_a_condition_runs_no_code_of_a_plain_role(
+    cluster: Cluster,
+    source: Source,
+    goal: str,
+    plain_owner: str,
+    spied: Path,
+    inv: Callable[..., Any],
+    condition: str,
+    words: str,
+) -> None:
+    code = OF_A_PLAIN_ROLE.replace("{owner}", plain_owner).replace("{file}", str(spied))
+    cluster.execute(code, source.database)
+    source.decide({}, protected=False)
+    done = inv("db.copy", "qa", "dev", "--where", f"people={condition}")
+    assert not spied.exists()
+    assert done.returncode == 2
+    assert words in done.stderr

@@ -7,7 +7,6 @@ key          the key as the server gets it
 ready        the ready-made masks, by name
 values       their SQL for one value
 words        the names that masks put in place of real ones
-foreign      the types whose casts and checks are code of a plain role
 expression   check the expressions of a project's own rules
 guess        guess a mask by name, type and values
 block        rules as the lines of a file

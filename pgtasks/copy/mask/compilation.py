@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from pgtasks.copy.mask import expression, foreign, ready
+from pgtasks.copy import foreign
+from pgtasks.copy.expressions import Names
+from pgtasks.copy.foreign import Foreign
+from pgtasks.copy.mask import expression, ready
 from pgtasks.copy.mask.columns import Column
-from pgtasks.copy.mask.expression import Fault, Names
-from pgtasks.copy.mask.foreign import Foreign
+from pgtasks.copy.mask.expression import Fault
 from pgtasks.copy.mask.masking import Decided
 from pgtasks.copy.mask.ready import Ready
 from pgtasks.copy.mask.rules import PLAIN, Rule
@@ -31,7 +33,7 @@ def compiled(conn: Connection, decided: Iterable[Decided], encoding: str) -> Ite
     own: list[tuple[Decided, str, Names]] = []
     every = list(decided)
     results = [each for each in every if each.rule is None or each.rule.plain]
-    types = foreign.read(conn) if len(results) < len(every) else Foreign()
+    types = foreign.types(conn) if len(results) < len(every) else Foreign()
     for each in every:
         if each.rule is None or each.rule.plain:
             continue

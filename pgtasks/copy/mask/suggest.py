@@ -9,9 +9,10 @@ from typing import Any
 
 from psycopg2 import sql
 
-from pgtasks.copy.mask import block, columns, coverage, foreign
+from pgtasks.copy import foreign
+from pgtasks.copy.foreign import Foreign
+from pgtasks.copy.mask import block, columns, coverage
 from pgtasks.copy.mask.columns import Column
-from pgtasks.copy.mask.foreign import Foreign
 from pgtasks.copy.mask.guess import Guess, guess
 from pgtasks.copy.mask.settings import Masks
 from pgtasks.errors import Failed
@@ -61,7 +62,7 @@ def suggest(conn: Connection, masks: Masks) -> Suggested:
     unique = {
         (index.relation, name) for index in columns.unique(conn, tables) for name in index.columns
     }
-    types = foreign.read(conn)
+    types = foreign.types(conn)
     untouchable = columns.untouchable(conn, [each.column for each in decided])
     guesses = []
     for relation, each in groupby(undecided, lambda column: column.relation):
