@@ -183,7 +183,7 @@ def copy(
         from pgtasks.cli.source import source as opened
         from pgtasks.copy import Copied, CopyOptions, arrive, copy, scope_of
         from pgtasks.copy.mask.settings import masks
-        from pgtasks.copy.throttle import parsed
+        from pgtasks.copy.rows.throttle import parsed
         from pgtasks.schema.trigger import differences
 
         options = CopyOptions(

@@ -13,15 +13,16 @@ from pathlib import Path
 from psycopg2 import sql
 
 from pgtasks import report
-from pgtasks.copy import indexes, load, prove, schema, snapshot, tables
-from pgtasks.copy.indexes import IndexBuild
+from pgtasks.copy import load, prove, schema, snapshot
 from pgtasks.copy.load import Revise
 from pgtasks.copy.loaded import Clock, Loaded
 from pgtasks.copy.plan import CopyPlan
-from pgtasks.copy.pool import Pool, Work
+from pgtasks.copy.rows import indexes, tables
+from pgtasks.copy.rows.indexes import IndexBuild
+from pgtasks.copy.rows.pool import Pool, Work
+from pgtasks.copy.rows.tables import TableCopy
+from pgtasks.copy.rows.throttle import Throttle
 from pgtasks.copy.snapshot import Snapshot
-from pgtasks.copy.tables import TableCopy
-from pgtasks.copy.throttle import Throttle
 from pgtasks.errors import Failed
 from pgtasks.host.local import HERE
 from pgtasks.report import Console, Progress

@@ -10,13 +10,14 @@ from pathlib import Path
 
 from psycopg2 import sql
 
-from pgtasks.copy import indexes, schema, snapshot, tables
+from pgtasks.copy import schema, snapshot
 from pgtasks.copy.loaded import Clock, Loaded, Share
 from pgtasks.copy.plan import CopyPlan
-from pgtasks.copy.pool import Pool, Work
-from pgtasks.copy.relay import Relay
+from pgtasks.copy.rows import indexes, tables
+from pgtasks.copy.rows.pool import Pool, Work
+from pgtasks.copy.rows.relay import Relay
+from pgtasks.copy.rows.throttle import Throttle
 from pgtasks.copy.snapshot import Snapshot
-from pgtasks.copy.throttle import Throttle
 from pgtasks.host import pipeline, tempfiles, tools
 from pgtasks.host.base import Command
 from pgtasks.host.local import HERE

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from pgtasks import report
-from pgtasks.copy.part import Total
+from pgtasks.copy.part.selection import Total
 from pgtasks.copy.plan import CopyPlan
 from pgtasks.server.proof.model import Proof
 from pgtasks.server.proof.toc import Entry

@@ -5,16 +5,17 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
-from pgtasks.copy import carry, names, shape, survey
-from pgtasks.copy import part as parts
-from pgtasks.copy.carry import Carried
+from pgtasks.copy import survey
 from pgtasks.copy.mask import coverage
 from pgtasks.copy.mask.masking import Masking
 from pgtasks.copy.mask.settings import Masks
 from pgtasks.copy.options import CopyOptions
-from pgtasks.copy.part import Part
+from pgtasks.copy.part import carry, names, shape
+from pgtasks.copy.part import selection as parts
+from pgtasks.copy.part.carry import Carried
+from pgtasks.copy.part.scope import EVERYTHING, Scope
+from pgtasks.copy.part.selection import Part
 from pgtasks.copy.plan import CopyPlan
-from pgtasks.copy.scope import EVERYTHING, Scope
 from pgtasks.copy.survey import Itself
 from pgtasks.database import properties, replaced
 from pgtasks.database.recover import Leftovers

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from pgtasks.copy.arrive import Arrival
 from pgtasks.copy.mask.settings import Masks
-from pgtasks.copy.scope import EVERYTHING, Scope
+from pgtasks.copy.part.scope import EVERYTHING, Scope
 
 
 @dataclass(frozen=True)

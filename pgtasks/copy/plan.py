@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from pgtasks import report
-from pgtasks.copy.carry import Carried
 from pgtasks.copy.hosts import THROUGH_HERE, RowsWay
 from pgtasks.copy.mask.masking import Masking
 from pgtasks.copy.options import CopyOptions
-from pgtasks.copy.part import WHOLE, Part
+from pgtasks.copy.part.carry import Carried
+from pgtasks.copy.part.selection import WHOLE, Part
 from pgtasks.copy.schema import Load, has_password
 from pgtasks.database import leaving
 from pgtasks.database.leaving import LeftOut

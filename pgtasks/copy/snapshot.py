@@ -13,14 +13,14 @@ from pathlib import Path
 
 import psycopg2
 
-from pgtasks.copy import tables
 from pgtasks.copy.mask import coverage
 from pgtasks.copy.mask.masking import Masking
-from pgtasks.copy.part import Total, narrowed, totals
+from pgtasks.copy.part.scope import NO_ROWS
+from pgtasks.copy.part.selection import Total, narrowed, totals
 from pgtasks.copy.plan import CopyPlan
+from pgtasks.copy.rows import tables
+from pgtasks.copy.rows.tables import TableCopy
 from pgtasks.copy.schema import Dump
-from pgtasks.copy.scope import NO_ROWS
-from pgtasks.copy.tables import TableCopy
 from pgtasks.errors import Failed, NotProven, Refused
 from pgtasks.host import tools
 from pgtasks.host.local import HERE

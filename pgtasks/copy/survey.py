@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from pgtasks.copy import part as parts
 from pgtasks.copy import schema, template, way
 from pgtasks.copy.hosts import rows_way
 from pgtasks.copy.mask import coverage
 from pgtasks.copy.mask.masking import Masking
 from pgtasks.copy.options import CopyOptions
-from pgtasks.copy.part import Part
+from pgtasks.copy.part import selection as parts
+from pgtasks.copy.part.selection import Part
 from pgtasks.copy.plan import CopyPlan
 from pgtasks.copy.snapshot import Snapshot
 from pgtasks.copy.template import Candidate

@@ -9,7 +9,7 @@ from functools import partial
 from servers import Cluster
 from waiting import until
 
-from pgtasks.copy.flush import Flusher
+from pgtasks.copy.rows.flush import Flusher
 from pgtasks.server import connection
 
 COMMITS = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint"

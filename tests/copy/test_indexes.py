@@ -10,8 +10,8 @@ from psycopg2 import sql
 from schemas import tool
 from servers import Cluster
 
-from pgtasks.copy import indexes
-from pgtasks.copy.indexes import IndexBuild
+from pgtasks.copy.rows import indexes
+from pgtasks.copy.rows.indexes import IndexBuild
 from pgtasks.host.local import HERE
 from pgtasks.server import catalog, connection
 from pgtasks.server.dump import pg_dump

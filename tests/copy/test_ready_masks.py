@@ -15,7 +15,7 @@ from servers import Cluster
 from pgtasks.copy.mask import coverage, key, rules
 from pgtasks.copy.mask.masking import Masking
 from pgtasks.copy.mask.settings import Masks
-from pgtasks.copy.tables import TableCopy, out_statement
+from pgtasks.copy.rows.tables import TableCopy, out_statement
 from pgtasks.errors import BadConfiguration
 from pgtasks.server import catalog, connection, rows
 from pgtasks.server.connection import Connection

@@ -12,7 +12,8 @@ from restores import sides
 from servers import Cluster
 from test_copy import KEEP, copied, pair
 
-from pgtasks.copy import names, scope_of
+from pgtasks.copy import scope_of
+from pgtasks.copy.part import names
 from pgtasks.errors import Refused
 
 SHOP = """

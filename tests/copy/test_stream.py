@@ -14,7 +14,7 @@ from psycopg2 import sql
 from servers import Cluster
 from waiting import until
 
-from pgtasks.copy import stream, wire
+from pgtasks.copy.rows import stream, wire
 from pgtasks.errors import Failed, Unreachable
 from pgtasks.server import connection
 from pgtasks.server.connection import Connection
@@ -106,7 +106,7 @@ BEHIND_A_TUNNEL = """
 import os, socket, sys, threading, time
 from dataclasses import replace
 from psycopg2 import sql
-from pgtasks.copy import stream
+from pgtasks.copy.rows import stream
 from pgtasks.server import connection
 from pgtasks.settings.target import Target
 

@@ -8,7 +8,7 @@ import pytest
 from psycopg2 import sql
 from servers import Cluster
 
-from pgtasks.copy import stream, tables
+from pgtasks.copy.rows import stream, tables
 from pgtasks.server import catalog, connection
 
 TYPES = """

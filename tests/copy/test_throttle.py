@@ -11,8 +11,8 @@ import pytest
 from servers import Cluster
 from test_copy import KEEP, copied, pair
 
-from pgtasks.copy import throttle
-from pgtasks.copy.throttle import Throttle
+from pgtasks.copy.rows import throttle
+from pgtasks.copy.rows.throttle import Throttle
 from pgtasks.errors import Refused
 
 BYTES = 3_000_000

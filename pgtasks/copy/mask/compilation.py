@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from pgtasks.copy import foreign
-from pgtasks.copy.expressions import Names
-from pgtasks.copy.foreign import Foreign
 from pgtasks.copy.mask import expression, ready
 from pgtasks.copy.mask.columns import Column
 from pgtasks.copy.mask.expression import Fault
@@ -16,6 +13,9 @@ from pgtasks.copy.mask.ready import Ready
 from pgtasks.copy.mask.rules import PLAIN, Rule
 from pgtasks.copy.mask.settings import Masks
 from pgtasks.copy.mask.values import Unfit
+from pgtasks.copy.part import foreign
+from pgtasks.copy.part.expressions import Names
+from pgtasks.copy.part.foreign import Foreign
 from pgtasks.errors import BadConfiguration, Refused
 from pgtasks.server.connection import Connection
 from pgtasks.server.quoting import quoted

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from psycopg2 import sql
 
-from pgtasks.copy import expressions
-from pgtasks.copy.expressions import Function, Names
 from pgtasks.copy.mask.columns import Column
+from pgtasks.copy.part import expressions
+from pgtasks.copy.part.expressions import Function, Names
 from pgtasks.errors import Failed
 from pgtasks.server import connection, parser
 from pgtasks.server.connection import Connection

@@ -9,12 +9,12 @@ from typing import Any
 
 from psycopg2 import sql
 
-from pgtasks.copy import foreign
-from pgtasks.copy.foreign import Foreign
 from pgtasks.copy.mask import block, columns, coverage
 from pgtasks.copy.mask.columns import Column
 from pgtasks.copy.mask.guess import Guess, guess
 from pgtasks.copy.mask.settings import Masks
+from pgtasks.copy.part import foreign
+from pgtasks.copy.part.foreign import Foreign
 from pgtasks.errors import Failed
 from pgtasks.report import plural
 from pgtasks.server import connection

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from psycopg2 import sql
 
-from pgtasks.copy import keys
-from pgtasks.copy.keys import ForeignKey
+from pgtasks.copy.part import keys
+from pgtasks.copy.part.keys import ForeignKey
 from pgtasks.server import catalog, connection
 from pgtasks.server.catalog import OWN_SCHEMA, Relation
 from pgtasks.server.connection import Connection

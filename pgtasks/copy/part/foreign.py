@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from pgtasks.copy.keys import ForeignKey
+from pgtasks.copy.part.keys import ForeignKey
 from pgtasks.server import connection
 from pgtasks.server.connection import Connection
 

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 from psycopg2 import sql
 
-from pgtasks.copy import conditions, foreign, graph, keys, names
-from pgtasks.copy.closure import Closure, Node
-from pgtasks.copy.foreign import Foreign
-from pgtasks.copy.graph import Step
-from pgtasks.copy.keys import ForeignKey
-from pgtasks.copy.scope import NO_ROWS, Scope
+from pgtasks.copy.part import conditions, foreign, graph, keys, names
+from pgtasks.copy.part.closure import Closure, Node
+from pgtasks.copy.part.foreign import Foreign
+from pgtasks.copy.part.graph import Step
+from pgtasks.copy.part.keys import ForeignKey
+from pgtasks.copy.part.scope import NO_ROWS, Scope
 from pgtasks.errors import Refused
 from pgtasks.server import catalog, connection
 from pgtasks.server.catalog import Relation

@@ -16,12 +16,12 @@ from functools import partial
 
 import psycopg2
 
-from pgtasks.copy import stream, tables
-from pgtasks.copy.flush import Flusher
-from pgtasks.copy.indexes import IndexBuild
-from pgtasks.copy.relay import Relay
-from pgtasks.copy.tables import TableCopy
-from pgtasks.copy.throttle import Throttle
+from pgtasks.copy.rows import stream, tables
+from pgtasks.copy.rows.flush import Flusher
+from pgtasks.copy.rows.indexes import IndexBuild
+from pgtasks.copy.rows.relay import Relay
+from pgtasks.copy.rows.tables import TableCopy
+from pgtasks.copy.rows.throttle import Throttle
 from pgtasks.errors import PgtasksError
 from pgtasks.host.worker import Worker
 from pgtasks.report import count, plural

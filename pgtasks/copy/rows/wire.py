@@ -23,7 +23,7 @@ import psycopg2
 from psycopg2 import sql
 from psycopg2.extensions import TRANSACTION_STATUS_INTRANS
 
-from pgtasks.copy.wire_socket import CLOSED, WireSocket, error
+from pgtasks.copy.rows.messages import CLOSED, WireSocket, error
 from pgtasks.errors import Failed, Unreachable
 from pgtasks.server import connection
 from pgtasks.server.connection import Connection

@@ -6,8 +6,8 @@ import re
 
 from psycopg2 import sql
 
-from pgtasks.copy import expressions
-from pgtasks.copy.foreign import Foreign
+from pgtasks.copy.part import expressions
+from pgtasks.copy.part.foreign import Foreign
 from pgtasks.errors import Failed, Refused
 from pgtasks.server import connection, parser
 from pgtasks.server.connection import Connection

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from psycopg2 import sql
 
-from pgtasks.copy import names
+from pgtasks.copy.part import names
 from pgtasks.server import connection
 from pgtasks.server.connection import Connection
 from pgtasks.server.quoting import qualified, quoted

@@ -11,10 +11,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from pgtasks import report
-from pgtasks.copy import names
-from pgtasks.copy.fits import faults, has_rows, orphans
-from pgtasks.copy.scope import NO_ROWS, Scope
-from pgtasks.copy.shape import Name, Owned, Side, name_of
+from pgtasks.copy.part import names
+from pgtasks.copy.part.fits import faults, has_rows, orphans
+from pgtasks.copy.part.scope import NO_ROWS, Scope
+from pgtasks.copy.part.shape import Name, Owned, Side, name_of
 from pgtasks.server.catalog import Relation
 from pgtasks.server.connection import Connection
 from pgtasks.server.proof.model import SequenceProof

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 from psycopg2 import sql
 
-from pgtasks.copy import graph as graphs
-from pgtasks.copy.graph import Graph, Step
-from pgtasks.copy.keys import rows_of
+from pgtasks.copy.part import graph as graphs
+from pgtasks.copy.part.graph import Graph, Step
+from pgtasks.copy.part.keys import rows_of
 from pgtasks.server.quoting import qualified
 
 _Listed = Callable[[int, str], sql.Composed]  # the columns of a table, from one with an alias

@@ -15,7 +15,7 @@ from contextlib import suppress
 
 from psycopg2 import sql
 
-from pgtasks.copy import wire
+from pgtasks.copy.rows import wire
 from pgtasks.errors import Failed, Unreachable
 from pgtasks.host.worker import Worker
 from pgtasks.server.connection import Connection

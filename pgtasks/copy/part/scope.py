@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pgtasks.copy import conditions, names
+from pgtasks.copy.part import conditions, names
 from pgtasks.errors import Refused
 
 NO_ROWS = "WHERE false"  # the condition of a table whose rows are left out

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from pgtasks.copy.keys import ForeignKey
+from pgtasks.copy.part.keys import ForeignKey
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 from psycopg2 import sql
 
-from pgtasks.copy import tables
 from pgtasks.copy.plan import CopyPlan
-from pgtasks.copy.tables import TableCopy
+from pgtasks.copy.rows import tables
+from pgtasks.copy.rows.tables import TableCopy
 from pgtasks.errors import Failed
 from pgtasks.host import tools
 from pgtasks.host.base import Command, Host

@@ -9,9 +9,9 @@ from typing import Any
 from psycopg2 import sql
 
 from pgtasks import report
-from pgtasks.copy import foreign, keys, names, subset
-from pgtasks.copy.keys import ForeignKey
-from pgtasks.copy.scope import NO_ROWS, Scope
+from pgtasks.copy.part import foreign, keys, names, subset
+from pgtasks.copy.part.keys import ForeignKey
+from pgtasks.copy.part.scope import NO_ROWS, Scope
 from pgtasks.errors import Refused
 from pgtasks.server import catalog, connection
 from pgtasks.server.catalog import Relation

@@ -10,8 +10,8 @@ from collections.abc import Collection, Iterator, Mapping
 
 from psycopg2 import sql
 
-from pgtasks.copy.keys import ForeignKey
-from pgtasks.copy.shape import Check, Column, Name, Side
+from pgtasks.copy.part.keys import ForeignKey
+from pgtasks.copy.part.shape import Check, Column, Name, Side
 from pgtasks.errors import Failed
 from pgtasks.server import connection
 from pgtasks.server.catalog import Relation
