@@ -49,7 +49,9 @@ def question(evidence: Evidence, console: Console, *, dry: bool) -> Question:
     try:
         decision = guard.decide(evidence)
     except Refused as exc:
-        console.say(f"guard: would refuse: {exc.message}")
+        reads = evidence.access is Access.READ
+        what = f" to read {evidence.database!r}" if reads else ""
+        console.say(f"guard: would refuse{what}: {exc.message}")
     else:
         asks = "would ask to " if decision is not Decision.GO else ""
         if evidence.access is not Access.READ:

@@ -198,6 +198,8 @@ def _finish(plan: CopyPlan, path: Path, changing: _Changing) -> None:
 
 
 def _summary(changed: Sequence[TableCopy], expected: Proof) -> str:
+    if not changed:
+        return f"none of {report.plural(len(expected.tables), 'table')} differs"
     number = f"{report.count(len(changed))} of {report.plural(len(expected.tables), 'table')}"
     size = report.size(sum(table.relation.bytes for table in changed))
     return f"{number} differ, {size}: they are copied"

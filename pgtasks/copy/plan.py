@@ -176,7 +176,8 @@ class CopyPlan:
 
     def _replaced(self) -> Iterator[str]:
         if self.replaced is None:
-            yield f"create   {self.target}, which does not exist: nothing is replaced"
+            without = ", nor backed up" if self.options.backup_first else ""
+            yield f"create   {self.target}, which does not exist: nothing is replaced{without}"
             return
         kept = side_name(self.target.database, "old", self.run)
         yield f"replace  {self.target}, kept as {kept!r}"

@@ -284,6 +284,7 @@ def _fits(plan: CopyPlan, scope: Content) -> bool:
 
 def _await_locks(dump: Pipeline, watch: Watch) -> None:
     while not watch.words.locked.wait(_PAUSE):
+        watch.look(None)
         if dump.wait(0):
             _check(dump, watch)
             return

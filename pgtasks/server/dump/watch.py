@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 
-from pgtasks.report import Progress
+from pgtasks.report import Progress, account
 from pgtasks.server import connection
 from pgtasks.server.catalog import Relation
 from pgtasks.server.connection import Connection
@@ -24,6 +24,13 @@ from pgtasks.server.quoting import quoted
 
 _LOOK = 0.5  # seconds between updates of the progress
 _SHOWN = 10  # number of names in a message
+# the sessions whose locks pg_dump waits for
+_BLOCKING = """
+SELECT b.pid, coalesce(b.usename, '?'), coalesce(b.application_name, '')
+FROM pg_stat_activity a CROSS JOIN unnest(pg_blocking_pids(a.pid)) p(pid)
+JOIN pg_stat_activity b ON b.pid = p.pid
+WHERE a.datname = current_database() AND a.application_name = %s AND a.wait_event_type = 'Lock'
+"""
 
 
 class Retry(Exception):
@@ -126,6 +133,14 @@ class Watch:
         changed = [key for key, name in self._names.items() if now.get(key) != name]
         return [str(self._names[key]) for key in changed]
 
+    def _waits(self) -> str:
+        """Return what pg_dump waits for: `waiting for a lock of 'bob' (process 123, 'psql')`."""
+        ours = account.application_name("tools")
+        sessions = connection.rows(self._now, _BLOCKING, (ours,), into=tuple[int, str, str])
+        for process, role, application in sessions:
+            return f"waiting for a lock of {role!r} (process {process}, {application!r})"
+        return ""
+
     def look(self, proof: ProofReader | None) -> None:
         """Show now and then how far the dump is, with its proof where that is read beside it."""
         if not self._progress.due or time.monotonic() - self._looked < _LOOK:
@@ -140,5 +155,6 @@ class Watch:
         for oid, processed in running:
             if oid in self._by_oid:
                 done -= max(self._by_oid[oid].bytes - processed, 0)
-        self._progress.update((done + proof.bytes_read) // 2 if proof else done)
+        note = "" if self.words.locked.is_set() else self._waits()
+        self._progress.update((done + proof.bytes_read) // 2 if proof else done, note)
         self._looked = time.monotonic()
