@@ -105,10 +105,12 @@ def restore(
         chosen = Finder(backups, r.target, r.landed).find(backup, "newest")
         options = replace(options, doubt=doubt(chosen, backups, r.project.root))
         if masked:
+            from pgtasks.copy import arrive
             from pgtasks.copy.mask.settings import of_backup
 
+            files = arrive.found(r.project.folder("sql") / "arrive", r.project.root)
             rules = of_backup(r.project, chosen.manifest.environment)
-            options = replace(options, masks=rules)
+            options = replace(options, masks=rules, arrival=files)
         with permit:
             talk = {"console": r.console, "agreed": permit.agreed}
             r.finish(restore(permit.lock, r.host, chosen, options, **talk))

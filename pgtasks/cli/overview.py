@@ -15,7 +15,8 @@ FIRST = (
     ("db.backup", "back up the database, with a proof of its content"),
     ("backup.list", "list the backups"),
     ("db.restore --dry", "show what a restore would do; then run it without --dry"),
-    ("db.undo", "return to the database before the last restore"),
+    ("db.copy SOURCE TARGET", "copy a database over another environment's"),
+    ("db.undo", "return to the database before the last restore or copy"),
     ("db.shell", "open psql on the database"),
     ("migrate.up", "apply the pending migrations"),
     ("env.list", "list all environments; any task takes --env NAME"),
@@ -23,7 +24,7 @@ FIRST = (
 )
 
 
-_OF_ALL = ("env.list", "env.use")  # tasks without an environment
+_OF_ALL = ("db.copy", "env.list", "env.use")  # tasks that name their environments, or have none
 
 
 def _typed(words: str) -> str:

@@ -57,9 +57,9 @@ def copy(
 
 def _check_room(source: Target, lock: Lock, options: CopyOptions) -> None:
     """Raise Unreachable if one of the servers allows too few sessions."""
-    # beside the lock: workers, vacuumdb or the proof, pg_dump, one that ends sessions
+    # beside the lock: workers, vacuumdb or the proof, pg_dump, one that ends sessions, the flusher
     place = lock.target.at(lock.target.maintenance)
-    needed, jobs = options.jobs + 4, options.jobs
+    needed, jobs = options.jobs + 5, options.jobs
     if options.scope.of_two:  # its rows are read too
         needed += 2 * jobs + 4
     room.check(lock.connection, place, "the copy", within=0, besides=needed, jobs=jobs)

@@ -230,6 +230,16 @@ def test_files_that_hold_what_is_masked_are_not_copied(
     assert sides(cluster, goal) == []
 
 
+@pytest.mark.parametrize("task", [("mask.check", "--env", "qa"), ("db.copy", "qa", "dev", "--dry")])
+def test_a_date_is_moved_by_a_column_that_exists(
+    source: Source, goal: str, inv: Callable[..., Any], task: tuple[str, ...]
+) -> None:
+    source.decide({**RULES, "public.people.born": "date 90 days by nobody"})
+    refused = inv(*task)
+    assert refused.returncode == 3, refused.stderr
+    assert 'public.people.born: column "nobody" does not exist' in refused.stderr
+
+
 def test_an_error_shows_no_value(source: Source, goal: str, inv: Callable[..., Any]) -> None:
     source.decide({**RULES, "public.people.notes": "name::int::text"})
     refused = inv("db.copy", "qa", "dev")
@@ -467,6 +477,23 @@ def test_a_backup_of_another_environment_is_masked(
     assert "__old_" in kept
     assert inv("db.undo").returncode == 0
     assert cluster.value("SELECT count(*) FROM old", goal) == 1
+
+
+def test_files_run_on_a_masked_restore(
+    cluster: Cluster, prod: Source, goal: str, project: Path, inv: Callable[..., Any]
+) -> None:
+    arriving(project, a="UPDATE people SET notes = notes || ' arrived' WHERE id = 3;")
+    words = ("db.restore", "--backup", backup_of(project), "--masked", "--confirm", goal)
+    assert "runs sql/arrive/a.sql once it is masked and proven" in inv(*words, "--dry").stdout
+    done = inv(*words, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["arrived"]["files"] == ["sql/arrive/a.sql"]
+    assert cluster.value("SELECT notes FROM people WHERE id = 3", goal).endswith(" arrived")
+    arriving(project, a="UPDATE people SET nothing = 1;")
+    refused = inv(*words)
+    assert refused.returncode == 1, refused.stderr
+    assert "sql/arrive/a.sql:1: " in refused.stderr
+    assert [name for name in sides(cluster, goal) if "__old_" not in name] == []
 
 
 def stamped(cluster: Cluster, database: str) -> str:

@@ -14,6 +14,7 @@ from pgtasks.backup.restore.options import RestoreOptions
 from pgtasks.backup.restore.plan import RestorePlan
 from pgtasks.copy import build as copying
 from pgtasks.copy import survey
+from pgtasks.copy.arrive import Arrived
 from pgtasks.copy.mask.settings import Masks
 from pgtasks.copy.options import CopyOptions
 from pgtasks.copy.plan import CopyPlan
@@ -41,7 +42,8 @@ class Masked:
 
     side: str
     stamp: Stamp
-    lines: tuple[str, ...]
+    lines: tuple[str, ...] = ()
+    arrived: Arrived | None = None
 
 
 def refuse(masks: Masks, target: Target) -> None:
@@ -50,6 +52,13 @@ def refuse(masks: Masks, target: Target) -> None:
         raise Refused(
             f"--masked is for another, unprotected environment: {target} would lose its own data"
         )
+
+
+def notes(options: RestoreOptions) -> tuple[str, ...]:
+    """Return the notes of a plan that masks."""
+    if options.arrival is None:
+        return (NOTE,)
+    return NOTE, f"runs {', '.join(options.arrival.names)} once it is masked and proven"
 
 
 def masked(
@@ -63,13 +72,13 @@ def masked(
     for line in copy_plan.masking.lines():
         console.say(f"masking {line}")
     try:
-        copying.build(copy_plan, lock, console)
+        built = copying.arrive(copying.build(copy_plan, lock, console), lock, console)
     except BaseException:
         copying.clear(copy_plan, lock)
         raise
     drop.drop(lock.connection, plan.target, plan.side)
     stamp = replace(mark(plan), run=copy_plan.run, masks=copy_plan.masking.version)
-    return Masked(copy_plan.side, stamp, tuple(copy_plan.masking.lines()))
+    return Masked(copy_plan.side, stamp, tuple(copy_plan.masking.lines()), built.arrived)
 
 
 def _planned(plan: RestorePlan, options: RestoreOptions, lock: Lock, host: Host) -> CopyPlan:
@@ -83,6 +92,7 @@ def _planned(plan: RestorePlan, options: RestoreOptions, lock: Lock, host: Host)
         as_superuser=options.as_superuser,
         leave_behind=options.leave_behind,
         masks=options.masks or Masks(),
+        arrival=options.arrival,
         rows=True,
     )
     # what was restored is no leftover whose space becomes free

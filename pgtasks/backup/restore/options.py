@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pgtasks.copy.arrive import Arrival
 from pgtasks.copy.mask.settings import Masks
 
 
@@ -20,6 +21,7 @@ class RestoreOptions:
     leave_out: tuple[str, ...] = ()
     with_settings: bool = False
     masks: Masks | None = None  # of the backup's environment
+    arrival: Arrival | None = None  # the files that run on a masked copy
     doubt: str = ""  # why the backup may not come from this project, or may have been changed
 
     @property

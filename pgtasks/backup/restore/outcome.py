@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pgtasks import report
+from pgtasks.backup.restore.masked import Masked
 from pgtasks.backup.restore.plan import RestorePlan
 from pgtasks.backup.restore.prove import Proven
 from pgtasks.database.forget import Trimmed
@@ -25,14 +26,15 @@ class Restored:
     trimmed: Trimmed
     disabled: tuple[str, ...]  # subscriptions, as pg_dump saves them
     seconds: float
-    masked: tuple[str, ...] = ()
+    masked: Masked | None = None
 
     def lines(self) -> list[str]:
         """Return what a person reads."""
         plan = self.plan
         swapped = f"{self.proven.sentence()}, swapped in {report.duration(self.swapped.seconds)}"
         lines = [f"restored {plan.target.database!r} from {plan.origin}: {swapped}"]
-        lines += [f"masked {line}; {_REACHED}" for line in self.masked]
+        if self.masked:
+            lines += [f"masked {line}; {_REACHED}" for line in self.masked.lines]
         lines += [
             f"left out, and missing there until made: {missing}" for missing in plan.left.names
         ]
@@ -50,6 +52,7 @@ class Restored:
 
     def as_json(self) -> dict[str, Any]:
         """Return the outcome as plain data."""
+        arrived = self.masked.arrived if self.masked else None
         return {
             **self.plan.as_json(),
             "tables": self.plan.backup.manifest.tables,
@@ -64,6 +67,7 @@ class Restored:
             "swap_seconds": round(self.swapped.seconds, 4),
             **self.trimmed.as_json(),
             "disabled_subscriptions": list(self.disabled),
-            "masked": list(self.masked),
+            "masked": list(self.masked.lines) if self.masked else [],
+            "arrived": arrived.as_json() if arrived else None,
             "seconds": round(self.seconds, 3),
         }

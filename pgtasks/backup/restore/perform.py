@@ -44,7 +44,7 @@ def restore(
     plan = _planned(lock, host, backup, options, console)
     if options.masks is not None:
         masked.refuse(options.masks, plan.target)
-        plan = replace(plan, notes=(*plan.notes, masked.NOTE))
+        plan = replace(plan, notes=(*plan.notes, *masked.notes(options)))
     elif backup.manifest.environment != plan.target.environment and not plan.target.protected:
         plan = replace(plan, notes=(*plan.notes, masked.AS_IT_IS))
     if not agreed(plan):
@@ -52,12 +52,12 @@ def restore(
     for line in recover.heal(lock):
         console.say(line)
     boundary("restore.checked")
-    plan, proven, swapped, lines = _replaced(plan, options, lock, host, console)
+    plan, proven, swapped, made = _replaced(plan, options, lock, host, console)
     boundary("restore.swapped")
     subscriptions = attached.read(lock.connection, lock.target.database).subscriptions
     disabled = tuple(each.name for each in subscriptions if not each.enabled)
     trimmed = forget.trim(lock)
-    return Restored(plan, proven, swapped, trimmed, disabled, time.monotonic() - began, lines)
+    return Restored(plan, proven, swapped, trimmed, disabled, time.monotonic() - began, made)
 
 
 def _planned(
@@ -91,7 +91,7 @@ def _with_untried(plan: RestorePlan) -> RestorePlan:
 
 def _replaced(
     plan: RestorePlan, options: RestoreOptions, lock: Lock, host: Host, console: Console
-) -> tuple[RestorePlan, Proven, Swapped, tuple[str, ...]]:
+) -> tuple[RestorePlan, Proven, Swapped, Masked | None]:
     """Build, prove and swap; the plan that is returned knows if the target is gone meanwhile."""
     before = intact.StateBefore.look(lock, replaces=plan.replaces and not plan.invalid)
     try:
@@ -101,7 +101,7 @@ def _replaced(
             made = masked.masked(plan, options, lock, host, console)
         if before.gone(lock, console.say):
             plan = replace(plan, replaces=False)
-        return plan, proven, _swap(plan, lock, made), made.lines if made else ()
+        return plan, proven, _swap(plan, lock, made), made
     except BaseException as exc:
         clear(plan, lock)
         before.tell(lock, exc)

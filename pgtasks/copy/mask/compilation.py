@@ -41,6 +41,8 @@ def compiled(conn: Connection, decided: Iterable[Decided], encoding: str) -> Ite
         if (mask := ready_mask(each.rule)) is not None:
             _refuse_type(each.column, [mask.by], types)
             results.append(_fitted(each, mask, each.rule, encoding))
+            if mask.by:  # which may not exist
+                _prepare(conn, results[-1])
         else:
             text, used = _checked(each.column, each.rule)
             own.append((each, text, used))
