@@ -30,7 +30,7 @@ _SETTINGS = {
 # the main job first; a collection that is not named here goes to the end
 _COLLECTIONS = (
     *("help", "setup", "db", "backup", "remote", "env", "server"),
-    *("migrate", "trigger", "seed", "journal"),
+    *("migrate", "trigger", "seed", "inspect", "mask", "journal"),
 )
 _KINDS = {"flag": "true or false", "block": "block of keys", "list": "list of names"}
 

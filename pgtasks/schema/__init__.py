@@ -4,4 +4,5 @@ setup     bring an empty database up to schema, triggers and seeds
 migrate/  Alembic migrations
 trigger/  trigger files, and the triggers that are installed
 seed/     sets of rows
+inspect/  what a database holds
 """

@@ -517,6 +517,26 @@ def _mask_suggest(far: Far) -> None:
     assert guessed["public.patients.email"] == {"mask": "email", "why": "its name"}
 
 
+@trial("inspect.tables")
+def _inspect_tables(far: Far) -> None:
+    assert "public.patients " in far.run("inspect.tables", "--schema", "public").stdout
+
+
+@trial("inspect.table")
+def _inspect_table(far: Far) -> None:
+    assert far.run("inspect.table", "patients").stdout.startswith("public.patients, table of ")
+
+
+@trial("inspect.size")
+def _inspect_size(far: Far) -> None:
+    assert "public.patients " in far.run("inspect.size").stdout
+
+
+@trial("inspect.activity")
+def _inspect_activity(far: Far) -> None:
+    assert far.run("inspect.activity").stdout.endswith("in this database\n")
+
+
 @trial("mask.check")
 def _mask_check(far: Far) -> None:
     far.settings(mask={"*.*.*": "plain"})

@@ -1,0 +1,180 @@
+"""What a database holds: tables, one table, sizes, sessions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+import pytest
+from servers import Cluster
+
+from pgtasks.errors import Refused
+from pgtasks.schema.inspect.activity import activity
+from pgtasks.schema.inspect.size import sizes
+from pgtasks.schema.inspect.table import table
+from pgtasks.schema.inspect.tables import tables
+from pgtasks.server import connection
+from pgtasks.server.connection import Connection
+
+SHOP = """
+CREATE SCHEMA "Old ""s"" shop";
+CREATE TABLE country (code char(2) PRIMARY KEY, name varchar(40) NOT NULL);
+CREATE TABLE customer (
+  id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, at timestamptz(3) DEFAULT now(),
+  country char(2) REFERENCES country, full_name text, upper text GENERATED ALWAYS AS
+  (upper(full_name)) STORED, CONSTRAINT named CHECK (full_name <> ''));
+COMMENT ON TABLE customer IS 'who buys';
+COMMENT ON COLUMN customer.full_name IS 'as on the invoice';
+CREATE INDEX "by name 🙂" ON customer (full_name);
+ALTER TABLE customer ADD CONSTRAINT late CHECK (id > 0) NOT VALID, ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own ON customer FOR SELECT USING (full_name = current_user);
+GRANT SELECT ON customer TO PUBLIC;
+CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN new; END';
+CREATE TRIGGER "on change" BEFORE UPDATE ON customer FOR EACH ROW EXECUTE FUNCTION touch();
+ALTER TABLE customer DISABLE TRIGGER "on change";
+CREATE TABLE log (at date, what text) PARTITION BY RANGE (at);
+CREATE TABLE log_1 PARTITION OF log FOR VALUES FROM ('2024-01-01') TO ('2025-01-01');
+CREATE TABLE log_2 PARTITION OF log FOR VALUES FROM ('2025-01-01') TO ('2026-01-01');
+CREATE VIEW named AS SELECT id FROM customer;
+CREATE TABLE "Old ""s"" shop".customer (id int);
+INSERT INTO country VALUES ('de', 'Germany');
+INSERT INTO customer (country, full_name) SELECT 'de', 'n' || i FROM generate_series(1, 5000) i;
+INSERT INTO log SELECT date '2024-06-01' + i, 'x' FROM generate_series(1, 400) i;
+ANALYZE;
+"""
+
+
+@pytest.fixture
+def shop(cluster: Cluster, fresh_database: Callable[..., str]) -> str:
+    name = fresh_database(cluster)
+    cluster.psql(name, SHOP)
+    return name
+
+
+@contextmanager
+def reading(cluster: Cluster, database: str) -> Iterator[Connection]:
+    with connection.session(cluster.target(database), read_only=True, purpose="test") as conn:
+        yield conn
+
+
+def test_all_tables_with_their_rows_and_sizes(cluster: Cluster, shop: str) -> None:
+    with reading(cluster, shop) as conn:
+        found = tables(conn)
+    facts = {(each.schema, each.name): each for each in found.tables}
+    assert set(facts) == {
+        ("public", "country"),
+        ("public", "customer"),
+        ("public", "log"),
+        ("public", "named"),
+        ('Old "s" shop', "customer"),
+    }
+    log, customer = facts["public", "log"], facts["public", "customer"]
+    assert (log.kind, log.partitions, log.rows) == ("p", 2, 400)
+    measured = "SELECT pg_table_size('customer'), pg_indexes_size('customer')"
+    assert cluster.execute(measured, shop) == [(customer.table_bytes, customer.index_bytes)]
+    assert customer.rows == 5000
+    assert found.lines()[-1].startswith("4 tables, 1 view, ")
+    assert '"Old ""s"" shop".customer' in "\n".join(found.lines())
+
+
+def test_one_schema(cluster: Cluster, shop: str) -> None:
+    with reading(cluster, shop) as conn:
+        assert [each.name for each in tables(conn, 'Old "s" shop').tables] == ["customer"]
+        with pytest.raises(Refused, match=r"unknown schema 'pubic', did you mean 'public'\?"):
+            tables(conn, "pubic")
+
+
+def test_a_locked_table_is_not_waited_for(cluster: Cluster, shop: str) -> None:
+    with reading(cluster, shop) as conn, held(cluster, shop, "LOCK TABLE country"):
+        found = tables(conn)
+        assert found.estimated
+        assert "a table is locked" in found.lines()[-1]
+        customer = next(each for each in found.tables if str(each) == "public.customer")
+        assert customer.table_bytes
+        assert connection.value(conn, "SHOW lock_timeout") == "0"
+
+
+@contextmanager
+def held(cluster: Cluster, database: str, statement: str) -> Iterator[int]:
+    """Hold the locks of a statement, and yield the process that does."""
+    holder = psycopg2.connect(
+        host=cluster.host, port=cluster.port, user=cluster.superuser, dbname=database
+    )
+    try:
+        holder.cursor().execute(statement)
+        yield holder.info.backend_pid
+    finally:
+        holder.close()
+
+
+def test_all_facts_about_a_table(cluster: Cluster, shop: str) -> None:
+    with reading(cluster, shop) as conn:
+        found = table(conn, "public.customer")
+    lines = "\n".join(found.lines())
+    assert f"public.customer, table of {cluster.superuser!r}: who buys" in lines
+    assert "about 5,000 rows, " in lines
+    assert "row level security is on" in lines
+    columns = {each.name: each for each in found.columns}
+    assert columns["id"].value == "generated always as identity"
+    assert columns["upper"].value == "generated: upper(full_name)"
+    assert columns["full_name"].comment == "as on the invoice"
+    assert "timestamptz(3)" in lines
+    assert "CHECK ((id > 0)) NOT VALID (not validated)" in lines
+    assert found.constraints[0].name == "customer_pkey"
+    assert {each.name for each in found.indexes} == {"customer_pkey", "by name 🙂"}
+    assert "DISABLED BEFORE UPDATE ON" in lines
+    assert [(each.name, each.command) for each in found.policies] == [("own", "SELECT")]
+    assert ("PUBLIC", ["SELECT"]) in [(each.role, each.privileges) for each in found.grants]
+    json.dumps(found.as_json())
+
+
+def test_what_refers_to_a_table(cluster: Cluster, shop: str) -> None:
+    with reading(cluster, shop) as conn:
+        (reference,) = table(conn, "country").references
+        assert (reference.table, reference.name) == ("public.customer", "customer_country_fkey")
+        assert "partitioned by RANGE (at)" in table(conn, "log").lines()
+        lines = table(conn, "log_1").lines()
+        assert any(line.startswith("partition of public.log FOR VALUES FROM ") for line in lines)
+        assert "   FROM public.customer;" in table(conn, "named").lines()
+
+
+def test_a_name_that_means_no_table_or_several(cluster: Cluster, shop: str) -> None:
+    with reading(cluster, shop) as conn:
+        with pytest.raises(Refused, match=r"'customer' matches 2 tables: .*public\.customer"):
+            table(conn, "customer")
+        with pytest.raises(Refused, match=r"did you mean .*country"):
+            table(conn, "countri")
+        assert table(conn, '"Old ""s"" shop".customer').head.schema == 'Old "s" shop'
+
+
+def test_where_the_bytes_are(cluster: Cluster, shop: str) -> None:
+    with reading(cluster, shop) as conn:
+        found = sizes(conn)
+    assert found.bytes == cluster.value(f"SELECT pg_database_size('{shop}')")
+    assert found.lines()[2].startswith("public.customer")
+    assert "█" in found.lines()[2]
+
+
+def test_who_waits_for_whom(cluster: Cluster, shop: str) -> None:
+    with held(cluster, shop, "SELECT 1") as pid, reading(cluster, shop) as conn:
+        (session,) = activity(conn).sessions
+        assert (session.pid, session.state) == (pid, "idle in transaction")
+        assert session.query == "SELECT 1"
+        assert activity(conn).lines()[-1] == "1 other session in this database"
+
+
+def test_the_tasks(project: Path, inv: Callable[..., Any], cluster: Cluster, database: str) -> None:
+    cluster.psql(database, SHOP)
+    done = inv("inspect.tables", "--json")
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads(done.stdout)["tables"]) == 5
+    assert "public.log" in inv("inspect.size").stdout
+    assert "customer_country_fkey" in inv("inspect.table", "public.customer").stdout
+    refused = inv("inspect.table", "nothing")
+    assert refused.returncode == 2
+    assert "'*.nothing' matches no table" in refused.stderr
+    assert inv("inspect.activity").returncode == 0
