@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
 
+import psycopg2
 import pytest
 from psycopg2 import sql
 from servers import Cluster
 from waiting import until
 
-from pgtasks.copy.rows import stream, wire
-from pgtasks.errors import Failed, Unreachable
+from pgtasks.copy.rows import messages, stream, wire
+from pgtasks.errors import Failed, PgtasksError, Unreachable
 from pgtasks.server import connection
 from pgtasks.server.connection import Connection
 
@@ -27,7 +31,12 @@ Ends = Callable[[], AbstractContextManager[tuple[Connection, Connection]]]
 
 
 @pytest.fixture(params=["wire", "driver"])
-def ends(request: pytest.FixtureRequest, cluster: Cluster, database: str) -> Ends:
+def ends(
+    request: pytest.FixtureRequest,
+    cluster: Cluster,
+    database: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Ends:
     """Open both sessions, with an empty table for the rows."""
 
     @contextmanager
@@ -39,8 +48,9 @@ def ends(request: pytest.FixtureRequest, cluster: Cluster, database: str) -> End
             connection.session(target) as writes,
         ):
             connection.execute(writes, "BEGIN")
-            if request.param == "wire":  # which needs a transaction
-                connection.execute(reads, "BEGIN")
+            connection.execute(reads, "BEGIN")
+            if request.param == "driver":  # as for encrypted sessions
+                monkeypatch.setattr(wire, "fits", lambda *sessions: False)
             assert wire.fits(reads, writes) == (request.param == "wire")
             yield reads, writes
 
@@ -106,7 +116,7 @@ BEHIND_A_TUNNEL = """
 import os, socket, sys, threading, time
 from dataclasses import replace
 from psycopg2 import sql
-from pgtasks.copy.rows import stream
+from pgtasks.copy.rows import stream, wire
 from pgtasks.server import connection
 from pgtasks.settings.target import Target
 
@@ -134,8 +144,8 @@ out = sql.SQL("COPY (SELECT i / (i - {}) FROM generate_series(1, 456752) i) TO S
     sql.Literal(456752 if fails == "True" else 0))
 with connection.session(there) as reads, connection.session(replace(there, host=folder)) as writes:
     connection.execute(writes, "CREATE TEMP TABLE copied (i int)")
-    if way == "wire":
-        connection.execute(reads, "BEGIN")
+    if way == "driver":
+        wire.fits = lambda *sessions: False
     with socket.socket(fileno=os.dup(writes.fileno())) as small:
         small.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     print(stream.copy(reads, writes, out, sql.SQL("COPY copied FROM STDIN")))
@@ -204,18 +214,107 @@ def test_the_bytes_of_the_rows_are_told(ends: Ends) -> None:
     assert sum(told) >= 1_000_000
 
 
-def test_an_error_reads_as_the_driver_prints_it(cluster: Cluster, database: str) -> None:
+def test_an_error_reads_as_the_driver_prints_it(
+    cluster: Cluster, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cluster.execute("CREATE TABLE copied (i int)", database)
     words = []
-    for begins in (True, False):
+    for fits in (True, False):
+        monkeypatch.setattr(wire, "fits", lambda *sessions, fits=fits: fits)
         target = cluster.target(database)
         with connection.session(target) as reads, connection.session(target) as writes:
             connection.execute(writes, "BEGIN")
-            if begins:
-                connection.execute(reads, "BEGIN")
             out = sql.SQL("COPY (SELECT 'é {}') TO STDOUT").format(sql.SQL("x"))
             with pytest.raises(Failed) as raised:
                 stream.copy(reads, writes, out, INTO.format(sql.SQL("text")))
             words.append((raised.value.message, raised.value.hint))
     assert words[0] == words[1]
     assert "invalid input syntax" in words[0][0]
+
+
+def framed(*rows: bytes) -> bytes:
+    return b"".join(b"d" + (4 + len(row)).to_bytes(4, "big") + row for row in rows)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [b"a" * 50] * 40,
+        [b"a" * 50] * 12 + [b"b"] + [b"a" * 50] * 40,
+        [b"d" * n for n in range(60)],
+        [b"", b"", b""],
+        [b"x" * 70_000],
+    ],
+)
+def test_rows_end_where_another_message_begins(rows: list[bytes]) -> None:
+    data = framed(*rows)
+    for behind in (b"", b"c\0\0\0\4", b"d\0\0", b"E\0\0\0\xff..."):
+        assert messages.rows_end(data + behind, 0, len(data + behind)) == len(data)
+    cut = len(data) - len(rows[-1]) // 2
+    assert messages.rows_end(data[:cut], 0, cut) == len(data)  # beyond what there is
+
+
+def test_a_row_of_an_impossible_length_is_an_error() -> None:
+    with pytest.raises(psycopg2.OperationalError, match="unexpected message"):
+        messages.rows_end(b"d\0\0\0\3" + bytes(100), 0, 105)
+
+
+STATEMENT = b"COMMIT; INSERT INTO public.copied VALUES (666)\0"
+FORGED = b"c\0\0\0\4Q" + (4 + len(STATEMENT)).to_bytes(4, "big") + STATEMENT
+COPY_OUT = b"H\0\0\0\x09\0\0\1\0\0"  # CopyOutResponse for a column in text
+
+
+@contextmanager
+def forging(cluster: Cluster, folder: Path, forged: bytes) -> Iterator[str]:
+    """Yield the folder of a socket, whose server puts messages of its own before the rows."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(f"{folder}/.s.PGSQL.{cluster.port}")
+    listener.listen()
+    opened = [listener]
+
+    def passed(one: socket.socket, other: socket.socket) -> None:
+        with suppress(OSError):
+            while data := one.recv(1 << 16):
+                other.sendall(data.replace(COPY_OUT, COPY_OUT + forged))
+            other.shutdown(socket.SHUT_WR)
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                client, server = listener.accept()[0], socket.socket(socket.AF_UNIX)
+                opened.extend((client, server))
+                server.connect(f"{cluster.host}/.s.PGSQL.{cluster.port}")
+                for ends in ((client, server), (server, client)):
+                    threading.Thread(target=passed, args=ends, daemon=True).start()
+
+    threading.Thread(target=serve, daemon=True).start()
+    try:
+        yield str(folder)
+    finally:
+        for end in opened:
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)  # which ends the thread that reads it
+            end.close()
+
+
+@pytest.mark.parametrize(
+    "forged", [FORGED, framed(b"1\n") * 20 + FORGED, framed(b"1\n") + b"X\0\0\0\4"]
+)
+def test_a_server_that_sends_other_messages_among_rows_cannot_command_the_target(
+    cluster: Cluster, database: str, forged: bytes
+) -> None:
+    """They would be statements of the target's session, whose rights may be a superuser's."""
+    cluster.execute("CREATE TABLE copied (i int)", database)
+    target = cluster.target(database)
+    with (
+        tempfile.TemporaryDirectory(dir="/tmp") as folder,
+        forging(cluster, Path(folder), forged) as host,
+        connection.session(replace(target, host=host)) as reads,
+        connection.session(target) as writes,
+    ):
+        connection.execute(writes, "BEGIN")
+        out = sql.SQL("COPY (SELECT i FROM generate_series(1, 10) i) TO STDOUT")
+        with pytest.raises(PgtasksError):
+            stream.copy(reads, writes, out, INTO.format(sql.SQL("text")))
+        assert writes.closed
+    assert cluster.value("SELECT count(*) FROM copied", database) == 0

@@ -1,7 +1,7 @@
 """Copy the rows of one table from one session into another.
 
-They are passed on from socket to socket (`wire`); through the driver and a pipe where a session is
-encrypted, or where an error of the source may show what is masked.
+They are passed on from socket to socket (`wire`), or through the driver and a pipe where a session
+is encrypted.
 """
 
 from __future__ import annotations
@@ -127,8 +127,8 @@ def copy(
     `taken` is called with the bytes of each piece, `is_over` says whether the copy is given up.
     With `hidden`, an error of the source shows no value.
     """
-    if not hidden and wire.fits(source, target):
-        return wire.copy(source, target, out, into, taken=taken, is_over=is_over)
+    if wire.fits(source, target):
+        return wire.copy(*(source, target, out, into), taken=taken, is_over=is_over, hidden=hidden)
     return _through_driver(source, target, out, into, taken=taken, hidden=hidden)
 
 

@@ -1,54 +1,32 @@
-"""Pass the rows of a COPY from one session's socket to that of another, unread.
+"""Pass the rows of a COPY from one session's socket to that of another.
 
 libpq hands over each row by itself, which costs more CPU for narrow rows than reading them at the
-source. The messages that carry rows (CopyData) are the same in both directions of the protocol, so
-that they are passed on as they are, while the driver has no statement under way.
-
-The end of the rows is found without reading them: behind the COPY a query is sent that answers with
-a random text, which rows of an older snapshot do not contain. Manual: Frontend/Backend Protocol,
-Message Formats (version 3).
+source. The messages that carry rows are the same in both directions of the protocol, so that they
+are passed on as they are, while the driver has no statement under way. Manual: COPY Operations.
 """
 
 from __future__ import annotations
 
 import os
-import re
-import secrets
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NoReturn
 
 import psycopg2
 from psycopg2 import sql
-from psycopg2.extensions import TRANSACTION_STATUS_INTRANS
 
-from pgtasks.copy.rows.messages import CLOSED, WireSocket, error
+from pgtasks.copy.rows.messages import WireSocket
 from pgtasks.errors import Failed, Unreachable
 from pgtasks.server import connection
 from pgtasks.server.connection import Connection
-from pgtasks.server.errors import translate, translated
+from pgtasks.server.errors import translate, translate_without_values, translated
 
-_CHUNK = 1 << 18  # bytes of one read
-_HELD = 1 << 14  # bytes that are kept back: more than the answers behind the rows take
-_DONE = b"c\0\0\0\4"  # CopyDone
-_ENDED = b"Z\0\0\0\5T"  # ReadyForQuery, within a transaction
-_FAILED = b"Z\0\0\0\5E"  # ReadyForQuery, within a transaction that failed
-_SAVEPOINT = "pgtasks_rows"
-# CopyDone, CommandComplete, ReadyForQuery, and the answer to the query behind
-_END = (
-    rb"c\0\0\0\x04C\0\0\0.COPY (?P<rows>\d+)\0Z\0\0\0\x05T"
-    rb"C\0\0\0.ROLLBACK\0T.{4,100}?D\0\0\0.\0\x01\0\0\0.%sC\0\0\0.SELECT 1\0Z\0\0\0\x05T\Z"
-)
-# an ErrorResponse up to its SQLSTATE
-_ERROR = re.compile(rb"E(?P<size>.{4})S[^\0]+\0V[A-Z]+\0C[0-9A-Z]{5}\0", re.DOTALL)
+_COPY_DONE = b"c\0\0\0\4"
 
 
-def fits(source: Connection, target: Connection) -> bool:
-    """Return whether rows can go this way: neither session is encrypted."""
-    return source.info.transaction_status == TRANSACTION_STATUS_INTRANS and not any(
-        conn.info.ssl_in_use or _uses_gss(conn) for conn in (source, target)
-    )
+def fits(*sessions: Connection) -> bool:
+    """Return whether rows can go this way: no session is encrypted."""
+    return not any(conn.info.ssl_in_use or _uses_gss(conn) for conn in sessions)
 
 
 def _uses_gss(conn: Connection) -> bool:
@@ -66,24 +44,31 @@ def copy(
     *,
     taken: Callable[[int], None],
     is_over: Callable[[], bool],
+    hidden: bool,
 ) -> int:
     """Pass the rows on and return their number; after an error both sessions are closed.
 
-    The source is in a transaction. `taken` is called with the bytes of each piece, `is_over` says
-    whether the copy is given up.
+    `taken`, `is_over` and `hidden` are those of `stream.copy`.
     """
-    connection.execute(source, f"SAVEPOINT {_SAVEPOINT}")
     try:
         with _opened(source, is_over) as reads, _opened(target, is_over) as writes:
-            with of_target(target):
+            with _at_target(target):
                 writes.query(into.as_string(target))
-                writes.expect(b"G")
-            with connection.watched(source):
-                sent = _Rows(reads, writes).sent(out.as_string(source), target, taken)
-            with of_target(target):
-                writes.send(_DONE)
-                received = int(writes.expect(b"C").removesuffix(b"\0").removeprefix(b"COPY "))
-                writes.expect(b"Z")
+                writes.expect(b"G")  # CopyInResponse
+            with _at_source(source, hidden=hidden):
+                reads.query(out.as_string(source))
+                reads.expect(b"H")  # CopyOutResponse
+            for piece in _read(source, reads, hidden=hidden):
+                taken(len(piece))
+                with _at_target(target):
+                    writes.refuse_answer()
+                    writes.send(piece)
+            with _at_source(source, hidden=hidden):
+                reads.expect(b"c")  # CopyDone
+                sent = _completed(reads)
+            with _at_target(target):
+                writes.send(_COPY_DONE)
+                received = _completed(writes)
         if received != sent:
             raise Failed(f"the source sent {sent} rows and the target took {received}")
     except BaseException:
@@ -91,6 +76,24 @@ def copy(
         target.close()  # whatever it has taken is rolled back
         raise
     return received
+
+
+def _read(source: Connection, reads: WireSocket, *, hidden: bool) -> Iterator[memoryview]:
+    """Yield the rows as they come; what happens to them outside is no error of the source."""
+    rows = reads.rows()
+    while True:
+        with _at_source(source, hidden=hidden):
+            piece = next(rows, None)
+        if piece is None:
+            return
+        yield piece
+
+
+def _completed(end: WireSocket) -> int:
+    """Return the number of rows of a COPY that has ended, once its session is at rest."""
+    tag = end.expect(b"C")  # CommandComplete
+    end.expect(b"Z")  # ReadyForQuery
+    return int(tag.removesuffix(b"\0").removeprefix(b"COPY "))
 
 
 @contextmanager
@@ -101,79 +104,20 @@ def _opened(conn: Connection, is_over: Callable[[], bool]) -> Iterator[WireSocke
 
 
 @contextmanager
-def of_source() -> Iterator[None]:
-    """Translate the driver's errors as those of the source."""
+def _at_source(source: Connection, *, hidden: bool) -> Iterator[None]:
+    """Watch what is asked of the source, and translate its errors."""
     try:
-        yield
+        with connection.watched(source):
+            yield
     except psycopg2.Error as exc:
-        translation = translate(exc)
+        translation = translate_without_values(exc) if hidden else translate(exc)
         if isinstance(translation, Unreachable):
             raise Unreachable("the source ended the session", hint=translation.message) from None
         raise translation from None
 
 
 @contextmanager
-def of_target(target: Connection) -> Iterator[None]:
-    """Watch a statement of the target, and translate its errors."""
+def _at_target(target: Connection) -> Iterator[None]:
+    """Watch what is asked of the target, and translate its errors."""
     with translated(), connection.watched(target):
         yield
-
-
-class _Rows:
-    """The rows between two sockets."""
-
-    def __init__(self, reads: WireSocket, writes: WireSocket) -> None:
-        self._reads, self._writes = reads, writes
-        self._nonce = secrets.token_hex(16)
-        self._end = re.compile(_END % self._nonce.encode(), re.DOTALL)
-        self._buffer = bytearray(_HELD + _CHUNK)
-
-    def sent(self, statement: str, target: Connection, taken: Callable[[int], None]) -> int:
-        """Pass on all bytes up to the end of the rows; return how many the source has counted."""
-        with of_source():
-            self._reads.query(statement)
-            self._reads.query(f"ROLLBACK TO SAVEPOINT {_SAVEPOINT}; SELECT '{self._nonce}'")
-            self._reads.expect(b"H")
-        view, held = memoryview(self._buffer), 0
-        while True:
-            with of_source():
-                size = self._received(view, held)
-                filled = held + size
-                rest = max(0, filled - _HELD)
-                end = self._found(view[rest:filled])
-            taken(size)
-            with of_target(target):
-                self._writes.refuse_answer()
-                self._writes.send(view[: rest if end is None else rest + end.start()])
-            if end is not None:
-                return int(end["rows"])
-            held = filled - rest
-            view[:held] = view[rest:filled]
-
-    def _received(self, view: memoryview, held: int) -> int:
-        """Read more bytes behind those held, raising the error that the source has ended with."""
-        while (size := self._reads.receive(view[held:])) is None:
-            # the query behind the COPY has failed too, for example because it was cancelled
-            if view[:held].tobytes().endswith(_FAILED):
-                _fail(view[:held].tobytes(), "the source did not answer")
-        if not size:
-            _fail(view[:held].tobytes(), CLOSED)
-        return size
-
-    def _found(self, tail: memoryview) -> re.Match[bytes] | None:
-        """Return the end of the rows, None if it has not come."""
-        if tail[-len(_ENDED) :] != _ENDED:
-            return None
-        data = tail.tobytes()
-        if self._nonce.encode() not in data:
-            return None
-        return self._end.search(data) or _fail(data, "the end of the rows was not understood")
-
-
-def _fail(tail: bytes, otherwise: str) -> NoReturn:
-    """Raise the error that is among the last bytes of the source."""
-    for match in _ERROR.finditer(tail):
-        body = tail[match.start() + 5 : match.start() + 1 + int.from_bytes(match["size"], "big")]
-        if body.endswith(b"\0\0"):
-            raise error(body)
-    raise psycopg2.OperationalError(otherwise)
