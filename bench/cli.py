@@ -12,7 +12,7 @@ import signal
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench import machine, results, server, workspace
+from bench import machine, results, server, sets, workspace
 from bench.cases import ALL
 from bench.contest import Bench, told
 from pgtasks import report
@@ -55,6 +55,13 @@ def parser() -> argparse.ArgumentParser:
         help="cases, a pattern: %(metavar)s",
         metavar="|".join(ALL),
     )
+    made.add_argument(
+        "--sets",
+        type=re.compile,
+        default=re.compile(""),
+        help="databases of the case `copy`, a pattern: %(metavar)s",
+        metavar="|".join(sets.names("large")),
+    )
     made.add_argument("--reps", type=_positive, default=3, help="default: %(default)s")
     made.add_argument("--json", type=Path, metavar="FILE", help="write the result there as well")
     made.add_argument(
@@ -77,7 +84,7 @@ def run(asked: argparse.Namespace) -> results.Result:
     with server.running(asked.server) as (running, room):
         facts = machine.facts(running)
         space = workspace.make(running, room, asked.scale)
-        bench = Bench(space, asked.scale, asked.reps)
+        bench = Bench(space, asked.scale, asked.reps, asked.sets)
         report.say(machine.line(facts))
         rows = [row for name, case in cases.items() for row in told(name, case, bench)]
         facts = results.ended(facts, bench.samples)

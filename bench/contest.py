@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -36,6 +37,7 @@ class Bench:
     space: Workspace
     scale: str
     reps: int
+    sets: re.Pattern[str] = re.compile("")  # of the databases that are copied
     samples: dict[str, Samples] = field(default_factory=dict)
 
     def contest(self, case: str, contenders: Sequence[Contender], *, reps: int = 0) -> Samples:

@@ -42,7 +42,8 @@ def run(bench: Bench) -> list[Row]:
         space.environment(HERE, space.server)
         for name in (TARGET, HERE):
             space.inv("db.create", "--env", name)
-        return [row for name in sets.names(bench.scale) for row in _rows(bench, space, name)]
+        names = [name for name in sets.names(bench.scale) if bench.sets.search(name)]
+        return [row for name in names for row in _rows(bench, space, name)]
 
 
 def _rows(bench: Bench, space: Workspace, name: str) -> list[Row]:
