@@ -24,7 +24,7 @@ def trust(c, env=None, fingerprint=None, yes=False, json=False, dry=False):
 
 @task(several=True)
 def check(c, env=None, json=False):
-    """Check the connection to the host, its server and its tools."""
+    """Check the connection to the host, its server, its tools."""
     with run(c, env=env, json=json) as r:
         from pgtasks.health import host as survey
 

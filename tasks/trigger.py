@@ -19,7 +19,7 @@ def apply(c, env=None, confirm=None, json=False, dry=False):
 
 @task(help={"strict": "also report triggers without a file as faults"})
 def verify(c, env=None, strict=False, json=False):
-    """Compare the files with the database; exit 5 on a difference."""
+    """Compare files and database; exit 5 on a difference."""
     with run(c, env=env, json=json) as r:
         from pgtasks.schema import trigger
 

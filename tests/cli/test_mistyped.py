@@ -162,7 +162,7 @@ def test_inv_alone_says_where_one_is_and_what_to_begin_with(
     assert done.returncode == 0, done.stderr
     assert done.stderr == "dev: nobody@127.0.0.1:1/none\n"
     assert done.stdout.startswith("environment dev (")
-    assert sum(line.startswith("  inv ") for line in done.stdout.splitlines()) == 10
+    assert sum(line.startswith("  inv ") for line in done.stdout.splitlines()) == len(FIRST)
     assert max(map(len, done.stdout.splitlines())) <= 80
 
 
