@@ -237,7 +237,7 @@ def test_a_date_is_moved_by_a_column_that_exists(
     source.decide({**RULES, "public.people.born": "date 90 days by nobody"})
     refused = inv(*task)
     assert refused.returncode == 3, refused.stderr
-    assert 'public.people.born: column "nobody" does not exist' in refused.stderr
+    assert "'public.people.born': column people.nobody does not exist" in refused.stderr
 
 
 def test_an_error_shows_no_value(source: Source, goal: str, inv: Callable[..., Any]) -> None:
