@@ -16,7 +16,7 @@ FIRST = (
     ("backup.list", "list the backups"),
     ("db.restore --dry", "show what a restore would do, and do nothing"),
     ("db.copy SOURCE TARGET", "copy a database over that of another environment"),
-    ("db.undo", "return to the database before the last restore or copy"),
+    ("db.undo", "take the last restore or copy back"),
     ("db.shell", "open psql on the database"),
     ("migrate.up", "apply the pending migrations"),
     ("env.list", "list all environments; any task takes --env NAME"),
