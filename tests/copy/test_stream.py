@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import psycopg2
 import pytest
+import servers
 from psycopg2 import sql
 from servers import Cluster
 from waiting import until
@@ -22,6 +24,8 @@ from pgtasks.copy.rows import messages, stream, wire
 from pgtasks.errors import Failed, PgtasksError, Unreachable
 from pgtasks.server import connection
 from pgtasks.server.connection import Connection
+from pgtasks.settings.secret import Secret
+from pgtasks.settings.target import Target
 
 INTO = sql.SQL("COPY public.copied FROM STDIN (FORMAT {})")
 ENDLESS = sql.SQL("COPY (SELECT generate_series(1, 1000000000)) TO STDOUT (FORMAT {})")
@@ -318,3 +322,59 @@ def test_a_server_that_sends_other_messages_among_rows_cannot_command_the_target
             stream.copy(reads, writes, out, INTO.format(sql.SQL("text")))
         assert writes.closed
     assert cluster.value("SELECT count(*) FROM copied", database) == 0
+
+
+def over_tcp(cluster: Cluster, database: str, *, sslmode: str = "disable") -> Target:
+    """Return the target of a database by the server's port on 127.0.0.1."""
+    return replace(
+        cluster.target(database),
+        host="127.0.0.1",
+        port=cluster.tcp_port,
+        password=Secret(cluster.password),
+        parameters={"sslmode": sslmode},
+    )
+
+
+def passed(target: Target) -> int:
+    """Return the rows that a copy between two sessions has passed on."""
+    out = sql.SQL("COPY (SELECT i FROM generate_series(1, 1000) i) TO STDOUT")
+    with connection.session(target) as reads, connection.session(target) as writes:
+        connection.execute(writes, "CREATE TEMP TABLE copied (i int)")
+        return stream.copy(reads, writes, out, sql.SQL("COPY pg_temp.copied FROM STDIN"))
+
+
+def test_rows_pass_between_sessions_over_tcp(
+    password_cluster: Cluster, fresh_database: Callable[..., str]
+) -> None:
+    target = over_tcp(password_cluster, fresh_database(password_cluster))
+    with connection.session(target) as reads:
+        assert wire.fits(reads)
+    assert passed(target) == 1000
+
+
+def test_sessions_with_tls_go_through_the_driver(tmp_path: Path) -> None:
+    bins = servers.system_bins()
+    if not bins:
+        pytest.skip("the server of the wheel has no TLS")
+    with servers.running(bins[max(bins)], password="of a test", tcp=True) as cluster:
+        key, certificate = cluster.folder / "server.key", cluster.folder / "server.crt"
+        made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=test"]
+        subprocess.run([*made, "-keyout", key, "-out", certificate], check=True)
+        for path in (key, certificate):
+            path.chmod(0o600)
+            os.chown(path, *owner_of(cluster))
+        cluster.execute(f"ALTER SYSTEM SET ssl_key_file = '{key}'")
+        cluster.execute(f"ALTER SYSTEM SET ssl_cert_file = '{certificate}'")
+        cluster.execute("ALTER SYSTEM SET ssl = on")
+        cluster.execute("SELECT pg_reload_conf()")
+        until(lambda: cluster.value("SHOW ssl") == "on")
+        target = over_tcp(cluster, "postgres", sslmode="require")
+        with connection.session(target) as reads:
+            assert not wire.fits(reads)
+        assert passed(target) == 1000
+
+
+def owner_of(cluster: Cluster) -> tuple[int, int]:
+    """Return the account of a server's files."""
+    status = (cluster.folder / "data").stat()
+    return status.st_uid, status.st_gid

@@ -11,6 +11,7 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from weakref import WeakKeyDictionary
 
 import psycopg2
 from psycopg2 import sql
@@ -22,11 +23,15 @@ from pgtasks.server.connection import Connection
 from pgtasks.server.errors import translate, translate_without_values, translated
 
 _COPY_DONE = b"c\0\0\0\4"
+_encrypted: WeakKeyDictionary[Connection, bool] = WeakKeyDictionary()
 
 
 def fits(*sessions: Connection) -> bool:
     """Return whether rows can go this way: no session is encrypted."""
-    return not any(conn.info.ssl_in_use or _uses_gss(conn) for conn in sessions)
+    for conn in sessions:
+        if conn not in _encrypted:
+            _encrypted[conn] = conn.info.ssl_in_use or _uses_gss(conn)
+    return not any(_encrypted[conn] for conn in sessions)
 
 
 def _uses_gss(conn: Connection) -> bool:
