@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from pgtasks import report
 from pgtasks.server.quoting import qualified
@@ -78,6 +80,12 @@ SELECT CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE pg_get_userbyid(a.grantee)::te
 FROM pg_class c CROSS JOIN aclexplode(coalesce(c.relacl, acldefault('r', c.relowner))) a
 WHERE c.oid = %s GROUP BY a.grantee ORDER BY 1
 """
+# what format_type() spells out
+_LONG = (
+    (r"^(timestamp|time)(\(\d\))? with time zone", r"\1tz\2"),
+    (r"^(timestamp|time)(\(\d\))? without time zone", r"\1\2"),
+    (r"^character varying", "varchar"),
+)
 
 
 @dataclass(frozen=True)
@@ -131,10 +139,12 @@ class Column:
     value: str
     comment: str
 
-    @property
-    def null(self) -> str:
-        """Return `null` if the column may be."""
-        return "" if self.not_null else "null"
+    def cells(self) -> tuple[Any, ...]:
+        """Return the cells of its row."""
+        type = self.type
+        for pattern, short in _LONG:
+            type = re.sub(pattern, short, type)
+        return self.name, type, "" if self.not_null else "null", self.value, self.comment
 
 
 @dataclass(frozen=True)
@@ -144,6 +154,10 @@ class Constraint:
     name: str
     definition: str
     valid: bool
+
+    def cells(self) -> tuple[Any, ...]:
+        """Return the cells of its row."""
+        return self.name, self.definition + ("" if self.valid else " (not validated)")
 
 
 @dataclass(frozen=True)
@@ -157,6 +171,12 @@ class Index:
     valid: bool
     unique: bool
 
+    def cells(self) -> tuple[Any, ...]:
+        """Return the cells of its row."""
+        _, _, method = self.definition.partition(" USING ")
+        marks = ("" if self.valid else "INVALID ") + ("unique " if self.unique else "")
+        return self.name, report.size(self.bytes), self.scans, marks + method
+
 
 @dataclass(frozen=True)
 class Reference:
@@ -166,6 +186,10 @@ class Reference:
     name: str
     definition: str
 
+    def cells(self) -> tuple[Any, ...]:
+        """Return the cells of its row."""
+        return self.table, self.name, self.definition
+
 
 @dataclass(frozen=True)
 class Trigger:
@@ -174,6 +198,12 @@ class Trigger:
     name: str
     definition: str
     enabled: bool
+
+    def cells(self) -> tuple[Any, ...]:
+        """Return the cells of its row."""
+        _, _, rest = self.definition.partition(" TRIGGER ")
+        _, _, what = rest.partition('" ' if rest.startswith('"') else " ")
+        return self.name, ("" if self.enabled else "DISABLED ") + what
 
 
 @dataclass(frozen=True)
@@ -186,6 +216,10 @@ class Policy:
     rows: str
     new_rows: str
 
+    def cells(self) -> tuple[Any, ...]:
+        """Return the cells of its row."""
+        return self.name, self.command, ", ".join(self.roles), self.rows, self.new_rows
+
 
 @dataclass(frozen=True)
 class Grant:
@@ -193,6 +227,10 @@ class Grant:
 
     role: str
     privileges: list[str]
+
+    def cells(self) -> tuple[Any, ...]:
+        """Return the cells of its row."""
+        return self.role, ", ".join(self.privileges)
 
 
 def _ago(done: str, seconds: float | None) -> str:

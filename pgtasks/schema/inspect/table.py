@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -26,11 +24,15 @@ from pgtasks.server import connection
 from pgtasks.server.connection import Connection
 from pgtasks.server.quoting import qualified
 
-_LONG = (
-    (r"^(timestamp|time)(\(\d\))? with time zone", r"\1tz\2"),
-    (r"^(timestamp|time)(\(\d\))? without time zone", r"\1\2"),
-    (r"^character varying", "varchar"),
-)
+_BLOCKS = {
+    "columns": ("column", "type", "null", "default", "comment"),
+    "constraints": ("constraint", "definition"),
+    "indexes": ("index", "size", "scans", "definition"),
+    "references": ("referenced by", "constraint", "definition"),
+    "triggers": ("trigger", "definition"),
+    "policies": ("policy", "command", "roles", "rows", "new rows"),
+    "grants": ("role", "privileges"),
+}
 
 
 @dataclass(frozen=True)
@@ -48,87 +50,18 @@ class Table:
 
     def lines(self) -> list[str]:
         """Return what a person reads."""
-        return [*self.head.lines(), *(line for block in self._blocks() for line in block)]
-
-    def _blocks(self) -> Iterator[list[str]]:
-        yield _block(
-            ("column", "type", "null", "default", "comment"),
-            [
-                (
-                    each.name,
-                    _short(each.type),
-                    "" if each.not_null else "null",
-                    each.value,
-                    each.comment,
-                )
-                for each in self.columns
-            ],
-        )
-        yield _block(
-            ("constraint", "definition"),
-            [
-                (each.name, each.definition + ("" if each.valid else " (not validated)"))
-                for each in self.constraints
-            ],
-        )
-        yield _block(
-            ("index", "size", "scans", "definition"),
-            [
-                (each.name, report.size(each.bytes), each.scans, _index(each))
-                for each in self.indexes
-            ],
-        )
-        yield _block(
-            ("referenced by", "constraint", "definition"),
-            [(each.table, each.name, each.definition) for each in self.references],
-        )
-        yield _block(
-            ("trigger", "definition"),
-            [
-                (each.name, ("" if each.enabled else "DISABLED ") + _trigger(each))
-                for each in self.triggers
-            ],
-        )
-        yield _block(
-            ("policy", "command", "roles", "rows", "new rows"),
-            [
-                (each.name, each.command, ", ".join(each.roles), each.rows, each.new_rows)
-                for each in self.policies
-            ],
-        )
-        yield _block(
-            ("role", "privileges"),
-            [(each.role, ", ".join(each.privileges)) for each in self.grants],
-        )
+        lines = list(self.head.lines())
+        for name, headings in _BLOCKS.items():
+            if rows := [each.cells() for each in getattr(self, name)]:
+                lines += ["", *report.table(headings, rows, runs_on=True).splitlines()]
         if self.head.definition:
-            yield ["", *self.head.definition.splitlines()]
+            lines += ["", *self.head.definition.splitlines()]
+        return lines
 
     def as_json(self) -> dict[str, Any]:
         """Return plain data."""
         every = asdict(self)
         return {**every.pop("head"), "kind": KINDS[self.head.kind], **every}
-
-
-def _block(headings: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
-    return ["", *report.table(headings, rows, runs_on=True).splitlines()] if rows else []
-
-
-def _short(type: str) -> str:
-    """Return the short name of a type that format_type() spells out."""
-    for pattern, short in _LONG:
-        type = re.sub(pattern, short, type)
-    return type
-
-
-def _index(index: Index) -> str:
-    _, _, method = index.definition.partition(" USING ")
-    marks = ("" if index.valid else "INVALID ") + ("unique " if index.unique else "")
-    return marks + method
-
-
-def _trigger(trigger: Trigger) -> str:
-    _, _, rest = trigger.definition.partition(" TRIGGER ")
-    return rest.partition(" ")[2] if not rest.startswith('"') else rest.partition('" ')[2]
 
 
 def table(conn: Connection, name: str) -> Table:
