@@ -39,6 +39,7 @@ ALTER TABLE customer DISABLE TRIGGER "on change";
 CREATE TABLE log (at date, what text) PARTITION BY RANGE (at);
 CREATE TABLE log_1 PARTITION OF log FOR VALUES FROM ('2024-01-01') TO ('2025-01-01');
 CREATE TABLE log_2 PARTITION OF log FOR VALUES FROM ('2025-01-01') TO ('2026-01-01');
+CREATE MATERIALIZED VIEW counted AS SELECT count(*) FROM log;
 CREATE VIEW named AS SELECT id FROM customer;
 CREATE TABLE "Old ""s"" shop".customer (id int);
 INSERT INTO country VALUES ('de', 'Germany');
@@ -70,6 +71,7 @@ def test_all_tables_with_their_rows_and_sizes(cluster: Cluster, shop: str) -> No
         ("public", "customer"),
         ("public", "log"),
         ("public", "named"),
+        ("public", "counted"),
         ('Old "s" shop', "customer"),
     }
     log, customer = facts["public", "log"], facts["public", "customer"]
@@ -77,7 +79,7 @@ def test_all_tables_with_their_rows_and_sizes(cluster: Cluster, shop: str) -> No
     measured = "SELECT pg_table_size('customer'), pg_indexes_size('customer')"
     assert cluster.execute(measured, shop) == [(customer.table_bytes, customer.index_bytes)]
     assert customer.rows == 5000
-    assert found.lines()[-1].startswith("4 tables, 1 view, ")
+    assert found.lines()[-1].startswith("4 tables, 2 views, ")
     assert '"Old ""s"" shop".customer' in "\n".join(found.lines())
 
 
@@ -140,6 +142,7 @@ def test_what_refers_to_a_table(cluster: Cluster, shop: str) -> None:
         lines = table(conn, "log_1").lines()
         assert any(line.startswith("partition of public.log FOR VALUES FROM ") for line in lines)
         assert "   FROM public.customer;" in table(conn, "named").lines()
+        assert table(conn, "counted").lines()[0].startswith("public.counted, materialized view of ")
 
 
 def test_a_name_that_means_no_table_or_several(cluster: Cluster, shop: str) -> None:
@@ -171,10 +174,10 @@ def test_the_tasks(project: Path, inv: Callable[..., Any], cluster: Cluster, dat
     cluster.psql(database, SHOP)
     done = inv("inspect.tables", "--json")
     assert done.returncode == 0, done.stderr
-    assert len(json.loads(done.stdout)["tables"]) == 5
+    assert len(json.loads(done.stdout)["tables"]) == 6
     assert "public.log" in inv("inspect.size").stdout
     assert "customer_country_fkey" in inv("inspect.table", "public.customer").stdout
     refused = inv("inspect.table", "nothing")
     assert refused.returncode == 2
-    assert "'*.nothing' matches no table" in refused.stderr
+    assert "error: no table or view is named 'nothing', inv inspect.tables" in refused.stderr
     assert inv("inspect.activity").returncode == 0

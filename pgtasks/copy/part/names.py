@@ -60,7 +60,10 @@ def matched(
     by_pattern = catalog.matching(conn, patterns, kinds=kinds)
     for pattern, oids in by_pattern.items():
         if not oids:
-            raise Refused(f"{flag} {pattern!r} matches no table{_nearest(conn, pattern, kinds)}")
+            known = len(_known(conn, kinds, schema=True))
+            among = f" of the {plural(known, 'table')} of the database"
+            near = nearest(conn, pattern, kinds) or among
+            raise Refused(f"{flag} {pattern!r} matches no table{near}")
     named = frozenset(oid for oids in by_pattern.values() for oid in oids)
     of = partitions(conn) if parts else {}
     return named.union(*(of.get(oid, ()) for oid in named))
@@ -78,13 +81,12 @@ def partitions(conn: Connection) -> dict[int, frozenset[int]]:
     return {whole: frozenset(parts) for whole, parts in rows}
 
 
-def _nearest(conn: Connection, pattern: str, kinds: str) -> str:
+def nearest(conn: Connection, pattern: str, kinds: str) -> str:
+    """Return `, did you mean 'orders'?` for a pattern that matches nothing, or an empty text."""
     known = _known(conn, kinds, schema="." in pattern)
     plain = re.sub(r'["*?]', "", pattern).lower()
     near = difflib.get_close_matches(plain, list(known), _NEAREST, 0.6)
-    if near:
-        return f", did you mean {' or '.join(repr(known[name]) for name in near)}?"
-    return f" of the {plural(len(known), 'table')} of the database"
+    return f", did you mean {' or '.join(repr(known[name]) for name in near)}?" if near else ""
 
 
 def _known(conn: Connection, kinds: str, *, schema: bool) -> dict[str, str]:

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from pgtasks import report
+from pgtasks.server.catalog import OWN_SCHEMA
 from pgtasks.server.quoting import qualified
 
-HEAD = """
-SELECT n.nspname AS schema, c.relname AS name, c.relkind::text AS kind,
+HEAD = f"""
+SELECT c.oid::bigint AS oid, n.nspname AS schema, c.relname AS name, c.relkind::text AS kind,
   pg_get_userbyid(c.relowner) AS owner,
   CASE WHEN c.reltuples >= 0 THEN c.reltuples::bigint END AS rows,
   CASE WHEN c.relkind IN ('r', 'm') THEN pg_table_size(c.oid) END AS table_bytes,
@@ -29,7 +30,7 @@ SELECT n.nspname AS schema, c.relname AS name, c.relkind::text AS kind,
     AS vacuumed_ago
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_stat_all_tables s ON s.relid = c.oid
-WHERE c.oid = ANY (%s::oid[]) ORDER BY c.oid
+WHERE c.oid = ANY (%s::oid[]) AND {OWN_SCHEMA} ORDER BY c.oid
 """
 COLUMNS = """
 SELECT a.attname AS name, format_type(a.atttypid, a.atttypmod) AS type, a.attnotnull AS not_null,
@@ -80,6 +81,13 @@ SELECT CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE pg_get_userbyid(a.grantee)::te
 FROM pg_class c CROSS JOIN aclexplode(coalesce(c.relacl, acldefault('r', c.relowner))) a
 WHERE c.oid = %s GROUP BY a.grantee ORDER BY 1
 """
+_KINDS = {
+    "r": "table",
+    "p": "partitioned table",
+    "v": "view",
+    "m": "materialized view",
+    "f": "foreign table",
+}
 # what format_type() spells out
 _LONG = (
     (r"^(timestamp|time)(\(\d\))? with time zone", r"\1tz\2"),
@@ -92,6 +100,7 @@ _LONG = (
 class Head:
     """The table itself. `analyzed_ago` and `vacuumed_ago` are seconds, None for never."""
 
+    oid: int
     schema: str
     name: str
     kind: str
@@ -112,8 +121,7 @@ class Head:
     def lines(self) -> Iterator[str]:
         """Yield what a person reads."""
         unlogged = "unlogged " if self.unlogged else ""
-        kind = {"r": "table", "p": "partitioned table", "f": "foreign table"}.get(self.kind, "view")
-        of = f"{qualified(self.schema, self.name)}, {unlogged}{kind} of {self.owner!r}"
+        of = f"{qualified(self.schema, self.name)}, {unlogged}{_KINDS[self.kind]} of {self.owner!r}"
         yield of + (f": {self.comment}" if self.comment else "")
         if self.table_bytes is not None:
             known = self.rows is not None

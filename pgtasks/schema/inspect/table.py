@@ -8,6 +8,7 @@ from typing import Any
 from pgtasks import report
 from pgtasks.copy.part import names
 from pgtasks.errors import Refused
+from pgtasks.report import typed
 from pgtasks.schema.inspect import facts
 from pgtasks.schema.inspect.facts import (
     Column,
@@ -20,10 +21,11 @@ from pgtasks.schema.inspect.facts import (
     Trigger,
 )
 from pgtasks.schema.inspect.tables import KINDS
-from pgtasks.server import connection
+from pgtasks.server import catalog, connection
 from pgtasks.server.connection import Connection
 from pgtasks.server.quoting import qualified
 
+_KINDS = "".join(KINDS)
 _BLOCKS = {
     "columns": ("column", "type", "null", "default", "comment"),
     "constraints": ("constraint", "definition"),
@@ -61,18 +63,23 @@ class Table:
     def as_json(self) -> dict[str, Any]:
         """Return plain data."""
         every = asdict(self)
-        return {**every.pop("head"), "kind": KINDS[self.head.kind], **every}
+        head = every.pop("head")
+        del head["oid"]
+        return {**head, "kind": KINDS[self.head.kind], **every}
 
 
 def table(conn: Connection, name: str) -> Table:
     """Return all facts about the table, raising Refused if the name matches none or several."""
     pattern = name if len(names.parted(name, ".")) > 1 else f"*.{name}"  # of any schema
-    oids = sorted(names.matched(conn, "NAME", [pattern], kinds="rpvmf", parts=False))
+    oids = sorted(catalog.matching(conn, [pattern], kinds=_KINDS)[pattern])
     heads = connection.rows(conn, facts.HEAD, (oids,), into=Head)
-    if len(heads) != 1:
+    if not heads:
+        near = names.nearest(conn, pattern, _KINDS) or f", {typed.task('inspect.tables')} lists all"
+        raise Refused(f"no table or view is named {name!r}{near}")
+    if len(heads) > 1:
         which = names.few(sorted(qualified(head.schema, head.name) for head in heads))
         raise Refused(f"{name!r} matches {len(heads)} tables: {which}")
-    of = (oids[0],)
+    of = (heads[0].oid,)
     return Table(
         heads[0],
         tuple(connection.rows(conn, facts.COLUMNS, of, into=Column)),
