@@ -218,6 +218,20 @@ def test_the_bytes_of_the_rows_are_told(ends: Ends) -> None:
     assert sum(told) >= 1_000_000
 
 
+def test_a_target_may_say_something_during_the_copy(cluster: Cluster, database: str) -> None:
+    """Of whatever length, and in pieces: INFO is sent whatever client_min_messages says."""
+    says = "BEGIN IF i % 500 = 0 THEN RAISE INFO '%', repeat('x', i * 10); END IF; RETURN true; END"
+    cluster.execute(
+        f"CREATE FUNCTION says(i int) RETURNS bool LANGUAGE plpgsql AS $${says}$$;"
+        "CREATE TABLE copied (i int CHECK (public.says(i)))",
+        database,
+    )
+    target = cluster.target(database)
+    out = sql.SQL("COPY (SELECT i FROM generate_series(1, 60000) i) TO STDOUT")
+    with connection.session(target) as reads, connection.session(target) as writes:
+        assert stream.copy(reads, writes, out, INTO.format(sql.SQL("text"))) == 60000
+
+
 def test_an_error_reads_as_the_driver_prints_it(
     cluster: Cluster, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -38,9 +38,9 @@ class WireSocket:
 
     def __init__(self, handle: socket.socket, is_over: Callable[[], bool]) -> None:
         self._handle, self._is_over = handle, is_over
-        self._readable, self._writable = select.poll(), select.poll()
+        self._readable, self._either = select.poll(), select.poll()
         self._readable.register(handle, select.POLLIN)
-        self._writable.register(handle, select.POLLOUT)
+        self._either.register(handle, select.POLLIN | select.POLLOUT)
         self._buffer = bytearray(_CHUNK)
         self._begin = self._end = 0  # of what is read and not used
 
@@ -50,13 +50,17 @@ class WireSocket:
         self.send(b"Q" + struct.pack("!I", len(data) + 4) + data)
 
     def send(self, data: bytes | memoryview) -> None:
-        """Send all of it."""
+        """Send all of it, raising the error of a server that answers before.
+
+        What it says meanwhile is read: else it would wait for us, and we for it.
+        """
         rest = memoryview(data)
         while rest:
             try:
                 rest = rest[self._handle.send(rest) :]
             except BlockingIOError:
-                self._wait(self._writable)
+                self._wait(self._either)
+                self.refuse_answer()
             except OSError as exc:
                 raise psycopg2.OperationalError(f"{_CLOSED} ({exc.strerror})") from None
 
@@ -95,23 +99,33 @@ class WireSocket:
                 return body
             if received == b"E":
                 raise error(body)
-            if received not in _ASIDE:
-                raise psycopg2.OperationalError(f"unexpected message {received!r} of the server")
+            _refuse_unless_aside(received)
 
     def refuse_answer(self) -> None:
         """Raise the error of a server that answers before it has all rows."""
-        if self._readable.poll(0):
-            raise error(self.expect(b"E"))
+        while self._readable.poll(0):
+            self._receive(self._wanted())
+        while self._end - self._begin >= self._wanted():  # a message may not have come as a whole
+            received, body = self._message()
+            if received == b"E":
+                raise error(body)
+            _refuse_unless_aside(received)
 
     def _message(self) -> tuple[bytes, bytes]:
         self._need(_HEAD.size)
-        kind, size = _HEAD.unpack_from(self._buffer, self._begin)
+        self._need(self._wanted())
+        begin, end = self._begin, self._begin + self._wanted()
+        self._begin = end
+        return bytes(self._buffer[begin : begin + 1]), bytes(self._buffer[begin + _HEAD.size : end])
+
+    def _wanted(self) -> int:
+        """Return the bytes of the next message, those of its head before that has come."""
+        if self._end - self._begin < _HEAD.size:
+            return _HEAD.size
+        _, size = _HEAD.unpack_from(self._buffer, self._begin)
         if not 4 <= size <= _MOST:
             raise psycopg2.OperationalError(f"unexpected message of {size} bytes of the server")
-        self._need(1 + size)
-        begin = self._begin + _HEAD.size
-        self._begin += 1 + size
-        return bytes((kind,)), bytes(self._buffer[begin : self._begin])
+        return 1 + int(size)
 
     def _head(self) -> int:
         """Return the letter of the next message, once it and its length are read."""
@@ -151,6 +165,11 @@ class WireSocket:
             if ready.poll(_LOOK):
                 return
         raise Failed("the copy was given up")
+
+
+def _refuse_unless_aside(kind: bytes) -> None:
+    if kind not in _ASIDE:
+        raise psycopg2.OperationalError(f"unexpected message {kind!r} of the server")
 
 
 def rows_end(data: bytes | bytearray, begin: int, end: int) -> int:
