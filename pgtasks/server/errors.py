@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import psycopg2
+from psycopg2.errors import lookup
 
 from pgtasks.errors import Failed, PgtasksError, Unreachable
 from pgtasks.report import typed
@@ -17,8 +18,6 @@ from pgtasks.settings.target import Target
 
 # SQLSTATEs that end the connection: lost, shut down, timed out
 _ENDED = ("08", "57P", "25P03", "25P04")
-# SQLSTATEs of errors whose message may show a value
-_ABOUT_VALUES = ("21", "22", "23", "2F", "38", "39", "42", "P0", "XX")
 _WAYS_OUT = {  # tasks are in braces
     r"could not (access|load|open) (file|library)|access to library .* is not allowed": ": if a "
     "setting names that library, run ALTER DATABASE DATABASE_NAME RESET local_preload_libraries (or"
@@ -69,12 +68,21 @@ def translated_without_values() -> Iterator[None]:
 
 def translate_without_values(exc: psycopg2.Error) -> PgtasksError:
     """Return our error for an error of a query that reads masked values, without any of them."""
-    if not (exc.pgcode or "").startswith(_ABOUT_VALUES):
+    if isinstance(exc, SessionLost) or exc.pgcode is None:  # the words are not the server's
         return translate(exc)
-    return Failed(
-        f"a mask or a condition failed ({exc.__class__.__name__}, {exc.pgcode}): the server's "
-        "message may show a value, only the log of the source has it"
-    )
+    known = _standard(exc.pgcode)
+    hidden = "the server's message may show a value, only the log of the source has it"
+    if exc.pgcode.startswith(_ENDED):
+        return Unreachable(f"the server ended the connection ({known}): {hidden}")
+    return Failed(f"a mask or a condition failed ({known}): {hidden}")
+
+
+def _standard(code: str) -> str:
+    """Return the name of an SQLSTATE, and no other one: a function may raise a value as its own."""
+    try:
+        return f"{lookup(code).__name__}, {code}"
+    except KeyError:
+        return "an SQLSTATE of its own"
 
 
 def translate(exc: psycopg2.Error) -> PgtasksError:

@@ -249,6 +249,25 @@ def test_an_error_shows_no_value(source: Source, goal: str, inv: Callable[..., A
     assert "Erika" not in inv("journal.list", "--json").stdout
 
 
+@pytest.mark.parametrize("code", ["ERIKA", "57014", "57P01", "08006", "0A000", "P0001"])
+def test_an_error_shows_no_value_whatever_its_sqlstate(
+    cluster: Cluster, source: Source, goal: str, inv: Callable[..., Any], code: str
+) -> None:
+    raises = f"RAISE EXCEPTION 'Erika %', t USING DETAIL = t, HINT = t, ERRCODE = '{code}'"
+    cluster.execute(
+        "CREATE FUNCTION public.fails(t text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS"
+        f" $f$ BEGIN {raises}; END $f$",
+        source.database,
+    )
+    source.decide({**RULES, "public.people.notes": "public.fails(name)"})
+    refused = inv("db.copy", "qa", "dev", "--json")
+    assert refused.returncode in (1, 4), refused.stderr
+    assert "people: " in refused.stderr
+    shown = refused.stderr + refused.stdout + inv("journal.list", "--json").stdout
+    assert "Erika" not in shown
+    assert "ERIKA" not in shown
+
+
 def test_the_key_is_in_no_statement(
     cluster: Cluster, source: Source, goal: str, inv: Callable[..., Any]
 ) -> None:
@@ -541,8 +560,8 @@ ALTER TABLE people ADD pair more.pair;
 @pytest.mark.parametrize(
     ("where", "text", "words"),
     [
-        ("notes", "more.low(notes)", "low() belongs to role"),
-        ("notes", "OPERATOR(more.@@) notes", "@@() belongs to role"),
+        ("notes", "more.low(notes)", "low() is or runs code of role"),
+        ("notes", "OPERATOR(more.@@) notes", "@@() is or runs code of role"),
         ("pair", "'a'", "it is of a type of a plain role"),
     ],
 )
