@@ -12,7 +12,7 @@ import psycopg2
 import pytest
 from servers import Cluster
 
-from pgtasks.errors import Refused
+from pgtasks.errors import Failed, Refused
 from pgtasks.schema.inspect.activity import activity
 from pgtasks.schema.inspect.size import sizes
 from pgtasks.schema.inspect.table import table
@@ -98,6 +98,16 @@ def test_a_locked_table_is_not_waited_for(cluster: Cluster, shop: str) -> None:
         customer = next(each for each in found.tables if str(each) == "public.customer")
         assert customer.table_bytes
         assert connection.value(conn, "SHOW lock_timeout") == "0"
+
+
+@pytest.mark.parametrize("name", ["country", "log_1"])
+def test_a_locked_table_and_its_partitions(cluster: Cluster, shop: str, name: str) -> None:
+    with reading(cluster, shop) as conn, held(cluster, shop, f"LOCK TABLE {name}"):
+        log = next(each for each in tables(conn).tables if each.name == "log")
+        assert log.partitions == 2
+        assert "a table is locked" in sizes(conn).lines()[-1]
+        with pytest.raises(Failed, match=f"'{name}' is locked, inv inspect.activity shows"):
+            table(conn, name)
 
 
 @contextmanager

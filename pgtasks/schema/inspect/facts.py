@@ -122,7 +122,7 @@ class Head:
         """Yield what a person reads."""
         unlogged = "unlogged " if self.unlogged else ""
         of = f"{qualified(self.schema, self.name)}, {unlogged}{_KINDS[self.kind]} of {self.owner!r}"
-        yield of + (f": {self.comment}" if self.comment else "")
+        yield report.printable(of + (f": {self.comment}" if self.comment else ""))
         if self.table_bytes is not None:
             known = self.rows is not None
             rows = f"about {report.plural(self.rows or 0, 'row')}" if known else "unknown rows"

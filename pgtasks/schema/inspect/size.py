@@ -35,6 +35,8 @@ class Sizes:
         headings = ("table", "size", f"{_TABLE} table, {_INDEX} indexes", "of all")
         shown = report.table(headings, rows, gives=(headings[2],)).splitlines() if rows else []
         more = f", and {report.plural(rest, 'smaller table')}" if rest > 0 else ""
+        locked = ", a table is locked: its size and others are estimates"
+        more += locked if self.tables.estimated else ""
         return [*shown, f"{report.size(self.bytes)} with the catalog and what is free{more}"]
 
     def _largest(self) -> list[TableSize]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from pgtasks import report
 from pgtasks.copy.part import names
-from pgtasks.errors import Refused
+from pgtasks.errors import Failed, Refused
 from pgtasks.report import typed
 from pgtasks.schema.inspect import facts
 from pgtasks.schema.inspect.facts import (
@@ -20,7 +20,7 @@ from pgtasks.schema.inspect.facts import (
     Reference,
     Trigger,
 )
-from pgtasks.schema.inspect.tables import KINDS
+from pgtasks.schema.inspect.tables import KINDS, waiting_briefly
 from pgtasks.server import catalog, connection
 from pgtasks.server.connection import Connection
 from pgtasks.server.quoting import qualified
@@ -69,7 +69,22 @@ class Table:
 
 
 def table(conn: Connection, name: str) -> Table:
-    """Return all facts about the table, raising Refused if the name matches none or several."""
+    """Return all facts about the table, raising Refused if the name matches none or several.
+
+    Raises Failed for a table that is locked exclusively, as the server shows its definitions only
+    with a lock.
+    """
+    with waiting_briefly(conn):
+        try:
+            return _read(conn, name)
+        except Failed as exc:
+            if "lock timeout" not in exc.message:
+                raise
+            by_whom = typed.task("inspect.activity")
+            raise Failed(f"{name!r} is locked, {by_whom} shows the sessions") from None
+
+
+def _read(conn: Connection, name: str) -> Table:
     pattern = name if len(names.parted(name, ".")) > 1 else f"*.{name}"  # of any schema
     oids = sorted(catalog.matching(conn, [pattern], kinds=_KINDS)[pattern])
     heads = connection.rows(conn, facts.HEAD, (oids,), into=Head)

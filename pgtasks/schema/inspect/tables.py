@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -24,15 +25,17 @@ KINDS = {
 # The rows and bytes of a partitioned table are those of its partitions. A size function waits for a
 # table that is locked exclusively.
 _TABLES = f"""
-WITH own AS (
+WITH RECURSIVE own AS (
   SELECT c.oid, c.relkind, c.relname, n.nspname, c.relispartition, c.reltuples, c.relpages
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
   WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND c.relpersistence <> 't' AND {OWN_SCHEMA}
     AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass
       AND d.objid = c.oid AND d.deptype = 'e')),
+inside (oid, relid) AS (
+  SELECT oid, oid FROM own WHERE relkind = 'p'
+  UNION ALL SELECT t.oid, i.inhrelid FROM inside t JOIN pg_inherits i ON i.inhparent = t.relid),
 parts AS (
-  SELECT o.oid, t.relid FROM own o CROSS JOIN LATERAL pg_partition_tree(o.oid) t
-  WHERE o.relkind = 'p' AND t.isleaf
+  SELECT t.oid, t.relid FROM inside t JOIN pg_class c ON c.oid = t.relid AND c.relkind <> 'p'
   UNION ALL SELECT oid, oid FROM own WHERE relkind IN ('r', 'm')),
 facts AS (
   SELECT p.oid, count(*)::int AS parts,
@@ -53,7 +56,7 @@ _ESTIMATED = {
 }
 _SCHEMAS = f"SELECT n.nspname FROM pg_namespace n WHERE {OWN_SCHEMA} ORDER BY 1"
 _BRIEFLY = "SET lock_timeout = '500ms'"
-_AT_ONCE = "SET lock_timeout = 0"
+_WITHOUT_LIMIT = "SET lock_timeout = 0"
 
 
 @dataclass(frozen=True)
@@ -123,14 +126,22 @@ def tables(conn: Connection, schema: str = "") -> Tables:
     """
     if schema:
         _refuse_unknown(schema, connection.rows(conn, _SCHEMAS, into=str))
+    with waiting_briefly(conn):
+        try:
+            return Tables(_read(conn, schema, _MEASURED))
+        except Failed:
+            return Tables(_read(conn, schema, _ESTIMATED), estimated=True)
+
+
+@contextmanager
+def waiting_briefly(conn: Connection) -> Iterator[None]:
+    """Let statements of a block fail that wait for a lock for more than half a second."""
     connection.execute(conn, _BRIEFLY)
     try:
-        return Tables(_read(conn, schema, _MEASURED))
-    except Failed:
-        return Tables(_read(conn, schema, _ESTIMATED), estimated=True)
+        yield
     finally:
         if not conn.closed:
-            connection.execute(conn, _AT_ONCE)
+            connection.execute(conn, _WITHOUT_LIMIT)
 
 
 def _read(conn: Connection, schema: str, sizes: dict[str, str]) -> tuple[TableSize, ...]:
