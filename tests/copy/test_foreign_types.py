@@ -68,7 +68,19 @@ CREATE OPERATOR more.=== (LEFTARG = int, RIGHTARG = int, FUNCTION = more.same);
 CREATE FUNCTION more.paired(text) RETURNS more.pair LANGUAGE plpgsql IMMUTABLE AS
   $f$ BEGIN PERFORM more.spy(); RETURN ROW($1)::more.pair; END $f$;
 CREATE CAST (text AS more.pair) WITH FUNCTION more.paired(text);
+CREATE FUNCTION more.ok(text) RETURNS bool LANGUAGE plpgsql IMMUTABLE AS
+  $f$ BEGIN PERFORM more.spy(); RETURN true; END $f$;
+CREATE DOMAIN more.dom AS text CHECK (more.ok(VALUE));
+CREATE FUNCTION more.num(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS
+  $f$ BEGIN PERFORM more.spy(); RETURN $1; END $f$;
+CREATE FUNCTION more.sum(int, int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS
+  $f$ BEGIN PERFORM more.spy(); RETURN $1 + $2; END $f$;
 RESET ROLE;
+CREATE FUNCTION public.added(a int, b int DEFAULT more.num(1)) RETURNS int LANGUAGE sql
+  AS 'SELECT $1 + $2' IMMUTABLE;
+CREATE AGGREGATE public.total(int) (SFUNC = more.sum, STYPE = int, INITCOND = 0);
+CREATE DOMAIN public.upper AS text CHECK (VALUE::more.dom IS NOT NULL);
+ALTER TABLE people ADD tags more.dom[], ADD label more.dom;
 """
 )
 
@@ -76,10 +88,16 @@ RESET ROLE;
 @pytest.mark.parametrize(
     ("condition", "words"),
     [
-        ("more.all(id)", "more.all belongs to role"),
-        ("id OPERATOR(more.===) 1", "more.=== belongs to role"),
-        ("id OPERATOR(more.===) ANY (SELECT 1)", "more.=== belongs to role"),
+        ("more.all(id)", "more.all is or runs code of role"),
+        ("id OPERATOR(more.===) 1", "more.=== is or runs code of role"),
+        ("id OPERATOR(more.===) ANY (SELECT 1)", "more.=== is or runs code of role"),
         ("'a'::text::more.pair IS NOT NULL", "more.pair is, or takes, a type of a plain role"),
+        ("tags @> '{vip}'", "by a type of a column"),
+        ("ARRAY[label] = '{x}'", "by a type of a column"),
+        ('jsonb_populate_record(people, \'{"label": "y"}\') IS NULL', "by a type of a column"),
+        ("public.added(id) > 0", "public.added is or runs code of role"),
+        ("(SELECT public.total(i) FROM generate_series(1, 2) i) > 0", "public.total is or runs"),
+        ("'a'::public.upper IS NOT NULL", "public.upper is, or takes, a type of a plain role"),
         ("pg_backend_pid() > pg_advisory_lock_shared(1)::text::int", "may choose other rows"),
     ],
 )

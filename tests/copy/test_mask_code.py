@@ -53,6 +53,7 @@ def with_spy(cluster: Cluster, source: Source, owner: str, spied: Path, type: st
         ("more.pair", "notes", "lower(x)"),
         ("more.pair", "born", "date 90 days by x"),
         ("more.text", "x", "text"),
+        ("more.dom", "notes", "CASE WHEN ARRAY[x] = '{x}' THEN 'a' ELSE 'b' END"),
         ("more.pair", "notes", "lower(people.*::text)"),
     ],
 )

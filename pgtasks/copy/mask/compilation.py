@@ -48,11 +48,11 @@ def compiled(conn: Connection, decided: Iterable[Decided], encoding: str) -> Ite
             own.append((each, text, used))
     faults = expression.refuse_changing(conn, [used for _, _, used in own]) if own else {}
     for each, text, used in own:
+        _refuse_type(each.column, used.columns, types)
+        _refuse_types(each, used, types)
         for name in (*used.functions, *used.operators):
             if name in faults:
                 raise BadConfiguration(f"{each.rule}: {faults[name]}")
-        _refuse_type(each.column, used.columns, types)
-        _refuse_types(each, used, types)
         made = replace(each, sql=_cast(f"{text}\n", each.column))
         results.append(made)
         _prepare(conn, made)
@@ -105,6 +105,8 @@ def _refuse_types(each: Decided, used: Names, types: Foreign) -> None:
     """Raise Refused if an expression names a type whose casts are code of a plain role."""
     row = (each.column.schema, each.column.table)
     whole = [row] if {"*", each.column.table} & set(used.columns) else []
+    if read := types.read(each.column.relation, used.columns):
+        raise Refused(f"{each.column}: its mask reads {quoted(read)}, which is of {_OF_PLAIN_ROLE}")
     # a call may be a cast to the type of that name
     if name := types.named((*used.types, *used.functions, *used.operators, *whole)):
         raise Refused(f"{each.column}: {name} is, or takes, {_OF_PLAIN_ROLE}")

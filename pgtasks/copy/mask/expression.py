@@ -91,8 +91,8 @@ def _reason(function: Function) -> str:
         return f"{name}() has another value in each session"
     if function.owner:
         return (
-            f"{name}() belongs to role {function.owner!r}, whose code would run with the rights of "
-            "a superuser: let a reader of the environment copy (`reader`)"
+            f"{name}() is or runs code of role {function.owner!r}, with the rights of a superuser: "
+            "let a reader of the environment copy (`reader`)"
         )
     if function.volatile:
         return f"{name}() is volatile: it has another value each time"

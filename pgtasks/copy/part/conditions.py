@@ -10,6 +10,7 @@ from pgtasks.copy.part import expressions
 from pgtasks.copy.part.foreign import Foreign
 from pgtasks.errors import Failed, Refused
 from pgtasks.server import connection, parser
+from pgtasks.server.catalog import Relation
 from pgtasks.server.connection import Connection
 
 # what is not to be looked into, the present, and values that are others each time
@@ -69,21 +70,27 @@ def _fixed(match: re.Match[str], condition: str, now: str) -> str:
     return match[0]
 
 
-def refuse_foreign(conn: Connection, table: object, condition: str, types: Foreign) -> None:
+def refuse_foreign(conn: Connection, table: Relation, condition: str, types: Foreign) -> None:
     """Raise Refused if a condition runs code of a plain role, or a function that changes.
 
-    `types` are those whose casts and checks are such code; columns of them are looked for with
-    the foreign keys.
+    `types` are those whose casts and checks are such code.
     """
     used = expressions.names(parser.expression(condition))
     for function in expressions.looked_up(conn, [used]):
         if function.owner:
             raise Refused(
-                f"--where on {table}: {function} belongs to role {function.owner!r}, whose code "
-                "would run with the rights of a superuser: copy as a plain role (`user`)"
+                f"--where on {table}: {function} is or runs code of role {function.owner!r}, with "
+                "the rights of a superuser: copy as a plain role (`user`)"
             )
         if function.volatile:
             raise Refused(f"--where on {table}: {function} may choose other rows each time")
+    whole = ["*"] if table.name in used.columns else []
+    of_others = reads_tables(condition) and (types.columns or types.domains)
+    if of_others or types.read(table.oid, [*used.columns, *whole]):
+        raise Refused(
+            f"--where on {table}: choosing its rows would run code of another role, by a type of a "
+            "column: copy as its owner"
+        )
     # a call may be a cast to the type of that name
     if name := types.named((*used.types, *used.functions, *used.operators)):
         raise Refused(

@@ -16,34 +16,46 @@ from pgtasks.server.connection import Connection
 if TYPE_CHECKING:
     from google.protobuf.message import Message
 
-_FUNCTIONS = """
-SELECT w.schema, w.name, count(p.oid)::int AS number,
-  coalesce(bool_or(p.provolatile = 'v'), false) AS volatile,
-  coalesce(min(o.rolname) FILTER (WHERE NOT o.rolsuper AND u.rolsuper), '') AS owner
-FROM unnest(%s::text[], %s::text[]) w(schema, name)
-LEFT JOIN pg_namespace n ON n.nspname = w.schema
-LEFT JOIN pg_proc p ON p.pronamespace = n.oid AND p.proname = w.name
-LEFT JOIN pg_roles o ON o.oid = p.proowner JOIN pg_roles u ON u.rolname = current_user
+# What runs with a function: its own code, and that of its defaults, of an aggregate's functions, of
+# a body in SQL, and of the types of all these.
+_LOOKED_UP = """
+WITH RECURSIVE written AS (SELECT * FROM unnest(%s::text[], %s::text[]) w(schema, name)),
+named AS ({named}),
+reached (root, class, oid) AS (
+  SELECT oid, 'pg_proc'::regclass::oid, oid FROM named WHERE oid <> 0
+  UNION SELECT r.root, d.refclassid, d.refobjid FROM reached r
+    JOIN pg_depend d ON d.classid = r.class AND d.objid = r.oid
+    WHERE d.refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass, 'pg_type'::regclass)),
+owned AS (
+  SELECT r.root, o.rolname FROM reached r LEFT JOIN pg_proc p ON p.oid = r.oid
+    AND r.class = 'pg_proc'::regclass LEFT JOIN pg_type t ON t.oid = r.oid
+    AND r.class = 'pg_type'::regclass AND t.typtype <> 'e' AND t.typelem = 0
+  JOIN pg_roles o ON o.oid = coalesce(p.proowner, t.typowner) AND NOT o.rolsuper
+  JOIN pg_roles u ON u.rolname = current_user AND u.rolsuper)
+SELECT n.schema, n.name, count(DISTINCT n.oid)::int AS number,
+  coalesce(bool_or(p.provolatile = 'v'), false) AS volatile, coalesce(min(o.rolname), '') AS owner
+FROM named n LEFT JOIN pg_proc p ON p.oid = n.oid LEFT JOIN owned o ON o.root = n.oid
 GROUP BY 1, 2 ORDER BY 1, 2
 """
-_OPERATORS = """
-SELECT w.schema, w.name, count(*)::int AS number,
-  coalesce(bool_or(p.provolatile = 'v'), false) AS volatile,
-  coalesce(min(r.rolname) FILTER (WHERE NOT r.rolsuper AND u.rolsuper), '') AS owner
-FROM unnest(%s::text[], %s::text[]) w(schema, name)
-JOIN pg_namespace n ON n.nspname = w.schema
-JOIN pg_operator o ON o.oprnamespace = n.oid AND o.oprname = w.name
-JOIN pg_proc p ON p.oid = o.oprcode JOIN pg_roles r ON r.oid = p.proowner
-JOIN pg_roles u ON u.rolname = current_user GROUP BY 1, 2 ORDER BY 1, 2
-"""
+_FUNCTIONS = _LOOKED_UP.replace(
+    "{named}",
+    "SELECT w.schema, w.name, p.oid FROM written w LEFT JOIN pg_namespace n ON n.nspname = w.schema"
+    " LEFT JOIN pg_proc p ON p.pronamespace = n.oid AND p.proname = w.name",
+)
+_OPERATORS = _LOOKED_UP.replace(
+    "{named}",
+    "SELECT w.schema, w.name, o.oprcode::oid AS oid FROM written w"
+    " JOIN pg_namespace n ON n.nspname = w.schema"
+    " JOIN pg_operator o ON o.oprnamespace = n.oid AND o.oprname = w.name",
+)
 
 
 @dataclass(frozen=True)
 class Function:
     """The functions or operators of one name: how many, and whether any of them is volatile.
 
-    `owner` is a plain role that owns one, if the session is a superuser's: that role may write any
-    code into it.
+    `owner` is a plain role whose code runs with one, if the session is a superuser's: that role may
+    write anything into it.
     """
 
     schema: str

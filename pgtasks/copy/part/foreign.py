@@ -62,7 +62,10 @@ contains (whole, part) AS (
   UNION ALL SELECT c.reltype, a.atttypid FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
     WHERE c.reltype <> 0 AND a.attnum > 0 AND NOT a.attisdropped
   UNION ALL SELECT objid, refobjid FROM pg_depend
-    WHERE classid = 'pg_type'::regclass AND refclassid = 'pg_type'::regclass),
+    WHERE classid = 'pg_type'::regclass AND refclassid = 'pg_type'::regclass
+  UNION ALL SELECT o.contypid, d.refobjid FROM pg_constraint o JOIN pg_depend d
+    ON d.classid = 'pg_constraint'::regclass AND d.objid = o.oid
+    WHERE o.contypid <> 0 AND d.refclassid = 'pg_type'::regclass AND d.refobjid <> o.contypid),
 foreign_types AS (
   SELECT oid FROM unsafe
   UNION SELECT c.whole FROM foreign_types f JOIN contains c ON c.part = f.oid)
@@ -77,14 +80,15 @@ UNION SELECT n.nspname, p.oprname FROM pg_operator p JOIN pg_namespace n ON n.oi
 WHERE p.oid >= 16384 AND (p.oprleft IN (SELECT oid FROM foreign_types)
   OR p.oprright IN (SELECT oid FROM foreign_types))
 """
-# A column of a domain is used as a value of the type below it, without a check.
+# A ready-made mask uses a column of a domain as a value of the type below it, without a check; any
+# other expression may make an array of it, whose other elements are checked.
 _VALUES = f"""{_TYPES}, based (relation, name, type) AS (
   SELECT attrelid, attname, atttypid FROM pg_attribute
   WHERE attrelid >= 16384 AND attnum > 0 AND NOT attisdropped
   UNION ALL SELECT b.relation, b.name, t.typbasetype FROM based b JOIN pg_type t ON t.oid = b.type
   WHERE t.typtype = 'd')
-SELECT b.relation::bigint, b.name FROM based b JOIN pg_type t ON t.oid = b.type
-JOIN foreign_types f ON f.oid = t.oid WHERE t.typtype <> 'd'
+SELECT b.relation::bigint, b.name, bool_and(t.typtype = 'd')
+FROM based b JOIN pg_type t ON t.oid = b.type JOIN foreign_types f ON f.oid = t.oid GROUP BY 1, 2
 """
 _SUPERUSER = "SELECT rolsuper FROM pg_roles WHERE rolname = current_user"
 
@@ -93,11 +97,20 @@ _SUPERUSER = "SELECT rolsuper FROM pg_roles WHERE rolname = current_user"
 class Foreign:
     """What an expression must not use: such types, and what takes their values, by name; columns.
 
-    A column is its relation and its name.
+    A column is its relation and its name. Those of `domains` may only be read, by ready-made masks.
     """
 
     names: frozenset[tuple[str, str]] = frozenset()
     columns: frozenset[tuple[int, str]] = frozenset()
+    domains: frozenset[tuple[int, str]] = frozenset()
+
+    def read(self, relation: int, columns: Iterable[str]) -> str:
+        """Return the first of some columns of a relation that no expression may read; `*` is all.
+
+        An empty text if there is none.
+        """
+        own = {name for oid, name in self.columns | self.domains if oid == relation}
+        return next((name for name in columns if name in own or (own and name == "*")), "")
 
     def named(self, names: Iterable[tuple[str, str]]) -> str:
         """Return the first of some names that is one of them, an empty text if none is."""
@@ -111,9 +124,11 @@ def types(conn: Connection) -> Foreign:
     """Return the types whose code must not run, none if the session's role is no superuser."""
     if not connection.value(conn, _SUPERUSER, into=bool):
         return Foreign()
+    columns = connection.rows(conn, _VALUES, into=tuple[int, str, bool])
     return Foreign(
         frozenset(connection.rows(conn, _NAMES, into=tuple[str, str])),
-        frozenset(connection.rows(conn, _VALUES, into=tuple[int, str])),
+        frozenset((oid, name) for oid, name, is_domain in columns if not is_domain),
+        frozenset((oid, name) for oid, name, is_domain in columns if is_domain),
     )
 
 
