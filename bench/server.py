@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ SETTINGS = {
     "checkpoint_timeout": "30min",
     "max_connections": "100",
 }
+_SHARED = ("/tmp", "/var/tmp")  # nosec B108
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ def running(bin: Path | None = None) -> Iterator[tuple[Server, Path]]:
     unprivileged account.
     """
     binaries = _binaries(bin)
-    with temporary.running(binaries, settings=SETTINGS) as server:
+    with temporary.running(binaries, settings=SETTINGS, within=_within()) as server:
         version = _version(binaries.bin)
         yield (
             Server(
@@ -100,6 +102,15 @@ def running(bin: Path | None = None) -> Iterator[tuple[Server, Path]]:
             ),
             server.folder,
         )
+
+
+def _within() -> str:
+    """Return a folder in which no account can rename the files of others.
+
+    Some machines have a /tmp that anybody may change: what a backup there holds gets no rights.
+    """
+    sticky = (each for each in _SHARED if Path(each).stat().st_mode & stat.S_ISVTX)
+    return next(sticky, _SHARED[0])
 
 
 def _binaries(bin: Path | None) -> Binaries:

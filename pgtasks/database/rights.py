@@ -52,8 +52,8 @@ class Role:
 class LoadRequest:
     """The facts that are known before the server's roles are read.
 
-    `own` means a backup of the same database that is known to come from this project; `elsewhere`
-    one of another environment, for an unprotected target.
+    `own` means a backup of the same database that is known to come from this project, and `doubt`
+    is why it may not be; `elsewhere` one of another environment, for an unprotected target.
     """
 
     owner: str  # owner of the result, empty for the connecting role
@@ -64,6 +64,7 @@ class LoadRequest:
     no_owner: bool = False
     keep_owners: bool = False
     as_superuser: bool = False
+    doubt: str = ""
 
 
 @dataclass(frozen=True)
@@ -164,9 +165,9 @@ def _needs(
         only_superusers = all(name in known and known[name].superuser for name in request.owners)
         if not (request.own and only_superusers and not rights.mapped):
             yield (
-                f"the result would belong to {rights.owner!r}, {known[rights.owner].might}: "
-                "give the database a plain owner (ALTER DATABASE ... OWNER TO), or connect as one "
-                "(`user`)"
+                f"the result would belong to {rights.owner!r}, {known[rights.owner].might}"
+                f"{request.doubt and f' ({request.doubt})'}: give the database a plain owner "
+                "(ALTER DATABASE ... OWNER TO), or connect as one (`user`)"
             )
         return
     others = sorted({*request.owners} - {rights.owner})

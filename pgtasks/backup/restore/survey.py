@@ -140,6 +140,7 @@ def _request(
         no_owner=options.no_owner,
         keep_owners=options.keep_owners,
         as_superuser=options.as_superuser,
+        doubt=options.doubt,
     )
 
 

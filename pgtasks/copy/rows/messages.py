@@ -103,13 +103,18 @@ class WireSocket:
 
     def refuse_answer(self) -> None:
         """Raise the error of a server that answers before it has all rows."""
-        while self._readable.poll(0):
-            self._receive(self._wanted())
-        while self._end - self._begin >= self._wanted():  # a message may not have come as a whole
+        while (whole := self._is_whole()) or self._readable.poll(0):
+            if not whole:
+                self._receive(self._wanted())
+                continue
             received, body = self._message()
             if received == b"E":
                 raise error(body)
             _refuse_unless_aside(received)
+
+    def _is_whole(self) -> bool:
+        """Tell whether all of the next message is read."""
+        return self._end - self._begin >= self._wanted()
 
     def _message(self) -> tuple[bytes, bytes]:
         self._need(_HEAD.size)
