@@ -108,12 +108,68 @@ def _place(r):
     return scripts, r.target, identity
 
 
-@task
-def status(c, env=None, json=False):
-    """Show applied and pending migrations."""
+@task(help={"check": "exit 5 unless the database is at the head of the files"})
+def status(c, env=None, check=False, json=False):
+    """Show applied and pending migrations. Example: inv migrate.status --check"""
     with run(c, env=env, json=json) as r:
         from pgtasks.schema import migrate
 
         scripts = migrate.needed(r.project)
         with r.reading() as reached:
-            r.finish(migrate.status(scripts, reached.target, r.identity))
+            state = migrate.status(scripts, reached.target, r.identity)
+        r.finish(state, check=state.check if check else lambda: None)
+
+
+@task
+def history(c, env=None, json=False):
+    """List the revisions, and which of them the database has."""
+    with run(c, env=env, json=json) as r:
+        from pgtasks.schema import migrate
+
+        scripts = migrate.needed(r.project)
+        with r.reading() as reached:
+            r.finish(migrate.history(scripts, reached.target))
+
+
+@task(
+    short={"message": "m"},
+    help={"message": "description of the revision (default: merge A and B)"},
+)
+def merge(c, message=None, env=None, json=False):
+    """Write a revision file that joins several heads.
+
+    inv migrate.merge -m 'merge notes and tags'
+    """
+    with run(c, env=env, json=json, writes=True) as r:
+        from pgtasks.schema import migrate
+
+        r.finish(migrate.merge(migrate.needed(r.project), message or ""))
+
+
+@task(
+    help={
+        "to": "revision to write, head or base",
+        "purge": "forget the revisions that the version table has, also unknown ones",
+    }
+)
+def stamp(c, to, env=None, purge=False, confirm=None, json=False, dry=False):
+    """Write the version table without running a migration.
+
+    inv migrate.stamp head --dry
+    """
+    with run(c, env=env, json=json, dry=dry, journaled=True) as r:
+        from pgtasks.schema import migrate
+        from pgtasks.server.guard import Access
+
+        place = _place(r)
+        plan = migrate.stamp_plan(*place, to, purge=purge)
+        if not r.dry:
+            for line in plan.announcement():
+                r.say(line)
+        if plan.changes:
+            r.guarded(Access.WRITE, confirm=confirm)
+        if r.dry or not plan.changes:
+            r.finish(plan)
+            return
+        with r.lock():
+            r.finish(migrate.stamp(*place, to, plan, purge=purge))

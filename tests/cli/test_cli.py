@@ -30,6 +30,7 @@ REPORTING = [name for name in TASKS if "json" in FLAGS[name]]
 _POSITIONALS = {
     "env.use": ["dev"],
     "migrate.new": [],
+    "migrate.stamp": ["head"],
     "inspect.table": ["users"],
     **{f"backup.{name}": ["latest"] for name in ("show", "fetch", "send")},
 }

@@ -20,6 +20,7 @@ from urllib.parse import quote
 import pytest
 from projects import make_project, put_stamp
 from servers import Cluster
+from shops import Shop, two_revisions
 from sqlalchemy import create_engine
 from waiting import until
 
@@ -28,10 +29,7 @@ from pgtasks.errors import BadConfiguration, Failed, PgtasksError, Refused
 from pgtasks.schema import migrate
 from pgtasks.schema.migrate import source
 from pgtasks.schema.migrate.scripts import Scripts, variable
-from pgtasks.server.identity import Identity, present
 from pgtasks.server.lock import Lock
-from pgtasks.server.reach import identify
-from pgtasks.settings.project import load
 from pgtasks.settings.secret import Secret
 from pgtasks.settings.target import Target
 
@@ -40,56 +38,10 @@ FROM_INI = "connection = create_engine(context.config.get_main_option('sqlalchem
 FROM_VARIABLE = "import os\nconnection = create_engine(os.environ['DATABASE_URL']).connect()"
 
 
-class Shop:
-    """A project and its database, with what the tasks do between the guard and the printing."""
-
-    def __init__(self, cluster: Cluster, target: Target, root: Path) -> None:
-        self.cluster, self.target, self.root = cluster, target, root
-        self.folder = root / "migrations"
-
-    @property
-    def scripts(self) -> migrate.Scripts:
-        return migrate.needed(load(self.root))
-
-    @property
-    def identity(self) -> Identity:
-        return present(identify(self.target), self.target)
-
-    def status(self) -> migrate.State:
-        return migrate.status(self.scripts, self.target, self.identity)
-
-    @property
-    def place(self) -> tuple[Scripts, Target, Identity]:
-        return self.scripts, self.target, self.identity
-
-    def plan(self, direction: str, to: str, *, exact: bool = False) -> migrate.MigrationPlan:
-        return migrate.plan(*self.place, direction, to, exact=exact)
-
-    def up(self, to: str = "head") -> migrate.Migrated:
-        return migrate.perform(self.scripts, self.target, self.identity, self.plan("up", to))
-
-    def down(self, to: str = "-1") -> migrate.Migrated:
-        return migrate.perform(self.scripts, self.target, self.identity, self.plan("down", to))
-
-    def new(self, message: str) -> migrate.Written:
-        return migrate.new(self.scripts, self.target, self.identity, message)
-
-    def tables(self, database: str = "") -> list[str]:
-        query = "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 2200"
-        rows = self.cluster.execute(query + " ORDER BY 1", database or self.target.database)
-        return [name for (name,) in rows]
-
-
 @pytest.fixture
 def shop(cluster: Cluster, target: Target, project: Path) -> Shop:
     """A project with two revisions and no alembic.ini."""
-    made = Shop(cluster, target, project)
-    write_env(made.folder)
-    notes = "op.execute('CREATE TABLE notes (id int PRIMARY KEY, text text)')"
-    revision(made.folder, "one", None, notes, "op.drop_table('notes')")
-    tags = "op.execute('CREATE TABLE tags (id int PRIMARY KEY)')"
-    revision(made.folder, "two", "one", tags, "op.drop_table('tags')")
-    return made
+    return two_revisions(cluster, target, project)
 
 
 def document(done: Any) -> dict[str, Any]:

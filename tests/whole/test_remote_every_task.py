@@ -26,6 +26,7 @@ from servers import Cluster
 from tasktree import TASKS
 from terminal import Ended, answer
 
+from migrations import revision
 from pgtasks.server import stamp
 
 INV = Path(sys.executable).parent / "inv"
@@ -466,6 +467,28 @@ def _env_check(far: Far) -> None:
 @trial("migrate.status")
 def _migrate_status(far: Far) -> None:
     assert far.document("migrate.status")["state"] == "up-to-date"
+
+
+@trial("migrate.history")
+def _history(far: Far) -> None:
+    assert all(each["applied"] for each in far.document("migrate.history")["revisions"])
+
+
+@trial("migrate.stamp")
+def _migrate_stamp(far: Far) -> None:
+    far.run("migrate.stamp", "base")
+    assert far.value("SELECT count(*) FROM alembic_version") == 0
+    assert far.document("migrate.stamp", "head", "--dry")["done"] is False
+    far.run("migrate.stamp", "head")
+    assert far.document("migrate.status", "--check")["state"] == "up-to-date"
+
+
+@trial("migrate.merge")
+def _merge(far: Far) -> None:
+    """It writes a file of the project, and does not log in."""
+    for name in ("east", "west"):
+        revision(far.root / "migrations", name, "0001", "pass")
+    assert far.document("migrate.merge", logins=0)["joins"] == ["east", "west"]
 
 
 @trial("migrate.up")

@@ -7,40 +7,44 @@ source   find what a revision drops, from its source
 losses   find what its SQL drops
 envpy    run a project's env.py against one target
 ledger   record the statements that a run has committed
-perform  upgrade, downgrade, write new revision files
+perform  upgrade, downgrade
+files    write revision files: new, empty, a merge
+history  list the revisions, and which of them a database has
+stamp    write the version table, without running a migration
 errors   translate the exceptions of Alembic, SQLAlchemy and the project
 """
 
 from __future__ import annotations
 
-from pgtasks.schema.migrate.perform import (
-    Migrated,
-    Written,
-    new,
-    new_empty,
-    perform,
-    plan,
-    status,
-    with_sql,
-)
+from pgtasks.schema.migrate.files import Written, merge, new, new_empty
+from pgtasks.schema.migrate.history import History, history
+from pgtasks.schema.migrate.perform import Migrated, perform, plan, status, with_sql
 from pgtasks.schema.migrate.plan import MigrationPlan, downward
 from pgtasks.schema.migrate.scripts import Scripts, find, needed
+from pgtasks.schema.migrate.stamp import Stamped, stamp
+from pgtasks.schema.migrate.stamp import plan as stamp_plan
 from pgtasks.schema.migrate.state import Revision, State
 
 __all__ = [
+    "History",
     "Migrated",
     "MigrationPlan",
     "Revision",
     "Scripts",
+    "Stamped",
     "State",
     "Written",
     "downward",
     "find",
+    "history",
+    "merge",
     "needed",
     "new",
     "new_empty",
     "perform",
     "plan",
+    "stamp",
+    "stamp_plan",
     "status",
     "with_sql",
 ]

@@ -1,4 +1,4 @@
-"""Upgrade, downgrade, and new revision files, over Alembic's API."""
+"""Upgrade and downgrade, over Alembic's API."""
 
 from __future__ import annotations
 
@@ -8,17 +8,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from alembic.autogenerate import RevisionContext
-from alembic.operations.ops import MigrationScript
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from pgtasks import report
-from pgtasks.errors import Failed, PgtasksError, Refused
-from pgtasks.report import typed
+from pgtasks.errors import PgtasksError, Refused
 from pgtasks.schema.migrate import plan as planning
 from pgtasks.schema.migrate import state
-from pgtasks.schema.migrate.envpy import EnvPy, bare
+from pgtasks.schema.migrate.envpy import EnvPy
 from pgtasks.schema.migrate.errors import one_line
 from pgtasks.schema.migrate.plan import MigrationPlan
 from pgtasks.schema.migrate.scripts import Scripts
@@ -154,7 +151,7 @@ class _Perform:
         self, directory: ScriptDirectory, heads: Any, context: MigrationContext
     ) -> Iterator[Any]:
         made, ledger = self.made, self.envpy.ledger
-        _check_unmoved(heads, made)
+        planning.check_unmoved(heads, made.state.current)
         for move in planning.moves(directory, made.direction, made.target, heads, made.state):
             ledger.revision_done()
             self._began = True
@@ -189,99 +186,3 @@ class _Perform:
         elif now.current == self.made.state.current:
             at = f"its transaction was rolled back, {at} as before"
         return at, now.invalid_lines()
-
-
-def _check_unmoved(heads: Any, made: MigrationPlan) -> None:
-    if tuple(sorted(heads)) != made.state.current:
-        now = ", ".join(heads) or "no revision"
-        raise Refused(f"another run moved the database meanwhile, it is at {now}: look again")
-
-
-@dataclass(frozen=True)
-class Written:
-    """A new revision file."""
-
-    revision: Revision
-
-    def lines(self) -> list[str]:
-        """Return what a person reads."""
-        return [
-            f"wrote {self.revision.file}: revision {self.revision.id}, read it before you use it"
-        ]
-
-    def as_json(self) -> dict[str, Any]:
-        """Return plain data with stable keys."""
-        revision = self.revision
-        return {"revision": revision.id, "message": revision.message, "file": revision.file}
-
-
-def new(scripts: Scripts, target: Target, identity: Identity, message: str) -> Written:
-    """Write a revision file from the difference between the models and the database.
-
-    Raises Refused if they agree, or if the database is not at the head of the files.
-    """
-    _check_message(message)
-    envpy = EnvPy(scripts, target, identity, read_only=True)
-    with envpy.opened() as (config, directory):
-        context = RevisionContext(config, directory, _arguments(message, autogenerate=True))
-
-        def compare(heads: Any, running: MigrationContext) -> list[Any]:
-            current = state.compare(tuple(heads), directory, scripts)
-            if current.word != "up-to-date":
-                raise Refused(
-                    f"the database is not at the head of the files: {current.sentence()}: "
-                    f"{typed.task('migrate.up')} first"
-                )
-            context.run_autogenerate(heads, running)
-            return []
-
-        template = context.template_args
-        options = {"template_args": template, "revision_context": context, "dont_mutate": True}
-        with envpy.run(config, directory, compare, **options):
-            if all(_is_empty(each) for each in context.generated_revisions):
-                raise Refused(
-                    "models and database agree, there is nothing to write: --empty writes a file "
-                    "to fill by hand"
-                )
-        return _written(context, scripts)
-
-
-def _is_empty(script: MigrationScript) -> bool:
-    return script.upgrade_ops is None or script.upgrade_ops.is_empty()
-
-
-def new_empty(scripts: Scripts, message: str) -> Written:
-    """Write a revision file with empty functions, without a connection."""
-    _check_message(message)
-    with bare(scripts) as (config, directory):
-        context = RevisionContext(config, directory, _arguments(message, autogenerate=False))
-        return _written(context, scripts)
-
-
-def _arguments(message: str, *, autogenerate: bool) -> dict[str, Any]:
-    rest = dict.fromkeys(("branch_label", "version_path", "rev_id", "depends_on"))
-    return {
-        "message": message,
-        "autogenerate": autogenerate,
-        "sql": False,
-        "head": "head",
-        "splice": False,
-        **rest,
-    }
-
-
-def _check_message(message: str) -> None:
-    if not message.strip():
-        raise Refused("the message is empty, say what the revision does with -m TEXT")
-    if '"""' in message or "\\" in message or not message.isprintable():
-        raise Refused(
-            f"message {message!r} would break the docstring that it becomes: "
-            'leave out backslashes, line ends and """'
-        )
-
-
-def _written(context: RevisionContext, scripts: Scripts) -> Written:
-    scripts_made = [script for script in context.generate_scripts() if script is not None]
-    if not scripts_made:
-        raise Failed("Alembic wrote no file")
-    return Written(state.revision(scripts_made[0], scripts))

@@ -136,11 +136,20 @@ def make(scripts: Scripts, target: Target, direction: str, to: str) -> Migration
     no path to it.
     """
     with bare(scripts) as (_, directory):
-        with connection.session(target, read_only=True, purpose="migrate") as conn:
-            tables = versiontable.read(conn)
+        tables = _tables(target)
         current = versiontable.revisions(_of_these_files(tables, directory))
         made = _planned(directory, scripts, target, direction, to, current)
         return replace(made, certain=len(tables) <= 1)
+
+
+def recorded(target: Target, directory: ScriptDirectory) -> tuple[str, ...]:
+    """Return the revisions in the version table; no code of the project runs."""
+    return versiontable.revisions(_of_these_files(_tables(target), directory))
+
+
+def _tables(target: Target) -> list[VersionTable]:
+    with connection.session(target, read_only=True, purpose="migrate") as conn:
+        return versiontable.read(conn)
 
 
 def _of_these_files(
@@ -241,7 +250,17 @@ def moves(
         return list(find(target, tuple(current)))  # type: ignore[arg-type]
     except CommandError as exc:
         words = " ".join(str(exc).split())
-        raise Refused(f"no way {direction} to {target!r}: {words}; {position.sentence()}") from exc
+        ways = f": {state.several_heads()}" if "ultiple head" in words else ""
+        raise Refused(
+            f"no way {direction} to {target!r}: {words}; {position.sentence()}{ways}"
+        ) from exc
+
+
+def check_unmoved(heads: Sequence[str], before: Sequence[str]) -> None:
+    """Raise Refused if the database is not at the revisions of the plan any more."""
+    if tuple(sorted(heads)) != tuple(before):
+        now = ", ".join(heads) or "no revision"
+        raise Refused(f"another run moved the database meanwhile, it is at {now}: look again")
 
 
 def _sql(run: EnvironmentContext, context: MigrationContext, move: Any) -> str | None:

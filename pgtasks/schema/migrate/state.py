@@ -9,6 +9,8 @@ from typing import Any
 from alembic.script import Script, ScriptDirectory
 
 from pgtasks import report
+from pgtasks.errors import NotProven
+from pgtasks.report import typed
 from pgtasks.schema.migrate.scripts import Scripts
 
 
@@ -53,7 +55,7 @@ class State:
         lines = [self.sentence()]
         lines += [f"  pending  {revision}  ({revision.file})" for revision in self.pending]
         if len(self.heads) > 1:
-            lines.append("  several heads: join them with `alembic merge heads`, or name one")
+            lines.append(f"  several heads: {several_heads()}")
         return lines + [f"  {line}" for line in self.invalid_lines()]
 
     def invalid_lines(self) -> list[str]:
@@ -72,9 +74,26 @@ class State:
         unknown = f", unknown here: {', '.join(self.unknown)}" if self.unknown else ""
         return f"{self.word}{behind}: {at}, {head}{unknown}"
 
+    def check(self) -> None:
+        """Raise NotProven with the state if the database is not at the head of the files."""
+        if self.word != "up-to-date":
+            raise NotProven(f"{self.sentence()}: {self._way_out()}", details=self.as_json())
+
+    def _way_out(self) -> str:
+        if self.unknown:
+            return "are these files older than the database?"
+        if len(self.heads) > 1:
+            return several_heads()
+        return f"{typed.task('migrate.up')} applies what is pending"
+
     def as_json(self) -> dict[str, Any]:
         """Return plain data with stable keys."""
         return {"state": self.word, **{k: v for k, v in asdict(self).items() if k != "word"}}
+
+
+def several_heads() -> str:
+    """Return the ways out of several heads."""
+    return f"{typed.task('migrate.merge')} joins them, --to REVISION chooses one"
 
 
 def revision(script: Script, scripts: Scripts) -> Revision:
