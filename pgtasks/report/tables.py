@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, zip_longest
 from typing import Any, TextIO
@@ -15,7 +15,8 @@ from pgtasks.report.text import count, printable
 Measure = Callable[[str], int]
 
 _NARROWEST = 8  # cells: values are not cut below this
-_RUNS_ON = 40  # cells for a column that is folded
+_RUNS_ON, _FOLDED = 40, 24  # cells for a column that is folded, and for one without room
+_PROSE = 20  # cells that prose keeps as long as other columns can be cut
 _GAP = 2
 
 # A command in a message is not split: half of it, pasted into a shell, would be another command.
@@ -30,6 +31,8 @@ def table(
     *,
     width: int | None = None,
     whole: Collection[str] = (),
+    keys: Collection[str] | None = None,
+    prose: Collection[str] = (),
     gives: Sequence[str] = (),
     runs_on: bool = False,
     indent: int = 0,
@@ -38,15 +41,18 @@ def table(
     """Return an aligned table for `stream` (default: stdout); numbers are right-aligned.
 
     On a terminal the table fits its width. First, columns without values are omitted. Then long
-    values are cut, except in the columns `whole` (an ID, a time). Then the columns `gives` are
-    omitted in that order, and a last line names them. Finally each row becomes a block of lines.
-    With `runs_on` the last column is not cut but folded between words, without breaking a command,
-    so that it can be copied.
+    values are cut: those of the columns `prose`, then others, except in the columns `whole` (an ID,
+    a time) and `keys`, which identify a row (default: the first column). Then the columns `gives`
+    are omitted in that order, and a last line names them. Only then are `keys` cut. Finally each
+    row becomes a block of lines. With `runs_on` the last column is not cut but folded between
+    words, without breaking a command, so that it can be copied, and those of `prose`, also if they
+    are keys, are folded within long words, too.
     """
     texts = [tuple(map(_text, row)) for row in rows]
-    grid = _Grid(tuple(headings), texts, runs_on)
+    grid = _Grid(tuple(headings), texts, runs_on, frozenset(prose))
     width = terminal.columns(stream or sys.stdout) if width is None else width
-    lines = grid.fitted(width - indent, whole, gives) if width else grid.lines()
+    keys = headings[:1] if keys is None else keys
+    lines = grid.fitted(width - indent, whole, keys, gives) if width else grid.lines()
     return "\n".join(f"{' ' * indent}{line}".rstrip() for line in lines)
 
 
@@ -65,6 +71,7 @@ class _Grid:
     headings: tuple[str, ...]
     body: list[tuple[str, ...]]
     runs_on: bool
+    prose: frozenset[str]
     measure: Measure = len
 
     @property
@@ -74,11 +81,6 @@ class _Grid:
             max(self.measure(line) for text in column for line in text.split("\n"))
             for column in zip(self.headings, *self.body, strict=True)
         ]
-
-    def needed(self, widths: Sequence[int]) -> int:
-        """Return the minimum width of a line; a column that can be folded needs little."""
-        last = min(widths[-1], _RUNS_ON) if self.runs_on else widths[-1]
-        return _total([*widths[:-1], last])
 
     def lines(self) -> list[str]:
         """Return the lines of headings, rules and rows."""
@@ -101,41 +103,72 @@ class _Grid:
         space = " " * (width - self.measure(text))
         return f"{space}{text}" if right else f"{text}{space}"
 
-    def fitted(self, width: int, whole: Collection[str], gives: Sequence[str]) -> list[str]:
+    def fitted(
+        self, width: int, whole: Collection[str], keys: Collection[str], gives: Sequence[str]
+    ) -> list[str]:
         """Return lines that fit a width, see `table`."""
         grid = replace(self, measure=_measure(chain(self.headings, *self.body)))
         if _total(grid.widths) <= width:
             return grid.lines()
         grid = all_of_it = grid.without_empty()
-        kept, omitted = {*whole, *(grid.headings[-1:] if self.runs_on else ())}, list[str]()
-        giving = [name for name in gives if name in grid.headings]
-        while (cut := grid.cut(width, kept)) is None:
-            if not giving:
-                return all_of_it.blocks()
+        omitted, giving = list[str](), [name for name in gives if name in grid.headings]
+        while (cut := grid.cut(width, {*whole, *keys})) is None and giving:
             omitted.append(giving.pop(0))
             grid = grid.without(omitted[-1])
+        cut = cut or grid.cut(width, whole)
+        if cut is None:
+            return all_of_it.blocks()
         return [*cut.lines(), *([f"no room for: {', '.join(omitted)}"] if omitted else [])]
 
     def cut(self, width: int, whole: Collection[str]) -> _Grid | None:
         """Return the table with its widest columns cut so that it fits, None if it cannot."""
         widths = self.widths
-        least = [
-            most if heading in whole else max(len(heading), _NARROWEST)
-            for heading, most in zip(self.headings, widths, strict=True)
+        for floors in zip(*self._floors(whole), strict=True):
+            while _total(widths) > width:
+                number = max(range(len(widths)), key=lambda n: widths[n] - floors[n])
+                if widths[number] <= floors[number]:
+                    break
+                widths[number] -= 1
+        if _total(widths) > width:
+            return None
+        body = [
+            tuple(self._cell(text, widths, number) for number, text in enumerate(row))
+            for row in self.body
         ]
-        while self.needed(widths) > width:
-            number = max(range(len(widths)), key=lambda n: widths[n] - least[n])
-            if widths[number] <= least[number]:
-                return None  # it cannot be narrower
-            widths[number] -= 1
-        body = [tuple(map(self._shortened, row, widths)) for row in self.body]
-        if self.runs_on:
-            room = width - _total([*widths[:-1], 0])
-            body = [(*row[:-1], "\n".join(_folded(row[-1], room, self.measure))) for row in body]
         return replace(self, body=body)
 
-    def _shortened(self, text: str, most: int) -> str:
-        return text if self.measure(text) <= most else f"{_cropped(text, most - 1)}…"
+    def _floors(self, whole: Collection[str]) -> Iterator[tuple[int, int, int]]:
+        """Yield how far each column may be cut: before others if it is prose, and at last."""
+        for heading, most, folds in zip(self.headings, self.widths, self._folds, strict=True):
+            least = max(len(heading), _NARROWEST)
+            if heading in whole:
+                least = _RUNS_ON if folds and heading in self.prose else most
+                yield least, least, least
+            elif folds:
+                yield _RUNS_ON, _RUNS_ON, _FOLDED
+            elif heading in self.prose:
+                yield max(_PROSE, least), max(_PROSE, least), least
+            else:
+                yield most, least, least
+
+    @property
+    def _folds(self) -> list[bool]:
+        last = len(self.headings) - 1
+        return [
+            self.runs_on and (number == last or heading in self.prose)
+            for number, heading in enumerate(self.headings)
+        ]
+
+    def _cell(self, text: str, widths: Sequence[int], number: int) -> str:
+        most = widths[number]
+        if self.measure(text) <= most:
+            return text
+        if not self._folds[number]:
+            return f"{_cropped(text, most - 1)}…"
+        lines = _folded(text, most, self.measure)
+        if self.headings[number] in self.prose:
+            lines = [piece for line in lines for piece in _pieces(line, most, self.measure)]
+        return "\n".join(lines)
 
     def without_empty(self) -> _Grid:
         """Return the table without its empty columns."""
@@ -199,6 +232,14 @@ def _cropped(text: str, cells: int) -> str:
     from rich.cells import set_cell_size
 
     return set_cell_size(text, cells)
+
+
+def _pieces(text: str, width: int, measure: Measure) -> Iterator[str]:
+    while measure(text) > width:
+        piece = _cropped(text, width)
+        yield piece
+        text = text[len(piece.rstrip()) :]
+    yield text
 
 
 def _folded(text: str, width: int, measure: Measure) -> list[str]:

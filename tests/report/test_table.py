@@ -111,3 +111,32 @@ def test_no_command_in_a_table_is_broken(command: str) -> None:
         lines = report.table(("what", "", "found"), rows, width=width, runs_on=True).splitlines()
         assert [line.count(command) for line in lines].count(1) == 1
         assert all(len(line) <= width for line in lines if command not in line)
+
+
+@pytest.mark.parametrize("width", range(40, 130, 6))
+def test_what_identifies_a_row_is_cut_after_prose_and_after_what_gives(width: int) -> None:
+    name = "a_constraint_with_a_long_name"
+    rows = [(name, "other", "word " * 60, "prose " * 60), ("b", "x", "y", "z")]
+    headings = ("name", "given", "value", "text")
+    text = report.table(headings, rows, width=width, prose=("text",), gives=("given",))
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= width
+    assert lines[2].startswith(f"{name}  ") is (width >= len(name) + 8 + 8 + 2 * 2)
+    if "given" in lines[0]:
+        assert "other" in lines[2]
+    else:
+        assert lines[-1] == "no room for: given"
+    wide = report.table(headings, rows, width=200, prose=("text",)).splitlines()[2]
+    assert (wide.count("word"), wide.count("prose")) == (28, 3)
+
+
+def test_prose_folds_beside_other_columns() -> None:
+    rows = [("key_of_the_row", "a" * 50 + " and more words", "last " * 20)]
+    headings = ("key", "rows", "new rows")
+    lines = report.table(headings, rows, width=80, prose=("rows",), runs_on=True).splitlines()
+    assert max(map(len, lines)) <= 80
+    place = lines[0].index("new rows")
+    assert "".join(line[16:place].strip() for line in lines[2:]).replace(" ", "") == (
+        "a" * 50 + "andmorewords"
+    )
+    assert sum(line[place:].count("last") for line in lines[2:]) == 20

@@ -64,8 +64,10 @@ class Activity:
             )
             for each in self.sessions
         ]
-        gives = ("application", "waits for", "role")
-        shown = report.table(headings, rows, whole=("pid", "for"), gives=gives).splitlines()
+        whole, prose = ("pid", "role", "for"), ("application", "statement")
+        shown = report.table(
+            *(headings, rows), whole=whole, keys=("waits for",), prose=prose, gives=prose[:1]
+        ).splitlines()
         blocked = sum(bool(each.blocked_by) for each in self.sessions)
         waiting = f", {blocked} of them waiting for a lock" if blocked else ""
         counted = report.plural(len(self.sessions), "other session")

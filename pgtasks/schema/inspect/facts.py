@@ -149,10 +149,13 @@ class Column:
 
     def cells(self) -> tuple[Any, ...]:
         """Return the cells of its row."""
-        type = self.type
-        for pattern, short in _LONG:
-            type = re.sub(pattern, short, type)
-        return self.name, type, "" if self.not_null else "null", self.value, self.comment
+        return (
+            self.name,
+            short_type(self.type),
+            "" if self.not_null else "null",
+            self.value,
+            self.comment,
+        )
 
 
 @dataclass(frozen=True)
@@ -239,6 +242,13 @@ class Grant:
     def cells(self) -> tuple[Any, ...]:
         """Return the cells of its row."""
         return self.role, ", ".join(self.privileges)
+
+
+def short_type(name: str) -> str:
+    """Return the usual short form of a type's name: `timestamptz`, `varchar(40)`."""
+    for pattern, short in _LONG:
+        name = re.sub(pattern, short, name)
+    return name
 
 
 def _ago(done: str, seconds: float | None) -> str:

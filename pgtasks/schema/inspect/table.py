@@ -35,6 +35,8 @@ _BLOCKS = {
     "policies": ("policy", "command", "roles", "rows", "new rows"),
     "grants": ("role", "privileges"),
 }
+_KEYS = ("column", "type", "constraint", "index", "referenced by", "trigger", "policy", "role")
+_PROSE = ("default", "comment", "definition", "rows", "new rows", "privileges")
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,8 @@ class Table:
         lines = list(self.head.lines())
         for name, headings in _BLOCKS.items():
             if rows := [each.cells() for each in getattr(self, name)]:
-                lines += ["", *report.table(headings, rows, runs_on=True).splitlines()]
+                block = report.table(headings, rows, keys=_KEYS, prose=_PROSE, runs_on=True)
+                lines += ["", *block.splitlines()]
         if self.head.definition:
             lines += ["", *self.head.definition.splitlines()]
         return lines
