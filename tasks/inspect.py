@@ -23,6 +23,36 @@ def table(c, name, env=None, json=False):
             r.finish(table(conn, name))
 
 
+@task(help={"schema": "only the triggers of tables of this schema"})
+def triggers(c, schema="", env=None, json=False):
+    """List the triggers, when they fire, their functions. Example: inv inspect.triggers"""
+    with run(c, env=env, json=json) as r, r.reading() as reached:
+        from pgtasks.schema.inspect.triggers import triggers
+
+        with reached.reading(r.task) as conn:
+            r.finish(triggers(conn, schema))
+
+
+@task(help={"schema": "only the functions of this schema"})
+def functions(c, schema="", env=None, json=False):
+    """List the functions and procedures with their rights. Example: inv inspect.functions"""
+    with run(c, env=env, json=json) as r, r.reading() as reached:
+        from pgtasks.schema.inspect.functions import functions
+
+        with reached.reading(r.task) as conn:
+            r.finish(functions(conn, schema))
+
+
+@task
+def roles(c, env=None, json=False):
+    """List the roles, members, what they own and may do here. Example: inv inspect.roles"""
+    with run(c, env=env, json=json) as r, r.reading() as reached:
+        from pgtasks.schema.inspect.roles import roles
+
+        with reached.reading(r.task) as conn:
+            r.finish(roles(conn))
+
+
 @task
 def size(c, env=None, json=False):
     """Show where the bytes are, the largest tables first. Example: inv inspect.size"""

@@ -14,9 +14,12 @@ from servers import Cluster
 
 from pgtasks.errors import Failed, Refused
 from pgtasks.schema.inspect.activity import activity
+from pgtasks.schema.inspect.functions import functions
+from pgtasks.schema.inspect.roles import roles
 from pgtasks.schema.inspect.size import sizes
 from pgtasks.schema.inspect.table import table
 from pgtasks.schema.inspect.tables import tables
+from pgtasks.schema.inspect.triggers import triggers
 from pgtasks.server import connection
 from pgtasks.server.connection import Connection
 
@@ -180,6 +183,93 @@ def test_who_waits_for_whom(cluster: Cluster, shop: str) -> None:
         assert activity(conn).lines()[-1] == "1 other session in this database"
 
 
+def test_all_triggers(cluster: Cluster, shop: str) -> None:
+    cluster.psql(
+        shop,
+        """CREATE TRIGGER late AFTER INSERT OR UPDATE OF what, at ON log FOR EACH ROW
+             WHEN (new.what <> '') EXECUTE FUNCTION touch();
+           CREATE TRIGGER all_gone BEFORE TRUNCATE ON country EXECUTE FUNCTION touch();
+           ALTER TABLE country ENABLE ALWAYS TRIGGER all_gone;""",
+    )
+    with held(cluster, shop, "LOCK TABLE log"), reading(cluster, shop) as conn:
+        found = triggers(conn)  # a condition is not read, so a lock is not in the way
+        assert [each.name for each in triggers(conn, "public").triggers] == [
+            each.name for each in found.triggers
+        ]
+        assert triggers(conn, 'Old "s" shop').lines() == ["0 triggers"]
+        with pytest.raises(Refused, match="unknown schema 'pubic'"):
+            triggers(conn, "pubic")
+    by_name = {each.name: each for each in found.triggers}
+    assert set(by_name) == {"all_gone", "on change", "late"}
+    assert by_name["late"].fires == "AFTER INSERT OR UPDATE OF at, what WHEN (...)"
+    assert by_name["late"].partitions == 2
+    assert by_name["all_gone"].fires == "BEFORE TRUNCATE FOR EACH STATEMENT"
+    lines = "\n".join(found.lines())
+    assert "always " in lines
+    assert "DISABLED  BEFORE UPDATE, calls public.touch" in lines
+    assert lines.endswith("3 triggers on 3 tables, 1 of them disabled")
+    assert found.as_json()["triggers"][0]["enabled"] == "always"
+
+
+def test_all_functions(cluster: Cluster, shop: str) -> None:
+    cluster.psql(
+        shop,
+        """CREATE FUNCTION open(int[], at timestamptz) RETURNS SETOF text STABLE SECURITY DEFINER
+             LANGUAGE sql AS 'SELECT NULL::text';
+           CREATE FUNCTION shut() RETURNS int SECURITY DEFINER SET search_path = pg_catalog
+             LANGUAGE sql AS 'SELECT 1';
+           CREATE PROCEDURE "Old ""s"" shop".go() LANGUAGE sql AS '';
+           CREATE AGGREGATE largest(int) (SFUNC = int4larger, STYPE = int);""",
+    )
+    with reading(cluster, shop) as conn:
+        found = functions(conn)
+        assert [each.name for each in functions(conn, 'Old "s" shop').functions] == ["go"]
+    facts = {each.name: each for each in found.functions}
+    assert set(facts) == {"touch", "open", "shut", "go", "largest"}
+    assert (facts["touch"].triggers, facts["largest"].kind) == (1, "aggregate")
+    assert (facts["open"].unpinned, facts["shut"].unpinned) == (True, False)
+    lines = "\n".join(found.lines())
+    assert "public.open(integer[], timestamptz)  setof text  sql" in lines
+    assert "stable, security definer, search_path is not set\n" in lines
+    assert "security definer, set search_path\n" in lines
+    assert '"Old ""s"" shop".go()' in lines
+    assert lines.endswith(
+        "5 functions, 2 of them with the rights of the owner, 1 without a search_path"
+    )
+
+
+def test_all_roles(cluster: Cluster, plain: Callable[..., str], shop: str) -> None:
+    team, reader = plain("CREATEDB"), plain("CONNECTION LIMIT 3")
+    shut_out = plain("VALID UNTIL '2001-01-01 00:00 UTC'")
+    cluster.psql(
+        shop,
+        f"""ALTER ROLE "{team}" NOLOGIN; GRANT "{team}" TO "{reader}";
+            GRANT SELECT ON country, log TO "{team}";
+            GRANT INSERT (code) ON country TO "{team}"; GRANT UPDATE ON log TO "{team}";
+            GRANT ALL ON "Old ""s"" shop".customer TO "{team}"; -- the schema is closed to it
+            REVOKE CONNECT ON DATABASE "{shop}" FROM PUBLIC;
+            GRANT CONNECT ON DATABASE "{shop}" TO "{team}";
+            CREATE TABLE owned (); ALTER TABLE owned OWNER TO "{reader}";""",
+    )
+    with reading(cluster, shop) as conn:
+        found = roles(conn)
+    facts = {each.name: each for each in found.roles}
+    assert not [name for name in facts if name.startswith("pg_")]
+    assert facts[team].members == [reader]
+    assert facts[reader].member_of == [team]
+    assert (facts[reader].reads, facts[reader].writes, facts[reader].tables) == (4, 2, 7)
+    assert (facts[reader].owned, facts[team].owned) == (1, 0)
+    assert facts[cluster.superuser].owns_database
+    rows = {line.split()[0]: line for line in found.lines()}
+    assert "no login, createdb" in rows[team]
+    assert rows[team].endswith("read 3 of 7, write 1 of 7")  # customer is open to all
+    assert "at most 3 sessions" in rows[reader]
+    assert "password expired 2001-01-01T00:00:00Z" in rows[shut_out]
+    assert rows[shut_out].endswith("not connect")
+    assert rows[cluster.superuser].endswith("everything")
+    assert found.as_json()["roles"][0].keys() >= {"name", "superuser", "reads"}
+
+
 def test_the_tasks(project: Path, inv: Callable[..., Any], cluster: Cluster, database: str) -> None:
     cluster.psql(database, SHOP)
     done = inv("inspect.tables", "--json")
@@ -187,6 +277,9 @@ def test_the_tasks(project: Path, inv: Callable[..., Any], cluster: Cluster, dat
     assert len(json.loads(done.stdout)["tables"]) == 6
     assert "public.log" in inv("inspect.size").stdout
     assert "customer_country_fkey" in inv("inspect.table", "public.customer").stdout
+    assert "public.touch" in inv("inspect.triggers").stdout
+    assert "public.touch()" in inv("inspect.functions").stdout
+    assert f"{cluster.superuser} " in inv("inspect.roles").stdout
     refused = inv("inspect.table", "nothing")
     assert refused.returncode == 2
     assert "error: no table or view is named 'nothing', inv inspect.tables" in refused.stderr

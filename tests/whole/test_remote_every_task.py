@@ -550,6 +550,21 @@ def _inspect_table(far: Far) -> None:
     assert far.run("inspect.table", "patients").stdout.startswith("public.patients, table of ")
 
 
+@trial("inspect.triggers")
+def _inspect_triggers(far: Far) -> None:
+    assert "public.patients " in far.run("inspect.triggers").stdout
+
+
+@trial("inspect.functions")
+def _inspect_functions(far: Far) -> None:
+    assert "public." in far.run("inspect.functions", "--schema", "public").stdout
+
+
+@trial("inspect.roles")
+def _inspect_roles(far: Far) -> None:
+    assert f"{far.host.user} " in far.run("inspect.roles").stdout
+
+
 @trial("inspect.size")
 def _inspect_size(far: Far) -> None:
     assert "public.patients " in far.run("inspect.size").stdout

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -124,8 +124,7 @@ def tables(conn: Connection, schema: str = "") -> Tables:
 
     Where a table is locked exclusively, all sizes are estimates of the last ANALYZE.
     """
-    if schema:
-        _refuse_unknown(schema, connection.rows(conn, _SCHEMAS, into=str))
+    refuse_unknown_schema(conn, schema)
     with waiting_briefly(conn):
         try:
             return Tables(_read(conn, schema, _MEASURED))
@@ -149,8 +148,10 @@ def _read(conn: Connection, schema: str, sizes: dict[str, str]) -> tuple[TableSi
     return tuple(connection.rows(conn, query, {"schema": schema}, into=TableSize))
 
 
-def _refuse_unknown(schema: str, known: Sequence[str]) -> None:
-    if schema not in known:
+def refuse_unknown_schema(conn: Connection, schema: str) -> None:
+    """Raise Refused for a schema that the database does not have; an empty name means all."""
+    known = connection.rows(conn, _SCHEMAS, into=str) if schema else []
+    if schema and schema not in known:
         near = difflib.get_close_matches(schema, known, 1, 0.6)
         nearest = f", did you mean {near[0]!r}?" if near else f", known: {', '.join(known)}"
         raise Refused(f"unknown schema {schema!r}{nearest}")
