@@ -3,13 +3,13 @@
 from pgtasks import run, task
 
 
-@task
-def apply(c, env=None, confirm=None, json=False, dry=False):
-    """Apply all function and trigger files in one transaction. Example: inv trigger.apply --dry"""
+@task(help={"base": "apply the files of functions alone"})
+def apply(c, env=None, base=False, confirm=None, json=False, dry=False):
+    """Apply what differs of functions and triggers. Example: inv trigger.apply --dry"""
     with run(c, env=env, json=json, dry=dry, journaled=True) as r:
         from pgtasks.schema import trigger
 
-        files = trigger.needed(r.project)
+        files = trigger.needed(r.project, base=base)
         with r.writing(confirm=confirm) as lock:
             done = (trigger.apply if lock else trigger.plan)(files, r.target)
         for warning in done.warnings:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -503,8 +504,10 @@ def test_a_trigger_that_can_be_created_only_once_is_warned_of(
     assert trigger.plan(made, notes).warnings == (warning,)
     assert trigger.apply(made, notes).warnings == (warning,)
     assert trigger.verify(made, notes).warnings == (warning,)
+    assert trigger.apply(made, notes).changes == ()  # what is installed is not made again
+    changed = files(TOUCH, text.replace("UPDATE", "INSERT"))
     with pytest.raises(Failed, match="already exists; nothing was changed") as caught:
-        trigger.apply(made, notes)
+        trigger.apply(changed, notes)
     assert caught.value.hint == way_out
 
 
@@ -531,10 +534,103 @@ def test_verify_holds_no_lock_and_waits_for_none_long(cluster: Cluster, notes: T
         # what any write holds; CREATE TRIGGER would wait for it
         writer.cursor().execute("LOCK TABLE notes IN ROW EXCLUSIVE MODE")
         assert not trigger.verify(made, notes).faults()
+        assert trigger.apply(made, notes).changes == ()
         with pytest.raises(Failed, match="lock timeout"):
-            trigger.apply(made, notes)
+            trigger.apply(files(TOUCH, when("NEW.text IN ('a', 'c')")), notes)
     finally:
         writer.close()
+
+
+def test_only_what_differs_is_run(cluster: Cluster, notes: Target) -> None:
+    """Statements with an effect that is not known run too, and what they drop is made again."""
+    log = "INSERT INTO ran SELECT count(*) + 1 FROM ran"
+    cluster.execute("CREATE TABLE ran (number int)", notes.database)
+    other = ON_NOTES.replace("TRIGGER touch", "TRIGGER other")
+    block = f"DO $$ BEGIN {log}; END $$;"
+    enabled = "ALTER TABLE notes ENABLE TRIGGER touch;"
+    gone = "DROP TRIGGER IF EXISTS gone ON notes;"
+    made = files(TOUCH, ON_NOTES + enabled, other, block, gone)
+    trigger.apply(made, notes)
+    oids = "SELECT json_object_agg(tgname, xmin::text) FROM pg_trigger WHERE NOT tgisinternal"
+    before = cluster.value(oids, notes.database)
+
+    changed = files(TOUCH, ON_NOTES + enabled, other.replace("INSERT OR", ""), block, gone)
+    applied = trigger.apply(changed, notes)
+
+    after = cluster.value(oids, notes.database)
+    assert [(each.what, each.name) for each in applied.changes] == [
+        ("replaced", "other on public.notes")
+    ]
+    assert before["touch"] == after["touch"]
+    assert before["other"] != after["other"]
+    assert cluster.value("SELECT max(number) FROM ran", notes.database) == 2
+
+    cascading = files("DROP FUNCTION IF EXISTS touch() CASCADE;", *(f.text for f in changed))
+    assert not trigger.verify(cascading, notes).faults()
+    trigger.apply(cascading, notes)
+    assert not trigger.verify(cascading, notes).faults()
+    assert cluster.value("SELECT max(number) FROM ran", notes.database) == 3
+
+
+def test_a_trigger_that_a_file_drops_for_good(cluster: Cluster, notes: Target) -> None:
+    trigger.apply(files(TOUCH, ON_NOTES), notes)
+    made = files(TOUCH, "DROP TRIGGER IF EXISTS touch ON public.notes;")
+    assert [each.what for each in trigger.apply(made, notes).changes] == ["dropped"]
+    with_lock = cluster.connect(notes.database)
+    with_lock.autocommit = False
+    with_lock.cursor().execute("LOCK TABLE notes IN ROW EXCLUSIVE MODE")
+    assert trigger.apply(made, notes).changes == ()
+    with_lock.close()
+    with pytest.raises(Failed, match=r"sql/2.sql:1: trigger \"touch\" for table .* does not exist"):
+        trigger.apply(files(TOUCH, "DROP TRIGGER touch ON public.notes;"), notes)
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        ("", "needs function touch(), which neither a file nor the database has"),
+        (
+            "CREATE FUNCTION public.touch() RETURNS int LANGUAGE sql AS 'SELECT 1';",
+            "function touch() does not return trigger",
+        ),
+    ],
+)
+def test_the_function_of_a_trigger_is_checked_before(
+    cluster: Cluster, notes: Target, function: str, words: str
+) -> None:
+    message = f"^sql/2.sql:2: trigger touch on notes:? {re.escape(words)}; nothing was changed$"
+    for made in (trigger.apply, trigger.plan):
+        with pytest.raises(Failed, match=message):
+            made(files(function, ON_NOTES), notes)
+    if not function:
+        trigger.apply(files(TOUCH), notes)  # the database has it
+    else:
+        cluster.execute(function, notes.database)
+        with pytest.raises(Failed, match=message):
+            trigger.apply(files("", ON_NOTES), notes)
+        cluster.execute("DROP FUNCTION touch()", notes.database)
+        trigger.apply(files(TOUCH), notes)
+    trigger.apply(files("", ON_NOTES), notes)
+
+
+def test_two_hundred_installed_triggers_are_compared_in_time(
+    cluster: Cluster, notes: Target
+) -> None:
+    tables = [f"t{number}" for number in range(200)]
+    cluster.execute(
+        "".join(f"CREATE TABLE {table} (id int, at timestamptz);" for table in tables),
+        notes.database,
+    )
+    each = (
+        "CREATE OR REPLACE TRIGGER touch BEFORE UPDATE ON {} FOR EACH ROW"
+        " WHEN (current_setting('app.touch', true) IS DISTINCT FROM 'off')"
+        " EXECUTE FUNCTION touch();\n"
+    )
+    made = files(TOUCH, "".join(map(each.format, tables)))
+    trigger.apply(made, notes)
+    again = trigger.apply(made, notes)
+    assert (again.changes, again.unchanged) == ((), 201)
+    assert again.seconds < 0.7
 
 
 # through the command line
@@ -558,6 +654,8 @@ def test_apply_and_verify_as_tasks(inv: Any, shop: Path) -> None:
 
     planned = inv("trigger.apply", "--dry")
     assert planned.stdout.endswith("would apply 2 files: 2 created, 0 unchanged\n")
+    base = json.loads(inv("trigger.apply", "--base", "--json").stdout)
+    assert [each["name"] for each in base["changes"]] == ["touch()"]
     applied = inv("trigger.apply", "--json")
     assert applied.returncode == 0, applied.stderr
     assert json.loads(applied.stdout)["files"] == [

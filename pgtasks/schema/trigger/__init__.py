@@ -6,7 +6,9 @@ installed   the functions and triggers in the catalog
 normalize   normal forms, to compare two definitions
 expression  compare two expressions as the server plans them
 verify      compare the files with the database
-apply       apply the files in one transaction
+choice      choose the statements that must run
+checks      check that the functions of triggers exist
+apply       apply what differs, in one transaction
 """
 
 from __future__ import annotations

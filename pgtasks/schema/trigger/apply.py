@@ -1,4 +1,4 @@
-"""Apply all files of functions and triggers in one transaction."""
+"""Apply the files of functions and triggers in one transaction, as far as they differ."""
 
 from __future__ import annotations
 
@@ -12,15 +12,14 @@ from psycopg2.errorcodes import DUPLICATE_OBJECT
 
 from pgtasks import report
 from pgtasks.errors import Failed, PgtasksError, Refused
-from pgtasks.schema.trigger import expected, installed
-from pgtasks.schema.trigger.files import SqlFile, Statement, line_of, statements
-from pgtasks.schema.trigger.verify import verify
+from pgtasks.schema.trigger import checks, choice, expected, installed
+from pgtasks.schema.trigger.expected import Expected, Step
+from pgtasks.schema.trigger.files import SqlFile, Statement, line_of
+from pgtasks.schema.trigger.verify import compare, prepare
 from pgtasks.server import connection, interrupt
 from pgtasks.server.connection import Connection
 from pgtasks.server.errors import translate, translated
 from pgtasks.settings.target import Target
-
-LOCK_TIMEOUT = "5s"  # CREATE TRIGGER waits for writers, and later writers wait for it
 
 
 @dataclass(frozen=True)
@@ -79,8 +78,12 @@ def plan(files: Sequence[SqlFile], target: Target) -> Applied:
 
     It does not apply the files and roll back, because that would lock tables in use.
     """
-    _ordered(files)
-    verification = verify(files, target)
+    described = _described(files)
+    session = connection.session(target, read_only=True, purpose="apply", own_path=True)
+    with session as conn:
+        prepare(conn)
+        verification = compare(conn, described)
+        checks.check_functions(conn, described)
     if (lacking := verification.without_table()) and not verification.unknown:
         first = lacking[0]
         raise Failed(f"{first.where}: {first.name} cannot be made: {first.note}")
@@ -102,24 +105,19 @@ def plan(files: Sequence[SqlFile], target: Target) -> Applied:
 
 
 def apply(files: Sequence[SqlFile], target: Target) -> Applied:
-    """Run all files in one transaction.
+    """Run the statements of the files whose objects differ, in one transaction.
 
-    Raises Failed with file and line; nothing is changed then. The caller holds the lock.
+    Statements that cannot be compared, such as DO, always run. If there is nothing to run, no
+    table is locked. Raises Failed with file and line; nothing is changed then. The caller holds
+    the lock.
     """
     began = time.monotonic()
-    described = expected.read(files)
-    ordered = _ordered(files)
+    described = _described(files)
     session = connection.session(target, purpose="apply", own_path=True)
     with session as conn, interrupt.cancelling([conn]):
-        conn.autocommit = False
-        connection.execute(conn, f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
-        before = installed.definitions(conn)
-        for statement in ordered:
-            _run(conn, statement)
-        after = installed.definitions(conn)
-        with translated():
-            conn.commit()
-    changes = _changes(before, after)
+        prepare(conn)
+        steps = choice.needed(conn, described, compare(conn, described).findings)
+        changes = _applied(conn, described, steps) if steps else []
     touched = sum(1 for change in changes if change.what != "dropped")
     return Applied(
         files=tuple(file.name for file in files),
@@ -131,18 +129,44 @@ def apply(files: Sequence[SqlFile], target: Target) -> Applied:
     )
 
 
-def _ordered(files: Sequence[SqlFile]) -> list[Statement]:
-    """Return all statements in order, raising Refused for one that ends the transaction."""
+def _described(files: Sequence[SqlFile]) -> Expected:
+    """Parse the files, raising Refused for a statement that ends the transaction."""
     from postgast import pg_query_pb2 as pb
 
-    ordered = [statement for file in files for statement in statements(file)]
-    for statement in ordered:
+    described = expected.read(files)
+    for statement in (step.statement for step in described.steps):
         if isinstance(statement.node, pb.TransactionStmt):
             raise Refused(
                 f"{statement.where}: {statement.text.strip().split()[0].upper()} in a trigger file:"
                 " all files run in one transaction, take it out"
             )
-    return ordered
+    return described
+
+
+def _applied(conn: Connection, described: Expected, steps: list[Step]) -> list[Change]:
+    """Run the steps in one transaction and return what that changed."""
+    checks.check_functions(conn, described)
+    before = installed.definitions(conn)
+    conn.autocommit = False
+    for step in steps:
+        _run(conn, step.statement)
+    if any(not step.objects for step in steps):
+        _run_again(conn, described, done=steps)
+    after = installed.definitions(conn)
+    with translated():
+        conn.commit()
+    return _changes(before, after)
+
+
+def _run_again(conn: Connection, described: Expected, *, done: list[Step]) -> None:
+    """Run the steps that were left out, if a statement such as DROP ... CASCADE made them needed.
+
+    What was done already is not done again: DO blocks may be written to run once.
+    """
+    left = choice.needed(conn, described, compare(conn, described).findings)
+    for step in left:
+        if step not in done:
+            _run(conn, step.statement)
 
 
 def _run(conn: Connection, statement: Statement) -> None:

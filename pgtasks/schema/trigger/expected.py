@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -41,6 +41,11 @@ class Function:
     procedure: bool = False
 
     @property
+    def kind(self) -> str:
+        """Return function or procedure."""
+        return "procedure" if self.procedure else "function"
+
+    @property
     def signature(self) -> str:
         """Return the signature as to_regprocedure accepts it."""
         inputs = ", ".join(argument.type for argument in self.arguments if argument.mode in "ibv")
@@ -63,6 +68,23 @@ class Trigger:
     where: str
     enabled: str = "O"
 
+    @property
+    def shown(self) -> str:
+        """Return its name for people."""
+        return shown(self.name, self.table)
+
+
+@dataclass(frozen=True)
+class Step:
+    """A statement of the files, and the objects that it creates, drops or enables.
+
+    An object is its kind and its name, as in a `Difference`; there are none if the statement may
+    have another effect, which cannot be compared.
+    """
+
+    statement: Statement
+    objects: tuple[tuple[str, str], ...] = ()
+
 
 @dataclass
 class Expected:
@@ -73,6 +95,7 @@ class Expected:
     warnings: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
     droppers: list[Message] = field(default_factory=list)  # statements that drop, or may drop
+    steps: list[Step] = field(default_factory=list)
 
 
 def read(files: Iterable[SqlFile]) -> Expected:
@@ -80,7 +103,7 @@ def read(files: Iterable[SqlFile]) -> Expected:
     expected = Expected()
     for file in files:
         for statement in statements(file):
-            _take(expected, statement)
+            expected.steps.append(Step(statement, tuple(_take(expected, statement))))
     for function in expected.functions.values():
         if function.unpinned:
             expected.warnings.append(
@@ -91,7 +114,8 @@ def read(files: Iterable[SqlFile]) -> Expected:
     return expected
 
 
-def _take(expected: Expected, statement: Statement) -> None:
+def _take(expected: Expected, statement: Statement) -> Iterator[tuple[str, str]]:
+    """Take what a statement describes, and yield the objects that it concerns."""
     from postgast import pg_query_pb2 as pb
 
     node = statement.node
@@ -102,17 +126,35 @@ def _take(expected: Expected, statement: Statement) -> None:
         function = _function(node, statement)
         _twice(expected, expected.functions.get(function.signature), statement, function.signature)
         expected.functions[function.signature] = function
+        yield function.kind, function.signature
     elif isinstance(node, pb.CreateTrigStmt):
         trigger = _trigger(node, statement)
         key = (trigger.table, trigger.name)
-        _twice(expected, expected.triggers.get(key), statement, f"{trigger.name} on {key[0]}")
+        _twice(expected, expected.triggers.get(key), statement, trigger.shown)
         expected.triggers[key] = trigger
+        yield "trigger", trigger.shown
     elif isinstance(node, pb.DropStmt) and node.remove_type == pb.OBJECT_TRIGGER:
-        for item in node.objects:
-            *table, name = item.list.items
-            expected.triggers.pop((parser.dotted(table), name.string.sval), None)
-    elif not (isinstance(node, pb.AlterTableStmt) and _enabling(expected, node)):
+        for table, name in dropped(node):
+            expected.triggers.pop((table, name), None)
+            yield "trigger", shown(name, table)
+    elif isinstance(node, pb.AlterTableStmt) and (states := _states(expected, node)):
+        for trigger in states:
+            expected.triggers[(trigger.table, trigger.name)] = trigger
+            yield "trigger", trigger.shown
+    else:
         expected.unknown.append(f"{statement.where}: {_kind(node)}")
+
+
+def shown(name: str, table: str) -> str:
+    """Return the name of a trigger for people."""
+    return f"{name} on {table}"
+
+
+def dropped(node: pb.DropStmt) -> Iterator[tuple[str, str]]:
+    """Yield table and name of the triggers that a DROP TRIGGER drops."""
+    for item in node.objects:
+        *table, name = item.list.items
+        yield parser.dotted(table), name.string.sval
 
 
 def _warn_of_once(expected: Expected, statement: Statement) -> None:
@@ -173,8 +215,11 @@ def _kind(node: Message | None) -> str:
     return type(node).__name__.removesuffix("Stmt")
 
 
-def _enabling(expected: Expected, node: pb.AlterTableStmt) -> bool:
-    """Apply ALTER TABLE ... ENABLE or DISABLE TRIGGER; return whether it was only that."""
+def _states(expected: Expected, node: pb.AlterTableStmt) -> list[Trigger]:
+    """Return the triggers as ALTER TABLE ... ENABLE or DISABLE TRIGGER leaves them.
+
+    It returns none if the statement does anything else, or names a trigger that no file has.
+    """
     from postgast import pg_query_pb2 as pb
 
     states: dict[int, str] = {
@@ -184,13 +229,14 @@ def _enabling(expected: Expected, node: pb.AlterTableStmt) -> bool:
         pb.AT_EnableAlwaysTrig: "A",
     }
     table = parser.relation(node.relation)
+    triggers = []
     for command in (each.alter_table_cmd for each in node.cmds):
         state = states.get(command.subtype)
         known = expected.triggers.get((table, command.name))
         if state is None or known is None:
-            return False
-        expected.triggers[(table, known.name)] = replace(known, enabled=state)
-    return True
+            return []
+        triggers.append(replace(known, enabled=state))
+    return triggers
 
 
 def _trigger(node: pb.CreateTrigStmt, statement: Statement) -> Trigger:

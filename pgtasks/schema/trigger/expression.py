@@ -7,6 +7,8 @@ pg_catalog are planned, and never on the table itself.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pgtasks.errors import Failed
@@ -45,26 +47,52 @@ ORDER BY c.number
 """
 
 
-def same(conn: Connection, ours: str, theirs: str, *, spelled: str, table: int | None) -> bool:
-    """Return whether two expressions are the same to the server.
+class Expressions:
+    """Compares expressions in a session; what was compared once is known.
 
     The server stores `a IN (1, 2)` as `a = ANY (ARRAY[1, 2])`, with casts as needed. Expressions
     without user-defined names are planned and compared; of others the trees, without casts.
-    `spelled` is `theirs` with the names as the session's search_path shortens them.
     """
-    try:
-        mine, printed, along_path = (parser.expression(sql) for sql in (ours, theirs, spelled))
-    except (parser.TooDeep, parser.SyntaxFault):
-        return False
-    if _tree(mine) == _tree(printed):
-        return True
-    if _of_the_system(mine) and _of_the_system(printed):
-        with connection.pinned(conn):
-            plans = [_explained(conn, sql, table) for sql in (ours, theirs)]
-        if None not in plans:
-            return bool(plans[0] == plans[1])
-    plain = _tree(mine, stored=True)
-    return plain in (_tree(printed, stored=True), _tree(along_path, stored=True))
+
+    def __init__(self, conn: Connection) -> None:
+        self._conn = conn
+        self._plans: dict[tuple[str, str, int | None], bool | None] = {}
+
+    def same(
+        self, ours: str, theirs: str, *, spelled: Callable[[], str], table: int | None
+    ) -> bool:
+        """Return whether two expressions are the same to the server.
+
+        `spelled` returns `theirs` with the names as the session's search_path shortens them.
+        """
+        try:
+            mine, printed = (parser.expression(sql) for sql in (ours, theirs))
+            if _tree(mine) == _tree(printed):
+                return True
+            if _of_the_system(mine) and _of_the_system(printed):
+                row = table if _has_columns(mine) or _has_columns(printed) else None
+                planned = self._same_plan(ours, theirs, row)
+                if planned is not None:
+                    return planned
+            plain, along_path = _tree(mine, stored=True), parser.expression(spelled())
+        except (parser.TooDeep, parser.SyntaxFault):
+            return False
+        return plain in (_tree(printed, stored=True), _tree(along_path, stored=True))
+
+    def _same_plan(self, ours: str, theirs: str, table: int | None) -> bool | None:
+        """Return whether the plans are the same, None if one cannot be planned."""
+        key = (ours, theirs, table)
+        if key not in self._plans:
+            with connection.pinned(self._conn):
+                plans = [_explained(self._conn, sql, table) for sql in (ours, theirs)]
+            self._plans[key] = None if None in plans else bool(plans[0] == plans[1])
+        return self._plans[key]
+
+
+def _has_columns(expression: Message) -> bool:
+    from postgast import walk
+
+    return any(type(node).__name__ == "ColumnRef" for _, node in walk(expression))
 
 
 def _of_the_system(expression: Message) -> bool:
@@ -101,10 +129,27 @@ def _explained(conn: Connection, expression: str, table: int | None) -> Any:
             " pg_catalog.json_to_record('{{}}') AS new ({})"
         ).format(row, row)
     try:
-        plans = connection.value(conn, query, into=list[dict[str, Any]])
+        with _savepoint(conn):
+            plans = connection.value(conn, query, into=list[dict[str, Any]])
     except Failed:
         return None
     return plans[0]["Plan"].get("Output")
+
+
+@contextmanager
+def _savepoint(conn: Connection) -> Iterator[None]:
+    """Keep a transaction, if one is open, usable after an error in the block."""
+    if conn.autocommit:
+        yield
+        return
+    connection.execute(conn, "SAVEPOINT pgtasks_plan")
+    try:
+        yield
+    except Failed:
+        connection.execute(conn, "ROLLBACK TO SAVEPOINT pgtasks_plan")
+        raise
+    finally:
+        connection.execute(conn, "RELEASE SAVEPOINT pgtasks_plan")
 
 
 def _tree(node: Message, *, stored: bool = False) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -49,13 +49,16 @@ def line_of(text: str, position: int) -> int:
     return text.count("\n", 0, position) + 1
 
 
-def read(project: Project) -> tuple[SqlFile, ...]:
-    """Return the files in the order of their application: functions, triggers, by name."""
-    return tuple(_read(project))
+def read(project: Project, *, base: bool = False) -> tuple[SqlFile, ...]:
+    """Return the files in the order of their application: functions, triggers, by name.
+
+    With `base` these are the files of functions alone.
+    """
+    return tuple(_read(project, FOLDERS[:1] if base else FOLDERS))
 
 
-def _read(project: Project) -> Iterator[SqlFile]:
-    for folder in FOLDERS:
+def _read(project: Project, folders: Sequence[str]) -> Iterator[SqlFile]:
+    for folder in folders:
         for path in sorted((project.folder("sql") / folder).glob("*.sql")):
             name = str(path.relative_to(project.root)) if path.is_relative_to(project.root) else ""
             try:
@@ -65,14 +68,13 @@ def _read(project: Project) -> Iterator[SqlFile]:
                 raise Failed(f"{name or path}: {words}") from None
 
 
-def needed(project: Project) -> tuple[SqlFile, ...]:
+def needed(project: Project, *, base: bool = False) -> tuple[SqlFile, ...]:
     """Return the files, raising Refused if there are none."""
-    files = read(project)
+    files = read(project, base=base)
     if not files:
-        folder = project.folder("sql").name
-        raise Refused(
-            f"no trigger files here: {folder}/functions and {folder}/triggers hold no *.sql"
-        )
+        sql = project.folder("sql").name
+        folders = f"{sql}/functions holds" if base else f"{sql}/functions and {sql}/triggers hold"
+        raise Refused(f"no trigger files here: {folders} no *.sql")
     return files
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
-from pgtasks.schema.trigger import expression, installed
+from pgtasks.schema.trigger import installed
+from pgtasks.schema.trigger.expression import Expressions
 from pgtasks.schema.trigger.installed import InstalledFunction, InstalledTrigger
 from pgtasks.server import parser
 from pgtasks.server.connection import Connection
@@ -36,17 +38,26 @@ def trigger_shape(definition: str) -> dict[str, Any]:
     }
 
 
-def same_condition(conn: Connection, ours: str, trigger: InstalledTrigger) -> bool:
+def same_condition(
+    conn: Connection, expressions: Expressions, ours: str, trigger: InstalledTrigger
+) -> bool:
     """Return whether a trigger's condition is the one that the catalog prints."""
     theirs = parser.condition(trigger.definition)
     if not ours or not theirs:
         return ours == theirs
-    spelled = parser.condition(installed.spelled_trigger(conn, trigger.oid))
-    return expression.same(conn, ours, theirs, spelled=spelled, table=trigger.table_oid)
+    return expressions.same(
+        ours,
+        theirs,
+        spelled=lambda: parser.condition(installed.spelled_trigger(conn, trigger.oid)),
+        table=trigger.table_oid,
+    )
 
 
 def same_defaults(
-    conn: Connection, ours: Sequence[tuple[str, str]], function: InstalledFunction
+    conn: Connection,
+    expressions: Expressions,
+    ours: Sequence[tuple[str, str]],
+    function: InstalledFunction,
 ) -> bool:
     """Return whether default values, each with its type, are those that the catalog prints."""
     theirs = parser.separated(function.defaults)
@@ -54,11 +65,10 @@ def same_defaults(
         return False
     spelled = parser.separated(installed.spelled_defaults(conn, function.oid)) if theirs else []
     return all(
-        expression.same(
-            conn,
+        expressions.same(
             f"CAST({mine} AS {type_})",
             f"CAST({text} AS {type_})",
-            spelled=f"CAST({along_path} AS {type_})",
+            spelled=partial("CAST({} AS {})".format, along_path, type_),
             table=None,
         )
         for (mine, type_), text, along_path in zip(ours, theirs, spelled, strict=True)

@@ -13,6 +13,7 @@ from pgtasks.report import typed
 from pgtasks.schema.trigger import expected as files_say
 from pgtasks.schema.trigger import installed
 from pgtasks.schema.trigger.expected import Expected, Function, Trigger
+from pgtasks.schema.trigger.expression import Expressions
 from pgtasks.schema.trigger.files import SqlFile
 from pgtasks.schema.trigger.installed import InstalledFunction, InstalledTrigger
 from pgtasks.schema.trigger.normalize import same_condition, same_defaults, trigger_shape
@@ -21,6 +22,7 @@ from pgtasks.server.connection import Connection
 from pgtasks.server.parser import TooDeep
 from pgtasks.settings.target import Target
 
+LOCK_TIMEOUT = "5s"  # CREATE TRIGGER waits for writers, and later writers wait for it
 _NO_TABLE = "its table is not there"
 STATES = ("INSTALLED", "CHANGED", "MISSING", "DISABLED", "ORPHAN")
 
@@ -120,15 +122,31 @@ def verify(files: Sequence[SqlFile], target: Target) -> Verification:
     described = files_say.read(files)
     session = connection.session(target, read_only=True, purpose="verify", own_path=True)
     with session as conn:
-        # the longest wait for a lock on a table
-        connection.execute(conn, "SET lock_timeout = '5s'")
-        # a setting of the database must not change the meaning of the texts
-        connection.execute(conn, "SET standard_conforming_strings = on")
-        findings = [*_functions(conn, described), *_triggers(conn, described)]
-    return Verification(tuple(findings), tuple(described.warnings), tuple(described.unknown))
+        prepare(conn)
+        return compare(conn, described)
 
 
-def _functions(conn: Connection, described: Expected) -> Iterator[Difference]:
+def prepare(conn: Connection) -> None:
+    """Set what comparing needs in a session with the role's own search_path."""
+    # the longest wait for a lock on a table
+    connection.execute(conn, f"SET lock_timeout = '{LOCK_TIMEOUT}'")
+    # a setting of the database must not change the meaning of the texts
+    connection.execute(conn, "SET standard_conforming_strings = on")
+
+
+def compare(conn: Connection, described: Expected) -> Verification:
+    """Compare what the files describe with the database of a session."""
+    expressions = Expressions(conn)
+    findings = (
+        *_functions(conn, expressions, described),
+        *_triggers(conn, expressions, described),
+    )
+    return Verification(findings, tuple(described.warnings), tuple(described.unknown))
+
+
+def _functions(
+    conn: Connection, expressions: Expressions, described: Expected
+) -> Iterator[Difference]:
     wanted = list(described.functions.values())
     oids = installed.function_oids(conn, [function.signature for function in wanted])
     by_oid = installed.functions(conn, [oid for oid in oids if oid is not None])
@@ -137,18 +155,19 @@ def _functions(conn: Connection, described: Expected) -> Iterator[Difference]:
         if actual is None:
             yield _finding(function, "MISSING")
             continue
-        differing = list(_differing(conn, function, actual))
+        differing = list(_differing(conn, expressions, function, actual))
         yield _finding(function, "CHANGED" if differing else "INSTALLED", ", ".join(differing))
 
 
 def _finding(function: Function, state: str, note: str = "") -> Difference:
     if state == "INSTALLED" and function.body is None:
         note = "its BEGIN ATOMIC body is not compared"
-    kind = "procedure" if function.procedure else "function"
-    return Difference(kind, function.signature, state, function.where, note)
+    return Difference(function.kind, function.signature, state, function.where, note)
 
 
-def _differing(conn: Connection, function: Function, actual: InstalledFunction) -> Iterator[str]:
+def _differing(
+    conn: Connection, expressions: Expressions, function: Function, actual: InstalledFunction
+) -> Iterator[str]:
     """Yield the differing parts, as CREATE FUNCTION names them."""
     if function.body is None:
         if not actual.atomic:
@@ -159,7 +178,7 @@ def _differing(conn: Connection, function: Function, actual: InstalledFunction) 
         yield "language"
     if function.procedure != actual.procedure:
         yield "kind"
-    yield from _differing_types(conn, function, actual)
+    yield from _differing_types(conn, expressions, function, actual)
     for name, value in function.options.items():
         if actual.options[name] != value:
             yield name
@@ -169,7 +188,7 @@ def _differing(conn: Connection, function: Function, actual: InstalledFunction) 
 
 
 def _differing_types(
-    conn: Connection, function: Function, actual: InstalledFunction
+    conn: Connection, expressions: Expressions, function: Function, actual: InstalledFunction
 ) -> Iterator[str]:
     names = [argument.type for argument in function.arguments]
     oids = installed.type_oids(conn, [*names, function.returns or "void"])
@@ -185,7 +204,7 @@ def _differing_types(
     defaults = [
         (argument.default, argument.type) for argument in function.arguments if argument.default
     ]
-    if not same_defaults(conn, defaults, actual):
+    if not same_defaults(conn, expressions, defaults, actual):
         yield "default values"
 
 
@@ -200,7 +219,9 @@ def _same_setting(function: Function, actual: InstalledFunction, name: str) -> b
     return ", ".join(values) == value
 
 
-def _triggers(conn: Connection, described: Expected) -> Iterator[Difference]:
+def _triggers(
+    conn: Connection, expressions: Expressions, described: Expected
+) -> Iterator[Difference]:
     wanted = list(described.triggers.values())
     tables = installed.table_oids(conn, [trigger.table for trigger in wanted])
     functions = installed.function_oids(conn, [f"{trigger.function}()" for trigger in wanted])
@@ -209,24 +230,26 @@ def _triggers(conn: Connection, described: Expected) -> Iterator[Difference]:
     }
     for trigger, table, function in zip(wanted, tables, functions, strict=True):
         actual = installed_triggers.pop((table, trigger.name), None) if table is not None else None
-        yield _judged(conn, trigger, table, function, actual)
+        yield _judged(conn, expressions, trigger, table, function, actual)
     for orphan in installed_triggers.values():
         note = "no file knows it" + ("" if orphan.enabled != "D" else ", disabled")
-        yield Difference("trigger", f"{orphan.name} on {orphan.table}", "ORPHAN", "", note)
+        name = files_say.shown(orphan.name, orphan.table)
+        yield Difference("trigger", name, "ORPHAN", "", note)
 
 
 def _judged(
     conn: Connection,
+    expressions: Expressions,
     trigger: Trigger,
     table: int | None,
     function: int | None,
     actual: InstalledTrigger | None,
 ) -> Difference:
-    name = f"{trigger.name} on {trigger.table}"
+    name = trigger.shown
     if actual is None:
         note = "" if table is not None else _NO_TABLE
         return Difference("trigger", name, "MISSING", trigger.where, note)
-    differing = list(_differing_parts(conn, trigger, function, actual))
+    differing = list(_differing_parts(conn, expressions, trigger, function, actual))
     if differing:
         return Difference("trigger", name, "CHANGED", trigger.where, ", ".join(differing))
     if actual.enabled != trigger.enabled:
@@ -246,7 +269,11 @@ _ENABLED = {
 
 
 def _differing_parts(
-    conn: Connection, trigger: Trigger, function: int | None, actual: InstalledTrigger
+    conn: Connection,
+    expressions: Expressions,
+    trigger: Trigger,
+    function: int | None,
+    actual: InstalledTrigger,
 ) -> Iterator[str]:
     """Yield the differing parts, as CREATE TRIGGER names them."""
     try:
@@ -259,5 +286,5 @@ def _differing_parts(
             yield part
     if function != actual.function:
         yield "function"
-    if not same_condition(conn, ours["when"], actual):
+    if not same_condition(conn, expressions, ours["when"], actual):
         yield "when"
