@@ -3,6 +3,17 @@
 from pgtasks import run, task
 
 
+@task
+def db(c, env=None, json=False):
+    """Show a database on one screen. Example: inv inspect.db"""
+    with run(c, env=env, json=json) as r, r.reading() as reached:
+        from pgtasks.schema.inspect.overview import of_triggers, overview
+
+        triggers = of_triggers(r.project, reached.target)
+        with reached.reading(r.task) as conn:
+            r.finish(overview(conn, triggers))
+
+
 @task(help={"schema": "only the tables of this schema"})
 def tables(c, schema="", env=None, json=False):
     """List the tables and views, with rows and sizes. Example: inv inspect.tables"""

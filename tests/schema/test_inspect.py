@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,10 +16,11 @@ from servers import Cluster
 from pgtasks.errors import Failed, Refused
 from pgtasks.schema.inspect.activity import activity
 from pgtasks.schema.inspect.functions import functions
+from pgtasks.schema.inspect.overview import overview
 from pgtasks.schema.inspect.roles import roles
-from pgtasks.schema.inspect.size import sizes
+from pgtasks.schema.inspect.size import Sizes, sizes
 from pgtasks.schema.inspect.table import table
-from pgtasks.schema.inspect.tables import tables
+from pgtasks.schema.inspect.tables import Tables, TableSize, tables
 from pgtasks.schema.inspect.triggers import triggers
 from pgtasks.server import connection
 from pgtasks.server.connection import Connection
@@ -183,6 +185,80 @@ def test_who_waits_for_whom(cluster: Cluster, shop: str) -> None:
         assert activity(conn).lines()[-1] == "1 other session in this database"
 
 
+def test_what_is_in_partitions(cluster: Cluster, shop: str) -> None:
+    cluster.psql(
+        shop,
+        """CREATE INDEX by_time ON log (at);
+           CREATE TABLE log_3 PARTITION OF log DEFAULT PARTITION BY LIST (what);
+           CREATE TABLE log_3_a PARTITION OF log_3 FOR VALUES IN ('a');
+           INSERT INTO log SELECT '2030-01-01', 'a' FROM generate_series(1, 700);
+           CREATE TABLE child () INHERITS (country); ANALYZE;""",
+    )
+    with reading(cluster, shop) as conn:
+        log, country = table(conn, "log"), table(conn, "country")
+    assert [(each.name, each.rows) for each in log.partitions] == [
+        ("log_1", 213),
+        ("log_2", 187),
+        ("log_3", 700),
+    ]
+    sizes = "SELECT sum(pg_relation_size(x))::bigint FROM unnest(ARRAY['log_1_at_idx'::regclass,"
+    (index,) = log.indexes
+    assert index.bytes == cluster.value(f"{sizes} 'log_2_at_idx', 'log_3_a_at_idx']) x", shop)
+    lines = "\n".join(log.lines())
+    assert "3 partitions, about 1,100 rows, " in lines
+    assert "FOR VALUES FROM ('2024-01-01') TO ('2025-01-01')" in lines
+    assert [each.name for each in country.partitions] == ["child"]
+    assert "1 child table, about 0 rows, 0 B, 0 B of indexes" in country.lines()
+
+
+def test_one_screen(cluster: Cluster, shop: str) -> None:
+    cluster.psql(
+        shop,
+        """CREATE TABLE alembic_version (version_num varchar(32));
+           INSERT INTO alembic_version VALUES ('abc123'); DELETE FROM country WHERE code = 'xx';""",
+    )
+    with held(cluster, shop, "SELECT 1"), reading(cluster, shop) as conn:
+        found = overview(conn, "2 of 2 installed as the files say")
+    facts = dict(re.split(" {2,}", line, maxsplit=1) for line in found.lines() if "  " in line)
+    assert facts["server"].startswith(f"PostgreSQL {cluster.major}.")
+    assert facts["database"].startswith(f"of '{cluster.superuser}', UTF8, ")
+    assert facts["content"] == "5 tables, 2 partitions, 2 views, 3 indexes, 1 function, 1 trigger"
+    assert facts["sessions"].startswith("1 here (1 idle in transaction), ")
+    assert "oldest transaction" in facts["sessions"]
+    assert "of block reads were hits" in facts["cache"]
+    assert facts["analyzed"].startswith("1 of 8 tables never, others within ")
+    assert facts["extensions"].startswith("plpgsql 1.")
+    assert facts["migrations"] == "abc123"
+    assert facts["triggers"] == "2 of 2 installed as the files say"
+    assert "█" in facts["public.customer"]
+    document = json.loads(json.dumps(found.as_json()))
+    assert document["bytes"] == cluster.value(f"SELECT pg_database_size('{shop}')")
+    assert document["counts"]["invalid_indexes"] == 0
+
+
+@pytest.mark.parametrize(("width", "cells"), [(60, 28), (80, 48), (200, 80), (0, 30)])
+def test_bars_use_the_width(width: int, cells: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGTASKS_WIDTH", str(width or ""))
+    found = Sizes(
+        10_000_000,
+        Tables(
+            (
+                TableSize("public", "small", "r", 1, 1000, 0, None),
+                TableSize("public", "table", "r", 10, 3_000_000, 1_000_000, None),
+            )
+        ),
+    )
+    lines = found.chart(20)
+    assert lines[2].startswith("public.table  4.0 MB  ")
+    assert (lines[2].count("█"), lines[2].count("▒")) == (
+        round(cells * 3 / 4),
+        cells - round(cells * 3 / 4),
+    )
+    assert lines[2].endswith("40 %")
+    assert lines[3].split() == ["public.small", "1.0", "kB", "▏", "0", "%"]
+    assert max(map(len, lines)) <= (width or 80)
+
+
 def test_all_triggers(cluster: Cluster, shop: str) -> None:
     cluster.psql(
         shop,
@@ -277,6 +353,7 @@ def test_the_tasks(project: Path, inv: Callable[..., Any], cluster: Cluster, dat
     assert len(json.loads(done.stdout)["tables"]) == 6
     assert "public.log" in inv("inspect.size").stdout
     assert "customer_country_fkey" in inv("inspect.table", "public.customer").stdout
+    assert inv("inspect.db").stdout.startswith("server      PostgreSQL ")
     assert "public.touch" in inv("inspect.triggers").stdout
     assert "public.touch()" in inv("inspect.functions").stdout
     assert f"{cluster.superuser} " in inv("inspect.roles").stdout

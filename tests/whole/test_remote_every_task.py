@@ -540,6 +540,14 @@ def _mask_suggest(far: Far) -> None:
     assert guessed["public.patients.email"] == {"mask": "email", "why": "its name"}
 
 
+@trial("inspect.db")
+def _inspect_db(far: Far) -> None:
+    shown = far.document("inspect.db")
+    assert shown["counts"]["tables"] > 20
+    assert shown["revisions"]
+    assert "installed as the files say" in shown["triggers"]
+
+
 @trial("inspect.tables")
 def _inspect_tables(far: Far) -> None:
     assert "public.patients " in far.run("inspect.tables", "--schema", "public").stdout

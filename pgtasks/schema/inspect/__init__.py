@@ -1,5 +1,6 @@
 """What a database holds, read from its catalog: nothing is written, and no code of a role runs.
 
+overview   a database on one screen
 tables     all tables, with their rows and sizes
 table      all facts about one table
 facts      these, as records of the catalog

@@ -47,13 +47,31 @@ SELECT conname AS name, pg_get_constraintdef(oid) AS definition, convalidated AS
 FROM pg_constraint WHERE conrelid = %s AND contype IN ('p', 'u', 'f', 'c', 'x')
 ORDER BY array_position(ARRAY['p', 'u', 'x', 'f', 'c'], contype::text), conname COLLATE "C"
 """
+# The bytes and scans of an index of a partitioned table are those of its partitions' indexes.
 INDEXES = """
+WITH RECURSIVE inside (oid, indexrelid) AS (
+  SELECT indexrelid, indexrelid FROM pg_index WHERE indrelid = %s
+  UNION ALL SELECT i.oid, h.inhrelid FROM inside i JOIN pg_inherits h ON h.inhparent = i.indexrelid)
 SELECT x.relname AS name, pg_get_indexdef(i.indexrelid) AS definition,
-  pg_relation_size(i.indexrelid) AS bytes, coalesce(s.idx_scan, 0) AS scans, i.indisvalid AS valid,
-  i.indisunique AS unique
-FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid
-LEFT JOIN pg_stat_all_indexes s ON s.indexrelid = i.indexrelid
-WHERE i.indrelid = %s ORDER BY x.relname COLLATE "C"
+  sum(pg_relation_size(p.indexrelid))::bigint AS bytes, coalesce(sum(s.idx_scan), 0)::bigint
+  AS scans, i.indisvalid AS valid, i.indisunique AS unique
+FROM inside p JOIN pg_index i ON i.indexrelid = p.oid JOIN pg_class x ON x.oid = i.indexrelid
+LEFT JOIN pg_stat_all_indexes s ON s.indexrelid = p.indexrelid
+GROUP BY i.indexrelid, x.relname, i.indisvalid, i.indisunique ORDER BY x.relname COLLATE "C"
+"""
+PARTITIONS = """
+WITH RECURSIVE inside (part, relid) AS (
+  SELECT inhrelid, inhrelid FROM pg_inherits WHERE inhparent = %s
+  UNION ALL SELECT p.part, i.inhrelid FROM inside p JOIN pg_inherits i ON i.inhparent = p.relid)
+SELECT n.nspname AS schema, c.relname AS name, coalesce(pg_get_expr(c.relpartbound, c.oid), '')
+  AS bound, sum(t.reltuples) FILTER (WHERE t.reltuples >= 0 AND t.relkind <> 'p')::bigint AS rows,
+  coalesce(sum(pg_table_size(p.relid)) FILTER (WHERE t.relkind IN ('r', 'm')), 0)::bigint
+    AS table_bytes,
+  coalesce(sum(pg_indexes_size(p.relid)) FILTER (WHERE t.relkind IN ('r', 'm')), 0)::bigint
+    AS index_bytes
+FROM inside p JOIN pg_class c ON c.oid = p.part JOIN pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_class t ON t.oid = p.relid
+GROUP BY n.nspname, c.oid, c.relname ORDER BY n.nspname COLLATE "C", c.relname COLLATE "C"
 """
 REFERENCES = """
 SELECT o.conrelid::regclass::text AS table, o.conname AS name,
@@ -187,6 +205,23 @@ class Index:
         _, _, method = self.definition.partition(" USING ")
         marks = ("" if self.valid else "INVALID ") + ("unique " if self.unique else "")
         return self.name, report.size(self.bytes), self.scans, marks + method
+
+
+@dataclass(frozen=True)
+class Partition:
+    """A partition, or a table that inherits; it has no bound. What is below it counts with it."""
+
+    schema: str
+    name: str
+    bound: str
+    rows: int | None
+    table_bytes: int
+    index_bytes: int
+
+    def cells(self) -> tuple[Any, ...]:
+        """Return the cells of its row."""
+        sizes = report.size(self.table_bytes), report.size(self.index_bytes)
+        return qualified(self.schema, self.name), self.rows, *sizes, self.bound or "inherits"
 
 
 @dataclass(frozen=True)

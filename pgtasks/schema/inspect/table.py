@@ -16,6 +16,7 @@ from pgtasks.schema.inspect.facts import (
     Grant,
     Head,
     Index,
+    Partition,
     Policy,
     Reference,
     Trigger,
@@ -30,12 +31,23 @@ _BLOCKS = {
     "columns": ("column", "type", "null", "default", "comment"),
     "constraints": ("constraint", "definition"),
     "indexes": ("index", "size", "scans", "definition"),
+    "partitions": ("partition", "rows", "size", "indexes", "bound"),
     "references": ("referenced by", "constraint", "definition"),
     "triggers": ("trigger", "definition"),
     "policies": ("policy", "command", "roles", "rows", "new rows"),
     "grants": ("role", "privileges"),
 }
-_KEYS = ("column", "type", "constraint", "index", "referenced by", "trigger", "policy", "role")
+_KEYS = (
+    "column",
+    "type",
+    "constraint",
+    "index",
+    "referenced by",
+    "trigger",
+    "policy",
+    "role",
+    "partition",
+)
 _PROSE = ("default", "comment", "definition", "rows", "new rows", "privileges")
 
 
@@ -47,6 +59,7 @@ class Table:
     columns: tuple[Column, ...]
     constraints: tuple[Constraint, ...]
     indexes: tuple[Index, ...]
+    partitions: tuple[Partition, ...]
     references: tuple[Reference, ...]
     triggers: tuple[Trigger, ...]
     policies: tuple[Policy, ...]
@@ -54,7 +67,7 @@ class Table:
 
     def lines(self) -> list[str]:
         """Return what a person reads."""
-        lines = list(self.head.lines())
+        lines = [*self.head.lines(), *self._below()]
         for name, headings in _BLOCKS.items():
             if rows := [each.cells() for each in getattr(self, name)]:
                 block = report.table(headings, rows, keys=_KEYS, prose=_PROSE, runs_on=True)
@@ -62,6 +75,22 @@ class Table:
         if self.head.definition:
             lines += ["", *self.head.definition.splitlines()]
         return lines
+
+    def _below(self) -> list[str]:
+        """Return the line of what is in partitions, which is nowhere else."""
+        if not self.partitions:
+            return []
+        rows, table, index = (
+            sum(getattr(each, name) or 0 for each in self.partitions)
+            for name in ("rows", "table_bytes", "index_bytes")
+        )
+        below = report.plural(
+            len(self.partitions), "partition" if self.head.kind == "p" else "child table"
+        )
+        return [
+            f"{below}, about {report.plural(rows, 'row')}, {report.size(table)}, "
+            f"{report.size(index)} of indexes"
+        ]
 
     def as_json(self) -> dict[str, Any]:
         """Return plain data."""
@@ -103,6 +132,7 @@ def _read(conn: Connection, name: str) -> Table:
         tuple(connection.rows(conn, facts.COLUMNS, of, into=Column)),
         tuple(connection.rows(conn, facts.CONSTRAINTS, of, into=Constraint)),
         tuple(connection.rows(conn, facts.INDEXES, of, into=Index)),
+        tuple(connection.rows(conn, facts.PARTITIONS, of, into=Partition)),
         tuple(connection.rows(conn, facts.REFERENCES, of, into=Reference)),
         tuple(connection.rows(conn, facts.TRIGGERS, of, into=Trigger)),
         tuple(connection.rows(conn, facts.POLICIES, of, into=Policy)),

@@ -79,6 +79,10 @@ class TableSize:
         """Return the bytes of the table and its indexes."""
         return (self.table_bytes or 0) + (self.index_bytes or 0)
 
+    def as_json(self) -> dict[str, Any]:
+        """Return plain data."""
+        return {**asdict(self), "kind": KINDS[self.kind]}
+
     def __str__(self) -> str:
         return qualified(self.schema, self.name)
 
@@ -115,8 +119,7 @@ class Tables:
 
     def as_json(self) -> dict[str, Any]:
         """Return plain data."""
-        tables = [{**asdict(each), "kind": KINDS[each.kind]} for each in self.tables]
-        return {"tables": tables, "estimated": self.estimated}
+        return {"tables": [each.as_json() for each in self.tables], "estimated": self.estimated}
 
 
 def tables(conn: Connection, schema: str = "") -> Tables:
