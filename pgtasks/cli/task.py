@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import invoke
+from invoke.parser import Argument
 
 from pgtasks.cli import context, group
 from pgtasks.errors import Refused
@@ -29,12 +30,42 @@ SHARED_HELP = {
 }
 
 
-class ShortTask(invoke.Task):  # type: ignore[misc]
-    """A task with short forms of some flags: `short={"message": "m"}`."""
+class Positional(Argument):  # type: ignore[misc]
+    """A positional argument that may be omitted if a flag is given: its value is empty then.
 
-    def __init__(self, *args: Any, short: Mapping[str, str], **options: Any) -> None:
+    Invoke has required ones alone, which it recognizes by their value None.
+    """
+
+    def __init__(self, positional: Argument, flag: Argument) -> None:
+        super().__init__(names=positional.names, help=positional.help, positional=True)
+        self._flag = flag
+
+    @property
+    def value(self) -> str | None:
+        """Return what was typed; None if it is missing."""
+        missing = "" if self._flag.value else None
+        return self._value if self._value is not None else missing
+
+    @value.setter
+    def value(self, word: str) -> None:
+        self.set_value(word)
+
+
+class FlagTask(invoke.Task):  # type: ignore[misc]
+    """A task with short forms of some flags, and with positionals that a flag makes optional.
+
+    `short={"message": "m"}`, `unless={"name": "branch"}`.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        short: Mapping[str, str] | None = None,
+        unless: Mapping[str, str] | None = None,
+        **options: Any,
+    ) -> None:
         super().__init__(*args, **options)
-        self.short = short
+        self.short, self.unless = short or {}, unless or {}
 
     def arg_opts(self, name: str, default: Any, taken_names: set[str]) -> dict[str, Any]:
         """Return Invoke's options of a flag, with its short name."""
@@ -42,12 +73,22 @@ class ShortTask(invoke.Task):  # type: ignore[misc]
         opts["names"] += [self.short[name]] if name in self.short else []
         return opts
 
+    def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
+        """Return Invoke's arguments, with the positionals that may be omitted."""
+        arguments = super().get_arguments(ignore_unknown_help)
+        flags = {argument.name: argument for argument in arguments}
+        return [
+            Positional(each, flags[self.unless[each.name]]) if each.name in self.unless else each
+            for each in arguments
+        ]
+
 
 def task(*args: Any, help: Mapping[str, str] | None = None, **options: Any) -> Any:
     """Declare a task, with long flags only and the shared help texts.
 
     Short flags are explicit (`short={"message": "m"}`): those that Invoke chooses change with every
-    new flag and shadow `inv`'s own (-e, -f, -d ...). `several=True` is for a task with `env` and
+    new flag and shadow `inv`'s own (-e, -f, -d ...). A positional may be omitted with a flag
+    (`unless={"name": "branch"}`). `several=True` is for a task with `env` and
     `json`: if --env names several environments, it runs for each of them.
     """
     if args and callable(args[0]) and not options and help is None:
@@ -71,8 +112,8 @@ def _declared(body: Callable[..., Any], help: dict[str, str], options: dict[str,
         texts |= group.HELP
     elif "env" in names:
         body = group.for_one_environment(body)
-    if "short" in options:
-        options["klass"] = ShortTask
+    if {"short", "unless"} & options.keys():
+        options["klass"] = FlagTask
     return invoke.task(help={**texts, **help}, auto_shortflags=False, **options)(body)
 
 

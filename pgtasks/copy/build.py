@@ -21,7 +21,7 @@ from pgtasks.database import drop, intact, lay, loader, side
 from pgtasks.database.side import TemplateInUse
 from pgtasks.errors import Failed, NotProven, Unreachable
 from pgtasks.host.local import HERE
-from pgtasks.report import Console, Say, typed
+from pgtasks.report import Console, Say
 from pgtasks.report.boundaries import boundary
 from pgtasks.server.dump import describe, standby
 from pgtasks.server.dump.watch import Retry
@@ -222,10 +222,5 @@ def _silent(line: str) -> None:
 
 
 def clear(plan: CopyPlan, lock: Lock) -> None:
-    """Drop the side database of a failed run; if that fails, leave it to db.recover."""
-    try:
-        drop.drop(lock.connection, plan.target, plan.side)
-    except Exception as exc:
-        why = f": {exc}" if isinstance(exc, Failed) else ""
-        recover = typed.task("db.recover")
-        report.say(f"warning: {plan.side!r} may be left, {recover} drops it{why}")
+    """Drop the side database of a failed run."""
+    drop.clear(lock.connection, plan.target, plan.side)

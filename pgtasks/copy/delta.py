@@ -23,6 +23,7 @@ from pgtasks.copy.rows.pool import Pool, Work
 from pgtasks.copy.rows.tables import TableCopy
 from pgtasks.copy.rows.throttle import Throttle
 from pgtasks.copy.snapshot import Snapshot
+from pgtasks.database import obstacles
 from pgtasks.errors import Failed
 from pgtasks.host.local import HERE
 from pgtasks.report import Console, Progress
@@ -37,10 +38,6 @@ from pgtasks.server.proof.toc import Entry
 
 _WORTH = 64 << 20  # bytes of a replaced database from which a delta may pay
 _MOST = 0.5  # share of the bytes that differ, beyond which all rows are copied
-_ALLOWED = """
-SELECT r.rolsuper OR r.rolcreatedb AND (d.datistemplate OR pg_has_role(d.datdba, 'USAGE'))
-FROM pg_database d, pg_roles r WHERE d.datname = %s AND r.rolname = current_user
-"""
 # keys of the tables, of the partitioned tables above them, and of others that refer to them
 _KEYS = """
 WITH RECURSIVE t AS (
@@ -112,7 +109,7 @@ def objection(plan: CopyPlan, conn: Connection) -> str:
         return "it goes by the proof, which --no-proof omits"
     if plan.origin.major != plan.major:
         return "source and target are of different versions"
-    if not connection.value(conn, _ALLOWED, (database,), into=bool):
+    if not obstacles.may_copy(conn, database):
         return "this role may not copy the target: it needs CREATEDB and the role of its owner"
     if plan.replaced.number:
         return f"the target has {report.plural(plan.replaced.number, 'session')} of others"

@@ -1,7 +1,7 @@
 """A whole database on a server: create, drop, swap, undo, recover.
 
 properties  the properties of a database: owner, grants, settings, limit, comment
-side        side databases: incomplete, or kept for undo
+side        side databases: incomplete, kept for undo, or clones
 ownership   decide whether a side database is pgtasks' own
 attached    slots, subscriptions and prepared transactions of a database
 obstacles   what stops a database from being built and put in place
@@ -14,6 +14,7 @@ leaving     the objects that --leave-out omits
 intact      find changes that a load made to other databases
 loader      a login role for the sessions of a load
 lacking     the objects that the last restore left out
+ending      end the sessions of databases
 swap        rename both databases in one transaction
 create      create a database, or drop it for good
 drop        DROP DATABASE, ending its sessions

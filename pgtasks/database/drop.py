@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from psycopg2 import sql
 
+from pgtasks import report
 from pgtasks.database import attached
 from pgtasks.database.attached import Subscription
 from pgtasks.errors import Failed
+from pgtasks.report import typed
 from pgtasks.server import connection
 from pgtasks.server.connection import Connection
 from pgtasks.settings.target import Target
@@ -23,6 +25,15 @@ def drop(conn: Connection, target: Target, name: str) -> list[str]:
         connection.execute(conn, _alter(name, "IS_TEMPLATE false"))
     drop_plainly(conn, name)
     return lines
+
+
+def clear(conn: Connection, target: Target, name: str) -> None:
+    """Drop the side database of a failed run; if that fails, leave it to db.recover, and say so."""
+    try:
+        drop(conn, target, name)
+    except Exception as exc:
+        why = f": {exc.message}" if isinstance(exc, Failed) else ""
+        report.say(f"warning: {name!r} may be left, {typed.task('db.recover')} drops it{why}")
 
 
 def drop_plainly(conn: Connection, name: str) -> None:

@@ -27,6 +27,10 @@ _CREATOR = (
     " OR pg_has_role(to_regrole(quote_ident(%s))::oid, 'MEMBER') AS member"
     " FROM pg_roles WHERE rolname = current_user"
 )
+_MAY_COPY = """
+SELECT r.rolsuper OR r.rolcreatedb AND (d.datistemplate OR pg_has_role(d.datdba, 'USAGE'))
+FROM pg_database d, pg_roles r WHERE d.datname = %s AND r.rolname = current_user
+"""
 _TEMPLATES = ("template0", "template1")
 _EXTENSIONS = (
     "SELECT e FROM unnest(%s::text[]) e"
@@ -103,6 +107,11 @@ def rights(conn: Connection, target: Target, owner: str) -> Iterator[str]:
         )
     if not creator.member:
         yield f"role {creator.name!r} is no member of {owner!r}, which owns {target.database!r}"
+
+
+def may_copy(conn: Connection, database: str) -> bool:
+    """Return whether the connecting role may have the server copy a database's files."""
+    return connection.value(conn, _MAY_COPY, (database,), into=bool)
 
 
 def of_server(conn: Connection, change: Change) -> Iterator[str]:

@@ -14,6 +14,8 @@ from pgtasks.server.quoting import quoted
 from pgtasks.server.stamp import Stamp
 from pgtasks.settings.target import Target
 
+_SWAPS = ("db.restore", "db.copy", "db.undo", "db.reset", "clone.back")
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -41,7 +43,7 @@ class Ownership:
       a swap that changed the owner), and those named by stamps that are ours by this rule.
 
     If the target does not exist, we trust the connecting role, and the owners that the project's
-    own journal recorded at the last restore, copy, undo or drop on this server.
+    own journal recorded at the last swap or drop on this server.
 
     Membership proves nothing: up to PostgreSQL 15 every role may make others members of itself, a
     superuser is a member of all roles, and any member of a group may give a database to the group.
@@ -68,7 +70,7 @@ class Ownership:
         """Return why a database is not ours, with the way out; an empty text if it is ours."""
         its_stamp = claim.stamp
         if its_stamp is None:
-            if claim.role == "old" and not claim.invalid:
+            if claim.role != "new" and not claim.invalid:
                 return "no stamp says that a run of ours made it"
             return self._of_owner(claim)
         if (its_stamp.system, its_stamp.database) != (self.system, self.target.database):
@@ -129,7 +131,7 @@ def _noted(target: Target, system: str) -> set[str]:
         here = (entry.environment, entry.database) == (target.environment, target.database)
         if not here or entry.result != "done" or entry.details.get("system") != system:
             continue
-        if entry.task in ("db.restore", "db.copy", "db.undo") and "owner" in entry.details:
+        if entry.task in _SWAPS and "owner" in entry.details:
             return {str(entry.details["owner"])}
         owners = entry.details.get("owners")
         if entry.task == "db.drop" and isinstance(owners, list):

@@ -22,7 +22,8 @@ from pgtasks.settings.target import Target
 class Leftovers:
     """The side databases of a target, and the state of the target itself.
 
-    `broken` are side databases that an interrupted DROP left, `alone` those that are not ours.
+    `clones` are not cleaned up, `broken` are side databases that an interrupted DROP left, `alone`
+    those that are not ours.
     """
 
     half_built: tuple[Side, ...]
@@ -32,6 +33,7 @@ class Leftovers:
     missing: bool
     closed: bool
     invalid: bool
+    clones: tuple[Side, ...] = ()
 
 
 def look(conn: Connection, target: Target) -> Leftovers:
@@ -53,6 +55,7 @@ def look(conn: Connection, target: Target) -> Leftovers:
         missing=seen is None,
         closed=not is_open and not invalid,
         invalid=invalid,
+        clones=tuple(each for each in ours if each.role == "clone" and not each.invalid),
     )
 
 

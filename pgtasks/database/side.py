@@ -1,4 +1,4 @@
-"""Side databases: new content being built (NAME__new_ID), and replaced databases (NAME__old_ID).
+"""Side databases: NAME__new_ID is being built, NAME__old_ID kept for undo, NAME__clone_ID a clone.
 
 Stamp and owner say whether one is ours (see `Ownership`), never the name.
 """
@@ -34,6 +34,8 @@ _BEGUN = 0x7067_746B
 _NAME_BYTES = 63  # NAMEDATALEN - 1
 _ID = r"[0-9]{12}[0-9a-f]{2}"
 _TIME = "%y%m%d%H%M%S"
+_VERBS = {"new": "begun", "old": "put away", "clone": "taken"}
+_ROLES = "|".join(_VERBS)
 
 
 class TemplateInUse(Failed):
@@ -42,9 +44,10 @@ class TemplateInUse(Failed):
 
 @dataclass(frozen=True)
 class Side:
-    """A database with the name of a side database: `role` is new or old, `run` the ID of its run.
+    """A database with the name of a side database, which has its role and the ID of its run.
 
-    `alone` says why it is not ours and is left alone, with the way out; it is empty if it is ours.
+    `role` is new, old or clone. `alone` says why it is not ours and is left alone, with the way
+    out; it is empty if it is ours.
     `age` is the number of seconds since its run began, by the server's clock.
     """
 
@@ -64,7 +67,7 @@ class Side:
     def __str__(self) -> str:
         facts = [report.size(self.bytes)] if self.bytes is not None else []
         if self.age is not None:
-            verb = "put away" if self.role == "old" else "begun"
+            verb = _VERBS[self.role]
             facts.append(f"{verb} {report.age(max(self.age, 0))} ago")
         return ", ".join([repr(self.name), *facts])
 
@@ -118,7 +121,7 @@ def _stem(name: str, room: int) -> str:
 
 
 def _is_side_of(name: str, other: str) -> re.Match[str] | None:
-    match = re.search(rf"__(new|old)_({_ID})$", other)
+    match = re.search(rf"__({_ROLES})_({_ID})$", other)
     if match and other == side_name(name, match[1], match[2]):
         return match
     return None
@@ -137,7 +140,7 @@ def find(conn: Connection, target: Target) -> list[Side]:
         f" datallowconn, datconnlimit = %s, {stamp.COMMENT},"
         " extract(epoch FROM clock_timestamp())::float8, datconnlimit = %s"
         " FROM pg_database WHERE datname ~ %s",
-        (INVALID, INVALID, _BEGUN, rf"__(new|old)_{_ID}$"),
+        (INVALID, INVALID, _BEGUN, rf"__({_ROLES})_{_ID}$"),
         into=tuple[str, str, int | None, bool, bool, str | None, float, bool],
     )
     sides = [side for row in rows if (side := _side(target, *row))]

@@ -8,7 +8,6 @@ any moment leaves the old names or the new ones.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,10 +16,10 @@ import psycopg2
 from psycopg2 import sql
 
 from pgtasks.database import properties
+from pgtasks.database.ending import SessionEnder
 from pgtasks.database.properties import DatabaseProperties
 from pgtasks.database.side import Side, side_name
 from pgtasks.errors import Failed, PgtasksError, Refused
-from pgtasks.host.worker import Worker
 from pgtasks.report.boundaries import boundary
 from pgtasks.server import connection, stamp
 from pgtasks.server.connection import Connection
@@ -30,7 +29,6 @@ from pgtasks.server.lock import Lock
 from pgtasks.server.stamp import Stamp
 from pgtasks.settings.target import Target
 
-_BETWEEN_KILLS = 0.005  # seconds
 _COMMENT = f"SELECT {stamp.COMMENT} FROM pg_database WHERE datname = %s"
 
 
@@ -83,7 +81,8 @@ def _live_mark(lock: Lock, target: Target, kept: Side) -> Stamp:
     owner = _kept_owner(lock, target, kept.owner)
     if kept.stamp is not None:
         # if nothing is replaced, its note on another database stays true
-        return replace(kept.stamp, role="live", run="", kept_owner=owner or kept.stamp.kept_owner)
+        owner = owner or kept.stamp.kept_owner
+        return replace(kept.stamp, role="live", run="", clone="", kept_owner=owner)
     system = system_identifier(lock.connection)
     return Stamp(target.environment, target.database, system, kept_owner=owner)
 
@@ -146,7 +145,7 @@ def _run(lock: Lock, names: Sequence[str], statements: Sequence[sql.Composable])
             sql.SQL("COMMIT"),
         ]
     )
-    with _Ender(lock.target, oids) as ender:
+    with SessionEnder(lock.target, oids) as ender:
         boundary("swap.ready")
         began = time.monotonic()
         try:
@@ -156,7 +155,7 @@ def _run(lock: Lock, names: Sequence[str], statements: Sequence[sql.Composable])
             raise
         except PgtasksError as exc:
             _roll_back(conn)
-            raise ender.explained(exc) from None
+            raise _rolled_back(exc, ender.fault) from None
         seconds = time.monotonic() - began
     boundary("swap.done")
     return seconds
@@ -173,6 +172,13 @@ def _execute(conn: Connection, target: Target, text: sql.Composed) -> None:
             ) from None
 
 
+def _rolled_back(exc: PgtasksError, fault: PgtasksError | None) -> PgtasksError:
+    """Return the error of a swap with that of ending the sessions."""
+    failure = Failed(f"the swap was rolled back, everything is as before: {exc.message}")
+    failure.hint = "\n".join(filter(None, [exc.hint, fault.message if fault else ""]))
+    return failure
+
+
 def _roll_back(conn: Connection) -> None:
     try:
         conn.rollback()
@@ -180,58 +186,3 @@ def _roll_back(conn: Connection) -> None:
             cursor.execute("ROLLBACK")
     except psycopg2.Error:
         pass  # the connection is lost, and its transaction rolled back
-
-
-class _Ender:
-    """End the sessions of some databases repeatedly, until the block ends."""
-
-    def __init__(self, target: Target, oids: Sequence[int]) -> None:
-        self._target, self._oids = target, list(oids)
-        self._stop = threading.Event()
-        self._fault: PgtasksError | None = None
-        self._ending = Worker(self._loop)
-
-    def __enter__(self) -> _Ender:
-        place = self._target.at(self._target.maintenance)
-        self._connection = connection.connect(place, purpose="swap")
-        self._ending.start()
-        return self
-
-    def _loop(self) -> None:
-        while not self._stop.is_set():
-            try:
-                # one at a time, so that a session that may not be ended does not protect the others
-                for pid in self._pids():
-                    self._end(pid)
-            except PgtasksError as exc:
-                self._fault = exc
-                return
-            self._stop.wait(_BETWEEN_KILLS)
-
-    def _pids(self) -> list[int]:
-        return connection.rows(
-            self._connection,
-            "SELECT pid FROM pg_stat_activity WHERE datid = ANY(%s::oid[])"
-            # a role may be allowed to end a session but not to read its type
-            " AND pid <> pg_backend_pid() AND backend_type IS DISTINCT FROM 'autovacuum worker'",
-            (self._oids,),
-            into=int,
-        )
-
-    def _end(self, pid: int) -> None:
-        try:
-            connection.execute(self._connection, "SELECT pg_terminate_backend(%s)", (pid,))
-        except Failed as exc:
-            self._fault = exc  # RENAME reports it after its limit of 5 s
-
-    def explained(self, exc: PgtasksError) -> PgtasksError:
-        """Return the error of a swap with the sessions that did not end."""
-        hint = "\n".join(filter(None, [exc.hint, self._fault.message if self._fault else ""]))
-        failure = Failed(f"the swap was rolled back, everything is as before: {exc.message}")
-        failure.hint = hint
-        return failure
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._ending.wait()
-        self._connection.close()

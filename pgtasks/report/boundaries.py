@@ -57,9 +57,15 @@ UNDO = (
     "undo.checked",  # the kept database is found, nothing is changed
     "undo.swapped",  # the kept database has the target's name
 )
+CLONE = (
+    "clone.ready",  # nothing is changed
+    "clone.copied",  # the server has copied the files
+    "clone.taken",  # the copy is a clone
+    "clone.swapped",  # the clone, or its copy, has the target's name
+)
 RESTORES = (*RESTORE_SENT, *RESTORE_ANEW, *RESTORE)
 COPIES = (*COPY, *COPY_ANEW)
-ALL = (*BACKUP, *TRANSFER, *RESTORES, *COPIES, *SWAP, *UNDO)
+ALL = (*BACKUP, *TRANSFER, *RESTORES, *COPIES, *SWAP, *UNDO, *CLONE)
 
 
 def boundary(step: str) -> None:

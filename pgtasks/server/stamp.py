@@ -30,7 +30,8 @@ COMMENT = comment()
 
 @dataclass(frozen=True)
 class Stamp:
-    """The content of a stamp. `role` is `live`, `new` (a side database) or `old` (kept for undo).
+    """The content of a stamp. `role` is `live`, `new` (a side database), `old` (kept for undo) or
+    `clone`, whose name is `clone`.
 
     `database` is the name that the database had, or will get; `run` is the ID of the run that
     created a side database; `kept_owner` is the owner of the replaced database, if it is another
@@ -48,6 +49,7 @@ class Stamp:
     lacks: str = ""
     masks: str = ""
     taken: str = ""
+    clone: str = ""
 
     def line(self) -> str:
         """Return the line for the comment."""
@@ -62,6 +64,7 @@ class Stamp:
             "lacks": self.lacks,
             "masks": self.masks,
             "taken": self.taken,
+            "clone": self.clone,
         }
         words = (f"{key}={quote(text, safe='/@:+')}" for key, text in parts.items() if text)
         return f"{_MARK} {' '.join(words)}"

@@ -179,11 +179,5 @@ def mark(plan: RestorePlan) -> Stamp:
 
 
 def clear(plan: RestorePlan, lock: Lock) -> None:
-    """Drop the side database of a failed run; if that fails, leave it to db.recover."""
-    recover = typed.task("db.recover")
-    try:
-        drop.drop(lock.connection, plan.target, plan.side)
-    except Failed as exc:
-        report.say(f"warning: {plan.side!r} is left, {recover} drops it: {exc.message}")
-    except Exception:
-        report.say(f"warning: {plan.side!r} may be left, {recover} drops it")
+    """Drop the side database of a failed run."""
+    drop.clear(lock.connection, plan.target, plan.side)

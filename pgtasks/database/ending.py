@@ -1,0 +1,64 @@
+"""End the sessions of databases that a statement needs for itself."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+from pgtasks.errors import Failed, PgtasksError
+from pgtasks.host.worker import Worker
+from pgtasks.server import connection
+from pgtasks.settings.target import Target
+
+_BETWEEN_KILLS = 0.005  # seconds
+
+
+class SessionEnder:
+    """End the sessions of some databases repeatedly, until the block ends.
+
+    `fault` is the error of a session that could not be ended: what waits for it reports that.
+    """
+
+    def __init__(self, target: Target, oids: Sequence[int]) -> None:
+        self._target, self._oids = target, list(oids)
+        self._stop = threading.Event()
+        self.fault: PgtasksError | None = None
+        self._ending = Worker(self._loop)
+
+    def __enter__(self) -> SessionEnder:
+        place = self._target.at(self._target.maintenance)
+        self._connection = connection.connect(place, purpose="swap")
+        self._ending.start()
+        return self
+
+    def _loop(self) -> None:
+        while not self._stop.is_set():
+            try:
+                # one at a time, so that a session that may not be ended does not protect the others
+                for pid in self._pids():
+                    self._end(pid)
+            except PgtasksError as exc:
+                self.fault = exc
+                return
+            self._stop.wait(_BETWEEN_KILLS)
+
+    def _pids(self) -> list[int]:
+        return connection.rows(
+            self._connection,
+            "SELECT pid FROM pg_stat_activity WHERE datid = ANY(%s::oid[])"
+            # a role may be allowed to end a session but not to read its type
+            " AND pid <> pg_backend_pid() AND backend_type IS DISTINCT FROM 'autovacuum worker'",
+            (self._oids,),
+            into=int,
+        )
+
+    def _end(self, pid: int) -> None:
+        try:
+            connection.execute(self._connection, "SELECT pg_terminate_backend(%s)", (pid,))
+        except Failed as exc:
+            self.fault = exc  # RENAME reports it after its limit of 5 s
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._ending.wait()
+        self._connection.close()
