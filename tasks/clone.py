@@ -32,7 +32,6 @@ def take(
         from pgtasks.copy.clone.take import take
 
         name = name_of(name, branch=branch, root=r.project.root)
-        r.look()
         with r.replacing(confirm=confirm) as permit:
             done = take(
                 *(permit.lock, r.host, name),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.cases import backup, copy, memory, remote, restore, startup, swap, tiny
+from bench.cases import backup, clone, copy, memory, remote, restore, startup, swap, tiny
 from bench.contest import Case
 
 ALL: dict[str, Case] = {
@@ -11,6 +11,7 @@ ALL: dict[str, Case] = {
     backup.NAME: backup.run,
     restore.NAME: restore.run,
     copy.NAME: copy.run,
+    clone.NAME: clone.run,
     swap.NAME: swap.run,
     memory.NAME: memory.run,
     remote.NAME: remote.run,

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from pgtasks import report
 from pgtasks.backup.store import remote
 from pgtasks.backup.store.local import LocalStore
 from pgtasks.database import kept
@@ -47,6 +48,10 @@ def findings(
         yield Finding("kept", "note", f"{side}: for {undo}, until {typed.task('db.forget')}")
     for line in kept.crowd(beside.kept):
         yield Finding("kept", "note", line)
+    if beside.clones:
+        number = report.plural(len(beside.clones), "clone")
+        size = report.size(sum(side.bytes or 0 for side in beside.clones))
+        yield Finding("clones", "note", f"{number}, {size}: see {typed.task('clone.list')}")
 
 
 def broken(target: Target, backups: Path) -> Iterator[Finding]:

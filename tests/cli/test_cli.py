@@ -32,6 +32,7 @@ _POSITIONALS = {
     "migrate.new": [],
     "migrate.stamp": ["head"],
     "inspect.table": ["users"],
+    **{f"clone.{name}": ["one"] for name in ("take", "back", "drop")},
     **{f"backup.{name}": ["latest"] for name in ("show", "fetch", "send")},
 }
 

@@ -198,13 +198,15 @@ LOCAL = {
     "server.status": "the embedded server runs on this machine only",
     "server.stop": "the embedded server runs on this machine only",
 }
+# tried with another task of their collection
+_WITH_OTHERS = ("clone.list", "clone.back", "clone.drop")
 
 
-def trial(name: str) -> Callable[[Trial], Trial]:
-    """Declare how a task is tried."""
+def trial(*names: str) -> Callable[[Trial], Trial]:
+    """Declare how a task is tried, or several one after another."""
 
     def declared(function: Trial) -> Trial:
-        TRIALS[name] = function
+        TRIALS.update(dict.fromkeys(names, function))
         return function
 
     return declared
@@ -224,7 +226,7 @@ def tried(request: pytest.FixtureRequest) -> Far:
     return found
 
 
-@pytest.mark.parametrize("name", [name for name in TASKS if name not in LOCAL])
+@pytest.mark.parametrize("name", [name for name in TASKS if name not in (*LOCAL, *_WITH_OTHERS)])
 def test_a_task_works_on_the_host(name: str, tried: Far) -> None:
     assert name in TRIALS, f"{name} is not tried over SSH"
     TRIALS[name](tried)
@@ -375,6 +377,18 @@ def _undo(far: Far) -> None:
     far.run("db.restore")
     far.run("db.undo")
     assert far.rows == 0
+
+
+@trial("clone.take", "clone.list", "clone.back", "clone.drop")
+def _clones(far: Far) -> None:
+    rows = far.rows
+    far.run("clone.take", "one")
+    far.emptied()
+    assert [each["name"] for each in far.document("clone.list")["clones"]] == ["one"]
+    far.run("clone.back", "one")
+    assert far.rows == rows
+    far.run("clone.drop", "one", "--yes")
+    assert far.document("clone.list")["clones"] == []
 
 
 @trial("db.forget")

@@ -129,9 +129,9 @@ def take(
 
 def _plan(lock: Lock, name: str, *, again: bool) -> TakePlan:
     conn, target = lock.connection, lock.target
-    origin = replaced.look(conn, target.database)
+    origin = replaced.look(conn, present(glimpse(conn, target.database), target).database)
     if origin is None:
-        raise Failed(f"database {target.database!r} does not exist")
+        raise Failed(f"database {target.database!r} was dropped or renamed meanwhile")
     before = tuple(each for each in clones.find(conn, target) if each.name == name)
     if before and not again:
         raise Refused(
