@@ -49,9 +49,9 @@ def findings(
     for line in kept.crowd(beside.kept):
         yield Finding("kept", "note", line)
     if beside.clones:
-        number = report.plural(len(beside.clones), "clone")
+        clones = report.plural(len(beside.clones), "clone")
         size = report.size(sum(side.bytes or 0 for side in beside.clones))
-        yield Finding("clones", "note", f"{number}, {size}: see {typed.task('clone.list')}")
+        yield Finding("clones", "note", f"{clones}, {size}: see {typed.task('clone.list')}")
 
 
 def broken(target: Target, backups: Path) -> Iterator[Finding]:
