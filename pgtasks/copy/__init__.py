@@ -4,6 +4,7 @@ options   the options of the command line
 part/     the part of a database that a copy takes
 mask/     what is read in place of the values of a column
 rows/     the rows of tables, and their indexes
+clone/    clones: copies by the server, to go back to
 survey    collect everything that a copy needs, and make the plan
 merge     the plan of a copy made of two databases
 plan      the plan: what is read, built and replaced

@@ -4,6 +4,7 @@ fields       declare and check settings
 yamlfile     YAML files
 variables    dotenv files and the variables of the process
 libpq        URLs and variables of libpq
+git          the branch of a git checkout
 secret       a password that prints as ***
 ssh          the login to the database host of an environment
 blocks       the settings of an environment: one record for each block
