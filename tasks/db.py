@@ -249,6 +249,63 @@ def undo(c, env=None, to=None, leave_behind=False, confirm=None, json=False, dry
             r.finish(done)
 
 
+_LEAVE = "continue although slots and some properties stay with the replaced database"
+
+
+@task(
+    help={
+        "seeds": "load the seed sets of the environment",
+        "scale": "amount of seed data: small, or a scale in the files of the sets",
+        "leave_behind": _LEAVE,
+    }
+)
+def reset(
+    c,
+    env=None,
+    seeds=True,
+    scale="small",
+    leave_behind=False,
+    confirm=None,
+    json=False,
+    dry=False,
+):
+    """Build the database anew from its files; db.undo takes that back."""
+    with run(c, env=env, json=json, dry=dry, journaled=True) as r:
+        from dataclasses import replace
+
+        from pgtasks.schema.reset import reset
+        from pgtasks.schema.setup import prepare
+
+        r.look()
+        target = r.target if seeds else replace(r.target, seeds=())
+        talk = {"scale": scale, "protection": r.protection}
+        setup = prepare(r.project, target, r.identity, **talk)
+        with r.replacing(confirm=confirm) as permit:
+            done = reset(
+                *(permit.lock, setup),
+                leave_behind=leave_behind,
+                agreed=permit.agreed,
+                console=r.console,
+            )
+            r.finish(done)
+
+
+@task(help={"leave_behind": _LEAVE})
+def drop_tables(c, env=None, leave_behind=False, confirm=None, json=False, dry=False):
+    """Drop all that is in the database; db.undo takes that back."""
+    with run(c, env=env, json=json, dry=dry, journaled=True) as r:
+        from pgtasks.schema.reset import reset
+
+        with r.replacing(confirm=confirm) as permit:
+            done = reset(
+                *(permit.lock, None),
+                leave_behind=leave_behind,
+                agreed=permit.agreed,
+                console=r.console,
+            )
+            r.finish(done)
+
+
 @task
 def recover(c, env=None, confirm=None, json=False):
     """Clean up after an interrupted run."""

@@ -14,7 +14,7 @@ from pgtasks.server.quoting import quoted
 from pgtasks.server.stamp import Stamp
 from pgtasks.settings.target import Target
 
-_SWAPS = ("db.restore", "db.copy", "db.undo", "db.reset", "clone.back")
+_SWAPS = ("db.restore", "db.copy", "db.undo", "db.reset", "db.drop-tables", "clone.back")
 
 
 @dataclass(frozen=True)

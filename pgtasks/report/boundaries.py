@@ -63,9 +63,14 @@ CLONE = (
     "clone.taken",  # the copy is a clone
     "clone.swapped",  # the clone, or its copy, has the target's name
 )
+RESET = (
+    "reset.ready",  # nothing is changed
+    "reset.built",  # the new database is whole
+    "reset.swapped",  # it has the target's name
+)
 RESTORES = (*RESTORE_SENT, *RESTORE_ANEW, *RESTORE)
 COPIES = (*COPY, *COPY_ANEW)
-ALL = (*BACKUP, *TRANSFER, *RESTORES, *COPIES, *SWAP, *UNDO, *CLONE)
+ALL = (*BACKUP, *TRANSFER, *RESTORES, *COPIES, *SWAP, *UNDO, *CLONE, *RESET)
 
 
 def boundary(step: str) -> None:

@@ -88,14 +88,13 @@ class Setup:
 
     def perform(self, lock: Lock, server: SetupStep, *, say: Say) -> SetUp:
         """Run the steps in order, printing each as it ends; the first failure ends the setup."""
-        done = [server]
-        parts = (self._database, self._migrations, self._triggers, self._seeds, self._check)
-        for part in parts:
-            began = time.monotonic()
-            step = replace(part(lock), seconds=time.monotonic() - began)
-            say(step.line())
-            done.append(step)
-        return SetUp(self.target, tuple(done))
+        created = _timed(self._database, lock, say)
+        return SetUp(self.target, (server, created, *self.fill(lock, say=say)))
+
+    def fill(self, lock: Lock, *, say: Say) -> list[SetupStep]:
+        """Run the steps that fill an existing database, printing each as it ends."""
+        parts = (self._migrations, self._triggers, self._seeds, self._check)
+        return [_timed(part, lock, say) for part in parts]
 
     def plan(self, server: SetupStep, *, say: Say) -> SetUp:
         """Return the planned steps, without changing the database."""
@@ -178,6 +177,17 @@ class Setup:
         else:
             state = migrate.status(scripts, self.target, self.identity)
             yield SetupStep("migrations", "planned", state.sentence())
+        yield from self._other_files()
+
+    def files(self) -> Iterator[SetupStep]:
+        """Yield the steps that fill a new database, as a plan."""
+        if migrate.find(self.project) is None:
+            yield _skipped("migrations", _no_migrations(self.project))
+        else:
+            yield SetupStep("migrations", "planned", "all")
+        yield from self._other_files()
+
+    def _other_files(self) -> Iterator[SetupStep]:
         files = trigger.read(self.project)
         if files:
             yield SetupStep("triggers", "planned", report.plural(len(files), "file"))
@@ -187,6 +197,13 @@ class Setup:
             yield _skipped("seeds", f"environment {self.target.environment!r} names none")
         else:
             yield SetupStep("seeds", "planned", "; ".join(self.seeds.lines()))
+
+
+def _timed(part: Callable[[Lock], SetupStep], lock: Lock, say: Say) -> SetupStep:
+    began = time.monotonic()
+    step = replace(part(lock), seconds=time.monotonic() - began)
+    say(step.line())
+    return step
 
 
 def server(reached: Callable[[], Reached]) -> SetupStep:

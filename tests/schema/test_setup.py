@@ -11,11 +11,10 @@ from typing import Any
 import pytest
 from paths import ROOT
 from projects import make_project
-from seeds import CORE, DEMO, TABLES, sets
 from servers import Cluster
-from triggers import ON_NOTES, TOUCH
+from setups import make_shop
+from triggers import ON_NOTES
 
-from migrations import revision, write_env
 from pgtasks.server import embedded
 
 
@@ -27,20 +26,7 @@ def steps(done: Any) -> dict[str, str]:
 @pytest.fixture
 def shop(cluster: Cluster, fresh_database: Callable[..., str], tmp_path: Path) -> Path:
     """A project with all parts; its database does not exist yet."""
-    name = fresh_database(cluster, 'it\'s a "new" 🐘')
-    cluster.drop(name)
-    root = make_project(tmp_path / "shop", cluster.target(name).url())
-    with (root / "env" / "dev.yaml").open("a") as file:
-        file.write("seeds: [core, demo]\n")
-    write_env(root / "migrations")
-    tables = TABLES + "CREATE TABLE notes (id int, at timestamptz);"
-    revision(root / "migrations", "one", None, f"op.execute({tables!r})")
-    for folder, text in (("functions", TOUCH), ("triggers", ON_NOTES)):
-        (root / "sql" / folder).mkdir(parents=True)
-        (root / "sql" / folder / "touch.sql").write_text(text, encoding="utf-8")
-    (root / "sql" / "seeds").mkdir()
-    sets(root / "sql" / "seeds", core=CORE, demo=DEMO)
-    return root
+    return make_shop(cluster, fresh_database, tmp_path / "shop")
 
 
 def test_from_nothing_and_again(inv: Any, shop: Path, cluster: Cluster) -> None:

@@ -199,7 +199,7 @@ LOCAL = {
     "server.stop": "the embedded server runs on this machine only",
 }
 # tried with another task of their collection
-_WITH_OTHERS = ("clone.list", "clone.back", "clone.drop")
+_WITH_OTHERS = ("clone.list", "clone.back", "clone.drop", "db.drop-tables")
 
 
 def trial(*names: str) -> Callable[[Trial], Trial]:
@@ -389,6 +389,16 @@ def _clones(far: Far) -> None:
     assert far.rows == rows
     far.run("clone.drop", "one", "--yes")
     assert far.document("clone.list")["clones"] == []
+
+
+@trial("db.reset", "db.drop-tables")
+def _reset(far: Far) -> None:
+    rows = far.rows
+    far.run("db.drop-tables")
+    far.run("db.undo")
+    far.emptied()
+    far.run("db.reset")
+    assert far.rows == rows
 
 
 @trial("db.forget")
