@@ -337,6 +337,15 @@ def forget(c, env=None, keep=None, confirm=None, yes=False, json=False, dry=Fals
             r.finish(replace(done, dry=r.dry))
 
 
+@task(help={"scale": "amount of seed data: small, or a scale in the files of the sets"})
+def init(c, env=None, scale="small", confirm=None, json=False, dry=False):
+    """Set up an environment, as setup does."""
+    with run(c, env=env, json=json, dry=dry, journaled=True) as r:
+        from pgtasks.schema.setup import set_up
+
+        set_up(r, scale=scale, confirm=confirm)
+
+
 @task
 def create(c, env=None, confirm=None, json=False, dry=False):
     """Create the database, empty and stamped, unless it exists."""
@@ -420,9 +429,12 @@ def run_files(
 
 @task(
     several=True,
-    help={"verbose": "check the connection step by step: name, port, server, password, database"},
+    help={
+        "verbose": "check the connection step by step: name, port, server, password, database",
+        "all": "check settings, migrations, trigger files, seeds and the newest backup too",
+    },
 )
-def check(c, env=None, verbose=False, json=False):
+def check(c, env=None, all=False, verbose=False, json=False):
     """Check server, database, role, stamp, tools, leftovers."""
     with run(c, env=env, json=json) as r:
         from pgtasks.health import connection, database
@@ -432,4 +444,11 @@ def check(c, env=None, verbose=False, json=False):
             steps = connection.diagnose(r.target, r.environment, r.project.root)
         reached, backups = r.reached(reads=True), r.project.folder("backups")
         readiness = database.examine(reached, backups, steps=steps)
+        if all and readiness.content:
+            from dataclasses import replace
+
+            from pgtasks.health import project
+
+            more = project.findings(r.project, reached, readiness.content.identity)
+            readiness = replace(readiness, project=tuple(more))
         r.finish(readiness, check=readiness.check)

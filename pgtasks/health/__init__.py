@@ -5,6 +5,7 @@ settings    check the settings of all environments
 connection  find the step at which a connection fails
 database    check whether a database is ready for the tasks: read the facts
 readiness   judge these facts
+project     compare a database with the files of its project: db.check --all
 leftovers   files of interrupted runs, and damaged backups
 host        check whether a database host is ready for the tasks
 """

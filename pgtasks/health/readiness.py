@@ -74,6 +74,7 @@ class Readiness:
     backups: tuple[Finding, ...]  # damaged and interrupted ones
     tools: tuple[Finding, ...]
     steps: tuple[ConnectionStep, ...] = ()  # of the connection, where they were asked for
+    project: tuple[Finding, ...] = ()  # the files of the project, with --all
 
     def findings(self) -> list[Finding]:
         """Return the findings, with the way out for each problem."""
@@ -84,6 +85,7 @@ class Readiness:
             *_stamp(self),
             *_rights(self),
             *self.tools,
+            *self.project,
             *leftovers.findings(self.leftovers, self.logins, self.backups, running=self.running),
         ]
 

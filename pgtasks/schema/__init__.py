@@ -1,7 +1,7 @@
 """The files of a project and its database: migrations, triggers, seeds, setup.
 
 setup     bring an empty database up to schema, triggers and seeds
-reset    a new database from the files, in the place of the old
+reset     a new database from the files, in the place of the old
 migrate/  Alembic migrations
 trigger/  trigger files, and the triggers that are installed
 seed/     sets of rows

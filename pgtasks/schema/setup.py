@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from pgtasks import report
+from pgtasks.cli.run import Run
 from pgtasks.database import create
 from pgtasks.report import Say
 from pgtasks.schema import migrate, seed, trigger
@@ -197,6 +198,26 @@ class Setup:
             yield _skipped("seeds", f"environment {self.target.environment!r} names none")
         else:
             yield SetupStep("seeds", "planned", "; ".join(self.seeds.lines()))
+
+
+def set_up(r: Run, *, scale: str, confirm: str | None) -> None:
+    """Perform the task `setup` in its run, from the server to the seeds."""
+    sleeping = asleep(r.project, r.target) if r.dry else None
+    step = sleeping or server(r.reached)
+    r.say(step.line())
+    if not sleeping:
+        r.look(missing=True)
+    made = prepare(
+        *(r.project, r.target, r.identity),
+        scale=scale,
+        protection=r.protection,
+        unseen=sleeping is not None,
+    )
+    if sleeping:
+        r.finish(made.plan(step, say=r.say))
+        return
+    with r.writing(confirm=confirm, missing=True) as lock:
+        r.finish(made.perform(lock, step, say=r.say) if lock else made.plan(step, say=r.say))
 
 
 def _timed(part: Callable[[Lock], SetupStep], lock: Lock, say: Say) -> SetupStep:

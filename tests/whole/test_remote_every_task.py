@@ -199,7 +199,7 @@ LOCAL = {
     "server.stop": "the embedded server runs on this machine only",
 }
 # tried with another task of their collection
-_WITH_OTHERS = ("clone.list", "clone.back", "clone.drop", "db.drop-tables")
+_WITH_OTHERS = ("clone.list", "clone.back", "clone.drop", "db.drop-tables", "db.init")
 
 
 def trial(*names: str) -> Callable[[Trial], Trial]:
@@ -248,7 +248,7 @@ def test_a_local_task_does_not_log_in(name: str, nowhere: Far) -> None:
         assert done.returncode == 0, done.stderr
 
 
-@trial("setup")
+@trial("setup", "db.init")
 def _setup(far: Far) -> None:
     planned = far.run("setup", "--dry")
     assert f"would create '{far.database}'" in planned.stderr
