@@ -17,8 +17,8 @@ def apply(c, env=None, base=False, confirm=None, json=False, dry=False):
         r.finish(done)
 
 
-@task(help={"strict": "also report triggers without a file as faults"})
-def verify(c, env=None, strict=False, json=False):
+@task(help={"allow_orphans": "accept triggers that no file knows"})
+def verify(c, env=None, allow_orphans=False, json=False):
     """Compare files and database; exit 5 on a difference."""
     with run(c, env=env, json=json) as r:
         from pgtasks.schema import trigger
@@ -28,4 +28,50 @@ def verify(c, env=None, strict=False, json=False):
             verification = trigger.verify(files, reached.target)
         for line in verification.remarks():
             r.say(line)
-        r.finish(verification, check=lambda: verification.check(strict=strict))
+        r.finish(verification, check=lambda: verification.check(orphans=not allow_orphans))
+
+
+@task(name="list")
+def list_(c, env=None, json=False):
+    """List all triggers, with their state."""
+    with run(c, env=env, json=json) as r:
+        from pgtasks.schema import trigger
+
+        files = trigger.read(r.project)
+        with r.reading() as reached:
+            r.finish(trigger.listing(files, reached.target))
+
+
+@task
+def diff(c, env=None, json=False):
+    """Show what trigger.apply would change, as a diff."""
+    with run(c, env=env, json=json) as r:
+        from pgtasks.schema import trigger
+
+        files = trigger.needed(r.project)
+        with r.reading() as reached:
+            differences = trigger.diff(files, reached.target)
+        r.finish(differences, check=differences.check)
+
+
+@task(
+    help={
+        "name": "name of the trigger, on all tables if --table is not given",
+        "table": "table, with its schema where the search_path does not have it",
+        "orphans": "those that no file knows",
+    }
+)
+def drop(
+    c, name="", table="", orphans=False, env=None, confirm=None, yes=False, json=False, dry=False
+):
+    """Drop triggers by name or table, or orphans."""
+    with run(c, env=env, json=json, dry=dry, journaled=True) as r:
+        from pgtasks.schema import trigger
+
+        selection = trigger.Selection(name, table, orphans)
+        files = trigger.read(r.project)
+        with r.destroying(confirm=confirm, yes=yes) as permit:
+            done = trigger.plan_drop(files, r.target, selection)
+            if done.triggers and permit.agreed(done):
+                done = trigger.drop(r.target, done)
+            r.finish(done)

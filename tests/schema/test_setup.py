@@ -150,7 +150,7 @@ def test_the_clinic(
     assert again.returncode == 0, again.stderr
     assert json.loads(again.stdout)["steps"][-1]["details"] == check
     assert steps(again)["seeds"] == "unchanged"
-    verified = inv("trigger.verify", "--strict", cwd=root)
+    verified = inv("trigger.verify", cwd=root)
     assert verified.returncode == 0, verified.stderr
     assert (
         inv("migrate.new", "-m", "none", cwd=root)

@@ -553,9 +553,31 @@ def _apply(far: Far) -> None:
 
 @trial("trigger.verify")
 def _trigger_verify(far: Far) -> None:
-    far.run("trigger.verify", "--strict")
+    far.run("trigger.verify")
     far.change("DROP FUNCTION write_audit_log CASCADE")
     far.run("trigger.verify", code=5)
+
+
+@trial("trigger.list")
+def _trigger_list(far: Far) -> None:
+    far.change("ALTER TABLE users DISABLE TRIGGER track_user")
+    listed = far.document("trigger.list")["triggers"]
+    states = {each["state"] for each in listed if each["trigger"] == "track_user"}
+    assert states == {"INSTALLED", "DISABLED"}
+
+
+@trial("trigger.diff")
+def _trigger_diff(far: Far) -> None:
+    far.run("trigger.diff")
+    far.change("DROP TRIGGER track_user ON users")
+    assert "+CREATE TRIGGER track_user" in far.run("trigger.diff", code=5).stdout
+
+
+@trial("trigger.drop")
+def _trigger_drop(far: Far) -> None:
+    far.run("trigger.drop", "--table", "users", "--name", "track_user", "--yes")
+    query = "SELECT count(*) FROM pg_trigger WHERE tgname = 'track_user'"
+    assert far.value(query) == 12
 
 
 @trial("mask.suggest")

@@ -1,21 +1,29 @@
 """Functions and triggers in files: apply them in one transaction, compare them with the database.
 
-files       the project's SQL files of functions and triggers
-expected    the functions and triggers that the files describe
-installed   the functions and triggers in the catalog
-normalize   normal forms, to compare two definitions
-expression  compare two expressions as the server plans them
-verify      compare the files with the database
-choice      choose the statements that must run
-checks      check that the functions of triggers exist
-apply       apply what differs, in one transaction
+files        the project's SQL files of functions and triggers
+expected     the functions and triggers that the files describe
+installed    the functions and triggers in the catalog
+normalize    normal forms, to compare two definitions
+expression   compare two expressions as the server plans them
+fingerprint  the comment that tells whether a file or the database has changed
+verify       compare the files with the database
+choice       choose the statements that must run
+checks       check that the functions of triggers exist
+apply        apply what differs, in one transaction
+listing      list the triggers of files and database
+diff         show how their definitions differ
+drop         drop triggers by name or table, or orphans
 """
 
 from __future__ import annotations
 
 from pgtasks.errors import PgtasksError
 from pgtasks.schema.trigger.apply import Applied, apply, plan
+from pgtasks.schema.trigger.diff import Diffs, diff
+from pgtasks.schema.trigger.drop import Dropped, Selection, drop
+from pgtasks.schema.trigger.drop import plan as plan_drop
 from pgtasks.schema.trigger.files import needed, read
+from pgtasks.schema.trigger.listing import Listing, listing
 from pgtasks.schema.trigger.verify import Difference, Verification, verify
 from pgtasks.settings.project import Project
 from pgtasks.settings.target import Target
@@ -23,11 +31,19 @@ from pgtasks.settings.target import Target
 __all__ = [
     "Applied",
     "Difference",
+    "Diffs",
+    "Dropped",
+    "Listing",
+    "Selection",
     "Verification",
     "apply",
+    "diff",
     "differences",
+    "drop",
+    "listing",
     "needed",
     "plan",
+    "plan_drop",
     "read",
     "verify",
 ]

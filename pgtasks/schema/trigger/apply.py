@@ -12,7 +12,7 @@ from psycopg2.errorcodes import DUPLICATE_OBJECT
 
 from pgtasks import report
 from pgtasks.errors import Failed, PgtasksError, Refused
-from pgtasks.schema.trigger import checks, choice, expected, installed
+from pgtasks.schema.trigger import checks, choice, expected, fingerprint, installed
 from pgtasks.schema.trigger.expected import Expected, Step
 from pgtasks.schema.trigger.files import SqlFile, Statement, line_of
 from pgtasks.schema.trigger.verify import compare, prepare
@@ -87,11 +87,10 @@ def plan(files: Sequence[SqlFile], target: Target) -> Applied:
     if (lacking := verification.without_table()) and not verification.unknown:
         first = lacking[0]
         raise Failed(f"{first.where}: {first.name} cannot be made: {first.note}")
-    ways = {"MISSING": "created", "CHANGED": "replaced", "DISABLED": "replaced"}
     changes = [
-        Change(ways[each.state], each.kind, each.name)
+        Change("created" if each.state == "MISSING" else "replaced", each.kind, each.name)
         for each in verification.findings
-        if each.state in ways
+        if each.state not in ("INSTALLED", "ORPHAN")
     ]
     unknown = tuple(f"not compared: {statement}" for statement in verification.unknown)
     return Applied(
@@ -151,22 +150,24 @@ def _applied(conn: Connection, described: Expected, steps: list[Step]) -> list[C
     for step in steps:
         _run(conn, step.statement)
     if any(not step.objects for step in steps):
-        _run_again(conn, described, done=steps)
+        steps += _run_again(conn, described, done=steps)
+    fingerprint.leave(conn, described, {each for step in steps for each in step.objects})
     after = installed.definitions(conn)
     with translated():
         conn.commit()
     return _changes(before, after)
 
 
-def _run_again(conn: Connection, described: Expected, *, done: list[Step]) -> None:
+def _run_again(conn: Connection, described: Expected, *, done: list[Step]) -> list[Step]:
     """Run the steps that were left out, if a statement such as DROP ... CASCADE made them needed.
 
     What was done already is not done again: DO blocks may be written to run once.
     """
-    left = choice.needed(conn, described, compare(conn, described).findings)
+    needed = choice.needed(conn, described, compare(conn, described).findings)
+    left = [step for step in needed if step not in done]
     for step in left:
-        if step not in done:
-            _run(conn, step.statement)
+        _run(conn, step.statement)
+    return left
 
 
 def _run(conn: Connection, statement: Statement) -> None:

@@ -38,6 +38,7 @@ class Function:
     options: dict[str, str]
     settings: dict[str, tuple[str, ...] | None]  # None: FROM CURRENT, which only the server knows
     where: str
+    text: str
     procedure: bool = False
 
     @property
@@ -67,6 +68,11 @@ class Trigger:
     definition: str
     where: str
     enabled: str = "O"
+
+    @property
+    def text(self) -> str:
+        """Return the definition with its state."""
+        return f"{self.definition.strip()} {self.enabled}"
 
     @property
     def shown(self) -> str:
@@ -264,6 +270,7 @@ def _function(node: pb.CreateFunctionStmt, statement: Statement) -> Function:
             _setting(each.arg.variable_set_stmt) for each in clauses if each.defname == "set"
         ),
         where=statement.where,
+        text=statement.text,
         procedure=node.is_procedure,
     )
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pgtasks.errors import Failed
 from pgtasks.server import connection
 from pgtasks.server.catalog import OWN_SCHEMA
 from pgtasks.server.connection import Connection
@@ -19,13 +20,21 @@ _OF_EXTENSION = (
     "EXISTS (SELECT FROM pg_depend d WHERE d.classid = '{catalog}'::regclass"
     " AND d.objid = {oid} AND d.deptype = 'e')"
 )
+# the end of a comment, which may have a gigabyte
+_COMMENT = "coalesce(right(obj_description({}, '{}'), 200), '')"
 
 
 @dataclass(frozen=True)
 class InstalledFunction:
-    """A row of pg_proc. `arguments` are (mode, name, oid of the type)."""
+    """A row of pg_proc. `arguments` are (mode, name, oid of the type).
+
+    `identity` is its name in SQL, `comment` the end of its comment.
+    """
 
     oid: int
+    identity: str
+    definition: str
+    comment: str
     language: str
     body: str
     atomic: bool
@@ -40,7 +49,12 @@ class InstalledFunction:
 
 @dataclass(frozen=True)
 class InstalledTrigger:
-    """A row of pg_trigger. `table` is quoted, with its schema."""
+    """A row of pg_trigger. `table` is quoted, with its schema.
+
+    `extension` is the one that the trigger or its table belongs to. `clones` is the number of
+    partitions that inherit the trigger, `unlike` are those in which it is enabled otherwise.
+    `comment` is the end of its comment.
+    """
 
     oid: int
     name: str
@@ -49,6 +63,16 @@ class InstalledTrigger:
     function: int
     definition: str
     enabled: str
+    constraint: bool
+    extension: str
+    clones: int
+    unlike: tuple[str, ...]
+    comment: str
+
+    @property
+    def text(self) -> str:
+        """Return the definition with its state."""
+        return f"{self.definition} {self.enabled}"
 
 
 def function_oids(conn: Connection, signatures: Sequence[str]) -> list[int | None]:
@@ -59,6 +83,14 @@ def function_oids(conn: Connection, signatures: Sequence[str]) -> list[int | Non
 def table_oids(conn: Connection, names: Sequence[str]) -> list[int | None]:
     """Return the OID of each table name, None if there is no such table."""
     return _oids(conn, "to_regclass", names)
+
+
+def table_oid(conn: Connection, name: str) -> int | None:
+    """Return the OID of a table, None if there is none, also for what is not a name."""
+    try:
+        return table_oids(conn, [name])[0]
+    except Failed:
+        return None
 
 
 def type_oids(conn: Connection, names: Sequence[str]) -> list[int | None]:
@@ -82,7 +114,11 @@ def functions(conn: Connection, oids: Sequence[int]) -> dict[int, InstalledFunct
     """Return the functions with these OIDs."""
     rows = _pinned_rows(
         conn,
-        "SELECT p.oid, l.lanname AS language, p.prosrc AS body,"
+        "SELECT p.oid, format('%%I.%%I(%%s)', n.nspname, p.proname,"
+        " pg_get_function_identity_arguments(p.oid)) AS identity,"
+        " CASE WHEN p.prokind IN ('f', 'p') THEN pg_get_functiondef(p.oid) ELSE '' END"
+        f" AS definition, {_COMMENT.format('p.oid', 'pg_proc')} AS comment,"
+        " l.lanname AS language, p.prosrc AS body,"
         " p.prosqlbody IS NOT NULL AS atomic, p.prorettype AS returns,"
         " p.proretset AS returns_set, p.prokind = 'p' AS procedure,"
         " coalesce(p.proargmodes::text[], '{}') AS modes, coalesce(p.proargnames, '{}') AS names,"
@@ -92,7 +128,8 @@ def functions(conn: Connection, oids: Sequence[int]) -> dict[int, InstalledFunct
         " p.provolatile::text AS volatility, p.proparallel::text AS parallel,"
         " p.proisstrict AS strict, p.prosecdef AS definer, p.proleakproof AS leakproof,"
         " coalesce(p.proconfig, '{}') AS config"
-        " FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang WHERE p.oid = ANY (%s::oid[])",
+        " FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang"
+        " JOIN pg_namespace n ON n.oid = p.pronamespace WHERE p.oid = ANY (%s::oid[])",
         (list(oids),),
         into=_Row,
     )
@@ -104,6 +141,9 @@ class _Row:
     """A row of pg_proc as it is read: modes and names are empty where all are the usual ones."""
 
     oid: int
+    identity: str
+    definition: str
+    comment: str
     language: str
     body: str
     atomic: bool
@@ -128,6 +168,9 @@ def _function(row: _Row) -> InstalledFunction:
     settings = (setting.partition("=") for setting in row.config)
     return InstalledFunction(
         oid=row.oid,
+        identity=row.identity,
+        definition=row.definition,
+        comment=row.comment,
         language=row.language,
         body=row.body,
         atomic=row.atomic,
@@ -147,21 +190,57 @@ def _function(row: _Row) -> InstalledFunction:
     )
 
 
+_TRIGGERS = f"""
+WITH RECURSIVE clones AS (
+    SELECT t.oid, t.oid AS root, t.tgenabled, NULL::oid AS partition
+    FROM pg_trigger t WHERE NOT t.tgisinternal AND t.tgparentid = 0
+    UNION ALL
+    SELECT t.oid, c.root, t.tgenabled, t.tgrelid
+    FROM clones c JOIN pg_trigger t ON t.tgparentid = c.oid
+), inherited AS (
+    SELECT c.root, count(c.partition)::int AS clones,
+        array_agg(format('%I.%I', n.nspname, r.relname) ORDER BY n.nspname, r.relname)
+            FILTER (WHERE c.tgenabled <> t.tgenabled) AS unlike
+    FROM clones c JOIN pg_trigger t ON t.oid = c.root JOIN pg_class r ON r.oid = c.partition
+        JOIN pg_namespace n ON n.oid = r.relnamespace
+    GROUP BY c.root
+)
+SELECT t.oid, t.tgname AS name, c.oid AS table_oid,
+    format('%I.%I', n.nspname, c.relname) AS table, t.tgfoid AS function,
+    pg_get_triggerdef(t.oid) AS definition, t.tgenabled::text AS enabled,
+    t.tgconstraint <> 0 AS constraint, coalesce((
+        SELECT e.extname FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
+        WHERE d.deptype = 'e' AND d.refclassid = 'pg_extension'::regclass
+            AND (d.classid, d.objid) IN (('pg_trigger'::regclass, t.oid),
+                ('pg_class'::regclass, c.oid))
+        LIMIT 1), '') AS extension,
+    coalesce(i.clones, 0) AS clones, coalesce(i.unlike, '{{}}') AS unlike,
+    {_COMMENT.format("t.oid", "pg_trigger")} AS comment
+FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
+    JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN inherited i ON i.root = t.oid
+WHERE NOT t.tgisinternal AND t.tgparentid = 0 AND {OWN_SCHEMA}
+ORDER BY n.nspname, c.relname, t.tgname
+"""
+
+
 def triggers(conn: Connection) -> list[InstalledTrigger]:
-    """Return all user triggers, without those that partitions inherit."""
-    return _pinned_rows(
-        conn,
-        "SELECT t.oid, t.tgname AS name, c.oid AS table_oid,"
-        " format('%I.%I', n.nspname, c.relname) AS table, t.tgfoid AS function,"
-        " pg_get_triggerdef(t.oid) AS definition, t.tgenabled::text AS enabled"
-        " FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid"
-        " JOIN pg_namespace n ON n.oid = c.relnamespace"
-        f" WHERE NOT t.tgisinternal AND t.tgparentid = 0 AND {OWN_SCHEMA}"
-        f" AND NOT {_OF_EXTENSION.format(catalog='pg_trigger', oid='t.oid')}"
-        f" AND NOT {_OF_EXTENSION.format(catalog='pg_class', oid='c.oid')}"
-        " ORDER BY n.nspname, c.relname, t.tgname",
-        into=InstalledTrigger,
+    """Return all user triggers, without those that partitions inherit and those of extensions."""
+    return [trigger for trigger in all_triggers(conn) if not trigger.extension]
+
+
+def all_triggers(conn: Connection) -> list[InstalledTrigger]:
+    """Return all triggers, without those that partitions inherit."""
+    return _pinned_rows(conn, _TRIGGERS, into=InstalledTrigger)
+
+
+def comments(conn: Connection, catalog: str, oids: Sequence[int]) -> dict[int, str]:
+    """Return the comments of objects in a catalog, by OID."""
+    query = (
+        "SELECT o.oid, obj_description(o.oid, %s) FROM unnest(%s::oid[]) AS o (oid)"
+        " WHERE obj_description(o.oid, %s) IS NOT NULL"
     )
+    rows = _pinned_rows(conn, query, (catalog, list(oids), catalog), into=tuple[int, str])
+    return dict(rows)
 
 
 def definitions(conn: Connection) -> dict[tuple[str, str], str]:

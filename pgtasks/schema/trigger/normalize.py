@@ -38,6 +38,18 @@ def trigger_shape(definition: str) -> dict[str, Any]:
     }
 
 
+def events(definition: str) -> str:
+    """Return when a trigger fires: `before insert, update of a`; `...` if it is too deep."""
+    try:
+        shape = trigger_shape(definition)
+    except parser.TooDeep:
+        return "..."
+    of = f" of {', '.join(shape['columns'])}" if shape["columns"] else ""
+    names = [f"{each}{of if each == 'UPDATE' else ''}".lower() for each in shape["events"]]
+    level = "" if shape["level"] == "row" else " (statement)"
+    return f"{str(shape['timing']).lower()} {', '.join(names)}{level}"
+
+
 def same_condition(
     conn: Connection, expressions: Expressions, ours: str, trigger: InstalledTrigger
 ) -> bool:

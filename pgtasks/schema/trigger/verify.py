@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from pgtasks import report
@@ -11,7 +11,7 @@ from pgtasks.database.properties import NAME_LISTS, split_names
 from pgtasks.errors import NotProven
 from pgtasks.report import typed
 from pgtasks.schema.trigger import expected as files_say
-from pgtasks.schema.trigger import installed
+from pgtasks.schema.trigger import fingerprint, installed
 from pgtasks.schema.trigger.expected import Expected, Function, Trigger
 from pgtasks.schema.trigger.expression import Expressions
 from pgtasks.schema.trigger.files import SqlFile
@@ -24,15 +24,19 @@ from pgtasks.settings.target import Target
 
 LOCK_TIMEOUT = "5s"  # CREATE TRIGGER waits for writers, and later writers wait for it
 _NO_TABLE = "its table is not there"
-STATES = ("INSTALLED", "CHANGED", "MISSING", "DISABLED", "ORPHAN")
+STATES = ("INSTALLED", "OUTDATED", "DRIFTED", "CHANGED", "MISSING", "DISABLED", "ORPHAN")
 
 
 @dataclass(frozen=True)
 class Difference:
     """One function or trigger. `where` is file and line, empty for an orphan.
 
+    `parts` are the parts of its definition that differ, `note` is for people.
+
     INSTALLED  the database has it as the file describes it
-    CHANGED    the database has another definition; `note` says what differs
+    OUTDATED   the file has changed since it was applied; `note` says what differs
+    DRIFTED    the database has changed since
+    CHANGED    one of them has changed, and it is not known which: it was not applied by `apply`
     MISSING    the database does not have it
     DISABLED   the database has it, and it does not fire
     ORPHAN     a trigger that no file knows
@@ -43,6 +47,7 @@ class Difference:
     state: str
     where: str = ""
     note: str = ""
+    parts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -57,9 +62,9 @@ class Verification:
         """Return the number of objects in one state."""
         return sum(1 for finding in self.findings if finding.state == state)
 
-    def faults(self, *, strict: bool = False) -> list[Difference]:
-        """Return the objects that differ from the files; orphans count if `strict`."""
-        good = ("INSTALLED",) if strict else ("INSTALLED", "ORPHAN")
+    def faults(self, *, orphans: bool = False) -> list[Difference]:
+        """Return what differs from the files; `orphans`, with what no file knows."""
+        good = ("INSTALLED",) if orphans else ("INSTALLED", "ORPHAN")
         return [finding for finding in self.findings if finding.state not in good]
 
     def sentence(self) -> str:
@@ -83,15 +88,15 @@ class Verification:
         """Return the triggers whose table does not exist, which no trigger file can create."""
         return [finding for finding in self.findings if finding.note == _NO_TABLE]
 
-    def way_out(self, *, strict: bool = False) -> str:
+    def way_out(self, *, orphans: bool = False) -> str:
         """Return the way to make files and database agree."""
         apply, lacking = typed.task("trigger.apply"), self.without_table()
         if lacking:
             table = lacking[0].name.partition(" on ")[2]
             return f"table {table} is not there, without which {apply} fails"
-        if not (strict and self.count("ORPHAN")):
+        if not (orphans and self.count("ORPHAN")):
             return f"{apply} makes them agree"
-        drop = "to remove an orphan, run DROP TRIGGER ... ON ...; by hand or in a migration"
+        drop = f"{typed.task('trigger.drop', '--orphans')} removes the orphans"
         return f"{apply} makes the others agree; {drop}" if self.faults() else drop
 
     def remarks(self) -> list[str]:
@@ -99,11 +104,11 @@ class Verification:
         unknown = [f"not compared: {statement}" for statement in self.unknown]
         return [*(f"warning: {warning}" for warning in self.warnings), *unknown]
 
-    def check(self, *, strict: bool = False) -> None:
+    def check(self, *, orphans: bool = False) -> None:
         """Raise NotProven with the findings if the database differs from the files."""
-        if self.faults(strict=strict):
+        if self.faults(orphans=orphans):
             raise NotProven(
-                f"files and database differ: {self.sentence()}: {self.way_out(strict=strict)}",
+                f"files and database differ: {self.sentence()}: {self.way_out(orphans=orphans)}",
                 details=self.as_json(),
             )
 
@@ -156,7 +161,14 @@ def _functions(
             yield _finding(function, "MISSING")
             continue
         differing = list(_differing(conn, expressions, function, actual))
-        yield _finding(function, "CHANGED" if differing else "INSTALLED", ", ".join(differing))
+        if not differing:
+            yield _finding(function, "INSTALLED")
+            continue
+        state, note = fingerprint.judged(
+            actual.comment, file=function.text, database=actual.definition
+        )
+        notes = ", ".join(filter(None, (*differing, note)))
+        yield replace(_finding(function, state, notes), parts=tuple(differing))
 
 
 def _finding(function: Function, state: str, note: str = "") -> Difference:
@@ -232,7 +244,8 @@ def _triggers(
         actual = installed_triggers.pop((table, trigger.name), None) if table is not None else None
         yield _judged(conn, expressions, trigger, table, function, actual)
     for orphan in installed_triggers.values():
-        note = "no file knows it" + ("" if orphan.enabled != "D" else ", disabled")
+        kind = ", constraint trigger" if orphan.constraint else ""
+        note = f"no file knows it{kind}" + ("" if orphan.enabled != "D" else ", disabled")
         name = files_say.shown(orphan.name, orphan.table)
         yield Difference("trigger", name, "ORPHAN", "", note)
 
@@ -250,13 +263,17 @@ def _judged(
         note = "" if table is not None else _NO_TABLE
         return Difference("trigger", name, "MISSING", trigger.where, note)
     differing = list(_differing_parts(conn, expressions, trigger, function, actual))
+    if not differing and actual.enabled != trigger.enabled:
+        if actual.enabled == "D" or (actual.enabled == "R" and trigger.enabled in "OA"):
+            return Difference("trigger", name, "DISABLED", trigger.where, _ENABLED[actual.enabled])
+        differing = [_ENABLED[actual.enabled]]
     if differing:
-        return Difference("trigger", name, "CHANGED", trigger.where, ", ".join(differing))
-    if actual.enabled != trigger.enabled:
-        silent = actual.enabled == "D" or (actual.enabled == "R" and trigger.enabled in "OA")
-        firing = _ENABLED[actual.enabled]
-        state = "DISABLED" if silent else "CHANGED"
-        return Difference("trigger", name, state, trigger.where, firing)
+        state, note = fingerprint.judged(actual.comment, file=trigger.text, database=actual.text)
+        notes = ", ".join(filter(None, (*differing, note)))
+        return Difference("trigger", name, state, trigger.where, notes, tuple(differing))
+    if actual.unlike:
+        note = f"enabled otherwise in {', '.join(actual.unlike)}"
+        return Difference("trigger", name, "DISABLED", trigger.where, note)
     return Difference("trigger", name, "INSTALLED", trigger.where)
 
 
