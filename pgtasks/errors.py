@@ -8,6 +8,7 @@ PgtasksError              1  a task failed
 │   ├── NotAlike             copy.delta: the replaced database differs too much to begin with
 │   ├── TemplateInUse        database.side: the database to copy has sessions of others
 │   ├── TableChanged         server.proof.reader: a table changed after the snapshot
+│   ├── LockTimeout          schema.migrate.errors: a statement waited too long for a lock
 │   ├── Truncated            server.proof.toc: an archive ends within its table of contents
 │   ├── RoleDenied           database.loader: the loading role cannot connect
 │   ├── Deadlocked           backup.restore.load: jobs of pg_restore waited for each other

@@ -1,4 +1,4 @@
-"""A backup of the target before a copy replaces it."""
+"""A backup of the target before a copy replaces it, or a migration changes it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from pgtasks.backup import create
 from pgtasks.backup.dump import job
 from pgtasks.backup.store import destination
+from pgtasks.backup.store.base import Backup
 from pgtasks.copy.plan import CopyPlan
 from pgtasks.report import Console
 from pgtasks.server.reach import Reached
@@ -26,11 +27,15 @@ def backing_up(
             return False
         if plan.backs_up:
             origin = f"{plan.source.environment}/{plan.source.database}"
-            note = f"before db.copy of {origin}"
-            options = job.for_target(reached.target, note=note)
-            store = destination.of(reached, folder)
-            made = create.create(reached, store=store, options=options, console=console)
-            console.say(f"backed up {plan.target}: {made.id}")
+            backup = taken(reached, folder, note=f"before db.copy of {origin}", console=console)
+            console.say(f"backed up {plan.target}: {backup.id}")
         return True
 
     return decide
+
+
+def taken(reached: Reached, folder: Path, *, note: str, console: Console) -> Backup:
+    """Return a new backup of the target; the caller holds its lock."""
+    options = job.for_target(reached.target, note=note)
+    store = destination.of(reached, folder)
+    return create.create(reached, store=store, options=options, console=console)

@@ -49,6 +49,14 @@ COPY = (
 COPY_ANEW = (
     "copy.anew",  # the schema is also in a scratch database, to see how the server prints it
 )
+MIGRATE = (
+    "migrate.locked",  # the lock is held, nothing is changed
+    "migrate.backed-up",  # the backup is complete
+    "migrate.revision",  # a revision has run, and is not committed unless it did that itself
+    "migrate.upgraded",  # all revisions are committed
+    "migrate.triggers",  # the trigger files agree with the database
+    "migrate.verified",  # the database was compared with the files
+)
 SWAP = (
     "swap.ready",  # the lock is held, the statement is not sent yet
     "swap.done",  # the statement has returned
@@ -70,7 +78,7 @@ RESET = (
 )
 RESTORES = (*RESTORE_SENT, *RESTORE_ANEW, *RESTORE)
 COPIES = (*COPY, *COPY_ANEW)
-ALL = (*BACKUP, *TRANSFER, *RESTORES, *COPIES, *SWAP, *UNDO, *CLONE, *RESET)
+ALL = (*BACKUP, *TRANSFER, *RESTORES, *COPIES, *SWAP, *UNDO, *CLONE, *RESET, *MIGRATE)
 
 
 def boundary(step: str) -> None:

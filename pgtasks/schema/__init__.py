@@ -2,6 +2,7 @@
 
 setup     bring an empty database up to schema, triggers and seeds
 reset     a new database from the files, in the place of the old
+step      the steps of a setup or an upgrade, each a line with its time
 migrate/  Alembic migrations
 trigger/  trigger files, and the triggers that are installed
 seed/     sets of rows

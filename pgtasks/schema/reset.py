@@ -32,7 +32,8 @@ from pgtasks.database.swap import Swapped
 from pgtasks.errors import Failed, Refused
 from pgtasks.report import Console, typed
 from pgtasks.report.boundaries import boundary
-from pgtasks.schema.setup import Setup, SetupStep
+from pgtasks.schema.setup import Setup
+from pgtasks.schema.step import Step
 from pgtasks.server.identity import glimpse, present
 from pgtasks.server.lock import Lock
 from pgtasks.server.stamp import Stamp
@@ -46,7 +47,7 @@ class ResetPlan:
     owner: str
     system: str
     current: Replaced
-    files: tuple[SetupStep, ...]
+    files: tuple[Step, ...]
 
     def lines(self) -> list[str]:
         """Return what a person reads."""
@@ -73,7 +74,7 @@ class Reset:
     """The result: the steps that filled the new database, and the swap."""
 
     plan: ResetPlan
-    steps: tuple[SetupStep, ...]
+    steps: tuple[Step, ...]
     swapped: Swapped
     trimmed: Trimmed
     seconds: float
@@ -147,7 +148,7 @@ def _replaced(
     console: Console,
     *,
     leave_behind: bool,
-) -> tuple[Sequence[SetupStep], Swapped]:
+) -> tuple[Sequence[Step], Swapped]:
     """Build the new database beside the old one, and swap it in."""
     conn, target = lock.connection, lock.target
     before = intact.StateBefore.look(lock, replaces=True)
@@ -161,7 +162,7 @@ def _replaced(
             purpose="db.reset",
             say=console.say,
         )
-        steps: Sequence[SetupStep] = ()
+        steps: Sequence[Step] = ()
         if setup:
             steps = replace(setup, target=target.at(building)).fill(lock, say=console.say)
         boundary("reset.built")

@@ -15,6 +15,7 @@ from pgtasks.cli.run import Run
 from pgtasks.database import create
 from pgtasks.report import Say
 from pgtasks.schema import migrate, seed, trigger
+from pgtasks.schema.step import Step, no_triggers, skipped, triggers
 from pgtasks.server import catalog, connection, embedded, reach, rowcount
 from pgtasks.server.identity import Identity, present
 from pgtasks.server.lock import Lock
@@ -26,37 +27,11 @@ _NAMED = 5  # tables that a line names
 
 
 @dataclass(frozen=True)
-class SetupStep:
-    """The result of one part: done, unchanged, skipped, or planned with --dry."""
-
-    name: str
-    result: str
-    text: str
-    seconds: float = 0.0
-    details: Any = None
-
-    def line(self) -> str:
-        """Return what a person reads."""
-        duration = report.duration(self.seconds) if self.result in ("done", "unchanged") else "-"
-        return f"{self.name:10}  {self.result:9}  {duration:>7}  {self.text}"
-
-    def as_json(self) -> dict[str, Any]:
-        """Return plain data with stable keys."""
-        return {
-            "step": self.name,
-            "result": self.result,
-            "text": self.text,
-            "seconds": round(self.seconds, 3),
-            "details": self.details,
-        }
-
-
-@dataclass(frozen=True)
 class SetUp:
     """The result of a setup; the line of each step was printed when it ended."""
 
     target: Target
-    steps: tuple[SetupStep, ...]
+    steps: tuple[Step, ...]
 
     def lines(self) -> list[str]:
         """Return what a person reads."""
@@ -87,24 +62,24 @@ class Setup:
     seeds: seed.SeedPlan | None
     unseen: bool = False
 
-    def perform(self, lock: Lock, server: SetupStep, *, say: Say) -> SetUp:
+    def perform(self, lock: Lock, server: Step, *, say: Say) -> SetUp:
         """Run the steps in order, printing each as it ends; the first failure ends the setup."""
         created = _timed(self._database, lock, say)
         return SetUp(self.target, (server, created, *self.fill(lock, say=say)))
 
-    def fill(self, lock: Lock, *, say: Say) -> list[SetupStep]:
+    def fill(self, lock: Lock, *, say: Say) -> list[Step]:
         """Run the steps that fill an existing database, printing each as it ends."""
         parts = (self._migrations, self._triggers, self._seeds, self._check)
         return [_timed(part, lock, say) for part in parts]
 
-    def plan(self, server: SetupStep, *, say: Say) -> SetUp:
+    def plan(self, server: Step, *, say: Say) -> SetUp:
         """Return the planned steps, without changing the database."""
         steps = tuple(self._planned())
         for step in steps:
             say(step.line())
         return SetUp(self.target, (server, *steps))
 
-    def _database(self, lock: Lock) -> SetupStep:
+    def _database(self, lock: Lock) -> Step:
         created = create.create(lock)
         if created.created and self.target.embedded:
             for name in create.namesakes(lock.connection, self.target):
@@ -113,12 +88,12 @@ class Setup:
                     f"that is the one you mean (a renamed folder?), say database: {name}"
                 )
         result = "done" if created.changes else "unchanged"
-        return SetupStep("database", result, created.lines()[0], details=created.as_json())
+        return Step("database", result, created.lines()[0], details=created.as_json())
 
-    def _migrations(self, lock: Lock) -> SetupStep:
+    def _migrations(self, lock: Lock) -> Step:
         scripts = migrate.find(self.project)
         if scripts is None:
-            return _skipped("migrations", _no_migrations(self.project))
+            return skipped("migrations", _no_migrations(self.project))
         identity = present(reach.identify(self.target), self.target)
         plan = migrate.plan(scripts, self.target, identity, "up", "head", exact=True)
         outcome = migrate.perform(scripts, self.target, identity, plan)
@@ -126,32 +101,21 @@ class Setup:
         text = outcome.state.sentence()
         if outcome.applied:
             text = f"{report.plural(len(outcome.applied), 'revision')} applied; {text}"
-        return SetupStep("migrations", result, text, details=outcome.as_json())
+        return Step("migrations", result, text, details=outcome.as_json())
 
-    def _triggers(self, lock: Lock) -> SetupStep:
-        files = trigger.read(self.project)
-        if not files:
-            return _skipped("triggers", _no_triggers(self.project))
-        verification = trigger.verify(files, self.target)
-        if not verification.faults() and not verification.unknown:
-            # CREATE TRIGGER would lock tables in use without need
-            return SetupStep("triggers", "unchanged", verification.sentence())
-        applied = trigger.apply(files, self.target)
-        for warning in applied.warnings:
-            report.say(f"warning: {warning}")
-        result = "done" if applied.changes else "unchanged"
-        return SetupStep("triggers", result, applied.sentence())
+    def _triggers(self, lock: Lock) -> Step:
+        return triggers(self.project, self.target)
 
-    def _seeds(self, lock: Lock) -> SetupStep:
+    def _seeds(self, lock: Lock) -> Step:
         if self.seeds is None:
-            return _skipped("seeds", f"environment {self.target.environment!r} names none")
+            return skipped("seeds", f"environment {self.target.environment!r} names none")
         outcome = self.seeds.load(self.target, say=lambda line: None)
         changed = [loaded for loaded in outcome.sets if loaded.changed]
         text = "; ".join(loaded.lines()[-1] for loaded in outcome.sets)
         result = "done" if changed else "unchanged"
-        return SetupStep("seeds", result, text, details=outcome.as_json())
+        return Step("seeds", result, text, details=outcome.as_json())
 
-    def _check(self, lock: Lock) -> SetupStep:
+    def _check(self, lock: Lock) -> Step:
         files = trigger.read(self.project)
         parts = []
         if files:
@@ -160,44 +124,42 @@ class Setup:
             parts.append(f"triggers {verification.sentence()}")
         counted = count(self.target)
         parts.append(str(counted))
-        return SetupStep("check", "done", "; ".join(parts), details=asdict(counted))
+        return Step("check", "done", "; ".join(parts), details=asdict(counted))
 
-    def _planned(self) -> Iterator[SetupStep]:
+    def _planned(self) -> Iterator[Step]:
         created = create.left_to_do(self.target, self.identity)
         text = replace(created, dry=True).lines()[0]
-        yield SetupStep(
-            "database", "planned", f"{text}, unless it is there" if self.unseen else text
-        )
+        yield Step("database", "planned", f"{text}, unless it is there" if self.unseen else text)
         scripts = migrate.find(self.project)
         if scripts is None:
-            yield _skipped("migrations", _no_migrations(self.project))
+            yield skipped("migrations", _no_migrations(self.project))
         elif self.unseen:
-            yield SetupStep("migrations", "planned", "those that the database lacks")
+            yield Step("migrations", "planned", "those that the database lacks")
         elif self.identity is None:
-            yield SetupStep("migrations", "planned", "all, on the new database")
+            yield Step("migrations", "planned", "all, on the new database")
         else:
             state = migrate.status(scripts, self.target, self.identity)
-            yield SetupStep("migrations", "planned", state.sentence())
+            yield Step("migrations", "planned", state.sentence())
         yield from self._other_files()
 
-    def files(self) -> Iterator[SetupStep]:
+    def files(self) -> Iterator[Step]:
         """Yield the steps that fill a new database, as a plan."""
         if migrate.find(self.project) is None:
-            yield _skipped("migrations", _no_migrations(self.project))
+            yield skipped("migrations", _no_migrations(self.project))
         else:
-            yield SetupStep("migrations", "planned", "all")
+            yield Step("migrations", "planned", "all")
         yield from self._other_files()
 
-    def _other_files(self) -> Iterator[SetupStep]:
+    def _other_files(self) -> Iterator[Step]:
         files = trigger.read(self.project)
         if files:
-            yield SetupStep("triggers", "planned", report.plural(len(files), "file"))
+            yield Step("triggers", "planned", report.plural(len(files), "file"))
         else:
-            yield _skipped("triggers", _no_triggers(self.project))
+            yield skipped("triggers", no_triggers(self.project))
         if self.seeds is None:
-            yield _skipped("seeds", f"environment {self.target.environment!r} names none")
+            yield skipped("seeds", f"environment {self.target.environment!r} names none")
         else:
-            yield SetupStep("seeds", "planned", "; ".join(self.seeds.lines()))
+            yield Step("seeds", "planned", "; ".join(self.seeds.lines()))
 
 
 def set_up(r: Run, *, scale: str, confirm: str | None) -> None:
@@ -220,14 +182,14 @@ def set_up(r: Run, *, scale: str, confirm: str | None) -> None:
         r.finish(made.perform(lock, step, say=r.say) if lock else made.plan(step, say=r.say))
 
 
-def _timed(part: Callable[[Lock], SetupStep], lock: Lock, say: Say) -> SetupStep:
+def _timed(part: Callable[[Lock], Step], lock: Lock, say: Say) -> Step:
     began = time.monotonic()
     step = replace(part(lock), seconds=time.monotonic() - began)
     say(step.line())
     return step
 
 
-def server(reached: Callable[[], Reached]) -> SetupStep:
+def server(reached: Callable[[], Reached]) -> Step:
     """Connect to the server, starting an embedded one, and return the first step."""
     began = time.monotonic()
     target = reached().target
@@ -237,19 +199,19 @@ def server(reached: Callable[[], Reached]) -> SetupStep:
     kind = "embedded, " if target.embedded else ""
     over = f" on {target.ssh}" if target.ssh else ""
     text = f"{kind}PostgreSQL {version} at {target.host}:{target.port}{over}"
-    return SetupStep("server", "done", text, time.monotonic() - began)
+    return Step("server", "done", text, time.monotonic() - began)
 
 
-def asleep(project: Project, target: Target) -> SetupStep | None:
+def asleep(project: Project, target: Target) -> Step | None:
     """Return the step for an embedded server that does not run, without starting it."""
     if not target.embedded:
         return None
     server = embedded.status(project.root, major=target.major)
     if server is None:
-        return SetupStep("server", "planned", "would make and start the embedded server")
+        return Step("server", "planned", "would make and start the embedded server")
     if server.pid is None:
         text = f"would start the embedded server, PostgreSQL {server.major}"
-        return SetupStep("server", "planned", text)
+        return Step("server", "planned", text)
     return None
 
 
@@ -299,14 +261,5 @@ def count(target: Target) -> Count:
     return Count(len(counts), sum(rows or 0 for rows in counts.values()), uncounted)
 
 
-def _skipped(name: str, why: str) -> SetupStep:
-    return SetupStep(name, "skipped", why)
-
-
 def _no_migrations(project: Project) -> str:
     return f"no alembic.ini and no {project.folder('migrations').name}/env.py"
-
-
-def _no_triggers(project: Project) -> str:
-    folder = project.folder("sql").name
-    return f"no *.sql in {folder}/functions and {folder}/triggers"

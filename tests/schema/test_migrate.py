@@ -67,15 +67,6 @@ def test_up_applies_what_is_pending_and_status_says_so(inv: Any, shop: Shop) -> 
     assert again.stdout.startswith("nothing to do: up-to-date: at two")
 
 
-def test_up_says_where_trigger_files_differ(inv: Any, shop: Shop) -> None:
-    text = "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'"
-    (shop.root / "sql" / "functions").mkdir(parents=True)
-    (shop.root / "sql" / "functions" / "f.sql").write_text(text)
-    assert "inv trigger.apply makes them agree" in inv("migrate.up").stdout.splitlines()[-1]
-    shop.cluster.execute(text, shop.target.database)
-    assert document(inv("migrate.up", "--json"))["notes"] == []
-
-
 def test_down_takes_one_back_and_says_first_what_is_dropped(inv: Any, shop: Shop) -> None:
     shop.up()
     shop.cluster.execute("INSERT INTO tags SELECT generate_series(1, 70)", shop.target.database)

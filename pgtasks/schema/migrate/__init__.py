@@ -6,6 +6,9 @@ plan     the steps of an upgrade or downgrade, before it runs
 source   find what a revision drops, from its source
 losses   find what its SQL drops
 envpy    run a project's env.py against one target
+upgrade  migrate.up: backup, revisions, triggers, statistics
+waiting  name the session whose lock a revision waits for
+touched  find the tables that a run changed, and analyze them
 ledger   record the statements that a run has committed
 perform  upgrade, downgrade
 files    write revision files: new, empty, a merge
@@ -18,7 +21,7 @@ from __future__ import annotations
 
 from pgtasks.schema.migrate.files import Written, merge, new, new_empty
 from pgtasks.schema.migrate.history import History, history
-from pgtasks.schema.migrate.perform import Migrated, perform, plan, status, with_sql
+from pgtasks.schema.migrate.perform import Migrated, nothing_to_do, perform, plan, status, with_sql
 from pgtasks.schema.migrate.plan import MigrationPlan, downward
 from pgtasks.schema.migrate.scripts import Scripts, find, needed
 from pgtasks.schema.migrate.stamp import Stamped, stamp
@@ -41,6 +44,7 @@ __all__ = [
     "needed",
     "new",
     "new_empty",
+    "nothing_to_do",
     "perform",
     "plan",
     "stamp",

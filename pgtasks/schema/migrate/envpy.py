@@ -29,7 +29,7 @@ from pgtasks.errors import BadConfiguration, Failed, Refused
 from pgtasks.host import password
 from pgtasks.schema.migrate import scripts as where
 from pgtasks.schema.migrate.errors import Translation, one_line
-from pgtasks.schema.migrate.ledger import LOCK_TIMEOUT, Ledger
+from pgtasks.schema.migrate.ledger import LOCK_TIMEOUT, Ledger, Milliseconds
 from pgtasks.schema.migrate.scripts import Scripts
 from pgtasks.server import connection, interrupt
 from pgtasks.server.identity import Identity
@@ -39,7 +39,7 @@ _WHERE_AM_I = (
     "SELECT pg_catalog.current_database(), (SELECT system_identifier::pg_catalog.text"
     " FROM pg_catalog.pg_control_system()), session_user,"
     " coalesce(pg_catalog.host(pg_catalog.inet_server_addr()), 'socket'),"
-    " pg_catalog.current_setting('port')"
+    " pg_catalog.current_setting('port'), pg_catalog.pg_backend_pid()"
 )
 
 Work = Callable[[Any, MigrationContext], Iterable[Any]]
@@ -48,16 +48,25 @@ Work = Callable[[Any, MigrationContext], Iterable[Any]]
 class EnvPy:
     """Run a project's env.py against one target.
 
-    `read_only` makes every session refuse to write. The output of env.py goes to stderr.
+    `read_only` makes every session refuse to write, `lock_timeout` is that of every session. The
+    output of env.py goes to stderr. `pids` are the backends of the sessions, also of closed ones.
     """
 
     def __init__(
-        self, scripts: Scripts, target: Target, identity: Identity, *, read_only: bool = False
+        self,
+        scripts: Scripts,
+        target: Target,
+        identity: Identity,
+        *,
+        read_only: bool = False,
+        lock_timeout: Milliseconds = LOCK_TIMEOUT,
     ) -> None:
         self.scripts, self.target, self.identity = scripts, target, identity
         self.read_only = read_only
         self.translation = Translation(scripts, target)
-        self.ledger = Ledger()
+        self.lock_timeout = lock_timeout
+        self.ledger = Ledger(lock_timeout)
+        self.pids: list[int] = []
         self._warned: set[str] = set()
 
     @contextlib.contextmanager
@@ -125,7 +134,8 @@ class EnvPy:
         self._check(tuple(row))
 
     def _check(self, row: tuple[Any, ...]) -> None:
-        database, system, user, address, port = row
+        database, system, user, address, port, pid = row
+        self.pids.append(pid)
         if (database, system) != (self.identity.database, self.identity.system):
             self._refuse(
                 f"env.py connects to {database!r} on server {system} ({user}@{address}:{port}),"
@@ -159,7 +169,7 @@ class EnvPy:
                 opened.rollback()
                 return
             self._check(tuple(row))
-            cursor.execute(f"SET lock_timeout = '{LOCK_TIMEOUT}'")
+            cursor.execute(f"SET lock_timeout = {self.lock_timeout:d}")
             if self.read_only:
                 cursor.execute("SET default_transaction_read_only = on")
             cursor.close()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psycopg2
 from alembic.util import CommandError
+from psycopg2.errorcodes import DEADLOCK_DETECTED, LOCK_NOT_AVAILABLE
 from sqlalchemy import exc
 
 from pgtasks.errors import BadConfiguration, Failed, PgtasksError, Refused, Unreachable
@@ -17,6 +18,13 @@ from pgtasks.schema.migrate.scripts import Scripts
 from pgtasks.server.errors import translate
 from pgtasks.settings.secret import redact
 from pgtasks.settings.target import Target
+
+# both take the statement's whole transaction back, and another attempt may succeed
+_GAVE_UP = (LOCK_NOT_AVAILABLE, DEADLOCK_DETECTED)
+
+
+class LockTimeout(Failed):
+    """A statement waited for a lock of another session, and gave up."""
 
 
 class Translation:
@@ -50,13 +58,15 @@ class Translation:
     def _database_error(self, error: exc.DBAPIError) -> PgtasksError:
         place = self._place(error)
         if not isinstance(error.orig, psycopg2.Error):
-            return Failed(f"{place}: {self._words(error.orig)}")
+            gave_up = getattr(error.orig, "sqlstate", None) in _GAVE_UP
+            return (LockTimeout if gave_up else Failed)(f"{place}: {self._words(error.orig)}")
         if error.statement is None:
             return Unreachable(f"{place}: cannot connect: {self._words(error.orig)}")
         error_of_ours = translate(error.orig)
+        kind = LockTimeout if error.orig.pgcode in _GAVE_UP else type(error_of_ours)
         statement = one_line(error.statement)[:200]
         hint = "\n".join(filter(None, [error_of_ours.hint, f"in: {statement}"]))
-        return type(error_of_ours)(f"{place}: {self._words(error_of_ours.message)}", hint=hint)
+        return kind(f"{place}: {self._words(error_of_ours.message)}", hint=hint)
 
     def _place(self, error: BaseException) -> str:
         """Return the file and the line of the project's code that raised an error."""

@@ -14,7 +14,9 @@ from typing import Any
 
 from sqlalchemy import Engine, event
 
-LOCK_TIMEOUT = "5s"  # while a statement waits for a lock, all other sessions queue behind it
+Milliseconds = int
+# while a statement waits for a lock, all other sessions queue behind it
+LOCK_TIMEOUT: Milliseconds = 5_000
 # These wait for all older transactions without blocking others, and leave an invalid index behind
 # when they are interrupted.
 _CONCURRENT = re.compile(r"\bCONCURRENTLY\b", re.IGNORECASE)
@@ -24,10 +26,15 @@ _READS = re.compile(
 
 
 class Ledger:
-    """The statements of the current revision that are already committed, in order."""
+    """The statements of the current revision that are already committed, in order.
 
-    def __init__(self) -> None:
+    `sent` are those of all revisions so far, committed or not.
+    """
+
+    def __init__(self, lock_timeout: Milliseconds = LOCK_TIMEOUT) -> None:
         self.committed: list[str] = []
+        self.sent: list[str] = []
+        self._lock_timeout = f"{lock_timeout}ms" if lock_timeout else "0"
         self._open: dict[int, list[str]] = {}  # by connection, which may have become invalid
         self._waiting: set[Any] = set()
 
@@ -59,16 +66,18 @@ class Ledger:
         if bool(_CONCURRENT.search(statement)) != (session in self._waiting):
             waits = session not in self._waiting
             (self._waiting.add if waits else self._waiting.discard)(session)
-            before, after = (LOCK_TIMEOUT, "0") if waits else ("0", LOCK_TIMEOUT)
+            before, after = (self._lock_timeout, "0") if waits else ("0", self._lock_timeout)
             with contextlib.closing(session.cursor()) as own:
                 own.execute(
                     f"SELECT pg_catalog.set_config('lock_timeout', '{after}', false)"
-                    f" WHERE pg_catalog.current_setting('lock_timeout') = '{before}'"
+                    " FROM pg_catalog.pg_settings WHERE name = 'lock_timeout'"
+                    f" AND setting = '{before.removesuffix('ms')}'"
                 )
 
     def _after(self, conn: Any, cursor: Any, statement: str, *_: Any) -> None:
         if _READS.match(statement):
             return
+        self.sent.append(statement)
         if conn.get_execution_options().get("isolation_level") == "AUTOCOMMIT":
             self.committed.append(statement)
         else:

@@ -13,6 +13,7 @@ from alembic.script import ScriptDirectory
 
 from pgtasks import report
 from pgtasks.errors import PgtasksError, Refused
+from pgtasks.report.boundaries import boundary
 from pgtasks.schema.migrate import plan as planning
 from pgtasks.schema.migrate import state
 from pgtasks.schema.migrate.envpy import EnvPy
@@ -112,15 +113,26 @@ def with_sql(
     return planning.with_sql(EnvPy(scripts, target, identity, read_only=True), made)
 
 
-def perform(scripts: Scripts, target: Target, identity: Identity, made: MigrationPlan) -> Migrated:
+def perform(
+    scripts: Scripts,
+    target: Target,
+    identity: Identity,
+    made: MigrationPlan,
+    *,
+    envpy: EnvPy | None = None,
+    done: list[Applied] | None = None,
+) -> Migrated:
     """Run a plan, raising Refused if the database has changed since the plan was made.
 
     env.py decides whether revisions are committed one by one or together
-    (`transaction_per_migration`). The caller holds the target's lock.
+    (`transaction_per_migration`). The caller holds the target's lock. `envpy` is what runs env.py,
+    if the caller wants to know what it sent to the server, and `done` gets the revisions that ran,
+    also if a later one fails.
     """
-    run = _Perform(EnvPy(scripts, target, identity), made)
+    done = [] if done is None else done
+    run = _Perform(envpy or EnvPy(scripts, target, identity), made, done)
     if not made.steps:
-        return Migrated(made.direction, made.state.current, made.state, (), 0.0)
+        return nothing_to_do(made)
     began = time.monotonic()
     try:
         run.run()
@@ -131,12 +143,16 @@ def perform(scripts: Scripts, target: Target, identity: Identity, made: Migratio
     return Migrated(made.direction, made.state.current, after, tuple(run.done), seconds)
 
 
+def nothing_to_do(made: MigrationPlan) -> Migrated:
+    """Return the result of a plan without steps."""
+    return Migrated(made.direction, made.state.current, made.state, (), 0.0)
+
+
 class _Perform:
     """A run of a plan, with the revisions done and the statements of the current one committed."""
 
-    def __init__(self, envpy: EnvPy, made: MigrationPlan) -> None:
-        self.envpy, self.made = envpy, made
-        self.done: list[Applied] = []
+    def __init__(self, envpy: EnvPy, made: MigrationPlan, done: list[Applied]) -> None:
+        self.envpy, self.made, self.done = envpy, made, done
         self._began = False
 
     def run(self) -> None:
@@ -157,6 +173,7 @@ class _Perform:
             self._began = True
             began = time.monotonic()
             yield move
+            boundary("migrate.revision")
             script = directory.get_revision(move.revision.revision)
             revision = state.revision(script, self.envpy.scripts)
             self.done.append(Applied(revision, time.monotonic() - began))
@@ -169,20 +186,30 @@ class _Perform:
         failed = made.steps[len(done)].revision if len(done) < len(made.steps) else None
         described = f"revision {failed.id}" if failed else "the last commit"
         committed = [one_line(each)[:_SHOWN] for each in self.envpy.ledger.committed]
-        left, invalid = self._left(committed)
+        left, now = self._left(committed)
+        invalid = now.invalid_lines() if now else []
         hint = "\n".join([exc.hint, *(f"stays: {each}" for each in committed), *invalid]).strip()
-        return type(exc)(f"{described} failed: {exc.message}; {left}", hint=hint)
+        details = {"committed": committed, "applied": self._applied(now)}
+        return type(exc)(f"{described} failed: {exc.message}; {left}", hint=hint, details=details)
 
-    def _left(self, committed: Sequence[str]) -> tuple[str, list[str]]:
-        """Return the state of the database after an error, and what to do about its indexes."""
+    def _applied(self, now: State | None) -> list[str]:
+        """Return the revisions of this run that the database has kept, as far as is known."""
+        if now is None or self.made.direction != "up":
+            return []
+        pending = {revision.id for revision in now.pending}
+        steps = (step.revision.id for step in self.made.steps)
+        return [name for name in steps if name not in pending]
+
+    def _left(self, committed: Sequence[str]) -> tuple[str, State | None]:
+        """Return the state of the database after an error, in words and as it was read."""
         try:
             now = status(self.envpy.scripts, self.envpy.target, self.envpy.identity)
         except PgtasksError as unknown:
-            return f"where that left the database is not known: {unknown.message}", []
+            return f"where that left the database is not known: {unknown.message}", None
         at = f"the database is at {', '.join(now.current) or 'no revision'}"
         if committed:
             number = report.plural(len(committed), "statement")
             at = f"{number} of it had been committed and stay, {at}"
         elif now.current == self.made.state.current:
             at = f"its transaction was rolled back, {at} as before"
-        return at, now.invalid_lines()
+        return at, now

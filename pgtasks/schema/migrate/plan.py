@@ -74,9 +74,20 @@ class MigrationPlan:
     with_sql: bool = False
 
     @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to do."""
+        return not self.steps
+
+    @property
     def loses_rows(self) -> bool:
         """Whether rows lose data, as far as the source and the SQL show it."""
         return any(loss.of_rows for step in self.steps for loss in step.losses)
+
+    @property
+    def reaches_head(self) -> bool:
+        """Whether the database has all revisions of the files after an upgrade."""
+        steps = {step.revision.id for step in self.steps}
+        return not self.state.unknown and all(each.id in steps for each in self.state.pending)
 
     def lines(self) -> list[str]:
         """Return the lines for --dry: each step, and its SQL if that was asked for."""
