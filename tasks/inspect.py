@@ -82,3 +82,29 @@ def activity(c, env=None, json=False):
 
         with reached.reading(r.task) as conn:
             r.finish(activity(conn))
+
+
+@task(
+    iterable=["without"],
+    help={
+        "left": "an environment, or a backup",
+        "right": "an environment, or a backup: an ID, latest, a path",
+        "rows": "compare the rows of all tables, too",
+        "without": "parts to leave out: owners, grants, extensions, settings, roles (a list)",
+        "text": "show how definitions differ, line by line",
+        "sql": "print the SQL that makes the left one like the right one, where nothing is lost",
+    },
+)
+def diff(c, left, right, rows=False, without=None, text=False, sql=False, json=False):
+    """Compare two environments, or one with a backup. Example: inv inspect.diff dev prod"""
+    from pgtasks.cli import context
+    from pgtasks.schema.inspect.diff import sources
+
+    named = sources.environment(context.project_of(c), left, right)
+    with run(c, env=named, json=json) as r, r.reading() as reached:
+        from pgtasks.schema.inspect.diff.compare import left_out
+        from pgtasks.schema.inspect.diff.perform import Options
+
+        options = Options(left_out(without), rows=rows, text=text, sql=sql)
+        found = sources.compare(r, reached, (left, right), options)
+        r.finish(found, check=found.check)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 
@@ -12,7 +12,7 @@ from pgtasks.cli.run import Run
 from pgtasks.errors import PgtasksError, Refused
 from pgtasks.report import typed
 from pgtasks.server.identity import present
-from pgtasks.server.reach import Origin
+from pgtasks.server.reach import Origin, Reached
 from pgtasks.settings.environment import resolve
 from pgtasks.settings.selection import Choice
 from pgtasks.settings.target import Target, from_environment
@@ -27,9 +27,27 @@ def source(
     The data of a protected one may leave it `unmasked` if the name of its database is typed, or
     given in `confirm`; else Refused is raised.
     """
+    ask = partial(_ask, unmasked=unmasked, confirm=confirm)
+    with beside(run, name, word="from", ask=ask) as (other, reached):
+        required = "" if unmasked else other.protection
+        yield Origin(reached, present(other.identity, other.target), required)
+
+
+@contextmanager
+def beside(
+    run: Run,
+    name: str,
+    *,
+    word: str = "and",
+    ask: Callable[[Run], None] = lambda other: None,
+) -> Iterator[tuple[Run, Reached]]:
+    """Reach another environment for reading, as its reader if it has one.
+
+    `word` begins the line that names its target; `ask` may refuse it.
+    """
     environment = resolve(run.project, run.project.known(name), flags={})
     target = _named(from_environment(environment), run)
-    report.say(report.printable(f"from {target.line()}"))
+    report.say(report.printable(f"{word} {target.line()}"))
     choice = Choice(environment.name, "SOURCE")
     other = Run(run.task, run.project, choice, environment, target, run.json, run.dry)
     named = partial(typed.within, run.task, environment.name)  # commands in messages
@@ -37,10 +55,8 @@ def source(
         with ExitStack() as stack:
             with named():
                 reached = stack.enter_context(other.reading())
-                _ask(other, unmasked=unmasked, confirm=confirm)
-                required = "" if unmasked else other.protection
-                origin = Origin(reached, present(other.identity, other.target), required)
-            yield origin
+                ask(other)
+            yield other, reached
     except PgtasksError as exc:
         with named():
             error = other.explained(exc)

@@ -33,6 +33,7 @@ _POSITIONALS = {
     "migrate.stamp": ["head"],
     "inspect.table": ["users"],
     **{f"clone.{name}": ["one"] for name in ("take", "back", "drop")},
+    "inspect.diff": ["dev", "latest"],
     **{f"backup.{name}": ["latest"] for name in ("show", "fetch", "send")},
 }
 

@@ -629,6 +629,18 @@ def _inspect_activity(far: Far) -> None:
     assert far.run("inspect.activity").stdout.endswith("in this database\n")
 
 
+@trial("inspect.diff")
+def _inspect_diff(far: Far) -> None:
+    far.backup()
+    far.change("DROP TABLE role_module_access")
+    before = far.logins()
+    done = far.inv("inspect.diff", "latest", ENVIRONMENT, "--rows", cwd=far.root, env=far.aside)
+    assert done.returncode == 5, (done.stdout, done.stderr)
+    assert far.logins() - before == 1
+    assert "table public.role_module_access " in done.stdout
+    assert "only in latest" in done.stdout
+
+
 @trial("mask.check")
 def _mask_check(far: Far) -> None:
     far.settings(mask={"*.*.*": "plain"})

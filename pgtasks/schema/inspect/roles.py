@@ -91,6 +91,11 @@ class Role:
             *(owned.removesuffix(", 0"), self._may()),
         )
 
+    def described(self) -> str:
+        """Return its attributes and memberships in one line."""
+        member = f"member of {', '.join(self.member_of)}" if self.member_of else ""
+        return ", ".join(filter(None, (self._attributes(), member)))
+
     def _attributes(self) -> str:
         limit = self.connection_limit
         words = {

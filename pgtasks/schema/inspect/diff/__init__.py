@@ -1,0 +1,13 @@
+"""Compare two environments, or one with a backup: objects, settings, roles, rows.
+
+side         what is read of each of the two
+change       one difference
+definitions  compare the objects of two archives
+columns      compare two definitions of a table
+facts        compare extension versions, settings, roles, rows
+compare      compare all parts
+outcome      the result, for a person and for a program
+script       SQL that makes one side like the other
+sources      what the names on the command line mean
+perform      read both sides, and compare them
+"""

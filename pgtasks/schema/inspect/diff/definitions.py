@@ -1,0 +1,183 @@
+"""Compare the objects of two archives: what one side lacks, and how definitions differ."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from pgtasks.schema.inspect.diff import columns
+from pgtasks.schema.inspect.diff.change import Change, only
+from pgtasks.schema.inspect.diff.side import Side
+from pgtasks.server.proof import entries
+from pgtasks.server.proof.entries import Access, Key
+from pgtasks.server.proof.toc import Entry
+from pgtasks.server.quoting import quoted
+
+_GRANT = re.compile(r"GRANT ([A-Z ]+(?:,[A-Z ]+)*) ON (.*?);?")
+_STATE = re.compile(r"\nALTER (?:FOREIGN )?TABLE [^;]* (\w+(?: \w+)?) TRIGGER [^;]*;\s*\Z")
+_STATES = {"DISABLE": "disabled", "ENABLE REPLICA": "on replicas only", "ENABLE ALWAYS": "always"}
+# Kinds that belong to a table or another object, and what they are called where that one is
+# missing, too: they are not named then.
+_PARTS = {
+    "CONSTRAINT": "keys",
+    "CHECK CONSTRAINT": "checks",
+    "FK CONSTRAINT": "foreign keys",
+    "DEFAULT": "defaults",
+    "INDEX": "indexes",
+    "INDEX ATTACH": "indexes",
+    "TABLE ATTACH": "place as a partition",
+    "RULE": "rules",
+    "TRIGGER": "triggers",
+    "POLICY": "policies",
+    "ROW SECURITY": "row level security",
+    "MATERIALIZED VIEW DATA": "rows",
+    "SEQUENCE": "sequences",
+    "SEQUENCE OWNED BY": "sequences",
+    "STATISTICS": "statistics",
+    "ACL": "grants",
+    "COMMENT": "comments",
+    "SECURITY LABEL": "labels",
+    "PUBLICATION TABLE": "publications",
+}
+
+
+@dataclass(frozen=True)
+class Definitions:
+    """The differences of the objects, how many are compared, and those whose text is not.
+
+    `missing` are the keys that only the left side has, and only the right one.
+    """
+
+    changes: tuple[Change, ...]
+    number: int
+    printed: tuple[Key, ...]
+    missing: tuple[Collection[Key], Collection[Key]]
+
+
+def compare(left: Side, right: Side, access: Access) -> Definitions:
+    """Compare the objects of two sides, by name, owner and definition.
+
+    Servers of two majors print the same definition differently; such texts are only named.
+    """
+    ours, theirs = (entries.schema(side.entries, access) for side in (left, right))
+    differing = sorted(
+        key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)
+    )
+    alike = (left.major, left.dumped_by) == (right.major, right.dumped_by)
+    printed = set() if alike else set(entries.compare_across(theirs, ours).anew)
+    texts = _by_key(left.entries), _by_key(right.entries)
+    sides = left.name, right.name
+    missing = (
+        [key for key in differing if key not in theirs],
+        [key for key in differing if key not in ours],
+    )
+    changes = [
+        *_missing(missing[0], texts[0], left.name),
+        *_missing(missing[1], texts[1], right.name),
+    ]
+    for key in differing:
+        if key not in ours or key not in theirs:
+            continue
+        both = _text(texts[0][key]), _text(texts[1][key])
+        words = _owners(key, ours, theirs, sides) or _words(key, both, sides, plain=alike)
+        if words:
+            changes.append(Change(entries.name(key), words, texts=both))
+            printed.discard(key)
+    return Definitions(
+        tuple(sorted(changes, key=lambda change: change.name)),
+        len(ours.keys() | theirs.keys()),
+        tuple(sorted(printed)),
+        missing,
+    )
+
+
+def _by_key(archive: Iterable[Entry]) -> dict[Key, list[Entry]]:
+    by_key: dict[Key, list[Entry]] = {}
+    for entry in archive:
+        by_key.setdefault((entry.desc, entry.namespace, entry.tag), []).append(entry)
+    return by_key
+
+
+def _text(group: Iterable[Entry]) -> str:
+    return "\n".join(entry.definition.decode("utf-8", "backslashreplace") for entry in group)
+
+
+def _missing(
+    keys: Collection[Key], texts: Mapping[Key, list[Entry]], side: str
+) -> Iterator[Change]:
+    """Yield what one side alone has; the parts of an object are named with it."""
+    by_number = {entry.number: key for key in keys for entry in texts[key]}
+    parts: dict[Key, dict[str, None]] = {}
+    for key in keys:
+        whole = _whole(key, by_number, texts)
+        parts.setdefault(whole, {})
+        if whole != key:
+            parts[whole][_PARTS[key[0]]] = None
+    for whole, kinds in parts.items():
+        yield only(entries.name(whole), side, f", with its {', '.join(kinds)}" if kinds else "")
+
+
+def _whole(key: Key, by_number: Mapping[int, Key], texts: Mapping[Key, list[Entry]]) -> Key:
+    """Return the missing object that a missing one is a part of, or the object itself."""
+    if key[0] not in _PARTS:
+        return key
+    needed = sorted({number for entry in texts[key] for number in entry.needs})
+    for other in (by_number[number] for number in needed if number in by_number):
+        if key[0] == "FK CONSTRAINT" and other[1:] != (key[1], key[2].partition(" ")[0]):
+            continue  # the table that it refers to
+        if other[0] == "SCHEMA" and not key[2].startswith("SCHEMA "):
+            continue  # a sequence of its own
+        if other != key and (whole := _whole(other, by_number, texts))[0] not in _PARTS:
+            return whole
+    return key
+
+
+def _owners(key: Key, ours: entries.Schema, theirs: entries.Schema, sides: tuple[str, str]) -> str:
+    both = [sorted({owner for owner, _ in group[key]}) for group in (ours, theirs)]
+    if both[0] == both[1]:
+        return ""
+    names = (
+        f"{', '.join(map(quoted, owners))} in {side}"
+        for owners, side in zip(both, sides, strict=True)
+    )
+    return f"belongs to {', to '.join(names)}"
+
+
+def _words(key: Key, texts: tuple[str, str], sides: tuple[str, str], *, plain: bool) -> str:
+    """Return how two definitions differ; empty if the texts are not `plain` and not parsed."""
+    if key[0] in ("TABLE", "FOREIGN TABLE") and (found := columns.words(*texts, sides)):
+        return found
+    if key[0] == "TRIGGER":
+        states = [_state(text) for text in texts]
+        if states[0] != states[1]:
+            return ", ".join(
+                f"{state} in {side}" for state, side in zip(states, sides, strict=True)
+            )
+    if key[0] in ("ACL", "DEFAULT ACL"):
+        return _grants(texts, sides)
+    return "defined differently" if plain else ""
+
+
+def _state(text: str) -> str:
+    found = _STATE.search(text)
+    return _STATES.get(found[1], found[1].lower()) if found else "enabled"
+
+
+def _grants(texts: tuple[str, str], sides: tuple[str, str]) -> str:
+    ours, theirs = ({*privileges(text)} for text in texts)
+    lines = [
+        f"{line} only in {side}"
+        for side, those in ((sides[0], ours - theirs), (sides[1], theirs - ours))
+        for line in sorted(those)
+    ]
+    return "; ".join(lines) or "in another order"
+
+
+def privileges(text: str) -> Iterator[str]:
+    """Yield the statements of an ACL, without `;`, one for each privilege."""
+    for line in filter(None, text.splitlines()):
+        if found := _GRANT.fullmatch(line):
+            yield from (f"GRANT {each} ON {found[2]}" for each in found[1].split(","))
+        else:
+            yield line.removesuffix(";")

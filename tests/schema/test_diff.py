@@ -1,0 +1,259 @@
+"""Compare two databases, or one with a backup, and the SQL that makes one like the other."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from servers import Cluster
+
+from pgtasks.errors import Failed, NotProven, Refused
+from pgtasks.schema.inspect.diff import columns
+from pgtasks.schema.inspect.diff.compare import left_out
+from pgtasks.schema.inspect.diff.outcome import Diff
+from pgtasks.schema.inspect.diff.perform import Options, Place, databases
+from pgtasks.server.reach import Reached
+
+SHOP = """
+CREATE TABLE person (id int PRIMARY KEY, name varchar(40) NOT NULL,
+  CONSTRAINT named CHECK (name <> ''));
+CREATE TABLE "Odd ""t"" 🙂" (id int PRIMARY KEY, person int REFERENCES person);
+CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN new; END';
+CREATE TRIGGER touch BEFORE UPDATE ON person FOR EACH ROW EXECUTE FUNCTION touch();
+CREATE VIEW named AS SELECT name FROM person;
+CREATE SEQUENCE counted;
+INSERT INTO person VALUES (1, 'Ann'), (2, 'Bob');
+"""
+# what the other one has besides, and what it has otherwise
+CHANGES = """
+CREATE SCHEMA extra;
+CREATE TYPE extra.mood AS ENUM ('good', 'bad');
+CREATE TABLE extra.note (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, person int NOT NULL
+  REFERENCES person, at date DEFAULT now(), mood extra.mood);
+CREATE INDEX ON extra.note (at);
+COMMENT ON TABLE extra.note IS 'with a ''comment''';
+GRANT SELECT ON extra.note TO PUBLIC;
+ALTER TABLE person ADD COLUMN born date, ADD COLUMN alive bool NOT NULL DEFAULT true;
+ALTER TABLE person ADD COLUMN email text NOT NULL DEFAULT 'x';
+ALTER TABLE person ALTER COLUMN email DROP DEFAULT;
+ALTER TABLE "Odd ""t"" 🙂" ALTER COLUMN person SET DEFAULT 1;
+ALTER TABLE person DISABLE TRIGGER touch;
+CREATE OR REPLACE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN old; END';
+CREATE INDEX by_person ON "Odd ""t"" 🙂" (person);
+CREATE VIEW extra.living AS SELECT id, born FROM person WHERE alive;
+CREATE VIEW extra.mailed AS SELECT email FROM person;
+COMMENT ON TABLE person IS 'somebody';
+GRANT INSERT ON person TO PUBLIC;
+ALTER SEQUENCE counted RESTART WITH 5;
+UPDATE person SET name = 'Eve' WHERE id = 2;
+"""
+# what the first one has alone
+OWN = """
+CREATE TABLE gone (id int PRIMARY KEY); CREATE INDEX by_name ON person (name);
+GRANT DELETE ON person TO PUBLIC; INSERT INTO "Odd ""t"" 🙂" VALUES (1, 1);
+"""
+GRANTS = (
+    "GRANT DELETE ON TABLE public.person TO PUBLIC only in dev; "
+    "GRANT INSERT ON TABLE public.person TO PUBLIC only in prod"
+)
+
+
+@pytest.fixture
+def pair(cluster: Cluster, fresh_database: Callable[..., str]) -> tuple[str, str]:
+    names = fresh_database(cluster), fresh_database(cluster)
+    for name in names:
+        cluster.psql(name, SHOP)
+    return names
+
+
+def compared(cluster: Cluster, pair: tuple[str, str], **options: Any) -> Diff:
+    places = (
+        Place(side, Reached(cluster.target(name)), 2)
+        for side, name in zip(("dev", "prod"), pair, strict=True)
+    )
+    return databases(*places, Options(**options))
+
+
+def words(diff: Diff) -> dict[str, str]:
+    return {change.name: change.words for change in diff.changes}
+
+
+def test_two_of_the_same_schema(cluster: Cluster, pair: tuple[str, str]) -> None:
+    same = compared(cluster, pair, rows=True)
+    assert same.equal
+    same.check()
+    assert same.lines()[0] == "no difference between dev and prod in what was compared"
+    assert same.lines()[1].startswith("compared: schema (")
+    assert "rows of 2 tables" in same.lines()[1]
+    partly = compared(cluster, pair, without=frozenset({"owners", "settings"}), sql=True)
+    assert "rows: --rows compares them" in partly.skipped
+    assert {"owners: left out by --without", "settings: left out by --without"} < {*partly.skipped}
+    assert partly.lines() == ["-- what makes dev like prod, as far as nothing is lost by it"]
+
+
+def test_every_difference_has_a_name(cluster: Cluster, pair: tuple[str, str]) -> None:
+    cluster.psql(pair[1], CHANGES)
+    cluster.psql(pair[0], OWN)
+    cluster.execute(f"ALTER DATABASE {pair[1]} SET work_mem = '5MB'")
+    diff = compared(cluster, pair, rows=True, text=True)
+    assert words(diff) == {
+        "comment on table public.person": "only in prod",
+        'table public."Odd ""t"" 🙂"': "column person: integer in dev, integer DEFAULT 1 in prod",
+        "function public.touch()": "defined differently",
+        "grants on table public.person": GRANTS,
+        "index public.by_name": "only in dev",
+        "index public.by_person": "only in prod",
+        "schema extra": "only in prod",
+        "setting work_mem": "not set in dev, 5MB in prod",
+        "table extra.note": "only in prod, with its grants, comments, keys, foreign keys, "
+        "indexes, sequences",
+        "table public.gone": "only in dev, with its keys",
+        "table public.person": "column born only in prod; column alive only in prod; "
+        "column email only in prod",
+        "trigger public.person.touch": "enabled in dev, disabled in prod",
+        "type extra.mood": "only in prod",
+        "view extra.living": "only in prod",
+        "view extra.mailed": "only in prod",
+        'rows of table public."Odd ""t"" 🙂"': "1 in dev, 0 in prod",
+        "rows of table public.person": "2 rows in both, whose content differs",
+        "rows of sequence public.counted": "1 (not yet handed out) in dev, "
+        "5 (not yet handed out) in prod",
+    }
+    lines = diff.lines()
+    assert "+    born date," in lines
+    assert "+BEGIN RETURN old; END" in [line.replace("    AS $$", "") for line in lines] or any(
+        "BEGIN RETURN old; END" in line and line.startswith("+") for line in lines
+    )
+    assert lines[-3] == "18 differences between dev and prod"
+    with pytest.raises(NotProven, match="18 differences between dev and prod") as caught:
+        diff.check()
+    document = json.loads(json.dumps(caught.value.details))
+    only = {each["name"]: each["only_in"] for each in document["differences"]}
+    assert (only["table public.gone"], only["schema extra"]) == ("dev", "prod")
+    assert only["table public.person"] is None
+
+
+def test_the_script_makes_one_like_the_other_and_loses_nothing(
+    cluster: Cluster, pair: tuple[str, str]
+) -> None:
+    cluster.psql(pair[1], CHANGES)
+    cluster.psql(pair[0], OWN)
+    script = "\n".join(compared(cluster, pair, sql=True).lines())
+    statements = [line for line in script.splitlines() if not line.startswith("--")]
+    assert not [line for line in statements if "DROP" in line or "REVOKE" in line]
+    assert "CREATE INDEX CONCURRENTLY by_person" in script
+    assert "-- table public.gone: only in dev, with its keys" in script
+    assert "-- view extra.mailed: it needs table public.person as it is in prod" in script
+    cluster.psql(pair[0], script)
+    left = compared(cluster, pair)
+    assert words(left) == {
+        "grants on table public.person": GRANTS.partition(";")[0],
+        'table public."Odd ""t"" 🙂"': "column person: integer in dev, integer DEFAULT 1 in prod",
+        "index public.by_name": "only in dev",
+        "table public.gone": "only in dev, with its keys",
+        "table public.person": "column email only in prod",
+        "view extra.mailed": "only in prod",
+    }
+    again = compared(cluster, pair, sql=True).lines()
+    assert [line for line in again if line and not line.startswith("--")] == []
+    assert cluster.value("SELECT count(*) FROM person", pair[0]) == 2
+
+
+def test_owners_and_grants_can_be_left_out(
+    cluster: Cluster, plain: Callable[..., str], fresh_database: Callable[..., str]
+) -> None:
+    role = plain()
+    pair = fresh_database(cluster), fresh_database(cluster)
+    for name in pair:
+        cluster.psql(name, SHOP)
+    cluster.psql(
+        pair[1], f'ALTER TABLE person OWNER TO "{role}"; GRANT SELECT ON named TO "{role}"'
+    )
+    assert words(compared(cluster, pair)) == {
+        "table public.person": f"belongs to {cluster.superuser} in dev, to {role} in prod",
+        "grants on table public.named": "only in prod",
+    }
+    assert compared(cluster, pair, without=left_out(["owners,grants"])).equal
+    with pytest.raises(Refused, match="--without 'rows' is no part, known: owners, grants"):
+        left_out(["rows"])
+
+
+def test_a_role_that_may_not_read_all(
+    cluster: Cluster, plain: Callable[..., str], fresh_database: Callable[..., str]
+) -> None:
+    role, name = plain(), fresh_database(cluster)
+    cluster.psql(name, SHOP)
+    target = cluster.target(name)
+    from dataclasses import replace
+
+    limited = Place("prod", Reached(replace(target, user=role)), 2)
+    with pytest.raises(Failed, match=f"'{role}' may not read all of prod, as pg_dump must: "):
+        databases(limited, Place("dev", Reached(target), 2), Options())
+
+
+def test_two_majors_say_what_they_could_not_compare(
+    cluster: Cluster, cluster18: Cluster, fresh_database: Callable[..., str]
+) -> None:
+    names = fresh_database(cluster), fresh_database(cluster18)
+    for server, name in zip((cluster, cluster18), names, strict=True):
+        server.psql(name, SHOP)
+    cluster18.psql(
+        names[1], "DROP VIEW named; ALTER TABLE person ALTER COLUMN name TYPE varchar(60)"
+    )
+    places = (
+        Place(side, Reached(server.target(name)), 2)
+        for side, server, name in zip(("dev", "prod"), (cluster, cluster18), names, strict=True)
+    )
+    diff = databases(*places, Options(without=frozenset({"roles", "settings", "parameters"})))
+    table = words(diff)["table public.person"]
+    assert "column name: character varying(40) NOT NULL in dev, " in table
+
+
+def test_columns_of_a_table() -> None:
+    text = "CREATE TABLE a.b (\n    id integer NOT NULL,\n    {}\n)\nPARTITION BY LIST (id);"
+    one = text.format("name text DEFAULT 'a,\nb'::text,\n    CONSTRAINT ok CHECK ((id > 0))")
+    two = text.format('"x y" text,\n    CONSTRAINT ok CHECK ((id > 1))')
+    assert columns.words(one, two, ("A", "B")) == (
+        'column name only in A; column "x y" only in B; '
+        "constraint ok: CHECK ((id > 0)) in A, CHECK ((id > 1)) in B"
+    )
+    found = columns.parts(one)
+    assert found is not None
+    assert found.columns["name"] == "name text DEFAULT 'a,\nb'::text"
+    swapped = "CREATE TABLE a.b (\n    b text,\n    a text\n);"
+    straight = "CREATE TABLE a.b (\n    a text,\n    b text\n);"
+    assert columns.words(swapped, straight, ("A", "B")) == "its columns have another order"
+    assert columns.words("CREATE VIEW a AS SELECT 1", straight, ("A", "B")) == ""
+    many = [f"CREATE TABLE t (\n    {', '.join(f'{c}{n} int' for n in range(4))}\n);" for c in "ab"]
+    assert columns.words(many[0], many[1], ("A", "B")).endswith("; and 3 more")
+
+
+def test_the_task(project: Path, inv: Callable[..., Any], cluster: Cluster, database: str) -> None:
+    cluster.psql(database, SHOP)
+    taken = inv("db.backup", "--json")
+    assert taken.returncode == 0, taken.stderr
+    same = inv("inspect.diff", "dev", "latest", "--rows")
+    assert same.returncode == 0, (same.stdout, same.stderr)
+    assert "no difference between dev and latest" in same.stdout
+    assert "roles: not known of latest" in same.stdout
+    cluster.psql(database, "DROP VIEW named; DELETE FROM person WHERE id = 2")
+    by_path = f"dev/{database}/{json.loads(taken.stdout)['id']}"
+    found = inv("inspect.diff", by_path, "dev", "--rows", "--json")
+    assert found.returncode == 5, found.stderr
+    document = json.loads(found.stdout)
+    assert [each["name"] for each in document["differences"]] == [
+        "view public.named",
+        "rows of table public.person",
+    ]
+    assert document["differences"][1]["difference"] == f"2 in {by_path}, 1 in dev"
+    for named, message in (
+        (("dev", "dev"), "'dev' is compared with itself"),
+        (("latest", "latest"), "are no environments, name one"),
+        (("dev", "prdo"), "unknown environment 'prdo'"),
+    ):
+        refused = inv("inspect.diff", *named)
+        assert refused.returncode == 2
+        assert message in refused.stderr.splitlines()[-1]
