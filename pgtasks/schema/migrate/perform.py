@@ -21,6 +21,8 @@ from pgtasks.schema.migrate.errors import one_line
 from pgtasks.schema.migrate.plan import MigrationPlan
 from pgtasks.schema.migrate.scripts import Scripts
 from pgtasks.schema.migrate.state import Revision, State
+from pgtasks.schema.trigger import files
+from pgtasks.schema.trigger.step import Step
 from pgtasks.server import catalog, connection
 from pgtasks.server.identity import Identity
 from pgtasks.settings.target import Target
@@ -154,9 +156,12 @@ class _Perform:
     def __init__(self, envpy: EnvPy, made: MigrationPlan, done: list[Applied]) -> None:
         self.envpy, self.made, self.done = envpy, made, done
         self._began = False
+        self._triggers = Step(())
 
     def run(self) -> None:
         """Run env.py, and the plan's steps in it."""
+        if project := self.envpy.scripts.project:
+            self._triggers = Step(files.read(project))
         with (
             self.envpy.opened() as (config, directory),
             self.envpy.run(config, directory, partial(self._work, directory)),
@@ -167,11 +172,15 @@ class _Perform:
         self, directory: ScriptDirectory, heads: Any, context: MigrationContext
     ) -> Iterator[Any]:
         made, ledger = self.made, self.envpy.ledger
+        assert context.connection is not None
         planning.check_unmoved(heads, made.state.current)
         for move in planning.moves(directory, made.direction, made.target, heads, made.state):
             ledger.revision_done()
             self._began = True
             began = time.monotonic()
+            move.migration_fn = self._triggers.around(
+                move.migration_fn, context.connection, move.revision.revision
+            )
             yield move
             boundary("migrate.revision")
             script = directory.get_revision(move.revision.revision)

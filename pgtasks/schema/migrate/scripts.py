@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,8 @@ _DRIVER = re.compile(r"^(?:postgres|postgresql)\+(\w+)://")
 class Scripts:
     """A project's migrations. `folder` is the default of script_location.
 
-    `ini` and `toml` are the files that Alembic itself reads, None if the project has none.
+    `ini` and `toml` are the files that Alembic itself reads, None if the project has none. The
+    trigger files of `project` are kept in step.
     """
 
     root: Path
@@ -32,6 +33,7 @@ class Scripts:
     ini: Path | None = None
     toml: Path | None = None
     url: str = ""
+    project: Project | None = field(default=None, compare=False, repr=False)
 
     def shown(self, path: str | Path | None) -> str:
         """Return a path relative to the project."""
@@ -59,7 +61,7 @@ def find(project: Project) -> Scripts | None:
         return None
     known = project.dotenv.get("DATABASE_URL")
     url = project.process.get("DATABASE_URL") or (known.value if known else "")
-    return Scripts(project.root, folder, ini, toml, url)
+    return Scripts(project.root, folder, ini, toml, url, project)
 
 
 def needed(project: Project) -> Scripts:

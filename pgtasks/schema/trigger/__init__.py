@@ -13,6 +13,9 @@ apply        apply what differs, in one transaction
 listing      list the triggers of files and database
 diff         show how their definitions differ
 drop         drop triggers by name or table, or orphans
+touch        the tables that a statement of a migration touches
+detached     a trigger that is dropped for a while
+step         keep triggers in step with migrations
 """
 
 from __future__ import annotations

@@ -1,0 +1,300 @@
+"""Managed triggers in step with migrations: off while a revision works, then as they were."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from servers import Cluster
+from shops import Shop
+from triggers import TOUCH
+
+from migrations import revision, write_env
+from pgtasks.errors import Failed
+from pgtasks.schema import trigger
+from pgtasks.schema.trigger.touch import Touch, touches
+from pgtasks.settings.project import load
+
+# the function was made for a column that a later revision adds
+LATER = TOUCH.replace("NEW.at := now();", "NEW.at := now(); NEW.later := 1;")
+STATE = """
+SELECT string_agg(format('%s %s %s %s', tgname, tgrelid::regclass, tgenabled,
+    coalesce(obj_description(oid, 'pg_trigger'), '-')), '; ' ORDER BY tgrelid, tgname)
+FROM pg_trigger WHERE NOT tgisinternal AND tgparentid = 0
+"""
+TABLES = """
+CREATE TABLE notes (id int PRIMARY KEY, text text, at timestamptz);
+CREATE TABLE tags (id int PRIMARY KEY, note int REFERENCES notes ON DELETE CASCADE, at timestamptz);
+CREATE VIEW shown AS SELECT * FROM notes;
+CREATE TABLE parted (id int, at timestamptz) PARTITION BY RANGE (id);
+CREATE TABLE parted_1 PARTITION OF parted FOR VALUES FROM (1) TO (9);
+CREATE TABLE parted_2 PARTITION OF parted FOR VALUES FROM (9) TO (19);
+"""
+
+
+CHANGES = [
+    "UPDATE notes SET text = 'b'",
+    "UPDATE shown SET text = 'b'",
+    "INSERT INTO public.notes VALUES (2, 'b')",
+    "WITH x AS (INSERT INTO notes VALUES (3) RETURNING id) SELECT * FROM x",
+    "MERGE INTO notes USING (SELECT 1) AS s (id) ON notes.id = s.id"
+    " WHEN MATCHED THEN UPDATE SET text = 'b'",
+    "DO $$ BEGIN UPDATE notes SET text = 'b';END $$",
+    "SELECT 1;UPDATE notes SET text = 'b'",
+    "DELETE FROM notes",  # of tags, too
+    "INSERT INTO parted VALUES (1)",
+    "INSERT INTO parted_1 VALUES (1)",
+    "ALTER TABLE notes RENAME TO memos; UPDATE memos SET text = 'b'; INSERT INTO memos VALUES (9)",
+]
+
+
+def on(table: str, when: str = "BEFORE INSERT OR UPDATE OR DELETE") -> str:
+    return (
+        f"CREATE OR REPLACE TRIGGER touch {when} ON {table}"
+        " FOR EACH ROW EXECUTE FUNCTION touch();\n"
+    )
+
+
+class Stepping(Shop):
+    """A project whose first revision makes the tables, with triggers that fail where they fire."""
+
+    def write(self, name: str, text: str) -> None:
+        path = self.root / "sql" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+
+    def apply(self) -> None:
+        trigger.apply(trigger.read(load(self.root)), self.target)
+
+    def execute(self, statement: str) -> None:
+        self.cluster.execute(statement, self.target.database)
+
+    def value(self, statement: str) -> Any:
+        return self.cluster.value(statement, self.target.database)
+
+    def revise(self, name: str, below: str, *up: str, down: str = "pass") -> None:
+        """Write a revision of SQL statements."""
+        revision(self.folder, name, below, "\n".join(f"op.execute({each!r})" for each in up), down)
+
+
+@pytest.fixture
+def shop(cluster: Cluster, target: Any, project: Path) -> Stepping:
+    made = Stepping(cluster, target, project)
+    write_env(made.folder)
+    made.revise(
+        "one", None, TABLES, "INSERT INTO notes VALUES (1, 'a')", "INSERT INTO tags VALUES (1, 1)"
+    )  # type: ignore[arg-type]
+    made.up()
+    made.write("functions/touch.sql", LATER)
+    made.write("triggers/touch.sql", on("notes") + on("public.tags") + on("parted"))
+    made.apply()
+    made.execute(
+        "ALTER TABLE tags ENABLE ALWAYS TRIGGER touch;"
+        " ALTER TABLE parted_2 DISABLE TRIGGER touch;"
+        " COMMENT ON TRIGGER touch ON parted IS 'it''s: %(x)s'"
+    )
+    return made
+
+
+def test_a_data_migration_meets_no_trigger(shop: Stepping) -> None:
+    """Their function was made for a later column; the triggers are as before afterwards."""
+    before = shop.value(STATE)
+    assert "touch tags A pgtasks: file=" in before
+    unlike = "SELECT tgenabled::text FROM pg_trigger WHERE tgrelid = 'parted_2'::regclass"
+    below = "one"
+    for number, statement in enumerate(CHANGES):
+        shop.revise(f"r{number}", below, *statement.split("; "))
+        below = f"r{number}"
+        shop.up()
+        after = shop.value(STATE)
+        assert after == (before.replace("notes", "memos") if "memos" in statement else before)
+        assert shop.value(unlike) == "D"
+    with pytest.raises(Exception, match='record "new" has no field "later"'):
+        shop.execute("INSERT INTO tags VALUES (9)")
+
+
+def test_a_column_named_in_update_of_is_dropped_or_gets_another_type(shop: Stepping) -> None:
+    """Where it cannot be as it was it is as the file says."""
+    shop.execute("DROP VIEW shown")
+    shop.write("functions/touch.sql", TOUCH)
+    shop.write("triggers/touch.sql", on("notes", "BEFORE UPDATE OF text, at"))
+    shop.apply()
+    shop.revise("two", "one", "ALTER TABLE notes ALTER text TYPE varchar(20)")
+    before = shop.value(STATE)
+    shop.up()
+    assert shop.value(STATE) == before
+
+    shop.write("triggers/touch.sql", on("notes", "BEFORE UPDATE OF at"))
+    shop.revise("three", "two", "ALTER TABLE notes DROP text", "UPDATE notes SET at = now()")
+    shop.up()
+    definition = "SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE tgrelid = 'notes'::regclass"
+    assert "BEFORE UPDATE OF at ON" in shop.value(definition + " AND tgname = 'touch'")
+
+
+def test_a_trigger_that_cannot_be_created_again_waits_for_the_next_revision(
+    shop: Stepping, capfd: pytest.CaptureFixture[str]
+) -> None:
+    shop.execute("DROP VIEW shown")
+    shop.write("functions/touch.sql", TOUCH)
+    shop.write("triggers/touch.sql", on("notes", "BEFORE UPDATE OF text"))
+    shop.apply()
+    shop.write("triggers/touch.sql", on("notes", "BEFORE UPDATE OF words"))
+    shop.revise("two", "one", "ALTER TABLE notes DROP text")
+    shop.up()
+    assert (
+        "warning: trigger touch on public.notes cannot be created again after revision two:"
+        ' column "words" of relation "notes" does not exist' in capfd.readouterr().err
+    )
+    assert shop.value("SELECT count(*) FROM pg_trigger WHERE tgrelid = 'notes'::regclass") == 2
+    shop.revise("three", "two", "ALTER TABLE notes ADD words text")
+    shop.revise("four", "three", "UPDATE notes SET words = 'x'")
+    shop.up()
+    shop.apply()
+    assert not trigger.verify(trigger.read(load(shop.root)), shop.target).faults()
+
+
+def test_a_downgrade_meets_no_trigger(shop: Stepping) -> None:
+    down = "op.execute('ALTER TABLE notes DROP later')\n"
+    down += "op.execute(\"UPDATE notes SET text = 'back'\")"
+    shop.revise("two", "one", "ALTER TABLE notes ADD later int", down=down)
+    shop.up()
+    shop.apply()
+    shop.execute("INSERT INTO notes VALUES (5)")  # with its column the function works
+    before = shop.value(STATE)
+    shop.down()
+    assert shop.value(STATE) == before
+    assert shop.value("SELECT count(*) FROM notes WHERE text = 'back'") == 2
+
+
+def test_triggers_are_there_whenever_something_is_committed(
+    shop: Stepping, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """In an autocommit block they stay in force, and after it they are off again."""
+    before = shop.value(STATE)
+    revision(
+        shop.folder,
+        "two",
+        "one",
+        "op.execute(\"UPDATE notes SET text = 'b'\")\n"
+        "with op.get_context().autocommit_block():\n"
+        f"    state = op.get_bind().exec_driver_sql({STATE!r}.replace('%', '%%')).scalar()\n"
+        "    op.execute('CREATE INDEX CONCURRENTLY by_text ON notes (text)')\n"
+        "    try:\n"
+        "        op.execute(\"UPDATE notes SET text = 'c'\")\n"
+        "    except Exception as error:\n"
+        "        met = str(error)\n"
+        "op.execute(\"UPDATE notes SET text = text || 'd'\")\n"
+        f"assert state == {before!r}, state\n"
+        "assert 'has no field' in met",
+    )
+    shop.up()
+    assert shop.value(STATE) == before
+    assert shop.value("SELECT text FROM notes") == "bd"
+    assert (
+        "warning: revision two touches notes outside a transaction: its triggers stay in force"
+        in capfd.readouterr().err
+    )
+
+
+def test_a_revision_that_fails_leaves_the_triggers(shop: Stepping) -> None:
+    before = shop.value(STATE)
+    shop.revise("two", "one", "UPDATE notes SET text = 'b'", "SELECT 1/0")
+    with pytest.raises(Failed, match="division by zero"):
+        shop.up()
+    assert shop.value(STATE) == before
+
+
+def test_a_revision_that_speaks_of_the_triggers_itself(shop: Stepping) -> None:
+    """It finds them as they are without us, and what it does to them stays."""
+    shop.revise(
+        "two",
+        "one",
+        "UPDATE notes SET text = 'b'",
+        "DROP TRIGGER touch ON notes",
+        "UPDATE tags SET note = note",
+        "ALTER TABLE tags DISABLE TRIGGER touch",
+        "UPDATE tags SET note = note",
+        "UPDATE parted SET id = id",
+        "ALTER TRIGGER touch ON parted RENAME TO touched",
+    )
+    shop.up()
+    assert shop.value(STATE).startswith("touch tags D pgtasks: ")
+    assert shop.value(STATE).endswith("; touched parted O it's: %(x)s")
+
+
+def test_what_a_savepoint_rolls_back_is_looked_for_again(shop: Stepping) -> None:
+    before = shop.value(STATE)
+    revision(
+        shop.folder,
+        "two",
+        "one",
+        "nested = op.get_bind().begin_nested()\n"
+        "op.execute(\"UPDATE notes SET text = 'lost'\")\n"
+        "nested.rollback()\n"
+        "op.execute(\"UPDATE notes SET text = 'kept'\")",
+    )
+    shop.up()
+    assert shop.value(STATE) == before
+    assert shop.value("SELECT text FROM notes") == "kept"
+
+
+def test_deferred_constraints_are_no_obstacle(shop: Stepping) -> None:
+    """The server drops no trigger of a table with pending events of such a constraint."""
+    deferred = "ALTER TABLE tags ALTER CONSTRAINT tags_note_fkey DEFERRABLE INITIALLY DEFERRED"
+    shop.execute(deferred)
+    before = shop.value(STATE)
+    shop.revise("two", "one", "INSERT INTO tags VALUES (11, 1)")
+    shop.revise("three", "two", "INSERT INTO tags VALUES (12, 1)")
+    shop.up()
+    assert shop.value(STATE) == before
+    assert shop.value("SELECT count(*) FROM tags") == 3
+
+
+def test_a_trigger_file_with_an_error_stops_the_run_before_it_begins(shop: Stepping) -> None:
+    shop.write("triggers/touch.sql", "\nCREATE TRIGGER x BEFOR")
+    shop.revise("two", "one", "UPDATE notes SET text = 'b'")
+    with pytest.raises(Failed, match=r"^sql/triggers/touch\.sql:2: syntax error"):
+        shop.up()
+
+
+def test_triggers_that_no_file_has_stay_in_force(shop: Stepping) -> None:
+    shop.execute(
+        "DROP TRIGGER touch ON notes; CREATE TRIGGER own BEFORE UPDATE ON notes FOR EACH ROW"
+        " EXECUTE FUNCTION touch()"
+    )
+    shop.revise("two", "one", "UPDATE notes SET text = 'b'")
+    with pytest.raises(Failed, match='has no field "later"'):
+        shop.up()
+
+
+@pytest.mark.parametrize(
+    ("statement", "expected"),
+    [
+        ("SELECT 1", []),
+        ("CREATE TABLE t (updated int)", []),
+        ("ALTER TABLE t ADD COLUMN c int", []),
+        ("INSERT INTO t VALUES (%(a)s, '100%%')", [("rows", "t")]),
+        ("UPDATE t SET a = %(a)s::INTEGER WHERE b = %s", [("rows", "t")]),
+        ('DELETE FROM "T" USING u', [("deletes", '"T"')]),
+        ("WITH d AS (DELETE FROM a RETURNING *) INSERT INTO s.b SELECT * FROM d", None),
+        ("TRUNCATE a, b", [("deletes", "a"), ("deletes", "b")]),
+        ("COPY a FROM STDIN", [("rows", "a")]),
+        ("COPY a TO STDOUT", []),
+        ("ALTER TABLE t DROP c, ADD d int", [("columns", "t")]),
+        ("ALTER TABLE t ALTER c TYPE text", [("columns", "t")]),
+        ("ALTER TABLE t DISABLE TRIGGER ALL", [("defines", "t")]),
+        ("ALTER TABLE t RENAME c TO d", [("defines", "t")]),
+        ("ALTER TABLE t SET SCHEMA s", [("defines", "t")]),
+        ("CREATE TRIGGER x BEFORE UPDATE ON t EXECUTE FUNCTION f()", [("defines", "t")]),
+        ("DROP TRIGGER x ON s.t", [("defines", "s.t")]),
+        ("UPDATE t SET", [("names", "UPDATE t SET")]),
+    ],
+)
+def test_the_tables_that_a_statement_touches(
+    statement: str, expected: list[tuple[str, str]] | None
+) -> None:
+    if expected is None:
+        assert set(touches(statement)) == {Touch("deletes", "a"), Touch("rows", "s.b")}
+    else:
+        assert touches(statement) == [Touch(*each) for each in expected]
