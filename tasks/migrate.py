@@ -29,15 +29,15 @@ def new(c, message=None, env=None, empty=False, json=False):
 _SQL = "with --dry: show the SQL; the revisions' functions run in Alembic's --sql mode for it"
 
 
-@task(
-    help={
-        "to": f"target: {_TO} (default: head)",
-        "sql": _SQL,
-        "backup": "back up before the first revision (default); --no-backup omits it",
-        "lock_timeout": "time that a statement waits for a lock, as 5s (default), 500ms or 1min",
-        "retries": "further attempts after a statement did not get its lock (default: 3)",
-    }
-)
+_WAIT = {
+    "sql": _SQL,
+    "backup": "back up before the first revision (default); --no-backup omits it",
+    "lock_timeout": "time that a statement waits for a lock, as 5s (default), 500ms or 1min",
+    "retries": "further attempts after a statement did not get its lock (default: 3)",
+}
+
+
+@task(help={"to": f"target: {_TO} (default: head)", **_WAIT})
 def up(
     c,
     env=None,
@@ -52,54 +52,19 @@ def up(
 ):
     """Apply pending migrations. Example: inv migrate.up --dry"""
     with run(c, env=env, json=json, dry=dry, journaled=True) as r:
-        from pgtasks.schema import migrate
-        from pgtasks.schema.migrate import upgrade
-        from pgtasks.server.guard import Access
+        from pgtasks.schema.migrate.attempts import patience
+        from pgtasks.schema.migrate.pipeline import PipelineOptions
+        from pgtasks.schema.migrate.upgrade import Upgrade
 
-        _with_dry(r, sql)
-        options = upgrade.options(to=to, backup=backup, lock_timeout=lock_timeout, retries=retries)
-        place = _place(r)
-        work = upgrade.Upgrade(r.project, *place, options, console=r.console)
-        plan = work.plan(protection=r.protection)
-        if r.dry:
-            # with --sql functions of the project run: the guard's answer is waited for
-            r.guarded(Access.WRITE, confirm=confirm, ask=sql)
-            r.finish(plan.with_sql(*place) if sql else plan)
-            return
-        plan = _agreed(r, plan, Access.WRITE, confirm)
-        if not plan.revisions.certain:
-            # of several version tables env.py knows which one counts, and it may be asked now
-            exact = work.plan(exact=True, protection=r.protection)
-            same = exact.revisions.steps == plan.revisions.steps
-            plan = exact if same else _agreed(r, exact, Access.WRITE, confirm)
-        if plan.is_empty:
-            r.finish(upgrade.Upgraded(migrate.nothing_to_do(plan.revisions)))
-            return
-        with r.lock() as lock:
-            r.finish(work.perform(plan, lock, r.reached()))
-
-
-def _with_dry(r, sql):
-    from pgtasks.errors import Refused
-
-    if sql and not r.dry:
-        raise Refused("--sql shows the SQL of a plan, add --dry")
-
-
-def _agreed(r, plan, access, confirm, *, yes=False):
-    """Print a plan, and let the guard decide on it, unless it has nothing to do."""
-    if not plan.is_empty:
-        for line in plan.announcement():
-            r.say(line)
-        r.guarded(access, confirm=confirm, yes=yes)
-    return plan
+        options = PipelineOptions(to, backup, patience(lock_timeout, retries))
+        _move(r, Upgrade, options, confirm, sql)
 
 
 @task(
     help={
         "to": "target: a revision, or base for the beginning",
         "steps": "number of revisions to undo (default: 1)",
-        "sql": _SQL,
+        **_WAIT,
     }
 )
 def down(
@@ -107,6 +72,9 @@ def down(
     env=None,
     to=None,
     steps=None,
+    backup=True,
+    lock_timeout=None,
+    retries=None,
     confirm=None,
     yes=False,
     json=False,
@@ -115,33 +83,58 @@ def down(
 ):
     """Undo migrations, by default the last one. Example: inv migrate.down --steps 2"""
     with run(c, env=env, json=json, dry=dry, journaled=True) as r:
-        from pgtasks.schema import migrate, trigger
+        from pgtasks.schema.migrate import downward
+        from pgtasks.schema.migrate.attempts import patience
+        from pgtasks.schema.migrate.downgrade import Downgrade
+        from pgtasks.schema.migrate.pipeline import PipelineOptions
 
-        _with_dry(r, sql)
-        place = _place(r)
-        to = migrate.downward(to, steps)
-        plan = migrate.plan(*place, "down", to, exact=False)
-        if r.dry:
-            # with --sql functions of the project run: the guard's answer is waited for
-            access = _access_down(plan, sql=sql)
-            r.guarded(access, confirm=confirm, yes=yes, ask=sql)
-            r.finish(migrate.with_sql(*place, plan) if sql else plan)
-            return
-        plan = _agreed(r, plan, _access_down(plan), confirm, yes=yes)
-        if not plan.certain:
-            exact = migrate.plan(*place, "down", to, exact=True)
-            same = exact.steps == plan.steps
-            plan = exact if same else _agreed(r, exact, _access_down(exact), confirm, yes=yes)
-        with r.lock():
-            done = migrate.perform(*place, plan)
-        r.finish(done.noting(trigger.differences(r.project, r.target)))
+        waits = patience(lock_timeout, retries)
+        _move(r, Downgrade, PipelineOptions(downward(to, steps), backup, waits), confirm, sql, yes)
 
 
-def _access_down(plan, *, sql=False):
-    """Return what a downgrade does: one that takes rows away has no undo."""
+def _move(r, pipeline, options, confirm, sql, yes=None):
+    """Plan, ask, and perform an upgrade or a downgrade, which may take rows away."""
+    from pgtasks.errors import Refused
+    from pgtasks.schema import migrate
+    from pgtasks.schema.migrate.pipeline import Moved
+
+    if sql and not r.dry:
+        raise Refused("--sql shows the SQL of a plan, add --dry")
+    place = _place(r)
+    work = pipeline(r.project, *place, options, console=r.console)
+    plan = work.plan(protection=r.protection)
+    if r.dry:
+        # with --sql functions of the project run: the guard's answer is waited for
+        r.guarded(_access(plan, yes, sql), confirm=confirm, yes=bool(yes), ask=sql)
+        r.finish(plan.with_sql(*place) if sql else plan)
+        return
+    plan = _agreed(r, plan, confirm, yes)
+    if not plan.revisions.certain:
+        # of several version tables env.py knows which one counts, and it may be asked from here on
+        exact = work.plan(exact=True, protection=r.protection)
+        same = exact.revisions.steps == plan.revisions.steps
+        plan = exact if same else _agreed(r, exact, confirm, yes)
+    if plan.is_empty:
+        r.finish(Moved(migrate.nothing_to_do(plan.revisions)))
+        return
+    with r.lock() as lock:
+        r.finish(work.perform(plan, lock, r.reached()))
+
+
+def _access(plan, yes, sql=False):
+    """Return what a plan does: one that takes rows away, on the way down, has no undo."""
     from pgtasks.server.guard import Access
 
-    return Access.DESTROY if plan.loses_rows and not sql else Access.WRITE
+    loses = plan.revisions.loses_rows and yes is not None and not sql
+    return Access.DESTROY if loses else Access.WRITE
+
+
+def _agreed(r, plan, confirm, yes):
+    if not plan.is_empty:
+        for line in plan.announcement():
+            r.say(line)
+        r.guarded(_access(plan, yes), confirm=confirm, yes=bool(yes))
+    return plan
 
 
 def _place(r):

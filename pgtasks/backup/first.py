@@ -9,8 +9,10 @@ from pgtasks.backup import create
 from pgtasks.backup.dump import job
 from pgtasks.backup.store import destination
 from pgtasks.backup.store.base import Backup
+from pgtasks.backup.views import BackupMade
 from pgtasks.copy.plan import CopyPlan
-from pgtasks.report import Console
+from pgtasks.host import journal
+from pgtasks.report import Console, account
 from pgtasks.server.reach import Reached
 
 
@@ -35,7 +37,24 @@ def backing_up(
 
 
 def taken(reached: Reached, folder: Path, *, note: str, console: Console) -> Backup:
-    """Return a new backup of the target; the caller holds its lock."""
-    options = job.for_target(reached.target, note=note)
+    """Return a new backup of the target; the caller holds its lock.
+
+    It gets a line of its own in the journal, by which a restore knows that it is ours, also if the
+    run that took it fails or is killed.
+    """
+    target = reached.target
+    options = job.for_target(target, note=note)
     store = destination.of(reached, folder)
-    return create.create(reached, store=store, options=options, console=console)
+    backup = create.create(reached, store=store, options=options, console=console)
+    entry = journal.Entry(
+        when=journal.now(),
+        who=account.who(),
+        task="db.backup",
+        environment=target.environment,
+        database=target.database,
+        result="done",
+        seconds=round(backup.manifest.seconds, 3),
+        details=BackupMade(backup).as_json(),
+    )
+    journal.append(folder, entry)
+    return backup

@@ -75,11 +75,12 @@ def test_down_takes_one_back_and_says_first_what_is_dropped(inv: Any, shop: Shop
     plan = inv("migrate.down", "--dry")
     assert plan.stdout.splitlines() == [
         "down two revision two (migrations/versions/two.py)",
-        "  drops table tags (about 70 rows)",
+        "  loses data: drops table tags (about 70 rows)",
+        "backup: before the first downgrade",
     ]
     sql = inv("migrate.down", "--dry", "--sql")
     assert "DROP TABLE tags" in sql.stdout
-    assert "-- drops table tags (about 70 rows)" in sql.stdout
+    assert "-- loses data: drops table tags (about 70 rows)" in sql.stdout
     assert "guard: would refuse: this cannot be undone" in plan.stderr
     assert shop.tables() == ["alembic_version", "notes", "tags"]
 
@@ -90,7 +91,7 @@ def test_down_takes_one_back_and_says_first_what_is_dropped(inv: Any, shop: Shop
 
     done = inv("migrate.down", "--yes")
     assert done.returncode == 0, done.stderr
-    assert "drops table tags (about 70 rows)" in done.stderr
+    assert "loses data: drops table tags (about 70 rows)" in done.stderr
     assert shop.tables() == ["alembic_version", "notes"]
     assert (shop.status().word, len(shop.status().pending)) == ("behind", 1)
 

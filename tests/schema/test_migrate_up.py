@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from consoles import Recorder
 from halting import halted, kill, unlocked
 from restores import newest
 from servers import Cluster
@@ -15,7 +16,7 @@ from shops import Shop, two_revisions
 from migrations import revision
 from pgtasks.errors import Refused
 from pgtasks.report import boundaries
-from pgtasks.schema.migrate import touched, upgrade
+from pgtasks.schema.migrate import attempts, touched
 from pgtasks.schema.migrate.errors import LockTimeout
 from pgtasks.schema.migrate.waiting import Holder
 from pgtasks.settings.target import Target
@@ -213,33 +214,19 @@ def test_what_was_committed_outside_a_transaction_is_not_tried_again(shop: Shop)
         "op.execute('ALTER TABLE notes ADD more int')"
     )
     more(shop, work)
-    options = upgrade.UpgradeOptions(lock_timeout=300, retries=5)
-    said: list[str] = []
-    console = _Console(said)
-    work_of = upgrade.Upgrade(*_of(shop), options, console=console)
+    console = Recorder()
+    waits = attempts.Patience(lock_timeout=300, retries=5)
+    tried = attempts.Attempts(*shop.place, waits, console)
     holder = shop.cluster.connect(shop.target.database)
     holder.autocommit = False
     try:
         holder.cursor().execute("LOCK TABLE notes")
         with pytest.raises(LockTimeout, match="1 statement of it had been committed and stay"):
-            work_of._upgrade(work_of.plan().revisions)
+            tried.run(shop.plan("up", "head"))
     finally:
         holder.close()
-    assert said == []
+    assert console.lines == []
     assert "kept" in shop.tables()
-
-
-class _Console:
-    """What is said, in a list."""
-
-    def __init__(self, said: list[str]) -> None:
-        self.say = said.append
-
-
-def _of(shop: Shop) -> Any:
-    from pgtasks.settings.project import load
-
-    return (load(shop.root), *shop.place)
 
 
 @pytest.mark.parametrize(
@@ -247,14 +234,14 @@ def _of(shop: Shop) -> Any:
     [(None, 5_000), ("7", 7_000), ("250ms", 250), ("2min", 120_000), ("0", 0)],
 )
 def test_a_lock_timeout(text: str | None, expected: int) -> None:
-    assert upgrade.milliseconds(text) == expected
+    assert attempts.patience(text, None).lock_timeout == expected
 
 
 @pytest.mark.parametrize("flags", [{"lock_timeout": "5 h"}, {"retries": "-1"}, {"retries": "x"}])
 def test_a_value_that_cannot_be_meant(flags: dict[str, str]) -> None:
-    given: dict[str, Any] = {"to": "head", "backup": True, "lock_timeout": None, "retries": None}
+    given = {"lock_timeout": None, "retries": None, **flags}
     with pytest.raises(Refused, match="expected a"):
-        upgrade.options(**{**given, **flags})
+        attempts.patience(**given)
 
 
 def test_a_holder_of_another_role_shows_less() -> None:

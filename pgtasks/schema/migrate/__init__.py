@@ -6,7 +6,10 @@ plan     the steps of an upgrade or downgrade, before it runs
 source   find what a revision drops, from its source
 losses   find what its SQL drops
 envpy    run a project's env.py against one target
-upgrade  migrate.up: backup, revisions, triggers, statistics
+pipeline backup, revisions, statistics: what up and down have in common
+upgrade  migrate.up, with the trigger files
+downgrade migrate.down, with what it loses
+attempts run a plan, again if a statement did not get its lock
 waiting  name the session whose lock a revision waits for
 touched  find the tables that a run changed, and analyze them
 ledger   record the statements that a run has committed

@@ -49,10 +49,6 @@ class Migrated:
     seconds: float
     notes: tuple[str, ...] = ()
 
-    def noting(self, notes: Sequence[str]) -> Migrated:
-        """Return the result with notes on what the user should do next."""
-        return replace(self, notes=tuple(notes))
-
     def lines(self) -> list[str]:
         """Return what a person reads."""
         if not self.applied:
@@ -203,11 +199,11 @@ class _Perform:
 
     def _applied(self, now: State | None) -> list[str]:
         """Return the revisions of this run that the database has kept, as far as is known."""
-        if now is None or self.made.direction != "up":
+        if now is None:
             return []
-        pending = {revision.id for revision in now.pending}
+        pending, up = {revision.id for revision in now.pending}, self.made.direction == "up"
         steps = (step.revision.id for step in self.made.steps)
-        return [name for name in steps if name not in pending]
+        return [name for name in steps if (name in pending) != up]
 
     def _left(self, committed: Sequence[str]) -> tuple[str, State | None]:
         """Return the state of the database after an error, in words and as it was read."""

@@ -19,7 +19,7 @@ from alembic.operations import Operations
 from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from alembic.util import CommandError
+from alembic.util import CommandError, to_tuple
 
 from pgtasks import report
 from pgtasks.errors import Refused
@@ -47,6 +47,15 @@ class MigrationStep:
     losses: tuple[Loss, ...] = ()
     sql: str | None = None
 
+    @property
+    def loses_rows(self) -> bool:
+        """Whether rows lose data, as far as the source and the SQL show it."""
+        return any(loss.of_rows for loss in self.losses)
+
+    def loss_lines(self) -> list[str]:
+        """Return a line for each object that is dropped, marked where rows lose data."""
+        return [f"loses data: {loss}" if loss.of_rows else str(loss) for loss in self.losses]
+
     def as_json(self) -> dict[str, Any]:
         """Return plain data with stable keys."""
         own = {"revision": self.revision.id, "message": self.revision.message}
@@ -55,12 +64,15 @@ class MigrationStep:
             "file": self.revision.file,
             "sql": self.sql,
             "losses": list(map(str, self.losses)),
+            "loses_rows": self.loses_rows,
         }
 
 
 @dataclass(frozen=True)
 class MigrationPlan:
     """The steps of one run. `direction` is up or down; `state` is the state before the run.
+
+    `after` are the revisions of the database after the run.
 
     `certain` says whether the version table is known without env.py, `with_sql` whether the steps
     contain their SQL.
@@ -70,6 +82,7 @@ class MigrationPlan:
     target: str
     state: State
     steps: tuple[MigrationStep, ...]
+    after: tuple[str, ...] = ()
     certain: bool = True
     with_sql: bool = False
 
@@ -81,13 +94,20 @@ class MigrationPlan:
     @property
     def loses_rows(self) -> bool:
         """Whether rows lose data, as far as the source and the SQL show it."""
-        return any(loss.of_rows for step in self.steps for loss in step.losses)
+        return any(step.loses_rows for step in self.steps)
 
     @property
     def reaches_head(self) -> bool:
         """Whether the database has all revisions of the files after an upgrade."""
         steps = {step.revision.id for step in self.steps}
         return not self.state.unknown and all(each.id in steps for each in self.state.pending)
+
+    def label(self, task: str) -> str:
+        """Return the note of the backup that a task takes before the run."""
+        before, after = (
+            ", ".join(each) or "no revision" for each in (self.state.current, self.after)
+        )
+        return f"before {task}: {before} -> {after}"
 
     def lines(self) -> list[str]:
         """Return the lines for --dry: each step, and its SQL if that was asked for."""
@@ -98,7 +118,7 @@ class MigrationPlan:
     def _lines(self, step: MigrationStep) -> list[str]:
         sign = "-- " if self.with_sql else ""
         lines = [f"{sign}{self.direction} {step.revision} ({step.revision.file})"]
-        lines += [f"{sign or '  '}{loss}" for loss in step.losses]
+        lines += [f"{sign or '  '}{line}" for line in step.loss_lines()]
         if self.with_sql:
             lines.append(step.sql.strip() if step.sql else _without_sql(step.sql))
         return lines
@@ -108,7 +128,7 @@ class MigrationPlan:
         lines: list[str] = []
         for step in self.steps:
             lines.append(f"{self.direction} {step.revision}")
-            lines += [f"  {loss}" for loss in step.losses]
+            lines += [f"  {line}" for line in step.loss_lines()]
         return lines
 
     def as_json(self) -> dict[str, Any]:
@@ -230,7 +250,19 @@ def _planned(
         _step(directory, scripts, target, move.revision.revision, direction)
         for move in moves(directory, direction, to, current, position)
     )
-    return MigrationPlan(direction, to, position, steps)
+    after = _after(directory, direction, position, [step.revision.id for step in steps])
+    return MigrationPlan(direction, to, position, steps, after)
+
+
+def _after(
+    directory: ScriptDirectory, direction: str, position: State, steps: Sequence[str]
+) -> tuple[str, ...]:
+    """Return the revisions at which a run ends: those that no other one follows."""
+    pending = {revision.id for revision in position.pending}
+    absent = pending - set(steps) if direction == "up" else pending | set(steps)
+    scripts = [each for each in directory.walk_revisions() if each.revision not in absent]
+    below = {name for script in scripts for name in to_tuple(script.down_revision, default=())}
+    return tuple(sorted(script.revision for script in scripts if script.revision not in below))
 
 
 def _step(
