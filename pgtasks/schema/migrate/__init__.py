@@ -1,23 +1,23 @@
 """Run Alembic migrations on one target, and on no other database.
 
-scripts  the folder and the configuration of a project's migrations
-state    compare the revision of a database with the files
-plan     the steps of an upgrade or downgrade, before it runs
-source   find what a revision drops, from its source
-losses   find what its SQL drops
-envpy    run a project's env.py against one target
-pipeline backup, revisions, statistics: what up and down have in common
-upgrade  migrate.up, with the trigger files
-downgrade migrate.down, with what it loses
-attempts run a plan, again if a statement did not get its lock
-waiting  name the session whose lock a revision waits for
-touched  find the tables that a run changed, and analyze them
-ledger   record the statements that a run has committed
-perform  upgrade, downgrade
-files    write revision files: new, empty, a merge
-history  list the revisions, and which of them a database has
-stamp    write the version table, without running a migration
-errors   translate the exceptions of Alembic, SQLAlchemy and the project
+scripts    the folder and the configuration of a project's migrations
+state      compare the revision of a database with the files
+plan       the steps of an upgrade or downgrade, before it runs
+source     find what a revision drops, from its source
+losses     find what its SQL drops
+envpy      run a project's env.py against one target
+ledger     record the statements that a run has sent and committed
+perform    run the revisions of a plan
+attempts   run them again if a statement did not get its lock
+waiting    name the session whose lock a revision waits for
+touched    find the tables that a run has changed, and analyze them
+pipeline   backup, revisions, statistics: what up and down have in common
+upgrade    migrate.up, with the trigger files
+downgrade  migrate.down, with the backup that has what it loses
+files      write revision files: new, empty, a merge
+history    list the revisions, and which of them a database has
+stamp      write the version table, without running a migration
+errors     translate the exceptions of Alembic, SQLAlchemy and the project
 """
 
 from __future__ import annotations
