@@ -35,7 +35,7 @@ def test_what_differs_from_the_project_is_a_fault(
     assert inv("db.backup", cwd=root).returncode == 0
     revision(root / "migrations", "two", "one", "op.execute('SELECT 1')")
     touch = root / "sql" / "functions" / "touch.sql"
-    touch.write_text(touch.read_text().replace("RETURN", "NULL; RETURN"))
+    touch.write_text(touch.read_text().replace("BEGIN", "BEGIN NULL;"))
     settings = (root / "env" / "dev.yaml").read_text().replace("[core, demo]", "[core, gone]")
     (root / "env" / "dev.yaml").write_text(settings)
 
