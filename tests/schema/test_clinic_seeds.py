@@ -36,10 +36,10 @@ def bare(cluster: Cluster, templates: Templates) -> Iterator[Clinic]:
 def test_all_servers_get_the_same_rows(
     cluster: Cluster, cluster18: Cluster, templates: Templates, request: pytest.FixtureRequest
 ) -> None:
-    expected = content(cluster, templates.seeded(cluster))
-    assert content(cluster18, templates.seeded(cluster18)) == expected
+    expected = templates.content(cluster)
+    assert templates.content(cluster18) == expected
     system = request.getfixturevalue("system_cluster")
-    assert content(system, templates.seeded(system)) == expected
+    assert templates.content(system) == expected
 
 
 def test_no_setting_of_the_session_shows_in_the_rows(bare: Clinic, templates: Templates) -> None:
@@ -51,7 +51,7 @@ def test_no_setting_of_the_session_shows_in_the_rows(bare: Clinic, templates: Te
     )
     load(bare.cluster, bare.name, "core", options=options)
     load(bare.cluster, bare.name, "clinic", options=options)
-    expected = content(bare.cluster, templates.seeded(bare.cluster))
+    expected = templates.content(bare.cluster)
     assert content(bare.cluster, bare.name) == expected
 
 
@@ -111,7 +111,7 @@ def test_without_a_scale_it_is_the_small_one(bare: Clinic, templates: Templates)
     load(bare.cluster, bare.name, "core")
     done = psql(bare.cluster, bare.name, "--single-transaction", "-f", SEED)
     assert done.returncode == 0, done.stderr
-    expected = content(bare.cluster, templates.seeded(bare.cluster))
+    expected = templates.content(bare.cluster)
     assert content(bare.cluster, bare.name) == expected
 
 

@@ -7,6 +7,7 @@ import os
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +15,15 @@ import pytest
 from paths import ROOT
 from servers import Cluster
 
+from pgtasks.service.testing import template
+from pgtasks.service.testing.server import TestServer
+from pgtasks.settings.project import load as load_project
+
 if TYPE_CHECKING:  # each run of any test imports this file
     import sqlalchemy
     from alembic.config import Config
 
 OWNER = "clinic_builder"  # no superuser: whoever owns a database must be able to do all this
-TEMPLATE, SEEDED = "clinic_template", "clinic_seeded"
 _NUMBERS = itertools.count()
 
 # rows and an order-free hash of every table, partitions counted with their parent
@@ -114,36 +118,35 @@ class Templates:
     """What tests clone, one of each kind for a server: with rows (the small seeds) or without."""
 
     def __init__(self) -> None:
-        self._made: list[tuple[Cluster, str]] = []
+        self._made: dict[tuple[int, tuple[str, ...]], tuple[Cluster, str]] = {}
 
     def bare(self, cluster: Cluster) -> str:
         """Return the name of a clinic without rows."""
-        if self._new(cluster, TEMPLATE):
-            make_owner(cluster)
-            cluster.create(TEMPLATE, owner=OWNER)
-            migrate(cluster, TEMPLATE)
-            apply_triggers(cluster, TEMPLATE)
-        return TEMPLATE
+        return self._ready(cluster, ())
 
     def seeded(self, cluster: Cluster) -> str:
         """Return the name of a clinic with rows."""
-        self.bare(cluster)
-        if self._new(cluster, SEEDED):
-            clone(cluster, TEMPLATE, SEEDED)
-            load(cluster, SEEDED, "core")
-            load(cluster, SEEDED, "clinic")
-        return SEEDED
+        return self._ready(cluster, ("core", "clinic"))
 
-    def _new(self, cluster: Cluster, name: str) -> bool:
-        if (cluster, name) in self._made:
-            return False
-        self._made.append((cluster, name))
-        return True
+    def content(self, cluster: Cluster) -> dict[str, tuple[int, int]]:
+        """Return rows and hash of every table of a clinic with rows."""
+        with cloned(cluster, self.seeded(cluster)) as clinic:
+            return content(cluster, clinic.name)
+
+    def _ready(self, cluster: Cluster, seeds: tuple[str, ...]) -> str:
+        key = (id(cluster), seeds)
+        if key not in self._made:
+            make_owner(cluster)
+            server = TestServer(replace(cluster.target(environment="test"), user=OWNER))
+            made = template.ready(server, load_project(ROOT), seeds=seeds, scale="small")
+            self._made[key] = (cluster, made.name)
+        return self._made[key][1]
 
     def drop(self) -> None:
         """Leave nothing for tests that look at all databases of a server."""
-        for cluster, name in self._made:
-            cluster.drop(name)
+        for cluster, name in self._made.values():
+            cluster.execute(f"ALTER DATABASE {name} IS_TEMPLATE false")
+            cluster.execute(f"DROP DATABASE {name}")
 
 
 def clone(cluster: Cluster, template: str, name: str) -> None:

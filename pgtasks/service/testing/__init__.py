@@ -1,0 +1,7 @@
+"""Databases for tests: a template built from the project's files, a clone of it for each test.
+
+server     the server of the tests: one in memory that only tests use, or that of an environment
+fileset    the files that a template is built from, and their hash
+template   build the template once, and drop old ones
+database   the databases of tests, which are clones of a template
+"""
