@@ -108,3 +108,23 @@ def diff(c, left, right, rows=False, without=None, text=False, sql=False, json=F
         options = Options(left_out(without), rows=rows, text=text, sql=sql)
         found = sources.compare(r, reached, (left, right), options)
         r.finish(found, check=found.check)
+
+
+@task(
+    help={
+        "schema": "only the tables of this schema",
+        "table": "only a table, and the tables near to it",
+        "depth": "how many foreign keys away those may be (default: 1)",
+        "columns": "all or keys (default: keys, for more than 25 tables)",
+        "svg": "print SVG instead of text for Mermaid",
+    }
+)
+def diagram(c, schema="", table="", depth="1", columns="", svg=False, env=None, json=False):
+    """Draw tables and foreign keys. Example: inv inspect.diagram --svg > shop.svg"""
+    with run(c, env=env, json=json) as r, r.reading() as reached:
+        from pgtasks.schema.inspect.diagram.picture import columns_of, depth_of, picture
+
+        shown = {"depth": depth_of(depth), "columns": columns_of(columns), "as_svg": svg}
+        with reached.reading(r.task) as conn:
+            title = f"{r.target.database} ({r.environment.name})"
+            r.finish(picture(conn, title=title, schema=schema, table=table, **shown))

@@ -641,6 +641,12 @@ def _inspect_diff(far: Far) -> None:
     assert "only in latest" in done.stdout
 
 
+@trial("inspect.diagram")
+def _inspect_diagram(far: Far) -> None:
+    drawn = far.run("inspect.diagram", "--table", "patients").stdout
+    assert '["patients"] {' in drawn
+
+
 @trial("mask.check")
 def _mask_check(far: Far) -> None:
     far.settings(mask={"*.*.*": "plain"})

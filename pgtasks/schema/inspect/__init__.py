@@ -10,4 +10,5 @@ roles      the roles of the server, and what each may do here
 size       where the bytes of a database are
 activity   the sessions of a database, what they do, and whom they wait for
 diff/      compare two databases, or one with a backup
+diagram/   draw tables and foreign keys
 """
