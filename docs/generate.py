@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pgtasks import namespace
+from pgtasks.schema.trigger.rules import Rule
 from pgtasks.settings import fields
 from pgtasks.settings.blocks import Backup, Settings
 from pgtasks.settings.project import FOLDERS, PROJECT
@@ -26,6 +27,7 @@ _SETTINGS = {
     "ssh": fields.of(Login),
     "project": PROJECT,
     "folders": FOLDERS,
+    "rule": fields.of(Rule),
 }
 # the main job first; a collection that is not named here goes to the end
 _COLLECTIONS = (

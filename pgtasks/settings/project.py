@@ -45,6 +45,7 @@ PROJECT = {
     "environment": Field("text", "default environment"),
     "folders": Field("block", "folders of the project", inside=FOLDERS),
     "environments": Field("block", "environments, by name"),
+    "triggers": Field("block", "triggers for every table with certain columns, by name"),
 }
 
 
@@ -57,6 +58,7 @@ class SettingsFile:
     environment: str = ""
     folders: Mapping[str, str] = field(default_factory=dict)
     environments: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    triggers: Mapping[str, Any] = field(default_factory=dict)
 
     def of(self, environment: str) -> Mapping[str, Any]:
         """Return the block of one environment, which knows the lines of its keys."""

@@ -97,7 +97,9 @@ def test_a_protected_environment_wants_its_name(inv: Any, shop: Path, cluster: C
 def test_a_step_that_fails_ends_it_and_what_is_done_stays(
     inv: Any, shop: Path, cluster: Cluster
 ) -> None:
-    (shop / "sql" / "triggers" / "touch.sql").write_text("CREATE TRIGGER x BEFOR")
+    (shop / "sql" / "triggers" / "touch.sql").write_text(
+        "CREATE TRIGGER x BEFORE INSERT ON nowhere EXECUTE FUNCTION touch()"
+    )
     failed = inv("setup", cwd=shop)
     assert failed.returncode == 1
     assert failed.stderr.splitlines()[-1].startswith("error: sql/triggers/touch.sql:1: ")

@@ -21,7 +21,7 @@ from pgtasks.schema.migrate.errors import one_line
 from pgtasks.schema.migrate.plan import MigrationPlan
 from pgtasks.schema.migrate.scripts import Scripts
 from pgtasks.schema.migrate.state import Revision, State
-from pgtasks.schema.trigger import files
+from pgtasks.schema.trigger import sources
 from pgtasks.schema.trigger.step import Step
 from pgtasks.server import catalog, connection
 from pgtasks.server.identity import Identity
@@ -157,7 +157,7 @@ class _Perform:
     def run(self) -> None:
         """Run env.py, and the plan's steps in it."""
         if project := self.envpy.scripts.project:
-            self._triggers = Step(files.read(project))
+            self._triggers = Step(sources.read(project))
         with (
             self.envpy.opened() as (config, directory),
             self.envpy.run(config, directory, partial(self._work, directory)),

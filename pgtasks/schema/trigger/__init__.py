@@ -1,6 +1,8 @@
 """Functions and triggers in files: apply them in one transaction, compare them with the database.
 
 files        the project's SQL files of functions and triggers
+rules        triggers for every table with certain columns
+sources      all of these, in order
 expected     the functions and triggers that the files describe
 installed    the functions and triggers in the catalog
 normalize    normal forms, to compare two definitions
@@ -25,8 +27,8 @@ from pgtasks.schema.trigger.apply import Applied, apply, plan
 from pgtasks.schema.trigger.diff import Diffs, diff
 from pgtasks.schema.trigger.drop import Dropped, Selection, drop
 from pgtasks.schema.trigger.drop import plan as plan_drop
-from pgtasks.schema.trigger.files import needed, read
 from pgtasks.schema.trigger.listing import Listing, listing
+from pgtasks.schema.trigger.sources import needed, read
 from pgtasks.schema.trigger.verify import Difference, Verification, verify
 from pgtasks.settings.project import Project
 from pgtasks.settings.target import Target

@@ -12,9 +12,9 @@ from psycopg2.errorcodes import DUPLICATE_OBJECT
 
 from pgtasks import report
 from pgtasks.errors import Failed, PgtasksError, Refused
-from pgtasks.schema.trigger import checks, choice, expected, fingerprint, installed
+from pgtasks.schema.trigger import checks, choice, expected, fingerprint, installed, rules
 from pgtasks.schema.trigger.expected import Expected, Step
-from pgtasks.schema.trigger.files import SqlFile, Statement, line_of
+from pgtasks.schema.trigger.files import SqlFile, Statement
 from pgtasks.schema.trigger.verify import compare, prepare
 from pgtasks.server import connection, interrupt
 from pgtasks.server.connection import Connection
@@ -78,10 +78,10 @@ def plan(files: Sequence[SqlFile], target: Target) -> Applied:
 
     It does not apply the files and roll back, because that would lock tables in use.
     """
-    described = _described(files)
     session = connection.session(target, read_only=True, purpose="apply", own_path=True)
     with session as conn:
         prepare(conn)
+        described = _described(conn, files)
         verification = compare(conn, described)
         checks.check_functions(conn, described)
     if (lacking := verification.without_table()) and not verification.unknown:
@@ -111,10 +111,10 @@ def apply(files: Sequence[SqlFile], target: Target) -> Applied:
     the lock.
     """
     began = time.monotonic()
-    described = _described(files)
     session = connection.session(target, purpose="apply", own_path=True)
     with session as conn, interrupt.cancelling([conn]):
         prepare(conn)
+        described = _described(conn, files)
         steps = choice.needed(conn, described, compare(conn, described).findings)
         changes = _applied(conn, described, steps) if steps else []
     touched = sum(1 for change in changes if change.what != "dropped")
@@ -128,11 +128,11 @@ def apply(files: Sequence[SqlFile], target: Target) -> Applied:
     )
 
 
-def _described(files: Sequence[SqlFile]) -> Expected:
+def _described(conn: Connection, files: Sequence[SqlFile]) -> Expected:
     """Parse the files, raising Refused for a statement that ends the transaction."""
     from postgast import pg_query_pb2 as pb
 
-    described = expected.read(files)
+    described = rules.described(conn, files)
     for statement in (step.statement for step in described.steps):
         if isinstance(statement.node, pb.TransactionStmt):
             raise Refused(
@@ -186,7 +186,7 @@ def _located(exc: psycopg2.Error, statement: Statement) -> PgtasksError:
     position = getattr(exc.diag, "statement_position", None)
     line = statement.line
     if position:
-        line = line_of(statement.file.text, statement.start + int(position) - 1)
+        line = statement.file.line_of(statement.start + int(position) - 1)
     words = exc.diag.message_primary or error.message
     again = expected.once(statement.node) if exc.pgcode == DUPLICATE_OBJECT else ""
     hint = "\n".join(filter(None, (exc.diag.message_detail, exc.diag.message_hint, again)))

@@ -6,7 +6,7 @@ It works on the connection of a migration, whatever its driver: by fixed text, w
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -151,6 +151,18 @@ def resolved(session: Session, tables: Sequence[str]) -> list[int | None]:
         for table in tables
     )
     return list(session.rows(f"SELECT {names}")[0]) if tables else []
+
+
+def with_triggers(session: Session, names: Collection[str]) -> set[str]:
+    """Return the tables that have triggers of these names."""
+    texts = ", ".join(map(literal, names))
+    with session.pinned():
+        rows = session.rows(
+            "SELECT format('%I.%I', n.nspname, c.relname) FROM pg_trigger t"
+            " JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace"
+            f" WHERE t.tgname IN ({texts}) AND NOT t.tgisinternal"
+        )
+    return {str(table) for (table,) in rows}
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 from pgtasks import report
 from pgtasks.errors import NotProven
 from pgtasks.report import typed
-from pgtasks.schema.trigger import expected, installed
+from pgtasks.schema.trigger import expected, installed, rules
 from pgtasks.schema.trigger.expected import Expected, Function, Trigger
 from pgtasks.schema.trigger.files import SqlFile
 from pgtasks.schema.trigger.installed import InstalledTrigger
@@ -71,10 +71,10 @@ class Diffs:
 
 def diff(files: Sequence[SqlFile], target: Target) -> Diffs:
     """Return how the files differ from the database; parts that mean the same are not shown."""
-    described = expected.read(files)
     session = connection.session(target, read_only=True, purpose="diff", own_path=True)
     with session as conn:
         prepare(conn)
+        described = rules.described(conn, files)
         findings = [each for each in compare(conn, described).findings if each.state != "INSTALLED"]
         texts = _texts(conn, described, findings) if findings else []
     return Diffs(

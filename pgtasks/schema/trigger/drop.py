@@ -10,7 +10,7 @@ from psycopg2 import sql
 
 from pgtasks import report
 from pgtasks.errors import Refused
-from pgtasks.schema.trigger import expected, installed
+from pgtasks.schema.trigger import installed, rules
 from pgtasks.schema.trigger.expected import Expected
 from pgtasks.schema.trigger.files import SqlFile
 from pgtasks.schema.trigger.installed import InstalledTrigger
@@ -70,7 +70,7 @@ def plan(files: Sequence[SqlFile], target: Target, selection: Selection) -> Drop
         return Dropped(
             tuple(
                 Gone(each.name, each.table, each.definition)
-                for each in _selected(conn, expected.read(files), selection)
+                for each in _selected(conn, rules.described(conn, files), selection)
             )
         )
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from pgtasks.errors import Failed, Refused
+from pgtasks.errors import Failed
 from pgtasks.server import parser
 from pgtasks.settings.project import Project
 
@@ -18,10 +18,20 @@ FOLDERS = ("functions", "triggers")  # functions first: triggers name them
 
 @dataclass(frozen=True)
 class SqlFile:
-    """One file; `name` is its path below the project."""
+    """One file; `name` is its path below the project.
+
+    A `rule` of the settings is a file too, whose text depends on the database (rules.py). It has
+    a name and one line, `at`, in its settings file.
+    """
 
     name: str
     text: str
+    rule: tuple[str, Any] | None = None
+    at: int | None = None
+
+    def line_of(self, position: int) -> int:
+        """Return the number of the line that holds the character at `position`."""
+        return self.at or self.text.count("\n", 0, position) + 1
 
 
 @dataclass(frozen=True)
@@ -36,7 +46,7 @@ class Statement:
     @property
     def line(self) -> int:
         """Return the number of its first line."""
-        return line_of(self.file.text, self.start)
+        return self.file.line_of(self.start)
 
     @property
     def where(self) -> str:
@@ -44,20 +54,8 @@ class Statement:
         return f"{self.file.name}:{self.line}"
 
 
-def line_of(text: str, position: int) -> int:
-    """Return the number of the line that holds the character at `position`."""
-    return text.count("\n", 0, position) + 1
-
-
-def read(project: Project, *, base: bool = False) -> tuple[SqlFile, ...]:
-    """Return the files in the order of their application: functions, triggers, by name.
-
-    With `base` these are the files of functions alone.
-    """
-    return tuple(_read(project, FOLDERS[:1] if base else FOLDERS))
-
-
-def _read(project: Project, folders: Sequence[str]) -> Iterator[SqlFile]:
+def read(project: Project, folders: Sequence[str] = FOLDERS) -> Iterator[SqlFile]:
+    """Yield the files of the folders, by name."""
     for folder in folders:
         for path in sorted((project.folder("sql") / folder).glob("*.sql")):
             name = str(path.relative_to(project.root)) if path.is_relative_to(project.root) else ""
@@ -68,22 +66,12 @@ def _read(project: Project, folders: Sequence[str]) -> Iterator[SqlFile]:
                 raise Failed(f"{name or path}: {words}") from None
 
 
-def needed(project: Project, *, base: bool = False) -> tuple[SqlFile, ...]:
-    """Return the files, raising Refused if there are none."""
-    files = read(project, base=base)
-    if not files:
-        sql = project.folder("sql").name
-        folders = f"{sql}/functions holds" if base else f"{sql}/functions and {sql}/triggers hold"
-        raise Refused(f"no trigger files here: {folders} no *.sql")
-    return files
-
-
 def statements(file: SqlFile) -> list[Statement]:
     """Return a file's statements, raising Failed with the line of a syntax error."""
     try:
         parsed = parser.parse(file.text)
     except parser.SyntaxFault as exc:
-        line = line_of(file.text, exc.position)
+        line = file.line_of(exc.position)
         hint = ""
         if "\\" in str(exc):
             hint = "these files are sent to the server as they are: commands of psql do not work"

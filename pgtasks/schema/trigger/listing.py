@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from pgtasks import report
-from pgtasks.schema.trigger import expected, installed
+from pgtasks.schema.trigger import installed, rules
 from pgtasks.schema.trigger.expected import Expected
 from pgtasks.schema.trigger.files import SqlFile
 from pgtasks.schema.trigger.installed import InstalledTrigger
@@ -67,11 +67,10 @@ def _fires(entry: Entry) -> str:
 
 def listing(files: Sequence[SqlFile], target: Target) -> Listing:
     """Return all triggers, without those that only partitions inherit."""
-    described = expected.read(files)
     session = connection.session(target, read_only=True, purpose="list", own_path=True)
     with session as conn:
         prepare(conn)
-        return Listing(tuple(_entries(conn, described)))
+        return Listing(tuple(_entries(conn, rules.described(conn, files))))
 
 
 def _entries(conn: Connection, described: Expected) -> Iterator[Entry]:

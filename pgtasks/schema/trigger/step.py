@@ -24,7 +24,7 @@ from sqlalchemy import Connection, Engine, event
 
 from pgtasks import report
 from pgtasks.schema.trigger import expected
-from pgtasks.schema.trigger.detached import Detached, Session, resolved
+from pgtasks.schema.trigger.detached import Detached, Session, resolved, with_triggers
 from pgtasks.schema.trigger.expected import Trigger
 from pgtasks.schema.trigger.files import SqlFile
 from pgtasks.schema.trigger.touch import Touch, touches
@@ -43,6 +43,7 @@ class Step:
 
     def __init__(self, files: Sequence[SqlFile]) -> None:
         self._triggers = list(expected.read(files).triggers.values())
+        self._rules = {file.rule[0] for file in files if file.rule}
         self._known: set[tuple[int, str]] = set()  # managed ones by table, which may be renamed
         self._detached: dict[tuple[int, str], Detached] = {}
         self._pending: dict[tuple[int, str], Detached] = {}
@@ -53,7 +54,7 @@ class Step:
         self, function: Callable[..., Any], connection: Connection, revision: str
     ) -> Callable[..., Any]:
         """Return a revision's function, with the managed triggers kept from its statements."""
-        if not self._triggers:
+        if not (self._triggers or self._rules):
             return function
 
         @functools.wraps(function)
@@ -131,7 +132,7 @@ class Step:
 
     def _detach(self, session: Session, new: Sequence[Touch]) -> None:
         """Drop the managed triggers on the tables, and on those that their rows lead to."""
-        tables = [name for touch in new for name in self._tables(touch)]
+        tables = [name for touch in new for name in self._tables(session, touch)]
         if not tables:
             return
         oids = [oid for oid in resolved(session, tables) if oid is not None]
@@ -141,16 +142,19 @@ class Step:
         self._managed(session)
         for each in Detached.on(session, oids, deletes=deletes):
             key = each.table, each.name
-            if key in self._known:
+            if key in self._known or each.name in self._rules:
                 each.drop(session)
                 self._detached[key] = each
                 self._pending.pop(key, None)
 
-    def _tables(self, touch: Touch) -> Iterator[str]:
+    def _tables(self, session: Session, touch: Touch) -> Iterator[str]:
         if touch.kind != "names":
             yield touch.table
             return
-        for table in {trigger.table for trigger in self._triggers}:
+        tables = {trigger.table for trigger in self._triggers}
+        if self._rules:
+            tables |= with_triggers(session, self._rules)
+        for table in tables:
             name = table.rpartition(".")[2].strip('"')
             if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", touch.table, re.IGNORECASE):
                 yield table

@@ -11,7 +11,7 @@ from pgtasks.database.properties import NAME_LISTS, split_names
 from pgtasks.errors import NotProven
 from pgtasks.report import typed
 from pgtasks.schema.trigger import expected as files_say
-from pgtasks.schema.trigger import fingerprint, installed
+from pgtasks.schema.trigger import fingerprint, installed, rules
 from pgtasks.schema.trigger.expected import Expected, Function, Trigger
 from pgtasks.schema.trigger.expression import Expressions
 from pgtasks.schema.trigger.files import SqlFile
@@ -124,11 +124,10 @@ class Verification:
 
 def verify(files: Sequence[SqlFile], target: Target) -> Verification:
     """Compare the files with the target's database."""
-    described = files_say.read(files)
     session = connection.session(target, read_only=True, purpose="verify", own_path=True)
     with session as conn:
         prepare(conn)
-        return compare(conn, described)
+        return compare(conn, rules.described(conn, files))
 
 
 def prepare(conn: Connection) -> None:
