@@ -37,12 +37,16 @@ _WAIT = {
 }
 
 
-@task(help={"to": f"target: {_TO} (default: head)", **_WAIT})
+_LINT = "print what the linter finds (default): the revisions run in --sql mode; or --no-lint"
+
+
+@task(help={"to": f"target: {_TO} (default: head)", "lint": _LINT, **_WAIT})
 def up(
     c,
     env=None,
     to="head",
     backup=True,
+    lint=True,
     lock_timeout=None,
     retries=None,
     confirm=None,
@@ -56,7 +60,7 @@ def up(
         from pgtasks.schema.migrate.pipeline import PipelineOptions
         from pgtasks.schema.migrate.upgrade import Upgrade
 
-        options = PipelineOptions(to, backup, patience(lock_timeout, retries))
+        options = PipelineOptions(to, backup, lint, patience(lock_timeout, retries))
         _move(r, Upgrade, options, confirm, sql)
 
 
@@ -89,7 +93,8 @@ def down(
         from pgtasks.schema.migrate.pipeline import PipelineOptions
 
         waits = patience(lock_timeout, retries)
-        _move(r, Downgrade, PipelineOptions(downward(to, steps), backup, waits), confirm, sql, yes)
+        options = PipelineOptions(downward(to, steps), backup, False, waits)
+        _move(r, Downgrade, options, confirm, sql, yes)
 
 
 def _move(r, pipeline, options, confirm, sql, yes=None):
@@ -117,6 +122,7 @@ def _move(r, pipeline, options, confirm, sql, yes=None):
     if plan.is_empty:
         r.finish(Moved(migrate.nothing_to_do(plan.revisions)))
         return
+    work.lint(plan.revisions)
     with r.lock() as lock:
         r.finish(work.perform(plan, lock, r.reached()))
 
@@ -154,6 +160,21 @@ def status(c, env=None, check=False, json=False):
         with r.reading() as reached:
             state = migrate.status(scripts, reached.target, r.identity)
         r.finish(state, check=state.check if check else lambda: None)
+
+
+@task(help={"since": "lint the revisions after this one (default: those that are pending)"})
+def check(c, env=None, since=None, json=False):
+    """Check heads, models and unreleased revisions; exit 5.
+
+    inv migrate.check --since 0041
+    """
+    with run(c, env=env, json=json) as r:
+        from pgtasks.schema import migrate
+
+        scripts = migrate.needed(r.project)
+        with r.reading() as reached:
+            checked = migrate.check(scripts, reached.target, r.identity, since=since)
+        r.finish(checked, check=checked.check)
 
 
 @task

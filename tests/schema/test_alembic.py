@@ -15,9 +15,9 @@ from sqlalchemy import create_engine, inspect
 
 from migrations import revision, write_env
 from pgtasks.errors import Unreachable
-from pgtasks.schema.migrate import state
+from pgtasks.schema.migrate import offline, state
 from pgtasks.schema.migrate.errors import Translation
-from pgtasks.schema.migrate.plan import _sql, moves
+from pgtasks.schema.migrate.plan import moves
 from pgtasks.schema.migrate.scripts import Scripts
 
 
@@ -62,7 +62,8 @@ def test_a_step_prints_its_sql(scripts: Scripts) -> None:
     [move] = moves(directory, "up", "head", ("two",), state.compare(("two",), directory, scripts))
 
     with EnvironmentContext(Config(), directory) as run:
-        sql = _sql(run, MigrationContext.configure(dialect_name="postgresql"), move)
+        context = MigrationContext.configure(dialect_name="postgresql")
+        sql = offline.sql(run, context, move.migration_fn)
         assert not run.is_offline_mode()
 
     assert sql is not None

@@ -201,7 +201,8 @@ def test_before_the_guards_yes_no_code_of_the_project_runs(
 def test_a_downgrade_runs_once(inv: Any, shop: Shop) -> None:
     counts = "with open(__file__ + '.count', 'a') as file:\n    file.write('x')"
     revision(shop.folder, "three", "two", counts, counts)
-    assert inv("migrate.up").returncode == 0
+    # the linter runs an upgrade in Alembic's --sql mode
+    assert inv("migrate.up", "--no-lint").returncode == 0
     assert inv("migrate.down").returncode == 0
     assert (shop.folder / "versions" / "three.py.count").read_text() == "xx"
 

@@ -59,6 +59,7 @@ def triggers(shop: Shop) -> int:
 def test_each_step_is_a_line_and_a_second_run_has_nothing_to_do(inv: Any, shop: Shop) -> None:
     first = inv("migrate.up", "--to", "one", "--json")
     assert results(json.loads(first.stdout)) == {
+        "lint": "done",
         "backup": "skipped",  # the database is empty
         "upgrade": "done",
         "triggers": "skipped",  # not at the head
@@ -73,7 +74,7 @@ def test_each_step_is_a_line_and_a_second_run_has_nothing_to_do(inv: Any, shop: 
     assert second.returncode == 0, second.stderr
     lines = [line.split() for line in second.stderr.splitlines()]
     steps = {words[0]: words for words in lines if words[1:2] in (["done"], ["skipped"])}
-    assert list(steps) == ["backup", "upgrade", "triggers", "verify", "analyze"]
+    assert list(steps) == ["lint", "backup", "upgrade", "triggers", "verify", "analyze"]
     assert all(words[1] == "done" for words in steps.values())
     assert steps["analyze"][-1] == "public.notes"
     assert triggers(shop) == 1

@@ -507,6 +507,13 @@ def _migrate_stamp(far: Far) -> None:
     assert far.document("migrate.status", "--check")["state"] == "up-to-date"
 
 
+@trial("migrate.check")
+def _migrate_check(far: Far) -> None:
+    revision(far.root / "migrations", "more", "0001", "op.execute('DROP TABLE users')")
+    linted = far.document("migrate.check", code=5)["lint"]["revisions"]
+    assert [each["findings"][0]["rule"] for each in linted] == ["ban-drop-table"]
+
+
 @trial("migrate.merge")
 def _merge(far: Far) -> None:
     """It writes a file of the project, and does not log in."""

@@ -3,6 +3,8 @@
 scripts    the folder and the configuration of a project's migrations
 state      compare the revision of a database with the files
 plan       the steps of an upgrade or downgrade, before it runs
+lint/      find statements that block others, fail, or lose data
+offline    the SQL of revisions, by Alembic's --sql mode
 source     find what a revision drops, from its source
 losses     find what its SQL drops
 envpy      run a project's env.py against one target
@@ -14,6 +16,8 @@ touched    find the tables that a run has changed, and analyze them
 pipeline   backup, revisions, statistics: what up and down have in common
 upgrade    migrate.up, with the trigger files
 downgrade  migrate.down, with the backup that has what it loses
+models     compare the models of the project with a database
+check      migrate.check: heads, models, lint
 files      write revision files: new, empty, a merge
 history    list the revisions, and which of them a database has
 stamp      write the version table, without running a migration
@@ -22,6 +26,7 @@ errors     translate the exceptions of Alembic, SQLAlchemy and the project
 
 from __future__ import annotations
 
+from pgtasks.schema.migrate.check import Checked, check
 from pgtasks.schema.migrate.files import Written, merge, new, new_empty
 from pgtasks.schema.migrate.history import History, history
 from pgtasks.schema.migrate.perform import Migrated, nothing_to_do, perform, plan, status, with_sql
@@ -32,6 +37,7 @@ from pgtasks.schema.migrate.stamp import plan as stamp_plan
 from pgtasks.schema.migrate.state import Revision, State
 
 __all__ = [
+    "Checked",
     "History",
     "Migrated",
     "MigrationPlan",
@@ -40,6 +46,7 @@ __all__ = [
     "Stamped",
     "State",
     "Written",
+    "check",
     "downward",
     "find",
     "history",

@@ -51,7 +51,7 @@ def new(scripts: Scripts, target: Target, identity: Identity, message: str) -> W
     envpy = EnvPy(scripts, target, identity, read_only=True)
     with envpy.opened() as (config, directory):
         _check_single_head(directory)
-        context = RevisionContext(config, directory, _arguments(message, autogenerate=True))
+        context = RevisionContext(config, directory, arguments(message, autogenerate=True))
 
         def compare(heads: Any, running: MigrationContext) -> list[Any]:
             current = state.compare(tuple(heads), directory, scripts)
@@ -83,7 +83,7 @@ def new_empty(scripts: Scripts, message: str) -> Written:
     _check_message(message)
     with bare(scripts) as (config, directory):
         _check_single_head(directory)
-        context = RevisionContext(config, directory, _arguments(message, autogenerate=False))
+        context = RevisionContext(config, directory, arguments(message, autogenerate=False))
         return _written(context, scripts)
 
 
@@ -105,7 +105,8 @@ def merge(scripts: Scripts, message: str) -> Written:
         return Written(state.revision(script, scripts), heads)
 
 
-def _arguments(message: str, *, autogenerate: bool) -> dict[str, Any]:
+def arguments(message: str, *, autogenerate: bool) -> dict[str, Any]:
+    """Return the arguments of `alembic revision`."""
     rest = dict.fromkeys(("branch_label", "version_path", "rev_id", "depends_on"))
     return {
         "message": message,

@@ -14,8 +14,8 @@ from alembic.script import ScriptDirectory
 from pgtasks import report
 from pgtasks.errors import PgtasksError, Refused
 from pgtasks.report.boundaries import boundary
+from pgtasks.schema.migrate import offline, state
 from pgtasks.schema.migrate import plan as planning
-from pgtasks.schema.migrate import state
 from pgtasks.schema.migrate.envpy import EnvPy
 from pgtasks.schema.migrate.errors import one_line
 from pgtasks.schema.migrate.plan import MigrationPlan
@@ -108,7 +108,7 @@ def with_sql(
     scripts: Scripts, target: Target, identity: Identity, made: MigrationPlan
 ) -> MigrationPlan:
     """Return a plan with its SQL, which the revisions print in Alembic's --sql mode."""
-    return planning.with_sql(EnvPy(scripts, target, identity, read_only=True), made)
+    return offline.with_sql(EnvPy(scripts, target, identity, read_only=True), made)
 
 
 def perform(

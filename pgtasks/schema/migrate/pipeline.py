@@ -14,11 +14,13 @@ from pgtasks.errors import PgtasksError, Refused
 from pgtasks.report import Console, typed
 from pgtasks.schema.migrate import touched
 from pgtasks.schema.migrate.attempts import Attempts, Patience
-from pgtasks.schema.migrate.perform import Migrated
+from pgtasks.schema.migrate.lint import lint
+from pgtasks.schema.migrate.perform import Migrated, with_sql
 from pgtasks.schema.migrate.plan import MigrationPlan
 from pgtasks.schema.migrate.scripts import Scripts
 from pgtasks.schema.migrate.state import State
 from pgtasks.schema.step import Step, skipped
+from pgtasks.server import connection
 from pgtasks.server.identity import Identity
 from pgtasks.server.reach import Reached
 from pgtasks.settings.project import Project
@@ -27,10 +29,11 @@ from pgtasks.settings.target import Target
 
 @dataclass(frozen=True)
 class PipelineOptions:
-    """The destination in Alembic's syntax, whether to back up first, how to wait for locks."""
+    """The destination in Alembic's syntax, what comes first, how to wait for locks."""
 
     to: str
     backup: bool = True
+    lint: bool = True
     patience: Patience = field(default_factory=Patience)
 
 
@@ -95,6 +98,20 @@ class Pipeline:
         done = replace(work(), name=name, seconds=time.monotonic() - began)
         self.console.say(done.line())
         self.steps.append(done)
+
+    def lint(self, revisions: MigrationPlan) -> None:
+        """Print what the linter objects to; the revisions run in Alembic's --sql mode for it."""
+        if revisions.steps and self.options.lint:
+            self.run("lint", lambda: self._lint(revisions))
+
+    def _lint(self, revisions: MigrationPlan) -> Step:
+        steps = with_sql(*self.place, revisions).steps
+        with connection.session(self.target, read_only=True, purpose="migrate") as conn:
+            major = conn.server_version // 10000
+        linted = lint(self.scripts, steps, major=major)
+        for line in linted.lines():
+            self.console.say(f"lint: {line}")
+        return Step("", "done", linted.sentence(), details=linted.as_json())
 
     def back_up(self, task: str, revisions: MigrationPlan, reached: Reached) -> Step:
         """Back up the database, labelled with the revisions before and after the run."""

@@ -8,14 +8,12 @@ file is imported, as in every tool that uses Alembic.
 from __future__ import annotations
 
 import contextlib
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from alembic.config import Config
-from alembic.operations import Operations
 from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
@@ -196,28 +194,19 @@ def exact(envpy: EnvPy, direction: str, to: str) -> MigrationPlan:
 
     env.py runs, but no function of a revision does.
     """
-    with envpy.opened() as (config, directory), _looking(envpy, config, directory) as look:
+    with envpy.opened() as (config, directory), looking(envpy, config, directory) as look:
         plan = _planned(directory, envpy.scripts, envpy.target, direction, to, look.current)
         return replace(plan, certain=True)
 
 
 def where(envpy: EnvPy) -> State:
     """Return the state that Alembic's own context reports."""
-    with envpy.opened() as (config, directory), _looking(envpy, config, directory) as look:
+    with envpy.opened() as (config, directory), looking(envpy, config, directory) as look:
         return state.compare(look.current, directory, envpy.scripts)
 
 
-def with_sql(envpy: EnvPy, made: MigrationPlan) -> MigrationPlan:
-    """Return a plan with the SQL of its steps, which run in Alembic's --sql mode."""
-    with envpy.opened() as (config, directory), _looking(envpy, config, directory) as look:
-        way = moves(directory, made.direction, made.target, look.current, made.state)
-        sqls = {move.revision.revision: _sql(look.run, look.context, move) for move in way}
-    steps = (replace(step, sql=sqls.get(step.revision.id)) for step in made.steps)
-    return replace(made, steps=tuple(steps), with_sql=True)
-
-
 @dataclass(frozen=True)
-class _Look:
+class Look:
     """The revisions that env.py reported to Alembic, and the contexts that it created."""
 
     current: tuple[str, ...]
@@ -226,7 +215,8 @@ class _Look:
 
 
 @contextlib.contextmanager
-def _looking(envpy: EnvPy, config: Config, directory: ScriptDirectory) -> Iterator[_Look]:
+def looking(envpy: EnvPy, config: Config, directory: ScriptDirectory) -> Iterator[Look]:
+    """Run env.py for the length of a block, and no function of a revision."""
     seen: list[tuple[tuple[str, ...], MigrationContext]] = []
 
     def look(heads: Any, context: MigrationContext) -> list[Any]:
@@ -234,7 +224,7 @@ def _looking(envpy: EnvPy, config: Config, directory: ScriptDirectory) -> Iterat
         return []
 
     with envpy.run(config, directory, look, dont_mutate=True) as run:
-        yield _Look(*seen[-1], run)
+        yield Look(*seen[-1], run)
 
 
 def _planned(
@@ -304,22 +294,6 @@ def check_unmoved(heads: Sequence[str], before: Sequence[str]) -> None:
     if tuple(sorted(heads)) != tuple(before):
         now = ", ".join(heads) or "no revision"
         raise Refused(f"another run moved the database meanwhile, it is at {now}: look again")
-
-
-def _sql(run: EnvironmentContext, context: MigrationContext, move: Any) -> str | None:
-    """Return the SQL of a step, by Alembic's --sql mode."""
-    buffer = io.StringIO()
-    options = {**context.opts, "as_sql": True, "output_buffer": buffer, "literal_binds": True}
-    offline = MigrationContext.configure(dialect=context.dialect, opts=options)
-    run.context_opts["as_sql"] = True  # a revision may ask context.is_offline_mode()
-    try:
-        with Operations.context(offline):
-            move.migration_fn()
-    except Exception:  # the revision needs an answer from the database
-        return None
-    finally:
-        run.context_opts["as_sql"] = False
-    return buffer.getvalue()
 
 
 def _with_rows(losses: Sequence[Loss], target: Target) -> tuple[Loss, ...]:
