@@ -8,4 +8,6 @@ readiness   judge these facts
 project     compare a database with the files of its project: db.check --all
 leftovers   files of interrupted runs, and damaged backups
 host        check whether a database host is ready for the tasks
+maintain    vacuum, analyze and reindex tables
+upkeep      the tables that these work on, and what interrupted runs left
 """

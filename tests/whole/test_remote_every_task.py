@@ -283,6 +283,26 @@ def _drop(far: Far) -> None:
     assert not far.exists()
 
 
+@trial("db.vacuum")
+def _vacuum(far: Far) -> None:
+    far.run("db.vacuum", "--dry")
+    done = far.document("db.vacuum", "--table", "role_module_access")
+    assert [each["table"] for each in done["tables"]] == ["public.role_module_access"]
+
+
+@trial("db.analyze")
+def _analyze(far: Far) -> None:
+    done = far.document("db.analyze", "--table", "role_module_access")
+    assert done["tables"][0]["after"]["rows"] == far.rows
+
+
+@trial("db.reindex")
+def _reindex(far: Far) -> None:
+    before = far.value("SELECT pg_relation_filenode('role_module_access_pkey')")
+    far.run("db.reindex", "--table", "role_module_access")
+    assert far.value("SELECT pg_relation_filenode('role_module_access_pkey')") != before
+
+
 @trial("db.check")
 def _check(far: Far) -> None:
     found = far.document("db.check")

@@ -121,7 +121,7 @@ def _read(conn: Connection, name: str) -> Table:
     oids = sorted(catalog.matching(conn, [pattern], kinds=_KINDS)[pattern])
     heads = connection.rows(conn, facts.HEAD, (oids,), into=Head)
     if not heads:
-        near = names.nearest(conn, pattern, _KINDS) or f", {typed.task('inspect.tables')} lists all"
+        near = names.nearest(conn, name, _KINDS) or f", {typed.task('inspect.tables')} lists all"
         raise Refused(f"no table or view is named {name!r}{near}")
     if len(heads) > 1:
         which = names.few(sorted(qualified(head.schema, head.name) for head in heads))

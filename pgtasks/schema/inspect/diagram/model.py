@@ -182,7 +182,7 @@ def _center(conn: Connection, named: Sequence[_Named], name: str) -> int:
     if places:
         which = names.few([qualified(named[n].schema, named[n].name) for n in places])
         raise Refused(f"{name!r} matches {len(places)} tables: {which}")
-    near = names.nearest(conn, pattern, KINDS) or f", {typed.task('inspect.tables')} lists all"
+    near = names.nearest(conn, name, KINDS) or f", {typed.task('inspect.tables')} lists all"
     raise Refused(f"no table is named {name!r}{near}")
 
 
