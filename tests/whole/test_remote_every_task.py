@@ -299,7 +299,7 @@ def _analyze(far: Far) -> None:
 @trial("db.reindex")
 def _reindex(far: Far) -> None:
     files = (
-        "SELECT string_agg(pg_relation_filenode(indexrelid)::text, ' ' ORDER BY indexrelid::regclass)"
+        "SELECT string_agg(pg_relation_filenode(indexrelid)::text, ' ' ORDER BY 1)"
         " FROM pg_index WHERE indrelid = 'role_module_access'::regclass"
     )
     before = far.value(files)
