@@ -10,17 +10,18 @@ _SCALE = "amount of data: a scale in the file of the set"
     help={
         "set": "a seed set (repeatable; default: those of the environment)",
         "scale": _SCALE,
+        "again": "load sets that were loaded before, too",
     },
 )
-def load(c, set_=None, env=None, scale="small", confirm=None, json=False, dry=False):
-    """Load seed sets, unless their rows exist already. Example: inv seed.load --set core"""
+def load(c, set_=None, env=None, scale="small", again=False, confirm=None, json=False, dry=False):
+    """Load seed sets that the database lacks. Example: inv seed.load --set core"""
     with run(c, env=env, json=json, dry=dry, journaled=True) as r:
         from pgtasks.schema import seed
 
         r.look()
         plan = seed.plan(r.project, r.target, set_, scale=scale, protection=r.protection)
         with r.writing(confirm=confirm) as lock:
-            r.finish(plan.load(r.target, say=r.say) if lock else plan)
+            r.finish(plan.load(r.target, say=r.say, again=again) if lock else plan)
 
 
 @task(name="list")

@@ -34,7 +34,7 @@ from pgtasks.report import Console, typed
 from pgtasks.report.boundaries import boundary
 from pgtasks.schema.setup import Setup
 from pgtasks.schema.step import Step
-from pgtasks.server.identity import glimpse, present
+from pgtasks.server.identity import comment_and_stamp, glimpse, present
 from pgtasks.server.lock import Lock
 from pgtasks.server.stamp import Stamp
 
@@ -165,6 +165,7 @@ def _replaced(
         steps: Sequence[Step] = ()
         if setup:
             steps = replace(setup, target=target.at(building)).fill(lock, say=console.say)
+            mark = comment_and_stamp(conn, building)[1] or mark  # which has the seeds now
         boundary("reset.built")
         is_gone = before.gone(lock, console.say)
         swapped = swap.swap_in(lock, target, building, mark, facts=facts, replaces=not is_gone)

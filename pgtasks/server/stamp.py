@@ -36,7 +36,8 @@ class Stamp:
     `database` is the name that the database had, or will get; `run` is the ID of the run that
     created a side database; `kept_owner` is the owner of the replaced database, if it is another
     role; `lacks` are the objects that its restore left out, one per line; `masks` is the version of
-    the masks of its data, `taken` the time of the snapshot that its data is from, in UTC.
+    the masks of its data, `taken` the time of the snapshot that its data is from, in UTC; `seeds`
+    are the sets that were loaded, see schema/seed/record.py.
     """
 
     environment: str
@@ -50,6 +51,7 @@ class Stamp:
     masks: str = ""
     taken: str = ""
     clone: str = ""
+    seeds: str = ""
 
     def line(self) -> str:
         """Return the line for the comment."""
@@ -65,6 +67,7 @@ class Stamp:
             "masks": self.masks,
             "taken": self.taken,
             "clone": self.clone,
+            "seeds": self.seeds,
         }
         words = (f"{key}={quote(text, safe='/@:+')}" for key, text in parts.items() if text)
         return f"{_MARK} {' '.join(words)}"

@@ -1,6 +1,8 @@
 -- seed: clinic
 -- environments: unprotected
 -- scales: small=2 medium=20 large=280
+-- needs: core
+-- repeatable: yes
 --
 -- A clinic to look at and to test with: the scale is the number of hospitals, each with about 5
 -- thousand rows of its own. All people are made up, phone numbers are from ranges kept free for

@@ -1,5 +1,6 @@
 -- seed: core
 -- environments: any
+-- repeatable: yes
 --
 -- Roles, modules and what each role may do where: what the application cannot start without.
 -- Belongs in every environment, production included; it has one size.

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from projects import make_project, put_stamp
+from projects import make_project, put_stamp, stamp_of
+from roles import owned, plain  # noqa: F401
 from seeds import CORE, DEMO, TABLES, sets
 from servers import Cluster
 
@@ -16,7 +18,8 @@ from pgtasks.errors import BadConfiguration, Failed, Refused
 from pgtasks.schema import seed
 from pgtasks.schema.seed.load import Loaded, Rows
 from pgtasks.schema.seed.load import load as load_set
-from pgtasks.schema.seed.sets import chosen, parse
+from pgtasks.schema.seed.plan import SeedPlan
+from pgtasks.schema.seed.sets import SeedSet, chosen, parse
 from pgtasks.server import connection
 from pgtasks.settings.project import load
 from pgtasks.settings.target import Target
@@ -223,12 +226,133 @@ def test_load_and_list_as_tasks(inv: Any, shop: Path) -> None:
         {"table": "public.roles", "inserted": 3, "updated": 0, "deleted": 0}
     ]
     again = inv("seed.load", "--set", "demo", "--set", "core")
-    assert [line.split(" is there already")[0] for line in again.stdout.splitlines()] == [
-        "demo at scale small",
-        "core",
+    assert again.stdout.splitlines() == [
+        "demo at scale small is there already, its file is the same",
+        "core is there already, its file is the same",
     ]
+    forced = inv("seed.load", "--set", "core", "--again")
+    assert forced.stdout.startswith("core is there already, no row was changed")
     listed = json.loads(inv("seed.list", "--json").stdout)["sets"]
     assert [(each["set"], each["named"]) for each in listed] == [("core", True), ("demo", True)]
+
+
+def load_sets(target: Target, *loaded: SeedSet, again: bool = False) -> list[tuple[str, str]]:
+    done = SeedPlan(tuple(loaded), "small").load(target, say=lambda line: None, again=again)
+    return [(each.name, each.state) for each in done.sets]
+
+
+def test_a_changed_file_is_loaded_again_if_it_is_repeatable(
+    cluster: Cluster, roles: Target, tmp_path: Path
+) -> None:
+    put_stamp(roles)
+    known = sets(tmp_path, core=CORE, often=f"-- repeatable: yes\n{DEMO}")
+    assert load_sets(roles, *known.values()) == [("core", "loaded"), ("demo", "loaded")]
+    assert load_sets(roles, *known.values()) == [("core", "unchanged"), ("demo", "unchanged")]
+    mark = stamp_of(cluster, roles.database)
+    assert " seeds=core:" in mark.replace("%3A", ":")
+    known = sets(tmp_path, core=f"{CORE}-- more\n", often=f"-- repeatable: yes\n{DEMO}-- more\n")
+    assert load_sets(roles, *known.values()) == [("core", "changed"), ("demo", "loaded")]
+    assert load_sets(roles, known["core"], again=True) == [("core", "loaded")]
+    assert load_sets(roles, known["core"]) == [("core", "unchanged")]
+
+
+def test_a_set_that_fails_is_not_recorded(roles: Target, tmp_path: Path) -> None:
+    put_stamp(roles)
+    wrong = sets(tmp_path, x="INSERT INTO roles VALUES (9, 'x');\nSELECT 1 / 0;")["x"]
+    for _ in range(2):
+        with pytest.raises(Failed, match="division by zero"):
+            load_sets(roles, wrong)
+
+
+def test_a_role_that_may_not_write_the_record_loads_each_time(
+    owned: Target,  # noqa: F811
+    plain: Callable[..., str],  # noqa: F811
+    cluster: Cluster,
+    tmp_path: Path,
+) -> None:
+    put_stamp(owned)
+    cluster.execute(TABLES, owned.database)
+    other = replace(owned, user=plain())
+    cluster.execute(f"GRANT ALL ON roles TO {other.user}", owned.database)
+    core = sets(tmp_path, core=CORE)["core"]
+    assert load_sets(other, core) == load_sets(other, core) == [("core", "loaded")]
+
+
+SEQUENCES = """
+CREATE TABLE "a ""b 🐘" (id serial PRIMARY KEY, big bigint GENERATED ALWAYS AS IDENTITY);
+CREATE TABLE untouched (id serial PRIMARY KEY);
+"""
+ROWS = """INSERT INTO "a ""b 🐘" (id) VALUES (41), (7); SELECT setval('untouched_id_seq', 3);"""
+
+
+def test_sequences_are_set_behind_the_rows(cluster: Cluster, roles: Target, tmp_path: Path) -> None:
+    cluster.execute(SEQUENCES, roles.database)
+    load_sets(roles, sets(tmp_path, rows=ROWS)["rows"])
+    row = cluster.execute('INSERT INTO "a ""b 🐘" DEFAULT VALUES RETURNING *', roles.database)
+    assert row == [(42, 3)]
+    assert cluster.value("SELECT nextval('untouched_id_seq')", roles.database) == 4
+
+
+PYTHON = """# seed: made
+# scales: small=3 large=50
+import random
+
+
+def load(connection, scale):
+    with connection.cursor() as cursor:
+        for number in range(scale):
+            row = (1000 + number, str(random.random()))
+            cursor.execute("INSERT INTO roles VALUES (%s, %s)", row)
+"""
+
+
+def python_set(folder: Path, text: str) -> SeedSet:
+    path = folder / "made.py"
+    path.write_text(text)
+    return parse(text, path, "made.py")
+
+
+def test_a_set_in_python(cluster: Cluster, roles: Target, tmp_path: Path) -> None:
+    put_stamp(roles)
+    made = python_set(tmp_path, PYTHON)
+    assert load_set(roles, made, "small").tables == (Rows("public.roles", 3, 0, 0),)
+    query = "SELECT array_agg(name ORDER BY id) FROM roles"
+    first = cluster.value(query, roles.database)
+    cluster.execute("DELETE FROM roles", roles.database)
+    assert load_sets(roles, made) == [("made", "unchanged")]
+    assert load_sets(roles, made, again=True) == [("made", "loaded")]
+    assert cluster.value(query, roles.database) == first, "the same rows each time"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (PYTHON.replace("VALUES (%s, %s)", "VALUES (%s, %s, 1)"), "made.py:10: .*more expressions"),
+        (PYTHON.replace("range(scale)", "range(scale / 0)"), "made.py:8: ZeroDivisionError"),
+        ("# seed: made\n", "made.py: it has no function load"),
+        (f"{PYTHON}    connection.commit()\n", "made.py ended its transaction"),
+    ],
+)
+def test_a_fault_in_python_names_its_line(
+    cluster: Cluster, roles: Target, tmp_path: Path, text: str, words: str
+) -> None:
+    made = python_set(tmp_path, text)
+    with pytest.raises(Failed, match=words):
+        load_set(roles, made, "small")
+    kept = 3 if "commit" in text else 0
+    assert cluster.value("SELECT count(*) FROM roles", roles.database) == kept
+
+
+def test_sets_come_after_those_that_they_need(tmp_path: Path) -> None:
+    heads = {"a": "-- needs: b, c\n", "b": "-- needs: c\n", "c": "", "d": "-- needs: e\n"}
+    known = sets(tmp_path, **heads, e="-- needs: d\n")
+    order = chosen(known, ["a", "c"], environment="dev", protection="")
+    assert [each.name for each in order] == ["c", "b", "a"]
+    with pytest.raises(BadConfiguration, match="need each other: d -> e -> d"):
+        chosen(known, ["d"], environment="dev", protection="")
+    missing = sets(tmp_path, f="-- needs: g\n")
+    with pytest.raises(Refused, match="unknown seed set 'g'"):
+        chosen(missing, ["f"], environment="dev", protection="")
 
 
 def test_a_set_that_cannot_be_loaded_again_is_told_how(
@@ -240,7 +364,8 @@ def test_a_set_that_cannot_be_loaded_again_is_told_how(
         "-- seed: plain\n-- environments: any\nINSERT INTO plain VALUES (1);\n"
     )
     assert inv("seed.load", "--set", "plain").returncode == 0
-    again = inv("seed.load", "--set", "plain")
+    assert inv("seed.load", "--set", "plain").returncode == 0, "it is not loaded again"
+    again = inv("seed.load", "--set", "plain", "--again")
     assert again.returncode == 1
     assert "INSERT ... ON CONFLICT DO NOTHING leaves what is there" in again.stderr
 

@@ -1,8 +1,11 @@
-"""Seed sets: rows for an environment, as SQL files.
+"""Seed sets: rows for an environment, as files of SQL or Python.
 
-sets  the sets, and the environments that each may be loaded into
-plan  choose the sets to load
-load  load sets through psql, each in one transaction
+sets       the sets, and the environments that each may be loaded into
+record     the sets that a database has, in its stamp
+plan       choose the sets to load
+load       load sets, each in one transaction
+python     run a set in Python
+sequences  set sequences behind the rows of a set
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Load seed sets through psql, each in one transaction, and report the changes."""
+"""Load seed sets, each in one transaction, and report the changes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ from typing import Any
 
 from pgtasks import report
 from pgtasks.errors import Failed
+from pgtasks.schema.seed import python, record
+from pgtasks.schema.seed.sequences import REALIGN
 from pgtasks.schema.seed.sets import SeedSet
+from pgtasks.server import connection
+from pgtasks.server.connection import Connection
 from pgtasks.server.psql import changes, program, session
 from pgtasks.server.psql.changes import Rows
 from pgtasks.server.psql.source import Source
@@ -18,12 +22,17 @@ from pgtasks.settings.target import Target
 
 @dataclass(frozen=True)
 class Loaded:
-    """The result of loading one set. `tables` is None if the server does not count rows."""
+    """The result of loading one set. `tables` is None if the server does not count rows.
+
+    `state` is loaded; or unchanged or changed, if it was left alone because it had been loaded: its
+    file is the same, or has changed and is not marked as repeatable.
+    """
 
     name: str
     scale: str
     tables: tuple[Rows, ...] | None
     seconds: float
+    state: str = "loaded"
 
     @property
     def changed(self) -> bool:
@@ -34,6 +43,13 @@ class Loaded:
         """Return what a person reads."""
         duration = f"in {report.duration(self.seconds)}"
         at = f" at scale {self.scale}" if self.scale else ""
+        if self.state == "unchanged":
+            return [f"{self.name}{at} is there already, its file is the same"]
+        if self.state == "changed":
+            return [
+                f"{self.name}{at} is there already, its file has changed since: "
+                "--again loads it, and `repeatable: yes` in its head by itself"
+            ]
         if self.tables is None:
             return [
                 f"loaded {self.name}{at} {duration} (track_counts is off, rows are not counted)"
@@ -52,6 +68,7 @@ class Loaded:
         return {
             "set": self.name,
             "scale": self.scale or None,
+            "state": self.state,
             "changed": self.changed,
             "tables": tables,
             "seconds": round(self.seconds, 3),
@@ -79,11 +96,27 @@ def load(target: Target, seed: SeedSet, scale_name: str) -> Loaded:
     The caller holds the target's lock.
     """
     scale = seed.scale(scale_name)
-    checked = program.checked((Source(seed.shown, seed.path),))  # raises for \connect
     began = time.monotonic()
+
+    def end(conn: Connection) -> str:
+        return record.statement(conn, target.database, seed, scale_name)
+
+    if seed.python:
+        tables = python.run(target, seed, scale, end)
+    else:
+        with connection.session(target, read_only=True, purpose="seed.load") as conn:
+            recorded = end(conn)
+        tables = _by_psql(target, seed, scale, recorded)
+    return Loaded(seed.name, record.scale_of(seed, scale_name), tables, time.monotonic() - began)
+
+
+def _by_psql(
+    target: Target, seed: SeedSet, scale: int | None, recorded: str
+) -> tuple[Rows, ...] | None:
+    checked = program.checked((Source(seed.shown, seed.path),))  # raises for \connect
     with tempfile.TemporaryFile() as out:
         try:
-            ran = session.execute(target, checked, _settings(scale), stdout=out)
+            ran = session.execute(target, checked, _settings(scale, recorded), stdout=out)
         except Failed as exc:
             raise _repeatable(exc) from None
         out.seek(0)
@@ -95,8 +128,7 @@ def load(target: Target, seed: SeedSet, scale_name: str) -> Loaded:
             f"warning: {seed.shown} ends the transaction that it is loaded in: an error in it would"
             " leave half of it, and rows are counted since then only"
         )
-    tables = changes.read(ran.answers, seed.shown)
-    return Loaded(seed.name, scale_name if seed.scales else "", tables, time.monotonic() - began)
+    return changes.read(ran.answers, seed.shown)
 
 
 def _repeatable(exc: Failed) -> Failed:
@@ -107,8 +139,8 @@ def _repeatable(exc: Failed) -> Failed:
     return Failed(exc.message, hint="\n".join(filter(None, (exc.hint, way))), details=exc.details)
 
 
-def _settings(scale: int | None) -> session.Settings:
-    """Return the psql settings for a load: one transaction, and two queries at its end."""
+def _settings(scale: int | None, recorded: str) -> session.Settings:
+    """Return the psql settings for a load: one transaction, with queries and SQL at its end."""
     flags = ["--no-align", "--tuples-only"]
     flags += [] if scale is None else [f"--set=scale={scale}"]
     return session.Settings(
@@ -117,5 +149,6 @@ def _settings(scale: int | None) -> session.Settings:
         # timeouts of the role are meant for an application's statements
         begin="SET LOCAL statement_timeout = 0;",
         questions=changes.QUESTIONS,
+        end=f"{REALIGN}\n{recorded}",
         undone="; nothing of it stays",
     )

@@ -8,8 +8,11 @@ from typing import Any
 
 from pgtasks import report
 from pgtasks.errors import Refused
+from pgtasks.schema.seed import record
 from pgtasks.schema.seed.load import Loaded, Seeded, load
+from pgtasks.schema.seed.record import Record
 from pgtasks.schema.seed.sets import SeedSet, chosen, known
+from pgtasks.server import connection
 from pgtasks.settings.project import Project
 from pgtasks.settings.target import Target
 
@@ -35,17 +38,32 @@ class SeedPlan:
             "sets": [{"set": each.name, "file": each.shown} for each in self.sets],
         }
 
-    def load(self, target: Target, *, say: Callable[[str], None]) -> Seeded:
+    def load(self, target: Target, *, say: Callable[[str], None], again: bool = False) -> Seeded:
         """Load all sets in order. Sets that were loaded before an error stay.
 
-        Each set has its own transaction, so that a failure of a large set keeps the small ones. The
-        caller holds the lock.
+        Each set has its own transaction, so that a failure of a large set keeps the small ones. A
+        set that was loaded before is left alone, unless it is repeatable and its file has changed,
+        or `again`. The caller holds the lock.
         """
+        with connection.session(target, read_only=True, purpose="seed.load") as conn:
+            recorded = record.read(conn, target.database)
         done: list[Loaded] = []
         for each in self.sets:
+            state = "loaded" if again else self._state(each, recorded)
+            if state != "loaded":
+                at = record.scale_of(each, self.scale)
+                done.append(Loaded(each.name, at, (), 0.0, state))
+                continue
             say(f"loading {each.name}{self._at(each)}")
             done.append(load(target, each, self.scale))
         return Seeded(tuple(done))
+
+    def _state(self, seed: SeedSet, recorded: Record) -> str:
+        """Return what the load of a set results in."""
+        digest = recorded.get((seed.name, record.scale_of(seed, self.scale)))
+        if digest == seed.digest:
+            return "unchanged"
+        return "loaded" if digest is None or seed.repeatable else "changed"
 
 
 def plan(
@@ -85,12 +103,16 @@ class SeedList:
                 each.name,
                 "yes" if each.name in self.named else "",
                 each.environments,
+                "yes" if each.repeatable else "",
+                " ".join(each.needs),
                 " ".join(f"{name}={number}" for name, number in each.scales.items()) or "-",
                 each.shown,
             )
             for each in self.sets
         ]
-        return report.table(("set", "named", "environments", "scales", "file"), rows).splitlines()
+        return report.table(
+            ("set", "named", "environments", "repeatable", "needs", "scales", "file"), rows
+        ).splitlines()
 
     def as_json(self) -> dict[str, Any]:
         """Return plain data with stable keys."""
@@ -100,6 +122,8 @@ class SeedList:
                     "set": each.name,
                     "named": each.name in self.named,
                     "environments": each.environments,
+                    "repeatable": each.repeatable,
+                    "needs": list(each.needs),
                     "scales": dict(each.scales),
                     "file": each.shown,
                 }

@@ -1,14 +1,19 @@
-"""Seed sets: SQL files whose head gives their name, environments and scales.
+"""Seed sets: SQL and Python files whose head gives their name, environments and scales.
 
 -- seed: clinic                                the name of the set (else the file's own)
 -- environments: any | unprotected             where it may be loaded (else unprotected)
 -- scales: small=2 medium=20 large=280         the value of :scale for each scale (else none)
+-- needs: core                                 the sets that are loaded before it
+-- repeatable: yes                             it may be loaded again once it has changed (else no)
+
+In Python the lines begin with #.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,19 +21,32 @@ from pgtasks.errors import BadConfiguration, Refused
 from pgtasks.report import typed
 from pgtasks.settings.project import Project
 
-_HEAD = re.compile(r"^--\s*(seed|environments|scales):\s*(.*?)\s*$")
+_HEAD = re.compile(r"^(?:--|#)\s*(seed|environments|scales|needs|repeatable):\s*(.*?)\s*$")
+_KINDS = (".sql", ".py")
+_DIGITS = 16
 ANYWHERE, UNPROTECTED = "any", "unprotected"
 
 
 @dataclass(frozen=True)
 class SeedSet:
-    """One set. `environments` is any or unprotected; `scales` has the values of :scale by name."""
+    """One set. `environments` is any or unprotected; `scales` has the values of :scale by name.
+
+    `needs` are the sets that are loaded before it. `digest` is that of its file.
+    """
 
     name: str
     path: Path
     shown: str
     environments: str = UNPROTECTED
     scales: Mapping[str, int] = field(default_factory=dict)
+    needs: tuple[str, ...] = ()
+    repeatable: bool = False
+    digest: str = ""
+
+    @property
+    def python(self) -> bool:
+        """Whether it is Python rather than SQL."""
+        return self.path.suffix == ".py"
 
     def scale(self, name: str) -> int | None:
         """Return the value of :scale, None for a set without scales; raise Refused if unknown."""
@@ -43,7 +61,8 @@ class SeedSet:
 def known(project: Project) -> dict[str, SeedSet]:
     """Return the project's seed sets by name, raising BadConfiguration for an invalid head."""
     sets: dict[str, SeedSet] = {}
-    for path in sorted((project.folder("sql") / "seeds").glob("*.sql")):
+    folder = project.folder("sql") / "seeds"
+    for path in sorted(path for path in folder.glob("*") if path.suffix in _KINDS):
         shown = str(path.relative_to(project.root) if path.is_relative_to(project.root) else path)
         made = parse(path.read_text(encoding="utf-8-sig", errors="replace"), path, shown)
         if made.name in sets:
@@ -58,7 +77,7 @@ def parse(text: str, path: Path, shown: str) -> SeedSet:
     """Return the set that the head of a file describes, its first comment lines."""
     fields: dict[str, str] = {}
     for number, line in enumerate(text.splitlines(), 1):
-        if line.strip() and not line.startswith("--"):
+        if line.strip() and not line.startswith(("--", "#")):
             break
         head = _HEAD.match(line)
         if head:
@@ -70,6 +89,9 @@ def parse(text: str, path: Path, shown: str) -> SeedSet:
         shown,
         fields.get("environments", UNPROTECTED),
         {name: int(number) for name, number in _scales(fields.get("scales", ""))},
+        tuple(fields.get("needs", "").replace(",", " ").split()),
+        fields.get("repeatable") == "yes",
+        hashlib.sha256(text.encode()).hexdigest()[:_DIGITS],
     )
 
 
@@ -84,6 +106,8 @@ def _check(key: str, value: str, where: str) -> None:
         raise BadConfiguration(
             f"{where}: environments: {value!r}, expected {ANYWHERE} or {UNPROTECTED}"
         )
+    if key == "repeatable" and value not in ("yes", "no"):
+        raise BadConfiguration(f"{where}: repeatable: {value!r}, expected yes or no")
     if key == "scales" and len(_scales(value)) != len(value.split()):
         raise BadConfiguration(f"{where}: scales: {value!r}, expected NAME=NUMBER ...")
 
@@ -91,11 +115,13 @@ def _check(key: str, value: str, where: str) -> None:
 def chosen(
     sets: Mapping[str, SeedSet], wanted: Sequence[str], *, environment: str, protection: str
 ) -> list[SeedSet]:
-    """Return the named sets in their order, raising Refused for one that may not be loaded.
+    """Return the named sets in their order, each after those that it needs.
 
-    `protection` says why the target counts as protected; it is empty if it does not.
+    Raises Refused for one that may not be loaded. `protection` says why the target counts as
+    protected; it is empty if it does not.
     """
-    for name in wanted:
+    ordered = list(dict.fromkeys(_with_needs(sets, wanted, ())))
+    for name in ordered:
         if name not in sets:
             raise Refused(f"unknown seed set {name!r}, known: {', '.join(sets) or 'none'}")
         if protection and sets[name].environments == UNPROTECTED:
@@ -103,7 +129,19 @@ def chosen(
                 f"seed set {name!r} is for unprotected environments alone and {protection}: "
                 f"{_way_out(environment, protection)}"
             )
-    return [sets[name] for name in dict.fromkeys(wanted)]
+    return [sets[name] for name in ordered]
+
+
+def _with_needs(
+    sets: Mapping[str, SeedSet], wanted: Sequence[str], above: tuple[str, ...]
+) -> Iterator[str]:
+    """Yield names, each after those that its set needs; `above` are the sets that need them."""
+    for name in wanted:
+        if name in above:
+            raise BadConfiguration(f"seed sets need each other: {' -> '.join((*above, name))}")
+        if name in sets:
+            yield from _with_needs(sets, sets[name].needs, (*above, name))
+        yield name
 
 
 def _way_out(environment: str, protection: str) -> str:

@@ -72,7 +72,7 @@ def restricts(toolset: Toolset) -> bool:
 
 @dataclass(frozen=True)
 class Settings:
-    """How psql runs the files: transaction, flags, and queries at the end.
+    """How psql runs the files: transaction, flags, queries and statements at the end of it.
 
     `undone` ends the message of an error after which everything is rolled back.
     """
@@ -81,6 +81,7 @@ class Settings:
     flags: tuple[str, ...] = ()
     begin: str = ""  # SQL after BEGIN
     questions: tuple[str, ...] = ()
+    end: str = ""  # SQL before COMMIT
     undone: str = ""
 
 
@@ -144,7 +145,8 @@ class _Run:
             return f"{_RESET}{commands}\\o\n"
         # without a block each statement has its own transaction, and there is none to commit
         same = f"SELECT (virtualtransaction OPERATOR(pg_catalog.=) :'{word}') AS {word} {_LOCK}"
-        commit = f"{_BLOCK.format(word)}{same} \\gset\n\\if :{word}\nCOMMIT;\n\\endif\n"
+        end = f"{self.settings.end}\nCOMMIT;"
+        commit = f"{_BLOCK.format(word)}{same} \\gset\n\\if :{word}\n{end}\n\\endif\n"
         return f"{_RESET}{commands}\\o\n{commit}"
 
     def told(self, on_line: Callable[[str], None]) -> Callable[[str], None]:
