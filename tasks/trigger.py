@@ -75,3 +75,32 @@ def drop(
             if done.triggers and permit.agreed(done):
                 done = trigger.drop(r.target, done)
             r.finish(done)
+
+
+@task(
+    name="test",
+    iterable=["file"],
+    help={
+        "file": "a test, by its name or the end of its path (repeatable; default: all)",
+        "tap": "print TAP (Test Anything Protocol)",
+        "junit": "write the results into this file, as JUnit's XML",
+    },
+)
+def prove(c, file=None, env=None, tap=False, junit="", json=False):
+    """Run the tests in sql/tests, each rolled back."""
+    with run(c, env=env, json=json) as r:
+        from pathlib import Path
+
+        from pgtasks.errors import Refused
+        from pgtasks.schema.trigger import cases, trial
+        from pgtasks.schema.trigger.tap import Tap, write_junit
+
+        suites = cases.read(r.project, file)
+        r.look()
+        if r.protection:
+            raise Refused(f"{r.protection}: tests change rows, even if they are rolled back")
+        with r.writing():
+            tested = trial.run(suites, r.target)
+        if junit:
+            write_junit(Path(junit), tested)
+        r.finish(Tap(tested) if tap else tested, check=tested.check)

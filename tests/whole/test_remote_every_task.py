@@ -611,6 +611,13 @@ def _trigger_drop(far: Far) -> None:
     assert far.value(query) == 12
 
 
+@trial("trigger.test")
+def _trigger_test(far: Far) -> None:
+    tested = far.document("trigger.test")
+    assert (tested["failed"], len(tested["files"])) == (0, 4)
+    assert far.value("SELECT count(*) FROM hospitals WHERE code = 'TEST'") == 0
+
+
 @trial("mask.suggest")
 def _mask_suggest(far: Far) -> None:
     guessed = far.document("mask.suggest")["columns"]
