@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -71,6 +72,8 @@ def test_a_clone_is_gone_back_to(cluster: Cluster, fresh_database: Fresh, databa
     target = stamped(cluster, fresh_database(cluster, database))
     with Lock(target, "test") as lock:
         taken = take(lock, ODD)
+        command = shlex.split(taken.lines()[0].partition(": inv ")[2])
+        assert command[:2] == ["clone.back", ODD]
         write(target, "second")
         assert names(lock) == [ODD]
         done = back(lock, ODD)
@@ -286,7 +289,7 @@ def test_what_git_says_of_a_checkout(tmp_path: Path) -> None:
     assert git.branch(main) == ""
 
 
-@pytest.mark.parametrize("name", ["", "a\nb", "n" * 201])
+@pytest.mark.parametrize("name", ["", "a\nb", "n" * 201, "--dry"])
 def test_a_name_that_cannot_be_one_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(Refused):
         clones.name_of(name, branch=False, root=tmp_path)

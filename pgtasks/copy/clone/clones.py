@@ -104,9 +104,10 @@ def name_of(name: str, *, branch: bool, root: Path) -> str:
             raise Refused(f"{str(root)!r} is no checkout of a git branch, name the clone")
     if not name:
         raise Refused("which clone? name it, or --branch for the name of the git branch")
-    if len(name) > _LONGEST or not name.isprintable():
+    if len(name) > _LONGEST or not name.isprintable() or name.startswith("-"):
         raise Refused(
-            f"clone {name[:_LONGEST]!r}: expected at most {_LONGEST} characters that can be printed"
+            f"clone {name[:_LONGEST]!r}: expected at most {_LONGEST} characters that can be "
+            "printed, the first one no -"
         )
     return name
 

@@ -8,6 +8,7 @@ interrupted run leaves what `recover.heal` drops.
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -79,7 +80,7 @@ class Taken:
 
     def lines(self) -> list[str]:
         """Return what a person reads."""
-        plan, back = self.plan, typed.task("clone.back", self.plan.name)
+        plan, back = self.plan, typed.task("clone.back", shlex.quote(self.plan.name))
         return [
             f"took clone {plan.name!r} of {plan.database!r} in {report.duration(self.seconds)}: "
             f"{back} goes back to it",
@@ -136,7 +137,7 @@ def _plan(lock: Lock, name: str, *, again: bool) -> TakePlan:
     if before and not again:
         raise Refused(
             f"there is a clone {before[0]}: --again takes it anew, "
-            f"{typed.task('clone.drop', name)} drops it"
+            f"{typed.task('clone.drop', shlex.quote(name))} drops it"
         )
     return TakePlan(name, target.database, origin, before)
 

@@ -84,6 +84,7 @@ def _of_environment(project: Project, name: str) -> Target | None:
 @contextmanager
 def _in_memory(project: Project, target: Target | None, environment: str) -> Iterator[TestServer]:
     folder = folder_of(project)
+    private.own(folder)
     private.folder(folder, mode=0o755)  # the server's account must enter it
     private.own(folder)
     server = TestServer(Target(environment, "", 0, "", ""))
