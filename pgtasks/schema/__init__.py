@@ -2,6 +2,8 @@
 
 setup     bring an empty database up to schema, triggers and seeds
 reset     a new database from the files, in the place of the old
+file      the schema of a database as one SQL file
+printed   one form of what servers of any version print
 step      the steps of a setup or an upgrade, each a line with its time
 migrate/  Alembic migrations
 trigger/  trigger files, and the triggers that are installed

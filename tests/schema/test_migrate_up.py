@@ -65,6 +65,7 @@ def test_each_step_is_a_line_and_a_second_run_has_nothing_to_do(inv: Any, shop: 
         "triggers": "skipped",  # not at the head
         "verify": "done",
         "analyze": "skipped",
+        "schema": "skipped",  # no schema.sql
     }
     shop.cluster.execute("INSERT INTO notes VALUES (1, 'a')", shop.target.database)
     more(shop, "op.execute(\"UPDATE notes SET text = '100%'\")")
@@ -74,8 +75,8 @@ def test_each_step_is_a_line_and_a_second_run_has_nothing_to_do(inv: Any, shop: 
     assert second.returncode == 0, second.stderr
     lines = [line.split() for line in second.stderr.splitlines()]
     steps = {words[0]: words for words in lines if words[1:2] in (["done"], ["skipped"])}
-    assert list(steps) == ["lint", "backup", "upgrade", "triggers", "verify", "analyze"]
-    assert all(words[1] == "done" for words in steps.values())
+    assert list(steps) == ["lint", "backup", "upgrade", "triggers", "verify", "analyze", "schema"]
+    assert {name for name, words in steps.items() if words[1] != "done"} == {"schema"}
     assert steps["analyze"][-1] == "public.notes"
     assert triggers(shop) == 1
     rows = "SELECT reltuples::int FROM pg_class WHERE relname = 'notes'"
@@ -86,6 +87,23 @@ def test_each_step_is_a_line_and_a_second_run_has_nothing_to_do(inv: Any, shop: 
 
     third = json.loads(inv("migrate.up", "--json").stdout)
     assert (third["applied"], third["steps"], third["backup"]) == ([], [], None)
+
+
+def test_the_schema_file_is_written_and_on_a_protected_target_compared(
+    inv: Any, shop: Shop
+) -> None:
+    shop.up("one")
+    file = shop.root / "sql" / "schema.sql"
+    file.write_text("")
+    assert results(json.loads(inv("migrate.up", "--json").stdout))["schema"] == "done"
+    assert "CREATE TABLE public.tags" in file.read_text()
+    with (shop.root / "env" / "dev.yaml").open("a") as settings:
+        settings.write("protected: true\n")
+    more(shop, "op.execute('CREATE TABLE more ()')")
+    before = file.read_text()
+    done = inv("migrate.up", "--confirm", shop.target.database)
+    assert "warning: sql/schema.sql differs from the database" in done.stderr
+    assert file.read_text() == before
 
 
 def test_trigger_files_alone_are_applied_too(inv: Any, shop: Shop) -> None:

@@ -574,6 +574,13 @@ def _new(far: Far) -> None:
     assert "create_table('notes_of_a_test'" in (far.root / wrote["file"]).read_text()
 
 
+@trial("schema.write")
+def _schema_write(far: Far) -> None:
+    assert far.document("schema.write")["written"]
+    assert "CREATE TABLE public.users" in (far.root / "sql" / "schema.sql").read_text()
+    far.run("schema.write", "--check")
+
+
 @trial("trigger.apply")
 def _apply(far: Far) -> None:
     far.change("DROP FUNCTION write_audit_log CASCADE")

@@ -8,6 +8,7 @@ from typing import Any
 
 from pgtasks.errors import PgtasksError
 from pgtasks.report.boundaries import boundary
+from pgtasks.schema import file as schema
 from pgtasks.schema import step, trigger
 from pgtasks.schema.migrate.perform import plan as planned
 from pgtasks.schema.migrate.perform import status, with_sql
@@ -104,6 +105,7 @@ class Upgrade(Pipeline):
             self.run("verify", lambda: self._verify(revisions))
             boundary("migrate.verified")
             self.run("analyze", self.analyze)
+            self.run("schema", lambda: self._schema(revisions, reached))
         except PgtasksError as exc:
             self.explain(exc, revisions)
             raise
@@ -126,3 +128,18 @@ class Upgrade(Pipeline):
                 verification.check()
                 parts.append(f"triggers {verification.sentence()}")
         return Step("", "done", "; ".join(parts))
+
+    def _schema(self, revisions: MigrationPlan, reached: Reached) -> Step:
+        """Write the schema file if the project has one, or compare it for a protected target."""
+        path = schema.place(self.project, None)
+        if not path.is_file():
+            return skipped("", f"the project has no {path.name}")
+        if not revisions.reaches_head:
+            return skipped("", "the file belongs to the head of the revisions")
+        made = schema.compared(self.project, path, self.target, reached.host)
+        if self.target.protected and made.changed:
+            # what differs there is for a person to look at, and no change of this checkout
+            self.console.say(f"warning: {made.sentence()}")
+            return Step("", "unchanged", made.sentence())
+        written = schema.write(made)
+        return Step("", "done" if written.written else "unchanged", written.lines()[0])

@@ -100,6 +100,7 @@ class Access:
 
 
 AS_SAVED = Access()
+_SCHEMA_ALONE = Access(owners=False, grants=False, subscriptions=False)
 
 
 def schema(entries: Iterable[Entry], access: Access = AS_SAVED) -> Schema:
@@ -135,6 +136,11 @@ def _is_left_out(entry: Entry, access: Access) -> bool:
         # it would only name the owner
         or (entry.definition.startswith(_NOT_MADE) and not access.owners)
     )
+
+
+def is_inside(entry: Entry) -> bool:
+    """Return whether an entry makes something of the schema: no rows, no owner, no grant."""
+    return not (_is_left_out(entry, _SCHEMA_ALONE) or _is_large(entry))
 
 
 def _unordered(entry: Entry) -> str:
