@@ -9,13 +9,15 @@ from typing import Any
 
 import pytest
 from servers import Cluster
+from shops import two_revisions
 
 from pgtasks.errors import Failed, NotProven, Refused
-from pgtasks.schema.inspect.diff import columns
+from pgtasks.schema.inspect.diff import columns, models
 from pgtasks.schema.inspect.diff.compare import left_out
 from pgtasks.schema.inspect.diff.outcome import Diff
 from pgtasks.schema.inspect.diff.perform import Options, Place, databases
 from pgtasks.server.reach import Reached
+from pgtasks.settings.target import Target
 
 SHOP = """
 CREATE TABLE person (id int PRIMARY KEY, name varchar(40) NOT NULL,
@@ -257,3 +259,43 @@ def test_the_task(project: Path, inv: Callable[..., Any], cluster: Cluster, data
         refused = inv("inspect.diff", *named)
         assert refused.returncode == 2
         assert message in refused.stderr.splitlines()[-1]
+
+
+def test_the_models(
+    project: Path, target: Target, inv: Callable[..., Any], cluster: Cluster
+) -> None:
+    shop = two_revisions(cluster, target, project)
+    shop.up("one")
+    behind = inv("inspect.diff", "dev", "models")
+    assert behind.returncode == 1
+    assert "the models are not compared: the database is not at the head" in behind.stderr
+    shop.up("two")
+    same = inv("inspect.diff", "models", "dev")
+    assert same.returncode == 0, same.stderr
+    assert "not compared: a renamed table" in same.stdout
+    cluster.psql(
+        target.database, "ALTER TABLE notes ADD extra int; CREATE INDEX extra ON notes (id)"
+    )
+    found = inv("inspect.diff", "dev", "models", "--json")
+    assert found.returncode == 5
+    assert {
+        each["name"]: each["difference"] for each in json.loads(found.stdout)["differences"]
+    } == {
+        "column notes.extra": "not in the models",
+        "index extra of notes": "not in the models",
+    }
+    refused = inv("inspect.diff", "dev", "models", "--sql")
+    assert refused.returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("difference", "name", "words"),
+    [
+        ("add table: public.visits", "table public.visits", "only in models"),
+        ("remove column: visits.room", "column visits.room", "not in the models"),
+        ("modify type: visits.room", "visits.room", "another type in the models"),
+    ],
+)
+def test_a_difference_of_alembic(difference: str, name: str, words: str) -> None:
+    change = models.change(difference)
+    assert (change.name, change.words) == (name, words)

@@ -7,6 +7,7 @@ columns      compare two definitions of a table
 facts        compare extension versions, settings, roles, rows
 compare      compare all parts
 outcome      the result, for a person and for a program
+models       compare a database with the models of the project
 script       SQL that makes one side like the other
 sources      what the names on the command line mean
 perform      read both sides, and compare them

@@ -13,12 +13,14 @@ from pgtasks.backup.store.choice import holds_backup
 from pgtasks.cli.run import Run
 from pgtasks.cli.source import beside
 from pgtasks.errors import Refused
+from pgtasks.schema.inspect.diff import models
 from pgtasks.schema.inspect.diff.outcome import Diff
 from pgtasks.schema.inspect.diff.perform import Options, Place, databases, with_backup
 from pgtasks.server.reach import Reached
 from pgtasks.settings.project import Project, normalize
 
-Kind = Literal["environment", "backup"]
+Kind = Literal["environment", "backup", "models"]
+MODELS = "models"
 
 
 @dataclass(frozen=True)
@@ -32,11 +34,13 @@ class Named:
 def named(project: Project, word: str) -> Named:
     """Return what a word means, raising Refused if it means nothing.
 
-    An environment goes before all else. A backup is a path, ENVIRONMENT/DATABASE/ID in the folder
-    of backups, an ID, or `latest`.
+    An environment goes before all else. `models` are those of the project. A backup is a path,
+    ENVIRONMENT/DATABASE/ID in the folder of backups, an ID, or `latest`.
     """
     if normalize(word) in project.environments():
         return Named("environment", normalize(word))
+    if word == MODELS:
+        return Named("models", word)
     inside = project.folder("backups") / word
     if os.sep in word and not Path(word).exists() and holds_backup(inside):
         return Named("backup", str(inside))
@@ -62,6 +66,11 @@ def compare(run: Run, reached: Reached, words: tuple[str, str], options: Options
     if left.kind == right.kind == "environment":
         with beside(run, right.name) as (other, there):
             return databases(place, Place(right.name, there, other.target.jobs), options)
-    backup, word = (left, words[0]) if left.kind == "backup" else (right, words[1])
-    found = Finder(run.project.folder("backups"), run.target, run.landed).find(backup.name)
-    return with_backup(place, word, found, options, first=backup is left)
+    first = left.kind != "environment"
+    meant, word = (left, words[0]) if first else (right, words[1])
+    if meant.kind == "backup":
+        finder = Finder(run.project.folder("backups"), run.target, run.landed)
+        return with_backup(place, word, finder.find(meant.name), options, first=first)
+    if options.sql or options.rows:
+        raise Refused("--sql and --rows are for environments and backups")
+    return models.with_models(run.project, place.name, reached, first=first)
