@@ -104,3 +104,76 @@ def prove(c, file=None, env=None, tap=False, junit="", json=False):
         if junit:
             write_junit(Path(junit), tested)
         r.finish(Tap(tested) if tap else tested, check=tested.check)
+
+
+@task(
+    short={"message": "m"},
+    iterable=["name"],
+    help={
+        "message": "description of the revision, for its docstring and file name",
+        "name": "a function or trigger (repeatable; default: all files)",
+    },
+)
+def freeze(c, message=None, name=None, env=None, json=False):
+    """Write the SQL of the files into a revision.
+
+    inv trigger.freeze -m 'freeze the triggers'
+    """
+    with run(c, env=env, json=json, writes=True) as r:
+        from pgtasks.schema import migrate, trigger
+        from pgtasks.schema.freeze import freeze
+
+        scripts, files = migrate.needed(r.project), trigger.needed(r.project)
+        r.look()
+        r.finish(freeze(scripts, files, r.target, message or "", name))
+
+
+@task(
+    iterable=["table", "columns"],
+    help={
+        "kind": "timestamps, track-user, audit or password",
+        "table": "table that gets the trigger (repeatable)",
+        "columns": "names of the columns, if they are not the usual ones (repeatable, in order)",
+        "clock": "transaction (the start of it, default) or wall (the moment of the change)",
+        "setting": "the setting that names the user (default: app.user)",
+    },
+)
+def add(
+    c, kind, table=None, columns=None, clock="transaction", setting="app.user", env=None, json=False
+):
+    """Write files of a ready-made trigger.
+
+    inv trigger.add timestamps --table orders --table items
+    """
+    with run(c, env=env, json=json, writes=True) as r:
+        from pgtasks.schema.trigger import add
+
+        options = add.Options(kind, tuple(table), tuple(columns), clock, setting)
+        with r.reading() as reached:
+            r.finish(add.add(r.project, reached.target, options))
+
+
+@task
+def watch(c, env=None):
+    """Apply the files whenever one is saved, until Ctrl-C."""
+    with run(c, env=env, dry=False, journaled=True) as r:
+        from pgtasks.errors import PgtasksError, Refused
+        from pgtasks.schema import trigger
+        from pgtasks.schema.trigger.watch import watch
+
+        r.look()
+        if r.protection:
+            raise Refused(f"{r.protection}: nothing is applied there without being asked for")
+
+        def apply():
+            try:
+                with r.writing():
+                    done = trigger.apply(trigger.read(r.project), r.target)
+            except PgtasksError as exc:
+                r.say(f"error: {exc.message}")
+            else:
+                for line in [*(f"warning: {each}" for each in done.warnings), *done.lines()]:
+                    r.say(line)
+
+        r.say("watching the files of functions and triggers, Ctrl-C ends it")
+        watch(r.project, apply)

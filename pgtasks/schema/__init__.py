@@ -5,6 +5,7 @@ reset     a new database from the files, in the place of the old
 file      the schema of a database as one SQL file
 printed   one form of what servers of any version print
 step      the steps of a setup or an upgrade, each a line with its time
+freeze    the SQL of trigger files in a revision
 migrate/  Alembic migrations
 trigger/  trigger files, and the triggers that are installed
 seed/     sets of rows

@@ -28,6 +28,7 @@ FLAGS = {
 REPORTING = [name for name in TASKS if "json" in FLAGS[name]]
 # what such a task needs to say something about an empty project
 _POSITIONALS = {
+    "trigger.add": ["timestamps"],
     "env.use": ["dev"],
     "migrate.new": [],
     "migrate.stamp": ["head"],

@@ -8,7 +8,9 @@ same name. How often each task logs in to the host is counted by the sshd there.
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +27,7 @@ from psycopg2 import sql
 from servers import Cluster
 from tasktree import TASKS
 from terminal import Ended, answer
+from waiting import until
 
 from migrations import revision
 from pgtasks.server import stamp
@@ -68,6 +71,12 @@ class Far:
         assert done.stderr.startswith(f"{ENVIRONMENT}: "), done.stderr
         assert self.logins() - before == logins, done.stderr
         return done
+
+    def started(self, *argv: str) -> subprocess.Popen[bytes]:
+        """Start a task that the caller ends."""
+        env = {**os.environ, **self.aside}
+        command = [INV, *argv, "--env", ENVIRONMENT]
+        return subprocess.Popen(command, cwd=self.root, env=env, stderr=subprocess.DEVNULL)
 
     def document(self, *argv: str, code: int = 0, logins: int = 1) -> Documents:
         """Run a task as a program would and return its document."""
@@ -623,6 +632,34 @@ def _trigger_test(far: Far) -> None:
     tested = far.document("trigger.test")
     assert (tested["failed"], len(tested["files"])) == (0, 4)
     assert far.value("SELECT count(*) FROM hospitals WHERE code = 'TEST'") == 0
+
+
+@trial("trigger.freeze")
+def _trigger_freeze(far: Far) -> None:
+    wrote = far.document("trigger.freeze", "-m", "freeze", "--name", "track_user()")
+    assert "CREATE OR REPLACE FUNCTION" in (far.root / wrote["file"]).read_text()
+
+
+@trial("trigger.add")
+def _trigger_add(far: Far) -> None:
+    """The table is on the host alone."""
+    far.change("CREATE TABLE far_notes (created_at timestamptz, updated_at timestamptz)")
+    (far.root / "sql" / "functions" / "set_timestamps.sql").unlink()
+    far.run("trigger.add", "timestamps", "--table", "far_notes")
+    assert "ON public.far_notes" in (far.root / "sql/triggers/set_timestamps.sql").read_text()
+
+
+@trial("trigger.watch")
+def _trigger_watch(far: Far) -> None:
+    """It runs until Ctrl-C, so that a file that is not SQL is enough here."""
+    far.change("DROP FUNCTION track_user CASCADE")
+    watching = far.started("trigger.watch")
+    query = "SELECT count(*) FROM pg_proc WHERE proname = 'track_user'"
+    try:
+        until(lambda: far.value(query) == 1)
+    finally:
+        watching.send_signal(signal.SIGINT)
+        assert watching.wait(30) == 130
 
 
 @trial("mask.suggest")

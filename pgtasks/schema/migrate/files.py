@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from alembic.autogenerate import RevisionContext
@@ -103,6 +105,36 @@ def merge(scripts: Scripts, message: str) -> Written:
         if script is None:
             raise Failed("Alembic wrote no file")
         return Written(state.revision(script, scripts), heads)
+
+
+def new_with(
+    scripts: Scripts,
+    message: str,
+    *,
+    upgrade: Callable[[Sequence[str]], str],
+    downgrade: Callable[[Sequence[str]], str],
+) -> Written:
+    """Write a revision file with these bodies, made from the sources of all before, oldest first.
+
+    No connection is opened.
+    """
+    _check_message(message)
+    with bare(scripts) as (config, directory):
+        _check_single_head(directory)
+        earlier = [Path(script.path) for script in directory.walk_revisions()][::-1]
+        sources = [path.read_text(encoding="utf-8") for path in earlier]
+        script = directory.generate_revision(
+            rev_id(),
+            message,
+            head="head",
+            config=config,
+            upgrades=upgrade(sources),
+            downgrades=downgrade(sources),
+            imports="",
+        )
+        if script is None:
+            raise Failed("Alembic wrote no file")
+        return Written(state.revision(script, scripts))
 
 
 def arguments(message: str, *, autogenerate: bool) -> dict[str, Any]:

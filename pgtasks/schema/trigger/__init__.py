@@ -18,6 +18,8 @@ drop         drop triggers by name or table, or orphans
 touch        the tables that a statement of a migration touches
 detached     a trigger that is dropped for a while
 step         keep triggers in step with migrations
+add          files of the library's own triggers, whose texts are in library/
+watch        apply the files whenever one is saved
 cases        the tests of triggers, SQL files with expectations in comments
 trial        run them, each in a transaction that is rolled back
 tap          their results as TAP and as JUnit's XML
