@@ -271,7 +271,7 @@ def reset(
     json=False,
     dry=False,
 ):
-    """Build the database anew from its files; db.undo takes that back."""
+    """Build the database anew from its files, with an undo."""
     with run(c, env=env, json=json, dry=dry, journaled=True) as r:
         from dataclasses import replace
 
@@ -281,7 +281,7 @@ def reset(
         r.look()
         target = r.target if seeds else replace(r.target, seeds=())
         talk = {"scale": scale, "protection": r.protection}
-        setup = prepare(r.project, target, r.identity, **talk)
+        setup = replace(prepare(r.project, target, r.identity, **talk), target=r.target)
         with r.replacing(confirm=confirm) as permit:
             done = reset(
                 *(permit.lock, setup),
@@ -294,7 +294,7 @@ def reset(
 
 @task(help={"leave_behind": _LEAVE})
 def drop_tables(c, env=None, leave_behind=False, confirm=None, json=False, dry=False):
-    """Drop all that is in the database; db.undo takes that back."""
+    """Drop all that is in the database, with an undo."""
     with run(c, env=env, json=json, dry=dry, journaled=True) as r:
         from pgtasks.schema.reset import reset
 

@@ -115,6 +115,11 @@ class Setup:
         result = "done" if changed else "unchanged"
         return Step("seeds", result, text, details=outcome.as_json())
 
+    def _no_seeds(self) -> str:
+        if self.target.seeds:
+            return "left out"
+        return f"environment {self.target.environment!r} names none"
+
     def _check(self, lock: Lock) -> Step:
         files = trigger.read(self.project)
         parts = []

@@ -268,6 +268,7 @@ def normal(line: str) -> str:
     )
     line = re.sub(r"only (\d+ \((system|wheel)\)(, )?)+", "only SERVERS", line)
     line = re.sub(r"\d{8}T\d{6}Z-[0-9a-f]+", "ID", line)
+    line = re.sub(r"(?<![0-9a-z])(?=[a-f]*\d)[0-9a-f]{12}(?![0-9a-z])", "REVISION", line)
     line = re.sub(r"__(new|old)_\w+", r"__\1_ID", line)
     line = re.sub(r"/\S*pgtasks-\S*|/var/run/postgresql\S*|\S*/\.pgtasks/\S*", "PATH", line)
     line = re.sub(r"\b[\w.-]+@[\w.-]+(?=\s)", "WHO", line)

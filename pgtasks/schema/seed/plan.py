@@ -28,6 +28,10 @@ class SeedPlan:
         """Return the lines for --dry."""
         return [f"would load {each.name}{self._at(each)} from {each.shown}" for each in self.sets]
 
+    def sentence(self) -> str:
+        """Return the names of the sets: `core, clinic at scale small (2)`."""
+        return ", ".join(f"{each.name}{self._at(each)}" for each in self.sets)
+
     def _at(self, seed: SeedSet) -> str:
         return f" at scale {self.scale} ({seed.scales[self.scale]})" if seed.scales else ""
 
