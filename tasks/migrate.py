@@ -177,6 +177,24 @@ def check(c, env=None, since=None, json=False):
         r.finish(checked, check=checked.check)
 
 
+@task(
+    help={
+        "to": f"target: {_TO} (default: head)",
+        "down": "take the revisions back and compare the schema (default); --no-down omits it",
+    }
+)
+def rehearse(c, env=None, to="head", down=True, confirm=None, json=False, dry=False):
+    """Migrate a copy, trace its locks, migrate it back. Example: inv migrate.rehearse --dry"""
+    with run(c, env=env, json=json, dry=dry, journaled=True) as r:
+        from pgtasks.schema.migrate.rehearse import Rehearsed, rehearse
+
+        scripts, _, identity = _place(r)
+        with r.replacing(confirm=confirm) as permit:
+            talk = {"agreed": permit.agreed, "console": r.console}
+            done = rehearse(scripts, permit.lock, r.host, identity, to=to, back=down, **talk)
+        r.finish(done, check=done.check if isinstance(done, Rehearsed) else lambda: None)
+
+
 @task
 def history(c, env=None, json=False):
     """List the revisions, and which of them the database has."""

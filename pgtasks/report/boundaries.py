@@ -57,6 +57,11 @@ MIGRATE = (
     "migrate.triggers",  # the trigger files agree with the database
     "migrate.verified",  # the database was compared with the files
 )
+REHEARSE = (
+    "rehearse.copied",  # the copy is whole
+    "rehearse.upgraded",  # its revisions are applied
+    "rehearse.compared",  # they are taken back, and its schema is compared
+)
 SWAP = (
     "swap.ready",  # the lock is held, the statement is not sent yet
     "swap.done",  # the statement has returned
@@ -78,7 +83,7 @@ RESET = (
 )
 RESTORES = (*RESTORE_SENT, *RESTORE_ANEW, *RESTORE)
 COPIES = (*COPY, *COPY_ANEW)
-ALL = (*BACKUP, *TRANSFER, *RESTORES, *COPIES, *SWAP, *UNDO, *CLONE, *RESET, *MIGRATE)
+ALL = (*BACKUP, *TRANSFER, *RESTORES, *COPIES, *SWAP, *UNDO, *CLONE, *RESET, *MIGRATE, *REHEARSE)
 
 
 def boundary(step: str) -> None:

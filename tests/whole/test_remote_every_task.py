@@ -547,6 +547,16 @@ def _migrate_check(far: Far) -> None:
     assert [each["findings"][0]["rule"] for each in linted] == ["ban-drop-table"]
 
 
+@trial("migrate.rehearse")
+def _rehearse(far: Far) -> None:
+    revision(
+        far.root / "migrations", "more", "0001", "op.execute('ALTER TABLE users ADD more int')"
+    )
+    done = far.document("migrate.rehearse", "--no-down")
+    assert [each["table"] for each in done["locks"]] == ["public.users"]
+    assert far.document("migrate.status")["state"] == "behind"
+
+
 @trial("migrate.merge")
 def _merge(far: Far) -> None:
     """It writes a file of the project, and does not log in."""

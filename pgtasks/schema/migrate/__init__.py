@@ -18,6 +18,9 @@ upgrade    migrate.up, with the trigger files
 downgrade  migrate.down, with the backup that has what it loses
 models     compare the models of the project with a database
 check      migrate.check: heads, models, lint
+rehearse   migrate.rehearse: all of it on a copy
+copying    the copy on which it is rehearsed
+locks      trace the table locks of revisions
 files      write revision files: new, empty, a merge
 history    list the revisions, and which of them a database has
 stamp      write the version table, without running a migration

@@ -32,6 +32,7 @@ class Ledger:
     """
 
     def __init__(self, lock_timeout: Milliseconds = LOCK_TIMEOUT) -> None:
+        self.revision = ""
         self.committed: list[str] = []
         self.sent: list[str] = []
         self._lock_timeout = f"{lock_timeout}ms" if lock_timeout else "0"
@@ -55,8 +56,9 @@ class Ledger:
             for name, listener in listeners:
                 event.remove(Engine, name, listener)
 
-    def revision_done(self) -> None:
-        """Clear the record, because the revision has ended."""
+    def begin(self, revision: str) -> None:
+        """Clear the record, because another revision begins."""
+        self.revision = revision
         self.committed.clear()
         self._open.clear()
 

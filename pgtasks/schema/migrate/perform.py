@@ -171,7 +171,7 @@ class _Perform:
         assert context.connection is not None
         planning.check_unmoved(heads, made.state.current)
         for move in planning.moves(directory, made.direction, made.target, heads, made.state):
-            ledger.revision_done()
+            ledger.begin(move.revision.revision)
             self._began = True
             began = time.monotonic()
             move.migration_fn = self._triggers.around(
