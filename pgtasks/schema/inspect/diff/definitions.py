@@ -17,6 +17,7 @@ from pgtasks.server.quoting import quoted
 _GRANT = re.compile(r"GRANT ([A-Z ]+(?:,[A-Z ]+)*) ON (.*?);?")
 _STATE = re.compile(r"\nALTER (?:FOREIGN )?TABLE [^;]* (\w+(?: \w+)?) TRIGGER [^;]*;\s*\Z")
 _STATES = {"DISABLE": "disabled", "ENABLE REPLICA": "on replicas only", "ENABLE ALWAYS": "always"}
+_HEAD = ("ENCODING", "STDSTRINGS", "SEARCHPATH")  # of each archive
 # Kinds that belong to a table or another object, and what they are called where that one is
 # missing, too: they are not named then.
 _PARTS = {
@@ -60,13 +61,14 @@ def compare(left: Side, right: Side, access: Access) -> Definitions:
 
     Servers of two majors print the same definition differently; such texts are only named.
     """
-    ours, theirs = (entries.schema(side.entries, access) for side in (left, right))
+    texts = _by_key(left.entries), _by_key(right.entries)
+    same = {key for key, group in texts[0].items() if _raw(group) == _raw(texts[1].get(key, ()))}
+    ours, theirs = (entries.schema(_without(same, side.entries), access) for side in (left, right))
     differing = sorted(
         key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)
     )
     alike = (left.major, left.dumped_by) == (right.major, right.dumped_by)
     printed = set() if alike else set(entries.compare_across(theirs, ours).anew)
-    texts = _by_key(left.entries), _by_key(right.entries)
     sides = left.name, right.name
     missing = (
         [key for key in differing if key not in theirs],
@@ -86,10 +88,19 @@ def compare(left: Side, right: Side, access: Access) -> Definitions:
             printed.discard(key)
     return Definitions(
         tuple(sorted(changes, key=lambda change: change.name)),
-        len(ours.keys() | theirs.keys()),
+        len(ours.keys() | theirs.keys()) + sum(key[0] not in _HEAD for key in same),
         tuple(sorted(printed)),
         missing,
     )
+
+
+def _raw(group: Iterable[Entry]) -> list[tuple[str, bytes, bytes, tuple[str, ...]]]:
+    """Return what pg_restore would use of these entries, to find equal ones fast."""
+    return [(entry.owner, entry.definition, entry.copy, entry.rest) for entry in group]
+
+
+def _without(keys: Collection[Key], archive: Iterable[Entry]) -> Iterator[Entry]:
+    return (entry for entry in archive if (entry.desc, entry.namespace, entry.tag) not in keys)
 
 
 def _by_key(archive: Iterable[Entry]) -> dict[Key, list[Entry]]:
