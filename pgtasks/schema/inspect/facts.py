@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -279,6 +280,7 @@ class Grant:
         return self.role, ", ".join(self.privileges)
 
 
+@functools.cache
 def short_type(name: str) -> str:
     """Return the usual short form of a type's name: `timestamptz`, `varchar(40)`."""
     for pattern, short in _LONG:

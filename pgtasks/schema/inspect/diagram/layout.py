@@ -163,7 +163,7 @@ def _centers(arranged: Layers, heights: Mapping[int, float]) -> dict[int, float]
     centers = dict[int, float]()
     for layer in arranged.layers:
         centers |= zip(layer, _apart(layer, [0.0] * len(layer), heights), strict=True)
-    sweeps = _SWEEPS if len(centers) < _MANY else _SWEEPS // 3
+    sweeps = _SWEEPS if len(centers) < _MANY else _SWEEPS // 4
     for sweep in range(sweeps):
         rightwards = sweep % 2 == 0
         order = arranged.layers if rightwards else arranged.layers[::-1]
