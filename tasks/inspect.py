@@ -87,8 +87,8 @@ def activity(c, env=None, json=False):
 @task(
     iterable=["without"],
     help={
-        "left": "an environment; or a backup, or the word models",
-        "right": "an environment; or a backup: an ID, latest, a path; or the word models",
+        "left": "an environment; or a backup, a schema file (.sql), the word models",
+        "right": "an environment; or a backup: an ID, latest, a path; a file; the word models",
         "rows": "compare the rows of all tables, too",
         "without": "parts to leave out: owners, grants, extensions, settings, roles (a list)",
         "text": "show how definitions differ, line by line",
@@ -96,7 +96,7 @@ def activity(c, env=None, json=False):
     },
 )
 def diff(c, left, right, rows=False, without=None, text=False, sql=False, json=False):
-    """Compare two environments, or one with a backup or the models.
+    """Compare two environments, or one with a backup, a file, the models.
 
     inv inspect.diff dev prod
     """

@@ -12,7 +12,7 @@ from servers import Cluster
 from shops import two_revisions
 
 from pgtasks.errors import Failed, NotProven, Refused
-from pgtasks.schema.inspect.diff import columns, models
+from pgtasks.schema.inspect.diff import columns, models, schema_file
 from pgtasks.schema.inspect.diff.compare import left_out
 from pgtasks.schema.inspect.diff.outcome import Diff
 from pgtasks.schema.inspect.diff.perform import Options, Place, databases
@@ -81,6 +81,10 @@ def compared(cluster: Cluster, pair: tuple[str, str], **options: Any) -> Diff:
 
 def words(diff: Diff) -> dict[str, str]:
     return {change.name: change.words for change in diff.changes}
+
+
+def in_json(document: str) -> dict[str, str]:
+    return {each["name"]: each["difference"] for each in json.loads(document)["differences"]}
 
 
 def test_two_of_the_same_schema(cluster: Cluster, pair: tuple[str, str]) -> None:
@@ -214,6 +218,19 @@ def test_two_majors_say_what_they_could_not_compare(
     assert "column name: character varying(40) NOT NULL in dev, " in table
 
 
+def test_what_a_server_prints_in_another_way_after_a_load(
+    cluster: Cluster, pair: tuple[str, str]
+) -> None:
+    cluster.psql(
+        pair[0], "CREATE TABLE t (kind varchar(9) CONSTRAINT kinds CHECK (kind IN ('a', 'b')))"
+    )
+    text = "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = 'kinds'"
+    printed = cluster.value(text, pair[0])
+    cluster.psql(pair[1], f"CREATE TABLE t (kind varchar(9) CONSTRAINT kinds {printed})")
+    assert cluster.value(text, pair[1]) != printed  # else this tests nothing
+    assert compared(cluster, pair).equal
+
+
 def test_columns_of_a_table() -> None:
     text = "CREATE TABLE a.b (\n    id integer NOT NULL,\n    {}\n)\nPARTITION BY LIST (id);"
     one = text.format("name text DEFAULT 'a,\nb'::text,\n    CONSTRAINT ok CHECK ((id > 0))")
@@ -278,9 +295,7 @@ def test_the_models(
     )
     found = inv("inspect.diff", "dev", "models", "--json")
     assert found.returncode == 5
-    assert {
-        each["name"]: each["difference"] for each in json.loads(found.stdout)["differences"]
-    } == {
+    assert in_json(found.stdout) == {
         "column notes.extra": "not in the models",
         "index extra of notes": "not in the models",
     }
@@ -299,3 +314,38 @@ def test_the_models(
 def test_a_difference_of_alembic(difference: str, name: str, words: str) -> None:
     change = models.change(difference)
     assert (change.name, change.words) == (name, words)
+
+
+def test_a_schema_file(
+    project: Path, inv: Callable[..., Any], cluster: Cluster, database: str
+) -> None:
+    cluster.psql(database, f"{SHOP} COMMENT ON TABLE person IS $$\n\n-- table public.none\nx$$")
+    assert inv("schema.write", "--file", "all.sql").returncode == 0
+    same = inv("inspect.diff", "all.sql", "dev")
+    assert same.returncode == 0, (same.stdout, same.stderr)
+    assert "not compared: owners, grants and labels" in same.stdout
+    cluster.psql(
+        database,
+        "ALTER TABLE person DISABLE TRIGGER touch, ADD born date; DROP VIEW named;"
+        "CREATE TABLE more ();",
+    )
+    found = inv("inspect.diff", "all.sql", "dev", "--json")
+    assert found.returncode == 5, found.stderr
+    assert in_json(found.stdout) == {
+        "table public.more": "only in dev",
+        "table public.person": "column born only in dev",
+        "trigger public.person.touch": "enabled in all.sql, disabled in dev",
+        "view public.named": "only in all.sql",
+    }
+    (project / "bad.sql").write_text("SELECT 1;\nCREATE TABEL x ();\n")
+    refused = inv("inspect.diff", "dev", "bad.sql")
+    assert refused.returncode == 3
+    assert refused.stderr.splitlines()[-1].startswith("error: bad.sql:2: ")
+
+
+def test_statements_without_names_have_their_first_words() -> None:
+    text = "SET x = 1;\nCREATE TABLE  a.b (id int);\nALTER TABLE a.b\n  ADD UNIQUE (id);"
+    assert list(schema_file.statements(text, "f")) == [
+        "create table a.b",
+        "alter table a.b add unique",
+    ]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from pgtasks.schema import printed as printed_form
 from pgtasks.schema.inspect.diff import columns
 from pgtasks.schema.inspect.diff.change import Change, only
 from pgtasks.schema.inspect.diff.side import Side
@@ -15,8 +16,9 @@ from pgtasks.server.proof.toc import Entry
 from pgtasks.server.quoting import quoted
 
 _GRANT = re.compile(r"GRANT ([A-Z ]+(?:,[A-Z ]+)*) ON (.*?);?")
-_STATE = re.compile(r"\nALTER (?:FOREIGN )?TABLE [^;]* (\w+(?: \w+)?) TRIGGER [^;]*;\s*\Z")
+_STATE = re.compile(r"\nALTER (?:FOREIGN )?TABLE [^;]* (\w+(?: \w+)?) TRIGGER [^;]*;?\s*\Z")
 _STATES = {"DISABLE": "disabled", "ENABLE REPLICA": "on replicas only", "ENABLE ALWAYS": "always"}
+_PUBLIC = ("SCHEMA", "", "public")  # which pg_dump lists only if it was changed
 _HEAD = ("ENCODING", "STDSTRINGS", "SEARCHPATH")  # of each archive
 # Kinds that belong to a table or another object, and what they are called where that one is
 # missing, too: they are not named then.
@@ -71,8 +73,8 @@ def compare(left: Side, right: Side, access: Access) -> Definitions:
     printed = set() if alike else set(entries.compare_across(theirs, ours).anew)
     sides = left.name, right.name
     missing = (
-        [key for key in differing if key not in theirs],
-        [key for key in differing if key not in ours],
+        [key for key in differing if key not in theirs and key not in printed],
+        [key for key in differing if key not in ours and key not in printed],
     )
     changes = [
         *_missing(missing[0], texts[0], left.name),
@@ -81,8 +83,14 @@ def compare(left: Side, right: Side, access: Access) -> Definitions:
     for key in differing:
         if key not in ours or key not in theirs:
             continue
-        both = _text(texts[0][key]), _text(texts[1][key])
-        words = _owners(key, ours, theirs, sides) or _words(key, both, sides, plain=alike)
+        groups = texts[0][key], texts[1][key]
+        both = _text(groups[0]), _text(groups[1])
+        words = _owners(key, ours, theirs, sides)
+        if not words and _normal(key, both[0]) == _normal(key, both[1]):
+            printed.discard(key)
+            words = _elsewhere(*groups)
+        elif not words:
+            words = _words(key, both, sides, plain=alike)
         if words:
             changes.append(Change(entries.name(key), words, texts=both))
             printed.discard(key)
@@ -92,6 +100,19 @@ def compare(left: Side, right: Side, access: Access) -> Definitions:
         tuple(sorted(printed)),
         missing,
     )
+
+
+def _normal(key: Key, text: str) -> str | list[str]:
+    """Return a definition in the form that is the same for all servers."""
+    if key[0] in ("ACL", "DEFAULT ACL"):
+        return sorted(privileges(text))
+    return printed_form.normalized(key[0], text)
+
+
+def _elsewhere(ours: Sequence[Entry], theirs: Sequence[Entry]) -> str:
+    """Return how objects of the same definition differ: pg_dump keeps their place apart."""
+    places = [[entry.rest[:2] for entry in group] for group in (ours, theirs)]
+    return "" if places[0] == places[1] else "in another tablespace, or by another access method"
 
 
 def _raw(group: Iterable[Entry]) -> list[tuple[str, bytes, bytes, tuple[str, ...]]]:
@@ -126,6 +147,9 @@ def _missing(
         if whole != key:
             parts[whole][_PARTS[key[0]]] = None
     for whole, kinds in parts.items():
+        if whole == _PUBLIC:
+            yield Change(entries.name(whole), f"not as in a new database in {side}", side)
+            continue
         yield only(entries.name(whole), side, f", with its {', '.join(kinds)}" if kinds else "")
 
 
@@ -159,15 +183,19 @@ def _words(key: Key, texts: tuple[str, str], sides: tuple[str, str], *, plain: b
     """Return how two definitions differ; empty if the texts are not `plain` and not parsed."""
     if key[0] in ("TABLE", "FOREIGN TABLE") and (found := columns.words(*texts, sides)):
         return found
-    if key[0] == "TRIGGER":
-        states = [_state(text) for text in texts]
-        if states[0] != states[1]:
-            return ", ".join(
-                f"{state} in {side}" for state, side in zip(states, sides, strict=True)
-            )
+    if key[0] == "TRIGGER" and (found := states(texts, sides)):
+        return found
     if key[0] in ("ACL", "DEFAULT ACL"):
         return _grants(texts, sides)
     return "defined differently" if plain else ""
+
+
+def states(texts: tuple[str, str], sides: tuple[str, str]) -> str:
+    """Return the states of a trigger in two definitions, empty if they are the same."""
+    both = [_state(text) for text in texts]
+    if both[0] == both[1]:
+        return ""
+    return ", ".join(f"{state} in {side}" for state, side in zip(both, sides, strict=True))
 
 
 def _state(text: str) -> str:
@@ -182,7 +210,7 @@ def _grants(texts: tuple[str, str], sides: tuple[str, str]) -> str:
         for side, those in ((sides[0], ours - theirs), (sides[1], theirs - ours))
         for line in sorted(those)
     ]
-    return "; ".join(lines) or "in another order"
+    return "; ".join(lines)
 
 
 def privileges(text: str) -> Iterator[str]:

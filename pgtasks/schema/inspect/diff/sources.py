@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -13,14 +13,14 @@ from pgtasks.backup.store.choice import holds_backup
 from pgtasks.cli.run import Run
 from pgtasks.cli.source import beside
 from pgtasks.errors import Refused
-from pgtasks.schema.inspect.diff import models
+from pgtasks.schema.inspect.diff import models, schema_file
 from pgtasks.schema.inspect.diff.outcome import Diff
 from pgtasks.schema.inspect.diff.perform import Options, Place, databases, with_backup
 from pgtasks.server.reach import Reached
 from pgtasks.settings.project import Project, normalize
 
-Kind = Literal["environment", "backup", "models"]
-MODELS = "models"
+Kind = Literal["environment", "backup", "file", "models"]
+MODELS, _SQL = "models", ".sql"
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,16 @@ class Named:
 def named(project: Project, word: str) -> Named:
     """Return what a word means, raising Refused if it means nothing.
 
-    An environment goes before all else. `models` are those of the project. A backup is a path,
-    ENVIRONMENT/DATABASE/ID in the folder of backups, an ID, or `latest`.
+    An environment goes before all else. `models` are those of the project; a schema file is a path
+    of a file. A backup is a path, ENVIRONMENT/DATABASE/ID in the folder of backups, an ID, or
+    `latest`.
     """
     if normalize(word) in project.environments():
         return Named("environment", normalize(word))
     if word == MODELS:
         return Named("models", word)
+    if Path(word).suffix == _SQL and Path(word).is_file():
+        return Named("file", word)
     inside = project.folder("backups") / word
     if os.sep in word and not Path(word).exists() and holds_backup(inside):
         return Named("backup", str(inside))
@@ -73,4 +76,8 @@ def compare(run: Run, reached: Reached, words: tuple[str, str], options: Options
         return with_backup(place, word, finder.find(meant.name), options, first=first)
     if options.sql or options.rows:
         raise Refused("--sql and --rows are for environments and backups")
-    return models.with_models(run.project, place.name, reached, first=first)
+    if meant.kind == "file":
+        found = schema_file.with_file(word, Path(word), place.name, reached, first=first)
+    else:
+        found = models.with_models(run.project, place.name, reached, first=first)
+    return replace(found, with_text=options.text)
