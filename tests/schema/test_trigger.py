@@ -810,6 +810,71 @@ def test_the_function_of_a_trigger_is_checked_before(
     trigger.apply(files("", ON_NOTES), notes)
 
 
+def test_bodies_are_checked_where_plpgsql_check_is_installed(
+    system_cluster: Cluster, fresh_database: Callable[..., str]
+) -> None:
+    available = "SELECT count(*) FROM pg_available_extensions WHERE name = 'plpgsql_check'"
+    if not system_cluster.value(available):
+        pytest.skip("no plpgsql_check: apt-get install postgresql-15-plpgsql-check")
+    target = system_cluster.target(fresh_database(system_cluster))
+    system_cluster.execute(
+        TABLE + 'CREATE SCHEMA "the check"; CREATE EXTENSION plpgsql_check SCHEMA "the check"',
+        target.database,
+    )
+    wrong = TOUCH.replace("NEW.at := now();", "\n    NEW.nowhere := 1;")
+    with pytest.raises(
+        Failed, match=r'^sql/1\.sql:8: touch\(\): record "new" has no field "nowhere"; nothing was'
+    ):
+        trigger.apply(files(wrong, ON_NOTES), target)
+    assert set(states(trigger.verify(files(TOUCH, ON_NOTES), target)).values()) == {"MISSING"}
+    unused = TOUCH.replace("BEGIN", "DECLARE\n    unused int;\nBEGIN")
+    moved = (
+        "CREATE FUNCTION moved() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog"
+        " AS $$ BEGIN PERFORM count(id) FROM after; RETURN NULL; END $$;"
+        "CREATE OR REPLACE TRIGGER moved AFTER INSERT ON notes REFERENCING NEW TABLE AS after"
+        " FOR EACH STATEMENT EXECUTE FUNCTION moved();"
+    )
+    applied = trigger.apply(files(unused, ON_NOTES, moved), target)
+    assert applied.warnings == ('sql/1.sql:7: touch(): unused variable "unused" (warning)',)
+    assert not trigger.verify(files(unused, ON_NOTES, moved), target).faults()
+    assert trigger.apply(files(unused, ON_NOTES, moved), target).warnings == ()
+
+
+def test_grants_and_tables_beside_functions_are_compared(
+    plain: Callable[..., str], cluster: Cluster, notes: Target
+) -> None:
+    role = plain()
+    made = files(
+        TOUCH,
+        "CREATE TABLE IF NOT EXISTS public.logged (id int);"
+        " REVOKE EXECUTE ON FUNCTION touch() FROM PUBLIC;"
+        f" GRANT ALL ON FUNCTION public.touch() TO {role};",
+    )
+    before = trigger.verify(made, notes)
+    assert before.unknown == ()
+    assert [(each.kind, each.name, each.state) for each in before.findings[1:]] == [
+        ("table", "public.logged", "MISSING"),
+        ("grant", "REVOKE EXECUTE ON touch() FROM PUBLIC", "MISSING"),
+        ("grant", f"GRANT EXECUTE ON public.touch() TO {role}", "MISSING"),
+    ]
+    assert "+REVOKE EXECUTE ON touch() FROM PUBLIC" in trigger.diff(made, notes).lines()
+    trigger.apply(made, notes)
+    assert not trigger.verify(made, notes).faults()
+    assert trigger.apply(made, notes).changes == ()
+    cluster.execute(
+        f"GRANT EXECUTE ON FUNCTION touch() TO PUBLIC; REVOKE ALL ON FUNCTION touch() FROM {role}",
+        notes.database,
+    )
+    assert len(trigger.verify(made, notes).faults()) == 2
+    planned = [(each.what, each.kind) for each in trigger.plan(made, notes).changes]
+    assert planned == [("replaced", "grant")] * 2
+    assert [each.name for each in trigger.apply(made, notes).changes] == ["touch()"]
+    assert not trigger.verify(made, notes).faults()
+    other = "GRANT EXECUTE ON FUNCTION touch() TO CURRENT_USER; GRANT EXECUTE ON FUNCTION touch TO"
+    kept = trigger.verify(files(TOUCH, f"{other} {role}; CREATE TABLE IF NOT EXISTS a ()"), notes)
+    assert kept.unknown == ("sql/2.sql:1: Grant", "sql/2.sql:1: Grant", "sql/2.sql:1: Create")
+
+
 def test_two_hundred_installed_triggers_are_compared_in_time(
     cluster: Cluster, notes: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:

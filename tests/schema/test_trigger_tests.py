@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -147,12 +148,37 @@ def test_unknown_expectations_and_files_are_refused(project: Path) -> None:
         cases.read(load(project), ["one", "three"])
 
 
-def test_lines_of_pgtap_are_checks(target: Target, cluster: Cluster) -> None:
-    """Where the extension is installed; this stands in for it."""
-    lines = "VALUES ('1..2'), ('ok 1 - a'), (E'not ok 2 - b\\n# have: 1\\n# want: 2')"
-    assert trial.run([suite(lines)], target).checks == ()
-    tested = trial.tap_lines([("1..2",), ("ok 1 - a",), ("not ok 2 - b\n# have: 1\n# want: 2",)])
-    assert tested == [("a", ""), ("b", "not ok; have: 1; want: 2")]
+PGTAP = """
+SELECT plan(3);
+SELECT ok(true, 'it is');
+SELECT is(1, 2, 'one is two');
+-- a plain check beside them
+SELECT true;
+SELECT throws_ok('SELECT 1/0', '22012', NULL, 'it fails');
+SELECT * FROM finish();
+"""
+
+
+def test_lines_of_pgtap_are_checks(
+    system_cluster: Cluster, fresh_database: Callable[..., str]
+) -> None:
+    """Where the extension is installed; elsewhere a text is a text."""
+    target = system_cluster.target(fresh_database(system_cluster))
+    lines = [("1..2",), ("ok 1 - a",), ("not ok 2 - b\n# have: 1\n# want: 2",)]
+    assert trial.tap_lines(lines) == [("a", ""), ("b", "not ok; have: 1; want: 2")]
+    assert trial.run([suite("VALUES ('ok 1 - a')")], target).checks == ()
+    available = "SELECT count(*) FROM pg_available_extensions WHERE name = 'pgtap'"
+    if not system_cluster.value(available):
+        pytest.skip("no pgTAP: apt-get install postgresql-15-pgtap")
+    system_cluster.execute("CREATE EXTENSION pgtap", target.database)
+    tested = trial.run([suite(PGTAP)], target)
+    assert [(each.name, bool(each.fault)) for each in tested.checks] == [
+        ("it is", False),
+        ("one is two", True),
+        ("a plain check beside them", False),
+        ("it fails", False),
+    ]
+    assert "have: 1; want: 2" in tested.faults()[0].fault
 
 
 def test_tap_and_junit(inv: Any, project: Path, cluster: Cluster, database: str) -> None:

@@ -4,6 +4,7 @@ files        the project's SQL files of functions and triggers
 rules        triggers for every table with certain columns
 sources      all of these, in order
 expected     the functions and triggers that the files describe
+beside       statements beside them that can be compared
 installed    the functions and triggers in the catalog
 normalize    normal forms, to compare two definitions
 expression   compare two expressions as the server plans them

@@ -15,7 +15,7 @@ from pgtasks.errors import Failed, PgtasksError, Refused
 from pgtasks.schema.trigger import checks, choice, expected, fingerprint, installed, rules
 from pgtasks.schema.trigger.expected import Expected, Step
 from pgtasks.schema.trigger.files import SqlFile, Statement
-from pgtasks.schema.trigger.verify import compare, prepare
+from pgtasks.schema.trigger.verify import Difference, compare, prepare
 from pgtasks.server import connection, interrupt
 from pgtasks.server.connection import Connection
 from pgtasks.server.errors import translate, translated
@@ -88,7 +88,7 @@ def plan(files: Sequence[SqlFile], target: Target) -> Applied:
         first = lacking[0]
         raise Failed(f"{first.where}: {first.name} cannot be made: {first.note}")
     changes = [
-        Change("created" if each.state == "MISSING" else "replaced", each.kind, each.name)
+        Change(_way(each), each.kind, each.name)
         for each in verification.findings
         if each.state not in ("INSTALLED", "ORPHAN")
     ]
@@ -101,6 +101,11 @@ def plan(files: Sequence[SqlFile], target: Target) -> Applied:
         seconds=0.0,
         planned=True,
     )
+
+
+def _way(finding: Difference) -> str:
+    created = finding.state == "MISSING" and finding.kind != "grant"
+    return "created" if created else "replaced"
 
 
 def apply(files: Sequence[SqlFile], target: Target) -> Applied:
@@ -151,7 +156,9 @@ def _applied(conn: Connection, described: Expected, steps: list[Step]) -> list[C
         _run(conn, step.statement)
     if any(not step.objects for step in steps):
         steps += _run_again(conn, described, done=steps)
-    fingerprint.leave(conn, described, {each for step in steps for each in step.objects})
+    objects = {each for step in steps for each in step.objects}
+    described.warnings += checks.check_bodies(conn, described, objects)
+    fingerprint.leave(conn, described, objects)
     after = installed.definitions(conn)
     with translated():
         conn.commit()

@@ -107,8 +107,10 @@ def _texts(conn: Connection, described: Expected, findings: Sequence[Difference]
             texts.append(_of_function(conn, function, each))
         elif trigger is not None and each.state != "ORPHAN":
             texts.append(_of_trigger(trigger, actual.get(each.name), each.parts))
-        else:
+        elif each.state == "ORPHAN":
             texts.append((_of_orphan(actual[each.name]), []))
+        else:
+            texts.append(([], [each.name]))
     return texts
 
 

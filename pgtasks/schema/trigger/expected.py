@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from pgtasks.schema.trigger import beside
+from pgtasks.schema.trigger.beside import Beside
 from pgtasks.schema.trigger.files import SqlFile, Statement, statements
 from pgtasks.server import parser
 from pgtasks.server.quoting import quoted
@@ -101,6 +103,7 @@ class Expected:
     warnings: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
     droppers: list[Message] = field(default_factory=list)  # statements that drop, or may drop
+    beside: list[Beside] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
 
 
@@ -147,6 +150,9 @@ def _take(expected: Expected, statement: Statement) -> Iterator[tuple[str, str]]
         for trigger in states:
             expected.triggers[(trigger.table, trigger.name)] = trigger
             yield "trigger", trigger.shown
+    elif aside := beside.read(node, statement.where):
+        expected.beside.append(aside)
+        yield aside.kind, aside.name
     else:
         expected.unknown.append(f"{statement.where}: {_kind(node)}")
 

@@ -10,8 +10,8 @@ from pgtasks import report
 from pgtasks.database.properties import NAME_LISTS, split_names
 from pgtasks.errors import NotProven
 from pgtasks.report import typed
+from pgtasks.schema.trigger import beside, fingerprint, installed, rules
 from pgtasks.schema.trigger import expected as files_say
-from pgtasks.schema.trigger import fingerprint, installed, rules
 from pgtasks.schema.trigger.expected import Expected, Function, Trigger
 from pgtasks.schema.trigger.expression import Expressions
 from pgtasks.schema.trigger.files import SqlFile
@@ -29,8 +29,9 @@ STATES = ("INSTALLED", "OUTDATED", "DRIFTED", "CHANGED", "MISSING", "DISABLED", 
 
 @dataclass(frozen=True)
 class Difference:
-    """One function or trigger. `where` is file and line, empty for an orphan.
+    """One function or trigger, or a GRANT or table beside them.
 
+    `where` is file and line, empty for an orphan.
     `parts` are the parts of its definition that differ, `note` is for people.
 
     INSTALLED  the database has it as the file describes it
@@ -144,6 +145,7 @@ def compare(conn: Connection, described: Expected) -> Verification:
     findings = (
         *_functions(conn, expressions, described),
         *_triggers(conn, expressions, described),
+        *_beside(conn, described),
     )
     return Verification(findings, tuple(described.warnings), tuple(described.unknown))
 
@@ -168,6 +170,13 @@ def _functions(
         )
         notes = ", ".join(filter(None, (*differing, note)))
         yield replace(_finding(function, state, notes), parts=tuple(differing))
+
+
+def _beside(conn: Connection, described: Expected) -> Iterator[Difference]:
+    """Yield what is beside functions and triggers: it is in force or not."""
+    in_force = beside.in_force(conn, described.beside)
+    for each, holds in zip(described.beside, in_force, strict=True):
+        yield Difference(each.kind, each.name, "INSTALLED" if holds else "MISSING", each.where)
 
 
 def _finding(function: Function, state: str, note: str = "") -> Difference:
