@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pgtasks import __version__
-from pgtasks.schema import seed
-from pgtasks.schema.trigger.files import FOLDERS
+from pgtasks.schema import seed, trigger
 from pgtasks.settings.project import Project
 
 _DIGITS = 12
@@ -24,6 +23,8 @@ def digest(project: Project, seeds: tuple[str, ...], *facts: str) -> str:
     hashed = hashlib.sha256()
     for word in (__version__, *seeds, *facts):
         hashed.update(f"{word}\0".encode())
+    for source in trigger.read(project):
+        hashed.update(f"{source.name}\0{source.text}\0{source.rule!r}\0".encode())
     for path in _files(project, seeds):
         hashed.update(f"{os.path.relpath(path, project.root)}\0".encode())
         hashed.update(hashlib.sha256(path.read_bytes()).digest())
@@ -35,8 +36,6 @@ def _files(project: Project, seeds: tuple[str, ...]) -> Iterator[Path]:
     yield from (path for path in settings if path.is_file())
     migrations = project.folder("migrations")
     yield from sorted(path for path in migrations.rglob("*") if _counts(path))
-    for folder in FOLDERS:
-        yield from sorted((project.folder("sql") / folder).glob("*.sql"))
     known = seed.known(project)
     yield from (known[name].path for name in seeds if name in known)
 
