@@ -107,6 +107,12 @@ class Workspace:
                 sample.steps[step] = float(when) - sample.began
         return sample
 
+    def python(self, module: str, *words: str, **variables: str) -> Sample:
+        """Run a Python module in the project, as `python -m`."""
+        argv = [sys.executable, "-m", module, *words]
+        env = {**self._env(), **variables}
+        return measure.run(argv, cwd=self.project, env=env, postmasters=self.postmasters)
+
     def stock(self, *argvs: measure.Argv) -> Sample:
         """Run stock tools of the server's own version, which find it by its variables."""
         found = [[self.server.bin / str(argv[0]), *argv[1:]] for argv in argvs]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.cases import backup, clone, copy, memory, remote, restore, startup, swap, tiny
+from bench.cases import backup, clone, copy, memory, remote, restore, schema, startup, swap, tiny
 from bench.contest import Case
 
 ALL: dict[str, Case] = {
@@ -12,6 +12,7 @@ ALL: dict[str, Case] = {
     restore.NAME: restore.run,
     copy.NAME: copy.run,
     clone.NAME: clone.run,
+    schema.NAME: schema.run,
     swap.NAME: swap.run,
     memory.NAME: memory.run,
     remote.NAME: remote.run,

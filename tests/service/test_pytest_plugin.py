@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -162,6 +163,23 @@ def test_a_killed_run_leaves_nothing_to_the_next(shop: Path, run: Pytest) -> Non
     done = run("def test_one(notes):\n    assert notes() == 0\n")
     assert done.returncode == 0, done.stdout
     assert not [name for name in databases(shop) if "_test_" in name]
+
+
+def test_the_server_of_a_project_that_is_gone_is_removed(
+    shop: Path, run: Pytest, tmp_path: Path
+) -> None:
+    text = "def test_one(notes):\n    assert notes() == 0\n"
+    assert run(text).returncode == 0
+    other = tmp_path / "other"
+    shutil.copytree(shop, other)
+    gone = server.folder_of(load(other))
+    argv = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]
+    assert subprocess.run(argv, cwd=other, capture_output=True).returncode == 0
+    assert gone.exists()
+    shutil.rmtree(other)
+    assert run(text).returncode == 0
+    assert not gone.exists()
+    assert server.folder_of(load(shop)).exists()
 
 
 def test_a_template_that_cannot_be_built_is_one_line(shop: Path, run: Pytest) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from psycopg2 import sql
 
-from pgtasks.errors import Locked, Refused
+from pgtasks.errors import Locked, PgtasksError, Refused
 from pgtasks.host import private
 from pgtasks.server import connection, embedded
 from pgtasks.server.embedded import filelock
@@ -30,6 +30,8 @@ from pgtasks.settings.target import Target, from_environment
 
 _MEMORY = Path("/dev/shm")  # nosec B108
 _ROOM = 512 << 20  # bytes that must be free there
+_PREFIX = "pgtasks-test-"
+_ROOT = "project"  # a file with the path of the project
 _USED = "used"  # a file that is locked as long as a process uses the server
 _SETTINGS = {
     "fsync": "off",
@@ -87,6 +89,8 @@ def _in_memory(project: Project, target: Target | None, environment: str) -> Ite
     private.own(folder)
     private.folder(folder, mode=0o755)  # the server's account must enter it
     private.own(folder)
+    (folder / _ROOT).write_bytes(os.fsencode(project.root.resolve()))
+    _sweep(folder)
     server = TestServer(Target(environment, "", 0, "", ""))
     try:
         with _used(folder):
@@ -132,12 +136,27 @@ def _set(target: Target) -> None:
         connection.execute(conn, "SELECT pg_reload_conf()")
 
 
+def _sweep(own: Path) -> None:
+    """Remove the servers of projects that are gone."""
+    for folder in own.parent.glob(f"{_PREFIX}{os.geteuid()}-*"):
+        try:
+            private.own(folder)
+            root = Path(os.fsdecode((folder / _ROOT).read_bytes()))
+            if folder != own and not root.exists():
+                _remove(folder)
+        except (OSError, PgtasksError):
+            continue  # of another account, or in use
+
+
 def remove(project: Project) -> None:
-    """Stop the server in memory and delete its data, unless other processes use it."""
+    """Stop the server in memory and delete its data, raising Locked if other processes use it."""
     folder = folder_of(project)
-    if not folder.exists():
-        return
-    private.own(folder)
+    if folder.exists():
+        private.own(folder)
+        _remove(folder)
+
+
+def _remove(folder: Path) -> None:
     descriptor = filelock.take(folder / _USED)
     if descriptor is None:
         raise Locked("another run of the tests uses the server: let it finish")
@@ -151,7 +170,7 @@ def remove(project: Project) -> None:
 def folder_of(project: Project) -> Path:
     """Return the folder of the server in memory, or on the disk where memory has no room."""
     digest = hashlib.sha256(os.fsencode(project.root.resolve())).hexdigest()[:12]
-    return _place() / f"pgtasks-test-{os.geteuid()}-{digest}"
+    return _place() / f"{_PREFIX}{os.geteuid()}-{digest}"
 
 
 def _place() -> Path:
