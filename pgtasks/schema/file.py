@@ -16,6 +16,7 @@ from pgtasks.host import plainfile, tools
 from pgtasks.host.base import Host
 from pgtasks.report import typed
 from pgtasks.schema import printed
+from pgtasks.schema.trigger import fingerprint
 from pgtasks.server import connection, versiontable
 from pgtasks.server.connection import Connection
 from pgtasks.server.dump import describe
@@ -52,7 +53,7 @@ def text(target: Target, host: Host) -> str:
         revisions = list(_revisions(conn))
     toolset = tools.for_dump(tools.available(host, target), major, target)
     found = describe.described(target, host, toolset, encoding=encoding, options=_OPTIONS)
-    return "\n".join([_HEADER, *_statements(found), *revisions])
+    return "\n".join([_HEADER, *_statements(fingerprint.unmarked(found)), *revisions])
 
 
 def _revisions(conn: Connection) -> Iterator[str]:

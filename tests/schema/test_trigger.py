@@ -15,7 +15,8 @@ from servers import Cluster
 from triggers import ON_NOTES, TOUCH
 
 from pgtasks.errors import Failed, NotProven, Refused
-from pgtasks.schema import trigger
+from pgtasks.host.local import HERE
+from pgtasks.schema import file, trigger
 from pgtasks.schema.trigger.files import SqlFile
 from pgtasks.server import connection
 from pgtasks.settings.target import Target
@@ -344,6 +345,32 @@ def test_the_side_that_has_changed_is_named(cluster: Cluster, notes: Target) -> 
         drifted.check()
     assert [each.what for each in trigger.apply(files(*later), notes).changes] == ["replaced"] * 2
     assert cluster.value(comments, notes.database) == f"{mark}|mine: %\n{mark}"
+
+
+def test_fingerprints_are_no_difference_of_two_schemas(
+    cluster: Cluster, notes: Target, fresh_database: Callable[..., str]
+) -> None:
+    """One has the triggers by `apply`, the other by psql."""
+    other = replace(notes, database=fresh_database(cluster))
+    own = "COMMENT ON TRIGGER touch ON notes IS E'mine: ''\\\\\n%'"
+    cluster.execute(f"{TABLE} {TOUCH} {ON_NOTES} {own}", other.database)
+    trigger.apply(files(TOUCH, ON_NOTES), notes)
+    texts = [file.text(each, HERE) for each in (notes, other)]
+    assert "pgtasks: file" not in texts[0]
+    assert "COMMENT" not in texts[0]
+    trigger.apply(files(TOUCH, ON_NOTES.replace("INSERT OR", "")), notes)
+    cluster.execute(own, notes.database)
+    trigger.apply(files(TOUCH, ON_NOTES), notes)
+    assert fingerprint_of(cluster, notes) != ""
+    assert file.text(notes, HERE) == texts[1]
+
+
+def fingerprint_of(cluster: Cluster, target: Target) -> str:
+    query = (
+        "SELECT coalesce(substring(obj_description(oid, 'pg_trigger') FROM 'pgtasks: .*'), '')"
+        " FROM pg_trigger WHERE tgname = 'touch'"
+    )
+    return str(cluster.value(query, target.database))
 
 
 def test_a_role_that_may_not_comment_on_a_table_can_apply_a_trigger(

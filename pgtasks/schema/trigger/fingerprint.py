@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, replace
 
 from psycopg2 import errors as sqlstate
 from psycopg2 import sql
@@ -19,9 +19,12 @@ from pgtasks.schema.trigger import installed
 from pgtasks.schema.trigger.expected import Expected
 from pgtasks.server import connection
 from pgtasks.server.connection import Connection
+from pgtasks.server.proof.toc import Entry
 
 LONGEST = 200  # characters at the end of a comment that hold a fingerprint
 _LINE = re.compile(r"(?:\A|\n)pgtasks: file=([0-9a-f]{16}) database=([0-9a-f]{16})\Z")
+_IN_SQL = re.compile(rb"(?:\n|(?<='))pgtasks: file=[0-9a-f]{16} database=[0-9a-f]{16}(?=';)")
+_EMPTY = re.compile(rb" IS E?'';\s*\Z")
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,18 @@ def of(comment: str) -> Fingerprint | None:
 def without(comment: str) -> str:
     """Return a comment without its fingerprint."""
     return _LINE.sub("", comment)
+
+
+def unmarked(entries: Iterable[Entry]) -> Iterator[Entry]:
+    """Yield the entries of an archive, without fingerprints and comments that are nothing else."""
+    for entry in entries:
+        definition = entry.definition
+        if entry.desc == "COMMENT" and _IN_SQL.search(definition):
+            definition = _IN_SQL.sub(b"", definition)
+            if _EMPTY.search(definition):
+                continue
+            entry = replace(entry, definition=definition)
+        yield entry
 
 
 def judged(comment: str, *, file: str, database: str) -> tuple[str, str]:

@@ -10,6 +10,7 @@ from pgtasks.schema import printed as printed_form
 from pgtasks.schema.inspect.diff import columns
 from pgtasks.schema.inspect.diff.change import Change, only
 from pgtasks.schema.inspect.diff.side import Side
+from pgtasks.schema.trigger import fingerprint
 from pgtasks.server.proof import entries
 from pgtasks.server.proof.entries import Access, Key
 from pgtasks.server.proof.toc import Entry
@@ -63,9 +64,10 @@ def compare(left: Side, right: Side, access: Access) -> Definitions:
 
     Servers of two majors print the same definition differently; such texts are only named.
     """
-    texts = _by_key(left.entries), _by_key(right.entries)
+    archives = [tuple(fingerprint.unmarked(side.entries)) for side in (left, right)]
+    texts = _by_key(archives[0]), _by_key(archives[1])
     same = {key for key, group in texts[0].items() if _raw(group) == _raw(texts[1].get(key, ()))}
-    ours, theirs = (entries.schema(_without(same, side.entries), access) for side in (left, right))
+    ours, theirs = (entries.schema(_without(same, archive), access) for archive in archives)
     differing = sorted(
         key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)
     )
