@@ -14,7 +14,11 @@ import pytest
 from servers import Cluster
 
 from pgtasks.errors import Failed, Refused
+from pgtasks.health.maintain import ANALYZE, REINDEX, VACUUM, maintain
+from pgtasks.report import Console
 from pgtasks.schema.inspect.activity import activity
+from pgtasks.schema.inspect.diagram.picture import picture
+from pgtasks.schema.inspect.diff.perform import Options, Place, databases
 from pgtasks.schema.inspect.functions import functions
 from pgtasks.schema.inspect.overview import overview
 from pgtasks.schema.inspect.roles import roles
@@ -24,6 +28,7 @@ from pgtasks.schema.inspect.tables import Tables, TableSize, tables
 from pgtasks.schema.inspect.triggers import triggers
 from pgtasks.server import connection
 from pgtasks.server.connection import Connection
+from pgtasks.server.reach import Reached
 
 SHOP = """
 CREATE SCHEMA "Old ""s"" shop";
@@ -344,6 +349,25 @@ def test_all_roles(cluster: Cluster, plain: Callable[..., str], shop: str) -> No
     assert rows[shut_out].endswith("not connect")
     assert rows[cluster.superuser].endswith("everything")
     assert found.as_json()["roles"][0].keys() >= {"name", "superuser", "reads"}
+
+
+def test_every_server_answers(any_cluster: Cluster, fresh_database: Callable[..., str]) -> None:
+    name = fresh_database(any_cluster)
+    any_cluster.psql(name, SHOP)
+    with reading(any_cluster, name) as conn:
+        shown = (
+            *(overview(conn), tables(conn), table(conn, "public.customer"), table(conn, "log")),
+            *(triggers(conn), functions(conn), roles(conn), sizes(conn), activity(conn)),
+            *(picture(conn, title="all"), picture(conn, title="all", as_svg=True)),
+        )
+    for each in shown:
+        assert each.lines()
+        json.dumps(each.as_json())
+    target = any_cluster.target(name)
+    for kind in (VACUUM, ANALYZE, REINDEX):
+        assert not maintain(target, kind, ["country"], console=Console(quiet=True)).faults
+    place = Place("one", Reached(target), 1)
+    assert databases(place, place, Options(rows=True)).equal
 
 
 def test_the_tasks(project: Path, inv: Callable[..., Any], cluster: Cluster, database: str) -> None:

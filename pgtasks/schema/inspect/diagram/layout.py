@@ -240,7 +240,11 @@ def _line(
 
 
 def _row(table: Table, columns: Sequence[str]) -> float:
-    """Return the middle of the row of the first column, that of the head if it is not shown."""
+    """Return the middle of the row of a key, that of the head if it is not shown.
+
+    Of a key of several columns it is the last one: the first ones often are those of a tenant,
+    which all keys of the table have.
+    """
     names = [each.name for each in table.columns]
-    place = next((names.index(name) for name in columns if name in names), None)
+    place = next((names.index(name) for name in reversed(columns) if name in names), None)
     return HEAD / 2 if place is None else HEAD + 3 + place * ROW + ROW / 2
