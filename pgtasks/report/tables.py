@@ -16,7 +16,7 @@ Measure = Callable[[str], int]
 
 _NARROWEST = 8  # cells: values are not cut below this
 _RUNS_ON, _FOLDED = 40, 24  # cells for a column that is folded, and for one without room
-_PROSE = 20  # cells that prose keeps as long as other columns can be cut
+_PROSE = 24  # cells that prose keeps as long as other columns can be cut or omitted
 _GAP = 2
 
 # A command in a message is not split: half of it, pasted into a shell, would be another command.
@@ -112,18 +112,19 @@ class _Grid:
             return grid.lines()
         grid = all_of_it = grid.without_empty()
         omitted, giving = list[str](), [name for name in gives if name in grid.headings]
-        while (cut := grid.cut(width, {*whole, *keys})) is None and giving:
+        kept = {*whole, *keys}
+        while (cut := grid.cut(width, kept, steps=2)) is None and giving:
             omitted.append(giving.pop(0))
             grid = grid.without(omitted[-1])
-        cut = cut or grid.cut(width, whole)
+        cut = cut or grid.cut(width, kept) or grid.cut(width, whole)
         if cut is None:
             return all_of_it.blocks()
         return [*cut.lines(), *([f"no room for: {', '.join(omitted)}"] if omitted else [])]
 
-    def cut(self, width: int, whole: Collection[str]) -> _Grid | None:
+    def cut(self, width: int, whole: Collection[str], steps: int = 3) -> _Grid | None:
         """Return the table with its widest columns cut so that it fits, None if it cannot."""
         widths = self.widths
-        for floors in zip(*self._floors(whole), strict=True):
+        for floors in list(zip(*self._floors(whole), strict=True))[:steps]:
             while _total(widths) > width:
                 number = max(range(len(widths)), key=lambda n: widths[n] - floors[n])
                 if widths[number] <= floors[number]:
