@@ -5,25 +5,68 @@ from pgtasks import run, task
 _TO = "a revision, head, +1 or -1"
 
 
+_APP = "MODULE:FACTORY of an application that env.py needs (default: app in invoke.yaml)"
+
+
 @task(
     short={"message": "m"},
     help={
         "message": "description of the revision, for its docstring and file name",
         "empty": "write empty functions, without comparing models and database",
+        "backup_first": "back up the database before the file is written",
+        "up": "apply the revision, as migrate.up does; a terminal asks",
+        "app": _APP,
     },
 )
-def new(c, message=None, env=None, empty=False, json=False):
+def new(
+    c,
+    message=None,
+    env=None,
+    empty=False,
+    backup_first=False,
+    up=False,
+    app=None,
+    confirm=None,
+    json=False,
+):
     """Write a revision file of what the database lacks.
 
     inv migrate.new -m 'add the notes table'
     """
-    with run(c, env=env, json=json, writes=True) as r:
+    with run(c, env=env, json=json, journaled=up or backup_first, writes=True) as r:
         from pgtasks.schema import migrate
 
+        if backup_first:
+            _back_up(r, f"before migrate.new: {message or ''}".strip(": "))
         if empty:
-            r.finish(migrate.new_empty(migrate.needed(r.project), message or ""))
+            written = migrate.new_empty(migrate.needed(r.project, app=app), message or "")
         else:
-            r.finish(migrate.new(*_place(r), message or ""))
+            written = migrate.new(*_place(r, app), message or "")
+        if not up and r.console.interactive and not json:
+            from pgtasks.schema.migrate.guide import guide
+
+            scripts = migrate.needed(r.project, app=app)
+            if not guide(written, scripts, lambda: _place(r, app), console=r.console):
+                return
+            r.journaled = up = True
+        elif up:
+            for line in written.lines():
+                r.say(line)
+        if not up:
+            r.finish(written)
+            return
+        from pgtasks.schema.migrate.pipeline import PipelineOptions
+        from pgtasks.schema.migrate.upgrade import Upgrade
+
+        _move(r, Upgrade, PipelineOptions("head"), app, confirm, False)
+
+
+def _back_up(r, note):
+    from pgtasks.backup import first
+
+    with r.reading() as reached, r.lock():
+        backup = first.taken(reached, r.project.folder("backups"), note=note, console=r.console)
+    r.say(f"backed up {r.target}: {backup.id}")
 
 
 _SQL = "with --dry: show the SQL; the revisions' functions run in Alembic's --sql mode for it"
@@ -34,6 +77,7 @@ _WAIT = {
     "backup": "back up before the first revision (default); --no-backup omits it",
     "lock_timeout": "time that a statement waits for a lock, as 5s (default), 500ms or 1min",
     "retries": "further attempts after a statement did not get its lock (default: 3)",
+    "app": _APP,
 }
 
 
@@ -49,6 +93,7 @@ def up(
     lint=True,
     lock_timeout=None,
     retries=None,
+    app=None,
     confirm=None,
     json=False,
     dry=False,
@@ -61,7 +106,7 @@ def up(
         from pgtasks.schema.migrate.upgrade import Upgrade
 
         options = PipelineOptions(to, backup, lint, patience(lock_timeout, retries))
-        _move(r, Upgrade, options, confirm, sql)
+        _move(r, Upgrade, options, app, confirm, sql)
 
 
 @task(
@@ -79,6 +124,7 @@ def down(
     backup=True,
     lock_timeout=None,
     retries=None,
+    app=None,
     confirm=None,
     yes=False,
     json=False,
@@ -94,10 +140,10 @@ def down(
 
         waits = patience(lock_timeout, retries)
         options = PipelineOptions(downward(to, steps), backup, False, waits)
-        _move(r, Downgrade, options, confirm, sql, yes)
+        _move(r, Downgrade, options, app, confirm, sql, yes)
 
 
-def _move(r, pipeline, options, confirm, sql, yes=None):
+def _move(r, pipeline, options, app, confirm, sql, yes=None):
     """Plan, ask, and perform an upgrade or a downgrade, which may take rows away."""
     from pgtasks.errors import Refused
     from pgtasks.schema import migrate
@@ -105,7 +151,7 @@ def _move(r, pipeline, options, confirm, sql, yes=None):
 
     if sql and not r.dry:
         raise Refused("--sql shows the SQL of a plan, add --dry")
-    place = _place(r)
+    place = _place(r, app)
     work = pipeline(r.project, *place, options, console=r.console)
     plan = work.plan(protection=r.protection)
     if r.dry:
@@ -143,27 +189,32 @@ def _agreed(r, plan, confirm, yes):
     return plan
 
 
-def _place(r):
+def _place(r, app):
     from pgtasks.schema import migrate
 
-    scripts, identity = migrate.needed(r.project), r.look()
+    scripts, identity = migrate.needed(r.project, app=app), r.look()
     return scripts, r.target, identity
 
 
-@task(help={"check": "exit 5 unless the database is at the head of the files"})
-def status(c, env=None, check=False, json=False):
+@task(help={"check": "exit 5 unless the database is at the head of the files", "app": _APP})
+def status(c, env=None, check=False, app=None, json=False):
     """Show applied and pending migrations. Example: inv migrate.status --check"""
     with run(c, env=env, json=json) as r:
         from pgtasks.schema import migrate
 
-        scripts = migrate.needed(r.project)
+        scripts = migrate.needed(r.project, app=app)
         with r.reading() as reached:
             state = migrate.status(scripts, reached.target, r.identity)
         r.finish(state, check=state.check if check else lambda: None)
 
 
-@task(help={"since": "lint the revisions after this one (default: those that are pending)"})
-def check(c, env=None, since=None, json=False):
+@task(
+    help={
+        "since": "lint the revisions after this one (default: those that are pending)",
+        "app": _APP,
+    }
+)
+def check(c, env=None, since=None, app=None, json=False):
     """Check heads, models and unreleased revisions; exit 5.
 
     inv migrate.check --since 0041
@@ -171,7 +222,7 @@ def check(c, env=None, since=None, json=False):
     with run(c, env=env, json=json) as r:
         from pgtasks.schema import migrate
 
-        scripts = migrate.needed(r.project)
+        scripts = migrate.needed(r.project, app=app)
         with r.reading() as reached:
             checked = migrate.check(scripts, reached.target, r.identity, since=since)
         r.finish(checked, check=checked.check)
@@ -181,14 +232,15 @@ def check(c, env=None, since=None, json=False):
     help={
         "to": f"target: {_TO} (default: head)",
         "down": "take the revisions back and compare the schema (default); --no-down omits it",
+        "app": _APP,
     }
 )
-def rehearse(c, env=None, to="head", down=True, confirm=None, json=False, dry=False):
+def rehearse(c, env=None, to="head", down=True, app=None, confirm=None, json=False, dry=False):
     """Migrate a copy, trace its locks, migrate it back. Example: inv migrate.rehearse --dry"""
     with run(c, env=env, json=json, dry=dry, journaled=True) as r:
         from pgtasks.schema.migrate.rehearse import Rehearsed, rehearse
 
-        scripts, _, identity = _place(r)
+        scripts, _, identity = _place(r, app)
         with r.replacing(confirm=confirm) as permit:
             talk = {"agreed": permit.agreed, "console": r.console}
             done = rehearse(scripts, permit.lock, r.host, identity, to=to, back=down, **talk)
@@ -225,9 +277,10 @@ def merge(c, message=None, env=None, json=False):
     help={
         "to": "revision to write, head or base",
         "purge": "forget the revisions that the version table has, also unknown ones",
+        "app": _APP,
     }
 )
-def stamp(c, to, env=None, purge=False, confirm=None, json=False, dry=False):
+def stamp(c, to, env=None, purge=False, app=None, confirm=None, json=False, dry=False):
     """Write the version table without running a migration.
 
     inv migrate.stamp head --dry
@@ -236,7 +289,7 @@ def stamp(c, to, env=None, purge=False, confirm=None, json=False, dry=False):
         from pgtasks.schema import migrate
         from pgtasks.server.guard import Access
 
-        place = _place(r)
+        place = _place(r, app)
         plan = migrate.stamp_plan(*place, to, purge=purge)
         if not r.dry:
             for line in plan.announcement():

@@ -44,6 +44,8 @@ FOLDERS = {
 PROJECT = {
     "environment": Field("text", "default environment"),
     "folders": Field("block", "folders of the project", inside=FOLDERS),
+    "app": Field("text", "MODULE:FACTORY of the application whose context an env.py needs"),
+    "models": Field("text", "MODULE:METADATA of the models, for an env.py that names none"),
     "environments": Field("block", "environments, by name"),
     "triggers": Field("block", "triggers for every table with certain columns, by name"),
 }
@@ -56,6 +58,8 @@ class SettingsFile:
     layer: str
     name: str
     environment: str = ""
+    app: str = ""
+    models: str = ""
     folders: Mapping[str, str] = field(default_factory=dict)
     environments: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     triggers: Mapping[str, Any] = field(default_factory=dict)
@@ -93,6 +97,16 @@ class Project:
         if value and name == "env":
             raise BadConfiguration(f"{variable}: {_ENV_FOLDER}")
         return value
+
+    @property
+    def app(self) -> str:
+        """Return where the application is, as MODULE:FACTORY, empty if no file says it."""
+        return next((file.app for file in reversed(self.files) if file.app), "")
+
+    @property
+    def models(self) -> str:
+        """Return where the models are, as MODULE:METADATA, empty if no file says it."""
+        return next((file.models for file in reversed(self.files) if file.models), "")
 
     def shown(self, path: Path) -> str:
         """Return a path for messages: relative to the root, if it is below."""

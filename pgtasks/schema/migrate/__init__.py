@@ -1,30 +1,33 @@
 """Run Alembic migrations on one target, and on no other database.
 
-scripts    the folder and the configuration of a project's migrations
-state      compare the revision of a database with the files
-plan       the steps of an upgrade or downgrade, before it runs
-lint/      find statements that block others, fail, or lose data
-offline    the SQL of revisions, by Alembic's --sql mode
-source     find what a revision drops, from its source
-losses     find what its SQL drops
-envpy      run a project's env.py against one target
-ledger     record the statements that a run has sent and committed
-perform    run the revisions of a plan
-attempts   run them again if a statement did not get its lock
-waiting    name the session whose lock a revision waits for
-touched    find the tables that a run has changed, and analyze them
-pipeline   backup, revisions, statistics: what up and down have in common
-upgrade    migrate.up, with the trigger files
-downgrade  migrate.down, with the backup that has what it loses
-models     compare the models of the project with a database
-check      migrate.check: heads, models, lint
-rehearse   migrate.rehearse: all of it on a copy
-copying    the copy on which it is rehearsed
-locks      trace the table locks of revisions
-files      write revision files: new, empty, a merge
-history    list the revisions, and which of them a database has
-stamp      write the version table, without running a migration
-errors     translate the exceptions of Alembic, SQLAlchemy and the project
+scripts      the folder and the configuration of a project's migrations
+state        compare the revision of a database with the files
+plan         the steps of an upgrade or downgrade, before it runs
+lint/        find statements that block others, fail, or lose data
+offline      the SQL of revisions, by Alembic's --sql mode
+source       find what a revision drops, from its source
+losses       find what its SQL drops
+envpy        run a project's env.py against one target
+application  enter the context of an application that env.py needs
+ledger       record the statements that a run has sent and committed
+perform      run the revisions of a plan
+attempts     run them again if a statement did not get its lock
+waiting      name the session whose lock a revision waits for
+touched      find the tables that a run has changed, and analyze them
+pipeline     backup, revisions, statistics: what up and down have in common
+upgrade      migrate.up, with the trigger files
+downgrade    migrate.down, with the backup that has what it loses
+models       compare the models of the project with a database
+differing    what Alembic finds, in words, and what it misses
+check        migrate.check: heads, models, lint
+rehearse     migrate.rehearse: all of it on a copy
+copying      the copy on which it is rehearsed
+locks        trace the table locks of revisions
+files        write revision files: new, empty, a merge
+guide        from a new file to the database, for a person
+history      list the revisions, and which of them a database has
+stamp        write the version table, without running a migration
+errors       translate the exceptions of Alembic, SQLAlchemy and the project
 """
 
 from __future__ import annotations

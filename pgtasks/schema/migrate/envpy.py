@@ -10,7 +10,6 @@ env.py gives to Alembic is checked again before Alembic uses it.
 from __future__ import annotations
 
 import contextlib
-import importlib
 import logging
 import os
 import sys
@@ -25,10 +24,11 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, event, pool
 
 from pgtasks import report
-from pgtasks.errors import BadConfiguration, Failed, Refused
+from pgtasks.errors import Failed, Refused
 from pgtasks.host import password
+from pgtasks.schema.migrate import application
 from pgtasks.schema.migrate import scripts as where
-from pgtasks.schema.migrate.errors import Translation, one_line
+from pgtasks.schema.migrate.errors import Translation
 from pgtasks.schema.migrate.ledger import LOCK_TIMEOUT, Ledger, Milliseconds
 from pgtasks.schema.migrate.scripts import Scripts
 from pgtasks.server import connection, interrupt
@@ -81,7 +81,7 @@ class EnvPy:
             stack.enter_context(self._listening())
             stack.enter_context(self.ledger.kept())
             config.attributes["connection"] = stack.enter_context(self._handed_over())
-            stack.enter_context(_application(directory))
+            stack.enter_context(application.entered(self.scripts, directory))
             yield config, directory
 
     def _variables(self, passfile: str) -> dict[str, str]:
@@ -117,6 +117,8 @@ class EnvPy:
     def _checked_configure(self, configure: Callable[..., None]) -> Callable[..., None]:
         def checked(connection: Connection | None = None, *args: Any, **options: Any) -> None:
             self._check_given(connection)
+            if self.scripts.models and options.get("target_metadata") is None:
+                options["target_metadata"] = application.named(self.scripts.models, "models")
             configure(connection, *args, **options)
 
         return checked
@@ -223,25 +225,3 @@ def _surroundings(scripts: Scripts, variables: Mapping[str, str]) -> Iterator[No
         os.chdir(folder)
         os.environ.clear()
         os.environ.update(before)
-
-
-@contextlib.contextmanager
-def _application(directory: ScriptDirectory) -> Iterator[None]:
-    """Enter the context of the Flask application if env.py uses it, as `flask db` does."""
-    text = Path(directory.env_py_location).read_text(encoding="utf-8", errors="replace")
-    if "current_app" not in text:
-        yield
-        return
-    try:
-        flask = importlib.import_module("flask.cli")
-    except ImportError:
-        raise BadConfiguration("env.py asks for current_app and flask is not installed") from None
-    flask.load_dotenv()
-    try:
-        application = flask.ScriptInfo().load_app()
-    except flask.NoAppException as error:
-        raise BadConfiguration(
-            f"env.py asks for current_app: {one_line(str(error))}: set FLASK_APP"
-        ) from None
-    with application.app_context():
-        yield

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from alembic.util import rev_id
 
 from pgtasks.errors import Failed, Refused
 from pgtasks.report import typed
-from pgtasks.schema.migrate import state
+from pgtasks.schema.migrate import differing, state
 from pgtasks.schema.migrate.envpy import EnvPy, bare
 from pgtasks.schema.migrate.scripts import Scripts
 from pgtasks.schema.migrate.state import Revision
@@ -25,23 +25,28 @@ from pgtasks.settings.target import Target
 
 @dataclass(frozen=True)
 class Written:
-    """A new revision file. `joined` are the heads that a merge joins."""
+    """A new revision file.
+
+    `joined` are the heads that a merge joins. `remarks` say what a comparison of models and
+    database may have missed.
+    """
 
     revision: Revision
     joined: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """Return what a person reads."""
         written = f"wrote {self.revision.file}: revision {self.revision.id}"
         if self.joined:
             return [f"{written}, which joins {', '.join(self.joined)}"]
-        return [f"{written}, read it before you use it"]
+        return [f"{written}, read it before you use it", *(f"  {each}" for each in self.remarks)]
 
     def as_json(self) -> dict[str, Any]:
         """Return plain data with stable keys."""
         revision = self.revision
         facts = {"revision": revision.id, "message": revision.message, "file": revision.file}
-        return {**facts, "joins": list(self.joined)}
+        return {**facts, "joins": list(self.joined), "remarks": list(self.remarks)}
 
 
 def new(scripts: Scripts, target: Target, identity: Identity, message: str) -> Written:
@@ -73,7 +78,22 @@ def new(scripts: Scripts, target: Target, identity: Identity, message: str) -> W
                     "models and database agree, there is nothing to write: --empty writes a file "
                     "to fill by hand"
                 )
-        return _written(context, scripts)
+        differences = tuple(differing.words(context))
+        return replace(_written(context, scripts), remarks=tuple(_remarks(differences)))
+
+
+def _remarks(differences: Sequence[str]) -> Iterator[str]:
+    """Yield what a person must look for, because Alembic cannot see it."""
+    for kind in ("table", "column"):
+        added, removed = (
+            [each.partition(": ")[2] for each in differences if each.startswith(f"{verb} {kind}:")]
+            for verb in ("add", "remove")
+        )
+        if added and removed:
+            yield f"if a {kind} is renamed, say so by hand: drops {', '.join(removed)}, adds " + (
+                ", ".join(added)
+            )
+    yield f"autogenerate does not see {'; '.join(differing.BLIND)}"
 
 
 def _is_empty(script: MigrationScript) -> bool:

@@ -25,7 +25,8 @@ class Scripts:
     """A project's migrations. `folder` is the default of script_location.
 
     `ini` and `toml` are the files that Alembic itself reads, None if the project has none. The
-    trigger files of `project` are kept in step.
+    trigger files of `project` are kept in step. `app` and `models` are the MODULE:NAME of an
+    application that env.py needs, and of the models for an env.py that names none.
     """
 
     root: Path
@@ -34,6 +35,8 @@ class Scripts:
     toml: Path | None = None
     url: str = ""
     project: Project | None = field(default=None, compare=False, repr=False)
+    app: str = ""
+    models: str = ""
 
     def shown(self, path: str | Path | None) -> str:
         """Return a path relative to the project."""
@@ -61,11 +64,14 @@ def find(project: Project) -> Scripts | None:
         return None
     known = project.dotenv.get("DATABASE_URL")
     url = project.process.get("DATABASE_URL") or (known.value if known else "")
-    return Scripts(project.root, folder, ini, toml, url, project)
+    return Scripts(project.root, folder, ini, toml, url, project, project.app, project.models)
 
 
-def needed(project: Project) -> Scripts:
-    """Return the project's migrations, raising Refused if it has none."""
+def needed(project: Project, *, app: str | None = None) -> Scripts:
+    """Return the project's migrations, raising Refused if it has none.
+
+    `app` is MODULE:FACTORY in place of the setting.
+    """
     scripts = find(project)
     if scripts is None:
         name = project.folder("migrations").name
@@ -78,7 +84,7 @@ def needed(project: Project) -> Scripts:
             f"no migrations here: neither alembic.ini nor {name}/env.py: "
             f"begin with `alembic init {name}`"
         )
-    return scripts
+    return replace(scripts, app=app) if app else scripts
 
 
 def _toml(path: Path) -> Path | None:
