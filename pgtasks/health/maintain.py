@@ -357,7 +357,7 @@ def _shows(
 def _one(kind: Kind, work: Work, working: Connection, show: Callable[[], None]) -> TableDone:
     """Run the statement of one table in a thread, and show its progress meanwhile."""
     statement = sql.SQL(kind.statement).format(sql.Identifier(work.schema, work.name))
-    faults: queue.SimpleQueue[str] = queue.SimpleQueue()
+    faults: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
     began, running = monotonic(), Worker(_execute, working, statement, faults)
     running.start()
     try:
@@ -368,16 +368,18 @@ def _one(kind: Kind, work: Work, working: Connection, show: Callable[[], None]) 
             working.cancel()
             running.wait()
     fault = faults.get()
-    return TableDone(str(work), monotonic() - began, fault=fault)
+    if fault is not None and not isinstance(fault, Failed):  # the server is gone
+        raise fault
+    return TableDone(str(work), monotonic() - began, fault=fault.message if fault else "")
 
 
 def _execute(
-    working: Connection, statement: sql.Composable, faults: queue.SimpleQueue[str]
+    working: Connection,
+    statement: sql.Composable,
+    faults: queue.SimpleQueue[BaseException | None],
 ) -> None:
     try:
         connection.execute(working, statement)
-        faults.put("")
-    except PgtasksError as exc:
-        faults.put(exc.message)
+        faults.put(None)
     except BaseException as exc:
-        faults.put(f"{type(exc).__name__}: {exc}")
+        faults.put(exc)

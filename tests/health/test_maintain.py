@@ -15,9 +15,10 @@ import pytest
 from servers import Cluster
 from waiting import until
 
-from pgtasks.errors import Failed, Refused
+from pgtasks.errors import Failed, Refused, Unreachable
 from pgtasks.health import maintain
 from pgtasks.health.maintain import ANALYZE, REINDEX, VACUUM, Maintained, TableDone
+from pgtasks.host.worker import Worker
 from pgtasks.report import Console
 
 SHOP = """
@@ -145,6 +146,21 @@ def test_tables_of_other_roles_are_left_out(
     done = maintain.maintain(target, VACUUM, ["item", '"Odd ""t"" 🙂"'], console=QUIET)
     assert set(by_name(done)) == {'public."Odd ""t"" 🙂"'}
     assert "left out, of other roles: 1 table (public.item)" in done.lines()
+
+
+def test_a_server_that_ends_the_session_ends_the_run(cluster: Cluster, shop: str) -> None:
+    waits = "SELECT max(pid) FROM pg_stat_activity WHERE datname = %s AND wait_event_type = 'Lock'"
+
+    def end() -> None:
+        pid = until(lambda: cluster.value(waits, parameters=(shop,)))
+        cluster.value("SELECT pg_terminate_backend(%s)", parameters=(pid,))
+
+    ending = Worker(end)
+    with held(cluster, shop, "LOCK TABLE item"):
+        ending.start()
+        with pytest.raises(Unreachable):
+            maintain.maintain(cluster.target(shop), VACUUM, ["item", "log"], console=QUIET)
+    assert ending.wait(10)
 
 
 def test_ctrl_c_during_a_reindex(

@@ -8,15 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import Inv
 from servers import Cluster
 from shops import two_revisions
 
 from pgtasks.errors import Failed, NotProven, Refused
-from pgtasks.schema.inspect.diff import columns, models, schema_file
+from pgtasks.schema.inspect.diff import columns, models, schema_file, sources
 from pgtasks.schema.inspect.diff.compare import left_out
 from pgtasks.schema.inspect.diff.outcome import Diff
 from pgtasks.schema.inspect.diff.perform import Options, Place, databases
 from pgtasks.server.reach import Reached
+from pgtasks.settings.project import load
 from pgtasks.settings.target import Target
 
 SHOP = """
@@ -213,9 +215,13 @@ def test_two_majors_say_what_they_could_not_compare(
         Place(side, Reached(server.target(name)), 2)
         for side, server, name in zip(("dev", "prod"), (cluster, cluster18), names, strict=True)
     )
-    diff = databases(*places, Options(without=frozenset({"roles", "settings", "parameters"})))
-    table = words(diff)["table public.person"]
-    assert "column name: character varying(40) NOT NULL in dev, " in table
+    diff = databases(*places, Options(without=frozenset({"roles", "settings"})))
+    assert words(diff) == {
+        "table public.person": "column name: character varying(40) NOT NULL in dev, "
+        "character varying(60) NOT NULL in prod",
+        "view public.named": "only in dev",
+    }
+    assert "settings of the server: left out by --without" in diff.skipped
 
 
 def test_what_a_server_prints_in_another_way_after_a_load(
@@ -250,7 +256,7 @@ def test_columns_of_a_table() -> None:
     assert columns.words(many[0], many[1], ("A", "B")).endswith("; and 3 more")
 
 
-def test_the_task(project: Path, inv: Callable[..., Any], cluster: Cluster, database: str) -> None:
+def test_the_task(project: Path, inv: Inv, cluster: Cluster, database: str) -> None:
     cluster.psql(database, SHOP)
     taken = inv("db.backup", "--json")
     assert taken.returncode == 0, taken.stderr
@@ -268,39 +274,46 @@ def test_the_task(project: Path, inv: Callable[..., Any], cluster: Cluster, data
         "rows of table public.person",
     ]
     assert document["differences"][1]["difference"] == f"2 in {by_path}, 1 in dev"
-    for named, message in (
-        (("dev", "dev"), "'dev' is compared with itself"),
-        (("latest", "latest"), "are no environments, name one"),
-        (("dev", "prdo"), "unknown environment 'prdo'"),
+    refused = inv("inspect.diff", "dev", "dev")
+    assert refused.returncode == 2
+    assert "'dev' is compared with itself" in refused.stderr.splitlines()[-1]
+
+
+def test_what_names_mean(project: Path) -> None:
+    made = load(project)
+    (project / "a.sql").write_text("")
+    kinds = {word: sources.named(made, word).kind for word in ("Dev", "latest", "models")}
+    assert kinds == {"Dev": "environment", "latest": "backup", "models": "models"}
+    assert sources.named(made, str(project / "a.sql")).kind == "file"
+    assert sources.environment(made, "latest", "dev") == "dev"
+    for left, right, message in (
+        ("latest", "models", "'latest' and 'models' are no environments, name one"),
+        ("dev", "prdo", "unknown environment 'prdo'"),
     ):
-        refused = inv("inspect.diff", *named)
-        assert refused.returncode == 2
-        assert message in refused.stderr.splitlines()[-1]
+        with pytest.raises(Refused, match=message):
+            [sources.environment(made, left, right), sources.named(made, right)]
 
 
-def test_the_models(
-    project: Path, target: Target, inv: Callable[..., Any], cluster: Cluster
-) -> None:
+def test_the_models(project: Path, target: Target, inv: Inv, cluster: Cluster) -> None:
     shop = two_revisions(cluster, target, project)
     shop.up("one")
-    behind = inv("inspect.diff", "dev", "models")
-    assert behind.returncode == 1
-    assert "the models are not compared: the database is not at the head" in behind.stderr
+    made, reached = load(project), Reached(target)
+    with pytest.raises(Failed, match="the models are not compared: the database is not at the"):
+        models.with_models(made, "dev", reached, first=True)
     shop.up("two")
-    same = inv("inspect.diff", "models", "dev")
-    assert same.returncode == 0, same.stderr
-    assert "not compared: a renamed table" in same.stdout
+    same = models.with_models(made, "dev", reached, first=True)
+    assert same.equal
+    assert same.sides == ("models", "dev")
+    assert any(each.startswith("a renamed table") for each in same.skipped)
     cluster.psql(
         target.database, "ALTER TABLE notes ADD extra int; CREATE INDEX extra ON notes (id)"
     )
     found = inv("inspect.diff", "dev", "models", "--json")
-    assert found.returncode == 5
+    assert found.returncode == 5, found.stderr
     assert in_json(found.stdout) == {
         "column notes.extra": "not in the models",
         "index extra of notes": "not in the models",
     }
-    refused = inv("inspect.diff", "dev", "models", "--sql")
-    assert refused.returncode == 2
 
 
 @pytest.mark.parametrize(
@@ -316,9 +329,7 @@ def test_a_difference_of_alembic(difference: str, name: str, words: str) -> None
     assert (change.name, change.words) == (name, words)
 
 
-def test_a_schema_file(
-    project: Path, inv: Callable[..., Any], cluster: Cluster, database: str
-) -> None:
+def test_a_schema_file(project: Path, inv: Inv, cluster: Cluster, database: str) -> None:
     cluster.psql(database, f"{SHOP} COMMENT ON TABLE person IS $$\n\n-- table public.none\nx$$")
     assert inv("schema.write", "--file", "all.sql").returncode == 0
     same = inv("inspect.diff", "all.sql", "dev")

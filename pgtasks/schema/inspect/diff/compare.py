@@ -42,7 +42,7 @@ def compare(
     """Return the differences of two sides, without the parts that are left out."""
     changes, compared, skipped = list(objects.changes), [_schema(objects, without)], list[str]()
     for name, part in _parts(left, right):
-        if name in without:
+        if name.partition(" ")[0] in without:  # settings of the server, too
             skipped.append(f"{name}: left out by --without")
         elif isinstance(part, str):
             skipped.append(f"{name}: {part}")
