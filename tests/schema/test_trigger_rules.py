@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
+import gzip
 from pathlib import Path
-from typing import Any
 
 import pytest
+from paths import SUPPORT
 from servers import Cluster
 from shops import Shop
 from triggers import TOUCH
@@ -96,6 +96,47 @@ def test_a_rule_attaches_its_trigger_to_the_tables_that_match(
     assert [each.table for each in planned_drop.triggers] == ["public.new"]
 
 
+PAGILA = """
+pgtasks:
+  triggers:
+    last_updated:
+      columns: [last_update]
+      fires: BEFORE UPDATE
+      function: public.last_updated
+"""
+CLOCK = """
+CREATE OR REPLACE FUNCTION public.last_updated() RETURNS trigger LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$ BEGIN NEW.last_update := clock_timestamp(); RETURN NEW; END $$;
+"""
+
+
+def test_the_triggers_of_a_database_that_we_did_not_write(
+    cluster: Cluster, target: Target, project: Path
+) -> None:
+    """Its own triggers become those of a rule: they differ in nothing but their function's body."""
+    text = gzip.decompress((SUPPORT / "data" / "pagila.sql.gz").read_bytes()).decode()
+    schema = text.partition("COPY ")[0].replace("CREATE PROCEDURAL LANGUAGE plpgsql;", "")
+    cluster.psql(target.database, schema)
+    listed = {each.trigger: each for each in trigger.listing([], target).triggers}
+    assert listed["film_fulltext_trigger"].fires == "before insert, update"
+    assert {each.state for each in listed.values()} == {"ORPHAN"}
+    (project / "invoke.yaml").write_text(PAGILA.lstrip())
+    (project / "sql" / "functions").mkdir(parents=True)
+    (project / "sql" / "functions" / "clock.sql").write_text(CLOCK)
+    files = trigger.read(load(project))
+    found = trigger.verify(files, target)
+    assert [(each.name, each.state) for each in found.findings if each.kind == "function"] == [
+        ("public.last_updated()", "CHANGED")
+    ]
+    assert found.count("INSTALLED") >= 13
+    assert found.count("ORPHAN") == 1
+    trigger.apply(files, target)
+    after = trigger.verify(files, target)
+    assert (after.faults(), after.count("ORPHAN")) == ([], 1)
+    assert [each.state for each in trigger.diff(files, target).diffs] == ["ORPHAN"]
+
+
 def test_a_trigger_of_a_file_is_not_the_rules(target: Target, ruled: Path) -> None:
     (ruled / "sql" / "triggers").mkdir()
     (ruled / "sql" / "triggers" / "own.sql").write_text(
@@ -149,10 +190,7 @@ def test_a_rule_that_is_wrong_is_named_with_its_line(
         trigger.read(load(ruled))
 
 
-def test_a_rule_without_a_table_is_said(inv: Any, ruled: Path, target: Target) -> None:
+def test_a_rule_without_a_table_is_said(ruled: Path, target: Target) -> None:
     (ruled / "invoke.yaml").write_text(RULES.lstrip().replace("[at]", "[nowhere]"))
-    assert inv("trigger.apply").returncode == 0
-    verified = inv("trigger.verify", "--json")
-    assert (
-        json.loads(verified.stdout)["warnings"][0] == "invoke.yaml:3: rule touch matches no table"
-    )
+    warnings = trigger.verify(trigger.read(load(ruled)), target).warnings
+    assert warnings[0] == "invoke.yaml:3: rule touch matches no table"

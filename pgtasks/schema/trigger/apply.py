@@ -127,7 +127,7 @@ def apply(files: Sequence[SqlFile], target: Target) -> Applied:
         files=tuple(file.name for file in files),
         changes=tuple(changes),
         # the effect of a DO block is not known
-        unchanged=max(0, len(described.functions) + len(described.triggers) - touched),
+        unchanged=max(0, described.number - touched),
         warnings=tuple(described.warnings),
         seconds=time.monotonic() - began,
     )

@@ -106,6 +106,11 @@ class Expected:
     beside: list[Beside] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
 
+    @property
+    def number(self) -> int:
+        """Return the number of the objects."""
+        return len(self.functions) + len(self.triggers) + len(self.beside)
+
 
 def read(files: Iterable[SqlFile]) -> Expected:
     """Parse the files. If two describe the same object, the last one counts, with a warning."""

@@ -11,6 +11,7 @@ import hashlib
 import re
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from psycopg2 import errors as sqlstate
 from psycopg2 import sql
@@ -19,9 +20,10 @@ from pgtasks.schema.trigger import installed
 from pgtasks.schema.trigger.expected import Expected
 from pgtasks.server import connection
 from pgtasks.server.connection import Connection
-from pgtasks.server.proof.toc import Entry
 
-LONGEST = 200  # characters at the end of a comment that hold a fingerprint
+if TYPE_CHECKING:
+    from pgtasks.server.proof.toc import Entry
+
 _LINE = re.compile(r"(?:\A|\n)pgtasks: file=([0-9a-f]{16}) database=([0-9a-f]{16})\Z")
 _IN_SQL = re.compile(rb"(?:\n|(?<='))pgtasks: file=[0-9a-f]{16} database=[0-9a-f]{16}(?=';)")
 _EMPTY = re.compile(rb" IS E?'';\s*\Z")
