@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -221,6 +223,41 @@ def test_a_revision_that_speaks_of_the_triggers_itself(shop: Stepping) -> None:
     shop.up()
     assert shop.value(STATE).startswith("touch tags D pgtasks: ")
     assert shop.value(STATE).endswith("; touched parted O it's: %(x)s")
+
+
+def test_triggers_that_a_revision_needs_stay_in_force(shop: Stepping) -> None:
+    """Those of a view, without which it takes no rows, and all if the revision says so."""
+    shop.execute("CREATE VIEW joined AS SELECT n.id FROM notes n, tags")
+    instead = TOUCH.replace("touch()", "instead()").replace("NEW.at := now();", "")
+    shop.write("functions/instead.sql", instead)
+    shop.write(
+        "triggers/instead.sql",
+        "CREATE OR REPLACE TRIGGER instead INSTEAD OF INSERT ON joined FOR EACH ROW"
+        " EXECUTE FUNCTION instead();",
+    )
+    shop.apply()
+    shop.revise("two", "one", "INSERT INTO joined VALUES (5)")
+    shop.up()
+    shop.revise("three", "two", "UPDATE notes SET text = 'b'")
+    file = shop.folder / "versions" / "three.py"
+    file.write_text(file.read_text() + "keep_triggers = True\n")
+    with pytest.raises(Failed, match='has no field "later"'):
+        shop.up()
+
+
+def test_triggers_of_a_table_that_the_role_does_not_own_stay_in_force(
+    plain: Callable[..., str], shop: Stepping, capfd: pytest.CaptureFixture[str]
+) -> None:
+    role = plain()
+    shop.execute(f"GRANT ALL ON notes, alembic_version TO {role}; DROP TRIGGER touch ON notes")
+    shop.write("functions/touch.sql", TOUCH)
+    shop.apply()
+    shop.revise("two", "one", "UPDATE notes SET text = 'b'")
+    shop.target = replace(shop.target, user=role)
+    shop.up()
+    assert shop.value("SELECT text FROM notes WHERE at IS NOT NULL") == "b"
+    words = "revision two touches public.notes, which the role does not own: its triggers stay"
+    assert words in capfd.readouterr().err
 
 
 def test_what_a_savepoint_rolls_back_is_looked_for_again(shop: Stepping) -> None:

@@ -53,8 +53,12 @@ class Step:
     def around(
         self, function: Callable[..., Any], connection: Connection, revision: str
     ) -> Callable[..., Any]:
-        """Return a revision's function, with the managed triggers kept from its statements."""
-        if not (self._triggers or self._rules):
+        """Return a revision's function, with the managed triggers kept from its statements.
+
+        Where its module says `keep_triggers = True` they stay in force.
+        """
+        keep = getattr(function, "__globals__", {}).get("keep_triggers", False)
+        if keep or not (self._triggers or self._rules):
             return function
 
         @functools.wraps(function)
@@ -113,7 +117,7 @@ class Step:
             # the revision speaks of triggers, or renames what they name: they are as it knows them
             self._managed(session)
             self._give_back(session, revision)
-        self._detach(session, [touch for touch in new if touch.kind != "defines"])
+        self._detach(session, [touch for touch in new if touch.kind != "defines"], revision)
         self._seen |= {touch for touch in new if touch.kind not in ("defines", "names")}
 
     def _warn_of_autocommit(self, new: Iterable[Touch], revision: str) -> None:
@@ -130,7 +134,7 @@ class Step:
                     "its triggers stay in force"
                 )
 
-    def _detach(self, session: Session, new: Sequence[Touch]) -> None:
+    def _detach(self, session: Session, new: Sequence[Touch], revision: str) -> None:
         """Drop the managed triggers on the tables, and on those that their rows lead to."""
         tables = [name for touch in new for name in self._tables(session, touch)]
         if not tables:
@@ -143,9 +147,18 @@ class Step:
         for each in Detached.on(session, oids, deletes=deletes):
             key = each.table, each.name
             if key in self._known or each.name in self._rules:
-                each.drop(session)
-                self._detached[key] = each
-                self._pending.pop(key, None)
+                self._drop(session, each, revision)
+
+    def _drop(self, session: Session, trigger: Detached, revision: str) -> None:
+        if trigger.drop(session):
+            self._detached[(trigger.table, trigger.name)] = trigger
+            self._pending.pop((trigger.table, trigger.name), None)
+        elif trigger.shown not in self._warned:
+            self._warned.add(trigger.shown)
+            report.say(
+                f"warning: revision {revision} touches {trigger.shown}, which the role does not"
+                " own: its triggers stay in force"
+            )
 
     def _tables(self, session: Session, touch: Touch) -> Iterator[str]:
         if touch.kind != "names":
