@@ -170,7 +170,7 @@ def _ordered(order: list[list[int]], paths: dict[Pair, tuple[int, ...]]) -> list
         before[right].append(left)
         after[left].append(right)
     best, fewest = order, _crossings(order, after)
-    for sweep in range(_SWEEPS if len(before) < _MANY else _SWEEPS // 4):
+    for sweep in range(_SWEEPS if len(before) < _MANY else _SWEEPS // 6):
         rightwards = sweep % 2 == 0
         near = before if rightwards else after
         order = [list(each) for each in order]

@@ -163,7 +163,7 @@ def _centers(arranged: Layers, heights: Mapping[int, float]) -> dict[int, float]
     centers = dict[int, float]()
     for layer in arranged.layers:
         centers |= zip(layer, _apart(layer, [0.0] * len(layer), heights), strict=True)
-    sweeps = _SWEEPS if len(centers) < _MANY else _SWEEPS // 4
+    sweeps, last = (_SWEEPS, _LAST) if len(centers) < _MANY else (_SWEEPS // 8, 1)
     for sweep in range(sweeps):
         rightwards = sweep % 2 == 0
         order = arranged.layers if rightwards else arranged.layers[::-1]
@@ -172,7 +172,7 @@ def _centers(arranged: Layers, heights: Mapping[int, float]) -> dict[int, float]
             for node in layer:
                 sides = (
                     ("left", "right")
-                    if sweep >= sweeps - _LAST
+                    if sweep >= sweeps - last
                     else (("left",) if rightwards else ("right",))
                 )
                 others = [centers[each] for side in sides for each in near[side][node]]

@@ -35,14 +35,16 @@ WHERE a.attrelid = ANY (%s::oid[]) AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attrelid, a.attnum
 """
 _KEYS = """
-SELECT o.conname, o.conrelid::bigint, o.confrelid::bigint,
+SELECT o.conname AS name, o.conrelid::bigint AS child, o.confrelid::bigint AS parent,
   ARRAY(SELECT a.attname::text FROM unnest(o.conkey) WITH ORDINALITY k (num, place)
-    JOIN pg_attribute a ON a.attrelid = o.conrelid AND a.attnum = k.num ORDER BY k.place),
+    JOIN pg_attribute a ON a.attrelid = o.conrelid AND a.attnum = k.num ORDER BY k.place)
+    AS columns,
   ARRAY(SELECT a.attname::text FROM unnest(o.confkey) WITH ORDINALITY k (num, place)
-    JOIN pg_attribute a ON a.attrelid = o.confrelid AND a.attnum = k.num ORDER BY k.place),
+    JOIN pg_attribute a ON a.attrelid = o.confrelid AND a.attnum = k.num ORDER BY k.place)
+    AS referenced,
   EXISTS (SELECT FROM pg_index i WHERE i.indrelid = o.conrelid AND i.indisunique
     AND i.indpred IS NULL AND i.indexprs IS NULL AND i.indnkeyatts = cardinality(o.conkey)
-    AND i.indkey::int2[] @> o.conkey)
+    AND i.indkey::int2[] @> o.conkey) AS unique
 FROM pg_constraint o
 WHERE o.contype = 'f' AND o.conparentid = 0 AND o.conrelid = ANY (%(oids)s::oid[])
   AND o.confrelid = ANY (%(oids)s::oid[])
@@ -123,33 +125,22 @@ class Model:
         )
         return replace(self, tables=tuple(tables))
 
-    def around(self, center: int, depth: int) -> Model:
-        """Return the tables at most `depth` foreign keys away from one, in either direction."""
-        near = {center}
-        for _ in range(depth):
-            near |= {
-                other
-                for link in self.links
-                for one, other in ((link.child, link.parent), (link.parent, link.child))
-                if one in near
-            }
-        return self._of(sorted(near))
-
-    def _of(self, numbers: Sequence[int]) -> Model:
-        place = {number: new for new, number in enumerate(numbers)}
-        links = (
-            replace(link, child=place[link.child], parent=place[link.parent])
-            for link in self.links
-            if link.child in place and link.parent in place
-        )
-        return Model(tuple(self.tables[number] for number in numbers), tuple(links))
-
 
 @dataclass(frozen=True)
 class _Named:
     oid: int
     schema: str
     name: str
+
+
+@dataclass(frozen=True)
+class _Key:
+    name: str
+    child: int
+    parent: int
+    columns: tuple[str, ...]
+    referenced: tuple[str, ...]
+    unique: bool
 
 
 def read(
@@ -162,51 +153,57 @@ def read(
     """
     refuse_unknown_schema(conn, schema)
     named = connection.rows(conn, _TABLES, {"kinds": list(KINDS)}, into=_Named)
-    center = _center(conn, named, table) if table else None
-    if schema and center is None:
+    keys = connection.rows(conn, _KEYS, {"oids": [each.oid for each in named]}, into=_Key)
+    if table:
+        near = _near(_center(conn, named, table).oid, keys, depth)
+        named = [each for each in named if each.oid in near]
+    elif schema:
         named = [each for each in named if each.schema == schema]
-    model = _model(conn, named)
-    if center is not None:
-        model = model.around(center, depth)
-    model = model.labelled()
+    model = _model(conn, named, keys).labelled()
     few = columns == "keys" or (not columns and len(model.tables) > _KEYS_ONLY)
     return model.with_keys_only() if few else model
 
 
-def _center(conn: Connection, named: Sequence[_Named], name: str) -> int:
+def _near(center: int, keys: Sequence[_Key], depth: int) -> set[int]:
+    """Return the tables at most `depth` foreign keys away from one, in either direction."""
+    near = {center}
+    for _ in range(depth):
+        near |= {key.parent for key in keys if key.child in near} | {
+            key.child for key in keys if key.parent in near
+        }
+    return near
+
+
+def _center(conn: Connection, named: Sequence[_Named], name: str) -> _Named:
     pattern = name if len(names.parted(name, ".")) > 1 else f"*.{name}"  # of any schema
     oids = set(catalog.matching(conn, [pattern], kinds=KINDS)[pattern])
-    places = [place for place, each in enumerate(named) if each.oid in oids]
-    if len(places) == 1:
-        return places[0]
-    if places:
-        which = names.few([qualified(named[n].schema, named[n].name) for n in places])
-        raise Refused(f"{name!r} matches {len(places)} tables: {which}")
+    matching = [each for each in named if each.oid in oids]
+    if len(matching) == 1:
+        return matching[0]
+    if matching:
+        which = names.few([qualified(each.schema, each.name) for each in matching])
+        raise Refused(f"{name!r} matches {len(matching)} tables: {which}")
     near = names.nearest(conn, name, KINDS) or f", {typed.task('inspect.tables')} lists all"
     raise Refused(f"no table is named {name!r}{near}")
 
 
-def _model(conn: Connection, named: Sequence[_Named]) -> Model:
-    oids = [each.oid for each in named]
-    keys = connection.rows(
-        *(conn, _KEYS, {"oids": oids}),
-        into=tuple[str, int, int, tuple[str, ...], tuple[str, ...], bool],
-    )
-    refers = {(child, name) for _, child, _, columns, _, _ in keys for name in columns}
-    columns: dict[int, list[Column]] = {oid: [] for oid in oids}
-    facts = connection.rows(conn, _COLUMNS, (oids,), into=tuple[int, str, str, bool, bool])
+def _model(conn: Connection, named: Sequence[_Named], keys: Sequence[_Key]) -> Model:
+    place = {each.oid: number for number, each in enumerate(named)}
+    refers = {(key.child, name) for key in keys for name in key.columns}
+    keys = [key for key in keys if key.child in place and key.parent in place]
+    columns: dict[int, list[Column]] = {oid: [] for oid in place}
+    facts = connection.rows(conn, _COLUMNS, (list(place),), into=tuple[int, str, str, bool, bool])
     for oid, name, type, not_null, primary in facts:
         refer = (oid, name) in refers
         columns[oid].append(Column(name, short_type(type), not_null, primary, refer))
-    place = {oid: number for number, oid in enumerate(oids)}
-    needed = {(oid, each.name) for oid in oids for each in columns[oid] if each.not_null}
+    needed = {(oid, each.name) for oid, own in columns.items() for each in own if each.not_null}
     links = (
         Link(
-            *(name, place[child], place[parent], own, referenced),
-            optional=not all((child, column) in needed for column in own),
-            unique=unique,
+            *(key.name, place[key.child], place[key.parent], key.columns, key.referenced),
+            optional=not all((key.child, column) in needed for column in key.columns),
+            unique=key.unique,
         )
-        for name, child, parent, own, referenced, unique in keys
+        for key in keys
     )
     tables = (Table(each.schema, each.name, tuple(columns[each.oid])) for each in named)
     return Model(tuple(tables), tuple(links))
