@@ -93,7 +93,10 @@ def _remarks(differences: Sequence[str]) -> Iterator[str]:
             yield f"if a {kind} is renamed, say so by hand: drops {', '.join(removed)}, adds " + (
                 ", ".join(added)
             )
-    yield f"autogenerate does not see {'; '.join(differing.BLIND)}"
+    yield (
+        "autogenerate sees no renames, CHECKs, exclusion constraints, triggers, functions, views, "
+        "policies and grants"
+    )
 
 
 def _is_empty(script: MigrationScript) -> bool:
