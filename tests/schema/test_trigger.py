@@ -400,6 +400,10 @@ def test_a_partition_in_which_a_trigger_is_disabled(
     made = files(TOUCH, ON_NOTES)
     trigger.apply(made, target)
     assert not trigger.verify(made, target).faults(orphans=True)
+    # a file may describe what the partition inherits, too
+    twice = files(TOUCH, ON_NOTES, ON_NOTES.replace("ON notes", "ON public.lowest"))
+    assert not trigger.verify(twice, target).faults(orphans=True)
+    assert trigger.apply(twice, target).changes == ()
     any_cluster.execute("ALTER TABLE lowest DISABLE TRIGGER touch", target.database)
     found = trigger.verify(made, target)
     assert [(each.state, each.note) for each in found.faults()] == [

@@ -218,9 +218,8 @@ SELECT t.oid, t.tgname AS name, c.oid AS table_oid,
     {_COMMENT.format("t.oid", "pg_trigger")} AS comment
 FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
     JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN inherited i ON i.root = t.oid
-WHERE NOT t.tgisinternal AND t.tgparentid = 0 AND {OWN_SCHEMA}
-ORDER BY n.nspname, c.relname, t.tgname
-"""
+WHERE {OWN_SCHEMA} AND """
+_ORDER = " ORDER BY n.nspname, c.relname, t.tgname"
 
 
 def triggers(conn: Connection) -> list[InstalledTrigger]:
@@ -230,7 +229,13 @@ def triggers(conn: Connection) -> list[InstalledTrigger]:
 
 def all_triggers(conn: Connection) -> list[InstalledTrigger]:
     """Return all triggers, without those that partitions inherit."""
-    return _pinned_rows(conn, _TRIGGERS, into=InstalledTrigger)
+    own = "NOT t.tgisinternal AND t.tgparentid = 0"
+    return _pinned_rows(conn, _TRIGGERS + own + _ORDER, into=InstalledTrigger)
+
+
+def inherited(conn: Connection) -> list[InstalledTrigger]:
+    """Return the triggers that partitions inherit, and some internal ones."""
+    return _pinned_rows(conn, _TRIGGERS + "t.tgparentid <> 0" + _ORDER, into=InstalledTrigger)
 
 
 def comments(conn: Connection, catalog: str, oids: Sequence[int]) -> dict[int, str]:

@@ -85,9 +85,10 @@ def _entries(conn: Connection, described: Expected) -> Iterator[Entry]:
         else:
             yield _entry(actual, states[("trigger", trigger.shown)])
     for trigger in by_place.values():
-        where = states[("trigger", trigger.shown)].where
+        found = states[("trigger", trigger.shown)]  # missing, or inherited by a partition
         fires = events(trigger.definition)
-        yield Entry(trigger.table, trigger.name, "trigger", fires, "-", 0, "MISSING", where)
+        place = trigger.table, trigger.name, "trigger"
+        yield Entry(*place, fires, "-", 0, found.state, found.where)
 
 
 def _entry(actual: InstalledTrigger, difference: Difference | None) -> Entry:

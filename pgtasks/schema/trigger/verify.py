@@ -248,8 +248,17 @@ def _triggers(
     installed_triggers = {
         (actual.table_oid, actual.name): actual for actual in installed.triggers(conn)
     }
+    missing = [
+        table is not None and (table, trigger.name) not in installed_triggers
+        for trigger, table in zip(wanted, tables, strict=True)
+    ]
+    clones = installed.inherited(conn) if any(missing) else []
+    by_partition = {(clone.table_oid, clone.name): clone for clone in clones}
     for trigger, table, function in zip(wanted, tables, functions, strict=True):
-        actual = installed_triggers.pop((table, trigger.name), None) if table is not None else None
+        actual = None
+        if table is not None:
+            key = table, trigger.name
+            actual = installed_triggers.pop(key, None) or by_partition.get(key)
         yield _judged(conn, expressions, trigger, table, function, actual)
     for orphan in installed_triggers.values():
         kind = ", constraint trigger" if orphan.constraint else ""
