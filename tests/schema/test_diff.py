@@ -17,6 +17,9 @@ from pgtasks.schema.inspect.diff import columns, models, schema_file, sources
 from pgtasks.schema.inspect.diff.compare import left_out
 from pgtasks.schema.inspect.diff.outcome import Diff
 from pgtasks.schema.inspect.diff.perform import Options, Place, databases
+from pgtasks.schema.inspect.diff.perform import compared as compared_sides
+from pgtasks.schema.inspect.diff.side import Side
+from pgtasks.server.proof.toc import Entry
 from pgtasks.server.reach import Reached
 from pgtasks.settings.project import load
 from pgtasks.settings.target import Target
@@ -168,6 +171,33 @@ def test_the_script_makes_one_like_the_other_and_loses_nothing(
     again = compared(cluster, pair, sql=True).lines()
     assert [line for line in again if line and not line.startswith("--")] == []
     assert cluster.value("SELECT count(*) FROM person", pair[0]) == 2
+
+
+@pytest.mark.parametrize(
+    ("definition", "printed"),
+    [
+        ("CREATE VIEW public.v AS SELECT 1 AS a;", True),
+        ("CREATE VIEW public.v AS SELECT 1 AS a;\n\\! touch /tmp/x\n", False),
+        ("CREATE VIEW public.v AS SELECT 1 AS a; DROP TABLE person;", False),
+        ("CREATE VIEW public.v AS SELECT 1 AS a; COMMIT;", False),
+        ("CREATE VIEW public.v AS SELECT 1 AS a; ALTER TABLE person DROP COLUMN name;", False),
+        ("CREATE VIEW public.v AS SELECT 1 AS a; DO $$BEGIN NULL; END$$;", False),
+        ("CREATE VIEW public.v AS SELECT 1 AS a; ALTER SYSTEM SET port = 1;", False),
+        ("CREATE VIEW public.v AS SELECT 1 AS a; ALTER ROLE ann SUPERUSER;", False),
+        ("CREATE VIEW public.v AS SELECT 1 AS a; GRANT postgres TO ann;", False),
+        ("CREATE VIEW public.v AS SELECT '\x1b[2J' AS a;", False),
+    ],
+)
+def test_a_script_has_nothing_of_an_archive_but_what_makes_objects(
+    definition: str, printed: bool
+) -> None:
+    entry = Entry("VIEW", "public", "v", "ann", definition=definition.encode(), number=1)
+    sides = [Side(name, 160000, 16, "", entries) for name, entries in (("a", []), ("b", [entry]))]
+    lines = compared_sides(*sides, Options(sql=True)).lines()
+    assert (definition.partition(";")[0] + ";" in lines) is printed
+    assert (
+        any(line.startswith("-- view public.v: its definition ") for line in lines) is not printed
+    )
 
 
 def test_owners_and_grants_can_be_left_out(

@@ -9,12 +9,15 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from pgtasks.copy.schema import has_password
 from pgtasks.schema.inspect.diff import columns
 from pgtasks.schema.inspect.diff.definitions import privileges
 from pgtasks.schema.inspect.diff.outcome import Diff
 from pgtasks.schema.inspect.diff.side import Side
+from pgtasks.server import parser
+from pgtasks.server.parser import SyntaxFault
 from pgtasks.server.proof import entries
 from pgtasks.server.proof.entries import Key
 from pgtasks.server.proof.toc import Entry
@@ -27,6 +30,13 @@ _OWNED = (
     *("DOMAIN", "FUNCTION", "PROCEDURE", "AGGREGATE"),
 )
 _SIGNED = ("FUNCTION", "PROCEDURE", "AGGREGATE")  # their tag is not only a name
+# the beginnings of the parser's names for statements that a script may have
+_MAKING = (
+    *("Create", "Alter", "Define", "Composite", "Comment", "Grant", "Index", "View", "Rule"),
+    *("RefreshMatView", "SecLabel"),
+)
+# and what is of the server and not of a database, in those names
+_OF_THE_SERVER = ("System", "Role", "Database", "Createdb", "TableSpace", "Subscription")
 _BEGIN = (
     "BEGIN;",
     "SET LOCAL search_path = '';",
@@ -48,11 +58,47 @@ class _Script:
     left: list[str] = field(default_factory=list)
 
     def add(self, statement: str, name: str) -> None:
-        """Add a statement, unless a terminal would show it other than it is."""
-        if _NO_CONTROLS.search(statement):
-            self.left.append(f"{name}: its definition has control characters")
+        """Add a statement, or leave it to a person, see `_refused`."""
+        if why := _refused(statement):
+            self.left.append(f"{name}: {why}")
         else:
             self.inside.append(statement.strip())
+
+    def add_after(self, statement: str, name: str) -> None:
+        """Add a statement that no transaction may contain."""
+        if why := _refused(statement):
+            self.left.append(f"{name}: {why}")
+        else:
+            self.after.append(statement.strip())
+
+
+def _refused(statement: str) -> str:
+    """Return why a statement is not printed, empty if nothing is wrong with it.
+
+    A backup is not trusted: its archive may contain other statements than pg_dump writes, or
+    commands of psql, which would run where a person loads the script.
+    """
+    if _NO_CONTROLS.search(statement):
+        return "its definition has control characters"
+    try:
+        nodes = [each.node for each in parser.parse(statement)]
+    except SyntaxFault:
+        return "its definition is no SQL that is known here"
+    if all(node is not None and _only_makes(node) for node in nodes):
+        return ""
+    return "its definition has other statements than pg_dump writes"
+
+
+def _only_makes(node: Any) -> bool:
+    """Return whether a statement creates or sets something, and drops nothing."""
+    if type(node).__name__ == "AlterTableStmt":
+        commands = [each.alter_table_cmd for each in node.cmds]
+        names = [type(each).DESCRIPTOR.fields_by_name["subtype"].enum_type for each in commands[:1]]
+        return not any(
+            names[0].values_by_number[each.subtype].name.startswith("AT_Drop") for each in commands
+        )
+    name = type(node).__name__
+    return name.startswith(_MAKING) and not any(word in name for word in _OF_THE_SERVER)
 
 
 @dataclass(frozen=True)
@@ -151,7 +197,7 @@ def _create(
         made.left.append(f"{name}: its definition may hold a password")
         return
     if entry.desc == "INDEX" and _INDEX.search(text) and not _is_new(entry, lacking):
-        made.after.append(_INDEX.sub(r"CREATE \1INDEX CONCURRENTLY ", text).strip())
+        made.add_after(_INDEX.sub(r"CREATE \1INDEX CONCURRENTLY ", text), name)
         return
     made.add(text, name)
     if roles is None or entry.desc not in _OWNED or not text.lstrip().startswith("CREATE"):
