@@ -342,14 +342,16 @@ def _shows(
     finished: int,
 ) -> Callable[[], None]:
     """Return the function that shows the progress of one table."""
-    pid = working.info.backend_pid
+    pid, most = working.info.backend_pid, 0.0
 
     def show() -> None:
+        nonlocal most
         if not progress.due:
             return
         row = connection.row(watching, kind.done, (pid,), into=tuple[str, float | None])
         phase, share = row or ("", 0.0)
-        progress.update(finished + int(work.bytes * min(share or 0.0, 1.0)), f"{work} {phase}")
+        most = max(most, min(share or 0.0, 1.0))  # each phase, each index begins again
+        progress.update(finished + int(work.bytes * most), f"{phase} {work}".strip())
 
     return show
 
