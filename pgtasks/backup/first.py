@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pgtasks.backup import create
 from pgtasks.backup.dump import job
 from pgtasks.backup.store import destination
 from pgtasks.backup.store.base import Backup
 from pgtasks.backup.views import BackupMade
-from pgtasks.copy.plan import CopyPlan
 from pgtasks.host import journal
 from pgtasks.report import Console, account
 from pgtasks.server.reach import Reached
+
+if TYPE_CHECKING:  # migrations import this module, and copy nothing
+    from pgtasks.copy.plan import CopyPlan
 
 
 def backing_up(

@@ -15,13 +15,14 @@ from pgtasks.schema.migrate.errors import one_line
 from pgtasks.schema.migrate.ledger import Ledger
 from pgtasks.server.quoting import qualified
 
-# what others must wait with, while a lock of that mode is held
+# what others must wait with, while a lock of that mode is held; the strongest first
 _BLOCKS = {
     "AccessExclusiveLock": "reads and writes",
     "ExclusiveLock": "writes",
     "ShareRowExclusiveLock": "writes",
     "ShareLock": "writes",
 }
+_ORDER = {mode: number for number, mode in enumerate(_BLOCKS)}
 _STATEMENT = 100  # characters that are kept
 # A table that the revision itself has made is seen by nobody else. The name of the statement's own
 # relation comes with it, whatever its schema is.
@@ -69,7 +70,10 @@ class _Held:
 
 
 class LockTrace:
-    """The locks of a run on tables that were there before it, in the order in which they end."""
+    """The locks of a run on tables that were there before it, in the order in which they end.
+
+    A lock that blocks no more than one which is held already is left out.
+    """
 
     def __init__(self, ledger: Ledger, tables: set[tuple[str, str]]) -> None:
         self._ledger, self._tables = ledger, tables
@@ -99,11 +103,13 @@ class LockTrace:
         with contextlib.closing(session.cursor()) as own:
             own.execute(_LOCKS)
             rows = own.fetchall()
-        for schema, table, mode in rows:
-            if mode in _BLOCKS and (schema, table) in self._tables:
-                shown = one_line(statement)[:_STATEMENT]
+        shown = one_line(statement)[:_STATEMENT]
+        for schema, table, mode in sorted(rows, key=lambda row: _ORDER.get(row[2], 0)):
+            stronger = list(_BLOCKS)[: _ORDER.get(mode, 0) + 1]
+            known = any((id(conn), schema, table, each) in self._held for each in stronger)
+            if mode in _BLOCKS and (schema, table) in self._tables and not known:
                 held = _Held(self._ledger.revision, shown, time.monotonic())
-                self._held.setdefault((id(conn), schema, table, mode), held)
+                self._held[id(conn), schema, table, mode] = held
 
     def _end(self, conn: Any) -> None:
         now = time.monotonic()

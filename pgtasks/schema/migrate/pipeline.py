@@ -5,11 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pgtasks import report
-from pgtasks.backup import first
-from pgtasks.backup.store.base import Backup
 from pgtasks.errors import PgtasksError, Refused
 from pgtasks.report import Console, typed
 from pgtasks.schema.migrate import touched
@@ -25,6 +23,9 @@ from pgtasks.server.identity import Identity
 from pgtasks.server.reach import Reached
 from pgtasks.settings.project import Project
 from pgtasks.settings.target import Target
+
+if TYPE_CHECKING:
+    from pgtasks.backup.store.base import Backup
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,8 @@ class Pipeline:
         if not self.backs_up(revisions, ""):
             why = "--no-backup" if revisions.steps else "no revision is pending"
             return skipped("", "the database is empty" if self.identity.empty else why)
+        from pgtasks.backup import first  # a run with nothing to do is done sooner without it
+
         folder, note = self.project.folder("backups"), revisions.label(task)
         self.backup = first.taken(reached, folder, note=note, console=self.console)
         size = report.size(self.backup.manifest.size)

@@ -8,7 +8,6 @@ from typing import Any
 
 from pgtasks.errors import PgtasksError
 from pgtasks.report.boundaries import boundary
-from pgtasks.schema import file as schema
 from pgtasks.schema import step, trigger
 from pgtasks.schema.migrate.perform import plan as planned
 from pgtasks.schema.migrate.perform import status, with_sql
@@ -131,6 +130,8 @@ class Upgrade(Pipeline):
 
     def _schema(self, revisions: MigrationPlan, reached: Reached) -> Step:
         """Write the schema file if the project has one, or compare it for a protected target."""
+        from pgtasks.schema import file as schema  # as in Pipeline.back_up
+
         path = schema.place(self.project, None)
         if not path.is_file():
             return skipped("", f"the project has no {path.name}")
