@@ -56,7 +56,7 @@ class Expressions:
 
     def __init__(self, conn: Connection) -> None:
         self._conn = conn
-        self._plans: dict[tuple[str, str, int | None], bool | None] = {}
+        self._known: dict[tuple[str, str, int | None], bool] = {}
 
     def same(
         self, ours: str, theirs: str, *, spelled: Callable[[], str], table: int | None
@@ -65,28 +65,42 @@ class Expressions:
 
         `spelled` returns `theirs` with the names as the session's search_path shortens them.
         """
+        for row in (None, table):
+            if (ours, theirs, row) in self._known:
+                return self._known[(ours, theirs, row)]
         try:
             mine, printed = (parser.expression(sql) for sql in (ours, theirs))
-            if _tree(mine) == _tree(printed):
-                return True
-            if _of_the_system(mine) and _of_the_system(printed):
-                row = table if _has_columns(mine) or _has_columns(printed) else None
-                planned = self._same_plan(ours, theirs, row)
-                if planned is not None:
-                    return planned
-            plain, along_path = _tree(mine, stored=True), parser.expression(spelled())
+            row = table if _has_columns(mine) or _has_columns(printed) else None
+            same = self._compared(ours, theirs, (mine, printed), spelled, row)
         except (parser.TooDeep, parser.SyntaxFault):
-            return False
-        return plain in (_tree(printed, stored=True), _tree(along_path, stored=True))
+            row, same = table, False
+        self._known[(ours, theirs, row)] = same
+        return same
+
+    def _compared(
+        self,
+        ours: str,
+        theirs: str,
+        trees: tuple[Message, Message],
+        spelled: Callable[[], str],
+        table: int | None,
+    ) -> bool:
+        mine, printed = trees
+        if _tree(mine) == _tree(printed):
+            return True
+        if _of_the_system(mine) and _of_the_system(printed):
+            planned = self._same_plan(ours, theirs, table)
+            if planned is not None:
+                return planned
+        along_path = parser.expression(spelled())
+        stored = [_tree(tree, stored=True) for tree in (printed, along_path)]
+        return _tree(mine, stored=True) in stored
 
     def _same_plan(self, ours: str, theirs: str, table: int | None) -> bool | None:
         """Return whether the plans are the same, None if one cannot be planned."""
-        key = (ours, theirs, table)
-        if key not in self._plans:
-            with connection.pinned(self._conn):
-                plans = [_explained(self._conn, sql, table) for sql in (ours, theirs)]
-            self._plans[key] = None if None in plans else bool(plans[0] == plans[1])
-        return self._plans[key]
+        with connection.pinned(self._conn):
+            plans = [_explained(self._conn, sql, table) for sql in (ours, theirs)]
+        return None if None in plans else bool(plans[0] == plans[1])
 
 
 def _has_columns(expression: Message) -> bool:
