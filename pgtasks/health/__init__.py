@@ -9,5 +9,6 @@ project     compare a database with the files of its project: db.check --all
 leftovers   files of interrupted runs, and damaged backups
 host        check whether a database host is ready for the tasks
 maintain    vacuum, analyze and reindex tables
+maintained  what these are, and what they did
 upkeep      the tables that these work on, and what interrupted runs left
 """

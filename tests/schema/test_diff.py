@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,16 +10,19 @@ from typing import Any
 
 import pytest
 from conftest import Inv
+from paths import SUPPORT
 from servers import Cluster
 from shops import two_revisions
 
 from pgtasks.errors import Failed, NotProven, Refused
+from pgtasks.schema.inspect.diagram.picture import picture
 from pgtasks.schema.inspect.diff import columns, models, schema_file, sources
 from pgtasks.schema.inspect.diff.compare import left_out
 from pgtasks.schema.inspect.diff.outcome import Diff
 from pgtasks.schema.inspect.diff.perform import Options, Place, databases
 from pgtasks.schema.inspect.diff.perform import compared as compared_sides
 from pgtasks.schema.inspect.diff.side import Side
+from pgtasks.server import connection
 from pgtasks.server.proof.toc import Entry
 from pgtasks.server.reach import Reached
 from pgtasks.settings.project import load
@@ -265,6 +269,34 @@ def test_what_a_server_prints_in_another_way_after_a_load(
     cluster.psql(pair[1], f"CREATE TABLE t (kind varchar(9) CONSTRAINT kinds {printed})")
     assert cluster.value(text, pair[1]) != printed  # else this tests nothing
     assert compared(cluster, pair).equal
+
+
+def test_pagila(cluster: Cluster, fresh_database: Callable[..., str]) -> None:
+    """A database that we did not write: inspected, drawn, compared, made like another one."""
+    text = gzip.decompress((SUPPORT / "data" / "pagila.sql.gz").read_bytes()).decode()
+    pair = fresh_database(cluster), fresh_database(cluster)
+    # it creates what every database has
+    text = text.replace("CREATE PROCEDURAL LANGUAGE plpgsql;", "")
+    for name in pair:
+        cluster.psql(name, text)
+    assert compared(cluster, pair, rows=True).equal
+    cluster.psql(
+        pair[1],
+        "CREATE TABLE review (film int REFERENCES film, stars int); CREATE INDEX ON film (length);"
+        "ALTER TABLE film ADD seen int; CREATE VIEW stars AS SELECT seen FROM film;"
+        "ALTER TABLE rental DISABLE TRIGGER last_updated; DELETE FROM payment_p2007_05;",
+    )
+    diff = compared(cluster, pair, rows=True, sql=True)
+    assert set(words(diff)) == {
+        *("table public.review", "index public.film_length_idx", "table public.film"),
+        *("view public.stars", "trigger public.rental.last_updated"),
+        *("rows of table public.payment_p2007_05", "rows of table public.film"),
+    }
+    cluster.psql(pair[0], "\n".join(diff.lines()))
+    assert compared(cluster, pair).equal
+    with connection.session(cluster.target(pair[1]), read_only=True, purpose="test") as conn:
+        drawn = picture(conn, title="pagila", as_svg=True)
+    assert len(drawn.model.tables) == 16  # the children of payment are left out
 
 
 def test_columns_of_a_table() -> None:

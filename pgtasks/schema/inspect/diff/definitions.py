@@ -86,22 +86,34 @@ def compare(left: Side, right: Side, access: Access) -> Definitions:
         if key not in ours or key not in theirs:
             continue
         groups = texts[0][key], texts[1][key]
-        both = _text(groups[0]), _text(groups[1])
-        words = _owners(key, ours, theirs, sides)
-        if not words and _normal(key, both[0]) == _normal(key, both[1]):
+        owners = _owners(key, ours, theirs, sides)
+        known, words = (True, owners) if owners else _how(key, groups, sides, plain=alike)
+        if known:
             printed.discard(key)
-            words = _elsewhere(*groups)
-        elif not words:
-            words = _words(key, both, sides, plain=alike)
         if words:
+            both = _text(groups[0]), _text(groups[1])
             changes.append(Change(entries.name(key), words, texts=both))
-            printed.discard(key)
     return Definitions(
         tuple(sorted(changes, key=lambda change: change.name)),
         len(ours.keys() | theirs.keys()) + sum(key[0] not in _HEAD for key in same),
         tuple(sorted(printed)),
         missing,
     )
+
+
+def _how(
+    key: Key,
+    groups: tuple[Sequence[Entry], Sequence[Entry]],
+    sides: tuple[str, str],
+    *,
+    plain: bool,
+) -> tuple[bool, str]:
+    """Return whether it is known how two definitions differ, and the words for it."""
+    both = _text(groups[0]), _text(groups[1])
+    if _normal(key, both[0]) == _normal(key, both[1]):
+        return True, _elsewhere(*groups)
+    words = _words(key, both, sides, plain=plain)
+    return bool(words), words
 
 
 def _normal(key: Key, text: str) -> str | list[str]:
