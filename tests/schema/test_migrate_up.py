@@ -152,7 +152,7 @@ def test_a_failure_says_what_was_applied_and_which_backup_belongs_to_it(
     assert [line.strip() for line in failed.stderr.splitlines()[-4:-1]] == [
         "applied: none",
         "not applied: two, three",
-        f"the backup from before: {backup}, inv db.restore --backup {backup} brings it back",
+        f"the state before is in backup {backup}: inv db.restore --backup {backup}",
     ]
     assert failed.stderr.splitlines()[-1].endswith("rolled back, the database is at one as before")
     one_by_one = "target_metadata=metadata, transaction_per_migration=True)"

@@ -67,8 +67,8 @@ class DowngradePlan:
             return []
         way = typed.task("db.restore", f"--backup {self.earlier.id}")
         return [
-            f"instead: {way} brings back the database at {at} as it was "
-            f"{report.age(age(self.earlier))} ago, without the rows written since"
+            f"instead: the database at {at} as it was {report.age(age(self.earlier))} ago, "
+            f"without the rows written since: {way}"
         ]
 
     def as_json(self) -> dict[str, Any]:

@@ -163,7 +163,7 @@ class Pipeline:
             lines.append(f"not {verb}: {', '.join(left) or 'none'}")
         if self.backup:
             way = typed.task("db.restore", f"--backup {self.backup.id}")
-            lines.append(f"the backup from before: {self.backup.id}, {way} brings it back")
+            lines.append(f"the state before is in backup {self.backup.id}: {way}")
         facts = {"applied": done, "not_applied": left}
         backup = {"backup": self.backup.id if self.backup else None}
         exc.hint, exc.details = "\n".join(lines), {**exc.details, **facts, **backup}
