@@ -30,7 +30,7 @@ from pgtasks.settings.target import Target
 INVALID = -2  # pg_database.datconnlimit of a database whose DROP was interrupted
 # The connection limit of a copy of another database: until it has its stamp, nothing else says that
 # it is ours. The swap sets another one.
-_BEGUN = 0x7067_746B
+BEGUN = 0x7067_746B
 _NAME_BYTES = 63  # NAMEDATALEN - 1
 _ID = r"[0-9]{12}[0-9a-f]{2}"
 _TIME = "%y%m%d%H%M%S"
@@ -140,7 +140,7 @@ def find(conn: Connection, target: Target) -> list[Side]:
         f" datallowconn, datconnlimit = %s, {stamp.COMMENT},"
         " extract(epoch FROM clock_timestamp())::float8, datconnlimit = %s"
         " FROM pg_database WHERE datname ~ %s",
-        (INVALID, INVALID, _BEGUN, rf"__({_ROLES})_{_ID}$"),
+        (INVALID, INVALID, BEGUN, rf"__({_ROLES})_{_ID}$"),
         into=tuple[str, str, int | None, bool, bool, str | None, float, bool],
     )
     sides = [side for row in rows if (side := _side(target, *row))]
@@ -213,7 +213,7 @@ def create(
         by_file=bool(copied),
     )
     if copied:
-        statement += sql.SQL(" CONNECTION LIMIT {}").format(sql.Literal(_BEGUN))
+        statement += sql.SQL(" CONNECTION LIMIT {}").format(sql.Literal(BEGUN))
     try:
         with conn.cursor() as cursor:
             cursor.execute(statement)

@@ -293,6 +293,22 @@ def test_sequences_are_set_behind_the_rows(cluster: Cluster, roles: Target, tmp_
     assert cluster.value("SELECT nextval('untouched_id_seq')", roles.database) == 4
 
 
+ODD_SEQUENCES = """
+CREATE SEQUENCE numbered; CREATE SEQUENCE cycled MAXVALUE 99 CYCLE;
+CREATE TABLE bills (number text DEFAULT 'INV-' || nextval('numbered'), short int);
+ALTER SEQUENCE numbered OWNED BY bills.number; ALTER SEQUENCE cycled OWNED BY bills.short;
+"""
+
+
+def test_sequences_of_other_columns_are_left_alone(
+    cluster: Cluster, roles: Target, tmp_path: Path
+) -> None:
+    cluster.execute(ODD_SEQUENCES, roles.database)
+    load_sets(roles, sets(tmp_path, rows="INSERT INTO bills (short) VALUES (1000);")["rows"])
+    assert cluster.execute("SELECT * FROM bills", roles.database) == [("INV-1", 1000)]
+    assert cluster.value("SELECT nextval('cycled')", roles.database) == 1
+
+
 PYTHON = """# seed: made
 # scales: small=3 large=50
 import random

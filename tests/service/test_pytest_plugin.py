@@ -12,11 +12,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from roles import plain  # noqa: F401
 from servers import Cluster
 from setups import make_shop
 
+from pgtasks.database import side
+from pgtasks.errors import Refused
 from pgtasks.server import embedded
-from pgtasks.service.testing import server
+from pgtasks.service.testing import database, fileset, server, template
+from pgtasks.service.testing.server import TestServer
 from pgtasks.settings.project import load
 
 Pytest = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -191,6 +195,51 @@ def test_a_template_that_cannot_be_built_is_one_line(shop: Path, run: Pytest) ->
     assert "revision one failed: " in done.stdout
     assert "Traceback" not in done.stdout
     assert "service/testing" not in done.stdout
+
+
+@pytest.fixture
+def shared(cluster: Cluster, shop: Path) -> Iterator[TestServer]:
+    """The server of the environment of the tests, and no databases of theirs afterwards."""
+    (shop / "env" / "test.yaml").write_text(f"url: '{cluster.url('shop')}'\n")
+    with server.serving(load(shop), "test") as running:
+        yield running
+    query = "SELECT datname FROM pg_database WHERE datname ~ '^shop_(tpl|test)_'"
+    for (name,) in cluster.execute(query):
+        cluster.execute(f'ALTER DATABASE "{name}" IS_TEMPLATE false')
+        cluster.drop(name)
+
+
+def test_a_template_of_another_role_is_refused(
+    cluster: Cluster,
+    plain: Callable[..., str],  # noqa: F811  it drops the role after `shared` drops the database
+    shop: Path,
+    shared: TestServer,
+) -> None:
+    """Whoever makes a template decides which code the tests run."""
+    version = cluster.value("SHOW server_version_num")
+    digest = fileset.digest(load(shop), (), version, shared.target.user, "small")
+    name = f"shop_tpl_{digest}"
+    stranger = cluster.connect(user=plain("CREATEDB"))
+    for statement in (
+        f"CREATE DATABASE {name}",
+        f"COMMENT ON DATABASE {name} IS 'used 1700000000'",
+        f"ALTER DATABASE {name} IS_TEMPLATE true ALLOW_CONNECTIONS false",
+    ):
+        stranger.cursor().execute(statement)
+    stranger.close()
+    with pytest.raises(Refused, match=f"database '{name}' of .* was not made by them"):
+        template.ready(shared, load(shop), seeds=(), scale="small")
+
+
+def test_databases_that_tests_did_not_make_stay(
+    cluster: Cluster, shop: Path, shared: TestServer
+) -> None:
+    other = cluster.create("shop_test_2024010_1")
+    with database.serving(shared, load(shop)):
+        assert other in cluster.databases()
+    cluster.execute(f"ALTER DATABASE {other} CONNECTION LIMIT {side.BEGUN}")  # a killed run's
+    with database.serving(shared, load(shop)):
+        assert other not in cluster.databases()
 
 
 def test_the_server_of_an_environment(cluster: Cluster, shop: Path, run: Pytest) -> None:

@@ -2,6 +2,7 @@
 
 server     the server of the tests: one in memory that only tests use, or that of an environment
 fileset    the files that a template is built from, and their hash
+ours       tell databases that tests have made from others
 template   build the template once, and drop old ones
 database   the databases of tests, which are clones of a template
 """

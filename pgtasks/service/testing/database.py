@@ -12,12 +12,10 @@ from typing import TYPE_CHECKING
 import psycopg2
 from psycopg2 import sql
 
-from pgtasks.database import drop
+from pgtasks.database import drop, side
 from pgtasks.server import connection
 from pgtasks.server.connection import Connection
-from pgtasks.server.identity import system_identifier
-from pgtasks.server.stamp import Stamp, comment_statement
-from pgtasks.service.testing import template
+from pgtasks.service.testing import ours, template
 from pgtasks.service.testing.server import TestServer
 from pgtasks.service.testing.template import Template
 from pgtasks.settings.project import Project, stem
@@ -88,7 +86,6 @@ class TestDatabases:
         self._templates: dict[tuple[tuple[str, ...] | None, str], Template] = {}
         self._unused: list[TestDatabase] = []  # where a drop waits for the disk
         self.kept: list[TestDatabase] = []
-        self._system = system_identifier(conn)
         connection.value(conn, "SELECT pg_try_advisory_lock(%s, %s)", (_CLASS, int(self._run, 16)))
         self._quick = connection.value(conn, "SHOW fsync", into=str) == "off"
 
@@ -115,15 +112,16 @@ class TestDatabases:
 
     def _made(self, origin: Template) -> TestDatabase:
         name = f"{self._beginning}_test_{self._run}_{next(self._numbers)}"
+        target = origin.target.at(name)
         connection.execute(self._conn, self._create(name, origin))
-        mark = Stamp(origin.target.environment, name, self._system)
-        connection.execute(self._conn, comment_statement(name, "", mark))
-        return TestDatabase(origin.target.at(name))
+        connection.execute(self._conn, ours.marking(self._conn, target))
+        return TestDatabase(target)
 
     def _create(self, name: str, origin: Template) -> sql.Composed:
         statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
             sql.Identifier(name), sql.Identifier(origin.name)
         )
+        statement += sql.SQL(" CONNECTION LIMIT {}").format(sql.Literal(side.BEGUN))
         if self._conn.server_version < _STRATEGY:
             return statement
         # copying files makes the server write and sync all of its dirty pages, with fsync
@@ -161,7 +159,9 @@ class TestDatabases:
         ):
             return
         for name in names:
-            drop.drop_plainly(self._conn, name)
+            target = self._server.target.at(name)
+            if ours.is_ours(self._conn, target):
+                drop.drop_plainly(self._conn, name)
         connection.value(self._conn, "SELECT pg_advisory_unlock(%s, %s)", key)
 
     def close(self) -> None:

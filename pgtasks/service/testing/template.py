@@ -2,6 +2,9 @@
 
 A template is built under another name, and closed and renamed when it is whole: one that a killed
 run left half built is dropped by the next. Its comment holds the time when it was last used.
+
+Names prove nothing, and whoever made a template decides which code a test runs: only databases of
+the connecting role are used or dropped, and these only with our comment.
 """
 
 from __future__ import annotations
@@ -14,22 +17,21 @@ from dataclasses import dataclass, replace
 
 from psycopg2 import sql
 
-from pgtasks.database import drop
-from pgtasks.errors import Locked
+from pgtasks.database import drop, side
+from pgtasks.errors import Locked, Refused
 from pgtasks.schema import seed
 from pgtasks.schema.setup import Setup
 from pgtasks.server import connection
 from pgtasks.server.connection import Connection
-from pgtasks.server.identity import system_identifier
 from pgtasks.server.lock import Lock
-from pgtasks.server.stamp import Stamp, comment_statement
-from pgtasks.service.testing import fileset
+from pgtasks.service.testing import fileset, ours
 from pgtasks.service.testing.server import TestServer
 from pgtasks.settings.project import Project
 from pgtasks.settings.target import Target
 
 _PATIENCE = 600.0  # seconds: another worker builds it
 _LONGEST = 24  # characters of the project in the names of databases
+_USE = re.compile(r"used [0-9]{1,12}")
 _KEPT = 2  # templates of other files, for other branches
 _UNUSED = 3600.0  # seconds after which others are dropped
 
@@ -68,7 +70,7 @@ def ready(
             with _locked(template.target):
                 if not _is_whole(conn, name):
                     _build(conn, project, template.target, scale)
-        _note_use(conn, name)
+        connection.execute(conn, _use(name))
         _drop_old(conn, target, beginning, name)
     return template
 
@@ -93,36 +95,55 @@ def _locked(target: Target) -> Iterator[None]:
 
 
 def _is_whole(conn: Connection, name: str) -> bool:
-    query = "SELECT datistemplate AND NOT datallowconn FROM pg_database WHERE datname = %s"
-    return bool(connection.row(conn, query, (name,), into=bool))
+    """Return whether the template is there, raising Refused for one that is not ours."""
+    row = connection.row(
+        conn,
+        "SELECT datistemplate AND NOT datallowconn, pg_get_userbyid(datdba),"
+        " datdba = (SELECT oid FROM pg_roles WHERE rolname = current_user),"
+        " coalesce(shobj_description(oid, 'pg_database'), '')"
+        " FROM pg_database WHERE datname = %s",
+        (name,),
+        into=tuple[bool, str, bool, str],
+    )
+    if row is None:
+        return False
+    whole, owner, mine, comment = row
+    if not mine or not (whole and _USE.fullmatch(comment)):
+        raise Refused(
+            f"database {name!r} of {owner!r} has the name of the template for tests, and was not "
+            "made by them: rename or drop it"
+        )
+    return True
 
 
 def _build(conn: Connection, project: Project, target: Target, scale: str) -> None:
     building = target.at(f"{target.database}_new")
     name = sql.Identifier(building.database)
-    drop.drop_plainly(conn, target.database)
-    drop.drop_plainly(conn, building.database)
-    create = sql.SQL("CREATE DATABASE {} TEMPLATE {} ENCODING 'UTF8'")
-    connection.execute(conn, create.format(name, sql.Identifier(target.template)))
-    mark = Stamp(target.environment, building.database, system_identifier(conn))
-    connection.execute(conn, comment_statement(building.database, "", mark))
+    ours.drop(conn, building)
+    create = sql.SQL("CREATE DATABASE {} TEMPLATE {} ENCODING 'UTF8' CONNECTION LIMIT {}")
+    template = sql.Identifier(target.template)
+    connection.execute(conn, create.format(name, template, sql.Literal(side.BEGUN)))
+    connection.execute(conn, ours.marking(conn, building))
     seeds = None
     if target.seeds:
         seeds = seed.plan(project, target, (), scale=scale, protection="")
     with Lock(building, "tests") as lock:
         Setup(project, building, None, seeds).fill(lock, say=lambda line: None)
-    final = sql.Identifier(target.database)
-    for statement in (
+    statements = (
+        "BEGIN",
         sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false IS_TEMPLATE true").format(name),
-        sql.SQL("ALTER DATABASE {} RENAME TO {}").format(name, final),
-    ):
-        connection.execute(conn, statement)
+        _use(building.database),
+        sql.SQL("ALTER DATABASE {} RENAME TO {}").format(name, sql.Identifier(target.database)),
+        "COMMIT",
+    )
+    texts = (sql.SQL(each) if isinstance(each, str) else each for each in statements)
+    connection.execute(conn, sql.SQL(";").join(texts))
 
 
-def _note_use(conn: Connection, name: str) -> None:
-    statement = sql.SQL("COMMENT ON DATABASE {} IS {}")
+def _use(name: str) -> sql.Composed:
+    """Return the statement that notes the time of use."""
     used = sql.Literal(f"used {time.time():.0f}")
-    connection.execute(conn, statement.format(sql.Identifier(name), used))
+    return sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(name), used)
 
 
 def _drop_old(conn: Connection, target: Target, beginning: str, name: str) -> None:
@@ -131,6 +152,7 @@ def _drop_old(conn: Connection, target: Target, beginning: str, name: str) -> No
         conn,
         "SELECT datname, split_part(shobj_description(oid, 'pg_database'), ' ', 2)"
         " FROM pg_database WHERE starts_with(datname, %s) AND datname <> %s AND datistemplate"
+        " AND datdba = (SELECT oid FROM pg_roles WHERE rolname = current_user)"
         " AND shobj_description(oid, 'pg_database') ~ '^used [0-9]{1,12}$' ORDER BY 2 DESC",
         (f"{beginning}_tpl_", name),
         into=tuple[str, str],
