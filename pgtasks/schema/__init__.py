@@ -4,6 +4,7 @@ setup     bring an empty database up to schema, triggers and seeds
 reset     a new database from the files, in the place of the old
 file      the schema of a database as one SQL file
 printed   one form of what servers of any version print
+transaction  the transaction of a migration's connection
 step      the steps of a setup or an upgrade, each a line with its time
 freeze    the SQL of trigger files in a revision
 migrate/  Alembic migrations

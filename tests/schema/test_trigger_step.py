@@ -207,6 +207,76 @@ def test_a_revision_that_fails_leaves_the_triggers(shop: Stepping) -> None:
     assert shop.value(STATE) == before
 
 
+ANY = "SELECT count(*) FROM pg_trigger WHERE tgrelid = 'notes'::regclass AND NOT tgisinternal"
+COMMITS = {
+    "statement": "op.execute('COMMIT')",
+    "chain": "op.execute('COMMIT AND CHAIN')",
+    "end": "op.execute('END')",
+    "script": "op.execute(\"UPDATE notes SET text = 'c'; COMMIT\")",
+    "driver": "op.get_bind().connection.commit()",
+    "cursor": "op.get_bind().connection.cursor().execute('COMMIT')",
+}
+
+
+@pytest.mark.parametrize(
+    ("how", "then"),
+    [
+        *((how, "1/0") for how in COMMITS),
+        ("driver", "op.execute('SELECT 1/0')"),
+        ("statement", "op.execute('SELECT 1')"),
+        ("driver", ""),
+        ("cursor", ""),
+    ],
+)
+def test_a_commit_of_the_revision_itself_leaves_the_triggers(
+    shop: Stepping, how: str, then: str
+) -> None:
+    """And the error counts what it left."""
+    shop.write("functions/touch.sql", TOUCH)
+    shop.apply()
+    before = shop.value(STATE)
+    update = "op.execute(\"UPDATE notes SET text = 'b'\")"
+    revision(shop.folder, "two", "one", "\n".join((update, COMMITS[how], then)), "pass")
+    if "1/0" in then:
+        number = r"2 statements" if how == "script" else r"1 statement"
+        with pytest.raises(Failed, match=f"by zero; {number} of it had been committed and stay"):
+            shop.up()
+    else:
+        shop.up()
+    assert shop.value(STATE) == before
+    assert shop.value("SELECT text FROM notes") in "bc"
+
+
+@pytest.mark.parametrize("how", ["statement", "chain", "script"])
+def test_nobody_sees_the_table_without_its_triggers(shop: Stepping, how: str) -> None:
+    shop.write("functions/touch.sql", TOUCH)
+    shop.apply()
+    seen = (
+        f"import psycopg2\nother = psycopg2.connect({shop.target.url(reveal=True)!r})\n"
+        f"cursor = other.cursor()\ncursor.execute({ANY!r})\nassert cursor.fetchone() == (1,)\n"
+        "other.close()"
+    )
+    update = "op.execute(\"UPDATE notes SET text = 'b'\")"
+    steps = update, COMMITS[how], seen, update, COMMITS[how], seen
+    revision(shop.folder, "two", "one", "\n".join(steps), "pass")
+    shop.up()
+    assert shop.value(ANY) == 1
+
+
+def test_a_rollback_as_a_statement_is_looked_for(shop: Stepping) -> None:
+    """It brings a trigger back, or drops one that was given back after the savepoint."""
+    update, back = "UPDATE notes SET text = 'b'", "ROLLBACK TO SAVEPOINT x"
+    shop.revise("two", "one", "SAVEPOINT x", update, back, update)
+    before = shop.value(STATE)
+    shop.up()
+    renames = "ALTER TABLE notes RENAME text TO words"
+    shop.revise("three", "two", update, "SAVEPOINT x", renames, back, "SELECT 1")
+    shop.up()
+    shop.revise("four", "three", update, "ROLLBACK", "SELECT 1")
+    shop.up()
+    assert shop.value(STATE) == before
+
+
 def test_a_revision_that_speaks_of_the_triggers_itself(shop: Stepping) -> None:
     """It finds them as they are without us, and what it does to them stays."""
     shop.revise(
@@ -326,6 +396,12 @@ def test_triggers_that_no_file_has_stay_in_force(shop: Stepping) -> None:
         ("CREATE TRIGGER x BEFORE UPDATE ON t EXECUTE FUNCTION f()", [("defines", "t")]),
         ("DROP TRIGGER x ON s.t", [("defines", "s.t")]),
         ("UPDATE t SET", [("names", "UPDATE t SET")]),
+        ("end", [("commits", "")]),
+        ("UPDATE t SET a = 1; COMMIT AND CHAIN", [("rows", "t"), ("commits", "")]),
+        ("PREPARE TRANSACTION 'x'", [("commits", "")]),
+        ("ABORT", [("returns", "")]),
+        ("ROLLBACK TO SAVEPOINT x", [("returns", "")]),
+        ("COMMIT PREPARED 'x'", []),
     ],
 )
 def test_the_tables_that_a_statement_touches(

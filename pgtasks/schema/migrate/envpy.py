@@ -80,7 +80,7 @@ class EnvPy:
             directory = ScriptDirectory.from_config(config)
             stack.enter_context(self._listening())
             stack.enter_context(self.ledger.kept())
-            config.attributes["connection"] = stack.enter_context(self._handed_over())
+            config.attributes["connection"] = stack.enter_context(self.connected())
             stack.enter_context(application.entered(self.scripts, directory))
             yield config, directory
 
@@ -189,7 +189,9 @@ class EnvPy:
                 entry.invalidate()
 
     @contextlib.contextmanager
-    def _handed_over(self) -> Iterator[Connection]:
+    def connected(self) -> Iterator[Connection]:
+        """Connect to the target for the length of a block."""
+
         def connect() -> Any:
             made = connection.connect(self.target, purpose="migrate", own_path=True)
             made.autocommit = False

@@ -1,8 +1,8 @@
 """Record the statements that a run of migrations has committed, as SQLAlchemy sends them.
 
 A revision may leave its transaction (`autocommit_block`, its own commit). The statements before
-that stay, even if a later statement fails. Connections that a revision opens without SQLAlchemy
-are not recorded.
+that stay, even if a later statement fails; so do those before a COMMIT as a statement, or a commit
+of the driver. Connections that a revision opens without SQLAlchemy are not recorded.
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ from typing import Any
 
 from sqlalchemy import Engine, event
 
+from pgtasks.schema import transaction
+from pgtasks.schema.trigger.touch import touches
+
 Milliseconds = int
 # while a statement waits for a lock, all other sessions queue behind it
 LOCK_TIMEOUT: Milliseconds = 5_000
@@ -21,7 +24,8 @@ LOCK_TIMEOUT: Milliseconds = 5_000
 # when they are interrupted.
 _CONCURRENT = re.compile(r"\bCONCURRENTLY\b", re.IGNORECASE)
 _READS = re.compile(
-    r"\s*(SELECT|SHOW|SET|BEGIN|COMMIT|ROLLBACK|SAVEPOINT|RELEASE)\b", re.IGNORECASE
+    r"\s*(SELECT|SHOW|SET|BEGIN|START|COMMIT|END|ROLLBACK|ABORT|SAVEPOINT|RELEASE)\b",
+    re.IGNORECASE,
 )
 
 
@@ -64,6 +68,7 @@ class Ledger:
 
     def _before(self, conn: Any, cursor: Any, statement: str, *_: Any) -> None:
         """Remove our lock_timeout for statements that wait by design."""
+        self._noticed(conn)
         session = conn.connection.dbapi_connection
         if bool(_CONCURRENT.search(statement)) != (session in self._waiting):
             waits = session not in self._waiting
@@ -77,16 +82,24 @@ class Ledger:
                 )
 
     def _after(self, conn: Any, cursor: Any, statement: str, *_: Any) -> None:
-        if _READS.match(statement):
-            return
-        self.sent.append(statement)
-        if conn.get_execution_options().get("isolation_level") == "AUTOCOMMIT":
-            self.committed.append(statement)
-        else:
+        if not _READS.match(statement):
+            self.sent.append(statement)
             self._open.setdefault(id(conn), []).append(statement)
+        kinds = {touch.kind for touch in touches(statement)}
+        if "commits" in kinds or "returns" not in kinds:
+            if "commits" in kinds or transaction.autocommits(conn):
+                self._commit(conn)
+        elif transaction.idle(conn):
+            self._open.pop(id(conn), None)
 
     def _commit(self, conn: Any) -> None:
         self.committed += self._open.pop(id(conn), [])
 
     def _rollback(self, conn: Any) -> None:
+        self._noticed(conn)
         self._open.pop(id(conn), None)
+
+    def _noticed(self, conn: Any) -> None:
+        """Count what is open as committed if the driver has ended the transaction."""
+        if self._open.get(id(conn)) and transaction.idle(conn):
+            self._commit(conn)

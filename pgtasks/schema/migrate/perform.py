@@ -8,11 +8,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+import psycopg2
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy.exc import SQLAlchemyError
 
 from pgtasks import report
 from pgtasks.errors import PgtasksError, Refused
+from pgtasks.report import typed
 from pgtasks.report.boundaries import boundary
 from pgtasks.schema.migrate import offline, state
 from pgtasks.schema.migrate import plan as planning
@@ -158,11 +161,28 @@ class _Perform:
         """Run env.py, and the plan's steps in it."""
         if project := self.envpy.scripts.project:
             self._triggers = Step(sources.read(project))
-        with (
-            self.envpy.opened() as (config, directory),
-            self.envpy.run(config, directory, partial(self._work, directory)),
-        ):
-            pass
+        try:
+            with (
+                self.envpy.opened() as (config, directory),
+                self.envpy.run(config, directory, partial(self._work, directory)),
+            ):
+                pass
+        finally:
+            self._restore_triggers()
+
+    def _restore_triggers(self) -> None:
+        lost = ", ".join(self._triggers.lost)
+        if not lost:
+            return
+        try:
+            with self.envpy.connected() as connection:
+                connection.exec_driver_sql(f"SET lock_timeout = {self.envpy.lock_timeout:d}")
+                self._triggers.restore(connection)
+        except (PgtasksError, SQLAlchemyError, psycopg2.Error) as exc:
+            report.say(
+                f"warning: the revision failed while {lost} was dropped: if it had committed that,"
+                f" {typed.task('trigger.apply')} creates it again: {one_line(str(exc))}"
+            )
 
     def _work(
         self, directory: ScriptDirectory, heads: Any, context: MigrationContext

@@ -14,6 +14,7 @@ from psycopg2.errorcodes import INSUFFICIENT_PRIVILEGE, OBJECT_IN_USE
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+from pgtasks.schema import transaction
 from pgtasks.schema.trigger.expected import Trigger
 from pgtasks.server.connection import PATH
 from pgtasks.server.quoting import identifier
@@ -68,9 +69,24 @@ class Session:
     @property
     def autocommit(self) -> bool:
         """Whether each statement is a transaction of its own."""
-        options = self._connection.get_execution_options()
-        plain = getattr(self._driver, "autocommit", False)
-        return bool(plain) or options.get("isolation_level") == "AUTOCOMMIT"
+        return transaction.autocommits(self._connection)
+
+    @property
+    def idle(self) -> bool:
+        """Whether the server has no transaction open; False if the driver does not know."""
+        return transaction.idle(self._connection)
+
+    @contextlib.contextmanager
+    def own_transaction(self) -> Iterator[None]:
+        """Commit what a block does; the server has no transaction open."""
+        begins = self.autocommit  # the driver begins none
+        if begins:
+            self.run("BEGIN")
+        yield
+        if begins:
+            self.run("COMMIT")
+        else:
+            self._driver.commit()
 
     def run(self, statement: str) -> None:
         """Run a statement."""

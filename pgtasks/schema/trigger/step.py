@@ -7,8 +7,9 @@ After the revision, and before any commit in it, they are created again as they 
 because a column is gone, they are created as their file says. If that fails too, they are left
 out, with a warning, and tried again after the next revision.
 
-Outside a transaction (in an `autocommit_block`) nothing is dropped: others would see the table
-without its triggers.
+Outside a transaction (in an `autocommit_block`, or after a COMMIT as a statement), and in a
+statement that itself commits, nothing is dropped: others would see the table without its triggers.
+A commit of the driver is noticed at the next statement, or after the revision, also if it fails.
 """
 
 from __future__ import annotations
@@ -47,6 +48,9 @@ class Step:
         self._known: set[tuple[int, str]] = set()  # managed ones by table, which may be renamed
         self._detached: dict[tuple[int, str], Detached] = {}
         self._pending: dict[tuple[int, str], Detached] = {}
+        self._dropped: dict[tuple[int, str], Detached] = {}  # in this transaction
+        self._lost: dict[tuple[int, str], Detached] = {}  # off when a revision failed
+        self._failed = ""
         self._seen: set[Touch] = set()
         self._warned: set[str] = set()
 
@@ -84,11 +88,11 @@ class Step:
 
         def commit(conn: Connection) -> None:
             if of_ours(conn):
-                self._give_back(Session(connection), revision)
+                self._committing(Session(connection), revision)
 
         def rolled_back(conn: Connection, *_: Any) -> None:
             if of_ours(conn):
-                self._seen.clear()  # what a savepoint brought back is looked for again
+                self._rolled_back()
 
         listeners: dict[str, Callable[..., None]] = {
             "before_cursor_execute": before,
@@ -100,18 +104,58 @@ class Step:
             event.listen(Engine, name, listener)
         try:
             yield
+        except BaseException:
+            self._lost, self._failed = {**self._dropped, **self._detached}, revision
+            raise
         finally:
             for name, listener in listeners.items():
                 event.remove(Engine, name, listener)
             self._detached.clear()
+            self._dropped.clear()
             self._seen.clear()
 
+    @property
+    def lost(self) -> list[str]:
+        """Return the triggers that were off when a revision failed."""
+        return [f"{trigger.name} on {trigger.shown}" for trigger in self._lost.values()]
+
+    def restore(self, connection: Connection) -> None:
+        """Create the lost triggers again, and commit.
+
+        A rollback has brought them back, unless the revision had committed with its driver.
+        """
+        self._detached, self._lost = self._lost, {}
+        self._give_back(Session(connection), self._failed)
+        connection.connection.dbapi_connection.commit()  # type: ignore[union-attr]
+
+    def _committing(self, session: Session, revision: str) -> None:
+        self._give_back(session, revision)
+        self._dropped.clear()
+
+    def _rolled_back(self) -> None:
+        """Prepare for the rollback of the transaction or a part of it.
+
+        It may bring triggers back, which are looked for again, or drop those given back since.
+        """
+        self._seen.clear()
+        self._detached = {**self._dropped, **self._detached}
+
     def _before(self, session: Session, statement: str, revision: str) -> None:
+        if self._detached and session.idle:
+            self._committing(session, revision)  # the driver has committed
         new = [touch for touch in touches(statement) if touch not in self._seen]
         if not new:
             return
         if session.autocommit:
-            self._warn_of_autocommit(new, revision)
+            self._warn(new, revision, "outside a transaction")
+            return
+        kinds = {touch.kind for touch in new}
+        if kinds & {"commits", "returns"}:
+            if "commits" in kinds:
+                self._committing(session, revision)
+            else:
+                self._rolled_back()
+            self._warn(new, revision, "in a statement that ends the transaction")
             return
         if any(touch.kind == "defines" for touch in new):
             # the revision speaks of triggers, or renames what they name: they are as it knows them
@@ -120,7 +164,7 @@ class Step:
         self._detach(session, [touch for touch in new if touch.kind != "defines"], revision)
         self._seen |= {touch for touch in new if touch.kind not in ("defines", "names")}
 
-    def _warn_of_autocommit(self, new: Iterable[Touch], revision: str) -> None:
+    def _warn(self, new: Iterable[Touch], revision: str, how: str) -> None:
         tables = {trigger.table for trigger in self._triggers}
         for touch in new:
             if (
@@ -130,7 +174,7 @@ class Step:
             ):
                 self._warned.add(touch.table)
                 report.say(
-                    f"warning: revision {revision} touches {touch.table} outside a transaction: "
+                    f"warning: revision {revision} touches {touch.table} {how}: "
                     "its triggers stay in force"
                 )
 
@@ -151,8 +195,9 @@ class Step:
 
     def _drop(self, session: Session, trigger: Detached, revision: str) -> None:
         if trigger.drop(session):
-            self._detached[(trigger.table, trigger.name)] = trigger
-            self._pending.pop((trigger.table, trigger.name), None)
+            key = trigger.table, trigger.name
+            self._detached[key] = self._dropped[key] = trigger
+            self._pending.pop(key, None)
         elif trigger.shown not in self._warned:
             self._warned.add(trigger.shown)
             report.say(
@@ -184,6 +229,13 @@ class Step:
 
     def _give_back(self, session: Session, revision: str) -> None:
         """Create the triggers again that were dropped, and those that could not be before."""
+        if self._detached and session.idle:  # the driver has committed that they are dropped
+            with session.own_transaction():
+                self._create(session, revision)
+        else:
+            self._create(session, revision)
+
+    def _create(self, session: Session, revision: str) -> None:
         waiting = {**self._pending, **self._detached}
         self._detached.clear()
         self._pending.clear()

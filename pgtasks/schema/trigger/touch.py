@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 _PLACEHOLDER = re.compile(r"%(?:\([^)]*\)s|s|%)")
 # the cheapest look: all else only reads, or changes no table that exists
 _RELEVANT = re.compile(
-    r"\b(INSERT|UPDATE|DELETE|MERGE|TRUNCATE|COPY|ALTER|TRIGGER|DO|CALL)\b", re.IGNORECASE
+    r"\b(INSERT|UPDATE|DELETE|MERGE|TRUNCATE|COPY|ALTER|TRIGGER|DO|CALL"
+    r"|COMMIT|END|PREPARE|ROLLBACK|ABORT)\b",
+    re.IGNORECASE,
 )
 
 
@@ -33,6 +35,8 @@ class Touch:
     columns  it drops columns or changes their types, which triggers may name
     defines  it creates, drops, enables or renames triggers, or renames the table or a column
     names    its text may name tables: `table` is that text
+    commits  it ends the transaction and keeps what it did; no table
+    returns  it rolls the transaction back, or a part of it; no table
     """
 
     kind: str
@@ -65,7 +69,9 @@ def _touches(node: Message) -> Iterator[Touch]:
     from postgast import pg_query_pb2 as pb
     from postgast import walk
 
-    if isinstance(node, pb.DoStmt | pb.CallStmt):
+    if isinstance(node, pb.TransactionStmt):
+        yield from _ended(node)
+    elif isinstance(node, pb.DoStmt | pb.CallStmt):
         yield Touch("names", str(node))
     elif isinstance(node, pb.AlterTableStmt):
         yield from _altered(node)
@@ -84,6 +90,15 @@ def _touches(node: Message) -> Iterator[Touch]:
             yield Touch("rows", parser.relation(node.relation))
     else:  # WITH may contain others
         yield from filter(None, (_changed(each) for _, each in walk(node)))
+
+
+def _ended(node: pb.TransactionStmt) -> Iterator[Touch]:
+    from postgast import pg_query_pb2 as pb
+
+    if node.kind in (pb.TRANS_STMT_COMMIT, pb.TRANS_STMT_PREPARE):
+        yield Touch("commits", "")
+    elif node.kind in (pb.TRANS_STMT_ROLLBACK, pb.TRANS_STMT_ROLLBACK_TO):
+        yield Touch("returns", "")
 
 
 def _changed(node: Any) -> Touch | None:
