@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -177,30 +178,204 @@ def test_the_script_makes_one_like_the_other_and_loses_nothing(
     assert cluster.value("SELECT count(*) FROM person", pair[0]) == 2
 
 
+def written(entry: Entry, *, untrusted: bool = True) -> tuple[list[str], list[str]]:
+    """Return the statements and the comments of the script that makes what one entry makes."""
+    sides = [
+        Side(name, 160000, 16, "", entries, untrusted=untrusted)
+        for name, entries in (("a", []), ("b", [entry]))
+    ]
+    lines = compared_sides(*sides, Options(sql=True)).lines()
+    left = lines.index("-- not done:") if "-- not done:" in lines else len(lines)
+    return [line for line in lines[:left] if line], lines[left:]
+
+
+_V = "CREATE VIEW public.v AS SELECT 1 AS a; "
+
+
+@pytest.mark.parametrize("untrusted", [True, False])
 @pytest.mark.parametrize(
-    ("definition", "printed"),
+    "definition",
     [
-        ("CREATE VIEW public.v AS SELECT 1 AS a;", True),
-        ("CREATE VIEW public.v AS SELECT 1 AS a;\n\\! touch /tmp/x\n", False),
-        ("CREATE VIEW public.v AS SELECT 1 AS a; DROP TABLE person;", False),
-        ("CREATE VIEW public.v AS SELECT 1 AS a; COMMIT;", False),
-        ("CREATE VIEW public.v AS SELECT 1 AS a; ALTER TABLE person DROP COLUMN name;", False),
-        ("CREATE VIEW public.v AS SELECT 1 AS a; DO $$BEGIN NULL; END$$;", False),
-        ("CREATE VIEW public.v AS SELECT 1 AS a; ALTER SYSTEM SET port = 1;", False),
-        ("CREATE VIEW public.v AS SELECT 1 AS a; ALTER ROLE ann SUPERUSER;", False),
-        ("CREATE VIEW public.v AS SELECT 1 AS a; GRANT postgres TO ann;", False),
-        ("CREATE VIEW public.v AS SELECT '\x1b[2J' AS a;", False),
+        "CREATE VIEW public.v AS SELECT 1 AS a;\n\\! touch /tmp/x\n",
+        "CREATE VIEW public.v AS SELECT '\x1b[2J' AS a;",
+        "CREATE VIEW public.v AS SELECT 1 AS a\u2028\\! id;",
+        "CREATE VIEW public.v AS SELECT 1 AS a \\gexec\n;",
+        "CREATE VIEW public.v AS SELECT ':x' AS a, :'x', :y;",
+        "CREATE VIEW public.v AS SELECT arr[1:x] FROM t;",
+        "CREATE VIEW public.w AS SELECT 1 AS a;",
+        "CREATE VIEW other.v AS SELECT 1 AS a;",
+        "CREATE OR REPLACE VIEW public.v AS SELECT 1 AS a;",
+        "CREATE TEMP VIEW v AS SELECT 1 AS a;",
+        *(
+            _V + more
+            for more in (
+                "DROP TABLE person;",
+                "COMMIT;",
+                "ALTER TABLE person DROP COLUMN name;",
+                "DO $$BEGIN NULL; END$$;",
+                "ALTER SYSTEM SET port = 1;",
+                "ALTER ROLE ann SUPERUSER;",
+                "GRANT postgres TO ann;",
+                "CREATE TABLE public.x AS WITH d AS (DELETE FROM public.person RETURNING *) "
+                "SELECT * FROM d;",
+                "ALTER TABLE public.person ALTER COLUMN name TYPE int USING 0;",
+                "CREATE TABLE public.y AS SELECT pg_catalog.lo_import('/etc/passwd');",
+                "REVOKE ALL ON public.person FROM PUBLIC;",
+                "ALTER DOMAIN public.d DROP CONSTRAINT c;",
+                "ALTER PUBLICATION p DROP TABLE public.person;",
+                "ALTER SEQUENCE public.person_id_seq RESTART WITH 1;",
+                "ALTER TABLE public.person DISABLE TRIGGER ALL;",
+                "ALTER TABLE public.person OWNER TO mallory;",
+                "CREATE OR REPLACE FUNCTION public.touch() RETURNS trigger LANGUAGE plpgsql "
+                "SECURITY DEFINER AS 'BEGIN DROP TABLE person; RETURN new; END';",
+                "CREATE RULE r AS ON INSERT TO public.person DO INSTEAD NOTHING;",
+                "ALTER TABLE public.parted DETACH PARTITION public.p1;",
+                "ALTER EXTENSION hstore DROP TYPE hstore;",
+                "ALTER EVENT TRIGGER guard DISABLE;",
+                "CREATE MATERIALIZED VIEW public.z AS SELECT public.evil();",
+                "CREATE INDEX i ON public.person (public.evil(name));",
+                "CREATE SUBSCRIPTION s CONNECTION 'host=evil' PUBLICATION p;",
+                "CREATE USER mallory SUPERUSER;",
+                "ALTER USER MAPPING FOR CURRENT_USER SERVER s OPTIONS (SET host 'x');",
+            )
+        ),
     ],
 )
-def test_a_script_has_nothing_of_an_archive_but_what_makes_objects(
-    definition: str, printed: bool
+def test_a_script_has_nothing_of_an_archive_but_what_makes_its_objects(
+    definition: str, untrusted: bool
 ) -> None:
     entry = Entry("VIEW", "public", "v", "ann", definition=definition.encode(), number=1)
-    sides = [Side(name, 160000, 16, "", entries) for name, entries in (("a", []), ("b", [entry]))]
-    lines = compared_sides(*sides, Options(sql=True)).lines()
-    assert (definition.partition(";")[0] + ";" in lines) is printed
-    assert (
-        any(line.startswith("-- view public.v: its definition ") for line in lines) is not printed
+    statements, comments = written(entry, untrusted=untrusted)
+    assert len(statements) == 1
+    assert any(line.startswith("-- view public.v: its definition ") for line in comments)
+
+
+# kind, name, statement: what an archive may have, and what only that of an own database may
+_OWN = {
+    ("VIEW", "v", "CREATE VIEW public.v AS SELECT 1 AS a;"): "any",
+    ("TABLE", "t", "CREATE TABLE public.t (a int, CHECK (public.f(a)));"): "any",
+    ("TABLE", "t", "CREATE TABLE IF NOT EXISTS public.t (a int);"): "none",
+    ("TABLE", "t", "CREATE TABLE public.t (a int) PARTITION BY LIST (public.f(1));"): "own",
+    (
+        "TABLE",
+        "t",
+        "CREATE TABLE public.t (a int); ALTER TABLE ONLY public.t ALTER COLUMN a SET STATISTICS 5;",
+    ): "any",
+    (
+        "TABLE",
+        "t",
+        "CREATE TABLE public.t (a int); ALTER TABLE ONLY public.u ALTER COLUMN a SET STATISTICS 5;",
+    ): "none",
+    ("MATERIALIZED VIEW", "m", "CREATE MATERIALIZED VIEW public.m AS SELECT 1 WITH NO DATA;"): (
+        "any"
+    ),
+    ("MATERIALIZED VIEW", "m", "CREATE MATERIALIZED VIEW public.m AS SELECT public.f();"): "none",
+    ("MATERIALIZED VIEW DATA", "m", "REFRESH MATERIALIZED VIEW public.m;"): "own",
+    ("FUNCTION", "f()", "CREATE FUNCTION public.f() RETURNS int LANGUAGE sql AS 'SELECT 1';"): (
+        "any"
+    ),
+    ("FUNCTION", "f()", "CREATE FUNCTION public.g() RETURNS int LANGUAGE sql AS 'SELECT 1';"): (
+        "none"
+    ),
+    ("FUNCTION", "f()", "CREATE FUNCTION public.f() RETURNS int LANGUAGE c AS '/tmp/x.so';"): "own",
+    ("INDEX", "i", "CREATE INDEX i ON public.t USING btree (lower(a));"): "any",
+    ("INDEX", "i", "CREATE INDEX i ON public.t USING btree (public.f(a));"): "own",
+    ("INDEX", "i", "CREATE INDEX i ON public.t USING gin (a public.ops);"): "own",
+    ("INDEX", "i", "CREATE INDEX j ON public.t USING btree (a);"): "none",
+    ("CONSTRAINT", "t k", "ALTER TABLE ONLY public.t ADD CONSTRAINT k PRIMARY KEY (a);"): "any",
+    ("CONSTRAINT", "t k", "ALTER TABLE public.t ADD CONSTRAINT k UNIQUE USING INDEX x;"): "none",
+    ("CONSTRAINT", "t k", "ALTER TABLE ONLY public.t DROP CONSTRAINT k;"): "none",
+    ("CHECK CONSTRAINT", "t k", "ALTER TABLE public.t ADD CONSTRAINT k CHECK ((a > 1));"): "any",
+    (
+        "CHECK CONSTRAINT",
+        "t k",
+        "ALTER TABLE public.t ADD CONSTRAINT k CHECK ((query_to_xml('DELETE') IS NULL));",
+    ): "own",
+    ("SEQUENCE", "s", "CREATE SEQUENCE public.s START WITH 1;"): "any",
+    (
+        "SEQUENCE",
+        "s",
+        "ALTER TABLE public.t ALTER COLUMN a ADD GENERATED ALWAYS AS IDENTITY "
+        "(SEQUENCE NAME public.s);",
+    ): "any",
+    ("SEQUENCE OWNED BY", "s", "ALTER SEQUENCE public.s OWNED BY public.t.a;"): "any",
+    ("SEQUENCE OWNED BY", "s", "ALTER SEQUENCE public.s RESTART WITH 1;"): "none",
+    ("DEFAULT", "t a", "ALTER TABLE ONLY public.t ALTER COLUMN a SET DEFAULT 1;"): "any",
+    ("DEFAULT", "t a", "ALTER TABLE ONLY public.t ALTER COLUMN a DROP DEFAULT;"): "none",
+    ("TYPE", "e", "CREATE TYPE public.e AS ENUM ('a');"): "any",
+    ("DOMAIN", "d", "CREATE DOMAIN public.d AS text;"): "any",
+    ("TABLE ATTACH", "p", "ALTER TABLE public.t ATTACH PARTITION public.p FOR VALUES IN (1);"): (
+        "own"
+    ),
+    ("RULE", "t r", "CREATE RULE r AS ON DELETE TO public.t DO INSTEAD NOTHING;"): "any",
+    ("RULE", "v _RETURN", "CREATE OR REPLACE VIEW public.v AS SELECT 1 AS a;"): "own",
+    ("COMMENT", "TABLE t", "COMMENT ON TABLE public.t IS 'x';"): "any",
+    ("COMMENT", "TABLE t", "COMMENT ON TABLE public.u IS 'x';"): "none",
+    ("COMMENT", "TABLE t", "COMMENT ON DATABASE t IS 'x';"): "none",
+    ("ACL", "TABLE t", "GRANT SELECT ON TABLE public.t TO PUBLIC;"): "any",
+    ("ACL", "TABLE t", "GRANT SELECT ON TABLE public.u TO PUBLIC;"): "none",
+    ("ACL", "TABLE t", "GRANT SELECT ON ALL TABLES IN SCHEMA public TO PUBLIC;"): "none",
+    ("ACL", "TABLE t", "REVOKE ALL ON TABLE public.t FROM ann;"): "none",
+    ("EVENT TRIGGER", "e", "CREATE EVENT TRIGGER e ON ddl_command_end EXECUTE FUNCTION a.b();"): (
+        "own"
+    ),
+    ("TRANSFORM", "t", "CREATE TRANSFORM FOR int LANGUAGE sql (FROM SQL WITH FUNCTION f());"): (
+        "none"
+    ),
+}
+
+
+@pytest.mark.parametrize(("kind", "name", "statement"), _OWN)
+def test_a_script_has_the_statements_of_pg_dump(kind: str, name: str, statement: str) -> None:
+    entry = Entry(kind, "public", name, "ann", definition=statement.encode(), number=1)
+    first = statement.partition(" ")[0]
+    printed = [
+        any(line.startswith(first) for line in written(entry, untrusted=untrusted)[0])
+        for untrusted in (True, False)
+    ]
+    expected = _OWN[kind, name, statement]
+    assert printed == [expected == "any", expected != "none"]
+
+
+def test_a_script_replaces_only_the_object_of_its_entry() -> None:
+    text = "CREATE FUNCTION public.f({}) RETURNS int LANGUAGE sql AS 'SELECT {}';"
+    old = Entry(
+        "FUNCTION", "public", "f(integer)", "ann", definition=text.format("int", 1).encode()
+    )
+    for argument, replaced in (("int", True), ("text", False)):
+        new = replace(old, definition=text.format(argument, 2).encode())
+        sides = Side("a", 160000, 16, "", [old]), Side("b", 160000, 16, "", [new], untrusted=True)
+        lines = compared_sides(*sides, Options(sql=True)).lines()
+        assert any(line.startswith("CREATE OR REPLACE FUNCTION") for line in lines) is replaced
+        assert (
+            "-- The definitions are what the maker of the backup wrote: read them before "
+            "you run them." in lines
+        ) is replaced
+
+
+def test_a_script_takes_no_privilege_and_rewrites_no_table(
+    cluster: Cluster, pair: tuple[str, str]
+) -> None:
+    cluster.psql(
+        pair[1],
+        "REVOKE ALL ON FUNCTION touch() FROM PUBLIC; REVOKE ALL ON person FROM postgres;"
+        "GRANT SELECT ON person TO postgres; CREATE DOMAIN low AS int CHECK (VALUE < 9);"
+        "ALTER TABLE person ADD b int GENERATED ALWAYS AS (id + 1) STORED,"
+        "  ADD c float DEFAULT random(), ADD d low, ADD e timestamptz DEFAULT now();"
+        "CREATE FUNCTION own() RETURNS int LANGUAGE sql AS 'SELECT 1';"
+        "REVOKE ALL ON FUNCTION own() FROM PUBLIC",
+    )
+    file = "SELECT relfilenode FROM pg_class WHERE relname = 'person'"
+    before = cluster.value(file, pair[0])
+    lines = compared(cluster, pair, sql=True).lines()
+    revokes = [line for line in lines if line.startswith("REVOKE")]
+    assert revokes == ["REVOKE ALL ON FUNCTION public.own() FROM PUBLIC;"]  # which is made here
+    for what in ("function public.touch()", "table public.person"):
+        assert f"-- grants on {what}: fewer privileges than by default in prod" in lines
+    cluster.psql(pair[0], "\n".join(lines))
+    assert cluster.value(file, pair[0]) == before
+    assert words(compared(cluster, pair))["table public.person"] == (
+        "column b only in prod; column c only in prod; column d only in prod"
     )
 
 
@@ -229,8 +404,6 @@ def test_a_role_that_may_not_read_all(
     role, name = plain(), fresh_database(cluster)
     cluster.psql(name, SHOP)
     target = cluster.target(name)
-    from dataclasses import replace
-
     limited = Place("prod", Reached(replace(target, user=role)), 2)
     with pytest.raises(Failed, match=f"'{role}' may not read all of prod, as pg_dump must: "):
         databases(limited, Place("dev", Reached(target), 2), Options())
@@ -327,6 +500,9 @@ def test_the_task(project: Path, inv: Inv, cluster: Cluster, database: str) -> N
     assert "no difference between dev and latest" in same.stdout
     assert "roles: not known of latest" in same.stdout
     cluster.psql(database, "DROP VIEW named; DELETE FROM person WHERE id = 2")
+    script = inv("inspect.diff", "dev", "latest", "--sql").stdout
+    assert "-- The definitions are what the maker of the backup wrote" in script
+    assert "CREATE VIEW public.named" in script
     by_path = f"dev/{database}/{json.loads(taken.stdout)['id']}"
     found = inv("inspect.diff", by_path, "dev", "--rows", "--json")
     assert found.returncode == 5, found.stderr

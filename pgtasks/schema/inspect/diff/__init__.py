@@ -10,6 +10,7 @@ outcome      the result, for a person and for a program
 schema_file  compare a database with a schema file
 models       compare a database with the models of the project
 script       SQL that makes one side like the other
+statements   which statements of an archive a script may have
 sources      what the names on the command line mean
 perform      read both sides, and compare them
 """

@@ -11,11 +11,13 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from pgtasks import report
 from pgtasks.copy.schema import has_password
-from pgtasks.schema.inspect.diff import columns
+from pgtasks.schema.inspect.diff import columns, statements
 from pgtasks.schema.inspect.diff.definitions import privileges
 from pgtasks.schema.inspect.diff.outcome import Diff
 from pgtasks.schema.inspect.diff.side import Side
+from pgtasks.schema.inspect.diff.statements import Allowed, Check
 from pgtasks.server import parser
 from pgtasks.server.parser import SyntaxFault
 from pgtasks.server.proof import entries
@@ -30,13 +32,12 @@ _OWNED = (
     *("DOMAIN", "FUNCTION", "PROCEDURE", "AGGREGATE"),
 )
 _SIGNED = ("FUNCTION", "PROCEDURE", "AGGREGATE")  # their tag is not only a name
-# the beginnings of the parser's names for statements that a script may have
-_MAKING = (
-    *("Create", "Alter", "Define", "Composite", "Comment", "Grant", "Index", "View", "Rule"),
-    *("RefreshMatView", "SecLabel"),
+# how psql reads texts must not depend on settings: a quote could end elsewhere
+_SESSION = ("SET client_encoding = 'UTF8';", "SET standard_conforming_strings = on;")
+_OF_A_BACKUP = (
+    "The definitions are what the maker of the backup wrote: read them before you run them.",
+    "Functions, triggers, rules and defaults run with the rights of those who use them later.",
 )
-# and what is of the server and not of a database, in those names
-_OF_THE_SERVER = ("System", "Role", "Database", "Createdb", "TableSpace", "Subscription")
 _BEGIN = (
     "BEGIN;",
     "SET LOCAL search_path = '';",
@@ -46,59 +47,35 @@ _BEGIN = (
 # an index of a table that is there is built without locking its writers out, unless it is the
 # index of a partitioned table, or of one alone
 _INDEX = re.compile(r"^CREATE (UNIQUE )?INDEX (?!.* ON ONLY )", re.MULTILINE)
-_NO_CONTROLS = re.compile(r"[^\n\t\x20-\x7e\xa0-\U0010ffff]")
 
 
 @dataclass
 class _Script:
-    """The statements: in the transaction, after it, and what is left to a person."""
+    """The statements: in the transaction, after it, and what is left to a person.
 
+    `types` are those of the archive, see `statements.added_column`.
+    """
+
+    allowed: Allowed
+    types: Mapping[tuple[str, ...], bool]
     inside: list[str] = field(default_factory=list)
     after: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
 
-    def add(self, statement: str, name: str) -> None:
-        """Add a statement, or leave it to a person, see `_refused`."""
-        if why := _refused(statement):
+    def add(self, statement: str, name: str, check: Check) -> bool:
+        """Add a statement, or leave it to a person and return False, see `statements.refusal`."""
+        return self._add(self.inside, statement, name, check)
+
+    def add_after(self, statement: str, name: str, check: Check) -> bool:
+        """Add a statement that no transaction may contain, or leave it to a person."""
+        return self._add(self.after, statement, name, check)
+
+    def _add(self, to: list[str], statement: str, name: str, check: Check) -> bool:
+        if why := statements.refusal(statement, check):
             self.left.append(f"{name}: {why}")
-        else:
-            self.inside.append(statement.strip())
-
-    def add_after(self, statement: str, name: str) -> None:
-        """Add a statement that no transaction may contain."""
-        if why := _refused(statement):
-            self.left.append(f"{name}: {why}")
-        else:
-            self.after.append(statement.strip())
-
-
-def _refused(statement: str) -> str:
-    """Return why a statement is not printed, empty if nothing is wrong with it.
-
-    A backup is not trusted: its archive may contain other statements than pg_dump writes, or
-    commands of psql, which would run where a person loads the script.
-    """
-    if _NO_CONTROLS.search(statement):
-        return "its definition has control characters"
-    try:
-        nodes = [each.node for each in parser.parse(statement)]
-    except SyntaxFault:
-        return "its definition is no SQL that is known here"
-    if all(node is not None and _only_makes(node) for node in nodes):
-        return ""
-    return "its definition has other statements than pg_dump writes"
-
-
-def _only_makes(node: Any) -> bool:
-    """Return whether a statement creates or sets something, and drops nothing."""
-    if type(node).__name__ == "AlterTableStmt":
-        commands = [each.alter_table_cmd for each in node.cmds]
-        names = [type(each).DESCRIPTOR.fields_by_name["subtype"].enum_type for each in commands[:1]]
-        return not any(
-            names[0].values_by_number[each.subtype].name.startswith("AT_Drop") for each in commands
-        )
-    name = type(node).__name__
-    return name.startswith(_MAKING) and not any(word in name for word in _OF_THE_SERVER)
+        elif statement.strip():
+            to.append(statement.strip())
+        return not why
 
 
 @dataclass(frozen=True)
@@ -123,7 +100,8 @@ def script(
     owners: bool,
 ) -> list[str]:
     """Return the lines of the script that makes `left` like `right`."""
-    made, lacking = _Script(), set(missing[1])
+    lacking = set(missing[1])
+    made = _Script(Allowed(lacking, not right.untrusted), _types(right.entries))
     known = left.roles if owners else None
     ours, theirs = _by_key(left.entries), _by_key(right.entries)
     changed = {change.name for change in diff.changes if not change.only}
@@ -135,8 +113,9 @@ def script(
                 unlike |= dict.fromkeys(numbers, _Unlike(needed))
                 made.left.append(f"{name}: it needs {needed} as it is in {right.name}")
                 continue
-            for entry in group:
-                _create(made, entry, lacking, known)
+            complete = [_create(made, entry, known, right.name) for entry in group]
+            if not all(complete):
+                unlike |= dict.fromkeys(numbers, _Unlike(name))
         elif key in ours and name in changed and _text(ours[key]) != _text(group):
             alike, lacks = _change(made, key, ours[key], group)
             done |= {name} if alike else set()
@@ -146,6 +125,23 @@ def script(
         if change.only == left.name or (not change.only and change.name not in done):
             made.left.append(f"{change.name}: {change.words}")
     return list(_lines(made, left.name, right.name))
+
+
+def _types(archive: Iterable[Entry]) -> dict[tuple[str, ...], bool]:
+    """Return the types of an archive: whether a column of it needs no code of a user."""
+    return {
+        (entry.namespace, entry.tag): _is_enum(_text([entry]))
+        for entry in archive
+        if entry.desc in ("TYPE", "DOMAIN", "SHELL TYPE")
+    }
+
+
+def _is_enum(definition: str) -> bool:
+    try:
+        nodes: list[Any] = [each.node for each in parser.parse(definition)]
+    except SyntaxFault:
+        return False
+    return [type(node).__name__ for node in nodes] == ["CreateEnumStmt"]
 
 
 def _needed(group: Iterable[Entry], unlike: Mapping[int, _Unlike]) -> str:
@@ -159,6 +155,10 @@ def _needed(group: Iterable[Entry], unlike: Mapping[int, _Unlike]) -> str:
 
 def _lines(made: _Script, left: str, right: str) -> Iterator[str]:
     yield _comment(f"what makes {left} like {right}, as far as nothing is lost by it")
+    if made.inside or made.after:
+        if not made.allowed.trusted:
+            yield from map(_comment, _OF_A_BACKUP)
+        yield from _SESSION
     if made.inside:
         yield from (*_BEGIN, "")
         for statement in made.inside:
@@ -171,7 +171,7 @@ def _lines(made: _Script, left: str, right: str) -> Iterator[str]:
 
 
 def _comment(text: str) -> str:
-    return f"-- {' '.join(text.split())}"
+    return f"-- {report.printable(' '.join(text.split()))}"
 
 
 def _key(entry: Entry) -> Key:
@@ -189,23 +189,43 @@ def _text(group: Iterable[Entry]) -> str:
     return "\n".join(entry.definition.decode("utf-8", "backslashreplace") for entry in group)
 
 
-def _create(
-    made: _Script, entry: Entry, lacking: Collection[Key], roles: Mapping[str, str] | None
-) -> None:
+def _create(made: _Script, entry: Entry, roles: Mapping[str, str] | None, right: str) -> bool:
+    """Add what creates an object, and return whether it is complete."""
     name, text = entries.name(_key(entry)), _text([entry])
     if has_password(entry):
         made.left.append(f"{name}: its definition may hold a password")
-        return
-    if entry.desc == "INDEX" and _INDEX.search(text) and not _is_new(entry, lacking):
-        made.add_after(_INDEX.sub(r"CREATE \1INDEX CONCURRENTLY ", text), name)
-        return
-    made.add(text, name)
+        return False
+    if entry.desc == "ACL":
+        return _grant_each(made, entry, text, right)
+    check = made.allowed.definition(entry)
+    if entry.desc == "INDEX" and _INDEX.search(text) and not _is_new(entry, made.allowed.new):
+        concurrently = _INDEX.sub(r"CREATE \1INDEX CONCURRENTLY ", text)
+        return made.add_after(concurrently, name, check)
+    if not made.add(text, name, check):
+        return False
     if roles is None or entry.desc not in _OWNED or not text.lstrip().startswith("CREATE"):
-        return
+        return True
     if entry.owner in roles:
-        made.add(f"ALTER {entry.desc} {_called(entry)} OWNER TO {identifier(entry.owner)};", name)
+        owner = f"ALTER {entry.desc} {_called(entry)} OWNER TO {identifier(entry.owner)};"
+        made.add(owner, name, statements.owner(entry))
     else:
         made.left.append(f"{name}: its owner {entry.owner!r} is not there")
+    return True
+
+
+def _grant_each(made: _Script, acl: Entry, text: str, right: str) -> bool:
+    """Add the grants; what takes a privilege from an object of both sides is left to a person."""
+    name, check = entries.name(_key(acl)), made.allowed.grant(acl)
+    try:
+        each = [parsed.text.strip() for parsed in parser.parse(text)]
+    except SyntaxFault:
+        return made.add(text, name, check)
+    taken = [text for text in each if text.startswith("REVOKE")]
+    if taken and not made.allowed.is_of_new(acl):
+        made.left.append(f"{name}: fewer privileges than by default in {right}")
+        each = [text for text in each if text not in taken]
+    added = [made.add(f"{text};", name, check) for text in each]
+    return all(added)
 
 
 def _is_new(index: Entry, lacking: Collection[Key]) -> bool:
@@ -221,7 +241,12 @@ def _called_as(key: Key) -> str:
 
 def _called(entry: Entry) -> str:
     schema = f"{identifier(entry.namespace)}." if entry.namespace else ""
-    return f"{schema}{entry.tag if entry.desc in _SIGNED else identifier(entry.tag)}"
+    if entry.desc not in _SIGNED:
+        return f"{schema}{identifier(entry.tag)}"
+    # the name in such a tag is not quoted, its arguments are; names of functions with a parenthesis
+    # fail the check
+    name, parenthesis, arguments = entry.tag.partition("(")
+    return f"{schema}{identifier(name)}{parenthesis}{arguments}"
 
 
 def _change(
@@ -234,39 +259,49 @@ def _change(
     """
     name, text = entries.name(key), _text(theirs)
     if key[0] in _REPLACED and "CREATE CONSTRAINT TRIGGER" not in text:
-        made.add(text.replace("CREATE ", "CREATE OR REPLACE ", 1), name)
-        return True, None
+        check = made.allowed.definition(theirs[0], _text(ours))
+        done = made.add(text.replace("CREATE ", "CREATE OR REPLACE ", 1), name, check)
+        return done, None if done else ()
     if key[0] in _SET_ANEW:
-        made.add(text, name)
-        return True, None
-    if key[0] in ("ACL", "DEFAULT ACL"):
-        return _grant(made, name, _text(ours), text), None
+        return made.add(text, name, made.allowed.definition(theirs[0])), None
+    if key[0] == "ACL":
+        return _grant(made, theirs[0], _text(ours), text), None
     if key[0] == "TABLE":
         return _alter(made, theirs[0], _text(ours), text)
     return False, ()
 
 
-def _grant(made: _Script, name: str, ours: str, theirs: str) -> bool:
+def _grant(made: _Script, acl: Entry, ours: str, theirs: str) -> bool:
     before, wanted = {*privileges(ours)}, list(privileges(theirs))
     lacking = [each for each in wanted if each not in before]
-    for statement in lacking:
-        if statement.startswith("GRANT "):
-            made.add(f"{statement};", name)
-    return before <= {*wanted} and all(each.startswith("GRANT ") for each in lacking)
+    granted = [
+        made.add(f"{statement};", entries.name(_key(acl)), made.allowed.grant(acl))
+        for statement in lacking
+        if statement.startswith("GRANT ")
+    ]
+    return before <= {*wanted} and len(granted) == len(lacking) and all(granted)
 
 
 def _alter(
     made: _Script, table: Entry, ours: str, theirs: str
 ) -> tuple[bool, tuple[str, ...] | None]:
-    """Add the columns that a table lacks and that its rows can do without."""
+    """Add the columns that a table lacks and that its rows can do without.
+
+    A column that needs a value for each row is left to a person, because it rewrites the table.
+    """
     left, right = columns.parts(ours), columns.parts(theirs)
     if left is None or right is None:
         return False, ()
     then = dict(left.columns)
     for name, text in right.columns.items():
-        if name not in then and _needs_no_value(text):
-            then[name] = text
-            made.add(f"ALTER TABLE {_called(table)} ADD COLUMN {text};", table.tag)
+        if name in then or not _needs_no_value(text):
+            continue
+        statement = f"ALTER TABLE {_called(table)} ADD COLUMN {text};"
+        check = statements.added_column(table, name, made.types)
+        if statements.refusal(statement, check):
+            continue  # the difference is named
+        made.add(statement, table.tag, check)
+        then[name] = text
     wanted = right.columns
     unlike = tuple(name for name in wanted if _type(then.get(name, "")) != _type(wanted[name]))
     alike = (then, left.constraints, left.rest) == (wanted, right.constraints, right.rest)
@@ -275,7 +310,7 @@ def _alter(
 
 def _needs_no_value(column: str) -> bool:
     words = " ".join(column.split())
-    return " NOT NULL" not in words or " DEFAULT " in words or " GENERATED " in words
+    return " NOT NULL" not in words or " DEFAULT " in words
 
 
 def _type(column: str) -> str:

@@ -47,7 +47,7 @@ class Side:
 
     `major` is that of its server, `dumped_by` that of the pg_dump which described it, `system` the
     identifier of the server. Without `subscriptions` its role was not shown any. `rows` is the
-    proof of its rows.
+    proof of its rows. The archive of a backup is `untrusted`.
     """
 
     name: str
@@ -61,6 +61,7 @@ class Side:
     roles: Mapping[str, str] | None = None
     rows: Proof | None = None
     subscriptions: bool = True
+    untrusted: bool = False
 
 
 @dataclass(frozen=True)
@@ -152,6 +153,7 @@ def of_backup(name: str, backup: Backup) -> Side:
         extensions=proof.extensions if proof else None,
         settings=_settings(backup.database()),
         rows=proof if proof and made.complete else None,
+        untrusted=True,
     )
 
 
