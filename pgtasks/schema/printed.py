@@ -73,7 +73,18 @@ def unqualified(view: str) -> str:
     if not source.HasField("range_var"):
         return view
     table = source.range_var.alias.aliasname or source.range_var.relname
-    return _without(view, list(_qualified(select, table)), _PREFIX)
+    return _without(view, list(_qualified(select, table, _outputs(node))), _PREFIX)
+
+
+def _outputs(view: Message) -> set[str]:
+    """Return the names of the columns of a view that are not columns of that name of its table."""
+    from postgast import pg_query_pb2 as pb
+
+    assert isinstance(view, (pb.ViewStmt, pb.CreateTableAsStmt))
+    targets = [each.res_target for each in view.query.select_stmt.target_list]
+    renamed = view.aliases if isinstance(view, pb.ViewStmt) else view.into.col_names
+    named = {each.name for each in targets if each.name and _column(each.val) != each.name}
+    return {*named, *(each.string.sval for each in renamed)}
 
 
 def _parsed(definition: str) -> Message | None:
@@ -93,22 +104,47 @@ def _without(text: str, places: list[int], pattern: re.Pattern[bytes]) -> str:
     return data.decode()
 
 
-def _qualified(node: Message, table: str) -> Iterator[int]:
-    """Yield the places of columns with the name of the table, outside of inner queries."""
+def _qualified(node: Message, table: str, outputs: set[str]) -> Iterator[int]:
+    """Yield the places of columns with the name of the table, outside of inner queries.
+
+    A column that is sorted by, or distinct, keeps it if a column of the view has the same name:
+    that one would be meant without it.
+    """
     from google.protobuf.message import Message
     from postgast import pg_query_pb2 as pb
 
     if isinstance(node, pb.ColumnRef):
-        if len(node.fields) == 2 and node.fields[0].string.sval == table:
+        if _is_column_of(node, table):
             yield node.location
         return
     if isinstance(node, pb.SubLink):
         if node.HasField("testexpr"):
-            yield from _qualified(node.testexpr, table)
+            yield from _qualified(node.testexpr, table, outputs)
         return
+    is_query = isinstance(node, pb.SelectStmt)
     for field, value in node.ListFields():
         if field.name == "with_clause":
             continue
+        by_output = is_query and field.name in ("sort_clause", "distinct_clause")
         for each in value if isinstance(value, Sequence) else (value,):
-            if isinstance(each, Message):
-                yield from _qualified(each, table)
+            if isinstance(each, Message) and not (by_output and _column(each) in outputs):
+                yield from _qualified(each, table, outputs)
+
+
+def _is_column_of(reference: Message, table: str) -> bool:
+    """Return whether it is `table.column`; `table.*` is the row."""
+    from postgast import pg_query_pb2 as pb
+
+    assert isinstance(reference, pb.ColumnRef)
+    fields = reference.fields
+    return len(fields) == 2 and fields[0].string.sval == table and fields[1].HasField("string")
+
+
+def _column(clause: Message) -> str | None:
+    """Return the name of a column if a clause, of ORDER BY for example, is nothing else."""
+    from postgast import pg_query_pb2 as pb
+
+    assert isinstance(clause, pb.Node)
+    node = clause.sort_by.node if clause.HasField("sort_by") else clause
+    fields = node.column_ref.fields
+    return fields[-1].string.sval if fields else None

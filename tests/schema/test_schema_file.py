@@ -90,6 +90,40 @@ def test_the_file_can_be_loaded_back(
     load(cluster18, newer, text)
 
 
+VIEWS = (
+    *("SELECT row_to_json(t) AS j FROM t", "SELECT count(t.*) AS n FROM t", "SELECT t FROM t"),
+    "SELECT x.a AS q FROM t x WHERE x.a > 1 GROUP BY x.a HAVING max(x.b) > 1",
+    *("SELECT a AS b FROM t ORDER BY t.b", "SELECT a AS b, b AS a FROM t ORDER BY t.b"),
+    "SELECT DISTINCT ON (t.b) a AS b FROM t",
+    "SELECT a, (SELECT max(u.a) FROM t u WHERE u.b = t.b) m FROM t",
+    *("SELECT to_jsonb(t.*) - 'a' AS j FROM t", "SELECT a FROM t WHERE t IS NOT NULL"),
+    *("SELECT (t.c).r FROM t", "SELECT sum(a) OVER (ORDER BY t.b) AS b FROM t"),
+    "SELECT a AS b FROM t GROUP BY t.a, t.b ORDER BY max(t.b), t.b",
+    "SELECT a AS b, max(b) FROM t GROUP BY t.a HAVING max(t.b) > 1 ORDER BY t.a",
+)
+
+
+@pytest.mark.parametrize("origin", ["cluster", "system_cluster"])
+def test_views_mean_the_same_when_they_are_loaded(
+    fresh_database: Callable[..., str],
+    cluster: Cluster,
+    origin: str,
+    request: pytest.FixtureRequest,
+) -> None:
+    server: Cluster = request.getfixturevalue(origin)
+    before, after, direct = (fresh_database(each) for each in (server, cluster, cluster))
+    statements = "CREATE TYPE co AS (r float, i float); CREATE TABLE t (a int, b int, c co);"
+    statements += "".join(f"CREATE VIEW v{n} AS {view};" for n, view in enumerate(VIEWS))
+    server.psql(before, statements)
+    cluster.psql(direct, statements)
+    load(cluster, after, made(server, before))
+    query = (
+        "SELECT relname, pg_get_viewdef(oid) FROM pg_class WHERE relkind = 'v'"
+        " AND relnamespace = 'public'::regnamespace ORDER BY 1"
+    )
+    assert cluster.execute(query, after) == cluster.execute(query, direct)
+
+
 def test_no_password_is_in_the_file(fresh_database: Callable[..., str], cluster: Cluster) -> None:
     database = fresh_database(cluster)
     cluster.execute(
@@ -122,6 +156,18 @@ def test_no_password_is_in_the_file(fresh_database: Callable[..., str], cluster:
             'CREATE VIEW v AS SELECT b FROM "ü.""a"',
         ),
         ("CREATE VIEW v AS SELECT 'a.b', b.c FROM a", None),
+        ("CREATE VIEW v AS SELECT count(t.*) AS n, to_jsonb(t.*) FROM t", None),
+        ("CREATE VIEW v AS SELECT a AS b FROM t ORDER BY t.b", None),
+        ("CREATE VIEW v AS SELECT DISTINCT ON (t.b) a AS b FROM t ORDER BY t.b DESC", None),
+        (
+            "CREATE VIEW v AS SELECT t.a, t.b AS b FROM t ORDER BY t.a, t.b",
+            "CREATE VIEW v AS SELECT a, b AS b FROM t ORDER BY a, b",
+        ),
+        ("CREATE VIEW v (b) AS SELECT a FROM t ORDER BY t.b", None),
+        (
+            "CREATE VIEW v AS SELECT t.a AS b FROM t GROUP BY t.a, t.b ORDER BY max(t.b), t.c",
+            "CREATE VIEW v AS SELECT a AS b FROM t GROUP BY a, b ORDER BY max(b), c",
+        ),
         ("not SQL", None),
     ],
 )
