@@ -110,6 +110,35 @@ def test_two_of_the_same_schema(cluster: Cluster, pair: tuple[str, str]) -> None
     assert partly.lines() == ["-- what makes dev like prod, as far as nothing is lost by it"]
 
 
+def test_what_pg_dump_does_not_show(cluster: Cluster, pair: tuple[str, str]) -> None:
+    cluster.psql(
+        pair[1],
+        'ALTER TABLE "Odd ""t"" 🙂" DISABLE TRIGGER ALL;'
+        f"COMMENT ON DATABASE {pair[1]} IS 'mine'; GRANT CREATE ON DATABASE {pair[1]} TO PUBLIC;"
+        f"ALTER DATABASE {pair[1]} OWNER TO pg_read_all_data",
+    )
+    cluster.execute(f"ALTER DATABASE {pair[1]} IS_TEMPLATE true")
+    try:
+        diff = compared(cluster, pair)
+        without = compared(cluster, pair, without=left_out(["owners,grants"]), sql=True)
+    finally:
+        cluster.execute(f"ALTER DATABASE {pair[1]} IS_TEMPLATE false")
+    name = r'"Odd ""t"" 🙂"'
+    both = {
+        f'constraint public.{name}."Odd ""t"" 🙂_person_fkey"': "enforced in dev, "
+        f"not enforced on public.{name} in prod",
+        "comment of the database": "none in dev, 'mine' in prod",
+        "template of the database": "no in dev, yes in prod",
+    }
+    assert words(without) == both
+    assert words(diff) == both | {
+        "grants of the database": "CONNECT to PUBLIC, TEMPORARY to PUBLIC in dev, "
+        "CONNECT to PUBLIC, CREATE to PUBLIC, TEMPORARY to PUBLIC in prod",
+        "owner of the database": f"{cluster.superuser} in dev, pg_read_all_data in prod",
+    }
+    assert f"-- comment of the database: {both['comment of the database']}" in without.lines()
+
+
 def test_every_difference_has_a_name(cluster: Cluster, pair: tuple[str, str]) -> None:
     cluster.psql(pair[1], CHANGES)
     cluster.psql(pair[0], OWN)

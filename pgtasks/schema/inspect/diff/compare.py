@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 from pgtasks.errors import Refused
 from pgtasks.report import plural
@@ -14,6 +14,11 @@ from pgtasks.schema.inspect.diff.side import Side
 from pgtasks.server.proof import entries
 from pgtasks.server.proof.entries import Access
 
+_SHOWN = {
+    "parameters": "settings of the server",
+    "enforced": "whether foreign keys are enforced",
+    "database": "the database itself",
+}
 PARTS = ("owners", "grants", "extensions", "settings", "roles")
 
 
@@ -41,7 +46,7 @@ def compare(
 ) -> Diff:
     """Return the differences of two sides, without the parts that are left out."""
     changes, compared, skipped = list(objects.changes), [_schema(objects, without)], list[str]()
-    for name, part in _parts(left, right):
+    for name, part in _parts(left, right, without):
         if name.partition(" ")[0] in without:  # settings of the server, too
             skipped.append(f"{name}: left out by --without")
         elif isinstance(part, str):
@@ -78,17 +83,26 @@ def _schema(objects: Definitions, without: Collection[str]) -> str:
     return f"schema ({plural(objects.number, 'object')}, {words.replace(' and ', ', ', 1)})"
 
 
-def _parts(left: Side, right: Side) -> Iterator[tuple[str, list[Change] | str]]:
+def _parts(
+    left: Side, right: Side, without: Collection[str]
+) -> Iterator[tuple[str, list[Change] | str]]:
     """Yield each part with its differences, or why it is not compared."""
-    for name, differences in (
+
+    def database(left: Side, right: Side) -> Iterator[Change]:
+        return facts.database(left, right, without)
+
+    parts: tuple[tuple[str, Callable[[Side, Side], Iterator[Change]]], ...] = (
+        ("enforced", facts.enforced),
+        ("database", database),
         ("extensions", facts.extensions),
         ("settings", facts.settings),
         ("parameters", facts.parameters),
         ("roles", facts.roles),
-    ):
+    )
+    for name, differences in parts:
         unknown = [side.name for side in (left, right) if getattr(side, name) is None]
         same = left.system == right.system and name in ("parameters", "roles")
-        shown = "settings of the server" if name == "parameters" else name
+        shown = _SHOWN.get(name, name)
         if unknown:
             yield shown, f"not known of {' and '.join(unknown)}"
         elif same:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from pgtasks.report import count, plural
 from pgtasks.schema.inspect.diff.change import Change, only
@@ -31,6 +31,24 @@ def settings(left: Side, right: Side) -> Iterator[Change]:
         both = ours.get(name, _NOT_SET), theirs.get(name, _NOT_SET)
         if both[0] != both[1]:
             yield Change(f"setting {name}", f"{both[0]} in {left.name}, {both[1]} in {right.name}")
+
+
+def database(left: Side, right: Side, without: Collection[str] = ()) -> Iterator[Change]:
+    """Yield how owner, grants, comment and template of the databases differ."""
+    ours, theirs = left.database or {}, right.database or {}
+    for name in ours:
+        part = "owners" if name == "owner" else name
+        if part not in without and ours[name] != theirs.get(name):
+            both = f"{ours[name]} in {left.name}, {theirs.get(name)} in {right.name}"
+            yield Change(f"{name} of the database", both)
+
+
+def enforced(left: Side, right: Side) -> Iterator[Change]:
+    """Yield the constraints whose triggers one side alone has disabled."""
+    ours, theirs = left.enforced or {}, right.enforced or {}
+    for name in sorted(ours.keys() & theirs.keys()):
+        if ours[name] != theirs[name]:
+            yield Change(name, f"{ours[name]} in {left.name}, {theirs[name]} in {right.name}")
 
 
 def parameters(left: Side, right: Side) -> Iterator[Change]:

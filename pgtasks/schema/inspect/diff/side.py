@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pgtasks.backup.store.base import Backup
 from pgtasks.copy.schema import schema_options
 from pgtasks.database import properties
-from pgtasks.database.properties import DatabaseProperties
+from pgtasks.database.properties import DatabaseProperties, Grant
 from pgtasks.errors import Failed
 from pgtasks.host import tools
 from pgtasks.host.tools import Toolset
@@ -20,6 +20,7 @@ from pgtasks.server.connection import Connection
 from pgtasks.server.dump import describe, pg_dump
 from pgtasks.server.proof import Proof
 from pgtasks.server.proof.toc import Entry
+from pgtasks.server.quoting import qualified, quoted
 from pgtasks.server.reach import Reached
 from pgtasks.settings.target import Target
 
@@ -37,7 +38,18 @@ SELECT name, coalesce(reset_val, '') FROM pg_settings WHERE source <> 'client'
 ORDER BY name
 """
 _EXTENSIONS = "SELECT extname, extversion FROM pg_extension"
+# Constraints that the server enforces by triggers, which ALTER TABLE ... DISABLE TRIGGER ALL turns
+# off: foreign keys, and keys that are checked at the end of a transaction.
+_ENFORCED = f"""
+SELECT DISTINCT n.nspname, c.relname, k.conname, tn.nspname, tc.relname, t.tgenabled::text
+FROM pg_trigger t
+JOIN pg_constraint k ON k.oid = t.tgconstraint AND k.contype IN ('f', 'p', 'u', 'x')
+JOIN pg_class c ON c.oid = k.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_class tc ON tc.oid = t.tgrelid JOIN pg_namespace tn ON tn.oid = tc.relnamespace
+WHERE t.tgisinternal AND {catalog.OWN_SCHEMA} ORDER BY 1, 2, 3, 4, 5, 6
+"""
 _SUPERUSER = "SELECT rolsuper FROM pg_roles WHERE rolname = current_user"
+_STATES = {"D": "not enforced", "R": "enforced on replicas only", "A": "enforced always"}
 _SYSTEM = "SELECT system_identifier::text FROM pg_control_system()"
 
 
@@ -47,7 +59,8 @@ class Side:
 
     `major` is that of its server, `dumped_by` that of the pg_dump which described it, `system` the
     identifier of the server. Without `subscriptions` its role was not shown any. `rows` is the
-    proof of its rows. The archive of a backup is `untrusted`.
+    proof of its rows. `database` has the owner, grants and comment of the database, `enforced` how
+    each foreign key is enforced. The archive of a backup is `untrusted`.
     """
 
     name: str
@@ -62,6 +75,8 @@ class Side:
     rows: Proof | None = None
     subscriptions: bool = True
     untrusted: bool = False
+    database: Mapping[str, str] | None = None
+    enforced: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -76,6 +91,8 @@ class Facts:
     parameters: Mapping[str, str]
     roles: Mapping[str, str]
     superuser: bool
+    database: Mapping[str, str]
+    enforced: Mapping[str, str]
 
 
 def facts(conn: Connection, name: str, target: Target) -> Facts:
@@ -98,7 +115,43 @@ def facts(conn: Connection, name: str, target: Target) -> Facts:
         parameters=dict(connection.rows(conn, _PARAMETERS, into=tuple[str, str])),
         roles={each.name: each.described() for each in roles(conn).roles},
         superuser=connection.value(conn, _SUPERUSER, into=bool),
+        database=_database(own),
+        enforced=_enforced(conn),
     )
+
+
+def _database(own: DatabaseProperties) -> dict[str, str]:
+    """Return what a database is besides its settings; its owner has all privileges by default."""
+    grants = own.grants
+    if grants is None:
+        grants = tuple(Grant("", each) for each in ("CONNECT", "TEMPORARY"))
+        grants += tuple(Grant(own.owner, each) for each in ("CONNECT", "CREATE", "TEMPORARY"))
+    of_owner = {each.privilege for each in grants if each.grantee == own.owner}
+    shown = sorted(
+        f"{each.privilege} to {quoted(each.grantee) if each.grantee else 'PUBLIC'}"
+        f"{' with grant option' if each.grantable else ''}"
+        for each in grants
+        if each.grantee != own.owner
+    )
+    lacking = sorted({"CONNECT", "CREATE", "TEMPORARY"} - of_owner)
+    return {
+        "owner": own.owner,
+        "grants": ", ".join([*shown, *(f"no {each} to its owner" for each in lacking)]) or "none",
+        "comment": repr(own.comment) if own.comment else "none",
+        "template": "yes" if own.template else "no",
+    }
+
+
+def _enforced(conn: Connection) -> dict[str, str]:
+    """Return how each constraint that triggers enforce is enforced, by its name."""
+    states: dict[str, list[str]] = {}
+    for *name, schema, table, enabled in connection.rows(
+        conn, _ENFORCED, into=tuple[str, str, str, str, str, str]
+    ):
+        off = states.setdefault(f"constraint {qualified(*name[:2])}.{quoted(name[2])}", [])
+        if enabled != "O":
+            off.append(f"{_STATES[enabled]} on {qualified(schema, table)}")
+    return {name: ", ".join(off) or "enforced" for name, off in states.items()}
 
 
 def _settings(own: DatabaseProperties) -> dict[str, str]:
@@ -139,6 +192,8 @@ def describing(
                 *(name, read.major, toolset.major, read.system, entries),
                 *(read.extensions, read.settings, read.parameters, read.roles, rows),
                 subscriptions=read.superuser,
+                database=read.database,
+                enforced=read.enforced,
             )
 
         yield side
@@ -154,6 +209,7 @@ def of_backup(name: str, backup: Backup) -> Side:
         settings=_settings(backup.database()),
         rows=proof if proof and made.complete else None,
         untrusted=True,
+        database=_database(backup.database()),
     )
 
 
