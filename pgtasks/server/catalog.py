@@ -28,7 +28,7 @@ _OWN_CAST = (
 
 # A query of a table also plans its indexes, statistics and partition key, and thus runs the
 # functions that they call, with the rights of the session.
-_FOREIGN = (
+FOREIGN = (
     "d.refobjid >= 16384 AND EXISTS (SELECT FROM pg_roles r WHERE NOT r.rolsuper"
     " AND r.rolname <> current_user AND r.oid = coalesce("
     "(SELECT proowner FROM pg_proc WHERE oid = d.refobjid"
@@ -41,13 +41,13 @@ _FOREIGN = (
 _FOREIGN_CODE = (
     "(EXISTS (SELECT FROM pg_index i JOIN pg_depend d ON d.classid = 'pg_class'::regclass"
     " AND d.objid = i.indexrelid WHERE i.indrelid = c.oid"
-    f" AND (i.indexprs IS NOT NULL OR i.indpred IS NOT NULL) AND {_FOREIGN})"
+    f" AND (i.indexprs IS NOT NULL OR i.indpred IS NOT NULL) AND {FOREIGN})"
     " OR EXISTS (SELECT FROM pg_partitioned_table p JOIN pg_depend d"
     " ON d.classid = 'pg_class'::regclass AND d.objid = p.partrelid"
-    f" WHERE p.partrelid = c.oid AND p.partexprs IS NOT NULL AND {_FOREIGN})"
+    f" WHERE p.partrelid = c.oid AND p.partexprs IS NOT NULL AND {FOREIGN})"
     " OR EXISTS (SELECT FROM pg_statistic_ext s JOIN pg_depend d"
     " ON d.classid = 'pg_statistic_ext'::regclass AND d.objid = s.oid"
-    f" WHERE s.stxrelid = c.oid AND {_FOREIGN}))"
+    f" WHERE s.stxrelid = c.oid AND {FOREIGN}))"
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -29,6 +30,7 @@ from pgtasks.errors import BadConfiguration, Failed, PgtasksError, Refused
 from pgtasks.schema import migrate
 from pgtasks.schema.migrate import source
 from pgtasks.schema.migrate.scripts import Scripts, variable
+from pgtasks.schema.migrate.stamp import Stamped, stamp
 from pgtasks.server.lock import Lock
 from pgtasks.settings.secret import Secret
 from pgtasks.settings.target import Target
@@ -850,3 +852,71 @@ def test_a_flask_application_that_means_another_database(
     assert done.returncode == 2, done.stderr
     assert repr(other) in done.stderr.splitlines()[-1]
     assert made.tables() == made.tables(other) == []
+
+
+VERSIONS = "CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY)"
+RUNS = """
+CREATE SEQUENCE ran;
+CREATE FUNCTION runs() RETURNS trigger LANGUAGE plpgsql
+    AS 'BEGIN PERFORM nextval(''public.ran''); RETURN NEW; END';
+CREATE FUNCTION runs(text) RETURNS bool IMMUTABLE LANGUAGE plpgsql
+    AS 'BEGIN PERFORM nextval(''public.ran''); RETURN true; END';
+CREATE FUNCTION runs(varchar, varchar) RETURNS bool LANGUAGE plpgsql
+    AS 'BEGIN PERFORM nextval(''public.ran''); RETURN $1::text = $2::text; END';
+"""
+ON_THE_VERSION_TABLE = {
+    "trigger runs": f"{VERSIONS}; CREATE TRIGGER runs BEFORE INSERT OR UPDATE ON alembic_version"
+    " FOR EACH ROW EXECUTE FUNCTION runs()",
+    "rule runs": f"{VERSIONS}; CREATE RULE runs AS ON INSERT TO alembic_version"
+    " DO ALSO SELECT runs('x')",
+    "default of extra": f"{VERSIONS}; ALTER TABLE alembic_version ADD extra bool,"
+    " ALTER extra SET DEFAULT runs('x')",
+    "check runs": f"{VERSIONS}; ALTER TABLE alembic_version ADD CONSTRAINT runs"
+    " CHECK (runs(version_num::text))",
+    "index runs": f"{VERSIONS}; CREATE INDEX runs ON alembic_version (runs(version_num::text))",
+    "policy runs": f"{VERSIONS}; CREATE POLICY runs ON alembic_version USING (runs('x'))",
+    "rule _RETURN": "CREATE VIEW alembic_version AS SELECT 'x'::varchar AS version_num"
+    " WHERE runs('x')",
+    "type of version_num": "CREATE DOMAIN runs AS varchar CHECK (runs(VALUE::text));"
+    " CREATE TABLE alembic_version (version_num runs)",
+    "trigger below": f"{VERSIONS}; CREATE TABLE below () INHERITS (alembic_version);"
+    " CREATE TRIGGER below BEFORE UPDATE ON below FOR EACH ROW EXECUTE FUNCTION runs()",
+    "operator =": f"{VERSIONS}; CREATE OPERATOR public.= (FUNCTION = runs, LEFTARG = varchar,"
+    " RIGHTARG = varchar)",
+}
+
+
+@pytest.mark.parametrize("code", ON_THE_VERSION_TABLE)
+def test_the_version_table_runs_no_code_of_a_plain_role(
+    plain: Callable[..., str], shop: Shop, code: str
+) -> None:
+    """With the rights of a superuser; its owner may migrate."""
+    role, database = plain(), shop.target.database
+    shop.cluster.execute(f"GRANT CREATE ON SCHEMA public TO {role}", database)
+    shop.cluster.execute(f"SET ROLE {role}; {RUNS}; {ON_THE_VERSION_TABLE[code]}", database)
+    words = f"would run {code!r} of {role!r}, who is no superuser"
+    with pytest.raises(Refused, match=re.escape(words)):
+        shop.up()
+    if "trigger" in code:
+        with pytest.raises(Refused, match=re.escape(words)):
+            stamp(*shop.place, "head", Stamped((), ("two",)))
+    assert shop.cluster.value("SELECT is_called FROM ran", database) is False
+    if code == "trigger runs":
+        shop.target = replace(shop.target, user=role)
+        shop.up("one")
+        assert shop.cluster.value("SELECT is_called FROM ran", database) is True
+
+
+def test_a_superuser_writes_the_version_table_of_a_plain_role(
+    plain: Callable[..., str], shop: Shop
+) -> None:
+    """If it has no code, or a superuser's."""
+    role, database = plain(), shop.target.database
+    shop.cluster.execute(f"{VERSIONS}; ALTER TABLE alembic_version OWNER TO {role}", database)
+    shop.up("one")
+    shop.cluster.execute(f"ALTER TABLE alembic_version OWNER TO CURRENT_USER; {RUNS}", database)
+    shop.cluster.execute(ON_THE_VERSION_TABLE["trigger runs"].partition(";")[2], database)
+    shop.up()
+    shop.cluster.execute(f"ALTER FUNCTION runs() OWNER TO {role}", database)
+    with pytest.raises(Refused, match="would run 'trigger runs'"):
+        shop.down()

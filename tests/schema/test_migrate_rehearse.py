@@ -112,6 +112,23 @@ def test_in_a_database_that_others_use_the_rows_are_copied(
     assert beside(shop) == [shop.target.database]
 
 
+def test_a_rehearsal_runs_no_code_of_the_version_table_as_a_superuser(
+    inv: Any, shop: Shop, plain_owner: str
+) -> None:
+    database = shop.target.database
+    shop.cluster.execute(
+        "CREATE SEQUENCE ran; CREATE FUNCTION runs() RETURNS trigger LANGUAGE plpgsql"
+        " AS 'BEGIN PERFORM nextval(''public.ran''); RAISE ''it runs''; END';"
+        " CREATE TRIGGER runs BEFORE INSERT OR UPDATE ON alembic_version FOR EACH ROW"
+        f" EXECUTE FUNCTION runs(); ALTER FUNCTION runs() OWNER TO {plain_owner}",
+        database,
+    )
+    refused = inv("migrate.rehearse")
+    assert refused.returncode == 2
+    assert f"would run 'trigger runs' of {plain_owner!r}" in refused.stderr
+    assert beside(shop) == [database]
+
+
 def test_a_rehearsal_is_guarded(inv: Any, shop: Shop) -> None:
     with (shop.root / "env" / "dev.yaml").open("a") as file:
         file.write("protected: true\n")

@@ -8,6 +8,7 @@ offline      the SQL of revisions, by Alembic's --sql mode
 source       find what a revision drops, from its source
 losses       find what its SQL drops
 envpy        run a project's env.py against one target
+foreign      code of plain roles on the version table
 application  enter the context of an application that env.py needs
 ledger       record the statements that a run has sent and committed
 perform      run the revisions of a plan

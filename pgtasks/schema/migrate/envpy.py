@@ -26,12 +26,12 @@ from sqlalchemy import Connection, create_engine, event, pool
 from pgtasks import report
 from pgtasks.errors import Failed, Refused
 from pgtasks.host import password
-from pgtasks.schema.migrate import application
+from pgtasks.schema.migrate import application, foreign
 from pgtasks.schema.migrate import scripts as where
 from pgtasks.schema.migrate.errors import Translation
 from pgtasks.schema.migrate.ledger import LOCK_TIMEOUT, Ledger, Milliseconds
 from pgtasks.schema.migrate.scripts import Scripts
-from pgtasks.server import connection, interrupt
+from pgtasks.server import connection, interrupt, versiontable
 from pgtasks.server.identity import Identity
 from pgtasks.settings.target import Target
 
@@ -116,14 +116,15 @@ class EnvPy:
 
     def _checked_configure(self, configure: Callable[..., None]) -> Callable[..., None]:
         def checked(connection: Connection | None = None, *args: Any, **options: Any) -> None:
-            self._check_given(connection)
+            table = options.get("version_table", versiontable.USUAL)
+            self._check_given(connection, table, options.get("version_table_schema"))
             if self.scripts.models and options.get("target_metadata") is None:
                 options["target_metadata"] = application.named(self.scripts.models, "models")
             configure(connection, *args, **options)
 
         return checked
 
-    def _check_given(self, given: Connection | None) -> None:
+    def _check_given(self, given: Connection | None, table: str, schema: str | None) -> None:
         if given is None:
             self._refuse("env.py gives Alembic no connection")
             return
@@ -131,9 +132,12 @@ class EnvPy:
             self._refuse(f"env.py migrates a {given.dialect.name} database, expected {self.target}")
         began = given.in_transaction()
         row = given.exec_driver_sql(_WHERE_AM_I).one()
+        objection = foreign.objection(given, table, schema)
         if not began:
             given.rollback()  # else Alembic would treat the transaction as the caller's
         self._check(tuple(row))
+        if objection:
+            self._refuse(objection)
 
     def _check(self, row: tuple[Any, ...]) -> None:
         database, system, user, address, port, pid = row

@@ -109,15 +109,19 @@ class Session:
         return self._connection.dialect.loaded_dbapi.Error
 
     @contextlib.contextmanager
-    def pinned(self) -> Iterator[None]:
-        """Look names up in pg_catalog only, for the length of a block."""
-        ((before,),) = self.rows("SELECT pg_catalog.current_setting('search_path')")
-        self._search(PATH)
-        yield
-        self._search(before)
+    def pinned(self, *, local: bool = True) -> Iterator[None]:
+        """Look names up in pg_catalog only, for the length of a block.
 
-    def _search(self, path: str) -> None:
-        self.rows(f"SELECT pg_catalog.set_config('search_path', {literal(path)}, true)")
+        A `local` setting needs a transaction.
+        """
+        ((before,),) = self.rows("SELECT pg_catalog.current_setting('search_path')")
+        self._search(PATH, local=local)
+        yield
+        self._search(before, local=local)
+
+    def _search(self, path: str, *, local: bool) -> None:
+        text = f"'search_path', {literal(path)}, {str(local).lower()}"
+        self.rows(f"SELECT pg_catalog.set_config({text})")
 
     def tried(self, *statements: str) -> DBAPIError | None:
         """Run statements in a savepoint; return the error that rolled them back, or None.
