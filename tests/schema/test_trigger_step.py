@@ -15,6 +15,7 @@ from triggers import TOUCH
 from migrations import revision, write_env
 from pgtasks.errors import Failed
 from pgtasks.schema import trigger
+from pgtasks.schema.trigger.detached import literal
 from pgtasks.schema.trigger.touch import Touch, touches
 from pgtasks.settings.project import load
 
@@ -116,7 +117,14 @@ def test_a_data_migration_meets_no_trigger(shop: Stepping) -> None:
         shop.execute("INSERT INTO tags VALUES (9)")
 
 
-def test_a_column_named_in_update_of_is_dropped_or_gets_another_type(shop: Stepping) -> None:
+@pytest.mark.parametrize("end", ["", "$pgtasks", "$pgtasks$ and $pgtasks_", "$"])
+def test_a_string_constant_ends_where_its_text_does(cluster: Cluster, end: str) -> None:
+    assert cluster.value(f"SELECT {literal('it' + end)}") == "it" + end
+
+
+def test_a_column_named_in_update_of_is_dropped_or_gets_another_type(
+    shop: Stepping, capfd: pytest.CaptureFixture[str]
+) -> None:
     """Where it cannot be as it was it is as the file says."""
     shop.execute("DROP VIEW shown")
     shop.write("functions/touch.sql", TOUCH)
@@ -127,9 +135,16 @@ def test_a_column_named_in_update_of_is_dropped_or_gets_another_type(shop: Stepp
     shop.up()
     assert shop.value(STATE) == before
 
+    comment = "off since $pgtasks"
+    shop.execute(
+        f"COMMENT ON TRIGGER touch ON notes IS '{comment}'; ALTER TABLE notes DISABLE TRIGGER touch"
+    )
     shop.write("triggers/touch.sql", on("notes", "BEFORE UPDATE OF at"))
     shop.revise("three", "two", "ALTER TABLE notes DROP text", "UPDATE notes SET at = now()")
     shop.up()
+    assert f"touch notes D {comment};" in shop.value(STATE)
+    why = 'public.notes is as its file says now: column "text" of relation "notes" does not exist'
+    assert why in capfd.readouterr().err
     definition = "SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE tgrelid = 'notes'::regclass"
     assert "BEFORE UPDATE OF at ON" in shop.value(definition + " AND tgname = 'touch'")
 

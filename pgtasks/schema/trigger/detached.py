@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from psycopg2.errorcodes import INSUFFICIENT_PRIVILEGE, OBJECT_IN_USE
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+from pgtasks import report
 from pgtasks.schema import transaction
+from pgtasks.schema.trigger import fingerprint
 from pgtasks.schema.trigger.expected import Trigger
 from pgtasks.server.connection import PATH
 from pgtasks.server.quoting import identifier
@@ -160,7 +162,7 @@ def _words(error: DBAPIError | None) -> str:
 def literal(text: str) -> str:
     """Return a string constant, whatever standard_conforming_strings says."""
     tag = "$pgtasks$"
-    while tag in text:
+    while (text + tag).index(tag) < len(text):  # the text may end with the beginning of a tag
         tag = f"{tag[:-1]}_$"
     return f"{tag}{text}{tag}"
 
@@ -216,7 +218,8 @@ class Detached:
     def give_back(self, session: Session, file: Trigger | None) -> str:
         """Create the trigger again, as it was or else as a file says; return why it failed.
 
-        It is left alone if its table is gone, or if the migration has created it.
+        It keeps its state and comment either way, and is left alone if its table is gone, or if
+        the migration has created it.
         """
         table = self._table_now(session)
         if not table:
@@ -224,10 +227,14 @@ class Detached:
         fault = f"table {self.shown} is {table} now"
         if table == self.shown:
             fault = _words(session.tried(self.definition, *self._rest(session, table)))
-        if fault and file is not None:
-            statements = file.definition, *self._state(file.enabled, file.name, table)
-            return _words(session.tried(*statements))
-        return fault
+        if not fault or file is None:
+            return fault
+        # its fingerprint is of another definition
+        rest = replace(self, comment=fingerprint.without(self.comment or "") or None)
+        failed = _words(session.tried(file.definition, *rest._rest(session, table)))
+        if not failed:
+            report.say(f"trigger {self.name} on {table} is as its file says now: {fault}")
+        return failed
 
     def _table_now(self, session: Session) -> str:
         """Return the name of the table, empty if it is gone or has such a trigger."""
