@@ -229,3 +229,7 @@ def test_the_task(project: Path, inv: Callable[..., Any], cluster: Cluster, data
     assert document["links"][0]["parent"] in {each["label"] for each in document["tables"]}
     refused = inv("inspect.diagram", "--depth", "-1")
     assert refused.returncode == 2
+
+
+def test_a_percent_sign_begins_no_comment_of_mermaid() -> None:
+    assert mermaid._label("%%{init}") == "#37;#37;{init}"

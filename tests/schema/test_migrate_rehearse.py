@@ -11,7 +11,7 @@ from halting import halted, kill, unlocked
 from servers import Cluster
 from shops import Shop, two_revisions
 
-from migrations import revision
+from migrations import revision, write_env
 from pgtasks.report import boundaries
 from pgtasks.settings.target import Target
 
@@ -77,6 +77,21 @@ def test_a_downgrade_that_brings_all_back(inv: Any, shop: Shop) -> None:
     shop.up()
     nothing = inv("migrate.rehearse")
     assert nothing.stdout.startswith("nothing to do: up-to-date: at three")
+
+
+def test_the_version_table_of_a_new_database_may_have_any_name(
+    inv: Any, cluster: Cluster, project: Path
+) -> None:
+    write_env(project / "migrations")
+    env = project / "migrations" / "env.py"
+    text = env.read_text()
+    env.write_text(text.replace("context.configure(", "context.configure(version_table='mine', "))
+    assert env.read_text() != text
+    up, down = "op.execute('CREATE TABLE a (x int)')", "op.execute('DROP TABLE a')"
+    revision(project / "migrations", "one", None, up, down)
+    done = inv("migrate.rehearse")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].endswith("after the downgrade the schema is as before")
 
 
 def test_what_fails_on_the_copy_leaves_the_database_alone(inv: Any, shop: Shop) -> None:

@@ -131,6 +131,11 @@ class _Copy:
         with connection.session(self.target, read_only=True, purpose="migrate") as conn:
             return {(each.schema, each.name) for each in catalog.relations(conn, "rpm")}
 
+    def version_tables(self) -> set[tuple[str, str]]:
+        """Return the version tables, by schema and name; env.py may name them."""
+        with connection.session(self.target, read_only=True, purpose="migrate") as conn:
+            return {(each.schema, each.name) for each in versiontable.read(conn)}
+
     def schema(self, *, without: Collection[str] = ()) -> Schema:
         """Return the schema, without the tables of some names."""
         options = ("--schema-only",)
@@ -184,8 +189,6 @@ _Done = tuple[Migrated, tuple[TableLock, ...], Migrated | None, tuple[str, ...],
 
 def _performed(copy: _Copy, plan: RehearsalPlan, console: Console) -> _Done:
     tables = copy.tables()
-    # Alembic makes its table with the first revision, and no downgrade drops it
-    new = {versiontable.USUAL} - {name for _, name in tables}
     before = copy.schema()
     up, locks = _upgraded(copy, plan.revisions, tables)
     boundary("rehearse.upgraded")
@@ -196,6 +199,8 @@ def _performed(copy: _Copy, plan: RehearsalPlan, console: Console) -> _Done:
         down = _downgraded(copy, plan.revisions)
     except PgtasksError as exc:
         return up, locks, None, (), f"the downgrade fails: {exc.message}"
+    # Alembic makes its table with the first revision, and no downgrade drops it
+    new = {name for _, name in copy.version_tables() - tables}
     compared = entries.compare(before, copy.schema(without=new), dict)
     boundary("rehearse.compared")
     return up, locks, down, tuple(map(str, compared.differences)), ""

@@ -9,6 +9,10 @@ from pgtasks.report import printable
 from pgtasks.schema.inspect.diagram.model import Column, Link, Model, Table
 
 _NO_WORD = re.compile(r"[^A-Za-z0-9_]+")
+_ESCAPED = {
+    **{'"': "#quot;", "#": "#35;", "<": "#lt;", ">": "#gt;", "&": "#amp;", "`": "#96;"},
+    "%": "#37;",  # two begin a comment
+}
 
 
 def lines(model: Model) -> Iterator[str]:
@@ -51,5 +55,4 @@ def _link(link: Link) -> str:
 
 def _label(text: str) -> str:
     """Return text for a label: Mermaid has entities, and shows HTML."""
-    escaped = {'"': "#quot;", "#": "#35;", "<": "#lt;", ">": "#gt;", "&": "#amp;", "`": "#96;"}
-    return "".join(escaped.get(character, character) for character in printable(text))
+    return "".join(_ESCAPED.get(character, character) for character in printable(text))
