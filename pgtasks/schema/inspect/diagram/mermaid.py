@@ -9,9 +9,8 @@ from pgtasks.report import printable
 from pgtasks.schema.inspect.diagram.model import Column, Link, Model, Table
 
 _NO_WORD = re.compile(r"[^A-Za-z0-9_]+")
-_ESCAPED = {
-    **{'"': "#quot;", "#": "#35;", "<": "#lt;", ">": "#gt;", "&": "#amp;", "`": "#96;"},
-    "%": "#37;",  # two begin a comment
+_ESCAPED = {'"': "#quot;", "#": "#35;", "<": "#lt;", ">": "#gt;", "&": "#amp;", "`": "#96;"} | {
+    "%": "#37;"  # two begin a comment
 }
 
 
