@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -120,6 +121,11 @@ ALTER DATABASE {database} SET standard_conforming_strings = off
         r" SELECT '\'' ; COMMIT; --'",
         r"SELECT set_config('standard_conforming_strings', 'off', false);"
         r"INSERT INTO kept VALUES (1); SELECT '\'' ; COMMIT; --'",
+        # the last byte of a character in SJIS is a backslash
+        "SET client_encoding = 'SJIS'; INSERT INTO kept VALUES (1);"
+        " SELECT E'\u00c1\\'; COMMIT; BEGIN; SAVEPOINT pgtasks_test; SELECT 1; --'",
+        "SELECT set_config('client_encoding', 'SJIS', false); INSERT INTO kept VALUES (1);"
+        " SELECT E'\u00c1\\'; COMMIT; BEGIN; SAVEPOINT pgtasks_test; SELECT 1; --'",
     ],
 )
 def test_nothing_that_a_test_does_is_committed(cluster: Cluster, target: Target, text: str) -> None:
@@ -128,9 +134,20 @@ def test_nothing_that_a_test_does_is_committed(cluster: Cluster, target: Target,
         cluster.execute(statement, target.database)
     tested = trial.run([suite(text)], target)
     assert [each.fault for each in tested.faults()] == (
-        [] if "SELECT '" in text else ["error 2D000: invalid transaction termination"]
+        []
+        if "SELECT '" in text or "SJIS" in text
+        else ["error 2D000: invalid transaction termination"]
     )
     assert cluster.value("SELECT count(*) FROM kept", target.database) == 0
+
+
+def test_a_transaction_that_is_not_the_first_is_noticed(target: Target) -> None:
+    """Also if the parser reads a statement otherwise than the server does."""
+    (case,) = suite("SELECT 1").cases
+    script = "COMMIT; BEGIN; SAVEPOINT pgtasks_test; SELECT true"
+    read = replace(case, statement=replace(case.statement, text=script))
+    with pytest.raises(Failed, match=r"a\.sql:1: it ended the transaction"):
+        trial.run([Suite(read.statement.file, (read,))], target)
 
 
 def test_unknown_expectations_and_files_are_refused(project: Path) -> None:

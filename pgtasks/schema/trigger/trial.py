@@ -1,8 +1,8 @@
 """Run the tests of triggers, each file in a transaction that is always rolled back.
 
 Each statement is sent alone, and read by the server as it was by the parser, so that none can end
-the transaction. What a transaction does not cover stays: the next value of a sequence, or what
-code of the database does elsewhere.
+the transaction; after each, the transaction must be the same one. What a transaction does not cover
+stays: the next value of a sequence, or what code of the database does elsewhere.
 """
 
 from __future__ import annotations
@@ -31,7 +31,17 @@ from pgtasks.settings.target import Target
 
 _LOCK_TIMEOUT = "5s"
 _BOOLEAN = 16  # OID of the type
-_BEFORE = "SAVEPOINT pgtasks_test; SET LOCAL standard_conforming_strings = on"
+# The server reads a statement in the client's encoding: some have characters that end with a byte
+# that is a backslash or a quote elsewhere.
+_BEFORE = (
+    "SAVEPOINT pgtasks_test; SET LOCAL standard_conforming_strings = on;"
+    " SET LOCAL client_encoding = 'UTF8'"
+)
+_TRANSACTION = (
+    "SELECT virtualxid FROM pg_catalog.pg_locks WHERE locktype OPERATOR(pg_catalog.=) 'virtualxid'"
+    " AND virtualxid OPERATOR(pg_catalog.=) virtualtransaction"
+    " AND pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()"
+)
 _TAP_LINE = re.compile(r"^(ok|not ok)\s+\d+(?:\s*-?\s*(.*))?$")
 
 
@@ -118,10 +128,17 @@ def _suite(suite: Suite, target: Target) -> Iterator[Check]:
         _values_as_text(conn)
         conn.autocommit = False
         connection.execute(conn, f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
+        transaction = connection.value(conn, _TRANSACTION, into=str)
         for case in suite.cases:
             outcome = _outcome(conn, case.statement.text)
-            if conn.info.transaction_status == TRANSACTION_STATUS_IDLE:
-                raise Failed(f"{case.statement.where}: it ended the transaction of the test")
+            if (
+                conn.info.transaction_status == TRANSACTION_STATUS_IDLE
+                or connection.value(conn, _TRANSACTION, into=str) != transaction
+            ):
+                raise Failed(
+                    f"{case.statement.where}: it ended the transaction of the test, and may have"
+                    " committed what the file did"
+                )
             yield from _checks(case, outcome, tap=tap)
             if outcome.error is not None and case.expectation is None:
                 break
