@@ -24,9 +24,12 @@ def stop(c, json=False, dry=False):
     with run(c, json=json, dry=dry, journaled=True) as r:
         from pgtasks.server import embedded
 
-        running = tuple(server for server in embedded.servers(r.project.root) if server.pid)
+        folders = [r.project.root, *embedded.running_tests(r.project.root)]
+        servers = [each for folder in folders for each in embedded.servers(folder)]
+        running = tuple(server for server in servers if server.pid)
         if not r.dry:
-            embedded.stop(r.project.root)
+            for folder in folders:
+                embedded.stop(folder)
         r.finish(embedded.Stopped(running, dry=r.dry))
 
 

@@ -467,7 +467,7 @@ def test_new_without_models_names_the_ways(inv: Any, shop: Shop) -> None:
     done = inv("migrate.new", "-m", "x")
     assert done.returncode == 2
     assert "autogenerate" not in done.stderr
-    assert "set target_metadata there" in done.stderr
+    assert "below pgtasks, or target_metadata there" in done.stderr
     assert "inv migrate.new --empty" in done.stderr
 
 

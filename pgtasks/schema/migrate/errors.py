@@ -88,7 +88,8 @@ def _in_our_words(words: str) -> str:
     if "does not provide a MetaData" not in words:
         return words
     return (
-        "env.py gives Alembic no models to compare with the database: set target_metadata there, "
+        "env.py gives Alembic no models to compare with the database: "
+        "`models: MODULE:METADATA` in invoke.yaml below pgtasks, or target_metadata there; "
         f"or write the file by hand: {typed.task('migrate.new', '--empty -m TEXT')}"
     )
 

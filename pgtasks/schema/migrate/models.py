@@ -15,6 +15,10 @@ from pgtasks.schema.migrate.state import State
 
 BLIND = differing.BLIND
 
+_NO_MODELS = (
+    "env.py has no target_metadata: `models: MODULE:METADATA` in invoke.yaml below pgtasks names it"
+)
+
 
 @dataclass(frozen=True)
 class Compared:
@@ -48,7 +52,7 @@ def compare(envpy: EnvPy) -> Compared:
             has_models = run.context_opts.get("target_metadata") is not None
         position = positions[0]
         if not has_models:
-            return Compared(position, None, "env.py has no target_metadata")
+            return Compared(position, None, _NO_MODELS)
         if position.word != "up-to-date":
             return Compared(position, None, "the database is not at the head of the files")
         return Compared(position, tuple(differing.words(context)))

@@ -140,7 +140,7 @@ class Pipeline:
         names = touched.tables(self.attempts.statements)
         tables = touched.analyze(self.target, names) if names else []
         if not tables:
-            return skipped("", "no rows and no columns were changed")
+            return skipped("", "no table needs it")
         return Step("", "done", ", ".join(tables), details={"tables": tables})
 
     def result(

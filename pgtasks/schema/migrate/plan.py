@@ -21,6 +21,7 @@ from alembic.util import CommandError, to_tuple
 
 from pgtasks import report
 from pgtasks.errors import Refused
+from pgtasks.report import typed
 from pgtasks.schema.migrate import source, state
 from pgtasks.schema.migrate.envpy import EnvPy, bare
 from pgtasks.schema.migrate.losses import Loss
@@ -284,6 +285,11 @@ def moves(
     except CommandError as exc:
         words = " ".join(str(exc).split())
         ways = f": {state.several_heads()}" if "ultiple head" in words else ""
+        if direction == "down" and not position.current:
+            words = "no revision is applied"
+        elif "Ambiguous walk" in words:
+            words = "a merge has two ways down"
+            ways = f": --to REVISION chooses one ({typed.task('migrate.history')} lists them)"
         raise Refused(
             f"no way {direction} to {target!r}: {words}; {position.sentence()}{ways}"
         ) from exc

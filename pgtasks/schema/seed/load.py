@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
+
+from psycopg2 import sql
 
 from pgtasks import report
 from pgtasks.errors import Failed
@@ -107,7 +110,16 @@ def load(target: Target, seed: SeedSet, scale_name: str) -> Loaded:
         with connection.session(target, read_only=True, purpose="seed.load") as conn:
             recorded = end(conn)
         tables = _by_psql(target, seed, scale, recorded)
+    _analyze(target, tables or ())
     return Loaded(seed.name, record.scale_of(seed, scale_name), tables, time.monotonic() - began)
+
+
+def _analyze(target: Target, tables: Sequence[Rows]) -> None:
+    """Gather the statistics of the tables that have new rows, for the planner and for people."""
+    if tables:
+        with connection.session(target, purpose="seed.load") as conn:
+            names = sql.SQL(", ").join(sql.SQL(each.table) for each in tables)  # quoted by %I
+            connection.execute(conn, sql.SQL("ANALYZE {}").format(names))
 
 
 def _by_psql(

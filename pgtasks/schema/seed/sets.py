@@ -52,7 +52,7 @@ class SeedSet:
         """Return the value of :scale, None for a set without scales; raise Refused if unknown."""
         if not self.scales:
             return None
-        if name not in self.scales:
+        if name not in self.scales:  # of a set that it needs, too
             known = ", ".join(self.scales)
             raise Refused(f"seed set {self.name!r} has no scale {name!r}, known: {known}")
         return self.scales[name]

@@ -12,12 +12,14 @@ datadir      a data folder, made by initdb
 postmaster   the server process of a data folder
 sockets      the folder of a server's socket
 filelock     locks on files
+memory       the folder of the server that tests use
 views        the output of tasks about servers
 temporary    a throw-away server, for the length of a block
 """
 
 from __future__ import annotations
 
+from pgtasks.server.embedded.memory import of_tests, running_tests
 from pgtasks.server.embedded.programs import Binaries, binaries
 from pgtasks.server.embedded.server import (
     EmbeddedServer,
@@ -40,8 +42,10 @@ __all__ = [
     "binaries",
     "located",
     "named",
+    "of_tests",
     "remove",
     "required",
+    "running_tests",
     "servers",
     "start",
     "status",

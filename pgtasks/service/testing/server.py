@@ -8,10 +8,8 @@ Nothing in it waits for a disk (`fsync` is off), so that it is not for data that
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -28,9 +26,6 @@ from pgtasks.settings.environment import resolve
 from pgtasks.settings.project import Project
 from pgtasks.settings.target import Target, from_environment
 
-_MEMORY = Path("/dev/shm")  # nosec B108
-_ROOM = 512 << 20  # bytes that must be free there
-_PREFIX = "pgtasks-test-"
 _ROOT = "project"  # a file with the path of the project
 _USED = "used"  # a file that is locked as long as a process uses the server
 _SETTINGS = {
@@ -138,7 +133,7 @@ def _set(target: Target) -> None:
 
 def _sweep(own: Path) -> None:
     """Remove the servers of projects that are gone."""
-    for folder in own.parent.glob(f"{_PREFIX}{os.geteuid()}-*"):
+    for folder in own.parent.glob(f"{own.name.rpartition('-')[0]}-*"):
         try:
             private.own(folder)
             root = Path(os.fsdecode((folder / _ROOT).read_bytes()))
@@ -169,13 +164,4 @@ def _remove(folder: Path) -> None:
 
 def folder_of(project: Project) -> Path:
     """Return the folder of the server in memory, or on the disk where memory has no room."""
-    digest = hashlib.sha256(os.fsencode(project.root.resolve())).hexdigest()[:12]
-    return _place() / f"{_PREFIX}{os.geteuid()}-{digest}"
-
-
-def _place() -> Path:
-    try:
-        free = shutil.disk_usage(_MEMORY).free
-    except OSError:
-        free = 0
-    return _MEMORY if free >= _ROOM and os.access(_MEMORY, os.W_OK) else Path(tempfile.gettempdir())
+    return embedded.of_tests(project.root)
