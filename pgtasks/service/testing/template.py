@@ -24,6 +24,7 @@ from pgtasks.schema.setup import Setup
 from pgtasks.server import connection
 from pgtasks.server.connection import Connection
 from pgtasks.server.lock import Lock
+from pgtasks.server.stamp import COMMENT
 from pgtasks.service.testing import fileset, ours
 from pgtasks.service.testing.server import TestServer
 from pgtasks.settings.project import Project
@@ -100,7 +101,7 @@ def _is_whole(conn: Connection, name: str) -> bool:
         conn,
         "SELECT datistemplate AND NOT datallowconn, pg_get_userbyid(datdba),"
         " datdba = (SELECT oid FROM pg_roles WHERE rolname = current_user),"
-        " coalesce(shobj_description(oid, 'pg_database'), '')"
+        f" coalesce({COMMENT}, '')"
         " FROM pg_database WHERE datname = %s",
         (name,),
         into=tuple[bool, str, bool, str],
@@ -150,10 +151,10 @@ def _drop_old(conn: Connection, target: Target, beginning: str, name: str) -> No
     """Drop templates of other files that were not used for an hour, but for the newest ones."""
     rows = connection.rows(
         conn,
-        "SELECT datname, split_part(shobj_description(oid, 'pg_database'), ' ', 2)"
+        f"SELECT datname, split_part({COMMENT}, ' ', 2)"
         " FROM pg_database WHERE starts_with(datname, %s) AND datname <> %s AND datistemplate"
         " AND datdba = (SELECT oid FROM pg_roles WHERE rolname = current_user)"
-        " AND shobj_description(oid, 'pg_database') ~ '^used [0-9]{1,12}$' ORDER BY 2 DESC",
+        f" AND {COMMENT} ~ '^used [0-9]{{1,12}}$' ORDER BY 2 DESC",
         (f"{beginning}_tpl_", name),
         into=tuple[str, str],
     )
