@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pgtasks.errors import Failed
+from pgtasks.host import child
 from pgtasks.schema.migrate.lint.rules import Finding
 
 _SECONDS = 60
@@ -26,10 +27,8 @@ def findings(program: str, sql: str, *, root: Path, major: int) -> list[Finding]
     argv = [program, "--reporter", "json", "--stdin-filepath", "revision.sql"]
     argv += ["--assume-in-transaction", "--pg-version", f"{major}.0"]
     try:
-        done = subprocess.run(  # nosec B603
-            *(argv,), input=sql.encode(), capture_output=True, cwd=root, timeout=_SECONDS
-        )
-        listed = json.loads(done.stdout or b"[]")
+        done = child.captured(argv, input=sql, cwd=root, seconds=_SECONDS)
+        listed = json.loads(done.stdout or "[]")
         return [_finding(each, sql) for each in listed if each["rule_name"] not in _OURS]
     except (OSError, ValueError, KeyError, TypeError, subprocess.TimeoutExpired) as exc:
         raise Failed(f"{program} gave no findings: {type(exc).__name__}: {exc}") from None
