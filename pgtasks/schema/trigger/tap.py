@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
+from xml.etree import ElementTree  # nosec B405  writes alone, parses nothing
 
 from pgtasks.errors import Failed
 from pgtasks.schema.trigger.trial import Check, Tested

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from xml.sax.saxutils import escape
+from xml.sax.saxutils import escape  # nosec B406  writes alone, parses nothing
 
 from pgtasks.report import printable
 from pgtasks.schema.inspect.diagram.layout import (
