@@ -384,45 +384,38 @@ def drop(c, env=None, confirm=None, yes=False, json=False, dry=False):
 def vacuum(c, table=None, env=None, confirm=None, json=False, dry=False):
     """Remove dead rows, so that their space is used again."""
     with run(c, env=env, json=json, dry=dry, journaled=True) as r:
-        from pgtasks.health import maintain
+        from pgtasks.health.maintain import VACUUM
 
-        with r.writing(confirm=confirm) as lock:
-            kind = maintain.VACUUM
-            if lock is None:
-                r.finish(maintain.plan(r.target, kind, table))
-                return
-            done = maintain.maintain(r.target, kind, table, console=r.console)
-            r.finish(done, check=done.check)
+        _maintain(r, VACUUM, table, confirm)
 
 
 @task(iterable=["table"], help={"table": _TABLE})
 def analyze(c, table=None, env=None, confirm=None, json=False, dry=False):
     """Gather the statistics that the planner uses."""
     with run(c, env=env, json=json, dry=dry, journaled=True) as r:
-        from pgtasks.health import maintain
+        from pgtasks.health.maintain import ANALYZE
 
-        with r.writing(confirm=confirm) as lock:
-            kind = maintain.ANALYZE
-            if lock is None:
-                r.finish(maintain.plan(r.target, kind, table))
-                return
-            done = maintain.maintain(r.target, kind, table, console=r.console)
-            r.finish(done, check=done.check)
+        _maintain(r, ANALYZE, table, confirm)
 
 
 @task(iterable=["table"], help={"table": _TABLE})
 def reindex(c, table=None, env=None, confirm=None, json=False, dry=False):
     """Build the indexes anew, while others read and write."""
     with run(c, env=env, json=json, dry=dry, journaled=True) as r:
-        from pgtasks.health import maintain
+        from pgtasks.health.maintain import REINDEX
 
-        with r.writing(confirm=confirm) as lock:
-            kind = maintain.REINDEX
-            if lock is None:
-                r.finish(maintain.plan(r.target, kind, table))
-                return
-            done = maintain.maintain(r.target, kind, table, console=r.console)
-            r.finish(done, check=done.check)
+        _maintain(r, REINDEX, table, confirm)
+
+
+def _maintain(r, kind, table, confirm):
+    from pgtasks.health import maintain
+
+    with r.writing(confirm=confirm) as lock:
+        if lock is None:
+            r.finish(maintain.plan(r.target, kind, table))
+            return
+        done = maintain.maintain(r.target, kind, table, console=r.console)
+        r.finish(done, check=done.check)
 
 
 @task(help={"write": "allow writes to a protected database, after its name is given or typed"})
