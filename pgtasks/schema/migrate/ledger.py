@@ -12,9 +12,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from sqlalchemy import Engine, event
-
 from pgtasks.schema import transaction
+from pgtasks.schema.listeners import listening
 from pgtasks.schema.trigger.touch import touches
 
 Milliseconds = int
@@ -46,19 +45,13 @@ class Ledger:
     @contextlib.contextmanager
     def kept(self) -> Iterator[None]:
         """Record the statements of all engines for the length of a block."""
-        listeners = (
-            ("before_cursor_execute", self._before),
-            ("after_cursor_execute", self._after),
-            ("commit", self._commit),
-            ("rollback", self._rollback),
-        )
-        for name, listener in listeners:
-            event.listen(Engine, name, listener)
-        try:
+        with listening(
+            before_cursor_execute=self._before,
+            after_cursor_execute=self._after,
+            commit=self._commit,
+            rollback=self._rollback,
+        ):
             yield
-        finally:
-            for name, listener in listeners:
-                event.remove(Engine, name, listener)
 
     def begin(self, revision: str) -> None:
         """Clear the record, because another revision begins."""

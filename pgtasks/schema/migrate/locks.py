@@ -8,9 +8,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import Engine, event
-
 from pgtasks import report
+from pgtasks.schema.listeners import listening
 from pgtasks.schema.migrate.errors import one_line
 from pgtasks.schema.migrate.ledger import Ledger
 from pgtasks.server.quoting import qualified
@@ -83,18 +82,8 @@ class LockTrace:
     @contextlib.contextmanager
     def kept(self) -> Iterator[None]:
         """Trace the statements of all engines for the length of a block."""
-        listeners = (
-            ("after_cursor_execute", self._after),
-            ("commit", self._end),
-            ("rollback", self._end),
-        )
-        for name, listener in listeners:
-            event.listen(Engine, name, listener)
-        try:
+        with listening(after_cursor_execute=self._after, commit=self._end, rollback=self._end):
             yield
-        finally:
-            for name, listener in listeners:
-                event.remove(Engine, name, listener)
 
     def _after(self, conn: Any, cursor: Any, statement: str, *_: Any) -> None:
         if not self._ledger.revision:

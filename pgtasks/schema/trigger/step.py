@@ -21,9 +21,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import Connection
 
 from pgtasks import report
+from pgtasks.schema.listeners import listening
 from pgtasks.schema.trigger import expected
 from pgtasks.schema.trigger.detached import Detached, Session, resolved, with_triggers
 from pgtasks.schema.trigger.expected import Trigger
@@ -94,22 +95,18 @@ class Step:
             if of_ours(conn):
                 self._rolled_back()
 
-        listeners: dict[str, Callable[..., None]] = {
-            "before_cursor_execute": before,
-            "commit": commit,
-            "rollback": rolled_back,
-            "rollback_savepoint": rolled_back,
-        }
-        for name, listener in listeners.items():
-            event.listen(Engine, name, listener)
         try:
-            yield
+            with listening(
+                before_cursor_execute=before,
+                commit=commit,
+                rollback=rolled_back,
+                rollback_savepoint=rolled_back,
+            ):
+                yield
         except BaseException:
             self._lost, self._failed = {**self._dropped, **self._detached}, revision
             raise
         finally:
-            for name, listener in listeners.items():
-                event.remove(Engine, name, listener)
             self._detached.clear()
             self._dropped.clear()
             self._seen.clear()
