@@ -114,7 +114,7 @@ def _in_our_words(method: Callable[[Any], None]) -> Callable[[Any], None]:
 def _explained(exc: ParseError, names: Sequence[str], words: Sequence[str]) -> str:
     unknown = _UNKNOWN.fullmatch(str(exc))
     if unknown is None:
-        return _incomplete(str(exc), exc.context.name if exc.context else None, words)
+        return _incomplete(str(exc), exc.context, words)
     word, context = unknown[1], exc.context
     task = context.name if context is not None else None
     if task is None:
@@ -124,13 +124,16 @@ def _explained(exc: ParseError, names: Sequence[str], words: Sequence[str]) -> s
     return _no_positional(word, task, context, names, words)
 
 
-def _incomplete(text: str, task: str | None, words: Sequence[str]) -> str:
+def _incomplete(text: str, context: Any, words: Sequence[str]) -> str:
     """Return the error for a flag without its value, or a task without its positional."""
+    task = context.name if context else None
     help = f" ({typed.inv('--help', task)})" if task else ""
     if task and (missing := _POSITIONALS.search(text)):
         names = " ".join(map(str.upper, re.findall(r"'(.+?)'", missing[1])))
         given = map(shlex.quote, words[words.index(task) :] if task in words else [task])
-        return f"{task} needs {names}: {typed.inv(*given, names)}{help}"
+        flags = [getattr(each, "instead", "") for each in context.positional_args]
+        ways = " or ".join(filter(None, [names, *flags]))
+        return f"{task} needs {ways}: {typed.inv(*given, names)}{help}"
     if flag := _WITHOUT_VALUE.search(text):
         of = f"{task}: " if task else ""
         return f"{of}{_flag(flag[1])} needs a value{help}"

@@ -41,6 +41,11 @@ class Positional(Argument):  # type: ignore[misc]
         self._flag = flag
 
     @property
+    def instead(self) -> str:
+        """Return the flag that makes it optional."""
+        return f"--{self._flag.name.replace('_', '-')}"
+
+    @property
     def value(self) -> str | None:
         """Return what was typed; None if it is missing."""
         missing = "" if self._flag.value else None

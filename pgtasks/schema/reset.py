@@ -13,10 +13,9 @@ from typing import Any
 
 from pgtasks import report
 from pgtasks.database import (
-    drop,
+    beside,
     forget,
     intact,
-    lay,
     obstacles,
     properties,
     recover,
@@ -153,24 +152,21 @@ def _replaced(
     conn, target = lock.connection, lock.target
     before = intact.StateBefore.look(lock, replaces=True)
     mark = _mark(lock)
-    building = side.side_name(target.database, "new", mark.run)
+    steps: Sequence[Step] = ()
     try:
-        side.create(conn, target, facts, mark, owner=facts.owner)
-        lay.lay(
-            *(conn, target, building, facts),
+        with beside.building(
+            *(conn, target, facts, mark),
             leave_behind=leave_behind,
             purpose="db.reset",
             say=console.say,
-        )
-        steps: Sequence[Step] = ()
-        if setup:
-            steps = replace(setup, target=target.at(building)).fill(lock, say=console.say)
-            mark = comment_and_stamp(conn, building)[1] or mark  # which has the seeds now
-        boundary("reset.built")
-        is_gone = before.gone(lock, console.say)
-        swapped = swap.swap_in(lock, target, building, mark, facts=facts, replaces=not is_gone)
+        ) as building:
+            if setup:
+                steps = replace(setup, target=target.at(building)).fill(lock, say=console.say)
+                mark = comment_and_stamp(conn, building)[1] or mark  # which has the seeds now
+            boundary("reset.built")
+            is_gone = before.gone(lock, console.say)
+            swapped = swap.swap_in(lock, target, building, mark, facts=facts, replaces=not is_gone)
     except BaseException as exc:
-        drop.clear(conn, target, building)
         before.tell(lock, exc)
         raise
     return steps, swapped

@@ -266,6 +266,7 @@ def test_a_clone_is_named_after_the_branch(project: Path, target: Target, inv: I
     )
     dropped = inv("clone.drop", "--branch", "--yes")
     assert "dropped clone 'feature/notes', taken " in dropped.stdout
+    assert "clone.take needs NAME or --branch: inv clone.take NAME" in inv("clone.take").stderr
     refused = inv("clone.back", "--branch")
     assert refused.returncode == 2
     assert "unknown clone 'feature/notes' of " in refused.stderr

@@ -15,9 +15,8 @@ from pgtasks import report
 from pgtasks.copy.clone import clones
 from pgtasks.copy.clone.clones import Clone
 from pgtasks.database import (
-    drop,
+    beside,
     forget,
-    lay,
     obstacles,
     properties,
     recover,
@@ -119,9 +118,9 @@ def back(
     `leave_behind`, slots and properties may stay behind. Raises Refused for an obstacle.
     """
     conn, target = lock.connection, lock.target
-    beside = recover.look(conn, target)
-    if beside.invalid:
-        raise Refused(recover.what_invalid_needs(beside, target.database))
+    leftovers = recover.look(conn, target)
+    if leftovers.invalid:
+        raise Refused(recover.what_invalid_needs(leftovers, target.database))
     clone = clones.named(clones.find(conn, target), name, database=target.database)
     facts = properties.read(conn, clone.side.name)
     current = replaced.look(conn, target.database)
@@ -167,20 +166,15 @@ def _swapped(
     mark = replace(plan.clone.side.stamp or _unstamped(lock), role="new", run=run, clone="")
     template = replaces and properties.read(conn, target.database).template
     facts = replace(facts, name=target.database, template=template)
-    building = side.side_name(target.database, "new", run)
-    try:
-        side.create(*(conn, target, facts, mark), owner=facts.owner, copied=plan.clone.side.name)
+    with beside.building(
+        *(conn, target, facts, mark),
+        copied=plan.clone.side.name,
+        leave_behind=leave_behind,
+        purpose="clone.back",
+        say=console.say,
+    ) as building:
         boundary("clone.copied")
-        lay.lay(
-            *(conn, target, building, facts),
-            leave_behind=leave_behind,
-            purpose="clone.back",
-            say=console.say,
-        )
         return swap.swap_in(lock, target, building, mark, facts=facts, replaces=replaces)
-    except BaseException:
-        drop.clear(conn, target, building)
-        raise
 
 
 def _unstamped(lock: Lock) -> Stamp:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,7 +20,7 @@ from psycopg2 import sql
 from pgtasks import report
 from pgtasks.copy.clone import clones, discard
 from pgtasks.copy.clone.clones import Clone
-from pgtasks.database import attached, drop, lay, obstacles, properties, recover, replaced, side
+from pgtasks.database import attached, beside, obstacles, properties, recover, replaced, side
 from pgtasks.database.ending import SessionEnder
 from pgtasks.database.properties import DatabaseProperties
 from pgtasks.database.replaced import Replaced
@@ -176,25 +176,22 @@ def _taken(
     run = side.new_run_id(conn, target)
     origin = lock.allowed or present(glimpse(conn, plan.database), target)
     mark = _mark(target, origin, run)
-    building = side.side_name(target.database, "new", run)
     boundary("clone.ready")
-    try:
+    with ExitStack() as stack:
         with _ender(lock, plan.database) if ends else nullcontext():
-            side.create(*(conn, target, facts, mark), owner=facts.owner, copied=plan.database)
+            building = stack.enter_context(
+                beside.building(
+                    *(conn, target, facts, mark),
+                    copied=plan.database,
+                    purpose="clone.take",
+                    say=console.say,
+                )
+            )
         boundary("clone.copied")
         refuse_other(origin, glimpse(conn, plan.database), plan.database)
-        lay.lay(
-            *(conn, target, building, facts),
-            leave_behind=False,
-            purpose="clone.take",
-            say=console.say,
-        )
         clone = side.side_name(target.database, "clone", run)
         sealed = replace(mark, role="clone", clone=plan.name)
         connection.execute(conn, _sealing(building, clone, facts, sealed))
-    except BaseException:
-        drop.clear(conn, target, building)
-        raise
     return clone
 
 
