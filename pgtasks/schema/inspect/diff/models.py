@@ -23,10 +23,9 @@ def with_models(project: Project, place: str, reached: Reached, *, first: bool) 
     envpy = EnvPy(scripts.needed(project), reached.target, identity, read_only=True)
     compared = models.compare(envpy)
     if compared.differences is None:
-        status = typed.task("migrate.status")
-        raise Failed(
-            f"the models are not compared: {compared.why}", hint=f"{status} shows the state"
-        )
+        behind = compared.state.word != "up-to-date"
+        way = f" ({typed.task('migrate.status')})" if behind else ""
+        raise Failed(f"the models are not compared: {compared.why}{way}")
     changes = tuple(map(change, compared.differences))
     sides = ("models", place) if first else (place, "models")
     skipped = (*models.BLIND, "extensions, settings, roles, rows")
