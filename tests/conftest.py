@@ -26,10 +26,11 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
+import pluggy
 import pytest
 import servers
 from canaries import Canaries
@@ -55,6 +56,7 @@ from restores import plain_owner  # noqa: F401
 from roles import owned, plain  # noqa: F401
 from servers import Cluster
 
+from pgtasks.errors import PgtasksError
 from pgtasks.server.embedded import home
 from pgtasks.settings.target import Target
 
@@ -116,6 +118,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return item.path.parent.name not in ("whole", "copy"), -number[item.path], str(item.path)
 
     items.sort(key=key)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(
+    call: pytest.CallInfo[None],
+) -> Generator[None, pluggy.Result[pytest.TestReport], None]:
+    """Show the last words of the tool whose failure failed a test."""
+    outcome = yield
+    if call.excinfo and isinstance(error := call.excinfo.value, PgtasksError) and error.hint:
+        outcome.get_result().sections.append(("hint of the error", error.hint))
 
 
 def pytest_report_header() -> list[str]:

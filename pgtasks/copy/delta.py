@@ -293,15 +293,15 @@ class _Changing:
             masks=self._source.masking.in_force,
         )
 
-    def rest(self) -> bytes:
-        """Return pg_restore's list of the keys, their comments, and of all materialized views."""
-        return schema.listed(
+    def rest(self) -> list[Entry]:
+        """Return the entries of the keys, of their comments, and of all materialized views."""
+        return [
             entry
             for entry in self._source.archive
             if entry.number in self._added
             or entry.needs & self._added
             or entry.desc == "MATERIALIZED VIEW DATA"
-        )
+        ]
 
     def finish(self, target: Connection, *, analyze: bool) -> None:
         """Enable the triggers again, and gather the statistics of the tables."""

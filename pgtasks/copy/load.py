@@ -26,7 +26,7 @@ from pgtasks.report import Console, Progress
 from pgtasks.report.boundaries import boundary
 from pgtasks.server import connection
 from pgtasks.server.connection import Connection
-from pgtasks.server.dump import describe
+from pgtasks.server.dump import describe, passes
 from pgtasks.server.proof.model import Proof, SequenceProof
 from pgtasks.server.proof.toc import Entry
 
@@ -271,14 +271,16 @@ def lent(plan: CopyPlan) -> Iterator[dict[str, str]]:
         yield tools.environment(HERE.view(plan.loading), passfile)
 
 
-def restore(plan: CopyPlan, env: dict[str, str], path: Path, listed: bytes) -> None:
-    """Run pg_restore of the listed entries."""
-    with HERE.lend(listed) as use_list:
-        pipeline.run(HERE, [plan.load.restore_command(env, path, use_list)])
+def restore(plan: CopyPlan, env: dict[str, str], path: Path, entries: Sequence[Entry]) -> None:
+    """Run pg_restore of some entries of an archive."""
+    for each in passes.passes(entries):
+        with HERE.lend(each.listed) as use_list:
+            command = plan.load.restore_command(env, path, use_list, serial=each.serial)
+            pipeline.run(HERE, [command])
 
 
 def load_schema(plan: CopyPlan, path: Path, archive: Sequence[Entry]) -> None:
     """Load the schema alone into an empty database."""
-    everything = schema.before_rows(archive) + schema.after_rows(archive, ())
+    everything = [*schema.before_rows(archive), *schema.after_rows(archive, ())]
     with lent(plan) as env:
         restore(plan, env, path, everything)

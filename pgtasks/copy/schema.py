@@ -90,9 +90,12 @@ class Load:
     owner: str = ""
     no_tablespaces: bool = False
 
-    def restore_command(self, env: Mapping[str, str], path: Path, use_list: str) -> Command:
+    def restore_command(
+        self, env: Mapping[str, str], path: Path, use_list: str, *, serial: bool = False
+    ) -> Command:
         """Return the command that restores the listed entries of an archive."""
-        return self._restore(env, f"--jobs={self.jobs}", f"--use-list={use_list}", str(path))
+        jobs = 1 if serial else self.jobs
+        return self._restore(env, f"--jobs={jobs}", f"--use-list={use_list}", str(path))
 
     def stream_command(self, env: Mapping[str, str]) -> Command:
         """Return the command that restores an archive from stdin."""
@@ -136,21 +139,14 @@ def has_password(entry: Entry) -> bool:
     return entry.desc == "USER MAPPING" and b" OPTIONS (" in entry.definition
 
 
-def before_rows(archive: Iterable[Entry]) -> bytes:
-    """Return pg_restore's list of what rows need."""
-    return listed(entry for entry in archive if entry.section == _PRE_DATA)
+def before_rows(archive: Iterable[Entry]) -> list[Entry]:
+    """Return what rows need."""
+    return [entry for entry in archive if entry.section == _PRE_DATA]
 
 
-def after_rows(archive: Iterable[Entry], built: Collection[int]) -> bytes:
-    """Return pg_restore's list of everything else, but for the entries that are built already."""
-    return listed(
-        entry for entry in archive if entry.section != _PRE_DATA and entry.number not in built
-    )
-
-
-def listed(entries: Iterable[Entry]) -> bytes:
-    """Return pg_restore's list of some entries."""
-    return "".join(f"{entry.number};\n" for entry in entries).encode()
+def after_rows(archive: Iterable[Entry], built: Collection[int]) -> list[Entry]:
+    """Return everything else, but for the entries that are built already."""
+    return [entry for entry in archive if entry.section != _PRE_DATA and entry.number not in built]
 
 
 def same(before: Sequence[Entry], now: Sequence[Entry]) -> bool:

@@ -38,12 +38,6 @@ class LeftOut:
         """Return the entries that are restored."""
         return [entry for entry in archive if entry.number not in self.numbers]
 
-    def listed(self, archive: Iterable[Entry]) -> bytes:
-        """Return the list for pg_restore (--use-list), empty if everything is restored."""
-        if not self.numbers:
-            return b""
-        return "".join(f"{entry.number};\n" for entry in self.kept(archive)).encode()
-
 
 NOTHING = LeftOut()
 

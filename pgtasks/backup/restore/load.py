@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 
 from pgtasks.backup.restore.plan import (
     RestorePlan,
@@ -21,6 +22,8 @@ from pgtasks.report import Console
 from pgtasks.report.boundaries import boundary
 from pgtasks.server import connection
 from pgtasks.server.connection import Connection
+from pgtasks.server.dump import passes
+from pgtasks.server.dump.passes import Pass
 from pgtasks.server.proof.toc import Entry
 
 _POLL = 0.2  # seconds between looks at the side database's size
@@ -65,30 +68,37 @@ _CLASSES: Sequence[tuple[str, type[PgtasksError], str]] = (
 
 def run_restore(plan: RestorePlan, host: Host, conn: Connection, console: Console) -> None:
     """Run pg_restore into the side database, translating its errors."""
-    with _lent(plan, host) as (env, use_list):
-        argv = restore_argv(plan, use_list=use_list)
-        _watch(plan, host, conn, load_command(plan, argv, env), console)
+    with host.passfile(plan.loading) as passfile:
+        env = tools.environment(host.view(plan.loading), passfile)
+        for run in _passes(plan):
+            with _argv(plan, run, host) as argv:
+                _watch(plan, host, conn, load_command(plan, argv, env), console)
         boundary("restore.loaded")
         pipeline.run(host, [load_command(plan, analyze_argv(plan), env)])
 
 
 def load_schema(plan: RestorePlan, host: Host) -> None:
     """Run pg_restore into the side database for the schema alone."""
-    with _lent(plan, host) as (env, use_list):
-        argv = restore_argv(plan, use_list=use_list, schema_only=True)
-        pipeline.run(host, [load_command(plan, argv, env)])
+    with host.passfile(plan.loading) as passfile:
+        env = tools.environment(host.view(plan.loading), passfile)
+        for run in _passes(plan):
+            with _argv(plan, run, host, schema_only=True) as argv:
+                pipeline.run(host, [load_command(plan, argv, env)])
+
+
+def _passes(plan: RestorePlan) -> list[Pass]:
+    return passes.passes(plan.left.kept(plan.archive))
 
 
 @contextmanager
-def _lent(plan: RestorePlan, host: Host) -> Iterator[tuple[dict[str, str], str]]:
-    """Yield pg_restore's environment and the path of its list, for the length of a block."""
-    with host.passfile(plan.loading) as passfile, _list(plan, host) as use_list:
-        yield tools.environment(host.view(plan.loading), passfile), use_list
-
-
-def _list(plan: RestorePlan, host: Host) -> AbstractContextManager[str]:
-    listed = plan.left.listed(plan.archive)
-    return host.lend(listed) if listed else nullcontext("")
+def _argv(
+    plan: RestorePlan, run: Pass, host: Host, *, schema_only: bool = False
+) -> Iterator[tuple[str, ...]]:
+    """Yield pg_restore's argv, with a list unless it is to load everything."""
+    whole = len(run.entries) == len(plan.archive)
+    plan = replace(plan, jobs=1) if run.serial else plan
+    with nullcontext("") if whole else host.lend(run.listed) as use_list:
+        yield restore_argv(plan, use_list=use_list, schema_only=schema_only)
 
 
 def _watch(

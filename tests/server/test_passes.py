@@ -1,0 +1,60 @@
+"""What pg_restore loads in one run, and what in several, because its jobs would disturb another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from schemas import EVERYTHING, contents, dump
+from servers import Cluster
+
+from pgtasks.server.dump.passes import passes
+from pgtasks.server.proof.toc import Entry
+
+Fresh = Callable[[Cluster], str]
+
+ONE_LEVEL = """
+CREATE TABLE event (id int, at date, PRIMARY KEY (id, at)) PARTITION BY RANGE (at);
+CREATE TABLE event_2024 PARTITION OF event FOR VALUES FROM ('2024-01-01') TO ('2025-01-01');
+"""
+TWO_LEVELS = """
+CREATE TABLE "ev ATTACH PARTITION ent" (id int, at date, PRIMARY KEY (id, at))
+  PARTITION BY RANGE (at);
+CREATE TABLE "mid ;
+dle" PARTITION OF "ev ATTACH PARTITION ent" DEFAULT PARTITION BY LIST (id);
+CREATE TABLE low PARTITION OF "mid ;
+dle" DEFAULT;
+"""
+
+
+def archive_of(cluster: Cluster, database: str, schema: str) -> list[Entry]:
+    cluster.psql(database, schema)
+    return contents(dump(cluster, database))
+
+
+def test_one_run_is_enough_for_partitions(cluster: Cluster, database: str) -> None:
+    archive = archive_of(cluster, database, ONE_LEVEL)
+    assert "INDEX ATTACH" in {entry.desc for entry in archive}
+    (run,) = passes(archive)
+    assert (run.entries, run.serial) == (archive, False)
+
+
+@pytest.mark.parametrize("schema", [EVERYTHING, TWO_LEVELS], ids=["everything", "odd names"])
+def test_one_job_attaches_the_indexes_of_subpartitions(
+    cluster: Cluster, database: str, schema: str
+) -> None:
+    archive = archive_of(cluster, database, schema)
+    runs = passes(archive)
+    done: set[int] = set()
+    everything = {entry.number for entry in archive}
+    for run in runs:
+        attaches = {entry.desc == "INDEX ATTACH" for entry in run.entries}
+        assert run.serial == (True in attaches)
+        assert not run.serial or attaches == {True}
+        numbers = {entry.number for entry in run.entries}
+        assert run.listed == b"".join(b"%d;\n" % entry.number for entry in run.entries)
+        # what they depend on is in an earlier run, or in the same
+        assert all(entry.needs & everything <= done | numbers for entry in run.entries)
+        assert not done & numbers
+        done |= numbers
+    assert done == everything
