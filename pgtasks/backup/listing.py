@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pgtasks import report
+from pgtasks.backup import standing
+from pgtasks.backup.standing import Standing
 from pgtasks.backup.store.base import Backup, Contents
 from pgtasks.backup.views import age, as_json
 from pgtasks.errors import PgtasksError
@@ -49,7 +51,7 @@ class BackupList:
     chosen: str = ""
 
     def lines(self) -> list[str]:
-        """Return a table, then a line for each unreadable or interrupted backup."""
+        """Return a table, a line for each unreadable or interrupted backup, and the standing."""
         placed, recover = self.placed(), typed.task("db.recover")
         lines = self._table(placed) if placed else ["no backups"]
         for part in self.parts:
@@ -58,7 +60,14 @@ class BackupList:
                 f"interrupted: {place}, the next backup there or {recover} completes or removes it"
                 for place in part.contents.interrupted
             ]
-        return lines
+        how = self.standing()
+        return [*lines, *([how.line()] if how else [])]
+
+    def standing(self) -> Standing | None:
+        """Return the standing of the chosen database, None if no backup of it is listed."""
+        backups = [each for part in self.parts for each in part.contents.backups]
+        own = [each for each in backups if _of(each) == self.chosen]
+        return standing.of(own) if own else None
 
     def summary(self) -> str:
         """Return one line: `3 backups, the newest 5 h old`."""
@@ -116,14 +125,16 @@ class BackupList:
             made.rows,
             made.revision or "-",
             "DAMAGED" if checks.damaged else checks.intact or "-",
-            checks.proven or "-",
+            "FAILED" if checks.failed else checks.proven or "-",
             _note(backup),
         ]
 
     def as_json(self) -> dict[str, Any]:
         """Return plain data."""
         broken = [broken for part in self.parts for broken in part.contents.broken]
+        how = self.standing()
         return {
+            "standing": how.as_json() if how else None,
             "backups": [_document(each) for each in self.placed()],
             "unreadable": [{"path": each.place, "error": each.error.message} for each in broken],
             "interrupted": [place for part in self.parts for place in part.contents.interrupted],

@@ -8,6 +8,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from pgtasks import report
+from pgtasks.backup.format.checks import Checks
 from pgtasks.backup.store.base import Backup
 from pgtasks.report import typed
 
@@ -34,6 +35,11 @@ def as_json(backup: Backup) -> dict[str, Any]:
         "intact": checks.intact,
         "damaged": checks.damaged,
         "proven": checks.proven,
+        "proven_by": checks.proven_by,
+        "drilled": checks.drilled,
+        "recovery_seconds": checks.recovery,
+        "failed": checks.failed,
+        "failure": checks.failure,
     }
 
 
@@ -91,9 +97,14 @@ class BackupShown:
             ("size", f"{report.size(made.size)}, {report.plural(len(made.files), 'file')}"),
             ("proof", "yes" if made.with_proof else "no"),
             ("intact", checks.intact or f"not verified: {typed.task('backup.verify')}"),
-            ("proven", checks.proven or "not restored and compared yet"),
+            ("proven", _proven(checks)),
             ("path", self.backup.place),
         ]
+        if checks.drilled:
+            took = report.duration(checks.recovery or 0)
+            facts.append(("drilled", f"{checks.drilled}, the restore took {took}"))
+        if checks.failed:
+            facts.append(("failed", f"the drill of {checks.failed}: {checks.failure}"))
         if checks.damaged:
             facts.append(("damaged", f"{checks.damaged}: {checks.damage}"))
         if made.note:
@@ -108,6 +119,12 @@ class BackupShown:
     def as_json(self) -> dict[str, Any]:
         """Return plain data, each file with its size and checksum."""
         return {**as_json(self.backup), "files": self.backup.manifest.as_json()["files"]}
+
+
+def _proven(checks: Checks) -> str:
+    if not checks.proven:
+        return "not restored and compared yet"
+    return f"{checks.proven} by {checks.proven_by}" if checks.proven_by else checks.proven
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pgtasks.report.progress import Progress
     from pgtasks.report.tables import hanging, table
     from pgtasks.report.terminal import lent_width, painted
-    from pgtasks.report.text import age, count, duration, plural, printable, shown, size
+    from pgtasks.report.text import age, count, duration, plural, printable, shown, size, span
 
 __all__ = [
     "CONSOLE",
@@ -58,6 +58,7 @@ __all__ = [
     "shown",
     "silence",
     "size",
+    "span",
     "summarize",
     "table",
 ]

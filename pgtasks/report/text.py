@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
+_SPANS = {"min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+
 
 def shown(text: str) -> str:
     """Return lines with control characters escaped, for a terminal.
@@ -59,3 +63,9 @@ def age(seconds: float) -> str:
         if seconds >= length * (2 if unit != "min" else 1):
             return f"{int(seconds // length)} {unit}"
     return f"{int(seconds)} s"
+
+
+def span(text: str) -> int | None:
+    """Return the seconds of a span of time like 30min, 12h, 7d or 2w, None for any other text."""
+    match = re.fullmatch(r"([0-9]{1,5}) ?(min|h|d|w)", text.strip())
+    return int(match[1]) * _SPANS[match[2]] if match else None

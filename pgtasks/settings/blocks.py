@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pgtasks.settings import ssh
-from pgtasks.settings.fields import block, flag, names, number, path, text
+from pgtasks.settings.fields import block, flag, names, number, path, span, text
 from pgtasks.settings.libpq import SSLMODES
 from pgtasks.settings.ssh import Login
 
@@ -22,6 +22,7 @@ class Backup:
         "auto, gzip:1, zstd:1, lz4:1 or none; auto is zstd if the tools support it"
     )
     keep: int | None = number("minimum number of backups that a policy keeps")
+    proven_within: str = span("longest age of the newest proven backup; backup.report checks it")
     globals_passwords: bool = flag("also save the password hashes of roles")
 
 

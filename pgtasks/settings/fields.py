@@ -1,8 +1,8 @@
 """Declare settings, with type, default and help text, and check their values.
 
 A block of settings is a frozen dataclass whose fields are declared by `text`, `path`, `number`,
-`flag`, `names` or `block`. Files are checked against it, and the merged settings are an instance of
-it.
+`span`, `flag`, `names` or `block`. Files are checked against it, and the merged settings are an
+instance of it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from pgtasks import report
 from pgtasks.errors import BadConfiguration
 
 Block = TypeVar("Block")
@@ -23,9 +24,10 @@ Block = TypeVar("Block")
 class Field:
     """One setting.
 
-    `kind` is text, path (relative to the project), number (within `range`), flag, list, or block. A
-    block has the fields `inside`, or any keys if that is None. `record` is the type of a block,
-    `short` converts a text to one. Without a value, a text is empty and a number is None.
+    `kind` is text, path (relative to the project), number (within `range`), span (of time: 7d),
+    flag, list, or block. A block has the fields `inside`, or any keys if that is None. `record` is
+    the type of a block, `short` converts a text to one. Without a value, a text is empty and a
+    number is None.
     """
 
     kind: str
@@ -55,6 +57,11 @@ def path(help: str) -> Any:
 def number(help: str, *, default: int | None = None, range: tuple[int, int] = Field.range) -> Any:
     """Declare a setting of type int, or `int | None` if it has no default."""
     return _declared(Field("number", help, default, range=range), default=default)
+
+
+def span(help: str, *, default: str = "") -> Any:
+    """Declare a setting of type str that `report.span` reads."""
+    return _declared(Field("span", help, default), default=default)
 
 
 def flag(help: str) -> Any:
@@ -155,6 +162,12 @@ def _number(value: Any, where: str) -> int:
     raise BadConfiguration(f"{where}: {_shown(value)}, expected a number")
 
 
+def _span(value: Any, where: str) -> str:
+    if isinstance(value, str) and report.span(value):
+        return value.strip()
+    raise BadConfiguration(f"{where}: {_shown(value)}, expected a span of time like 12h, 7d or 2w")
+
+
 def _flag(value: Any, where: str) -> bool:
     word = str(value).strip().lower()
     if isinstance(value, (bool, str, int)) and word in _TRUE + _FALSE:
@@ -179,6 +192,7 @@ _CONVERT: Mapping[str, Callable[[Any, str], Any]] = {
     "text": _text,
     "path": _text,
     "number": _number,
+    "span": _span,
     "flag": _flag,
     "list": _list,
 }

@@ -539,7 +539,10 @@ class TestView:
     def test_listing_names_the_database_unless_it_is_the_chosen_one(self, tmp_path: Path) -> None:
         parts = [StorePart("here", Contents([put(tmp_path, id=ID + "1")]))]
         database = f"{PLAIN.environment}/{PLAIN.database}"
-        assert database not in "\n".join(BackupList(parts, database).lines())
+        *table, last = BackupList(parts, database).lines()
+        assert database not in "\n".join(table)
+        assert last.startswith("last backup ")
+        assert last.endswith(" old, none is proven")
         for chosen in (f"{PLAIN.environment}/other", f"other/{PLAIN.database}"):
             heading, _, row = BackupList(parts, chosen).lines()
             assert heading.split()[:2] == ["backup", "of"]

@@ -17,6 +17,7 @@ TYPES: Mapping[str, tuple[Any, ...]] = {
     "text": (str,),
     "path": (str,),
     "number": (int, int | None),
+    "span": (str,),
     "flag": (bool,),
     "list": (tuple[str, ...],),
     "block": (Backup, Login | None, Mapping[str, Any]),

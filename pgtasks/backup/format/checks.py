@@ -6,24 +6,32 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from msgspec import Struct
-
 from pgtasks.backup.format import names
 from pgtasks.errors import NotProven
 from pgtasks.host import decoding, plainfile
-from pgtasks.host.decoding import Moment
+from pgtasks.host.decoding import Moment, Seconds
 
-_DAMAGE = 4_000  # characters of the damage that are kept
+_TEXTS = ("damage", "failure")
+_LONGEST = 4_000  # characters of a text that are kept
 
 
 @dataclass(frozen=True)
 class Checks:
-    """When a backup was last found intact, damaged or proven (UTC, as in the journal)."""
+    """When a backup was last found intact, damaged or proven (UTC, as in the journal).
 
-    intact: str | None = None
-    proven: str | None = None
-    damaged: str | None = None
+    `drilled` is the last drill that found nothing, `recovery` the seconds that its restore took.
+    `failed` is the last drill or proof if it failed, `failure` says why.
+    """
+
+    intact: Moment | None = None
+    proven: Moment | None = None
+    damaged: Moment | None = None
     damage: str = ""
+    proven_by: str = ""
+    drilled: Moment | None = None
+    recovery: Seconds | None = None
+    failed: Moment | None = None
+    failure: str = ""
 
     @classmethod
     def read(cls, folder: Path) -> Checks:
@@ -35,21 +43,18 @@ class Checks:
 
     @classmethod
     def parse(cls, content: bytes) -> Checks:
-        """Parse the content of the file, raising NotProven for anything else."""
-        decoded = decoding.decode(content, _Checks, names.CHECKS)
-        return cls(decoded.intact, decoded.proven, decoded.damaged, decoded.damage)
+        """Parse the content of the file, raising NotProven for anything else.
+
+        A file of another version may lack keys, and have more, which are ignored.
+        """
+        return decoding.decode(content, cls, names.CHECKS)
 
     def text(self) -> str:
         """Return the content of the file."""
-        return json.dumps({**asdict(self), "damage": self.damage[:_DAMAGE]}) + "\n"
+        document = asdict(self)
+        document.update({key: document[key][:_LONGEST] for key in _TEXTS})
+        return json.dumps(document) + "\n"
 
     def write(self, folder: Path) -> None:
         """Replace the file in a folder; raises OSError if it cannot be written."""
         plainfile.replace(folder, names.CHECKS, self.text().encode())
-
-
-class _Checks(Struct):
-    intact: Moment | None = None
-    proven: Moment | None = None
-    damaged: Moment | None = None
-    damage: str = ""

@@ -11,7 +11,7 @@ from pgtasks.backup.store.base import Backup
 from pgtasks.errors import Failed
 from pgtasks.host import journal
 from pgtasks.host.base import Host
-from pgtasks.report import Progress, plural
+from pgtasks.report import Progress, account, plural
 from pgtasks.server import proof as proofs
 from pgtasks.server.dump import describe, pg_dump
 from pgtasks.server.proof import Comparison, Proof, entries
@@ -89,7 +89,8 @@ def prove(
         "the restored content differs from the backup, nothing was replaced",
     )
     if not differences and not plan.left.numbers:
-        plan.backup.record(proven=journal.now())
+        now = journal.now()
+        plan.backup.record(proven=now, proven_by=account.who(), failed=None, failure="")
     unproven = [f"{item.object}: {item.reason}" for item in expected.unproven]
     notes = (*_older(expected), *unproven, *comparison.skipped, *schema.notes)
     return Proven(comparison, notes, differences, tuple(unused(differences, plan.accept)))

@@ -216,7 +216,7 @@ class Backup:
         """Return when it was last verified and proven."""
         return Checks.read(self.path)
 
-    def record(self, **changes: str | None) -> None:
+    def record(self, **changes: str | float | None) -> None:
         """Store the time of a check, given as fields of Checks.
 
         A store that is read-only is no error, because the check itself succeeded.

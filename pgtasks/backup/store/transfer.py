@@ -6,7 +6,7 @@ import secrets
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from pgtasks import report
@@ -22,6 +22,7 @@ from pgtasks.report import Progress
 from pgtasks.report.boundaries import boundary
 
 _READERS = 2  # processes that read the files at the source
+_WHOLE = {"damaged": None, "damage": ""}  # what a copy is, every byte of which was compared
 _SPARE = 1 << 20  # bytes that should stay free on the disk of the destination
 
 
@@ -84,7 +85,7 @@ def copy(backup: Backup, to: Store, *, progress: Progress | None = None) -> Tran
             copied = draft.finish()
     except BackupExists:
         return Transferred(_same(backup, to), backup.place, 0.0, already=True)
-    copied.record(intact=journal.now(), proven=backup.checks.proven)
+    copied.record(**{**asdict(backup.checks), "intact": journal.now(), **_WHOLE})
     return Transferred(copied, backup.place, time.monotonic() - began)
 
 

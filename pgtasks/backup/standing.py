@@ -1,0 +1,90 @@
+"""How well a database is backed up: the newest backup, the newest proven one, time to recover."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from pgtasks import report
+from pgtasks.backup.store.base import Backup, newest_first
+from pgtasks.backup.views import age
+
+
+@dataclass(frozen=True)
+class Standing:
+    """The newest complete backup of a database, and the newest of those that are proven.
+
+    `recovery` is the number of seconds that the restore of the last successful drill took. `failed`
+    is the time of the last drill if it failed, `failure` says why.
+    """
+
+    last: Backup | None = None
+    proven: Backup | None = None
+    recovery: float | None = None
+    failed: str | None = None
+    failure: str = ""
+
+    def line(self) -> str:
+        """Return `last backup 3 h old, last proven one 2 d, a restore takes 6 min 10 s`."""
+        if self.last is None:
+            return "no complete backup"
+        words = [f"last backup {report.age(age(self.last))} old"]
+        if self.proven is None:
+            words.append("none is proven")
+        else:
+            words.append(f"last proven one {report.age(age(self.proven))}")
+        if self.recovery is not None:
+            words.append(f"a restore takes {report.duration(self.recovery)}")
+        if self.failed:
+            words.append(f"the last drill failed ({self.failed})")
+        return ", ".join(words)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain data."""
+        return {
+            "last": _document(self.last),
+            "proven": _document(self.proven),
+            "recovery_seconds": self.recovery,
+            "failed": self.failed,
+            "failure": self.failure,
+        }
+
+
+def of(backups: Iterable[Backup]) -> Standing:
+    """Return the standing of one database by its backups, in one store or in several.
+
+    A damaged backup does not count, nor does one without all data.
+    """
+    known = list(backups)
+    usable = [each for each in known if each.manifest.complete and not each.checks.damaged]
+    proven = newest_first(each for each in usable if each.checks.proven)
+    drilled = max(usable, key=lambda each: each.checks.drilled or "", default=None)
+    failed = max(known, key=lambda each: each.checks.failed or "", default=None)
+    proofs = max((each.checks.proven or "" for each in known), default="")
+    has_failed = failed is not None and (failed.checks.failed or "") > proofs
+    return Standing(
+        last=next(iter(newest_first(usable)), None),
+        proven=next(iter(proven), None),
+        recovery=drilled.checks.recovery if drilled else None,
+        failed=failed.checks.failed if failed and has_failed else None,
+        failure=failed.checks.failure if failed and has_failed else "",
+    )
+
+
+def last_drill(backups: Iterable[Backup]) -> str:
+    """Return the time of the last drill that found nothing, empty without one."""
+    usable = (each for each in backups if not each.checks.damaged)
+    return max((each.checks.drilled or "" for each in usable), default="")
+
+
+def _document(backup: Backup | None) -> dict[str, Any] | None:
+    if backup is None:
+        return None
+    return {
+        "backup": backup.id,
+        "where": backup.store.name,
+        "age_seconds": round(age(backup)),
+        "proven": backup.checks.proven,
+        "proven_by": backup.checks.proven_by,
+    }
