@@ -15,7 +15,7 @@ from typing import Any
 from pgtasks import namespace
 from pgtasks.schema.trigger.rules import Rule
 from pgtasks.settings import fields
-from pgtasks.settings.blocks import Backup, Settings
+from pgtasks.settings.blocks import Backup, Keep, Settings
 from pgtasks.settings.project import FOLDERS, PROJECT
 from pgtasks.settings.ssh import Login
 
@@ -24,6 +24,7 @@ _BLOCK = re.compile(r"(<!-- generated: (.+?) -->\n).*?(<!-- end of \2 -->)", re.
 _SETTINGS = {
     "environment": fields.of(Settings),
     "backup": fields.of(Backup),
+    "keep": fields.of(Keep),
     "ssh": fields.of(Login),
     "project": PROJECT,
     "folders": FOLDERS,

@@ -114,7 +114,6 @@ def _environment(
     if target.protected:
         yield from _account(target)
         yield from _transport(environment, target)
-        yield from _policy(environment)
         yield from _reader(target)
         yield from _shared_place(target, targets)
         yield from _role(project, target)
@@ -195,13 +194,6 @@ def _transport(environment: Environment, target: Target) -> Iterator[SettingsFin
             target.environment,
             "sslmode 'require' encrypts, but does not verify the server, verify-full does",
         )
-
-
-def _policy(environment: Environment) -> Iterator[SettingsFinding]:
-    keep = environment.settings.backup.keep
-    if keep is not None:
-        text = f"backup: {{keep: {keep}}} has no effect yet: no task deletes backups"
-        yield SettingsFinding("note", "backup-policy", environment.name, text)
 
 
 def _reader(target: Target) -> Iterator[SettingsFinding]:

@@ -2,16 +2,46 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pgtasks.errors import BadConfiguration
 from pgtasks.settings import ssh
-from pgtasks.settings.fields import block, flag, names, number, path, span, text
+from pgtasks.settings.fields import block, flag, names, number, path, share, span, text
 from pgtasks.settings.libpq import SSLMODES
 from pgtasks.settings.ssh import Login
 
 EMBEDDED = "embedded"  # the value of `server` for a server that pgtasks runs
+
+
+@dataclass(frozen=True)
+class Keep:
+    """The rules of backup.prune: a backup that one of them names stays. 0 means no such rule."""
+
+    last: int = number("number of newest backups that stay", default=0)
+    daily: int = number("number of days of which the last backup stays (UTC)", default=0)
+    weekly: int = number("number of weeks of which the last backup stays", default=0)
+    monthly: int = number("number of months of which the last backup stays", default=0)
+    yearly: int = number("number of years of which the last backup stays", default=0)
+    within: str = span("age up to which all backups stay, counted from the newest one")
+    proven: int = number("number of newest proven backups that stay, whatever the rules", default=1)
+
+    @property
+    def is_set(self) -> bool:
+        """Return whether there is a rule, so that pruning has a meaning."""
+        return any((self.last, self.daily, self.weekly, self.monthly, self.yearly, self.within))
+
+
+def keep_last(text: str, where: str) -> dict[str, Any]:
+    """Return the block of rules that a bare number means: that many newest backups."""
+    if not re.fullmatch("[0-9]{1,9}", text.strip()):
+        raise BadConfiguration(
+            f"{where}: {text!r}, expected a number of newest backups, or rules: "
+            "{last: 7, daily: 14}"
+        )
+    return {"last": int(text)}
 
 
 @dataclass(frozen=True)
@@ -21,8 +51,15 @@ class Backup:
     compression: str = text(
         "auto, gzip:1, zstd:1, lz4:1 or none; auto is zstd if the tools support it"
     )
-    keep: int | None = number("minimum number of backups that a policy keeps")
     proven_within: str = span("longest age of the newest proven backup; backup.report checks it")
+    keep: Keep = block(
+        "rules of backup.prune: a number, as `last`, or a block", Keep, short=keep_last
+    )
+    trash: str = span("time that a dropped backup stays in the trash", default="7d")
+    drop_warning: float = share(
+        "share of rows or size whose loss since the previous backup stops backup.prune; 0: none",
+        default=0.5,
+    )
     globals_passwords: bool = flag("also save the password hashes of roles")
 
 

@@ -65,7 +65,10 @@ class Environment:
         """Return the settings of one block that layers set."""
         if name == "settings":
             return self._application()
-        return {key: value.value for key, value in fields.inner(self.values, name).items()}
+        inner = {key: value.value for key, value in fields.inner(self.values, name).items()}
+        if _FIELDS[name].record is None:  # its keys are the user's, and may have dots
+            return inner
+        return _nested({tuple(key.split(".")): value for key, value in inner.items()})
 
     def layer(self, name: str) -> str:
         """Return the layer of one setting's value."""

@@ -1,8 +1,8 @@
 """Declare settings, with type, default and help text, and check their values.
 
 A block of settings is a frozen dataclass whose fields are declared by `text`, `path`, `number`,
-`span`, `flag`, `names` or `block`. Files are checked against it, and the merged settings are an
-instance of it.
+`span`, `share`, `flag`, `names` or `block`. Files are checked against it, and the merged settings
+are an instance of it.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class Field:
     """One setting.
 
     `kind` is text, path (relative to the project), number (within `range`), span (of time: 7d),
-    flag, list, or block. A block has the fields `inside`, or any keys if that is None. `record` is
-    the type of a block, `short` converts a text to one. Without a value, a text is empty and a
-    number is None.
+    share (0 to 1), flag, list, or block. A block has the fields `inside`, or any keys if that is
+    None. `record` is the type of a block, `short` converts a text to one. Without a value, a text
+    is empty and a number is None.
     """
 
     kind: str
@@ -74,6 +74,11 @@ def names(help: str) -> Any:
     return _declared(Field("list", help, ()), default=())
 
 
+def share(help: str, *, default: float) -> Any:
+    """Declare a setting of type float from 0 to 1, which may also be written as 50%."""
+    return _declared(Field("share", help, default), default=default)
+
+
 def block(
     help: str,
     record: type | None = None,
@@ -96,12 +101,16 @@ def of(record: type) -> Mapping[str, Field]:
 
 
 def dotted(record: type) -> dict[str, Field]:
-    """Return the fields with a value, those in blocks by dotted names (`backup.keep`)."""
+    """Return the fields with a value, those in blocks by dotted names (`backup.keep.last`)."""
+    return _dotted(of(record))
+
+
+def _dotted(inside: Mapping[str, Field], above: str = "") -> dict[str, Field]:
     fields: dict[str, Field] = {}
-    for key, field in of(record).items():
-        fields.update({f"{key}.{inner}": own for inner, own in (field.inside or {}).items()})
+    for key, field in inside.items():
+        fields.update(_dotted(field.inside or {}, f"{above}{key}."))
         if field.kind != "block" or field.short:
-            fields[key] = field
+            fields[f"{above}{key}"] = field
     return fields
 
 
@@ -168,6 +177,15 @@ def _span(value: Any, where: str) -> str:
     raise BadConfiguration(f"{where}: {_shown(value)}, expected a span of time like 12h, 7d or 2w")
 
 
+def _share(value: Any, where: str) -> float:
+    text = str(value).strip()
+    if not isinstance(value, bool) and re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,6})?%?", text):
+        share = float(text.rstrip("%")) / (100 if text.endswith("%") else 1)
+        if share <= 1:
+            return share
+    raise BadConfiguration(f"{where}: {_shown(value)}, expected a share: 0.5, or 50%")
+
+
 def _flag(value: Any, where: str) -> bool:
     word = str(value).strip().lower()
     if isinstance(value, (bool, str, int)) and word in _TRUE + _FALSE:
@@ -195,6 +213,7 @@ _CONVERT: Mapping[str, Callable[[Any, str], Any]] = {
     "span": _span,
     "flag": _flag,
     "list": _list,
+    "share": _share,
 }
 
 
@@ -244,8 +263,9 @@ def checked(
 def _checked_one(field: Field, value: Any, file: str, place: str, full: str) -> Any:
     if field.kind != "block":
         return check(field, value, f"{place}: {full}")
-    if field.short and isinstance(value, str):
-        return checked(field.inside or {}, field.short(value, f"{place}: {full}"), file, block=full)
+    if field.short and (isinstance(value, str) or type(value) is int):
+        short = field.short(str(value), f"{place}: {full}")
+        return checked(field.inside or {}, short, file, block=full)
     if not isinstance(value, dict):
         raise BadConfiguration(f"{place}: {full}: {_shown(value)}, expected a block of keys")
     if field.inside is None:

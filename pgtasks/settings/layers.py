@@ -145,7 +145,7 @@ def _flat(
             # a text in place of a block has one origin
             inner = block[key] if isinstance(block[key], dict) else dict.fromkeys(value, "")
             where = fields.located(block, key, file) if inner is not block[key] else file
-            yield from _flat(value, inner, where, name, f"{key}.")
+            yield from _flat(value, inner, where, name, f"{prefix}{key}.")
         else:
             yield prefix + key, Value(value, fields.located(block, key, file), name)
 

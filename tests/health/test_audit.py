@@ -232,15 +232,6 @@ def test_an_open_passfile_is_a_fault_wherever_it_is(tmp_path: Path) -> None:
     assert not {check for check, _ in found(tmp_path, "qa")} & {"passfile"}
 
 
-def test_a_number_of_backups_to_keep_is_said_to_have_no_effect(tmp_path: Path) -> None:
-    without = SAFE.replace("backup: {keep: 14}", "backup: {compression: none}")
-    lay_out(tmp_path, {"env/prod.yaml": SAFE, "env/qa.yaml": without})
-    findings = found(tmp_path)
-    assert findings["backup-policy", "prod"].level == "note"
-    assert "has no effect yet" in findings["backup-policy", "prod"].message
-    assert ("backup-policy", "qa") not in findings
-
-
 def test_the_same_database_under_two_names_is_a_fault(tmp_path: Path) -> None:
     lay_out(
         tmp_path,

@@ -172,7 +172,7 @@ def test_the_config_holds_settings_and_no_secret(app: Path) -> None:
         "protected": True,
         "jobs": 2,
     }
-    assert config["backup"] == {"keep": 14}
+    assert config["backup"] == {"keep": {"last": 14}}
     assert "p@ss w" not in repr(config)
     assert pgtasks.get_config()["settings"]["security"] == {"minutes": 480, "roles": ("a",)}
 

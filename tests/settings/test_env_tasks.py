@@ -113,7 +113,7 @@ def test_show_masks_the_applications_secrets(inv: Inv, shop: Path) -> None:
     values = json.loads(inv("env.show", "--json", cwd=shop).stdout)["values"]
     assert values["settings.api.token"] == {"value": "***", "layer": "env/dev.yaml:3"}
     assert values["settings.api.n"] == {"value": 1, "layer": "env/dev.yaml:3"}
-    assert values["backup.keep"] == {"value": 3, "layer": "env/dev.yaml:2"}
+    assert values["backup.keep.last"] == {"value": 3, "layer": "env/dev.yaml:2"}
     assert values["seeds"] == {"value": ["a"], "layer": "env/dev.yaml:1"}
 
 

@@ -8,11 +8,12 @@ from typing import Any, get_type_hints
 
 import pytest
 
+from pgtasks.errors import BadConfiguration
 from pgtasks.settings import fields
-from pgtasks.settings.blocks import Backup, Settings
+from pgtasks.settings.blocks import Backup, Keep, Settings
 from pgtasks.settings.ssh import Login
 
-RECORDS = (Settings, Backup, Login)
+RECORDS = (Settings, Backup, Keep, Login)
 TYPES: Mapping[str, tuple[Any, ...]] = {
     "text": (str,),
     "path": (str,),
@@ -20,7 +21,8 @@ TYPES: Mapping[str, tuple[Any, ...]] = {
     "span": (str,),
     "flag": (bool,),
     "list": (tuple[str, ...],),
-    "block": (Backup, Login | None, Mapping[str, Any]),
+    "share": (float,),
+    "block": (Backup, Keep, Login | None, Mapping[str, Any]),
 }
 
 
@@ -41,6 +43,19 @@ def test_a_default_is_one_that_a_file_could_say(record: type) -> None:
 
 
 def test_what_is_said_is_kept_and_what_is_not_has_its_default() -> None:
-    settings = fields.build(Settings, {"jobs": 5, "backup.keep": 3, "ssh.host": "db1"})
-    changed = {"jobs": 5, "backup": Backup(keep=3), "ssh": Login("db1")}
+    settings = fields.build(Settings, {"jobs": 5, "backup.keep.last": 3, "ssh.host": "db1"})
+    changed = {"jobs": 5, "backup": Backup(keep=Keep(last=3)), "ssh": Login("db1")}
     assert settings == dataclasses.replace(Settings(), **changed)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [(0.5, 0.5), ("50%", 0.5), (1, 1.0), (0, 0.0), ("12.5%", 0.125)]
+)
+def test_a_share(text: object, expected: float) -> None:
+    assert fields.check(fields.of(Backup)["drop_warning"], text, "x") == expected
+
+
+@pytest.mark.parametrize("text", [50, "101%", -0.1, "half", True, "nan", [0.5]])
+def test_no_share(text: object) -> None:
+    with pytest.raises(BadConfiguration, match=r"^x: .*, expected a share"):
+        fields.check(fields.of(Backup)["drop_warning"], text, "x")

@@ -56,8 +56,12 @@ def test_each_key_comes_from_its_own_layer(tmp_path: Path, monkeypatch: pytest.M
         },
     )
     found = settings(tmp_path)
-    assert found.block("backup") == {"keep": 9, "compression": "lz4", "globals_passwords": True}
-    assert found.layer("backup.keep") == "INVOKE_PGTASKS_ENVIRONMENTS_DEV_BACKUP_KEEP"
+    assert found.block("backup") == {
+        "keep": {"last": 9},
+        "compression": "lz4",
+        "globals_passwords": True,
+    }
+    assert found.layer("backup.keep.last") == "INVOKE_PGTASKS_ENVIRONMENTS_DEV_BACKUP_KEEP"
     assert found.layer("backup.compression") == "env/base.yaml:1"
     assert found.layer("backup.globals_passwords") == "invoke.yaml:3"
     assert found.settings.seeds == ("b", "c")  # a list is replaced
@@ -590,7 +594,10 @@ FAULTS = [
     ("sslmode: on\n", "env/dev.yaml:1: sslmode: 'on', expected one of disable, allow, prefer, "),
     ("backup: 5\n", "env/dev.yaml:1: backup: 5, expected a block of keys"),
     ("\nbackup:\n  kep: 5\n", "env/dev.yaml:3: unknown key 'backup.kep', did you mean 'keep'"),
-    ("backup:\n  keep: x\n", "env/dev.yaml:2: backup.keep: 'x', expected a number"),
+    (
+        "backup:\n  keep: x\n",
+        "env/dev.yaml:2: backup.keep: 'x', expected a number of newest backups",
+    ),
     ("settings: 5\n", "env/dev.yaml:1: settings: 5, expected a block of keys"),
     ("password: s3cret\n", "env/dev.yaml:1: password: a password does not belong in this file, "),
     ("inherits: dve\n", "env/dev.yaml:1: inherits: unknown environment 'dve', did you mean 'dev'"),
