@@ -1,4 +1,4 @@
-"""Backups: list, show, verify, fetch, send. `inv db.backup` creates them."""
+"""Backups: list, show, verify, compare, fetch, send. `inv db.backup` creates them."""
 
 from pgtasks import run, task
 
@@ -58,6 +58,37 @@ def send(c, id, env=None, json=False):
         finder = _finder(r)
         store = finder.there()
         _copy(r, "send", finder.find(id, "here"), store)
+
+
+@task(
+    iterable=["without"],
+    help=_ID
+    | _ON_HOST
+    | {
+        "against": "another backup, in the same ways (default: the database as it is now)",
+        "rows": "compare the rows of all tables (default); --no-rows compares the schema alone",
+        "without": "parts to leave out: owners, grants, extensions, settings, roles (a list)",
+        "text": "show how definitions differ, line by line",
+    },
+)
+def diff(
+    c, id, against=None, rows=True, without=None, text=False, on_host=False, env=None, json=False
+):
+    """Show what changed since a backup, or between two. Example: inv backup.diff latest"""
+    with run(c, env=env, json=json) as r:
+        from pgtasks.schema.inspect.diff import perform
+        from pgtasks.schema.inspect.diff.compare import left_out
+
+        options = perform.Options(left_out(without), rows=rows, text=text)
+        look = "there" if on_host else "nearest"
+        backup = _finder(r).find(id, look)
+        if against is not None:
+            found = perform.backups(backup, _finder(r).find(against, look), options)
+        else:
+            with r.reading() as reached:
+                place = perform.Place(r.environment.name, reached, r.target.jobs)
+                found = perform.with_backup(place, backup.id, backup, options, first=True)
+        r.finish(found, check=found.check)
 
 
 def _copy(r, what, backup, store):

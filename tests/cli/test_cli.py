@@ -35,7 +35,7 @@ _POSITIONALS = {
     "inspect.table": ["users"],
     **{f"clone.{name}": ["one"] for name in ("take", "back", "drop")},
     "inspect.diff": ["dev", "latest"],
-    **{f"backup.{name}": ["latest"] for name in ("show", "fetch", "send")},
+    **{f"backup.{name}": ["latest"] for name in ("show", "diff", "fetch", "send")},
 }
 
 

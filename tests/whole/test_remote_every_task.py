@@ -476,6 +476,20 @@ def _verify(far: Far) -> None:
     far.run("backup.verify", "--on-host", code=5)
 
 
+@trial("backup.diff")
+def _backup_diff(far: Far) -> None:
+    first = far.backup()
+    far.run("backup.diff", "latest")
+    far.change("DROP TABLE role_module_access")
+    since = far.run("backup.diff", first, code=5)
+    assert "table public.role_module_access " in since.stdout
+    second = far.backup()
+    far.run("backup.send", first)
+    far.run("backup.send", second)
+    both = far.run("backup.diff", first, "--against", second, "--on-host", code=5)
+    assert f"only in {first}" in both.stdout
+
+
 @trial("backup.send")
 def _send(far: Far) -> None:
     made = far.backup()
