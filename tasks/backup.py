@@ -1,4 +1,4 @@
-"""Backups: list, show, verify, compare, fetch, send. `inv db.backup` creates them."""
+"""Backups: list, show, verify, compare, drill, report, fetch, send. `inv db.backup` creates them."""
 
 from pgtasks import run, task
 
@@ -41,6 +41,76 @@ def verify(c, backup=None, on_host=False, env=None, json=False):
         with r.console.progress("verify", backup.manifest.size) as progress:
             verified = verify(backup, backup.host, **options, progress=progress)
         r.finish(verified)
+
+
+@task(name="report", together=True)
+def report_(c, env=None, json=False):
+    """Show when the environments were last proven. Example: inv backup.report --env 'prod-*'"""
+    from pgtasks import report
+    from pgtasks.backup.audit import audit
+    from pgtasks.cli.context import project_of
+
+    audited = audit(project_of(c), env)
+    if not json:
+        report.result(audited, json=False)
+    audited.check()
+    if json:
+        report.result(audited, json=True)
+
+
+@task(
+    several=True,
+    help=_ON_HOST
+    | {
+        "backup": "ID, latest, ask, or a path (default: the newest complete one)",
+        "server": "embedded: a throw-away server (default), or an unprotected environment's",
+        "if_older": "do nothing if a drill passed within this span of time, as 12h or 7d",
+        "as_superuser": "run the code in the backup with the rights of a superuser",
+    },
+)
+def drill(
+    c,
+    backup=None,
+    server="embedded",
+    if_older=None,
+    on_host=False,
+    as_superuser=False,
+    env=None,
+    jobs=None,
+    json=False,
+    dry=False,
+):
+    """Restore a backup elsewhere, prove it, drop it. Example: inv backup.drill --if-older 7d"""
+    flags = {"jobs": jobs}
+    with run(c, env=env, json=json, dry=dry, journaled=True, flags=flags) as r:
+        from pgtasks.backup.drill import DrillPlan, assertions, drill, due, fetch, place
+        from pgtasks.backup.restore import RestoreOptions, doubt
+        from pgtasks.cli.source import lent
+
+        backups, finder = r.project.folder("backups"), _finder(r)
+        checks = assertions.found(r.project.folder("sql") / "drill", r.project.root)
+        if due.seconds(if_older) and (recent := due.not_due(finder.own(), if_older)):
+            r.journaled = False
+            r.finish(recent)
+            return
+        kept = finder.find(backup, "there") if on_host else finder.handy(backup)
+        options = RestoreOptions(
+            r.target.jobs,
+            as_superuser=as_superuser,
+            leave_behind=True,
+            doubt=doubt(kept, backups, r.project.root),
+        )
+        wanted = place.Wanted(server, kept.manifest, options, dry=r.dry)
+        with place.opened(wanted, lambda name: lent(r, name, flag="--server")) as there:
+            if there.reached is None:
+                r.finish(DrillPlan(kept, there.words, tuple(each.name for each in checks)))
+                return
+            with fetch.at_hand(kept, there.reached.host, backups, r.console) as at_hand:
+                done = drill(there, at_hand, kept, options, checks, console=r.console)
+        try:
+            r.finish(done, check=done.check)
+        finally:
+            r.details = done.recorded()
 
 
 @task(several=True, help=_ID)

@@ -3,6 +3,8 @@
 create    a backup of a target
 find      find the backup that --backup means, here and on the database host
 listing   the output of backup.list
+drill/    restore a backup elsewhere, prove it, run assertions, drop it
+audit     the output of backup.report
 standing  how well a database is backed up
 views     the output of backup.show and db.backup
 verify    check the files of a backup against their checksums

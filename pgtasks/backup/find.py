@@ -90,6 +90,23 @@ class Finder:
             raise Refused("; on this machine: ".join(refused))
         return newest_first(backups)[0]
 
+    def handy(self, which: str | None) -> Backup:
+        """Return the backup that a user names as `find` does, for the newest in both stores.
+
+        If both have it, this is the one here, which needs no transfer.
+        """
+        found = self.find(which, "newest")
+        if not self.target.ssh:
+            return found
+        twins = [each for each in self._own(self.here) if each.manifest == found.manifest]
+        return next((twin for twin in twins if not twin.checks.damaged), found)
+
+    def own(self) -> list[Backup]:
+        """Return the backups of the database in both stores, as far as they can be read."""
+        listed = self.listing(self.target.environment)
+        kept = (each for part in listed.parts for each in part.contents.backups)
+        return [each for each in kept if each.manifest.database == self.target.database]
+
     def _ask(self, look: Look) -> str | None:
         """Return the ID of the backup that a person chooses from a list, None if there is none."""
         shows = typed.task("backup.list")

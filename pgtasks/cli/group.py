@@ -21,6 +21,7 @@ HELP = {
     "env": "the environment to work on (default: see env.status); several: a,b or 'prod-*'",
     "hosts_at_once": "number of environments to process in parallel (default: 4)",
 }
+TOGETHER = {"env": "an environment, or several: a,b or 'prod-*' (default: all)"}
 
 Body = Callable[..., Any]
 _bodies: dict[str, Body] = {}  # of the tasks that take several environments, by full name

@@ -67,6 +67,33 @@ def beside(
         other.close()
 
 
+@contextmanager
+def lent(run: Run, name: str, *, flag: str) -> Iterator[Reached]:
+    """Reach the server of another environment, for a database beside its own.
+
+    Raises Refused for a protected one, also by the stamp of its database.
+    """
+    environment = resolve(run.project, run.project.known(name), flags={})
+    target = _named(from_environment(environment), run)
+    report.say(report.printable(f"on {target.line()}"))
+    choice = Choice(environment.name, flag)
+    other = Run(run.task, run.project, choice, environment, target, run.json, run.dry)
+    try:
+        if not environment.protected:
+            other.identity = other.reached().identify()
+        if why := other.protection:
+            raise Refused(f"{flag} {name!r}: {why}, name an unprotected one")
+        yield other.reached()
+    except PgtasksError as exc:
+        with typed.within(run.task, environment.name):  # commands in messages
+            error = other.explained(exc)
+        if error is exc:
+            raise
+        raise error from None
+    finally:
+        other.close()
+
+
 def _named(target: Target, run: Run) -> Target:
     if not target.embedded:
         return target

@@ -94,7 +94,8 @@ def task(*args: Any, help: Mapping[str, str] | None = None, **options: Any) -> A
     Short flags are explicit (`short={"message": "m"}`): those that Invoke chooses change with every
     new flag and shadow `inv`'s own (-e, -f, -d ...). A positional may be omitted with a flag
     (`unless={"name": "branch"}`). `several=True` is for a task with `env` and
-    `json`: if --env names several environments, it runs for each of them.
+    `json`: if --env names several environments, it runs for each of them. `together=True` is for
+    one that looks at all of them itself, by default at every one.
     """
     if args and callable(args[0]) and not options and help is None:
         return _declared(args[0], {}, {})
@@ -115,6 +116,8 @@ def _declared(body: Callable[..., Any], help: dict[str, str], options: dict[str,
     if options.pop("several", False):
         body = group.for_each_environment(body)
         texts |= group.HELP
+    elif options.pop("together", False):
+        texts |= group.TOGETHER
     elif "env" in names:
         body = group.for_one_environment(body)
     if {"short", "unless"} & options.keys():

@@ -131,7 +131,7 @@ def of_new(
     here = read(conn, "template0")
     for model in (other, here):
         is_same = model.locale_of() == here.locale_of() and model.encoding == here.encoding
-        if is_same or (model is other and _has_locale(conn, other)):
+        if is_same or (model is other and has_locale(conn, other)):
             return replace(
                 new,
                 collate=model.collate,
@@ -143,7 +143,7 @@ def of_new(
     return new
 
 
-def _has_locale(conn: Connection, facts: DatabaseProperties) -> bool:
+def has_locale(conn: Connection, facts: DatabaseProperties) -> bool:
     """Return whether the server has the locale of a database of another server."""
     provider, locale = "libc", facts.collate
     if facts.provider != "libc":

@@ -62,6 +62,16 @@ REHEARSE = (
     "rehearse.upgraded",  # its revisions are applied
     "rehearse.compared",  # they are taken back, and its schema is compared
 )
+DRILL = (
+    "drill.started",  # the throw-away server runs
+    "drill.restored",  # the backup is restored and proven, nothing of the drill is recorded
+    "drill.asserted",  # the team's assertions have run
+    "drill.checked",  # pg_amcheck has run
+    "drill.dropped",  # the disposable database is dropped, the result is not recorded
+)
+DRILL_FETCHED = (
+    "drill.fetched",  # the backup was copied from the database host
+)
 SWAP = (
     "swap.ready",  # the lock is held, the statement is not sent yet
     "swap.done",  # the statement has returned
@@ -83,7 +93,11 @@ RESET = (
 )
 RESTORES = (*RESTORE_SENT, *RESTORE_ANEW, *RESTORE)
 COPIES = (*COPY, *COPY_ANEW)
-ALL = (*BACKUP, *TRANSFER, *RESTORES, *COPIES, *SWAP, *UNDO, *CLONE, *RESET, *MIGRATE, *REHEARSE)
+DRILLS = (*DRILL_FETCHED, *DRILL)
+ALL = (
+    *(*BACKUP, *TRANSFER, *RESTORES, *DRILLS, *COPIES),
+    *(*SWAP, *UNDO, *CLONE, *RESET, *MIGRATE, *REHEARSE),
+)
 
 
 def boundary(step: str) -> None:

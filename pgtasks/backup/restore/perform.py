@@ -24,6 +24,7 @@ from pgtasks.report import Console
 from pgtasks.report.boundaries import boundary
 from pgtasks.server import room
 from pgtasks.server.lock import Lock
+from pgtasks.server.proof.toc import Entry
 
 
 def restore(
@@ -41,7 +42,9 @@ def restore(
     damaged or the result differs from it; the target is then unchanged.
     """
     began = time.monotonic()
-    plan = _planned(lock, host, backup, options, console)
+    beside = recover.look(lock.connection, lock.target)
+    archive = checked(lock, host, backup, options, console)
+    plan = make_plan(lock, host, backup, options, archive, beside)
     if options.masks is not None:
         masked.refuse(options.masks, plan.target)
         plan = replace(plan, notes=(*plan.notes, *masked.notes(options)))
@@ -60,18 +63,20 @@ def restore(
     return Restored(plan, proven, swapped, trimmed, disabled, time.monotonic() - began, made)
 
 
-def _planned(
+def checked(
     lock: Lock, host: Host, backup: Backup, options: RestoreOptions, console: Console
-) -> RestorePlan:
-    beside = recover.look(lock.connection, lock.target)
+) -> list[Entry]:
+    """Verify a backup and return the entries of its archive, raising NotProven.
+
+    Raises Unreachable if the server has no room for the sessions of a restore.
+    """
     # beside the lock: of pg_restore or the proof, of pg_dump, one that ends sessions
     needed = options.jobs + 3
     place = lock.target.at(lock.target.maintenance)
     room.check(lock.connection, place, "the restore", within=0, besides=needed, jobs=options.jobs)
     if backup.host == host:  # else every byte is checked during the transfer
         _verify(host, backup, options, console)
-    archive = prove.archived(backup, options.accept)
-    return make_plan(lock, host, backup, options, archive, beside)
+    return prove.archived(backup, options.accept)
 
 
 def _verify(host: Host, backup: Backup, options: RestoreOptions, console: Console) -> None:

@@ -45,6 +45,7 @@ class TemporaryServer:
     process: subprocess.Popen[bytes]
     password: str = ""  # the superuser's, where the server asks for one
     tcp_port: int = 0  # on 127.0.0.1, where the server listens there
+    superuser: str = SUPERUSER
 
     def target(self, database: str = "postgres", *, environment: str = "dev") -> Target:
         """Return the target of one of its databases, as the superuser."""
@@ -54,7 +55,7 @@ class TemporaryServer:
             host=self.host,
             port=self.port,
             database=database,
-            user=SUPERUSER,
+            user=self.superuser,
             password=password,
         )
 
@@ -81,6 +82,7 @@ def running(
     locale: str = "C.UTF-8",
     standby_of: TemporaryServer | None = None,
     shared: bool = False,
+    superuser: str = SUPERUSER,
     within: str = "/tmp",  # nosec B108
 ) -> Iterator[TemporaryServer]:
     """Run a server for the length of a block; as root, by an unprivileged account.
@@ -101,8 +103,8 @@ def running(
         if standby_of:
             _copy(standby_of, folder / "data", owner)
         else:
-            _initdb(bin, folder / "data", owner, encoding, locale, password)
-        server = _start(bin, folder, owner, binaries.major, settings, password, tcp)
+            _initdb(bin, folder / "data", owner, encoding, locale, password, superuser)
+        server = _start(bin, folder, owner, binaries.major, settings, password, tcp, superuser)
         try:
             _wait(server)
             yield server
@@ -126,9 +128,15 @@ def _make_folder(path: Path, owner: Account, *, mode: int) -> None:
 
 
 def _initdb(
-    bin: Path, data: Path, owner: Account, encoding: str, locale: str, password: str
+    bin: Path,
+    data: Path,
+    owner: Account,
+    encoding: str,
+    locale: str,
+    password: str,
+    superuser: str,
 ) -> None:
-    argv = [str(bin / "initdb"), "-D", str(data), "-U", SUPERUSER, "-E", encoding]
+    argv = [str(bin / "initdb"), "-D", str(data), "-U", superuser, "-E", encoding]
     argv += [f"--locale={locale}", "--no-sync", "--no-instructions"]
     secret = data.parent / "password"
     if password:
@@ -144,7 +152,7 @@ def _initdb(
 def _copy(primary: TemporaryServer, data: Path, owner: Account) -> None:
     """Make the data folder of a hot standby."""
     argv = [str(primary.bin / "pg_basebackup"), "-D", str(data), "-R", "-X", "stream", "-c", "fast"]
-    argv += ["-h", primary.host, "-p", str(primary.port), "-U", SUPERUSER, "--no-sync"]
+    argv += ["-h", primary.host, "-p", str(primary.port), "-U", primary.superuser, "--no-sync"]
     _run(argv, data.parent, owner)
 
 
@@ -170,6 +178,7 @@ def _start(
     settings: Mapping[str, str],
     password: str,
     tcp: bool,
+    superuser: str,
 ) -> TemporaryServer:
     tcp_port = _free_port() if tcp or password else 0
     options = {
@@ -199,6 +208,7 @@ def _start(
         process=process,
         password=password,
         tcp_port=tcp_port,
+        superuser=superuser,
     )
 
 
