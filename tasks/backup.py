@@ -1,4 +1,4 @@
-"""Backups: list, show, verify, compare, drill, report, fetch, send. `inv db.backup` creates them."""
+"""Backups: list, show, verify, compare, drill, fetch, send. `inv db.backup` creates them."""
 
 from pgtasks import run, task
 

@@ -11,6 +11,7 @@ from pgtasks.backup.store.base import Store
 from pgtasks.backup.store.local import LocalStore
 from pgtasks.errors import Failed
 from pgtasks.host import tempfiles
+from pgtasks.server.embedded import temporary
 from pgtasks.server.reach import Reached
 
 
@@ -22,7 +23,8 @@ def sweep(reached: Reached, backups: Path) -> list[str]:
         f"left {broken.name!r} alone, its manifest cannot be read: {broken.error.message}"
         for broken in here.list().broken
     ]
-    for path in tempfiles.left(tempfile.gettempdir()):
+    places = dict.fromkeys((tempfile.gettempdir(), temporary.SHORT))
+    for path in (path for place in places for path in tempfiles.left(place)):
         tempfiles.remove(path)
         done.append(f"removed {str(path)!r}, which a killed run left")
     remote_store = remote.of(reached.host, reached.target.ssh)

@@ -490,6 +490,34 @@ def _backup_diff(far: Far) -> None:
     assert f"only in {first}" in both.stdout
 
 
+@trial("backup.drill")
+def _drill(far: Far) -> None:
+    made = far.backup()
+    far.run("backup.send", made)
+    here = far.root / "backups" / ENVIRONMENT / far.database
+    shutil.rmtree(here / made)
+    said = far.run("backup.drill")  # it comes here, and goes again
+    assert f"drill of {made} passed: " in said.stdout
+    assert not list(here.iterdir())
+    there = far.host.path(far.host.backups) / ENVIRONMENT / far.database / made
+    checks = json.loads((there / "checks.json").read_text())
+    assert checks["proven"] == checks["drilled"]
+    assert checks["recovery"] > 0
+    far.run("backup.drill", "--if-older", "1d")
+
+
+@trial("backup.report")
+def _report(far: Far) -> None:
+    made = far.backup()
+    far.run("backup.send", made)
+    shutil.rmtree(far.root / "backups" / ENVIRONMENT / far.database / made)
+    before = far.logins()
+    done = far.inv("backup.report", "--env", "fa*", "--json", cwd=far.root, env=far.aside)
+    (said,) = json.loads(done.stdout)["environments"]
+    assert (said["environment"], said["last"]["backup"]) == (ENVIRONMENT, made)
+    assert far.logins() - before == 1
+
+
 @trial("backup.send")
 def _send(far: Far) -> None:
     made = far.backup()

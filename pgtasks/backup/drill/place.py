@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from psycopg2 import sql
 
@@ -15,7 +17,7 @@ from pgtasks.errors import Refused, VersionMismatch
 from pgtasks.report.boundaries import boundary
 from pgtasks.server import connection
 from pgtasks.server.connection import Connection
-from pgtasks.server.embedded import Binaries, binaries, temporary
+from pgtasks.server.embedded import Binaries, account, binaries, temporary
 from pgtasks.server.identity import system_identifier
 from pgtasks.server.reach import Reached
 from pgtasks.settings.target import Target
@@ -29,6 +31,8 @@ _LOGIN = """
 CREATE ROLE {login} LOGIN CREATEDB BYPASSRLS;
 GRANT pg_signal_backend, pg_read_all_settings, pg_read_all_stats TO {login}
 """
+
+_LONGEST = 40  # bytes of the folder that holds that of a server
 
 
 @dataclass(frozen=True)
@@ -83,8 +87,7 @@ def throw_away(manifest: Manifest, options: RestoreOptions) -> Iterator[Place]:
     Its data is in the folder for temporary files (TMPDIR), which only its account can read. The
     load has the rights of a plain role, unless the options say `as_superuser`.
     """
-    chosen = fitting(binaries(), manifest)
-    within = tempfile.gettempdir()
+    chosen, within = fitting(binaries(), manifest), _within()
     # with the settings of any server: the time of a restore counts
     with temporary.running(chosen, settings={}, superuser=SUPERUSER, within=within) as server:
         boundary("drill.started")
@@ -96,9 +99,21 @@ def throw_away(manifest: Manifest, options: RestoreOptions) -> Iterator[Place]:
             yield Place(reached, described(chosen), admin, own=True)
 
 
+def _within() -> str:
+    """Return the folder for temporary files, /tmp if a server cannot have its socket there.
+
+    As root the server runs as another account, which may not enter it; and a socket's path is
+    short.
+    """
+    folder = Path(tempfile.gettempdir())
+    server = account.for_server(folder / DATABASE)
+    usable = len(os.fsencode(folder)) <= _LONGEST and server.reaches(folder)
+    return str(folder) if usable else temporary.SHORT
+
+
 def described(chosen: Binaries) -> str:
     """Return the words for a throw-away server."""
-    return f"a throw-away server of PostgreSQL {chosen.major} ({chosen.origin}, {chosen.bin})"
+    return f"a throw-away server of PostgreSQL {chosen.major} ({chosen.origin})"
 
 
 def fitting(installed: Sequence[Binaries], manifest: Manifest) -> Binaries:

@@ -29,6 +29,7 @@ from pgtasks.settings.target import Target
 SUPERUSER = datadir.SUPERUSER
 # Nothing in it survives a lost machine, so nothing waits for a disk.
 VOLATILE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+SHORT = "/tmp"  # nosec B108  a folder whose path leaves room for that of a socket
 _PORT = 5432  # in the socket's name
 _PATIENCE = 60.0  # seconds until a server that does not answer is a failure
 
@@ -83,7 +84,7 @@ def running(
     standby_of: TemporaryServer | None = None,
     shared: bool = False,
     superuser: str = SUPERUSER,
-    within: str = "/tmp",  # nosec B108
+    within: str = SHORT,
 ) -> Iterator[TemporaryServer]:
     """Run a server for the length of a block; as root, by an unprivileged account.
 
