@@ -161,6 +161,74 @@ def diff(
         r.finish(found, check=found.check)
 
 
+@task(
+    help={
+        "on_host": "the backups on the database host (ssh.backups), not those of this machine",
+    }
+)
+def prune(c, on_host=False, env=None, confirm=None, yes=False, json=False, dry=False):
+    """Drop the backups that no rule keeps. Example: inv backup.prune --dry
+
+    The rules are the environment's own: backup: {keep: {last: 7, daily: 14, weekly: 8}}.
+    """
+    with run(c, env=env, json=json, dry=dry, journaled=True) as r:
+        from pgtasks.backup.prune.perform import prune
+
+        question = r.discarding(confirm=confirm, yes=yes)
+        store = _finder(r).store(on_host=on_host)
+        done = prune(store, r.target, question.agreed, dry=r.dry)
+        try:
+            r.finish(done, check=done.check)
+        finally:
+            r.details.update(done.journaled())
+
+
+@task(help=_ID | _ON_HOST | {"why": "why it is kept, shown by backup.list"})
+def keep(c, id, why=None, on_host=False, env=None, json=False):
+    """Keep a backup from backup.prune. Example: inv backup.keep latest --why 'audit of May'"""
+    with run(c, env=env, json=json, journaled=True) as r:
+        from pgtasks.backup.prune import hands
+
+        r.finish(hands.keep(_one(r, id, on_host), why))
+
+
+@task(help=_ID | _ON_HOST)
+def release(c, id, on_host=False, env=None, json=False):
+    """Leave a kept backup to the rules again."""
+    with run(c, env=env, json=json, journaled=True) as r:
+        from pgtasks.backup.prune import hands
+
+        r.finish(hands.release(_one(r, id, on_host)))
+
+
+@task(help=_ID | _ON_HOST)
+def acknowledge(c, id, on_host=False, env=None, json=False):
+    """Acknowledge a loss that stops backup.prune."""
+    with run(c, env=env, json=json, journaled=True) as r:
+        from pgtasks.backup.prune import hands
+
+        r.finish(hands.acknowledge(_one(r, id, on_host)))
+
+
+@task(
+    help={
+        "id": "an ID, or the beginning of one",
+        "on_host": "the trash on the database host, not that of this machine",
+    }
+)
+def untrash(c, id, on_host=False, env=None, json=False):
+    """Bring back a backup that backup.prune has dropped."""
+    with run(c, env=env, json=json, journaled=True) as r:
+        from pgtasks.backup.prune import hands
+
+        store = _finder(r).store(on_host=on_host)
+        r.finish(hands.untrash(store, r.target.environment, r.target.database, id))
+
+
+def _one(r, id, on_host):
+    return _finder(r).find(id, "there" if on_host else "nearest")
+
+
 def _copy(r, what, backup, store):
     from pgtasks.backup.store import transfer
 

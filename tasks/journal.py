@@ -21,4 +21,6 @@ def list_(c, limit=None, env=None, json=False):
     shown = journal.newest(folder, limit=limit, environment=env and normalize(env))
     if shown.unreadable:
         report.say(f"warning: {report.plural(shown.unreadable, 'line')} of the journal unreadable")
+    if shown.older:
+        report.say(f"note: older entries were not looked at, the journal is {journal.path(folder)}")
     report.result(shown, json=json)

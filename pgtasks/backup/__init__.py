@@ -1,4 +1,4 @@
-"""A backup from beginning to end: created, found, verified, transferred, restored.
+"""A backup from beginning to end: created, found, verified, transferred, pruned, restored.
 
 create    a backup of a target
 find      find the backup that --backup means, here and on the database host
@@ -10,6 +10,7 @@ views     the output of backup.show and db.backup
 verify    check the files of a backup against their checksums
 first     a backup of the target before a copy replaces it
 sweep     remove the files of interrupted runs
+prune/    drop the backups that no rule keeps, keep others by hand
 format/   the files of a backup: manifest, checksums, README
 store/    stores of backups: this machine, the database host
 dump/     the dump, and the files beside it

@@ -13,6 +13,7 @@ from pgtasks import report
 from pgtasks.backup.dump.job import PLAIN, DumpOptions, Job, prepared
 from pgtasks.backup.dump.write import reconciled, write
 from pgtasks.backup.format import names
+from pgtasks.backup.prune import loss
 from pgtasks.backup.store.base import Backup, Draft, Store
 from pgtasks.errors import Failed, Unreachable
 from pgtasks.host import tools
@@ -72,6 +73,7 @@ def create(
     job = prepared(reached, store, options)
     for note in _notes(job):
         console.say(note)
+    before = None if options.partial else loss.previous(store, target)
     with (
         store.draft(target.environment, target.database) as draft,
         host.passfile(target, also=(target.maintenance,)) as passfile,
@@ -88,10 +90,12 @@ def create(
         boundary("backup.dumped")
         for warning in warnings:
             console.say(f"warning: {warning}")
-        write(job, replace(dumped, warnings=tuple(warnings)), draft, began)
+        lost = write(job, replace(dumped, warnings=tuple(warnings)), draft, began, before)
         boundary("backup.written")
         made = draft.finish()
         boundary("backup.renamed")
+    if lost:
+        console.say(f"warning: {loss.warning(made.id, lost)}")
     return made
 
 

@@ -35,6 +35,10 @@ class Finder:
         """Return the backups folder of this machine."""
         return LocalStore(self.folder)
 
+    def store(self, *, on_host: bool) -> Store:
+        """Return the backups folder of the host, or of this machine."""
+        return self.there() if on_host else self.here
+
     def there(self) -> Store:
         """Return the store on the host, raising Refused if the target has none."""
         store = remote.of(self.landed(), self.target.ssh) if self.target.ssh else None

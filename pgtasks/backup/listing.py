@@ -8,6 +8,7 @@ from typing import Any
 
 from pgtasks import report
 from pgtasks.backup import standing
+from pgtasks.backup.prune import hands
 from pgtasks.backup.standing import Standing
 from pgtasks.backup.store.base import Backup, Contents
 from pgtasks.backup.views import age, as_json
@@ -60,6 +61,8 @@ class BackupList:
                 f"interrupted: {place}, the next backup there or {recover} completes or removes it"
                 for place in part.contents.interrupted
             ]
+            if dropped := hands.trash_line(part.contents.trash):
+                lines.append(f"{dropped} ({part.name})" if len(self.parts) > 1 else dropped)
         how = self.standing()
         return [*lines, *([how.line()] if how else [])]
 
@@ -138,6 +141,12 @@ class BackupList:
             "backups": [_document(each) for each in self.placed()],
             "unreadable": [{"path": each.place, "error": each.error.message} for each in broken],
             "interrupted": [place for part in self.parts for place in part.contents.interrupted],
+            "trash": [
+                {"backup": each.id, "where": part.name, "dropped": each.dropped.isoformat()}
+                for part in self.parts
+                for each in part.contents.trash
+                if not each.removing
+            ],
         }
 
 
@@ -165,4 +174,5 @@ def _note(backup: Backup) -> str:
     lacks = ["schema only"] if made.schema_only else []
     lacks += [f"without rows of {', '.join(made.excluded_data)}"] if made.excluded_data else []
     lacks += [] if made.with_proof else ["no proof"]
-    return "; ".join([*lacks, *([made.note] if made.note else [])])
+    said = [*lacks, *hands.note(backup)]
+    return "; ".join([*said, *([made.note] if made.note else [])])

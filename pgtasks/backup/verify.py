@@ -11,7 +11,7 @@ from typing import Any
 from pgtasks.backup.format import manifest, names
 from pgtasks.backup.format.records import differences, names_differing
 from pgtasks.backup.store import tree
-from pgtasks.backup.store.base import Backup, damaged
+from pgtasks.backup.store.base import Backup, damaged, reading
 from pgtasks.backup.store.filestream import counting
 from pgtasks.errors import Failed, NotProven, VersionMismatch
 from pgtasks.host import journal, tools
@@ -76,7 +76,7 @@ def verify(
     used; raises VersionMismatch if none can read the dump.
     """
     began, when = time.monotonic(), journal.now()
-    with _recorded(backup, when, record=record):
+    with reading(backup), _recorded(backup, when, record=record):
         _check_manifest(backup)
         toolset = _reader(backup, toolsets or tools.installed(host))
         _check_files(backup, jobs, progress)
@@ -114,7 +114,7 @@ def _check_files(backup: Backup, jobs: int, progress: Progress | None) -> None:
     """Let the store read every file, and compare them with the records."""
 
     def check_names(actual: set[str]) -> None:
-        beside = {manifest.NAME, names.CHECKS}
+        beside = {manifest.NAME, *names.BESIDE}
         _refuse(backup, names_differing(backup.manifest.files, actual - beside))
 
     tell = counting(progress.update) if progress else None

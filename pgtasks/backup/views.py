@@ -9,6 +9,7 @@ from typing import Any
 
 from pgtasks import report
 from pgtasks.backup.format.checks import Checks
+from pgtasks.backup.prune import hands
 from pgtasks.backup.store.base import Backup
 from pgtasks.report import typed
 
@@ -40,6 +41,7 @@ def as_json(backup: Backup) -> dict[str, Any]:
         "recovery_seconds": checks.recovery,
         "failed": checks.failed,
         "failure": checks.failure,
+        **hands.retention_as_json(backup),
     }
 
 
@@ -107,6 +109,7 @@ class BackupShown:
             facts.append(("failed", f"the drill of {checks.failed}: {checks.failure}"))
         if checks.damaged:
             facts.append(("damaged", f"{checks.damaged}: {checks.damage}"))
+        facts += hands.facts(self.backup)
         if made.note:
             facts.append(("note", made.note))
         if made.schema_only:

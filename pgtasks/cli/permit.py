@@ -35,8 +35,17 @@ class Question:
             typed = self.console.ask("type the database's name to go on: ")
             if typed != database:
                 raise Refused(f"{typed!r} is not {database!r}, nothing was done")
-        elif self.is_open and not self.console.confirm("this cannot be undone, go on?"):
+        elif self.is_open and not self.console.confirm(f"{self.evidence.access.warning}, go on?"):
             raise Refused("not confirmed, nothing was done")
+
+    def agreed(self, plan: Reported) -> bool:
+        """Show a plan and ask, if there is something to ask; return whether it was shown."""
+        if not self.is_open:
+            return False
+        for line in plan.lines():
+            self.console.say(line)
+        self.ask()
+        return True
 
 
 def question(evidence: Evidence, console: Console, *, dry: bool) -> Question:

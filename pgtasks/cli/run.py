@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pgtasks import report
-from pgtasks.cli.permit import Permit, question
+from pgtasks.cli.permit import Permit, Question, question
 from pgtasks.errors import PgtasksError
 from pgtasks.host.base import Host
 from pgtasks.host.local import HERE
@@ -217,6 +217,14 @@ class Run:
         """
         ssh.required(self.target.ssh, self.environment.name)
         question(self._evidence(Access.WRITE, confirm=confirm), self.console, dry=self.dry).ask()
+
+    def discarding(self, *, confirm: str | None = None, yes: bool = False) -> Question:
+        """Let the guard decide on a task that drops backups, without connecting to the database.
+
+        The question comes after the plan, see `Question.agreed`.
+        """
+        evidence = self._evidence(Access.DISCARD, confirm=confirm, yes=yes)
+        return question(evidence, self.console, dry=self.dry)
 
     @property
     def protection(self) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pgtasks.errors import PgtasksError
 from pgtasks.host import journal
+from pgtasks.host.journal import Entry
 from pgtasks.report import typed
 from pgtasks.server import connection, stamp
 from pgtasks.server.connection import Connection
@@ -123,11 +125,18 @@ def _noted(target: Target, system: str) -> set[str]:
 
     Only on this server: a role of the same name on another server can be anybody.
     """
+    if target.journal is None:
+        return set()
     try:
-        entries, _ = journal.read(target.journal) if target.journal else ([], 0)
+        return _last_noted(
+            journal.latest(target.journal, target.environment, system), target, system
+        )
     except (OSError, PgtasksError):
         return set()  # the file belongs to another account, or is not a file
-    for entry in reversed(entries):
+
+
+def _last_noted(entries: Iterable[Entry], target: Target, system: str) -> set[str]:
+    for entry in entries:
         here = (entry.environment, entry.database) == (target.environment, target.database)
         if not here or entry.result != "done" or entry.details.get("system") != system:
             continue

@@ -80,6 +80,21 @@ UNDO = (
     "undo.checked",  # the kept database is found, nothing is changed
     "undo.swapped",  # the kept database has the target's name
 )
+PRUNE = (
+    "prune.agreed",  # the lock is held, nothing is changed
+    "prune.dropping",  # a backup is in the trash, others that go with it are not
+    "prune.dropped",  # all backups that go are in the trash
+    "prune.removing",  # one that leaves the trash has the name for that, and is whole
+    "prune.emptied",  # all that leave the trash are gone
+)
+KEEP = (
+    "keep.locked",  # the lock is held, nothing is changed
+    "keep.written",  # the backup is kept, released or acknowledged
+)
+UNTRASH = (
+    "untrash.found",  # the lock is held, nothing is changed
+    "untrash.moved",  # the backup is at its place
+)
 CLONE = (
     "clone.ready",  # nothing is changed
     "clone.copied",  # the server has copied the files
@@ -94,8 +109,9 @@ RESET = (
 RESTORES = (*RESTORE_SENT, *RESTORE_ANEW, *RESTORE)
 COPIES = (*COPY, *COPY_ANEW)
 DRILLS = (*DRILL_FETCHED, *DRILL)
+RETENTION = (*PRUNE, *KEEP, *UNTRASH)
 ALL = (
-    *(*BACKUP, *TRANSFER, *RESTORES, *DRILLS, *COPIES),
+    *(*BACKUP, *TRANSFER, *RETENTION, *RESTORES, *DRILLS, *COPIES),
     *(*SWAP, *UNDO, *CLONE, *RESET, *MIGRATE, *REHEARSE),
 )
 

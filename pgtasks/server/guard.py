@@ -22,7 +22,19 @@ class Access(enum.Enum):
     READ = "read"
     WRITE = "write"  # changes content; an undo or a backup restores it
     DESTROY = "destroy"  # has no undo: drop, forget, a downgrade that deletes rows
+    DISCARD = "discard"  # drops backups, which stay in the trash for some days
     STAMP = "stamp"  # writes the stamp itself, so a foreign one does not matter
+
+    @property
+    def warning(self) -> str:
+        """Return what a person should know before a yes, empty if nobody is asked for one."""
+        return _WARNINGS.get(self, "")
+
+
+_WARNINGS = {
+    Access.DESTROY: "this cannot be undone",
+    Access.DISCARD: "this drops backups",
+}
 
 
 @dataclass(frozen=True)
@@ -66,11 +78,11 @@ def decide(facts: Evidence) -> Decision:
         )
     if why := protection(facts):
         return _name_needed(facts, why)
-    if facts.access is Access.DESTROY and not facts.yes and facts.confirm is None:
+    if facts.access.warning and not facts.yes and facts.confirm is None:
         if facts.terminal:
             return Decision.ASK
         raise Refused(
-            f"this cannot be undone and there is no terminal to ask on, "
+            f"{facts.access.warning} and there is no terminal to ask on, "
             f"add --yes or {_confirm(facts.database)}"
         )
     return Decision.GO

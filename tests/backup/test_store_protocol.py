@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +21,22 @@ from pgtasks.backup.dump.job import DumpOptions
 from pgtasks.backup.format import files, manifest, names
 from pgtasks.backup.format.checks import Checks
 from pgtasks.backup.format.records import FileRecord, Reading
-from pgtasks.backup.store import choice, filestream, staging, transfer, tree
+from pgtasks.backup.format.retention import Retention
+from pgtasks.backup.prune import hands
+from pgtasks.backup.prune.perform import prune
+from pgtasks.backup.store import choice, filestream, staging, transfer, trash, tree
 from pgtasks.backup.store.base import Backup, BackupExists, CheckNames, Contents, Draft, Store
 from pgtasks.backup.store.filestream import FileStream, FileStreams, Tell
 from pgtasks.backup.store.local import LocalStore
+from pgtasks.backup.store.trash import Trashed
 from pgtasks.backup.verify import verify
 from pgtasks.errors import NotProven, Refused
+from pgtasks.host import journal
 from pgtasks.host.local import HERE
 from pgtasks.report import Console
 from pgtasks.server.reach import Reached
+from pgtasks.settings.blocks import Backup as Settings
+from pgtasks.settings.blocks import Keep
 
 
 class ObjectStore:
@@ -53,13 +61,17 @@ class ObjectStore:
 
     def list(self) -> Contents:
         found = [key for key in self.objects if key.endswith(f"/{manifest.NAME}")]
+        folders = [key.rpartition("/")[0] for key in sorted(found, reverse=True)]
+        parts = [folder.split("/") for folder in folders if f"/{trash.FOLDER}/" in folder]
+        dropped = [trash.found((each[0], each[1]), each[3], "/".join(each)) for each in parts]
         return Contents(
-            [self.backup(key.rpartition("/")[0]) for key in sorted(found, reverse=True)]
+            [self.backup(folder) for folder in folders if f"/{trash.FOLDER}/" not in folder],
+            trash=[each for each in dropped if each is not None],
         )
 
     def backup(self, folder: str) -> Backup:
         path = self.folder()
-        for name in (manifest.NAME, names.CHECKS):
+        for name in (manifest.NAME, *names.BESIDE):
             if f"{folder}/{name}" in self.objects:
                 (path / name).write_bytes(self.get(f"{folder}/{name}"))
         return Backup(path, tree.manifest_in(path), self, folder)
@@ -113,6 +125,39 @@ class ObjectStore:
 
     def sweep(self) -> Sequence[str]:
         return []
+
+    def newest(self, environment: str, database: str) -> Sequence[Backup]:
+        return self.list().of(environment, database)[:1]
+
+    def has(self, backup: Backup) -> bool:
+        return f"{backup.folder}/{manifest.NAME}" in self.objects
+
+    @contextmanager
+    def retaining(self, environment: str, database: str) -> Iterator[None]:
+        yield
+
+    def retain(self, backup: Backup, retention: Retention) -> None:
+        self.put(f"{backup.folder}/{names.RETENTION}", retention.text().encode())
+        retention.write(backup.path)
+
+    def drop(self, backups: Sequence[Backup], when: datetime) -> Mapping[str, str]:
+        for backup in backups:
+            home = self.home(backup.manifest.environment, backup.manifest.database)
+            self._move(backup.folder, f"{home}/{trash.FOLDER}/{trash.name(backup.id, when)}")
+        return {}
+
+    def bring_back(self, trashed: Trashed) -> None:
+        self._move(trashed.place, f"{'/'.join(trashed.home)}/{trashed.id}")
+
+    def empty(self, trashed: Sequence[Trashed]) -> Mapping[str, str]:
+        for each in trashed:
+            for key in [key for key in self.objects if key.startswith(f"{each.place}/")]:
+                del self.objects[key]
+        return {}
+
+    def _move(self, folder: str, to: str) -> None:
+        for key in [key for key in self.objects if key.startswith(f"{folder}/")]:
+            self.objects[to + key[len(folder) :]] = self.objects.pop(key)
 
 
 @dataclass
@@ -186,3 +231,21 @@ def test_a_copy_into_it_and_damage_there(shop: Reached, tmp_path: Path) -> None:
     del store.objects[f"{sent.folder}/{manifest.NAME}"]
     with pytest.raises(Refused, match="no backup of database"):
         store.find("dev", shop.target.database)
+
+
+def test_pruned_kept_and_brought_back(shop: Reached, tmp_path: Path) -> None:
+    store = ObjectStore(tmp_path)
+    target = replace(shop.target, backup=Settings(keep=Keep(last=1), trash="7d"))
+    made = [
+        create.create(shop, store=store, options=DumpOptions(), console=Console(quiet=True)).id
+        for _ in range(3)
+    ]
+    hands.keep(store.find("dev", target.database, made[0]), "why not")
+    done = prune(store, target, lambda plan: False)
+    assert [backup.id for backup in done.dropped] == [made[1]]
+    assert {backup.id for backup in store.list().backups} == {made[0], made[2]}
+    hands.untrash(store, "dev", target.database, made[1])
+    assert store.find("dev", target.database, made[1]).id == made[1]
+    store.drop([store.find("dev", target.database, made[1])], journal.clock() - timedelta(days=8))
+    assert [each.id for each in prune(store, target, lambda plan: False).removed] == [made[1]]
+    assert {backup.id for backup in store.list().backups} == {made[0], made[2]}

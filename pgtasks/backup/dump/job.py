@@ -41,6 +41,11 @@ class DumpOptions:
     compression: str | None = None
     layout: Layout | None = None
 
+    @property
+    def partial(self) -> bool:
+        """Whether the backup lacks data by intention."""
+        return self.schema_only or bool(self.exclude_table_data)
+
 
 PLAIN = DumpOptions()
 

@@ -10,6 +10,8 @@ from importlib import metadata
 from pgtasks.backup.dump.job import Job
 from pgtasks.backup.format import files, manifest, names, readme
 from pgtasks.backup.format.manifest import Manifest
+from pgtasks.backup.format.retention import Retention
+from pgtasks.backup.prune import loss
 from pgtasks.backup.store.base import Draft
 from pgtasks.errors import Failed
 from pgtasks.report import account
@@ -42,8 +44,13 @@ def reconciled(job: Job, dumped: Dumped) -> Dumped:
     return replace(dumped, proof=proof)
 
 
-def write(job: Job, dumped: Dumped, draft: Draft, began: float) -> None:
-    """Write the files beside the dump, the manifest last."""
+def write(
+    job: Job, dumped: Dumped, draft: Draft, began: float, before: Manifest | None = None
+) -> str:
+    """Write the files beside the dump, the manifest last.
+
+    Returns what the backup has lost against the one `before`, empty for nothing sudden.
+    """
     path = draft.path
     has_globals = (path / names.GLOBALS).exists()
     made = _manifest(job, dumped, draft.id)
@@ -62,7 +69,11 @@ def write(job: Job, dumped: Dumped, draft: Draft, began: float) -> None:
     text = manifest.text(made)
     if len(text.encode()) > manifest.LIMIT:
         raise Failed(f"the dump has {len(records):,} files, too many for a manifest: take --jobs 1")
+    lost = loss.between(before, made, job.target.backup.drop_warning) if before else ""
+    if lost:  # in the folder before the backup is complete, so that no backup lacks it
+        Retention(loss=lost).write(path)
     files.write(path / manifest.NAME, text)
+    return lost
 
 
 def _manifest(job: Job, dumped: Dumped, id: str) -> Manifest:

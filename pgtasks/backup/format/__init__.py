@@ -1,10 +1,11 @@
 """The files of a backup.
 
-names     the names of the files
-records   sizes and checksums of files, and differences from them
-manifest  the description of a backup, with the checksum of each file
-checks    when a backup was last verified and proven
-files     write, read and hash files
-readme    README.txt: how to restore without pgtasks
-foreign   recognize dumps of other tools
+names      the names of the files
+records    sizes and checksums of files, and differences from them
+manifest   the description of a backup, with the checksum of each file
+checks     when a backup was last verified and proven
+retention  whether a backup is kept by hand, and what it has lost
+files      write, read and hash files
+readme     README.txt: how to restore without pgtasks
+foreign    recognize dumps of other tools
 """

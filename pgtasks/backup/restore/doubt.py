@@ -14,7 +14,8 @@ def doubt(backup: Backup, backups: Path, project: Path) -> str:
     Another account that can write to its folder could exchange the dump after every check. Over SSH
     the host is trusted with that; only the files on this machine are checked.
     """
-    if not journal.holds(backups, "db.backup", backup.fingerprint):
+    when = backup.manifest.snapshot_time
+    if not journal.holds(backups, "db.backup", backup.fingerprint, when=when):
         return "no run of this project made this backup, by its journal"
     owner = project.stat().st_uid
     open_to = private.exposed(backup.path, owner) or private.exposed(journal.path(backups), owner)

@@ -16,7 +16,7 @@ from pgtasks.backup.restore.outcome import Restored
 from pgtasks.backup.restore.plan import RestorePlan
 from pgtasks.backup.restore.prove import Proven
 from pgtasks.backup.restore.survey import make_plan
-from pgtasks.backup.store.base import Backup
+from pgtasks.backup.store.base import Backup, reading
 from pgtasks.database import attached, drop, forget, intact, recover, swap
 from pgtasks.database.swap import Swapped
 from pgtasks.host.base import Host
@@ -43,7 +43,8 @@ def restore(
     """
     began = time.monotonic()
     beside = recover.look(lock.connection, lock.target)
-    archive = checked(lock, host, backup, options, console)
+    with reading(backup):
+        archive = checked(lock, host, backup, options, console)
     plan = make_plan(lock, host, backup, options, archive, beside)
     if options.masks is not None:
         masked.refuse(options.masks, plan.target)
@@ -55,7 +56,8 @@ def restore(
     for line in recover.heal(lock):
         console.say(line)
     boundary("restore.checked")
-    plan, proven, swapped, made = _replaced(plan, options, lock, host, console)
+    with reading(backup):
+        plan, proven, swapped, made = _replaced(plan, options, lock, host, console)
     boundary("restore.swapped")
     subscriptions = attached.read(lock.connection, lock.target.database).subscriptions
     disabled = tuple(each.name for each in subscriptions if not each.enabled)

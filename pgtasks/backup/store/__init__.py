@@ -1,16 +1,20 @@
 """Stores of backups.
 
-base          the protocol of a store, and a backup in one
-choice        find the backup that --backup means in a store
-tree          folders of backups on this machine
-local         the store of this machine
-staging       the temporary folder of an incomplete backup on this machine
-remote        the store of a database host
-remote_index  a local copy of the manifests of a host, for one run
-scripts       the shell scripts that a store runs on its host
-lines         parse the output of those scripts
-filestream    streams of files between stores
-tarstream     such a stream as a tar archive, for transfers over SSH
-transfer      copy a backup to another store, permanently or for one restore
-destination   the store of a new backup
+base           the protocol of a store, and a backup in one
+choice         find the backup that --backup means in a store
+tree           folders of backups on this machine
+local          the store of this machine
+staging        the temporary folder of an incomplete backup on this machine
+trash          the names of dropped backups
+local_trash    dropped backups on this machine
+remote         the store of a database host
+remote_index   a local copy of the manifests of a host, for one run
+remote_trash   dropped backups on a database host
+scripts        the shell scripts that a store runs on its host
+trash_scripts  those for dropped backups
+lines          parse the output of those scripts
+filestream     streams of files between stores
+tarstream      such a stream as a tar archive, for transfers over SSH
+transfer       copy a backup to another store, permanently or for one restore
+destination    the store of a new backup
 """

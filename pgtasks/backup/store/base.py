@@ -8,10 +8,12 @@ called.
 
 from __future__ import annotations
 
+import functools
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -20,10 +22,13 @@ from pgtasks.backup.format import names
 from pgtasks.backup.format.checks import Checks
 from pgtasks.backup.format.manifest import Manifest
 from pgtasks.backup.format.records import FileRecord, Reading
+from pgtasks.backup.format.retention import Retention
 from pgtasks.backup.store.filestream import FileStream, FileStreams, Tell
-from pgtasks.errors import NotProven, PgtasksError, Refused
+from pgtasks.backup.store.trash import Trashed
+from pgtasks.errors import Failed, NotProven, PgtasksError, Refused
 from pgtasks.host import plainfile
 from pgtasks.host.base import Host
+from pgtasks.report import typed
 from pgtasks.server.proof import model as proofs
 from pgtasks.server.proof.model import Proof
 from pgtasks.server.quoting import folder_name
@@ -31,6 +36,7 @@ from pgtasks.server.quoting import folder_name
 if TYPE_CHECKING:
     from pgtasks.database.properties import DatabaseProperties
 
+NEWEST = 20  # backups among whose names `newest` looks for the newest snapshot
 _SHOWN = 20  # faults that a hint names
 
 
@@ -96,6 +102,36 @@ class Store(Protocol):
     def sweep(self) -> Sequence[str]:
         """Clean up after interrupted runs, and return a line for each backup."""
 
+    def newest(self, environment: str, database: str) -> Sequence[Backup]:
+        """Return some of the newest readable backups of a database, newest first."""
+
+    def has(self, backup: Backup) -> bool:
+        """Return whether a backup is still at its place, and was not dropped meanwhile."""
+
+    def retaining(self, environment: str, database: str) -> AbstractContextManager[None]:
+        """Hold the lock under which backups of a database are kept, dropped and brought back.
+
+        Raises Locked if another run holds it, Refused for a trash folder that is none.
+        """
+
+    def retain(self, backup: Backup, retention: Retention) -> None:
+        """Store what is said about keeping a backup; raises Failed or OSError."""
+
+    def drop(self, backups: Sequence[Backup], when: datetime) -> Mapping[str, str]:
+        """Move backups of one database into its trash; return the errors by ID.
+
+        Each of them is in one of the two places, whole. One that is gone is an error too.
+        """
+
+    def bring_back(self, trashed: Trashed) -> None:
+        """Move a backup from the trash to its place; raises Refused if that is taken."""
+
+    def empty(self, trashed: Sequence[Trashed]) -> Mapping[str, str]:
+        """Remove backups of one database from its trash; return the errors by name.
+
+        One that cannot be removed at once is not in the trash any more, and named as `removing`.
+        """
+
 
 class Draft(Protocol):
     """A backup that is being created."""
@@ -142,6 +178,36 @@ class UnreadableManifest(NotProven):
     def __init__(self, message: str, *, id: str, hint: str = "") -> None:
         super().__init__(message, hint=hint)
         self.id = id
+
+
+class Dropped(Failed):
+    """Another run has dropped the backup while it was read."""
+
+
+@contextmanager
+def reading(backup: Backup) -> Iterator[None]:
+    """Read a backup in a block; an error says if another run has dropped it meanwhile."""
+    try:
+        yield
+    except Dropped:
+        raise
+    except (PgtasksError, OSError) as exc:
+        if _is_there(backup):
+            raise
+        back = typed.task("backup.untrash", backup.id)
+        words = exc.message if isinstance(exc, PgtasksError) else str(exc)
+        raise Dropped(
+            f"backup {backup.id} is not there any more, another run has moved it away: {back} "
+            "brings it back from the trash",
+            hint=words,
+        ) from None
+
+
+def _is_there(backup: Backup) -> bool:
+    try:
+        return backup.store.has(backup)
+    except (PgtasksError, OSError):  # then the first error is what happened
+        return True
 
 
 def damaged(id: str, faults: Sequence[str], where: str = "") -> NotProven:
@@ -211,20 +277,34 @@ class Backup:
         except ValueError as exc:
             raise NotProven(f"{self._named(names.GLOBALS)}: {exc}") from None
 
-    @property
+    @functools.cached_property
     def checks(self) -> Checks:
         """Return when it was last verified and proven."""
         return Checks.read(self.path)
+
+    @functools.cached_property
+    def retention(self) -> Retention:
+        """Return whether it is kept by hand, and what it has lost.
+
+        Raises NotProven if that cannot be read.
+        """
+        return Retention.read(self.path)
 
     def record(self, **changes: str | float | None) -> None:
         """Store the time of a check, given as fields of Checks.
 
         A store that is read-only is no error, because the check itself succeeded.
         """
+        known = Checks.read(self.path)  # another run may have written since
         try:
-            self.store.note(self, replace(self.checks, **changes))  # type: ignore[arg-type]
+            self.store.note(self, replace(known, **changes))  # type: ignore[arg-type]
         except (OSError, PgtasksError):
             pass  # for example a read-only folder
+        self.__dict__.pop("checks", None)
+
+    def forget_retention(self) -> None:
+        """Read again what is said about keeping it, when that is asked for."""
+        self.__dict__.pop("retention", None)
 
     def _named(self, name: str) -> str:
         return f"backup {self.id}: {name}"
@@ -257,11 +337,17 @@ class Broken:
 
 @dataclass(frozen=True)
 class Contents:
-    """The contents of a store: complete backups, newest first; unreadable and interrupted ones."""
+    """The contents of a store: complete backups, newest first; unreadable and interrupted ones.
+
+    `trash` are the dropped ones, which are no backups of the store as long as they are there,
+    `links` the folders of backups that are symbolic links.
+    """
 
     backups: Sequence[Backup] = ()
     broken: Sequence[Broken] = ()
     interrupted: Sequence[str] = ()
+    trash: Sequence[Trashed] = ()
+    links: Collection[str] = ()
 
     def of(self, environment: str | None, database: str | None = None) -> list[Backup]:
         """Return the backups of an environment and a database, by the names in the manifests."""
@@ -274,7 +360,18 @@ class Contents:
 
     def only(self, environment: str | None) -> Contents:
         """Return the contents with the backups of one environment only; None means all."""
-        return replace(self, backups=self.of(environment))
+        backups = self.of(environment)
+        if environment is None:
+            return replace(self, backups=backups)
+        name = folder_name(environment)
+        trash = [each for each in self.trash if each.home[0] == name]
+        return replace(self, backups=backups, trash=trash)
+
+    def trash_of(self, environment: str, database: str) -> list[Trashed]:
+        """Return the dropped backups of an environment and a database, the last dropped first."""
+        home = (folder_name(environment), folder_name(database))
+        own = [each for each in self.trash if each.home == home]
+        return sorted(own, key=lambda each: (each.dropped, each.id), reverse=True)
 
     def broken_of(self, environment: str, database: str) -> list[Broken]:
         """Return the unreadable backups in the folder of an environment and a database."""

@@ -119,8 +119,8 @@ def expecting(records: Mapping[str, FileRecord]) -> Admit:
     return admit
 
 
-def laid(folder: Path, files: Iterable[FileStream]) -> None:
-    """Create files below a folder, durable and readable only by their owner.
+def laid(folder: Path, files: Iterable[FileStream], *, durable: bool = True) -> None:
+    """Create files below a folder, readable only by their owner, and durable unless told otherwise.
 
     Raises NotProven if a name occurs twice, OSError if a file cannot be written.
     """
@@ -135,7 +135,10 @@ def laid(folder: Path, files: Iterable[FileStream]) -> None:
             except BaseException:
                 os.close(handle)
                 raise
-            pending.append(pool.submit(_settle, handle))
+            if durable:
+                pending.append(pool.submit(_settle, handle))
+            else:
+                os.close(handle)
     for each in pending:
         each.result()
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from pgtasks.backup.format import files, foreign, names
@@ -14,8 +15,10 @@ from pgtasks.backup.format import manifest as manifests
 from pgtasks.backup.format.checks import Checks
 from pgtasks.backup.format.manifest import is_id
 from pgtasks.backup.format.records import FileRecord, Reading, Unread
-from pgtasks.backup.store import choice, filestream, staging, tree
+from pgtasks.backup.format.retention import Retention
+from pgtasks.backup.store import choice, filestream, local_trash, staging, tree
 from pgtasks.backup.store.base import (
+    NEWEST,
     Backup,
     BackupExists,
     Broken,
@@ -26,6 +29,7 @@ from pgtasks.backup.store.base import (
     newest_first,
 )
 from pgtasks.backup.store.filestream import FileStream, FileStreams, Tell
+from pgtasks.backup.store.trash import Trashed
 from pgtasks.errors import NotProven, PgtasksError, Refused
 from pgtasks.host import private
 from pgtasks.host.base import Host
@@ -59,7 +63,9 @@ class LocalStore:
             else:
                 backups.append(Backup(path, manifest, self, str(path)))
         interrupted = [str(path) for path in staging.leftovers(self.base)]
-        return Contents(newest_first(backups), broken, interrupted)
+        dropped = local_trash.below(self.base)
+        links = frozenset(each.folder for each in backups if each.path.is_symlink())
+        return Contents(newest_first(backups), broken, interrupted, dropped, links)
 
     def find(self, environment: str, database: str, which: str | None = None) -> Backup:
         """Return a backup by its path, or as `choice.select` finds it in the folder."""
@@ -144,6 +150,58 @@ class LocalStore:
             elif staging.discard(path):
                 done.append(f"removed {path.name!r}, an interrupted backup")
         return done
+
+    def newest(self, environment: str, database: str) -> Sequence[Backup]:
+        """Return those of the newest names whose manifests can be read."""
+        home = self._home(environment, database)
+        named = [path for path in home.iterdir() if is_id(path.name)] if home.is_dir() else []
+        backups = []
+        for path in sorted(named)[-NEWEST:]:
+            try:
+                backups.append(Backup(path, tree.own_manifest(path), self, str(path)))
+            except PgtasksError:
+                pass  # damaged
+        return newest_first(backups)
+
+    # dropped backups
+
+    def has(self, backup: Backup) -> bool:
+        """Return whether the folder is there."""
+        return backup.path.is_dir()
+
+    @contextmanager
+    def retaining(self, environment: str, database: str) -> Iterator[None]:
+        """Hold a lock in the trash folder."""
+        with local_trash.locked(self._home(environment, database)):
+            yield
+
+    def retain(self, backup: Backup, retention: Retention) -> None:
+        """Write it into the backup's folder."""
+        retention.write(backup.path)
+
+    def drop(self, backups: Sequence[Backup], when: datetime) -> Mapping[str, str]:
+        """Rename the folders, one at a time."""
+        faults = {}
+        for backup in backups:
+            try:
+                local_trash.drop(backup.path, when)
+            except OSError as exc:
+                faults[backup.id] = exc.strerror or str(exc)
+        return faults
+
+    def bring_back(self, trashed: Trashed) -> None:
+        """Rename the folder."""
+        local_trash.bring_back(trashed)
+
+    def empty(self, trashed: Sequence[Trashed]) -> Mapping[str, str]:
+        """Rename the folders, and remove them."""
+        faults = {}
+        for each in trashed:
+            try:
+                local_trash.remove(each)
+            except OSError as exc:
+                faults[each.name] = exc.strerror or str(exc)
+        return faults
 
 
 @dataclass(frozen=True)

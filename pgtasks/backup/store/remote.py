@@ -4,28 +4,40 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path, PurePosixPath
 
 from pgtasks.backup.format import files, names
 from pgtasks.backup.format import manifest as manifests
 from pgtasks.backup.format.checks import Checks
 from pgtasks.backup.format.records import FileRecord, Reading, Unread
+from pgtasks.backup.format.retention import Retention
 from pgtasks.backup.store import (
     choice,
     filestream,
     lines,
     remote_index,
+    remote_trash,
     scripts,
     staging,
     tarstream,
+    trash_scripts,
     tree,
 )
-from pgtasks.backup.store.base import Backup, BackupExists, CheckNames, Contents
+from pgtasks.backup.store.base import (
+    NEWEST,
+    Backup,
+    BackupExists,
+    CheckNames,
+    Contents,
+    newest_first,
+)
 from pgtasks.backup.store.filestream import FileStream, FileStreams, Tell
 from pgtasks.backup.store.remote_index import FAULTS, Index, room, small_names
+from pgtasks.backup.store.trash import Trashed
 from pgtasks.errors import Failed, Locked, NotProven, PgtasksError, Refused
 from pgtasks.host import disk, streams
 from pgtasks.host.base import Command, Host
@@ -62,20 +74,24 @@ class RemoteStore:
         return index.contents(self)
 
     def _index(self) -> Index:
-        path, below, dead, faults = room(self.host), "", [], {}
+        path, below, faults = room(self.host), "", {}
+        said: dict[str, list[str]] = {"dead": [], "link": [], "trash": []}
         with self._reading(scripts.listing(self.folder), "read", most=_LISTING) as source:
             for kind, _, rest in lines.words(source):
                 if kind == "base":
                     below = rest
-                elif kind == "dead":
-                    dead.append(rest)
+                elif kind in said:
+                    said[kind].append(rest)
                 elif kind in FAULTS:
                     faults[rest] = FAULTS[kind]
+                    remote_index.bar(path, rest)
                 else:
                     remote_index.place(path, rest)
             manifests_there = filestream.admitted(tarstream.unpack(source), remote_index.admit)
-            filestream.laid(path, manifests_there)
-        return Index(self.prefix, path, below, tuple(dead), faults)
+            filestream.laid(path, manifests_there, durable=False)
+        return Index(
+            self.prefix, path, below, tuple(said["dead"]), faults, said["link"], said["trash"]
+        )
 
     def find(self, environment: str, database: str, which: str | None = None) -> Backup:
         """Return a backup by its path on the host, or as `choice.select` finds it."""
@@ -209,6 +225,52 @@ class RemoteStore:
         """Remove the folders of interrupted runs, not those of active ones."""
         removed = [PurePosixPath(rest).name for _, _, rest in self._run(scripts.sweep(self.folder))]
         return [f"removed {name!r} on {self.name}, an interrupted backup" for name in removed]
+
+    def newest(self, environment: str, database: str) -> Sequence[Backup]:
+        """Return those of the newest names whose manifests can be read."""
+        home, path = _home(environment, database), room(self.host)
+        command = trash_scripts.newest(self.folder, home, NEWEST)
+        with self._reading(command, "read", most=_LISTING) as source:
+            arriving = filestream.admitted(tarstream.unpack(source), remote_index.admit_of_home)
+            filestream.laid(path, arriving, durable=False)
+        backups = []
+        for each in path.iterdir():
+            try:
+                folder = f"{self.folder}/{home}/{each.name}"
+                backups.append(Backup(each, tree.own_manifest(each), self, folder))
+            except PgtasksError:
+                pass  # damaged
+        return newest_first(backups)
+
+    # dropped backups
+
+    def has(self, backup: Backup) -> bool:
+        """Let the host look for the folder."""
+        return bool(self._run(trash_scripts.has(backup.folder)))
+
+    @contextmanager
+    def retaining(self, environment: str, database: str) -> Iterator[None]:
+        """Hold a lock in the trash folder."""
+        home = _home(environment, database)
+        with remote_trash.locked(self._run, self.remove, self.folder, home):
+            yield
+
+    def retain(self, backup: Backup, retention: Retention) -> None:
+        """Write it to the host, and to the local copy."""
+        self.put(f"{backup.folder}/{names.RETENTION}", retention.text().encode())
+        retention.write(backup.path)
+
+    def drop(self, backups: Sequence[Backup], when: datetime) -> Mapping[str, str]:
+        """Let the host rename the folders."""
+        return remote_trash.drop(self._run, backups, when)
+
+    def bring_back(self, trashed: Trashed) -> None:
+        """Let the host rename the folder."""
+        remote_trash.bring_back(self._run, trashed)
+
+    def empty(self, trashed: Sequence[Trashed]) -> Mapping[str, str]:
+        """Let the host rename the folders, and remove them."""
+        return remote_trash.empty(self._run, trashed)
 
     # scripts
 

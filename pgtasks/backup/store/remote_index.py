@@ -6,14 +6,14 @@ import errno
 import os
 import tempfile
 import weakref
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pgtasks.backup.format import manifest as manifests
 from pgtasks.backup.format import names
 from pgtasks.backup.format.manifest import Manifest
-from pgtasks.backup.store import scripts, tarstream, tree
+from pgtasks.backup.store import scripts, tarstream, trash, tree
 from pgtasks.backup.store.base import (
     Backup,
     Broken,
@@ -22,6 +22,7 @@ from pgtasks.backup.store.base import (
     UnreadableManifest,
     newest_first,
 )
+from pgtasks.backup.store.trash import Trashed
 from pgtasks.errors import NotProven, PgtasksError, Refused
 from pgtasks.host import tempfiles
 from pgtasks.host.base import Host
@@ -46,7 +47,7 @@ def room(host: Host) -> Path:
     return Path(tempfile.mkdtemp(dir=_rooms[host]))
 
 
-def place(path: Path, name: str) -> None:
+def place(path: Path, name: str) -> Path:
     """Create the local folder of a backup that a host lists, raising NotProven for another name."""
     folder = tarstream.checked(name)
     if len(folder.parts) != 3:
@@ -55,14 +56,28 @@ def place(path: Path, name: str) -> None:
         (path / folder).mkdir(parents=True, exist_ok=True)
     except OSError as exc:
         raise NotProven(f"the host lists {name!r}: {exc.strerror}") from None
+    return path / folder
 
 
 def admit(name: str, size: int) -> None:
     """Raise NotProven unless a file is a manifest or its checks, within the size limit."""
     parts = name.split("/")
-    most = {manifests.NAME: manifests.LIMIT, names.CHECKS: scripts.CHECKS}
+    most = {manifests.NAME: manifests.LIMIT, **dict.fromkeys(names.BESIDE, scripts.CHECKS)}
     if len(parts) != 4 or size > most.get(parts[-1], -1):
         raise NotProven(f"the host sends {name!r} of {size:,} bytes, which is not a manifest")
+
+
+def admit_of_home(name: str, size: int) -> None:
+    """Do the same for names below the folder of one database."""
+    admit(f"//{name}", size)
+
+
+def bar(path: Path, name: str) -> None:
+    """Mark a file that the host did not send: it is there, so it must not count as missing."""
+    if name.endswith(f"/{names.RETENTION}"):
+        (place(path, name.removesuffix(f"/{names.RETENTION}")) / names.RETENTION).mkdir(
+            exist_ok=True
+        )
 
 
 @dataclass(frozen=True)
@@ -70,7 +85,8 @@ class Index:
     """A copy in `path` of the manifests below the folder `base` of a host.
 
     `faults` are the reasons for missing manifests, by their names below `base`; `dead` are the
-    temporary folders of killed runs.
+    temporary folders of killed runs, `links` the backups that are symbolic links, `trash` the names
+    in the trash of databases.
     """
 
     prefix: str
@@ -78,6 +94,8 @@ class Index:
     base: str
     dead: tuple[str, ...]
     faults: Mapping[str, str] = field(default_factory=dict)
+    links: Collection[str] = ()
+    trash: Sequence[str] = ()
 
     def contents(self, store: Store) -> Contents:
         """Return the contents of the store, with the host's paths in messages."""
@@ -90,7 +108,17 @@ class Index:
             else:
                 backups.append(Backup(path, manifest, store, self._folder(path)))
         interrupted = [f"{self.prefix}{self.base}/{name}" for name in self.dead]
-        return Contents(newest_first(backups), broken, interrupted)
+        links = frozenset(f"{self.base}/{name}" for name in self.links)
+        return Contents(newest_first(backups), broken, interrupted, self._dropped(), links)
+
+    def _dropped(self) -> list[Trashed]:
+        parts = [path.split("/", 3) for path in self.trash]
+        found = [
+            trash.found((each[0], each[1]), each[3], f"{self.base}/{'/'.join(each)}")
+            for each in parts
+            if len(each) == 4 and each[2] == trash.FOLDER
+        ]
+        return [each for each in found if each is not None]
 
     def at(self, folder: str, store: Store) -> Backup:
         """Return the backup in a folder of the host, by the path of folder or manifest."""

@@ -17,7 +17,7 @@ CHECKS = 64 << 10  # bytes of the file of checks
 # room, which the watchdog removes when the run ends, however it ends. A folder that names none
 # counts as alive for one minute. One that cannot be read belongs to another account, and a folder
 # of another account at the room's path does not count.
-_BASE = """\
+BASE = """\
 umask 077
 case $1 in (/*) base=$1;; ('~'/*) base=$HOME/${1#??};; (*) base=$HOME/$1;; esac
 shift
@@ -48,11 +48,20 @@ said=$(ls -d -- "$base/." 2>&1) || case $said in
 esac
 cd -- "$base" || exit 1
 dead | sed 's/^/dead /'
-for d in */*/[!.]*; do [ ! -d "$d" ] || printf 'backup %s\\n' "$d"; done
+for d in */*/[!.]*; do
+  if [ -L "$d" ]; then printf 'link %s\\n' "$d"; fi
+  [ ! -d "$d" ] || printf 'backup %s\\n' "$d"
+done
+for d in */*/.trash; do
+  if [ ! -L "$d" ]; then for d in "$d"/[!.]* "$d"/.*.removing; do
+    if [ -e "$d" ] || [ -L "$d" ]; then printf 'trash %s\\n' "$d"; fi
+  done; fi
+done
 large=$(find ./*/*/[!.]*/manifest.json -prune -type f -size "+$1" 2>/dev/null
-        find ./*/*/[!.]*/checks.json -prune -type f -size "+$2" 2>/dev/null)
+        find ./*/*/[!.]*/checks.json ./*/*/[!.]*/retention.json \\
+          -prune -type f -size "+$2" 2>/dev/null)
 set --
-for f in */*/[!.]*/manifest.json */*/[!.]*/checks.json; do
+for f in */*/[!.]*/manifest.json */*/[!.]*/checks.json */*/[!.]*/retention.json; do
   if [ -L "$f" ] || { [ -e "$f" ] && [ ! -f "$f" ]; }; then printf 'odd %s\\n' "$f"
   elif [ -r "$f" ]; then
     case "
@@ -116,7 +125,7 @@ find . -type f ! -name '.*' -print0 | xargs -0 -P "$2" -n $((n < 32 ? n : 32)) $
 
 def listing(folder: str) -> Command:
     """Return the command that lists the backups folder: lines, then the manifests as an archive."""
-    return _script(_BASE + _LIST, folder, str(LARGEST // 512), str(CHECKS // 512))
+    return script(BASE + _LIST, folder, str(LARGEST // 512), str(CHECKS // 512))
 
 
 def make(folder: str, home: str, partial: str, id: str) -> Command:
@@ -124,43 +133,44 @@ def make(folder: str, home: str, partial: str, id: str) -> Command:
 
     It prints BUSY if another run creates the same backup, THERE if that is complete.
     """
-    return _script(_BASE + _MAKE, folder, home, partial, id)
+    return script(BASE + _MAKE, folder, home, partial, id)
 
 
 def sweep(folder: str) -> Command:
     """Return the command that removes the temporary folders of dead runs, a line for each."""
-    return _script(f'{_BASE}cd -- "$base" 2>/dev/null || exit 0\nsweep\n', folder)
+    return script(f'{BASE}cd -- "$base" 2>/dev/null || exit 0\nsweep\n', folder)
 
 
 def finish(partial: str, id: str) -> Command:
     """Return the command that makes a folder durable and renames it; it prints THERE if taken."""
-    return _script(_FINISH, partial, id)
+    return script(_FINISH, partial, id)
 
 
 def sums(folder: str, jobs: int) -> Command:
     """Return the command that reads all files below a folder: lines of ls, then `SHA256 ./NAME`."""
-    return _script(_SUMS, folder, str(jobs))
+    return script(_SUMS, folder, str(jobs))
 
 
 def pack(folder: str, names: Iterable[str]) -> Command:
     """Return the command that sends files and folders below a folder as an archive."""
-    return _script('cd -- "$1" && shift && exec tar -cf - -- "$@"', folder, *names)
+    return script('cd -- "$1" && shift && exec tar -cf - -- "$@"', folder, *names)
 
 
 def unpack(folder: str) -> Command:
     """Return the command that writes the files of an archive from stdin."""
-    return _script('umask 077; exec tar -xof - -C "$1"', folder)
+    return script('umask 077; exec tar -xof - -C "$1"', folder)
 
 
 def remove(path: str) -> Command:
     """Return the command that removes a file or a folder."""
-    return _script('rm -rf -- "$1"', path)
+    return script('rm -rf -- "$1"', path)
 
 
 def replace(path: str, beside: str) -> Command:
     """Return the command that replaces a small file by stdin, through the new file `beside`."""
-    return _script(_REPLACE, path, beside)
+    return script(_REPLACE, path, beside)
 
 
-def _script(text: str, *words: str) -> Command:
+def script(text: str, *words: str) -> Command:
+    """Return the command that runs a script; `words` are its arguments."""
     return Command(("/bin/sh", "-c", text, "sh", *words), {"LC_ALL": "C"})

@@ -13,10 +13,11 @@ from pgtasks import report
 from pgtasks.backup.format import files
 from pgtasks.backup.format import manifest as manifests
 from pgtasks.backup.format.records import FileRecord, differences
+from pgtasks.backup.format.retention import Retention
 from pgtasks.backup.store import filestream
-from pgtasks.backup.store.base import Backup, BackupExists, Draft, Store, damaged
+from pgtasks.backup.store.base import Backup, BackupExists, Draft, Store, damaged, reading
 from pgtasks.backup.store.filestream import FileStream, counting
-from pgtasks.errors import Failed, Refused
+from pgtasks.errors import Failed, NotProven, Refused
 from pgtasks.host import journal
 from pgtasks.report import Progress
 from pgtasks.report.boundaries import boundary
@@ -76,10 +77,12 @@ def copy(backup: Backup, to: Store, *, progress: Progress | None = None) -> Tran
     began, manifest = time.monotonic(), backup.manifest
     try:
         with (
+            reading(backup),
             closing(backup.store.read(backup)) as files_there,
             to.draft(manifest.environment, manifest.database, backup.id) as draft,
         ):
             _bring(backup, files_there, draft, to, progress)
+            _carry_over(backup, draft)
             files.write(draft.path / manifests.NAME, manifests.text(manifest))
             boundary("transfer.written")
             copied = draft.finish()
@@ -87,6 +90,15 @@ def copy(backup: Backup, to: Store, *, progress: Progress | None = None) -> Tran
         return Transferred(_same(backup, to), backup.place, 0.0, already=True)
     copied.record(**{**asdict(backup.checks), "intact": journal.now(), **_WHOLE})
     return Transferred(copied, backup.place, time.monotonic() - began)
+
+
+def _carry_over(backup: Backup, draft: Draft) -> None:
+    """Write into a draft what is said about keeping its backup."""
+    try:
+        if backup.retention != Retention():
+            backup.retention.write(draft.path)
+    except NotProven:
+        pass  # of the other store, where it is said
 
 
 def _same(backup: Backup, store: Store) -> Backup:

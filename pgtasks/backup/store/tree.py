@@ -16,24 +16,27 @@ def manifests_below(folder: Path) -> Iterator[tuple[Path, Manifest | PgtasksErro
     for path in sorted(folder.glob("[!.]*/[!.]*/[!.]*")):
         if path.is_dir():
             try:
-                yield path, own_manifest(path)
+                yield path, own_manifest(path, quick=True)
             except PgtasksError as exc:
                 yield path, exc
 
 
-def manifest_in(path: Path) -> Manifest:
-    """Return the manifest in a folder, raising NotProven if it cannot be read."""
+def manifest_in(path: Path, *, quick: bool = False) -> Manifest:
+    """Return the manifest in a folder, raising NotProven if it cannot be read.
+
+    `quick` is that of `manifest.parse`.
+    """
     where = str(path / manifests.NAME)
     try:
         content = plainfile.read(path, manifests.NAME, limit=manifests.LIMIT)
     except OSError as exc:
         raise NotProven(f"{where}: {exc.strerror}") from None
-    return manifests.parse(content, where)
+    return manifests.parse(content, where, quick=quick)
 
 
-def own_manifest(path: Path) -> Manifest:
+def own_manifest(path: Path, *, quick: bool = False) -> Manifest:
     """Return the manifest in a folder, raising NotProven if the folder's name is not its ID."""
-    manifest = manifest_in(path)
+    manifest = manifest_in(path, quick=quick)
     if manifest.id != path.name:
         where = path / manifests.NAME
         raise NotProven(

@@ -1,0 +1,9 @@
+"""Drop the backups that no rule keeps.
+
+rules    decide by rules which backups stay
+facts    what is known about the backups of a database in a store
+loss     a sudden loss of rows or size against the previous backup
+plan     the plan of backup.prune, and its result
+perform  carry it out
+hands    keep, release, acknowledge and bring back a backup by hand
+"""

@@ -1,0 +1,93 @@
+"""What is known about the backups of a database in a store, for the rules that prune them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from pgtasks.backup.prune.rules import Fact
+from pgtasks.backup.store.base import Backup, Contents, Store
+from pgtasks.errors import NotProven
+
+
+@dataclass(frozen=True)
+class Known:
+    """The backups of one database that lie where they belong, and a line for each other one.
+
+    `stopping` are those with a loss that nobody has acknowledged.
+    """
+
+    backups: Sequence[Backup]
+    facts: Sequence[Fact]
+    alone: Sequence[str] = ()
+    stopping: Sequence[Backup] = ()
+
+
+def of(store: Store, contents: Contents, environment: str, database: str) -> Known:
+    """Return what is known about the backups of exactly this environment and database."""
+    home = f"{store.home(environment, database)}/"
+    backups, alone = [], []
+    for backup in contents.backups:
+        named = (backup.manifest.environment, backup.manifest.database)
+        inside = _lies_in(backup, home)
+        if named == (environment, database) and inside:
+            backups.append(backup)
+        elif named == (environment, database):
+            alone.append(f"left {backup.place!r} alone: it is not in the folder of this database")
+        elif inside:
+            whose = "/".join(named)
+            alone.append(f"left {backup.place!r} alone: its manifest is of {whose}")
+    for broken in contents.broken_of(environment, database):
+        alone.append(f"left {broken.place!r} alone, it cannot be read: {broken.error.message}")
+    facts = [_fact(backup, contents.links) for backup in backups]
+    stopping = [each for each in backups if _stops(each)]
+    return Known(backups, facts, alone, stopping)
+
+
+def _lies_in(backup: Backup, home: str) -> bool:
+    """Return whether a backup lies in the folder of a database.
+
+    The folder of a remote store may be relative to the home folder there, its paths are absolute.
+    """
+    folder = backup.folder
+    above, _, id = folder.rpartition("/")
+    return id == backup.id and f"/{above}/".endswith(f"/{home.removeprefix('~/')}")
+
+
+def _stops(backup: Backup) -> bool:
+    try:
+        return backup.retention.stops
+    except NotProven:
+        return False
+
+
+def taken(backup: Backup) -> datetime:
+    """Return the time of a backup's snapshot."""
+    return datetime.fromisoformat(backup.manifest.snapshot_time.replace("Z", "+00:00"))
+
+
+def _fact(backup: Backup, links: Collection[str]) -> Fact:
+    checks = backup.checks
+    try:
+        retention = backup.retention
+    except NotProven as exc:
+        return Fact(backup.id, taken(backup), aside=f"left alone: {exc.message}")
+    kept = f"{retention.why} ({retention.kept_by})" if retention.kept else ""
+    return Fact(backup.id, taken(backup), bool(checks.proven), kept, _aside(backup, links))
+
+
+def _aside(backup: Backup, links: Collection[str]) -> str:
+    """Return why a backup counts as none that could be restored whole, empty if it does."""
+    made, checks = backup.manifest, backup.checks
+    if backup.folder in links:
+        return "a symbolic link"
+    if checks.damaged:
+        return "damaged"
+    if checks.failed:
+        return "its drill failed"
+    if made.schema_only:
+        return "schema only"
+    if made.excluded_data:
+        return f"without rows of {', '.join(made.excluded_data)}"
+    return ""

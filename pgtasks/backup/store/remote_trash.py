@@ -1,0 +1,101 @@
+"""Dropped backups on a database host: move them into the trash of their database, back, and out."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import PurePosixPath
+from typing import TypeVar
+
+from pgtasks.backup.store import trash, trash_scripts
+from pgtasks.backup.store.base import Backup
+from pgtasks.backup.store.trash import Trashed
+from pgtasks.errors import Failed, Locked, Refused
+from pgtasks.host.base import Command
+from pgtasks.report.boundaries import boundary
+
+Run = Callable[[Command], Sequence[tuple[str, str, str]]]
+_UNFIT = {
+    "link": "is not a folder, which the trash must be: move it away",
+    "foreign": "belongs to another account: look at its content, and move it away",
+    "disk": "is on another disk, so that nothing can be renamed into it: move it away",
+}
+_Each = TypeVar("_Each")
+
+
+@contextmanager
+def locked(run: Run, remove: Callable[[str], None], folder: str, home: str) -> Iterator[None]:
+    """Hold the lock of a database's trash, which the next run removes if this one is killed.
+
+    Raises Locked if another run holds it. Without a folder of the database there is no lock,
+    because nothing in it can be dropped.
+    """
+    name = f"{trash.LOCK}-{secrets.token_hex(8)}"
+    kind, _, path = _last(run(trash_scripts.lock(folder, home, name)))
+    if kind == "busy":
+        raise Locked(f"another run keeps or drops backups in {f'{folder}/{home}'!r}")
+    if kind in _UNFIT:
+        raise Refused(f"{f'{folder}/{home}/{trash.FOLDER}'!r} {_UNFIT[kind]}")
+    try:
+        yield
+    finally:
+        if kind == "held":
+            remove(path)
+
+
+def drop(run: Run, backups: Sequence[Backup], when: datetime) -> dict[str, str]:
+    """Move backups of one folder into its trash; return the errors by ID."""
+    faults = {backup.id: "the host said nothing about it" for backup in backups}
+    for some in _parts(backups):
+        home = str(PurePosixPath(some[0].folder).parent)
+        pairs = [(each.id, trash.name(each.id, when)) for each in some]
+        for kind, _, id in run(trash_scripts.drop(home, pairs)):
+            faults[id] = {"gone": "is not there any more", "taken": "is in the trash already"}.get(
+                kind, "cannot be moved"
+            )
+            if kind == "moved":
+                del faults[id]
+        boundary("prune.dropping")
+    return faults
+
+
+def bring_back(run: Run, trashed: Trashed) -> None:
+    """Move a backup from the trash to its place, raising Refused if that is taken."""
+    home = _home(trashed)
+    kind, _, _ = _last(run(trash_scripts.bring_back(home, trashed.name, trashed.id)))
+    if kind == "there":
+        raise Refused(f"there is a backup {trashed.id} in {home!r}, move it away first")
+    if kind in _UNFIT:
+        raise Refused(f"{f'{home}/{trash.FOLDER}'!r} {_UNFIT[kind]}")
+    if kind != "moved":
+        raise Failed(f"cannot bring back {trashed.place!r}: it is not there any more")
+
+
+def empty(run: Run, trashed: Sequence[Trashed]) -> dict[str, str]:
+    """Remove backups of one folder from its trash; return the errors by name."""
+    faults = {each.name: "the host said nothing about it" for each in trashed}
+    for some in _parts(trashed):
+        pairs = [
+            (each.name, each.name if each.removing else trash.removing(each.name)) for each in some
+        ]
+        for kind, _, name in run(trash_scripts.empty(_home(some[0]), pairs)):
+            faults[name] = "cannot be removed"
+            if kind == "removed":
+                del faults[name]
+        boundary("prune.removing")
+    return faults
+
+
+def _last(lines: Sequence[tuple[str, str, str]]) -> tuple[str, str, str]:
+    return lines[-1] if lines else ("", "", "")
+
+
+def _home(trashed: Trashed) -> str:
+    return str(PurePosixPath(trashed.place).parent.parent)
+
+
+def _parts(each: Sequence[_Each]) -> Iterator[Sequence[_Each]]:
+    for start in range(0, len(each), trash_scripts.MOST):
+        yield each[start : start + trash_scripts.MOST]
