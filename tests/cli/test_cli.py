@@ -35,7 +35,10 @@ _POSITIONALS = {
     "inspect.table": ["users"],
     **{f"clone.{name}": ["one"] for name in ("take", "back", "drop")},
     "inspect.diff": ["dev", "latest"],
-    **{f"backup.{name}": ["latest"] for name in ("show", "diff", "fetch", "send")},
+    **{
+        f"backup.{name}": ["latest"]
+        for name in ("show", "keep", "release", "acknowledge", "untrash", "diff", "fetch", "send")
+    },
 }
 
 

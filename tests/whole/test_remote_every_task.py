@@ -208,7 +208,10 @@ LOCAL = {
     "server.stop": "the embedded server runs on this machine only",
 }
 # tried with another task of their collection
-_WITH_OTHERS = ("clone.list", "clone.back", "clone.drop", "db.drop-tables", "db.init")
+_WITH_OTHERS = (
+    *(f"backup.{name}" for name in ("keep", "release", "acknowledge", "untrash")),
+    *("clone.list", "clone.back", "clone.drop", "db.drop-tables", "db.init"),
+)
 
 
 def trial(*names: str) -> Callable[[Trial], Trial]:
@@ -516,6 +519,26 @@ def _report(far: Far) -> None:
     (said,) = json.loads(done.stdout)["environments"]
     assert (said["environment"], said["last"]["backup"]) == (ENVIRONMENT, made)
     assert far.logins() - before == 1
+
+
+@trial("backup.prune", "backup.keep", "backup.release", "backup.acknowledge", "backup.untrash")
+def _prune(far: Far) -> None:
+    first, second = far.backup(), far.backup()
+    far.run("backup.send", first)
+    far.run("backup.send", second)
+    far.settings(backup={"keep": 1})
+    there = far.host.path(far.host.backups) / ENVIRONMENT / far.database
+    far.run("backup.keep", first, "--why", "x", "--on-host")
+    far.run("backup.prune", "--yes", "--on-host")
+    assert {path.name for path in there.glob("2*")} == {first, second}
+    far.run("backup.release", first, "--on-host")
+    far.run("backup.prune", "--yes", "--on-host")
+    assert {path.name for path in there.glob("2*")} == {second}
+    far.run("backup.untrash", first, "--on-host")
+    assert {path.name for path in there.glob("2*")} == {first, second}
+    far.run("backup.acknowledge", first, "--on-host", code=2)
+    far.run("backup.prune", "--yes", logins=0)
+    assert not (far.root / "backups" / ENVIRONMENT / far.database / first).exists()
 
 
 @trial("backup.send")

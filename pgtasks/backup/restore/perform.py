@@ -45,7 +45,7 @@ def restore(
     beside = recover.look(lock.connection, lock.target)
     with reading(backup):
         archive = checked(lock, host, backup, options, console)
-    plan = make_plan(lock, host, backup, options, archive, beside)
+        plan = make_plan(lock, host, backup, options, archive, beside)
     if options.masks is not None:
         masked.refuse(options.masks, plan.target)
         plan = replace(plan, notes=(*plan.notes, *masked.notes(options)))
