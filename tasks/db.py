@@ -57,12 +57,13 @@ def backup(
     iterable=["accept", "leave_out"],
     help={
         "accept": "accept this difference, by its name in the error (repeatable)",
-        "backup": "ID, latest, ask, or a path (default: the newest complete one)",
+        "backup": "ID, latest, ask, or the path of a backup or of any dump (default: the newest)",
+        "part": "of a dump of pg_dumpall, the database whose part is restored",
         "no_owner": "omit owners and grants: everything belongs to the owner of the database",
         "keep_owners": "refuse if a role is missing, instead of giving everything to the owner",
         "as_superuser": "run the code in the backup with the rights of a superuser",
         "with_settings": "apply all settings to a new database, also of a backup of unknown origin",
-        "leave_out": "omit this constraint, index, trigger or REFRESH (repeatable)",
+        "leave_out": "omit this constraint, index, trigger, or what leads outside (repeatable)",
         "leave_behind": "continue without settings and grants that this role cannot apply",
         "masked": "mask the data by the rules of the backup's environment before it is swapped in",
     },
@@ -70,6 +71,7 @@ def backup(
 def restore(
     c,
     backup=None,
+    part="",
     env=None,
     jobs=None,
     no_owner=False,
@@ -104,11 +106,14 @@ def restore(
         )
         permit = r.replacing(confirm=confirm, insists=options.insists)
         backups = r.project.folder("backups")
-        chosen = Finder(backups, r.target, r.landed).find(backup, "newest")
+        chosen = Finder(backups, r.target, r.landed).find_any(backup, "newest", part=part)
         options = replace(options, doubt=doubt(chosen, backups, r.project.root))
         if masked:
+            from pgtasks.backup.foreign.dump import refuse_masks
             from pgtasks.copy import arrive
             from pgtasks.copy.mask.settings import of_backup
+
+            refuse_masks(chosen)
 
             files = arrive.found(r.project.folder("sql") / "arrive", r.project.root)
             rules = of_backup(r.project, chosen.manifest.environment)

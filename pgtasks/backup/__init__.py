@@ -14,5 +14,6 @@ prune/    drop the backups that no rule keeps, keep others by hand
 format/   the files of a backup: manifest, checksums, README
 store/    stores of backups: this machine, the database host
 dump/     the dump, and the files beside it
+foreign/  the dumps of somebody else: recognized, read to their end
 restore/  restore a backup: build it beside the target, prove it, swap it in
 """

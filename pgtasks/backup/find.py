@@ -9,6 +9,8 @@ from typing import Literal
 
 from pgtasks import report
 from pgtasks.backup import views
+from pgtasks.backup.foreign import dump as dumps
+from pgtasks.backup.foreign import form
 from pgtasks.backup.listing import BackupList, StorePart
 from pgtasks.backup.store import choice, remote
 from pgtasks.backup.store.base import Backup, Store, UnreadableManifest, newest_first
@@ -48,6 +50,18 @@ class Finder:
                 "its backups are on this machine only"
             )
         return store
+
+    def find_any(self, which: str | None, look: Look = "nearest", *, part: str = "") -> Backup:
+        """Return the backup that a user names, as `find` does, or the dump of somebody else.
+
+        `part` is a database of a dump of pg_dumpall; raises Refused if it is given for a backup.
+        """
+        dump = form.found(which)
+        if dump is not None:
+            return dumps.of(dump, part=part)
+        if part:
+            raise Refused(f"--part {part!r} is for a dump of pg_dumpall, this is none")
+        return self.find(which, look)
 
     def find(self, which: str | None, look: Look = "nearest") -> Backup:
         """Return the backup that a user names: latest (or None), ask, a path or an ID.

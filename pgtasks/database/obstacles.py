@@ -131,7 +131,8 @@ def of_server(conn: Connection, change: Change) -> Iterator[str]:
 def extensions(conn: Connection, versions: Mapping[str, str]) -> Iterator[str]:
     """Yield the extensions that are not available on the server; `versions` is by name."""
     for name in sorted(connection.rows(conn, _EXTENSIONS, (list(versions),), into=str)):
-        yield f"extension {name!r} (version {versions[name]}) is not available on this server"
+        version = f" (version {versions[name]})" if versions[name] else ""
+        yield f"extension {name!r}{version} is not available on this server"
 
 
 def template(target: Target) -> Iterator[str]:

@@ -8,7 +8,9 @@ preflight  find obstacles by reading
 trying     find obstacles by trying, in a transaction rolled back
 build      create, load and prove the side database
 load       run pg_restore and gather statistics
+script     run a dump in SQL, one statement at a time
 prove      compare rows and schema with the backup
+counted    compare the number of rows with the dump of somebody else
 perform    run all steps in order
 masked     mask the restored database
 outcome    the result

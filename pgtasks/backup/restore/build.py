@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 from pgtasks import report
-from pgtasks.backup.restore import load, prove, trying
+from pgtasks.backup.restore import counted, load, prove, script, trying
 from pgtasks.backup.restore.plan import RestorePlan
 from pgtasks.backup.restore.prove import Proven
 from pgtasks.backup.store import remote, transfer
@@ -73,17 +73,21 @@ def _filled(plan: RestorePlan, lock: Lock, host: Host, console: Console) -> Prov
     before = intact.look(conn, plan.side)
     began = time.monotonic()
     with _logged_in(plan, conn, say) as entered:
-        _load(entered, host, conn, console)
+        said = _load(entered, host, conn, console)
     say(f"loaded in {report.duration(time.monotonic() - began)}")
     began = time.monotonic()
     with _logged_in(plan, conn, say, reads_all=_has_forced_policies(plan)) as entered:
         archive = restored_entries(plan)
         with console.progress("prove") as progress:
-            proven = prove.prove(
-                entered, host, archive, lambda: _anew(plan, lock, host), progress=progress
-            )
-    say(f"proven in {report.duration(time.monotonic() - began)}: {proven.sentence()}")
-    for line in proven.unproven:
+            if plan.foreign:
+                proven = counted.prove(entered, plan.foreign, said, progress=progress)
+            else:
+                proven = prove.prove(
+                    entered, host, archive, lambda: _anew(plan, lock, host), progress=progress
+                )
+    verb = "counted" if plan.foreign else "proven"
+    say(f"{verb} in {report.duration(time.monotonic() - began)}: {proven.sentence()}")
+    for line in () if plan.foreign else proven.unproven:  # the result says them
         say(f"  not proven: {line}")
     for each in proven.accepted:
         say(f"  accepted: {each}")
@@ -95,7 +99,12 @@ def _filled(plan: RestorePlan, lock: Lock, host: Host, console: Console) -> Prov
     return proven
 
 
-def _load(plan: RestorePlan, host: Host, conn: Connection, console: Console) -> None:
+def _load(plan: RestorePlan, host: Host, conn: Connection, console: Console) -> Sequence[str]:
+    """Load the side database, and return what a dump in SQL had that was left out."""
+    if plan.script:
+        said = script.run(plan, plan.script, host, conn, console)
+        load.analyze(plan, host)
+        return said
     try:
         load.run_restore(plan, host, conn, console)
     except load.Deadlocked as exc:
@@ -105,6 +114,7 @@ def _load(plan: RestorePlan, host: Host, conn: Connection, console: Console) -> 
         drop.drop(conn, plan.target, plan.side)
         _prepare(plan, conn, console.say)
         load.run_restore(replace(plan, jobs=1), host, conn, console)
+    return ()
 
 
 def _has_forced_policies(plan: RestorePlan) -> bool:
@@ -171,7 +181,7 @@ def mark(plan: RestorePlan) -> Stamp:
         plan.target.database,
         plan.system,
         origin=plan.origin,
-        taken=plan.backup.manifest.snapshot_time,
+        taken="" if plan.foreign else plan.backup.manifest.snapshot_time,
         lacks="\n".join(plan.left.names),
         role="new",
         run=plan.run,

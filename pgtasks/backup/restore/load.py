@@ -7,13 +7,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 
+from pgtasks import report
+from pgtasks.backup.foreign.dump import FLOOR
 from pgtasks.backup.restore.plan import (
     RestorePlan,
     analyze_argv,
     load_command,
     restore_argv,
 )
-from pgtasks.database import leaving
+from pgtasks.database import leaving, obstacles
 from pgtasks.database.rights import Rights
 from pgtasks.errors import Failed, NotProven, PgtasksError, Unreachable
 from pgtasks.host import pipeline, tools
@@ -77,6 +79,13 @@ def run_restore(plan: RestorePlan, host: Host, conn: Connection, console: Consol
         pipeline.run(host, [load_command(plan, analyze_argv(plan), env)])
 
 
+def analyze(plan: RestorePlan, host: Host) -> None:
+    """Gather the side database's statistics."""
+    with host.passfile(plan.loading) as passfile:
+        env = tools.environment(host.view(plan.loading), passfile)
+        pipeline.run(host, [load_command(plan, analyze_argv(plan), env)])
+
+
 def load_schema(plan: RestorePlan, host: Host) -> None:
     """Run pg_restore into the side database for the schema alone."""
     with host.passfile(plan.loading) as passfile:
@@ -113,12 +122,23 @@ def _watch(
         boundary("restore.loading")
         while not running.wait(_POLL):
             looks += 1
+            if looks % _LOOKS_PER_SIZE == 0:
+                refuse_full(plan, conn, host)
             if looks % _LOOKS_PER_SIZE == 0 and progress.due:
                 progress.update(_size(conn, plan.side))
         try:
             running.check()
         except Failed as exc:
             raise classified(exc, plan.archive, plan.rights) from None
+
+
+def refuse_full(plan: RestorePlan, conn: Connection, host: Host) -> None:
+    """Raise Failed before the disk of the server is full, if its free space is known."""
+    free = obstacles.free_bytes(conn, plan.target, host) if plan.foreign else None
+    if free is not None and free < FLOOR:
+        raise Failed(
+            f"the server's disk has {report.size(free)} left, so the load was ended: make room"
+        )
 
 
 def _size(conn: Connection, name: str) -> int:

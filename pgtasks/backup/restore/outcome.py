@@ -33,6 +33,9 @@ class Restored:
         plan = self.plan
         swapped = f"{self.proven.sentence()}, swapped in {report.duration(self.swapped.seconds)}"
         lines = [f"restored {plan.target.database!r} from {plan.origin}: {swapped}"]
+        if plan.foreign:
+            lines += [f"not proven: {line}" for line in self.proven.unproven]
+            lines += [f"not applied: {line}" for line in self.proven.omitted]
         if self.masked:
             lines += [f"masked {line}; {_REACHED}" for line in self.masked.lines]
         lines += [
@@ -53,14 +56,16 @@ class Restored:
     def as_json(self) -> dict[str, Any]:
         """Return the outcome as plain data."""
         arrived = self.masked.arrived if self.masked else None
+        counted = self.proven.counted
         return {
             **self.plan.as_json(),
-            "tables": self.plan.backup.manifest.tables,
-            "rows_restored": self.plan.backup.manifest.rows,
+            "tables": counted.tables if counted else self.plan.backup.manifest.tables,
+            "rows_restored": counted.rows if counted else self.plan.backup.manifest.rows,
             "proven": self.proven.comparison is not None,
             "sentence": self.proven.sentence(),
             "unproven": list(self.proven.unproven),
             "accepted": [str(each) for each in self.proven.accepted],
+            "not_applied": list(self.proven.omitted),
             "owner": self.plan.facts.owner,
             "system": self.plan.system,
             "kept": self.swapped.kept,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 from pgtasks import report
 from pgtasks.backup import verify
+from pgtasks.backup.foreign.dump import Dump, readied
 from pgtasks.backup.restore import masked, prove
 from pgtasks.backup.restore.build import build, clear, mark, restored_entries
 from pgtasks.backup.restore.masked import Masked
@@ -17,7 +19,7 @@ from pgtasks.backup.restore.plan import RestorePlan
 from pgtasks.backup.restore.prove import Proven
 from pgtasks.backup.restore.survey import make_plan
 from pgtasks.backup.store.base import Backup, reading
-from pgtasks.database import attached, drop, forget, intact, recover, swap
+from pgtasks.database import attached, drop, forget, intact, obstacles, recover, swap
 from pgtasks.database.swap import Swapped
 from pgtasks.host.base import Host
 from pgtasks.report import Console
@@ -41,7 +43,37 @@ def restore(
     `agreed` is called between the plan and the first write. Raises NotProven if the backup is
     damaged or the result differs from it; the target is then unchanged.
     """
+    with _readied(lock, host, backup, console) as ready:
+        return _restored(lock, host, ready, options, console=console, agreed=agreed)
+
+
+@contextmanager
+def _readied(lock: Lock, host: Host, backup: Backup, console: Console) -> Iterator[Backup]:
+    """Provide a backup for the length of a block; the dump of somebody else is read first."""
+    if not isinstance(backup, Dump):
+        yield backup
+        return
+    conn, target = lock.connection, lock.target
+    free = obstacles.free_bytes(conn, target, host)
     began = time.monotonic()
+    with readied(backup, target, conn, host, free, console) as dump:
+        size = report.size(dump.held.bytes)
+        console.say(f"read: {size} of SQL in {report.duration(time.monotonic() - began)}")
+        yield dump
+
+
+def _restored(
+    lock: Lock,
+    host: Host,
+    backup: Backup,
+    options: RestoreOptions,
+    *,
+    console: Console,
+    agreed: Callable[[RestorePlan], bool],
+) -> Restored | RestorePlan:
+    began = time.monotonic()
+    if isinstance(backup, Dump) and backup.form.kind == "tar":
+        options = replace(options, jobs=1)  # pg_restore reads a tar with one only
     beside = recover.look(lock.connection, lock.target)
     with reading(backup):
         archive = checked(lock, host, backup, options, console)
@@ -49,7 +81,7 @@ def restore(
     if options.masks is not None:
         masked.refuse(options.masks, plan.target)
         plan = replace(plan, notes=(*plan.notes, *masked.notes(options)))
-    elif backup.manifest.environment != plan.target.environment and not plan.target.protected:
+    elif _comes_unmasked(backup, plan):
         plan = replace(plan, notes=(*plan.notes, masked.AS_IT_IS))
     if not agreed(plan):
         return _with_untried(plan)
@@ -65,6 +97,12 @@ def restore(
     return Restored(plan, proven, swapped, trimmed, disabled, time.monotonic() - began, made)
 
 
+def _comes_unmasked(backup: Backup, plan: RestorePlan) -> bool:
+    """Return whether rules of another environment could mask it."""
+    own = backup.manifest.environment == plan.target.environment
+    return not (own or plan.target.protected or isinstance(backup, Dump))
+
+
 def checked(
     lock: Lock, host: Host, backup: Backup, options: RestoreOptions, console: Console
 ) -> list[Entry]:
@@ -76,7 +114,8 @@ def checked(
     needed = options.jobs + 3
     place = lock.target.at(lock.target.maintenance)
     room.check(lock.connection, place, "the restore", within=0, besides=needed, jobs=options.jobs)
-    if backup.host == host:  # else every byte is checked during the transfer
+    # else every byte is checked during the transfer, or was read before
+    if backup.host == host and not isinstance(backup, Dump):
         _verify(host, backup, options, console)
     return prove.archived(backup, options.accept)
 

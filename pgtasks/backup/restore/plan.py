@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from pgtasks import report
+from pgtasks.backup.foreign.dump import Dump
+from pgtasks.backup.foreign.examine import named
 from pgtasks.backup.store.base import Backup
 from pgtasks.database.leaving import NOTHING, LeftOut
 from pgtasks.database.properties import DatabaseProperties, Setting
@@ -81,11 +83,22 @@ class RestorePlan:
     left: LeftOut = NOTHING
     replaced: Replaced | None = None
     no_tablespaces: bool = False
+    extensions: Mapping[str, str] = field(default_factory=dict)
     archive: Sequence[Entry] = field(default=(), repr=False)
 
     def at_hand(self, host: Host) -> bool:
-        """Return whether the backup is on the host of pg_restore."""
-        return self.backup.host == host
+        """Return whether the backup is on the host of pg_restore, or needs no pg_restore."""
+        return self.backup.host == host or self.script is not None
+
+    @property
+    def foreign(self) -> Dump | None:
+        """Return the dump of somebody else, if it is none of ours that is restored."""
+        return self.backup if isinstance(self.backup, Dump) else None
+
+    @property
+    def script(self) -> Dump | None:
+        """Return the dump in SQL, whose statements are run one by one."""
+        return self.foreign if self.foreign and self.foreign.plain else None
 
     @property
     def side(self) -> str:
@@ -105,18 +118,15 @@ class RestorePlan:
     @property
     def origin(self) -> str:
         """Return the origin of the content for the stamp."""
+        if self.foreign:
+            return self.foreign.origin
         manifest = self.backup.manifest
         return f"{manifest.environment}/{manifest.database}@{manifest.id}"
 
     def lines(self) -> list[str]:
         """Return the plan for a person."""
-        manifest = self.backup.manifest
-        rows = "rows not counted" if manifest.rows is None else report.plural(manifest.rows, "row")
-        content = f"{report.plural(manifest.tables, 'table')}, {rows}"
         lines = [
-            f"backup   {manifest.id} of {manifest.environment}/{manifest.database},"
-            f" taken {manifest.snapshot_time}, {content}",
-            f"tools    pg_restore {self.tools}, {self.jobs} jobs",
+            *self._source_lines(),
             f"build    {self.side!r}, owner {self.facts.owner!r}",
             self._replaced(),
             *(self.replaced.lines() if self.replaced else ()),
@@ -124,6 +134,22 @@ class RestorePlan:
         notes = [f"note     {note}" for note in self.notes]
         left = [f"without  {name}" for name in self.left.names]
         return [*lines, *left, *self._setting_lines(), *notes, *self._loss_lines()]
+
+    def _source_lines(self) -> list[str]:
+        manifest = self.backup.manifest
+        pg_restore = f"tools    pg_restore {self.tools}, {report.plural(self.jobs, 'job')}"
+        if self.script:
+            number = report.plural(self.script.held.statements, "statement")
+            return [*self.script.facts(), f"run      {number}, one by one"]
+        if self.foreign:
+            return [*self.foreign.facts(), pg_restore]
+        rows = "rows not counted" if manifest.rows is None else report.plural(manifest.rows, "row")
+        content = f"{report.plural(manifest.tables, 'table')}, {rows}"
+        return [
+            f"backup   {manifest.id} of {manifest.environment}/{manifest.database},"
+            f" taken {manifest.snapshot_time}, {content}",
+            f"tools    pg_restore {self.tools}, {self.jobs} jobs",
+        ]
 
     def _setting_lines(self) -> list[str]:
         """Return the settings that a new database gets or does not get from the backup."""
@@ -163,7 +189,7 @@ class RestorePlan:
     def as_json(self) -> dict[str, Any]:
         """Return the plan as plain data."""
         return {
-            "backup": self.backup.id,
+            "backup": self.foreign.folder if self.foreign else self.backup.id,
             "origin": self.origin,
             "tools": str(self.tools),
             "jobs": self.jobs,
@@ -191,12 +217,19 @@ def _setting(setting: Setting) -> str:
 
 def losses(conn: Connection, backup: Backup) -> tuple[Loss, ...]:
     """Compare the rows of the target with those of the backup; `conn` is in the target."""
-    proof = backup.proof()
-    if proof is None:
+    foreign = isinstance(backup, Dump)
+    if isinstance(backup, Dump):
+        if not backup.counted:
+            return ()
+        saved = {named(table): rows for table, rows in backup.held.rows.items()}
+        unproven = {f"table {named(table)}" for table in backup.held.inserted}
+    elif proof := backup.proof():
+        saved = {str(table): table.rows for table in proof.tables}
+        unproven = {item.object for item in proof.unproven if item.reason != LEFT_OUT}
+    else:
         return ()
-    saved = {str(table): table.rows for table in proof.tables}
+    beside = {table.removeprefix("table ") for table in unproven} if foreign else set()
     now = _rows_now(conn)
-    unproven = {item.object for item in proof.unproven if item.reason != LEFT_OUT}
     return tuple(
         Loss(
             name,
@@ -205,7 +238,7 @@ def losses(conn: Connection, backup: Backup) -> tuple[Loss, ...]:
             estimated=name in now and now[name][1],
             unproven=name not in saved and f"table {name}" in unproven,
         )
-        for name in sorted({*saved, *now})
+        for name in sorted({*saved, *now, *beside})
     )
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 
+from pgtasks.backup.foreign.dump import Dump
 from pgtasks.backup.restore.plan import RestorePlan
 from pgtasks.database import obstacles
 from pgtasks.database.obstacles import Change
@@ -29,11 +31,11 @@ def _obstacles(
     if not as_superuser:
         yield from _demanded(plan)
     yield from _roles(conn, plan)
+    yield from _outside(plan)
     yield from obstacles.of_server(conn, _change(plan, free))
 
 
 def _change(plan: RestorePlan, free: int | None) -> Change:
-    proof = plan.backup.proof()
     return Change(
         plan.target,
         plan.facts,
@@ -41,7 +43,7 @@ def _change(plan: RestorePlan, free: int | None) -> Change:
         free,
         plan.replaces,
         plan.leave_behind,
-        proof.extensions if proof else {},
+        plan.extensions,
     )
 
 
@@ -55,8 +57,9 @@ def _roles(conn: Connection, plan: RestorePlan) -> Iterator[str]:
     if plan.no_owner and _absent(conn, plan.facts.owner):
         yield f"role {plan.facts.owner!r} does not exist here"
     for role in plan.rights.absent:
+        how = "" if isinstance(plan.backup, Dump) else " (globals.sql in the backup says how)"
         yield (
-            f"role {role!r} does not exist here: create it (globals.sql in the backup says how), "
+            f"role {role!r} does not exist here: create it{how}, "
             "or leave owners and grants out with --no-owner"
         )
     for owner in plan.rights.not_mine:
@@ -64,6 +67,16 @@ def _roles(conn: Connection, plan: RestorePlan) -> Iterator[str]:
             f"role {owner!r} owns objects in the backup and this role is no member of it: "
             "grant membership, or leave owners and grants out with --no-owner"
         )
+
+
+def _outside(plan: RestorePlan) -> Iterator[str]:
+    """Yield what a dump holds that reaches out of its database, with the flag that omits it."""
+    if not isinstance(plan.backup, Dump):
+        return
+    for name, line in plan.backup.held.outside.items():
+        if name not in plan.left.names:
+            flag = f"--leave-out {shlex.quote(name)}"
+            yield f"{name} (line {line}) reaches out of the database, {flag} restores without it"
 
 
 def _absent(conn: Connection, role: str) -> bool:

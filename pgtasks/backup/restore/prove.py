@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
+from pgtasks.backup.foreign.dump import Dump
 from pgtasks.backup.restore.plan import RestorePlan
 from pgtasks.backup.store.base import Backup
 from pgtasks.errors import Failed
@@ -34,13 +35,38 @@ class Proven:
     unproven: tuple[str, ...] = ()
     accepted: tuple[Difference, ...] = ()
     unused: tuple[str, ...] = ()
+    counted: Counted | None = None  # of the dump of somebody else
+    omitted: tuple[str, ...] = ()  # of that dump, without being asked for
 
     def sentence(self) -> str:
         """Return the line for a person: `17 of 17 tables identical, 812,004 rows`."""
+        also = f", {plural(len(self.accepted), 'difference')} accepted" if self.accepted else ""
+        if self.counted:
+            return f"{self.counted}{also}"
         if self.comparison is None:
             return "not proven: the backup was taken without a proof"
-        also = f", {plural(len(self.accepted), 'difference')} accepted" if self.accepted else ""
         return f"{self.comparison}{also}"
+
+
+@dataclass(frozen=True)
+class Counted:
+    """The rows that were restored from the dump of somebody else.
+
+    Those of `compared` tables are as many as the dump has.
+    """
+
+    tables: int
+    rows: int
+    compared: int
+
+    def __str__(self) -> str:
+        content = f"{plural(self.tables, 'table')}, {plural(self.rows, 'row')}"
+        if self.compared == self.tables and self.tables:
+            return f"{content}, as many as the dump has"
+        if not self.compared:
+            return content
+        same = f"{self.compared} of {self.tables}"
+        return f"{content}, in {same} tables as many as the dump has"
 
 
 def archived(backup: Backup, accept: Sequence[str]) -> list[Entry]:
@@ -48,6 +74,8 @@ def archived(backup: Backup, accept: Sequence[str]) -> list[Entry]:
 
     This compares the archive with the entries in the proof, before any of it runs.
     """
+    if isinstance(backup, Dump):
+        return list(backup.archive)
     contents = pg_dump.contents(backup.host, backup.manifest.layout, backup.dump)
     accepted(
         _altered(backup.proof(), contents),

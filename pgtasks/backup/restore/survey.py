@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 from pgtasks import report
+from pgtasks.backup.foreign.dump import Dump
 from pgtasks.backup.format.manifest import Manifest
 from pgtasks.backup.restore import preflight, trying
 from pgtasks.backup.restore.options import RestoreOptions
 from pgtasks.backup.restore.plan import RestorePlan, losses
 from pgtasks.backup.store.base import Backup
 from pgtasks.database import demands, leaving, obstacles, properties, replaced, side
+from pgtasks.database.leaving import LeftOut
 from pgtasks.database.properties import DatabaseProperties, Setting
 from pgtasks.database.recover import Leftovers
 from pgtasks.database.rights import LoadRequest, Rights, decide
@@ -60,11 +62,10 @@ def _draft(
 ) -> tuple[RestorePlan, Sequence[str]]:
     """Return the plan without notes and losses, and remarks on tablespaces."""
     target, conn = lock.target, lock.connection
-    toolset, reader = _tools(conn, target, host, backup.manifest)
+    toolset, reader = _tools(conn, target, host, backup)
     standing = not beside.missing  # an invalid database still has its properties
     request = _request(conn, target, backup, options, archive, replaces=standing)
-    proof = backup.proof()
-    extensions = proof.extensions if proof else ()
+    extensions = extensions_of(backup)
     rights = decide(
         conn,
         request,
@@ -93,19 +94,42 @@ def _draft(
         accept=options.accept,
         doubt=options.doubt,
         withheld=withheld,
-        left=leaving.left(archive, options.leave_out, leaving.naming(archive, absent)),
+        left=_left(backup, archive, options.leave_out, leaving.naming(archive, absent)),
         archive=archive,
         replaced=replaced.look(conn, target.database) if standing and not beside.invalid else None,
         no_tablespaces=bool(spaces),
+        extensions=extensions,
     )
     return plan, [*_not_here(spaces), *home]
 
 
+def extensions_of(backup: Backup) -> dict[str, str]:
+    """Return the versions of the extensions of a backup by name, empty for those of a dump."""
+    if isinstance(backup, Dump):
+        return dict.fromkeys(backup.held.extensions, "")
+    proof = backup.proof()
+    return dict(proof.extensions) if proof else {}
+
+
+def _left(
+    backup: Backup, archive: Archive, wanted: Sequence[str], unusable: Collection[int]
+) -> LeftOut:
+    """Return what is left out, also what reaches out of the database of a dump."""
+    outside = backup.held.outside if isinstance(backup, Dump) else {}
+    named = tuple(name for name in outside if name in wanted)
+    others = [name for name in wanted if name not in outside]
+    left = leaving.left(archive, others, unusable)
+    return replace(left, names=(*named, *left.names))
+
+
 def _tools(
-    conn: Connection, target: Target, host: Host, manifest: Manifest
+    conn: Connection, target: Target, host: Host, backup: Backup
 ) -> tuple[Toolset, Toolset | None]:
     """Return the tools of the load, and those that describe the side database."""
     toolsets, major = tools.available(host, target), conn.server_version // 10000
+    manifest: Manifest = backup.manifest
+    if isinstance(backup, Dump) and backup.plain:  # only statistics need a tool
+        return tools.for_psql(toolsets, major, target), None
     dumper, compression = manifest.dump_tool[0], manifest.compression.partition(":")[0]
     return (
         tools.for_restore(toolsets, major, dumper, compression, target),
@@ -134,7 +158,7 @@ def _request(
             *(role for _, roles in leaving.of_roles(archive) for role in roles),
         ),
         # pg_shdepend does not list objects of the first superuser, the archive does
-        owners=tuple(sorted({entry.owner for entry in archive if leaving.is_own(entry.owner)})),
+        owners=tuple(sorted(filter(leaving.is_own, _owners(backup, archive)))),
         own=options.known and home,
         elsewhere=made.environment != target.environment and not target.protected,
         no_owner=options.no_owner,
@@ -142,6 +166,11 @@ def _request(
         as_superuser=options.as_superuser,
         doubt=options.doubt,
     )
+
+
+def _owners(backup: Backup, archive: Archive) -> set[str]:
+    named = backup.held.owners if isinstance(backup, Dump) else ()
+    return {*named, *(entry.owner for entry in archive)}
 
 
 def _facts(
@@ -184,14 +213,19 @@ def _placed(
 
 def _notes(conn: Connection, plan: RestorePlan, free: int | None, host: Host) -> list[str]:
     notes = []
+    dump = plan.backup if isinstance(plan.backup, Dump) else None
     if not plan.at_hand(host):
         notes.append(f"{report.size(plan.backup.manifest.size)} go to {host.name} first")
     if plan.doubt:
+        look = dump.look if dump else f"pg_restore -f - {shlex.quote(str(plan.dump))} | less"
         notes.append(
-            f"{plan.doubt}: restoring it runs what its maker wrote (to look first: pg_restore -f -"
-            f" {shlex.quote(str(plan.dump))} | less)"
+            f"{plan.doubt}: restoring it runs what its maker wrote (to look first: {look})"
         )
     notes += plan.rights.lines()
+    if free is None:
+        notes.append("the free space of the server's disk cannot be known from here")
+    if dump:
+        return [*notes, *_notes_of_dump(dump, conn.server_version // 10000)]
     saved, now = plan.backup.database(), plan.facts
     manifest = plan.backup.manifest
     if manifest.environment != plan.target.environment:
@@ -203,13 +237,22 @@ def _notes(conn: Connection, plan: RestorePlan, free: int | None, host: Host) ->
     here = conn.server_version // 10000
     if manifest.major != here:
         notes.append(f"the backup is of PostgreSQL {manifest.major}, this is {here}")
-    if free is None:
-        notes.append("the free space of the server's disk cannot be known from here")
     if manifest.schema_only:
         notes.append("the backup has the schema only, no rows")
     if manifest.excluded_data:
         notes.append(f"the backup has no rows of {', '.join(manifest.excluded_data)}")
     return notes
+
+
+def _notes_of_dump(dump: Dump, major: int) -> Iterator[str]:
+    held = dump.held
+    if held.server[0] not in (0, major):
+        yield f"the dump is of PostgreSQL {held.server[0]}, this is {major}"
+    for name in held.ignored:
+        yield f"without {name}: the database keeps its own properties, no restore applies a dump's"
+    for line in dump.unproven():
+        if line.startswith("that the file"):
+            yield f"not proven will be {line}"
 
 
 def _not_here(spaces: Sequence[str]) -> Iterator[str]:

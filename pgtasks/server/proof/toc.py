@@ -18,10 +18,12 @@ from pgtasks.server.quoting import from_bytes
 
 LIMIT = 512 << 20  # largest table of contents, in bytes
 _PIECE = 1 << 20
-_OLDEST, _NEWEST = (1, 14), (1, 16)  # those of pg_dump 12 and of pg_dump 17 and 18
+_OLDEST, _NEWEST = (1, 12), (1, 16)  # those of pg_dump 9.0 and of pg_dump 17 and 18
 POST_DATA = 4  # the section after the rows
 _CUSTOM, _TAR = 1, 3  # toc.dat of the directory format calls itself tar
 _MOST_DEPENDENCIES = 1 << 20
+_COMPRESSIONS = ("none", "gzip", "lz4", "zstd")  # by number, since 1.15
+_MAJOR = re.compile(r"([0-9]{1,4})(?:\.([0-9]{1,4}))?")
 _OID = re.compile(r"[0-9]{1,10}")
 
 
@@ -36,7 +38,7 @@ class Entry:
     `oid` is the OID of the object, `definition` the SQL that creates it, `copy` the COPY statement
     of TABLE DATA, `rest` the other fields that pg_restore uses (tablespace, access method, kind of
     relation, section, whether there is data). `number` is its number in the archive, `needs` the
-    numbers of the entries it depends on.
+    numbers of the entries it depends on, `file` the file of its data in a folder or a tar.
     """
 
     desc: str
@@ -50,6 +52,7 @@ class Entry:
     number: int = 0
     section: int = 0
     needs: frozenset[int] = frozenset()
+    file: str = ""
 
     @property
     def digest(self) -> str:
@@ -60,6 +63,23 @@ class Entry:
             digest.update(b"%d:" % len(part))
             digest.update(part)
         return digest.hexdigest()[:32]
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What an archive says about itself; `server` and `dumper` are versions, (0, 0) if unknown."""
+
+    database: str
+    server: tuple[int, int]
+    dumper: tuple[int, int]
+    compression: str
+
+
+def described(source: IO[bytes], *, limit: int = LIMIT) -> tuple[Head, list[Entry]]:
+    """Read what an archive says about itself, and its table of contents, as `read` does."""
+    reader = _Reader(source, limit)
+    entries = reader.entries()
+    return reader.head, entries
 
 
 def read(source: IO[bytes], *, limit: int = LIMIT) -> list[Entry]:
@@ -76,6 +96,7 @@ class _Reader:
         self._source, self._left = source, limit
         self._integer_bytes = self._offset_bytes = 0
         self._format, self._version = 0, (0, 0)
+        self.head = Head("", (0, 0), (0, 0), "none")
 
     def entries(self) -> list[Entry]:
         self._head()
@@ -99,13 +120,14 @@ class _Reader:
         if self._format not in (_CUSTOM, _TAR):
             raise Failed(f"an archive of kind {self._format}, expected custom or directory")
         if self._version >= (1, 15):
-            self._bytes(1)  # the compression's algorithm
+            number = self._bytes(1)[0]
+            compression = _COMPRESSIONS[number] if number < len(_COMPRESSIONS) else str(number)
         else:
-            self._integer()
+            compression = "gzip" if self._integer() else "none"
         for _ in range(7):  # when it was made
             self._integer()
-        for _ in range(3):  # the database, the versions of server and pg_dump
-            self._string()
+        database, server, dumper = (self._text() for _ in range(3))
+        self.head = Head(database, _version(server), _version(dumper), compression)
 
     def _entry(self) -> Entry:
         number = self._integer()
@@ -114,12 +136,8 @@ class _Reader:
         oid, tag, desc = self._text(), self._text(), self._text()
         section, definition = self._integer(), self._string()
         self._string()  # the DROP statement: only pg_restore --clean runs it
-        copy, namespace, tablespace, method = (
-            self._string(),
-            self._text(),
-            self._text(),
-            self._text(),
-        )
+        copy, namespace, tablespace = self._string(), self._text(), self._text()
+        method = self._text() if self._version >= (1, 14) else ""
         relation = self._integer() if self._version >= (1, 16) else 0
         owner = self._text()
         self._string()  # WITH OIDS, of old
@@ -130,10 +148,11 @@ class _Reader:
             needs.add(int(text) if text.isdigit() else 0)
         else:
             raise Failed("not an archive of pg_dump: an entry without end")
+        file = ""
         if self._format == _CUSTOM:
             self._bytes(1 + self._offset_bytes)
         else:
-            self._string()  # the file that holds its data
+            file = self._text()
         return Entry(
             desc=desc,
             namespace=namespace,
@@ -146,6 +165,7 @@ class _Reader:
             number=number,
             section=section,
             needs=frozenset(needs),
+            file=file,
         )
 
     def _integer(self) -> int:
@@ -176,3 +196,9 @@ class _Reader:
         while length and (piece := self._source.read(min(length, _PIECE))):
             length -= len(piece)
             yield piece
+
+
+def _version(text: str) -> tuple[int, int]:
+    """Return the version in `16.14 (Debian 16.14-1)`, (0, 0) for anything else."""
+    found = _MAJOR.match(text)
+    return (int(found[1]), int(found[2] or 0)) if found else (0, 0)

@@ -20,6 +20,7 @@ still in the session and in the transaction that began.
 
 lexer       find commands, ends of statements and rows of COPY as psql does
 commands    the psql commands that a file may use
+statements  split a stream of SQL without psql: the statements, and the rows of COPY
 source      a file or a text, refusing what is not SQL
 program     check the files with their includes, and make copies for psql
 changes     the rows that files changed

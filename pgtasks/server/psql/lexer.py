@@ -60,7 +60,8 @@ class Lexer:
     `inside` names what is open at the end of a line: a quote, a comment; nothing in plain SQL.
     `begun` says that a statement has begun; `copies` counts the sections of rows that follow the
     line; `bare` are the variables used as they are since `taken`, `enders` the statements that end
-    a transaction.
+    a transaction. `ends` are the positions after the statements that end on the last line. With
+    `escapes`, backslashes count in plain strings (standard_conforming_strings is off).
     """
 
     def __init__(self) -> None:
@@ -69,9 +70,11 @@ class Lexer:
         self.copies = 0
         self.opaque = False  # a statement begins with a variable that only psql knows
         self.ambiguous = False  # a string that ends elsewhere if backslashes count in it
+        self.escapes = False
         self.fault = ""
         self.bare: set[str] = set()
         self.enders: list[str] = []
+        self.ends: list[int] = []
         self._tag = b""
         self._comments = self._parens = self._begins = 0
         self._words: list[bytes] = []
@@ -84,6 +87,7 @@ class Lexer:
 
         Raises commands.CommandNotAllowed for a command that cannot be read.
         """
+        self.ends = []
         if self._is_rows(line):
             return [line]
         pieces: list[bytes | Command] = []
@@ -107,6 +111,8 @@ class Lexer:
             else:
                 at = token.end()
                 self._take(token.lastgroup or "", token[0], line)
+                if token.lastgroup == "end" and not self.begun:
+                    self.ends.append(at)
         if begin < len(line):
             pieces.append(line[begin:])
         return pieces
@@ -125,6 +131,7 @@ class Lexer:
         self.begun, self._words, self._last_word = True, [first], b""
         if rows[1]:
             self._ended(line)
+            self.ends.append(len(line))
         return True
 
     def _closed(self, line: bytes, at: int) -> int:
@@ -175,7 +182,8 @@ class Lexer:
         elif kind in ("open", "close"):
             self._parens = max(self._parens + (1 if kind == "open" else -1), 0)
         elif kind in ("quote", "escaped", "name", "dollar"):
-            self.inside = {"quote": QUOTE, "escaped": ESCAPED, "name": NAME}.get(kind, DOLLAR)
+            plain = ESCAPED if self.escapes else QUOTE
+            self.inside = {"quote": plain, "escaped": ESCAPED, "name": NAME}.get(kind, DOLLAR)
             self._tag = text if kind == "dollar" else text[-1:]
         if kind != "word":
             self._last_word = b""

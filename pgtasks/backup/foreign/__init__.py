@@ -1,0 +1,9 @@
+"""Dumps that somebody else made: recognized by content, read to their end, restored as backups are.
+
+form      recognize a dump by its first bytes
+packing   unpack a compressed file as a stream
+reach     tell what a statement of a dump reaches
+examine   read a dump in SQL: what it holds, whether it is cut
+archive   check the members of an archive, and read it with pg_restore
+dump      the dump in the shape of a backup
+"""

@@ -1,0 +1,360 @@
+"""Read a dump in SQL from end to end before anything of it runs: what it holds, whether it is cut.
+
+It is read as a stream. The rows of COPY are counted, not parsed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+from pgtasks.backup.foreign import reach
+from pgtasks.errors import NotProven, PgtasksError, Refused
+from pgtasks.server.proof.toc import POST_DATA, Entry
+from pgtasks.server.psql.statements import (
+    Command,
+    Item,
+    Remark,
+    Rows,
+    Statement,
+    Statements,
+    Stream,
+)
+from pgtasks.server.quoting import qualified
+
+# as pg_dump and pg_dumpall write them
+_BEGIN, _END = b"-- PostgreSQL database dump", b"-- PostgreSQL database dump complete"
+_CLUSTER, _CLUSTER_END = (
+    b"-- PostgreSQL database cluster dump",
+    b"-- PostgreSQL database cluster dump complete",
+)
+_HEADER = re.compile(
+    rb"-- (?:Data for )?Name: (?P<tag>.*); Type: (?P<desc>[^;]*); Schema: (?P<schema>.*);"
+    rb" Owner: (?P<owner>[^;]*)(?:; Tablespace: .*)?"
+)
+_VERSION = re.compile(rb"-- Dumped (from database|by pg_dump) version ([0-9]+)(?:\.([0-9]+))?")
+_PATH = re.compile(
+    rb"SET\s+search_path\s*=\s*(\"(?:[^\"]|\"\")*\"|\w+)|SELECT pg_catalog\.set_config\("
+    rb"'search_path', '([^']*)'",
+    re.IGNORECASE,
+)
+_NAME = rb'(?:"(?:[^"]|"")*"|[A-Za-z_\x80-\xff][\w$\x80-\xff]*)'
+_COPY = re.compile(rb"COPY\s+(?:ONLY\s+)?(%s)\s*(?:\.\s*(%s))?" % (_NAME, _NAME), re.IGNORECASE)
+_TEXT = re.compile(rb"\bFROM\s+stdin\s*(?:WITH\s*)?;\s*\Z", re.IGNORECASE)
+_INSERT = re.compile(rb"INSERT\s+INTO\s+(%s)\s*(?:\.\s*(%s))?" % (_NAME, _NAME), re.IGNORECASE)
+_EXTENSION = re.compile(
+    rb"CREATE\s+EXTENSION\s+(?:IF\s+NOT\s+EXISTS\s+)?(%s)" % _NAME, re.IGNORECASE
+)
+_AFTER_ROWS = frozenset(
+    [
+        "INDEX",
+        "CONSTRAINT",
+        "FK CONSTRAINT",
+        "CHECK CONSTRAINT",
+        "TRIGGER",
+        "RULE",
+        "EVENT TRIGGER",
+        "POLICY",
+        "ROW SECURITY",
+        "MATERIALIZED VIEW DATA",
+        "INDEX ATTACH",
+        "STATISTICS",
+        "PUBLICATION",
+        "PUBLICATION TABLE",
+        "SUBSCRIPTION",
+        "COMMENT ON INDEX",
+    ]
+)
+_DEFINITION = 64 << 10  # bytes that are kept of an object's statements
+_SHOWN = 5
+_TELL = 16 << 20  # bytes between two reports
+
+Table = tuple[str, str]
+Tell = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What a dump in SQL holds.
+
+    `rows` are those of COPY by table, `inserted` the tables written by INSERT, whose rows were not
+    counted, `entries` the objects by the headers of pg_dump; `outside` what reaches out of the
+    database, and `ignored` what no restore applies, by name with the line of the first. `whole`
+    says that the dump has the end that pg_dump writes; it is None for SQL of another kind.
+    """
+
+    bytes: int = 0
+    statements: int = 0
+    rows: Mapping[Table, int] = field(default_factory=dict)
+    inserted: frozenset[Table] = frozenset()
+    entries: tuple[Entry, ...] = ()
+    outside: Mapping[str, int] = field(default_factory=dict)
+    ignored: Mapping[str, int] = field(default_factory=dict)
+    settings: frozenset[str] = frozenset()
+    extensions: tuple[str, ...] = ()
+    owners: tuple[str, ...] = ()
+    roles: tuple[str, ...] = ()
+    databases: tuple[str, ...] = ()
+    cluster: bool = False
+    whole: bool | None = None
+    server: tuple[int, int] = (0, 0)
+    dumper: tuple[int, int] = (0, 0)
+
+    @property
+    def total(self) -> int:
+        """Return the number of rows that were counted."""
+        return sum(self.rows.values())
+
+
+class Limited:
+    """A stream that counts its bytes; `check` is called with their number now and then."""
+
+    def __init__(self, stream: Stream, check: Tell) -> None:
+        self._stream, self._check = stream, check
+        self.bytes = self._told = 0
+        self.over = False  # `check` has ended it
+
+    def read(self, size: int, /) -> bytes:
+        """Return some bytes, nothing at the end."""
+        piece = self._stream.read(size)
+        self.bytes += len(piece)
+        if self.bytes - self._told >= _TELL or not piece:
+            self._told, self.over = self.bytes, True
+            self._check(self.bytes)
+            self.over = False
+        return piece
+
+
+def items(stream: Stream, part: str) -> Iterator[tuple[Item, bool]]:
+    """Yield the items of a dump, and whether each is in the part of one database.
+
+    Without a `part` all are. The \\connect that begins the part is not in it.
+    """
+    inside = not part
+    for item in Statements(stream):
+        if part and isinstance(item, Command) and reach.of_command(item) == "\\connect":
+            inside = reach.connected(item) == part
+            yield item, False
+            continue
+        yield item, inside
+
+
+def examine(stream: Stream, shown: str, *, part: str, check: Tell) -> Examined:
+    """Read a dump, raising Refused or NotProven with the line, and for a dump of pg_dumpall.
+
+    `part` is the database whose part of that is meant.
+    """
+    limited = Limited(stream, check)
+    examining = _Examining(part)
+    try:
+        for item, inside in items(limited, part):
+            examining.take(item, inside=inside)
+    except (Refused, NotProven) as exc:
+        if exc.message.startswith("line "):
+            raise exc.__class__(f"{shown}: {exc.message}") from None
+        raise
+    return examining.result(shown, limited.bytes)
+
+
+class _Examining:
+    def __init__(self, part: str) -> None:
+        self._part = part
+        self._entry: Entry | None = None
+        self._entries: list[Entry] = []
+        self._definition: list[bytes] = []
+        self._schema = "public"
+        self._begun = self._ended = 0
+        self._keys: list[bytes] = []  # of \restrict
+        self._cluster = self._cluster_ended = self._connects = False
+        self._rows: dict[Table, int] = {}
+        self._inserted: set[Table] = set()
+        self._names: dict[str, dict[str, int]] = {"outside": {}, "ignored": {}}
+        self._settings: set[str] = set()
+        self._sets: dict[str, dict[str, None]] = {
+            key: {} for key in ("extensions", "owners", "roles", "databases")
+        }
+        self._versions = {b"from database": (0, 0), b"by pg_dump": (0, 0)}
+        self._statements = self._after_end = self._headers = 0
+
+    def take(self, item: Item, *, inside: bool) -> None:
+        """Note what an item says."""
+        if isinstance(item, Remark):
+            self._remark(item.text, inside=inside)
+        elif isinstance(item, Command):
+            self._command(item, inside=inside)
+        elif isinstance(item, Rows):
+            self._take_rows(item, inside=inside)
+        elif inside:
+            self._statement(item)
+
+    def _remark(self, text: bytes, *, inside: bool) -> None:
+        if text == _CLUSTER:
+            self._cluster = True
+        elif text == _CLUSTER_END:
+            self._cluster_ended = True
+        elif not inside:
+            return
+        elif text == _BEGIN:
+            self._begun += 1
+        elif text == _END:
+            self._ended += 1
+            self._after_end = 0
+        elif header := _HEADER.fullmatch(text):
+            self._flush()
+            self._headers += 1
+            self._entry = _entry(header, self._headers)
+        elif version := _VERSION.match(text):
+            self._versions[version[1]] = (int(version[2]), int(version[3] or 0))
+
+    def _command(self, item: Command, *, inside: bool) -> None:
+        name = reach.of_command(item)
+        if inside and item.arguments and item.name == "restrict":
+            self._keys += item.arguments
+        elif inside and item.arguments and item.name == "unrestrict":
+            self._keys = [key for key in self._keys if key not in item.arguments]
+        if name == "\\connect":
+            self._sets["databases"].setdefault(reach.connected(item))
+        if name and inside:
+            self._names["outside"].setdefault(name, item.line)
+
+    def _take_rows(self, item: Rows, *, inside: bool) -> None:
+        item.drain()
+        if not inside:
+            return
+        self._statements += 1
+        self._after_end += 1
+        table = self._table(_COPY.match(reach.body(item.statement)))
+        if _TEXT.search(item.statement):
+            self._rows[table] = self._rows.get(table, 0) + item.lines
+        else:  # a row of CSV may have several lines
+            self._inserted.add(table)
+        self._flush(item.statement)
+
+    def _statement(self, item: Statement) -> None:
+        self._statements += 1
+        self._after_end += 1
+        if inserted := _INSERT.match(reach.body(item.text)):
+            self._inserted.add(self._table(inserted))
+            return
+        what = reach.of(item.text)
+        if what.outside:
+            self._names["outside"].setdefault(what.outside, item.line)
+        elif what.property:
+            self._names["ignored"].setdefault(what.property, item.line)
+        elif what.owners:
+            owners, others = reach.roles(item.text)
+            self._sets["owners"].update(dict.fromkeys(owners))
+            self._sets["roles"].update(dict.fromkeys(others))
+        elif what.setting:
+            self._settings.add(what.setting)
+        self._look(item.text)
+
+    def _look(self, text: bytes) -> None:
+        begin = reach.body(text)
+        if path := _PATH.match(begin):
+            self._schema = reach.unquoted(path[1] or path[2] or b"") or "public"
+        elif extension := _EXTENSION.match(begin):
+            self._sets["extensions"].setdefault(reach.unquoted(extension[1]))
+        if self._entry and sum(map(len, self._definition)) < _DEFINITION:
+            self._definition.append(begin[:_DEFINITION])
+
+    def _table(self, found: re.Match[bytes] | None) -> Table:
+        if found is None:
+            return (self._schema, "?")
+        if found[2] is None:
+            return (self._schema, reach.unquoted(found[1]))
+        return (reach.unquoted(found[1]), reach.unquoted(found[2]))
+
+    def _flush(self, copy: bytes = b"") -> None:
+        """Complete the object whose header was seen last."""
+        if self._entry is not None and not _is_everywhere(self._entry):
+            definition = b"\n".join(self._definition)
+            self._entries.append(replace(self._entry, definition=definition, copy=copy))
+        self._entry, self._definition = None, []
+
+    def result(self, shown: str, size: int) -> Examined:
+        """Return what was found, raising Refused or NotProven if that cannot be restored."""
+        self._flush()
+        databases = tuple(self._sets["databases"])
+        if self._cluster and not self._part:
+            raise _of_cluster(shown, databases)
+        if self._part and self._part not in databases:
+            raise Refused(f"{shown} has no part of database {self._part!r}: {_known(databases)}")
+        whole = self._whole(shown)
+        if not self._statements:
+            raise Refused(f"{shown} holds no statement, there is nothing to restore")
+        return Examined(
+            bytes=size,
+            statements=self._statements,
+            rows=self._rows,
+            inserted=frozenset(self._inserted - self._rows.keys()),
+            entries=tuple(self._entries),
+            outside=self._names["outside"],
+            ignored=self._names["ignored"],
+            settings=frozenset(self._settings),
+            extensions=tuple(self._sets["extensions"]),
+            owners=tuple(self._sets["owners"]),
+            roles=tuple(self._sets["roles"]),
+            databases=databases,
+            cluster=self._cluster,
+            whole=whole,
+            server=self._versions[b"from database"],
+            dumper=self._versions[b"by pg_dump"],
+        )
+
+    def _whole(self, shown: str) -> bool | None:
+        """Return whether the dump has its end, None if it is not of pg_dump; raises NotProven."""
+        if not self._begun and not self._cluster:
+            return None
+        ended = self._ended >= self._begun and (self._cluster_ended or not self._cluster)
+        if not ended or not self._begun:
+            raise NotProven(
+                f"{shown} is cut: pg_dump ends a dump with the line {_END.decode()!r}, "
+                "and it is not there"
+            )
+        if self._keys:
+            raise NotProven(f"{shown} is cut: the \\unrestrict at the end of the dump is missing")
+        return self._after_end == 0
+
+
+def _entry(header: re.Match[bytes], number: int) -> Entry:
+    tag, desc, schema, owner = (
+        header[key].decode("utf-8", "surrogateescape") for key in ("tag", "desc", "schema", "owner")
+    )
+    return Entry(
+        desc=desc,
+        namespace="" if schema == "-" else schema,
+        tag=tag,
+        owner="" if owner == "-" else owner,
+        rest=("", "", "0", "0", "0"),
+        number=number,
+        section=POST_DATA if desc in _AFTER_ROWS else 0,
+    )
+
+
+def _is_everywhere(entry: Entry) -> bool:
+    """Return whether every database has an object."""
+    return entry.tag == "plpgsql" and "LANGUAGE" in entry.desc
+
+
+def _of_cluster(shown: str, databases: tuple[str, ...]) -> PgtasksError:
+    return Refused(
+        f"{shown} is a dump of a whole server (pg_dumpall): --part NAME restores one database of "
+        f"it, {_known(databases)}"
+    )
+
+
+def _known(databases: tuple[str, ...]) -> str:
+    more = f" and {len(databases) - _SHOWN} more" if len(databases) > _SHOWN else ""
+    return f"there is {', '.join(map(repr, databases[:_SHOWN])) or 'none'}{more}"
+
+
+def is_header(text: bytes) -> bool:
+    """Return whether a remark is the header of an object, as pg_dump writes it."""
+    return _HEADER.fullmatch(text) is not None
+
+
+def named(table: Table) -> str:
+    """Return the name of a table in SQL."""
+    return qualified(*table)

@@ -1,0 +1,89 @@
+"""Recognize a dump that somebody else made by its content, never by its name."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pgtasks.backup.foreign import packing
+from pgtasks.backup.store import choice
+from pgtasks.errors import Refused
+from pgtasks.host import plainfile
+
+Kind = Literal["plain", "custom", "directory", "tar"]
+_LOOK = 4096  # bytes
+_SOUND = 64 << 20  # unpacked bytes of what is not recognized that are read, to find damage
+_CUSTOM, _FORMAT_AT = b"PGDMP", 10
+_TAR_TOC = b"toc.dat\0"
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+_WORDS = rb"--|/\*|\\|SET|CREATE|BEGIN|START|INSERT|COPY|SELECT|DROP|ALTER|DO|GRANT"
+_SQL = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:%s)\b|(?:\xef\xbb\xbf)?\s*(?:--|/\*|\\)" % _WORDS, re.I)
+_ID = re.compile(r"[0-9TZa-f-]+")  # an ID of ours, or the beginning of one
+
+
+@dataclass(frozen=True)
+class Form:
+    """A dump: `kind` is that of pg_dump, `packing` a compression around it, if there is one."""
+
+    path: Path
+    kind: Kind
+    packing: str = ""
+
+    def __str__(self) -> str:
+        words = "SQL" if self.kind == "plain" else f"format {self.kind}"
+        return f"{words}, {self.packing}" if self.packing else words
+
+
+def found(which: str | None) -> Form | None:
+    """Return the dump that `--backup` names, None if it names a backup, or nothing.
+
+    Raises Refused for a file that looks like a dump and cannot be one.
+    """
+    if which is None or choice.kind(which) in ("latest", "ask"):
+        return None
+    path = Path(which).expanduser()
+    if choice.holds_backup(path) or path.name == "manifest.json":
+        return None
+    if choice.kind(which) == "id" and _ID.fullmatch(which):
+        return None
+    return look(path)
+
+
+def look(path: Path) -> Form | None:
+    """Return the form of a dump by its first bytes, None if it is not recognized."""
+    if path.is_dir():
+        return Form(path, "directory") if _head(path, "toc.dat").startswith(_CUSTOM) else None
+    head = _head(path.parent, path.name)
+    packed = packing.of(head)
+    if packed:
+        head = packing.head(path, packed, _LOOK)
+    if head.startswith(_CUSTOM):
+        if head[_FORMAT_AT : _FORMAT_AT + 1] == b"\3" and not packed:
+            raise Refused(
+                f"{str(path)!r} is the table of contents of a dump (format directory): name its "
+                "folder"
+            )
+        return Form(path, "custom", packed)
+    if head.startswith(_TAR_TOC):
+        return Form(path, "tar", packed)
+    if head.startswith(_UTF_16):
+        raise Refused(f"{str(path)!r} is UTF-16 text: convert it (iconv -f UTF-16 -t UTF-8)")
+    named = ".sql" in path.suffixes
+    if head and b"\0" not in head and (named or _SQL.match(head)):
+        return Form(path, "plain", packed)
+    if packed:
+        packing.check(path, packed, _SOUND)
+    return None
+
+
+def _head(folder: Path, name: str) -> bytes:
+    """Return the first bytes of a regular file, nothing if it cannot be read."""
+    import os
+
+    try:
+        with os.fdopen(plainfile.opened(folder, name), "rb") as file:
+            return file.read(_LOOK)
+    except OSError:
+        return b""

@@ -1,0 +1,348 @@
+"""The dumps of anybody: recognized by content, read to their end, restored with an undo."""
+
+from __future__ import annotations
+
+import bz2
+import functools
+import gzip
+import json
+import lzma
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from projects import make_project, put_stamp
+from restores import logins, sides
+from servers import Cluster
+
+Inv = Callable[..., Any]
+
+CONTENT = r"""
+CREATE SCHEMA "odd schema";
+CREATE TYPE mood AS ENUM ('sad', 'ok');
+CREATE TABLE people (id serial PRIMARY KEY, name text NOT NULL UNIQUE, mood mood);
+CREATE TABLE "odd schema"."it's 🐘" (n int REFERENCES people, "t" text CHECK (t <> ''));
+CREATE VIEW happy AS SELECT * FROM people WHERE mood = 'ok';
+CREATE MATERIALIZED VIEW counted AS SELECT count(*) FROM people;
+CREATE TABLE parts (id int, note text) PARTITION BY RANGE (id);
+CREATE TABLE parts_low PARTITION OF parts FOR VALUES FROM (0) TO (100);
+CREATE TABLE blank ();
+CREATE FUNCTION faked() RETURNS text LANGUAGE sql AS $f$
+SELECT '
+--
+-- PostgreSQL database dump complete
+--
+
+\! touch pwned
+'::text $f$;
+CREATE FUNCTION body(n int) RETURNS int LANGUAGE sql BEGIN ATOMIC SELECT n; SELECT 1; END;
+CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+CREATE TRIGGER touch BEFORE UPDATE ON people FOR EACH ROW EXECUTE FUNCTION touch();
+INSERT INTO people (name, mood) SELECT 'name ' || i, 'ok' FROM generate_series(1, 1000) i;
+INSERT INTO "odd schema"."it's 🐘" VALUES (1, E'\\.'), (2, E'\\! touch pwned'), (3, E'a\n\\.\nb'),
+  (4, E'tab\there'), (5, '-- PostgreSQL database dump complete'), (6, E'\r\n'),
+  (7, '$$;'), (8, '''');
+INSERT INTO parts SELECT i, 'x' FROM generate_series(1, 9) i;
+SELECT lo_from_bytea(4711, decode(repeat('deadbeef', 9000), 'hex'));
+COMMENT ON TABLE people IS E'two\nlines; with '' a quote';
+REFRESH MATERIALIZED VIEW counted;
+"""
+ROWS = 1000 + 8 + 9
+
+
+def tool(cluster: Cluster, name: str, *args: str) -> subprocess.CompletedProcess[bytes]:
+    """Run a tool of a cluster's version on it."""
+    place = {"PGHOST": cluster.host, "PGPORT": str(cluster.port), "PGUSER": cluster.superuser}
+    done = subprocess.run(
+        [cluster.bin / name, *args], env={**os.environ, **place}, capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def schema_of(cluster: Cluster, database: str) -> str:
+    """Return what pg_dump prints of a database, without what differs each time."""
+    printed = tool(cluster, "pg_dump", "--no-owner", "--no-acl", database).stdout.decode()
+    return re.sub(r"(?m)^\\(un)?restrict .*$", "", printed)
+
+
+class Shop:
+    """A database with content, one to restore into, and its project."""
+
+    def __init__(self, cluster: Cluster, source: str, owner: str, folder: Path) -> None:
+        self.cluster, self.source, self.owner, self.folder = cluster, source, owner, folder
+        self.name = cluster.create()
+        cluster.execute(f'ALTER DATABASE "{self.name}" OWNER TO {owner}')
+        put_stamp(cluster.target(self.name))
+        self.project = make_project(folder / "shop", cluster.url(self.name))
+
+    def dump(self, *flags: str, name: str = "given") -> Path:
+        """Make a dump of the source with pg_dump."""
+        path = self.folder / name
+        tool(self.cluster, "pg_dump", f"--file={path}", *flags, self.source)
+        return path
+
+    def text(self, content: str | bytes, name: str = "given.sql") -> Path:
+        """Write a file."""
+        path = self.folder / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    @property
+    def whole(self) -> bool:
+        """Whether the restored database is the source's equal."""
+        same = schema_of(self.cluster, self.name) == schema_of(self.cluster, self.source)
+        lo = "SELECT md5(lo_get(4711))"
+        return same and self.cluster.value(lo, self.name) == self.cluster.value(lo, self.source)
+
+    @property
+    def untouched(self) -> bool:
+        """Whether the target is empty as before, and nothing is left beside it."""
+        query = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"
+        tables = self.cluster.value(query, self.name)
+        left = sides(self.cluster, self.name) + logins(self.cluster, self.name)
+        return tables == 0 and not left
+
+
+def made(cluster: Cluster) -> Iterator[str]:
+    source = cluster.create()
+    cluster.execute(CONTENT, source)
+    yield source
+    cluster.drop(source)
+
+
+@pytest.fixture(scope="module")
+def source(cluster: Cluster) -> Iterator[str]:
+    yield from made(cluster)
+
+
+@pytest.fixture(scope="module")
+def source15(cluster15: Cluster) -> Iterator[str]:
+    yield from made(cluster15)
+
+
+@pytest.fixture(scope="module")
+def source18(cluster18: Cluster) -> Iterator[str]:
+    yield from made(cluster18)
+
+
+@pytest.fixture
+def shop(cluster: Cluster, source: str, plain_owner: str, tmp_path: Path) -> Iterator[Shop]:
+    """Return a database of a plain owner, to which a superuser restores."""
+    shop = Shop(cluster, source, plain_owner, tmp_path)
+    yield shop
+    cluster.drop(shop.name)
+
+
+def packed(path: Path, ending: str) -> Path:
+    """Compress a file by the program or the library of an ending."""
+    data = path.read_bytes()
+    library = {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress}
+    if ending in library:
+        content = library[ending](data)
+    else:
+        program = {"zst": "zstd", "lz4": "lz4"}[ending]
+        if shutil.which(program) is None:
+            pytest.skip(f"no program {program}")
+        content = subprocess.run([program, "-c", path], capture_output=True, check=True).stdout
+    found = path.with_name("any name")
+    found.write_bytes(content)
+    return found
+
+
+def plainly_packed(shop: Shop, *, ending: str) -> Path:
+    """Make a compressed plain dump."""
+    return packed(shop.dump(), ending)
+
+
+FORMS: dict[str, Callable[[Shop], Path]] = {
+    "plain": lambda shop: shop.dump(),
+    "inserts": lambda shop: shop.dump("--column-inserts", "--rows-per-insert=7"),
+    "clean": lambda shop: shop.dump("--clean"),
+    "custom": lambda shop: shop.dump("-Fc"),
+    "custom -Z0": lambda shop: shop.dump("-Fc", "-Z0"),
+    "directory": lambda shop: shop.dump("-Fd"),
+    "tar": lambda shop: shop.dump("-Ft"),
+    "custom.gz": lambda shop: packed(shop.dump("-Fc"), "gz"),
+    "tar.xz": lambda shop: packed(shop.dump("-Ft"), "xz"),
+    **{
+        f"plain.{ending}": functools.partial(plainly_packed, ending=ending)
+        for ending in ("gz", "bz2", "xz", "zst", "lz4")
+    },
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_dump_of_any_form_is_restored(form: str, shop: Shop, inv: Inv) -> None:
+    path = FORMS[form](shop)
+    done = inv("db.restore", "--backup", str(path), "--json", cwd=shop.project)
+    assert done.returncode == 0, done.stderr
+    assert shop.whole
+    said = json.loads(done.stdout)
+    assert said["rows_restored"] == ROWS
+    assert not said["proven"]
+    assert any("values of the rows" in line for line in said["unproven"])
+    as_many = form not in ("inserts",)
+    assert ("as many as the dump has" in said["sentence"]) == as_many
+    assert not logins(shop.cluster, shop.name)
+    owner = "SELECT tableowner FROM pg_tables WHERE tablename = 'people'"
+    assert shop.cluster.value(owner, shop.name) == shop.owner
+    undone = inv("db.undo", cwd=shop.project)
+    assert undone.returncode == 0, undone.stderr
+    assert shop.cluster.value("SELECT to_regclass('people')", shop.name) is None
+
+
+@pytest.mark.parametrize("major", [15, 18])
+@pytest.mark.parametrize("flags", [[], ["-Fc"], ["-Fd"], ["-Ft"]], ids=["plain", "c", "d", "t"])
+def test_dumps_of_other_versions_are_restored(
+    major: int, flags: list[str], request: Any, plain_owner: str, tmp_path: Path, inv: Inv
+) -> None:
+    cluster: Cluster = request.getfixturevalue(f"cluster{major}")
+    source: str = request.getfixturevalue(f"source{major}")
+    owner = f"other{os.getpid()}"
+    cluster.execute(f"CREATE ROLE {owner} LOGIN")
+    shop = Shop(cluster, source, owner, tmp_path)
+    try:
+        done = inv("db.restore", "--backup", str(shop.dump(*flags)), cwd=shop.project)
+        assert done.returncode == 0, done.stderr
+        assert shop.whole
+    finally:
+        cluster.drop(shop.name)
+        cluster.execute(f"DROP ROLE {owner}")
+
+
+def test_a_newer_plain_dump_leaves_unknown_settings_out(
+    shop: Shop, cluster18: Cluster, source18: str, inv: Inv
+) -> None:
+    path = shop.folder / "newer.sql"
+    tool(cluster18, "pg_dump", f"--file={path}", source18)
+    assert b"SET transaction_timeout" in path.read_bytes()
+    done = inv("db.restore", "--backup", str(path), cwd=shop.project)
+    assert done.returncode == 0, done.stderr
+    assert "not applied: SET transaction_timeout" in done.stdout
+    assert "of PostgreSQL 18, this is 16" in done.stderr
+
+
+def test_windows_lines_and_a_mark_of_byte_order(shop: Shop, inv: Inv) -> None:
+    text = (
+        b"\xef\xbb\xbf-- PostgreSQL database dump\n\\restrict abc\nSET x.y = 'a';\n"
+        b"CREATE TABLE t (a text);\nCOPY t (a) FROM stdin;\n\\N\nx\n\\.\n\n"
+        b"-- PostgreSQL database dump complete\n\\unrestrict abc\n"
+    )
+    path = shop.text(text.replace(b"\n", b"\r\n"))
+    done = inv("db.restore", "--backup", str(path), cwd=shop.project)
+    assert done.returncode == 0, done.stderr
+    assert "1 table, 2 rows, as many as the dump has" in done.stdout
+    assert shop.cluster.value("SELECT max(a) FROM t", shop.name) == "x"
+
+
+CUTS = {
+    "a plain dump": ([], 0.7),
+    "a plain dump without its end mark": ([], -60),
+    "custom": (["-Fc"], 0.7),
+    "custom within its contents": (["-Fc"], 3000),
+    "tar": (["-Ft"], 0.7),
+}
+
+
+@pytest.mark.parametrize("cut", CUTS)
+def test_a_cut_dump_is_found_before_anything_is_touched(cut: str, shop: Shop, inv: Inv) -> None:
+    flags, where = CUTS[cut]
+    path = shop.dump(*flags)
+    data = path.read_bytes()
+    end = int(len(data) * where) if 0 < where < 1 else int(where)
+    path.write_bytes(data[:end])
+    done = inv("db.restore", "--backup", str(path), cwd=shop.project)
+    assert done.returncode == 5, done.stderr
+    assert "is cut" in done.stderr
+    assert "build " not in done.stderr
+    assert shop.untouched
+
+
+@pytest.mark.parametrize("ending", ["gz", "bz2", "xz", "zst", "lz4"])
+def test_a_cut_or_changed_compressed_file_is_found(ending: str, shop: Shop, inv: Inv) -> None:
+    path = packed(shop.dump(), ending)
+    data = path.read_bytes()
+    changed = bytearray(data)
+    changed[len(data) // 2] ^= 0x10
+    for content in (data[:-3], data[: len(data) // 2], bytes(changed)):
+        path.write_bytes(content)
+        done = inv("db.restore", "--backup", str(path), cwd=shop.project)
+        assert done.returncode == 5, done.stderr
+        assert shop.untouched
+
+
+def test_a_directory_must_have_its_files_and_no_others(shop: Shop, inv: Inv) -> None:
+    whole = shop.dump("-Fd")
+    data = sorted(path.name for path in whole.glob("[0-9]*.dat.gz"))
+
+    def refused(change: Callable[[Path], object], words: str) -> None:
+        broken = shop.folder / "broken"
+        shutil.rmtree(broken, ignore_errors=True)
+        shutil.copytree(whole, broken)
+        change(broken)
+        done = inv("db.restore", "--backup", str(broken), cwd=shop.project)
+        assert done.returncode == 5, done.stderr
+        assert words in done.stderr
+        assert shop.untouched
+
+    refused(lambda path: (path / data[0]).unlink(), f"{data[0].removesuffix('.gz')!r}")
+
+    def linked(path: Path) -> None:
+        (path / data[0]).unlink()
+        (path / data[0]).symlink_to("/etc/passwd")
+
+    refused(linked, "a symbolic link")
+    refused(lambda path: os.mkfifo(path / "pipe"), "a named pipe")
+    refused(lambda path: (path / "more.txt").write_text("x"), "no file of a dump")
+    blobs = next(path.name for path in whole.glob("blobs*.toc*"))
+
+    def led_out(path: Path) -> None:
+        (path / blobs).write_bytes(b"4711 ../../../etc/passwd\n")
+
+    refused(led_out, "no file of a dump")
+
+    def renamed(path: Path) -> None:
+        # of the same length, so that the table of contents stays readable
+        toc = (path / "toc.dat").read_bytes()
+        own = data[0].removesuffix(".gz").encode()
+        other = b"/" * (len(own) - 2) + b"at"
+        assert toc.count(own) == 1
+        (path / "toc.dat").write_bytes(toc.replace(own, other))
+
+    refused(renamed, "which is no file of a dump")
+
+
+def test_a_tar_must_have_plain_members_of_a_dump(shop: Shop, inv: Inv) -> None:
+    import io
+    import tarfile
+
+    whole = shop.dump("-Ft")
+
+    def with_member(**fields: Any) -> bytes:
+        content = io.BytesIO()
+        with tarfile.open(fileobj=content, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+            member = tarfile.TarInfo(fields.pop("name"))
+            for key, value in fields.items():
+                setattr(member, key, value)
+            archive.addfile(member)
+        data = whole.read_bytes()
+        end = data.rindex(b"restore.sql\0")
+        return data[:end] + content.getvalue()[:512] + data[end:]
+
+    for member, words in (
+        ({"name": "../../x", "type": tarfile.REGTYPE}, "none of a dump"),
+        ({"name": "9.dat", "type": tarfile.SYMTYPE, "linkname": "/etc/passwd"}, "no regular file"),
+        ({"name": "toc.dat", "type": tarfile.REGTYPE}, "none of a dump"),
+        ({"name": "x", "type": tarfile.CHRTYPE}, "no regular file"),
+    ):
+        path = shop.text(with_member(**member), "odd.tar")
+        done = inv("db.restore", "--backup", str(path), cwd=shop.project)
+        assert done.returncode == 5, done.stderr
+        assert words in done.stderr
+    assert shop.untouched
