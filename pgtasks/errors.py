@@ -13,6 +13,7 @@ PgtasksError              1  a task failed
 │   ├── RoleDenied           database.loader: the loading role cannot connect
 │   ├── Deadlocked           backup.restore.load: jobs of pg_restore waited for each other
 │   ├── Dropped              backup.store.base: another run has dropped the backup meanwhile
+│   ├── Denied               backup.restore.load: its role may not restore something
 │   └── UnreadableFile       backup.store.filestream: a file cannot be read to its end
 ├── Refused               2  guard, unknown environment, bad flag, prompt without a terminal
 │   └── BackupExists         backup.store.base: the store has a backup of that ID

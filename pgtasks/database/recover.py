@@ -60,7 +60,16 @@ def look(conn: Connection, target: Target) -> Leftovers:
 
 
 def heal(lock: Lock) -> list[str]:
-    """Drop incomplete and broken side databases, open a closed target, return what was done.
+    """Drop what `sweep` drops, open a closed target, and return what was done."""
+    conn, target = lock.connection, lock.target
+    done = sweep(lock)
+    if look(conn, target).closed:
+        done.append(_opened(conn, target))
+    return done
+
+
+def sweep(lock: Lock) -> list[str]:
+    """Drop incomplete and broken side databases, and return what was done.
 
     The caller holds the lock, so that no incomplete side database belongs to a running process. An
     error of one drop is reported, and does not stop the others.
@@ -76,10 +85,7 @@ def heal(lock: Lock) -> list[str]:
     for broken in leftovers.broken:
         done += _dropped(lock, broken, "which an interrupted DROP DATABASE left invalid")
     done += [left_alone(other, other.alone) for other in leftovers.alone]
-    done += loader.heal(conn, target.database)
-    if leftovers.closed:
-        done.append(_opened(conn, target))
-    return done
+    return [*done, *loader.heal(conn, target.database)]
 
 
 def left_alone(other: Side, why: str) -> str:

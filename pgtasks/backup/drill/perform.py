@@ -14,7 +14,7 @@ from pgtasks.backup.drill import amcheck, assertions, roles
 from pgtasks.backup.drill.assertions import Asserted, Assertion
 from pgtasks.backup.drill.outcome import Drilled
 from pgtasks.backup.drill.place import Place, refuse_source
-from pgtasks.backup.restore import perform
+from pgtasks.backup.restore import load, perform
 from pgtasks.backup.restore.build import build, clear
 from pgtasks.backup.restore.options import RestoreOptions
 from pgtasks.backup.restore.plan import RestorePlan
@@ -63,7 +63,7 @@ def drill(
     assert reached is not None
     with reached.lock("backup.drill") as lock, _recorded(kept):
         refuse_source(lock.connection, backup.manifest, place.words)
-        for line in recover.heal(lock):
+        for line in recover.sweep(lock):
             console.say(line)
         restored = _restored(place, lock, reached.host, backup, options, console)
         try:
@@ -127,18 +127,34 @@ def _restored(
     began = time.monotonic()
     archive = perform.checked(lock, host, backup, options, console)
     if place.own and place.superuser:
-        roles.create(place.superuser, roles.named(backup, archive))
+        roles.create(place.superuser, backup, archive)
     plan, notes = _planned(place, lock, host, backup, options, archive)
     for note in plan.notes:
         console.say(f"note     {note}")
     noting = _Noting(console.quiet)
     try:
-        proven = build(plan, lock, host, noting)
+        proven = _built(plan, lock, host, noting)
+    except load.Denied as exc:
+        if plan.no_owner:
+            raise
+        console.say(f"once more, without owners and grants: {exc.message}")
+        began = time.monotonic()
+        owned_by_one = replace(options, no_owner=True)
+        plan, notes = _planned(place, lock, host, backup, owned_by_one, archive)
+        notes = (f"owners and grants, which were left out: {exc.message}", *notes)
+        noting = _Noting(console.quiet)
+        proven = _built(plan, lock, host, noting)
+    unproven = (*notes, *noting.left, *proven.unproven)
+    return _Restored(plan, proven, unproven, time.monotonic() - began)
+
+
+def _built(plan: RestorePlan, lock: Lock, host: Host, console: Console) -> Proven:
+    """Build and prove the disposable database, or drop it."""
+    try:
+        return build(plan, lock, host, console)
     except BaseException:
         clear(plan, lock)
         raise
-    unproven = (*notes, *noting.left, *proven.unproven)
-    return _Restored(plan, proven, unproven, time.monotonic() - began)
 
 
 @dataclass(frozen=True)
@@ -188,8 +204,11 @@ def _planned(
 def _with_way_out(refused: Refused, place: Place, options: RestoreOptions) -> Refused:
     if not place.own or options.as_superuser:
         return refused
-    way = "--as-superuser runs the code in the backup as a superuser of the throw-away server"
-    return Refused(refused.message, hint="\n".join(filter(None, (refused.hint, way))))
+    ways = (
+        "--as-superuser runs the code in the backup as a superuser of the throw-away server",
+        "TMPDIR names the folder of its data",
+    )
+    return Refused(refused.message, hint="\n".join(filter(None, (refused.hint, *ways))))
 
 
 def _with_locale_of_here(conn: Connection, facts: DatabaseProperties) -> DatabaseProperties:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 
 from psycopg2 import sql
@@ -25,21 +25,41 @@ def named(backup: Backup, archive: Sequence[Entry]) -> set[str]:
     return {name for name in names if leaving.is_own(name)}
 
 
-def create(admin: Target, names: Iterable[str]) -> None:
-    """Create the roles that do not exist, with the login of the drill as a member.
+def memberships(backup: Backup, archive: Sequence[Entry]) -> set[tuple[str, str]]:
+    """Return the roles that must be members of others for a load as a plain role.
+
+    To become the owner of an object, a role needs the right to create in its schema. It often has
+    that by a grant, which a load restores last; a member of the owner of the schema has it before.
+    """
+    owner = backup.database().owner
+    owners = {entry.tag: entry.owner for entry in archive if entry.desc == "SCHEMA"}
+    pairs = {(entry.owner, owners.get(entry.namespace, "")) for entry in archive if entry.namespace}
+    # pg_database_owner, which owns schema public, is the owner of the database
+    known = {(member, of if leaving.is_own(of) else owner) for member, of in pairs}
+    return {(member, of) for member, of in known if leaving.is_own(member) and member != of}
+
+
+def create(admin: Target, backup: Backup, archive: Sequence[Entry]) -> None:
+    """Create the roles of a backup that do not exist, with the login of the drill as a member.
 
     A superuser of the source is a plain role here. A role that cannot be created is missing, as it
-    would be for a restore.
+    would be for a restore; two roles cannot be members of each other.
     """
-    wanted = set(names)
+    wanted = named(backup, archive)
     with connection.session(admin, purpose="backup.drill") as conn:
-        for name in sorted(wanted - rights.roles(conn, wanted).keys()):
+        made = sorted(wanted - rights.roles(conn, wanted).keys())
+        for statement in (*map(_created, made), *map(_granted, memberships(backup, archive))):
             with suppress(Failed):
-                connection.execute(conn, _statement(name))
+                connection.execute(conn, statement)
 
 
-def _statement(name: str) -> sql.Composed:
+def _created(name: str) -> sql.Composed:
     # BYPASSRLS: the proof reads as the owner, whom forced policies would hide rows from
     return sql.SQL("CREATE ROLE {} NOLOGIN BYPASSRLS ROLE {}").format(
         sql.Identifier(name), sql.Identifier(LOGIN)
     )
+
+
+def _granted(pair: tuple[str, str]) -> sql.Composed:
+    member, of = map(sql.Identifier, pair)
+    return sql.SQL("GRANT {} TO {}").format(of, member)

@@ -36,6 +36,10 @@ class Deadlocked(Failed):
     """The jobs of pg_restore waited for each other."""
 
 
+class Denied(Failed):
+    """The role of the load may not restore something."""
+
+
 _NOT_ALLOWED = "this role may not restore it, see --no-owner"
 # what --no-owner leaves out: owners and grants
 _OF_OWNERS = (
@@ -57,7 +61,7 @@ _CLASSES: Sequence[tuple[str, type[PgtasksError], str]] = (
     (
         r"must be owner|permission denied|must be (?:a )?superuser|must be able to SET ROLE|"
         r"[Oo]nly superusers? (?:can|may)|SUPERUSER attribute",
-        Failed,
+        Denied,
         _NOT_ALLOWED,
     ),
     (
@@ -159,7 +163,7 @@ def classified(
     held = rights if rights and rights.held and meaning == _NOT_ALLOWED else None
     if held:
         meaning = _ways(held, failure.hint)
-    entry = _failed(failure.hint, archive) if kind is Failed else None
+    entry = _failed(failure.hint, archive) if kind in (Failed, Denied) else None
     flag = leaving.flag(entry) if entry else ""
     if flag:
         why = re.search(r"ERROR:\s+(.*)", failure.hint)
