@@ -21,7 +21,7 @@ from pgtasks.host.pipeline import Pipeline
 from pgtasks.report import CONSOLE, Console
 from pgtasks.report.boundaries import boundary
 from pgtasks.server import connection
-from pgtasks.server.dump import attempt, layout, pg_dump, standby
+from pgtasks.server.dump import attempt, layout, pack, pg_dump, standby
 from pgtasks.server.dump.attempt import Attempt, Dumped
 from pgtasks.server.dump.watch import Retry
 from pgtasks.server.reach import Reached
@@ -39,14 +39,14 @@ def plan(reached: Reached, *, store: Store, options: DumpOptions = PLAIN) -> Seq
     target = reached.target
     job = prepared(reached, store, options)
     path = f"{store.home(target.environment, target.database)}/ID"
-    argv = job.plan(Path(path)).argv("SNAPSHOT")
+    plan = job.plan(Path(path), packed=job.packs)
     proof = "taken in the dump's own snapshot" if options.proof else "none"
     streamed = ", its output comes here" if job.streamed else ""
     return [
         f"source   {target}, {report.size(job.source.bytes)}, PostgreSQL {job.source.major}",
-        f"tools    pg_dump {job.toolset}, {job.jobs} jobs, compression {job.compression}",
+        f"tools    pg_dump {job.toolset}, {job.jobs} jobs, compression {plan.compression}",
         f"folder   {store.prefix}{path}",
-        f"run      {' '.join(argv)}{streamed}",
+        f"run      {' '.join(plan.argv('SNAPSHOT'))}{streamed}",
         f"run      {' '.join(job.globals({}).argv)}",
         f"proof    {proof}",
     ]
@@ -144,7 +144,8 @@ def _globals(job: Job, env: Mapping[str, str], path: Path) -> Iterator[Callable[
 def _dumped(job: Job, env: Mapping[str, str], draft: Draft, console: Console) -> Dumped:
     """Repeat the dump until it is consistent; raises Failed with the names of the tables."""
     early, late, retry = 0, 0, None
-    plan = job.plan(draft.folder)
+    packed = job.packs and pack.possible(draft.folder)
+    plan = job.plan(draft.folder, packed=packed)
     with console.progress("backup", sum(job.source.sizes.values())) as progress:
         while early <= _EARLY and late <= _LATE:
             trial = Attempt(

@@ -13,6 +13,8 @@ peer           the owner of a server's socket
 child          the environment variables of child processes
 orphans        end the commands of a run that was killed
 disk           the file system of a folder, by df
+inotify        which files of a folder their writers have closed
+sparse         give back the space of a part of a file
 plainfile      regular files in untrusted folders
 private        folders and files that only this account can access
 tempfiles      temporary files of runs

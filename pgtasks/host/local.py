@@ -145,6 +145,8 @@ class LocalProcess(subprocess.Popen[bytes]):
         if self.poll() is None:
             try:
                 os.killpg(self.pid, sign)
+                if sign != signal.SIGSTOP:  # a stopped process takes no other signal
+                    os.killpg(self.pid, signal.SIGCONT)
             except ProcessLookupError:
                 pass  # it ended between the check and the signal
 

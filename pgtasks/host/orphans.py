@@ -26,6 +26,7 @@ while read -r name group; do
 done
 for each in $groups; do
     kill -s "${each%%:*}" -- "-${each#*:}" 2>/dev/null
+    kill -s CONT -- "-${each#*:}" 2>/dev/null # a stopped process takes no other signal
 done
 """
 

@@ -97,6 +97,16 @@ class Pipeline:
             raise (own or failed)[0].failure()
         return [line for stage in self._stages for line in stage.tail]
 
+    def suspend(self) -> None:
+        """Stop the processes until `resume`; `kill` ends them all the same."""
+        for stage in self._stages:
+            stage.process.end(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let stopped processes go on."""
+        for stage in self._stages:
+            stage.process.end(signal.SIGCONT)
+
     def kill(self) -> None:
         """End every running stage, first with SIGTERM, then with SIGKILL."""
         impatient: KeyboardInterrupt | None = None

@@ -8,6 +8,7 @@ import re
 import shutil
 import stat
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -41,7 +42,7 @@ from pgtasks.backup.store.local import LocalStore
 from pgtasks.errors import BadConfiguration, Failed, Refused, Unreachable, VersionMismatch
 from pgtasks.host.local import HERE
 from pgtasks.server import connection, proof, stamp
-from pgtasks.server.dump import layout, pg_dump
+from pgtasks.server.dump import layout, pack, pg_dump
 from pgtasks.server.dump.watch import Watch
 from pgtasks.server.identity import system_identifier
 from pgtasks.server.proof.entries import schema as schema_of
@@ -58,6 +59,37 @@ Fresh = Callable[..., str]
 def shop(cluster: Cluster, target: Target) -> Target:
     cluster.psql(target.database, SHOP)
     return target
+
+
+class TestPacked:
+    """The files of a folder are compressed here, by default, while pg_dump writes them."""
+
+    def test_stock_tools_read_it(
+        self, any_cluster: Cluster, fresh_database: Fresh, tmp_path: Path
+    ) -> None:
+        target = any_cluster.target(fresh_database(any_cluster))
+        any_cluster.psql(target.database, ZOO + SHOP)
+        made = make(target, tmp_path)
+        if not pack.possible(tmp_path):
+            pytest.skip("no isal, no inotify, or a file system without holes: nothing to install")
+        names = [name for name in made.manifest.files if name.startswith("dump/")]
+        assert made.manifest.compression == "gzip"
+        assert {Path(name).suffix for name in names if "blobs" not in name} == {".gz", ".dat"}
+        assert [name for name in names if name.endswith(".dat")] == ["dump/toc.dat"]
+        sums = ["sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS"]
+        subprocess.run(sums, cwd=made.path, check=True)
+        assert differences(made, restored(made, any_cluster, fresh_database)) == ()
+
+    def test_pg_dump_compresses_where_that_is_not_possible(
+        self, shop: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "isal", None)
+        made = make(shop, tmp_path)
+        assert made.manifest.compression == "gzip:1"
+        assert any(name.endswith(".dat.gz") for name in made.manifest.files)
+
+    def test_a_level_is_pg_dumps_own(self, shop: Target, tmp_path: Path) -> None:
+        assert make(shop, tmp_path, compression="gzip:9").manifest.compression == "gzip:9"
 
 
 class TestRoundTrip:

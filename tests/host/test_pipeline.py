@@ -180,6 +180,33 @@ def test_a_stage_gets_the_signal_that_ends_it_in_order(tmp_path: Path) -> None:
     assert seen == ["ready", "cancelled"]
 
 
+def test_a_stage_can_be_stopped_for_a_while() -> None:
+    seen: list[str] = []
+    with Pipeline(HOST, [sh("while echo on >&2; do :; done")], on_line=seen.append) as pipeline:
+        until(lambda: seen)
+        pipeline.suspend()
+        until(lambda: state(pipeline) == "T")
+        pipeline.resume()
+        until(lambda: state(pipeline) != "T")
+
+
+def state(pipeline: Pipeline) -> str:
+    """Return the state of the first stage's process."""
+    return state_of(pipeline._stages[0].process.pid)  # type: ignore[attr-defined]
+
+
+def state_of(pid: int) -> str:
+    """Return the state of a process, as proc(5) has it: T if it is stopped."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+def test_a_stopped_stage_ends_with_its_block() -> None:
+    with Pipeline(HOST, [sh("exec sleep 600")]) as pipeline:
+        pipeline.suspend()
+        until(lambda: state(pipeline) == "T")
+    assert pipeline.codes == [-signal.SIGTERM]
+
+
 def test_a_stage_that_does_not_listen_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pgtasks.host.pipeline._GRACE", 0.2)
     seen: list[str] = []
@@ -245,6 +272,14 @@ def test_children_end_with_their_parent(sign: signal.Signals) -> None:
         parent.send_signal(sign)
         parent.wait(20)
         until(lambda: not any(map(alive, pids)))
+
+
+def test_a_stopped_child_ends_with_its_parent() -> None:
+    with a_parent_of("echo $$ >&2; kill -STOP $$; exec sleep 600") as (parent, pids):
+        until(lambda: state_of(pids[0]) == "T")
+        parent.kill()
+        parent.wait(20)
+        until(lambda: not alive(pids[0]))
 
 
 def test_a_command_outlives_the_thread_that_started_it() -> None:

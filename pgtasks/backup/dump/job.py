@@ -18,7 +18,7 @@ from pgtasks.host.local import HERE
 from pgtasks.host.tools import Toolset
 from pgtasks.server import room
 from pgtasks.server.connection import Connection
-from pgtasks.server.dump import compression, layout, pg_dump
+from pgtasks.server.dump import compression, layout, pack, pg_dump
 from pgtasks.server.dump import source as preflight
 from pgtasks.server.dump.layout import Layout
 from pgtasks.server.dump.source import Source
@@ -103,17 +103,31 @@ class Job:
         """Whether a folder would have more files than a manifest may list."""
         return self.target.jobs > 1 and self.source.files >= layout.MOST_FILES
 
-    def plan(self, folder: Path, *, jobs: int | None = None) -> pg_dump.DumpPlan:
+    @property
+    def packs(self) -> bool:
+        """Whether to compress the files here, while pg_dump writes them, if that is possible."""
+        ours = self.options.compression in (None, compression.AUTO)
+        return ours and self.host == self.store.host == HERE and self._is_gzip
+
+    @property
+    def _is_gzip(self) -> bool:
+        return compression.algorithm(self.compression) == pack.NAME
+
+    def plan(
+        self, folder: Path, *, jobs: int | None = None, packed: bool = False
+    ) -> pg_dump.DumpPlan:
         """Return the plan of pg_dump for a backup in `folder`."""
         jobs = jobs or self.jobs
         form: Layout = self.options.layout or ("directory" if jobs > 1 else "custom")
         form = "custom" if self.streamed else form
+        packed = packed and form == "directory"
         return pg_dump.DumpPlan(
             toolset=self.toolset,
             path=folder / names.dump_name(form),
             layout=form,
-            compression=self.compression,
+            compression=pack.NAME if packed else self.compression,
             jobs=jobs,
+            packed=packed,
             # pgtasks itself writes a file on this machine
             streamed=form == "custom" and self.store.host == HERE,
             schema_only=self.options.schema_only,

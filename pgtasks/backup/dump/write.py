@@ -10,6 +10,7 @@ from importlib import metadata
 from pgtasks.backup.dump.job import Job
 from pgtasks.backup.format import files, manifest, names, readme
 from pgtasks.backup.format.manifest import Manifest
+from pgtasks.backup.format.records import FileRecord
 from pgtasks.backup.format.retention import Retention
 from pgtasks.backup.prune import loss
 from pgtasks.backup.store.base import Draft
@@ -61,7 +62,7 @@ def write(
     passwords = job.options.globals_passwords
     words = readme.text(made, job.facts, has_globals=has_globals, passwords=passwords)
     files.write(path / readme.NAME, words)
-    records = draft.records(max(2, job.target.jobs))
+    records = draft.records(max(2, job.target.jobs), _packed(dumped))
     files.write(path / files.SUMS, files.sums(records))
     records[files.SUMS] = files.record(path, files.SUMS)
     seconds = round(time.monotonic() - began, 3)
@@ -76,6 +77,15 @@ def write(
     return lost
 
 
+def _packed(dumped: Dumped) -> dict[str, FileRecord]:
+    """Return the records of the files that were compressed here, and are on the disk."""
+    folder = dumped.plan.path.name
+    return {
+        f"{folder}/{name}": FileRecord(packed.size, packed.sha256)
+        for name, packed in dumped.packed.items()
+    }
+
+
 def _manifest(job: Job, dumped: Dumped, id: str) -> Manifest:
     return Manifest(
         id=id,
@@ -86,7 +96,7 @@ def _manifest(job: Job, dumped: Dumped, id: str) -> Manifest:
         server=job.source.server,
         dump_tool=job.toolset.version,
         layout=dumped.plan.layout,
-        compression=job.compression,
+        compression=dumped.plan.compression,
         snapshot_time=dumped.snapshot_time,
         revision=dumped.revision,
         tables=dumped.content.number,

@@ -158,8 +158,11 @@ class Draft(Protocol):
     def write(self, files: Iterable[FileStream]) -> Reading:
         """Write files durably, and return the records of what arrived."""
 
-    def records(self, jobs: int) -> dict[str, FileRecord]:
-        """Return the records of all files, made durable and readable only by their owner."""
+    def records(self, jobs: int, known: Mapping[str, FileRecord]) -> dict[str, FileRecord]:
+        """Return the records of all files, made durable and readable only by their owner.
+
+        The files of `known` records are so already, and need not be read.
+        """
 
     def finish(self) -> Backup:
         """Give the backup its final name, durably; its manifest is in `path`."""

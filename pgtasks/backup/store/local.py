@@ -235,9 +235,11 @@ class LocalDraft:
                 private.sync(folder)
         return records
 
-    def records(self, jobs: int) -> dict[str, FileRecord]:
-        """Read all files again."""
-        return files.records(self.path, files.below(self.path), jobs=jobs)
+    def records(self, jobs: int, known: Mapping[str, FileRecord]) -> dict[str, FileRecord]:
+        """Read the other files again."""
+        names = files.below(self.path)
+        read = files.records(self.path, [each for each in names if each not in known], jobs=jobs)
+        return {name: known.get(name) or read[name] for name in names}
 
     def finish(self) -> Backup:
         """Rename the folder."""

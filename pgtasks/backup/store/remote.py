@@ -321,7 +321,7 @@ class RemoteDraft:
         self.store.unpack(str(self.folder), streams)
         return self.store.sums(str(self.folder), _READERS)
 
-    def records(self, jobs: int) -> dict[str, FileRecord]:
+    def records(self, jobs: int, known: Mapping[str, FileRecord]) -> dict[str, FileRecord]:
         """Let the host read the dump, and read the small files here."""
         records = {}
         for name, record in self.store.sums(str(self.folder), jobs).items():

@@ -6,6 +6,7 @@ source       check the database before its snapshot
 standby      dumps of a hot standby
 obstacles    objects that a restore would fail at
 pg_dump      the commands, and the log of pg_dump
+pack         compress the files of a dump while pg_dump writes them
 passes       the runs of pg_restore that load an archive
 attempt      one dump and its proof, in one snapshot
 describe     the table of contents of a database

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from time import monotonic
 
@@ -23,6 +23,7 @@ from pgtasks.report.boundaries import boundary
 from pgtasks.server import catalog, connection, versiontable
 from pgtasks.server.connection import Connection
 from pgtasks.server.dump import obstacles
+from pgtasks.server.dump.pack import Packed, Packer
 from pgtasks.server.dump.pg_dump import DumpLog, DumpPlan, without_progress
 from pgtasks.server.dump.source import Source
 from pgtasks.server.dump.watch import Retry, Watch
@@ -73,6 +74,29 @@ class Dumped:
     proof: Proof | None
     warnings: tuple[str, ...]
     obstacles: tuple[str, ...] = ()  # obstacles to a restore
+    packed: Mapping[str, Packed] = field(default_factory=dict)  # files, by their names in the dump
+
+
+@dataclass(frozen=True)
+class _Dump:
+    """pg_dump, and what compresses its files if it does not."""
+
+    pipeline: Pipeline
+    packer: Packer | None
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for pg_dump, at most `seconds`; return whether it has ended."""
+        if self.packer:
+            self.packer.look(self.pipeline)
+        return self.pipeline.wait(seconds)
+
+    def check(self) -> None:
+        """Raise the error of pg_dump."""
+        self.pipeline.check()
+
+    def packed(self) -> Mapping[str, Packed]:
+        """Wait until every file is compressed, and return them."""
+        return self.packer.finish() if self.packer else {}
 
 
 def run(attempt: Attempt) -> Dumped:
@@ -84,7 +108,7 @@ def run(attempt: Attempt) -> Dumped:
         query = "SELECT pg_export_snapshot(), now()"
         snapshot, time = connection.rows(exporter, query, into=tuple[str, datetime])[0]
         words = DumpLog()
-        dump = stack.enter_context(_started(attempt, snapshot, words, stack))
+        dump = _started(attempt, snapshot, words, stack)
         boundary("backup.dumping")
         content = _content(attempt, exporter)
         watch = Watch(exporter, now, content, words, attempt.progress)
@@ -107,6 +131,7 @@ def run(attempt: Attempt) -> Dumped:
             proof=proof,
             warnings=tuple(words.warnings),
             obstacles=tuple(warnings),
+            packed=dump.packed(),
         )
 
 
@@ -122,13 +147,17 @@ def _utc(time: datetime) -> str:
     return time.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-def _started(attempt: Attempt, snapshot: str, words: DumpLog, stack: ExitStack) -> Pipeline:
-    command = attempt.plan.command(snapshot, attempt.env)
-    sink = None
-    if attempt.plan.streamed:
-        handle = os.open(attempt.plan.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+def _started(attempt: Attempt, snapshot: str, words: DumpLog, stack: ExitStack) -> _Dump:
+    plan = attempt.plan
+    command = plan.command(snapshot, attempt.env)
+    sink, packer = None, None
+    if plan.streamed:
+        handle = os.open(plan.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         sink = stack.enter_context(os.fdopen(handle, "wb"))
-    return Pipeline(attempt.host, [command], stdout=sink, on_line=words.hear)
+    if plan.packed:
+        packer = stack.enter_context(Packer(plan.path, jobs=plan.jobs))
+    pipeline = Pipeline(attempt.host, [command], stdout=sink, on_line=words.hear)
+    return _Dump(stack.enter_context(pipeline), packer)
 
 
 def _content(attempt: Attempt, conn: Connection) -> Content:
@@ -142,14 +171,14 @@ def _content(attempt: Attempt, conn: Connection) -> Content:
     )
 
 
-def _await_locks(attempt: Attempt, dump: Pipeline, watch: Watch) -> None:
+def _await_locks(attempt: Attempt, dump: _Dump, watch: Watch) -> None:
     while not watch.words.locked.wait(_PAUSE):
         if dump.wait(0):
             _check(attempt, dump, watch)
             return
 
 
-def _check(attempt: Attempt, dump: Pipeline, watch: Watch) -> None:
+def _check(attempt: Attempt, dump: _Dump, watch: Watch) -> None:
     """Raise the error of pg_dump, or Retry if a new snapshot may help."""
     try:
         dump.check()
@@ -163,7 +192,7 @@ def _check(attempt: Attempt, dump: Pipeline, watch: Watch) -> None:
 
 
 def _finished(
-    attempt: Attempt, snapshot: str, content: Content, dump: Pipeline, watch: Watch
+    attempt: Attempt, snapshot: str, content: Content, dump: _Dump, watch: Watch
 ) -> Proof | None:
     """Wait for pg_dump and the proof in parallel; a failure of one ends the other."""
     if not attempt.with_proof:
@@ -198,7 +227,7 @@ def _fits(attempt: Attempt, content: Content) -> bool:
     return len(content.tables) <= _MOST_LOCKED and locks * _SHARE <= attempt.source.locks
 
 
-def _wait(attempt: Attempt, dump: Pipeline, watch: Watch, taking: ProofReader | None) -> None:
+def _wait(attempt: Attempt, dump: _Dump, watch: Watch, taking: ProofReader | None) -> None:
     pause, ended, schema_read = _PAUSE, False, False
     while True:
         if not ended and (ended := dump.wait(pause)):

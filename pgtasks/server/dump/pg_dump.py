@@ -33,7 +33,8 @@ _OTHER = re.compile(r"^pg_dump(all)?: ")
 class DumpPlan:
     """The options of pg_dump.
 
-    `path` is on the host of the destination; a streamed dump is written to stdout.
+    `path` is on the host of the destination; a streamed dump is written to stdout. The files of a
+    packed one are compressed by `pack`, not by pg_dump.
     """
 
     toolset: Toolset
@@ -45,6 +46,7 @@ class DumpPlan:
     exclude_table_data: tuple[str, ...] = ()
     encoding: str = "UTF8"
     streamed: bool = False
+    packed: bool = False
 
     def argv(self, snapshot: str) -> tuple[str, ...]:
         """Return pg_dump's argv."""
@@ -55,7 +57,7 @@ class DumpPlan:
             f"--format={self.layout}",
             *where,
             *jobs,
-            argument(self.compression, self.toolset.major),
+            argument("none" if self.packed else self.compression, self.toolset.major),
             f"--encoding={self.encoding}",
             f"--snapshot={snapshot}",
             f"--lock-wait-timeout={LOCK_WAIT * 1000}",
