@@ -12,14 +12,13 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
+from manifests import PLAIN, put
 from servers import Cluster
 
 from backups import SHOP, below, listed, local_backup, make
 from pgtasks.backup import views
 from pgtasks.backup.format import files, manifest
 from pgtasks.backup.format.checks import Checks
-from pgtasks.backup.format.manifest import Manifest
-from pgtasks.backup.format.records import FileRecord
 from pgtasks.backup.listing import BackupList, StorePart
 from pgtasks.backup.store import staging
 from pgtasks.backup.store.base import Backup, Contents
@@ -34,38 +33,7 @@ from pgtasks.server.proof.model import SequenceProof
 from pgtasks.server.proof.toc import Entry
 
 HOST = LocalHost()
-PLAIN = Manifest(
-    id="20250101T000000Z-aaaa",
-    environment="dev",
-    database="shop",
-    system="7",
-    server_version=160014,
-    server="PostgreSQL 16.14",
-    dump_tool=(16, 14),
-    layout="directory",
-    compression="gzip:1",
-    snapshot_time="2025-01-01T00:00:00.000000Z",
-    revision="a1",
-    tables=2,
-    rows=5,
-    database_bytes=100,
-    seconds=1.5,
-    with_proof=True,
-    files={"dump/toc.dat": FileRecord(3, "ab" * 32)},
-    note='ünï 🐘 "quoted"',
-)
-
-
 ID = "20250101T000000Z-000"  # the last digit tells them apart
-
-
-def put(folder: Path, **changes: object) -> Backup:
-    """Write a backup that is nothing but its manifest."""
-    made = replace(PLAIN, **changes)  # type: ignore[arg-type]
-    path = Path(LocalStore(folder).home(made.environment, made.database)) / made.id
-    path.mkdir(parents=True)
-    (path / "manifest.json").write_text(manifest.text(made), encoding="utf-8")
-    return local_backup(path)
 
 
 class TestManifest:

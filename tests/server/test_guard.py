@@ -90,7 +90,7 @@ class Row:
         unlabelled = self.content == "full" and stamp == "none"
         if self.protected or unlabelled or contradicted:
             return GO if self.confirm == "right" else TYPE if self.terminal else None
-        if self.access is DESTROY and not self.yes and self.confirm == "none":
+        if self.access in (DESTROY, Access.DISCARD) and not self.yes and self.confirm == "none":
             return ASK if self.terminal else None
         return GO
 
@@ -110,7 +110,7 @@ TABLE = [
 
 
 def test_the_whole_table() -> None:
-    assert len(TABLE) == 4 * 3 * 5 * 2 * 2 * 3 * 2
+    assert len(TABLE) == 5 * 3 * 5 * 2 * 2 * 3 * 2
     wrong = []
     for row in TABLE:
         found = outcome(row.facts())

@@ -77,7 +77,8 @@ class PrunePlan:
             lines.append(f"none is proven, {typed.task('backup.drill')} restores and compares one")
         if self.leaving:
             number = report.plural(len(self.leaving), "backup")
-            lines.append(f"{number} leave the trash for good, after {self.trash}")
+            verb = "leaves" if len(self.leaving) == 1 else "leave"
+            lines.append(f"{number} {verb} the trash for good, after {self.trash}")
         return [*lines, *([f"stopped: {self.stopped}"] if self.stopped else [])]
 
     def as_json(self) -> dict[str, Any]:
@@ -187,7 +188,7 @@ class Pruned:
         freed = report.size(sum(backup.manifest.size for backup in done))
         verb = "would drop" if self.dry else "dropped"
         number = report.plural(len(done), "backup")
-        verb_stays = "stay" if stays != "1 backup" else "stays"
+        verb_stays = "stays" if stays == "1 backup" else "stay"
         return f"{verb} {number} of {self.plan.of} ({freed}), {stays} {verb_stays}"
 
     def _trash(self) -> list[str]:
