@@ -10,9 +10,6 @@ outcome      the result, for a person and for a program
 schema_file  compare a database with a schema file
 models       compare a database with the models of the project
 script       SQL that makes one side like the other
-statements   which statements of an archive a script may have
-kinds        those that pg_dump writes for each kind of entry
-nodes        read nodes of the parser
 sources      what the names on the command line mean
 perform      read both sides, and compare them
 """

@@ -13,12 +13,13 @@ from typing import Any
 
 from pgtasks import report
 from pgtasks.copy.schema import has_password
-from pgtasks.schema.inspect.diff import columns, statements
+from pgtasks.schema.inspect.diff import columns
 from pgtasks.schema.inspect.diff.definitions import privileges
 from pgtasks.schema.inspect.diff.outcome import Diff
 from pgtasks.schema.inspect.diff.side import Side
-from pgtasks.schema.inspect.diff.statements import Allowed, Check
 from pgtasks.server import parser
+from pgtasks.server.dump import statements
+from pgtasks.server.dump.statements import Allowed, Check
 from pgtasks.server.parser import SyntaxFault
 from pgtasks.server.proof import entries
 from pgtasks.server.proof.entries import Key

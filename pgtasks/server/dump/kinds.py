@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from pgtasks.schema.inspect.diff import nodes
+from pgtasks.server.dump import nodes
 from pgtasks.server.proof.toc import Entry
 
 _Rule = Callable[[Entry, Any], bool]

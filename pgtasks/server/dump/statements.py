@@ -1,4 +1,4 @@
-"""Which statements of an archive a script may have: for each kind of entry, those of pg_dump.
+"""Which statements of an archive may run, or be printed: for each kind of entry, those of pg_dump.
 
 A backup is not trusted: its archive may contain any SQL, and commands of psql, in the place of a
 definition. Each statement must be of a kind that pg_dump writes for the entry, and name the object
@@ -12,8 +12,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pgtasks.schema.inspect.diff import kinds, nodes
 from pgtasks.server import parser
+from pgtasks.server.dump import kinds, nodes
 from pgtasks.server.parser import SyntaxFault
 from pgtasks.server.proof.entries import Key
 from pgtasks.server.proof.toc import Entry
