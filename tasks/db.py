@@ -54,7 +54,7 @@ def backup(
 
 
 @task(
-    iterable=["accept", "leave_out"],
+    iterable=["accept", "leave_out", "only_table"],
     help={
         "accept": "accept this difference, by its name in the error (repeatable)",
         "backup": "ID, latest, ask, or the path of a backup or of any dump (default: the newest)",
@@ -66,6 +66,8 @@ def backup(
         "leave_out": "omit this constraint, index, trigger, or what leads outside (repeatable)",
         "leave_behind": "continue without settings and grants that this role cannot apply",
         "masked": "mask the data by the rules of the backup's environment before it is swapped in",
+        "only_table": "restore the rows of tables that match, and keep all else (repeatable)",
+        "backup_first": "with --only-table: back up the database before",
     },
 )
 def restore(
@@ -82,7 +84,10 @@ def restore(
     accept=None,
     leave_out=None,
     masked=False,
+    only_table=None,
+    backup_first=False,
     confirm=None,
+    yes=False,
     json=False,
     dry=False,
 ):
@@ -103,8 +108,14 @@ def restore(
             leave_behind=leave_behind,
             accept=tuple(accept),
             leave_out=tuple(leave_out),
+            only_tables=tuple(only_table),
+            backup_first=backup_first,
         )
-        permit = r.replacing(confirm=confirm, insists=options.insists)
+        options.check(masked=masked)
+        if options.only_tables:
+            permit = r.destroying(confirm=confirm, yes=yes, insists=options.insists)
+        else:
+            permit = r.replacing(confirm=confirm, insists=options.insists)
         backups = r.project.folder("backups")
         chosen = Finder(backups, r.target, r.landed).find_any(backup, "newest", part=part)
         options = replace(options, doubt=doubt(chosen, backups, r.project.root))
@@ -120,7 +131,16 @@ def restore(
             options = replace(options, masks=rules, arrival=files)
         with permit:
             talk = {"console": r.console, "agreed": permit.agreed}
-            r.finish(restore(permit.lock, r.host, chosen, options, **talk))
+            if options.only_tables:
+                from pgtasks.backup import first
+                from pgtasks.backup.restore.tables import restore_tables
+
+                talk["agreed"] = first.keeping(
+                    permit.agreed, r.reached(), backups, console=r.console
+                )
+                r.finish(restore_tables(permit.lock, r.host, chosen, options, **talk))
+            else:
+                r.finish(restore(permit.lock, r.host, chosen, options, **talk))
 
 
 @task(

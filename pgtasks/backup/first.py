@@ -16,6 +16,7 @@ from pgtasks.report import Console, account
 from pgtasks.server.reach import Reached
 
 if TYPE_CHECKING:  # migrations import this module, and copy nothing
+    from pgtasks.backup.restore.tables.plan import TablesPlan
     from pgtasks.copy.plan import CopyPlan
 
 
@@ -35,6 +36,23 @@ def backing_up(
             backup = taken(reached, folder, note=f"before db.copy of {origin}", console=console)
             console.say(f"backed up {plan.target}: {backup.id}")
         return True
+
+    return decide
+
+
+def keeping(
+    agreed: Callable[[TablesPlan], bool], reached: Reached, folder: Path, *, console: Console
+) -> Callable[[TablesPlan], str | None]:
+    """Return the same for a restore of tables: the ID of the backup, None after a no."""
+
+    def decide(plan: TablesPlan) -> str | None:
+        if not agreed(plan):
+            return None
+        if not plan.backs_up:
+            return ""
+        backup = taken(reached, folder, note=plan.purpose, console=console)
+        console.say(f"backed up {plan.target}: {backup.id}")
+        return backup.id
 
     return decide
 

@@ -167,13 +167,19 @@ class Run:
         return self._permit(Access.WRITE, confirm=confirm, insists=insists)
 
     def destroying(
-        self, *, confirm: str | None = None, yes: bool = False, ask_missing: bool = True
+        self,
+        *,
+        confirm: str | None = None,
+        yes: bool = False,
+        ask_missing: bool = True,
+        insists: str = "",
     ) -> Permit:
         """Let the guard decide on a task without an undo, as `replacing` does.
 
         Without `ask_missing` it asks nothing if the target's database does not exist.
         """
-        return self._permit(Access.DESTROY, ask_missing=ask_missing, confirm=confirm, yes=yes)
+        flags = {"confirm": confirm, "yes": yes, "insists": insists}
+        return self._permit(Access.DESTROY, ask_missing=ask_missing, **flags)
 
     def _permit(self, access: Access, *, ask_missing: bool = True, **flags: Any) -> Permit:
         self.identity = self.reached().identify()  # an interrupted DROP may have left it

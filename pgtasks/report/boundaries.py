@@ -37,6 +37,14 @@ RESTORE_ANEW = (
 RESTORE_SENT = (
     "restore.sent",  # a local backup was copied to the database host
 )
+RESTORE_TABLES = (
+    "tables.checked",  # the preflight is done, nothing is changed
+    "tables.loaded",  # their rows are in the side database
+    "tables.locked",  # they are locked in the transaction, nothing is changed in it
+    "tables.filled",  # the transaction has the new rows
+    "tables.proven",  # it has everything, and is not committed
+    "tables.committed",  # it is committed, the side database is there still
+)
 COPY = (
     "copy.checked",  # the preflight is done, nothing is changed
     "copy.dumping",  # the snapshot is exported, pg_dump reads the schema
@@ -111,7 +119,8 @@ COPIES = (*COPY, *COPY_ANEW)
 DRILLS = (*DRILL_FETCHED, *DRILL)
 RETENTION = (*PRUNE, *KEEP, *UNTRASH)
 ALL = (
-    *(*BACKUP, *TRANSFER, *RETENTION, *RESTORES, *DRILLS, *COPIES),
+    *(*BACKUP, *TRANSFER, *RETENTION, *RESTORES, *RESTORE_TABLES),
+    *(*DRILLS, *COPIES),
     *(*SWAP, *UNDO, *CLONE, *RESET, *MIGRATE, *REHEARSE),
 )
 

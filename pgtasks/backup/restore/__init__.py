@@ -13,6 +13,7 @@ prove      compare rows and schema with the backup
 counted    compare the number of rows with the dump of somebody else
 perform    run all steps in order
 masked     mask the restored database
+tables     restore single tables into the live database
 outcome    the result
 """
 

@@ -27,15 +27,15 @@ from pgtasks.server.stamp import Stamp
 def build(plan: RestorePlan, lock: Lock, host: Host, console: Console) -> Proven:
     """Build the side database and prove it."""
     conn = lock.connection
-    _prepare(plan, conn, console.say)
-    with _logged_in(plan, conn, console.say) as entered:
+    prepare(plan, conn, console.say)
+    with logged_in(plan, conn, console.say) as entered:
         obstacles.refuse("restore", trying.obstacles(entered))
-    with _brought(plan, host, console) as ready:
+    with brought(plan, host, console) as ready:
         return _filled(ready, lock, host, console)
 
 
 @contextmanager
-def _logged_in(
+def logged_in(
     plan: RestorePlan, conn: Connection, say: Say, *, reads_all: bool = False
 ) -> Iterator[RestorePlan]:
     """Give the load its own login, if it must not have a superuser's connection."""
@@ -50,7 +50,7 @@ def _logged_in(
 
 
 @contextmanager
-def _brought(plan: RestorePlan, host: Host, console: Console) -> Iterator[RestorePlan]:
+def brought(plan: RestorePlan, host: Host, console: Console) -> Iterator[RestorePlan]:
     """Copy the backup to the host of pg_restore for the length of a block, if it is elsewhere."""
     home = remote.of(host, plan.target.ssh)
     if plan.at_hand(host) or home is None:
@@ -72,11 +72,11 @@ def _filled(plan: RestorePlan, lock: Lock, host: Host, console: Console) -> Prov
     conn, say = lock.connection, console.say
     before = intact.look(conn, plan.side)
     began = time.monotonic()
-    with _logged_in(plan, conn, say) as entered:
+    with logged_in(plan, conn, say) as entered:
         said = _load(entered, host, conn, console)
     say(f"loaded in {report.duration(time.monotonic() - began)}")
     began = time.monotonic()
-    with _logged_in(plan, conn, say, reads_all=_has_forced_policies(plan)) as entered:
+    with logged_in(plan, conn, say, reads_all=_has_forced_policies(plan)) as entered:
         archive = restored_entries(plan)
         with console.progress("prove") as progress:
             if plan.foreign:
@@ -112,7 +112,7 @@ def _load(plan: RestorePlan, host: Host, conn: Connection, console: Console) -> 
             raise
         console.say(f"{exc.message}: once more with one job")
         drop.drop(conn, plan.target, plan.side)
-        _prepare(plan, conn, console.say)
+        prepare(plan, conn, console.say)
         load.run_restore(replace(plan, jobs=1), host, conn, console)
     return ()
 
@@ -130,7 +130,7 @@ def restored_entries(plan: RestorePlan) -> list[Entry]:
     return [replace(entry, rest=("", *entry.rest[1:])) for entry in kept]
 
 
-def _prepare(plan: RestorePlan, conn: Connection, say: Say) -> None:
+def prepare(plan: RestorePlan, conn: Connection, say: Say) -> None:
     """Create the side database, ready for the load."""
     try:
         side.create(conn, plan.target, plan.facts, mark(plan), owner=plan.facts.owner)
@@ -161,8 +161,8 @@ def _anew(plan: RestorePlan, lock: Lock, host: Host) -> list[Entry]:
     """Load the archive's schema into an empty database and return how pg_dump prints it."""
     scratch = replace(plan, run=side.new_run_id(lock.connection, plan.target))
     try:
-        _prepare(scratch, lock.connection, _silent)
-        with _logged_in(scratch, lock.connection, report.say) as entered:
+        prepare(scratch, lock.connection, _silent)
+        with logged_in(scratch, lock.connection, report.say) as entered:
             load.load_schema(entered, host)
             boundary("restore.anew")
             return prove.described(entered, host)

@@ -72,15 +72,18 @@ _CLASSES: Sequence[tuple[str, type[PgtasksError], str]] = (
 )
 
 
-def run_restore(plan: RestorePlan, host: Host, conn: Connection, console: Console) -> None:
-    """Run pg_restore into the side database, translating its errors."""
+def run_restore(
+    plan: RestorePlan, host: Host, conn: Connection, console: Console, *, analyze: bool = True
+) -> None:
+    """Run pg_restore into the side database, translating its errors, and gather statistics."""
     with host.passfile(plan.loading) as passfile:
         env = tools.environment(host.view(plan.loading), passfile)
         for run in _passes(plan):
             with _argv(plan, run, host) as argv:
                 _watch(plan, host, conn, load_command(plan, argv, env), console)
         boundary("restore.loaded")
-        pipeline.run(host, [load_command(plan, analyze_argv(plan), env)])
+        if analyze:
+            pipeline.run(host, [load_command(plan, analyze_argv(plan), env)])
 
 
 def analyze(plan: RestorePlan, host: Host) -> None:

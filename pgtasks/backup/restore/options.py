@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from pgtasks.copy.arrive import Arrival
 from pgtasks.copy.mask.settings import Masks
+from pgtasks.errors import Refused
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,25 @@ class RestoreOptions:
     with_settings: bool = False
     masks: Masks | None = None  # of the backup's environment
     arrival: Arrival | None = None  # the files that run on a masked copy
+    only_tables: tuple[str, ...] = ()  # patterns; all if empty
+    backup_first: bool = False
     doubt: str = ""  # why the backup may not come from this project, or may have been changed
+
+    def check(self, *, masked: bool = False) -> None:
+        """Raise Refused for flags that exclude each other."""
+        if not self.only_tables:
+            if self.backup_first:
+                raise Refused("--backup-first is for --only-table: a restore has its undo")
+            return
+        for flag, given in (
+            ("--masked", masked or self.masks),
+            ("--leave-out", self.leave_out),
+            ("--leave-behind", self.leave_behind),
+            ("--with-settings", self.with_settings),
+            ("--keep-owners", self.keep_owners),
+        ):
+            if given:
+                raise Refused(f"{flag} is for a whole database, not for --only-table")
 
     @property
     def known(self) -> bool:

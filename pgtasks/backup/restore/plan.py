@@ -229,7 +229,7 @@ def losses(conn: Connection, backup: Backup) -> tuple[Loss, ...]:
     else:
         return ()
     beside = {table.removeprefix("table ") for table in unproven} if foreign else set()
-    now = _rows_now(conn)
+    now = rows_now(conn, [table for table in catalog.relations(conn, "r") if table.dumped])
     return tuple(
         Loss(
             name,
@@ -242,14 +242,13 @@ def losses(conn: Connection, backup: Backup) -> tuple[Loss, ...]:
     )
 
 
-def _rows_now(conn: Connection) -> Mapping[str, tuple[int, bool]]:
+def rows_now(conn: Connection, tables: Sequence[Relation]) -> Mapping[str, tuple[int, bool]]:
     """Return the rows by table, and whether each number is an estimate.
 
     For a table of an extension, only the rows that a backup would save: others are created again.
     """
     query = "SELECT oid, greatest(reltuples, 0)::bigint FROM pg_class"
     estimates = dict(connection.rows(conn, query, into=tuple[int, int]))
-    tables = [table for table in catalog.relations(conn, "r") if table.dumped]
     end = time.monotonic() + _COUNT_SECONDS
     return {
         str(table): _count(conn, table, estimates.get(table.oid, 0), end)

@@ -29,8 +29,8 @@ def _obstacles(
     """Yield one line for each obstacle, with the way out."""
     yield from obstacles.rights(conn, plan.target, plan.facts.owner)
     if not as_superuser:
-        yield from _demanded(plan)
-    yield from _roles(conn, plan)
+        yield from demanded(plan)
+    yield from roles(conn, plan)
     yield from _outside(plan)
     yield from obstacles.of_server(conn, _change(plan, free))
 
@@ -47,13 +47,14 @@ def _change(plan: RestorePlan, free: int | None) -> Change:
     )
 
 
-def _demanded(plan: RestorePlan) -> Iterator[str]:
+def demanded(plan: RestorePlan) -> Iterator[str]:
     """Yield the objects that need a superuser, with the way out."""
     for need in plan.rights.needs:
         yield f"{need}{', or --as-superuser' if plan.rights.superuser else ''}"
 
 
-def _roles(conn: Connection, plan: RestorePlan) -> Iterator[str]:
+def roles(conn: Connection, plan: RestorePlan) -> Iterator[str]:
+    """Yield the roles that a load needs and does not have, with the ways out."""
     if plan.no_owner and _absent(conn, plan.facts.owner):
         yield f"role {plan.facts.owner!r} does not exist here"
     for role in plan.rights.absent:

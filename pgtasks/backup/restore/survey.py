@@ -42,7 +42,7 @@ def make_plan(
 ) -> RestorePlan:
     """Return the plan of a restore, raising for obstacles, without changing anything."""
     conn = lock.connection
-    plan, remarks = _draft(lock, host, backup, options, archive, beside)
+    plan, remarks = draft(lock, host, backup, options, archive, beside)
     free = obstacles.free_bytes(conn, plan.target, host)
     if free is not None:  # what an interrupted run left is dropped before anything is built
         free += sum(half.bytes or 0 for half in beside.half_built)
@@ -52,20 +52,26 @@ def make_plan(
     return plan
 
 
-def _draft(
+def draft(
     lock: Lock,
     host: Host,
     backup: Backup,
     options: RestoreOptions,
     archive: Archive,
     beside: Leftovers,
+    *,
+    whole: bool = True,
 ) -> tuple[RestorePlan, Sequence[str]]:
-    """Return the plan without notes and losses, and remarks on tablespaces."""
+    """Return the plan without notes and losses, and remarks on tablespaces.
+
+    `archive` is a part of the backup's if it is not `whole`, and needs only the roles it names.
+    """
     target, conn = lock.target, lock.connection
     toolset, reader = _tools(conn, target, host, backup)
     standing = not beside.missing  # an invalid database still has its properties
-    request = _request(conn, target, backup, options, archive, replaces=standing)
-    extensions = extensions_of(backup)
+    request = _request(conn, target, backup, options, archive, replaces=standing, whole=whole)
+    made = {entry.tag for entry in archive if entry.desc == "EXTENSION"}
+    extensions = [each for each in extensions_of(backup) if whole or each in made]
     rights = decide(
         conn,
         request,
@@ -145,6 +151,7 @@ def _request(
     archive: Archive,
     *,
     replaces: bool,
+    whole: bool,
 ) -> LoadRequest:
     """Return the owner of the result, as far as it is known without the server's roles."""
     saved, made = backup.database(), backup.manifest
@@ -153,7 +160,7 @@ def _request(
     return LoadRequest(
         owner="" if options.no_owner and not replaces else owner,
         roles=(
-            *saved.roles,
+            *(saved.roles if whole else ()),
             *(() if replaces else (saved.owner,)),
             *(role for _, roles in leaving.of_roles(archive) for role in roles),
         ),
