@@ -160,6 +160,14 @@ def session(
         connection.close()
 
 
+def another(
+    connection: Connection, *, read_only: bool = False, purpose: str = ""
+) -> AbstractContextManager[Connection]:
+    """Open one more session as the same role in the same database, for the length of a block."""
+    assert isinstance(connection, Session)
+    return session(connection.target, read_only=read_only, purpose=purpose)
+
+
 def watched(connection: Connection) -> AbstractContextManager[None]:
     """Watch what is sent to the server in a block, raising SessionLost if it stops answering."""
     assert isinstance(connection, Session)

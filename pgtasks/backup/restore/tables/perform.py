@@ -14,15 +14,17 @@ from pgtasks.backup.restore.perform import intact_here
 from pgtasks.backup.restore.tables import survey, write
 from pgtasks.backup.restore.tables.outcome import TablesRestored
 from pgtasks.backup.restore.tables.plan import TablesPlan
-from pgtasks.backup.restore.tables.write import Written
+from pgtasks.backup.restore.tables.write import Commit, Written
 from pgtasks.backup.store.base import Backup
 from pgtasks.database import loader, recover
+from pgtasks.errors import Interrupted, PgtasksError, Unreachable
 from pgtasks.host.base import Host
 from pgtasks.report import Console
 from pgtasks.report.boundaries import boundary
 from pgtasks.server import connection
 from pgtasks.server.connection import Connection
 from pgtasks.server.identity import identify, refuse_other
+from pgtasks.server.interrupt import cancelling
 from pgtasks.server.lock import Lock
 from pgtasks.settings.target import Target
 
@@ -56,14 +58,28 @@ def restore_tables(
     for line in recover.heal(lock):
         console.say(line)
     boundary("tables.checked")
+    commit = Commit()
     try:
-        written = _written(plan, lock, host, console)
+        written = _written(plan, lock, host, commit, console)
+    except (KeyboardInterrupt, Unreachable) as exc:
+        raise _ended(exc, commit, lock) from None
     finally:
         build.clear(plan.base, lock)
     return TablesRestored(plan, written, before, time.monotonic() - began)
 
 
-def _written(plan: TablesPlan, lock: Lock, host: Host, console: Console) -> Written:
+def _ended(exc: KeyboardInterrupt | Unreachable, commit: Commit, lock: Lock) -> PgtasksError:
+    """Return the error of a run that ended early, with what became of the tables."""
+    try:
+        state = commit.state(lock.target)
+    except PgtasksError:  # nothing is claimed
+        state = "" if commit.transaction else "nothing was committed"
+    if isinstance(exc, Unreachable):
+        return Unreachable(f"{exc.message}; {state}" if state else exc.message, hint=exc.hint)
+    return Interrupted(f"interrupted; {state}" if state else "interrupted")
+
+
+def _written(plan: TablesPlan, lock: Lock, host: Host, commit: Commit, console: Console) -> Written:
     base, conn = plan.base, lock.connection
     build.prepare(base, conn, console.say)
     began = time.monotonic()
@@ -75,7 +91,8 @@ def _written(plan: TablesPlan, lock: Lock, host: Host, console: Console) -> Writ
     with ExitStack() as stack:
         source = stack.enter_context(_reading(plan, lock, console))
         target = stack.enter_context(_writing(plan, lock, console))
-        written = write.write(plan, source, target, console)
+        stack.enter_context(cancelling([source, target]))
+        written = write.write(plan, source, target, commit, console)
         if why := write.analyze(target, plan):
             console.say(f"warning: no statistics were gathered: {why}")
         return written

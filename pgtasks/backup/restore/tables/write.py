@@ -35,6 +35,8 @@ from pgtasks.server.proof import Comparison, Proof, TableProof, fingerprint
 from pgtasks.server.proof.difference import Difference, accepted
 from pgtasks.server.proof.model import FORMAT
 from pgtasks.server.quoting import qualified
+from pgtasks.server.silence import ANSWER
+from pgtasks.settings.target import Target
 
 PATIENCE = 5  # seconds that a lock is waited for, while others queue behind this session
 _HOLDERS = """
@@ -44,6 +46,27 @@ WHERE l.granted AND l.relation = ANY (%s::oid[]) AND l.pid <> pg_backend_pid()
 AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
 ORDER BY l.pid LIMIT 3
 """
+
+
+@dataclass
+class Commit:
+    """The transaction, as the server knows it once its COMMIT is about to be sent."""
+
+    transaction: str = ""
+
+    def state(self, target: Target) -> str:
+        """Return what became of the tables of a target, in words, as its server says it."""
+        if not self.transaction:
+            return "the tables are as they were"
+        query = "SELECT pg_xact_status(%s::xid8)"
+        place = target.at(target.maintenance)
+        with connection.session(place, read_only=True, purpose="interrupted") as conn:
+            status = connection.value(conn, query, (self.transaction,), limit=ANSWER)
+        if status == "committed":
+            return "the tables are restored, that was committed"
+        if status == "aborted":
+            return "the tables are as they were"
+        return "the server had not yet ended the transaction: look at the tables"
 
 
 @dataclass(frozen=True)
@@ -56,7 +79,9 @@ class Written:
     sequences: tuple[str, ...] = ()
 
 
-def write(plan: TablesPlan, source: Connection, conn: Connection, console: Console) -> Written:
+def write(
+    plan: TablesPlan, source: Connection, conn: Connection, commit: Commit, console: Console
+) -> Written:
     """Replace and create the tables, and commit; `source` is in the side database."""
     connection.execute(conn, tables.writing_settings())
     connection.execute(source, tables.reading_settings())
@@ -69,17 +94,28 @@ def write(plan: TablesPlan, source: Connection, conn: Connection, console: Conso
             "beside the database",
             hint="\n".join(lines[1:]),
         )
-    writer = _Writer(plan, source, conn, relations, console)
+    writer = _Writer(plan, source, conn, relations, commit, console)
     try:
         with _transaction(conn):
             return writer.run()
     except Failed as exc:
-        lines = list(keys.missing(source, conn, plan.standing.others, relations))
-        if not lines or conn.closed:
+        lines = _missing(plan, source, conn, relations)
+        if not lines:
             raise
         raise Refused(
             f"nothing was changed: {lines[0]}", hint="\n".join([*lines[1:], exc.message])
         ) from None
+
+
+def _missing(
+    plan: TablesPlan, source: Connection, conn: Connection, relations: Sequence[Relation]
+) -> list[str]:
+    """Return the rows that refer to what is not there; a COPY that failed has closed sessions."""
+    with (
+        connection.another(source, read_only=True, purpose="db.restore") as reading,
+        connection.another(conn, purpose="db.restore") as counting,
+    ):
+        return list(keys.missing(reading, counting, plan.standing.others, relations))
 
 
 @contextmanager
@@ -113,6 +149,7 @@ class _Writer:
     source: Connection
     conn: Connection
     relations: Sequence[Relation]
+    commit: Commit
     console: Console
     notes: list[str] = field(default_factory=list)
 
@@ -134,16 +171,18 @@ class _Writer:
             maker.before_rows()
         self._copy()
         boundary("tables.filled")
-        if maker:
+        comparison, differences = self._proven()
+        if maker:  # row policies apply from here on
             maker.after_rows()
             self.notes += maker.notes
         self._add_keys(standing)
-        comparison, differences = self._proven()
         self._each(_forcing("FORCE", table) for table in forced)
         self._each(trigger.enable() for trigger in standing.triggers)
         self._unchanged(standing)
         sequences = self._sequences()
         boundary("tables.proven")
+        query = "SELECT pg_current_xact_id()::text"
+        self.commit.transaction = connection.value(self.conn, query, into=str)
         connection.execute(self.conn, "COMMIT")
         boundary("tables.committed")
         return Written(comparison, differences, tuple(self.notes), tuple(sequences))
