@@ -113,7 +113,8 @@ def restore(
         )
         options.check(masked=masked)
         if options.only_tables:
-            permit = r.destroying(confirm=confirm, yes=yes, insists=options.insists)
+            flags = {"insists": options.insists, "shows": True}
+            permit = r.destroying(confirm=confirm, yes=yes, **flags)
         else:
             permit = r.replacing(confirm=confirm, insists=options.insists)
         backups = r.project.folder("backups")

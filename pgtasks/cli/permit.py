@@ -79,6 +79,7 @@ class Permit:
     purpose: str  # of the lock
     question: Question | None  # None if the database did not exist, so that nothing is asked
     dry: bool
+    shows: bool = False  # the plan also where nothing is asked
     _open: ExitStack = field(default_factory=ExitStack)
 
     def __enter__(self) -> Permit:
@@ -101,7 +102,8 @@ class Permit:
             return False
         if self.question is None:
             raise Refused("the database was created meanwhile, nothing was done")
-        if self.question.is_open or self.question.evidence.access is Access.WRITE:
+        writes = self.question.evidence.access is Access.WRITE
+        if self.question.is_open or writes or self.shows:
             for line in plan.lines():
                 self.question.console.say(line)
         self.question.ask()

@@ -173,13 +173,17 @@ class Run:
         yes: bool = False,
         ask_missing: bool = True,
         insists: str = "",
+        shows: bool = False,
     ) -> Permit:
         """Let the guard decide on a task without an undo, as `replacing` does.
 
-        Without `ask_missing` it asks nothing if the target's database does not exist.
+        Without `ask_missing` it asks nothing if the target's database does not exist. `shows` is
+        for a plan that is not like the result: it is shown also if nothing is asked.
         """
         flags = {"confirm": confirm, "yes": yes, "insists": insists}
-        return self._permit(Access.DESTROY, ask_missing=ask_missing, **flags)
+        permit = self._permit(Access.DESTROY, ask_missing=ask_missing, **flags)
+        permit.shows = shows
+        return permit
 
     def _permit(self, access: Access, *, ask_missing: bool = True, **flags: Any) -> Permit:
         self.identity = self.reached().identify()  # an interrupted DROP may have left it

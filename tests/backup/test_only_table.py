@@ -6,10 +6,12 @@ import json
 import os
 import signal
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import rewriting
 from conftest import Inv
 from halting import Start, end_backends, halted, interrupt, kill, unlocked
 from matrix import matrix
@@ -18,6 +20,7 @@ from psycopg2 import sql
 from restores import logins, save, sides
 from servers import Cluster
 
+from pgtasks.backup.store.local import LocalStore
 from pgtasks.report import boundaries
 
 LONG = "ü" * 31 + "x"  # 63 bytes
@@ -379,3 +382,177 @@ def test_a_table_that_changes_after_the_plan(
     assert process.returncode == 1, said
     assert "altered since the plan, nothing was changed" in said
     assert dumped(cluster, live) == before
+
+
+# ---- what a backup, or the owner of the database, could make of it
+
+# as its owner's code in the live database itself, which a superuser's session would run
+CLIMBING = """
+CREATE FUNCTION climb(text) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS $f$
+BEGIN
+  BEGIN
+    PERFORM set_config('role', 'none', false);
+    EXECUTE 'ALTER ROLE ' || quote_ident('{0}') || ' SUPERUSER';
+  EXCEPTION WHEN OTHERS THEN NULL;
+  END;
+  RETURN true;
+END $f$;
+CREATE TABLE bait (name text CHECK (climb(name)));
+CREATE INDEX ON bait (climb(name));
+CREATE TABLE precious (id int PRIMARY KEY);
+INSERT INTO bait VALUES ('x');
+INSERT INTO precious VALUES (1);
+"""
+
+
+@pytest.fixture
+def planted(cluster: Cluster, database: str, project: Path, owner: str, inv: Inv) -> str:
+    """Return the project's database with its owner's code, backed up once."""
+    cluster.execute(f'ALTER DATABASE "{database}" OWNER TO {owner}')
+    cluster.execute("GRANT ALL ON SCHEMA public TO PUBLIC", database)
+    with cluster.connect(database, user=owner).cursor() as cursor:
+        cursor.execute(CLIMBING.format(owner))
+    assert inv("db.backup").returncode == 0
+    return database
+
+
+@pytest.mark.parametrize("drop", [False, True])
+def test_the_owners_code_runs_as_the_owner_alone(
+    cluster: Cluster, planted: str, owner: str, inv: Inv, drop: bool
+) -> None:
+    cluster.execute("DROP TABLE bait" if drop else "TRUNCATE bait", planted)
+    done = inv("db.restore", "--only-table", "bait", "--yes")
+    assert done.returncode == 0, done.stderr
+    assert cluster.value("SELECT count(*) FROM bait", planted) == 1
+    query = "SELECT rolsuper FROM pg_roles WHERE rolname = %s"
+    assert cluster.value(query, parameters=(owner,)) is False
+    assert logins(cluster, planted) == []
+
+
+@pytest.mark.parametrize(
+    ("desc", "definition", "words"),
+    [
+        ("COMMENT", "DROP TABLE public.precious", "has other statements than pg_dump writes"),
+        ("COMMENT", "COMMENT ON TABLE public.precious IS 'x'", "has other statements"),
+        ("INDEX", "CREATE INDEX i ON public.precious (id)", ""),
+        ("ACL", "GRANT ALL ON TABLE public.precious TO PUBLIC", "has other statements than grants"),
+        ("CONSTRAINT", "ALTER TABLE public.precious DROP CONSTRAINT precious_pkey", ""),
+    ],
+)
+def test_a_crafted_archive_alters_nothing_else(
+    cluster: Cluster,
+    database: str,
+    project: Path,
+    owner: str,
+    inv: Inv,
+    desc: str,
+    definition: str,
+    words: str,
+) -> None:
+    """Somebody rewrote the entries of a table, which is made anew in the live database."""
+    cluster.execute(f'ALTER DATABASE "{database}" OWNER TO {owner}')
+    cluster.execute("GRANT ALL ON SCHEMA public TO PUBLIC", database)
+    with cluster.connect(database, user=owner).cursor() as cursor:
+        cursor.execute(
+            "CREATE TABLE precious (id int PRIMARY KEY); CREATE TABLE bait (id int PRIMARY KEY);"
+            "COMMENT ON TABLE bait IS 'a'; CREATE INDEX i ON bait (id);"
+            "GRANT SELECT ON bait TO PUBLIC; INSERT INTO precious VALUES (1)"
+        )
+    assert inv("db.backup").returncode == 0
+    made = LocalStore(project / "backups").list().backups[0]
+    contents = rewriting.Contents((made.dump / "toc.dat").read_bytes())
+    tags = {
+        b"COMMENT": b"TABLE bait",
+        b"INDEX": b"i",
+        b"ACL": b"TABLE bait",
+        b"CONSTRAINT": b"bait bait_pkey",
+    }
+    (row,) = (r for r in contents.rows if r.desc == desc.encode() and r.tag == tags[r.desc])
+    row.definition = definition.encode() + b";\n"
+    made = rewriting.put(made, contents.bytes(contents.rows))
+    rewriting.put_json(made, "proof.json", {"schema": {"view public.none": ["a", "b", "c"]}})
+    cluster.execute("DROP TABLE bait", database)
+    before = dumped(cluster, database)
+    done = inv("db.restore", "--only-table", "bait", "--yes")
+    if not words:  # the entry is no part of the table, and left out
+        assert done.returncode == 0, done.stderr
+        cluster.execute("DROP TABLE bait", database)
+    else:
+        assert done.returncode == 2, done.stderr
+        assert words in done.stderr.splitlines()[-1]
+    assert dumped(cluster, database) == before
+
+
+def test_an_entry_that_claims_to_belong_to_a_table(
+    cluster: Cluster, database: str, project: Path, owner: str, inv: Inv
+) -> None:
+    """The archive says what belongs to what: of grants on another table, too."""
+    cluster.execute(f'ALTER DATABASE "{database}" OWNER TO {owner}')
+    cluster.execute("GRANT ALL ON SCHEMA public TO PUBLIC", database)
+    with cluster.connect(database, user=owner).cursor() as cursor:
+        cursor.execute(
+            "CREATE TABLE precious (id int); CREATE TABLE bait (id int);"
+            "GRANT SELECT ON precious TO PUBLIC"
+        )
+    assert inv("db.backup").returncode == 0
+    made = LocalStore(project / "backups").list().backups[0]
+    contents = rewriting.Contents((made.dump / "toc.dat").read_bytes())
+    (table,) = (r for r in contents.rows if r.desc == b"TABLE" and r.tag == b"bait")
+    (grant,) = (r for r in contents.rows if r.desc == b"ACL" and r.tag == b"TABLE precious")
+    number = int.from_bytes(table.id[1:], "little")
+    grant.needs = [str(number).encode()]
+    made = rewriting.put(made, contents.bytes(contents.rows))
+    rewriting.put_json(made, "proof.json", {"schema": {"view public.none": ["a", "b", "c"]}})
+    cluster.execute("DROP TABLE bait; REVOKE ALL ON precious FROM PUBLIC", database)
+    before = dumped(cluster, database)
+    done = inv("db.restore", "--only-table", "bait", "--yes")
+    assert done.returncode == 2, done.stderr
+    assert "grants on table public.precious" in done.stderr.splitlines()[-1]
+    assert dumped(cluster, database) == before
+
+
+def test_a_plain_role_and_tables_of_others(
+    cluster: Cluster, live: str, saved: str, project: Path, inv: Inv, plain: Callable[..., str]
+) -> None:
+    other = plain("CREATEDB")
+    target = cluster.target(live)
+    (project / "env" / "dev.yaml").write_text(f"url: '{replace(target, user=other).url()}'\n")
+    done = inv("db.restore", "--backup", saved, "--only-table", "egg", "--yes")
+    assert done.returncode == 2
+    assert "no member of" in done.stderr
+    own = owner_of(cluster, live)
+    cluster.execute(f"GRANT {own} TO {other}")
+    cluster.execute("UPDATE egg SET hen = NULL", live)
+    done = inv("db.restore", "--backup", saved, "--only-table", "egg", "--yes")
+    assert done.returncode == 0, done.stderr
+    assert cluster.value("SELECT count(hen) FROM egg", live) == 2
+    cluster.execute(f"ALTER TABLE hen OWNER TO {other}; REVOKE {own} FROM {other}", live)
+    (project / "env" / "dev.yaml").write_text(f"url: '{target.url()}'\n")
+    done = inv("db.restore", "--backup", saved, "--only-table", "egg", "--yes")
+    assert done.returncode == 2
+    assert "one session with the rights of one owner cannot write all" in done.stderr
+    done = inv("db.restore", "--backup", saved, "--only-table", "egg", "--as-superuser")
+    assert "add --confirm" in done.stderr
+    words = ("--as-superuser", "--confirm", live)
+    done = inv("db.restore", "--backup", saved, "--only-table", "egg", *words)
+    assert done.returncode == 0, done.stderr
+    cluster.execute(f"ALTER TABLE hen OWNER TO {own}", live)
+
+
+def test_a_backup_without_a_proof_and_one_without_rows(
+    cluster: Cluster, live: str, inv: Inv
+) -> None:
+    assert inv("db.backup", "--no-proof").returncode == 0
+    cluster.execute("TRUNCATE bill", live)
+    done = inv("db.restore", "--only-table", "public.bill", "--yes")
+    assert done.returncode == 0, done.stderr
+    assert "are compared with what was loaded" in done.stderr
+    assert cluster.value("SELECT count(*) FROM bill", live) == 300
+    made = inv("db.backup", "--exclude-table-data", "public.bill", "--json")
+    id = json.loads(made.stdout)["id"]
+    done = inv("db.restore", "--backup", id, "--only-table", "public.bill", "--yes")
+    assert done.returncode == 2
+    assert "the backup has no rows of public.bill: they were left out" in done.stderr
+    for flag in ("--masked", "--keep-owners"):
+        refused = inv("db.restore", flag, "--only-table", "egg", "--yes")
+        assert f"{flag} is for a whole database, not for --only-table" in refused.stderr

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from psycopg2 import sql
 
 from pgtasks.backup.restore import trying
+from pgtasks.backup.restore.tables.choice import Name, name_of, nodes
 from pgtasks.backup.restore.tables.plan import TablesPlan
 from pgtasks.database import leaving, rights
 from pgtasks.errors import Refused
 from pgtasks.server import connection, parser
 from pgtasks.server.connection import Connection
 from pgtasks.server.dump import kinds
+from pgtasks.server.dump import nodes as tree
 from pgtasks.server.dump.statements import Allowed, refusal
 from pgtasks.server.proof import entries
 from pgtasks.server.proof.difference import meant
@@ -43,6 +46,7 @@ class Maker:
         new = [(each.desc, each.namespace, each.tag) for each in self._parts]
         self._allowed = Allowed(new, trusted=not self.plan.base.doubt)
         self._trusted = Allowed(new, trusted=True)
+        self._made = set(_made(self._parts))
         self._spaces = trying.tablespaces(self.conn, self._parts, self.user)
 
     def before_rows(self) -> None:
@@ -79,10 +83,27 @@ class Maker:
             text = entry.definition.decode("utf-8", "surrogateescape")
             accepted = meant(_name(entry), self.plan.base.accept) != ""
             allowed = self._trusted if accepted else self._allowed
-            if why := refusal(text, allowed.definition(entry)):
+            why = refusal(text, allowed.definition(entry))
+            if not why and entry.desc != "SCHEMA" and not self._is_own(entry, allowed):
+                why = "its definition is about something else than these tables"
+            if why:
                 raise Refused(f"{_name(entry)} of the backup is not created here: {why}")
             connection.execute(self.conn, self._place(entry))
             connection.execute(self.conn, text)
+
+    def _is_own(self, entry: Entry, allowed: Allowed) -> bool:
+        """Return whether the statements of an entry are about what is made here alone.
+
+        The archive says which entries belong to a table, and may say it of any. The rows of a table
+        that inherits are also those of its parent.
+        """
+        for node in nodes(entry):
+            names = about(node)
+            above = () if allowed.trusted else getattr(node, "inh_relations", ())
+            parents = [(each.range_var.schemaname, each.range_var.relname) for each in above]
+            if not names or not {*names, *parents} <= self._made:
+                return False
+        return True
 
     def _place(self, entry: Entry) -> sql.Composed:
         """Return the statements that pg_restore runs before one, for tablespace and method."""
@@ -96,7 +117,7 @@ class Maker:
         if self.plan.base.no_owner and entry.owner != self.user:
             self.notes.append(f"without {_name(entry)}: they were given by {entry.owner!r}")
             return
-        for statement, grantees in _grants(entry):
+        for statement, grantees in self._grants(entry):
             missing = sorted(set(grantees) - rights.roles(self.conn, grantees).keys())
             if missing:
                 names = ", ".join(map(repr, missing))
@@ -104,16 +125,50 @@ class Maker:
             else:
                 connection.execute(self.conn, statement)
 
+    def _grants(self, entry: Entry) -> Iterator[tuple[str, Sequence[str]]]:
+        """Yield the statements of an ACL entry of pg_dump, with the roles that they name."""
+        text = entry.definition.decode("utf-8", "surrogateescape")
+        for parsed in parser.parse(text):
+            node = parsed.node
+            own = node is not None and set(about(node)) <= self._made
+            if not own or not kinds.grants(entry, node, True):
+                raise Refused(f"{_name(entry)} of the backup has other statements than grants")
+            grantees: Any = getattr(node, "grantees", ())
+            named = [each.role_spec.rolename for each in grantees]
+            yield parsed.text, [name for name in named if name]
 
-def _grants(entry: Entry) -> Iterator[tuple[str, Sequence[str]]]:
-    """Yield the statements of an ACL entry that pg_dump writes, with the roles that they name."""
-    text = entry.definition.decode("utf-8", "surrogateescape")
-    for parsed in parser.parse(text):
-        node = parsed.node
-        if node is None or not kinds.grants(entry, node, True):
-            raise Refused(f"{_name(entry)} of the backup has other statements than grants")
-        named = [each.role_spec.rolename for each in node.grantees]
-        yield parsed.text, [name for name in named if name]
+
+def _made(parts: Iterable[Entry]) -> Iterator[Name]:
+    """Yield the names of the relations that some entries make."""
+    for entry in parts:
+        if entry.desc in ("TABLE", "SEQUENCE", "INDEX", "STATISTICS"):
+            yield name_of(entry)
+        for node in nodes(entry) if entry.desc == "CONSTRAINT" else ():
+            for command in getattr(node, "cmds", ()):
+                constraint = getattr(command.alter_table_cmd, "def").constraint
+                yield entry.namespace, constraint.conname
+
+
+def about(node: Any) -> list[Name]:
+    """Return the names of the relations that a statement changes, none if that is not known."""
+    kind = type(node).__name__
+    if kind in ("CommentStmt", "GrantStmt"):
+        objects = [node.object] if kind == "CommentStmt" else node.objects
+        named = [tree.names(each) for each in objects]
+        return [(each[0], each[1]) for each in named if len(each) > 1]
+    if kind == "CreateStatsStmt":
+        ranges = [each.range_var for each in node.relations]
+    elif kind == "AlterStatsStmt":
+        return [tuple(tree.strings(node.defnames))[:2]]  # type: ignore[list-item]
+    elif kind in ("CreateSeqStmt", "AlterSeqStmt"):
+        owners = [each.def_elem for each in node.options if each.def_elem.defname == "owned_by"]
+        named = [tree.strings(each.arg.list.items) for each in owners]
+        own = [(node.sequence.schemaname, node.sequence.relname)]
+        return [*own, *((each[0], each[1]) for each in named if len(each) == 3)]
+    else:
+        field = "table" if kind == "CreatePolicyStmt" else "relation"
+        ranges = [getattr(node, field)] if hasattr(node, field) else []
+    return [(each.schemaname, each.relname) for each in ranges]
 
 
 def _is_late(entry: Entry) -> bool:

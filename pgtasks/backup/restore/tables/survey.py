@@ -177,10 +177,10 @@ def _of_tables(plan: TablesPlan) -> Iterator[str]:
 
 def _of_partition(plan: TablesPlan, entry: Entry) -> Iterator[str]:
     above = plan.choice.parent(entry)
-    if above is not None and plan.standing.find(name_of(above)):
+    if above is not None and above not in plan.made:
         yield (
-            f"partition {qualified(*name_of(entry))} does not exist here: create it, or restore all"
-            " beside it with --into"
+            f"partition {qualified(*name_of(entry))} of {qualified(*name_of(above))} does not exist"
+            " here: create it, or restore the backup beside the database with --into"
         )
 
 
