@@ -8,9 +8,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 from pgtasks import report
-from pgtasks.backup.restore import build, load, prove
+from pgtasks.backup.restore import build, load
 from pgtasks.backup.restore.options import RestoreOptions
-from pgtasks.backup.restore.perform import intact_here
+from pgtasks.backup.restore.perform import checked
 from pgtasks.backup.restore.tables import survey, write
 from pgtasks.backup.restore.tables.outcome import TablesRestored
 from pgtasks.backup.restore.tables.plan import TablesPlan
@@ -49,8 +49,7 @@ def restore_tables(
     began = time.monotonic()
     options.check()
     beside = recover.look(lock.connection, lock.target)
-    intact_here(lock, host, backup, options, console)
-    archive = prove.archived(backup, options.accept)
+    archive = checked(lock, host, backup, options, console)
     plan = survey.make_plan(lock, host, backup, options, archive, beside)
     before = agreed(plan)
     if before is None:
