@@ -71,7 +71,9 @@ def draft(
     standing = not beside.missing  # an invalid database still has its properties
     request = _request(conn, target, backup, options, archive, replaces=standing, whole=whole)
     made = {entry.tag for entry in archive if entry.desc == "EXTENSION"}
-    extensions = [each for each in extensions_of(backup) if whole or each in made]
+    extensions = {
+        name: version for name, version in extensions_of(backup).items() if whole or name in made
+    }
     rights = decide(
         conn,
         request,

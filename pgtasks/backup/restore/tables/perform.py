@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 from pgtasks import report
+from pgtasks.backup.foreign.dump import Dump
 from pgtasks.backup.restore import build, load
 from pgtasks.backup.restore.options import RestoreOptions
 from pgtasks.backup.restore.perform import checked
@@ -17,7 +18,7 @@ from pgtasks.backup.restore.tables.plan import TablesPlan
 from pgtasks.backup.restore.tables.write import Commit, Written
 from pgtasks.backup.store.base import Backup
 from pgtasks.database import loader, recover
-from pgtasks.errors import Interrupted, PgtasksError, Unreachable
+from pgtasks.errors import Interrupted, PgtasksError, Refused, Unreachable
 from pgtasks.host.base import Host
 from pgtasks.report import Console
 from pgtasks.report.boundaries import boundary
@@ -48,6 +49,11 @@ def restore_tables(
     """
     began = time.monotonic()
     options.check()
+    if isinstance(backup, Dump):
+        raise Refused(
+            f"--only-table is for backups: {backup.shown} has no proof of its tables, db.restore "
+            "without it takes all of the dump"
+        )
     beside = recover.look(lock.connection, lock.target)
     archive = checked(lock, host, backup, options, console)
     plan = survey.make_plan(lock, host, backup, options, archive, beside)
