@@ -118,7 +118,7 @@ class Store(Protocol):
         """Store what is said about keeping a backup; raises Failed or OSError."""
 
     def drop(self, backups: Sequence[Backup], when: datetime) -> Mapping[str, str]:
-        """Move backups of one database into its trash; return the errors by ID.
+        """Move backups of one database into its trash, under its lock; return the errors by ID.
 
         Each of them is in one of the two places, whole. One that is gone is an error too.
         """
