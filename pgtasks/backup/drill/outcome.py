@@ -48,13 +48,15 @@ class DrillPlan:
 class Drilled:
     """The result of a drill; `recovery` are the seconds from the first byte to the proven database.
 
-    `unproven` is what the restore left out here, and what its proof does not cover.
+    `unproven` is what the restore left out here, and what its proof does not cover; of that,
+    `notes` were not said yet.
     """
 
     backup: Backup
     place: str
     proven: Proven
     unproven: tuple[str, ...]
+    notes: tuple[str, ...]
     asserted: tuple[Asserted, ...]
     checked: Checked
     recovery: float
@@ -73,7 +75,7 @@ class Drilled:
 
     def lines(self) -> list[str]:
         """Return what a person reads."""
-        lines = [f"not proven: {line}" for line in self.unproven]
+        lines = [f"not proven: {line}" for line in self.notes]
         for each in self.asserted:
             lines += [] if each.holds else each.lines()
         lines += self.checked.lines() if self.checked.found or not self.checked.ran else []
@@ -82,15 +84,20 @@ class Drilled:
     def summary(self) -> str:
         """Return the result in one line."""
         verb = "failed" if self.faults else "passed" if self.compared else "proved nothing"
-        number = report.plural(len(self.asserted), "assertion")
-        checks = f"{number} {'hold' if len(self.asserted) != 1 else 'holds'}"
+        facts = [
+            self.proven.sentence().removeprefix("not proven: "),
+            self._assertions(),
+            *([self.checked.fact()] if self.checked.ran else []),
+            f"a restore takes {report.duration(self.recovery)}",
+        ]
+        return f"drill of {self.backup.id} {verb}: {', '.join(facts)}"
+
+    def _assertions(self) -> str:
+        number = len(self.asserted)
+        counted = report.plural(number, "assertion") if number else "no assertions"
         if failed := sum(not each.holds for each in self.asserted):
-            checks = f"{failed} of {number} failed"
-        amcheck = f", {self.checked.fact()}" if self.checked.ran else ""
-        return (
-            f"drill of {self.backup.id} {verb}: {self.proven.sentence()}, {checks}{amcheck}, "
-            f"a restore takes {report.duration(self.recovery)}"
-        )
+            return f"{failed} of {counted} failed"
+        return f"{counted} {'holds' if number == 1 else 'hold'}" if number else counted
 
     def check(self) -> None:
         """Raise NotProven if an assertion or pg_amcheck found something, or nothing was proven."""

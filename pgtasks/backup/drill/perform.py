@@ -20,7 +20,7 @@ from pgtasks.backup.restore.options import RestoreOptions
 from pgtasks.backup.restore.plan import RestorePlan
 from pgtasks.backup.restore.prove import Proven
 from pgtasks.backup.restore.survey import make_plan
-from pgtasks.backup.store.base import Backup
+from pgtasks.backup.store.base import Backup, Dropped, reading
 from pgtasks.database import loader, properties, recover
 from pgtasks.database.properties import DatabaseProperties
 from pgtasks.errors import Failed, NotProven, Refused
@@ -42,6 +42,7 @@ class _Restored:
     plan: RestorePlan
     proven: Proven
     unproven: tuple[str, ...]
+    notes: tuple[str, ...]
     seconds: float
 
 
@@ -61,7 +62,7 @@ def drill(
     """
     began, reached = time.monotonic(), place.reached
     assert reached is not None
-    with reached.lock("backup.drill") as lock, _recorded(kept):
+    with reached.lock("backup.drill") as lock, _recorded(kept), reading(kept):
         refuse_source(lock.connection, backup.manifest, place.words)
         for line in recover.sweep(lock):
             console.say(line)
@@ -82,6 +83,7 @@ def drill(
         place.words,
         restored.proven,
         restored.unproven,
+        restored.notes,
         asserted,
         checked,
         restored.seconds,
@@ -101,6 +103,8 @@ def _recorded(backup: Backup) -> Iterator[None]:
         yield
     except NotProven as exc:
         _record_failure(backup, exc.message, proven=None, proven_by="")
+        raise
+    except Dropped:
         raise
     except Failed as exc:
         _record_failure(backup, exc.message)
@@ -145,7 +149,7 @@ def _restored(
         noting = _Noting(console.quiet)
         proven = _built(plan, lock, host, noting)
     unproven = (*notes, *noting.left, *proven.unproven)
-    return _Restored(plan, proven, unproven, time.monotonic() - began)
+    return _Restored(plan, proven, unproven, notes, time.monotonic() - began)
 
 
 def _built(plan: RestorePlan, lock: Lock, host: Host, console: Console) -> Proven:
@@ -195,19 +199,23 @@ def _planned(
         reason = "; ".join(whole.hint.splitlines()) or whole.message
         notes.append(f"owners and grants, which were left out: {reason}")
     facts = _with_locale_of_here(conn, plan.facts)
-    if facts != plan.facts:
+    if facts.locale_of() != plan.facts.locale_of():
         before, now = plan.facts.locale or plan.facts.collate, facts.collate
         notes.append(f"sort orders: locale {before!r} is not here, {now!r} was used")
+    # of any origin: the assertions look names up with it, in sessions of a plain role
+    path = (setting for setting in plan.withheld if setting.name == "search_path")
+    facts = replace(facts, settings=(*facts.settings, *path))
     return replace(plan, facts=facts), tuple(notes)
 
 
 def _with_way_out(refused: Refused, place: Place, options: RestoreOptions) -> Refused:
     if not place.own or options.as_superuser:
         return refused
-    ways = (
-        "--as-superuser runs the code in the backup as a superuser of the throw-away server",
-        "TMPDIR names the folder of its data",
-    )
+    words, ways = f"{refused.message}\n{refused.hint}", []
+    if "superuser" in words:
+        ways.append("--as-superuser runs the code in the backup as a superuser of that server")
+    if "disk" in words:
+        ways.append("TMPDIR names the folder for the data of that server")
     return Refused(refused.message, hint="\n".join(filter(None, (refused.hint, *ways))))
 
 
