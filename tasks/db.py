@@ -68,6 +68,7 @@ def backup(
         "masked": "mask the data by the rules of the backup's environment before it is swapped in",
         "only_table": "restore the rows of tables that match, and keep all else (repeatable)",
         "backup_first": "with --only-table: back up the database before",
+        "into": "restore into a new database of this name, beside the one of the environment",
     },
 )
 def restore(
@@ -86,6 +87,7 @@ def restore(
     masked=False,
     only_table=None,
     backup_first=False,
+    into="",
     confirm=None,
     yes=False,
     json=False,
@@ -110,6 +112,7 @@ def restore(
             leave_out=tuple(leave_out),
             only_tables=tuple(only_table),
             backup_first=backup_first,
+            into=into,
         )
         options.check(masked=masked)
         if options.only_tables:

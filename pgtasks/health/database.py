@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from pgtasks.database import lacking, loader, recover
+from pgtasks.database import aside, lacking, loader, recover
 from pgtasks.database.recover import Leftovers
 from pgtasks.errors import Unreachable, VersionMismatch
 from pgtasks.health import leftovers
@@ -42,6 +42,7 @@ def examine(
         leftovers=beside,
         logins=tuple(loader.left(conn, target.database)),
         running=lock.held(conn, target.database),
+        asides=tuple(aside.find(conn, target)),
         backups=(*leftovers.broken(target, backups), *leftovers.interrupted(reached, backups)),
         tools=tuple(_tools(reached, server.major)),
         steps=steps,

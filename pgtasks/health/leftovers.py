@@ -10,6 +10,7 @@ from pgtasks import report
 from pgtasks.backup.store import remote
 from pgtasks.backup.store.local import LocalStore
 from pgtasks.database import kept
+from pgtasks.database.aside import Aside
 from pgtasks.database.recover import Leftovers
 from pgtasks.errors import PgtasksError
 from pgtasks.health.finding import Finding
@@ -52,6 +53,12 @@ def findings(
         clones = report.plural(len(beside.clones), "clone")
         size = report.size(sum(side.bytes or 0 for side in beside.clones))
         yield Finding("clones", "note", f"{clones}, {size}: see {typed.task('clone.list')}")
+
+
+def beside(asides: Iterable[Aside]) -> Iterator[Finding]:
+    """Yield the databases that were restored beside one."""
+    for each in asides:
+        yield Finding("beside", "note", f"{each}: restored beside it, {each.drop} drops it")
 
 
 def broken(target: Target, backups: Path) -> Iterator[Finding]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from pgtasks import report
 from pgtasks.database import recover
+from pgtasks.database.aside import Aside
 from pgtasks.database.recover import Leftovers
 from pgtasks.errors import Failed, Refused
 from pgtasks.health import finding, leftovers
@@ -71,6 +72,7 @@ class Readiness:
     leftovers: Leftovers
     logins: tuple[str, ...]  # that killed restores left
     running: str  # holder of the target's lock, if any
+    asides: tuple[Aside, ...]
     backups: tuple[Finding, ...]  # damaged and interrupted ones
     tools: tuple[Finding, ...]
     steps: tuple[ConnectionStep, ...] = ()  # of the connection, where they were asked for
@@ -87,6 +89,7 @@ class Readiness:
             *self.tools,
             *self.project,
             *leftovers.findings(self.leftovers, self.logins, self.backups, running=self.running),
+            *leftovers.beside(self.asides),
         ]
 
     def lines(self) -> list[str]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pgtasks.errors import Refused
 from pgtasks.report import typed
 from pgtasks.server.identity import Identity
+from pgtasks.server.stamp import BESIDE
 
 
 class Access(enum.Enum):
@@ -149,6 +150,12 @@ def _way_out(facts: Evidence, identity: Identity) -> str:
         return (
             "it is a standby, with the stamp of its primary: choose that one, or let "
             f"{facts.environment!r} inherit from it (inherits: {other})"
+        )
+    if identity.stamp is not None and identity.stamp.environment.startswith(BESIDE):
+        where = identity.stamp.origin or "a backup"
+        return (
+            f"it was restored from {where} beside the database, if it is {facts.environment!r} now,"
+            f" run {typed.task('env.stamp')}"
         )
     choose = "" if identity.foreign else "choose that one, or "
     return f"{choose}if it is {facts.environment!r} now, run {typed.task('env.stamp')}"

@@ -14,6 +14,7 @@ from urllib.parse import quote, unquote
 from psycopg2 import sql
 
 _MARK = "pgtasks:"
+BESIDE = "beside "
 _LONGEST = 1 << 20  # the last characters of a comment, which are read: it may have a gigabyte
 
 
@@ -71,6 +72,14 @@ class Stamp:
         }
         words = (f"{key}={quote(text, safe='/@:+')}" for key, text in parts.items() if text)
         return f"{_MARK} {' '.join(words)}"
+
+
+def beside(environment: str) -> str:
+    """Return the environment in the stamp of a database that was restored beside another one.
+
+    No environment can have such a name, so that it never counts as one's own.
+    """
+    return f"{BESIDE}{environment}"
 
 
 def split(comment: str | None) -> tuple[str, Stamp | None]:

@@ -25,10 +25,14 @@ class RestoreOptions:
     arrival: Arrival | None = None  # the files that run on a masked copy
     only_tables: tuple[str, ...] = ()  # patterns; all if empty
     backup_first: bool = False
+    into: str = ""  # the name of a new database, beside the target
     doubt: str = ""  # why the backup may not come from this project, or may have been changed
 
     def check(self, *, masked: bool = False) -> None:
         """Raise Refused for flags that exclude each other."""
+        if self.into and (self.only_tables or masked):
+            flag = "--only-table" if self.only_tables else "--masked"
+            raise Refused(f"{flag} and --into exclude each other")
         if not self.only_tables:
             if self.backup_first:
                 raise Refused("--backup-first is for --only-table: a restore has its undo")

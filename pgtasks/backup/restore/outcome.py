@@ -9,11 +9,20 @@ from pgtasks import report
 from pgtasks.backup.restore.masked import Masked
 from pgtasks.backup.restore.plan import RestorePlan
 from pgtasks.backup.restore.prove import Proven
+from pgtasks.database.aside import Aside
 from pgtasks.database.forget import Trimmed
 from pgtasks.database.swap import Swapped
 from pgtasks.report import typed
 
 _REACHED = "the backup's own values were in this server's files and WAL meanwhile"
+
+
+def _beside(plan: RestorePlan) -> str:
+    """Return what a person may do with a database that was restored beside the target."""
+    drop = Aside(plan.into, plan.origin, None).drop
+    shell = typed.task("db.shell")
+    way = f"\\c in {shell} leads to the new one, {drop} drops it"
+    return f"{plan.target.database!r} is as it was: {way}"
 
 
 @dataclass(frozen=True)
@@ -32,7 +41,7 @@ class Restored:
         """Return what a person reads."""
         plan = self.plan
         swapped = f"{self.proven.sentence()}, swapped in {report.duration(self.swapped.seconds)}"
-        lines = [f"restored {plan.target.database!r} from {plan.origin}: {swapped}"]
+        lines = [f"restored {plan.result.database!r} from {plan.origin}: {swapped}"]
         if plan.foreign:
             lines += [f"not proven: {line}" for line in self.proven.unproven]
             lines += [f"not applied: {line}" for line in self.proven.omitted]
@@ -41,7 +50,9 @@ class Restored:
         lines += [
             f"left out, and missing there until made: {missing}" for missing in plan.left.names
         ]
-        if self.swapped.kept:
+        if plan.into:
+            lines.append(_beside(plan))
+        elif self.swapped.kept:
             undo = typed.task("db.undo")
             lines.append(f"the old one is kept as {self.swapped.kept!r}: {undo} takes it back")
         else:

@@ -20,11 +20,14 @@ from pgtasks.backup.restore.prove import Proven
 from pgtasks.backup.restore.survey import make_plan
 from pgtasks.backup.store.base import Backup, reading
 from pgtasks.database import attached, drop, forget, intact, obstacles, recover, swap
+from pgtasks.database.forget import Trimmed
 from pgtasks.database.swap import Swapped
 from pgtasks.host.base import Host
 from pgtasks.report import Console
 from pgtasks.report.boundaries import boundary
 from pgtasks.server import room
+from pgtasks.server import stamp as stamps
+from pgtasks.server.identity import glimpse
 from pgtasks.server.lock import Lock
 from pgtasks.server.proof.toc import Entry
 
@@ -91,9 +94,9 @@ def _restored(
     with reading(backup):
         plan, proven, swapped, made = _replaced(plan, options, lock, host, console)
     boundary("restore.swapped")
-    subscriptions = attached.read(lock.connection, lock.target.database).subscriptions
+    subscriptions = attached.read(lock.connection, plan.result.database).subscriptions
     disabled = tuple(each.name for each in subscriptions if not each.enabled)
-    trimmed = forget.trim(lock)
+    trimmed = Trimmed(()) if plan.into else forget.trim(lock)
     return Restored(plan, proven, swapped, trimmed, disabled, time.monotonic() - began, made)
 
 
@@ -139,7 +142,8 @@ def _replaced(
     plan: RestorePlan, options: RestoreOptions, lock: Lock, host: Host, console: Console
 ) -> tuple[RestorePlan, Proven, Swapped, Masked | None]:
     """Build, prove and swap; the plan that is returned knows if the target is gone meanwhile."""
-    before = intact.StateBefore.look(lock, replaces=plan.replaces and not plan.invalid)
+    stays = bool(plan.into) and glimpse(lock.connection, plan.target.database) is not None
+    before = intact.StateBefore.look(lock, replaces=stays or (plan.replaces and not plan.invalid))
     try:
         proven = build(plan, lock, host, console)
         made = None
@@ -158,4 +162,7 @@ def _swap(plan: RestorePlan, lock: Lock, made: Masked | None) -> Swapped:
     if plan.invalid:  # it cannot be renamed, and has no content to keep
         drop.drop_plainly(lock.connection, plan.target.database)
     side, stamp = (made.side, made.stamp) if made else (plan.side, mark(plan))
-    return swap.swap_in(lock, plan.target, side, stamp, facts=plan.facts, replaces=plan.replaces)
+    if plan.into:
+        named = stamps.beside(plan.target.environment)
+        stamp = replace(stamp, environment=named, database=plan.into)
+    return swap.swap_in(lock, plan.result, side, stamp, facts=plan.facts, replaces=plan.replaces)

@@ -84,6 +84,7 @@ class RestorePlan:
     replaced: Replaced | None = None
     no_tablespaces: bool = False
     extensions: Mapping[str, str] = field(default_factory=dict)
+    into: str = ""  # the name of the new database, if the target stays as it is
     archive: Sequence[Entry] = field(default=(), repr=False)
 
     def at_hand(self, host: Host) -> bool:
@@ -99,6 +100,11 @@ class RestorePlan:
     def script(self) -> Dump | None:
         """Return the dump in SQL, whose statements are run one by one."""
         return self.foreign if self.foreign and self.foreign.plain else None
+
+    @property
+    def result(self) -> Target:
+        """Return the database that gets the content."""
+        return self.target.at(self.into) if self.into else self.target
 
     @property
     def side(self) -> str:
@@ -163,6 +169,8 @@ class RestorePlan:
 
     def _replaced(self) -> str:
         name = self.target.database
+        if self.into:
+            return f"create   {self.into!r}, beside {name!r}, which stays as it is"
         if self.invalid:
             return f"drop     what an interrupted DROP DATABASE left of {name!r}, it is invalid"
         if self.replaces:
@@ -195,6 +203,7 @@ class RestorePlan:
             "jobs": self.jobs,
             "side": self.side,
             "replaces": self.replaces,
+            "into": self.into or None,
             **(self.replaced.as_json() if self.replaced else {}),
             "notes": list(self.notes),
             "left_out": list(self.left.names),

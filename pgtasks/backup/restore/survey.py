@@ -14,7 +14,7 @@ from pgtasks.backup.restore import preflight, trying
 from pgtasks.backup.restore.options import RestoreOptions
 from pgtasks.backup.restore.plan import RestorePlan, losses
 from pgtasks.backup.store.base import Backup
-from pgtasks.database import demands, leaving, obstacles, properties, replaced, side
+from pgtasks.database import aside, demands, leaving, obstacles, properties, replaced, side
 from pgtasks.database.leaving import LeftOut
 from pgtasks.database.properties import DatabaseProperties, Setting
 from pgtasks.database.recover import Leftovers
@@ -42,7 +42,11 @@ def make_plan(
 ) -> RestorePlan:
     """Return the plan of a restore, raising for obstacles, without changing anything."""
     conn = lock.connection
+    if options.into:
+        aside.refuse_name(conn, lock.target, options.into)
     plan, remarks = draft(lock, host, backup, options, archive, beside)
+    if options.into:  # nothing is replaced, and no session ended
+        plan = replace(plan, into=options.into, replaces=False, replaced=None, invalid=False)
     free = obstacles.free_bytes(conn, plan.target, host)
     if free is not None:  # what an interrupted run left is dropped before anything is built
         free += sum(half.bytes or 0 for half in beside.half_built)
