@@ -20,6 +20,7 @@ from pgtasks.report import Console, Say, typed
 from pgtasks.report.boundaries import boundary
 from pgtasks.server.connection import Connection
 from pgtasks.server.lock import Lock
+from pgtasks.server.proof.early import EarlyReader
 from pgtasks.server.proof.toc import Entry
 from pgtasks.server.stamp import Stamp
 
@@ -73,7 +74,7 @@ def _filled(plan: RestorePlan, lock: Lock, host: Host, console: Console) -> Prov
     before = intact.look(conn, plan.side)
     began = time.monotonic()
     with logged_in(plan, conn, say) as entered:
-        said = _load(entered, host, conn, console)
+        said, early = _load(entered, host, conn, console)
     say(f"loaded in {report.duration(time.monotonic() - began)}")
     began = time.monotonic()
     with logged_in(plan, conn, say, reads_all=_has_forced_policies(plan)) as entered:
@@ -83,7 +84,9 @@ def _filled(plan: RestorePlan, lock: Lock, host: Host, console: Console) -> Prov
                 proven = counted.prove(entered, plan.foreign, said, progress=progress)
             else:
                 proven = prove.prove(
-                    entered, host, archive, lambda: _anew(plan, lock, host), progress=progress
+                    *(entered, host, archive, lambda: _anew(plan, lock, host)),
+                    progress=progress,
+                    early=early,
                 )
     verb = "counted" if plan.foreign else "proven"
     say(f"{verb} in {report.duration(time.monotonic() - began)}: {proven.sentence()}")
@@ -99,14 +102,25 @@ def _filled(plan: RestorePlan, lock: Lock, host: Host, console: Console) -> Prov
     return proven
 
 
-def _load(plan: RestorePlan, host: Host, conn: Connection, console: Console) -> Sequence[str]:
-    """Load the side database, and return what a dump in SQL had that was left out."""
+def _load(
+    plan: RestorePlan, host: Host, conn: Connection, console: Console
+) -> tuple[Sequence[str], EarlyReader | None]:
+    """Load the side database; return what a dump in SQL had that was left out, and what was read.
+
+    Tables are read for the proof as soon as their rows are in, where pg_restore names them.
+    """
     if plan.script:
         said = script.run(plan, plan.script, host, conn, console)
         load.analyze(plan, host)
-        return said
+        return said, None
+    proof = plan.backup.proof() if plan.jobs > 1 and not plan.foreign else None
     try:
-        load.run_restore(plan, host, conn, console)
+        if proof is None:
+            load.run_restore(plan, host, conn, console)
+            return (), None
+        with EarlyReader(plan.loading, format=proof.format, purpose="db.restore") as early:
+            load.run_restore(plan, host, conn, console, early=early)
+        return (), early
     except load.Deadlocked as exc:
         if plan.jobs == 1:
             raise
@@ -114,7 +128,7 @@ def _load(plan: RestorePlan, host: Host, conn: Connection, console: Console) -> 
         drop.drop(conn, plan.target, plan.side)
         prepare(plan, conn, console.say)
         load.run_restore(replace(plan, jobs=1), host, conn, console)
-    return ()
+        return (), None
 
 
 def _has_forced_policies(plan: RestorePlan) -> bool:

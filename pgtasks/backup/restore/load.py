@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 
@@ -24,8 +24,9 @@ from pgtasks.report import Console
 from pgtasks.report.boundaries import boundary
 from pgtasks.server import connection
 from pgtasks.server.connection import Connection
-from pgtasks.server.dump import passes
+from pgtasks.server.dump import passes, pg_dump
 from pgtasks.server.dump.passes import Pass
+from pgtasks.server.proof.early import EarlyReader
 from pgtasks.server.proof.toc import Entry
 
 _POLL = 0.2  # seconds between looks at the side database's size
@@ -73,14 +74,25 @@ _CLASSES: Sequence[tuple[str, type[PgtasksError], str]] = (
 
 
 def run_restore(
-    plan: RestorePlan, host: Host, conn: Connection, console: Console, *, analyze: bool = True
+    plan: RestorePlan,
+    host: Host,
+    conn: Connection,
+    console: Console,
+    *,
+    analyze: bool = True,
+    early: EarlyReader | None = None,
 ) -> None:
-    """Run pg_restore into the side database, translating its errors, and gather statistics."""
+    """Run pg_restore into the side database, translating its errors, and gather statistics.
+
+    `early` is told of each table whose rows are in.
+    """
+    log = RestoreLog(plan.archive, early) if early else None
     with host.passfile(plan.loading) as passfile:
         env = tools.environment(host.view(plan.loading), passfile)
+        env |= RestoreLog.LANGUAGE if log else {}
         for run in _passes(plan):
-            with _argv(plan, run, host) as argv:
-                _watch(plan, host, conn, load_command(plan, argv, env), console)
+            with _argv(plan, run, host, verbose=log is not None) as argv:
+                _watch(plan, host, conn, load_command(plan, argv, env), console, log)
         boundary("restore.loaded")
         if analyze:
             pipeline.run(host, [load_command(plan, analyze_argv(plan), env)])
@@ -108,22 +120,49 @@ def _passes(plan: RestorePlan) -> list[Pass]:
 
 @contextmanager
 def _argv(
-    plan: RestorePlan, run: Pass, host: Host, *, schema_only: bool = False
+    plan: RestorePlan,
+    run: Pass,
+    host: Host,
+    *,
+    schema_only: bool = False,
+    verbose: bool = False,
 ) -> Iterator[tuple[str, ...]]:
     """Yield pg_restore's argv, with a list unless it is to load everything."""
     whole = len(run.entries) == len(plan.archive)
     plan = replace(plan, jobs=1) if run.serial else plan
     with nullcontext("") if whole else host.lend(run.listed) as use_list:
-        yield restore_argv(plan, use_list=use_list, schema_only=schema_only)
+        yield restore_argv(plan, use_list=use_list, schema_only=schema_only, verbose=verbose)
+
+
+class RestoreLog:
+    """The log of pg_restore with several jobs, read line by line from its stderr."""
+
+    LANGUAGE: Mapping[str, str] = {"LC_ALL": "C"}
+    _FINISHED = re.compile(r"^pg_restore: finished item (\d+) TABLE DATA ")
+
+    def __init__(self, archive: Sequence[Entry], early: EarlyReader) -> None:
+        rows = (entry for entry in archive if entry.desc == "TABLE DATA")
+        self._tables = {entry.number: (entry.namespace, entry.tag) for entry in rows}
+        self._early = early
+
+    def hear(self, line: str) -> None:
+        """Process one line."""
+        if (match := self._FINISHED.match(line)) and (table := self._tables.get(int(match[1]))):
+            self._early.arrive(*table)
 
 
 def _watch(
-    plan: RestorePlan, host: Host, conn: Connection, command: Command, console: Console
+    plan: RestorePlan,
+    host: Host,
+    conn: Connection,
+    command: Command,
+    console: Console,
+    log: RestoreLog | None,
 ) -> None:
     total = plan.backup.manifest.database_bytes
     looks = 0
     with (
-        pipeline.Pipeline(host, [command]) as running,
+        pipeline.Pipeline(host, [command], on_line=log.hear if log else None) as running,
         console.progress("restore", total) as progress,
     ):
         boundary("restore.loading")
@@ -136,7 +175,8 @@ def _watch(
         try:
             running.check()
         except Failed as exc:
-            raise classified(exc, plan.archive, plan.rights) from None
+            failure = Failed(exc.message, hint=pg_dump.faults(exc.hint.splitlines()) or exc.hint)
+            raise classified(failure, plan.archive, plan.rights) from None
 
 
 def refuse_full(plan: RestorePlan, conn: Connection, host: Host) -> None:

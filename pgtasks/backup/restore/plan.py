@@ -274,12 +274,13 @@ def _count(conn: Connection, table: Relation, estimate: int, end: float) -> tupl
 
 
 def restore_argv(
-    plan: RestorePlan, *, use_list: str = "", schema_only: bool = False
+    plan: RestorePlan, *, use_list: str = "", schema_only: bool = False, verbose: bool = False
 ) -> tuple[str, ...]:
     """Return the argv of pg_restore; its environment names the database."""
     argv = [plan.tools.tool("pg_restore"), "--exit-on-error", "--no-password"]
     argv.append(f"--jobs={plan.jobs}")
     argv += ["--schema-only"] if schema_only else []
+    argv += ["--verbose"] if verbose else []
     argv += [f"--use-list={use_list}"] if use_list else []
     argv += ["--no-tablespaces"] if plan.no_tablespaces else []
     if plan.no_owner:

@@ -17,6 +17,7 @@ from pgtasks.server import proof as proofs
 from pgtasks.server.dump import describe, pg_dump
 from pgtasks.server.proof import Comparison, Proof, entries
 from pgtasks.server.proof.difference import Difference, accepted, unused
+from pgtasks.server.proof.early import EarlyReader
 from pgtasks.server.proof.entries import Access
 from pgtasks.server.proof.toc import Entry
 
@@ -91,9 +92,17 @@ def _altered(expected: Proof | None, archive: Sequence[Entry]) -> Iterator[Diffe
 
 
 def prove(
-    plan: RestorePlan, host: Host, archive: Sequence[Entry], scratch: Scratch, *, progress: Progress
+    plan: RestorePlan,
+    host: Host,
+    archive: Sequence[Entry],
+    scratch: Scratch,
+    *,
+    progress: Progress,
+    early: EarlyReader | None = None,
 ) -> Proven:
     """Compare the side database with its backup, raising NotProven.
+
+    Tables that `early` has read are not read again.
 
     `scratch` loads only the archive's schema into an empty database and returns its entries. It is
     called if a definition differs, because a server may print some definitions differently.
@@ -108,6 +117,7 @@ def prove(
             format=expected.format,
             trusted=True,
             progress=progress,
+            early=early,
         )
         comparison = proofs.compare(_restored(plan, expected), actual)
         schema = _schema(plan, archive, built(), scratch)

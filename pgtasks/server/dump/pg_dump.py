@@ -25,8 +25,8 @@ LOCK_WAIT = 300  # seconds that pg_dump waits for a table that is locked exclusi
 # the messages of pg_dump must not be translated; this does not affect the encoding of data
 _PLAIN_WORDS = {"LC_ALL": "C"}
 CONTENTS = 512 << 20  # bytes: the table of contents of a million objects or so
-_FAULT = re.compile(r"^pg_dump(all)?: (error|detail|hint|warning|fatal):")
-_OTHER = re.compile(r"^pg_dump(all)?: ")
+_FAULT = re.compile(r"^pg_(dump|dumpall|restore): (error|detail|hint|warning|fatal):")
+_OTHER = re.compile(r"^pg_(dump|dumpall|restore): ")
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import psycopg2
 
@@ -59,6 +60,31 @@ def snapshot_of(conn: Connection, snapshot: str | None) -> str:
 Step = Callable[[Connection], None]
 
 
+@dataclass(frozen=True)
+class TableReading:
+    """What was read of a table: its proof, and apart the fingerprints of generated columns.
+
+    `unchanged` are the numbers of values that the masks of `Relation.expressions` leave.
+    """
+
+    proof: TableProof
+    computed: Mapping[str, str]
+    unchanged: Sequence[int]
+
+
+def reading_of(
+    table: Relation, rows: int, fingerprint: str | None, apart: Sequence[str], format: int
+) -> TableReading:
+    """Return the reading of a table from its row of `batch_query`, without the number."""
+    columns = computed(table, format)
+    fingerprints, unchanged = apart[: len(columns)], apart[len(columns) :]
+    return TableReading(
+        TableProof(table.schema, table.name, rows, fingerprint or "0"),
+        dict(zip(columns, fingerprints, strict=True)) if rows else {},
+        [int(number) for number in unchanged],
+    )
+
+
 class ProofReader:
     """Take a proof with sessions in threads; leaving the block ends them.
 
@@ -66,7 +92,7 @@ class ProofReader:
     would have to wait. Otherwise tables are locked in batches, each in a transaction that imports
     the snapshot again, so that no table is locked longer than it is read. `check` is called with
     the tables of each batch while they are locked, and may raise an error. With `masks`, no error
-    of a condition shows a value.
+    of a condition shows a value. The tables of `known` readings, by OID, are not read again.
     """
 
     def __init__(
@@ -81,6 +107,7 @@ class ProofReader:
         format: int = FORMAT,
         check: Callable[[Sequence[Relation]], None] | None = None,
         masks: bool = False,
+        known: Mapping[int, TableReading] | None = None,
     ) -> None:
         self.target, self.snapshot, self.content = target, snapshot, content
         self.purpose, self.format, self._check = purpose, format, check
@@ -96,6 +123,10 @@ class ProofReader:
         self._large: TableProof | None = None
         self._extensions: dict[str, str] = {}
         self._version = 0
+        self._known = known or {}
+        for number, table in enumerate(content.tables):
+            if table.oid in self._known:
+                self._note(number, self._known[table.oid])
         self._connections: list[Connection] = []
         self._steps: queue.SimpleQueue[Step] = queue.SimpleQueue()
         for step in self._planned():
@@ -111,7 +142,8 @@ class ProofReader:
     def _planned(self) -> Iterable[Step]:
         """Yield the work, tables by size."""
         yield self._read_extensions
-        parts = list(batches(enumerate(self.content.tables)))
+        numbered = enumerate(self.content.tables)
+        parts = list(batches(item for item in numbered if item[1].oid not in self._known))
         yield from (self._counting(part) for part in parts if len(part) == 1)
         if self.content.large_objects:
             yield self._read_large_objects
@@ -191,13 +223,15 @@ class ProofReader:
             self._check([table for _, table in part])
         for number, rows, fingerprint, apart in results:
             table = self.content.tables[number]
-            self._tables[number] = TableProof(table.schema, table.name, rows, fingerprint or "0")
-            columns = computed(table, self.format)
-            fingerprints, unchanged = apart[: len(columns)], apart[len(columns) :]
-            if columns and rows:
-                self._computed[str(table)] = dict(zip(columns, fingerprints, strict=True))
-            for column, values in zip(table.expressions, unchanged, strict=True):
-                self.unchanged[table.schema, table.name, column] = int(values)
+            self._note(number, reading_of(table, rows, fingerprint, apart, self.format))
+
+    def _note(self, number: int, reading: TableReading) -> None:
+        table = self.content.tables[number]
+        self._tables[number] = reading.proof
+        if reading.computed:
+            self._computed[str(table)] = dict(reading.computed)
+        for column, values in zip(table.expressions, reading.unchanged, strict=True):
+            self.unchanged[table.schema, table.name, column] = values
 
     def _refuse_moved(self, conn: Connection, relations: Sequence[Relation]) -> None:
         """Check that the tables read, which are still locked, are those of the snapshot."""
