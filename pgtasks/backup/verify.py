@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from pgtasks.backup.format import manifest, names
+from pgtasks.backup.format import bounds, manifest, names
 from pgtasks.backup.format.records import differences, names_differing
 from pgtasks.backup.store import tree
 from pgtasks.backup.store.base import Backup, damaged, reading
@@ -16,7 +16,7 @@ from pgtasks.backup.store.filestream import counting
 from pgtasks.errors import Failed, NotProven, VersionMismatch
 from pgtasks.host import journal, tools
 from pgtasks.host.base import Command, Host
-from pgtasks.host.pipeline import Pipeline
+from pgtasks.host.pipeline import BROKEN_PIPE, Pipeline
 from pgtasks.host.tools import Toolset
 from pgtasks.report import Progress, duration, plural, size
 from pgtasks.server.dump.compression import algorithm
@@ -152,9 +152,15 @@ def _check_structure(backup: Backup, host: Host, toolset: Toolset, *, read: bool
 
 
 def _read(backup: Backup, host: Host, toolset: Toolset) -> None:
-    """Let pg_restore convert the whole dump to SQL, which is discarded."""
-    argv = (toolset.tool("pg_restore"), "--file=/dev/null", str(backup.dump))
-    with Pipeline(host, [Command(argv)]) as reading:
+    """Let pg_restore convert the whole dump to SQL, as far as it may go, which is discarded."""
+    most = bounds.most_text(backup.manifest)
+    argv = (toolset.tool("pg_restore"), "--file=-", str(backup.dump))
+    with Pipeline(host, [Command(argv), Command(("head", "-c", str(most)))]) as reading:
         while not reading.wait(_PAUSE):
             pass  # in slices, so that a signal is heard
+        if reading.codes[0] in BROKEN_PIPE:
+            raise NotProven(
+                f"backup {backup.id}: {names.dump_name(backup.manifest.layout)} unpacks to more "
+                f"than {size(most)} of SQL, the database had {size(backup.manifest.database_bytes)}"
+            )
         reading.check()

@@ -3,6 +3,7 @@
 names      the names of the files
 records    sizes and checksums of files, and differences from them
 manifest   the description of a backup, with the checksum of each file
+bounds     what a dump may unpack to
 checks     when a backup was last verified and proven
 retention  whether a backup is kept by hand, and what it has lost
 files      write, read and hash files

@@ -8,6 +8,7 @@ preflight  find obstacles by reading
 trying     find obstacles by trying, in a transaction rolled back
 build      create, load and prove the side database
 load       run pg_restore and gather statistics
+growth     end a load before it fills the disk
 script     run a dump in SQL, one statement at a time
 prove      compare rows and schema with the backup
 counted    compare the number of rows with the dump of somebody else

@@ -7,22 +7,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 
-from pgtasks import report
-from pgtasks.backup.foreign.dump import FLOOR
+from pgtasks.backup.restore import growth
 from pgtasks.backup.restore.plan import (
     RestorePlan,
     analyze_argv,
     load_command,
     restore_argv,
 )
-from pgtasks.database import leaving, obstacles
+from pgtasks.database import leaving
 from pgtasks.database.rights import Rights
 from pgtasks.errors import Failed, NotProven, PgtasksError, Unreachable
 from pgtasks.host import pipeline, tools
 from pgtasks.host.base import Command, Host
 from pgtasks.report import Console
 from pgtasks.report.boundaries import boundary
-from pgtasks.server import connection
 from pgtasks.server.connection import Connection
 from pgtasks.server.dump import passes, pg_dump
 from pgtasks.server.dump.passes import Pass
@@ -169,28 +167,14 @@ def _watch(
         while not running.wait(_POLL):
             looks += 1
             if looks % _LOOKS_PER_SIZE == 0:
-                refuse_full(plan, conn, host)
+                growth.refuse(plan, conn, host)
             if looks % _LOOKS_PER_SIZE == 0 and progress.due:
-                progress.update(_size(conn, plan.side))
+                progress.update(growth.size(conn, plan.side))
         try:
             running.check()
         except Failed as exc:
             failure = Failed(exc.message, hint=pg_dump.faults(exc.hint.splitlines()) or exc.hint)
             raise classified(failure, plan.archive, plan.rights) from None
-
-
-def refuse_full(plan: RestorePlan, conn: Connection, host: Host) -> None:
-    """Raise Failed before the disk of the server is full, if its free space is known."""
-    free = obstacles.free_bytes(conn, plan.target, host) if plan.foreign else None
-    if free is not None and free < FLOOR:
-        raise Failed(
-            f"the server's disk has {report.size(free)} left, so the load was ended: make room"
-        )
-
-
-def _size(conn: Connection, name: str) -> int:
-    query = "SELECT pg_database_size(oid) FROM pg_database WHERE datname = %s"
-    return connection.row(conn, query, (name,), into=int) or 0
 
 
 def classified(

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from pgtasks.backup.foreign.dump import Dump
+from pgtasks.backup.restore import growth
 from pgtasks.backup.restore.plan import RestorePlan
 from pgtasks.backup.store.base import Backup
 from pgtasks.errors import Failed
@@ -109,7 +110,7 @@ def prove(
     """
     expected = plan.backup.proof()
     if expected is None:
-        return Proven(None, unused=tuple(plan.accept))
+        return Proven(None, unused=tuple(growth.without(plan.accept)))
     with _reading(plan, host) as built:
         actual = proofs.take(
             plan.proving,
@@ -131,7 +132,9 @@ def prove(
         plan.backup.record(proven=now, proven_by=account.who(), failed=None, failure="")
     unproven = [f"{item.object}: {item.reason}" for item in expected.unproven]
     notes = (*_older(expected), *unproven, *comparison.skipped, *schema.notes)
-    return Proven(comparison, notes, differences, tuple(unused(differences, plan.accept)))
+    return Proven(
+        comparison, notes, differences, tuple(unused(differences, growth.without(plan.accept)))
+    )
 
 
 def _restored(plan: RestorePlan, expected: Proof) -> Proof:

@@ -16,7 +16,7 @@ import psycopg2
 from pgtasks.backup.foreign import examine, packing, reach
 from pgtasks.backup.foreign.dump import Dump
 from pgtasks.backup.foreign.examine import Limited
-from pgtasks.backup.restore import load
+from pgtasks.backup.restore import growth
 from pgtasks.backup.restore.plan import RestorePlan
 from pgtasks.database import leaving
 from pgtasks.errors import Failed, NotProven, PgtasksError
@@ -77,7 +77,7 @@ def run(
 
         def check(read: int) -> None:
             progress.update(read)
-            load.refuse_full(plan, conn, host)
+            growth.refuse_full(plan, conn, host)
 
         loading.run(stream, check)
     boundary("restore.loaded")
