@@ -1,4 +1,4 @@
-"""Backups: list, show, verify, compare, drill, fetch, send. `inv db.backup` creates them."""
+"""Backups: list, show, verify, compare, drill, import, copy. `inv db.backup` creates them."""
 
 from pgtasks import run, task
 
@@ -111,6 +111,58 @@ def drill(
             r.finish(done, check=done.check)
         finally:
             r.details = done.recorded()
+
+
+@task(
+    name="import",
+    iterable=["accept", "leave_out"],
+    help={
+        "path": "the folder of a backup, or a dump of anybody",
+        "part": "of a dump of pg_dumpall, the database whose part is imported",
+        "note": "a note, stored in the backup",
+        "no_owner": "omit owners and grants of a dump",
+        "accept": "accept this difference, by its name in the error (repeatable)",
+        "leave_out": "omit this constraint, index, trigger, or what leads outside (repeatable)",
+    },
+)
+def import_(
+    c,
+    path,
+    env=None,
+    part="",
+    note="",
+    jobs=None,
+    no_owner=False,
+    accept=None,
+    leave_out=None,
+    json=False,
+    dry=False,
+):
+    """Make any dump, or a stray backup, a backup of this folder."""
+    flags = {"jobs": jobs}
+    with run(c, env=env, json=json, dry=dry, journaled=True, flags=flags) as r:
+        from pathlib import Path
+
+        from pgtasks.backup import imported
+        from pgtasks.backup.restore import RestoreOptions
+
+        finder = _finder(r)
+        options = RestoreOptions(
+            r.target.jobs,
+            no_owner=no_owner,
+            accept=tuple(accept),
+            leave_out=tuple(leave_out),
+            leave_behind=True,
+            doubt="somebody else made it",
+        )
+        given = Path(path).expanduser()
+        request = imported.Request(given, r.target, finder.here, options, part=part, note=note)
+        if r.dry:
+            r.finish(imported.plan(request))
+        elif imported.is_backup(given):
+            r.finish(imported.taken(finder.here.at(given), finder.here, r.console))
+        else:
+            r.finish(imported.imported(request, r.console))
 
 
 @task(several=True, help=_ID)

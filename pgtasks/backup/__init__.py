@@ -8,6 +8,7 @@ audit     the output of backup.report
 standing  how well a database is backed up
 views     the output of backup.show and db.backup
 verify    check the files of a backup against their checksums
+imported  import a backup of a lost machine, or a dump of somebody else
 first     a backup of the target before a copy replaces it
 sweep     remove the files of interrupted runs
 prune/    drop the backups that no rule keeps, keep others by hand

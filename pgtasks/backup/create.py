@@ -73,7 +73,7 @@ def create(
     job = prepared(reached, store, options)
     for note in _notes(job):
         console.say(note)
-    before = None if options.partial else loss.previous(store, target)
+    before = None if options.partial or options.taken else loss.previous(store, target)
     with (
         store.draft(target.environment, target.database) as draft,
         host.passfile(target, also=(target.maintenance,)) as passfile,
@@ -83,12 +83,12 @@ def create(
         env["PGOPTIONS"] += connection.without_event_triggers(target)
         with _globals(job, env, draft.path) as finish_globals:
             dumped = _dumped(job, env, draft, console)
-            warnings = [*dumped.warnings, *finish_globals()]
+            warnings = [*options.said, *dumped.warnings, *finish_globals()]
             if not options.schema_only:
                 warnings += standby.left_out(job.source.unlogged)
         dumped = reconciled(job, dumped)
         boundary("backup.dumped")
-        for warning in warnings:
+        for warning in warnings[len(options.said) :]:  # an import says its own
             console.say(f"warning: {warning}")
         lost = write(job, replace(dumped, warnings=tuple(warnings)), draft, began, before)
         boundary("backup.written")

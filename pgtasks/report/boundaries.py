@@ -84,6 +84,9 @@ SWAP = (
     "swap.ready",  # the lock is held, the statement is not sent yet
     "swap.done",  # the statement has returned
 )
+IMPORT = (
+    "import.restored",  # a dump of somebody else is in a database of a throw-away server
+)
 UNDO = (
     "undo.checked",  # the kept database is found, nothing is changed
     "undo.swapped",  # the kept database has the target's name
@@ -120,7 +123,7 @@ DRILLS = (*DRILL_FETCHED, *DRILL)
 RETENTION = (*PRUNE, *KEEP, *UNTRASH)
 ALL = (
     *(*BACKUP, *TRANSFER, *RETENTION, *RESTORES, *RESTORE_TABLES),
-    *(*DRILLS, *COPIES),
+    *(*IMPORT, *DRILLS, *COPIES),
     *(*SWAP, *UNDO, *CLONE, *RESET, *MIGRATE, *REHEARSE),
 )
 

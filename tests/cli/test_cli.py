@@ -35,6 +35,7 @@ _POSITIONALS = {
     "inspect.table": ["users"],
     **{f"clone.{name}": ["one"] for name in ("take", "back", "drop")},
     "inspect.diff": ["dev", "latest"],
+    "backup.import": ["nothing.sql"],
     **{
         f"backup.{name}": ["latest"]
         for name in ("show", "keep", "release", "acknowledge", "untrash", "diff", "fetch", "send")

@@ -512,6 +512,17 @@ def _drill(far: Far) -> None:
     far.run("backup.drill", "--if-older", "1d")
 
 
+@trial("backup.import")
+def _import(far: Far) -> None:
+    dump = far.root / "given.sql"
+    dump.write_text("CREATE TABLE t (n int);\nCOPY t (n) FROM stdin;\n1\n2\n\\.\n")
+    said = far.run("backup.import", str(dump), logins=0)  # on a throw-away server of this machine
+    assert "1 table, 2 rows" in said.stdout
+    far.run("db.restore", "--backup", str(dump))
+    assert far.value("SELECT count(*) FROM t") == 2
+    far.run("db.restore", "--backup", "latest")
+
+
 @trial("backup.report")
 def _report(far: Far) -> None:
     made = far.backup()

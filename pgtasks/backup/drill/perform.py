@@ -38,7 +38,9 @@ _READS_ALL = "pg_read_all_data"
 
 
 @dataclass(frozen=True)
-class _Restored:
+class Rehearsal:
+    """A backup that was restored and proven; its database is still there."""
+
     plan: RestorePlan
     proven: Proven
     unproven: tuple[str, ...]
@@ -66,27 +68,27 @@ def drill(
         refuse_source(lock.connection, backup.manifest, place.words)
         for line in recover.sweep(lock):
             console.say(line)
-        restored = _restored(place, lock, reached.host, backup, options, console)
+        built = restored(place, lock, reached.host, backup, options, console)
         try:
             boundary("drill.restored")
-            asserted = _asserted(place, restored.plan, checks, console)
+            asserted = _asserted(place, built.plan, checks, console)
             boundary("drill.asserted")
-            superuser, side = place.superuser, restored.plan.side
+            superuser, side = place.superuser, built.plan.side
             checked = amcheck.run(superuser, reached.host, side, jobs=options.jobs)
             boundary("drill.checked")
         finally:
-            clear(restored.plan, lock)
+            clear(built.plan, lock)
         boundary("drill.dropped")
     seconds = time.monotonic() - began
     done = Drilled(
         kept,
         place.words,
-        restored.proven,
-        restored.unproven,
-        restored.notes,
+        built.proven,
+        built.unproven,
+        built.notes,
         asserted,
         checked,
-        restored.seconds,
+        built.seconds,
         seconds,
     )
     _record(done)
@@ -124,9 +126,9 @@ def _record(done: Drilled) -> None:
         done.backup.record(**proven, drilled=now, recovery=took, failed=None, failure="")
 
 
-def _restored(
+def restored(
     place: Place, lock: Lock, host: Host, backup: Backup, options: RestoreOptions, console: Console
-) -> _Restored:
+) -> Rehearsal:
     """Restore and prove the backup as db.restore does, up to the swap."""
     began = time.monotonic()
     archive = perform.checked(lock, host, backup, options, console)
@@ -149,7 +151,7 @@ def _restored(
         noting = _Noting(console.quiet)
         proven = _built(plan, lock, host, noting)
     unproven = (*notes, *noting.left, *proven.unproven)
-    return _Restored(plan, proven, unproven, notes, time.monotonic() - began)
+    return Rehearsal(plan, proven, unproven, notes, time.monotonic() - began)
 
 
 def _built(plan: RestorePlan, lock: Lock, host: Host, console: Console) -> Proven:

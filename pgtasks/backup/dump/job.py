@@ -31,6 +31,7 @@ class DumpOptions:
     """The options of a backup. `compression` is pg_dump's (`gzip:1`), `auto` or None.
 
     `layout` is `directory`, `custom`, or None: a folder if several processes write, else a file.
+    `taken` is the time of content that was imported, and `said` are warnings about it.
     """
 
     schema_only: bool = False
@@ -40,6 +41,8 @@ class DumpOptions:
     globals_passwords: bool = False
     compression: str | None = None
     layout: Layout | None = None
+    taken: str = ""
+    said: tuple[str, ...] = ()
 
     @property
     def partial(self) -> bool:

@@ -97,7 +97,7 @@ def _manifest(job: Job, dumped: Dumped, id: str) -> Manifest:
         dump_tool=job.toolset.version,
         layout=dumped.plan.layout,
         compression=dumped.plan.compression,
-        snapshot_time=dumped.snapshot_time,
+        snapshot_time=job.options.taken or dumped.snapshot_time,
         revision=dumped.revision,
         tables=dumped.content.number,
         rows=None if dumped.proof is None else dumped.proof.rows,

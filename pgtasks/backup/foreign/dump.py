@@ -42,6 +42,7 @@ FLOOR = 256 << 20  # bytes that stay free on a disk
 _FACTOR = 10  # a dump in SQL is at most so much larger than the space that it may take
 _TEMPORARY = 64 << 20  # bytes unpacked between two looks at the disk
 _OTHERS = 5  # names in a line
+_HEAD = 64 << 10  # bytes in which a dump in SQL names its versions
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,10 @@ class _DumpStore(LocalStore):
         """Return the path of the dump."""
         return self.form.path
 
+    def has(self, backup: Backup) -> bool:
+        """Return whether it is there."""
+        return self.form.path.exists()
+
     def read(self, backup: Backup, names: Sequence[str] = ()) -> FileStreams:
         """Return a stream of its files."""
         return self._streams(names or list(backup.manifest.files))
@@ -170,6 +175,18 @@ def of(form: Form, *, part: str = "") -> Dump:
         with_proof=False,
     )
     return Dump(form.path.parent, blank, store, str(form.path), form=form, part=part)
+
+
+def versioned(dump: Dump) -> Manifest:
+    """Return the manifest with the versions that the beginning of a dump names, if it does."""
+    form = dump.form
+    if form.kind == "plain" or form.packing:
+        server, dumper = examine.versions(packing.head(form.path, form.packing, _HEAD))
+    else:
+        head, _ = archive.described(form.path, form.kind)
+        server, dumper = head.server, head.dumper
+    number = server[0] * 10000 + server[1]
+    return replace(dump.manifest, server_version=number, dump_tool=dumper)
 
 
 def refuse_masks(backup: Backup) -> None:

@@ -129,7 +129,8 @@ class Limited:
 def items(stream: Stream, part: str) -> Iterator[tuple[Item, bool]]:
     """Yield the items of a dump, and whether each is in the part of one database.
 
-    Without a `part` all are. The \\connect that begins the part is not in it.
+    Without a `part` all are. It is from behind its \\connect to the end of its dump: what makes the
+    next database stands before the next \\connect.
     """
     inside = not part
     for item in Statements(stream):
@@ -138,6 +139,8 @@ def items(stream: Stream, part: str) -> Iterator[tuple[Item, bool]]:
             yield item, False
             continue
         yield item, inside
+        if part and isinstance(item, Remark) and item.text == _END:
+            inside = False
 
 
 def examine(stream: Stream, shown: str, *, part: str, check: Tell) -> Examined:
@@ -287,8 +290,8 @@ class _Examining:
         return Examined(
             bytes=size,
             statements=self._statements,
-            rows=self._rows,
-            inserted=frozenset(self._inserted - self._rows.keys()),
+            rows={key: rows for key, rows in self._rows.items() if key not in self._inserted},
+            inserted=frozenset(self._inserted),
             entries=tuple(self._entries),
             outside=self._names["outside"],
             ignored=self._names["ignored"],
@@ -307,13 +310,16 @@ class _Examining:
         """Return whether the dump has its end, None if it is not of pg_dump; raises NotProven."""
         if not self._begun and not self._cluster:
             return None
-        ended = self._ended >= self._begun and (self._cluster_ended or not self._cluster)
-        if not ended or not self._begun:
+        if self._part:
+            ended = self._ended > 0 and self._cluster_ended
+        else:
+            ended = self._ended >= self._begun > 0
+        if not ended:
             raise NotProven(
                 f"{shown} is cut: pg_dump ends a dump with the line {_END.decode()!r}, "
                 "and it is not there"
             )
-        if self._keys:
+        if self._keys and not self._part:  # of a part it stands behind the end
             raise NotProven(f"{shown} is cut: the \\unrestrict at the end of the dump is missing")
         return self._after_end == 0
 
@@ -348,6 +354,15 @@ def _of_cluster(shown: str, databases: tuple[str, ...]) -> PgtasksError:
 def _known(databases: tuple[str, ...]) -> str:
     more = f" and {len(databases) - _SHOWN} more" if len(databases) > _SHOWN else ""
     return f"there is {', '.join(map(repr, databases[:_SHOWN])) or 'none'}{more}"
+
+
+def versions(head: bytes) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return the versions of server and pg_dump that the beginning of a dump names, or zeros."""
+    found = {b"from database": (0, 0), b"by pg_dump": (0, 0)}
+    for line in head.splitlines():
+        if version := _VERSION.match(line):
+            found[version[1]] = (int(version[2]), int(version[3] or 0))
+    return found[b"from database"], found[b"by pg_dump"]
 
 
 def is_header(text: bytes) -> bool:

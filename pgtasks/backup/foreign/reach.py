@@ -14,6 +14,7 @@ from pgtasks.server.psql.statements import Command
 
 _NAME = rb'(?:"(?:[^"]|"")*"|[A-Za-z_\x80-\xff][\w$\x80-\xff]*)'
 _BLANK = re.compile(rb"(?:\s+|--[^\n]*(?:\n|\Z)|/\*(?:[^*]|\*(?!/))*\*/)*")
+_REMARK = re.compile(rb"--[^\n]*|/\*.*?\*/", re.DOTALL)
 _HEAD = 400  # bytes in which the words that count stand
 _WORD = re.compile(rb"\w+")
 # what reaches outside: the words at the beginning of a statement, and the name for --leave-out
@@ -131,9 +132,8 @@ def of(text: bytes) -> Reach:
     begin = body(text)
     if begin[:6].upper() == b"INSERT":  # most statements of a large dump
         return INSIDE
-    words = " ".join(
-        word.decode("ascii", "replace") for word in _WORD.findall(begin[:_HEAD])
-    ).upper()
+    found_words = _WORD.findall(_REMARK.sub(b" ", begin[:_HEAD]))
+    words = " ".join(word.decode("ascii", "replace") for word in found_words).upper()
     first = words.partition(" ")[0]
     if first == "COPY":
         plain = _STRING.sub(b"''", begin)

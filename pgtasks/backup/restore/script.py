@@ -9,6 +9,7 @@ the owner only, see database/loader.py.
 from __future__ import annotations
 
 import re
+import select
 from collections.abc import Sequence
 
 import psycopg2
@@ -28,6 +29,7 @@ from pgtasks.server.connection import Connection
 from pgtasks.server.proof.toc import Entry
 from pgtasks.server.psql.statements import CHUNK, Command, Item, Remark, Rows, Statement, Stream
 
+_PAUSE = 1000  # milliseconds of one wait, so that signals are handled
 _BATCH = 200  # statements in a transaction: each table that they touch holds a lock
 # a DROP of what is not there, as dumps with --clean begin with
 _ABSENT = ("42P01", "42704", "3F000", "42883", "42703", "42P06")
@@ -57,6 +59,34 @@ class _Nowhere:
     def write(self, data: bytes) -> int:
         """Forget the rows."""
         return len(data)
+
+
+class _Feed:
+    """The rows of COPY for the driver.
+
+    The driver sends the end of a copy without releasing the interpreter, so that a tunnel of this
+    process could not take what is before it: the end waits until the socket has room.
+    """
+
+    def __init__(self, rows: Rows, session: Connection) -> None:
+        self._rows = rows
+        self._room = select.poll()
+        self._room.register(session.fileno(), select.POLLOUT)
+
+    def read(self, size: int = -1) -> bytes:
+        """Return some of the rows, nothing at their end."""
+        try:
+            chunk = self._rows.read(size)
+        except BaseException:
+            self._await_room()
+            raise
+        if not chunk:
+            self._await_room()
+        return chunk
+
+    def _await_room(self) -> None:
+        while not self._room.poll(_PAUSE):
+            pass
 
 
 def run(
@@ -160,9 +190,10 @@ class _Loading:
         self._in_block += 1
 
     def _copy(self, rows: Rows) -> None:
+        feed = _Feed(rows, self._session)
         try:
             with self._session.cursor() as cursor:
-                cursor.copy_expert(rows.statement, rows, CHUNK)  # type: ignore[arg-type]
+                cursor.copy_expert(rows.statement, feed, CHUNK)  # type: ignore[arg-type]
         except psycopg2.Error as exc:
             raise self._explained(rows.line, exc) from None
         if not self._own_block and rows.size > CHUNK:
@@ -290,5 +321,7 @@ class _Loading:
                 f": {rights.role!r} may not do that, --as-superuser lets the dump do all that a "
                 "superuser may"
             )
-        kind = failure.__class__ if not isinstance(failure, Failed) else Failed
+        kind = failure.__class__
+        if isinstance(failure, Failed):
+            kind = load.Denied if re.search(_DENIED, words) else Failed
         return kind(f"{self._dump.shown}:{line}: {failure.message}{way}", hint=failure.hint)
