@@ -99,6 +99,7 @@ def restore(
         from dataclasses import replace
 
         from pgtasks.backup.find import Finder
+        from pgtasks.backup.foreign import dump as dumps
         from pgtasks.backup.restore import RestoreOptions, doubt, restore
 
         options = RestoreOptions(
@@ -123,12 +124,10 @@ def restore(
         backups = r.project.folder("backups")
         chosen = Finder(backups, r.target, r.landed).find_any(backup, "newest", part=part)
         options = replace(options, doubt=doubt(chosen, backups, r.project.root))
+        dumps.refuse(chosen, masked=masked, only_tables=options.only_tables)
         if masked:
-            from pgtasks.backup.foreign.dump import refuse_masks
             from pgtasks.copy import arrive
             from pgtasks.copy.mask.settings import of_backup
-
-            refuse_masks(chosen)
 
             files = arrive.found(r.project.folder("sql") / "arrive", r.project.root)
             rules = of_backup(r.project, chosen.manifest.environment)

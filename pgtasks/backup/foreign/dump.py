@@ -31,7 +31,7 @@ from pgtasks.host import plainfile, tempfiles, tools
 from pgtasks.host.base import Host
 from pgtasks.host.local import HERE
 from pgtasks.host.tools import Toolset
-from pgtasks.report import Console
+from pgtasks.report import Console, typed
 from pgtasks.server import connection
 from pgtasks.server.connection import Connection
 from pgtasks.server.proof.model import Proof
@@ -189,12 +189,20 @@ def versioned(dump: Dump) -> Manifest:
     return replace(dump.manifest, server_version=number, dump_tool=dumper)
 
 
-def refuse_masks(backup: Backup) -> None:
-    """Raise Refused for --masked with a dump: no rules belong to it."""
-    if isinstance(backup, Dump):
+def refuse(backup: Backup, *, masked: bool, only_tables: Sequence[str]) -> None:
+    """Raise Refused for a flag that has no meaning for the dump of somebody else."""
+    if not isinstance(backup, Dump):
+        return
+    if masked:
         raise Refused(
             f"--masked: {backup.shown} is of no environment whose rules mask it: restore it into "
             "one, then db.copy from there masks it"
+        )
+    if only_tables:
+        path = shlex.quote(str(backup.form.path))
+        raise Refused(
+            f"--only-table: {backup.shown} is no backup: {typed.task('backup.import', path)} makes "
+            "it one, of which single tables are restored"
         )
 
 
