@@ -275,12 +275,19 @@ def test_a_damaged_backup_fails_before_anything_is_restored(
 def test_pg_amcheck_finds_an_index_out_of_order(
     cluster15: Cluster, tmp_path: Path, start_inv: Start
 ) -> None:
-    name = cluster15.create()
-    cluster15.execute("CREATE TABLE t AS SELECT i FROM generate_series(1, 1000) i", name)
+    cluster15.execute(f"CREATE ROLE {OWNER}")
+    name = cluster15.create(owner=OWNER)
+    # the proof reads as the only owner, whom a forced policy hides the rows from
+    cluster15.execute(
+        f"SET ROLE {OWNER}; CREATE TABLE t AS SELECT i FROM generate_series(1, 1000) i;"
+        " ALTER TABLE t ENABLE ROW LEVEL SECURITY; ALTER TABLE t FORCE ROW LEVEL SECURITY",
+        name,
+    )
     put_stamp(cluster15.target(name))
     project = make_project(tmp_path / "other", cluster15.url(name))
     save(project)
     cluster15.drop(name)
+    cluster15.execute(f"DROP ROLE {OWNER}")
     process = halted(start_inv, "drill.asserted", "backup.drill", cwd=project)
     (socket,) = Path("/tmp").glob(f"pgtasks-run-{process.pid}-*/s")
     with psycopg2.connect(host=str(socket), user=place.SUPERUSER, dbname="postgres") as conn:
@@ -306,6 +313,42 @@ def test_pg_amcheck_finds_an_index_out_of_order(
     assert "broken" in stdout
     assert kept(project).checks.failure == "pg_amcheck found damage"
     assert_nothing_is_left(process.pid)
+
+
+def test_the_code_of_a_backup_gets_no_superuser(cluster: Cluster, tmp_path: Path, inv: Inv) -> None:
+    mark = Path("/tmp") / f"drilled-{os.getpid()}"  # where the account of a server may write
+    name = cluster.create()
+    cluster.execute(
+        f"""
+        CREATE FUNCTION code(int) RETURNS int LANGUAGE plpgsql AS $code$
+        BEGIN
+            RESET ROLE;
+            COPY (SELECT 1) TO PROGRAM 'cat >> {mark}';
+            RETURN $1;
+        EXCEPTION WHEN insufficient_privilege THEN RETURN $1;
+        END $code$;
+        CREATE TABLE t (i int CHECK (code(i) > 0));
+        INSERT INTO t SELECT generate_series(1, 10);
+        CREATE VIEW seen AS SELECT code(i) FROM t;
+        """,
+        name,
+    )
+    put_stamp(cluster.target(name))
+    project = make_project(tmp_path / "other", cluster.url(name))
+    save(project)
+    cluster.drop(name)
+    (project / "sql" / "drill").mkdir(parents=True)
+    (project / "sql" / "drill" / "seen.sql").write_text("SELECT FROM seen WHERE false = (code = 1)")
+    mark.unlink(missing_ok=True)
+    try:
+        done = inv("backup.drill", cwd=project)
+        assert done.returncode == 5, done.stderr  # for the rows of the view
+        assert "seen.sql: 9 findings" in done.stdout
+        assert not mark.exists()
+        inv("backup.drill", "--as-superuser", cwd=project)
+        assert mark.exists()  # the code does what it is for, where it may
+    finally:
+        mark.unlink(missing_ok=True)
 
 
 # --- killed
