@@ -68,6 +68,9 @@ def backup(
         "masked": "mask the data by the rules of the backup's environment before it is swapped in",
         "only_table": "restore the rows of tables that match, and keep all else (repeatable)",
         "backup_first": "with --only-table: back up the database before",
+        "no_acl": "omit the grants, and keep the owners",
+        "create_roles": "create roles of the backup that the server lacks, without SUPERUSER etc.",
+        "with_passwords": "with --create-roles: give them the passwords that the backup has",
         "into": "restore into a new database of this name, beside the one of the environment",
     },
 )
@@ -88,6 +91,9 @@ def restore(
     only_table=None,
     backup_first=False,
     into="",
+    no_acl=False,
+    create_roles=False,
+    with_passwords=False,
     confirm=None,
     yes=False,
     json=False,
@@ -114,6 +120,9 @@ def restore(
             only_tables=tuple(only_table),
             backup_first=backup_first,
             into=into,
+            no_acl=no_acl,
+            create_roles=create_roles,
+            with_passwords=with_passwords,
         )
         options.check(masked=masked)
         if options.only_tables:

@@ -11,6 +11,7 @@ aside       databases that were restored beside one, under a name of the user's
 beside      build a side database, and drop it if what follows fails
 lay         grants and settings of a side database before its load
 rights      the owner of a load's result, and the rights of the load
+roles       roles of a backup that the server lacks
 demands     the objects of an archive that need a superuser
 leaving     the objects that --leave-out omits
 intact      find changes that a load made to other databases

@@ -39,6 +39,8 @@ def prove(plan: RestorePlan, dump: Dump, said: Sequence[str], *, progress: Progr
     notes = [*dump.unproven(), *_uncounted(expected, found)]
     if plan.no_owner:
         notes.append("owners and grants: they were not restored")
+    elif plan.no_acl:
+        notes.append("grants: they were not restored")
     return Proven(
         None,
         tuple(notes),

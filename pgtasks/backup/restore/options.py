@@ -26,6 +26,9 @@ class RestoreOptions:
     only_tables: tuple[str, ...] = ()  # patterns; all if empty
     backup_first: bool = False
     into: str = ""  # the name of a new database, beside the target
+    no_acl: bool = False
+    create_roles: bool = False
+    with_passwords: bool = False
     doubt: str = ""  # why the backup may not come from this project, or may have been changed
 
     def check(self, *, masked: bool = False) -> None:
@@ -33,6 +36,10 @@ class RestoreOptions:
         if self.into and (self.only_tables or masked):
             flag = "--only-table" if self.only_tables else "--masked"
             raise Refused(f"{flag} and --into exclude each other")
+        if self.with_passwords and not self.create_roles:
+            raise Refused("--with-passwords is for --create-roles")
+        if self.create_roles and self.no_owner:
+            raise Refused("--create-roles and --no-owner exclude each other: no role is needed")
         if not self.only_tables:
             if self.backup_first:
                 raise Refused("--backup-first is for --only-table: a restore has its undo")
@@ -43,6 +50,8 @@ class RestoreOptions:
             ("--leave-behind", self.leave_behind),
             ("--with-settings", self.with_settings),
             ("--keep-owners", self.keep_owners),
+            ("--no-acl", self.no_acl),
+            ("--create-roles", self.create_roles),
         ):
             if given:
                 raise Refused(f"{flag} is for a whole database, not for --only-table")
@@ -57,6 +66,8 @@ class RestoreOptions:
         """Return why the database's name must be typed on any target, or an empty text."""
         if self.as_superuser:
             return "--as-superuser lets what the backup holds do all that a superuser may"
+        if self.with_passwords:
+            return "--with-passwords lets whoever knows the passwords in the backup log in"
         if self.leave_out:
             return "--leave-out swaps in what lacks a part of the backup"
         return "--accept swaps in what differs from the backup" if self.accept else ""

@@ -19,7 +19,7 @@ from pgtasks.backup.restore.plan import RestorePlan
 from pgtasks.backup.restore.prove import Proven
 from pgtasks.backup.restore.survey import make_plan
 from pgtasks.backup.store.base import Backup, reading
-from pgtasks.database import attached, drop, forget, intact, obstacles, recover, swap
+from pgtasks.database import attached, drop, forget, intact, obstacles, recover, roles, swap
 from pgtasks.database.forget import Trimmed
 from pgtasks.database.swap import Swapped
 from pgtasks.host.base import Host
@@ -91,6 +91,7 @@ def _restored(
     for line in recover.heal(lock):
         console.say(line)
     boundary("restore.checked")
+    _create_roles(plan, lock, console)
     with reading(backup):
         plan, proven, swapped, made = _replaced(plan, options, lock, host, console)
     boundary("restore.swapped")
@@ -98,6 +99,13 @@ def _restored(
     disabled = tuple(each.name for each in subscriptions if not each.enabled)
     trimmed = Trimmed(()) if plan.into else forget.trim(lock)
     return Restored(plan, proven, swapped, trimmed, disabled, time.monotonic() - began, made)
+
+
+def _create_roles(plan: RestorePlan, lock: Lock, console: Console) -> None:
+    """Create the roles of the plan, which stay also if the restore fails."""
+    if plan.roles:
+        roles.create(lock.connection, plan.roles, passwords=plan.with_passwords)
+        console.say(f"created roles, which stay: {', '.join(repr(r.name) for r in plan.roles)}")
 
 
 def _comes_unmasked(backup: Backup, plan: RestorePlan) -> bool:

@@ -16,6 +16,7 @@ from pgtasks.database.leaving import NOTHING, LeftOut
 from pgtasks.database.properties import DatabaseProperties, Setting
 from pgtasks.database.replaced import Replaced
 from pgtasks.database.rights import Rights
+from pgtasks.database.roles import SavedRole
 from pgtasks.database.side import side_name
 from pgtasks.host import tools
 from pgtasks.host.base import Command, Host
@@ -70,6 +71,9 @@ class RestorePlan:
     rights: Rights
     invalid: bool = False  # an interrupted DROP left the target, and the restore drops it
     no_owner: bool = False
+    no_acl: bool = False
+    roles: tuple[SavedRole, ...] = ()  # those to be created
+    with_passwords: bool = False
     leave_behind: bool = False
     doubt: str = ""  # from the options
     losses: tuple[Loss, ...] = ()
@@ -133,6 +137,7 @@ class RestorePlan:
         """Return the plan for a person."""
         lines = [
             *self._source_lines(),
+            *(f"role     {role.line(password=self.with_passwords)}" for role in self.roles),
             f"build    {self.side!r}, owner {self.facts.owner!r}",
             self._replaced(),
             *(self.replaced.lines() if self.replaced else ()),
@@ -204,6 +209,7 @@ class RestorePlan:
             "side": self.side,
             "replaces": self.replaces,
             "into": self.into or None,
+            "created_roles": [role.name for role in self.roles],
             **(self.replaced.as_json() if self.replaced else {}),
             "notes": list(self.notes),
             "left_out": list(self.left.names),
@@ -284,7 +290,9 @@ def restore_argv(
     argv += [f"--use-list={use_list}"] if use_list else []
     argv += ["--no-tablespaces"] if plan.no_tablespaces else []
     if plan.no_owner:
-        argv += ["--no-owner", "--no-privileges", f"--role={plan.facts.owner}"]
+        argv += ["--no-owner", f"--role={plan.facts.owner}"]
+    if plan.no_owner or plan.no_acl:
+        argv += ["--no-privileges"]
     return (*argv, f"--dbname={tools.dbname(plan.side)}", str(plan.dump))
 
 

@@ -58,7 +58,7 @@ def roles(conn: Connection, plan: RestorePlan) -> Iterator[str]:
     if plan.no_owner and _absent(conn, plan.facts.owner):
         yield f"role {plan.facts.owner!r} does not exist here"
     for role in plan.rights.absent:
-        how = "" if isinstance(plan.backup, Dump) else " (globals.sql in the backup says how)"
+        how = "" if isinstance(plan.backup, Dump) else " (--create-roles does)"
         yield (
             f"role {role!r} does not exist here: create it{how}, "
             "or leave owners and grants out with --no-owner"

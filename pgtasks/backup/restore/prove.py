@@ -213,7 +213,7 @@ def _access(plan: RestorePlan) -> Access:
     if plan.no_owner:
         owner = plan.facts.owner
         return Access(owner=lambda _: owner, owners=False, grants=False, subscriptions=seen)
-    return Access(subscriptions=seen)
+    return Access(grants=not plan.no_acl, subscriptions=seen)
 
 
 @contextmanager

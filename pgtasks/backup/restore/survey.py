@@ -14,11 +14,13 @@ from pgtasks.backup.restore import preflight, trying
 from pgtasks.backup.restore.options import RestoreOptions
 from pgtasks.backup.restore.plan import RestorePlan, losses
 from pgtasks.backup.store.base import Backup
-from pgtasks.database import aside, demands, leaving, obstacles, properties, replaced, side
+from pgtasks.database import aside, demands, leaving, obstacles, properties, replaced, roles, side
 from pgtasks.database.leaving import LeftOut
 from pgtasks.database.properties import DatabaseProperties, Setting
 from pgtasks.database.recover import Leftovers
 from pgtasks.database.rights import LoadRequest, Rights, decide
+from pgtasks.database.roles import SavedRole
+from pgtasks.errors import Refused
 from pgtasks.host import tools
 from pgtasks.host.base import Host
 from pgtasks.host.tools import Toolset
@@ -45,6 +47,8 @@ def make_plan(
     if options.into:
         aside.refuse_name(conn, lock.target, options.into)
     plan, remarks = draft(lock, host, backup, options, archive, beside)
+    if options.no_acl and plan.script:
+        raise Refused("--no-acl is for archives of pg_dump: --no-owner leaves grants out of SQL")
     if options.into:  # nothing is replaced, and no session ended
         plan = replace(plan, into=options.into, replaces=False, replaced=None, invalid=False)
     free = obstacles.free_bytes(conn, plan.target, host)
@@ -78,11 +82,16 @@ def draft(
     extensions = {
         name: version for name, version in extensions_of(backup).items() if whole or name in made
     }
-    rights = decide(
-        conn,
-        request,
-        lambda grants: demands.demanding(conn, target, extensions, archive, grants=grants),
-    )
+
+    def demanding(grants: bool) -> Iterator[str]:
+        with_grants = grants and not options.no_acl
+        return demands.demanding(conn, target, extensions, archive, grants=with_grants)
+
+    made_roles = _roles(conn, backup, options, request)
+    with roles.assumed(conn, made_roles):
+        rights = decide(conn, request, demanding)
+    if rights.mapped and made_roles:  # nothing would belong to them
+        made_roles, rights = (), decide(conn, request, demanding)
     spaces = trying.tablespaces(conn, archive, rights.role or rights.user)
     absent = leaving.absent(conn, archive) if rights.mapped else ()
     facts, withheld = _facts(conn, target, backup, rights, options, replaces=standing)
@@ -101,6 +110,9 @@ def draft(
         jobs=options.jobs,
         rights=rights,
         no_owner=rights.mapped,
+        no_acl=options.no_acl,
+        roles=made_roles,
+        with_passwords=options.with_passwords,
         leave_behind=options.leave_behind,
         dump=backup.dump,
         accept=options.accept,
@@ -166,7 +178,7 @@ def _request(
     return LoadRequest(
         owner="" if options.no_owner and not replaces else owner,
         roles=(
-            *(saved.roles if whole else ()),
+            *((saved.owners if options.no_acl else saved.roles) if whole else ()),
             *(() if replaces else (saved.owner,)),
             *(role for _, roles in leaving.of_roles(archive) for role in roles),
         ),
@@ -179,6 +191,20 @@ def _request(
         as_superuser=options.as_superuser,
         doubt=options.doubt,
     )
+
+
+def _roles(
+    conn: Connection, backup: Backup, options: RestoreOptions, request: LoadRequest
+) -> tuple[SavedRole, ...]:
+    """Return the roles to create: those that are needed, lacking here, and in the backup."""
+    if not options.create_roles:
+        return ()
+    if isinstance(backup, Dump):
+        raise Refused(f"--create-roles is for backups: {backup.shown} has no globals.sql")
+    text = backup.globals()
+    if not text:
+        raise Refused("--create-roles: the backup has no globals.sql, its maker could not read it")
+    return roles.lacking(conn, roles.saved(text), {*request.roles, *request.owners})
 
 
 def _owners(backup: Backup, archive: Archive) -> set[str]:
@@ -204,6 +230,8 @@ def _facts(
         own = properties.read(conn, target.database)
         return replace(own, encoding=saved.encoding), ()
     facts = replace(saved, name=target.database)
+    if options.no_acl:
+        facts = replace(facts, grants=None)
     if rights.mapped:
         settings = tuple(setting for setting in saved.settings if not setting.role)
         facts = replace(facts, owner=rights.owner, grants=None, settings=settings)
@@ -250,6 +278,8 @@ def _notes(conn: Connection, plan: RestorePlan, free: int | None, host: Host) ->
     here = conn.server_version // 10000
     if manifest.major != here:
         notes.append(f"the backup is of PostgreSQL {manifest.major}, this is {here}")
+    if plan.no_acl and not plan.no_owner:
+        notes.append("grants are left out: only the owners may use what is restored")
     if manifest.schema_only:
         notes.append("the backup has the schema only, no rows")
     if manifest.excluded_data:

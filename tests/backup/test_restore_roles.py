@@ -1,0 +1,167 @@
+"""Roles of a backup that the server lacks, and restores without grants."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Inv
+from projects import put_stamp
+from psycopg2 import sql
+from servers import Cluster
+
+from pgtasks.database import roles
+from pgtasks.database.roles import SavedRole
+from pgtasks.errors import Refused
+
+_PID = os.getpid()
+OWNER, READER, STAFF = f"o\"w'ner 🙂 {_PID}", f"reader_{_PID}", f"staff_{_PID}"
+_QUOTED = OWNER.replace('"', '""')
+CONTENT = f"""
+CREATE TABLE person (id int PRIMARY KEY, name text);
+CREATE TABLE secret (id int);
+GRANT SELECT ON person TO {READER};
+GRANT SELECT ON secret TO {STAFF} WITH GRANT OPTION;
+ALTER TABLE person ENABLE ROW LEVEL SECURITY;
+CREATE POLICY mine ON person TO {READER} USING (true);
+INSERT INTO person VALUES (1, 'a'), (2, 'b');
+"""
+_FACTS = "SELECT rolcanlogin, rolsuper, rolcreatedb, rolcreaterole, rolbypassrls, rolconnlimit"
+_OF = f"{_FACTS}, rolpassword IS NOT NULL FROM pg_authid WHERE rolname = %s"
+
+
+@pytest.fixture
+def lost(cluster: Cluster, database: str, project: Path, inv: Inv) -> Iterator[Callable[..., str]]:
+    """Return what makes a backup of a database of three roles, and drops all of them."""
+
+    def drop() -> None:
+        cluster.drop(database)
+        for name in (OWNER, READER, STAFF):
+            cluster.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(name)))
+
+    def make(settings: str = "") -> str:
+        cluster.execute(
+            f'CREATE ROLE "{_QUOTED}" LOGIN CREATEDB PASSWORD $$hidden$$ CONNECTION LIMIT 7;'
+            f"CREATE ROLE {STAFF} BYPASSRLS CREATEROLE;"
+            f"CREATE ROLE {READER} NOLOGIN IN ROLE {STAFF}, pg_read_all_data;"
+            f'ALTER DATABASE {database} OWNER TO "{_QUOTED}"'
+        )
+        cluster.execute(f'ALTER SCHEMA public OWNER TO "{_QUOTED}"', database)
+        with cluster.connect(database, user=OWNER, password="hidden").cursor() as cursor:
+            cursor.execute(CONTENT)
+        put_stamp(cluster.target(database))
+        if settings:
+            with (project / "env" / "dev.yaml").open("a") as file:
+                file.write(settings)
+        done = inv("db.backup")
+        assert done.returncode == 0, done.stderr
+        drop()
+        return database
+
+    yield make
+    drop()
+
+
+def _grants(cluster: Cluster, database: str, table: str) -> list[tuple[Any, ...]]:
+    query = (
+        "SELECT r.rolname, a.privilege_type, a.is_grantable FROM pg_class c,"
+        " aclexplode(c.relacl) a JOIN pg_roles r ON r.oid = a.grantee"
+        " WHERE c.relname = %s AND a.grantee <> c.relowner ORDER BY 1, 2"
+    )
+    return list(cluster.execute(query, database, (table,)))
+
+
+def test_roles_that_are_not_there(cluster: Cluster, lost: Callable[..., str], inv: Inv) -> None:
+    database = lost()
+    refused = inv("db.restore")
+    assert refused.returncode == 2
+    assert f"role {READER!r} does not exist here: create it (--create-roles" in refused.stderr
+    dry = inv("db.restore", "--create-roles", "--dry")
+    assert dry.returncode == 0, dry.stderr
+    plan = [line.strip() for line in dry.stdout.splitlines()]
+    assert f"role     {STAFF!r}: INHERIT, NOLOGIN, without CREATEROLE, BYPASSRLS" in plan
+    assert f"role     {READER!r}: INHERIT, NOLOGIN, member of {STAFF!r}" in plan
+    assert not cluster.execute(_OF, parameters=(READER,))  # tried, and rolled back
+
+    done = inv("db.restore", "--create-roles")
+    assert done.returncode == 0, done.stderr
+    assert "created roles, which stay" in done.stderr
+    assert "2 of 2 tables identical" in done.stdout
+    facts = cluster.execute(_OF, parameters=(OWNER,))
+    assert facts == [(True, False, False, False, False, 7, False)]
+    assert cluster.execute(_OF, parameters=(STAFF,)) == [
+        (False, False, False, False, False, -1, False)
+    ]
+    members = (
+        "SELECT g.rolname FROM pg_auth_members m JOIN pg_roles g ON g.oid = m.roleid"
+        " JOIN pg_roles r ON r.oid = m.member WHERE r.rolname = %s"
+    )
+    assert cluster.execute(members, parameters=(READER,)) == [(STAFF,)]
+    assert _grants(cluster, database, "person") == [(READER, "SELECT", False)]
+    assert _grants(cluster, database, "secret") == [(STAFF, "SELECT", True)]
+    query = "SELECT pg_get_userbyid(relowner) FROM pg_class WHERE relname = 'person'"
+    assert cluster.value(query, database) == OWNER
+
+
+def test_passwords_only_if_asked(cluster: Cluster, lost: Callable[..., str], inv: Inv) -> None:
+    database = lost("backup: {globals_passwords: true}\n")
+    words = ("--create-roles", "--with-passwords")
+    refused = inv("db.restore", *words)
+    assert refused.returncode == 2
+    assert "whoever knows the passwords in the backup log in, add --confirm" in refused.stderr
+    done = inv("db.restore", *words, "--confirm", database)
+    assert done.returncode == 0, done.stderr
+    assert "SCRAM" not in done.stderr + done.stdout
+    assert cluster.execute(_OF, parameters=(OWNER,))[0][-1] is True
+    alone = inv("db.restore", "--with-passwords")
+    assert "--with-passwords is for --create-roles" in alone.stderr
+
+
+def test_without_grants(cluster: Cluster, lost: Callable[..., str], inv: Inv) -> None:
+    database = lost()
+    cluster.execute(f'CREATE ROLE "{_QUOTED}" LOGIN; CREATE ROLE {READER}')  # of the policy
+    assert inv("db.restore").returncode == 2
+    done = inv("db.restore", "--no-acl")
+    assert done.returncode == 0, done.stderr
+    assert "grants are left out" in done.stderr
+    assert "not proven: grants: they were not restored" in done.stderr
+    assert _grants(cluster, database, "person") == []
+    query = "SELECT pg_get_userbyid(relowner) FROM pg_class WHERE relname = 'person'"
+    assert cluster.value(query, database) == OWNER
+
+
+HOSTILE = """
+\\restrict abc
+CREATE ROLE evil;
+ALTER ROLE evil WITH SUPERUSER REPLICATION BYPASSRLS CREATEROLE LOGIN PASSWORD 'known';
+CREATE ROLE twice SUPERUSER IN ROLE pg_execute_server_program ADMIN postgres;
+GRANT postgres TO evil;
+GRANT pg_write_server_files TO evil WITH ADMIN OPTION;
+GRANT evil TO postgres;
+ALTER ROLE postgres PASSWORD 'mine';
+ALTER SYSTEM SET archive_command = 'rm';
+DROP DATABASE shop;
+CREATE ROLE pg_new LOGIN;
+\\unrestrict abc
+"""
+
+
+def test_of_a_crafted_file_only_plain_roles_are_made(cluster: Cluster) -> None:
+    found = roles.saved(HOSTILE)
+    with cluster.connect() as conn:
+        made = roles.lacking(conn, found, ["evil", "twice", "postgres", "pg_new", "none"])
+        assert [each.name for each in made] == ["evil", "twice"]
+        evil = made[0]
+        assert evil == SavedRole(
+            "evil",
+            ("LOGIN",),
+            without=("SUPERUSER", "REPLICATION", "BYPASSRLS", "CREATEROLE"),
+        )
+        assert evil.create(password=True).as_string(conn) == 'CREATE ROLE "evil" LOGIN'
+        assert made[1].create(password=True).as_string(conn) == 'CREATE ROLE "twice" '
+        assert made[1].groups == ()
+    with pytest.raises(Refused, match=r"globals.sql of the backup cannot be read"):
+        roles.saved("CREATE ROLE x; DROP")
