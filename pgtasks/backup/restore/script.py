@@ -17,7 +17,7 @@ import psycopg2
 from pgtasks.backup.foreign import examine, packing, reach
 from pgtasks.backup.foreign.dump import Dump
 from pgtasks.backup.foreign.examine import Limited
-from pgtasks.backup.restore import growth
+from pgtasks.backup.restore import growth, load
 from pgtasks.backup.restore.plan import RestorePlan
 from pgtasks.database import leaving
 from pgtasks.errors import Failed, NotProven, PgtasksError
