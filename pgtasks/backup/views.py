@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any
 
@@ -22,12 +22,12 @@ def age(backup: Backup, now: datetime | None = None) -> float:
 
 def as_json(backup: Backup) -> dict[str, Any]:
     """Return the facts about a backup as plain data, without its list of files."""
-    document = backup.manifest.as_json()
+    document = replace(backup.manifest, files={}).as_json()
     checks = backup.checks
     return {
         **document,
         "obstacles": list(backup.manifest.obstacles),
-        "files": len(document["files"]),
+        "files": len(backup.manifest.files),
         "path": backup.folder,
         "where": backup.store.name,
         "size": backup.manifest.size,

@@ -72,5 +72,6 @@ def __getattr__(name: str) -> Any:
         for module in _MODULES:
             names = vars(importlib.import_module(f"{__name__}.{module}"))
             if name in names:
+                globals()[name] = names[name]  # the next time it is found without a search
                 return names[name]
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

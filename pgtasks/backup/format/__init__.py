@@ -2,6 +2,7 @@
 
 names      the names of the files
 records    sizes and checksums of files, and differences from them
+filelist   the list of files in a manifest, decoded when it is asked for
 manifest   the description of a backup, with the checksum of each file
 bounds     what a dump may unpack to
 checks     when a backup was last verified and proven

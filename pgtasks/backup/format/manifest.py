@@ -6,6 +6,7 @@ wrote, so that every change is detected.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import re
@@ -16,6 +17,8 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
+from pgtasks.backup.format import filelist
+from pgtasks.backup.format.filelist import FileList
 from pgtasks.backup.format.records import FileRecord
 from pgtasks.errors import NotProven, VersionMismatch
 from pgtasks.host import decoding
@@ -91,9 +94,11 @@ class Manifest:
         """Whether the backup contains all data of the database."""
         return not self.schema_only and not self.excluded_data
 
-    @property
+    @functools.cached_property
     def size(self) -> int:
         """Return the bytes of all files except the manifest."""
+        if isinstance(self.files, FileList):
+            return self.files.size
         return sum(record.size for record in self.files.values())
 
     def as_json(self) -> dict[str, Any]:
@@ -129,15 +134,20 @@ def parse(content: bytes, where: str, *, quick: bool = False) -> Manifest:
     lists of many: only the checksum is compared, which finds every change but not a manifest that
     was written by another program on purpose.
     """
-    no_manifest = f"{where}: not a manifest"
+    rest, listed = filelist.split(content) if quick else (content, None)
+    manifest = _decoded(rest, f"{where}: not a manifest", where)
+    if not (_sums_up(content) if quick else _written(manifest, content)):
+        raise NotProven(f"{where}: the manifest was changed after it was written")
+    return replace(manifest, files=listed) if listed is not None else manifest
+
+
+def _decoded(content: bytes, no_manifest: str, where: str) -> Manifest:
     try:
         manifest = decoding.decode(content, Manifest, no_manifest)
     except NotProven:
         _refuse_newer(decoding.decode(content, _Form, no_manifest).format, where)
         raise
     _refuse_newer(manifest.format, where)
-    if not (_sums_up(content) if quick else _written(manifest, content)):
-        raise NotProven(f"{where}: the manifest was changed after it was written")
     return manifest
 
 

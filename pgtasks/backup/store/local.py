@@ -181,13 +181,7 @@ class LocalStore:
 
     def drop(self, backups: Sequence[Backup], when: datetime) -> Mapping[str, str]:
         """Rename the folders, one at a time."""
-        faults = {}
-        for backup in backups:
-            try:
-                local_trash.drop(backup.path, when)
-            except OSError as exc:
-                faults[backup.id] = exc.strerror or str(exc)
-        return faults
+        return local_trash.drop([backup.path for backup in backups], when)
 
     def bring_back(self, trashed: Trashed) -> None:
         """Rename the folder."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -61,11 +61,19 @@ def _folder(home: Path) -> Path:
     return folder
 
 
-def drop(path: Path, when: datetime) -> None:
-    """Move a backup into the trash; raises OSError."""
-    folder = _folder(path.parent)
-    _move(path, folder / trash.name(path.name, when))
-    boundary("prune.dropping")
+def drop(paths: Sequence[Path], when: datetime) -> dict[str, str]:
+    """Move backups of one database into its trash, durably; return the errors by name."""
+    faults = {}
+    folder = _folder(paths[0].parent)
+    for path in paths:
+        try:
+            _rename(path, folder / trash.name(path.name, when))
+        except OSError as exc:
+            faults[path.name] = exc.strerror or str(exc)
+        boundary("prune.dropping")
+    private.sync(folder)
+    private.sync(folder.parent)
+    return faults
 
 
 def bring_back(trashed: Trashed) -> None:
@@ -73,7 +81,9 @@ def bring_back(trashed: Trashed) -> None:
     path = Path(trashed.place)
     home = path.parent.parent / trashed.id
     try:
-        _move(path, home)
+        _rename(path, home)
+        private.sync(path.parent)
+        private.sync(home.parent)
     except FileExistsError:
         raise Refused(
             f"there is a backup {trashed.id} in {str(home.parent)!r}, move it away first"
@@ -82,13 +92,11 @@ def bring_back(trashed: Trashed) -> None:
         raise Failed(f"cannot bring back {str(path)!r}: {exc.strerror}") from None
 
 
-def _move(path: Path, to: Path) -> None:
-    """Rename a folder durably, raising FileExistsError if the name is taken."""
+def _rename(path: Path, to: Path) -> None:
+    """Rename a folder, raising FileExistsError if the name is taken."""
     if os.path.lexists(to):
         raise FileExistsError(None, "exists already", str(to))
     path.rename(to)  # onto an empty folder at most, of a run that began meanwhile
-    private.sync(to.parent)
-    private.sync(path.parent)
 
 
 def remove(trashed: Trashed) -> None:
@@ -96,7 +104,7 @@ def remove(trashed: Trashed) -> None:
     path = Path(trashed.place)
     if not trashed.removing:
         gone = path.with_name(trash.removing(trashed.name))
-        _move(path, gone)
+        _rename(path, gone)
         path = gone
     boundary("prune.removing")
     if path.is_symlink() or not path.is_dir():
