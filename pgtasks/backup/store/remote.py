@@ -87,7 +87,8 @@ class RemoteStore:
                     remote_index.bar(path, rest)
                 else:
                     remote_index.place(path, rest)
-            manifests_there = filestream.admitted(tarstream.unpack(source), remote_index.admit)
+            arriving = tarstream.unpack(source, several=True)
+            manifests_there = filestream.admitted(arriving, remote_index.admit)
             filestream.laid(path, manifests_there, durable=False)
         return Index(
             self.prefix, path, below, tuple(said["dead"]), faults, said["link"], said["trash"]

@@ -38,8 +38,9 @@ sweep() { dead | while IFS= read -r d; do rm -rf -- "$d" && printf 'swept %s\\n'
 """
 
 # $1, $2: limits of a manifest and of its checks, in blocks of 512 bytes. Prints the path of the
-# folder; dead folders, complete backups, files that are not regular or too large; after an empty
-# line the manifests
+# folder; dead folders, complete backups, dropped ones, files that are not regular or too large;
+# after an empty line the manifests, as archives one after another, each with some: a command can
+# take only so many names, and a shell copies all of them to add one
 _LIST = """\
 printf 'base %s\\n' "$base"
 said=$(ls -d -- "$base/." 2>&1) || case $said in
@@ -60,19 +61,30 @@ done
 large=$(find ./*/*/[!.]*/manifest.json -prune -type f -size "+$1" 2>/dev/null
         find ./*/*/[!.]*/checks.json ./*/*/[!.]*/retention.json \\
           -prune -type f -size "+$2" 2>/dev/null)
-set --
-for f in */*/[!.]*/manifest.json */*/[!.]*/checks.json */*/[!.]*/retention.json; do
-  if [ -L "$f" ] || { [ -e "$f" ] && [ ! -f "$f" ]; }; then printf 'odd %s\\n' "$f"
-  elif [ -r "$f" ]; then
+kind() {
+  if [ -L "$1" ] || { [ -e "$1" ] && [ ! -f "$1" ]; }; then kind=odd
+  elif [ -r "$1" ]; then
     case "
 $large
 " in (*"
-./$f
-"*) printf 'large %s\\n' "$f";; (*) set -- "$@" "$f";; esac
-  elif [ -e "$f" ]; then printf 'closed %s\\n' "$f"
+./$1
+"*) kind=large;; (*) kind=fit;; esac
+  elif [ -e "$1" ]; then kind=closed
+  else kind=none
   fi
+}
+set --
+for f in */*/[!.]*/manifest.json */*/[!.]*/checks.json */*/[!.]*/retention.json; do
+  kind "$f"
+  case $kind in (odd|large|closed) printf '%s %s\\n' "$kind" "$f";; esac
 done
 echo
+for f in */*/[!.]*/manifest.json */*/[!.]*/checks.json */*/[!.]*/retention.json; do
+  kind "$f"
+  [ $kind = fit ] || continue
+  set -- "$@" "$f"
+  [ $# -lt 200 ] || { tar -cf - -- "$@" || exit 1; set --; }
+done
 [ $# -eq 0 ] || exec tar -cf - -- "$@"
 """
 

@@ -51,12 +51,13 @@ def _put(sink: IO[bytes], data: bytes) -> None:
         view = view[sink.write(view) :]
 
 
-def unpack(source: IO[bytes]) -> Iterator[FileStream]:
+def unpack(source: IO[bytes], *, several: bool = False) -> Iterator[FileStream]:
     """Yield the files of an archive in their order, without its folders.
 
-    Raises NotProven for anything but regular files below the folder, CutShort if bytes are missing.
+    `several` archives may follow one another. Raises NotProven for anything but regular files below
+    the folder, CutShort if bytes are missing.
     """
-    for info in _members(source):
+    for info in _members(source, several=several):
         if not info.isdir():
             yield FileStream(checked(info.name).as_posix(), info.size, _chunks(source, info.size))
 
@@ -72,11 +73,11 @@ def _chunks(source: IO[bytes], size: int) -> Iterator[bytes]:
     _exactly(source, -size % _BLOCK)
 
 
-def _members(source: IO[bytes]) -> Iterable[tarfile.TarInfo]:
+def _members(source: IO[bytes], *, several: bool) -> Iterable[tarfile.TarInfo]:
     """Yield the headers of files and folders; the caller reads each file before the next header."""
     longer = ""
     for _ in range(_MOST):
-        block = _block(source)
+        block = _block(source, several=several)
         if not block:
             return
         info = _header_of(block)
@@ -105,11 +106,15 @@ def _header_of(block: bytes) -> tarfile.TarInfo:
     return info
 
 
-def _block(source: IO[bytes]) -> bytes:
+def _block(source: IO[bytes], *, several: bool) -> bytes:
     """Return the next header, nothing at the end; an empty stream is an empty archive."""
-    first = source.read(1)
-    block = first + _exactly(source, _BLOCK - 1) if first else b""
-    return block if block.strip(b"\0") else b""
+    while first := source.read(1):
+        block = first + _exactly(source, _BLOCK - 1)
+        if block.strip(b"\0"):
+            return block
+        if not several:
+            break
+    return b""
 
 
 def checked(name: str) -> Path:

@@ -16,7 +16,8 @@ from pgtasks.backup.format.manifest import ID
 FOLDER = ".trash"
 LOCK = ".lock"  # the beginning of its name
 _TIME = "%Y%m%dT%H%M%SZ"
-_NAME = re.compile(rf"({ID})\.dropped-([0-9]{{8}}T[0-9]{{6}}Z)", re.ASCII)
+_2 = "([0-9]{2})"
+_NAME = re.compile(rf"({ID})\.dropped-([0-9]{{4}}){_2}{_2}T{_2}{_2}{_2}Z", re.ASCII)
 _REMOVING = re.compile(r"\.(.*)\.removing", re.DOTALL)
 
 
@@ -52,7 +53,8 @@ def found(home: tuple[str, ...], name: str, place: str) -> Trashed | None:
     if match is None:
         return None
     try:
-        dropped = datetime.strptime(match[2], _TIME).replace(tzinfo=timezone.utc)
+        year, month, day, hour, minute, second = map(int, match.groups()[1:])
+        dropped = datetime(year, month, day, hour, minute, second, tzinfo=timezone.utc)
     except ValueError:  # no such day
         return None
     return Trashed(home, name, match[1], dropped, place, begun is not None)
