@@ -24,7 +24,8 @@ HELP = {
 TOGETHER = {"env": "an environment, or several: a,b or 'prod-*' (default: all)"}
 
 Body = Callable[..., Any]
-_bodies: dict[str, Body] = {}  # of the tasks that take several environments, by full name
+_bodies: dict[str, Body] = {}  # of the tasks that run for each environment, by full name
+_together: set[str] = set()  # names of the tasks that look at all of them in one run
 
 
 def register(full_name: str, body: Body) -> None:
@@ -33,6 +34,13 @@ def register(full_name: str, body: Body) -> None:
         _bodies[full_name] = inspect.unwrap(body)
     else:
         _bodies.pop(full_name, None)  # it replaces a task that takes several
+    (_together.add if hasattr(body, "__together__") else _together.discard)(full_name)
+
+
+def for_all_together(body: Body) -> Body:
+    """Mark the body of a task that takes several environments in one run."""
+    body.__together__ = True  # type: ignore[attr-defined]
+    return body
 
 
 def for_one_environment(body: Body) -> Body:
@@ -46,7 +54,7 @@ def for_one_environment(body: Body) -> Body:
         if isinstance(flag, str) and names_several(flag):
             raise Refused(
                 f"--env {flag!r} names several environments, which only these tasks take: "
-                + ", ".join(sorted(_bodies))
+                + ", ".join(sorted({*_bodies, *_together}))
             )
         return body(c, *args, **kwargs)
 

@@ -117,6 +117,7 @@ def _declared(body: Callable[..., Any], help: dict[str, str], options: dict[str,
         body = group.for_each_environment(body)
         texts |= group.HELP
     elif options.pop("together", False):
+        body = group.for_all_together(body)
         texts |= group.TOGETHER
     elif "env" in names:
         body = group.for_one_environment(body)
