@@ -521,6 +521,11 @@ def _import(far: Far) -> None:
     far.run("db.restore", "--backup", str(dump))
     assert far.value("SELECT count(*) FROM t") == 2
     far.run("db.restore", "--backup", "latest")
+    (archive,) = far.root.glob(f"backups/{ENVIRONMENT}/{far.database}/*/dump*")
+    far.change("DROP TABLE t")
+    said = far.run("db.restore", "--backup", str(archive))  # which pg_restore reads on the host
+    assert "1 table, 2 rows, as many as the dump has" in said.stdout
+    assert far.value("SELECT count(*) FROM t") == 2
 
 
 @trial("backup.report")

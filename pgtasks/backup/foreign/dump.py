@@ -158,7 +158,7 @@ def of(form: Form, *, part: str = "") -> Dump:
     store = _DumpStore(form.path.parent, form=form)
     blank = Manifest(
         id=staging.new_id(),
-        environment="",
+        environment="(dump)",  # a name that no environment has
         database="",
         system="",
         server_version=0,
