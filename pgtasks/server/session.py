@@ -114,6 +114,8 @@ class Session(psycopg2.extensions.connection):
         place = {**self._place, "connect_timeout": _CANCEL_PATIENCE}
         try:
             with closing(psycopg2.connect(**place)) as other, other.cursor() as cursor:
+                # the role of the sessions' settings may not cancel what the login runs
+                cursor.execute("SET ROLE NONE")
                 cursor.execute("SELECT pg_catalog.pg_cancel_backend(%s)", (self.info.backend_pid,))
         except psycopg2.OperationalError:
             if self.tunnelled or time.monotonic() - began > _CANCEL_PATIENCE - 1:

@@ -10,15 +10,18 @@ import lzma
 import os
 import re
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from halting import halted
 from projects import make_project, put_stamp
 from restores import logins, sides
 from servers import Cluster
+from waiting import until
 
 Inv = Callable[..., Any]
 
@@ -226,6 +229,139 @@ def test_a_newer_plain_dump_leaves_unknown_settings_out(
     assert done.returncode == 0, done.stderr
     assert "not applied: SET transaction_timeout" in done.stdout
     assert "of PostgreSQL 18, this is 16" in done.stderr
+
+
+@pytest.mark.parametrize("step", ["restore.loading", "restore.loaded", "restore.proven"])
+def test_a_kill_or_an_interrupt_leaves_the_old_database(
+    step: str, shop: Shop, start_inv: Any, inv: Inv
+) -> None:
+    path = shop.dump()
+    for sign, code in ((signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)):
+        run = halted(start_inv, step, "db.restore", "--backup", str(path), cwd=shop.project)
+        os.kill(run.pid, sign)
+        run.communicate(timeout=60)
+        assert run.returncode == code
+        assert shop.cluster.value("SELECT to_regclass('people')", shop.name) is None
+        assert shop.untouched == (sign is signal.SIGINT)
+    done = inv("db.restore", "--backup", str(path), cwd=shop.project)
+    assert done.returncode == 0, done.stderr
+    assert "dropped" in done.stderr  # what the killed run left
+    assert shop.whole
+    assert len(sides(shop.cluster, shop.name)) == 1
+
+
+def test_ctrl_c_ends_a_long_statement(shop: Shop, start_inv: Any) -> None:
+    path = shop.text("CREATE TABLE t (n int);\nSELECT pg_sleep(600);\n")
+    run = start_inv("db.restore", "--backup", str(path), cwd=shop.project)
+    sleeping = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'COPY (%%pg_sleep(600)%%'"
+    until(lambda: shop.cluster.value(sleeping) == 1)
+    os.kill(run.pid, signal.SIGINT)
+    run.communicate(timeout=60)
+    assert run.returncode == 130
+    assert shop.untouched
+
+
+def test_a_dump_becomes_a_new_database(shop: Shop, inv: Inv) -> None:
+    path = str(shop.dump("-Fc"))
+    beside = f"{shop.name}_beside"
+    try:
+        done = inv("db.restore", "--backup", path, "--into", beside, cwd=shop.project)
+        assert done.returncode == 0, done.stderr
+        assert shop.cluster.value("SELECT count(*) FROM people", beside) == 1000
+        assert shop.untouched
+    finally:
+        shop.cluster.execute(f'DROP DATABASE IF EXISTS "{beside}"')
+    shop.cluster.execute(f'DROP DATABASE "{shop.name}"')
+    refused = inv("db.restore", "--backup", path, cwd=shop.project)
+    assert refused.returncode == 2  # it would belong to the superuser who connects
+    flags = ("--as-superuser", "--no-owner", "--confirm", shop.name)
+    done = inv("db.restore", "--backup", path, *flags, cwd=shop.project)
+    assert done.returncode == 0, done.stderr
+    assert "there was no such database before" in done.stdout
+
+
+def test_flags_without_a_meaning_are_refused(shop: Shop, inv: Inv) -> None:
+    plain = str(shop.text("CREATE TABLE t (n int);\n"))
+    for flags, words in (
+        (("--only-table", "t", "--yes"), "backup.import"),
+        (("--masked",), "of no environment whose rules mask it"),
+    ):
+        done = inv("db.restore", "--backup", plain, *flags, cwd=shop.project)
+        assert done.returncode == 2, done.stderr
+        assert words in done.stderr
+    archive = str(shop.dump("-Fc", name="one"))
+    done = inv("db.restore", "--backup", archive, "--part", "x", cwd=shop.project)
+    assert "is of one database, it has no parts" in done.stderr
+    done = inv("db.restore", "--part", "x", cwd=shop.project)
+    assert "--part 'x' is for a dump of pg_dumpall" in done.stderr
+    assert shop.untouched
+
+
+def test_rows_that_differ_stop_it(shop: Shop, inv: Inv) -> None:
+    text = "CREATE TABLE t (n int);\nCOPY t FROM stdin;\n1\n2\n\\.\nDELETE FROM t WHERE n = 1;\n"
+    plain = ("db.restore", "--backup", str(shop.text(text)))
+    done = inv(*plain, cwd=shop.project)
+    assert done.returncode == 5, done.stderr
+    assert "table public.t: 2 rows in the dump, 1 restored" in done.stderr
+    assert shop.untouched
+    flags = ("--accept", "table public.t", "--confirm", shop.name)
+    done = inv(*plain, *flags, cwd=shop.project)
+    assert done.returncode == 0, done.stderr
+
+
+def test_rows_behind_a_command_of_psql_and_a_link(shop: Shop, inv: Inv) -> None:
+    text = "CREATE TABLE t (n int);\n\\copy t from stdin\n1\n\\.\n\\echo done\n\\timing\n"
+    link = shop.folder / "latest"
+    link.symlink_to(shop.text(text))
+    done = inv("db.restore", "--backup", str(link), cwd=shop.project)
+    assert done.returncode == 0, done.stderr
+    assert "1 table, 1 row, as many" in done.stdout
+
+
+def test_an_object_that_does_not_load_is_left_out(shop: Shop, inv: Inv) -> None:
+    text = (
+        "--\n-- Name: t; Type: TABLE; Schema: public; Owner: -\n--\nCREATE TABLE t (n int);\n"
+        "--\n-- Name: t_key; Type: CONSTRAINT; Schema: public; Owner: -\n--\n"
+        "ALTER TABLE ONLY t ADD CONSTRAINT t_key UNIQUE (nothing);\n"
+        "--\n-- Name: u; Type: TABLE; Schema: public; Owner: -\n--\nCREATE TABLE u (n int);\n"
+    )
+    plain = ("db.restore", "--backup", str(shop.text(text)))
+    done = inv(*plain, cwd=shop.project)
+    assert done.returncode == 1
+    (flag,) = re.findall(r"--leave-out '([^']*)'", done.stderr.splitlines()[-1])
+    done = inv(*plain, "--leave-out", flag, "--confirm", shop.name, cwd=shop.project)
+    assert done.returncode == 0, done.stderr
+    assert shop.cluster.value("SELECT count(*) FROM u", shop.name) == 0
+
+
+def old_archive(minor: int) -> bytes:
+    """Write the archive of an old pg_dump: 1.12 is that of 9.0, 1.13 that of 10.3 to 11."""
+
+    def integer(value: int) -> bytes:
+        return bytes([value < 0]) + abs(value).to_bytes(4, "little")
+
+    def string(text: str | None) -> bytes:
+        return integer(-1) if text is None else integer(len(text)) + text.encode()
+
+    head = b"PGDMP" + bytes([1, minor, 0, 4, 8, 1]) + integer(0)  # no compression
+    head += b"".join(integer(value) for value in (1, 2, 3, 4, 5, 110, 0))
+    head += string("shop") + string("9.6.1") + string("9.6.1") + integer(1)
+    entry = integer(7) + integer(0) + string("1259") + string("16385") + string("old")
+    entry += string("TABLE") + integer(2) + string("CREATE TABLE public.old (n integer);\n")
+    entry += string("DROP TABLE public.old;\n") + string(None) + string("public") + string("")
+    entry += string("shopper") + string("false") + string(None)
+    return head + entry + b"\3" + bytes(8)
+
+
+@pytest.mark.parametrize("minor", [12, 13])
+def test_archives_of_old_versions(minor: int, shop: Shop, inv: Inv) -> None:
+    path = shop.text(old_archive(minor), "old.dump")
+    listed = tool(shop.cluster, "pg_restore", "--list", str(path)).stdout.decode()
+    assert "TABLE public old shopper" in listed  # the writer above is right
+    done = inv("db.restore", "--backup", str(path), cwd=shop.project)
+    assert done.returncode == 0, done.stderr
+    assert "of PostgreSQL 9, this is 16" in done.stderr
+    assert shop.cluster.value("SELECT count(*) FROM old", shop.name) == 0
 
 
 def test_windows_lines_and_a_mark_of_byte_order(shop: Shop, inv: Inv) -> None:

@@ -221,16 +221,13 @@ def readied(
     `conn` is on the server that it is for, `free` the free bytes of that one's disk. Raises
     NotProven for a cut or damaged dump, Refused for one that cannot be restored.
     """
-    try:
-        if dump.plain:
-            yield _placed(_examined(dump, free, console), conn, target)
-        elif dump.form.packing:
-            with _unpacked(dump, console) as unpacked:
-                yield _placed(_archived(unpacked, target, free, console), conn, target)
-        else:
-            yield _placed(_archived(dump, target, free, console), conn, target)
-    finally:
-        tempfiles.sweep()
+    if dump.plain:
+        yield _placed(_examined(dump, free, console), conn, target)
+    elif dump.form.packing:
+        with _unpacked(dump, console) as unpacked:
+            yield _placed(_archived(unpacked, target, free, console), conn, target)
+    else:
+        yield _placed(_archived(dump, target, free, console), conn, target)
 
 
 def _examined(dump: Dump, free: int | None, console: Console) -> Dump:

@@ -53,6 +53,7 @@ def found(which: str | None) -> Form | None:
 
 def look(path: Path) -> Form | None:
     """Return the form of a dump by its first bytes, None if it is not recognized."""
+    path = path.resolve() if path.is_symlink() else path  # the user's own, not one in an archive
     if path.is_dir():
         return Form(path, "directory") if _head(path, "toc.dat").startswith(_CUSTOM) else None
     head = _head(path.parent, path.name)

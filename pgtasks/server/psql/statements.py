@@ -240,8 +240,15 @@ class Statements:
             raise Refused(f"line {self.number}: {exc}")
         return Command(self.number, named[1].decode("utf-8", "replace"), line.strip())
 
-    def _commands(self, line: bytes, found: list[Parsed], *, between: bool) -> Iterator[Command]:
+    def _commands(
+        self, line: bytes, found: list[Parsed], *, between: bool
+    ) -> Iterator[Command | Rows]:
         for piece in found:
+            if between and piece.name == "copy" and commands.copies_from_stdin(piece):
+                self._lexer.copies = 0
+                text = piece.arguments[0].rstrip(b" ;")
+                yield Rows(self.number, b"COPY " + text + b";", self._buffer)
+                continue
             if not between or piece.begun or piece.name in commands.SENDING:
                 raise Refused(
                     f"line {self.number}: \\{piece.name} beside or within a statement, which only "
