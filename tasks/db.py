@@ -54,7 +54,7 @@ def backup(
 
 
 @task(
-    iterable=["accept", "leave_out", "only_table"],
+    iterable=["accept", "leave_out", "only_table", "map_role"],
     help={
         "accept": "accept this difference, by its name in the error (repeatable)",
         "backup": "ID, latest, ask, or the path of a backup or of any dump (default: the newest)",
@@ -69,6 +69,7 @@ def backup(
         "only_table": "restore the rows of tables that match, and keep all else (repeatable)",
         "backup_first": "with --only-table: back up the database before",
         "no_acl": "omit the grants, and keep the owners",
+        "map_role": "A=B: what role A of the backup owned or was granted is B's (repeatable)",
         "create_roles": "create roles of the backup that the server lacks, without SUPERUSER etc.",
         "with_passwords": "with --create-roles: give them the passwords that the backup has",
         "into": "restore into a new database of this name, beside the one of the environment",
@@ -92,6 +93,7 @@ def restore(
     backup_first=False,
     into="",
     no_acl=False,
+    map_role=None,
     create_roles=False,
     with_passwords=False,
     confirm=None,
@@ -106,7 +108,7 @@ def restore(
 
         from pgtasks.backup.find import Finder
         from pgtasks.backup.foreign import dump as dumps
-        from pgtasks.backup.restore import RestoreOptions, doubt, restore
+        from pgtasks.backup.restore import RestoreOptions, doubt, restore, rolemap
 
         options = RestoreOptions(
             r.target.jobs,
@@ -121,6 +123,7 @@ def restore(
             backup_first=backup_first,
             into=into,
             no_acl=no_acl,
+            role_map=rolemap.parsed(map_role),
             create_roles=create_roles,
             with_passwords=with_passwords,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import shlex
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from pgtasks.database import rights
@@ -104,9 +104,18 @@ def of_roles(archive: Iterable[Entry]) -> Iterator[tuple[Entry, tuple[str, ...]]
         pattern = _OF_ROLES.get(entry.desc)
         text = entry.definition.decode(errors="replace") if pattern else ""
         if pattern and (match := pattern.match(text)):
-            names = map(_unquoted, re.findall(_IDENTIFIER, match["roles"]))
+            names = map(unquoted, re.findall(_IDENTIFIER, match["roles"]))
             if own := tuple(name for name in names if is_own(name)):
                 yield entry, own
+
+
+def renamed(desc: str, text: str, other: Callable[[str], str]) -> str:
+    """Return the definition of a row policy or a user mapping, for other roles."""
+    match = _OF_ROLES[desc].match(text)
+    if match is None:
+        return text
+    names = re.sub(_IDENTIFIER, lambda found: other(found[0]), match["roles"])
+    return text[: match.start("roles")] + names + text[match.end("roles") :]
 
 
 def is_own(role: str) -> bool:
@@ -125,5 +134,6 @@ def naming(archive: Iterable[Entry], roles: Collection[str]) -> set[int]:
     return {entry.number for entry, own in of_roles(archive) if not set(own).isdisjoint(roles)}
 
 
-def _unquoted(name: str) -> str:
+def unquoted(name: str) -> str:
+    """Return a name as it is, of an identifier in SQL."""
     return name[1:-1].replace('""', '"') if name.startswith('"') else name

@@ -27,6 +27,8 @@ GRANT SELECT ON person TO {READER};
 GRANT SELECT ON secret TO {STAFF} WITH GRANT OPTION;
 ALTER TABLE person ENABLE ROW LEVEL SECURITY;
 CREATE POLICY mine ON person TO {READER} USING (true);
+COMMENT ON POLICY mine ON person IS 'of readers';
+ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO {READER};
 INSERT INTO person VALUES (1, 'a'), (2, 'b');
 """
 _FACTS = "SELECT rolcanlogin, rolsuper, rolcreatedb, rolcreaterole, rolbypassrls, rolconnlimit"
@@ -131,6 +133,77 @@ def test_without_grants(cluster: Cluster, lost: Callable[..., str], inv: Inv) ->
     assert _grants(cluster, database, "person") == []
     query = "SELECT pg_get_userbyid(relowner) FROM pg_class WHERE relname = 'person'"
     assert cluster.value(query, database) == OWNER
+
+
+@pytest.fixture
+def others(cluster: Cluster, lost: Callable[..., str]) -> Iterator[tuple[str, str]]:
+    """Return two roles that are there, of which no backup knows."""
+    names = (f"user_{_PID}", f"View er_{_PID}")
+    for name in names:
+        cluster.execute(sql.SQL("CREATE ROLE {}").format(sql.Identifier(name)))
+    yield names
+    for name in names:
+        statement = sql.SQL("DROP OWNED BY {0}; DROP ROLE {0}").format(sql.Identifier(name))
+        for (database,) in cluster.execute(
+            "SELECT datname FROM pg_database WHERE pg_get_userbyid(datdba) = %s", parameters=(name,)
+        ):
+            cluster.drop(database)
+        cluster.execute(statement)
+
+
+def _mapped(*pairs: tuple[str, str]) -> list[str]:
+    quoted = [(a.replace('"', '""'), b) for a, b in pairs]
+    return [word for a, b in quoted for word in ("--map-role", f'"{a}"="{b}"')]
+
+
+@pytest.mark.parametrize("joined", [False, True])
+def test_roles_that_others_take_the_place_of(
+    cluster: Cluster,
+    lost: Callable[..., str],
+    others: tuple[str, str],
+    inv: Inv,
+    joined: bool,
+) -> None:
+    database, (owner, viewer) = lost(), others
+    staff = viewer if joined else STAFF
+    if not joined:
+        cluster.execute(f"CREATE ROLE {STAFF}")
+    pairs = [(OWNER, owner), (READER, viewer), *([(STAFF, viewer)] if joined else [])]
+    dry = inv("db.restore", *_mapped(*pairs), "--dry")
+    assert f"role     {READER!r} becomes {viewer!r}" in dry.stdout
+    done = inv("db.restore", *_mapped(*pairs))
+    assert done.returncode == 0, done.stderr
+    assert "2 of 2 tables identical" in done.stdout
+    assert ("grants: they were not restored" in done.stderr) == joined
+    assert _grants(cluster, database, "person") == [(viewer, "SELECT", False)]
+    assert _grants(cluster, database, "secret") == [(staff, "SELECT", True)]
+    query = "SELECT pg_get_userbyid(relowner) FROM pg_class WHERE relname = 'person'"
+    assert cluster.value(query, database) == owner
+    policy = "SELECT polroles::regrole[]::text[], obj_description(oid, 'pg_policy') FROM pg_policy"
+    ((named, comment),) = cluster.execute(policy, database)
+    assert (named[0].strip('"'), comment) == (viewer, "of readers")
+    default = "SELECT pg_get_userbyid(defaclrole), defaclacl::text FROM pg_default_acl"
+    ((whose, granted),) = cluster.execute(default, database)
+    assert whose == owner
+    assert viewer in granted
+    datdba = "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = %s"
+    assert cluster.value(datdba, parameters=(database,)) == owner
+
+
+def test_maps_that_are_refused(
+    lost: Callable[..., str], others: tuple[str, str], inv: Inv, cluster: Cluster
+) -> None:
+    lost()
+    for words, message in (
+        (["--map-role", "a"], "--map-role 'a' is not A=B"),
+        (["--map-role", "a=b", "--map-role", "a=c"], "gives 'a' twice: 'b' and 'c'"),
+        (["--map-role", "nobody=postgres"], "'nobody': the backup has no such role"),
+        (_mapped((OWNER, "not here")), "role 'not here' does not exist here"),
+        ([*_mapped((OWNER, others[0])), "--no-owner"], "--no-owner and --map-role exclude"),
+    ):
+        refused = inv("db.restore", *words)
+        assert refused.returncode == 2, (words, refused.stdout)
+        assert message in refused.stderr, refused.stderr
 
 
 HOSTILE = """

@@ -140,7 +140,7 @@ def _has_forced_policies(plan: RestorePlan) -> bool:
 
 def restored_entries(plan: RestorePlan) -> list[Entry]:
     """Return the archive entries that are restored."""
-    kept = plan.left.kept(plan.archive)
+    kept = plan.role_map.entries(plan.left.kept(plan.archive))
     if not plan.no_tablespaces:
         return kept
     return [replace(entry, rest=("", *entry.rest[1:])) for entry in kept]

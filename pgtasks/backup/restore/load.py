@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 
-from pgtasks.backup.restore import growth
+from pgtasks.backup.restore import growth, rolemap
 from pgtasks.backup.restore.plan import (
     RestorePlan,
     analyze_argv,
@@ -21,6 +21,7 @@ from pgtasks.host import pipeline, tools
 from pgtasks.host.base import Command, Host
 from pgtasks.report import Console
 from pgtasks.report.boundaries import boundary
+from pgtasks.server import connection
 from pgtasks.server.connection import Connection
 from pgtasks.server.dump import passes, pg_dump
 from pgtasks.server.dump.passes import Pass
@@ -91,6 +92,7 @@ def run_restore(
         for run in _passes(plan):
             with _argv(plan, run, host, verbose=log is not None) as argv:
                 _watch(plan, host, conn, load_command(plan, argv, env), console, log)
+        _rename(plan)
         boundary("restore.loaded")
         if analyze:
             pipeline.run(host, [load_command(plan, analyze_argv(plan), env)])
@@ -110,10 +112,20 @@ def load_schema(plan: RestorePlan, host: Host) -> None:
         for run in _passes(plan):
             with _argv(plan, run, host, schema_only=True) as argv:
                 pipeline.run(host, [load_command(plan, argv, env)])
+        _rename(plan)
 
 
 def _passes(plan: RestorePlan) -> list[Pass]:
-    return passes.passes(plan.left.kept(plan.archive))
+    kept = plan.left.kept(plan.archive)
+    apart = {each.number for each in plan.role_map.named(kept)}
+    return passes.passes([entry for entry in kept if entry.number not in apart])
+
+
+def _rename(plan: RestorePlan) -> None:
+    """Run what pg_restore left out, because it names roles that others take the place of."""
+    if entries := plan.renamed:
+        with connection.session(plan.loading, purpose="db.restore") as conn:
+            rolemap.run(conn, entries)
 
 
 @contextmanager

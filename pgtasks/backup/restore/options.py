@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from pgtasks.backup.restore.rolemap import RoleMap
 from pgtasks.copy.arrive import Arrival
 from pgtasks.copy.mask.settings import Masks
 from pgtasks.errors import Refused
@@ -27,6 +28,7 @@ class RestoreOptions:
     backup_first: bool = False
     into: str = ""  # the name of a new database, beside the target
     no_acl: bool = False
+    role_map: RoleMap = field(default_factory=RoleMap)
     create_roles: bool = False
     with_passwords: bool = False
     doubt: str = ""  # why the backup may not come from this project, or may have been changed
@@ -38,6 +40,9 @@ class RestoreOptions:
             raise Refused(f"{flag} and --into exclude each other")
         if self.with_passwords and not self.create_roles:
             raise Refused("--with-passwords is for --create-roles")
+        if self.role_map and (self.no_owner or self.masks or masked):
+            flag = "--no-owner" if self.no_owner else "--masked"
+            raise Refused(f"{flag} and --map-role exclude each other")
         if self.create_roles and self.no_owner:
             raise Refused("--create-roles and --no-owner exclude each other: no role is needed")
         if not self.only_tables:
@@ -51,6 +56,7 @@ class RestoreOptions:
             ("--with-settings", self.with_settings),
             ("--keep-owners", self.keep_owners),
             ("--no-acl", self.no_acl),
+            ("--map-role", self.role_map),
             ("--create-roles", self.create_roles),
         ):
             if given:

@@ -11,6 +11,7 @@ from typing import Any
 from pgtasks import report
 from pgtasks.backup.foreign.dump import Dump
 from pgtasks.backup.foreign.examine import named
+from pgtasks.backup.restore.rolemap import RoleMap
 from pgtasks.backup.store.base import Backup
 from pgtasks.database.leaving import NOTHING, LeftOut
 from pgtasks.database.properties import DatabaseProperties, Setting
@@ -28,6 +29,7 @@ from pgtasks.server.proof.model import LEFT_OUT
 from pgtasks.server.proof.toc import Entry
 from pgtasks.settings.target import Target
 
+_GRANTS = ("ACL", "DEFAULT ACL")
 _COUNT_SECONDS = 5.0  # for all counts together; tables not counted by then are estimated
 
 
@@ -72,6 +74,7 @@ class RestorePlan:
     invalid: bool = False  # an interrupted DROP left the target, and the restore drops it
     no_owner: bool = False
     no_acl: bool = False
+    role_map: RoleMap = field(default_factory=RoleMap)
     roles: tuple[SavedRole, ...] = ()  # those to be created
     with_passwords: bool = False
     leave_behind: bool = False
@@ -106,6 +109,13 @@ class RestorePlan:
         return self.foreign if self.foreign and self.foreign.plain else None
 
     @property
+    def renamed(self) -> list[Entry]:
+        """Return the entries that are run after pg_restore, for other roles."""
+        kept = self.left.kept(self.archive)
+        named = [*self.role_map.owners(kept), *self.role_map.named(kept)]
+        return [each for each in named if not self.no_acl or each.desc not in _GRANTS]
+
+    @property
     def result(self) -> Target:
         """Return the database that gets the content."""
         return self.target.at(self.into) if self.into else self.target
@@ -138,6 +148,7 @@ class RestorePlan:
         lines = [
             *self._source_lines(),
             *(f"role     {role.line(password=self.with_passwords)}" for role in self.roles),
+            *(f"role     {line}" for line in self.role_map.lines()),
             f"build    {self.side!r}, owner {self.facts.owner!r}",
             self._replaced(),
             *(self.replaced.lines() if self.replaced else ()),
@@ -209,6 +220,7 @@ class RestorePlan:
             "side": self.side,
             "replaces": self.replaces,
             "into": self.into or None,
+            "mapped_roles": dict(self.role_map.names),
             "created_roles": [role.name for role in self.roles],
             **(self.replaced.as_json() if self.replaced else {}),
             "notes": list(self.notes),
@@ -291,6 +303,8 @@ def restore_argv(
     argv += ["--no-tablespaces"] if plan.no_tablespaces else []
     if plan.no_owner:
         argv += ["--no-owner", f"--role={plan.facts.owner}"]
+    elif plan.role_map:  # all of it belongs to the role of the load
+        argv += ["--no-owner"]
     if plan.no_owner or plan.no_acl:
         argv += ["--no-privileges"]
     return (*argv, f"--dbname={tools.dbname(plan.side)}", str(plan.dump))

@@ -213,7 +213,8 @@ def _access(plan: RestorePlan) -> Access:
     if plan.no_owner:
         owner = plan.facts.owner
         return Access(owner=lambda _: owner, owners=False, grants=False, subscriptions=seen)
-    return Access(grants=not plan.no_acl, subscriptions=seen)
+    joined = plan.role_map.joins(plan.backup.database().roles)
+    return Access(grants=not (plan.no_acl or joined), subscriptions=seen)
 
 
 @contextmanager

@@ -10,9 +10,10 @@ from typing import Any
 from pgtasks import report
 from pgtasks.backup.foreign.dump import Dump
 from pgtasks.backup.format.manifest import Manifest
-from pgtasks.backup.restore import preflight, trying
+from pgtasks.backup.restore import preflight, rolemap, trying
 from pgtasks.backup.restore.options import RestoreOptions
 from pgtasks.backup.restore.plan import RestorePlan, losses
+from pgtasks.backup.restore.rolemap import RoleMap
 from pgtasks.backup.store.base import Backup
 from pgtasks.database import aside, demands, leaving, obstacles, properties, replaced, roles, side
 from pgtasks.database.leaving import LeftOut
@@ -77,6 +78,8 @@ def draft(
     target, conn = lock.target, lock.connection
     toolset, reader = _tools(conn, target, host, backup)
     standing = not beside.missing  # an invalid database still has its properties
+    if options.role_map:
+        _refuse_map(backup, options, archive)
     request = _request(conn, target, backup, options, archive, replaces=standing, whole=whole)
     made = {entry.tag for entry in archive if entry.desc == "EXTENSION"}
     extensions = {
@@ -111,6 +114,7 @@ def draft(
         rights=rights,
         no_owner=rights.mapped,
         no_acl=options.no_acl,
+        role_map=RoleMap() if rights.mapped else options.role_map,
         roles=made_roles,
         with_passwords=options.with_passwords,
         leave_behind=options.leave_behind,
@@ -172,7 +176,7 @@ def _request(
     whole: bool,
 ) -> LoadRequest:
     """Return the owner of the result, as far as it is known without the server's roles."""
-    saved, made = backup.database(), backup.manifest
+    saved, made = options.role_map.properties(backup.database()), backup.manifest
     owner = properties.owner(conn, target.database) if replaces else saved.owner
     home = (made.environment, made.database) == (target.environment, target.database)
     return LoadRequest(
@@ -180,10 +184,12 @@ def _request(
         roles=(
             *((saved.owners if options.no_acl else saved.roles) if whole else ()),
             *(() if replaces else (saved.owner,)),
-            *(role for _, roles in leaving.of_roles(archive) for role in roles),
+            *(options.role_map.of(each) for _, own in leaving.of_roles(archive) for each in own),
         ),
         # pg_shdepend does not list objects of the first superuser, the archive does
-        owners=tuple(sorted(filter(leaving.is_own, _owners(backup, archive)))),
+        owners=tuple(
+            sorted({*map(options.role_map.of, filter(leaving.is_own, _owners(backup, archive)))})
+        ),
         own=options.known and home,
         elsewhere=made.environment != target.environment and not target.protected,
         no_owner=options.no_owner,
@@ -207,6 +213,16 @@ def _roles(
     return roles.lacking(conn, roles.saved(text), {*request.roles, *request.owners})
 
 
+def _refuse_map(backup: Backup, options: RestoreOptions, archive: Archive) -> None:
+    if isinstance(backup, Dump):
+        raise Refused(f"--map-role is for backups, {backup.shown} is a dump of somebody else")
+    saved, owners = backup.database(), set(filter(leaving.is_own, _owners(backup, archive)))
+    of_policies = (role for _, own in leaving.of_roles(archive) for role in own)
+    of_settings = (each.role for each in saved.settings if each.role)
+    known = {*saved.roles, saved.owner, *owners, *of_policies, *of_settings}
+    rolemap.refuse(options.role_map, known, owners)
+
+
 def _owners(backup: Backup, archive: Archive) -> set[str]:
     named = backup.held.owners if isinstance(backup, Dump) else ()
     return {*named, *(entry.owner for entry in archive)}
@@ -225,7 +241,7 @@ def _facts(
 
     These are the target's own properties, or those of the backup.
     """
-    saved = backup.database()
+    saved = options.role_map.properties(backup.database())
     if replaces:
         own = properties.read(conn, target.database)
         return replace(own, encoding=saved.encoding), ()
