@@ -1,12 +1,14 @@
 # make demo    see the whole of it run: needs Python 3.10 or newer, nothing else
 # make test    all tests, on real servers        make check   ruff, mypy, import-linter, bandit
 # make bench   the benchmark                     make clean   stop and remove what these made
-# make torture random trials, for hours: ARGS="--minutes 10" for a slice, "--seed N" for the same ones
+# make torture random trials, for hours: ARGS="--minutes 10" for a slice, "--seed N" for the same ones,
+#              ROUNDS=10 for ten times as many
 #
 # All paths are relative, so a checkout whose own path has spaces in it works.
 
 PYTHON ?= python3 python3.14 python3.13 python3.12 python3.11 python3.10
 WORKERS ?= 3
+ROUNDS ?= 1
 ARGS ?=
 
 .PHONY: demo test torture check bench clean
@@ -19,7 +21,7 @@ test: .venv/installed-dev
 	@.venv/bin/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 torture: .venv/installed-dev
-	@.venv/bin/python -m pytest torture -n 2 $(ARGS)
+	@.venv/bin/python -m pytest torture -n 2 --rounds $(ROUNDS) $(ARGS)
 
 check: .venv/installed-dev
 	@.venv/bin/ruff check .

@@ -11,6 +11,7 @@ fresh_database(cluster) makes an empty database, dropped after the test with all
 database, target        an empty database on `cluster`: its name, its Target
 project                 a folder with tasks.py, invoke.yaml and env/dev.yaml, whose url leads to
                         `database`, stamped `dev` as `inv db.create` does
+count(kills=3)          counts what torture sums up at its end
 those of depots.py      a database on db1 and its backups, for tests of backups over SSH
 inv(*args, ...)         runs the real `inv` in `project` or in `cwd`, in a fork: see prefork.py
 new_inv(*args, ...)     the same in a Python of its own
@@ -244,6 +245,17 @@ def project(tmp_path: Path, target: Target) -> Path:
     """Return a project's folder; `dev` is `database`, stamped."""
     put_stamp(target)
     return make_project(tmp_path / "shop", target.url())
+
+
+@pytest.fixture
+def count(record_property: Callable[[str, object], None]) -> Callable[..., None]:
+    """Return what counts, for the end of `make torture`, what a test did: `count(kills=3)`."""
+
+    def count(**numbers: int) -> None:
+        for name, number in numbers.items():
+            record_property(name, number)
+
+    return count
 
 
 Inv = Callable[..., "subprocess.CompletedProcess[str]"]

@@ -1,6 +1,7 @@
 """Trials that are too long for `tests/`, with its fixtures: `make torture`.
 
 --seed N        what is made up, and the order; a run without it takes a new one and says which
+--rounds N      so many times the random trials (default: 1; `make torture ROUNDS=N`)
 --minutes N     begin no trial after so many minutes: a slice that changes from run to run
 """
 
@@ -11,6 +12,7 @@ import importlib.util
 import random
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +31,14 @@ import matrix  # noqa: E402  found by the path above
 
 matrix.whole = True
 _BEGUN = time.monotonic()
+_COUNTED: Counter[str] = Counter()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add what a run of trials is told."""
     group = parser.getgroup("torture")
     group.addoption("--seed", type=int, help="of what is made up and of the order (default: new)")
+    group.addoption("--rounds", type=int, default=1, help="of random trials (default: 1)")
     group.addoption("--minutes", type=float, help="begin no trial after so many minutes")
 
 
@@ -42,6 +46,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Choose the seed; a worker is told it."""
     told = getattr(config, "workerinput", {}).get("torture_seed", config.option.seed)
     config.option.seed = random.SystemRandom().randrange(10**6) if told is None else told
+    matrix.number = config.option.rounds  # before a test is imported
     _CONFTEST.pytest_configure(config)
 
 
@@ -53,13 +58,24 @@ def pytest_configure_node(node: Any) -> None:
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
     """Say how to have the same trials again."""
-    again = f"make torture ARGS='--seed {config.option.seed}'"
+    again = f"make torture ROUNDS={config.option.rounds} ARGS='--seed {config.option.seed}'"
     return [*_CONFTEST.pytest_report_header(), f"seed {config.option.seed}, once more: {again}"]
 
 
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Sum up what the trials have counted."""
+    if report.when == "call":
+        _COUNTED.update({name: it for name, it in report.user_properties if type(it) is int})
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say it where the end of a long run is read."""
-    terminalreporter.write_line(f"torture, seed {terminalreporter.config.option.seed}")
+    """Say it, and what was done, where the end of a long run is read."""
+    option = terminalreporter.config.option
+    minutes = (time.monotonic() - _BEGUN) / 60
+    done = "".join(f", {number:,} {name}" for name, number in sorted(_COUNTED.items()))
+    terminalreporter.write_line(
+        f"torture, seed {option.seed}, rounds {option.rounds}{done}, in {minutes:.0f} min"
+    )
 
 
 @pytest.hookimpl(trylast=True)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 whole = False  # torture/conftest.py sets it before it imports a test
+number = 1  # of the rounds of torture, set likewise
 
 
 def matrix(**fields: list[Any]) -> pytest.MarkDecorator:
@@ -29,6 +30,16 @@ def cells(*, whole: bool, **fields: list[Any]) -> list[tuple[Any, ...]]:
     longest = max(map(len, fields.values()))
     columns = [[values[i % len(values)] for i in range(longest)] for values in fields.values()]
     return list(zip(*columns, strict=True))
+
+
+def rounds(few: int, many: int = 10) -> int:
+    """Return how many random trials a test has: a few, in torture many for each of its rounds."""
+    return many * number if whole else few
+
+
+def some(values: list[Any], few: int) -> list[Any]:
+    """Return all values in torture, else a few of them at equal distances."""
+    return values if whole else values[:: max(1, len(values) // few)]
 
 
 def _names(value: Any) -> str | None:

@@ -1,0 +1,11 @@
+"""Runs killed at every step and at random moments, over SSH; `tests/` has a slice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matrix
+
+_BACKUP = Path(__file__).parent.parent / "tests" / "backup"
+
+globals().update(matrix.trials(_BACKUP / "test_remote_kills.py"))

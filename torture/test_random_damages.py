@@ -1,0 +1,11 @@
+"""A thousand random damages of backups; `tests/` has a slice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matrix
+
+_BACKUP = Path(__file__).parent.parent / "tests" / "backup"
+
+globals().update(matrix.trials(_BACKUP / "test_damages.py"))
