@@ -12,7 +12,7 @@ from typing import Any
 
 from invoke import Collection, Exit, Task
 
-from pgtasks.cli import context, early, edge, group, mistyped
+from pgtasks.cli import context, early, edge, group, mistyped, parsing
 from pgtasks.errors import PgtasksError
 from pgtasks.host import child
 from pgtasks.report import commandline, typed
@@ -47,6 +47,7 @@ def namespace(file: str | Path) -> Any:
         tree.default = FIRST
     context.set_tree(tree)
     mistyped.teach()
+    parsing.share()
     if is_inv():
         early.watch()
     return tree
@@ -58,6 +59,13 @@ class _Tree(Collection):  # type: ignore[misc]
     def _check_default_collision(self, name: str) -> None:
         if self.default != FIRST:
             super()._check_default_collision(name)
+
+
+class _Group(Collection):  # type: ignore[misc]
+    """A collection of the tree. Invoke copies all of them for each run, and changes none."""
+
+    def __deepcopy__(self, memo: object) -> _Group:
+        return self
 
 
 def is_inv() -> bool:
@@ -136,7 +144,7 @@ def _add(tree: Any, path: Path, folder: Path, taken: dict[str, str], *, own: boo
 
 def _collection(tree: Any, name: str) -> Any:
     if name not in tree.collections:
-        tree.add_collection(Collection(name))
+        tree.add_collection(_Group(name))
     return tree.collections[name]
 
 
