@@ -11,6 +11,7 @@ from pgtasks import report
 from pgtasks.cli.run import Run
 from pgtasks.errors import PgtasksError, Refused
 from pgtasks.report import typed
+from pgtasks.server.guard import Access
 from pgtasks.server.identity import present
 from pgtasks.server.reach import Origin, Reached
 from pgtasks.settings.environment import resolve
@@ -71,7 +72,8 @@ def beside(
 def lent(run: Run, name: str, *, flag: str) -> Iterator[Reached]:
     """Reach the server of another environment, for a database beside its own.
 
-    Raises Refused for a protected one, also by the stamp of its database.
+    Raises Refused for a protected one, also by the stamp of its database, and if that is another
+    environment's: then the server may not be the one that is meant.
     """
     environment = resolve(run.project, run.project.known(name), flags={})
     target = _named(from_environment(environment), run)
@@ -83,6 +85,8 @@ def lent(run: Run, name: str, *, flag: str) -> Iterator[Reached]:
             other.identity = other.reached().identify()
         if why := other.protection:
             raise Refused(f"{flag} {name!r}: {why}, name an unprotected one")
+        with typed.within(run.task, environment.name):  # commands in messages
+            other.guarded(Access.WRITE)
         yield other.reached()
     except PgtasksError as exc:
         with typed.within(run.task, environment.name):  # commands in messages

@@ -179,6 +179,19 @@ def test_a_place_that_is_refused(
     assert kept(project).checks.failed is None
 
 
+def test_a_place_whose_database_is_another_environments_is_refused(
+    cluster18: Cluster, project: Path, fresh_database: Callable[..., str], inv: Inv
+) -> None:
+    name = fresh_database(cluster18, owner=PLACE)
+    put_stamp(cluster18.target(name, environment="prod"))
+    url = replace(cluster18.target(name), user=PLACE).url()
+    (project / "env" / "astray.yaml").write_text(f"url: '{url}'\n")
+    done = inv("backup.drill", "--server", "astray")
+    assert done.returncode == 2
+    assert "is stamped 'prod'" in done.stderr
+    assert sides(cluster18, name) == []
+
+
 def test_a_plan_starts_nothing(project: Path, spare: str, inv: Inv) -> None:
     before = kept(project).checks
     for server in ("embedded", "spare"):

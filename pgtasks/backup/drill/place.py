@@ -68,9 +68,10 @@ def opened(
     `lend` reaches the server of an environment. Raises Refused for the server that the backup is
     of, VersionMismatch if none here can restore it.
     """
-    if wanted.server == EMBEDDED and wanted.dry:
+    embedded = wanted.server.lower() == EMBEDDED
+    if embedded and wanted.dry:
         yield Place(None, described(fitting(binaries(), wanted.manifest)))
-    elif wanted.server == EMBEDDED:
+    elif embedded:
         with throw_away(wanted.manifest, wanted.options) as place:
             yield place
     else:
