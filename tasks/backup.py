@@ -14,7 +14,7 @@ def _finder(r):
 
 @task(several=True, name="list", help={"all": "list the backups of all environments"})
 def list_(c, env=None, all=False, json=False):
-    """List the backups of an environment, here and on its host. Example: inv backup.list"""
+    """List an environment's backups, here and on its host. Example: inv backup.list"""
     with run(c, env=env, json=json) as r:
         listing = _finder(r).listing(None if all else r.environment.name)
         r.finish(listing, check=listing.check)
@@ -138,7 +138,7 @@ def import_(
     json=False,
     dry=False,
 ):
-    """Make any dump, or a stray backup, a backup of this folder."""
+    """Make a backup of any dump, or take in a stray one."""
     flags = {"jobs": jobs}
     with run(c, env=env, json=json, dry=dry, journaled=True, flags=flags) as r:
         from pathlib import Path

@@ -365,7 +365,7 @@ def recover(c, env=None, confirm=None, json=False):
 
 @task(help={"keep": "number of newest ones to keep (default: 0)"})
 def forget(c, env=None, keep=None, confirm=None, yes=False, json=False, dry=False):
-    """Drop the databases that restores replaced, kept for undo."""
+    """Drop replaced databases that are kept for undo."""
     with run(c, env=env, json=json, dry=dry, journaled=True) as r:
         from dataclasses import replace
 
@@ -390,7 +390,7 @@ def init(c, env=None, scale="small", confirm=None, json=False, dry=False):
 
 @task
 def create(c, env=None, confirm=None, json=False, dry=False):
-    """Create the database, empty and stamped, unless it exists."""
+    """Create an empty, stamped database unless it exists."""
     with run(c, env=env, json=json, dry=dry, journaled=True) as r:
         from dataclasses import replace
 
@@ -407,7 +407,7 @@ def create(c, env=None, confirm=None, json=False, dry=False):
 
 @task
 def drop(c, env=None, confirm=None, yes=False, json=False, dry=False):
-    """Drop the database and end its sessions. There is no undo."""
+    """Drop the database and end its sessions, without undo."""
     with run(c, env=env, json=json, dry=dry, journaled=True) as r:
         from dataclasses import replace
 

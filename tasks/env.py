@@ -20,7 +20,7 @@ def list_(c, json=False):
     }
 )
 def show(c, env=None, url=False, reveal=False, json=False):
-    """Show the settings of an environment, each with its layer."""
+    """Show an environment's settings, each with its layer."""
     with run(c, env=env, json=json) as r:
         from pgtasks.errors import Refused
         from pgtasks.host import password
@@ -75,7 +75,7 @@ def check(c, env=None, json=False):
 
 @task
 def stamp(c, env=None, confirm=None, json=False, dry=False):
-    """Store in the database the environment that it belongs to."""
+    """Store in the database the environment it belongs to."""
     with run(c, env=env, json=json, dry=dry, journaled=True) as r:
         from pgtasks.server import restamp
 

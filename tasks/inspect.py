@@ -96,7 +96,7 @@ def activity(c, env=None, json=False):
     },
 )
 def diff(c, left, right, rows=False, without=None, text=False, sql=False, json=False):
-    """Compare environments, backups, a schema file, the models.
+    """Compare environments, backups, schema file, models.
 
     inv inspect.diff dev prod
     """

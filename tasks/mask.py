@@ -37,7 +37,7 @@ def check(c, env=None, json=False):
 
 @task(help={"table": "table whose first ten rows are shown, before and after"})
 def preview(c, table, env=None):
-    """Show rows before and after the masks, on a terminal only."""
+    """Show rows before and after the masks, on a terminal."""
     with run(c, env=env) as r:
         from pgtasks.copy.mask.preview import refuse_without_terminal, shown
         from pgtasks.copy.mask.settings import masks
