@@ -15,9 +15,10 @@ import pytest
 from depots import ODD, make_there
 from halting import halted
 from hosts import DatabaseHost
-from manifests import put
+from manifests import PLAIN, put
 from waiting import until
 
+from pgtasks.backup.format import manifest
 from pgtasks.backup.format.retention import Retention
 from pgtasks.backup.prune import hands
 from pgtasks.backup.prune.perform import prune
@@ -148,9 +149,9 @@ class TestPruned:
         made = folder.put(0, "ffff")
         model = folder.home / made
         for number in range(1, 900):
-            changes = {**ago(number, f"{number:04x}"), **folder.named}
-            backup = put(folder.made, **changes)
-            shutil.copytree(backup.path, model.parent / backup.id)
+            known = replace(PLAIN, **ago(number, f"{number:04x}"), **folder.named)
+            (model.parent / known.id).mkdir()
+            (model.parent / known.id / manifest.NAME).write_text(manifest.text(known))
         folder.give()
         done = pruned(far, target)
         assert (len(done.dropped), done.faults) == (898, {})
@@ -251,7 +252,8 @@ class TestTrash:
         made = folder.several(4)
         trash = f"{folder.there}/.trash"
         if kind == "link":
-            db1.do("ln", "-s", "/tmp", trash)
+            db1.do("install", "-d", "-o", db1.user, f"{folder.there}-elsewhere")
+            db1.do("ln", "-s", f"{folder.there}-elsewhere", trash)
         elif kind == "file":
             db1.do("touch", trash)
         else:
@@ -260,7 +262,8 @@ class TestTrash:
             db1.do("mount", "-t", "tmpfs", "-o", "size=1m,mode=777", "none", trash)
             db1.do("chown", f"{db1.user}:", trash)
         try:
-            with pytest.raises(Refused, match="move it away"):
+            words = {"foreign": "another account", "disk": "on another disk"}
+            with pytest.raises(Refused, match=words.get(kind, "is not a folder")):
                 pruned(far, target)
             with pytest.raises(Refused, match="move it away"):
                 hands.keep(far.find(target.environment, target.database), "x")

@@ -186,3 +186,26 @@ def test_a_journal_that_cannot_be_written_is_a_warning(project: Path, inv: Inv) 
     done = inv("db.create")
     assert done.returncode == 0
     assert "warning: the journal was not written: " in done.stderr
+
+
+def test_a_search_reads_a_bounded_part_of_a_long_journal(tmp_path: Path) -> None:
+    early = entry(when="2026-01-01T00:00:00Z", task="db.backup", details={"sum": "early"})
+    lost = entry(when="2026-01-05T00:00:00Z", task="db.backup", details={"sum": "lost"})
+    journal.append(tmp_path, lost)  # by a clock that stepped back
+    journal.append(tmp_path, early)
+    filler = entry(when="2026-02-01T00:00:00Z", details={"x": "y" * 800})
+    journal.append(tmp_path, filler)
+    path = tmp_path / "journal.jsonl"
+    line = path.read_bytes().splitlines(keepends=True)[-1]
+    with path.open("ab") as file:
+        file.write(line * (80_000_000 // len(line)))
+    journal.append(tmp_path, entry(when="2026-03-01T00:00:00Z", environment="prod"))
+    found = journal.newest(tmp_path, limit="5", environment="prod")
+    assert (len(found.entries), found.older) == (1, True)
+    assert journal.newest(tmp_path, environment="nobody").lines() == [
+        "the last 34 MB of the journal have no such entry"
+    ]
+    assert journal.holds(tmp_path, "db.backup", "early", when="2026-01-01T00:00:00Z")
+    assert not journal.holds(tmp_path, "db.backup", "early", when="2026-02-20T00:00:00Z")
+    assert not journal.holds(tmp_path, "db.backup", "none", when="2026-01-01T00:00:00Z")
+    assert [each.environment for each in journal.latest(tmp_path, "prod")] == ["prod"]

@@ -8,7 +8,7 @@ from pgtasks.backup.format import manifest as manifests
 from pgtasks.backup.store import scripts
 from pgtasks.host.base import Command
 
-MOST = 400  # names of one script, which is one argument of the host's shell
+MOST = 400  # names of one script, because a command line is limited
 
 # A folder of our own on the same disk, because mv would copy to another disk, and a link could lead
 # anywhere. `disk` is its device and where that is mounted.
