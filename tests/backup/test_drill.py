@@ -221,6 +221,12 @@ def test_a_locale_that_is_not_here_is_another_and_not_proven(
     assert "not proven: sort orders: locale 'xx_XX.utf8' is not here, " in done.stdout
 
 
+@pytest.mark.parametrize(("tables", "locks"), [(0, 64), (10_000, 464), (2**62, 4064)])
+def test_the_server_has_locks_for_all_tables(project: Path, tables: int, locks: int) -> None:
+    made = replace(kept(project).manifest, tables=tables)
+    assert place.settings(made) == {"max_locks_per_transaction": str(locks)}
+
+
 # --- what it finds
 
 

@@ -32,6 +32,7 @@ CREATE ROLE {login} LOGIN CREATEDB BYPASSRLS;
 GRANT pg_signal_backend, pg_read_all_settings, pg_read_all_stats TO {login}
 """
 
+_MOST_TABLES = 100_000  # that a server has locks for; the number in a manifest may be anybody's
 _LONGEST = 40  # bytes of the folder that holds that of a server
 
 
@@ -88,9 +89,10 @@ def throw_away(manifest: Manifest, options: RestoreOptions) -> Iterator[Place]:
     Its data is in the folder for temporary files (TMPDIR), which only its account can read. The
     load has the rights of a plain role, unless the options say `as_superuser`.
     """
-    chosen, within = fitting(binaries(), manifest), _within()
-    # with the settings of any server: the time of a restore counts
-    with temporary.running(chosen, settings={}, superuser=SUPERUSER, within=within) as server:
+    chosen = fitting(binaries(), manifest)
+    with temporary.running(
+        chosen, settings=settings(manifest), superuser=SUPERUSER, within=_within()
+    ) as server:
         boundary("drill.started")
         admin = replace(server.target(environment=manifest.environment), jobs=options.jobs)
         with connection.session(admin, purpose="backup.drill") as conn:
@@ -98,6 +100,16 @@ def throw_away(manifest: Manifest, options: RestoreOptions) -> Iterator[Place]:
         user = admin.user if options.as_superuser else LOGIN
         with closing(Reached(replace(admin, database=DATABASE, user=user))) as reached:
             yield Place(reached, described(chosen), admin, own=True)
+
+
+def settings(manifest: Manifest) -> dict[str, str]:
+    """Return the settings of a throw-away server: those of any server, as the time counts.
+
+    But pg_dump, which describes the restored database, locks all of its tables at once. A server
+    with thousands of them has more locks than the default of 64 for each of 100 connections.
+    """
+    locks = 64 + min(manifest.tables, _MOST_TABLES) // 25
+    return {"max_locks_per_transaction": str(locks)}
 
 
 def _within() -> str:
