@@ -24,6 +24,7 @@ from pgtasks.backup.dump.job import DumpOptions
 from pgtasks.backup.foreign import dump as dumps
 from pgtasks.backup.foreign import form
 from pgtasks.backup.foreign.dump import Dump
+from pgtasks.backup.foreign.reading import readied
 from pgtasks.backup.restore.options import RestoreOptions
 from pgtasks.backup.restore.prove import Proven
 from pgtasks.backup.store import choice, transfer
@@ -169,7 +170,7 @@ def _restored(
     assert there.reached is not None
     host, options = there.reached.host, request.options
     free = host.free_bytes(there.reached.target.host)
-    with dumps.readied(dump, lock.target, lock.connection, host, free, console) as ready:
+    with readied(dump, lock.target, lock.connection, host, free, console) as ready:
         if ready.form.kind == "tar":
             options = replace(options, jobs=1)  # pg_restore reads a tar with one only
         owned = _owned(ready, request.target.user)

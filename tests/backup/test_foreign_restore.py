@@ -261,6 +261,19 @@ def test_ctrl_c_ends_a_long_statement(shop: Shop, start_inv: Any) -> None:
     assert shop.untouched
 
 
+def test_ctrl_c_ends_a_long_copy(shop: Shop, start_inv: Any) -> None:
+    path = shop.text(
+        b"CREATE TABLE t (n int);\nCOPY t FROM stdin;\n" + b"1\n" * 30_000_000 + b"\\.\n"
+    )
+    run = start_inv("db.restore", "--backup", str(path), cwd=shop.project)
+    copying = "SELECT count(*) FROM pg_stat_progress_copy WHERE tuples_processed > 10000"
+    until(lambda: shop.cluster.value(copying) == 1)
+    os.kill(run.pid, signal.SIGINT)
+    _, said = run.communicate(timeout=60)
+    assert run.returncode == 130, said
+    assert shop.untouched
+
+
 def test_a_dump_becomes_a_new_database(shop: Shop, inv: Inv) -> None:
     path = str(shop.dump("-Fc"))
     beside = f"{shop.name}_beside"

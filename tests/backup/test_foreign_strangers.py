@@ -14,7 +14,7 @@ from restores import logins, sides
 from servers import Cluster
 
 from pgtasks.backup.foreign import dump as dumps
-from pgtasks.backup.foreign import examine, form, packing, reach
+from pgtasks.backup.foreign import examine, form, packing, reach, reading
 from pgtasks.errors import Failed, NotProven, Refused
 from pgtasks.server.psql.statements import Command, Rows, Statement, Statements
 
@@ -272,7 +272,7 @@ def test_a_bomb_ends_before_the_disk_is_full(tmp_path: Path, monkeypatch: Any) -
     from pgtasks.report import Console
 
     with pytest.raises(Refused, match="unpacks to more than"):
-        dumps._examined(dump, 10 << 20, Console(quiet=True))
+        reading._examined(dump, 10 << 20, Console(quiet=True))
     # an archive goes to a temporary file, which ends at the floor of its disk
     inner = tmp_path / "bomb.dump.gz"
     made = subprocess.run(
@@ -282,12 +282,12 @@ def test_a_bomb_ends_before_the_disk_is_full(tmp_path: Path, monkeypatch: Any) -
         check=True,
     ).stdout
     inner.write_bytes(made)
-    monkeypatch.setattr(dumps, "FLOOR", 1 << 60)
+    monkeypatch.setattr(reading, "FLOOR", 1 << 60)
     packed = form.look(inner)
     assert packed is not None
     with (
         pytest.raises(Failed, match="unpacks to more than 67 MB"),
-        dumps._unpacked(dumps.of(packed), Console(quiet=True)),
+        reading._unpacked(dumps.of(packed), Console(quiet=True)),
     ):
         pass
     assert not list(Path(os.environ["TMPDIR"]).glob("pgtasks-run-*/dump"))

@@ -17,7 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from pgtasks.backup.foreign.examine import Examined, Limited, examine
+from pgtasks.backup.foreign.contents import Examined, Limited
+from pgtasks.backup.foreign.examine import examine
 from pgtasks.errors import Failed, NotProven, PgtasksError
 from pgtasks.host import plainfile
 from pgtasks.host.base import Command

@@ -6,10 +6,22 @@ It is read as a stream. The rows of COPY are counted, not parsed.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from pgtasks.backup.foreign import reach
+from pgtasks.backup.foreign.contents import (
+    BEGIN,
+    CLUSTER,
+    CLUSTER_END,
+    END,
+    HEADER,
+    VERSION,
+    Examined,
+    Limited,
+    Table,
+    Tell,
+    items,
+)
 from pgtasks.errors import NotProven, PgtasksError, Refused
 from pgtasks.server.proof.toc import POST_DATA, Entry
 from pgtasks.server.psql.statements import (
@@ -18,22 +30,9 @@ from pgtasks.server.psql.statements import (
     Remark,
     Rows,
     Statement,
-    Statements,
     Stream,
 )
-from pgtasks.server.quoting import qualified
 
-# as pg_dump and pg_dumpall write them
-_BEGIN, _END = b"-- PostgreSQL database dump", b"-- PostgreSQL database dump complete"
-_CLUSTER, _CLUSTER_END = (
-    b"-- PostgreSQL database cluster dump",
-    b"-- PostgreSQL database cluster dump complete",
-)
-_HEADER = re.compile(
-    rb"-- (?:Data for )?Name: (?P<tag>.*); Type: (?P<desc>[^;]*); Schema: (?P<schema>.*);"
-    rb" Owner: (?P<owner>[^;]*)(?:; Tablespace: .*)?"
-)
-_VERSION = re.compile(rb"-- Dumped (from database|by pg_dump) version ([0-9]+)(?:\.([0-9]+))?")
 _PATH = re.compile(
     rb"SET\s+search_path\s*=\s*(\"(?:[^\"]|\"\")*\"|\w+)|SELECT pg_catalog\.set_config\("
     rb"'search_path', '([^']*)'",
@@ -68,79 +67,6 @@ _AFTER_ROWS = frozenset(
 )
 _DEFINITION = 64 << 10  # bytes that are kept of an object's statements
 _SHOWN = 5
-_TELL = 16 << 20  # bytes between two reports
-
-Table = tuple[str, str]
-Tell = Callable[[int], None]
-
-
-@dataclass(frozen=True)
-class Examined:
-    """What a dump in SQL holds.
-
-    `rows` are those of COPY by table, `inserted` the tables written by INSERT, whose rows were not
-    counted, `entries` the objects by the headers of pg_dump; `outside` what reaches out of the
-    database, and `ignored` what no restore applies, by name with the line of the first. `whole`
-    says that the dump has the end that pg_dump writes; it is None for SQL of another kind.
-    """
-
-    bytes: int = 0
-    statements: int = 0
-    rows: Mapping[Table, int] = field(default_factory=dict)
-    inserted: frozenset[Table] = frozenset()
-    entries: tuple[Entry, ...] = ()
-    outside: Mapping[str, int] = field(default_factory=dict)
-    ignored: Mapping[str, int] = field(default_factory=dict)
-    settings: frozenset[str] = frozenset()
-    extensions: tuple[str, ...] = ()
-    owners: tuple[str, ...] = ()
-    roles: tuple[str, ...] = ()
-    databases: tuple[str, ...] = ()
-    cluster: bool = False
-    whole: bool | None = None
-    server: tuple[int, int] = (0, 0)
-    dumper: tuple[int, int] = (0, 0)
-
-    @property
-    def total(self) -> int:
-        """Return the number of rows that were counted."""
-        return sum(self.rows.values())
-
-
-class Limited:
-    """A stream that counts its bytes; `check` is called with their number now and then."""
-
-    def __init__(self, stream: Stream, check: Tell) -> None:
-        self._stream, self._check = stream, check
-        self.bytes = self._told = 0
-        self.over = False  # `check` has ended it
-
-    def read(self, size: int, /) -> bytes:
-        """Return some bytes, nothing at the end."""
-        piece = self._stream.read(size)
-        self.bytes += len(piece)
-        if self.bytes - self._told >= _TELL or not piece:
-            self._told, self.over = self.bytes, True
-            self._check(self.bytes)
-            self.over = False
-        return piece
-
-
-def items(stream: Stream, part: str) -> Iterator[tuple[Item, bool]]:
-    """Yield the items of a dump, and whether each is in the part of one database.
-
-    Without a `part` all are. It is from behind its \\connect to the end of its dump: what makes the
-    next database stands before the next \\connect.
-    """
-    inside = not part
-    for item in Statements(stream):
-        if part and isinstance(item, Command) and reach.of_command(item) == "\\connect":
-            inside = reach.connected(item) == part
-            yield item, False
-            continue
-        yield item, inside
-        if part and isinstance(item, Remark) and item.text == _END:
-            inside = False
 
 
 def examine(stream: Stream, shown: str, *, part: str, check: Tell) -> Examined:
@@ -192,22 +118,22 @@ class _Examining:
             self._statement(item)
 
     def _remark(self, text: bytes, *, inside: bool) -> None:
-        if text == _CLUSTER:
+        if text == CLUSTER:
             self._cluster = True
-        elif text == _CLUSTER_END:
+        elif text == CLUSTER_END:
             self._cluster_ended = True
         elif not inside:
             return
-        elif text == _BEGIN:
+        elif text == BEGIN:
             self._begun += 1
-        elif text == _END:
+        elif text == END:
             self._ended += 1
             self._after_end = 0
-        elif header := _HEADER.fullmatch(text):
+        elif header := HEADER.fullmatch(text):
             self._flush()
             self._headers += 1
             self._entry = _entry(header, self._headers)
-        elif version := _VERSION.match(text):
+        elif version := VERSION.match(text):
             self._versions[version[1]] = (int(version[2]), int(version[3] or 0))
 
     def _command(self, item: Command, *, inside: bool) -> None:
@@ -316,7 +242,7 @@ class _Examining:
             ended = self._ended >= self._begun > 0
         if not ended:
             raise NotProven(
-                f"{shown} is cut: pg_dump ends a dump with the line {_END.decode()!r}, "
+                f"{shown} is cut: pg_dump ends a dump with the line {END.decode()!r}, "
                 "and it is not there"
             )
         if self._keys and not self._part:  # of a part it stands behind the end
@@ -354,22 +280,3 @@ def _of_cluster(shown: str, databases: tuple[str, ...]) -> PgtasksError:
 def _known(databases: tuple[str, ...]) -> str:
     more = f" and {len(databases) - _SHOWN} more" if len(databases) > _SHOWN else ""
     return f"there is {', '.join(map(repr, databases[:_SHOWN])) or 'none'}{more}"
-
-
-def versions(head: bytes) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Return the versions of server and pg_dump that the beginning of a dump names, or zeros."""
-    found = {b"from database": (0, 0), b"by pg_dump": (0, 0)}
-    for line in head.splitlines():
-        if version := _VERSION.match(line):
-            found[version[1]] = (int(version[2]), int(version[3] or 0))
-    return found[b"from database"], found[b"by pg_dump"]
-
-
-def is_header(text: bytes) -> bool:
-    """Return whether a remark is the header of an object, as pg_dump writes it."""
-    return _HEADER.fullmatch(text) is not None
-
-
-def named(table: Table) -> str:
-    """Return the name of a table in SQL."""
-    return qualified(*table)

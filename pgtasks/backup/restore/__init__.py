@@ -11,6 +11,7 @@ rolemap    give what is of some roles to others
 load       run pg_restore and gather statistics
 growth     end a load before it fills the disk
 script     run a dump in SQL, one statement at a time
+feed       the rows that its driver reads and writes
 prove      compare rows and schema with the backup
 counted    compare the number of rows with the dump of somebody else
 perform    run all steps in order

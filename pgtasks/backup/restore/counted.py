@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from pgtasks.backup.foreign.contents import Table, named
 from pgtasks.backup.foreign.dump import Dump
-from pgtasks.backup.foreign.examine import Table, named
 from pgtasks.backup.restore.plan import RestorePlan
 from pgtasks.backup.restore.prove import Counted, Proven
 from pgtasks.report import Progress

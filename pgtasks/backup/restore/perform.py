@@ -9,7 +9,8 @@ from dataclasses import replace
 
 from pgtasks import report
 from pgtasks.backup import verify
-from pgtasks.backup.foreign.dump import Dump, readied
+from pgtasks.backup.foreign.dump import Dump
+from pgtasks.backup.foreign.reading import readied
 from pgtasks.backup.restore import masked, prove
 from pgtasks.backup.restore.build import build, clear, mark, restored_entries
 from pgtasks.backup.restore.masked import Masked

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from pgtasks import report
+from pgtasks.backup.foreign.contents import named
 from pgtasks.backup.foreign.dump import Dump
-from pgtasks.backup.foreign.examine import named
 from pgtasks.backup.restore.rolemap import RoleMap
 from pgtasks.backup.store.base import Backup
 from pgtasks.database.leaving import NOTHING, LeftOut

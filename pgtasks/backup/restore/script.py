@@ -9,15 +9,15 @@ the owner only, see database/loader.py.
 from __future__ import annotations
 
 import re
-import select
 from collections.abc import Sequence
 
 import psycopg2
 
-from pgtasks.backup.foreign import examine, packing, reach
+from pgtasks.backup.foreign import contents, packing, reach
+from pgtasks.backup.foreign.contents import Limited
 from pgtasks.backup.foreign.dump import Dump
-from pgtasks.backup.foreign.examine import Limited
 from pgtasks.backup.restore import growth, load
+from pgtasks.backup.restore.feed import Cancelling, Feed, Nowhere
 from pgtasks.backup.restore.plan import RestorePlan
 from pgtasks.database import leaving
 from pgtasks.errors import Failed, NotProven, PgtasksError
@@ -29,7 +29,6 @@ from pgtasks.server.connection import Connection
 from pgtasks.server.proof.toc import Entry
 from pgtasks.server.psql.statements import CHUNK, Command, Item, Remark, Rows, Statement, Stream
 
-_PAUSE = 1000  # milliseconds of one wait, so that signals are handled
 _BATCH = 200  # statements in a transaction: each table that they touch holds a lock
 # a DROP of what is not there, as dumps with --clean begin with
 _ABSENT = ("42P01", "42704", "3F000", "42883", "42703", "42P06")
@@ -53,42 +52,6 @@ _DENIED = r"must be owner|permission denied|must be (?:a )?superuser|[Oo]nly sup
 _ROLE = r'role "[^"]+" does not exist'
 
 
-class _Nowhere:
-    """A file for the rows of queries, which nobody reads."""
-
-    def write(self, data: bytes) -> int:
-        """Forget the rows."""
-        return len(data)
-
-
-class _Feed:
-    """The rows of COPY for the driver.
-
-    The driver sends the end of a copy without releasing the interpreter, so that a tunnel of this
-    process could not take what is before it: the end waits until the socket has room.
-    """
-
-    def __init__(self, rows: Rows, session: Connection) -> None:
-        self._rows = rows
-        self._room = select.poll()
-        self._room.register(session.fileno(), select.POLLOUT)
-
-    def read(self, size: int = -1) -> bytes:
-        """Return some of the rows, nothing at their end."""
-        try:
-            chunk = self._rows.read(size)
-        except BaseException:
-            self._await_room()
-            raise
-        if not chunk:
-            self._await_room()
-        return chunk
-
-    def _await_room(self) -> None:
-        while not self._room.poll(_PAUSE):
-            pass
-
-
 def run(
     plan: RestorePlan, dump: Dump, host: Host, conn: Connection, console: Console
 ) -> Sequence[str]:
@@ -99,11 +62,11 @@ def run(
     form = dump.form
     with (
         connection.session(plan.loading, own_path=True, purpose="db.restore") as session,
-        interrupt.cancelling([session]),
+        interrupt.cancelling([cancelling := Cancelling(session)]),
         console.progress("restore", dump.held.bytes) as progress,
         packing.opened(form.path, form.packing) as stream,
     ):
-        loading = _Loading(plan, dump, session)
+        loading = _Loading(plan, dump, session, cancelling)
 
         def check(read: int) -> None:
             progress.update(read)
@@ -115,8 +78,11 @@ def run(
 
 
 class _Loading:
-    def __init__(self, plan: RestorePlan, dump: Dump, session: Connection) -> None:
+    def __init__(
+        self, plan: RestorePlan, dump: Dump, session: Connection, cancelling: Cancelling
+    ) -> None:
         self._plan, self._dump, self._session = plan, dump, session
+        self._cancelling = cancelling
         self._entries = {entry.number: entry for entry in plan.archive}
         self._number = 0  # of the entry that statements belong to
         self._in_block = 0  # statements in this transaction
@@ -131,16 +97,16 @@ class _Loading:
         """Return a line for each thing that was left out."""
         return list(self._left)
 
-    def run(self, stream: Stream, check: examine.Tell) -> None:
+    def run(self, stream: Stream, check: contents.Tell) -> None:
         """Run all of it."""
         limited = Limited(stream, check)
         self._execute(b"SET synchronous_commit = off")
         self._begin()
         boundary("restore.loading")
-        for item, inside in examine.items(limited, self._dump.part):
+        for item, inside in contents.items(limited, self._dump.part):
             if isinstance(item, Remark):
                 self._flush()
-                self._number += inside and examine.is_header(item.text)
+                self._number += inside and contents.is_header(item.text)
             elif inside:
                 self._take(item)
         self._flush()
@@ -190,12 +156,14 @@ class _Loading:
         self._in_block += 1
 
     def _copy(self, rows: Rows) -> None:
-        feed = _Feed(rows, self._session)
+        feed = Feed(rows, self._session)
         try:
             with self._session.cursor() as cursor:
                 cursor.copy_expert(rows.statement, feed, CHUNK)  # type: ignore[arg-type]
         except psycopg2.Error as exc:
-            raise self._explained(rows.line, exc) from None
+            if self._cancelling.asked:  # the driver drops the interrupt of the signal
+                raise KeyboardInterrupt from None
+            raise feed.failure or self._explained(rows.line, exc) from None
         if not self._own_block and rows.size > CHUNK:
             self._renew(b"COMMIT")
 
@@ -270,7 +238,7 @@ class _Loading:
         text = item.text.rstrip().removesuffix(b";")
         try:
             with self._session.cursor() as cursor:
-                cursor.copy_expert(b"COPY (" + text + b"\n) TO STDOUT", _Nowhere(), CHUNK)
+                cursor.copy_expert(b"COPY (" + text + b"\n) TO STDOUT", Nowhere(), CHUNK)
         except psycopg2.Error as exc:
             raise self._explained(item.line, exc) from None
         self._check_block(item.line)
