@@ -97,7 +97,7 @@ def _written(plan: TablesPlan, lock: Lock, host: Host, commit: Commit, console: 
         source = stack.enter_context(_reading(plan, lock, console))
         target = stack.enter_context(_writing(plan, lock, console))
         stack.enter_context(cancelling([source, target]))
-        written = write.write(plan, source, target, commit, console)
+        written = write.write(plan, source, target, commit, console, check=lock.check)
         if why := write.analyze(target, plan):
             console.say(f"warning: no statistics were gathered: {why}")
         return written

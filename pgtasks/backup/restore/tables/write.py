@@ -7,7 +7,7 @@ that is done, so that a kill at any moment leaves the old rows or the new ones.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -38,6 +38,7 @@ from pgtasks.server.quoting import qualified
 from pgtasks.server.silence import ANSWER
 from pgtasks.settings.target import Target
 
+_IDLE = 60  # seconds between two statements, after which the server rolls back
 PATIENCE = 5  # seconds that a lock is waited for, while others queue behind this session
 _HOLDERS = """
 SELECT c.oid::regclass::text, l.pid, coalesce(a.application_name, ''), coalesce(a.usename, '?')
@@ -80,9 +81,18 @@ class Written:
 
 
 def write(
-    plan: TablesPlan, source: Connection, conn: Connection, commit: Commit, console: Console
+    plan: TablesPlan,
+    source: Connection,
+    conn: Connection,
+    commit: Commit,
+    console: Console,
+    *,
+    check: Callable[[], None],
 ) -> Written:
-    """Replace and create the tables, and commit; `source` is in the side database."""
+    """Replace and create the tables, and commit; `source` is in the side database.
+
+    `check` is called before the commit, and may raise an error.
+    """
     connection.execute(conn, tables.writing_settings())
     connection.execute(source, tables.reading_settings())
     relations = _relations(source, plan)
@@ -94,7 +104,8 @@ def write(
             "beside the database",
             hint="\n".join(lines[1:]),
         )
-    writer = _Writer(plan, source, conn, relations, commit, console)
+    loaded = _loaded(plan, source, relations)
+    writer = _Writer(plan, source, conn, relations, loaded, commit, check, console)
     try:
         with _transaction(conn):
             return writer.run()
@@ -149,7 +160,9 @@ class _Writer:
     source: Connection
     conn: Connection
     relations: Sequence[Relation]
+    loaded: Sequence[TableProof]  # of tables without a proof
     commit: Commit
+    check: Callable[[], None]
     console: Console
     notes: list[str] = field(default_factory=list)
 
@@ -179,8 +192,10 @@ class _Writer:
         self._each(_forcing("FORCE", table) for table in forced)
         self._each(trigger.enable() for trigger in standing.triggers)
         self._unchanged(standing)
+        connection.execute(self.conn, "SET CONSTRAINTS ALL IMMEDIATE")
         sequences = self._sequences()
         boundary("tables.proven")
+        self.check()
         query = "SELECT pg_current_xact_id()::text"
         self.commit.transaction = connection.value(self.conn, query, into=str)
         connection.execute(self.conn, "COMMIT")
@@ -195,6 +210,9 @@ class _Writer:
         """Lock the tables, and those that refer to them; return them as they are now."""
         standing = self.plan.standing
         connection.execute(self.conn, f"SET LOCAL lock_timeout = '{PATIENCE}s'")
+        # a run that is stopped, or that the server no longer hears of, must not keep the locks
+        timeout = f"SET LOCAL idle_in_transaction_session_timeout = '{_IDLE}s'"
+        connection.execute(self.conn, timeout)
         places = {each.oid: each.identifier for each in standing.tables}
         for constraint in standing.leading:
             key = constraint.key
@@ -253,13 +271,13 @@ class _Writer:
 
     def _proven(self) -> tuple[Comparison, tuple[Difference, ...]]:
         """Compare the rows with the proof of the backup, or with those that were loaded."""
-        form = self.plan.expected.format if self.plan.expected else FORMAT
+        form = _format(self.plan)
         names = {*self.plan.choice.names, *((t.schema, t.name) for t in self.plan.standing.filled)}
         present = [
             each for each in catalog.relations(self.conn, "r") if (each.schema, each.name) in names
         ]
         actual = _proof(self.conn, present, form)
-        expected = self._expected(form, actual)
+        expected = self._expected(actual)
         comparison = proofs.compare(expected, actual)
         differences = accepted(
             comparison.differences,
@@ -268,18 +286,17 @@ class _Writer:
         )
         return comparison, differences
 
-    def _expected(self, form: int, actual: Proof) -> Proof:
+    def _expected(self, actual: Proof) -> Proof:
         known = self.plan.expected
         proven = known.tables if known else ()
-        names = {str(each) for each in proven}
-        unproven = [each for each in self.relations if str(each) not in names]
-        loaded = _proof(self.source, unproven, form).tables if unproven else ()
         empty = tuple(
             TableProof(each.schema, each.name, 0, "0")
             for each in self.plan.standing.filled
             if not known and str(each) in self.plan.extra
         )
-        return replace(known or actual, tables=(*proven, *loaded, *empty), unproven=(), computed={})
+        return replace(
+            known or actual, tables=(*proven, *self.loaded, *empty), unproven=(), computed={}
+        )
 
     def _sequences(self) -> list[str]:
         """Let sequences of the tables go on behind the values of both, never back.
@@ -307,6 +324,19 @@ class _Writer:
 def _value(conn: Connection, name: tuple[str, str]) -> tuple[int, bool]:
     query = sql.SQL("SELECT last_value, is_called FROM {}").format(sql.Identifier(*name))
     return connection.rows(conn, query, into=tuple[int, bool])[0]
+
+
+def _format(plan: TablesPlan) -> int:
+    return plan.expected.format if plan.expected else FORMAT
+
+
+def _loaded(
+    plan: TablesPlan, source: Connection, relations: Sequence[Relation]
+) -> Sequence[TableProof]:
+    """Return the proofs of the tables that the backup has none of, as they were loaded."""
+    proven = {str(each) for each in plan.expected.tables} if plan.expected else set()
+    unproven = [each for each in relations if str(each) not in proven]
+    return _proof(source, unproven, _format(plan)).tables
 
 
 def _proof(conn: Connection, relations: Sequence[Relation], form: int) -> Proof:
