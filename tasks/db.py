@@ -136,7 +136,13 @@ def restore(
         backups = r.project.folder("backups")
         chosen = Finder(backups, r.target, r.landed).find_any(backup, "newest", part=part)
         options = replace(options, doubt=doubt(chosen, backups, r.project.root))
-        dumps.refuse(chosen, masked=masked, only_tables=options.only_tables)
+        dumps.refuse(
+            chosen,
+            masked=masked,
+            only_tables=options.only_tables,
+            role_map=options.role_map,
+            create_roles=create_roles,
+        )
         if masked:
             from pgtasks.copy import arrive
             from pgtasks.copy.mask.settings import of_backup

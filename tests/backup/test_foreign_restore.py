@@ -298,6 +298,9 @@ def test_flags_without_a_meaning_are_refused(shop: Shop, inv: Inv) -> None:
     for flags, words in (
         (("--only-table", "t", "--yes"), "backup.import"),
         (("--masked",), "of no environment whose rules mask it"),
+        (("--map-role", "a=b"), "--map-role is for archives of pg_dump"),
+        (("--create-roles",), "does not say how its roles are made"),
+        (("--no-acl",), "--no-owner leaves grants out of SQL"),
     ):
         done = inv("db.restore", "--backup", plain, *flags, cwd=shop.project)
         assert done.returncode == 2, done.stderr

@@ -88,6 +88,7 @@ def test_owners_of_a_dump_are_kept(
     assert f"TABLE public t {plain_owner}" in toc
     assert "TABLE public u postgres" in toc
     assert "ACL public TABLE u postgres" in toc
+    assert not (made.parent / "globals.sql").exists()  # those of a throw-away server
 
 
 def test_an_older_dump_is_not_the_newest_backup(

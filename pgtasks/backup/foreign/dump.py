@@ -176,20 +176,32 @@ def versioned(dump: Dump) -> Manifest:
     return replace(dump.manifest, server_version=number, dump_tool=dumper)
 
 
-def refuse(backup: Backup, *, masked: bool, only_tables: Sequence[str]) -> None:
+def refuse(
+    backup: Backup,
+    *,
+    masked: bool,
+    only_tables: Sequence[str],
+    role_map: object,
+    create_roles: bool,
+) -> None:
     """Raise Refused for a flag that has no meaning for the dump of somebody else."""
     if not isinstance(backup, Dump):
         return
+    path = shlex.quote(str(backup.form.path))
+    first = f"{typed.task('backup.import', path)} makes it a backup, of which it works"
     if masked:
         raise Refused(
             f"--masked: {backup.shown} is of no environment whose rules mask it: restore it into "
             "one, then db.copy from there masks it"
         )
     if only_tables:
-        path = shlex.quote(str(backup.form.path))
+        raise Refused(f"--only-table: {backup.shown} is no backup: {first}")
+    if role_map and backup.plain:
+        raise Refused(f"--map-role is for archives of pg_dump, {backup.shown} is SQL: {first}")
+    if create_roles:
         raise Refused(
-            f"--only-table: {backup.shown} is no backup: {typed.task('backup.import', path)} makes "
-            "it one, of which single tables are restored"
+            f"--create-roles: {backup.shown} does not say how its roles are made: create them, or "
+            "leave owners and grants out with --no-owner"
         )
 
 
