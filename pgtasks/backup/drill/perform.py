@@ -133,7 +133,8 @@ def restored(
     began = time.monotonic()
     archive = perform.checked(lock, host, backup, options, console)
     if place.own and place.superuser:
-        roles.create(place.superuser, backup, archive)
+        as_superuser = options.as_superuser
+        roles.create(place.superuser, backup, archive, as_superuser=as_superuser)
     plan, notes = _planned(place, lock, host, backup, options, archive)
     for note in plan.notes:
         console.say(f"note     {note}")

@@ -15,6 +15,9 @@ from pgtasks.server import connection
 from pgtasks.server.proof.toc import Entry
 from pgtasks.settings.target import Target
 
+# kinds of objects that only a superuser may own
+_SUPERUSERS = ("EVENT TRIGGER", "FOREIGN DATA WRAPPER", "SUBSCRIPTION")
+
 
 def named(backup: Backup, archive: Sequence[Entry]) -> set[str]:
     """Return the roles that a backup names: owners, grantees, those of policies and settings."""
@@ -39,21 +42,30 @@ def memberships(backup: Backup, archive: Sequence[Entry]) -> set[tuple[str, str]
     return {(member, of) for member, of in known if leaving.is_own(member) and member != of}
 
 
-def create(admin: Target, backup: Backup, archive: Sequence[Entry]) -> None:
+def create(
+    admin: Target, backup: Backup, archive: Sequence[Entry], *, as_superuser: bool = False
+) -> None:
     """Create the roles of a backup that do not exist, with the login of the drill as a member.
 
-    A superuser of the source is a plain role here. A role that cannot be created is missing, as it
-    would be for a restore; two roles cannot be members of each other.
+    A superuser of the source is a plain role here, unless the load is one and only a superuser may
+    own what that role owns. A role that cannot be created is missing, as it would be for a restore;
+    two roles cannot be members of each other.
     """
     wanted = named(backup, archive)
+    powerful = {entry.owner for entry in archive if as_superuser and entry.desc in _SUPERUSERS}
     with connection.session(admin, purpose="backup.drill") as conn:
         made = sorted(wanted - rights.roles(conn, wanted).keys())
-        for statement in (*map(_created, made), *map(_granted, memberships(backup, archive))):
+        for statement in (
+            *(_created(name, superuser=name in powerful) for name in made),
+            *map(_granted, memberships(backup, archive)),
+        ):
             with suppress(Failed):
                 connection.execute(conn, statement)
 
 
-def _created(name: str) -> sql.Composed:
+def _created(name: str, *, superuser: bool) -> sql.Composed:
+    if superuser:  # without members: the login of the drill stays a plain role
+        return sql.SQL("CREATE ROLE {} NOLOGIN SUPERUSER").format(sql.Identifier(name))
     # BYPASSRLS: the proof reads as the owner, whom forced policies would hide rows from
     return sql.SQL("CREATE ROLE {} NOLOGIN BYPASSRLS ROLE {}").format(
         sql.Identifier(name), sql.Identifier(LOGIN)
