@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from halting import halted
-from manifests import PLAIN, put
+from manifests import PLAIN, whole
 from projects import make_project
 from servers import Cluster
 from terminal import answer
@@ -64,7 +64,7 @@ def ruled(site: Path, keep: str, more: str = "") -> None:
 def backups(site: Path, number: int, **more: object) -> list[str]:
     """Put backups of the last days into a project, and return their IDs, the newest first."""
     return [
-        put(site / "backups", **{**ago(each, f"{each:04x}"), **more}).id for each in range(number)
+        whole(site / "backups", **{**ago(each, f"{each:04x}"), **more}).id for each in range(number)
     ]
 
 
@@ -120,9 +120,12 @@ class TestPlan:
     def test_other_databases_and_environments_are_not_looked_at(self, site: Path, inv: Inv) -> None:
         made = backups(site, 3)
         others = [
-            *(put(site / "backups", **ago(each, "aaaa"), database="shop2") for each in (5, 6, 7)),
-            *(put(site / "backups", **ago(each, "bbbb"), environment="dev2") for each in (5, 6, 7)),
-            *(put(site / "backups", **ago(each, "cccc"), database="Shop") for each in (5, 6, 7)),
+            *(whole(site / "backups", **ago(each, "aaaa"), database="shop2") for each in (5, 6, 7)),
+            *(
+                whole(site / "backups", **ago(each, "bbbb"), environment="dev2")
+                for each in (5, 6, 7)
+            ),
+            *(whole(site / "backups", **ago(each, "cccc"), database="Shop") for each in (5, 6, 7)),
         ]
         inv("backup.prune", "--yes", cwd=site)
         assert all(other.path.exists() for other in others)
@@ -130,15 +133,15 @@ class TestPlan:
 
     def test_a_stranger_in_the_folder_is_named_and_left(self, site: Path, inv: Inv) -> None:
         made = backups(site, 3)
-        other = put(site / "backups", **ago(9, "dddd"), database="shop2")
+        other = whole(site / "backups", **ago(9, "dddd"), database="shop2")
         moved = site / HOME / other.id
         other.path.rename(moved)
-        elsewhere = put(site / "backups", **ago(9, "eeee"))
+        elsewhere = whole(site / "backups", **ago(9, "eeee"))
         away = site / "backups" / "dev" / "shop2" / elsewhere.id
         elsewhere.path.rename(away)
         broken = site / HOME / ago(10)["id"]
         broken.mkdir()
-        renamed = put(site / "backups", **ago(11, "ffff"))
+        renamed = whole(site / "backups", **ago(11, "ffff"))
         wrong = renamed.path.rename(site / HOME / ago(12)["id"])
         done = inv("backup.prune", "--yes", cwd=site)
         assert f"left {str(moved)!r} alone: its manifest is of dev/shop2" in done.stdout
@@ -150,19 +153,35 @@ class TestPlan:
 
     def test_what_is_not_whole_stays_and_counts_as_none(self, site: Path, inv: Inv) -> None:
         made = backups(site, 4)
-        schema = put(site / "backups", **ago(0.1, "aaaa"), schema_only=True).id
-        partial = put(site / "backups", **ago(0.2, "bbbb"), excluded_data=("log",)).id
+        schema = whole(site / "backups", **ago(0.1, "aaaa"), schema_only=True).id
+        partial = whole(site / "backups", **ago(0.2, "bbbb"), excluded_data=("log",)).id
         Checks(damaged="2026-01-01T00:00:00Z", damage="x").write(site / HOME / made[0])
         Checks(failed="2026-01-01T00:00:00Z", failure="x").write(site / HOME / made[1])
         (site / HOME / made[2] / "retention.json").write_text("{")
-        future = put(site / "backups", **ago(-3, "cccc")).id
-        more = [put(site / "backups", **ago(each, "dddd")).id for each in (7, 8, 9)]
+        future = whole(site / "backups", **ago(-3, "cccc")).id
+        more = [whole(site / "backups", **ago(each, "dddd")).id for each in (7, 8, 9)]
         done = inv("backup.prune", "--yes", cwd=site)
         assert ids(site) == {schema, partial, future, *made, more[0]}
         for words in ("schema only", "without rows of log", "damaged", "its drill failed"):
             assert f"stays  {words}" in done.stdout
         assert "stays  dated in the future" in done.stdout
         assert "stays  left alone: retention.json: " in done.stdout
+
+    @pytest.mark.parametrize("how", ["missing", "cut", "link"])
+    def test_one_that_lacks_a_file_takes_the_place_of_none(
+        self, site: Path, inv: Inv, how: str
+    ) -> None:
+        made = backups(site, 6)
+        file = site / HOME / made[1] / "dump" / "toc.dat"
+        file.unlink()
+        if how == "cut":
+            file.write_text("x")
+        elif how == "link":
+            file.symlink_to("/etc/passwd")
+        (site / HOME / made[3] / "dump" / "toc.dat").unlink()
+        done = inv("backup.prune", "--yes", cwd=site)
+        assert "stays  lacks a file: dump/toc.dat: " in done.stdout
+        assert ids(site) == {*made[:4]}
 
     def test_a_link_is_no_backup_of_its_own(self, site: Path, inv: Inv, tmp_path: Path) -> None:
         made = backups(site, 3)
@@ -254,7 +273,7 @@ class TestTrash:
     def test_no_way_back_to_a_place_that_is_taken(self, site: Path, inv: Inv) -> None:
         made = backups(site, 3)
         inv("backup.prune", "--yes", cwd=site)
-        put(site / "backups", **ago(2, "0002"), note="another")
+        whole(site / "backups", **ago(2, "0002"), note="another")
         done = inv("backup.untrash", made[2], cwd=site)
         assert done.returncode == 2
         assert f"there is a backup {made[2]} in " in done.stderr
@@ -388,7 +407,7 @@ class TestByHand:
         assert (tmp_path / "mine").read_text() == "{}"
 
     def test_it_travels_with_a_copy(self, tmp_path: Path) -> None:
-        kept = put(tmp_path / "a", files={}, **ago(1))
+        kept = whole(tmp_path / "a", files={}, **ago(1))
         Retention(kept="2026-01-01T00:00:00Z", why="x", kept_by="ann").write(kept.path)
         copied = transfer.copy(kept, LocalStore(tmp_path / "b")).backup
         assert copied.retention.why == "x"
@@ -434,7 +453,7 @@ class TestKilled:
     @pytest.mark.parametrize("step", boundaries.PRUNE)
     def test_a_prune(self, site: Path, start_inv: Inv, inv: Inv, step: str) -> None:
         made = backups(site, 5)
-        gone = put(site / "backups", **ago(30, "aaaa"))
+        gone = whole(site / "backups", **ago(30, "aaaa"))
         dropped = f"{gone.id}.dropped-{NOW - timedelta(days=9):%Y%m%dT%H%M%SZ}"
         (site / HOME / ".trash").mkdir()
         gone.path.rename(site / HOME / ".trash" / dropped)

@@ -15,7 +15,7 @@ import pytest
 from depots import ODD, make_there
 from halting import halted
 from hosts import DatabaseHost
-from manifests import PLAIN, put
+from manifests import PLAIN, fill, whole
 from waiting import until
 
 from pgtasks.backup.format import manifest
@@ -61,7 +61,7 @@ class Folder:
 
     def put(self, days: float, mark: str = "0000", **more: object) -> str:
         """Put a backup there that is nothing but its manifest, and return its ID."""
-        made = put(self.made, **{**ago(days, mark), **self.named, **more})
+        made = whole(self.made, **{**ago(days, mark), **self.named, **more})
         self.home.mkdir(parents=True, exist_ok=True)
         shutil.copytree(made.path, self.home / made.id)
         self.give()
@@ -152,6 +152,7 @@ class TestPruned:
             known = replace(PLAIN, **ago(number, f"{number:04x}"), **folder.named)
             (model.parent / known.id).mkdir()
             (model.parent / known.id / manifest.NAME).write_text(manifest.text(known))
+            fill(model.parent / known.id, known)
         folder.give()
         done = pruned(far, target)
         assert (len(done.dropped), done.faults) == (898, {})
@@ -218,6 +219,19 @@ class TestKept:
         )
         pruned(far, target)
         assert folder.ids == {*made[:2], made[3]}
+
+    def test_one_that_lacks_a_file_takes_the_place_of_none(
+        self, db1: DatabaseHost, folder: Folder, far: RemoteStore, target: Target
+    ) -> None:
+        made = folder.several(7)
+        db1.do("rm", f"{folder.there}/{made[0]}/dump/toc.dat")
+        db1.do("truncate", "-s", "1", f"{folder.there}/{made[2]}/dump/toc.dat")
+        db1.do("ln", "-sf", "/etc/passwd", f"{folder.there}/{made[4]}/dump/toc.dat")
+        why = [each.why for each in pruned(far, target).plan.verdicts]
+        assert why[0] == "lacks a file: dump/toc.dat: missing"
+        assert why[2] == "lacks a file: dump/toc.dat: 1 bytes, 3 were written"
+        assert why[4].startswith("lacks a file: dump/toc.dat: ")
+        assert folder.ids == {*made[:5]}
 
     def test_a_link_is_no_backup_of_its_own(
         self, db1: DatabaseHost, folder: Folder, far: RemoteStore, target: Target

@@ -132,6 +132,9 @@ class ObjectStore:
     def has(self, backup: Backup) -> bool:
         return f"{backup.folder}/{manifest.NAME}" in self.objects
 
+    def unfit(self, backups: Sequence[Backup]) -> Mapping[str, str]:
+        return {}
+
     @contextmanager
     def retaining(self, environment: str, database: str) -> Iterator[None]:
         yield

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from pgtasks import report
 from pgtasks.backup.prune import facts, loss, rules
+from pgtasks.backup.prune.facts import Known
 from pgtasks.backup.prune.rules import Verdict
 from pgtasks.backup.store.base import Backup, Store
 from pgtasks.backup.store.trash import Trashed
 from pgtasks.errors import Failed, Refused
 from pgtasks.report import typed
 from pgtasks.settings.blocks import Backup as Settings
+from pgtasks.settings.blocks import Keep
 from pgtasks.settings.target import Target
 
 
@@ -112,7 +114,7 @@ def plan(store: Store, target: Target, now: datetime) -> PrunePlan:
     _refuse_without_rules(target)
     settings, contents = target.backup, store.list()
     known = facts.of(store, contents, target.environment, target.database)
-    verdicts = rules.decide(known.facts, settings.keep, now)
+    verdicts = _decided(store, known, settings.keep, now)
     trash = contents.trash_of(target.environment, target.database)
     leaving = [each for each in trash if each.removing or _has_left(each, settings, now)]
     planned = PrunePlan(
@@ -129,6 +131,28 @@ def plan(store: Store, target: Target, now: datetime) -> PrunePlan:
     )
     _refuse_leaving_nothing(planned)
     return planned
+
+
+def _decided(store: Store, known: Known, keep: Keep, now: datetime) -> list[Verdict]:
+    """Return a verdict for each backup, after a look at the files of those that stay.
+
+    One that lacks a file does not take the place of another, which may then stay for it.
+    """
+    verdicts = rules.decide(known.facts, keep, now)
+    if all(each.stays for each in verdicts):
+        return verdicts
+    backups = {backup.id: backup for backup in known.backups}
+    staying = [each.fact.id for each in verdicts if each.stays and not each.fact.aside]
+    faults = store.unfit([backups[id] for id in staying])
+    if not faults:
+        return verdicts
+    others = [fact.id for fact in known.facts if not fact.aside and fact.id not in staying]
+    faults = {**faults, **store.unfit([backups[id] for id in others])}
+    sound = [
+        replace(fact, aside=f"lacks a file: {faults[fact.id]}") if fact.id in faults else fact
+        for fact in known.facts
+    ]
+    return rules.decide(sound, keep, now)
 
 
 def _refuse_without_rules(target: Target) -> None:

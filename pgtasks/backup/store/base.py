@@ -108,6 +108,12 @@ class Store(Protocol):
     def has(self, backup: Backup) -> bool:
         """Return whether a backup is still at its place, and was not dropped meanwhile."""
 
+    def unfit(self, backups: Sequence[Backup]) -> Mapping[str, str]:
+        """Return a fault by ID of those backups of one database that lack files.
+
+        Names, kinds and sizes are compared with the manifest, no content is read.
+        """
+
     def retaining(self, environment: str, database: str) -> AbstractContextManager[None]:
         """Hold the lock under which backups of a database are kept, dropped and brought back.
 

@@ -169,6 +169,11 @@ class LocalStore:
         """Return whether the folder is there."""
         return backup.path.is_dir()
 
+    def unfit(self, backups: Sequence[Backup]) -> Mapping[str, str]:
+        """Look at every file."""
+        found = ((each.id, files.unfit(each.path, each.manifest.files)) for each in backups)
+        return {id: faults[0] for id, faults in found if faults}
+
     @contextmanager
     def retaining(self, environment: str, database: str) -> Iterator[None]:
         """Hold a lock in the trash folder."""

@@ -249,6 +249,14 @@ class RemoteStore:
         """Let the host look for the folder."""
         return bool(self._run(trash_scripts.has(backup.folder)))
 
+    def unfit(self, backups: Sequence[Backup]) -> Mapping[str, str]:
+        """Let the host list the files."""
+        return remote_trash.unfit(self._listed, backups)
+
+    def _listed(self, command: Command) -> Sequence[tuple[str, int, str]]:
+        with self._reading(command, "read") as source:
+            return [lines.listed(line) for line in lines.raw(source)]
+
     @contextmanager
     def retaining(self, environment: str, database: str) -> Iterator[None]:
         """Hold a lock in the trash folder."""

@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import PurePosixPath
 from typing import TypeVar
 
+from pgtasks.backup.format.records import size_difference
 from pgtasks.backup.store import trash, trash_scripts
 from pgtasks.backup.store.base import Backup
 from pgtasks.backup.store.trash import Trashed
@@ -58,6 +59,25 @@ def drop(run: Run, backups: Sequence[Backup], when: datetime) -> dict[str, str]:
             if kind == "moved":
                 del faults[id]
         boundary("prune.dropping")
+    return faults
+
+
+def unfit(
+    listed: Callable[[Command], Sequence[tuple[str, int, str]]], backups: Sequence[Backup]
+) -> dict[str, str]:
+    """Return a fault by ID of those backups of one folder that lack files."""
+    faults = {}
+    for some in _parts(backups):
+        home = str(PurePosixPath(some[0].folder).parent)
+        command = trash_scripts.files(home, [each.id for each in some])
+        found = {name: (size, kind) for name, size, kind in listed(command)}
+        for backup in some:
+            for name, expected in backup.manifest.files.items():
+                size, kind = found.get(f"{backup.id}/{name}", (None, ""))
+                fault = kind or ("missing" if size is None else size_difference(expected, size))
+                if fault:
+                    faults[backup.id] = f"{name}: {fault}"
+                    break
     return faults
 
 

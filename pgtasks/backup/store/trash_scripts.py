@@ -69,6 +69,13 @@ while [ $# -gt 1 ]; do
 done
 """
 
+# $1: a folder; then backups in it. Prints the lines of ls for all their files
+_FILES = """\
+cd -- "$1" || exit 1
+shift
+find "$@" ! -type d ! -name '.*' -exec ls -lnd {} + 2>/dev/null || :
+"""
+
 # $1: folders of environment and database, $2: number. The last names, which begin with their times
 _NEWEST = """\
 cd -- "$base/$1" 2>/dev/null || exit 0
@@ -109,6 +116,11 @@ def bring_back(home: str, name: str, id: str) -> Command:
 def empty(home: str, pairs: Sequence[tuple[str, str]]) -> Command:
     """Return the command that removes backups from the trash, and prints a line for each."""
     return scripts.script(_EMPTY, home, *(word for pair in pairs for word in pair))
+
+
+def files(home: str, ids: Sequence[str]) -> Command:
+    """Return the command that lists the files of backups: lines of ls, with names below `home`."""
+    return scripts.script(_FILES, home, *(f"./{id}" for id in ids))
 
 
 def newest(folder: str, home: str, number: int) -> Command:
