@@ -183,7 +183,7 @@ class ObjectDraft:
             self.store.put(f"{self.key}/{stream.name}", b"".join(stream.chunks))
         return records
 
-    def records(self, jobs: int) -> dict[str, FileRecord]:
+    def records(self, jobs: int, known: Mapping[str, FileRecord]) -> dict[str, FileRecord]:
         return files.records(self.path, files.below(self.path), jobs=jobs)
 
     def finish(self) -> Backup:
