@@ -2,86 +2,26 @@
 
 from __future__ import annotations
 
-import random
-import shutil
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import lives
 import matrix
 import pytest
 from lives import Life
-from projects import make_project, put_stamp
-from restores import save
-from schemas import tool
-from servers import Cluster
-
-from backups import local_backup
+from lives_here import life, versions  # noqa: F401  fixtures
 
 Inv = Callable[..., Any]
 _STEPS = [(name, step) for name in lives.HERE for step in lives.OPERATIONS[name].steps]
 _ROUNDS = matrix.rounds(1)
 
 
-Versions = dict[str, tuple[str, lives.Facts]]
-
-
-@pytest.fixture(scope="module")
-def versions(
-    cluster: Cluster, plain_owner: str, tmp_path_factory: pytest.TempPathFactory
-) -> Versions:
-    """Return backups of two contents, with the facts of what pg_restore makes of them."""
-    found = {}
-    for version in ("old", "new"):
-        name = cluster.create(owner=plain_owner)
-        session = cluster.connect(name, user=plain_owner)
-        with session.cursor() as cursor:
-            cursor.execute(lives.CONTENT.replace("{version}", version))
-        session.close()
-        put_stamp(cluster.target(name))
-        folder = tmp_path_factory.mktemp(version)
-        path = save(make_project(folder / "shop", cluster.url(name)))
-        cluster.drop(name)
-        copy = cluster.create(owner=plain_owner)
-        tool(cluster, "pg_restore", "-e", "-d", copy, local_backup(Path(path)).dump)
-        found[version] = (path, lives.facts(cluster, copy))
-        cluster.drop(copy)
-    return found
-
-
-@pytest.fixture
-def life(
-    cluster: Cluster,
-    database: str,
-    plain_owner: str,
-    versions: Versions,
-    tmp_path: Path,
-    inv: Inv,
-    start_inv: Callable[..., Any],
-    request: pytest.FixtureRequest,
-) -> Life:
-    """Return a project whose database has the old content."""
-    cluster.execute(f'ALTER DATABASE "{database}" OWNER TO {plain_owner}')
-    put_stamp(cluster.target(database))
-    root = tmp_path / "life"
-    project = make_project(root / "shop", cluster.url(database))
-    (project / "env" / "dev.yaml").write_text(
-        f"url: '{cluster.url(database)}'\nbackup:\n  keep: {{last: 2}}\n", encoding="utf-8"
-    )
-    known = {}
-    for version, (path, facts) in versions.items():
-        copy = shutil.copytree(path, root / version / Path(path).name)
-        known[version] = (str(copy), facts)
-    tool(cluster, "pg_restore", "-e", "-d", database, local_backup(Path(known["old"][0])).dump)
-    seed = getattr(request.config.option, "seed", None) or 0
-    chance = random.Random(f"{seed} {request.node.name}")
-    return Life(cluster, database, root, inv, start_inv, known, chance)
-
-
 @pytest.mark.parametrize(("name", "step"), matrix.some(_STEPS, 5))
 def test_an_interrupted_run_at_a_step(
-    life: Life, name: str, step: str, count: Callable[..., None]
+    life: Life,  # noqa: F811
+    name: str,
+    step: str,
+    count: Callable[..., None],
 ) -> None:
     life.trial(name, step)
     count(kills=life.kills)
@@ -89,7 +29,9 @@ def test_an_interrupted_run_at_a_step(
 
 @pytest.mark.parametrize("number", range(_ROUNDS))
 def test_an_interrupted_run_at_any_moment(
-    life: Life, number: int, count: Callable[..., None]
+    life: Life,  # noqa: F811
+    number: int,
+    count: Callable[..., None],
 ) -> None:
     names = list(lives.HERE)
     life.chance.shuffle(names)

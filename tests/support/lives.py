@@ -69,6 +69,9 @@ UNION ALL SELECT 'relation ' || oid::regclass, relkind::text || ' ' || pg_get_us
 """
 
 
+PEOPLE = ("rows people", "sequence people_id_seq")  # what is restored with that table
+
+
 def facts(cluster: Cluster, database: str) -> Facts:
     """Return what a database holds: digests of rows, definitions, owners, by name."""
     conn = cluster.connect(database)
@@ -149,8 +152,8 @@ class Life:
         now = facts(self.cluster, self.database)
         assert now in allowed, (said, _different(now, allowed))
         assert ids <= {*self.ids(), *self.trash(), *_EXPIRED}, said
-        self._list_is_true(said)
-        self._heals(now, said)
+        self.list_is_true(said)
+        self.heals(now, said)
         what.finish(self, said)
 
     def _killed(self, name: str, argv: tuple[str, ...], step: str) -> subprocess.Popen[str]:
@@ -191,7 +194,8 @@ class Life:
         if self.place:
             self.place.quiet()
 
-    def _list_is_true(self, said: str) -> None:
+    def list_is_true(self, said: str) -> None:
+        """Assert that `backup.list` lists what is there, and that each is whole."""
         listed = self.run("backup.list", "--json")
         assert listed.returncode == 0, (said, listed.stderr)
         shown = json.loads(listed.stdout)
@@ -210,7 +214,8 @@ class Life:
         digest = hashlib.sha256((path / "SHA256SUMS").read_bytes()).hexdigest()
         assert document["files"]["SHA256SUMS"]["sha256"] == digest, said
 
-    def _heals(self, now: Facts, said: str) -> None:
+    def heals(self, now: Facts, said: str) -> None:
+        """Assert that db.recover says what it heals, and that nothing is left then."""
         half = [name for name in sides(self.cluster, self.database) if "__new_" in name]
         partial = self.partial()
         healed = self.run("db.recover")
@@ -226,7 +231,7 @@ class Life:
         assert facts(self.cluster, self.database) == now, (said, told)
         again = self.run("db.recover")
         assert again.stdout.startswith("nothing to heal\n"), (said, again.stdout)
-        self._list_is_true(said)
+        self.list_is_true(said)
 
     def partial(self) -> list[str]:
         """Return the folders of backups that are not finished."""
@@ -294,7 +299,7 @@ def _undo(life: Life, now: Facts) -> Begun:
 
 def _only_table(life: Life, now: Facts) -> Begun:
     backup, then = life.versions[life.other(now)]
-    rows = {key: then[key] for key in ("rows people", "sequence people_id_seq")}
+    rows = {key: then[key] for key in PEOPLE}
     return ("db.restore", "--backup", backup, "--only-table", "people", "--yes"), [
         now,
         {**now, **rows},
