@@ -350,6 +350,39 @@ def test_an_object_that_does_not_load_is_left_out(shop: Shop, inv: Inv) -> None:
     assert shop.cluster.value("SELECT count(*) FROM u", shop.name) == 0
 
 
+@pytest.mark.parametrize("named", ["nowhere_to_be_had", "dblink"])
+def test_an_extension_is_left_out(named: str, shop: Shop, inv: Inv) -> None:
+    text = (
+        f"--\n-- Name: {named}; Type: EXTENSION; Schema: -; Owner: -\n--\n"
+        f"CREATE EXTENSION IF NOT EXISTS {named} WITH SCHEMA public;\n"
+        f"--\n-- Name: EXTENSION {named}; Type: COMMENT; Schema: -; Owner: -\n--\n"
+        f"COMMENT ON EXTENSION {named} IS 'words';\n"
+        "--\n-- Name: t; Type: TABLE; Schema: public; Owner: -\n--\nCREATE TABLE t (n int);\n"
+    )
+    plain = ("db.restore", "--backup", str(shop.text(text)))
+    done = inv(*plain, cwd=shop.project)
+    assert done.returncode == 2
+    assert f"extension {named!r} is not available" in done.stderr
+    flags = ("--leave-out", f"extension {named}", "--confirm", shop.name)
+    done = inv(*plain, *flags, cwd=shop.project)
+    assert done.returncode == 0, done.stderr
+    assert f"missing there until made: comment on extension {named}" in done.stdout
+    assert shop.cluster.value("SELECT count(*) FROM t", shop.name) == 0
+
+
+@pytest.mark.parametrize("name", ["chinook", "pagila"])
+def test_sample_databases(name: str, shop: Shop, inv: Inv) -> None:
+    path = Path(os.environ.get("SAMPLE_DATA", "nowhere")) / f"{name}.sql.gz"
+    if not path.exists():
+        pytest.skip("SAMPLE_DATA names no folder with sample databases")
+    # pagila turns foreign keys off while its rows are loaded
+    flags = ("--as-superuser", "--confirm", shop.name) if name == "pagila" else ()
+    done = inv("db.restore", "--backup", str(path), *flags, cwd=shop.project)
+    assert done.returncode == 0, done.stderr
+    rows = {"chinook": "11 tables, 15,607 rows", "pagila": "21 tables, 46,273 rows, as many"}
+    assert rows[name] in done.stdout
+
+
 def old_archive(minor: int) -> bytes:
     """Write the archive of an old pg_dump: 1.12 is that of 9.0, 1.13 that of 10.3 to 11."""
 

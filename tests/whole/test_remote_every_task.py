@@ -515,17 +515,18 @@ def _drill(far: Far) -> None:
 @trial("backup.import")
 def _import(far: Far) -> None:
     dump = far.root / "given.sql"
-    dump.write_text("CREATE TABLE t (n int);\nCOPY t (n) FROM stdin;\n1\n2\n\\.\n")
+    rows = "".join(f"{number}\n" for number in range(200_000))
+    dump.write_text(f"CREATE TABLE t (n int);\nCOPY t (n) FROM stdin;\n{rows}\\.\n")
     said = far.run("backup.import", str(dump), logins=0)  # on a throw-away server of this machine
-    assert "1 table, 2 rows" in said.stdout
+    assert "1 table, 200,000 rows" in said.stdout
     far.run("db.restore", "--backup", str(dump))
-    assert far.value("SELECT count(*) FROM t") == 2
+    assert far.value("SELECT count(*) FROM t") == 200_000
     far.run("db.restore", "--backup", "latest")
     (archive,) = far.root.glob(f"backups/{ENVIRONMENT}/{far.database}/*/dump*")
     far.change("DROP TABLE t")
     said = far.run("db.restore", "--backup", str(archive))  # which pg_restore reads on the host
-    assert "1 table, 2 rows, as many as the dump has" in said.stdout
-    assert far.value("SELECT count(*) FROM t") == 2
+    assert "1 table, 200,000 rows, as many as the dump has" in said.stdout
+    assert far.value("SELECT count(*) FROM t") == 200_000
 
 
 @trial("backup.report")

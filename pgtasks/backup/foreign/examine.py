@@ -65,6 +65,7 @@ _AFTER_ROWS = frozenset(
         "COMMENT ON INDEX",
     ]
 )
+_ABOUT = ("COMMENT", "ACL", "SECURITY LABEL")  # with the kind and the name of another entry as tag
 _DEFINITION = 64 << 10  # bytes that are kept of an object's statements
 _SHOWN = 5
 
@@ -91,6 +92,7 @@ class _Examining:
         self._part = part
         self._entry: Entry | None = None
         self._entries: list[Entry] = []
+        self._known: dict[str, int] = {}  # numbers of entries, by kind and name
         self._definition: list[bytes] = []
         self._schema = "public"
         self._begun = self._ended = 0
@@ -198,8 +200,10 @@ class _Examining:
     def _flush(self, copy: bytes = b"") -> None:
         """Complete the object whose header was seen last."""
         if self._entry is not None and not _is_everywhere(self._entry):
-            definition = b"\n".join(self._definition)
-            self._entries.append(replace(self._entry, definition=definition, copy=copy))
+            entry = replace(self._entry, definition=b"\n".join(self._definition), copy=copy)
+            about = self._known.get(entry.tag) if entry.desc in _ABOUT else None
+            self._entries.append(replace(entry, needs=frozenset({about} if about else ())))
+            self._known[f"{entry.desc} {entry.tag}"] = entry.number
         self._entry, self._definition = None, []
 
     def result(self, shown: str, size: int) -> Examined:

@@ -32,7 +32,18 @@ def _obstacles(
         yield from demanded(plan)
     yield from roles(conn, plan)
     yield from _outside(plan)
+    yield from _extensions(conn, plan)
     yield from obstacles.of_server(conn, _change(plan, free))
+
+
+def _extensions(conn: Connection, plan: RestorePlan) -> Iterator[str]:
+    """Yield the extensions that are not available, with the flag that omits one."""
+    known = {entry.tag for entry in plan.archive if entry.desc == "EXTENSION"}
+    for name, version in sorted(plan.extensions.items()):
+        for line in obstacles.extensions(conn, {name: version}):
+            flag = f"--leave-out {shlex.quote(f'extension {name}')}"
+            way = f": {flag} restores without it and the rows of its tables"
+            yield f"{line}{way if name in known else ''}"
 
 
 def _change(plan: RestorePlan, free: int | None) -> Change:
@@ -43,7 +54,6 @@ def _change(plan: RestorePlan, free: int | None) -> Change:
         free,
         plan.replaces,
         plan.leave_behind,
-        plan.extensions,
     )
 
 

@@ -83,7 +83,9 @@ def draft(
     request = _request(conn, target, backup, options, archive, replaces=standing, whole=whole)
     made = {entry.tag for entry in archive if entry.desc == "EXTENSION"}
     extensions = {
-        name: version for name, version in extensions_of(backup).items() if whole or name in made
+        name: version
+        for name, version in extensions_of(backup).items()
+        if (whole or name in made) and f"extension {name}" not in options.leave_out
     }
 
     def demanding(grants: bool) -> Iterator[str]:
