@@ -188,6 +188,9 @@ def test_roles_that_others_take_the_place_of(
     assert viewer in granted
     datdba = "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = %s"
     assert cluster.value(datdba, parameters=(database,)) == owner
+    again = inv("db.restore", *_mapped(*pairs))  # in the place of one that is there
+    assert again.returncode == 0, again.stderr
+    assert cluster.value(query, database) == owner
 
 
 def test_maps_that_are_refused(

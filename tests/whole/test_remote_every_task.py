@@ -388,6 +388,12 @@ def _restore(far: Far) -> None:
     far.change("DELETE FROM role_module_access")
     far.run("db.restore", "--only-table", "role_module_access", "--yes")
     assert far.rows == rows
+    beside = f"{far.database}_beside"
+    try:
+        far.run("db.restore", "--into", beside)
+        assert beside in far.host.cluster.databases()
+    finally:
+        far.host.cluster.drop(beside)
 
 
 @trial("db.copy")

@@ -6,6 +6,7 @@ the kind of its entry, about the object of its entry, is run, with the rights of
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -81,15 +82,28 @@ class Maker:
     def _run(self, parts: Iterable[Entry]) -> None:
         for entry in parts:
             text = entry.definition.decode("utf-8", "surrogateescape")
-            accepted = meant(_name(entry), self.plan.base.accept) != ""
-            allowed = self._trusted if accepted else self._allowed
-            why = refusal(text, allowed.definition(entry))
-            if not why and entry.desc != "SCHEMA" and not self._is_own(entry, allowed):
-                why = "its definition is about something else than these tables"
-            if why:
+            if why := self._refusal(entry, text):
                 raise Refused(f"{_name(entry)} of the backup is not created here: {why}")
             connection.execute(self.conn, self._place(entry))
             connection.execute(self.conn, text)
+
+    def _refusal(self, entry: Entry, text: str) -> str:
+        """Return why an entry is not run, with the way out if it is only not trusted."""
+        why = self._fault(entry, text, self._trusted)
+        accepted = meant(_name(entry), self.plan.base.accept) != ""
+        if why or accepted or not self._fault(entry, text, self._allowed):
+            return why
+        return (
+            f"it would run what its maker wrote, or add rows to another table, and "
+            f"{self.plan.base.doubt}: --accept {shlex.quote(_name(entry))} creates it"
+        )
+
+    def _fault(self, entry: Entry, text: str, allowed: Allowed) -> str:
+        if why := refusal(text, allowed.definition(entry)):
+            return why
+        if entry.desc != "SCHEMA" and not self._is_own(entry, allowed):
+            return "its definition is about something else than these tables"
+        return ""
 
     def _is_own(self, entry: Entry, allowed: Allowed) -> bool:
         """Return whether the statements of an entry are about what is made here alone.
