@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from pathlib import Path
 
 from bench import sshd
 from bench.contest import Bench, Contender
@@ -17,7 +16,7 @@ from pgtasks import report
 NAME = "remote"
 OURS, UNPROVEN = "`inv db.backup`", "`inv db.backup --no-proof`"
 TYPED = "`ssh host pg_dump -Fc -Z1`"
-FETCH, COPY = "`inv backup.fetch latest`", "`scp -r`"
+FETCH, SEND, COPY = "`inv backup.fetch latest`", "`inv backup.send latest`", "`scp -r`"
 CHECK, LOGIN = "`inv db.check`", "`ssh host true`"
 
 
@@ -30,7 +29,8 @@ def run(bench: Bench) -> list[Row]:
     bench.space.load(TINY)
     with sshd.running(bench.space.room / "sshd") as there:
         space = _Remote(bench.space, there)
-        return [*_streamed(bench, space), *_fetched(bench, space), _idle(bench, space)]
+        moved = [*_fetched(bench, space), *_sent(bench, space)]
+        return [*_streamed(bench, space), *moved, _idle(bench, space)]
 
 
 class _Remote:
@@ -52,10 +52,10 @@ class _Remote:
         """Run a shell line that uses ssh, as typed."""
         return self.space.shell(script.format(ssh=" ".join(self.sshd.client("ssh"))))
 
-    def scp(self, source: Path, target: Path) -> Sample:
-        """Copy a folder from the host."""
+    def scp(self, source: str, target: str) -> Sample:
+        """Copy a folder from the host or to it."""
         client = " ".join(self.sshd.client("scp"))
-        return self.space.shell(f"{client} -q -r bench:'{source}' '{target}'")
+        return self.space.shell(f"{client} -q -r '{source}' '{target}'")
 
 
 def _streamed(bench: Bench, remote: _Remote) -> list[Row]:
@@ -94,22 +94,37 @@ def _fetched(bench: Bench, remote: _Remote) -> list[Row]:
     made = remote.inv("db.backup", "--env", scale, "--on-host", "--no-proof", "--json")
     id = json.loads(made.output)["id"]
     source = next(remote.far.glob(f"*/*/{id}"))
-    found = bench.contest(
-        NAME,
-        [
-            Contender(
-                FETCH,
-                lambda: remote.inv("backup.fetch", id, "--env", scale),
-                lambda: space.clear(own),
-            ),
-            Contender(COPY, lambda: remote.scp(source, copied), lambda: space.clear(copied)),
-        ],
+    ours = Contender(
+        FETCH, lambda: remote.inv("backup.fetch", id, "--env", scale), lambda: space.clear(own)
     )
-    ours = (FETCH, found[FETCH])
-    what = f"fetch of a backup of {report.size(tree_size(source))}"
+    typed = Contender(
+        COPY, lambda: remote.scp(f"bench:{source}", str(copied)), lambda: space.clear(copied)
+    )
+    return _moved(bench, f"fetch of a backup of {report.size(tree_size(source))}", ours, typed)
+
+
+def _sent(bench: Bench, remote: _Remote) -> list[Row]:
+    space, scale = bench.space, bench.scale
+    copied = space.dumps / "copied"
+    space.backed_up(scale)
+    source = next(space.backups(scale).glob(f"{scale}/[!.]*"))
+    ours = Contender(
+        SEND,
+        lambda: remote.inv("backup.send", source.name, "--env", scale),
+        lambda: space.clear(remote.far),
+    )
+    typed = Contender(
+        COPY, lambda: remote.scp(str(source), f"bench:{copied}"), lambda: space.clear(copied)
+    )
+    return _moved(bench, f"send of a backup of {report.size(tree_size(source))}", ours, typed)
+
+
+def _moved(bench: Bench, what: str, ours: Contender, typed: Contender) -> list[Row]:
+    samples = bench.contest(NAME, [ours, typed])
+    mover = (ours.name, samples[ours.name])
     return [
-        compared(NAME, what, ours, (COPY, found[COPY])),
-        alone(NAME, "peak memory, fetching", ours, pick=peak, unit="bytes"),
+        compared(NAME, what, mover, (typed.name, samples[typed.name])),
+        alone(NAME, f"peak memory, {what.split()[0]}", mover, pick=peak, unit="bytes"),
     ]
 
 
