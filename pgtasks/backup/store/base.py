@@ -36,7 +36,7 @@ from pgtasks.server.quoting import folder_name
 if TYPE_CHECKING:
     from pgtasks.database.properties import DatabaseProperties
 
-NEWEST = 20  # backups among whose names `newest` looks for the newest snapshot
+NEWEST = 10  # backups among whose names `newest` looks for the newest snapshot
 _SHOWN = 20  # faults that a hint names
 
 

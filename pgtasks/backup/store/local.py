@@ -158,7 +158,8 @@ class LocalStore:
         backups = []
         for path in sorted(named)[-NEWEST:]:
             try:
-                backups.append(Backup(path, tree.own_manifest(path), self, str(path)))
+                manifest = tree.own_manifest(path, quick=True)
+                backups.append(Backup(path, manifest, self, str(path)))
             except PgtasksError:
                 pass  # damaged
         return newest_first(backups)

@@ -238,7 +238,8 @@ class RemoteStore:
         for each in path.iterdir():
             try:
                 folder = f"{self.folder}/{home}/{each.name}"
-                backups.append(Backup(each, tree.own_manifest(each), self, folder))
+                manifest = tree.own_manifest(each, quick=True)
+                backups.append(Backup(each, manifest, self, folder))
             except PgtasksError:
                 pass  # damaged
         return newest_first(backups)
