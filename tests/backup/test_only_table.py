@@ -448,6 +448,37 @@ def test_the_owners_code_runs_as_the_owner_alone(
 
 
 @pytest.mark.parametrize(
+    "use",
+    [
+        "CHECK (climb(name))",
+        "EXCLUDE USING btree (climb(name) WITH =)",
+        "extra text GENERATED ALWAYS AS (climb(name)::text) STORED",
+        "extra own",
+    ],
+)
+def test_a_superuser_runs_no_code_of_a_plain_role(
+    cluster: Cluster, database: str, project: Path, owner: str, inv: Inv, use: str
+) -> None:
+    """The table is a superuser's, the code that it uses is not."""
+    cluster.execute("GRANT ALL ON SCHEMA public TO PUBLIC", database)
+    with cluster.connect(database, user=owner).cursor() as cursor:
+        cursor.execute(CLIMBING.partition("CREATE TABLE")[0].format(owner))
+        cursor.execute("CREATE DOMAIN own AS text CHECK (climb(VALUE))")
+    cluster.execute(f"CREATE TABLE bait (name text, {use})", database)
+    cluster.execute(
+        "CREATE TABLE plain (id int CHECK (id > 0)); INSERT INTO plain VALUES (1)", database
+    )
+    cluster.execute(f"ALTER ROLE {owner} NOSUPERUSER")
+    assert inv("db.backup").returncode == 0
+    done = inv("db.restore", "--only-table", "bait", "--yes")
+    assert done.returncode == 2, done.stderr
+    assert "table public.bait uses types or functions of a plain role" in done.stderr
+    assert inv("db.restore", "--only-table", "plain", "--yes").returncode == 0
+    query = "SELECT rolsuper FROM pg_roles WHERE rolname = %s"
+    assert cluster.value(query, parameters=(owner,)) is False
+
+
+@pytest.mark.parametrize(
     ("desc", "definition", "words"),
     [
         ("COMMENT", "DROP TABLE public.precious", "has other statements than pg_dump writes"),

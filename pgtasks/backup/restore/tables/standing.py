@@ -10,7 +10,7 @@ from psycopg2 import sql
 from pgtasks.backup.restore.tables.choice import Name
 from pgtasks.copy.part import keys, names
 from pgtasks.copy.part.keys import ForeignKey
-from pgtasks.server import connection
+from pgtasks.server import catalog, connection
 from pgtasks.server.connection import Connection
 from pgtasks.server.quoting import qualified
 
@@ -164,6 +164,27 @@ def read(conn: Connection, wanted: Sequence[Name]) -> Standing:
     leading, others = _keys(conn, oids)
     triggers = connection.rows(conn, _TRIGGERS, (list(oids),), into=Trigger)
     return Standing(tables, tuple(triggers), leading, others)
+
+
+_FOREIGN_CODE = f"""
+SELECT DISTINCT r.oid::regclass::text FROM pg_class r
+LEFT JOIN pg_index i ON i.indrelid = r.oid LEFT JOIN pg_constraint o ON o.conrelid = r.oid
+LEFT JOIN pg_attrdef f ON f.adrelid = r.oid LEFT JOIN pg_statistic_ext s ON s.stxrelid = r.oid
+JOIN pg_depend d ON (d.classid, d.objid) IN (
+  ('pg_class'::regclass::oid, r.oid), ('pg_class'::regclass::oid, i.indexrelid),
+  ('pg_constraint'::regclass::oid, o.oid), ('pg_attrdef'::regclass::oid, f.oid),
+  ('pg_statistic_ext'::regclass::oid, s.oid))
+WHERE r.oid = ANY (%s::oid[]) AND {catalog.FOREIGN} ORDER BY 1
+"""
+
+
+def foreign_code(conn: Connection, standing: Standing) -> list[str]:
+    """Return the tables that use types or functions of plain roles, which writing rows would run.
+
+    A superuser who is no owner of them would run them with his own rights.
+    """
+    oids = {each.oid for each in standing.tables} | {each.key.child for each in standing.leading}
+    return connection.rows(conn, _FOREIGN_CODE, (list(oids),), into=str)
 
 
 def _keys(

@@ -72,7 +72,7 @@ def make_plan(
             expected=_expected(backup.proof(), choice, standing),
         )
         lines = [*_of_base(plan, conn, options), *_of_tables(plan), *_missing(plan, session)]
-        writer = _writer(plan, conn, options)
+        writer = _writer(plan, conn, session, options)
         obstacles.refuse("restore", [*lines, *writer.obstacles])
         plan = replace(plan, losses=tuple(_losses(plan, session)))
     plan = replace(plan, role=writer.role, held=writer.held)
@@ -224,8 +224,13 @@ class _Writer:
     obstacles: tuple[str, ...] = ()
 
 
-def _writer(plan: TablesPlan, conn: Connection, options: RestoreOptions) -> _Writer:
-    """Return the role of the session that writes: the owner of the tables."""
+def _writer(
+    plan: TablesPlan, conn: Connection, session: Connection, options: RestoreOptions
+) -> _Writer:
+    """Return the role of the session that writes: the owner of the tables.
+
+    `session` is in the target, `conn` in the maintenance database.
+    """
     user, superuser = plan.base.rights.user, plan.base.rights.superuser
     owners = plan.standing.owners | ({plan.base.facts.owner} if plan.made else set())
     known = rights.roles(conn, owners)
@@ -241,7 +246,13 @@ def _writer(plan: TablesPlan, conn: Connection, options: RestoreOptions) -> _Wri
         one = next(iter(owners)) if len(owners) == 1 else ""
         return _Writer("" if one == user else one, obstacles=lines)
     if all(known[owner].superuser for owner in owners):
-        return _Writer()
+        return _Writer(
+            obstacles=tuple(
+                f"table {name} uses types or functions of a plain role, which would run with the "
+                "rights of a superuser: --as-superuser lets them"
+                for name in live.foreign_code(session, plan.standing)
+            )
+        )
     if len(owners) > 1:
         listed = ", ".join(map(repr, sorted(owners)))
         why = f"these tables, and those that refer to them, belong to {listed}: one session"
