@@ -17,6 +17,7 @@ from halting import halted
 from restores import fill, rows, save, sides
 from servers import Cluster
 
+from pgtasks.backup.drill.place import LOGIN, SUPERUSER
 from pgtasks.host import tempfiles
 from pgtasks.report import boundaries
 
@@ -116,6 +117,29 @@ def test_a_cut_or_hostile_dump_leaves_nothing(
         assert not list(project.glob("backups/*/*/*"))
     done = inv("backup.import", str(hostile), "--leave-out", "\\!")
     assert done.returncode == 0, done.stderr
+
+
+def test_a_dump_that_names_the_superuser_of_the_server_gets_none_of_its_rights(
+    project: Path, tmp_path: Path, inv: Inv
+) -> None:
+    mark, path = Path("/tmp") / f"imported-{os.getpid()}", tmp_path / "given.sql"
+    path.write_text(f"""
+-- PostgreSQL database dump
+-- Name: s; Type: SCHEMA; Schema: -; Owner: {SUPERUSER}
+CREATE SCHEMA s;
+-- Name: t; Type: TABLE; Schema: s; Owner: {LOGIN}
+CREATE TABLE s.t (n int);
+DO $$ BEGIN
+SET ROLE {SUPERUSER};
+COPY (SELECT 1) TO PROGRAM 'touch {mark}';
+EXCEPTION WHEN insufficient_privilege THEN
+END $$;
+-- PostgreSQL database dump complete
+""")
+    done = inv("backup.import", str(path))
+    assert done.returncode == 0, done.stderr
+    assert f"role '{SUPERUSER}' owns objects" in done.stdout
+    assert not mark.exists()
 
 
 @pytest.mark.parametrize("step", [*boundaries.IMPORT, "backup.begun", "backup.written"])

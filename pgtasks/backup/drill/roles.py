@@ -55,9 +55,11 @@ def create(
     powerful = {entry.owner for entry in archive if as_superuser and entry.desc in _SUPERUSERS}
     with connection.session(admin, purpose="backup.drill") as conn:
         made = sorted(wanted - rights.roles(conn, wanted).keys())
+        # a backup may name the roles of this server as its own, the superuser too
+        pairs = (pair for pair in memberships(backup, archive) if {*pair} <= {*made})
         for statement in (
             *(_created(name, superuser=name in powerful) for name in made),
-            *map(_granted, memberships(backup, archive)),
+            *map(_granted, pairs),
         ):
             with suppress(Failed):
                 connection.execute(conn, statement)

@@ -314,7 +314,7 @@ class _Writer:
                 continue
             there, here = _value(self.source, name), _value(self.conn, name)
             sign = 1 if owned.rising else -1
-            new = owned.table in {table.tag for table in self.plan.made}
+            new = (owned.to_schema, owned.table) in {*map(name_of, self.plan.made)}
             if new or (sign * there[0], there[1]) > (sign * here[0], here[1]):
                 connection.execute(self.conn, tables.setval_statement(*name, *there))
                 set_to.append(f"{qualified(*name)} {there[0]}")
