@@ -9,7 +9,7 @@ any moment leaves the old names or the new ones.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import psycopg2
@@ -19,7 +19,8 @@ from pgtasks.database import properties
 from pgtasks.database.ending import SessionEnder
 from pgtasks.database.properties import DatabaseProperties
 from pgtasks.database.side import Side, side_name
-from pgtasks.errors import Failed, PgtasksError, Refused
+from pgtasks.errors import Failed, PgtasksError, Refused, Unreachable
+from pgtasks.report import typed
 from pgtasks.report.boundaries import boundary
 from pgtasks.server import connection, stamp
 from pgtasks.server.connection import Connection
@@ -29,6 +30,8 @@ from pgtasks.server.lock import Lock
 from pgtasks.server.stamp import Stamp
 from pgtasks.settings.target import Target
 
+_PATIENCE = 10.0  # seconds for a session whose connection is lost to end
+_SESSION = "SELECT pid FROM pg_stat_activity WHERE pid = %s"
 _COMMENT = f"SELECT {stamp.COMMENT} FROM pg_database WHERE datname = %s"
 
 
@@ -132,10 +135,14 @@ def _rename(before: str, after: str) -> sql.Composed:
 
 
 def _run(lock: Lock, names: Sequence[str], statements: Sequence[sql.Composable]) -> float:
-    """Send the string and return its seconds; if it raises Failed, nothing has changed."""
+    """Send the string and return its seconds; if it raises Failed, nothing has changed.
+
+    Raises Unreachable if the connection is lost, and the swap done all the same or its end unknown.
+    """
     conn = lock.connection
     query = "SELECT oid FROM pg_database WHERE datname = ANY(%s)"
     oids = connection.rows(conn, query, (list(names),), into=int)
+    before, pid = _named(conn, oids), conn.info.backend_pid
     text = sql.SQL(";\n").join(
         [
             sql.SQL("BEGIN"),
@@ -155,10 +162,41 @@ def _run(lock: Lock, names: Sequence[str], statements: Sequence[sql.Composable])
             raise
         except PgtasksError as exc:
             _roll_back(conn)
+            if conn.closed:  # the answer to COMMIT may be what was lost
+                _refuse_done(lock, pid, before, exc)
             raise _rolled_back(exc, ender.fault) from None
         seconds = time.monotonic() - began
     boundary("swap.done")
     return seconds
+
+
+def _named(conn: Connection, oids: Sequence[int]) -> Mapping[int, str]:
+    query = "SELECT oid, datname FROM pg_database WHERE oid = ANY(%s)"
+    return dict(connection.rows(conn, query, (list(oids),), into=tuple[int, str]))
+
+
+def _refuse_done(lock: Lock, pid: int, before: Mapping[int, str], exc: PgtasksError) -> None:
+    """Raise Unreachable unless another session sees that the session has ended and changed nothing.
+
+    A server goes on with a string that it has, whatever happens to who sent it.
+    """
+    target = lock.target
+    check, undo = typed.task("db.check"), typed.task("db.undo")
+    unknown = f"whether {target.database!r} was replaced is unknown, {check} says what there is"
+    try:
+        with connection.session(target.at(target.maintenance), purpose="swap") as conn:
+            deadline = time.monotonic() + _PATIENCE
+            while connection.row(conn, _SESSION, (pid,), into=int):
+                if time.monotonic() > deadline:
+                    break
+                time.sleep(0.1)
+            else:
+                if _named(conn, list(before)) == before:
+                    return
+                unknown = f"the swap is done all the same, {undo} takes it back"
+    except PgtasksError:
+        pass  # it cannot be reached
+    raise Unreachable(f"the connection was lost during the swap, {unknown}", hint=exc.message)
 
 
 def _execute(conn: Connection, target: Target, text: sql.Composed) -> None:

@@ -297,3 +297,20 @@ def test_the_next_restore_heals_and_says_so(
     assert done.returncode == 0, done.stderr
     assert "interrupted run left half built" in done.stderr
     assert rows(db1.cluster, name_of(shop)) == NEW
+
+
+@pytest.mark.parametrize("step", ["restore.loading", "swap.ready"])
+def test_a_server_that_restarts_replaces_nothing(
+    db1: DatabaseHost, shop: Path, inv: Inv, start_inv: Callable[..., Any], step: str
+) -> None:
+    process = halted(start_inv, step, "db.restore", "--backup", here(shop), cwd=shop)
+    with db1.stop_server():
+        os.kill(process.pid, signal.SIGUSR1)
+        _, said = process.communicate(timeout=90)
+    assert process.returncode == 4, said
+    assert "Traceback" not in said
+    assert rows(db1.cluster, name_of(shop)) == OLD
+    healed = inv("db.recover", cwd=shop)
+    assert healed.returncode == 0, healed.stderr
+    assert sides(db1.cluster, name_of(shop)) == []
+    assert rows(db1.cluster, name_of(shop)) == OLD

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import psycopg2
 import pytest
@@ -20,7 +21,7 @@ from swaps import build_side, content, prepare, prepare_side, swap_in
 from waiting import meanwhile, until
 
 from pgtasks.database import drop, forget, properties, recover, side, swap, undo
-from pgtasks.errors import Failed, PgtasksError, Refused
+from pgtasks.errors import Failed, PgtasksError, Refused, Unreachable
 from pgtasks.server import connection
 from pgtasks.server.identity import Identity, identify
 from pgtasks.server.lock import Lock
@@ -246,6 +247,27 @@ def test_a_backend_killed_in_the_middle_rolls_back(cluster: Cluster, owned: Targ
         killer.join()
     blocker.close()
     assert content(owned) == "old"
+
+
+def test_a_lost_answer_to_a_commit_is_no_rollback(
+    cluster: Cluster, owned: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server has done it, and the session ends before that is heard."""
+    prepare_side(owned, "old")
+    real = swap._execute
+
+    def cut(conn: Any, target: Target, text: Any) -> None:
+        real(conn, target, text)
+        end = "SELECT pg_terminate_backend(%s)"
+        cluster.execute(end, parameters=(conn.info.backend_pid,))
+        connection.value(conn, "SELECT 1", into=int)
+
+    monkeypatch.setattr(swap, "_execute", cut)
+    with Lock(owned, "test") as lock:
+        side_name, made, facts = build_side(lock, "new")
+        with pytest.raises(Unreachable, match=r"the swap is done all the same, inv db\.undo takes"):
+            swap.swap_in(lock, owned, side_name, made, facts=facts, replaces=True)
+    assert content(owned) == "new"
 
 
 def end_when_renaming(cluster: Cluster, pid: int) -> None:
