@@ -350,6 +350,23 @@ def test_what_ends_in_the_middle_is_cut(text: bytes) -> None:
             pass
 
 
+@pytest.mark.parametrize("end", ["", "-- PostgreSQL database dump complete\n"])
+def test_an_end_mark_counts_between_statements_alone(end: str) -> None:
+    import io
+
+    mark = "-- PostgreSQL database dump complete\n"
+    text = (
+        f"-- PostgreSQL database dump\nCREATE FUNCTION f() RETURNS text AS $$\n{mark}$$;\n"
+        f"SELECT '\n{mark}';\n/*\n{mark}*/\nCOPY t FROM stdin;\n{mark}\\.\n{end}"
+    )
+    stream = io.BytesIO(text.encode())
+    if end:
+        assert examine.examine(stream, "x", part="", check=lambda size: None).whole
+        return
+    with pytest.raises(NotProven, match="x is cut: pg_dump ends a dump with the line"):
+        examine.examine(stream, "x", part="", check=lambda size: None)
+
+
 def test_roles_of_statements() -> None:
     assert reach.roles(b'ALTER TABLE a.b OWNER TO "The Owner";') == (("The Owner",), ())
     assert reach.roles(b"GRANT SELECT ON TABLE a TO bob, carl;") == ((), ("bob", "carl"))
