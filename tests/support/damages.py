@@ -95,8 +95,11 @@ def _of_another(path: Path, other: Path, chance: random.Random) -> str | None:
     return ""
 
 
-def _of_beside(path: Path, other: Path, chance: random.Random) -> str:
-    shutil.copyfile(chance.choice([each for each in path.parent.iterdir() if each.is_file()]), path)
+def _of_beside(path: Path, other: Path, chance: random.Random) -> str | None:
+    beside = [each for each in path.parent.iterdir() if each.is_file() and each != path]
+    if path.name == manifest.NAME or not beside:  # a proof has a format of its own
+        return None
+    shutil.copyfile(chance.choice(sorted(beside)), path)
     return ""
 
 

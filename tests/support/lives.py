@@ -229,8 +229,9 @@ class Life:
         assert logins(self.cluster, self.database) == [], said
         assert [str(path) for path in tempfiles.left(tempfile.gettempdir())] == [], said
         assert facts(self.cluster, self.database) == now, (said, told)
-        again = self.run("db.recover")
-        assert again.stdout.startswith("nothing to heal\n"), (said, again.stdout)
+        again = self.run("db.recover").stdout
+        ours = [line for line in again.splitlines() if "/tmp/pgtasks-run-" not in line]
+        assert ours[:1] in ([], ["nothing to heal"]) or ours[0].startswith("kept"), (said, again)
         self.list_is_true(said)
 
     def partial(self) -> list[str]:
