@@ -66,14 +66,17 @@ class EarlyReader:
                 self._cancel()
 
     def readings(self, conn: Connection) -> Mapping[int, TableReading]:
-        """Return what was read of tables into which nobody else has written, by OID."""
+        """Return what was read of tables into which nobody else has written, by OID.
+
+        An empty table is read again: where rows are not counted, it looks as if it had stayed so.
+        """
         parameters = (list(self._readings),)
         written = connection.rows(conn, _WRITTEN, parameters, into=tuple[int, int, int, int])
         now = {oid: facts for oid, *facts in written}
         return {
             oid: reading
             for oid, (file, reading) in self._readings.items()
-            if now.get(oid) == [file, reading.proof.rows, 0]
+            if reading.proof.rows and now.get(oid) == [file, reading.proof.rows, 0]
         }
 
     def _cancel(self) -> None:
