@@ -25,9 +25,13 @@ class Event:
 
 
 class Watch:
-    """The events of one folder; raises OSError where there is no inotify, or no instance left."""
+    """The events of one folder; raises OSError where there is no inotify, or no instance left.
+
+    An overflow of the kernel's queue loses events, then `lost` is set: list the folder at the end.
+    """
 
     def __init__(self, folder: Path) -> None:
+        self.lost = False
         self._handle = _checked(_libc().inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK))
         try:
             _checked(
@@ -38,28 +42,30 @@ class Watch:
             raise
 
     def wait(self, seconds: float) -> list[Event]:
-        """Return the events of the next `seconds` at most, as soon as there are some.
-
-        An overflow of the kernel's queue loses events: list the folder at the end.
-        """
+        """Return the events of the next `seconds` at most, as soon as there are some."""
         if not select.select([self._handle], [], [], seconds)[0]:
             return []
-        return list(_events(os.read(self._handle, _PIECE)))
+        events = []
+        for mask, name in _events(os.read(self._handle, _PIECE)):
+            if mask & _OVERFLOW:
+                self.lost = True
+            else:
+                events.append(Event(name, closed=bool(mask & _CLOSE_WRITE)))
+        return events
 
     def close(self) -> None:
         """Stop watching."""
         os.close(self._handle)
 
 
-def _events(content: bytes) -> list[Event]:
+def _events(content: bytes) -> list[tuple[int, str]]:
     events, start = [], 0
     while start < len(content):
         _, mask, _, length = _HEAD.unpack_from(content, start)
         start += _HEAD.size
         name = os.fsdecode(content[start : start + length].rstrip(b"\0"))
         start += length
-        if not mask & _OVERFLOW:
-            events.append(Event(name, closed=bool(mask & _CLOSE_WRITE)))
+        events.append((mask, name))
     return events
 
 

@@ -325,6 +325,24 @@ def test_rows_that_differ_stop_it(shop: Shop, inv: Inv) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        'ALTER TABLE nowhere ADD COLUMN "drop zone" int;',
+        "ALTER TABLE t ADD CONSTRAINT c CHECK (nothing(n) <> 'drop');",
+        "ALTER TABLE t ADD COLUMN more int, OWNER TO nobody_here;",
+    ],
+)
+def test_a_statement_that_only_names_a_drop_or_an_owner_is_not_passed_over(
+    statement: str, shop: Shop, inv: Inv
+) -> None:
+    path = shop.text(f"CREATE TABLE t (n int);\n{statement}\n")
+    done = inv("db.restore", "--backup", str(path), "--no-owner", cwd=shop.project)
+    assert done.returncode == 1, done.stdout
+    assert f"{path}':2: " in done.stderr
+    assert shop.untouched
+
+
 def test_rows_behind_a_command_of_psql_and_a_link(shop: Shop, inv: Inv) -> None:
     text = "CREATE TABLE t (n int);\n\\copy t from stdin\n1\n\\.\n\\echo done\n\\timing\n"
     link = shop.folder / "latest"

@@ -86,6 +86,27 @@ def test_events_that_are_lost_lose_no_file(folder: Path, monkeypatch: pytest.Mon
     assert unpacked(folder / "49.dat.gz") == b"49"
 
 
+def test_the_program_does_not_wait_for_files_whose_end_was_lost(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pack, "_BACKLOG", 0)
+    queue = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
+    script = (
+        f'cd "$1"; for i in $(seq {queue // 2}); do : >$i.toc; done; '
+        "head -c 4000000 /dev/urandom >1.dat; head -c 4000000 /dev/urandom >2.dat; echo 3 >3.dat"
+    )
+    packer = Packer(folder, jobs=2)
+    with Pipeline(HERE, [sh(script, folder)]) as running:
+        running.check()
+    with packer, Pipeline(HERE, [sh("true", folder)]) as running:
+        until(lambda: packer._watch.lost)
+        packer._notice(["1.dat", "2.dat"])  # as if these had been created before the overflow
+        packer.look(running)
+        assert not packer._paused
+        running.check()
+        assert set(packer.finish()) == {"1.dat.gz", "2.dat.gz", "3.dat.gz"}
+
+
 def test_the_program_waits_while_too_much_is_uncompressed(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

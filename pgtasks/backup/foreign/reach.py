@@ -12,7 +12,10 @@ from dataclasses import dataclass
 
 from pgtasks.server.psql.statements import Command
 
-_NAME = rb'(?:"(?:[^"]|"")*"|[A-Za-z_\x80-\xff][\w$\x80-\xff]*)'
+NAME = rb'(?:"(?:[^"]|"")*"|[A-Za-z_\x80-\xff][\w$\x80-\xff]*)'
+ALTER_TABLE = (
+    rb"ALTER\s+TABLE\s+(?:IF\s+EXISTS\s+)?(?:ONLY\s+)?%s(?:\s*\.\s*%s)?" % (NAME, NAME)
+)
 _BLANK = re.compile(rb"(?:\s+|--[^\n]*(?:\n|\Z)|/\*(?:[^*]|\*(?!/))*\*/)*")
 _REMARK = re.compile(rb"--[^\n]*|/\*.*?\*/", re.DOTALL)
 _HEAD = 400  # bytes in which the words that count stand
@@ -52,14 +55,15 @@ _CONTROLS = {
     **dict.fromkeys(("COMMIT", "END"), "commit"),
     **dict.fromkeys(("ROLLBACK", "ABORT"), "rollback"),
 }
-_OWNER_TO = re.compile(rb"\bOWNER\s+TO\s+(%s)\s*;?\s*\Z" % _NAME, re.IGNORECASE)
+_OWNER_TO = re.compile(rb"\bOWNER\s+TO\s+(%s)\s*;?\s*\Z" % NAME, re.IGNORECASE)
+_ALTER_TABLE = re.compile(ALTER_TABLE, re.IGNORECASE)
 _PROGRAM = re.compile(rb"\b(?:FROM|TO)\s+PROGRAM\b", re.IGNORECASE)
 _SET = re.compile(
-    rb"SET\s+(?:(?:SESSION|LOCAL)\s+)?(%s(?:\.%s)?)\s*(?:=|TO\b)" % (_NAME, _NAME), re.I
+    rb"SET\s+(?:(?:SESSION|LOCAL)\s+)?(%s(?:\.%s)?)\s*(?:=|TO\b)" % (NAME, NAME), re.I
 )
-_MEMBERS = re.compile(rb"\b(?:TO|FROM)\s+(%s(?:\s*,\s*%s)*)" % (_NAME, _NAME), re.IGNORECASE)
-_FOR_ROLES = re.compile(rb"\bFOR\s+(?:ROLE|USER)\s+(%s)" % _NAME, re.IGNORECASE)
-_ONE_NAME = re.compile(_NAME)
+_MEMBERS = re.compile(rb"\b(?:TO|FROM)\s+(%s(?:\s*,\s*%s)*)" % (NAME, NAME), re.IGNORECASE)
+_FOR_ROLES = re.compile(rb"\bFOR\s+(?:ROLE|USER)\s+(%s)" % NAME, re.IGNORECASE)
+_ONE_NAME = re.compile(NAME)
 _STRING = re.compile(rb"'(?:[^']|'')*'")
 _QUERIES = ("SELECT", "VALUES", "TABLE", "WITH")
 
@@ -148,13 +152,21 @@ def of(text: bytes) -> Reach:
             return Reach(outside=found.expand(name))
     if any(re.match(pattern, words) for pattern in _OWNERS):
         return Reach(owners=True)
-    if first == "ALTER" and len(begin) < _HEAD and _OWNER_TO.search(begin):
+    if first == "ALTER" and len(begin) < _HEAD and _gives_away(begin, words):
         return Reach(owners=True)
     if first in _CONTROLS and not (first == "ROLLBACK" and re.match(r"\w+ (\w+ )?TO\b", words)):
         return Reach(control=_CONTROLS[first])
     if found_set := _SET.match(begin):
         return Reach(setting=found_set[1].decode("utf-8", "replace").strip('"').lower())
     return Reach(query=first in _QUERIES)
+
+
+def _gives_away(begin: bytes, words: str) -> bool:
+    """Return whether an ALTER gives its object to another owner, and does nothing else."""
+    found = _OWNER_TO.search(begin)
+    if found is None or not words.startswith("ALTER TABLE "):
+        return found is not None
+    return _ALTER_TABLE.fullmatch(begin[: found.start()].rstrip()) is not None
 
 
 def of_command(command: Command) -> str:

@@ -37,7 +37,10 @@ _INSERTS = re.compile(rb"\s*INSERT\b", re.IGNORECASE)
 _TOGETHER = 64 << 10  # bytes of INSERT statements that are sent together
 _DROPS = re.compile(rb"(?:DROP|ALTER)\b", re.IGNORECASE)
 _UNLINK = re.compile(rb"\s*SELECT\s+(?:pg_catalog\.)?lo_unlink\(", re.IGNORECASE)
-_DROP = re.compile(rb"DROP\b|ALTER\s+TABLE\b.*\bDROP\b", re.IGNORECASE | re.DOTALL)
+_DROP = re.compile(
+    rb"DROP\b|%s\s+(?:ALTER\s+(?:COLUMN\s+)?%s\s+)?DROP\b" % (reach.ALTER_TABLE, reach.NAME),
+    re.IGNORECASE,
+)
 _PUBLIC = re.compile(rb"CREATE\s+SCHEMA\s+\"?public\"?\s*;?\s*", re.IGNORECASE)
 _WRITES = re.compile(rb"\b(?:INTO|INSERT|UPDATE|DELETE|MERGE)\b", re.IGNORECASE)
 # without these, what follows would mean something else

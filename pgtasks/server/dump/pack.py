@@ -99,6 +99,8 @@ class Packer:
         """Stop the program while the disk has more than `_BACKLOG` to compress, raising errors."""
         self._check()
         full = self._on_disk() > (_BACKLOG // 2 if self._paused else _BACKLOG)
+        if self._watch.lost:  # a thread may wait for the end of a file until the program has ended
+            full = False
         if full != self._paused:
             (dump.suspend if full else dump.resume)()
             self._paused = full
