@@ -13,9 +13,7 @@ from dataclasses import dataclass
 from pgtasks.server.psql.statements import Command
 
 NAME = rb'(?:"(?:[^"]|"")*"|[A-Za-z_\x80-\xff][\w$\x80-\xff]*)'
-ALTER_TABLE = (
-    rb"ALTER\s+TABLE\s+(?:IF\s+EXISTS\s+)?(?:ONLY\s+)?%s(?:\s*\.\s*%s)?" % (NAME, NAME)
-)
+ALTER_TABLE = rb"ALTER\s+TABLE\s+(?:IF\s+EXISTS\s+)?(?:ONLY\s+)?%s(?:\s*\.\s*%s)?" % (NAME, NAME)
 _BLANK = re.compile(rb"(?:\s+|--[^\n]*(?:\n|\Z)|/\*(?:[^*]|\*(?!/))*\*/)*")
 _REMARK = re.compile(rb"--[^\n]*|/\*.*?\*/", re.DOTALL)
 _HEAD = 400  # bytes in which the words that count stand
