@@ -100,16 +100,19 @@ def _set(conn: Connection, now: DatabaseProperties, before: DatabaseProperties) 
 
 @dataclass(frozen=True)
 class StateBefore:
-    """The target before a load, and the databases kept beside it."""
+    """The target before a load, by OID too, and the databases kept beside it."""
 
     target: DatabaseState | None
+    oid: int
     kept: frozenset[str]
 
     @classmethod
     def look(cls, lock: Lock, *, replaces: bool) -> StateBefore:
         """Return the current state, with the target only if it is replaced."""
-        condition = look(lock.connection, lock.target.database) if replaces else None
-        return cls(condition, _kept(lock))
+        conn, name = lock.connection, lock.target.database
+        condition = look(conn, name) if replaces else None
+        query = "SELECT oid::bigint FROM pg_database WHERE datname = %s"
+        return cls(condition, connection.row(conn, query, (name,), into=int) or 0, _kept(lock))
 
     def gone(self, lock: Lock, say: Callable[[str], None]) -> bool:
         """Report the changes, and return whether the target no longer exists."""
@@ -135,9 +138,12 @@ class StateBefore:
 
     def _changes(self, lock: Lock) -> tuple[list[str], bool]:
         name = lock.target.database
-        now = look(lock.connection, name) if self.target else None
+        query = "SELECT datname FROM pg_database WHERE oid = %s"
+        named = connection.row(lock.connection, query, (self.oid,), into=str)
+        now = look(lock.connection, name) if self.target and named == name else None
         is_gone = self.target is not None and now is None
-        lines = [f"{name!r} was dropped during the load"] if is_gone else []
+        became = "dropped" if named is None else f"renamed to {named!r}"
+        lines = [f"{name!r} was {became} during the load"] if is_gone else []
         if self.target and now and (altered := list(changes(self.target, now))):
             lines.append(f"{name!r} was altered during the load: {', '.join(altered)}")
         lost = sorted(self.kept - _kept(lock))

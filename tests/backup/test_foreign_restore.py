@@ -343,6 +343,22 @@ def test_a_statement_that_only_names_a_drop_or_an_owner_is_not_passed_over(
     assert shop.untouched
 
 
+def test_a_dump_that_renames_the_database_is_told(shop: Shop, inv: Inv) -> None:
+    """Its owner may do that, so code with the rights of the owner may."""
+    owner, moved = f"{shop.name}_owner", f"{shop.name}_moved"
+    shop.cluster.execute(f'CREATE ROLE "{owner}" CREATEDB')
+    shop.cluster.execute(f'ALTER DATABASE "{shop.name}" OWNER TO "{owner}"')
+    rename = f'ALTER DATABASE "{shop.name}" RENAME TO "{moved}"'
+    path = shop.text(f"CREATE TABLE t (n int);\nDO $$ BEGIN {rename}; END $$;\n")
+    try:
+        done = inv("db.restore", "--backup", str(path), cwd=shop.project)
+        assert f"'{shop.name}' was renamed to '{moved}' during the load" in done.stderr
+    finally:
+        for name in (moved, shop.name):
+            shop.cluster.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+        shop.cluster.execute(f'DROP ROLE "{owner}"')
+
+
 def test_rows_behind_a_command_of_psql_and_a_link(shop: Shop, inv: Inv) -> None:
     text = "CREATE TABLE t (n int);\n\\copy t from stdin\n1\n\\.\n\\echo done\n\\timing\n"
     link = shop.folder / "latest"
