@@ -112,7 +112,7 @@ def is_backup(path: Path) -> bool:
 def taken(backup: Backup, store: Store, console: Console) -> Transferred:
     """Copy a backup of any folder into the store, below its own environment and database."""
     with console.progress("import", backup.manifest.size) as progress:
-        return transfer.copy(backup, store, progress=progress)
+        return transfer.copy(backup, store, progress=progress, stray=True)
 
 
 def plan(request: Request) -> ImportPlan:

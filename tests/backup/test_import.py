@@ -177,6 +177,8 @@ def test_a_backup_of_a_lost_machine_comes_home(
     stray = tmp_path / "usb stick" / made.name
     stray.parent.mkdir()
     shutil.move(made, stray)
+    said = {"proven": "2026-01-01T00:00:00Z", "proven_by": "somebody"}
+    (stray / "checks.json").write_text(json.dumps(said))
     (project / "env" / "other.yaml").write_text("inherits: dev\n")
     damaged = tmp_path / "damaged"
     shutil.copytree(stray, damaged)
@@ -191,6 +193,7 @@ def test_a_backup_of_a_lost_machine_comes_home(
     assert done.returncode == 0, done.stderr
     assert "every byte as written" in done.stdout
     assert str(made) in done.stdout  # below its own environment
+    assert json.loads((made / "checks.json").read_text()).get("proven") is None
     again = inv("backup.import", str(stray / "manifest.json"))
     assert "is there already" in again.stdout
     cluster.execute("DROP TABLE people CASCADE", database)

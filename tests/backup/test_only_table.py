@@ -182,6 +182,16 @@ def test_every_kind_of_table(cluster: Cluster, live: str, restore: Callable[...,
     assert dumped(cluster, live) == before
 
 
+def test_a_key_that_went_with_a_table_is_named(
+    cluster: Cluster, live: str, restore: Callable[..., Any]
+) -> None:
+    cluster.execute("DROP TABLE egg CASCADE", live)
+    done = restore("egg", flags=("--yes", "--dry"))
+    assert "foreign key hen_egg_fkey of public.hen, to public.egg, is not made" in done.stdout
+    cluster.execute("DROP TABLE hen", live)
+    assert "hen_egg_fkey" not in restore("egg", "hen", flags=("--yes", "--dry")).stdout
+
+
 def test_tables_that_do_not_exist(cluster: Cluster, live: str, restore: Callable[..., Any]) -> None:
     before = dumped(cluster, live)
     cluster.execute(

@@ -24,6 +24,7 @@ from pgtasks.report.boundaries import boundary
 
 _READERS = 2  # processes that read the files at the source
 _WHOLE = {"damaged": None, "damage": ""}  # what a copy is, every byte of which was compared
+_UNPROVEN = {"proven": None, "proven_by": "", "drilled": None, "recovery": None}
 _SPARE = 1 << 20  # bytes that should stay free on the disk of the destination
 
 
@@ -68,9 +69,12 @@ class Transferred:
         }
 
 
-def copy(backup: Backup, to: Store, *, progress: Progress | None = None) -> Transferred:
+def copy(
+    backup: Backup, to: Store, *, progress: Progress | None = None, stray: bool = False
+) -> Transferred:
     """Copy a backup to another store, with the times of its checks.
 
+    That a `stray` one was restored is what the folder says that it lay in, and nobody else.
     Raises Refused if the store has a different backup with that ID, NotProven if a file was
     changed, naming the side, and Failed for a full disk. Then no file is left there.
     """
@@ -88,7 +92,8 @@ def copy(backup: Backup, to: Store, *, progress: Progress | None = None) -> Tran
             copied = draft.finish()
     except BackupExists:
         return Transferred(_same(backup, to), backup.place, 0.0, already=True)
-    copied.record(**{**asdict(backup.checks), "intact": journal.now(), **_WHOLE})
+    checks = {**asdict(backup.checks), **(_UNPROVEN if stray else {})}
+    copied.record(**{**checks, "intact": journal.now(), **_WHOLE})
     return Transferred(copied, backup.place, time.monotonic() - began)
 
 

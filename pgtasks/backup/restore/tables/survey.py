@@ -11,7 +11,7 @@ from pgtasks.backup.restore.options import RestoreOptions
 from pgtasks.backup.restore.plan import Loss, RestorePlan, rows_now
 from pgtasks.backup.restore.survey import draft
 from pgtasks.backup.restore.tables import standing as live
-from pgtasks.backup.restore.tables.choice import Choice, chosen, is_partitioned, name_of
+from pgtasks.backup.restore.tables.choice import Choice, chosen, is_partitioned, name_of, nodes
 from pgtasks.backup.restore.tables.plan import TablesPlan
 from pgtasks.backup.restore.tables.standing import Standing
 from pgtasks.backup.store.base import Backup
@@ -26,7 +26,7 @@ from pgtasks.server.connection import Connection
 from pgtasks.server.lock import Lock
 from pgtasks.server.proof import Proof, TableProof, entries
 from pgtasks.server.proof.toc import Entry
-from pgtasks.server.quoting import qualified
+from pgtasks.server.quoting import qualified, quoted
 
 _KINDS = {"r": "a table", "p": "a partitioned table", "v": "a view", "m": "a materialized view"}
 # what an entry needs, by its kind, and the function that finds it by name
@@ -290,8 +290,27 @@ def _notes(plan: TablesPlan, options: RestoreOptions, host: Host) -> Iterator[st
         yield f"{number} of these tables do not fire"
     for name in plan.extra:
         yield f"partition {name} is not in the backup: it will be empty"
+    for key in _keys_of_others(plan):
+        yield f"foreign key {key} is not made again: that table is none of the new ones"
     if plan.expected is None or plan.expected.unproven:
         yield "the backup has no proof of all these rows: they are compared with what was loaded"
+
+
+def _keys_of_others(plan: TablesPlan) -> Iterator[str]:
+    """Yield the foreign keys of the backup that lead to new tables from others.
+
+    Such a key went with the table that is created again, and belongs to another one.
+    """
+    made = {*map(name_of, plan.made)}
+    for entry in plan.choice.archive:
+        for node in nodes(entry)[:1] if made and entry.desc == "FK CONSTRAINT" else ():
+            child = (node.relation.schemaname, node.relation.relname)
+            for command in node.cmds:
+                key = getattr(command.alter_table_cmd, "def").constraint
+                parent = (key.pktable.schemaname, key.pktable.relname)
+                if parent in made and child not in made:
+                    names = qualified(*child), qualified(*parent)
+                    yield f"{quoted(key.conname)} of {names[0]}, to {names[1]},"
 
 
 def _runs_as(plan: TablesPlan) -> str:
