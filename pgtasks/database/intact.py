@@ -19,6 +19,7 @@ from pgtasks.errors import Failed, PgtasksError
 from pgtasks.server import connection
 from pgtasks.server.connection import Connection
 from pgtasks.server.lock import Lock
+from pgtasks.server.quoting import identifier
 
 
 @dataclass(frozen=True)
@@ -115,8 +116,15 @@ class StateBefore:
         return cls(condition, connection.row(conn, query, (name,), into=int) or 0, _kept(lock))
 
     def gone(self, lock: Lock, say: Callable[[str], None]) -> bool:
-        """Report the changes, and return whether the target no longer exists."""
+        """Report the changes, and return whether the target no longer exists.
+
+        Raises Failed if the load has given it another name: what is swapped in would hide that.
+        """
         lines, is_gone = self._changes(lock)
+        if is_gone and (now := self._name(lock)):
+            name = lock.target.database
+            back = f"ALTER DATABASE {identifier(now)} RENAME TO {identifier(name)}"
+            raise Failed(f"nothing was swapped in, {back} takes that back")
         for line in lines:
             say(f"warning: {line}")
         return is_gone
@@ -138,8 +146,7 @@ class StateBefore:
 
     def _changes(self, lock: Lock) -> tuple[list[str], bool]:
         name = lock.target.database
-        query = "SELECT datname FROM pg_database WHERE oid = %s"
-        named = connection.row(lock.connection, query, (self.oid,), into=str)
+        named = self._name(lock)
         now = look(lock.connection, name) if self.target and named == name else None
         is_gone = self.target is not None and now is None
         became = "dropped" if named is None else f"renamed to {named!r}"
@@ -148,6 +155,10 @@ class StateBefore:
             lines.append(f"{name!r} was altered during the load: {', '.join(altered)}")
         lost = sorted(self.kept - _kept(lock))
         return lines + [f"{each!r}, kept for undo, was dropped meanwhile" for each in lost], is_gone
+
+    def _name(self, lock: Lock) -> str | None:
+        query = "SELECT datname FROM pg_database WHERE oid = %s"
+        return connection.row(lock.connection, query, (self.oid,), into=str)
 
 
 def _kept(lock: Lock) -> frozenset[str]:

@@ -352,7 +352,14 @@ def test_a_dump_that_renames_the_database_is_told(shop: Shop, inv: Inv) -> None:
     path = shop.text(f"CREATE TABLE t (n int);\nDO $$ BEGIN {rename}; END $$;\n")
     try:
         done = inv("db.restore", "--backup", str(path), cwd=shop.project)
-        assert f"'{shop.name}' was renamed to '{moved}' during the load" in done.stderr
+        assert done.returncode == 1, done.stdout
+        last = done.stderr.splitlines()[-1]
+        assert f"'{shop.name}' was renamed to '{moved}' during the load" in last
+        assert "nothing was swapped in" in last
+        way = re.search(r"ALTER DATABASE .* RENAME TO \S+", last)
+        assert way
+        shop.cluster.execute(way[0])
+        assert shop.untouched
     finally:
         for name in (moved, shop.name):
             shop.cluster.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')

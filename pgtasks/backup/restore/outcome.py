@@ -55,6 +55,8 @@ class Restored:
         elif self.swapped.kept:
             undo = typed.task("db.undo")
             lines.append(f"the old one is kept as {self.swapped.kept!r}: {undo} takes it back")
+        elif plan.replaced and not plan.replaces:
+            lines.append("what it replaces was dropped during the load, there is nothing to undo")
         else:
             nothing = "there was no such database before, so "
             nothing += "this put nothing away" if self.trimmed.kept else "there is nothing to undo"
