@@ -12,11 +12,26 @@ def _finder(r):
     return Finder(r.project.folder("backups"), r.target, r.landed)
 
 
-@task(several=True, name="list", help={"all": "list the backups of all environments"})
-def list_(c, env=None, all=False, json=False):
+@task(
+    several=True,
+    name="list",
+    help={
+        "all": "list the backups of all environments",
+        "trash": "list those that backup.prune has dropped, and when they go for good",
+    },
+)
+def list_(c, env=None, all=False, trash=False, json=False):
     """List an environment's backups, here and on its host. Example: inv backup.list"""
     with run(c, env=env, json=json) as r:
         listing = _finder(r).listing(None if all else r.environment.name)
+        if trash:
+            from pgtasks.backup.prune.trashlist import TrashList
+
+            r.finish(
+                TrashList(listing.parts, r.environment.name, r.target.backup.trash),
+                check=listing.check,
+            )
+            return
         r.finish(listing, check=listing.check)
 
 
@@ -225,10 +240,12 @@ def prune(c, on_host=False, env=None, confirm=None, yes=False, json=False, dry=F
     """
     with run(c, env=env, json=json, dry=dry, journaled=True) as r:
         from pgtasks.backup.prune.perform import prune
+        from pgtasks.backup.prune.plan import refuse_without_rules
 
+        refuse_without_rules(r.target)
         question = r.discarding(confirm=confirm, yes=yes)
         store = _finder(r).store(on_host=on_host)
-        done = prune(store, r.target, question.agreed, dry=r.dry)
+        done = prune(store, r.target, lambda p: question.agreed(p, p.warning), dry=r.dry)
         try:
             r.finish(done, check=done.check)
         finally:
@@ -257,14 +274,14 @@ def release(c, id, on_host=False, env=None, json=False):
 def acknowledge(c, id, on_host=False, env=None, json=False):
     """Acknowledge a loss that stops backup.prune."""
     with run(c, env=env, json=json, journaled=True) as r:
-        from pgtasks.backup.prune import hands
+        from pgtasks.backup.prune import seen
 
-        r.finish(hands.acknowledge(_one(r, id, on_host)))
+        r.finish(seen.acknowledge(_one(r, id, on_host), r.target))
 
 
 @task(
     help={
-        "id": "an ID, or the beginning of one",
+        "id": "an ID, the beginning of one, or latest: the one dropped last",
         "on_host": "the trash on the database host, not that of this machine",
     }
 )

@@ -9,6 +9,7 @@ from typing import Any
 
 from pgtasks import report
 from pgtasks.backup import standing
+from pgtasks.backup.prune import loss
 from pgtasks.backup.standing import Standing
 from pgtasks.backup.store import remote
 from pgtasks.backup.store.base import Backup, Contents
@@ -80,6 +81,8 @@ class Audited:
         if self.standing.failed:
             why = f"{self.standing.failed}: {self.standing.failure}"
             yield f"{self.environment}: the last drill failed, {why}"
+        if lossy := self.standing.lossy:
+            yield f"{self.environment}: {loss.warning(lossy)}"
 
     def as_json(self) -> dict[str, Any]:
         """Return plain data."""

@@ -13,7 +13,7 @@ from pgtasks import report
 from pgtasks.backup.dump.job import PLAIN, DumpOptions, Job, prepared
 from pgtasks.backup.dump.write import reconciled, write
 from pgtasks.backup.format import names
-from pgtasks.backup.prune import loss
+from pgtasks.backup.prune import facts, loss
 from pgtasks.backup.store.base import Backup, Draft, Store
 from pgtasks.errors import Failed, Unreachable
 from pgtasks.host import tools
@@ -25,6 +25,7 @@ from pgtasks.server.dump import attempt, layout, pack, pg_dump, standby
 from pgtasks.server.dump.attempt import Attempt, Dumped
 from pgtasks.server.dump.watch import Retry
 from pgtasks.server.reach import Reached
+from pgtasks.settings.target import Target
 
 __all__ = ["DumpOptions", "create", "plan"]
 
@@ -74,6 +75,7 @@ def create(
     for note in _notes(job):
         console.say(note)
     before = None if options.partial or options.taken else loss.previous(store, target)
+    lossy = facts.stopping(() if options.taken else _own(store, target))
     with (
         store.draft(target.environment, target.database) as draft,
         host.passfile(target, also=(target.maintenance,)) as passfile,
@@ -95,8 +97,14 @@ def create(
         made = draft.finish()
         boundary("backup.renamed")
     if lost:
-        console.say(f"warning: {loss.warning(made.id, lost)}")
+        console.say(f"warning: {loss.warning(made)}")
+    elif lossy:
+        console.say(f"warning: {loss.warning(lossy[0])}")
     return made
+
+
+def _own(store: Store, target: Target) -> list[Backup]:
+    return store.list().of(target.environment, target.database)
 
 
 def _notes(job: Job) -> Iterator[str]:

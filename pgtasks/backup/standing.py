@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pgtasks import report
+from pgtasks.backup.prune import facts
 from pgtasks.backup.store.base import Backup, newest_first
 from pgtasks.backup.views import age
 
@@ -16,7 +17,8 @@ class Standing:
     """The newest complete backup of a database, and the newest of those that are proven.
 
     `recovery` is the number of seconds that the restore of the last successful drill took. `failed`
-    is the time of the last drill if it failed, `failure` says why.
+    is the time of the last drill if it failed, `failure` says why. `lossy` is the oldest one with a
+    loss that nobody has acknowledged.
     """
 
     last: Backup | None = None
@@ -24,6 +26,7 @@ class Standing:
     recovery: float | None = None
     failed: str | None = None
     failure: str = ""
+    lossy: Backup | None = None
 
     def line(self) -> str:
         """Return `last backup 3 h old, last proven one 2 d, a restore takes 6 min 10 s`."""
@@ -38,6 +41,8 @@ class Standing:
             words.append(f"a restore takes {report.duration(self.recovery)}")
         if self.failed:
             words.append(f"the last drill failed ({self.failed})")
+        if self.lossy:
+            words.append(f"{self.lossy.id} has a loss that nobody has acknowledged")
         return ", ".join(words)
 
     def as_json(self) -> dict[str, Any]:
@@ -48,6 +53,7 @@ class Standing:
             "recovery_seconds": self.recovery,
             "failed": self.failed,
             "failure": self.failure,
+            "lossy": self.lossy.id if self.lossy else None,
         }
 
 
@@ -69,6 +75,7 @@ def of(backups: Iterable[Backup]) -> Standing:
         recovery=drilled.checks.recovery if drilled else None,
         failed=failed.checks.failed if failed and has_failed else None,
         failure=failed.checks.failure if failed and has_failed else "",
+        lossy=next(iter(facts.stopping(known)), None),
     )
 
 

@@ -27,24 +27,29 @@ class Question:
         """Whether there is something to ask."""
         return self.decision is not Decision.GO
 
-    def ask(self) -> None:
-        """Ask on the terminal, raising Refused without the right answer."""
+    def ask(self, warning: str = "") -> None:
+        """Ask on the terminal, raising Refused without the right answer.
+
+        `warning` says more than the one of the access.
+        """
         database = self.evidence.database
         if self.decision is Decision.TYPE_NAME:
             self.console.say(guard.protection(self.evidence))
             typed = self.console.ask("type the database's name to go on: ")
             if typed != database:
                 raise Refused(f"{typed!r} is not {database!r}, nothing was done")
-        elif self.is_open and not self.console.confirm(f"{self.evidence.access.warning}, go on?"):
+            return
+        known = warning or self.evidence.access.warning
+        if self.is_open and not self.console.confirm(f"{known}, go on?"):
             raise Refused("not confirmed, nothing was done")
 
-    def agreed(self, plan: Reported) -> bool:
+    def agreed(self, plan: Reported, warning: str = "") -> bool:
         """Show a plan and ask, if there is something to ask; return whether it was shown."""
         if not self.is_open:
             return False
         for line in plan.lines():
             self.console.say(line)
-        self.ask()
+        self.ask(warning)
         return True
 
 

@@ -43,7 +43,11 @@ def examine(
         logins=tuple(loader.left(conn, target.database)),
         running=lock.held(conn, target.database),
         asides=tuple(aside.find(conn, target)),
-        backups=(*leftovers.broken(target, backups), *leftovers.interrupted(reached, backups)),
+        backups=(
+            *leftovers.broken(target, backups),
+            *leftovers.lossy(target, backups),
+            *leftovers.interrupted(reached, backups),
+        ),
         tools=tuple(_tools(reached, server.major)),
         steps=steps,
     )

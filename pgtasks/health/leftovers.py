@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from pgtasks import report
+from pgtasks.backup.prune import facts, loss
 from pgtasks.backup.store import remote
 from pgtasks.backup.store.local import LocalStore
 from pgtasks.database import kept
@@ -74,6 +75,13 @@ def broken(target: Target, backups: Path) -> Iterator[Finding]:
         if when := backup.checks.damaged:
             text = f"{backup.id} was damaged at {when}: {backup.checks.damage}"
             yield Finding("backup", "fault" if backup.id == newest else "note", text)
+
+
+def lossy(target: Target, backups: Path) -> Iterator[Finding]:
+    """Yield the oldest backup on this machine with a loss that nobody has acknowledged."""
+    own = LocalStore(backups).list().of(target.environment, target.database)
+    for backup in facts.stopping(own)[:1]:
+        yield Finding("backup", "note", loss.warning(backup))
 
 
 def interrupted(reached: Reached, backups: Path) -> Iterator[Finding]:

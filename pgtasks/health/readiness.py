@@ -73,7 +73,7 @@ class Readiness:
     logins: tuple[str, ...]  # that killed restores left
     running: str  # holder of the target's lock, if any
     asides: tuple[Aside, ...]
-    backups: tuple[Finding, ...]  # damaged and interrupted ones
+    backups: tuple[Finding, ...]  # damaged, lossy and interrupted ones
     tools: tuple[Finding, ...]
     steps: tuple[ConnectionStep, ...] = ()  # of the connection, where they were asked for
     project: tuple[Finding, ...] = ()  # the files of the project, with --all

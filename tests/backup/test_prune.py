@@ -111,7 +111,7 @@ class TestPlan:
     def test_without_rules_it_refuses_and_says_how(self, site: Path, inv: Inv, keep: str) -> None:
         made = backups(site, 3)
         ruled(site, keep)
-        done = inv("backup.prune", "--yes", cwd=site)
+        done = inv("backup.prune", cwd=site)  # without rules there is nothing to confirm
         assert done.returncode == 2
         assert "environment 'dev' has no rules for its backups, nothing was dropped" in done.stderr
         assert "backup: {keep: {last: 7" in done.stderr
@@ -225,7 +225,8 @@ class TestQuestion:
     @pytest.mark.parametrize(("typed", "code"), [("n\n", 2), ("y\n", 0)])
     def test_the_plan_comes_before_the_question(self, site: Path, typed: str, code: int) -> None:
         made = backups(site, 3)
-        asked = [(r"goes +no rule(.|\n)*this drops backups, go on\?", typed)]
+        words = r"this drops 1 backup \(3 B\), stays in the trash for 7d, go on\?"
+        asked = [(rf"goes +no rule(.|\n)*{words}", typed)]
         done = answer([INV, "backup.prune"], asked, cwd=site, columns=120)
         assert done.code == code, done.screen
         assert ids(site) == set(made if code else made[:2])
@@ -262,13 +263,38 @@ class TestTrash:
         whole = (site / HOME / made[2] / "manifest.json").read_bytes()
         inv("backup.prune", "--yes", cwd=site)
         assert listed(inv, site) == set(made[:2])
-        assert "in the trash: 2 backups, inv backup.untrash" in inv("backup.list", cwd=site).stdout
-        assert inv("backup.show", made[2], cwd=site).returncode == 2
+        assert (
+            "in the trash: 2 backups, see inv backup.list --trash"
+            in inv("backup.list", cwd=site).stdout
+        )
+        for task in (["backup.show", made[2]], ["backup.verify", "--backup", made[2][:15]]):
+            way = f"backup {made[2]} is in the trash: inv backup.untrash {made[2]} brings it back"
+            shown = inv(*task, cwd=site)
+            assert (shown.returncode, way in shown.stderr) == (2, True), shown.stderr
         done = inv("backup.untrash", made[2][:15], cwd=site)
         assert done.returncode == 0, done.stderr
         assert (site / HOME / made[2] / "manifest.json").read_bytes() == whole
         assert listed(inv, site) == set(made[:3])
         assert trash(site) == {made[3]}
+
+    def test_is_listed(self, site: Path, inv: Inv) -> None:
+        made = backups(site, 4)
+        assert "the trash is empty" in inv("backup.list", "--trash", cwd=site).stdout
+        inv("backup.prune", "--yes", cwd=site)
+        shown = inv("backup.list", "--trash", cwd=site).stdout
+        for id in made[2:]:
+            line = rf"^{id} +dev/shop +here +\d+ m?s ago +in [67] d, with inv backup.prune$"
+            assert re.search(line, shown, re.MULTILINE), shown
+        document = json.loads(inv("backup.list", "--trash", "--json", cwd=site).stdout)
+        assert [each["backup"] for each in document["trash"]] == made[2:]
+        assert inv("backup.untrash", "latest", cwd=site).returncode == 0
+        assert trash(site) == {made[3]}
+
+    def test_one_backup_stays_in_it(self, site: Path, inv: Inv) -> None:
+        made = backups(site, 3)
+        done = inv("backup.prune", "--yes", cwd=site).stdout
+        back = f"inv backup.untrash {made[2]} brings it back"
+        assert f"it stays in the trash for 7d: {back}" in done
 
     def test_no_way_back_to_a_place_that_is_taken(self, site: Path, inv: Inv) -> None:
         made = backups(site, 3)
@@ -367,6 +393,13 @@ class TestByHand:
         inv("backup.prune", "--yes", cwd=site)
         assert ids(site) == set(made[:2])
 
+    def test_another_reason_names_the_one_before(self, site: Path, inv: Inv) -> None:
+        [made] = backups(site, 1)
+        assert "before" not in inv("backup.keep", made, "--why", "audit", cwd=site).stdout
+        assert "before" not in inv("backup.keep", made, "--why", "audit", cwd=site).stdout
+        done = inv("backup.keep", made, "--why", "court", cwd=site)
+        assert "the reason before was 'audit' (" in done.stdout
+
     @pytest.mark.parametrize("why", ["", "  ", "x" * 1001])
     def test_a_reason_is_required(self, site: Path, inv: Inv, why: str) -> None:
         made = backups(site, 1)
@@ -444,7 +477,32 @@ class TestLoss:
         assert "lost 81 %" in inv("backup.list").stdout
         said = json.loads(inv("backup.show", "latest", "--json").stdout)
         assert said["loss"].startswith("81 % of its rows")
+        lossy = said["id"]
+        again = inv("db.backup").stderr
+        assert f"warning: backup {lossy} has lost 81 % of its rows" in again
+        assert f"{lossy} has a loss that nobody has acknowledged" in inv("backup.list").stdout
+        assert f"until inv backup.acknowledge {lossy}" in inv("backup.report").stdout
+        assert f"backup {lossy} has lost 81 %" in inv("db.check").stdout
+        refused = inv("backup.acknowledge", "latest")
+        assert f"{lossy} has: inv backup.acknowledge {lossy}" in refused.stderr
+        assert inv("backup.acknowledge", lossy).returncode == 0
         assert "warning" not in inv("db.backup").stderr
+        assert "acknowledge" not in inv("backup.list").stdout + inv("db.check").stdout
+
+    def test_acknowledged_it_names_what_goes_next(self, site: Path, inv: Inv) -> None:
+        made = backups(site, 5)
+        Retention(loss="70 % of its rows (10 to 3) since x").write(site / HOME / made[1])
+        done = inv("backup.acknowledge", made[1], cwd=site)
+        assert done.returncode == 0, done.stderr
+        assert f"the next backup.prune drops 3 backups: {', '.join(made[2:])}" in done.stdout
+        keeps = f"inv backup.keep {made[2]} --why '...'"
+        goes = f"{made[2]} is the last whole one before the loss, and goes then: {keeps} keeps it"
+        assert goes in done.stdout
+        dry = inv("backup.prune", "--dry", cwd=site).stdout
+        assert f"{made[2]} goes, the last whole one before the loss of {made[1]}: {keeps}" in dry
+        assert inv("backup.keep", made[2], "--why", "before the loss", cwd=site).returncode == 0
+        dry = inv("backup.prune", "--dry", cwd=site).stdout
+        assert "before the loss of" not in dry
 
 
 class TestKilled:

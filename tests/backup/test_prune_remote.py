@@ -20,7 +20,7 @@ from waiting import until
 
 from pgtasks.backup.format import manifest
 from pgtasks.backup.format.retention import Retention
-from pgtasks.backup.prune import hands
+from pgtasks.backup.prune import hands, seen
 from pgtasks.backup.prune.perform import prune
 from pgtasks.backup.prune.plan import Pruned
 from pgtasks.backup.store import transfer
@@ -253,7 +253,7 @@ class TestKept:
         assert made.retention.stops
         with pytest.raises(Refused, match=r"% of its rows \(1,000,000 to "):
             pruned(far, target)
-        hands.acknowledge(far.find(target.environment, target.database))
+        seen.acknowledge(far.find(target.environment, target.database), target)
         assert not pruned(far, target).dropped
         assert verify(far.find(target.environment, target.database), far.host).structure == "read"
 

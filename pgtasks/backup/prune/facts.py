@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from pgtasks.backup.prune.rules import Fact
-from pgtasks.backup.store.base import Backup, Contents, Store
+from pgtasks.backup.store.base import Backup, Contents, Store, newest_first
 from pgtasks.errors import NotProven
 
 
@@ -15,7 +15,7 @@ from pgtasks.errors import NotProven
 class Known:
     """The backups of one database that lie where they belong, and a line for each other one.
 
-    `stopping` are those with a loss that nobody has acknowledged.
+    `stopping` are those with a loss that nobody has acknowledged, the oldest first.
     """
 
     backups: Sequence[Backup]
@@ -41,8 +41,7 @@ def of(store: Store, contents: Contents, environment: str, database: str) -> Kno
     for broken in contents.broken_of(environment, database):
         alone.append(f"left {broken.place!r} alone, it cannot be read: {broken.error.message}")
     facts = [_fact(backup, contents.links) for backup in backups]
-    stopping = [each for each in backups if _stops(each)]
-    return Known(backups, facts, alone, stopping)
+    return Known(backups, facts, alone, stopping(backups))
 
 
 def _lies_in(backup: Backup, home: str) -> bool:
@@ -55,11 +54,18 @@ def _lies_in(backup: Backup, home: str) -> bool:
     return id == backup.id and f"/{above}/".endswith(f"/{home.removeprefix('~/')}")
 
 
-def _stops(backup: Backup) -> bool:
+def stopping(backups: Iterable[Backup]) -> list[Backup]:
+    """Return those with a loss that nobody has acknowledged, the oldest first."""
+    lossy = [each for each in backups if lost(each) and each.retention.stops]
+    return newest_first(lossy)[::-1]
+
+
+def lost(backup: Backup) -> str:
+    """Return what a backup has lost, empty if nothing is known of a loss."""
     try:
-        return backup.retention.stops
+        return backup.retention.loss
     except NotProven:
-        return False
+        return ""
 
 
 def taken(backup: Backup) -> datetime:

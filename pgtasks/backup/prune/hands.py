@@ -1,4 +1,4 @@
-"""Keep, release and acknowledge a backup by hand, and bring one back from the trash."""
+"""Keep and release a backup by hand, and bring one back from the trash."""
 
 from __future__ import annotations
 
@@ -93,10 +93,16 @@ def keep(backup: Backup, why: str | None) -> Handled:
             if not why
             else f"--why has {len(why):,} characters, at most {LONGEST:,} are kept"
         )
-    by = account.who()[:LONGEST]
-    _change(backup, lambda said: replace(said, kept=journal.now(), why=why, kept_by=by))
-    release_task = typed.task("backup.release", backup.id)
-    return Handled(backup, "kept", f"backup.prune never drops it, until {release_task}")
+    by, replaced = account.who()[:LONGEST], []
+
+    def kept(said: Retention) -> Retention:
+        replaced.extend([f"{said.why!r} ({said.kept_by})"] if said.kept and said.why != why else [])
+        return replace(said, kept=journal.now(), why=why, kept_by=by)
+
+    change_retention(backup, kept)
+    release_task = typed.task("backup.release", backup.id, *on_host(backup.store.name))
+    before = f"; the reason before was {replaced[0]}" if replaced else ""
+    return Handled(backup, "kept", f"backup.prune never drops it, until {release_task}{before}")
 
 
 def release(backup: Backup) -> Handled:
@@ -107,27 +113,11 @@ def release(backup: Backup) -> Handled:
             raise Refused(f"backup {backup.id} is not kept, nothing was done")
         return replace(said, kept=None, why="", kept_by="")
 
-    _change(backup, released)
+    change_retention(backup, released)
     return Handled(backup, "released", "the rules decide again whether it stays")
 
 
-def acknowledge(backup: Backup) -> Handled:
-    """Acknowledge what a backup has lost, so that backup.prune may go on."""
-
-    def acknowledged(said: Retention) -> Retention:
-        if not said.loss:
-            raise Refused(f"backup {backup.id} has lost nothing that stops backup.prune")
-        if said.acknowledged:
-            who = f"{said.acknowledged} by {said.acknowledged_by}"
-            raise Refused(f"the loss of backup {backup.id} was acknowledged already, {who}")
-        by = account.who()[:LONGEST]
-        return replace(said, acknowledged=journal.now(), acknowledged_by=by)
-
-    _change(backup, acknowledged)
-    return Handled(backup, "acknowledged", f"it has lost {backup.retention.loss}")
-
-
-def _change(backup: Backup, change: Callable[[Retention], Retention]) -> None:
+def change_retention(backup: Backup, change: Callable[[Retention], Retention]) -> None:
     """Change what is said about a backup, under the lock of its database."""
     store, made = backup.store, backup.manifest
     with store.retaining(made.environment, made.database):
@@ -181,9 +171,10 @@ class BroughtBack:
 
 
 def untrash(store: Store, environment: str, database: str, id: str) -> BroughtBack:
-    """Bring a backup back from the trash, by its ID or the beginning of it.
+    """Bring a backup back from the trash, by its ID, the beginning of it, or latest.
 
-    Raises Refused if it is not there, if several fit, or if its place is taken.
+    The latest is the one that was dropped last, of several the newest. Raises Refused if it is not
+    there, if several fit, or if its place is taken.
     """
     with store.retaining(environment, database):
         dropped = store.list().trash_of(environment, database)
@@ -196,21 +187,34 @@ def untrash(store: Store, environment: str, database: str, id: str) -> BroughtBa
 
 
 def _chosen(dropped: Sequence[Trashed], id: str, store: Store) -> Trashed:
-    fitting = [each for each in dropped if id and each.id.startswith(id)]
+    if id == "latest":
+        fitting = list(dropped[:1])
+    else:
+        fitting = [each for each in dropped if id and each.id.startswith(id)]
     ids = list(dict.fromkeys(each.id for each in fitting))
     if len(ids) == 1:
         return fitting[0]  # the one that was dropped last
     where = "" if store.name == "here" else f" on {store.name}"
     if ids:
-        raise Refused(f"{id!r} is the beginning of {len(ids)} IDs in the trash: {_listed(ids)}")
-    known = _listed(list(dict.fromkeys(each.id for each in dropped)))
+        raise Refused(f"{id!r} is the beginning of {len(ids)} IDs in the trash: {listed(ids)}")
+    known = listed(list(dict.fromkeys(each.id for each in dropped)))
     there = f"there is {known}" if known else "it is empty"
     raise Refused(f"no backup {id!r} in the trash of this database{where}, {there}")
 
 
-def _listed(ids: Sequence[str]) -> str:
+def listed(ids: Sequence[str]) -> str:
     more = f" and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else ""
     return ", ".join(ids[:_SHOWN]) + more
+
+
+def keeps(backup: Backup) -> str:
+    """Return the command that keeps a backup, in its store."""
+    return typed.task("backup.keep", backup.id, "--why '...'", *on_host(backup.store.name))
+
+
+def on_host(store: str) -> tuple[str, ...]:
+    """Return the flag with which a task works in the store of a name."""
+    return () if store == "here" else ("--on-host",)
 
 
 def trash_line(trashed: Sequence[Trashed]) -> str:
@@ -218,5 +222,5 @@ def trash_line(trashed: Sequence[Trashed]) -> str:
     whole = [each.id for each in trashed if not each.removing]
     if not whole:
         return ""
-    back = typed.task("backup.untrash", whole[0])
-    return f"in the trash: {report.plural(len(whole), 'backup')}, {back} brings one back"
+    shows = typed.task("backup.list", "--trash")
+    return f"in the trash: {report.plural(len(whole), 'backup')}, see {shows}"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pgtasks import report
 from pgtasks.backup.format.manifest import Manifest
-from pgtasks.backup.store.base import Store
+from pgtasks.backup.prune import hands
+from pgtasks.backup.store.base import Backup, Store
 from pgtasks.report import typed
 from pgtasks.settings.target import Target
 
@@ -13,10 +14,14 @@ def previous(store: Store, target: Target) -> Manifest | None:
     """Return the manifest of the newest whole backup of a target, None if there is none."""
     for backup in store.newest(target.environment, target.database):
         named = (backup.manifest.environment, backup.manifest.database)
-        whole = backup.manifest.complete and not backup.checks.damaged
-        if whole and named == (target.environment, target.database):
+        if counts(backup) and named == (target.environment, target.database):
             return backup.manifest
     return None
+
+
+def counts(backup: Backup) -> bool:
+    """Return whether a backup is whole, so that another one is compared with it."""
+    return backup.manifest.complete and not backup.checks.damaged
 
 
 def between(before: Manifest, made: Manifest, share: float) -> str:
@@ -37,12 +42,13 @@ def between(before: Manifest, made: Manifest, share: float) -> str:
     return f"{' and '.join(losses)} since {before.id}" if losses else ""
 
 
-def warning(id: str, lost: str) -> str:
+def warning(backup: Backup) -> str:
     """Return what to say about a backup with a loss, with the way out."""
-    way = typed.task("backup.acknowledge", id)
+    made = backup.manifest
+    way = typed.task("backup.acknowledge", made.id, *hands.on_host(backup.store.name))
     return (
-        f"backup {id} has lost {lost}: look at it, backup.prune drops nothing of this database "
-        f"until {way}"
+        f"backup {made.id} has lost {backup.retention.loss}: look at it, "
+        f"backup.prune drops nothing of this database until {way}"
     )
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 from pgtasks import report
-from pgtasks.backup.prune import facts, loss, rules
+from pgtasks.backup.prune import facts, hands, loss, rules
 from pgtasks.backup.prune.facts import Known
 from pgtasks.backup.prune.rules import Verdict
 from pgtasks.backup.store.base import Backup, Store
@@ -61,7 +62,8 @@ class PrunePlan:
         headings = ("backup", "age", "size", "proven", "", "rule")
         rows = [self._row(each) for each in self.verdicts]
         gives = ("size", "proven", "age")
-        return report.table(headings, rows, whole=("backup", ""), gives=gives).splitlines()
+        whole = ("backup", "")
+        return report.table(headings, rows, whole=whole, gives=gives, runs_on=True).splitlines()
 
     def _row(self, verdict: Verdict) -> tuple[str, ...]:
         backup = self.backups[verdict.fact.id]
@@ -81,7 +83,33 @@ class PrunePlan:
             number = report.plural(len(self.leaving), "backup")
             verb = "leaves" if len(self.leaving) == 1 else "leave"
             lines.append(f"{number} {verb} the trash for good, after {self.trash}")
+        for before, lossy in self.last_before_losses():
+            lines.append(
+                f"{before.id} goes, the last whole one before the loss of {lossy.id}: "
+                f"{hands.keeps(before)} keeps it"
+            )
         return [*lines, *([f"stopped: {self.stopped}"] if self.stopped else [])]
+
+    def last_before_losses(self) -> Iterator[tuple[Backup, Backup]]:
+        """Yield each backup that goes although the next one has a loss, and that one."""
+        whole = [each for each in self.verdicts if not each.fact.aside]
+        for lossy, before in pairwise(whole):
+            later = self.backups[lossy.fact.id]
+            if facts.lost(later) and not before.stays:
+                yield self.backups[before.fact.id], later
+
+    @property
+    def warning(self) -> str:
+        """Return what a person should know before a yes: how much goes, and for how long."""
+        words = []
+        if dropped := self.dropped:
+            number = report.plural(len(dropped), "backup")
+            stay = "stays" if len(dropped) == 1 else "stay"
+            words.append(f"drops {number} ({_size(dropped)}), {stay} in the trash for {self.trash}")
+        if self.leaving:
+            number = report.plural(len(self.leaving), "backup")
+            words.append(f"removes {number} from the trash for good")
+        return f"this {'; '.join(words)}"
 
     def as_json(self) -> dict[str, Any]:
         """Return plain data."""
@@ -111,7 +139,7 @@ def plan(store: Store, target: Target, now: datetime) -> PrunePlan:
 
     Raises Refused if there are no rules, or if nothing whole would stay.
     """
-    _refuse_without_rules(target)
+    refuse_without_rules(target)
     settings, contents = target.backup, store.list()
     known = facts.of(store, contents, target.environment, target.database)
     verdicts = _decided(store, known, settings.keep, now)
@@ -155,7 +183,8 @@ def _decided(store: Store, known: Known, keep: Keep, now: datetime) -> list[Verd
     return rules.decide(sound, keep, now)
 
 
-def _refuse_without_rules(target: Target) -> None:
+def refuse_without_rules(target: Target) -> None:
+    """Raise Refused if the settings of a target say nothing on which backups stay."""
     if not target.backup.keep.is_set:
         name = target.environment
         raise Refused(
@@ -179,9 +208,13 @@ def _stopped(stopping: Sequence[Backup]) -> str:
     """Return why nothing may be dropped, and the way out; empty if nothing prevents it."""
     if not stopping:
         return ""
-    lossy = stopping[-1]  # the oldest
+    lossy = stopping[0]
     more = f"; so have {len(stopping) - 1} more" if len(stopping) > 1 else ""
-    return f"{loss.warning(lossy.id, lossy.retention.loss)}{more}"
+    return f"{loss.warning(lossy)}{more}"
+
+
+def _size(backups: Sequence[Backup]) -> str:
+    return report.size(sum(backup.manifest.size for backup in backups))
 
 
 @dataclass(frozen=True)
@@ -209,7 +242,7 @@ class Pruned:
         stays = report.plural(len(self.plan.backups) - len(done), "backup")
         if not done:
             return f"nothing {'would be' if self.dry else 'was'} dropped, {stays} of {self.plan.of}"
-        freed = report.size(sum(backup.manifest.size for backup in done))
+        freed = _size(done)
         verb = "would drop" if self.dry else "dropped"
         number = report.plural(len(done), "backup")
         verb_stays = "stays" if stays == "1 backup" else "stay"
@@ -218,8 +251,11 @@ class Pruned:
     def _trash(self) -> list[str]:
         lines = []
         if self.dropped:
-            back = typed.task("backup.untrash", self.dropped[0].id)
-            lines.append(f"they stay in the trash for {self.plan.trash}: {back} brings one back")
+            words = (self.dropped[0].id, *hands.on_host(self.plan.store.name))
+            back = typed.task("backup.untrash", *words)
+            one = len(self.dropped) == 1
+            stay, which = ("it stays", "it") if one else ("they stay", "one")
+            lines.append(f"{stay} in the trash for {self.plan.trash}: {back} brings {which} back")
         if self.removed:
             number = report.plural(len(self.removed), "backup")
             lines.append(f"removed {number} from the trash")

@@ -35,22 +35,42 @@ def holds_backup(path: Path) -> bool:
     return os.path.lexists(path / manifest.NAME)
 
 
-def select(contents: Contents, environment: str, database: str, which: str | None) -> Backup:
+def select(
+    contents: Contents,
+    environment: str,
+    database: str,
+    which: str | None,
+    *,
+    flags: Sequence[str] = (),
+) -> Backup:
     """Return the latest backup of a store, or the one of an ID or of its unique beginning.
 
     The latest is the newest complete one of this environment and database (neither --schema-only
     nor with data left out). An ID of this environment and database goes before one of another.
     Raises Refused with the known backups, UnreadableManifest if its manifest cannot be read: a
-    damaged newest backup is not skipped.
+    damaged newest backup is not skipped. `flags` are those of tasks that work in this store.
     """
     if which is None or which == "latest":
         return _latest(contents, environment, database)
     own, broken = contents.of(environment, database), contents.broken_of(environment, database)
     backup = _by_id(own, broken, which) or _by_id(contents.backups, contents.broken, which)
     if backup is None:
+        _refuse_trashed(contents, environment, database, which, flags)
         known = f"there is {_named(own)}" if own else "this database has none"
         raise Refused(f"unknown backup {which!r}, {known}")
     return backup
+
+
+def _refuse_trashed(
+    contents: Contents, environment: str, database: str, which: str, flags: Sequence[str]
+) -> None:
+    """Raise Refused for a backup that is in the trash of its database."""
+    dropped = contents.trash_of(environment, database)
+    ids = {each.id for each in dropped if not each.removing and each.id.startswith(which)}
+    if len(ids) == 1:
+        (id,) = ids
+        back = typed.task("backup.untrash", id, *flags)
+        raise Refused(f"backup {id} is in the trash: {back} brings it back")
 
 
 def _latest(contents: Contents, environment: str, database: str) -> Backup:

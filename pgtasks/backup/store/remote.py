@@ -100,7 +100,8 @@ class RemoteStore:
         try:
             if which is not None and os.sep in which:
                 return index.at(which, self)
-            return choice.select(index.contents(self), environment, database, which)
+            flags, contents = ("--on-host",), index.contents(self)
+            return choice.select(contents, environment, database, which, flags=flags)
         except Refused as exc:
             raise Refused(f"on {self.name}: {exc.message}") from None
 
