@@ -25,7 +25,7 @@ def list_(c, env=None, all=False, trash=False, json=False):
     with run(c, env=env, json=json) as r:
         listing = _finder(r).listing(None if all else r.environment.name)
         if trash:
-            from pgtasks.backup.trashlist import TrashList
+            from pgtasks.backup.dropped import TrashList
 
             r.finish(
                 TrashList(listing.parts, r.environment.name, r.target.backup.trash),

@@ -3,7 +3,7 @@
 create    a backup of a target
 find      find the backup that --backup means, here and on the database host
 listing   the output of backup.list
-trashlist the output of backup.list --trash
+dropped   the output of backup.list --trash
 drill/    restore a backup elsewhere, prove it, run assertions, drop it
 audit     the output of backup.report
 standing  how well a database is backed up
