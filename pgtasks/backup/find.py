@@ -61,7 +61,15 @@ class Finder:
             return dumps.of(dump, part=part)
         if part:
             raise Refused(f"--part {part!r} is for a dump of pg_dumpall, this is none")
-        return self.find(which, look)
+        try:
+            return self.find(which, look)
+        except Refused:
+            if which is None or choice.kind(which) in ("latest", "ask") or form.is_id(which):
+                raise
+            path = Path(which).expanduser()
+            if choice.holds_backup(path) or (self.target.ssh and not path.exists()):
+                raise
+            raise Refused(form.described(path)) from None
 
     def find(self, which: str | None, look: Look = "nearest") -> Backup:
         """Return the backup that a user names: latest (or None), ask, a path or an ID.

@@ -97,10 +97,7 @@ class Request:
         """Return the dump at the path, raising Refused if it is none."""
         found = form.look(self.path)
         if found is None:
-            raise Refused(
-                f"cannot import {str(self.path)!r}: neither the folder of a backup nor a dump of "
-                "pg_dump or SQL, plain or compressed"
-            )
+            raise Refused(form.described(self.path))
         return dumps.of(found, part=self.part)
 
 

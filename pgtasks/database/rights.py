@@ -54,6 +54,7 @@ class LoadRequest:
 
     `own` means a backup of the same database that is known to come from this project, and `doubt`
     is why it may not be; `elsewhere` one of another environment, for an unprotected target.
+    `within` are owners of objects with the owner of their schema, empty for that of the database.
     """
 
     owner: str  # owner of the result, empty for the connecting role
@@ -65,6 +66,7 @@ class LoadRequest:
     keep_owners: bool = False
     as_superuser: bool = False
     doubt: str = ""
+    within: frozenset[tuple[str, str]] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -73,8 +75,9 @@ class Rights:
 
     `mapped` means that owners and grants of the backup are left out, because of `missing`. `role`
     is the role of the sessions, empty for the connecting role. `needs` are the reasons for a
-    superuser. `absent` roles do not exist on the server, and the connecting role is not a member of
-    the `not_mine` ones: both are obstacles unless the owners are left out.
+    superuser. `absent` roles do not exist on the server, the connecting role is not a member of the
+    `not_mine` ones, and the `shut_out` ones may not create objects where theirs are: all of these
+    are obstacles unless the owners are left out.
     """
 
     user: str
@@ -86,6 +89,7 @@ class Rights:
     needs: tuple[str, ...] = ()
     absent: tuple[str, ...] = ()
     not_mine: tuple[str, ...] = ()
+    shut_out: tuple[str, ...] = ()
 
     @property
     def plain(self) -> bool:
@@ -129,19 +133,39 @@ def decide(conn: Connection, request: LoadRequest, demanding: Demanding) -> Righ
     # only at the end of the load
     plain = superuser and not request.as_superuser and owner in known and not known[owner].superuser
     others = [name for name in request.owners if plain and name != owner]
-    missing = tuple(sorted({*absent, *not_mine, *others}))
+    shut_out = () if superuser else _shut_out(conn, request.within, owner, known)
+    missing = tuple(sorted({*absent, *not_mine, *others, *shut_out}))
     mapped = request.no_owner or (request.elsewhere and bool(missing) and not request.keep_owners)
     if owner not in known and mapped and not request.no_owner:
         owner = user
         known = roles(conn, {owner, *request.owners})
     rights = Rights(user, superuser, owner, mapped, missing if mapped else ())
     if not mapped:
-        rights = replace(rights, absent=absent, not_mine=not_mine)
+        rights = replace(rights, absent=absent, not_mine=not_mine, shut_out=shut_out)
     needs = tuple(_needs(rights, request, known, demanding(not mapped)))
     # the preflight names what a role without a superuser's rights lacks
     if needs or owner not in known or (request.as_superuser and superuser):
         return replace(rights, needs=needs)
     return replace(rights, role=_role(rights, request, known))
+
+
+def _shut_out(
+    conn: Connection, within: Iterable[tuple[str, str]], owner: str, known: Mapping[str, Role]
+) -> tuple[str, ...]:
+    """Return the roles that cannot become owners: they may not create anything in the schema.
+
+    What grants them that is restored after the objects.
+    """
+    pairs = {(name, of or owner) for name, of in within} - {(owner, owner)}
+    query = "SELECT pg_has_role(%s, %s, 'USAGE') OR %s = current_user"
+    return tuple(
+        sorted(
+            name
+            for name, of in pairs
+            if name in known and known[name].mine and of in known and name != of
+            if not connection.value(conn, query, (name, of, name), into=bool)
+        )
+    )
 
 
 def _role(rights: Rights, request: LoadRequest, known: Mapping[str, Role]) -> str:

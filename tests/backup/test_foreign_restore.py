@@ -23,6 +23,10 @@ from restores import logins, sides
 from servers import Cluster
 from waiting import until
 
+from pgtasks.backup.foreign import dump as dumps
+from pgtasks.backup.foreign import form as form_of
+from pgtasks.settings.target import Target
+
 Inv = Callable[..., Any]
 
 CONTENT = r"""
@@ -389,6 +393,98 @@ def test_an_object_that_does_not_load_is_left_out(shop: Shop, inv: Inv) -> None:
     done = inv(*plain, "--leave-out", flag, "--confirm", shop.name, cwd=shop.project)
     assert done.returncode == 0, done.stderr
     assert shop.cluster.value("SELECT count(*) FROM u", shop.name) == 0
+
+
+@pytest.mark.parametrize("flags", [[], ["-Fc"]], ids=["plain", "custom"])
+def test_an_owner_that_may_not_own_is_found_before_anything_is_built(
+    flags: list[str],
+    cluster: Cluster,
+    owned: Target,
+    plain: Callable[..., str],
+    tmp_path: Path,
+    inv: Inv,
+) -> None:
+    other = plain()
+    cluster.execute(f"GRANT {other} TO {owned.user}")
+    source = cluster.create()
+    try:
+        cluster.execute(
+            f"CREATE SCHEMA own AUTHORIZATION {other}; CREATE TABLE own.t (n int);"
+            f"ALTER TABLE own.t OWNER TO {other}",
+            source,
+        )
+        fine, path = tmp_path / "fine", tmp_path / "given"
+        tool(cluster, "pg_dump", f"--file={fine}", *flags, source)
+        cluster.execute(f"CREATE TABLE u (n int); ALTER TABLE u OWNER TO {other}", source)
+        tool(cluster, "pg_dump", f"--file={path}", *flags, source)
+    finally:
+        cluster.drop(source)
+    put_stamp(owned)
+    project = make_project(tmp_path / "shop", owned.url())
+    asked = ("db.restore", "--backup", str(path))
+    strict = inv(*asked, "--keep-owners", cwd=project)
+    assert strict.returncode == 2, strict.stderr
+    assert f"role '{other}' owns objects in the backup and may not create any" in strict.stderr
+    assert "--no-owner" in strict.stderr.splitlines()[-1]
+    done = inv(*asked, cwd=project)
+    assert done.returncode == 0, done.stderr
+    assert f"all objects will belong to '{owned.user}', without grants" in done.stderr
+    kept = inv("db.restore", "--backup", str(fine), "--keep-owners", cwd=project)
+    assert kept.returncode == 0, kept.stderr
+    owner = "SELECT tableowner FROM pg_tables WHERE schemaname = 'own'"
+    assert cluster.value(owner, owned.database) == other
+
+
+NO_DUMPS: dict[str, tuple[bytes | None, str]] = {
+    "nosuch.sql": (None, "nothing is there"),
+    "empty.sql": (b"", "the file is empty"),
+    "notes.txt": (b"Dear all,\n", "neither the folder of a backup nor a dump of pg_dump or SQL"),
+    "dump.zip": (b"PK\3\4" + bytes(60), "it is a zip archive: unpack it"),
+    "empty.gz": (gzip.compress(b""), "nothing is in it, compressed by gzip"),
+    "notes.gz": (gzip.compress(b"Dear all,\n"), "nor a dump of pg_dump or SQL, compressed by gzip"),
+}
+
+
+def test_what_is_no_dump_is_said(shop: Shop, inv: Inv) -> None:
+    for name, (content, words) in NO_DUMPS.items():
+        path = shop.folder / name
+        if content is not None:
+            path.write_bytes(content)
+        for task in (["db.restore", "--backup"], ["backup.import"]):
+            done = inv(*task, str(path), cwd=shop.project)
+            assert done.returncode == 2, done.stderr
+            assert f"no backup at {str(path)!r}: " in done.stderr
+            assert words in done.stderr
+    folder = shop.dump("-Fd", name="folder")
+    shutil.make_archive(str(folder), "gztar", shop.folder, folder.name)
+    done = inv("db.restore", "--backup", f"{folder}.tar.gz", cwd=shop.project)
+    assert done.returncode == 2
+    assert "it is a tar, compressed by gzip, and none of pg_dump: unpack it" in done.stderr
+
+
+def test_the_command_that_shows_a_dump_works(shop: Shop) -> None:
+    for form in ("plain", "custom", "plain.gz", "custom.gz", "tar.xz"):
+        dump = dumps.of(form_of.look(FORMS[form](shop)))  # type: ignore[arg-type]
+        command = dump.look.replace("pg_restore", str(shop.cluster.bin / "pg_restore"))
+        shown = subprocess.run(
+            command.replace("| less", "").replace("less ", "cat "), shell=True, capture_output=True
+        )
+        assert b"CREATE TABLE" in shown.stdout, (command, shown.stderr)
+
+
+def test_parts_of_what_has_none(shop: Shop, inv: Inv) -> None:
+    place = {"PGHOST": shop.cluster.host, "PGPORT": str(shop.cluster.port), "PGUSER": "postgres"}
+    roles = shop.folder / "roles.sql"
+    command = [shop.cluster.bin / "pg_dumpall", "--globals-only", f"--file={roles}"]
+    subprocess.run(command, env={**os.environ, **place}, check=True)
+    for path, flags, words in (
+        (roles, (), "has the roles and tablespaces of a server only"),
+        (roles, ("--part", "shop"), "has the roles and tablespaces of a server only"),
+        (shop.dump(), ("--part", "shop"), "is of one database, it has no parts: leave --part out"),
+    ):
+        done = inv("db.restore", "--backup", str(path), *flags, cwd=shop.project)
+        assert done.returncode == 2, done.stderr
+        assert words in done.stderr
 
 
 @pytest.mark.parametrize("named", ["nowhere_to_be_had", "dblink"])

@@ -201,7 +201,7 @@ def test_maps_that_are_refused(
         (["--map-role", "a"], "--map-role 'a' is not A=B"),
         (["--map-role", "a=b", "--map-role", "a=c"], "gives 'a' twice: 'b' and 'c'"),
         (["--map-role", "nobody=postgres"], "'nobody': the backup has no such role"),
-        (_mapped((OWNER, "not here")), "role 'not here' does not exist here"),
+        (_mapped((OWNER, "not here")), "role 'not here' of --map-role does not exist here"),
         ([*_mapped((OWNER, others[0])), "--no-owner"], "--no-owner and --map-role exclude"),
     ):
         refused = inv("db.restore", *words)

@@ -67,9 +67,11 @@ class Dump(Backup):
     def look(self) -> str:
         """Return the command that shows its SQL."""
         path = shlex.quote(str(self.form.path))
+        unpacked = f"{self.form.packing} -dc {path}" if self.form.packing else ""
         if not self.plain:
-            return f"pg_restore -f - {path} | less"
-        return f"less {path}" if not self.form.packing else f"{self.form.packing} -dc {path} | less"
+            shown = f"{unpacked} | pg_restore -f -" if unpacked else f"pg_restore -f - {path}"
+            return f"{shown} | less"
+        return f"{unpacked} | less" if unpacked else f"less {path}"
 
     def proof(self) -> Proof | None:
         """Return None: a dump has no fingerprints."""

@@ -210,8 +210,10 @@ class _Examining:
         """Return what was found, raising Refused or NotProven if that cannot be restored."""
         self._flush()
         databases = tuple(self._sets["databases"])
-        if self._cluster and not self._part:
+        if self._cluster and not (self._part and databases):
             raise _of_cluster(shown, databases)
+        if self._part and not self._cluster and not databases:
+            raise Refused(f"{shown} is of one database, it has no parts: leave --part out")
         if self._part and self._part not in databases:
             raise Refused(f"{shown} has no part of database {self._part!r}: {_known(databases)}")
         whole = self._whole(shown)
@@ -275,6 +277,11 @@ def _is_everywhere(entry: Entry) -> bool:
 
 
 def _of_cluster(shown: str, databases: tuple[str, ...]) -> PgtasksError:
+    if not databases:
+        return Refused(
+            f"{shown} has the roles and tablespaces of a server only (pg_dumpall --globals-only): "
+            "no database is in it to restore"
+        )
     return Refused(
         f"{shown} is a dump of a whole server (pg_dumpall): --part NAME restores one database of "
         f"it, {_known(databases)}"

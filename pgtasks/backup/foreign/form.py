@@ -17,6 +17,8 @@ _LOOK = 4096  # bytes
 _SOUND = 64 << 20  # unpacked bytes of what is not recognized that are read, to find damage
 _CUSTOM, _FORMAT_AT = b"PGDMP", 10
 _TAR_TOC = b"toc.dat\0"
+_MAGIC_OF_TAR = slice(257, 262)
+_ZIP = b"PK\3\4"
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _WORDS = rb"--|/\*|\\|SET|CREATE|BEGIN|START|INSERT|COPY|SELECT|DROP|ALTER|DO|GRANT"
 _SQL = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:%s)\b|(?:\xef\xbb\xbf)?\s*(?:--|/\*|\\)" % _WORDS, re.I)
@@ -46,9 +48,12 @@ def found(which: str | None) -> Form | None:
     path = Path(which).expanduser()
     if choice.holds_backup(path) or path.name == "manifest.json":
         return None
-    if choice.kind(which) == "id" and _ID.fullmatch(which):
-        return None
-    return look(path)
+    return None if is_id(which) else look(path)
+
+
+def is_id(which: str) -> bool:
+    """Return whether a name can only be an ID, or the beginning of one."""
+    return choice.kind(which) == "id" and _ID.fullmatch(which) is not None
 
 
 def look(path: Path) -> Form | None:
@@ -77,6 +82,38 @@ def look(path: Path) -> Form | None:
     if packed:
         packing.check(path, packed, _SOUND)
     return None
+
+
+def described(path: Path) -> str:
+    """Say why a path is neither a backup nor a dump, after `look` has not recognized it."""
+    return f"no backup at {str(path)!r}: {_fault(path)}"
+
+
+def _fault(path: Path) -> str:
+    if not path.exists():
+        return "nothing is there, expected the folder of a backup, or a dump"
+    if path.is_dir():
+        return "the folder has neither the manifest.json of a backup nor the toc.dat of a dump"
+    head = _head(path.parent, path.name)
+    if not head:
+        return "it is no file" if not path.is_file() else _unread(path)
+    packed = packing.of(head)
+    inner = packing.head(path, packed, _LOOK) if packed else head
+    by = f", compressed by {packed}" if packed else ""
+    if inner[_MAGIC_OF_TAR].startswith(b"ustar"):
+        return f"it is a tar{by}, and none of pg_dump: unpack it, and name what it holds"
+    if head.startswith(_ZIP):
+        return "it is a zip archive: unpack it, and name what it holds"
+    if packed and not inner:
+        return f"nothing is in it{by}"
+    return f"it is neither the folder of a backup nor a dump of pg_dump or SQL{by}"
+
+
+def _unread(path: Path) -> str:
+    try:
+        return "it cannot be read" if path.stat().st_size else "the file is empty"
+    except OSError as exc:
+        return f"it cannot be read ({exc.strerror})"
 
 
 def _head(folder: Path, name: str) -> bytes:

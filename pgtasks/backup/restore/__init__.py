@@ -7,6 +7,7 @@ plan       the plan: what is built and replaced, what would be lost
 preflight  find obstacles by reading
 trying     find obstacles by trying, in a transaction rolled back
 build      create, load and prove the side database
+owners     the owners of a backup's objects, and what they need
 rolemap    give what is of some roles to others
 load       run pg_restore and gather statistics
 growth     end a load before it fills the disk

@@ -68,10 +68,18 @@ def roles(conn: Connection, plan: RestorePlan) -> Iterator[str]:
     if plan.no_owner and _absent(conn, plan.facts.owner):
         yield f"role {plan.facts.owner!r} does not exist here"
     for role in plan.rights.absent:
+        if role in plan.role_map.names.values():
+            yield f"role {role!r} of --map-role does not exist here: create it, or name another"
+            continue
         how = "" if isinstance(plan.backup, Dump) else " (--create-roles does)"
         yield (
             f"role {role!r} does not exist here: create it{how}, "
             "or leave owners and grants out with --no-owner"
+        )
+    for owner in plan.rights.shut_out:
+        yield (
+            f"role {owner!r} owns objects in the backup and may not create any in their schema: "
+            "leave owners and grants out with --no-owner, or connect as a superuser"
         )
     for owner in plan.rights.not_mine:
         yield (

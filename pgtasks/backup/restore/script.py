@@ -194,7 +194,7 @@ class _Loading:
         elif _PUBLIC.fullmatch(begin):
             self._sent(item.line, b"CREATE SCHEMA IF NOT EXISTS public")
         else:
-            self._sent(item.line, item.text)
+            self._sent(item.line, item.text, owners=what.owners)
 
     def _control(self, what: str) -> None:
         """Follow a block of the dump's own; ours ends before it."""
@@ -246,11 +246,11 @@ class _Loading:
             raise self._explained(item.line, exc) from None
         self._check_block(item.line)
 
-    def _sent(self, line: int, text: bytes) -> None:
+    def _sent(self, line: int, text: bytes, *, owners: bool = False) -> None:
         try:
             self._execute(text)
         except psycopg2.Error as exc:
-            raise self._explained(line, exc) from None
+            raise self._explained(line, exc, owners=owners) from None
         self._check_block(line)
 
     def _check_block(self, line: int) -> None:
@@ -271,7 +271,7 @@ class _Loading:
         self._execute(how)
         self._begin()
 
-    def _explained(self, line: int, exc: psycopg2.Error) -> PgtasksError:
+    def _explained(self, line: int, exc: psycopg2.Error, *, owners: bool = False) -> PgtasksError:
         """Return the error of a statement with its place, and the way out."""
         failure = errors.translate(exc)
         words = f"{failure.message}\n{failure.hint}"
@@ -287,6 +287,8 @@ class _Loading:
             way = f": {flag} restores all but that"
         elif re.search(_ROLE, words):
             way = ": a role is missing, see --no-owner"
+        elif owners and not self._plan.no_owner and re.search(_DENIED, words):
+            way = ": --no-owner goes without owners and grants"
         elif re.search(_DENIED, words) and rights.held:
             way = (
                 f": {rights.role!r} may not do that, --as-superuser lets the dump do all that a "

@@ -10,7 +10,7 @@ from typing import Any
 from pgtasks import report
 from pgtasks.backup.foreign.dump import Dump
 from pgtasks.backup.format.manifest import Manifest
-from pgtasks.backup.restore import preflight, rolemap, trying
+from pgtasks.backup.restore import owners, preflight, rolemap, trying
 from pgtasks.backup.restore.options import RestoreOptions
 from pgtasks.backup.restore.plan import RestorePlan, losses
 from pgtasks.backup.restore.rolemap import RoleMap
@@ -198,6 +198,7 @@ def _request(
         keep_owners=options.keep_owners,
         as_superuser=options.as_superuser,
         doubt=options.doubt,
+        within=owners.within(conn, archive) if whole and not options.role_map else frozenset(),
     )
 
 
@@ -226,8 +227,10 @@ def _refuse_map(backup: Backup, options: RestoreOptions, archive: Archive) -> No
 
 
 def _owners(backup: Backup, archive: Archive) -> set[str]:
-    named = backup.held.owners if isinstance(backup, Dump) else ()
-    return {*named, *(entry.owner for entry in archive)}
+    if not isinstance(backup, Dump):
+        return {entry.owner for entry in archive}
+    made = (entry.owner for entry in archive if entry.desc != "DATABASE")  # which is not created
+    return {*backup.held.owners, *made}
 
 
 def _facts(
