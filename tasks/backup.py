@@ -175,7 +175,7 @@ def import_(
         if r.dry:
             r.finish(imported.plan(request))
         elif imported.is_backup(given):
-            r.finish(imported.taken(finder.here.at(given), finder.here, r.console))
+            r.finish(imported.taken(request, r.console))
         else:
             r.finish(imported.imported(request, r.console))
 

@@ -7,6 +7,7 @@ what is kept is a backup like any other, with a proof of what the dump restored 
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -16,7 +17,7 @@ from typing import Any
 
 from psycopg2 import sql
 
-from pgtasks.backup import create, views
+from pgtasks.backup import create, verify, views
 from pgtasks.backup.drill import perform as drilling
 from pgtasks.backup.drill import place
 from pgtasks.backup.drill.place import Place
@@ -28,11 +29,12 @@ from pgtasks.backup.foreign.reading import readied
 from pgtasks.backup.restore.options import RestoreOptions
 from pgtasks.backup.restore.prove import Proven
 from pgtasks.backup.store import choice, transfer
-from pgtasks.backup.store.base import Backup, Store
+from pgtasks.backup.store.base import Backup, Store, newest_first
+from pgtasks.backup.store.local import LocalStore
 from pgtasks.backup.store.transfer import Transferred
 from pgtasks.database import leaving
-from pgtasks.errors import Refused, VersionMismatch
-from pgtasks.report import Console
+from pgtasks.errors import NotProven, Refused, VersionMismatch
+from pgtasks.report import Console, typed
 from pgtasks.report.boundaries import boundary
 from pgtasks.server import connection
 from pgtasks.server.lock import Lock
@@ -43,6 +45,63 @@ _OWN = ("postgres", "template0", "template1", place.DATABASE)
 
 
 @dataclass(frozen=True)
+class Rank:
+    """Where a backup stands among those of its database; `newest` is None if it is the only one."""
+
+    backup: Backup
+    newest: Backup | None  # of the others
+
+    @property
+    def first(self) -> bool:
+        """Whether it is what `latest` means now."""
+        return self.newest is None or newest_first([self.backup, self.newest])[0] == self.backup
+
+    def lines(self) -> list[str]:
+        """Return what a person reads."""
+        made, others = self.backup.manifest, self.newest
+        whose = f"the newest of {made.environment}/{made.database}"
+        if not self.first and others:
+            keep = typed.task("backup.keep", made.id)
+            way = f"backup.prune goes by its time, {keep} keeps it"
+            return [f"{whose} stays {others.id}, taken {others.manifest.snapshot_time}: {way}"]
+        before = f"before, that was {others.id}" if others else "there was none before"
+        takes = f"{typed.task('db.restore')} takes it by default"
+        return [f"it is now {whose}, {takes}; {before}"]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain data."""
+        return {"newest": self.first, "newest_other": self.newest.id if self.newest else None}
+
+
+def ranked(backup: Backup, store: Store) -> Rank:
+    """Return where a backup stands among the complete ones of its database in a store."""
+    made = backup.manifest
+    own = store.list().of(made.environment, made.database)
+    others = (each for each in own if each.id != made.id and each.manifest.complete)
+    return Rank(backup, next(others, None))
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A backup that was copied into the store, for the environment that was `asked` for."""
+
+    copied: Transferred
+    rank: Rank
+    asked: str
+
+    def lines(self) -> list[str]:
+        """Return what a person reads."""
+        made = self.copied.backup.manifest
+        elsewhere = f"it is of environment {made.environment!r}, as its manifest says, and not of "
+        other = [elsewhere + repr(self.asked)] if made.environment != self.asked else []
+        return [*self.copied.lines(), *other, *self.rank.lines()]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain data."""
+        return {**self.copied.as_json(), **self.rank.as_json()}
+
+
+@dataclass(frozen=True)
 class Imported:
     """A dump that was made a backup; `proven` is what its restore has shown."""
 
@@ -50,6 +109,7 @@ class Imported:
     origin: str
     proven: Proven
     said: Sequence[str]
+    rank: Rank
 
     def lines(self) -> list[str]:
         """Return what a person reads."""
@@ -58,13 +118,16 @@ class Imported:
             f"imported {self.origin}: {self.proven.sentence()}",
             first,
             *rest,
+            f"taken {self.backup.manifest.snapshot_time}, which is the time of the file",
+            *self.rank.lines(),
             *(f"not proven: {line}" for line in self.said),
         ]
 
     def as_json(self) -> dict[str, Any]:
         """Return plain data."""
         document = views.BackupMade(self.backup).as_json()
-        return {**document, "imported": self.origin, "not_proven": list(self.said)}
+        said = {"imported": self.origin, "not_proven": list(self.said)}
+        return {**document, **said, **self.rank.as_json()}
 
 
 @dataclass(frozen=True)
@@ -106,10 +169,36 @@ def is_backup(path: Path) -> bool:
     return choice.holds_backup(path) or path.name == "manifest.json"
 
 
-def taken(backup: Backup, store: Store, console: Console) -> Transferred:
-    """Copy a backup of any folder into the store, below its own environment and database."""
+def taken(request: Request, console: Console) -> Taken:
+    """Copy a backup of any folder into the store, below its own environment and database.
+
+    Raises NotProven if it is there already, and damaged there.
+    """
+    store = request.store
+    backup = LocalStore(request.path.parent).at(request.path)
     with console.progress("import", backup.manifest.size) as progress:
-        return transfer.copy(backup, store, progress=progress, stray=True)
+        copied = transfer.copy(backup, store, progress=progress, stray=True)
+    if copied.already:
+        _refuse_damaged(copied.backup, request, console)
+    rank = ranked(copied.backup, store)
+    return Taken(copied, rank, request.target.environment)
+
+
+def _refuse_damaged(there: Backup, request: Request, console: Console) -> None:
+    """Read the equal backup that is there already, raising NotProven if it is damaged."""
+    jobs = request.options.jobs
+    try:
+        with console.progress("verify", there.manifest.size) as progress:
+            verify.verify(there, there.host, read=False, jobs=jobs, progress=progress)
+    except VersionMismatch:  # no pg_restore here reads it: nothing more is claimed
+        return
+    except NotProven as exc:
+        again = typed.task("backup.import", shlex.quote(str(request.path)))
+        raise NotProven(
+            f"backup {there.id} is there already, and damaged: move {there.folder!r} away, then "
+            f"{again} brings it whole",
+            hint=exc.message,
+        ) from None
 
 
 def plan(request: Request) -> ImportPlan:
@@ -211,7 +300,8 @@ def _backed_up(
         f"imported from {dump.origin}, of whose making nothing is known; taken is the file's time",
         *(f"of the import not proven: {line}" for line in said),
     )
-    options = DumpOptions(note=request.note, taken=dump.manifest.snapshot_time, said=warnings)
+    note = "; ".join(filter(None, (f"imported from {dump.origin}", request.note)))
+    options = DumpOptions(note=note, taken=dump.manifest.snapshot_time, said=warnings)
     with closing(Reached(target)) as reached:
         made = create.create(reached, store=request.store, options=options, console=console)
-    return Imported(made, dump.origin, proven, said)
+    return Imported(made, dump.origin, proven, said, ranked(made, request.store))

@@ -435,6 +435,36 @@ def test_an_owner_that_may_not_own_is_found_before_anything_is_built(
     assert cluster.value(owner, owned.database) == other
 
 
+def test_roles_of_an_archive_are_given_to_others(
+    shop: Shop, plain: Callable[..., str], inv: Inv
+) -> None:
+    cluster, reader = shop.cluster, plain()
+    gone, other = f"gone{os.getpid()}", f"gone reader {os.getpid()}"
+    cluster.execute(f'CREATE ROLE {gone}; CREATE ROLE "{other}"')
+    source, path = cluster.create(), shop.folder / "given"
+    try:
+        cluster.execute(
+            f'CREATE TABLE t (n int); ALTER TABLE t OWNER TO {gone};GRANT SELECT ON t TO "{other}"',
+            source,
+        )
+        tool(cluster, "pg_dump", "-Fc", f"--file={path}", source)
+    finally:
+        cluster.drop(source)
+        cluster.execute(f'DROP ROLE {gone}, "{other}"')
+    flags = [f"{gone}={shop.owner}", f'"{other}"={reader}']
+    words = ["db.restore", "--backup", str(path)]
+    for flag in flags:
+        words += ["--map-role", flag]
+    unknown = inv(*words, "--map-role", f"nobody={reader}", cwd=shop.project)
+    assert unknown.returncode == 2
+    assert "'nobody': the backup has no such role, it has" in unknown.stderr
+    done = inv(*words, cwd=shop.project)
+    assert done.returncode == 0, done.stderr
+    acl = "SELECT tableowner, has_table_privilege(%s, 't', 'SELECT') FROM pg_tables WHERE tablename = 't'"
+    assert cluster.execute(acl, shop.name, (reader,)) == [(shop.owner, True)]
+    cluster.execute(f"DROP OWNED BY {reader}", shop.name)
+
+
 NO_DUMPS: dict[str, tuple[bytes | None, str]] = {
     "nosuch.sql": (None, "nothing is there"),
     "empty.sql": (b"", "the file is empty"),

@@ -55,7 +55,8 @@ def test_a_dump_becomes_a_backup(
     assert cluster.databases() == before  # nothing of it ran there
     made = json.loads(done.stdout)
     assert (made["environment"], made["database"]) == ("dev", database)
-    assert (made["rows"], made["note"]) == (2000, "old box")
+    assert (made["rows"], made["note"]) == (2000, "imported from dump given; old box")
+    assert (made["newest"], made["newest_other"]) == (True, None)
     assert made["snapshot_time"] == "2023-11-14T22:13:20Z"
     assert any("values of the rows" in line for line in made["not_proven"])
     assert not list(project.glob("backups/dev/*/.*"))
@@ -65,7 +66,7 @@ def test_a_dump_becomes_a_backup(
     restored = inv("db.restore", "--no-owner")
     assert restored.returncode == 0, restored.stderr
     assert "2 of 2 tables identical, 2,000 rows" in restored.stdout
-    assert "no run of this project made this backup" in restored.stderr
+    assert "backup.import made this backup of a dump that somebody else made" in restored.stderr
     assert rows(cluster, database) == 1000
     found = inv("journal.list", "--json")
     assert "backup.import" in found.stdout
@@ -98,8 +99,17 @@ def test_an_older_dump_is_not_the_newest_backup(
     fill(cluster, database)
     path = dumped(cluster, database, tmp_path / "given.sql")
     newest = Path(save(project)).name
-    assert inv("backup.import", str(path)).returncode == 0
+    done = inv("backup.import", str(path))
+    assert done.returncode == 0, done.stderr
+    assert "taken 2023-11-14T22:13:20Z, which is the time of the file" in done.stdout
+    assert f"the newest of dev/{database} stays {newest}" in done.stdout
     assert inv("backup.show", "latest").stdout.split()[1] == newest
+    os.utime(path)
+    done = inv("backup.import", str(path))
+    made = json.loads(inv("backup.list", "--json").stdout)["backups"][0]["id"]
+    assert f"it is now the newest of dev/{database}" in done.stdout
+    assert f"takes it by default; before, that was {newest}" in done.stdout
+    assert inv("backup.show", "latest").stdout.split()[1] == made != newest
 
 
 def test_a_cut_or_hostile_dump_leaves_nothing(
@@ -194,8 +204,17 @@ def test_a_backup_of_a_lost_machine_comes_home(
     assert "every byte as written" in done.stdout
     assert str(made) in done.stdout  # below its own environment
     assert json.loads((made / "checks.json").read_text()).get("proven") is None
+    assert "it is of environment 'dev', as its manifest says, and not of 'other'" in done.stdout
+    assert "there was none before" in done.stdout
     again = inv("backup.import", str(stray / "manifest.json"))
     assert "is there already" in again.stdout
+    file = made / dump.relative_to(damaged)
+    whole = file.read_bytes()
+    file.write_bytes(content)
+    again = inv("backup.import", str(stray))
+    assert again.returncode == 5, again.stdout
+    assert f"is there already, and damaged: move {str(made)!r} away" in again.stderr
+    file.write_bytes(whole)
     cluster.execute("DROP TABLE people CASCADE", database)
     assert inv("db.restore").returncode == 0
     assert rows(cluster, database) == 1000

@@ -217,12 +217,12 @@ def _roles(
 
 
 def _refuse_map(backup: Backup, options: RestoreOptions, archive: Archive) -> None:
-    if isinstance(backup, Dump):
-        raise Refused(f"--map-role is for backups, {backup.shown} is a dump of somebody else")
     saved, owners = backup.database(), set(filter(leaving.is_own, _owners(backup, archive)))
     of_policies = (role for _, own in leaving.of_roles(archive) for role in own)
     of_settings = (each.role for each in saved.settings if each.role)
-    known = {*saved.roles, saved.owner, *owners, *of_policies, *of_settings}
+    known = {*saved.roles, *owners, *of_policies}
+    if not isinstance(backup, Dump):  # else these are of the target
+        known |= {saved.owner, *of_settings}
     rolemap.refuse(options.role_map, known, owners)
 
 
