@@ -159,10 +159,22 @@ def assumed(conn: Connection, roles: Sequence[SavedRole]) -> Iterator[None]:
         try:
             _create(conn, roles, passwords=False)
         except Failed as exc:
-            raise Refused(f"--create-roles: {exc.message}") from None
+            raise Refused(f"--create-roles: {exc.message}{_way(conn, exc.message)}") from None
         yield
     finally:
         _roll_back(conn)
+
+
+def _way(conn: Connection, words: str) -> str:
+    """Return the way out for a role that may not create others."""
+    if "permission denied" not in words:
+        return ""
+    _roll_back(conn)
+    user = connection.value(conn, "SELECT quote_ident(current_user)", into=str)
+    return (
+        f": a superuser gives it the right (ALTER ROLE {user} CREATEROLE), or go without with "
+        "--map-role or --no-owner"
+    )
 
 
 def _create(conn: Connection, roles: Sequence[SavedRole], *, passwords: bool) -> None:

@@ -460,7 +460,10 @@ def test_roles_of_an_archive_are_given_to_others(
     assert "'nobody': the backup has no such role, it has" in unknown.stderr
     done = inv(*words, cwd=shop.project)
     assert done.returncode == 0, done.stderr
-    acl = "SELECT tableowner, has_table_privilege(%s, 't', 'SELECT') FROM pg_tables WHERE tablename = 't'"
+    acl = (
+        "SELECT tableowner, has_table_privilege(%s, 't', 'SELECT') FROM pg_tables"
+        " WHERE tablename = 't'"
+    )
     assert cluster.execute(acl, shop.name, (reader,)) == [(shop.owner, True)]
     cluster.execute(f"DROP OWNED BY {reader}", shop.name)
 

@@ -11,6 +11,7 @@ import pytest
 from conftest import Inv
 from projects import put_stamp
 from psycopg2 import sql
+from roles import as_role
 from servers import Cluster
 
 from pgtasks.database import roles
@@ -81,6 +82,7 @@ def test_roles_that_are_not_there(cluster: Cluster, lost: Callable[..., str], in
     refused = inv("db.restore")
     assert refused.returncode == 2
     assert f"role {READER!r} does not exist here: create it (--create-roles" in refused.stderr
+    assert f"--map-role {READER}=ROLE, or leave grants out with --no-acl" in refused.stderr
     dry = inv("db.restore", "--create-roles", "--dry")
     assert dry.returncode == 0, dry.stderr
     plan = [line.strip() for line in dry.stdout.splitlines()]
@@ -106,6 +108,18 @@ def test_roles_that_are_not_there(cluster: Cluster, lost: Callable[..., str], in
     assert _grants(cluster, database, "secret") == [(STAFF, "SELECT", True)]
     query = "SELECT pg_get_userbyid(relowner) FROM pg_class WHERE relname = 'person'"
     assert cluster.value(query, database) == OWNER
+
+
+def test_a_role_that_may_not_create_others_is_told_the_way(
+    cluster: Cluster, lost: Callable[..., str], plain: Callable[..., str], project: Path, inv: Inv
+) -> None:
+    database, user = lost(), plain("CREATEDB")
+    url = as_role(cluster, user, database)
+    refused = inv("db.restore", "--create-roles", env={"DEV_DATABASE_URL": url})
+    assert refused.returncode == 2, refused.stderr
+    last = refused.stderr.splitlines()[-1]
+    assert "permission denied to create role" in last
+    assert f"(ALTER ROLE {user} CREATEROLE), or go without with --map-role or --no-owner" in last
 
 
 def test_passwords_only_if_asked(cluster: Cluster, lost: Callable[..., str], inv: Inv) -> None:

@@ -11,6 +11,7 @@ from pgtasks.database import obstacles
 from pgtasks.database.obstacles import Change
 from pgtasks.server import connection
 from pgtasks.server.connection import Connection
+from pgtasks.server.quoting import identifier
 
 
 def check(
@@ -71,11 +72,7 @@ def roles(conn: Connection, plan: RestorePlan) -> Iterator[str]:
         if role in plan.role_map.names.values():
             yield f"role {role!r} of --map-role does not exist here: create it, or name another"
             continue
-        how = "" if isinstance(plan.backup, Dump) else " (--create-roles does)"
-        yield (
-            f"role {role!r} does not exist here: create it{how}, "
-            "or leave owners and grants out with --no-owner"
-        )
+        yield f"role {role!r} does not exist here: {_ways(plan, role)}"
     for owner in plan.rights.shut_out:
         yield (
             f"role {owner!r} owns objects in the backup and may not create any in their schema: "
@@ -86,6 +83,20 @@ def roles(conn: Connection, plan: RestorePlan) -> Iterator[str]:
             f"role {owner!r} owns objects in the backup and this role is no member of it: "
             "grant membership, or leave owners and grants out with --no-owner"
         )
+
+
+def _ways(plan: RestorePlan, role: str) -> str:
+    """Return the ways out where a role is missing."""
+    if plan.script:
+        return "create it, or leave owners and grants out with --no-owner"
+    how = "" if plan.foreign else " (--create-roles does)"
+    quoted = identifier(role)
+    name = quoted if "=" in role or '"' in role else role
+    given = shlex.quote(f"{name}=ROLE")
+    return (
+        f"create it{how}, give what it has to another with --map-role {given}, or leave grants "
+        "out with --no-acl, owners too with --no-owner"
+    )
 
 
 def _outside(plan: RestorePlan) -> Iterator[str]:
