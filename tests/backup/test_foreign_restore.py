@@ -25,6 +25,7 @@ from waiting import until
 
 from pgtasks.backup.foreign import dump as dumps
 from pgtasks.backup.foreign import form as form_of
+from pgtasks.schema.inspect.diff.change import Change
 from pgtasks.settings.target import Target
 
 Inv = Callable[..., Any]
@@ -594,6 +595,23 @@ def test_windows_lines_and_a_mark_of_byte_order(shop: Shop, inv: Inv) -> None:
     assert done.returncode == 0, done.stderr
     assert "1 table, 2 rows, as many as the dump has" in done.stdout
     assert shop.cluster.value("SELECT max(a) FROM t", shop.name) == "x"
+
+
+def test_line_ends_of_windows_in_bodies_are_said(shop: Shop, inv: Inv) -> None:
+    text = (
+        "CREATE TABLE t (\n a text);\nCREATE FUNCTION f() RETURNS int\n LANGUAGE sql\n AS $f$\n"
+        "SELECT 1\n$f$;\n"
+    )
+    mixed = text + "INSERT INTO t VALUES ('a\r\nb');\n"
+    for content, said in ((text.replace("\n", "\r\n"), True), (mixed, False)):
+        path = shop.text(content)
+        done = inv("db.restore", "--backup", str(path), cwd=shop.project)
+        assert done.returncode == 0, done.stderr
+        words = "it has line ends of Windows, also in strings and function bodies (1 statement, "
+        assert (f"{words}the first in line 3)" in done.stdout) == said
+        assert (words in done.stderr) == said  # a note of the plan
+    lines = Change("f", "", texts=("a\r\nb", "a\nb")).text_lines()  # as backup.diff shows it
+    assert lines == ["@@ -1,2 +1,2 @@", "-a\\r", "+a", " b"]
 
 
 CUTS = {

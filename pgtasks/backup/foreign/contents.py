@@ -36,6 +36,8 @@ class Examined:
     counted, `entries` the objects by the headers of pg_dump; `outside` what reaches out of the
     database, and `ignored` what no restore applies, by name with the line of the first. `whole`
     says that the dump has the end that pg_dump writes; it is None for SQL of another kind.
+    `returns` are the number of statements whose strings or bodies have the line ends of Windows
+    as the whole file has, and the line of the first.
     """
 
     bytes: int = 0
@@ -52,6 +54,7 @@ class Examined:
     databases: tuple[str, ...] = ()
     cluster: bool = False
     whole: bool | None = None
+    returns: tuple[int, int] = (0, 0)
     server: tuple[int, int] = (0, 0)
     dumper: tuple[int, int] = (0, 0)
 

@@ -104,6 +104,13 @@ class Dump(Backup):
             yield "that the file is whole: it is not of pg_dump, whose dumps have an end mark"
         elif self.plain and not self.held.whole:
             yield "that the file is whole: something was added behind the end of the dump"
+        number, first = self.held.returns
+        if self.plain and number:
+            where = f"{report.plural(number, 'statement')}, the first in line {first}"
+            yield (
+                "that the file is as it was made: it has line ends of Windows, also in strings "
+                f"and function bodies ({where})"
+            )
         if not self.counted:
             yield "the number of rows: the dump cannot be followed"
         elif others := sorted(self.held.inserted):

@@ -66,6 +66,11 @@ _AFTER_ROWS = frozenset(
     ]
 )
 _ABOUT = ("COMMENT", "ACL", "SECURITY LABEL")  # with the kind and the name of another entry as tag
+# a string, the body of a function, a quoted name
+_QUOTED = re.compile(
+    rb"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|(?P<tag>\$[A-Za-z_\x80-\xff]*\$).*?(?P=tag)", re.DOTALL
+)
+_WINDOWS = b"\r\n"
 _DEFINITION = 64 << 10  # bytes that are kept of an object's statements
 _SHOWN = 5
 
@@ -107,6 +112,7 @@ class _Examining:
         }
         self._versions = {b"from database": (0, 0), b"by pg_dump": (0, 0)}
         self._statements = self._after_end = self._headers = 0
+        self._windows, self._returns = False, (0, 0)
 
     def take(self, item: Item, *, inside: bool) -> None:
         """Note what an item says."""
@@ -165,6 +171,8 @@ class _Examining:
     def _statement(self, item: Statement) -> None:
         self._statements += 1
         self._after_end += 1
+        if _WINDOWS in item.text:
+            self._note_returns(item)
         if inserted := _INSERT.match(reach.body(item.text)):
             self._inserted.add(self._table(inserted))
             return
@@ -180,6 +188,13 @@ class _Examining:
         elif what.setting:
             self._settings.add(what.setting)
         self._look(item.text)
+
+    def _note_returns(self, item: Statement) -> None:
+        """Note line ends of Windows in strings, where a file has them everywhere."""
+        self._windows = self._windows or _WINDOWS in _QUOTED.sub(b"", item.text)
+        if self._windows and any(_WINDOWS in found[0] for found in _QUOTED.finditer(item.text)):
+            number, first = self._returns
+            self._returns = (number + 1, first or item.line)
 
     def _look(self, text: bytes) -> None:
         begin = reach.body(text)
@@ -234,6 +249,7 @@ class _Examining:
             databases=databases,
             cluster=self._cluster,
             whole=whole,
+            returns=self._returns,
             server=self._versions[b"from database"],
             dumper=self._versions[b"by pg_dump"],
         )

@@ -22,7 +22,8 @@ class Change:
 
     def text_lines(self) -> list[str]:
         """Return the lines in which the definitions differ, as `diff -u` shows them."""
-        ours, theirs = (text.strip().splitlines() for text in self.texts)
+        # a carriage return may be all that differs
+        ours, theirs = (text.strip().replace("\r", "\\r").splitlines() for text in self.texts)
         return list(unified_diff(ours, theirs, n=1, lineterm=""))[2:]
 
     def as_json(self, sides: Sequence[str]) -> dict[str, Any]:
