@@ -23,16 +23,17 @@ from pgtasks.backup.drill import place
 from pgtasks.backup.drill.place import Place
 from pgtasks.backup.dump.job import DumpOptions
 from pgtasks.backup.foreign import dump as dumps
-from pgtasks.backup.foreign import form
+from pgtasks.backup.foreign import form, reading
 from pgtasks.backup.foreign.dump import Dump
 from pgtasks.backup.foreign.reading import readied
+from pgtasks.backup.restore import preflight
 from pgtasks.backup.restore.options import RestoreOptions
 from pgtasks.backup.restore.prove import Proven
 from pgtasks.backup.store import choice, transfer
 from pgtasks.backup.store.base import Backup, Store, newest_first
 from pgtasks.backup.store.local import LocalStore
 from pgtasks.backup.store.transfer import Transferred
-from pgtasks.database import leaving
+from pgtasks.database import leaving, obstacles
 from pgtasks.errors import NotProven, Refused, VersionMismatch
 from pgtasks.report import Console, typed
 from pgtasks.report.boundaries import boundary
@@ -202,10 +203,13 @@ def _refuse_damaged(there: Backup, request: Request, console: Console) -> None:
 
 
 def plan(request: Request) -> ImportPlan:
-    """Return the plan of an import, reading only the beginning of a dump."""
+    """Return the plan of an import; raises what reading a dump in SQL raises."""
     if is_backup(request.path):
         return ImportPlan([f"check    every byte of {str(request.path)!r}", "copy     it"])
     dump, target = request.dump(), request.target
+    if dump.plain:
+        left = request.options.leave_out
+        obstacles.refuse("import", preflight.outside(reading.examined(dump), left))
     home = request.store.home(target.environment, target.database)
     with _opened(dump, request.options, dry=True) as there:
         return ImportPlan(

@@ -597,6 +597,48 @@ def test_windows_lines_and_a_mark_of_byte_order(shop: Shop, inv: Inv) -> None:
     assert shop.cluster.value("SELECT max(a) FROM t", shop.name) == "x"
 
 
+@pytest.mark.parametrize("into", [False, True])
+def test_a_dump_that_makes_its_own_database_needs_no_flags(
+    into: bool, shop: Shop, inv: Inv
+) -> None:
+    path = shop.dump("--create", "--clean", "--if-exists")
+    assert b"\\connect" in path.read_bytes()
+    databases = shop.cluster.databases()
+    planned = inv("backup.import", str(path), "--dry", cwd=shop.project)
+    assert planned.returncode == 0, planned.stderr
+    beside = f"{shop.name}_beside"
+    flags = ("--into", beside) if into else ("--leave-out", "\\connect", "--confirm", shop.name)
+    done = inv("db.restore", "--backup", str(path), *flags, cwd=shop.project)
+    assert done.returncode == 0, done.stderr
+    assert f"makes database {shop.source!r} for itself (--create): it goes into" in done.stderr
+    assert "left out" not in done.stdout
+    name = beside if into else shop.name
+    assert shop.cluster.value("SELECT count(*) FROM people", name) == 1000
+    shop.cluster.drop(beside)
+    assert {*databases} <= {*shop.cluster.databases()}  # the source, of that name, too
+
+
+def test_what_looks_like_a_dumps_own_database_and_is_none(shop: Shop, inv: Inv) -> None:
+    made = "-- PostgreSQL database dump\nCREATE DATABASE x;\n%s\\connect %s\n%s" + (
+        "\n-- PostgreSQL database dump complete\n"
+    )
+    for parts in (
+        ("CREATE TABLE t (n int);\n", "x", ""),
+        ("SELECT 1;\n", "x", ""),
+        ("", "postgres", ""),
+        ("", "x", "\\connect postgres\n"),
+        ("", "x", "DROP DATABASE postgres;\n"),
+        ("", "x", "DROP DATABASE x;\n"),
+        ("", "x", "CREATE ROLE pwned;"),
+    ):
+        path = shop.text(made % parts)
+        for task in (["db.restore", "--backup"], ["backup.import", "--dry"]):
+            done = inv(*task, str(path), cwd=shop.project)
+            assert done.returncode == 2, (parts, done.stdout)
+            assert "reaches out of the database, --leave-out" in done.stderr
+    assert shop.untouched
+
+
 def test_line_ends_of_windows_in_bodies_are_said(shop: Shop, inv: Inv) -> None:
     text = (
         "CREATE TABLE t (\n a text);\nCREATE FUNCTION f() RETURNS int\n LANGUAGE sql\n AS $f$\n"

@@ -22,6 +22,8 @@ HEADER = re.compile(
     rb" Owner: (?P<owner>[^;]*)(?:; Tablespace: .*)?"
 )
 VERSION = re.compile(rb"-- Dumped (from database|by pg_dump) version ([0-9]+)(?:\.([0-9]+))?")
+# what such a dump says of its own database: its content goes into the side database all the same
+MAKES_OWN = ("DROP DATABASE", "CREATE DATABASE", "\\connect")
 _TELL = 16 << 20  # bytes between two reports
 
 Table = tuple[str, str]
@@ -37,7 +39,8 @@ class Examined:
     database, and `ignored` what no restore applies, by name with the line of the first. `whole`
     says that the dump has the end that pg_dump writes; it is None for SQL of another kind.
     `returns` are the number of statements whose strings or bodies have the line ends of Windows
-    as the whole file has, and the line of the first.
+    as the whole file has, and the line of the first. `own` is the database that it makes and
+    connects to before anything else, as those of pg_dump --create do.
     """
 
     bytes: int = 0
@@ -55,6 +58,7 @@ class Examined:
     cluster: bool = False
     whole: bool | None = None
     returns: tuple[int, int] = (0, 0)
+    own: str = ""
     server: tuple[int, int] = (0, 0)
     dumper: tuple[int, int] = (0, 0)
 

@@ -15,6 +15,7 @@ from pgtasks.backup.foreign.contents import (
     CLUSTER_END,
     END,
     HEADER,
+    MAKES_OWN,
     VERSION,
     Examined,
     Limited,
@@ -42,6 +43,9 @@ _NAME = rb'(?:"(?:[^"]|"")*"|[A-Za-z_\x80-\xff][\w$\x80-\xff]*)'
 _COPY = re.compile(rb"COPY\s+(?:ONLY\s+)?(%s)\s*(?:\.\s*(%s))?" % (_NAME, _NAME), re.IGNORECASE)
 _TEXT = re.compile(rb"\bFROM\s+stdin\s*(?:WITH\s*)?;\s*\Z", re.IGNORECASE)
 _INSERT = re.compile(rb"INSERT\s+INTO\s+(%s)\s*(?:\.\s*(%s))?" % (_NAME, _NAME), re.IGNORECASE)
+_DATABASE = re.compile(
+    rb"(?:CREATE|DROP)\s+DATABASE\s+(?:IF\s+EXISTS\s+)?(%s)" % _NAME, re.IGNORECASE
+)
 _EXTENSION = re.compile(
     rb"CREATE\s+EXTENSION\s+(?:IF\s+NOT\s+EXISTS\s+)?(%s)" % _NAME, re.IGNORECASE
 )
@@ -102,7 +106,9 @@ class _Examining:
         self._schema = "public"
         self._begun = self._ended = 0
         self._keys: list[bytes] = []  # of \restrict
-        self._cluster = self._cluster_ended = self._connects = False
+        self._cluster = self._cluster_ended = False
+        self._making: list[tuple[str, str]] = []  # of databases: what is done, and the name
+        self._before = 0  # statements with content before the first \connect
         self._rows: dict[Table, int] = {}
         self._inserted: set[Table] = set()
         self._names: dict[str, dict[str, int]] = {"outside": {}, "ignored": {}}
@@ -152,6 +158,7 @@ class _Examining:
             self._keys = [key for key in self._keys if key not in item.arguments]
         if name == "\\connect":
             self._sets["databases"].setdefault(reach.connected(item))
+            self._making.append((name, reach.connected(item)))
         if name and inside:
             self._names["outside"].setdefault(name, item.line)
 
@@ -161,6 +168,7 @@ class _Examining:
             return
         self._statements += 1
         self._after_end += 1
+        self._before += not self._sets["databases"]
         table = self._table(_COPY.match(reach.body(item.statement)))
         if _TEXT.search(item.statement):
             self._rows[table] = self._rows.get(table, 0) + item.lines
@@ -171,6 +179,8 @@ class _Examining:
     def _statement(self, item: Statement) -> None:
         self._statements += 1
         self._after_end += 1
+        if not self._sets["databases"]:
+            self._before += _has_content(item.text)
         if _WINDOWS in item.text:
             self._note_returns(item)
         if inserted := _INSERT.match(reach.body(item.text)):
@@ -179,6 +189,8 @@ class _Examining:
         what = reach.of(item.text)
         if what.outside:
             self._names["outside"].setdefault(what.outside, item.line)
+            if found := _DATABASE.match(reach.body(item.text)):
+                self._making.append((what.outside, reach.unquoted(found[1])))
         elif what.property:
             self._names["ignored"].setdefault(what.property, item.line)
         elif what.owners:
@@ -231,7 +243,7 @@ class _Examining:
             raise Refused(f"{shown} is of one database, it has no parts: leave --part out")
         if self._part and self._part not in databases:
             raise Refused(f"{shown} has no part of database {self._part!r}: {_known(databases)}")
-        whole = self._whole(shown)
+        whole, own = self._whole(shown), self._own()
         if not self._statements:
             raise Refused(f"{shown} holds no statement, there is nothing to restore")
         return Examined(
@@ -240,7 +252,12 @@ class _Examining:
             rows={key: rows for key, rows in self._rows.items() if key not in self._inserted},
             inserted=frozenset(self._inserted),
             entries=tuple(self._entries),
-            outside=self._names["outside"],
+            outside={
+                name: line
+                for name, line in self._names["outside"].items()
+                if not (own and name in MAKES_OWN)
+            },
+            own=own,
             ignored=self._names["ignored"],
             settings=frozenset(self._settings),
             extensions=tuple(self._sets["extensions"]),
@@ -253,6 +270,17 @@ class _Examining:
             server=self._versions[b"from database"],
             dumper=self._versions[b"by pg_dump"],
         )
+
+    def _own(self) -> str:
+        """Return the database that the dump makes for itself, before it connects to it.
+
+        Its content goes there alone, so that it may as well go into the side database.
+        """
+        doing = [what for what, _ in self._making]
+        names = {name for _, name in self._making}
+        alone = self._begun == 1 and not self._cluster and not self._part and len(names) == 1
+        in_order = doing in (list(MAKES_OWN), list(MAKES_OWN[1:]))
+        return names.pop() if alone and in_order and not self._before else ""
 
     def _whole(self, shown: str) -> bool | None:
         """Return whether the dump has its end, None if it is not of pg_dump; raises NotProven."""
@@ -270,6 +298,13 @@ class _Examining:
         if self._keys and not self._part:  # of a part it stands behind the end
             raise NotProven(f"{shown} is cut: the \\unrestrict at the end of the dump is missing")
         return self._after_end == 0
+
+
+def _has_content(text: bytes) -> bool:
+    """Return whether a statement is none of those before the \\connect of pg_dump --create."""
+    what = reach.of(text)
+    concerns = what.setting or what.property or what.outside in MAKES_OWN
+    return not (concerns or _PATH.match(reach.body(text)))
 
 
 def _entry(header: re.Match[bytes], number: int) -> Entry:

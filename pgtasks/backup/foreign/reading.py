@@ -48,6 +48,12 @@ def readied(
         yield _placed(_archived(dump, target, free, console), conn, target)
 
 
+def examined(dump: Dump) -> Examined:
+    """Read a dump in SQL from end to end, raising Refused or NotProven."""
+    with packing.opened(dump.form.path, dump.form.packing) as stream:
+        return examine.examine(stream, dump.shown, part=dump.part, check=lambda read: None)
+
+
 def _examined(dump: Dump, free: int | None, console: Console) -> Dump:
     form = dump.form
     size = form.path.stat().st_size

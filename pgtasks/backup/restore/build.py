@@ -198,7 +198,7 @@ def mark(plan: RestorePlan) -> Stamp:
         plan.system,
         origin=plan.origin,
         taken="" if plan.foreign else plan.backup.manifest.snapshot_time,
-        lacks="\n".join(plan.left.names),
+        lacks="\n".join(plan.missing),
         role="new",
         run=plan.run,
     )

@@ -70,10 +70,11 @@ class RestoreOptions:
     @property
     def insists(self) -> str:
         """Return why the database's name must be typed on any target, or an empty text."""
+        brings = "restores" if self.into else "swaps in"
         if self.as_superuser:
             return "--as-superuser lets what the backup holds do all that a superuser may"
         if self.with_passwords:
             return "--with-passwords lets whoever knows the passwords in the backup log in"
         if self.leave_out:
-            return "--leave-out swaps in what lacks a part of the backup"
-        return "--accept swaps in what differs from the backup" if self.accept else ""
+            return f"--leave-out {brings} what lacks a part of the backup"
+        return f"--accept {brings} what differs from the backup" if self.accept else ""

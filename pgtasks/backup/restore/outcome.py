@@ -47,9 +47,9 @@ class Restored:
             lines += [f"not applied: {line}" for line in self.proven.omitted]
         if self.masked:
             lines += [f"masked {line}; {_REACHED}" for line in self.masked.lines]
-        lines += [
-            f"left out, and missing there until made: {missing}" for missing in plan.left.names
-        ]
+        lines += [f"left out, and missing there until made: {name}" for name in plan.missing]
+        outside = [name for name in plan.left.names if name not in plan.missing]
+        lines += [f"left out: {name}, which reaches out of the database" for name in outside]
         if plan.into:
             lines.append(_beside(plan))
         elif self.swapped.kept:

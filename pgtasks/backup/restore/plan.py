@@ -116,6 +116,12 @@ class RestorePlan:
         return [each for each in named if not self.no_acl or each.desc not in _GRANTS]
 
     @property
+    def missing(self) -> tuple[str, ...]:
+        """Return what is left out and missing in the result: what leads outside is not."""
+        outside = self.foreign.held.outside if self.foreign else {}
+        return tuple(name for name in self.left.names if name not in outside)
+
+    @property
     def result(self) -> Target:
         """Return the database that gets the content."""
         return self.target.at(self.into) if self.into else self.target

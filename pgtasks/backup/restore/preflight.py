@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
+from pgtasks.backup.foreign.contents import Examined
 from pgtasks.backup.foreign.dump import Dump
 from pgtasks.backup.restore.plan import RestorePlan
 from pgtasks.database import obstacles
@@ -32,7 +33,8 @@ def _obstacles(
     if not as_superuser:
         yield from demanded(plan)
     yield from roles(conn, plan)
-    yield from _outside(plan)
+    if isinstance(plan.backup, Dump):
+        yield from outside(plan.backup.held, plan.left.names)
     yield from _extensions(conn, plan)
     yield from obstacles.of_server(conn, _change(plan, free))
 
@@ -99,12 +101,10 @@ def _ways(plan: RestorePlan, role: str) -> str:
     )
 
 
-def _outside(plan: RestorePlan) -> Iterator[str]:
+def outside(held: Examined, left: Collection[str]) -> Iterator[str]:
     """Yield what a dump holds that reaches out of its database, with the flag that omits it."""
-    if not isinstance(plan.backup, Dump):
-        return
-    for name, line in plan.backup.held.outside.items():
-        if name not in plan.left.names:
+    for name, line in held.outside.items():
+        if name not in left:
             flag = f"--leave-out {shlex.quote(name)}"
             yield f"{name} (line {line}) reaches out of the database, {flag} restores without it"
 

@@ -173,7 +173,8 @@ class _Loading:
     def _statement(self, item: Statement) -> None:
         what = reach.of(item.text)
         if what.outside:
-            if what.outside not in self._plan.left.names:
+            own = self._dump.held.own and what.outside in contents.MAKES_OWN
+            if not own and what.outside not in self._plan.left.names:
                 raise NotProven(f"{self._dump.shown} was changed while it was restored")
         elif what.property:
             self._left[f"{what.property}, of the database itself"] = None

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from pgtasks import report
+from pgtasks.backup.foreign import contents
 from pgtasks.backup.foreign.dump import Dump
 from pgtasks.backup.format.manifest import Manifest
 from pgtasks.backup.restore import owners, preflight, rolemap, trying
@@ -147,7 +148,8 @@ def _left(
     """Return what is left out, also what reaches out of the database of a dump."""
     outside = backup.held.outside if isinstance(backup, Dump) else {}
     named = tuple(name for name in outside if name in wanted)
-    others = [name for name in wanted if name not in outside]
+    needless = contents.MAKES_OWN if isinstance(backup, Dump) and backup.held.own else ()
+    others = [name for name in wanted if name not in (*outside, *needless)]
     left = leaving.left(archive, others, unusable)
     return replace(left, names=(*named, *left.names))
 
@@ -287,7 +289,7 @@ def _notes(conn: Connection, plan: RestorePlan, free: int | None, host: Host) ->
     if free is None:
         notes.append("the free space of the server's disk cannot be known from here")
     if dump:
-        return [*notes, *_notes_of_dump(dump, conn.server_version // 10000)]
+        return [*notes, *_notes_of_dump(dump, plan, conn.server_version // 10000)]
     saved, now = plan.backup.database(), plan.facts
     manifest = plan.backup.manifest
     if manifest.environment != plan.target.environment:
@@ -308,8 +310,11 @@ def _notes(conn: Connection, plan: RestorePlan, free: int | None, host: Host) ->
     return notes
 
 
-def _notes_of_dump(dump: Dump, major: int) -> Iterator[str]:
+def _notes_of_dump(dump: Dump, plan: RestorePlan, major: int) -> Iterator[str]:
     held = dump.held
+    if held.own:
+        name = plan.result.database
+        yield f"the dump makes database {held.own!r} for itself (--create): it goes into {name!r}"
     if held.server[0] not in (0, major):
         yield f"the dump is of PostgreSQL {held.server[0]}, this is {major}"
     for name in held.ignored:
