@@ -411,10 +411,19 @@ def create(c, env=None, confirm=None, json=False, dry=False):
             r.finish(create(lock))
 
 
-@task
-def drop(c, env=None, confirm=None, yes=False, json=False, dry=False):
+@task(help={"name": "drop the database of this name instead, which db.restore --into made"})
+def drop(c, env=None, name=None, confirm=None, yes=False, json=False, dry=False):
     """Drop the database and end its sessions, without undo."""
     with run(c, env=env, json=json, dry=dry, journaled=True) as r:
+        if name is not None:
+            from pgtasks.database import away
+
+            with r.destroying(confirm=confirm, yes=yes) as permit:
+                gone = away.plan(permit.lock, name)
+                if permit.agreed(gone):
+                    gone = away.carry_out(permit.lock, name)
+                r.finish(gone)
+            return
         from dataclasses import replace
 
         from pgtasks.database.create import drop, left_to_drop

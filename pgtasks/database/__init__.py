@@ -8,6 +8,7 @@ obstacles   what stops a database from being built and put in place
 replaced    what is known of a database that is replaced
 kept        the databases that restores replaced
 aside       databases that were restored beside one, under a name of the user's
+away        drop one of those by its name
 beside      build a side database, and drop it if what follows fails
 lay         grants and settings of a side database before its load
 rights      the owner of a load's result, and the rights of the load

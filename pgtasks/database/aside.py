@@ -6,15 +6,16 @@ Their stamp names no environment, so that no task takes one of them for its targ
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pgtasks import report
 from pgtasks.errors import Refused
+from pgtasks.report import typed
 from pgtasks.server import connection, stamp
 from pgtasks.server.connection import Connection
 from pgtasks.server.identity import system_identifier
-from pgtasks.server.quoting import quoted
 from pgtasks.settings.target import Target
 
 _NAME_BYTES = 63  # NAMEDATALEN - 1
@@ -35,8 +36,9 @@ class Aside:
 
     @property
     def drop(self) -> str:
-        """Return the statement that drops it."""
-        return f"DROP DATABASE {quoted(self.name)}"
+        """Return the command that drops it."""
+        equals = "=" if self.name.startswith("-") else " "
+        return typed.task("db.drop", f"--name{equals}{shlex.quote(self.name)}")
 
 
 def refuse_name(conn: Connection, target: Target, name: str) -> None:

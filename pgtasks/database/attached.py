@@ -94,15 +94,20 @@ def keep_from_putting_away(
             )
 
 
-def keep_from_dropping(conn: Connection, database: str) -> Iterator[str]:
-    """Yield one line for each attachment for which PostgreSQL refuses to drop the database."""
+def keep_from_dropping(
+    conn: Connection, database: str, *, subscriptions: bool = True
+) -> Iterator[str]:
+    """Yield one line for each attachment for which PostgreSQL refuses to drop the database.
+
+    Without `subscriptions` they are left out, for one who drops them first.
+    """
     attachments = read(conn, database)
     if attachments.prepared:
         yield _prepared(database, attachments)
     for slot in attachments.slots:
         if slot.pid is not None:
             yield f"replication slot {slot.name!r} is read by backend {slot.pid}: end who reads it"
-    for subscription in attachments.subscriptions:
+    for subscription in attachments.subscriptions if subscriptions else ():
         yield f"subscription {subscription.name!r}: in {database!r}, {_ending(subscription)}"
 
 

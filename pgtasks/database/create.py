@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -174,19 +173,23 @@ def left_to_drop(lock: Lock) -> Dropped:
     size, sessions, template, owner = connection.rows(
         conn, _SIZE_AND_SESSIONS, (name,), into=tuple[int | None, int, bool, str]
     )[0]
-    _refuse(name, list(_obstacles(conn, name, template=template)))
+    refuse_obstacles(conn, name, template=template)
     owners = tuple(sorted({owner, *(side.owner for side in leftovers.kept)}))
     system = system_identifier(conn)
     return Dropped(name, True, size, sessions, beside, owners, system, dry=True)
 
 
-def _obstacles(conn: Connection, name: str, *, template: bool) -> Iterator[str]:
-    if template:
-        yield f"it is a template database: ALTER DATABASE {quoted(name)} IS_TEMPLATE false"
-    yield from attached.keep_from_dropping(conn, name)
+def refuse_obstacles(
+    conn: Connection, name: str, *, template: bool, subscriptions: bool = True
+) -> None:
+    """Raise Refused if PostgreSQL would refuse to drop a database.
 
-
-def _refuse(name: str, obstacles: Sequence[str]) -> None:
+    Without `subscriptions` these are no obstacle, for one who drops them first.
+    """
+    obstacles = [
+        *([_TEMPLATE.format(quoted(name))] if template else []),
+        *attached.keep_from_dropping(conn, name, subscriptions=subscriptions),
+    ]
     if len(obstacles) == 1:
         raise Refused(f"cannot drop {name!r}: {obstacles[0]}")
     if obstacles:
@@ -204,6 +207,8 @@ def drop(lock: Lock) -> Dropped:
         drop_plainly(lock.connection, lock.target.database)
     return replace(decided, dry=False)
 
+
+_TEMPLATE = "it is a template database: ALTER DATABASE {} IS_TEMPLATE false"
 
 _SIZE_AND_SESSIONS = (
     "SELECT CASE WHEN has_database_privilege(d.oid, 'CONNECT')"

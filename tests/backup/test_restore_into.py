@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from restores import fill, rows, sides
 from servers import Cluster
 
 from pgtasks.report import boundaries
+from pgtasks.server import stamp
 
 BESIDE = 'it\'s "beside" 🙂'
 
@@ -56,7 +59,7 @@ def test_a_database_beside(
     check = inv("db.check", "--json")
     findings = json.loads(check.stdout)["findings"]
     (found,) = (each for each in findings if each["subject"] == "beside")
-    assert 'DROP DATABASE "it\'s ""beside"" 🙂" drops it' in found["text"]
+    assert f"inv db.drop --name {shlex.quote(name)} drops it" in found["text"]
 
     # it can never be taken for the environment's own
     (project / "env" / "dev.yaml").write_text(f"url: {json.dumps(cluster.url(name))}\n")
@@ -66,6 +69,48 @@ def test_a_database_beside(
         assert "is stamped 'beside dev', the chosen environment is 'dev'" in refused.stderr
         assert "if it is 'dev' now, run inv env.stamp" in refused.stderr
     assert rows(cluster, name) == 1000
+
+
+def test_it_is_dropped_by_its_name_and_no_other_is(
+    cluster: Cluster, saved: str, name: str, inv: Inv, project: Path
+) -> None:
+    assert inv("db.restore", "--into", name).returncode == 0
+    there = cluster.databases()
+    for other in (saved, "postgres", "template1", "nosuch", ""):
+        refused = inv("db.drop", "--name", other, "--yes")
+        words = f"{other!r} is no database that db.restore --into made beside {saved!r}"
+        assert (refused.returncode, words in refused.stderr) == (2, True), refused.stderr
+        assert f"of those there are: {name!r}" in refused.stderr
+    asked = inv("db.drop", "--name", name)
+    assert asked.returncode == 2
+    assert "this cannot be undone and there is no terminal to ask on" in asked.stderr
+    dry = inv("db.drop", "--name", name, "--dry")
+    assert f"would drop {name!r}, " in dry.stdout
+    assert cluster.databases() == there
+
+    settings = (project / "env" / "dev.yaml").read_text()
+    (project / "env" / "dev.yaml").write_text(f"{settings}protected: true\n")
+    for words in (["--yes"], ["--confirm", name]):
+        assert inv("db.drop", "--name", name, *words).returncode == 2
+    assert cluster.databases() == there
+    done = inv("db.drop", "--name", name, "--confirm", saved)
+    assert done.returncode == 0, done.stderr
+    assert f"dropped {name!r}, " in done.stdout
+    assert {*there} - {*cluster.databases()} == {name}
+    assert rows(cluster, saved) == 10
+
+
+def test_one_of_another_environment_is_not_dropped(
+    cluster: Cluster, saved: str, name: str, inv: Inv
+) -> None:
+    assert inv("db.restore", "--into", name).returncode == 0
+    _, own = stamp.split(stamp_of(cluster, name))
+    assert own is not None
+    for change in ({"environment": "beside prod"}, {"database": "x"}, {"system": "1"}):
+        cluster.execute(stamp.comment_statement(name, "", replace(own, **change)))
+        refused = inv("db.drop", "--name", name, "--yes")
+        assert (refused.returncode, "of those there are: none" in refused.stderr) == (2, True)
+    assert name in cluster.databases()
 
 
 def test_names_that_are_refused(cluster: Cluster, saved: str, inv: Inv) -> None:

@@ -40,7 +40,8 @@ class Restored:
     def lines(self) -> list[str]:
         """Return what a person reads."""
         plan = self.plan
-        swapped = f"{self.proven.sentence()}, swapped in {report.duration(self.swapped.seconds)}"
+        did = "in place" if plan.into else "swapped"  # nothing makes room for a new database
+        swapped = f"{self.proven.sentence()}, {did} in {report.duration(self.swapped.seconds)}"
         lines = [f"restored {plan.result.database!r} from {plan.origin}: {swapped}"]
         if plan.foreign:
             lines += [f"not proven: {line}" for line in self.proven.unproven]
