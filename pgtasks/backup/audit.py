@@ -74,9 +74,9 @@ class Audited:
             self.result,
         )
 
-    def lines(self) -> Iterator[str]:
-        """Yield what the table has no room for."""
-        if self.fault is not None:
+    def lines(self, *, raised: bool = False) -> Iterator[str]:
+        """Yield what the table has no room for; `raised` if the fault is that of the task."""
+        if self.fault is not None and not raised:
             yield f"{self.environment}: not all is known: {self.fault.message}"
         if self.standing.failed:
             why = f"{self.standing.failed}: {self.standing.failure}"
@@ -107,27 +107,39 @@ class Audit:
         rows = [each.row() for each in self.audited]
         whole = ("environment", "result")
         table = report.table(_HEADINGS, rows, whole=whole, gives=("proven by", "a restore takes"))
-        return [*table.splitlines(), *(line for each in self.audited for line in each.lines())]
+        lines = table.splitlines()
+        for each in self.audited:
+            lines += each.lines(raised=each is self._raised)
+        return lines
+
+    @property
+    def _late(self) -> list[Audited]:
+        return [each for each in self.audited if not each.passes]
+
+    @property
+    def _raised(self) -> Audited | None:
+        """Return the one whose fault `check` raises."""
+        faulty = (each for each in self.audited if each.fault is not None)
+        return None if self._late else next(faulty, None)
 
     def check(self) -> None:
         """Raise NotProven if an environment has no proven backup that is as young as it should be.
 
         If only something could not be reached, the error of that is raised.
         """
-        late = [f"{each.environment} ({each.result})" for each in self.audited if not each.passes]
-        if late:
+        if late := [f"{each.environment} ({each.result})" for each in self._late]:
             number = report.plural(len(late), "environment")
             raise NotProven(
                 f"{number} without a backup proven within backup.proven_within: {', '.join(late)}",
                 details=self.as_json(),
             )
-        for each in self.audited:
-            if each.fault is not None:
-                raise type(each.fault)(
-                    f"{each.environment}: {each.fault.message}",
-                    hint=each.fault.hint,
-                    details=self.as_json(),
-                )
+        raised = self._raised
+        if raised is not None and raised.fault is not None:
+            raise type(raised.fault)(
+                f"{raised.environment}: {raised.fault.message}",
+                hint=raised.fault.hint,
+                details=self.as_json(),
+            )
 
     def as_json(self) -> dict[str, Any]:
         """Return plain data."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -13,9 +14,11 @@ from pgtasks.backup.standing import Standing
 from pgtasks.backup.store.base import Backup, Contents
 from pgtasks.backup.views import age, as_json
 from pgtasks.errors import PgtasksError
-from pgtasks.report import typed
+from pgtasks.report import terminal, typed
 
 BOTH = "both"
+_WIDE = 110  # columns of a terminal with room for two times
+_DAY = len("2026-11-29")
 
 
 @dataclass(frozen=True)
@@ -62,9 +65,10 @@ class BackupList:
                 for place in part.contents.interrupted
             ]
             if dropped := hands.trash_line(part.contents.trash):
-                lines.append(f"{dropped} ({part.name})" if len(self.parts) > 1 else dropped)
+                where = f" ({part.name})" if len(self.parts) > 1 else ""
+                lines.append(report.hanging("", f"{dropped}{where}"))
         how = self.standing()
-        return [*lines, *([how.line()] if how else [])]
+        return [*lines, *([report.hanging("", how.line())] if how else [])]
 
     def standing(self) -> Standing | None:
         """Return the standing of the chosen database, None if no backup of it is listed."""
@@ -112,8 +116,10 @@ class BackupList:
         if named:
             headings.insert(1, "of")
         rows = [self._row(each, named=named) for each in placed]
-        whole, gives = ("backup", "intact", "proven"), ("note", "revision", "tables", "rows")
-        return report.table([*headings, "note"], rows, whole=whole, gives=gives).splitlines()
+        whole, gives = ("backup", "intact", "proven"), ("revision", "tables", "rows", "note")
+        headings.append("note")
+        table = report.table(headings, rows, whole=whole, gives=gives)
+        return table.splitlines()
 
     def _row(self, placed: StoredBackup, *, named: bool) -> list[Any]:
         backup = placed.backup
@@ -127,8 +133,8 @@ class BackupList:
             made.tables,
             made.rows,
             made.revision or "-",
-            "DAMAGED" if checks.damaged else checks.intact or "-",
-            "FAILED" if checks.failed else checks.proven or "-",
+            "DAMAGED" if checks.damaged else _moment(checks.intact),
+            "FAILED" if checks.failed else _moment(checks.proven),
             _note(backup),
         ]
 
@@ -162,6 +168,13 @@ def _same(first: Backup, second: Backup) -> bool:
 
 def _when(placed: StoredBackup) -> tuple[str, str]:
     return placed.backup.manifest.snapshot_time, placed.backup.id
+
+
+def _moment(when: str | None) -> str:
+    """Return a time, of which a narrow terminal has room for the day."""
+    width = terminal.columns(sys.stdout)
+    day = width is not None and width < _WIDE
+    return (when[:_DAY] if day else when) if when else "-"
 
 
 def _of(backup: Backup) -> str:

@@ -104,7 +104,7 @@ class BackupShown:
         ]
         if checks.drilled:
             took = report.duration(checks.recovery or 0)
-            facts.append(("drilled", f"{checks.drilled}, the restore took {took}"))
+            facts.append(("drilled", f"{checks.drilled}, passed: the restore took {took}"))
         if checks.failed:
             facts.append(("failed", f"the drill of {checks.failed}: {checks.failure}"))
         if checks.damaged:
@@ -124,9 +124,12 @@ class BackupShown:
         return {**as_json(self.backup), "files": self.backup.manifest.as_json()["files"]}
 
 
+_UNPROVEN = "not restored and compared yet"
+
+
 def _proven(checks: Checks) -> str:
     if not checks.proven:
-        return "not restored and compared yet"
+        return f"no: the drill of {checks.failed} failed" if checks.failed else _UNPROVEN
     return f"{checks.proven} by {checks.proven_by}" if checks.proven_by else checks.proven
 
 

@@ -65,6 +65,9 @@ def age(seconds: float) -> str:
     return f"{int(seconds)} s"
 
 
+SPAN = "a span of time above zero in min, h, d or w, like 12h or 7d"
+
+
 def span(text: str) -> int | None:
     """Return the seconds of a span of time like 30min, 12h, 7d or 2w, None for any other text."""
     match = re.fullmatch(r"([0-9]{1,5}) ?(min|h|d|w)", text.strip())

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from pgtasks import report
 from pgtasks.errors import BadConfiguration
+from pgtasks.report.text import SPAN
 
 Block = TypeVar("Block")
 
@@ -174,7 +175,7 @@ def _number(value: Any, where: str) -> int:
 def _span(value: Any, where: str) -> str:
     if isinstance(value, str) and report.span(value):
         return value.strip()
-    raise BadConfiguration(f"{where}: {_shown(value)}, expected a span of time like 12h, 7d or 2w")
+    raise BadConfiguration(f"{where}: {_shown(value)}, expected {SPAN}")
 
 
 def _share(value: Any, where: str) -> float:

@@ -274,7 +274,12 @@ def test_findings_fail_the_drill_and_are_nobodys_record(
     listed = inv("backup.list").stdout
     assert "FAILED" in listed
     assert "none is proven, the last drill failed" in listed.splitlines()[-1]
-    assert "failed    the drill of " in inv("backup.show", "latest").stdout
+    shown = inv("backup.show", "latest").stdout
+    assert "failed    the drill of " in shown
+    assert f"proven    no: the drill of {checks.failed} failed" in shown
+    again = inv("backup.drill", "--server", "spare")  # the findings, and the error
+    assert again.stdout.count("named.sql: 7 findings") == 1
+    assert again.stderr.count("named.sql: 7 findings") == 1
     for name in ("named.sql", "typo.sql"):
         (folder / name).unlink()
     assert inv("backup.drill", "--server", "spare").returncode == 0
@@ -536,4 +541,4 @@ def test_a_drill_is_due_unless_one_passed_within_the_span(project: Path, inv: In
 def test_a_span_that_is_none_is_refused(project: Path, inv: Inv, span: str) -> None:
     done = inv("backup.drill", "--if-older", span)
     assert done.returncode == 2
-    assert "expected a span of time" in done.stderr
+    assert "expected a span of time above zero in min, h, d or w" in done.stderr

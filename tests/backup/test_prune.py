@@ -214,6 +214,24 @@ class TestPlan:
         assert "the newest proven one" in done.stdout
 
 
+class TestNarrowTerminal:
+    def test_the_reason_is_whole_and_what_matters_is_there(self, site: Path) -> None:
+        made = backups(site, 3, revision="0001", note="the great release of May")
+        Checks(intact=f"{NOW:%Y-%m-%dT%H:%M:%SZ}", proven=f"{NOW:%Y-%m-%dT%H:%M:%SZ}").write(
+            site / HOME / made[1]
+        )
+        Retention(kept="2026-01-01T00:00:00Z", why="audit " * 20, kept_by="ann").write(
+            site / HOME / made[2]
+        )
+        planned = answer([INV, "backup.prune", "--dry"], [], cwd=site, columns=80).screen
+        assert " ".join(planned.split()).count("audit") == 20
+        shown = answer([INV, "backup.list"], [], cwd=site, columns=80).screen
+        assert max(map(len, shown.splitlines())) <= 80
+        heading = next(line for line in shown.splitlines() if line.lstrip().startswith("backup "))
+        assert {"rows", "intact", "proven", "note"} <= set(heading.split())
+        assert f"{NOW:%Y-%m-%d}  {NOW:%Y-%m-%d}  the " in shown
+
+
 class TestQuestion:
     def test_without_a_terminal_it_wants_yes(self, site: Path, inv: Inv) -> None:
         made = backups(site, 3)

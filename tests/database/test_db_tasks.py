@@ -606,6 +606,7 @@ def test_ids_times_and_ways_out_are_whole_on_a_narrow_terminal(
         env = {"COLUMNS": columns}
         listed = answer([INV, "backup.list"], [], cwd=project, env=env).screen
         assert all(f"{backup}" in listed for backup in made), listed
+        assert max(map(len, listed.splitlines()[1:])) <= int(columns)
         journal = answer([INV, "journal.list"], [], cwd=project, env=env).screen
         assert len(re.findall(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", journal)) == 3, journal
         checked = answer([INV, "db.check"], [], cwd=project, env=env).screen

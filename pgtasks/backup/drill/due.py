@@ -11,6 +11,7 @@ from pgtasks import report
 from pgtasks.backup import standing
 from pgtasks.backup.store.base import Backup
 from pgtasks.errors import Refused
+from pgtasks.report.text import SPAN
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ def seconds(span: str | None) -> int | None:
         return None
     found = report.span(span)
     if not found:
-        raise Refused(f"--if-older {span!r}, expected a span of time like 12h, 7d or 2w")
+        raise Refused(f"--if-older {span!r}, expected {SPAN}")
     return found
 
 
