@@ -11,7 +11,7 @@ from pgtasks import report
 from pgtasks.backup import views
 from pgtasks.backup.foreign import dump as dumps
 from pgtasks.backup.foreign import form
-from pgtasks.backup.listing import BackupList, StorePart
+from pgtasks.backup.listing import BackupList, StorePart, described
 from pgtasks.backup.store import choice, remote
 from pgtasks.backup.store.base import Backup, Store, UnreadableManifest, newest_first
 from pgtasks.backup.store.local import LocalStore
@@ -138,14 +138,13 @@ class Finder:
         shows = typed.task("backup.list")
         CONSOLE.require(f"--backup ask needs a terminal, name the backup: {shows} shows them")
         backups = {backup.id: backup for store in self._stores(look) for backup in self._own(store)}
-        offered = sorted(backups.values(), key=lambda backup: backup.id, reverse=True)
+        offered = newest_first(backups.values())
         if not offered:
             return None
-        rows = [
-            (each.id, report.age(views.age(each)), each.manifest.rows, each.manifest.note)
-            for each in offered
-        ]
-        number = CONSOLE.choose(("backup", "age", "rows", "note"), rows, whole=("backup",))
+        latest = next((each for each in offered if each.manifest.complete), None)
+        rows = [_offer(each, latest=each is latest) for each in offered]
+        headings = ("backup", "age", "rows", "state", "note")
+        number = CONSOLE.choose(headings, rows, whole=("backup", "state"))
         if number is None:
             raise Refused("no backup was chosen, nothing was done")
         return offered[number].id
@@ -170,3 +169,12 @@ class Finder:
             return StorePart(store.name, store.list().only(environment))
         except PgtasksError as exc:
             return StorePart(str(self.target.ssh), fault=exc)
+
+
+def _offer(backup: Backup, *, latest: bool) -> tuple[str | int | None, ...]:
+    """Return the cells of a backup that is offered; `latest` is that of a run without --backup."""
+    checks = backup.checks
+    proven = "proven" if checks.proven else "-"
+    state = "DAMAGED" if checks.damaged else "FAILED" if checks.failed else proven
+    words = "; ".join(filter(None, ("latest" if latest else "", described(backup))))
+    return backup.id, report.age(views.age(backup)), backup.manifest.rows, state, words

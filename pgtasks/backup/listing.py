@@ -135,7 +135,7 @@ class BackupList:
             made.revision or "-",
             "DAMAGED" if checks.damaged else _moment(checks.intact),
             "FAILED" if checks.failed else _moment(checks.proven),
-            _note(backup),
+            described(backup),
         ]
 
     def as_json(self) -> dict[str, Any]:
@@ -181,7 +181,7 @@ def _of(backup: Backup) -> str:
     return f"{backup.manifest.environment}/{backup.manifest.database}"
 
 
-def _note(backup: Backup) -> str:
+def described(backup: Backup) -> str:
     """Return the last column: what the backup lacks, then its note."""
     made = backup.manifest
     lacks = ["schema only"] if made.schema_only else []

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pgtasks import report
 from pgtasks.errors import PgtasksError, Unreachable
 from pgtasks.host import password
 from pgtasks.host.base import Host
@@ -249,6 +250,8 @@ def _embedded(target: Target, root: Path, *, start: bool, make: bool) -> Target:
 
     server = embedded.status(root, major=target.major)
     if start and (make or server is not None):
+        if not make and server is not None and server.pid is None:
+            report.say("the embedded server was stopped: started, to look at its databases")
         server = embedded.start(root, major=target.major)
     if server is None or server.pid is None:
         way = typed.task("server.start")

@@ -232,6 +232,26 @@ class TestNarrowTerminal:
         assert f"{NOW:%Y-%m-%d}  {NOW:%Y-%m-%d}  the " in shown
 
 
+class TestAsk:
+    def test_shows_what_is_known_newest_content_first(self, site: Path) -> None:
+        moved = whole(site / "backups", **{**ago(9), "id": ago(0.5, "ffff")["id"]}).id
+        made = backups(site, 4)
+        Checks(failed="2026-01-01T00:00:00Z", failure="x").write(site / HOME / made[1])
+        Checks(damaged="2026-01-01T00:00:00Z", damage="x").write(site / HOME / made[2])
+        Retention(kept="2026-01-01T00:00:00Z", why="audit", kept_by="ann").write(
+            site / HOME / made[3]
+        )
+        asked = [(r"which one\?", "5\n")]
+        done = answer([INV, "backup.show", "ask"], asked, cwd=site, columns=120)
+        assert done.code == 0, done.screen
+        rows = [line.split() for line in done.screen.splitlines() if re.match(r" *[1-5] +2", line)]
+        assert [row[1] for row in rows] == [*made, moved]
+        for row, word in zip(rows, ("latest;", "FAILED", "DAMAGED", "audit;"), strict=False):
+            assert word in row
+        assert done.screen.count("latest;") == 1
+        assert re.search(rf"backup +{moved}", done.screen)
+
+
 class TestQuestion:
     def test_without_a_terminal_it_wants_yes(self, site: Path, inv: Inv) -> None:
         made = backups(site, 3)

@@ -528,6 +528,7 @@ def test_the_task(project: Path, inv: Inv, cluster: Cluster, database: str) -> N
     assert same.returncode == 0, (same.stdout, same.stderr)
     assert "no difference between dev and latest" in same.stdout
     assert "roles: not known of latest" in same.stdout
+    assert same.stdout.count("not known of latest") == 1
     cluster.psql(database, "DROP VIEW named; DELETE FROM person WHERE id = 2")
     script = inv("inspect.diff", "dev", "latest", "--sql").stdout
     assert "-- The definitions are what the maker of the backup wrote" in script

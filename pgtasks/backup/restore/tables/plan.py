@@ -104,9 +104,10 @@ class TablesPlan:
                 "not counted" if loss.backup is None else f"{loss.backup:,}",
             )
             for loss in self.losses
+            if (loss.now, loss.backup) != (0, 0)
         ]
         headings = ("table", "rows now", "rows in the backup")
-        return report.table(headings, cells, indent=2).splitlines()
+        return report.table(headings, cells, indent=2).splitlines() if cells else []
 
     def as_json(self) -> dict[str, Any]:
         """Return the plan as plain data."""

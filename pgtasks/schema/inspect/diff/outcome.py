@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,7 +40,8 @@ class Diff:
         rows = [(report.printable(each.name), each.words) for each in self.changes]
         headings = ("what", "difference")
         shown = report.table(headings, rows, prose=headings, runs_on=True).splitlines()
-        compared = ("compared: ", self.compared), ("not compared: ", self.skipped)
+        skipped = list(_grouped(self.skipped))
+        compared = ("compared: ", self.compared), ("not compared: ", skipped)
         said = [
             report.hanging(start, report.printable("; ".join(each))) for start, each in compared
         ]
@@ -75,3 +77,13 @@ class Diff:
             "not_compared": list(self.skipped),
             **({} if self.sql is None else {"sql": "\n".join(self.sql)}),
         }
+
+
+def _grouped(skipped: Iterable[str]) -> Iterator[str]:
+    """Yield what was not compared, with each reason once."""
+    groups: dict[str, list[str]] = {}
+    for each in skipped:
+        name, _, reason = each.partition(": ")
+        groups.setdefault(reason, []).append(name)
+    for reason, names in groups.items():
+        yield f"{', '.join(names)}: {reason}" if reason else ", ".join(names)
