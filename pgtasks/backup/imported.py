@@ -122,13 +122,14 @@ class Imported:
             f"taken {self.backup.manifest.snapshot_time}, which is the time of the file",
             *self.rank.lines(),
             *(f"not proven: {line}" for line in self.said),
+            *(f"not applied: {line}" for line in self.proven.omitted),
         ]
 
     def as_json(self) -> dict[str, Any]:
         """Return plain data."""
         document = views.BackupMade(self.backup).as_json()
-        said = {"imported": self.origin, "not_proven": list(self.said)}
-        return {**document, **said, **self.rank.as_json()}
+        said = {"not_proven": list(self.said), "not_applied": list(self.proven.omitted)}
+        return {**document, "imported": self.origin, **said, **self.rank.as_json()}
 
 
 @dataclass(frozen=True)
@@ -235,8 +236,7 @@ def imported(request: Request, console: Console) -> Imported:
             made = _restored(there, lock, dump, request, console)
             boundary("import.restored")
             _rename(there, made.plan.side, name)
-        said = (*made.unproven, *made.proven.omitted)
-        return _backed_up(there, dump, request, made.proven, said, console)
+        return _backed_up(there, dump, request, made.proven, made.unproven, console)
 
 
 @contextmanager
@@ -303,6 +303,7 @@ def _backed_up(
     warnings = (
         f"imported from {dump.origin}, of whose making nothing is known; taken is the file's time",
         *(f"of the import not proven: {line}" for line in said),
+        *(f"of the dump not applied: {line}" for line in proven.omitted),
     )
     note = "; ".join(filter(None, (f"imported from {dump.origin}", request.note)))
     options = DumpOptions(note=note, taken=dump.manifest.snapshot_time, said=warnings)

@@ -639,6 +639,48 @@ def test_what_looks_like_a_dumps_own_database_and_is_none(shop: Shop, inv: Inv) 
     assert shop.untouched
 
 
+def test_the_plan_of_a_dump_is_short_and_true(shop: Shop, inv: Inv) -> None:
+    shop.cluster.execute(
+        "".join(f"CREATE TABLE old_{n} AS SELECT 1 AS n;" for n in range(12))
+        + "".join(f"CREATE TABLE less_{n} AS SELECT 1 AS n;" for n in range(25)),
+        shop.name,
+    )
+    lesser = "".join(
+        f"CREATE TABLE less_{n} (n int);\nCOPY less_{n} FROM stdin;\n\\.\n" for n in range(25)
+    )
+    dry = inv("db.restore", "--backup", str(shop.text(lesser)), "--dry", cwd=shop.project)
+    assert "12 tables are not in the dump, 12 rows: public.old_0, " in dry.stdout
+    assert " and 9 more\n" in dry.stdout
+    assert "  and 5 tables more, --json lists all" in dry.stdout
+    listed = inv(
+        "db.restore", "--backup", str(shop.text(lesser)), "--dry", "--json", cwd=shop.project
+    )
+    assert len(json.loads(listed.stdout)["rows"]) == 37
+    assert len(dry.stdout.splitlines()) < 40
+
+    path = str(shop.dump("--inserts"))
+    dry = inv("db.restore", "--backup", path, "--dry", cwd=shop.project)
+    assert "tables, rows of INSERT, which are not counted\n" in dry.stdout
+    only = shop.dump("--schema-only", "--table=people")
+    assert (
+        "1 table, 0 rows"
+        in inv("db.restore", "--backup", str(only), "--dry", cwd=shop.project).stdout
+    )
+    shop.cluster.execute("CREATE TABLE people AS SELECT 1 AS n", shop.name)
+    dry = inv("db.restore", "--backup", str(only), "--dry", cwd=shop.project)
+    assert re.search(r"public.people +1 +0\n", dry.stdout)
+
+
+@pytest.mark.parametrize("flags", [[], ["-Fc"]], ids=["plain", "custom"])
+def test_a_dump_of_rows_alone_is_found_before_anything_is_built(
+    flags: list[str], shop: Shop, inv: Inv
+) -> None:
+    path = shop.dump("--data-only", *flags)
+    done = inv("db.restore", "--backup", str(path), cwd=shop.project)
+    assert done.returncode == 2, done.stderr
+    assert "has rows and no tables for them (pg_dump --data-only)" in done.stderr
+
+
 def test_line_ends_of_windows_in_bodies_are_said(shop: Shop, inv: Inv) -> None:
     text = (
         "CREATE TABLE t (\n a text);\nCREATE FUNCTION f() RETURNS int\n LANGUAGE sql\n AS $f$\n"
@@ -675,6 +717,8 @@ def test_a_cut_dump_is_found_before_anything_is_touched(cut: str, shop: Shop, in
     done = inv("db.restore", "--backup", str(path), cwd=shop.project)
     assert done.returncode == 5, done.stderr
     assert "is cut" in done.stderr
+    lines = [line.strip() for line in done.stderr.splitlines()]
+    assert not any(line in lines[-1] for line in lines[:-1])
     assert "build " not in done.stderr
     assert shop.untouched
 

@@ -119,7 +119,9 @@ def test_a_cut_or_hostile_dump_leaves_nothing(
     whole = dumped(cluster, database, tmp_path / "given.sql").read_bytes()
     cut, hostile = tmp_path / "cut.gz", tmp_path / "hostile.sql"
     cut.write_bytes(gzip.compress(whole)[:-20])
-    hostile.write_text("CREATE TABLE t (n int);\n\\! touch pwned\n")
+    hostile.write_text(
+        "CREATE TABLE t (n int);\n\\! touch pwned\nCOMMENT ON DATABASE x IS 'y';\n"
+    )
     for path, code in ((cut, 5), (hostile, 2), (tmp_path / "nothing", 2)):
         done = inv("backup.import", str(path))
         assert done.returncode == code, done.stderr
@@ -127,6 +129,8 @@ def test_a_cut_or_hostile_dump_leaves_nothing(
         assert not list(project.glob("backups/*/*/*"))
     done = inv("backup.import", str(hostile), "--leave-out", "\\!")
     assert done.returncode == 0, done.stderr
+    assert "not applied: COMMENT ON DATABASE, of the database itself" in done.stdout
+    assert "not proven: COMMENT" not in done.stdout
 
 
 def test_a_dump_that_names_the_superuser_of_the_server_gets_none_of_its_rights(

@@ -190,10 +190,10 @@ def counted(
             try:
                 running.check()
             except Failed as exc:
-                words = exc.hint.strip().rpartition("\n")[2]
+                before, _, words = exc.hint.strip().rpartition("\n")
                 raise NotProven(
                     f"{shown} is cut or damaged: pg_restore cannot read all of it ({words})",
-                    hint=exc.hint,
+                    hint=before,
                 ) from None
     return found if isinstance(found, Examined) else None
 

@@ -63,6 +63,12 @@ class Examined:
     dumper: tuple[int, int] = (0, 0)
 
     @property
+    def tables(self) -> frozenset[Table]:
+        """Return the tables that it makes or fills, as far as its headers and rows name them."""
+        made = {(each.namespace, each.tag) for each in self.entries if each.desc == "TABLE"}
+        return frozenset({*made, *self.rows, *self.inserted})
+
+    @property
     def total(self) -> int:
         """Return the number of rows that were counted."""
         return sum(self.rows.values())

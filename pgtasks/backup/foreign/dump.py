@@ -92,7 +92,10 @@ class Dump(Backup):
     def facts(self) -> list[str]:
         """Return the lines of the plan about the dump."""
         held, made = self.held, self.manifest
-        rows = f"{report.plural(held.total, 'row')}" if self.counted else "rows not counted"
+        rows = report.plural(held.total, "row") if self.counted else "rows not counted"
+        if self.counted and held.inserted:
+            counted = f"{rows}, and" if held.total else ""
+            rows = f"{counted} rows of INSERT, which are not counted".lstrip()
         tables = report.plural(made.tables, "table")
         size = f"{report.size(made.size)}, unpacked {report.size(held.bytes)}"
         whose = f" of pg_dump {version(made.dump_tool)}" if any(held.dumper) else ""

@@ -78,7 +78,7 @@ def _described(
         made,
         server_version=held.server[0] * 10000 + held.server[1],
         dump_tool=held.dumper,
-        tables=len({*held.rows, *held.inserted}),
+        tables=len(held.tables),
         rows=held.total,
         # half of the text: the rest is delimiters, digits and what compresses
         database_bytes=held.bytes // 2,

@@ -61,8 +61,10 @@ def _readied(lock: Lock, host: Host, backup: Backup, console: Console) -> Iterat
     free = obstacles.free_bytes(conn, target, host)
     began = time.monotonic()
     with readied(backup, target, conn, host, free, console) as dump:
-        size = report.size(dump.held.bytes)
-        console.say(f"read: {size} of SQL in {report.duration(time.monotonic() - began)}")
+        size = f"{report.size(dump.held.bytes)} of SQL"
+        if not dump.plain:
+            size = f"{report.size(dump.manifest.size)}, which is {size},"
+        console.say(f"read: {size} in {report.duration(time.monotonic() - began)}")
         yield dump
 
 

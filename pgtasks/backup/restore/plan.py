@@ -29,6 +29,8 @@ from pgtasks.server.proof.model import LEFT_OUT
 from pgtasks.server.proof.toc import Entry
 from pgtasks.settings.target import Target
 
+_FEW = 8  # tables of one side only that are listed one by one
+_NAMED, _SHOWN = 3, 20  # tables that a line names, and rows of the table
 _GRANTS = ("ACL", "DEFAULT ACL")
 _COUNT_SECONDS = 5.0  # for all counts together; tables not counted by then are estimated
 
@@ -205,16 +207,21 @@ class RestorePlan:
             return []
         if not changed:
             return ["rows     the same number in every table as now (values are not compared)"]
+        where = "dump" if self.foreign else "backup"
+        lines, changed = _folded(changed, where)
         cells = [
             (
                 loss.table,
                 "-" if loss.now is None else ("~" if loss.estimated else "") + f"{loss.now:,}",
                 "not counted" if loss.unproven else _cell(loss.backup),
             )
-            for loss in changed
+            for loss in changed[:_SHOWN]
         ]
-        headings = ("table", "rows now", "rows in the backup")
-        return report.table(headings, cells, indent=2).splitlines()
+        headings = ("table", "rows now", f"rows in the {where}")
+        shown = report.table(headings, cells, indent=2).splitlines() if cells else []
+        more = len(changed) - _SHOWN
+        last = [f"  and {report.plural(more, 'table')} more, --json lists all"] if more > 0 else []
+        return [*lines, *shown, *last]
 
     def as_json(self) -> dict[str, Any]:
         """Return the plan as plain data."""
@@ -239,6 +246,23 @@ class RestorePlan:
         }
 
 
+def _folded(changed: Sequence[Loss], where: str) -> tuple[list[str], list[Loss]]:
+    """Return a line for many tables that are on one side only, and what is left of them."""
+    lines, rest = [], list(changed)
+    for side, words in (("backup", f"not in the {where}"), ("now", "new")):
+        alone = [each for each in rest if getattr(each, side) is None and not each.unproven]
+        if len(alone) <= _FEW:
+            continue
+        names = ", ".join(each.table for each in alone[:_NAMED])
+        number = sum((each.now or 0) + (each.backup or 0) for each in alone)
+        about = "about " if any(each.estimated for each in alone) else ""
+        rows = about + report.plural(number, "row")
+        more = len(alone) - _NAMED
+        lines.append(f"rows     {len(alone)} tables are {words}, {rows}: {names} and {more} more")
+        rest = [each for each in rest if each.unproven or getattr(each, side) is not None]
+    return lines, rest
+
+
 def _cell(rows: int | None) -> str:
     return "-" if rows is None else f"{rows:,}"
 
@@ -250,19 +274,22 @@ def _setting(setting: Setting) -> str:
 
 def losses(conn: Connection, backup: Backup) -> tuple[Loss, ...]:
     """Compare the rows of the target with those of the backup; `conn` is in the target."""
-    foreign = isinstance(backup, Dump)
+    beside: set[str] = set()
+    made: set[str] = set()
     if isinstance(backup, Dump):
         if not backup.counted:
             return ()
         saved = {named(table): rows for table, rows in backup.held.rows.items()}
         unproven = {f"table {named(table)}" for table in backup.held.inserted}
+        beside = {named(table) for table in backup.held.inserted}
+        made = {named(table) for table in backup.held.tables} - beside
     elif proof := backup.proof():
         saved = {str(table): table.rows for table in proof.tables}
         unproven = {item.object for item in proof.unproven if item.reason != LEFT_OUT}
     else:
         return ()
-    beside = {table.removeprefix("table ") for table in unproven} if foreign else set()
     now = rows_now(conn, [table for table in catalog.relations(conn, "r") if table.dumped])
+    saved = {**dict.fromkeys(made & now.keys(), 0), **saved}  # a dump of the schema has no rows
     return tuple(
         Loss(
             name,

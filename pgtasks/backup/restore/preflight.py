@@ -35,6 +35,7 @@ def _obstacles(
     yield from roles(conn, plan)
     if isinstance(plan.backup, Dump):
         yield from outside(plan.backup.held, plan.left.names)
+        yield from _rows_alone(plan.backup)
     yield from _extensions(conn, plan)
     yield from obstacles.of_server(conn, _change(plan, free))
 
@@ -107,6 +108,16 @@ def outside(held: Examined, left: Collection[str]) -> Iterator[str]:
         if name not in left:
             flag = f"--leave-out {shlex.quote(name)}"
             yield f"{name} (line {line}) reaches out of the database, {flag} restores without it"
+
+
+def _rows_alone(dump: Dump) -> Iterator[str]:
+    """Yield that a dump has no tables for its rows, where its entries say so."""
+    kinds = {entry.desc for entry in dump.archive}
+    if "TABLE DATA" in kinds and not kinds & {"TABLE", "EXTENSION"}:
+        yield (
+            f"{dump.shown} has rows and no tables for them (pg_dump --data-only): take a dump with "
+            "the schema, or load it by hand into tables that are there"
+        )
 
 
 def _absent(conn: Connection, role: str) -> bool:
