@@ -119,9 +119,7 @@ def test_a_cut_or_hostile_dump_leaves_nothing(
     whole = dumped(cluster, database, tmp_path / "given.sql").read_bytes()
     cut, hostile = tmp_path / "cut.gz", tmp_path / "hostile.sql"
     cut.write_bytes(gzip.compress(whole)[:-20])
-    hostile.write_text(
-        "CREATE TABLE t (n int);\n\\! touch pwned\nCOMMENT ON DATABASE x IS 'y';\n"
-    )
+    hostile.write_text("CREATE TABLE t (n int);\n\\! touch pwned\nCOMMENT ON DATABASE x IS 'y';\n")
     for path, code in ((cut, 5), (hostile, 2), (tmp_path / "nothing", 2)):
         done = inv("backup.import", str(path))
         assert done.returncode == code, done.stderr
