@@ -120,7 +120,8 @@ def _stem(name: str, room: int) -> str:
     return raw[: room - 9].decode(errors="ignore") + "_" + digest
 
 
-def _is_side_of(name: str, other: str) -> re.Match[str] | None:
+def is_side_of(name: str, other: str) -> re.Match[str] | None:
+    """Return the match of another name, if it may be that of a side database of `name`."""
     match = re.search(rf"__({_ROLES})_({_ID})$", other)
     if match and other == side_name(name, match[1], match[2]):
         return match
@@ -159,7 +160,7 @@ def _side(
     now: float,
     begun: bool,
 ) -> Side | None:
-    match = _is_side_of(target.database, name)
+    match = is_side_of(target.database, name)
     if match is None:
         return None
     text, its_stamp = stamp.split(comment)

@@ -72,11 +72,15 @@ class Lock:
             return None
         return session
 
+    @property
+    def _keys(self) -> tuple[int, int]:
+        return _CLASS, key(self.target.database)
+
     def _take(self) -> None:
-        keys = (_CLASS, key(self.target.database))
         attempt = "SELECT pg_try_advisory_lock(%s, %s)"
-        if not connection.value(self.connection, attempt, keys, limit=ANSWER):
-            raise Locked(f"{self.target} is locked by another run: {holder(self.connection, keys)}")
+        if not connection.value(self.connection, attempt, self._keys, limit=ANSWER):
+            who = holder(self.connection, self._keys)
+            raise Locked(f"{self.target} is locked by another run: {who}")
         connection.execute(self.connection, f"SET idle_session_timeout = '{_SILENCE}s'")
 
     def _beat(self) -> None:
@@ -100,9 +104,22 @@ class Lock:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._stop.set()
         self._beating.wait()
-        self.connection.close()
+        try:
+            self._release()
+        finally:
+            self.connection.close()
         if self._silence and kind and issubclass(kind, KeyboardInterrupt):
             raise NoAnswer(f"{self.target}: {self._silence.message}") from None
+
+    def _release(self) -> None:
+        """Give the lock back: a session may end on the server some time after it is closed here."""
+        if self._silence or self.connection.closed:
+            return
+        try:
+            statement = "SELECT pg_advisory_unlock(%s, %s)"
+            connection.value(self.connection, statement, self._keys, limit=ANSWER)
+        except PgtasksError:
+            pass  # the session is lost, and the lock with it
 
 
 def holder(conn: Connection, keys: tuple[int, int]) -> str:

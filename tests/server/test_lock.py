@@ -89,6 +89,22 @@ def test_is_free_when_the_block_ends_badly(target: Target) -> None:
     assert is_free(target)
 
 
+def test_it_is_given_back_before_the_session_ends(
+    target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A loaded server ends a session some time after it was closed."""
+    sessions: list[Any] = []
+
+    with Lock(target, "db.restore") as held:
+        real = held.connection
+        monkeypatch.setattr(real.__class__, "close", lambda session: sessions.append(session))
+    assert sessions == [real]
+    monkeypatch.undo()
+    assert not real.closed
+    assert is_free(target)
+    real.close()
+
+
 HOLDER = """
 import sys, time
 from pgtasks.server.lock import Lock

@@ -19,7 +19,7 @@ import psycopg2
 from paths import TEMPORARY
 from psycopg2 import sql
 
-from pgtasks.database import loader
+from pgtasks.database import loader, side
 from pgtasks.server.embedded import account, temporary
 from pgtasks.server.embedded.programs import Binaries
 from pgtasks.server.embedded.temporary import SUPERUSER, VOLATILE, TemporaryServer
@@ -115,7 +115,7 @@ class Cluster:
     def drop(self, name: str) -> None:
         """Drop a database and what runs of pgtasks made beside it, sessions or not."""
         for found in self.databases():
-            if found == name or found.startswith((f"{name}__new_", f"{name}__old_")):
+            if found == name or side.is_side_of(name, found):
                 self._drop(found)
         for (role,) in self.execute(
             "SELECT rolname FROM pg_roles WHERE starts_with(rolname, %s)",
