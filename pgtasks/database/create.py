@@ -213,8 +213,8 @@ _TEMPLATE = "it is a template database: ALTER DATABASE {} IS_TEMPLATE false"
 _SIZE_AND_SESSIONS = (
     "SELECT CASE WHEN has_database_privilege(d.oid, 'CONNECT')"
     " OR pg_has_role('pg_read_all_stats', 'USAGE') THEN pg_database_size(d.oid) END,"
-    # only some roles may see the type of another role's backend
+    # an autovacuum worker has no role
     " (SELECT count(*) FROM pg_stat_activity a WHERE a.datid = d.oid"
-    "  AND a.backend_type IS DISTINCT FROM 'autovacuum worker'), d.datistemplate,"
+    "  AND a.usesysid IS NOT NULL), d.datistemplate,"
     " pg_get_userbyid(d.datdba) FROM pg_database d WHERE d.datname = %s"
 )

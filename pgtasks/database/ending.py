@@ -46,8 +46,8 @@ class SessionEnder:
         return connection.rows(
             self._connection,
             "SELECT pid FROM pg_stat_activity WHERE datid = ANY(%s::oid[])"
-            # a role may be allowed to end a session but not to read its type
-            " AND pid <> pg_backend_pid() AND backend_type IS DISTINCT FROM 'autovacuum worker'",
+            # an autovacuum worker has no role, and the server itself ends it
+            " AND pid <> pg_backend_pid() AND usesysid IS NOT NULL",
             (self._oids,),
             into=int,
         )

@@ -36,10 +36,12 @@ _EXTENSIONS = (
     "SELECT e FROM unnest(%s::text[]) e"
     " WHERE e NOT IN (SELECT name FROM pg_available_extension_versions)"
 )
+# An autovacuum worker has no role, and the server itself ends it. A plain role may not read the
+# type of another role's backend.
 _SESSIONS = (
     "SELECT coalesce(a.usename, '?') AS role, count(*) AS number FROM pg_stat_activity a"
     " LEFT JOIN pg_roles r ON r.oid = a.usesysid"
-    " WHERE a.datname = %s AND a.backend_type IS DISTINCT FROM 'autovacuum worker'"
+    " WHERE a.datname = %s AND a.usesysid IS NOT NULL"
     " AND NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)"
     " AND (coalesce(r.rolsuper, true)"
     "  OR NOT (pg_has_role(a.usesysid, 'USAGE') OR pg_has_role('pg_signal_backend', 'USAGE')))"

@@ -34,7 +34,7 @@ _SESSIONS = """
 SELECT coalesce(usename, '?') AS role, coalesce(application_name, '') AS application,
   count(*) AS number
 FROM pg_stat_activity WHERE datid = %s::oid AND pid <> pg_backend_pid()
-AND backend_type IS DISTINCT FROM 'autovacuum worker' GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2"""
+AND usesysid IS NOT NULL GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2"""
 _NAMED = 3  # applications that a line names
 
 
