@@ -115,7 +115,8 @@ class Cluster:
     def drop(self, name: str) -> None:
         """Drop a database and what runs of pgtasks made beside it, sessions or not."""
         for found in self.databases():
-            if found == name or side.is_side_of(name, found):
+            beside = side.is_side_of(name, found)
+            if found == name or (beside and beside[1] in ("new", "old")):
                 self._drop(found)
         for (role,) in self.execute(
             "SELECT rolname FROM pg_roles WHERE starts_with(rolname, %s)",
