@@ -225,7 +225,7 @@ def fresh_database() -> Iterator[Callable[..., str]]:
 
     yield make
     for cluster, name in databases:
-        cluster.drop(name)
+        cluster.drop(name, clones=True)
 
 
 @pytest.fixture

@@ -112,11 +112,12 @@ class Cluster:
         query = "SELECT datname FROM pg_database WHERE NOT datistemplate ORDER BY 1"
         return [name for (name,) in self.execute(query)]
 
-    def drop(self, name: str) -> None:
+    def drop(self, name: str, *, clones: bool = False) -> None:
         """Drop a database and what runs of pgtasks made beside it, sessions or not."""
+        roles = ("new", "old", "clone") if clones else ("new", "old")
         for found in self.databases():
             beside = side.is_side_of(name, found)
-            if found == name or (beside and beside[1] in ("new", "old")):
+            if found == name or (beside and beside[1] in roles):
                 self._drop(found)
         for (role,) in self.execute(
             "SELECT rolname FROM pg_roles WHERE starts_with(rolname, %s)",
