@@ -16,8 +16,8 @@ from pgtasks.report import typed
 
 def age(backup: Backup, now: datetime | None = None) -> float:
     """Return the seconds since the backup's snapshot."""
-    taken = datetime.fromisoformat(backup.manifest.snapshot_time.replace("Z", "+00:00"))
-    return max(0.0, ((now or datetime.now(timezone.utc)) - taken).total_seconds())
+    now = now or datetime.now(timezone.utc)
+    return max(0.0, (now - backup.manifest.taken).total_seconds())
 
 
 def as_json(backup: Backup) -> dict[str, Any]:

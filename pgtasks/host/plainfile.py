@@ -88,6 +88,15 @@ def read(folder: Path, name: str, *, limit: int) -> bytes:
     return content
 
 
+def head(folder: Path, name: str, size: int) -> bytes:
+    """Return the first bytes of a regular file, nothing if it cannot be read."""
+    try:
+        with os.fdopen(opened(folder, name), "rb") as file:
+            return file.read(size)
+    except OSError:
+        return b""
+
+
 def replace(folder: Path, name: str, content: bytes, *, mode: int = 0o600) -> None:
     """Write a small file into a folder atomically, replacing an existing one.
 

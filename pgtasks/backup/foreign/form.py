@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from pgtasks.backup.foreign import packing
+from pgtasks.backup.format.foreign import packing_of
 from pgtasks.backup.store import choice
 from pgtasks.errors import Refused
 from pgtasks.host import plainfile
@@ -60,9 +61,13 @@ def look(path: Path) -> Form | None:
     """Return the form of a dump by its first bytes, None if it is not recognized."""
     path = path.resolve() if path.is_symlink() else path  # the user's own, not one in an archive
     if path.is_dir():
-        return Form(path, "directory") if _head(path, "toc.dat").startswith(_CUSTOM) else None
-    head = _head(path.parent, path.name)
-    packed = packing.of(head)
+        return (
+            Form(path, "directory")
+            if plainfile.head(path, "toc.dat", _LOOK).startswith(_CUSTOM)
+            else None
+        )
+    head = plainfile.head(path.parent, path.name, _LOOK)
+    packed = packing_of(head)
     if packed:
         head = packing.head(path, packed, _LOOK)
     if head.startswith(_CUSTOM):
@@ -94,10 +99,10 @@ def _fault(path: Path) -> str:
         return "nothing is there, expected the folder of a backup, or a dump"
     if path.is_dir():
         return "the folder has neither the manifest.json of a backup nor the toc.dat of a dump"
-    head = _head(path.parent, path.name)
+    head = plainfile.head(path.parent, path.name, _LOOK)
     if not head:
         return "it is no file" if not path.is_file() else _unread(path)
-    packed = packing.of(head)
+    packed = packing_of(head)
     inner = packing.head(path, packed, _LOOK) if packed else head
     by = f", compressed by {packed}" if packed else ""
     if inner[_MAGIC_OF_TAR].startswith(b"ustar"):
@@ -114,14 +119,3 @@ def _unread(path: Path) -> str:
         return "it cannot be read" if path.stat().st_size else "the file is empty"
     except OSError as exc:
         return f"it cannot be read ({exc.strerror})"
-
-
-def _head(folder: Path, name: str) -> bytes:
-    """Return the first bytes of a regular file, nothing if it cannot be read."""
-    import os
-
-    try:
-        with os.fdopen(plainfile.opened(folder, name), "rb") as file:
-            return file.read(_LOOK)
-    except OSError:
-        return b""

@@ -23,20 +23,8 @@ from pgtasks.server.psql.statements import Stream
 
 CHUNK = 1 << 20
 _XZ_MEMORY = 512 << 20  # bytes; xz -9 needs 65 MiB
-MAGIC = (
-    (b"\x1f\x8b", "gzip"),
-    (b"BZh", "bzip2"),
-    (b"\xfd7zXZ\0", "xz"),
-    (b"\x28\xb5\x2f\xfd", "zstd"),
-    (b"\x04\x22\x4d\x18", "lz4"),
-)
 _PROGRAMS = {"zstd": ("-dc", "--quiet"), "lz4": ("-dc", "--quiet")}
 _DAMAGED = (zlib.error, lzma.LZMAError, OSError, EOFError, ValueError)
-
-
-def of(head: bytes) -> str:
-    """Return the compression of a file by its first bytes, an empty text for none."""
-    return next((name for magic, name in MAGIC if head.startswith(magic)), "")
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from pathlib import Path
 
@@ -11,24 +10,30 @@ from pgtasks.report import typed
 
 _HEAD = 4096  # bytes that are read of a file
 _CUSTOM, _TAR = b"PGDMP", b"ustar"
-_PACKED = {
-    b"\x1f\x8b": "gzip",
-    b"\x28\xb5\x2f\xfd": "zstd",
-    b"\x04\x22\x4d\x18": "lz4",
-    b"\xfd7zXZ\0": "xz",
-    b"BZh": "bzip2",
-}
+_PACKED = (
+    (b"\x1f\x8b", "gzip"),
+    (b"BZh", "bzip2"),
+    (b"\xfd7zXZ\0", "xz"),
+    (b"\x28\xb5\x2f\xfd", "zstd"),
+    (b"\x04\x22\x4d\x18", "lz4"),
+)
+
+
+def packing_of(head: bytes) -> str:
+    """Return the compression of a file by its first bytes, an empty text for none."""
+    return next((name for magic, name in _PACKED if head.startswith(magic)), "")
 
 
 def described(path: Path) -> str:
     """Describe a path that is not a backup, and the commands that take a dump."""
     if path.is_dir():
-        kind = "format directory" if _head(path, "toc.dat").startswith(_CUSTOM) else ""
+        kind = (
+            "format directory" if plainfile.head(path, "toc.dat", _HEAD).startswith(_CUSTOM) else ""
+        )
         return _no_backup(path, _taken(path, kind) if kind else "the folder has no manifest.json")
-    head = _head(path.parent, path.name)
-    for magic, name in _PACKED.items():
-        if head.startswith(magic):
-            return _no_backup(path, f"it is compressed by {name}; {_way(path)}")
+    head = plainfile.head(path.parent, path.name, _HEAD)
+    if packed := packing_of(head):
+        return _no_backup(path, f"it is compressed by {packed}; {_way(path)}")
     kind = _kind(path, head)
     return _no_backup(path, _taken(path, kind) if kind else "expected the folder of a backup")
 
@@ -54,12 +59,3 @@ def _way(path: Path) -> str:
 
 def _no_backup(path: Path, fault: str) -> str:
     return f"no backup at {str(path)!r}: {fault}"
-
-
-def _head(folder: Path, name: str) -> bytes:
-    """Return the first bytes of a regular file, nothing if it cannot be read."""
-    try:
-        with os.fdopen(plainfile.opened(folder, name), "rb") as file:
-            return file.read(_HEAD)
-    except OSError:
-        return b""

@@ -85,6 +85,11 @@ class Manifest:
         datetime.fromisoformat(self.snapshot_time.removesuffix("Z"))  # raises ValueError
 
     @property
+    def taken(self) -> datetime:
+        """Return the time of the snapshot."""
+        return datetime.fromisoformat(self.snapshot_time.replace("Z", "+00:00"))
+
+    @property
     def major(self) -> int:
         """Return the major version of the server."""
         return self.server_version // 10000

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
 from pgtasks.backup.prune.rules import Fact
 from pgtasks.backup.store.base import Backup, Contents, Store, newest_first
@@ -68,19 +67,14 @@ def lost(backup: Backup) -> str:
         return ""
 
 
-def taken(backup: Backup) -> datetime:
-    """Return the time of a backup's snapshot."""
-    return datetime.fromisoformat(backup.manifest.snapshot_time.replace("Z", "+00:00"))
-
-
 def _fact(backup: Backup, links: Collection[str]) -> Fact:
     checks = backup.checks
     try:
         retention = backup.retention
     except NotProven as exc:
-        return Fact(backup.id, taken(backup), aside=f"left alone: {exc.message}")
+        return Fact(backup.id, backup.manifest.taken, aside=f"left alone: {exc.message}")
     kept = f"{retention.why} ({retention.kept_by})" if retention.kept else ""
-    return Fact(backup.id, taken(backup), bool(checks.proven), kept, _aside(backup, links))
+    return Fact(backup.id, backup.manifest.taken, bool(checks.proven), kept, _aside(backup, links))
 
 
 def _aside(backup: Backup, links: Collection[str]) -> str:

@@ -93,7 +93,7 @@ def _siblings(backup: Backup) -> list[Backup]:
 
 
 def _before(backup: Backup) -> Backup | None:
-    older = [each for each in _siblings(backup) if facts.taken(each) < facts.taken(backup)]
+    older = [each for each in _siblings(backup) if each.manifest.taken < backup.manifest.taken]
     return next((each for each in newest_first(older) if loss.counts(each)), None)
 
 
