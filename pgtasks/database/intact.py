@@ -147,11 +147,12 @@ class StateBefore:
     def _changes(self, lock: Lock) -> tuple[list[str], bool]:
         name = lock.target.database
         named = self._name(lock)
-        now = look(lock.connection, name) if self.target and named == name else None
+        now = look(lock.connection, name) if self.target else None
         is_gone = self.target is not None and now is None
         became = "dropped" if named is None else f"renamed to {named!r}"
         lines = [f"{name!r} was {became} during the load"] if is_gone else []
-        if self.target and now and (altered := list(changes(self.target, now))):
+        same = named == name  # else another has the name now, and the swap refuses to replace it
+        if self.target and now and same and (altered := list(changes(self.target, now))):
             lines.append(f"{name!r} was altered during the load: {', '.join(altered)}")
         lost = sorted(self.kept - _kept(lock))
         return lines + [f"{each!r}, kept for undo, was dropped meanwhile" for each in lost], is_gone
