@@ -5,6 +5,7 @@ errors        translate the errors of the driver
 records       convert the rows of a query to records
 session       the settings of a session, and limits of its statements
 silence       detect a server that no longer answers
+copyin        send the rows of a COPY
 interrupt     Ctrl-C during a statement
 reach         connect to the server of a target, over SSH too
 catalog       queries of the system catalogs

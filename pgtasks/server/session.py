@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from threading import RLock
 from typing import Any
@@ -96,10 +96,13 @@ class Session(psycopg2.extensions.connection):
             self.set_client_encoding("SQL_ASCII" if of_no_encoding else "UNICODE")
 
     @contextmanager
-    def watched(self, limit: float | None = None) -> Iterator[None]:
+    def watched(
+        self, limit: float | None = None, *, over: Callable[[], None] | None = None
+    ) -> Iterator[None]:
         """Watch the statements of a block."""
         with self._turn:
-            wait = silence.Wait(-1 if self.closed else self.fileno(), self._place, self.pid, limit)
+            handle = -1 if self.closed else self.fileno()
+            wait = silence.Wait(handle, self._place, self.pid, limit, over=over)
             with silence.watched(wait):
                 yield
 
@@ -134,10 +137,14 @@ class Session(psycopg2.extensions.connection):
 
 
 class Cursor(psycopg2.extensions.cursor):
-    """A cursor whose statements are watched. `limit` is for small queries, in seconds."""
+    """A cursor whose statements are watched. `limit` is for small queries, in seconds.
+
+    `over` is called where the server has ended a COPY into it, and the driver has not said so.
+    """
 
     connection: Session
     limit: float | None = None
+    over: Callable[[], None] | None = None
 
     def execute(self, query: Any, vars: Any = None) -> None:
         """Execute, as the driver does."""
@@ -151,7 +158,7 @@ class Cursor(psycopg2.extensions.cursor):
 
     def copy_expert(self, sql: Any, file: Any, size: int = 8192) -> None:
         """Copy, as the driver does."""
-        with self.connection.watched(self.limit):
+        with self.connection.watched(self.limit, over=self.over):
             super().copy_expert(sql, file, size)
 
 

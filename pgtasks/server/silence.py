@@ -14,7 +14,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,7 +36,10 @@ class SessionLost(psycopg2.OperationalError):
 
 @dataclass(eq=False)
 class Wait:
-    """A running statement. `pid` is its backend, 0 if the server has not reported it."""
+    """A running statement. `pid` is its backend, 0 if the server has not reported it.
+
+    `over` is called once where the server has ended a statement that still sends to it.
+    """
 
     socket: int
     place: Mapping[str, Any]
@@ -46,6 +49,7 @@ class Wait:
     next_look: float = 0.0
     strikes: int = 0
     fault: str = ""
+    over: Callable[[], None] | None = None
 
     def __post_init__(self) -> None:
         self.next_look = self.began + _DOUBT
@@ -110,7 +114,10 @@ def _judge(wait: Wait) -> None:
         _give_up(wait, f"the server stopped answering, also to a second session ({waited:.0f} s)")
     elif asking.waits_for_us:
         wait.strikes += 1
-        if wait.strikes > 1:
+        if wait.strikes > 1 and (over := wait.over):
+            wait.over = None
+            over()
+        elif wait.strikes > 1:
             _give_up(wait, f"a statement sent {waited:.0f} s ago did not reach the server")
     else:
         wait.strikes = 0

@@ -356,7 +356,7 @@ def test_an_initdb_that_was_killed_is_made_again(ground: Path) -> None:
 def test_a_start_that_was_killed_leaves_a_server_that_the_next_one_takes(project: Path) -> None:
     terminal = python(START, project, 16)
     data = project / ".pgtasks" / "data-16"
-    found = until(lambda: terminal.poll() is not None or postmaster.running(data))
+    found = until(lambda: postmaster.running(data))
     terminal.kill()
     terminal.communicate()
     server = embedded.start(project)

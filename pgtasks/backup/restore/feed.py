@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import select
-
+from pgtasks.errors import Failed
 from pgtasks.server.connection import Connection
+from pgtasks.server.copyin import CopyIn
 from pgtasks.server.psql.statements import Rows
-
-_PAUSE = 1000  # milliseconds of one wait, so that signals are handled
 
 
 class Nowhere:
@@ -31,31 +29,28 @@ class Cancelling:
 
 
 class Feed:
-    """The rows of COPY for the driver.
-
-    The driver sends the end of a copy without releasing the interpreter, so that a tunnel of this
-    process could not take what is before it: the end waits until the socket has room. Of an
-    exception it makes an error of the server, so that `failure` keeps it.
-    """
+    """The rows of COPY for the driver, which makes an error of the server of `failure`."""
 
     def __init__(self, rows: Rows, session: Connection) -> None:
         self._rows = rows
+        self._copy = CopyIn(session)
         self.failure: BaseException | None = None
-        self._room = select.poll()
-        self._room.register(session.fileno(), select.POLLOUT)
 
-    def read(self, size: int = -1) -> bytes:
+    def send(self, size: int) -> None:
+        """Send the rows in pieces of at most `size` bytes."""
+        self._copy.run(self._rows.statement, self, size)
+
+    def read(self, size: int = -1, /) -> bytes:
         """Return some of the rows, nothing at their end."""
+        if self._copy.is_over:
+            self._copy.await_room()
+            raise Failed("the server ended the copy")  # which the driver replaces by its error
         try:
             chunk = self._rows.read(size)
         except BaseException as exc:
             self.failure = exc
-            self._await_room()
+            self._copy.await_room()
             raise
         if not chunk:
-            self._await_room()
+            self._copy.await_room()
         return chunk
-
-    def _await_room(self) -> None:
-        while not self._room.poll(_PAUSE):
-            pass

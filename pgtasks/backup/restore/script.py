@@ -161,8 +161,7 @@ class _Loading:
     def _copy(self, rows: Rows) -> None:
         feed = Feed(rows, self._session)
         try:
-            with self._session.cursor() as cursor:
-                cursor.copy_expert(rows.statement, feed, CHUNK)  # type: ignore[arg-type]
+            feed.send(CHUNK)
         except psycopg2.Error as exc:
             if self._cancelling.asked:  # the driver drops the interrupt of the signal
                 raise KeyboardInterrupt from None

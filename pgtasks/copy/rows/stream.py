@@ -19,6 +19,7 @@ from pgtasks.copy.rows import wire
 from pgtasks.errors import Failed, Unreachable
 from pgtasks.host.worker import Worker
 from pgtasks.server.connection import Connection
+from pgtasks.server.copyin import CopyIn
 from pgtasks.server.errors import translated, translated_without_values
 
 _PIPE = 1 << 20  # bytes
@@ -59,49 +60,36 @@ class _Sender:
 class _Receiver(io.RawIOBase):
     """The file that the target reads: it ends without an error only if the source has.
 
-    A target that answers before the end has failed, and takes no more rows: the driver would send
-    it all of them first. Its messages are off, so that it has nothing else to say.
+    A target that answers before the end has failed, and takes no more rows. Its messages are off,
+    so that it has nothing else to say. libpq may have read the answer already, which the socket
+    does not show: then `copying` says it, some seconds later.
     """
 
     def __init__(
-        self,
-        handle: int,
-        sender: _Sender,
-        sending: Worker,
-        target: Connection,
-        taken: Taken,
+        self, handle: int, sender: _Sender, sending: Worker, target: Connection, taken: Taken
     ) -> None:
         super().__init__()
         self._handle, self._sender, self._sending = handle, sender, sending
         self._taken = taken
-        self._answers = select.poll()
-        self._answers.register(target.fileno(), select.POLLIN)
-        self._room = select.poll()
-        self._room.register(target.fileno(), select.POLLOUT)
+        self.copying = CopyIn(target)
+        self._answer = target.fileno()
+        self._ready = select.poll()
+        self._ready.register(handle, select.POLLIN)
+        self._ready.register(self._answer, select.POLLIN)
 
     def read(self, size: int = _PIECE, /) -> bytes:
         """Return the next bytes, raising the failure of the source at their end."""
         try:
             data = self._next(size)
         except BaseException:
-            self._await_room()
+            self.copying.await_room()
             raise
         if not data:
-            self._await_room()
+            self.copying.await_room()
         return data
 
-    def _await_room(self) -> None:
-        """Wait until the end of the copy can be sent at once.
-
-        The driver sends it without releasing the interpreter, so that a tunnel of this process
-        could not take what is before it. At most 8 kB are left in libpq's own buffer then.
-        """
-        while not self._room.poll(_LOOK):
-            pass
-
     def _next(self, size: int) -> bytes:
-        if self._answers.poll(0):
-            raise Failed("the target ended the copy")
+        self._await_rows()
         data = os.read(self._handle, size)
         if not data:
             self._sending.wait()
@@ -109,6 +97,13 @@ class _Receiver(io.RawIOBase):
                 raise self._sender.failure
         self._taken(len(data))
         return data
+
+    def _await_rows(self) -> None:
+        ready: list[int] = []
+        while not ready:
+            ready = [handle for handle, _ in self._ready.poll(_LOOK)]
+            if self.copying.is_over or self._answer in ready:
+                raise Failed("the target ended the copy")
 
 
 def copy(
@@ -150,9 +145,8 @@ def _through_driver(
     sending.start()
     received_from = _Receiver(reader, sender, sending, target, taken)
     try:
-        with translated(), target.cursor() as cursor:
-            cursor.copy_expert(into, received_from, _PIECE)
-            received = cursor.rowcount
+        with translated():
+            received = received_from.copying.run(into, received_from, _PIECE)
     except BaseException:
         # of a failure of the source the target says only that it was cut
         if isinstance(sender.failure, Exception) and not isinstance(sender.failure, OSError):
