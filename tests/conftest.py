@@ -15,6 +15,7 @@ count(kills=3)          counts what torture sums up at its end
 those of depots.py      a database on db1 and its backups, for tests of backups over SSH
 inv(*args, ...)         runs the real `inv` in `project` or in `cwd`, in a fork: see prefork.py
 new_inv(*args, ...)     the same in a Python of its own
+start_inv, fork_inv     start `inv` and leave it running, in a Python of its own, in a fork
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ from depots import (  # noqa: F401
 )
 from network import db1, db2, db18, jump, network  # noqa: F401  fixtures, see network.py
 from paths import TEMPORARY
-from prefork import Prefork, possible
+from prefork import Fork, Prefork, possible
 from progress import Progress
 from projects import make_project, put_stamp
 from restores import plain_owner  # noqa: F401
@@ -346,7 +347,30 @@ def start_inv(request: pytest.FixtureRequest) -> Iterator[Callable[..., Any]]:
         return started[-1]
 
     yield start
+    _end(started)
+
+
+def _end(started: list[Any]) -> None:
     for process in started:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
+
+
+@pytest.fixture
+def fork_inv(
+    prefork: Prefork | None, start_inv: Callable[..., Any], request: pytest.FixtureRequest
+) -> Iterator[Callable[..., Any]]:
+    """Return what starts `inv` as `start_inv` does, in a fork of a process that has all modules."""
+    started: list[Fork] = []
+
+    def start(*args: str, cwd: Path | None = None, env: dict[str, str] | None = None) -> Any:
+        environ = {**os.environ, **(env or {})}
+        if prefork is None or not prefork.like(environ):
+            return start_inv(*args, cwd=cwd, env=env)
+        cwd = cwd or request.getfixturevalue("project")
+        started.append(prefork.start(args, cwd=cwd, env=environ))
+        return started[-1]
+
+    yield start
+    _end(started)

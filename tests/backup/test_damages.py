@@ -20,7 +20,6 @@ from backups import SHOP, make
 from pgtasks.backup.restore import RestoreOptions, restore
 from pgtasks.backup.store.local import LocalStore
 from pgtasks.backup.verify import verify
-from pgtasks.errors import PgtasksError
 from pgtasks.host.local import HERE
 from pgtasks.server.lock import Lock
 from pgtasks.settings.target import Target
@@ -68,14 +67,15 @@ def test_an_interrupted_or_other_write_is_found(
         for trial in range(_EACH if matrix.whole else 20):
             folder = shutil.copytree(one, tmp_path / str(trial) / one.name)
             damage = damages.put(folder, other, chance)
-            assert_found(lambda: verified(folder), damage)  # noqa: B023  it is called at once
-            assert_found(lambda: restored(lock, folder), damage)  # noqa: B023
+            damages.assert_found(lambda: verified(folder), damage)  # noqa: B023  called at once
+            damages.assert_found(lambda: restored(lock, folder), damage)  # noqa: B023
             shutil.rmtree(folder.parent)
         assert cluster.databases() == before
         whole = shutil.copytree(one, tmp_path / "whole" / one.name)
         verified(whole)
     assert cluster.value("SELECT count(*) FROM orders", target.database) == 1002
-    count(damages=_EACH if matrix.whole else 20)
+    trials = _EACH if matrix.whole else 20
+    count(damages=trials, **{"damages here": trials})
 
 
 def verified(folder: Path) -> None:
@@ -86,14 +86,6 @@ def restored(lock: Lock, folder: Path) -> None:
     """Restore it, agreeing to everything; the database must not be reached."""
     backup = LocalStore(folder.parent).at(folder)
     restore(lock, HERE, backup, RestoreOptions(1), console=Recorder(), agreed=lambda plan: True)
-
-
-def assert_found(look: Callable[[], None], damage: damages.Damage) -> None:
-    with pytest.raises(PgtasksError) as raised:
-        look()
-    words = f"{raised.value.message}\n{raised.value.hint}"
-    found = (raised.value.exit_code, damage.name in words)
-    assert found == (damage.code, True), (str(damage), words)
 
 
 def test_tasks_exit_with_the_code_and_name_the_file(

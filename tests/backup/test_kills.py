@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import lives
 import matrix
+import operations
 import pytest
 from lives import Life
 from lives_here import life, versions  # noqa: F401  fixtures
 
-Inv = Callable[..., Any]
-_STEPS = [(name, step) for name in lives.HERE for step in lives.OPERATIONS[name].steps]
-_ROUNDS = matrix.rounds(1)
+_STEPS = [(name, step) for name in operations.HERE for step in operations.OPERATIONS[name].steps]
 
 
 @pytest.mark.parametrize(("name", "step"), matrix.some(_STEPS, 5))
@@ -23,19 +21,17 @@ def test_an_interrupted_run_at_a_step(
     step: str,
     count: Callable[..., None],
 ) -> None:
-    life.trial(name, step)
-    count(kills=life.kills)
+    with lives.counted(life, count):
+        lives.several(life, [name], step, number=matrix.number)
 
 
-@pytest.mark.parametrize("number", range(_ROUNDS))
+@pytest.mark.parametrize("number", range(matrix.rounds(1)))
 def test_an_interrupted_run_at_any_moment(
     life: Life,  # noqa: F811
     number: int,
     count: Callable[..., None],
 ) -> None:
-    names = list(lives.HERE)
+    names = list(operations.HERE)
     life.chance.shuffle(names)
-    for name in names if matrix.whole else names[:3]:
-        life.trial(name)
-        life.tidy()
-    count(kills=life.kills, finished=life.finished)
+    with lives.counted(life, count):
+        lives.several(life, names if matrix.whole else names[:3], number=3 if matrix.whole else 1)

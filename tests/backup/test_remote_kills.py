@@ -10,9 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import facts as contents
 import lives
 import matrix
+import operations
 import pytest
+import servers
+from facts import Facts
 from hosts import DatabaseHost
 from lives import Life
 from projects import make_project, put_stamp
@@ -25,8 +29,8 @@ from sessions import SILENCE
 from backups import local_backup
 
 Inv = Callable[..., Any]
-Versions = dict[str, tuple[str, lives.Facts]]
-_STEPS = [(name, step) for name in lives.THERE for step in lives.OPERATIONS[name].steps]
+Versions = dict[str, tuple[str, Facts]]
+_STEPS = [(name, step) for name in operations.THERE for step in operations.OPERATIONS[name].steps]
 
 
 def own(db1: DatabaseHost) -> Cluster:
@@ -45,7 +49,7 @@ def site(db1: DatabaseHost, folder: Path, name: str) -> Path:
     project = make_project(folder, db1.cluster.url(name), environment="staging")
     block = {"silence": SILENCE, "backups": db1.backups}
     (project / "env" / "staging.yaml").write_text(
-        json.dumps(db1.settings(database=name, ssh=block))
+        json.dumps(db1.settings(database=name, ssh=block, backup={"keep": {"last": 2}}))
     )
     (project / "invoke.yaml").write_text("pgtasks: {environment: staging}\n")
     put_stamp(db1.cluster.target(name, environment="staging"))
@@ -60,14 +64,32 @@ def versions(db1: DatabaseHost, tmp_path_factory: pytest.TempPathFactory) -> Ver
     found = {}
     for version in ("old", "new"):
         name = empty_one(db1)
-        own(db1).execute(lives.CONTENT.replace("{version}", version), name)
+        own(db1).execute(contents.CONTENT.replace("{version}", version), name)
         path = save(site(db1, tmp_path_factory.mktemp(version) / "shop", name))
         db1.cluster.drop(name)
         copy = empty_one(db1)
         tool(own(db1), "pg_restore", "-e", "-d", copy, local_backup(Path(path)).dump)
-        found[version] = (path, lives.facts(db1.cluster, copy))
+        found[version] = (path, contents.facts(db1.cluster, copy))
         db1.cluster.drop(copy)
     return found
+
+
+@pytest.fixture(scope="module")
+def stranger(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, str]]:
+    """Return a backup of another server, no newer than the host's, and the URL of its database."""
+    other: Cluster = request.getfixturevalue(
+        "system_cluster" if servers.system_bins() else "cluster"
+    )
+    name = other.create()
+    other.execute(contents.CONTENT.replace("{version}", "of another server"), name)
+    put_stamp(other.target(name, environment="near"))
+    folder = tmp_path_factory.mktemp("near") / "shop"
+    project = make_project(folder, other.url(name), environment="near")
+    (project / "invoke.yaml").write_text("pgtasks: {environment: near}\n")
+    yield save(project), other.url(name)
+    other.drop(name)
 
 
 @pytest.fixture
@@ -75,8 +97,10 @@ def life(
     db1: DatabaseHost,
     emptied: None,
     versions: Versions,
+    stranger: tuple[str, str],
     tmp_path: Path,
     inv: Inv,
+    fork_inv: Callable[..., Any],
     start_inv: Callable[..., Any],
     request: pytest.FixtureRequest,
 ) -> Iterator[Life]:
@@ -84,6 +108,9 @@ def life(
     name = empty_one(db1)
     root = tmp_path / "life"
     site(db1, root / "shop", name)
+    backup, url = stranger
+    (root / "shop" / "env" / "near.yaml").write_text(f"url: '{url}'\n", encoding="utf-8")
+    lent = str(shutil.copytree(backup, root / "near" / Path(backup).name))
     known = {}
     for version, (path, facts) in versions.items():
         copy = shutil.copytree(path, root / version / Path(path).name)
@@ -92,7 +119,8 @@ def life(
     seed = getattr(request.config.option, "seed", None) or 0
     chance = random.Random(f"{seed} {request.node.name}")
     try:
-        yield Life(db1.cluster, name, root, inv, start_inv, known, chance, place=db1)
+        runs = (inv, fork_inv, start_inv)
+        yield Life(db1.cluster, name, root, *runs, known, chance, place=db1, stranger=lent)
         db1.quiet()
         assert left(db1) == []
     finally:
@@ -104,17 +132,15 @@ def life(
 def test_an_interrupted_run_there_at_a_step(
     life: Life, name: str, step: str, count: Callable[..., None]
 ) -> None:
-    life.trial(name, step)
-    count(kills=life.kills)
+    with lives.counted(life, count):
+        lives.several(life, [name], step, number=matrix.number)
 
 
-@pytest.mark.parametrize("number", range(matrix.rounds(1, 5)))
+@pytest.mark.parametrize("number", range(matrix.rounds(1)))
 def test_an_interrupted_run_there_at_any_moment(
     life: Life, number: int, count: Callable[..., None]
 ) -> None:
-    names = list(lives.THERE)
+    names = list(operations.THERE)
     life.chance.shuffle(names)
-    for name in names if matrix.whole else names[:2]:
-        life.trial(name)
-        life.tidy()
-    count(kills=life.kills, finished=life.finished)
+    with lives.counted(life, count):
+        lives.several(life, names if matrix.whole else names[:2])

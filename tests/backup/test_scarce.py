@@ -15,9 +15,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import lives
 import matrix
 import pytest
+from facts import facts
 from restores import save, sides
 from servers import Cluster
 from waiting import until
@@ -140,7 +140,7 @@ def test_an_interrupted_run_for_want_of_file_handles(
     cluster: Cluster, database: str, shop: Path, inv: Inv, task: str
 ) -> None:
     save(shop)
-    before = lives.facts(cluster, database)
+    before = facts(cluster, database)
     args = {"db.restore": ("--as-superuser", "--confirm", database)}.get(task, ())
     codes = []
     for most in HANDLES:
@@ -148,7 +148,7 @@ def test_an_interrupted_run_for_want_of_file_handles(
         codes.append(done.returncode)
         own = "pgtasks" in done.stderr  # Python itself needs some to start
         assert not ("Traceback" in done.stderr and own), (most, done.stderr)
-        assert lives.facts(cluster, database) == before, most
+        assert facts(cluster, database) == before, most
         listed = json.loads(inv("backup.list", "--json").stdout)
         whole = [path.parent.name for path in shop.glob("backups/*/*/[!.]*/manifest.json")]
         assert sorted(each["id"] for each in listed["backups"]) == sorted(whole)

@@ -7,9 +7,10 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
-import lives
 import matrix
+import operations
 import pytest
+from facts import PEOPLE
 from halting import halted
 from lives import Life
 from lives_here import life, versions  # noqa: F401  fixtures
@@ -52,11 +53,11 @@ def test_an_interrupted_run_beside_each_other_one(
     first: str,
     count: Callable[..., None],
 ) -> None:
-    before = lives.facts(life.cluster, life.database)
+    before = life.facts()
     for version in ("new", "old"):  # so that there is something to undo
         done = life.run("db.restore", "--backup", life.versions[version][0])
         assert done.returncode == 0, done.stderr
-    lives.OPERATIONS["prune"].begin(life, before)
+    operations.OPERATIONS["prune"].begin(life, before)
     process = halted(start_inv, HALTS[first], *words(life, first), cwd=life.project)
     said = [f"beside {first}"]
     for second in (*HALTS, "recover", "forget", "verify"):
@@ -69,9 +70,9 @@ def test_an_interrupted_run_beside_each_other_one(
     _, told = process.communicate(timeout=120)
     assert process.returncode == 0, (said, told)
     old, new = (known for _, known in life.versions.values())
-    table = {**old, **{key: new[key] for key in lives.PEOPLE}}
-    backwards = {**new, **{key: old[key] for key in lives.PEOPLE}}
-    now = lives.facts(life.cluster, life.database)
+    table = {**old, **{key: new[key] for key in PEOPLE}}
+    backwards = {**new, **{key: old[key] for key in PEOPLE}}
+    now = life.facts()
     assert now in (old, new, table, backwards), said
     life.heals(now, str(said))
     count(pairs=len(said) - 1)

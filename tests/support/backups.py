@@ -168,8 +168,8 @@ def once(statement: str) -> str:
     return f"DO $$ BEGIN IF {{0}} = 1 THEN {statement}; END IF; END $$"
 
 
-def processes_with(word: str) -> list[str]:
-    """Return the command lines of living processes that hold a word, but for our own."""
+def processes_with(*words: str) -> list[str]:
+    """Return the command lines of living processes that hold one of the words, but for our own."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
@@ -177,6 +177,6 @@ def processes_with(word: str) -> list[str]:
             state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
         except OSError:
             continue
-        if word in line and state != "Z" and int(entry.name) != os.getpid():
+        if any(word in line for word in words) and state != "Z" and int(entry.name) != os.getpid():
             found.append(line)
     return found

@@ -10,9 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import pytest
+
 from pgtasks.backup.format import manifest
 from pgtasks.backup.format.records import FileRecord
 from pgtasks.backup.store import tree
+from pgtasks.errors import PgtasksError
 
 NEWER = 7  # the exit code for a manifest of a newer pgtasks
 
@@ -41,6 +44,15 @@ def put(folder: Path, other: Path, chance: random.Random) -> Damage:
         found = _KINDS[what](folder / name, other / name, chance)
         if found is not None and not _same(folder / name, before):
             return Damage(what, found or name)
+
+
+def assert_found(look: Callable[[], None], damage: Damage) -> None:
+    """Assert that a damage is found, with its exit code and the name of the file."""
+    with pytest.raises(PgtasksError) as raised:
+        look()
+    words = f"{raised.value.message}\n{raised.value.hint}"
+    found = (raised.value.exit_code, damage.name in words)
+    assert found == (damage.code, True), (str(damage), words)
 
 
 def _names(folder: Path) -> list[str]:
@@ -107,7 +119,7 @@ def _linked(path: Path, other: Path, chance: random.Random) -> str:
     """Put a link to the same content: whoever writes there next writes the backup."""
     elsewhere = path.with_name(f".elsewhere-{chance.randrange(10**9)}")
     path.rename(elsewhere)
-    path.symlink_to(elsewhere)
+    path.symlink_to(elsewhere.name)
     return ""
 
 

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import lives
+import facts as contents
 import pytest
+from facts import Facts
 from lives import Life
 from projects import make_project, put_stamp
 from restores import save
@@ -19,7 +20,7 @@ from servers import Cluster
 from backups import local_backup
 
 Inv = Callable[..., Any]
-Versions = dict[str, tuple[str, lives.Facts]]
+Versions = dict[str, tuple[str, Facts]]
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,7 @@ def versions(
         name = cluster.create(owner=plain_owner)
         session = cluster.connect(name, user=plain_owner)
         with session.cursor() as cursor:
-            cursor.execute(lives.CONTENT.replace("{version}", version))
+            cursor.execute(contents.CONTENT.replace("{version}", version))
         session.close()
         put_stamp(cluster.target(name))
         folder = tmp_path_factory.mktemp(version)
@@ -40,7 +41,7 @@ def versions(
         cluster.drop(name)
         copy = cluster.create(owner=plain_owner)
         tool(cluster, "pg_restore", "-e", "-d", copy, local_backup(Path(path)).dump)
-        found[version] = (path, lives.facts(cluster, copy))
+        found[version] = (path, contents.facts(cluster, copy))
         cluster.drop(copy)
     return found
 
@@ -53,6 +54,7 @@ def life(
     versions: Versions,
     tmp_path: Path,
     inv: Inv,
+    fork_inv: Callable[..., Any],
     start_inv: Callable[..., Any],
     request: pytest.FixtureRequest,
 ) -> Life:
@@ -71,4 +73,4 @@ def life(
     tool(cluster, "pg_restore", "-e", "-d", database, local_backup(Path(known["old"][0])).dump)
     seed = getattr(request.config.option, "seed", None) or 0
     chance = random.Random(f"{seed} {request.node.name}")
-    return Life(cluster, database, root, inv, start_inv, known, chance)
+    return Life(cluster, database, root, inv, fork_inv, start_inv, known, chance)

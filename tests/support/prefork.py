@@ -18,6 +18,7 @@ import importlib
 import json
 import os
 import pkgutil
+import select
 import selectors
 import signal
 import socket
@@ -83,21 +84,14 @@ class Prefork:
     ) -> subprocess.CompletedProcess[str]:
         """Run `inv` to its end, as subprocess.run does with captured output."""
         argv = [str(self._inv), *args]
-        stdin, stdout, stderr = os.pipe(), os.pipe(), os.pipe()
-        answer, theirs = socket.socketpair()
+        answer, (stdin, stdout, stderr) = self._asked(argv, cwd=cwd, env=env)
         with answer:
-            given = [stdin[0], stdout[1], stderr[1], theirs.detach()]
-            try:
-                self._ask({"argv": argv, "cwd": str(cwd), "env": dict(env)}, given)
-            finally:
-                for descriptor in given:
-                    os.close(descriptor)
             said: dict[int, bytes] = {}
             threads = [
                 threading.Thread(
-                    target=_write, args=(stdin[1], input.encode("utf-8", "surrogateescape"))
+                    target=_write, args=(stdin, input.encode("utf-8", "surrogateescape"))
                 ),
-                *(threading.Thread(target=_read, args=(fd, said)) for fd in (stdout[0], stderr[0])),
+                *(threading.Thread(target=_read, args=(fd, said)) for fd in (stdout, stderr)),
             ]
             for thread in threads:
                 thread.start()
@@ -106,8 +100,29 @@ class Prefork:
                 thread.join(seconds)
                 if thread.is_alive():
                     raise subprocess.TimeoutExpired(argv, seconds)
-        texts = [_text(said[fd]) for fd in (stdout[0], stderr[0])]
+        texts = [_text(said[fd]) for fd in (stdout, stderr)]
         return subprocess.CompletedProcess(argv, code, *texts)
+
+    def start(self, args: Sequence[str], *, cwd: Path, env: Mapping[str, str]) -> Fork:
+        """Start `inv` as the leader of a session, without input, and return it."""
+        argv = [str(self._inv), *args]
+        answer, (stdin, stdout, stderr) = self._asked(argv, cwd=cwd, env=env, leads=True)
+        os.close(stdin)
+        return Fork(argv, answer, stdout, stderr)
+
+    def _asked(
+        self, argv: list[str], *, cwd: Path, env: Mapping[str, str], leads: bool = False
+    ) -> tuple[socket.socket, tuple[int, int, int]]:
+        """Ask for a fork; return where its end is told, and our ends of its streams."""
+        stdin, stdout, stderr = os.pipe(), os.pipe(), os.pipe()
+        answer, theirs = socket.socketpair()
+        given = [stdin[0], stdout[1], stderr[1], theirs.detach()]
+        try:
+            self._ask({"argv": argv, "cwd": str(cwd), "env": dict(env), "leads": leads}, given)
+        finally:
+            for descriptor in given:
+                os.close(descriptor)
+        return answer, (stdin[1], stdout[0], stderr[0])
 
     def _ask(self, request: dict[str, Any], descriptors: list[int]) -> None:
         body = json.dumps(request).encode()
@@ -132,6 +147,65 @@ class Prefork:
         """End the process that forks."""
         self._socket.close()
         self._process.communicate(timeout=_GONE)
+
+
+class Fork:
+    """A run of `inv` that was started: what tests use of subprocess.Popen."""
+
+    def __init__(self, argv: list[str], answer: socket.socket, stdout: int, stderr: int) -> None:
+        """Wait until it is there."""
+        self.args, self._answer = argv, answer
+        self.pid = int(self._line())
+        self.returncode: int | None = None
+        self.stdout = os.fdopen(stdout, encoding="utf-8", errors="surrogateescape")
+        self.stderr = os.fdopen(stderr, encoding="utf-8", errors="surrogateescape")
+
+    def poll(self) -> int | None:
+        """Return the exit code, None while it runs."""
+        try:
+            return self.wait(0)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Return the exit code when it has ended."""
+        if self.returncode is None:
+            if not select.select([self._answer], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired(self.args, timeout or 0)
+            self.returncode = int(self._line())
+        return self.returncode
+
+    def _line(self) -> bytes:
+        """Read one line and nothing of the next, so that `select` knows of that."""
+        line = b""
+        while not line.endswith(b"\n") and (byte := self._answer.recv(1)):
+            line += byte
+        return line
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """Return what it says until its end, and that of all that has its streams."""
+        if self.stdout.closed:
+            return "", ""
+        said: dict[str, str] = {}
+        streams = {"stdout": self.stdout, "stderr": self.stderr}
+        threads = [
+            threading.Thread(target=lambda name=name: said.update({name: streams[name].read()}))
+            for name in streams
+        ]
+        for thread in threads:
+            thread.start()
+        self.wait(timeout)
+        for thread in threads:
+            thread.join(timeout)
+            if thread.is_alive():
+                raise subprocess.TimeoutExpired(self.args, timeout or 0)
+        self.close()
+        return said["stdout"], said["stderr"]
+
+    def close(self) -> None:
+        """Close our ends."""
+        for each in (self._answer, self.stdout, self.stderr):
+            each.close()
 
 
 def _write(descriptor: int, content: bytes) -> None:
@@ -208,6 +282,8 @@ def _become(request: dict[str, Any], descriptors: list[int]) -> None:
     os.environ.update(request["env"])
     sys.argv = request["argv"]
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if request["leads"]:
+        os.setsid()  # a signal to its group reaches all that a terminal's would
 
 
 def _forks(requests: socket.socket) -> None:
