@@ -29,7 +29,7 @@ Layout = str
 _EACH = 50  # damages in a test
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def pair(
     cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Target, dict[Layout, tuple[Path, Path]]]]:

@@ -56,7 +56,7 @@ def site(db1: DatabaseHost, folder: Path, name: str) -> Path:
     return project
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def versions(db1: DatabaseHost, tmp_path_factory: pytest.TempPathFactory) -> Versions:
     """Return backups of two contents, with the facts of what pg_restore makes of them."""
     if db1.machine.lacks:
@@ -74,7 +74,7 @@ def versions(db1: DatabaseHost, tmp_path_factory: pytest.TempPathFactory) -> Ver
     return found
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def stranger(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[str, str]]:
@@ -136,7 +136,7 @@ def test_an_interrupted_run_there_at_a_step(
         lives.several(life, [name], step, number=matrix.number)
 
 
-@pytest.mark.parametrize("number", range(matrix.rounds(1)))
+@pytest.mark.parametrize("number", range(matrix.rounds(1, 6)))
 def test_an_interrupted_run_there_at_any_moment(
     life: Life, number: int, count: Callable[..., None]
 ) -> None:

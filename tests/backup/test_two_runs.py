@@ -13,7 +13,7 @@ import pytest
 from facts import PEOPLE
 from halting import halted
 from lives import Life
-from lives_here import life, versions  # noqa: F401  fixtures
+from lives_here import life, life_owner, versions  # noqa: F401  fixtures
 
 Start = Callable[..., Any]
 

@@ -64,7 +64,8 @@ UNION ALL SELECT 'function ' || oid::regprocedure, prosrc FROM pg_proc WHERE oid
 UNION ALL SELECT 'sequence ' || sequencename, last_value::text FROM pg_sequences
 UNION ALL SELECT 'policy ' || polname, concat(polcmd, pg_get_expr(polqual, polrelid))
  FROM pg_policy
-UNION ALL SELECT 'rule ' || rulename, pg_get_ruledef(oid) FROM pg_rewrite WHERE rulename <> '_RETURN'
+UNION ALL SELECT 'rule ' || rulename, pg_get_ruledef(oid) FROM pg_rewrite
+ WHERE oid >= 16384 AND rulename <> '_RETURN'
 UNION ALL SELECT 'statistics ' || stxname, pg_get_statisticsobjdef(oid) FROM pg_statistic_ext
 UNION ALL SELECT 'labels of ' || enumtypid::regtype,
  string_agg(enumlabel, ',' ORDER BY enumsortorder) FROM pg_enum GROUP BY enumtypid

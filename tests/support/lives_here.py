@@ -23,15 +23,24 @@ Inv = Callable[..., Any]
 Versions = dict[str, tuple[str, Facts]]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
+def life_owner(cluster: Cluster) -> str:
+    """Return a plain role that owns the databases; it goes with the server."""
+    query = "SELECT count(*) FROM pg_roles WHERE rolname = 'life_owner'"
+    if not cluster.value(query):  # each file of tests that uses it makes this fixture anew
+        cluster.execute("CREATE ROLE life_owner LOGIN")
+    return "life_owner"
+
+
+@pytest.fixture(scope="session")
 def versions(
-    cluster: Cluster, plain_owner: str, tmp_path_factory: pytest.TempPathFactory
+    cluster: Cluster, life_owner: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Versions:
     """Return backups of two contents, with the facts of what pg_restore makes of them."""
     found = {}
     for version in ("old", "new"):
-        name = cluster.create(owner=plain_owner)
-        session = cluster.connect(name, user=plain_owner)
+        name = cluster.create(owner=life_owner)
+        session = cluster.connect(name, user=life_owner)
         with session.cursor() as cursor:
             cursor.execute(contents.CONTENT.replace("{version}", version))
         session.close()
@@ -39,7 +48,7 @@ def versions(
         folder = tmp_path_factory.mktemp(version)
         path = save(make_project(folder / "shop", cluster.url(name)))
         cluster.drop(name)
-        copy = cluster.create(owner=plain_owner)
+        copy = cluster.create(owner=life_owner)
         tool(cluster, "pg_restore", "-e", "-d", copy, local_backup(Path(path)).dump)
         found[version] = (path, contents.facts(cluster, copy))
         cluster.drop(copy)
@@ -50,7 +59,7 @@ def versions(
 def life(
     cluster: Cluster,
     database: str,
-    plain_owner: str,
+    life_owner: str,
     versions: Versions,
     tmp_path: Path,
     inv: Inv,
@@ -59,7 +68,7 @@ def life(
     request: pytest.FixtureRequest,
 ) -> Life:
     """Return a project whose database has the old content."""
-    cluster.execute(f'ALTER DATABASE "{database}" OWNER TO {plain_owner}')
+    cluster.execute(f'ALTER DATABASE "{database}" OWNER TO {life_owner}')
     put_stamp(cluster.target(database))
     root = tmp_path / "life"
     project = make_project(root / "shop", cluster.url(database))

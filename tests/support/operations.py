@@ -156,7 +156,8 @@ _RESTORE = (*boundaries.RESTORE, *_SWAPS)
 _RESTORE_THERE = (*boundaries.RESTORES, *boundaries.SWAP)
 _UNDO = (*boundaries.UNDO, *boundaries.SWAP)
 _TABLES = boundaries.RESTORE_TABLES
-_BUILT = tuple(step for step in boundaries.RESTORES if step != "restore.swapped")
+_NEVER = ("restore.checked", "restore.swapped")  # of a drill
+_BUILT = tuple(step for step in boundaries.RESTORES if step not in _NEVER)
 OPERATIONS = {
     "backup": Operation(boundaries.BACKUP, _backup),
     "restore": Operation(_RESTORE, _restore, swaps=True),

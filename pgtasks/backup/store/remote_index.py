@@ -126,8 +126,9 @@ class Index:
         path = self.path / os.path.relpath(folder, self.base)
         if not path.is_relative_to(self.path) or ".." in path.parts or not path.is_dir():
             raise Refused(f"no backup at {folder!r}, backups are below {self.base!r}")
+        read = tree.own_manifest if manifests.is_id(path.name) else tree.manifest_in
         try:
-            return Backup(path, tree.manifest_in(path), store, self._folder(path))
+            return Backup(path, read(path), store, self._folder(path))
         except NotProven as exc:
             raise UnreadableManifest(self._worded(exc).message, id=path.name) from None
 
