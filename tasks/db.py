@@ -67,12 +67,13 @@ def backup(
         "leave_behind": "continue without settings and grants that this role cannot apply",
         "masked": "mask the data by the rules of the backup's environment before it is swapped in",
         "only_table": "restore the rows of tables that match, and keep all else (repeatable)",
-        "backup_first": "with --only-table: back up the database before",
+        "backup_first": "with --only-table or --in-place: back up the database before",
         "no_acl": "omit the grants, and keep the owners",
         "map_role": "A=B: what role A of the backup owned or was granted is B's (repeatable)",
         "create_roles": "create roles of the backup that the server lacks, without SUPERUSER etc.",
         "with_passwords": "with --create-roles: give them the passwords that the backup has",
         "into": "restore into a new database of this name, beside the one of the environment",
+        "in_place": "replace the content in one transaction, without CREATEDB and without undo",
     },
 )
 def restore(
@@ -92,6 +93,7 @@ def restore(
     only_table=None,
     backup_first=False,
     into="",
+    in_place=False,
     no_acl=False,
     map_role=None,
     create_roles=False,
@@ -122,13 +124,15 @@ def restore(
             only_tables=tuple(only_table),
             backup_first=backup_first,
             into=into,
+            in_place=in_place,
             no_acl=no_acl,
             role_map=rolemap.parsed(map_role),
             create_roles=create_roles,
             with_passwords=with_passwords,
         )
         options.check(masked=masked)
-        if options.only_tables:
+        without_undo = options.only_tables or in_place
+        if without_undo:
             flags = {"insists": options.insists, "shows": True}
             permit = r.destroying(confirm=confirm, yes=yes, **flags)
         else:
@@ -152,14 +156,16 @@ def restore(
             options = replace(options, masks=rules, arrival=files)
         with permit:
             talk = {"console": r.console, "agreed": permit.agreed}
-            if options.only_tables:
+            if without_undo:
                 from pgtasks.backup import first
+                from pgtasks.backup.restore.inplace import restore_in_place
                 from pgtasks.backup.restore.tables import restore_tables
 
                 talk["agreed"] = first.keeping(
                     permit.agreed, r.reached(), backups, console=r.console
                 )
-                r.finish(restore_tables(permit.lock, r.host, chosen, options, **talk))
+                carry_out = restore_in_place if in_place else restore_tables
+                r.finish(carry_out(permit.lock, r.host, chosen, options, **talk))
             else:
                 r.finish(restore(permit.lock, r.host, chosen, options, **talk))
 

@@ -16,6 +16,7 @@ from pgtasks.report import Console, account
 from pgtasks.server.reach import Reached
 
 if TYPE_CHECKING:  # migrations import this module, and copy nothing
+    from pgtasks.backup.restore.inplace.plan import InPlacePlan
     from pgtasks.backup.restore.tables.plan import TablesPlan
     from pgtasks.copy.plan import CopyPlan
 
@@ -41,11 +42,15 @@ def backing_up(
 
 
 def keeping(
-    agreed: Callable[[TablesPlan], bool], reached: Reached, folder: Path, *, console: Console
-) -> Callable[[TablesPlan], str | None]:
-    """Return the same for a restore of tables: the ID of the backup, None after a no."""
+    agreed: Callable[[TablesPlan | InPlacePlan], bool],
+    reached: Reached,
+    folder: Path,
+    *,
+    console: Console,
+) -> Callable[[TablesPlan | InPlacePlan], str | None]:
+    """Return the same for a restore without undo: the ID of the backup, None after a no."""
 
-    def decide(plan: TablesPlan) -> str | None:
+    def decide(plan: TablesPlan | InPlacePlan) -> str | None:
         if not agreed(plan):
             return None
         if not plan.backs_up:

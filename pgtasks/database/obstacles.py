@@ -19,6 +19,7 @@ from pgtasks.host.base import Host
 from pgtasks.report import typed
 from pgtasks.server import connection
 from pgtasks.server.connection import Connection
+from pgtasks.server.quoting import quoted
 from pgtasks.settings.target import Target
 
 _CREATOR = (
@@ -95,20 +96,40 @@ def refuse(verb: str, lines: Iterable[str]) -> None:
         )
 
 
-def rights(conn: Connection, target: Target, owner: str) -> Iterator[str]:
-    """Yield what keeps the connecting role from creating the target for `owner`."""
-    creator = connection.rows(conn, _CREATOR, (owner, owner), into=Creator)[0]
+def rights(conn: Connection, target: Target, owner: str, *, instead: str = "") -> Iterator[str]:
+    """Yield what keeps the connecting role from creating the target for `owner`.
+
+    `instead` is a flag that does without.
+    """
+    creator = _creator(conn, owner)
     if not creator.may_create:
+        way = f", or {instead}, which has no undo" if instead else ""
         yield (
-            f"role {creator.name!r} may not create databases: ALTER ROLE {creator.name} CREATEDB"
+            f"role {creator.name!r} may not create databases: ALTER ROLE {quoted(creator.name)} "
+            f"CREATEDB{way}"
         )
     if target.database == target.maintenance:
         yield (
             f"{target.database!r} is the maintenance database that locks are held in, "
             "name another one in `maintenance`"
         )
+    yield from membership(conn, target, owner)
+
+
+def membership(conn: Connection, target: Target, owner: str) -> Iterator[str]:
+    """Yield whether the connecting role may not act as the owner of the target."""
+    creator = _creator(conn, owner)
     if not creator.member:
         yield f"role {creator.name!r} is no member of {owner!r}, which owns {target.database!r}"
+
+
+def may_create(conn: Connection) -> bool:
+    """Return whether the connecting role may create databases."""
+    return _creator(conn, "").may_create
+
+
+def _creator(conn: Connection, owner: str) -> Creator:
+    return connection.rows(conn, _CREATOR, (owner, owner), into=Creator)[0]
 
 
 def may_copy(conn: Connection, database: str) -> bool:

@@ -45,6 +45,14 @@ RESTORE_TABLES = (
     "tables.proven",  # it has everything, and is not committed
     "tables.committed",  # it is committed, the side database is there still
 )
+RESTORE_IN_PLACE = (
+    "in-place.checked",  # the preflight is done, nothing is changed
+    "in-place.locked",  # the tables are locked in the transaction, nothing is changed in it
+    "in-place.cleared",  # the transaction has dropped what was there
+    "in-place.loaded",  # it has what the backup has
+    "in-place.proven",  # it has everything, and is not committed
+    "in-place.committed",  # it is committed, definitions are not compared yet
+)
 COPY = (
     "copy.checked",  # the preflight is done, nothing is changed
     "copy.dumping",  # the snapshot is exported, pg_dump reads the schema
@@ -122,7 +130,7 @@ COPIES = (*COPY, *COPY_ANEW)
 DRILLS = (*DRILL_FETCHED, *DRILL)
 RETENTION = (*PRUNE, *KEEP, *UNTRASH)
 ALL = (
-    *(*BACKUP, *TRANSFER, *RETENTION, *RESTORES, *RESTORE_TABLES),
+    *(*BACKUP, *TRANSFER, *RETENTION, *RESTORES, *RESTORE_TABLES, *RESTORE_IN_PLACE),
     *(*IMPORT, *DRILLS, *COPIES),
     *(*SWAP, *UNDO, *CLONE, *RESET, *MIGRATE, *REHEARSE),
 )

@@ -19,6 +19,7 @@ from pgtasks.report import boundaries
 if TYPE_CHECKING:
     from lives import Life
 
+_OWNER = "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = %s"
 Begun = tuple[tuple[str, ...], list[Facts]]  # words; what the database holds, and may hold then
 
 
@@ -68,6 +69,21 @@ def _only_table(life: Life, now: Facts) -> Begun:
         now,
         {**now, **rows},
     ]
+
+
+def _in_place(life: Life, now: Facts) -> Begun:
+    """Restore as the owner of the database, who is no superuser."""
+    owner = life.cluster.value(_OWNER, parameters=(life.database,))
+    url = replace(life.cluster.target(life.database), user=owner).url()
+    settings = life.root / "owner.yaml"
+    settings.write_text(f"pgtasks: {{environments: {{dev: {{url: '{url}'}}}}}}\n")
+    words, allowed = _in_place_there(life, now)
+    return ("-f", str(settings), *words), allowed
+
+
+def _in_place_there(life: Life, now: Facts) -> Begun:
+    backup, then = life.versions[life.other(now)]
+    return ("db.restore", "--backup", backup, "--in-place", "--yes"), [now, then]
 
 
 def _drill(life: Life, now: Facts) -> Begun:
@@ -163,6 +179,8 @@ OPERATIONS = {
     "restore": Operation(_RESTORE, _restore, swaps=True),
     "undo": Operation(_UNDO, _undo, swaps=True),
     "only-table": Operation(_TABLES, _only_table),
+    "in-place": Operation(boundaries.RESTORE_IN_PLACE, _in_place),
+    "in-place-there": Operation(boundaries.RESTORE_IN_PLACE, _in_place_there),
     "drill": Operation(boundaries.DRILL, _drill, _drilled),
     "prune": Operation(boundaries.PRUNE, _prune, _pruned),
     "backup-there": Operation(boundaries.BACKUP, _backup_there),
@@ -171,8 +189,8 @@ OPERATIONS = {
     "drill-there": Operation((*boundaries.DRILL[1:], *_BUILT), _drill_there, _drilled),
     "prune-there": Operation(boundaries.PRUNE, _prune_there, _pruned_there),
 }
-HERE = ("backup", "restore", "undo", "only-table", "drill", "prune")
+HERE = ("backup", "restore", "undo", "only-table", "in-place", "drill", "prune")
 THERE = (
-    *("backup", "backup-there", "restore-there", "undo", "only-table"),
+    *("backup", "backup-there", "restore-there", "undo", "only-table", "in-place-there"),
     *("drill-fetched", "drill-there", "prune-there"),
 )

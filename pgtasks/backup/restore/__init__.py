@@ -18,6 +18,9 @@ counted    compare the number of rows with the dump of somebody else
 perform    run all steps in order
 masked     mask the restored database
 tables     restore single tables into the live database
+inplace    replace the content of the live database in one transaction
+locking    lock tables of the live database
+commit     what became of a transaction in the live database
 outcome    the result
 """
 

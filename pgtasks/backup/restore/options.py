@@ -27,6 +27,7 @@ class RestoreOptions:
     only_tables: tuple[str, ...] = ()  # patterns; all if empty
     backup_first: bool = False
     into: str = ""  # the name of a new database, beside the target
+    in_place: bool = False  # into the target itself
     no_acl: bool = False
     role_map: RoleMap = field(default_factory=RoleMap)
     create_roles: bool = False
@@ -45,9 +46,13 @@ class RestoreOptions:
             raise Refused(f"{flag} and --map-role exclude each other")
         if self.create_roles and self.no_owner:
             raise Refused("--create-roles and --no-owner exclude each other: no role is needed")
+        if self.in_place:
+            self._check_in_place(masked=masked)
         if not self.only_tables:
-            if self.backup_first:
-                raise Refused("--backup-first is for --only-table: a restore has its undo")
+            if self.backup_first and not self.in_place:
+                raise Refused(
+                    "--backup-first is for --only-table and --in-place: a restore has its undo"
+                )
             return
         for flag, given in (
             ("--masked", masked or self.masks),
@@ -62,6 +67,18 @@ class RestoreOptions:
             if given:
                 raise Refused(f"{flag} is for a whole database, not for --only-table")
 
+    def _check_in_place(self, *, masked: bool) -> None:
+        for flag, given, why in (
+            ("--only-table", self.only_tables, "it is one transaction in any case"),
+            ("--masked", masked or self.masks, "the values as they are would be in its files"),
+            ("--into", self.into, "one makes a new database, the other none"),
+            ("--as-superuser", self.as_superuser, "it is for roles without such rights"),
+            ("--with-settings", self.with_settings, "the database keeps its own settings"),
+            ("--leave-behind", self.leave_behind, "the database keeps all that belongs to it"),
+        ):
+            if given:
+                raise Refused(f"{flag} and --in-place exclude each other: {why}")
+
     @property
     def known(self) -> bool:
         """Return whether the backup was made here and nobody else could change it."""
@@ -70,7 +87,7 @@ class RestoreOptions:
     @property
     def insists(self) -> str:
         """Return why the database's name must be typed on any target, or an empty text."""
-        brings = "restores" if self.into else "swaps in"
+        brings = "restores" if self.into or self.in_place else "swaps in"
         if self.as_superuser:
             return "--as-superuser lets what the backup holds do all that a superuser may"
         if self.with_passwords:

@@ -94,7 +94,7 @@ def _restored(
     for line in recover.heal(lock):
         console.say(line)
     boundary("restore.checked")
-    _create_roles(plan, lock, console)
+    create_roles(plan, lock, console)
     with reading(backup):
         plan, proven, swapped, made = _replaced(plan, options, lock, host, console)
     boundary("restore.swapped")
@@ -104,7 +104,7 @@ def _restored(
     return Restored(plan, proven, swapped, trimmed, disabled, time.monotonic() - began, made)
 
 
-def _create_roles(plan: RestorePlan, lock: Lock, console: Console) -> None:
+def create_roles(plan: RestorePlan, lock: Lock, console: Console) -> None:
     """Create the roles of the plan, which stay also if the restore fails."""
     if plan.roles:
         roles.create(lock.connection, plan.roles, passwords=plan.with_passwords)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -154,16 +154,22 @@ class RestorePlan:
     def lines(self) -> list[str]:
         """Return the plan for a person."""
         lines = [
-            *self._source_lines(),
-            *(f"role     {role.line(password=self.with_passwords)}" for role in self.roles),
-            *(f"role     {line}" for line in self.role_map.lines()),
+            *self.content_lines(),
             f"build    {self.side!r}, owner {self.facts.owner!r}",
             self._replaced(),
             *(self.replaced.lines() if self.replaced else ()),
         ]
         notes = [f"note     {note}" for note in self.notes]
         left = [f"without  {name}" for name in self.left.names]
-        return [*lines, *left, *self._setting_lines(), *notes, *self._loss_lines()]
+        return [*lines, *left, *self._setting_lines(), *notes, *self.loss_lines()]
+
+    def content_lines(self) -> list[str]:
+        """Return what is restored, by which tools and for which roles."""
+        return [
+            *self._source_lines(),
+            *(f"role     {role.line(password=self.with_passwords)}" for role in self.roles),
+            *(f"role     {line}" for line in self.role_map.lines()),
+        ]
 
     def _source_lines(self) -> list[str]:
         manifest = self.backup.manifest
@@ -178,7 +184,7 @@ class RestorePlan:
         return [
             f"backup   {manifest.id} of {manifest.environment}/{manifest.database},"
             f" taken {manifest.snapshot_time}, {content}",
-            f"tools    pg_restore {self.tools}, {self.jobs} jobs",
+            pg_restore,
         ]
 
     def _setting_lines(self) -> list[str]:
@@ -201,7 +207,8 @@ class RestorePlan:
             return f"replace  {name!r}, kept as {side_name(name, 'old', self.run)!r}"
         return f"replace  nothing: {name!r} does not exist"
 
-    def _loss_lines(self) -> list[str]:
+    def loss_lines(self) -> list[str]:
+        """Return how the number of rows changes."""
         changed = [loss for loss in self.losses if loss.differs]
         if not self.replaces:
             return []
@@ -333,14 +340,24 @@ def restore_argv(
     argv += ["--schema-only"] if schema_only else []
     argv += ["--verbose"] if verbose else []
     argv += [f"--use-list={use_list}"] if use_list else []
-    argv += ["--no-tablespaces"] if plan.no_tablespaces else []
-    if plan.no_owner:
-        argv += ["--no-owner", f"--role={plan.facts.owner}"]
-    elif plan.role_map:  # all of it belongs to the role of the load
-        argv += ["--no-owner"]
+    argv += [f"--role={plan.facts.owner}"] if plan.no_owner else []
+    return (*argv, *_without(plan), f"--dbname={tools.dbname(plan.side)}", str(plan.dump))
+
+
+def script_argv(plan: RestorePlan, *, use_list: str) -> tuple[str, ...]:
+    """Return the argv of pg_restore that prints the archive as SQL, for any session."""
+    argv = [plan.tools.tool("pg_restore"), "--file=-", f"--use-list={use_list}"]
+    return (*argv, *_without(plan), str(plan.dump))
+
+
+def _without(plan: RestorePlan) -> Iterator[str]:
+    """Yield the flags that leave out what does not fit the server, or is not wanted."""
+    if plan.no_tablespaces:
+        yield "--no-tablespaces"
+    if plan.no_owner or plan.role_map:  # all of it belongs to the role of the load
+        yield "--no-owner"
     if plan.no_owner or plan.no_acl:
-        argv += ["--no-privileges"]
-    return (*argv, f"--dbname={tools.dbname(plan.side)}", str(plan.dump))
+        yield "--no-privileges"
 
 
 def analyze_argv(plan: RestorePlan) -> tuple[str, ...]:

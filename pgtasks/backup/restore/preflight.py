@@ -14,6 +14,8 @@ from pgtasks.server import connection
 from pgtasks.server.connection import Connection
 from pgtasks.server.quoting import identifier
 
+IN_PLACE = "--in-place"  # what a role without CREATEDB may do
+
 
 def check(
     plan: RestorePlan, conn: Connection, free: int | None, *, as_superuser: bool = False
@@ -29,18 +31,19 @@ def _obstacles(
     plan: RestorePlan, conn: Connection, free: int | None, *, as_superuser: bool
 ) -> Iterator[str]:
     """Yield one line for each obstacle, with the way out."""
-    yield from obstacles.rights(conn, plan.target, plan.facts.owner)
+    instead = "" if plan.into or plan.foreign or not plan.replaces else IN_PLACE
+    yield from obstacles.rights(conn, plan.target, plan.facts.owner, instead=instead)
     if not as_superuser:
         yield from demanded(plan)
     yield from roles(conn, plan)
     if isinstance(plan.backup, Dump):
         yield from outside(plan.backup.held, plan.left.names)
         yield from _rows_alone(plan.backup)
-    yield from _extensions(conn, plan)
+    yield from extensions(conn, plan)
     yield from obstacles.of_server(conn, _change(plan, free))
 
 
-def _extensions(conn: Connection, plan: RestorePlan) -> Iterator[str]:
+def extensions(conn: Connection, plan: RestorePlan) -> Iterator[str]:
     """Yield the extensions that are not available, with the flag that omits one."""
     known = {entry.tag for entry in plan.archive if entry.desc == "EXTENSION"}
     for name, version in sorted(plan.extensions.items()):

@@ -120,7 +120,7 @@ def prove(
             progress=progress,
             early=early,
         )
-        comparison = proofs.compare(_restored(plan, expected), actual)
+        comparison = proofs.compare(expected_of(plan, expected), actual)
         schema = _schema(plan, archive, built(), scratch)
     differences = accepted(
         (*_altered(expected, plan.archive), *comparison.differences, *schema.differences),
@@ -137,7 +137,7 @@ def prove(
     )
 
 
-def _restored(plan: RestorePlan, expected: Proof) -> Proof:
+def expected_of(plan: RestorePlan, expected: Proof) -> Proof:
     """Return the expected proof of a restore that leaves out the rows of an extension."""
     left = {
         (entry.desc, entry.namespace, entry.tag)
@@ -183,8 +183,8 @@ def _schema(
     if isinstance(built, Failed):
         reason = built.hint.strip().partition("\n")[0] or built.message
         return _Schema((Difference("schema", f" could not be read: {reason}"),))
-    access = _access(plan)
-    wanted, actual = entries.schema(archive, access), entries.schema(built)
+    seen = access(plan)
+    wanted, actual = entries.schema(archive, seen), entries.schema(built)
     if _same_majors(plan):
         compared = entries.compare(wanted, actual, lambda: entries.schema(scratch()))
         words = "printed differently by this server, also from the backup's schema alone"
@@ -194,8 +194,8 @@ def _schema(
             f"PostgreSQL {plan.backup.manifest.major} and {plan.major} print it in ways of their "
             "own, not compared"
         )
-    notes = [] if access.grants else ["grants: they were not restored"]
-    if not access.subscriptions and any(entry.desc == "SUBSCRIPTION" for entry in archive):
+    notes = [] if seen.grants else ["grants: they were not restored"]
+    if not seen.subscriptions and any(entry.desc == "SUBSCRIPTION" for entry in archive):
         notes.append("subscriptions: only superusers see them")
     if compared.anew:
         notes.append(f"the text of {entries.names(compared.anew)}: {words}")
@@ -208,7 +208,8 @@ def _same_majors(plan: RestorePlan) -> bool:
     return (made.major, made.dump_tool[0]) == (plan.major, plan.reader and plan.reader.major)
 
 
-def _access(plan: RestorePlan) -> Access:
+def access(plan: RestorePlan) -> Access:
+    """Return how a restore maps the roles of the archive."""
     seen = not plan.rights.plain  # pg_dump leaves subscriptions out for other roles
     if plan.no_owner:
         owner = plan.facts.owner

@@ -56,8 +56,8 @@ def make_plan(
     free = obstacles.free_bytes(conn, plan.target, host)
     if free is not None:  # what an interrupted run left is dropped before anything is built
         free += sum(half.bytes or 0 for half in beside.half_built)
-    notes = (*_notes(conn, plan, free, host), *remarks)
-    plan = replace(plan, notes=notes, losses=_losses(plan))
+    said = (*notes(conn, plan, free, host), *remarks)
+    plan = replace(plan, notes=said, losses=_losses(plan))
     preflight.check(plan, conn, free, as_superuser=options.as_superuser)
     return plan
 
@@ -71,10 +71,12 @@ def draft(
     beside: Leftovers,
     *,
     whole: bool = True,
+    kept: Collection[str] = (),
 ) -> tuple[RestorePlan, Sequence[str]]:
     """Return the plan without notes and losses, and remarks on tablespaces.
 
     `archive` is a part of the backup's if it is not `whole`, and needs only the roles it names.
+    `kept` are extensions that stay as they are.
     """
     target, conn = lock.target, lock.connection
     toolset, reader = _tools(conn, target, host, backup)
@@ -86,7 +88,9 @@ def draft(
     extensions = {
         name: version
         for name, version in extensions_of(backup).items()
-        if (whole or name in made) and f"extension {name}" not in options.leave_out
+        if (whole or name in made)
+        and name not in kept
+        and f"extension {name}" not in options.leave_out
     }
 
     def demanding(grants: bool) -> Iterator[str]:
@@ -275,7 +279,8 @@ def _placed(
     return replace(facts, tablespace=default), (note,)
 
 
-def _notes(conn: Connection, plan: RestorePlan, free: int | None, host: Host) -> list[str]:
+def notes(conn: Connection, plan: RestorePlan, free: int | None, host: Host) -> list[str]:
+    """Return what a person should know before a restore, and stops nothing."""
     notes = []
     dump = plan.backup if isinstance(plan.backup, Dump) else None
     if not plan.at_hand(host):

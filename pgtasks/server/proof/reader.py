@@ -284,6 +284,16 @@ class ProofReader:
             pass
         if self._failure is not None:
             raise self._failure
+        return self._proof()
+
+    def read_in(self, conn: Connection) -> Proof:
+        """Do all of the work in the open transaction of a session, instead of the block."""
+        self._version = conn.server_version
+        while not self._steps.empty():
+            self._steps.get_nowait()(conn)
+        return self._proof()
+
+    def _proof(self) -> Proof:
         return Proof(
             format=self.format,
             server_version=self._version,

@@ -10,15 +10,16 @@ from dataclasses import replace
 from pgtasks import report
 from pgtasks.backup.foreign.dump import Dump
 from pgtasks.backup.restore import build, load
+from pgtasks.backup.restore.commit import Commit
 from pgtasks.backup.restore.options import RestoreOptions
 from pgtasks.backup.restore.perform import checked
 from pgtasks.backup.restore.tables import survey, write
 from pgtasks.backup.restore.tables.outcome import TablesRestored
 from pgtasks.backup.restore.tables.plan import TablesPlan
-from pgtasks.backup.restore.tables.write import Commit, Written
+from pgtasks.backup.restore.tables.write import Written
 from pgtasks.backup.store.base import Backup
 from pgtasks.database import loader, recover
-from pgtasks.errors import Interrupted, PgtasksError, Refused, Unreachable
+from pgtasks.errors import Refused, Unreachable
 from pgtasks.host.base import Host
 from pgtasks.report import Console
 from pgtasks.report.boundaries import boundary
@@ -63,25 +64,14 @@ def restore_tables(
     for line in recover.heal(lock):
         console.say(line)
     boundary("tables.checked")
-    commit = Commit()
+    commit = Commit("the tables are as they were", "the tables are restored", "the tables")
     try:
         written = _written(plan, lock, host, commit, console)
     except (KeyboardInterrupt, Unreachable) as exc:
-        raise _ended(exc, commit, lock) from None
+        raise commit.ended(exc, lock.target) from None
     finally:
         build.clear(plan.base, lock)
     return TablesRestored(plan, written, before, time.monotonic() - began)
-
-
-def _ended(exc: KeyboardInterrupt | Unreachable, commit: Commit, lock: Lock) -> PgtasksError:
-    """Return the error of a run that ended early, with what became of the tables."""
-    try:
-        state = commit.state(lock.target)
-    except PgtasksError:  # nothing is claimed
-        state = "" if commit.transaction else "nothing was committed"
-    if isinstance(exc, Unreachable):
-        return Unreachable(f"{exc.message}; {state}" if state else exc.message, hint=exc.hint)
-    return Interrupted(f"interrupted; {state}" if state else "interrupted")
 
 
 def _written(plan: TablesPlan, lock: Lock, host: Host, commit: Commit, console: Console) -> Written:

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field, replace
 import psycopg2
 from psycopg2 import sql
 
-from pgtasks import report
+from pgtasks.backup.restore import locking
+from pgtasks.backup.restore.commit import Commit
 from pgtasks.backup.restore.tables import keys, shape
 from pgtasks.backup.restore.tables import standing as live
 from pgtasks.backup.restore.tables.choice import name_of
@@ -23,51 +24,19 @@ from pgtasks.backup.restore.tables.plan import TablesPlan
 from pgtasks.backup.restore.tables.standing import LiveTable, Standing
 from pgtasks.copy.part import shape as shapes
 from pgtasks.copy.rows import stream, tables
-from pgtasks.errors import Failed, Locked, Refused
+from pgtasks.errors import Failed, Refused
 from pgtasks.report import Console
 from pgtasks.report.boundaries import boundary
 from pgtasks.server import catalog, connection
 from pgtasks.server import proof as proofs
 from pgtasks.server.catalog import Relation
 from pgtasks.server.connection import Connection
-from pgtasks.server.errors import translate
 from pgtasks.server.proof import Comparison, Proof, TableProof, fingerprint
 from pgtasks.server.proof.difference import Difference, accepted
 from pgtasks.server.proof.model import FORMAT
 from pgtasks.server.quoting import qualified
-from pgtasks.server.silence import ANSWER
-from pgtasks.settings.target import Target
 
 _IDLE = 60  # seconds between two statements, after which the server rolls back
-PATIENCE = 5  # seconds that a lock is waited for, while others queue behind this session
-_HOLDERS = """
-SELECT c.oid::regclass::text, l.pid, coalesce(a.application_name, ''), coalesce(a.usename, '?')
-FROM pg_locks l JOIN pg_class c ON c.oid = l.relation LEFT JOIN pg_stat_activity a ON a.pid = l.pid
-WHERE l.granted AND l.relation = ANY (%s::oid[]) AND l.pid <> pg_backend_pid()
-AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-ORDER BY l.pid LIMIT 3
-"""
-
-
-@dataclass
-class Commit:
-    """The transaction, as the server knows it once its COMMIT is about to be sent."""
-
-    transaction: str = ""
-
-    def state(self, target: Target) -> str:
-        """Return what became of the tables of a target, in words, as its server says it."""
-        if not self.transaction:
-            return "the tables are as they were"
-        query = "SELECT pg_xact_status(%s::xid8)"
-        place = target.at(target.maintenance)
-        with connection.session(place, read_only=True, purpose="interrupted") as conn:
-            status = connection.value(conn, query, (self.transaction,), limit=ANSWER)
-        if status == "committed":
-            return "the tables are restored, that was committed"
-        if status == "aborted":
-            return "the tables are as they were"
-        return "the server had not yet ended the transaction: look at the tables"
 
 
 @dataclass(frozen=True)
@@ -209,10 +178,7 @@ class _Writer:
     def _locked(self) -> Standing:
         """Lock the tables, and those that refer to them; return them as they are now."""
         standing = self.plan.standing
-        connection.execute(self.conn, f"SET LOCAL lock_timeout = '{PATIENCE}s'")
-        # a run that is stopped, or that the server no longer hears of, must not keep the locks
-        timeout = f"SET LOCAL idle_in_transaction_session_timeout = '{_IDLE}s'"
-        connection.execute(self.conn, timeout)
+        locking.limit(self.conn, _IDLE)
         places = {each.oid: each.identifier for each in standing.tables}
         for constraint in standing.leading:
             key = constraint.key
@@ -221,22 +187,8 @@ class _Writer:
             names = sql.SQL(", ").join(
                 sql.SQL("ONLY {}").format(places[oid]) for oid in sorted(places)
             )
-            self._lock(names, list(places))
+            locking.exclusively(self.conn, names, list(places))
         return live.read(self.conn, self.plan.choice.names)
-
-    def _lock(self, names: sql.Composed, oids: list[int]) -> None:
-        statement = sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(names)
-        try:
-            with self.conn.cursor() as cursor:
-                cursor.execute(statement)
-        except psycopg2.errors.LockNotAvailable:
-            connection.execute(self.conn, "ROLLBACK")
-            raise Locked(
-                f"the tables are in use, nothing was changed: {_holders(self.conn, oids)}; waited"
-                f" {PATIENCE} s for them: end it, or try again"
-            ) from None
-        except psycopg2.Error as exc:
-            raise translate(exc) from None
 
     def _still(self, standing: Standing) -> None:
         if standing != self.plan.standing:
@@ -352,16 +304,6 @@ def _forcing(words: str, table: LiveTable) -> sql.Composed:
     return sql.SQL("ALTER TABLE ONLY {} {} ROW LEVEL SECURITY").format(
         table.identifier, sql.SQL(words)
     )
-
-
-def _holders(conn: Connection, oids: list[int]) -> str:
-    """Return who holds a lock on one of the tables, as far as it can be seen."""
-    rows = connection.rows(conn, _HOLDERS, (oids,), into=tuple[str, int, str, str])
-    held = [
-        f"{table} by process {pid} of {user}{f' ({report.printable(name)})' if name else ''}"
-        for table, pid, name, user in rows
-    ]
-    return ", ".join(held) or "the one who used them has just ended"
 
 
 def analyze(conn: Connection, plan: TablesPlan) -> str:
