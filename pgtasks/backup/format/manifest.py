@@ -20,7 +20,7 @@ from msgspec import Meta, Struct
 from pgtasks.backup.format import filelist
 from pgtasks.backup.format.filelist import FileList
 from pgtasks.backup.format.records import FileRecord
-from pgtasks.errors import NotProven, VersionMismatch
+from pgtasks.errors import NotProven
 from pgtasks.host import decoding
 from pgtasks.host.decoding import Count, Moment, Seconds
 from pgtasks.server.dump.layout import Layout
@@ -135,7 +135,7 @@ def text(manifest: Manifest) -> str:
 def parse(content: bytes, where: str, *, quick: bool = False) -> Manifest:
     """Parse a manifest that `text` wrote; `where` begins the error message.
 
-    Raises NotProven for anything else, VersionMismatch for that of a newer pgtasks. `quick` is for
+    Raises NotProven for anything else, also for that of a newer pgtasks. `quick` is for
     lists of many: only the checksum is compared, which finds every change but not a manifest that
     was written by another program on purpose.
     """
@@ -158,7 +158,7 @@ def _decoded(content: bytes, no_manifest: str, where: str) -> Manifest:
 
 def _refuse_newer(form: int, where: str) -> None:
     if form > FORMAT:
-        raise VersionMismatch(f"{where}: format {form}, this pgtasks reads {FORMAT}: upgrade it")
+        raise NotProven(f"{where}: format {form}, this pgtasks reads {FORMAT}: upgrade it")
 
 
 _FIRST = b'{\n  "checksum": "%64s",\n  '  # as the keys are sorted
