@@ -5,6 +5,7 @@ scope        the relations of a snapshot that a proof covers
 naming       find the objects that names refer to, in a snapshot and now
 fingerprint  the SQL that counts and fingerprints tables
 early        read tables while a load builds their indexes
+within       take a proof in the open transaction of a session
 reader       parallel sessions in one snapshot
 model        the content of a proof, and its JSON
 toc          the table of contents of an archive of pg_dump
