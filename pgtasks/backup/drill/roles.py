@@ -8,10 +8,12 @@ from contextlib import suppress
 from psycopg2 import sql
 
 from pgtasks.backup.drill.place import LOGIN
+from pgtasks.backup.restore import owners
 from pgtasks.backup.store.base import Backup
 from pgtasks.database import leaving, rights
 from pgtasks.errors import Failed
 from pgtasks.server import connection
+from pgtasks.server.connection import Connection
 from pgtasks.server.proof.toc import Entry
 from pgtasks.settings.target import Target
 
@@ -28,18 +30,15 @@ def named(backup: Backup, archive: Sequence[Entry]) -> set[str]:
     return {name for name in names if leaving.is_own(name)}
 
 
-def memberships(backup: Backup, archive: Sequence[Entry]) -> set[tuple[str, str]]:
+def memberships(conn: Connection, backup: Backup, archive: Sequence[Entry]) -> set[tuple[str, str]]:
     """Return the roles that must be members of others for a load as a plain role.
 
     To become the owner of an object, a role needs the right to create in its schema. It often has
     that by a grant, which a load restores last; a member of the owner of the schema has it before.
     """
     owner = backup.database().owner
-    owners = {entry.tag: entry.owner for entry in archive if entry.desc == "SCHEMA"}
-    pairs = {(entry.owner, owners.get(entry.namespace, "")) for entry in archive if entry.namespace}
-    # pg_database_owner, which owns schema public, is the owner of the database
-    known = {(member, of if leaving.is_own(of) else owner) for member, of in pairs}
-    return {(member, of) for member, of in known if leaving.is_own(member) and member != of}
+    known = {(member, of or owner) for member, of in owners.within(conn, archive)}
+    return {(member, of) for member, of in known if member != of}
 
 
 def create(
@@ -56,7 +55,7 @@ def create(
     with connection.session(admin, purpose="backup.drill") as conn:
         made = sorted(wanted - rights.roles(conn, wanted).keys())
         # a backup may name the roles of this server as its own, the superuser too
-        pairs = (pair for pair in memberships(backup, archive) if {*pair} <= {*made})
+        pairs = (pair for pair in memberships(conn, backup, archive) if {*pair} <= {*made})
         for statement in (
             *(_created(name, superuser=name in powerful) for name in made),
             *map(_granted, pairs),
