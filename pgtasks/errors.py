@@ -12,11 +12,11 @@ PgtasksError              1  a task failed
 │   ├── Truncated            server.proof.toc: an archive ends within its table of contents
 │   ├── RoleDenied           database.loader: the loading role cannot connect
 │   ├── Deadlocked           backup.restore.load: jobs of pg_restore waited for each other
-│   ├── Dropped              backup.store.base: another run has dropped the backup meanwhile
+│   ├── Dropped              backup.store.faults: another run has dropped the backup meanwhile
 │   ├── Denied               backup.restore.load: its role may not restore something
 │   └── UnreadableFile       backup.store.filestream: a file cannot be read to its end
 ├── Refused               2  guard, unknown environment, bad flag, prompt without a terminal
-│   └── BackupExists         backup.store.base: the store has a backup of that ID
+│   └── BackupExists         backup.store.faults: the store has a backup of that ID
 ├── BadConfiguration      3  a file, a URL, a type, a password command
 ├── Unreachable           4  server, database, password, SSH
 │   ├── NoAnswer             server.errors: the server stopped answering
@@ -25,7 +25,7 @@ PgtasksError              1  a task failed
 │   └── HostKeyError         host.ssh.hostkeys: the host's key is not the known one
 │       └── UnknownHostKey   host.ssh.hostkeys: the host's key is not known
 ├── NotProven             5  proof or verification failed
-│   ├── UnreadableManifest   backup.store.base: the manifest cannot be read
+│   ├── UnreadableManifest   backup.store.faults: the manifest cannot be read
 │   └── UnexpectedFile       backup.store.filestream: a file does not belong to the backup
 ├── Locked                6  another run holds the target
 ├── VersionMismatch       7  a tool or a server does not fit

@@ -276,7 +276,8 @@ def acknowledge(c, id, on_host=False, env=None, json=False):
     with run(c, env=env, json=json, journaled=True) as r:
         from pgtasks.backup.prune import seen
 
-        r.finish(seen.acknowledge(_one(r, id, on_host), r.target))
+        backup = _one(r, id, on_host)
+        r.finish(seen.acknowledge(backup, _finder(r).store_of(backup), r.target))
 
 
 @task(

@@ -12,7 +12,8 @@ from pgtasks.backup import standing
 from pgtasks.backup.prune import loss
 from pgtasks.backup.standing import Standing
 from pgtasks.backup.store import remote
-from pgtasks.backup.store.base import Backup, Contents
+from pgtasks.backup.store.backup import Backup
+from pgtasks.backup.store.contents import Contents
 from pgtasks.backup.store.local import LocalStore
 from pgtasks.backup.views import age
 from pgtasks.errors import NotProven, PgtasksError

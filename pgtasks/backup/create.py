@@ -14,7 +14,8 @@ from pgtasks.backup.dump.job import PLAIN, DumpOptions, Job, prepared
 from pgtasks.backup.dump.write import reconciled, write
 from pgtasks.backup.format import names
 from pgtasks.backup.prune import facts, loss
-from pgtasks.backup.store.base import Backup, Draft, Store
+from pgtasks.backup.store.backup import Backup
+from pgtasks.backup.store.base import Draft, Store
 from pgtasks.errors import Failed, Unreachable
 from pgtasks.host import tools
 from pgtasks.host.pipeline import Pipeline

@@ -13,7 +13,9 @@ from pgtasks.backup.foreign import dump as dumps
 from pgtasks.backup.foreign import form
 from pgtasks.backup.listing import BackupList, StorePart, described
 from pgtasks.backup.store import choice, remote
-from pgtasks.backup.store.base import Backup, Store, UnreadableManifest, newest_first
+from pgtasks.backup.store.backup import Backup, newest_first
+from pgtasks.backup.store.base import Store
+from pgtasks.backup.store.faults import UnreadableManifest
 from pgtasks.backup.store.local import LocalStore
 from pgtasks.errors import PgtasksError, Refused
 from pgtasks.host.base import Host
@@ -40,6 +42,10 @@ class Finder:
     def store(self, *, on_host: bool) -> Store:
         """Return the backups folder of the host, or of this machine."""
         return self.there() if on_host else self.here
+
+    def store_of(self, backup: Backup) -> Store:
+        """Return the store in which a backup was found."""
+        return self.here if backup.store.name == self.here.name else self.there()
 
     def there(self) -> Store:
         """Return the store on the host, raising Refused if the target has none."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pgtasks.backup import create
 from pgtasks.backup.dump import job
 from pgtasks.backup.store import destination
-from pgtasks.backup.store.base import Backup
+from pgtasks.backup.store.backup import Backup
 from pgtasks.backup.views import BackupMade
 from pgtasks.host import journal
 from pgtasks.report import Console, account

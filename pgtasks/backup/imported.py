@@ -7,7 +7,6 @@ what is kept is a backup like any other, with a proof of what the dump restored 
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -17,7 +16,7 @@ from typing import Any
 
 from psycopg2 import sql
 
-from pgtasks.backup import create, verify, views
+from pgtasks.backup import create, views
 from pgtasks.backup.drill import perform as drilling
 from pgtasks.backup.drill import place
 from pgtasks.backup.drill.place import Place
@@ -30,11 +29,12 @@ from pgtasks.backup.restore import preflight
 from pgtasks.backup.restore.options import RestoreOptions
 from pgtasks.backup.restore.prove import Proven
 from pgtasks.backup.store import choice, transfer
-from pgtasks.backup.store.base import Backup, Store, newest_first
+from pgtasks.backup.store.backup import Backup, newest_first
+from pgtasks.backup.store.base import Store
 from pgtasks.backup.store.local import LocalStore
 from pgtasks.backup.store.transfer import Transferred
 from pgtasks.database import leaving, obstacles
-from pgtasks.errors import NotProven, Refused, VersionMismatch
+from pgtasks.errors import Refused, VersionMismatch
 from pgtasks.report import Console, typed
 from pgtasks.report.boundaries import boundary
 from pgtasks.server import connection
@@ -174,33 +174,14 @@ def is_backup(path: Path) -> bool:
 def taken(request: Request, console: Console) -> Taken:
     """Copy a backup of any folder into the store, below its own environment and database.
 
-    Raises NotProven if it is there already, and damaged there.
+    A damaged copy that is there goes into the trash, as `transfer.copy` does it.
     """
     store = request.store
     backup = LocalStore(request.path.parent).at(request.path)
     with console.progress("import", backup.manifest.size) as progress:
         copied = transfer.copy(backup, store, progress=progress, stray=True)
-    if copied.already:
-        _refuse_damaged(copied.backup, request, console)
     rank = ranked(copied.backup, store)
     return Taken(copied, rank, request.target.environment)
-
-
-def _refuse_damaged(there: Backup, request: Request, console: Console) -> None:
-    """Read the equal backup that is there already, raising NotProven if it is damaged."""
-    jobs = request.options.jobs
-    try:
-        with console.progress("verify", there.manifest.size) as progress:
-            verify.verify(there, there.host, read=False, jobs=jobs, progress=progress)
-    except VersionMismatch:  # no pg_restore here reads it: nothing more is claimed
-        return
-    except NotProven as exc:
-        again = typed.task("backup.import", shlex.quote(str(request.path)))
-        raise NotProven(
-            f"backup {there.id} is there already, and damaged: move {there.folder!r} away, then "
-            f"{again} brings it whole",
-            hint=exc.message,
-        ) from None
 
 
 def plan(request: Request) -> ImportPlan:

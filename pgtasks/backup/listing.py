@@ -11,7 +11,8 @@ from pgtasks import report
 from pgtasks.backup import standing
 from pgtasks.backup.prune import hands
 from pgtasks.backup.standing import Standing
-from pgtasks.backup.store.base import Backup, Contents
+from pgtasks.backup.store.backup import Backup
+from pgtasks.backup.store.contents import Contents
 from pgtasks.backup.views import age, as_json
 from pgtasks.errors import PgtasksError
 from pgtasks.report import terminal, typed

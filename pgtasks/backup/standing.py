@@ -8,7 +8,7 @@ from typing import Any
 
 from pgtasks import report
 from pgtasks.backup.prune import facts
-from pgtasks.backup.store.base import Backup, newest_first
+from pgtasks.backup.store.backup import Backup, newest_first
 from pgtasks.backup.views import age
 
 

@@ -8,10 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from pgtasks.backup.format import bounds, manifest, names
-from pgtasks.backup.format.records import differences, names_differing
-from pgtasks.backup.store import tree
-from pgtasks.backup.store.base import Backup, damaged, reading
+from pgtasks.backup.format import bounds, names
+from pgtasks.backup.store import intact, tree
+from pgtasks.backup.store.backup import Backup, reading
 from pgtasks.backup.store.filestream import counting
 from pgtasks.errors import Failed, NotProven, VersionMismatch
 from pgtasks.host import journal, tools
@@ -79,7 +78,7 @@ def verify(
     with reading(backup), _recorded(backup, when, record=record):
         _check_manifest(backup)
         toolset = _reader(backup, toolsets or tools.installed(host))
-        _check_files(backup, jobs, progress)
+        intact.check(backup, jobs, counting(progress.update) if progress else None)
         _check_structure(backup, host, toolset, read=read)
     return Verification(
         id=backup.id,
@@ -108,23 +107,6 @@ def _check_manifest(backup: Backup) -> None:
     """Read the manifest again."""
     if tree.manifest_in(backup.path) != backup.manifest:
         raise NotProven(f"backup {backup.id}: the manifest was changed")
-
-
-def _check_files(backup: Backup, jobs: int, progress: Progress | None) -> None:
-    """Let the store read every file, and compare them with the records."""
-
-    def check_names(actual: set[str]) -> None:
-        beside = {manifest.NAME, *names.BESIDE}
-        _refuse(backup, names_differing(backup.manifest.files, actual - beside))
-
-    tell = counting(progress.update) if progress else None
-    reading = backup.store.records(backup, jobs, check=check_names, tell=tell)
-    _refuse(backup, differences(backup.manifest.files, reading))
-
-
-def _refuse(backup: Backup, faults: Sequence[str]) -> None:
-    if faults:
-        raise damaged(backup.id, faults)
 
 
 def _reader(backup: Backup, toolsets: Sequence[Toolset]) -> Toolset:

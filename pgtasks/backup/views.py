@@ -10,7 +10,7 @@ from typing import Any
 from pgtasks import report
 from pgtasks.backup.format.checks import Checks
 from pgtasks.backup.prune import hands
-from pgtasks.backup.store.base import Backup
+from pgtasks.backup.store.backup import Backup
 from pgtasks.report import typed
 
 

@@ -22,6 +22,9 @@ TRANSFER = (
     "transfer.begun",  # the folder with its temporary name is there
     "transfer.written",  # every file has arrived and was checked
 )
+TRANSFER_OVER = (
+    "transfer.moved",  # a damaged copy is in the trash, the whole one lacks only its final name
+)
 RESTORE = (
     "restore.checked",  # the preflight is done, nothing is changed
     "restore.created",  # the side database exists and has no comment yet
@@ -125,12 +128,13 @@ RESET = (
     "reset.built",  # the new database is whole
     "reset.swapped",  # it has the target's name
 )
+TRANSFERS = (*TRANSFER, *TRANSFER_OVER)
 RESTORES = (*RESTORE_SENT, *RESTORE_ANEW, *RESTORE)
 COPIES = (*COPY, *COPY_ANEW)
 DRILLS = (*DRILL_FETCHED, *DRILL)
 RETENTION = (*PRUNE, *KEEP, *UNTRASH)
 ALL = (
-    *(*BACKUP, *TRANSFER, *RETENTION, *RESTORES, *RESTORE_TABLES, *RESTORE_IN_PLACE),
+    *(*BACKUP, *TRANSFERS, *RETENTION, *RESTORES, *RESTORE_TABLES, *RESTORE_IN_PLACE),
     *(*IMPORT, *DRILLS, *COPIES),
     *(*SWAP, *UNDO, *CLONE, *RESET, *MIGRATE, *REHEARSE),
 )

@@ -14,7 +14,7 @@ from conftest import Inv
 from servers import Cluster
 
 from pgtasks.backup.format import manifest
-from pgtasks.backup.store.base import Backup
+from pgtasks.backup.store.backup import Backup
 from pgtasks.backup.store.local import LocalStore
 from pgtasks.errors import Refused
 from pgtasks.schema.inspect.diff.perform import Options, backups

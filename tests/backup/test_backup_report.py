@@ -15,7 +15,7 @@ from projects import make_project
 from pgtasks.backup import standing
 from pgtasks.backup.audit import Audited, audit
 from pgtasks.backup.format.checks import Checks
-from pgtasks.backup.store.base import Backup
+from pgtasks.backup.store.backup import Backup
 from pgtasks.settings import project as projects
 
 Inv = Callable[..., Any]

@@ -21,7 +21,8 @@ from pgtasks.backup.format import files, manifest
 from pgtasks.backup.format.checks import Checks
 from pgtasks.backup.listing import BackupList, StorePart
 from pgtasks.backup.store import staging
-from pgtasks.backup.store.base import Backup, Contents
+from pgtasks.backup.store.backup import Backup
+from pgtasks.backup.store.contents import Contents
 from pgtasks.backup.store.local import LocalStore
 from pgtasks.backup.verify import verify
 from pgtasks.errors import BadConfiguration, Failed, Locked, NotProven, Refused, VersionMismatch

@@ -26,7 +26,7 @@ from waiting import until
 from backups import local_backup, processes_with
 from pgtasks.backup.drill import assertions, due, place
 from pgtasks.backup.drill.assertions import Assertion
-from pgtasks.backup.store.base import Backup
+from pgtasks.backup.store.backup import Backup
 from pgtasks.errors import Refused, VersionMismatch
 from pgtasks.report import boundaries
 from pgtasks.server.embedded import Binaries

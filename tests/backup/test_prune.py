@@ -26,7 +26,8 @@ from pgtasks.backup.format import manifest
 from pgtasks.backup.format.checks import Checks
 from pgtasks.backup.format.retention import Retention
 from pgtasks.backup.store import transfer
-from pgtasks.backup.store.base import Backup, Dropped
+from pgtasks.backup.store.backup import Backup
+from pgtasks.backup.store.faults import Dropped
 from pgtasks.backup.store.local import LocalStore
 from pgtasks.backup.verify import verify
 from pgtasks.errors import NotProven, VersionMismatch

@@ -24,7 +24,8 @@ from pgtasks.backup.prune import hands, seen
 from pgtasks.backup.prune.perform import prune
 from pgtasks.backup.prune.plan import Pruned
 from pgtasks.backup.store import transfer
-from pgtasks.backup.store.base import Backup, Dropped
+from pgtasks.backup.store.backup import Backup
+from pgtasks.backup.store.faults import Dropped
 from pgtasks.backup.store.local import LocalStore
 from pgtasks.backup.store.remote import RemoteStore
 from pgtasks.backup.verify import verify
@@ -253,7 +254,7 @@ class TestKept:
         assert made.retention.stops
         with pytest.raises(Refused, match=r"% of its rows \(1,000,000 to "):
             pruned(far, target)
-        seen.acknowledge(far.find(target.environment, target.database), target)
+        seen.acknowledge(far.find(target.environment, target.database), far, target)
         assert not pruned(far, target).dropped
         assert verify(far.find(target.environment, target.database), far.host).structure == "read"
 

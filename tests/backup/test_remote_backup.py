@@ -36,7 +36,7 @@ from backups import SHOP, back_up_within, below, differences, make, restored
 from pgtasks.backup import create
 from pgtasks.backup.dump.job import DumpOptions, prepared
 from pgtasks.backup.store import transfer
-from pgtasks.backup.store.base import Backup
+from pgtasks.backup.store.backup import Backup
 from pgtasks.backup.store.local import LocalStore
 from pgtasks.backup.store.remote import RemoteStore
 from pgtasks.backup.verify import verify

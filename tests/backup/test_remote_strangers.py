@@ -15,7 +15,7 @@ from pgtasks.backup.format import manifest
 from pgtasks.backup.format.checks import Checks
 from pgtasks.backup.format.manifest import LIMIT
 from pgtasks.backup.store import transfer
-from pgtasks.backup.store.base import Backup
+from pgtasks.backup.store.backup import Backup
 from pgtasks.backup.store.local import LocalStore
 from pgtasks.backup.store.remote import RemoteStore
 from pgtasks.backup.verify import verify

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -25,7 +25,10 @@ from pgtasks.backup.format.retention import Retention
 from pgtasks.backup.prune import hands
 from pgtasks.backup.prune.perform import prune
 from pgtasks.backup.store import choice, filestream, staging, transfer, trash, tree
-from pgtasks.backup.store.base import Backup, BackupExists, CheckNames, Contents, Draft, Store
+from pgtasks.backup.store.backup import Backup, CheckNames
+from pgtasks.backup.store.base import Draft, Store
+from pgtasks.backup.store.contents import Contents
+from pgtasks.backup.store.faults import BackupExists
 from pgtasks.backup.store.filestream import FileStream, FileStreams, Tell
 from pgtasks.backup.store.local import LocalStore
 from pgtasks.backup.store.trash import Trashed
@@ -61,6 +64,7 @@ class ObjectStore:
 
     def list(self) -> Contents:
         found = [key for key in self.objects if key.endswith(f"/{manifest.NAME}")]
+        found = [key for key in found if not key.endswith(f".partial/{manifest.NAME}")]
         folders = [key.rpartition("/")[0] for key in sorted(found, reverse=True)]
         parts = [folder.split("/") for folder in folders if f"/{trash.FOLDER}/" in folder]
         dropped = [trash.found((each[0], each[1]), each[3], "/".join(each)) for each in parts]
@@ -80,10 +84,12 @@ class ObjectStore:
         return choice.select(self.list(), environment, database, which)
 
     @contextmanager
-    def draft(self, environment: str, database: str, id: str = "") -> Iterator[Draft]:
+    def draft(
+        self, environment: str, database: str, id: str = "", *, replacing: bool = False
+    ) -> Iterator[Draft]:
         id = id or staging.new_id()
         folder = f"{self.home(environment, database)}/{id}"
-        if f"{folder}/{manifest.NAME}" in self.objects:
+        if f"{folder}/{manifest.NAME}" in self.objects and not replacing:
             raise BackupExists(f"backup {id} is there already")
         path = self.folder()
         yield ObjectDraft(self, id, path, path, folder)
@@ -143,14 +149,16 @@ class ObjectStore:
         self.put(f"{backup.folder}/{names.RETENTION}", retention.text().encode())
         retention.write(backup.path)
 
-    def drop(self, backups: Sequence[Backup], when: datetime) -> Mapping[str, str]:
-        for backup in backups:
-            home = self.home(backup.manifest.environment, backup.manifest.database)
-            self._move(backup.folder, f"{home}/{trash.FOLDER}/{trash.name(backup.id, when)}")
+    def drop(
+        self, environment: str, database: str, ids: Sequence[str], when: datetime
+    ) -> Mapping[str, str]:
+        home = self.home(environment, database)
+        for id in ids:
+            self.move(f"{home}/{id}", f"{home}/{trash.FOLDER}/{trash.name(id, when)}")
         return {}
 
     def bring_back(self, trashed: Trashed) -> None:
-        self._move(trashed.place, f"{'/'.join(trashed.home)}/{trashed.id}")
+        self.move(trashed.place, f"{'/'.join(trashed.home)}/{trashed.id}")
 
     def empty(self, trashed: Sequence[Trashed]) -> Mapping[str, str]:
         for each in trashed:
@@ -158,7 +166,7 @@ class ObjectStore:
                 del self.objects[key]
         return {}
 
-    def _move(self, folder: str, to: str) -> None:
+    def move(self, folder: str, to: str) -> None:
         for key in [key for key in self.objects if key.startswith(f"{folder}/")]:
             self.objects[to + key[len(folder) :]] = self.objects.pop(key)
 
@@ -180,16 +188,19 @@ class ObjectDraft:
     def write(self, streams: Iterable[FileStream]) -> Reading:
         records: dict[str, FileRecord] = {}
         for stream in filestream.measured(streams, records):
-            self.store.put(f"{self.key}/{stream.name}", b"".join(stream.chunks))
+            self.store.put(f"{self.key}.partial/{stream.name}", b"".join(stream.chunks))
         return records
 
     def records(self, jobs: int, known: Mapping[str, FileRecord]) -> dict[str, FileRecord]:
         return files.records(self.path, files.below(self.path), jobs=jobs)
 
-    def finish(self) -> Backup:
+    def finish(self, make_way: Callable[[], None] | None = None) -> Backup:
         written = [name for name in files.below(self.path) if name != manifest.NAME]
         for name in (*written, manifest.NAME):
-            self.store.put(f"{self.key}/{name}", (self.path / name).read_bytes())
+            self.store.put(f"{self.key}.partial/{name}", (self.path / name).read_bytes())
+        if make_way:
+            make_way()
+        self.store.move(f"{self.key}.partial", self.key)
         return self.store.backup(self.key)
 
 
@@ -231,6 +242,10 @@ def test_a_copy_into_it_and_damage_there(shop: Reached, tmp_path: Path) -> None:
         verify(sent, sent.host)
     with pytest.raises(NotProven, match=r"damaged on this machine: proof\.json: 1 bytes"):
         transfer.copy(sent, LocalStore(tmp_path / "other"))
+    healed = transfer.copy(local, store)
+    assert healed.replaced.startswith("proof.json: 1 bytes, ")
+    assert healed.backup.proof() == local.proof()
+    assert [each.id for each in store.list().trash] == [local.id]
     del store.objects[f"{sent.folder}/{manifest.NAME}"]
     with pytest.raises(Refused, match="no backup of database"):
         store.find("dev", shop.target.database)
@@ -249,6 +264,6 @@ def test_pruned_kept_and_brought_back(shop: Reached, tmp_path: Path) -> None:
     assert {backup.id for backup in store.list().backups} == {made[0], made[2]}
     hands.untrash(store, "dev", target.database, made[1])
     assert store.find("dev", target.database, made[1]).id == made[1]
-    store.drop([store.find("dev", target.database, made[1])], journal.clock() - timedelta(days=8))
+    store.drop("dev", target.database, [made[1]], journal.clock() - timedelta(days=8))
     assert [each.id for each in prune(store, target, lambda plan: False).removed] == [made[1]]
     assert {backup.id for backup in store.list().backups} == {made[0], made[2]}

@@ -27,7 +27,7 @@ from pgtasks.backup.format import files, manifest, names
 from pgtasks.backup.format.checks import Checks
 from pgtasks.backup.format.records import FileRecord
 from pgtasks.backup.store import filestream, staging, tarstream, transfer
-from pgtasks.backup.store.base import Backup
+from pgtasks.backup.store.backup import Backup
 from pgtasks.backup.store.local import LocalStore
 from pgtasks.errors import BadConfiguration, NotProven, Refused
 from pgtasks.host import journal

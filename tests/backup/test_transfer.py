@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from dataclasses import replace
@@ -28,9 +29,10 @@ from waiting import until
 from backups import below, differences, local_backup, restored
 from pgtasks.backup.format import manifest
 from pgtasks.backup.store import filestream, remote_index, staging, tarstream, transfer
-from pgtasks.backup.store.base import Backup
+from pgtasks.backup.store.backup import Backup
 from pgtasks.backup.store.local import LocalStore
 from pgtasks.backup.store.remote import RemoteStore
+from pgtasks.backup.store.remote_shell import Shell
 from pgtasks.backup.verify import verify
 from pgtasks.errors import Failed, Locked, NotProven, Refused
 from pgtasks.host.local import HERE, LocalHost
@@ -59,9 +61,15 @@ class TestFetch:
         (got.path / manifest.NAME).write_text(manifest.text(changed))
         with pytest.raises(Refused, match=f"there is another backup {made.id} in"):
             transfer.copy(made, LocalStore(tmp_path))
-        (got.path / manifest.NAME).unlink()
-        with pytest.raises(Refused, match="another"):
+        shutil.rmtree(got.path)
+        got.path.symlink_to(tmp_path)
+        with pytest.raises(Refused, match="is a symbolic link, move it away"):
             transfer.copy(made, LocalStore(tmp_path))
+        got.path.unlink()
+        got.path.write_text("mine")
+        with pytest.raises(Refused, match="there is another"):
+            transfer.copy(made, LocalStore(tmp_path))
+        assert got.path.read_text() == "mine"
 
     def test_damage_there(self, db1: DatabaseHost, made: Backup, tmp_path: Path) -> None:
         spoil(db1, f"{made.folder}/{dat(made)}")
@@ -153,13 +161,13 @@ class TestSend:
     def test_damage_on_the_way(
         self, db1: DatabaseHost, far: RemoteStore, local: Backup, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        real = far.unpack
+        real = Shell.unpack
 
-        def unpack(path: str, send: Any) -> None:
-            real(path, send)
+        def unpack(shell: Shell, path: str, send: Any) -> None:
+            real(shell, path, send)
             spoil(db1, f"{path}/{dat(local)}")
 
-        monkeypatch.setattr(far, "unpack", unpack)
+        monkeypatch.setattr(Shell, "unpack", unpack)
         wanted = f"is damaged on the way to {far.host.name}: {dat(local)}: its content"
         with pytest.raises(NotProven, match=wanted):
             transfer.copy(local, far)

@@ -22,7 +22,8 @@ from pgtasks.backup.format.manifest import Manifest
 from pgtasks.backup.format.records import FileRecord
 from pgtasks.backup.listing import BackupList, StorePart
 from pgtasks.backup.store import filestream, tarstream, tree
-from pgtasks.backup.store.base import Backup, Contents
+from pgtasks.backup.store.backup import Backup
+from pgtasks.backup.store.contents import Contents
 from pgtasks.backup.store.filestream import Admit, Tell
 from pgtasks.backup.store.local import LocalStore
 from pgtasks.server import proof

@@ -21,7 +21,7 @@ from backups import SHOP, below, make
 from pgtasks.backup import create
 from pgtasks.backup.dump.job import DumpOptions
 from pgtasks.backup.store import remote
-from pgtasks.backup.store.base import Backup
+from pgtasks.backup.store.backup import Backup
 from pgtasks.backup.store.local import LocalStore
 from pgtasks.backup.store.remote import RemoteStore
 from pgtasks.host import tempfiles

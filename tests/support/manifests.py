@@ -9,7 +9,7 @@ from backups import local_backup
 from pgtasks.backup.format import manifest
 from pgtasks.backup.format.manifest import Manifest
 from pgtasks.backup.format.records import FileRecord
-from pgtasks.backup.store.base import Backup
+from pgtasks.backup.store.backup import Backup
 from pgtasks.backup.store.local import LocalStore
 
 PLAIN = Manifest(

@@ -16,7 +16,7 @@ from typing import Any
 
 from backups import local_backup
 from pgtasks.backup.format import files, manifest
-from pgtasks.backup.store.base import Backup
+from pgtasks.backup.store.backup import Backup
 
 _DATA = (b"TABLE DATA", b"SEQUENCE SET", b"BLOBS")
 _ARCHIVE = (b"ENCODING", b"STDSTRINGS", b"SEARCHPATH", b"DATABASE")

@@ -9,7 +9,7 @@ from typing import Any
 
 from pgtasks import report
 from pgtasks.backup import standing
-from pgtasks.backup.store.base import Backup
+from pgtasks.backup.store.backup import Backup
 from pgtasks.errors import Refused
 from pgtasks.report.text import SPAN
 

@@ -12,7 +12,7 @@ from pgtasks import report
 from pgtasks.backup.format import files
 from pgtasks.backup.format import manifest as manifests
 from pgtasks.backup.store import transfer
-from pgtasks.backup.store.base import Backup
+from pgtasks.backup.store.backup import Backup
 from pgtasks.backup.store.local import LocalStore
 from pgtasks.host.base import Host
 from pgtasks.host.local import HERE

@@ -10,7 +10,7 @@ from pgtasks import report
 from pgtasks.backup.drill.amcheck import Checked
 from pgtasks.backup.drill.assertions import Asserted
 from pgtasks.backup.restore.prove import Proven
-from pgtasks.backup.store.base import Backup
+from pgtasks.backup.store.backup import Backup
 from pgtasks.errors import NotProven
 
 

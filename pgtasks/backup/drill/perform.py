@@ -20,7 +20,8 @@ from pgtasks.backup.restore.options import RestoreOptions
 from pgtasks.backup.restore.plan import RestorePlan
 from pgtasks.backup.restore.prove import Proven
 from pgtasks.backup.restore.survey import make_plan
-from pgtasks.backup.store.base import Backup, Dropped, reading
+from pgtasks.backup.store.backup import Backup, reading
+from pgtasks.backup.store.faults import Dropped
 from pgtasks.database import loader, properties, recover
 from pgtasks.database.properties import DatabaseProperties
 from pgtasks.errors import Failed, NotProven, Refused

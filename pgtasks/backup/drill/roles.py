@@ -9,7 +9,7 @@ from psycopg2 import sql
 
 from pgtasks.backup.drill.place import LOGIN
 from pgtasks.backup.restore import owners
-from pgtasks.backup.store.base import Backup
+from pgtasks.backup.store.backup import Backup
 from pgtasks.database import leaving, rights
 from pgtasks.errors import Failed
 from pgtasks.server import connection

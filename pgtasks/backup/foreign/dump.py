@@ -17,7 +17,7 @@ from pgtasks.backup.foreign.contents import Examined
 from pgtasks.backup.foreign.form import Form
 from pgtasks.backup.format.manifest import Manifest
 from pgtasks.backup.store import staging
-from pgtasks.backup.store.base import Backup
+from pgtasks.backup.store.backup import Backup
 from pgtasks.backup.store.filestream import FileStream, FileStreams
 from pgtasks.backup.store.filestream import opened as streams_of
 from pgtasks.backup.store.local import LocalStore

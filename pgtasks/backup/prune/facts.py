@@ -6,7 +6,9 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from pgtasks.backup.prune.rules import Fact
-from pgtasks.backup.store.base import Backup, Contents, Store, newest_first
+from pgtasks.backup.store.backup import Backup, newest_first
+from pgtasks.backup.store.base import Store
+from pgtasks.backup.store.contents import Contents
 from pgtasks.errors import NotProven
 
 
@@ -29,7 +31,7 @@ def of(store: Store, contents: Contents, environment: str, database: str) -> Kno
     backups, alone = [], []
     for backup in contents.backups:
         named = (backup.manifest.environment, backup.manifest.database)
-        inside = _lies_in(backup, home)
+        inside = backup.lies_in(home)
         if named == (environment, database) and inside:
             backups.append(backup)
         elif named == (environment, database):
@@ -41,16 +43,6 @@ def of(store: Store, contents: Contents, environment: str, database: str) -> Kno
         alone.append(f"left {broken.place!r} alone, it cannot be read: {broken.error.message}")
     facts = [_fact(backup, contents.links) for backup in backups]
     return Known(backups, facts, alone, stopping(backups))
-
-
-def _lies_in(backup: Backup, home: str) -> bool:
-    """Return whether a backup lies in the folder of a database.
-
-    The folder of a remote store may be relative to the home folder there, its paths are absolute.
-    """
-    folder = backup.folder
-    above, _, id = folder.rpartition("/")
-    return id == backup.id and f"/{above}/".endswith(f"/{home.removeprefix('~/')}")
 
 
 def stopping(backups: Iterable[Backup]) -> list[Backup]:

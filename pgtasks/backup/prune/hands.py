@@ -8,7 +8,8 @@ from typing import Any
 
 from pgtasks import report
 from pgtasks.backup.format.retention import LONGEST, Retention
-from pgtasks.backup.store.base import Backup, Store
+from pgtasks.backup.store.backup import Backup
+from pgtasks.backup.store.base import Store
 from pgtasks.backup.store.trash import Trashed
 from pgtasks.errors import Failed, NotProven, Refused
 from pgtasks.host import journal

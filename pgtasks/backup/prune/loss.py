@@ -5,7 +5,8 @@ from __future__ import annotations
 from pgtasks import report
 from pgtasks.backup.format.manifest import Manifest
 from pgtasks.backup.prune import hands
-from pgtasks.backup.store.base import Backup, Store
+from pgtasks.backup.store.backup import Backup
+from pgtasks.backup.store.base import Store
 from pgtasks.report import typed
 from pgtasks.settings.target import Target
 

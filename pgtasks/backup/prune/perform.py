@@ -56,8 +56,8 @@ def _both(first: PrunePlan, second: PrunePlan) -> PrunePlan:
 
 
 def _carried_out(store: Store, planned: PrunePlan, *, shown: bool) -> Pruned:
-    oldest_first = planned.dropped[::-1]  # a run that is killed leaves the newest
-    faults = dict(store.drop(oldest_first, planned.now)) if oldest_first else {}
+    ids = [backup.id for backup in planned.dropped[::-1]]  # a run that is killed leaves the newest
+    faults = dict(store.drop(*planned.home, ids, planned.now)) if ids else {}
     dropped = [backup for backup in planned.dropped if backup.id not in faults]
     boundary("prune.dropped")
     left = dict(store.empty(planned.leaving)) if planned.leaving else {}

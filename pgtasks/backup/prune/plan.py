@@ -12,7 +12,8 @@ from pgtasks import report
 from pgtasks.backup.prune import facts, hands, loss, rules
 from pgtasks.backup.prune.facts import Known
 from pgtasks.backup.prune.rules import Verdict
-from pgtasks.backup.store.base import Backup, Store
+from pgtasks.backup.store.backup import Backup
+from pgtasks.backup.store.base import Store
 from pgtasks.backup.store.trash import Trashed
 from pgtasks.errors import Failed, Refused
 from pgtasks.report import typed
@@ -25,12 +26,12 @@ from pgtasks.settings.target import Target
 class PrunePlan:
     """What backup.prune would do: a verdict for each backup, newest first.
 
-    `alone` are lines about folders that are no backups of this database, `leaving` what has been in
-    the trash for long enough, `staying` what stays in it. `stopped` says why nothing may be
-    dropped.
+    `home` are environment and database, `alone` lines about folders that are no backups of this
+    database, `leaving` what has been in the trash for long enough, `staying` what stays in it.
+    `stopped` says why nothing may be dropped.
     """
 
-    of: str
+    home: tuple[str, str]
     store: Store
     backups: Mapping[str, Backup]
     verdicts: Sequence[Verdict]
@@ -40,6 +41,11 @@ class PrunePlan:
     leaving: Sequence[Trashed] = ()
     staying: Sequence[Trashed] = ()
     stopped: str = ""
+
+    @property
+    def of(self) -> str:
+        """Return the environment and the database."""
+        return "/".join(self.home)
 
     @property
     def dropped(self) -> list[Backup]:
@@ -146,7 +152,7 @@ def plan(store: Store, target: Target, now: datetime) -> PrunePlan:
     trash = contents.trash_of(target.environment, target.database)
     leaving = [each for each in trash if each.removing or _has_left(each, settings, now)]
     planned = PrunePlan(
-        of=f"{target.environment}/{target.database}",
+        home=(target.environment, target.database),
         store=store,
         backups={backup.id: backup for backup in known.backups},
         verdicts=verdicts,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pgtasks.backup.foreign.dump import Dump
-from pgtasks.backup.store.base import Backup
+from pgtasks.backup.store.backup import Backup
 from pgtasks.host import journal, private
 
 

@@ -19,7 +19,7 @@ from pgtasks.backup.restore.outcome import Restored
 from pgtasks.backup.restore.plan import RestorePlan
 from pgtasks.backup.restore.prove import Proven
 from pgtasks.backup.restore.survey import make_plan
-from pgtasks.backup.store.base import Backup, reading
+from pgtasks.backup.store.backup import Backup, reading
 from pgtasks.database import attached, drop, forget, intact, obstacles, recover, roles, swap
 from pgtasks.database.forget import Trimmed
 from pgtasks.database.swap import Swapped

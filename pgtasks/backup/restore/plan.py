@@ -12,7 +12,7 @@ from pgtasks import report
 from pgtasks.backup.foreign.contents import named
 from pgtasks.backup.foreign.dump import Dump
 from pgtasks.backup.restore.rolemap import RoleMap
-from pgtasks.backup.store.base import Backup
+from pgtasks.backup.store.backup import Backup
 from pgtasks.database.leaving import NOTHING, LeftOut
 from pgtasks.database.properties import DatabaseProperties, Setting
 from pgtasks.database.replaced import Replaced

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pgtasks.backup.foreign.dump import Dump
 from pgtasks.backup.restore import growth
 from pgtasks.backup.restore.plan import RestorePlan
-from pgtasks.backup.store.base import Backup
+from pgtasks.backup.store.backup import Backup
 from pgtasks.errors import Failed
 from pgtasks.host import journal
 from pgtasks.host.base import Host

@@ -15,7 +15,7 @@ from pgtasks.backup.restore import owners, preflight, rolemap, trying
 from pgtasks.backup.restore.options import RestoreOptions
 from pgtasks.backup.restore.plan import RestorePlan, losses
 from pgtasks.backup.restore.rolemap import RoleMap
-from pgtasks.backup.store.base import Backup
+from pgtasks.backup.store.backup import Backup
 from pgtasks.database import aside, demands, leaving, obstacles, properties, replaced, roles, side
 from pgtasks.database.leaving import LeftOut
 from pgtasks.database.properties import DatabaseProperties, Setting

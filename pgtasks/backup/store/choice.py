@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Literal
 
 from pgtasks.backup.format import manifest
-from pgtasks.backup.store.base import Backup, Broken, Contents, UnreadableManifest
+from pgtasks.backup.store.backup import Backup
+from pgtasks.backup.store.contents import Broken, Contents
+from pgtasks.backup.store.faults import UnreadableManifest
 from pgtasks.errors import Refused
 from pgtasks.report import typed
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,21 +17,14 @@ from pgtasks.backup.format.manifest import is_id
 from pgtasks.backup.format.records import FileRecord, Reading, Unread
 from pgtasks.backup.format.retention import Retention
 from pgtasks.backup.store import choice, filestream, local_trash, staging, tree
-from pgtasks.backup.store.base import (
-    NEWEST,
-    Backup,
-    BackupExists,
-    Broken,
-    CheckNames,
-    Contents,
-    UnreadableManifest,
-    damaged,
-    newest_first,
-)
-from pgtasks.backup.store.filestream import FileStream, FileStreams, Tell
+from pgtasks.backup.store.backup import Backup, CheckNames, newest_first
+from pgtasks.backup.store.base import NEWEST
+from pgtasks.backup.store.contents import Broken, Contents
+from pgtasks.backup.store.faults import BackupExists, UnreadableManifest, damaged
+from pgtasks.backup.store.filestream import FileStreams, Tell
+from pgtasks.backup.store.local_draft import LocalDraft
 from pgtasks.backup.store.trash import Trashed
 from pgtasks.errors import NotProven, PgtasksError, Refused
-from pgtasks.host import private
 from pgtasks.host.base import Host
 from pgtasks.host.local import HERE
 from pgtasks.server.quoting import folder_name
@@ -59,12 +52,13 @@ class LocalStore:
         for path, manifest in tree.manifests_below(self.base):
             if isinstance(manifest, PgtasksError):
                 home = path.relative_to(self.base).parts[:-1]
-                broken.append(Broken(home, path.name, str(path), manifest))
+                broken.append(Broken(home, path.name, str(path), manifest, path))
             else:
                 backups.append(Backup(path, manifest, self, str(path)))
         interrupted = [str(path) for path in staging.leftovers(self.base)]
         dropped = local_trash.below(self.base)
-        links = frozenset(each.folder for each in backups if each.path.is_symlink())
+        paths = [*(each.path for each in backups), *(each.path for each in broken)]
+        links = frozenset(str(path) for path in paths if path.is_symlink())
         return Contents(newest_first(backups), broken, interrupted, dropped, links)
 
     def find(self, environment: str, database: str, which: str | None = None) -> Backup:
@@ -95,12 +89,14 @@ class LocalStore:
             raise UnreadableManifest(exc.message, id=path.name) from None
 
     @contextmanager
-    def draft(self, environment: str, database: str, id: str = "") -> Iterator[LocalDraft]:
+    def draft(
+        self, environment: str, database: str, id: str = "", *, replacing: bool = False
+    ) -> Iterator[LocalDraft]:
         """Create a backup in a folder with a temporary name."""
         home = self._home(environment, database)
         if id:
             self.sweep()  # which completes the backup of a killed run, if all its files are there
-            if (home / id).exists():
+            if not replacing and os.path.lexists(home / id):
                 raise BackupExists(f"backup {id} exists already")
         id = id or staging.new_id()
         with staging.making(home, id) as path:
@@ -185,9 +181,12 @@ class LocalStore:
         """Write it into the backup's folder."""
         retention.write(backup.path)
 
-    def drop(self, backups: Sequence[Backup], when: datetime) -> Mapping[str, str]:
+    def drop(
+        self, environment: str, database: str, ids: Sequence[str], when: datetime
+    ) -> Mapping[str, str]:
         """Rename the folders, one at a time."""
-        return local_trash.drop([backup.path for backup in backups], when)
+        home = self._home(environment, database)
+        return local_trash.drop([home / id for id in ids], when)
 
     def bring_back(self, trashed: Trashed) -> None:
         """Rename the folder."""
@@ -202,49 +201,6 @@ class LocalStore:
             except OSError as exc:
                 faults[each.name] = exc.strerror or str(exc)
         return faults
-
-
-@dataclass(frozen=True)
-class LocalDraft:
-    """A backup that is being written to a folder with a temporary name."""
-
-    store: LocalStore
-    id: str
-    path: Path
-
-    @property
-    def folder(self) -> Path:
-        """Return the same folder, into which the tools write."""
-        return self.path
-
-    @property
-    def free(self) -> int | None:
-        """Return the free bytes of its disk."""
-        return self.store.host.free_bytes(str(self.path))
-
-    def clear(self, path: Path) -> None:
-        """Remove a file or a folder."""
-        files.remove(path)
-
-    def write(self, streams: Iterable[FileStream]) -> Reading:
-        """Write files, and return their records."""
-        records: dict[str, FileRecord] = {}
-        filestream.laid(self.path, filestream.measured(streams, records))
-        for folder in self.path.iterdir():
-            if folder.is_dir():
-                private.sync(folder)
-        return records
-
-    def records(self, jobs: int, known: Mapping[str, FileRecord]) -> dict[str, FileRecord]:
-        """Read the other files again."""
-        names = files.below(self.path)
-        read = files.records(self.path, [each for each in names if each not in known], jobs=jobs)
-        return {name: known.get(name) or read[name] for name in names}
-
-    def finish(self) -> Backup:
-        """Rename the folder."""
-        path = staging.finish(self.path, self.id)
-        return Backup(path, tree.manifest_in(path), self.store, str(path))
 
 
 def _read_all(

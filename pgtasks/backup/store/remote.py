@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import os
-import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path, PurePosixPath
 
-from pgtasks.backup.format import files, names
-from pgtasks.backup.format import manifest as manifests
+from pgtasks.backup.format import names
 from pgtasks.backup.format.checks import Checks
-from pgtasks.backup.format.records import FileRecord, Reading, Unread
+from pgtasks.backup.format.records import Reading
 from pgtasks.backup.format.retention import Retention
 from pgtasks.backup.store import (
     choice,
     filestream,
     lines,
+    remote_draft,
     remote_index,
     remote_trash,
     scripts,
@@ -27,29 +25,22 @@ from pgtasks.backup.store import (
     trash_scripts,
     tree,
 )
-from pgtasks.backup.store.base import (
-    NEWEST,
-    Backup,
-    BackupExists,
-    CheckNames,
-    Contents,
-    newest_first,
-)
-from pgtasks.backup.store.filestream import FileStream, FileStreams, Tell
+from pgtasks.backup.store.backup import Backup, CheckNames, newest_first
+from pgtasks.backup.store.base import NEWEST
+from pgtasks.backup.store.contents import Contents
+from pgtasks.backup.store.filestream import FileStreams, Tell
+from pgtasks.backup.store.remote_draft import RemoteDraft
 from pgtasks.backup.store.remote_index import FAULTS, Index, room, small_names
+from pgtasks.backup.store.remote_shell import Shell
 from pgtasks.backup.store.trash import Trashed
-from pgtasks.errors import Failed, Locked, NotProven, PgtasksError, Refused
-from pgtasks.host import disk, streams
-from pgtasks.host.base import Command, Host
+from pgtasks.errors import PgtasksError, Refused
+from pgtasks.host.base import Host
 from pgtasks.server.quoting import folder_name
 from pgtasks.settings.ssh import Login
 
 DEFAULT = "pgtasks-backups"
 _LISTING = 4 << 30  # bytes of all manifests, which are copied to this machine
 _FRAME = 16_384  # bytes beside one file in an archive, and at its end
-_READ = 1_000_000  # lowest rate at which a host reads its own disk, in bytes per second
-_LARGEST = 10**13  # largest backup, in bytes, for the timeout of reading it
-_READERS = 2  # processes on the host that read the received files
 
 
 class RemoteStore:
@@ -58,6 +49,7 @@ class RemoteStore:
     def __init__(self, host: Host, folder: str = "") -> None:
         self.host, self.folder = host, folder or DEFAULT
         self.name, self.prefix = host.name, f"{host.name}:"
+        self.shell = Shell(host, str(self))
 
     def __str__(self) -> str:
         return f"{self.prefix}{self.folder}"
@@ -76,7 +68,7 @@ class RemoteStore:
     def _index(self) -> Index:
         path, below, faults = room(self.host), "", {}
         said: dict[str, list[str]] = {"dead": [], "link": [], "trash": []}
-        with self._reading(scripts.listing(self.folder), "read", most=_LISTING) as source:
+        with self.shell.reading(scripts.listing(self.folder), most=_LISTING) as source:
             for kind, _, rest in lines.words(source):
                 if kind == "base":
                     below = rest
@@ -115,7 +107,7 @@ class RemoteStore:
         # the arguments are folders: a dump may have more files than a command line can name
         packed = {name if names else name.split("/")[0] for name in expected}
         most = sum(each.size + _FRAME for each in expected.values()) + _FRAME * (len(packed) + 1)
-        with self._reading(scripts.pack(backup.folder, sorted(packed)), "read", most) as source:
+        with self.shell.reading(scripts.pack(backup.folder, sorted(packed)), most=most) as source:
             yield from tarstream.unpack(source)
 
     def complete(self, backup: Backup) -> None:
@@ -132,107 +124,38 @@ class RemoteStore:
         self, backup: Backup, jobs: int, *, check: CheckNames, tell: Tell | None = None
     ) -> Reading:
         """Let the host read the files."""
-        reading = self.sums(backup.folder, jobs, check=check, tell=tell)
+        reading = self.shell.sums(backup.folder, jobs, check=check, tell=tell)
         return {name: reading[name] for name in backup.manifest.files if name in reading}
-
-    def sums(
-        self, folder: str, jobs: int, *, check: CheckNames | None = None, tell: Tell | None = None
-    ) -> Reading:
-        """Return the records of all files below a folder on the host."""
-        sizes, sums = {}, {}
-        with self._reading(scripts.sums(folder, max(1, jobs)), "read") as source:
-            for line in lines.raw(source):
-                name, size, kind = lines.listed(line)
-                if kind:
-                    raise NotProven(f"{self.prefix}{folder}/{name}: {kind}")
-                sizes[name] = size
-            source.wait(min(sum(sizes.values()), _LARGEST) / _READ)
-            if check:
-                check(set(sizes))
-            for sha256, _, name in lines.words(source):
-                plain = name.strip(" *").removeprefix("./")
-                sums[plain] = sha256
-                if tell:
-                    tell(sizes.get(plain, 0))
-        return {
-            name: FileRecord(size, sums[name]) if name in sums else Unread()
-            for name, size in sizes.items()
-        }
 
     # writing
 
     @contextmanager
-    def draft(self, environment: str, database: str, id: str = "") -> Iterator[RemoteDraft]:
-        """Create a backup in a folder with a temporary name.
-
-        If the connection is lost, the next run removes it.
-        """
-        id = id or staging.new_id()
-        path, free = self._make(_home(environment, database), id)
-        try:
-            yield RemoteDraft(self, id, room(self.host), Path(path), free)
-        except OSError as exc:  # for example a full local disk
-            raise Failed(f"cannot write {str(exc.filename)!r}: {exc.strerror}") from None
-        finally:
-            self.remove(path)
-
-    def _make(self, home: str, id: str) -> tuple[str, int | None]:
-        """Create a temporary folder; return its path and the number of free bytes."""
-        path, free = "", None
-        script = scripts.make(self.folder, home, staging.name(id), id)
-        for kind, _, rest in self._run(script):
-            if kind == scripts.THERE:
-                raise BackupExists(f"backup {id} exists already")
-            if kind == scripts.BUSY:
-                raise Locked(f"another run is creating backup {id} on {self.name}")
-            if kind == "at":
-                path = rest
-            elif kind == "free":
-                file_system = disk.parse(path, rest)
-                free = file_system.free if file_system else None
-        return path, free
+    def draft(
+        self, environment: str, database: str, id: str = "", *, replacing: bool = False
+    ) -> Iterator[RemoteDraft]:
+        """Create a backup in a folder with a temporary name."""
+        id, home = id or staging.new_id(), _home(environment, database)
+        making = remote_draft.made(self, self.shell, self.folder, home, id, replacing=replacing)
+        with making as draft:
+            yield draft
 
     def note(self, backup: Backup, checks: Checks) -> None:
         """Write the checks to the host, and to the local copy."""
-        self.put(f"{backup.folder}/{names.CHECKS}", checks.text().encode())
+        self.shell.put(f"{backup.folder}/{names.CHECKS}", checks.text().encode())
         checks.write(backup.path)
-
-    def put(self, path: str, content: bytes) -> None:
-        """Write a small file on the host, replacing an existing one."""
-        before, _, name = path.rpartition("/")
-        command = scripts.replace(path, f"{before}/.{name}.{secrets.token_hex(8)}")
-        with self._worded("written"), streams.writing(self.host, command) as sink:
-            sink.write(content)
-
-    def unpack(self, path: str, arriving: Iterable[FileStream]) -> None:
-        """Write files below a folder on the host."""
-        with self._worded("written"), streams.writing(self.host, scripts.unpack(path)) as sink:
-            tarstream.pack(sink, arriving)
-
-    def finish(self, path: str, id: str) -> str:
-        """Make a temporary folder durable, give it its final name, and return its path."""
-        for kind, _, _ in self._run(scripts.finish(path, id)):
-            if kind == scripts.THERE:
-                raise Refused(f"there is another backup {id} on {self.name}")
-        return str(PurePosixPath(path).with_name(id))
-
-    def remove(self, path: str) -> None:
-        """Remove a folder on the host, if the connection still works."""
-        try:
-            self._run(scripts.remove(path))
-        except PgtasksError:
-            pass  # the next run removes it
 
     def sweep(self) -> Sequence[str]:
         """Remove the folders of interrupted runs, not those of active ones."""
-        removed = [PurePosixPath(rest).name for _, _, rest in self._run(scripts.sweep(self.folder))]
+        removed = [
+            PurePosixPath(rest).name for _, _, rest in self.shell.run(scripts.sweep(self.folder))
+        ]
         return [f"removed {name!r} on {self.name}, an interrupted backup" for name in removed]
 
     def newest(self, environment: str, database: str) -> Sequence[Backup]:
         """Return those of the newest names whose manifests can be read."""
         home, path = _home(environment, database), room(self.host)
         command = trash_scripts.newest(self.folder, home, NEWEST)
-        with self._reading(command, "read", most=_LISTING) as source:
+        with self.shell.reading(command, most=_LISTING) as source:
             arriving = filestream.admitted(tarstream.unpack(source), remote_index.admit_of_home)
             filestream.laid(path, arriving, durable=False)
         backups = []
@@ -249,106 +172,38 @@ class RemoteStore:
 
     def has(self, backup: Backup) -> bool:
         """Let the host look for the folder."""
-        return bool(self._run(trash_scripts.has(backup.folder)))
+        return bool(self.shell.run(trash_scripts.has(backup.folder)))
 
     def unfit(self, backups: Sequence[Backup]) -> Mapping[str, str]:
         """Let the host list the files."""
-        return remote_trash.unfit(self._listed, backups)
-
-    def _listed(self, command: Command) -> Sequence[tuple[str, int, str]]:
-        with self._reading(command, "read") as source:
-            return [lines.listed(line) for line in lines.raw(source)]
+        return remote_trash.unfit(self.shell.listed, backups)
 
     @contextmanager
     def retaining(self, environment: str, database: str) -> Iterator[None]:
         """Hold a lock in the trash folder."""
         home = _home(environment, database)
-        with remote_trash.locked(self._run, self.remove, self.folder, home):
+        with remote_trash.locked(self.shell.run, self.shell.remove, self.folder, home):
             yield
 
     def retain(self, backup: Backup, retention: Retention) -> None:
         """Write it to the host, and to the local copy."""
-        self.put(f"{backup.folder}/{names.RETENTION}", retention.text().encode())
+        self.shell.put(f"{backup.folder}/{names.RETENTION}", retention.text().encode())
         retention.write(backup.path)
 
-    def drop(self, backups: Sequence[Backup], when: datetime) -> Mapping[str, str]:
+    def drop(
+        self, environment: str, database: str, ids: Sequence[str], when: datetime
+    ) -> Mapping[str, str]:
         """Let the host rename the folders."""
-        return remote_trash.drop(self._run, backups, when)
+        home = _home(environment, database)
+        return remote_trash.drop(self.shell.run, self.folder, home, ids, when)
 
     def bring_back(self, trashed: Trashed) -> None:
         """Let the host rename the folder."""
-        remote_trash.bring_back(self._run, trashed)
+        remote_trash.bring_back(self.shell.run, trashed)
 
     def empty(self, trashed: Sequence[Trashed]) -> Mapping[str, str]:
         """Let the host rename the folders, and remove them."""
-        return remote_trash.empty(self._run, trashed)
-
-    # scripts
-
-    def _run(self, command: Command) -> Sequence[tuple[str, str, str]]:
-        """Return the lines that a script prints; first it may write much to the disk."""
-        with self._reading(command, "written") as source:
-            return [*lines.words(source)]
-
-    @contextmanager
-    def _reading(
-        self, command: Command, what: str, most: int = lines.MOST
-    ) -> Iterator[streams.Source]:
-        with self._worded(what), streams.reading(self.host, command, most=most) as source:
-            yield source
-
-    @contextmanager
-    def _worded(self, what: str) -> Iterator[None]:
-        """Name the folder and the setting behind it when a script fails."""
-        try:
-            yield
-        except streams.CutShort:
-            raise
-        except Failed as exc:
-            words = exc.hint.strip().splitlines()[:1]
-            if not words:
-                raise
-            raise Failed(
-                f"the backups of {self} cannot be {what}: {words[0]} (ssh.backups names the folder)"
-            ) from None
-
-
-@dataclass(frozen=True)
-class RemoteDraft:
-    """A backup that is being written to a folder with a temporary name on a host."""
-
-    store: RemoteStore
-    id: str
-    path: Path
-    folder: Path
-    free: int | None
-
-    def clear(self, path: Path) -> None:
-        """Remove a file or a folder on the host."""
-        self.store.remove(str(path))
-
-    def write(self, streams: Iterable[FileStream]) -> Reading:
-        """Send files, and let the host read the received ones."""
-        self.store.unpack(str(self.folder), streams)
-        return self.store.sums(str(self.folder), _READERS)
-
-    def records(self, jobs: int, known: Mapping[str, FileRecord]) -> dict[str, FileRecord]:
-        """Let the host read the dump, and read the small files here."""
-        records = {}
-        for name, record in self.store.sums(str(self.folder), jobs).items():
-            if isinstance(record, Unread):
-                raise Failed(f"{self.store.prefix}{self.folder}/{name}: {record.reason}")
-            records[name] = record
-        return records | files.records(self.path, files.below(self.path), jobs=jobs)
-
-    def finish(self) -> Backup:
-        """Send the small files, the manifest last."""
-        small = files.below(self.path)
-        small.remove(manifests.NAME)
-        ordered = [*small, manifests.NAME]
-        self.store.unpack(str(self.folder), filestream.opened(self.path, ordered))
-        folder = self.store.finish(str(self.folder), self.id)
-        return Backup(self.path, tree.manifest_in(self.path), self.store, folder)
+        return remote_trash.empty(self.shell.run, trashed)
 
 
 def _home(environment: str, database: str) -> str:

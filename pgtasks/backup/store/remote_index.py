@@ -14,14 +14,10 @@ from pgtasks.backup.format import manifest as manifests
 from pgtasks.backup.format import names
 from pgtasks.backup.format.manifest import Manifest
 from pgtasks.backup.store import scripts, tarstream, trash, tree
-from pgtasks.backup.store.base import (
-    Backup,
-    Broken,
-    Contents,
-    Store,
-    UnreadableManifest,
-    newest_first,
-)
+from pgtasks.backup.store.backup import Backup, newest_first
+from pgtasks.backup.store.base import Store
+from pgtasks.backup.store.contents import Broken, Contents
+from pgtasks.backup.store.faults import UnreadableManifest
 from pgtasks.backup.store.trash import Trashed
 from pgtasks.errors import NotProven, PgtasksError, Refused
 from pgtasks.host import tempfiles
@@ -104,7 +100,7 @@ class Index:
             if isinstance(manifest, PgtasksError):
                 place = f"{self.prefix}{self._folder(path)}"
                 home = path.relative_to(self.path).parts[:-1]
-                broken.append(Broken(home, path.name, place, self._worded(manifest)))
+                broken.append(Broken(home, path.name, place, self._worded(manifest), path))
             else:
                 backups.append(Backup(path, manifest, store, self._folder(path)))
         interrupted = [f"{self.prefix}{self.base}/{name}" for name in self.dead]

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from pgtasks.backup.format.records import size_difference
 from pgtasks.backup.store import trash, trash_scripts
-from pgtasks.backup.store.base import Backup
+from pgtasks.backup.store.backup import Backup
 from pgtasks.backup.store.trash import Trashed
 from pgtasks.errors import Failed, Locked, Refused
 from pgtasks.host.base import Command
@@ -46,13 +46,12 @@ def locked(run: Run, remove: Callable[[str], None], folder: str, home: str) -> I
             remove(path)
 
 
-def drop(run: Run, backups: Sequence[Backup], when: datetime) -> dict[str, str]:
-    """Move backups of one folder into its trash; return the errors by ID."""
-    faults = {backup.id: "the host said nothing about it" for backup in backups}
-    for some in _parts(backups):
-        home = str(PurePosixPath(some[0].folder).parent)
-        pairs = [(each.id, trash.name(each.id, when)) for each in some]
-        for kind, _, id in run(trash_scripts.drop(home, pairs)):
+def drop(run: Run, folder: str, home: str, ids: Sequence[str], when: datetime) -> dict[str, str]:
+    """Move backups of one database into its trash; return the errors by ID."""
+    faults = dict.fromkeys(ids, "the host said nothing about it")
+    for some in _parts(ids):
+        pairs = [(id, trash.name(id, when)) for id in some]
+        for kind, _, id in run(trash_scripts.drop(folder, home, pairs)):
             faults[id] = {"gone": "is not there any more", "taken": "is in the trash already"}.get(
                 kind, "cannot be moved"
             )

@@ -88,22 +88,27 @@ done
 [ $# -eq 0 ] || exec tar -cf - -- "$@"
 """
 
-# $1: folders of environment and database, $2: the temporary name, $3: the final one
+# $1: folders of environment and database, $2: the temporary name, $3: the final one, which must be
+# free unless it is empty
 _MAKE = """\
 mkdir -p -- "$base/$1" && cd -- "$base" || exit 1
 sweep
-[ ! -e "$1/$3" ] || { echo there; exit; }
+[ -z "$3" ] || [ ! -e "$1/$3" ] || { echo there; exit; }
 [ ! -e "$1/$2" ] || { echo busy; exit; }
 mkdir -- "$1/$2" && printf '%s\\n' "$PGTASKS_ROOM" > "$1/$2/.room" || exit 1
 printf 'free %s\\n' "$(df -Pk -- "$1/$2" | tail -n 1)"
 printf 'at %s\\n' "$base/$1/$2"
 """
 
-# $1: the temporary folder, $2: the final name beside it
-_FINISH = """\
+# $1: the temporary folder
+_SETTLE = """\
 cd -- "$1" || exit 1
 find . -type d -exec chmod 700 {} + && find . -type f -exec chmod 600 {} + || exit 1
 find . -exec sync -- {} + 2>/dev/null || sync
+"""
+
+# then $2: the final name beside it
+_FINISH = """\
 cd .. || exit 1
 [ ! -e "$2" ] || { echo there; exit; }
 mv -- "$1" "$2" && { sync . 2>/dev/null || sync; } && rm -f -- "$2/.room"
@@ -143,7 +148,7 @@ def listing(folder: str) -> Command:
 def make(folder: str, home: str, partial: str, id: str) -> Command:
     """Return the command that sweeps the backups folder and creates a temporary folder in it.
 
-    It prints BUSY if another run creates the same backup, THERE if that is complete.
+    It prints BUSY if another run creates the same backup, THERE if there is one of the `id`.
     """
     return script(BASE + _MAKE, folder, home, partial, id)
 
@@ -153,9 +158,14 @@ def sweep(folder: str) -> Command:
     return script(f'{BASE}cd -- "$base" 2>/dev/null || exit 0\nsweep\n', folder)
 
 
+def settle(partial: str) -> Command:
+    """Return the command that makes a folder durable."""
+    return script(_SETTLE, partial)
+
+
 def finish(partial: str, id: str) -> Command:
     """Return the command that makes a folder durable and renames it; it prints THERE if taken."""
-    return script(_FINISH, partial, id)
+    return script(_SETTLE + _FINISH, partial, id)
 
 
 def sums(folder: str, jobs: int) -> Command:

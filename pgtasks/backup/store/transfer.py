@@ -14,10 +14,13 @@ from pgtasks.backup.format import files
 from pgtasks.backup.format import manifest as manifests
 from pgtasks.backup.format.records import FileRecord, differences
 from pgtasks.backup.format.retention import Retention
-from pgtasks.backup.store import filestream
-from pgtasks.backup.store.base import Backup, BackupExists, Draft, Store, damaged, reading
+from pgtasks.backup.store import filestream, occupant
+from pgtasks.backup.store.backup import Backup, reading
+from pgtasks.backup.store.base import Draft, Store
+from pgtasks.backup.store.faults import BackupExists, damaged
 from pgtasks.backup.store.filestream import FileStream, counting
-from pgtasks.errors import Failed, NotProven, Refused
+from pgtasks.backup.store.occupant import Occupant
+from pgtasks.errors import Failed, NotProven
 from pgtasks.host import journal
 from pgtasks.report import Progress
 from pgtasks.report.boundaries import boundary
@@ -30,18 +33,22 @@ _SPARE = 1 << 20  # bytes that should stay free on the disk of the destination
 
 @dataclass(frozen=True)
 class Transferred:
-    """The result of a transfer: the copy, or the equal backup that was there `already`."""
+    """The result of a transfer: the copy, or the equal backup that was there `already`.
+
+    `replaced` is the fault of a damaged copy that was there, and is in the trash now.
+    """
 
     backup: Backup
     source: str
     seconds: float
     already: bool = False
+    replaced: str = ""
 
     def summary(self) -> str:
         """Return one line."""
         made = self.backup.manifest
         if self.already:
-            return f"backup {made.id} is there already"
+            return f"backup {made.id} is there already, every byte as written"
         rate = report.size(made.size / max(self.seconds, 0.001))
         return (
             f"backup {made.id}: {report.plural(len(made.files) + 1, 'file')}, "
@@ -51,7 +58,8 @@ class Transferred:
 
     def lines(self) -> list[str]:
         """Return what a person reads."""
-        return [self.summary(), self.backup.place]
+        there = f"replaced a damaged copy, which is in the trash: {self.replaced}"
+        return [self.summary(), self.backup.place, *([there] if self.replaced else [])]
 
     def as_json(self) -> dict[str, Any]:
         """Return plain data."""
@@ -63,6 +71,7 @@ class Transferred:
             "from": self.source,
             "to": self.backup.place,
             "already": self.already,
+            "replaced": self.replaced or None,
             "files": len(made.files) + 1,
             "bytes": made.size,
             "seconds": round(self.seconds, 3),
@@ -74,48 +83,75 @@ def copy(
 ) -> Transferred:
     """Copy a backup to another store, with the times of its checks.
 
-    That a `stray` one was restored is what the folder says that it lay in, and nobody else.
-    Raises Refused if the store has a different backup with that ID, NotProven if a file was
-    changed, naming the side, and Failed for a full disk. Then no file is left there.
+    An equal backup that is there is read. If it is damaged, a whole new copy takes its place, and
+    it goes into the trash. That a `stray` one was restored is what the folder says that it lay in,
+    and nobody else. Raises Refused if the store has a different backup with that ID, NotProven if a
+    file was changed, naming the side, and Failed for a full disk. Then nothing is changed there.
     """
-    began, manifest = time.monotonic(), backup.manifest
+    began = time.monotonic()
     try:
-        with (
-            reading(backup),
-            closing(backup.store.read(backup)) as files_there,
-            to.draft(manifest.environment, manifest.database, backup.id) as draft,
-        ):
-            _bring(backup, files_there, draft, to, progress)
-            _carry_over(backup, draft)
-            files.write(draft.path / manifests.NAME, manifests.text(manifest))
-            boundary("transfer.written")
-            copied = draft.finish()
+        copied, replaced = _copied(backup, to, progress), ""
     except BackupExists:
-        return Transferred(_same(backup, to), backup.place, 0.0, already=True)
+        found = occupant.of(backup, to, counting(progress.update) if progress else None)
+        if found.copy and not found.fault:
+            return Transferred(found.copy, backup.place, 0.0, already=True)
+        copied, replaced = _replaced(backup, to, progress, found), found.fault
     checks = {**asdict(backup.checks), **(_UNPROVEN if stray else {})}
     copied.record(**{**checks, "intact": journal.now(), **_WHOLE})
-    return Transferred(copied, backup.place, time.monotonic() - began)
+    return Transferred(copied, backup.place, time.monotonic() - began, replaced=replaced)
 
 
-def _carry_over(backup: Backup, draft: Draft) -> None:
-    """Write into a draft what is said about keeping its backup."""
+def _copied(
+    backup: Backup, to: Store, progress: Progress | None, found: Occupant | None = None
+) -> Backup:
+    """Copy a backup to a free place, or to that of a damaged copy that was `found` there."""
+    made = backup.manifest
+    with (
+        reading(backup),
+        to.draft(made.environment, made.database, backup.id, replacing=bool(found)) as draft,
+        closing(backup.store.read(backup)) as files_there,
+    ):
+        _bring(backup, files_there, draft, to, progress)
+        _carry_over(backup, draft, found)
+        files.write(draft.path / manifests.NAME, manifests.text(made))
+        boundary("transfer.written")
+        if not found:
+            return draft.finish()
+        with to.retaining(made.environment, made.database):
+            return draft.finish(make_way=lambda: _make_way(backup, to))
+
+
+def _replaced(backup: Backup, to: Store, progress: Progress | None, found: Occupant) -> Backup:
     try:
-        if backup.retention != Retention():
-            backup.retention.write(draft.path)
+        return _copied(backup, to, progress, found)
+    except NotProven as exc:
+        raise NotProven(
+            f"{exc.message}; the copy of it {_on(to)} is damaged too, and was left: {found.fault}",
+            hint=exc.hint,
+        ) from None
+
+
+def _on(store: Store) -> str:
+    return "here" if store.name == "here" else f"on {store.name}"
+
+
+def _make_way(backup: Backup, store: Store) -> None:
+    """Move a damaged copy into the trash; the whole one is beside it."""
+    made = backup.manifest
+    faults = store.drop(made.environment, made.database, [backup.id], journal.clock())
+    for fault in faults.values():
+        raise Failed(f"the damaged copy of backup {backup.id} was left, it {fault}")
+    boundary("transfer.moved")
+
+
+def _carry_over(backup: Backup, draft: Draft, found: Occupant | None) -> None:
+    """Write into a draft what is said about keeping its backup, first what is said there."""
+    try:
+        said = found.said if found and found.said != Retention() else backup.retention
+        if said != Retention():
+            said.write(draft.path)
     except NotProven:
         pass  # of the other store, where it is said
-
-
-def _same(backup: Backup, store: Store) -> Backup:
-    """Return the equal backup in a store, raising Refused for a different one."""
-    manifest = backup.manifest
-    for other in store.list().backups:
-        if other.manifest == manifest:
-            return other
-    home = store.home(manifest.environment, manifest.database)
-    raise Refused(
-        f"there is another backup {backup.id} in {f'{store.prefix}{home}'!r}, move it away first"
-    )
 
 
 def _bring(

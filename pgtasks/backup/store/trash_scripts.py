@@ -33,9 +33,9 @@ done
 printf 'held %s\\n' "$base/$1/.trash/$2"
 """
 
-# $1: a folder; then pairs of an ID and its name in the trash
+# $1: folders of environment and database; then pairs of an ID and its name in the trash
 _DROP = """\
-cd -- "$1" || exit 1
+cd -- "$base/$1" || exit 1
 shift
 while [ $# -gt 1 ]; do
   if [ -L "$1" ] || [ ! -d "$1" ]; then printf 'gone %s\\n' "$1"
@@ -103,9 +103,11 @@ def lock(folder: str, home: str, name: str) -> Command:
     return scripts.script(scripts.BASE + enter + _TRASH + _LOCK, folder, home, name)
 
 
-def drop(home: str, pairs: Sequence[tuple[str, str]]) -> Command:
+def drop(folder: str, home: str, pairs: Sequence[tuple[str, str]]) -> Command:
     """Return the command that moves backups into the trash, and prints a line for each."""
-    return scripts.script(_DROP, home, *(word for pair in pairs for word in pair))
+    return scripts.script(
+        scripts.BASE + _DROP, folder, home, *(word for pair in pairs for word in pair)
+    )
 
 
 def bring_back(home: str, name: str, id: str) -> Command:

@@ -25,7 +25,7 @@ from pgtasks.settings.project import Project
 from pgtasks.settings.target import Target
 
 if TYPE_CHECKING:
-    from pgtasks.backup.store.base import Backup
+    from pgtasks.backup.store.backup import Backup
 
 
 @dataclass(frozen=True)

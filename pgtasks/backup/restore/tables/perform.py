@@ -17,7 +17,7 @@ from pgtasks.backup.restore.tables import survey, write
 from pgtasks.backup.restore.tables.outcome import TablesRestored
 from pgtasks.backup.restore.tables.plan import TablesPlan
 from pgtasks.backup.restore.tables.write import Written
-from pgtasks.backup.store.base import Backup
+from pgtasks.backup.store.backup import Backup
 from pgtasks.database import loader, recover
 from pgtasks.errors import Refused, Unreachable
 from pgtasks.host.base import Host

@@ -14,7 +14,7 @@ from pgtasks.backup.restore.tables import standing as live
 from pgtasks.backup.restore.tables.choice import Choice, chosen, is_partitioned, name_of, nodes
 from pgtasks.backup.restore.tables.plan import TablesPlan
 from pgtasks.backup.restore.tables.standing import Standing
-from pgtasks.backup.store.base import Backup
+from pgtasks.backup.store.backup import Backup
 from pgtasks.database import obstacles, properties, rights
 from pgtasks.database.leaving import LeftOut
 from pgtasks.database.recover import Leftovers

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
-from pgtasks.backup.store.base import Backup
+from pgtasks.backup.store.backup import Backup
 from pgtasks.errors import Refused
 from pgtasks.host import tools
 from pgtasks.schema.inspect.diff import compare, script, side
