@@ -72,7 +72,9 @@ class TestArchive:
         stream = io.BytesIO()
         told: list[int] = []
         sent: dict[str, FileRecord] = {}
-        leaving = filestream.measured(filestream.opened(source, contents), sent, told.append)
+        leaving = filestream.measured(
+            filestream.told(filestream.opened(source, contents), told.append), sent
+        )
         tarstream.pack(stream, leaving)
         copy.mkdir()
         assert unpacked(io.BytesIO(stream.getvalue()), copy, told.append) == sent

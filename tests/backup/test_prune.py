@@ -601,7 +601,8 @@ class TestBeside:
         return make(replace(cluster.target(database), environment="dev"), tmp_path / "backups")
 
     def drop(self, backup: Backup) -> None:
-        backup.store.drop([backup], NOW)
+        made = backup.manifest
+        backup.store.drop(made.environment, made.database, [made.id], NOW)
 
     def test_a_verify(self, real: Backup) -> None:
         self.drop(real)
@@ -624,7 +625,8 @@ class TestBeside:
             def read(self, backup: Backup, names: Any = ()) -> Any:
                 opened = super().read(backup, names)
                 yield next(opened)
-                LocalStore(self.base).drop([backup], NOW)
+                made = backup.manifest
+                LocalStore(self.base).drop(made.environment, made.database, [made.id], NOW)
                 yield from opened
 
         going = replace(real, store=Going(tmp_path / "backups"))
@@ -652,10 +654,9 @@ class TestBeside:
 def test_what_cannot_be_moved_is_named_and_the_others_go(site: Path) -> None:
     made = backups(site, 4)
     store = LocalStore(site / "backups")
-    known = [each for each in store.list().backups if each.id in made[2:]]
     taken = site / HOME / ".trash" / f"{made[2]}.dropped-{NOW:%Y%m%dT%H%M%SZ}"
     taken.mkdir(parents=True)
-    assert store.drop(known, NOW) == {made[2]: "exists already"}
+    assert store.drop("dev", "shop", made[2:], NOW) == {made[2]: "exists already"}
     assert ids(site) == set(made[:3])
     assert store.empty(store.list().trash) == {}
     assert trash(site) == set()

@@ -379,8 +379,9 @@ class TestBeside:
     """A backup that goes while another run reads it is named, and not called damaged."""
 
     def test_a_verify_and_a_copy(self, made: Backup, far: RemoteStore, tmp_path: Path) -> None:
-        with far.retaining(made.manifest.environment, made.manifest.database):
-            assert far.drop([made], NOW) == {}
+        home = (made.manifest.environment, made.manifest.database)
+        with far.retaining(*home):
+            assert far.drop(*home, [made.id], NOW) == {}
         assert not far.has(made)
         with pytest.raises(Refused, match="no backup of database"):
             far.find(made.manifest.environment, made.manifest.database)

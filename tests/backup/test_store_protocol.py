@@ -120,7 +120,7 @@ class ObjectStore:
         there = {key for key in self.objects if key.startswith(f"{backup.folder}/")}
         check({key.removeprefix(f"{backup.folder}/") for key in there})
         records: dict[str, FileRecord] = {}
-        for stream in filestream.measured(self.read(backup), records, tell):
+        for stream in filestream.measured(filestream.told(self.read(backup), tell), records):
             for _ in stream.chunks:
                 pass
         return records

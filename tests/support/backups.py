@@ -59,7 +59,7 @@ def unpacked(
     """Write the files of an archive below a folder, and return their records."""
     records: dict[str, FileRecord] = {}
     files = filestream.admitted(tarstream.unpack(source), admit)
-    filestream.laid(folder, filestream.measured(files, records, tell))
+    filestream.laid(folder, filestream.measured(filestream.told(files, tell), records))
     return records
 
 

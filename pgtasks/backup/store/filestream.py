@@ -65,27 +65,30 @@ def _chunks(name: str, read: Callable[[int], bytes | None], size: int) -> Iterat
         raise UnreadableFile(f"{name}: it became {left:,} bytes shorter while it was read")
 
 
-def measured(
-    files: Iterable[FileStream], records: dict[str, FileRecord], tell: Tell | None = None
-) -> Iterator[FileStream]:
-    """Yield the same files, and add the record of each to `records` when it has been read.
-
-    `tell` is called with the number of bytes since its last call.
-    """
+def measured(files: Iterable[FileStream], records: dict[str, FileRecord]) -> Iterator[FileStream]:
+    """Yield the same files, and add the record of each to `records` when it has been read."""
     for file in files:
-        yield replace(file, chunks=_measured(file, records, tell))
+        yield replace(file, chunks=_measured(file, records))
 
 
-def _measured(
-    file: FileStream, records: dict[str, FileRecord], tell: Tell | None
-) -> Iterator[bytes]:
+def _measured(file: FileStream, records: dict[str, FileRecord]) -> Iterator[bytes]:
     digest = hashlib.sha256()
     for chunk in file.chunks:
         digest.update(chunk)
         yield chunk
-        if tell:
-            tell(len(chunk))
     records[file.name] = FileRecord(file.size, digest.hexdigest())
+
+
+def told(files: Iterable[FileStream], tell: Tell | None) -> Iterator[FileStream]:
+    """Yield the same files; `tell` is called with the number of bytes since its last call."""
+    for file in files:
+        yield replace(file, chunks=_told(file, tell)) if tell else file
+
+
+def _told(file: FileStream, tell: Tell) -> Iterator[bytes]:
+    for chunk in file.chunks:
+        yield chunk
+        tell(len(chunk))
 
 
 def counting(update: Callable[[int], None]) -> Tell:

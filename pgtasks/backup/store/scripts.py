@@ -125,18 +125,21 @@ exit 1
 """
 
 # $1: a folder, $2: processes. Prints the lines of ls for everything but folders; after an empty
-# line the checksum of each file. A process writes its lines in one piece that is small enough for a
-# pipe to keep whole.
+# line the checksum of each file, by openssl where it is there: it can be seven times as fast as
+# sha256sum. A process writes its lines in one piece that is small enough for a pipe to keep whole.
 _SUMS = """\
 cd -- "$1" || exit 1
-if command -v sha256sum >/dev/null; then sum=sha256sum
+nothing=e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855
+if case $(openssl dgst -sha256 -r /dev/null 2>/dev/null) in ($nothing*) ;; (*) false;; esac
+then sum='openssl dgst -sha256 -r'
+elif command -v sha256sum >/dev/null; then sum=sha256sum
 elif command -v shasum >/dev/null; then sum='shasum -a 256'
 else echo 'neither sha256sum nor shasum is there' >&2; exit 127; fi
 files=$(find . ! -type d ! -name '.*' -exec ls -lnd {} + 2>/dev/null
         find . ! -type d ! -type f -name '.*' -exec ls -lnd {} + 2>/dev/null)
 printf '%s\\n\\n' "$files"
 n=$(($(printf '%s\\n' "$files" | wc -l) / (4 * $2) + 1))
-find . -type f ! -name '.*' -print0 | xargs -0 -P "$2" -n $((n < 32 ? n : 32)) $sum -- || :
+find . -type f ! -name '.*' -print0 | xargs -0 -P "$2" -n $((n < 32 ? n : 32)) $sum || :
 """
 
 

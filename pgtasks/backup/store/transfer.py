@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 from pgtasks import report
 from pgtasks.backup.format import files
 from pgtasks.backup.format import manifest as manifests
-from pgtasks.backup.format.records import FileRecord, differences
+from pgtasks.backup.format.records import Reading, differences
 from pgtasks.backup.format.retention import Retention
 from pgtasks.backup.store import filestream, occupant
 from pgtasks.backup.store.backup import Backup, reading
@@ -161,21 +161,18 @@ def _bring(
     to: Store,
     progress: Progress | None,
 ) -> None:
-    """Write the files of a backup into a draft, and compare the files read and written."""
+    """Write the files of a backup into a draft, and compare those that arrived."""
     expected = backup.manifest.files
     _refuse_full(backup, draft, to)
     boundary("transfer.begun")
-    read: dict[str, FileRecord] = {}
     tell = counting(progress.update) if progress else None
     try:
         wanted = filestream.admitted(files_there, filestream.expecting(expected))
-        arrived = draft.write(filestream.measured(wanted, read, tell))
+        arrived = draft.write(filestream.told(wanted, tell))
     except (filestream.UnreadableFile, filestream.UnexpectedFile) as exc:
         raise damaged(backup.id, [exc.message], backup.host.name) from None
-    if faults := differences(expected, read):
-        raise damaged(backup.id, faults, _culprit(backup, read))
     if faults := differences(expected, arrived):
-        raise damaged(backup.id, faults, f"the way to {to.host.name}")
+        raise damaged(backup.id, faults, _culprit(backup, arrived, to))
 
 
 def _refuse_full(backup: Backup, draft: Draft, to: Store) -> None:
@@ -188,11 +185,14 @@ def _refuse_full(backup: Backup, draft: Draft, to: Store) -> None:
         )
 
 
-def _culprit(backup: Backup, read: Mapping[str, FileRecord]) -> str:
-    """Return the place where files were changed: the source, or the connection."""
+def _culprit(backup: Backup, arrived: Reading, to: Store) -> str:
+    """Return the place where files were changed: the source, if they arrived as they are there."""
     actual = backup.store.records(backup, _READERS, check=lambda names: None)
-    damaged_at_source = not differences(read, {name: actual[name] for name in read.keys() & actual})
-    return backup.host.name if damaged_at_source else "the way here"
+    expected = backup.manifest.files
+    changed = [name for name, record in arrived.items() if record != expected.get(name)]
+    if all(arrived[name] == actual.get(name) for name in changed):
+        return backup.host.name
+    return "the way here" if to.name == "here" else f"the way to {to.host.name}"
 
 
 @contextmanager
