@@ -17,7 +17,7 @@ from pgtasks.backup.restore.inplace.plan import InPlacePlan
 from pgtasks.backup.restore.inplace.write import Written
 from pgtasks.backup.restore.options import RestoreOptions
 from pgtasks.backup.restore.perform import checked, create_roles
-from pgtasks.backup.store.base import Backup, reading
+from pgtasks.backup.store.backup import Backup, reading
 from pgtasks.database import recover
 from pgtasks.errors import Failed, Refused, Unreachable
 from pgtasks.host.base import Host

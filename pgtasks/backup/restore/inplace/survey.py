@@ -14,7 +14,7 @@ from pgtasks.backup.restore.inplace.standing import Standing
 from pgtasks.backup.restore.options import RestoreOptions
 from pgtasks.backup.restore.plan import RestorePlan, losses
 from pgtasks.backup.restore.survey import draft, notes
-from pgtasks.backup.store.base import Backup
+from pgtasks.backup.store.backup import Backup
 from pgtasks.database import attached, obstacles
 from pgtasks.database.leaving import LeftOut
 from pgtasks.database.recover import Leftovers
