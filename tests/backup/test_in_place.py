@@ -46,7 +46,8 @@ CREATE COLLATION "own" (PROVIDER = libc, LOCALE = 'C');
 CREATE TEXT SEARCH CONFIGURATION mine (COPY = simple);
 CREATE TEXT SEARCH DICTIONARY words (TEMPLATE = simple, STOPWORDS = english);
 CREATE TABLE pets (id int PRIMARY KEY, kind varchar(9) CHECK (kind IN ('cat', 'dog')));
-CREATE MATERIALIZED VIEW counted AS SELECT count(*) FROM pets;
+CREATE VIEW cats AS SELECT * FROM pets;
+CREATE MATERIALIZED VIEW counted AS SELECT count(*) FROM cats;
 INSERT INTO pets SELECT i, 'cat' FROM generate_series(1, 200) i;
 REFRESH MATERIALIZED VIEW counted;
 SELECT lo_from_bytea(4711, '\\x00ff'), lo_from_bytea(4712, 'abc');
@@ -419,3 +420,42 @@ def test_code_in_the_backup_cannot_alter_the_database(
     assert "setting work_mem" in done.stdout, done.stderr
     query = "SELECT count(*) FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase"
     assert cluster.value(f"{query} WHERE d.datname = %s", parameters=(database,)) == 0
+
+
+@pytest.mark.parametrize("server", ["cluster15", "cluster18"])
+def test_on_another_major(
+    server: str,
+    request: pytest.FixtureRequest,
+    fresh_database: Callable[..., str],
+    tmp_path: Path,
+    inv: Inv,
+) -> None:
+    there: Cluster = request.getfixturevalue(server)
+    role = f"tenant{os.getpid()}"
+    there.execute(f"CREATE ROLE {role} LOGIN")
+    try:
+        name = fresh_database(there, owner=role)
+        put_stamp(there.target(name))
+        run_as(there, name, role, SHOP.replace("ALTER TABLE secret FORCE", "--"))
+        run_as(there, name, role, MORE)
+        url = replace(there.target(name), user=role).url()
+        shop = make_project(tmp_path / "shop", url)
+        assert inv("db.backup", cwd=shop).returncode == 0
+        before = rows_of(there, name)
+        run_as(there, name, role, "DROP TABLE bill CASCADE; CREATE TABLE another (id int)")
+        done = inv("db.restore", "--in-place", "--yes", cwd=shop)
+        assert done.returncode == 0, done.stderr
+        assert rows_of(there, name) == before
+    finally:
+        there.drop(name)
+        there.execute(f"DROP ROLE {role}")
+
+
+def rows_of(cluster: Cluster, database: str) -> list[tuple[str, int]]:
+    """Return each table with its rows."""
+    names = cluster.execute(
+        "SELECT format('%I.%I', schemaname, tablename) FROM pg_tables"
+        " WHERE schemaname !~ '^(pg_|information)' ORDER BY 1",
+        database,
+    )
+    return [(name, cluster.value(f"SELECT count(*) FROM {name}", database)) for (name,) in names]

@@ -29,6 +29,11 @@ from pgtasks.server.identity import identify, refuse_other
 from pgtasks.server.interrupt import cancelling
 from pgtasks.server.lock import Lock
 
+_SETTINGS = (
+    f"SET search_path = {connection.PATH}; SET row_security = off; SET quote_all_identifiers = off;"
+    " SET standard_conforming_strings = on"
+)
+
 
 def restore_in_place(
     lock: Lock,
@@ -92,8 +97,12 @@ def _written(
 
 @contextmanager
 def _session(plan: InPlacePlan, lock: Lock) -> Iterator[Connection]:
-    """Open the session of the transaction, in the database that the guard has allowed."""
-    with connection.session(plan.target, purpose="db.restore") as conn:
+    """Open the session of the transaction, in the database that the guard has allowed.
+
+    It has the settings of the database, as a load has, but those that its own queries need.
+    """
+    with connection.session(plan.target, purpose="db.restore", own_path=True) as conn:
+        connection.execute(conn, _SETTINGS)
         if lock.allowed is not None:
             refuse_other(lock.allowed, identify(conn), plan.target.database)
         with cancelling([conn]):
