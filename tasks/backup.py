@@ -252,6 +252,26 @@ def prune(c, on_host=False, env=None, confirm=None, yes=False, json=False, dry=F
             r.details.update(done.journaled())
 
 
+@task(
+    help={
+        "id": "an ID, or the beginning of one",
+        "on_host": "the backup on the database host (ssh.backups), not that of this machine",
+    }
+)
+def drop(c, id, on_host=False, env=None, confirm=None, yes=False, json=False, dry=False):
+    """Drop one backup by hand, also a damaged one."""
+    with run(c, env=env, json=json, dry=dry, journaled=True) as r:
+        from pgtasks.backup.prune import single
+
+        question = r.discarding(confirm=confirm, yes=yes)
+        store = _finder(r).store(on_host=on_host)
+        r.finish(
+            single.drop(
+                store, r.target, id, lambda plan: question.agreed(plan, plan.warning), dry=r.dry
+            )
+        )
+
+
 @task(help=_ID | _ON_HOST | {"why": "why it is kept, shown by backup.list"})
 def keep(c, id, why=None, on_host=False, env=None, json=False):
     """Keep a backup from backup.prune. Example: inv backup.keep latest --why 'audit of May'"""

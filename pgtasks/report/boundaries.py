@@ -109,6 +109,10 @@ PRUNE = (
     "prune.removing",  # one that leaves the trash has the name for that, and is whole
     "prune.emptied",  # all that leave the trash are gone
 )
+DROP = (
+    "drop.agreed",  # the lock is held, nothing is changed
+    "drop.dropped",  # the backup is in the trash
+)
 KEEP = (
     "keep.locked",  # the lock is held, nothing is changed
     "keep.written",  # the backup is kept, released or acknowledged
@@ -132,7 +136,7 @@ TRANSFERS = (*TRANSFER, *TRANSFER_OVER)
 RESTORES = (*RESTORE_SENT, *RESTORE_ANEW, *RESTORE)
 COPIES = (*COPY, *COPY_ANEW)
 DRILLS = (*DRILL_FETCHED, *DRILL)
-RETENTION = (*PRUNE, *KEEP, *UNTRASH)
+RETENTION = (*PRUNE, *DROP, *KEEP, *UNTRASH)
 ALL = (
     *(*BACKUP, *TRANSFERS, *RETENTION, *RESTORES, *RESTORE_TABLES, *RESTORE_IN_PLACE),
     *(*IMPORT, *DRILLS, *COPIES),

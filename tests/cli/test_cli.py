@@ -38,7 +38,9 @@ _POSITIONALS = {
     "backup.import": ["nothing.sql"],
     **{
         f"backup.{name}": ["latest"]
-        for name in ("show", "keep", "release", "acknowledge", "untrash", "diff", "fetch", "send")
+        for name in (
+            *("show", "keep", "release", "acknowledge", "untrash", "diff", "fetch", "send", "drop"),
+        )
     },
 }
 

@@ -209,7 +209,7 @@ LOCAL = {
 }
 # tried with another task of their collection
 _WITH_OTHERS = (
-    *(f"backup.{name}" for name in ("keep", "release", "acknowledge", "untrash")),
+    *(f"backup.{name}" for name in ("drop", "keep", "release", "acknowledge", "untrash")),
     *("clone.list", "clone.back", "clone.drop", "db.drop-tables", "db.init"),
 )
 
@@ -547,7 +547,10 @@ def _report(far: Far) -> None:
     assert far.logins() - before == 1
 
 
-@trial("backup.prune", "backup.keep", "backup.release", "backup.acknowledge", "backup.untrash")
+@trial(
+    *("backup.prune", "backup.keep", "backup.release", "backup.acknowledge", "backup.untrash"),
+    "backup.drop",
+)
 def _prune(far: Far) -> None:
     first, second = far.backup(), far.backup()
     far.run("backup.send", first)
@@ -563,6 +566,8 @@ def _prune(far: Far) -> None:
     far.run("backup.untrash", first, "--on-host")
     assert {path.name for path in there.glob("2*")} == {first, second}
     far.run("backup.acknowledge", first, "--on-host", code=2)
+    far.run("backup.drop", first, "--yes", "--on-host")
+    assert {path.name for path in there.glob("2*")} == {second}
     far.run("backup.prune", "--yes", logins=0)
     assert not (far.root / "backups" / ENVIRONMENT / far.database / first).exists()
 

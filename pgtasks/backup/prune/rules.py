@@ -44,7 +44,7 @@ class Verdict:
 def decide(facts: Iterable[Fact], keep: Keep, now: datetime) -> list[Verdict]:
     """Return a verdict for each backup, the newest first."""
     ordered = sorted(facts, key=lambda fact: (fact.taken, fact.id), reverse=True)
-    whole = [fact for fact in ordered if not _aside(fact, now)]
+    whole = [fact for fact in ordered if not aside(fact, now)]
     counted = [fact for fact in whole if not fact.kept]
     reasons: defaultdict[str, list[str]] = defaultdict(list)
     for fact, reason in [*_by_rules(counted, keep), *_by_floor(whole, keep.proven)]:
@@ -54,14 +54,15 @@ def decide(facts: Iterable[Fact], keep: Keep, now: datetime) -> list[Verdict]:
 
 def _verdict(fact: Fact, reasons: Sequence[str], now: datetime) -> Verdict:
     kept = [f"kept by hand: {fact.kept}"] if fact.kept else []
-    if aside := _aside(fact, now):
-        return Verdict(fact, True, "; ".join([*kept, aside]))
+    if why := aside(fact, now):
+        return Verdict(fact, True, "; ".join([*kept, why]))
     if kept:
         return Verdict(fact, True, kept[0])
     return Verdict(fact, bool(reasons), ", ".join(reasons) or "no rule keeps it")
 
 
-def _aside(fact: Fact, now: datetime) -> str:
+def aside(fact: Fact, now: datetime) -> str:
+    """Return why no rule may count or drop a backup, empty if one may."""
     if fact.aside:
         return fact.aside
     return "dated in the future" if fact.taken > now + _SKEW else ""
