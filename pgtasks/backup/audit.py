@@ -82,6 +82,8 @@ class Audited:
         if self.standing.failed:
             why = f"{self.standing.failed}: {self.standing.failure}"
             yield f"{self.environment}: the last drill failed, {why}"
+        if future := self.standing.future:
+            yield f"{self.environment}: {future.id} is dated in the future and does not count"
         if lossy := self.standing.lossy:
             yield f"{self.environment}: {loss.warning(lossy)}"
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from pgtasks import report
 from pgtasks.backup.prune import facts
 from pgtasks.backup.store.backup import Backup, newest_first
-from pgtasks.backup.views import age
+from pgtasks.backup.views import age, is_future
+from pgtasks.host import journal
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Standing:
 
     `recovery` is the number of seconds that the restore of the last successful drill took. `failed`
     is the time of the last drill if it failed, `failure` says why. `lossy` is the oldest one with a
-    loss that nobody has acknowledged.
+    loss that nobody has acknowledged, `future` the newest one that is dated in the future.
     """
 
     last: Backup | None = None
@@ -27,11 +28,12 @@ class Standing:
     failed: str | None = None
     failure: str = ""
     lossy: Backup | None = None
+    future: Backup | None = None
 
     def line(self) -> str:
         """Return `last backup 3 h old, last proven one 2 d, a restore takes 6 min 10 s`."""
         if self.last is None:
-            return "no complete backup"
+            return ", ".join(["no complete backup", *self._dated()])
         words = [f"last backup {report.age(age(self.last))} old"]
         if self.proven is None:
             words.append("none is proven")
@@ -43,7 +45,11 @@ class Standing:
             words.append(f"the last drill failed ({self.failed})")
         if self.lossy:
             words.append(f"{self.lossy.id} has a loss that nobody has acknowledged")
-        return ", ".join(words)
+        return ", ".join([*words, *self._dated()])
+
+    def _dated(self) -> Iterator[str]:
+        if self.future:
+            yield f"{self.future.id} is dated in the future and does not count"
 
     def as_json(self) -> dict[str, Any]:
         """Return plain data."""
@@ -54,21 +60,26 @@ class Standing:
             "failed": self.failed,
             "failure": self.failure,
             "lossy": self.lossy.id if self.lossy else None,
+            "future": self.future.id if self.future else None,
         }
 
 
 def of(backups: Iterable[Backup]) -> Standing:
     """Return the standing of one database by its backups, in one store or in several.
 
-    A damaged backup does not count, nor does one without all data.
+    A damaged backup does not count, nor does one without all data. One that is dated in the future
+    would be the newest for as long as its clock was ahead.
     """
     known = list(backups)
-    usable = [each for each in known if each.manifest.complete and not each.checks.damaged]
+    whole = [each for each in known if each.manifest.complete and not each.checks.damaged]
+    usable = [each for each in whole if not is_future(each)]
     proven = newest_first(each for each in usable if each.checks.proven)
     drilled = max(usable, key=lambda each: each.checks.drilled or "", default=None)
     failed = max(known, key=lambda each: each.checks.failed or "", default=None)
-    proofs = max((each.checks.proven or "" for each in known), default="")
-    has_failed = failed is not None and (failed.checks.failed or "") > proofs
+    now = journal.now()
+    proofs = (each.checks.proven or "" for each in known)
+    last_proof = max((each for each in proofs if each <= now), default="")
+    has_failed = failed is not None and (failed.checks.failed or "") > last_proof
     return Standing(
         last=next(iter(newest_first(usable)), None),
         proven=next(iter(proven), None),
@@ -76,13 +87,18 @@ def of(backups: Iterable[Backup]) -> Standing:
         failed=failed.checks.failed if failed and has_failed else None,
         failure=failed.checks.failure if failed and has_failed else "",
         lossy=next(iter(facts.stopping(known)), None),
+        future=next(iter(newest_first(each for each in whole if is_future(each))), None),
     )
 
 
 def last_drill(backups: Iterable[Backup]) -> str:
-    """Return the time of the last drill that found nothing, empty without one."""
-    usable = (each for each in backups if not each.checks.damaged)
-    return max((each.checks.drilled or "" for each in usable), default="")
+    """Return the time of the last drill that found nothing, empty without one.
+
+    A drill of the future, of a clock that went back, does not count.
+    """
+    usable = (each.checks.drilled or "" for each in backups if not each.checks.damaged)
+    now = journal.now()
+    return max((drilled for drilled in usable if drilled <= now), default="")
 
 
 def _document(backup: Backup | None) -> dict[str, Any] | None:

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import Any
 
 from pgtasks import report
 from pgtasks.backup.format.checks import Checks
-from pgtasks.backup.prune import hands
+from pgtasks.backup.prune import hands, rules
 from pgtasks.backup.store.backup import Backup
+from pgtasks.host import journal
 from pgtasks.report import typed
 
 
 def age(backup: Backup, now: datetime | None = None) -> float:
     """Return the seconds since the backup's snapshot."""
-    now = now or datetime.now(timezone.utc)
-    return max(0.0, (now - backup.manifest.taken).total_seconds())
+    return max(0.0, ((now or journal.clock()) - backup.manifest.taken).total_seconds())
+
+
+def is_future(backup: Backup) -> bool:
+    """Return whether a backup is dated in the future: the clock was wrong then, or is now."""
+    return backup.manifest.taken > journal.clock() + rules.SKEW
 
 
 def as_json(backup: Backup) -> dict[str, Any]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import Any
 
 from pgtasks import report
 from pgtasks.backup import standing
 from pgtasks.backup.store.backup import Backup
 from pgtasks.errors import Refused
+from pgtasks.host import journal
 from pgtasks.report.text import SPAN
 
 
@@ -43,13 +44,10 @@ def seconds(span: str | None) -> int | None:
 
 
 def not_due(backups: Iterable[Backup], span: str) -> NotDue | None:
-    """Return the last drill of some backups if it passed within a span of time, else None.
-
-    A drill of the future, of a clock that went back, does not count.
-    """
+    """Return the last drill of some backups if it passed within a span of time, else None."""
     drilled = standing.last_drill(backups)
     if not drilled:
         return None
     then = datetime.fromisoformat(drilled.replace("Z", "+00:00"))
-    age = (datetime.now(timezone.utc) - then).total_seconds()
+    age = (journal.clock() - then).total_seconds()
     return NotDue(drilled, age, span) if 0 <= age < (seconds(span) or 0) else None

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from pgtasks import report
 from pgtasks.settings.blocks import Keep
 
-_SKEW = timedelta(minutes=5)  # by which the clocks of two machines may differ
+SKEW = timedelta(minutes=5)  # by which the clocks of two machines may differ
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def aside(fact: Fact, now: datetime) -> str:
     """Return why no rule may count or drop a backup, empty if one may."""
     if fact.aside:
         return fact.aside
-    return "dated in the future" if fact.taken > now + _SKEW else ""
+    return "dated in the future" if fact.taken > now + SKEW else ""
 
 
 def _by_floor(whole: Sequence[Fact], proven: int) -> Iterator[tuple[Fact, str]]:

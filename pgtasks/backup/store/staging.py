@@ -13,11 +13,10 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime, timezone
 from pathlib import Path
 
 from pgtasks.errors import Failed, Locked
-from pgtasks.host import private
+from pgtasks.host import journal, private
 
 _LOCK = ".lock"
 _SUFFIX = ".partial"
@@ -26,7 +25,7 @@ _NEW = 60.0  # seconds in which a folder without a lock may belong to a run that
 
 def new_id() -> str:
     """Return an ID that sorts by time (UTC): 20250131T235959Z-1a2b."""
-    return f"{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
+    return f"{journal.clock():%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
 
 
 def name(id: str) -> str:
@@ -161,7 +160,8 @@ def _finished_before(path: Path) -> bool:
 
 
 def _age(path: Path) -> float:
+    """Return the seconds since a folder was changed, or until then if the clock went back."""
     try:
-        return time.time() - path.stat().st_mtime
+        return abs(time.time() - path.stat().st_mtime)
     except FileNotFoundError:
         return 0.0
