@@ -13,7 +13,7 @@ from pgtasks.errors import Refused
 from pgtasks.server.connection import Connection
 from pgtasks.server.proof import entries
 from pgtasks.server.proof.difference import meant
-from pgtasks.server.proof.toc import POST_DATA, Entry
+from pgtasks.server.proof.toc import POST_DATA, STATISTICS, Entry
 
 _WITH_ROWS = ("TABLE", "FOREIGN TABLE", "SEQUENCE")
 _IDENTIFIER = r'(?:"(?:[^"]|"")*"|[a-z_][a-z0-9_$]*)'
@@ -70,7 +70,8 @@ def left(
         entry.number for entry in archive if entry.number not in numbers and numbers & entry.needs
     }:
         numbers |= more
-    names = dict.fromkeys(_name(entry) for entry in archive if entry.number in numbers)
+    named = (entry for entry in archive if entry.number in numbers and entry.desc != STATISTICS)
+    names = dict.fromkeys(map(_name, named))
     return LeftOut(tuple(names), frozenset(numbers))
 
 

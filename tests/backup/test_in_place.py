@@ -68,6 +68,7 @@ INSERT INTO "newer one".things (what) SELECT 'thing ' || i FROM generate_series(
 CREATE TABLE bill (other text);
 INSERT INTO bill VALUES ('of now');
 CREATE FUNCTION one() RETURNS text LANGUAGE sql AS 'SELECT ''another''';
+CREATE FUNCTION same(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT $1';
 SELECT lo_from_bytea(4711, 'other');
 ALTER DEFAULT PRIVILEGES GRANT INSERT ON TABLES TO PUBLIC;
 COMMENT ON SCHEMA public IS 'of now';
@@ -252,6 +253,9 @@ def test_what_others_made_stays_and_what_depends_is_refused(
         'CREATE EXTENSION vector SCHEMA "newer one";'
         "CREATE VIEW audit.names AS SELECT other FROM bill;"
         'CREATE TABLE audit.refers (n int REFERENCES "newer one".things);'
+        "CREATE INDEX indexed ON audit.log (same(n));"
+        "CREATE RULE ruled AS ON DELETE TO audit.log DO DELETE FROM bill;"
+        "CREATE DOMAIN audit.checked AS int CHECK (same(VALUE) > 0);"
         "CREATE PUBLICATION of_admin FOR TABLE bill;"
         "SELECT lo_from_bytea(99, 'of admin')",
         database,
@@ -260,11 +264,13 @@ def test_what_others_made_stays_and_what_depends_is_refused(
     said = restore(code=2).stderr
     assert "view audit.names is of role 'postgres' and depends on what would be dropped" in said
     assert "constraint refers_n_fkey on table audit.refers is of role 'postgres'" in said
-    assert "publication" in said
-    assert "1 large object" in said
+    for words in ("publication", "index audit.indexed", "rule ruled", "1 large object"):
+        assert words in said
+    assert "constraint checked_check" in said
     assert dumped(cluster, database) == before
     cluster.execute(
         "DROP VIEW audit.names; DROP TABLE audit.refers; DROP PUBLICATION of_admin;"
+        "DROP INDEX audit.indexed; DROP RULE ruled ON audit.log; DROP DOMAIN audit.checked;"
         "SELECT lo_unlink(99)",
         database,
     )

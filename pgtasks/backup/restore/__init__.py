@@ -10,6 +10,7 @@ build      create, load and prove the side database
 owners     the owners of a backup's objects, and what they need
 rolemap    give what is of some roles to others
 load       run pg_restore and gather statistics
+statistics the planner's statistics: those that a dump brings, and those to gather
 growth     end a load before it fills the disk
 script     run a dump in SQL, one statement at a time
 feed       the rows that its driver reads and writes

@@ -113,7 +113,7 @@ def _load(
     """
     if plan.script:
         said = script.run(plan, plan.script, host, conn, console)
-        load.analyze(plan, host)
+        load.gather(plan, host)
         return said, None
     proof = plan.backup.proof() if plan.jobs > 1 and not plan.foreign else None
     try:

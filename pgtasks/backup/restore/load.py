@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 
-from pgtasks.backup.restore import growth, rolemap
+from pgtasks.backup.restore import growth, rolemap, statistics
 from pgtasks.backup.restore.plan import (
     RestorePlan,
     analyze_argv,
@@ -94,15 +94,23 @@ def run_restore(
                 _watch(plan, host, conn, load_command(plan, argv, env), console, log)
         _rename(plan)
         boundary("restore.loaded")
-        if analyze:
-            pipeline.run(host, [load_command(plan, analyze_argv(plan), env)])
+    if analyze:
+        gather(plan, host, statistics.carried(plan, plan.left.kept(plan.archive)))
 
 
-def analyze(plan: RestorePlan, host: Host) -> None:
-    """Gather the side database's statistics."""
+def gather(plan: RestorePlan, host: Host, known: set[statistics.Name] | None = None) -> None:
+    """Gather the side database's statistics, but those of the `known` tables."""
+    tables: list[str] = []
+    if known:
+        with connection.session(plan.loading, read_only=True, purpose="db.restore") as conn:
+            tables = statistics.missing(conn, known)
+        if not tables:
+            return
+        if len(tables) > statistics.MOST:
+            tables = []
     with host.passfile(plan.loading) as passfile:
         env = tools.environment(host.view(plan.loading), passfile)
-        pipeline.run(host, [load_command(plan, analyze_argv(plan), env)])
+        pipeline.run(host, [load_command(plan, analyze_argv(plan, tables), env)])
 
 
 def load_schema(plan: RestorePlan, host: Host) -> None:

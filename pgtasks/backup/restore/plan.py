@@ -25,6 +25,7 @@ from pgtasks.host.tools import Toolset
 from pgtasks.server import catalog, connection, rowcount, session
 from pgtasks.server.catalog import Relation
 from pgtasks.server.connection import Connection
+from pgtasks.server.dump.pg_dump import STATISTICS
 from pgtasks.server.proof.model import LEFT_OUT
 from pgtasks.server.proof.toc import Entry
 from pgtasks.settings.target import Target
@@ -354,16 +355,22 @@ def _without(plan: RestorePlan) -> Iterator[str]:
     """Yield the flags that leave out what does not fit the server, or is not wanted."""
     if plan.no_tablespaces:
         yield "--no-tablespaces"
+    if plan.major < STATISTICS <= plan.tools.major:
+        yield "--no-statistics"
     if plan.no_owner or plan.role_map:  # all of it belongs to the role of the load
         yield "--no-owner"
     if plan.no_owner or plan.no_acl:
         yield "--no-privileges"
 
 
-def analyze_argv(plan: RestorePlan) -> tuple[str, ...]:
-    """Return the argv that gathers the side database's statistics."""
+def analyze_argv(plan: RestorePlan, tables: Sequence[str] = ()) -> tuple[str, ...]:
+    """Return the argv that gathers the side database's statistics, or those of some tables.
+
+    `tables` are names as SQL has them.
+    """
     options = ("--analyze-only", "--quiet", "--no-password", f"--jobs={plan.jobs}")
-    return (plan.tools.tool("vacuumdb"), *options, f"--dbname={tools.dbname(plan.side)}")
+    named = (f"--table={name}" for name in tables)
+    return (plan.tools.tool("vacuumdb"), *options, *named, f"--dbname={tools.dbname(plan.side)}")
 
 
 def load_command(plan: RestorePlan, argv: tuple[str, ...], env: Mapping[str, str]) -> Command:

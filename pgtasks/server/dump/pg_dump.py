@@ -21,6 +21,7 @@ from pgtasks.server.proof import toc
 from pgtasks.server.proof.model import SequenceProof
 from pgtasks.server.proof.toc import Entry
 
+STATISTICS = 18  # the first pg_dump that can save statistics, and server that can take them
 LOCK_WAIT = 300  # seconds that pg_dump waits for a table that is locked exclusively
 # the messages of pg_dump must not be translated; this does not affect the encoding of data
 _PLAIN_WORDS = {"LC_ALL": "C"}
@@ -48,6 +49,12 @@ class DumpPlan:
     streamed: bool = False
     packed: bool = False
 
+    @property
+    def with_statistics(self) -> bool:
+        """Return whether the dump has the planner's statistics, which hold values of all tables."""
+        whole = not (self.schema_only or self.exclude_table_data)
+        return whole and self.toolset.major >= STATISTICS
+
     def argv(self, snapshot: str) -> tuple[str, ...]:
         """Return pg_dump's argv."""
         where = () if self.streamed else (f"--file={self.path}",)
@@ -66,6 +73,7 @@ class DumpPlan:
             "--no-sync",
             "--verbose",
             *(("--schema-only",) if self.schema_only else ()),
+            *(("--statistics",) if self.with_statistics else ()),
             *(f"--exclude-table-data={pattern}" for pattern in self.exclude_table_data),
         )
 

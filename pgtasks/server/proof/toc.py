@@ -20,6 +20,8 @@ LIMIT = 512 << 20  # largest table of contents, in bytes
 _PIECE = 1 << 20
 _OLDEST, _NEWEST = (1, 12), (1, 16)  # those of pg_dump 9.0 and of pg_dump 17 and 18
 POST_DATA = 4  # the section after the rows
+STATISTICS = "STATISTICS DATA"  # the kind of what is saved of the planner's statistics
+COLUMNS = b"pg_restore_attribute_stats"  # in the definition of those that are about columns
 _CUSTOM, _TAR = 1, 3  # toc.dat of the directory format calls itself tar
 _MOST_DEPENDENCIES = 1 << 20
 _COMPRESSIONS = ("none", "gzip", "lz4", "zstd")  # by number, since 1.15
@@ -38,7 +40,8 @@ class Entry:
     `oid` is the OID of the object, `definition` the SQL that creates it, `copy` the COPY statement
     of TABLE DATA, `rest` the other fields that pg_restore uses (tablespace, access method, kind of
     relation, section, whether there is data). `number` is its number in the archive, `needs` the
-    numbers of the entries it depends on, `file` the file of its data in a folder or a tar.
+    numbers of the entries it depends on, `file` the file of its data in a folder or a tar. A digest
+    stands in place of the definition of statistics.
     """
 
     desc: str
@@ -153,6 +156,8 @@ class _Reader:
             self._bytes(1 + self._offset_bytes)
         else:
             file = self._text()
+        if desc == STATISTICS:
+            definition = _brief(definition or b"")
         return Entry(
             desc=desc,
             namespace=namespace,
@@ -196,6 +201,12 @@ class _Reader:
         while length and (piece := self._source.read(min(length, _PIECE))):
             length -= len(piece)
             yield piece
+
+
+def _brief(definition: bytes) -> bytes:
+    """Return what stands for the definition of statistics: of many tables they fill the memory."""
+    digest = hashlib.sha256(definition).hexdigest()
+    return b"%s%s" % (digest.encode(), b", " + COLUMNS if COLUMNS in definition else b"")
 
 
 def _version(text: str) -> tuple[int, int]:

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from pgtasks import report
 from pgtasks.backup.foreign.dump import Dump
-from pgtasks.backup.restore import build
+from pgtasks.backup.restore import build, statistics
 from pgtasks.backup.restore.commit import Commit
 from pgtasks.backup.restore.inplace import compare, survey, write
 from pgtasks.backup.restore.inplace.outcome import RestoredInPlace
@@ -89,10 +89,18 @@ def _written(
         written = write.write(replace(plan, base=ready), conn, lock, host, commit, console)
         console.say(f"committed, after {report.duration(written.locked)}")
         try:
-            connection.execute(conn, "ANALYZE")
+            _gather(plan, conn)
         except Failed as exc:
             console.say(f"warning: no statistics were gathered: {exc.message}")
         return written
+
+
+def _gather(plan: InPlacePlan, conn: Connection) -> None:
+    """Gather statistics, but those that the backup has brought."""
+    known = statistics.carried(plan.base, plan.entries)
+    tables = statistics.missing(conn, known) if known else []
+    if tables or not known:
+        connection.execute(conn, f"ANALYZE {', '.join(tables)}")
 
 
 @contextmanager

@@ -88,7 +88,7 @@ class InPlacePlan:
             **base.as_json(),
             "side": None,
             "in_place": True,
-            "dropped": [f"{each.kind} {each.identity}" for each in self.standing.own],
+            "dropped": dict(self.standing.kinds),
             "dropped_schemas": self.standing.dropped_schemas,
             "kept_extensions": [name for name, _ in self.standing.extensions],
             "backup_first": self.backs_up,

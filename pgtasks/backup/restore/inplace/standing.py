@@ -38,7 +38,10 @@ _OWNED = (
 )
 # what belongs to the owner of something else: catalog, catalog and column of that, its owner
 _PARTS = (
+    ("pg_class", "pg_class", "oid", "relowner", "x.relkind IN ('i', 'I')"),
     ("pg_constraint", "pg_class", "conrelid", "relowner", "true"),
+    ("pg_constraint", "pg_type", "contypid", "typowner", "true"),
+    ("pg_rewrite", "pg_class", "ev_class", "relowner", "x.rulename <> '_RETURN'"),
     ("pg_trigger", "pg_class", "tgrelid", "relowner", "NOT x.tgisinternal"),
     ("pg_policy", "pg_class", "polrelid", "relowner", "true"),
     ("pg_attrdef", "pg_class", "adrelid", "relowner", "true"),
@@ -198,10 +201,14 @@ class Standing:
         gone = set(self.dropped_schemas)
         return {each.name: each for each in self.schemas if each.name not in gone}
 
+    @property
+    def kinds(self) -> Counter[str]:
+        """Return the number of objects that are dropped, by kind."""
+        return Counter(each.kind for each in self.own)
+
     def counted(self) -> str:
         """Return what is dropped, by kind and number: `17 tables, 3 views`."""
-        kinds = Counter(each.kind for each in self.own)
-        parts = [report.plural(number, kind) for kind, number in sorted(kinds.items())]
+        parts = [report.plural(number, kind) for kind, number in sorted(self.kinds.items())]
         if self.dropped_schemas:
             parts.append(report.plural(len(self.dropped_schemas), "schema"))
         if self.large[0]:

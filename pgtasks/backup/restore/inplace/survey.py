@@ -26,7 +26,7 @@ from pgtasks.server.connection import Connection
 from pgtasks.server.lock import Lock
 from pgtasks.server.proof.toc import Entry
 
-_SHOWN = 5
+_SHOWN = 9
 _PER_TABLE = 3  # locks of a new table: itself, its TOAST table, the index of that
 _ABOUT = ("ACL", "COMMENT", "SECURITY LABEL")
 _RELATIONS = ("INDEX", "CONSTRAINT", "SEQUENCE", "VIEW", "MATERIALIZED VIEW", "FOREIGN TABLE")
