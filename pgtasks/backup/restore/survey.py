@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from pgtasks import report
 from pgtasks.backup.foreign import contents
 from pgtasks.backup.foreign.dump import Dump
 from pgtasks.backup.format.manifest import Manifest
-from pgtasks.backup.restore import owners, preflight, rolemap, trying
+from pgtasks.backup.restore import owners, preflight, remarks, rolemap, trying
 from pgtasks.backup.restore.options import RestoreOptions
 from pgtasks.backup.restore.plan import RestorePlan, losses
 from pgtasks.backup.restore.rolemap import RoleMap
@@ -48,7 +46,7 @@ def make_plan(
     conn = lock.connection
     if options.into:
         aside.refuse_name(conn, lock.target, options.into)
-    plan, remarks = draft(lock, host, backup, options, archive, beside)
+    plan, others = draft(lock, host, backup, options, archive, beside)
     if options.no_acl and plan.script:
         raise Refused("--no-acl is for archives of pg_dump: --no-owner leaves grants out of SQL")
     if options.into:  # nothing is replaced, and no session ended
@@ -56,7 +54,7 @@ def make_plan(
     free = obstacles.free_bytes(conn, plan.target, host)
     if free is not None:  # what an interrupted run left is dropped before anything is built
         free += sum(half.bytes or 0 for half in beside.half_built)
-    said = (*notes(conn, plan, free, host), *remarks)
+    said = (*remarks.notes(conn, plan, free, host), *others)
     plan = replace(plan, notes=said, losses=_losses(plan))
     preflight.check(plan, conn, free, as_superuser=options.as_superuser)
     return plan
@@ -84,26 +82,13 @@ def draft(
     if options.role_map:
         _refuse_map(backup, options, archive)
     request = _request(conn, target, backup, options, archive, replaces=standing, whole=whole)
-    made = {entry.tag for entry in archive if entry.desc == "EXTENSION"}
     extensions = {
         name: version
-        for name, version in extensions_of(backup).items()
-        if (whole or name in made)
-        and name not in kept
-        and f"extension {name}" not in options.leave_out
+        for name, version in _extensions(backup, archive, options, whole=whole).items()
+        if name not in kept
     }
-
-    def demanding(grants: bool) -> Iterator[str]:
-        with_grants = grants and not options.no_acl
-        return demands.demanding(conn, target, extensions, archive, grants=with_grants)
-
-    made_roles = _roles(conn, backup, options, request)
-    with roles.assumed(conn, made_roles):
-        rights = decide(conn, request, demanding)
-    if rights.mapped and made_roles:  # nothing would belong to them
-        made_roles, rights = (), decide(conn, request, demanding)
+    made_roles, rights = _rights(conn, target, backup, options, archive, extensions, request)
     spaces = trying.tablespaces(conn, archive, rights.role or rights.user)
-    absent = leaving.absent(conn, archive) if rights.mapped else ()
     facts, withheld = _facts(conn, target, backup, rights, options, replaces=standing)
     facts, home = _placed(conn, facts, rights.user)
     plan = RestorePlan(
@@ -129,13 +114,48 @@ def draft(
         accept=options.accept,
         doubt=options.doubt,
         withheld=withheld,
-        left=_left(backup, archive, options.leave_out, leaving.naming(archive, absent)),
+        left=_left(conn, backup, archive, options.leave_out, rights),
         archive=archive,
         replaced=replaced.look(conn, target.database) if standing and not beside.invalid else None,
         no_tablespaces=bool(spaces),
         extensions=extensions,
     )
     return plan, [*_not_here(spaces), *home]
+
+
+def _extensions(
+    backup: Backup, archive: Archive, options: RestoreOptions, *, whole: bool
+) -> dict[str, str]:
+    """Return the extensions that are created, by name."""
+    made = {entry.tag for entry in archive if entry.desc == "EXTENSION"}
+    return {
+        name: version
+        for name, version in extensions_of(backup).items()
+        if (whole or name in made) and f"extension {name}" not in options.leave_out
+    }
+
+
+def _rights(
+    conn: Connection,
+    target: Target,
+    backup: Backup,
+    options: RestoreOptions,
+    archive: Archive,
+    extensions: Mapping[str, str],
+    request: LoadRequest,
+) -> tuple[tuple[SavedRole, ...], Rights]:
+    """Return the roles to create, and the rights of the load once they are there."""
+
+    def demanding(grants: bool) -> Iterator[str]:
+        with_grants = grants and not options.no_acl
+        return demands.demanding(conn, target, extensions, archive, grants=with_grants)
+
+    made = _roles(conn, backup, options, request)
+    with roles.assumed(conn, made):
+        rights = decide(conn, request, demanding)
+    if rights.mapped and made:  # nothing would belong to them
+        return (), decide(conn, request, demanding)
+    return made, rights
 
 
 def extensions_of(backup: Backup) -> dict[str, str]:
@@ -147,14 +167,15 @@ def extensions_of(backup: Backup) -> dict[str, str]:
 
 
 def _left(
-    backup: Backup, archive: Archive, wanted: Sequence[str], unusable: Collection[int]
+    conn: Connection, backup: Backup, archive: Archive, wanted: Sequence[str], rights: Rights
 ) -> LeftOut:
     """Return what is left out, also what reaches out of the database of a dump."""
+    absent = leaving.absent(conn, archive) if rights.mapped else ()
     outside = backup.held.outside if isinstance(backup, Dump) else {}
     named = tuple(name for name in outside if name in wanted)
     needless = contents.MAKES_OWN if isinstance(backup, Dump) and backup.held.own else ()
     others = [name for name in wanted if name not in (*outside, *needless)]
-    left = leaving.left(archive, others, unusable)
+    left = leaving.left(archive, others, leaving.naming(archive, absent))
     return replace(left, names=(*named, *left.names))
 
 
@@ -277,56 +298,6 @@ def _placed(
         return facts, ()
     note = f"the database's tablespace {facts.tablespace!r} is not here to use: it is in {default}"
     return replace(facts, tablespace=default), (note,)
-
-
-def notes(conn: Connection, plan: RestorePlan, free: int | None, host: Host) -> list[str]:
-    """Return what a person should know before a restore, and stops nothing."""
-    notes = []
-    dump = plan.backup if isinstance(plan.backup, Dump) else None
-    if not plan.at_hand(host):
-        notes.append(f"{report.size(plan.backup.manifest.size)} go to {host.name} first")
-    if plan.doubt:
-        look = dump.look if dump else f"pg_restore -f - {shlex.quote(str(plan.dump))} | less"
-        notes.append(
-            f"{plan.doubt}: restoring it runs what its maker wrote (to look first: {look})"
-        )
-    notes += plan.rights.lines()
-    if free is None:
-        notes.append("the free space of the server's disk cannot be known from here")
-    if dump:
-        return [*notes, *_notes_of_dump(dump, plan, conn.server_version // 10000)]
-    saved, now = plan.backup.database(), plan.facts
-    manifest = plan.backup.manifest
-    if manifest.environment != plan.target.environment:
-        notes.append(f"the backup is of environment {manifest.environment!r}")
-    for field in ("collate", "ctype", "provider", "locale"):
-        before, after = getattr(saved, field), getattr(now, field)
-        if before != after:
-            notes.append(f"{field} is {after!r} here, it was {before!r}: sort orders may differ")
-    here = conn.server_version // 10000
-    if manifest.major != here:
-        notes.append(f"the backup is of PostgreSQL {manifest.major}, this is {here}")
-    if plan.no_acl and not plan.no_owner:
-        notes.append("grants are left out: only the owners may use what is restored")
-    if manifest.schema_only:
-        notes.append("the backup has the schema only, no rows")
-    if manifest.excluded_data:
-        notes.append(f"the backup has no rows of {', '.join(manifest.excluded_data)}")
-    return notes
-
-
-def _notes_of_dump(dump: Dump, plan: RestorePlan, major: int) -> Iterator[str]:
-    held = dump.held
-    if held.own:
-        name = plan.result.database
-        yield f"the dump makes database {held.own!r} for itself (--create): it goes into {name!r}"
-    if held.server[0] not in (0, major):
-        yield f"the dump is of PostgreSQL {held.server[0]}, this is {major}"
-    for name in held.ignored:
-        yield f"without {name}: the database keeps its own properties, no restore applies a dump's"
-    for line in dump.unproven():
-        if line.startswith("that the file"):
-            yield f"not proven will be {line}"
 
 
 def _not_here(spaces: Sequence[str]) -> Iterator[str]:

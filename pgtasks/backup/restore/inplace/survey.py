@@ -6,14 +6,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from pgtasks import report
-from pgtasks.backup.restore import masked, preflight
+from pgtasks.backup.restore import masked, preflight, remarks
 from pgtasks.backup.restore.inplace import clear
 from pgtasks.backup.restore.inplace import standing as live
 from pgtasks.backup.restore.inplace.plan import InPlacePlan
 from pgtasks.backup.restore.inplace.standing import Standing
 from pgtasks.backup.restore.options import RestoreOptions
 from pgtasks.backup.restore.plan import RestorePlan, losses
-from pgtasks.backup.restore.survey import draft, notes
+from pgtasks.backup.restore.survey import draft
 from pgtasks.backup.store.backup import Backup
 from pgtasks.database import attached, obstacles
 from pgtasks.database.leaving import LeftOut
@@ -46,7 +46,7 @@ def make_plan(
         raise Refused(f"{target} does not exist: --in-place replaces the content of one that does")
     with connection.session(target, read_only=True, purpose="db.restore") as session:
         kept = live.kept_extensions(session)
-    base, remarks = draft(lock, host, backup, options, archive, beside, kept=kept)
+    base, others = draft(lock, host, backup, options, archive, beside, kept=kept)
     if base.rights.superuser:
         raise Refused(
             f"--in-place is for roles that may not create databases, {base.rights.user!r} may: "
@@ -64,7 +64,7 @@ def make_plan(
         obstacles.refuse("restore", lines)
         base = replace(base, losses=losses(session, backup))
     plan = InPlacePlan(base, standing, entries, existing, backs_up=options.backup_first)
-    said = (*notes(conn, base, free, host), *remarks, *_notes(plan, lock))
+    said = (*remarks.notes(conn, base, free, host), *others, *_notes(plan, lock))
     return replace(plan, notes=said)
 
 
