@@ -103,7 +103,7 @@ def _in_our_words(method: Callable[[Any], None]) -> Callable[[Any], None]:
             from pgtasks.cli.edge import exit_of
             from pgtasks.report import commandline
 
-            names = [context.name for context in program.collection.to_contexts()]
+            names = list(program.collection.task_names)
             words = list(program.core.unparsed)
             failure = Failed(_explained(exc, names, words))
             raise exit_of(failure, json=commandline.wants_json(program.argv)) from None

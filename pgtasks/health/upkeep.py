@@ -11,7 +11,7 @@ from pgtasks.report import typed
 from pgtasks.server import catalog, connection
 from pgtasks.server.catalog import OWN_SCHEMA
 from pgtasks.server.connection import Connection
-from pgtasks.server.quoting import qualified
+from pgtasks.server.quoting import parted, qualified
 
 _MAINTAIN = 170000  # the first version with that privilege
 # ANALYZE of a partitioned table reads all its partitions; VACUUM and REINDEX work on each of them.
@@ -88,7 +88,7 @@ def chosen(conn: Connection, patterns: Collection[str], *, whole: bool, owner: b
 
 def _matching(conn: Connection, patterns: Collection[str]) -> list[int]:
     anywhere = {
-        pattern: pattern if len(names.parted(pattern, ".")) > 1 else f"*.{pattern}"
+        pattern: pattern if len(parted(pattern, ".")) > 1 else f"*.{pattern}"
         for pattern in patterns
     }
     found = catalog.matching(conn, sorted(set(anywhere.values())), kinds="rpm")

@@ -12,7 +12,7 @@ catalog       queries of the system catalogs
 rows          read the rows of a table, masked where a mask says so
 rowcount      count rows without running code of other roles
 parser        parse SQL with PostgreSQL's own parser
-quoting       quote names for SQL and for a shell
+quoting       quote names for SQL and for file systems, and read quoted ones
 stamp         the stamp that names a database's environment
 identity      the identity of a database: name, server, stamp
 restamp       write the stamp of an existing database

@@ -1,7 +1,8 @@
-"""Quote names for people and for file systems."""
+"""Quote names for people and for file systems, and read quoted ones."""
 
 from __future__ import annotations
 
+import re
 from urllib.parse import quote, unquote
 
 
@@ -21,6 +22,17 @@ def identifier(name: str) -> str:
     """Return an identifier in double quotes, for SQL: it may be a keyword."""
     doubled = name.replace('"', '""')
     return f'"{doubled}"'
+
+
+def parted(text: str, separator: str) -> list[str]:
+    """Return the parts of a text; a separator within double quotes belongs to a name."""
+    parts = [""]
+    for piece in re.findall(r'"[^"]*"?|[^"]', text):
+        if piece == separator:
+            parts.append("")
+        else:
+            parts[-1] += piece
+    return [part.strip() for part in parts]
 
 
 # Bytes of a name that are not valid UTF-8: a SQL_ASCII database has no encoding, nor do the names

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import replace
-from importlib import metadata
 
+import pgtasks
 from pgtasks.backup.dump.job import Job
 from pgtasks.backup.format import files, manifest, names, readme
 from pgtasks.backup.format.manifest import Manifest
@@ -110,7 +110,7 @@ def _manifest(job: Job, dumped: Dumped, id: str) -> Manifest:
         warnings=dumped.warnings,
         obstacles=dumped.obstacles,
         made_by=account.who(),
-        pgtasks=metadata.version("pgtasks"),
+        pgtasks=pgtasks.__version__,
     )
 
 

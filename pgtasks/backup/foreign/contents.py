@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from pgtasks.backup.foreign import reach
 from pgtasks.server.proof.toc import Entry
 from pgtasks.server.psql.statements import Command, Item, Remark, Statements, Stream
 from pgtasks.server.quoting import qualified
@@ -99,6 +98,8 @@ def items(stream: Stream, part: str) -> Iterator[tuple[Item, bool]]:
     Without a `part` all are. It is from behind its \\connect to the end of its dump: what makes the
     next database stands before the next \\connect.
     """
+    from pgtasks.backup.foreign import reach
+
     inside = not part
     for item in Statements(stream):
         if part and isinstance(item, Command) and reach.of_command(item) == "\\connect":

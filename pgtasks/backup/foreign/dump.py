@@ -12,7 +12,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from pgtasks import report
-from pgtasks.backup.foreign import archive, contents, packing
+from pgtasks.backup.foreign import contents, packing
 from pgtasks.backup.foreign.contents import Examined
 from pgtasks.backup.foreign.form import Form
 from pgtasks.backup.format.manifest import Manifest
@@ -182,6 +182,8 @@ def versioned(dump: Dump) -> Manifest:
     if form.kind == "plain" or form.packing:
         server, dumper = contents.versions(packing.head(form.path, form.packing, _HEAD))
     else:
+        from pgtasks.backup.foreign import archive
+
         head, _ = archive.described(form.path, form.kind)
         server, dumper = head.server, head.dumper
     number = server[0] * 10000 + server[1]

@@ -9,10 +9,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 from pgtasks import report
-from pgtasks.backup.restore import counted, load, prove, script, trying
+from pgtasks.backup.restore import counted, load, prove, trying
 from pgtasks.backup.restore.plan import RestorePlan
 from pgtasks.backup.restore.prove import Proven
-from pgtasks.backup.store import remote, transfer
 from pgtasks.database import drop, intact, lay, loader, obstacles, side
 from pgtasks.errors import Failed, Refused
 from pgtasks.host.base import Host
@@ -55,8 +54,13 @@ def logged_in(
 @contextmanager
 def brought(plan: RestorePlan, host: Host, console: Console) -> Iterator[RestorePlan]:
     """Copy the backup to the host of pg_restore for the length of a block, if it is elsewhere."""
+    if plan.at_hand(host):
+        yield plan
+        return
+    from pgtasks.backup.store import remote, transfer
+
     home = remote.of(host, plan.target.ssh)
-    if plan.at_hand(host) or home is None:
+    if home is None:
         yield plan
         return
     began, size = time.monotonic(), plan.backup.manifest.size
@@ -112,6 +116,8 @@ def _load(
     Tables are read for the proof as soon as their rows are in, where pg_restore names them.
     """
     if plan.script:
+        from pgtasks.backup.restore import script
+
         said = script.run(plan, plan.script, host, conn, console)
         load.gather(plan, host)
         return said, None

@@ -8,16 +8,11 @@ of the target, who owns that one too, can read them there.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from pgtasks.backup.restore.build import mark
 from pgtasks.backup.restore.options import RestoreOptions
 from pgtasks.backup.restore.plan import RestorePlan
-from pgtasks.copy import build as copying
-from pgtasks.copy import survey
-from pgtasks.copy.arrive import Arrived
-from pgtasks.copy.mask.settings import Masks
-from pgtasks.copy.options import CopyOptions
-from pgtasks.copy.plan import CopyPlan
 from pgtasks.database import drop, recover
 from pgtasks.errors import Refused
 from pgtasks.host.base import Host
@@ -28,6 +23,11 @@ from pgtasks.server.lock import Lock
 from pgtasks.server.reach import Origin, Reached
 from pgtasks.server.stamp import Stamp
 from pgtasks.settings.target import Target
+
+if TYPE_CHECKING:  # few restores mask, and each imports this module
+    from pgtasks.copy.arrive import Arrived
+    from pgtasks.copy.mask.settings import Masks
+    from pgtasks.copy.plan import CopyPlan
 
 AS_IT_IS = "its values come as they are: --masked masks them by the rules of its environment"
 NOTE = (
@@ -68,6 +68,8 @@ def masked(
 
     Raises NotProven if it is not what the masks make of the restored one.
     """
+    from pgtasks.copy import build as copying
+
     copy_plan = _planned(plan, options, lock, host)
     for line in copy_plan.masking.lines():
         console.say(f"masking {line}")
@@ -82,6 +84,10 @@ def masked(
 
 
 def _planned(plan: RestorePlan, options: RestoreOptions, lock: Lock, host: Host) -> CopyPlan:
+    from pgtasks.copy import survey
+    from pgtasks.copy.mask.settings import Masks
+    from pgtasks.copy.options import CopyOptions
+
     restored = plan.target.at(plan.side)
     with connection.session(restored, read_only=True, purpose="db.restore") as conn:
         origin = Origin(Reached(restored, host), identify(conn))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from pgtasks.backup.restore.rolemap import RoleMap
-from pgtasks.copy.arrive import Arrival
-from pgtasks.copy.mask.settings import Masks
 from pgtasks.errors import Refused
+
+if TYPE_CHECKING:
+    from pgtasks.copy.arrive import Arrival
+    from pgtasks.copy.mask.settings import Masks
 
 
 @dataclass(frozen=True)

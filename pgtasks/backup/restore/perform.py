@@ -10,7 +10,6 @@ from dataclasses import replace
 from pgtasks import report
 from pgtasks.backup import verify
 from pgtasks.backup.foreign.dump import Dump
-from pgtasks.backup.foreign.reading import readied
 from pgtasks.backup.restore import masked, prove
 from pgtasks.backup.restore.build import build, clear, mark, restored_entries
 from pgtasks.backup.restore.masked import Masked
@@ -57,6 +56,8 @@ def _readied(lock: Lock, host: Host, backup: Backup, console: Console) -> Iterat
     if not isinstance(backup, Dump):
         yield backup
         return
+    from pgtasks.backup.foreign.reading import readied
+
     conn, target = lock.connection, lock.target
     free = obstacles.free_bytes(conn, target, host)
     began = time.monotonic()

@@ -10,14 +10,13 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from pgtasks.copy.part.names import parted
 from pgtasks.database import leaving
 from pgtasks.database.properties import DatabaseProperties
 from pgtasks.errors import Refused
 from pgtasks.server import connection
 from pgtasks.server.connection import Connection
 from pgtasks.server.proof.toc import Entry
-from pgtasks.server.quoting import from_bytes, identifier, quoted, to_bytes
+from pgtasks.server.quoting import from_bytes, identifier, parted, quoted, to_bytes
 
 _NAME = r'"(?:[^"]|"")*"|[^\s",;]+'
 # as pg_dump writes them: the grantee at the end, with the role whose defaults they are

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pgtasks.backup.store import remote
 from pgtasks.backup.store.base import Store
 from pgtasks.backup.store.local import LocalStore
 from pgtasks.errors import Refused
@@ -23,5 +22,9 @@ def check(target: Target, *, on_host: bool) -> None:
 
 def of(reached: Reached, folder: Path, *, on_host: bool = False) -> Store:
     """Return the store of a backup: the local `folder`, or with `on_host` that of the host."""
-    remote_store = remote.of(reached.host, reached.target.ssh) if on_host else None
-    return remote_store or LocalStore(folder)
+    if on_host:
+        from pgtasks.backup.store import remote
+
+        if store := remote.of(reached.host, reached.target.ssh):
+            return store
+    return LocalStore(folder)

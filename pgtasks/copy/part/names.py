@@ -11,7 +11,7 @@ from pgtasks.report import plural
 from pgtasks.server import catalog, connection
 from pgtasks.server.catalog import OWN_SCHEMA
 from pgtasks.server.connection import Connection
-from pgtasks.server.quoting import qualified, quoted
+from pgtasks.server.quoting import parted, qualified, quoted
 
 _NEAREST = 3  # names in an error
 _FEW = 5  # names in a line
@@ -28,17 +28,6 @@ def listed(texts: Iterable[str]) -> tuple[str, ...]:
     """Return the patterns of a flag that is repeated, or has several, with commas between them."""
     parts = (part for text in texts for part in parted(text, ","))
     return tuple(dict.fromkeys(filter(None, parts)))
-
-
-def parted(text: str, separator: str) -> list[str]:
-    """Return the parts of a text; a separator within double quotes belongs to a name."""
-    parts = [""]
-    for piece in re.findall(r'"[^"]*"?|[^"]', text):
-        if piece == separator:
-            parts.append("")
-        else:
-            parts[-1] += piece
-    return [part.strip() for part in parts]
 
 
 def matched(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from pgtasks.copy.part import conditions, names
 from pgtasks.errors import Refused
+from pgtasks.server.quoting import parted
 
 NO_ROWS = "WHERE false"  # the condition of a table whose rows are left out
 
@@ -97,7 +98,7 @@ def _percent(text: str) -> float:
 
 def _pair(text: str) -> tuple[str, str]:
     """Return the patterns of `TABLE` or `TABLE:PARENT`."""
-    table, *parents = names.parted(text, ":")
+    table, *parents = parted(text, ":")
     if not table or len(parents) > 1 or parents == [""]:
         raise Refused(f"--follow {text!r}: expected TABLE or TABLE:PARENT")
     return table, "".join(parents)

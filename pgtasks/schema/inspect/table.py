@@ -24,7 +24,7 @@ from pgtasks.schema.inspect.facts import (
 from pgtasks.schema.inspect.tables import KINDS, waiting_briefly
 from pgtasks.server import catalog, connection
 from pgtasks.server.connection import Connection
-from pgtasks.server.quoting import qualified
+from pgtasks.server.quoting import parted, qualified
 
 _KINDS = "".join(KINDS)
 _BLOCKS = {
@@ -117,7 +117,7 @@ def table(conn: Connection, name: str) -> Table:
 
 
 def _read(conn: Connection, name: str) -> Table:
-    pattern = name if len(names.parted(name, ".")) > 1 else f"*.{name}"  # of any schema
+    pattern = name if len(parted(name, ".")) > 1 else f"*.{name}"  # of any schema
     oids = sorted(catalog.matching(conn, [pattern], kinds=_KINDS)[pattern])
     heads = connection.rows(conn, facts.HEAD, (oids,), into=Head)
     if not heads:

@@ -13,7 +13,7 @@ from pgtasks.schema.inspect.tables import refuse_unknown_schema
 from pgtasks.server import catalog, connection
 from pgtasks.server.catalog import OWN_SCHEMA
 from pgtasks.server.connection import Connection
-from pgtasks.server.quoting import qualified, quoted
+from pgtasks.server.quoting import parted, qualified, quoted
 
 KINDS = "rpf"
 _KEYS_ONLY = 25  # tables of a picture that shows no other columns
@@ -175,7 +175,7 @@ def _near(center: int, keys: Sequence[_Key], depth: int) -> set[int]:
 
 
 def _center(conn: Connection, named: Sequence[_Named], name: str) -> _Named:
-    pattern = name if len(names.parted(name, ".")) > 1 else f"*.{name}"  # of any schema
+    pattern = name if len(parted(name, ".")) > 1 else f"*.{name}"  # of any schema
     oids = set(catalog.matching(conn, [pattern], kinds=KINDS)[pattern])
     matching = [each for each in named if each.oid in oids]
     if len(matching) == 1:
