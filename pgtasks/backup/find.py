@@ -12,7 +12,7 @@ from pgtasks.backup import views
 from pgtasks.backup.foreign import dump as dumps
 from pgtasks.backup.foreign import form
 from pgtasks.backup.listing import BackupList, StorePart, described
-from pgtasks.backup.store import choice, remote
+from pgtasks.backup.store import choice
 from pgtasks.backup.store.backup import Backup, newest_first
 from pgtasks.backup.store.base import Store
 from pgtasks.backup.store.faults import UnreadableManifest
@@ -49,6 +49,8 @@ class Finder:
 
     def there(self) -> Store:
         """Return the store on the host, raising Refused if the target has none."""
+        from pgtasks.backup.store import remote
+
         store = remote.of(self.landed(), self.target.ssh) if self.target.ssh else None
         if store is None:
             raise Refused(
