@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pgtasks.report.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from pgtasks.cli.call import call
     from pgtasks.cli.task import run, task
@@ -40,8 +42,6 @@ __all__ = [
     "set_environment",
     "task",
 ]
-
-__version__ = "0.1.0"
 
 
 def namespace(file: str) -> object:

@@ -10,6 +10,7 @@ output       results on stdout: lines, or one JSON document
 commandline  read the command line before Invoke does
 typed        commands with the flags that they need here
 boundaries   the steps of long operations, for tests and benchmarks
+version      the version of pgtasks
 """
 
 from __future__ import annotations

@@ -6,7 +6,6 @@ import json
 import time
 from dataclasses import replace
 
-import pgtasks
 from pgtasks.backup.dump.job import Job
 from pgtasks.backup.format import files, manifest, names, readme
 from pgtasks.backup.format.manifest import Manifest
@@ -16,6 +15,7 @@ from pgtasks.backup.prune import loss
 from pgtasks.backup.store.base import Draft
 from pgtasks.errors import Failed
 from pgtasks.report import account
+from pgtasks.report.version import __version__
 from pgtasks.server.dump import pg_dump
 from pgtasks.server.dump.attempt import Dumped
 from pgtasks.server.proof.entries import record
@@ -110,7 +110,7 @@ def _manifest(job: Job, dumped: Dumped, id: str) -> Manifest:
         warnings=dumped.warnings,
         obstacles=dumped.obstacles,
         made_by=account.who(),
-        pgtasks=pgtasks.__version__,
+        pgtasks=__version__,
     )
 
 
