@@ -330,6 +330,44 @@ def test_rows_that_differ_stop_it(shop: Shop, inv: Inv) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_rows_are_counted_where_the_search_path_leads(shop: Shop, inv: Inv) -> None:
+    """Names without a schema, in a path of several."""
+    text = """
+CREATE SCHEMA "the shop"; CREATE SCHEMA stock;
+CREATE TABLE public.u (n int);
+SET search_path TO "$user", stock, "the shop", public;
+CREATE TABLE t (n int);
+CREATE TABLE "the shop".either (n int);
+COPY t FROM stdin;
+1
+\\.
+COPY either FROM stdin;
+1
+2
+\\.
+COPY u (n) FROM stdin;
+1
+2
+3
+\\.
+SELECT set_config('search_path', '"the shop", public', false);
+CREATE TABLE t (n int);
+COPY t FROM stdin;
+1
+2
+3
+4
+\\.
+"""
+    done = inv("db.restore", "--backup", str(shop.text(text)), cwd=shop.project)
+    assert done.returncode == 0, done.stderr
+    assert "4 tables, 10 rows, as many as the dump has" in done.stdout
+    lost = text.replace("SELECT set_config", 'DELETE FROM "the shop".either;\nSELECT set_config')
+    done = inv("db.restore", "--backup", str(shop.text(lost)), cwd=shop.project)
+    assert done.returncode == 5, done.stderr
+    assert 'table "the shop".either: 2 rows in the dump, 0 restored' in done.stderr
+
+
 @pytest.mark.parametrize(
     "statement",
     [

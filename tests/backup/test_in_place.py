@@ -465,3 +465,18 @@ def rows_of(cluster: Cluster, database: str) -> list[tuple[str, int]]:
         database,
     )
     return [(name, cluster.value(f"SELECT count(*) FROM {name}", database)) for (name,) in names]
+
+
+def test_where_no_other_database_may_be_entered(
+    cluster: Cluster, database: str, project: Path, saved: tuple[str, str], inv: Inv
+) -> None:
+    """A hosted role often may connect to its own database alone."""
+    cluster.execute("REVOKE CONNECT ON DATABASE postgres FROM PUBLIC")
+    try:
+        settings = project / "env" / "dev.yaml"
+        settings.write_text(f"{settings.read_text()}maintenance: {database}\n")
+        done = inv("db.restore", "--backup", saved[0], "--in-place", "--yes")
+        assert done.returncode == 0, done.stderr
+    finally:
+        cluster.execute("GRANT CONNECT ON DATABASE postgres TO PUBLIC")
+    assert dumped(cluster, database) == saved[1]

@@ -23,6 +23,7 @@ from pgtasks.backup.foreign.contents import (
     Tell,
     items,
 )
+from pgtasks.backup.foreign.lookup import Lookup, sets_path
 from pgtasks.errors import NotProven, PgtasksError, Refused
 from pgtasks.server.proof.toc import POST_DATA, Entry
 from pgtasks.server.psql.statements import (
@@ -34,11 +35,6 @@ from pgtasks.server.psql.statements import (
     Stream,
 )
 
-_PATH = re.compile(
-    rb"SET\s+search_path\s*=\s*(\"(?:[^\"]|\"\")*\"|\w+)|SELECT pg_catalog\.set_config\("
-    rb"'search_path', '([^']*)'",
-    re.IGNORECASE,
-)
 _NAME = rb'(?:"(?:[^"]|"")*"|[A-Za-z_\x80-\xff][\w$\x80-\xff]*)'
 _COPY = re.compile(rb"COPY\s+(?:ONLY\s+)?(%s)\s*(?:\.\s*(%s))?" % (_NAME, _NAME), re.IGNORECASE)
 _TEXT = re.compile(rb"\bFROM\s+stdin\s*(?:WITH\s*)?;\s*\Z", re.IGNORECASE)
@@ -103,7 +99,7 @@ class _Examining:
         self._entries: list[Entry] = []
         self._known: dict[str, int] = {}  # numbers of entries, by kind and name
         self._definition: list[bytes] = []
-        self._schema = "public"
+        self._looking = Lookup()
         self._begun = self._ended = 0
         self._keys: list[bytes] = []  # of \restrict
         self._cluster = self._cluster_ended = False
@@ -169,10 +165,11 @@ class _Examining:
         self._statements += 1
         self._after_end += 1
         self._before += not self._sets["databases"]
-        table = self._table(_COPY.match(reach.body(item.statement)))
-        if _TEXT.search(item.statement):
+        found = _COPY.match(reach.body(item.statement))
+        table = self._looking.table(found)
+        if _TEXT.search(item.statement) and not self._looking.is_open(found, table):
             self._rows[table] = self._rows.get(table, 0) + item.lines
-        else:  # a row of CSV may have several lines
+        else:  # a row of CSV may have several lines; whose rows they are may be unknown
             self._inserted.add(table)
         self._flush(item.statement)
 
@@ -184,7 +181,7 @@ class _Examining:
         if _WINDOWS in item.text:
             self._note_returns(item)
         if inserted := _INSERT.match(reach.body(item.text)):
-            self._inserted.add(self._table(inserted))
+            self._inserted.add(self._looking.table(inserted))
             return
         what = reach.of(item.text)
         if what.outside:
@@ -210,19 +207,11 @@ class _Examining:
 
     def _look(self, text: bytes) -> None:
         begin = reach.body(text)
-        if path := _PATH.match(begin):
-            self._schema = reach.unquoted(path[1] or path[2] or b"") or "public"
-        elif extension := _EXTENSION.match(begin):
+        self._looking.heed(begin)
+        if extension := _EXTENSION.match(begin):
             self._sets["extensions"].setdefault(reach.unquoted(extension[1]))
         if self._entry and sum(map(len, self._definition)) < _DEFINITION:
             self._definition.append(begin[:_DEFINITION])
-
-    def _table(self, found: re.Match[bytes] | None) -> Table:
-        if found is None:
-            return (self._schema, "?")
-        if found[2] is None:
-            return (self._schema, reach.unquoted(found[1]))
-        return (reach.unquoted(found[1]), reach.unquoted(found[2]))
 
     def _flush(self, copy: bytes = b"") -> None:
         """Complete the object whose header was seen last."""
@@ -304,7 +293,7 @@ def _has_content(text: bytes) -> bool:
     """Return whether a statement is none of those before the \\connect of pg_dump --create."""
     what = reach.of(text)
     concerns = what.setting or what.property or what.outside in MAKES_OWN
-    return not (concerns or _PATH.match(reach.body(text)))
+    return not (concerns or sets_path(reach.body(text)))
 
 
 def _entry(header: re.Match[bytes], number: int) -> Entry:
