@@ -67,8 +67,8 @@ class Relation:
 
     `kind` is pg_class.relkind, `version` changes with each ALTER, `filenode` is the name of its
     file in the snapshot. `columns` are sorted by name (byte order): `plain` are those of
-    PLAIN_TYPES, `typed` those of other than built-in types, `stored` and `virtual` the generated
-    ones. `bytes` is an estimate; `foreign_code` means that a query would run code of another role.
+    PLAIN_TYPES, `typed` those of other than built-in types, and of xml, whose cast to text has the
+    declaration that its output leaves out; `stored` and `virtual` are the generated ones. `bytes` is an estimate; `foreign_code` means that a query would run code of another role.
     For a table of an `extension`, pg_dump saves the rows selected by `condition` (a WHERE clause,
     or empty for all), none if it is None. `expressions` are read in place of columns.
     """
@@ -129,7 +129,7 @@ def relations(conn: Connection, kinds: str = "rSmf", *, named: str = "") -> list
 _COLUMNS = (
     "CASE WHEN c.relkind = 'r' THEN (SELECT array_agg("
     "CASE WHEN a.atttypid = ANY (%(plain)s::regtype[]) THEN 'p'"
-    " WHEN a.atttypid >= 16384 THEN 't' ELSE '-' END"
+    " WHEN a.atttypid >= 16384 OR a.atttypid = 'xml'::regtype THEN 't' ELSE '-' END"
     " || CASE WHEN a.attgenerated = '' THEN '-' ELSE a.attgenerated::text END || a.attname"
     ' ORDER BY a.attname COLLATE "C") FROM pg_attribute a WHERE a.attrelid = c.oid'
     " AND a.attnum > 0 AND NOT a.attisdropped) END"

@@ -113,3 +113,24 @@ CREATE STATISTICS sized (mcv) ON a, b FROM plain;
 ALTER STATISTICS sized SET STATISTICS 321;
 CREATE TRANSFORM FOR int LANGUAGE sql (FROM SQL WITH FUNCTION prsd_lextype(internal),
   TO SQL WITH FUNCTION int4recv(internal));
+-- triggers, rules and indexes with states of their own
+CREATE TRIGGER on_replicas AFTER DELETE ON plain FOR EACH ROW EXECUTE FUNCTION stamp();
+ALTER TABLE plain ENABLE REPLICA TRIGGER on_replicas;
+CREATE TRIGGER on_all AFTER DELETE ON plain REFERENCING OLD TABLE AS gone FOR EACH STATEMENT
+  EXECUTE FUNCTION stamp();
+ALTER TABLE plain ENABLE ALWAYS TRIGGER on_all;
+CREATE RULE on_replicas AS ON DELETE TO heapish DO INSTEAD NOTHING;
+ALTER TABLE heapish ENABLE REPLICA RULE on_replicas;
+CREATE EVENT TRIGGER heard_always ON sql_drop EXECUTE FUNCTION heard();
+ALTER EVENT TRIGGER heard_always ENABLE REPLICA;
+CREATE INDEX event_2024_own ON event_2024 (id DESC);
+CREATE MATERIALIZED VIEW over_view AS SELECT * FROM seen;
+-- names as long as they can be, moments without end, and what tells rows apart
+CREATE TABLE "63 bytes with ""quotes"", a % and a \ in it: a 🐘 never forgets" (
+  id int NOT NULL, "63 bytes: ä column, its name as long as a name here can be ..." date,
+  CONSTRAINT "63 bytes: ä constraint with a name that can be no longer äll." UNIQUE (id));
+ALTER TABLE "63 bytes with ""quotes"", a % and a \ in it: a 🐘 never forgets"
+  REPLICA IDENTITY USING INDEX "63 bytes: ä constraint with a name that can be no longer äll.";
+INSERT INTO "63 bytes with ""quotes"", a % and a \ in it: a 🐘 never forgets"
+  VALUES (1, 'infinity'), (2, '-infinity'), (3, '5874897-12-31'), (4, NULL);
+ALTER TABLE heapish REPLICA IDENTITY NOTHING;
