@@ -68,9 +68,10 @@ class Relation:
     `kind` is pg_class.relkind, `version` changes with each ALTER, `filenode` is the name of its
     file in the snapshot. `columns` are sorted by name (byte order): `plain` are those of
     PLAIN_TYPES, `typed` those of other than built-in types, and of xml, whose cast to text has the
-    declaration that its output leaves out; `stored` and `virtual` are the generated ones. `bytes` is an estimate; `foreign_code` means that a query would run code of another role.
-    For a table of an `extension`, pg_dump saves the rows selected by `condition` (a WHERE clause,
-    or empty for all), none if it is None. `expressions` are read in place of columns.
+    declaration that its output leaves out; `stored` and `virtual` are the generated ones. `bytes`
+    is an estimate; `foreign_code` means that a query would run code of another role. For a table of
+    an `extension`, pg_dump saves the rows selected by `condition` (a WHERE clause, or empty for
+    all), none if it is None. `expressions` are read in place of columns.
     """
 
     oid: int
