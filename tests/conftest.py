@@ -15,7 +15,7 @@ count(kills=3)          counts what torture sums up at its end
 those of depots.py      a database on db1 and its backups, for tests of backups over SSH
 inv(*args, ...)         runs the real `inv` in `project` or in `cwd`, in a fork: see prefork.py
 new_inv(*args, ...)     the same in a Python of its own
-start_inv, fork_inv     start `inv` and leave it running, in a Python of its own, in a fork
+start_inv(*args, ...)   starts `inv` in a fork and leaves it running; start_new_inv a Python of its own
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ import importlib
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
@@ -33,6 +32,7 @@ from pathlib import Path
 from typing import Any
 
 import pluggy
+import prefork
 import pytest
 import servers
 from canaries import Canaries
@@ -51,7 +51,6 @@ from depots import (  # noqa: F401
 )
 from network import db1, db2, db18, jump, network  # noqa: F401  fixtures, see network.py
 from paths import TEMPORARY
-from prefork import Fork, Prefork, possible
 from progress import Progress
 from projects import make_project, put_stamp
 from restores import plain_owner  # noqa: F401
@@ -64,7 +63,7 @@ from pgtasks.settings.target import Target
 
 PASSWORD = "s3cret:with\\odd 'characters' ü"
 _CLEARED = ("PG", "INVOKE_", "FABRIC_", "PGTASKS_")
-_INV = Path(sys.executable).parent / "inv"
+_INV = prefork.INV
 _LIBRARY = Path(__file__).parent.parent / "pgtasks"
 
 
@@ -262,19 +261,15 @@ def count(record_property: Callable[[str, object], None]) -> Callable[..., None]
 Inv = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
-@pytest.fixture(scope="session")
-def prefork() -> Iterator[Prefork | None]:
-    """Return what runs `inv` without starting a Python each time, None where there is none."""
-    if not possible():
-        yield None
-        return
-    forks = Prefork(_INV)
-    yield forks
-    forks.close()
+@pytest.fixture(scope="session", autouse=True)
+def _forks() -> Iterator[None]:
+    """End what runs `inv` without starting a Python each time."""
+    yield
+    prefork.close()
 
 
 @pytest.fixture
-def inv(prefork: Prefork | None, new_inv: Inv, request: pytest.FixtureRequest) -> Inv:
+def inv(request: pytest.FixtureRequest) -> Inv:
     """Return what runs `inv`: `inv("db.check", "--json", cwd=..., env={...}, input=...)`.
 
     Without `cwd` it runs in `project`; without `input` its stdin is empty; no terminal.
@@ -287,11 +282,9 @@ def inv(prefork: Prefork | None, new_inv: Inv, request: pytest.FixtureRequest) -
         input: str = "",
         seconds: float = 120,
     ) -> subprocess.CompletedProcess[str]:
-        environ = {**os.environ, **(env or {})}
-        if prefork is None or not prefork.like(environ):
-            return new_inv(*args, cwd=cwd, env=env, input=input, seconds=seconds)
         cwd = cwd or request.getfixturevalue("project")
-        return prefork.run(args, cwd=cwd, env=environ, input=input, seconds=seconds)
+        environ = {**os.environ, **(env or {})}
+        return prefork.run([_INV, *args], cwd=cwd, env=environ, input=input, seconds=seconds)
 
     return run
 
@@ -323,54 +316,43 @@ def new_inv(request: pytest.FixtureRequest) -> Inv:
     return run
 
 
+Start = Callable[..., Any]
+
+
 @pytest.fixture
-def start_inv(request: pytest.FixtureRequest) -> Iterator[Callable[..., Any]]:
+def start_inv(request: pytest.FixtureRequest) -> Iterator[Start]:
     """Return what starts `inv` and leaves it running: for signals. Ended after the test."""
+    yield from _starting(prefork.start, request)
+
+
+@pytest.fixture
+def start_new_inv(request: pytest.FixtureRequest) -> Iterator[Start]:
+    """Return what starts `inv` as `start_inv` does, in a Python that starts for it."""
+    yield from _starting(subprocess.Popen, request)
+
+
+def _starting(popen: Start, request: pytest.FixtureRequest) -> Iterator[Start]:
     started: list[subprocess.Popen[str]] = []
 
     def start(
         *args: str, cwd: Path | None = None, env: dict[str, str] | None = None
     ) -> subprocess.Popen[str]:
-        started.append(
-            subprocess.Popen(
-                [_INV, *args],
-                cwd=cwd or request.getfixturevalue("project"),
-                env={**os.environ, **(env or {})},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-                encoding="utf-8",
-                start_new_session=True,  # a signal to its group reaches all that a terminal's would
-            )
+        process = popen(
+            [_INV, *args],
+            cwd=cwd or request.getfixturevalue("project"),
+            env={**os.environ, **(env or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+            start_new_session=True,  # a signal to its group reaches all that a terminal's would
         )
-        return started[-1]
+        started.append(process)
+        return process
 
     yield start
-    _end(started)
-
-
-def _end(started: list[Any]) -> None:
     for process in started:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
-
-
-@pytest.fixture
-def fork_inv(
-    prefork: Prefork | None, start_inv: Callable[..., Any], request: pytest.FixtureRequest
-) -> Iterator[Callable[..., Any]]:
-    """Return what starts `inv` as `start_inv` does, in a fork of a process that has all modules."""
-    started: list[Fork] = []
-
-    def start(*args: str, cwd: Path | None = None, env: dict[str, str] | None = None) -> Any:
-        environ = {**os.environ, **(env or {})}
-        if prefork is None or not prefork.like(environ):
-            return start_inv(*args, cwd=cwd, env=env)
-        cwd = cwd or request.getfixturevalue("project")
-        started.append(prefork.start(args, cwd=cwd, env=environ))
-        return started[-1]
-
-    yield start
-    _end(started)

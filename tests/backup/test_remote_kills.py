@@ -100,8 +100,8 @@ def life(
     stranger: tuple[str, str],
     tmp_path: Path,
     inv: Inv,
-    fork_inv: Callable[..., Any],
     start_inv: Callable[..., Any],
+    start_new_inv: Callable[..., Any],
     request: pytest.FixtureRequest,
 ) -> Iterator[Life]:
     """Return a project whose database on the host has the old content."""
@@ -119,7 +119,7 @@ def life(
     seed = getattr(request.config.option, "seed", None) or 0
     chance = random.Random(f"{seed} {request.node.name}")
     try:
-        runs = (inv, fork_inv, start_inv)
+        runs = (inv, start_inv, start_new_inv)
         yield Life(db1.cluster, name, root, *runs, known, chance, place=db1, stranger=lent)
         db1.quiet()
         assert left(db1) == []

@@ -80,12 +80,12 @@ def test_a_full_disk_of_the_server_leaves_the_old_one(
     shop: Path,
     disk: Path,
     inv: Inv,
-    fork_inv: Inv,
+    start_inv: Inv,
     step: str,
 ) -> None:
     before = facts(cluster, database)
     args = ("db.restore", "--as-superuser", "--confirm", database)
-    process = halted(fork_inv, step, *args)
+    process = halted(start_inv, step, *args)
     with full(disk):
         os.kill(process.pid, signal.SIGUSR1)
         stdout, stderr = process.communicate(timeout=120)

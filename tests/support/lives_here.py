@@ -63,8 +63,8 @@ def life(
     versions: Versions,
     tmp_path: Path,
     inv: Inv,
-    fork_inv: Callable[..., Any],
     start_inv: Callable[..., Any],
+    start_new_inv: Callable[..., Any],
     request: pytest.FixtureRequest,
 ) -> Life:
     """Return a project whose database has the old content."""
@@ -82,4 +82,4 @@ def life(
     tool(cluster, "pg_restore", "-e", "-d", database, local_backup(Path(known["old"][0])).dump)
     seed = getattr(request.config.option, "seed", None) or 0
     chance = random.Random(f"{seed} {request.node.name}")
-    return Life(cluster, database, root, inv, fork_inv, start_inv, known, chance)
+    return Life(cluster, database, root, inv, start_inv, start_new_inv, known, chance)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import os
-import pty
 import re
 import select
-import signal
 import struct
 import termios
 import time
@@ -15,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import prefork
 from rich.cells import cell_len
 
 _PATIENCE = 60.0  # seconds for a program to ask or to end
@@ -41,15 +40,18 @@ def answer(
 
     `streams` (stdout, stderr) lead elsewhere than to the terminal.
     """
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.chdir(cwd)
-        fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-        for name, file in streams.items():
-            os.dup2(file, {"stdout": 1, "stderr": 2}[name])
-        plain = {"NO_COLOR": "1", **(env or {})}  # what is asserted are words
-        inherited = {key: value for key, value in os.environ.items() if key != "COLUMNS"}
-        os.execve(argv[0], [str(word) for word in argv], {**inherited, **plain})
+    terminal, theirs = os.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    plain = {"NO_COLOR": "1", **(env or {})}  # what is asserted are words
+    inherited = {key: value for key, value in os.environ.items() if key != "COLUMNS"}
+    process = prefork.start(
+        argv,
+        cwd=cwd,
+        env={**inherited, **plain},
+        terminal=True,
+        **{"stdin": theirs, "stdout": theirs, "stderr": theirs, **streams},
+    )
+    os.close(theirs)
     try:
         screen, seen = "", 0
         for question, text in answers:
@@ -61,14 +63,12 @@ def answer(
             os.write(terminal, text.encode())
         while (more := _read(terminal)) is not None:
             screen += more
-        _, status = os.waitpid(pid, 0)
-        pid = 0
-        return Ended(os.waitstatus_to_exitcode(status), screen.replace("\r\n", "\n"))
+        return Ended(process.wait(_PATIENCE), screen.replace("\r\n", "\n"))
     finally:
         os.close(terminal)
-        if pid:
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
+        if process.poll() is None:
+            process.kill()
+            process.wait()
 
 
 def _read(terminal: int) -> str | None:

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import prefork
+
 INV = Path(sys.executable).parent / "inv"
 
 
@@ -45,7 +47,7 @@ class Watched:
 
 def watched(argv: list[str], cwd: Path, env: dict[str, str], text: str = "") -> Watched:
     """Run a command while all processes below it are looked at, as fast as that goes."""
-    process = subprocess.Popen(
+    process = prefork.start(
         argv,
         cwd=cwd,
         env={**os.environ, **env},

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import functools
-import os
 import re
 import shlex
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import prefork
 import pytest
 import yaml
 from invoke.exceptions import ParseError
-from invoke.parser import Parser
+from invoke.parser import Parser, ParserContext
 from invoke.program import Program
 from paths import ROOT
 
@@ -34,7 +34,6 @@ from pgtasks.settings.ssh import Login
 DOCUMENTS = generate.documents()
 _OTHERS = ("CHANGELOG.md", "backups/README.md", "bench/README.md")
 PROSE = [*DOCUMENTS, *(ROOT / name for name in _OTHERS)]
-_BIN = Path(sys.executable).parent
 
 
 def read(path: Path) -> str:
@@ -156,10 +155,16 @@ _PLACEHOLDER = re.compile(r"TASK|[a-z]+\.\*|\.\.\.")
 
 
 @functools.cache
-def parser() -> Any:
-    """Return what makes Invoke's own parser of our tasks, which keeps what it read."""
-    program, tree = Program(version=pgtasks.__version__), generate.tree()
-    return lambda: Parser(contexts=tree.to_contexts(), initial=program.initial_context)
+def program() -> tuple[Program, list[ParserContext]]:
+    """Return Invoke's program and what it knows of all tasks."""
+    return Program(version=pgtasks.__version__), generate.tree().to_contexts()
+
+
+def parse(words: list[str]) -> None:
+    """Read a command line as Invoke does, whose parser keeps, and copies, what it has read."""
+    inv, contexts = program()
+    named = [each for each in contexts if {each.name, *each.aliases} & {*words}]
+    Parser(contexts=deepcopy(named), initial=inv.initial_context).parse_argv(words)
 
 
 @pytest.mark.parametrize("path", PROSE, ids=named)
@@ -167,7 +172,7 @@ def test_every_example_names_a_task_and_flags_that_are_there(path: Path) -> None
     faults = []
     for words in commands(read(path), "inv"):
         try:
-            parser()().parse_argv([word for word in words if not _PLACEHOLDER.fullmatch(word)])
+            parse([word for word in words if not _PLACEHOLDER.fullmatch(word)])
         except ParseError as exc:
             faults.append(f"inv {' '.join(words)}: {exc}")
     assert not faults, "\n".join(faults)
@@ -287,16 +292,17 @@ def agrees(shown: list[str], actual: list[str]) -> bool:
     return bool(re.fullmatch(pattern, "".join(f"{normal(line)}\n" for line in actual)))
 
 
-def typed(block: list[Example], folder: Path) -> Iterator[tuple[Example, list[str]]]:
+def typed(
+    block: list[Example], folder: Path, shell: dict[str, Any]
+) -> Iterator[tuple[Example, list[str]]]:
     """Type a block's commands into one shell; yield each with its output."""
     script = "".join(
         f"{example.command}\ncode=$?; echo; echo '{_MARK}'; (exit $code)\n" for example in block
     )
-    path = f"{_BIN}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
         ["bash", "-c", script],
         cwd=folder,
-        env={**os.environ, "PATH": path, "COLUMNS": "100"},
+        **{**shell, "env": {**shell["env"], "COLUMNS": "100"}},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -314,15 +320,19 @@ def typed(block: list[Example], folder: Path) -> Iterator[tuple[Example, list[st
 def sandbox(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
     """Return what makes the folders that examples run in: `pgtasks` is a copy of this repository.
 
-    Any other is empty. The embedded servers that the examples start are removed at the end.
+    It lacks the library and its tasks, which the forks have loaded. Any other is empty. The
+    embedded servers that the examples start are removed at the end.
     """
     made: dict[str, Path] = {}
+    loaded = (ROOT / "pgtasks", ROOT / "tasks")
 
     def folder(name: str) -> Path:
         if name not in made:
             made[name] = tmp_path / name
             made[name].mkdir()
             for path in tracked() if name == "pgtasks" else ():
+                if any(map(path.is_relative_to, loaded)):
+                    continue
                 copy = made[name] / path.relative_to(ROOT)
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(path, copy)
@@ -334,9 +344,12 @@ def sandbox(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
 
 
 @pytest.mark.parametrize("path", [path for path in DOCUMENTS if _RUN.search(read(path))], ids=named)
-def test_every_example_runs_as_shown(path: Path, sandbox: Callable[[str], Path]) -> None:
+def test_every_example_runs_as_shown(
+    path: Path, sandbox: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    shell = prefork.shell(tmp_path_factory.mktemp("bin"))
     for name, block in _RUN.findall(read(path)):
-        for example, actual in typed(examples(block), sandbox(name)):
+        for example, actual in typed(examples(block), sandbox(name), shell):
             exact = example.command == "echo $?"
             if not (example.output == actual if exact else agrees(example.output, actual)):
                 shown = "\n".join(example.output)
