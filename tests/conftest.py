@@ -15,14 +15,15 @@ count(kills=3)          counts what torture sums up at its end
 those of depots.py      a database on db1 and its backups, for tests of backups over SSH
 inv(*args, ...)         runs the real `inv` in `project` or in `cwd`, in a fork: see prefork.py
 new_inv(*args, ...)     the same in a Python of its own
-start_inv(*args, ...)   starts `inv` in a fork and leaves it running; start_new_inv a Python of its own
+start_inv(*args, ...)   starts `inv` in a fork, and leaves it running
+start_new_inv(*args)    the same in a Python of its own
 """
 
 from __future__ import annotations
 
-import ast
 import importlib
 import os
+import re
 import signal
 import subprocess
 import tempfile
@@ -70,13 +71,11 @@ _LIBRARY = Path(__file__).parent.parent / "pgtasks"
 def _globals() -> Iterator[tuple[Any, str]]:
     """Yield what the library's functions assign at module level: (module, name)."""
     for path in sorted(_LIBRARY.rglob("*.py")):
-        nodes = [
-            node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Global)
-        ]
-        if nodes:
+        named = re.findall(r"^ +global (.+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+        if named:
             dotted = ".".join(path.relative_to(_LIBRARY.parent).with_suffix("").parts)
             module = importlib.import_module(dotted)
-            yield from ((module, name) for node in nodes for name in node.names)
+            yield from ((module, name) for names in named for name in names.split(", "))
 
 
 # What a process remembers, as it is before any test: a run of `inv` has a process of its own, tests
@@ -84,6 +83,15 @@ def _globals() -> Iterator[tuple[Any, str]]:
 _AT_FIRST = [
     (module, name, getattr(module, name)) for module, name in _globals() if name != "_watcher"
 ]
+
+
+# the files that take longest, in seconds of all their tests
+_LONGEST = (
+    *("whole/test_docs.py", "whole/test_remote_every_task.py", "backup/test_only_table.py"),
+    *("backup/test_foreign_restore.py", "copy/test_copy_task.py", "backup/test_backup.py"),
+    *("cli/test_cli.py", "cli/test_fleet.py", "whole/test_secrets.py", "backup/test_drill.py"),
+    *("whole/test_bench.py", "server/test_embedded.py", "backup/test_import.py"),
+)
 
 
 def _clear(environ: Any) -> None:
@@ -111,12 +119,16 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the files that take longest, so that no worker is left alone with one at the end.
 
-    Those run `inv` from end to end, or whole copies; then the files with the most tests.
+    Those are known; then come those that run `inv` from end to end, or whole copies; then the files
+    with the most tests.
     """
     number = Counter(item.path for item in items)
+    known = {path: rank for rank, path in enumerate(_LONGEST)}
 
-    def key(item: pytest.Item) -> tuple[bool, int, str]:
-        return item.path.parent.name not in ("whole", "copy"), -number[item.path], str(item.path)
+    def key(item: pytest.Item) -> tuple[int, bool, int, str]:
+        file = f"{item.path.parent.name}/{item.path.name}"
+        small = item.path.parent.name not in ("whole", "copy", "backup")
+        return known.get(file, len(known)), small, -number[item.path], file
 
     items.sort(key=key)
 
@@ -149,22 +161,23 @@ def _homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def _clean_environment(
-    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[None]:
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in list(os.environ):
         if name.startswith(_CLEARED) or name.endswith("DATABASE_URL"):
             monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
     for module, name, value in _AT_FIRST:
         monkeypatch.setattr(module, name, value)
     # each run sweeps the temporary files of killed ones: those of other tests are none of its
-    # business. The path is short, for a socket may be created below it.
+    # business. The paths are short, for a socket may be created below them.
     with tempfile.TemporaryDirectory(
         prefix="pgt-", dir=TEMPORARY, ignore_cleanup_errors=True
     ) as folder:
-        monkeypatch.setenv("TMPDIR", folder)
-        monkeypatch.setattr(tempfile, "tempdir", folder)
+        home, temporary = Path(folder, "h"), Path(folder, "t")
+        home.mkdir()
+        temporary.mkdir(0o700)
+        monkeypatch.setenv("HOME", str(home))
+        monkeypatch.setenv("TMPDIR", str(temporary))
+        monkeypatch.setattr(tempfile, "tempdir", str(temporary))
         yield
 
 

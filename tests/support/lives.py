@@ -234,7 +234,7 @@ class Life:
     def tidy(self) -> None:
         """Drop all kept databases but the newest, and all backups but two of each store."""
         for name in self.kept()[:-1]:
-            self.cluster._drop(name)
+            self.cluster.drop(name)
         for home in self.homes():
             shutil.rmtree(home / ".trash", ignore_errors=True)
             for path in sorted(home.glob("[!.]*"))[:-2]:

@@ -10,7 +10,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ SPEED = {
     "log_min_messages": "warning",
     "unix_socket_permissions": "0777",
 }
+_DATABASES = "SELECT datname FROM pg_database WHERE NOT datistemplate ORDER BY 1"
 _PATIENCE = 60.0  # seconds until a server that does not answer is a failure
 
 
@@ -109,27 +110,23 @@ class Cluster:
 
     def databases(self) -> list[str]:
         """Return the names of all databases that are no template."""
-        query = "SELECT datname FROM pg_database WHERE NOT datistemplate ORDER BY 1"
-        return [name for (name,) in self.execute(query)]
+        return [name for (name,) in self.execute(_DATABASES)]
 
     def drop(self, name: str, *, clones: bool = False) -> None:
         """Drop a database and what runs of pgtasks made beside it, sessions or not."""
-        roles = ("new", "old", "clone") if clones else ("new", "old")
-        for found in self.databases():
-            beside = side.is_side_of(name, found)
-            if found == name or (beside and beside[1] in roles):
-                self._drop(found)
-        for (role,) in self.execute(
-            "SELECT rolname FROM pg_roles WHERE starts_with(rolname, %s)",
-            parameters=(loader.name(name, ""),),
-        ):
-            self.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(role)))
-
-    def _drop(self, name: str) -> None:
-        # one that refuses connections (kept for undo) can be dropped all the same
-        self.execute(
-            sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
-        )
+        kinds = ("new", "old", "clone") if clones else ("new", "old")
+        with closing(self.connect()) as connection, connection.cursor() as cursor:
+            cursor.execute(_DATABASES)
+            for (found,) in cursor.fetchall():
+                beside = side.is_side_of(name, found)
+                if found == name or (beside and beside[1] in kinds):
+                    # one that refuses connections (kept for undo) can be dropped all the same
+                    statement = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)")
+                    cursor.execute(statement.format(sql.Identifier(found)))
+            roles = "SELECT rolname FROM pg_roles WHERE starts_with(rolname, %s)"
+            cursor.execute(roles, (loader.name(name, ""),))
+            for (role,) in cursor.fetchall():
+                cursor.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(role)))
 
     def psql(self, database: str, text: str) -> str:
         """Run a script through psql, which understands COPY data in it, and return its output."""
