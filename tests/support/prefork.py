@@ -4,7 +4,8 @@ To start Python and to import Invoke, Fabric and paramiko is most of the CPU tim
 and the suite makes thousands of them. A fork is a process of its own all the same: it has its own
 folder, variables, descriptors, session, terminal, signals and exit code. What depends on how a
 Python starts (its command line, its encodings, what it has imported) is tested on real starts:
-those of `new_inv`, and the first of each test of whole/test_remote_every_task.py.
+those that tests of cli/ make themselves, and one of whole/test_remote_every_task.py for each
+collection of tasks.
 
 `start` and `run` are for all programs, and fork where it is this environment's `inv`; what they
 start is a `subprocess.Popen`. forking.py is the process that forks.

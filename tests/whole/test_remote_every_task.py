@@ -44,7 +44,7 @@ Documents = dict[str, Any]
 class Far:
     """A project whose environment is on a database host; `decoy` is another server, to be left.
 
-    The first run of a test starts a Python, as a user does, the others are forks.
+    Of each collection one task is run as a user runs it, by a Python that starts; others are forks.
     """
 
     root: Path
@@ -161,11 +161,14 @@ def nowhere(
     new_inv: Inv,
     inv: Inv,
     tmp_path: Path,
+    request: pytest.FixtureRequest,
 ) -> Iterator[Far]:
     """Return a project whose database is not there yet."""
     database = cluster.create()
     cluster.execute("CREATE TABLE untouched ()", database)
-    made = Far(clinic(tmp_path / "clinic"), db1, database, cluster, new_inv, inv)
+    name = request.node.callspec.params["name"] if hasattr(request.node, "callspec") else ""
+    first = new_inv if name in FIRST else inv
+    made = Far(clinic(tmp_path / "clinic"), db1, database, cluster, first, inv)
     made.settings()
     try:
         yield made
@@ -212,6 +215,10 @@ _WITH_OTHERS = (
     *(f"backup.{name}" for name in ("drop", "keep", "release", "acknowledge", "untrash")),
     *("clone.list", "clone.back", "clone.drop", "db.drop-tables", "db.init"),
 )
+# the first of each collection that is tried by itself
+FIRST = {
+    name.partition(".")[0]: name for name in reversed(TASKS) if name not in _WITH_OTHERS
+}.values()
 
 
 def trial(*names: str) -> Callable[[Trial], Trial]:
