@@ -239,7 +239,8 @@ def _lacking(role: Role) -> Iterator[str]:
     if role.superuser:
         return
     if not role.createdb:
-        yield f"may not create databases: no restore (ALTER ROLE {quoted(role.name)} CREATEDB)"
+        grant = f"ALTER ROLE {quoted(role.name)} CREATEDB"
+        yield f"may not create databases: restores in place alone ({grant})"
     if not role.owns:
         grant = f"GRANT {quoted(role.owner)} TO {quoted(role.name)}"
         yield f"is not a member of {role.owner}, the owner: no restore, no stamp ({grant})"

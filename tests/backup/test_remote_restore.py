@@ -123,6 +123,20 @@ def test_restores_a_backup_from_here(db1: DatabaseHost, shop: Path, inv: Inv) ->
     assert sides(db1.cluster, name) == []
 
 
+@pytest.mark.parametrize("where", [here, on_host])
+def test_restores_in_place(
+    db1: DatabaseHost, shop: Path, inv: Inv, where: Callable[[Any], str]
+) -> None:
+    which = where(shop) if where is here else where(db1)
+    name = name_of(shop)
+    done = inv("db.restore", "--backup", which, "--in-place", "--yes", cwd=shop)
+    assert done.returncode == 0, done.stderr
+    assert "in place: 2 of 2 tables identical, 2,000 rows" in done.stdout
+    assert "may create databases: without --in-place what is replaced is kept" in done.stderr
+    assert rows(db1.cluster, name) == NEW
+    assert sides(db1.cluster, name) == []
+
+
 def test_restores_a_backup_that_lies_there(db1: DatabaseHost, shop: Path, inv: Inv) -> None:
     done = inv("db.restore", "--backup", on_host(db1), cwd=shop)
     assert done.returncode == 0, done.stderr

@@ -26,6 +26,7 @@ from pgtasks.server.connection import Connection
 from pgtasks.server.proof.toc import Entry
 from pgtasks.server.psql.statements import CHUNK, Item, Rows, Statement
 from pgtasks.server.psql.statements import Command as PsqlCommand
+from pgtasks.settings.secret import redact
 
 # those of this transaction stay
 _OWN_LIMITS = (
@@ -138,7 +139,7 @@ class _Running:
         failure = errors.translate(exc)
         if not isinstance(failure, Failed):
             return failure
-        text = statement[:_SHOWN].decode("utf-8", "backslashreplace")
+        text = redact(statement[:_SHOWN].decode("utf-8", "backslashreplace"))
         words = f"ERROR:  {failure.message}\nCommand was: {text}"
         failure.hint = words if not failure.hint else f"{failure.hint}\n{words}"
         return load.classified(failure, self._plan.archive, self._plan.rights)
