@@ -15,7 +15,7 @@ from typing import Any
 from pgtasks import namespace
 from pgtasks.schema.trigger.rules import Rule
 from pgtasks.settings import fields
-from pgtasks.settings.blocks import Backup, Keep, Settings
+from pgtasks.settings.blocks import Backup, Keep, Pool, Settings
 from pgtasks.settings.project import FOLDERS, PROJECT
 from pgtasks.settings.ssh import Login
 
@@ -25,6 +25,7 @@ _SETTINGS = {
     "environment": fields.of(Settings),
     "backup": fields.of(Backup),
     "keep": fields.of(Keep),
+    "pool": fields.of(Pool),
     "ssh": fields.of(Login),
     "project": PROJECT,
     "folders": FOLDERS,

@@ -13,12 +13,14 @@ PgtasksError              1  a task failed
 │   ├── RoleDenied           database.loader: the loading role cannot connect
 │   ├── Deadlocked           backup.restore.load: jobs of pg_restore waited for each other
 │   ├── Dropped              backup.store.faults: another run has dropped the backup meanwhile
+│   ├── NotLoaded            service.entities: a copy of an entity lacks what was not loaded
 │   ├── Denied               backup.restore.load: its role may not restore something
 │   └── UnreadableFile       backup.store.filestream: a file cannot be read to its end
 ├── Refused               2  guard, unknown environment, bad flag, prompt without a terminal
 │   └── BackupExists         backup.store.faults: the store has a backup of that ID
 ├── BadConfiguration      3  a file, a URL, a type, a password command
 ├── Unreachable           4  server, database, password, SSH
+│   ├── CommitUnknown        service.unit: the connection was lost while COMMIT was under way
 │   ├── NoAnswer             server.errors: the server stopped answering
 │   ├── LoginDenied          host.ssh.route: the host accepts none of our keys
 │   ├── NoCommand            host.ssh.watchdog: the host starts no command

@@ -1,6 +1,86 @@
 """The interface for applications and their tests.
 
+    from pgtasks.service import get_db_session
+
+    with get_db_session() as session:
+        session.add(Patient(name="Ada"))
+
 environment    the environment of a process, and the URL of its database
+default        the functions above all of this, on the service of the process
+database       DatabaseService: a pool, and units of work on it
+unit           one session, one transaction, blocks within blocks
+engine         the pool, its timeouts, and what happens as it connects
+patience       connect to a server that is becoming available
+admission      refuse a database that is another environment's
+entities       copies without a session, plain data for JSON
+statements     log statements with their time and caller
+health         the health of the database, as a probe asks for it
+flask          the service in a Flask application
 pytest_plugin  fixtures of pytest: a database for each test
 testing/       the server, the template and the databases of tests
 """
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pgtasks.service.database import DatabaseService
+    from pgtasks.service.default import (
+        get_active_env,
+        get_database_url,
+        get_database_url_for_env,
+        get_db_engine,
+        get_db_session,
+        initialize_database,
+        run,
+        set_debug_mode,
+        use_nested_transactions,
+    )
+    from pgtasks.service.entities import NotLoaded
+    from pgtasks.service.entities import detached_copy as get_detached_copy
+    from pgtasks.service.entities import entity_dict as get_entity_dict
+    from pgtasks.service.health import Health, check_health
+    from pgtasks.service.unit import CommitUnknown
+
+__all__ = [
+    "CommitUnknown",
+    "DatabaseService",
+    "Health",
+    "NotLoaded",
+    "check_health",
+    "get_active_env",
+    "get_database_url",
+    "get_database_url_for_env",
+    "get_db_engine",
+    "get_db_session",
+    "get_detached_copy",
+    "get_entity_dict",
+    "initialize_database",
+    "run",
+    "set_debug_mode",
+    "use_nested_transactions",
+]
+
+_ELSEWHERE = {
+    "CommitUnknown": ("unit", "CommitUnknown"),
+    "DatabaseService": ("database", "DatabaseService"),
+    "Health": ("health", "Health"),
+    "NotLoaded": ("entities", "NotLoaded"),
+    "check_health": ("health", "check_health"),
+    "get_detached_copy": ("entities", "detached_copy"),
+    "get_entity_dict": ("entities", "entity_dict"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    # SQLAlchemy takes a quarter of a second, and the tasks do not use it
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, name_there = _ELSEWHERE.get(name, ("default", name))
+    return getattr(import_module(f"{__name__}.{module}"), name_there)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -46,7 +46,7 @@ def discover() -> str:
     It comes from PGTASKS_ENV, from `inv env.use`, from the project's .env or invoke.yaml, else it
     is dev. Unlike for a task, a file may choose a protected environment.
     """
-    return selection.choose(_project(), guarded=False).environment
+    return selection.choose(find_project(), guarded=False).environment
 
 
 def set_environment(name: str, *, remember: bool = False) -> str:
@@ -55,7 +55,7 @@ def set_environment(name: str, *, remember: bool = False) -> str:
     With `remember`, choose it for this checkout too, as `inv env.use` does, with a line in the
     journal, and refused for a protected environment. Raises Refused for an unknown environment.
     """
-    project = _project()
+    project = find_project()
     known = project.known(name)
     if remember:
         _remember(project, known)
@@ -139,8 +139,20 @@ def get_database_url(env: str | None = None, *, driver: str = "", start: bool = 
     host and port are as seen from the database host, because applications run where they reach
     their database directly.
     """
-    project = _project()
-    target = from_environment(_environment(env, project))
+    project = find_project()
+    return url(_environment(env, project), project, driver=driver, start=start)
+
+
+def url(
+    environment: Environment,
+    project: Project | None = None,
+    *,
+    driver: str = "",
+    start: bool = False,
+) -> str:
+    """Return the URL of a resolved environment's database, as get_database_url does."""
+    project = project or find_project()
+    target = from_environment(environment)
     if target.embedded:
         from pgtasks.server import embedded
 
@@ -150,12 +162,18 @@ def get_database_url(env: str | None = None, *, driver: str = "", start: bool = 
     return password.unlocked(target, project.root).url(reveal=True, driver=driver)
 
 
+def of(env: str | None) -> Environment:
+    """Return an environment of the project, that of the process by default."""
+    return _environment(env)
+
+
 def _environment(env: str | None, project: Project | None = None) -> Environment:
-    project = project or _project()
+    project = project or find_project()
     return resolve(project, env or selection.choose(project, guarded=False).environment)
 
 
-def _project() -> Project:
+def find_project() -> Project:
+    """Return the project of this process, from PGTASKS_ROOT or the working directory."""
     named = os.environ.get("PGTASKS_ROOT")
     if named and not Path(named).is_dir():
         raise Refused(f"PGTASKS_ROOT {named!r} is not a folder")

@@ -64,6 +64,30 @@ class Backup:
 
 
 @dataclass(frozen=True)
+class Pool:
+    """How an application connects, see `pgtasks.service`. 0 means no timeout."""
+
+    size: int = number("connections that stay open", default=5, range=(1, 1000))
+    overflow: int = number("further connections while all are in use", default=5, range=(0, 1000))
+    timeout: int = number(
+        "seconds that a block waits for a connection", default=10, range=(1, 3600)
+    )
+    recycle: int = number("seconds after which a connection is replaced", default=1800)
+    pre_ping: bool = flag("whether a connection is tried before a block uses it", default=True)
+    patience: int = number(
+        "seconds to wait for a server that restarts, or a database that is being replaced",
+        default=5,
+        range=(0, 600),
+    )
+    statement_timeout: int = number("seconds that a statement may take", default=30)
+    lock_timeout: int = number("seconds that a statement may wait for a lock", default=5)
+    idle_timeout: int = number("seconds that a transaction may be idle", default=60)
+    check_stamp: bool = flag(
+        "whether a database that is stamped with another environment is refused", default=True
+    )
+
+
+@dataclass(frozen=True)
 class Settings:
     """The settings of an environment, merged from its layers.
 
@@ -113,4 +137,5 @@ class Settings:
     mask: Mapping[str, Any] = block("how copies of its data mask columns: rules by column or type")
     mask_key_command: str = text("program that prints the key of the masks")
     backup: Backup = block("how backups are made", Backup)
+    pool: Pool = block("how an application connects", Pool)
     settings: Mapping[str, Any] = block("the application's own settings")

@@ -65,9 +65,9 @@ def span(help: str, *, default: str = "") -> Any:
     return _declared(Field("span", help, default), default=default)
 
 
-def flag(help: str) -> Any:
-    """Declare a setting of type bool, False by default."""
-    return _declared(Field("flag", help, False), default=False)
+def flag(help: str, *, default: bool = False) -> Any:
+    """Declare a setting of type bool."""
+    return _declared(Field("flag", help, default), default=default)
 
 
 def names(help: str) -> Any:

@@ -23,11 +23,11 @@ from paths import ROOT
 
 import pgtasks
 from docs import generate
-from pgtasks import errors
+from pgtasks import errors, service
 from pgtasks.server import embedded
 from pgtasks.server.embedded import datadir
 from pgtasks.settings import fields
-from pgtasks.settings.blocks import Backup, Settings
+from pgtasks.settings.blocks import Backup, Pool, Settings
 from pgtasks.settings.project import FOLDERS, PROJECT
 from pgtasks.settings.ssh import Login
 
@@ -96,7 +96,7 @@ def test_every_flag_is_documented() -> None:
 
 def test_every_setting_is_documented() -> None:
     text = read(ROOT / "docs" / "configuration.md")
-    blocks = (PROJECT, FOLDERS, *map(fields.of, (Settings, Backup, Login)))
+    blocks = (PROJECT, FOLDERS, *map(fields.of, (Settings, Backup, Pool, Login)))
     for name, field in [pair for block in blocks for pair in block.items()]:
         assert f"| `{name}` |" in text
         assert field.help in text
@@ -207,7 +207,9 @@ def test_every_name_of_the_library_is_there(path: Path) -> None:
     for block in blocks(read(path), "python"):
         compile(block, named(path), "exec")
         for name in re.findall(r"\bpgtasks\.(\w+)", block):
-            assert name in pgtasks.__all__, f"{named(path)}: pgtasks.{name}"
+            assert name in (*pgtasks.__all__, "service"), f"{named(path)}: pgtasks.{name}"
+        for names in re.findall(r"from pgtasks\.service import ([\w, ]+)", block):
+            assert set(names.split(", ")) <= set(service.__all__), f"{named(path)}: {names}"
 
 
 def test_finds_commands_wherever_they_stand() -> None:

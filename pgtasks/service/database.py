@@ -1,0 +1,169 @@
+"""The way of an application to its database: a pool, and units of work on it."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from sqlalchemy.engine import URL, Engine
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.pool import NullPool
+
+from pgtasks.service import engine, environment, statements
+from pgtasks.service.unit import Inner, Outermost, Unit, UnitSession, current
+from pgtasks.settings.blocks import Pool
+from pgtasks.settings.environment import Environment
+from pgtasks.settings.target import Target, from_environment
+
+Result = TypeVar("Result")
+# the transaction was rolled back for the sake of others: serialization failure, deadlock
+_AGAIN = ("40001", "40P01")
+_PROBE = 2  # seconds that a check of health waits for the server
+
+
+class DatabaseService:
+    """The database of one environment, for an application.
+
+    `env` is an environment of the project, by default that of the process; `url` replaces its
+    database. `nested` is whether a block within a block is a savepoint, or part of the outer one.
+    Further options are those of SQLAlchemy's create_engine, in place of the settings in `pool`.
+    Nothing is opened and no password asked for before the first use. Raises Refused for an unknown
+    environment, BadConfiguration for wrong settings.
+    """
+
+    def __init__(
+        self, env: str | None = None, *, url: str = "", nested: bool = True, **options: Any
+    ) -> None:
+        self.environment: Environment = environment.of(env)
+        self.nested = nested
+        self._url, self._options = url, options
+        self._lock = threading.Lock()
+        self._engine: Engine | None = None
+        self._makers: dict[bool, sessionmaker[UnitSession]] = {}
+        self._opened: ContextVar[Unit | None] = ContextVar("pgtasks.service", default=None)
+        self.statements = statements.Log()
+
+    @property
+    def name(self) -> str:
+        """The name of the environment."""
+        return self.environment.name
+
+    @property
+    def engine(self) -> Engine:
+        """The engine, which is made at the first use."""
+        with self._lock:
+            if self._engine is None:
+                self._engine = self._created()
+        return self._engine
+
+    @property
+    def target(self) -> Target:
+        """The target of the environment, for the guard."""
+        return from_environment(self.environment)
+
+    @property
+    def pool(self) -> Pool:
+        """The settings of the pool."""
+        return self.environment.settings.pool
+
+    @functools.cached_property
+    def probe(self) -> Engine:
+        """An engine for checks of health: no pool, no patience, no long wait."""
+        pool = replace(self.pool, patience=0, statement_timeout=_PROBE, check_stamp=False)
+        options = {"poolclass": NullPool, "connect_args": {"connect_timeout": str(_PROBE)}}
+        return engine.create(self.url, self.target, pool, options)
+
+    @functools.cached_property
+    def heads(self) -> frozenset[str] | None:
+        """The revisions of the project's newest migrations, None if it has none."""
+        from alembic.script import ScriptDirectory
+
+        from pgtasks.schema.migrate import scripts
+
+        found = scripts.find(environment.find_project())
+        if found is None:
+            return None
+        return frozenset(ScriptDirectory.from_config(scripts.config(found)).get_heads())
+
+    def _created(self) -> Engine:
+        made = engine.create(self.url, self.target, self.pool, self._options)
+        self.statements.listen(made)
+        # only sent to the server as a transaction begins, which costs no round trip
+        reads = made.execution_options(postgresql_readonly=True)
+        self._makers = {
+            read_only: sessionmaker(bind, class_=UnitSession, expire_on_commit=False)
+            for read_only, bind in {False: made, True: reads}.items()
+        }
+        return made
+
+    @property
+    def url(self) -> URL:
+        """The URL of the database, with its password; a password_command is run."""
+        return engine.named(self._url or environment.url(self.environment))
+
+    def session(self, *, read_only: bool = False, nested: bool | None = None) -> Outermost | Inner:
+        """Open a block with a session; it commits as the outermost block is left.
+
+        With `read_only` the server refuses writes.
+        """
+        if (unit := self.unit) is not None:
+            savepoint = self.nested if nested is None else nested
+            return Inner(unit, read_only=read_only, savepoint=savepoint)
+        make = self._makers.get(read_only) or functools.partial(self._made, read_only)
+        return Outermost(self._opened, make, read_only=read_only)
+
+    def _made(self, read_only: bool) -> UnitSession:
+        """Return the first session, for which the engine is made."""
+        _ = self.engine
+        return self._makers[read_only]()
+
+    def run(
+        self,
+        unit: Callable[[Session], Result],
+        *,
+        read_only: bool = False,
+        retries: int = 1,
+    ) -> Result:
+        """Call `unit` with a session and return its result; commit, and repeat what may pass.
+
+        It is called once more where its connection was lost, or the server rolled it back for the
+        sake of others, before its COMMIT was under way. So it must change nothing but the database.
+        Within an open block it is a part of that, and not repeated.
+        """
+        if self.unit is not None:
+            retries = 0
+        while True:
+            block = self.session(read_only=read_only)
+            try:
+                with block as session:
+                    return unit(session)
+            except DBAPIError as exc:
+                if not retries or not _may_pass(exc):
+                    raise
+                retries -= 1
+
+    @property
+    def unit(self) -> Unit | None:
+        """The open unit of this thread and task."""
+        return current(self._opened)
+
+    def abandon(self) -> None:
+        """Roll back the open unit of this thread and task."""
+        if (unit := self.unit) is not None:
+            self._opened.set(None)
+            unit.session.close()
+
+    def dispose(self) -> None:
+        """Close the connections that no block uses; the next block opens new ones."""
+        if self._engine is not None:
+            self._engine.dispose()
+
+
+def _may_pass(exc: DBAPIError) -> bool:
+    code = getattr(exc.orig, "pgcode", None) or getattr(exc.orig, "sqlstate", None)
+    return exc.connection_invalidated or code in _AGAIN

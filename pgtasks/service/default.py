@@ -1,0 +1,93 @@
+"""The service of this process, behind functions: most applications have one database."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from sqlalchemy.engine import Engine
+from sqlalchemy.orm import Session
+
+from pgtasks.service import environment
+from pgtasks.service.database import DatabaseService
+from pgtasks.service.unit import Inner, Outermost
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+Result = TypeVar("Result")
+
+_lock = threading.RLock()
+_service: DatabaseService | None = None
+
+
+def initialize_database(
+    app: Flask | None = None, *, env: str | None = None, url: str = "", **options: Any
+) -> DatabaseService:
+    """Choose the database of this process and return its service; nothing is connected to.
+
+    The parameters are those of DatabaseService. A second call replaces the first one's, whose
+    connections are closed. With a Flask application, its requests end with their blocks closed.
+    """
+    global _service
+    service = DatabaseService(env, url=url, **options)
+    with _lock:
+        before, _service = _service, service
+    if before is not None:
+        before.dispose()
+    if app is not None:
+        from pgtasks.service.flask import init_app
+
+        init_app(app, service)
+    return service
+
+
+def service() -> DatabaseService:
+    """Return the service of this process, made at the first call."""
+    if _service is None:
+        with _lock:
+            if _service is None:
+                return initialize_database()
+    return _service
+
+
+def get_db_session(*, read_only: bool = False, nested: bool | None = None) -> Outermost | Inner:
+    """Open a block with a session: see DatabaseService.session."""
+    return service().session(read_only=read_only, nested=nested)
+
+
+def run(unit: Callable[[Session], Result], *, read_only: bool = False, retries: int = 1) -> Result:
+    """Call `unit` with a session, once more where that may help: see DatabaseService.run."""
+    return service().run(unit, read_only=read_only, retries=retries)
+
+
+def get_db_engine() -> Engine:
+    """Return the engine of this process."""
+    return service().engine
+
+
+def get_active_env() -> str:
+    """Return the environment whose database this process uses, or would use."""
+    return _service.name if _service is not None else environment.discover()
+
+
+def get_database_url(env: str | None = None, *, hide_password: bool = False) -> str:
+    """Return the URL that this process connects to, with the driver of SQLAlchemy."""
+    url = DatabaseService(env).url if env is not None else service().url
+    return url.render_as_string(hide_password=hide_password)
+
+
+def get_database_url_for_env(env: str, *, hide_password: bool = False) -> str:
+    """Return the URL of another environment's database, with the driver of SQLAlchemy."""
+    return get_database_url(env, hide_password=hide_password)
+
+
+def set_debug_mode(on: bool = True) -> None:
+    """Log each statement with its time and its caller, without values."""
+    service().statements.turn(on)
+
+
+def use_nested_transactions(on: bool = True) -> None:
+    """Make a block within a block a savepoint, or (off) a part of the outer one."""
+    service().nested = on

@@ -1,0 +1,107 @@
+"""The engine of an application: its pool, its timeouts, and what happens as it connects."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Mapping
+from typing import Any
+
+import sqlalchemy
+from sqlalchemy import event
+from sqlalchemy.engine import URL, Engine, make_url
+
+from pgtasks.errors import BadConfiguration
+from pgtasks.service import admission
+from pgtasks.service.patience import Patience
+from pgtasks.settings.blocks import Pool
+from pgtasks.settings.target import Target
+
+_DRIVER = "psycopg2"
+_KEEPALIVES = {"keepalives_idle": "30", "keepalives_interval": "10", "keepalives_count": "3"}
+
+
+def named(url: str) -> URL:
+    """Return a URL with the driver named: SQLAlchemy 2.1 takes psycopg 3 where none is.
+
+    Raises BadConfiguration for a URL of something else than PostgreSQL.
+    """
+    read = make_url(url)
+    if read.get_backend_name() not in ("postgresql", "postgres"):
+        raise BadConfiguration(f"a URL of {read.get_backend_name()!r}, expected postgresql://")
+    if "+" not in read.drivername:
+        return read.set(drivername=f"postgresql+{_DRIVER}")
+    return read
+
+
+def create(url: URL, target: Target, pool: Pool, options: Mapping[str, Any]) -> Engine:
+    """Return an engine that has not connected yet; `options` are those of create_engine."""
+    ours: dict[str, Any] = {
+        "pool_size": pool.size,
+        "max_overflow": pool.overflow,
+        "pool_timeout": pool.timeout,
+        "pool_recycle": pool.recycle,
+        "pool_pre_ping": pool.pre_ping,
+        "pool_use_lifo": True,  # so that idle connections grow old
+        "hide_parameters": True,  # an error that is logged shows no value
+    }
+    given = dict(options)
+    arguments = {**_arguments(url, target, pool), **given.pop("connect_args", {})}
+    if "poolclass" in given:
+        ours = {name: ours[name] for name in ("pool_recycle", "pool_pre_ping", "hide_parameters")}
+    engine = sqlalchemy.create_engine(url, **{**ours, **given, "connect_args": arguments})
+    _listen(engine, target, pool)
+    _forget_in_children(engine)
+    return engine
+
+
+def _arguments(url: URL, target: Target, pool: Pool) -> dict[str, str]:
+    """Return libpq's parameters that the URL does not have, and `options` of both."""
+    name = f"pgtasks.service {target.environment}"
+    known = {"application_name": name, "connect_timeout": "5", **_KEEPALIVES}
+    arguments = {key: value for key, value in known.items() if key not in url.query}
+    given = url.query.get("options", ())
+    options = [_timeouts(pool), *([given] if isinstance(given, str) else given)]
+    if joined := " ".join(filter(None, options)):
+        arguments["options"] = joined
+    return arguments
+
+
+def _timeouts(pool: Pool) -> str:
+    """Return libpq's `options`, empty where no timeout is set: poolers refuse the parameter."""
+    settings = {
+        "statement_timeout": pool.statement_timeout,
+        "lock_timeout": pool.lock_timeout,
+        "idle_in_transaction_session_timeout": pool.idle_timeout,
+    }
+    return " ".join(f"-c {name}={value}s" for name, value in settings.items() if value)
+
+
+def _listen(engine: Engine, target: Target, pool: Pool) -> None:
+    patience = Patience(pool.patience)
+
+    def connect(dialect: Any, record: Any, args: Any, parameters: Any) -> Any:
+        errors = dialect.loaded_dbapi.OperationalError
+        connection = patience.connected(lambda: dialect.connect(*args, **parameters), errors)
+        if pool.check_stamp:
+            try:
+                admission.check(connection, target)
+            except BaseException:
+                connection.close()
+                raise
+        return connection
+
+    event.listen(engine, "do_connect", connect)
+
+
+def _forget_in_children(engine: Engine) -> None:
+    """Let a forked process open connections of its own: two would speak on one."""
+    if not hasattr(os, "register_at_fork"):
+        return
+    known = weakref.ref(engine)
+
+    def forget() -> None:
+        if (inherited := known()) is not None:
+            inherited.dispose(close=False)
+
+    os.register_at_fork(after_in_child=forget)

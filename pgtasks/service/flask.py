@@ -1,0 +1,97 @@
+"""The service in a Flask application: requests that end, requests that repeat, health routes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flask import Blueprint, Flask, current_app, g, jsonify, request
+from sqlalchemy.exc import DBAPIError
+from werkzeug.exceptions import ServiceUnavailable
+
+from pgtasks.errors import Unreachable
+from pgtasks.service.health import check_health
+from pgtasks.service.statements import LOGGER
+
+if TYPE_CHECKING:
+    from flask.typing import ResponseReturnValue
+
+    from pgtasks.service.database import DatabaseService
+
+_KEY = "pgtasks"
+_RETRY = 1  # seconds, for the header Retry-After
+
+
+def init_app(app: Flask, service: DatabaseService) -> None:
+    """Let an application use a service.
+
+    A block that a request leaves open is rolled back at its end. A GET or HEAD whose connection was
+    lost is answered by calling its view again, once. Where the database does not answer, a request
+    ends with 503.
+    """
+    app.extensions[_KEY] = service
+    app.before_request(_remember)
+    app.teardown_request(_close)
+    app.register_error_handler(DBAPIError, _repeat)
+    app.register_error_handler(Unreachable, _unavailable)
+
+
+def _service() -> DatabaseService:
+    service: DatabaseService = current_app.extensions[_KEY]
+    return service
+
+
+def _remember() -> None:
+    # a test's own block may be open around the request
+    g.pgtasks_unit = _service().unit
+
+
+def _close(error: BaseException | None) -> None:
+    unit = _service().unit
+    if unit is None or unit is g.get("pgtasks_unit", unit):
+        return
+    LOGGER.error("%s left a block open: its work was rolled back", request.endpoint)
+    _service().abandon()
+
+
+def _repeat(error: DBAPIError) -> ResponseReturnValue:
+    if not error.connection_invalidated and not _is_connect(error):
+        raise error
+    if request.method not in ("GET", "HEAD") or g.get("pgtasks_repeated"):
+        return _unavailable(error)
+    g.pgtasks_repeated = True
+    try:
+        return current_app.dispatch_request()
+    except (DBAPIError, Unreachable) as exc:
+        return _unavailable(exc)
+
+
+def _is_connect(error: DBAPIError) -> bool:
+    """Return whether no connection could be opened: there was no statement yet."""
+    return error.statement is None
+
+
+def _unavailable(error: Exception) -> ResponseReturnValue:
+    LOGGER.error("the database does not answer: %s", " ".join(str(error).split()))
+    answer = ServiceUnavailable("The database does not answer.", retry_after=_RETRY)
+    return current_app.handle_http_exception(answer)  # by the application's own page, if any
+
+
+def health(*, details: bool = False) -> Blueprint:
+    """Return the routes /health/live and /health/ready.
+
+    The second one answers 503 where the database cannot be used. With `details`, which are not for
+    the public, it says why, and names environment, versions and the state of the pool.
+    """
+    routes = Blueprint("pgtasks_health", __name__, url_prefix="/health")
+
+    @routes.get("/live")
+    def live() -> ResponseReturnValue:
+        return jsonify(status="ok")
+
+    @routes.get("/ready")
+    def ready() -> ResponseReturnValue:
+        state = check_health(_service())
+        body = state.as_json() if details else state.public()
+        return jsonify(body), 200 if state.ok else 503
+
+    return routes

@@ -1,0 +1,76 @@
+"""Log statements with their time and the line of the application that sent them, on demand.
+
+Values are never logged, only their number: they may be secrets. SQLAlchemy's own echo shows them.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+
+LOGGER = logging.getLogger("pgtasks.service")
+_LONGEST = 2000  # characters of a statement
+_BEGAN = "pgtasks_began"
+_OURS = (str(Path(__file__).parent), "/sqlalchemy/", "contextlib")
+
+
+class Log:
+    """Logs the statements of an engine while `is_on`."""
+
+    def __init__(self) -> None:
+        self.is_on = False
+
+    def listen(self, engine: Engine) -> None:
+        """Watch the statements of an engine."""
+        event.listen(engine, "before_cursor_execute", self._begin)
+        event.listen(engine, "after_cursor_execute", self._end)
+
+    def turn(self, on: bool) -> None:
+        """Start or stop; a program without a log of its own sees them on stderr."""
+        self.is_on = on
+        LOGGER.setLevel(logging.DEBUG if on else logging.NOTSET)
+        if on and not LOGGER.hasHandlers():
+            LOGGER.addHandler(logging.StreamHandler())
+
+    def _begin(self, conn: Any, cursor: Any, statement: str, *_: Any) -> None:
+        if self.is_on:
+            conn.info.setdefault(_BEGAN, []).append(time.perf_counter())
+
+    def _end(
+        self, conn: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool
+    ) -> None:
+        if not (self.is_on and conn.info.get(_BEGAN)):
+            return
+        seconds = time.perf_counter() - conn.info[_BEGAN].pop()
+        LOGGER.debug(
+            "%.1f ms  %s  %s%s",
+            seconds * 1000,
+            _caller(),
+            " ".join(statement.split())[:_LONGEST],
+            _values(parameters, many=many),
+        )
+
+
+def _values(parameters: Any, *, many: bool) -> str:
+    if not parameters:
+        return ""
+    if many:
+        return f"  [{len(parameters)} rows of values]"
+    return f"  [{len(parameters)} value{'s' if len(parameters) > 1 else ''}]"
+
+
+def _caller() -> str:
+    """Return the place in the application that is nearest to the statement."""
+    frame = inspect.currentframe()
+    while frame is not None and any(part in frame.f_code.co_filename for part in _OURS):
+        frame = frame.f_back
+    if frame is None:
+        return "?"
+    code = frame.f_code
+    return f"{Path(code.co_filename).name}:{frame.f_lineno} {code.co_name}"

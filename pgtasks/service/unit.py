@@ -1,0 +1,163 @@
+"""A unit of work: one session, one transaction, blocks within blocks.
+
+The open unit of a service is in a context variable, with the thread and the asyncio task that
+opened it: `asyncio.to_thread` and new tasks inherit the variable, and must not share the session.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from contextvars import ContextVar, Token
+from dataclasses import dataclass
+from types import TracebackType
+
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session, SessionTransaction
+
+from pgtasks.errors import Failed, Refused, Unreachable
+
+Opened = ContextVar["Unit | None"]
+
+
+class CommitUnknown(Unreachable):
+    """The connection was lost while COMMIT was under way: the server may have done it or not."""
+
+
+class UnitSession(Session):
+    """A session of a unit, whose transaction is committed as its outermost block is left."""
+
+    depth = 0  # of blocks within the outermost one
+
+    def commit(self) -> None:
+        """Commit before the outermost block is left, raising Refused in a block within it."""
+        if self.depth:
+            raise Refused(
+                "session.commit() in a block within another would commit the outer one's work too: "
+                "use session.flush(), the outermost block commits"
+            )
+        super().commit()
+
+
+@dataclass(eq=False)
+class Unit:
+    """An open unit. `owner` is its thread and task; `failed` is why it can only be rolled back."""
+
+    session: UnitSession
+    read_only: bool
+    owner: tuple[int, object]
+    failed: str = ""
+    committing: bool = False
+
+
+def owner() -> tuple[int, object]:
+    """Return the thread and the asyncio task that run now."""
+    asyncio = sys.modules.get("asyncio")
+    try:
+        task = asyncio.current_task() if asyncio is not None else None
+    except RuntimeError:  # no loop runs in this thread
+        task = None
+    return threading.get_ident(), task
+
+
+def current(opened: Opened) -> Unit | None:
+    """Return the open unit of this thread and task."""
+    unit = opened.get()
+    return unit if unit is not None and unit.owner == owner() else None
+
+
+class Outermost:
+    """A block that opens a unit: it commits as it is left, and rolls back after an error."""
+
+    def __init__(self, opened: Opened, make: Callable[[], UnitSession], *, read_only: bool) -> None:
+        self._opened, self._make, self._read_only = opened, make, read_only
+        self._token: Token[Unit | None]
+
+    def __enter__(self) -> Session:
+        self.unit = Unit(self._make(), self._read_only, owner())
+        self._token = self._opened.set(self.unit)
+        return self.unit.session
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, _: TracebackType | None
+    ) -> None:
+        try:
+            with suppress(ValueError):  # left in another context: there it is not the current one
+                self._opened.reset(self._token)
+            if kind is None:
+                self._commit()
+        finally:
+            self.unit.session.close()  # which rolls back what is not committed
+
+    def _commit(self) -> None:
+        unit = self.unit
+        if unit.failed:
+            raise Failed(
+                f"nothing was committed: a block within this one failed ({unit.failed}), and its "
+                "work cannot be told apart: use_nested_transactions(True) gives it a savepoint"
+            )
+        unit.session.flush()
+        unit.committing = not unit.read_only and unit.session.in_transaction()
+        try:
+            unit.session.commit()
+        except DBAPIError as lost:
+            if not (unit.committing and lost.connection_invalidated):
+                raise
+            raise CommitUnknown(
+                "the connection was lost while COMMIT was under way: whether the work is done is "
+                "not known, look before you repeat it"
+            ) from lost
+
+
+class Inner:
+    """A block within a unit: a savepoint of it, or a part of it."""
+
+    def __init__(self, unit: Unit, *, read_only: bool, savepoint: bool) -> None:
+        if unit.read_only and not read_only:
+            raise Refused(
+                "a block that writes is within a read-only one: open it outside, or open the outer "
+                "one without read_only"
+            )
+        self._unit = unit
+        self._restricts = read_only and not unit.read_only
+        # a transaction that was made read-only can write again only after its savepoint
+        self._savepoint = savepoint or self._restricts
+        self._nested: SessionTransaction | None = None
+
+    def __enter__(self) -> Session:
+        session = self._unit.session
+        if self._savepoint:
+            self._nested = session.begin_nested()
+            self._nested.__enter__()
+            if self._restricts:
+                session.execute(text("SET TRANSACTION READ ONLY"))
+        session.depth += 1
+        return session
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._unit.session.depth -= 1
+        if self._nested is None:
+            if kind is not None:
+                self._unit.failed = self._unit.failed or kind.__name__
+        elif kind is None and self._restricts:
+            self._loosen(self._nested)
+        else:
+            self._nested.__exit__(kind, exc, trace)
+
+    def _loosen(self, nested: SessionTransaction) -> None:
+        """Give up the savepoint, after which the transaction may write again."""
+        try:
+            self._unit.session.flush()  # what was added meanwhile is refused, not forgotten
+        except BaseException:
+            nested.__exit__(*sys.exc_info())
+            raise
+        nested.rollback()
+        nested.__exit__(None, None, None)

@@ -1,0 +1,181 @@
+"""The service in a Flask application, its health, its log of statements."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from projects import put_stamp
+from servers import Cluster
+from sqlalchemy import text
+from units import ROWS, read, write
+
+from pgtasks.service import DatabaseService, check_health
+from pgtasks.service.flask import health, init_app
+
+BACKEND = text("SELECT pg_backend_pid()")
+
+
+@pytest.fixture
+def service(
+    project: Path, cluster: Cluster, database: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[DatabaseService]:
+    monkeypatch.chdir(project)
+    cluster.execute(ROWS, database)
+    service = DatabaseService("dev")
+    yield service
+    service.dispose()
+
+
+@pytest.fixture
+def client(service: DatabaseService, cluster: Cluster) -> FlaskClient:
+    """Return a client of an application whose views lose their first connection."""
+    app = Flask("rows")
+    init_app(app, service)
+    app.register_blueprint(health())
+    calls: list[str] = []
+
+    def cut_once(session: object, view: str) -> None:
+        calls.append(view)
+        if calls.count(view) == 1:
+            backend = session.execute(BACKEND).scalar()  # type: ignore[attr-defined]
+            cluster.execute(f"SELECT pg_terminate_backend({backend})")
+
+    @app.get("/rows")
+    def rows() -> dict[str, int]:
+        with service.session(read_only=True) as session:
+            cut_once(session, "get")
+            return {"rows": read(session)}
+
+    @app.post("/rows")
+    def add() -> dict[str, int]:
+        with service.session() as session:
+            cut_once(session, "post")
+            write(session, 1, len(calls))
+        return {"calls": calls.count("post")}
+
+    @app.post("/run")
+    def add_by_run() -> dict[str, int]:
+        def unit(session: object) -> None:
+            cut_once(session, "run")
+            write(session, 2, len(calls))  # type: ignore[arg-type]
+
+        service.run(unit)
+        return {"calls": calls.count("run")}
+
+    @app.get("/open")
+    def leave_open() -> str:
+        write(service.session().__enter__(), 3, 3)
+        return "left open"
+
+    return app.test_client()
+
+
+def test_a_get_whose_connection_was_lost_is_answered_again(client: FlaskClient) -> None:
+    assert client.get("/rows").json == {"rows": 0}
+
+
+def test_a_post_is_not_repeated_by_itself(client: FlaskClient) -> None:
+    answer = client.post("/rows")
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+    assert client.post("/rows").json == {"calls": 2}
+    assert client.post("/run").json == {"calls": 2}
+    assert client.get("/rows").json == {"rows": 2}
+
+
+def test_a_block_that_is_left_open_is_rolled_back_and_logged(
+    client: FlaskClient, service: DatabaseService, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert client.get("/open").text == "left open"
+    assert "leave_open left a block open: its work was rolled back" in caplog.text
+    assert service.unit is None
+    assert service.engine.pool.checkedout() == 0
+    assert client.get("/rows").json == {"rows": 0}
+
+
+def test_a_block_around_a_request_stays_open(client: FlaskClient, service: DatabaseService) -> None:
+    with service.session() as session:
+        write(session, 1, 1)
+        client.get("/health/live")
+        write(session, 1, 2)
+    assert service.run(read) == 2
+
+
+# --- health ---
+
+
+def test_the_health_of_a_database(client: FlaskClient, service: DatabaseService) -> None:
+    assert client.get("/health/live").json == {"status": "ok"}
+    answer = client.get("/health/ready")
+    assert (answer.status_code, answer.json) == (200, {"status": "ok", "database": "ok"})
+    state = check_health(service)
+    assert (state.ok, state.environment, state.stamp, state.migrations) == (
+        *(True, "dev", "dev"),
+        "none",
+    )
+    assert state.server_version.startswith("16.")
+    assert state.pool == {"size": 10, "in_use": 0}
+
+
+def test_a_database_of_another_environment_is_not_ready(
+    client: FlaskClient, service: DatabaseService, cluster: Cluster, database: str
+) -> None:
+    put_stamp(cluster.target(database, environment="prod"))
+    answer = client.get("/health/ready")
+    assert (answer.status_code, answer.json) == (
+        503,
+        {"status": "unavailable", "database": "refused"},
+    )
+    assert "is stamped 'prod'" in check_health(service).reason
+
+
+def test_a_database_that_is_away_is_not_ready_and_recovers(
+    client: FlaskClient, service: DatabaseService, cluster: Cluster, database: str
+) -> None:
+    away = f"{database}_away"
+    cluster.execute(f"ALTER DATABASE {database} RENAME TO {away}")
+    try:
+        answer = client.get("/health/ready")
+        assert (answer.status_code, answer.json) == (
+            503,
+            {"status": "unavailable", "database": "not reached"},
+        )
+        assert "does not exist" in check_health(service).reason
+        assert client.get("/rows").status_code == 503
+    finally:
+        cluster.execute(f"ALTER DATABASE {away} RENAME TO {database}")
+    assert client.get("/health/ready").status_code == 200
+    assert client.get("/rows").status_code == 200
+
+
+# --- the log of statements ---
+
+
+def test_statements_are_logged_with_their_caller_and_without_values(
+    service: DatabaseService, caplog: pytest.LogCaptureFixture
+) -> None:
+    service.statements.turn(True)
+    try:
+        with service.session() as session:
+            session.execute(text("SELECT :secret ,\n 1"), {"secret": "hunter2"})
+    finally:
+        service.statements.turn(False)
+    (line,) = [
+        record.getMessage() for record in caplog.records if "SELECT %(secret)s" in record.message
+    ]
+    assert "test_flask.py" in line
+    assert "test_statements_are_logged" in line
+    assert line.endswith("SELECT %(secret)s , 1  [1 value]")
+    assert "hunter2" not in caplog.text
+    assert logging.getLogger("pgtasks.service").level == logging.NOTSET
+
+
+def test_an_error_shows_no_value(service: DatabaseService) -> None:
+    query = text("SELECT 1 / length(left(:s, 0))")
+    with pytest.raises(Exception, match="SQL parameters hidden") as failure:
+        service.run(lambda session: session.execute(query, {"s": "hunter2"}))
+    assert "hunter2" not in str(failure.value)

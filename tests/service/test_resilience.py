@@ -1,0 +1,273 @@
+"""A service goes on where its database is swapped, its server restarted, its connection cut."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import swaps
+from projects import make_project, put_stamp
+from servers import Cluster
+from sqlalchemy import event, text
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.orm import Session
+from units import ROWS, Load, read, write
+from waiting import until
+
+from pgtasks.database import swap
+from pgtasks.errors import BadConfiguration, Refused
+from pgtasks.server.lock import Lock
+from pgtasks.service import CommitUnknown, DatabaseService
+
+BACKEND = text("SELECT pg_backend_pid()")
+THREADS = 4
+SWAPS = 3
+
+
+def served(cluster: Cluster, database: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a project whose dev is a database with a table of rows."""
+    put_stamp(cluster.target(database))
+    cluster.execute(ROWS, database)
+    project = make_project(folder / "shop", cluster.url(database))
+    monkeypatch.chdir(project)
+    monkeypatch.setenv("PGTASKS_ENV", "dev")
+    return project
+
+
+@pytest.fixture
+def service(
+    cluster: Cluster, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[DatabaseService]:
+    served(cluster, database, tmp_path, monkeypatch)
+    service = DatabaseService()
+    yield service
+    service.dispose()
+
+
+def settings(line: str) -> None:
+    """Add a line to the settings of dev, in the project around."""
+    with Path("env/dev.yaml").open("a") as file:
+        file.write(f"{line}\n")
+
+
+def test_no_unit_fails_while_a_database_is_swapped(
+    service: DatabaseService, cluster: Cluster, database: str
+) -> None:
+    load = Load(service, THREADS)
+    with load.running(), Lock(cluster.target(database), "test") as lock:
+        for _ in range(SWAPS):
+            load.await_units(20 * THREADS)
+            name, stamp, facts = swaps.build_side(lock, "new")
+            cluster.execute(ROWS, name)
+            swap.swap_in(lock, lock.target, name, stamp, facts=facts, replaces=True)
+        load.await_units(THREADS)
+    load.check(cluster, database, swaps=SWAPS)
+
+
+def cut(cluster: Cluster, session: Session) -> None:
+    cluster.execute(f"SELECT pg_terminate_backend({session.execute(BACKEND).scalar()})")
+
+
+def test_a_unit_whose_connection_is_cut_runs_once_more(
+    service: DatabaseService, cluster: Cluster, database: str
+) -> None:
+    calls: list[int] = []
+
+    def unit(session: Session) -> str:
+        calls.append(len(calls))
+        write(session, 1, len(calls))
+        if len(calls) == 1:
+            cut(cluster, session)
+            write(session, 1, 99)
+        return "done"
+
+    assert service.run(unit) == "done"
+    assert cluster.execute("SELECT worker, number FROM rows", database) == [(1, 2)]
+
+
+def test_a_unit_is_repeated_no_more_than_asked_for(
+    service: DatabaseService, cluster: Cluster
+) -> None:
+    calls: list[int] = []
+
+    def unit(session: Session) -> None:
+        calls.append(1)
+        cut(cluster, session)
+        read(session)
+
+    with pytest.raises(OperationalError):
+        service.run(unit, retries=2)
+    assert len(calls) == 3
+
+
+def test_a_unit_within_a_block_is_not_repeated(service: DatabaseService, cluster: Cluster) -> None:
+    calls: list[int] = []
+
+    def unit(session: Session) -> None:
+        calls.append(1)
+        cut(cluster, session)
+        read(session)
+
+    block = service.session()
+    block.__enter__()
+    with pytest.raises(OperationalError) as failure:
+        service.run(unit)
+    block.__exit__(failure.type, failure.value, None)
+    assert len(calls) == 1
+
+
+def test_a_lost_commit_is_called_unknown_and_not_repeated(
+    service: DatabaseService, cluster: Cluster, database: str
+) -> None:
+    calls: list[int] = []
+
+    def unit(session: Session) -> None:
+        calls.append(1)
+        write(session, 1, 1)
+        backend = session.execute(BACKEND).scalar()
+
+        def cut_off(conn: object) -> None:
+            cluster.execute(f"SELECT pg_terminate_backend({backend})")
+            until(lambda: not cluster.execute(f"SELECT FROM pg_stat_activity WHERE pid={backend}"))
+
+        event.listen(session.connection(), "commit", cut_off)
+
+    with pytest.raises(CommitUnknown, match="while COMMIT was under way"):
+        service.run(unit)
+    assert calls == [1]
+    assert cluster.execute("SELECT * FROM rows", database) == []
+
+
+def test_units_that_deadlock_run_once_more(
+    service: DatabaseService, cluster: Cluster, database: str
+) -> None:
+    cluster.execute("INSERT INTO rows VALUES (1, 0), (2, 0)", database)
+    both = threading.Barrier(2)
+    first = threading.local()
+    errors: list[BaseException] = []
+
+    def add(session: Session, worker: int) -> None:
+        session.execute(
+            text("UPDATE rows SET number = number + 1 WHERE worker = :w"), {"w": worker}
+        )
+
+    def work(order: tuple[int, int]) -> None:
+        def unit(session: Session) -> None:
+            add(session, order[0])
+            if not hasattr(first, "met"):
+                first.met = True
+                both.wait()
+            add(session, order[1])
+
+        try:
+            service.run(unit)
+        except BaseException as exc:
+            errors.append(exc)
+
+    threads = [threading.Thread(target=work, args=(order,)) for order in ((1, 2), (2, 1))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert cluster.execute("SELECT number FROM rows", database) == [(2,), (2,)]
+
+
+def test_a_database_that_is_not_there_fails_at_once(
+    service: DatabaseService, cluster: Cluster
+) -> None:
+    absent = DatabaseService(url=cluster.url("nowhere"))
+    began = time.monotonic()
+    with pytest.raises(OperationalError, match="does not exist"), absent.session() as session:
+        read(session)
+    assert time.monotonic() - began < service.pool.patience
+
+
+def test_a_server_that_is_down_holds_up_the_first_request_alone(
+    service: DatabaseService, tmp_path: Path
+) -> None:
+    settings("pool: {patience: 2}")
+    gone = DatabaseService(url=f"postgresql://u@/d?host={tmp_path}")
+    for bounds in ((1.5, 60), (0, 1.5)):
+        began = time.monotonic()
+        with pytest.raises(OperationalError), gone.session() as session:
+            read(session)
+        assert bounds[0] <= time.monotonic() - began <= bounds[1]
+
+
+def test_a_full_pool_says_so(service: DatabaseService) -> None:
+    small = DatabaseService(pool_size=1, max_overflow=0, pool_timeout=0.1)
+    with small.session() as session:
+        read(session)
+        failure: list[BaseException] = []
+
+        def work() -> None:
+            try:
+                small.run(read)
+            except PoolTimeout as exc:
+                failure.append(exc)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+    assert "QueuePool limit of size 1" in str(failure[0])
+    assert small.run(read) == 0
+    small.dispose()
+
+
+def test_statements_end_by_the_timeouts_of_the_settings(service: DatabaseService) -> None:
+    settings("pool: {statement_timeout: 1, size: 2}")
+    hasty = DatabaseService()
+    assert hasty.engine.pool.size() == 2
+    with pytest.raises(OperationalError, match="statement timeout"), hasty.session() as session:
+        session.execute(text("SELECT pg_sleep(30)"))
+    hasty.dispose()
+
+
+# --- which database ---
+
+
+def test_the_database_of_another_environment_is_refused(
+    service: DatabaseService, cluster: Cluster, database: str
+) -> None:
+    put_stamp(cluster.target(database, environment="prod"))
+    with pytest.raises(
+        Refused, match=r"is stamped 'prod', the chosen environment is 'dev': .*env\.stamp"
+    ):
+        service.run(read)
+    assert service.engine.pool.checkedout() == 0
+    assert not cluster.execute(
+        "SELECT FROM pg_stat_activity WHERE application_name LIKE 'pgtasks.service%%'"
+        " AND datname = %s",
+        parameters=(database,),
+    )
+
+
+def test_a_protected_environment_needs_a_stamp(
+    service: DatabaseService, cluster: Cluster, database: str
+) -> None:
+    cluster.execute(f"COMMENT ON DATABASE {database} IS NULL", database)
+    assert service.run(read) == 0
+    service.dispose()
+    settings("protected: true")
+    strict = DatabaseService()
+    with pytest.raises(Refused, match=r"'dev' is protected, and database '.*' has no stamp"):
+        strict.run(read)
+    settings("pool: {check_stamp: false}")
+    assert DatabaseService().run(read) == 0
+
+
+def test_a_new_service_connects_to_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = make_project(tmp_path / "shop", "postgresql://u@127.0.0.1:1/d")
+    monkeypatch.chdir(project)
+    settings(f"password_command: touch {tmp_path / 'asked'}")
+    service = DatabaseService("dev")
+    block = service.session()
+    assert not (tmp_path / "asked").exists()
+    with pytest.raises(BadConfiguration, match="password_command"):
+        block.__enter__()
+    assert (tmp_path / "asked").exists()

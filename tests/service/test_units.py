@@ -1,0 +1,228 @@
+"""Blocks of a service: what is committed, what is rolled back, and who sees it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import shelf
+from servers import Cluster
+from shelf import Author
+from sqlalchemy import text
+from sqlalchemy.exc import InternalError, ProgrammingError
+from sqlalchemy.orm import Session
+
+from pgtasks.errors import Failed, Refused
+from pgtasks.service import DatabaseService
+
+
+@pytest.fixture
+def service(
+    project: Path, cluster: Cluster, database: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[DatabaseService]:
+    monkeypatch.chdir(project)
+    monkeypatch.setenv("PGTASKS_ENV", "dev")
+    cluster.execute(shelf.TABLES, database)
+    service = DatabaseService()
+    yield service
+    service.dispose()
+
+
+class Stop(Exception):
+    pass
+
+
+def add_and_stop(service: DatabaseService, name: str) -> None:
+    with service.session() as session:
+        session.add(Author(name=name))
+        session.flush()
+        raise Stop
+
+
+@pytest.fixture
+def names(cluster: Cluster, database: str) -> object:
+    """Return what reads the names of all authors, in a session of its own."""
+    return lambda: [
+        name for (name,) in cluster.execute("SELECT name FROM authors ORDER BY name", database)
+    ]
+
+
+def test_a_block_commits_as_it_is_left(service: DatabaseService, names) -> None:
+    with service.session() as session:
+        session.add(Author(name="a"))
+        session.flush()
+        assert names() == []
+        assert session.query(Author).one().name == "a"
+    assert names() == ["a"]
+
+
+def test_an_error_rolls_the_block_back(service: DatabaseService, names) -> None:
+    with pytest.raises(Stop):
+        add_and_stop(service, "a")
+    assert names() == []
+    assert service.engine.pool.checkedout() == 0
+
+
+def test_an_error_that_is_swallowed_loses_nothing_in_silence(
+    service: DatabaseService, names
+) -> None:
+    def swallow() -> None:
+        with service.session() as session:
+            session.add(Author(name="a"))
+            session.flush()
+            with suppress(ProgrammingError):
+                session.execute(text("SELECT nothing"))
+            session.execute(text("SELECT 1"))
+
+    with pytest.raises(InternalError, match="current transaction is aborted"):
+        swallow()
+    assert names() == []
+
+
+def test_a_block_within_a_block_is_a_savepoint(service: DatabaseService, names) -> None:
+    with service.session() as outer:
+        outer.add(Author(name="a"))
+        with service.session() as inner:
+            assert inner is outer
+            inner.add(Author(name="b"))
+        with pytest.raises(Stop):
+            add_and_stop(service, "c")
+        assert names() == []
+    assert names() == ["a", "b"]
+
+
+def test_a_failed_flush_of_a_savepoint_leaves_the_outer_work(
+    service: DatabaseService, names
+) -> None:
+    with service.session() as outer:
+        outer.add(Author(name="a"))
+        with pytest.raises(Exception, match="duplicate key"), service.session() as inner:
+            inner.add(Author(name="a"))
+        outer.add(Author(name="b"))
+    assert names() == ["a", "b"]
+
+
+def test_a_block_that_joins_and_fails_spoils_the_outer_one(service: DatabaseService, names) -> None:
+    service.nested = False
+    with service.session() as outer:
+        with service.session() as inner:
+            inner.add(Author(name="a"))
+        outer.add(Author(name="b"))
+    assert names() == ["a", "b"]
+    outer = service.session()
+    outer.__enter__()
+    with pytest.raises(Stop):
+        add_and_stop(service, "c")
+    with pytest.raises(Failed, match=r"nothing was committed: a block within .* \(Stop\)"):
+        outer.__exit__(None, None, None)
+    assert names() == ["a", "b"]
+
+
+def test_only_the_outermost_block_commits(service: DatabaseService, names) -> None:
+    with service.session() as outer:
+        outer.add(Author(name="a"))
+        with service.session() as inner:
+            inner.add(Author(name="b"))
+            with pytest.raises(Refused, match=r"use session\.flush\(\)"):
+                inner.commit()
+            assert names() == []
+    assert names() == ["a", "b"]
+
+
+def test_the_server_refuses_writes_of_a_read_only_block(service: DatabaseService, names) -> None:
+    with (
+        pytest.raises(InternalError, match="read-only transaction"),
+        service.session(read_only=True) as session,
+    ):
+        session.add(Author(name="a"))
+    with service.session() as session:  # on the same connection
+        session.add(Author(name="b"))
+    assert names() == ["b"]
+
+
+def test_a_block_that_writes_is_refused_within_a_read_only_one(service: DatabaseService) -> None:
+    with service.session(read_only=True):
+        with pytest.raises(Refused, match="within a read-only one"), service.session():
+            pass
+        with service.session(read_only=True) as session:
+            assert session.query(Author).all() == []
+
+
+def test_a_read_only_block_within_one_that_writes(service: DatabaseService, names) -> None:
+    with service.session() as session:
+        session.add(Author(name="a"))
+        with service.session(read_only=True) as inner:
+            assert inner.query(Author).one().name == "a"
+        with (
+            pytest.raises(InternalError, match="read-only transaction"),
+            service.session(read_only=True) as inner,
+        ):
+            inner.add(Author(name="b"))
+        session.add(Author(name="c"))
+    assert names() == ["a", "c"]
+
+
+def test_each_thread_has_its_own_session(service: DatabaseService) -> None:
+    sessions: list[Session] = []
+
+    def work() -> None:
+        with service.session() as session:
+            sessions.append(session)
+
+    with service.session() as session:
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+        assert sessions[0] is not session
+
+
+def test_tasks_of_asyncio_share_no_session(service: DatabaseService) -> None:
+    def inside() -> Session:
+        with service.session() as session:
+            return session
+
+    async def main() -> None:
+        with service.session() as session:
+            assert inside() is session
+            in_task = await asyncio.create_task(asyncio.to_thread(inside))
+            assert in_task is not session
+
+            async def task() -> Session:
+                return inside()
+
+            assert await asyncio.create_task(task()) is not session
+            assert await task() is session
+
+    asyncio.run(main())
+
+
+def test_a_forked_process_has_its_own_connections(service: DatabaseService) -> None:
+    backend = text("SELECT pg_backend_pid()")
+    with service.session() as session:
+        parents = session.execute(backend).scalar()
+    reads, writes = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            with service.session() as session:
+                os.write(writes, str(session.execute(backend).scalar()).encode())
+        finally:
+            os._exit(0)
+    os.close(writes)
+    with os.fdopen(reads) as answer:
+        assert int(answer.read()) != parents
+    os.waitpid(child, 0)
+    with service.session() as session:
+        assert session.execute(backend).scalar() == parents
+
+
+def test_two_services_have_two_units(service: DatabaseService) -> None:
+    other = DatabaseService()
+    with service.session() as one, other.session() as two:
+        assert one is not two
+    other.dispose()

@@ -1,0 +1,71 @@
+"""Units of work that threads do without a pause, and what became of them."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from servers import Cluster
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+from waiting import until
+
+from pgtasks.service import CommitUnknown, DatabaseService
+
+ROWS = "CREATE TABLE public.rows (worker int, number int)"
+
+
+class Load:
+    """Threads that read and write without a pause; `done` counts their units, each once."""
+
+    def __init__(self, service: DatabaseService, threads: int) -> None:
+        self.errors: list[BaseException] = []
+        self.done = 0
+        self._service, self._threads, self._stop = service, threads, threading.Event()
+
+    def work(self, worker: int) -> None:
+        number = 0
+        while not self._stop.is_set():
+            number += 1
+            try:
+                self._service.run(lambda session, number=number: write(session, worker, number))
+                self._service.run(read, read_only=True)
+            except BaseException as exc:
+                self.errors.append(exc)
+            self.done += 1
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        workers = [threading.Thread(target=self.work, args=(n,)) for n in range(self._threads)]
+        for worker in workers:
+            worker.start()
+        try:
+            yield
+        finally:
+            self._stop.set()
+            for worker in workers:
+                worker.join()
+
+    def await_units(self, number: int) -> None:
+        """Wait until so many further units are done."""
+        before = self.done
+        until(lambda: self.done > before + number)
+
+    def check(self, cluster: Cluster, database: str, *, swaps: int) -> None:
+        """Check that no unit failed and no row is there twice."""
+        unknown = [error for error in self.errors if isinstance(error, CommitUnknown)]
+        assert [error for error in self.errors if error not in unknown] == []
+        assert len(unknown) <= swaps * self._threads  # a COMMIT under way is never repeated
+        rows = Counter(cluster.execute("SELECT worker, number FROM rows", database))
+        assert [row for row, times in rows.items() if times > 1] == []
+        assert rows, "nothing was written after the last swap"
+
+
+def write(session: Session, worker: int, number: int) -> None:
+    session.execute(text("INSERT INTO rows VALUES (:w, :n)"), {"w": worker, "n": number})
+
+
+def read(session: Session) -> int:
+    return int(session.execute(text("SELECT count(*) FROM rows")).scalar_one())
