@@ -25,9 +25,11 @@ from test_only_table import SHOP, dumped
 
 from backups import local_backup
 from pgtasks.backup.restore import RestoreOptions
-from pgtasks.backup.restore.inplace import script
-from pgtasks.errors import Refused
+from pgtasks.backup.restore.inplace import clear, script
+from pgtasks.backup.restore.inplace import standing as live
+from pgtasks.errors import Failed, Refused
 from pgtasks.report import boundaries
+from pgtasks.server import connection
 
 # beside tables: what belongs to no schema, and what is set for all
 MORE = """
@@ -163,11 +165,12 @@ def test_the_plan_is_shown_and_nothing_is_changed(
 ) -> None:
     before = dumped(cluster, database)
     words = ("db.restore", "--backup", saved[0], "--in-place")
+    local_backup(Path(saved[0])).record(recovery=370.0)
     done = inv(*words, "--dry")
     assert done.returncode == 0, done.stderr
     assert "guard: would ask" in done.stderr or "guard: would refuse" in done.stderr
     assert "load     into" in done.stdout
-    assert "in one transaction: who reads or writes there waits" in done.stdout
+    assert "who reads or writes there waits (its last drill took 6 min 10 s)" in done.stdout
     refused = inv(*words)
     assert refused.returncode == 2
     assert "this cannot be undone and there is no terminal to ask on, add --yes" in refused.stderr
@@ -299,6 +302,19 @@ def test_what_depends_is_looked_at_again_under_the_lock(
     assert process.returncode == 1, said
     assert "altered since the plan, nothing was changed" in said
     assert dumped(cluster, database) == before
+
+
+def test_what_is_of_others_is_counted_before_and_after(
+    cluster: Cluster, database: str, project: Path, tenant: str
+) -> None:
+    """Somebody makes it between the last look and the drop."""
+    with connection.session(replace(cluster.target(database), user=tenant)) as conn:
+        standing = live.read(conn)
+        assert standing.dependent == ()
+        cluster.execute("CREATE VIEW late AS SELECT other FROM bill", database)
+        connection.execute(conn, "BEGIN")
+        with pytest.raises(Failed, match="1 object of other roles would have been dropped"):
+            clear.clear(conn, standing)
 
 
 def test_a_reader_waits_or_ends_it(

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from pgtasks import report
 from pgtasks.backup.restore.inplace.standing import Standing
 from pgtasks.backup.restore.plan import RestorePlan
 from pgtasks.report import typed
@@ -48,11 +49,17 @@ class InPlacePlan:
             f"drop     what is in {name!r} now: {self.standing.counted()}",
             *self._holds(),
             *(f"keep     {each}" for each in self._kept()),
-            f"load     into {name!r} itself, in one transaction: who reads or writes there waits",
+            f"load     into {name!r} itself, in one transaction: who reads or writes there waits"
+            f"{self._known_time()}",
             *self._undo(),
             *(f"note     {note}" for note in self.notes),
             *base.loss_lines(),
         ]
+
+    def _known_time(self) -> str:
+        """Return how long the last drill of the backup took, if there was one."""
+        seconds = self.base.backup.checks.recovery
+        return f" (its last drill took {report.duration(seconds)})" if seconds else ""
 
     def _holds(self) -> Iterator[str]:
         """Yield how much that is; sessions do not end, they wait."""
