@@ -27,6 +27,7 @@ PgtasksError              1  a task failed
 │   └── HostKeyError         host.ssh.hostkeys: the host's key is not the known one
 │       └── UnknownHostKey   host.ssh.hostkeys: the host's key is not known
 ├── NotProven             5  proof or verification failed
+│   ├── NewerFormat          backup.format.manifest: it is that of a newer pgtasks
 │   ├── UnreadableManifest   backup.store.faults: the manifest cannot be read
 │   └── UnexpectedFile       backup.store.filestream: a file does not belong to the backup
 ├── Locked                6  another run holds the target

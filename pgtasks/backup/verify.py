@@ -105,6 +105,7 @@ def _recorded(backup: Backup, when: str, *, record: bool) -> Iterator[None]:
 
 def _check_manifest(backup: Backup) -> None:
     """Read the manifest again."""
+    backup.store.settle(backup)
     if tree.manifest_in(backup.path) != backup.manifest:
         raise NotProven(f"backup {backup.id}: the manifest was changed")
 

@@ -10,7 +10,7 @@ import re
 import secrets
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -61,7 +61,7 @@ def opened(folder: Path, name: str, flags: int = os.O_RDONLY) -> int:
     return handle
 
 
-def _at(folder: int, name: str, flags: int, path: Path) -> int:
+def _at(folder: int, name: str, flags: int, path: str | Path) -> int:
     """Open a name in an open folder, raising UnusableFile with the reason if that fails."""
     try:
         return os.open(name, flags | _OPEN, 0o600, dir_fd=folder)
@@ -85,6 +85,51 @@ def read(folder: Path, name: str, *, limit: int) -> bytes:
         content = file.read(size + 1)  # this allocates the whole size at once
     if len(content) > size:
         raise UnusableFile(folder / name, "it grew while it was read")
+    return content
+
+
+def read_several(folder: str, limits: Mapping[str, int]) -> dict[str, bytes | str]:
+    """Read regular files of a folder, each of at most so many bytes.
+
+    The result has the reason instead for those that are refused or cannot be read, and nothing for
+    those that are not there.
+    """
+    found: dict[str, bytes | str] = {}
+    try:
+        at = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as exc:
+        return dict.fromkeys(limits, _why(exc))
+    try:
+        for name, limit in limits.items():
+            try:
+                found[name] = _read_at(at, name, limit, f"{folder}/{name}")
+            except FileNotFoundError:
+                pass
+            except OSError as exc:
+                found[name] = _why(exc)
+    finally:
+        os.close(at)
+    return found
+
+
+def _why(exc: OSError) -> str:
+    return exc.strerror or str(exc)
+
+
+def _read_at(at: int, name: str, limit: int, path: str) -> bytes:
+    """Read a regular file of an open folder at once, raising UnusableFile."""
+    handle = _at(at, name, os.O_RDONLY, path)
+    try:
+        status = os.fstat(handle)
+        if fault := kind(status.st_mode):
+            raise UnusableFile(path, fault)
+        if status.st_size > limit:
+            raise UnusableFile(path, f"larger than {limit:,} bytes")
+        content = os.read(handle, status.st_size + 1)
+    finally:
+        os.close(handle)
+    if len(content) != status.st_size:
+        raise UnusableFile(path, "its size changed while it was read")
     return content
 
 

@@ -11,12 +11,13 @@ import os
 import select
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import IO
 
 from pgtasks.errors import Failed, Unreachable
 from pgtasks.host.base import Command, Host
 from pgtasks.host.pipeline import Pipeline
+from pgtasks.host.worker import Worker
 
 CHUNK = 1 << 20  # bytes per read or write
 PATIENCE = 600.0  # seconds; the host's disk may be slow, and the commands of tasks are short
@@ -78,16 +79,19 @@ class Source(io.BufferedReader):
 
 
 @contextmanager
-def reading(host: Host, command: Command, *, most: int, patience: float = 0) -> Iterator[Source]:
+def reading(
+    host: Host, command: Command, *, most: int, patience: float = 0, given: bytes = b""
+) -> Iterator[Source]:
     """Yield the output of a command, and check its exit code after the block.
 
-    If the output ends too early, the error of the command is raised instead.
+    `given` is what the command reads. If the output ends too early, the error of the command is
+    raised instead.
     """
     reader, writer = _pipe()
     bounded = Bounded(reader, f"{host.name}: {command}", most, patience or PATIENCE)
     with Source(bounded, CHUNK) as source:
-        with _given(writer):
-            pipeline = Pipeline(host, [command], stdout=writer)
+        with _given(writer), _fed(given) as stdin:
+            pipeline = Pipeline(host, [command], stdin=stdin, stdout=writer)
         with pipeline:
             try:
                 yield source
@@ -123,6 +127,28 @@ def _given(handle: int) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+@contextmanager
+def _fed(content: bytes) -> Iterator[int | None]:
+    """Yield a handle from which a command can read some bytes, None without any."""
+    if not content:
+        yield None
+        return
+    reader, writer = _pipe()
+    try:
+        with _given(reader):
+            yield reader
+    except BaseException:
+        os.close(writer)
+        raise
+    Worker(_feed, writer, content).start()
+
+
+def _feed(handle: int, content: bytes) -> None:
+    # if a command does not read, its exit code and stderr tell why
+    with suppress(OSError), os.fdopen(handle, "wb") as file:
+        file.write(content)
 
 
 def _pipe() -> tuple[int, int]:

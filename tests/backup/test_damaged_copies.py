@@ -6,6 +6,7 @@ import json
 import random
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,14 @@ from hosts import DatabaseHost
 
 from backups import below
 from pgtasks.backup.format import manifest
+from pgtasks.backup.format.manifest import NewerFormat
 from pgtasks.backup.prune import hands
 from pgtasks.backup.store import intact, transfer
 from pgtasks.backup.store.backup import Backup
 from pgtasks.backup.store.base import Store
 from pgtasks.backup.store.local import LocalStore
 from pgtasks.backup.store.remote import RemoteStore
-from pgtasks.errors import Locked, NotProven, Refused, VersionMismatch
+from pgtasks.errors import Locked, NotProven, Refused
 
 Inv = Callable[..., Any]
 
@@ -132,14 +134,22 @@ def test_one_byte_in_each_file_and_each_file_away(trial: Trial) -> None:
     assert trial.healed() == "more: not part of the backup"
 
 
+def test_one_of_a_newer_pgtasks_is_left(trial: Trial) -> None:
+    newer = manifest.text(replace(trial.backup.manifest, format=manifest.FORMAT + 1))
+    (trial.folder / manifest.NAME).write_text(newer)
+    with pytest.raises(NewerFormat, match="upgrade it"):
+        trial.copied()
+    assert trial.trash == []
+
+
 @pytest.mark.parametrize("seed", [1, 2])
 def test_random_damages(trial: Trial, stock: Any, tmp_path: Path, seed: int) -> None:
     chance, other = random.Random(seed), trial.whole
     for _ in range(6):
         damage = damages.put(trial.folder, other, chance)
         trial.give()
-        if damage.code == damages.NEWER:
-            with pytest.raises(VersionMismatch):
+        if damage.what == "of a newer format":
+            with pytest.raises(NewerFormat):
                 trial.copied()
         else:
             fault = _found(trial, damage)

@@ -23,7 +23,7 @@ from pgtasks.backup.format.retention import Retention
 from pgtasks.backup.prune import hands, seen
 from pgtasks.backup.prune.perform import prune
 from pgtasks.backup.prune.plan import Pruned
-from pgtasks.backup.store import transfer
+from pgtasks.backup.store import transfer, trash, trash_scripts
 from pgtasks.backup.store.backup import Backup
 from pgtasks.backup.store.faults import Dropped
 from pgtasks.backup.store.local import LocalStore
@@ -110,6 +110,41 @@ def target(there: Reached) -> Target:
 
 def pruned(far: RemoteStore, target: Target) -> Pruned:
     return prune(far, target, lambda plan: False)
+
+
+@pytest.fixture(params=["perl", "mv"])
+def mover(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the host rename with perl, or as one that has none."""
+    if request.param == "mv":
+        for name in ("_MOVE", "_EMPTY"):
+            script = getattr(trash_scripts, name)
+            assert "command -v perl" in script
+            monkeypatch.setattr(trash_scripts, name, script.replace("command -v perl", "false"))
+
+
+@pytest.mark.usefixtures("mover")
+class TestMoved:
+    def test_each_is_named_that_cannot_be_moved(
+        self, db1: DatabaseHost, folder: Folder, far: RemoteStore, target: Target
+    ) -> None:
+        made = folder.several(4)
+        gone, link = f"{ago(9)['id']}", f"{ago(8)['id']}"
+        (folder.home / link).symlink_to(made[0])
+        home = (target.environment, target.database)
+        with far.retaining(*home):
+            (folder.home / ".trash" / trash.name(made[2], NOW)).mkdir()
+            faults = far.drop(*home, [*made[1:], gone, link], NOW)
+        assert faults == {
+            made[2]: "is in the trash already",
+            gone: "is not there any more",
+            link: "is not there any more",
+        }
+        assert folder.ids == {made[0], made[2], link}
+        assert folder.trash == {made[1], made[2], made[3]}
+        listed = far.list().trash
+        assert far.empty([each for each in listed if each.id != made[1]]) == {}
+        assert folder.trash == {made[1]}
+        assert folder.hidden == []
 
 
 class TestPruned:

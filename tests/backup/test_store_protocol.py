@@ -125,6 +125,9 @@ class ObjectStore:
                 pass
         return records
 
+    def settle(self, backup: Backup) -> None:
+        pass
+
     def note(self, backup: Backup, checks: Checks) -> None:
         self.put(f"{backup.folder}/{names.CHECKS}", checks.text().encode())
         checks.write(backup.path)

@@ -25,7 +25,7 @@ _SIZE = re.compile(rb'\n      "size": ([0-9]+)\n')
 class FileList(Mapping[str, FileRecord]):
     """The records of a manifest's files by name; `size` is the sum of their sizes."""
 
-    def __init__(self, text: bytes) -> None:
+    def __init__(self, text: bytes | memoryview) -> None:
         sizes = _SIZE.findall(text)
         self._text, self._number = text, len(sizes)
         self.size = sum(map(int, sizes))
@@ -58,4 +58,5 @@ def split(content: bytes) -> tuple[bytes, FileList | None]:
     found = _LIST.search(content)
     if found is None:
         return content, None
-    return content[: found.start(1)] + b"{}" + content[found.end(1) :], FileList(found[1])
+    listed = FileList(memoryview(content)[found.start(1) : found.end(1)])
+    return content[: found.start(1)] + b"{}" + content[found.end(1) :], listed

@@ -41,6 +41,10 @@ Version = Annotated[int, Meta(ge=0, le=10_000_000)]
 Short = Annotated[str, Meta(max_length=1_000)]
 
 
+class NewerFormat(NotProven):
+    """A manifest is that of a newer pgtasks."""
+
+
 class _Form(Struct):
     format: int
 
@@ -143,7 +147,9 @@ def parse(content: bytes, where: str, *, quick: bool = False) -> Manifest:
     manifest = _decoded(rest, f"{where}: not a manifest", where)
     if not (_sums_up(content) if quick else _written(manifest, content)):
         raise NotProven(f"{where}: the manifest was changed after it was written")
-    return replace(manifest, files=listed) if listed is not None else manifest
+    if listed is not None:  # `replace` would check everything once more
+        object.__setattr__(manifest, "files", listed)
+    return manifest
 
 
 def _decoded(content: bytes, no_manifest: str, where: str) -> Manifest:
@@ -158,7 +164,7 @@ def _decoded(content: bytes, no_manifest: str, where: str) -> Manifest:
 
 def _refuse_newer(form: int, where: str) -> None:
     if form > FORMAT:
-        raise NotProven(f"{where}: format {form}, this pgtasks reads {FORMAT}: upgrade it")
+        raise NewerFormat(f"{where}: format {form}, this pgtasks reads {FORMAT}: upgrade it")
 
 
 _FIRST = b'{\n  "checksum": "%64s",\n  '  # as the keys are sorted

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from pgtasks.backup.format import beside, names
 from pgtasks.backup.format import manifest as manifests
-from pgtasks.backup.format import names
+from pgtasks.backup.format.beside import Beside
 from pgtasks.backup.format.checks import Checks
 from pgtasks.backup.format.manifest import Manifest
 from pgtasks.backup.format.records import Reading
@@ -57,6 +58,9 @@ class Holder(Protocol):
         caller that does not read to the end must close the stream.
         """
 
+    def settle(self, backup: Backup) -> None:
+        """Let the `path` of a backup have its manifest and what is beside it."""
+
     def complete(self, backup: Backup) -> None:
         """Copy all files of a backup, except its dump, into its `path`."""
 
@@ -96,13 +100,14 @@ class Backup:
     """A complete backup; `folder` is its path in the store.
 
     `path` is a local folder with its small files: first the manifest and the checks, the others
-    when they are needed.
+    when they are needed. `beside` is what a list of many has read of it, where that is so.
     """
 
     path: Path
     manifest: Manifest
     store: Holder = field(compare=False, repr=False)
     folder: str
+    beside: Beside | None = field(default=None, compare=False, repr=False)
 
     @property
     def id(self) -> str:
@@ -162,7 +167,7 @@ class Backup:
     @functools.cached_property
     def checks(self) -> Checks:
         """Return when it was last verified and proven."""
-        return Checks.read(self.path)
+        return Checks.read(self.path) if self.beside is None else beside.checks(self.beside)
 
     @functools.cached_property
     def retention(self) -> Retention:
@@ -170,23 +175,29 @@ class Backup:
 
         Raises NotProven if that cannot be read.
         """
-        return Retention.read(self.path)
+        return Retention.read(self.path) if self.beside is None else beside.retention(self.beside)
 
     def record(self, **changes: str | float | None) -> None:
         """Store the time of a check, given as fields of Checks.
 
         A store that is read-only is no error, because the check itself succeeded.
         """
-        known = Checks.read(self.path)  # another run may have written since
         try:
+            self.store.settle(self)
+            known = Checks.read(self.path)  # another run may have written since
             self.store.note(self, replace(known, **changes))  # type: ignore[arg-type]
         except (OSError, PgtasksError):
             pass  # for example a read-only folder
-        self.__dict__.pop("checks", None)
+        self._forget("checks")
 
     def forget_retention(self) -> None:
         """Read again what is said about keeping it, when that is asked for."""
-        self.__dict__.pop("retention", None)
+        self.store.settle(self)
+        self._forget("retention")
+
+    def _forget(self, name: str) -> None:
+        self.__dict__.pop(name, None)
+        object.__setattr__(self, "beside", None)  # what is in `path` is newer
 
     def _named(self, name: str) -> str:
         return f"backup {self.id}: {name}"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
+from pgtasks.backup.format.beside import Beside
 from pgtasks.backup.format.manifest import is_id
 from pgtasks.backup.store.backup import Backup
 from pgtasks.backup.store.trash import Trashed
@@ -15,16 +15,13 @@ from pgtasks.server.quoting import folder_name
 
 @dataclass(frozen=True)
 class Broken:
-    """An unreadable backup; `home` are the two folders above it.
-
-    `path` is a local folder with its small files.
-    """
+    """An unreadable backup; `home` are the two folders above it."""
 
     home: tuple[str, ...]
     name: str
     place: str
     error: PgtasksError
-    path: Path
+    beside: Beside
 
 
 @dataclass(frozen=True)

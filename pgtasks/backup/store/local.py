@@ -48,17 +48,17 @@ class LocalStore:
 
     def list(self) -> Contents:
         """Return the contents of the folder."""
-        backups, broken = [], []
-        for path, manifest in tree.manifests_below(self.base):
-            if isinstance(manifest, PgtasksError):
-                home = path.relative_to(self.base).parts[:-1]
-                broken.append(Broken(home, path.name, str(path), manifest, path))
+        backups, broken, links = [], [], []
+        for seen in tree.below(self.base):
+            if isinstance(seen.manifest, PgtasksError):
+                *_, environment, database, name = seen.path.split("/")
+                home = (environment, database)
+                broken.append(Broken(home, name, seen.path, seen.manifest, seen.beside))
             else:
-                backups.append(Backup(path, manifest, self, str(path)))
+                backups.append(Backup(Path(seen.path), seen.manifest, self, seen.path, seen.beside))
+            links += [seen.path] if seen.link else []
         interrupted = [str(path) for path in staging.leftovers(self.base)]
         dropped = local_trash.below(self.base)
-        paths = [*(each.path for each in backups), *(each.path for each in broken)]
-        links = frozenset(str(path) for path in paths if path.is_symlink())
         return Contents(newest_first(backups), broken, interrupted, dropped, links)
 
     def find(self, environment: str, database: str, which: str | None = None) -> Backup:
@@ -114,8 +114,11 @@ class LocalStore:
             raise damaged(backup.id, faults, self.host.name)
         return filestream.opened(backup.path, chosen)
 
-    def complete(self, backup: Backup) -> None:
+    def settle(self, backup: Backup) -> None:
         """Do nothing: all files are here."""
+
+    def complete(self, backup: Backup) -> None:
+        """Do nothing."""
 
     def records(
         self, backup: Backup, jobs: int, *, check: CheckNames, tell: Tell | None = None

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
+from pgtasks.backup.format import beside
+from pgtasks.backup.format.beside import Beside
+from pgtasks.backup.format.manifest import NewerFormat
 from pgtasks.backup.format.retention import Retention
 from pgtasks.backup.store import intact
 from pgtasks.backup.store.backup import Backup
 from pgtasks.backup.store.base import Store
 from pgtasks.backup.store.contents import Contents
 from pgtasks.backup.store.filestream import Tell
-from pgtasks.errors import NotProven, PgtasksError, Refused, VersionMismatch
+from pgtasks.errors import NotProven, PgtasksError, Refused
 from pgtasks.host import journal
 
 _READERS = 2  # processes that read its files
@@ -33,7 +35,7 @@ def of(backup: Backup, store: Store, tell: Tell | None = None) -> Occupant:
     """Look at what a store has at the place of a backup, and read every byte of an equal one.
 
     The result of that is recorded. Raises Refused for a different backup, a link, or anything else
-    that pgtasks did not put there, VersionMismatch for a manifest of a newer one.
+    that pgtasks did not put there, NewerFormat for a manifest of a newer one.
     """
     made = backup.manifest
     home = f"{store.home(made.environment, made.database)}/"
@@ -41,15 +43,16 @@ def of(backup: Backup, store: Store, tell: Tell | None = None) -> Occupant:
     for other in contents.backups:
         if other.id == backup.id and other.lies_in(home):
             _refuse_link(other.place, store, contents)
+            said = _said(other.beside or {})  # before the result of reading is recorded
             if other.manifest != made:
                 raise _another(backup, f"{store.prefix}{home}")
-            return Occupant(other, _fault(other, tell), _said(other.path))
+            return Occupant(other, _fault(other, tell), said)
     for broken in contents.broken_of(made.environment, made.database):
         if broken.name == backup.id:
             _refuse_link(broken.place, store, contents)
-            if isinstance(broken.error, VersionMismatch):  # nothing else speaks against it
+            if isinstance(broken.error, NewerFormat):  # nothing else speaks against it
                 raise broken.error
-            return Occupant(fault=_words(broken.error), said=_said(broken.path))
+            return Occupant(fault=_words(broken.error), said=_said(broken.beside))
     raise _another(backup, f"{store.prefix}{home}")
 
 
@@ -82,9 +85,9 @@ def _words(error: PgtasksError) -> str:
     return error.message.rpartition(" is damaged: ")[2]
 
 
-def _said(folder: Path) -> Retention:
+def _said(known: Beside) -> Retention:
     """Return what is said about keeping a copy, nothing if that cannot be read."""
     try:
-        return Retention.read(folder)
+        return beside.retention(known)
     except NotProven:
         return Retention()

@@ -30,7 +30,7 @@ from pgtasks.backup.store.base import NEWEST
 from pgtasks.backup.store.contents import Contents
 from pgtasks.backup.store.filestream import FileStreams, Tell
 from pgtasks.backup.store.remote_draft import RemoteDraft
-from pgtasks.backup.store.remote_index import FAULTS, Index, room, small_names
+from pgtasks.backup.store.remote_index import Index, room, small_names
 from pgtasks.backup.store.remote_shell import Shell
 from pgtasks.backup.store.trash import Trashed
 from pgtasks.errors import PgtasksError, Refused
@@ -61,33 +61,25 @@ class RemoteStore:
     # the contents
 
     def list(self) -> Contents:
-        """Return the contents of the folder, with a local copy of all manifests."""
+        """Return the contents of the folder."""
         index = self._index()
         return index.contents(self)
 
     def _index(self) -> Index:
-        path, below, faults = room(self.host), "", {}
-        said: dict[str, list[str]] = {"dead": [], "link": [], "trash": []}
+        index = Index(self.prefix, room(self.host))
         with self.shell.reading(scripts.listing(self.folder), most=_LISTING) as source:
             for kind, _, rest in lines.words(source):
-                if kind == "base":
-                    below = rest
-                elif kind in said:
-                    said[kind].append(rest)
-                elif kind in FAULTS:
-                    faults[rest] = FAULTS[kind]
-                    remote_index.bar(path, rest)
-                else:
-                    remote_index.place(path, rest)
-            arriving = tarstream.unpack(source, several=True)
-            manifests_there = filestream.admitted(arriving, remote_index.admit)
-            filestream.laid(path, manifests_there, durable=False)
-        return Index(
-            self.prefix, path, below, tuple(said["dead"]), faults, said["link"], said["trash"]
-        )
+                index.listed(kind, rest)
+            index.take(tarstream.unpack(source, several=True))
+        return index
 
     def find(self, environment: str, database: str, which: str | None = None) -> Backup:
         """Return a backup by its path on the host, or as `choice.select` finds it."""
+        found = self._found(environment, database, which)
+        self.settle(found)
+        return found
+
+    def _found(self, environment: str, database: str, which: str | None) -> Backup:
         index = self._index()
         try:
             if which is not None and os.sep in which:
@@ -110,8 +102,13 @@ class RemoteStore:
         with self.shell.reading(scripts.pack(backup.folder, sorted(packed)), most=most) as source:
             yield from tarstream.unpack(source)
 
+    def settle(self, backup: Backup) -> None:
+        """Write what the host has sent of a backup into a local folder."""
+        remote_index.settle(backup)
+
     def complete(self, backup: Backup) -> None:
         """Copy all files of a backup to this machine, except the dump."""
+        self.settle(backup)
         missing = [
             name for name in small_names(backup.manifest) if not (backup.path / name).exists()
         ]
@@ -142,6 +139,7 @@ class RemoteStore:
     def note(self, backup: Backup, checks: Checks) -> None:
         """Write the checks to the host, and to the local copy."""
         self.shell.put(f"{backup.folder}/{names.CHECKS}", checks.text().encode())
+        self.settle(backup)
         checks.write(backup.path)
 
     def sweep(self) -> Sequence[str]:
@@ -176,18 +174,19 @@ class RemoteStore:
 
     def unfit(self, backups: Sequence[Backup]) -> Mapping[str, str]:
         """Let the host list the files."""
-        return remote_trash.unfit(self.shell.listed, backups)
+        return remote_trash.unfit(self.shell, backups)
 
     @contextmanager
     def retaining(self, environment: str, database: str) -> Iterator[None]:
         """Hold a lock in the trash folder."""
         home = _home(environment, database)
-        with remote_trash.locked(self.shell.run, self.shell.remove, self.folder, home):
+        with remote_trash.locked(self.shell, self.folder, home):
             yield
 
     def retain(self, backup: Backup, retention: Retention) -> None:
         """Write it to the host, and to the local copy."""
         self.shell.put(f"{backup.folder}/{names.RETENTION}", retention.text().encode())
+        self.settle(backup)
         retention.write(backup.path)
 
     def drop(
@@ -195,15 +194,15 @@ class RemoteStore:
     ) -> Mapping[str, str]:
         """Let the host rename the folders."""
         home = _home(environment, database)
-        return remote_trash.drop(self.shell.run, self.folder, home, ids, when)
+        return remote_trash.drop(self.shell, self.folder, home, ids, when)
 
     def bring_back(self, trashed: Trashed) -> None:
         """Let the host rename the folder."""
-        remote_trash.bring_back(self.shell.run, trashed)
+        remote_trash.bring_back(self.shell, trashed)
 
     def empty(self, trashed: Sequence[Trashed]) -> Mapping[str, str]:
         """Let the host rename the folders, and remove them."""
-        return remote_trash.empty(self.shell.run, trashed)
+        return remote_trash.empty(self.shell, trashed)
 
 
 def _home(environment: str, database: str) -> str:

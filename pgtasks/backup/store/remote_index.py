@@ -1,4 +1,4 @@
-"""A local copy of the small files of the backups on a database host, for one run."""
+"""What a database host sends of its backups: their manifests, and what is beside them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import errno
 import os
 import tempfile
 import weakref
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,10 +14,10 @@ from pgtasks.backup.format import manifest as manifests
 from pgtasks.backup.format import names
 from pgtasks.backup.format.manifest import Manifest
 from pgtasks.backup.store import scripts, tarstream, trash, tree
-from pgtasks.backup.store.backup import Backup, newest_first
-from pgtasks.backup.store.base import Store
+from pgtasks.backup.store.backup import Backup, Holder, newest_first
 from pgtasks.backup.store.contents import Broken, Contents
 from pgtasks.backup.store.faults import UnreadableManifest
+from pgtasks.backup.store.filestream import FileStream
 from pgtasks.backup.store.trash import Trashed
 from pgtasks.errors import NotProven, PgtasksError, Refused
 from pgtasks.host import tempfiles
@@ -43,20 +43,27 @@ def room(host: Host) -> Path:
     return Path(tempfile.mkdtemp(dir=_rooms[host]))
 
 
-def place(path: Path, name: str) -> Path:
-    """Create the local folder of a backup that a host lists, raising NotProven for another name."""
-    folder = tarstream.checked(name)
-    if len(folder.parts) != 3:
-        raise NotProven(f"the host lists {name!r}, which is not the folder of a backup")
+def settle(backup: Backup) -> None:
+    """Write what was read of a backup into its local folder, if that is not there.
+
+    Raises NotProven for a name that no folder can have.
+    """
+    path = backup.path
+    if backup.beside is None or path.exists():
+        return
     try:
-        (path / folder).mkdir(parents=True, exist_ok=True)
+        path.mkdir(parents=True)
+        for name, content in backup.beside.items():
+            if isinstance(content, bytes):
+                (path / name).write_bytes(content)
+            else:  # it is there and must not count as missing
+                (path / name).mkdir()
     except OSError as exc:
-        raise NotProven(f"the host lists {name!r}: {exc.strerror}") from None
-    return path / folder
+        raise NotProven(f"the host lists {backup.folder!r}: {exc.strerror}") from None
 
 
 def admit(name: str, size: int) -> None:
-    """Raise NotProven unless a file is a manifest or its checks, within the size limit."""
+    """Raise NotProven unless a file is a manifest or what is beside it, within the size limit."""
     parts = name.split("/")
     most = {manifests.NAME: manifests.LIMIT, **dict.fromkeys(names.BESIDE, scripts.CHECKS)}
     if len(parts) != 4 or size > most.get(parts[-1], -1):
@@ -68,44 +75,77 @@ def admit_of_home(name: str, size: int) -> None:
     admit(f"//{name}", size)
 
 
-def bar(path: Path, name: str) -> None:
-    """Mark a file that the host did not send: it is there, so it must not count as missing."""
-    if name.endswith(f"/{names.RETENTION}"):
-        (place(path, name.removesuffix(f"/{names.RETENTION}")) / names.RETENTION).mkdir(
-            exist_ok=True
-        )
-
-
-@dataclass(frozen=True)
+@dataclass
 class Index:
-    """A copy in `path` of the manifests below the folder `base` of a host.
+    """What a host has sent of its backups: the manifests, and what is beside them.
 
-    `faults` are the reasons for missing manifests, by their names below `base`; `dead` are the
-    temporary folders of killed runs, `links` the backups that are symbolic links, `trash` the names
-    in the trash of databases.
+    `folders` has the content of files, or why it was not sent, by folder below `base` and by name;
+    `dead` are the temporary folders of killed runs, `links` the backups that are symbolic links,
+    `trash` the names in the trash of databases. `path` is a local folder for their small files.
     """
 
     prefix: str
     path: Path
-    base: str
-    dead: tuple[str, ...]
-    faults: Mapping[str, str] = field(default_factory=dict)
-    links: Collection[str] = ()
-    trash: Sequence[str] = ()
+    base: str = ""
+    folders: dict[str, dict[str, bytes | str]] = field(default_factory=dict)
+    dead: list[str] = field(default_factory=list)
+    links: list[str] = field(default_factory=list)
+    trash: list[str] = field(default_factory=list)
 
-    def contents(self, store: Store) -> Contents:
+    def listed(self, kind: str, name: str) -> None:
+        """Take a line of the listing, raising NotProven for a name that is no folder's."""
+        if kind == "base":
+            self.base = name
+        elif kind in ("dead", "link", "trash"):
+            {"dead": self.dead, "link": self.links, "trash": self.trash}[kind].append(name)
+        elif kind in FAULTS:
+            folder, _, file = name.rpartition("/")
+            self._of(folder)[file] = FAULTS[kind]
+        else:
+            self._of(name)
+
+    def take(self, files: Iterable[FileStream]) -> None:
+        """Take files, raising NotProven if one comes twice."""
+        for file in files:
+            admit(file.name, file.size)
+            folder, _, name = file.name.rpartition("/")
+            known = self._of(folder)
+            if isinstance(known.get(name), bytes):
+                raise NotProven(f"the archive contains {name!r} twice")
+            known[name] = b"".join(file.chunks)
+
+    def _of(self, folder: str) -> dict[str, bytes | str]:
+        known = self.folders.get(folder)
+        if known is None:
+            if len(tarstream.checked(folder).parts) != 3:
+                raise NotProven(f"the host lists {folder!r}, which is not the folder of a backup")
+            known = self.folders[folder] = {}
+        return known
+
+    def contents(self, store: Holder) -> Contents:
         """Return the contents of the store, with the host's paths in messages."""
         backups, broken = [], []
-        for path, manifest in tree.manifests_below(self.path):
-            if isinstance(manifest, PgtasksError):
-                place = f"{self.prefix}{self._folder(path)}"
-                home = path.relative_to(self.path).parts[:-1]
-                broken.append(Broken(home, path.name, place, self._worded(manifest), path))
-            else:
-                backups.append(Backup(path, manifest, store, self._folder(path)))
+        for name in sorted(self.folders):
+            try:
+                backups.append(self._backup(name, store))
+            except PgtasksError as exc:
+                environment, database, id = name.split("/")
+                beside = {key: self.folders[name][key] for key in self._beside(name)}
+                place = f"{self.prefix}{self.base}/{name}"
+                broken.append(Broken((environment, database), id, place, exc, beside))
         interrupted = [f"{self.prefix}{self.base}/{name}" for name in self.dead]
         links = frozenset(f"{self.base}/{name}" for name in self.links)
         return Contents(newest_first(backups), broken, interrupted, self._dropped(), links)
+
+    def _backup(self, name: str, store: Holder) -> Backup:
+        known = self.folders[name]
+        where = f"{self.prefix}{self.base}/{name}/{manifests.NAME}"
+        content = known.get(manifests.NAME, os.strerror(errno.ENOENT))
+        manifest = tree.parsed(content, where, name.rpartition("/")[2])
+        return Backup(self.path / name, manifest, store, f"{self.base}/{name}", known)
+
+    def _beside(self, name: str) -> Iterable[str]:
+        return self.folders[name].keys() & set(names.BESIDE)
 
     def _dropped(self) -> list[Trashed]:
         parts = [path.split("/", 3) for path in self.trash]
@@ -116,28 +156,16 @@ class Index:
         ]
         return [each for each in found if each is not None]
 
-    def at(self, folder: str, store: Store) -> Backup:
+    def at(self, folder: str, store: Holder) -> Backup:
         """Return the backup in a folder of the host, by the path of folder or manifest."""
         folder = folder.removesuffix(f"/{manifests.NAME}")
-        path = self.path / os.path.relpath(folder, self.base)
-        if not path.is_relative_to(self.path) or ".." in path.parts or not path.is_dir():
+        name = os.path.relpath(folder, self.base)
+        if name not in self.folders:
             raise Refused(f"no backup at {folder!r}, backups are below {self.base!r}")
-        read = tree.own_manifest if manifests.is_id(path.name) else tree.manifest_in
         try:
-            return Backup(path, read(path), store, self._folder(path))
+            return self._backup(name, store)
         except NotProven as exc:
-            raise UnreadableManifest(self._worded(exc).message, id=path.name) from None
-
-    def _folder(self, path: Path) -> str:
-        return f"{self.base}/{path.relative_to(self.path).as_posix()}"
-
-    def _worded(self, error: PgtasksError) -> PgtasksError:
-        """Return an error about a file in `path` as one about the file on the host."""
-        words = error.message
-        for name, fault in self.faults.items():
-            missing = f"{self.path / name}: {os.strerror(errno.ENOENT)}"
-            words = words.replace(missing, f"{self.path / name}: {fault}")
-        return type(error)(words.replace(str(self.path), f"{self.prefix}{self.base}"))
+            raise UnreadableManifest(exc.message, id=name.rpartition("/")[2]) from None
 
 
 def small_names(made: Manifest) -> list[str]:

@@ -31,22 +31,28 @@ class Shell:
         """Return the prefix of paths in messages."""
         return f"{self.host.name}:"
 
-    def run(self, command: Command) -> Sequence[tuple[str, str, str]]:
-        """Return the lines that a script prints; first it may write much to the disk."""
-        with self.reading(command, "written") as source:
+    def run(self, command: Command, given: bytes = b"") -> Sequence[tuple[str, str, str]]:
+        """Return the lines that a script prints; first it may write much to the disk.
+
+        `given` is what it reads.
+        """
+        with self.reading(command, "written", given=given) as source:
             return [*lines.words(source)]
 
-    def listed(self, command: Command) -> Sequence[tuple[str, int, str]]:
+    def listed(self, command: Command, given: bytes) -> Sequence[tuple[str, int, str]]:
         """Return name, size and kind of the files that a script lists."""
-        with self.reading(command, "read") as source:
+        with self.reading(command, given=given) as source:
             return [lines.listed(line) for line in lines.raw(source)]
 
     @contextmanager
     def reading(
-        self, command: Command, what: str = "read", most: int = lines.MOST
+        self, command: Command, what: str = "read", *, most: int = lines.MOST, given: bytes = b""
     ) -> Iterator[streams.Source]:
         """Yield the output of a script."""
-        with self._worded(what), streams.reading(self.host, command, most=most) as source:
+        with (
+            self._worded(what),
+            streams.reading(self.host, command, most=most, given=given) as source,
+        ):
             yield source
 
     @contextmanager

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from pgtasks.backup.format import manifest as manifests
 from pgtasks.backup.store import scripts
 from pgtasks.host.base import Command
-
-MOST = 400  # names of one script, because a command line is limited
 
 # A folder of our own on the same disk, because mv would copy to another disk, and a link could lead
 # anywhere. `disk` is its device and where that is mounted.
@@ -33,18 +31,33 @@ done
 printf 'held %s\\n' "$base/$1/.trash/$2"
 """
 
-# $1: folders of environment and database; then pairs of an ID and its name in the trash
+# Renames by lines of stdin, FROM TO, and prints a line for each: perl does it without a process for
+# each name, where it is there. Names have no spaces.
+_MOVE = """\
+moved() {
+  if command -v perl >/dev/null 2>&1; then
+    perl -ne '
+      chomp; my ($from, $to) = split / /; $| = 1;
+      lstat $from; my $word = -d _ ? "" : "gone";
+      $word = "taken" if !$word && lstat $to;
+      $word = rename($from, $to) ? "moved" : "failed" unless $word;
+      print "$word $from\\n"'
+    return
+  fi
+  while read -r from to; do
+    if [ -L "$from" ] || [ ! -d "$from" ]; then printf 'gone %s\\n' "$from"
+    elif [ -e "$to" ] || [ -L "$to" ]; then printf 'taken %s\\n' "$from"
+    elif mv -- "$from" "$to"; then printf 'moved %s\\n' "$from"
+    else printf 'failed %s\\n' "$from"
+    fi
+  done
+}
+"""
+
+# $1: folders of environment and database; stdin: an ID and its name below the folder
 _DROP = """\
 cd -- "$base/$1" || exit 1
-shift
-while [ $# -gt 1 ]; do
-  if [ -L "$1" ] || [ ! -d "$1" ]; then printf 'gone %s\\n' "$1"
-  elif [ -e ".trash/$2" ] || [ -L ".trash/$2" ]; then printf 'taken %s\\n' "$1"
-  elif mv -- "$1" ".trash/$2"; then printf 'moved %s\\n' "$1"
-  else printf 'failed %s\\n' "$1"
-  fi
-  shift 2
-done
+moved
 sync . .trash 2>/dev/null || sync
 """
 
@@ -57,23 +70,34 @@ if [ -e "$3" ] || [ -L "$3" ]; then echo there; exit; fi
 mv -- ".trash/$2" "$3" && { sync . .trash 2>/dev/null || sync; } && echo moved
 """
 
-# $1: a folder; then pairs of a name in the trash and the name for its removal
+# $1: a folder; stdin: a name in the trash and the name for its removal, which may be the same
 _EMPTY = """\
 cd -- "$1" || exit 1
 [ ! -L .trash ] || { echo link; exit; }
-shift
-while [ $# -gt 1 ]; do
-  if [ "$1" != "$2" ] && [ -e ".trash/$1" ]; then mv -- ".trash/$1" ".trash/$2"; fi
-  if rm -rf -- ".trash/$2"; then printf 'removed %s\\n' "$1"; else printf 'failed %s\\n' "$1"; fi
-  shift 2
+cd .trash || exit 1
+names=$(cat)
+[ -n "$names" ] || exit 0
+printf '%s\\n' "$names" | if command -v perl >/dev/null 2>&1; then
+  perl -ne 'chomp; my ($from, $to) = split / /; rename $from, $to unless lstat $to'
+else
+  while read -r from to; do
+    [ -e "$to" ] || [ -L "$to" ] || mv -- "$from" "$to"
+  done
+fi
+printf '%s\\n' "$names" | sed 's/.* //' | xargs rm -rf --
+printf '%s\\n' "$names" | while read -r from to; do
+  word=removed
+  for d in "$from" "$to"; do
+    if [ -e "$d" ] || [ -L "$d" ]; then word=failed; fi
+  done
+  printf '%s %s\\n' "$word" "$from"
 done
 """
 
-# $1: a folder; then backups in it. Prints the lines of ls for all their files
+# $1: a folder; stdin: backups in it. Prints the lines of ls for all their files
 _FILES = """\
 cd -- "$1" || exit 1
-shift
-find "$@" ! -type d ! -name '.*' -exec ls -lnd {} + 2>/dev/null || :
+xargs sh -c 'find "$@" ! -type d ! -name ".*" -exec ls -lnd {} + 2>/dev/null || :' sh
 """
 
 # $1: folders of environment and database, $2: number. The last names, which begin with their times
@@ -103,11 +127,17 @@ def lock(folder: str, home: str, name: str) -> Command:
     return scripts.script(scripts.BASE + enter + _TRASH + _LOCK, folder, home, name)
 
 
-def drop(folder: str, home: str, pairs: Sequence[tuple[str, str]]) -> Command:
-    """Return the command that moves backups into the trash, and prints a line for each."""
-    return scripts.script(
-        scripts.BASE + _DROP, folder, home, *(word for pair in pairs for word in pair)
-    )
+def drop(folder: str, home: str) -> Command:
+    """Return the command that moves backups into the trash, and prints a line for each.
+
+    It reads lines of `moves`.
+    """
+    return scripts.script(scripts.BASE + _MOVE + _DROP, folder, home)
+
+
+def moves(pairs: Iterable[tuple[str, str]]) -> bytes:
+    """Return the lines of names and new names that `drop` and `empty` read."""
+    return "".join(f"{name} {new}\n" for name, new in pairs).encode("utf-8", "surrogateescape")
 
 
 def bring_back(home: str, name: str, id: str) -> Command:
@@ -115,14 +145,20 @@ def bring_back(home: str, name: str, id: str) -> Command:
     return scripts.script(_BRING_BACK, home, name, id)
 
 
-def empty(home: str, pairs: Sequence[tuple[str, str]]) -> Command:
-    """Return the command that removes backups from the trash, and prints a line for each."""
-    return scripts.script(_EMPTY, home, *(word for pair in pairs for word in pair))
+def empty(home: str) -> Command:
+    """Return the command that removes backups from the trash, and prints a line for each.
+
+    It reads lines of `moves`.
+    """
+    return scripts.script(_EMPTY, home)
 
 
-def files(home: str, ids: Sequence[str]) -> Command:
-    """Return the command that lists the files of backups: lines of ls, with names below `home`."""
-    return scripts.script(_FILES, home, *(f"./{id}" for id in ids))
+def files(home: str) -> Command:
+    """Return the command that lists the files of backups: lines of ls, with names below `home`.
+
+    It reads the IDs.
+    """
+    return scripts.script(_FILES, home)
 
 
 def newest(folder: str, home: str, number: int) -> Command:
