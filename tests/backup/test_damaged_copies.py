@@ -195,12 +195,9 @@ def test_a_damaged_source_replaces_nothing(trial: Trial, db1: DatabaseHost) -> N
     assert trial.trash == []
 
 
-def test_a_whole_copy_needs_no_source(trial: Trial, db1: DatabaseHost) -> None:
-    if trial.store.name == "here":
-        db1.do("rm", f"{trial.backup.folder}/{dat(trial.backup)}")
-    else:
-        (trial.backup.path / dat(trial.backup)).unlink()
-    assert trial.copied().already
+def test_a_whole_copy_that_was_fetched_needs_no_source(fetched: Trial, db1: DatabaseHost) -> None:
+    db1.do("rm", f"{fetched.backup.folder}/{dat(fetched.backup)}")
+    assert fetched.copied().already
 
 
 def test_not_while_somebody_drops_backups(trial: Trial) -> None:

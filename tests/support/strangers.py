@@ -18,6 +18,7 @@ import tarfile
 import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from pgtasks.backup.format.manifest import Manifest
 from pgtasks.backup.format.records import FileRecord, Unread
 from pgtasks.backup.store import filestream, remote, remote_index, tarstream
 from pgtasks.backup.store.local import LocalStore
+from pgtasks.backup.store.remote_shell import Shell
 from pgtasks.database import properties
 from pgtasks.database.properties import DatabaseProperties, Grant, Setting
 from pgtasks.errors import PgtasksError
@@ -284,20 +286,27 @@ def journals(data: st.DataObject, folder: Path) -> None:
     assert all(isinstance(line, str) for line in found.lines())
 
 
-class Answers(remote.RemoteStore):
-    """A store on a host that says what it likes."""
+@dataclass(frozen=True)
+class Telling(Shell):
+    """A shell of a host that says what it likes."""
 
-    def __init__(self, answer: bytes) -> None:
-        super().__init__(HERE)
-        self.answer = answer
+    answer: bytes = b""
 
     @contextmanager
-    def _reading(self, *args: Any, **options: Any) -> Iterator[Any]:
+    def reading(self, *args: Any, **options: Any) -> Iterator[Any]:
         class Source(io.BytesIO):
             def wait(self, seconds: float) -> None:
                 assert 0 <= seconds < 1e9
 
         yield Source(self.answer)
+
+
+class Answers(remote.RemoteStore):
+    """A store on such a host."""
+
+    def __init__(self, answer: bytes) -> None:
+        super().__init__(HERE)
+        self.shell = Telling(HERE, str(self), answer)
 
 
 _LINES = st.lists(
@@ -331,7 +340,7 @@ def answers(data: st.DataObject, folder: Path) -> None:
         assert all(isinstance(place, str) for place in found.interrupted)
     else:
         sums = b"\n".join(data.draw(_LINES)) + b"\n"
-        found_sums = Answers(spoiled(data, said + sums)).sums("x", 1)
+        found_sums = Answers(spoiled(data, said + sums)).shell.sums("x", 1)
         assert all(isinstance(one, FileRecord | Unread) for one in found_sums.values())
 
 

@@ -108,8 +108,8 @@ def _copied(
     made = backup.manifest
     with (
         reading(backup),
-        to.draft(made.environment, made.database, backup.id, replacing=bool(found)) as draft,
         closing(backup.store.read(backup)) as files_there,
+        to.draft(made.environment, made.database, backup.id, replacing=bool(found)) as draft,
     ):
         _bring(backup, files_there, draft, to, progress)
         _carry_over(backup, draft, found)
