@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import valves
+from paths import ROOT
 from psycopg2 import errors
 from servers import Cluster
 from waiting import PATIENCE
@@ -65,3 +66,23 @@ def test_the_number_of_rows_is_that_of_the_server(cluster: Cluster, database: st
         rows = iter((b"1\n2\n", b"3\n", b""))
         reads = type("Rows", (), {"read": lambda self, size=-1: next(rows)})()
         assert CopyIn(conn).run(INTO, reads, PIECE) == 3
+
+
+def test_rows_are_sent_in_one_way_only() -> None:
+    uses = {
+        (str(path.relative_to(ROOT)), line.strip())
+        for path in (ROOT / "pgtasks").rglob("*.py")
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if "copy_expert(" in line and "TO STDOUT" not in line
+    }
+    assert uses == {
+        ("pgtasks/copy/rows/stream.py", "cursor.copy_expert(self._statement, file)"),  # it reads
+        ("pgtasks/server/copyin.py", "cursor.copy_expert(statement, rows, size)"),
+        *(
+            ("pgtasks/server/session.py", line)
+            for line in (
+                "def copy_expert(self, sql: Any, file: Any, size: int = 8192) -> None:",
+                "super().copy_expert(sql, file, size)",
+            )
+        ),
+    }

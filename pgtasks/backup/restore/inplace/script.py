@@ -103,8 +103,7 @@ class _Running:
     def _copy(self, rows: Rows) -> None:
         feed = Feed(rows, self._conn)
         try:
-            with self._conn.cursor() as cursor:
-                cursor.copy_expert(rows.statement, feed, CHUNK)  # type: ignore[arg-type]
+            feed.send(CHUNK)
         except psycopg2.Error as exc:
             if self._cancelling.asked:  # the driver drops the interrupt of the signal
                 raise KeyboardInterrupt from None
