@@ -8,11 +8,13 @@ import re
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import Inv
+from servers import Cluster
 
 from pgtasks.errors import Refused
 from pgtasks.host import journal
@@ -209,3 +211,54 @@ def test_a_search_reads_a_bounded_part_of_a_long_journal(tmp_path: Path) -> None
     assert not journal.holds(tmp_path, "db.backup", "early", when="2026-02-20T00:00:00Z")
     assert not journal.holds(tmp_path, "db.backup", "none", when="2026-01-01T00:00:00Z")
     assert [each.environment for each in journal.latest(tmp_path, "prod")] == ["prod"]
+
+
+# prints, after all else, how many bytes the run has read
+_READING = """
+import atexit, sys
+from dataclasses import asdict
+from pathlib import Path
+from invoke.main import program
+counted = lambda: Path("/proc/self/io").read_text().split()[1]
+atexit.register(lambda: print("read", counted(), file=sys.stderr))
+sys.argv[0] = "inv"
+program.run()
+"""
+
+
+def test_no_task_costs_more_with_a_million_lines(
+    cluster: Cluster, database: str, project: Path
+) -> None:
+    """A search reads its last part alone, whatever is before that."""
+    if not Path("/proc/self/io").exists():
+        pytest.skip("the kernel does not count what a process reads")
+    cluster.execute("CREATE TABLE t AS SELECT 1 AS n", database)
+    tasks = {
+        "db.backup": (),
+        "backup.list": (),
+        "backup.report": (),
+        "db.restore": ("--as-superuser", "--confirm", database),
+        "db.undo": ("--confirm", database),
+        "db.recover": (),
+        "db.check": (),
+        "journal.list": ("--env", "nobody"),
+    }
+    few = {task: bytes_read(project, task, *args) for task, args in tasks.items()}
+    path = project / "backups" / "journal.jsonl"
+    own = path.read_bytes()
+    line = json.dumps(asdict(entry(environment="prod", details={"x": "y" * 80}))).encode() + b"\n"
+    path.write_bytes(line * 1_000_000 + own)
+    many = {task: bytes_read(project, task, *args) for task, args in tasks.items()}
+    assert path.stat().st_size > 200_000_000
+    most = {task: many[task] - few[task] for task in tasks}
+    assert max(most.values()) < 80 << 20, most  # two searches, from the end and from a time
+    assert most["backup.list"] < 1 << 20, most
+    for task in ("db.backup", "backup.report", "db.check"):
+        assert most[task] < 40 << 20, most
+
+
+def bytes_read(project: Path, task: str, *args: str) -> int:
+    argv = [sys.executable, "-c", _READING, task, *args]
+    done = subprocess.run(argv, cwd=project, capture_output=True, text=True, timeout=120)
+    assert done.returncode in (0, 1), done.stderr  # db.check finds something
+    return int(done.stderr.split("read ")[-1])
