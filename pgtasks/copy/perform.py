@@ -11,7 +11,7 @@ from pgtasks.copy.build import Built, arrive, build, clear
 from pgtasks.copy.options import CopyOptions
 from pgtasks.copy.outcome import Copied
 from pgtasks.copy.plan import CopyPlan
-from pgtasks.database import attached, forget, intact, recover, swap
+from pgtasks.database import attached, forget, intact, obstacles, recover, swap
 from pgtasks.host.base import Host
 from pgtasks.report import Console
 from pgtasks.report.boundaries import boundary
@@ -76,11 +76,14 @@ def _replaced(plan: CopyPlan, lock: Lock, console: Console) -> tuple[Built, swap
         built = build(plan, lock, console)
         boundary("copy.proven")
         built = arrive(built, lock, console)
-        is_gone = before.gone(lock, console.say)
+        replaces = plan.replaced is not None and not before.gone(lock, console.say)
+        if replaces:
+            leave_behind = plan.options.leave_behind
+            obstacles.refuse_new("copy", lock.connection, plan.target, leave_behind=leave_behind)
         swapped = swap.swap_in(
             *(lock, plan.target, plan.side, replace(plan.stamp, taken=built.loaded.taken)),
             facts=plan.facts,
-            replaces=plan.replaced is not None and not is_gone,
+            replaces=replaces,
         )
     except BaseException as exc:
         clear(plan, lock)

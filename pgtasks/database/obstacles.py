@@ -96,6 +96,14 @@ def refuse(verb: str, lines: Iterable[str]) -> None:
         )
 
 
+def refuse_new(verb: str, conn: Connection, target: Target, *, leave_behind: bool) -> None:
+    """Raise Refused if something hangs on a target just before it is put away.
+
+    Whoever subscribes, or prepares a transaction, may have done so since the plan was made.
+    """
+    refuse(verb, attached.keep_from_putting_away(conn, target, leave_behind=leave_behind))
+
+
 def rights(conn: Connection, target: Target, owner: str, *, instead: str = "") -> Iterator[str]:
     """Yield what keeps the connecting role from creating the target for `owner`.
 

@@ -165,6 +165,8 @@ def _replaced(
                 mark = comment_and_stamp(conn, building)[1] or mark  # which has the seeds now
             boundary("reset.built")
             is_gone = before.gone(lock, console.say)
+            if not is_gone:
+                obstacles.refuse_new("reset", conn, target, leave_behind=leave_behind)
             swapped = swap.swap_in(lock, target, building, mark, facts=facts, replaces=not is_gone)
     except BaseException as exc:
         before.tell(lock, exc)

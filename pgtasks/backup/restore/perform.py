@@ -163,6 +163,10 @@ def _replaced(
             made = masked.masked(plan, options, lock, host, console)
         if before.gone(lock, console.say):
             plan = replace(plan, replaces=False)
+        if plan.replaces and not plan.invalid:
+            obstacles.refuse_new(
+                "restore", lock.connection, plan.result, leave_behind=plan.leave_behind
+            )
         return plan, proven, _swap(plan, lock, made), made
     except BaseException as exc:
         clear(plan, lock)

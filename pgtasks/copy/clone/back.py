@@ -174,6 +174,8 @@ def _swapped(
         say=console.say,
     ) as building:
         boundary("clone.copied")
+        if replaces:
+            obstacles.refuse_new("go back", conn, target, leave_behind=leave_behind)
         return swap.swap_in(lock, target, building, mark, facts=facts, replaces=replaces)
 
 
