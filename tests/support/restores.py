@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import prefork
 import pytest
 from servers import Cluster
 
@@ -29,8 +28,7 @@ INSERT INTO "odd schema"."it's 🐘" SELECT i, md5(i::text) FROM generate_series
 
 def save(project: Path, *flags: str) -> str:
     """Back up a project's database as a user does, and return the backup's folder."""
-    argv = [Path(sys.executable).with_name("inv"), "db.backup", *flags]
-    done = subprocess.run(argv, cwd=project, capture_output=True, text=True)
+    done = prefork.run([prefork.INV, "db.backup", *flags], cwd=project, input="", seconds=120)
     assert done.returncode == 0, done.stderr
     return newest(project)
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import prefork
 from paths import ROOT
 from roles import as_role
 from servers import Cluster
@@ -26,11 +25,12 @@ def deploy(root: Path) -> subprocess.CompletedProcess[str]:
     script = _SCRIPT.search((ROOT / "docs" / "pipeline.md").read_text("utf-8"))
     assert script
     (root / "deploy.sh").write_text(script[1])
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    programs = root / ".programs"
+    programs.mkdir(exist_ok=True)
     return subprocess.run(
         ["sh", "deploy.sh", "prod", NAME],
         cwd=root,
-        env={**os.environ, "PATH": path},
+        **prefork.shell(programs),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
