@@ -11,7 +11,6 @@ from types import ModuleType
 from typing import Any
 
 from invoke import Collection, Exit, Task
-from invoke.parser import ParserContext
 
 from pgtasks.cli import context, early, edge, group, mistyped, parsing
 from pgtasks.errors import PgtasksError
@@ -50,23 +49,13 @@ def namespace(file: str | Path) -> Any:
     mistyped.teach()
     parsing.share()
     if is_inv():
+        parsing.of_typed()
         early.watch()
     return tree
 
 
 class _Tree(Collection):  # type: ignore[misc]
     """The task tree; a default task that tasks.py names replaces `help`."""
-
-    def to_contexts(self, ignore_unknown_help: bool | None = None) -> list[ParserContext]:
-        """Return the flags of all tasks, in a run of `inv` only of those whose names are typed.
-
-        To make those of the others is a tenth of the time of a short run.
-        """
-        words = {*sys.argv[1:]} if is_inv() else set()
-        known = {name: {name, *aliases} for name, aliases in self.task_names.items()}
-        typed = {name for name, names in known.items() if names & words}
-        flags = {name: self[name].get_arguments(ignore_unknown_help) for name in typed or known}
-        return [ParserContext(name, known[name] - {name}, args) for name, args in flags.items()]
 
     def _check_default_collision(self, name: str) -> None:
         if self.default != FIRST:
