@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import io
 import os
 import tarfile
@@ -13,6 +15,7 @@ import pytest
 from backups import below, unpacked
 from pgtasks.backup.format.records import FileRecord
 from pgtasks.backup.store import filestream, tarstream
+from pgtasks.backup.store.filestream import FileStream
 from pgtasks.errors import Failed, NotProven
 from pgtasks.host import streams
 from pgtasks.host.base import Command
@@ -121,3 +124,44 @@ class TestStreams:
         with pytest.raises(Failed, match="sh failed: exit code 3") as info:
             read()
         assert info.value.hint == "why"
+
+
+def test_a_large_file_is_flushed_and_hashed_while_it_arrives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed, real = [], os.fsync
+
+    def fsync(handle: int) -> None:
+        flushed.append(os.fstat(handle).st_size)
+        real(handle)
+
+    monkeypatch.setattr(filestream.os, "fsync", fsync)
+    monkeypatch.setattr(filestream, "_FLUSHED", 20)
+    monkeypatch.setattr(filestream, "_SMALL", 5)
+    chunks = [bytes([number]) * 10 for number in range(9)]
+    records: dict[str, FileRecord] = {}
+    files = [FileStream("a/b", 90, chunks), FileStream("c", 3, [b"x", b"yz"])]
+    filestream.laid(tmp_path, filestream.measured(files, records))
+    content = b"".join(chunks)
+    assert (tmp_path / "a" / "b").read_bytes() == content
+    assert records["a/b"] == FileRecord(90, hashlib.sha256(content).hexdigest())
+    assert records["c"] == FileRecord(3, hashlib.sha256(b"xyz").hexdigest())
+    assert len(flushed) == 4 + 2  # four times on the way, and each file at its end
+
+
+def test_a_disk_that_fails_while_a_file_arrives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+
+    def fsync(handle: int) -> None:
+        calls.append(handle)
+        if len(calls) == 1:  # the later ones succeed, as those of a disk that has forgotten
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(filestream.os, "fsync", fsync)
+    monkeypatch.setattr(filestream, "_FLUSHED", 20)
+    chunks = [b"x" * 10] * 9
+    with pytest.raises(OSError, match="Input/output error"):
+        filestream.laid(tmp_path, [FileStream("a", 90, chunks)])
+    assert len(calls) == 5

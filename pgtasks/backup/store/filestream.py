@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,6 +16,9 @@ from pgtasks.backup.format.records import FileRecord, size_difference
 from pgtasks.errors import Failed, NotProven
 from pgtasks.host import plainfile
 from pgtasks.host.streams import CHUNK
+
+_SMALL = 1 << 16  # bytes of a piece that is not worth a switch to another thread
+_FLUSHED = 32 << 20  # bytes after which a file that arrives is flushed to the disk
 
 Tell = Callable[[int], None]
 Admit = Callable[[str, int], None]
@@ -67,15 +70,26 @@ def _chunks(name: str, read: Callable[[int], bytes | None], size: int) -> Iterat
 
 def measured(files: Iterable[FileStream], records: dict[str, FileRecord]) -> Iterator[FileStream]:
     """Yield the same files, and add the record of each to `records` when it has been read."""
-    for file in files:
-        yield replace(file, chunks=_measured(file, records))
+    with ThreadPoolExecutor(1) as pool:
+        for file in files:
+            yield replace(file, chunks=_measured(file, records, pool))
 
 
-def _measured(file: FileStream, records: dict[str, FileRecord]) -> Iterator[bytes]:
+def _measured(
+    file: FileStream, records: dict[str, FileRecord], pool: ThreadPoolExecutor
+) -> Iterator[bytes]:
     digest = hashlib.sha256()
+    pending: Future[None] | None = None
     for chunk in file.chunks:
-        digest.update(chunk)
+        if pending is not None:
+            pending.result()
+        # the checksum of a large piece is computed while it is written
+        pending = pool.submit(digest.update, chunk) if len(chunk) > _SMALL else None
+        if pending is None:
+            digest.update(chunk)
         yield chunk
+    if pending is not None:
+        pending.result()
     records[file.name] = FileRecord(file.size, digest.hexdigest())
 
 
@@ -128,16 +142,16 @@ def laid(folder: Path, files: Iterable[FileStream], *, durable: bool = True) -> 
     Raises NotProven if a name occurs twice, OSError if a file cannot be written.
     """
     pending: list[Future[None]] = []
-    # one file is flushed to the disk while the next one arrives
+    # what has come is flushed to the disk while more arrives
     with ThreadPoolExecutor(1) as pool:
         for file in files:
             handle = _made(folder / file.name)
             try:
-                for chunk in file.chunks:
-                    _write(handle, chunk)
+                flushing = _written(handle, file, pool if durable else None)
             except BaseException:
                 os.close(handle)
                 raise
+            pending += flushing
             if durable:
                 pending.append(pool.submit(_settle, handle))
             else:
@@ -152,6 +166,27 @@ def _made(path: Path) -> int:
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     except (FileExistsError, NotADirectoryError):
         raise NotProven(f"the archive contains {path.name!r} twice") from None
+
+
+def _written(handle: int, file: FileStream, pool: ThreadPoolExecutor | None) -> list[Future[None]]:
+    """Write a file; return the work of flushing parts of it, the end of which is not waited for."""
+    flushing: list[Future[None]] = []
+    unflushed = 0
+    try:
+        for chunk in file.chunks:
+            _write(handle, chunk)
+            unflushed += len(chunk)
+            if pool and unflushed >= _FLUSHED:
+                flushing, unflushed = [pool.submit(os.fsync, handle), *_failed(flushing)], 0
+    except BaseException:
+        wait(flushing)  # before the handle is closed, whose number may be another file's then
+        raise
+    return flushing
+
+
+def _failed(flushing: Iterable[Future[None]]) -> list[Future[None]]:
+    """Return the work that is not done, or has failed."""
+    return [each for each in flushing if not each.done() or each.exception()]
 
 
 def _write(handle: int, chunk: bytes) -> None:

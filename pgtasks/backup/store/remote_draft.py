@@ -40,12 +40,12 @@ class RemoteDraft:
     def write(self, streams: Iterable[FileStream]) -> Reading:
         """Send files, and let the host read the received ones."""
         self.shell.unpack(str(self.folder), streams)
-        return self.shell.sums(str(self.folder), _READERS)
+        return self.shell.sums(str(self.folder), _READERS, new=True)
 
     def records(self, jobs: int, known: Mapping[str, FileRecord]) -> dict[str, FileRecord]:
         """Let the host read the dump, and read the small files here."""
         records = {}
-        for name, record in self.shell.sums(str(self.folder), jobs).items():
+        for name, record in self.shell.sums(str(self.folder), jobs, new=True).items():
             if isinstance(record, Unread):
                 raise Failed(f"{self.shell.prefix}{self.folder}/{name}: {record.reason}")
             records[name] = record

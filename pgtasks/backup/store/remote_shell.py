@@ -91,11 +91,17 @@ class Shell:
             pass  # the next run removes it
 
     def sums(
-        self, folder: str, jobs: int, *, check: CheckNames | None = None, tell: Tell | None = None
+        self,
+        folder: str,
+        jobs: int,
+        *,
+        check: CheckNames | None = None,
+        tell: Tell | None = None,
+        new: bool = False,
     ) -> Reading:
-        """Return the records of all files below a folder on the host."""
+        """Return the records of all files below a folder on the host, flushed if they are `new`."""
         sizes, sums = {}, {}
-        with self.reading(scripts.sums(folder, max(1, jobs)), "read") as source:
+        with self.reading(scripts.sums(folder, max(1, jobs), new=new), "read") as source:
             for line in lines.raw(source):
                 name, size, kind = lines.listed(line)
                 if kind:
