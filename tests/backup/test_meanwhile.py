@@ -44,7 +44,7 @@ def test_it_is_said_and_the_old_one_stays(
     cluster: Cluster,
     database: str,
     shop: Path,
-    fork_inv: Inv,
+    start_inv: Inv,
     inv: Inv,
     step: str,
     statement: str,
@@ -52,7 +52,7 @@ def test_it_is_said_and_the_old_one_stays(
 ) -> None:
     before = facts(cluster, database)
     args = ("db.restore", "--as-superuser", "--confirm", database)
-    process = halted(fork_inv, step, *args)
+    process = halted(start_inv, step, *args)
     cluster.execute(statement, database)
     os.kill(process.pid, signal.SIGUSR1)
     stdout, stderr = process.communicate(timeout=60)
