@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from pgtasks.host.ssh.link import Link
 
 CHUNK = 1 << 18
+# of a message: paramiko cuts more into messages, and copies all the rest for each of them
+_MESSAGE = (1 << 15) - 64
 LOST = 255  # exit code of a command whose end is not known
 _GONE = (OSError, EOFError)  # what paramiko raises on a closed connection
 _BANNER = 1 << 20  # bytes that a login shell may print before our command begins
@@ -166,7 +168,7 @@ class RemoteProcess:
                 # in slices, so that a silent writer does not keep us from noticing the end
                 if not ready.poll(_LOOK * 1000):
                     continue
-                data = os.read(source, CHUNK)
+                data = os.read(source, _MESSAGE)
                 if not data:
                     self._channel.shutdown_write()
                     return
