@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import random
 import threading
+import time
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import replace
@@ -23,6 +25,7 @@ from pgtasks.settings.target import Target, from_environment
 Result = TypeVar("Result")
 # the transaction was rolled back for the sake of others: serialization failure, deadlock
 _AGAIN = ("40001", "40P01")
+_PAUSE = (0.01, 0.05)  # seconds before a unit is repeated
 _PROBE = 2  # seconds that a check of health waits for the server
 
 
@@ -146,6 +149,8 @@ class DatabaseService:
                 if not retries or not _may_pass(exc):
                     raise
                 retries -= 1
+            # the other one of a deadlock goes first: at once, both would meet again
+            time.sleep(random.uniform(*_PAUSE))  # nosec B311
 
     @property
     def unit(self) -> Unit | None:
