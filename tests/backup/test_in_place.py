@@ -389,6 +389,24 @@ def rewritten(
         (b"COPY public.lines TO PROGRAM 'cat';", 5, "COPY PROGRAM"),
         (b"DELETE FROM public.lines;", 5, "table public.lines: 5 rows expected, 0 found"),
         (b"ALTER DATABASE postgres SET a.b = 'c';", 5, "ALTER DATABASE"),
+        (
+            b"SELECT set_config('standard_conforming_strings', 'off', false);\n"
+            b"SELECT 'a\\''; DELETE FROM pg_temp.pgtasks_whole; COMMIT; --';",
+            *(5, "standard_conforming_strings"),
+        ),
+        (
+            b"SELECT set_config('client_encoding', 'SJIS', false);\n"
+            b"SELECT E'\x95\\'; DELETE FROM pg_temp.pgtasks_whole; COMMIT; --';",
+            *(5, "client_encoding"),
+        ),
+        (
+            b"CREATE FUNCTION public.late() RETURNS trigger LANGUAGE plpgsql AS"
+            b" 'BEGIN DELETE FROM public.lines; RETURN NULL; END';\n"
+            b"CREATE CONSTRAINT TRIGGER late AFTER INSERT ON public.lines"
+            b" DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION public.late();\n"
+            b"INSERT INTO public.lines VALUES ('late');",
+            *(5, "table public.lines: 5 rows expected, 0 found"),
+        ),
     ],
 )
 def test_a_crafted_archive_commits_nothing(
@@ -405,9 +423,9 @@ def test_a_crafted_archive_commits_nothing(
     old = dumped(cluster, database)
     path = rewritten(saved[0], tmp_path, b"TRIGGER", b"bill a", lambda text: text + more)
     done = inv("db.restore", "--backup", path, "--in-place", "--yes")
+    assert dumped(cluster, database) == old
     assert done.returncode == code, done.stderr
     assert words in done.stderr
-    assert dumped(cluster, database) == old
 
 
 def test_a_commit_that_the_lexer_does_not_see(cluster: Cluster, database: str) -> None:

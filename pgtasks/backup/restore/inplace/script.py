@@ -2,7 +2,9 @@
 
 No psql runs, so that nothing in an archive is a command of a client. Nor can an archive commit:
 what begins or ends a transaction is not sent, and where a statement holds one that our lexer does
-not see, a check that is deferred to the commit fails (`guarded`).
+not see, a check that is deferred to the commit fails (`guard`). Code of the archive could take that
+check away, and change the settings by which the server reads a statement, so that it sees a COMMIT
+where our lexer sees none: these settings are looked at before each statement.
 """
 
 from __future__ import annotations
@@ -35,6 +37,11 @@ _OWN_LIMITS = (
 )
 _WRITES = re.compile(rb"\b(?:INTO|INSERT|UPDATE|DELETE|MERGE)\b", re.IGNORECASE)
 _IN_TRANSACTION = psycopg2.extensions.TRANSACTION_STATUS_INTRANS
+# the settings that decide where a string ends, which the server reports whenever they change
+_STRINGS, _ENCODING = "standard_conforming_strings", "client_encoding"
+_SET_STRINGS = re.compile(rb"\s*SET standard_conforming_strings = (on|off);\s*")
+# a second byte of their characters may be a backslash; no server has them
+_UNSAFE = ("SJIS", "BIG5", "GBK", "UHC", "GB18030", "JOHAB", "SHIFT_JIS_2004")
 _SHOWN = 4000  # bytes of a statement by which its entry is found
 _GUARD = (
     "CREATE TEMPORARY TABLE pgtasks_whole (n int UNIQUE DEFERRABLE INITIALLY DEFERRED)"
@@ -85,20 +92,31 @@ def run(
 
         for item, _ in contents.items(Limited(stream, check), ""):
             running.take(item)
+        running.look()
 
 
 class _Running:
     def __init__(self, plan: RestorePlan, conn: Connection, cancelling: Cancelling) -> None:
         self._plan, self._conn, self._cancelling = plan, conn, cancelling
+        self._strings = "on"
 
     def take(self, item: Item) -> None:
         """Run one item."""
+        self.look()
         if isinstance(item, Rows):
             self._copy(item)
         elif isinstance(item, Statement):
             self._statement(item)
         elif isinstance(item, PsqlCommand) and reach.of_command(item):
             raise NotProven(f"the dump has a command for psql, \\{item.name}, as no pg_dump writes")
+
+    def look(self) -> None:
+        """Raise NotProven if the server reads statements in another way than our lexer."""
+        status = self._conn.info.parameter_status
+        if status(_STRINGS) != self._strings:
+            raise NotProven(f"code in the dump changes {_STRINGS}, as no pg_dump does")
+        if status(_ENCODING) in _UNSAFE:
+            raise NotProven(f"the dump changes {_ENCODING} to {status(_ENCODING)!r}, as no backup")
 
     def _copy(self, rows: Rows) -> None:
         feed = Feed(rows, self._conn)
@@ -132,6 +150,8 @@ class _Running:
             raise self._explained(item.text, exc) from None
         if self._conn.info.transaction_status != _IN_TRANSACTION:
             raise NotProven("the dump ends the transaction that it runs in, as no pg_dump does")
+        if found := _SET_STRINGS.fullmatch(item.text):
+            self._strings = found[1].decode()
 
     def _explained(self, statement: bytes, exc: psycopg2.Error) -> PgtasksError:
         """Return the error of a statement, with the way out."""

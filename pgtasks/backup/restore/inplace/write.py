@@ -100,12 +100,13 @@ class _Writer:
             base, list(self.plan.entries), conn, self.host, self.console, self.lock.connection
         )
         rolemap.run(conn, base.renamed)
+        script.whole(conn)
+        # what a trigger has deferred runs now: nothing is written after the comparison
+        connection.execute(conn, "SET CONSTRAINTS ALL IMMEDIATE")
         boundary("in-place.loaded")
         comparison, differences = self._proven()
         changed = intact.put_back(conn, before) if before else []
         self._stamp()
-        script.whole(conn)
-        connection.execute(conn, "SET CONSTRAINTS ALL IMMEDIATE")
         boundary("in-place.proven")
         self.lock.check()
         query = "SELECT pg_current_xact_id()::text"
