@@ -11,6 +11,9 @@ WORKERS ?= 3
 ROUNDS ?= 1
 ARGS ?=
 
+# with it, each start of inv would compile all of pgtasks anew
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test torture check bench clean
 .DEFAULT_GOAL := demo
 
