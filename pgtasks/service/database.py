@@ -96,10 +96,13 @@ class DatabaseService:
     def _created(self) -> Engine:
         made = engine.create(self.url, self.target, self.pool, self._options)
         self.statements.listen(made)
-        # only sent to the server as a transaction begins, which costs no round trip
+        # a session is closed for good: what is done with it later would never be committed;
+        # read-only is only sent to the server as a transaction begins, which costs no round trip
         reads = made.execution_options(postgresql_readonly=True)
         self._makers = {
-            read_only: sessionmaker(bind, class_=UnitSession, expire_on_commit=False)
+            read_only: sessionmaker(
+                bind, class_=UnitSession, expire_on_commit=False, close_resets_only=False
+            )
             for read_only, bind in {False: made, True: reads}.items()
         }
         return made
@@ -136,6 +139,7 @@ class DatabaseService:
 
         It is called once more where its connection was lost, or the server rolled it back for the
         sake of others, before its COMMIT was under way. So it must change nothing but the database.
+        One that has committed a part of its work by itself is not repeated.
         Within an open block it is a part of that, and not repeated.
         """
         if self.unit is not None:
@@ -146,7 +150,7 @@ class DatabaseService:
                 with block as session:
                     return unit(session)
             except DBAPIError as exc:
-                if not retries or not _may_pass(exc):
+                if not retries or block.committed or not _may_pass(exc):
                     raise
                 retries -= 1
             # the other one of a deadlock goes first: at once, both would meet again
@@ -161,7 +165,7 @@ class DatabaseService:
         """Roll back the open unit of this thread and task."""
         if (unit := self.unit) is not None:
             self._opened.set(None)
-            unit.session.close()
+            unit.session.end()
 
     def dispose(self) -> None:
         """Close the connections that no block uses; the next block opens new ones."""

@@ -18,6 +18,7 @@ from pgtasks.settings.blocks import Pool
 from pgtasks.settings.target import Target
 
 _DRIVER = "psycopg2"
+_OWN_CONNECTIONS = ("creator", "pool")  # options of create_engine
 _KEEPALIVES = {"keepalives_idle": "30", "keepalives_interval": "10", "keepalives_count": "3"}
 
 
@@ -30,7 +31,9 @@ def named(url: str) -> URL:
     if read.get_backend_name() not in ("postgresql", "postgres"):
         raise BadConfiguration(f"a URL of {read.get_backend_name()!r}, expected postgresql://")
     if "+" not in read.drivername:
-        return read.set(drivername=f"postgresql+{_DRIVER}")
+        read = read.set(drivername=f"postgresql+{_DRIVER}")
+    if isinstance(secret := read.query.get("password"), str):  # where no repr hides it
+        read = read.difference_update_query(["password"]).set(password=secret)
     return read
 
 
@@ -46,6 +49,12 @@ def create(url: URL, target: Target, pool: Pool, options: Mapping[str, Any]) -> 
         "hide_parameters": True,  # an error that is logged shows no value
     }
     given = dict(options)
+    for name in _OWN_CONNECTIONS if pool.check_stamp else ():
+        if name in given:
+            raise BadConfiguration(
+                f"{name!r} opens connections whose stamp is not looked at: leave it out, or set "
+                "check_stamp: false in pool"
+            )
     arguments = {**_arguments(url, target, pool), **given.pop("connect_args", {})}
     if "poolclass" in given:
         ours = {name: ours[name] for name in ("pool_recycle", "pool_pre_ping", "hide_parameters")}

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from flask import Blueprint, Flask, current_app, g, jsonify, request
+from flask import Blueprint, Flask, current_app, g, jsonify, request, request_started
 from sqlalchemy.exc import DBAPIError
 from werkzeug.exceptions import ServiceUnavailable
 
 from pgtasks.errors import Unreachable
 from pgtasks.service.health import check_health
 from pgtasks.service.statements import LOGGER
+from pgtasks.service.unit import commits
 
 if TYPE_CHECKING:
     from flask.typing import ResponseReturnValue
@@ -25,11 +26,11 @@ def init_app(app: Flask, service: DatabaseService) -> None:
     """Let an application use a service.
 
     A block that a request leaves open is rolled back at its end. A GET or HEAD whose connection was
-    lost is answered by calling its view again, once. Where the database does not answer, a request
-    ends with 503.
+    lost is answered by calling its view again, once, if it has committed nothing. Where the
+    database does not answer, a request ends with 503.
     """
     app.extensions[_KEY] = service
-    app.before_request(_remember)
+    request_started.connect(_remember, app)  # before all that the application has for that
     app.teardown_request(_close)
     app.register_error_handler(DBAPIError, _repeat)
     app.register_error_handler(Unreachable, _unavailable)
@@ -40,9 +41,10 @@ def _service() -> DatabaseService:
     return service
 
 
-def _remember() -> None:
+def _remember(app: Flask, **_: Any) -> None:
     # a test's own block may be open around the request
-    g.pgtasks_unit = _service().unit
+    g.pgtasks_unit = app.extensions[_KEY].unit
+    g.pgtasks_commits = commits()
 
 
 def _close(error: BaseException | None) -> None:
@@ -56,13 +58,19 @@ def _close(error: BaseException | None) -> None:
 def _repeat(error: DBAPIError) -> ResponseReturnValue:
     if not error.connection_invalidated and not _is_connect(error):
         raise error
-    if request.method not in ("GET", "HEAD") or g.get("pgtasks_repeated"):
+    if request.method not in ("GET", "HEAD") or g.get("pgtasks_repeated") or _has_committed():
         return _unavailable(error)
     g.pgtasks_repeated = True
     try:
         return current_app.dispatch_request()
     except (DBAPIError, Unreachable) as exc:
         return _unavailable(exc)
+
+
+def _has_committed() -> bool:
+    """Return whether the request has committed something, which would be done twice."""
+    before: int = g.get("pgtasks_commits", -1)
+    return before != commits()
 
 
 def _is_connect(error: DBAPIError) -> bool:

@@ -6,6 +6,7 @@ opened it: `asyncio.to_thread` and new tasks inherit the variable, and must not 
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from sqlalchemy.orm import Session, SessionTransaction
 from pgtasks.errors import Failed, Refused, Unreachable
 
 Opened = ContextVar["Unit | None"]
+_commits: ContextVar[int] = ContextVar("pgtasks.service.commits", default=0)
 
 
 class CommitUnknown(Unreachable):
@@ -28,9 +30,16 @@ class CommitUnknown(Unreachable):
 
 
 class UnitSession(Session):
-    """A session of a unit, whose transaction is committed as its outermost block is left."""
+    """A session of a unit, whose transaction is committed as its outermost block is left.
+
+    `failed` is why it can only be rolled back, `committed` whether a COMMIT of it was done.
+    """
 
     depth = 0  # of blocks within the outermost one
+    writes = True
+    failed = ""
+    committed = False
+    ended = False
 
     def commit(self) -> None:
         """Commit before the outermost block is left, raising Refused in a block within it."""
@@ -39,34 +48,83 @@ class UnitSession(Session):
                 "session.commit() in a block within another would commit the outer one's work too: "
                 "use session.flush(), the outermost block commits"
             )
-        super().commit()
+        if self.failed:
+            raise Failed(
+                f"nothing was committed: a block within this one failed ({self.failed}), and its "
+                "work cannot be told apart: use_nested_transactions(True) gives it a savepoint"
+            )
+        self.flush()
+        committing = self.writes and self.in_transaction()
+        try:
+            super().commit()
+        except DBAPIError as lost:
+            if not (committing and lost.connection_invalidated):
+                raise
+            raise CommitUnknown(
+                "the connection was lost while COMMIT was under way: whether the work is done is "
+                "not known, look before you repeat it"
+            ) from lost
+        if committing:
+            self.committed = True
+            _commits.set(_commits.get() + 1)
+
+    def rollback(self) -> None:
+        """Roll back before the outermost block is left, raising Refused in a block within it."""
+        if self.depth:
+            raise Refused(
+                "session.rollback() in a block within another would roll back the outer one's work "
+                "too: an error that leaves the inner block rolls back that alone"
+            )
+        super().rollback()
+
+    def close(self) -> None:
+        """Close before the outermost block is left, raising Refused in a block within it."""
+        if self.depth:
+            raise Refused(
+                "session.close() in a block within another would roll back the outer one's work "
+                "too: each block closes itself"
+            )
+        super().close()
+
+    def end(self) -> None:
+        """Roll back what is not committed, for good."""
+        self.depth, self.ended = 0, True
+        self.close()
 
 
 @dataclass(eq=False)
 class Unit:
-    """An open unit. `owner` is its thread and task; `failed` is why it can only be rolled back."""
+    """An open unit; `owner` is its process, thread and task."""
 
     session: UnitSession
     read_only: bool
-    owner: tuple[int, object]
-    failed: str = ""
-    committing: bool = False
+    owner: tuple[int, int, object]
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it is open, and of what runs now."""
+        return not self.session.ended and self.owner == owner()
 
 
-def owner() -> tuple[int, object]:
-    """Return the thread and the asyncio task that run now."""
+def commits() -> int:
+    """Return how often units that may write were committed in this context."""
+    return _commits.get()
+
+
+def owner() -> tuple[int, int, object]:
+    """Return the process, the thread and the asyncio task that run now."""
     asyncio = sys.modules.get("asyncio")
     try:
         task = asyncio.current_task() if asyncio is not None else None
     except RuntimeError:  # no loop runs in this thread
         task = None
-    return threading.get_ident(), task
+    return os.getpid(), threading.get_ident(), task
 
 
 def current(opened: Opened) -> Unit | None:
     """Return the open unit of this thread and task."""
     unit = opened.get()
-    return unit if unit is not None and unit.owner == owner() else None
+    return unit if unit is not None and unit.is_here else None
 
 
 class Outermost:
@@ -77,7 +135,13 @@ class Outermost:
         self._token: Token[Unit | None]
 
     def __enter__(self) -> Session:
+        if current(self._opened) is not None:
+            raise Refused(
+                "a block that was made before another one is entered within that: make it where it "
+                "begins, with get_db_session()"
+            )
         self.unit = Unit(self._make(), self._read_only, owner())
+        self.unit.session.writes = not self._read_only
         self._token = self._opened.set(self.unit)
         return self.unit.session
 
@@ -88,32 +152,20 @@ class Outermost:
             with suppress(ValueError):  # left in another context: there it is not the current one
                 self._opened.reset(self._token)
             if kind is None:
-                self._commit()
+                self.unit.session.commit()
         finally:
-            self.unit.session.close()  # which rolls back what is not committed
+            self.unit.session.end()
 
-    def _commit(self) -> None:
-        unit = self.unit
-        if unit.failed:
-            raise Failed(
-                f"nothing was committed: a block within this one failed ({unit.failed}), and its "
-                "work cannot be told apart: use_nested_transactions(True) gives it a savepoint"
-            )
-        unit.session.flush()
-        unit.committing = not unit.read_only and unit.session.in_transaction()
-        try:
-            unit.session.commit()
-        except DBAPIError as lost:
-            if not (unit.committing and lost.connection_invalidated):
-                raise
-            raise CommitUnknown(
-                "the connection was lost while COMMIT was under way: whether the work is done is "
-                "not known, look before you repeat it"
-            ) from lost
+    @property
+    def committed(self) -> bool:
+        """Whether something of it was committed."""
+        return self.unit.session.committed
 
 
 class Inner:
     """A block within a unit: a savepoint of it, or a part of it."""
+
+    committed = False
 
     def __init__(self, unit: Unit, *, read_only: bool, savepoint: bool) -> None:
         if unit.read_only and not read_only:
@@ -129,6 +181,11 @@ class Inner:
 
     def __enter__(self) -> Session:
         session = self._unit.session
+        if not self._unit.is_here:
+            raise Refused(
+                "a block within another is entered where that is not open: make it where it "
+                "begins, with get_db_session()"
+            )
         if self._savepoint:
             self._nested = session.begin_nested()
             self._nested.__enter__()
@@ -146,7 +203,8 @@ class Inner:
         self._unit.session.depth -= 1
         if self._nested is None:
             if kind is not None:
-                self._unit.failed = self._unit.failed or kind.__name__
+                session = self._unit.session
+                session.failed = session.failed or kind.__name__
         elif kind is None and self._restricts:
             self._loosen(self._nested)
         else:

@@ -97,6 +97,56 @@ def test_a_block_that_is_left_open_is_rolled_back_and_logged(
     assert client.get("/rows").json == {"rows": 0}
 
 
+def test_a_block_that_is_opened_before_a_request_does_not_reach_the_next_one(
+    service: DatabaseService,
+) -> None:
+    """The application's own function, which runs first, opens a block and ends the request."""
+    app = Flask("early")
+    blocks: list[object] = []
+
+    @app.before_request
+    def early() -> str | None:
+        if blocks:
+            return None
+        blocks.append(service.session())
+        write(blocks[0].__enter__(), 3, 3)  # type: ignore[attr-defined]
+        return "no"
+
+    init_app(app, service)
+
+    @app.get("/write")
+    def view() -> str:
+        with service.session() as session:
+            write(session, 4, 4)
+        return "yes"
+
+    client = app.test_client()
+    assert [client.get("/write").text for _ in range(2)] == ["no", "yes"]
+    assert service.run(read) == 1
+    assert service.engine.pool.checkedout() == 0
+
+
+def test_a_get_that_has_committed_is_not_repeated(
+    service: DatabaseService, cluster: Cluster
+) -> None:
+    app = Flask("twice")
+    init_app(app, service)
+    calls: list[int] = []
+
+    @app.get("/visit")
+    def visit() -> str:
+        calls.append(1)
+        service.run(lambda session: write(session, 5, len(calls)))
+        with service.session(read_only=True) as session:
+            backend = session.execute(BACKEND).scalar()
+            cluster.execute(f"SELECT pg_terminate_backend({backend})")
+            return str(read(session))
+
+    assert app.test_client().get("/visit").status_code == 503
+    assert len(calls) == 1
+    assert service.run(read) == 1
+
+
 def test_a_block_around_a_request_stays_open(client: FlaskClient, service: DatabaseService) -> None:
     with service.session() as session:
         write(session, 1, 1)

@@ -143,6 +143,27 @@ def test_a_lost_commit_is_called_unknown_and_not_repeated(
     assert cluster.execute("SELECT * FROM rows", database) == []
 
 
+@pytest.mark.parametrize("lost", ["commit", "later"])
+def test_a_unit_that_commits_by_itself_is_not_doubled(
+    service: DatabaseService, cluster: Cluster, lost: str
+) -> None:
+    calls: list[int] = []
+
+    def unit(session: Session) -> None:
+        calls.append(1)
+        write(session, 1, len(calls))
+        if lost == "commit":
+            cut(cluster, session)
+        session.commit()
+        cut(cluster, session)
+        read(session)
+
+    with pytest.raises(CommitUnknown if lost == "commit" else OperationalError):
+        service.run(unit)
+    assert len(calls) == 1
+    assert service.run(read) == (0 if lost == "commit" else 1)
+
+
 def test_units_that_deadlock_run_again(
     service: DatabaseService, cluster: Cluster, database: str
 ) -> None:
@@ -288,3 +309,19 @@ def test_a_new_service_connects_to_nothing(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(BadConfiguration, match="password_command"):
         block.__enter__()
     assert (tmp_path / "asked").exists()
+
+
+def test_connections_that_somebody_else_opens_are_refused(
+    service: DatabaseService, cluster: Cluster
+) -> None:
+    """Their stamp would not be looked at."""
+    other = DatabaseService("dev", creator=lambda: cluster.connect("postgres"))
+    with pytest.raises(BadConfiguration, match="'creator' opens connections whose stamp"):
+        other.run(read)
+
+
+def test_a_password_in_the_query_of_a_url_is_hidden(service: DatabaseService) -> None:
+    url = DatabaseService("dev", url="postgresql://u@h/d?password=s3cret&sslmode=prefer").url
+    assert url.password == "s3cret"
+    assert "s3cret" not in repr(url) + url.render_as_string()
+    assert url.query == {"sslmode": "prefer"}

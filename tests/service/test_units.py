@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import os
 import threading
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ import shelf
 from servers import Cluster
 from shelf import Author
 from sqlalchemy import text
-from sqlalchemy.exc import InternalError, ProgrammingError
+from sqlalchemy.exc import InternalError, InvalidRequestError, ProgrammingError
 from sqlalchemy.orm import Session
 
 from pgtasks.errors import Failed, Refused
@@ -226,3 +227,87 @@ def test_two_services_have_two_units(service: DatabaseService) -> None:
     with service.session() as one, other.session() as two:
         assert one is not two
     other.dispose()
+
+
+# --- what would end a unit in another way than its outermost block does ---
+
+
+@pytest.mark.parametrize("end", ["commit", "rollback", "close"])
+def test_an_inner_block_cannot_end_the_outer_one(service: DatabaseService, names, end: str) -> None:
+    def end_it() -> None:
+        with service.session() as session:
+            session.add(Author(name="before"))
+            with service.session() as inner:
+                getattr(inner, end)()
+            session.add(Author(name="after"))
+
+    with pytest.raises(Refused, match=rf"session\.{end}\(\) in a block within another"):
+        end_it()
+    assert names() == []
+    assert service.engine.pool.checkedout() == 0
+
+
+def test_a_block_that_joined_and_failed_keeps_from_an_early_commit_too(
+    service: DatabaseService, names
+) -> None:
+    service.nested = False
+
+    def commit() -> None:
+        with service.session() as session:
+            with suppress(Stop):
+                add_and_stop(service, "half")
+            session.commit()
+
+    with pytest.raises(Failed, match="nothing was committed"):
+        commit()
+    assert names() == []
+
+
+def test_a_session_is_of_no_use_after_its_block(service: DatabaseService, names) -> None:
+    with service.session() as session:
+        context = contextvars.copy_context()
+    with pytest.raises(InvalidRequestError, match="closed"):
+        session.execute(text("INSERT INTO authors (name) VALUES ('lost')"))
+
+    def later() -> None:
+        with service.session() as another:
+            another.add(Author(name="later"))
+
+    context.run(later)
+    assert names() == ["later"]
+    assert service.engine.pool.checkedout() == 0
+
+
+def test_a_child_does_not_speak_on_the_connection_of_an_open_block(
+    service: DatabaseService,
+) -> None:
+    reads, writes = os.pipe()
+    with service.session() as session:
+        session.execute(text("SELECT 1"))
+        child = os.fork()
+        if child == 0:
+            os.write(writes, b"shared" if service.unit else b"own")
+            os._exit(0)
+        os.waitpid(child, 0)
+    os.close(writes)
+    with os.fdopen(reads) as answer:
+        assert answer.read() == "own"
+
+
+def test_a_block_is_entered_where_it_is_made(service: DatabaseService, names) -> None:
+    block = service.session()
+
+    def twice() -> None:
+        with block as session:
+            session.add(Author(name="a"))
+            with block:
+                pass
+
+    with pytest.raises(Refused, match="made before another one"):
+        twice()
+    with service.session():
+        inner = service.session()
+    with pytest.raises(Refused, match="entered where that is not open"):
+        inner.__enter__()
+    assert names() == []
+    assert service.engine.pool.checkedout() == 0
