@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import copy as copying
 import datetime
 import enum
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, TypeVar
 
+from sqlalchemy.ext.mutable import Mutable
 from sqlalchemy.orm import InstanceState, Mapper
 from sqlalchemy.orm.attributes import instance_state, set_committed_value
 from sqlalchemy.orm.base import LoaderCallableStatus, PassiveFlag
@@ -69,7 +71,7 @@ def _copied(entity: Entity, copies: dict[int, Any]) -> Entity:
         if key in state.dict and key in mapper.relationships:
             set_committed_value(copy, key, _related(state.dict[key], copies))
         elif key in state.dict:
-            set_committed_value(copy, key, state.dict[key])
+            set_committed_value(copy, key, _own(state.dict[key]))
         elif (above := _known(state, key, copies)) is not None:
             set_committed_value(copy, key, above)
         elif key not in mapper.synonyms:
@@ -77,6 +79,15 @@ def _copied(entity: Entity, copies: dict[int, Any]) -> Entity:
                 mapper.class_.__name__, key, is_relationship=key in mapper.relationships
             )
     return copy  # type: ignore[no-any-return]
+
+
+def _own(value: Any) -> Any:
+    """Return the value of a column for a copy; one that can be changed is copied too.
+
+    A change of SQLAlchemy's MutableDict would be written by the session of its entity.
+    """
+    is_mutable = isinstance(value, (dict, list, set, bytearray, Mutable))
+    return copying.deepcopy(value) if is_mutable else value
 
 
 def _known(state: InstanceState[Any], key: str, copies: dict[int, Any]) -> Any:
@@ -168,11 +179,12 @@ def _entities(value: Any) -> Iterable[object]:
     return () if value is None else (value,)
 
 
-def _is_secret(key: str, columns: Iterable[Any]) -> bool:
+def _is_secret(key: str, columns: Collection[Any]) -> bool:
     marks = [column.info[_SECRET] for column in columns if _SECRET in getattr(column, "info", {})]
     if marks:
         return bool(marks[0])
-    return any(word in key.lower() for word in _SECRET_NAMES)
+    names = (key, *(getattr(column, "name", None) or "" for column in columns))
+    return any(word in name.lower() for name in names for word in _SECRET_NAMES)
 
 
 def plain(value: Any) -> Any:

@@ -61,8 +61,9 @@ class Health:
 def check_health(service: DatabaseService) -> Health:
     """Ask the database in a connection of its own, within seconds; never raises for its state."""
     began = time.monotonic()
-    health = Health(service.name, pool=_pool(service))
+    health = Health(service.name)
     try:
+        health = replace(health, pool=_pool(service))
         with service.probe.connect() as conn:
             identity = admission.identified(conn.connection.dbapi_connection)
             health = _seen(conn, health, service.heads)
@@ -73,8 +74,9 @@ def check_health(service: DatabaseService) -> Health:
         health = replace(health, ok=True)
     except PgtasksError as exc:
         health = replace(health, reason=exc.message)
-    except DBAPIError as exc:
-        health = replace(health, reason=" ".join(str(exc.orig).split()))
+    except (DBAPIError, service.probe.dialect.loaded_dbapi.Error) as exc:
+        # the driver's own error is of the look at the stamp
+        health = replace(health, reason=" ".join(str(getattr(exc, "orig", exc)).split()))
     return replace(health, milliseconds=round((time.monotonic() - began) * 1000, 1))
 
 

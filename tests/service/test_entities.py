@@ -13,7 +13,9 @@ import pytest
 import shelf
 from servers import Cluster
 from shelf import Author, Book, Genre
-from sqlalchemy.orm import selectinload
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.ext.mutable import MutableDict
+from sqlalchemy.orm import Mapped, mapped_column, selectinload
 
 from pgtasks.service import DatabaseService, NotLoaded, get_detached_copy, get_entity_dict
 
@@ -146,3 +148,34 @@ def test_secrets_are_left_out_unless_they_are_named(service: DatabaseService) ->
         assert get_entity_dict(author, exclude=["born", "token"]) == {"id": 1, "name": "Ada"}
         data = get_entity_dict(author, include=["pin"])
     assert (data["pin"], "password_hash" in data, "books" in data) == ("4711", False, False)
+
+
+class Setting(shelf.Base):
+    __tablename__ = "settings"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    data: Mapped[dict[str, int]] = mapped_column(MutableDict.as_mutable(JSONB))
+    pin: Mapped[str] = mapped_column("password")
+
+
+@pytest.fixture
+def settings(cluster: Cluster, database: str, service: DatabaseService) -> None:
+    cluster.execute("CREATE TABLE settings (id int, data jsonb, password text)", database)
+    with service.session() as session:
+        session.add(Setting(id=1, data={"a": 1}, pin="4711"))
+
+
+@pytest.mark.usefixtures("settings")
+def test_a_change_of_a_copy_is_not_written(
+    service: DatabaseService, cluster: Cluster, database: str
+) -> None:
+    with service.session() as session:
+        copy = get_detached_copy(session.get_one(Setting, 1))
+        copy.data["a"] = 2
+    assert cluster.execute("SELECT data ->> 'a' FROM settings", database) == [("1",)]
+
+
+@pytest.mark.usefixtures("settings")
+def test_the_name_of_the_column_counts_too(service: DatabaseService) -> None:
+    with service.session() as session:
+        assert "4711" not in str(get_entity_dict(session.get_one(Setting, 1)))

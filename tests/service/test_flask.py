@@ -202,6 +202,12 @@ def test_a_database_that_is_away_is_not_ready_and_recovers(
     assert client.get("/rows").status_code == 200
 
 
+def test_the_look_at_health_raises_nothing(cluster: Cluster, service: DatabaseService) -> None:
+    """Also where the service cannot have a pool."""
+    other = DatabaseService("dev", creator=lambda: cluster.connect("postgres"))
+    assert "'creator' opens connections" in check_health(other).reason
+
+
 # --- the log of statements ---
 
 
