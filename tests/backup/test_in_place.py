@@ -317,6 +317,69 @@ def test_what_is_of_others_is_counted_before_and_after(
             clear.clear(conn, standing)
 
 
+@pytest.mark.parametrize(
+    ("own", "others", "words"),
+    [
+        (
+            "CREATE FUNCTION f(audit.t) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT $1.a::text'",
+            "CREATE CAST (audit.t AS text) WITH FUNCTION public.f(audit.t)",
+            "cast from audit.t to text is of role",
+        ),
+        (
+            "CREATE DOMAIN d AS int",
+            "CREATE TABLE audit.parts (i int, d public.d) PARTITION BY LIST (i)",
+            "table audit.parts is of role",
+        ),
+        (
+            "CREATE TABLE child (i int)",
+            "CREATE TABLE audit.parts (i int) PARTITION BY LIST (i);"
+            "ALTER TABLE audit.parts ATTACH PARTITION child DEFAULT",
+            "table audit.parts, with rows in public.child is of role",
+        ),
+        (
+            "CREATE SERVER far FOREIGN DATA WRAPPER audit",
+            "CREATE USER MAPPING FOR postgres SERVER far OPTIONS (password 'x')",
+            "user mapping for postgres on server far is of role",
+        ),
+    ],
+    ids=["cast", "partitioned", "partition", "user mapping"],
+)
+def test_more_of_others_that_would_go(
+    cluster: Cluster,
+    database: str,
+    project: Path,
+    tenant: str,
+    restore: Callable[..., Any],
+    own: str,
+    others: str,
+    words: str,
+) -> None:
+    made = "CREATE SCHEMA audit; CREATE TYPE audit.t AS (a int); CREATE FOREIGN DATA WRAPPER audit"
+    cluster.execute(
+        f"{made}; GRANT USAGE ON SCHEMA audit TO {tenant};"
+        f"GRANT USAGE ON FOREIGN DATA WRAPPER audit TO {tenant}",
+        database,
+    )
+    run_as(cluster, database, tenant, own)
+    cluster.execute(others, database)
+    before = dumped(cluster, database)
+    assert words in restore(code=2).stderr
+    assert dumped(cluster, database) == before
+
+
+def test_a_column_of_others_is_counted_before_and_after(
+    cluster: Cluster, database: str, project: Path, tenant: str
+) -> None:
+    """Its table stays when its type goes."""
+    run_as(cluster, database, tenant, "CREATE DOMAIN d AS int")
+    with connection.session(replace(cluster.target(database), user=tenant)) as conn:
+        standing = live.read(conn)
+        cluster.execute("CREATE SCHEMA audit; CREATE TABLE audit.late (d public.d)", database)
+        connection.execute(conn, "BEGIN")
+        with pytest.raises(Failed, match="1 column of tables of other roles would have been"):
+            clear.clear(conn, standing)
+
+
 def test_a_reader_waits_or_ends_it(
     cluster: Cluster, database: str, restore: Callable[..., Any], saved: tuple[str, str]
 ) -> None:

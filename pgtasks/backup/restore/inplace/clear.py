@@ -78,7 +78,7 @@ _USAGE_ALONE = 150000  # since then PUBLIC may not create in schema public
 
 def clear(conn: Connection, standing: Standing) -> None:
     """Drop what is the role's own, raising Failed if something of others would go with it."""
-    before = live.others(conn)
+    before, columns = live.others(conn), live.columns_of_others(conn)
     connection.execute(conn, "SET LOCAL client_min_messages = warning")
     for drop in _drops(standing.own):
         connection.execute(conn, drop)
@@ -94,6 +94,11 @@ def clear(conn: Connection, standing: Standing) -> None:
     if lost := before - live.others(conn):
         number = report.plural(len(lost), "object")
         raise Failed(f"{number} of other roles would have been dropped, nothing was changed")
+    if gone := columns - live.columns_of_others(conn):
+        number = report.plural(len(gone), "column")
+        raise Failed(
+            f"{number} of tables of other roles would have been dropped, nothing was changed"
+        )
 
 
 def unknown(standing: Standing) -> Iterator[str]:

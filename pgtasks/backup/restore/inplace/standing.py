@@ -46,7 +46,14 @@ _PARTS = (
     ("pg_policy", "pg_class", "polrelid", "relowner", "true"),
     ("pg_attrdef", "pg_class", "adrelid", "relowner", "true"),
     ("pg_publication_rel", "pg_publication", "prpubid", "pubowner", "true"),
+    ("pg_transform", "pg_type", "trftype", "typowner", "true"),
 )
+# a cast belongs to the owner of one of its types
+_CASTS = """
+SELECT 'pg_cast'::regclass::oid, x.oid,
+  CASE WHEN pg_has_role(s.typowner, 'USAGE') THEN s.typowner ELSE t.typowner END
+FROM pg_cast x JOIN pg_type s ON s.oid = x.castsource JOIN pg_type t ON t.oid = x.casttarget
+"""
 _FIRST = 16384  # the first OID of what was created after initdb
 
 
@@ -65,7 +72,7 @@ def _parts() -> str:
         f" JOIN {above} o ON o.oid = x.{column} WHERE x.oid >= {_FIRST} AND {condition}"
         for catalog, above, column, owner, condition in _PARTS
     ]
-    return " UNION ALL ".join(parts)
+    return " UNION ALL ".join([*parts, f"{_CASTS} WHERE x.oid >= {_FIRST}"])
 
 
 # An extension of the role's own goes if the role can create it again.
@@ -96,7 +103,9 @@ others AS (
   AND NOT EXISTS (SELECT FROM members m WHERE m.class = a.class AND m.oid = a.oid)
   -- the constructors of a range type belong to the bootstrap superuser, whoever made the type
   AND NOT EXISTS (SELECT FROM pg_depend d
-    WHERE d.classid = a.class AND d.objid = a.oid AND d.deptype = 'i'))
+    WHERE d.classid = a.class AND d.objid = a.oid AND d.deptype = 'i'
+    -- a partitioned table depends on its own columns in this way
+    AND (d.refclassid, d.refobjid) <> (a.class, a.oid)))
 """
 _OWN = (
     _KNOWN + "SELECT i.type, coalesce(i.schema, ''), i.identity, r.oid::bigint FROM roots r"
@@ -106,9 +115,26 @@ _OWN = (
 _DEPENDENT = (
     _KNOWN + "SELECT pg_describe_object(o.class, o.oid, 0), pg_get_userbyid(o.owner)"
     " FROM others o JOIN gone g ON g.class = o.class AND g.oid = o.oid"
-    " ORDER BY o.class <> 'pg_class'::regclass, 1"
+    # rows of a table of others are in a partition of it, or a child, that would go
+    " UNION ALL SELECT pg_describe_object(o.class, o.oid, 0) || ', with rows in '"
+    "   || i.inhrelid::regclass, pg_get_userbyid(o.owner)"
+    " FROM others o JOIN pg_inherits i ON i.inhparent = o.oid JOIN pg_class c ON c.oid = i.inhrelid"
+    " WHERE o.class = 'pg_class'::regclass AND c.relkind IN ('r', 'p', 'f')"
+    " AND EXISTS (SELECT FROM mine m WHERE m.oid = c.relowner)"
+    # only its own role sees the options of a user mapping: no backup of another has them
+    " UNION ALL SELECT format('user mapping for %I on server %I', u.usename, u.srvname), u.usename"
+    " FROM pg_user_mappings u"
+    " JOIN gone g ON g.class = 'pg_foreign_server'::regclass AND g.oid = u.srvid"
+    " WHERE u.umuser <> 0 AND NOT EXISTS (SELECT FROM mine m WHERE m.oid = u.umuser)"
+    " ORDER BY 1"
 )
 _OTHERS = _KNOWN + "SELECT o.class::bigint, o.oid::bigint FROM others o"
+# a column goes with its type, and leaves its table
+_COLUMNS = (
+    _KNOWN + "SELECT a.attrelid::bigint, a.attnum::int"
+    " FROM others o JOIN pg_attribute a ON a.attrelid = o.oid"
+    " WHERE o.class = 'pg_class'::regclass AND a.attnum > 0 AND NOT a.attisdropped"
+)
 _RELATIONS = (
     _KNOWN + "SELECT count(*) FROM gone g"
     " WHERE g.class = 'pg_class'::regclass AND EXISTS (SELECT FROM pg_class c WHERE c.oid = g.oid)"
@@ -234,6 +260,11 @@ def read(conn: Connection) -> Standing:
 def others(conn: Connection) -> set[tuple[int, int]]:
     """Return all that is of other roles, by catalog and OID."""
     return set(connection.rows(conn, _OTHERS, into=tuple[int, int]))
+
+
+def columns_of_others(conn: Connection) -> set[tuple[int, int]]:
+    """Return the columns of relations of other roles, by OID and number."""
+    return set(connection.rows(conn, _COLUMNS, into=tuple[int, int]))
 
 
 def of_others(conn: Connection) -> set[int]:
