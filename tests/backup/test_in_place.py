@@ -202,7 +202,8 @@ def test_a_backup_of_now_is_taken_first(
     project: Path,
 ) -> None:
     done = restore("--backup-first")
-    assert "before anything is dropped" in done.stderr
+    assert "before anything is dropped; what is written there between the two" in done.stderr
+    assert "but for what was written after it was taken" in done.stdout
     (line,) = (line for line in done.stdout.splitlines() if line.startswith("what was there is"))
     assert dumped(cluster, database) == saved[1]
     id = line.split("--backup ")[1].split()[0]
@@ -508,6 +509,35 @@ def test_a_commit_that_the_lexer_does_not_see(cluster: Cluster, database: str) -
         cursor.execute("SELECT to_regclass('here')")
         assert cursor.fetchone() == (None,)
     conn.close()
+
+
+def test_code_in_the_backup_drops_no_table_of_others(
+    cluster: Cluster,
+    database: str,
+    project: Path,
+    saved: tuple[str, str],
+    tenant: str,
+    tmp_path: Path,
+    inv: Inv,
+) -> None:
+    """It gives up the owner's role for that of the login, a member of another role too."""
+    owner, other = f"owner_{tenant}", f"other_{tenant}"
+    cluster.execute(
+        f"CREATE ROLE {owner} ROLE {tenant}; CREATE ROLE {other} ROLE {tenant};"
+        f"ALTER DATABASE {database} OWNER TO {owner}; REASSIGN OWNED BY {tenant} TO {owner};"
+        f"CREATE SCHEMA audit AUTHORIZATION {other}; CREATE TABLE audit.log (a int);"
+        f"ALTER TABLE audit.log OWNER TO {other}",
+        database,
+    )
+    more = b"SELECT set_config('role', 'none', false); DO 'BEGIN DROP TABLE audit.log; END';"
+    path = rewritten(saved[0], tmp_path, b"TRIGGER", b"bill a", lambda text: text + more)
+    try:
+        done = inv("db.restore", "--backup", path, "--in-place", "--yes", "--no-owner")
+        assert "1 table of other roles went during the load" in done.stderr
+        assert cluster.value("SELECT to_regclass('audit.log') IS NOT NULL", database)
+    finally:
+        cluster.execute(f"REASSIGN OWNED BY {owner}, {other} TO {tenant}", database)
+        cluster.execute(f"DROP ROLE {owner}, {other}", database)
 
 
 def test_code_in_the_backup_cannot_alter_the_database(

@@ -76,8 +76,11 @@ FROM pg_namespace n WHERE n.nspname = 'public'
 _USAGE_ALONE = 150000  # since then PUBLIC may not create in schema public
 
 
-def clear(conn: Connection, standing: Standing) -> None:
-    """Drop what is the role's own, raising Failed if something of others would go with it."""
+def clear(conn: Connection, standing: Standing) -> set[tuple[int, int]]:
+    """Drop what is the role's own, raising Failed if something of others would go with it.
+
+    Returns the columns of tables of others, for `untouched`.
+    """
     before, columns = live.others(conn), live.columns_of_others(conn)
     connection.execute(conn, "SET LOCAL client_min_messages = warning")
     for drop in _drops(standing.own):
@@ -98,6 +101,20 @@ def clear(conn: Connection, standing: Standing) -> None:
         number = report.plural(len(gone), "column")
         raise Failed(
             f"{number} of tables of other roles would have been dropped, nothing was changed"
+        )
+    return columns
+
+
+def untouched(conn: Connection, columns: set[tuple[int, int]]) -> None:
+    """Raise Failed if tables of others, or columns of them, went since `clear`.
+
+    Code of the backup can give up the role of the transaction for that of the login.
+    """
+    if gone := {table for table, _ in columns - live.columns_of_others(conn)}:
+        number = report.plural(len(gone), "table")
+        raise Failed(
+            f"{number} of other roles went during the load, by code of the backup or by somebody "
+            "else: nothing was changed"
         )
 
 

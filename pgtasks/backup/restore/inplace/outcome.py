@@ -47,7 +47,10 @@ class RestoredInPlace:
         lines += [f"put back: {each}, which the load had changed" for each in self.written.changed]
         if self.before:
             back = typed.task("db.restore", f"--backup {self.before}", "--in-place")
-            lines.append(f"what was there is in a backup: {back}")
+            lines.append(
+                "what was there is in a backup, but for what was written after it was taken: "
+                f"{back}"
+            )
         else:
             lines.append("what was there is gone, there is nothing to undo")
         return lines

@@ -81,7 +81,10 @@ class InPlacePlan:
 
     def _undo(self) -> Iterator[str]:
         if self.backs_up:
-            yield f"backup   {self.target}, before anything is dropped"
+            yield (
+                f"backup   {self.target}, before anything is dropped; what is written there "
+                "between the two is lost"
+            )
         else:
             yield (
                 "undo     there is none: --backup-first keeps what is there now in a backup "

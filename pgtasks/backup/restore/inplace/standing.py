@@ -132,8 +132,9 @@ _OTHERS = _KNOWN + "SELECT o.class::bigint, o.oid::bigint FROM others o"
 # a column goes with its type, and leaves its table
 _COLUMNS = (
     _KNOWN + "SELECT a.attrelid::bigint, a.attnum::int"
-    " FROM others o JOIN pg_attribute a ON a.attrelid = o.oid"
-    " WHERE o.class = 'pg_class'::regclass AND a.attnum > 0 AND NOT a.attisdropped"
+    " FROM others o JOIN pg_attribute a ON a.attrelid = o.oid JOIN pg_class c ON c.oid = o.oid"
+    " WHERE o.class = 'pg_class'::regclass AND c.relkind IN ('r', 'p', 'v', 'm', 'f')"
+    " AND a.attnum > 0 AND NOT a.attisdropped"
 )
 _RELATIONS = (
     _KNOWN + "SELECT count(*) FROM gone g"

@@ -94,7 +94,7 @@ class _Writer:
         boundary("in-place.locked")
         before = intact.look(conn, base.target.database)
         script.guard(conn)
-        clear.clear(conn, self.plan.standing)
+        columns = clear.clear(conn, self.plan.standing)
         boundary("in-place.cleared")
         script.run(
             base, list(self.plan.entries), conn, self.host, self.console, self.lock.connection
@@ -104,6 +104,9 @@ class _Writer:
         # what a trigger has deferred runs now: nothing is written after the comparison
         connection.execute(conn, "SET CONSTRAINTS ALL IMMEDIATE")
         boundary("in-place.loaded")
+        # the role of the transaction, which code of the backup may have given up
+        connection.execute(conn, "RESET ROLE")
+        clear.untouched(conn, columns)
         comparison, differences = self._proven()
         changed = intact.put_back(conn, before) if before else []
         self._stamp()
