@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from restores import logins, save, sides
 from schemas import tool
 from servers import Cluster
 from test_only_table import SHOP, dumped
+from waiting import until
 
 from backups import local_backup
 from pgtasks.backup.restore import RestoreOptions
@@ -397,6 +399,27 @@ def test_a_reader_waits_or_ends_it(
 # ---- no fault leaves anything but the old or the new
 
 _STEPS = [*boundaries.RESTORE_IN_PLACE]
+
+
+def test_the_wait_for_a_lock_is_told_too(
+    cluster: Cluster, database: str, restore: Callable[..., Any]
+) -> None:
+    """Who comes later waits behind it."""
+    reader = cluster.connect(database)
+    with reader.cursor() as cursor:
+        cursor.execute("BEGIN; SELECT FROM bill")
+
+        def release() -> None:
+            waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = %s::regclass"
+            until(lambda: cluster.value(waits, database, parameters=("bill",)) > 0)
+            cursor.execute("SELECT pg_sleep(1); ROLLBACK")
+
+        thread = threading.Thread(target=release)
+        thread.start()
+        done = restore("--json")
+        thread.join()
+    reader.close()
+    assert json.loads(done.stdout)["locked_seconds"] > 1
 
 
 @matrix(step=_STEPS, fault=[kill, interrupt, end_backends])

@@ -89,8 +89,8 @@ class _Writer:
     def run(self) -> Written:
         """Do all steps, and commit."""
         conn, base = self.conn, self.plan.base
+        began = time.monotonic()  # others queue behind a lock that is waited for
         self._lock()
-        began = time.monotonic()
         boundary("in-place.locked")
         before = intact.look(conn, base.target.database)
         script.guard(conn)
