@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -132,8 +133,8 @@ def _age(life: Life, *, there: bool) -> None:
     days = datetime.now(timezone.utc)
     made = life.backups(there=there)[-1]
     for number in range(1, 5):
-        _aged(made, days - timedelta(days=number), f"{number:04x}")
-    old = _aged(made, days - timedelta(days=30), "aaaa")
+        _aged(made, days - timedelta(days=number), life.chance)
+    old = _aged(made, days - timedelta(days=30), life.chance)
     trash = old.parent / ".trash"
     trash.mkdir(mode=0o700, exist_ok=True)
     life.expired.add(old.name)
@@ -143,10 +144,10 @@ def _age(life: Life, *, there: bool) -> None:
         life.place.do("chown", "-R", f"{life.place.user}:", life.place.backups)
 
 
-def _aged(path: Path, taken: datetime, mark: str) -> Path:
+def _aged(path: Path, taken: datetime, chance: random.Random) -> Path:
     """Put a copy of a backup, as if it was taken at another time."""
     made = tree.manifest_in(path)
-    id = f"{taken:%Y%m%dT%H%M%SZ}-{mark}"
+    id = f"{taken:%Y%m%dT%H%M%SZ}-{chance.randrange(1 << 16):04x}"
     copy = shutil.copytree(path, path.parent / id)
     made = replace(made, id=id, snapshot_time=f"{taken:%Y-%m-%dT%H:%M:%S.000000Z}")
     (copy / manifest.NAME).write_text(manifest.text(made), encoding="utf-8")
