@@ -10,10 +10,10 @@ import pytest
 
 from pgtasks.errors import BadConfiguration
 from pgtasks.settings import fields
-from pgtasks.settings.blocks import Backup, Keep, Settings
+from pgtasks.settings.blocks import Backup, Keep, Pool, Settings
 from pgtasks.settings.ssh import Login
 
-RECORDS = (Settings, Backup, Keep, Login)
+RECORDS = (Settings, Backup, Keep, Pool, Login)
 TYPES: Mapping[str, tuple[Any, ...]] = {
     "text": (str,),
     "path": (str,),
@@ -22,7 +22,7 @@ TYPES: Mapping[str, tuple[Any, ...]] = {
     "flag": (bool,),
     "list": (tuple[str, ...],),
     "share": (float,),
-    "block": (Backup, Keep, Login | None, Mapping[str, Any]),
+    "block": (Backup, Keep, Pool, Login | None, Mapping[str, Any]),
 }
 
 

@@ -54,7 +54,7 @@ while (sysread $from, $b, 65536) {
 if ($p) { kill 15, $p } else { shutdown $s, 1 }
 ' "$1"
 if command -v nc >/dev/null; then
-  nc -h 2>&1 | grep -q -e ' -N' && exec nc -N -U "$1"
+  nc -h 2>&1 | grep -q -e '[[:space:]]-N[[:space:]]' && exec nc -N -U "$1"
   exec nc -U "$1"
 fi
 echo "none of socat, python3, perl and nc is there to reach $1" >&2; exit 127
