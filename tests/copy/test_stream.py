@@ -16,14 +16,13 @@ from pathlib import Path
 import psycopg2
 import pytest
 import servers
-import valves
 from psycopg2 import sql
 from servers import Cluster
 from waiting import until
 
 from pgtasks.copy.rows import messages, stream, wire
 from pgtasks.errors import Failed, PgtasksError, Unreachable
-from pgtasks.server import connection, silence
+from pgtasks.server import connection
 from pgtasks.server.connection import Connection
 from pgtasks.settings.secret import Secret
 from pgtasks.settings.target import Target
@@ -95,21 +94,6 @@ def test_an_error_of_the_target_ends_the_source(ends: Ends) -> None:
         assert not [thread for thread in threading.enumerate() if thread.name == "copy"]
 
 
-def test_an_error_that_libpq_has_read_already_ends_the_source(
-    ends: Ends, cluster: Cluster, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name, seconds in {"_DOUBT": 0.3, "_AGAIN": 0.2, "_TICK": 0.05}.items():
-        monkeypatch.setattr(silence, name, seconds)
-    form = sql.SQL("text")
-    with (
-        ends() as (reads, _),
-        valves.full(cluster, database, tmp_path) as target,
-        connection.session(target) as writes,
-        pytest.raises(Failed, match="violates check constraint"),
-    ):
-        stream.copy(reads, writes, ENDLESS.format(form), INTO.format(form))
-
-
 def test_an_error_of_the_source_is_the_one_reported(
     ends: Ends, cluster: Cluster, database: str
 ) -> None:
@@ -138,7 +122,7 @@ import os, socket, sys, threading, time
 from dataclasses import replace
 from psycopg2 import sql
 from pgtasks.copy.rows import stream, wire
-from pgtasks.server import connection, silence
+from pgtasks.server import connection
 from pgtasks.settings.target import Target
 
 host, port, name, user, folder, fails, way = sys.argv[1:]

@@ -27,7 +27,7 @@ def session(
     cluster: Cluster, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Connection]:
     """Return a session that has libpq read an error while it sends rows."""
-    for name, seconds in {"_DOUBT": 0.3, "_AGAIN": 0.2, "_TICK": 0.05}.items():
+    for name, seconds in {"_DOUBT": 1.0, "_AGAIN": 0.5, "_TICK": 0.05}.items():
         monkeypatch.setattr(silence, name, seconds)
     cluster.execute("CREATE TABLE copied (i int)", database)
     with valves.full(cluster, database, tmp_path) as target, connection.session(target) as conn:

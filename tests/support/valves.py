@@ -15,12 +15,12 @@ from itertools import count
 from pathlib import Path
 
 from servers import Cluster
-from waiting import until
+from waiting import PATIENCE, until
 
 from pgtasks.settings.target import Target
 
 _PIECE = 1 << 16
-_ENOUGH = 1 << 20  # bytes, in which the rows begin that the server refuses
+_ENOUGH = 1 << 19  # bytes, in which the rows begin that the server refuses
 
 
 @contextmanager
@@ -36,13 +36,14 @@ def full(cluster: Cluster, database: str, folder: Path) -> Iterator[Target]:
             yield replace(cluster.target(database), host=str(folder))
         finally:
             listener.shutdown(socket.SHUT_RDWR)
-            serving.join()
+            serving.join(PATIENCE)
 
 
 class _Valve:
     def __init__(self, cluster: Cluster) -> None:
         self._place = f"{cluster.host}/.s.PGSQL.{cluster.port}"
         self._closed, self._error_read = threading.Event(), threading.Event()
+        self._ended = threading.Event()
 
     def serve(self, listener: socket.socket) -> None:
         """Pass on the bytes of each session, until the listener is shut down and all have ended."""
@@ -59,28 +60,39 @@ class _Valve:
     def _send(self, client: socket.socket, server: socket.socket, is_first: bool) -> None:
         """Pass on what the client sends; what is too much waits until an error has been read."""
         length = 0
-        with suppress(OSError):
+        try:
             while data := client.recv(_PIECE):
                 server.sendall(data)
                 length += len(data)
                 if is_first and length > _ENOUGH:
                     self._closed.set()
-                    self._error_read.wait()
+                    self._error_read.wait(PATIENCE)
             server.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass  # an end was closed
+        finally:
+            if is_first:
+                self._ended.set()
+                self._closed.set()
 
     def _answer(self, client: socket.socket, server: socket.socket, is_first: bool) -> None:
         """Pass on the server's answers, an error once the client finds no room."""
-        with suppress(OSError):
+        try:
             while data := server.recv(_PIECE):
                 is_error = is_first and b"SERROR" in data
                 if is_error:
-                    self._closed.wait()
-                    until(lambda: _is_full(client))
+                    self._closed.wait(PATIENCE)
+                    until(lambda: self._ended.is_set() or _is_full(client))
                 client.sendall(data)
                 if is_error:
-                    until(lambda: not _length(client, termios.TIOCOUTQ))
+                    until(lambda: self._ended.is_set() or not _length(client, termios.TIOCOUTQ))
                     self._error_read.set()
             client.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass  # an end was closed
+        finally:
+            if is_first:
+                self._error_read.set()
 
 
 def _is_full(end: socket.socket) -> bool:
