@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import loopback
 import machines
@@ -33,7 +34,12 @@ Ssh = Callable[..., "subprocess.Popen[str]"]
 def ssh(host: Host, command: str, **options: str) -> subprocess.CompletedProcess[str]:
     """Run a command there to its end."""
     argv = host.ssh(command, **options)
-    return subprocess.run(argv, capture_output=True, text=True, timeout=_PATIENCE, check=False)
+    with TemporaryFile("w+") as out, TemporaryFile("w+") as err:
+        # the process of a jump host may live longer, and would hold a pipe open
+        done = subprocess.run(argv, stdout=out, stderr=err, timeout=_PATIENCE, check=False)
+        out.seek(0)
+        err.seek(0)
+        return subprocess.CompletedProcess(argv, done.returncode, out.read(), err.read())
 
 
 @pytest.fixture
