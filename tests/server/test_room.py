@@ -10,6 +10,7 @@ import pytest
 from conftest import Inv
 from projects import make_project, put_stamp
 from servers import Cluster
+from waiting import until
 
 from pgtasks.errors import Unreachable
 from pgtasks.server import connection, room
@@ -28,33 +29,39 @@ def shop(cluster: Cluster, fresh_database: Callable[..., str]) -> Iterator[Targe
     cluster.execute("DROP ROLE few")
 
 
-def check(target: Target, needed: int, besides: int = 0) -> None:
+def check(cluster: Cluster, target: Target, needed: int, besides: int = 0) -> None:
     with connection.session(target) as conn:
-        room.check(conn, target, "it", within=needed, besides=besides, jobs=2)
+        pid = conn.info.backend_pid
+        try:
+            room.check(conn, target, "it", within=needed, besides=besides, jobs=2)
+        finally:
+            conn.close()
+            # a session ends on the server some time after it is closed here
+            until(lambda: not cluster.execute(f"SELECT FROM pg_stat_activity WHERE pid = {pid}"))
 
 
 def test_counts_what_is_open(cluster: Cluster, shop: Target) -> None:
     cluster.execute("ALTER ROLE few CONNECTION LIMIT 4")
-    check(shop, 4)
-    check(shop, 3, 1)
+    check(cluster, shop, 4)
+    check(cluster, shop, 3, 1)
     with connection.session(shop):
         with pytest.raises(Unreachable) as short:
-            check(shop, 3, 1)
+            check(cluster, shop, 3, 1)
         assert "it needs 4 sessions at once and role few has room for 3 (2 of " in str(short.value)
         assert "CONNECTION LIMIT 4 are in use): raise it or use fewer --jobs" in str(short.value)
     cluster.execute("ALTER ROLE few CONNECTION LIMIT -1")
     cluster.execute(f'ALTER DATABASE "{shop.database}" CONNECTION LIMIT 2')
-    check(shop, 2, 9)
+    check(cluster, shop, 2, 9)
     with pytest.raises(Unreachable, match=r"database .* has room for 2"):
-        check(shop, 3)
-    check(replace(shop, user=cluster.superuser), 3)  # such limits are not for superusers
+        check(cluster, shop, 3)
+    check(cluster, replace(shop, user=cluster.superuser), 3)  # such limits are not for superusers
 
 
 def test_the_servers_own_is_one_too(cluster: Cluster, shop: Target) -> None:
     with pytest.raises(Unreachable, match=r"the server has room for \d+ "):
-        check(shop, 1000)
+        check(cluster, shop, 1000)
     with pytest.raises(Unreachable, match=r"the server has room for \d+ "):
-        check(replace(shop, user=cluster.superuser), 1000)
+        check(cluster, replace(shop, user=cluster.superuser), 1000)
 
 
 def test_what_it_says_a_backup_needs_is_what_one_needs(
