@@ -76,5 +76,6 @@ def damage(cluster: Cluster, database: str) -> None:
 
 
 def newest(project: Path) -> str:
-    found = sorted(path.parent for path in project.glob("backups/*/*/*/manifest.json"))
-    return str(found[-1])
+    """Return the folder of the newest backup; IDs of the same second are in no order."""
+    found = project.glob("backups/*/*/*/manifest.json")
+    return str(max(found, key=lambda path: path.stat().st_mtime_ns).parent)
