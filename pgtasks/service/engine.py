@@ -10,6 +10,7 @@ from typing import Any
 import sqlalchemy
 from sqlalchemy import event
 from sqlalchemy.engine import URL, Engine, make_url
+from sqlalchemy.exc import ArgumentError
 
 from pgtasks.errors import BadConfiguration
 from pgtasks.service import admission
@@ -25,9 +26,15 @@ _KEEPALIVES = {"keepalives_idle": "30", "keepalives_interval": "10", "keepalives
 def named(url: str) -> URL:
     """Return a URL with the driver named: SQLAlchemy 2.1 takes psycopg 3 where none is.
 
-    Raises BadConfiguration for a URL of something else than PostgreSQL.
+    Raises BadConfiguration for a URL of something else than PostgreSQL, without its text, which
+    may have a password.
     """
-    read = make_url(url)
+    try:
+        read = make_url(url)
+    except (ArgumentError, ValueError):
+        raise BadConfiguration(
+            "the URL cannot be read, expected postgresql://user@host:port/database"
+        ) from None
     if read.get_backend_name() not in ("postgresql", "postgres"):
         raise BadConfiguration(f"a URL of {read.get_backend_name()!r}, expected postgresql://")
     if "+" not in read.drivername:

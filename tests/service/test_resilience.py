@@ -325,3 +325,20 @@ def test_a_password_in_the_query_of_a_url_is_hidden(service: DatabaseService) ->
     assert url.password == "s3cret"
     assert "s3cret" not in repr(url) + url.render_as_string()
     assert url.query == {"sslmode": "prefer"}
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("mysql://u@h/d", "a URL of 'mysql', expected postgresql://"),
+        ("u:hunter2@h", "the URL cannot be read, expected postgresql://"),
+        ("postgresql://u:hunter2@h:port/d", "the URL cannot be read, expected postgresql://"),
+    ],
+)
+def test_a_url_that_is_none_is_refused_without_its_text(
+    service: DatabaseService, url: str, message: str
+) -> None:
+    with pytest.raises(BadConfiguration) as failure:
+        _ = DatabaseService(url=url).engine
+    assert failure.value.message.startswith(message)
+    assert "hunter2" not in failure.value.message

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+
+import psycopg2
 
 from pgtasks.errors import Interrupted, PgtasksError, Unreachable
 from pgtasks.server import connection
+from pgtasks.server.connection import Connection
 from pgtasks.server.silence import ANSWER
 from pgtasks.settings.target import Target
 
@@ -46,3 +51,19 @@ class Commit:
         if isinstance(exc, Unreachable):
             return Unreachable(f"{exc.message}; {state}" if state else exc.message, hint=exc.hint)
         return Interrupted(f"interrupted; {state}" if state else "interrupted")
+
+
+@contextmanager
+def transaction(conn: Connection) -> Iterator[None]:
+    """Roll back what raises an error; the block commits."""
+    connection.execute(conn, "BEGIN")
+    try:
+        yield
+    except BaseException:
+        if not conn.closed:
+            with conn.cursor() as cursor:
+                try:
+                    cursor.execute("ROLLBACK")
+                except psycopg2.Error:
+                    conn.close()
+        raise

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import psycopg2
+
 from pgtasks.errors import Failed
 from pgtasks.server.connection import Connection
 from pgtasks.server.copyin import CopyIn
@@ -36,9 +38,19 @@ class Feed:
         self._copy = CopyIn(session)
         self.failure: BaseException | None = None
 
-    def send(self, size: int) -> None:
-        """Send the rows in pieces of at most `size` bytes."""
-        self._copy.run(self._rows.statement, self, size)
+    def send(self, size: int, cancelling: Cancelling) -> None:
+        """Send the rows in pieces of at most `size` bytes, raising the driver's error of a server.
+
+        Raises KeyboardInterrupt where a signal has cancelled it, and `failure` where that ended it.
+        """
+        try:
+            self._copy.run(self._rows.statement, self, size)
+        except psycopg2.Error:
+            if cancelling.asked:  # the driver drops the interrupt of the signal
+                raise KeyboardInterrupt from None
+            if self.failure:
+                raise self.failure from None
+            raise
 
     def read(self, size: int = -1, /) -> bytes:
         """Return some of the rows, nothing at their end."""

@@ -159,13 +159,10 @@ class _Loading:
         self._in_block += 1
 
     def _copy(self, rows: Rows) -> None:
-        feed = Feed(rows, self._session)
         try:
-            feed.send(CHUNK)
+            Feed(rows, self._session).send(CHUNK, self._cancelling)
         except psycopg2.Error as exc:
-            if self._cancelling.asked:  # the driver drops the interrupt of the signal
-                raise KeyboardInterrupt from None
-            raise feed.failure or self._explained(rows.line, exc) from None
+            raise self._explained(rows.line, exc) from None
         if not self._own_block and rows.size > CHUNK:
             self._renew(b"COMMIT")
 

@@ -119,13 +119,10 @@ class _Running:
             raise NotProven(f"the dump changes {_ENCODING} to {status(_ENCODING)!r}, as no backup")
 
     def _copy(self, rows: Rows) -> None:
-        feed = Feed(rows, self._conn)
         try:
-            feed.send(CHUNK)
+            Feed(rows, self._conn).send(CHUNK, self._cancelling)
         except psycopg2.Error as exc:
-            if self._cancelling.asked:  # the driver drops the interrupt of the signal
-                raise KeyboardInterrupt from None
-            raise feed.failure or self._explained(rows.statement, exc) from None
+            raise self._explained(rows.statement, exc) from None
 
     def _statement(self, item: Statement) -> None:
         what = reach.of(item.text)

@@ -11,12 +11,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-import psycopg2
 from psycopg2 import sql
 
 from pgtasks.backup.restore import locking, rolemap
 from pgtasks.backup.restore.build import mark
-from pgtasks.backup.restore.commit import Commit
+from pgtasks.backup.restore.commit import Commit, transaction
 from pgtasks.backup.restore.inplace import clear, script
 from pgtasks.backup.restore.inplace import standing as live
 from pgtasks.backup.restore.inplace.plan import InPlacePlan
@@ -57,24 +56,8 @@ def write(
     plan: InPlacePlan, conn: Connection, lock: Lock, host: Host, commit: Commit, console: Console
 ) -> Written:
     """Replace the content, and commit; `conn` is in the live database."""
-    with _transaction(conn):
+    with transaction(conn):
         return _Writer(plan, conn, lock, host, commit, console).run()
-
-
-@contextmanager
-def _transaction(conn: Connection) -> Iterator[None]:
-    """Roll back what raises an error; the block commits."""
-    connection.execute(conn, "BEGIN")
-    try:
-        yield
-    except BaseException:
-        if not conn.closed:
-            with conn.cursor() as cursor:
-                try:
-                    cursor.execute("ROLLBACK")
-                except psycopg2.Error:
-                    conn.close()
-        raise
 
 
 @dataclass

@@ -8,14 +8,12 @@ that is done, so that a kill at any moment leaves the old rows or the new ones.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
-import psycopg2
 from psycopg2 import sql
 
 from pgtasks.backup.restore import locking
-from pgtasks.backup.restore.commit import Commit
+from pgtasks.backup.restore.commit import Commit, transaction
 from pgtasks.backup.restore.tables import keys, shape
 from pgtasks.backup.restore.tables import standing as live
 from pgtasks.backup.restore.tables.choice import name_of
@@ -76,7 +74,7 @@ def write(
     loaded = _loaded(plan, source, relations)
     writer = _Writer(plan, source, conn, relations, loaded, commit, check, console)
     try:
-        with _transaction(conn):
+        with transaction(conn):
             return writer.run()
     except Failed as exc:
         lines = _missing(plan, source, conn, relations)
@@ -96,22 +94,6 @@ def _missing(
         connection.another(conn, purpose="db.restore") as counting,
     ):
         return list(keys.missing(reading, counting, plan.standing.others, relations))
-
-
-@contextmanager
-def _transaction(conn: Connection) -> Iterator[None]:
-    """Roll back what raises an error; the block commits."""
-    connection.execute(conn, "BEGIN")
-    try:
-        yield
-    except BaseException:
-        if not conn.closed:
-            with conn.cursor() as cursor:
-                try:
-                    cursor.execute("ROLLBACK")
-                except psycopg2.Error:
-                    conn.close()
-        raise
 
 
 def _relations(source: Connection, plan: TablesPlan) -> list[Relation]:
