@@ -14,6 +14,7 @@ from typing import Any
 
 from pgtasks import report
 from pgtasks.errors import Failed
+from pgtasks.report import account
 from pgtasks.server import connection
 from pgtasks.server.connection import Connection
 
@@ -30,11 +31,13 @@ _FILES = """
 SELECT extract(epoch FROM clock_timestamp() - max((pg_stat_file(path, true)).modification))::float8
 FROM (SELECT 'base/' || %s || '/' || file AS path FROM pg_ls_dir('base/' || %s) file
   WHERE file ~ '^[0-9]') files"""
+# without those of this process: one may end on the server some time after it is closed here
 _SESSIONS = """
 SELECT coalesce(usename, '?') AS role, coalesce(application_name, '') AS application,
   count(*) AS number
-FROM pg_stat_activity WHERE datid = %s::oid AND pid <> pg_backend_pid()
-AND usesysid IS NOT NULL GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2"""
+FROM pg_stat_activity WHERE datid = %(oid)s::oid AND pid <> pg_backend_pid()
+AND usesysid IS NOT NULL AND NOT (starts_with(coalesce(application_name, ''), 'pgtasks ')
+  AND right(application_name, length(%(own)s)) = %(own)s) GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2"""
 _NAMED = 3  # applications that a line names
 
 
@@ -107,7 +110,8 @@ def look(conn: Connection, database: str) -> Replaced | None:
     if facts is None:
         return None
     oid, size, rows_written, since, listable = facts
-    sessions = connection.rows(conn, _SESSIONS, (oid,), into=Sessions)
+    parameters = {"oid": oid, "own": account.end_of_names()}
+    sessions = connection.rows(conn, _SESSIONS, parameters, into=Sessions)
     files_age = _files_age(conn, oid) if listable else None
     return Replaced(size, rows_written, since, tuple(sessions), files_age)
 

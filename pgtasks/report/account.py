@@ -33,9 +33,14 @@ def who() -> str:
 
 def application_name(purpose: str) -> str:
     """Return the application_name of a session: purpose, process ID, user@host (63 bytes)."""
-    host = socket.gethostname().split(".")[0]
-    shown = f"pgtasks {purpose} {os.getpid()} {name()}@{host}"
+    shown = f"pgtasks {purpose}{end_of_names()}"
     return shown.encode("ascii", "replace").decode()[:_LONGEST]
+
+
+def end_of_names() -> str:
+    """Return the end of the application_name of each session of this process, unless cut."""
+    host = socket.gethostname().split(".")[0]
+    return f" {os.getpid()} {name()}@{host}".encode("ascii", "replace").decode()
 
 
 def name() -> str:
