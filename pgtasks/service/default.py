@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy.engine import Engine
@@ -31,16 +32,16 @@ def initialize_database(
     connections are closed. With a Flask application, its requests end with their blocks closed.
     """
     global _service
-    service = DatabaseService(env, url=url, **options)
+    made = DatabaseService(env, url=url, **options)
     with _lock:
-        before, _service = _service, service
+        before, _service = _service, made
     if before is not None:
         before.dispose()
     if app is not None:
         from pgtasks.service.flask import init_app
 
         init_app(app, service)
-    return service
+    return made
 
 
 def service() -> DatabaseService:
@@ -50,6 +51,22 @@ def service() -> DatabaseService:
             if _service is None:
                 return initialize_database()
     return _service
+
+
+@contextmanager
+def set_aside() -> Iterator[None]:
+    """Put the service of this process aside: what runs within makes another one at its first use.
+
+    A test does so, since an application that was imported before it has chosen its database.
+    """
+    global _service
+    before, _service = _service, None
+    try:
+        yield
+    finally:
+        made, _service = _service, before
+        if made is not None:
+            made.dispose()
 
 
 def get_db_session(*, read_only: bool = False, nested: bool | None = None) -> Outermost | Inner:

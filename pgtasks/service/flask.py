@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, Flask, current_app, g, jsonify, request, request_started
@@ -22,8 +23,8 @@ _KEY = "pgtasks"
 _RETRY = 1  # seconds, for the header Retry-After
 
 
-def init_app(app: Flask, service: DatabaseService) -> None:
-    """Let an application use a service.
+def init_app(app: Flask, service: DatabaseService | Callable[[], DatabaseService]) -> None:
+    """Let an application use a service, or the one that a function returns at that time.
 
     A block that a request leaves open is rolled back at its end. A GET or HEAD whose connection was
     lost is answered by calling its view again, once, if it has committed nothing. Where the
@@ -37,13 +38,13 @@ def init_app(app: Flask, service: DatabaseService) -> None:
 
 
 def _service() -> DatabaseService:
-    service: DatabaseService = current_app.extensions[_KEY]
-    return service
+    service: DatabaseService | Callable[[], DatabaseService] = current_app.extensions[_KEY]
+    return service() if callable(service) else service
 
 
 def _remember(app: Flask, **_: Any) -> None:
     # a test's own block may be open around the request
-    g.pgtasks_unit = app.extensions[_KEY].unit
+    g.pgtasks_unit = _service().unit
     g.pgtasks_commits = commits()
 
 

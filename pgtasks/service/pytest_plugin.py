@@ -97,8 +97,11 @@ def pgtasks_database(
     """Return a database for this test alone: `.url()`, `.connect()`, `.engine`, `.name`.
 
     It has the schema, the triggers and the seeds of the project. While the test runs, the
-    environment of the tests leads to it, for `pgtasks.get_database_url()` and for `inv`.
+    environment of the tests leads to it, for `pgtasks.get_database_url()`, for `inv`, and for
+    `pgtasks.service`, also in an application that was imported before.
     """
+    from pgtasks.service import default
+
     marker = request.node.get_closest_marker("pgtasks")
     with ExitStack() as stack:
         with _plainly():
@@ -107,6 +110,7 @@ def pgtasks_database(
         request.node.stash[_DATABASE] = database
         for name, value in database.variables().items():
             monkeypatch.setenv(name, value)
+        stack.enter_context(default.set_aside())
         yield database
 
 

@@ -129,6 +129,52 @@ def test_each_test_has_its_own_database(shop: Path, run: Pytest) -> None:
     assert databases(shop) == templates, "templates are shared between runs"
 
 
+APPLICATION = """
+from flask import Flask
+from sqlalchemy import text
+
+from pgtasks.service import get_db_session, initialize_database
+from pgtasks.service.flask import health
+
+app = Flask(__name__)
+initialize_database(app, env="dev")
+app.register_blueprint(health())
+
+
+@app.post("/notes")
+def note():
+    with get_db_session() as session:
+        session.execute(text("INSERT INTO notes (id) VALUES (2)"))
+    return "", 204
+"""
+
+
+def test_an_application_that_was_imported_before_uses_the_database_of_the_test(
+    shop: Path, run: Pytest
+) -> None:
+    (shop / "web.py").write_text(APPLICATION)
+    done = run(
+        """
+import pytest
+from web import app
+
+@pytest.mark.parametrize("number", range(2))
+def test_each_begins_without_the_notes_of_the_other(pgtasks_database, notes, number):
+    before = notes()
+    assert app.test_client().post("/notes").status_code == 204
+    assert (before, notes()) == (0, 1)
+    assert app.test_client().get("/health/ready").status_code == 200
+
+def test_outside_it_has_the_one_that_it_chose():
+    from pgtasks.service import get_active_env
+    assert get_active_env() == "dev"
+""",
+        "-p",
+        "no:xdist",
+    )
+    assert done.returncode == 0, done.stdout
+
+
 def test_other_files_make_another_template(shop: Path, run: Pytest) -> None:
     text = "def test_one(notes):\n    assert notes() == 0\n"
     assert run(text).returncode == 0
