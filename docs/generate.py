@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from pgtasks import namespace
+from pgtasks.report.text import time
 from pgtasks.schema.trigger.rules import Rule
 from pgtasks.settings import fields
 from pgtasks.settings.blocks import Backup, Keep, Pool, Settings
 from pgtasks.settings.project import FOLDERS, PROJECT
+from pgtasks.settings.security import Security
 from pgtasks.settings.ssh import Login
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -26,6 +28,7 @@ _SETTINGS = {
     "backup": fields.of(Backup),
     "keep": fields.of(Keep),
     "pool": fields.of(Pool),
+    "security": fields.of(Security),
     "ssh": fields.of(Login),
     "project": PROJECT,
     "folders": FOLDERS,
@@ -127,6 +130,8 @@ def settings_table(block: str) -> str:
 def _kind(field: fields.Field) -> str:
     if field.choices:
         return " ".join(f"`{choice}`" for choice in field.choices)
+    if field.kind == "time":
+        return f"time, {' to '.join(map(time, field.range))}"
     if field.kind == "number" and field.range != fields.Field.range:
         return f"number, {field.range[0]} to {field.range[1]}"
     kind = _KINDS.get(field.kind, field.kind)
@@ -136,6 +141,8 @@ def _kind(field: fields.Field) -> str:
 def _default(field: fields.Field) -> str:
     if isinstance(field.default, bool):
         return f"`{str(field.default).lower()}`"
+    if field.kind == "time":
+        return f"`{time(field.default)}`"
     return "" if field.default in (None, "", ()) else f"`{field.default}`"
 
 

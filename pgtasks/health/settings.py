@@ -16,7 +16,7 @@ from pgtasks.errors import Failed, PgtasksError
 from pgtasks.host import git, private
 from pgtasks.report import typed
 from pgtasks.server import embedded
-from pgtasks.settings import libpq, selection
+from pgtasks.settings import libpq, security, selection
 from pgtasks.settings.environment import Environment, resolve
 from pgtasks.settings.layers import layers
 from pgtasks.settings.project import Project, stem
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pgtasks.server.reach import Reached
 
 _PATIENCE = 5  # seconds to connect to a server
+_SECRETS = ("PASSWORD", "MASK_KEY", "SECURITY_KEYS")  # names of variables end with these
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,7 @@ def _environment(
     yield from _passfile(target)
     yield from _identity(target)
     yield from _passwords_in_files(project, name)
+    yield from _security(environment)
     if target.database == target.maintenance:
         yield SettingsFinding(
             "fault",
@@ -117,6 +119,16 @@ def _environment(
         yield from _reader(target)
         yield from _shared_place(target, targets)
         yield from _role(project, target)
+
+
+def _security(environment: Environment) -> Iterator[SettingsFinding]:
+    """Check what an application would refuse."""
+    try:
+        environment.security()
+        if environment.signing_keys:
+            security.keys(environment.signing_keys, environment.name)
+    except PgtasksError as exc:
+        yield SettingsFinding("fault", "security", environment.name, exc.message)
 
 
 def _passfile(target: Target) -> Iterator[SettingsFinding]:
@@ -321,24 +333,24 @@ def _open_backups(project: Project) -> Iterator[SettingsFinding]:
 
 
 def _readable_secrets(project: Project) -> Iterator[SettingsFinding]:
-    """Yield the dotenv files with a password that other accounts can read."""
+    """Yield the dotenv files with a secret that other accounts can read."""
     for path in _dotenv_files(project):
         mode = stat.S_IMODE(path.stat().st_mode)
-        if mode & 0o077 and _holds_password(path, project):
+        if mode & 0o077 and _holds_secret(path, project):
             shown = project.shown(path)
-            text = f"{shown} has a password and can be read by others (mode {mode:04o}): "
+            text = f"{shown} has a secret and can be read by others (mode {mode:04o}): "
             yield SettingsFinding(
                 "fault", "dotenv-mode", "", f"{text}chmod 600 {shlex.quote(shown)}"
             )
 
 
-def _holds_password(path: Path, project: Project) -> bool:
+def _holds_secret(path: Path, project: Project) -> bool:
     try:
         values = read_dotenv(path, project.shown(path), {})
     except PgtasksError:
         return False  # has a finding of its own
     return any(
-        variable.value and (name.endswith("PASSWORD") or redact(variable.value) != variable.value)
+        variable.value and (name.endswith(_SECRETS) or redact(variable.value) != variable.value)
         for name, variable in values.items()
     )
 

@@ -32,7 +32,7 @@ _KEPT_AT_TERMINAL = (
 # settings and secrets: libpq's own, ours, those of Flask-SQLAlchemy and the like
 _OURS = re.compile(
     r"PG[A-Z]+|PGCONNECT_TIMEOUT|INVOKE_PGTASKS_.*|POSTGRES_URL"
-    r"|.*DATABASE_(URL|URI|PASSWORD)|.*READER_PASSWORD"
+    r"|.*DATABASE_(URL|URI|PASSWORD)|.*READER_PASSWORD|.*MASK_KEY|.*SECURITY_KEYS"
 )
 _URL_WITH_PASSWORD = re.compile(
     r"\w[\w+.-]*://[^\s/@]*:[^\s@]+@|postgres(ql)?(\+\w+)?://.*[?&](ssl)?password=", re.I | re.S

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-_SPANS = {"min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+_SPANS = {"s": 1, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
 def shown(text: str) -> str:
@@ -70,5 +70,16 @@ SPAN = "a span of time above zero in min, h, d or w, like 12h or 7d"
 
 def span(text: str) -> int | None:
     """Return the seconds of a span of time like 30min, 12h, 7d or 2w, None for any other text."""
-    match = re.fullmatch(r"([0-9]{1,5}) ?(min|h|d|w)", text.strip())
+    return None if text.strip().endswith("s") else seconds(text)
+
+
+def seconds(text: str) -> int | None:
+    """Return the seconds of a time, as `span` does, but one like 90s too."""
+    match = re.fullmatch(r"([0-9]{1,5}) ?(s|min|h|d|w)", text.strip())
     return int(match[1]) * _SPANS[match[2]] if match else None
+
+
+def time(seconds: int) -> str:
+    """Return a time in the largest unit that fits, as it may be set: 30min, 14d."""
+    unit = next(unit for unit in reversed(_SPANS) if seconds % _SPANS[unit] == 0)
+    return f"{seconds // _SPANS[unit]}{unit}" if seconds else "0"

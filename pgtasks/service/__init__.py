@@ -5,7 +5,8 @@
     with get_db_session() as session:
         session.add(Patient(name="Ada"))
 
-environment    the environment of a process, and the URL of its database
+environment    the environment of a process, its settings, the URL of its database
+signing        the keys that an application signs with
 default        the functions above all of this, on the service of the process
 database       DatabaseService: a pool, and units of work on it
 unit           one session, one transaction, blocks within blocks
@@ -41,22 +42,32 @@ if TYPE_CHECKING:
     from pgtasks.service.entities import NotLoaded
     from pgtasks.service.entities import detached_copy as get_detached_copy
     from pgtasks.service.entities import entity_dict as get_entity_dict
+    from pgtasks.service.environment import get_config, get_security_settings
     from pgtasks.service.health import Health, check_health
+    from pgtasks.service.signing import get_signing_keys
     from pgtasks.service.unit import CommitUnknown
+    from pgtasks.settings.security import Security
+
+    SECURITY_SETTINGS: Security
 
 __all__ = [
+    "SECURITY_SETTINGS",
     "CommitUnknown",
     "DatabaseService",
     "Health",
     "NotLoaded",
+    "Security",
     "check_health",
     "get_active_env",
+    "get_config",
     "get_database_url",
     "get_database_url_for_env",
     "get_db_engine",
     "get_db_session",
     "get_detached_copy",
     "get_entity_dict",
+    "get_security_settings",
+    "get_signing_keys",
     "initialize_database",
     "run",
     "set_debug_mode",
@@ -68,6 +79,9 @@ _ELSEWHERE = {
     "DatabaseService": ("database", "DatabaseService"),
     "Health": ("health", "Health"),
     "NotLoaded": ("entities", "NotLoaded"),
+    "get_config": ("environment", "get_config"),
+    "get_security_settings": ("environment", "get_security_settings"),
+    "get_signing_keys": ("signing", "get_signing_keys"),
     "check_health": ("health", "check_health"),
     "get_detached_copy": ("entities", "detached_copy"),
     "get_entity_dict": ("entities", "entity_dict"),
@@ -78,6 +92,14 @@ def __getattr__(name: str) -> Any:
     # SQLAlchemy takes a quarter of a second, and the tasks do not use it
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name == "Security":
+        from pgtasks.settings.security import Security
+
+        return Security
+    if name == "SECURITY_SETTINGS":  # at each access, since files and the environment may change
+        from pgtasks.service.environment import get_security_settings
+
+        return get_security_settings()
     module, name_there = _ELSEWHERE.get(name, ("default", name))
     return getattr(import_module(f"{__name__}.{module}"), name_there)
 

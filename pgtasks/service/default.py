@@ -29,10 +29,13 @@ def initialize_database(
     """Choose the database of this process and return its service; nothing is connected to.
 
     The parameters are those of DatabaseService. A second call replaces the first one's, whose
-    connections are closed. With a Flask application, its requests end with their blocks closed.
+    connections are closed. With a Flask application, its requests end with their blocks closed;
+    settings of its security that are not secure in a protected environment are refused.
     """
     global _service
     made = DatabaseService(env, url=url, **options)
+    if app is not None:
+        made.environment.security()
     with _lock:
         before, _service = _service, made
     if before is not None:

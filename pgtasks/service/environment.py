@@ -3,7 +3,7 @@
     from pgtasks import get_config, get_database_url, is_production
 
     engine = create_engine(get_database_url(driver="psycopg2"))
-    session_minutes = get_config()["settings"]["security"]["session_minutes"]
+    idle = get_config()["security"]["session_idle"]  # seconds
 
 The project is found from the working directory upwards, or set by PGTASKS_ROOT. Every call
 reads the files and variables again.
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -24,6 +25,7 @@ from pgtasks.settings import fields, libpq, selection
 from pgtasks.settings.blocks import Settings
 from pgtasks.settings.environment import Environment, resolve
 from pgtasks.settings.project import Project, find_root, load, normalize
+from pgtasks.settings.security import Security
 from pgtasks.settings.target import from_environment
 
 __all__ = [
@@ -108,12 +110,22 @@ def _descends(env: str | None, ancestor: str) -> bool:
 def get_config(env: str | None = None) -> Mapping[str, Any]:
     """Return an environment's settings, read-only; the application's own are in `settings`.
 
-    They contain no password, so that they may be logged: see get_database_url.
+    `security` has its defaults too. They contain no password, so that they may be logged: see
+    get_database_url.
     """
     environment = _environment(env)
     config = {name: _said(environment, name) for name in fields.of(Settings) if name != "url"}
+    config["security"] = asdict(environment.security())
     config["environment"] = environment.name
     return MappingProxyType({name: _frozen(value) for name, value in config.items()})
+
+
+def get_security_settings(env: str | None = None) -> Security:
+    """Return how the application of an environment handles logins and sessions.
+
+    Raises BadConfiguration for values that are not secure in a protected environment.
+    """
+    return _environment(env).security()
 
 
 def _said(environment: Environment, name: str) -> Any:

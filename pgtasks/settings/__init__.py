@@ -6,6 +6,7 @@ variables    dotenv files and the variables of the process
 libpq        URLs and variables of libpq
 git          the branch of a git checkout
 secret       a password that prints as ***
+security     how an application handles logins and sessions
 ssh          the login to the database host of an environment
 blocks       the settings of an environment: one record for each block
 project      a project: its folders and settings files

@@ -11,6 +11,7 @@ from pgtasks.errors import BadConfiguration
 from pgtasks.settings import ssh
 from pgtasks.settings.fields import block, flag, names, number, path, share, span, text
 from pgtasks.settings.libpq import SSLMODES
+from pgtasks.settings.security import Security
 from pgtasks.settings.ssh import Login
 
 EMBEDDED = "embedded"  # the value of `server` for a server that pgtasks runs
@@ -138,4 +139,5 @@ class Settings:
     mask_key_command: str = text("program that prints the key of the masks")
     backup: Backup = block("how backups are made", Backup)
     pool: Pool = block("how an application connects", Pool)
+    security: Security = block("how an application handles logins and sessions", Security)
     settings: Mapping[str, Any] = block("the application's own settings")

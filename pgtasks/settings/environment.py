@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from pgtasks.errors import BadConfiguration
-from pgtasks.settings import fields, libpq
+from pgtasks.settings import fields, libpq, security
 from pgtasks.settings import ssh as login
 from pgtasks.settings.blocks import EMBEDDED, Settings
 from pgtasks.settings.layers import DEFAULT, Keys, Layer, Value, layers, secret
 from pgtasks.settings.project import Project
 from pgtasks.settings.secret import Secret
+from pgtasks.settings.security import Security
 
 __all__ = ["DEFAULT", "Environment", "Value", "resolve"]
 
@@ -51,12 +52,15 @@ class Environment:
     lineage: tuple[str, ...] = ()  # itself, then its ancestors, the nearest first
     reader_password: Secret | None = None
     mask_key: Secret | None = None
+    signing_keys: Secret | None = None  # separated by spaces, the newest first
 
     @functools.cached_property
     def settings(self) -> Settings:
         """Return all settings, with defaults for those that no layer sets."""
         values = {key: value.value for key, value in self.values.items()}
-        return fields.build(Settings, {**values, "settings": self._application()})
+        settings = fields.build(Settings, {**values, "settings": self._application()})
+        own = settings.security.completed(values, protected=settings.protected)
+        return replace(settings, security=own)
 
     def _application(self) -> dict[str, Any]:
         return _nested({keys: value.value for keys, value in self.application.items()})
@@ -74,6 +78,15 @@ class Environment:
         """Return the layer of one setting's value."""
         value = self.values.get(name)
         return value.layer if value else DEFAULT
+
+    def security(self) -> Security:
+        """Return how an application handles logins, raising BadConfiguration where not securely.
+
+        Tasks do not ask for it: a cookie's setting must not keep anybody from a backup.
+        """
+        own = self.settings.security
+        security.check(own, name=self.name, protected=self.protected, layer=self.layer)
+        return own
 
     @property
     def protected(self) -> bool:
@@ -104,7 +117,11 @@ def resolve(
     if environment.settings.reader:
         password = secret(project, name, "READER_PASSWORD")
         environment = replace(environment, reader_password=password)
-    environment = replace(environment, mask_key=secret(project, name, "MASK_KEY"))
+    environment = replace(
+        environment,
+        mask_key=secret(project, name, "MASK_KEY"),
+        signing_keys=secret(project, name, "SECURITY_KEYS"),
+    )
     return _open_ends(environment, project)
 
 

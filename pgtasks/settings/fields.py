@@ -1,8 +1,8 @@
 """Declare settings, with type, default and help text, and check their values.
 
 A block of settings is a frozen dataclass whose fields are declared by `text`, `path`, `number`,
-`span`, `share`, `flag`, `names` or `block`. Files are checked against it, and the merged settings
-are an instance of it.
+`span`, `time`, `share`, `flag`, `names` or `block`. Files are checked against it, and the merged
+settings are an instance of it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from pgtasks import report
 from pgtasks.errors import BadConfiguration
-from pgtasks.report.text import SPAN
+from pgtasks.report.text import SPAN, seconds
 
 Block = TypeVar("Block")
 
@@ -26,9 +26,9 @@ class Field:
     """One setting.
 
     `kind` is text, path (relative to the project), number (within `range`), span (of time: 7d),
-    share (0 to 1), flag, list, or block. A block has the fields `inside`, or any keys if that is
-    None. `record` is the type of a block, `short` converts a text to one. Without a value, a text
-    is empty and a number is None.
+    time (the same in seconds, within `range`), share (0 to 1), flag, list, or block. A block has
+    the fields `inside`, or any keys if that is None. `record` is the type of a block, `short`
+    converts a text to one. Without a value, a text is empty and a number is None.
     """
 
     kind: str
@@ -63,6 +63,11 @@ def number(help: str, *, default: int | None = None, range: tuple[int, int] = Fi
 def span(help: str, *, default: str = "") -> Any:
     """Declare a setting of type str that `report.span` reads."""
     return _declared(Field("span", help, default), default=default)
+
+
+def time(help: str, *, default: int, range: tuple[int, int] = Field.range) -> Any:
+    """Declare a setting of type int: seconds, which may be written as 30min."""
+    return _declared(Field("time", help, default, range=range), default=default)
 
 
 def flag(help: str, *, default: bool = False) -> Any:
@@ -150,7 +155,7 @@ def check(field: Field, value: Any, where: str) -> Any:
     if field.choices and result not in field.choices:
         raise BadConfiguration(f"{where}: {value!r}, expected one of {', '.join(field.choices)}")
     least, most = field.range
-    if field.kind == "number" and not least <= result <= most:
+    if field.kind in ("number", "time") and not least <= result <= most:
         raise BadConfiguration(f"{where}: {result}, expected {least} to {most}")
     return result
 
@@ -176,6 +181,18 @@ def _span(value: Any, where: str) -> str:
     if isinstance(value, str) and report.span(value):
         return value.strip()
     raise BadConfiguration(f"{where}: {_shown(value)}, expected {SPAN}")
+
+
+def _time(value: Any, where: str) -> int:
+    text = str(value).strip()
+    if isinstance(value, (int, str)) and not isinstance(value, bool):
+        if re.fullmatch("[0-9]{1,9}", text):
+            return int(text)
+        if (found := seconds(text)) is not None:
+            return found
+    raise BadConfiguration(
+        f"{where}: {_shown(value)}, expected a time: 30min, 12h, 14d, or a number of seconds"
+    )
 
 
 def _share(value: Any, where: str) -> float:
@@ -212,6 +229,7 @@ _CONVERT: Mapping[str, Callable[[Any, str], Any]] = {
     "path": _text,
     "number": _number,
     "span": _span,
+    "time": _time,
     "flag": _flag,
     "list": _list,
     "share": _share,
@@ -253,6 +271,11 @@ def checked(
             raise BadConfiguration(
                 f"{place}: {full}: a password does not belong in this file, use password_command, "
                 "~/.pgpass, or DATABASE_PASSWORD in the environment's dotenv file"
+            )
+        if block.endswith("security") and key in ("key", "keys"):
+            raise BadConfiguration(
+                f"{place}: {full}: a key does not belong in this file, use SECURITY_KEYS in the "
+                "environment's dotenv file, or security.keys_command"
             )
         if key not in fields:
             raise BadConfiguration(f"{place}: unknown key {full!r}, {nearest(key, fields)}")

@@ -181,7 +181,7 @@ def _settings(environment: Environment, target: Target) -> Iterator[tuple[str, V
             value = effective.get(key) if value is None else value
             if value is not None:
                 text = redact(value) if isinstance(value, str) else value
-                if key in ("password_command", "mask_key_command"):
+                if key in ("password_command", "mask_key_command", "security.keys_command"):
                     text = next(iter(value.split()), "") + (" ..." if " " in value.strip() else "")
                 yield key, Value(text, layered.layer if layered else DEFAULT)
 

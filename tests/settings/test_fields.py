@@ -11,18 +11,20 @@ import pytest
 from pgtasks.errors import BadConfiguration
 from pgtasks.settings import fields
 from pgtasks.settings.blocks import Backup, Keep, Pool, Settings
+from pgtasks.settings.security import Security
 from pgtasks.settings.ssh import Login
 
-RECORDS = (Settings, Backup, Keep, Pool, Login)
+RECORDS = (Settings, Backup, Keep, Pool, Security, Login)
 TYPES: Mapping[str, tuple[Any, ...]] = {
     "text": (str,),
     "path": (str,),
     "number": (int, int | None),
     "span": (str,),
+    "time": (int,),
     "flag": (bool,),
     "list": (tuple[str, ...],),
     "share": (float,),
-    "block": (Backup, Keep, Pool, Login | None, Mapping[str, Any]),
+    "block": (Backup, Keep, Pool, Security, Login | None, Mapping[str, Any]),
 }
 
 
@@ -46,6 +48,20 @@ def test_what_is_said_is_kept_and_what_is_not_has_its_default() -> None:
     settings = fields.build(Settings, {"jobs": 5, "backup.keep.last": 3, "ssh.host": "db1"})
     changed = {"jobs": 5, "backup": Backup(keep=Keep(last=3)), "ssh": Login("db1")}
     assert settings == dataclasses.replace(Settings(), **changed)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("30min", 1800), ("90s", 90), (90, 90), ("0", 0), ("12 h", 43200), ("2w", 1209600)],
+)
+def test_a_time(text: object, expected: int) -> None:
+    assert fields.check(fields.of(Security)["hsts"], text, "x") == expected
+
+
+@pytest.mark.parametrize("text", ["30m", "-5min", "min", True, 1.5, "1e3", "", [1], "12345678901"])
+def test_no_time(text: object) -> None:
+    with pytest.raises(BadConfiguration, match=r"^x: .*, expected a time"):
+        fields.check(fields.of(Security)["hsts"], text, "x")
 
 
 @pytest.mark.parametrize(

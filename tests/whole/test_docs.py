@@ -29,6 +29,7 @@ from pgtasks.server.embedded import datadir
 from pgtasks.settings import fields
 from pgtasks.settings.blocks import Backup, Pool, Settings
 from pgtasks.settings.project import FOLDERS, PROJECT
+from pgtasks.settings.security import Security
 from pgtasks.settings.ssh import Login
 
 DOCUMENTS = generate.documents()
@@ -96,7 +97,7 @@ def test_every_flag_is_documented() -> None:
 
 def test_every_setting_is_documented() -> None:
     text = read(ROOT / "docs" / "configuration.md")
-    blocks = (PROJECT, FOLDERS, *map(fields.of, (Settings, Backup, Pool, Login)))
+    blocks = (PROJECT, FOLDERS, *map(fields.of, (Settings, Backup, Pool, Security, Login)))
     for name, field in [pair for block in blocks for pair in block.items()]:
         assert f"| `{name}` |" in text
         assert field.help in text
