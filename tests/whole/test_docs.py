@@ -20,6 +20,7 @@ from invoke.exceptions import ParseError
 from invoke.parser import Parser, ParserContext
 from invoke.program import Program
 from paths import ROOT
+from servers import free_port
 
 import pgtasks
 from docs import generate
@@ -245,6 +246,14 @@ def test_every_hint_in_the_code_names_a_task_that_is_there() -> None:
 # ---- examples run
 
 _RUN = re.compile(r"<!-- run in: (\w+) -->\n```\w*\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+_STEP = re.compile(
+    r"<!-- (run in|file): ([\w./-]+) -->\n```\w*\n(.*?)^```$", re.DOTALL | re.MULTILINE
+)
+# of this editable install alone, see pyproject.toml
+_QUIET = (
+    "-W 'ignore:Module already imported so cannot be rewritten:pytest.PytestAssertRewriteWarning'"
+)
+_PORT = "5000"  # of servers that examples start: a free one in its place
 _MARK = "=== command done ==="
 
 
@@ -299,13 +308,13 @@ def typed(
     block: list[Example], folder: Path, shell: dict[str, Any]
 ) -> Iterator[tuple[Example, list[str]]]:
     """Type a block's commands into one shell; yield each with its output."""
-    script = "".join(
+    script = "trap 'kill $(jobs -p) 2>/dev/null' EXIT\n" + "".join(
         f"{example.command}\ncode=$?; echo; echo '{_MARK}'; (exit $code)\n" for example in block
     )
     done = subprocess.run(
         ["bash", "-c", script],
         cwd=folder,
-        **{**shell, "env": {**shell["env"], "COLUMNS": "100"}},
+        **{**shell, "env": {**shell["env"], "COLUMNS": "100", "PYTEST_ADDOPTS": _QUIET}},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -351,8 +360,14 @@ def test_every_example_runs_as_shown(
     path: Path, sandbox: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     shell = prefork.shell(tmp_path_factory.mktemp("bin"))
-    for name, block in _RUN.findall(read(path)):
-        for example, actual in typed(examples(block), sandbox(name), shell):
+    port = free_port()
+    for kind, name, block in _STEP.findall(read(path)):
+        if kind == "file":
+            folder, _, file = name.partition("/")
+            (sandbox(folder) / file).write_text(block, encoding="utf-8")
+            continue
+        commands = examples(re.sub(rf"(--port |:){_PORT}\b", rf"\g<1>{port}", block))
+        for example, actual in typed(commands, sandbox(name), shell):
             exact = example.command == "echo $?"
             if not (example.output == actual if exact else agrees(example.output, actual)):
                 shown = "\n".join(example.output)
