@@ -1,4 +1,5 @@
 # make demo    see the whole of it run: needs Python 3.10 or newer, nothing else
+# make web     the clinic's web application on it, at an address that it prints
 # make test    all tests, on real servers        make check   ruff, mypy, import-linter, bandit
 # make bench   the benchmark                     make clean   stop and remove what these made
 # make torture random trials, for hours: ARGS="--minutes 10" for a slice, "--seed N" for the same ones,
@@ -14,11 +15,14 @@ ARGS ?=
 # with it, each start of inv would compile all of pgtasks anew
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test torture check bench clean
+.PHONY: demo web test torture check bench clean
 .DEFAULT_GOAL := demo
 
 demo: .venv/installed
 	@.venv/bin/python -m clinic.demo
+
+web: .venv/installed-web
+	@.venv/bin/python -m clinic.web $(ARGS)
 
 test: .venv/installed-dev
 	@.venv/bin/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
@@ -64,7 +68,12 @@ clean:
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@
 
-.venv/installed-dev: .venv/installed requirements-dev.txt
+.venv/installed-web: .venv/installed requirements-web.txt
+	@echo "installing requirements-web.txt (once, and after it changes)"
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-web.txt
+	@touch $@
+
+.venv/installed-dev: .venv/installed-web requirements-dev.txt
 	@echo "installing requirements-dev.txt (once, and after it changes)"
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
