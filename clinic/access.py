@@ -17,7 +17,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import INET
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from clinic.base import Base, Key, Recorded, filled
+from clinic.base import Base, Key, Recorded, filled, one_of
 
 # The same formats as in sql/functions/protect_password.sql, where each is explained. The trigger
 # is the first wall, with a readable error; this is the second, for the day it is switched off.
@@ -66,7 +66,8 @@ class User(Recorded, Base):
     staff_id: Mapped[UUID | None]
     patient_id: Mapped[UUID | None]
     username: Mapped[str]
-    password_hash: Mapped[str]
+    # loaded only where it is asked for: the application's role may not read it
+    password_hash: Mapped[str] = mapped_column(deferred=True, info={"secret": True})
     failed_logins: Mapped[int] = mapped_column(server_default=text("0"))
     locked_until: Mapped[datetime | None]
     last_login_at: Mapped[datetime | None]
@@ -91,18 +92,77 @@ class UserSession(Base):
         CheckConstraint("token_hash ~ '^[0-9a-f]{64}$'", name="token_hash"),
         CheckConstraint("expires_at > issued_at", name="expires_later"),
         CheckConstraint("revoked_at >= issued_at", name="revoked_later"),
+        one_of("kind", "web", "api"),
     )
 
     session_id: Mapped[Key]
     user_id: Mapped[UUID] = mapped_column(ForeignKey("users.user_id", ondelete="CASCADE"))
-    token_hash: Mapped[str]
+    token_hash: Mapped[str] = mapped_column(info={"secret": True})
     issued_at: Mapped[datetime] = mapped_column(server_default=func.now())
     expires_at: Mapped[datetime]
     revoked_at: Mapped[datetime | None]
     ip_address: Mapped[str | None] = mapped_column(INET)
     user_agent: Mapped[str | None]
+    # a browser's, or of a program with tokens
+    kind: Mapped[str] = mapped_column(server_default=text("'web'"))
+    last_seen_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    remembered: Mapped[bool] = mapped_column(server_default=text("false"))
 
     user: Mapped[User] = relationship(back_populates="sessions")
+
+
+class RefreshToken(Base):
+    """A token that is exchanged for the next one, once; the session is its family."""
+
+    __tablename__ = "refresh_tokens"
+    __table_args__ = (
+        Index(None, "session_id"),
+        CheckConstraint("token_hash ~ '^[0-9a-f]{64}$'", name="token_hash"),
+        CheckConstraint("expires_at > issued_at", name="expires_later"),
+        CheckConstraint("used_at >= issued_at", name="used_later"),
+    )
+
+    token_hash: Mapped[str] = mapped_column(primary_key=True, info={"secret": True})
+    session_id: Mapped[UUID] = mapped_column(
+        ForeignKey("user_sessions.session_id", ondelete="CASCADE")
+    )
+    issued_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    expires_at: Mapped[datetime]
+    used_at: Mapped[datetime | None]
+
+
+class LoginThrottle(Base):
+    """Failed logins of an account from one address, or from a browser that its user knows."""
+
+    __tablename__ = "login_throttle"
+    __table_args__ = (
+        Index(None, "last_at"),
+        CheckConstraint("key ~ '^[0-9a-f]{64}$'", name="key"),
+        CheckConstraint("failures >= 0", name="failures"),
+    )
+
+    key: Mapped[str] = mapped_column(primary_key=True)
+    failures: Mapped[int] = mapped_column(server_default=text("0"))
+    blocked_until: Mapped[datetime | None]
+    last_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    # a browser in which the user has logged in: its failures are counted apart
+    is_known: Mapped[bool] = mapped_column(server_default=text("false"))
+
+
+class RateLimit(Base):
+    """Requests of one kind and origin in the current window; unlogged, a crash forgets them."""
+
+    __tablename__ = "rate_limits"
+    __table_args__ = (
+        Index(None, "expires_at"),
+        CheckConstraint("key ~ '^[a-z_]+:[0-9a-f]{64}$'", name="key"),
+        CheckConstraint("hits > 0", name="hits"),
+        {"prefixes": ["UNLOGGED"]},
+    )
+
+    key: Mapped[str] = mapped_column(primary_key=True)
+    expires_at: Mapped[datetime]
+    hits: Mapped[int]
 
 
 class Role(Recorded, Base):

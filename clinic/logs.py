@@ -1,4 +1,4 @@
-"""What happened: login attempts, and the audit log that the triggers write."""
+"""What happened: logins, events of security, and the audit log that the triggers write."""
 
 from __future__ import annotations
 
@@ -37,6 +37,32 @@ class Login(Base):
     failure: Mapped[str | None]
     ip_address: Mapped[str | None] = mapped_column(INET)
     user_agent: Mapped[str | None]
+
+
+class SecurityEvent(Base):
+    """What a reviewer of the application's security asks for: denials, revocations, changes.
+
+    No foreign keys: the log outlives what it speaks of.
+    """
+
+    __tablename__ = "security_events"
+    __table_args__ = (
+        Index(None, "hospital_id", "occurred_at"),
+        Index(None, "user_id", "occurred_at"),
+        Index(None, "occurred_at"),
+        CheckConstraint("event ~ '^[a-z][a-z_]{1,49}$'", name="event"),
+        CheckConstraint("jsonb_typeof(details) = 'object'", name="details"),
+    )
+
+    event_id: Mapped[Key]
+    occurred_at: Mapped[datetime] = mapped_column(server_default=text("clock_timestamp()"))
+    event: Mapped[str]
+    user_id: Mapped[UUID | None]
+    hospital_id: Mapped[UUID | None]
+    username: Mapped[str | None]
+    ip_address: Mapped[str | None] = mapped_column(INET)
+    user_agent: Mapped[str | None]
+    details: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
 
 
 class AuditLog(Base):

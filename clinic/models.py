@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-from clinic.access import Module, Role, RoleAccess, User, UserRole, UserSession
+from clinic.access import (
+    LoginThrottle,
+    Module,
+    RateLimit,
+    RefreshToken,
+    Role,
+    RoleAccess,
+    User,
+    UserRole,
+    UserSession,
+)
 from clinic.base import Base
 from clinic.care import Appointment, Consultation, Invoice, Prescription
-from clinic.logs import AuditLog, Login
+from clinic.logs import AuditLog, Login, SecurityEvent
 from clinic.organisation import Branch, Hospital, Patient, Staff
 
 metadata = Base.metadata
@@ -19,11 +29,15 @@ __all__ = [
     "Hospital",
     "Invoice",
     "Login",
+    "LoginThrottle",
     "Module",
     "Patient",
     "Prescription",
+    "RateLimit",
+    "RefreshToken",
     "Role",
     "RoleAccess",
+    "SecurityEvent",
     "Staff",
     "User",
     "UserRole",

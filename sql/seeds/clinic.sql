@@ -347,7 +347,7 @@ ON CONFLICT (patient_id) DO NOTHING;
 
 
 -- Accounts ----------------------------------------------------------------------------------------
--- All staff and the first 160 patients of a hospital. The hash is bcrypt's of "clinic-demo".
+-- All staff and the first 160 patients of a hospital. The hash is argon2id's of "clinic-demo".
 
 \set with_account '(kind = ''staff'' OR n <= 160)'
 
@@ -359,7 +359,7 @@ SELECT pg_temp.id('users', h, account),
        CASE kind WHEN 'staff' THEN id END,
        CASE kind WHEN 'patients' THEN id END,
        username,
-       '$2b$10$TheSameSaltForAllDemoOIrJ09XjjWrrnbCi0iQxqhmuSZvjZf3q',
+       '$argon2id$v=19$m=19456,t=2,p=1$Y2xpbmljLWRlbW8tc2FsdA$pyWJuLNvMP7T4n9Bl9j1UM8PNkP0rtuHwZOs6YmkMug',
        CASE WHEN get_byte(b, 5) < 16 THEN get_byte(b, 5) % 4 ELSE 0 END,
        CASE WHEN get_byte(b, 6) < 200 THEN timestamptz '2026-07-01 06:00+00' + pg_temp.pair(b, 6) * interval '2 minutes' END,
        get_byte(b, 9) >= 8,
@@ -387,13 +387,15 @@ WHERE :with_account
 ON CONFLICT (mapping_id) DO NOTHING;
 
 INSERT INTO user_sessions
-    (session_id, user_id, token_hash, issued_at, expires_at, revoked_at, ip_address, user_agent)
+    (session_id, user_id, token_hash, issued_at, expires_at, revoked_at, last_seen_at, ip_address,
+     user_agent)
 SELECT pg_temp.id('user_sessions', h, n),
        pg_temp.id('users', h, 901 + get_byte(b, 0) % :staff),
        md5('token:' || h || ':' || n) || encode(b, 'hex'),
        issued_at,
        issued_at + interval '12 hours',
        CASE WHEN get_byte(b, 1) < 180 THEN issued_at + get_byte(b, 1) * interval '2 minutes' END,
+       issued_at,
        ('10.' || h % 256 || '.' || get_byte(b, 2) || '.' || get_byte(b, 3))::inet,
        pg_temp.one('Firefox 140 on Linux|Firefox 140 on Windows|Chrome 138 on Windows|Safari 18 on macOS|Safari 18 on iPad', get_byte(b, 4))
 FROM generate_series(1, :scale) h

@@ -24,6 +24,8 @@ if TYPE_CHECKING:  # each run of any test imports this file
     from alembic.config import Config
 
 OWNER = "clinic_builder"  # no superuser: whoever owns a database must be able to do all this
+# what only the running application fills
+UNSEEDED = {"refresh_tokens", "login_throttle", "rate_limits", "security_events"}
 _NUMBERS = itertools.count()
 
 # rows and an order-free hash of every table, partitions counted with their parent
