@@ -62,14 +62,18 @@ $$;
 CREATE OR REPLACE FUNCTION public.login_succeeded(p_user_id uuid, p_password_hash text) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, public, pg_temp
-    SET clinic.audit = 'off'
 AS $$
+DECLARE
+    -- the function cannot have it as a SET of its own: those of such variables are for superusers
+    audit constant text := coalesce(current_setting('clinic.audit', true), '');
 BEGIN
+    PERFORM set_config('clinic.audit', 'off', true);
     PERFORM set_config('clinic.user', u.username, true) FROM users u WHERE u.user_id = p_user_id;
     UPDATE users u
     SET last_login_at = now(), failed_logins = 0,
         password_hash = coalesce(p_password_hash, u.password_hash)
     WHERE u.user_id = p_user_id;
+    PERFORM set_config('clinic.audit', audit, true);
 END
 $$;
 

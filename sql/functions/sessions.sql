@@ -84,11 +84,15 @@ $$;
 CREATE OR REPLACE FUNCTION public.touch_session(p_session_id uuid) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, public, pg_temp
-    SET clinic.audit = 'off'
 AS $$
+DECLARE
+    -- the function cannot have it as a SET of its own: those of such variables are for superusers
+    audit constant text := coalesce(current_setting('clinic.audit', true), '');
 BEGIN
+    PERFORM set_config('clinic.audit', 'off', true);
     UPDATE user_sessions n SET last_seen_at = now()
     WHERE n.session_id = p_session_id AND n.last_seen_at <= now() - interval '1 minute';
+    PERFORM set_config('clinic.audit', audit, true);
 END
 $$;
 
