@@ -97,7 +97,7 @@ class UserSession(Base):
 
     session_id: Mapped[Key]
     user_id: Mapped[UUID] = mapped_column(ForeignKey("users.user_id", ondelete="CASCADE"))
-    token_hash: Mapped[str] = mapped_column(info={"secret": True})
+    token_hash: Mapped[str] = mapped_column(deferred=True, info={"secret": True})
     issued_at: Mapped[datetime] = mapped_column(server_default=func.now())
     expires_at: Mapped[datetime]
     revoked_at: Mapped[datetime | None]

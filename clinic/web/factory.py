@@ -29,6 +29,7 @@ class Clinic:
     service: DatabaseService
     security: Security
     keys: tuple[Secret, ...]  # of the tokens; the first one signs
+    aside: DatabaseService  # short transactions beside that of a request, see security/aside.py
 
     @property
     def environment(self) -> str:
@@ -55,7 +56,9 @@ def create_app(
     database.init_app(app, service)
     settings = replace(get_security_settings(service.name), **(security or {}))
     keys = get_signing_keys(service.name)
-    app.extensions["clinic"] = Clinic(service, settings, keys)
+    app.extensions["clinic"] = Clinic(
+        service, settings, keys, aside=DatabaseService(env, url=url, pool_size=2, max_overflow=6)
+    )
     _configure(app, settings, keys)
     headers.init_app(app, hsts=settings.hsts)
     app.register_blueprint(database.health())

@@ -80,8 +80,9 @@ BEGIN
 END
 $$;
 
--- The session is in use. Once a minute at most, and no change of anything: not in the audit log.
-CREATE OR REPLACE FUNCTION public.touch_session(p_session_id uuid) RETURNS void
+-- The session is in use, if it was not seen for `p_after`. No change of anything: not in the audit
+-- log.
+CREATE OR REPLACE FUNCTION public.touch_session(p_session_id uuid, p_after interval) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, public, pg_temp
 AS $$
@@ -91,7 +92,7 @@ DECLARE
 BEGIN
     PERFORM set_config('clinic.audit', 'off', true);
     UPDATE user_sessions n SET last_seen_at = now()
-    WHERE n.session_id = p_session_id AND n.last_seen_at <= now() - interval '1 minute';
+    WHERE n.session_id = p_session_id AND n.last_seen_at <= now() - p_after;
     PERFORM set_config('clinic.audit', audit, true);
 END
 $$;
@@ -142,7 +143,7 @@ BEGIN
         UPDATE refresh_tokens t SET used_at = clock_timestamp() WHERE t.token_hash = p_token_hash;
         INSERT INTO refresh_tokens (token_hash, session_id, expires_at)
         VALUES (p_next_hash, rotate_refresh_token.session_id, rotate_refresh_token.expires_at);
-        PERFORM touch_session(rotate_refresh_token.session_id);
+        PERFORM touch_session(rotate_refresh_token.session_id, interval '0');
     END IF;
 END
 $$;
@@ -163,6 +164,6 @@ $$;
 REVOKE EXECUTE ON FUNCTION public.start_session
     (uuid, text, text, text, interval, boolean, inet, text) FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION public.session_account(text, text, uuid, interval) FROM PUBLIC;
-REVOKE EXECUTE ON FUNCTION public.touch_session(uuid) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION public.touch_session(uuid, interval) FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION public.rotate_refresh_token(text, text) FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION public.end_session_of_refresh_token(text) FROM PUBLIC;

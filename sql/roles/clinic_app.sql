@@ -18,8 +18,8 @@ DO $$
 BEGIN
     IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'clinic_app') THEN
         CREATE ROLE clinic_app NOLOGIN;
-    END IF;
-    IF NOT pg_catalog.pg_has_role(current_user, 'clinic_app', 'MEMBER') THEN
+        GRANT clinic_app TO current_user;
+    ELSIF NOT pg_catalog.pg_has_role(current_user, 'clinic_app', 'MEMBER') THEN
         GRANT clinic_app TO current_user;
     END IF;
 END
@@ -68,7 +68,7 @@ GRANT EXECUTE ON FUNCTION
     public.registration_places(),
     public.start_session(uuid, text, text, text, interval, boolean, inet, text),
     public.session_account(text, text, uuid, interval),
-    public.touch_session(uuid),
+    public.touch_session(uuid, interval),
     public.rotate_refresh_token(text, text),
     public.end_session_of_refresh_token(text),
     public.record_event(text, uuid, uuid, text, inet, text, jsonb)
