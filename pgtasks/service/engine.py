@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import weakref
 from collections.abc import Mapping
 from typing import Any
@@ -77,10 +78,16 @@ def _arguments(url: URL, target: Target, pool: Pool) -> dict[str, str]:
     known = {"application_name": name, "connect_timeout": "5", **_KEEPALIVES}
     arguments = {key: value for key, value in known.items() if key not in url.query}
     given = url.query.get("options", ())
-    options = [_timeouts(pool), *([given] if isinstance(given, str) else given)]
+    options = [_role(pool), _timeouts(pool), *([given] if isinstance(given, str) else given)]
     if joined := " ".join(filter(None, options)):
         arguments["options"] = joined
     return arguments
+
+
+def _role(pool: Pool) -> str:
+    """Return libpq's `options` that act as the role; a space in its name ends no option."""
+    escaped = re.sub(r"([\s\\])", r"\\\1", pool.role)
+    return f"-c role={escaped}" if pool.role else ""
 
 
 def _timeouts(pool: Pool) -> str:
@@ -98,7 +105,11 @@ def _listen(engine: Engine, target: Target, pool: Pool) -> None:
 
     def connect(dialect: Any, record: Any, args: Any, parameters: Any) -> Any:
         errors = dialect.loaded_dbapi.OperationalError
-        connection = patience.connected(lambda: dialect.connect(*args, **parameters), errors)
+        try:
+            connection = patience.connected(lambda: dialect.connect(*args, **parameters), errors)
+        except errors as exc:
+            _check_role(str(exc), target, pool)
+            raise
         if pool.check_stamp:
             try:
                 admission.check(connection, target)
@@ -108,6 +119,22 @@ def _listen(engine: Engine, target: Target, pool: Pool) -> None:
         return connection
 
     event.listen(engine, "do_connect", connect)
+
+
+def _check_role(error: str, target: Target, pool: Pool) -> None:
+    """Raise BadConfiguration where a connection failed because of the role to act as."""
+    named = f'role "{pool.role}"'
+    if not pool.role or named not in error:
+        return
+    if "permission denied" in error:
+        why = "the user that connects is no member of it: GRANT it to that user"
+    elif "does not exist" in error:
+        why = "the server has no such role: CREATE it, and GRANT it to the user that connects"
+    else:
+        return
+    raise BadConfiguration(
+        f"environment {target.environment!r}: pool.role: {pool.role!r}: {why}"
+    ) from None
 
 
 def _forget_in_children(engine: Engine) -> None:

@@ -83,6 +83,7 @@ class Pool:
     statement_timeout: int = number("seconds that a statement may take", default=30)
     lock_timeout: int = number("seconds that a statement may wait for a lock", default=5)
     idle_timeout: int = number("seconds that a transaction may be idle", default=60)
+    role: str = text("role that the application acts as, which its user is a member of")
     check_stamp: bool = flag(
         "whether a database that is stamped with another environment is refused", default=True
     )
