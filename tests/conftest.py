@@ -36,6 +36,7 @@ import pluggy
 import prefork
 import pytest
 import servers
+from apis import api  # noqa: F401  the clinic's API, see apis.py
 from canaries import Canaries
 from clinics import seeded, templates  # noqa: F401  fixtures, see clinics.py
 from depots import (  # noqa: F401

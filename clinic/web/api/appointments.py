@@ -1,0 +1,181 @@
+"""Appointments: the hospital's for its staff, the own ones for a patient."""
+
+from __future__ import annotations
+
+import datetime
+from uuid import UUID
+
+import msgspec
+from flask import Blueprint
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from clinic.models import Appointment, Staff
+from clinic.web.api import scope
+from clinic.web.api.answers import AppointmentSeen
+from clinic.web.api.bodies import (
+    SLOT,
+    AppointmentChange,
+    AppointmentStatus,
+    Moment,
+    NewAppointment,
+    given,
+)
+from clinic.web.api.guards import require, require_permission, token_required
+from clinic.web.api.operations import answers, asks, created, matches, takes, unchanged
+from clinic.web.api.paging import Page, Paged, page
+from clinic.web.api.problems import conflict, wrong
+from clinic.web.identity import Identity
+
+routes = Blueprint("appointments", __name__, url_prefix="/appointments")
+
+_ORDER = (Appointment.starts_at, Appointment.appointment_id)
+_RECEIVE = ("doctor", "nurse", "therapist")  # jobs of those whom patients see
+_OPEN = ("booked", "arrived")
+
+
+class AppointmentFilter(Paged):
+    """Which appointments to list."""
+
+    starts_from: Moment | None = None
+    starts_before: Moment | None = None
+    status: AppointmentStatus | None = None
+    staff_id: UUID | None = None
+    patient_id: UUID | None = None
+
+
+@routes.get("")
+@answers(Page[AppointmentSeen])
+@token_required
+@require_permission("appointments", "view")
+@asks(AppointmentFilter)
+def listed(session: Session, identity: Identity, query: AppointmentFilter) -> Page[AppointmentSeen]:
+    """List appointments, the earliest first."""
+    found = scope.visible(Appointment, identity)
+    if query.starts_from is not None:
+        found = found.where(Appointment.starts_at >= query.starts_from)
+    if query.starts_before is not None:
+        found = found.where(Appointment.starts_at < query.starts_before)
+    if query.status is not None:
+        found = found.where(Appointment.status == query.status)
+    if query.staff_id is not None:
+        found = found.where(Appointment.staff_id == query.staff_id)
+    if query.patient_id is not None:
+        found = found.where(Appointment.patient_id == query.patient_id)
+    return page(session, found, _ORDER, query, AppointmentSeen)
+
+
+@routes.get("/<uuid:appointment_id>")
+@answers(AppointmentSeen, problems=(404,))
+@token_required
+@require_permission("appointments", "view")
+def shown(session: Session, identity: Identity, appointment_id: UUID) -> AppointmentSeen:
+    """Return an appointment."""
+    return seen(scope.one(session, Appointment, appointment_id, identity))
+
+
+@routes.post("")
+@answers(AppointmentSeen, status=201, problems=(409,))
+@token_required
+@require_permission("appointments", "add")
+@takes(NewAppointment)
+def book(
+    session: Session, identity: Identity, body: NewAppointment
+) -> tuple[AppointmentSeen, dict[str, str]]:
+    """Book half an hour. Of two that ask for the same one, the second gets 409."""
+    appointment = Appointment(
+        hospital_id=identity.hospital_id,
+        patient_id=_patient(identity, body),
+        branch_id=body.branch_id or _branch(session, identity, body.staff_id),
+        staff_id=body.staff_id,
+        starts_at=body.starts_at,
+        ends_at=body.starts_at + SLOT,
+        channel="web" if identity.patient_id else body.channel,
+        reason=body.reason,
+    )
+    session.add(appointment)
+    session.flush()
+    session.refresh(appointment)
+    return created(seen(appointment), appointment.appointment_id)
+
+
+@routes.patch("/<uuid:appointment_id>")
+@answers(AppointmentSeen, problems=(404, 409))
+@token_required
+@require_permission("appointments", "edit")
+@matches(required=True)
+@takes(AppointmentChange)
+def change(
+    session: Session, identity: Identity, appointment_id: UUID, body: AppointmentChange
+) -> AppointmentSeen:
+    """Move an appointment, or note what became of it, if nobody else has changed it meanwhile."""
+    appointment = scope.one(session, Appointment, appointment_id, identity, lock=True)
+    unchanged(appointment)
+    _must_be_open(appointment)
+    changes = given(body)
+    if "staff_id" in changes:
+        changes["branch_id"] = _branch(session, identity, changes["staff_id"])
+    if "starts_at" in changes:
+        changes["ends_at"] = changes["starts_at"] + SLOT
+    for name, value in changes.items():
+        setattr(appointment, name, value)
+    session.flush()
+    session.refresh(appointment)
+    return seen(appointment)
+
+
+@routes.post("/<uuid:appointment_id>/cancel")
+@answers(AppointmentSeen, problems=(404, 409))
+@token_required
+@require_permission("appointments", "view")
+@matches(required=False)
+def cancel(session: Session, identity: Identity, appointment_id: UUID) -> AppointmentSeen:
+    """Cancel an appointment; its hour is free again. Patients may cancel what lies ahead."""
+    appointment = scope.one(session, Appointment, appointment_id, identity, lock=True)
+    if identity.patient_id is None:
+        require(identity, "appointments", "edit")
+    elif appointment.starts_at <= datetime.datetime.now(datetime.timezone.utc):
+        raise conflict("starts_at", "is over: ask the hospital")
+    unchanged(appointment)
+    _must_be_open(appointment)
+    appointment.status = "cancelled"
+    session.flush()
+    session.refresh(appointment)
+    return seen(appointment)
+
+
+def seen(appointment: Appointment) -> AppointmentSeen:
+    """Return what the API shows of an appointment."""
+    return msgspec.convert(appointment, AppointmentSeen, from_attributes=True)
+
+
+def _patient(identity: Identity, body: NewAppointment) -> UUID:
+    """Return the patient, which for a patient is nobody else."""
+    if identity.patient_id is not None:
+        if body.patient_id not in (None, identity.patient_id):
+            raise wrong("patient_id", "is not you")
+        return identity.patient_id
+    if body.patient_id is None:
+        raise wrong("patient_id", "is missing")
+    return body.patient_id
+
+
+def _branch(session: Session, identity: Identity, staff_id: UUID) -> UUID:
+    """Return the branch of a member of staff who receives patients."""
+    found = session.execute(
+        select(Staff.branch_id, Staff.job, Staff.left_on).where(
+            Staff.hospital_id == identity.hospital_id, Staff.staff_id == staff_id
+        )
+    ).one_or_none()
+    if found is None:
+        raise wrong("staff_id", "does not work for this hospital")
+    today = datetime.datetime.now(datetime.timezone.utc).date()
+    if found.job not in _RECEIVE or (found.left_on is not None and found.left_on <= today):
+        raise wrong("staff_id", "receives no patients")
+    branch: UUID = found.branch_id
+    return branch
+
+
+def _must_be_open(appointment: Appointment) -> None:
+    if appointment.status not in _OPEN:
+        raise conflict("status", f"is {appointment.status} already")
