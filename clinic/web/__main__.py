@@ -1,0 +1,160 @@
+"""The clinic as a web application on this machine: `make web`.
+
+Sets the environment `dev` up, from its server to its sample data, and serves it until Ctrl-C. Run
+again, it starts from what is there. For a real site, use a server such as gunicorn:
+`gunicorn 'clinic.web:create_app()'`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import logging
+import os
+import socket
+import subprocess
+import sys
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+from psycopg2 import sql
+
+from pgtasks.errors import PgtasksError, Refused
+from pgtasks.server import connection, embedded
+from pgtasks.settings.environment import resolve
+from pgtasks.settings.project import load
+from pgtasks.settings.target import Target, from_environment
+
+ROOT = Path(__file__).resolve().parents[2]
+ROLE = "clinic_app"
+_INV = Path(sys.executable).parent / "inv"
+_ROLES = "sql/roles/clinic_app.sql"
+PASSWORD = "clinic-demo"
+# one of each kind, of the first hospital of the sample data
+_SAMPLES = ("hospital_admin", "receptionist", "doctor", "patient")
+_LOGINS = """
+SELECT DISTINCT ON (r.code) r.code, u.username
+FROM public.users u
+JOIN public.user_role_mapping g ON g.user_id = u.user_id AND g.is_active
+JOIN public.role_master r ON r.role_id = g.role_id
+JOIN public.hospitals h ON h.hospital_id = u.hospital_id
+WHERE u.is_active AND r.code = ANY (%s) AND u.created_by = 'seed'
+ORDER BY r.code, h.code, u.username
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Set up, say where and as whom to log in, serve; return the exit code."""
+    options = _options(arguments)
+    os.chdir(ROOT)
+    try:
+        listening = _bound(options.host, options.port)
+    except OSError as exc:
+        print(f"error: {_fault(exc, options)}", file=sys.stderr)
+        return 1
+    try:
+        with closing(listening):
+            return set_up(options.env) or serve(options.env, listening, options.host)
+    except PgtasksError as exc:
+        print(f"error: {exc.message}", file=sys.stderr)
+        return exc.exit_code
+    except KeyboardInterrupt:
+        return 0
+
+
+def _options(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m clinic.web", description=__doc__)
+    parser.add_argument("--env", default="dev", help="an unprotected environment (default: dev)")
+    parser.add_argument("--host", default="127.0.0.1", help="the address to listen on")
+    parser.add_argument("--port", type=int, default=8000, help="0 for any (default: 8000)")
+    return parser.parse_args(arguments)
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    """Take the port before the work begins; it answers when that is done."""
+    bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((host, port))
+        bound.listen()  # of two that start at once, only one gets here
+    except BaseException:
+        bound.close()
+        raise
+    return bound
+
+
+def _fault(exc: OSError, options: argparse.Namespace) -> str:
+    if exc.errno == errno.EADDRINUSE:
+        return (
+            f"port {options.port} of {options.host} is taken, "
+            f"choose another one: make web ARGS='--port {options.port + 1}'"
+        )
+    return f"cannot listen on port {options.port} of {options.host!r}: {exc.strerror or exc}"
+
+
+def set_up(env: str) -> int:
+    """Bring the environment to what the application needs; return the exit code."""
+    environment = resolve(load(ROOT), env)
+    if environment.protected:
+        raise Refused(f"environment {environment.name!r} is protected, its set-up is not by this")
+    target = from_environment(environment)
+    if target.embedded:
+        make_role(target)
+    for words in (["setup"], ["db.run", "--file", _ROLES]):
+        done = subprocess.run([_INV, *words, "--env", environment.name], cwd=ROOT, check=False)
+        if done.returncode:
+            return done.returncode
+    return 0
+
+
+def make_role(target: Target) -> None:
+    """Make the application's role on an embedded server, whose owner of databases may not."""
+    server = embedded.start(ROOT, major=target.major)
+    place = replace(server.reached(target), user=server.superuser, database=target.maintenance)
+    role, owner = sql.Identifier(ROLE), sql.Identifier(server.role)
+    with connection.session(place, purpose="make web") as conn:
+        if not connection.rows(conn, "SELECT FROM pg_roles WHERE rolname = %s", (ROLE,)):
+            connection.execute(conn, sql.SQL("CREATE ROLE {} NOLOGIN").format(role))
+        if server.role != server.superuser:
+            connection.execute(conn, sql.SQL("GRANT {} TO {}").format(role, owner))
+
+
+def serve(env: str, listening: socket.socket, host: str) -> int:
+    """Serve the application until Ctrl-C."""
+    from werkzeug.serving import make_server
+
+    from clinic.web import create_app
+
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # a line for each request is noise
+    app = create_app(env)
+    port = listening.getsockname()[1]
+    server = make_server(host, port, app, threaded=True, fd=listening.fileno())
+    for line in _welcome(env, f"http://{f'[{host}]' if ':' in host else host}:{port}/"):
+        print(line, flush=True)
+    with closing(server.socket):
+        server.serve_forever()
+    return 0
+
+
+def _welcome(env: str, address: str) -> list[str]:
+    """Return where the application is, and who of the sample data can log in."""
+    logins = dict(_sample_logins(env))
+    lines = [f"\nthe clinic is at {address}, Ctrl-C ends it"]
+    if logins:
+        width = max(map(len, logins.values()))
+        lines.append(f"log in with the password {PASSWORD!r} as")
+        for role in filter(logins.get, _SAMPLES):
+            lines.append(f"  {logins[role]:{width}}  {role.replace('_', ' ')}")
+    return lines
+
+
+def _sample_logins(env: str) -> list[tuple[str, str]]:
+    target = from_environment(resolve(load(ROOT), env))
+    target = embedded.located(target, ROOT) if target.embedded else target
+    with connection.session(target, read_only=True, purpose="make web") as conn:
+        return [(role, name) for role, name in connection.rows(conn, _LOGINS, (list(_SAMPLES),))]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

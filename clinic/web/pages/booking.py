@@ -1,0 +1,137 @@
+"""Book an appointment: somebody to see and a day, then one of its free times."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from flask import flash, redirect, render_template, request, url_for
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from clinic.models import Appointment, Patient, Staff
+from clinic.web import units
+from clinic.web.identity import Identity
+from clinic.web.pages import calendar, guards
+from clinic.web.pages.blueprint import pages
+from clinic.web.pages.calendar import Times
+from clinic.web.pages.forms import BookingForm, DayForm
+from clinic.web.pages.texts import moment, time
+
+if TYPE_CHECKING:
+    from flask.typing import ResponseReturnValue
+
+SLOT = "uq_appointments_slot"
+TAKEN = "This time was taken a moment ago. Choose another one."
+BUSY = "The patient has another appointment at this time."
+UNKNOWN = "There is no patient with this number."
+
+
+@dataclass(frozen=True)
+class Offer:
+    """The free times of somebody on a day."""
+
+    doctor: Staff | None = None
+    times: list[Times] = field(default_factory=list)
+
+    @property
+    def clock(self) -> list[str]:
+        """The times as a form says them."""
+        return [time(each.starts_at) for each in self.times]
+
+
+@pages.route("/appointments/new", methods=["GET", "POST"])
+@guards.permitted("appointments", "add")
+def book_appointment(identity: Identity) -> ResponseReturnValue:
+    """Offer the free times of a day, which the address names, and book one."""
+    asked, chosen = DayForm(request.args), BookingForm()
+    with units.unit(identity, read_only=True) as session:
+        offer = _offer(session, identity, asked)
+    chosen.offer(offer.clock, own=identity.patient_id is not None)
+    status = 422 if asked.errors else 200
+    if request.method == "POST":
+        if not offer.doctor or not chosen.validate():
+            status = 422
+        elif booked := _book(identity, offer, chosen):
+            flash(f"The appointment on {moment(booked.starts_at)} is booked.", "success")
+            return redirect(url_for("pages.appointments"))
+        else:
+            status = 409
+            offer = _without(offer, chosen)
+    page = render_template("appointments/book.html", asked=asked, chosen=chosen, offer=offer)
+    return page, status
+
+
+def _without(offer: Offer, chosen: BookingForm) -> Offer:
+    """Offer no more what somebody else has taken."""
+    if TAKEN not in chosen.time.errors:
+        return offer
+    left = [each for each in offer.times if time(each.starts_at) != chosen.time.data]
+    chosen.time.choices = [(each, each) for each in replace(offer, times=left).clock]
+    return replace(offer, times=left)
+
+
+def _offer(session: Session, identity: Identity, asked: DayForm) -> Offer:
+    """Return what there is on the day that is asked for, nothing where that is not valid."""
+    now = datetime.now(timezone.utc)
+    staff = calendar.doctors(session, identity.hospital_id, now.date())
+    asked.offer([(str(each.staff_id), _words(each)) for each in staff], now.date())
+    if not request.args or not asked.validate():
+        return Offer()
+    doctor = next(each for each in staff if str(each.staff_id) == asked.doctor.data)
+    return Offer(doctor, calendar.free_times(session, doctor, asked.day.data, now))
+
+
+def _words(staff: Staff) -> str:
+    return f"{staff.first_name} {staff.last_name}, {staff.specialty or staff.job}"
+
+
+def _book(identity: Identity, offer: Offer, chosen: BookingForm) -> Times | None:
+    """Book the time that was chosen; None, with the reason in the form, where it is gone."""
+    times = next(each for each in offer.times if time(each.starts_at) == chosen.time.data)
+    doctor = offer.doctor
+    assert doctor is not None
+
+    def book(session: Session) -> Times | None:
+        patient_id = identity.patient_id or _patient(session, identity, chosen.record_no.data)
+        if patient_id is None:
+            chosen.refuse("record_no", UNKNOWN)
+            return None
+        own = Appointment.patient_id == patient_id
+        if any(map(times.meets, calendar.taken(session, times.starts_at.date(), own))):
+            chosen.refuse("time", BUSY)
+            return None
+        session.add(
+            Appointment(
+                hospital_id=identity.hospital_id,
+                branch_id=doctor.branch_id,
+                patient_id=patient_id,
+                staff_id=doctor.staff_id,
+                starts_at=times.starts_at,
+                ends_at=times.ends_at,
+                channel="web" if identity.patient_id else "phone",
+                reason=chosen.reason.data or None,
+            )
+        )
+        return times
+
+    try:
+        return units.run(identity, book)
+    except IntegrityError as exc:  # somebody else was faster: the index lets one in
+        if SLOT not in str(exc.orig):
+            raise
+        chosen.refuse("time", TAKEN)
+        return None
+
+
+def _patient(session: Session, identity: Identity, record_no: str) -> UUID | None:
+    return session.scalar(
+        select(Patient.patient_id).where(
+            Patient.hospital_id == identity.hospital_id,
+            Patient.record_no == record_no,
+            Patient.is_active,
+        )
+    )
