@@ -13,12 +13,14 @@ from flask import Flask, current_app
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from clinic.web import headers
+from pgtasks.errors import BadConfiguration
 from pgtasks.service import DatabaseService, get_security_settings, get_signing_keys
 from pgtasks.service import flask as database
 from pgtasks.settings.secret import Secret
 from pgtasks.settings.security import Security
 
 _HERE = Path(__file__).parent
+_ROLE = "clinic_app"  # sql/roles/clinic_app.sql
 _BODY = 1 << 20  # bytes of a request
 
 
@@ -49,10 +51,16 @@ def create_app(
 
     `url` is for a login of its own in place of the environment's user; `security` replaces settings
     of the block `security`, in tests. Nothing is connected to. Raises BadConfiguration for wrong
-    settings, and for a protected environment without a signing key.
+    settings, for a protected environment without a signing key, and where row-level security would
+    hold for nobody.
     """
     app = Flask("clinic.web", root_path=str(_HERE))
     service = DatabaseService(env, url=url)
+    if not url and service.pool.role != _ROLE:
+        raise BadConfiguration(
+            f"environment {service.name!r}: pool.role: {service.pool.role!r}, expected {_ROLE!r}: "
+            "the owner of the tables sees the rows of all hospitals"
+        )
     database.init_app(app, service)
     settings = replace(get_security_settings(service.name), **(security or {}))
     keys = get_signing_keys(service.name)
