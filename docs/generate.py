@@ -37,7 +37,7 @@ _SETTINGS = {
 # the main job first; a collection that is not named here goes to the end
 _COLLECTIONS = (
     *("help", "setup", "db", "backup", "clone", "remote", "env", "server"),
-    *("migrate", "schema", "trigger", "seed", "inspect", "mask", "journal"),
+    *("migrate", "schema", "trigger", "seed", "inspect", "verify", "mask", "journal"),
 )
 _KINDS = {"flag": "true or false", "block": "block of keys", "list": "list of names"}
 

@@ -44,6 +44,7 @@ SyntaxFault                  server.parser: text is not SQL
 TooDeep                      server.parser: SQL is nested too deeply for the parser's tree
 Unfit                        copy.mask.values: a ready-made mask does not fit a column
 Fault                        copy.mask.expression: a mask is no expression that may be used
+Skipped                      verify.check: a check does not apply here
 UnusableFile                 host.plainfile: OSError, not a regular file or too large
 
 Messages are one line: lowercase, the value in repr, then the way out. `hint` holds further lines,

@@ -109,10 +109,11 @@ def side_name(name: str, role: str, run: str) -> str:
     is shortened and gets a hash of the whole name.
     """
     suffix = f"__{role}_{run}"
-    return _stem(name, _NAME_BYTES - len(suffix)) + suffix
+    return shortened(name, _NAME_BYTES - len(suffix)) + suffix
 
 
-def _stem(name: str, room: int) -> str:
+def shortened(name: str, room: int) -> str:
+    """Return a name in so many bytes; a long one ends in a hash of the whole name."""
     raw = name.encode()
     if len(raw) <= room:
         return name

@@ -7,6 +7,7 @@ tables       tables that fit the width of the terminal
 progress     progress of long work
 console      messages to a person, and questions
 output       results on stdout: lines, or one JSON document
+junit        results as JUnit's XML, for a CI system
 commandline  read the command line before Invoke does
 typed        commands with the flags that they need here
 boundaries   the steps of long operations, for tests and benchmarks

@@ -132,6 +132,10 @@ RESET = (
     "reset.built",  # the new database is whole
     "reset.swapped",  # it has the target's name
 )
+VERIFY = (
+    "verify.made",  # the scratch databases are there
+    "verify.checked",  # a check has ended, and the next one has not begun
+)
 TRANSFERS = (*TRANSFER, *TRANSFER_OVER)
 RESTORES = (*RESTORE_SENT, *RESTORE_ANEW, *RESTORE)
 COPIES = (*COPY, *COPY_ANEW)
@@ -140,7 +144,7 @@ RETENTION = (*PRUNE, *DROP, *KEEP, *UNTRASH)
 ALL = (
     *(*BACKUP, *TRANSFERS, *RETENTION, *RESTORES, *RESTORE_TABLES, *RESTORE_IN_PLACE),
     *(*IMPORT, *DRILLS, *COPIES),
-    *(*SWAP, *UNDO, *CLONE, *RESET, *MIGRATE, *REHEARSE),
+    *(*SWAP, *UNDO, *CLONE, *RESET, *MIGRATE, *REHEARSE, *VERIFY),
 )
 
 

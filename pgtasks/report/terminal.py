@@ -19,6 +19,7 @@ _COLORS = {
     "warning": _YELLOW,
     "protected": _YELLOW,
     "unchecked": _YELLOW,
+    "skipped": _YELLOW,
     "interrupted": _YELLOW,
     "DISABLED": _YELLOW,
     "ORPHAN": _YELLOW,

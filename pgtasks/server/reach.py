@@ -159,10 +159,14 @@ class Reached:
             return Unreachable(f"{self.target}: {self.tunnel.fault}")
         return exc
 
-    def close(self) -> None:
-        """Close the open sessions, and the host with its tunnel."""
+    def end_sessions(self) -> None:
+        """Close the open sessions, and leave the host and its tunnel open."""
         while self._sessions:
             self._sessions.popitem()[1].close()
+
+    def close(self) -> None:
+        """Close the open sessions, and the host with its tunnel."""
+        self.end_sessions()
         self.host.close()
 
 

@@ -32,17 +32,24 @@ _PROBE = 2  # seconds that a check of health waits for the server
 class DatabaseService:
     """The database of one environment, for an application.
 
-    `env` is an environment of the project, by default that of the process; `url` replaces its
-    database. `nested` is whether a block within a block is a savepoint, or part of the outer one.
-    Further options are those of SQLAlchemy's create_engine, in place of the settings in `pool`.
+    `env` is an environment of the project, or a resolved one, by default that of the process; `url`
+    replaces its database. `nested` is whether a block within a block is a savepoint, or part of the
+    outer one. Further options are those of SQLAlchemy's create_engine, in place of the settings in
+    `pool`.
     Nothing is opened and no password asked for before the first use. Raises Refused for an unknown
     environment, BadConfiguration for wrong settings.
     """
 
     def __init__(
-        self, env: str | None = None, *, url: str = "", nested: bool = True, **options: Any
+        self,
+        env: str | Environment | None = None,
+        *,
+        url: str = "",
+        nested: bool = True,
+        **options: Any,
     ) -> None:
-        self.environment: Environment = environment.of(env)
+        known = env if isinstance(env, Environment) else environment.of(env)
+        self.environment: Environment = known
         self.nested = nested
         self._url, self._options = url, options
         self._lock = threading.Lock()

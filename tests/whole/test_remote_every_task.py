@@ -903,3 +903,17 @@ def _trust(far: Far) -> None:
     assert "inv remote.trust --env far trusts it" in refused.stderr
     far.run("remote.trust", "--yes", logins=0)
     far.run("db.check")
+
+
+@trial("verify.all")
+def _verify_all(far: Far) -> None:
+    """The scratch databases are on the host; what is beside them stays as it was."""
+    databases, mark = far.host.cluster.databases(), far.mark()
+    verified = far.document("verify.all")
+    failed = [each for each in verified["checks"] if each["result"] == "failed"]
+    assert not failed
+    why = {each["check"]: each["text"] for each in verified["checks"] if each["text"]}
+    skipped = [each["check"] for each in verified["checks"] if each["result"] == "skipped"]
+    assert set(skipped) <= {"a wrong password is refused"}, [why[name] for name in skipped]
+    assert far.host.cluster.databases() == databases
+    assert far.mark() == mark

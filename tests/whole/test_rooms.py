@@ -18,7 +18,7 @@ from pgtasks import errors
 ROOT = Path(pgtasks.__file__).parent
 ROOMS = {
     *("backup", "cli", "copy", "database", "health", "host", "report"),
-    *("schema", "server", "service", "settings"),
+    *("schema", "server", "service", "settings", "verify"),
 }
 PACKAGES = sorted(path.parent for path in ROOT.rglob("__init__.py") if path.parent != ROOT)
 

@@ -27,7 +27,7 @@ from pgtasks.database.properties import DatabaseProperties
 from pgtasks.errors import Failed, NotProven, Refused
 from pgtasks.host import journal
 from pgtasks.host.base import Host
-from pgtasks.report import Console, account
+from pgtasks.report import CONSOLE, Console, account
 from pgtasks.report.boundaries import boundary
 from pgtasks.server import connection
 from pgtasks.server.connection import Connection
@@ -139,7 +139,7 @@ def restored(
     plan, notes = _planned(place, lock, host, backup, options, archive)
     for note in plan.notes:
         console.say(f"note     {note}")
-    noting = _Noting(console.quiet)
+    noting = _Noting(console.quiet, console)
     try:
         proven = _built(plan, lock, host, noting)
     except load.Denied as exc:
@@ -150,7 +150,7 @@ def restored(
         owned_by_one = replace(options, no_owner=True)
         plan, notes = _planned(place, lock, host, backup, owned_by_one, archive)
         notes = (f"owners and grants, which were left out: {exc.message}", *notes)
-        noting = _Noting(console.quiet)
+        noting = _Noting(console.quiet, console)
         proven = _built(plan, lock, host, noting)
     unproven = (*notes, *noting.left, *proven.unproven)
     return Rehearsal(plan, proven, unproven, notes, time.monotonic() - began)
@@ -169,12 +169,13 @@ def _built(plan: RestorePlan, lock: Lock, host: Host, console: Console) -> Prove
 class _Noting(Console):
     """A console that remembers which properties of the database were left behind."""
 
+    heard: Console = CONSOLE  # the one that prints
     left: list[str] = field(default_factory=list)
 
     def say(self, line: str = "") -> None:
         if line.startswith("left behind: "):
             self.left.append(line)
-        super().say(line)
+        self.heard.say(line)
 
 
 def _planned(

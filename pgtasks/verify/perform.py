@@ -1,0 +1,90 @@
+"""Run the checks in order, each with its time, and put everything back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from importlib import import_module
+
+from pgtasks.cli.run import Run
+from pgtasks.errors import PgtasksError, Refused
+from pgtasks.report import Say
+from pgtasks.report.boundaries import boundary
+from pgtasks.settings import fields
+from pgtasks.verify import place as places
+from pgtasks.verify import preparation
+from pgtasks.verify.check import CATEGORIES, Check, Skipped
+from pgtasks.verify.outcome import FAILED, PASSED, SKIPPED, Outcome, Verified
+from pgtasks.verify.place import Place
+
+_MODULES = {
+    "backup": "backups",
+    "restore": "restores",
+    "copy": "copies",
+    "migrate": "migrations",
+    "trigger": "triggers",
+    "env": "environments",
+    "inspect": "inspection",
+    "service": "services",
+}
+
+
+def categories(only: Sequence[str]) -> tuple[str, ...]:
+    """Return the categories that --only names, all without; raises Refused for an unknown one."""
+    named = [part.strip() for each in only for part in each.split(",")]
+    for name in named:
+        if name not in CATEGORIES:
+            near = fields.nearest(name, CATEGORIES)
+            hint = near if near.startswith("known") else f"{near}, known: {', '.join(CATEGORIES)}"
+            raise Refused(f"--only {name!r}: {hint}")
+    return tuple(each for each in CATEGORIES if each in named or not named)
+
+
+def refuse_protected(r: Run) -> None:
+    """Raise Refused for an environment beside which no database may be made and dropped."""
+    why = r.protection if r.target.protected else ""
+    if not why:
+        r.look(missing=True)
+        why = r.protection
+    if why:
+        raise Refused(f"{why}: checks make and drop databases, name another one with --env")
+
+
+def verify(r: Run, wanted: Sequence[str], *, say: Say) -> Verified:
+    """Run the checks of some categories, printing each as it ends; nothing of it stays."""
+    began = time.monotonic()
+    swept = places.sweep(r.reached())
+    for line in swept:
+        say(line)
+    outcomes = []
+    with places.opened(r) as place:
+        for check in (*preparation.CHECKS, *_of(wanted)):
+            outcome = performed(check, place)
+            say(outcome.line())
+            outcomes.append(outcome)
+            boundary("verify.made" if len(outcomes) == 1 else "verify.checked")
+    return Verified(r.environment.name, tuple(outcomes), time.monotonic() - began, swept)
+
+
+def _of(wanted: Sequence[str]) -> Iterator[Check]:
+    for name in wanted:
+        yield from import_module(f"pgtasks.verify.{_MODULES[name]}").CHECKS
+
+
+def performed(check: Check, place: Place) -> Outcome:
+    """Perform one check; whatever it raises is its result, but for an interruption."""
+    began = time.monotonic()
+    details = ""
+    try:
+        if not check.bare:
+            preparation.needed(place)
+        state, text = PASSED, check.work(place)
+    except Skipped as exc:
+        state, text = SKIPPED, str(exc)
+    except PgtasksError as exc:
+        if exc.exit_code == 130:
+            raise
+        state, text, details = FAILED, exc.message, "\n".join(filter(None, [exc.hint, exc.block]))
+    except Exception as exc:
+        state, text = FAILED, f"{type(exc).__name__}: {' '.join(str(exc).split())}"
+    return Outcome(check.category, check.name, state, text, time.monotonic() - began, details)

@@ -1,0 +1,268 @@
+"""verify.all: what it tries, what it refuses, and that nothing of it stays."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from conftest import PASSWORD, Inv
+from halting import halted
+from projects import make_project, put_stamp
+from psycopg2 import sql
+from servers import Cluster
+from setups import make_shop
+from waiting import until
+
+from pgtasks.verify.check import CATEGORIES
+
+Fresh = Callable[..., str]
+
+
+@pytest.fixture
+def shop(cluster: Cluster, fresh_database: Fresh, tmp_path: Path, inv: Inv) -> Path:
+    """A project with all parts, whose database has quotes, a space and an emoji in its name."""
+    root = make_shop(cluster, fresh_database, tmp_path / "shop")
+    assert inv("db.init", cwd=root).returncode == 0
+    return root
+
+
+@pytest.fixture
+def traces(cluster: Cluster) -> Callable[[], dict[str, Any]]:
+    """Return what a run must leave as it is: databases, their comments, roles, temporary files."""
+
+    def look() -> dict[str, Any]:
+        query = "SELECT json_object_agg(datname, shobj_description(oid, 'pg_database'))"
+        return {
+            "databases": cluster.value(f"{query} FROM pg_database"),
+            "roles": cluster.value("SELECT array_agg(rolname ORDER BY 1) FROM pg_roles"),
+            "files": sorted(Path(os.environ.get("TMPDIR", "/tmp")).glob("pgtasks-run-*")),
+        }
+
+    return look
+
+
+def checks(done: Any) -> dict[str, tuple[str, str]]:
+    """Return the result and the text of each check of a run with --json."""
+    assert "Traceback" not in done.stderr, done.stderr
+    document = json.loads(done.stdout)
+    return {each["check"]: (each["result"], each["text"]) for each in document["checks"]}
+
+
+def test_all_checks_pass_and_nothing_stays(
+    shop: Path, inv: Inv, traces: Callable[[], dict[str, Any]]
+) -> None:
+    files = {path for path in shop.rglob("*") if "__pycache__" not in path.parts}
+    before, report = traces(), shop.parent / "out.xml"
+    done = inv("verify.all", "--json", "--junit", str(report), cwd=shop)
+    assert done.returncode == 0, done.stderr
+    found = checks(done)
+    skipped = {name: text for name, (result, text) in found.items() if result != "passed"}
+    down = skipped.pop("the last revision goes down and up again")
+    assert down == "the downgrade of one changes nothing"
+    assert skipped.keys() <= {"a wrong password is refused"}
+    document = json.loads(done.stdout)
+    assert document["passed"] + document["skipped"] == len(document["checks"])
+    assert {each["category"] for each in document["checks"]} == {"setup", *CATEGORIES}
+    assert traces() == before
+    assert {path for path in shop.rglob("*") if "__pycache__" not in path.parts} == files
+    suites = ElementTree.parse(report).getroot()
+    assert len(suites.findall("testsuite/testcase")) == len(document["checks"])
+    line = json.loads((shop / "backups" / "journal.jsonl").read_text().splitlines()[-1])
+    assert (line["task"], line["result"], line["details"]["failed"]) == ("verify.all", "done", 0)
+
+
+def test_some_categories_by_name(shop: Path, inv: Inv) -> None:
+    done = inv("verify.all", "--only", "inspect,trigger", "--only", "inspect", cwd=shop)
+    assert done.returncode == 0, done.stderr
+    assert "  trigger " in done.stderr
+    assert "  inspect " in done.stderr
+    assert "  restore " not in done.stderr
+    assert done.stdout.rstrip().partition(" in ")[0] == "13 passed"
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (("--only", "inspekt"), "--only 'inspekt': did you mean 'inspect', known: backup"),
+        (("--only", "env,"), "--only '': "),
+        (("--junit", "nowhere/out.xml"), "--junit 'nowhere/out.xml': No such file or directory"),
+        (("--junit", "."), "--junit '.': Is a directory"),
+    ],
+)
+def test_a_bad_flag_is_refused_before_anything_runs(
+    project: Path, inv: Inv, words: tuple[str, ...], error: str
+) -> None:
+    done = inv("verify.all", *words, "--env", "dev")
+    assert done.returncode == 2
+    assert f"error: {error}" in done.stderr
+    assert "scratch databases" not in done.stderr
+
+
+def test_an_existing_report_stays_where_the_run_is_refused(project: Path, inv: Inv) -> None:
+    (project / "out.xml").write_text("before")
+    with (project / "env" / "dev.yaml").open("a") as file:
+        file.write("protected: true\n")
+    done = inv("verify.all", "--junit", "out.xml", "--env", "dev")
+    assert done.returncode == 2
+    assert "environment 'dev' is protected: checks make and drop databases" in done.stderr
+    assert (project / "out.xml").read_text() == "before"
+
+
+def test_a_database_without_a_stamp_is_refused(
+    cluster: Cluster, fresh_database: Fresh, tmp_path: Path, inv: Inv
+) -> None:
+    name = fresh_database(cluster)
+    cluster.execute("CREATE TABLE t (id int)", name)
+    root = make_project(tmp_path / "bare", cluster.target(name).url())
+    done = inv("verify.all", cwd=root)
+    assert done.returncode == 2
+    assert "has content and no stamp, so it counts as protected" in done.stderr
+
+
+def test_what_a_project_lacks_is_skipped_with_its_reason(project: Path, inv: Inv) -> None:
+    done = inv("verify.all", "--only", "migrate,trigger,env", "--json")
+    assert done.returncode == 0, done.stderr
+    found = checks(done)
+    assert found["all migrations apply to an empty database"] == (
+        *("skipped", "the project has no migrations"),
+    )
+    assert found["the trigger files apply"][0] == "skipped"
+    assert found["the seeds load"] == ("skipped", "environment 'dev' names no seeds")
+    assert found["the last revision goes down and up again"][0] == "skipped"
+    # what needs no files of the project is tried all the same
+    assert found["a broken file is refused, nothing is applied"][0] == "passed"
+
+
+def test_a_role_that_may_create_no_database(
+    cluster: Cluster, fresh_database: Fresh, tmp_path: Path, inv: Inv, plain: Callable[..., str]
+) -> None:
+    role = plain("NOCREATEDB")
+    target = cluster.target(fresh_database(cluster, owner=role))
+    put_stamp(target)
+    url = target.url().replace(f"//{target.user}@", f"//{role}@")
+    root = make_project(tmp_path / "bare", url)
+    done = inv("verify.all", "--json", cwd=root)
+    assert done.returncode == 0, done.stderr
+    found = checks(done)
+    why = f"role '{role}' may not create databases (ALTER ROLE ... CREATEDB)"
+    assert found["scratch databases are made and stamped"] == ("skipped", why)
+    assert found["what was lost comes back"] == ("skipped", why)
+    assert found["the environment is chosen in the promised order"][0] == "passed"
+
+
+def test_a_wrong_password(
+    password_cluster: Cluster, fresh_database: Fresh, tmp_path: Path, inv: Inv
+) -> None:
+    target = password_cluster.target(fresh_database(password_cluster))
+    put_stamp(target)
+    root = make_project(tmp_path / "locked", target.url(reveal=True))
+    done = inv("verify.all", "--only", "env,service", "--json", cwd=root)
+    assert done.returncode == 0, done.stderr
+    result, text = checks(done)["a wrong password is refused"]
+    assert (result, "password authentication failed" in text) == ("passed", True)
+    assert PASSWORD not in done.stdout + done.stderr
+    assert PASSWORD not in (root / "backups" / "journal.jsonl").read_text()
+
+
+def test_a_broken_migration_is_a_failed_check(shop: Path, inv: Inv) -> None:
+    [file] = (shop / "migrations" / "versions").glob("*.py")
+    file.write_text(file.read_text().replace("CREATE TABLE notes", "CREATE TABEL notes"))
+    report = shop / "out.xml"
+    done = inv("verify.all", "--only", "migrate,env", "--junit", str(report), cwd=shop)
+    assert done.returncode == 5
+    assert "FAILED  setup: all migrations apply to an empty database: " in done.stdout
+    failures = ElementTree.parse(report).findall("testsuite/testcase/failure")
+    assert failures
+    assert "TABEL" in "".join(f"{each.get('message')}{each.text}" for each in failures)
+
+
+# --- interrupted runs ---------------------------------------------------------------------------
+
+
+def scratch_of(cluster: Cluster) -> list[str]:
+    """Return the scratch databases of the server."""
+    return [name for name in cluster.databases() if "_verify_" in name]
+
+
+def ended(cluster: Cluster, pid: int) -> None:
+    """Wait until the server has ended the sessions of a killed run."""
+    query = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE %s"
+    until(lambda: cluster.value(query, parameters=(f"pgtasks% {pid} %",)) == 0)
+
+
+@pytest.mark.parametrize("step", ["verify.made", "restore.loading", "copy.loaded"])
+def test_what_a_killed_run_leaves_the_next_one_drops(
+    step: str,
+    shop: Path,
+    inv: Inv,
+    start_inv: Any,
+    cluster: Cluster,
+    traces: Callable[[], dict[str, Any]],
+) -> None:
+    before = traces()
+    process = halted(start_inv, step, "verify.all", "--only", "restore,copy", cwd=shop)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    left = scratch_of(cluster)
+    assert left
+    ended(cluster, process.pid)
+    done = inv("verify.all", "--only", "inspect", "--json", cwd=shop)
+    assert done.returncode == 0, done.stderr
+    swept = json.loads(done.stdout)["swept"]
+    named = [name for name in left if name.endswith(("_a", "_b"))]
+    assert swept == [f"dropped {name!r}, which a killed run has left" for name in named]
+    assert traces() == before
+
+
+@pytest.mark.parametrize("step", ["verify.made", "verify.checked", "restore.loading"])
+def test_ctrl_c_leaves_nothing(
+    step: str,
+    shop: Path,
+    start_inv: Any,
+    traces: Callable[[], dict[str, Any]],
+) -> None:
+    before = traces()
+    process = halted(start_inv, step, "verify.all", "--only", "restore", cwd=shop)
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert "Traceback" not in said
+    assert traces() == before
+
+
+def test_a_run_leaves_the_databases_of_another_one_that_lives(
+    shop: Path, inv: Inv, start_inv: Any, cluster: Cluster
+) -> None:
+    process = halted(start_inv, "verify.checked", "verify.all", "--only", "inspect", cwd=shop)
+    theirs = scratch_of(cluster)
+    done = inv("verify.all", "--only", "inspect,env", "--json", cwd=shop)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["swept"] == []
+    assert scratch_of(cluster) == theirs
+    deadline = time.monotonic() + 60
+    while process.poll() is None and time.monotonic() < deadline:
+        os.kill(process.pid, signal.SIGUSR1)  # it halts after each check
+        time.sleep(0.05)
+    assert process.returncode == 0
+    assert not scratch_of(cluster)
+
+
+def test_a_database_of_somebody_else_with_such_a_name_stays(
+    shop: Path, inv: Inv, cluster: Cluster, fresh_database: Fresh
+) -> None:
+    name = fresh_database(cluster, "mine_verify_0123abc_a")
+    cluster.execute("CREATE TABLE precious (id int)", name)
+    other = fresh_database(cluster, "mine_verify_0123abc_b")
+    comment = sql.SQL("COMMENT ON DATABASE {} IS 'mine'").format(sql.Identifier(other))
+    cluster.execute(comment)
+    done = inv("verify.all", "--only", "inspect", "--json", cwd=shop)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["swept"] == []
+    assert {name, other} <= set(cluster.databases())
