@@ -26,7 +26,7 @@ class Row:
 
     `ratio` is the median over the repetitions of ours divided by theirs in the same repetition,
     `least` and `greatest` are the extremes of it. Without `theirs` there is no ratio, and the
-    extremes are of our own figure. `unit` is s, ms, bytes or times.
+    extremes are of our own figure. `unit` is s, ms, us, bytes or times.
     """
 
     case: str
@@ -120,7 +120,7 @@ def _figure(named: Named, pick: Pick) -> Figure:
 
 
 def _rounded(value: float) -> float:
-    return round(value, 4)
+    return round(value, 4 if value >= 0.1 else 7)
 
 
 HEADINGS = ("what", "ours", "theirs", "ours ÷ theirs", "spread", "difference", "CPU", "n")
@@ -181,6 +181,8 @@ def shown(value: float, unit: str) -> str:
         return f"{value:.1f} s" if value >= 9.95 else f"{value:.2f} s"
     if unit == "ms":
         return f"{value * 1000:.0f} ms"
+    if unit == "us":
+        return f"{value * 1_000_000:,.0f} µs"
     if unit == "bytes":
         return report.size(value)
     return f"{value:g}"

@@ -47,6 +47,7 @@ _ENVIRONMENT = """\
 url: {url}
 seeds: [core, clinic]
 tools: {bin}
+pool: {{role: clinic_app}}
 """
 
 

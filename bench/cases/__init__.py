@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from bench.cases import backup, clone, copy, memory, remote, restore, schema, startup, swap, tiny
+from bench.cases import (
+    backup,
+    clone,
+    copy,
+    memory,
+    remote,
+    restore,
+    schema,
+    startup,
+    swap,
+    tiny,
+    web,
+)
 from bench.contest import Case
 
 ALL: dict[str, Case] = {
@@ -16,4 +28,5 @@ ALL: dict[str, Case] = {
     swap.NAME: swap.run,
     memory.NAME: memory.run,
     remote.NAME: remote.run,
+    web.NAME: web.run,
 }

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 from dataclasses import dataclass, replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -109,5 +108,7 @@ def _derived(key: Secret, purpose: str) -> bytes:
 
 
 def _register(app: Flask) -> None:
-    for part in ("api", "pages"):
-        import_module(f"clinic.web.{part}").init_app(app)
+    from clinic.web import api, pages
+
+    pages.init_app(app)  # with the CSRF tokens of forms, which the API is then excepted from
+    api.init_app(app)

@@ -20,16 +20,11 @@ def init_app(app: Flask) -> None:
 
     for name in _VIEWS:
         import_module(f"clinic.web.pages.{name}")
-    if "api" in app.blueprints:  # a token in a header is sent by no form of another site
-        csrf.exempt(app.blueprints["api"])
-    csrf.init_app(app)
+    CSRFProtect(app)
     guards.init_app(app)
     errors.init_app(app)
     texts.init_app(app)
     app.register_blueprint(pages)
-
-
-csrf = CSRFProtect()
 
 
 @pages.get("/favicon.ico")
