@@ -16,7 +16,7 @@ from clinics import OWNER, Clinic, Templates, apply_triggers, cloned
 from psycopg2 import errors
 from servers import Cluster
 
-APP = "clinic_app"  # a role that may do the daily work and nothing else
+APP = "clinic_daily"  # a role that may do the daily work and nothing else
 PLAIN = "Tr0ub4dor&3 it's"
 HASHES = {
     "bcrypt": "$2b$12$" + "a" * 53,
