@@ -22,6 +22,13 @@ PASSWORD = "clinic-demo"  # of every account of the seed
 NEW = "a staple, of correct horses"
 KEYS = tuple(f"key-{n}-of-the-tests-" + "0123456789abcdef" * 3 for n in (1, 2))
 APP_ROLE = "clinic_app"
+# no test is about how long hashing takes, or about a limit, unless it says so
+CHEAP = {
+    "argon2_memory": 64,
+    "argon2_time": 1,
+    "login_rate": 100_000,
+    "registration_rate": 100_000,
+}
 GRANTS = ROOT / "sql" / "roles" / "clinic_app.sql"
 
 _ACCOUNT = """
@@ -49,10 +56,9 @@ class Office:
         self.app = Flask("office")
         self.shared = Shared(
             DatabaseService("test", url=url),
-            # no test is about how long hashing takes, or about a limit unless it says so
             replace(
                 get_security_settings("test"),
-                **{"argon2_memory": 64, "argon2_time": 1, "login_rate": 100_000, **security},
+                **{**CHEAP, **security},
             ),
             tuple(map(Secret, KEYS)),
             aside=DatabaseService("test", url=url, pool_size=2, max_overflow=20),
@@ -124,7 +130,7 @@ def url_of(clinic: Clinic) -> str:
 def grant(clinic: Clinic) -> None:
     """Give the application's role what it may do, as the file says that it is done."""
     cluster = clinic.cluster
-    if not cluster.execute("SELECT FROM pg_roles WHERE rolname = %s", parameters=(APP_ROLE,)):
+    if not cluster.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", parameters=(APP_ROLE,)):
         cluster.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(sql.Identifier(APP_ROLE)))
     cluster.execute(sql.SQL("GRANT {} TO {}").format(*map(sql.Identifier, (APP_ROLE, OWNER))))
     done = psql(cluster, clinic.name, "-f", GRANTS)

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from clinic.access import Role, User, UserRole
 from clinic.organisation import Branch, Patient
 from clinic.web.identity import Client, Identity
-from clinic.web.security import aside, events, limits, logins, origins, passwords, throttle
+from clinic.web.security import aside, events, limits, origins, passwords, throttle
 from clinic.web.security.errors import (
     UnknownBranch,
     UsernameInvalid,
@@ -74,12 +74,12 @@ def register(registration: Registration, client: Client) -> Account:
     RateLimited after too many registrations from one address (the limit `registration`, which is
     counted here).
     """
-    limits.hit("registration", origins.network(client))
-    username = logins.normalized(registration.username)
+    username = registration.username.strip().lower()
     if not USERNAME.fullmatch(username):
         raise UsernameInvalid
     if weakness := passwords.weakness(registration.password, username=username):
         raise WeakPassword(weakness)
+    limits.hit("registration", origins.network(client))
     place = next((one for one in places() if one.branch_id == registration.branch_id), None)
     if place is None:
         raise UnknownBranch

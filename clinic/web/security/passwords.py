@@ -122,7 +122,7 @@ def _is_common(plain: str) -> bool:
     if plain in common:
         return True
     words = re.findall(r"[^\W\d_]+|\d+", plain)
-    return len(words) <= 3 and all(
+    return 0 < len(words) <= 3 and all(
         word in common or len(word) <= _SHORT or _is_run(word) for word in words
     )
 

@@ -132,7 +132,7 @@ def _decoded(access: str) -> dict[str, Any]:
             continue
         except jwt.ExpiredSignatureError:
             raise TokenExpired from None
-        except jwt.PyJWTError:
+        except (jwt.PyJWTError, ValueError, OverflowError):  # not ASCII; a time of infinity
             raise TokenInvalid from None
         return content
     raise TokenInvalid
