@@ -52,6 +52,7 @@ from depots import (  # noqa: F401
     there,
 )
 from network import db1, db2, db18, jump, network  # noqa: F401  fixtures, see network.py
+from offices import office, office_clinic  # noqa: F401  fixtures, see offices.py
 from paths import TEMPORARY
 from progress import Progress
 from projects import make_project, put_stamp
