@@ -6,8 +6,6 @@ at an account does not shut its user out. The cookie names a browser and gives n
 
 from __future__ import annotations
 
-import secrets
-
 from flask import Response, current_app, request
 from itsdangerous import BadSignature, URLSafeTimedSerializer
 
@@ -25,9 +23,8 @@ def known() -> str:
     return device if isinstance(device, str) else ""
 
 
-def remember(response: Response) -> Response:
-    """Name the browser in a cookie, after a login in it."""
-    device = known() or secrets.token_urlsafe(16)
+def remember(response: Response, device: str) -> Response:
+    """Name the browser in a cookie, after a login in it: `device` is that of the account."""
     response.set_cookie(
         _COOKIE,
         _signer().dumps(device),

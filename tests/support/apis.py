@@ -124,7 +124,7 @@ def fields(answer: TestResponse, status: int = 422) -> dict[str, str]:
 
 def make_app_role(cluster: Cluster, clinic: Clinic) -> None:
     """Create the role of the application, as the README of an administrator says."""
-    if not cluster.execute("SELECT FROM pg_roles WHERE rolname = %s", parameters=(APP_ROLE,)):
+    if not cluster.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", parameters=(APP_ROLE,)):
         cluster.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(sql.Identifier(APP_ROLE)))
     cluster.execute(sql.SQL("GRANT {} TO {}").format(*map(sql.Identifier, (APP_ROLE, OWNER))))
     done = psql(cluster, clinic.name, "-f", ROOT / "sql" / "roles" / "clinic_app.sql")

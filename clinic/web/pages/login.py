@@ -45,7 +45,7 @@ def login() -> ResponseReturnValue:
     started = sessions.start(account, client(), kind="web", remember=remember)
     guards.begin(started, remember=remember)
     target = local_path(form.next.data) or url_for("pages.dashboard")
-    return devices.remember(make_response(redirect(target)))
+    return devices.remember(make_response(redirect(target)), account.device)
 
 
 @pages.post("/logout")

@@ -43,7 +43,8 @@ def register() -> ResponseReturnValue:
         return render_template("registration.html", form=form), status
     guards.begin(sessions.start(account, client()), remember=False)
     flash("Welcome. You can now book appointments.", "success")
-    return devices.remember(make_response(redirect(url_for("pages.dashboard"))))
+    answer = make_response(redirect(url_for("pages.dashboard")))
+    return devices.remember(answer, account.device)
 
 
 def _registration(form: RegistrationForm) -> Registration:

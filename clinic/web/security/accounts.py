@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from uuid import UUID
 
@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from clinic.access import Role, User, UserRole
 from clinic.organisation import Branch, Patient
 from clinic.web.identity import Client, Identity
-from clinic.web.security import aside, events, limits, origins, passwords, throttle
+from clinic.web.security import aside, events, limits, logins, origins, passwords, throttle
 from clinic.web.security.errors import (
     UnknownBranch,
     UsernameInvalid,
@@ -85,8 +85,12 @@ def register(registration: Registration, client: Client) -> Account:
         raise UnknownBranch
     password_hash = passwords.hashed(registration.password)
 
+    device = client.device or logins.new_device()
+
     def insert(session: Session) -> Account:
-        return _inserted(session, registration, place, username, password_hash)
+        account = _inserted(session, registration, place, username, password_hash)
+        throttle.know(session, username, device)
+        return replace(account, device=device)
 
     try:
         account = aside.run(insert)

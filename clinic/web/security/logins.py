@@ -64,6 +64,11 @@ def normalized(username: str) -> str:
     return origins.bounded(username.strip().lower(), _LONGEST + 1)
 
 
+def new_device() -> str:
+    """Return a name for a browser that has none."""
+    return secrets.token_urlsafe(16)
+
+
 def _failure(found: Row[tuple[object, ...]] | None, *, is_right: bool) -> str:
     if found is None:
         return "unknown_user"
@@ -71,7 +76,7 @@ def _failure(found: Row[tuple[object, ...]] | None, *, is_right: bool) -> str:
 
 
 def _succeeded(found: Row[tuple[object, ...]], password: str, client: Client, key: str) -> Account:
-    device = client.device or secrets.token_urlsafe(16)
+    device = client.device or new_device()
     renewed = passwords.hashed(password) if passwords.outdated(found.password_hash) else None
 
     def note(session: Session) -> None:

@@ -81,7 +81,12 @@ def clear(session: Session, key: str, username: str, device: str) -> None:
     """Forget the failures after a right password, and know the browser from now on."""
     session.execute(_CLEAR, {"key": key})
     if device:
-        session.execute(_KNOW, {"device": _key(username, "device", device)})
+        know(session, username, device)
+
+
+def know(session: Session, username: str, device: str) -> None:
+    """Know a browser as one of the user's."""
+    session.execute(_KNOW, {"device": _key(username, "device", device)})
 
 
 def _key(username: str, kind: str, origin: str) -> str:
