@@ -18,6 +18,7 @@ from uuid import UUID
 import msgspec
 from flask import request
 from msgspec import UNSET, Meta, Struct, UnsetType
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from clinic.web.api.problems import Fault, Rejected, invalid, wrong
 
@@ -227,10 +228,13 @@ class NewInvoice(Sent):
 
     def faults(self) -> Iterator[Fault]:
         """Yield what the types cannot tell."""
-        yield from _money("tax", self.tax)
+        amounts = [*_money("tax", self.tax)]
         for number, line in enumerate(self.lines):
             for fault in line.faults():
-                yield Fault(f"lines[{number}].{fault.field}", fault.message)
+                amounts.append(Fault(f"lines[{number}].{fault.field}", fault.message))
+        yield from amounts
+        if not amounts and self.net + self.tax >= _MOST:
+            yield Fault("lines", f"expected a total below {_MOST}")
         yield from _day("issued_on", self.issued_on)
         yield from _day("due_on", self.due_on)
 
@@ -294,6 +298,8 @@ def body(kind: type[Received]) -> Received:
     if request.mimetype != "application/json":
         raise Rejected(415, "expected Content-Type: application/json")
     data = request.get_data()
+    if request.content_length is None and len(data) == request.max_content_length:
+        raise RequestEntityTooLarge  # of a body without a length, Werkzeug has cut off the rest
     try:
         received = msgspec.json.decode(data, type=kind)
     except msgspec.ValidationError as exc:

@@ -1,0 +1,422 @@
+"""Patients, appointments and invoices by the API: lists, changes, and what the database refuses."""
+
+from __future__ import annotations
+
+import datetime
+import itertools
+import threading
+import uuid
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from apis import Api, Caller, fields, problem
+
+from clinic.models import metadata
+from clinic.web.api import violations
+
+_HOURS = itertools.count()
+
+
+def free_hour() -> str:
+    """Return the beginning of a half hour that no test has booked yet."""
+    begins = datetime.datetime.now(datetime.timezone.utc).replace(
+        minute=0, second=0, microsecond=0
+    ) + datetime.timedelta(days=30, minutes=30 * next(_HOURS))
+    return begins.isoformat()
+
+
+@pytest.fixture
+def admin(api: Api) -> Caller:
+    return api.caller("hospital_admin")
+
+
+@pytest.fixture
+def desk(api: Api) -> Caller:
+    return api.caller("receptionist")
+
+
+@pytest.fixture
+def booking(admin: Caller) -> dict[str, Any]:
+    """Return the body of an appointment that can be booked."""
+    one = admin.get("/api/appointments", limit=1).json["items"][0]
+    return {
+        "staff_id": one["staff_id"],
+        "patient_id": one["patient_id"],
+        "starts_at": free_hour(),
+        "reason": "Control\nwith two lines",
+    }
+
+
+@pytest.fixture
+def patient(admin: Caller) -> dict[str, Any]:
+    """Return the body of a patient who can be registered."""
+    return {
+        "branch_id": admin.get("/api/patients", limit=1).json["items"][0]["branch_id"],
+        "first_name": "Zoë",
+        "last_name": "O'Brien",
+        "born_on": "1990-02-28",
+    }
+
+
+@pytest.fixture
+def invoice(api: Api) -> dict[str, Any]:
+    """Return the body of an invoice that can be written."""
+    consultation = api.clinic.value(
+        "SELECT consultation_id FROM consultations JOIN hospitals USING (hospital_id)"
+        " WHERE code = 'H0001' LIMIT 1"
+    )
+    return {
+        "consultation_id": str(consultation),
+        "issued_on": "2026-11-01",
+        "due_on": "2026-12-01",
+        "lines": [
+            {"text": "Consultation", "amount": "80.10", "code": 10},
+            {"text": "X", "amount": "0.90"},
+        ],
+        "tax": "19.00",
+    }
+
+
+# --- lists
+
+
+def pages(caller: Caller, path: str, **query: Any) -> Iterator[list[dict[str, Any]]]:
+    answer = caller.get(path, **query)
+    while True:
+        assert answer.status_code == 200, answer.text
+        yield answer.json["items"]
+        if (path := answer.json["next"]) is None:
+            return
+        answer = caller.get(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "order"),
+    [
+        ("patients", "patient_id", ("last_name", "first_name", "patient_id")),
+        ("appointments", "appointment_id", ("starts_at", "appointment_id")),
+        ("invoices", "invoice_id", ("invoice_no",)),
+    ],
+)
+def test_pages_hold_each_row_once_and_in_order(
+    api: Api, admin: Caller, name: str, key: str, order: tuple[str, ...]
+) -> None:
+    parts = list(pages(admin, f"/api/{name}", limit=90))
+    assert {len(part) for part in parts[:-1]} == {90}
+    ids = [item[key] for part in parts for item in part]
+    expected = api.clinic.run(
+        f"SELECT {key}::text FROM {name} JOIN hospitals USING (hospital_id)"
+        f" WHERE code = 'H0001' ORDER BY {', '.join(f'{name}.{column}' for column in order)}"
+    )
+    assert ids == [row[0] for row in expected]
+
+
+def test_rows_that_come_and_go_shift_no_page(admin: Caller, patient: dict[str, Any]) -> None:
+    names = [f"Shift{letter}" for letter in "bdfh"]
+    for name in names:
+        assert admin.post("/api/patients", patient | {"last_name": name}).status_code == 201
+    listed = pages(admin, "/api/patients", limit=2, last_name="shift")
+    first = [item["last_name"] for item in next(listed)]
+    assert admin.post("/api/patients", patient | {"last_name": "Shifta"}).status_code == 201
+    rest = [item["last_name"] for part in listed for item in part]
+    assert first + rest == names
+
+
+def test_a_page_follows_its_filter(admin: Caller) -> None:
+    parts = list(pages(admin, "/api/appointments", status="cancelled", limit=20))
+    assert len(parts) > 2
+    assert {item["status"] for part in parts for item in part} == {"cancelled"}
+
+
+def test_filters(api: Api, admin: Caller) -> None:
+    first = admin.get("/api/appointments", limit=1).json["items"][0]
+    time = "2026-06-01T00:00:00+00:00"
+    before = [*pages(admin, "/api/appointments", starts_before=time, limit=200)]
+    after = [*pages(admin, "/api/appointments", starts_from=time, limit=200)]
+    assert sum(map(len, before + after)) == 950
+    assert max(item["starts_at"] for part in before for item in part) < "2026-06-01"
+    for name in ("staff_id", "patient_id"):
+        items = admin.get("/api/appointments", **{name: first[name]}).json["items"]
+        assert {item[name] for item in items} == {first[name]}
+    items = admin.get("/api/patients", record_no="P000007").json["items"]
+    assert [item["record_no"] for item in items] == ["P000007"]
+    items = admin.get("/api/patients", last_name="sCHm", limit=200).json["items"]
+    assert items
+    assert all(item["last_name"].startswith("Schm") for item in items)
+    assert admin.get("/api/patients", last_name="%").json["items"] == []
+    unpaid = [*pages(admin, "/api/invoices", status="open", due_before="2026-03-01", limit=200)]
+    assert all(item["due_on"] < "2026-03-01" for part in unpaid for item in part)
+    assert admin.get("/api/patients", is_active="false").json["items"] == []
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("limit=0", "limit"),
+        ("limit=201", "limit"),
+        ("limit=x", "limit"),
+        ("limit=1&limit=2", "limit"),
+        ("limit=99999999999999999999999", "limit"),
+        ("status=gone", "status"),
+        ("staff_id=1", "staff_id"),
+        ("starts_from=2026-01-01T00:00:00", "starts_from"),
+        ("starts_from=yesterday", "starts_from"),
+        ("offset=5", "offset"),
+        ("after=x", "after"),
+        ("after=W10=", "after"),
+        ("after=WzEsMl0=", "after"),
+        ("after=" + "W" * 1996, "after"),
+        ("after=" + "W" * 3000, "after"),
+        ("a%00b=1", "a\ufffdb"),
+    ],
+)
+def test_a_query_that_is_not_understood(admin: Caller, query: str, field: str) -> None:
+    assert list(fields(admin.get(f"/api/appointments?{query}"))) == [field]
+
+
+def test_a_query_with_a_nul_byte(admin: Caller) -> None:
+    assert fields(admin.get("/api/patients?last_name=a%00")) == {"last_name": "has a NUL byte"}
+
+
+# --- patients
+
+
+def test_a_patient_is_registered_read_and_changed(
+    api: Api, desk: Caller, patient: dict[str, Any]
+) -> None:
+    whole = patient | {
+        "gender": "female",
+        "blood_group": "AB-",
+        "email": "zoe@example.org",
+        "phone": "+49 30 23125 000",
+        "contact": {"city": "Köln", "kin_name": "Seán"},
+        "allergies": ["pollen", "birch"],
+        "notes": "Line one.\nLine two.\ttabbed",
+    }
+    made = desk.post("/api/patients", whole)
+    assert made.status_code == 201, made.text
+    path = made.headers["Location"]
+    assert path == f"/api/patients/{made.json['patient_id']}"
+    read = desk.get(path)
+    assert read.json == made.json
+    assert read.headers["ETag"] == made.headers["ETag"]
+    assert {name: read.json[name] for name in whole} == whole
+    assert read.json["record_no"].startswith("P")
+    changed = desk.patch(path, {"phone": None, "allergies": []}, read.headers["ETag"])
+    assert changed.status_code == 200
+    expected = read.json | {"phone": None, "allergies": []}
+    assert changed.json == expected | {"updated_at": changed.json["updated_at"]}
+    assert changed.json["updated_at"] > read.json["updated_at"]
+    ((created_by, updated_by),) = api.clinic.run(
+        "SELECT created_by, updated_by FROM patients WHERE patient_id = %s",
+        made.json["patient_id"],
+    )
+    assert created_by == updated_by == desk.username
+    actors = api.clinic.run(
+        "SELECT action, actor FROM audit_logs WHERE row_id = %s ORDER BY logged_at",
+        made.json["patient_id"],
+    )
+    assert actors == [("INSERT", desk.username), ("UPDATE", desk.username)]
+
+
+def test_a_change_of_what_somebody_else_has_changed_meanwhile(
+    desk: Caller, admin: Caller, patient: dict[str, Any]
+) -> None:
+    made = desk.post("/api/patients", patient)
+    path, read = made.headers["Location"], made.headers["ETag"]
+    assert admin.patch(path, {"notes": "first"}, read).status_code == 200
+    problem(desk.patch(path, {"notes": "second"}, read), 412)
+    assert desk.get(path).json["notes"] == "first"
+    problem(desk.patch(path, {"notes": "second"}, match=""), 428)
+    problem(desk.patch(path, {"notes": "second"}, match='"abc"'), 412)
+    problem(desk.patch(path, {"notes": "second"}, match="W/" + desk.get(path).headers["ETag"]), 412)
+    assert desk.patch(path, {"notes": "second"}, desk.get(path).headers["ETag"]).status_code == 200
+
+
+def test_of_two_changes_at_once_the_second_is_refused(
+    api: Api, desk: Caller, patient: dict[str, Any]
+) -> None:
+    made = desk.post("/api/patients", patient)
+    path, read = made.headers["Location"], made.headers["ETag"]
+    answers = at_once(
+        lambda number: Caller(api.app, desk.token).patch(path, {"notes": str(number)}, read), 6
+    )
+    statuses = sorted(answer.status_code for answer in answers)
+    assert statuses == [200] + [412] * 5
+    (winner,) = (answer.json["notes"] for answer in answers if answer.status_code == 200)
+    assert desk.get(path).json["notes"] == winner
+
+
+def test_a_record_number_that_is_taken(api: Api, desk: Caller, patient: dict[str, Any]) -> None:
+    count = api.clinic.value("SELECT count(*) FROM patients")
+    answer = desk.post("/api/patients", patient | {"record_no": "P000001"})
+    assert fields(answer, 409) == {"record_no": "another patient has it"}
+    assert api.clinic.value("SELECT count(*) FROM patients") == count
+
+
+# --- appointments
+
+
+def test_an_appointment_is_booked_moved_and_completed(
+    api: Api, admin: Caller, booking: dict[str, Any]
+) -> None:
+    made = admin.post("/api/appointments", booking | {"channel": "referral"})
+    assert made.status_code == 201, made.text
+    path = made.headers["Location"]
+    assert made.json["status"] == "booked"
+    ends = datetime.datetime.fromisoformat(booking["starts_at"]) + datetime.timedelta(minutes=30)
+    assert datetime.datetime.fromisoformat(made.json["ends_at"].replace("Z", "+00:00")) == ends
+    later = free_hour()
+    moved = admin.patch(path, {"starts_at": later}, made.headers["ETag"])
+    assert moved.status_code == 200, moved.text
+    assert moved.json["starts_at"] == later.replace("+00:00", "Z")
+    # the first hour is free again
+    again = admin.post("/api/appointments", booking)
+    assert again.status_code == 201
+    for status in ("arrived", "completed"):
+        assert admin.patch(path, {"status": status}).json["status"] == status
+    assert fields(admin.patch(path, {"reason": "x"}), 409) == {"status": "is completed already"}
+    assert list(fields(admin.post(f"{path}/cancel"), 409)) == ["status"]
+
+
+def test_a_cancelled_hour_is_free_again(admin: Caller, booking: dict[str, Any]) -> None:
+    made = admin.post("/api/appointments", booking)
+    path = made.headers["Location"]
+    problem(admin.post(f"{path}/cancel", **{"If-Match": '"1"'}), 412)
+    taken = admin.post("/api/appointments", booking)
+    assert fields(taken, 409) == {"starts_at": "this hour is taken"}
+    cancelled = admin.post(f"{path}/cancel", **{"If-Match": made.headers["ETag"]})
+    assert (cancelled.status_code, cancelled.json["status"]) == (200, "cancelled")
+    assert admin.post("/api/appointments", booking).status_code == 201
+
+
+def test_a_move_to_an_hour_that_is_taken(admin: Caller, booking: dict[str, Any]) -> None:
+    first = admin.post("/api/appointments", booking)
+    second = admin.post("/api/appointments", booking | {"starts_at": free_hour()})
+    path = second.headers["Location"]
+    answer = admin.patch(path, {"starts_at": first.json["starts_at"], "reason": "moved"})
+    assert fields(answer, 409) == {"starts_at": "this hour is taken"}
+    assert admin.get(path).json == second.json
+
+
+def test_nobody_books_those_who_receive_no_patients(
+    api: Api, admin: Caller, booking: dict[str, Any]
+) -> None:
+    (desk,) = api.clinic.run(
+        "SELECT staff_id::text FROM staff JOIN hospitals USING (hospital_id)"
+        " WHERE code = 'H0001' AND job = 'receptionist' LIMIT 1"
+    )
+    answer = admin.post("/api/appointments", booking | {"staff_id": desk[0]})
+    assert fields(answer) == {"staff_id": "receives no patients"}
+    assert list(fields(admin.post("/api/appointments", booking | {"patient_id": None}))) == [
+        "patient_id"
+    ]
+
+
+def at_once(send: Any, number: int) -> list[Any]:
+    """Call `send` in threads that begin together, and return what they got."""
+    gate, answers = threading.Barrier(number), []
+
+    def run(one: int) -> None:
+        gate.wait(10)
+        answers.append(send(one))
+
+    threads = [threading.Thread(target=run, args=(one,)) for one in range(number)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(answers) == number
+    return answers
+
+
+def test_of_requests_that_race_for_one_hour_exactly_one_gets_it(
+    api: Api, admin: Caller, booking: dict[str, Any]
+) -> None:
+    before = api.clinic.value("SELECT count(*) FROM appointments")
+    audited = api.clinic.value("SELECT count(*) FROM audit_logs")
+    for _ in range(5):
+        body = booking | {"starts_at": free_hour()}
+        answers = at_once(
+            lambda _, body=body: Caller(api.app, admin.token).post("/api/appointments", body), 2
+        )
+        won = [answer for answer in answers if answer.status_code == 201]
+        lost = [answer for answer in answers if answer.status_code != 201]
+        assert (len(won), len(lost)) == (1, 1)
+        assert fields(lost[0], 409) == {"starts_at": "this hour is taken"}
+    assert api.clinic.value("SELECT count(*) FROM appointments") == before + 5
+    assert api.clinic.value("SELECT count(*) FROM audit_logs") == audited + 5
+
+
+# --- invoices
+
+
+def test_an_invoice_is_written_paid_and_voided(
+    api: Api, admin: Caller, invoice: dict[str, Any]
+) -> None:
+    made = admin.post("/api/invoices", invoice)
+    assert made.status_code == 201, made.text
+    path = made.headers["Location"]
+    assert {name: made.json[name] for name in ("net", "tax", "total", "paid", "status")} == {
+        "net": "81.00",
+        "tax": "19.00",
+        "total": "100.00",
+        "paid": "0.00",
+        "status": "open",
+    }
+    assert [line["amount"] for line in made.json["lines"]] == ["80.10", "0.90"]
+    part = admin.patch(path, {"paid": 40.5}, made.headers["ETag"])
+    assert (part.json["paid"], part.json["status"]) == ("40.50", "open")
+    assert list(fields(admin.patch(path, {"status": "void"}), 409)) == ["status"]
+    assert list(fields(admin.patch(path, {"paid": "100.01"}))) == ["paid"]
+    assert list(fields(admin.patch(path, {"due_on": "2026-10-31"}))) == ["due_on"]
+    paid = admin.patch(path, {"paid": "100"})
+    assert (paid.json["paid"], paid.json["status"]) == ("100.00", "paid")
+    assert admin.patch(path, {"paid": "0"}).json["status"] == "open"
+    assert admin.patch(path, {"status": "void"}).json["status"] == "void"
+    assert list(fields(admin.patch(path, {"paid": "1"}), 409)) == ["status"]
+
+
+def test_an_invoice_of_another_hospital_or_of_nothing(
+    api: Api, admin: Caller, invoice: dict[str, Any]
+) -> None:
+    other = api.clinic.value(
+        "SELECT consultation_id FROM consultations JOIN hospitals USING (hospital_id)"
+        " WHERE code = 'H0002' LIMIT 1"
+    )
+    for consultation in (str(other), str(uuid.uuid4())):
+        answer = admin.post("/api/invoices", invoice | {"consultation_id": consultation})
+        assert fields(answer) == {"consultation_id": "is no consultation of this hospital"}
+    assert fields(admin.post("/api/invoices", invoice | {"due_on": "2026-10-01"})) == {
+        "due_on": "expected a day not before issued_on"
+    }
+
+
+def test_amounts_stay_exact(admin: Caller, invoice: dict[str, Any]) -> None:
+    lines = [{"text": "x", "amount": "0.10"}] * 3
+    made = admin.post("/api/invoices", invoice | {"lines": lines, "tax": 0.2})
+    assert made.json["net"] == "0.30"
+    assert Decimal(made.json["total"]) == Decimal("0.50")
+    full = [{"text": "x", "amount": "9999999999.99"}] * 2
+    answer = admin.post("/api/invoices", invoice | {"lines": full})
+    problem(answer, 422)
+    assert "lines" in fields(answer)
+
+
+# --- what the database refuses
+
+
+def test_each_constraint_of_the_tables_has_its_field(api: Api) -> None:
+    names = {
+        row[0]
+        for row in api.clinic.run(
+            "SELECT conname FROM pg_constraint WHERE contype <> 'n' AND conrelid = ANY"
+            " ('{patients, appointments, invoices}'::regclass[])"
+            " UNION SELECT indexrelid::regclass::text FROM pg_index WHERE indisunique"
+            " AND indrelid = ANY ('{patients, appointments, invoices}'::regclass[])"
+        )
+    }
+    assert names == violations.NAMES | violations.OURS
+    assert metadata.tables.keys() >= {"patients", "appointments", "invoices"}
