@@ -1,5 +1,6 @@
 """The routes under /api: for programs, which send a token and never a cookie.
 
+blueprint     what all routes are added to
 problems      every error as a problem document (RFC 9457)
 bodies        what clients send: the Structs, decoded strictly
 answers       what they get: the Structs
@@ -10,42 +11,30 @@ paging        lists in pages
 violations    what the database refuses, as problems that name the field
 auth          log in, refresh, log out
 me            who sends the request
-patients      )
-appointments  ) the resources
-invoices      )
-openapi       the document that describes all of it
+patients      the patients of a hospital
+appointments  list, book, move, cancel
+invoices      list, write, pay, void
+openapi       the document that describes all of it, and its route
 """
 
 from __future__ import annotations
 
-from typing import Any
+from importlib import import_module
 
-from flask import Blueprint, Flask
+from flask import Flask
 
-from clinic.web.api import appointments, auth, invoices, me, openapi, patients, problems
-from clinic.web.api.operations import answers
+_ROUTES = ("auth", "me", "patients", "appointments", "invoices", "openapi")
 
 
 def init_app(app: Flask) -> None:
-    """Add the routes to an application."""
-    api = Blueprint("api", __name__, url_prefix=problems.PREFIX)
-    problems.install(api)
-    for resource in (auth, me, patients, appointments, invoices):
-        api.register_blueprint(resource.routes)
+    """Add the routes to an application; clinic.web.pages.errors answers for what has no route."""
+    from clinic.web.api.blueprint import api
 
-    @api.get("/openapi.json")
-    @answers(dict[str, Any])
-    def document() -> dict[str, Any]:
-        """Return this document."""
-        return openapi.document(app)
-
+    for name in _ROUTES:
+        import_module(f"clinic.web.api.{name}")
     app.register_blueprint(api)
-    _needs_no_token_of_a_form(app)
+    # no cookie counts here, so no other site can use one: no request needs the token of a form
+    app.extensions["csrf"].exempt(api)
 
 
-def _needs_no_token_of_a_form(app: Flask) -> None:
-    """Except the routes from CSRF tokens: no cookie counts here, so no other site can use one."""
-    csrf = app.extensions["csrf"]
-    for name, blueprint in app.blueprints.items():
-        if name.split(".")[0] == "api":
-            csrf.exempt(blueprint)
+__all__ = ["init_app"]

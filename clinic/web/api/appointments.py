@@ -6,13 +6,13 @@ import datetime
 from uuid import UUID
 
 import msgspec
-from flask import Blueprint
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from clinic.models import Appointment, Staff
 from clinic.web.api import scope
 from clinic.web.api.answers import AppointmentSeen
+from clinic.web.api.blueprint import api
 from clinic.web.api.bodies import (
     SLOT,
     AppointmentChange,
@@ -26,8 +26,6 @@ from clinic.web.api.operations import answers, asks, created, matches, takes, un
 from clinic.web.api.paging import Page, Paged, page
 from clinic.web.api.problems import conflict, wrong
 from clinic.web.identity import Identity
-
-routes = Blueprint("appointments", __name__, url_prefix="/appointments")
 
 _ORDER = (Appointment.starts_at, Appointment.appointment_id)
 _RECEIVE = ("doctor", "nurse", "therapist")  # jobs of those whom patients see
@@ -44,12 +42,14 @@ class AppointmentFilter(Paged):
     patient_id: UUID | None = None
 
 
-@routes.get("")
+@api.get("/appointments")
 @answers(Page[AppointmentSeen])
 @token_required
 @require_permission("appointments", "view")
 @asks(AppointmentFilter)
-def listed(session: Session, identity: Identity, query: AppointmentFilter) -> Page[AppointmentSeen]:
+def list_appointments(
+    session: Session, identity: Identity, query: AppointmentFilter
+) -> Page[AppointmentSeen]:
     """List appointments, the earliest first."""
     found = scope.visible(Appointment, identity)
     if query.starts_from is not None:
@@ -65,21 +65,21 @@ def listed(session: Session, identity: Identity, query: AppointmentFilter) -> Pa
     return page(session, found, _ORDER, query, AppointmentSeen)
 
 
-@routes.get("/<uuid:appointment_id>")
+@api.get("/appointments/<uuid:appointment_id>")
 @answers(AppointmentSeen, problems=(404,))
 @token_required
 @require_permission("appointments", "view")
-def shown(session: Session, identity: Identity, appointment_id: UUID) -> AppointmentSeen:
+def show_appointment(session: Session, identity: Identity, appointment_id: UUID) -> AppointmentSeen:
     """Return an appointment."""
     return seen(scope.one(session, Appointment, appointment_id, identity))
 
 
-@routes.post("")
+@api.post("/appointments")
 @answers(AppointmentSeen, status=201, problems=(409,))
 @token_required
 @require_permission("appointments", "add")
 @takes(NewAppointment)
-def book(
+def book_appointment(
     session: Session, identity: Identity, body: NewAppointment
 ) -> tuple[AppointmentSeen, dict[str, str]]:
     """Book half an hour. Of two that ask for the same one, the second gets 409."""
@@ -99,13 +99,13 @@ def book(
     return created(seen(appointment), appointment.appointment_id)
 
 
-@routes.patch("/<uuid:appointment_id>")
+@api.patch("/appointments/<uuid:appointment_id>")
 @answers(AppointmentSeen, problems=(404, 409))
 @token_required
 @require_permission("appointments", "edit")
 @matches(required=True)
 @takes(AppointmentChange)
-def change(
+def change_appointment(
     session: Session, identity: Identity, appointment_id: UUID, body: AppointmentChange
 ) -> AppointmentSeen:
     """Move an appointment, or note what became of it, if nobody else has changed it meanwhile."""
@@ -124,12 +124,14 @@ def change(
     return seen(appointment)
 
 
-@routes.post("/<uuid:appointment_id>/cancel")
+@api.post("/appointments/<uuid:appointment_id>/cancel")
 @answers(AppointmentSeen, problems=(404, 409))
 @token_required
 @require_permission("appointments", "view")
 @matches(required=False)
-def cancel(session: Session, identity: Identity, appointment_id: UUID) -> AppointmentSeen:
+def cancel_appointment(
+    session: Session, identity: Identity, appointment_id: UUID
+) -> AppointmentSeen:
     """Cancel an appointment; its hour is free again. Patients may cancel what lies ahead."""
     appointment = scope.one(session, Appointment, appointment_id, identity, lock=True)
     if identity.patient_id is None:

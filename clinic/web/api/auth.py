@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from flask import Blueprint
 from sqlalchemy.orm import Session
 
 from clinic.web.api.answers import Tokens, Validity
+from clinic.web.api.blueprint import api
 from clinic.web.api.bodies import Credentials, Refresh
 from clinic.web.api.guards import token_required
 from clinic.web.api.operations import answers, takes
@@ -13,10 +13,8 @@ from clinic.web.identity import Identity, client
 from clinic.web.security import limits, logins, origins, sessions, tokens
 from clinic.web.security.tokens import TokenPair
 
-routes = Blueprint("auth", __name__, url_prefix="/auth")
 
-
-@routes.post("/login")
+@api.post("/auth/login")
 @answers(Tokens, problems=(401, 429))
 @takes(Credentials)
 def login(body: Credentials) -> Tokens:
@@ -25,7 +23,7 @@ def login(body: Credentials) -> Tokens:
     return _shown(tokens.issue(account, client()))
 
 
-@routes.post("/refresh")
+@api.post("/auth/refresh")
 @answers(Tokens, problems=(401, 409, 429))
 @takes(Refresh)
 def refresh(body: Refresh) -> Tokens:
@@ -34,7 +32,7 @@ def refresh(body: Refresh) -> Tokens:
     return _shown(tokens.refresh(body.refresh_token, client()))
 
 
-@routes.post("/logout")
+@api.post("/auth/logout")
 @answers(status=204)
 @token_required
 def logout(session: Session, identity: Identity) -> None:
@@ -42,7 +40,7 @@ def logout(session: Session, identity: Identity) -> None:
     sessions.end(identity, client())
 
 
-@routes.post("/revoke")
+@api.post("/auth/revoke")
 @answers(status=204, problems=(429,))
 @takes(Refresh)
 def revoke(body: Refresh) -> None:
@@ -51,7 +49,7 @@ def revoke(body: Refresh) -> None:
     tokens.end(body.refresh_token)
 
 
-@routes.get("/validate")
+@api.get("/auth/validate")
 @answers(Validity)
 @token_required
 def validate(session: Session, identity: Identity) -> Validity:

@@ -6,21 +6,19 @@ import datetime
 from uuid import UUID
 
 import msgspec
-from flask import Blueprint
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from clinic.models import Consultation, Invoice
 from clinic.web.api import scope
 from clinic.web.api.answers import InvoiceSeen
+from clinic.web.api.blueprint import api
 from clinic.web.api.bodies import InvoiceChange, InvoiceStatus, NewInvoice, given
 from clinic.web.api.guards import require_permission, token_required
 from clinic.web.api.operations import answers, asks, created, matches, takes, unchanged
 from clinic.web.api.paging import Page, Paged, page
 from clinic.web.api.problems import conflict, wrong
 from clinic.web.identity import Identity
-
-routes = Blueprint("invoices", __name__, url_prefix="/invoices")
 
 _ORDER = (Invoice.invoice_no,)
 
@@ -33,12 +31,12 @@ class InvoiceFilter(Paged):
     due_before: datetime.date | None = None
 
 
-@routes.get("")
+@api.get("/invoices")
 @answers(Page[InvoiceSeen])
 @token_required
 @require_permission("invoices", "view")
 @asks(InvoiceFilter)
-def listed(session: Session, identity: Identity, query: InvoiceFilter) -> Page[InvoiceSeen]:
+def list_invoices(session: Session, identity: Identity, query: InvoiceFilter) -> Page[InvoiceSeen]:
     """List invoices by number."""
     found = scope.visible(Invoice, identity)
     if query.status is not None:
@@ -50,21 +48,21 @@ def listed(session: Session, identity: Identity, query: InvoiceFilter) -> Page[I
     return page(session, found, _ORDER, query, InvoiceSeen)
 
 
-@routes.get("/<uuid:invoice_id>")
+@api.get("/invoices/<uuid:invoice_id>")
 @answers(InvoiceSeen, problems=(404,))
 @token_required
 @require_permission("invoices", "view")
-def shown(session: Session, identity: Identity, invoice_id: UUID) -> InvoiceSeen:
+def show_invoice(session: Session, identity: Identity, invoice_id: UUID) -> InvoiceSeen:
     """Return an invoice."""
     return seen(scope.one(session, Invoice, invoice_id, identity))
 
 
-@routes.post("")
+@api.post("/invoices")
 @answers(InvoiceSeen, status=201)
 @token_required
 @require_permission("invoices", "add")
 @takes(NewInvoice)
-def create(
+def write_invoice(
     session: Session, identity: Identity, body: NewInvoice
 ) -> tuple[InvoiceSeen, dict[str, str]]:
     """Write an invoice for a consultation; its number and its sums are made here."""
@@ -85,13 +83,13 @@ def create(
     return created(seen(invoice), invoice.invoice_id)
 
 
-@routes.patch("/<uuid:invoice_id>")
+@api.patch("/invoices/<uuid:invoice_id>")
 @answers(InvoiceSeen, problems=(404, 409))
 @token_required
 @require_permission("invoices", "edit")
 @matches(required=True)
 @takes(InvoiceChange)
-def change(
+def change_invoice(
     session: Session, identity: Identity, invoice_id: UUID, body: InvoiceChange
 ) -> InvoiceSeen:
     """Book what was paid, move the day to pay, or void an invoice of which nothing was paid."""

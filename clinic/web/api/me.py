@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from flask import Blueprint
 from sqlalchemy.orm import Session
 
 from clinic.web.api.answers import Me
+from clinic.web.api.blueprint import api
 from clinic.web.api.guards import token_required
 from clinic.web.api.operations import answers
 from clinic.web.identity import Identity
 
-routes = Blueprint("me", __name__)
 
-
-@routes.get("/me")
+@api.get("/me")
 @answers(Me)
 @token_required
 def me(session: Session, identity: Identity) -> Me:

@@ -12,10 +12,11 @@ from http import HTTPStatus
 from typing import Any
 
 import msgspec
-from flask import Flask
+from flask import Flask, current_app
 from werkzeug.routing import Rule
 
-from clinic.web.api.operations import Operation, operation
+from clinic.web.api.blueprint import api
+from clinic.web.api.operations import Operation, answers, operation
 from clinic.web.api.problems import CONTENT_TYPE, PREFIX, Problem
 from pgtasks.report.version import __version__
 
@@ -30,6 +31,13 @@ _ABOUT = (
 )
 
 Document = dict[str, Any]
+
+
+@api.get("/openapi.json")
+@answers(dict[str, Any])
+def describe() -> Document:
+    """Return this document."""
+    return document(current_app)
 
 
 def document(app: Flask) -> Document:
@@ -74,7 +82,7 @@ def _described(
     described: Document = {
         "operationId": rule.endpoint.removeprefix("api."),
         "summary": about,
-        "tags": [rule.endpoint.split(".")[1]],
+        "tags": [rule.rule.split("/")[2]],
         "parameters": [*_places(rule), *_query(noted, schemas), *_match(noted)],
         "responses": {str(noted.status): _answer(noted, known)},
         "security": [{"token": []}] if noted.needs_token else [],

@@ -7,20 +7,18 @@ from typing import Annotated
 from uuid import UUID
 
 import msgspec
-from flask import Blueprint
 from msgspec import Meta
 from sqlalchemy.orm import Session
 
 from clinic.models import Patient
 from clinic.web.api import scope
 from clinic.web.api.answers import PatientSeen
+from clinic.web.api.blueprint import api
 from clinic.web.api.bodies import NewPatient, PatientChange, Word, given
 from clinic.web.api.guards import require_permission, token_required
 from clinic.web.api.operations import answers, asks, created, matches, takes, unchanged
 from clinic.web.api.paging import Page, Paged, page
 from clinic.web.identity import Identity
-
-routes = Blueprint("patients", __name__, url_prefix="/patients")
 
 _ORDER = (Patient.last_name, Patient.first_name, Patient.patient_id)
 
@@ -34,12 +32,12 @@ class PatientFilter(Paged):
     is_active: bool | None = None
 
 
-@routes.get("")
+@api.get("/patients")
 @answers(Page[PatientSeen])
 @token_required
 @require_permission("patients", "view")
 @asks(PatientFilter)
-def listed(session: Session, identity: Identity, query: PatientFilter) -> Page[PatientSeen]:
+def list_patients(session: Session, identity: Identity, query: PatientFilter) -> Page[PatientSeen]:
     """List patients by name."""
     found = scope.visible(Patient, identity)
     if query.last_name:
@@ -53,21 +51,21 @@ def listed(session: Session, identity: Identity, query: PatientFilter) -> Page[P
     return page(session, found, _ORDER, query, PatientSeen)
 
 
-@routes.get("/<uuid:patient_id>")
+@api.get("/patients/<uuid:patient_id>")
 @answers(PatientSeen, problems=(404,))
 @token_required
 @require_permission("patients", "view")
-def shown(session: Session, identity: Identity, patient_id: UUID) -> PatientSeen:
+def show_patient(session: Session, identity: Identity, patient_id: UUID) -> PatientSeen:
     """Return a patient."""
     return seen(scope.one(session, Patient, patient_id, identity))
 
 
-@routes.post("")
+@api.post("/patients")
 @answers(PatientSeen, status=201, problems=(409,))
 @token_required
 @require_permission("patients", "add")
 @takes(NewPatient)
-def register(
+def register_patient(
     session: Session, identity: Identity, body: NewPatient
 ) -> tuple[PatientSeen, dict[str, str]]:
     """Register a patient."""
@@ -80,13 +78,13 @@ def register(
     return created(seen(patient), patient.patient_id)
 
 
-@routes.patch("/<uuid:patient_id>")
+@api.patch("/patients/<uuid:patient_id>")
 @answers(PatientSeen, problems=(404,))
 @token_required
 @require_permission("patients", "edit")
 @matches(required=True)
 @takes(PatientChange)
-def change(
+def change_patient(
     session: Session, identity: Identity, patient_id: UUID, body: PatientChange
 ) -> PatientSeen:
     """Change a patient, if nobody else has since it was read."""

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import TYPE_CHECKING
 
 import msgspec
-from flask import Blueprint, Response, request
+from flask import Response, request
 from werkzeug.exceptions import HTTPException
 
 from clinic.web.security.errors import (
@@ -22,9 +21,6 @@ from clinic.web.security.errors import (
     TooMany,
 )
 from pgtasks.service import CommitUnknown
-
-if TYPE_CHECKING:
-    from flask.typing import ResponseReturnValue
 
 CONTENT_TYPE = "application/problem+json"
 PREFIX = "/api"
@@ -114,7 +110,7 @@ def of_security(error: SecurityError) -> Rejected:
 
 
 def of_http(error: HTTPException) -> Rejected:
-    """Return the problem of an error that Flask or Werkzeug raised."""
+    """Return the problem of an error that Flask or Werkzeug raised; no redirect is one."""
     status = error.code or 500
     detail = _OWN_TEXT.get(status) or (error.description if status < 500 else None)
     headers = {
@@ -142,21 +138,8 @@ def is_below_api() -> bool:
     return request.path == PREFIX or request.path.startswith(f"{PREFIX}/")
 
 
-def install(routes: Blueprint) -> None:
-    """Answer each error below /api with a problem, and leave those of other paths alone."""
-    # a path that no route has belongs to no blueprint: those errors are the application's
-    routes.app_errorhandler(HTTPException)(_http)
-    routes.register_error_handler(Rejected, response)
-    routes.register_error_handler(SecurityError, lambda error: response(of_security(error)))
-    routes.register_error_handler(CommitUnknown, lambda error: response(_unknown()))
-
-
-def _http(error: HTTPException) -> ResponseReturnValue:
-    is_final = error.response is not None or (error.code or 500) < 400  # a redirect
-    return error if is_final or not is_below_api() else response(of_http(error))
-
-
-def _unknown() -> Rejected:
+def of_unknown_commit(_: CommitUnknown) -> Rejected:
+    """Return the problem of a change of which nobody knows whether it was made."""
     return Rejected(
         503, "the database was lost as it committed: look whether it is done before you repeat it"
     )

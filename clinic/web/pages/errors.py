@@ -37,7 +37,7 @@ _FORM_ENDED = "This form has expired. Go back, load the page again and send it o
 
 def init_app(app: Flask) -> None:
     """Answer with a page, and below /api with a problem document."""
-    # later than those of the API: there is one handler for what belongs to no blueprint
+    # a path that no route has belongs to no blueprint: one handler serves pages and API
     app.register_error_handler(HTTPException, _of_http)
     app.register_error_handler(TooMany, _of_many)
 
