@@ -10,6 +10,8 @@ signing        the keys that an application signs with
 default        the functions above all of this, on the service of the process
 database       DatabaseService: a pool, and units of work on it
 unit           one session, one transaction, blocks within blocks
+address        the URL of its database
+control        refuse statements that would end a block's transaction
 engine         the pool, its timeouts, and what happens as it connects
 patience       connect to a server that is becoming available
 admission      refuse a database that is another environment's

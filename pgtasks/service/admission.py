@@ -31,6 +31,8 @@ def identified(connection: Any) -> Identity:
     """Return the identity of the database of a driver's connection, outside of a transaction."""
     with connection.cursor() as cursor:
         cursor.execute(_QUESTION)
+        if cursor.description is None:  # psycopg 3 begins with the result of the first statement
+            cursor.nextset()
         database, user, comment, standby, oid, system = cursor.fetchone()
     connection.rollback()
     text, its_stamp = stamp.split(comment)

@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.pool import NullPool
 
-from pgtasks.service import engine, environment, statements
+from pgtasks.service import address, control, engine, environment, statements
 from pgtasks.service.unit import Inner, Outermost, Unit, UnitSession, current
 from pgtasks.settings.blocks import Pool
 from pgtasks.settings.environment import Environment
@@ -103,21 +103,24 @@ class DatabaseService:
     def _created(self) -> Engine:
         made = engine.create(self.url, self.target, self.pool, self._options)
         self.statements.listen(made)
+        control.listen(made)
         # a session is closed for good: what is done with it later would never be committed;
         # read-only is only sent to the server as a transaction begins, which costs no round trip
-        reads = made.execution_options(postgresql_readonly=True)
         self._makers = {
             read_only: sessionmaker(
-                bind, class_=UnitSession, expire_on_commit=False, close_resets_only=False
+                made.execution_options(postgresql_readonly=read_only, **control.UNIT),
+                class_=UnitSession,
+                expire_on_commit=False,
+                close_resets_only=False,
             )
-            for read_only, bind in {False: made, True: reads}.items()
+            for read_only in (False, True)
         }
         return made
 
     @property
     def url(self) -> URL:
         """The URL of the database, with its password; a password_command is run."""
-        return engine.named(self._url or environment.url(self.environment))
+        return address.named(self._url or environment.url(self.environment), self.pool.driver)
 
     def session(self, *, read_only: bool = False, nested: bool | None = None) -> Outermost | Inner:
         """Open a block with a session; it commits as the outermost block is left.

@@ -10,39 +10,17 @@ from typing import Any
 
 import sqlalchemy
 from sqlalchemy import event
-from sqlalchemy.engine import URL, Engine, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.engine import URL, Engine
 
 from pgtasks.errors import BadConfiguration
 from pgtasks.service import admission
+from pgtasks.service.address import DRIVERS
 from pgtasks.service.patience import Patience
 from pgtasks.settings.blocks import Pool
 from pgtasks.settings.target import Target
 
-_DRIVER = "psycopg2"
 _OWN_CONNECTIONS = ("creator", "pool")  # options of create_engine
 _KEEPALIVES = {"keepalives_idle": "30", "keepalives_interval": "10", "keepalives_count": "3"}
-
-
-def named(url: str) -> URL:
-    """Return a URL with the driver named: SQLAlchemy 2.1 takes psycopg 3 where none is.
-
-    Raises BadConfiguration for a URL of something else than PostgreSQL, without its text, which
-    may have a password.
-    """
-    try:
-        read = make_url(url)
-    except (ArgumentError, ValueError):
-        raise BadConfiguration(
-            "the URL cannot be read, expected postgresql://user@host:port/database"
-        ) from None
-    if read.get_backend_name() not in ("postgresql", "postgres"):
-        raise BadConfiguration(f"a URL of {read.get_backend_name()!r}, expected postgresql://")
-    if "+" not in read.drivername:
-        read = read.set(drivername=f"postgresql+{_DRIVER}")
-    if isinstance(secret := read.query.get("password"), str):  # where no repr hides it
-        read = read.difference_update_query(["password"]).set(password=secret)
-    return read
 
 
 def create(url: URL, target: Target, pool: Pool, options: Mapping[str, Any]) -> Engine:
@@ -66,10 +44,20 @@ def create(url: URL, target: Target, pool: Pool, options: Mapping[str, Any]) -> 
     arguments = {**_arguments(url, target, pool), **given.pop("connect_args", {})}
     if "poolclass" in given:
         ours = {name: ours[name] for name in ("pool_recycle", "pool_pre_ping", "hide_parameters")}
-    engine = sqlalchemy.create_engine(url, **{**ours, **given, "connect_args": arguments})
+    engine = _made(url, {**ours, **given, "connect_args": arguments})
     _listen(engine, target, pool)
     _forget_in_children(engine)
     return engine
+
+
+def _made(url: URL, options: Mapping[str, Any]) -> Engine:
+    try:
+        return sqlalchemy.create_engine(url, **options)
+    except ImportError as exc:
+        driver = url.get_driver_name()
+        raise BadConfiguration(
+            f"the driver {driver!r} is not installed ({exc}): pip install '{DRIVERS[driver]}'"
+        ) from None
 
 
 def _arguments(url: URL, target: Target, pool: Pool) -> dict[str, str]:

@@ -68,6 +68,11 @@ class Backup:
 class Pool:
     """How an application connects, see `pgtasks.service`. 0 means no timeout."""
 
+    driver: str = text(
+        "driver of SQLAlchemy; psycopg is version 3",
+        default="psycopg2",
+        choices=("psycopg2", "psycopg"),
+    )
     size: int = number("connections that stay open", default=5, range=(1, 1000))
     overflow: int = number("further connections while all are in use", default=5, range=(0, 1000))
     timeout: int = number(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -39,11 +40,16 @@ def served(cluster: Cluster, database: str, folder: Path, monkeypatch: pytest.Mo
     return project
 
 
-@pytest.fixture
+@pytest.fixture(params=["psycopg2", "psycopg"])
 def service(
-    cluster: Cluster, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest,
+    cluster: Cluster,
+    database: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[DatabaseService]:
     served(cluster, database, tmp_path, monkeypatch)
+    monkeypatch.setenv("INVOKE_PGTASKS_ENVIRONMENTS_DEV_POOL_DRIVER", request.param)
     service = DatabaseService()
     yield service
     service.dispose()
@@ -296,7 +302,10 @@ def test_a_protected_environment_needs_a_stamp(
     with pytest.raises(Refused, match=r"'dev' is protected, and database '.*' has no stamp"):
         strict.run(read)
     settings("pool: {check_stamp: false}")
-    assert DatabaseService().run(read) == 0
+    lax = DatabaseService()
+    assert lax.run(read) == 0
+    for each in (strict, lax):
+        each.dispose()
 
 
 def test_a_new_service_connects_to_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -325,6 +334,51 @@ def test_a_password_in_the_query_of_a_url_is_hidden(service: DatabaseService) ->
     assert url.password == "s3cret"
     assert "s3cret" not in repr(url) + url.render_as_string()
     assert url.query == {"sslmode": "prefer"}
+
+
+def test_the_password_of_a_key_in_a_url_is_hidden(service: DatabaseService) -> None:
+    other = DatabaseService("dev", url="postgresql://u:p@h/d?sslpassword=s3c%26et&sslkey=k")
+    shown = repr(other.url) + repr(other.engine) + repr(other.engine.url) + str(other.url)
+    assert "s3c" not in shown
+    assert "sslpassword=***" in shown
+    copied = other.url.set(host="h2").update_query_dict({"a": "b"})
+    assert "s3c" not in repr(copied)
+    assert "sslpassword=s3c%26et" in other.url.render_as_string(hide_password=False)
+    assert other.url.query["sslpassword"] == "s3c&et"
+
+
+def test_a_url_names_a_database_of_any_name(
+    service: DatabaseService, cluster: Cluster, fresh_database: Callable[..., str]
+) -> None:
+    name = fresh_database(cluster, 'odd "name" ü\'%20/?')
+    other = DatabaseService("dev", url=cluster.url(name))
+    assert other.url.database == name
+    with other.session() as session:
+        assert session.execute(text("SELECT current_database()")).scalar() == name
+    other.dispose()
+
+
+@pytest.mark.parametrize(
+    ("driver", "message"),
+    [
+        ("asyncpg", "a URL with the driver 'asyncpg', expected one of psycopg2, psycopg"),
+        ("psycopg_async", "a URL with the driver 'psycopg_async', expected one of"),
+    ],
+)
+def test_a_driver_that_is_not_known_is_refused(
+    service: DatabaseService, driver: str, message: str
+) -> None:
+    with pytest.raises(BadConfiguration, match=message):
+        _ = DatabaseService("dev", url=f"postgresql+{driver}://u@h/d").engine
+
+
+def test_a_driver_that_is_not_installed_is_named(
+    service: DatabaseService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    monkeypatch.setenv("INVOKE_PGTASKS_ENVIRONMENTS_DEV_POOL_DRIVER", "psycopg")
+    with pytest.raises(BadConfiguration, match=r"'psycopg' is not installed .*psycopg\[binary\]"):
+        _ = DatabaseService("dev").engine
 
 
 @pytest.mark.parametrize(

@@ -247,6 +247,55 @@ def test_an_inner_block_cannot_end_the_outer_one(service: DatabaseService, names
     assert service.engine.pool.checkedout() == 0
 
 
+@pytest.mark.parametrize(
+    ("statement", "message"),
+    [
+        ("COMMIT", "COMMIT in a block would end or change its transaction: leave the block"),
+        (" /* ; */ -- now\n end", "COMMIT in a block"),
+        ("rollback", r"ROLLBACK in a block .* in the outermost one"),
+        ("INSERT INTO authors (name) VALUES ('%'); Commit", "COMMIT in a block"),
+        ("BEGIN", "BEGIN in a block"),
+        ("START TRANSACTION READ ONLY", "START in a block"),
+        ("PREPARE TRANSACTION 'x'", "PREPARE in a block"),
+        ("SAVEPOINT mine", r"SAVEPOINT in a block .*: use session\.begin_nested\(\)"),
+        ("ROLLBACK TO SAVEPOINT sa_savepoint_1", r"ROLLBACK TO in .*begin_nested\(\)"),
+        ("RELEASE sa_savepoint_1", "RELEASE in a block"),
+    ],
+)
+@pytest.mark.parametrize("driver", [False, True])
+def test_a_statement_cannot_end_the_transaction_of_a_block(
+    service: DatabaseService, names, statement: str, message: str, driver: bool
+) -> None:
+    def end_it() -> None:
+        with service.session() as session:
+            session.add(Author(name="before"))
+            with service.session() as inner:
+                if driver:
+                    inner.connection().exec_driver_sql(statement)
+                else:
+                    inner.execute(text(statement))
+
+    with pytest.raises(Refused, match=message):
+        end_it()
+    assert names() == []
+    assert service.engine.pool.checkedout() == 0
+
+
+def test_statements_that_only_look_like_its_end_run(service: DatabaseService, names) -> None:
+    with service.session() as session:
+        session.execute(text("PREPARE named AS SELECT 1"))
+        session.execute(text("SELECT '; COMMIT', $$;\nROLLBACK$$ -- ;commit\n"))
+        session.execute(
+            text("CREATE PROCEDURE p() LANGUAGE plpgsql AS 'BEGIN COMMIT; END'")
+        )
+        with session.begin_nested():
+            session.add(Author(name="a"))
+    with service.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as own:
+        own.execute(text("BEGIN"))  # the engine is the application's own affair
+        own.execute(text("COMMIT"))
+    assert names() == ["a"]
+
+
 def test_a_block_that_joined_and_failed_keeps_from_an_early_commit_too(
     service: DatabaseService, names
 ) -> None:

@@ -1,0 +1,65 @@
+"""Refuse statements in a block that begin or end a transaction behind its back.
+
+`session.execute(text("COMMIT"))` would commit the work of all blocks around, and what follows would
+be in a transaction of its own. SQLAlchemy's own statements of that kind take another way.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+from sqlalchemy.sql.elements import (
+    ReleaseSavepointClause,
+    RollbackToSavepointClause,
+    SavepointClause,
+)
+
+from pgtasks.errors import Refused
+from pgtasks.server import parser
+
+UNIT = {"pgtasks_unit": True}  # the option of connections that belong to a block
+_OWN = (SavepointClause, ReleaseSavepointClause, RollbackToSavepointClause)
+_WORDS = "begin|start|commit|end|rollback|abort|prepare|savepoint|release"
+_SKIPPED = r"(?:\s|--[^\n]*\n|/\*(?:[^*]|\*(?!/))*\*/)*"
+_BEGINS = re.compile(rf"{_SKIPPED}(?:{_WORDS})\b", re.IGNORECASE)
+_FOLLOWS = re.compile(rf";{_SKIPPED}(?:{_WORDS})\b", re.IGNORECASE)
+_PLACEHOLDER = re.compile(r"%(?:\(\w+\))?[sbt]|%%")
+
+
+def listen(engine: Engine) -> None:
+    """Watch the statements of an engine."""
+    event.listen(engine, "before_cursor_execute", _check)
+
+
+def _check(
+    conn: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: Any
+) -> None:
+    suspect = _BEGINS.match(statement) or (";" in statement and _FOLLOWS.search(statement))
+    if not suspect or "pgtasks_unit" not in conn.get_execution_options():
+        return
+    compiled = getattr(context, "compiled", None)
+    if compiled is not None and isinstance(compiled.statement, _OWN):
+        return
+    if words := _control(statement):
+        nested = "use session.begin_nested(), or a block within this one"
+        whole = "leave the block, or use session.commit() or rollback() in the outermost one"
+        way = nested if words.startswith(("SAVEPOINT", "RELEASE", "ROLLBACK TO")) else whole
+        raise Refused(f"{words} in a block would end or change its transaction: {way}")
+
+
+def _control(statement: str) -> str:
+    """Return the first words of a statement of transaction control, empty if there is none."""
+    from postgast import pg_query_pb2 as pb
+
+    try:
+        parsed = parser.parse(_PLACEHOLDER.sub("NULL", statement))
+    except parser.SyntaxFault:
+        return ""  # the server says so too
+    kinds = [each.node.kind for each in parsed if isinstance(each.node, pb.TransactionStmt)]
+    if not kinds:
+        return ""
+    name = str(pb.TransactionStmtKind.Name(kinds[0]))
+    return name.removeprefix("TRANS_STMT_").replace("_", " ")
