@@ -285,9 +285,7 @@ def test_statements_that_only_look_like_its_end_run(service: DatabaseService, na
     with service.session() as session:
         session.execute(text("PREPARE named AS SELECT 1"))
         session.execute(text("SELECT '; COMMIT', $$;\nROLLBACK$$ -- ;commit\n"))
-        session.execute(
-            text("CREATE PROCEDURE p() LANGUAGE plpgsql AS 'BEGIN COMMIT; END'")
-        )
+        session.execute(text("CREATE PROCEDURE p() LANGUAGE plpgsql AS 'BEGIN COMMIT; END'"))
         with session.begin_nested():
             session.add(Author(name="a"))
     with service.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as own:
