@@ -18,6 +18,7 @@ from typing import Any, TypeVar, cast
 
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
+from flask_wtf import CSRFProtect
 from sqlalchemy.orm import Session
 from werkzeug.test import EnvironBuilder, run_wsgi_app
 
@@ -54,8 +55,8 @@ def ours() -> Flask:
 class BareService:
     """Run units as a view on Flask-SQLAlchemy does: its session, a commit at the end."""
 
-    def __init__(self, db: SQLAlchemy) -> None:
-        self._db = db
+    def __init__(self, db: SQLAlchemy, name: str) -> None:
+        self._db, self.name = db, name
 
     @contextmanager
     def session(self, *, read_only: bool = False) -> Iterator[Session]:
@@ -79,9 +80,10 @@ def theirs() -> Flask:
     app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {
         "connect_args": {"options": f"-c role={clinic.service.pool.role}"}
     }
-    service = cast(DatabaseService, BareService(SQLAlchemy(app)))
+    service = cast(DatabaseService, BareService(SQLAlchemy(app), clinic.environment))
     app.extensions["clinic"] = replace(clinic, service=service, aside=service)
     headers.init_app(app, hsts=0)
+    CSRFProtect(app)
     api.init_app(app)
     return app
 
