@@ -375,6 +375,17 @@ def test_every_example_runs_as_shown(
                 pytest.fail(f"$ {example.command}\nshown:\n{shown}\n\nactual:\n{found}")
 
 
+_FROM = re.compile(r"<!-- from: (\S+) -->\n```\w*\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in DOCUMENTS if _FROM.search(read(path))], ids=named
+)
+def test_code_that_is_shown_is_that_of_its_file(path: Path) -> None:
+    for file, block in _FROM.findall(read(path)):
+        assert block in read(ROOT / file), f"{named(path)} shows what is not in {file}:\n{block}"
+
+
 def test_the_readme_has_examples_that_run() -> None:
     assert len(_RUN.findall(read(ROOT / "README.md"))) >= 2
 
