@@ -4,6 +4,22 @@ from pgtasks import run, task
 
 
 @task(
+    several=True,
+    short={"verbose": "v"},
+    help={"verbose": "show each setting of the connection, with the file or variable it is from"},
+)
+def connection(c, env=None, verbose=False, json=False):
+    """Check the way to the database, step by step."""
+    with run(c, env=env, json=json) as r:
+        from pgtasks.health import way
+
+        root, backups = r.project.root, r.project.folder("backups")
+        start = way.Start(r.choice, r.environment, r.target, root, verbose)
+        walked = way.walk(start, lambda: r.reached(reads=True), backups)
+        r.finish(walked, check=walked.check)
+
+
+@task(
     name="all",
     iterable=["only"],
     help={

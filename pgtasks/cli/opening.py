@@ -71,7 +71,8 @@ def _pointing(current: Run) -> Iterator[None]:
         not_reached = any(words in exc.message for words in _NOT_REACHED)
         denied = "password authentication failed" in exc.message
         elsewhere = denied or current.task != "db.check"
-        if not_reached and elsewhere and not exc.hint and "inv " not in exc.message:
+        shown = current.task == "verify.connection"  # which has its own way out
+        if not_reached and elsewhere and not shown and not exc.hint and "inv " not in exc.message:
             steps = f"{typed.task('db.check', '--verbose')} checks the connection step by step"
             exc.hint = "\n".join([*(_password_source(current) if denied else ()), steps])
         raise

@@ -3,6 +3,8 @@
 finding     the result of one check
 settings    check the settings of all environments
 connection  find the step at which a connection fails
+remedy      the way out of that step
+way         the way to a database: its settings, these steps, what the role may do
 database    check whether a database is ready for the tasks: read the facts
 readiness   judge these facts
 project     compare a database with the files of its project: db.check --all

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 import stat
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from pgtasks import report
 from pgtasks.errors import Failed, PgtasksError, Unreachable
+from pgtasks.health.remedy import remedy
 from pgtasks.host import password
 from pgtasks.host.base import Command
 from pgtasks.report import typed
 from pgtasks.server import reach
+from pgtasks.server.connection import Connection
 from pgtasks.server.reach import Reached
 from pgtasks.settings import libpq
 from pgtasks.settings.environment import Environment
@@ -40,11 +42,26 @@ _WORDS = {
 
 @dataclass(frozen=True)
 class ConnectionStep:
-    """One step of a connection with its result; `ok` is false if it failed."""
+    """One step of a connection with its result; `ok` is false if it failed.
+
+    `way` is the way out of a failed one; a `note` is worth a look, and no fault.
+    """
 
     name: str
     ok: bool
     text: str
+    way: str = ""
+    note: bool = False
+
+    def lines(self, width: int) -> list[str]:
+        """Return what a person reads; `width` is that of the names."""
+        word = "FAILED" if not self.ok else "note" if self.note else "ok"
+        lines = [report.hanging(f"{word:6}  {self.name:{width}}  ", self.text)]
+        return [*lines, report.hanging(f"{'':6}  {'':{width}}  ", self.way)] if self.way else lines
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain data."""
+        return {"name": self.name, "ok": self.ok, "text": self.text, "way_out": self.way or None}
 
 
 @dataclass(frozen=True)
@@ -61,40 +78,44 @@ class Diagnosis:
     def lines(self) -> list[str]:
         """Return what a person reads."""
         width = max(len(step.name) for step in self.steps)
-        return [
-            report.hanging(f"{'ok' if step.ok else 'FAILED':6}  {step.name:{width}}  ", step.text)
-            for step in self.steps
-        ]
+        return [line for step in self.steps for line in step.lines(width)]
 
     def as_json(self) -> dict[str, Any]:
         """Return plain data."""
-        return {"steps": [vars(step) for step in self.steps]}
+        return {"steps": [step.as_json() for step in self.steps]}
 
     def check(self) -> None:
         """Raise Unreachable with all steps, if one failed."""
         if self.failed:
-            raise Unreachable(
-                f"{self.failed.name}: {self.failed.text}",
-                hint="\n".join(self.lines()),
-                details=self.as_json(),
-            )
+            raise unreachable(self.failed, self.as_json(), hint="\n".join(self.lines()))
+
+
+def unreachable(failed: ConnectionStep, details: Mapping[str, Any], hint: str = "") -> Unreachable:
+    """Return the error for a failed step."""
+    return Unreachable(f"{failed.name}: {failed.text}", hint=hint, details=details)
 
 
 def diagnose(target: Target, environment: Environment, root: Path) -> tuple[ConnectionStep, ...]:
-    """Try the steps of a connection one by one; `target` is that of `environment`.
-
-    It does not start an embedded server, nor ask for a password. Raises Unreachable with the steps
-    so far if one fails.
-    """
-    taken = []
-    with closing(_steps(target, environment, root)) as steps:
-        for step in steps:
-            taken.append(step)
-            if not step.ok:
-                break
-    diagnosis = Diagnosis(tuple(taken))
+    """Take the steps as `steps` does, raising Unreachable with those so far if one fails."""
+    diagnosis = Diagnosis(steps(target, environment, root))
     diagnosis.check()
     return diagnosis.steps
+
+
+def steps(target: Target, environment: Environment, root: Path) -> tuple[ConnectionStep, ...]:
+    """Try the steps of a connection up to the first that fails, which then has its way out.
+
+    `target` is that of `environment`. It does not start an embedded server, nor ask for a password.
+    """
+    taken = []
+    with closing(_steps(target, environment, root)) as every:
+        for step in every:
+            if not step.ok:
+                way = remedy(step.name, step.text, target, environment)
+                taken.append(replace(step, way=way))
+                break
+            taken.append(step)
+    return tuple(taken)
 
 
 def _steps(
@@ -321,11 +342,26 @@ def _logged_in(reached: Reached, environment: Environment, root: Path) -> Iterat
     reached = replace(reached, target=target)
     for name, database in (("login", target.maintenance), ("database", target.database)):
         try:
-            with reached.at(database).session(read_only=True, purpose="diagnosis"):
+            with reached.at(database).session(read_only=True, purpose="diagnosis") as conn:
                 yield ConnectionStep(name, True, f"{target.user} can connect to {database!r}")
+                if name == "login" and not reached.target.here().socket:
+                    yield _encryption(conn, reached.target)
         except Unreachable as exc:
             yield ConnectionStep(name, False, exc.message)
             return
+
+
+def _encryption(conn: Connection, target: Target) -> ConnectionStep:
+    """Return what protects the bytes of a connection over the network."""
+    mode = target.parameters.get("sslmode", "prefer")
+    if not conn.info.ssl_in_use:
+        through = ", but for the ssh that carries it" if target.end else ""
+        return ConnectionStep("tls", True, f"not encrypted{through}, sslmode is {mode}")
+    protocol, cipher = (conn.info.ssl_attribute(name) for name in ("protocol", "cipher"))
+    checked = {"verify-full": "the server's name and certificate were checked"}
+    checked |= {"verify-ca": "its certificate was checked, not its name"}
+    who = checked.get(mode, f"nobody checked whose server it is, sslmode is {mode}")
+    return ConnectionStep("tls", True, f"{protocol}, {cipher}; {who}")
 
 
 def _seconds(target: Target) -> float:

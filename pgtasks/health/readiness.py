@@ -117,7 +117,7 @@ class Readiness:
             "stamp": its_stamp.environment if its_stamp else None,
             "free_connections": self.server.free,
             "findings": [vars(each) for each in self.findings()],
-            **({"steps": [vars(step) for step in self.steps]} if self.steps else {}),
+            **(Diagnosis(self.steps).as_json() if self.steps else {}),
         }
 
     def check(self) -> None:

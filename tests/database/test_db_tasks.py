@@ -818,7 +818,9 @@ def test_verbose_prints_the_steps(project: Path, inv: Inv) -> None:
     use_url(project, f"postgresql://ann@127.0.0.1:{free_port()}/shop")
     done = inv("db.check", "--verbose")
     assert done.stdout == ""
-    assert [line.split()[0] for line in done.stderr.splitlines()[1:]] == ["ok", "FAILED", "error:"]
+    *lines, way, error = done.stderr.splitlines()[1:]
+    assert [line.split()[0] for line in (*lines, error)] == ["ok", "FAILED", "error:"]
+    assert way.strip().startswith("start the server, let it listen there, or correct `host` and")
 
 
 @pytest.mark.parametrize(

@@ -905,6 +905,23 @@ def _trust(far: Far) -> None:
     far.run("db.check")
 
 
+@trial("verify.connection")
+def _verify_connection(far: Far) -> None:
+    walked = far.document("verify.connection", "-v", logins=2)
+    names = [step["name"] for step in walked["steps"]]
+    assert names == [
+        *("settings", "ssh", "host key", "ssh login", "command", "socket", "tunnel", "answer"),
+        *("password", "login", "database"),
+    ]
+    said = {one["subject"]: one["text"] for one in walked["findings"]}
+    assert said["tools"].endswith(f" on {login(far)}")
+    assert said["stamp"] == ENVIRONMENT
+    far.settings(port=5499)
+    failed = far.document("verify.connection", code=4)
+    assert failed["steps"][-1]["name"] == "socket"
+    assert failed["steps"][-1]["way_out"].startswith("start the server on the host, or correct")
+
+
 @trial("verify.all")
 def _verify_all(far: Far) -> None:
     """The scratch databases are on the host; what is beside them stays as it was."""

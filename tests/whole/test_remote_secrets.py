@@ -25,6 +25,7 @@ _RUNS = [
     (("remote.psql",), "SELECT pg_sleep(0.5), current_user;\n"),
     (("db.run", "--file", "table.sql"), ""),
     (("db.check", "--verbose"), ""),
+    (("verify.connection", "-v"), ""),
     (("db.backup", "--json"), ""),
     (("db.backup", "--on-host"), ""),
     (("backup.list", "--json"), ""),

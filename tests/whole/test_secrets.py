@@ -214,6 +214,7 @@ def test_a_password_stays_where_it_is(site: Site, place: object) -> None:
     (site.project / "bad.sql").write_text("SELECT 1;\nSELECT nope;\n")
 
     clean(site.inv("db.check", "--verbose", env=env))
+    clean(site.inv("verify.connection", "-v", env=env))
     clean(site.inv("env.show", "--json", env=env))
     clean(site.inv("db.run", "--file", "bad.sql", env=env), code=1)
     clean(site.inv("db.backup", "--json", env=env))
@@ -277,6 +278,7 @@ def test_a_password_file_that_a_killed_run_left_goes_with_the_next_run(site: Sit
 def test_a_wrong_password_is_not_shown_either(site: Site, place: object) -> None:
     site = replace(site, secret=f"wrong {SECRET}")
     env, where = place(site)  # type: ignore[operator]
+    clean(site.inv("verify.connection", "-v", "--json", env=env), code=4)
     run = clean(site.inv("db.check", "--verbose", "--json", env=env), code=4)
     assert "password authentication failed" in run.said
     assert site.written(*where) == []
