@@ -73,7 +73,10 @@ clean:
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-web.txt
 	@touch $@
 
+# beside them the other SQLAlchemy that pgtasks.service knows, for tests/service/test_sqlalchemy.py
 .venv/installed-dev: .venv/installed-web requirements-dev.txt
 	@echo "installing requirements-dev.txt (once, and after it changes)"
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade \
+	  --target .venv/sqlalchemy-2.0 "sqlalchemy>=2.0.36,<2.1"
 	@touch $@
