@@ -156,4 +156,6 @@ def api(
 
 def project_of(folder: Path) -> Path:
     """Return a project whose environment `test` has a signing key."""
-    return lay_out(folder, {"env/test.yaml": "", "env/test.env": f"SECURITY_KEYS={KEY}\n"})
+    return lay_out(
+        folder, {"env/test.yaml": "pool: {patience: 1}\n", "env/test.env": f"SECURITY_KEYS={KEY}\n"}
+    )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import datetime
 import itertools
+import json
 import threading
 import uuid
 from collections.abc import Iterator
@@ -17,6 +19,14 @@ from clinic.models import metadata
 from clinic.web.api import violations
 
 _HOURS = itertools.count()
+
+
+UUID_1 = str(uuid.UUID(int=1))
+
+
+def cursor(*values: Any) -> str:
+    """Return what would be the cursor of a page after a row with these values."""
+    return base64.urlsafe_b64encode(json.dumps(values).encode()).decode()
 
 
 def free_hour() -> str:
@@ -163,6 +173,11 @@ def test_filters(api: Api, admin: Caller) -> None:
         ("staff_id=1", "staff_id"),
         ("starts_from=2026-01-01T00:00:00", "starts_from"),
         ("starts_from=yesterday", "starts_from"),
+        ("starts_from=0001-01-01T00:00:00%2B10:00", "starts_from"),
+        (f"after={cursor('2026-01-01T00:00:00', UUID_1)}", "after"),
+        (f"after={cursor('0001-01-01T00:00:00+10:00', UUID_1)}", "after"),
+        (f"after={cursor('x', UUID_1)}", "after"),
+        (f"after={cursor('2026-01-01T00:00:00Z', 1)}", "after"),
         ("offset=5", "offset"),
         ("after=x", "after"),
         ("after=W10=", "after"),
@@ -176,8 +191,20 @@ def test_a_query_that_is_not_understood(admin: Caller, query: str, field: str) -
     assert list(fields(admin.get(f"/api/appointments?{query}"))) == [field]
 
 
+def test_offsets_that_postgresql_does_not_take(admin: Caller) -> None:
+    for offset in ("+16:00", "-23:59"):
+        query = {"starts_from": f"2026-06-01T00:00:00{offset}", "limit": 1}
+        assert admin.get("/api/appointments", **query).status_code == 200
+        after = cursor(f"2026-06-01T00:00:00{offset}", UUID_1)
+        assert admin.get(f"/api/appointments?after={after}").status_code == 200
+
+
 def test_a_query_with_a_nul_byte(admin: Caller) -> None:
     assert fields(admin.get("/api/patients?last_name=a%00")) == {"last_name": "has a NUL byte"}
+    assert list(fields(admin.get(f"/api/patients?after={cursor(chr(0), 'a', UUID_1)}"))) == [
+        "after"
+    ]
+    assert admin.get(f"/api/patients?after={cursor('a', 'b', UUID_1)}").status_code == 200
 
 
 # --- patients

@@ -22,11 +22,28 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from clinic.web.api.problems import Fault, Rejected, invalid, wrong
 
-Line = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"\S")]
-Word = Annotated[str, Meta(min_length=1, max_length=50, pattern=r"\S")]
-Paragraph = Annotated[str, Meta(max_length=10_000)]
-Email = Annotated[str, Meta(max_length=200, pattern=r"^[^@ ]+@[^@ ]+$")]
+# what a text may not have: control characters, and those that turn the direction of the text around
+# them, with which a name is shown as another name. For the document, `_unprintable` checks it.
+_NOT_SHOWN = r"\u0000-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069"
+_NO_BREAK = {"pattern": f"^[^{_NOT_SHOWN}]*[^{_NOT_SHOWN}\\s][^{_NOT_SHOWN}]*$"}
+_BREAKS_TOO = {"pattern": f"^([^{_NOT_SHOWN}]|[\\t\\n\\r])*$"}
+
+Line = Annotated[
+    str, Meta(min_length=1, max_length=200, pattern=r"\S", extra_json_schema=_NO_BREAK)
+]
+Word = Annotated[str, Meta(min_length=1, max_length=50, pattern=r"\S", extra_json_schema=_NO_BREAK)]
+Paragraph = Annotated[str, Meta(max_length=10_000, extra_json_schema=_BREAKS_TOO)]
+Email = Annotated[
+    str,
+    Meta(
+        max_length=200,
+        pattern=r"^[^@ ]+@[^@ ]+$",
+        extra_json_schema={"pattern": f"^[^@ {_NOT_SHOWN}]+@[^@ {_NOT_SHOWN}]+$"},
+    ),
+]
 Moment = Annotated[datetime.datetime, Meta(tz=True)]
+# JSON's numbers are not exact; those of programs that send them are taken all the same
+Amount = Annotated[Decimal, Meta(extra_json_schema={"pattern": r"^[0-9]{1,10}(\.[0-9]{1,2})?$"})]
 Currency = Annotated[str, Meta(pattern=r"^[A-Z]{3}$", max_length=3)]
 Gender = Literal["female", "male", "other", "unknown"]
 BloodGroup = Literal["A+", "A-", "B+", "B-", "AB+", "AB-", "O+", "O-"]
@@ -43,7 +60,6 @@ _CENTS = -2
 _PATH = re.compile(r" - at `\$\.?(.*)`\Z", re.DOTALL)
 _NAMED = re.compile(r"Object (contains unknown|missing required) field `(.*)`\Z", re.DOTALL)
 _BREAKS = "\t\n\r"
-# they turn the text around them: a name with one is shown as another name
 _TURNS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
@@ -203,7 +219,7 @@ class InvoiceLine(Sent):
     """One thing that is paid for."""
 
     text: Line
-    amount: Decimal
+    amount: Amount
     code: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
 
     def faults(self) -> Iterator[Fault]:
@@ -218,7 +234,7 @@ class NewInvoice(Sent):
     lines: Annotated[list[InvoiceLine], Meta(min_length=1, max_length=100)]
     issued_on: datetime.date
     due_on: datetime.date
-    tax: Decimal = Decimal(0)
+    tax: Amount = Decimal(0)
     currency: Currency = "EUR"
 
     @property
@@ -243,7 +259,7 @@ class InvoiceChange(Sent):
     """A payment, another day to pay, or the end of an invoice."""
 
     due_on: datetime.date | UnsetType = UNSET
-    paid: Decimal | UnsetType = UNSET
+    paid: Amount | UnsetType = UNSET
     status: Literal["void"] | UnsetType = UNSET
 
     def faults(self) -> Iterator[Fault]:
@@ -268,8 +284,7 @@ def _day(field: str, day: datetime.date) -> Iterator[Fault]:
 
 
 def _slot(starts_at: datetime.datetime) -> Iterator[Fault]:
-    # the ends of the calendar overflow as they are moved to another zone
-    if not 2000 <= starts_at.year < 2100 or not _now() < starts_at <= _now() + _AHEAD:
+    if not _now() < starts_at <= _now() + _AHEAD:
         yield Fault("starts_at", "expected a time that lies ahead, at most two years")
     elif (starts_at - datetime.datetime(2000, 1, 1, tzinfo=datetime.timezone.utc)) % SLOT:
         yield Fault("starts_at", "expected a full or a half hour, such as 09:00 or 09:30")
@@ -329,7 +344,26 @@ def query(kind: type[Received]) -> Received:
         raise invalid(_fault(str(exc), "query")) from None
 
 
+def in_utc(moment: datetime.datetime) -> datetime.datetime:
+    """Return a time in UTC, raising ValueError for one that has none.
+
+    PostgreSQL takes no offset of 16 hours or more, and the ends of the calendar overflow.
+    """
+    if moment.tzinfo is None:
+        raise ValueError("no time zone")
+    try:
+        return moment.astimezone(datetime.timezone.utc)
+    except OverflowError:
+        raise ValueError("out of range") from None
+
+
 def _checked(received: Received) -> Received:
+    for name in received.__struct_fields__:
+        if isinstance(moment := getattr(received, name), datetime.datetime):
+            try:
+                setattr(received, name, in_utc(moment))
+            except ValueError as exc:
+                raise wrong(name, f"is {exc}") from None
     faults = [
         fault
         for fault in (*_unprintable(received, received.paragraphs), *received.faults())

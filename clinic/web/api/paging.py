@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import datetime
 from collections.abc import Sequence
 from typing import Annotated, Any, Generic, TypeVar
 from urllib.parse import urlencode
@@ -18,7 +19,7 @@ from msgspec import Meta, Struct
 from sqlalchemy import Select, tuple_
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from clinic.web.api.bodies import Sent
+from clinic.web.api.bodies import Sent, in_utc
 from clinic.web.api.problems import wrong
 
 Item = TypeVar("Item", bound=Struct)
@@ -67,9 +68,14 @@ def _keys(after: str, keys: Sequence[InstrumentedAttribute[Any]]) -> tuple[Any, 
     types = tuple(key.type.python_type for key in keys)
     try:
         text = base64.b64decode(after, altchars=b"-_", validate=True)
-        values: tuple[Any, ...] = msgspec.json.decode(text, type=tuple[types])  # type: ignore[valid-type]
+        values = msgspec.json.decode(text, type=tuple[types])  # type: ignore[valid-type]
+        return tuple(_checked(value) for value in values)
     except (binascii.Error, ValueError, msgspec.MsgspecError):
         raise wrong("after", "is none of a page: follow `next`") from None
-    if any("\0" in value for value in values if isinstance(value, str)):
-        raise wrong("after", "is none of a page: follow `next`")
-    return values
+
+
+def _checked(value: Any) -> Any:
+    """Return a value that PostgreSQL takes, raising ValueError for another."""
+    if isinstance(value, str) and "\0" in value:
+        raise ValueError("a NUL byte")
+    return in_utc(value) if isinstance(value, datetime.datetime) else value

@@ -1,0 +1,175 @@
+"""The OpenAPI document: valid, complete, and true of what the routes do."""
+
+from __future__ import annotations
+
+import datetime
+import itertools
+import re
+from typing import Any
+
+import pytest
+from apis import Api, Caller
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+IDS = {
+    "patient_id": "patients",
+    "appointment_id": "appointments",
+    "invoice_id": "invoices",
+    "branch_id": "branches",
+    "staff_id": "staff",
+    "consultation_id": "consultations",
+}
+
+
+@pytest.fixture(scope="module")
+def document(api: Api) -> dict[str, Any]:
+    answer = api.anyone.get("/api/openapi.json")
+    assert answer.status_code == 200
+    return dict(answer.json)
+
+
+def operations(document: dict[str, Any]) -> set[tuple[str, str]]:
+    return {(path, method) for path, item in document["paths"].items() for method in item}
+
+
+def test_the_document_is_valid(document: dict[str, Any]) -> None:
+    assert document["openapi"].startswith("3.1")
+    assert [*OpenAPIV31SpecValidator(document).iter_errors()] == []
+    ids = [item[method]["operationId"] for item in document["paths"].values() for method in item]
+    assert len(ids) == len(set(ids))
+
+
+def test_each_route_is_in_the_document(api: Api, document: dict[str, Any]) -> None:
+    routes = {
+        (re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule), method.lower())
+        for rule in api.app.url_map.iter_rules()
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+        if rule.rule.startswith("/api/")
+    }
+    assert operations(document) == routes
+    assert len(routes) >= 18
+
+
+def test_each_operation_says_what_it_is_and_who_may(document: dict[str, Any]) -> None:
+    public = set()
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            assert operation["summary"], (path, method)
+            if not operation["security"]:
+                public.add(path)
+                continue
+            assert {"401", "429"} <= set(operation["responses"]), (path, method)
+            assert ("x-permission" in operation) == ("403" in operation["responses"])
+    assert public == {
+        *(f"/api/auth/{name}" for name in ("login", "refresh", "revoke")),
+        "/api/openapi.json",
+    }
+
+
+def test_the_schema_of_a_body_is_what_decodes_it(document: dict[str, Any]) -> None:
+    schema = document["components"]["schemas"]["NewPatient"]
+    assert schema["additionalProperties"] is False
+    assert schema["required"] == ["branch_id", "first_name", "last_name", "born_on"]
+    assert schema["properties"]["first_name"] == {
+        "type": "string",
+        "minLength": 1,
+        "maxLength": 200,
+        "pattern": schema["properties"]["last_name"]["pattern"],
+    }
+    (limit,) = (
+        one
+        for one in document["paths"]["/api/patients"]["get"]["parameters"]
+        if one["name"] == "limit"
+    )
+    assert limit["schema"] == {"type": "integer", "minimum": 1, "maximum": 200, "default": 50}
+
+
+def test_what_is_made_up_from_the_document_gets_what_it_says(
+    api: Api, document: dict[str, Any]
+) -> None:
+    """Send requests that fit the document, and others, and hold each answer against it."""
+    import schemathesis
+    from schemathesis import GenerationMode, checks
+
+    schema = schemathesis.openapi.from_wsgi("/api/openapi.json", api.app)
+    held = [
+        checks.not_a_server_error,
+        checks.status_code_conformance,
+        checks.content_type_conformance,
+        checks.response_headers_conformance,
+        checks.response_schema_conformance,
+    ]
+    known, statuses = Known(api), dict[str, set[int]]()
+
+    def send(operation: Any, mode: GenerationMode, caller: Caller) -> None:
+        @settings(
+            max_examples=10,
+            derandomize=True,
+            database=None,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(case=operation.as_strategy(generation_mode=mode), is_known=st.booleans())
+        def each(case: Any, is_known: bool) -> None:
+            if is_known:  # what is made up knows no row that is there
+                known.put(case)
+            answer = case.call(headers={"Authorization": f"Bearer {caller.token}"})
+            case.validate_response(answer, checks=held)
+            statuses.setdefault(operation.label, set()).add(answer.status_code)
+
+        each()
+
+    for found in schema.get_all_operations():
+        operation = found.ok()
+        caller = api.another("hospital_admin") if "logout" in operation.path else admin(api)
+        for mode in GenerationMode:
+            send(operation, mode, caller)
+    (done,) = {label for label in statuses if label.endswith("logout")}
+    assert statuses[done] >= {204, 401}
+    for label, seen in statuses.items():
+        assert label.startswith("POST /api/auth/") or seen & {200, 201}, (label, seen)
+    own = {f"{method.upper()} {path}" for path, method in operations(document)}
+    assert own - set(statuses) <= {"GET /api/openapi.json"}
+
+
+class Known:
+    """What a request needs to get further: rows that are there, hours that are free."""
+
+    def __init__(self, api: Api) -> None:
+        self._rows = {name: own_ids(api, name, table) for name, table in IDS.items()}
+        self._turn = itertools.count()
+
+    def put(self, case: Any) -> None:
+        """Put known values in the place of some that are made up."""
+        turn = next(self._turn)
+        values = {name: rows[turn % len(rows)] for name, rows in self._rows.items()}
+        hour = datetime.datetime.now(datetime.timezone.utc).replace(
+            minute=0, second=0, microsecond=0
+        ) + datetime.timedelta(days=9, hours=turn)
+        values |= {"starts_at": hour.isoformat(), "born_on": "1990-01-01"}
+        values |= {"issued_on": "2026-11-01", "due_on": "2026-12-01", "record_no": f"X{turn}"}
+        for part in (case.path_parameters, case.body):
+            if isinstance(part, dict):
+                part.update({name: values[name] for name in set(part) & set(values)})
+        if case.headers and "If-Match" in case.headers:
+            case.headers["If-Match"] = "*"
+
+
+def admin(api: Api) -> Caller:
+    return api.caller("hospital_admin")
+
+
+def own_ids(api: Api, name: str, table: str) -> list[str]:
+    """Return IDs of rows that are there, of appointments those that are open."""
+    which = "code = 'H0001'"
+    if table == "appointments":
+        which += " AND status = 'booked'"
+    elif table == "staff":
+        which += " AND job = 'doctor'"
+    rows = api.clinic.run(
+        f"SELECT {name}::text FROM {table} JOIN hospitals USING (hospital_id)"
+        f" WHERE {which} LIMIT 30"
+    )
+    return [row[0] for row in rows]
