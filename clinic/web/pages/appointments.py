@@ -79,7 +79,7 @@ def appointments(identity: Identity) -> ResponseReturnValue:
         return render_template("appointments/list.html", form=form, page=empty), 422
     with units.unit(identity, read_only=True) as session:
         found = _filtered(visits(identity), form)
-        total = session.scalar(select(func.count()).select_from(found.subquery())) or 0
+        total = listing.total(session, found)
         descending = form.period.data != "upcoming"
         order = Appointment.starts_at.desc() if descending else Appointment.starts_at
         part = found.order_by(order, Appointment.appointment_id)
@@ -128,5 +128,5 @@ def cancel_appointment(identity: Identity, appointment_id: UUID) -> ResponseRetu
     if done:
         flash(f"The appointment on {moment(starts_at)} is cancelled.", "success")
     else:
-        flash(f"The appointment on {moment(starts_at)} can not be cancelled any more.", "warning")
+        flash(f"The appointment on {moment(starts_at)} cannot be cancelled any more.", "warning")
     return redirect(url_for("pages.appointments"))

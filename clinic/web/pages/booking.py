@@ -70,8 +70,9 @@ def _without(offer: Offer, chosen: BookingForm) -> Offer:
     if TAKEN not in chosen.time.errors:
         return offer
     left = [each for each in offer.times if time(each.starts_at) != chosen.time.data]
-    chosen.time.choices = [(each, each) for each in replace(offer, times=left).clock]
-    return replace(offer, times=left)
+    fewer = replace(offer, times=left)
+    chosen.offer(fewer.clock, own=chosen.own)
+    return fewer
 
 
 def _offer(session: Session, identity: Identity, asked: DayForm) -> Offer:

@@ -20,6 +20,7 @@ from wtforms import (
     StringField,
     TextAreaField,
 )
+from wtforms.fields.choices import SelectChoice
 from wtforms.validators import (
     EqualTo,
     InputRequired,
@@ -91,6 +92,16 @@ class Between:
         if not self.first <= field.data <= self.last:
             first, last = (f"{day.day} {day:%B %Y}" for day in (self.first, self.last))
             raise ValidationError(f"Enter a day from {first} to {last}.")
+
+
+def offered(pairs: list[tuple[str, str]]) -> list[SelectChoice]:
+    """Return what a field offers: values with their words."""
+    return [SelectChoice(value, label) for value, label in pairs]
+
+
+def values(field: Field) -> set[str]:
+    """Return the values that a field offers."""
+    return {choice.value for choice in field.choices}
 
 
 def stripped(text: str | None) -> str | None:
@@ -189,11 +200,11 @@ class RegistrationForm(Form):
 
     def offer(self, places: list[tuple[str, str]]) -> None:
         """Say where one can register."""
-        self.place.choices = [("", "Choose"), *places]
+        self.place.choices = offered([("", "Choose"), *places])
 
     def validate_place(self, field: SelectField) -> None:
         """Refuse a place that is not in the list."""
-        if field.data not in [value for value, _ in field.choices]:
+        if field.data not in values(field):
             raise ValidationError("Choose a hospital from the list.")
 
     def validate_born_on(self, field: Day) -> None:
@@ -232,13 +243,13 @@ class DayForm(Form):
 
     def offer(self, doctors: list[tuple[str, str]], today: date) -> None:
         """Say who can be seen, and from which day on."""
-        self.doctor.choices = [("", "Choose"), *doctors]
+        self.doctor.choices = offered([("", "Choose"), *doctors])
         self.first, self.last = today, today + AHEAD
         self.day.render_kw = {"min": self.first.isoformat(), "max": self.last.isoformat()}
 
     def validate_doctor(self, field: SelectField) -> None:
         """Refuse somebody who is not in the list."""
-        if field.data not in [value for value, _ in field.choices if value]:
+        if field.data not in values(field) - {""}:
             raise ValidationError("Choose a doctor or therapist.")
 
     def validate_day(self, field: Day) -> None:
@@ -255,7 +266,7 @@ class BookingForm(Form):
 
     def offer(self, times: list[str], *, own: bool = False) -> None:
         """Say which times there are; a patient books for themselves."""
-        self.time.choices = [(each, each) for each in times]
+        self.time.choices = offered([(each, each) for each in times])
         self.own = own
 
     def validate_record_no(self, field: StringField) -> None:
@@ -265,7 +276,7 @@ class BookingForm(Form):
 
     def validate_time(self, field: RadioField) -> None:
         """Refuse a time that is not offered, or no longer."""
-        if field.data not in [value for value, _ in field.choices]:
+        if field.data not in values(field):
             raise ValidationError("This time is not free. Choose another one.")
 
 
@@ -283,19 +294,19 @@ class AppointmentFilter(Form):
 
     period = SelectField(
         "Period",
-        choices=[("upcoming", "Upcoming"), ("past", "Past"), ("all", "All")],
+        choices={"upcoming": "Upcoming", "past": "Past", "all": "All"},
         default="upcoming",
     )
     status = SelectField(
         "Status",
-        choices=[
-            ("", "Any"),
-            ("booked", "Booked"),
-            ("arrived", "Arrived"),
-            ("completed", "Completed"),
-            ("cancelled", "Cancelled"),
-            ("no_show", "No show"),
-        ],
+        choices={
+            "": "Any",
+            "booked": "Booked",
+            "arrived": "Arrived",
+            "completed": "Completed",
+            "cancelled": "Cancelled",
+            "no_show": "No show",
+        },
         default="",
     )
     name = text_field("Patient's name", most=100)
@@ -310,6 +321,6 @@ class UserFilter(Form):
     name = text_field("Name or user name", most=100)
     state = SelectField(
         "State",
-        choices=[("", "Any"), ("active", "Active"), ("disabled", "Disabled")],
+        choices={"": "Any", "active": "Active", "disabled": "Disabled"},
         default="",
     )

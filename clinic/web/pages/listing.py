@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from flask import abort, request
+from sqlalchemy import func
+from sqlalchemy.orm import Session
 
 Row = TypeVar("Row")
 Query: TypeAlias = Any  # SQLAlchemy's Select: its types would have to name each column
@@ -35,6 +37,13 @@ def number() -> int:
     if not (said.isascii() and said.isdigit() and len(said) <= 6 and 1 <= int(said) <= _MOST):
         abort(404)
     return int(said)
+
+
+def total(session: Session, found: Query) -> int:
+    """Return the number of rows of a query."""
+    # not a count of a subquery: that would read columns which the role may not
+    counted = found.with_only_columns(func.count(), maintain_column_froms=True)
+    return session.scalar(counted) or 0
 
 
 def part(found: Query, number: int) -> Query:

@@ -16,7 +16,7 @@ from clinic.web import units
 from clinic.web.identity import Identity, client
 from clinic.web.pages import guards, listing
 from clinic.web.pages.blueprint import pages
-from clinic.web.pages.forms import RolesForm, UserFilter
+from clinic.web.pages.forms import RolesForm, UserFilter, offered
 from clinic.web.pages.listing import Query
 from clinic.web.security import events, sessions
 
@@ -61,7 +61,7 @@ def users(identity: Identity) -> ResponseReturnValue:
         return render_template("users/list.html", form=form, page=empty), 422
     with units.unit(identity, read_only=True) as session:
         found = _filtered(accounts(identity), form)
-        total = session.scalar(select(func.count()).select_from(found.subquery())) or 0
+        total = listing.total(session, found)
         ordered = found.order_by(_NAME, User.user_id)
         rows = _read(session, listing.part(ordered, number))
     query = {name: value for name, value in form.data.items() if value}
@@ -143,7 +143,7 @@ def user(identity: Identity, user_id: UUID) -> ResponseReturnValue:
         account = _account(session, identity, user_id)
         names = _offered(session, identity, account)
         opened = _open_sessions(session, user_id)
-    form.roles.choices = names
+    form.roles.choices = offered(names)
     form.roles.data = list(account.roles)
     return render_template(
         "users/user.html",
