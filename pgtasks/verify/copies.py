@@ -64,7 +64,7 @@ def equal(place: Place) -> str:
     done = copied(first, second)
     expect(rows.content(second.target) == before, "the copy has other rows than its source")
     expect(rows.content(first.target) == before, "the source has changed")
-    identity = present(second.reached().identify(), second.target)
+    identity = present(second.identity(), second.target)
     owner = identity.stamp.environment if identity.stamp else "nothing"
     expect(owner == second.name, f"the copy has the stamp of {owner!r}")
     diff = differences(first, second, rows=True)

@@ -181,7 +181,7 @@ def _write(run: ScratchRun, confirm: str | None = None) -> None:
 
 def _restamped(place: Place, name: str) -> tuple[str, stamp.Stamp | None]:
     """Stamp the second database as another environment's; return the comment that it had."""
-    identity = place.second.reached().identify()
+    identity = place.second.identity()
     assert identity is not None
     assert identity.stamp is not None
     _commented(place, identity.comment, replace(identity.stamp, environment=name))

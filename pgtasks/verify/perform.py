@@ -58,7 +58,7 @@ def verify(r: Run, wanted: Sequence[str], *, say: Say) -> Verified:
         say(line)
     outcomes = []
     with places.opened(r) as place:
-        for check in (*preparation.CHECKS, *_of(wanted)):
+        for check in (*preparation.CHECKS, *of(wanted)):
             outcome = performed(check, place)
             say(outcome.line())
             outcomes.append(outcome)
@@ -66,7 +66,8 @@ def verify(r: Run, wanted: Sequence[str], *, say: Say) -> Verified:
     return Verified(r.environment.name, tuple(outcomes), time.monotonic() - began, swept)
 
 
-def _of(wanted: Sequence[str]) -> Iterator[Check]:
+def of(wanted: Sequence[str]) -> Iterator[Check]:
+    """Yield the checks of some categories."""
     for name in wanted:
         yield from import_module(f"pgtasks.verify.{_MODULES[name]}").CHECKS
 

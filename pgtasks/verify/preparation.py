@@ -20,17 +20,19 @@ from pgtasks.verify.scratch import Scratch
 def databases(place: Place) -> str:
     """Make both databases, as db.create does."""
     _may_create(place)
+    place.lacking = "the scratch databases were not made"  # until they are
     for each in (place.first, place.second):
         with each.run("db.create") as run, run.writing(missing=True) as lock:
             assert lock is not None
             create.create(lock)
     for each in (place.first, place.second):
-        identity = present(each.reached().identify(), each.target)
+        identity = present(each.identity(), each.target)
         expect(
             identity.stamp and identity.stamp.environment == each.name,
             f"{each.target.database!r} has no stamp of {each.name!r}",
         )
     rows.put(place.first.target)
+    place.lacking = ""
     return f"{place.first.target.database!r} and its second, on {_server(place.first)}"
 
 
@@ -96,7 +98,7 @@ def needed(place: Place) -> None:
     """Raise Skipped or Failed where a check has no database to work on."""
     if place.lacking:
         raise Skipped(place.lacking)
-    if place.first.reached().identify() is None:
+    if place.first.identity() is None:
         raise Failed(f"there is no database {place.first.target.database!r}")
 
 

@@ -48,7 +48,7 @@ def brought_back(place: Place) -> str:
     after = rows.content(target)
     expect(after == before, f"{after.rows} rows came back, of {before.rows}")
     expect(not rows.has(target, "stray"), "a table that the backup lacks is still there")
-    identity = place.first.reached().identify()
+    identity = place.first.identity()
     expect(
         identity and identity.stamp and identity.stamp.environment == place.first.name,
         "the restored database has lost its stamp",

@@ -10,7 +10,8 @@ from typing import Any
 
 from pgtasks.cli.run import Run
 from pgtasks.report import Console, Progress
-from pgtasks.server.reach import Reached
+from pgtasks.server.identity import Identity
+from pgtasks.server.reach import Reached, identify
 from pgtasks.settings.environment import Environment, resolve
 from pgtasks.settings.project import Project, SettingsFile
 from pgtasks.settings.selection import VARIABLES, Choice
@@ -107,6 +108,10 @@ class Scratch:
     def name(self) -> str:
         """Return the name of the environment."""
         return self.environment.name
+
+    def identity(self) -> Identity | None:
+        """Return the identity of the database, None if it does not exist."""
+        return identify(self.target)
 
     def reached(self) -> Reached:
         """Return the database with sessions of its own, which the caller closes."""

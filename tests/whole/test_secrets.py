@@ -284,6 +284,13 @@ def test_a_wrong_password_is_not_shown_either(site: Site, place: object) -> None
     assert site.written(*where) == []
 
 
+def test_feature_checks_show_no_password(site: Site) -> None:
+    env, where = in_dotenv(site)
+    checked = clean(site.inv("verify.all", "--json", env=env))
+    assert '"check": "a wrong password is refused",\n      "result": "passed"' in checked.said
+    assert site.written(*where) == []
+
+
 def test_a_wrong_password_stops_each_task_and_is_not_shown(site: Site) -> None:
     site = replace(site, secret=f"wrong {SECRET}")
     _, where = in_dotenv(site)
