@@ -42,7 +42,7 @@ def listed(place: Place) -> str:
         found = table(conn, rows.NAME)
     expect((rows.SCHEMA, rows.TABLE) in names, f"{rows.NAME!r} is not listed")
     lost = sorted(known - names)
-    expect(not lost, f"{len(lost)} tables are not listed, as {'.'.join(lost[0]) if lost else ''}")
+    expect(not lost, f"not listed: {', '.join(map('.'.join, lost))}")
     columns = {each.name: each.type for each in found.columns}
     expect(columns == rows.types(), f"{rows.NAME} has the columns {columns}")
     primary = [each for each in found.constraints if each.definition == "PRIMARY KEY (id)"]

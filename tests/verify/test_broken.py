@@ -57,6 +57,7 @@ ALL = {
 Patch = pytest.MonkeyPatch
 Breakage = Callable[[Place, Patch], None]
 BROKEN: dict[tuple[str, str], Breakage] = {}
+_CHANGED = f"UPDATE {rows.NAME} SET label = 'changed' WHERE id = 3"
 _PASSWORD = ("env", "a wrong password is refused")
 
 
@@ -248,14 +249,8 @@ def _rows_lost(place: Place, patch: Patch) -> None:
 
 
 @breaks("restore", "an undo takes a restore back")
-def _undone_twice(place: Place, patch: Patch) -> None:
-    real = undos.undo
-
-    def undo(lock: Any) -> Any:
-        real(lock)
-        return real(lock)
-
-    patch.setattr(undos, "undo", undo)
+def _undone_wrongly(place: Place, patch: Patch) -> None:
+    _after(patch, undos, "undo", lambda: rows.run(place.first.target, _CHANGED))
 
 
 @breaks("restore", "a damaged backup is refused, nothing changes")
@@ -276,8 +271,6 @@ def _undrillable(place: Place, patch: Patch) -> None:
 
 # --- copy and migrate ---------------------------------------------------------------------------
 
-_CHANGED = f"UPDATE {rows.NAME} SET label = 'changed' WHERE id = 3"
-
 
 @breaks("copy", "a copy equals its source, row by row")
 def _copied_wrongly(place: Place, patch: Patch) -> None:
@@ -286,7 +279,7 @@ def _copied_wrongly(place: Place, patch: Patch) -> None:
 
 @breaks("copy", "an undo takes a copy back")
 def _undo_of_a_copy(place: Place, patch: Patch) -> None:
-    _undone_twice(place, patch)
+    _after(patch, undos, "undo", lambda: rows.run(place.second.target, _CHANGED))
 
 
 @breaks("copy", "a copy onto itself is refused")
