@@ -9,11 +9,13 @@ import json
 import threading
 import uuid
 from collections.abc import Iterator
+from contextlib import closing
 from decimal import Decimal
 from typing import Any
 
 import pytest
 from apis import Api, Caller, fields, problem
+from waiting import until
 
 from clinic.models import metadata
 from clinic.web.api import violations
@@ -21,6 +23,10 @@ from clinic.web.api import violations
 _HOURS = itertools.count()
 
 
+WAITING = """
+SELECT count(*) FROM pg_stat_activity
+WHERE datname = current_database() AND wait_event_type = 'Lock'
+"""
 UUID_1 = str(uuid.UUID(int=1))
 
 
@@ -267,11 +273,24 @@ def test_of_two_changes_at_once_the_second_is_refused(
 ) -> None:
     made = desk.post("/api/patients", patient)
     path, read = made.headers["Location"], made.headers["ETag"]
-    answers = at_once(
-        lambda number: Caller(api.app, desk.token).patch(path, {"notes": str(number)}, read), 6
-    )
-    statuses = sorted(answer.status_code for answer in answers)
-    assert statuses == [200] + [412] * 5
+    answers: list[Any] = []
+
+    def change(number: int) -> None:
+        answers.append(Caller(api.app, desk.token).patch(path, {"notes": str(number)}, read))
+
+    threads = [threading.Thread(target=change, args=(number,)) for number in range(2)]
+    with closing(api.clinic.connect()) as other:
+        api.clinic.run("BEGIN", session=other)
+        key = made.json["patient_id"]
+        lock = "SELECT FROM patients WHERE patient_id = %s FOR UPDATE"
+        api.clinic.run(lock, key, session=other)
+        for thread in threads:
+            thread.start()
+        until(lambda: api.clinic.value(WAITING) == 2, lambda: "not both wait for the row")
+        api.clinic.run("COMMIT", session=other)
+    for thread in threads:
+        thread.join(60)
+    assert sorted(answer.status_code for answer in answers) == [200, 412]
     (winner,) = (answer.json["notes"] for answer in answers if answer.status_code == 200)
     assert desk.get(path).json["notes"] == winner
 
