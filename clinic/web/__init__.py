@@ -4,6 +4,7 @@ factory    create_app: the application, from the settings of an environment
 identity   who sends a request, and from where
 devices    browsers that somebody has logged in with before
 units      units of work in the name of a user
+calendar   times at which somebody can be seen
 headers    what each answer tells the browser to refuse
 security/  passwords, logins, sessions, tokens, limits
 api/       the routes under /api

@@ -6,8 +6,8 @@ from datetime import date, datetime, timedelta, timezone
 
 import pytest
 
+from clinic.web.calendar import Times, free, slots
 from clinic.web.pages import texts
-from clinic.web.pages.calendar import Times, free, slots
 from clinic.web.pages.forms import is_plain, local_path
 
 MONDAY = date(2026, 11, 30)

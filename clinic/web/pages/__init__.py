@@ -8,7 +8,6 @@ registration  a new patient with an account
 dashboard     the first page, by role
 appointments  list, cancel
 booking       book an appointment
-calendar      times at which somebody can be seen
 users         the accounts of a hospital, for its administrators
 account       the own password, the own sessions
 database      the life of the data, for administrators

@@ -13,11 +13,11 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from clinic.models import Appointment, Patient, Staff
-from clinic.web import units
+from clinic.web import calendar, units
+from clinic.web.calendar import Times
 from clinic.web.identity import Identity
-from clinic.web.pages import calendar, guards
+from clinic.web.pages import guards
 from clinic.web.pages.blueprint import pages
-from clinic.web.pages.calendar import Times
 from clinic.web.pages.forms import BookingForm, DayForm
 from clinic.web.pages.texts import moment, time
 
