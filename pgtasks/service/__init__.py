@@ -16,6 +16,8 @@ engine         the pool, its timeouts, and what happens as it connects
 patience       connect to a server that is becoming available
 admission      refuse a database that is another environment's
 entities       copies without a session, plain data for JSON
+changes        settings that change while an application runs
+watch          look at the files of the settings
 statements     log statements with their time and caller
 health         the health of the database, as a probe asks for it
 flask          the service in a Flask application
@@ -29,6 +31,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pgtasks.service.changes import Change
     from pgtasks.service.database import DatabaseService
     from pgtasks.service.default import (
         get_active_env,
@@ -37,9 +40,12 @@ if TYPE_CHECKING:
         get_db_engine,
         get_db_session,
         initialize_database,
+        reload,
         run,
         set_debug_mode,
+        subscribe,
         use_nested_transactions,
+        watch_settings,
     )
     from pgtasks.service.entities import NotLoaded
     from pgtasks.service.entities import detached_copy as get_detached_copy
@@ -54,6 +60,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SECURITY_SETTINGS",
+    "Change",
     "CommitUnknown",
     "DatabaseService",
     "Health",
@@ -71,12 +78,16 @@ __all__ = [
     "get_security_settings",
     "get_signing_keys",
     "initialize_database",
+    "reload",
     "run",
     "set_debug_mode",
+    "subscribe",
     "use_nested_transactions",
+    "watch_settings",
 ]
 
 _ELSEWHERE = {
+    "Change": ("changes", "Change"),
     "CommitUnknown": ("unit", "CommitUnknown"),
     "DatabaseService": ("database", "DatabaseService"),
     "Health": ("health", "Health"),

@@ -17,7 +17,9 @@ from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.pool import NullPool
 
 from pgtasks.service import address, control, engine, environment, statements
+from pgtasks.service.changes import Change, Changes, Subscriber
 from pgtasks.service.unit import Inner, Outermost, Unit, UnitSession, current
+from pgtasks.service.watch import Watch
 from pgtasks.settings.blocks import Pool
 from pgtasks.settings.environment import Environment
 from pgtasks.settings.target import Target, from_environment
@@ -48,8 +50,10 @@ class DatabaseService:
         nested: bool = True,
         **options: Any,
     ) -> None:
-        known = env if isinstance(env, Environment) else environment.of(env)
+        project = environment.find_project()
+        known = env if isinstance(env, Environment) else environment.of(env, project)
         self.environment: Environment = known
+        self.root = project.root  # the process may go elsewhere
         self.nested = nested
         self._url, self._options = url, options
         self._lock = threading.Lock()
@@ -57,6 +61,8 @@ class DatabaseService:
         self._makers: dict[bool, sessionmaker[UnitSession]] = {}
         self._opened: ContextVar[Unit | None] = ContextVar("pgtasks.service", default=None)
         self.statements = statements.Log()
+        self._changes = Changes()
+        self._watch: Watch | None = None
 
     @property
     def name(self) -> str:
@@ -95,7 +101,7 @@ class DatabaseService:
 
         from pgtasks.schema.migrate import scripts
 
-        found = scripts.find(environment.find_project())
+        found = scripts.find(environment.find_project(self.root))
         if found is None:
             return None
         return frozenset(ScriptDirectory.from_config(scripts.config(found)).get_heads())
@@ -120,7 +126,10 @@ class DatabaseService:
     @property
     def url(self) -> URL:
         """The URL of the database, with its password; a password_command is run."""
-        return address.named(self._url or environment.url(self.environment), self.pool.driver)
+        return address.named(self._url or self._url_of_settings(), self.pool.driver)
+
+    def _url_of_settings(self) -> str:
+        return environment.url(self.environment, environment.find_project(self.root))
 
     def session(self, *, read_only: bool = False, nested: bool | None = None) -> Outermost | Inner:
         """Open a block with a session; it commits as the outermost block is left.
@@ -135,8 +144,11 @@ class DatabaseService:
 
     def _made(self, read_only: bool) -> UnitSession:
         """Return the first session, for which the engine is made."""
-        _ = self.engine
-        return self._makers[read_only]()
+        with self._lock:  # settings that change take the engine away
+            if self._engine is None:
+                self._engine = self._created()
+            make = self._makers[read_only]
+        return make()
 
     def run(
         self,
@@ -176,6 +188,48 @@ class DatabaseService:
         if (unit := self.unit) is not None:
             self._opened.set(None)
             unit.session.end()
+
+    def reload(self) -> Change:
+        """Read the settings again, use them from the next block on, and return what has changed.
+
+        Raises BadConfiguration for wrong ones, which changes nothing.
+        """
+
+        def read() -> Environment:
+            return environment.of(self.name, environment.find_project(self.root))
+
+        return self._changes.reload(self, read)
+
+    def adopt(self, settings: Environment, *, reconnect: bool) -> None:
+        """Use other settings, with `reconnect` in connections that the next blocks open."""
+        with self._lock:
+            self.environment = settings
+            if not reconnect:
+                return
+            before, self._engine, self._makers = self._engine, None, {}
+            self.__dict__.pop("probe", None)
+        if before is not None:
+            before.dispose()  # open blocks keep their connections to their end
+
+    def subscribe(self, call: Subscriber) -> Callable[[], None]:
+        """Call a function with the `Change` after each one; return what ends that."""
+        return self._changes.subscribe(call)
+
+    def watch(self, seconds: float = 2.0) -> None:
+        """Look at the files of the settings every few seconds, and reload after a change.
+
+        A daemon thread does so, in forked processes too. Wrong settings are logged in a line, and
+        those before stay.
+        """
+        self.unwatch()
+        project = environment.find_project(self.root)
+        self._watch = Watch(project, self.reload, seconds)
+
+    def unwatch(self) -> None:
+        """Stop watching the files."""
+        if self._watch is not None:
+            self._watch.stop()
+            self._watch = None
 
     def dispose(self) -> None:
         """Close the connections that no block uses; the next block opens new ones."""

@@ -11,6 +11,7 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.orm import Session
 
 from pgtasks.service import environment
+from pgtasks.service.changes import Change, Subscriber
 from pgtasks.service.database import DatabaseService
 from pgtasks.service.unit import Inner, Outermost
 
@@ -39,6 +40,7 @@ def initialize_database(
     with _lock:
         before, _service = _service, made
     if before is not None:
+        before.unwatch()
         before.dispose()
     if app is not None:
         from pgtasks.service.flask import init_app
@@ -101,6 +103,21 @@ def get_database_url(env: str | None = None, *, hide_password: bool = False) -> 
 def get_database_url_for_env(env: str, *, hide_password: bool = False) -> str:
     """Return the URL of another environment's database, with the driver of SQLAlchemy."""
     return get_database_url(env, hide_password=hide_password)
+
+
+def reload() -> Change:
+    """Read the settings again, and return what has changed: see DatabaseService.reload."""
+    return service().reload()
+
+
+def subscribe(call: Subscriber) -> Callable[[], None]:
+    """Call a function after each change of the settings: see DatabaseService.subscribe."""
+    return service().subscribe(call)
+
+
+def watch_settings(seconds: float = 2.0) -> None:
+    """Reload the settings whenever their files change: see DatabaseService.watch."""
+    service().watch(seconds)
 
 
 def set_debug_mode(on: bool = True) -> None:

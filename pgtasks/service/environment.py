@@ -174,9 +174,9 @@ def url(
     return password.unlocked(target, project.root).url(reveal=True, driver=driver)
 
 
-def of(env: str | None) -> Environment:
+def of(env: str | None, project: Project | None = None) -> Environment:
     """Return an environment of the project, that of the process by default."""
-    return _environment(env)
+    return _environment(env, project)
 
 
 def _environment(env: str | None, project: Project | None = None) -> Environment:
@@ -184,8 +184,10 @@ def _environment(env: str | None, project: Project | None = None) -> Environment
     return resolve(project, env or selection.choose(project, guarded=False).environment)
 
 
-def find_project() -> Project:
-    """Return the project of this process, from PGTASKS_ROOT or the working directory."""
+def find_project(root: Path | None = None) -> Project:
+    """Return the project of this process: at `root`, PGTASKS_ROOT, or the working directory."""
+    if root is not None:
+        return load(root, libpq=libpq.variables(os.environ))
     named = os.environ.get("PGTASKS_ROOT")
     if named and not Path(named).is_dir():
         raise Refused(f"PGTASKS_ROOT {named!r} is not a folder")

@@ -12,6 +12,7 @@ blocks       the settings of an environment: one record for each block
 project      a project: its folders and settings files
 layers       the layers of an environment
 environment  an environment, merged from its layers
+differences  what differs between two states of an environment
 target       the address of an environment's database
 selection    choose the environment of a task
 views        the output of env.list, env.show and env.status

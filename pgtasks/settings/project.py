@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -253,21 +253,33 @@ def load(
     `runtime` is Invoke's -f file, which must exist (Invoke itself ignores a missing one,
     pyinvoke/invoke#560); `libpq` are the PG* variables taken from the process.
     """
-    places = [
-        ("system", Path("/etc/invoke")),
-        ("user", Path("~/.invoke").expanduser()),
-        ("project", root / "invoke"),
-    ]
-    paths = [(layer, path) for layer, stem in places if (path := _first(stem))]
+    paths = [(layer, path) for layer, stem in _places(root) if (path := _first(stem))]
     files = [_read(layer, path, root) for layer, path in paths]
     if runtime is not None:
         files.append(read_runtime(runtime, root))
     return Project(root, tuple(files), dict(os.environ), dict(libpq or {}))
 
 
+def _places(root: Path) -> tuple[tuple[str, Path], ...]:
+    return (
+        ("system", Path("/etc/invoke")),
+        ("user", Path("~/.invoke").expanduser()),
+        ("project", root / "invoke"),
+    )
+
+
+def candidates(root: Path) -> Iterator[Path]:
+    """Yield the paths at which Invoke's files may be, whether or not they are there."""
+    for _, stem in _places(root):
+        yield from _spelled(stem)
+
+
+def _spelled(stem: Path) -> Iterator[Path]:
+    return (stem.with_name(f"{stem.name}.{suffix}") for suffix in _SUFFIXES)
+
+
 def _first(stem: Path) -> Path | None:
-    candidates = (stem.with_name(f"{stem.name}.{suffix}") for suffix in _SUFFIXES)
-    return next((path for path in candidates if path.is_file()), None)
+    return next((path for path in _spelled(stem) if path.is_file()), None)
 
 
 _ENV_FOLDER = "the env folder has the protected environments, name it in invoke.yaml"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+_NAME = re.compile(r"pass(word|wd|phrase)|secret|token|credential|(api|private|access)_?key", re.I)
+
 
 class Secret:
     """A password: printed as `***`, returned by `reveal()`."""
@@ -33,6 +35,11 @@ class Secret:
 
     def __reduce__(self) -> str:
         raise TypeError("a secret is not serialised")
+
+
+def is_secret(name: str) -> bool:
+    """Return whether the name of a setting says that its value is a secret."""
+    return bool(_NAME.search(name))
 
 
 # up to the last @, because one in a password may be unescaped

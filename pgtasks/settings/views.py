@@ -16,13 +16,9 @@ from pgtasks.settings.blocks import Settings
 from pgtasks.settings.environment import DEFAULT, Environment, resolve
 from pgtasks.settings.layers import Layer, Value, layers
 from pgtasks.settings.project import Project
-from pgtasks.settings.secret import redact
+from pgtasks.settings.secret import is_secret, redact
 from pgtasks.settings.selection import Candidate, Choice
 from pgtasks.settings.target import Target, from_environment
-
-_SECRET = re.compile(
-    r"pass(word|wd|phrase)|secret|token|credential|(api|private|access)_?key", re.I
-)
 
 
 @dataclass(frozen=True)
@@ -195,7 +191,7 @@ def _password(
 
 
 def _masked(name: str, value: Any) -> Any:
-    if value and _SECRET.search(name):
+    if value and is_secret(name):
         return "***"
     return redact(value) if isinstance(value, str) else value
 

@@ -27,8 +27,9 @@ def test_the_code_of_the_guide_runs(
     for block in re.findall(r"```python\n(.*?)```", GUIDE.read_text("utf-8"), re.DOTALL):
         exec(compile(block, str(GUIDE), "exec"), names)
         seen.append(names["visits"])
-    assert seen == [1, 2, 2, 2]
+    assert seen == [1, 2, 2, 2, 2]
     client = names["app"].test_client()
     assert client.get("/visits").json == {"visits": 2}
     assert client.get("/health/ready").json == {"status": "ok", "database": "ok"}
+    default.service().unwatch()
     default.service().dispose()
