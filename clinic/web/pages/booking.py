@@ -59,7 +59,7 @@ def book_appointment(identity: Identity) -> ResponseReturnValue:
             flash(f"The appointment on {moment(booked.starts_at)} is booked.", "success")
             return redirect(url_for("pages.appointments"))
         else:
-            status = 409
+            status = 409 if chosen.time.errors else 422
             offer = _without(offer, chosen)
     page = render_template("appointments/book.html", asked=asked, chosen=chosen, offer=offer)
     return page, status

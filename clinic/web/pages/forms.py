@@ -89,6 +89,8 @@ class Between:
         self.first, self.last = first, last
 
     def __call__(self, form: FlaskForm, field: Field) -> None:
+        if field.data is None:  # it was no day, which is said already
+            return
         if not self.first <= field.data <= self.last:
             first, last = (f"{day.day} {day:%B %Y}" for day in (self.first, self.last))
             raise ValidationError(f"Enter a day from {first} to {last}.")
@@ -260,7 +262,12 @@ class DayForm(Form):
 class BookingForm(Form):
     """One of the free times; staff say for whom."""
 
-    record_no = text_field("Patient's record number", most=50, description="Such as P000012.")
+    record_no = StringField(
+        "Patient's record number",
+        [Plain(), _at_most(50)],
+        filters=[stripped],
+        description="Such as P000012.",
+    )
     time = RadioField("Time", [InputRequired("Choose a time.")], validate_choice=False)
     reason = text_area("Reason for the visit", most=500)
 
