@@ -246,7 +246,7 @@ def test_the_triggers_of_this_repository_pass_their_tests(
         target = cluster.target(clinic.name)
         tested = trial.run(suites, target)
         assert tested.faults() == []
-        assert len(suites) == 4
+        assert len(suites) == 6
         assert len(tested.checks) >= 17
         assert Tap(tested).lines()[1] == f"1..{len(tested.checks)}"
         clinic.run("ALTER TABLE hospitals DISABLE TRIGGER USER")
