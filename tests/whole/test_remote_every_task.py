@@ -645,7 +645,7 @@ def _migrate_stamp(far: Far) -> None:
 
 @trial("migrate.check")
 def _migrate_check(far: Far) -> None:
-    revision(far.root / "migrations", "more", "0001", "op.execute('DROP TABLE users')")
+    revision(far.root / "migrations", "more", "0002", "op.execute('DROP TABLE users')")
     linted = far.document("migrate.check", code=5)["lint"]["revisions"]
     assert [each["findings"][0]["rule"] for each in linted] == ["ban-drop-table"]
 
@@ -653,7 +653,7 @@ def _migrate_check(far: Far) -> None:
 @trial("migrate.rehearse")
 def _rehearse(far: Far) -> None:
     revision(
-        far.root / "migrations", "more", "0001", "op.execute('ALTER TABLE users ADD more int')"
+        far.root / "migrations", "more", "0002", "op.execute('ALTER TABLE users ADD more int')"
     )
     done = far.document("migrate.rehearse", "--no-down")
     assert [each["table"] for each in done["locks"]] == ["public.users"]
@@ -664,7 +664,7 @@ def _rehearse(far: Far) -> None:
 def _merge(far: Far) -> None:
     """It writes a file of the project, and does not log in."""
     for name in ("east", "west"):
-        revision(far.root / "migrations", name, "0001", "pass")
+        revision(far.root / "migrations", name, "0002", "pass")
     assert far.document("migrate.merge", logins=0)["joins"] == ["east", "west"]
 
 
@@ -680,7 +680,8 @@ def _up(far: Far) -> None:
 @trial("migrate.down")
 def _down(far: Far) -> None:
     far.run("migrate.down", "--yes")
-    assert far.value("SELECT to_regclass('role_module_access')") is None
+    assert far.value("SELECT to_regclass('security_events')") is None
+    assert far.value("SELECT to_regclass('role_module_access')") is not None
 
 
 @trial("migrate.new")
@@ -743,7 +744,7 @@ def _trigger_drop(far: Far) -> None:
 @trial("trigger.test")
 def _trigger_test(far: Far) -> None:
     tested = far.document("trigger.test")
-    assert (tested["failed"], len(tested["files"])) == (0, 4)
+    assert (tested["failed"], len(tested["files"])) == (0, 6)
     assert far.value("SELECT count(*) FROM hospitals WHERE code = 'TEST'") == 0
 
 
