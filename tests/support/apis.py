@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -103,6 +104,13 @@ class Api:
         """Return a caller with a session of its own."""
         username = self.username(role, hospital)
         return Caller(self.app, self.tokens(username)["access_token"], username)
+
+
+def monday() -> datetime.datetime:
+    """Return the first hour of a Monday that is four weeks ahead or a little more."""
+    begins = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=28)
+    begins = begins.replace(hour=8, minute=0, second=0, microsecond=0)
+    return begins + datetime.timedelta(days=-begins.weekday() % 7)
 
 
 def problem(answer: TestResponse, status: int) -> dict[str, Any]:

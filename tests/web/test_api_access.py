@@ -13,7 +13,7 @@ from typing import Any
 
 import jwt
 import pytest
-from apis import KEY, OTHER_KEY, PASSWORD, Api, Caller, fields, problem
+from apis import KEY, OTHER_KEY, PASSWORD, Api, Caller, fields, monday, problem
 
 from clinic.web.api.operations import operation
 from pgtasks.settings.secret import Secret
@@ -234,7 +234,7 @@ def test_rows_of_another_hospital_are_no_values(api: Api) -> None:
         "patient_id": own["patient_id"],
         "staff_id": own["staff_id"],
         "branch_id": own["branch_id"],
-        "starts_at": "2027-01-04T09:00:00Z",
+        "starts_at": monday().isoformat(),
     }
     before = api.clinic.value("SELECT count(*) FROM appointments")
     for name in ("patient_id", "staff_id", "branch_id"):
@@ -280,7 +280,7 @@ def test_a_patient_books_and_cancels_for_himself_alone(api: Api) -> None:
     me = caller.get("/api/me").json
     others = desk.get("/api/appointments", status="booked", limit=200).json["items"]
     other = next(one for one in others if one["patient_id"] != me["patient_id"])
-    slot = {"staff_id": other["staff_id"], "starts_at": "2027-02-01T09:00:00+00:00"}
+    slot = {"staff_id": other["staff_id"], "starts_at": monday().isoformat()}
     answer = caller.post("/api/appointments", slot | {"patient_id": other["patient_id"]})
     assert fields(answer) == {"patient_id": "is not you"}
     booked = caller.post("/api/appointments", slot | {"channel": "phone"})

@@ -14,15 +14,14 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from apis import Api, Caller, fields, problem
+from apis import Api, Caller, fields, monday, problem
 from waiting import until
 
 from clinic.models import metadata
 from clinic.web.api import violations
 
 _HOURS = itertools.count()
-
-
+_OF_A_DAY = 18  # half hours from 08:00 to 17:00
 WAITING = """
 SELECT count(*) FROM pg_stat_activity
 WHERE datname = current_database() AND wait_event_type = 'Lock'
@@ -37,10 +36,10 @@ def cursor(*values: Any) -> str:
 
 def free_hour() -> str:
     """Return the beginning of a half hour that no test has booked yet."""
-    begins = datetime.datetime.now(datetime.timezone.utc).replace(
-        minute=0, second=0, microsecond=0
-    ) + datetime.timedelta(days=30, minutes=30 * next(_HOURS))
-    return begins.isoformat()
+    day, number = divmod(next(_HOURS), _OF_A_DAY)
+    week, day = divmod(day, 5)
+    begins = datetime.timedelta(days=7 * week + day, minutes=30 * number)
+    return (monday() + begins).isoformat()
 
 
 @pytest.fixture
@@ -151,7 +150,10 @@ def test_filters(api: Api, admin: Caller) -> None:
     time = "2026-06-01T00:00:00+00:00"
     before = [*pages(admin, "/api/appointments", starts_before=time, limit=200)]
     after = [*pages(admin, "/api/appointments", starts_from=time, limit=200)]
-    assert sum(map(len, before + after)) == 950
+    count = api.clinic.value(
+        "SELECT count(*) FROM appointments JOIN hospitals USING (hospital_id) WHERE code = 'H0001'"
+    )
+    assert sum(map(len, before + after)) == count
     assert max(item["starts_at"] for part in before for item in part) < "2026-06-01"
     for name in ("staff_id", "patient_id"):
         items = admin.get("/api/appointments", **{name: first[name]}).json["items"]
@@ -359,6 +361,93 @@ def test_nobody_books_those_who_receive_no_patients(
     assert list(fields(admin.post("/api/appointments", booking | {"patient_id": None}))) == [
         "patient_id"
     ]
+
+
+def test_a_patient_is_in_one_place_at_a_time(
+    api: Api, admin: Caller, booking: dict[str, Any]
+) -> None:
+    others = [
+        row[0]
+        for row in api.clinic.run(
+            "SELECT staff_id::text FROM staff JOIN hospitals USING (hospital_id)"
+            " WHERE code = 'H0001' AND job = 'doctor' AND staff_id <> %s",
+            booking["staff_id"],
+        )
+    ]
+    for _ in range(3):
+        body = booking | {"starts_at": free_hour()}
+        answers = at_once(
+            lambda number, body=body: Caller(api.app, admin.token).post(
+                "/api/appointments", body | {"staff_id": others[number]}
+            ),
+            3,
+        )
+        assert sorted(answer.status_code for answer in answers) == [201, 409, 409]
+        lost = [answer for answer in answers if answer.status_code == 409]
+        for answer in lost:
+            assert fields(answer, 409) == {"starts_at": "the patient is elsewhere then"}
+    elsewhere = admin.post("/api/appointments", booking | {"staff_id": others[0]})
+    assert elsewhere.status_code == 201
+    moved = admin.patch(elsewhere.headers["Location"], {"staff_id": others[1]})
+    assert (moved.status_code, moved.json["staff_id"]) == (200, others[1]), "it is itself there"
+
+
+def test_a_visit_that_meets_another_one(api: Api, admin: Caller, booking: dict[str, Any]) -> None:
+    """Of a hospital whose visits took longer before, the hours do not begin together."""
+    free = free_hour()
+    begins = datetime.datetime.fromisoformat(free)
+    made = admin.post("/api/appointments", booking)
+    api.clinic.run(
+        "UPDATE appointments SET starts_at = %s, ends_at = %s WHERE appointment_id = %s",
+        begins - datetime.timedelta(minutes=10),
+        begins + datetime.timedelta(minutes=10),
+        made.json["appointment_id"],
+    )
+    answer = admin.post("/api/appointments", booking | {"starts_at": free})
+    assert fields(answer, 409) == {"starts_at": "this hour is taken"}
+
+
+@pytest.mark.parametrize("later", [{"days": 5}, {"hours": 9}, {"hours": -1}, {"minutes": 10}])
+def test_nobody_is_seen_outside_of_the_hours(
+    admin: Caller, booking: dict[str, Any], later: dict[str, int]
+) -> None:
+    time = (monday() + datetime.timedelta(**later)).isoformat()
+    answer = admin.post("/api/appointments", booking | {"starts_at": time})
+    assert "expected the beginning of a visit" in fields(answer)["starts_at"]
+
+
+@pytest.mark.parametrize("end", ["COMMIT", "ROLLBACK"])
+def test_an_hour_that_somebody_is_about_to_take(
+    api: Api, admin: Caller, booking: dict[str, Any], end: str
+) -> None:
+    """The look at what is taken does not show it yet: the index makes the request wait."""
+    answers: list[Any] = []
+    book = threading.Thread(
+        target=lambda: answers.append(
+            Caller(api.app, admin.token).post("/api/appointments", booking)
+        )
+    )
+    other = api.clinic.run(
+        "SELECT appointment_id, patient_id FROM appointments JOIN hospitals USING (hospital_id)"
+        " WHERE code = 'H0001' AND patient_id <> %s AND status = 'booked' LIMIT 1",
+        booking["patient_id"],
+    )[0][0]
+    with closing(api.clinic.connect()) as session:
+        api.clinic.run("BEGIN", session=session)
+        api.clinic.run(
+            "UPDATE appointments SET staff_id = %s, starts_at = %s,"
+            " ends_at = %s::timestamptz + interval '30 minutes' WHERE appointment_id = %s",
+            *(booking["staff_id"], booking["starts_at"], booking["starts_at"], other),
+            session=session,
+        )
+        book.start()
+        until(lambda: api.clinic.value(WAITING) == 1, lambda: "the request does not wait")
+        api.clinic.run(end, session=session)
+    book.join(60)
+    if end == "ROLLBACK":
+        assert answers[0].status_code == 201
+    else:
+        assert fields(answers[0], 409) == {"starts_at": "this hour is taken"}
 
 
 def at_once(send: Any, number: int) -> list[Any]:

@@ -13,6 +13,7 @@ auth          log in, refresh, log out
 me            who sends the request
 patients      the patients of a hospital
 appointments  list, book, move, cancel
+booking       what a booking needs
 invoices      list, write, pay, void
 openapi       the document that describes all of it, and its route
 """

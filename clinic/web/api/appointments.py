@@ -6,29 +6,21 @@ import datetime
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import select
+from msgspec import UNSET
 from sqlalchemy.orm import Session
 
-from clinic.models import Appointment, Staff
-from clinic.web.api import scope
+from clinic.models import Appointment
+from clinic.web.api import booking, scope
 from clinic.web.api.answers import AppointmentSeen
 from clinic.web.api.blueprint import api
-from clinic.web.api.bodies import (
-    SLOT,
-    AppointmentChange,
-    AppointmentStatus,
-    Moment,
-    NewAppointment,
-    given,
-)
+from clinic.web.api.bodies import AppointmentChange, AppointmentStatus, Moment, NewAppointment
 from clinic.web.api.guards import require, require_permission, token_required
 from clinic.web.api.operations import answers, asks, created, matches, takes, unchanged
 from clinic.web.api.paging import Page, Paged, page
-from clinic.web.api.problems import conflict, wrong
+from clinic.web.api.problems import conflict
 from clinic.web.identity import Identity
 
 _ORDER = (Appointment.starts_at, Appointment.appointment_id)
-_RECEIVE = ("doctor", "nurse", "therapist")  # jobs of those whom patients see
 _OPEN = ("booked", "arrived")
 
 
@@ -82,17 +74,17 @@ def show_appointment(session: Session, identity: Identity, appointment_id: UUID)
 def book_appointment(
     session: Session, identity: Identity, body: NewAppointment
 ) -> tuple[AppointmentSeen, dict[str, str]]:
-    """Book half an hour. Of two that ask for the same one, the second gets 409."""
+    """Book a visit. Of two that ask for the same time, the second gets 409."""
+    staff = booking.staff(session, identity, body.staff_id)
     appointment = Appointment(
         hospital_id=identity.hospital_id,
-        patient_id=_patient(identity, body),
-        branch_id=body.branch_id or _branch(session, identity, body.staff_id),
-        staff_id=body.staff_id,
-        starts_at=body.starts_at,
-        ends_at=body.starts_at + SLOT,
+        patient_id=booking.patient(session, identity, body.patient_id),
+        branch_id=body.branch_id or staff.branch_id,
+        staff_id=staff.staff_id,
         channel="web" if identity.patient_id else body.channel,
         reason=body.reason,
     )
+    booking.place(session, appointment, body.starts_at)
     session.add(appointment)
     session.flush()
     session.refresh(appointment)
@@ -112,13 +104,17 @@ def change_appointment(
     appointment = scope.one(session, Appointment, appointment_id, identity, lock=True)
     unchanged(appointment)
     _must_be_open(appointment)
-    changes = given(body)
-    if "staff_id" in changes:
-        changes["branch_id"] = _branch(session, identity, changes["staff_id"])
-    if "starts_at" in changes:
-        changes["ends_at"] = changes["starts_at"] + SLOT
-    for name, value in changes.items():
-        setattr(appointment, name, value)
+    if body.staff_id is not UNSET:
+        staff = booking.staff(session, identity, body.staff_id)
+        appointment.staff_id, appointment.branch_id = staff.staff_id, staff.branch_id
+    if body.staff_id is not UNSET or body.starts_at is not UNSET:
+        booking.patient(session, identity, appointment.patient_id)
+        starts_at = appointment.starts_at if body.starts_at is UNSET else body.starts_at
+        booking.place(session, appointment, starts_at)
+    if body.status is not UNSET:
+        appointment.status = body.status
+    if body.reason is not UNSET:
+        appointment.reason = body.reason
     session.flush()
     session.refresh(appointment)
     return seen(appointment)
@@ -149,33 +145,6 @@ def cancel_appointment(
 def seen(appointment: Appointment) -> AppointmentSeen:
     """Return what the API shows of an appointment."""
     return msgspec.convert(appointment, AppointmentSeen, from_attributes=True)
-
-
-def _patient(identity: Identity, body: NewAppointment) -> UUID:
-    """Return the patient, which for a patient is nobody else."""
-    if identity.patient_id is not None:
-        if body.patient_id not in (None, identity.patient_id):
-            raise wrong("patient_id", "is not you")
-        return identity.patient_id
-    if body.patient_id is None:
-        raise wrong("patient_id", "is missing")
-    return body.patient_id
-
-
-def _branch(session: Session, identity: Identity, staff_id: UUID) -> UUID:
-    """Return the branch of a member of staff who receives patients."""
-    found = session.execute(
-        select(Staff.branch_id, Staff.job, Staff.left_on).where(
-            Staff.hospital_id == identity.hospital_id, Staff.staff_id == staff_id
-        )
-    ).one_or_none()
-    if found is None:
-        raise wrong("staff_id", "does not work for this hospital")
-    today = datetime.datetime.now(datetime.timezone.utc).date()
-    if found.job not in _RECEIVE or (found.left_on is not None and found.left_on <= today):
-        raise wrong("staff_id", "receives no patients")
-    branch: UUID = found.branch_id
-    return branch
 
 
 def _must_be_open(appointment: Appointment) -> None:

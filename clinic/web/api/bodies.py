@@ -51,7 +51,6 @@ Channel = Literal["phone", "web", "walk_in", "referral"]
 AppointmentStatus = Literal["booked", "arrived", "completed", "cancelled", "no_show"]
 InvoiceStatus = Literal["open", "paid", "void"]
 
-SLOT = datetime.timedelta(minutes=30)  # appointments begin on the hour and half past
 _AHEAD = datetime.timedelta(days=2 * 366)
 _FIRST_BIRTHDAY = datetime.date(1900, 1, 1)
 _MOST = Decimal(10) ** 10  # numeric(12, 2) holds less than this
@@ -180,7 +179,7 @@ class PatientChange(Sent):
 
 
 class NewAppointment(Sent):
-    """An appointment of half an hour. A patient books for himself; staff name the patient."""
+    """A visit of the hospital's length. A patient books for himself; staff name the patient."""
 
     paragraphs = frozenset({"reason"})
 
@@ -193,7 +192,7 @@ class NewAppointment(Sent):
 
     def faults(self) -> Iterator[Fault]:
         """Yield what the types cannot tell."""
-        yield from _slot(self.starts_at)
+        yield from _ahead(self.starts_at)
 
 
 class AppointmentChange(Sent):
@@ -209,7 +208,7 @@ class AppointmentChange(Sent):
     def faults(self) -> Iterator[Fault]:
         """Yield what the types cannot tell."""
         if self.starts_at is not UNSET:
-            yield from _slot(self.starts_at)
+            yield from _ahead(self.starts_at)
 
 
 # --- invoices
@@ -283,11 +282,9 @@ def _day(field: str, day: datetime.date) -> Iterator[Fault]:
         yield Fault(field, "expected a day of this century")
 
 
-def _slot(starts_at: datetime.datetime) -> Iterator[Fault]:
+def _ahead(starts_at: datetime.datetime) -> Iterator[Fault]:
     if not _now() < starts_at <= _now() + _AHEAD:
         yield Fault("starts_at", "expected a time that lies ahead, at most two years")
-    elif (starts_at - datetime.datetime(2000, 1, 1, tzinfo=datetime.timezone.utc)) % SLOT:
-        yield Fault("starts_at", "expected a full or a half hour, such as 09:00 or 09:30")
 
 
 def _money(field: str, amount: Decimal) -> Iterator[Fault]:
