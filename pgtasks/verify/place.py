@@ -114,7 +114,11 @@ def _made(r: Run, server: Reached, run: str, folder: Path) -> Place:
         # one that only a variable names, such as QA_DATABASE_URL, is in no list
         r.environment.name: {},
         **{
-            names[letter]: {"inherits": r.environment.name, "database": databases[letter]}
+            names[letter]: {
+                "inherits": r.environment.name,
+                "database": databases[letter],
+                "pool": {"role": "none"},  # the application's own may not use the tables of a run
+            }
             for letter in (FIRST, SECOND)
         },
         f"verify-{run}-p": {
