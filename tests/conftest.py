@@ -59,7 +59,7 @@ from projects import make_project, put_stamp
 from restores import plain_owner  # noqa: F401
 from roles import owned, plain  # noqa: F401
 from servers import Cluster
-from visitors import site  # noqa: F401  the clinic's pages, see visitors.py
+from visitors import open_site, site  # noqa: F401  the clinic's pages, see visitors.py
 
 from pgtasks.errors import PgtasksError
 from pgtasks.server.embedded import home

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -140,12 +141,12 @@ class Site:
 
 
 @contextmanager
-def opened_site(clinic: Clinic, **security: Any) -> Iterator[Site]:
+def opened_site(clinic: Clinic, *, url: str = "", **security: Any) -> Iterator[Site]:
     """Yield the application with settings of its own."""
     from clinic.web import create_app
     from clinic.web.factory import clinic as shared
 
-    app = create_app("test", url=url_of(clinic), security={**CHEAP, **security})
+    app = create_app("test", url=url or url_of(clinic), security={**CHEAP, **security})
     try:
         yield Site(app, clinic)
     finally:
@@ -155,7 +156,16 @@ def opened_site(clinic: Clinic, **security: Any) -> Iterator[Site]:
 
 
 @pytest.fixture(scope="module")
-def site(office_clinic: Clinic) -> Iterator[Site]:
-    """Return the application, over the rows of the small seed."""
+def open_site(office_clinic: Clinic) -> Iterator[tuple[Site, str]]:
+    """Return the application, over the rows of the small seed, and the folder of its project."""
+    root = os.environ["PGTASKS_ROOT"]
     with opened_site(office_clinic) as made:
-        yield made
+        yield made, root
+
+
+@pytest.fixture
+def site(open_site: tuple[Site, str], monkeypatch: pytest.MonkeyPatch) -> Site:
+    """Return the application of the module."""
+    made, root = open_site
+    monkeypatch.setenv("PGTASKS_ROOT", root)  # each test begins without it
+    return made

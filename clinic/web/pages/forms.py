@@ -44,13 +44,19 @@ _OF_USERNAME = (
 _USERNAME = r"[a-z0-9][a-z0-9._@+-]{2,99}"
 
 
-def is_plain(text: str, *, allowed: str = "") -> bool:
-    """Return whether a text has no control character, and none that turns the text around it."""
-    return not any(
-        character in _DIRECTION or (unicodedata.category(character) in ("Cc", "Cs"))
+def plain(text: str, *, allowed: str = "") -> str:
+    """Return a text without control characters, and without those that turn the text around."""
+    return "".join(
+        character
         for character in text
-        if character not in allowed
+        if character in allowed
+        or not (character in _DIRECTION or unicodedata.category(character) in ("Cc", "Cs"))
     )
+
+
+def is_plain(text: str, *, allowed: str = "") -> bool:
+    """Return whether a text has none of what `plain` leaves out."""
+    return text == plain(text, allowed=allowed)
 
 
 def local_path(text: str | None) -> str:
@@ -79,6 +85,7 @@ class Plain:
 
     def __call__(self, form: FlaskForm, field: Field) -> None:
         if not is_plain(field.data or "", allowed=self.allowed):
+            field.data = plain(field.data, allowed=self.allowed)  # it goes back into the page
             raise StopValidation("It has a character that cannot be stored.")
 
 
@@ -162,6 +169,7 @@ class Day(DateField):  # type: ignore[misc]
         try:
             super().process_formdata(valuelist)
         except ValueError:
+            self.raw_data = [plain(each) for each in valuelist]  # it goes back into the page
             raise ValueError("Enter a day as year-month-day, such as 2026-03-31.") from None
 
 
@@ -177,7 +185,9 @@ class Form(FlaskForm):  # type: ignore[misc]
 class LoginForm(Form):
     """A user name, a password, where to go then."""
 
-    username = StringField("User name", [InputRequired("Enter your user name.")], filters=[lowered])
+    username = StringField(
+        "User name", [InputRequired("Enter your user name."), Plain()], filters=[lowered]
+    )
     password = PasswordField("Password", [InputRequired("Enter your password.")])
     remember = BooleanField("Keep me logged in on this device")
     next = HiddenField()
@@ -193,7 +203,11 @@ class RegistrationForm(Form):
     email = text_field("Email", most=254, needed="Enter your email address.")
     username = StringField(
         "User name",
-        [InputRequired("Choose a user name."), Regexp(rf"^{_USERNAME}\Z", message=_OF_USERNAME)],
+        [
+            InputRequired("Choose a user name."),
+            Plain(),
+            Regexp(rf"^{_USERNAME}\Z", message=_OF_USERNAME),
+        ],
         filters=[lowered],
         description="You log in with it. Letters a to z, digits and . _ @ + -",
     )

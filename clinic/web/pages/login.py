@@ -26,8 +26,9 @@ def login() -> ResponseReturnValue:
     if guards.visitor():
         return redirect(url_for("pages.dashboard"))
     form = LoginForm()
+    given = request.args.get("next") if request.method == "GET" else form.next.data
+    form.next.data = local_path(given)
     if request.method == "GET":
-        form.next.data = local_path(request.args.get("next"))
         return render_template("login.html", form=form)
     if not form.validate_on_submit():
         return render_template("login.html", form=form), 422
@@ -44,7 +45,7 @@ def login() -> ResponseReturnValue:
     remember = bool(form.remember.data)
     started = sessions.start(account, client(), kind="web", remember=remember)
     guards.begin(started, remember=remember)
-    target = local_path(form.next.data) or url_for("pages.dashboard")
+    target = form.next.data or url_for("pages.dashboard")
     return devices.remember(make_response(redirect(target)), account.device)
 
 
