@@ -1,4 +1,4 @@
-"""The rooms of the library: twelve names at its top, and in each an index of its modules."""
+"""The rooms of the library: few names at its top, and in each an index of its modules."""
 
 from __future__ import annotations
 
