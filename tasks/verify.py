@@ -40,9 +40,9 @@ def all_(c, only=None, env=None, junit="", json=False):
             refuse_unwritable(Path(junit))
         perform.refuse_protected(r)
         verified = perform.verify(r, wanted, say=r.say)
-        if junit:
-            verified.write_junit(Path(junit))
         try:
             r.finish(verified, check=verified.check)
         finally:
             r.details = verified.journaled()
+            if junit:
+                verified.write_junit(Path(junit))

@@ -18,7 +18,7 @@ from pgtasks import report
 from pgtasks.backup.store.backup import Backup
 from pgtasks.cli.run import Run
 from pgtasks.database import drop, recover, side
-from pgtasks.errors import PgtasksError
+from pgtasks.errors import Failed, PgtasksError
 from pgtasks.host import tempfiles
 from pgtasks.server import connection, stamp
 from pgtasks.server.connection import Connection
@@ -154,18 +154,18 @@ def _removed(place: Place) -> None:
             )
 
 
-def removed(target: Target) -> bool:
-    """Drop a scratch database and all beside it; return whether anything was there."""
+def removed(target: Target) -> None:
+    """Drop a scratch database, if it exists, and all beside it."""
     with Lock(target, "verify.all") as held:
         conn = held.connection
-        beside = recover.look(conn, target)
-        sides = (*beside.half_built, *beside.kept, *beside.broken, *beside.clones)
         recover.sweep(held)
+        beside = recover.look(conn, target)
+        if left := (*beside.half_built, *beside.broken):
+            raise Failed(f"{left[0].name!r} beside it cannot be dropped")
         for each in (*beside.kept, *beside.clones):
             drop.drop(conn, target, each.name)
         # last, because its name leads to the others
         drop.drop_plainly(conn, target.database)
-        return bool(sides) or not beside.missing
 
 
 def sweep(server: Reached) -> tuple[str, ...]:
@@ -203,9 +203,9 @@ def _left(conn: Connection, known: Target) -> Iterator[Target]:
         environment = f"verify-{match[1]}-{match[2]}"
         target = replace(known, environment=environment, database=name, lineage=(environment,))
         text, mark = stamp.split(comment)
-        ours = mark and (mark.environment, mark.database, mark.system) == (
-            *(environment, name, system),
-        )
+        known_place = mark and (mark.database, mark.system) == (name, system)
+        # a check stamps one as another scratch environment of its run for a while
+        ours = mark and known_place and mark.environment.startswith(f"verify-{match[1]}-")
         if ours or (mark is None and not text and _is_empty(target)):
             yield target
 

@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 import pytest
 from conftest import PASSWORD, Inv
 from halting import halted
-from projects import make_project, put_stamp
+from projects import make_project, put_stamp, stamp_of
 from psycopg2 import sql
 from servers import Cluster
 from setups import make_shop
@@ -291,3 +291,22 @@ def test_a_plain_owner(
     assert len(json.loads(done.stdout)["swept"]) == 2
     assert checks(done)["a copy equals its source, row by row"][0] == "passed"
     assert traces() == before
+
+
+def test_a_run_killed_while_a_database_has_another_stamp(
+    shop: Path, inv: Inv, start_inv: Any, cluster: Cluster
+) -> None:
+    """A check stamps the second database as protected for a moment."""
+    process = halted(start_inv, "verify.made", "verify.all", "--only", "env", cwd=shop)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    ended(cluster, process.pid)
+    [name] = [name for name in scratch_of(cluster) if name.endswith("_b")]
+    run = name.split("_")[-2]
+    comment = stamp_of(cluster, name).replace(f"verify-{run}-b", f"verify-{run}-p")
+    statement = sql.SQL("COMMENT ON DATABASE {} IS {}")
+    cluster.execute(statement.format(sql.Identifier(name), sql.Literal(comment)))
+    done = inv("verify.all", "--only", "migrate", "--json", cwd=shop)
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads(done.stdout)["swept"]) == 2
+    assert not scratch_of(cluster)
