@@ -155,6 +155,11 @@ CREATE OR REPLACE FUNCTION public.end_session_of_refresh_token(p_token_hash text
     SET search_path = pg_catalog, public, pg_temp
 AS $$
 BEGIN
+    PERFORM set_config('clinic.user', u.username, true)
+    FROM refresh_tokens t
+    JOIN user_sessions n ON n.session_id = t.session_id
+    JOIN users u ON u.user_id = n.user_id
+    WHERE t.token_hash = p_token_hash;
     UPDATE user_sessions n SET revoked_at = now()
     FROM refresh_tokens t
     WHERE t.token_hash = p_token_hash AND n.session_id = t.session_id AND n.revoked_at IS NULL;

@@ -80,6 +80,13 @@ def office_identity(office: Office, account: logins.Account):  # type: ignore[no
         ({"password": "short"}, WeakPassword, "password"),
         ({"username": "lovelace.ada", "password": "lovelace.ada"}, WeakPassword, "password"),
         ({"branch_id": uuid4()}, UnknownBranch, "branch_id"),
+        ({"first_name": "Ada\0"}, FieldError, "first_name"),
+        ({"last_name": "half \ud800"}, FieldError, "last_name"),
+        ({"last_name": "   "}, FieldError, "last_name"),
+        ({"first_name": "x" * 201}, FieldError, "first_name"),
+        ({"email": "nowhere"}, FieldError, "email"),
+        ({"born_on": date(1066, 1, 1)}, FieldError, "born_on"),
+        ({"gender": "robot"}, FieldError, "gender"),
     ],
 )
 def test_what_is_refused_names_its_field_and_leaves_nothing(

@@ -160,8 +160,11 @@ def test_what_ends_a_session_ends_its_tokens_at_once(office: Office) -> None:
         tokens.refresh(pair.refresh, here())
     # a logout by the refresh token alone
     pair = issued(office, "nurse")
+    session_id = str(tokens.claims(pair.access).session_id)
     tokens.end(pair.refresh)
     assert who(office, pair.access) is None
+    by = "SELECT actor FROM audit_logs WHERE row_id = %s ORDER BY logged_at"
+    assert office.clinic.run(by, session_id) == [(office.username("nurse"),)] * 2
     # an account that is switched off
     pair = issued(office, "nurse")
     username = office.username("nurse")

@@ -17,6 +17,7 @@ from clinic.organisation import Branch, Patient
 from clinic.web.identity import Client, Identity
 from clinic.web.security import aside, events, limits, logins, origins, passwords, throttle
 from clinic.web.security.errors import (
+    FieldError,
     UnknownBranch,
     UsernameInvalid,
     UsernameTaken,
@@ -27,6 +28,7 @@ from clinic.web.security.logins import Account
 
 USERNAME = re.compile(r"[a-z0-9][a-z0-9._@+-]{2,99}")
 _ROLE = "patient"
+_CHECKS = "ck_patients_"
 _PLACES = text("SELECT * FROM registration_places()")
 _NAME = text(
     "SELECT set_config('clinic.user', :username, true),"
@@ -79,6 +81,7 @@ def register(registration: Registration, client: Client) -> Account:
         raise UsernameInvalid
     if weakness := passwords.weakness(registration.password, username=username):
         raise WeakPassword(weakness)
+    _check_text(registration)
     limits.hit("registration", origins.network(client))
     place = next((one for one in places() if one.branch_id == registration.branch_id), None)
     if place is None:
@@ -95,9 +98,7 @@ def register(registration: Registration, client: Client) -> Account:
     try:
         account = aside.run(insert)
     except IntegrityError as exc:
-        if "uq_users_username" in str(exc.orig):
-            raise UsernameTaken from None
-        raise
+        raise _refusal(exc) from None
     events.record(
         "registered",
         client,
@@ -135,6 +136,24 @@ def change_password(identity: Identity, current: str, new: str, client: Client) 
 
     aside.run(write, identity=identity)
     events.record("password_changed", client, identity=identity)
+
+
+def _check_text(registration: Registration) -> None:
+    """Raise FieldError for a text that the database cannot hold: a NUL, half a character."""
+    for name in ("first_name", "last_name", "email", "phone"):
+        given = getattr(registration, name) or ""
+        if origins.bounded(given, len(given)) != given:
+            raise FieldError(name, "has a character that cannot be stored")
+
+
+def _refusal(exc: IntegrityError) -> Exception:
+    """Return what a constraint that was broken says to the user: whose field it is of."""
+    constraint = str(getattr(getattr(exc.orig, "diag", None), "constraint_name", ""))
+    if constraint == "uq_users_username":
+        return UsernameTaken()
+    if constraint.startswith(_CHECKS):
+        return FieldError(constraint[len(_CHECKS) :].removesuffix("_filled"), "is not valid")
+    return exc
 
 
 def _inserted(
