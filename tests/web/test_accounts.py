@@ -158,6 +158,29 @@ def test_a_change_needs_the_current_password(office: Office) -> None:
         assert sessions.identity(session, other) is None
 
 
+def test_no_password_is_in_the_log_of_the_server(office_clinic: Clinic) -> None:
+    """Not even where it logs each statement with its values, and each that fails."""
+    cluster, database = office_clinic.cluster, office_clinic.name
+    secrets = [f"{NEW} number {n}" for n in range(3)]
+    cluster.execute(f"ALTER DATABASE {database} SET log_statement = 'all'")
+    try:
+        with opened(office_clinic) as office:
+            account = accounts.register(form("logged", password=secrets[0]), here())
+            with pytest.raises(UsernameTaken):
+                accounts.register(form("logged", password=secrets[1]), here())
+            identity = office_identity(office, account)
+            accounts.change_password(identity, secrets[0], secrets[2], here())
+            with pytest.raises(LoginFailed):
+                logins.attempt("logged", secrets[1], here())
+            token = sessions.start(logins.attempt("logged", secrets[2], here()), here()).token
+    finally:
+        cluster.execute(f"ALTER DATABASE {database} RESET log_statement")
+    log = (cluster.folder / "log").read_text("utf-8", errors="replace")
+    assert "record_login('logged'" in log
+    for secret in (*secrets, token):
+        assert secret not in log
+
+
 def test_a_stolen_session_does_not_guess_the_password(office_clinic: Clinic) -> None:
     with opened(office_clinic, login_attempts=2) as office:
         identity = office.identity(office.username("accountant"))
