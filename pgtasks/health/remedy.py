@@ -76,8 +76,8 @@ def _login(text: str, target: Target, environment: Environment) -> str:
 
 def _database(text: str, target: Target, environment: Environment) -> str:
     if "does not exist" in text:
-        where = _layer(environment, "database")
-        return f"{typed.task('db.create')} makes it, or correct `database`, from {where}"
+        # the step itself names db.create
+        return f"or correct `database`, from {_layer(environment, 'database')}"
     if "permission denied" in text:
         return f"GRANT CONNECT ON DATABASE {quoted(target.database)} TO {quoted(target.user)}"
     if "not currently accepting" in text:

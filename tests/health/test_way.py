@@ -72,7 +72,7 @@ def test_all_is_well(project: Path, inv: Inv, database: str) -> None:
             "login",
             "correct `user`, from env/dev.yaml:1, or",
         ),
-        ("{socket}/no_such_database", "database", "inv db.create makes it, or correct `database`"),
+        ("{socket}/no_such_database", "database", "or correct `database`"),
         ("{tcp}/shop?sslmode=require", "answer", "switch `ssl` on in postgresql.conf, or change"),
         ("{tcp}/shop", "login", "give it one: DATABASE_PASSWORD in env/dev.env, passfile, or"),
         ("{wrong}/shop", "login", "correct the password, from env/dev.yaml:1, or `user`, from"),
