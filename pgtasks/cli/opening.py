@@ -10,11 +10,11 @@ from typing import Any
 from pgtasks import report
 from pgtasks.cli.run import Run
 from pgtasks.errors import BadConfiguration, PgtasksError, Refused, Unreachable
-from pgtasks.host import journal
+from pgtasks.host import baseline, journal
 from pgtasks.report import account, typed
 from pgtasks.settings import fields
 from pgtasks.settings.blocks import Settings
-from pgtasks.settings.environment import Value, resolve
+from pgtasks.settings.environment import Environment, Value, resolve
 from pgtasks.settings.project import Project
 from pgtasks.settings.selection import choose, must_be_named
 from pgtasks.settings.target import Target, from_environment
@@ -55,6 +55,7 @@ def opened(
     finally:
         current.close()
         if current.journaled:
+            _compare(project, resolve(project, environment.name) if settings else environment)
             _write_journal(current, time.monotonic() - began)
 
 
@@ -111,6 +112,14 @@ def _flag(key: str, value: Any) -> Value:
         return Value(fields.check(fields.of(Settings)[key], value, f"--{key}"), f"--{key}")
     except BadConfiguration as exc:
         raise Refused(exc.message) from None
+
+
+def _compare(project: Project, environment: Environment) -> None:
+    """Write an entry for settings that differ from those of the last run."""
+    try:
+        baseline.note(project, environment, "tasks")
+    except OSError as exc:
+        report.say(f"warning: the settings were not compared with the last run's: {exc.strerror}")
 
 
 def _write_journal(current: Run, seconds: float) -> None:

@@ -20,6 +20,7 @@ private        folders and files that only this account can access
 tempfiles      temporary files of runs
 decoding       decode untrusted JSON
 journal        who did what, where and when
+baseline       what differs in the settings since the last run
 checkout       the environment that was chosen for this checkout
 git            ask git about files
 ssh/           a database host over SSH

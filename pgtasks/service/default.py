@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,9 +11,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from sqlalchemy.engine import Engine
 from sqlalchemy.orm import Session
 
+from pgtasks.host import baseline
 from pgtasks.service import environment
 from pgtasks.service.changes import Change, Subscriber
 from pgtasks.service.database import DatabaseService
+from pgtasks.service.statements import LOGGER
 from pgtasks.service.unit import Inner, Outermost
 
 if TYPE_CHECKING:
@@ -37,6 +40,7 @@ def initialize_database(
     made = DatabaseService(env, url=url, **options)
     if app is not None:
         made.environment.security()
+    _compare(made)
     with _lock:
         before, _service = _service, made
     if before is not None:
@@ -47,6 +51,18 @@ def initialize_database(
 
         init_app(app, service)
     return made
+
+
+def _compare(made: DatabaseService) -> None:
+    """Write an entry into the journal for settings that differ from those of the last process."""
+    project = environment.find_project(made.root)
+    # a test has a database of its own each time; a folder of this account would shut others out
+    if "PYTEST_CURRENT_TEST" in os.environ or not project.folder("backups").is_dir():
+        return
+    try:
+        baseline.note(project, made.environment, "service")
+    except OSError as exc:
+        LOGGER.info("the settings were not compared with the last run's: %s", exc.strerror)
 
 
 def service() -> DatabaseService:

@@ -31,6 +31,16 @@ def flat(environment: Environment) -> dict[str, Any]:
     return {**values, **hidden, **{name: value for name, value in known.items() if value}}
 
 
+def origins(environment: Environment) -> dict[str, str]:
+    """Return the layers of the values, by the same names."""
+    layers = {name: value.layer for name, value in environment.values.items()}
+    layers |= {
+        ".".join(("settings", *keys)): value.layer
+        for keys, value in environment.application.items()
+    }
+    return {**layers, "password": environment.password_layer}
+
+
 # settings of ours about secrets, which are none; those of masks have the names of columns
 _NO_SECRETS = ("security.", "mask.", "password_command", "passfile")
 
