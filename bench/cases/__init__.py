@@ -10,6 +10,7 @@ from bench.cases import (
     remote,
     restore,
     schema,
+    session,
     startup,
     swap,
     tiny,
@@ -29,4 +30,5 @@ ALL: dict[str, Case] = {
     memory.NAME: memory.run,
     remote.NAME: remote.run,
     web.NAME: web.run,
+    session.NAME: session.run,
 }

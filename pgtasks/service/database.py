@@ -112,14 +112,13 @@ class DatabaseService:
         control.listen(made)
         # a session is closed for good: what is done with it later would never be committed;
         # read-only is only sent to the server as a transaction begins, which costs no round trip
+        writes = made.execution_options(**control.UNIT)
+        reads = writes.execution_options(postgresql_readonly=True)
         self._makers = {
             read_only: sessionmaker(
-                made.execution_options(postgresql_readonly=read_only, **control.UNIT),
-                class_=UnitSession,
-                expire_on_commit=False,
-                close_resets_only=False,
+                bind, class_=UnitSession, expire_on_commit=False, close_resets_only=False
             )
-            for read_only in (False, True)
+            for read_only, bind in {False: writes, True: reads}.items()
         }
         return made
 

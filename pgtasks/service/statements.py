@@ -8,6 +8,8 @@ from __future__ import annotations
 import inspect
 import logging
 import time
+import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +27,23 @@ class Log:
 
     def __init__(self) -> None:
         self.is_on = False
+        self._engines: weakref.WeakSet[Engine] = weakref.WeakSet()
 
     def listen(self, engine: Engine) -> None:
-        """Watch the statements of an engine."""
-        event.listen(engine, "before_cursor_execute", self._begin)
-        event.listen(engine, "after_cursor_execute", self._end)
+        """Watch the statements of an engine while this is on: each listener takes its time."""
+        self._engines.add(engine)
+        if self.is_on:
+            self._attach(engine, event.listen)
+
+    def _attach(self, engine: Engine, way: Callable[..., None]) -> None:
+        way(engine, "before_cursor_execute", self._begin)
+        way(engine, "after_cursor_execute", self._end)
 
     def turn(self, on: bool) -> None:
         """Start or stop; a program without a log of its own sees them on stderr."""
+        if on != self.is_on:
+            for engine in self._engines:
+                self._attach(engine, event.listen if on else event.remove)
         self.is_on = on
         LOGGER.setLevel(logging.DEBUG if on else logging.NOTSET)
         if on and not LOGGER.hasHandlers():
