@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, Flask, current_app, g, jsonify, request, request_started
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import ServiceUnavailable
 
 from pgtasks.errors import Unreachable
@@ -28,13 +29,14 @@ def init_app(app: Flask, service: DatabaseService | Callable[[], DatabaseService
 
     A block that a request leaves open is rolled back at its end. A GET or HEAD whose connection was
     lost is answered by calling its view again, once, if it has committed nothing. Where the
-    database does not answer, a request ends with 503.
+    database does not answer, or all connections of the pool are in use, a request ends with 503.
     """
     app.extensions[_KEY] = service
     request_started.connect(_remember, app)  # before all that the application has for that
     app.teardown_request(_close)
     app.register_error_handler(DBAPIError, _repeat)
     app.register_error_handler(Unreachable, _unavailable)
+    app.register_error_handler(PoolTimeout, _in_use)
 
 
 def _service() -> DatabaseService:
@@ -83,6 +85,12 @@ def _unavailable(error: Exception) -> ResponseReturnValue:
     LOGGER.error("the database does not answer: %s", " ".join(str(error).split()))
     answer = ServiceUnavailable("The database does not answer.", retry_after=_RETRY)
     return current_app.handle_http_exception(answer)  # by the application's own page, if any
+
+
+def _in_use(error: PoolTimeout) -> ResponseReturnValue:
+    LOGGER.error("no connection is free: %s", " ".join(str(error).split()))
+    answer = ServiceUnavailable("All connections are in use.", retry_after=_RETRY)
+    return current_app.handle_http_exception(answer)
 
 
 def health(*, details: bool = False) -> Blueprint:

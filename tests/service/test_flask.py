@@ -202,6 +202,23 @@ def test_a_database_that_is_away_is_not_ready_and_recovers(
     assert client.get("/rows").status_code == 200
 
 
+def test_a_request_for_which_no_connection_is_free(service: DatabaseService) -> None:
+    small = DatabaseService("dev", pool_size=1, max_overflow=0, pool_timeout=0.1)
+    app = Flask("small")
+    init_app(app, small)
+
+    @app.route("/rows", methods=["GET", "POST"])
+    def rows() -> dict[str, int]:
+        return {"rows": small.run(read)}
+
+    with small.engine.connect():
+        for answer in (app.test_client().get("/rows"), app.test_client().post("/rows")):
+            assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+            assert "All connections are in use." in answer.text
+    assert app.test_client().get("/rows").status_code == 200
+    small.dispose()
+
+
 def test_the_look_at_health_raises_nothing(cluster: Cluster, service: DatabaseService) -> None:
     """Also where the service cannot have a pool."""
     other = DatabaseService("dev", creator=lambda: cluster.connect("postgres"))

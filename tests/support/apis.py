@@ -150,20 +150,24 @@ def api(
     with cloned(cluster, templates.seeded(cluster)) as clinic, pytest.MonkeyPatch.context() as set:
         make_app_role(cluster, clinic)
         clinic.run(_NOBODY_HAS_LEFT)
-        query = f"host={cluster.host}&port={cluster.port}&options=-crole%3D{APP_ROLE}"
-        project = project_of(tmp_path_factory.mktemp("clinic"))
-        set.setenv("PGTASKS_ROOT", str(project))
-        app = create_app(
-            "test", url=f"postgresql://{OWNER}@/{clinic.name}?{query}", security=SECURITY
-        )
-        yield Api(app, clinic)
+        set.setenv("PGTASKS_ROOT", str(project_of(tmp_path_factory.mktemp("clinic"), clinic)))
+        app = create_app("test", security=SECURITY)
         with app.app_context():
-            shared().service.dispose()
-            shared().aside.dispose()
+            services = (shared().service, shared().aside)
+        for service in services:
+            _ = service.engine  # made here, where the project is known
+        yield Api(app, clinic)
+        for service in services:
+            service.dispose()
 
 
-def project_of(folder: Path) -> Path:
-    """Return a project whose environment `test` has a signing key."""
-    return lay_out(
-        folder, {"env/test.yaml": "pool: {patience: 1}\n", "env/test.env": f"SECURITY_KEYS={KEY}\n"}
+def project_of(folder: Path, clinic: Clinic) -> Path:
+    """Return a project whose environment `test` is a clinic's database, with a signing key."""
+    place = f"host={clinic.cluster.host}&port={clinic.cluster.port}"
+    lines = (
+        f"url: postgresql://{OWNER}@/{clinic.name}?{place}",
+        f"pool: {{role: {APP_ROLE}, patience: 1, lock_timeout: 2}}",
+        "",
     )
+    files = {"env/test.yaml": "\n".join(lines), "env/test.env": f"SECURITY_KEYS={KEY}\n"}
+    return lay_out(folder, files)

@@ -540,7 +540,39 @@ def test_amounts_stay_exact(admin: Caller, invoice: dict[str, Any]) -> None:
     assert "lines" in fields(answer)
 
 
-# --- what the database refuses
+# --- what the database refuses, and what is lost
+
+
+def test_a_connection_that_is_lost_in_the_commit(
+    api: Api, desk: Caller, patient: dict[str, Any]
+) -> None:
+    api.clinic.run(
+        "CREATE FUNCTION lose_connection() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS"
+        " 'BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END';"
+        "CREATE CONSTRAINT TRIGGER lose AFTER INSERT ON patients DEFERRABLE INITIALLY DEFERRED"
+        " FOR EACH ROW EXECUTE FUNCTION lose_connection()"
+    )
+    try:
+        answer = desk.post("/api/patients", patient)
+        assert "look whether it is done" in problem(answer, 503)["detail"]
+        assert "Retry-After" not in answer.headers
+    finally:
+        api.clinic.run("DROP FUNCTION lose_connection() CASCADE")
+    assert desk.post("/api/patients", patient).status_code == 201
+
+
+def test_a_request_that_waits_for_others_too_long(
+    api: Api, desk: Caller, patient: dict[str, Any]
+) -> None:
+    made = desk.post("/api/patients", patient)
+    with closing(api.clinic.connect()) as other:
+        api.clinic.run("BEGIN", session=other)
+        lock = "SELECT FROM patients WHERE patient_id = %s FOR UPDATE"
+        api.clinic.run(lock, made.json["patient_id"], session=other)
+        answer = desk.patch(made.headers["Location"], {"notes": "x"})
+    problem(answer, 503)
+    assert answer.headers["Retry-After"] == "1"
+    assert desk.get(made.headers["Location"]).json == made.json
 
 
 def test_each_constraint_of_the_tables_has_its_field(api: Api) -> None:

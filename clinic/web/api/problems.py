@@ -112,7 +112,7 @@ def of_security(error: SecurityError) -> Rejected:
 def of_http(error: HTTPException) -> Rejected:
     """Return the problem of an error that Flask or Werkzeug raised; no redirect is one."""
     status = error.code or 500
-    detail = _OWN_TEXT.get(status) or (error.description if status < 500 else None)
+    detail = _OWN_TEXT.get(status) or error.description
     headers = {
         name: value for name, value in error.get_headers() if name.lower() not in _BODY_HEADERS
     }
