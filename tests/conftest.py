@@ -37,6 +37,7 @@ import prefork
 import pytest
 import servers
 from apis import api  # noqa: F401  the clinic's API, see apis.py
+from browsers import address, chromium, window  # noqa: F401  a browser, see browsers.py
 from canaries import Canaries
 from clinics import seeded, templates  # noqa: F401  fixtures, see clinics.py
 from depots import (  # noqa: F401
