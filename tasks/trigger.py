@@ -92,9 +92,12 @@ def prove(c, file=None, env=None, tap=False, junit="", json=False):
         from pathlib import Path
 
         from pgtasks.errors import Refused
+        from pgtasks.report.junit import refuse_unwritable
         from pgtasks.schema.trigger import cases, trial
         from pgtasks.schema.trigger.tap import Tap, write_junit
 
+        if junit:
+            refuse_unwritable(Path(junit))
         suites = cases.read(r.project, file)
         r.look()
         if r.protection:

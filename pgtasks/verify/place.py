@@ -10,7 +10,7 @@ import re
 import secrets
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,7 @@ class Place:
     second: Scratch
     lacking: str = ""
     kept: Backup | None = None
+    made: list[Scratch] = field(default_factory=list)  # to be dropped
 
     def with_sql(self, name: str) -> ScratchProject:
         """Return the project with an empty folder of SQL files of that name, and no other files."""
@@ -144,7 +145,7 @@ def database_name(database: str, run: str, letter: str) -> str:
 
 def _removed(place: Place) -> None:
     """Drop the databases of a run; what cannot be dropped is left to the next run, and said."""
-    for each in (place.first, place.second):
+    for each in place.made:
         try:
             removed(each.target)
         except PgtasksError as exc:

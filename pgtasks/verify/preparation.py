@@ -22,6 +22,9 @@ def databases(place: Place) -> str:
     _may_create(place)
     place.lacking = "the scratch databases were not made"  # until they are
     for each in (place.first, place.second):
+        if each.identity() is not None:
+            raise Failed(f"{each.target.database!r} exists already, and is left as it is")
+        place.made.append(each)
         with each.run("db.create") as run, run.writing(missing=True) as lock:
             assert lock is not None
             create.create(lock)

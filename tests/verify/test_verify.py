@@ -19,7 +19,11 @@ from servers import Cluster
 from setups import make_shop
 from waiting import until
 
+from pgtasks.cli.opening import opened
+from pgtasks.settings import project as projects
 from pgtasks.settings.target import Target
+from pgtasks.verify import perform
+from pgtasks.verify import place as places
 from pgtasks.verify.check import CATEGORIES
 
 Fresh = Callable[..., str]
@@ -310,3 +314,25 @@ def test_a_run_killed_while_a_database_has_another_stamp(
     assert done.returncode == 0, done.stderr
     assert len(json.loads(done.stdout)["swept"]) == 2
     assert not scratch_of(cluster)
+
+
+def test_a_database_that_has_the_name_already_stays(
+    shop: Path, inv: Inv, cluster: Cluster, fresh_database: Fresh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The number of a run is random: here two runs have the same one."""
+    taken = fresh_database(cluster, places.database_name("shop", "0123abc", "b"))
+    cluster.execute("CREATE TABLE precious (id int)", taken)
+    root = make_project(shop.parent / "other", cluster.url("shop"))
+    monkeypatch.setattr("pgtasks.verify.place.secrets.token_hex", lambda number: "0123abcd")
+    run = opened(projects.load(root), "verify.all", env="dev", json=True)
+    with run as r:
+        verified = perform.verify(r, ("inspect",), say=lambda line: None)
+    by_name = {each.name: (each.state, each.text) for each in verified.outcomes}
+    assert by_name["scratch databases are made and stamped"] == (
+        *("FAILED", f"{taken!r} exists already, and is left as it is"),
+    )
+    assert by_name["an unknown table is refused"] == (
+        *("skipped", "the scratch databases were not made"),
+    )
+    assert scratch_of(cluster) == [taken]
+    assert cluster.value("SELECT count(*) FROM precious", taken) == 0
