@@ -20,6 +20,7 @@ from clinic.web.api.operations import Operation, answers, operation
 from clinic.web.api.problems import CONTENT_TYPE, PREFIX, Problem
 from pgtasks.report.version import __version__
 
+_KEY = "openapi"
 _JSON = "application/json"
 _REFERENCE = "#/components/schemas/{name}"
 _PLACE = re.compile(r"<(?:(?P<converter>\w+):)?(?P<name>\w+)>")
@@ -37,7 +38,10 @@ Document = dict[str, Any]
 @answers(dict[str, Any])
 def describe() -> Document:
     """Return this document."""
-    return document(current_app)
+    known: Document | None = current_app.extensions.get(_KEY)
+    if known is None:  # the routes of an application do not change, and it takes a while
+        known = current_app.extensions[_KEY] = document(current_app)
+    return known
 
 
 def document(app: Flask) -> Document:
