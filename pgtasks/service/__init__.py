@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from pgtasks.service.environment import get_config, get_security_settings
     from pgtasks.service.health import Health, check_health
     from pgtasks.service.signing import get_signing_keys
+    from pgtasks.service.testing.switches import is_integration_test
     from pgtasks.service.unit import CommitUnknown
     from pgtasks.settings.security import Security
 
@@ -78,6 +79,7 @@ __all__ = [
     "get_security_settings",
     "get_signing_keys",
     "initialize_database",
+    "is_integration_test",
     "reload",
     "run",
     "set_debug_mode",
@@ -95,6 +97,7 @@ _ELSEWHERE = {
     "get_config": ("environment", "get_config"),
     "get_security_settings": ("environment", "get_security_settings"),
     "get_signing_keys": ("signing", "get_signing_keys"),
+    "is_integration_test": ("testing.switches", "is_integration_test"),
     "check_health": ("health", "check_health"),
     "get_detached_copy": ("entities", "detached_copy"),
     "get_entity_dict": ("entities", "entity_dict"),

@@ -85,9 +85,18 @@ def set_aside() -> Iterator[None]:
     try:
         yield
     finally:
-        made, _service = _service, before
-        if made is not None:
-            made.dispose()
+        forget()
+        _service = before
+
+
+def forget() -> None:
+    """Let the next use make another service of this process."""
+    global _service
+    with _lock:
+        before, _service = _service, None
+    if before is not None:
+        before.unwatch()
+        before.dispose()
 
 
 def get_db_session(*, read_only: bool = False, nested: bool | None = None) -> Outermost | Inner:

@@ -39,9 +39,14 @@ def init_app(app: Flask, service: DatabaseService | Callable[[], DatabaseService
     app.register_error_handler(PoolTimeout, _in_use)
 
 
-def _service() -> DatabaseService:
-    service: DatabaseService | Callable[[], DatabaseService] = current_app.extensions[_KEY]
+def service_of(app: Flask) -> DatabaseService:
+    """Return the service that an application uses now."""
+    service: DatabaseService | Callable[[], DatabaseService] = app.extensions[_KEY]
     return service() if callable(service) else service
+
+
+def _service() -> DatabaseService:
+    return service_of(current_app)
 
 
 def _remember(app: Flask, **_: Any) -> None:

@@ -5,13 +5,14 @@ pytest loads this module with every run, so it imports nothing else until a fixt
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
+    import flask
     import sqlalchemy
     import sqlalchemy.orm
 
@@ -141,6 +142,41 @@ def pgtasks_session(_pgtasks_shared: TestDatabase) -> Iterator[sqlalchemy.orm.Se
         with Session(connection, join_transaction_mode="create_savepoint") as session:
             yield session
         transaction.rollback()
+
+
+@pytest.fixture
+def pgtasks_environment() -> Iterator[Callable[[str], str]]:
+    """Return what chooses an environment for this test: `pgtasks_environment("qa")`.
+
+    Afterwards the process has the one that it had, and its service. A protected one is refused.
+    """
+    from pgtasks.service.testing import switches
+
+    with switches.environments():
+        yield switches.choose
+
+
+@pytest.fixture
+def pgtasks_without_csrf() -> Iterator[Callable[[flask.Flask], flask.Flask]]:
+    """Return what lets forms of an application come without a CSRF token, until the test ends.
+
+    Refused where the environment of the process or of the application is protected.
+    """
+    from pgtasks.service.testing import switches
+
+    with ExitStack() as stack:
+        yield lambda app: stack.enter_context(switches.without_csrf(app))
+
+
+@pytest.fixture
+def pgtasks_integration() -> Iterator[None]:
+    """Let `pgtasks.service.is_integration_test()` be true; refused where protected."""
+    from pgtasks.service.testing import switches
+
+    with ExitStack() as stack:
+        with _plainly():
+            stack.enter_context(switches.integration())
+        yield
 
 
 @contextmanager

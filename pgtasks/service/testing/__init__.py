@@ -5,4 +5,5 @@ fileset    the files that a template is built from, and their hash
 ours       tell databases that tests have made from others
 template   build the template once, and drop old ones
 database   the databases of tests, which are clones of a template
+switches   what a test may switch off or on in an application
 """
