@@ -67,15 +67,14 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m clinic.web", description=__doc__)
     parser.add_argument("--env", default="dev", help="an unprotected environment (default: dev)")
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on")
-    parser.add_argument(
-        "--port",
-        type=int,
-        choices=range(65536),
-        metavar="PORT",
-        default=8000,
-        help="0 for any (default: 8000)",
-    )
+    parser.add_argument("--port", type=_port, default=8000, help="0 for any (default: 8000)")
     return parser.parse_args(arguments)
+
+
+def _port(text: str) -> int:
+    if text.isascii() and text.isdigit() and int(text) < 1 << 16:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"from 0 to 65535, not {text!r}")
 
 
 def _bound(host: str, port: int) -> socket.socket:
