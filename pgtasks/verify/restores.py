@@ -11,6 +11,7 @@ from pgtasks.database import recover
 from pgtasks.database import undo as undos
 from pgtasks.database.undo import Undone
 from pgtasks.errors import NotProven, VersionMismatch
+from pgtasks.server import connection
 from pgtasks.verify import backups, rows
 from pgtasks.verify.check import Check, Skipped, expect, refusal
 from pgtasks.verify.place import Place
@@ -77,7 +78,10 @@ def damage_refused(place: Place) -> str:
     before = rows.content(target)
     message = refusal(NotProven, "", lambda: restored(place.first, copy))
     expect(rows.content(target) == before, "the database has changed")
-    left = recover.look(place.server.maintenance(), target).half_built
+    with connection.session(
+        target.at(target.maintenance), read_only=True, purpose="verify"
+    ) as conn:
+        left = recover.look(conn, target).half_built
     expect(not left, f"{left[0].name!r} was left" if left else "")
     return message
 

@@ -101,7 +101,7 @@ class Scratch:
 
     project: ScratchProject
     environment: Environment
-    server: Reached  # in the maintenance database of no environment: `at` leads elsewhere
+    server: Reached  # as the chosen environment reached it
     target: Target
 
     @property
