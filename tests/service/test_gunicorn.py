@@ -1,0 +1,160 @@
+"""A Flask application under gunicorn goes on while the real task swaps its database."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from halting import Inv
+from servers import Cluster
+from units import ROWS
+from waiting import until
+
+SWAPS = 5
+CLIENTS = 6
+WORKERS, THREADS = 2, 4
+APPLICATION = """
+import os
+from flask import Flask, request
+from sqlalchemy import text
+from pgtasks.service import CommitUnknown, get_db_session, initialize_database, run
+
+app = Flask(__name__)
+initialize_database(app)
+with get_db_session(read_only=True) as session:  # a connection that forked workers must not use
+    session.execute(text("SELECT 1"))
+
+
+@app.post("/rows")
+def add():
+    row = {"w": request.json["worker"], "n": request.json["number"]}
+    run(lambda session: session.execute(text("INSERT INTO rows VALUES (:w, :n)"), row))
+    return {"pid": os.getpid()}
+
+
+@app.get("/rows")
+def count():
+    with get_db_session(read_only=True) as session:
+        counted = session.execute(text("SELECT count(*) FROM rows")).scalar_one()
+    return {"rows": counted, "pid": os.getpid()}
+
+
+@app.errorhandler(CommitUnknown)
+def unknown(error):
+    return {"error": "unknown"}, 409
+"""
+
+
+@pytest.fixture
+def port(
+    project: Path, cluster: Cluster, database: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[int]:
+    """The port of two workers with four threads each, forked from a loaded application."""
+    cluster.execute(ROWS, database)
+    (project / "web.py").write_text(APPLICATION, encoding="utf-8")
+    monkeypatch.setenv("PGTASKS_ENV", "dev")
+    options = ["--preload", "--workers", str(WORKERS), "--threads", str(THREADS)]
+    argv = [sys.executable, "-m", "gunicorn", *options, "--bind", "127.0.0.1:0", "web:app"]
+    with (project / "gunicorn.log").open("w+", encoding="utf-8") as log:
+        process = subprocess.Popen(argv, cwd=project, stderr=log, stdin=subprocess.DEVNULL)
+        try:
+            yield int(until(lambda: listening(project / "gunicorn.log"))[1])
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def listening(log: Path) -> re.Match[str] | None:
+    text = log.read_text("utf-8")
+    assert "Traceback" not in text, text
+    ready = text.count("Booting worker") == WORKERS
+    return re.search(r"Listening at: http://127\.0\.0\.1:(\d+)", text) if ready else None
+
+
+class Clients:
+    """HTTP clients that write and read without a pause, each on a connection that it keeps."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.answers: Counter[int] = Counter()
+        self.failed: list[str] = []
+        self.processes: set[int] = set()
+        self.written: list[tuple[int, int]] = []
+        self._stop = threading.Event()
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        threads = [threading.Thread(target=self._work, args=(number,)) for number in range(CLIENTS)]
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            self._stop.set()
+            for thread in threads:
+                thread.join()
+
+    def _work(self, worker: int) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        number = 0
+        while not self._stop.is_set():
+            number += 1
+            if self._send(connection, "POST", {"worker": worker, "number": number}) == 200:
+                self.written.append((worker, number))
+            self._send(connection, "GET")
+        connection.close()
+
+    def _send(
+        self, connection: http.client.HTTPConnection, method: str, body: object = None
+    ) -> int:
+        try:
+            content = json.dumps(body) if body else None
+            connection.request(method, "/rows", content, {"Content-Type": "application/json"})
+            answer = connection.getresponse()
+            text = answer.read()
+        except (OSError, http.client.HTTPException) as exc:
+            self.failed.append(repr(exc))
+            connection.close()
+            return 0
+        self.answers[answer.status] += 1
+        if answer.status == 200:
+            self.processes.add(json.loads(text)["pid"])
+        elif answer.status != 409:
+            self.failed.append(f"{method}: {answer.status} {text!r}")
+        return answer.status
+
+    def await_requests(self, number: int) -> None:
+        before = self.answers.total()
+        until(lambda: self.answers.total() > before + number)
+
+
+def test_no_request_fails_while_the_task_swaps_the_database(
+    port: int, project: Path, cluster: Cluster, database: str, inv: Inv
+) -> None:
+    assert inv("db.backup").returncode == 0
+    clients = Clients(port)
+    with clients.running():
+        for _ in range(SWAPS):
+            clients.await_requests(100)
+            done = inv("db.restore")
+            assert done.returncode == 0, done.stderr
+        clients.await_requests(2 * CLIENTS)  # those that were under way are answered
+        kept = len(clients.written)
+        clients.await_requests(100)
+    assert clients.failed == []
+    assert len(clients.processes) == WORKERS
+    # a COMMIT that was under way is said, and never repeated
+    assert clients.answers[409] <= SWAPS * WORKERS * THREADS
+    rows = Counter(cluster.execute("SELECT worker, number FROM rows", database))
+    assert [row for row, times in rows.items() if times > 1] == []
+    assert set(clients.written[kept:]) <= rows.keys()
+    assert clients.written[kept:]
