@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from clinics import OWNER, Clinic, Templates, cloned, content
 from offices import APP_ROLE, PASSWORD, grant, here
+from paths import ROOT
 from projects import put_stamp
 from servers import Cluster
 from sqlalchemy import text
+
+if TYPE_CHECKING:
+    from clinic.web.identity import Identity
 
 Inv = Callable[..., Any]
 POLICIES = """
@@ -61,11 +66,7 @@ def test_a_backup_has_all_hospitals_and_its_restore_the_walls(
     typed(inv, "db.backup")
     clinic.run("DELETE FROM prescriptions")
     clinic.run("ALTER TABLE prescriptions DISABLE ROW LEVEL SECURITY")
-    doctor = clinic.value(
-        "SELECT username FROM users JOIN staff USING (staff_id) WHERE job = 'doctor'"
-        " AND is_active AND left_on IS NULL ORDER BY username LIMIT 1"
-    )
-    with closing(Application(doctor)) as app:
+    with closing(Application(a_doctor(clinic))) as app:
         assert app.prescriptions() == 0
         typed(inv, "db.restore")
         assert content(cluster, clinic.name) == before
@@ -76,6 +77,15 @@ def test_a_backup_has_all_hospitals_and_its_restore_the_walls(
         assert app.prescriptions() == 0
     verified = json.loads(typed(inv, "backup.verify", "--json").stdout)
     assert verified
+
+
+def a_doctor(clinic: Clinic) -> str:
+    return str(
+        clinic.value(
+            "SELECT username FROM users JOIN staff USING (staff_id) WHERE job = 'doctor'"
+            " AND is_active AND left_on IS NULL ORDER BY username LIMIT 1"
+        )
+    )
 
 
 class Application:
@@ -97,23 +107,59 @@ class Application:
             aside=self.aside,
         )
 
-    def prescriptions(self) -> int:
-        """Log in and return how many prescriptions the user sees."""
+    def token(self) -> str:
+        """Log in and return the token of the session."""
         from clinic.web.security import logins, sessions
 
         with self.app.app_context():
             account = logins.attempt(self.username, PASSWORD, here())
-            token = sessions.start(account, here()).token
+            return sessions.start(account, here()).token
 
-            def count(session: Any) -> int:
-                assert sessions.identity(session, token) is not None
-                return int(session.scalar(text("SELECT count(*) FROM prescriptions")))
+    def as_user(self, token: str, work: Callable[[Any, Identity | None], Any]) -> Any:
+        """Call `work` with a session and who the token is of."""
+        from clinic.web.security import sessions
 
-            return self.service.run(count, read_only=True)
+        def named(session: Any) -> Any:
+            return work(session, sessions.identity(session, token))
+
+        with self.app.app_context():
+            return self.service.run(named)
+
+    def knows(self, token: str) -> bool:
+        return bool(self.as_user(token, lambda session, identity: identity is not None))
+
+    def end(self, token: str) -> None:
+        from clinic.web.security import sessions
+
+        self.as_user(token, lambda session, identity: sessions.end(identity, here()))
+
+    def prescriptions(self) -> int:
+        """Log in and return how many prescriptions the user sees."""
+
+        def count(session: Any, identity: Identity | None) -> int:
+            assert identity is not None
+            return int(session.scalar(text("SELECT count(*) FROM prescriptions")))
+
+        return int(self.as_user(self.token(), count))
 
     def close(self) -> None:
         self.service.dispose()
         self.aside.dispose()
+
+
+def test_a_restore_brings_ended_sessions_back_until_all_are_ended(clinic: Clinic, inv: Inv) -> None:
+    guide = (ROOT / "docs" / "web.md").read_text("utf-8")
+    (statement,) = re.findall(r"--sql '(UPDATE user_sessions [^']+)'", guide)
+    with closing(Application(a_doctor(clinic))) as app:
+        token = app.token()
+        typed(inv, "db.backup")
+        app.end(token)
+        assert not app.knows(token)
+        typed(inv, "db.restore")
+        assert app.knows(token)
+        typed(inv, "db.run", "--sql", statement)
+        assert not app.knows(token)
+        assert app.prescriptions() > 0  # one logs in again
 
 
 def test_a_copy_brings_the_rows_and_the_walls(
