@@ -212,6 +212,13 @@ def test_nobody_is_with_two_doctors_at_once(site: Site) -> None:
     answer = patient.post(booking(site, day, doctor=1), {"time": "08:00"})
     assert answer.status_code == 409
     assert BUSY in text(patient)
+    # in two windows at the same moment
+    works = [
+        partial(patient.client.post, booking(site, day, doctor=n), data=sent)
+        for n, sent in enumerate([{"csrf_token": patient.token(), "time": "09:00"}] * 2)
+    ]
+    answers = site.together("appointments", works, waiting="%")
+    assert sorted(answer.status_code for answer in answers) == [302, 409]
 
 
 def test_staff_books_for_a_patient_of_the_hospital(site: Site) -> None:

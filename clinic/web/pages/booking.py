@@ -96,15 +96,13 @@ def _book(identity: Identity, offer: Offer, chosen: BookingForm) -> Times | None
     doctor = offer.doctor
     assert doctor is not None
 
-    def book(session: Session) -> Times | None:
-        patient_id = identity.patient_id or _patient(session, identity, chosen.record_no.data)
+    def book(session: Session) -> tuple[str, str] | None:
+        patient_id = _patient(session, identity, chosen.record_no.data)
         if patient_id is None:
-            chosen.refuse("record_no", UNKNOWN)
-            return None
+            return "record_no", UNKNOWN
         own = Appointment.patient_id == patient_id
         if any(map(times.meets, calendar.taken(session, times.starts_at.date(), own))):
-            chosen.refuse("time", BUSY)
-            return None
+            return "time", BUSY
         session.add(
             Appointment(
                 hospital_id=identity.hospital_id,
@@ -117,22 +115,29 @@ def _book(identity: Identity, offer: Offer, chosen: BookingForm) -> Times | None
                 reason=chosen.reason.data or None,
             )
         )
-        return times
+        return None
 
     try:
-        return units.run(identity, book)
+        refused = units.run(identity, book)
     except IntegrityError as exc:  # somebody else was faster: the index lets one in
         if SLOT not in str(exc.orig):
             raise
-        chosen.refuse("time", TAKEN)
-        return None
+        refused = "time", TAKEN
+    if refused is None:
+        return times
+    chosen.refuse(*refused)
+    return None
 
 
 def _patient(session: Session, identity: Identity, record_no: str) -> UUID | None:
+    """Return whom a booking is for, locked, so that two bookings of one patient see each other."""
+    mine = Patient.patient_id == identity.patient_id
     return session.scalar(
-        select(Patient.patient_id).where(
+        select(Patient.patient_id)
+        .where(
             Patient.hospital_id == identity.hospital_id,
-            Patient.record_no == record_no,
+            mine if identity.patient_id else Patient.record_no == record_no,
             Patient.is_active,
         )
+        .with_for_update(key_share=True)
     )
