@@ -31,16 +31,21 @@ ROLE = "clinic_app"
 _INV = Path(sys.executable).parent / "inv"
 _ROLES = "sql/roles/clinic_app.sql"
 PASSWORD = "clinic-demo"
-# one of each kind, of the first hospital of the sample data
 _SAMPLES = ("hospital_admin", "receptionist", "doctor", "patient")
+# one of each kind, of the first hospital that has most of them
 _LOGINS = """
-SELECT DISTINCT ON (r.code) r.code, u.username
-FROM public.users u
-JOIN public.user_role_mapping g ON g.user_id = u.user_id AND g.is_active
-JOIN public.role_master r ON r.role_id = g.role_id
-JOIN public.hospitals h ON h.hospital_id = u.hospital_id
-WHERE u.is_active AND r.code = ANY (%s) AND u.created_by = 'seed'
-ORDER BY r.code, h.code, u.username
+WITH account AS (
+    SELECT h.code AS hospital, r.code AS role, min(u.username) AS username
+    FROM public.users u
+    JOIN public.user_role_mapping g ON g.user_id = u.user_id AND g.is_active
+    JOIN public.role_master r ON r.role_id = g.role_id
+    JOIN public.hospitals h ON h.hospital_id = u.hospital_id
+    WHERE r.code = ANY (%s) AND u.created_by = 'seed' AND public.is_account_active(u.user_id)
+    GROUP BY h.code, r.code
+)
+SELECT role, username FROM account
+WHERE hospital = (SELECT hospital FROM account GROUP BY hospital ORDER BY count(*) DESC, hospital
+                  LIMIT 1)
 """
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import signal
@@ -12,7 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 import pytest
 from paths import ROOT, TEMPORARY
@@ -67,6 +68,13 @@ def served(checkout: Path) -> Iterator[list[str]]:
     assert (process.returncode, rest) == (0, ""), said
 
 
+def logs_in(address: str, username: str) -> bool:
+    body = json.dumps({"username": username, "password": "clinic-demo"}).encode()
+    headers = {"Content-Type": "application/json"}
+    with urlopen(Request(f"{address}api/auth/login", body, headers)) as answer:
+        return "access_token" in json.load(answer)
+
+
 def test_a_fresh_checkout_is_set_up_and_served_and_again(checkout: Path) -> None:
     logins = []
     for _ in range(2):
@@ -80,6 +88,8 @@ def test_a_fresh_checkout_is_set_up_and_served_and_again(checkout: Path) -> None
                 assert answer.status == 200
             assert "log in with the password 'clinic-demo' as" in said
             logins.append(said[-4:])
+            for line in said[-4:]:
+                assert logs_in(found[1], line.split()[0])
             assert [line.split()[-1] for line in logins[-1]] == [
                 *("admin", "receptionist", "doctor", "patient"),
             ]
