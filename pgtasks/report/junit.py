@@ -45,7 +45,9 @@ def write(path: Path, name: str, cases: Sequence[Case]) -> None:
     root = ElementTree.Element("testsuites", {"name": name, **_counts(cases)})
     for suite in dict.fromkeys(case.suite for case in cases):
         own = [case for case in cases if case.suite == suite]
-        element = ElementTree.SubElement(root, "testsuite", {"name": _valid(suite), **_counts(own)})
+        element = ElementTree.SubElement(
+            root, "testsuite", {"name": _valid(suite), **_counts(own), **_skipped(own)}
+        )
         for case in own:
             _put(element, case)
     try:
@@ -70,13 +72,18 @@ def _put(suite: ElementTree.Element, case: Case) -> None:
 
 def _counts(cases: Iterable[Case]) -> dict[str, str]:
     cases = list(cases)
-    skipped = sum(1 for case in cases if case.skipped)
     return {
         "tests": str(len(cases)),
         "failures": str(sum(1 for case in cases if case.fault)),
-        **({"skipped": str(skipped)} if skipped else {}),
+        "errors": "0",
         "time": f"{sum(case.seconds for case in cases):.4f}",
     }
+
+
+def _skipped(cases: Iterable[Case]) -> dict[str, str]:
+    """Return the number of skipped cases, which the element of all suites does not have."""
+    skipped = sum(1 for case in cases if case.skipped)
+    return {"skipped": str(skipped)} if skipped else {}
 
 
 def _valid(text: str) -> str:

@@ -6,8 +6,9 @@ import time
 from collections.abc import Iterator, Sequence
 from importlib import import_module
 
+from pgtasks import report
 from pgtasks.cli.run import Run
-from pgtasks.errors import PgtasksError, Refused
+from pgtasks.errors import Interrupted, PgtasksError, Refused
 from pgtasks.report import Say
 from pgtasks.report.boundaries import boundary
 from pgtasks.settings import fields
@@ -56,14 +57,24 @@ def verify(r: Run, wanted: Sequence[str], *, say: Say) -> Verified:
     swept = places.sweep(r.reached())
     for line in swept:
         say(line)
-    outcomes = []
-    with places.opened(r) as place:
-        for check in (*preparation.CHECKS, *of(wanted)):
-            outcome = performed(check, place)
-            say(outcome.line())
-            outcomes.append(outcome)
-            boundary("verify.made" if len(outcomes) == 1 else "verify.checked")
+    outcomes: list[Outcome] = []
+    place = None
+    try:
+        with places.opened(r) as place:
+            for check in (*preparation.CHECKS, *of(wanted)):
+                outcome = performed(check, place)
+                say(outcome.line())
+                outcomes.append(outcome)
+                boundary("verify.made" if len(outcomes) == 1 else "verify.checked")
+    except (KeyboardInterrupt, Interrupted):
+        raise _interrupted(len(outcomes), place) from None
     return Verified(r.environment.name, tuple(outcomes), time.monotonic() - began, swept)
+
+
+def _interrupted(done: int, place: Place | None) -> Interrupted:
+    left = ", ".join(repr(each.target.database) for each in place.made) if place else ""
+    end = f"{left} may be left" if left else "the scratch databases are dropped"
+    return Interrupted(f"interrupted after {report.plural(done, 'check')}, {end}")
 
 
 def of(wanted: Sequence[str]) -> Iterator[Check]:

@@ -55,7 +55,7 @@ class Place:
     second: Scratch
     lacking: str = ""
     kept: Backup | None = None
-    made: list[Scratch] = field(default_factory=list)  # to be dropped
+    made: list[Scratch] = field(default_factory=list)  # and not dropped yet
 
     def with_sql(self, name: str) -> ScratchProject:
         """Return the project with an empty folder of SQL files of that name, and no other files."""
@@ -145,9 +145,10 @@ def database_name(database: str, run: str, letter: str) -> str:
 
 def _removed(place: Place) -> None:
     """Drop the databases of a run; what cannot be dropped is left to the next run, and said."""
-    for each in place.made:
+    for each in tuple(place.made):
         try:
             removed(each.target)
+            place.made.remove(each)
         except PgtasksError as exc:
             report.say(
                 f"warning: {each.target.database!r} may be left, the next verify.all drops it: "

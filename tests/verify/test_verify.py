@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -238,6 +239,9 @@ def test_ctrl_c_leaves_nothing(
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130, said
     assert "Traceback" not in said
+    assert re.search(
+        r"error: interrupted after \d checks?, the scratch databases are dropped$", said
+    )
     assert traces() == before
 
 
