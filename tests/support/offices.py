@@ -6,6 +6,8 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -140,12 +142,14 @@ def grant(clinic: Clinic) -> None:
 @contextmanager
 def opened(clinic: Clinic, **security: Any) -> Iterator[Office]:
     """Yield an office with settings of its own, in its application context."""
-    office = Office(clinic, **security)
-    try:
-        with office.app.app_context():
-            yield office
-    finally:
-        office.dispose()
+    with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as set:
+        set.setenv("PGTASKS_ROOT", str(lay_out(Path(folder), {"env/test.yaml": ""})))
+        office = Office(clinic, **security)
+        try:
+            with office.app.app_context():
+                yield office
+        finally:
+            office.dispose()
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +159,7 @@ def office_clinic(
     """Return a clinic with rows and the grants of the application, for the tests of a module."""
     with cloned(cluster, templates.seeded(cluster)) as clinic, pytest.MonkeyPatch.context() as set:
         grant(clinic)
-        folder = tmp_path_factory.mktemp("office")
+        folder = tmp_path_factory.mktemp("office")  # for other fixtures of the module
         set.setenv("PGTASKS_ROOT", str(lay_out(folder, {"env/test.yaml": ""})))
         yield clinic
 

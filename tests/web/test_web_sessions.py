@@ -6,12 +6,14 @@ from contextlib import suppress
 from uuid import uuid4
 
 import pytest
-from clinics import Clinic
+from clinics import OWNER, Clinic
 from offices import PASSWORD, Office, here, opened
 from sqlalchemy import text
 
 from clinic.web.identity import Identity
 from clinic.web.security import events, logins, sessions
+from pgtasks.errors import BadConfiguration
+from pgtasks.service import DatabaseService
 
 PAST = (
     "UPDATE user_sessions SET issued_at = issued_at - interval '30 days',"
@@ -62,6 +64,26 @@ def test_a_token_of_nobody_is_nobody(office: Office, token: str) -> None:
 def test_a_hash_from_the_database_is_no_token(office: Office) -> None:
     token = office.token(office.username("doctor"))
     assert who(office, sessions.digest(token)) is None
+
+
+@pytest.mark.parametrize("user", [OWNER, "postgres"])
+def test_nobody_gets_in_where_the_application_would_see_all_hospitals(
+    office_clinic: Clinic, user: str
+) -> None:
+    cluster = office_clinic.cluster
+    url = f"postgresql://{user}@/{office_clinic.name}?host={cluster.host}&port={cluster.port}"
+    with opened(office_clinic) as office:
+        token = office.token(office.username("doctor"))
+        owner = DatabaseService("test", url=url)
+        try:
+            with (
+                owner.session() as session,
+                pytest.raises(BadConfiguration, match=f"acts as '{user}', which sees the rows"),
+            ):
+                sessions.identity(session, token)
+        finally:
+            owner.dispose()
+        assert who(office, token) is not None
 
 
 def test_a_session_ends_by_being_idle_and_by_its_time(office_clinic: Clinic) -> None:

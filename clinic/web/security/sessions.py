@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 from clinic.access import UserSession
 from clinic.web.factory import clinic
 from clinic.web.identity import Client, Identity
-from clinic.web.security import aside, events, origins
+from clinic.web.security import aside, events, origins, walls
 from clinic.web.security.errors import LoginFailed
 from clinic.web.security.logins import Account
 
@@ -165,6 +165,7 @@ _OPEN = (UserSession.revoked_at.is_(None), UserSession.expires_at > func.now())
 
 
 def _identified(session: Session, **by: Any) -> Identity | None:
+    walls.check(session)
     parameters = {"token_hash": None, "session_id": None, "idle": None, **by}
     found = session.execute(_ACCOUNT, parameters).first()
     if found is None:
