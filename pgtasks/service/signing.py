@@ -67,7 +67,9 @@ def _own(environment: Environment, project: Project) -> Secret:
         with os.fdopen(private.opened(path, os.O_RDWR), "r+b") as file:
             with suppress(OSError):  # some network mounts have no locks
                 fcntl.flock(file, fcntl.LOCK_EX)
-            if os.fstat(file.fileno()).st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+            status = os.fstat(file.fileno())
+            shared = status.st_mode & (stat.S_IRWXG | stat.S_IRWXO)
+            if shared or status.st_uid not in (os.geteuid(), 0):
                 raise BadConfiguration(
                     f"{project.shown(path)} can be read by others: remove it, a new key is made"
                 )

@@ -212,6 +212,11 @@ def test_a_key_that_others_can_read_or_replace_is_refused(app: Path, tmp_path: P
     file.chmod(0o640)
     with pytest.raises(BadConfiguration, match=r"\.pgtasks/dev\.key can be read by others"):
         get_signing_keys("dev")
+    if os.geteuid() == 0:
+        file.chmod(0o600)
+        os.chown(file, 12345, 12345)
+        with pytest.raises(BadConfiguration, match=r"\.pgtasks/dev\.key can be read by others"):
+            get_signing_keys("dev")
     file.unlink()
     file.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(BadConfiguration, match=r"SECURITY_KEYS=\.\.\. into env/dev.env"):

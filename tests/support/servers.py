@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import os
 import re
@@ -20,7 +21,7 @@ from paths import TEMPORARY
 from psycopg2 import sql
 
 from pgtasks.database import loader, side
-from pgtasks.server.embedded import account, temporary
+from pgtasks.server.embedded import account, datadir, temporary
 from pgtasks.server.embedded.programs import Binaries
 from pgtasks.server.embedded.temporary import SUPERUSER, VOLATILE, TemporaryServer
 from pgtasks.settings.secret import Secret
@@ -219,6 +220,29 @@ def running(
             tcp_port=server.tcp_port,
             server=server,
         )
+
+
+@contextmanager
+def restarted(cluster: Cluster) -> Iterator[None]:
+    """Stop a server of `running` and start it again; it runs to the end of the block."""
+    server = cluster.server
+    assert server is not None
+    server.stop()
+    process = subprocess.Popen(
+        server.process.args,
+        cwd=server.folder,
+        env=datadir.environment(server.bin),
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        **account.for_server(server.folder / "data").identity(),
+    )
+    again = dataclasses.replace(server, process=process)
+    try:
+        wait_for(dataclasses.replace(cluster, process=process, server=again))
+        yield
+    finally:
+        again.stop()
 
 
 def wait_for(cluster: Cluster) -> None:

@@ -23,6 +23,7 @@ class Load:
     def __init__(self, service: DatabaseService, threads: int) -> None:
         self.errors: list[BaseException] = []
         self.done = 0
+        self._workers: list[threading.Thread] = []
         self._service, self._threads, self._stop = service, threads, threading.Event()
 
     def work(self, worker: int) -> None:
@@ -38,15 +39,21 @@ class Load:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        workers = [threading.Thread(target=self.work, args=(n,)) for n in range(self._threads)]
-        for worker in workers:
+        self._workers = [
+            threading.Thread(target=self.work, args=(n,)) for n in range(self._threads)
+        ]
+        for worker in self._workers:
             worker.start()
         try:
             yield
         finally:
-            self._stop.set()
-            for worker in workers:
-                worker.join()
+            self.stop()
+
+    def stop(self) -> None:
+        """Let the threads end after their next unit, and wait for them."""
+        self._stop.set()
+        for worker in self._workers:
+            worker.join()
 
     def await_units(self, number: int) -> None:
         """Wait until so many further units are done."""
