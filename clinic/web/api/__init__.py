@@ -2,7 +2,9 @@
 
 blueprint     what all routes are added to
 problems      every error as a problem document (RFC 9457)
-bodies        what clients send: the Structs, decoded strictly
+kinds         the kinds of values that clients send
+bodies        what clients send: the Structs
+decoding      how a body or a query becomes one of them
 answers       what they get: the Structs
 operations    what a route does, checked and documented by its decorators
 guards        a token that counts, a permission of its session

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from msgspec import Struct
 
-from clinic.web.api.bodies import AppointmentStatus, BloodGroup, Channel, Gender, InvoiceStatus
+from clinic.web.api.kinds import AppointmentStatus, BloodGroup, Channel, Gender, InvoiceStatus
 
 
 class Tokens(Struct, kw_only=True):

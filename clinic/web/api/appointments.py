@@ -13,8 +13,9 @@ from clinic.models import Appointment
 from clinic.web.api import booking, scope
 from clinic.web.api.answers import AppointmentSeen
 from clinic.web.api.blueprint import api
-from clinic.web.api.bodies import AppointmentChange, AppointmentStatus, Moment, NewAppointment
+from clinic.web.api.bodies import AppointmentChange, NewAppointment
 from clinic.web.api.guards import require, require_permission, token_required
+from clinic.web.api.kinds import AppointmentStatus, Moment
 from clinic.web.api.operations import answers, asks, created, matches, takes, unchanged
 from clinic.web.api.paging import Page, Paged, page
 from clinic.web.api.problems import conflict

@@ -13,8 +13,9 @@ from clinic.models import Consultation, Invoice
 from clinic.web.api import scope
 from clinic.web.api.answers import InvoiceSeen
 from clinic.web.api.blueprint import api
-from clinic.web.api.bodies import InvoiceChange, InvoiceStatus, NewInvoice, given
+from clinic.web.api.bodies import InvoiceChange, NewInvoice, given
 from clinic.web.api.guards import require_permission, token_required
+from clinic.web.api.kinds import InvoiceStatus
 from clinic.web.api.operations import answers, asks, created, matches, takes, unchanged
 from clinic.web.api.paging import Page, Paged, page
 from clinic.web.api.problems import conflict, wrong

@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 from flask import Response, request
 
-from clinic.web.api import bodies
+from clinic.web.api import decoding
 from clinic.web.api.bodies import Sent
 from clinic.web.api.problems import Rejected
 
@@ -92,7 +92,7 @@ def takes(kind: type[Sent]) -> Callable[[View], View]:
     def decorate(view: View) -> View:
         @functools.wraps(view)
         def taking(*args: Any, **names: Any) -> Any:
-            return view(*args, **names, body=bodies.body(kind))
+            return view(*args, **names, body=decoding.body(kind))
 
         return noted(taking, body=kind, problems=(400, 413, 415, 422))
 
@@ -105,7 +105,7 @@ def asks(kind: type[Sent]) -> Callable[[View], View]:
     def decorate(view: View) -> View:
         @functools.wraps(view)
         def asking(*args: Any, **names: Any) -> Any:
-            return view(*args, **names, query=bodies.query(kind))
+            return view(*args, **names, query=decoding.query(kind))
 
         return noted(asking, query=kind, problems=(422,))
 

@@ -19,7 +19,8 @@ from msgspec import Meta, Struct
 from sqlalchemy import Select, tuple_
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from clinic.web.api.bodies import Sent, in_utc
+from clinic.web.api.bodies import Sent
+from clinic.web.api.decoding import in_utc
 from clinic.web.api.problems import wrong
 
 Item = TypeVar("Item", bound=Struct)

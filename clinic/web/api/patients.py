@@ -14,8 +14,9 @@ from clinic.models import Patient
 from clinic.web.api import scope
 from clinic.web.api.answers import PatientSeen
 from clinic.web.api.blueprint import api
-from clinic.web.api.bodies import NewPatient, PatientChange, Word, given
+from clinic.web.api.bodies import NewPatient, PatientChange, given
 from clinic.web.api.guards import require_permission, token_required
+from clinic.web.api.kinds import Word
 from clinic.web.api.operations import answers, asks, created, matches, takes, unchanged
 from clinic.web.api.paging import Page, Paged, page
 from clinic.web.identity import Identity
