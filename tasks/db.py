@@ -367,12 +367,14 @@ def recover(c, env=None, confirm=None, json=False):
         from dataclasses import replace
 
         from pgtasks.backup.sweep import sweep
+        from pgtasks.database import scratch
         from pgtasks.database.recover import recover
 
         with r.writing(confirm=confirm, outside=True) as lock:
             healed = recover(lock)
             swept = sweep(r.reached(), r.project.folder("backups"))
-            r.finish(replace(healed, done=(*healed.done, *swept)))
+            dropped = scratch.sweep(r.target)
+            r.finish(replace(healed, done=(*healed.done, *swept, *dropped)))
 
 
 @task(help={"keep": "number of newest ones to keep (default: 0)"})

@@ -25,4 +25,5 @@ drop        DROP DATABASE, ending its sessions
 forget      drop kept databases
 undo        swap a kept database back
 recover     clean up after interrupted runs
+scratch     databases of feature checks, and what a killed run of these left
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from pgtasks.database import aside, lacking, loader, recover
+from pgtasks.database import aside, lacking, loader, recover, scratch
 from pgtasks.database.recover import Leftovers
 from pgtasks.errors import Unreachable, VersionMismatch
 from pgtasks.health import leftovers
@@ -43,6 +43,7 @@ def examine(
         logins=tuple(loader.left(conn, target.database)),
         running=lock.held(conn, target.database),
         asides=tuple(aside.find(conn, target)),
+        scratches=tuple(each.database for each in scratch.left(conn, target)),
         backups=(
             *leftovers.broken(target, backups),
             *leftovers.lossy(target, backups),

@@ -56,6 +56,13 @@ def findings(
         yield Finding("clones", "note", f"{clones}, {size}: see {typed.task('clone.list')}")
 
 
+def scratches(names: Iterable[str]) -> Iterator[Finding]:
+    """Yield the scratch databases that killed runs of feature checks have left."""
+    recover = typed.task("db.recover")
+    for name in names:
+        yield Finding("left over", "note", f"{name!r}, of a killed verify.all: {recover} drops it")
+
+
 def beside(asides: Iterable[Aside]) -> Iterator[Finding]:
     """Yield the databases that were restored beside one."""
     for each in asides:

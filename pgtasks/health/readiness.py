@@ -73,6 +73,7 @@ class Readiness:
     logins: tuple[str, ...]  # that killed restores left
     running: str  # holder of the target's lock, if any
     asides: tuple[Aside, ...]
+    scratches: tuple[str, ...]  # that killed runs of feature checks left on the server
     backups: tuple[Finding, ...]  # damaged, lossy and interrupted ones
     tools: tuple[Finding, ...]
     steps: tuple[ConnectionStep, ...] = ()  # of the connection, where they were asked for
@@ -89,6 +90,7 @@ class Readiness:
             *self.tools,
             *self.project,
             *leftovers.findings(self.leftovers, self.logins, self.backups, running=self.running),
+            *leftovers.scratches(self.scratches),
             *leftovers.beside(self.asides),
         ]
 

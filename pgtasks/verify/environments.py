@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from pgtasks import report
+from pgtasks.database.scratch import environment_name
 from pgtasks.errors import Refused, Unreachable
 from pgtasks.health import settings
 from pgtasks.host import checkout
@@ -18,7 +19,7 @@ from pgtasks.settings.selection import VARIABLES, Choice
 from pgtasks.settings.target import from_environment
 from pgtasks.verify import backups, copies, rows
 from pgtasks.verify.check import Check, Skipped, expect, refusal
-from pgtasks.verify.place import Place
+from pgtasks.verify.place import THIRD, Place
 from pgtasks.verify.scratch import Hushed, Scratch, ScratchRun
 
 
@@ -152,7 +153,7 @@ def _without_runs(place: Place, message: str) -> str:
 
 def protected(place: Place) -> str:
     """Write to a protected environment without its name, and choose it by env.use."""
-    name = f"verify-{place.run}-p"
+    name = environment_name(place.run, THIRD)
     environment = resolve(place.project, name)
     expect(environment.protected, "protected: true is not seen")
     target = replace(place.second.target, environment=name, protected=True)

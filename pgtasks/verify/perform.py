@@ -8,6 +8,7 @@ from importlib import import_module
 
 from pgtasks import report
 from pgtasks.cli.run import Run
+from pgtasks.database import scratch
 from pgtasks.errors import Interrupted, PgtasksError, Refused
 from pgtasks.report import Say
 from pgtasks.report.boundaries import boundary
@@ -54,7 +55,7 @@ def refuse_protected(r: Run) -> None:
 def verify(r: Run, wanted: Sequence[str], *, say: Say) -> Verified:
     """Run the checks of some categories, printing each as it ends; nothing of it stays."""
     began = time.monotonic()
-    swept = places.sweep(r.reached())
+    swept = scratch.sweep(r.reached().target)
     for line in swept:
         say(line)
     outcomes: list[Outcome] = []

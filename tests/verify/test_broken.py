@@ -23,6 +23,7 @@ from triggers import ON_NOTES, TOUCH
 from migrations import revision, write_env
 from pgtasks.backup.find import Finder
 from pgtasks.cli.opening import opened
+from pgtasks.database import scratch
 from pgtasks.database import undo as undos
 from pgtasks.errors import PgtasksError
 from pgtasks.schema.trigger.verify import Verification
@@ -107,7 +108,7 @@ class Stage:
         for each in (self.place.first, self.place.second):
             identity = each.identity()
             if identity and identity.stamp and identity.stamp.environment != each.name:
-                places.removed(each.target)
+                scratch.remove(each.target)
         target = self.place.first.target
         try:
             intact = rows.content(target) == self.before and not rows.has(target, "stray")
@@ -184,7 +185,7 @@ def _silent(patch: Patch, module: Any, name: str) -> None:
 def _unstamped(place: Place, patch: Patch) -> None:
     """They get the stamp of another environment."""
     for each in (place.first, place.second):
-        places.removed(each.target)
+        scratch.remove(each.target)
     real = stamps.comment_statement
 
     def statement(database: str, text: str, mark: Any) -> Any:
@@ -551,7 +552,7 @@ def test_any_exception_is_a_failed_check_and_an_interruption_is_none(stage: Stag
 
 @pytest.mark.parametrize("name", ["shop", "ü" * 31, "x" * 63, 'a "b" 😀'])
 def test_a_name_has_room_for_that_of_a_run(name: str) -> None:
-    made = places.database_name(name, "0123abc", "a")
+    made = scratch.database_name(name, "0123abc", "a")
     assert len(made.encode()) <= 63
     assert made.endswith("_verify_0123abc_a")
-    assert made != places.database_name(name + "y", "0123abc", "a")
+    assert made != scratch.database_name(name + "y", "0123abc", "a")

@@ -21,10 +21,10 @@ from setups import make_shop
 from waiting import until
 
 from pgtasks.cli.opening import opened
+from pgtasks.database import scratch
 from pgtasks.settings import project as projects
 from pgtasks.settings.target import Target
 from pgtasks.verify import perform
-from pgtasks.verify import place as places
 from pgtasks.verify.check import CATEGORIES
 
 Fresh = Callable[..., str]
@@ -324,10 +324,10 @@ def test_a_database_that_has_the_name_already_stays(
     shop: Path, inv: Inv, cluster: Cluster, fresh_database: Fresh, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The number of a run is random: here two runs have the same one."""
-    taken = fresh_database(cluster, places.database_name("shop", "0123abc", "b"))
+    taken = fresh_database(cluster, scratch.database_name("shop", "0123abc", "b"))
     cluster.execute("CREATE TABLE precious (id int)", taken)
     root = make_project(shop.parent / "other", cluster.url("shop"))
-    monkeypatch.setattr("pgtasks.verify.place.secrets.token_hex", lambda number: "0123abcd")
+    monkeypatch.setattr("pgtasks.database.scratch.secrets.token_hex", lambda number: "0123abcd")
     run = opened(projects.load(root), "verify.all", env="dev", json=True)
     with run as r:
         verified = perform.verify(r, ("inspect",), say=lambda line: None)
@@ -340,3 +340,24 @@ def test_a_database_that_has_the_name_already_stays(
     )
     assert scratch_of(cluster) == [taken]
     assert cluster.value("SELECT count(*) FROM precious", taken) == 0
+
+
+def test_what_a_killed_run_leaves_is_listed_and_recovered(
+    shop: Path, inv: Inv, start_inv: Any, cluster: Cluster
+) -> None:
+    process = halted(start_inv, "verify.made", "verify.all", "--only", "env", cwd=shop)
+    names = scratch_of(cluster)
+    assert "verify.all" not in inv("db.check", cwd=shop).stdout, "its run lives"
+    assert inv("db.recover", cwd=shop).stdout.startswith("nothing to heal")
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    ended(cluster, process.pid)
+    found = json.loads(inv("db.check", "--json", cwd=shop).stdout)["findings"]
+    assert [each["text"] for each in found if "verify.all" in each["text"]] == [
+        f"{name!r}, of a killed verify.all: inv db.recover drops it" for name in names
+    ]
+    done = inv("db.recover", cwd=shop)
+    assert done.returncode == 0, done.stderr
+    for name in names:
+        assert f"dropped {name!r}, which a killed run has left\n" in done.stdout
+    assert not scratch_of(cluster)
