@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
 import re
 import uuid
 from collections.abc import Callable, Iterator
@@ -329,6 +330,31 @@ def test_a_login_gives_tokens_whose_hashes_alone_are_kept(api: Api) -> None:
     claims = jwt.decode(tokens["access_token"], options={"verify_signature": False})
     assert {"exp", "iat", "iss", "aud", "sub", "jti"} <= set(claims)
     assert claims["exp"] - claims["iat"] == 600
+
+
+def test_no_password_and_no_token_is_in_the_log(api: Api, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    username = api.username("doctor")
+    service = api.app.extensions["clinic"].service
+    service.statements.turn(True)
+    try:
+        tokens = api.tokens(username)
+        wrong = {"username": username, "password": "correct horse battery"}
+        api.anyone.post("/api/auth/login", wrong)
+        following = refreshed(api, tokens).json
+        caller = Caller(api.app, following["access_token"])
+        assert caller.get("/api/me").status_code == 200
+        caller.get("/api/users")
+        refreshed(api, tokens)
+        caller.post("/api/auth/logout")
+    finally:
+        service.statements.turn(False)
+    assert "session_account" in caplog.text, "the statements are logged"
+    for secret in (
+        *(PASSWORD, "correct horse battery", KEY),
+        *(each[name] for each in (tokens, following) for name in ("access_token", "refresh_token")),
+    ):
+        assert secret not in caplog.text
 
 
 def test_a_refresh_token_is_good_for_one_refresh(api: Api) -> None:

@@ -106,6 +106,17 @@ def test_a_field_that_is_missing(desk: Caller, patient: dict[str, Any], field: s
     assert fields(desk.post("/api/patients", patient)) == {field: "is missing"}
 
 
+def test_all_fields_that_are_missing_or_unknown_are_named_at_once(desk: Caller) -> None:
+    missing = dict.fromkeys(("branch_id", "first_name", "last_name", "born_on"), "is missing")
+    assert fields(desk.post("/api/patients", {})) == missing
+    body = {f"x{number}": 1 for number in range(1000)}
+    named = fields(desk.post("/api/patients", body))
+    assert len(named) == 24, "an answer stays small"
+    assert named.items() >= missing.items()
+    cut_off = b'{"x": 1, "first_name"'
+    assert fields(desk.post("/api/patients", cut_off)) == {"x": "is unknown"}
+
+
 def test_all_faults_that_the_types_cannot_tell_are_named_at_once(
     desk: Caller, patient: dict[str, Any]
 ) -> None:

@@ -42,26 +42,30 @@ InvoiceStatus = Literal["open", "paid", "void"]
 
 _AHEAD = datetime.timedelta(days=2 * 366)
 _FIRST_BIRTHDAY = datetime.date(1900, 1, 1)
-MOST = Decimal(10) ** 10  # numeric(12, 2) holds less than this
+MOST = Decimal(10) ** 10  # numeric(12, 2) holds amounts below this
 _CENTS = -2
 
 
 def birthday(day: datetime.date) -> Iterator[Fault]:
+    """Refuse a day before which nobody alive was born, or after today."""
     if not _FIRST_BIRTHDAY <= day <= _now().date():
         yield Fault("born_on", f"expected a day from {_FIRST_BIRTHDAY} to today")
 
 
 def day(field: str, day: datetime.date) -> Iterator[Fault]:
+    """Refuse a day of another century."""
     if not 2000 <= day.year < 2100:
         yield Fault(field, "expected a day of this century")
 
 
 def ahead(starts_at: datetime.datetime) -> Iterator[Fault]:
+    """Refuse a time that is past, or far away."""
     if not _now() < starts_at <= _now() + _AHEAD:
         yield Fault("starts_at", "expected a time that lies ahead, at most two years")
 
 
 def money(field: str, amount: Decimal) -> Iterator[Fault]:
+    """Refuse what is no amount of money: below zero, not a number, parts of a cent."""
     # first whether it is a number at all: a comparison with NaN raises
     if not amount.is_finite() or not 0 <= amount < MOST or _has_fractions(amount):
         yield Fault(field, f"expected an amount from 0.00 to below {MOST}, in whole cents")
