@@ -43,6 +43,7 @@ def token_required(view: View) -> View:
     def guarded(**names: Any) -> Any:
         claims = tokens.claims(_token())
         limits.hit("api", str(claims.user_id))
+        request.get_data()  # a client that is slow to send its body holds no connection meanwhile
 
         def unit(session: Session) -> Any:
             identity = sessions.identity_of(session, claims.session_id)
