@@ -16,7 +16,7 @@ from pgtasks.errors import BadConfiguration
 from pgtasks.service import DatabaseService, get_security_settings, get_signing_keys
 from pgtasks.service import flask as database
 from pgtasks.settings.secret import Secret
-from pgtasks.settings.security import Security
+from pgtasks.settings.security import Security, check
 
 _HERE = Path(__file__).parent
 _ROLE = "clinic_app"  # sql/roles/clinic_app.sql
@@ -62,6 +62,12 @@ def create_app(
         )
     database.init_app(app, service)
     settings = replace(get_security_settings(service.name), **(security or {}))
+    check(
+        settings,
+        name=service.name,
+        protected=service.environment.protected,
+        layer=lambda _: "create_app(security=...)",
+    )
     keys = get_signing_keys(service.name)
     app.extensions["clinic"] = Clinic(
         service, settings, keys, aside=DatabaseService(env, url=url, pool_size=2, max_overflow=6)
