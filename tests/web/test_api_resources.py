@@ -392,6 +392,29 @@ def test_a_patient_is_in_one_place_at_a_time(
     assert (moved.status_code, moved.json["staff_id"]) == (200, others[1]), "it is itself there"
 
 
+def test_the_time_zone_of_the_server_is_no_matter(
+    api: Api, admin: Caller, booking: dict[str, Any]
+) -> None:
+    afternoon = (monday() + datetime.timedelta(weeks=40, hours=8)).isoformat()
+    made = admin.post("/api/appointments", booking | {"starts_at": afternoon})
+    service = api.app.extensions["clinic"].service
+    service.dispose()
+    zone = f"ALTER DATABASE {api.clinic.name} {{}}"
+    api.clinic.run(zone.format("SET timezone = 'Pacific/Kiritimati'"))  # 14 hours ahead
+    try:
+        path = made.headers["Location"]
+        read = admin.get(path)
+        assert read.json["starts_at"].endswith("+14:00")
+        assert read.headers["ETag"] == made.headers["ETag"]
+        moved = admin.patch(path, {"staff_id": made.json["staff_id"]}, made.headers["ETag"])
+        assert moved.status_code == 200, moved.text
+        following = admin.get("/api/appointments", limit=200).json["next"]
+        assert admin.get(following).status_code == 200
+    finally:
+        api.clinic.run(zone.format("RESET timezone"))
+        service.dispose()
+
+
 def test_a_visit_that_meets_another_one(api: Api, admin: Caller, booking: dict[str, Any]) -> None:
     """Of a hospital whose visits took longer before, the hours do not begin together."""
     free = free_hour()

@@ -73,7 +73,8 @@ def place(session: Session, appointment: Appointment, starts_at: datetime.dateti
 def _visit(session: Session, hospital_id: UUID, starts_at: datetime.datetime) -> Times:
     """Return the visit that begins at a time, raising Rejected where none does."""
     minutes = calendar.slot_minutes(session, hospital_id)
-    for times in calendar.slots(starts_at.date(), minutes):
+    day = starts_at.astimezone(datetime.timezone.utc).date()  # a server may have another zone
+    for times in calendar.slots(day, minutes):
         if times.starts_at == starts_at:
             return times
     raise wrong(
