@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from apis import Api, Caller, fields, monday, problem
-from waiting import until
+from waiting import meanwhile, until
 
 from clinic.models import metadata
 from clinic.web.api import violations
@@ -582,6 +582,42 @@ def test_a_connection_that_is_lost_in_the_commit(
     finally:
         api.clinic.run("DROP FUNCTION lose_connection() CASCADE")
     assert desk.post("/api/patients", patient).status_code == 201
+
+
+def test_requests_go_on_while_their_connections_are_cut(
+    api: Api, desk: Caller, patient: dict[str, Any]
+) -> None:
+    numbers, answers = itertools.count(), list[tuple[str, Any]]()
+
+    def work() -> None:
+        number = f"CUT{next(numbers)}"
+        caller = Caller(api.app, desk.token)
+        answers.append((number, caller.post("/api/patients", patient | {"record_no": number})))
+        read = caller.get("/api/patients", record_no=number)
+        assert read.status_code == 200, read.text
+
+    with meanwhile(work, threads=4):
+        for _ in range(3):
+            done = len(answers)
+            until(lambda done=done: len(answers) > done + 12)
+            api.clinic.run(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        done = len(answers)
+        until(lambda: len(answers) > done + 12)
+    there = [
+        row[0]
+        for row in api.clinic.run(
+            "SELECT record_no FROM patients WHERE starts_with(record_no, 'CUT')"
+        )
+    ]
+    for number, answer in answers:
+        if answer.status_code == 503:  # lost as it committed: said, and done once or not
+            assert "look whether it is done" in answer.text
+        else:
+            assert answer.status_code == 201, answer.text
+            assert there.count(number) == 1
 
 
 def test_a_request_that_waits_for_others_too_long(
