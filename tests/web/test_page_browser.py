@@ -203,6 +203,27 @@ def test_mistakes_keep_nobody_out_either(window: Window) -> None:
     assert (window.overflow, window.barriers()) == (0, [])
 
 
+def test_a_name_of_one_long_word_makes_no_page_wider(window: Window, site: Site) -> None:
+    username = site.username("patient", 2, number=20)
+    site.clinic.run(
+        "UPDATE patients p SET last_name = repeat('x', 200) FROM users u"
+        " WHERE u.patient_id = p.patient_id AND u.username = %s",
+        username,
+    )
+    window.page.set_viewport_size({"width": 360, "height": 800})
+    window.log_in(username)
+    window.page.wait_for_url(f"{window.address}/")
+    for path in ("/", "/account", "/appointments/new"):
+        window.open(path)
+        assert window.overflow <= 0, path
+    window.page.get_by_role("button", name="Log out").click()
+    window.log_in(site.username("hospital_admin", 2))
+    for path in ("/users?name=xxxxx", f"/users/{site.user_id(username)}"):
+        window.open(path)
+        assert "xxxxxx" in window.page.content()
+        assert window.overflow <= 0, path
+
+
 def test_what_a_page_may_not_do_would_be_seen(window: Window) -> None:
     window.open("/login")
     window.page.evaluate(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import html5lib
@@ -162,8 +164,6 @@ def test_the_life_of_the_data_has_no_way_into_it(site: Site) -> None:
     facts = dict(re.findall(r"<dt>([^<]+)</dt><dd>([^<]*)", page))
     assert facts["Environment"].strip() == "test"
     assert facts["Revision"] == site.clinic.value("SELECT version_num FROM alembic_version")
-    assert "There is no complete backup." in page
-    assert "None is proven" in page
     for secret in secrets(site):
         assert secret not in page
 
@@ -173,3 +173,36 @@ def secrets(site: Site) -> list[str]:
     keys: list[Secret] = list(shared.keys)
     found: list[Any] = [str(shared.service.url), site.clinic.cluster.host]
     return ["postgresql://", *map(str, found), *(key.reveal() for key in keys)]
+
+
+def test_the_last_backup_and_the_last_proven_one_are_shown(site: Site) -> None:
+    from manifests import whole
+
+    from pgtasks.backup.format.checks import Checks
+
+    service = site.app.extensions["clinic"].service
+    mine = {"environment": service.name, "database": service.target.database, "rows": 12_345}
+    folder = Path(os.environ["PGTASKS_ROOT"]) / "backups"
+    admin = site.visitor("hospital_admin", 2)
+    page = checked(admin.get("/admin/database"))
+    assert "There is no complete backup." in page
+    assert "None is proven" in page
+    old = whole(folder, **mine)
+    Checks(proven="2025-01-02T00:00:00Z", drilled="2025-01-02T00:00:00Z", recovery=61.0).write(
+        old.path
+    )
+    times = {"id": "20260102T030405Z-bbbb", "snapshot_time": "2026-01-02T03:04:05.000000Z"}
+    new = whole(folder, **mine, **times)
+    whole(folder, **{**mine, "database": "another", "id": "20260202T030405Z-cccc"})
+    page = checked(admin.get("/admin/database"))
+    last, _, proven = page.partition('<h2 id="proven">')
+    assert new.id in last
+    assert "Fri 2 Jan 2026, 03:04" in last
+    assert "12,345 rows" in last
+    assert old.id in proven
+    assert "A restore takes 2 minutes" in proven
+    assert "20260202T030405Z-cccc" not in page
+    Checks(proven="2026-01-03T00:00:00Z").write(new.path)
+    page = checked(admin.get("/admin/database"))
+    assert "The last backup is proven" in page
+    assert str(folder) not in page

@@ -12,6 +12,7 @@ from werkzeug.exceptions import HTTPException, TooManyRequests
 from clinic.web.api import problems
 from clinic.web.pages.texts import span
 from clinic.web.security.errors import TooMany
+from pgtasks.errors import PgtasksError
 
 if TYPE_CHECKING:
     from flask.typing import ResponseReturnValue
@@ -70,7 +71,7 @@ def page(error: HTTPException) -> ResponseReturnValue:
     g.asks_nothing = code >= 500
     try:
         body = render_template("error.html", code=code, heading=heading, text=text)
-    except SQLAlchemyError:
+    except (SQLAlchemyError, PgtasksError):
         g.asks_nothing = True
         body = render_template("error.html", code=code, heading=heading, text=text)
     response = make_response(body, code)
