@@ -180,11 +180,17 @@ def secure_rows() -> None:
     for table, rule in RULES.items():
         op.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
         op.execute(f"CREATE POLICY own_hospital ON {table} USING ({rule})")
+    # whoever may end a session may not begin it again
+    op.execute(
+        "CREATE POLICY stays_ended ON user_sessions AS RESTRICTIVE FOR UPDATE"
+        " USING (true) WITH CHECK (revoked_at IS NOT NULL)"
+    )
     op.execute(PARTITIONS.format("ENABLE"))
 
 
 def downgrade() -> None:
     op.execute(PARTITIONS.format("DISABLE"))
+    op.execute("DROP POLICY stays_ended ON user_sessions")
     for table in RULES:
         op.execute(f"DROP POLICY own_hospital ON {table}")
         op.execute(f"ALTER TABLE {table} DISABLE ROW LEVEL SECURITY")

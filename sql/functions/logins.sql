@@ -58,22 +58,28 @@ END
 $$;
 
 -- After a login: its time and, where a hash of today's parameters was made, that hash. login_history
--- has the login; the audit log need not repeat it.
-CREATE OR REPLACE FUNCTION public.login_succeeded(p_user_id uuid, p_password_hash text) RETURNS void
+-- has the login; the audit log need not repeat it. False, and nothing is written, where the hash is
+-- not the one any more that the password was compared with: a change of the password that was
+-- committed meanwhile counts.
+CREATE OR REPLACE FUNCTION public.login_succeeded
+    (p_user_id uuid, p_verified_hash text, p_renewed_hash text) RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, public, pg_temp
 AS $$
 DECLARE
     -- the function cannot have it as a SET of its own: those of such variables are for superusers
     audit constant text := coalesce(current_setting('clinic.audit', true), '');
+    is_current boolean;
 BEGIN
     PERFORM set_config('clinic.audit', 'off', true);
     PERFORM set_config('clinic.user', u.username, true) FROM users u WHERE u.user_id = p_user_id;
     UPDATE users u
     SET last_login_at = now(), failed_logins = 0,
-        password_hash = coalesce(p_password_hash, u.password_hash)
-    WHERE u.user_id = p_user_id;
+        password_hash = coalesce(p_renewed_hash, u.password_hash)
+    WHERE u.user_id = p_user_id AND u.password_hash = p_verified_hash;
+    is_current := FOUND;
     PERFORM set_config('clinic.audit', audit, true);
+    RETURN is_current;
 END
 $$;
 
@@ -94,5 +100,5 @@ $$;
 
 REVOKE EXECUTE ON FUNCTION public.account_for_login(text) FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION public.record_login(text, uuid, text, inet, text) FROM PUBLIC;
-REVOKE EXECUTE ON FUNCTION public.login_succeeded(uuid, text) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION public.login_succeeded(uuid, text, text) FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION public.registration_places() FROM PUBLIC;

@@ -41,12 +41,15 @@ GRANT SELECT, INSERT, UPDATE ON public.consultations TO clinic_app;
 GRANT SELECT, INSERT, UPDATE ON public.prescriptions TO clinic_app;
 GRANT SELECT, INSERT, UPDATE ON public.invoices TO clinic_app;
 GRANT USAGE ON SEQUENCE public.invoices_invoice_no_seq TO clinic_app;
--- accounts; the hash of a password can be written and not be read
+-- accounts; the hash of a password can be written and not be read. Patients register, accounts of
+-- staff come from elsewhere, and nobody gets another name, person or hospital
 GRANT SELECT (user_id, hospital_id, staff_id, patient_id, username, failed_logins, locked_until,
               last_login_at, is_active, created_at, updated_at, created_by, updated_by),
-      INSERT, UPDATE ON public.users TO clinic_app;
+      INSERT (hospital_id, patient_id, username, password_hash),
+      UPDATE (password_hash, is_active) ON public.users TO clinic_app;
 GRANT SELECT, INSERT, UPDATE, DELETE ON public.user_role_mapping TO clinic_app;
--- sessions are opened by start_session() alone, their tokens changed by rotate_refresh_token()
+-- sessions are opened by start_session() alone, their tokens changed by rotate_refresh_token(); what
+-- has ended stays so (a policy)
 GRANT SELECT (session_id, user_id, issued_at, expires_at, revoked_at, ip_address, user_agent, kind,
               last_seen_at, remembered),
       UPDATE (revoked_at) ON public.user_sessions TO clinic_app;
@@ -64,7 +67,7 @@ GRANT EXECUTE ON FUNCTION
     public.clinic_hospital(),
     public.account_for_login(text),
     public.record_login(text, uuid, text, inet, text),
-    public.login_succeeded(uuid, text),
+    public.login_succeeded(uuid, text, text),
     public.registration_places(),
     public.start_session(uuid, text, text, text, interval, boolean, inet, text),
     public.session_account(text, text, uuid, interval),

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import io
+from contextlib import closing, suppress
 from typing import Any
 
+import psycopg2
+import pytest
 from apis import Api, problem
 from apis import api as api
+from clinics import OWNER, Clinic
+from offices import APP_ROLE, NEW, PASSWORD, Office, here, opened
+from offices import office as office
+from offices import office_clinic as office_clinic
 from werkzeug.test import create_environ, run_wsgi_app
 
 from clinic.web.factory import clinic
+from clinic.web.security import accounts, limits, logins, passwords, sessions
+from clinic.web.security.errors import LoginFailed, RateLimited
 
 
 class Observed(io.BytesIO):
@@ -48,3 +57,114 @@ def test_a_slow_body_holds_no_connection(api: Api) -> None:
 def test_a_body_that_is_too_large_is_refused_before_the_database_is_asked(api: Api) -> None:
     answer = api.caller("receptionist").post("/api/patients", b"x" * ((1 << 20) + 1))
     problem(answer, 413)
+
+
+def test_a_guesser_in_the_own_network_does_not_use_up_the_logins_of_a_known_browser(
+    office_clinic: Clinic,
+) -> None:
+    with opened(office_clinic, login_rate=3) as office:
+        username, attacker = office.username("doctor"), office.username("patient")
+        device = logins.attempt(username, PASSWORD, here("198.51.100.9")).device
+        stolen = logins.attempt(attacker, PASSWORD, here("198.51.100.9")).device
+        for device_of_attacker in ("", stolen, "made up", stolen):
+            with suppress(LoginFailed, RateLimited):
+                logins.attempt(username, "wrong", here("198.51.100.9", device_of_attacker))
+        with pytest.raises(RateLimited):
+            logins.attempt(username, PASSWORD, here("198.51.100.9", stolen))
+        for _ in range(3):
+            assert logins.attempt(username, PASSWORD, here("198.51.100.9", device))
+        with pytest.raises(RateLimited):  # it has no more of them than an address has
+            logins.attempt(username, PASSWORD, here("198.51.100.9", device))
+
+
+def test_a_program_leaves_no_browser_behind_at_each_login(api: Api) -> None:
+    known = "SELECT count(*) FROM login_throttle WHERE is_known"
+    before = api.clinic.value(known)
+    for _ in range(3):
+        api.tokens(api.username("doctor"))
+    assert api.clinic.value(known) == before
+
+
+def test_a_password_that_was_changed_during_a_login_stays_changed(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The login renews a hash, that of the old password, after the change was committed."""
+    username = office.username("nurse", number=2)
+    identity = office.identity(username)
+    verified = passwords.verified
+
+    def late(password_hash: str | None, password: str) -> bool:
+        answer = verified(password_hash, password)
+        monkeypatch.setattr(passwords, "verified", verified)
+        accounts.change_password(identity, PASSWORD, NEW, here("192.0.2.55"))
+        return answer
+
+    monkeypatch.setattr(passwords, "outdated", lambda _: True)
+    monkeypatch.setattr(passwords, "verified", late)
+    with pytest.raises(LoginFailed):
+        logins.attempt(username, PASSWORD, here())
+    with pytest.raises(LoginFailed):
+        logins.attempt(username, PASSWORD, here())
+    assert logins.attempt(username, NEW, here())
+
+
+def test_a_change_of_the_password_and_the_end_of_other_sessions_are_one(office: Office) -> None:
+    username = office.username("nurse", number=3)
+    identity, stolen = office.identity(username), office.token(username)
+    blocked = "REVOKE UPDATE (revoked_at) ON user_sessions FROM " + APP_ROLE
+    office.clinic.run(blocked)  # what fails after the password was written takes it back
+    try:
+        with pytest.raises(Exception, match="permission denied"):
+            accounts.change_password(identity, PASSWORD, NEW, here())
+    finally:
+        office.clinic.run(f"GRANT UPDATE (revoked_at) ON user_sessions TO {APP_ROLE}")
+    assert logins.attempt(username, PASSWORD, here())
+    accounts.change_password(identity, PASSWORD, NEW, here())
+    with office.shared.service.session() as session:
+        assert sessions.identity(session, stolen) is None
+
+
+def test_denials_do_not_fill_the_log(api: Api) -> None:
+    who = api.another("patient")
+    written = "SELECT count(*) FROM security_events WHERE event = 'denied' AND username = %s"
+    before = api.clinic.value(written, who.username)
+    for _ in range(limits.LIMITS["denied"].most + 5):
+        problem(who.get("/api/patients"), 403)
+    assert api.clinic.value(written, who.username) - before <= limits.LIMITS["denied"].most
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE users SET hospital_id = hospital_id",
+        "UPDATE users SET username = 'x' || username",
+        "UPDATE users SET staff_id = NULL",
+        "INSERT INTO users (hospital_id, staff_id, username, password_hash)"
+        " SELECT hospital_id, staff_id, 'another', 'x' FROM staff LIMIT 1",
+    ],
+)
+def test_the_role_gives_nobody_another_person_or_name(
+    office_clinic: Clinic, statement: str
+) -> None:
+    with pytest.raises(psycopg2.errors.InsufficientPrivilege, match="permission denied"):
+        as_role(office_clinic, statement)
+
+
+def test_the_role_ends_a_session_and_begins_none_again(office_clinic: Clinic) -> None:
+    assert as_role(office_clinic, "UPDATE user_sessions SET revoked_at = now()") > 0
+    with pytest.raises(psycopg2.errors.InsufficientPrivilege, match="row-level security"):
+        as_role(office_clinic, "UPDATE user_sessions SET revoked_at = NULL")
+
+
+def as_role(clinic: Clinic, statement: str) -> int:
+    """Run a statement as the application's role for the first hospital; return its rows."""
+    with closing(clinic.cluster.connect(clinic.name, user=OWNER)) as session:
+        session.autocommit = False
+        hospital = clinic.value("SELECT hospital_id::text FROM hospitals WHERE code = 'H0001'")
+        with session.cursor() as cursor:
+            cursor.execute(f"SET LOCAL ROLE {APP_ROLE}")
+            cursor.execute("SELECT set_config('clinic.hospital', %s, true)", (hospital,))
+            cursor.execute(statement)
+            rows: int = cursor.rowcount
+        session.rollback()
+        return rows

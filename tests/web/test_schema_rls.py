@@ -221,8 +221,7 @@ def test_the_role_reads_and_writes_what_the_application_needs(clinic: Clinic) ->
         **dict.fromkeys(("login_history", "security_events", "audit_logs"), read),
         **dict.fromkeys(("role_master", "module_master", "role_module_access"), read),
         "alembic_version": read,
-        "users": "insert update",
-    }
+    }  # of users and user_sessions some columns
 
 
 @pytest.mark.parametrize(

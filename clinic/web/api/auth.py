@@ -19,7 +19,7 @@ from clinic.web.security.tokens import TokenPair
 @takes(Credentials)
 def login(body: Credentials) -> Tokens:
     """Exchange a user name and its password for tokens; this begins a session."""
-    account = logins.attempt(body.username, body.password, client())
+    account = logins.attempt(body.username, body.password, client(), in_browser=False)
     return _shown(tokens.issue(account, client()))
 
 

@@ -55,7 +55,9 @@ def token_required(view: View) -> View:
         try:
             answer = clinic().service.run(unit, read_only=request.method in _READS)
         except Denied as denied:
-            _record(g.identity, denied)
+            events.denied(
+                client(), g.identity, module=denied.module, action=denied.action, path=request.path
+            )
             raise
         except DBAPIError as exc:
             if (rejected := violations.rejected(exc)) is None:
@@ -92,8 +94,3 @@ def _token() -> str:
     if sent is None or sent.type != "bearer" or not sent.token:
         raise unauthorized("send a token: Authorization: Bearer TOKEN", sent=False)
     return sent.token
-
-
-def _record(identity: Identity, denied: Denied) -> None:
-    permission = f"{denied.module}.{denied.action}"
-    events.record("denied", client(), identity=identity, permission=permission, path=request.path)

@@ -42,7 +42,6 @@ def _changed(identity: Identity, form: PasswordForm) -> bool:
     except FieldError as refused:
         form.refuse(_FIELDS.get(refused.field, refused.field), str(refused))
         return False
-    sessions.end_others(identity, client())
     return True
 
 

@@ -93,8 +93,7 @@ def require(identity: Identity, module: str, action: str) -> None:
     """Answer with 403, and record it, unless a role of the user allows the action."""
     if identity.may(module, action):
         return
-    wanted = f"{module}.{action}"
-    events.record("denied", client(), identity=identity, permission=wanted, path=request.path)
+    events.denied(client(), identity, module=module, action=action, path=request.path)
     abort(403)
 
 

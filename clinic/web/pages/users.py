@@ -197,7 +197,6 @@ def _set_roles(identity: Identity, user_id: UUID, form: RolesForm) -> ResponseRe
 def disable_user(identity: Identity, user_id: UUID) -> ResponseReturnValue:
     """Keep a user out, from the next request on."""
     account = _switched(identity, user_id, on=False)
-    sessions.end_all(identity, user_id, client())
     flash(f"{account.name} is disabled, and all sessions have ended.", "success")
     return redirect(url_for("pages.user", user_id=user_id))
 
@@ -212,14 +211,16 @@ def enable_user(identity: Identity, user_id: UUID) -> ResponseReturnValue:
 
 
 def _switched(identity: Identity, user_id: UUID, *, on: bool) -> Account:
-    def switch(session: Session) -> Account:
+    def switch(session: Session) -> tuple[Account, int]:
         account = _changed(session, identity, user_id)
         account.user.is_active = on
-        return account
+        # not later: who is let in again must not find the sessions of before
+        return account, 0 if on else sessions.revoke_all(session, user_id)
 
-    account = units.run(identity, switch)
+    account, ended = units.run(identity, switch)
     name = "user_enabled" if on else "user_disabled"
     events.record(name, client(), identity=identity, target=str(user_id))
+    sessions.note_ended(identity, user_id, ended, client())
     return account
 
 

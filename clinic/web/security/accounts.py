@@ -8,14 +8,23 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from uuid import UUID
 
-from sqlalchemy import select, text, update
+from sqlalchemy import insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from clinic.access import Role, User, UserRole
 from clinic.organisation import Branch, Patient
 from clinic.web.identity import Client, Identity
-from clinic.web.security import aside, events, limits, logins, origins, passwords, throttle
+from clinic.web.security import (
+    aside,
+    events,
+    limits,
+    logins,
+    origins,
+    passwords,
+    sessions,
+    throttle,
+)
 from clinic.web.security.errors import (
     FieldError,
     UnknownBranch,
@@ -113,7 +122,8 @@ def change_password(identity: Identity, current: str, new: str, client: Client) 
     """Change the user's password, which needs the current one.
 
     Raises WrongPassword or WeakPassword; LoginDelayed after too many wrong ones, which count as
-    failed logins. Other sessions go on: `sessions.end_others` ends them.
+    failed logins. Other sessions end in the same transaction: whoever has one of them had the old
+    password.
     """
     weakness = passwords.weakness(new, username=identity.username)
     if weakness or new == current:
@@ -125,7 +135,7 @@ def change_password(identity: Identity, current: str, new: str, client: Client) 
         raise WrongPassword
     password_hash = passwords.hashed(new)
 
-    def write(session: Session) -> None:
+    def write(session: Session) -> int:
         throttle.clear(session, key, identity.username, "")
         session.execute(
             update(User)
@@ -133,9 +143,11 @@ def change_password(identity: Identity, current: str, new: str, client: Client) 
             .values(password_hash=password_hash)
             .execution_options(synchronize_session=False)
         )
+        return sessions.revoke_others(session, identity)
 
-    aside.run(write, identity=identity)
+    ended = aside.run(write, identity=identity)
     events.record("password_changed", client, identity=identity)
+    sessions.note_ended(identity, identity.user_id, ended, client)
 
 
 def _check_text(registration: Registration) -> None:
@@ -176,18 +188,21 @@ def _inserted(
     )
     session.add(patient)
     session.flush()
-    user = User(
-        hospital_id=place.hospital_id,
-        patient_id=patient.patient_id,
-        username=username,
-        password_hash=password_hash,
-    )
-    session.add(user)
-    session.flush()
+    # no object of the session: it would name columns that the application may not write
+    user_id = session.execute(
+        insert(User)
+        .values(
+            hospital_id=place.hospital_id,
+            patient_id=patient.patient_id,
+            username=username,
+            password_hash=password_hash,
+        )
+        .returning(User.user_id)
+    ).scalar_one()
     role = session.scalar(select(Role.role_id).filter_by(code=_ROLE))
-    session.add(UserRole(user_id=user.user_id, role_id=role))
+    session.add(UserRole(user_id=user_id, role_id=role))
     return Account(
-        user_id=user.user_id,
+        user_id=user_id,
         hospital_id=place.hospital_id,
         username=username,
         name=f"{form.first_name} {form.last_name}",

@@ -7,7 +7,8 @@ from typing import Any
 from uuid import UUID
 
 from clinic.web.identity import Client, Identity
-from clinic.web.security import aside, origins
+from clinic.web.security import aside, limits, origins
+from clinic.web.security.errors import RateLimited
 
 _LONGEST = 2000  # characters of a value in the details
 _RECORD = (
@@ -44,6 +45,15 @@ def record(
         agent=origins.agent(client),
         details=json.dumps({name: _plain(value) for name, value in details.items()}),
     )
+
+
+def denied(client: Client, identity: Identity, *, module: str, action: str, path: str) -> None:
+    """Record that a user lacks a permission: as often as somebody would read it, and no more."""
+    try:
+        limits.hit("denied", str(identity.user_id))
+    except RateLimited:
+        return
+    record("denied", client, identity=identity, permission=f"{module}.{action}", path=path)
 
 
 def _plain(value: Any) -> Any:

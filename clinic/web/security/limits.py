@@ -33,16 +33,18 @@ RETURNING hits, extract(epoch FROM expires_at - clock_timestamp())::float AS lef
 
 @dataclass(frozen=True)
 class Limit:
-    """How often something may happen in `window` seconds; `setting` has the number."""
+    """How often something may happen in `window` seconds; `setting` has the number, or `most`."""
 
     setting: str
     window: int
+    most: int = 0  # where it is no setting
 
 
 LIMITS = {
-    "login": Limit("login_rate", _MINUTE),  # by address
+    "login": Limit("login_rate", _MINUTE),  # by address, or browser
     "api": Limit("api_rate", _MINUTE),  # by user
     "registration": Limit("registration_rate", _HOUR),  # by address
+    "denied": Limit("", _MINUTE, most=20),  # by user, of what is written down
 }
 
 
@@ -52,14 +54,20 @@ def hit(name: str, key: str) -> None:
     `key` is whose it is: an address (`origins.network(client)`), or a user's ID. logins.attempt and
     accounts.register count their own. The count stays, whatever becomes of the request.
     """
+    hits, left = _counted(name, key)
     limit = LIMITS[name]
-    stored = f"{name}:{hashlib.sha256(key.encode()).hexdigest()}"
-    counted = aside.row(_HIT, key=stored, window=limit.window)
-    assert counted is not None
-    if counted.hits > getattr(clinic().security, limit.setting):
-        raise RateLimited(max(1, math.ceil(counted.left)))
+    if hits > (limit.most or getattr(clinic().security, limit.setting)):
+        raise RateLimited(max(1, math.ceil(left)))
     if random.randrange(_SWEEP) == 0:  # nosec B311: no secret hangs on it
         aside.run(_sweep)
+
+
+def _counted(name: str, key: str) -> tuple[int, float]:
+    """Count, and return how many there were in the window and how many seconds are left of it."""
+    stored = f"{name}:{hashlib.sha256(key.encode()).hexdigest()}"
+    counted = aside.row(_HIT, key=stored, window=LIMITS[name].window)
+    assert counted is not None
+    return counted.hits, counted.left
 
 
 def _sweep(session: Session) -> None:

@@ -16,14 +16,15 @@ from clinic.web.security.errors import LoginDelayed, LoginFailed
 _LONGEST = 100  # characters of a user name
 _ACCOUNT = "SELECT * FROM account_for_login(:username)"
 _RECORD = text("SELECT record_login(:username, :user_id, :failure, CAST(:address AS inet), :agent)")
-_SUCCEEDED = text("SELECT login_succeeded(:user_id, :password_hash)")
+_SUCCEEDED = text("SELECT login_succeeded(:user_id, :verified, :renewed)")
 
 
 @dataclass(frozen=True)
 class Account:
     """An account whose user has just proved to be its user.
 
-    `device` is the name of the browser, for the cookie that lets it be known (`devices.remember`).
+    `device` is the name of the browser, for the cookie that lets it be known (`devices.remember`);
+    empty for a program.
     """
 
     user_id: UUID
@@ -35,15 +36,16 @@ class Account:
     device: str = ""
 
 
-def attempt(username: str, password: str, client: Client) -> Account:
+def attempt(username: str, password: str, client: Client, *, in_browser: bool = True) -> Account:
     """Return the account of a user name and a password, and write the attempt to login_history.
 
     Raises LoginFailed for an unknown user, a wrong password and an inactive account, after the same
     time; LoginDelayed after too many wrong passwords for this account from there; RateLimited after
-    too many attempts from one address (the limit `login`, which is counted here).
+    too many attempts from one address (the limit `login`, which is counted here). A browser that
+    the user is known by has a count of its own for both; `in_browser` lets this one be known.
     """
-    limits.hit("login", origins.network(client))
     username = normalized(username)
+    limits.hit("login", throttle.origin(username, client))
     try:
         key = throttle.reserve(username, client)
     except LoginDelayed:
@@ -56,7 +58,8 @@ def attempt(username: str, password: str, client: Client) -> Account:
         user_id = None if found is None else found.user_id
         aside.run(lambda session: _record(session, username, user_id, failure, client))
         raise LoginFailed
-    return _succeeded(found, password, client, key)
+    device = (client.device or new_device()) if in_browser else ""
+    return _succeeded(found, password, client, key, device)
 
 
 def normalized(username: str) -> str:
@@ -75,16 +78,23 @@ def _failure(found: Row[tuple[object, ...]] | None, *, is_right: bool) -> str:
     return "inactive" if is_right else "wrong_password"
 
 
-def _succeeded(found: Row[tuple[object, ...]], password: str, client: Client, key: str) -> Account:
-    device = client.device or new_device()
-    renewed = passwords.hashed(password) if passwords.outdated(found.password_hash) else None
+def _succeeded(
+    found: Row[tuple[object, ...]], password: str, client: Client, key: str, device: str
+) -> Account:
+    verified = found.password_hash
+    renewed = passwords.hashed(password) if passwords.outdated(verified) else None
+    hashes = {"user_id": found.user_id, "verified": verified, "renewed": renewed}
 
-    def note(session: Session) -> None:
-        throttle.clear(session, key, found.username, device)
-        session.execute(_SUCCEEDED, {"user_id": found.user_id, "password_hash": renewed})
-        _record(session, found.username, found.user_id, None, client)
+    def note(session: Session) -> bool:
+        is_current = bool(session.scalar(_SUCCEEDED, hashes))
+        failure = None if is_current else "wrong_password"  # it was changed a moment ago
+        _record(session, found.username, found.user_id, failure, client)
+        if is_current:
+            throttle.clear(session, key, found.username, device)
+        return is_current
 
-    aside.run(note)
+    if not aside.run(note):
+        raise LoginFailed
     return Account(
         user_id=found.user_id,
         hospital_id=found.hospital_id,

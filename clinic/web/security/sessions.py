@@ -132,17 +132,33 @@ def end_one(identity: Identity, session_id: UUID, client: Client) -> bool:
 
 def end_others(identity: Identity, client: Client) -> int:
     """End all other sessions of the user; return their number."""
-    mine = UserSession.user_id == identity.user_id
-    ended = _revoke(identity, mine, UserSession.session_id != identity.session_id)
-    events.record("sessions_ended", client, identity=identity, number=ended)
+    ended = aside.run(lambda session: revoke_others(session, identity), identity=identity)
+    note_ended(identity, identity.user_id, ended, client)
     return ended
 
 
 def end_all(identity: Identity, user_id: UUID, client: Client) -> int:
     """End all sessions of a user of the same hospital, by an administrator; return their number."""
-    ended = _revoke(identity, UserSession.user_id == user_id)
-    events.record("sessions_ended", client, identity=identity, of_user=user_id, number=ended)
+    ended = aside.run(lambda session: revoke_all(session, user_id), identity=identity)
+    note_ended(identity, user_id, ended, client)
     return ended
+
+
+def revoke_others(session: Session, identity: Identity) -> int:
+    """End all other sessions of the user, in the session's transaction; return their number."""
+    mine = UserSession.user_id == identity.user_id
+    return _revoked(session, mine, UserSession.session_id != identity.session_id)
+
+
+def revoke_all(session: Session, user_id: UUID) -> int:
+    """End all sessions of a user, in the session's transaction; return their number."""
+    return _revoked(session, UserSession.user_id == user_id)
+
+
+def note_ended(identity: Identity, user_id: UUID, number: int, client: Client) -> None:
+    """Record that sessions of a user were ended, if there were any."""
+    if number:
+        events.record("sessions_ended", client, identity=identity, of_user=user_id, number=number)
 
 
 def listed(session: Session, identity: Identity) -> list[UserSession]:
@@ -176,6 +192,10 @@ def _identified(session: Session, **by: Any) -> Identity | None:
 
 
 def _revoke(identity: Identity, *which: Any) -> int:
+    return aside.run(lambda session: _revoked(session, *which), identity=identity)
+
+
+def _revoked(session: Session, *which: Any) -> int:
     statement = (
         update(UserSession)
         .where(*which, *_OPEN)
@@ -183,7 +203,7 @@ def _revoke(identity: Identity, *which: Any) -> int:
         .returning(UserSession.session_id)
         .execution_options(synchronize_session=False)
     )
-    return aside.run(lambda session: len(session.execute(statement).all()), identity=identity)
+    return len(session.execute(statement).all())
 
 
 def _record(event: str, client: Client, account: Account, **details: Any) -> None:

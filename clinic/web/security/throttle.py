@@ -44,6 +44,7 @@ FROM login_throttle
 WHERE key = coalesce((SELECT k.key FROM login_throttle k WHERE k.key = :device AND k.is_known),
                      :address)
 """)
+_IS_KNOWN = text("SELECT EXISTS (SELECT FROM login_throttle WHERE key = :device AND is_known)")
 _CLEAR = text("UPDATE login_throttle SET failures = 0, blocked_until = NULL WHERE key = :key")
 _KNOW = text("""
 INSERT INTO login_throttle AS t (key, is_known) VALUES (:device, true)
@@ -54,6 +55,19 @@ _DELETE = text(f"""
 DELETE FROM login_throttle
 WHERE last_at < now() - CASE WHEN is_known THEN interval '{_KNOWN}' ELSE interval '{_FORGOTTEN}' END
 """)
+
+
+def origin(username: str, client: Client) -> str:
+    """Return what counts as one origin of logins: a browser that the user knows, or an address.
+
+    Who guesses from the user's own network, which may be a whole hospital's, uses up the limit of
+    that network, and not the one of the user's browser.
+    """
+    if client.device:
+        device = _key(username, "device", client.device)
+        if aside.run(lambda session: session.scalar(_IS_KNOWN, {"device": device})):
+            return device
+    return origins.network(client)
 
 
 def reserve(username: str, client: Client) -> str:
