@@ -25,7 +25,7 @@ Inv = Callable[..., Any]
 POLICIES = """
 SELECT polrelid::regclass::text, pg_get_expr(polqual, polrelid), relrowsecurity,
     coalesce(relacl, acldefault('r', relowner))::text
-FROM pg_policy JOIN pg_class c ON c.oid = polrelid ORDER BY 1
+FROM pg_policy JOIN pg_class c ON c.oid = polrelid ORDER BY 1, polname
 """
 
 
@@ -62,7 +62,7 @@ def test_a_backup_has_all_hospitals_and_its_restore_the_walls(
     clinic: Clinic, cluster: Cluster, project: Path, inv: Inv
 ) -> None:
     before, walls = content(cluster, clinic.name), clinic.run(POLICIES)
-    assert len(walls) == 15
+    assert len(walls) == 16
     typed(inv, "db.backup")
     clinic.run("DELETE FROM prescriptions")
     clinic.run("ALTER TABLE prescriptions DISABLE ROW LEVEL SECURITY")
