@@ -237,5 +237,4 @@ class DatabaseService:
 
 
 def _may_pass(exc: DBAPIError) -> bool:
-    code = getattr(exc.orig, "pgcode", None) or getattr(exc.orig, "sqlstate", None)
-    return exc.connection_invalidated or code in _AGAIN
+    return exc.connection_invalidated or engine.sqlstate(exc.orig) in _AGAIN

@@ -20,6 +20,8 @@ from pgtasks.settings.blocks import Pool
 from pgtasks.settings.target import Target
 
 _OWN_CONNECTIONS = ("creator", "pool")  # options of create_engine
+# the server ends the connection: shutdown, crash, dropped database, and timeouts of idle sessions
+_ENDED = ("57P01", "57P02", "57P04", "57P05", "25P03", "25P04")
 _KEEPALIVES = {"keepalives_idle": "30", "keepalives_interval": "10", "keepalives_count": "3"}
 
 
@@ -107,6 +109,18 @@ def _listen(engine: Engine, target: Target, pool: Pool) -> None:
         return connection
 
     event.listen(engine, "do_connect", connect)
+    event.listen(engine, "handle_error", _recognize)
+
+
+def _recognize(context: Any) -> None:
+    """Take an error for a lost connection by its code: psycopg 3 sees the end of it only later."""
+    if sqlstate(context.original_exception) in _ENDED:
+        context.is_disconnect = True
+
+
+def sqlstate(error: BaseException | None) -> str:
+    """Return the code of a driver's error, empty where it has none."""
+    return getattr(error, "pgcode", None) or getattr(error, "sqlstate", None) or ""
 
 
 def _check_role(error: str, target: Target, pool: Pool) -> None:

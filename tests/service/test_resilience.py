@@ -26,8 +26,8 @@ from pgtasks.server.lock import Lock
 from pgtasks.service import CommitUnknown, DatabaseService
 
 BACKEND = text("SELECT pg_backend_pid()")
-THREADS = 4
-SWAPS = 3
+THREADS = 8
+SWAPS = 5
 
 
 def served(cluster: Cluster, database: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

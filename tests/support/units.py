@@ -63,7 +63,8 @@ class Load:
     def check(self, cluster: Cluster, database: str, *, swaps: int) -> None:
         """Check that no unit failed and no row is there twice."""
         unknown = [error for error in self.errors if isinstance(error, CommitUnknown)]
-        assert [error for error in self.errors if error not in unknown] == []
+        others = [error for error in self.errors if error not in unknown]
+        assert not others, [f"{each.__class__.__name__}: {each}" for each in others]
         assert len(unknown) <= swaps * self._threads  # a COMMIT under way is never repeated
         rows = Counter(cluster.execute("SELECT worker, number FROM rows", database))
         assert [row for row, times in rows.items() if times > 1] == []
