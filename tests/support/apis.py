@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
@@ -144,13 +145,21 @@ def api(
     cluster: Cluster, templates: Templates, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Api]:
     """Return the API over the rows of the small seed, as the application's role."""
+    with cloned(cluster, templates.seeded(cluster)) as clinic:
+        make_app_role(cluster, clinic)
+        clinic.run(_NOBODY_HAS_LEFT)
+        with serving(clinic, tmp_path_factory.mktemp("clinic")) as made:
+            yield made
+
+
+@contextmanager
+def serving(clinic: Clinic, folder: Path, *, driver: str = "psycopg2") -> Iterator[Api]:
+    """Yield the API of an application whose project is a folder."""
     from clinic.web import create_app
     from clinic.web.factory import clinic as shared
 
-    with cloned(cluster, templates.seeded(cluster)) as clinic, pytest.MonkeyPatch.context() as set:
-        make_app_role(cluster, clinic)
-        clinic.run(_NOBODY_HAS_LEFT)
-        set.setenv("PGTASKS_ROOT", str(project_of(tmp_path_factory.mktemp("clinic"), clinic)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PGTASKS_ROOT", str(project_of(folder, clinic, driver)))
         app = create_app("test", security=SECURITY)
         with app.app_context():
             services = (shared().service, shared().aside)
@@ -161,12 +170,12 @@ def api(
             service.dispose()
 
 
-def project_of(folder: Path, clinic: Clinic) -> Path:
+def project_of(folder: Path, clinic: Clinic, driver: str) -> Path:
     """Return a project whose environment `test` is a clinic's database, with a signing key."""
     place = f"host={clinic.cluster.host}&port={clinic.cluster.port}"
     lines = (
         f"url: postgresql://{OWNER}@/{clinic.name}?{place}",
-        f"pool: {{role: {APP_ROLE}, patience: 1, lock_timeout: 2}}",
+        f"pool: {{driver: {driver}, role: {APP_ROLE}, patience: 1, lock_timeout: 2}}",
         "",
     )
     files = {"env/test.yaml": "\n".join(lines), "env/test.env": f"SECURITY_KEYS={KEY}\n"}

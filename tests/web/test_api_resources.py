@@ -11,10 +11,11 @@ import uuid
 from collections.abc import Iterator
 from contextlib import closing
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
-from apis import Api, Caller, fields, monday, problem
+from apis import Api, Caller, fields, monday, problem, serving
 from waiting import meanwhile, until
 
 from clinic.models import metadata
@@ -582,6 +583,25 @@ def test_a_connection_that_is_lost_in_the_commit(
     finally:
         api.clinic.run("DROP FUNCTION lose_connection() CASCADE")
     assert desk.post("/api/patients", patient).status_code == 201
+
+
+def test_the_other_driver_says_the_same(api: Api, booking: dict[str, Any], tmp_path: Path) -> None:
+    with serving(api.clinic, tmp_path / "clinic", driver="psycopg") as other:
+        caller = other.caller("hospital_admin")
+        made = caller.post("/api/appointments", booking)
+        assert made.status_code == 201, made.text
+        assert caller.get(made.headers["Location"]).json == made.json
+        with closing(api.clinic.connect()) as session:  # past the look of the application
+            api.clinic.run("BEGIN", session=session)
+            api.clinic.run("LOCK TABLE appointments IN SHARE MODE", session=session)
+            late = caller.post("/api/appointments", booking | {"starts_at": free_hour()})
+            problem(late, 503)
+        first = caller.get("/api/patients", limit=1).json
+        taken = {"record_no": first["items"][0]["record_no"]}
+        body = {"branch_id": made.json["branch_id"], "first_name": "A", "last_name": "B"}
+        answer = caller.post("/api/patients", body | taken | {"born_on": "1990-01-01"})
+        assert list(fields(answer, 409)) == ["record_no"]
+        assert caller.get(first["next"]).status_code == 200
 
 
 def test_requests_go_on_while_their_connections_are_cut(

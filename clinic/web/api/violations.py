@@ -61,7 +61,8 @@ _BUSY = ("40001", "40P01", "55P03", "57014")  # rolled back, or waited too long,
 
 def rejected(error: DBAPIError) -> Rejected | None:
     """Return the problem of an error, None for one that is no fault of the client."""
-    code = getattr(error.orig, "pgcode", None) or ""
+    # psycopg2 has the one, psycopg 3 the other
+    code = getattr(error.orig, "pgcode", None) or getattr(error.orig, "sqlstate", None) or ""
     name = getattr(getattr(error.orig, "diag", None), "constraint_name", None) or ""
     if name in _TAKEN:
         return conflict(*_TAKEN[name])
