@@ -11,6 +11,8 @@ fresh_database(cluster) makes an empty database, dropped after the test with all
 database, target        an empty database on `cluster`: its name, its Target
 project                 a folder with tasks.py, invoke.yaml and env/dev.yaml, whose url leads to
                         `database`, stamped `dev` as `inv db.create` does
+site                    the clinic's pages over a database, and who visits them, see visitors.py
+window                  a window of Chromium on them, see browsers.py
 count(kills=3)          counts what torture sums up at its end
 those of depots.py      a database on db1 and its backups, for tests of backups over SSH
 inv(*args, ...)         runs the real `inv` in `project` or in `cwd`, in a fork: see prefork.py

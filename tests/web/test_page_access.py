@@ -350,6 +350,26 @@ def test_cookies_and_headers_keep_pages_private(site: Site) -> None:
     assert not re.search(r"<script|<style|\sstyle=|\son[a-z]+=", page.text)
 
 
+def test_over_tls_the_cookie_is_of_this_host_and_forms_come_from_here(site: Site) -> None:
+    here = {"base_url": "https://clinic.example"}
+    with opened_site(site.clinic, cookie_secure=True, hsts=3600) as secure:
+        visitor = secure.anyone()
+        assert "max-age=3600" in visitor.get("/login", **here).headers["Strict-Transport-Security"]
+        sent = {"username": site.username("doctor"), "password": PASSWORD}
+        for referrer in ("", "https://evil.example/login", "http://clinic.example/login"):
+            answer = visitor.post("/login", sent, headers={"Referer": referrer}, **here)
+            assert answer.status_code == 400
+            visitor.get("/login", **here)
+        from_here = {"Referer": "https://clinic.example/login"}
+        answer = visitor.post("/login", sent, headers=from_here, **here)
+        assert answer.status_code == 302
+        session = answer.headers.getlist("Set-Cookie")[-1]
+        assert session.startswith("__Host-clinic=")
+        for part in ("Secure", "HttpOnly", "Path=/", "SameSite=Lax"):
+            assert f"; {part}" in session
+        assert visitor.get("/account", **here).status_code == 200
+
+
 def test_too_many_logins_of_one_address_are_told_to_wait(site: Site) -> None:
     with opened_site(site.clinic, login_rate=2) as strict:
         visitor = strict.anyone(address="192.0.2.7")

@@ -226,9 +226,7 @@ def test_a_name_of_one_long_word_makes_no_page_wider(window: Window, site: Site)
 
 def test_what_a_page_may_not_do_would_be_seen(window: Window) -> None:
     window.open("/login")
-    window.page.evaluate(
-        "document.body.insertAdjacentHTML('beforeend', '<p style=\"color: red\" onclick=\"x()\">')"
-    )
-    window.page.wait_for_timeout(100)
+    with window.page.expect_console_message():
+        window.page.evaluate("document.body.insertAdjacentHTML('beforeend', '<p onclick=\"x()\">')")
     assert any("Content Security Policy" in fault for fault in window.faults)
     window.faults.clear()

@@ -264,6 +264,8 @@ def test_a_time_that_is_not_offered_is_refused(site: Site) -> None:
     patient, day = site.visitor("patient"), workday(7)
     path = booking(site, day)
     staff_id = site.clinic.value(DOCTOR, "H0001", 0)
+    assert patient.post("/appointments/new", {"time": "08:00"}).status_code == 422
+    assert "Choose a doctor or therapist." in text(patient)
     for sent in ({}, {"time": "08:10"}, {"time": "03:00"}, {"time": "\0"}, {"time": "08:00" * 99}):
         assert patient.post(path, sent).status_code == 422
         assert 'id="time-fault">' in text(patient)

@@ -80,7 +80,8 @@ def _offer(session: Session, identity: Identity, asked: DayForm) -> Offer:
     now = datetime.now(timezone.utc)
     staff = calendar.doctors(session, identity.hospital_id, now.date())
     asked.offer([(str(each.staff_id), _words(each)) for each in staff], now.date())
-    if not request.args or not asked.validate():
+    is_first = request.method == "GET" and not request.args
+    if is_first or not asked.validate():
         return Offer()
     doctor = next(each for each in staff if str(each.staff_id) == asked.doctor.data)
     return Offer(doctor, calendar.free_times(session, doctor, asked.day.data, now))

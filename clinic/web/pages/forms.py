@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta, timezone
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -225,7 +225,7 @@ class RegistrationForm(Form):
 
     def validate_born_on(self, field: Day) -> None:
         """Refuse days on which nobody who lives was born."""
-        Between(EARLIEST_BIRTH, date.today())(self, field)
+        Between(EARLIEST_BIRTH, datetime.now(timezone.utc).date())(self, field)
 
     def validate_email(self, field: StringField) -> None:
         """Refuse what cannot be an address."""
