@@ -110,7 +110,7 @@ def test_what_is_made_up_from_the_document_gets_what_it_says(
 
     def make_up(operation: Any, mode: GenerationMode, caller: Caller) -> None:
         @settings(
-            max_examples=10,
+            max_examples=7,
             derandomize=True,
             database=None,
             deadline=None,

@@ -393,7 +393,9 @@ def test_a_database_that_is_away_is_a_503(api: Api, desk: Caller) -> None:
     api.clinic.cluster.execute(f"{allow} false")
     try:
         for answer in (desk.get("/api/patients"), desk.post("/api/patients", {})):
-            assert api.clinic.name not in str(problem(answer, 503))
+            document = problem(answer, 503)
+            assert document["detail"] == "The database does not answer."
+            assert api.clinic.name not in str(document)
             assert int(answer.headers["Retry-After"]) >= 1
     finally:
         api.clinic.cluster.execute(f"{allow} true")

@@ -66,7 +66,7 @@ def token_required(view: View) -> View:
         sessions.seen(g.identity)
         return answer
 
-    return noted(guarded, needs_token=True, problems=(401, 429))
+    return noted(guarded, needs_token=True, problems=(401, 413, 429))
 
 
 def require_permission(module: str, action: str) -> Callable[[View], View]:

@@ -1,11 +1,11 @@
 """What a route of the API does, said once: decorators that check it and document it.
 
-    @routes.post("/patients")
+    @api.post("/patients")
     @answers(PatientSeen, status=201, problems=(409,))
     @token_required
     @require_permission("patients", "add")
     @takes(NewPatient)
-    def register(session, identity, body): ...
+    def register_patient(session, identity, body): ...
 
 Each decorator notes what it does in `view.operation`, from which openapi.py writes the document.
 """

@@ -31,7 +31,6 @@ _OWN_TEXT = {
     405: "this resource has no such method",
     413: "the body is larger than this server reads",
     500: "something went wrong; it was logged",
-    503: "the database does not answer; try again soon",
 }
 _BODY_HEADERS = ("content-type", "content-length")
 
