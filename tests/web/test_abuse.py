@@ -17,7 +17,7 @@ from offices import office_clinic as office_clinic
 from werkzeug.test import create_environ, run_wsgi_app
 
 from clinic.web.factory import clinic
-from clinic.web.security import accounts, limits, logins, passwords, sessions
+from clinic.web.security import accounts, limits, logins, origins, passwords, sessions
 from clinic.web.security.errors import LoginFailed, RateLimited
 
 
@@ -168,3 +168,20 @@ def as_role(clinic: Clinic, statement: str) -> int:
             rows: int = cursor.rowcount
         session.rollback()
         return rows
+
+
+@pytest.mark.parametrize(
+    ("told", "origin"),
+    [
+        ("203.0.113.7:51234", "203.0.113.7"),
+        ("[2001:db8:0:1::9]:443", "2001:db8:0:1::/64"),
+        ("[2001:db8:0:1::9]", "2001:db8:0:1::/64"),
+        ("2001:db8:0:1::9", "2001:db8:0:1::/64"),
+        ("::ffff:203.0.113.7", "203.0.113.7"),
+        ("203.0.113.7:x", ""),
+        ("unknown", ""),
+        ("[]", ""),
+    ],
+)
+def test_an_address_with_its_port_is_an_address(told: str, origin: str) -> None:
+    assert origins.network(here(told)) == origin

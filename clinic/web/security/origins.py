@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 
 from clinic.web.identity import Client
 
 _LONGEST = 400  # characters of what a client says of itself
+# some proxies say the port too: without a look at it, all their clients would be one origin
+_WITH_PORT = re.compile(r"\[(?P<six>[^\]]+)\](?::[0-9]+)?|(?P<four>[0-9.]+):[0-9]+")
 _NETWORK = 64  # bits of an IPv6 address: a subscriber has all addresses below them
 
 
@@ -37,6 +40,8 @@ def bounded(text: str, most: int = 200) -> str:
 
 
 def _parsed(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    if told := _WITH_PORT.fullmatch(text):
+        text = told["six"] or told["four"]
     try:
         parsed = ipaddress.ip_address(text.partition("%")[0])  # %eth0: not for others
     except ValueError:
