@@ -27,7 +27,9 @@ from pgtasks.settings.target import Target, from_environment
 Result = TypeVar("Result")
 # the transaction was rolled back for the sake of others: serialization failure, deadlock
 _AGAIN = ("40001", "40P01")
-_PAUSE = (0.01, 0.05)  # seconds before a unit is repeated
+# seconds before a unit is repeated: the other one of a deadlock goes first, and who ends the
+# sessions of a database that is swapped may not be done yet
+_PAUSES = {True: (0.05, 0.15), False: (0.01, 0.05)}
 _PROBE = 2  # seconds that a check of health waits for the server
 
 
@@ -174,8 +176,8 @@ class DatabaseService:
                 if not retries or block.committed or not _may_pass(exc):
                     raise
                 retries -= 1
-            # the other one of a deadlock goes first: at once, both would meet again
-            time.sleep(random.uniform(*_PAUSE))  # nosec B311
+                lost = exc.connection_invalidated
+            pause(lost=lost)
 
     @property
     def unit(self) -> Unit | None:
@@ -234,6 +236,11 @@ class DatabaseService:
         """Close the connections that no block uses; the next block opens new ones."""
         if self._engine is not None:
             self._engine.dispose()
+
+
+def pause(*, lost: bool) -> None:
+    """Wait before work is repeated whose connection was `lost`, or that met other work."""
+    time.sleep(random.uniform(*_PAUSES[lost]))  # nosec B311: spreads the attempts
 
 
 def _may_pass(exc: DBAPIError) -> bool:

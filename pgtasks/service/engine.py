@@ -93,13 +93,8 @@ def _timeouts(pool: Pool) -> str:
 def _listen(engine: Engine, target: Target, pool: Pool) -> None:
     patience = Patience(pool.patience)
 
-    def connect(dialect: Any, record: Any, args: Any, parameters: Any) -> Any:
-        errors = dialect.loaded_dbapi.OperationalError
-        try:
-            connection = patience.connected(lambda: dialect.connect(*args, **parameters), errors)
-        except errors as exc:
-            _check_role(str(exc), target, pool)
-            raise
+    def opened(dialect: Any, args: Any, parameters: Any) -> Any:
+        connection = dialect.connect(*args, **parameters)
         if pool.check_stamp:
             try:
                 admission.check(connection, target)
@@ -107,6 +102,15 @@ def _listen(engine: Engine, target: Target, pool: Pool) -> None:
                 connection.close()
                 raise
         return connection
+
+    def connect(dialect: Any, record: Any, args: Any, parameters: Any) -> Any:
+        driver = dialect.loaded_dbapi
+        errors = (driver.OperationalError, driver.InterfaceError)  # the latter once it is closed
+        try:
+            return patience.connected(lambda: opened(dialect, args, parameters), errors)
+        except errors as exc:
+            _check_role(str(exc), target, pool)
+            raise
 
     event.listen(engine, "do_connect", connect)
     event.listen(engine, "handle_error", _recognize)

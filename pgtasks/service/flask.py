@@ -11,6 +11,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import ServiceUnavailable
 
 from pgtasks.errors import Unreachable
+from pgtasks.service.database import pause
 from pgtasks.service.health import check_health
 from pgtasks.service.statements import LOGGER
 from pgtasks.service.unit import commits
@@ -69,6 +70,7 @@ def _repeat(error: DBAPIError) -> ResponseReturnValue:
     if request.method not in ("GET", "HEAD") or g.get("pgtasks_repeated") or _has_committed():
         return _unavailable(error)
     g.pgtasks_repeated = True
+    pause(lost=True)
     try:
         return current_app.dispatch_request()
     except (DBAPIError, Unreachable) as exc:

@@ -17,6 +17,7 @@ Connected = TypeVar("Connected")
 _PASSING = re.compile(
     r"just been dropped or renamed|is not currently accepting connections|is starting up"
     r"|is shutting down|recovery|hot standby|session is (not )?read-only"
+    r"|terminating connection due to administrator command|connection (already|is) closed"
     r"|Connection refused|No such file or directory|server closed the connection|Connection reset"
 )
 _FIRST, _LONGEST = 0.01, 0.25  # seconds between two attempts
@@ -33,7 +34,9 @@ class Patience:
         self._seconds = seconds
         self._is_down = False
 
-    def connected(self, connect: Callable[[], Connected], errors: type[Exception]) -> Connected:
+    def connected(
+        self, connect: Callable[[], Connected], errors: tuple[type[Exception], ...]
+    ) -> Connected:
         """Return what `connect` returns, raising its last error."""
         latest = time.monotonic() + (0 if self._is_down else self._seconds)
         pause = _FIRST

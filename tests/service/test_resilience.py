@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import swaps
@@ -23,7 +24,8 @@ from waiting import until
 from pgtasks.database import swap
 from pgtasks.errors import BadConfiguration, Refused
 from pgtasks.server.lock import Lock
-from pgtasks.service import CommitUnknown, DatabaseService
+from pgtasks.service import CommitUnknown, DatabaseService, admission
+from pgtasks.settings.target import Target
 
 BACKEND = text("SELECT pg_backend_pid()")
 THREADS = 8
@@ -94,6 +96,22 @@ def test_a_unit_whose_connection_is_cut_runs_once_more(
 
     assert service.run(unit) == "done"
     assert cluster.execute("SELECT worker, number FROM rows", database) == [(1, 2)]
+
+
+def test_a_connection_that_is_cut_as_it_is_opened_is_opened_again(
+    service: DatabaseService, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check, checked = admission.check, list[int]()
+
+    def cut_the_first(connection: Any, target: Target) -> None:
+        checked.append(connection.info.backend_pid)
+        if len(checked) == 1:
+            cluster.execute(f"SELECT pg_terminate_backend({checked[0]}, 10000)")
+        check(connection, target)
+
+    monkeypatch.setattr(admission, "check", cut_the_first)
+    assert service.run(read, retries=0) == 0
+    assert len(checked) == 2
 
 
 def test_a_unit_is_repeated_no_more_than_asked_for(
