@@ -34,7 +34,9 @@ class Window:
 
     def __init__(self, browser: Browser, address: str, *, width: int = 1280) -> None:
         self.address = address
-        self.context = browser.new_context(viewport={"width": width, "height": 800})
+        size = {"width": width, "height": 800}
+        # the order in which days are typed hangs on the locale
+        self.context = browser.new_context(viewport=size, locale="en-US")
         self.page: Page = self.context.new_page()
         self.page.set_default_timeout(10_000)
         self.faults: list[str] = []
