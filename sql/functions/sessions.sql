@@ -3,10 +3,11 @@
 -- in logins.sql.
 
 -- Open a session for an account that has just logged in; with a refresh token for a program.
--- No row where the account has been switched off meanwhile.
+-- No row where the account has been switched off meanwhile, or its password is not the one any more
+-- whose hash the login was checked against. What does that waits for this, and then ends the session.
 CREATE OR REPLACE FUNCTION public.start_session
-    (p_user_id uuid, p_kind text, p_token_hash text, p_refresh_hash text, p_lifetime interval,
-     p_remembered boolean, p_address inet, p_agent text)
+    (p_user_id uuid, p_verified_hash text, p_kind text, p_token_hash text, p_refresh_hash text,
+     p_lifetime interval, p_remembered boolean, p_address inet, p_agent text)
     RETURNS TABLE (session_id uuid, expires_at timestamptz)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, public, pg_temp
@@ -14,7 +15,8 @@ AS $$
 DECLARE
     made record;
 BEGIN
-    IF NOT is_account_active(p_user_id) THEN
+    PERFORM FROM users u WHERE u.user_id = p_user_id AND u.password_hash = p_verified_hash FOR SHARE;
+    IF NOT FOUND OR NOT is_account_active(p_user_id) THEN
         RETURN;
     END IF;
     PERFORM set_config('clinic.user', u.username, true) FROM users u WHERE u.user_id = p_user_id;
@@ -137,10 +139,12 @@ BEGIN
         outcome := 'just_used';
     ELSIF used IS NOT NULL THEN
         outcome := 'reused';
-        UPDATE user_sessions n SET revoked_at = now() WHERE n.session_id = rotate_refresh_token.session_id;
+        UPDATE user_sessions n SET revoked_at = greatest(clock_timestamp(), n.issued_at)
+        WHERE n.session_id = rotate_refresh_token.session_id;
     ELSE
         outcome := 'rotated';
-        UPDATE refresh_tokens t SET used_at = clock_timestamp() WHERE t.token_hash = p_token_hash;
+        UPDATE refresh_tokens t SET used_at = greatest(clock_timestamp(), t.issued_at)
+        WHERE t.token_hash = p_token_hash;
         INSERT INTO refresh_tokens (token_hash, session_id, expires_at)
         VALUES (p_next_hash, rotate_refresh_token.session_id, rotate_refresh_token.expires_at);
         PERFORM touch_session(rotate_refresh_token.session_id, interval '0');
@@ -160,14 +164,14 @@ BEGIN
     JOIN user_sessions n ON n.session_id = t.session_id
     JOIN users u ON u.user_id = n.user_id
     WHERE t.token_hash = p_token_hash;
-    UPDATE user_sessions n SET revoked_at = now()
+    UPDATE user_sessions n SET revoked_at = greatest(clock_timestamp(), n.issued_at)
     FROM refresh_tokens t
     WHERE t.token_hash = p_token_hash AND n.session_id = t.session_id AND n.revoked_at IS NULL;
 END
 $$;
 
 REVOKE EXECUTE ON FUNCTION public.start_session
-    (uuid, text, text, text, interval, boolean, inet, text) FROM PUBLIC;
+    (uuid, text, text, text, text, interval, boolean, inet, text) FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION public.session_account(text, text, uuid, interval) FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION public.touch_session(uuid, interval) FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION public.rotate_refresh_token(text, text) FROM PUBLIC;

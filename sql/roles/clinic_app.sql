@@ -69,7 +69,7 @@ GRANT EXECUTE ON FUNCTION
     public.record_login(text, uuid, text, inet, text),
     public.login_succeeded(uuid, text, text),
     public.registration_places(),
-    public.start_session(uuid, text, text, text, interval, boolean, inet, text),
+    public.start_session(uuid, text, text, text, text, interval, boolean, inet, text),
     public.session_account(text, text, uuid, interval),
     public.touch_session(uuid, interval),
     public.rotate_refresh_token(text, text),

@@ -13,7 +13,7 @@ FROM public.patients JOIN public.hospitals USING (hospital_id) WHERE code = 'TES
 
 CREATE TEMP TABLE started ON COMMIT DROP AS
 SELECT s.* FROM public.users u, public.start_session
-    (u.user_id, 'api', repeat('a', 64), repeat('b', 64), '1 hour', false, NULL, 'psql') s
+    (u.user_id, u.password_hash, 'api', repeat('a', 64), repeat('b', 64), '1 hour', false, NULL, 'psql') s
 WHERE u.username = 'test.ada';
 
 -- the session is that of the user, by its ID and for its kind

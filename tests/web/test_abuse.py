@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import threading
 from contextlib import closing, suppress
 from typing import Any
 
@@ -185,3 +187,75 @@ def as_role(clinic: Clinic, statement: str) -> int:
 )
 def test_an_address_with_its_port_is_an_address(told: str, origin: str) -> None:
     assert origins.network(here(told)) == origin
+
+
+def test_no_session_of_the_old_password_outlives_its_change(office: Office) -> None:
+    """Somebody who knows it logs in without a pause, while its user changes it."""
+    username = office.username("nurse", number=4)
+    identity = office.identity(username)
+    before = PASSWORD
+    for n in range(8):
+        after = f"{NEW} {n}"
+
+        def one(racer: int, old: str = before, new: str = after, run: int = n) -> str:
+            if racer == 0:
+                accounts.change_password(identity, old, new, here("192.0.2.200"))
+                return ""
+            account = logins.attempt(username, old, here(f"10.0.{run}.{racer}"))
+            return sessions.start(account, here()).token
+
+        changed, *others = office.racing(6, one)
+        assert changed == ""
+        before = after
+        for token in others:
+            assert isinstance(token, (str, LoginFailed))
+            with office.shared.service.session() as session:
+                assert not isinstance(token, str) or sessions.identity(session, token) is None
+
+
+def test_a_session_that_began_after_its_end_began_is_ended(office: Office) -> None:
+    """Not refused, since its end would be before its beginning; so where a clock was set back."""
+    identity = office.identity(office.username("nurse", number=5))
+    later = (
+        "UPDATE user_sessions SET issued_at = now() + interval '2 seconds' WHERE session_id = %s"
+    )
+    office.clinic.run(later, str(identity.session_id))
+    assert sessions.end_all(identity, identity.user_id, here()) >= 1
+    with office.shared.service.session() as session:
+        assert sessions.identity_of(session, identity.session_id) is None
+
+
+def test_a_login_that_was_checked_before_a_change_opens_no_session(office: Office) -> None:
+    username = office.username("nurse", number=6)
+    identity = office.identity(username)
+    account = logins.attempt(username, PASSWORD, here())
+    assert account.password_hash not in repr(account)
+    accounts.change_password(identity, PASSWORD, NEW, here())
+    for kind in ("web", "api"):
+        with pytest.raises(LoginFailed):
+            sessions.start(account, here(), kind=kind)
+
+
+def test_hashes_are_made_in_few_threads_whatever_the_requests(office: Office) -> None:
+    names: set[str] = set()
+
+    class Hasher:
+        def verify(self, *_: object) -> bool:
+            names.add(threading.current_thread().name)
+            return True
+
+    hasher: Any = Hasher()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(passwords, "_hashing", lambda: (hasher, ""))
+        results = office.racing(40, lambda _: passwords.verified("x", "y"))
+    assert results == [True] * 40
+    assert 0 < len(names) <= (os.cpu_count() or 1)
+    assert all(name.startswith("argon2") for name in names)
+
+
+def test_a_forked_process_hashes(office: Office) -> None:
+    made = passwords.hashed(NEW)
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if passwords.verified(made, NEW) else 1)
+    assert os.waitpid(child, 0)[1] == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import bcrypt
@@ -75,8 +76,8 @@ def test_no_more_hashes_at_once_than_there_are_slots(
     with opened(office_clinic, argon2_memory=4096, argon2_time=2) as office:
         made = passwords.hashed(NEW)
         for slots in (1, 2):
-            monkeypatch.setattr(passwords, "_SLOTS", threading.BoundedSemaphore(slots))
-            with monkeypatch.context() as within:
+            with ThreadPoolExecutor(slots) as workers, monkeypatch.context() as within:
+                within.setattr(passwords, "_workers", lambda them=workers: them)
                 counts = counted(within)
                 results = office.racing(
                     12, lambda n: passwords.verified(made if n % 2 else None, NEW)

@@ -208,4 +208,5 @@ def _inserted(
         name=f"{form.first_name} {form.last_name}",
         staff_id=None,
         patient_id=patient.patient_id,
+        password_hash=password_hash,
     )

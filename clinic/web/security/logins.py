@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID
 
 from sqlalchemy import Row, text
@@ -24,7 +24,8 @@ class Account:
     """An account whose user has just proved to be its user.
 
     `device` is the name of the browser, for the cookie that lets it be known (`devices.remember`);
-    empty for a program.
+    empty for a program. `password_hash` is what the password was compared with: while it stands, a
+    session may begin.
     """
 
     user_id: UUID
@@ -33,6 +34,7 @@ class Account:
     name: str
     staff_id: UUID | None
     patient_id: UUID | None
+    password_hash: str = field(repr=False)
     device: str = ""
 
 
@@ -102,6 +104,7 @@ def _succeeded(
         name=found.name,
         staff_id=found.staff_id,
         patient_id=found.patient_id,
+        password_hash=renewed or verified,
         device=device,
     )
 

@@ -6,7 +6,7 @@ import functools
 import os
 import re
 import secrets
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from argon2 import PasswordHasher
@@ -14,8 +14,6 @@ from argon2.exceptions import InvalidHashError, VerificationError
 
 from clinic.web.factory import clinic
 
-# a hash takes 19 MiB: as many at once as there are processors, whatever the number of requests
-_SLOTS = threading.BoundedSemaphore(os.cpu_count() or 1)
 _RUNS = ("0123456789", "abcdefghijklmnopqrstuvwxyz", "qwertyuiopasdfghjklzxcvbnm", "qwertzuiop")
 _SHORT = 4  # characters of a word that adds nothing
 
@@ -25,8 +23,7 @@ def hashed(password: str) -> str:
     if len(password) > clinic().security.password_max:
         raise ValueError("a password is too long to be hashed")
     hasher, _ = _hashing()
-    with _SLOTS:
-        return hasher.hash(_encoded(password))
+    return _workers().submit(hasher.hash, _encoded(password)).result()
 
 
 def verified(password_hash: str | None, password: str) -> bool:
@@ -39,14 +36,7 @@ def verified(password_hash: str | None, password: str) -> bool:
         return False
     hasher, dummy = _hashing()
     given = _encoded(password)
-    with _SLOTS:
-        try:
-            return hasher.verify(password_hash or dummy, given) and password_hash is not None
-        except InvalidHashError:
-            _decline(hasher, dummy, given)
-            return False
-        except VerificationError:
-            return False
+    return _workers().submit(_compared, hasher, password_hash, dummy, given).result()
 
 
 def outdated(password_hash: str) -> bool:
@@ -78,6 +68,31 @@ def weakness(password: str, *, username: str) -> str:
 
 def _encoded(password: str) -> bytes:
     return password.encode("utf-8", "surrogatepass")  # half a character is no fault of ours
+
+
+@functools.cache
+def _workers() -> ThreadPoolExecutor:
+    """Return the threads that hash: as many as there are processors, whatever the requests.
+
+    A hash takes 19 MiB, which the allocator keeps for each thread that has made one.
+    """
+    return ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="argon2")
+
+
+if hasattr(os, "register_at_fork"):  # a forked process has none of the threads
+    os.register_at_fork(after_in_child=_workers.cache_clear)
+
+
+def _compared(
+    hasher: PasswordHasher, password_hash: str | None, dummy: str, password: bytes
+) -> bool:
+    try:
+        return hasher.verify(password_hash or dummy, password) and password_hash is not None
+    except InvalidHashError:
+        _decline(hasher, dummy, password)
+        return False
+    except VerificationError:
+        return False
 
 
 def _decline(hasher: PasswordHasher, dummy: str, password: bytes) -> None:

@@ -26,7 +26,7 @@ from clinic.web.security.errors import LoginFailed
 from clinic.web.security.logins import Account
 
 _START = (
-    "SELECT * FROM start_session(:user_id, :kind, :token_hash, :refresh_hash,"
+    "SELECT * FROM start_session(:user_id, :verified, :kind, :token_hash, :refresh_hash,"
     " :lifetime * interval '1 second', :remembered, CAST(:address AS inet), :agent)"
 )
 _ACCOUNT = text(
@@ -61,7 +61,7 @@ def start(
 
     `remember` makes it a longer one that does not end by being idle. `kind` is `web` or `api`; one
     of a program comes by `tokens.issue`, with its first refresh token. Raises LoginFailed for an
-    account that was switched off since its user logged in.
+    account that was switched off, or got another password, since its user logged in.
     """
     security = clinic().security
     lifetime = security.remember_lifetime if remember else security.session_lifetime
@@ -71,6 +71,7 @@ def start(
     made = aside.row(
         _START,
         user_id=account.user_id,
+        verified=account.password_hash,
         kind=kind,
         token_hash=digest(token),
         refresh_hash=digest(refresh_token) if refresh_token else None,
@@ -199,7 +200,8 @@ def _revoked(session: Session, *which: Any) -> int:
     statement = (
         update(UserSession)
         .where(*which, *_OPEN)
-        .values(revoked_at=func.now())
+        # a session may have begun since this transaction has, and clocks are set back
+        .values(revoked_at=func.greatest(func.clock_timestamp(), UserSession.issued_at))
         .returning(UserSession.session_id)
         .execution_options(synchronize_session=False)
     )
