@@ -10,7 +10,6 @@ import os
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from contextvars import ContextVar, Token
 from dataclasses import dataclass
 from types import TracebackType
@@ -54,7 +53,9 @@ class UnitSession(Session):
                 "work cannot be told apart: use_nested_transactions(True) gives it a savepoint"
             )
         self.flush()
-        committing = self.writes and self.in_transaction()
+        if not self.in_transaction():
+            return  # nothing was done: SQLAlchemy would begin a transaction to commit that
+        committing = self.writes
         try:
             super().commit()
         except DBAPIError as lost:
@@ -113,11 +114,9 @@ def commits() -> int:
 
 def owner() -> tuple[int, int, object]:
     """Return the process, the thread and the asyncio task that run now."""
-    asyncio = sys.modules.get("asyncio")
-    try:
-        task = asyncio.current_task() if asyncio is not None else None
-    except RuntimeError:  # no loop runs in this thread
-        task = None
+    asyncio, task = sys.modules.get("asyncio"), None
+    if asyncio is not None and (loop := asyncio._get_running_loop()) is not None:
+        task = asyncio.current_task(loop)
     return os.getpid(), threading.get_ident(), task
 
 
@@ -149,8 +148,10 @@ class Outermost:
         self, kind: type[BaseException] | None, exc: BaseException | None, _: TracebackType | None
     ) -> None:
         try:
-            with suppress(ValueError):  # left in another context: there it is not the current one
+            try:
                 self._opened.reset(self._token)
+            except ValueError:
+                pass  # left in another context: there it is not the current one
             if kind is None:
                 self.unit.session.commit()
         finally:
