@@ -1,7 +1,8 @@
-"""Refuse statements in a block that begin or end a transaction behind its back.
+"""Refuse what would end a transaction otherwise than its block says.
 
 `session.execute(text("COMMIT"))` would commit the work of all blocks around, and what follows would
-be in a transaction of its own. SQLAlchemy's own statements of that kind take another way.
+be in a transaction of its own. SQLAlchemy's own statements of that kind take another way. And the
+server answers the COMMIT of a transaction with a failed statement by a ROLLBACK, without an error.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from sqlalchemy.sql.elements import (
     SavepointClause,
 )
 
-from pgtasks.errors import Refused
+from pgtasks.errors import Failed, Refused
 from pgtasks.server import parser
 
 UNIT = {"pgtasks_unit": True}  # the option of connections that belong to a block
@@ -27,6 +28,7 @@ _SKIPPED = r"(?:\s|--[^\n]*\n|/\*(?:[^*]|\*(?!/))*\*/)*"
 _BEGINS = re.compile(rf"{_SKIPPED}(?:{_WORDS})\b", re.IGNORECASE)
 _FOLLOWS = re.compile(rf";{_SKIPPED}(?:{_WORDS})\b", re.IGNORECASE)
 _PLACEHOLDER = re.compile(r"%(?:\(\w+\))?[sbt]|%%")
+_IN_ERROR = 3  # libpq's PQTRANS_INERROR, of both drivers
 
 
 def listen(engine: Engine) -> None:
@@ -34,6 +36,22 @@ def listen(engine: Engine) -> None:
     event.listen(engine, "do_execute", _check)
     event.listen(engine, "do_executemany", _check)
     event.listen(engine, "do_execute_no_params", _check_alone)
+    _watch_commits(engine)
+
+
+def _watch_commits(engine: Engine) -> None:
+    commit = engine.dialect.do_commit
+
+    def do_commit(connection: Any) -> None:
+        if connection.dbapi_connection.info.transaction_status == _IN_ERROR:
+            engine.dialect.do_rollback(connection)  # the pool takes it for ended
+            raise Failed(
+                "nothing was committed: a statement failed, and its error was caught; put what may "
+                "fail into a block of its own within this one"
+            )
+        commit(connection)
+
+    engine.dialect.do_commit = do_commit  # type: ignore[assignment, method-assign]
 
 
 def _check_alone(cursor: Any, statement: str, context: Any) -> None:

@@ -85,6 +85,33 @@ def test_an_error_that_is_swallowed_loses_nothing_in_silence(
     assert names() == []
 
 
+def test_an_error_that_is_swallowed_at_the_end_is_no_commit(
+    service: DatabaseService, names
+) -> None:
+    """The server answers such a COMMIT by a rollback, and calls that no error."""
+
+    def swallow(session: Session) -> None:
+        session.add(Author(name="a"))
+        session.flush()
+        with suppress(ProgrammingError):
+            session.execute(text("SELECT nothing"))
+
+    with pytest.raises(Failed, match=r"^nothing was committed: a statement failed"):
+        service.run(swallow)
+    with service.session() as session:
+        swallow(session)
+        with pytest.raises(Failed, match="nothing was committed"):
+            session.commit()
+        session.rollback()
+        session.add(Author(name="b"))
+    assert names() == ["b"]
+    with service.session() as session:
+        session.add(Author(name="c"))
+        with suppress(ProgrammingError), service.session():
+            session.execute(text("SELECT nothing"))
+    assert names() == ["b", "c"]
+
+
 def test_a_block_within_a_block_is_a_savepoint(service: DatabaseService, names) -> None:
     with service.session() as outer:
         outer.add(Author(name="a"))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from flask.typing import ResponseReturnValue
 
 View = TypeVar("View", bound=Callable[..., Any])
-_TOKEN = "_user_id"  # where Flask-Login keeps what get_id returns
+_SIGNED_IN = "signed_in"  # in the cookie of a browser with a session, which may have ended
 ENDED = "Your session has ended. Log in again."
 
 
@@ -52,6 +52,7 @@ def begin(started: Started, *, remember: bool) -> None:
     """Give the browser a session; what its cookie held before is dropped."""
     session.clear()
     session.permanent = remember
+    session[_SIGNED_IN] = True
     login_user(Visitor(started.token))
 
 
@@ -99,7 +100,7 @@ def require(identity: Identity, module: str, action: str) -> None:
 
 def to_login() -> ResponseReturnValue:
     """Lead to the login and, where that changes nothing, back here after it."""
-    if session.pop(_TOKEN, None):
+    if _SIGNED_IN in session:
         session.clear()
         flash(ENDED, "warning")
     wanted = request.full_path.rstrip("?") if request.method == "GET" else ""

@@ -74,8 +74,8 @@ class Registration:
 
 def places() -> list[Place]:
     """Return the branches that take registrations."""
-    rows = aside.run(lambda session: session.execute(_PLACES).all())
-    return [Place(**row._asdict()) for row in rows]
+    rows = aside.run(lambda session: session.execute(_PLACES).mappings().all())
+    return [Place(**row) for row in rows]
 
 
 def register(registration: Registration, client: Client) -> Account:
@@ -164,7 +164,8 @@ def _refusal(exc: IntegrityError) -> Exception:
     if constraint == "uq_users_username":
         return UsernameTaken()
     if constraint.startswith(_CHECKS):
-        return FieldError(constraint[len(_CHECKS) :].removesuffix("_filled"), "is not valid")
+        field = re.sub("_filled$", "", constraint[len(_CHECKS) :])
+        return FieldError(field, "is not valid")
     return exc
 
 

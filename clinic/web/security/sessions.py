@@ -184,10 +184,10 @@ _OPEN = (UserSession.revoked_at.is_(None), UserSession.expires_at > func.now())
 def _identified(session: Session, **by: Any) -> Identity | None:
     walls.check(session)
     parameters = {"token_hash": None, "session_id": None, "idle": None, **by}
-    found = session.execute(_ACCOUNT, parameters).first()
+    found = session.execute(_ACCOUNT, parameters).mappings().first()
     if found is None:
         return None
-    known = found._asdict()
+    known = dict(found)
     roles, permissions = frozenset(known.pop("roles")), frozenset(known.pop("permissions"))
     return Identity(**known, roles=roles, permissions=permissions)
 
