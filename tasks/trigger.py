@@ -88,24 +88,20 @@ def drop(
 )
 def prove(c, file=None, env=None, tap=False, junit="", json=False):
     """Run the tests in sql/tests, each rolled back."""
-    with run(c, env=env, json=json) as r:
-        from pathlib import Path
+    from pgtasks.report.junit import written
 
+    with written(junit, "trigger.test") as results, run(c, env=env, json=json) as r:
         from pgtasks.errors import Refused
-        from pgtasks.report.junit import refuse_unwritable
         from pgtasks.schema.trigger import cases, trial
-        from pgtasks.schema.trigger.tap import Tap, write_junit
+        from pgtasks.schema.trigger.tap import Tap, junit_cases
 
-        if junit:
-            refuse_unwritable(Path(junit))
         suites = cases.read(r.project, file)
         r.look()
         if r.protection:
             raise Refused(f"{r.protection}: tests change rows, even if they are rolled back")
         with r.writing():
             tested = trial.run(suites, r.target)
-        if junit:
-            write_junit(Path(junit), tested)
+        results += junit_cases(tested)
         r.finish(Tap(tested) if tap else tested, check=tested.check)
 
 

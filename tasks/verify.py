@@ -29,20 +29,15 @@ def connection(c, env=None, verbose=False, json=False):
 )
 def all_(c, only=None, env=None, junit="", json=False):
     """Try what the tasks promise, on scratch databases."""
-    with run(c, env=env, json=json, journaled=True) as r:
-        from pathlib import Path
+    from pgtasks.report.junit import written
 
-        from pgtasks.report.junit import refuse_unwritable
+    with (
+        written(junit, "verify.all") as cases,
+        run(c, env=env, json=json, journaled=True) as r,
+    ):
         from pgtasks.verify import perform
 
         wanted = perform.categories(only)
-        if junit:
-            refuse_unwritable(Path(junit))
         perform.refuse_protected(r)
-        verified = perform.verify(r, wanted, say=r.say)
-        try:
-            r.finish(verified, check=verified.check)
-        finally:
-            r.details = verified.journaled()
-            if junit:
-                verified.write_junit(Path(junit))
+        verified = perform.verify(r, wanted, say=r.say, cases=cases)
+        r.finish(verified, check=verified.check)

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree  # nosec B405  writes alone, parses nothing
 
-from pgtasks.errors import Failed, Refused
+from pgtasks import report
+from pgtasks.errors import Failed, Interrupted, PgtasksError, Refused
 
 _INVALID = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 @dataclass(frozen=True)
 class Case:
-    """One case of a suite: it passed, unless it has a `fault` or the reason why it was skipped."""
+    """One case of a suite: it passed, without a `fault`, an `error` or why it was skipped.
+
+    An `error` is what ended the run, where a `fault` is what the case has found.
+    """
 
     suite: str
     name: str
@@ -25,6 +30,45 @@ class Case:
     details: str = ""  # of the fault
     file: str = ""
     line: int = 0
+    error: str = ""
+
+
+@contextmanager
+def written(file: str, name: str) -> Iterator[list[Case]]:
+    """Write the cases that a block has put into the list, however the block ends; '' is no file.
+
+    What ends the block before it has found a fault is a case of its own, an error. Until the end
+    the file says that the run has not ended, so that a kill leaves no result of an earlier run.
+    """
+    cases: list[Case] = []
+    if not file:
+        yield cases
+        return
+    path = Path(file)
+    refuse_unwritable(path)
+    if path.is_file() or not path.exists():  # a pipe takes one document
+        write(path, name, [Case(name, "start", 0.0, error="the run has not ended")])
+    try:
+        yield cases
+    except BaseException as exc:
+        interrupted = isinstance(exc, (KeyboardInterrupt, Interrupted))
+        if interrupted or not any(case.fault for case in cases):
+            step = "interrupted" if interrupted else "end" if cases else "start"
+            cases.append(Case(name, step, 0.0, error=_words(exc)))
+        try:
+            write(path, name, cases)
+        except Failed as unwritten:  # the error of the block is the one to know
+            report.say(f"warning: {unwritten.message}")
+        raise
+    write(path, name, cases)
+
+
+def _words(exc: BaseException) -> str:
+    if isinstance(exc, PgtasksError):
+        return exc.message
+    if isinstance(exc, KeyboardInterrupt):
+        return "interrupted"
+    return f"{type(exc).__name__}: {' '.join(str(exc).split())}"
 
 
 def refuse_unwritable(path: Path) -> None:
@@ -66,6 +110,8 @@ def _put(suite: ElementTree.Element, case: Case) -> None:
         failure = ElementTree.SubElement(element, "failure", message=_valid(case.fault))
         if case.details:
             failure.text = _valid(case.details)
+    if case.error:
+        ElementTree.SubElement(element, "error", message=_valid(case.error))
     if case.skipped:
         ElementTree.SubElement(element, "skipped", message=_valid(case.skipped))
 
@@ -75,7 +121,7 @@ def _counts(cases: Iterable[Case]) -> dict[str, str]:
     return {
         "tests": str(len(cases)),
         "failures": str(sum(1 for case in cases if case.fault)),
-        "errors": "0",
+        "errors": str(sum(1 for case in cases if case.error)),
         "time": f"{sum(case.seconds for case in cases):.4f}",
     }
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from pgtasks import report
 from pgtasks.errors import NotProven
-from pgtasks.report import junit
 from pgtasks.report.junit import Case
 
 PASSED, FAILED, SKIPPED = "ok", "FAILED", "skipped"
@@ -97,10 +95,6 @@ class Verified:
         del facts["checks"]
         faults = (each for each in self.outcomes if each.state == FAILED)
         return {**facts, "faults": [f"{each.category}: {each.name}" for each in faults]}
-
-    def write_junit(self, path: Path) -> None:
-        """Write the results as JUnit's XML."""
-        junit.write(path, "verify.all", [each.case() for each in self.outcomes])
 
     def check(self) -> None:
         """Raise NotProven if a check failed."""

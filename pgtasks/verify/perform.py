@@ -12,6 +12,7 @@ from pgtasks.database import scratch
 from pgtasks.errors import Interrupted, PgtasksError, Refused
 from pgtasks.report import Say
 from pgtasks.report.boundaries import boundary
+from pgtasks.report.junit import Case
 from pgtasks.settings import fields
 from pgtasks.verify import place as places
 from pgtasks.verify import preparation
@@ -52,30 +53,42 @@ def refuse_protected(r: Run) -> None:
         raise Refused(f"{why}: checks make and drop databases, name another one with --env")
 
 
-def verify(r: Run, wanted: Sequence[str], *, say: Say) -> Verified:
-    """Run the checks of some categories, printing each as it ends; nothing of it stays."""
+def verify(r: Run, wanted: Sequence[str], *, say: Say, cases: list[Case]) -> Verified:
+    """Run the checks of some categories, printing each as it ends; nothing of it stays.
+
+    `cases` and the journal get each result, also those before an interruption.
+    """
     began = time.monotonic()
     swept = scratch.sweep(r.reached().target)
     for line in swept:
         say(line)
     outcomes: list[Outcome] = []
     place = None
+
+    def so_far() -> Verified:
+        seconds = time.monotonic() - began
+        return Verified(r.environment.name, tuple(outcomes), seconds, swept)
+
     try:
         with places.opened(r) as place:
             for check in (*preparation.CHECKS, *of(wanted)):
                 outcome = performed(check, place)
                 say(outcome.line())
                 outcomes.append(outcome)
+                cases.append(outcome.case())
                 boundary("verify.made" if len(outcomes) == 1 else "verify.checked")
     except (KeyboardInterrupt, Interrupted):
-        raise _interrupted(len(outcomes), place) from None
-    return Verified(r.environment.name, tuple(outcomes), time.monotonic() - began, swept)
+        raise _interrupted(so_far(), place) from None
+    finally:
+        r.details = so_far().journaled()
+    return so_far()
 
 
-def _interrupted(done: int, place: Place | None) -> Interrupted:
+def _interrupted(verified: Verified, place: Place | None) -> Interrupted:
     left = ", ".join(repr(each.target.database) for each in place.made) if place else ""
     end = f"{left} may be left" if left else "the scratch databases are dropped"
-    return Interrupted(f"interrupted after {report.plural(done, 'check')}, {end}")
+    done = report.plural(len(verified.outcomes), "check")
+    return Interrupted(f"interrupted after {done}, {end}", details=verified.as_json())
 
 
 def of(wanted: Sequence[str]) -> Iterator[Check]:

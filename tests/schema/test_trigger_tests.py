@@ -15,10 +15,11 @@ from paths import ROOT
 from servers import Cluster
 
 from pgtasks.errors import Failed, NotProven, Refused
+from pgtasks.report import junit
 from pgtasks.schema.trigger import cases, trial
 from pgtasks.schema.trigger.cases import Suite
 from pgtasks.schema.trigger.files import SqlFile
-from pgtasks.schema.trigger.tap import Tap, write_junit
+from pgtasks.schema.trigger.tap import Tap
 from pgtasks.settings.project import load
 from pgtasks.settings.target import Target
 
@@ -230,12 +231,14 @@ def test_tap_and_junit(inv: Any, project: Path, cluster: Cluster, database: str)
     one = inv("trigger.test", "--file", "a", "--json")
     assert (one.returncode, json.loads(one.stdout)["passed"]) == (0, 6)
     with pytest.raises(Failed, match=r"x\.xml: No such file"):
-        write_junit(project / "nowhere" / "x.xml", trial.Tested((), (), 0.0))
+        junit.write(project / "nowhere" / "x.xml", "trigger.test", ())
     with (project / "env" / "dev.yaml").open("a") as file:
         file.write("protected: true\n")
-    refused = inv("trigger.test", "--file", "a")
+    refused = inv("trigger.test", "--file", "a", "--junit", "out.xml")
     assert refused.returncode == 2
     assert "tests change rows, even if they are rolled back" in refused.stderr
+    [fault] = ElementTree.parse(project / "out.xml").iter("error")
+    assert "tests change rows, even if they are rolled back" in str(fault.get("message"))
 
 
 def test_the_triggers_of_this_repository_pass_their_tests(

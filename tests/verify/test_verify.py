@@ -110,14 +110,43 @@ def test_a_bad_flag_is_refused_before_anything_runs(
     assert "scratch databases" not in done.stderr
 
 
-def test_an_existing_report_stays_where_the_run_is_refused(project: Path, inv: Inv) -> None:
+def errors_of(report: Path) -> list[tuple[str | None, str | None]]:
+    """Return the names and messages of the cases with an error, whose number the root has too."""
+    root = ElementTree.parse(report).getroot()
+    found = [
+        (case.get("name"), fault.get("message"))
+        for case in root.iter("testcase")
+        for fault in case.iter("error")
+    ]
+    assert root.get("errors") == str(len(found))
+    return found
+
+
+_PROTECTED = "environment 'dev' is protected: checks make and drop databases"
+
+
+@pytest.mark.parametrize(
+    ("setting", "words", "code", "error"),
+    [
+        ("", ("--only", "inspekt", "--env", "dev"), 2, "--only 'inspekt': did you mean 'inspect'"),
+        ("", ("--env", "prdo"), 2, "unknown environment 'prdo'"),
+        ("protected: true\n", ("--env", "dev"), 2, _PROTECTED),
+        ("host: 127.0.0.1\nport: 1\nuser: x\ndatabase: x\n", ("--env", "dev"), 4, "port 1 failed"),
+    ],
+)
+def test_a_run_that_cannot_begin_is_an_error_in_the_report(
+    project: Path, inv: Inv, setting: str, words: tuple[str, ...], code: int, error: str
+) -> None:
+    """Where the file of an earlier run stayed, a CI system would show its results."""
     (project / "out.xml").write_text("before")
-    with (project / "env" / "dev.yaml").open("a") as file:
-        file.write("protected: true\n")
-    done = inv("verify.all", "--junit", "out.xml", "--env", "dev")
-    assert done.returncode == 2
-    assert "environment 'dev' is protected: checks make and drop databases" in done.stderr
-    assert (project / "out.xml").read_text() == "before"
+    file = project / "env" / "dev.yaml"
+    file.write_text(setting if "port" in setting else file.read_text() + setting)
+    done = inv("verify.all", "--junit", "out.xml", *words)
+    assert done.returncode == code, done.stderr
+    [(name, message)] = errors_of(project / "out.xml")
+    assert name == "start"
+    assert error in str(message)
+    assert error in done.stderr
 
 
 def test_a_database_without_a_stamp_is_refused(
@@ -234,15 +263,24 @@ def test_ctrl_c_leaves_nothing(
     traces: Callable[[], dict[str, Any]],
 ) -> None:
     before = traces()
-    process = halted(start_inv, step, "verify.all", "--only", "restore", cwd=shop)
+    flags = ("--only", "restore", "--json", "--junit", "out.xml")
+    process = halted(start_inv, step, "verify.all", *flags, cwd=shop)
+    assert errors_of(shop / "out.xml") == [("start", "the run has not ended")]
     os.killpg(process.pid, signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    printed, said = process.communicate(timeout=60)
     assert process.returncode == 130, said
     assert "Traceback" not in said
-    assert re.search(
-        r"error: interrupted after \d checks?, the scratch databases are dropped$", said
-    )
+    words = r"interrupted after (\d) checks?, the scratch databases are dropped"
+    found = re.search(f"error: {words}$", said)
+    assert found
     assert traces() == before
+    document = json.loads(printed)
+    assert document["error"] == found[0].removeprefix("error: ")
+    assert [each["result"] for each in document["checks"]] == ["passed"] * int(found[1])
+    assert errors_of(shop / "out.xml") == [("interrupted", document["error"])]
+    assert len(list(ElementTree.parse(shop / "out.xml").iter("testcase"))) == int(found[1]) + 1
+    line = json.loads((shop / "backups" / "journal.jsonl").read_text().splitlines()[-1])
+    assert line["details"]["passed"] == int(found[1])
 
 
 def test_a_run_leaves_the_databases_of_another_one_that_lives(
@@ -330,7 +368,7 @@ def test_a_database_that_has_the_name_already_stays(
     monkeypatch.setattr("pgtasks.database.scratch.secrets.token_hex", lambda number: "0123abcd")
     run = opened(projects.load(root), "verify.all", env="dev", json=True)
     with run as r:
-        verified = perform.verify(r, ("inspect",), say=lambda line: None)
+        verified = perform.verify(r, ("inspect",), say=lambda line: None, cases=[])
     by_name = {each.name: (each.state, each.text) for each in verified.outcomes}
     assert by_name["scratch databases are made and stamped"] == (
         *("FAILED", f"{taken!r} exists already, and is left as it is"),

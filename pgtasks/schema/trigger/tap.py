@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from pgtasks.report import junit
 from pgtasks.report.junit import Case
 from pgtasks.schema.trigger.trial import Check, Tested
 
@@ -41,12 +39,11 @@ def _lines(number: int, check: Check) -> Iterator[str]:
         yield "  ..."
 
 
-def write_junit(path: Path, tested: Tested) -> None:
-    """Write the results as JUnit's XML, raising Failed if the file cannot be written."""
-    cases = [
+def junit_cases(tested: Tested) -> list[Case]:
+    """Return the results as cases of JUnit, those of a file side by side."""
+    return [
         Case(each.file, each.name, each.seconds, each.fault, file=each.file, line=each.line)
         for file in tested.files
         for each in tested.checks
         if each.file == file
     ]
-    junit.write(path, "trigger.test", cases)
