@@ -114,9 +114,11 @@ def commits() -> int:
 
 def owner() -> tuple[int, int, object]:
     """Return the process, the thread and the asyncio task that run now."""
-    asyncio, task = sys.modules.get("asyncio"), None
-    if asyncio is not None and (loop := asyncio._get_running_loop()) is not None:
-        task = asyncio.current_task(loop)
+    asyncio = sys.modules.get("asyncio")
+    try:
+        task = asyncio.current_task() if asyncio is not None else None
+    except RuntimeError:  # no loop runs in this thread
+        task = None
     return os.getpid(), threading.get_ident(), task
 
 
