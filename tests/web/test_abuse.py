@@ -6,11 +6,12 @@ import io
 import os
 import threading
 from contextlib import closing, suppress
+from pathlib import Path
 from typing import Any
 
 import psycopg2
 import pytest
-from apis import Api, problem
+from apis import Api, problem, project_of
 from apis import api as api
 from clinics import OWNER, Clinic
 from offices import APP_ROLE, NEW, PASSWORD, Office, here, opened
@@ -20,7 +21,8 @@ from werkzeug.test import create_environ, run_wsgi_app
 
 from clinic.web.factory import clinic
 from clinic.web.security import accounts, limits, logins, origins, passwords, sessions
-from clinic.web.security.errors import LoginFailed, RateLimited
+from clinic.web.security.errors import LoginFailed, RateLimited, SecurityError
+from pgtasks.errors import BadConfiguration
 
 
 class Observed(io.BytesIO):
@@ -259,3 +261,53 @@ def test_a_forked_process_hashes(office: Office) -> None:
     if child == 0:
         os._exit(0 if passwords.verified(made, NEW) else 1)
     assert os.waitpid(child, 0)[1] == 0
+
+
+def test_a_login_and_a_change_of_the_password_from_one_address_do_not_wait_for_each_other(
+    office: Office,
+) -> None:
+    username = office.username("nurse", number=0)
+    identity = office.identity(username)
+    deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+    before, current = office.clinic.value(deadlocks), PASSWORD
+    for n in range(10):
+        following = f"{NEW} {n}"
+
+        def one(racer: int, old: str = current, new: str = following) -> None:
+            if racer == 0:
+                accounts.change_password(identity, old, new, here())
+            else:
+                logins.attempt(username, old, here())
+
+        changed, *others = office.racing(4, one)
+        current = following if changed is None else current
+        assert all(each is None or isinstance(each, SecurityError) for each in [changed, *others])
+        office.clinic.run("DELETE FROM login_throttle")
+    office.clinic.run("SELECT pg_stat_force_next_flush()")
+    assert office.clinic.value(deadlocks) == before
+
+
+def test_settings_that_drop_the_role_let_nobody_in(
+    office_clinic: Clinic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from clinic.web import create_app
+
+    root = project_of(tmp_path / "shop", office_clinic, "psycopg2")
+    monkeypatch.setenv("PGTASKS_ROOT", str(root))
+    app = create_app("test", security={"argon2_memory": 64, "argon2_time": 1})
+    with app.app_context():
+        username = Office(office_clinic).username("doctor")
+        account = logins.attempt(username, PASSWORD, here("198.51.100.200"))
+        token = sessions.start(account, here()).token
+        with clinic().service.session() as session:
+            assert sessions.identity(session, token) is not None
+        settings = root / "env" / "test.yaml"
+        settings.write_text(settings.read_text("utf-8").replace(f"role: {APP_ROLE},", ""), "utf-8")
+        assert clinic().service.reload().keys == ("pool.role",)
+        with (
+            pytest.raises(BadConfiguration, match="sees the rows of all hospitals"),
+            clinic().service.session() as session,
+        ):
+            sessions.identity(session, token)
+        clinic().service.dispose()
+        clinic().aside.dispose()

@@ -136,13 +136,13 @@ def change_password(identity: Identity, current: str, new: str, client: Client) 
     password_hash = passwords.hashed(new)
 
     def write(session: Session) -> int:
-        throttle.clear(session, key, identity.username, "")
         session.execute(
             update(User)
             .where(User.user_id == identity.user_id)
             .values(password_hash=password_hash)
             .execution_options(synchronize_session=False)
         )
+        throttle.clear(session, key, identity.username, "")  # last, as a login does
         return sessions.revoke_others(session, identity)
 
     ended = aside.run(write, identity=identity)

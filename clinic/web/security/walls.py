@@ -10,6 +10,7 @@ from flask import current_app
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from clinic.web.factory import clinic
 from pgtasks.errors import BadConfiguration
 
 _CHECKED = "clinic.walls"
@@ -17,8 +18,12 @@ _ACTIVE = text("SELECT current_user::text, row_security_active('public.patients'
 
 
 def check(session: Session) -> None:
-    """Raise BadConfiguration where the application sees all hospitals; asked once in a process."""
-    if _CHECKED in current_app.extensions:
+    """Raise BadConfiguration where the application sees all hospitals.
+
+    Asked once in a process, and again after settings were reloaded: the role may be another one.
+    """
+    engine = clinic().service.engine
+    if current_app.extensions.get(_CHECKED) is engine:
         return
     user, is_active = session.execute(_ACTIVE).one()
     if not is_active:
@@ -26,4 +31,4 @@ def check(session: Session) -> None:
             f"the application acts as {user!r}, which sees the rows of all hospitals: give it a "
             "login that is a member of clinic_app alone, or pool.role: clinic_app"
         )
-    current_app.extensions[_CHECKED] = True
+    current_app.extensions[_CHECKED] = engine
