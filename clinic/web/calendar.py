@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta, timezone
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import ColumnElement, Select, select
 from sqlalchemy.orm import Session
 
 from clinic.models import Appointment, Hospital, Staff
@@ -73,11 +73,16 @@ def free_times(session: Session, doctor: Staff, day: date, now: datetime) -> lis
     return free(offered, taken(session, day, Appointment.staff_id == doctor.staff_id), now)
 
 
-def doctors(session: Session, hospital_id: UUID, today: date) -> list[Staff]:
-    """Return who sees patients in a hospital, by name."""
-    found = select(Staff).where(
+def bookable(hospital_id: UUID, today: date) -> Select[Staff]:
+    """Return the query for those who see patients in a hospital."""
+    return select(Staff).where(
         Staff.hospital_id == hospital_id,
         Staff.job.in_(SEEN_BY),
         (Staff.left_on.is_(None)) | (Staff.left_on > today),
     )
+
+
+def doctors(session: Session, hospital_id: UUID, today: date) -> list[Staff]:
+    """Return who sees patients in a hospital, by name."""
+    found = bookable(hospital_id, today)
     return list(session.scalars(found.order_by(Staff.last_name, Staff.first_name)))

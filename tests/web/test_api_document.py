@@ -86,6 +86,19 @@ def test_the_schema_of_a_body_is_what_decodes_it(document: dict[str, Any]) -> No
     assert limit["schema"] == {"type": "integer", "minimum": 1, "maximum": 200, "default": 50}
 
 
+def test_each_time_is_a_date_time(document: dict[str, Any]) -> None:
+    times = {
+        (name, field): schema
+        for name, struct in document["components"]["schemas"].items()
+        for field, schema in struct.get("properties", {}).items()
+        if field.endswith(("_at", "_from")) or field in ("starts_before", "started_before")
+    }
+    assert len(times) >= 15
+    for where, schema in times.items():
+        choices = schema.get("anyOf", [schema])
+        assert {"type": "string", "format": "date-time"}.items() <= choices[0].items(), where
+
+
 def test_what_is_made_up_from_the_document_gets_what_it_says(
     api: Api, document: dict[str, Any]
 ) -> None:

@@ -114,6 +114,7 @@ def pages(caller: Caller, path: str, **query: Any) -> Iterator[list[dict[str, An
         ("patients", "patient_id", ("last_name", "first_name", "patient_id")),
         ("appointments", "appointment_id", ("starts_at", "appointment_id")),
         ("invoices", "invoice_id", ("invoice_no",)),
+        ("consultations", "consultation_id", ("started_at", "consultation_id")),
     ],
 )
 def test_pages_hold_each_row_once_and_in_order(
@@ -168,6 +169,70 @@ def test_filters(api: Api, admin: Caller) -> None:
     unpaid = [*pages(admin, "/api/invoices", status="open", due_before="2026-03-01", limit=200)]
     assert all(item["due_on"] < "2026-03-01" for part in unpaid for item in part)
     assert admin.get("/api/patients", is_active="false").json["items"] == []
+
+
+def test_what_the_lists_name_is_all_that_a_visit_and_its_invoice_need(api: Api) -> None:
+    """The document alone leads from a login to a patient, a visit and an invoice."""
+    desk = api.caller("receptionist")
+    branch = next(one for one in desk.get("/api/branches").json["items"] if one["is_main"])
+    names = {"first_name": "Ada", "last_name": "New", "born_on": "1990-02-28"}
+    patient = desk.post("/api/patients", names | {"branch_id": branch["branch_id"]}).json
+    staff = desk.get("/api/staff").json["items"][0]
+    assert {one["job"] for one in desk.get("/api/staff").json["items"]} <= {"doctor", "therapist"}
+    day = (monday() + datetime.timedelta(days=14)).date().isoformat()
+    path = f"/api/staff/{staff['staff_id']}/free"
+    offered = desk.get(path, day=day).json
+    assert (offered["staff_id"], offered["day"]) == (staff["staff_id"], day)
+    first = offered["free"][0]
+    body = {"staff_id": staff["staff_id"], "patient_id": patient["patient_id"]}
+    booked = desk.post("/api/appointments", body | {"starts_at": first["starts_at"]})
+    assert booked.json["ends_at"] == first["ends_at"]
+    assert desk.get(path, day=day).json["free"] == offered["free"][1:]
+    sunday = (monday() + datetime.timedelta(days=6)).date().isoformat()
+    assert desk.get(path, day=sunday).json["free"] == []
+    consultation = desk.get("/api/consultations", limit=1).json["items"][0]
+    written = {
+        "consultation_id": consultation["consultation_id"],
+        "issued_on": "2026-11-01",
+        "due_on": "2026-12-01",
+        "lines": [{"text": "Consultation", "amount": "80.00"}],
+    }
+    invoice = desk.post("/api/invoices", written)
+    assert invoice.json["patient_id"] == consultation["patient_id"]
+
+
+def test_free_times_are_of_those_who_see_patients_and_of_days_that_can_be_booked(api: Api) -> None:
+    desk = api.caller("receptionist")
+    nurse = api.clinic.value(
+        "SELECT staff_id FROM staff JOIN hospitals USING (hospital_id)"
+        " WHERE code = 'H0001' AND job = 'nurse' LIMIT 1"
+    )
+    problem(desk.get(f"/api/staff/{nurse}/free"), 404)
+    path = f"/api/staff/{desk.get('/api/staff').json['items'][0]['staff_id']}/free"
+    now = datetime.datetime.now(datetime.timezone.utc)
+    assert desk.get(path).json["day"] == now.date().isoformat()
+    for day in (now.date() - datetime.timedelta(days=1), now.date().replace(year=now.year + 3)):
+        assert list(fields(desk.get(path, day=day.isoformat()))) == ["day"]
+    begins = [one["starts_at"] for one in desk.get(path).json["free"]]
+    assert all(datetime.datetime.fromisoformat(each) > now for each in begins)
+
+
+def test_lists_of_staff_and_consultations_follow_their_filters(admin: Caller) -> None:
+    staff = admin.get("/api/staff", limit=200).json["items"]
+    branch = staff[0]["branch_id"]
+    assert [one for one in staff if one["branch_id"] == branch] == admin.get(
+        "/api/staff", branch_id=branch, limit=200
+    ).json["items"]
+    seen = admin.get("/api/consultations", limit=200).json["items"]
+    middle = seen[100]["started_at"]
+    found = admin.get("/api/consultations", started_from=middle, limit=5).json["items"]
+    assert found[0]["started_at"] == middle
+    found = [*pages(admin, "/api/consultations", started_before=middle)]
+    assert max(one["started_at"] for part in found for one in part) < middle
+    for name in ("staff_id", "patient_id"):
+        items = admin.get("/api/consultations", **{name: seen[0][name]}).json["items"]
+        assert {one[name] for one in items} == {seen[0][name]}
+    assert admin.get("/api/branches", is_active="false").json["items"] == []
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,9 @@ me            who sends the request
 patients      the patients of a hospital
 appointments  list, book, move, cancel
 booking       what a booking needs
+staff         who can be booked, and when
+branches      the places of a hospital
+consultations what an invoice is written for
 invoices      list, write, pay, void
 openapi       the document that describes all of it, and its route
 """
@@ -26,7 +29,10 @@ from importlib import import_module
 
 from flask import Flask
 
-_ROUTES = ("auth", "me", "patients", "appointments", "invoices", "openapi")
+_ROUTES = (
+    *("auth", "me", "patients", "appointments", "staff", "branches", "consultations", "invoices"),
+    "openapi",
+)
 
 
 def init_app(app: Flask) -> None:

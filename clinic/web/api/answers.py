@@ -9,7 +9,14 @@ from uuid import UUID
 
 from msgspec import Struct
 
-from clinic.web.api.kinds import AppointmentStatus, BloodGroup, Channel, Gender, InvoiceStatus
+from clinic.web.api.kinds import (
+    AppointmentStatus,
+    BloodGroup,
+    Channel,
+    Gender,
+    InvoiceStatus,
+    Moment,
+)
 
 
 class Tokens(Struct, kw_only=True):
@@ -26,7 +33,7 @@ class Validity(Struct, kw_only=True):
 
     user_id: UUID
     session_id: UUID
-    expires_at: datetime.datetime
+    expires_at: Moment
     permissions: list[str]
 
 
@@ -60,8 +67,8 @@ class PatientSeen(Struct, kw_only=True):
     allergies: list[str]
     notes: str | None
     is_active: bool
-    created_at: datetime.datetime
-    updated_at: datetime.datetime
+    created_at: Moment
+    updated_at: Moment
 
 
 class AppointmentSeen(Struct, kw_only=True):
@@ -71,13 +78,62 @@ class AppointmentSeen(Struct, kw_only=True):
     branch_id: UUID
     patient_id: UUID
     staff_id: UUID
-    starts_at: datetime.datetime
-    ends_at: datetime.datetime
+    starts_at: Moment
+    ends_at: Moment
     status: AppointmentStatus
     channel: Channel
     reason: str | None
-    created_at: datetime.datetime
-    updated_at: datetime.datetime
+    created_at: Moment
+    updated_at: Moment
+
+
+class StaffSeen(Struct, kw_only=True):
+    """Somebody who sees patients."""
+
+    staff_id: UUID
+    branch_id: UUID
+    first_name: str
+    last_name: str
+    job: str
+    specialty: str | None
+
+
+class VisitSeen(Struct, kw_only=True):
+    """A time at which a visit can be booked."""
+
+    starts_at: Moment
+    ends_at: Moment
+
+
+class DaySeen(Struct, kw_only=True):
+    """The times of a day at which somebody is free."""
+
+    staff_id: UUID
+    day: datetime.date
+    free: list[VisitSeen]
+
+
+class BranchSeen(Struct, kw_only=True):
+    """A place where the hospital receives patients."""
+
+    branch_id: UUID
+    name: str
+    address: str
+    city: str
+    postal_code: str
+    phone: str | None
+    is_main: bool
+    is_active: bool
+
+
+class ConsultationSeen(Struct, kw_only=True):
+    """That somebody was seen, by whom and when; nothing of what was said and found."""
+
+    consultation_id: UUID
+    appointment_id: UUID
+    patient_id: UUID
+    staff_id: UUID
+    started_at: Moment
 
 
 class LineSeen(Struct, kw_only=True):
@@ -104,5 +160,5 @@ class InvoiceSeen(Struct, kw_only=True):
     total: Decimal
     paid: Decimal
     status: InvoiceStatus
-    created_at: datetime.datetime
-    updated_at: datetime.datetime
+    created_at: Moment
+    updated_at: Moment

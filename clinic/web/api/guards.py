@@ -69,16 +69,21 @@ def token_required(view: View) -> View:
     return noted(guarded, needs_token=True, problems=(401, 413, 429))
 
 
-def require_permission(module: str, action: str) -> Callable[[View], View]:
-    """Call the view only for users who may do this in a module; stands below token_required."""
+def require_permission(module: str, action: str, *, or_: str = "") -> Callable[[View], View]:
+    """Call the view only for users who may do this in a module; stands below token_required.
+
+    `or_` is another permission that will do, for what two kinds of work need to see.
+    """
 
     def decorate(view: View) -> View:
         @functools.wraps(view)
         def permitted(session: Session, identity: Identity, **names: Any) -> Any:
-            require(identity, module, action)
+            if not or_ or or_ not in identity.permissions:
+                require(identity, module, action)
             return view(session, identity, **names)
 
-        return noted(permitted, permission=(module, action), problems=(403,))
+        wanted = (f"{module}.{action}", *filter(None, [or_]))
+        return noted(permitted, permissions=wanted, problems=(403,))
 
     return decorate
 

@@ -64,6 +64,12 @@ def ahead(starts_at: datetime.datetime) -> Iterator[Fault]:
         yield Fault("starts_at", "expected a time that lies ahead, at most two years")
 
 
+def bookable(field: str, day: datetime.date) -> Iterator[Fault]:
+    """Refuse a day on which no visit can be booked: it is over, or far away."""
+    if not _now().date() <= day <= (_now() + _AHEAD).date():
+        yield Fault(field, "expected today or a day ahead, at most two years")
+
+
 def money(field: str, amount: Decimal) -> Iterator[Fault]:
     """Refuse what is no amount of money: below zero, not a number, parts of a cent."""
     # first whether it is a number at all: a comparison with NaN raises

@@ -91,8 +91,8 @@ def _described(
         "responses": {str(noted.status): _answer(noted, known)},
         "security": [{"token": []}] if noted.needs_token else [],
     }
-    if noted.permission is not None:
-        described["x-permission"] = ".".join(noted.permission)
+    if noted.permissions:
+        described["x-permission"] = " or ".join(noted.permissions)
     if noted.body is not None:
         content = {_JSON: {"schema": known[noted.body]}}
         described["requestBody"] = {"required": True, "content": content}

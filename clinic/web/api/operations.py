@@ -38,7 +38,7 @@ class Operation:
     query: type[Sent] | None = None
     problems: frozenset[int] = frozenset()
     needs_token: bool = False
-    permission: tuple[str, str] | None = None
+    permissions: tuple[str, ...] = ()  # any of them will do
     may_match: bool = False
     needs_match: bool = False
 

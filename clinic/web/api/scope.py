@@ -11,11 +11,11 @@ from uuid import UUID
 from sqlalchemy import Select, inspect, select
 from sqlalchemy.orm import Session
 
-from clinic.models import Appointment, Invoice, Patient
+from clinic.models import Appointment, Consultation, Invoice, Patient
 from clinic.web.api.problems import missing
 from clinic.web.identity import Identity
 
-Row = TypeVar("Row", Patient, Appointment, Invoice)
+Row = TypeVar("Row", Patient, Appointment, Consultation, Invoice)
 
 
 def visible(kind: type[Row], identity: Identity) -> Select[Row]:
