@@ -17,6 +17,7 @@ PgtasksError              1  a task failed
 │   ├── Denied               backup.restore.load: its role may not restore something
 │   └── UnreadableFile       backup.store.filestream: a file cannot be read to its end
 ├── Refused               2  guard, unknown environment, bad flag, prompt without a terminal
+│   ├── NotAdmitted          service.admission: the database is another environment's
 │   └── BackupExists         backup.store.faults: the store has a backup of that ID
 ├── BadConfiguration      3  a file, a URL, a type, a password command
 ├── Unreachable           4  server, database, password, SSH

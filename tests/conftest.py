@@ -108,6 +108,8 @@ def _clear(environ: Any) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Let no setting of the developer's reach a server or a session fixture."""
+    # the protected environments of these tests are their own: see service/admission.py
+    os.environ.pop("PYTEST_VERSION", None)
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         # a background job of a script ignores it, and what a test starts would inherit that
         signal.signal(signal.SIGINT, signal.default_int_handler)

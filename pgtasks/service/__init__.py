@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from pgtasks.service.changes import Change
     from pgtasks.service.database import DatabaseService
     from pgtasks.service.default import (
+        check_health,
         get_active_env,
         get_database_url,
         get_database_url_for_env,
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
     from pgtasks.service.entities import detached_copy as get_detached_copy
     from pgtasks.service.entities import entity_dict as get_entity_dict
     from pgtasks.service.environment import get_config, get_security_settings
-    from pgtasks.service.health import Health, check_health
+    from pgtasks.service.health import Health
     from pgtasks.service.signing import get_signing_keys
     from pgtasks.service.testing.switches import is_integration_test
     from pgtasks.service.unit import CommitUnknown
@@ -98,7 +99,6 @@ _ELSEWHERE = {
     "get_security_settings": ("environment", "get_security_settings"),
     "get_signing_keys": ("signing", "get_signing_keys"),
     "is_integration_test": ("testing.switches", "is_integration_test"),
-    "check_health": ("health", "check_health"),
     "get_detached_copy": ("entities", "detached_copy"),
     "get_entity_dict": ("entities", "entity_dict"),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from pgtasks.errors import Refused
@@ -19,8 +20,24 @@ _QUESTION = (
 )
 
 
+class NotAdmitted(Refused):
+    """The database is another environment's, or may not be used here."""
+
+
+_TESTS = "PYTEST_VERSION"  # pytest sets it while it runs, for its children too
+
+
+def refuse_tests(target: Target) -> None:
+    """Raise NotAdmitted within a test that has got to a protected environment."""
+    if target.protected and _TESTS in os.environ:
+        raise NotAdmitted(
+            f"a test asks for the database of environment {target.environment!r}, which is "
+            "protected: the fixture pgtasks_database gives the test one of its own"
+        )
+
+
 def check(connection: Any, target: Target) -> None:
-    """Raise Refused if the database of a driver's connection may not be used as `target`.
+    """Raise NotAdmitted if the database of a driver's connection may not be used as `target`.
 
     A database without a stamp is refused for a protected environment alone.
     """
@@ -40,20 +57,22 @@ def identified(connection: Any) -> Identity:
 
 
 def agree(identity: Identity, target: Target) -> None:
-    """Raise Refused if a database may not be used as `target`."""
-    guard.decide(
-        guard.Evidence(
-            access=guard.Access.READ,
-            environment=target.environment,
-            database=identity.database,  # a pooler may have another name for it
-            protected=target.protected,
-            identity=identity,
-            terminal=False,
-            lineage=target.lineage,
-        )
+    """Raise NotAdmitted if a database may not be used as `target`."""
+    evidence = guard.Evidence(
+        access=guard.Access.READ,
+        environment=target.environment,
+        database=identity.database,  # a pooler may have another name for it
+        protected=target.protected,
+        identity=identity,
+        terminal=False,
+        lineage=target.lineage,
     )
+    try:
+        guard.decide(evidence)
+    except Refused as exc:
+        raise NotAdmitted(exc.message, hint=exc.hint) from None
     if target.protected and identity.stamp is None:
-        raise Refused(
+        raise NotAdmitted(
             f"environment {target.environment!r} is protected, and database "
             f"{identity.database!r} has no stamp: {typed.task('env.stamp')} says whose it is"
         )

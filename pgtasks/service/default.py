@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from sqlalchemy.engine import Engine
 from sqlalchemy.orm import Session
 
+from pgtasks.errors import Refused
 from pgtasks.host import baseline
-from pgtasks.service import environment
+from pgtasks.service import environment, health
 from pgtasks.service.changes import Change, Subscriber
 from pgtasks.service.database import DatabaseService
+from pgtasks.service.health import Health
 from pgtasks.service.statements import LOGGER
 from pgtasks.service.unit import Inner, Outermost
 
@@ -37,6 +39,8 @@ def initialize_database(
     settings of its security that are not secure in a protected environment are refused.
     """
     global _service
+    if isinstance(app, str):
+        raise Refused(f"{app!r} is no Flask application: initialize_database(env={app!r})")
     made = DatabaseService(env, url=url, **options)
     if app is not None:
         made.environment.security()
@@ -112,6 +116,14 @@ def run(unit: Callable[[Session], Result], *, read_only: bool = False, retries: 
 def get_db_engine() -> Engine:
     """Return the engine of this process."""
     return service().engine
+
+
+def check_health(of: DatabaseService | None = None) -> Health:
+    """Ask the database of a service, by default that of this process, in a connection of its own.
+
+    It takes seconds at most, and never raises for the database's state.
+    """
+    return health.check_health(of or service())
 
 
 def get_active_env() -> str:

@@ -104,6 +104,7 @@ def _listen(engine: Engine, target: Target, pool: Pool) -> None:
         return connection
 
     def connect(dialect: Any, record: Any, args: Any, parameters: Any) -> Any:
+        admission.refuse_tests(target)
         driver = dialect.loaded_dbapi
         errors = (driver.OperationalError, driver.InterfaceError)  # the latter once it is closed
         try:

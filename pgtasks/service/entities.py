@@ -9,12 +9,13 @@ import enum
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, TypeVar
 
+from sqlalchemy import inspect
 from sqlalchemy.ext.mutable import Mutable
 from sqlalchemy.orm import InstanceState, Mapper
 from sqlalchemy.orm.attributes import instance_state, set_committed_value
 from sqlalchemy.orm.base import LoaderCallableStatus, PassiveFlag
 
-from pgtasks.errors import Failed
+from pgtasks.errors import Failed, Refused
 
 Entity = TypeVar("Entity")
 
@@ -51,7 +52,16 @@ def detached_copy(entity: Entity) -> Entity:
     What refers back to an entity refers to its copy. Expired columns are loaded first. Reading an
     attribute that is not loaded raises NotLoaded, with its name and the way out.
     """
+    _checked(entity)
     return _copied(entity, {})
+
+
+def _checked(entity: object) -> Mapper[Any]:
+    """Return the mapper of an entity, raising Refused for what is none."""
+    state = inspect(entity, raiseerr=False)
+    if not isinstance(state, InstanceState):
+        raise Refused(f"expected an entity of a model, got {type(entity).__name__}")
+    return state.mapper
 
 
 def _copied(entity: Entity, copies: dict[int, Any]) -> Entity:
@@ -136,8 +146,16 @@ def entity_dict(
 
     Columns that the model marks with `info={"secret": True}`, and those with "password" or
     "secret" in their name, are left out unless `include` names them. `relations` adds the entities
-    that are loaded, each once: what refers back to one is left out.
+    that are loaded, each once: what refers back to one is left out. Raises Refused for a name that
+    no column has.
     """
+    mapper = _checked(entity)
+    mappers = mapper.registry.mappers if relations else (mapper,)
+    known = {key for each in mappers for key in each.attrs.keys()}  # noqa: SIM118
+    for name in (*exclude, *include):
+        if name not in known:
+            own = ", ".join(mapper.column_attrs.keys())
+            raise Refused(f"{mapper.class_.__name__} has no column {name!r}, known: {own}")
     return _dict(entity, exclude, include, relations, above=())
 
 

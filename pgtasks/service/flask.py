@@ -11,6 +11,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import ServiceUnavailable
 
 from pgtasks.errors import Unreachable
+from pgtasks.service.admission import NotAdmitted
 from pgtasks.service.database import pause
 from pgtasks.service.health import check_health
 from pgtasks.service.statements import LOGGER
@@ -30,7 +31,8 @@ def init_app(app: Flask, service: DatabaseService | Callable[[], DatabaseService
 
     A block that a request leaves open is rolled back at its end. A GET or HEAD whose connection was
     lost is answered by calling its view again, once, if it has committed nothing. Where the
-    database does not answer, or all connections of the pool are in use, a request ends with 503.
+    database does not answer, is another environment's, or all connections of the pool are in use, a
+    request ends with 503.
     """
     app.extensions[_KEY] = service
     request_started.connect(_remember, app)  # before all that the application has for that
@@ -38,6 +40,7 @@ def init_app(app: Flask, service: DatabaseService | Callable[[], DatabaseService
     app.register_error_handler(DBAPIError, _repeat)
     app.register_error_handler(Unreachable, _unavailable)
     app.register_error_handler(PoolTimeout, _in_use)
+    app.register_error_handler(NotAdmitted, _refused)
 
 
 def service_of(app: Flask) -> DatabaseService:
@@ -97,6 +100,12 @@ def _unavailable(error: Exception) -> ResponseReturnValue:
 def _in_use(error: PoolTimeout) -> ResponseReturnValue:
     LOGGER.error("no connection is free: %s", " ".join(str(error).split()))
     answer = ServiceUnavailable("All connections are in use.", retry_after=_RETRY)
+    return current_app.handle_http_exception(answer)
+
+
+def _refused(error: NotAdmitted) -> ResponseReturnValue:
+    LOGGER.error("the database is refused: %s", error.message)
+    answer = ServiceUnavailable("The database cannot be used.", retry_after=_RETRY)
     return current_app.handle_http_exception(answer)
 
 

@@ -17,6 +17,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.mutable import MutableDict
 from sqlalchemy.orm import Mapped, mapped_column, selectinload
 
+from pgtasks.errors import Refused
 from pgtasks.service import DatabaseService, NotLoaded, get_detached_copy, get_entity_dict
 
 SOLD = datetime.datetime(2026, 2, 28, 23, 59, tzinfo=datetime.timezone.utc)
@@ -179,3 +180,23 @@ def test_a_change_of_a_copy_is_not_written(
 def test_the_name_of_the_column_counts_too(service: DatabaseService) -> None:
     with service.session() as session:
         assert "4711" not in str(get_entity_dict(session.get_one(Setting, 1)))
+
+
+def test_a_name_that_no_column_has_is_refused(service: DatabaseService) -> None:
+    """A name with a mistake in it would let the column out."""
+    with service.session() as session:
+        author = session.query(Author).options(selectinload(Author.books)).one()
+        for given in ({"exclude": ["nmae"]}, {"include": ["pn"]}):
+            with pytest.raises(Refused, match=r"^Author has no column '(nmae|pn)', known: .*name"):
+                get_entity_dict(author, **given)
+        with pytest.raises(Refused, match="'nothing'"):
+            get_entity_dict(author, exclude=["nothing"], relations=True)
+        found = get_entity_dict(author, exclude=["title"], relations=True)  # of the books
+        assert "title" not in found["books"][0]
+
+
+@pytest.mark.parametrize("value", [None, [], "Ada", 3])
+def test_what_is_no_entity_is_refused(value: object) -> None:
+    for call in (get_detached_copy, get_entity_dict):
+        with pytest.raises(Refused, match=f"a model, got {type(value).__name__}$"):
+            call(value)

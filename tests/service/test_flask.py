@@ -181,6 +181,9 @@ def test_a_database_of_another_environment_is_not_ready(
         {"status": "unavailable", "database": "refused"},
     )
     assert "is stamped 'prod'" in check_health(service).reason
+    service.dispose()
+    answer = client.get("/rows")
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
 
 
 def test_a_database_that_is_away_is_not_ready_and_recovers(

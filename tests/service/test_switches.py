@@ -162,3 +162,21 @@ def test_the_flag_is_refused_where_protected(run: Run) -> None:
     assert "environment 'prod' is protected: it has no integration tests" in done.stdout
     assert "Traceback" not in done.stdout
     assert "1 error" in done.stdout
+
+
+NO_FIXTURE = """
+import pytest
+from pgtasks.errors import Refused
+from pgtasks.service import get_db_session, initialize_database
+
+def test_it_is_not_connected_to():
+    initialize_database(env="prod")
+    with pytest.raises(Refused, match="a test asks for the database of environment 'prod'"):
+        with get_db_session() as session:
+            session.connection()
+"""
+
+
+def test_a_test_without_a_database_reaches_no_protected_one(run: Run) -> None:
+    done = run(NO_FIXTURE)
+    assert done.returncode == 0, done.stdout
