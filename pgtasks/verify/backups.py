@@ -17,7 +17,7 @@ from pgtasks.errors import NotProven
 from pgtasks.host import tools
 from pgtasks.report import Console
 from pgtasks.schema.setup import count
-from pgtasks.verify.check import Check, expect, refusal
+from pgtasks.verify.check import Check, as_refused, expect, refusal
 from pgtasks.verify.place import Place
 from pgtasks.verify.scratch import Scratch
 
@@ -94,7 +94,7 @@ def damaged(backup: Backup, base: Path) -> Backup:
 def found_damaged(place: Place) -> str:
     """Change one bit of a copy of the backup, and read it."""
     copy = damaged(kept(place), place.folder / "one-bit")
-    return refusal(NotProven, copy.id, lambda: _read(copy))
+    return as_refused(refusal(NotProven, copy.id, lambda: _read(copy)))
 
 
 def half_made(place: Place) -> str:
@@ -104,7 +104,7 @@ def half_made(place: Place) -> str:
     (copy.path / manifests.NAME).unlink()
     find = Finder(base, place.first.target, lambda: place.server.host)
     message = refusal(NotProven, copy.id, lambda: find.find(None, "here"))
-    return message.partition(",")[0]
+    return as_refused(message.partition(",")[0])
 
 
 CHECKS = (

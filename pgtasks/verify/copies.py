@@ -14,7 +14,7 @@ from pgtasks.server import connection
 from pgtasks.server.identity import present
 from pgtasks.server.reach import Origin
 from pgtasks.verify import restores, rows
-from pgtasks.verify.check import Check, expect, refusal
+from pgtasks.verify.check import Check, as_refused, expect, refusal
 from pgtasks.verify.place import Place
 from pgtasks.verify.scratch import Scratch
 
@@ -90,7 +90,7 @@ def onto_itself(place: Place) -> str:
     before = rows.content(place.first.target)
     message = refusal(Refused, "", lambda: copied(place.first, place.first))
     expect(rows.content(place.first.target) == before, "the database has changed")
-    return message
+    return as_refused(message)
 
 
 CHECKS = (

@@ -18,7 +18,7 @@ from pgtasks.settings.secret import Secret
 from pgtasks.settings.selection import VARIABLES, Choice
 from pgtasks.settings.target import from_environment
 from pgtasks.verify import backups, copies, rows
-from pgtasks.verify.check import Check, Skipped, expect, refusal
+from pgtasks.verify.check import Check, Skipped, as_refused, expect, refusal
 from pgtasks.verify.place import THIRD, Place
 from pgtasks.verify.scratch import Hushed, Scratch, ScratchRun
 
@@ -144,7 +144,7 @@ def another_stamp(place: Place) -> str:
     refusal(Refused, place.first.name, read)
     message = refusal(Refused, place.first.name, write)
     expect(rows.content(place.first.target) == before, "the database has changed")
-    return _without_runs(place, message)
+    return as_refused(_without_runs(place, message))
 
 
 def _without_runs(place: Place, message: str) -> str:
@@ -172,7 +172,7 @@ def protected(place: Place) -> str:
     finally:
         reached.end_sessions()
         _commented(place, *comment)
-    return _without_runs(place, message)
+    return as_refused(_without_runs(place, message))
 
 
 def _write(run: ScratchRun, confirm: str | None = None) -> None:
@@ -203,7 +203,7 @@ def missing(place: Place) -> str:
         with place.first.at(name).run("db.backup") as run, run.reading():
             pass
 
-    return refusal(Unreachable, name, read).partition(": ")[2]
+    return as_refused(refusal(Unreachable, name, read))
 
 
 def wrong_password(place: Place) -> str:
@@ -220,7 +220,7 @@ def wrong_password(place: Place) -> str:
         message = f"{exc.message} {exc.hint}"
         expect("password" in message, f"the refusal does not name the password: {exc.message}")
         expect(wrong not in message, "the password is in the message")
-        return exc.message.rpartition("FATAL:")[2].strip()
+        return as_refused(exc.message.rpartition("FATAL:")[2].strip())
     raise Skipped(f"the server asks {target.user!r} for no password (trust, peer or a certificate)")
 
 

@@ -12,7 +12,7 @@ from pgtasks.schema.inspect.table import table
 from pgtasks.schema.inspect.tables import tables
 from pgtasks.server import connection
 from pgtasks.verify import rows
-from pgtasks.verify.check import Check, expect, refusal
+from pgtasks.verify.check import Check, as_refused, expect, refusal
 from pgtasks.verify.place import Place
 
 # of an extension none are listed, and partitions with their table
@@ -110,7 +110,7 @@ def unknown(place: Place) -> str:
         with connection.session(place.first.target, read_only=True, purpose="verify") as conn:
             table(conn, "no_such_table")
 
-    return refusal(Refused, "no_such_table", ask)
+    return as_refused(refusal(Refused, "no_such_table", ask))
 
 
 CHECKS = (

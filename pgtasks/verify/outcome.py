@@ -100,8 +100,7 @@ class Verified:
         """Raise NotProven if a check failed."""
         faults = [each for each in self.outcomes if each.state == FAILED]
         if faults:
-            first = f"{faults[0].category}: {faults[0].name}"
+            first = f"{faults[0].category}: {faults[0].name}: {faults[0].text}"
             number = report.plural(len(faults), "check")
-            line = f"{number} failed: {first}"
-            more = f", and {len(faults) - 1} more" if faults[1:] else ""
-            raise NotProven(f"{line}{more}", details=self.as_json())
+            which = ", the first one " if faults[1:] else ": "
+            raise NotProven(f"{number} failed{which}{first}", details=self.as_json())

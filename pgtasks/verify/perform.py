@@ -15,8 +15,16 @@ from pgtasks.report.boundaries import boundary
 from pgtasks.report.junit import Case
 from pgtasks.settings import fields
 from pgtasks.verify import place as places
-from pgtasks.verify import preparation
-from pgtasks.verify.check import CATEGORIES, Check, Skipped
+from pgtasks.verify import preparation, rows
+from pgtasks.verify.check import (
+    CATEGORIES,
+    SETUP,
+    Check,
+    Skipped,
+    is_refused,
+    names_command,
+    without_command,
+)
 from pgtasks.verify.outcome import FAILED, PASSED, SKIPPED, Outcome, Verified
 from pgtasks.verify.place import Place
 
@@ -30,6 +38,7 @@ _MODULES = {
     "inspect": "inspection",
     "service": "services",
 }
+_OF_ROWS = ("backup", "restore", "copy")  # they speak of the rows that came back
 
 
 def categories(only: Sequence[str]) -> tuple[str, ...]:
@@ -102,15 +111,34 @@ def performed(check: Check, place: Place) -> Outcome:
     began = time.monotonic()
     details = ""
     try:
-        if not check.bare:
-            preparation.needed(place)
+        preparation.needed(check, place)
         state, text = PASSED, check.work(place)
+        if check.category in _OF_ROWS and not is_refused(text):
+            text += _stand_in(place)
     except Skipped as exc:
         state, text = SKIPPED, str(exc)
     except PgtasksError as exc:
         if exc.exit_code == 130:
             raise
-        state, text, details = FAILED, exc.message, "\n".join(filter(None, [exc.hint, exc.block]))
+        state, text, details = FAILED, *_fault(exc, check)
     except Exception as exc:
         state, text = FAILED, f"{type(exc).__name__}: {' '.join(str(exc).split())}"
+    if state == FAILED and check.gives:
+        place.failed.append(check.gives)
     return Outcome(check.category, check.name, state, text, time.monotonic() - began, details)
+
+
+def _stand_in(place: Place) -> str:
+    if place.stands_in is None:
+        place.stands_in = rows.alone(place.first.target)
+    return f" ({place.stands_in})" if place.stands_in else ""
+
+
+def _fault(exc: PgtasksError, check: Check) -> tuple[str, str]:
+    """Return the message and further lines of an error, without commands for scratch databases."""
+    lines = [*exc.hint.splitlines(), *exc.block.splitlines()]
+    if check.bare and check.category != SETUP:
+        return exc.message, "\n".join(lines)
+    return without_command(exc.message), "\n".join(
+        each for each in lines if not names_command(each)
+    )

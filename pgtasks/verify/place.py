@@ -29,7 +29,9 @@ class Place:
     """What the checks of a run work on.
 
     `project` has the two scratch environments, and backups of its own in `folder`. `kept` is a
-    backup of the first one, once a check has made it; `lacking` is why there are no databases.
+    backup of the first one, once a check has made it; `lacking` is why there are no databases, and
+    `failed` what the setup could not give. `stands_in` says that the project has no rows there,
+    None before somebody has looked.
     """
 
     run: str
@@ -41,6 +43,8 @@ class Place:
     first: Scratch
     second: Scratch
     lacking: str = ""
+    failed: list[str] = field(default_factory=list)
+    stands_in: str | None = None
     kept: Backup | None = None
     made: list[Scratch] = field(default_factory=list)  # and not dropped yet
 

@@ -12,7 +12,7 @@ from pgtasks.schema.step import no_triggers
 from pgtasks.server import connection
 from pgtasks.server.identity import present
 from pgtasks.verify import rows
-from pgtasks.verify.check import SETUP, Check, Skipped, expect
+from pgtasks.verify.check import MIGRATIONS, SETUP, TRIGGERS, Check, Skipped, expect
 from pgtasks.verify.place import Place
 from pgtasks.verify.scratch import Scratch
 
@@ -62,10 +62,11 @@ def _server(scratch: Scratch) -> str:
 
 
 def migrations(place: Place) -> str:
-    """Apply all migrations, as setup does."""
+    """Apply all migrations, as setup does; the trigger files, which it also reads, come next."""
     scripts = migrate.find(place.project)
     if scripts is None:
         raise Skipped("the project has no migrations")
+    scripts = replace(scripts, project=None)
     target = place.first.target
     with place.first.run("migrate.up") as run, run.writing():
         identity = present(run.identity, target)
@@ -97,17 +98,22 @@ def seeds(place: Place) -> str:
     return f"{plan.sentence()}: {setup.count(target)}"
 
 
-def needed(place: Place) -> None:
-    """Raise Skipped or Failed where a check has no database to work on."""
+def needed(check: Check, place: Place) -> None:
+    """Raise Skipped or Failed where a check has no database, or not what it needs in it."""
+    if check.bare:
+        return
     if place.lacking:
         raise Skipped(place.lacking)
+    for each in check.needs:
+        if each in place.failed:
+            raise Skipped(f"needs {each}, which failed above")
     if place.first.identity() is None:
         raise Failed(f"there is no database {place.first.target.database!r}")
 
 
 CHECKS = (
     Check(SETUP, "scratch databases are made and stamped", databases, bare=True),
-    Check(SETUP, "all migrations apply to an empty database", migrations),
-    Check(SETUP, "the trigger files apply", triggers),
-    Check(SETUP, "the seeds load", seeds),
+    Check(SETUP, "all migrations apply to an empty database", migrations, gives=MIGRATIONS),
+    Check(SETUP, "the trigger files apply", triggers, gives=TRIGGERS, needs=(MIGRATIONS,)),
+    Check(SETUP, "the seeds load", seeds, needs=(MIGRATIONS, TRIGGERS)),
 )

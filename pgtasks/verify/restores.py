@@ -13,7 +13,7 @@ from pgtasks.database.undo import Undone
 from pgtasks.errors import NotProven, VersionMismatch
 from pgtasks.server import connection
 from pgtasks.verify import backups, rows
-from pgtasks.verify.check import Check, Skipped, expect, refusal
+from pgtasks.verify.check import Check, Skipped, as_refused, expect, refusal
 from pgtasks.verify.place import Place
 from pgtasks.verify.scratch import Hushed, Scratch
 
@@ -83,7 +83,7 @@ def damage_refused(place: Place) -> str:
     ) as conn:
         left = recover.look(conn, target).half_built
     expect(not left, f"{left[0].name!r} was left" if left else "")
-    return message
+    return as_refused(message)
 
 
 def drilled(place: Place) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from psycopg2 import sql
 
-from pgtasks.server import connection
+from pgtasks.server import catalog, connection, rowcount
 from pgtasks.settings.target import Target
 
 SCHEMA, TABLE = "pgtasks_verify", "items"
@@ -54,6 +54,20 @@ def content(target: Target) -> Content:
                 into=tuple[int, str],
             )[0]
         )
+
+
+def alone(target: Target) -> str:
+    """Return why a database has no rows but these and the revision, empty if it has others."""
+    with connection.session(target, read_only=True, purpose="verify") as conn:
+        others = [
+            each
+            for each in catalog.relations(conn, "r")
+            if each.schema != SCHEMA and each.name != "alembic_version" and not each.extension
+        ]
+        if any(rowcount.counted(conn, each) != 0 for each in others):
+            return ""
+    lack = "are empty" if others else "are not there"
+    return f"of a stand-in table, the project's {lack}"
 
 
 def run(target: Target, statement: str) -> None:

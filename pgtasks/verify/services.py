@@ -13,7 +13,7 @@ from pgtasks.errors import NotProven, PgtasksError
 from pgtasks.service.database import DatabaseService
 from pgtasks.service.health import check_health
 from pgtasks.verify import backups, restores, rows
-from pgtasks.verify.check import Check, expect
+from pgtasks.verify.check import Check, as_refused, expect
 from pgtasks.verify.place import Place
 from pgtasks.verify.scratch import Scratch
 
@@ -80,7 +80,7 @@ def reads_only(place: Place) -> str:
         finally:
             with service.session() as session:
                 session.execute(_DELETE)
-    return message
+    return as_refused(message)
 
 
 def _words(exc: DBAPIError) -> str:
@@ -107,7 +107,7 @@ def another_stamp(place: Place) -> str:
             _count(service)
         except PgtasksError as exc:
             expect(place.first.name in exc.message, f"it names no environment: {exc.message}")
-            return exc.message.replace(f"verify-{place.run}-", "verify-")
+            return as_refused(exc.message.replace(f"verify-{place.run}-", "verify-"))
     raise NotProven("the service has opened another environment's database")
 
 

@@ -11,7 +11,16 @@ from pgtasks.schema.step import no_triggers
 from pgtasks.server import connection
 from pgtasks.settings.project import Project
 from pgtasks.verify import rows
-from pgtasks.verify.check import Check, Skipped, expect, refusal
+from pgtasks.verify.check import (
+    MIGRATIONS,
+    TRIGGERS,
+    Check,
+    Skipped,
+    as_refused,
+    expect,
+    refusal,
+    without_command,
+)
 from pgtasks.verify.place import Place
 
 _FUNCTION = """CREATE OR REPLACE FUNCTION pgtasks_verify.mark() RETURNS trigger
@@ -93,7 +102,7 @@ def drift(place: Place) -> str:
         _verify(place, project)
     finally:
         _dropped(place)
-    return found
+    return f'found, as it should be: "{without_command(found)}"'
 
 
 def broken(place: Place) -> str:
@@ -106,7 +115,7 @@ def broken(place: Place) -> str:
         expect(_label(place) != "marked 1", "a part of the files was installed")
     finally:
         _dropped(place)
-    return message.replace(f"{place.folder}/", "")
+    return as_refused(message.replace(f"{place.folder}/", ""))
 
 
 def nothing(place: Place) -> str:
@@ -114,11 +123,13 @@ def nothing(place: Place) -> str:
     project = place.with_sql("nothing")
     _put(project, "triggers/lost.sql", _NAMES_NOTHING)
     message = refusal(Failed, "no_such_function", lambda: _apply(place, project))
-    return message.replace(f"{place.folder}/", "")
+    return as_refused(message.replace(f"{place.folder}/", ""))
 
 
 CHECKS = (
-    Check("trigger", "the database has the files as they are", agree),
+    Check(
+        *("trigger", "the database has the files as they are", agree), needs=(MIGRATIONS, TRIGGERS)
+    ),
     Check("trigger", "a drift is found and mended", drift),
     Check("trigger", "a broken file is refused, nothing is applied", broken),
     Check("trigger", "a trigger without its function is refused", nothing),

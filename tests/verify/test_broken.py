@@ -144,6 +144,7 @@ def test_a_check_fails_where_its_feature_is_broken(
     finally:
         stage.place.kept, stage.place.project, stage.place.real = kept, project, real
         stage.place.lacking = ""
+        stage.place.failed.clear()
         stage.mended(schema=key[0] in ("setup", "migrate", "trigger"))
     assert state == FAILED, text
     assert "Error: " not in text, f"the breakage raised, and the check found nothing: {text}"

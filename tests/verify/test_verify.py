@@ -25,7 +25,7 @@ from pgtasks.database import scratch
 from pgtasks.settings import project as projects
 from pgtasks.settings.target import Target
 from pgtasks.verify import perform
-from pgtasks.verify.check import CATEGORIES
+from pgtasks.verify.check import CATEGORIES, without_command
 
 Fresh = Callable[..., str]
 
@@ -205,16 +205,84 @@ def test_a_wrong_password(
     assert PASSWORD not in (root / "backups" / "journal.jsonl").read_text()
 
 
-def test_a_broken_migration_is_a_failed_check(shop: Path, inv: Inv) -> None:
+_CONTENT = ("backup", "restore", "copy")
+
+
+def contents(done: Any) -> list[str]:
+    """Return the texts of the checks that speak of the content of a database."""
+    found = [each for each in json.loads(done.stdout)["checks"] if each["category"] in _CONTENT]
+    return [each["text"] for each in found if not each["text"].startswith("refused, as it should")]
+
+
+def test_a_broken_migration_is_one_failed_check(shop: Path, inv: Inv) -> None:
+    """Its message is not repeated by what depends on it, and no command is for a scratch one."""
     [file] = (shop / "migrations" / "versions").glob("*.py")
     file.write_text(file.read_text().replace("CREATE TABLE notes", "CREATE TABEL notes"))
     report = shop / "out.xml"
-    done = inv("verify.all", "--only", "migrate,env", "--junit", str(report), cwd=shop)
+    only = "backup,restore,copy,migrate,trigger,env"
+    done = inv("verify.all", "--only", only, "--json", "--junit", str(report), cwd=shop)
     assert done.returncode == 5
-    assert "FAILED  setup: all migrations apply to an empty database: " in done.stdout
-    failures = ElementTree.parse(report).findall("testsuite/testcase/failure")
-    assert failures
-    assert "TABEL" in "".join(f"{each.get('message')}{each.text}" for each in failures)
+    found = checks(done)
+    needs = "needs the migrations, which failed above"
+    assert {name: text for name, (result, text) in found.items() if text.startswith("needs")} == {
+        "the trigger files apply": needs,
+        "the seeds load": needs,
+        "the database is at the head of the files": needs,
+        "the last revision goes down and up again": needs,
+        "an unknown revision is refused": needs,
+        "the database has the files as they are": needs,
+    }
+    failed = [name for name, (result, _) in found.items() if result == "failed"]
+    assert failed == ["all migrations apply to an empty database"]
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f"error: 1 check failed: setup: {failed[0]}: ")
+    assert "TABEL" in last
+    assert len(contents(done)) == 6
+    for text in contents(done):
+        assert text.endswith(" (of a stand-in table, the project's are not there)")
+    [failure] = ElementTree.parse(report).findall("testsuite/testcase/failure")
+    assert "TABEL" in f"{failure.get('message')}{failure.text}"
+    texts = [f"{each['text']} {each['details']}" for each in json.loads(done.stdout)["checks"]]
+    assert not [text for text in texts if re.search(r"\binv \S+\.|--confirm", text)]
+
+
+def test_a_broken_trigger_file_is_one_failed_check(shop: Path, inv: Inv) -> None:
+    (shop / "sql" / "triggers" / "zz.sql").write_text("CREATE TRIGER zz;")
+    only = "backup,restore,copy,migrate,trigger,inspect"
+    done = inv("verify.all", "--only", only, "--json", cwd=shop)
+    assert done.returncode == 5
+    found = checks(done)
+    needs = "needs the trigger files, which failed above"
+    assert {name for name, (_, text) in found.items() if text == needs} == {
+        "the seeds load",
+        "the last revision goes down and up again",
+        "the database has the files as they are",
+    }
+    failed = {name: text for name, (result, text) in found.items() if result == "failed"}
+    [(name, text)] = failed.items()
+    assert (name, text[:22]) == ("the trigger files apply", "sql/triggers/zz.sql:1:")
+    assert done.stderr.splitlines()[-1] == f"error: 1 check failed: setup: {name}: {text}"
+    for text in contents(done):
+        assert text.endswith(" (of a stand-in table, the project's are empty)")
+
+
+@pytest.mark.parametrize(
+    ("message", "kept"),
+    [
+        ("nothing of the kind", "nothing of the kind"),
+        ("a: b", "a: b"),
+        ("unstamped: inv migrate.up applies what is pending", "unstamped"),
+        ("x.sql:1: lost, add --confirm NAME", "x.sql:1: lost"),
+        (
+            "it is 'a': choose that one, or if it is 'b' now, run inv -c dbtasks env.stamp --env a",
+            "it is 'a'",
+        ),
+        ("it differs; inv db.undo takes it back; nothing was changed", "it differs"),
+        ("inv db.init makes it", "inv db.init makes it"),
+    ],
+)
+def test_a_message_without_the_command_that_it_advises(message: str, kept: str) -> None:
+    assert without_command(message) == kept
 
 
 # --- interrupted runs ---------------------------------------------------------------------------
