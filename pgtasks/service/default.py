@@ -69,6 +69,10 @@ def _compare(made: DatabaseService) -> None:
         LOGGER.info("the settings were not compared with the last run's: %s", exc.strerror)
 
 
+def _current() -> DatabaseService:
+    return service()
+
+
 def service() -> DatabaseService:
     """Return the service of this process, made at the first call."""
     if _service is None:
@@ -118,12 +122,12 @@ def get_db_engine() -> Engine:
     return service().engine
 
 
-def check_health(of: DatabaseService | None = None) -> Health:
+def check_health(service: DatabaseService | None = None) -> Health:
     """Ask the database of a service, by default that of this process, in a connection of its own.
 
     It takes seconds at most, and never raises for the database's state.
     """
-    return health.check_health(of or service())
+    return health.check_health(service or _current())
 
 
 def get_active_env() -> str:

@@ -110,11 +110,12 @@ def _descends(env: str | None, ancestor: str) -> bool:
 def get_config(env: str | None = None) -> Mapping[str, Any]:
     """Return an environment's settings, read-only; the application's own are in `settings`.
 
-    `security` has its defaults too. They contain no password, so that they may be logged: see
-    get_database_url.
+    `pool` and `security` have their defaults too. They contain no password, so that they may be
+    logged: see get_database_url.
     """
     environment = _environment(env)
     config = {name: _said(environment, name) for name in fields.of(Settings) if name != "url"}
+    config["pool"] = asdict(environment.settings.pool)
     config["security"] = asdict(environment.security())
     config["environment"] = environment.name
     return MappingProxyType({name: _frozen(value) for name, value in config.items()})

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import event
-from sqlalchemy.engine import Engine
+from sqlalchemy.engine import Engine, ExceptionContext
 
 LOGGER = logging.getLogger("pgtasks.service")
 _LONGEST = 2000  # characters of a statement
 _BEGAN = "pgtasks_began"
-_OURS = (str(Path(__file__).parent), "/sqlalchemy/", "contextlib")
+_OURS = (str(Path(__file__).parent), "/sqlalchemy/", "<sqlalchemy generated", "contextlib")
+_FORMAT = "%(asctime)s %(name)s: %(message)s"
 
 
 class Log:
@@ -38,6 +39,7 @@ class Log:
     def _attach(self, engine: Engine, way: Callable[..., None]) -> None:
         way(engine, "before_cursor_execute", self._begin)
         way(engine, "after_cursor_execute", self._end)
+        way(engine, "handle_error", self._fail)
 
     def turn(self, on: bool) -> None:
         """Start or stop; a program without a log of its own sees them on stderr."""
@@ -47,7 +49,9 @@ class Log:
         self.is_on = on
         LOGGER.setLevel(logging.DEBUG if on else logging.NOTSET)
         if on and not LOGGER.hasHandlers():
-            LOGGER.addHandler(logging.StreamHandler())
+            handler = logging.StreamHandler()
+            handler.setFormatter(logging.Formatter(_FORMAT))
+            LOGGER.addHandler(handler)
 
     def _begin(self, conn: Any, cursor: Any, statement: str, *_: Any) -> None:
         if self.is_on:
@@ -56,12 +60,27 @@ class Log:
     def _end(
         self, conn: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool
     ) -> None:
-        if not (self.is_on and conn.info.get(_BEGAN)):
-            return
-        seconds = time.perf_counter() - conn.info[_BEGAN].pop()
+        if began := self._began(conn):
+            self._write(began, "", statement, parameters, many=many)
+
+    def _fail(self, context: ExceptionContext) -> None:
+        if context.statement is not None and (began := self._began(context.connection)):
+            failure = f"failed ({type(context.original_exception).__name__})  "
+            many = bool(getattr(context.execution_context, "executemany", False))
+            self._write(began, failure, context.statement, context.parameters, many=many)
+
+    def _began(self, conn: Any) -> float:
+        """Return when the statement of a connection began, 0 where that is not known."""
+        known: list[float] = conn.info.get(_BEGAN, []) if self.is_on and conn is not None else []
+        return known.pop() if known else 0.0
+
+    def _write(
+        self, began: float, failure: str, statement: str, parameters: Any, *, many: bool
+    ) -> None:
         LOGGER.debug(
-            "%.1f ms  %s  %s%s",
-            seconds * 1000,
+            "%.1f ms  %s%s  %s%s",
+            (time.perf_counter() - began) * 1000,
+            failure,
             _caller(),
             " ".join(statement.split())[:_LONGEST],
             _values(parameters, many=many),
