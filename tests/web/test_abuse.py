@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import threading
@@ -311,3 +312,19 @@ def test_settings_that_drop_the_role_let_nobody_in(
             sessions.identity(session, token)
         clinic().service.dispose()
         clinic().aside.dispose()
+
+
+def test_a_session_that_was_ended_uses_up_nothing_of_its_user(api: Api) -> None:
+    user_id = api.clinic.value(
+        "SELECT user_id::text FROM users WHERE username = %s", api.username("nurse")
+    )
+    counted = "SELECT coalesce(max(hits), 0) FROM rate_limits WHERE key = %s"
+    key = f"api:{hashlib.sha256(str(user_id).encode()).hexdigest()}"
+    thief, user = api.another("nurse"), api.another("nurse")
+    assert thief.post("/api/auth/logout").status_code == 204
+    before = api.clinic.value(counted, key)
+    for _ in range(5):
+        problem(thief.get("/api/me"), 401)
+    assert api.clinic.value(counted, key) == before
+    assert user.get("/api/me").status_code == 200
+    assert api.clinic.value(counted, key) == before + 1

@@ -42,7 +42,6 @@ def token_required(view: View) -> View:
     @functools.wraps(view)
     def guarded(**names: Any) -> Any:
         claims = tokens.claims(_token())
-        limits.hit("api", str(claims.user_id))
         request.get_data()  # a client that is slow to send its body holds no connection meanwhile
 
         def unit(session: Session) -> Any:
@@ -50,6 +49,8 @@ def token_required(view: View) -> View:
             if identity is None or identity.user_id != claims.user_id:
                 raise unauthorized("the session of this token has ended: log in again")
             g.identity = identity
+            # not before: whose session was ended uses up nothing of its user's any more
+            limits.hit("api", str(identity.user_id))
             return view(session, identity, **names)
 
         try:
