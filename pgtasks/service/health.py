@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import text
-from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool
 
@@ -66,9 +65,11 @@ def check_health(service: DatabaseService) -> Health:
         health = replace(health, pool=_pool(service))
         with service.probe.connect() as conn:
             identity = admission.identified(conn.connection.dbapi_connection)
-            health = _seen(conn, health, service.heads)
             stamp = identity.stamp.environment if identity.stamp else ""
-            health = replace(health, stamp=stamp)
+            version, read_only, has_table = conn.execute(text(_SERVER)).one()
+            health = replace(health, stamp=stamp, server_version=version, read_only=read_only)
+            revisions = conn.execute(text(_REVISIONS)).scalars() if has_table else ()
+            health = replace(health, migrations=_word(frozenset(revisions), service.heads))
         if service.pool.check_stamp:
             admission.agree(identity, service.target)
         health = replace(health, ok=True)
@@ -78,17 +79,6 @@ def check_health(service: DatabaseService) -> Health:
         # the driver's own error is of the look at the stamp
         health = replace(health, reason=" ".join(str(getattr(exc, "orig", exc)).split()))
     return replace(health, milliseconds=round((time.monotonic() - began) * 1000, 1))
-
-
-def _seen(conn: Connection, health: Health, heads: frozenset[str] | None) -> Health:
-    version, read_only, has_table = conn.execute(text(_SERVER)).one()
-    revisions = set(conn.execute(text(_REVISIONS)).scalars()) if has_table else set()
-    return replace(
-        health,
-        server_version=version,
-        read_only=read_only,
-        migrations=_word(frozenset(revisions), heads),
-    )
 
 
 def _word(revisions: frozenset[str], heads: frozenset[str] | None) -> str:

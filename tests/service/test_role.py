@@ -88,6 +88,17 @@ def test_the_application_is_the_role(
     assert "permission" not in (check_health(service).reason or "")
 
 
+def test_health_of_a_role_without_rights_is_no_silence(
+    connected: Callable[[str], DatabaseService], server: Cluster
+) -> None:
+    """As after a reset of the database, which has lost the grants."""
+    service = connected(ROLES[0])
+    server.execute("CREATE TABLE public.alembic_version (version_num text)", service.url.database)
+    health = check_health(service)
+    assert "permission denied for table alembic_version" in health.reason
+    assert health.public() == {"status": "unavailable", "database": "refused"}
+
+
 def read_rows(session: Session) -> None:
     session.execute(text("SELECT * FROM rows"))
 
