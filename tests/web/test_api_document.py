@@ -13,6 +13,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
+from clinic.web.api.meanings import MEANINGS
+
 IDS = {
     "patient_id": "patients",
     "appointment_id": "appointments",
@@ -84,6 +86,26 @@ def test_the_schema_of_a_body_is_what_decodes_it(document: dict[str, Any]) -> No
         if one["name"] == "limit"
     )
     assert limit["schema"] == {"type": "integer", "minimum": 1, "maximum": 200, "default": 50}
+
+
+def test_what_a_name_does_not_say_is_said(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    assert "session ends" in schemas["Validity"]["properties"]["expires_at"]["description"]
+    named = {
+        "Page" if name.startswith("Page_") else name: set(schema.get("properties", ()))
+        for name, schema in schemas.items()
+    }
+    named["Paged"] = named["StaffFilter"]
+    for key in MEANINGS:
+        name, field = key.split(".")
+        assert field in named[name], key
+    (after,) = (
+        one
+        for one in document["paths"]["/api/staff"]["get"]["parameters"]
+        if one["name"] == "after"
+    )
+    assert "`next`" in after["description"]
+    assert "description" not in after["schema"]
 
 
 def test_each_time_is_a_date_time(document: dict[str, Any]) -> None:

@@ -171,6 +171,18 @@ def test_filters(api: Api, admin: Caller) -> None:
     assert admin.get("/api/patients", is_active="false").json["items"] == []
 
 
+def test_a_value_that_is_refused_says_what_is_expected(admin: Caller) -> None:
+    path = f"/api/appointments/{admin.get('/api/appointments').json['items'][0]['appointment_id']}"
+    assert fields(admin.patch(path, {"status": "cancelled"})) == {
+        "status": "expected arrived, completed or no_show; to cancel: POST .../cancel"
+    }
+    for time in ("2026-12-01", "tomorrow", "2026-12-01T00:00:00"):
+        said = {"starts_at": "expected a time such as 2026-12-01T00:00:00Z"}
+        assert fields(admin.patch(path, {"starts_at": time})) == said
+    answer = admin.get("/api/invoices", status="overdue")
+    assert fields(answer) == {"status": "expected open, paid or void"}
+
+
 def test_what_the_lists_name_is_all_that_a_visit_and_its_invoice_need(api: Api) -> None:
     """The document alone leads from a login to a patient, a visit and an invoice."""
     desk = api.caller("receptionist")

@@ -20,6 +20,7 @@ staff         who can be booked, and when
 branches      the places of a hospital
 consultations what an invoice is written for
 invoices      list, write, pay, void
+meanings      what fields mean, for the document
 openapi       the document that describes all of it, and its route
 """
 

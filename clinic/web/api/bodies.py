@@ -35,11 +35,12 @@ class Sent(Struct, kw_only=True, forbid_unknown_fields=True):
     """What a client sends.
 
     `paragraphs` are the fields whose text may have several lines, `opaque` those whose text is
-    compared and never shown or stored.
+    compared and never shown or stored. `instead` says how to get what a field does not take.
     """
 
     paragraphs: ClassVar[frozenset[str]] = frozenset()
     opaque: ClassVar[frozenset[str]] = frozenset()
+    instead: ClassVar[dict[str, str]] = {}
 
     def faults(self) -> Iterator[Fault]:
         """Yield what the types cannot tell."""
@@ -165,6 +166,7 @@ class AppointmentChange(Sent):
     """What of an appointment is to change; what is not there stays."""
 
     paragraphs = frozenset({"reason"})
+    instead: ClassVar[dict[str, str]] = {"status": "to cancel: POST .../cancel"}
 
     staff_id: UUID | UnsetType = UNSET
     starts_at: Moment | UnsetType = UNSET
@@ -222,6 +224,8 @@ class NewInvoice(Sent):
 
 class InvoiceChange(Sent):
     """A payment, another day to pay, or the end of an invoice."""
+
+    instead: ClassVar[dict[str, str]] = {"status": "what is paid follows from `paid`"}
 
     due_on: datetime.date | UnsetType = UNSET
     paid: Amount | UnsetType = UNSET

@@ -7,7 +7,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Iterator
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 from flask import request
@@ -20,6 +20,14 @@ Received = TypeVar("Received", bound=Sent)
 
 _PATH = re.compile(r" - at `\$\.?(.*)`\Z", re.DOTALL)
 _NAMED = re.compile(r"Object (contains unknown|missing required) field `(.*)`\Z", re.DOTALL)
+_TIME = "expected a time such as 2026-12-01T00:00:00Z"
+# what msgspec says of a value, in words of HTTP and not of Python
+_WORDS = {
+    "Invalid RFC3339 encoded datetime": _TIME,
+    "Expected `datetime` with a timezone component": _TIME,
+    "Invalid RFC3339 encoded date": "expected a day such as 2026-12-01",
+    "Invalid UUID": "expected a UUID such as 0b6ad1b6-6d1c-4b6e-9d0c-2f6f0a1f7c11",
+}
 _BREAKS = "\t\n\r"
 _TURNS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _MOST_NAMED = 20  # unknown fields
@@ -35,7 +43,7 @@ def body(kind: type[Received]) -> Received:
     try:
         received = msgspec.json.decode(data, type=kind)
     except msgspec.ValidationError as exc:
-        raise invalid(*(_names(data, kind) or [_fault(str(exc), "body")])) from None
+        raise invalid(*(_names(data, kind) or [_fault(str(exc), "body", kind)])) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise Rejected(400, f"the body is no JSON: {_sentence(str(exc))}") from None
     # the decoder takes the last of two: it is for the client to say which one is meant
@@ -58,7 +66,7 @@ def query(kind: type[Received]) -> Received:
     try:
         return _checked(msgspec.convert(given, kind, strict=False))
     except msgspec.ValidationError as exc:
-        raise invalid(_fault(str(exc), "query")) from None
+        raise invalid(_fault(str(exc), "query", kind)) from None
 
 
 def in_utc(moment: datetime.datetime) -> datetime.datetime:
@@ -108,16 +116,34 @@ def _names(data: bytes, kind: type[Sent]) -> list[Fault]:
     ]
 
 
-def _fault(message: str, whole: str) -> Fault:
+def _fault(message: str, whole: str, kind: type[Sent]) -> Fault:
     """Return the field and the message of an error of msgspec; `whole` is the field of all."""
     path = _PATH.search(message)
     field, text = (path[1], message[: path.start()]) if path else ("", message)
     if named := _NAMED.match(text):
         field = ".".join(filter(None, (field, named[2])))
         text = "is unknown" if named[1] == "contains unknown" else "is missing"
+    if text.startswith("Invalid enum value") and (choices := _choices(kind, field)):
+        text = "; ".join(filter(None, (f"expected {choices}", kind.instead.get(field))))
+    text = _WORDS.get(text, text)
     if text.endswith(r"matching regex '\\S'"):
         text = "expected a text that is not blank"
     return Fault(_shown(field) or whole, _sentence(text))
+
+
+def _choices(kind: type[Sent], field: str) -> str:
+    """Return the values that a field may have, as `a, b or c`; empty where they are not known."""
+    values = [str(value) for value in _literals(get_type_hints(kind).get(field))]
+    *others, last = values or [""]
+    return f"{', '.join(others)} or {last}" if others else last
+
+
+def _literals(hint: Any) -> Iterator[Any]:
+    if get_origin(hint) is Literal:
+        yield from get_args(hint)
+    else:
+        for part in get_args(hint):
+            yield from _literals(part)
 
 
 def _sentence(message: str) -> str:

@@ -15,6 +15,7 @@ import msgspec
 from flask import Flask, current_app
 from werkzeug.routing import Rule
 
+from clinic.web.api import meanings
 from clinic.web.api.blueprint import api
 from clinic.web.api.operations import Operation, answers, operation
 from clinic.web.api.problems import CONTENT_TYPE, PREFIX, Problem
@@ -49,6 +50,7 @@ def document(app: Flask) -> Document:
     routes = list(_routes(app))
     kinds = [*dict.fromkeys(kind for _, noted, _ in routes for kind in _kinds(noted)), Problem]
     references, schemas = msgspec.json.schema_components(kinds, ref_template=_REFERENCE)
+    _explain(schemas)
     known = dict(zip(kinds, references, strict=True))
     paths: Document = {}
     for rule, noted, about in routes:
@@ -66,6 +68,14 @@ def document(app: Flask) -> Document:
             },
         },
     }
+
+
+def _explain(schemas: Document) -> None:
+    """Say of fields what they mean, where their names do not."""
+    for name, schema in schemas.items():
+        for field, described in schema.get("properties", {}).items():
+            if meaning := meanings.of(name, field):
+                described["description"] = meaning
 
 
 def _routes(app: Flask) -> Iterator[tuple[Rule, Operation, str]]:
@@ -116,11 +126,14 @@ def _query(noted: Operation, schemas: Document) -> Iterator[Document]:
         return
     struct = schemas[noted.query.__name__]
     for name, schema in struct["properties"].items():
+        plain = _without_null(schema)
+        about = plain.pop("description", "")
         yield {
             "name": name,
             "in": "query",
             "required": name in struct["required"],
-            "schema": _without_null(schema),
+            **({"description": about} if about else {}),
+            "schema": plain,
         }
 
 
@@ -132,7 +145,7 @@ def _without_null(schema: Document) -> Document:
         rest["enum"] = [value for value in rest["enum"] if value is not None]
     if len(choices) == 1:
         return {**rest, **choices[0]}
-    return schema if not choices and schema.get("default", 0) is not None else rest
+    return dict(schema) if not choices and schema.get("default", 0) is not None else rest
 
 
 def _match(noted: Operation) -> Iterator[Document]:
