@@ -385,6 +385,34 @@ def test_a_record_number_that_is_taken(api: Api, desk: Caller, patient: dict[str
 # --- appointments
 
 
+def is_now(api: Api, appointment_id: str) -> None:
+    """Let an appointment begin at this time."""
+    api.clinic.run(
+        "UPDATE appointments SET starts_at = now(), ends_at = now() + interval '30 min'"
+        " WHERE appointment_id = %s",
+        appointment_id,
+    )
+
+
+def test_nobody_has_arrived_at_a_visit_of_another_day(
+    api: Api, admin: Caller, booking: dict[str, Any]
+) -> None:
+    made = admin.post("/api/appointments", booking)
+    path = made.headers["Location"]
+    day = booking["starts_at"][:10]
+    for status in ("arrived", "completed"):
+        said = fields(admin.patch(path, {"status": status}), 409)
+        assert said == {"status": f"the visit is on {day} only"}
+    said = fields(admin.patch(path, {"status": "no_show"}), 409)
+    assert said == {"status": f"the visit begins at {made.json['starts_at']} only"}
+    assert admin.get(path).json["status"] == "booked"
+    # together with another time, that one counts
+    is_now(api, made.json["appointment_id"])
+    moved = {"status": "arrived", "starts_at": free_hour()}
+    assert list(fields(admin.patch(path, moved), 409)) == ["status"]
+    assert admin.patch(path, {"status": "no_show"}).json["status"] == "no_show"
+
+
 def test_an_appointment_is_booked_moved_and_completed(
     api: Api, admin: Caller, booking: dict[str, Any]
 ) -> None:
@@ -401,6 +429,7 @@ def test_an_appointment_is_booked_moved_and_completed(
     # the first hour is free again
     again = admin.post("/api/appointments", booking)
     assert again.status_code == 201
+    is_now(api, made.json["appointment_id"])
     for status in ("arrived", "completed"):
         assert admin.patch(path, {"status": status}).json["status"] == status
     assert fields(admin.patch(path, {"reason": "x"}), 409) == {"status": "is completed already"}

@@ -10,7 +10,7 @@ from msgspec import UNSET
 from sqlalchemy.orm import Session
 
 from clinic.models import Appointment
-from clinic.web.api import booking, scope
+from clinic.web.api import booking, kinds, scope
 from clinic.web.api.answers import AppointmentSeen
 from clinic.web.api.blueprint import api
 from clinic.web.api.bodies import AppointmentChange, NewAppointment
@@ -113,6 +113,7 @@ def change_appointment(
         starts_at = appointment.starts_at if body.starts_at is UNSET else body.starts_at
         booking.place(session, appointment, starts_at)
     if body.status is not UNSET:
+        _must_be_its_time(appointment, body.status)
         appointment.status = body.status
     if body.reason is not UNSET:
         appointment.reason = body.reason
@@ -146,6 +147,16 @@ def cancel_appointment(
 def seen(appointment: Appointment) -> AppointmentSeen:
     """Return what the API shows of an appointment."""
     return msgspec.convert(appointment, AppointmentSeen, from_attributes=True)
+
+
+def _must_be_its_time(appointment: Appointment, status: str) -> None:
+    """Refuse to say of a visit what cannot be known yet; who comes early has arrived on its day."""
+    now, starts_at = datetime.datetime.now(datetime.timezone.utc), appointment.starts_at
+    if status == "no_show" and starts_at > now:
+        raise conflict("status", f"the visit begins at {kinds.said(starts_at)} only")
+    day = starts_at.astimezone(datetime.timezone.utc).date()
+    if day > now.date():
+        raise conflict("status", f"the visit is on {day} only")
 
 
 def _must_be_open(appointment: Appointment) -> None:

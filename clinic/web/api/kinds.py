@@ -82,5 +82,10 @@ def _has_fractions(amount: Decimal) -> bool:
     return isinstance(exponent, int) and exponent < _CENTS
 
 
+def said(moment: datetime.datetime) -> str:
+    """Return a time as answers have it."""
+    return f"{moment.astimezone(datetime.timezone.utc):%Y-%m-%dT%H:%M:%SZ}"
+
+
 def _now() -> datetime.datetime:
     return datetime.datetime.now(datetime.timezone.utc)
