@@ -152,6 +152,7 @@ def _welcome(env: str, address: str) -> list[str]:
     """Return where the application is, and who of the sample data can log in."""
     logins = dict(_sample_logins(env))
     lines = [f"\nthe clinic is at {address}, Ctrl-C ends it"]
+    lines.append(f"its API is described at {address}api/openapi.json")
     if logins:
         width = max(map(len, logins.values()))
         lines.append(f"log in with the password {PASSWORD!r} as")

@@ -23,7 +23,9 @@ ROLES = (
     *("hospital_admin", "doctor", "nurse", "therapist", "receptionist", "accountant"),
     *("patient",),
 )
-PUBLIC = {f"/api/{name}" for name in ("auth/login", "auth/refresh", "auth/revoke", "openapi.json")}
+PUBLIC = {
+    f"/api/{name}" for name in ("", "auth/login", "auth/refresh", "auth/revoke", "openapi.json")
+}
 TABLES = {
     "patient_id": "patients",
     "appointment_id": "appointments",

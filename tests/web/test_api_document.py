@@ -8,7 +8,7 @@ import re
 from typing import Any
 
 import pytest
-from apis import PASSWORD, Api, Caller, monday
+from apis import PASSWORD, Api, Caller, monday, problem
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from openapi_spec_validator import OpenAPIV31SpecValidator
@@ -30,6 +30,14 @@ def document(api: Api) -> dict[str, Any]:
     answer = api.anyone.get("/api/openapi.json")
     assert answer.status_code == 200
     return dict(answer.json)
+
+
+def test_the_root_of_the_api_leads_to_the_document(api: Api) -> None:
+    for path in ("/api", "/api/"):
+        answer = api.anyone.get(path)
+        assert (answer.status_code, answer.json) == (200, {"openapi": "/api/openapi.json"})
+    assert api.anyone.get(answer.json["openapi"]).json["openapi"].startswith("3.1")
+    problem(api.anyone.get("/api/nothing"), 404)
 
 
 def operations(document: dict[str, Any]) -> set[tuple[str, str]]:
@@ -66,7 +74,7 @@ def test_each_operation_says_what_it_is_and_who_may(document: dict[str, Any]) ->
             assert ("x-permission" in operation) == ("403" in operation["responses"])
     assert public == {
         *(f"/api/auth/{name}" for name in ("login", "refresh", "revoke")),
-        "/api/openapi.json",
+        *("/api/", "/api/openapi.json"),
     }
 
 
@@ -165,6 +173,8 @@ def test_what_is_made_up_from_the_document_gets_what_it_says(
         operation = found.ok()
         caller = api.another("hospital_admin")  # a logout ends no more than its session
         for mode in GenerationMode:
+            if operation.label == "GET /api/" and mode is GenerationMode.NEGATIVE:
+                continue  # it takes nothing, so nothing of it can be wrong
             make_up(operation, mode, caller)
         body = {"body": good[operation.label]} if operation.label in good else {}
         case = operation.Case(media_type="application/json" if body else None, **body)

@@ -84,6 +84,10 @@ def test_a_fresh_checkout_is_set_up_and_served_and_again(checkout: Path) -> None
             assert found, text
             with urlopen(f"{found[1]}login") as answer:
                 assert b"<h1>Log in</h1>" in answer.read()
+            described = re.search(r"its API is described at (\S+)", text)
+            assert described, text
+            with urlopen(described[1]) as answer:
+                assert json.load(answer)["openapi"].startswith("3.1")
             with urlopen(f"{found[1]}health/ready") as answer:
                 assert answer.status == 200
             assert "log in with the password 'clinic-demo' as" in said

@@ -19,6 +19,12 @@ from clinic.web.api.kinds import (
 )
 
 
+class Start(Struct, kw_only=True):
+    """Where the API is described."""
+
+    openapi: str
+
+
 class Tokens(Struct, kw_only=True):
     """Tokens of a session: one for requests, one that is good for the next pair of them."""
 

@@ -12,10 +12,11 @@ from http import HTTPStatus
 from typing import Any
 
 import msgspec
-from flask import Flask, current_app
+from flask import Flask, current_app, url_for
 from werkzeug.routing import Rule
 
 from clinic.web.api import meanings
+from clinic.web.api.answers import Start
 from clinic.web.api.blueprint import api
 from clinic.web.api.operations import Operation, answers, operation
 from clinic.web.api.problems import CONTENT_TYPE, PREFIX, Problem
@@ -33,6 +34,13 @@ _ABOUT = (
 )
 
 Document = dict[str, Any]
+
+
+@api.get("/", strict_slashes=False)
+@answers(Start)
+def start() -> Start:
+    """Say where the API is described."""
+    return Start(openapi=url_for("api.describe"))
 
 
 @api.get("/openapi.json")
@@ -96,7 +104,7 @@ def _described(
     described: Document = {
         "operationId": rule.endpoint.removeprefix("api."),
         "summary": about,
-        "tags": [rule.rule.split("/")[2]],
+        "tags": [rule.rule.split("/")[2] or "openapi.json"],
         "parameters": [*_places(rule), *_query(noted, schemas), *_match(noted)],
         "responses": {str(noted.status): _answer(noted, known)},
         "security": [{"token": []}] if noted.needs_token else [],
