@@ -74,7 +74,7 @@ def _pointing(current: Run) -> Iterator[None]:
         elsewhere = denied or current.task != "db.check"
         shown = current.task == "verify.connection"  # which has its own way out
         if not_reached and elsewhere and not shown and not exc.hint and "inv " not in exc.message:
-            steps = f"{typed.task('db.check', '--verbose')} checks the connection step by step"
+            steps = f"{typed.task('verify.connection')} checks the connection step by step"
             exc.hint = "\n".join([*(_password_source(current) if denied else ()), steps])
         raise
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pgtasks.errors import Failed
+from pgtasks.errors import Failed, Refused
 from pgtasks.health import connection, database
 from pgtasks.health.connection import ConnectionStep, Diagnosis
 from pgtasks.health.finding import Finding
@@ -64,12 +64,16 @@ class Way:
         return {**document, "settings": self.settings.as_json()} if self.settings else document
 
     def check(self) -> None:
-        """Raise Unreachable if a step failed, Failed if something at the end is a fault."""
+        """Raise Unreachable if a step failed, Failed if something at the end is a fault.
+
+        Raises Refused for a fault of the stamp, as the guard does in any other task.
+        """
         if failed := Diagnosis(self.steps).failed:
             raise connection.unreachable(failed, self.as_json())
         faults = [each for each in self.findings if each.state == "fault"]
-        if faults:
-            raise Failed(f"{faults[0].subject}: {faults[0].text}", details=self.as_json())
+        for fault in sorted(faults, key=lambda each: each.subject != "stamp"):
+            kind = Refused if fault.subject == "stamp" else Failed
+            raise kind(f"{fault.subject}: {fault.text}", details=self.as_json())
 
 
 @dataclass(frozen=True)

@@ -159,6 +159,6 @@ def test_who_meets_no_server_is_led_to_the_steps(inv: Any, tmp_path: Path) -> No
     root = make_project(tmp_path / "shop", "postgresql://x@127.0.0.1:1/x", environment="qa")
     done = inv("db.backup", "--env", "qa", cwd=root)
     assert done.returncode == 4
-    assert "inv db.check --env qa --verbose checks the connection step by step" in done.stderr
+    assert "inv verify.connection --env qa checks the connection step by step" in done.stderr
     assert "refused: is the server running" in done.stderr
-    assert "--verbose" not in inv("db.check", "--env", "qa", cwd=root).stderr
+    assert "verify.connection" not in inv("db.check", "--env", "qa", cwd=root).stderr

@@ -497,7 +497,7 @@ def test_a_wrong_password_is_shown_with_its_source(
     wrong = {"DEV_DATABASE_URL": password_cluster.url().replace("s3cret", "wr0ng")}
     assert inv("db.check", cwd=shop, env=wrong).stderr.splitlines()[1:3] == [
         "  the password is from DEV_DATABASE_URL",
-        "  inv db.check --verbose checks the connection step by step",
+        "  inv verify.connection checks the connection step by step",
     ]
     pgpass = shop / "pgpass"
     pgpass.write_text("*:*:*:*:wr0ng\n")
