@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from types import TracebackType
 from typing import Any
 
 import invoke
@@ -51,6 +52,22 @@ def guarded(body: Callable[..., Any], name: str) -> Callable[..., Any]:
     wrapped.__code__ = wrapped.__code__.replace(co_name=own)  # type: ignore[attr-defined]
     wrapped.__pgtasks__ = name  # type: ignore[attr-defined]
     return wrapped
+
+
+def pass_over_closed_pipes() -> None:
+    """Let Invoke's own output end without a traceback where its reader has closed it."""
+    before = sys.excepthook
+
+    def end(kind: type[BaseException], exc: BaseException, trace: TracebackType | None) -> None:
+        from pgtasks import report
+
+        if not issubclass(kind, BrokenPipeError):
+            before(kind, exc, trace)
+            return
+        for stream in (sys.stdout, sys.stderr):
+            report.silence(stream)
+
+    sys.excepthook = end
 
 
 def _refuse_empty(flags: Mapping[str, Any]) -> None:

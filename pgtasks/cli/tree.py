@@ -49,6 +49,7 @@ def namespace(file: str | Path) -> Any:
     mistyped.teach()
     parsing.share()
     if is_inv():
+        edge.pass_over_closed_pipes()
         parsing.of_typed()
         early.watch()
     return tree

@@ -417,7 +417,7 @@ def test_a_name_keeps_to_its_line(project: Path, inv: Inv) -> None:
 
 
 def test_a_reader_that_goes_away_is_no_traceback(project: Path) -> None:
-    for command in ("db.check", "env.show --json", "db.check --nope"):
+    for command in ("db.check", "env.show --json", "db.check --nope", "--list", "--help db.check"):
         done = subprocess.run(
             ["/bin/bash", "-c", f'set -o pipefail; "{INV}" {command} | true'],
             cwd=project,
