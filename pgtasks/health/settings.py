@@ -265,6 +265,8 @@ def _role(project: Project, target: Target) -> Iterator[SettingsFinding]:
     facts = Evidence(*known, lineage=target.lineage)
     if why := guard.protection(facts):
         way = typed.task("env.stamp", environment=name)
+        if identity is not None and identity.stamp is not None:
+            way = f"correct the settings, or if it was handed over, {way}"
         yield SettingsFinding("note", "stamp", name, f"{why}: {way}")
 
 

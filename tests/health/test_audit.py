@@ -193,6 +193,7 @@ def test_the_stamp_is_compared(
     assert (finding is None) == (note is None)
     if finding and note:
         assert note in finding.message
+        assert ("correct the settings, or" in finding.message) == (environment == "dev")
 
 
 def test_nothing_is_asked_for_and_nothing_is_run_in_vain(
