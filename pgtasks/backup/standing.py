@@ -17,9 +17,10 @@ from pgtasks.host import journal
 class Standing:
     """The newest complete backup of a database, and the newest of those that are proven.
 
-    `recovery` is the number of seconds that the restore of the last successful drill took. `failed`
-    is the time of the last drill if it failed, `failure` says why. `lossy` is the oldest one with a
-    loss that nobody has acknowledged, `future` the newest one that is dated in the future.
+    `recovery` is the number of seconds that the restore of the last successful drill took, `passed`
+    is its backup, also if a later drill of it failed. `failed` is the time of the last drill if it
+    failed, `failure` says why, `unfit` is its backup. `lossy` is the oldest one with a loss that
+    nobody has acknowledged, `future` the newest one that is dated in the future.
     """
 
     last: Backup | None = None
@@ -27,6 +28,8 @@ class Standing:
     recovery: float | None = None
     failed: str | None = None
     failure: str = ""
+    unfit: Backup | None = None
+    passed: Backup | None = None
     lossy: Backup | None = None
     future: Backup | None = None
 
@@ -86,6 +89,8 @@ def of(backups: Iterable[Backup]) -> Standing:
         recovery=drilled.checks.recovery if drilled else None,
         failed=failed.checks.failed if failed and has_failed else None,
         failure=failed.checks.failure if failed and has_failed else "",
+        unfit=failed if has_failed else None,
+        passed=drilled if drilled and drilled.checks.drilled else None,
         lossy=next(iter(facts.stopping(known)), None),
         future=next(iter(newest_first(each for each in whole if is_future(each))), None),
     )

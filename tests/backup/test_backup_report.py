@@ -83,6 +83,9 @@ def test_the_standing_is_of_whole_backups_that_are_not_damaged(tmp_path: Path) -
 def test_a_drill_that_failed_is_said_until_something_is_proven(tmp_path: Path) -> None:
     failed = backup(tmp_path, "a", {"failed": ago(hours=2), "failure": "x"})
     assert "none is proven, the last drill failed (" in standing.of([failed]).line()
+    assert (standing.of([failed]).unfit, standing.of([failed]).passed) == (failed, None)
+    again = backup(tmp_path, "a", {"failed": ago(hours=1), "drilled": ago(hours=2)})
+    assert (standing.of([failed, again]).unfit, standing.of([again]).passed) == (again, again)
     earlier = backup(tmp_path, "a", {"proven": ago(hours=3)})
     assert "the last drill failed" in standing.of([failed, earlier]).line()
     later = backup(tmp_path, "a", {"proven": ago(hours=1)})

@@ -186,7 +186,8 @@ def test_the_last_backup_and_the_last_proven_one_are_shown(site: Site) -> None:
     admin = site.visitor("hospital_admin", 2)
     page = checked(admin.get("/admin/database"))
     assert "There is no complete backup." in page
-    assert "None is proven" in page
+    assert "None is proven: nobody has restored one" in page
+    assert "<code>inv backup.drill --env test</code> does" in page
     old = whole(folder, **mine)
     Checks(proven="2025-01-02T00:00:00Z", drilled="2025-01-02T00:00:00Z", recovery=61.0).write(
         old.path
@@ -205,4 +206,20 @@ def test_the_last_backup_and_the_last_proven_one_are_shown(site: Site) -> None:
     Checks(proven="2026-01-03T00:00:00Z").write(new.path)
     page = checked(admin.get("/admin/database"))
     assert "The last backup is proven" in page
+    assert ">Sat 3 Jan 2026, 00:00</time>" in page
+    # a drill that failed takes the proof of its backup away, and not that there was one
+    Checks(drilled="2026-01-03T00:00:00Z", failed="2026-01-04T00:00:00Z").write(new.path)
+    Checks().write(old.path)
+    text = re.sub(r"<[^>]+>", "", checked(admin.get("/admin/database")))
+    assert f"The last drill failed, Sun 4 Jan 2026, 00:00: that of the backup {new.id}." in text
+    assert (
+        f"The last successful drill was that of the backup {new.id}, Sat 3 Jan 2026, 00:00." in text
+    )
+    assert "nobody has restored" not in text
+    Checks(failed="2026-13-04T00:00:00Z").write(new.path)  # whoever can write it
+    text = re.sub(r"<[^>]+>", "", checked(admin.get("/admin/database")))
+    assert "The last drill failed, 2026-13-04T00:00:00Z" in text
+    assert "None is proven: no drill" in text
+    Checks(proven="2026-01-03T00:00:00Z").write(new.path)
+    page = checked(admin.get("/admin/database"))
     assert str(folder) not in page

@@ -18,6 +18,7 @@ from clinic.web.pages.blueprint import pages
 from pgtasks.backup import standing
 from pgtasks.backup.standing import Standing
 from pgtasks.backup.store.local import LocalStore
+from pgtasks.report import typed
 from pgtasks.service import DatabaseService, check_health
 from pgtasks.service.environment import find_project
 
@@ -41,6 +42,7 @@ def database(identity: Identity) -> ResponseReturnValue:
         name=service.target.database,
         revisions=revisions,
         backups=backups(service),
+        drill=typed.task("backup.drill", environment=service.name),
     )
 
 

@@ -10,6 +10,7 @@ from pgtasks import report
 from pgtasks.backup.store.backup import Backup
 from pgtasks.backup.views import age
 
+_RECORDED = "%Y-%m-%dT%H:%M:%S"
 _LONGEST = 70  # characters of a program's name that are shown
 # the first mark that is found counts: most browsers say that they are others too
 _BROWSERS = (
@@ -46,6 +47,14 @@ def moment(value: datetime) -> str:
     return f"{day(value.date())}, {time(value)}"
 
 
+def recorded(text: str) -> str:
+    """Return the moment of a time as the tasks record it, the text itself where it is none."""
+    try:
+        return moment(datetime.strptime(text[:19], _RECORDED).replace(tzinfo=timezone.utc))
+    except ValueError:
+        return text
+
+
 def span(seconds: float) -> str:
     """Return `2 minutes`: the largest unit, rounded up, for how long to wait."""
     for length, name in _UNITS:
@@ -78,5 +87,5 @@ def backup_age(backup: Backup) -> str:
 
 def init_app(app: Flask) -> None:
     """Give them to the templates."""
-    for function in (browser, day, time, moment, iso, span, backup_age, report.size):
+    for function in (browser, day, time, moment, iso, recorded, span, backup_age, report.size):
         app.add_template_filter(function)
