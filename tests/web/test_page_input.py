@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from datetime import date, timedelta
 from functools import partial
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from offices import NEW
 from visitors import Site, Visitor, opened_site
 
-from clinic.web.pages.booking import BUSY, TAKEN, UNKNOWN
+from clinic.web.pages.booking import BUSY, MANY, TAKEN, UNKNOWN, WHO
 
 DOCTOR = """
 SELECT s.staff_id FROM staff s JOIN hospitals h USING (hospital_id)
@@ -224,13 +225,82 @@ def test_nobody_is_with_two_doctors_at_once(site: Site) -> None:
 def test_staff_books_for_a_patient_of_the_hospital(site: Site) -> None:
     desk, path = site.visitor("receptionist"), booking(site, workday(6))
     assert desk.post(path, {"time": "08:00"}).status_code == 422
-    assert "Enter the patient's record number." in text(desk)
+    assert "Enter the patient's record number or name." in text(desk)
     assert desk.post(path, {"time": "08:00", "record_no": "P999999"}).status_code == 422
     assert f'id="record_no-fault">{UNKNOWN}' in text(desk)
     assert desk.post(path, {"time": "08:00", "record_no": "P\0"}).status_code == 422
     assert desk.post(path, {"time": "08:00", "record_no": "P000012"}).status_code == 302
     desk.get("/appointments?status=booked&name=P000012")
     assert "1 appointment" in text(desk)
+    assert re.search(r"<bdi>[^<]+</bdi> <span[^>]*>P000012</span>", text(desk))
+
+
+def test_staff_finds_a_patient_by_name(site: Site) -> None:
+    desk, path = site.visitor("receptionist"), booking(site, workday(14))
+    ((first, last, number),) = site.clinic.run(
+        "SELECT first_name, last_name, record_no FROM patients JOIN hospitals USING (hospital_id)"
+        " WHERE code = 'H0001' AND record_no = 'P000014'"
+    )
+    asked = {"time": "08:00", "record_no": f"{first} {last}".upper()}
+    assert desk.post(path, asked).status_code == 422
+    assert WHO in text(desk)
+    assert f'name="match" value="{number}"' in text(desk)
+    other = site.clinic.value(
+        "SELECT min(record_no) FROM patients JOIN hospitals USING (hospital_id)"
+        " WHERE code = 'H0001' AND last_name <> %s",
+        last,
+    )
+    for match in (other, "P\0", "", "x" * 500):  # nobody of those who are offered
+        assert desk.post(path, {**asked, "match": match}).status_code == 422
+    assert desk.post(path, {**asked, "match": number}).status_code == 302
+    desk.get(f"/appointments?status=booked&name={number}")
+    assert f"{first} {last}</bdi>" in text(desk)
+
+
+def test_a_name_finds_no_patient_of_another_hospital_and_not_all_of_one(site: Site) -> None:
+    desk, path = site.visitor("receptionist"), booking(site, workday(14))
+    foreign = site.clinic.value(
+        "SELECT first_name || ' ' || last_name FROM patients JOIN hospitals USING (hospital_id)"
+        " WHERE code = 'H0002' AND NOT EXISTS (SELECT FROM patients p JOIN hospitals h"
+        "  USING (hospital_id) WHERE h.code = 'H0001' AND p.last_name = patients.last_name"
+        "  AND p.first_name = patients.first_name) LIMIT 1"
+    )
+    for name in (foreign, "%", "_ _"):
+        assert desk.post(path, {"time": "09:00", "record_no": name}).status_code == 422
+        assert UNKNOWN in text(desk)
+        assert 'name="match"' not in text(desk)
+    assert desk.post(path, {"time": "09:00", "record_no": "a"}).status_code == 422
+    assert MANY in text(desk)
+    assert 'name="match"' not in text(desk)
+
+
+def test_a_name_finds_nobody_for_those_who_may_see_no_patients(site: Site) -> None:
+    desk, path = site.visitor("receptionist"), booking(site, workday(14))
+    name = site.clinic.value("SELECT last_name FROM patients WHERE record_no = 'P000014' LIMIT 1")
+    rights = (
+        "UPDATE role_module_access a SET (can_view, can_add, can_edit) = (v, v, v)"
+        " FROM role_master r, module_master m, (VALUES (%s)) AS allowed (v)"
+        " WHERE r.role_id = a.role_id AND m.module_id = a.module_id"
+        " AND (r.code, m.code) = ('receptionist', 'patients')"
+    )
+    site.clinic.run(rights, False)
+    try:
+        assert desk.post(path, {"time": "09:00", "record_no": name}).status_code == 422
+    finally:
+        site.clinic.run(rights, True)
+    assert UNKNOWN in text(desk)
+
+
+def test_a_patient_reads_the_own_record_number(site: Site) -> None:
+    patient = site.visitor("patient")
+    number = site.clinic.value(
+        "SELECT record_no FROM patients JOIN users USING (patient_id) WHERE username = %s",
+        patient.username,
+    )
+    patient.get("/account")
+    assert f"record number {number}<" in text(patient)
+    site.visitor("receptionist").get("/account")
+    assert "record number" not in text(site.visitor("receptionist"))
 
 
 @pytest.mark.parametrize(

@@ -130,7 +130,7 @@ def test_errors_are_pages_too(broken: Site, role: str, caplog: pytest.LogCapture
     with caplog.at_level(logging.CRITICAL, logger="clinic.web"):
         page = error(visitor.get("/broken"), 500, "Something went wrong")
     assert "secret" not in page
-    for path in ("/api/nothing", "/api"):
+    for path in ("/api/nothing", "/api/nothing/here"):
         assert visitor.get(path).content_type == "application/problem+json"
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from flask import flash, redirect, render_template, request, url_for
+from sqlalchemy import select
 
+from clinic.models import Patient
 from clinic.web import units
 from clinic.web.identity import Identity, client
 from clinic.web.pages import guards
@@ -32,7 +34,11 @@ def account(identity: Identity) -> ResponseReturnValue:
         status = 422
     with units.unit(identity, read_only=True) as session:
         own = sessions.listed(session, identity)
-    return render_template("account.html", form=form, sessions=own), status
+        record_no = session.scalar(
+            select(Patient.record_no).where(Patient.patient_id == identity.patient_id)
+        )
+    page = render_template("account.html", form=form, sessions=own, record_no=record_no)
+    return page, status
 
 
 def _changed(identity: Identity, form: PasswordForm) -> bool:

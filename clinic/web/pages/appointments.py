@@ -30,6 +30,7 @@ class Visit:
 
     appointment: Appointment
     patient: str
+    record_no: str
     doctor: str
     may_cancel: bool = False
 
@@ -39,6 +40,7 @@ def visits(identity: Identity) -> Query:
     found: Query = select(
         Appointment,
         Patient.first_name + " " + Patient.last_name,
+        Patient.record_no,
         Staff.first_name + " " + Staff.last_name,
     )
     found = (
@@ -55,8 +57,8 @@ def read(session: Session, identity: Identity, found: Query) -> list[Visit]:
     """Return the appointments of a query."""
     now = datetime.now(timezone.utc)
     return [
-        Visit(appointment, patient, doctor, may_cancel(identity, appointment, now))
-        for appointment, patient, doctor in session.execute(found)
+        Visit(appointment, patient, record_no, doctor, may_cancel(identity, appointment, now))
+        for appointment, patient, record_no, doctor in session.execute(found)
     ]
 
 

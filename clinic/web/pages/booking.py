@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from flask import flash, redirect, render_template, request, url_for
-from sqlalchemy import select
+from sqlalchemy import Select, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -18,8 +18,8 @@ from clinic.web.calendar import Times
 from clinic.web.identity import Identity
 from clinic.web.pages import guards
 from clinic.web.pages.blueprint import pages
-from clinic.web.pages.forms import BookingForm, DayForm
-from clinic.web.pages.texts import moment, time
+from clinic.web.pages.forms import BookingForm, DayForm, values
+from clinic.web.pages.texts import day, moment, time
 
 if TYPE_CHECKING:
     from flask.typing import ResponseReturnValue
@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 SLOT = "uq_appointments_slot"
 TAKEN = "This time was taken a moment ago. Choose another one."
 BUSY = "The patient has another appointment at this time."
-UNKNOWN = "There is no patient with this number."
+UNKNOWN = "There is no patient with this number or name."
+WHO = "Choose the patient whom you mean."
+MOST = 10
+MANY = f"More than {MOST} patients are called like this. Enter more of the name."
 
 
 @dataclass(frozen=True)
@@ -53,9 +56,10 @@ def book_appointment(identity: Identity) -> ResponseReturnValue:
     chosen.offer(offer.clock, own=identity.patient_id is not None)
     status = 422 if asked.errors else 200
     if request.method == "POST":
-        if not offer.doctor or not chosen.validate():
+        valid = offer.doctor and chosen.validate()
+        if not valid or (record_no := _record_no(identity, chosen)) is None:
             status = 422
-        elif booked := _book(identity, offer, chosen):
+        elif booked := _book(identity, offer, chosen, record_no):
             flash(f"The appointment on {moment(booked.starts_at)} is booked.", "success")
             return redirect(url_for("pages.appointments"))
         else:
@@ -91,14 +95,56 @@ def _words(staff: Staff) -> str:
     return f"{staff.first_name} {staff.last_name}, {staff.specialty or staff.job}"
 
 
-def _book(identity: Identity, offer: Offer, chosen: BookingForm) -> Times | None:
+def _record_no(identity: Identity, chosen: BookingForm) -> str | None:
+    """Return the number of the patient who was named; None, with the reason in the form, if none.
+
+    Of those who are found by name somebody is to choose, also where there is only one. A patient
+    names nobody.
+    """
+    text: str = chosen.record_no.data or ""
+    if chosen.own:
+        return ""
+    with units.unit(identity, read_only=True) as session:
+        if session.scalar(_patients(identity).where(Patient.record_no == text)):
+            return text
+        found = _named(session, identity, text)
+    if not found or len(found) > MOST:
+        chosen.refuse("record_no", MANY if found else UNKNOWN)
+        return None
+    chosen.suggest([(each.record_no, _person(each)) for each in found])
+    if chosen.match.data in values(chosen.match):
+        return str(chosen.match.data)
+    chosen.refuse("match", WHO)
+    return None
+
+
+def _named(session: Session, identity: Identity, text: str) -> list[Patient]:
+    """Return patients whose name has a text in it, one more than are shown; for those who may."""
+    if not identity.may("patients", "view"):
+        return []
+    full = Patient.first_name + " " + Patient.last_name
+    found = _patients(identity).where(full.icontains(text, autoescape=True))
+    order = (Patient.last_name, Patient.first_name, Patient.record_no)
+    return list(session.scalars(found.order_by(*order).limit(MOST + 1)))
+
+
+def _patients(identity: Identity) -> Select[Patient]:
+    return select(Patient).where(Patient.hospital_id == identity.hospital_id, Patient.is_active)
+
+
+def _person(patient: Patient) -> str:
+    name = f"\u2068{patient.first_name} {patient.last_name}\u2069"  # its direction is its own
+    return f"{name}, born {day(patient.born_on)}, {patient.record_no}"
+
+
+def _book(identity: Identity, offer: Offer, chosen: BookingForm, record_no: str) -> Times | None:
     """Book the time that was chosen; None, with the reason in the form, where it is gone."""
     times = next(each for each in offer.times if time(each.starts_at) == chosen.time.data)
     doctor = offer.doctor
     assert doctor is not None
 
     def book(session: Session) -> tuple[str, str] | None:
-        patient_id = _patient(session, identity, chosen.record_no.data)
+        patient_id = _patient(session, identity, record_no)
         if patient_id is None:
             return "record_no", UNKNOWN
         own = Appointment.patient_id == patient_id

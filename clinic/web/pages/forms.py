@@ -277,23 +277,29 @@ class BookingForm(Form):
     """One of the free times; staff say for whom."""
 
     record_no = StringField(
-        "Patient's record number",
-        [Plain(), _at_most(50)],
+        "Patient's record number or name",
+        [Plain(), _at_most(100)],
         filters=[stripped],
-        description="Such as P000012.",
+        description="Such as P000012, or a part of the name.",
     )
+    match = RadioField("Patient", validate_choice=False)
     time = RadioField("Time", [InputRequired("Choose a time.")], validate_choice=False)
     reason = text_area("Reason for the visit", most=500)
 
     def offer(self, times: list[str], *, own: bool = False) -> None:
         """Say which times there are; a patient books for themselves."""
         self.time.choices = offered([(each, each) for each in times])
+        self.match.choices = []
         self.own = own
+
+    def suggest(self, patients: list[tuple[str, str]]) -> None:
+        """Say who has the name that was entered: record numbers and words."""
+        self.match.choices = offered(patients)
 
     def validate_record_no(self, field: StringField) -> None:
         """Ask staff for a patient."""
         if not self.own and not field.data:
-            raise ValidationError("Enter the patient's record number.")
+            raise ValidationError("Enter the patient's record number or name.")
 
     def validate_time(self, field: RadioField) -> None:
         """Refuse a time that is not offered, or no longer."""
