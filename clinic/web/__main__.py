@@ -20,7 +20,8 @@ from pathlib import Path
 
 from psycopg2 import sql
 
-from pgtasks.errors import PgtasksError, Refused
+from pgtasks.errors import BadConfiguration, PgtasksError, Refused
+from pgtasks.report import typed
 from pgtasks.server import connection, embedded
 from pgtasks.settings.environment import resolve
 from pgtasks.settings.project import load
@@ -31,6 +32,7 @@ ROLE = "clinic_app"
 _INV = Path(sys.executable).parent / "inv"
 _ROLES = "sql/roles/clinic_app.sql"
 PASSWORD = "clinic-demo"
+_FREE = 8000  # a port that needs no rights
 _SAMPLES = ("hospital_admin", "receptionist", "doctor", "patient")
 # one of each kind, of the first hospital that has most of them
 _LOGINS = """
@@ -60,19 +62,32 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     try:
         with closing(listening):
-            return set_up(options.env) or serve(options.env, listening, options.host)
+            if code := set_up(options.env):
+                return code
+            serve(options.env, listening, options.host)
     except PgtasksError as exc:
         print(f"error: {exc.message}", file=sys.stderr)
         return exc.exit_code
-    except KeyboardInterrupt:
-        return 0
+    except KeyboardInterrupt:  # before it was served; then, it only stops to serve
+        pass
+    print(_ended(options.env), flush=True)
+    return 0
+
+
+def _ended(env: str) -> str:
+    """Return what goes on when this has ended."""
+    is_embedded = from_environment(resolve(load(ROOT), env)).embedded
+    server = embedded.status(ROOT) if is_embedded else None
+    if server is None or server.pid is None:
+        return "\nended"
+    return f"\nended; the database server goes on, {typed.inv('server.stop')} ends it"
 
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m clinic.web", description=__doc__)
     parser.add_argument("--env", default="dev", help="an unprotected environment (default: dev)")
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on")
-    parser.add_argument("--port", type=_port, default=8000, help="0 for any (default: 8000)")
+    parser.add_argument("--port", type=_port, default=_FREE, help=f"0 for any (default: {_FREE})")
     return parser.parse_args(arguments)
 
 
@@ -101,6 +116,11 @@ def _fault(exc: OSError, options: argparse.Namespace) -> str:
             f"port {options.port} of {options.host} is taken, "
             f"choose another one: make web ARGS='--port {options.port + 1}'"
         )
+    if exc.errno == errno.EACCES:
+        return (
+            f"port {options.port} of {options.host} is for processes with more rights than this "
+            f"one, choose another one: make web ARGS='--port {_FREE}'"
+        )
     return f"cannot listen on port {options.port} of {options.host!r}: {exc.strerror or exc}"
 
 
@@ -109,6 +129,11 @@ def set_up(env: str) -> int:
     environment = resolve(load(ROOT), env)
     if environment.protected:
         raise Refused(f"environment {environment.name!r} is protected, its set-up is not by this")
+    if (role := environment.settings.pool.role) != ROLE:
+        raise BadConfiguration(
+            f"environment {environment.name!r}: pool.role: {role!r}, expected {ROLE!r}: write "
+            f"`pool: {{role: {ROLE}}}` into env/{environment.name}.yaml"
+        )
     target = from_environment(environment)
     if target.embedded:
         make_role(target)
@@ -131,7 +156,7 @@ def make_role(target: Target) -> None:
             connection.execute(conn, sql.SQL("GRANT {} TO {}").format(role, owner))
 
 
-def serve(env: str, listening: socket.socket, host: str) -> int:
+def serve(env: str, listening: socket.socket, host: str) -> None:
     """Serve the application until Ctrl-C."""
     from werkzeug.serving import make_server
 
@@ -145,7 +170,6 @@ def serve(env: str, listening: socket.socket, host: str) -> int:
         print(line, flush=True)
     with closing(server.socket):
         server.serve_forever()
-    return 0
 
 
 def _welcome(env: str, address: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import shutil
@@ -19,6 +20,8 @@ import pytest
 from paths import ROOT, TEMPORARY
 
 from pgtasks.server import embedded
+from pgtasks.settings.environment import resolve
+from pgtasks.settings.project import load
 
 _COPIED = ("tasks", "clinic", "env", "sql", "migrations")
 _FILES = ("tasks.py", "invoke.yaml", "alembic.ini")
@@ -65,7 +68,11 @@ def served(checkout: Path) -> Iterator[list[str]]:
         finally:
             process.send_signal(signal.SIGINT)
             rest = process.stdout.read()
-    assert (process.returncode, rest) == (0, ""), said
+    goes_on = "\nended; the database server goes on, inv server.stop ends it\n"
+    assert (process.returncode, rest) == (0, goes_on), said
+    server = embedded.status(checkout)
+    assert server is not None
+    assert server.pid is not None
 
 
 def logs_in(address: str, username: str) -> bool:
@@ -117,6 +124,31 @@ def test_a_port_that_is_taken_is_one_line(checkout: Path) -> None:
             f"error: port {port} of 127.0.0.1 is taken, choose another one: "
             f"make web ARGS='--port {port + 1}'\n",
         )
+
+
+def test_a_port_that_needs_rights_is_one_line(checkout: Path) -> None:
+    from clinic.web.__main__ import _fault, _options
+
+    options = _options(["--port", "9"])  # whoever runs the tests may be allowed to
+    assert _fault(PermissionError(errno.EACCES, "Permission denied"), options) == (
+        "port 9 of 127.0.0.1 is for processes with more rights than this one, "
+        "choose another one: make web ARGS='--port 8000'"
+    )
+
+
+def test_an_environment_without_the_role_is_refused_before_its_set_up(checkout: Path) -> None:
+    (checkout / "env" / "bare.yaml").write_text("server: embedded\n")
+    try:
+        assert refused(checkout, "--env", "bare", "--port", "0") == (
+            3,
+            "error: environment 'bare': pool.role: '', expected 'clinic_app': "
+            "write `pool: {role: clinic_app}` into env/bare.yaml\n",
+        )
+    finally:
+        (checkout / "env" / "bare.yaml").unlink()
+    # those that come along have it
+    for name in ("dev", "demo"):
+        assert resolve(load(ROOT), name).settings.pool.role == "clinic_app"
 
 
 def test_what_cannot_be_served_is_one_line(checkout: Path) -> None:
