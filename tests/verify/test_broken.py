@@ -23,7 +23,7 @@ from triggers import ON_NOTES, TOUCH
 from migrations import revision, write_env
 from pgtasks.backup.find import Finder
 from pgtasks.cli.opening import opened
-from pgtasks.database import scratch
+from pgtasks.database import create, scratch
 from pgtasks.database import undo as undos
 from pgtasks.errors import PgtasksError
 from pgtasks.schema.trigger.verify import Verification
@@ -109,6 +109,10 @@ class Stage:
             identity = each.identity()
             if identity and identity.stamp and identity.stamp.environment != each.name:
                 scratch.remove(each.target)
+        if self.place.second.identity() is None:
+            with self.place.second.run("db.create") as run, run.writing(missing=True) as lock:
+                assert lock is not None
+                create.create(lock)
         target = self.place.first.target
         try:
             intact = rows.content(target) == self.before and not rows.has(target, "stray")
@@ -210,7 +214,8 @@ def _broken_trigger(place: Place, patch: Patch) -> None:
 def _broken_seed(place: Place, patch: Patch) -> None:
     place.project = project = place.with_sql("no-seeds")
     (project.folder("sql") / "seeds").mkdir(exist_ok=True)
-    text = "-- seed: core\n-- environments: any\nINSERT INTO no_such_table VALUES (1);\n"
+    head = "-- seed: core\n-- environments: any\n-- repeatable: yes\n"  # it is there already
+    text = f"{head}INSERT INTO no_such_table VALUES (1);\n"
     (project.folder("sql") / "seeds" / "core.sql").write_text(text)
 
 
