@@ -346,7 +346,7 @@ def test_a_password_may_have_any_character(api: Api, password: str) -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        *("/api", "/api/", "/api/nowhere", "/api/patients/", "/api/patients/1", "/api/%00"),
+        *("/api/nowhere", "/api/patients/", "/api/patients/1", "/api/%00"),
         *("/api/patients/..%2f..%2fetc", "/api/patients/' OR 1=1", "/api/Patients"),
         "/api/patients/4f3a9e4e-0000-0000-0000-00000000000g",
     ],

@@ -45,7 +45,7 @@ def body(kind: type[Received]) -> Received:
     except msgspec.ValidationError as exc:
         raise invalid(*(_names(data, kind) or [_fault(str(exc), "body", kind)])) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
-        raise Rejected(400, f"the body is no JSON: {_sentence(str(exc))}") from None
+        raise _no_json(exc) from None
     # the decoder takes the last of two: it is for the client to say which one is meant
     if (name := _twice(data)) is not None:
         raise Rejected(
@@ -99,10 +99,16 @@ def _checked(received: Received) -> Received:
     return received
 
 
+def _no_json(exc: Exception) -> Rejected:
+    return Rejected(400, f"the body is no JSON: {_sentence(str(exc))}")
+
+
 def _names(data: bytes, kind: type[Sent]) -> list[Fault]:
     """Return all fields that are missing or unknown: the decoder ends at the first one."""
     try:
         document = msgspec.json.decode(data)
+    except UnicodeDecodeError as exc:  # msgspec before 0.23 comes to this after an unknown field
+        raise _no_json(exc) from None
     except (msgspec.DecodeError, RecursionError):
         return []
     if not isinstance(document, dict):
