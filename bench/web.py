@@ -19,6 +19,7 @@ from typing import Any, TypeVar, cast
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 from flask_wtf import CSRFProtect
+from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 from werkzeug.test import EnvironBuilder, run_wsgi_app
 
@@ -57,6 +58,11 @@ class BareService:
 
     def __init__(self, db: SQLAlchemy, name: str) -> None:
         self._db, self.name = db, name
+
+    @property
+    def engine(self) -> Engine:
+        """The engine of the application."""
+        return self._db.engine
 
     @contextmanager
     def session(self, *, read_only: bool = False) -> Iterator[Session]:
