@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import collections
+import re
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Sequence
 
-from pgtasks.errors import PgtasksError
+from pgtasks.errors import Failed, PgtasksError, Unreachable
 from pgtasks.host import signals
 from pgtasks.host.base import Command, Host, Process, Sink, Source
 from pgtasks.host.worker import Worker
@@ -19,6 +20,11 @@ _LINE = 65_536  # bytes of a line of stderr per read
 _GRACE = 5.0  # seconds between SIGTERM and SIGKILL; pg_dump cancels its queries in between
 # exit code of a writer whose reader has ended; also as a remote shell reports it
 BROKEN_PIPE = (-signal.SIGPIPE, 128 + signal.SIGPIPE)
+# What PostgreSQL's programs print if no server answers them. FATAL is the answer of a server. psql
+# has an exit code for it.
+_NO_SERVER = re.compile(
+    r"^(?!psql)[a-z_]+: error: (connection to server .* failed: (?!FATAL).*)", re.M
+)
 
 
 class Pipeline:
@@ -174,8 +180,12 @@ class _Stage:
             raise self._fault
 
     def failure(self) -> PgtasksError:
-        """Return the error for a failed stage."""
-        return self.process.failure(redact("\n".join(self.tail)))
+        """Return the error for a failed stage: Unreachable if no server answered it."""
+        failure = self.process.failure(redact("\n".join(self.tail)))
+        no_server = _NO_SERVER.search(failure.hint) if isinstance(failure, Failed) else None
+        if no_server:
+            return Unreachable(f"{self.command} failed: {no_server[1]}", hint=failure.hint)
+        return failure
 
     def end(self, *, gently: bool) -> None:
         """Send a signal to the process and its children, unless it has ended."""

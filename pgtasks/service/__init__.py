@@ -13,6 +13,7 @@ unit           one session, one transaction, blocks within blocks
 address        the URL of its database
 control        refuse statements that would end a block's transaction
 engine         the pool, its timeouts, and what happens as it connects
+liveness       notice a connection of the pool that has ended
 patience       connect to a server that is becoming available
 admission      refuse a database that is another environment's
 entities       copies without a session, plain data for JSON

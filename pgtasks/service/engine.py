@@ -13,7 +13,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import URL, Engine
 
 from pgtasks.errors import BadConfiguration
-from pgtasks.service import admission
+from pgtasks.service import admission, liveness
 from pgtasks.service.address import DRIVERS
 from pgtasks.service.patience import Patience
 from pgtasks.settings.blocks import Pool
@@ -32,7 +32,6 @@ def create(url: URL, target: Target, pool: Pool, options: Mapping[str, Any]) -> 
         "max_overflow": pool.overflow,
         "pool_timeout": pool.timeout,
         "pool_recycle": pool.recycle,
-        "pool_pre_ping": pool.pre_ping,
         "pool_use_lifo": True,  # so that idle connections grow old
         "hide_parameters": True,  # an error that is logged shows no value
     }
@@ -45,9 +44,11 @@ def create(url: URL, target: Target, pool: Pool, options: Mapping[str, Any]) -> 
             )
     arguments = {**_arguments(url, target, pool), **given.pop("connect_args", {})}
     if "poolclass" in given:
-        ours = {name: ours[name] for name in ("pool_recycle", "pool_pre_ping", "hide_parameters")}
+        ours = {name: ours[name] for name in ("pool_recycle", "hide_parameters")}
     engine = _made(url, {**ours, **given, "connect_args": arguments})
     _listen(engine, target, pool)
+    if pool.pre_ping and "pool_pre_ping" not in given:
+        liveness.listen(engine)
     _forget_in_children(engine)
     return engine
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 from commands import open_files, sh
-from servers import threads
+from servers import Cluster, free_port, running, system_bins, threads, wheel_bin
 from waiting import until
 
-from pgtasks.errors import Failed
+from pgtasks.errors import Failed, Unreachable
 from pgtasks.host import orphans
 from pgtasks.host.base import Command
 from pgtasks.host.local import LocalHost, LocalProcess
@@ -70,6 +70,50 @@ def test_no_secret_of_a_statement_that_failed_is_in_the_error() -> None:
     with pytest.raises(Failed) as failure:
         run(HOST, [Command(("/bin/sh", "-c", 'echo "$0" >&2; exit 1', words))])
     assert failure.value.hint == "Command was: CREATE USER MAPPING FOR a SERVER s OPTIONS ***"
+
+
+@pytest.mark.parametrize("bin", sorted(system_bins().values()) or [wheel_bin(16)], ids=str)
+@pytest.mark.parametrize("place", ["/nowhere", "127.0.0.1"])
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("pg_dump", "-v", "shop"),
+        ("pg_dumpall", "--globals-only"),
+        ("pg_restore", "-v", "-d", "shop"),
+        ("vacuumdb", "--analyze-only", "shop"),
+    ],
+    ids=lambda argv: argv[0],
+)
+def test_a_tool_that_no_server_answers_is_unreachable(
+    bin: Path, place: str, argv: tuple[str, ...], tmp_path: Path
+) -> None:
+    env = {"PGHOST": place, "PGPORT": str(free_port()), "LC_ALL": "C"}
+    words = (*argv, str(empty_dump(bin, tmp_path))) if argv[0] == "pg_restore" else argv
+    with pytest.raises(Unreachable, match=f"^{argv[0]} failed: connection to server .* failed: "):
+        run(HOST, [Command((str(bin / words[0]), *words[1:]), env)])
+
+
+def empty_dump(bin: Path, folder: Path) -> Path:
+    """Return an archive of nothing that pg_restore accepts: it connects before it restores."""
+    path = folder / "empty.dump"
+    with running(bin) as own:
+        run(
+            HOST,
+            [
+                Command(
+                    (str(bin / "pg_dump"), "-Fc", "-f", str(path), "postgres"),
+                    {"PGHOST": own.host, "PGPORT": str(own.port), "PGUSER": own.superuser},
+                )
+            ],
+        )
+    return path
+
+
+def test_a_server_that_answers_with_an_error_is_reached(cluster: Cluster) -> None:
+    env = {"PGHOST": cluster.host, "PGPORT": str(cluster.port), "PGUSER": cluster.superuser}
+    with pytest.raises(Failed, match=r"^pg_dump failed: exit code 1$") as failure:
+        run(HOST, [Command((str(cluster.bin / "pg_dump"), "no such"), env)])
+    assert 'FATAL:  database "no such" does not exist' in failure.value.hint
 
 
 def test_blames_the_reader_not_the_writer_it_left() -> None:

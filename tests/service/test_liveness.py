@@ -1,0 +1,121 @@
+"""A connection that ended in the pool is noticed before a block uses it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from projects import make_project
+from servers import Cluster
+from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
+from waiting import until
+
+from pgtasks.service import DatabaseService, liveness
+
+BACKEND = text("SELECT pg_backend_pid()")
+
+
+@pytest.fixture(params=["psycopg2", "psycopg"])
+def service(
+    request: pytest.FixtureRequest,
+    cluster: Cluster,
+    database: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[DatabaseService]:
+    monkeypatch.chdir(make_project(tmp_path / "shop", cluster.url(database)))
+    monkeypatch.setenv("INVOKE_PGTASKS_ENVIRONMENTS_DEV_POOL_DRIVER", request.param)
+    service = DatabaseService("dev")
+    yield service
+    service.dispose()
+
+
+def backend(service: DatabaseService) -> int:
+    """Return the server process of the connection that a block gets."""
+    with service.session() as session:
+        return int(session.execute(BACKEND).scalar_one())
+
+
+def pings(service: DatabaseService, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return the list that each round trip of a check is noted in."""
+    ping, done = service.engine.dialect.do_ping, list[int]()
+
+    def noted(connection: Any) -> bool:
+        done.append(1)
+        return ping(connection)
+
+    monkeypatch.setattr(service.engine.dialect, "do_ping", noted)
+    return done
+
+
+@pytest.mark.parametrize("trusted", [60.0, 0.0])
+def test_a_session_that_the_server_ended_reaches_no_block(
+    service: DatabaseService, cluster: Cluster, monkeypatch: pytest.MonkeyPatch, trusted: float
+) -> None:
+    monkeypatch.setattr(liveness, "_TRUSTED", trusted)
+    first = backend(service)
+    assert backend(service) == first
+    cluster.execute(f"SELECT pg_terminate_backend({first}, 10000)")
+    assert backend(service) != first
+
+
+def test_all_connections_are_renewed_after_one_that_ended(
+    service: DatabaseService, cluster: Cluster
+) -> None:
+    def backends() -> list[int]:
+        with service.engine.connect() as last, service.engine.connect() as first:
+            return [each.execute(BACKEND).scalar_one() for each in (last, first)]
+
+    last, first = backends()
+    cluster.execute(f"SELECT pg_terminate_backend({last}, 10000)")  # the next that is used
+    assert not {last, first} & set(backends())
+
+
+def test_a_check_of_a_connection_in_use_asks_the_server_nothing(
+    service: DatabaseService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(liveness, "_TRUSTED", 60.0)
+    done = pings(service, monkeypatch)
+    assert len({backend(service) for _ in range(20)}) == 1
+    assert not done
+
+
+def test_a_connection_that_was_idle_is_asked(
+    service: DatabaseService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(liveness, "_TRUSTED", 0.0)
+    done = pings(service, monkeypatch)
+    backend(service)
+    assert not done  # it was new
+    backend(service)
+    assert len(done) == 1
+
+
+def test_what_the_server_says_meanwhile_ends_no_connection(
+    service: DatabaseService, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A notification makes the socket readable; the server is asked, and answers."""
+    monkeypatch.setattr(liveness, "_TRUSTED", 60.0)
+    done = pings(service, monkeypatch)
+    with service.session() as session:
+        session.execute(text("LISTEN orders"))
+        first = session.execute(BACKEND).scalar_one()
+        raw = session.connection().connection.dbapi_connection
+    cluster.execute("NOTIFY orders", service.engine.url.database or "")
+    until(lambda: not liveness.is_silent(raw))
+    assert backend(service) == first
+    assert len(done) == 1
+
+
+def test_without_pre_ping_a_block_gets_the_error(
+    service: DatabaseService, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INVOKE_PGTASKS_ENVIRONMENTS_DEV_POOL_PRE_PING", "false")
+    unchecked = DatabaseService("dev")
+    cluster.execute(f"SELECT pg_terminate_backend({backend(unchecked)}, 10000)")
+    with pytest.raises(OperationalError):
+        backend(unchecked)
+    unchecked.dispose()
