@@ -26,7 +26,6 @@ def run(bench: Bench) -> list[Row]:
     """Return a row for each route."""
     space = bench.space
     space.load(_SCALE)
-    space.inv("db.run", "--file", "sql/roles/clinic_app.sql", "--env", _SCALE)
     user = str(space.server.value(_USER, _SCALE))
     return [_row(bench, space, route, user) for route in ROUTES]
 

@@ -15,22 +15,18 @@ import socket
 import subprocess
 import sys
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
-
-from psycopg2 import sql
 
 from pgtasks.errors import BadConfiguration, PgtasksError, Refused
 from pgtasks.report import typed
 from pgtasks.server import connection, embedded
 from pgtasks.settings.environment import resolve
 from pgtasks.settings.project import load
-from pgtasks.settings.target import Target, from_environment
+from pgtasks.settings.target import from_environment
 
 ROOT = Path(__file__).resolve().parents[2]
 ROLE = "clinic_app"
 _INV = Path(sys.executable).parent / "inv"
-_ROLES = "sql/roles/clinic_app.sql"
 PASSWORD = "clinic-demo"
 _FREE = 8000  # a port that needs no rights
 _SAMPLES = ("hospital_admin", "receptionist", "doctor", "patient")
@@ -134,26 +130,8 @@ def set_up(env: str) -> int:
             f"environment {environment.name!r}: pool.role: {role!r}, expected {ROLE!r}: write "
             f"`pool: {{role: {ROLE}}}` into env/{environment.name}.yaml"
         )
-    target = from_environment(environment)
-    if target.embedded:
-        make_role(target)
-    for words in (["setup"], ["db.run", "--file", _ROLES]):
-        done = subprocess.run([_INV, *words, "--env", environment.name], cwd=ROOT, check=False)
-        if done.returncode:
-            return done.returncode
-    return 0
-
-
-def make_role(target: Target) -> None:
-    """Make the application's role on an embedded server, whose owner of databases may not."""
-    server = embedded.start(ROOT, major=target.major)
-    place = replace(server.reached(target), user=server.superuser, database=target.maintenance)
-    role, owner = sql.Identifier(ROLE), sql.Identifier(server.role)
-    with connection.session(place, purpose="make web") as conn:
-        if not connection.rows(conn, "SELECT FROM pg_roles WHERE rolname = %s", (ROLE,)):
-            connection.execute(conn, sql.SQL("CREATE ROLE {} NOLOGIN").format(role))
-        if server.role != server.superuser:
-            connection.execute(conn, sql.SQL("GRANT {} TO {}").format(role, owner))
+    words = [str(_INV), "setup", "--env", environment.name]
+    return subprocess.run(words, cwd=ROOT, check=False).returncode
 
 
 def serve(env: str, listening: socket.socket, host: str) -> None:

@@ -1,7 +1,8 @@
-"""The files of a project and its database: migrations, triggers, seeds, setup.
+"""The files of a project and its database: migrations, triggers, roles, seeds, setup.
 
-setup        bring an empty database up to schema, triggers and seeds
+setup        bring an empty database up to schema, triggers, privileges and seeds
 reset        a new database from the files, in the place of the old
+privileges   files of roles: what others than the owner may do
 file         the schema of a database as one SQL file
 printed      one form of what servers of any version print
 listeners    listen to what a migration's connections do

@@ -1,4 +1,4 @@
-"""Set up an environment: database, migrations, triggers, seeds, check.
+"""Set up an environment: database, migrations, triggers, roles, seeds, check.
 
 A second run changes nothing. A part that the project lacks is skipped, with a message.
 """
@@ -14,8 +14,8 @@ from pgtasks import report
 from pgtasks.cli.run import Run
 from pgtasks.database import create
 from pgtasks.report import Say
-from pgtasks.schema import migrate, seed, trigger
-from pgtasks.schema.step import Step, no_triggers, skipped, triggers
+from pgtasks.schema import migrate, privileges, seed, trigger
+from pgtasks.schema.step import Step, no_roles, no_triggers, roles, skipped, triggers
 from pgtasks.server import catalog, connection, embedded, reach, rowcount
 from pgtasks.server.identity import Identity, present
 from pgtasks.server.lock import Lock
@@ -69,7 +69,7 @@ class Setup:
 
     def fill(self, lock: Lock, *, say: Say) -> list[Step]:
         """Run the steps that fill an existing database, printing each as it ends."""
-        parts = (self._migrations, self._triggers, self._seeds, self._check)
+        parts = (self._migrations, self._triggers, self._roles, self._seeds, self._check)
         return [_timed(part, lock, say) for part in parts]
 
     def plan(self, server: Step, *, say: Say) -> SetUp:
@@ -105,6 +105,9 @@ class Setup:
 
     def _triggers(self, lock: Lock) -> Step:
         return triggers(self.project, self.target)
+
+    def _roles(self, lock: Lock) -> Step:
+        return roles(self.project, self.target)
 
     def _seeds(self, lock: Lock) -> Step:
         if self.seeds is None:
@@ -161,6 +164,10 @@ class Setup:
             yield Step("triggers", "planned", report.plural(len(files), "file"))
         else:
             yield skipped("triggers", no_triggers(self.project))
+        if granting := privileges.read(self.project):
+            yield Step("roles", "planned", report.plural(len(granting), "file"))
+        else:
+            yield skipped("roles", no_roles(self.project))
         if self.seeds is None:
             yield skipped("seeds", f"environment {self.target.environment!r} names none")
         else:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pgtasks import report
-from pgtasks.schema import trigger
+from pgtasks.schema import privileges, trigger
 from pgtasks.settings.project import Project
 from pgtasks.settings.target import Target
 
@@ -55,6 +55,22 @@ def triggers(project: Project, target: Target) -> Step:
     for warning in applied.warnings:
         report.say(f"warning: {warning}")
     return Step("triggers", "done" if applied.changes else "unchanged", applied.sentence())
+
+
+def roles(project: Project, target: Target) -> Step:
+    """Run the files of roles, which say what others than the owner may do."""
+    files = privileges.read(project)
+    if not files:
+        return skipped("roles", no_roles(project))
+    granted = privileges.apply(files, target)
+    if granted.lacking:
+        return skipped("roles", granted.sentence())
+    return Step("roles", "done" if granted.changed else "unchanged", granted.sentence())
+
+
+def no_roles(project: Project) -> str:
+    """Return the reason why a project's files of roles are skipped."""
+    return f"no *.sql in {project.folder('sql').name}/{privileges.FOLDER}"
 
 
 def no_triggers(project: Project) -> str:

@@ -1,7 +1,5 @@
--- The role that the web application acts as, and all that it may do. Run it again after each change
--- of the schema, and once on a database that was made without it:
---
---   inv db.run --file sql/roles/clinic_app.sql
+-- The role that the web application acts as, and all that it may do. setup, db.reset and migrate.up
+-- run this file.
 --
 -- The role is the server's, so no backup brings it along. Where the owner of the database may not
 -- create roles, an administrator of the server does it before, once:

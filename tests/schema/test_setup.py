@@ -32,14 +32,15 @@ def shop(cluster: Cluster, fresh_database: Callable[..., str], tmp_path: Path) -
 def test_from_nothing_and_again(inv: Any, shop: Path, cluster: Cluster) -> None:
     planned = inv("setup", "--dry", "--json", cwd=shop)
     assert planned.returncode == 0, planned.stderr
-    assert set(steps(planned).values()) == {"done", "planned"}
+    assert set(steps(planned).values()) == {"done", "planned", "skipped"}
     assert 'it\'s a "new" 🐘' not in cluster.databases()
 
     first = inv("setup", "--json", cwd=shop)
 
     assert first.returncode == 0, first.stderr
-    assert list(steps(first)) == ["server", "database", "migrations", "triggers", "seeds", "check"]
-    assert set(steps(first).values()) == {"done"}
+    expected = ["server", "database", "migrations", "triggers", "roles", "seeds", "check"]
+    assert list(steps(first)) == expected
+    assert [name for name, result in steps(first).items() if result != "done"] == ["roles"]
     check = json.loads(first.stdout)["steps"][-1]
     assert check["details"] == {
         "tables": 5,
@@ -68,10 +69,12 @@ def test_what_a_project_does_not_have_is_skipped_and_said(inv: Any, project: Pat
     assert [name for name, result in steps(done).items() if result == "skipped"] == [
         "migrations",
         "triggers",
+        "roles",
         "seeds",
     ]
     assert found["migrations"] == "no alembic.ini and no migrations/env.py"
     assert found["triggers"] == "no *.sql in sql/functions and sql/triggers"
+    assert found["roles"] == "no *.sql in sql/roles"
     assert found["seeds"] == "environment 'dev' names none"
 
 

@@ -175,6 +175,30 @@ def test_outside_it_has_the_one_that_it_chose():
     assert done.returncode == 0, done.stdout
 
 
+def test_an_application_acts_as_its_role_with_the_privileges_of_the_files(
+    shop: Path, run: Pytest
+) -> None:
+    (shop / "env" / "test.yaml").write_text("server: embedded\npool: {role: shop_app}\n")
+    (shop / "sql" / "roles").mkdir()
+    (shop / "sql" / "roles" / "app.sql").write_text("GRANT SELECT ON notes TO shop_app;")
+    done = run(
+        """
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import ProgrammingError
+from pgtasks.service import get_db_session
+
+def test_it_reads_and_does_not_write(pgtasks_database):
+    with get_db_session() as session:
+        assert session.execute(text("SELECT current_user::text")).scalar() == "shop_app"
+        assert session.execute(text("SELECT count(*) FROM notes")).scalar() == 0
+    with pytest.raises(ProgrammingError, match="permission denied"), get_db_session() as session:
+        session.execute(text("INSERT INTO notes (id) VALUES (1)"))
+"""
+    )
+    assert done.returncode == 0, done.stdout
+
+
 def test_other_files_make_another_template(shop: Path, run: Pytest) -> None:
     text = "def test_one(notes):\n    assert notes() == 0\n"
     assert run(text).returncode == 0

@@ -1,4 +1,4 @@
-"""Bring a database to the head of its files: backup, revisions, triggers, statistics."""
+"""Bring a database to the head of its files: backup, revisions, triggers, roles, statistics."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import time
 from dataclasses import dataclass, replace
 from typing import Any
 
+from pgtasks import report
 from pgtasks.errors import PgtasksError
 from pgtasks.report.boundaries import boundary
-from pgtasks.schema import step, trigger
+from pgtasks.schema import privileges, step, trigger
 from pgtasks.schema.migrate.perform import plan as planned
 from pgtasks.schema.migrate.perform import status, with_sql
 from pgtasks.schema.migrate.pipeline import Moved, Pipeline
@@ -25,12 +26,14 @@ from pgtasks.settings.target import Target
 class UpgradePlan:
     """The revisions to apply, and what comes before and after them.
 
-    `triggers` says how the trigger files differ, empty if they agree with the database.
+    `triggers` says how the trigger files differ, empty if they agree with the database; `roles` is
+    the number of files of roles, which run after revisions that reach the head.
     """
 
     revisions: MigrationPlan
     backs_up: bool
     triggers: str = ""
+    roles: int = 0
 
     @property
     def is_empty(self) -> bool:
@@ -57,6 +60,7 @@ class UpgradePlan:
         return [
             *(["backup: before the first revision"] if self.backs_up else []),
             *([f"triggers: {self.triggers}"] if self.triggers else []),
+            *([f"roles: {report.plural(self.roles, 'file')}"] if self.roles else []),
         ]
 
     def as_json(self) -> dict[str, Any]:
@@ -65,6 +69,7 @@ class UpgradePlan:
             **self.revisions.as_json(),
             "backs_up": self.backs_up,
             "triggers": self.triggers,
+            "roles": self.roles,
         }
 
 
@@ -78,7 +83,8 @@ class Upgrade(Pipeline):
         """
         revisions = planned(*self.place, "up", self.options.to, exact=exact)
         backs_up = self.backs_up(revisions, protection)
-        return UpgradePlan(revisions, backs_up, self._differing(revisions))
+        roles = len(privileges.read(self.project)) if revisions.reaches_head else 0
+        return UpgradePlan(revisions, backs_up, self._differing(revisions), roles)
 
     def _differing(self, revisions: MigrationPlan) -> str:
         """Return how trigger files differ; they belong to the head of the revisions."""
@@ -101,6 +107,7 @@ class Upgrade(Pipeline):
             lock.check()
             self.run("triggers", lambda: self._triggers(revisions))
             boundary("migrate.triggers")
+            self.run("roles", lambda: self._roles(revisions))
             self.run("verify", lambda: self._verify(revisions))
             boundary("migrate.verified")
             self.run("analyze", self.analyze)
@@ -114,6 +121,11 @@ class Upgrade(Pipeline):
         if not revisions.reaches_head:
             return skipped("", "the files belong to the head of the revisions")
         return step.triggers(self.project, self.target)
+
+    def _roles(self, revisions: MigrationPlan) -> Step:
+        if not revisions.reaches_head:
+            return skipped("", "the files belong to the head of the revisions")
+        return step.roles(self.project, self.target)
 
     def _verify(self, revisions: MigrationPlan) -> Step:
         self._state = state = status(*self.place)

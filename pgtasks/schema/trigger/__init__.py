@@ -12,6 +12,7 @@ fingerprint  the comment that tells whether a file or the database has changed
 verify       compare the files with the database
 choice       choose the statements that must run
 checks       check that the functions of triggers exist
+execute      run statements, with file and line in errors
 apply        apply what differs, in one transaction
 listing      list the triggers of files and database
 diff         show how their definitions differ

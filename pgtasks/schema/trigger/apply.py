@@ -7,18 +7,15 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import psycopg2
-from psycopg2.errorcodes import DUPLICATE_OBJECT
-
 from pgtasks import report
-from pgtasks.errors import Failed, PgtasksError, Refused
-from pgtasks.schema.trigger import checks, choice, expected, fingerprint, installed, rules
+from pgtasks.errors import Failed
+from pgtasks.schema.trigger import checks, choice, execute, fingerprint, installed, rules
 from pgtasks.schema.trigger.expected import Expected, Step
-from pgtasks.schema.trigger.files import SqlFile, Statement
+from pgtasks.schema.trigger.files import SqlFile
 from pgtasks.schema.trigger.verify import Difference, compare, prepare
 from pgtasks.server import connection, interrupt
 from pgtasks.server.connection import Connection
-from pgtasks.server.errors import translate, translated
+from pgtasks.server.errors import translated
 from pgtasks.settings.target import Target
 
 
@@ -135,15 +132,8 @@ def apply(files: Sequence[SqlFile], target: Target) -> Applied:
 
 def _described(conn: Connection, files: Sequence[SqlFile]) -> Expected:
     """Parse the files, raising Refused for a statement that ends the transaction."""
-    from postgast import pg_query_pb2 as pb
-
     described = rules.described(conn, files)
-    for statement in (step.statement for step in described.steps):
-        if isinstance(statement.node, pb.TransactionStmt):
-            raise Refused(
-                f"{statement.where}: {statement.text.strip().split()[0].upper()} in a trigger file:"
-                " all files run in one transaction, take it out"
-            )
+    execute.refuse_control((step.statement for step in described.steps), kind="trigger")
     return described
 
 
@@ -153,7 +143,7 @@ def _applied(conn: Connection, described: Expected, steps: list[Step]) -> list[C
     before = installed.definitions(conn)
     conn.autocommit = False
     for step in steps:
-        _run(conn, step.statement)
+        execute.run(conn, step.statement)
     if any(not step.objects for step in steps):
         steps += _run_again(conn, described, done=steps)
     objects = {each for step in steps for each in step.objects}
@@ -173,31 +163,8 @@ def _run_again(conn: Connection, described: Expected, *, done: list[Step]) -> li
     needed = choice.needed(conn, described, compare(conn, described).findings)
     left = [step for step in needed if step not in done]
     for step in left:
-        _run(conn, step.statement)
+        execute.run(conn, step.statement)
     return left
-
-
-def _run(conn: Connection, statement: Statement) -> None:
-    try:
-        with conn.cursor() as cursor:
-            cursor.execute(statement.text)
-    except psycopg2.Error as exc:
-        raise _located(exc, statement) from None
-
-
-def _located(exc: psycopg2.Error, statement: Statement) -> PgtasksError:
-    """Return the error with file and line, as exactly as the server reports it."""
-    error = translate(exc)
-    if not isinstance(error, Failed):
-        return error
-    position = getattr(exc.diag, "statement_position", None)
-    line = statement.line
-    if position:
-        line = statement.file.line_of(statement.start + int(position) - 1)
-    words = exc.diag.message_primary or error.message
-    again = expected.once(statement.node) if exc.pgcode == DUPLICATE_OBJECT else ""
-    hint = "\n".join(filter(None, (exc.diag.message_detail, exc.diag.message_hint, again)))
-    return Failed(f"{statement.file.name}:{line}: {words}; nothing was changed", hint=hint)
 
 
 def _changes(before: dict[tuple[str, str], str], after: dict[tuple[str, str], str]) -> list[Change]:

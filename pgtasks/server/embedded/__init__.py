@@ -23,6 +23,7 @@ from pgtasks.server.embedded.memory import of_tests, running_tests
 from pgtasks.server.embedded.programs import Binaries, binaries
 from pgtasks.server.embedded.server import (
     EmbeddedServer,
+    as_superuser,
     located,
     named,
     remove,
@@ -39,6 +40,7 @@ __all__ = [
     "EmbeddedServer",
     "Overview",
     "Stopped",
+    "as_superuser",
     "binaries",
     "located",
     "named",

@@ -305,6 +305,11 @@ def named(target: Target, root: Path) -> Target:
     return server.entered(target) if server else target
 
 
+def as_superuser(target: Target) -> Target:
+    """Return the target of an embedded server as its superuser, in the maintenance database."""
+    return replace(target, user=datadir.SUPERUSER, database=target.maintenance, role="")
+
+
 def located(target: Target, root: Path) -> Target:
     """Return the target of an embedded server with its socket; starts nothing."""
     if not target.embedded:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pgtasks import __version__
-from pgtasks.schema import seed, trigger
+from pgtasks.schema import privileges, seed, trigger
 from pgtasks.settings.project import Project
 
 _DIGITS = 12
@@ -23,7 +23,7 @@ def digest(project: Project, seeds: tuple[str, ...], *facts: str) -> str:
     hashed = hashlib.sha256()
     for word in (__version__, *seeds, *facts):
         hashed.update(f"{word}\0".encode())
-    for source in trigger.read(project):
+    for source in (*trigger.read(project), *privileges.read(project)):
         hashed.update(f"{source.name}\0{source.text}\0{source.rule!r}\0".encode())
     for path in _files(project, seeds):
         hashed.update(f"{os.path.relpath(path, project.root)}\0".encode())

@@ -1,0 +1,185 @@
+"""The files of roles: a database that is set up, reset or migrated has their privileges."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from projects import make_project
+from psycopg2 import sql
+from roles import as_role, plain  # noqa: F401
+from servers import Cluster
+from setups import make_shop
+
+from migrations import revision
+from pgtasks.server import connection, embedded
+from pgtasks.service.testing import fileset
+from pgtasks.settings.environment import resolve
+from pgtasks.settings.project import load
+from pgtasks.settings.target import from_environment
+
+Inv = Callable[..., Any]
+NAME = 'it\'s a "new" 🐘'
+
+
+def step(done: Any, name: str = "roles") -> tuple[str, str]:
+    assert done.stdout, done.stderr
+    found = {each["step"]: each for each in json.loads(done.stdout)["steps"]}[name]
+    return found["result"], found["text"]
+
+
+def quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+@pytest.fixture
+def role(cluster: Cluster) -> Iterator[str]:
+    """The name of a role that nobody has made yet."""
+    name = f'app "1" 🐘 {os.getpid()}'
+    yield name
+    cluster.drop(NAME)  # first, which has privileges of it
+    cluster.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def shop(cluster: Cluster, fresh_database: Callable[..., str], tmp_path: Path, role: str) -> Path:
+    """A project with all parts, whose file of roles makes the role too."""
+    root = make_shop(cluster, fresh_database, tmp_path / "shop")
+    grants(
+        root,
+        f"DO $$ BEGIN IF to_regrole($r${quoted(role)}$r$) IS NULL THEN"
+        f" CREATE ROLE {quoted(role)}; END IF; END $$;\n"
+        f"REVOKE ALL ON ALL TABLES IN SCHEMA public FROM {quoted(role)};\n"
+        f"GRANT SELECT, INSERT ON notes TO {quoted(role)};\n",
+    )
+    return root
+
+
+def grants(root: Path, text: str) -> None:
+    (root / "sql" / "roles").mkdir(parents=True, exist_ok=True)
+    (root / "sql" / "roles" / "app.sql").write_text(text, encoding="utf-8")
+
+
+def may(cluster: Cluster, role: str, right: str, table: str = "notes") -> bool:
+    query = "SELECT has_table_privilege(%s, %s, %s)"
+    return bool(cluster.execute(query, NAME, parameters=(role, table, right))[0][0])
+
+
+def test_a_setup_gives_them_and_the_next_changes_nothing(
+    inv: Inv, shop: Path, cluster: Cluster, role: str
+) -> None:
+    first = inv("setup", "--json", cwd=shop)
+    assert step(first) == ("done", "1 file: privileges changed")
+    assert may(cluster, role, "INSERT")
+    assert not may(cluster, role, "DELETE")
+    assert step(inv("setup", "--json", cwd=shop)) == ("unchanged", "1 file: privileges as before")
+    cluster.execute(f"GRANT DELETE ON notes TO {quoted(role)}", NAME)
+    assert step(inv("setup", "--json", cwd=shop)) == ("done", "1 file: privileges changed")
+    assert not may(cluster, role, "DELETE")
+
+
+def test_a_reset_keeps_them(inv: Inv, shop: Path, cluster: Cluster, role: str) -> None:
+    assert inv("setup", cwd=shop).returncode == 0
+    done = inv("db.reset", cwd=shop)
+    assert done.returncode == 0, done.stderr
+    assert may(cluster, role, "INSERT")
+
+
+def test_a_migration_is_followed_by_them(inv: Inv, shop: Path, cluster: Cluster, role: str) -> None:
+    assert inv("setup", cwd=shop).returncode == 0
+    revision(shop / "migrations", "two", "one", "op.execute('CREATE TABLE tags (id int)')")
+    with (shop / "sql" / "roles" / "app.sql").open("a", encoding="utf-8") as file:
+        file.write(f"GRANT SELECT ON tags TO {quoted(role)};\n")
+    planned = inv("migrate.up", "--dry", cwd=shop)
+    assert "roles: 1 file" in planned.stdout
+    done = inv("migrate.up", "--json", cwd=shop)
+    assert step(done) == ("done", "1 file: privileges changed")
+    assert may(cluster, role, "SELECT", "tags")
+
+
+def test_an_error_names_its_line_and_gives_nothing(
+    inv: Inv, shop: Path, cluster: Cluster, role: str
+) -> None:
+    assert inv("setup", cwd=shop).returncode == 0
+    grants(shop, f"GRANT DELETE ON notes TO {quoted(role)};\n\nGRANT SELECT ON nothing TO public;")
+    failed = inv("setup", cwd=shop)
+    assert failed.returncode == 1
+    assert failed.stderr.splitlines()[-1] == (
+        'error: sql/roles/app.sql:3: relation "nothing" does not exist; nothing was changed'
+    )
+    assert not may(cluster, role, "DELETE")
+
+
+@pytest.mark.parametrize(
+    ("text", "exit_code", "message"),
+    [
+        ("SELECT 1;\nCOMMIT;", 2, "sql/roles/app.sql:2: COMMIT in a role file: all files run in"),
+        ("GRANT SELECT ON;", 1, 'sql/roles/app.sql:1: syntax error at or near ";"'),
+        ("\\password x", 1, "sql/roles/app.sql:1: syntax error at or near"),
+    ],
+)
+def test_a_file_that_cannot_run_is_named(
+    inv: Inv, shop: Path, text: str, exit_code: int, message: str
+) -> None:
+    grants(shop, text)
+    failed = inv("setup", cwd=shop)
+    assert failed.returncode == exit_code
+    assert f"error: {message}" in failed.stderr
+    assert "Traceback" not in failed.stderr
+
+
+def test_an_owner_who_may_not_make_the_role_is_told_the_statements(
+    inv: Inv,
+    shop: Path,
+    cluster: Cluster,
+    role: str,
+    plain: Callable[..., str],  # noqa: F811
+) -> None:
+    owner = plain("CREATEDB")
+    (shop / "env" / "dev.yaml").write_text(f"url: '{as_role(cluster, owner, NAME)}'\n")
+    result, text = step(inv("setup", "--json", cwd=shop))
+    assert result == "skipped"
+    before, _, statements = text.partition(" runs ")
+    assert before == (
+        f"role {role!r} is not there, and {owner!r} may not create roles: an administrator of the "
+        "server"
+    )
+    cluster.execute(statements)
+    assert step(inv("setup", "--json", cwd=shop)) == ("done", "1 file: privileges changed")
+    assert may(cluster, role, "INSERT")
+
+
+def test_an_embedded_server_gets_the_roles(inv: Inv, tmp_path: Path) -> None:
+    root = make_project(tmp_path / "shop", "")
+    (root / "env" / "dev.yaml").write_text("server: embedded\n")
+    grants(root, 'GRANT CREATE ON SCHEMA public TO "my app", postgres, public;\n')
+    try:
+        done = inv("setup", "--json", cwd=root)
+        assert step(done) == ("done", "1 file: privileges changed, made 'my app'")
+        assert step(inv("setup", "--json", cwd=root)) == (
+            "unchanged",
+            "1 file: privileges as before",
+        )
+        target = embedded.located(from_environment(resolve(load(root), "dev")), root)
+        query = (
+            "SELECT pg_has_role(%(user)s, 'my app', 'MEMBER'),"
+            " pg_has_role(%(user)s, 'postgres', 'MEMBER'),"
+            " (SELECT rolcanlogin OR rolsuper OR rolcreaterole FROM pg_roles"
+            "  WHERE rolname = 'my app')"
+        )
+        user = {"user": embedded.servers(root)[0].role}
+        with connection.session(embedded.as_superuser(target), purpose="test") as conn:
+            assert connection.rows(conn, query, user) == [(True, False, False)]
+    finally:
+        embedded.remove(root)
+
+
+def test_a_changed_file_makes_another_template_for_tests(shop: Path) -> None:
+    project = load(shop)
+    before = fileset.digest(project, ())
+    grants(shop, "GRANT SELECT ON notes TO public;")
+    assert fileset.digest(project, ()) != before
