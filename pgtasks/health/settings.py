@@ -105,7 +105,7 @@ def _environment(
     yield from _passfile(target)
     yield from _identity(target)
     yield from _passwords_in_files(project, name)
-    yield from _security(environment)
+    yield from _security(project, environment)
     if target.database == target.maintenance:
         yield SettingsFinding(
             "fault",
@@ -121,14 +121,34 @@ def _environment(
         yield from _role(project, target)
 
 
-def _security(environment: Environment) -> Iterator[SettingsFinding]:
-    """Check what an application would refuse."""
+def _security(project: Project, environment: Environment) -> Iterator[SettingsFinding]:
+    """Check what an application with logins would refuse."""
+    name = environment.name
+    for fault in environment.security_faults():
+        yield SettingsFinding("fault", "security", name, fault.message)
+    keys, command = environment.signing_keys, environment.settings.security.keys_command
     try:
-        environment.security()
-        if environment.signing_keys:
-            security.keys(environment.signing_keys, environment.name)
+        if keys:
+            security.keys(keys, name)
     except PgtasksError as exc:
-        yield SettingsFinding("fault", "security", environment.name, exc.message)
+        yield SettingsFinding("fault", "security", name, exc.message)
+    if environment.protected and not (keys or command) and (where := _logins(project)):
+        place = project.shown(project.folder("env") / f"{name}.env")
+        text = f"no signing key, and the project's application has logins ({where}): "
+        text += f"{security.way_to_keys(place)}"
+        yield SettingsFinding("note", "signing-key", name, text)
+
+
+def _logins(project: Project) -> str:
+    """Return what says that the project's application has logins, empty for nothing."""
+    for name in project.environments():
+        with suppress(PgtasksError):  # it has its own finding
+            environment = resolve(project, name)
+            if environment.signing_keys:
+                return f"{name!r} has SECURITY_KEYS"
+            if given := [key for key in environment.values if key.startswith("security.")]:
+                return f"{environment.layer(given[0])} sets {given[0]}"
+    return ""
 
 
 def _passfile(target: Target) -> Iterator[SettingsFinding]:

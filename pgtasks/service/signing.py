@@ -37,9 +37,8 @@ def get_signing_keys(env: str | None = None) -> tuple[Secret, ...]:
     if joined is None:
         if environment.protected:
             raise BadConfiguration(
-                f"environment {environment.name!r} is protected, and has no signing key: put "
-                f"SECURITY_KEYS=... into {_dotenv(environment, project)}, or set "
-                f"security.keys_command; {_MAKE}"
+                f"environment {environment.name!r} is protected, and has no signing key: "
+                f"{security.way_to_keys(_dotenv(environment, project))}"
             )
         joined = _own(environment, project)
     return security.keys(joined, environment.name)

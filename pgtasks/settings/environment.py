@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -84,9 +84,14 @@ class Environment:
 
         Tasks do not ask for it: a cookie's setting must not keep anybody from a backup.
         """
+        for fault in self.security_faults():
+            raise fault
+        return self.settings.security
+
+    def security_faults(self) -> Iterator[BadConfiguration]:
+        """Yield an error for each setting that keeps an application from starting."""
         own = self.settings.security
-        security.check(own, name=self.name, protected=self.protected, layer=self.layer)
-        return own
+        return security.faults(own, name=self.name, protected=self.protected, layer=self.layer)
 
     @property
     def protected(self) -> bool:

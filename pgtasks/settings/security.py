@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, replace
 
 from pgtasks.errors import BadConfiguration
@@ -103,30 +103,45 @@ _RULES: tuple[tuple[str, Callable[[Security], bool], str], ...] = (
 
 
 def check(security: Security, *, name: str, protected: bool, layer: Callable[[str], str]) -> None:
-    """Raise BadConfiguration for values that contradict each other, or are not secure.
+    """Raise BadConfiguration for the first of the faults."""
+    for fault in faults(security, name=name, protected=protected, layer=layer):
+        raise fault
+
+
+def faults(
+    security: Security, *, name: str, protected: bool, layer: Callable[[str], str]
+) -> Iterator[BadConfiguration]:
+    """Yield an error for each value that contradicts another one, or is not secure.
 
     The latter only in a protected environment. `name` is the environment's, `layer` returns where
     a setting comes from.
     """
     if security.password_min > security.password_max:
-        raise _fault(
-            "password_min", security, layer, f"{security.password_max} at most (password_max)"
-        )
+        most = f"{security.password_max} at most (password_max)"
+        yield _fault("password_min", security, layer, most)
     if security.argon2_memory < 8 * security.argon2_parallelism:
-        raise _fault("argon2_memory", security, layer, "8 KiB or more for each lane")
+        yield _fault("argon2_memory", security, layer, "8 KiB or more for each lane")
     if not protected:
         return
     why = f"in {name!r}, which is protected"
-    for setting, most in _AT_MOST.items():
-        if getattr(security, setting) > most:
-            raise _fault(setting, security, layer, f"{report.time(most)} at most {why}")
+    for setting, most_seconds in _AT_MOST.items():
+        if getattr(security, setting) > most_seconds:
+            yield _fault(setting, security, layer, f"{report.time(most_seconds)} at most {why}")
     for setting, holds, expected in _RULES:
         if not holds(security):
-            raise _fault(setting, security, layer, f"{expected} {why}")
+            yield _fault(setting, security, layer, f"{expected} {why}")
 
 
 _SHORTEST = 32  # bytes of a key: those of a digest of HMAC-SHA256
 _DIFFERENT = 8  # characters in a key
+
+
+def way_to_keys(place: str) -> str:
+    """Return what gives an environment a signing key; `place` is its dotenv file."""
+    return (
+        f"put SECURITY_KEYS=... into {place}, or set security.keys_command; "
+        "`openssl rand -hex 32` prints one"
+    )
 
 
 def keys(joined: Secret, name: str) -> tuple[Secret, ...]:

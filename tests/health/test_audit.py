@@ -421,7 +421,8 @@ def test_the_examples_of_this_repository_hold(tmp_path: Path) -> None:
         {
             # .invalid never resolves: no server is asked
             "env/prod.yaml": (source / "prod.example.yaml").read_text().replace(".com", ".invalid"),
-            "env/prod.env": (source / "prod.env.example").read_text(),
+            "env/prod.env": (source / "prod.env.example").read_text()
+            + f"SECURITY_KEYS={'0123456789abcdef' * 2}\n",
         },
     )
     (tmp_path / "env" / "prod.env").chmod(0o600)

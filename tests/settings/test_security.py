@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -87,7 +88,51 @@ def test_what_is_not_secure_is_refused_where_protected(
             asked("prod")
     assert settings(app, "prod").settings.protected  # a task goes on
     findings = audit(project.load(app), "prod").findings
-    assert [each.level for each in findings if each.check == "security"] == ["fault"]
+    faults = [each for each in findings if each.check == "security"]
+    assert {each.level for each in faults} == {"fault"}
+    assert re.search(expected, faults[0].message)
+
+
+def test_the_check_names_all_faults_at_once_each_with_its_layer(app: Path) -> None:
+    weak = "security:\n  cookie_secure: false\n  login_rate: 601\n  password_min: 7\n"
+    lay_out(
+        app,
+        {
+            "env/prod.yaml": f"host: h\ndatabase: d\n{weak}",
+            "env/prod.env": "SECURITY_KEYS=short\n",
+        },
+    )
+    findings = audit(project.load(app), "prod").findings
+    assert [each.message.partition(",")[0] for each in findings if each.check == "security"] == [
+        "env/prod.yaml:4: security.cookie_secure: false",
+        "env/prod.yaml:6: security.password_min: 7",
+        "env/prod.yaml:5: security.login_rate: 601",
+        "environment 'prod': a signing key has fewer than 32 bytes",
+    ]
+
+
+def test_the_check_notes_a_missing_key_where_the_application_has_logins(app: Path) -> None:
+    def notes() -> list[tuple[str, str]]:
+        findings = audit(project.load(app)).findings
+        return [(each.environment, each.message) for each in findings if "key" in each.check]
+
+    assert notes() == []  # no sign of an application with logins
+    lay_out(app, {"env/dev.yaml": "pool: {role: shop_app}\n"})
+    assert notes() == []
+    lay_out(app, {"env/dev.yaml": "security: {login_rate: 5}\n"})
+    assert notes() == [
+        (
+            "prod",
+            "no signing key, and the project's application has logins (env/dev.yaml:1 sets "
+            "security.login_rate): put SECURITY_KEYS=... into env/prod.env, or set "
+            "security.keys_command; `openssl rand -hex 32` prints one",
+        )
+    ]
+    lay_out(app, {"env/prod.env": f"SECURITY_KEYS={KEY}\n"})
+    assert notes() == []
+    lay_out(app, {"env/prod.env": "", "invoke.yaml": "pgtasks:\n  environments:\n    prod:\n"
+                  "      security: {keys_command: pass show keys}\n"})  # fmt: skip
+    assert notes() == []
 
 
 def test_no_variable_makes_it_insecure(app: Path, monkeypatch: pytest.MonkeyPatch) -> None:
