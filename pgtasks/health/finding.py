@@ -6,6 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pgtasks import report
+from pgtasks.errors import Failed, PgtasksError, Refused
+
+_STAMP = "stamp"  # the subject of the finding
 
 
 @dataclass(frozen=True)
@@ -15,6 +18,16 @@ class Finding:
     subject: str
     state: str
     text: str
+
+
+def faults(findings: Iterable[Finding]) -> tuple[list[Finding], type[PgtasksError]]:
+    """Return the faults, and the error that they are: Refused for the stamp, which comes first.
+
+    The guard refuses it in any other task.
+    """
+    found = [each for each in findings if each.state == "fault"]
+    found.sort(key=lambda each: each.subject != _STAMP)
+    return found, Refused if found and found[0].subject == _STAMP else Failed
 
 
 def table(findings: Iterable[Finding]) -> str:

@@ -10,7 +10,7 @@ from pgtasks import report
 from pgtasks.database import recover
 from pgtasks.database.aside import Aside
 from pgtasks.database.recover import Leftovers
-from pgtasks.errors import Failed, Refused
+from pgtasks.errors import Refused
 from pgtasks.health import finding, leftovers
 from pgtasks.health.connection import ConnectionStep, Diagnosis
 from pgtasks.health.finding import Finding
@@ -123,13 +123,13 @@ class Readiness:
         }
 
     def check(self) -> None:
-        """Raise Failed if some task cannot work."""
-        faults = [each for each in self.findings() if each.state == "fault"]
+        """Raise Failed if some task cannot work, Refused if the stamp is another environment's."""
+        faults, kind = finding.faults(self.findings())
         if faults:
             first = f"{faults[0].subject}: {faults[0].text}"
             number = report.plural(len(faults), "fault")
             line = first if len(faults) == 1 else f"{number}, the first: {first}"
-            raise Failed(line, details=self.as_json())
+            raise kind(line, details=self.as_json())
 
 
 def _version(server: ServerFacts) -> Finding:

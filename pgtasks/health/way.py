@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pgtasks.errors import Failed, Refused
-from pgtasks.health import connection, database
+from pgtasks.health import connection, database, finding
 from pgtasks.health.connection import ConnectionStep, Diagnosis
 from pgtasks.health.finding import Finding
 from pgtasks.server.reach import Reached
@@ -70,9 +69,8 @@ class Way:
         """
         if failed := Diagnosis(self.steps).failed:
             raise connection.unreachable(failed, self.as_json())
-        faults = [each for each in self.findings if each.state == "fault"]
-        for fault in sorted(faults, key=lambda each: each.subject != "stamp"):
-            kind = Refused if fault.subject == "stamp" else Failed
+        faults, kind = finding.faults(self.findings)
+        for fault in faults:
             raise kind(f"{fault.subject}: {fault.text}", details=self.as_json())
 
 
