@@ -2,7 +2,7 @@
 
 PostgreSQL keeps no time of a database's last write. What can be known is when its files were
 written, which a vacuum does too and a checkpoint does late, if the role may list them; and how many
-rows were written since the statistics began, which a crash of the server resets.
+rows were written since the server's counters began, which a crash of it resets.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ class Replaced:
     """A database that is replaced.
 
     `bytes` is None if the role may not read it, `files_age` the number of seconds since a file of
-    it was written, None if unknown; `rows_written` are counted since `since`, None for the time
-    when the statistics began.
+    it was written, None if unknown; `rows_written` are counted since `since`, when the
+    counters were reset, None for the creation of the database or a crash of the server.
     """
 
     bytes: int | None
@@ -76,7 +76,7 @@ class Replaced:
 
     def lines(self) -> Iterator[str]:
         """Yield what the plan says of it, beside its name."""
-        size = "" if self.bytes is None else f"{report.size(self.bytes)}, "
+        size = "" if self.bytes is None else f"{report.size(self.bytes)}; "
         yield f"holds    {size}{self._written()}"
         if self.sessions:
             named = ", ".join(map(str, self.sessions[:_NAMED]))
@@ -84,12 +84,15 @@ class Replaced:
             yield f"ends     {report.plural(self.number, 'session')}: {named}{more}"
 
     def _written(self) -> str:
-        since = self.since.strftime("%Y-%m-%d %H:%M") if self.since else "its statistics began"
-        rows = f"{report.plural(self.rows_written, 'row')} written since {since}"
+        since = "it was created, or the server last crashed"
+        if self.since:
+            since = f"{self.since:%Y-%m-%d %H:%M}, when its counters were reset"
+        rows = report.plural(self.rows_written, "row")
+        counted = f"by the server's counters {rows} inserted, updated or deleted since {since}"
         if self.files_age is None:
-            return rows
+            return counted
         age = report.age(max(self.files_age, 0))
-        return f"{rows}, last write to a file {age} ago (maybe a vacuum's)"
+        return f"{counted}; last write to a file {age} ago (maybe a vacuum's)"
 
     def as_json(self) -> dict[str, Any]:
         """Return plain data."""
