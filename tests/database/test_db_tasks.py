@@ -480,7 +480,7 @@ def test_shell_refuses_flags_of_psql(project: Path, inv: Inv, words: list[str], 
 
 def test_run_runs_a_text(project: Path, inv: Inv, cluster: Cluster, database: str) -> None:
     done = inv("db.run", "--sql", "CREATE TABLE t AS SELECT 41 + 1 AS a; TABLE t")
-    assert (done.returncode, done.stdout.split()[2]) == (0, "42")
+    assert (done.returncode, done.stdout.split()[:5]) == (0, ["SELECT", "1", "a", "----", "42"])
     assert "ran the text of --sql, " in done.stdout + done.stderr
     assert cluster.value("SELECT a FROM t", database) == 42
     (project / "a.sql").write_text("SELECT 1;")
@@ -490,6 +490,21 @@ def test_run_runs_a_text(project: Path, inv: Inv, cluster: Cluster, database: st
     assert wrong.stderr.splitlines()[-1].startswith("error: --sql:2: ERROR: column")
     away = inv("db.run", "--sql", "\\c postgres")
     assert (away.returncode, "--sql:1: \\connect leads away" in away.stderr) == (2, True)
+
+
+def test_run_shows_what_a_statement_without_rows_did(
+    project: Path, inv: Inv, cluster: Cluster, database: str
+) -> None:
+    (project / "a.sql").write_text("CREATE TABLE t (a int); INSERT INTO t VALUES (1), (2);")
+    filled = inv("db.run", "--file", "a.sql", cwd=project)
+    assert filled.stdout == "", "a file may hold any number of statements"
+    mixed = "UPDATE t SET a = 3; COPY (SELECT 7) TO STDOUT; DELETE FROM t WHERE a = 3"
+    done = inv("db.run", "--file", "a.sql", "--sql", f"DROP TABLE t; {mixed}", cwd=project)
+    assert done.returncode == 1  # a.sql makes a table that is there
+    done = inv("db.run", "--sql", mixed)
+    assert done.stdout.splitlines() == ["UPDATE 2", "7", "DELETE 2"]
+    alone = inv("db.run", "--no-transaction", "--sql", "\\pset format csv \\\\ DROP TABLE t")
+    assert alone.stdout.splitlines() == ["Output format is csv.", "DROP TABLE"]
 
 
 def test_shell_leaves_ctrl_c_to_psql(project: Path, database: str) -> None:

@@ -68,14 +68,16 @@ def checked(
 
 
 def run(target: Target, script: Script) -> str:
-    """Run the files, with results on stdout, notices and errors on stderr.
+    """Run the files, with results on stdout, and command tags of --sql; notices on stderr.
 
     Returns a sentence with the result. Raises Failed with file and line of the first error, and if
     a file has rolled back the transaction. Everything is rolled back then, unless the files run
     without a transaction or end it themselves, which the error says.
     """
     began = time.monotonic()
-    settings = session.Settings(script.transaction)
+    # a file of many statements would print as many lines
+    typed = script.program.sources[-1].path is None
+    settings = session.Settings(script.transaction, tells=typed)
     ran = session.execute(target, script.program, settings, stdout=_stdout(), on_line=report.say)
     duration = report.duration(time.monotonic() - began)
     return f"ran {script._what}{_ended(script, ran)}, {duration}"

@@ -38,7 +38,8 @@ _ASKED = f"""COPY (SELECT pg_catalog.json_build_object(
 """
 _BLOCK = f"SELECT virtualtransaction AS {{0}} {_LOCK} \\gset\n"
 # Variables that a file may have set, and that change the parser or the handling of errors.
-_RESET = r"""\o
+_RESET = r"""\set QUIET on
+\o
 \set ON_ERROR_STOP on
 \set ECHO none
 \set SINGLELINE off
@@ -74,11 +75,13 @@ def restricts(toolset: Toolset) -> bool:
 class Settings:
     """How psql runs the files: transaction, flags, queries and statements at the end of it.
 
-    `undone` ends the message of an error after which everything is rolled back.
+    `tells` prints the command tags (`DELETE 1`) of the last file. `undone` ends the message of an
+    error after which everything is rolled back.
     """
 
     transaction: bool
     flags: tuple[str, ...] = ()
+    tells: bool = False
     begin: str = ""  # SQL after BEGIN
     questions: tuple[str, ...] = ()
     end: str = ""  # SQL before COMMIT
@@ -129,6 +132,8 @@ class _Run:
         begin = f"BEGIN;\n{self.settings.begin}\n" if self.settings.transaction else ""
         first = self.copies.text(f"\\o {quoted(str(self.before))}\n{_ASKED}\\o\n{begin}", "")
         files = [first, *self.copies.files(), self.copies.text(self._last(), "")]
+        if self.settings.tells:
+            files.insert(-2, self.copies.text("\\set QUIET off\n", ""))
         argv = [toolset.tool("psql"), "--no-psqlrc", "--no-password", "--quiet"]
         argv += [*self.settings.flags, "--set=ON_ERROR_STOP=1"]
         argv += [f"--file={path}" for path in files]
