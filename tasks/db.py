@@ -106,11 +106,8 @@ def restore(
     """Restore a backup: built beside, proven, swapped in."""
     flags = {"jobs": jobs}
     with run(c, env=env, json=json, dry=dry, journaled=True, flags=flags) as r:
-        from dataclasses import replace
-
-        from pgtasks.backup.find import Finder
-        from pgtasks.backup.foreign import dump as dumps
-        from pgtasks.backup.restore import RestoreOptions, doubt, restore, rolemap
+        from pgtasks.backup import restoring
+        from pgtasks.backup.restore import RestoreOptions, rolemap
 
         options = RestoreOptions(
             r.target.jobs,
@@ -130,44 +127,8 @@ def restore(
             create_roles=create_roles,
             with_passwords=with_passwords,
         )
-        options.check(masked=masked)
-        without_undo = options.only_tables or in_place
-        if without_undo:
-            flags = {"insists": options.insists, "shows": True}
-            permit = r.destroying(confirm=confirm, yes=yes, **flags)
-        else:
-            permit = r.replacing(confirm=confirm, insists=options.insists)
-        backups = r.project.folder("backups")
-        chosen = Finder(backups, r.target, r.landed).find_any(backup, "newest", part=part)
-        options = replace(options, doubt=doubt(chosen, backups, r.project.root))
-        dumps.refuse(
-            chosen,
-            masked=masked,
-            only_tables=options.only_tables,
-            role_map=options.role_map,
-            create_roles=create_roles,
-        )
-        if masked:
-            from pgtasks.copy import arrive
-            from pgtasks.copy.mask.settings import of_backup
-
-            files = arrive.found(r.project.folder("sql") / "arrive", r.project.root)
-            rules = of_backup(r.project, chosen.manifest.environment)
-            options = replace(options, masks=rules, arrival=files)
-        with permit:
-            talk = {"console": r.console, "agreed": permit.agreed}
-            if without_undo:
-                from pgtasks.backup import first
-                from pgtasks.backup.restore.inplace import restore_in_place
-                from pgtasks.backup.restore.tables import restore_tables
-
-                talk["agreed"] = first.keeping(
-                    permit.agreed, r.reached(), backups, console=r.console
-                )
-                carry_out = restore_in_place if in_place else restore_tables
-                r.finish(carry_out(permit.lock, r.host, chosen, options, **talk))
-            else:
-                r.finish(restore(permit.lock, r.host, chosen, options, **talk))
+        talk = {"confirm": confirm, "yes": yes}
+        restoring.perform(r, backup, options, part=part, masked=masked, **talk)
 
 
 @task(
@@ -233,14 +194,8 @@ def copy(
     """Copy a database over another environment's. Example: inv db.copy prod dev"""
     flags = {"jobs": jobs}
     with run(c, env=target, json=json, dry=dry, journaled=True, flags=flags) as r:
-        from dataclasses import replace
-
-        from pgtasks.backup.first import backing_up
-        from pgtasks.cli.source import source as opened
-        from pgtasks.copy import Copied, CopyOptions, arrive, copy, scope_of
-        from pgtasks.copy.mask.settings import masks
+        from pgtasks.copy import CopyOptions, arrive, scope_of
         from pgtasks.copy.rows.throttle import parsed
-        from pgtasks.schema.trigger import differences
 
         options = CopyOptions(
             r.target.jobs,
@@ -268,21 +223,31 @@ def copy(
             delta=delta,
             rows=rows,
         )
-        with opened(r, source, unmasked=unmasked, confirm=confirm_source) as origin:
-            r.look(missing=True)
-            if not unmasked:
-                rules = masks(r.project, source, required=origin.required)
-                options = replace(options, masks=rules)
-            with r.replacing(confirm=confirm, insists=options.insists) as permit:
-                agreed = backing_up(
-                    permit.agreed, r.reached(), r.project.folder("backups"), console=r.console
-                )
-                talk = {"console": r.console, "agreed": agreed}
-                done = copy(origin, permit.lock, r.host, options, **talk)
-                if isinstance(done, Copied):
-                    differing = differences(r.project, r.target)
-                    done = replace(done, trigger_differences=differing)
-                r.finish(done)
+        masking = {"unmasked": unmasked, "confirm_source": confirm_source}
+        _finish_copy(r, source, options, confirm=confirm, **masking)
+
+
+def _finish_copy(r, source, options, *, unmasked, confirm, confirm_source):
+    """Let the guard decide on both databases, copy, and finish the run."""
+    from dataclasses import replace
+
+    from pgtasks.backup.first import backing_up
+    from pgtasks.cli.source import source as opened
+    from pgtasks.copy import Copied, copy
+    from pgtasks.copy.mask.settings import masks
+    from pgtasks.schema.trigger import differences
+
+    with opened(r, source, unmasked=unmasked, confirm=confirm_source) as origin:
+        r.look(missing=True)
+        if not unmasked:
+            options = replace(options, masks=masks(r.project, source, required=origin.required))
+        with r.replacing(confirm=confirm, insists=options.insists) as permit:
+            backups = r.project.folder("backups")
+            agreed = backing_up(permit.agreed, r.reached(), backups, console=r.console)
+            done = copy(origin, permit.lock, r.host, options, console=r.console, agreed=agreed)
+            if isinstance(done, Copied):
+                done = replace(done, trigger_differences=differences(r.project, r.target))
+            r.finish(done)
 
 
 @task(

@@ -37,6 +37,11 @@ class RestoreOptions:
     with_passwords: bool = False
     doubt: str = ""  # why the backup may not come from this project, or may have been changed
 
+    @property
+    def has_undo(self) -> bool:
+        """Whether a database is replaced and kept, instead of changed."""
+        return not (self.only_tables or self.in_place)
+
     def check(self, *, masked: bool = False) -> None:
         """Raise Refused for flags that exclude each other."""
         if self.into and (self.only_tables or masked):
