@@ -18,19 +18,25 @@ def start(c, env=None, major=None, json=False, dry=False):
             r.finish(embedded.start(r.project.root, major=r.target.major))
 
 
-@task
-def stop(c, json=False, dry=False):
+@task(help={"forget_tests": "also delete the data of the tests' server, which is in memory"})
+def stop(c, forget_tests=False, json=False, dry=False):
     """Stop this project's embedded servers; their data stays."""
     with run(c, json=json, dry=dry, journaled=True) as r:
         from pgtasks.server import embedded
 
-        folders = [r.project.root, *embedded.running_tests(r.project.root)]
+        of_tests = embedded.running_tests(r.project.root)
+        folders = [r.project.root, *of_tests]
         servers = [each for folder in folders for each in embedded.servers(folder)]
         running = tuple(server for server in servers if server.pid)
+        forgotten = tuple(of_tests) if forget_tests else ()
+        if forgotten and not r.dry:
+            from pgtasks.service.testing import server as server_of_tests
+
+            server_of_tests.remove(r.project)  # refused while tests use it
         if not r.dry:
             for folder in folders:
                 embedded.stop(folder)
-        r.finish(embedded.Stopped(running, dry=r.dry))
+        r.finish(embedded.Stopped(running, forgotten, dry=r.dry))
 
 
 @task

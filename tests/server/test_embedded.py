@@ -1036,7 +1036,10 @@ def test_the_tasks_start_show_and_stop_it(shop: Path, inv: Any) -> None:
     assert "would be stopped" in inv("server.stop", "--dry", cwd=shop).stdout
     assert started(shop) == server
     assert f"stopped (pid {server.pid})" in inv("server.stop", cwd=shop).stdout
-    assert json.loads(inv("server.stop", "--json", cwd=shop).stdout) == {"stopped": []}
+    assert json.loads(inv("server.stop", "--json", cwd=shop).stdout) == {
+        "stopped": [],
+        "deleted": [],
+    }
     said = "the embedded server was stopped: started, to look at its databases"
     assert said in inv("db.drop", "--dry", cwd=shop).stderr
     assert said not in inv("db.drop", "--dry", cwd=shop).stderr

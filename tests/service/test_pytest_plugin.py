@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from halting import Inv
 from roles import plain  # noqa: F401
 from servers import Cluster
 from setups import make_shop
@@ -254,6 +255,30 @@ def test_the_server_of_a_project_that_is_gone_is_removed(
     assert run(text).returncode == 0
     assert not gone.exists()
     assert server.folder_of(load(shop)).exists()
+
+
+def test_a_task_forgets_the_server_unless_tests_use_it(shop: Path, run: Pytest, inv: Inv) -> None:
+    folder = server.folder_of(load(shop))
+    text = (
+        "import subprocess, sys\n"
+        "def test_one(notes):\n"
+        "    words = [sys.executable, '-m', 'invoke', 'server.stop', '--forget-tests']\n"
+        "    done = subprocess.run(words, capture_output=True, text=True)\n"
+        "    assert done.returncode == 6, done.stderr\n"
+        "    assert 'another run of the tests uses the server' in done.stderr\n"
+        "    assert notes() == 0\n"
+    )
+    done = run(text)
+    assert done.returncode == 0, done.stdout
+    assert folder.exists()
+    planned = inv("server.stop", "--forget-tests", "--dry", cwd=shop)
+    assert planned.stdout.splitlines()[-1] == f"the tests' server: {str(folder)!r} would be deleted"
+    assert inv("server.stop", cwd=shop).returncode == 0
+    assert folder.exists()
+    forgot = inv("server.stop", "--forget-tests", cwd=shop)
+    assert forgot.stdout.splitlines()[-1] == f"the tests' server: {str(folder)!r} deleted"
+    assert not folder.exists()
+    assert inv("server.stop", "--forget-tests", cwd=shop).stdout == "no server is running\n"
 
 
 def test_a_template_that_cannot_be_built_is_one_line(shop: Path, run: Pytest) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pgtasks.report import typed
@@ -42,18 +43,22 @@ class Overview:
 
 @dataclass(frozen=True)
 class Stopped:
-    """The servers that were stopped; under `dry`, that would be stopped."""
+    """The servers that were stopped, the folders that were deleted; under `dry`, would be."""
 
     servers: tuple[EmbeddedServer, ...]
+    forgotten: tuple[Path, ...] = ()
     dry: bool = False
 
     def lines(self) -> list[str]:
         """Return what a person reads."""
         done = "would be stopped" if self.dry else "stopped"
         shown = [f"PostgreSQL {server.major}: {done} (pid {server.pid})" for server in self.servers]
-        return shown or ["no server is running"]
+        deleted = "would be deleted" if self.dry else "deleted"
+        gone = [f"the tests' server: {str(folder)!r} {deleted}" for folder in self.forgotten]
+        return [*(shown or ["no server is running"]), *gone]
 
     def as_json(self) -> dict[str, Any]:
         """Return plain data with stable keys."""
-        key = "would_stop" if self.dry else "stopped"
-        return {key: [{"major": server.major, "pid": server.pid} for server in self.servers]}
+        stop, delete = ("would_stop", "would_delete") if self.dry else ("stopped", "deleted")
+        servers = [{"major": server.major, "pid": server.pid} for server in self.servers]
+        return {stop: servers, delete: [str(folder) for folder in self.forgotten]}
