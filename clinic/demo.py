@@ -13,10 +13,11 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
-from pgtasks.database import side
+from pgtasks.database import replaced, side
 from pgtasks.database.drop import drop
-from pgtasks.errors import PgtasksError
+from pgtasks.errors import PgtasksError, Refused
 from pgtasks.host import journal
+from pgtasks.report import typed as told
 from pgtasks.server import connection, embedded
 from pgtasks.server.reach import reach
 from pgtasks.settings.environment import resolve
@@ -104,8 +105,17 @@ def print_end() -> None:
 
 
 def clean() -> int:
-    """Remove the demo's databases and backups, and the server where nothing else lives on it."""
-    if embedded.status(ROOT) is not None:
+    """Remove the demo's databases and backups, and the server where nothing else lives on it.
+
+    Raises Refused while somebody has a session on the server, as `make web` and psql do.
+    """
+    if (server := embedded.status(ROOT)) is not None:
+        if server.pid and (used := _sessions()):
+            raise Refused(
+                f"the server has sessions of others, and stays with .venv: {', '.join(used)}: end "
+                "what has them (make web: Ctrl-C), or stop the server with "
+                f"{told.inv('server.stop')}"
+            )
         try:
             others = drop_the_demos()
         finally:
@@ -118,6 +128,20 @@ def clean() -> int:
             embedded.remove(ROOT)
     shutil.rmtree(ROOT / "backups" / ENVIRONMENT, ignore_errors=True)
     return 0
+
+
+def _sessions() -> list[str]:
+    """Return the sessions of others on the running server, by database."""
+    with closing(reach(from_environment(resolve(load(ROOT), ENVIRONMENT)), ROOT)) as reached:
+        target = reached.target
+    with connection.session(target.at(target.maintenance), purpose="demo") as conn:
+        names = connection.rows(conn, "SELECT datname FROM pg_database ORDER BY 1", into=tuple[str])
+        found = [(name, replaced.look(conn, name)) for (name,) in names]
+    return [
+        f"{', '.join(map(str, database.sessions))} in {name!r}"
+        for name, database in found
+        if database and database.sessions
+    ]
 
 
 def drop_the_demos() -> list[str]:

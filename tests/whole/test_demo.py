@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psycopg2
 import pytest
 from paths import ROOT, TEMPORARY
 
@@ -36,18 +37,23 @@ def checkout() -> Iterator[Path]:
 
 def clean(checkout: Path) -> str:
     """Run `make clean` with this Python's packages as .venv; return what it said."""
-    (checkout / ".venv").symlink_to(sys.prefix)
+    done = cleaned(checkout)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not (checkout / ".venv").is_symlink()
+    return done.stdout
+
+
+def cleaned(checkout: Path) -> subprocess.CompletedProcess[str]:
+    if not (checkout / ".venv").is_symlink():
+        (checkout / ".venv").symlink_to(sys.prefix)
     environ = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
-    done = subprocess.run(
+    return subprocess.run(
         ["make", "--no-print-directory", "clean"],
         cwd=checkout,
         env=environ,
         text=True,
         capture_output=True,
     )
-    assert (done.returncode, done.stderr) == (0, "")
-    assert not (checkout / ".venv").is_symlink()
-    return done.stdout
 
 
 def test_clean_removes_what_the_demo_made_and_nothing_else(inv: Inv, checkout: Path) -> None:
@@ -64,6 +70,25 @@ def test_clean_removes_what_the_demo_made_and_nothing_else(inv: Inv, checkout: P
     assert found is not None
     assert found.pid is None
     assert not (checkout / "backups" / "demo").exists()
+
+    # a session of another program is not ended without a word
+    assert inv("server.start", cwd=checkout).returncode == 0
+    running = embedded.status(checkout)
+    assert running is not None
+    url = {"host": str(running.socket), "port": running.port, "user": running.superuser}
+    session = psycopg2.connect(**url, dbname="checkout_dev", application_name="make web")
+    refused = cleaned(checkout)
+    assert refused.returncode != 0
+    assert refused.stderr.startswith(
+        f"error: the server has sessions of others, and stays with .venv: 1 of 'make web' as "
+        f"{running.superuser!r} in 'checkout_dev': end what has them (make web: Ctrl-C), or "
+        "stop the server with "
+    )
+    assert (checkout / ".venv").is_symlink()
+    again = embedded.status(checkout)
+    assert again is not None
+    assert again.pid == running.pid
+    session.close()
 
     # nothing else lives there, and it runs
     assert inv("db.drop", "--yes", cwd=checkout).returncode == 0
