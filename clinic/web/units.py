@@ -29,14 +29,16 @@ def unit(identity: Identity, *, read_only: bool = False) -> Iterator[Session]:
         yield session
 
 
-def run(identity: Identity, work: Callable[[Session], Result]) -> Result:
+def run(
+    identity: Identity, work: Callable[[Session], Result], *, read_only: bool = False
+) -> Result:
     """Call `work` with a session as a user, once more where its connection was lost."""
 
     def named(session: Session) -> Result:
         name(session, identity)
         return work(session)
 
-    return _service().run(named)
+    return _service().run(named, read_only=read_only)
 
 
 def name(session: Session, identity: Identity) -> None:

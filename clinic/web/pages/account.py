@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from flask import flash, redirect, render_template, request, url_for
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
-from clinic.models import Patient
+from clinic.models import Patient, UserSession
 from clinic.web import units
 from clinic.web.identity import Identity, client
 from clinic.web.pages import guards
@@ -32,13 +33,15 @@ def account(identity: Identity) -> ResponseReturnValue:
             flash("Your password is changed. All other sessions of yours have ended.", "success")
             return redirect(url_for("pages.account"))
         status = 422
-    with units.unit(identity, read_only=True) as session:
-        own = sessions.listed(session, identity)
-        record_no = session.scalar(
-            select(Patient.record_no).where(Patient.patient_id == identity.patient_id)
-        )
+    own, record_no = units.run(identity, lambda session: _read(session, identity), read_only=True)
     page = render_template("account.html", form=form, sessions=own, record_no=record_no)
     return page, status
+
+
+def _read(session: Session, identity: Identity) -> tuple[list[UserSession], str | None]:
+    """Return the open sessions of the user, and the record number of one who is a patient."""
+    mine = Patient.patient_id == identity.patient_id
+    return sessions.listed(session, identity), session.scalar(select(Patient.record_no).where(mine))
 
 
 def _changed(identity: Identity, form: PasswordForm) -> bool:

@@ -51,8 +51,7 @@ class Offer:
 def book_appointment(identity: Identity) -> ResponseReturnValue:
     """Offer the free times of a day, which the address names, and book one."""
     asked, chosen = DayForm(request.args), BookingForm()
-    with units.unit(identity, read_only=True) as session:
-        offer = _offer(session, identity, asked)
+    offer = units.run(identity, lambda session: _offer(session, identity, asked), read_only=True)
     chosen.offer(offer.clock, own=identity.patient_id is not None)
     status = 422 if asked.errors else 200
     if request.method == "POST":
@@ -104,10 +103,15 @@ def _record_no(identity: Identity, chosen: BookingForm) -> str | None:
     text: str = chosen.record_no.data or ""
     if chosen.own:
         return ""
-    with units.unit(identity, read_only=True) as session:
+
+    def look(session: Session) -> list[Patient] | None:
         if session.scalar(_patients(identity).where(Patient.record_no == text)):
-            return text
-        found = _named(session, identity, text)
+            return None
+        return _named(session, identity, text)
+
+    found = units.run(identity, look, read_only=True)
+    if found is None:
+        return text
     if not found or len(found) > MOST:
         chosen.refuse("record_no", MANY if found else UNKNOWN)
         return None

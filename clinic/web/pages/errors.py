@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 from flask import Flask, g, make_response, render_template
 from flask_wtf.csrf import CSRFError
 from sqlalchemy.exc import SQLAlchemyError
-from werkzeug.exceptions import HTTPException, TooManyRequests
+from werkzeug.exceptions import HTTPException, ServiceUnavailable, TooManyRequests
 
 from clinic.web.api import problems
 from clinic.web.pages.texts import span
 from clinic.web.security.errors import TooMany
 from pgtasks.errors import PgtasksError
+from pgtasks.service import CommitUnknown
 
 if TYPE_CHECKING:
     from flask.typing import ResponseReturnValue
@@ -34,6 +35,7 @@ _PAGES = {
     503: ("The database does not answer", "Try again in a moment."),
 }
 _FORM_ENDED = "This form has expired. Go back, load the page again and send it once more."
+_UNKNOWN = "Whether what you sent was done is not known. Look, before you send it once more."
 
 
 def init_app(app: Flask) -> None:
@@ -41,6 +43,7 @@ def init_app(app: Flask) -> None:
     # a path that no route has belongs to no blueprint: one handler serves pages and API
     app.register_error_handler(HTTPException, _of_http)
     app.register_error_handler(TooMany, _of_many)
+    app.register_error_handler(CommitUnknown, _of_unknown_commit)
 
 
 def _of_http(error: HTTPException) -> ResponseReturnValue:
@@ -60,10 +63,17 @@ def _of_many(error: TooMany) -> ResponseReturnValue:
     return page(refused)
 
 
-def page(error: HTTPException) -> ResponseReturnValue:
-    """Return the page of an error."""
+def _of_unknown_commit(error: CommitUnknown) -> ResponseReturnValue:
+    if problems.is_below_api():
+        return problems.response(problems.of_unknown_commit(error))
+    return page(ServiceUnavailable(), told=_UNKNOWN)
+
+
+def page(error: HTTPException, *, told: str = "") -> ResponseReturnValue:
+    """Return the page of an error; `told` replaces what the page says to do."""
     code = error.code or 500
     heading, text = _PAGES.get(code, (error.name, "Begin again at the start page."))
+    text = told or text
     if isinstance(error, CSRFError):
         text = _FORM_ENDED
     elif code == 429 and error.description:

@@ -40,8 +40,9 @@ class Visitor(UserMixin):  # type: ignore[misc]
 
 def load(token: str) -> Visitor | None:
     """Return the user of a token, None where the session is over."""
-    with clinic().service.session() as database:
-        identity = sessions.identity(database, token)
+    identity = clinic().service.run(
+        lambda database: sessions.identity(database, token), read_only=True
+    )
     if identity is None:
         return None
     sessions.seen(identity)

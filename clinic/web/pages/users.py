@@ -228,8 +228,9 @@ def _switched(identity: Identity, user_id: UUID, *, on: bool) -> Account:
 @guards.permitted("users", "edit")
 def end_sessions(identity: Identity, user_id: UUID) -> ResponseReturnValue:
     """End all sessions of a user."""
-    with units.unit(identity, read_only=True) as session:
-        account = _account(session, identity, user_id)
+    account = units.run(
+        identity, lambda session: _account(session, identity, user_id), read_only=True
+    )
     if not may_change(identity, account):
         abort(403)
     sessions.end_all(identity, user_id, client())

@@ -74,7 +74,7 @@ class Registration:
 
 def places() -> list[Place]:
     """Return the branches that take registrations."""
-    rows = aside.run(lambda session: session.execute(_PLACES).mappings().all())
+    rows = aside.run(lambda session: session.execute(_PLACES).mappings().all(), twice=True)
     return [Place(**row) for row in rows]
 
 
@@ -129,7 +129,7 @@ def change_password(identity: Identity, current: str, new: str, client: Client) 
     if weakness or new == current:
         raise WeakPassword(weakness or "not the password that you have")
     key = throttle.reserve(identity.username, client)
-    found = aside.row(_ACCOUNT, username=identity.username)
+    found = aside.row(_ACCOUNT, twice=True, username=identity.username)
     if not passwords.verified(None if found is None else found.password_hash, current):
         events.record("password_change_refused", client, identity=identity)
         raise WrongPassword

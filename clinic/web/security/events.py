@@ -37,6 +37,7 @@ def record(
         username = identity.username
     aside.row(
         _RECORD,
+        twice=True,
         event=event,
         user_id=user_id,
         hospital_id=hospital_id,

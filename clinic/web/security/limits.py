@@ -59,13 +59,13 @@ def hit(name: str, key: str) -> None:
     if hits > (limit.most or getattr(clinic().security, limit.setting)):
         raise RateLimited(max(1, math.ceil(left)))
     if random.randrange(_SWEEP) == 0:  # nosec B311: no secret hangs on it
-        aside.run(_sweep)
+        aside.run(_sweep, twice=True)
 
 
 def _counted(name: str, key: str) -> tuple[int, float]:
     """Count, and return how many there were in the window and how many seconds are left of it."""
     stored = f"{name}:{hashlib.sha256(key.encode()).hexdigest()}"
-    counted = aside.row(_HIT, key=stored, window=LIMITS[name].window)
+    counted = aside.row(_HIT, twice=True, key=stored, window=LIMITS[name].window)
     assert counted is not None
     return counted.hits, counted.left
 

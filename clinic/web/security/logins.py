@@ -51,14 +51,14 @@ def attempt(username: str, password: str, client: Client, *, in_browser: bool = 
     try:
         key = throttle.reserve(username, client)
     except LoginDelayed:
-        aside.run(lambda session: _record(session, username, None, "locked", client))
+        _noted(username, None, "locked", client)
         raise
-    found = aside.row(_ACCOUNT, username=username)
+    found = aside.row(_ACCOUNT, twice=True, username=username)
     is_right = passwords.verified(None if found is None else found.password_hash, password)
     if found is None or not is_right or not found.is_active:
         failure = _failure(found, is_right=is_right)
         user_id = None if found is None else found.user_id
-        aside.run(lambda session: _record(session, username, user_id, failure, client))
+        _noted(username, user_id, failure, client)
         raise LoginFailed
     device = (client.device or new_device()) if in_browser else ""
     return _succeeded(found, password, client, key, device)
@@ -107,6 +107,10 @@ def _succeeded(
         password_hash=renewed or verified,
         device=device,
     )
+
+
+def _noted(username: str, user_id: UUID | None, failure: str, client: Client) -> None:
+    aside.run(lambda session: _record(session, username, user_id, failure, client), twice=True)
 
 
 def _record(

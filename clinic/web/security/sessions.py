@@ -110,7 +110,7 @@ def seen(identity: Identity) -> None:
     now = time.monotonic()
     if now - _touched.get(identity.session_id, -_MINUTE) < after:
         return
-    aside.row(_TOUCH, session_id=identity.session_id, after=after)
+    aside.row(_TOUCH, twice=True, session_id=identity.session_id, after=after)
     _touched[identity.session_id] = now
     if len(_touched) > _MOST_SEEN:
         _touched.popitem(last=False)
@@ -193,7 +193,7 @@ def _identified(session: Session, **by: Any) -> Identity | None:
 
 
 def _revoke(identity: Identity, *which: Any) -> int:
-    return aside.run(lambda session: _revoked(session, *which), identity=identity)
+    return aside.run(lambda session: _revoked(session, *which), identity=identity, twice=True)
 
 
 def _revoked(session: Session, *which: Any) -> int:

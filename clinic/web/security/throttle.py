@@ -65,7 +65,7 @@ def origin(username: str, client: Client) -> str:
     """
     if client.device:
         device = _key(username, "device", client.device)
-        if aside.run(lambda session: session.scalar(_IS_KNOWN, {"device": device})):
+        if aside.run(lambda session: session.scalar(_IS_KNOWN, {"device": device}), twice=True):
             return device
     return origins.network(client)
 
@@ -85,7 +85,7 @@ def reserve(username: str, client: Client) -> str:
         key = session.scalar(_RESERVE, {**keys, **limits})
         return key, 0 if key else session.scalar(_WAIT, keys) or 0
 
-    key, wait = aside.run(count)
+    key, wait = aside.run(count, twice=True)
     if key is None:
         raise LoginDelayed(max(1, math.ceil(wait)))
     return key

@@ -91,7 +91,7 @@ def refresh(refresh_token: str, client: Client) -> TokenPair:
 def end(refresh_token: str) -> None:
     """End the session of a refresh token: a logout without a valid access token."""
     if len(refresh_token) <= _LONGEST:
-        aside.row(_END, token_hash=sessions.digest(refresh_token))
+        aside.row(_END, twice=True, token_hash=sessions.digest(refresh_token))
 
 
 def claims(access: str) -> Claims:
