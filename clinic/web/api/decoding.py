@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import json
 import re
-import unicodedata
 from collections.abc import Iterator
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -15,6 +14,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from clinic.web.api.bodies import Sent
 from clinic.web.api.problems import Fault, Rejected, invalid, wrong
+from clinic.web.characters import BREAKS, TURNS, stray
 
 Received = TypeVar("Received", bound=Sent)
 
@@ -28,8 +28,6 @@ _WORDS = {
     "Invalid RFC3339 encoded date": "expected a day such as 2026-12-01",
     "Invalid UUID": "expected a UUID such as 0b6ad1b6-6d1c-4b6e-9d0c-2f6f0a1f7c11",
 }
-_BREAKS = "\t\n\r"
-_TURNS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _MOST_NAMED = 20  # unknown fields
 
 
@@ -199,13 +197,12 @@ def _unprintable(value: Any, paragraphs: frozenset[str], path: str = "") -> Iter
 
 
 def _fault_of_text(text: str, *, breaks: bool) -> str:
-    if text.isprintable():  # nearly always; names in Arabic or Hebrew are
+    found = stray(text, allowed=BREAKS if breaks else "")
+    if not found:
         return ""
-    if "\0" in text:
+    if "\0" in found:
         return "has a NUL byte"
-    if not _TURNS.isdisjoint(text):
+    if not TURNS.isdisjoint(found):
         return "has a character that turns the direction of the text"
-    controls = [letter for letter in text if unicodedata.category(letter) == "Cc"]
-    if any(letter not in _BREAKS for letter in controls):
-        return "has a control character"
-    return "has a line break or a tab" if controls and not breaks else ""
+    is_control = any(letter not in BREAKS for letter in found)
+    return "has a control character" if is_control else "has a line break or a tab"

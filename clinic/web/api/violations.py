@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from sqlalchemy.exc import DBAPIError
 
+from clinic.web import constraints
 from clinic.web.api.problems import Rejected, conflict, wrong
 
 _TAKEN = {
@@ -63,7 +64,7 @@ def rejected(error: DBAPIError) -> Rejected | None:
     """Return the problem of an error, None for one that is no fault of the client."""
     # psycopg2 has the one, psycopg 3 the other
     code = getattr(error.orig, "pgcode", None) or getattr(error.orig, "sqlstate", None) or ""
-    name = getattr(getattr(error.orig, "diag", None), "constraint_name", None) or ""
+    name = constraints.violated(error)
     if name in _TAKEN:
         return conflict(*_TAKEN[name])
     if named := _ELSEWHERE.get(name) or _BROKEN.get(name):

@@ -2,7 +2,9 @@
 
 blueprint     the blueprint `pages`, and what an application needs for it
 guards        who is logged in, and what a view asks of them
-forms         the fields of all forms, and what they refuse
+fields        fields of forms, and what they refuse
+forms         the forms
+paths         paths of this application that a request names
 login         log in, log out
 registration  a new patient with an account
 dashboard     the first page, by role

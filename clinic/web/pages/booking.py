@@ -13,12 +13,13 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from clinic.models import Appointment, Patient, Staff
-from clinic.web import calendar, units
+from clinic.web import calendar, constraints, units
 from clinic.web.calendar import Times
 from clinic.web.identity import Identity
 from clinic.web.pages import guards
 from clinic.web.pages.blueprint import pages
-from clinic.web.pages.forms import BookingForm, DayForm, values
+from clinic.web.pages.fields import values
+from clinic.web.pages.forms import BookingForm, DayForm
 from clinic.web.pages.texts import day, moment, time
 
 if TYPE_CHECKING:
@@ -171,7 +172,7 @@ def _book(identity: Identity, offer: Offer, chosen: BookingForm, record_no: str)
     try:
         refused = units.run(identity, book)
     except IntegrityError as exc:  # somebody else was faster: the index lets one in
-        if SLOT not in str(exc.orig):
+        if constraints.violated(exc) != SLOT:
             raise
         refused = "time", TAKEN
     if refused is None:

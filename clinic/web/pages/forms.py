@@ -1,185 +1,42 @@
-"""What people enter: fields that refuse what no field of the clinic can hold."""
+"""What people enter."""
 
 from __future__ import annotations
 
-import unicodedata
 from datetime import date, datetime, timedelta, timezone
-from typing import Any
-from urllib.parse import urlsplit
 
-from flask_wtf import FlaskForm
 from wtforms import (
     BooleanField,
-    DateField,
-    Field,
     HiddenField,
     PasswordField,
     RadioField,
     SelectField,
     SelectMultipleField,
     StringField,
-    TextAreaField,
 )
-from wtforms.fields.choices import SelectChoice
-from wtforms.validators import (
-    EqualTo,
-    InputRequired,
-    Length,
-    Optional,
-    Regexp,
-    StopValidation,
-    ValidationError,
+from wtforms.validators import EqualTo, InputRequired, Regexp, ValidationError
+
+from clinic.web.pages.fields import (
+    Between,
+    Day,
+    Form,
+    Plain,
+    at_most,
+    lowered,
+    offered,
+    password_field,
+    stripped,
+    text_area,
+    text_field,
+    values,
 )
 
 EARLIEST_BIRTH = date(1900, 1, 1)
 AHEAD = timedelta(days=180)  # of a booking
-LONGEST_PASSWORD = 1024
-_LONGEST_PATH = 500
-# they change the order of the text around them: a name that has one shows another name
-_DIRECTION = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _EMAIL = r"[^@\s]{1,100}@[^@\s]{1,150}"
 _OF_USERNAME = (
     "Use 3 to 100 of the letters a to z, digits and . _ @ + -, beginning with a letter or a digit."
 )
 _USERNAME = r"[a-z0-9][a-z0-9._@+-]{2,99}"
-
-
-def plain(text: str, *, allowed: str = "") -> str:
-    """Return a text without control characters, and without those that turn the text around."""
-    return "".join(
-        character
-        for character in text
-        if character in allowed
-        or not (character in _DIRECTION or unicodedata.category(character) in ("Cc", "Cs"))
-    )
-
-
-def is_plain(text: str, *, allowed: str = "") -> bool:
-    """Return whether a text has none of what `plain` leaves out."""
-    return text == plain(text, allowed=allowed)
-
-
-def local_path(text: str | None) -> str:
-    """Return a path of this application, empty for all that a browser would take elsewhere.
-
-    Browsers read a backslash as a slash and leave out tabs and line ends.
-    """
-    if not text or len(text) > _LONGEST_PATH or not text.startswith("/"):
-        return ""
-    if text.startswith("//") or "\\" in text or any(ord(character) <= 0x20 for character in text):
-        return ""
-    if not is_plain(text):
-        return ""
-    try:
-        parts = urlsplit(text)
-    except ValueError:
-        return ""
-    return "" if parts.scheme or parts.netloc else text
-
-
-class Plain:
-    """Refuse control characters; line ends too, unless `lines`."""
-
-    def __init__(self, *, lines: bool = False) -> None:
-        self.allowed = "\n\r\t" if lines else ""
-
-    def __call__(self, form: FlaskForm, field: Field) -> None:
-        if not is_plain(field.data or "", allowed=self.allowed):
-            field.data = plain(field.data, allowed=self.allowed)  # it goes back into the page
-            raise StopValidation("It has a character that cannot be stored.")
-
-
-class Between:
-    """Refuse days outside of two days, which are counted in."""
-
-    def __init__(self, first: date, last: date) -> None:
-        self.first, self.last = first, last
-
-    def __call__(self, form: FlaskForm, field: Field) -> None:
-        if field.data is None:  # it was no day, which is said already
-            return
-        if not self.first <= field.data <= self.last:
-            first, last = (f"{day.day} {day:%B %Y}" for day in (self.first, self.last))
-            raise ValidationError(f"Enter a day from {first} to {last}.")
-
-
-def offered(pairs: list[tuple[str, str]]) -> list[SelectChoice]:
-    """Return what a field offers: values with their words."""
-    return [SelectChoice(value, label) for value, label in pairs]
-
-
-def values(field: Field) -> set[str]:
-    """Return the values that a field offers."""
-    return {choice.value for choice in field.choices}
-
-
-def stripped(text: str | None) -> str | None:
-    """Return a text without the blanks around it."""
-    return text.strip() if text else text
-
-
-def lowered(text: str | None) -> str | None:
-    """Return a user name as it is stored."""
-    return text.strip().lower() if text else text
-
-
-def text_field(label: str, *, most: int, needed: str = "", **options: Any) -> StringField:
-    """Return a field for one line of at most `most` characters; `needed` says what is missing."""
-    return StringField(
-        label, [*_presence(needed), Plain(), _at_most(most)], filters=[stripped], **options
-    )
-
-
-def text_area(label: str, *, most: int, **options: Any) -> TextAreaField:
-    """Return a field for several lines, which may stay empty."""
-    return TextAreaField(
-        label, [Optional(), Plain(lines=True), _at_most(most)], filters=[stripped], **options
-    )
-
-
-def password_field(label: str, *, needed: str, **options: Any) -> PasswordField:
-    """Return a field for a password, which is taken as it is."""
-    checks = [InputRequired(needed), _at_most(LONGEST_PASSWORD)]
-    return PasswordField(label, checks, **options)
-
-
-def _presence(needed: str) -> list[Any]:
-    return [InputRequired(needed), _Filled(needed)] if needed else [Optional()]
-
-
-class _Filled:
-    """Refuse a text of nothing but blanks."""
-
-    def __init__(self, needed: str) -> None:
-        self.needed = needed
-
-    def __call__(self, form: FlaskForm, field: Field) -> None:
-        if not field.data:
-            raise StopValidation(self.needed)
-
-
-def _at_most(most: int) -> Length:
-    return Length(max=most, message=f"It may have at most {most} characters.")
-
-
-class Day(DateField):  # type: ignore[misc]
-    """A day, as a browser's own field for days sends it."""
-
-    def process_formdata(self, valuelist: list[Any]) -> None:
-        try:
-            super().process_formdata(valuelist)
-        except ValueError:
-            self.raw_data = [plain(each) for each in valuelist]  # it goes back into the page
-            raise ValueError("Enter a day as year-month-day, such as 2026-03-31.") from None
-
-
-class Form(FlaskForm):  # type: ignore[misc]
-    """A form whose fields can be refused later than when it was checked."""
-
-    def refuse(self, name: str, message: str) -> None:
-        """Say what is wrong with a field."""
-        field = self[name]
-        field.errors = [*field.errors, message]
 
 
 class LoginForm(Form):
@@ -278,7 +135,7 @@ class BookingForm(Form):
 
     record_no = StringField(
         "Patient's record number or name",
-        [Plain(), _at_most(100)],
+        [Plain(), at_most(100)],
         filters=[stripped],
         description="Such as P000012, or a part of the name.",
     )

@@ -10,7 +10,8 @@ from clinic.web import devices
 from clinic.web.identity import client
 from clinic.web.pages import guards, texts
 from clinic.web.pages.blueprint import pages
-from clinic.web.pages.forms import LoginForm, local_path
+from clinic.web.pages.forms import LoginForm
+from clinic.web.pages.paths import local_path
 from clinic.web.security import logins, sessions
 from clinic.web.security.errors import LoginDelayed, LoginFailed
 

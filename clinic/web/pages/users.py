@@ -16,7 +16,8 @@ from clinic.web import units
 from clinic.web.identity import Identity, client
 from clinic.web.pages import guards, listing
 from clinic.web.pages.blueprint import pages
-from clinic.web.pages.forms import RolesForm, UserFilter, offered
+from clinic.web.pages.fields import offered
+from clinic.web.pages.forms import RolesForm, UserFilter
 from clinic.web.pages.listing import Query
 from clinic.web.security import events, sessions
 

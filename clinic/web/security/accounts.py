@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from clinic.access import Role, User, UserRole
 from clinic.organisation import Branch, Patient
+from clinic.web import constraints
 from clinic.web.identity import Client, Identity
 from clinic.web.security import (
     aside,
@@ -160,7 +161,7 @@ def _check_text(registration: Registration) -> None:
 
 def _refusal(exc: IntegrityError) -> Exception:
     """Return what a constraint that was broken says to the user: whose field it is of."""
-    constraint = str(getattr(getattr(exc.orig, "diag", None), "constraint_name", ""))
+    constraint = constraints.violated(exc)
     if constraint == "uq_users_username":
         return UsernameTaken()
     if constraint.startswith(_CHECKS):
