@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pgtasks.errors import Refused
+from pgtasks.host import sources
 from pgtasks.server.psql import changes, program, session
 from pgtasks.server.psql.changes import Rows
 from pgtasks.server.psql.program import Program
@@ -54,7 +55,10 @@ class Arrived:
 
 def found(folder: Path, root: Path) -> Arrival | None:
     """Return the files of a folder, None without one; raises Refused for one that may not run."""
-    paths = sorted(folder.glob("*.sql")) if folder.is_dir() else []
+    try:
+        paths = sources.listed(folder, ".sql")
+    except OSError as exc:
+        raise Refused(f"{folder}: {exc.strerror or exc}") from None
     if not paths:
         return None
     shown = [str(path.relative_to(root) if path.is_relative_to(root) else path) for path in paths]

@@ -16,6 +16,7 @@ disk           the file system of a folder, by df
 inotify        which files of a folder their writers have closed
 sparse         give back the space of a part of a file
 plainfile      regular files in untrusted folders
+sources        the project's own files of a folder
 private        folders and files that only this account can access
 tempfiles      temporary files of runs
 decoding       decode untrusted JSON

@@ -7,14 +7,16 @@ nor, into a server without it, its privileges. A new database gets them from the
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
-import psycopg2
 from psycopg2 import sql
 
 from pgtasks import report
+from pgtasks.errors import Failed
 from pgtasks.schema.trigger import execute, files
 from pgtasks.schema.trigger.files import SqlFile, Statement
+from pgtasks.schema.trigger.verify import prepare
 from pgtasks.server import connection, embedded, interrupt
 from pgtasks.server.connection import Connection
 from pgtasks.server.errors import translated
@@ -29,34 +31,50 @@ FROM unnest(%s::text[]) AS name
 WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name) ORDER BY name"""
 # each list is compared as a set: REVOKE and GRANT of the same change its order
 _PRIVILEGES = """
-SELECT md5(string_agg(concat_ws(' ', place, p.*), ',' ORDER BY place, p.*))
-FROM (SELECT concat('class ', oid), relacl FROM pg_class
-      UNION ALL SELECT concat_ws(' ', 'column', attrelid, attnum), attacl FROM pg_attribute
-      UNION ALL SELECT concat('function ', oid), proacl FROM pg_proc
-      UNION ALL SELECT concat('schema ', oid), nspacl FROM pg_namespace
-      UNION ALL SELECT concat('type ', oid), typacl FROM pg_type
-      UNION ALL SELECT concat_ws(' ', 'default', defaclrole, defaclnamespace, defaclobjtype),
-                       defaclacl FROM pg_default_acl
-      UNION ALL SELECT 'database', datacl FROM pg_database WHERE datname = current_database()
-     ) AS places (place, list), aclexplode(list) AS p"""
+SELECT md5(concat(
+    (SELECT string_agg(concat_ws(' ', place, p.*), ',' ORDER BY place, p.*)
+     FROM (SELECT concat('class ', oid), relacl FROM pg_class
+           UNION ALL SELECT concat_ws(' ', 'column', attrelid, attnum), attacl FROM pg_attribute
+           UNION ALL SELECT concat('function ', oid), proacl FROM pg_proc
+           UNION ALL SELECT concat('schema ', oid), nspacl FROM pg_namespace
+           UNION ALL SELECT concat('type ', oid), typacl FROM pg_type
+           UNION ALL SELECT concat('language ', oid), lanacl FROM pg_language
+           UNION ALL SELECT concat('large object ', oid), lomacl FROM pg_largeobject_metadata
+           UNION ALL SELECT concat('wrapper ', oid), fdwacl FROM pg_foreign_data_wrapper
+           UNION ALL SELECT concat('foreign server ', oid), srvacl FROM pg_foreign_server
+           UNION ALL SELECT concat('tablespace ', oid), spcacl FROM pg_tablespace
+           UNION ALL SELECT concat_ws(' ', 'default', defaclrole, defaclnamespace, defaclobjtype),
+                            defaclacl FROM pg_default_acl
+           UNION ALL SELECT 'database', datacl FROM pg_database WHERE datname = current_database()
+          ) AS places (place, list), aclexplode(list) AS p),
+    (SELECT string_agg((to_jsonb(r) - 'oid')::text, ',' ORDER BY r.rolname) FROM pg_roles r),
+    (SELECT string_agg(text, ',' ORDER BY text)
+     FROM (SELECT (to_jsonb(m) - 'oid')::text AS text FROM pg_auth_members m) AS members)))"""
+# the second half of the key of a lock in the maintenance database, whose first half is free there
+_TURN = "SELECT pg_advisory_lock(%s, 0)"
+_CLASS = 0x7067_726F  # "pgro"
 
 
 @dataclass(frozen=True)
 class Granted:
-    """What the files did; `lacking` are roles that the server lacks, for which nothing ran."""
+    """What the files did; `lacking` are roles that the server lacks, for which nothing ran.
+
+    `warnings` are the server's, with file and line: what it did not grant.
+    """
 
     files: tuple[str, ...]
     changed: bool = False
     made: tuple[str, ...] = ()
     lacking: tuple[str, ...] = ()
     user: str = ""
+    warnings: tuple[str, ...] = ()
 
     def sentence(self) -> str:
         """Return the result in one line."""
         if self.lacking:
             return (
                 f"{_roles(self.lacking)} not there, and {self.user!r} may not create roles: an "
-                f"administrator of the server runs {_statements(self.lacking, self.user)}"
+                f"administrator of the server runs {_statements_for(self.lacking, self.user)}"
             )
         made = f", made {', '.join(map(repr, self.made))}" if self.made else ""
         state = "changed" if self.changed else "as before"
@@ -68,7 +86,7 @@ def _roles(names: Sequence[str]) -> str:
     return f"role {shown} is" if len(names) == 1 else f"roles {shown} are"
 
 
-def _statements(names: Sequence[str], user: str) -> str:
+def _statements_for(names: Sequence[str], user: str) -> str:
     owner = quoted(user)
     return " ".join(
         f"CREATE ROLE {role} NOLOGIN; GRANT {role} TO {owner};" for role in map(quoted, names)
@@ -87,65 +105,119 @@ def apply(given: Sequence[SqlFile], target: Target) -> Granted:
     databases may not; on another one nothing runs, unless the user may create roles. The caller
     holds the lock.
     """
-    statements = [statement for file in given for statement in files.statements(file)]
+    statements = _statements(given)
     execute.refuse_control(statements, kind="role")
     names = tuple(file.name for file in given)
-    made: tuple[str, ...] = ()
-    session = connection.session(target, purpose="roles", own_path=True)
-    with session as conn, interrupt.cancelling([conn]):
+    with _turn(target), _session(target) as conn, interrupt.cancelling([conn]):
         lacking, may_create = _lacking(conn, statements)
-        if lacking and target.embedded:
-            made = _make(target, lacking)
-        elif lacking and not may_create:
+        if lacking and not (target.embedded or may_create):
             return Granted(names, lacking=lacking, user=target.user)
-        return Granted(names, changed=_run(conn, statements), made=made)
+        made = _make(target, lacking) if lacking and target.embedded else ()
+        try:
+            changed, warnings = _run(conn, statements)
+        except Failed as exc:
+            raise _explained(exc, made, () if target.embedded else lacking, target.user) from None
+        return Granted(names, changed or bool(made), made, warnings=tuple(warnings))
 
 
-def _run(conn: Connection, statements: Sequence[Statement]) -> bool:
-    """Run the statements in one transaction; return whether a privilege was changed."""
+def lacking(given: Sequence[SqlFile], target: Target) -> tuple[str, ...]:
+    """Return the roles for whose lack nothing of the files would run."""
+    if target.embedded or not given:
+        return ()
+    with _session(target, read_only=True) as conn:
+        names, may_create = _lacking(conn, _statements(given))
+    return () if may_create else names
+
+
+def _statements(given: Sequence[SqlFile]) -> list[Statement]:
+    return [statement for file in given for statement in files.statements(file)]
+
+
+def _session(target: Target, *, read_only: bool = False) -> AbstractContextManager[Connection]:
+    return connection.session(target, read_only=read_only, purpose="roles", own_path=True)
+
+
+@contextmanager
+def _turn(target: Target) -> Iterator[None]:
+    """Wait until no other run changes roles: they are the server's, and each run's lock is not."""
+    session = connection.session(target.at(target.maintenance), purpose="roles")
+    with session as conn, interrupt.cancelling([conn]):
+        connection.execute(conn, _TURN, (_CLASS,))
+        yield
+
+
+def _run(conn: Connection, statements: Sequence[Statement]) -> tuple[bool, list[str]]:
+    """Run the statements in one transaction; return whether that changed anything, and warnings."""
+    prepare(conn)
     conn.autocommit = False
-    before = connection.value(conn, _PRIVILEGES)
-    for statement in statements:
-        execute.run(conn, statement)
-    after = connection.value(conn, _PRIVILEGES)
+    before = _privileges(conn)
+    warnings = execute.in_turn(conn, statements, prepare)
+    after = _privileges(conn)
     with translated():
         conn.commit()
-    return bool(before != after)
+    return before != after, warnings
+
+
+def _privileges(conn: Connection) -> object:
+    """Return a hash of all roles and privileges."""
+    with connection.pinned(conn):
+        return connection.value(conn, _PRIVILEGES)
+
+
+def _explained(exc: Failed, made: Sequence[str], lacking: Sequence[str], user: str) -> Failed:
+    """Return an error with what stays of the run, and how the roles come to be there."""
+    stays = f" but that {_roles(made)} there now" if made else ""
+    hint = [exc.hint] if exc.hint else []
+    if lacking:
+        hint.append(f"{_roles(lacking)} not there: {_statements_for(lacking, user)}")
+    return Failed(f"{exc.message}{stays}", hint="\n".join(hint))
 
 
 def _lacking(conn: Connection, statements: Sequence[Statement]) -> tuple[tuple[str, ...], bool]:
     """Return the roles that are named and not there, and whether the user may create roles."""
     named = sorted({role for statement in statements for role in _named(statement)})
-    rows = connection.rows(conn, _LACKING, (named,), into=tuple[str, bool])
+    with connection.pinned(conn):
+        rows = connection.rows(conn, _LACKING, (named,), into=tuple[str, bool])
     return tuple(name for name, _ in rows), all(may for _, may in rows)
 
 
 def _named(statement: Statement) -> Iterator[str]:
-    """Yield the roles that a GRANT or REVOKE gives to or takes from."""
+    """Yield the roles of a GRANT, a REVOKE or default privileges that a user can have made."""
     from postgast import pg_query_pb2 as pb
 
     node = statement.node
+    specs: list[pb.Node] = []
     if isinstance(node, pb.AlterDefaultPrivilegesStmt):
+        specs += [
+            item
+            for option in node.options
+            if option.def_elem.defname == "roles"
+            for item in option.def_elem.arg.list.items
+        ]
         node = node.action
     if isinstance(node, pb.GrantStmt):
-        yield from (each.role_spec.rolename for each in node.grantees if each.role_spec.rolename)
+        specs += node.grantees
     elif isinstance(node, pb.GrantRoleStmt):
-        specs = node.grantee_roles
-        yield from (each.role_spec.rolename for each in specs if each.role_spec.rolename)
+        specs += node.grantee_roles
+        yield from (
+            role for each in node.granted_roles if _is_own(role := each.access_priv.priv_name)
+        )
+    yield from (role for each in specs if _is_own(role := each.role_spec.rolename))
+
+
+def _is_own(role: str) -> bool:
+    """Return whether it is the name of a role, not of PUBLIC or of one that the server brings."""
+    return bool(role) and not role.startswith("pg_")
 
 
 def _make(target: Target, names: Sequence[str]) -> tuple[str, ...]:
-    """Make roles without login on an embedded server, the user of the target a member of each."""
-    made = []
+    """Make roles without login on an embedded server, which the user of the target may act as.
+
+    That user may make others members of them, too. A role is never there without its member.
+    """
+    user = sql.Identifier(target.user)
+    statement = sql.SQL("CREATE ROLE {0} NOLOGIN; GRANT {0} TO {1} WITH ADMIN OPTION")
     with connection.session(embedded.as_superuser(target), purpose="roles") as conn:
         for name in names:
-            role, user = sql.Identifier(name), sql.Identifier(target.user)
-            create = sql.SQL("CREATE ROLE {} NOLOGIN").format(role)
-            try:
-                with conn.cursor() as cursor:
-                    cursor.execute(create)
-            except (psycopg2.errors.DuplicateObject, psycopg2.errors.UniqueViolation):
-                continue  # another run has made it meanwhile
-            connection.execute(conn, sql.SQL("GRANT {} TO {}").format(role, user))
-            made.append(name)
-    return tuple(made)
+            connection.execute(conn, statement.format(sql.Identifier(name), user))
+    return tuple(names)

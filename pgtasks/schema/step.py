@@ -63,6 +63,8 @@ def roles(project: Project, target: Target) -> Step:
     if not files:
         return skipped("roles", no_roles(project))
     granted = privileges.apply(files, target)
+    for warning in granted.warnings:
+        report.say(f"warning: {warning}")
     if granted.lacking:
         return skipped("roles", granted.sentence())
     return Step("roles", "done" if granted.changed else "unchanged", granted.sentence())

@@ -174,6 +174,12 @@ def watched(connection: Connection) -> AbstractContextManager[None]:
     return connection.watched()
 
 
+def renew(connection: Connection) -> None:
+    """Put back the settings and the role that a session with `own_path` began with."""
+    begin = sessions.begin(connection.server_version, own_path=True, look_for_client=False)
+    execute(connection, f"RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL; {begin}")
+
+
 def rename(connection: Connection, purpose: str) -> None:
     """Change the application_name of a session to another purpose."""
     name = account.application_name(purpose)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +18,14 @@ from servers import Cluster
 from setups import make_shop
 
 from migrations import revision
+from pgtasks.errors import Failed, PgtasksError
+from pgtasks.schema import privileges
+from pgtasks.schema.trigger.files import SqlFile
 from pgtasks.server import connection, embedded
 from pgtasks.service.testing import fileset
 from pgtasks.settings.environment import resolve
 from pgtasks.settings.project import load
-from pgtasks.settings.target import from_environment
+from pgtasks.settings.target import Target, from_environment
 
 Inv = Callable[..., Any]
 NAME = 'it\'s a "new" 🐘'
@@ -156,7 +161,11 @@ def test_an_owner_who_may_not_make_the_role_is_told_the_statements(
 def test_an_embedded_server_gets_the_roles(inv: Inv, tmp_path: Path) -> None:
     root = make_project(tmp_path / "shop", "")
     (root / "env" / "dev.yaml").write_text("server: embedded\n")
-    grants(root, 'GRANT CREATE ON SCHEMA public TO "my app", postgres, public;\n')
+    grants(
+        root,
+        'GRANT CREATE ON SCHEMA public TO "my app", postgres, public;'
+        'GRANT "my app" TO CURRENT_USER;',
+    )
     try:
         done = inv("setup", "--json", cwd=root)
         assert step(done) == ("done", "1 file: privileges changed, made 'my app'")
@@ -176,6 +185,118 @@ def test_an_embedded_server_gets_the_roles(inv: Inv, tmp_path: Path) -> None:
             assert connection.rows(conn, query, user) == [(True, False, False)]
     finally:
         embedded.remove(root)
+
+
+@pytest.fixture
+def stranger(owned: Target, plain: Callable[..., str], cluster: Cluster) -> str:  # noqa: F811
+    """A role without rights, which may create functions in the schema public of `owned`."""
+    name = plain()
+    cluster.execute(f"GRANT CREATE ON SCHEMA public TO {name}", owned.database)
+    return name
+
+
+def applied(target: Target, *texts: str) -> privileges.Granted:
+    given = [SqlFile(f"sql/roles/{n}.sql", text) for n, text in enumerate(texts)]
+    return privileges.apply(given, target)
+
+
+def test_no_function_of_another_role_runs(owned: Target, stranger: str, cluster: Cluster) -> None:
+    cluster.execute(
+        f"SET ROLE {stranger}; CREATE FUNCTION public.concat(text, oid) RETURNS text"
+        " LANGUAGE plpgsql AS $$ BEGIN RAISE 'ran as %', current_user; END $$;"
+        "CREATE FUNCTION public.concat_ws(text, text, oid, int) RETURNS text"
+        " LANGUAGE plpgsql AS $$ BEGIN RAISE 'ran as %', current_user; END $$",
+        owned.database,
+    )
+    assert applied(owned, f"GRANT USAGE ON SCHEMA public TO {stranger}").changed
+
+
+def test_a_setting_ends_with_its_file(owned: Target, stranger: str, cluster: Cluster) -> None:
+    applied(
+        owned.at(owned.database),
+        "CREATE SCHEMA aside; SET search_path = aside; CREATE TABLE inside (id int);",
+        "CREATE TABLE outside (id int);",
+    )
+    places = "SELECT relname, relnamespace::regnamespace::text FROM pg_class WHERE relname ~ 'side'"
+    assert set(cluster.execute(places + " AND relkind = 'r'", owned.database)) == {
+        ("inside", "aside"),
+        ("outside", "public"),
+    }
+    as_superuser = cluster.target(owned.database)
+    applied(as_superuser, f"SET SESSION AUTHORIZATION {stranger};", "CREATE TABLE after (id int);")
+    owner = "SELECT tableowner FROM pg_tables WHERE tablename = 'after'"
+    assert cluster.value(owner, owned.database) == cluster.superuser
+
+
+def test_what_was_not_granted_is_said(owned: Target, stranger: str, cluster: Cluster) -> None:
+    cluster.execute(f"CREATE TABLE t (id int); GRANT SELECT ON t TO {owned.user}", owned.database)
+    granted = applied(owned, f"SELECT 1;\nGRANT SELECT ON t TO {stranger};")
+    assert granted.warnings == ('sql/roles/0.sql:2: no privileges were granted for "t"',)
+    assert not granted.changed
+
+
+def test_a_membership_is_a_change(target: Target, stranger: str, role: str) -> None:
+    text = f"DO $$ BEGIN CREATE ROLE {quoted(role)}; END $$; GRANT {quoted(role)} TO {stranger};"
+    assert applied(target, text).changed
+    again = f"GRANT {quoted(role)} TO {stranger};"
+    assert not applied(target, again).changed
+
+
+def test_two_runs_make_a_role_one_after_the_other(
+    target: Target, cluster: Cluster, fresh_database: Callable[..., str], role: str
+) -> None:
+    text = (
+        f"DO $$ BEGIN IF to_regrole($r${quoted(role)}$r$) IS NULL THEN PERFORM pg_sleep(0.3);"
+        f" CREATE ROLE {quoted(role)}; END IF; END $$;"
+    )
+    with ThreadPoolExecutor() as pool:
+        places = (target, target.at(fresh_database(cluster)))
+        results = list(pool.map(lambda place: applied(place, text).changed, places))
+    assert sorted(results) == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "hint"),
+    [
+        ("COPY pg_class TO STDOUT;", "COPY of the client's rows in a role file", ""),
+        ("GRANT CREATE ON SCHEMA public TO pg_lacking", 'role "pg_lacking" does not exist', ""),
+        ("GRANT CREATE ON SCHEMA public TO lacking", "does not exist", "CREATE ROLE lacking NOLOG"),
+        ("CREATE ROLE postgres", "already exists", "write a DO block that looks into pg_roles"),
+    ],
+)
+def test_an_error_leads_on(target: Target, text: str, message: str, hint: str) -> None:
+    with pytest.raises(PgtasksError, match=re.escape(message)) as failed:
+        applied(target, text)
+    assert hint in failed.value.hint
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "GRANT lacking TO CURRENT_USER",
+        "ALTER DEFAULT PRIVILEGES FOR ROLE lacking GRANT SELECT ON TABLES TO PUBLIC",
+    ],
+)
+def test_each_role_that_is_not_there_is_named(owned: Target, statement: str) -> None:
+    assert applied(owned, statement).lacking == ("lacking",)
+
+
+def test_files_of_an_editor_and_pipes_do_not_hold_a_run(inv: Inv, shop: Path) -> None:
+    roles = shop / "sql" / "roles"
+    (roles / ".#app.sql").symlink_to("me@here.1")
+    assert [file.name for file in privileges.read(load(shop))] == ["sql/roles/app.sql"]
+    os.mkfifo(roles / "pipe.sql")
+    with pytest.raises(Failed, match=re.escape("sql/roles/pipe.sql: a named pipe")):
+        privileges.read(load(shop))
+
+
+def test_a_role_that_comes_later_makes_another_template(
+    owned: Target, cluster: Cluster, role: str
+) -> None:
+    given = [SqlFile("sql/roles/app.sql", f"GRANT CREATE ON SCHEMA public TO {quoted(role)}")]
+    assert privileges.lacking(given, owned) == (role,)
+    cluster.execute(f"CREATE ROLE {quoted(role)}")
+    assert privileges.lacking(given, owned) == ()
 
 
 def test_a_changed_file_makes_another_template_for_tests(shop: Path) -> None:

@@ -16,6 +16,7 @@ from psycopg2 import sql
 
 from pgtasks import report
 from pgtasks.errors import Failed, Refused
+from pgtasks.host import sources
 from pgtasks.server import connection, parser
 from pgtasks.server.errors import translated
 from pgtasks.settings.target import Target
@@ -77,7 +78,10 @@ class Asserted:
 
 def found(folder: Path, root: Path) -> tuple[Assertion, ...]:
     """Return the assertions of a folder, by name, raising Refused for a file that is none."""
-    paths = sorted(folder.glob("*.sql")) if folder.is_dir() else []
+    try:
+        paths = sources.listed(folder, ".sql")
+    except OSError as exc:
+        raise Refused(f"{folder}: {exc.strerror or exc}") from None
     return tuple(_assertion(path, root) for path in paths)
 
 
@@ -86,7 +90,7 @@ def _assertion(path: Path, root: Path) -> Assertion:
     try:
         if path.stat().st_size > _LARGEST:
             raise Refused(f"{name}: {report.size(path.stat().st_size)}, expected one query")
-        text = path.read_text(encoding="utf-8-sig")
+        text = sources.text(path)
     except (OSError, UnicodeDecodeError) as exc:
         raise Refused(f"{name}: {getattr(exc, 'strerror', None) or exc}") from None
     return Assertion(name, _query(text, name))

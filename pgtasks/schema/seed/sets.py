@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pgtasks.errors import BadConfiguration, Refused
+from pgtasks.host import sources
 from pgtasks.report import typed
 from pgtasks.settings.project import Project
 
@@ -62,9 +63,17 @@ def known(project: Project) -> dict[str, SeedSet]:
     """Return the project's seed sets by name, raising BadConfiguration for an invalid head."""
     sets: dict[str, SeedSet] = {}
     folder = project.folder("sql") / "seeds"
-    for path in sorted(path for path in folder.glob("*") if path.suffix in _KINDS):
+    try:
+        paths = sources.listed(folder, *_KINDS)
+    except OSError as exc:
+        raise BadConfiguration(f"{folder}: {exc.strerror or exc}") from None
+    for path in paths:
         shown = str(path.relative_to(project.root) if path.is_relative_to(project.root) else path)
-        made = parse(path.read_text(encoding="utf-8-sig", errors="replace"), path, shown)
+        try:
+            text = sources.text(path, errors="replace")
+        except OSError as exc:
+            raise BadConfiguration(f"{shown}: {exc.strerror or exc}") from None
+        made = parse(text, path, shown)
         if made.name in sets:
             raise BadConfiguration(
                 f"{shown}: seed {made.name!r} is in {sets[made.name].shown} too, rename one"

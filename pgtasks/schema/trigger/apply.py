@@ -142,8 +142,7 @@ def _applied(conn: Connection, described: Expected, steps: list[Step]) -> list[C
     checks.check_functions(conn, described)
     before = installed.definitions(conn)
     conn.autocommit = False
-    for step in steps:
-        execute.run(conn, step.statement)
+    described.warnings += execute.in_turn(conn, (step.statement for step in steps), prepare)
     if any(not step.objects for step in steps):
         steps += _run_again(conn, described, done=steps)
     objects = {each for step in steps for each in step.objects}
@@ -162,8 +161,7 @@ def _run_again(conn: Connection, described: Expected, *, done: list[Step]) -> li
     """
     needed = choice.needed(conn, described, compare(conn, described).findings)
     left = [step for step in needed if step not in done]
-    for step in left:
-        execute.run(conn, step.statement)
+    described.warnings += execute.in_turn(conn, (step.statement for step in left), prepare)
     return left
 
 

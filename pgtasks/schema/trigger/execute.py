@@ -1,8 +1,13 @@
-"""Run the statements of the project's SQL files; an error names file and line."""
+"""Run the statements of the project's SQL files; an error names file and line.
+
+The settings that a file changes, and the role that it takes on, end with it: the next one begins as
+if it were alone.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from itertools import groupby
 
 import psycopg2
 from psycopg2.errorcodes import DUPLICATE_OBJECT
@@ -10,6 +15,7 @@ from psycopg2.errorcodes import DUPLICATE_OBJECT
 from pgtasks.errors import Failed, PgtasksError, Refused
 from pgtasks.schema.trigger import expected
 from pgtasks.schema.trigger.files import Statement
+from pgtasks.server import connection
 from pgtasks.server.connection import Connection
 from pgtasks.server.errors import translate
 
@@ -24,6 +30,48 @@ def refuse_control(statements: Iterable[Statement], *, kind: str) -> None:
                 f"{statement.where}: {statement.text.strip().split()[0].upper()} in a {kind} file:"
                 " all files run in one transaction, take it out"
             )
+        if isinstance(statement.node, pb.CopyStmt) and not statement.node.filename:
+            raise Refused(
+                f"{statement.where}: COPY of the client's rows in a {kind} file: take it out"
+            )
+
+
+def in_turn(
+    conn: Connection, statements: Iterable[Statement], begin: Callable[[Connection], None]
+) -> list[str]:
+    """Run the statements in the transaction of a session with `own_path`; return the warnings.
+
+    `begin` makes the settings that each file needs.
+    """
+    warnings: list[str] = []
+    for _, of_file in groupby(statements, lambda each: each.file.name):
+        ran = list(of_file)
+        for statement in ran:
+            conn.notices.clear()
+            run(conn, statement)
+            warnings += _warnings(conn, statement)
+        if any(map(_may_set, ran)):
+            connection.renew(conn)
+            begin(conn)
+    return warnings
+
+
+def _warnings(conn: Connection, statement: Statement) -> list[str]:
+    """Return the server's warnings about a statement, which has left out what they are about."""
+    # a session sends its severity in its own language: only by the order can it be known
+    lines = (str(notice).splitlines()[0] for notice in conn.notices)
+    return [f"{statement.where}: {line.partition(':')[2].strip()}" for line in lines]
+
+
+def _may_set(statement: Statement) -> bool:
+    """Return whether a statement may change a setting or the role of its session."""
+    from postgast import pg_query_pb2 as pb
+
+    sets_nothing = (
+        *(pb.GrantStmt, pb.GrantRoleStmt, pb.AlterDefaultPrivilegesStmt, pb.CommentStmt),
+        *(pb.CreateFunctionStmt, pb.CreateTrigStmt, pb.DropStmt),
+    )
+    return not isinstance(statement.node, sets_nothing)
 
 
 def run(conn: Connection, statement: Statement) -> None:

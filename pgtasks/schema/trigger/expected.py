@@ -200,9 +200,11 @@ def _may_drop(node: Message, trigger: str) -> bool:
 
 
 def once(node: Message | None) -> str:
-    """Return the way to apply again what creates a trigger only once, empty for all else."""
+    """Return the way to apply again what creates something only once, empty where none is known."""
     from postgast import pg_query_pb2 as pb
 
+    if isinstance(node, pb.CreateRoleStmt):
+        return "write a DO block that looks into pg_roles first, so that the file can run again"
     if not isinstance(node, pb.CreateTrigStmt) or node.replace:
         return ""
     if node.isconstraint:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pgtasks.errors import Failed
+from pgtasks.host import sources
 from pgtasks.server import parser
 from pgtasks.settings.project import Project
 
@@ -57,13 +59,22 @@ class Statement:
 def read(project: Project, folders: Sequence[str] = FOLDERS) -> Iterator[SqlFile]:
     """Yield the files of the folders, by name."""
     for folder in folders:
-        for path in sorted((project.folder("sql") / folder).glob("*.sql")):
-            name = str(path.relative_to(project.root)) if path.is_relative_to(project.root) else ""
+        place = project.folder("sql") / folder
+        try:
+            paths = sources.listed(place, ".sql")
+        except OSError as exc:
+            raise Failed(f"{_name(place, project)}: {exc.strerror or exc}") from None
+        for path in paths:
+            name = _name(path, project)
             try:
-                yield SqlFile(name or str(path), path.read_text(encoding="utf-8-sig"))
+                yield SqlFile(name, sources.text(path))
             except (OSError, UnicodeDecodeError) as exc:
                 words = getattr(exc, "strerror", None) or exc
-                raise Failed(f"{name or path}: {words}") from None
+                raise Failed(f"{name}: {words}") from None
+
+
+def _name(path: Path, project: Project) -> str:
+    return str(path.relative_to(project.root) if path.is_relative_to(project.root) else path)
 
 
 def statements(file: SqlFile) -> list[Statement]:

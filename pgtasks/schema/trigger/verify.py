@@ -137,6 +137,7 @@ def prepare(conn: Connection) -> None:
     connection.execute(conn, f"SET lock_timeout = '{LOCK_TIMEOUT}'")
     # a setting of the database must not change the meaning of the texts
     connection.execute(conn, "SET standard_conforming_strings = on")
+    connection.execute(conn, "SET client_min_messages = warning")
 
 
 def compare(conn: Connection, described: Expected) -> Verification:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
+from pgtasks.host import sources
 from pgtasks.schema.trigger.files import FOLDERS
 from pgtasks.settings.project import Project
 
@@ -27,10 +29,17 @@ def watch(project: Project, apply: Callable[[], None]) -> None:
 def _state(project: Project) -> State:
     state: State = {}
     for folder in FOLDERS:
-        for path in (project.folder("sql") / folder).glob("*.sql"):
+        for path in _sources(project.folder("sql") / folder):
             try:
                 facts = path.stat()
             except OSError:  # between two saves of an editor
                 continue
             state[str(path)] = facts.st_mtime_ns, facts.st_size
     return state
+
+
+def _sources(folder: Path) -> list[Path]:
+    try:
+        return sources.listed(folder, ".sql")
+    except OSError:  # applying the files says so
+        return []

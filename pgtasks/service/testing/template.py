@@ -19,7 +19,7 @@ from psycopg2 import sql
 
 from pgtasks.database import drop, side
 from pgtasks.errors import Locked, Refused
-from pgtasks.schema import seed
+from pgtasks.schema import privileges, seed
 from pgtasks.schema.setup import Setup
 from pgtasks.server import connection
 from pgtasks.server.connection import Connection
@@ -64,7 +64,9 @@ def ready(
     target = server.target if seeds is None else replace(server.target, seeds=seeds)
     beginning = names_begin(project)
     with connection.session(target, purpose="tests") as conn:
-        facts = (str(conn.server_version), target.user, scale)
+        # what the files of roles give is in no template that was built without the roles
+        lacking = privileges.lacking(privileges.read(project), target)
+        facts = (str(conn.server_version), target.user, scale, *lacking)
         name = f"{beginning}_tpl_{fileset.digest(project, target.seeds, *facts)}"
         template = Template(target.at(name))
         if not _is_whole(conn, name):
