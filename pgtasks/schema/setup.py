@@ -167,7 +167,7 @@ class Setup:
         if granting := privileges.read(self.project):
             yield Step("roles", "planned", report.plural(len(granting), "file"))
         else:
-            yield skipped("roles", no_roles(self.project))
+            yield skipped("roles", no_roles(self.project, self.target))
         if self.seeds is None:
             yield skipped("seeds", f"environment {self.target.environment!r} names none")
         else:

@@ -7,6 +7,7 @@ from typing import Any
 
 from pgtasks import report
 from pgtasks.schema import privileges, trigger
+from pgtasks.settings.environment import resolve
 from pgtasks.settings.project import Project
 from pgtasks.settings.target import Target
 
@@ -61,7 +62,7 @@ def roles(project: Project, target: Target) -> Step:
     """Run the files of roles, which say what others than the owner may do."""
     files = privileges.read(project)
     if not files:
-        return skipped("roles", no_roles(project))
+        return skipped("roles", no_roles(project, target))
     granted = privileges.apply(files, target)
     for warning in granted.warnings:
         report.say(f"warning: {warning}")
@@ -70,9 +71,12 @@ def roles(project: Project, target: Target) -> Step:
     return Step("roles", "done" if granted.changed else "unchanged", granted.sentence())
 
 
-def no_roles(project: Project) -> str:
+def no_roles(project: Project, target: Target) -> str:
     """Return the reason why a project's files of roles are skipped."""
-    return f"no *.sql in {project.folder('sql').name}/{privileges.FOLDER}"
+    folder = f"{project.folder('sql').name}/{privileges.FOLDER}"
+    if role := resolve(project, target.environment).settings.pool.role:
+        return f"no *.sql in {folder}, so pool.role {role!r} gets no privilege from this"
+    return f"no *.sql in {folder}"
 
 
 def no_triggers(project: Project) -> str:

@@ -13,15 +13,18 @@ from sqlalchemy import event
 from sqlalchemy.engine import URL, Engine
 
 from pgtasks.errors import BadConfiguration
+from pgtasks.report import typed
 from pgtasks.service import admission, liveness
 from pgtasks.service.address import DRIVERS
 from pgtasks.service.patience import Patience
+from pgtasks.service.statements import LOGGER
 from pgtasks.settings.blocks import Pool
 from pgtasks.settings.target import Target
 
 _OWN_CONNECTIONS = ("creator", "pool")  # options of create_engine
 # the server ends the connection: shutdown, crash, dropped database, and timeouts of idle sessions
 _ENDED = ("57P01", "57P02", "57P04", "57P05", "25P03", "25P04")
+_DENIED = "42501"  # insufficient_privilege
 _KEEPALIVES = {"keepalives_idle": "30", "keepalives_interval": "10", "keepalives_count": "3"}
 
 
@@ -115,7 +118,33 @@ def _listen(engine: Engine, target: Target, pool: Pool) -> None:
             raise
 
     event.listen(engine, "do_connect", connect)
+    said: set[str] = set()
+
+    def denied(context: Any) -> None:
+        """Say once for each thing where the privileges of the role come from."""
+        error = str(context.original_exception).partition("\n")[0]
+        if error not in said and (
+            way := way_to_privileges(context.original_exception, target, pool)
+        ):
+            said.add(error)
+            LOGGER.warning("%s: %s", error, way)
+
     event.listen(engine, "handle_error", _recognize)
+    if pool.role:
+        event.listen(engine, "handle_error", denied)
+
+
+def way_to_privileges(error: BaseException | None, target: Target, pool: Pool) -> str:
+    """Return what gives the role to act as a privilege that it lacks, empty for other errors.
+
+    Row-level security refuses with the same code.
+    """
+    if sqlstate(error) != _DENIED or not pool.role or "permission denied for" not in str(error):
+        return ""
+    return (
+        f"role {pool.role!r} (pool.role) lacks a privilege: GRANT it in sql/roles/*.sql, "
+        f"{typed.task('setup', environment=target.environment)} runs these files"
+    )
 
 
 def _recognize(context: Any) -> None:
@@ -137,7 +166,11 @@ def _check_role(error: str, target: Target, pool: Pool) -> None:
     if "permission denied" in error:
         why = "the user that connects is no member of it: GRANT it to that user"
     elif "does not exist" in error:
-        why = "the server has no such role: CREATE it, and GRANT it to the user that connects"
+        task = typed.task("setup", environment=target.environment)
+        way = "CREATE it, and GRANT it to the user that connects"
+        if target.embedded:
+            way = f"write what it may do (GRANT) into sql/roles/*.sql, and {task} makes it"
+        why = f"the server has no such role: {way}"
     else:
         return
     raise BadConfiguration(

@@ -112,10 +112,12 @@ def _refused(error: NotAdmitted) -> ResponseReturnValue:
 def health(*, details: bool = False) -> Blueprint:
     """Return the routes /health/live and /health/ready.
 
-    The second one answers 503 where the database cannot be used. With `details`, which are not for
-    the public, it says why, and names environment, versions and the state of the pool.
+    The second one answers 503 where the database cannot be used, and logs why, once until that
+    changes. With `details`, which are not for the public, it says why too, and names environment,
+    versions and the state of the pool.
     """
     routes = Blueprint("pgtasks_health", __name__, url_prefix="/health")
+    logged = [""]
 
     @routes.get("/live")
     def live() -> ResponseReturnValue:
@@ -124,6 +126,9 @@ def health(*, details: bool = False) -> Blueprint:
     @routes.get("/ready")
     def ready() -> ResponseReturnValue:
         state = check_health(_service())
+        if state.reason not in ("", *logged):
+            LOGGER.error("not ready: %s", state.reason)
+        logged[0] = state.reason
         body = state.as_json() if details else state.public()
         return jsonify(body), 200 if state.ok else 503
 

@@ -14,6 +14,7 @@ from sqlalchemy.pool import QueuePool
 from pgtasks.errors import PgtasksError
 from pgtasks.service import admission
 from pgtasks.service.database import DatabaseService
+from pgtasks.service.engine import way_to_privileges
 
 _SERVER = (
     "SELECT current_setting('server_version'), current_setting('transaction_read_only')::boolean,"
@@ -77,7 +78,10 @@ def check_health(service: DatabaseService) -> Health:
         health = replace(health, reason=exc.message)
     except (DBAPIError, service.probe.dialect.loaded_dbapi.Error) as exc:
         # the driver's own error is of the look at the stamp
-        health = replace(health, reason=" ".join(str(getattr(exc, "orig", exc)).split()))
+        error = getattr(exc, "orig", exc)
+        way = way_to_privileges(error, service.target, service.pool)
+        said = " ".join(str(error).split())
+        health = replace(health, reason=f"{said}: {way}" if way else said)
     return replace(health, milliseconds=round((time.monotonic() - began) * 1000, 1))
 
 

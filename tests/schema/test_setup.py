@@ -76,6 +76,10 @@ def test_what_a_project_does_not_have_is_skipped_and_said(inv: Any, project: Pat
     assert found["triggers"] == "no *.sql in sql/functions and sql/triggers"
     assert found["roles"] == "no *.sql in sql/roles"
     assert found["seeds"] == "environment 'dev' names none"
+    with (project / "env" / "dev.yaml").open("a") as file:
+        file.write("pool: {role: shop_app}\n")
+    said = "no *.sql in sql/roles, so pool.role 'shop_app' gets no privilege from this"
+    assert said in inv("setup").stderr
 
 
 def test_seeds_that_may_not_go_there_stop_it_before_anything(

@@ -172,10 +172,18 @@ def test_the_health_of_a_database(client: FlaskClient, service: DatabaseService)
 
 
 def test_a_database_of_another_environment_is_not_ready(
-    client: FlaskClient, service: DatabaseService, cluster: Cluster, database: str
+    client: FlaskClient,
+    service: DatabaseService,
+    cluster: Cluster,
+    database: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     put_stamp(cluster.target(database, environment="prod"))
+    client.get("/health/ready")
     answer = client.get("/health/ready")
+    logged = [each.getMessage() for each in caplog.records if each.name == "pgtasks.service"]
+    assert len(logged) == 1, "once, although a probe asks every few seconds"
+    assert logged[0].startswith(f"not ready: database {database!r} is stamped 'prod'")
     assert (answer.status_code, answer.json) == (
         503,
         {"status": "unavailable", "database": "refused"},

@@ -95,8 +95,24 @@ def test_health_of_a_role_without_rights_is_no_silence(
     service = connected(ROLES[0])
     server.execute("CREATE TABLE public.alembic_version (version_num text)", service.url.database)
     health = check_health(service)
-    assert "permission denied for table alembic_version" in health.reason
+    assert health.reason == (
+        "permission denied for table alembic_version: role 'shop_app' (pool.role) lacks a "
+        "privilege: GRANT it in sql/roles/*.sql, inv setup --env dev runs these files"
+    )
     assert health.public() == {"status": "unavailable", "database": "refused"}
+
+
+def test_the_log_says_once_where_privileges_come_from(
+    connected: Callable[[str], DatabaseService], caplog: pytest.LogCaptureFixture
+) -> None:
+    service = connected(ROLES[0])
+    for _ in range(2):
+        with pytest.raises(ProgrammingError, match="permission denied for table rows"):
+            service.run(read_rows)
+    assert [record.getMessage() for record in caplog.records] == [
+        "permission denied for table rows: role 'shop_app' (pool.role) lacks a privilege: "
+        "GRANT it in sql/roles/*.sql, inv setup --env dev runs these files"
+    ]
 
 
 def read_rows(session: Session) -> None:
