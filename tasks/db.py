@@ -235,6 +235,7 @@ def _finish_copy(r, source, options, *, unmasked, confirm, confirm_source):
     from pgtasks.cli.source import source as opened
     from pgtasks.copy import Copied, copy
     from pgtasks.copy.mask.settings import masks
+    from pgtasks.database import wayback
     from pgtasks.schema.trigger import differences
 
     with opened(r, source, unmasked=unmasked, confirm=confirm_source) as origin:
@@ -247,6 +248,8 @@ def _finish_copy(r, source, options, *, unmasked, confirm, confirm_source):
             done = copy(origin, permit.lock, r.host, options, console=r.console, agreed=agreed)
             if isinstance(done, Copied):
                 done = replace(done, trigger_differences=differences(r.project, r.target))
+                if done.without_grants:
+                    done = replace(done, way_back=wayback.of_grants(r.project, r.target))
             r.finish(done)
 
 

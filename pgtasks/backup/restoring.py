@@ -9,9 +9,12 @@ from pgtasks.backup import first
 from pgtasks.backup.find import Finder
 from pgtasks.backup.foreign import dump as dumps
 from pgtasks.backup.restore.doubt import doubt
+from pgtasks.backup.restore.inplace.outcome import RestoredInPlace
 from pgtasks.backup.restore.options import RestoreOptions
+from pgtasks.backup.restore.outcome import Restored
 from pgtasks.backup.restore.perform import restore
 from pgtasks.backup.store.backup import Backup
+from pgtasks.database import wayback
 
 if TYPE_CHECKING:
     from pgtasks.cli.permit import Permit
@@ -47,7 +50,10 @@ def perform(
     if masked:
         options = _with_masks(r, chosen, options)
     with permit:
-        r.finish(_restored(r, permit, chosen, options))
+        done = _restored(r, permit, chosen, options)
+        if isinstance(done, (Restored, RestoredInPlace)) and done.without_grants:
+            done = replace(done, way_back=wayback.of_grants(r.project, r.target))
+        r.finish(done)
 
 
 def _permit(r: Run, options: RestoreOptions, *, confirm: str | None, yes: bool) -> Permit:

@@ -16,7 +16,7 @@ _SHOWN = 20  # tables of which a part was taken
 
 @dataclass(frozen=True)
 class Copied:
-    """The result of a copy."""
+    """The result of a copy; `way_back` says how grants that it has left out come back."""
 
     built: Built
     swapped: Swapped
@@ -24,6 +24,12 @@ class Copied:
     disabled: tuple[str, ...]  # subscriptions, as pg_dump saves them
     seconds: float
     trigger_differences: tuple[str, ...] = ()
+    way_back: tuple[str, ...] = ()
+
+    @property
+    def without_grants(self) -> bool:
+        """Whether the copy has not got the grants of the source."""
+        return self.built.plan.rights.mapped
 
     def lines(self) -> list[str]:
         """Return what a person reads."""
@@ -53,7 +59,7 @@ class Copied:
             lines += self.built.arrived.lines()
         for name in self.disabled:
             lines.append(f"subscription {name!r} is disabled, as pg_dump saves it")
-        return [*lines, *self.trigger_differences, *self.trimmed.lines()]
+        return [*lines, *self.trigger_differences, *self.way_back, *self.trimmed.lines()]
 
     def as_json(self) -> dict[str, Any]:
         """Return the outcome as plain data."""

@@ -25,5 +25,6 @@ drop        DROP DATABASE, ending its sessions
 forget      drop kept databases
 undo        swap a kept database back
 recover     clean up after interrupted runs
+wayback     how grants that were left out come back
 scratch     databases of feature checks, and what a killed run of these left
 """

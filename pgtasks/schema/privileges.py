@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from psycopg2 import sql
 
 from pgtasks import report
+from pgtasks.database.wayback import FOLDER
 from pgtasks.errors import Failed
 from pgtasks.schema.trigger import execute, files
 from pgtasks.schema.trigger.files import SqlFile, Statement
@@ -24,7 +25,6 @@ from pgtasks.server.quoting import quoted
 from pgtasks.settings.project import Project
 from pgtasks.settings.target import Target
 
-FOLDER = "roles"
 _LACKING = """
 SELECT name, (SELECT rolsuper OR rolcreaterole FROM pg_roles WHERE rolname = current_user)
 FROM unnest(%s::text[]) AS name

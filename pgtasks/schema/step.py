@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pgtasks import report
+from pgtasks.database import wayback
 from pgtasks.schema import privileges, trigger
 from pgtasks.settings.environment import resolve
 from pgtasks.settings.project import Project
@@ -73,7 +74,7 @@ def roles(project: Project, target: Target) -> Step:
 
 def no_roles(project: Project, target: Target) -> str:
     """Return the reason why a project's files of roles are skipped."""
-    folder = f"{project.folder('sql').name}/{privileges.FOLDER}"
+    folder = f"{project.folder('sql').name}/{wayback.FOLDER}"
     if role := resolve(project, target.environment).settings.pool.role:
         return f"no *.sql in {folder}, so pool.role {role!r} gets no privilege from this"
     return f"no *.sql in {folder}"

@@ -299,6 +299,54 @@ def test_a_role_that_comes_later_makes_another_template(
     assert privileges.lacking(given, owned) == ()
 
 
+def test_a_restore_and_a_copy_without_grants_name_the_way_back(
+    inv: Inv, shop: Path, cluster: Cluster, fresh_database: Callable[..., str], role: str
+) -> None:
+    assert inv("setup", cwd=shop).returncode == 0
+    assert inv("db.backup", cwd=shop).returncode == 0
+    way = "grants were left out: inv setup gives those of sql/roles, and loads seeds: core, demo"
+    whole = inv("db.restore", "--confirm", NAME, cwd=shop)
+    assert "grants were left out" not in whole.stdout
+    for flag in ("--no-owner", "--no-acl"):
+        done = inv("db.restore", "--as-superuser", "--confirm", NAME, flag, cwd=shop)
+        assert done.returncode == 0, done.stderr
+        assert way in done.stdout.splitlines()
+        assert not may(cluster, role, "INSERT")
+        assert step(inv("setup", "--json", cwd=shop))[0] == "done"
+        assert may(cluster, role, "INSERT")
+    other = fresh_database(cluster)
+    (shop / "env" / "qa.yaml").write_text(f"url: {cluster.url(other)}\n")
+    flags = ["--no-owner", "--as-superuser", "--confirm", other]
+    copied = inv("db.copy", "dev", "qa", *flags, cwd=shop)
+    assert copied.returncode == 0, copied.stderr
+    way = "grants were left out: inv setup --env qa gives those of sql/roles"
+    assert way in copied.stdout.splitlines()
+    (shop / "sql" / "roles" / "app.sql").unlink()
+    assert "grants were left out" not in inv("db.copy", "dev", "qa", *flags, cwd=shop).stdout
+
+
+def test_a_role_that_an_embedded_server_lacks_is_made_by_a_setup(inv: Inv, tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    for root in (first, second):
+        make_project(root, "")
+        (root / "env" / "dev.yaml").write_text("server: embedded\ndatabase: shop\n")
+        grants(root, 'GRANT CREATE ON SCHEMA public TO "my app";\n')
+    try:
+        assert inv("setup", cwd=first).returncode == 0
+        assert inv("db.backup", cwd=first).returncode == 0
+        (backup,) = (first / "backups" / "dev" / "shop").glob("2*")
+        refused = inv("db.restore", "--backup", str(backup), cwd=second)
+        assert refused.returncode != 0
+        assert "role 'my app' does not exist here: create it (inv setup makes" in refused.stderr
+        assert inv("setup", cwd=second).returncode == 0
+        done = inv("db.restore", "--backup", str(backup), cwd=second)
+        assert done.returncode == 0, done.stderr
+        assert "grants were left out" not in done.stdout
+    finally:
+        embedded.remove(first)
+        embedded.remove(second)
+
+
 def test_a_changed_file_makes_another_template_for_tests(shop: Path) -> None:
     project = load(shop)
     before = fileset.digest(project, ())

@@ -27,7 +27,7 @@ def _beside(plan: RestorePlan) -> str:
 
 @dataclass(frozen=True)
 class Restored:
-    """The result of a restore."""
+    """The result of a restore; `way_back` says how grants that it has left out come back."""
 
     plan: RestorePlan
     proven: Proven
@@ -36,6 +36,12 @@ class Restored:
     disabled: tuple[str, ...]  # subscriptions, as pg_dump saves them
     seconds: float
     masked: Masked | None = None
+    way_back: tuple[str, ...] = ()
+
+    @property
+    def without_grants(self) -> bool:
+        """Whether the environment's database has not got the grants of the backup."""
+        return (self.plan.no_owner or self.plan.no_acl) and not self.plan.into
 
     def lines(self) -> list[str]:
         """Return what a person reads."""
@@ -65,7 +71,7 @@ class Restored:
         for name in self.disabled:
             way = "docs/restore.md says how it goes on"
             lines.append(f"subscription {name!r} is disabled, as pg_dump saves it: {way}")
-        return [*lines, *self.trimmed.lines()]
+        return [*lines, *self.way_back, *self.trimmed.lines()]
 
     def as_json(self) -> dict[str, Any]:
         """Return the outcome as plain data."""

@@ -10,6 +10,7 @@ from pgtasks.backup.foreign.dump import Dump
 from pgtasks.backup.restore.plan import RestorePlan
 from pgtasks.database import obstacles
 from pgtasks.database.obstacles import Change
+from pgtasks.report import typed
 from pgtasks.server import connection
 from pgtasks.server.connection import Connection
 from pgtasks.server.quoting import identifier
@@ -96,6 +97,8 @@ def _ways(plan: RestorePlan, role: str) -> str:
     if plan.script:
         return "create it, or leave owners and grants out with --no-owner"
     how = "" if plan.foreign else " (--create-roles does)"
+    if plan.target.embedded:  # where only a superuser may create roles
+        how = f" ({typed.task('setup')} makes those that sql/roles names)"
     quoted = identifier(role)
     name = quoted if "=" in role or '"' in role else role
     given = shlex.quote(f"{name}=ROLE")

@@ -16,7 +16,8 @@ from pgtasks.server.proof.difference import Difference
 class RestoredInPlace:
     """A database whose content is that of a backup; `before` is the ID of the backup taken before.
 
-    `unproven` are lines on what was not compared.
+    `unproven` are lines on what was not compared, `way_back` on how grants that were left out come
+    back.
     """
 
     plan: InPlacePlan
@@ -25,6 +26,12 @@ class RestoredInPlace:
     accepted: tuple[Difference, ...]
     unproven: tuple[str, ...]
     seconds: float
+    way_back: tuple[str, ...] = ()
+
+    @property
+    def without_grants(self) -> bool:
+        """Whether the database has not got the grants of the backup."""
+        return self.plan.base.no_owner or self.plan.base.no_acl
 
     @property
     def sentence(self) -> str:
@@ -53,7 +60,7 @@ class RestoredInPlace:
             )
         else:
             lines.append("what was there is gone, there is nothing to undo")
-        return lines
+        return [*lines, *self.way_back]
 
     def as_json(self) -> dict[str, Any]:
         """Return plain data."""
