@@ -84,11 +84,7 @@ class UserSession(Base):
     __table_args__ = (
         UniqueConstraint("token_hash"),
         Index(None, "user_id"),
-        Index(
-            "ix_user_sessions_open",
-            "expires_at",
-            postgresql_where=text("revoked_at IS NULL"),
-        ),
+        Index(None, "expires_at"),
         CheckConstraint("token_hash ~ '^[0-9a-f]{64}$'", name="token_hash"),
         CheckConstraint("expires_at > issued_at", name="expires_later"),
         CheckConstraint("revoked_at >= issued_at", name="revoked_later"),
@@ -117,6 +113,7 @@ class RefreshToken(Base):
     __tablename__ = "refresh_tokens"
     __table_args__ = (
         Index(None, "session_id"),
+        Index(None, "expires_at"),
         CheckConstraint("token_hash ~ '^[0-9a-f]{64}$'", name="token_hash"),
         CheckConstraint("expires_at > issued_at", name="expires_later"),
         CheckConstraint("used_at >= issued_at", name="used_later"),

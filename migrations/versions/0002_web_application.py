@@ -99,6 +99,9 @@ def extend_sessions() -> None:
     op.create_check_constraint(
         op.f("ck_user_sessions_kind"), "user_sessions", "kind IN ('web', 'api')"
     )
+    # those that are over go by this; the one of open sessions alone served no query
+    op.drop_index("ix_user_sessions_open", "user_sessions")
+    op.create_index("ix_user_sessions_expires_at", "user_sessions", ["expires_at"])
     # nobody was seen because of a migration
     op.execute("UPDATE user_sessions SET last_seen_at = issued_at")
 
@@ -123,6 +126,7 @@ def create_tokens() -> None:
         primary("pk_refresh_tokens", "token_hash"),
     )
     op.create_index("ix_refresh_tokens_session_id", "refresh_tokens", ["session_id"])
+    op.create_index("ix_refresh_tokens_expires_at", "refresh_tokens", ["expires_at"])
 
 
 def create_throttles() -> None:
@@ -197,5 +201,12 @@ def downgrade() -> None:
     op.execute("DROP FUNCTION public.clinic_hospital()")
     for table in ("security_events", "rate_limits", "login_throttle", "refresh_tokens"):
         op.drop_table(table)
+    op.drop_index("ix_user_sessions_expires_at", "user_sessions")
+    op.create_index(
+        "ix_user_sessions_open",
+        "user_sessions",
+        ["expires_at"],
+        postgresql_where=sa.text("revoked_at IS NULL"),
+    )
     for column in ("remembered", "last_seen_at", "kind"):
         op.drop_column("user_sessions", column)

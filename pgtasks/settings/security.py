@@ -46,6 +46,11 @@ class Security:
     registration_rate: int = number(
         "registrations an hour, from one address", default=10, range=(1, 100_000)
     )
+    keep_history: int = time(
+        "time that logins, sessions that are over and events of security are kept",
+        default=_YEAR,
+        range=(30 * _DAY, 100 * _YEAR),
+    )
     cookie_secure: bool = flag("whether cookies are sent over HTTPS alone", default=True)
     cookie_samesite: str = text("SameSite of cookies", default="Lax", choices=("Lax", "Strict"))
     hsts: int = time(

@@ -29,7 +29,8 @@ REVOKE ALL ON ALL SEQUENCES IN SCHEMA public FROM clinic_app;
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA public FROM clinic_app;
 
 -- Which columns of a table: a list leaves out what the application need not see or write.
--- Nothing may be deleted but the role of a user; an appointment is cancelled, an account disabled.
+-- Nothing may be deleted but the role of a user; an appointment is cancelled, an account disabled,
+-- and forget_history() alone lets old sessions and logs go.
 
 -- the rows of the hospital of the transaction (row-level security)
 GRANT SELECT ON public.hospitals, public.branches, public.staff TO clinic_app;
@@ -72,5 +73,6 @@ GRANT EXECUTE ON FUNCTION
     public.touch_session(uuid, interval),
     public.rotate_refresh_token(text, text),
     public.end_session_of_refresh_token(text),
-    public.record_event(text, uuid, uuid, text, inet, text, jsonb)
+    public.record_event(text, uuid, uuid, text, inet, text, jsonb),
+    public.forget_history(interval)
 TO clinic_app;

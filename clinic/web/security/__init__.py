@@ -9,6 +9,7 @@ logins       a user name and a password become an account
 sessions     an account opens a session; a token names it
 tokens       the tokens of programs: access and refresh
 accounts     registration, changes of a password
+retention    what is over goes
 walls        row-level security holds, or nobody gets in
 events       the log of what a security reviewer asks for
 permissions  modules and actions that routes ask for

@@ -15,7 +15,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from clinic.web.factory import clinic
-from clinic.web.security import aside
+from clinic.web.security import aside, retention
 from clinic.web.security.errors import RateLimited
 
 _MINUTE, _HOUR = 60, 3600
@@ -60,6 +60,7 @@ def hit(name: str, key: str) -> None:
         raise RateLimited(max(1, math.ceil(left)))
     if random.randrange(_SWEEP) == 0:  # nosec B311: no secret hangs on it
         aside.run(_sweep, twice=True)
+        retention.forget()
 
 
 def _counted(name: str, key: str) -> tuple[int, float]:
