@@ -11,6 +11,7 @@ import time
 import weakref
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from sqlalchemy import event
@@ -98,9 +99,15 @@ def _values(parameters: Any, *, many: bool) -> str:
 def _caller() -> str:
     """Return the place in the application that is nearest to the statement."""
     frame = inspect.currentframe()
-    while frame is not None and any(part in frame.f_code.co_filename for part in _OURS):
+    while frame is not None and _is_between(frame):
         frame = frame.f_back
     if frame is None:
         return "?"
     code = frame.f_code
     return f"{Path(code.co_filename).name}:{frame.f_lineno} {code.co_name}"
+
+
+def _is_between(frame: FrameType) -> bool:
+    """Return whether a frame is of this package, of SQLAlchemy, or of code that this generates."""
+    generated = "__name__" not in frame.f_globals  # before SQLAlchemy 2.1, which names its files
+    return generated or any(part in frame.f_code.co_filename for part in _OURS)

@@ -196,6 +196,9 @@ def _nearest(key: str) -> str:
     return f", did you mean {near[0]!r}" if near else ""
 
 
+_TAKES_DBNAME = ("+psycopg2", "+psycopg")  # drivers that hand the query of a URL to libpq
+
+
 def make_url(
     *,
     host: str,
@@ -206,7 +209,11 @@ def make_url(
     parameters: Mapping[str, str] | None = None,
     scheme: str = "postgresql",
 ) -> str:
-    """Build a URL; a socket folder is put into the query, for SQLAlchemy and libpq."""
+    """Build a URL for libpq, or for SQLAlchemy, whose scheme names a driver.
+
+    What SQLAlchemy reads nowhere else is put into the query: a socket folder, and a name of a
+    database with characters that a URL escapes (before 2.1 it leaves them escaped in the path).
+    """
     login = quote(user, safe="")
     if password:
         login += ":" + quote(password, safe="")
@@ -216,7 +223,10 @@ def make_url(
         query = {"host": host, **({"port": str(port)} if port else {}), **query}
     elif host:
         location = (f"[{host}]" if ":" in host else host) + (f":{port}" if port else "")
-    url = f"{scheme}://{login + '@' if login else ''}{location}/{quote(database, safe='')}"
+    path = quote(database, safe="")
+    if path != database and scheme.endswith(_TAKES_DBNAME):
+        path, query = "", {"dbname": database, **query}
+    url = f"{scheme}://{login + '@' if login else ''}{location}/{path}"
     options = "&".join(f"{key}={quote(value, safe='/')}" for key, value in query.items())
     return f"{url}?{options}" if options else url
 

@@ -317,7 +317,7 @@ def test_details_of_a_failure_are_kept(shop: Make, inv: Inv, cluster: Cluster) -
     root = shop("one")
     (root / "env" / "two.yaml").write_text((root / "env" / "one.yaml").read_text())
     done = inv("db.check", "--env", "one,two", "--json", cwd=root)  # two finds the stamp of one
-    assert done.returncode == 1
+    assert done.returncode == 2
     two = json.loads(done.stdout)["environments"][1]
     assert two["error"].startswith("stamp: ")
     assert {"subject", "state", "text"} == set(two["result"]["findings"][0])

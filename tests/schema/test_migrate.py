@@ -321,8 +321,11 @@ def test_the_url_keeps_the_driver_that_the_application_expects(
     url = variable(Scripts(tmp_path, tmp_path, url=own), target)
     if own:
         assert url.split("://")[0] == f"postgresql{driver}"
-    assert url.endswith("?ssl=require" if driver == "+asyncpg" else "?sslmode=require")
-    assert "://me@db1:5432/a%20b" in url
+    assert url.endswith("ssl=require" if driver == "+asyncpg" else "sslmode=require")
+    if driver == "+psycopg2":
+        assert "://me@db1:5432/?dbname=a%20b&" in url
+    else:
+        assert "://me@db1:5432/a%20b" in url
 
 
 @pytest.mark.parametrize(

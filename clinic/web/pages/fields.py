@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flask_wtf import FlaskForm
 from wtforms import DateField, Field, PasswordField, StringField, TextAreaField
-from wtforms.fields.choices import SelectChoice
 from wtforms.validators import InputRequired, Length, Optional, StopValidation, ValidationError
 
 from clinic.web.characters import BREAKS, plain, stray
+
+if TYPE_CHECKING:
+    from wtforms.fields.choices import SelectChoice
+else:
+    try:
+        from wtforms.fields.choices import SelectChoice
+    except ImportError:  # WTForms before 3.3, which is the last one for Python 3.10, takes pairs
+
+        class SelectChoice(NamedTuple):
+            value: str
+            label: str
+
 
 LONGEST_PASSWORD = 1024
 
