@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta, timezone
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, select
+from sqlalchemy import ColumnElement, Select, func, select
 from sqlalchemy.orm import Session
 
 from clinic.models import Appointment, Hospital, Staff
+from clinic.web.identity import Identity
 
 OPENS, CLOSES = time(8), time(17)
 SEEN_BY = ("doctor", "therapist")
+MOST_AHEAD = 10  # visits that patients may have booked themselves
 _SLOT = 30  # minutes, where the hospital says nothing else
 _SATURDAY = 5
 
@@ -71,6 +73,23 @@ def free_times(session: Session, doctor: Staff, day: date, now: datetime) -> lis
     """Return the times of a day at which somebody can still be booked."""
     offered = slots(day, slot_minutes(session, doctor.hospital_id))
     return free(offered, taken(session, day, Appointment.staff_id == doctor.staff_id), now)
+
+
+def is_enough(session: Session, identity: Identity) -> bool:
+    """Return whether a patient has booked as many visits as may lie ahead; of staff, never.
+
+    The row of the patient is locked, so that two bookings count each other.
+    """
+    if identity.patient_id is None:
+        return False
+    ahead = select(func.count()).where(
+        Appointment.hospital_id == identity.hospital_id,
+        Appointment.patient_id == identity.patient_id,
+        Appointment.created_by == identity.username,
+        Appointment.status == "booked",
+        Appointment.starts_at > func.now(),
+    )
+    return (session.scalar(ahead) or 0) >= MOST_AHEAD
 
 
 def bookable(hospital_id: UUID, today: date) -> Select[Staff]:

@@ -42,7 +42,11 @@ class Security:
         "longest wait after further wrong passwords", default=15 * _MINUTE, range=(0, _DAY)
     )
     login_rate: int = number("logins a minute, from one address", default=20, range=(1, 100_000))
-    api_rate: int = number("requests a minute, of one user", default=600, range=(1, 1_000_000))
+    api_rate: int = number(
+        "requests a minute of one user, to the API and to pages each",
+        default=600,
+        range=(1, 1_000_000),
+    )
     registration_rate: int = number(
         "registrations an hour, from one address", default=10, range=(1, 100_000)
     )

@@ -376,7 +376,7 @@ def test_too_many_logins_of_one_address_are_told_to_wait(site: Site) -> None:
         statuses = [visitor.log_in("nobody").status_code for _ in range(3)]
         assert statuses == [401, 401, 429]
         assert visitor.page is not None
-        assert "Too many attempts" in visitor.page.text
+        assert "Too many requests" in visitor.page.text
         assert 1 <= int(visitor.page.headers["Retry-After"]) <= 60
 
 

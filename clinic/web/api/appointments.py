@@ -75,7 +75,7 @@ def show_appointment(session: Session, identity: Identity, appointment_id: UUID)
 def book_appointment(
     session: Session, identity: Identity, body: NewAppointment
 ) -> tuple[AppointmentSeen, dict[str, str]]:
-    """Book a visit. Of two that ask for the same time, the second gets 409."""
+    """Book a visit: 409 where its time is taken, or a patient has booked 10 that lie ahead."""
     staff = booking.staff(session, identity, body.staff_id)
     appointment = Appointment(
         hospital_id=identity.hospital_id,
@@ -85,6 +85,7 @@ def book_appointment(
         channel="web" if identity.patient_id else body.channel,
         reason=body.reason,
     )
+    booking.must_be_few(session, identity)
     booking.place(session, appointment, body.starts_at)
     session.add(appointment)
     session.flush()

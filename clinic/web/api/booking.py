@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from clinic.models import Appointment, Patient, Staff
 from clinic.web import calendar
-from clinic.web.api.problems import conflict, wrong
+from clinic.web.api.problems import Rejected, conflict, wrong
 from clinic.web.calendar import Times
 from clinic.web.identity import Identity
 
@@ -49,6 +49,16 @@ def patient(session: Session, identity: Identity, asked: UUID | None) -> UUID:
     if found is None:
         raise wrong("patient_id", "is no patient of this hospital")
     return found
+
+
+def must_be_few(session: Session, identity: Identity) -> None:
+    """Raise Rejected for a patient who has booked enough; to be called after `patient`."""
+    if calendar.is_enough(session, identity):
+        raise Rejected(
+            409,
+            f"{calendar.MOST_AHEAD} visits that you have booked lie ahead: cancel one, or ask the "
+            "hospital",
+        )
 
 
 def place(session: Session, appointment: Appointment, starts_at: datetime.datetime) -> None:

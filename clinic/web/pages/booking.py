@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 SLOT = "uq_appointments_slot"
 TAKEN = "This time was taken a moment ago. Choose another one."
 BUSY = "The patient has another appointment at this time."
+MOST_AHEAD = calendar.MOST_AHEAD
+ENOUGH = f"{MOST_AHEAD} visits that you have booked lie ahead. Cancel one, or call the hospital."
 UNKNOWN = "There is no patient with this number or name."
 WHO = "Choose the patient whom you mean."
 MOST = 10
@@ -152,6 +154,8 @@ def _book(identity: Identity, offer: Offer, chosen: BookingForm, record_no: str)
         patient_id = _patient(session, identity, record_no)
         if patient_id is None:
             return "record_no", UNKNOWN
+        if calendar.is_enough(session, identity):
+            return "time", ENOUGH
         own = Appointment.patient_id == patient_id
         if any(map(times.meets, calendar.taken(session, times.starts_at.date(), own))):
             return "time", BUSY

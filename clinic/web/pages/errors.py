@@ -30,7 +30,7 @@ _PAGES = {
     ),
     405: ("This page takes no such request", "Begin again at the start page."),
     413: ("That was too much", "What was sent is larger than this site accepts."),
-    429: ("Too many attempts", "Wait a little, then try again."),
+    429: ("Too many requests", "Wait a little, then try again."),
     500: ("Something went wrong", "It was logged and will be looked at."),
     503: ("The database does not answer", "Try again in a moment."),
 }

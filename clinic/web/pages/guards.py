@@ -16,7 +16,7 @@ from flask_login import LoginManager, UserMixin, current_user, login_user
 
 from clinic.web.factory import clinic
 from clinic.web.identity import Identity, client
-from clinic.web.security import events, sessions
+from clinic.web.security import events, limits, sessions
 from clinic.web.security.sessions import Started
 
 if TYPE_CHECKING:
@@ -65,13 +65,14 @@ def visitor() -> Identity | None:
 
 
 def signed_in(view: View) -> View:
-    """Hand a view who is logged in; lead all others to the login."""
+    """Hand a view who is logged in, and has not sent too much; lead all others to the login."""
 
     @wraps(view)
     def guarded(**values: Any) -> ResponseReturnValue:
         identity = visitor()
         if identity is None:
             return to_login()
+        limits.hit("pages", str(identity.user_id))
         return cast("ResponseReturnValue", view(identity, **values))
 
     return cast("View", guarded)

@@ -43,6 +43,7 @@ class Limit:
 LIMITS = {
     "login": Limit("login_rate", _MINUTE),  # by address, or browser
     "api": Limit("api_rate", _MINUTE),  # by user
+    "pages": Limit("api_rate", _MINUTE),  # by user
     "registration": Limit("registration_rate", _HOUR),  # by address
     "denied": Limit("", _MINUTE, most=20),  # by user, of what is written down
 }
