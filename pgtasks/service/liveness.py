@@ -41,8 +41,12 @@ def listen(engine: Engine) -> None:
 
 
 def is_silent(connection: Any) -> bool:
-    """Return whether the socket of a driver's connection is open and has nothing to read."""
-    if connection.closed:
+    """Return whether the socket of a driver's connection is open and has nothing to read.
+
+    False, so that the server is asked, where nobody can say: Windows has no poll(), and eventlet
+    takes it away.
+    """
+    if connection.closed or not hasattr(select, "poll"):
         return False
     poll = select.poll()
     poll.register(connection.fileno(), select.POLLIN)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 from projects import make_project
 from servers import Cluster
-from sqlalchemy import text
+from sqlalchemy import pool, text
 from sqlalchemy.exc import OperationalError
 from waiting import until
 
@@ -108,6 +109,31 @@ def test_what_the_server_says_meanwhile_ends_no_connection(
     until(lambda: not liveness.is_silent(raw))
     assert backend(service) == first
     assert len(done) == 1
+
+
+def test_without_poll_the_server_is_asked(
+    service: DatabaseService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where eventlet has replaced the modules of Python's own, and on Windows."""
+    monkeypatch.setattr(liveness, "_TRUSTED", 60.0)
+    monkeypatch.delattr(select, "poll")
+    done = pings(service, monkeypatch)
+    assert backend(service) == backend(service)
+    assert done == [1]
+
+
+@pytest.mark.parametrize("kind", ["NullPool", "StaticPool", "AssertionPool", "SingletonThreadPool"])
+def test_another_pool_gives_no_connection_that_ended(
+    service: DatabaseService, cluster: Cluster, kind: str
+) -> None:
+    other = DatabaseService("dev", poolclass=getattr(pool, kind))
+    first = backend(other)
+    cluster.execute(
+        "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE pid = %s",
+        parameters=(first,),
+    )
+    assert backend(other) != first
+    other.dispose()
 
 
 def test_without_pre_ping_a_block_gets_the_error(
