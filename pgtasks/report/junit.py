@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from xml.etree import ElementTree  # nosec B405  writes alone, parses nothing
 
@@ -45,22 +48,22 @@ def written(file: str, name: str) -> Iterator[list[Case]]:
         yield cases
         return
     path = Path(file)
-    refuse_unwritable(path)
-    if path.is_file() or not path.exists():  # a pipe takes one document
-        write(path, name, [Case(name, "start", 0.0, error="the run has not ended")])
-    try:
-        yield cases
-    except BaseException as exc:
-        interrupted = isinstance(exc, (KeyboardInterrupt, Interrupted))
-        if interrupted or not any(case.fault for case in cases):
-            step = "interrupted" if interrupted else "end" if cases else "start"
-            cases.append(Case(name, step, 0.0, error=_words(exc)))
+    with _writable(path) as out:
+        if out is None:  # a pipe takes one document
+            write(path, name, [Case(name, "start", 0.0, error="the run has not ended")])
         try:
-            write(path, name, cases)
-        except Failed as unwritten:  # the error of the block is the one to know
-            report.say(f"warning: {unwritten.message}")
-        raise
-    write(path, name, cases)
+            yield cases
+        except BaseException as exc:
+            interrupted = isinstance(exc, (KeyboardInterrupt, Interrupted))
+            if interrupted or not any(case.fault for case in cases):
+                step = "interrupted" if interrupted else "end" if cases else "start"
+                cases.append(Case(name, step, 0.0, error=_words(exc)))
+            try:
+                write(path, name, cases, out=out)
+            except Failed as unwritten:  # the error of the block is the one to know
+                report.say(f"warning: {unwritten.message}")
+            raise
+        write(path, name, cases, out=out)
 
 
 def _words(exc: BaseException) -> str:
@@ -71,21 +74,48 @@ def _words(exc: BaseException) -> str:
     return f"{type(exc).__name__}: {' '.join(str(exc).split())}"
 
 
-def refuse_unwritable(path: Path) -> None:
-    """Raise Refused if the file cannot be written; an existing one stays as it is."""
-    existed = path.exists()
-    try:
-        with path.open("ab"):
-            pass
-        if not existed:
-            path.unlink()
-    except (OSError, ValueError) as exc:
-        words = getattr(exc, "strerror", None) or exc
-        raise Refused(f"--junit {str(path)!r}: {words}, name a file that can be written") from None
+@contextmanager
+def _writable(path: Path) -> Iterator[FileIO | None]:
+    """Yield what is no regular file, opened for one document, and None for a file.
+
+    Raises Refused if it cannot be written; an existing file stays as it is.
+    """
+    with ExitStack() as stack:
+        try:
+            out = None
+            if path.exists() and not path.is_file():
+                out = stack.enter_context(_opened(path))
+            else:
+                _try(path)
+        except (OSError, ValueError) as exc:
+            words = getattr(exc, "strerror", None) or exc
+            way = "name a file that can be written"
+            if isinstance(exc, OSError) and exc.errno == errno.ENXIO:
+                words, way = "nobody reads this pipe", "start its reader first"
+            raise Refused(f"--junit {str(path)!r}: {words}, {way}") from None
+        yield out
 
 
-def write(path: Path, name: str, cases: Sequence[Case]) -> None:
-    """Write the cases in their suites, raising Failed if the file cannot be written."""
+def _opened(path: Path) -> FileIO:
+    """Open a pipe or a device; a pipe without a reader would hold the run, before it or after."""
+    handle = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    os.set_blocking(handle, True)
+    return os.fdopen(handle, "wb", buffering=0)
+
+
+def _try(path: Path) -> None:
+    made = not path.exists()
+    with path.open("ab"):
+        pass
+    if made:
+        path.resolve().unlink()  # of a link, what it leads to
+
+
+def write(path: Path, name: str, cases: Sequence[Case], *, out: FileIO | None = None) -> None:
+    """Write the cases in their suites, raising Failed if the file cannot be written.
+
+    `out` is what is open in place of the file.
+    """
     root = ElementTree.Element("testsuites", {"name": name, **_counts(cases)})
     for suite in dict.fromkeys(case.suite for case in cases):
         own = [case for case in cases if case.suite == suite]
@@ -94,8 +124,13 @@ def write(path: Path, name: str, cases: Sequence[Case]) -> None:
         )
         for case in own:
             _put(element, case)
+    document = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
     try:
-        path.write_bytes(ElementTree.tostring(root, encoding="utf-8", xml_declaration=True))
+        if out is None:
+            path.write_bytes(document)
+        else:
+            while document:
+                document = document[out.write(document) :]
     except OSError as exc:
         raise Failed(f"{path}: {exc.strerror}") from None
 

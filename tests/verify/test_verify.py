@@ -7,6 +7,7 @@ import os
 import re
 import signal
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -22,6 +23,8 @@ from waiting import until
 
 from pgtasks.cli.opening import opened
 from pgtasks.database import scratch
+from pgtasks.errors import Failed
+from pgtasks.report import junit
 from pgtasks.settings import project as projects
 from pgtasks.settings.target import Target
 from pgtasks.verify import perform
@@ -99,15 +102,52 @@ def test_some_categories_by_name(shop: Path, inv: Inv) -> None:
         (("--only", "env,"), "--only '': "),
         (("--junit", "nowhere/out.xml"), "--junit 'nowhere/out.xml': No such file or directory"),
         (("--junit", "."), "--junit '.': Is a directory"),
+        (("--junit", "pipe"), "--junit 'pipe': nobody reads this pipe, start its reader first"),
     ],
 )
 def test_a_bad_flag_is_refused_before_anything_runs(
     project: Path, inv: Inv, words: tuple[str, ...], error: str
 ) -> None:
+    os.mkfifo(project / "pipe")
     done = inv("verify.all", *words, "--env", "dev")
     assert done.returncode == 2
     assert f"error: {error}" in done.stderr
     assert "scratch databases" not in done.stderr
+
+
+@pytest.mark.parametrize("reads", [1 << 20, 0])
+def test_a_pipe_gets_the_results_as_one_document(tmp_path: Path, reads: int) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    os.set_blocking(reader, True)
+    with ExitStack() as stack:
+        if not reads:
+            stack.enter_context(pytest.raises(Failed, match="Broken pipe"))
+        with junit.written(str(pipe), "verify.all") as cases:
+            cases.append(junit.Case("backup", "made", 0.1))
+            if not reads:
+                os.close(reader)
+    if reads:
+        document = os.read(reader, reads)
+        os.close(reader)
+        assert ElementTree.fromstring(document).get("tests") == "1"
+
+
+def test_a_full_disk_ends_a_run_without_a_traceback() -> None:
+    with (
+        pytest.raises(Failed, match="/dev/full: No space left"),
+        junit.written("/dev/full", "verify.all"),
+    ):
+        pass
+
+
+def test_a_link_to_no_file_yet_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "out.xml").symlink_to("there.xml")
+    with junit.written(str(tmp_path / "out.xml"), "verify.all"):
+        pass
+    assert (tmp_path / "out.xml").is_symlink()
+    assert ElementTree.parse(tmp_path / "there.xml").getroot().get("tests") == "0"
 
 
 def errors_of(report: Path) -> list[tuple[str | None, str | None]]:
