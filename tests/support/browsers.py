@@ -28,6 +28,20 @@ _SHOWS_FOCUS = """() => {
   return style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) >= 2;
 }"""
 
+_SUBMIT = """([path, fields]) => {
+  const form = document.createElement('form');
+  form.method = 'post';
+  form.action = path;
+  for (const name in fields) {
+    const field = document.createElement('textarea');
+    field.name = name;
+    field.value = fields[name];
+    form.append(field);
+  }
+  document.body.append(form);
+  form.submit();
+}"""
+
 
 class Window:
     """A window of a browser of its own; what its console complains about fails the test."""
@@ -56,6 +70,11 @@ class Window:
         answer = self.page.goto(f"{self.address}{path}")
         assert answer is not None
         return answer
+
+    def submit(self, path: str, fields: dict[str, str]) -> None:
+        """Send a form that no page has."""
+        with self.page.expect_navigation():
+            self.page.evaluate(_SUBMIT, [path, fields])
 
     def log_in(self, username: str, password: str = PASSWORD) -> None:
         """Log in by the form that is shown, or by the page of it."""

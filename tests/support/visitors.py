@@ -35,6 +35,21 @@ SELECT count(*) FROM pg_stat_activity
 WHERE datname = current_database() AND wait_event_type = 'Lock' AND query ILIKE %s
 """
 
+# ends the session of the first COMMIT after a write to a table
+_ENDS = """
+CREATE SEQUENCE ended;
+CREATE FUNCTION end_once() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+BEGIN
+    IF nextval('ended') = 1 THEN
+        PERFORM pg_terminate_backend(pg_backend_pid());
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE CONSTRAINT TRIGGER ends AFTER INSERT OR UPDATE ON {} DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW EXECUTE FUNCTION end_once()
+"""
+_WHOLE = "DROP FUNCTION end_once() CASCADE; DROP SEQUENCE ended"
+
 
 class Visitor:
     """Somebody at a browser; `page` is what was answered last."""
@@ -138,6 +153,16 @@ class Site:
             yield
             cursor.execute("ROLLBACK")
         connection.close()
+
+    @contextmanager
+    def ending(self, table: str) -> Iterator[None]:
+        """Cut the connection of the first one who commits after a write to a table."""
+        self.clinic.run(_ENDS.format(table))
+        try:
+            yield
+            assert self.clinic.value("SELECT is_called FROM ended")  # it came to that
+        finally:
+            self.clinic.run(_WHOLE)
 
 
 @contextmanager

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 import re
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from browsers import Window
@@ -12,6 +15,10 @@ from visitors import PASSWORD, Site
 
 SIZES = [360, 1280]
 IDLE = "UPDATE user_sessions SET last_seen_at = now() - interval '1 hour' WHERE revoked_at IS NULL"
+DOCTOR = (
+    "SELECT staff_id FROM staff JOIN hospitals USING (hospital_id) WHERE code = 'H0002'"
+    " AND job = 'doctor' AND left_on IS NULL LIMIT 1"
+)
 WAITED = "UPDATE login_throttle SET blocked_until = now() - interval '1 second'"
 
 
@@ -146,8 +153,8 @@ def test_keys_alone_are_enough(window: Window, site: Site) -> None:
     window.tab_to("Cancel")
     window.press("Enter")
     window.tab_to("Yes, cancel it")
-    window.press("Enter")
-    page.wait_for_url("**/appointments")
+    with page.expect_navigation():  # to the same address
+        window.press("Enter")
     assert "09:00 is cancelled" in page.get_by_role("status").inner_text()
     window.tab_to("Log out")
     window.press("Enter")
@@ -187,6 +194,49 @@ def test_nobody_is_kept_out_on_any_screen(window: Window, site: Site, role: str)
         assert window.barriers() == [], (path, "dark", 360)
         window.page.emulate_media(color_scheme="light")
         assert re.search(".+ · Clinic$", window.page.title())
+
+
+def refusals(window: Window, site: Site) -> Iterator[tuple[int, str]]:
+    """Lead a window to the pages of errors, one after the other: their codes and headings."""
+    window.submit("/appointments/new", {"time": "x"})
+    yield 400, "This request could not be read"
+    window.submit("/appointments", {})
+    yield 405, "This page takes no such request"
+    window.submit("/account", {"current": "x" * 2_000_000})
+    yield 413, "That was too much"
+    site.clinic.run("UPDATE rate_limits SET hits = 1000000, expires_at = now() + interval '1 hour'")
+    window.open("/appointments")
+    yield 429, "Too many requests"
+    site.clinic.run("DELETE FROM rate_limits")
+    site.clinic.run("ALTER TABLE invoices RENAME TO bills")
+    try:
+        window.open("/")
+    finally:
+        site.clinic.run("ALTER TABLE bills RENAME TO invoices")
+    yield 500, "Something went wrong"
+    window.open(f"/appointments/new?doctor={site.clinic.value(DOCTOR)}&day={monday(6)}")
+    window.page.locator(".times label", has_text="10:30").click()
+    with site.ending("appointments"), window.page.expect_navigation():
+        window.page.get_by_role("button", name="Book").click()
+    yield 503, "The connection was lost"
+
+
+def test_pages_of_errors_keep_nobody_out(window: Window, site: Site) -> None:
+    window.expected |= {400, 405, 413, 429, 500, 503}
+    window.log_in(site.username("patient", 2, number=21))
+    window.page.wait_for_url(f"{window.address}/")
+    schemes: Iterator[Any] = itertools.cycle(["light", "dark"])
+    for code, heading in refusals(window, site):
+        assert window.page.get_by_role("heading", level=1).inner_text() == heading
+        assert window.page.locator(".code").inner_text() == str(code)
+        window.page.emulate_media(color_scheme=next(schemes))  # it is one template
+        for width in SIZES:
+            window.page.set_viewport_size({"width": width, "height": 800})
+            assert window.overflow <= 0, (code, width)
+        assert window.barriers() == [], code
+        assert window.page.title() == f"{heading} · Clinic"
+        window.page.get_by_role("link", name="Go to the start page").click()  # the way on
+        assert window.path == "/"
 
 
 def test_mistakes_keep_nobody_out_either(window: Window) -> None:

@@ -38,7 +38,7 @@ RATE = 100_000
 _CSRF = re.compile(r'name="csrf_token" value="([^"]+)"')
 _TIMES = re.compile(r'name="time"[^>]*value="([^"]+)"')
 _CANCEL = re.compile(r'action="(/appointments/[^"]+/cancel)"')
-LOST = ("look whether it is done before you repeat it", "Look, before you send it once more.")
+LOST = ("look whether it is done before you repeat it", "Look before you send it again.")
 _PATIENTS = """
 SELECT u.username FROM users u JOIN hospitals h USING (hospital_id)
 JOIN user_role_mapping m USING (user_id) JOIN role_master r USING (role_id)

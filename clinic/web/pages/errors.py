@@ -35,7 +35,10 @@ _PAGES = {
     503: ("The database does not answer", "Try again in a moment."),
 }
 _FORM_ENDED = "This form has expired. Go back, load the page again and send it once more."
-_UNKNOWN = "Whether what you sent was done is not known. Look, before you send it once more."
+_LOST = (
+    "The connection was lost",
+    "What you sent may be done or not. Look before you send it again.",
+)
 
 
 def init_app(app: Flask) -> None:
@@ -66,14 +69,13 @@ def _of_many(error: TooMany) -> ResponseReturnValue:
 def _of_unknown_commit(error: CommitUnknown) -> ResponseReturnValue:
     if problems.is_below_api():
         return problems.response(problems.of_unknown_commit(error))
-    return page(ServiceUnavailable(), told=_UNKNOWN)
+    return page(ServiceUnavailable(), told=_LOST)
 
 
-def page(error: HTTPException, *, told: str = "") -> ResponseReturnValue:
-    """Return the page of an error; `told` replaces what the page says to do."""
+def page(error: HTTPException, *, told: tuple[str, str] | None = None) -> ResponseReturnValue:
+    """Return the page of an error; `told` is its heading and text in place of those by its code."""
     code = error.code or 500
-    heading, text = _PAGES.get(code, (error.name, "Begin again at the start page."))
-    text = told or text
+    heading, text = told or _PAGES.get(code, (error.name, "Begin again at the start page."))
     if isinstance(error, CSRFError):
         text = _FORM_ENDED
     elif code == 429 and error.description:
