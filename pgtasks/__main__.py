@@ -7,12 +7,16 @@ import sys
 from pathlib import Path
 
 import pgtasks
-from pgtasks.errors import Failed, Interrupted, PgtasksError
+from pgtasks.errors import Failed, Interrupted, PgtasksError, Refused
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    options = _parser().parse_args(argv)
+    parser = _parser()
+    options = parser.parse_args(argv)
+    if options.command is None:
+        parser.print_help(sys.stderr)
+        return Refused.exit_code
     try:
         from pgtasks.cli.init import init
 
@@ -42,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     about = "Set up a project for pgtasks. `inv --list` shows the tasks."
     parser = argparse.ArgumentParser(prog="python -m pgtasks", description=about)
     parser.add_argument("--version", action="version", version=pgtasks.__version__)
-    commands = parser.add_subparsers(metavar="command", required=True)
+    commands = parser.add_subparsers(metavar="command", dest="command")
     init = commands.add_parser(
         "init",
         help="add the missing files to a project",

@@ -14,12 +14,14 @@ import os
 import socket
 import subprocess
 import sys
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from pgtasks.errors import BadConfiguration, PgtasksError, Refused
 from pgtasks.report import typed
 from pgtasks.server import connection, embedded
+from pgtasks.server.reach import reach
 from pgtasks.settings.environment import resolve
 from pgtasks.settings.project import load
 from pgtasks.settings.target import from_environment
@@ -60,7 +62,8 @@ def main(arguments: list[str] | None = None) -> int:
         with closing(listening):
             if code := set_up(options.env):
                 return code
-            serve(options.env, listening, options.host)
+            with in_use(options.env):
+                serve(options.env, listening, options.host)
     except PgtasksError as exc:
         print(f"error: {exc.message}", file=sys.stderr)
         return exc.exit_code
@@ -132,6 +135,15 @@ def set_up(env: str) -> int:
         )
     words = [str(_INV), "setup", "--env", environment.name]
     return subprocess.run(words, cwd=ROOT, check=False).returncode
+
+
+@contextmanager
+def in_use(env: str) -> Iterator[None]:
+    """Keep a session on the server while it is served, so that `make clean` sees it unvisited."""
+    with closing(reach(from_environment(resolve(load(ROOT), env)), ROOT)) as reached:
+        target = reached.target
+    with connection.session(target.at(target.maintenance), purpose="make web"):
+        yield
 
 
 def serve(env: str, listening: socket.socket, host: str) -> None:

@@ -133,6 +133,8 @@ def _incomplete(text: str, context: Any, words: Sequence[str]) -> str:
         given = map(shlex.quote, words[words.index(task) :] if task in words else [task])
         flags = [getattr(each, "instead", "") for each in context.positional_args]
         ways = " or ".join(filter(None, [names, *flags]))
+        if names == "ID" and task.startswith("backup."):
+            ways = f"{ways} of {typed.task('backup.list')}"
         return f"{task} needs {ways}: {typed.inv(*given, names)}{help}"
     if flag := _WITHOUT_VALUE.search(text):
         of = f"{task}: " if task else ""
@@ -163,7 +165,8 @@ def _too_early(flag: str, names: Sequence[str], words: Sequence[str]) -> str:
 def _no_task(word: str, names: Sequence[str]) -> str:
     members = [name for name in names if name.startswith(f"{word}.")]
     if members:
-        return f"{word!r} is a group of tasks, name one: {', '.join(members)}"
+        first = f"did you mean db.{word}, or " if f"db.{word}" in names else "name "
+        return f"{word!r} is a group of tasks, {first}one: {', '.join(members)}"
     near = _near_tasks(word, names)
     way_out = f"did you mean {', '.join(near)}" if near else f"{typed.inv('--list')} shows all"
     return f"unknown task {word!r}, {way_out}"
@@ -174,8 +177,11 @@ def _near_tasks(word: str, names: Sequence[str]) -> list[str]:
     name = word.replace(":", ".").replace("_", "-").lower()
     if name in names:
         return [name]
-    same = [each for each in names if each.rpartition(".")[2] == name.rpartition(".")[2]]
-    return same or difflib.get_close_matches(name, names, 3, 0.7) or _by_last_word(name, names)
+    group, _, last = name.rpartition(".")
+    same = [each for each in names if each.rpartition(".")[2] == last]
+    begun = [each for each in names if group and len(last) > 2 and each.startswith(name)]
+    near = [*begun, *same][:3] or difflib.get_close_matches(name, names, 3, 0.7)
+    return near or _by_last_word(name, names)
 
 
 def _by_last_word(name: str, names: Sequence[str]) -> list[str]:
@@ -210,6 +216,8 @@ def _no_positional(
     task_meant = word in near or difflib.get_close_matches(word, names, 1, 0.85)
     if f"--{flag}" in context.flags and not task_meant:
         value = shlex.quote(word)
+        if task == "db.run" and len(word.split()) > 1:  # a statement
+            flag = "sql"
         env = "" if flag == "env" else _environment(words)
         way = typed.task(task, f"--{flag} {value}", environment=env)
         return f"{task} takes {word!r} by a flag: {way}"

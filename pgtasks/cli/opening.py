@@ -119,7 +119,7 @@ def _compare(project: Project, environment: Environment) -> None:
     try:
         baseline.note(project, environment, "tasks")
     except OSError as exc:
-        report.say(f"warning: the settings were not compared with the last run's: {exc.strerror}")
+        report.say(f"warning: the settings were not compared with the last run's: {_fault(exc)}")
 
 
 def _write_journal(current: Run, seconds: float) -> None:
@@ -136,4 +136,8 @@ def _write_journal(current: Run, seconds: float) -> None:
     try:
         journal.append(current.project.folder("backups"), entry)
     except OSError as exc:
-        report.say(f"warning: the journal was not written: {exc.strerror}")
+        report.say(f"warning: the journal was not written: {_fault(exc)}")
+
+
+def _fault(exc: OSError) -> str:
+    return f"{exc.strerror}: {str(exc.filename)!r}" if exc.filename else str(exc.strerror)

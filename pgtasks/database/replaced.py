@@ -88,7 +88,10 @@ class Replaced:
         if self.since:
             since = f"{self.since:%Y-%m-%d %H:%M}, when its counters were reset"
         rows = report.plural(self.rows_written, "row")
-        counted = f"by the server's counters {rows} inserted, updated or deleted since {since}"
+        counted = (
+            f"by the server's counters {rows} (those of system tables too) inserted, updated or "
+            f"deleted since {since}"
+        )
         if self.files_age is None:
             return counted
         age = report.age(max(self.files_age, 0))

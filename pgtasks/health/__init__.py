@@ -2,6 +2,7 @@
 
 finding     the result of one check
 settings    check the settings of all environments
+misspelt    variables whose names are nearly those of settings
 connection  find the step at which a connection fails
 remedy      the way out of that step
 way         the way to a database: its settings, these steps, what the role may do

@@ -242,7 +242,7 @@ def _lacking(role: Role) -> Iterator[str]:
         return
     if not role.createdb:
         grant = f"ALTER ROLE {quoted(role.name)} CREATEDB"
-        yield f"may not create databases: restores in place alone ({grant})"
+        yield f"may not create databases: db.restore works with --in-place alone ({grant})"
     if not role.owns:
         grant = f"GRANT {quoted(role.owner)} TO {quoted(role.name)}"
         yield f"is not a member of {role.owner}, the owner: no restore, no stamp ({grant})"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pgtasks import report
 from pgtasks.errors import Failed, PgtasksError
+from pgtasks.health import misspelt
 from pgtasks.host import git, private
 from pgtasks.report import typed
 from pgtasks.server import embedded
@@ -105,6 +106,8 @@ def _environment(
     yield from _passfile(target)
     yield from _identity(target)
     yield from _passwords_in_files(project, name)
+    for line in misspelt.variables(project, name):
+        yield SettingsFinding("note", "misspelt", name, line)
     yield from _security(project, environment)
     if target.database == target.maintenance:
         yield SettingsFinding(

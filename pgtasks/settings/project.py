@@ -198,7 +198,14 @@ class Project:
             return normal
         near = fields.nearest(normal, names)
         hint = near if near.startswith("known") else f"{near}, known: {', '.join(names)}"
-        raise Refused(f"unknown environment {name!r}, {hint}")
+        raise Refused(f"unknown environment {name!r}, {hint}{self._example(normal)}")
+
+    def _example(self, name: str) -> str:
+        """Return how an environment is made that has an example, empty if it has none."""
+        example = self.folder("env") / f"{name}.example.yaml"  # the one that init writes
+        if not NAME.fullmatch(name) or not example.is_file():
+            return ""
+        return f": {self.shown(example)} is its example, copy it to {name}.yaml and fill it in"
 
 
 def _told_apart(names: list[str]) -> list[str]:

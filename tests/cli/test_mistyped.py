@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,11 @@ def names_of(project: Path) -> set[str]:
     return {context.name for context in namespace(str(project / "tasks.py")).to_contexts()}
 
 
+def _words(typed: str) -> list[str]:
+    """Return the words of a shell; where a quote is not closed, those between blanks."""
+    return shlex.split(typed) if typed.count("'") % 2 == 0 else typed.split(" ")
+
+
 @pytest.mark.parametrize(
     ("words", "answer"),
     [
@@ -36,6 +42,10 @@ def names_of(project: Path) -> set[str]:
         ("xyzzy", "unknown task 'xyzzy', inv --list shows all"),
         ("--help db.restor", "unknown task 'db.restor', did you mean db.restore"),
         ("seed", "'seed' is a group of tasks, name one: seed."),
+        ("backup", "'backup' is a group of tasks, did you mean db.backup, or one: backup."),
+        ("db.back", "unknown task 'db.back', did you mean db.backup, clone.back"),
+        ("db.rest", "unknown task 'db.rest', did you mean db.restore"),
+        ("db.run 'DELETE FROM t'", "by a flag: inv db.run --sql 'DELETE FROM t'"),
         ("db.restore --bakcup x", "db.restore has no flag '--bakcup', did you mean --backup"),
         ("db.backup --yes", "db.backup has no flag '--yes', known: --"),
         (f"db.restore {ID}", f"db.restore takes '{ID}' by a flag: inv db.restore --backup {ID}"),
@@ -49,7 +59,7 @@ def names_of(project: Path) -> set[str]:
         ("db.backup db.nope", "unknown task 'db.nope', did you mean db."),
         ("db.restore env.lists", "unknown task 'env.lists', did you mean env.list"),
         ("db.run seed.sql", "db.run takes 'seed.sql' by a flag: inv db.run --file seed.sql"),
-        ("backup.show", "backup.show needs ID: inv backup.show ID (inv --help backup.show)"),
+        ("backup.show", "needs ID of inv backup.list: inv backup.show ID (inv --help backup.show)"),
         ("db.copy prod", "db.copy needs TARGET: inv db.copy prod TARGET (inv --help db.copy)"),
         ("env.use", "env.use needs NAME: inv env.use NAME (inv --help env.use)"),
         ("db.restore --backup", "db.restore: --backup needs a value (inv --help db.restore)"),
@@ -65,7 +75,7 @@ def names_of(project: Path) -> set[str]:
     ],
 )
 def test_the_answer_names_what_is_near(inv: Any, shop: Path, words: str, answer: str) -> None:
-    done = inv(*words.split(" "), cwd=shop)
+    done = inv(*_words(words), cwd=shop)
     assert done.returncode == 1
     assert done.stderr.startswith("error: ")
     assert answer in done.stderr

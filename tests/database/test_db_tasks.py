@@ -573,7 +573,8 @@ def test_check_of_a_plain_role(
     found = findings(done)
     assert found["role"] == (
         "note",
-        f"{role} may not create databases: restores in place alone (ALTER ROLE {role} CREATEDB); "
+        f"{role} may not create databases: db.restore works with --in-place alone "
+        f"(ALTER ROLE {role} CREATEDB); "
         f"is not a member of postgres, the owner: no restore, no stamp (GRANT postgres TO {role}); "
         f"can only end sessions of its own roles (GRANT pg_signal_backend TO {role})",
     )

@@ -412,6 +412,21 @@ def test_a_check_with_faults_is_one_document(inv: Inv, tmp_path: Path) -> None:
     assert done.stderr == ""
 
 
+def test_a_variable_that_is_nearly_a_setting_is_noted(tmp_path: Path) -> None:
+    lay_out(
+        tmp_path,
+        {
+            "env/prod.yaml": SAFE,
+            "env/prod.env": "SHOP_PASSWORD=a\nDATABASE_PASWORD=b\nprod_mask_key=c\nMASK_KEY=d\n",
+        },
+    )
+    findings = settings.audit(project.load(tmp_path), "prod").findings
+    assert [each.message for each in findings if each.check == "misspelt"] == [
+        "DATABASE_PASWORD (env/prod.env:2) is not used, did you mean DATABASE_PASSWORD",
+        "prod_mask_key (env/prod.env:3) is not used, did you mean PROD_MASK_KEY",
+    ]
+
+
 def test_the_examples_of_this_repository_hold(tmp_path: Path) -> None:
     source = ROOT / "env"
     for name in ("dev.yaml", "test.yaml", "demo.yaml"):

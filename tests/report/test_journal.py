@@ -187,7 +187,8 @@ def test_a_journal_that_cannot_be_written_is_a_warning(project: Path, inv: Inv) 
     (project / "backups").write_text("in the way")
     done = inv("db.create")
     assert done.returncode == 0
-    assert "warning: the journal was not written: " in done.stderr
+    name = str(project / "backups" / "journal.jsonl")
+    assert f"warning: the journal was not written: Not a directory: {name!r}" in done.stderr
 
 
 def test_a_search_reads_a_bounded_part_of_a_long_journal(tmp_path: Path) -> None:

@@ -113,12 +113,17 @@ def test_all_environments_are_known(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     [
         ("prdo", "unknown environment 'prdo', did you mean 'prod', known: dev, prod, test"),
         ("xyz", "unknown environment 'xyz', known: dev, prod, test"),
+        (
+            "eu",
+            "unknown environment 'eu', known: dev, prod, test: env/eu.example.yaml is its "
+            "example, copy it to eu.yaml and fill it in",
+        ),
         ("", "unknown environment '', known: dev, prod, test"),
         ("../prod", "unknown environment '../prod', did you mean 'prod', known: dev, prod, test"),
     ],
 )
 def test_an_unknown_environment_is_refused(tmp_path: Path, asked: str, message: str) -> None:
-    lay_out(tmp_path, {"env/prod.yaml": ""})
+    lay_out(tmp_path, {"env/prod.yaml": "", "env/eu.example.yaml": ""})
     with pytest.raises(Refused) as caught:
         selection.choose(loaded(tmp_path), asked)
     assert (caught.value.message, caught.value.exit_code) == (message, 2)

@@ -87,6 +87,12 @@ def test_a_fresh_checkout_is_set_up_and_served_and_again(checkout: Path) -> None
     for _ in range(2):
         with served(checkout) as said:
             text = "\n".join(said)
+            # nobody has visited it yet, and its server is not stopped under it
+            clean = [sys.executable, "-m", "clinic.demo", "--clean"]
+            kept = subprocess.run(clean, cwd=checkout, capture_output=True, text=True)
+            assert kept.returncode == 2
+            assert "the server has sessions of others, and stays" in kept.stderr
+            assert "1 of 'pgtasks make web " in kept.stderr
             found = re.search(r"the clinic is at (http://127\.0\.0\.1:\d+/), Ctrl-C ends it", text)
             assert found, text
             with urlopen(f"{found[1]}login") as answer:
