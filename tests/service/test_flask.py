@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from contextvars import copy_context
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -126,8 +128,9 @@ def test_a_block_that_is_opened_before_a_request_does_not_reach_the_next_one(
     assert service.engine.pool.checkedout() == 0
 
 
-def test_a_get_that_has_committed_is_not_repeated(
-    service: DatabaseService, cluster: Cluster
+@pytest.mark.parametrize(("apart", "status", "visits"), [(False, 503, 1), (True, 200, 2)])
+def test_a_get_that_has_committed_is_not_repeated_but_for_what_is_apart(
+    service: DatabaseService, cluster: Cluster, apart: bool, status: int, visits: int
 ) -> None:
     app = Flask("twice")
     init_app(app, service)
@@ -136,15 +139,17 @@ def test_a_get_that_has_committed_is_not_repeated(
     @app.get("/visit")
     def visit() -> str:
         calls.append(1)
-        service.run(lambda session: write(session, 5, len(calls)))
+        count = partial(service.run, lambda session: write(session, 5, len(calls)))
+        copy_context().run(count) if apart else count()
         with service.session(read_only=True) as session:
-            backend = session.execute(BACKEND).scalar()
-            cluster.execute(f"SELECT pg_terminate_backend({backend})")
+            if len(calls) == 1:
+                backend = session.execute(BACKEND).scalar()
+                cluster.execute(f"SELECT pg_terminate_backend({backend})")
             return str(read(session))
 
-    assert app.test_client().get("/visit").status_code == 503
-    assert len(calls) == 1
-    assert service.run(read) == 1
+    assert app.test_client().get("/visit").status_code == status
+    assert len(calls) == visits
+    assert service.run(read) == visits
 
 
 def test_a_block_around_a_request_stays_open(client: FlaskClient, service: DatabaseService) -> None:

@@ -138,6 +138,13 @@ class Client:
     def get_token(self, username: str) -> None:
         assert self.send("POST", "/api/auth/login", credentials(username)) == 200, self.body
         self.headers["Authorization"] = f"Bearer {json.loads(self.body)['access_token']}"
+        self.token = json.loads(self.body)["refresh_token"]
+
+    def refreshed(self) -> int:
+        status = self.send("POST", "/api/auth/refresh", {"refresh_token": self.token})
+        if status == 200:
+            self.token = json.loads(self.body)["refresh_token"]
+        return status
 
     # with a browser
 
@@ -293,14 +300,20 @@ def test_no_request_fails_while_the_tasks_swap_the_database(
         assert done.returncode == 0, done.stdout + done.stderr
 
     with crowd.running():
+        program = crowd.add("refreshes", reads_the_api)
+        program.get_token(clinic.run(_PATIENTS)[8][0])
         swapped("db.backup")
+        assert program.refreshed() == 200
         late = crowd.add("late", reads_the_api)
         late.get_token(clinic.run(_PATIENTS)[7][0])
         asked = "GET", "/api/me"
         swapped("db.restore")
-        assert late.send(*asked) == 401  # who has logged in since the backup is logged out
+        # who has logged in since the backup is logged out, whose token is of since then too
+        assert late.send(*asked) == 401
+        assert program.refreshed() == 401
         swapped("db.undo")
         assert late.send(*asked) == 200
+        assert program.refreshed() == 200
         swapped("db.restore")
         crowd.await_answers(4)
     assert crowd.failed == []
