@@ -20,7 +20,7 @@ from sqlalchemy.engine import Engine, ExceptionContext
 LOGGER = logging.getLogger("pgtasks.service")
 _LONGEST = 2000  # characters of a statement
 _BEGAN = "pgtasks_began"
-_OURS = (str(Path(__file__).parent), "/sqlalchemy/", "<sqlalchemy generated", "contextlib")
+_OURS = (f"{__package__}.", "sqlalchemy.")
 _FORMAT = "%(asctime)s %(name)s: %(message)s"
 
 
@@ -108,6 +108,6 @@ def _caller() -> str:
 
 
 def _is_between(frame: FrameType) -> bool:
-    """Return whether a frame is of this package, of SQLAlchemy, or of code that this generates."""
-    generated = "__name__" not in frame.f_globals  # before SQLAlchemy 2.1, which names its files
-    return generated or any(part in frame.f_code.co_filename for part in _OURS)
+    """Return whether a frame is of the service, or of SQLAlchemy and the code that it generates."""
+    module = frame.f_globals.get("__name__", "sqlalchemy")
+    return module == "contextlib" or f"{module}.".startswith(_OURS)

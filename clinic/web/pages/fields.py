@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import date
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -52,7 +53,7 @@ class Between:
             raise ValidationError(f"Enter a day from {first} to {last}.")
 
 
-def offered(pairs: list[tuple[str, str]]) -> list[SelectChoice]:
+def offered(pairs: Iterable[tuple[str, str]]) -> list[SelectChoice]:
     """Return what a field offers: values with their words."""
     return [SelectChoice(value, label) for value, label in pairs]
 

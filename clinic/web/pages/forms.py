@@ -178,19 +178,21 @@ class AppointmentFilter(Form):
 
     period = SelectField(
         "Period",
-        choices={"upcoming": "Upcoming", "past": "Past", "all": "All"},
+        choices=offered({"upcoming": "Upcoming", "past": "Past", "all": "All"}.items()),
         default="upcoming",
     )
     status = SelectField(
         "Status",
-        choices={
-            "": "Any",
-            "booked": "Booked",
-            "arrived": "Arrived",
-            "completed": "Completed",
-            "cancelled": "Cancelled",
-            "no_show": "No show",
-        },
+        choices=offered(
+            {
+                "": "Any",
+                "booked": "Booked",
+                "arrived": "Arrived",
+                "completed": "Completed",
+                "cancelled": "Cancelled",
+                "no_show": "No show",
+            }.items()
+        ),
         default="",
     )
     name = text_field("Patient's name", most=100)
@@ -205,6 +207,6 @@ class UserFilter(Form):
     name = text_field("Name or user name", most=100)
     state = SelectField(
         "State",
-        choices={"": "Any", "active": "Active", "disabled": "Disabled"},
+        choices=offered({"": "Any", "active": "Active", "disabled": "Disabled"}.items()),
         default="",
     )
