@@ -19,6 +19,7 @@ admission      refuse a database that is another environment's
 entities       copies without a session, plain data for JSON
 changes        settings that change while an application runs
 watch          look at the files of the settings
+forks          what a forked process does with what it has inherited
 statements     log statements with their time and caller
 health         the health of the database, as a probe asks for it
 flask          the service in a Flask application

@@ -5,10 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from pgtasks import report
 from pgtasks.errors import BadConfiguration
+from pgtasks.service import forks
 from pgtasks.service.statements import LOGGER
 from pgtasks.settings import differences
 from pgtasks.settings.environment import Environment
@@ -19,6 +21,8 @@ _OF_OTHERS = {
     *("settings", "security", "backup", "mask", "mask_key", "mask_key_command", "seeds", "jobs"),
     *("keep_old", "tools", "template", "maintenance", "reader", "reader_password", "ssh"),
 }
+
+_PLACE = frozenset(("server", "service", "host", "port", "database", "user", "ssh", "protected"))
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,7 @@ class Configured(Protocol):
     """What has the settings of an environment, and can use others."""
 
     environment: Environment
+    root: Path
 
     def adopt(self, settings: Environment, *, reconnect: bool) -> None:
         """Use other settings, with `reconnect` in new connections."""
@@ -51,6 +56,10 @@ class Changes:
 
     def __init__(self) -> None:
         self._subscribers: list[Subscriber] = []
+        self._renew()
+        forks.in_children(self, Changes._renew)
+
+    def _renew(self) -> None:
         self._reloading = threading.Lock()
 
     def subscribe(self, call: Subscriber) -> Callable[[], None]:
@@ -68,6 +77,8 @@ class Changes:
         with self._reloading:
             before, after = service.environment, read()
             keys = differences.between(differences.flat(before), differences.flat(after))
+            if _PLACE.intersection(keys):
+                _check_files(before, after, service.root)
             _check(before, after)
             change = Change(before.name, keys)
             if keys:
@@ -83,6 +94,20 @@ class Changes:
                 call(change)
             except Exception:
                 LOGGER.exception("%r failed, which was told of changed settings", call)
+
+
+def _check_files(before: Environment, after: Environment, root: Path) -> None:
+    """Refuse another place that comes of a file which is gone or empty: it is that of defaults.
+
+    A file is so while it is written, a folder while it is replaced.
+    """
+    for name in sorted(differences.files(before) - differences.files(after)):
+        try:
+            fault = "" if (root / name).stat().st_size else "empty"
+        except OSError as exc:
+            fault = exc.strerror or str(exc)
+        if fault:
+            raise BadConfiguration(f"{name}: {fault}, restart the application to go on without it")
 
 
 def _check(before: Environment, after: Environment) -> None:

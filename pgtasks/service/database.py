@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.pool import NullPool
 
-from pgtasks.service import address, control, engine, environment, statements
+from pgtasks.service import address, control, engine, environment, forks, statements
 from pgtasks.service.changes import Change, Changes, Subscriber
 from pgtasks.service.unit import Inner, Outermost, Unit, UnitSession, current
 from pgtasks.service.watch import Watch
@@ -58,13 +58,17 @@ class DatabaseService:
         self.root = project.root  # the process may go elsewhere
         self.nested = nested
         self._url, self._options = url, options
-        self._lock = threading.Lock()
+        self._renew()
+        forks.in_children(self, DatabaseService._renew)
         self._engine: Engine | None = None
         self._makers: dict[bool, sessionmaker[UnitSession]] = {}
         self._opened: ContextVar[Unit | None] = ContextVar("pgtasks.service", default=None)
         self.statements = statements.Log()
         self._changes = Changes()
         self._watch: Watch | None = None
+
+    def _renew(self) -> None:
+        self._lock = threading.Lock()
 
     @property
     def name(self) -> str:
@@ -77,7 +81,7 @@ class DatabaseService:
         with self._lock:
             if self._engine is None:
                 self._engine = self._created()
-        return self._engine
+            return self._engine
 
     @property
     def target(self) -> Target:
@@ -223,8 +227,7 @@ class DatabaseService:
         those before stay.
         """
         self.unwatch()
-        project = environment.find_project(self.root)
-        self._watch = Watch(project, self.reload, seconds)
+        self._watch = Watch(lambda: environment.find_project(self.root), self.reload, seconds)
 
     def unwatch(self) -> None:
         """Stop watching the files."""

@@ -29,6 +29,15 @@ _lock = threading.RLock()
 _service: DatabaseService | None = None
 
 
+def _renew() -> None:
+    global _lock
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):  # another thread may hold it as a process is forked
+    os.register_at_fork(after_in_child=_renew)
+
+
 def initialize_database(
     app: Flask | None = None, *, env: str | None = None, url: str = "", **options: Any
 ) -> DatabaseService:

@@ -14,7 +14,7 @@ from sqlalchemy.engine import URL, Engine
 
 from pgtasks.errors import BadConfiguration
 from pgtasks.report import typed
-from pgtasks.service import admission, liveness
+from pgtasks.service import admission, forks, liveness
 from pgtasks.service.address import DRIVERS
 from pgtasks.service.patience import Patience
 from pgtasks.service.statements import LOGGER
@@ -25,6 +25,7 @@ _OWN_CONNECTIONS = ("creator", "pool")  # options of create_engine
 # the server ends the connection: shutdown, crash, dropped database, and timeouts of idle sessions
 _ENDED = ("57P01", "57P02", "57P04", "57P05", "25P03", "25P04")
 _DENIED = "42501"  # insufficient_privilege
+_POOL = "pgtasks.pool"  # which pool a connection is of, and which process has opened it
 _KEEPALIVES = {"keepalives_idle": "30", "keepalives_interval": "10", "keepalives_count": "3"}
 
 
@@ -52,7 +53,8 @@ def create(url: URL, target: Target, pool: Pool, options: Mapping[str, Any]) -> 
     _listen(engine, target, pool)
     if pool.pre_ping and "pool_pre_ping" not in given:
         liveness.listen(engine)
-    _forget_in_children(engine)
+    _close_disposed(engine)
+    forks.in_children(engine, _forget)
     return engine
 
 
@@ -178,14 +180,24 @@ def _check_role(error: str, target: Target, pool: Pool) -> None:
     ) from None
 
 
-def _forget_in_children(engine: Engine) -> None:
+def _forget(inherited: Engine) -> None:
     """Let a forked process open connections of its own: two would speak on one."""
-    if not hasattr(os, "register_at_fork"):
-        return
+    inherited.dispose(close=False)
+
+
+def _close_disposed(engine: Engine) -> None:
+    """Close a connection that comes back after its pool was disposed of, which keeps it open."""
     known = weakref.ref(engine)
 
-    def forget() -> None:
-        if (inherited := known()) is not None:
-            inherited.dispose(close=False)
+    def opened(connection: Any, record: Any) -> None:
+        pool = getattr(known(), "pool", None)
+        record.info[_POOL] = pool and weakref.ref(pool), os.getpid()
 
-    os.register_at_fork(after_in_child=forget)
+    def returned(connection: Any, record: Any) -> None:
+        pool, process = record.info.get(_POOL, (None, 0))
+        # a connection of the parent's is not to be ended
+        if pool and process == os.getpid() and pool() is not getattr(known(), "pool", None):
+            record.invalidate()
+
+    event.listen(engine, "connect", opened)
+    event.listen(engine, "checkin", returned)

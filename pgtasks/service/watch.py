@@ -6,13 +6,12 @@ for editors that write a new file and rename it.
 
 from __future__ import annotations
 
-import os
 import threading
-import weakref
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from pgtasks.errors import PgtasksError
+from pgtasks.service import forks
 from pgtasks.service.statements import LOGGER
 from pgtasks.settings.project import Project, candidates
 
@@ -42,7 +41,9 @@ def seen(project: Project) -> Seen:
             status = path.stat()
         except OSError:
             continue
-        found[path] = (status.st_mtime_ns, status.st_size, status.st_ino, status.st_dev)
+        # the last one changes with the rights, and where a copy keeps time and size
+        facts = (status.st_mtime_ns, status.st_size, status.st_ino, status.st_dev)
+        found[path] = (*facts, status.st_ctime_ns)
     return found
 
 
@@ -53,13 +54,14 @@ class Watch:
     not read. A forked process gets a thread of its own.
     """
 
-    def __init__(self, project: Project, reload: Callable[[], object], seconds: float) -> None:
-        self._project, self._reload, self._seconds = project, reload, seconds
-        self._known = self._latest = seen(project)
+    def __init__(
+        self, find: Callable[[], Project], reload: Callable[[], object], seconds: float
+    ) -> None:
+        self._find, self._reload, self._seconds = find, reload, seconds
+        self._project = find()
+        self._known = self._latest = seen(self._project)
         self._start()
-        known = weakref.WeakMethod(self._start_in_child)
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=lambda: (again := known()) and again())
+        forks.in_children(self, Watch._start_in_child)
 
     def _start(self) -> None:
         self._stop = threading.Event()
@@ -76,6 +78,8 @@ class Watch:
         while not stop.wait(self._seconds):
             try:
                 self._look()
+            except SystemExit as exc:  # it would end this thread alone, without a word
+                LOGGER.error("a subscriber has called sys.exit(%r), the watch goes on", exc.code)
             except Exception:  # the thread must go on
                 LOGGER.exception("the files of the settings cannot be watched")
 
@@ -87,8 +91,15 @@ class Watch:
         self._known = now
         try:
             self._reload()
+            self._follow()
         except PgtasksError as exc:
             LOGGER.error("the settings stay as they were: %s", exc.message)
+
+    def _follow(self) -> None:
+        """Look at the folder that the settings name now."""
+        before, self._project = self._project, self._find()
+        if self._project.folder("env") != before.folder("env"):
+            self._known = {}  # what has changed there meanwhile is to be read
 
     def stop(self) -> None:
         """Stop watching, and wait until the thread has ended."""

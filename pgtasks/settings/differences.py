@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from pgtasks.settings.environment import Environment
 from pgtasks.settings.secret import Secret, is_secret
+
+_FILE = re.compile(r"(?:^|\()([^()]+):\d+\)?$")  # of env/dev.yaml:3, of DEV_PORT (.env:1)
 
 
 def flat(environment: Environment) -> dict[str, Any]:
@@ -29,6 +32,12 @@ def flat(environment: Environment) -> dict[str, Any]:
         "security.keys": environment.signing_keys,
     }
     return {**values, **hidden, **{name: value for name, value in known.items() if value}}
+
+
+def files(environment: Environment) -> frozenset[str]:
+    """Return the files that the values are from, as messages name them."""
+    found = map(_FILE.search, origins(environment).values())
+    return frozenset(each[1] for each in found if each)
 
 
 def origins(environment: Environment) -> dict[str, str]:

@@ -111,6 +111,17 @@ def test_what_the_server_says_meanwhile_ends_no_connection(
     assert len(done) == 1
 
 
+def test_a_connection_of_a_pool_that_was_disposed_of_is_closed_at_the_end_of_its_block(
+    service: DatabaseService, cluster: Cluster
+) -> None:
+    with service.session() as session:
+        first = session.execute(BACKEND).scalar_one()
+        service.dispose()
+    there = "SELECT count(*) FROM pg_stat_activity WHERE pid = %s"
+    until(lambda: cluster.value(there, parameters=(first,)) == 0)
+    assert len({backend(service) for _ in range(3)}) == 1  # those of the next pool stay
+
+
 def test_without_poll_the_server_is_asked(
     service: DatabaseService, monkeypatch: pytest.MonkeyPatch
 ) -> None:

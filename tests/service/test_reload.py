@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +19,8 @@ from waiting import until
 
 import pgtasks.service
 from pgtasks.errors import BadConfiguration
-from pgtasks.service import Change, DatabaseService, default
+from pgtasks.service import Change, DatabaseService, default, environment
+from pgtasks.settings.project import Project
 
 KEY = "0123456789abcdef" * 2
 LOOK = 0.05  # seconds between two looks at the files
@@ -183,6 +186,87 @@ def test_a_change_of_a_file_is_noticed(app: Path, service: DatabaseService) -> N
         *[("host",)] * 3,
         *(("jobs",), ("seeds",), ("password",)),
     ]
+
+
+def test_a_change_that_keeps_time_and_size_is_noticed(app: Path, service: DatabaseService) -> None:
+    changes = told(service)
+    service.watch(LOOK)
+    file = app / "env/dev.yaml"
+    before = file.stat()
+    file.write_text("host: h2\ndatabase: d\n")
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    until(lambda: len(changes) == 1)
+
+
+@pytest.mark.parametrize("gone", ["file", "folder", "root", "content"])
+def test_settings_that_are_gone_lead_to_no_other_database(
+    app: Path, service: DatabaseService, gone: str
+) -> None:
+    changes = told(service)
+    moved = {"file": app / "env/dev.yaml", "folder": app / "env", "root": app, "content": None}
+    if path := moved[gone]:
+        path.rename(app.parent / "aside")
+    else:
+        (app / "env/dev.yaml").write_text("")
+    with pytest.raises(BadConfiguration, match=r"env/dev\.\w+: .*restart the application"):
+        service.reload()
+    assert (service.url.host, changes) == ("h1", [])
+    if path:
+        (app.parent / "aside").rename(path)
+        assert service.reload().keys == ()
+
+
+def test_the_watch_follows_the_settings_to_another_folder(
+    app: Path, service: DatabaseService
+) -> None:
+    changes = told(service)
+    service.watch(LOOK)
+    lay_out(app, {"conf/dev.yaml": "host: h2\ndatabase: d\n"})
+    lay_out(app, {"invoke.yaml": "pgtasks: {folders: {env: conf}}\n"})
+    until(lambda: len(changes) == 1)
+    lay_out(app, {"conf/dev.yaml": "host: h3\ndatabase: d\n"})
+    until(lambda: len(changes) == 2)
+
+
+def test_a_subscriber_that_exits_does_not_end_the_watch(
+    app: Path, service: DatabaseService, caplog: pytest.LogCaptureFixture
+) -> None:
+    changes = told(service)
+    service.subscribe(lambda _: sys.exit(3))
+    service.watch(LOOK)
+    for number in (2, 3):
+        lay_out(app, {"env/dev.yaml": f"host: h{number}\ndatabase: d\n"})
+        until(lambda number=number: len(changes) == number - 1)
+    assert "a subscriber has called sys.exit(3), the watch goes on" in caplog.text
+
+
+@pytest.mark.parametrize("what", ["reload", "engine"])
+def test_a_process_forked_meanwhile_is_not_held(
+    service: DatabaseService, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """The thread that holds the lock is not there in the child."""
+    inside, go_on = threading.Event(), threading.Event()
+    real = environment.find_project
+
+    def held(*args: Path) -> Project:
+        inside.set()
+        go_on.wait(30)
+        return real(*args)
+
+    monkeypatch.setattr(environment, "find_project", held)
+    use = service.reload if what == "reload" else lambda: service.engine
+    thread = threading.Thread(target=use)
+    thread.start()
+    assert inside.wait(30)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+        go_on.set()
+        use()
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    go_on.set()
+    thread.join()
 
 
 def test_a_broken_file_is_logged_in_one_line_and_changes_nothing(
