@@ -424,4 +424,6 @@ def test_the_command_line_explains_itself() -> None:
     assert "add the missing files to a project" in done.stdout
     done = subprocess.run([*INIT[:3], "--version"], capture_output=True, text=True)
     assert done.stdout.strip() == pgtasks.__version__
-    assert subprocess.run(INIT[:3], capture_output=True).returncode == 2
+    done = subprocess.run(INIT[:3], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "add the missing files to a project" in done.stderr
