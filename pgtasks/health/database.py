@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from pgtasks.database import aside, lacking, loader, recover, scratch
+from pgtasks.database import aside, create, lacking, loader, recover, scratch
 from pgtasks.database.recover import Leftovers
 from pgtasks.errors import Unreachable, VersionMismatch
 from pgtasks.health import leftovers
@@ -32,7 +32,7 @@ def examine(
     target, conn = reached.target, reached.maintenance()
     beside = recover.look(conn, target)
     if beside.missing:
-        _raise_missing(beside, target)
+        _raise_missing(conn, beside, target)
     server = _ask_server(conn)
     return Readiness(
         target=target,
@@ -54,7 +54,7 @@ def examine(
     )
 
 
-def _raise_missing(beside: Leftovers, target: Target) -> None:
+def _raise_missing(conn: Connection, beside: Leftovers, target: Target) -> None:
     """Raise Unreachable for a missing database, naming a kept or similar one."""
     missing = f"database {target.database!r} does not exist"
     if beside.kept:
@@ -66,6 +66,12 @@ def _raise_missing(beside: Leftovers, target: Target) -> None:
         other = beside.alone[-1]
         way = f"{typed.task('db.create')} creates it"
         raise Unreachable(f"{missing}: {way}; {other.name!r} is there, {other.alone}")
+    if target.embedded and (names := create.namesakes(conn, target)):
+        raise Unreachable(
+            f"{missing}: {typed.task('db.create')} creates it; {', '.join(map(repr, names))} is "
+            f"on this server, stamped {target.environment!r}: if that is the one you mean, correct "
+            "`database` in the settings"
+        )
     present(None, target)
 
 

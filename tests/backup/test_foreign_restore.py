@@ -508,7 +508,7 @@ def test_roles_of_an_archive_are_given_to_others(
 
 
 NO_DUMPS: dict[str, tuple[bytes | None, str]] = {
-    "nosuch.sql": (None, "nothing is there"),
+    "nosuch.sql": (None, "nothing is there, expected an ID of inv backup.list, the folder"),
     "empty.sql": (b"", "the file is empty"),
     "notes.txt": (b"Dear all,\n", "neither the folder of a backup nor a dump of pg_dump or SQL"),
     "dump.zip": (b"PK\3\4" + bytes(60), "it is a zip archive: unpack it"),

@@ -128,9 +128,16 @@ def test_how_far_down_cannot_be_meant(to: str | None, steps: str, words: str) ->
 def test_ways_that_do_not_exist(shop: Shop) -> None:
     with pytest.raises(Refused, match="no way up to 'nine'"):
         shop.up("nine")
-    with pytest.raises(Refused, match="no way down to '-5'"):
+    with pytest.raises(Refused, match="no way down to '-5': no revision is applied"):
         shop.down("-5")
     assert shop.tables() == []
+    shop.up("one")
+    with pytest.raises(Refused, match="no way down to '-5': fewer revisions than that are applied"):
+        shop.down("-5")
+    with pytest.raises(
+        Refused, match=r"no way up to '[+]5': fewer revisions than that are pending"
+    ):
+        shop.up("+5")
 
 
 @pytest.mark.parametrize(

@@ -1012,6 +1012,17 @@ def test_a_database_of_before_the_plain_role_is_named_and_its_line_moves_it(
     assert run_sql(server, owners, database="shop_dev") == "pgtasks42"
 
 
+def test_a_database_of_another_name_that_is_ours_is_named(shop: Path, inv: Any) -> None:
+    assert inv("db.create", cwd=shop).returncode == 0
+    (shop / "env" / "dev.yaml").write_text("server: embedded\ndatabase: shop\n")
+    done = inv("db.check", cwd=shop)
+    assert done.returncode == 4
+    assert done.stderr.splitlines()[-1] == (
+        "error: database 'shop' does not exist: inv db.create creates it; 'shop_dev' is on this "
+        "server, stamped 'dev': if that is the one you mean, correct `database` in the settings"
+    )
+
+
 def test_the_tasks_start_show_and_stop_it(shop: Path, inv: Any) -> None:
     plan = inv("server.start", "--dry", cwd=shop)
     assert plan.returncode == 0, plan.stderr

@@ -12,6 +12,7 @@ from pgtasks.backup.format.foreign import packing_of
 from pgtasks.backup.store import choice
 from pgtasks.errors import Refused
 from pgtasks.host import plainfile
+from pgtasks.report import typed
 
 Kind = Literal["plain", "custom", "directory", "tar"]
 _LOOK = 4096  # bytes
@@ -96,7 +97,8 @@ def described(path: Path) -> str:
 
 def _fault(path: Path) -> str:
     if not path.exists():
-        return "nothing is there, expected the folder of a backup, or a dump"
+        ids = typed.task("backup.list")
+        return f"nothing is there, expected an ID of {ids}, the folder of a backup, or a dump"
     if path.is_dir():
         return "the folder has neither the manifest.json of a backup nor the toc.dat of a dump"
     head = plainfile.head(path.parent, path.name, _LOOK)

@@ -287,6 +287,9 @@ def moves(
         ways = f": {state.several_heads()}" if "ultiple head" in words else ""
         if direction == "down" and not position.current:
             words = "no revision is applied"
+        elif "didn't produce" in words:  # a number of steps, which Alembic writes as -5
+            done = "applied" if direction == "down" else "pending"
+            words = f"fewer revisions than that are {done}"
         elif "Ambiguous walk" in words:
             words = "a merge has two ways down"
             ways = f": --to REVISION chooses one ({typed.task('migrate.history')} lists them)"
