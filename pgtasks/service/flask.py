@@ -76,8 +76,9 @@ def _repeat(error: DBAPIError) -> ResponseReturnValue:
     pause(lost=True)
     try:
         return current_app.dispatch_request()
-    except (DBAPIError, Unreachable) as exc:
-        return _unavailable(exc)
+    except Exception as exc:
+        # Flask makes a 500 of all that an error handler raises: also of a 404
+        return current_app.handle_user_exception(exc)
 
 
 def _has_committed() -> bool:

@@ -14,7 +14,10 @@ from flask.testing import FlaskClient
 from projects import put_stamp
 from servers import Cluster
 from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError, ProgrammingError
 from units import ROWS, read, write
+from werkzeug.exceptions import NotFound
+from werkzeug.routing import RequestRedirect
 
 from pgtasks.service import DatabaseService, check_health
 from pgtasks.service.flask import health, init_app
@@ -150,6 +153,45 @@ def test_a_get_that_has_committed_is_not_repeated_but_for_what_is_apart(
     assert app.test_client().get("/visit").status_code == status
     assert len(calls) == visits
     assert service.run(read) == visits
+
+
+class Closed(Exception):
+    """What an application answers in its own way."""
+
+
+@pytest.mark.parametrize(
+    ("ending", "status"),
+    [
+        (NotFound(), 404),
+        (RequestRedirect("/elsewhere"), 308),
+        (Closed(), 418),
+        (IntegrityError("INSERT", {}, Exception("taken")), 409),
+        (ProgrammingError("SELECT", {}, Exception("no such table")), 500),
+        (ZeroDivisionError(), 500),
+    ],
+    ids=lambda each: each if isinstance(each, int) else type(each).__name__,
+)
+def test_what_a_repeated_view_raises_is_answered_as_the_first_time(
+    service: DatabaseService, cluster: Cluster, ending: Exception, status: int
+) -> None:
+    app = Flask("ends")
+    init_app(app, service)
+    app.register_error_handler(Closed, lambda _: ("closed", 418))
+    app.register_error_handler(IntegrityError, lambda _: ("taken", 409))
+    calls: list[int] = []
+
+    @app.get("/view")
+    def view() -> str:
+        calls.append(1)
+        with service.session(read_only=True) as session:
+            if len(calls) == 1:
+                backend = session.execute(BACKEND).scalar()
+                cluster.execute(f"SELECT pg_terminate_backend({backend})")
+                read(session)
+            raise ending
+
+    assert app.test_client().get("/view").status_code == status
+    assert len(calls) == 2
 
 
 def test_a_block_around_a_request_stays_open(client: FlaskClient, service: DatabaseService) -> None:
