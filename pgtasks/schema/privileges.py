@@ -57,7 +57,7 @@ _CLASS = 0x7067_726F  # "pgro"
 
 @dataclass(frozen=True)
 class Granted:
-    """What the files did; `lacking` are roles that the server lacks, for which nothing ran.
+    """What the `files` did, and which are `left` out because of roles that the server lacks.
 
     `warnings` are the server's, with file and line: what it did not grant.
     """
@@ -66,16 +66,22 @@ class Granted:
     changed: bool = False
     made: tuple[str, ...] = ()
     lacking: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
     user: str = ""
     warnings: tuple[str, ...] = ()
 
     def sentence(self) -> str:
         """Return the result in one line."""
-        if self.lacking:
-            return (
+        if self.left:
+            why = (
                 f"{_roles(self.lacking)} not there, and {self.user!r} may not create roles: an "
                 f"administrator of the server runs {_statements_for(self.lacking, self.user)}"
             )
+            left = f"; {', '.join(self.left)} not run: {why}"
+            return f"{self._done()}{left}" if self.files else why
+        return self._done()
+
+    def _done(self) -> str:
         made = f", made {', '.join(map(repr, self.made))}" if self.made else ""
         state = "changed" if self.changed else "as before"
         return f"{report.plural(len(self.files), 'file')}: privileges {state}{made}"
@@ -102,26 +108,29 @@ def apply(given: Sequence[SqlFile], target: Target) -> Granted:
     """Run the files in one transaction, raising Failed with file and line for an error.
 
     A role that they name and the server lacks is made on an embedded server, whose owner of
-    databases may not; on another one nothing runs, unless the user may create roles. The caller
-    holds the lock.
+    databases may not; on another one the files that name it do not run, unless the user may create
+    roles. The caller holds the lock.
     """
     statements = _statements(given)
     execute.refuse_control(statements, kind="role")
-    names = tuple(file.name for file in given)
     with _turn(target), _session(target) as conn, interrupt.cancelling([conn]):
         lacking, may_create = _lacking(conn, statements)
+        left: set[str] = set()
         if lacking and not (target.embedded or may_create):
-            return Granted(names, lacking=lacking, user=target.user)
+            left = {each.file.name for each in statements if {*_named(each)} & {*lacking}}
+            statements = [each for each in statements if each.file.name not in left]
         made = _make(target, lacking) if lacking and target.embedded else ()
         try:
             changed, warnings = _run(conn, statements)
         except Failed as exc:
             raise _explained(exc, made, () if target.embedded else lacking, target.user) from None
-        return Granted(names, changed or bool(made), made, warnings=tuple(warnings))
+    names = tuple(file.name for file in given if file.name not in left)
+    changed |= bool(made)
+    return Granted(names, changed, made, lacking, tuple(sorted(left)), target.user, tuple(warnings))
 
 
 def lacking(given: Sequence[SqlFile], target: Target) -> tuple[str, ...]:
-    """Return the roles for whose lack nothing of the files would run."""
+    """Return the roles for whose lack files would be left out."""
     if target.embedded or not given:
         return ()
     with _session(target, read_only=True) as conn:

@@ -67,7 +67,7 @@ def roles(project: Project, target: Target) -> Step:
     granted = privileges.apply(files, target)
     for warning in granted.warnings:
         report.say(f"warning: {warning}")
-    if granted.lacking:
+    if not granted.files:
         return skipped("roles", granted.sentence())
     return Step("roles", "done" if granted.changed else "unchanged", granted.sentence())
 

@@ -281,6 +281,17 @@ def test_each_role_that_is_not_there_is_named(owned: Target, statement: str) -> 
     assert applied(owned, statement).lacking == ("lacking",)
 
 
+def test_the_files_of_other_roles_run(owned: Target, stranger: str, cluster: Cluster) -> None:
+    """A reset would take the privileges of one role away because another one is new."""
+    texts = [f"GRANT USAGE ON SCHEMA public TO {role}" for role in ("lacking", stranger)]
+    granted = applied(owned, *texts)
+    assert (granted.files, granted.left) == (("sql/roles/1.sql",), ("sql/roles/0.sql",))
+    assert granted.changed
+    assert granted.sentence().startswith(
+        "1 file: privileges changed; sql/roles/0.sql not run: role 'lacking' is not there, and"
+    )
+
+
 def test_files_of_an_editor_and_pipes_do_not_hold_a_run(inv: Inv, shop: Path) -> None:
     roles = shop / "sql" / "roles"
     (roles / ".#app.sql").symlink_to("me@here.1")
