@@ -98,6 +98,7 @@ def _timeouts(pool: Pool) -> str:
 
 def _listen(engine: Engine, target: Target, pool: Pool) -> None:
     patience = Patience(pool.patience)
+    said: set[str] = set()
 
     def opened(dialect: Any, args: Any, parameters: Any) -> Any:
         connection = dialect.connect(*args, **parameters)
@@ -117,10 +118,13 @@ def _listen(engine: Engine, target: Target, pool: Pool) -> None:
             return patience.connected(lambda: opened(dialect, args, parameters), errors)
         except errors as exc:
             _check_role(str(exc), target, pool)
+            if target.embedded and "asleep" not in said:
+                said.add("asleep")
+                way = typed.task("server.start", environment=target.environment)
+                LOGGER.warning("the embedded server does not answer: %s starts it", way)
             raise
 
     event.listen(engine, "do_connect", connect)
-    said: set[str] = set()
 
     def denied(context: Any) -> None:
         """Say once for each thing where the privileges of the role come from."""

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextvars import ContextVar, Token
 from dataclasses import dataclass
 from types import TracebackType
+from typing import TYPE_CHECKING, NoReturn
 
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
@@ -128,7 +129,21 @@ def current(opened: Opened) -> Unit | None:
     return unit if unit is not None and unit.is_here else None
 
 
-class Outermost:
+class Block:
+    """What both kinds of blocks share: neither is a session."""
+
+    if not TYPE_CHECKING:  # a type checker names an unknown attribute itself
+
+        def __getattr__(self, name: str) -> NoReturn:
+            words = f"{type(self).__name__!r} object has no attribute {name!r}"
+            if not name.startswith("_"):
+                words = (
+                    f"a block has no {name!r}, its session has: with get_db_session() as session"
+                )
+            raise AttributeError(words)
+
+
+class Outermost(Block):
     """A block that opens a unit: it commits as it is left, and rolls back after an error."""
 
     def __init__(self, opened: Opened, make: Callable[[], UnitSession], *, read_only: bool) -> None:
@@ -165,7 +180,7 @@ class Outermost:
         return self.unit.session.committed
 
 
-class Inner:
+class Inner(Block):
     """A block within a unit: a savepoint of it, or a part of it."""
 
     committed = False

@@ -16,11 +16,13 @@ import sqlalchemy
 from conftest import PASSWORD
 from layout import lay_out
 from servers import Cluster
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
 import pgtasks
 from pgtasks.errors import BadConfiguration, Refused, Unreachable
 from pgtasks.server import embedded
+from pgtasks.service import DatabaseService
 
 PUBLIC = [
     "call",
@@ -218,8 +220,28 @@ def test_the_url_names_a_passfile(app: Path) -> None:
 
 
 def test_the_url_of_an_embedded_server_that_never_was(app: Path) -> None:
-    with pytest.raises(Unreachable, match="was never started, start it with inv server"):
+    with pytest.raises(Unreachable, match="was never started, start it with inv server") as caught:
         pgtasks.get_database_url()
+    assert caught.value.message.endswith(f" in {str(app)!r}")
+
+
+def test_the_log_says_how_an_embedded_server_is_started(
+    app: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    lay_out(app, {"env/dev.yaml": "server: embedded\npool: {patience: 0}\n"})
+    try:
+        embedded.start(app)
+        embedded.stop(app)
+        service = DatabaseService("dev")
+        for _ in range(2):
+            with pytest.raises(OperationalError), service.session() as session:
+                session.connection()
+    finally:
+        embedded.remove(app)
+    logged = [each.getMessage() for each in caplog.records if each.name == "pgtasks.service"]
+    assert logged == [
+        "the embedded server does not answer: inv server.start --env dev starts it",
+    ]
 
 
 def test_the_url_leads_sqlalchemy_in(

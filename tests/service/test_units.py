@@ -62,6 +62,15 @@ def test_a_block_commits_as_it_is_left(service: DatabaseService, names) -> None:
     assert names() == ["a"]
 
 
+def test_a_block_is_no_session_and_says_so(service: DatabaseService) -> None:
+    expected = "a block has no 'execute', its session has: with get_db_session"
+    with pytest.raises(AttributeError, match=expected):
+        service.session().execute(text("SELECT 1"))  # type: ignore[union-attr]
+    with service.session(), pytest.raises(AttributeError, match=expected):
+        service.session().execute(text("SELECT 1"))  # type: ignore[union-attr]
+    assert not hasattr(service.session(), "_token")
+
+
 def test_an_error_rolls_the_block_back(service: DatabaseService, names) -> None:
     with pytest.raises(Stop):
         add_and_stop(service, "a")

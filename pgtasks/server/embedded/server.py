@@ -317,5 +317,7 @@ def located(target: Target, root: Path) -> Target:
     server = status(root, major=target.major)
     if server is None:
         way = typed.task("server.start")
-        raise Unreachable(f"{target}: the server was never started, start it with {way}")
+        raise Unreachable(
+            f"{target}: the server was never started, start it with {way} in {str(root)!r}"
+        )
     return server.reached(target)
