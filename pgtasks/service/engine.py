@@ -24,6 +24,7 @@ from pgtasks.settings.target import Target
 _OWN_CONNECTIONS = ("creator", "pool")  # options of create_engine
 # the server ends the connection: shutdown, crash, dropped database, and timeouts of idle sessions
 _ENDED = ("57P01", "57P02", "57P04", "57P05", "25P03", "25P04")
+_ONLY_READS = "25006"  # read_only_sql_transaction
 _DENIED = "42501"  # insufficient_privilege
 _POOL = "pgtasks.pool"  # which pool a connection is of, and which process has opened it
 _KEEPALIVES = {"keepalives_idle": "30", "keepalives_interval": "10", "keepalives_count": "3"}
@@ -154,9 +155,21 @@ def way_to_privileges(error: BaseException | None, target: Target, pool: Pool) -
 
 
 def _recognize(context: Any) -> None:
-    """Take an error for a lost connection by its code: psycopg 3 sees the end of it only later."""
-    if sqlstate(context.original_exception) in _ENDED:
+    """Take an error for a lost connection by its code: psycopg 3 sees the end of it only later.
+
+    A server that was demoted may keep its sessions, while another of the URL's takes the writes.
+    """
+    code = sqlstate(context.original_exception)
+    if code in _ENDED or (code == _ONLY_READS and _wants_to_write(context)):
         context.is_disconnect = True
+
+
+def _wants_to_write(context: Any) -> bool:
+    if context.connection is None:
+        return False
+    asked_to_read = context.connection.get_execution_options().get("postgresql_readonly")
+    url = context.connection.engine.url
+    return url.query.get("target_session_attrs") in ("read-write", "primary") and not asked_to_read
 
 
 def sqlstate(error: BaseException | None) -> str:

@@ -10,6 +10,8 @@ import pytest
 import servers
 from projects import make_project, put_stamp
 from servers import Cluster
+from sqlalchemy import text
+from sqlalchemy.exc import InternalError
 from units import ROWS, Load, read
 from waiting import until
 
@@ -59,6 +61,29 @@ def test_units_wait_for_the_promotion(
     service.dispose()
     assert [error for error in load.errors if not isinstance(error, CommitUnknown)] == []
     assert standby.value("SELECT count(*) FROM rows", DATABASE) > 0
+
+
+def test_units_leave_a_server_that_only_reads_now(
+    pair: tuple[Cluster, Cluster], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A demoted server may keep its sessions open, and answers their pings."""
+    primary, standby = pair
+    monkeypatch.chdir(make_project(tmp_path / "shop", primary.url(DATABASE)))
+    service = DatabaseService("dev", url=both(primary, standby, "read-write"))
+    reads = text("SHOW transaction_read_only")
+    write = text("INSERT INTO rows SELECT FROM generate_series(1, 0)")
+    service.run(lambda session: session.execute(write))
+    primary.execute("ALTER SYSTEM SET default_transaction_read_only = on")
+    primary.execute("SELECT pg_reload_conf()")
+    standby.execute("SELECT pg_promote()")
+    with service.engine.connect() as connection:
+        until(lambda: connection.execute(reads).scalar() == "on" or connection.rollback())
+    service.run(lambda session: session.execute(write))
+    pool = service.engine.pool
+    with pytest.raises(InternalError), service.session(read_only=True) as session:
+        session.execute(write)
+    assert pool.checkedin() == 1  # that was the wish of the block
+    service.dispose()
 
 
 def test_a_standby_is_read_and_refuses_writes(
