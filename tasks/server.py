@@ -28,6 +28,7 @@ def stop(c, forget_tests=False, json=False, dry=False):
         folders = [r.project.root, *of_tests]
         servers = [each for folder in folders for each in embedded.servers(folder)]
         running = tuple(server for server in servers if server.pid)
+        sessions = tuple(line for server in running for line in embedded.sessions(server))
         forgotten = tuple(of_tests) if forget_tests else ()
         if forgotten and not r.dry:
             from pgtasks.service.testing import server as server_of_tests
@@ -36,7 +37,7 @@ def stop(c, forget_tests=False, json=False, dry=False):
         if not r.dry:
             for folder in folders:
                 embedded.stop(folder)
-        r.finish(embedded.Stopped(running, forgotten, dry=r.dry))
+        r.finish(embedded.Stopped(running, forgotten, sessions, dry=r.dry))
 
 
 @task

@@ -1046,10 +1046,20 @@ def test_the_tasks_start_show_and_stop_it(shop: Path, inv: Any) -> None:
 
     assert "would be stopped" in inv("server.stop", "--dry", cwd=shop).stdout
     assert started(shop) == server
-    assert f"stopped (pid {server.pid})" in inv("server.stop", cwd=shop).stdout
+    url = {"host": str(server.socket), "port": server.port, "user": server.superuser}
+    session = psycopg2.connect(**url, dbname="postgres", application_name="my web")
+    planned = inv("server.stop", "--dry", cwd=shop).stdout
+    assert planned.splitlines()[-1] == "would end 1 session of 'my web' in 'postgres'"
+    stopped = inv("server.stop", cwd=shop).stdout
+    assert stopped.splitlines() == [
+        f"PostgreSQL {server.major}: stopped (pid {server.pid})",
+        "ended 1 session of 'my web' in 'postgres'",
+    ]
+    session.close()
     assert json.loads(inv("server.stop", "--json", cwd=shop).stdout) == {
         "stopped": [],
         "deleted": [],
+        "sessions": [],
     }
     said = "the embedded server was stopped: started, to look at its databases"
     assert said in inv("db.drop", "--dry", cwd=shop).stderr

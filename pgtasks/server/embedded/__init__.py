@@ -14,6 +14,7 @@ sockets      the folder of a server's socket
 filelock     locks on files
 memory       the folder of the server that tests use
 views        the output of tasks about servers
+visitors     who has sessions on a server
 temporary    a throw-away server, for the length of a block
 """
 
@@ -34,6 +35,7 @@ from pgtasks.server.embedded.server import (
     stop,
 )
 from pgtasks.server.embedded.views import Overview, Stopped
+from pgtasks.server.embedded.visitors import sessions
 
 __all__ = [
     "Binaries",
@@ -49,6 +51,7 @@ __all__ = [
     "required",
     "running_tests",
     "servers",
+    "sessions",
     "start",
     "status",
     "stop",

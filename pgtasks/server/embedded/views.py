@@ -47,6 +47,7 @@ class Stopped:
 
     servers: tuple[EmbeddedServer, ...]
     forgotten: tuple[Path, ...] = ()
+    sessions: tuple[str, ...] = ()
     dry: bool = False
 
     def lines(self) -> list[str]:
@@ -55,10 +56,13 @@ class Stopped:
         shown = [f"PostgreSQL {server.major}: {done} (pid {server.pid})" for server in self.servers]
         deleted = "would be deleted" if self.dry else "deleted"
         gone = [f"the tests' server: {str(folder)!r} {deleted}" for folder in self.forgotten]
+        end = "would end" if self.dry else "ended"
+        shown += [f"{end} {each}" for each in self.sessions]
         return [*(shown or ["no server is running"]), *gone]
 
     def as_json(self) -> dict[str, Any]:
         """Return plain data with stable keys."""
         stop, delete = ("would_stop", "would_delete") if self.dry else ("stopped", "deleted")
         servers = [{"major": server.major, "pid": server.pid} for server in self.servers]
-        return {stop: servers, delete: [str(folder) for folder in self.forgotten]}
+        folders = [str(folder) for folder in self.forgotten]
+        return {stop: servers, delete: folders, "sessions": list(self.sessions)}
