@@ -18,7 +18,7 @@ from pgtasks.errors import Failed
 from pgtasks.schema.trigger import execute, files
 from pgtasks.schema.trigger.files import SqlFile, Statement
 from pgtasks.schema.trigger.verify import prepare
-from pgtasks.server import connection, embedded, interrupt
+from pgtasks.server import connection, embedded, interrupt, lock
 from pgtasks.server.connection import Connection
 from pgtasks.server.errors import translated
 from pgtasks.server.quoting import quoted
@@ -50,9 +50,10 @@ SELECT md5(concat(
     (SELECT string_agg((to_jsonb(r) - 'oid')::text, ',' ORDER BY r.rolname) FROM pg_roles r),
     (SELECT string_agg(text, ',' ORDER BY text)
      FROM (SELECT (to_jsonb(m) - 'oid')::text AS text FROM pg_auth_members m) AS members)))"""
-# the second half of the key of a lock in the maintenance database, whose first half is free there
-_TURN = "SELECT pg_advisory_lock(%s, 0)"
-_CLASS = 0x7067_726F  # "pgro"
+# of a lock in the maintenance database
+_TURN = "SELECT pg_advisory_lock(%s, %s)"
+_TRY = "SELECT pg_try_advisory_lock(%s, %s)"
+_KEYS = (0x7067_726F, 0)  # "pgro"
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,9 @@ def _turn(target: Target) -> Iterator[None]:
     """Wait until no other run changes roles: they are the server's, and each run's lock is not."""
     session = connection.session(target.at(target.maintenance), purpose="roles")
     with session as conn, interrupt.cancelling([conn]):
-        connection.execute(conn, _TURN, (_CLASS,))
+        if not connection.value(conn, _TRY, _KEYS, into=bool):
+            report.say(f"waiting for another run that changes roles: {lock.holder(conn, _KEYS)}")
+            connection.execute(conn, _TURN, _KEYS)
         yield
 
 

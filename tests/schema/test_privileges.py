@@ -19,7 +19,7 @@ from setups import make_shop
 
 from migrations import revision
 from pgtasks.errors import Failed, PgtasksError
-from pgtasks.schema import privileges
+from pgtasks.schema import privileges, trigger
 from pgtasks.schema.trigger.files import SqlFile
 from pgtasks.server import connection, embedded
 from pgtasks.service.testing import fileset
@@ -228,6 +228,17 @@ def test_a_setting_ends_with_its_file(owned: Target, stranger: str, cluster: Clu
     assert cluster.value(owner, owned.database) == cluster.superuser
 
 
+def test_a_setting_of_a_trigger_file_ends_with_it(owned: Target, cluster: Cluster) -> None:
+    function = "CREATE FUNCTION {}() RETURNS int LANGUAGE sql AS 'SELECT 1';"
+    texts = ("CREATE SCHEMA aside; SET search_path = aside; " + function.format("f"), "g")
+    files = [SqlFile("sql/functions/f.sql", texts[0])]
+    files += [SqlFile("sql/functions/g.sql", function.format(texts[1]))]
+    trigger.apply(files, owned)
+    places = "SELECT proname, pronamespace::regnamespace::text FROM pg_proc WHERE proname IN"
+    found = cluster.execute(f"{places} ('f', 'g')", owned.database)
+    assert set(found) == {("f", "aside"), ("g", "public")}
+
+
 def test_what_was_not_granted_is_said(owned: Target, stranger: str, cluster: Cluster) -> None:
     cluster.execute(f"CREATE TABLE t (id int); GRANT SELECT ON t TO {owned.user}", owned.database)
     granted = applied(owned, f"SELECT 1;\nGRANT SELECT ON t TO {stranger};")
@@ -243,7 +254,11 @@ def test_a_membership_is_a_change(target: Target, stranger: str, role: str) -> N
 
 
 def test_two_runs_make_a_role_one_after_the_other(
-    target: Target, cluster: Cluster, fresh_database: Callable[..., str], role: str
+    target: Target,
+    cluster: Cluster,
+    fresh_database: Callable[..., str],
+    role: str,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     text = (
         f"DO $$ BEGIN IF to_regrole($r${quoted(role)}$r$) IS NULL THEN PERFORM pg_sleep(0.3);"
@@ -253,6 +268,22 @@ def test_two_runs_make_a_role_one_after_the_other(
         places = (target, target.at(fresh_database(cluster)))
         results = list(pool.map(lambda place: applied(place, text).changed, places))
     assert sorted(results) == [False, True]
+    assert "waiting for another run that changes roles: roles, process" in capsys.readouterr().err
+
+
+def test_an_error_says_which_roles_stay(inv: Inv, tmp_path: Path) -> None:
+    root = make_project(tmp_path / "shop", "")
+    (root / "env" / "dev.yaml").write_text("server: embedded\n")
+    grants(root, "GRANT CREATE ON SCHEMA public TO app;\nGRANT SELECT ON nothing TO app;")
+    try:
+        failed = inv("setup", cwd=root)
+        assert failed.returncode == 1
+        assert failed.stderr.splitlines()[-1] == (
+            'error: sql/roles/app.sql:2: relation "nothing" does not exist; nothing was changed'
+            " but that role 'app' is there now"
+        )
+    finally:
+        embedded.remove(root)
 
 
 @pytest.mark.parametrize(
