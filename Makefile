@@ -42,7 +42,7 @@ bench: .venv/installed-dev
 
 clean:
 	@if [ -d .pgtasks ] && [ -x .venv/bin/python ]; then .venv/bin/python -m clinic.demo --clean; \
-	elif [ -d .pgtasks ]; then echo ".pgtasks stays: without .venv its server cannot be stopped"; fi
+	elif [ -d .pgtasks ]; then echo ".pgtasks stays: without .venv a server of it that runs cannot be stopped"; fi
 	@rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache
 
 # A virtual environment is made by the first Python that can make one, and made anew when the Python

@@ -55,7 +55,7 @@ def test_installs_when_something_changed_and_cleans_up(checkout: Path) -> None:
     assert (done.returncode, done.stdout) == (0, "demo ['--clean']\n")
     assert not (checkout / ".venv").exists()
     assert make(checkout, "clean").stdout == (
-        ".pgtasks stays: without .venv its server cannot be stopped\n"
+        ".pgtasks stays: without .venv a server of it that runs cannot be stopped\n"
     )
 
 

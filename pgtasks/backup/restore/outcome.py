@@ -46,7 +46,7 @@ class Restored:
     def lines(self) -> list[str]:
         """Return what a person reads."""
         plan = self.plan
-        did = "in place" if plan.into else "swapped"  # nothing makes room for a new database
+        did = "given its name" if plan.into else "swapped"  # nothing makes room for a new database
         swapped = f"{self.proven.sentence()}, {did} in {report.duration(self.swapped.seconds)}"
         lines = [f"restored {plan.result.database!r} from {plan.origin}: {swapped}"]
         if plan.foreign:
