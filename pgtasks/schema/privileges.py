@@ -7,14 +7,14 @@ nor, into a server without it, its privileges. A new database gets them from the
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 
 from psycopg2 import sql
 
 from pgtasks import report
 from pgtasks.database.wayback import FOLDER
-from pgtasks.errors import Failed
+from pgtasks.errors import Failed, PgtasksError
 from pgtasks.schema.trigger import execute, files
 from pgtasks.schema.trigger.files import SqlFile, Statement
 from pgtasks.schema.trigger.verify import prepare
@@ -52,6 +52,7 @@ SELECT md5(concat(
      FROM (SELECT (to_jsonb(m) - 'oid')::text AS text FROM pg_auth_members m) AS members)))"""
 # of a lock in the maintenance database
 _TURN = "SELECT pg_advisory_lock(%s, %s)"
+_UNLOCK = "SELECT pg_advisory_unlock(%s, %s)"
 _TRY = "SELECT pg_try_advisory_lock(%s, %s)"
 _KEYS = (0x7067_726F, 0)  # "pgro"
 
@@ -155,7 +156,11 @@ def _turn(target: Target) -> Iterator[None]:
         if not connection.value(conn, _TRY, _KEYS, into=bool):
             report.say(f"waiting for another run that changes roles: {lock.holder(conn, _KEYS)}")
             connection.execute(conn, _TURN, _KEYS)
-        yield
+        try:
+            yield
+        finally:  # a session may end on the server some time after it is closed here
+            with suppress(PgtasksError):
+                connection.value(conn, _UNLOCK, _KEYS)
 
 
 def _run(conn: Connection, statements: Sequence[Statement]) -> tuple[bool, list[str]]:
