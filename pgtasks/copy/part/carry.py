@@ -7,7 +7,7 @@ names of tables and columns; what has no place is found here, before anything st
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from pgtasks import report
@@ -181,26 +181,14 @@ def data_only(first: Side, second: Side, conn: Connection, scope: Scope, *, loss
 
     `conn` is a session in the source.
     """
-    by_oid = {each.oid: name for name, each in second.relations.items()}
-    wanted = set(second.tables)
-    if scope.tables:
-        oids = names.matched(conn, "--tables", scope.tables)
-        wanted = {by_oid[oid] for oid in oids if oid in by_oid}
-    left_out = names.matched(conn, "--exclude-data", scope.exclude_data)
-    wanted -= {by_oid[oid] for oid in left_out if oid in by_oid}
-    if hidden := sorted(wanted & first.tables.keys() - second.readable):
-        wanted -= set(hidden)  # they would come empty
+    wanted = _wanted(second, conn, scope)
+    hidden = wanted & first.tables.keys() - second.readable  # they would come empty
+    wanted -= hidden
     shared = {name for name in wanted if name in first.tables}
-    obstacles = list(faults(first, second, conn, shared, lossy=lossy))
-    if hidden and scope.tables:
-        unlogged = names.few([qualified(*name) for name in hidden])
-        obstacles.append(f"a standby does not have the rows of {unlogged}, which is unlogged")
-    absent = [qualified(*name) for name in sorted(wanted - shared)]
-    if absent and (scope.tables or not lossy):
-        obstacles.append(
-            f"the target has no {names.few(absent)}: --schema-only brings the source's schema"
-            + ("" if scope.tables else ", --lossy leaves these rows out")
-        )
+    obstacles = [
+        *faults(first, second, conn, shared, lossy=lossy),
+        *_missing(hidden, wanted - shared, scope, lossy=lossy),
+    ]
     whole = not scope.tables
     sequences = second.sequences
     if not whole:
@@ -224,6 +212,31 @@ def data_only(first: Side, second: Side, conn: Connection, scope: Scope, *, loss
         ),
         obstacles=tuple(obstacles),
     )
+
+
+def _wanted(source: Side, conn: Connection, scope: Scope) -> set[Name]:
+    """Return the tables of the source whose rows the flags ask for."""
+    by_oid = {each.oid: name for name, each in source.relations.items()}
+    wanted = set(source.tables)
+    if scope.tables:
+        oids = names.matched(conn, "--tables", scope.tables)
+        wanted = {by_oid[oid] for oid in oids if oid in by_oid}
+    left_out = names.matched(conn, "--exclude-data", scope.exclude_data)
+    return wanted - {by_oid[oid] for oid in left_out if oid in by_oid}
+
+
+def _missing(
+    hidden: Collection[Name], absent: Collection[Name], scope: Scope, *, lossy: bool
+) -> Iterator[str]:
+    """Yield what is asked for and cannot come: rows that a standby hides, tables of one side."""
+    if hidden and scope.tables:
+        unlogged = names.few([qualified(*name) for name in sorted(hidden)])
+        yield f"a standby does not have the rows of {unlogged}, which is unlogged"
+    if absent and (scope.tables or not lossy):
+        lacking = names.few([qualified(*name) for name in sorted(absent)])
+        yield f"the target has no {lacking}: --schema-only brings the source's schema" + (
+            "" if scope.tables else ", --lossy leaves these rows out"
+        )
 
 
 def _used_by_kept(first: Side, shared: Collection[Name]) -> tuple[set[Name], dict[Name, bool]]:

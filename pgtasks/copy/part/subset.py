@@ -98,16 +98,19 @@ def read(conn: Connection, scope: Scope, empty: Collection[int], now: str) -> Su
     roots = _roots(conn, relations)
     taken = {oid for oid in relations if oid not in empty}
     all_keys = [key for key in keys.read(conn) if {key.child, key.parent} <= roots.keys() & taken]
-    coded = foreign.compared(conn)
-    untouchable = {oid for oid, each in relations.items() if each.foreign_code}
-    named = _named(conn, scope, relations, roots, now, untouchable | coded.keys())
+    code = _ForeignCode(
+        {oid for oid, each in relations.items() if each.foreign_code}, foreign.compared(conn)
+    )
+    named = _named(conn, scope, relations, roots, now, code.untouchable | code.compared.keys())
     followed = _followed(conn, scope, roots, all_keys)
     tables = {roots[oid] for oid in taken if oid in roots}
     chosen = dict(named)
-    if scope.sample is not None:
+    if scope.sample is None:
+        bounded = graph.restricted(all_keys, roots, named)
+    else:
+        bounded = tables
         for oid in tables - named.keys() - {roots[key.child] for key in followed}:
             chosen[oid] = _sampled(conn, relations, roots, oid, scope.sample)
-    bounded = tables if scope.sample is not None else graph.restricted(all_keys, roots, named)
     _check_followed(scope, followed, bounded, roots)
     chart = graph.graph(
         *(all_keys, roots),
@@ -120,11 +123,8 @@ def read(conn: Connection, scope: Scope, empty: Collection[int], now: str) -> Su
         for oid, each in relations.items()
         if oid in tables
     }
-    refused = {oid for oid in untouchable if roots.get(oid) in bounded}
-    refused |= {oid for oid in coded.keys() & relations.keys() if roots.get(oid) in named}
-    if untouchable or coded:  # which table a condition reads is not looked into
-        refused |= {oid for oid in named if conditions.reads_tables(named[oid][0])}
-    refused |= {step.key.child for step in chart.steps if foreign.compares(step.key, coded)}
+    refused = code.met(relations, roots, bounded, named)
+    refused |= {step.key.child for step in chart.steps if foreign.compares(step.key, code.compared)}
     return Subset(
         Closure(
             *(chart, nodes, names.partitions(conn)),
@@ -134,6 +134,28 @@ def read(conn: Connection, scope: Scope, empty: Collection[int], now: str) -> Su
         {oid: words for oid, (_, words) in chosen.items()},
         tuple(dict.fromkeys(str(relations[oid]) for oid in sorted(refused))),
     )
+
+
+@dataclass(frozen=True)
+class _ForeignCode:
+    """Code of other roles: the tables whose rows cannot be read without it, and comparisons."""
+
+    untouchable: Collection[int]
+    compared: Mapping[int, Collection[str]]
+
+    def met(
+        self,
+        relations: Collection[int],
+        roots: Mapping[int, int],
+        bounded: Collection[int],
+        named: Mapping[int, Chosen],
+    ) -> set[int]:
+        """Return the tables for whose part of a subset it would run."""
+        found = {oid for oid in self.untouchable if roots.get(oid) in bounded}
+        found |= {oid for oid in self.compared if oid in relations and roots.get(oid) in named}
+        if self.untouchable or self.compared:  # which table a condition reads is not looked into
+            found |= {oid for oid in named if conditions.reads_tables(named[oid][0])}
+        return found
 
 
 Chosen = tuple[str, str]  # the condition on the rows of a table, and how a person reads it
