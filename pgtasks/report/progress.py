@@ -14,8 +14,18 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
 _SAMPLES = 100  # samples for the rate, of the last ten seconds
+_TELLING = 100  # before this part of the work is done, its rate says nothing about the rest
 _NARROWEST, _WIDEST = 10, 40  # cells of a bar; a terminal without room for it shows none
 _BESIDE = 60  # cells for the text beside it
+
+
+def state(done: int, total: int, rate: float) -> str:
+    """Return what stands after a bar: `1.2 GB of 3.4 GB  120 MB/s  18 s left`; in bytes."""
+    of = f" of {size(total)}" if done < total else ""
+    left = total - done
+    is_known = rate > 0 and left > 0 and done >= total / _TELLING
+    time_left = f"{duration(max(1.0, left / rate))} left" if is_known else ""
+    return f"{size(done)}{of}  {size(rate)}/s  {time_left}".rstrip()
 
 
 class Progress:
@@ -74,17 +84,10 @@ class Progress:
             terminal.keep_line(bar=True)
         self._seen.append((now, self._done))
         shown = min(self._done, self.total - 1) if self.total else self._done
-        task, state = self._bar.task_ids[0], f"{self._state()}  {self._note}".rstrip()
-        self._bar.update(task, completed=shown, state=state, refresh=True)
-
-    def _state(self) -> str:
-        """Return the text after the bar: `1.2 GB of 3.4 GB  120 MB/s  18 s left`."""
-        of = f" of {size(self.total)}" if self._done < self.total else ""
-        (before, less), (now, done) = self._seen[0], self._seen[-1]
+        (before, less), (_, done) = self._seen[0], self._seen[-1]
         rate = (done - less) / max(now - before, 1e-3)
-        left = self.total - done
-        time_left = f"{duration(max(1.0, left / rate))} left" if rate > 0 and left > 0 else ""
-        return f"{size(done)}{of}  {size(rate)}/s  {time_left}".rstrip()
+        text = f"{state(done, self.total, rate)}  {self._note}".rstrip()
+        self._bar.update(self._bar.task_ids[0], completed=shown, state=text, refresh=True)
 
     def _log(self, seconds: float) -> None:
         of = f" of about {size(self.total)}" if self.total else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import weakref
@@ -126,6 +127,7 @@ def _listen(engine: Engine, target: Target, pool: Pool) -> None:
             raise
 
     event.listen(engine, "do_connect", connect)
+    event.listen(engine, "checkin", functools.partial(_restore_default, engine.dialect))
 
     def denied(context: Any) -> None:
         """Say once for each thing where the privileges of the role come from."""
@@ -139,6 +141,16 @@ def _listen(engine: Engine, target: Target, pool: Pool) -> None:
     event.listen(engine, "handle_error", _recognize)
     if pool.role:
         event.listen(engine, "handle_error", denied)
+
+
+def _restore_default(dialect: Any, connection: Any, record: Any) -> None:
+    """Begin the next transaction as the server's settings say.
+
+    After a read-only block SQLAlchemy leaves the driver with BEGIN READ WRITE, which would pass by
+    `default_transaction_read_only`.
+    """
+    if connection is not None and dialect.get_readonly(connection) is False:
+        dialect.set_readonly(connection, None)
 
 
 def way_to_privileges(error: BaseException | None, target: Target, pool: Pool) -> str:

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from terminal import Ended, answer, lines
 
+from pgtasks.report import progress
+
 WORK = """
 import sys, time
 from pgtasks import report
@@ -81,7 +83,8 @@ def test_a_bar_keeps_to_one_line(columns: int, tmp_path: Path) -> None:
     if columns >= 80:
         state = r"\d+ MB of 340 MB  \d+ MB/s  \d\.\d s left  表 \[re"
         assert re.search(rf"  load [━╸╺ ]{{20,40}} {state}", ended.screen)
-    assert ("表 [red]\\x1b[2J\\nxx" in ended.screen) is (columns >= 120)
+    drawn = [each for each in ended.screen.split("\x1b[2K") if " left" in each]
+    assert ("表 [red]\\x1b[2J\\nxx" in "".join(drawn)) is (columns >= 120)
 
 
 def test_a_bar_is_drawn_ten_times_a_second_at_most(tmp_path: Path) -> None:
@@ -129,3 +132,10 @@ def test_a_terminal_without_a_cursor_gets_lines(tmp_path: Path) -> None:
     screen = answer(argv, [], cwd=tmp_path, env={"TERM": "dumb"}).screen
     assert "\x1b" not in screen
     assert re.search(r"^  dump: .* of about 1\.0 MB, .* t\d+$", screen, re.MULTILINE)
+
+
+def test_no_time_is_told_before_a_part_of_the_work_is_done() -> None:
+    assert progress.state(9_000, 1_000_000, 9_000.0) == "9.0 kB of 1.0 MB  9.0 kB/s"
+    assert progress.state(20_000, 1_000_000, 10_000.0) == (
+        "20 kB of 1.0 MB  10 kB/s  98.0 s left"
+    )

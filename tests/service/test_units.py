@@ -182,6 +182,24 @@ def test_the_server_refuses_writes_of_a_read_only_block(service: DatabaseService
     assert names() == ["b"]
 
 
+@pytest.mark.parametrize("driver", ["psycopg2", "psycopg"])
+def test_a_read_only_block_lifts_no_setting_of_the_role(
+    project: Path, cluster: Cluster, database: str, monkeypatch: pytest.MonkeyPatch, driver: str
+) -> None:
+    monkeypatch.chdir(project)
+    monkeypatch.setenv("INVOKE_PGTASKS_ENVIRONMENTS_DEV_POOL_DRIVER", driver)
+    cluster.execute(shelf.TABLES, database)
+    cluster.execute(f"ALTER DATABASE {database} SET default_transaction_read_only = on", database)
+    service = DatabaseService("dev", pool_size=1, max_overflow=0)
+    for read_only in (False, True, False):
+        with (
+            pytest.raises(InternalError, match="read-only transaction"),
+            service.session(read_only=read_only) as session,
+        ):
+            session.add(Author(name="a"))
+    service.dispose()
+
+
 def test_a_block_that_writes_is_refused_within_a_read_only_one(service: DatabaseService) -> None:
     with service.session(read_only=True):
         with pytest.raises(Refused, match="within a read-only one"), service.session():
