@@ -136,6 +136,4 @@ def test_a_terminal_without_a_cursor_gets_lines(tmp_path: Path) -> None:
 
 def test_no_time_is_told_before_a_part_of_the_work_is_done() -> None:
     assert progress.state(9_000, 1_000_000, 9_000.0) == "9.0 kB of 1.0 MB  9.0 kB/s"
-    assert progress.state(20_000, 1_000_000, 10_000.0) == (
-        "20 kB of 1.0 MB  10 kB/s  98.0 s left"
-    )
+    assert progress.state(20_000, 1_000_000, 10_000.0) == ("20 kB of 1.0 MB  10 kB/s  98.0 s left")

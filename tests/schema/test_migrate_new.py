@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -190,3 +191,16 @@ def test_alembics_own_template_for_asynchronous_engines(
     assert done.returncode == 0, done.stderr
     assert Shop(cluster, target, project).tables() == ["alembic_version", "notes"]
     assert inv("migrate.status", "--check").returncode == 0
+
+
+def test_a_folder_that_takes_no_file_is_named(inv: Any, shop: Shop) -> None:
+    shop.up("head")
+    versions = shop.folder / "versions"
+    versions.rename(versions.with_name("away"))
+    versions.symlink_to("/proc")  # where nobody makes a file
+    failed = inv("migrate.new", "--empty", "-m", "x")
+    assert failed.returncode == 1
+    assert re.fullmatch(
+        r"error: migrations/versions/\w+_x\.py: no such file or directory",
+        failed.stderr.splitlines()[-1],
+    ), failed.stderr

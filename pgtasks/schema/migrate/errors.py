@@ -27,6 +27,9 @@ class LockTimeout(Failed):
     """A statement waited for a lock of another session, and gave up."""
 
 
+_NO_PLACE = "migrations"  # of an error that no line of the project's code has raised
+
+
 class Translation:
     """Translate the exceptions of a block. `fault` is an error of pgtasks that was raised in it."""
 
@@ -51,9 +54,13 @@ class Translation:
             return Refused(_in_our_words(one_line(str(error))))
         if isinstance(error, exc.DBAPIError):
             return self._database_error(error)
+        place = self._place(error)
+        if isinstance(error, OSError) and error.filename and place == _NO_PLACE:
+            reason = (error.strerror or str(error)).lower()
+            return Failed(f"{self.scripts.shown(str(error.filename))}: {reason}")
         # code that cannot be loaded is an error in the configuration of the project
         kind = BadConfiguration if isinstance(error, (ImportError, SystemExit)) else Failed
-        return kind(f"{self._place(error)}: {type(error).__name__}: {self._words(error)}")
+        return kind(f"{place}: {type(error).__name__}: {self._words(error)}")
 
     def _database_error(self, error: exc.DBAPIError) -> PgtasksError:
         place = self._place(error)
@@ -74,7 +81,7 @@ class Translation:
             return f"{self.scripts.shown(error.filename)}:{error.lineno}"
         frames = traceback.extract_tb(error.__traceback__)
         own = [frame for frame in frames if self._is_own(frame.filename)]
-        return f"{self.scripts.shown(own[-1].filename)}:{own[-1].lineno}" if own else "migrations"
+        return f"{self.scripts.shown(own[-1].filename)}:{own[-1].lineno}" if own else _NO_PLACE
 
     def _is_own(self, filename: str) -> bool:
         path = Path(filename)
