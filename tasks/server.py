@@ -23,12 +23,13 @@ def stop(c, forget_tests=False, json=False, dry=False):
     """Stop this project's embedded servers; their data stays."""
     with run(c, json=json, dry=dry, journaled=True) as r:
         from pgtasks.server import embedded
+        from pgtasks.server.embedded import visitors
 
         of_tests = embedded.running_tests(r.project.root)
         folders = [r.project.root, *of_tests]
         servers = [each for folder in folders for each in embedded.servers(folder)]
         running = tuple(server for server in servers if server.pid)
-        sessions = tuple(line for server in running for line in embedded.sessions(server))
+        sessions = tuple(line for server in running for line in visitors.sessions(server))
         forgotten = tuple(of_tests) if forget_tests else ()
         if forgotten and not r.dry:
             from pgtasks.service.testing import server as server_of_tests

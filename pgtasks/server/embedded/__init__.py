@@ -35,7 +35,6 @@ from pgtasks.server.embedded.server import (
     stop,
 )
 from pgtasks.server.embedded.views import Overview, Stopped
-from pgtasks.server.embedded.visitors import sessions
 
 __all__ = [
     "Binaries",
@@ -51,7 +50,6 @@ __all__ = [
     "required",
     "running_tests",
     "servers",
-    "sessions",
     "start",
     "status",
     "stop",
