@@ -117,7 +117,7 @@ def test_applying_the_files_again_changes_nothing(clinic: Clinic) -> None:
         " WHERE pronamespace = 'public'::regnamespace"
     )
     before = sorted(clinic.run(query))
-    assert len(before) == 13 + 13 + 14 + 1 + 17
+    assert len(before) == 13 + 13 + 14 + 1 + 18
     apply_triggers(clinic.cluster, clinic.name)
     assert sorted(clinic.run(query)) == before
 
