@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_HELD = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager
@@ -17,7 +17,7 @@ def held() -> Iterator[None]:
         yield  # no handler runs here
         return
     came: list[int] = []
-    handlers = {sign: signal.getsignal(sign) for sign in _HELD}
+    handlers = {sign: signal.getsignal(sign) for sign in ENDING}
     ours = {sign: handler for sign, handler in handlers.items() if callable(handler)}
     for sign in ours:
         signal.signal(sign, lambda number, _: came.append(number))

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from pgtasks.errors import Interrupted, PgtasksError
+from pgtasks.host.signals import ENDING
 from pgtasks.host.worker import Worker
 from pgtasks.report import typed
 from pgtasks.server import connection
@@ -22,7 +23,7 @@ from pgtasks.settings.target import Target
 
 @contextmanager
 def cancelling(connections: Collection[Any]) -> Iterator[None]:
-    """Cancel the statements of these connections when a signal arrives, during a block.
+    """Cancel the statements of these connections when a signal ends the run, during a block.
 
     The collection may grow meanwhile. The signal's own handler runs when the driver returns. Only
     the main thread gets signals; in any other thread this does nothing.
@@ -45,7 +46,9 @@ def cancelling(connections: Collection[Any]) -> Iterator[None]:
 
 
 def _watch(reader: int, connections: Collection[Any]) -> None:
-    while os.read(reader, 1):
+    while number := os.read(reader, 1):
+        if number[0] not in ENDING:  # somebody else's handler: a terminal was resized, for example
+            continue
         for running in list(connections):
             try:
                 running.cancel()
