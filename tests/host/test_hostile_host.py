@@ -195,3 +195,15 @@ def test_a_list_of_backups_ends(
     with pytest.raises((Failed, NotProven, Unreachable), match=r"^[^\n]*$"):
         there.list()
     assert time.monotonic() - began < 30
+
+
+@pytest.mark.parametrize(
+    "name", ["a//b/c", "a/./b/c", "./a/b/c", "a/b/c/", "a/b", "a/b/c/d", "/a/b"]
+)
+def test_a_folder_has_one_spelling(tmp_path: Path, name: str) -> None:
+    index = remote_index.Index("there:", tmp_path)
+    with pytest.raises(NotProven):
+        index.listed("backup", name)
+    assert not index.folders
+    index.listed("backup", "a/b/c")
+    assert [*index.folders] == ["a/b/c"]

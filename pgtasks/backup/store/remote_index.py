@@ -117,7 +117,8 @@ class Index:
     def _of(self, folder: str) -> dict[str, bytes | str]:
         known = self.folders.get(folder)
         if known is None:
-            if len(tarstream.checked(folder).parts) != 3:
+            parts = tarstream.checked(folder).parts
+            if len(parts) != 3 or "/".join(parts) != folder:  # `a//b` and `a/./b` are spelled oddly
                 raise NotProven(f"the host lists {folder!r}, which is not the folder of a backup")
             known = self.folders[folder] = {}
         return known
