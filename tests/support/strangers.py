@@ -37,7 +37,7 @@ from pgtasks.database import properties
 from pgtasks.database.properties import DatabaseProperties, Grant, Setting
 from pgtasks.errors import PgtasksError
 from pgtasks.host import journal
-from pgtasks.host.local import HERE
+from pgtasks.host.local import HERE, LocalHost
 from pgtasks.server.dump import pg_dump
 from pgtasks.server.proof import model
 from pgtasks.server.proof.model import Proof, SequenceProof, TableProof, Unproven
@@ -305,8 +305,9 @@ class Answers(remote.RemoteStore):
     """A store on such a host."""
 
     def __init__(self, answer: bytes) -> None:
-        super().__init__(HERE)
-        self.shell = Telling(HERE, str(self), answer)
+        host = LocalHost()  # whose folder for small files is of this test
+        super().__init__(host)
+        self.shell = Telling(host, str(self), answer)
 
 
 _LINES = st.lists(
