@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import re
-import subprocess
-import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -14,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from gunicorns import THREADS, WORKERS, served
 from halting import Inv
 from servers import Cluster
 from units import ROWS
@@ -21,7 +19,6 @@ from waiting import until
 
 SWAPS = 5
 CLIENTS = 6
-WORKERS, THREADS = 2, 4
 APPLICATION = """
 import os
 from flask import Flask, request
@@ -62,22 +59,8 @@ def port(
     cluster.execute(ROWS, database)
     (project / "web.py").write_text(APPLICATION, encoding="utf-8")
     monkeypatch.setenv("PGTASKS_ENV", "dev")
-    options = ["--preload", "--workers", str(WORKERS), "--threads", str(THREADS)]
-    argv = [sys.executable, "-m", "gunicorn", *options, "--bind", "127.0.0.1:0", "web:app"]
-    with (project / "gunicorn.log").open("w+", encoding="utf-8") as log:
-        process = subprocess.Popen(argv, cwd=project, stderr=log, stdin=subprocess.DEVNULL)
-        try:
-            yield int(until(lambda: listening(project / "gunicorn.log"))[1])
-        finally:
-            process.terminate()
-            process.wait(30)
-
-
-def listening(log: Path) -> re.Match[str] | None:
-    text = log.read_text("utf-8")
-    assert "Traceback" not in text, text
-    ready = text.count("Booting worker") == WORKERS
-    return re.search(r"Listening at: http://127\.0\.0\.1:(\d+)", text) if ready else None
+    with served(project, "web:app") as port:
+        yield port
 
 
 class Clients:

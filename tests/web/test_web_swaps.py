@@ -7,8 +7,6 @@ import html
 import http.client
 import json
 import re
-import subprocess
-import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -20,6 +18,7 @@ from urllib.parse import urlencode
 import pytest
 from apis import monday
 from clinics import OWNER, Clinic, Templates, cloned
+from gunicorns import THREADS, WORKERS, served
 from offices import APP_ROLE, PASSWORD, grant
 from paths import ROOT
 from projects import put_stamp
@@ -27,7 +26,6 @@ from servers import Cluster
 from waiting import until
 
 Inv = Callable[..., Any]
-WORKERS, THREADS = 2, 4
 SWAPS = 3
 SETTINGS = """
 url: '{url}'
@@ -70,24 +68,9 @@ def clinic(
 @pytest.fixture
 def port(clinic: Clinic, project: Path) -> Iterator[int]:
     """Serve the clinic by two processes with four threads each, forked from one that loaded it."""
-    options = ["--preload", "--workers", str(WORKERS), "--threads", str(THREADS)]
-    options += ["--keep-alive", "60", "--bind", "127.0.0.1:0", "--pythonpath", str(ROOT)]
-    argv = [sys.executable, "-m", "gunicorn", *options, "clinic.web:create_app()"]
-    log = project / "gunicorn.log"
-    with log.open("w", encoding="utf-8") as said:
-        process = subprocess.Popen(argv, cwd=project, stderr=said, stdin=subprocess.DEVNULL)
-        try:
-            yield int(until(lambda: listening(log))[1])
-        finally:
-            process.terminate()
-            process.wait(30)
-
-
-def listening(log: Path) -> re.Match[str] | None:
-    text = log.read_text("utf-8")
-    assert "Traceback" not in text, text
-    ready = text.count("Booting worker") == WORKERS
-    return re.search(r"Listening at: http://127\.0\.0\.1:(\d+)", text) if ready else None
+    options = ("--keep-alive", "60", "--pythonpath", str(ROOT))
+    with served(project, "clinic.web:create_app()", *options) as port:
+        yield port
 
 
 class Client:
