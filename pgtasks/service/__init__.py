@@ -12,6 +12,7 @@ database       DatabaseService: a pool, and units of work on it
 unit           one session, one transaction, blocks within blocks
 address        the URL of its database
 control        refuse statements that would end a block's transaction
+session_state  close a connection whose session a block has changed
 engine         the pool, its timeouts, and what happens as it connects
 liveness       notice a connection of the pool that has ended
 patience       connect to a server that is becoming available

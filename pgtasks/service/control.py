@@ -24,9 +24,9 @@ from pgtasks.server import parser
 UNIT = {"pgtasks_unit": True}  # the option of connections that belong to a block
 _OWN = (SavepointClause, ReleaseSavepointClause, RollbackToSavepointClause)
 _WORDS = "begin|start|commit|end|rollback|abort|prepare|savepoint|release"
-_SKIPPED = r"(?:\s|--[^\n]*\n|/\*(?:[^*]|\*(?!/))*\*/)*"
-_BEGINS = re.compile(rf"{_SKIPPED}(?:{_WORDS})\b", re.IGNORECASE)
-_FOLLOWS = re.compile(rf";{_SKIPPED}(?:{_WORDS})\b", re.IGNORECASE)
+SKIPPED = r"(?:\s|--[^\n]*\n|/\*(?:[^*]|\*(?!/))*\*/)*"
+_BEGINS = re.compile(rf"{SKIPPED}(?:{_WORDS})\b", re.IGNORECASE)
+_FOLLOWS = re.compile(rf";{SKIPPED}(?:{_WORDS})\b", re.IGNORECASE)
 _PLACEHOLDER = re.compile(r"%(?:\(\w+\))?[sbt]|%%")
 _IN_ERROR = 3  # libpq's PQTRANS_INERROR, of both drivers
 

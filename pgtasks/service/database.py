@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.pool import NullPool
 
-from pgtasks.service import address, control, engine, environment, forks, statements
+from pgtasks.service import address, control, engine, environment, forks, session_state, statements
 from pgtasks.service.changes import Change, Changes, Subscriber
 from pgtasks.service.unit import Inner, Outermost, Unit, UnitSession, current
 from pgtasks.service.watch import Watch
@@ -116,6 +116,7 @@ class DatabaseService:
         made = engine.create(self.url, self.target, self.pool, self._options)
         self.statements.listen(made)
         control.listen(made)
+        session_state.listen(made)
         # a session is closed for good: what is done with it later would never be committed;
         # read-only is only sent to the server as a transaction begins, which costs no round trip
         writes = made.execution_options(**control.UNIT)
