@@ -117,6 +117,23 @@ def test_all_fields_that_are_missing_or_unknown_are_named_at_once(desk: Caller) 
     assert fields(desk.post("/api/patients", cut_off)) == {"x": "is unknown"}
 
 
+def test_all_values_that_do_not_fit_are_named_at_once(
+    desk: Caller, patient: dict[str, Any]
+) -> None:
+    del patient["last_name"]
+    wrong = {"branch_id": 1, "gender": "x", "allergies": ["dust", 2], "contact": {"street": []}}
+    assert fields(desk.post("/api/patients", patient | wrong | {"planet": "Earth"})) == {
+        "last_name": "is missing",
+        "planet": "is unknown",
+        "branch_id": "expected uuid, got int",
+        "gender": "expected female, male, other or unknown",
+        "allergies[1]": "expected str, got int",
+        "contact.street": "expected str | null, got array",
+    }
+    answer = desk.get("/api/patients?limit=many&colour=red&branch_id=1")
+    assert set(fields(answer)) == {"limit", "branch_id", "colour"}, answer.text
+
+
 def test_all_faults_that_the_types_cannot_tell_are_named_at_once(
     desk: Caller, patient: dict[str, Any]
 ) -> None:

@@ -41,7 +41,8 @@ def body(kind: type[Received]) -> Received:
     try:
         received = msgspec.json.decode(data, type=kind)
     except msgspec.ValidationError as exc:
-        raise invalid(*(_names(data, kind) or [_fault(str(exc), "body", kind)])) from None
+        faults = _faults(_document(data), kind, strict=True)
+        raise invalid(*(faults or [_fault(str(exc), "body", kind)])) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise _no_json(exc) from None
     # the decoder takes the last of two: it is for the client to say which one is meant
@@ -64,7 +65,8 @@ def query(kind: type[Received]) -> Received:
     try:
         return _checked(msgspec.convert(given, kind, strict=False))
     except msgspec.ValidationError as exc:
-        raise invalid(_fault(str(exc), "query", kind)) from None
+        faults = _faults(given, kind, strict=False)
+        raise invalid(*(faults or [_fault(str(exc), "query", kind)])) from None
 
 
 def in_utc(moment: datetime.datetime) -> datetime.datetime:
@@ -101,23 +103,44 @@ def _no_json(exc: Exception) -> Rejected:
     return Rejected(400, f"the body is no JSON: {_sentence(str(exc))}")
 
 
-def _names(data: bytes, kind: type[Sent]) -> list[Fault]:
-    """Return all fields that are missing or unknown: the decoder ends at the first one."""
+def _document(data: bytes) -> Any:
+    """Return a body as plain values, None where it has parts that nothing can be said of."""
     try:
-        document = msgspec.json.decode(data)
+        return msgspec.json.decode(data)
     except UnicodeDecodeError as exc:  # msgspec before 0.23 comes to this after an unknown field
         raise _no_json(exc) from None
     except (msgspec.DecodeError, RecursionError):
-        return []
+        return None
+
+
+def _faults(document: Any, kind: type[Sent], *, strict: bool) -> list[Fault]:
+    """Return the faults of all fields: the decoder ends at the first one."""
     if not isinstance(document, dict):
         return []
-    known = {field.encode_name: field.required for field in msgspec.structs.fields(kind)}
-    missing = [name for name, required in known.items() if required and name not in document]
-    unknown = [_shown(name) for name in document if name not in known]
+    fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
+    missing = [name for name, field in fields.items() if field.required and name not in document]
+    unknown = [_shown(name) for name in document if name not in fields]
+    wrong_values = [
+        _fault(message, name, kind)
+        for name, field in fields.items()
+        if name in document
+        and (message := _misfit(document[name], name, field.type, strict=strict))
+    ]
     return [
         *(Fault(name, "is missing") for name in missing),
         *(Fault(name, "is unknown") for name in unknown[:_MOST_NAMED]),
+        *wrong_values,
     ]
+
+
+def _misfit(value: Any, name: str, kind: Any, *, strict: bool) -> str:
+    """Return what msgspec says of the value of a field, as of its document, empty if it fits."""
+    try:
+        msgspec.convert(value, kind, strict=strict)
+    except msgspec.ValidationError as exc:
+        text, _, inner = str(exc).partition(" - at `$")
+        return f"{text} - at `$.{name}{inner.removesuffix('`')}`"
+    return ""
 
 
 def _fault(message: str, whole: str, kind: type[Sent]) -> Fault:
