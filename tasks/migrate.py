@@ -211,10 +211,11 @@ def status(c, env=None, check=False, app=None, json=False):
 @task(
     help={
         "since": "lint the revisions after this one (default: those that are pending)",
+        "at_head": "exit 5 too if the database is not at the head: models are not compared then",
         "app": _APP,
     }
 )
-def check(c, env=None, since=None, app=None, json=False):
+def check(c, env=None, since=None, at_head=False, app=None, json=False):
     """Check heads, models and unreleased revisions; exit 5.
 
     inv migrate.check --since 0041
@@ -224,7 +225,8 @@ def check(c, env=None, since=None, app=None, json=False):
 
         scripts = migrate.needed(r.project, app=app)
         with r.reading() as reached:
-            checked = migrate.check(scripts, reached.target, r.identity, since=since)
+            place = scripts, reached.target, r.identity
+            checked = migrate.check(*place, since=since, at_head=at_head)
         r.finish(checked, check=checked.check)
 
 

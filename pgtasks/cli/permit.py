@@ -53,24 +53,20 @@ class Question:
         return True
 
 
-def question(evidence: Evidence, console: Console, *, dry: bool) -> Question:
-    """Return the question of the guard, raising Refused if the task must not continue.
+def question(evidence: Evidence, console: Console) -> Question:
+    """Return the question of the guard, raising Refused if the task must not continue."""
+    return Question(guard.decide(evidence), evidence, console)
 
-    With `dry` it prints the decision, raises nothing and asks nothing.
-    """
-    if not dry:
-        return Question(guard.decide(evidence), evidence, console)
+
+def foreseen(evidence: Evidence) -> str:
+    """Return what a run without --dry would meet, empty if it would go on at once."""
     try:
         decision = guard.decide(evidence)
     except Refused as exc:
-        reads = evidence.access is Access.READ
-        what = f" to read {evidence.database!r}" if reads else ""
-        console.say(f"guard: would refuse{what}: {exc.message}")
-    else:
-        asks = "would ask to " if decision is not Decision.GO else ""
-        if evidence.access is not Access.READ:
-            console.say(f"guard: {asks}{decision.value}")
-    return Question(Decision.GO, evidence, console)
+        return f"without --dry it would be refused: {exc.message}"
+    if decision is Decision.GO:
+        return ""
+    return f"without --dry it would ask: {guard.reason(evidence)}, {decision.value}"
 
 
 @dataclass

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pgtasks import report
-from pgtasks.cli.permit import Permit, Question, question
+from pgtasks.cli.permit import Permit, Question, foreseen, question
 from pgtasks.errors import PgtasksError
 from pgtasks.host.base import Host
 from pgtasks.host.local import HERE
 from pgtasks.report import Console, Reported
-from pgtasks.server.guard import Access, Evidence, protection
+from pgtasks.server.guard import Access, Decision, Evidence, protection
 from pgtasks.server.identity import Identity, present, valid
 from pgtasks.server.lock import Lock
 from pgtasks.server.reach import Reached, reach
@@ -40,6 +40,7 @@ class Run:
     details: dict[str, Any] = field(default_factory=dict)
     identity: Identity | None = None  # of the target's database, when the guard last read it
     host: Host = HERE  # where commands run, after `reached` or `landed`
+    _foreseen: set[str] = field(default_factory=set)
     _reached: Reached | None = None
     _open: ExitStack = field(default_factory=ExitStack)
 
@@ -102,7 +103,7 @@ class Run:
         leaves the session that read the identity open for `Reached.reading`.
 
         Returns the identity of the database, None if it does not exist; raises Unreachable if an
-        interrupted DROP left it. Under `dry` it prints the guard's decision, and asks only with
+        interrupted DROP left it. Under `dry` it says what the run would meet, and asks only with
         `ask`.
         """
         reached = self.reached()
@@ -110,7 +111,7 @@ class Run:
         if not outside:
             valid(self.identity, self.target)
         evidence = self._evidence(access, confirm=confirm, yes=yes)
-        question(evidence, self.console, dry=self.dry and not ask).ask()
+        self._question(evidence, dry=self.dry and not ask).ask()
         return self.identity
 
     def look(self, *, missing: bool = False) -> Identity | None:
@@ -140,7 +141,7 @@ class Run:
         Raises Unreachable if the database does not exist, unless it may be `missing`. `outside` is
         for a task that repairs a database, which may also refuse connections or be invalid.
 
-        Under `dry` it prints the guard's decision, and the block gets None: it holds no lock and
+        Under `dry` it says what the run would meet, and the block gets None: it holds no lock and
         must change nothing.
         """
         identity = self.guarded(Access.WRITE, confirm=confirm, outside=outside)
@@ -189,8 +190,18 @@ class Run:
         self.identity = self.reached().identify()  # an interrupted DROP may have left it
         asked = None
         if self.identity or ask_missing:
-            asked = question(self._evidence(access, **flags), self.console, dry=self.dry)
+            asked = self._question(self._evidence(access, **flags), dry=self.dry)
         return Permit(self.reached(), self.task, asked, self.dry)
+
+    def _question(self, evidence: Evidence, *, dry: bool) -> Question:
+        """Return the question of the guard; under `dry` say it, once, and leave nothing to ask."""
+        if not dry:
+            return question(evidence, self.console)
+        line = foreseen(evidence)
+        if line and line not in self._foreseen:
+            self._foreseen.add(line)
+            self.say(line)
+        return Question(Decision.GO, evidence, self.console)
 
     def lock(self) -> Lock:
         """Return the lock of the target, for the task of this run."""
@@ -226,7 +237,7 @@ class Run:
         Raises Refused if the environment has no such host.
         """
         ssh.required(self.target.ssh, self.environment.name)
-        question(self._evidence(Access.WRITE, confirm=confirm), self.console, dry=self.dry).ask()
+        self._question(self._evidence(Access.WRITE, confirm=confirm), dry=self.dry).ask()
 
     def discarding(self, *, confirm: str | None = None, yes: bool = False) -> Question:
         """Let the guard decide on a task that drops backups, without connecting to the database.
@@ -234,7 +245,7 @@ class Run:
         The question comes after the plan, see `Question.agreed`.
         """
         evidence = self._evidence(Access.DISCARD, confirm=confirm, yes=yes)
-        return question(evidence, self.console, dry=self.dry)
+        return self._question(evidence, dry=self.dry)
 
     @property
     def protection(self) -> str:

@@ -117,11 +117,15 @@ def _ask(source: Run, *, unmasked: bool, confirm: str | None) -> None:
         return
     if confirm == database:
         return
+    refusal = f"{why}, add --confirm-source {shlex.quote(database)}"
+    if source.dry and source.console.interactive:
+        source.say(f"without --dry it would ask: {why}, the source's name must be typed")
+        return
     if source.dry:
-        source.say("guard: would ask to type the source database's name")
+        source.say(f"without --dry it would be refused: {refusal}")
         return
     if not source.console.interactive:
-        raise Refused(f"{why}, add --confirm-source {shlex.quote(database)}")
+        raise Refused(refusal)
     source.say(why)
     answer = source.console.ask("type the source database's name to let its data leave it: ")
     if answer != database:

@@ -61,9 +61,9 @@ class Evidence:
 class Decision(enum.Enum):
     """What must happen before the task may continue."""
 
-    GO = "go"
-    TYPE_NAME = "type the database's name"
-    ASK = "answer y/N"
+    GO = "nothing"
+    TYPE_NAME = "the database's name must be typed"
+    ASK = "yes or no"
 
 
 def decide(facts: Evidence) -> Decision:
@@ -104,6 +104,11 @@ def protection(facts: Evidence) -> str:
         # with a wrong new stamp, another environment's database would be open to every write
         return contradiction
     return ""
+
+
+def reason(facts: Evidence) -> str:
+    """Return why the guard asks."""
+    return protection(facts) or facts.access.warning
 
 
 def _name_needed(facts: Evidence, why: str) -> Decision:

@@ -9,6 +9,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from pgtasks.errors import BadConfiguration
+from pgtasks.settings import fields
 
 DRIVERS = {"psycopg2": "psycopg2-binary", "psycopg": "psycopg[binary]"}  # and their packages
 _SECRET = re.compile(r"([?&]sslpassword=)[^&]*")
@@ -40,9 +41,7 @@ def named(url: str, driver: str) -> Address:
         raise BadConfiguration(f"a URL of {read.get_backend_name()!r}, expected postgresql://")
     driver = read.drivername.partition("+")[2] or driver
     if driver not in DRIVERS:
-        raise BadConfiguration(
-            f"a URL with the driver {driver!r}, expected one of {', '.join(DRIVERS)}"
-        )
+        raise BadConfiguration(f"a URL with the driver {driver!r}, {fields.meant(driver, DRIVERS)}")
     read = read.set(drivername=f"postgresql+{driver}")
     if read.database and not _DECODES:
         read = read.set(database=unquote(read.database))

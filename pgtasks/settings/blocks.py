@@ -15,6 +15,12 @@ from pgtasks.settings.security import Security
 from pgtasks.settings.ssh import Login
 
 EMBEDDED = "embedded"  # the value of `server` for a server that pgtasks runs
+_LEVELS = {"gzip": 9, "zstd": 22, "lz4": 12}
+COMPRESSIONS = (
+    *("auto", "none", *_LEVELS),
+    *(f"{name}:{level}" for name, most in _LEVELS.items() for level in range(1, most + 1)),
+)
+COMPRESSIONS_LISTED = "auto, none, gzip:1 to gzip:9, zstd:1 to zstd:22, lz4:1 to lz4:12"
 
 
 @dataclass(frozen=True)
@@ -50,7 +56,9 @@ class Backup:
     """How backups are made."""
 
     compression: str = text(
-        "auto, gzip:1, zstd:1, lz4:1 or none; auto is zstd if the tools support it"
+        "auto, gzip:1, zstd:1, lz4:1 or none; auto is zstd if the tools support it",
+        choices=COMPRESSIONS,
+        listing=COMPRESSIONS_LISTED,
     )
     proven_within: str = span("longest age of the newest proven backup; backup.report checks it")
     keep: Keep = block(

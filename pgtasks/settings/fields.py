@@ -28,13 +28,15 @@ class Field:
     `kind` is text, path (relative to the project), number (within `range`), span (of time: 7d),
     time (the same in seconds, within `range`), share (0 to 1), flag, list, or block. A block has
     the fields `inside`, or any keys if that is None. `record` is the type of a block, `short`
-    converts a text to one. Without a value, a text is empty and a number is None.
+    converts a text to one. `listing` is a short form of many `choices`. Without a value, a text is
+    empty and a number is None.
     """
 
     kind: str
     help: str
     default: Any = None
     choices: tuple[str, ...] = ()
+    listing: str = ""
     range: tuple[int, int] = (0, 10**9)
     inside: Mapping[str, Field] | None = None
     record: type | None = None
@@ -45,9 +47,9 @@ def _declared(field: Field, **default: Any) -> Any:
     return dataclasses.field(metadata={"setting": field}, **default)
 
 
-def text(help: str, *, default: str = "", choices: tuple[str, ...] = ()) -> Any:
+def text(help: str, *, default: str = "", choices: tuple[str, ...] = (), listing: str = "") -> Any:
     """Declare a setting of type str."""
-    return _declared(Field("text", help, default, choices), default=default)
+    return _declared(Field("text", help, default, choices, listing), default=default)
 
 
 def path(help: str) -> Any:
@@ -147,13 +149,25 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f"did you mean {close[0]!r}" if close else f"known: {', '.join(words)}"
 
 
+def meant(word: str, known: Iterable[str], listing: str = "") -> str:
+    """Return `did you mean 'x'`, if there is a near word, and all known words, or `listing`."""
+    words = list(known)
+    listed = f"known: {listing or ', '.join(words)}"
+    near = nearest(word, words)
+    if not near.startswith("did you mean"):
+        return listed
+    return near if len(words) == 1 else f"{near}, {listed}"
+
+
 def check(field: Field, value: Any, where: str) -> Any:
     """Return `value` in the type of `field`; `where` (file, line, key) begins the error."""
     if value is None:
         return field.default
     result = _CONVERT[field.kind](value, where)
     if field.choices and result not in field.choices:
-        raise BadConfiguration(f"{where}: {value!r}, expected one of {', '.join(field.choices)}")
+        raise BadConfiguration(
+            f"{where}: {value!r}, {meant(str(value), field.choices, field.listing)}"
+        )
     least, most = field.range
     if field.kind in ("number", "time") and not least <= result <= most:
         raise BadConfiguration(f"{where}: {result}, expected {least} to {most}")

@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote
 
 from pgtasks.errors import BadConfiguration
+from pgtasks.settings.fields import meant
 from pgtasks.settings.secret import Secret
 
 SSLMODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
@@ -187,7 +188,7 @@ def _known_parameters(parameters: Mapping[str, str], where: str) -> dict[str, st
         known.setdefault("sslmode", _SSL.get(parameters["ssl"].lower(), parameters["ssl"]))
     sslmode = known.get("sslmode")
     if sslmode is not None and sslmode not in SSLMODES:
-        raise BadConfiguration(f"{where}: sslmode {sslmode!r}, known: {', '.join(SSLMODES)}")
+        raise BadConfiguration(f"{where}: sslmode {sslmode!r}, {meant(sslmode, SSLMODES)}")
     return known
 
 

@@ -196,9 +196,8 @@ class Project:
             return normal
         if NAME.fullmatch(normal) and self.process.get(stem(normal) + URL):
             return normal
-        near = fields.nearest(normal, names)
-        hint = near if near.startswith("known") else f"{near}, known: {', '.join(names)}"
-        raise Refused(f"unknown environment {name!r}, {hint}{self._example(normal)}")
+        known = fields.meant(normal, names)
+        raise Refused(f"unknown environment {name!r}, {known}{self._example(normal)}")
 
     def _example(self, name: str) -> str:
         """Return how an environment is made that has an example, empty if it has none."""

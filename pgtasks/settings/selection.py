@@ -120,9 +120,7 @@ def _matching(project: Project, part: str) -> list[str]:
     names = project.environments()
     matches = [name for name in names if fnmatch.fnmatchcase(name, part.lower())]
     if not matches:
-        near = fields.nearest(part, names)
-        hint = near if near.startswith("known") else f"{near}, known: {', '.join(names)}"
-        raise Refused(f"no environment matches {part!r}, {hint}")
+        raise Refused(f"no environment matches {part!r}, {fields.meant(part, names)}")
     return matches
 
 

@@ -46,9 +46,7 @@ def categories(only: Sequence[str]) -> tuple[str, ...]:
     named = [part.strip() for each in only for part in each.split(",")]
     for name in named:
         if name not in CATEGORIES:
-            near = fields.nearest(name, CATEGORIES)
-            hint = near if near.startswith("known") else f"{near}, known: {', '.join(CATEGORIES)}"
-            raise Refused(f"--only {name!r}: {hint}")
+            raise Refused(f"--only {name!r}: {fields.meant(name, CATEGORIES)}")
     return tuple(each for each in CATEGORIES if each in named or not named)
 
 

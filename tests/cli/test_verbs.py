@@ -79,7 +79,11 @@ def test_a_protected_target_wants_its_name(books: Path, inv: Inv, database: str)
     assert (done.returncode, done.stdout) == (2, "")
     planned = inv("own.close", "--env=dev", "--dry", cwd=books)
     assert (planned.returncode, planned.stdout) == (0, "None\nreleased\n")
-    assert "guard: would refuse: " in planned.stderr
+    said = [line for line in planned.stderr.splitlines() if "without --dry" in line]
+    why = "environment 'dev' is protected, add --confirm"
+    assert said == [f"without --dry it would be refused: {why} {database}"]
+    sure = inv("own.close", "--env=dev", "--dry", f"--confirm={database}", cwd=books)
+    assert "without --dry" not in sure.stderr
     confirmed = inv("own.close", "--env=dev", f"--confirm={database}", cwd=books)
     assert (confirmed.returncode, confirmed.stdout) == (0, "own.close\nreleased\n")
 

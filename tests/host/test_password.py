@@ -263,7 +263,7 @@ def project_of(locked: Target, folder: Path) -> Path:
 @pytest.mark.parametrize(
     ("typed", "code", "shown"),
     [
-        (PASSWORD + "\n", 0, "guard: would ask to type the database's name"),
+        (PASSWORD + "\n", 0, "the database's name must be typed"),
         ("wr0ng-one\n", 4, "password authentication failed"),
         ("\x04", 2, "no password was typed"),
         ("\x03", 130, "interrupted"),

@@ -629,7 +629,7 @@ class TestRun:
         site.environment(db1, "prod")
         done = inv("--dry", *argv, "--env", "prod", cwd=site.root)
         assert done.returncode == 0, done.stderr
-        assert "guard: would refuse: environment 'prod' is protected" in done.stderr
+        assert "without --dry it would be refused: environment 'prod' is protected" in done.stderr
         assert done.stderr.splitlines()[-1].startswith("would ")
         site.environment(db1)
         assert site.run("remote.run", "ls").stdout.find("planned") == -1

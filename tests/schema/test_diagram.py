@@ -213,7 +213,7 @@ def test_values_of_flags() -> None:
     assert columns_of("keys") == "keys"
     with pytest.raises(Refused, match="--depth 'x' is no number of foreign keys"):
         depth_of("x")
-    with pytest.raises(Refused, match="--columns 'some', expected all or keys"):
+    with pytest.raises(Refused, match="--columns 'some', known: all, keys"):
         columns_of("some")
 
 

@@ -54,7 +54,7 @@ def document(done: Any) -> dict[str, Any]:
 
 def test_up_applies_what_is_pending_and_status_says_so(inv: Any, shop: Shop) -> None:
     before = document(inv("migrate.status", "--json"))
-    assert (before["state"], before["current"]) == ("unstamped", [])
+    assert (before["state"], before["current"]) == ("unversioned", [])
     assert [each["id"] for each in before["pending"]] == ["one", "two"]
 
     done = inv("migrate.up", "--json")
@@ -83,7 +83,7 @@ def test_down_takes_one_back_and_says_first_what_is_dropped(inv: Any, shop: Shop
     sql = inv("migrate.down", "--dry", "--sql")
     assert "DROP TABLE tags" in sql.stdout
     assert "-- loses data: drops table tags (about 70 rows)" in sql.stdout
-    assert "guard: would refuse: this cannot be undone" in plan.stderr
+    assert "without --dry it would be refused: this cannot be undone" in plan.stderr
     assert shop.tables() == ["alembic_version", "notes", "tags"]
 
     asked = inv("migrate.down")

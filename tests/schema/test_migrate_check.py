@@ -150,7 +150,14 @@ def test_what_a_pipeline_asks_for(inv: Any, shop: Shop) -> None:
         "the table is small"
     ) in passed.stdout.splitlines()
 
+    assert "  no fault before a release, --at-head makes it one" in passed.stdout
+    behind = inv("migrate.check", "--at-head")
+    assert behind.returncode == 5
+    assert behind.stderr.splitlines()[-1] == "error: behind 2: at one, head is three"
+    assert "no fault" not in behind.stdout
+
     up = inv("migrate.up", "--no-backup")
+    assert "no fault" not in inv("migrate.check", "--at-head").stdout
     assert "lint: migrations/versions/three.py: ignored: require" in up.stderr
     differs = inv("migrate.check")
     assert differs.returncode == 5  # no model has that index

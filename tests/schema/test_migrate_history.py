@@ -29,7 +29,7 @@ def test_status_says_by_its_exit_code_whether_the_database_is_at_the_head(
     assert failed.returncode == 5
     document = json.loads(failed.stdout)
     assert document["exit_code"] == 5
-    assert document["state"] == "unstamped"
+    assert document["state"] == "unversioned"
     assert "inv migrate.up applies what is pending" in document["error"]
 
     shop.up("one")
@@ -121,7 +121,7 @@ def test_stamp_writes_the_version_table_and_nothing_else(inv: Any, shop: Shop) -
     }
     back = inv("migrate.stamp", "base")
     assert "counts as pending, and is not undone: two revision two" in back.stderr
-    assert shop.status().word == "unstamped"
+    assert shop.status().word == "unversioned"
 
 
 def test_stamp_is_guarded(inv: Any, shop: Shop) -> None:

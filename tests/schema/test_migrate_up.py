@@ -183,7 +183,7 @@ def test_a_database_that_is_not_as_the_files_say_is_exit_5(inv: Any, shop: Shop)
     failed = inv("migrate.up")
     assert failed.returncode == 5, failed.stderr
     assert "applied: one, two" in failed.stderr
-    assert failed.stderr.splitlines()[-1].startswith("error: unstamped: at no revision")
+    assert failed.stderr.splitlines()[-1].startswith("error: unversioned: at no revision")
 
 
 def test_a_lock_of_another_session_is_waited_for_again_and_its_holder_is_named(

@@ -18,6 +18,7 @@ from servers import Cluster
 from setups import make_shop
 
 from migrations import revision
+from pgtasks.database import wayback
 from pgtasks.errors import Failed, PgtasksError
 from pgtasks.schema import privileges, trigger
 from pgtasks.schema.trigger.files import SqlFile
@@ -365,6 +366,19 @@ def test_a_restore_and_a_copy_without_grants_name_the_way_back(
     assert way in copied.stdout.splitlines()
     (shop / "sql" / "roles" / "app.sql").unlink()
     assert "grants were left out" not in inv("db.copy", "dev", "qa", *flags, cwd=shop).stdout
+
+
+def test_a_folder_that_cannot_be_read_fails_no_restore(tmp_path: Path, target: Target) -> None:
+    project = load(make_project(tmp_path / "shop", ""))
+    roles = tmp_path / "shop" / "sql" / wayback.FOLDER
+    roles.parent.mkdir()
+    roles.symlink_to("roles")  # a loop: not even root can list it
+    (line,) = wayback.of_grants(project, target)
+    assert line.startswith("grants were left out, sql/roles cannot be read: Too many levels")
+    roles.unlink()
+    roles.mkdir()
+    (roles / ".#app.sql").symlink_to("me@here:1")  # of an editor, as a setup passes it over
+    assert wayback.of_grants(project, target) == ()
 
 
 def test_a_role_that_an_embedded_server_lacks_is_made_by_a_setup(inv: Inv, tmp_path: Path) -> None:

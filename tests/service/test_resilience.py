@@ -379,8 +379,8 @@ def test_a_url_names_a_database_of_any_name(
 @pytest.mark.parametrize(
     ("driver", "message"),
     [
-        ("asyncpg", "a URL with the driver 'asyncpg', expected one of psycopg2, psycopg"),
-        ("psycopg_async", "a URL with the driver 'psycopg_async', expected one of"),
+        ("asyncpg", "a URL with the driver 'asyncpg', known: psycopg2, psycopg"),
+        ("psycopg_async", "a URL with the driver 'psycopg_async', did you mean 'psycopg'"),
     ],
 )
 def test_a_driver_that_is_not_known_is_refused(

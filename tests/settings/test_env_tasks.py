@@ -264,7 +264,7 @@ def test_a_dry_stamp_writes_nothing(
         done = inv(*argv, cwd=adopted)
         assert done.returncode == 0
         assert "now     pgtasks: environment=dev" in done.stdout
-        assert "guard: would refuse" in done.stderr
+        assert "without --dry it would be refused" in done.stderr
     assert comment(cluster, target.database) == "the shop"
     assert journal(adopted) == []
 

@@ -590,8 +590,26 @@ FAULTS = [
     ("host: ''\n", "env/dev.yaml:1: host: '', expected text"),
     ("seeds: {a: b}\n", "env/dev.yaml:1: seeds: a block of keys, expected a list of names"),
     ("seeds: [1]\n", "env/dev.yaml:1: seeds: a list, expected a list of names"),
-    ("server: rds\n", "env/dev.yaml:1: server: 'rds', expected one of embedded"),
-    ("sslmode: on\n", "env/dev.yaml:1: sslmode: 'on', expected one of disable, allow, prefer, "),
+    ("server: rds\n", "env/dev.yaml:1: server: 'rds', known: embedded"),
+    ("server: embeded\n", "env/dev.yaml:1: server: 'embeded', did you mean 'embedded'"),
+    ("sslmode: on\n", "env/dev.yaml:1: sslmode: 'on', known: disable, allow, prefer, "),
+    (
+        "sslmode: verify_full\n",
+        "env/dev.yaml:1: sslmode: 'verify_full', did you mean 'verify-full', known: disable, ",
+    ),
+    (
+        "url: postgresql://h/d?sslmode=requir\n",
+        "env/dev.yaml:1: sslmode 'requir', did you mean 'require', known: disable, ",
+    ),
+    (
+        "pool:\n  driver: psycopg3\n",
+        "env/dev.yaml:2: pool.driver: 'psycopg3', did you mean 'psycopg', known: psycopg2, psycopg",
+    ),
+    (
+        "backup: {compression: zst}\n",
+        "env/dev.yaml:1: backup.compression: 'zst', did you mean 'zstd', known: auto, none, ",
+    ),
+    ("backup: {compression: 'gzip:10'}\n", "env/dev.yaml:1: backup.compression: 'gzip:10', did "),
     ("backup: 5\n", "env/dev.yaml:1: backup: 5, expected a block of keys"),
     ("\nbackup:\n  kep: 5\n", "env/dev.yaml:3: unknown key 'backup.kep', did you mean 'keep'"),
     (

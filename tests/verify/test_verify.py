@@ -311,7 +311,7 @@ def test_a_broken_trigger_file_is_one_failed_check(shop: Path, inv: Inv) -> None
     [
         ("nothing of the kind", "nothing of the kind"),
         ("a: b", "a: b"),
-        ("unstamped: inv migrate.up applies what is pending", "unstamped"),
+        ("unversioned: inv migrate.up applies what is pending", "unversioned"),
         ("x.sql:1: lost, add --confirm NAME", "x.sql:1: lost"),
         (
             "it is 'a': choose that one, or if it is 'b' now, run inv -c dbtasks env.stamp --env a",

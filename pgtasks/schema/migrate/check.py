@@ -19,10 +19,11 @@ from pgtasks.settings.target import Target
 
 @dataclass(frozen=True)
 class Checked:
-    """The findings, by part."""
+    """The findings, by part. With `at_head` a database that is elsewhere is one, too."""
 
     compared: Compared
     linted: Linted
+    at_head: bool = False
 
     def faults(self) -> list[str]:
         """Return one line for each part with findings."""
@@ -30,7 +31,7 @@ class Checked:
         faults = []
         if len(heads) > 1:
             faults.append(f"{len(heads)} heads, {', '.join(heads)}: {state.several_heads()}")
-        if self.compared.state.unknown:
+        if self.compared.state.unknown or (self.at_head and self._is_elsewhere):
             faults.append(self.compared.state.sentence())
         if differences:
             way = typed.task("migrate.new", "-m TEXT")
@@ -39,10 +40,16 @@ class Checked:
             faults.append(f"lint: {self.linted.sentence()}")
         return faults
 
+    @property
+    def _is_elsewhere(self) -> bool:
+        return self.compared.state.word != "up-to-date"
+
     def lines(self) -> list[str]:
         """Return what a person reads."""
+        passes = self._is_elsewhere and not self.compared.state.unknown and not self.at_head
         return [
             f"database  {self.compared.state.sentence()}",
+            *(["          no fault before a release, --at-head makes it one"] if passes else ()),
             f"models    {self._models()}",
             *(f"  {each}" for each in self.compared.differences or ()),
             f"lint      {self._lint()}",
@@ -78,7 +85,14 @@ class Checked:
         }
 
 
-def check(scripts: Scripts, target: Target, identity: Identity, *, since: str | None) -> Checked:
+def check(
+    scripts: Scripts,
+    target: Target,
+    identity: Identity,
+    *,
+    since: str | None,
+    at_head: bool = False,
+) -> Checked:
     """Check the files and the database, without changing it.
 
     Revisions that the database lacks are linted, or those after `since`. env.py runs, and the
@@ -88,4 +102,4 @@ def check(scripts: Scripts, target: Target, identity: Identity, *, since: str | 
     steps = offline.unreleased(EnvPy(scripts, target, identity, read_only=True), since)
     with connection.session(target, read_only=True, purpose="migrate") as conn:
         major = conn.server_version // 10000
-    return Checked(compared, lint(scripts, steps, major=major))
+    return Checked(compared, lint(scripts, steps, major=major), at_head)

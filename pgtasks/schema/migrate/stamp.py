@@ -42,12 +42,12 @@ class Stamped:
         return self.before != self.after
 
     def announcement(self) -> list[str]:
-        """Return what the stamp does, and what it does not."""
+        """Return what the new version does, and what it does not."""
         lines = [f"counts as applied, and does not run: {each}" for each in self.skipped]
         lines += [f"counts as pending, and is not undone: {each}" for each in self.undone]
         if self.empty and self.after:
             lines.append(
-                "warning: the database is empty, and a stamp makes no tables: "
+                "warning: the database is empty, and the version table makes no tables: "
                 f"{typed.task('migrate.up')} does"
             )
         return lines
@@ -79,7 +79,7 @@ def _named(revisions: Sequence[str]) -> str:
 def plan(
     scripts: Scripts, target: Target, identity: Identity, to: str, *, purge: bool = False
 ) -> Stamped:
-    """Return what a stamp would change, without running code of the project."""
+    """Return what a new version would change, without running code of the project."""
     with bare(scripts) as (_, directory):
         current = tuple(recorded(target, directory))
         before = state.compare(current, directory, scripts)

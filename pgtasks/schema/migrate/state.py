@@ -34,7 +34,7 @@ class State:
 
     up-to-date   the database has every revision of the files
     behind       it lacks `pending`
-    unstamped    it has no revision at all: new, or made without migrations
+    unversioned  it has no revision at all: new, or made without migrations
     ahead        it has revisions that the files do not: the files are older
     diverged     it has some that the files do not, and lacks others; or the files have several
                  heads, and the database not all of them
@@ -124,9 +124,9 @@ def _between(directory: ScriptDirectory, current: Sequence[str], target: str) ->
     return list(reversed(list(scripts)))
 
 
-def _word(stamped: bool, known: bool, unknown: bool, pending: int, heads: int) -> str:
-    if not stamped:
-        return "unstamped" if pending else "up-to-date"
+def _word(versioned: bool, known: bool, unknown: bool, pending: int, heads: int) -> str:
+    if not versioned:
+        return "unversioned" if pending else "up-to-date"
     if unknown:
         return "diverged" if known and pending else "ahead"
     if not pending:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from pgtasks.errors import BadConfiguration, VersionMismatch
 from pgtasks.host.tools import Toolset
+from pgtasks.settings import fields
+from pgtasks.settings.blocks import COMPRESSIONS, COMPRESSIONS_LISTED
 
 AUTO = "auto"
 # zstd 1 is as fast as gzip 1, which needs a fifth more bytes; every pg_restore can read gzip
 _PREFERRED = ("zstd:1", "gzip:1")
-_LEVELS = {"gzip": (1, 9), "zstd": (1, 22), "lz4": (1, 12)}
 
 
 def chosen(wanted: str | None, toolset: Toolset, readers: Sequence[Toolset] = ()) -> str:
@@ -41,18 +41,9 @@ def algorithm(compression: str) -> str:
 
 
 def _check(wanted: str) -> None:
-    match = re.fullmatch(r"(gzip|zstd|lz4|none)(?::([0-9]{1,2}))?", wanted)
-    fits = match is not None and (match[2] is None or _in_range(match[1], int(match[2])))
-    if not fits:
-        raise BadConfiguration(
-            f"backup.compression: {wanted!r}, expected auto, none, gzip:1 to gzip:9, "
-            "zstd:1 to zstd:22 or lz4:1 to lz4:12"
-        )
-
-
-def _in_range(name: str, level: int) -> bool:
-    low, high = _LEVELS.get(name, (1, 0))
-    return low <= level <= high
+    if wanted not in COMPRESSIONS:
+        known = fields.meant(wanted, COMPRESSIONS, COMPRESSIONS_LISTED)
+        raise BadConfiguration(f"backup.compression: {wanted!r}, {known}")
 
 
 def argument(compression: str, major: int) -> str:

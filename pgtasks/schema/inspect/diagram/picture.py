@@ -9,6 +9,7 @@ from pgtasks.errors import Refused
 from pgtasks.schema.inspect.diagram import layout, mermaid, model, svg
 from pgtasks.schema.inspect.diagram.model import Model
 from pgtasks.server.connection import Connection
+from pgtasks.settings import fields
 
 _COLUMNS = ("all", "keys")
 
@@ -49,7 +50,7 @@ def depth_of(text: str) -> int:
 def columns_of(text: str) -> str:
     """Return the value of --columns, raising Refused for an unknown one."""
     if text and text not in _COLUMNS:
-        raise Refused(f"--columns {text!r}, expected {' or '.join(_COLUMNS)}")
+        raise Refused(f"--columns {text!r}, {fields.meant(text, _COLUMNS)}")
     return text
 
 
