@@ -128,6 +128,8 @@ def settings_table(block: str) -> str:
 
 
 def _kind(field: fields.Field) -> str:
+    if field.listing:
+        return field.listing
     if field.choices:
         return " ".join(f"`{choice}`" for choice in field.choices)
     if field.kind == "time":

@@ -56,7 +56,7 @@ class Backup:
     """How backups are made."""
 
     compression: str = text(
-        "auto, gzip:1, zstd:1, lz4:1 or none; auto is zstd if the tools support it",
+        "how files are compressed; auto is zstd if the tools support it, else gzip",
         choices=COMPRESSIONS,
         listing=COMPRESSIONS_LISTED,
     )
