@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from projects import make_project, put_stamp
 from servers import Cluster
-from units import ROWS, Load
+from units import ROWS, Load, let_wait
 from watching import INV
 
 from pgtasks.service import DatabaseService
@@ -35,12 +35,13 @@ def test_no_unit_fails_while_tasks_swap_the_database(
     project = make_project(tmp_path / "shop", any_cluster.url(database))
     monkeypatch.chdir(project)
     inv(project, "db.backup")
+    let_wait(monkeypatch)
     service = DatabaseService("dev")
     load = Load(service, THREADS)
     with load.running():
         for words in TASKS:
-            load.await_units(20 * THREADS)
+            load.await_units(20)
             inv(project, *words)
-        load.await_units(THREADS)
+        load.await_units(1)
     service.dispose()
     load.check(any_cluster, database, swaps=len(TASKS))

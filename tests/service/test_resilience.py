@@ -18,7 +18,7 @@ from sqlalchemy import event, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
-from units import ROWS, Load, read, write
+from units import ROWS, Load, let_wait, read, write
 from waiting import until
 
 from pgtasks.database import swap
@@ -64,16 +64,17 @@ def settings(line: str) -> None:
 
 
 def test_no_unit_fails_while_a_database_is_swapped(
-    service: DatabaseService, cluster: Cluster, database: str
+    service: DatabaseService, cluster: Cluster, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    let_wait(monkeypatch)
     load = Load(service, THREADS)
     with load.running(), Lock(cluster.target(database), "test") as lock:
         for _ in range(SWAPS):
-            load.await_units(20 * THREADS)
+            load.await_units(20)
             name, stamp, facts = swaps.build_side(lock, "new")
             cluster.execute(ROWS, name)
             swap.swap_in(lock, lock.target, name, stamp, facts=facts, replaces=True)
-        load.await_units(THREADS)
+        load.await_units(1)
     load.check(cluster, database, swaps=SWAPS)
 
 

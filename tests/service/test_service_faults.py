@@ -17,7 +17,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
-from units import ROWS, Load, read, write
+from units import ROWS, Load, let_wait, read, write
 from waiting import until
 
 from pgtasks.service import DatabaseService, check_health
@@ -49,6 +49,7 @@ def service(
     own: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[DatabaseService]:
     own.execute("TRUNCATE rows", DATABASE)
+    let_wait(monkeypatch)
     monkeypatch.chdir(make_project(tmp_path / "shop", own.url(DATABASE)))
     service = DatabaseService("dev")
     yield service
@@ -125,12 +126,12 @@ def test_a_server_process_that_crashes(own: Cluster, service: DatabaseService) -
     """All others end with it, and the server recovers."""
     load = Load(service, THREADS)
     with load.running():
-        load.await_units(10 * THREADS)
+        load.await_units(10)
         backend = own.value(
             "SELECT min(pid) FROM pg_stat_activity WHERE datname = %s", parameters=(DATABASE,)
         )
         os.kill(backend, signal.SIGKILL)
-        load.await_units(10 * THREADS)
+        load.await_units(10)
     load.check(own, DATABASE, swaps=1)
 
 
@@ -139,12 +140,13 @@ def test_a_server_that_restarts(
 ) -> None:
     with prepared(any_cluster.bin) as own:
         monkeypatch.chdir(make_project(tmp_path / "shop", own.url(DATABASE)))
+        let_wait(monkeypatch)
         service = DatabaseService("dev")
         load = Load(service, THREADS)
         with load.running():
-            load.await_units(10 * THREADS)
+            load.await_units(10)
             with servers.restarted(own):
-                load.await_units(10 * THREADS)
+                load.await_units(10)
                 load.stop()
                 load.check(own, DATABASE, swaps=1)
         service.dispose()

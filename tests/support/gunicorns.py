@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from waiting import until
+from waiting import PATIENCE, until
 
 WORKERS, THREADS = 2, 4
 
@@ -18,7 +18,9 @@ WORKERS, THREADS = 2, 4
 def served(project: Path, application: str, *options: str) -> Iterator[int]:
     """Serve an application from a project, loaded before the fork, and yield its port."""
     argv = [sys.executable, "-m", "gunicorn", "--preload", "--bind", "127.0.0.1:0"]
-    argv += ["--workers", str(WORKERS), "--threads", str(THREADS), *options, application]
+    # a client that gets little time may leave its connection idle for longer than two seconds
+    argv += ["--workers", str(WORKERS), "--threads", str(THREADS), "--keep-alive", "60"]
+    argv += [*options, application]
     path = project / "gunicorn.log"
     with path.open("w", encoding="utf-8") as log:
         process = subprocess.Popen(argv, cwd=project, stderr=log, stdin=subprocess.DEVNULL)
@@ -26,7 +28,7 @@ def served(project: Path, application: str, *options: str) -> Iterator[int]:
             yield int(until(lambda: _listening(path))[1])
         finally:
             process.terminate()
-            process.wait(30)
+            process.wait(PATIENCE)
 
 
 def _listening(log: Path) -> re.Match[str] | None:

@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
+import operator
 import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
 from servers import Cluster
 from sqlalchemy import text
 from sqlalchemy.orm import Session
-from waiting import until
+from waiting import PATIENCE, until
 
 from pgtasks.service import CommitUnknown, DatabaseService
 
 ROWS = "CREATE TABLE public.rows (worker int, number int)"
+_SETTING = "INVOKE_PGTASKS_ENVIRONMENTS_DEV_POOL_PATIENCE"
+
+
+def let_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let services of dev wait for a server as long as a loaded machine takes to bring it back."""
+    monkeypatch.setenv(_SETTING, str(int(PATIENCE)))
 
 
 class Load:
-    """Threads that read and write without a pause; `done` counts their units, each once."""
+    """Threads that read and write without a pause; `done` has the number of units of each.
+
+    A unit is repeated once. So who disturbs them twice waits in between until all that were under
+    way are done: those of a thread that got little time may be as old as the first disturbance.
+    """
 
     def __init__(self, service: DatabaseService, threads: int) -> None:
         self.errors: list[BaseException] = []
-        self.done = 0
+        self.done = [0] * threads
         self._workers: list[threading.Thread] = []
         self._service, self._threads, self._stop = service, threads, threading.Event()
 
@@ -35,7 +47,7 @@ class Load:
                 self._service.run(read, read_only=True)
             except BaseException as exc:
                 self.errors.append(exc)
-            self.done += 1
+            self.done[worker] += 1
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -56,9 +68,9 @@ class Load:
             worker.join()
 
     def await_units(self, number: int) -> None:
-        """Wait until so many further units are done."""
-        before = self.done
-        until(lambda: self.done > before + number)
+        """Wait until each thread has begun and done so many further units."""
+        enough = [done + 1 + number for done in self.done]
+        until(lambda: all(map(operator.ge, self.done, enough)), lambda: f"{self.done}")
 
     def check(self, cluster: Cluster, database: str, *, swaps: int) -> None:
         """Check that no unit failed and no row is there twice."""
