@@ -13,7 +13,8 @@ unit           one session, one transaction, blocks within blocks
 address        the URL of its database
 control        refuse statements that would end a block's transaction
 session_state  close a connection whose session a block has changed
-engine         the pool, its timeouts, and what happens as it connects
+engine         the pool, its timeouts, and connections that come back
+connections    open a connection, and say what it means that it cannot be opened
 liveness       notice a connection of the pool that has ended
 patience       connect to a server that is becoming available
 admission      refuse a database that is another environment's

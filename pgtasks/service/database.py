@@ -18,6 +18,7 @@ from sqlalchemy.pool import NullPool
 
 from pgtasks.service import address, control, engine, environment, forks, session_state, statements
 from pgtasks.service.changes import Change, Changes, Subscriber
+from pgtasks.service.connections import sqlstate
 from pgtasks.service.unit import Inner, Outermost, Unit, UnitSession, current
 from pgtasks.service.watch import Watch
 from pgtasks.settings.blocks import Pool
@@ -248,4 +249,4 @@ def pause(*, lost: bool) -> None:
 
 
 def _may_pass(exc: DBAPIError) -> bool:
-    return exc.connection_invalidated or engine.sqlstate(exc.orig) in _AGAIN
+    return exc.connection_invalidated or sqlstate(exc.orig) in _AGAIN

@@ -1,4 +1,4 @@
-"""The engine of an application: its pool, its timeouts, and what happens as it connects."""
+"""The engine of an application: its pool, its timeouts, and connections that come back."""
 
 from __future__ import annotations
 
@@ -14,11 +14,9 @@ from sqlalchemy import event
 from sqlalchemy.engine import URL, Engine
 
 from pgtasks.errors import BadConfiguration
-from pgtasks.report import typed
-from pgtasks.service import admission, forks, liveness
+from pgtasks.service import forks, liveness
 from pgtasks.service.address import DRIVERS
-from pgtasks.service.patience import Patience
-from pgtasks.service.statements import LOGGER
+from pgtasks.service.connections import Connections, sqlstate
 from pgtasks.settings.blocks import Pool
 from pgtasks.settings.target import Target
 
@@ -26,7 +24,6 @@ _OWN_CONNECTIONS = ("creator", "pool")  # options of create_engine
 # the server ends the connection: shutdown, crash, dropped database, and timeouts of idle sessions
 _ENDED = ("57P01", "57P02", "57P04", "57P05", "25P03", "25P04")
 _ONLY_READS = "25006"  # read_only_sql_transaction
-_DENIED = "42501"  # insufficient_privilege
 _POOL = "pgtasks.pool"  # which pool a connection is of, and which process has opened it
 _KEEPALIVES = {"keepalives_idle": "30", "keepalives_interval": "10", "keepalives_count": "3"}
 
@@ -52,7 +49,9 @@ def create(url: URL, target: Target, pool: Pool, options: Mapping[str, Any]) -> 
     if "poolclass" in given:
         ours = {name: ours[name] for name in ("pool_recycle", "hide_parameters")}
     engine = _made(url, {**ours, **given, "connect_args": arguments})
-    _listen(engine, target, pool)
+    Connections(target, pool).listen(engine)
+    event.listen(engine, "checkin", functools.partial(_restore_default, engine.dialect))
+    event.listen(engine, "handle_error", _recognize)
     if pool.pre_ping and "pool_pre_ping" not in given:
         liveness.listen(engine)
     _close_disposed(engine)
@@ -98,51 +97,6 @@ def _timeouts(pool: Pool) -> str:
     return " ".join(f"-c {name}={value}s" for name, value in settings.items() if value)
 
 
-def _listen(engine: Engine, target: Target, pool: Pool) -> None:
-    patience = Patience(pool.patience)
-    said: set[str] = set()
-
-    def opened(dialect: Any, args: Any, parameters: Any) -> Any:
-        connection = dialect.connect(*args, **parameters)
-        if pool.check_stamp:
-            try:
-                admission.check(connection, target)
-            except BaseException:
-                connection.close()
-                raise
-        return connection
-
-    def connect(dialect: Any, record: Any, args: Any, parameters: Any) -> Any:
-        admission.refuse_tests(target)
-        driver = dialect.loaded_dbapi
-        errors = (driver.OperationalError, driver.InterfaceError)  # the latter once it is closed
-        try:
-            return patience.connected(lambda: opened(dialect, args, parameters), errors)
-        except errors as exc:
-            _check_role(str(exc), target, pool)
-            if target.embedded and "asleep" not in said:
-                said.add("asleep")
-                way = typed.task("server.start", environment=target.environment)
-                LOGGER.warning("the embedded server does not answer: %s starts it", way)
-            raise
-
-    event.listen(engine, "do_connect", connect)
-    event.listen(engine, "checkin", functools.partial(_restore_default, engine.dialect))
-
-    def denied(context: Any) -> None:
-        """Say once for each thing where the privileges of the role come from."""
-        error = str(context.original_exception).partition("\n")[0]
-        if error not in said and (
-            way := way_to_privileges(context.original_exception, target, pool)
-        ):
-            said.add(error)
-            LOGGER.warning("%s: %s", error, way)
-
-    event.listen(engine, "handle_error", _recognize)
-    if pool.role:
-        event.listen(engine, "handle_error", denied)
-
-
 def _restore_default(dialect: Any, connection: Any, record: Any) -> None:
     """Begin the next transaction as the server's settings say.
 
@@ -151,19 +105,6 @@ def _restore_default(dialect: Any, connection: Any, record: Any) -> None:
     """
     if connection is not None and dialect.get_readonly(connection) is False:
         dialect.set_readonly(connection, None)
-
-
-def way_to_privileges(error: BaseException | None, target: Target, pool: Pool) -> str:
-    """Return what gives the role to act as a privilege that it lacks, empty for other errors.
-
-    Row-level security refuses with the same code.
-    """
-    if sqlstate(error) != _DENIED or not pool.role or "permission denied for" not in str(error):
-        return ""
-    return (
-        f"role {pool.role!r} (pool.role) lacks a privilege: GRANT it in sql/roles/*.sql, "
-        f"{typed.task('setup', environment=target.environment)} runs these files"
-    )
 
 
 def _recognize(context: Any) -> None:
@@ -182,31 +123,6 @@ def _wants_to_write(context: Any) -> bool:
     asked_to_read = context.connection.get_execution_options().get("postgresql_readonly")
     url = context.connection.engine.url
     return url.query.get("target_session_attrs") in ("read-write", "primary") and not asked_to_read
-
-
-def sqlstate(error: BaseException | None) -> str:
-    """Return the code of a driver's error, empty where it has none."""
-    return getattr(error, "pgcode", None) or getattr(error, "sqlstate", None) or ""
-
-
-def _check_role(error: str, target: Target, pool: Pool) -> None:
-    """Raise BadConfiguration where a connection failed because of the role to act as."""
-    named = f'role "{pool.role}"'
-    if not pool.role or named not in error:
-        return
-    if "permission denied" in error:
-        why = "the user that connects is no member of it: GRANT it to that user"
-    elif "does not exist" in error:
-        task = typed.task("setup", environment=target.environment)
-        way = "CREATE it, and GRANT it to the user that connects"
-        if target.embedded:
-            way = f"write what it may do (GRANT) into sql/roles/*.sql, and {task} makes it"
-        why = f"the server has no such role: {way}"
-    else:
-        return
-    raise BadConfiguration(
-        f"environment {target.environment!r}: pool.role: {pool.role!r}: {why}"
-    ) from None
 
 
 def _forget(inherited: Engine) -> None:

@@ -13,8 +13,8 @@ from sqlalchemy.pool import QueuePool
 
 from pgtasks.errors import PgtasksError
 from pgtasks.service import admission
+from pgtasks.service.connections import way_to_privileges
 from pgtasks.service.database import DatabaseService
-from pgtasks.service.engine import way_to_privileges
 
 _SERVER = (
     "SELECT current_setting('server_version'), current_setting('transaction_read_only')::boolean,"
