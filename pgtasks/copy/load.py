@@ -24,7 +24,7 @@ from pgtasks.host.local import HERE
 from pgtasks.host.pipeline import Pipeline
 from pgtasks.report import Console, Progress
 from pgtasks.report.boundaries import boundary
-from pgtasks.server import connection
+from pgtasks.server import connection, statistics
 from pgtasks.server.connection import Connection
 from pgtasks.server.dump import describe, passes
 from pgtasks.server.proof.model import Proof, SequenceProof
@@ -66,7 +66,7 @@ def load(plan: CopyPlan, path: Path, revise: Revise, console: Console) -> Loaded
         restore(plan, env, path, schema.after_rows(source.archive, built))
         clock.lap("constraints and the rest")
         if plan.options.analyze:
-            pipeline.run(HERE, [plan.load.analyze_command(env)])
+            _gather(plan, env)
             clock.lap("analyze")
     loaded = Loaded(
         *(proof, source.taken, tuple(source.archive), loading.large_entries, loading.routed),
@@ -77,6 +77,14 @@ def load(plan: CopyPlan, path: Path, revise: Revise, console: Console) -> Loaded
         shares=_shares(source, pool),
     )
     return loaded if second is None else loaded.joined(second, plan)
+
+
+def _gather(plan: CopyPlan, env: dict[str, str]) -> None:
+    """Gather the statistics of the side database's tables."""
+    with connection.session(plan.loading, read_only=True, purpose="db.copy") as conn:
+        tables = statistics.missing(conn)
+    if tables:
+        pipeline.run(HERE, [plan.load.analyze_command(env, tables)])
 
 
 def _shares(source: Snapshot, pool: Pool) -> tuple[Share, ...]:

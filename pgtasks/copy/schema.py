@@ -14,7 +14,7 @@ from pathlib import Path
 from pgtasks.host import tools
 from pgtasks.host.base import Command
 from pgtasks.host.tools import Toolset
-from pgtasks.server import connection, session
+from pgtasks.server import connection, session, statistics
 from pgtasks.server.dump.pg_dump import LOCK_WAIT
 from pgtasks.server.proof.toc import Entry
 from pgtasks.settings.target import Target
@@ -109,10 +109,11 @@ class Load:
         argv.append(f"--dbname={tools.dbname(self.target.database)}")
         return self.command((*argv, *options), env)
 
-    def analyze_command(self, env: Mapping[str, str]) -> Command:
-        """Return the command that gathers statistics."""
+    def analyze_command(self, env: Mapping[str, str], tables: list[str]) -> Command:
+        """Return the command that gathers the statistics of tables, named as SQL has them."""
         argv = [self.toolset.tool("vacuumdb"), "--analyze-only", "--quiet", "--no-password"]
-        argv += [f"--jobs={self.jobs}", f"--dbname={tools.dbname(self.target.database)}"]
+        argv += [f"--jobs={self.jobs}", *statistics.flags(tables)]
+        argv += [f"--dbname={tools.dbname(self.target.database)}"]
         return self.command(tuple(argv), env)
 
     def command(self, argv: tuple[str, ...], env: Mapping[str, str]) -> Command:

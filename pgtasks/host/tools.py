@@ -63,7 +63,11 @@ look() {{
   seen="$seen$2 "
   said='no such program'
   [ ! -e "$2/pg_dump" ] || said=$("$2/pg_dump" --version 2>&1)
-  with=$("$2/pg_config" --configure 2>/dev/null)
+  with=
+  case "$1 $said" in  # the wheel's are known, and those before 16 have gzip alone
+    (wheel*|*'PostgreSQL) 1'[0-5].*) ;;
+    (*) with=$("$2/pg_config" --configure 2>/dev/null);;
+  esac
   printf '%s\\t%s\\t%s\\t%s\\n' "$1" "$2" "$(echo $said)" "$(echo $with)"
 }}
 [ -z "$1" ] || look setting "$1"

@@ -10,6 +10,7 @@ interrupt     Ctrl-C during a statement
 reach         connect to the server of a target, over SSH too
 catalog       queries of the system catalogs
 rows          read the rows of a table, masked where a mask says so
+statistics    name the tables whose statistics a load leaves to gather
 rowcount      count rows without running code of other roles
 parser        parse SQL with PostgreSQL's own parser
 quoting       quote names for SQL and for file systems, and read quoted ones

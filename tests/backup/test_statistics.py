@@ -70,6 +70,20 @@ def test_they_come_with_the_dump_or_are_gathered(cluster18: Cluster, shop: Path,
     assert again.returncode == 0, again.stderr
 
 
+def test_those_of_the_system_catalogs_are_not_gathered_again(
+    cluster: Cluster, project: Path, database: str, inv: Inv
+) -> None:
+    cluster.execute("CREATE TABLE plain AS SELECT generate_series(1, 300) AS id", database)
+    save(project)
+    done = inv("db.restore", cwd=project)
+    assert done.returncode == 0, done.stderr
+    query = (
+        "SELECT s.relname FROM pg_stat_all_tables s JOIN pg_class c ON c.oid = s.relid"
+        " WHERE last_analyze IS NOT NULL AND NOT relisshared"
+    )
+    assert cluster.execute(query, database) == [("plain",)]
+
+
 def test_parts_of_a_database_have_none(cluster18: Cluster, shop: Path, inv: Inv) -> None:
     """They hold values of all tables, also of those whose rows are left out."""
     for flags in (("--exclude-table-data", "plain"), ("--schema-only",)):

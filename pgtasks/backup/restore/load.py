@@ -27,6 +27,7 @@ from pgtasks.server.dump import passes, pg_dump
 from pgtasks.server.dump.passes import Pass
 from pgtasks.server.proof.early import EarlyReader
 from pgtasks.server.proof.toc import Entry
+from pgtasks.server.statistics import Name, missing
 
 _POLL = 0.2  # seconds between looks at the side database's size
 _LOOKS_PER_SIZE = 5
@@ -98,16 +99,12 @@ def run_restore(
         gather(plan, host, statistics.carried(plan, plan.left.kept(plan.archive)))
 
 
-def gather(plan: RestorePlan, host: Host, known: set[statistics.Name] | None = None) -> None:
-    """Gather the side database's statistics, but those of the `known` tables."""
-    tables: list[str] = []
-    if known:
-        with connection.session(plan.loading, read_only=True, purpose="db.restore") as conn:
-            tables = statistics.missing(conn, known)
-        if not tables:
-            return
-        if len(tables) > statistics.MOST:
-            tables = []
+def gather(plan: RestorePlan, host: Host, known: frozenset[Name] = frozenset()) -> None:
+    """Gather the statistics of the side database's tables, but those that are `known`."""
+    with connection.session(plan.loading, read_only=True, purpose="db.restore") as conn:
+        tables = missing(conn, known)
+    if not tables:
+        return
     with host.passfile(plan.loading) as passfile:
         env = tools.environment(host.view(plan.loading), passfile)
         pipeline.run(host, [load_command(plan, analyze_argv(plan, tables), env)])

@@ -22,7 +22,7 @@ from pgtasks.database.side import side_name
 from pgtasks.host import tools
 from pgtasks.host.base import Command, Host
 from pgtasks.host.tools import Toolset
-from pgtasks.server import catalog, connection, rowcount, session
+from pgtasks.server import catalog, connection, rowcount, session, statistics
 from pgtasks.server.catalog import Relation
 from pgtasks.server.connection import Connection
 from pgtasks.server.dump.pg_dump import STATISTICS
@@ -363,14 +363,14 @@ def _without(plan: RestorePlan) -> Iterator[str]:
         yield "--no-privileges"
 
 
-def analyze_argv(plan: RestorePlan, tables: Sequence[str] = ()) -> tuple[str, ...]:
-    """Return the argv that gathers the side database's statistics, or those of some tables.
+def analyze_argv(plan: RestorePlan, tables: list[str]) -> tuple[str, ...]:
+    """Return the argv that gathers the statistics of tables of the side database.
 
     `tables` are names as SQL has them.
     """
-    options = ("--analyze-only", "--quiet", "--no-password", f"--jobs={plan.jobs}")
-    named = (f"--table={name}" for name in tables)
-    return (plan.tools.tool("vacuumdb"), *options, *named, f"--dbname={tools.dbname(plan.side)}")
+    argv = [plan.tools.tool("vacuumdb"), "--analyze-only", "--quiet", "--no-password"]
+    argv += [f"--jobs={plan.jobs}", *statistics.flags(tables)]
+    return (*argv, f"--dbname={tools.dbname(plan.side)}")
 
 
 def load_command(plan: RestorePlan, argv: tuple[str, ...], env: Mapping[str, str]) -> Command:

@@ -28,6 +28,7 @@ from pgtasks.server.connection import Connection
 from pgtasks.server.identity import identify, refuse_other
 from pgtasks.server.interrupt import cancelling
 from pgtasks.server.lock import Lock
+from pgtasks.server.statistics import missing
 
 _SETTINGS = (
     f"SET search_path = {connection.PATH}; SET row_security = off; SET quote_all_identifiers = off;"
@@ -98,7 +99,7 @@ def _written(
 def _gather(plan: InPlacePlan, conn: Connection) -> None:
     """Gather statistics, but those that the backup has brought."""
     known = statistics.carried(plan.base, plan.entries)
-    tables = statistics.missing(conn, known) if known else []
+    tables = missing(conn, known) if known else []
     if tables or not known:
         connection.execute(conn, f"ANALYZE {', '.join(tables)}")
 
