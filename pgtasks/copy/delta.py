@@ -51,6 +51,13 @@ JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE o.contype = 'f' AND o.conparentid = 0
 AND (o.conrelid IN (SELECT oid FROM t) OR o.confrelid IN (SELECT oid FROM t)) ORDER BY 1, 2, 3
 """
+# what rows of a table may break although it is there: COPY would fail for them
+_UNCHECKED = """
+SELECT o.conname FROM unnest(%s::text[], %s::text[]) AS u(s, r)
+JOIN pg_namespace n ON n.nspname = u.s JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = u.r
+JOIN pg_constraint o ON o.conrelid = c.oid OR o.contypid <> 0
+WHERE o.contype <> 'f' AND NOT o.convalidated ORDER BY 1 LIMIT 1
+"""
 _TRIGGERS = """
 SELECT n.nspname AS schema, c.relname AS table, t.tgname AS name, t.tgenabled::text AS enabled
 FROM unnest(%s::text[], %s::text[]) AS u(s, r) JOIN pg_namespace n ON n.nspname = u.s
@@ -245,6 +252,8 @@ class _Changing:
         self._source, self._changed = source, changed
         names = [(each.relation.schema, each.relation.name) for each in changed]
         given = ([schema for schema, _ in names], [name for _, name in names])
+        if unchecked := connection.rows(target, _UNCHECKED, given, into=tuple[str]):
+            raise NotAlike(f"rows may break constraint {unchecked[0][0]!r}, which is not valid")
         self._keys = connection.rows(target, _KEYS, given, into=_Key)
         self._triggers = connection.rows(target, _TRIGGERS, given, into=_Trigger)
         self._builds = self._plain_indexes()

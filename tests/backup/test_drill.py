@@ -242,6 +242,21 @@ def test_whatever_a_superuser_owns_is_proven_as_a_superuser(
     assert not [line for line in said["unproven"] if "owner" in line or "grants" in line]
 
 
+def test_what_only_a_superuser_may_restore_names_the_way_that_a_drill_has(
+    cluster: Cluster, database: str, tmp_path: Path, inv: Inv
+) -> None:
+    cluster.execute("CREATE TYPE later", database)  # a shell, which the plan does not notice
+    put_stamp(cluster.target(database))
+    project = make_project(tmp_path / "other", cluster.url(database))
+    save(project)
+    denied = inv("backup.drill", cwd=project)
+    assert denied.returncode == 1
+    error = denied.stderr.splitlines()[-1]
+    assert error.startswith("error: pg_restore failed, a plain role may not restore it: --as-super")
+    done = inv("backup.drill", "--as-superuser", cwd=project)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize(("tables", "locks"), [(0, 64), (10_000, 464), (2**62, 4064)])
 def test_the_server_has_locks_for_all_tables(project: Path, tables: int, locks: int) -> None:
     made = replace(kept(project).manifest, tables=tables)

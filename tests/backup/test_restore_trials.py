@@ -146,3 +146,31 @@ def test_a_lost_database_whose_locale_is_not_here_names_the_way_on(
     done = inv("db.restore", *flags)
     assert done.returncode == 0, done.stderr
     assert cluster.value("SELECT count(*) FROM t", database) == 1
+
+
+ACTING = """
+CREATE TABLE part (id int, v text) PARTITION BY LIST (id);
+CREATE TABLE part_1 PARTITION OF part FOR VALUES IN (1);
+CREATE TABLE part_2 PARTITION OF part FOR VALUES IN (2);
+INSERT INTO part SELECT 1 + i % 2, 'as it was' FROM generate_series(1, 50000) i;
+CREATE TABLE parent (v int);
+CREATE TABLE child () INHERITS (parent);
+INSERT INTO child SELECT -i FROM generate_series(1, 50000) i;
+CREATE FUNCTION change() RETURNS trigger LANGUAGE plpgsql
+  AS 'BEGIN NEW.v := ''changed''; RETURN NEW; END';
+CREATE TRIGGER changing BEFORE INSERT ON part FOR EACH ROW EXECUTE FUNCTION change();
+ALTER TABLE parent ADD CONSTRAINT positive CHECK (v > 0) NOT VALID;
+COMMENT ON TRIGGER changing ON part IS 'from now on';
+"""
+
+
+def test_what_a_parent_has_does_not_act_on_rows_that_are_loaded(
+    cluster: Cluster, database: str, project: Path, inv: Any
+) -> None:
+    cluster.psql(database, ACTING)
+    assert inv("db.backup").returncode == 0
+    done = inv("db.restore", "--jobs", "3")
+    assert done.returncode == 0, done.stderr
+    assert "proven in" in done.stderr
+    cluster.execute("INSERT INTO part VALUES (1, 'new')", database)
+    assert cluster.value("SELECT count(*) FROM part WHERE v = 'changed'", database) == 1

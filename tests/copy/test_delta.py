@@ -134,6 +134,28 @@ def test_what_differs_too_much_is_copied_whole(
     assert text(cluster, target.database) == text(cluster, source.database)
 
 
+UNCHECKED = {
+    "of a table": "ALTER TABLE log ADD CONSTRAINT known CHECK (what < '4') NOT VALID;",
+    "of a domain": "ALTER DOMAIN word ADD CONSTRAINT known CHECK (VALUE < '4') NOT VALID;",
+}
+
+
+@pytest.mark.parametrize("constraint", UNCHECKED.values(), ids=list(UNCHECKED))
+def test_rows_that_break_a_constraint_that_is_not_valid_are_copied(
+    cluster: Cluster, fresh_database: Fresh, constraint: str
+) -> None:
+    source, target = pair(cluster, cluster, fresh_database)
+    domain = "CREATE DOMAIN word AS text; ALTER TABLE log ALTER what TYPE word;"
+    cluster.psql(source.database, f"{TABLES} {domain} {constraint}")
+    copied(source, target, KEEP)
+    cluster.psql(target.database, "DELETE FROM log WHERE what < '9'")
+    done, lines = copied(source, target, DELTA)
+    assert done.built.plan.way == "rows"
+    assert any("rows may break constraint 'known', which is not valid" in line for line in lines)
+    same_rows(source, target)
+    assert text(cluster, target.database) == text(cluster, source.database)
+
+
 def test_a_target_with_sessions_is_left_alone(
     cluster: Cluster, twins: tuple[Target, Target]
 ) -> None:

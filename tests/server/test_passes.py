@@ -25,6 +25,27 @@ dle" PARTITION OF "ev ATTACH PARTITION ent" DEFAULT PARTITION BY LIST (id);
 CREATE TABLE low PARTITION OF "mid ;
 dle" DEFAULT;
 """
+UNCHECKED = """
+CREATE DOMAIN few AS int;
+CREATE TABLE part (id few, v int) PARTITION BY RANGE (id);
+CREATE TABLE part_all PARTITION OF part DEFAULT;
+CREATE TABLE above (v int);
+CREATE TABLE below () INHERITS (above);
+CREATE TABLE alone (v int PRIMARY KEY, other int);
+INSERT INTO part VALUES (10, -1);
+INSERT INTO below VALUES (-1);
+INSERT INTO alone VALUES (1, 2);
+ALTER DOMAIN few ADD CONSTRAINT small CHECK (VALUE < 9) NOT VALID;
+ALTER TABLE part ADD CONSTRAINT "par;t" CHECK (v > 0) NOT VALID;
+ALTER TABLE above ADD CONSTRAINT more CHECK (v > 0) NOT VALID;
+ALTER TABLE alone ADD CONSTRAINT key FOREIGN KEY (other) REFERENCES alone NOT VALID;
+COMMENT ON CONSTRAINT "par;t" ON part IS 'later';
+CREATE INDEX ON part (v);
+CREATE FUNCTION changed() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.v := 0; RETURN NEW; END';
+CREATE TRIGGER changing BEFORE INSERT ON part FOR EACH ROW EXECUTE FUNCTION changed();
+ALTER TABLE part_all DISABLE TRIGGER changing;
+CREATE TRIGGER one BEFORE INSERT ON alone FOR EACH ROW EXECUTE FUNCTION changed();
+"""
 
 
 def archive_of(cluster: Cluster, database: str, schema: str) -> list[Entry]:
@@ -58,3 +79,25 @@ def test_one_job_attaches_the_indexes_of_subpartitions(
         assert not done & numbers
         done |= numbers
     assert done == everything
+
+
+def test_what_acts_on_rows_of_other_tables_waits_for_all_rows(
+    cluster: Cluster, database: str
+) -> None:
+    archive = archive_of(cluster, database, UNCHECKED)
+    first, last = passes(archive)
+    assert {entry.desc for entry in first.entries} >= {"TABLE DATA", "INDEX", "FK CONSTRAINT"}
+    late = {(entry.desc, entry.tag) for entry in last.entries}
+    assert late == {
+        ("CHECK CONSTRAINT", "few small"),
+        ("CHECK CONSTRAINT", "part par;t"),
+        ("CHECK CONSTRAINT", "above more"),
+        ("COMMENT", "CONSTRAINT \"par;t\" ON part"),
+        ("TRIGGER", "part changing"),
+        ("TRIGGER", "part_all changing"),
+    }
+    assert len(first.entries) + len(last.entries) == len(archive)
+
+
+def test_no_run_without_entries() -> None:
+    assert passes([]) == []

@@ -144,14 +144,17 @@ def restored(
         proven = _built(plan, lock, host, noting)
     except load.Denied as exc:
         if plan.no_owner:
-            raise
+            raise _without_flag(exc, place, options) from None
         console.say(f"once more, without owners and grants: {exc.message}")
         began = time.monotonic()
         owned_by_one = replace(options, no_owner=True)
         plan, notes = _planned(place, lock, host, backup, owned_by_one, archive)
         notes = (f"owners and grants, which were left out: {exc.message}", *notes)
         noting = _Noting(console.quiet, console)
-        proven = _built(plan, lock, host, noting)
+        try:
+            proven = _built(plan, lock, host, noting)
+        except load.Denied as denied:
+            raise _without_flag(denied, place, options) from None
     unproven = (*notes, *noting.left, *proven.unproven)
     return Rehearsal(plan, proven, unproven, notes, time.monotonic() - began)
 
@@ -211,6 +214,14 @@ def _planned(
     path = (setting for setting in plan.withheld if setting.name == "search_path")
     facts = replace(facts, settings=(*facts.settings, *path))
     return replace(plan, facts=facts), tuple(notes)
+
+
+def _without_flag(denied: load.Denied, place: Place, options: RestoreOptions) -> Failed:
+    """Return the error of a load without owners and grants: there is no --no-owner here."""
+    way = "a plain role may not restore it"
+    if place.own and not options.as_superuser:
+        way += ": --as-superuser runs the code in the backup as a superuser of that server"
+    return Failed(f"pg_restore failed, {way}", hint=denied.hint)
 
 
 def _with_way_out(refused: Refused, place: Place, options: RestoreOptions) -> Refused:

@@ -1,4 +1,9 @@
-"""Split what pg_restore loads into runs, so that no two of its jobs attach indexes at once.
+"""Split what pg_restore loads into runs, where its own order of several jobs is not enough.
+
+pg_restore adds what belongs to a partitioned table before the rows of all partitions are in: a
+trigger then fires for the others and may change them, and a constraint that is not valid, which
+holds for new rows alone, makes COPY fail. The same is true of constraints of parents and domains.
+All these are the last run.
 
 Two jobs that attach the indexes of a partition and of its subpartition at the same moment can leave
 the index at the top invalid for good: each transaction sees the other's index as it was before.
@@ -9,13 +14,18 @@ dependencies do not order these statements (seen in 16 and 18).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from pgtasks.server.proof.toc import Entry
+from pgtasks.server.proof.toc import POST_DATA, Entry
 
 _ATTACH = "INDEX ATTACH"
 _NAMES = re.compile(rb"ALTER INDEX (?:ONLY )?(.+) ATTACH PARTITION (.+);\s*", re.DOTALL)
+# as pg_dump writes a constraint of partitions and children too, or of a domain
+_INHERITED = re.compile(
+    rb"ALTER (?:DOMAIN|(?:FOREIGN )?TABLE(?! ONLY)) .* NOT VALID;\s*", re.DOTALL
+)
+_PARTITIONED = b"\nPARTITION BY "  # in the definition of a table, as pg_dump writes it
 
 
 @dataclass(frozen=True)
@@ -34,15 +44,35 @@ class Pass:
 def passes(entries: Sequence[Entry]) -> list[Pass]:
     """Return the runs that load some entries of an archive, in their order.
 
-    One run is enough unless a partition with partitions of its own has an index of the table above.
+    One run is enough unless a partition with partitions of its own has an index of the table above,
+    or something acts on rows of tables that pg_restore does not know to wait for.
     """
-    if not _nested(entries):
-        return [Pass(entries)]
+    late = set(_acting_on_others(entries))
+    while more := {each.number for each in entries if each.needs & late} - late:
+        late |= more
+    early = [entry for entry in entries if entry.number not in late]
+    runs = _attaching(early) if _nested(early) else [Pass(early)]
+    runs.append(Pass([entry for entry in entries if entry.number in late]))
+    return [run for run in runs if run.entries]
+
+
+def _acting_on_others(entries: Sequence[Entry]) -> Iterator[int]:
+    """Yield the numbers of what acts on rows of tables that it does not depend on."""
+    tables = (entry for entry in entries if entry.desc == "TABLE")
+    partitioned = {table.number for table in tables if _PARTITIONED in table.definition}
+    for entry in entries:
+        constraint = entry.section == POST_DATA and entry.desc.endswith("CONSTRAINT")
+        unchecked = constraint and _INHERITED.fullmatch(entry.definition)
+        if unchecked or (entry.desc == "TRIGGER" and entry.needs & partitioned):
+            yield entry.number
+
+
+def _attaching(entries: Sequence[Entry]) -> list[Pass]:
+    """Return the runs of which one attaches the indexes, with one job."""
     last = max(at for at, entry in enumerate(entries) if entry.desc == _ATTACH)
     before = [entry for entry in entries[:last] if entry.desc != _ATTACH]
     attached = [entry for entry in entries if entry.desc == _ATTACH]
-    runs = [Pass(before), Pass(attached, serial=True), Pass(entries[last + 1 :])]
-    return [run for run in runs if run.entries]
+    return [Pass(before), Pass(attached, serial=True), Pass(entries[last + 1 :])]
 
 
 def _nested(entries: Iterable[Entry]) -> bool:
