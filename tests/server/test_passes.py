@@ -92,7 +92,7 @@ def test_what_acts_on_rows_of_other_tables_waits_for_all_rows(
         ("CHECK CONSTRAINT", "few small"),
         ("CHECK CONSTRAINT", "part par;t"),
         ("CHECK CONSTRAINT", "above more"),
-        ("COMMENT", "CONSTRAINT \"par;t\" ON part"),
+        ("COMMENT", 'CONSTRAINT "par;t" ON part'),
         ("TRIGGER", "part changing"),
         ("TRIGGER", "part_all changing"),
     }
